@@ -1,0 +1,45 @@
+//! DECIDES. One pure function for each question, in the RFC's order; answers are enums that carry the reason.
+//!
+//! No I/O, no clock, no async, no logging, no randomness: `now` is an argument, and what is undecidable is answered
+//! towards *less* caching. Imports `purge`, `stored_response` and the time type, nothing else of larder.
+
+pub mod cache_control;
+pub mod cache_key;
+pub mod cache_status;
+pub mod classify;
+pub mod credentials;
+pub mod freshness;
+pub mod invalidation;
+pub mod path;
+pub mod query;
+pub mod range;
+pub mod reuse;
+pub mod route;
+pub mod routes;
+pub mod storing;
+pub mod tags;
+pub mod template;
+pub mod validation;
+pub mod vary;
+
+use http::{HeaderMap, Method};
+
+pub use cache_key::{CacheKey, Fingerprint};
+pub use route::Route;
+pub use vary::VaryFields;
+
+/// What policy sees of a request: the head, with one normalised authority.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    pub method: &'a Method,
+    /// `http` or `https`, as the client (or a trusted proxy before larder) spoke it.
+    pub scheme: &'a str,
+    /// Lower case, with the port if one was given that is not the scheme's own.
+    pub host: &'a str,
+    /// As it came.
+    pub path: &'a str,
+    /// As it came, without `?`.
+    pub query: Option<&'a str>,
+    /// All fields of the request; end-to-end and not.
+    pub headers: &'a HeaderMap,
+}

@@ -1,0 +1,94 @@
+//! A route: a block of `proxy.yaml`, checked and complete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::cache_key::Fingerprint;
+use super::path::PathTemplate;
+use super::query::QueryRule;
+use super::template::Template;
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its place in the file, and in tables kept by route.
+    pub index: usize,
+    /// The metrics' namespace; several routes may share one.
+    pub name: Arc<str>,
+    pub path: PathTemplate,
+    pub mode: Mode,
+    pub ttl: Ttl,
+    pub tags: Vec<Template>,
+    /// `None`: nothing said; an empty list says that writes here change nothing.
+    pub purges: Option<Vec<Template>>,
+    pub query: QueryRule,
+    /// One response for all callers although they send credentials.
+    pub shared: bool,
+    /// Statuses besides 200, 203, 204, 301, 308 that this route's TTL rules let store, each with its own.
+    pub status: BTreeMap<u16, Duration>,
+    pub stale_while_revalidate: Duration,
+    pub stale_if_error: Duration,
+    /// Of a stored body, in bytes.
+    pub max_size: u64,
+    pub collapse: bool,
+    pub per: Option<Credential>,
+    /// More request fields in the key.
+    pub headers: Vec<HeaderName>,
+    /// More cookies in the key.
+    pub cookies: Vec<String>,
+    pub overrides: Overrides,
+    /// What was fetched within this time after a purge of its targets is not kept (the upstream reads from lagging
+    /// replicas).
+    pub settle: Duration,
+    pub fingerprint: Fingerprint,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    #[default]
+    On,
+    /// Forward everything, and say what would have happened.
+    Observe,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ttl {
+    /// The lifetime where the response gives none.
+    For(Duration),
+    /// Only what the response says.
+    #[default]
+    Upstream,
+    /// Until purged; forgotten after [`UNTIL_PURGED`] in any case.
+    UntilPurged,
+    /// Its GETs pass.
+    Never,
+}
+
+/// The safety expiry of `ttl: none`.
+pub const UNTIL_PURGED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What of the response's own word the route's `ttl` overrides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Overrides {
+    pub lifetime: bool,
+    pub private: bool,
+    pub no_cache: bool,
+}
+
+/// What tells one caller from another: `authorization`, `cookie.NAME`, `header.NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    Authorization,
+    Cookie(String),
+    Header(HeaderName),
+}
+
+impl Route {
+    /// Whether its GETs can be answered from the store at all.
+    pub fn caches(&self) -> bool {
+        self.ttl != Ttl::Never && self.mode != Mode::Off
+    }
+}

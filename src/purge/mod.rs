@@ -1,0 +1,69 @@
+//! Purges have a place in time (ARCHITECTURE.md, "the rule of validity").
+//!
+//! A purge names targets and gets a position. A stored response carries the position that its fetch began after.
+//! It is valid iff no later purge names one of its targets. From that alone follow purges that cost the same for
+//! one response as for a million, and misses in flight that cannot bring purged data back.
+//!
+//! Pure: no I/O, no clock, no logging.
+
+mod index;
+mod target;
+mod view;
+
+pub use index::{Bounds, Index};
+pub use target::{LoosePath, Target, TargetId};
+pub use view::{FoundValid, View};
+
+use std::time::Duration;
+
+/// A purge's place in time: microseconds on the store's clock, made strictly increasing by the high-water mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// A random id of the purge index. An index that was lost comes back as another one, and nothing that was stored
+/// under the former is valid any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Incarnation(pub u128);
+
+/// What a fetch carries from before it began: nothing that was purged after `as_of` may be answered from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub incarnation: Incarnation,
+    pub as_of: Position,
+}
+
+/// Hard: never served again. Soft: stale from now on, so grace and validation still apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hardness {
+    Hard,
+    Soft,
+}
+
+/// One purge: what it names, how, and for how long after now its targets stay in doubt.
+#[derive(Clone, Debug)]
+pub struct Purge {
+    pub targets: Vec<Target>,
+    pub hardness: Hardness,
+    /// Nothing fetched before *now + this* is kept or served. Zero unless the write may still take effect.
+    pub in_doubt_for: Duration,
+}
+
+impl Purge {
+    pub fn hard(targets: Vec<Target>) -> Self {
+        Self { targets, hardness: Hardness::Hard, in_doubt_for: Duration::ZERO }
+    }
+
+    pub fn soft(targets: Vec<Target>) -> Self {
+        Self { hardness: Hardness::Soft, ..Self::hard(targets) }
+    }
+}
+
+/// The answer to "was this purged since?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    Valid,
+    /// A soft purge names it: it counts as stale.
+    Stale,
+    /// A hard purge names it, or it belongs to an index that was lost: it is never served again.
+    Dead,
+}

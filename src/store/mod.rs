@@ -1,0 +1,107 @@
+//! REMEMBERS. What every store promises, whatever it is made of.
+//!
+//! - What [`Store::recall`] finds is valid: no purge that was acknowledged before the call names it.
+//! - Only a [`Fill`] may write. It is handed out by a recall, before the fetch begins, and carries what was known
+//!   of purges then; so a slow fetch can never bring back what was purged meanwhile.
+//! - A purge is acknowledged when it holds for every later recall.
+//! - Losing anything can only cause misses.
+
+pub mod memory;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::clock::Timestamp;
+use crate::policy::CacheKey;
+use crate::purge::{Position, Purge, Stamp, TargetId, Validity};
+use crate::stored_response::Stored;
+
+pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+pub trait Store: Send + Sync + 'static {
+    /// What is remembered under `key`, if it is valid, and the permit to replace it. `Ready` where nothing has to
+    /// be waited for: a hit in the first tier costs no await.
+    fn recall(&self, key: &CacheKey) -> Recall;
+
+    /// What is known now of purges that name `targets` since `stamp`: for a response that is not stored yet.
+    fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity;
+
+    /// Remembers `stored` under the fill's key until `expires_at`, unless it was purged since the fill was handed out.
+    fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>>;
+
+    /// Purges; `Ok` is the acknowledgement.
+    fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>>;
+
+    fn figures(&self) -> Figures;
+}
+
+pub enum Recall {
+    Ready(Recalled),
+    Waiting(Waiting<Recalled>),
+}
+
+/// What a look-up gave.
+pub struct Recalled {
+    pub found: Option<Found>,
+    pub fill: Fill,
+}
+
+pub struct Found {
+    pub stored: Stored,
+    /// A soft purge names it: it counts as stale.
+    pub soft_purged: bool,
+}
+
+/// The one permitted write of a key, spent by [`Store::insert`]. Take it before the fetch begins.
+#[derive(Debug)]
+pub struct Fill {
+    key: CacheKey,
+    stamp: Stamp,
+}
+
+impl Fill {
+    /// For stores only.
+    pub(crate) fn new(key: CacheKey, stamp: Stamp) -> Self {
+        Self { key, stamp }
+    }
+
+    pub fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// The permit for a variant of this key: the same fetch, so the same stamp.
+    pub fn for_variant(&self, key: CacheKey) -> Fill {
+        Fill { key, stamp: self.stamp }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store did not take the purge: {0}")]
+    PurgeNotTaken(String),
+    #[error("the store did not take the response: {0}")]
+    NotStored(String),
+}
+
+/// What a store can say of itself, for metrics and stats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub entries: u64,
+    pub bytes: u64,
+    pub capacity: u64,
+    pub evicted: u64,
+    pub purge_records: u64,
+}
+
+impl Recall {
+    pub async fn get(self) -> Recalled {
+        match self {
+            Recall::Ready(recalled) => recalled,
+            Recall::Waiting(waiting) => waiting.await,
+        }
+    }
+}

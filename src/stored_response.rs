@@ -1,0 +1,99 @@
+//! The thing that is remembered: a whole response, and all that is needed to judge it later.
+//!
+//! Pure: it knows nothing of stores, and does not serialise itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::clock::Timestamp;
+use crate::policy::{CacheKey, Fingerprint, VaryFields};
+use crate::purge::{FoundValid, Stamp, TargetId};
+
+/// What a store keeps under one key.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    Response(Arc<StoredResponse>),
+    /// The responses under this key differ by request fields; each stands under a key of its own.
+    Variants(Arc<Variants>),
+}
+
+/// Which request fields told the responses of one key apart, the latest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variants {
+    pub fields: Vec<VaryFields>,
+    /// When this is forgotten; never before the last of the variants.
+    pub expires_at: Timestamp,
+}
+
+#[derive(Debug)]
+pub struct StoredResponse {
+    pub head: StoredHead,
+    /// The whole content, without transfer coding.
+    pub body: Bytes,
+}
+
+/// All but the content: enough to decide, so that it exists as soon as the upstream's header section is there.
+#[derive(Debug)]
+pub struct StoredHead {
+    /// Compared on reading: an answer under another key is never given.
+    pub key: CacheKey,
+    /// The route's key, tags and `per` when this was stored; under other rules it is not reused.
+    pub fingerprint: Fingerprint,
+    pub status: StatusCode,
+    /// End-to-end fields only, without `Age`.
+    pub headers: HeaderMap,
+    pub terms: Terms,
+    /// What the fetch carried from before it began.
+    pub stamp: Stamp,
+    /// Every target by which a purge reaches this response; sorted.
+    pub targets: Box<[TargetId]>,
+    /// The tags in words, for people.
+    pub tags: Box<[String]>,
+    pub found_valid: FoundValid,
+}
+
+/// The terms under which a response was stored: RFC 9111's figures, worked out once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// When the request that was answered by it was sent (RFC 9111 §4.2.3 `request_time`).
+    pub requested_at: Timestamp,
+    /// When its header section arrived (§4.2.3 `response_time`).
+    pub received_at: Timestamp,
+    /// How old it was when it arrived (§4.2.3 `corrected_initial_age`).
+    pub initial_age: Duration,
+    /// §4.2.1.
+    pub freshness_lifetime: Duration,
+    /// RFC 5861 §3, counted from the end of freshness; zero: not allowed.
+    pub stale_while_revalidate: Duration,
+    /// RFC 5861 §4, counted from the end of freshness; zero: not allowed.
+    pub stale_if_error: Duration,
+    /// `no-cache`: never reused without validation.
+    pub always_validate: bool,
+    /// `must-revalidate`, `proxy-revalidate`, `s-maxage`: once stale, never reused without validation.
+    pub must_revalidate: bool,
+    /// §3.5: a request with credentials may be answered by it (`public`, `s-maxage`).
+    pub open_to_credentials: bool,
+    /// When it is of no use any more, not even to be validated.
+    pub expires_at: Timestamp,
+}
+
+impl StoredHead {
+    pub fn has_validator(&self) -> bool {
+        self.headers.contains_key(http::header::ETAG)
+            || self.headers.contains_key(http::header::LAST_MODIFIED)
+    }
+}
+
+impl StoredResponse {
+    /// Bytes that this response keeps in memory, by a close estimate.
+    pub fn weight(&self) -> u64 {
+        let fields: usize =
+            self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 72).sum();
+        let tags: usize = self.head.tags.iter().map(|tag| tag.len() + 24).sum();
+        let fixed = size_of::<Self>() + 160;
+        (fixed + self.body.len() + fields + tags + self.head.targets.len() * size_of::<TargetId>()) as u64
+    }
+}
