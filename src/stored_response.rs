@@ -80,6 +80,17 @@ pub struct Terms {
     pub expires_at: Timestamp,
 }
 
+impl Stored {
+    /// Whether both are the very same, not only equal.
+    pub fn is(&self, other: &Stored) -> bool {
+        match (self, other) {
+            (Stored::Response(one), Stored::Response(other)) => Arc::ptr_eq(one, other),
+            (Stored::Variants(one), Stored::Variants(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
 impl StoredHead {
     pub fn has_validator(&self) -> bool {
         self.headers.contains_key(http::header::ETAG)
