@@ -13,3 +13,4 @@ pub mod policy;
 pub mod purge;
 pub mod store;
 pub mod stored_response;
+pub mod upstream;

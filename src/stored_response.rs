@@ -30,7 +30,7 @@ pub struct Variants {
 
 #[derive(Debug)]
 pub struct StoredResponse {
-    pub head: StoredHead,
+    pub head: Arc<StoredHead>,
     /// The whole content, without transfer coding.
     pub body: Bytes,
 }
@@ -50,6 +50,8 @@ pub struct StoredHead {
     pub stamp: Stamp,
     /// Every target by which a purge reaches this response; sorted.
     pub targets: Box<[TargetId]>,
+    /// The request fields that this response was selected by (`Vary`), if any.
+    pub vary: Option<VaryFields>,
     /// The tags in words, for people.
     pub tags: Box<[String]>,
     pub found_valid: FoundValid,
@@ -87,6 +89,24 @@ impl Stored {
             (Stored::Response(one), Stored::Response(other)) => Arc::ptr_eq(one, other),
             (Stored::Variants(one), Stored::Variants(other)) => Arc::ptr_eq(one, other),
             _ => false,
+        }
+    }
+}
+
+impl Terms {
+    /// Of a response that answers those who wait for it, and is not stored.
+    pub fn unstored(requested_at: Timestamp, received_at: Timestamp) -> Self {
+        Self {
+            requested_at,
+            received_at,
+            initial_age: Duration::ZERO,
+            freshness_lifetime: Duration::ZERO,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            always_validate: true,
+            must_revalidate: true,
+            open_to_credentials: false,
+            expires_at: received_at,
         }
     }
 }

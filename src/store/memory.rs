@@ -45,9 +45,12 @@ impl MemoryStore {
             .estimated_items_capacity(usize::try_from((capacity / TYPICAL_WEIGHT).max(64)).unwrap_or(64))
             .build();
         let responses = match options {
-            Ok(options) => {
-                Cache::with_options(options, Weigh, DefaultHashBuilder::default(), CountEvictions(evicted.clone()))
-            }
+            Ok(options) => Cache::with_options(
+                options,
+                Weigh,
+                DefaultHashBuilder::default(),
+                CountEvictions(evicted.clone()),
+            ),
             // Both capacities are set right above.
             Err(error) => unreachable!("{error}"),
         };
@@ -98,7 +101,9 @@ impl Store for MemoryStore {
 
     fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>> {
         let purged = match &stored {
-            Stored::Response(response) => self.judge(&response.head.stamp, &response.head.targets) == Validity::Dead,
+            Stored::Response(response) => {
+                self.judge(&response.head.stamp, &response.head.targets) == Validity::Dead
+            }
             Stored::Variants(_) => false,
         };
         // Only to save the room: were it inserted, every look-up would find it dead.
