@@ -82,8 +82,7 @@ pub struct Terms {
 
 impl StoredHead {
     pub fn has_validator(&self) -> bool {
-        self.headers.contains_key(http::header::ETAG)
-            || self.headers.contains_key(http::header::LAST_MODIFIED)
+        crate::policy::validation::has_validator(&self.headers)
     }
 }
 

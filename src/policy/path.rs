@@ -1,7 +1,7 @@
 //! Paths: the templates of routes, and the normal form of what clients send (RFC 3986 §6.2.2).
 
 /// `/api/courses/{id}`, `/files/{*rest}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathTemplate {
     text: String,
     segments: Vec<Segment>,
