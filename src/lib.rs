@@ -11,5 +11,6 @@ pub mod config;
 pub mod metrics;
 pub mod policy;
 pub mod purge;
+pub mod server;
 pub mod store;
 pub mod stored_response;
