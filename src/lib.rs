@@ -6,11 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod metrics;
 pub mod policy;
 pub mod purge;
+pub mod purging;
+pub mod server;
 pub mod store;
 pub mod stored_response;
 pub mod upstream;

@@ -113,8 +113,7 @@ impl Terms {
 
 impl StoredHead {
     pub fn has_validator(&self) -> bool {
-        self.headers.contains_key(http::header::ETAG)
-            || self.headers.contains_key(http::header::LAST_MODIFIED)
+        crate::policy::validation::has_validator(&self.headers)
     }
 }
 

@@ -1,0 +1,5 @@
+//! LISTENS.
+
+pub mod listener;
+
+pub use listener::{Listener, Listeners};
