@@ -26,6 +26,13 @@ pub struct Lookup<'r> {
     pub caller: Caller,
 }
 
+impl<'r> Lookup<'r> {
+    /// The same under another key: a variant's.
+    pub fn under(&self, key: CacheKey) -> Lookup<'r> {
+        Lookup { route: self.route, key, query: None, caller: self.caller }
+    }
+}
+
 /// What may be shared with this caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -51,6 +58,8 @@ pub enum PassReason {
     Content,
     /// A field such as `X-HTTP-Method-Override` or `X-Original-URL` may change what the upstream answers.
     OverrideField,
+    /// `If-Match` or `If-Unmodified-Since`: the upstream judges those.
+    Precondition,
     /// `Range` on something that is not stored.
     Range,
     Upgrade,
@@ -68,6 +77,7 @@ impl PassReason {
             PassReason::NoCredential => "no-credential",
             PassReason::Content => "request-content",
             PassReason::OverrideField => "override-field",
+            PassReason::Precondition => "precondition",
             PassReason::Range => "range",
             PassReason::Upgrade => "upgrade",
         }

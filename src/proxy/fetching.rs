@@ -19,7 +19,9 @@ use super::shared_body::{Reader, SharedBody, SharedBodyError};
 use super::{Body, Worker, forwarding, replying};
 use crate::policy::classify::{Caller, Lookup};
 use crate::policy::storing::{Exchange, NotStored, may_store};
-use crate::policy::validation::{Validated, after_validation, conditional_fields, freshened_headers, freshened_terms};
+use crate::policy::validation::{
+    Validated, after_validation, conditional_fields, freshened_headers, freshened_terms,
+};
 use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
@@ -104,7 +106,9 @@ impl Fetch {
             Validated::Freshened { strong } if strong || !stale.soft_purged => {
                 Ok((arrived, Some((stale.clone(), strong))))
             }
-            Validated::Freshened { .. } | Validated::Mismatch => Ok((self.ask(HeaderMap::new()).await?, None)),
+            Validated::Freshened { .. } | Validated::Mismatch => {
+                Ok((self.ask(HeaderMap::new()).await?, None))
+            }
             Validated::Replaced | Validated::Failed => Ok((arrived, None)),
         }
     }
@@ -194,7 +198,13 @@ impl Fetch {
     }
 
     /// It is for the one who asked; the others ask for themselves.
-    fn refuse(&self, response: Response<Body>, not_stored: NotStored, leader: &Leader, own: oneshot::Sender<Own>) {
+    fn refuse(
+        &self,
+        response: Response<Body>,
+        not_stored: NotStored,
+        leader: &Leader,
+        own: oneshot::Sender<Own>,
+    ) {
         self.worker.proxy.metrics.filled(self.route.index, Err(not_stored));
         if not_stored.is_by_nature() {
             leader.mark_unshareable();
@@ -229,7 +239,12 @@ impl Fetch {
         if let Some(reader) = shared.reader() {
             let _gone = own.send(Own::Reader(reader));
         }
-        let response = SharedResponse { head: head.clone(), body: shared.clone(), is_error: not_stored.is_some(), not_stored };
+        let response = SharedResponse {
+            head: head.clone(),
+            body: shared.clone(),
+            is_error: not_stored.is_some(),
+            not_stored,
+        };
         leader.land(Landing::Shared(Arc::new(response)));
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
@@ -239,7 +254,10 @@ impl Fetch {
             Ok(trailers) => match not_stored.is_none().then(|| shared.whole()).flatten() {
                 None => {
                     shared.finish(Ok(trailers));
-                    self.worker.proxy.metrics.filled(self.route.index, Err(not_stored.unwrap_or(NotStored::TooLarge)));
+                    self.worker
+                        .proxy
+                        .metrics
+                        .filled(self.route.index, Err(not_stored.unwrap_or(NotStored::TooLarge)));
                 }
                 Some(whole) => {
                     let fill = self.fill.for_variant(head.key);
@@ -260,7 +278,8 @@ impl Fetch {
             Some(Stored::Variants(variants)) => Some(variants),
             _ => None,
         };
-        let known = before.iter().flat_map(|variants| variants.fields.iter()).filter(|known| *known != fields);
+        let known =
+            before.iter().flat_map(|variants| variants.fields.iter()).filter(|known| *known != fields);
         let fields = std::iter::once(fields).chain(known).take(VARIANT_KINDS).cloned().collect();
         let latest = before.as_ref().map_or(head.terms.expires_at, |variants| variants.expires_at);
         let expires_at = latest.max(head.terms.expires_at);
@@ -322,7 +341,8 @@ impl Fetch {
         let stamp = if strong { self.fill.stamp() } else { before.stamp };
         let head = terms.and_then(|terms| {
             let terms = freshened_terms(&before.terms, terms, arrived.exchange);
-            let mut tags = tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
+            let mut tags =
+                tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
             tags.extend(before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect::<Vec<_>>());
             let mut headers = headers.clone();
             headers.remove(AGE);

@@ -59,7 +59,9 @@ impl Worker {
         for fields in &variants.fields {
             let key = lookup.key.variant(fields, &head.as_policy());
             latest.get_or_insert(key);
-            if let Some(Found { stored: Stored::Response(response), soft_purged }) = store.recall(&key).found().await {
+            if let Some(Found { stored: Stored::Response(response), soft_purged }) =
+                store.recall(&key).found().await
+            {
                 return self.weigh(response, soft_purged, lookup, key, head);
             }
         }
@@ -90,7 +92,8 @@ impl Worker {
             let stale = Some(Stale { response: stored.clone(), soft_purged, if_error });
             Miss { key, fwd: Fwd::Stale, stale }
         };
-        match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, self.proxy.clock.now()) {
+        match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, self.proxy.clock.now())
+        {
             Reuse::Fresh { ttl, .. } => {
                 Finding::Fresh(Usable { stored, outcome: Outcome::Hit { ttl, detail: None } })
             }

@@ -49,13 +49,13 @@ impl Worker {
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
         };
-        self.purge_written(end, targets, route.as_deref()).await;
+        self.purge_written(end, targets, route.as_ref()).await;
         result.map(to_client)
     }
 
     /// The write happened, or may have: its answer goes through even if the purge is not taken, which is counted
     /// and logged.
-    async fn purge_written(&self, end: WriteEnd, targets: Vec<Target>, route: Option<&Route>) {
+    async fn purge_written(&self, end: WriteEnd, targets: Vec<Target>, route: Option<&Arc<Route>>) {
         let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
             WriteEnd::Nothing => return,
@@ -66,8 +66,7 @@ impl Worker {
             return;
         }
         let written = Purge { in_doubt_for, ..Purge::hard(targets) };
-        let index = route.map(|route| route.index);
         let _counted_and_logged =
-            purge(&*self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, index).await;
+            purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await;
     }
 }
