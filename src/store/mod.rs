@@ -6,6 +6,7 @@
 //! - A purge is acknowledged when it holds for every later recall.
 //! - Losing anything can only cause misses.
 
+pub mod encoding;
 pub mod memory;
 
 use std::future::Future;
