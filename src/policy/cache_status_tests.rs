@@ -61,13 +61,8 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
     let hit = (any::<i64>(), detail.clone()).prop_map(|(ttl, detail)| Outcome::Hit { ttl, detail });
     let fwd = proptest::sample::select(ALL_FWD.to_vec());
     let forwarded = (fwd, any::<Option<u16>>(), any::<bool>(), any::<bool>(), any::<Option<i64>>(), detail);
-    let forwarded = forwarded.prop_map(|(fwd, fwd_status, stored, collapsed, ttl, detail)| Outcome::Forwarded {
-        fwd,
-        fwd_status,
-        stored,
-        collapsed,
-        ttl,
-        detail,
+    let forwarded = forwarded.prop_map(|(fwd, fwd_status, stored, collapsed, ttl, detail)| {
+        Outcome::Forwarded { fwd, fwd_status, stored, collapsed, ttl, detail }
     });
     prop_oneof![hit, forwarded]
 }
@@ -88,6 +83,6 @@ proptest! {
         prop_assert!(text.len() <= LONGEST_MEMBER);
         prop_assert_eq!(outcome.to_header_value(), text.as_str());
         let list = sfv::Parser::new(&text).parse::<sfv::List>();
-        prop_assert_eq!(list.map(|list| list.len()), Ok(1));
+        prop_assert_eq!(list.map(|list| list.len()).ok(), Some(1));
     }
 }
