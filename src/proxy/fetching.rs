@@ -18,7 +18,7 @@ use super::passing::upstream_request;
 use super::shared_body::{Reader, SharedBody, SharedBodyError};
 use super::{Body, Worker, forwarding, replying};
 use crate::policy::classify::{Caller, Lookup};
-use crate::policy::storing::{Exchange, NotStored, may_store};
+use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
 use crate::policy::validation::{
     Validated, after_validation, conditional_fields, freshened_headers, freshened_terms,
 };
@@ -156,7 +156,9 @@ impl Fetch {
 
     /// A failing upstream is asked once for all who wait; but what is meant for one caller stays with that caller.
     fn answers_all(&self, arrived: &Arrived, not_stored: NotStored) -> bool {
-        arrived.status.is_server_error() && self.caller == Caller::InKey && not_stored == NotStored::Status
+        self.caller == Caller::InKey
+            && not_stored == NotStored::Status
+            && may_answer_all(arrived.status, &arrived.headers)
     }
 
     fn head_of(&self, arrived: &Arrived, terms: Terms, stamp: Stamp) -> Result<StoredHead, NotStored> {
@@ -175,16 +177,16 @@ impl Fetch {
         stamp: Stamp,
         tags: Vec<String>,
     ) -> Result<StoredHead, NotStored> {
-        let vary = match Vary::of(&headers) {
-            Vary::Nothing => None,
-            Vary::Fields(fields) => Some(fields),
+        let request = self.request();
+        let key = match Vary::of(&headers) {
+            Vary::Nothing => self.primary,
+            Vary::Fields(fields) => self.primary.variant(&fields, &request),
             Vary::Everything => return Err(NotStored::VaryStar),
         };
-        let request = self.request();
         let path = LoosePath::new(request.path);
         let query = self.query.as_deref().unwrap_or_default();
         Ok(StoredHead {
-            key: vary.as_ref().map_or(self.primary, |fields| self.primary.variant(fields, &request)),
+            key,
             fingerprint: self.route.fingerprint,
             status,
             headers,
@@ -192,7 +194,6 @@ impl Fetch {
             stamp,
             targets: Target::all_of(request.host, &path, query, tags.iter().map(String::as_str)).into(),
             tags: tags.into(),
-            vary,
             found_valid: FoundValid::default(),
         })
     }
@@ -272,7 +273,7 @@ impl Fetch {
 
     /// Where responses for one key differ by request fields, those who come look for their own variant from now on.
     fn announce_variant(&self, head: &StoredHead, leader: &Leader) {
-        let Some(fields) = &head.vary else { return };
+        let Vary::Fields(fields) = &Vary::of(&head.headers) else { return };
         let store = &self.worker.proxy.store;
         let before = match store.recall_here(&self.primary).map(|found| found.stored) {
             Some(Stored::Variants(variants)) => Some(variants),
