@@ -3,6 +3,8 @@
 //! What can change the response is in the key, or not forwarded, or makes the request pass.
 
 #[cfg(test)]
+mod key_properties;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

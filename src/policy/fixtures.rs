@@ -113,3 +113,33 @@ pub fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
     }
     headers
 }
+
+/// A small generator of numbers (splitmix64), so that a failing test can be run again from its seed.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+
+    pub fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+        from[self.below(from.len())]
+    }
+}
+
+/// How many cases the tests with generated requests try; CI tries more.
+pub fn generated_cases() -> usize {
+    std::env::var("LARDER_GENERATED_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(200_000)
+}

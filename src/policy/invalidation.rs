@@ -2,6 +2,8 @@
 //!
 //! A path is taken in every way that it could be read. Where something is in doubt, more is purged.
 
+#[cfg(test)]
+mod hostile_paths;
 mod location;
 mod purge_request;
 #[cfg(test)]
