@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod logging;
 pub mod metrics;
 pub mod policy;
 pub mod purge;
@@ -17,3 +19,13 @@ pub mod server;
 pub mod store;
 pub mod stored_response;
 pub mod upstream;
+
+/// Serves until `shutdown`, and then until what is under way has ended.
+pub fn run(
+    _config: config::Config,
+    _listeners: server::Listeners,
+    _clock: clock::Clock,
+    _shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    todo!()
+}

@@ -32,7 +32,9 @@ fn every_directive_has_its_field() {
         },
     );
     check(
-        &["must-understand, no-transform, only-if-cached, stale-while-revalidate=3, stale-if-error=4, max-stale=5, min-fresh=6"],
+        &[
+            "must-understand, no-transform, only-if-cached, stale-while-revalidate=3, stale-if-error=4, max-stale=5, min-fresh=6",
+        ],
         CacheControl {
             must_understand: true,
             no_transform: true,
@@ -116,14 +118,17 @@ fn what_restricts_holds_in_every_spelling() {
 
 #[test]
 fn what_permits_holds_only_if_it_is_spelled_right() {
-    for line in ["public=1", "public; max-age=60", "public max-age=60", "x=\"public", "\"public\"", "public="] {
+    for line in ["public=1", "public; max-age=60", "public max-age=60", "x=\"public", "\"public\"", "public="]
+    {
         assert!(!of(&[line]).public, "{line:?}");
     }
 }
 
 #[test]
 fn what_stands_in_quotes_or_is_unknown_says_nothing() {
-    for line in ["foo=\"no-store, private\"", "no-storex", "xno-store", "immutable", "foo=no-store", "\u{fc}", "="] {
+    for line in
+        ["foo=\"no-store, private\"", "no-storex", "xno-store", "immutable", "foo=no-store", "\u{fc}", "="]
+    {
         check(&[line], CacheControl::default());
     }
 }

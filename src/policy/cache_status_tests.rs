@@ -61,13 +61,8 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
     let hit = (any::<i64>(), detail.clone()).prop_map(|(ttl, detail)| Outcome::Hit { ttl, detail });
     let fwd = proptest::sample::select(ALL_FWD.to_vec());
     let forwarded = (fwd, any::<Option<u16>>(), any::<bool>(), any::<bool>(), any::<Option<i64>>(), detail);
-    let forwarded = forwarded.prop_map(|(fwd, fwd_status, stored, collapsed, ttl, detail)| Outcome::Forwarded {
-        fwd,
-        fwd_status,
-        stored,
-        collapsed,
-        ttl,
-        detail,
+    let forwarded = forwarded.prop_map(|(fwd, fwd_status, stored, collapsed, ttl, detail)| {
+        Outcome::Forwarded { fwd, fwd_status, stored, collapsed, ttl, detail }
     });
     prop_oneof![hit, forwarded]
 }

@@ -138,7 +138,21 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_no_tag() {
-        for text in ["", "*", "a", "\"", "\"a", "a\"", "w/\"a\"", "W\\\"a\"", "W\"a\"", "W/a", "\"a\"b", "\"a b\"", "\"a\", \"b\""] {
+        for text in [
+            "",
+            "*",
+            "a",
+            "\"",
+            "\"a",
+            "a\"",
+            "w/\"a\"",
+            "W\\\"a\"",
+            "W\"a\"",
+            "W/a",
+            "\"a\"b",
+            "\"a b\"",
+            "\"a\", \"b\"",
+        ] {
             assert_eq!(EntityTag::read(text.as_bytes()), None, "{text}");
         }
         assert!(EntityTag::read(b"\"abc\xfc,d'\"").is_some());
@@ -155,7 +169,8 @@ mod tests {
             (vec!["*, \"a\""], vec![]),
             (vec![""], vec![]),
         ] {
-            let headers: HeaderMap = lines.iter().map(|line| (IF_NONE_MATCH, line.parse().unwrap())).collect();
+            let headers: HeaderMap =
+                lines.iter().map(|line| (IF_NONE_MATCH, line.parse().unwrap())).collect();
             let tags = expected.into_iter().map(tag).collect();
             assert_eq!(TagList::of(&headers, &IF_NONE_MATCH), Some(TagList::Tags(tags)), "{lines:?}");
         }

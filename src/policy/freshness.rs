@@ -76,7 +76,8 @@ pub(super) fn initial_age(headers: &HeaderMap, exchange: Exchange) -> Duration {
 
 /// §5.1: of a list the first member; one that is not a number of seconds is ignored.
 fn age_value(headers: &HeaderMap) -> Duration {
-    let mut members = headers.get_all(AGE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let mut members =
+        headers.get_all(AGE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let first = members.find_map(|member| Some(member.trim_ascii()).filter(|member| !member.is_empty()));
     first.and_then(delta_seconds).unwrap_or_default()
 }

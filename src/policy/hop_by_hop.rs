@@ -1,7 +1,9 @@
 //! Which fields are for the next recipient only (RFC 9110 §7.6.1): they are not stored (RFC 9111 §3.1), not replayed,
 //! and do not update what is stored.
 
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName};
 
 /// `headers` are those that the field stands among, for what their `Connection` names.

@@ -22,8 +22,9 @@ pub(super) fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Optio
 /// Names are compared without case, as RFC 9111 §4.2 asks of caches. The day of the week is not checked against the
 /// date. Dates before 1970 count as 1970: both are long ago.
 pub fn parse(value: &[u8], now: Timestamp) -> Option<Timestamp> {
-    let date =
-        imf_fixdate(Reader(value)).or_else(|| rfc850(Reader(value), now)).or_else(|| asctime(Reader(value)))?;
+    let date = imf_fixdate(Reader(value))
+        .or_else(|| rfc850(Reader(value), now))
+        .or_else(|| asctime(Reader(value)))?;
     date.to_timestamp()
 }
 
@@ -37,8 +38,7 @@ pub fn format(time: Timestamp) -> HeaderValue {
 }
 
 const SHORT_DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-const LONG_DAYS: [&str; 7] =
-    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const LONG_DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 

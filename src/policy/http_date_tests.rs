@@ -75,9 +75,18 @@ fn edges_of_the_calendar() {
 
 #[test]
 fn a_two_digit_year_is_never_more_than_50_years_ahead() {
-    check("Thursday, 18-Aug-50 02:01:18 GMT", parse(b"Thu, 18 Aug 2050 02:01:18 GMT", NOW).map(Timestamp::as_secs));
-    check("Friday, 31-Dec-76 00:00:00 GMT", parse(b"Thu, 31 Dec 2076 00:00:00 GMT", NOW).map(Timestamp::as_secs));
-    check("Saturday, 31-Dec-77 00:00:00 GMT", parse(b"Sat, 31 Dec 1977 00:00:00 GMT", NOW).map(Timestamp::as_secs));
+    check(
+        "Thursday, 18-Aug-50 02:01:18 GMT",
+        parse(b"Thu, 18 Aug 2050 02:01:18 GMT", NOW).map(Timestamp::as_secs),
+    );
+    check(
+        "Friday, 31-Dec-76 00:00:00 GMT",
+        parse(b"Thu, 31 Dec 2076 00:00:00 GMT", NOW).map(Timestamp::as_secs),
+    );
+    check(
+        "Saturday, 31-Dec-77 00:00:00 GMT",
+        parse(b"Sat, 31 Dec 1977 00:00:00 GMT", NOW).map(Timestamp::as_secs),
+    );
 }
 
 #[test]

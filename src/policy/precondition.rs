@@ -1,6 +1,8 @@
 //! What the client's own conditions make of a stored response (RFC 9110 §13, RFC 9111 §4.3.2).
 
-use http::header::{DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED};
+use http::header::{
+    DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::entity_tag::{EntityTag, TagList};
@@ -52,7 +54,8 @@ pub fn precondition(
 fn if_match_holds(request_headers: &HeaderMap, stored_headers: &HeaderMap, now: Timestamp) -> bool {
     if let Some(tags) = TagList::of(request_headers, &IF_MATCH) {
         let stored = EntityTag::of(stored_headers, &ETAG);
-        return tags == TagList::Any || stored.is_some_and(|stored| tags.any(|tag| stored.matches_strongly(tag)));
+        return tags == TagList::Any
+            || stored.is_some_and(|stored| tags.any(|tag| stored.matches_strongly(tag)));
     }
     let Some(since) = http_date::of_field(request_headers, IF_UNMODIFIED_SINCE, now) else { return true };
     http_date::of_field(stored_headers, LAST_MODIFIED, now).is_some_and(|modified| modified <= since)
@@ -70,7 +73,8 @@ fn none_match_fails(tags: &TagList<'_>, stored_headers: &HeaderMap) -> bool {
 fn is_unmodified(request_headers: &HeaderMap, stored_headers: &HeaderMap, now: Timestamp) -> bool {
     let Some(since) = http_date::of_field(request_headers, IF_MODIFIED_SINCE, now) else { return false };
     if stored_headers.contains_key(LAST_MODIFIED) {
-        return http_date::of_field(stored_headers, LAST_MODIFIED, now).is_some_and(|modified| modified <= since);
+        return http_date::of_field(stored_headers, LAST_MODIFIED, now)
+            .is_some_and(|modified| modified <= since);
     }
     http_date::of_field(stored_headers, DATE, now).is_some_and(|date| date < since)
 }

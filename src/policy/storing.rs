@@ -246,10 +246,11 @@ impl Lifetime {
         // §5.2.2.10: s-maxage says what proxy-revalidate says.
         let must_revalidate =
             directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some();
-        let window = |of_response: Option<Duration>, of_route: Duration| match must_revalidate || always_validate {
-            true => Duration::ZERO,
-            false => of_response.unwrap_or(of_route),
-        };
+        let window =
+            |of_response: Option<Duration>, of_route: Duration| match must_revalidate || always_validate {
+                true => Duration::ZERO,
+                false => of_response.unwrap_or(of_route),
+            };
         let mut terms = Terms {
             requested_at: exchange.requested_at,
             received_at: exchange.received_at,

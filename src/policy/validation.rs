@@ -1,8 +1,8 @@
 //! Validation of a stored response by the upstream (RFC 9111 §4.3). That of the client's by us is `precondition`.
 
 use http::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, SET_COOKIE, VARY,
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, StatusCode};
 
@@ -72,7 +72,8 @@ fn selects(stored: &HeaderMap, update: &HeaderMap) -> Validated {
     if !varies_no_further(stored, update) {
         return Validated::Mismatch;
     }
-    let freshened_if = |matches, strong| if matches { Validated::Freshened { strong } } else { Validated::Mismatch };
+    let freshened_if =
+        |matches, strong| if matches { Validated::Freshened { strong } } else { Validated::Mismatch };
     if update.contains_key(ETAG) {
         let (Some(ours), Some(theirs)) = (EntityTag::of(stored, &ETAG), EntityTag::of(update, &ETAG)) else {
             return Validated::Mismatch;
@@ -98,7 +99,9 @@ fn selects(stored: &HeaderMap, update: &HeaderMap) -> Validated {
 fn varies_no_further(stored: &HeaderMap, update: &HeaderMap) -> bool {
     match (Vary::of(stored), Vary::of(update)) {
         (_, Vary::Nothing) => true,
-        (Vary::Fields(ours), Vary::Fields(theirs)) => theirs.names().iter().all(|name| ours.names().contains(name)),
+        (Vary::Fields(ours), Vary::Fields(theirs)) => {
+            theirs.names().iter().all(|name| ours.names().contains(name))
+        }
         _ => false,
     }
 }
@@ -147,7 +150,8 @@ pub fn freshened_headers(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
 /// already present", with these exceptions.
 fn is_updated(name: &HeaderName, update: &HeaderMap) -> bool {
     // "Header fields excepted from storage in §3.1", and those that are never stored here.
-    let is_never_stored = is_hop_by_hop(name, update) || [AGE, SET_COOKIE].contains(name) || name == "set-cookie2";
+    let is_never_stored =
+        is_hop_by_hop(name, update) || [AGE, SET_COOKIE].contains(name) || name == "set-cookie2";
     // "Header fields that the cache's stored response depends upon" and "that are automatically processed and removed by
     // the recipient": they say what the stored bytes are, and the 304 brought no others.
     let is_of_content = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_TYPE, CONTENT_RANGE, ETAG].contains(name)
