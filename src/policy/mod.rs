@@ -23,6 +23,8 @@ pub mod routes;
 pub mod storing;
 pub mod tags;
 pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod validation;
 pub mod vary;
 
