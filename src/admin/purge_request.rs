@@ -7,6 +7,7 @@ use super::answer::Refusal;
 use crate::policy::RequestHead;
 use crate::policy::invalidation::of_purge_request;
 use crate::policy::routes::Routes;
+use crate::policy::template::escaped;
 use crate::purge::{Hardness, LoosePath, Purge, Target};
 
 /// More at once are refused: a prefix or a common tag says the same in one.
@@ -73,11 +74,14 @@ impl PurgeRequest {
     }
 }
 
+/// The tag as it is written, and as templates write a value that a list of tags could not hold.
 fn of_tag(tag: &str) -> Result<Vec<Target>, Refusal> {
     if tag.is_empty() {
         return Err(Refusal::bad_request("a tag is empty", "name it, or leave it out"));
     }
-    Ok(vec![Target::tag(tag)])
+    let escaped = escaped(tag);
+    let both = [Some(Target::tag(tag)), (escaped != tag).then(|| Target::tag(escaped))];
+    Ok(both.into_iter().flatten().collect())
 }
 
 /// `/api` and `/api/*` are the same.
@@ -215,7 +219,7 @@ mod tests {
             ("%2525", "%25"),
         ] {
             let purge = of_tag_path(rest, None).unwrap();
-            assert_eq!(purge.targets, vec![Target::tag(tag)], "{rest}");
+            assert_eq!(purge.targets[0], Target::tag(tag), "{rest}");
         }
         assert!(of_tag_path("%FF", None).is_err());
         assert!(of_tag_path("a", Some("b")).is_err());

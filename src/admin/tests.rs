@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 use crate::purge::{Hardness, LoosePath, Position, Stamp, Target, TargetId, Validity};
-use crate::store::{Figures, Fill, Recall, StoreError, Waiting};
+use crate::store::{Figures, Fill, Found, Recall, StoreError, Waiting};
 use crate::stored_response::Stored;
 
 /// A store that only purges; it remembers what.
@@ -21,6 +21,14 @@ struct PurgesOnly {
 impl Store for PurgesOnly {
     fn recall(&self, _: &CacheKey) -> Recall {
         unreachable!("admin reads no responses")
+    }
+
+    fn recall_here(&self, _: &CacheKey) -> Option<Found> {
+        unreachable!("admin reads no responses")
+    }
+
+    fn permit(&self, _: &CacheKey) -> Fill {
+        unreachable!("admin stores no responses")
     }
 
     fn judge(&self, _: &Stamp, _: &[TargetId]) -> Validity {
@@ -121,13 +129,14 @@ async fn a_purge_names_tags_prefixes_and_everything() {
     let admin = Admin::new();
     let body = r#"{"tags": ["a", "b c"], "prefixes": ["/api/*", "https://H.example/x"], "everything": true}"#;
     let (status, _, answer) = admin.send("POST /purge", &[], body).await;
-    assert_eq!((status, answer), (200, json!({"position": 77, "targets": 5})));
+    assert_eq!((status, answer), (200, json!({"position": 77, "targets": 6})));
     let purges = admin.purges();
     assert_eq!(purges.len(), 1);
     assert_eq!(purges[0].hardness, Hardness::Hard);
     let expected = [
         Target::tag("a"),
         Target::tag("b c"),
+        Target::tag("b%20c"),
         prefix(None, "/api"),
         prefix(Some("h.example"), "/x"),
         Target::Everything,
@@ -186,6 +195,8 @@ async fn deleting_the_cache_or_a_tag_purges() {
     assert_eq!(admin.targets(), [Target::Everything]);
     assert_eq!(admin.status("DELETE /cache/tags/guild:7%2Fa/b", &[]).await, 200);
     assert_eq!(admin.targets(), [Target::tag("guild:7/a/b")]);
+    assert_eq!(admin.status("DELETE /cache/tags/a%2Cb", &[]).await, 200);
+    assert_eq!(admin.targets(), [Target::tag("a,b"), Target::tag("a%2Cb")]);
     assert_eq!(admin.status("DELETE /cache/tags/a?b", &[]).await, 400);
     assert_eq!(admin.status("DELETE /cache/tags/", &[]).await, 404);
     assert!(admin.purges().is_empty());
