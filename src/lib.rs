@@ -3,6 +3,7 @@
 //! `policy` decides, `store` remembers, `upstream` answers, `proxy` connects them.
 //!
 //! Arrows point down only: `proxy` → `store`, `upstream`, `policy`; `policy` and `purge` import nothing of the rest.
+//! ARCHITECTURE.md has the map. [`run`] builds the parts and wires them.
 
 #![forbid(unsafe_code)]
 
@@ -13,19 +14,13 @@ pub mod config;
 pub mod logging;
 pub mod metrics;
 pub mod policy;
+mod proxy;
 pub mod purge;
 pub mod purging;
 pub mod server;
 pub mod store;
 pub mod stored_response;
-pub mod upstream;
+mod upstream;
+mod workers;
 
-/// Serves until `shutdown`, and then until what is under way has ended.
-pub fn run(
-    _config: config::Config,
-    _listeners: server::Listeners,
-    _clock: clock::Clock,
-    _shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    todo!()
-}
+pub use workers::run;

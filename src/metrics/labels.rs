@@ -96,7 +96,7 @@ pub fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Why a request was forwarded, besides what `fwd` says.
-pub const REASONS: [Option<Detail>; 34] = [
+pub const REASONS: [Option<Detail>; 36] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -106,6 +106,7 @@ pub const REASONS: [Option<Detail>; 34] = [
     Some(Detail::Pass(PassReason::NoCredential)),
     Some(Detail::Pass(PassReason::Content)),
     Some(Detail::Pass(PassReason::OverrideField)),
+    Some(Detail::Pass(PassReason::Precondition)),
     Some(Detail::Pass(PassReason::Range)),
     Some(Detail::Pass(PassReason::Upgrade)),
     Some(Detail::NotStored(NotStored::Method)),
@@ -129,6 +130,7 @@ pub const REASONS: [Option<Detail>; 34] = [
     Some(Detail::StaleWhileRevalidate),
     Some(Detail::StaleIfError),
     Some(Detail::WouldHit),
+    Some(Detail::WouldMiss),
     Some(Detail::WouldStore),
     Some(Detail::StoreDown),
 ];
@@ -143,18 +145,7 @@ pub fn reason_name(slot: usize) -> &'static str {
     match REASONS.get(slot) {
         None => OTHER,
         Some(None) => NONE,
-        Some(Some(detail)) => match detail {
-            Detail::Pass(reason) => reason.as_str(),
-            Detail::NotStored(reason) => reason.as_str(),
-            Detail::NoReuse(NoReuse::Foreign) => "foreign",
-            Detail::NoReuse(NoReuse::Credentials) => "credentials",
-            Detail::NoReuse(NoReuse::Expired) => "expired",
-            Detail::StaleWhileRevalidate => "stale-while-revalidate",
-            Detail::StaleIfError => "stale-if-error",
-            Detail::WouldHit => "would-hit",
-            Detail::WouldStore => "would-store",
-            Detail::StoreDown => "store-down",
-        },
+        Some(Some(detail)) => detail.as_str(),
     }
 }
 

@@ -49,6 +49,8 @@ pub enum Detail {
     StaleIfError,
     /// `mode: observe`: this would have been a hit.
     WouldHit,
+    /// `mode: observe`: this would have been fetched.
+    WouldMiss,
     /// `mode: observe`: this would have been stored.
     WouldStore,
     StoreDown,
@@ -62,6 +64,18 @@ impl Outcome {
 
     pub fn forwarded(fwd: Fwd, detail: Option<Detail>) -> Self {
         Outcome::Forwarded { fwd, fwd_status: None, stored: false, collapsed: false, ttl: None, detail }
+    }
+
+    /// It waited for another's request, and got a response with this much freshness left.
+    pub fn collapsed(fwd: Fwd, ttl: i64) -> Self {
+        Outcome::Forwarded {
+            fwd,
+            fwd_status: None,
+            stored: false,
+            collapsed: true,
+            ttl: Some(ttl),
+            detail: None,
+        }
     }
 }
 
@@ -90,6 +104,7 @@ impl Detail {
             Detail::StaleWhileRevalidate => "stale-while-revalidate",
             Detail::StaleIfError => "stale-if-error",
             Detail::WouldHit => "would-hit",
+            Detail::WouldMiss => "would-miss",
             Detail::WouldStore => "would-store",
             Detail::StoreDown => "store-down",
         }

@@ -28,6 +28,9 @@ mod testing;
 pub mod validation;
 pub mod vary;
 
+#[cfg(test)]
+mod fixtures;
+
 use http::{HeaderMap, Method};
 
 pub use cache_key::{CacheKey, Fingerprint};

@@ -154,6 +154,17 @@ pub fn may_store(
     if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok(terms) }
 }
 
+/// Whether an error of the upstream's, which is not stored, may answer all who asked for the same at the same time: it
+/// says nothing that is meant for one of them.
+pub fn may_answer_all(status: StatusCode, headers: &HeaderMap) -> bool {
+    let directives = CacheControl::parse(headers);
+    status.is_server_error()
+        && !directives.no_store
+        && !directives.private
+        && !headers.contains_key(SET_COOKIE)
+        && Vary::of(headers) == Vary::Nothing
+}
+
 /// Comes before all that a response says of itself, so that an error with `no-store` is still known as an error.
 fn check_status(route: &Route, status: StatusCode, directives: &CacheControl) -> Result<(), NotStored> {
     let code = status.as_u16();

@@ -94,7 +94,6 @@ pub fn stored(response: &str, terms: Terms) -> StoredHead {
         stamp: Stamp { incarnation: Incarnation(0), as_of: Position(0) },
         targets: Box::new([]),
         tags: Box::new([]),
-        vary: None,
         found_valid: FoundValid::default(),
     }
 }

@@ -75,7 +75,8 @@ impl Worker {
                 }
                 Landing::Freshened(stored) => {
                     if self.is_hit(&stored.head, &head, lookup) {
-                        let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));
+                        let outcome =
+                            Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));
                         return self.reply(&head, lookup, Usable { stored, outcome });
                     }
                 }
@@ -85,7 +86,9 @@ impl Worker {
             }
             refused = Some(flight);
             match self.find(lookup, &head).await {
-                Finding::Fresh(usable) | Finding::Stale(usable, _) => return self.reply(&head, lookup, usable),
+                Finding::Fresh(usable) | Finding::Stale(usable, _) => {
+                    return self.reply(&head, lookup, usable);
+                }
                 Finding::Miss(again) => miss = again,
             }
         }
@@ -107,21 +110,35 @@ impl Worker {
         if !usable {
             return None;
         }
-        if shared.is_error && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status)) {
+        if shared.is_error
+            && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
+        {
             return Some(answer);
         }
         let reader = shared.body.reader()?;
         let now = self.proxy.clock.now();
         let outcome = Outcome::collapsed(miss.fwd, shared.head.terms.ttl(now));
-        Some(Answer::new(replying::in_flight(&shared.head, reader, head, now), Some(outcome), Some(lookup.route)))
+        Some(Answer::new(
+            replying::in_flight(&shared.head, reader, head, now),
+            Some(outcome),
+            Some(lookup.route),
+        ))
     }
 
     /// `mode: observe`: everything is forwarded, and the answer says what would have happened.
-    async fn observe(&self, request: ClientRequest, lookup: &Lookup<'_>, finding: Finding, whole: bool) -> Answer {
+    async fn observe(
+        &self,
+        request: ClientRequest,
+        lookup: &Lookup<'_>,
+        finding: Finding,
+        whole: bool,
+    ) -> Answer {
         let bypass = |detail| Outcome::forwarded(Fwd::Bypass, Some(detail));
         let miss = match finding {
             Finding::Miss(miss) if whole => Miss { stale: None, ..miss },
-            Finding::Miss(_) => return self.pass(request, Some(lookup.route), bypass(Detail::WouldMiss)).await,
+            Finding::Miss(_) => {
+                return self.pass(request, Some(lookup.route), bypass(Detail::WouldMiss)).await;
+            }
             _ => return self.pass(request, Some(lookup.route), bypass(Detail::WouldHit)).await,
         };
         let mut answer = self.fetch_alone(&Arc::new(request.head), lookup, &miss).await;

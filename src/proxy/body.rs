@@ -53,11 +53,13 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         match self.get_mut() {
-            Body::Full(full) => {
-                Pin::new(full).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
-            }
+            Body::Full(full) => Pin::new(full)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Body::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
-            Body::Shared(reader) => Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            Body::Shared(reader) => {
+                Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
+            }
         }
     }
 

@@ -85,7 +85,9 @@ impl Flights {
         }
         let mut flights = self.lock();
         match flights.entry(*key) {
-            Entry::Occupied(present) if !refused.is_some_and(|refused| Arc::ptr_eq(refused, present.get())) => {
+            Entry::Occupied(present)
+                if !refused.is_some_and(|refused| Arc::ptr_eq(refused, present.get())) =>
+            {
                 Seat::Follower(present.get().clone())
             }
             entry => {

@@ -44,7 +44,9 @@ impl ProxyError {
     fn public(&self) -> String {
         match self {
             ProxyError::Upstream(UpstreamError::Unreachable(_)) => "the upstream can't be reached".into(),
-            ProxyError::Upstream(UpstreamError::Invalid(_)) => "the upstream's answer is not valid HTTP".into(),
+            ProxyError::Upstream(UpstreamError::Invalid(_)) => {
+                "the upstream's answer is not valid HTTP".into()
+            }
             ProxyError::PurgeNotRecorded(_) => "the purge was not recorded; try again".into(),
             other => other.to_string(),
         }

@@ -18,8 +18,10 @@ use super::passing::upstream_request;
 use super::shared_body::{Reader, SharedBody, SharedBodyError};
 use super::{Body, Worker, forwarding, replying};
 use crate::policy::classify::{Caller, Lookup};
-use crate::policy::storing::{Exchange, NotStored, may_store};
-use crate::policy::validation::{Validated, after_validation, conditional_fields, freshened_headers, freshened_terms};
+use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
+use crate::policy::validation::{
+    Validated, after_validation, conditional_fields, freshened_headers, freshened_terms,
+};
 use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
@@ -104,7 +106,9 @@ impl Fetch {
             Validated::Freshened { strong } if strong || !stale.soft_purged => {
                 Ok((arrived, Some((stale.clone(), strong))))
             }
-            Validated::Freshened { .. } | Validated::Mismatch => Ok((self.ask(HeaderMap::new()).await?, None)),
+            Validated::Freshened { .. } | Validated::Mismatch => {
+                Ok((self.ask(HeaderMap::new()).await?, None))
+            }
             Validated::Replaced | Validated::Failed => Ok((arrived, None)),
         }
     }
@@ -152,7 +156,9 @@ impl Fetch {
 
     /// A failing upstream is asked once for all who wait; but what is meant for one caller stays with that caller.
     fn answers_all(&self, arrived: &Arrived, not_stored: NotStored) -> bool {
-        arrived.status.is_server_error() && self.caller == Caller::InKey && not_stored == NotStored::Status
+        self.caller == Caller::InKey
+            && not_stored == NotStored::Status
+            && may_answer_all(arrived.status, &arrived.headers)
     }
 
     fn head_of(&self, arrived: &Arrived, terms: Terms, stamp: Stamp) -> Result<StoredHead, NotStored> {
@@ -171,16 +177,16 @@ impl Fetch {
         stamp: Stamp,
         tags: Vec<String>,
     ) -> Result<StoredHead, NotStored> {
-        let vary = match Vary::of(&headers) {
-            Vary::Nothing => None,
-            Vary::Fields(fields) => Some(fields),
+        let request = self.request();
+        let key = match Vary::of(&headers) {
+            Vary::Nothing => self.primary,
+            Vary::Fields(fields) => self.primary.variant(&fields, &request),
             Vary::Everything => return Err(NotStored::VaryStar),
         };
-        let request = self.request();
         let path = LoosePath::new(request.path);
         let query = self.query.as_deref().unwrap_or_default();
         Ok(StoredHead {
-            key: vary.as_ref().map_or(self.primary, |fields| self.primary.variant(fields, &request)),
+            key,
             fingerprint: self.route.fingerprint,
             status,
             headers,
@@ -188,13 +194,18 @@ impl Fetch {
             stamp,
             targets: Target::all_of(request.host, &path, query, tags.iter().map(String::as_str)).into(),
             tags: tags.into(),
-            vary,
             found_valid: FoundValid::default(),
         })
     }
 
     /// It is for the one who asked; the others ask for themselves.
-    fn refuse(&self, response: Response<Body>, not_stored: NotStored, leader: &Leader, own: oneshot::Sender<Own>) {
+    fn refuse(
+        &self,
+        response: Response<Body>,
+        not_stored: NotStored,
+        leader: &Leader,
+        own: oneshot::Sender<Own>,
+    ) {
         self.worker.proxy.metrics.filled(self.route.index, Err(not_stored));
         if not_stored.is_by_nature() {
             leader.mark_unshareable();
@@ -229,7 +240,12 @@ impl Fetch {
         if let Some(reader) = shared.reader() {
             let _gone = own.send(Own::Reader(reader));
         }
-        let response = SharedResponse { head: head.clone(), body: shared.clone(), is_error: not_stored.is_some(), not_stored };
+        let response = SharedResponse {
+            head: head.clone(),
+            body: shared.clone(),
+            is_error: not_stored.is_some(),
+            not_stored,
+        };
         leader.land(Landing::Shared(Arc::new(response)));
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
@@ -239,7 +255,10 @@ impl Fetch {
             Ok(trailers) => match not_stored.is_none().then(|| shared.whole()).flatten() {
                 None => {
                     shared.finish(Ok(trailers));
-                    self.worker.proxy.metrics.filled(self.route.index, Err(not_stored.unwrap_or(NotStored::TooLarge)));
+                    self.worker
+                        .proxy
+                        .metrics
+                        .filled(self.route.index, Err(not_stored.unwrap_or(NotStored::TooLarge)));
                 }
                 Some(whole) => {
                     let fill = self.fill.for_variant(head.key);
@@ -254,13 +273,14 @@ impl Fetch {
 
     /// Where responses for one key differ by request fields, those who come look for their own variant from now on.
     fn announce_variant(&self, head: &StoredHead, leader: &Leader) {
-        let Some(fields) = &head.vary else { return };
+        let Vary::Fields(fields) = &Vary::of(&head.headers) else { return };
         let store = &self.worker.proxy.store;
         let before = match store.recall_here(&self.primary).map(|found| found.stored) {
             Some(Stored::Variants(variants)) => Some(variants),
             _ => None,
         };
-        let known = before.iter().flat_map(|variants| variants.fields.iter()).filter(|known| *known != fields);
+        let known =
+            before.iter().flat_map(|variants| variants.fields.iter()).filter(|known| *known != fields);
         let fields = std::iter::once(fields).chain(known).take(VARIANT_KINDS).cloned().collect();
         let latest = before.as_ref().map_or(head.terms.expires_at, |variants| variants.expires_at);
         let expires_at = latest.max(head.terms.expires_at);
@@ -322,7 +342,8 @@ impl Fetch {
         let stamp = if strong { self.fill.stamp() } else { before.stamp };
         let head = terms.and_then(|terms| {
             let terms = freshened_terms(&before.terms, terms, arrived.exchange);
-            let mut tags = tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
+            let mut tags =
+                tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
             tags.extend(before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect::<Vec<_>>());
             let mut headers = headers.clone();
             headers.remove(AGE);

@@ -59,7 +59,9 @@ impl Worker {
         for fields in &variants.fields {
             let key = lookup.key.variant(fields, &head.as_policy());
             latest.get_or_insert(key);
-            if let Some(Found { stored: Stored::Response(response), soft_purged }) = store.recall(&key).found().await {
+            if let Some(Found { stored: Stored::Response(response), soft_purged }) =
+                store.recall(&key).found().await
+            {
                 return self.weigh(response, soft_purged, lookup, key, head);
             }
         }
@@ -90,7 +92,8 @@ impl Worker {
             let stale = Some(Stale { response: stored.clone(), soft_purged, if_error });
             Miss { key, fwd: Fwd::Stale, stale }
         };
-        match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, self.proxy.clock.now()) {
+        match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, self.proxy.clock.now())
+        {
             Reuse::Fresh { ttl, .. } => {
                 Finding::Fresh(Usable { stored, outcome: Outcome::Hit { ttl, detail: None } })
             }
@@ -110,9 +113,7 @@ impl Worker {
             Validity::Dead => return false,
             validity => validity == Validity::Stale,
         };
-        let request = head.as_policy();
-        let key = response.vary.as_ref().map_or(lookup.key, |fields| lookup.key.variant(fields, &request));
-        let reuse = assess(response, &lookup.under(key), &request, soft_purged, self.proxy.clock.now());
+        let reuse = assess(response, lookup, &head.as_policy(), soft_purged, self.proxy.clock.now());
         matches!(reuse, Reuse::Fresh { .. })
     }
 }

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn what_an_unknown_client_says_of_itself_is_not_passed_on() {
-        let mut fields = headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-host", "evil"), ("forwarded", "for=x")]);
+        let mut fields =
+            headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-host", "evil"), ("forwarded", "for=x")]);
         let origin = Origin { peer: "10.0.0.9".parse().ok(), trusted: false, scheme: "http", host: "api" };
         to_upstream(&mut fields, Version::HTTP_11, origin);
         assert_eq!(fields["x-forwarded-for"], "10.0.0.9");

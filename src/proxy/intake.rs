@@ -96,7 +96,9 @@ fn authority(parts: &Parts, trusted: bool) -> Result<String, ProxyError> {
         return Ok(forwarded.to_owned());
     }
     match (parts.uri.authority(), host) {
-        (Some(authority), _) if authority.as_str().contains('@') => Err(ProxyError::BadRequest("a target with user information")),
+        (Some(authority), _) if authority.as_str().contains('@') => {
+            Err(ProxyError::BadRequest("a target with user information"))
+        }
         (Some(authority), _) => Ok(authority.as_str().to_owned()),
         (None, Some(host)) => Ok(host.to_owned()),
         (None, None) if parts.version == Version::HTTP_10 => Ok(String::new()),

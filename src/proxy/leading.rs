@@ -16,7 +16,12 @@ use crate::purge::Validity;
 
 impl Worker {
     /// A fetch that nobody joins.
-    pub(super) async fn fetch_alone(&self, head: &Arc<ClientHead>, lookup: &Lookup<'_>, miss: &Miss) -> Answer {
+    pub(super) async fn fetch_alone(
+        &self,
+        head: &Arc<ClientHead>,
+        lookup: &Lookup<'_>,
+        miss: &Miss,
+    ) -> Answer {
         let leader = self.proxy.flights.alone(&miss.key);
         self.lead(leader, head, lookup, miss).await
     }
@@ -37,12 +42,20 @@ impl Worker {
             (Landing::Freshened(stored), _) => {
                 let ttl = Some(stored.head.terms.ttl(now));
                 let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
-                let outcome =
-                    Outcome::Forwarded { fwd: miss.fwd, fwd_status, stored: true, collapsed: false, ttl, detail: None };
+                let outcome = Outcome::Forwarded {
+                    fwd: miss.fwd,
+                    fwd_status,
+                    stored: true,
+                    collapsed: false,
+                    ttl,
+                    detail: None,
+                };
                 self.reply(head, lookup, Usable { stored, outcome })
             }
             (Landing::Shared(shared), Ok(Own::Reader(reader))) => {
-                if shared.is_error && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status)) {
+                if shared.is_error
+                    && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
+                {
                     return answer;
                 }
                 let (stored, ttl) = match shared.is_error {

@@ -45,7 +45,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What all workers share.
 pub struct Proxy {
     pub config: Arc<Config>,
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
@@ -70,7 +70,7 @@ struct Answer {
 
 impl Proxy {
     pub fn new(config: Arc<Config>, store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clock) -> Arc<Self> {
-        let routes = Routes::new(&config.routes);
+        let routes = Arc::new(Routes::new(&config.routes));
         let flights = Flights::new(clock.clone());
         Arc::new(Self { config, routes, store, metrics, clock, flights })
     }

@@ -14,7 +14,12 @@ use crate::policy::cache_status::Outcome;
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 
 impl Worker {
-    pub(super) async fn pass(&self, request: ClientRequest, route: Option<&Arc<Route>>, outcome: Outcome) -> Answer {
+    pub(super) async fn pass(
+        &self,
+        request: ClientRequest,
+        route: Option<&Arc<Route>>,
+        outcome: Outcome,
+    ) -> Answer {
         let ClientRequest { mut head, body } = request;
         let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head));
         let query = head.parts.uri.query().map(str::to_owned);
@@ -33,7 +38,10 @@ impl Worker {
     }
 
     /// Sends to the upstream, and counts how that went.
-    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, ProxyError> {
+    pub(super) async fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, ProxyError> {
         let started = tokio::time::Instant::now();
         match self.upstream.send(request).await {
             Ok(response) => {
@@ -60,7 +68,11 @@ pub(super) fn to_client(response: Response<UpstreamBody>) -> Response<Body> {
 }
 
 /// larder's request for what the client asks: same method and path, the fields that cross a proxy.
-pub(super) fn upstream_request(head: &ClientHead, query: Option<&str>, body: RequestBody) -> Request<RequestBody> {
+pub(super) fn upstream_request(
+    head: &ClientHead,
+    query: Option<&str>,
+    body: RequestBody,
+) -> Request<RequestBody> {
     let mut request = Request::new(body);
     *request.method_mut() = head.parts.method.clone();
     *request.uri_mut() = target(head.parts.uri.path(), query, &head.parts.uri);

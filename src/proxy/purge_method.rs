@@ -12,7 +12,7 @@ use super::{Answer, Body, Worker};
 use crate::config::PurgeSettings;
 use crate::metrics::PurgeSource;
 use crate::policy::invalidation;
-use crate::purge::{Purge, Position};
+use crate::purge::{Position, Purge};
 use crate::purging::purge;
 
 impl Worker {
@@ -26,10 +26,11 @@ impl Worker {
     async fn purge_by_method(&self, head: &ClientHead) -> Result<Position, ProxyError> {
         let proxy = &self.proxy;
         may_purge(&proxy.config.purge, head)?;
-        let (targets, hardness) = invalidation::of_purge_request(&proxy.routes, &head.as_policy(), head.absolute)
-            .map_err(ProxyError::Purge)?;
+        let (targets, hardness) =
+            invalidation::of_purge_request(&proxy.routes, &head.as_policy(), head.absolute)
+                .map_err(ProxyError::Purge)?;
         let asked = Purge { hardness, ..Purge::hard(targets) };
-        purge(&*proxy.store, &proxy.metrics, asked, PurgeSource::PurgeMethod, None)
+        purge(&proxy.store, &proxy.metrics, asked, PurgeSource::PurgeMethod, None)
             .await
             .map_err(|error| ProxyError::PurgeNotRecorded(error.to_string()))
     }
@@ -46,16 +47,19 @@ fn recorded(position: Position) -> Response<Body> {
 fn may_purge(settings: &PurgeSettings, head: &ClientHead) -> Result<(), ProxyError> {
     let address_set = !settings.allow.is_empty();
     if !address_set && settings.token.is_none() {
-        return Err(ProxyError::PurgeForbidden("PURGE is switched off: neither `purge.allow` nor `purge.token` is set"));
+        return Err(ProxyError::PurgeForbidden(
+            "PURGE is switched off: neither `purge.allow` nor `purge.token` is set",
+        ));
     }
-    let allowed = || sender(head).is_some_and(|sender| settings.allow.iter().any(|net| net.contains(&sender)));
+    let allowed =
+        || sender(head).is_some_and(|sender| settings.allow.iter().any(|net| net.contains(&sender)));
     if address_set && !allowed() {
         return Err(ProxyError::PurgeForbidden("PURGE is not allowed from this address (`purge.allow`)"));
     }
     match &settings.token {
-        Some(token) if !bears(&head.parts.headers, token.expose()) => {
-            Err(ProxyError::PurgeForbidden("PURGE needs `Authorization: Bearer …` with the right token (`purge.token`)"))
-        }
+        Some(token) if !bears(&head.parts.headers, token.expose()) => Err(ProxyError::PurgeForbidden(
+            "PURGE needs `Authorization: Bearer …` with the right token (`purge.token`)",
+        )),
         _ => Ok(()),
     }
 }
@@ -63,7 +67,8 @@ fn may_purge(settings: &PurgeSettings, head: &ClientHead) -> Result<(), ProxyErr
 /// Who sent it, if that is known: behind an intermediary that is not trusted, nobody knows.
 fn sender(head: &ClientHead) -> Option<IpAddr> {
     let headers = &head.parts.headers;
-    let relayed = [VIA.as_str(), "forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name));
+    let relayed =
+        [VIA.as_str(), "forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name));
     let peer = head.peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
     match (relayed, head.trusted) {
         (false, _) => Some(peer),

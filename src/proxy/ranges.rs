@@ -9,7 +9,12 @@ use super::replying::{whole, without_content};
 use crate::policy::CacheKey;
 
 /// `parts` are first and last byte of what lies within `content`; there is at least one.
-pub(super) fn partial(content: &Bytes, parts: &[(u64, u64)], mut headers: HeaderMap, key: CacheKey) -> Response<Body> {
+pub(super) fn partial(
+    content: &Bytes,
+    parts: &[(u64, u64)],
+    mut headers: HeaderMap,
+    key: CacheKey,
+) -> Response<Body> {
     let length = content.len() as u64;
     headers.remove(CONTENT_LENGTH);
     if let [part] = parts {

@@ -27,7 +27,9 @@ pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp)
     if stored.head.status == StatusCode::OK {
         match range::select(&head.parts.headers, &stored.head.headers, length) {
             range::Selected::Whole => {}
-            range::Selected::Parts(parts) => return ranges::partial(&stored.body, &parts, headers, stored.head.key),
+            range::Selected::Parts(parts) => {
+                return ranges::partial(&stored.body, &parts, headers, stored.head.key);
+            }
             range::Selected::NotSatisfiable => return ranges::not_satisfiable(length, headers),
         }
     }
@@ -35,7 +37,12 @@ pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp)
 }
 
 /// A response that is still arriving.
-pub(super) fn in_flight(head_of: &StoredHead, reader: Reader, head: &ClientHead, now: Timestamp) -> Response<Body> {
+pub(super) fn in_flight(
+    head_of: &StoredHead,
+    reader: Reader,
+    head: &ClientHead,
+    now: Timestamp,
+) -> Response<Body> {
     let headers = with_age(head_of, now, false);
     if not_modified(head_of, head, now) {
         return without_content(StatusCode::NOT_MODIFIED, headers);
@@ -51,7 +58,8 @@ pub(super) fn whole(status: StatusCode, headers: HeaderMap, body: Body) -> Respo
 }
 
 fn not_modified(stored: &StoredHead, head: &ClientHead, now: Timestamp) -> bool {
-    let condition = precondition(&head.parts.method, &head.parts.headers, stored.status, &stored.headers, now);
+    let condition =
+        precondition(&head.parts.method, &head.parts.headers, stored.status, &stored.headers, now);
     condition == Precondition::NotModified
 }
 
@@ -67,7 +75,9 @@ fn with_age(stored: &StoredHead, now: Timestamp, always: bool) -> HeaderMap {
 
 /// RFC 9110 §15.4.5: a 304 says nothing of content that it does not carry.
 pub(super) fn without_content(status: StatusCode, mut headers: HeaderMap) -> Response<Body> {
-    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE, ACCEPT_RANGES] {
+    for name in
+        [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE, ACCEPT_RANGES]
+    {
         headers.remove(name);
     }
     whole(status, headers, Body::empty())

@@ -211,7 +211,9 @@ impl Body for Reader {
 
     fn size_hint(&self) -> SizeHint {
         let read = self.body.state().readers.get(&self.id).map_or(0, |place| place.bytes);
-        self.body.length.map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(read)))
+        self.body
+            .length
+            .map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(read)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `Upgrade` (RFC 9110 §7.8): once both sides agreed, bytes go both ways until one side ends.
 
-use http::{HeaderMap, Response};
 use http::header::UPGRADE;
+use http::{HeaderMap, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;

@@ -12,8 +12,8 @@ use super::{Answer, Body, Worker};
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
 use crate::policy::cache_status::{Fwd, Outcome};
-use crate::policy::invalidation::{self, WriteEnd};
-use crate::purge::{Purge, Target};
+use crate::policy::invalidation::{self, WriteEnd, WriteTargets};
+use crate::purge::Purge;
 use crate::purging::purge;
 use crate::upstream::RequestBody;
 
@@ -35,39 +35,40 @@ impl Worker {
     ) -> Result<Response<Body>, ProxyError> {
         let ClientRequest { head, body } = request;
         let proxy = &self.proxy;
-        let written = invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
-        proxy.metrics.widened(written.widened);
-        let mut targets = written.targets;
+        let mut written =
+            invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
         let forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
         let result = self.send(forwarded).await;
         let end = match &result {
             Ok(response) => {
-                let changed = invalidation::of_write_response(&head.as_policy(), response.headers());
-                targets.extend(changed);
+                let said =
+                    invalidation::of_write_response(&proxy.routes, &head.as_policy(), response.headers());
+                written.targets.extend(said.targets);
+                written.widened += said.widened;
                 WriteEnd::of(response.status())
             }
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
         };
-        self.purge_written(end, targets, route.as_deref()).await;
+        self.purge_written(end, written, route.as_ref()).await;
         result.map(to_client)
     }
 
     /// The write happened, or may have: its answer goes through even if the purge is not taken, which is counted
     /// and logged.
-    async fn purge_written(&self, end: WriteEnd, targets: Vec<Target>, route: Option<&Route>) {
+    async fn purge_written(&self, end: WriteEnd, written: WriteTargets, route: Option<&Arc<Route>>) {
         let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
             WriteEnd::Nothing => return,
             WriteEnd::Purge => settle,
             WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
         };
-        if targets.is_empty() {
+        if written.targets.is_empty() {
             return;
         }
-        let written = Purge { in_doubt_for, ..Purge::hard(targets) };
-        let index = route.map(|route| route.index);
+        self.proxy.metrics.widened(written.widened);
+        let written = Purge { in_doubt_for, ..Purge::hard(written.targets) };
         let _counted_and_logged =
-            purge(&*self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, index).await;
+            purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await;
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use body::Progress;
-pub use body::{RequestBody, UpstreamBody};
+pub use body::{BodyError, RequestBody, UpstreamBody};
 use connect::{Connector, Wire};
 
 use crate::config::{UpstreamAddress, UpstreamHost, UpstreamSettings};

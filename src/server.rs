@@ -1,5 +1,0 @@
-//! LISTENS.
-
-pub mod listener;
-
-pub use listener::{Listener, Listeners};
