@@ -7,7 +7,7 @@ use http::header::{
     AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     RANGE, TRAILER,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
@@ -21,10 +21,10 @@ use super::{Body, Worker, forwarding, replying};
 use crate::policy::classify::{Caller, Lookup};
 use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
 use crate::policy::validation::{
-    Validated, after_validation, conditional_fields, freshened_headers, freshened_terms,
+    Validated, after_validation, conditional_fields, freshen, freshened_headers,
 };
 use crate::policy::vary::Vary;
-use crate::policy::{CacheKey, RequestHead, Route, tags};
+use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
 use crate::store::Fill;
 use crate::stored_response::{Stored, StoredHead, StoredResponse, Terms, Variants};
@@ -170,22 +170,19 @@ impl Fetch {
         headers.remove(AGE);
         // What is stored has no trailers (RFC 9110 §6.5.1 lets an intermediary drop them).
         headers.remove(TRAILER);
-        if !headers.contains_key(DATE) {
-            // RFC 9110 §6.6.1: a recipient that stores a response without one records when it came.
-            let received = httpdate::fmt_http_date(terms.received_at.to_system_time());
-            HeaderValue::try_from(received).ok().and_then(|received| headers.insert(DATE, received));
-        }
         self.stored_head(arrived.status, headers, terms, stamp, tags)
     }
 
     fn stored_head(
         &self,
         status: StatusCode,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         terms: Terms,
         stamp: Stamp,
         tags: Vec<String>,
     ) -> Result<StoredHead, NotStored> {
+        // RFC 9110 §6.6.1: without one, a recipient that stores a response records when it came.
+        headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
         let request = self.request();
         let key = match Vary::of(&headers) {
             Vary::Nothing => self.primary,
@@ -344,18 +341,16 @@ impl Fetch {
         own: oneshot::Sender<Own>,
     ) {
         let before = &stale.response.head;
-        let headers = freshened_headers(&before.headers, &arrived.headers);
         let request = self.request();
-        let terms = may_store(&self.route, self.caller, &request, before.status, &headers, arrived.exchange);
+        let freshened =
+            freshen(&self.route, self.caller, &request, before, &arrived.headers, arrived.exchange);
         // Only a strong validator says that the content is the one of now.
         let stamp = if strong { self.fill.stamp() } else { before.stamp };
-        let head = terms.and_then(|terms| {
-            let terms = freshened_terms(&before.terms, terms, arrived.exchange);
+        let head = freshened.and_then(|(headers, terms)| {
             let mut tags =
                 tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
-            tags.extend(before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect::<Vec<_>>());
-            let mut headers = headers.clone();
-            headers.remove(AGE);
+            let more: Vec<_> = before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect();
+            tags.extend(more);
             self.stored_head(before.status, headers, terms, stamp, tags)
         });
         let body = stale.response.body.clone();
@@ -368,6 +363,8 @@ impl Fetch {
                 stored.await;
             }
             Err(not_stored) => {
+                // It is still the answer to this request; it is only not kept.
+                let headers = freshened_headers(&before.headers, &arrived.headers);
                 let response = replying::whole(before.status, headers, Body::from(body));
                 self.refuse(response, not_stored, leader, own);
             }
