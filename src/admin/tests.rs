@@ -130,7 +130,7 @@ async fn a_purge_names_tags_prefixes_and_everything() {
     let admin = Admin::new();
     let body = r#"{"tags": ["a", "b c"], "prefixes": ["/api/*", "https://H.example/x"], "everything": true}"#;
     let (status, _, answer) = admin.send("POST /purge", &[], body).await;
-    assert_eq!((status, answer), (200, json!({"position": 77, "targets": 6})));
+    assert_eq!((status, answer), (200, json!({"status": "purged", "position": 77, "targets": 6})));
     let purges = admin.purges();
     assert_eq!(purges.len(), 1);
     assert_eq!(purges[0].hardness, Hardness::Hard);
@@ -253,7 +253,9 @@ async fn a_purge_that_the_store_does_not_take_is_never_acknowledged() {
 
 #[tokio::test]
 async fn stats_have_the_names_that_dashboards_expect() {
-    let (status, _, stats) = Admin::new().send("GET /stats", &[], "").await;
+    let admin = Admin::new();
+    admin.state.readiness.set(Phase::Ready);
+    let (status, _, stats) = admin.send("GET /stats", &[], "").await;
     assert_eq!(status, 200);
     let totals = json!({
         "hits": 0, "misses": 0, "hitRate": 0.0, "memoryUsed": 4096, "evictedKeys": 2, "keyCount": 3,
