@@ -32,7 +32,7 @@ pub mod validation;
 pub mod vary;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 use http::{HeaderMap, Method};
 
