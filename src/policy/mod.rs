@@ -22,6 +22,9 @@ pub mod template;
 pub mod validation;
 pub mod vary;
 
+#[cfg(test)]
+mod fixtures;
+
 use http::{HeaderMap, Method};
 
 pub use cache_key::{CacheKey, Fingerprint};

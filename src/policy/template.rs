@@ -1,6 +1,8 @@
 //! Tag templates: `course:{id}`, `progress:{jwt.sub}`. A value is data: it becomes part of one literal tag.
 
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use http::header::{HeaderMap, HeaderName};
 
