@@ -8,10 +8,10 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
-
+pub mod cli;
 pub mod clock;
 pub mod config;
-
+pub mod logging;
 pub mod metrics;
 pub mod policy;
 mod proxy;

@@ -86,3 +86,6 @@ fn named(target: &Target) -> String {
         Target::Everything => "everything".to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,8 +50,6 @@ pub struct StoredHead {
     pub stamp: Stamp,
     /// Every target by which a purge reaches this response; sorted.
     pub targets: Box<[TargetId]>,
-    /// The request fields that this response was selected by (`Vary`), if any.
-    pub vary: Option<VaryFields>,
     /// The tags in words, for people.
     pub tags: Box<[String]>,
     pub found_valid: FoundValid,

@@ -2,6 +2,9 @@
 //!
 //! Equal keys mean equal requests to the upstream, up to what the route drops or does not tell apart.
 
+#[cfg(test)]
+mod tests;
+
 use http::header::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 

@@ -3,6 +3,8 @@
 //! Reads, and never verifies: a token's claims may name tags, they never stand for who is allowed to see something.
 
 mod jwt;
+#[cfg(test)]
+mod tests;
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -17,9 +19,11 @@ pub fn value_of<'a>(credential: &Credential, headers: &'a HeaderMap) -> Option<&
     let value = match credential {
         Credential::Authorization => only_one(lines(headers, &header::AUTHORIZATION)),
         Credential::Header(name) => only_one(lines(headers, name)),
-        Credential::Cookie(name) => only_one(cookie_values(headers, name)),
+        // An oddly spelled `session =x` is no session to every upstream.
+        Credential::Cookie(name) => only_one(cookie_pairs(headers, name))
+            .and_then(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")),
     };
-    value.map(<[u8]>::trim_ascii).filter(|value| !value.is_empty())
+    value.filter(|value| !value.trim_ascii().is_empty())
 }
 
 /// Whether the request carries any of the fields that identify callers.
@@ -85,7 +89,7 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = Cookie<'_>> {
     pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
         let name = halves.next().unwrap_or_default().trim_ascii();
-        let value = halves.next().unwrap_or_default().trim_ascii();
+        let value = halves.next().unwrap_or_default();
         Cookie { name, value, pair }
     })
 }

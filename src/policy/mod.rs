@@ -13,18 +13,26 @@ pub mod freshness;
 pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;
+pub mod lifetime;
 pub mod path;
 pub mod precondition;
 pub mod query;
 pub mod range;
+#[cfg(test)]
+mod restriction_tests;
 pub mod reuse;
 pub mod route;
 pub mod routes;
 pub mod storing;
 pub mod tags;
 pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod validation;
 pub mod vary;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
 
 use http::{HeaderMap, Method};
 

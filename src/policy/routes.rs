@@ -1,6 +1,9 @@
 //! Which route a path falls under. The most specific wins: a literal segment beats a parameter, a parameter beats the
 //! rest, compared from the left.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

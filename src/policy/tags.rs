@@ -1,5 +1,8 @@
 //! The tags of a response: those of its route, and those its own fields name.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderName};

@@ -1,6 +1,8 @@
 //! Tag templates: `course:{id}`, `progress:{jwt.sub}`. A value is data: it becomes part of one literal tag.
 
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use http::header::{HeaderMap, HeaderName};
 
@@ -124,7 +126,7 @@ fn text_of(bytes: &[u8]) -> String {
 }
 
 /// Percent-encodes what could end a tag in a list of tags: control characters, white space and the comma.
-fn escaped(value: &str) -> String {
+pub fn escaped(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for c in value.chars() {
         if c.is_control() || c.is_whitespace() || c == ',' {

@@ -113,9 +113,7 @@ impl Worker {
             Validity::Dead => return false,
             validity => validity == Validity::Stale,
         };
-        let request = head.as_policy();
-        let key = response.vary.as_ref().map_or(lookup.key, |fields| lookup.key.variant(fields, &request));
-        let reuse = assess(response, &lookup.under(key), &request, soft_purged, self.proxy.clock.now());
+        let reuse = assess(response, lookup, &head.as_policy(), soft_purged, self.proxy.clock.now());
         matches!(reuse, Reuse::Fresh { .. })
     }
 }

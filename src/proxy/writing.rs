@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
+use http::{HeaderMap, Response};
 
 use super::error::ProxyError;
 use super::intake::ClientRequest;
@@ -12,8 +12,8 @@ use super::{Answer, Body, Worker};
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
 use crate::policy::cache_status::{Fwd, Outcome};
-use crate::policy::invalidation::{self, WriteEnd};
-use crate::purge::{Purge, Target};
+use crate::policy::invalidation::{self, WriteEnd, WriteTargets};
+use crate::purge::Purge;
 use crate::purging::purge;
 use crate::upstream::RequestBody;
 
@@ -21,7 +21,7 @@ impl Worker {
     /// The exchange runs on its own: a client that goes away stops neither the write nor its purge.
     pub(super) async fn write(&self, request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
         let (worker, own_route) = (self.clone(), route.cloned());
-        let exchange = tokio::spawn(async move { worker.forward_write(request, own_route).await });
+        let exchange = self.proxy.tasks.spawn(async move { worker.forward_write(request, own_route).await });
         match exchange.await.unwrap_or(Err(ProxyError::Interrupted)) {
             Ok(response) => Answer::new(response, Some(Outcome::forwarded(Fwd::Method, None)), route),
             Err(error) => Answer::own(&error, route),
@@ -35,37 +35,39 @@ impl Worker {
     ) -> Result<Response<Body>, ProxyError> {
         let ClientRequest { head, body } = request;
         let proxy = &self.proxy;
-        let written = invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
-        proxy.metrics.widened(written.widened);
-        let mut targets = written.targets;
+        let mut written =
+            invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
         let forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
         let result = self.send(forwarded).await;
         let end = match &result {
-            Ok(response) => {
-                let changed = invalidation::of_write_response(&head.as_policy(), response.headers());
-                targets.extend(changed);
-                WriteEnd::of(response.status())
-            }
+            Ok(response) => WriteEnd::of(response.status()),
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
         };
-        self.purge_written(end, targets, route.as_ref()).await;
+        // Without a response, what it would have said is widened.
+        let nothing = HeaderMap::new();
+        let headers = result.as_ref().map_or(&nothing, Response::headers);
+        let said = invalidation::of_write_response(&proxy.routes, &head.as_policy(), headers);
+        written.targets.extend(said.targets);
+        written.widened += said.widened;
+        self.purge_written(end, written, route.as_ref()).await;
         result.map(to_client)
     }
 
     /// The write happened, or may have: its answer goes through even if the purge is not taken, which is counted
     /// and logged.
-    async fn purge_written(&self, end: WriteEnd, targets: Vec<Target>, route: Option<&Arc<Route>>) {
+    async fn purge_written(&self, end: WriteEnd, written: WriteTargets, route: Option<&Arc<Route>>) {
         let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
             WriteEnd::Nothing => return,
             WriteEnd::Purge => settle,
             WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
         };
-        if targets.is_empty() {
+        if written.targets.is_empty() {
             return;
         }
-        let written = Purge { in_doubt_for, ..Purge::hard(targets) };
+        self.proxy.metrics.widened(written.widened);
+        let written = Purge { in_doubt_for, ..Purge::hard(written.targets) };
         let _counted_and_logged =
             purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await;
     }
