@@ -7,7 +7,10 @@
 //! - Losing anything can only cause misses.
 
 pub mod encoding;
+mod first_tier;
 pub mod memory;
+mod redis;
+pub mod tiered;
 
 use std::future::Future;
 use std::pin::Pin;

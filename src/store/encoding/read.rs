@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Clocks;
-use super::write::{ALWAYS_VALIDATE, MUST_REVALIDATE, OPEN_TO_CREDENTIALS, VARIES};
+use super::write::{ALWAYS_VALIDATE, MUST_REVALIDATE, OPEN_TO_CREDENTIALS};
 use crate::clock::Timestamp;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
 use crate::purge::{FoundValid, Incarnation, Position, Stamp, TargetId};
@@ -20,8 +20,7 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
     let incarnation = Incarnation(u128::from_le_bytes(reader.array()?));
     let as_of = Position(reader.number()?);
     let status = StatusCode::from_u16(u16::from_le_bytes(reader.array()?)).ok()?;
-    let (terms, varies) = reader.terms(clocks)?;
-    let vary = if varies { Some(VaryFields::new(reader.list(Reader::name)?)) } else { None };
+    let terms = reader.terms(clocks)?;
     let targets: Vec<TargetId> = reader.list(|reader| reader.array().map(TargetId))?;
     let tags: Vec<String> = reader.list(Reader::text)?;
     let headers = reader.fields()?;
@@ -38,7 +37,6 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
         terms,
         stamp: Stamp { incarnation, as_of },
         targets: targets.into(),
-        vary,
         tags: tags.into(),
         found_valid: FoundValid::default(),
     };
@@ -114,17 +112,17 @@ impl Reader {
         Some(headers)
     }
 
-    fn terms(&mut self, clocks: &Clocks) -> Option<(Terms, bool)> {
+    fn terms(&mut self, clocks: &Clocks) -> Option<Terms> {
         let mut time = || Some(clocks.from_store(Timestamp::from_micros(self.number()?)));
         let (requested_at, received_at, expires_at) = (time()?, time()?, time()?);
         let mut duration = || self.number().map(Duration::from_micros);
         let (initial_age, freshness_lifetime) = (duration()?, duration()?);
         let (stale_while_revalidate, stale_if_error) = (duration()?, duration()?);
         let [flags] = self.array()?;
-        if flags & !(ALWAYS_VALIDATE | MUST_REVALIDATE | OPEN_TO_CREDENTIALS | VARIES) != 0 {
+        if flags & !(ALWAYS_VALIDATE | MUST_REVALIDATE | OPEN_TO_CREDENTIALS) != 0 {
             return None;
         }
-        let terms = Terms {
+        Some(Terms {
             requested_at,
             received_at,
             initial_age,
@@ -135,8 +133,7 @@ impl Reader {
             must_revalidate: flags & MUST_REVALIDATE != 0,
             open_to_credentials: flags & OPEN_TO_CREDENTIALS != 0,
             expires_at,
-        };
-        Some((terms, flags & VARIES != 0))
+        })
     }
 
     /// What was asked for must be what was written: replies that are shifted by one are found here.

@@ -11,7 +11,6 @@ use crate::stored_response::{StoredHead, Terms, Variants};
 pub(super) const ALWAYS_VALIDATE: u8 = 1;
 pub(super) const MUST_REVALIDATE: u8 = 2;
 pub(super) const OPEN_TO_CREDENTIALS: u8 = 4;
-pub(super) const VARIES: u8 = 8;
 
 pub(super) fn response_head(key: &CacheKey, head: &StoredHead, clocks: &Clocks) -> Vec<u8> {
     let mut written = Vec::with_capacity(1024);
@@ -20,10 +19,7 @@ pub(super) fn response_head(key: &CacheKey, head: &StoredHead, clocks: &Clocks) 
     written.extend_from_slice(&head.stamp.incarnation.0.to_le_bytes());
     written.extend_from_slice(&head.stamp.as_of.0.to_le_bytes());
     written.extend_from_slice(&head.status.as_u16().to_le_bytes());
-    terms(&mut written, &head.terms, head.vary.is_some(), clocks);
-    if let Some(vary) = &head.vary {
-        names(&mut written, vary.names());
-    }
+    terms(&mut written, &head.terms, clocks);
     count(&mut written, head.targets.len());
     for target in &head.targets {
         written.extend_from_slice(&target.0);
@@ -47,7 +43,7 @@ pub(super) fn variants(key: &CacheKey, variants: &Variants, clocks: &Clocks) -> 
     written
 }
 
-fn terms(written: &mut Vec<u8>, terms: &Terms, varies: bool, clocks: &Clocks) {
+fn terms(written: &mut Vec<u8>, terms: &Terms, clocks: &Clocks) {
     for time in [terms.requested_at, terms.received_at, terms.expires_at] {
         written.extend_from_slice(&clocks.to_store(time).as_micros().to_le_bytes());
     }
@@ -63,7 +59,6 @@ fn terms(written: &mut Vec<u8>, terms: &Terms, varies: bool, clocks: &Clocks) {
         (terms.always_validate, ALWAYS_VALIDATE),
         (terms.must_revalidate, MUST_REVALIDATE),
         (terms.open_to_credentials, OPEN_TO_CREDENTIALS),
-        (varies, VARIES),
     ];
     written.push(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
 }
