@@ -3,13 +3,24 @@
 //! `policy` decides, `store` remembers, `upstream` answers, `proxy` connects them.
 //!
 //! Arrows point down only: `proxy` → `store`, `upstream`, `policy`; `policy` and `purge` import nothing of the rest.
+//! ARCHITECTURE.md has the map. [`run`] builds the parts and wires them.
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod logging;
 pub mod metrics;
 pub mod policy;
+mod proxy;
 pub mod purge;
+pub mod purging;
+pub mod server;
 pub mod store;
 pub mod stored_response;
+mod upstream;
+mod workers;
+
+pub use workers::run;

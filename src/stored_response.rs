@@ -30,7 +30,7 @@ pub struct Variants {
 
 #[derive(Debug)]
 pub struct StoredResponse {
-    pub head: StoredHead,
+    pub head: Arc<StoredHead>,
     /// The whole content, without transfer coding.
     pub body: Bytes,
 }
@@ -80,10 +80,38 @@ pub struct Terms {
     pub expires_at: Timestamp,
 }
 
+impl Stored {
+    /// Whether both are the very same, not only equal.
+    pub fn is(&self, other: &Stored) -> bool {
+        match (self, other) {
+            (Stored::Response(one), Stored::Response(other)) => Arc::ptr_eq(one, other),
+            (Stored::Variants(one), Stored::Variants(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Terms {
+    /// Of a response that answers those who wait for it, and is not stored.
+    pub fn unstored(requested_at: Timestamp, received_at: Timestamp) -> Self {
+        Self {
+            requested_at,
+            received_at,
+            initial_age: Duration::ZERO,
+            freshness_lifetime: Duration::ZERO,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            always_validate: true,
+            must_revalidate: true,
+            open_to_credentials: false,
+            expires_at: received_at,
+        }
+    }
+}
+
 impl StoredHead {
     pub fn has_validator(&self) -> bool {
-        self.headers.contains_key(http::header::ETAG)
-            || self.headers.contains_key(http::header::LAST_MODIFIED)
+        crate::policy::validation::has_validator(&self.headers)
     }
 }
 

@@ -1,4 +1,29 @@
 //! SAYS what is wanted: `proxy.yaml`, checked and complete. What stands here can't be wrong any more.
+//!
+//! The file is read into a tree that keeps places (`tree`), variables are filled in (`variables`), and the tree is
+//! walked by hand along the table of keys (`keys`), so that all errors are found at once, each with its line.
+
+mod advice;
+mod fields;
+mod keys;
+mod not_yet;
+mod problem;
+mod query_rule;
+mod read;
+mod redis;
+mod route_fields;
+mod routes;
+mod scalars;
+mod schema;
+mod sections;
+mod suggest;
+mod tree;
+mod units;
+mod url;
+mod variables;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +32,12 @@ use std::time::Duration;
 
 use http::HeaderName;
 use ipnet::IpNet;
+
+pub use problem::{ConfigErrors, Place, Problem};
+pub use read::Overrides;
+pub use redis::{RedisHost, RedisServers, RedisSettings, RedisTls};
+pub use schema::schema;
+pub use units::show_duration;
 
 use crate::policy::Route;
 
@@ -25,6 +56,8 @@ pub struct Config {
     pub log: LogSettings,
     /// In the order of the file.
     pub routes: Vec<Arc<Route>>,
+    /// What can be meant so, and mostly isn't; each with its place, ready to be shown.
+    pub warnings: Vec<String>,
 }
 
 /// An address to listen on, or an upstream's.
@@ -67,6 +100,21 @@ pub struct StoreSettings {
     /// Bytes of the first tier, or of the whole embedded store.
     pub memory: u64,
     pub namespace: String,
+    /// `None`: the embedded store.
+    pub redis: Option<RedisSettings>,
+    /// Zero: strict.
+    pub max_lag: Duration,
+    pub on_store_loss: OnStoreLoss,
+    /// For every call to the store.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStoreLoss {
+    /// Ask the upstream.
+    Bypass,
+    /// Go on from the first tier for so long after the last confirmation.
+    Serve(Duration),
 }
 
 #[derive(Clone, Debug)]

@@ -8,9 +8,13 @@ pub mod cache_key;
 pub mod cache_status;
 pub mod classify;
 pub mod credentials;
+mod entity_tag;
 pub mod freshness;
+pub mod hop_by_hop;
+pub mod http_date;
 pub mod invalidation;
 pub mod path;
+pub mod precondition;
 pub mod query;
 pub mod range;
 pub mod reuse;
@@ -19,8 +23,13 @@ pub mod routes;
 pub mod storing;
 pub mod tags;
 pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod validation;
 pub mod vary;
+
+#[cfg(test)]
+mod fixtures;
 
 use http::{HeaderMap, Method};
 

@@ -1,8 +1,16 @@
 //! RFC 9111 §3: may this response be stored, and under which terms?
 
-use http::{HeaderMap, StatusCode};
+use std::time::Duration;
 
+use http::header::SET_COOKIE;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::cache_control::CacheControl;
 use super::classify::Caller;
+use super::freshness::{explicit_lifetime, initial_age};
+use super::route::{Overrides, Ttl, UNTIL_PURGED};
+use super::validation::has_validator;
+use super::vary::Vary;
 use super::{RequestHead, Route};
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
@@ -77,13 +85,214 @@ pub struct Exchange {
     pub received_at: Timestamp,
 }
 
+/// No response is kept longer: records of purges are kept this long, and no longer.
+pub const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// A response with a validator is kept for as long again as it was fresh, to be validated, within these bounds.
+const KEEP_AT_LEAST: Duration = Duration::from_secs(10 * 60);
+const KEEP_AT_MOST: Duration = Duration::from_secs(24 * 3600);
+
+/// §3, in its order; where the product says more than the RFC, it is said. `headers` are those of the response as it
+/// came, `Age` included.
 pub fn may_store(
-    _route: &Route,
-    _caller: Caller,
-    _request: &RequestHead<'_>,
-    _status: StatusCode,
-    _headers: &HeaderMap,
-    _exchange: Exchange,
+    route: &Route,
+    caller: Caller,
+    request: &RequestHead<'_>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    exchange: Exchange,
 ) -> Result<Terms, NotStored> {
-    todo!()
+    let directives = CacheControl::parse(headers);
+    let overrides = route.overrides;
+
+    // "the request method is understood by the cache": only GET is stored.
+    if *request.method != Method::GET {
+        return Err(NotStored::Method);
+    }
+
+    // "the response status code is final"; "if the response status code is 206 or 304, or the must-understand cache
+    // directive is present: the cache understands the response status code".
+    check_status(route, status, &directives)?;
+
+    // "the no-store cache directive is not present in the response". must-understand does not lift it (§5.2.2.3 lets
+    // a cache ignore no-store then): whoever writes no-store means it. The request's no-store (§5.2.1.5) is advice.
+    if directives.no_store {
+        return Err(NotStored::NoStore);
+    }
+
+    // "if the cache is shared: the private response directive is either not present or allows a shared cache to store
+    // a modified response": the unmodified one is all there is here.
+    if directives.private && !overrides.private {
+        return Err(NotStored::Private);
+    }
+
+    // Beyond the RFC (its §7.3 warns of it): a cookie that is set for one caller is never replayed to another.
+    if headers.contains_key(SET_COOKIE) || headers.contains_key("set-cookie2") {
+        return Err(NotStored::SetCookie);
+    }
+
+    // "if the cache is shared: the Authorization header field is not present in the request or a response directive is
+    // present that explicitly allows shared caching (§3.5)". must-revalidate is not taken for one: frameworks set it
+    // on everything.
+    let open_to_credentials = says_shared(&directives);
+    if caller == Caller::Credentialed && !open_to_credentials {
+        return Err(NotStored::Credentials);
+    }
+
+    // §4.1: "a stored response with a Vary header field value containing a member "*" always fails to match".
+    if Vary::of(headers) == Vary::Everything {
+        return Err(NotStored::VaryStar);
+    }
+
+    // "the response contains at least one of the following": a lifetime from the response or from the route. There is
+    // no heuristic freshness (§4.2.2).
+    let explicit = explicit_lifetime(&directives, headers, exchange);
+    let always_validate = directives.no_cache && !overrides.no_cache;
+    let lifetime = Lifetime::of(route, status, explicit, always_validate)?;
+
+    let terms = lifetime.terms(route, &directives, headers, exchange, always_validate, open_to_credentials);
+    if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok(terms) }
 }
+
+/// Whether an error of the upstream's, which is not stored, may answer all who asked for the same at the same time: it
+/// says nothing that is meant for one of them.
+pub fn may_answer_all(status: StatusCode, headers: &HeaderMap) -> bool {
+    let directives = CacheControl::parse(headers);
+    status.is_server_error()
+        && !directives.no_store
+        && !directives.private
+        && !headers.contains_key(SET_COOKIE)
+        && Vary::of(headers) == Vary::Nothing
+}
+
+/// Comes before all that a response says of itself, so that an error with `no-store` is still known as an error.
+fn check_status(route: &Route, status: StatusCode, directives: &CacheControl) -> Result<(), NotStored> {
+    let code = status.as_u16();
+    match code {
+        // Parts are not combined (§3.3, §3.4).
+        206 => Err(NotStored::Partial),
+        // 304 updates what is stored, and is not stored itself. Of 428, 429, 431 and 511 RFC 6585 says that they must
+        // not be stored, whatever their fields or the route say.
+        ..200 | 304 | 428 | 429 | 431 | 511 => Err(NotStored::Status),
+        // §5.2.2.3: understood are the codes that are registered.
+        _ if directives.must_understand && status.canonical_reason().is_none() => Err(NotStored::Status),
+        _ if route.status.contains_key(&code) || is_storable_by_its_fields(status) => Ok(()),
+        _ => Err(NotStored::Status),
+    }
+}
+
+/// Final statuses that the response's own fields may let store. Not among them: those that answer the one who asks (401,
+/// 407) or the moment (408, 425), 5xx, since frameworks put their Cache-Control on error pages too, and unknown codes.
+fn is_storable_by_its_fields(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300..=303 | 307 | 308 | 400 | 403..=406 | 410 | 414 | 415 | 422 | 451)
+}
+
+/// Statuses that a route's `ttl` is about.
+fn has_route_ttl(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 301 | 308)
+}
+
+/// §3.5, §5.2.2.9, §5.2.2.10. An `s-maxage` that grants nothing, or can't be read, opens nothing.
+fn says_shared(directives: &CacheControl) -> bool {
+    let by_s_maxage = directives.s_maxage.is_some_and(|lifetime| !lifetime.is_zero());
+    (directives.public || by_s_maxage) && !directives.private
+}
+
+/// Who gave the lifetime, since that decides what counts against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lifetime {
+    /// §4.2.1, counted from when the upstream made the response.
+    Explicit(Duration),
+    /// The route's, counted from receipt: it is what the operator wrote, and a wrong `Date` does not eat it up.
+    Route(Duration),
+    UntilPurged,
+}
+
+impl Lifetime {
+    fn of(
+        route: &Route,
+        status: StatusCode,
+        explicit: Option<Duration>,
+        always_validate: bool,
+    ) -> Result<Self, NotStored> {
+        let by_route = match route.status.get(&status.as_u16()) {
+            Some(lifetime) => Some(Lifetime::Route(*lifetime)),
+            None if has_route_ttl(status) => match route.ttl {
+                Ttl::For(lifetime) => Some(Lifetime::Route(lifetime)),
+                Ttl::UntilPurged => Some(Lifetime::UntilPurged),
+                Ttl::Upstream | Ttl::Never => None,
+            },
+            None => None,
+        };
+        let explicit = explicit.map(Lifetime::Explicit);
+        let chosen = match route.overrides {
+            Overrides { lifetime: true, .. } => by_route.or(explicit),
+            Overrides { lifetime: false, .. } => explicit.or(by_route),
+        };
+        match chosen {
+            Some(lifetime) => Ok(lifetime),
+            // `no-cache` alone: stored to be validated each time.
+            None if always_validate && has_route_ttl(status) => Ok(Lifetime::Explicit(Duration::ZERO)),
+            None if has_route_ttl(status) => Err(NotStored::NoLifetime),
+            None => Err(NotStored::Status),
+        }
+    }
+
+    fn terms(
+        self,
+        route: &Route,
+        directives: &CacheControl,
+        headers: &HeaderMap,
+        exchange: Exchange,
+        always_validate: bool,
+        open_to_credentials: bool,
+    ) -> Terms {
+        let initial_age = initial_age(headers, exchange);
+        let freshness_lifetime = match self {
+            Lifetime::Explicit(lifetime) => lifetime,
+            // The response arrives with its age, which is shown to clients; so the age is added here.
+            Lifetime::Route(lifetime) => initial_age.saturating_add(lifetime),
+            Lifetime::UntilPurged => initial_age.saturating_add(UNTIL_PURGED),
+        };
+        // §5.2.2.10: s-maxage says what proxy-revalidate says.
+        let must_revalidate =
+            directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some();
+        let window =
+            |of_response: Option<Duration>, of_route: Duration| match must_revalidate || always_validate {
+                true => Duration::ZERO,
+                false => of_response.unwrap_or(of_route),
+            };
+        let mut terms = Terms {
+            requested_at: exchange.requested_at,
+            received_at: exchange.received_at,
+            initial_age,
+            freshness_lifetime,
+            stale_while_revalidate: window(directives.stale_while_revalidate, route.stale_while_revalidate),
+            stale_if_error: window(directives.stale_if_error, route.stale_if_error),
+            always_validate,
+            must_revalidate,
+            open_to_credentials,
+            expires_at: exchange.received_at,
+        };
+        terms.expires_at = exchange.received_at.plus(self.useful_for(&terms, has_validator(headers)));
+        terms
+    }
+
+    /// How long after its receipt the response can still be served or validated.
+    fn useful_for(self, terms: &Terms, has_validator: bool) -> Duration {
+        let keep = match has_validator {
+            true => terms.freshness_lifetime.clamp(KEEP_AT_LEAST, KEEP_AT_MOST),
+            false => Duration::ZERO,
+        };
+        // Without a validator, what is never served unvalidated is of no use from the start.
+        let served = if terms.always_validate { Duration::ZERO } else { terms.freshness_lifetime };
+        let stale = terms.stale_while_revalidate.max(terms.stale_if_error);
+        let left_of = |duration: Duration| duration.saturating_sub(terms.initial_age);
+        let useful = left_of(served.saturating_add(stale)).max(left_of(served).saturating_add(keep));
+        useful.min(if self == Lifetime::UntilPurged { UNTIL_PURGED } else { LONGEST })
+    }
+}
+
+#[cfg(test)]
+#[path = "storing_tests.rs"]
+mod tests;

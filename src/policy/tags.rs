@@ -1,7 +1,13 @@
 //! The tags of a response: those of its route, and those its own fields name.
 
-use http::HeaderMap;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashSet;
+
+use http::{HeaderMap, HeaderName};
+
+use super::template::Sources;
 use super::{RequestHead, Route};
 
 /// A response with more tags, or a longer one, is not stored: silently fewer would be stale answers later.
@@ -11,16 +17,67 @@ pub const MAX_TAG_BYTES: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyTags;
 
+/// Fields of a response that list its tags.
+static LISTS: [HeaderName; 4] = [
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("cache-tag"),
+    HeaderName::from_static("xkey"),
+    HeaderName::from_static("edge-cache-tag"),
+];
+
 /// Tags of the route's templates that resolve, then of `Surrogate-Key`, `Cache-Tag`, `xkey` and `Edge-Cache-Tag`.
 pub fn of_response(
-    _route: &Route,
-    _request: &RequestHead<'_>,
-    _response_headers: &HeaderMap,
+    route: &Route,
+    request: &RequestHead<'_>,
+    response_headers: &HeaderMap,
 ) -> Result<Vec<String>, TooManyTags> {
-    todo!()
+    // What the upstream was asked for, with the defaults: a page named by no one has its tag too.
+    let query = route.query.select(request.query);
+    let captures = route.path.captures(request.path);
+    let sources = Sources {
+        request: RequestHead { query: query.as_deref(), ..*request },
+        captures: &captures,
+        response_headers: Some(response_headers),
+    };
+    let rendered = route.tags.iter().flat_map(|template| template.render(&sources));
+    let listed = LISTS.iter().flat_map(|name| listed_in(response_headers, name));
+
+    let mut seen = HashSet::new();
+    let mut tags = Vec::new();
+    for tag in rendered.chain(listed) {
+        if tag.len() > MAX_TAG_BYTES {
+            return Err(TooManyTags);
+        }
+        if seen.insert(tag.to_ascii_lowercase()) {
+            tags.push(tag);
+        }
+        if tags.len() > MAX_TAGS {
+            return Err(TooManyTags);
+        }
+    }
+    Ok(tags)
 }
 
 /// A list of tags as fields carry it: by comma, space, or both.
-pub fn parse_list(_value: &str) -> Vec<String> {
-    todo!()
+pub fn parse_list(value: &str) -> Vec<String> {
+    split(value, |c| c == ',' || c.is_whitespace())
+}
+
+/// The members of a field, over all its lines, separated as this field does it.
+pub(super) fn listed_in(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let lines = headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
+    lines
+        .flat_map(|line| match name.as_str() {
+            "surrogate-key" => split(&line, char::is_whitespace),
+            "xkey" => parse_list(&line),
+            _ => split(&line, |c| c == ','),
+        })
+        .collect()
+}
+
+/// A comma left at the end of a member by someone used to the other kind of list is no part of the tag.
+fn split(value: &str, separator: impl Fn(char) -> bool) -> Vec<String> {
+    let members =
+        value.split(separator).map(|member| member.trim_matches(|c: char| c == ',' || c.is_whitespace()));
+    members.filter(|member| !member.is_empty()).map(str::to_owned).collect()
 }

@@ -1,11 +1,40 @@
 //! Tag templates: `course:{id}`, `progress:{jwt.sub}`. A value is data: it becomes part of one literal tag.
 
-use http::HeaderMap;
+mod parse;
+#[cfg(test)]
+mod tests;
 
-use super::RequestHead;
+use http::header::{HeaderMap, HeaderName};
+
+use super::{RequestHead, credentials, query, tags};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {}
+pub struct Template {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Value(Source),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    /// `{id}`
+    Path(String),
+    /// `{query.page}`
+    Query(String),
+    /// `{header.x-guild}`
+    Header(HeaderName),
+    /// `{cookie.team}`
+    Cookie(String),
+    /// `{jwt.sub}`
+    Jwt(String),
+    /// `{response.header.x-id}`
+    ResponseHeader(HeaderName),
+}
 
 /// Where the values come from.
 #[derive(Clone, Copy, Debug)]
@@ -19,31 +48,95 @@ pub struct Sources<'a> {
 
 impl Template {
     /// The error says what is wrong and what can be written instead.
-    pub fn parse(_text: &str) -> Result<Self, String> {
-        todo!()
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self { text: text.to_owned(), parts: parse::parts(text)? })
     }
 
     pub fn as_str(&self) -> &str {
-        todo!()
+        &self.text
     }
 
     /// Names of the path parameters it uses.
     pub fn path_parameters(&self) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.sources().filter_map(|source| match source {
+            Source::Path(name) => Some(name.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether it stands for the same tag whatever the request.
     pub fn is_literal(&self) -> bool {
-        todo!()
+        self.sources().next().is_none()
     }
 
     /// Whether it can be rendered only when the response is there.
     pub fn needs_response(&self) -> bool {
-        todo!()
+        self.sources().any(|source| matches!(source, Source::ResponseHeader(_)))
     }
 
-    /// The tags it makes; none if a value is missing.
-    pub fn render(&self, _sources: &Sources<'_>) -> Vec<String> {
-        todo!()
+    /// The tags it makes; none if a value is missing. A source with several values makes a tag for each: too many
+    /// tags purge too much, too few would leave something stale. Never more than one above [`tags::MAX_TAGS`].
+    pub fn render(&self, sources: &Sources<'_>) -> Vec<String> {
+        let mut rendered = vec![String::new()];
+        for part in &self.parts {
+            let values = match part {
+                Part::Literal(text) => vec![text.clone()],
+                Part::Value(source) => source.values(sources),
+            };
+            let longer =
+                rendered.iter().flat_map(|tag| values.iter().map(move |value| format!("{tag}{value}")));
+            rendered = longer.take(tags::MAX_TAGS + 1).collect();
+        }
+        rendered
     }
+
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(_) => None,
+            Part::Value(source) => Some(source),
+        })
+    }
+}
+
+impl Source {
+    /// Ready to stand in a tag; an empty value counts as missing.
+    fn values(&self, sources: &Sources<'_>) -> Vec<String> {
+        let headers = sources.request.headers;
+        let values: Vec<String> = match self {
+            Source::Path(name) => {
+                let named = sources.captures.iter().filter(|(capture, _)| capture == name);
+                named.map(|(_, value)| value.clone()).collect()
+            }
+            Source::Query(name) => query::values(sources.request.query, name),
+            Source::Header(name) => {
+                headers.get_all(name).iter().map(|value| text_of(value.as_bytes())).collect()
+            }
+            Source::Cookie(name) => credentials::cookie_values(headers, name).map(text_of).collect(),
+            Source::Jwt(claim) => credentials::jwt_claim(headers, claim).into_iter().collect(),
+            Source::ResponseHeader(name) => {
+                sources.response_headers.map_or_else(Vec::new, |headers| tags::listed_in(headers, name))
+            }
+        };
+        values.iter().map(|value| escaped(value)).filter(|value| !value.is_empty()).collect()
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+/// Percent-encodes what could end a tag in a list of tags: control characters, white space and the comma.
+pub fn escaped(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for c in value.chars() {
+        if c.is_control() || c.is_whitespace() || c == ',' {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }

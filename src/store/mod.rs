@@ -1,8 +1,8 @@
 //! REMEMBERS. What every store promises, whatever it is made of.
 //!
 //! - What [`Store::recall`] finds is valid: no purge that was acknowledged before the call names it.
-//! - Only a [`Fill`] may write. It is handed out by a recall, before the fetch begins, and carries what was known
-//!   of purges then; so a slow fetch can never bring back what was purged meanwhile.
+//! - Only a [`Fill`] may write. It is taken before the fetch begins, and carries what was known of purges then; so
+//!   a slow fetch can never bring back what was purged meanwhile.
 //! - A purge is acknowledged when it holds for every later recall.
 //! - Losing anything can only cause misses.
 
@@ -19,9 +19,15 @@ use crate::stored_response::Stored;
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub trait Store: Send + Sync + 'static {
-    /// What is remembered under `key`, if it is valid, and the permit to replace it. `Ready` where nothing has to
-    /// be waited for: a hit in the first tier costs no await.
+    /// What is remembered under `key`, if it is valid. `Ready` where nothing has to be waited for: a hit in the
+    /// first tier costs no await.
     fn recall(&self, key: &CacheKey) -> Recall;
+
+    /// As [`Store::recall`], of the first tier alone.
+    fn recall_here(&self, key: &CacheKey) -> Option<Found>;
+
+    /// The permit to fetch and remember what stands under `key`. Take it before the fetch begins.
+    fn permit(&self, key: &CacheKey) -> Fill;
 
     /// What is known now of purges that name `targets` since `stamp`: for a response that is not stored yet.
     fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity;
@@ -36,14 +42,8 @@ pub trait Store: Send + Sync + 'static {
 }
 
 pub enum Recall {
-    Ready(Recalled),
-    Waiting(Waiting<Recalled>),
-}
-
-/// What a look-up gave.
-pub struct Recalled {
-    pub found: Option<Found>,
-    pub fill: Fill,
+    Ready(Option<Found>),
+    Waiting(Waiting<Option<Found>>),
 }
 
 pub struct Found {
@@ -98,9 +98,9 @@ pub struct Figures {
 }
 
 impl Recall {
-    pub async fn get(self) -> Recalled {
+    pub async fn found(self) -> Option<Found> {
         match self {
-            Recall::Ready(recalled) => recalled,
+            Recall::Ready(found) => found,
             Recall::Waiting(waiting) => waiting.await,
         }
     }

@@ -1,0 +1,91 @@
+//! The admin listener's responses. Every refusal says what is wrong and what to do about it.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+pub type Answer = Response<Full<Bytes>>;
+
+/// Why a request is not carried out.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    headers: HeaderMap,
+    message: Message,
+}
+
+#[derive(Debug, Serialize)]
+struct Message {
+    error: String,
+    fix: String,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, error: impl Into<String>, fix: impl Into<String>) -> Self {
+        let message = Message { error: error.into(), fix: fix.into() };
+        Self { status, headers: HeaderMap::new(), message }
+    }
+
+    pub fn bad_request(error: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, fix)
+    }
+
+    pub fn forbidden(error: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, error, fix)
+    }
+
+    pub fn unauthorized(error: impl Into<String>, fix: impl Into<String>) -> Self {
+        let challenge = HeaderValue::from_static("Bearer realm=\"larder admin\"");
+        Self::new(StatusCode::UNAUTHORIZED, error, fix).with(WWW_AUTHENTICATE, challenge)
+    }
+
+    pub fn method_not_allowed(allowed: &'static str) -> Self {
+        let error = "this method is not one that this endpoint has";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, error, format!("use {allowed}"))
+            .with(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// The store did not take it: nothing is acknowledged, so the client has to ask again.
+    pub fn unavailable(error: impl Into<String>) -> Self {
+        let fix = "ask again; until then the purge holds nowhere for sure";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error, fix)
+            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub fn into_answer(self) -> Answer {
+        let mut answer = json(self.status, &self.message);
+        answer.headers_mut().extend(self.headers);
+        answer
+    }
+}
+
+pub fn json(status: StatusCode, content: &impl Serialize) -> Answer {
+    match serde_json::to_vec_pretty(content) {
+        Ok(mut content) => {
+            content.push(b'\n');
+            with_type(status, HeaderValue::from_static("application/json"), content)
+        }
+        // Only a map with keys that are no strings can fail, and there is none.
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written\n"),
+    }
+}
+
+pub fn text(status: StatusCode, content: impl Into<Bytes>) -> Answer {
+    with_type(status, HeaderValue::from_static("text/plain; charset=utf-8"), content)
+}
+
+pub fn with_type(status: StatusCode, content_type: HeaderValue, content: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(content.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    // Nobody between larder and the operator may keep an answer of this listener.
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

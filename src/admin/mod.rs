@@ -1,0 +1,201 @@
+//! The operators' own listener: purge, statistics, health, metrics. It never sees a client's request, and what it
+//! does is out of reach for whoever can only reach the proxy.
+
+mod access;
+mod answer;
+mod purge_request;
+mod readiness;
+mod server;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use access::Peer;
+pub use readiness::{Phase, Readiness};
+pub use server::serve;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
+
+use crate::clock::Clock;
+use crate::config::Secret;
+use crate::metrics::{CONTENT_TYPE, Metrics, PurgeSource};
+use crate::policy::routes::Routes;
+use crate::purge::Purge;
+use crate::purging;
+use crate::store::Store;
+use answer::{Answer, Refusal, json, text, with_type};
+use stats::Stats;
+
+/// What the endpoints need.
+pub struct AdminState {
+    pub store: Arc<dyn Store>,
+    pub metrics: Arc<Metrics>,
+    pub routes: Arc<Routes>,
+    pub clock: Clock,
+    /// `None`: this machine only.
+    pub token: Option<Secret>,
+    pub readiness: Readiness,
+}
+
+const MAX_BODY: usize = 1024 * 1024;
+
+/// For the whole body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const INDEX: &str = "\
+larder's admin listener
+
+GET    /healthz             is the process alive?
+GET    /readyz              does it take requests?
+GET    /metrics             for Prometheus
+GET    /stats               hits, misses and invalidations, in all and by route
+POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
+DELETE /cache               purges everything
+DELETE /cache/tags/{tag}    purges what carries a tag
+
+All but the first three need `Authorization: Bearer TOKEN` where `admin.token` is set, and otherwise a request from
+this machine.
+";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Endpoint<'p> {
+    Index,
+    Healthz,
+    Readyz,
+    Metrics,
+    Stats,
+    Purge,
+    Cache,
+    /// The tag, as the path spells it.
+    Tag(&'p str),
+}
+
+/// Answers one request.
+pub async fn answer<B>(state: &AdminState, peer: Peer, request: Request<B>) -> Answer
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    carry_out(state, peer, request).await.unwrap_or_else(Refusal::into_answer)
+}
+
+async fn carry_out<B>(state: &AdminState, peer: Peer, request: Request<B>) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let endpoint = Endpoint::find(head.uri.path())?;
+    endpoint.check_method(&head.method)?;
+    if !endpoint.is_open() {
+        access::check(state.token.as_ref(), peer, &head.uri, &head.headers)?;
+    }
+    match endpoint {
+        Endpoint::Index => Ok(text(StatusCode::OK, INDEX)),
+        Endpoint::Healthz => Ok(json(StatusCode::OK, &status("ok"))),
+        Endpoint::Readyz => Ok(state.ready()),
+        Endpoint::Metrics => Ok(state.metrics()),
+        Endpoint::Stats => Ok(state.stats()),
+        Endpoint::Purge => {
+            let body = read(body).await?;
+            state.purge(purge_request::of_body(&state.routes, &body)?).await
+        }
+        Endpoint::Cache => state.purge(purge_request::of_everything()).await,
+        Endpoint::Tag(tag) => state.purge(purge_request::of_tag_path(tag, head.uri.query())?).await,
+    }
+}
+
+impl<'p> Endpoint<'p> {
+    fn find(path: &'p str) -> Result<Self, Refusal> {
+        match path {
+            "/" => Ok(Endpoint::Index),
+            "/healthz" => Ok(Endpoint::Healthz),
+            "/readyz" => Ok(Endpoint::Readyz),
+            "/metrics" => Ok(Endpoint::Metrics),
+            "/stats" => Ok(Endpoint::Stats),
+            "/purge" => Ok(Endpoint::Purge),
+            "/cache" => Ok(Endpoint::Cache),
+            _ => match path.strip_prefix("/cache/tags/") {
+                Some(tag) if !tag.is_empty() => Ok(Endpoint::Tag(tag)),
+                _ => Err(Refusal::new(
+                    StatusCode::NOT_FOUND,
+                    "there is no such endpoint",
+                    "GET / lists those there are; the proxy itself listens elsewhere",
+                )),
+            },
+        }
+    }
+
+    fn check_method(&self, method: &Method) -> Result<(), Refusal> {
+        let allowed = match self {
+            Endpoint::Purge => "POST",
+            Endpoint::Cache | Endpoint::Tag(_) => "DELETE",
+            _ => "GET, HEAD",
+        };
+        let is_allowed = allowed.split(", ").any(|allowed| method == allowed);
+        if is_allowed { Ok(()) } else { Err(Refusal::method_not_allowed(allowed)) }
+    }
+
+    /// What a prober or a scraper asks; it tells nothing of what is stored.
+    fn is_open(&self) -> bool {
+        matches!(self, Endpoint::Index | Endpoint::Healthz | Endpoint::Readyz | Endpoint::Metrics)
+    }
+}
+
+impl AdminState {
+    fn ready(&self) -> Answer {
+        let phase = self.readiness.phase();
+        let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json(code, &status(phase.as_str()))
+    }
+
+    fn metrics(&self) -> Answer {
+        let written = self.metrics.render(&self.store.figures());
+        with_type(StatusCode::OK, HeaderValue::from_static(CONTENT_TYPE), written)
+    }
+
+    fn stats(&self) -> Answer {
+        json(StatusCode::OK, &Stats::new(self.metrics.snapshot(), self.store.figures(), self.clock.now()))
+    }
+
+    async fn purge(&self, purge: Purge) -> Result<Answer, Refusal> {
+        let targets = purge.targets.len();
+        let purged = purging::purge(&self.store, &self.metrics, purge, PurgeSource::Admin, None).await;
+        let position = purged.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        Ok(json(StatusCode::OK, &serde_json::json!({ "position": position.0, "targets": targets })))
+    }
+}
+
+fn status(status: &str) -> serde_json::Value {
+    serde_json::json!({ "status": status })
+}
+
+async fn read<B>(body: B) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the request's content is longer than {MAX_BODY} bytes"),
+            "name a prefix or a tag that the targets have in common, or send several requests",
+        )),
+        Ok(Err(error)) => {
+            Err(Refusal::bad_request(format!("the request's content broke off: {error}"), "send it whole"))
+        }
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the request's content took longer than {} s", BODY_TIMEOUT.as_secs()),
+            "send it at once",
+        )),
+    }
+}

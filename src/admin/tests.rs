@@ -1,0 +1,386 @@
+use std::sync::Mutex;
+
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::policy::CacheKey;
+use crate::purge::{Hardness, LoosePath, Position, Stamp, Target, TargetId, Validity};
+use crate::store::{Figures, Fill, Found, Recall, StoreError, Waiting};
+use crate::stored_response::Stored;
+
+/// A store that only purges; it remembers what.
+#[derive(Default)]
+struct PurgesOnly {
+    purges: Mutex<Vec<Purge>>,
+    is_away: bool,
+}
+
+impl Store for PurgesOnly {
+    fn recall(&self, _: &CacheKey) -> Recall {
+        unreachable!("admin reads no responses")
+    }
+
+    fn recall_here(&self, _: &CacheKey) -> Option<Found> {
+        unreachable!("admin reads no responses")
+    }
+
+    fn permit(&self, _: &CacheKey) -> Fill {
+        unreachable!("admin stores no responses")
+    }
+
+    fn judge(&self, _: &Stamp, _: &[TargetId]) -> Validity {
+        unreachable!("admin judges no responses")
+    }
+
+    fn insert(&self, _: Fill, _: Stored, _: Timestamp) -> Waiting<Result<(), StoreError>> {
+        unreachable!("admin stores no responses")
+    }
+
+    fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>> {
+        if self.is_away {
+            return Box::pin(async { Err(StoreError::PurgeNotTaken("it is away".into())) });
+        }
+        self.purges.lock().unwrap().push(purge);
+        Box::pin(async { Ok(Position(77)) })
+    }
+
+    fn figures(&self) -> Figures {
+        Figures { entries: 3, bytes: 4096, capacity: 9999, evicted: 2, purge_records: 1 }
+    }
+}
+
+struct Admin {
+    store: Arc<PurgesOnly>,
+    state: AdminState,
+    peer: Peer,
+}
+
+impl Admin {
+    fn new() -> Self {
+        Self::over(PurgesOnly::default())
+    }
+
+    fn over(store: PurgesOnly) -> Self {
+        let store = Arc::new(store);
+        let state = AdminState {
+            store: store.clone(),
+            metrics: Arc::default(),
+            routes: Arc::default(),
+            clock: Clock::manual(Timestamp::from_secs(0)),
+            token: None,
+            readiness: Readiness::new(),
+        };
+        Self { store, state, peer: from("127.0.0.1:5000") }
+    }
+
+    fn with_token(mut self) -> Self {
+        self.state.token = Some(Secret::new("secret"));
+        self
+    }
+
+    fn from(mut self, peer: &str) -> Self {
+        self.peer = from(peer);
+        self
+    }
+
+    async fn send(&self, line: &str, headers: &[(&str, &str)], body: &str) -> (u16, http::HeaderMap, Value) {
+        let (method, path) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", "127.0.0.1:9090");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+        let answer = answer(&self.state, self.peer, request).await;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        (head.status.as_u16(), head.headers, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    async fn status(&self, line: &str, headers: &[(&str, &str)]) -> u16 {
+        self.send(line, headers, "").await.0
+    }
+
+    fn purges(&self) -> Vec<Purge> {
+        std::mem::take(&mut self.store.purges.lock().unwrap())
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        self.purges().into_iter().flat_map(|purge| purge.targets).collect()
+    }
+}
+
+fn from(peer: &str) -> Peer {
+    Peer::Tcp(peer.parse().unwrap())
+}
+
+fn prefix(host: Option<&str>, path: &str) -> Target {
+    Target::Prefix { host: host.map(Into::into), path: LoosePath::new(path) }
+}
+
+#[tokio::test]
+async fn a_purge_names_tags_prefixes_and_everything() {
+    let admin = Admin::new();
+    let body = r#"{"tags": ["a", "b c"], "prefixes": ["/api/*", "https://H.example/x"], "everything": true}"#;
+    let (status, _, answer) = admin.send("POST /purge", &[], body).await;
+    assert_eq!((status, answer), (200, json!({"position": 77, "targets": 6})));
+    let purges = admin.purges();
+    assert_eq!(purges.len(), 1);
+    assert_eq!(purges[0].hardness, Hardness::Hard);
+    let expected = [
+        Target::tag("a"),
+        Target::tag("b c"),
+        Target::tag("b%20c"),
+        prefix(None, "/api"),
+        prefix(Some("h.example"), "/x"),
+        Target::Everything,
+    ];
+    assert_eq!(purges[0].targets, expected);
+}
+
+#[tokio::test]
+async fn a_purge_may_be_soft() {
+    let admin = Admin::new();
+    admin.send("POST /purge", &[], r#"{"tags": ["a"], "soft": true}"#).await;
+    assert_eq!(admin.purges()[0].hardness, Hardness::Soft);
+}
+
+#[tokio::test]
+async fn a_purge_that_can_not_be_understood_purges_nothing_and_says_why() {
+    let admin = Admin::new();
+    for (body, named) in [
+        (r#"{"tag": ["a"]}"#, "unknown field `tag`"),
+        (r#"{"tags": ["a"], "all": true}"#, "unknown field `all`"),
+        (r#"{"tags": "a"}"#, "expected a sequence"),
+        (r#"{"tags": ["a", 7]}"#, "expected a string"),
+        (r#"{"tags": [""]}"#, "a tag is empty"),
+        (r#"{"prefixes": ["api"]}"#, "\"api\" is neither a path nor a URL"),
+        (r#"{"prefixes": ["/api/cour*"]}"#, "ends within a segment"),
+        (r#"{"urls": ["x"]}"#, "\"x\" is neither a path nor a URL"),
+        (r#"{}"#, "nothing is named"),
+        (r#"{"everything": false}"#, "nothing is named"),
+        (r#"{"tags": ["a"], "tags": ["b"]}"#, "duplicate field `tags`"),
+        ("", "EOF"),
+        ("tags=a", "expected"),
+    ] {
+        let (status, _, answer) = admin.send("POST /purge", &[], body).await;
+        assert_eq!(status, 400, "{body}");
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains(named), "{body}: {error}");
+        assert!(!answer["fix"].as_str().unwrap().is_empty());
+    }
+    assert!(admin.purges().is_empty());
+}
+
+#[tokio::test]
+async fn a_purge_is_bounded_in_bytes_and_targets() {
+    let admin = Admin::new();
+    let long = format!(r#"{{"tags": ["{}"]}}"#, "a".repeat(MAX_BODY));
+    assert_eq!(admin.send("POST /purge", &[], &long).await.0, 413);
+    let many = json!({ "tags": vec!["a"; 10_001] }).to_string();
+    assert_eq!(admin.send("POST /purge", &[], &many).await.0, 400);
+    assert!(admin.purges().is_empty());
+}
+
+#[tokio::test]
+async fn deleting_the_cache_or_a_tag_purges() {
+    let admin = Admin::new();
+    assert_eq!(admin.status("DELETE /cache", &[]).await, 200);
+    assert_eq!(admin.targets(), [Target::Everything]);
+    assert_eq!(admin.status("DELETE /cache/tags/guild:7%2Fa/b", &[]).await, 200);
+    assert_eq!(admin.targets(), [Target::tag("guild:7/a/b")]);
+    assert_eq!(admin.status("DELETE /cache/tags/a%2Cb", &[]).await, 200);
+    assert_eq!(admin.targets(), [Target::tag("a,b"), Target::tag("a%2Cb")]);
+    assert_eq!(admin.status("DELETE /cache/tags/a?b", &[]).await, 400);
+    assert_eq!(admin.status("DELETE /cache/tags/", &[]).await, 404);
+    assert!(admin.purges().is_empty());
+}
+
+#[tokio::test]
+async fn a_purge_that_the_store_does_not_take_is_never_acknowledged() {
+    let admin = Admin::over(PurgesOnly { is_away: true, ..PurgesOnly::default() });
+    for line in ["POST /purge", "DELETE /cache", "DELETE /cache/tags/a"] {
+        let (status, headers, answer) = admin.send(line, &[], r#"{"tags": ["a"]}"#).await;
+        assert_eq!((status, headers[RETRY_AFTER].as_bytes()), (503, &b"1"[..]), "{line}");
+        assert!(answer["error"].as_str().unwrap().contains("it is away"));
+    }
+    let text = admin.state.metrics.render(&Figures::default());
+    assert!(text.contains("larder_purges_failed_total{source=\"admin\"} 3"), "{text}");
+    assert!(text.contains("larder_purges_total{source=\"admin\"} 0"), "{text}");
+}
+
+#[tokio::test]
+async fn stats_have_the_names_that_dashboards_expect() {
+    let (status, _, stats) = Admin::new().send("GET /stats", &[], "").await;
+    assert_eq!(status, 200);
+    let totals = json!({
+        "hits": 0, "misses": 0, "hitRate": 0.0, "memoryUsed": 4096, "evictedKeys": 2, "keyCount": 3,
+    });
+    let expected = json!({
+        "stats": totals, "status": "ok", "timestamp": "1970-01-01T00:00:00.000Z", "routes": {},
+    });
+    assert_eq!(stats, expected);
+}
+
+#[tokio::test]
+async fn metrics_are_open_metrics() {
+    let (status, headers, text) = Admin::new().send("GET /metrics", &[], "").await;
+    assert_eq!(status, 200);
+    assert!(headers[CONTENT_TYPE].to_str().unwrap().starts_with("application/openmetrics-text"));
+    assert!(text.as_str().unwrap().contains("larder_stored_bytes 4096"), "{text}");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_process_and_health_does_not() {
+    let admin = Admin::new();
+    for (phase, expected, word) in
+        [(Phase::Starting, 503, "starting"), (Phase::Ready, 200, "ok"), (Phase::Draining, 503, "draining")]
+    {
+        admin.state.readiness.set(phase);
+        let (status, _, answer) = admin.send("GET /readyz", &[], "").await;
+        assert_eq!((status, answer), (expected, json!({"status": word})));
+        assert_eq!(admin.status("GET /healthz", &[]).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_refused() {
+    let admin = Admin::new();
+    for (line, expected, allow) in [
+        ("GET /nothing", 404, None),
+        ("GET /stats/", 404, None),
+        ("GET /purge", 405, Some("POST")),
+        ("GET /cache", 405, Some("DELETE")),
+        ("POST /cache/tags/a", 405, Some("DELETE")),
+        ("POST /stats", 405, Some("GET, HEAD")),
+        ("DELETE /healthz", 405, Some("GET, HEAD")),
+        ("OPTIONS /purge", 405, Some("POST")),
+    ] {
+        let (status, headers, _) = admin.send(line, &[], "").await;
+        let sent = headers.get(ALLOW).map(|allow| allow.to_str().unwrap());
+        assert_eq!((status, sent), (expected, allow), "{line}");
+    }
+    assert!(admin.purges().is_empty());
+}
+
+const CLOSED: [&str; 4] = ["GET /stats", "POST /purge", "DELETE /cache", "DELETE /cache/tags/a"];
+
+#[track_caller]
+fn assert_refused(admin: &Admin, status: u16, expected: u16, what: &str) {
+    assert_eq!(status, expected, "{what}");
+    assert!(admin.purges().is_empty(), "{what}");
+}
+
+#[tokio::test]
+async fn health_readiness_and_metrics_are_open_to_all() {
+    let admin = Admin::new().with_token().from("192.0.2.1:5000");
+    admin.state.readiness.set(Phase::Ready);
+    for line in ["GET /healthz", "GET /readyz", "GET /metrics", "HEAD /healthz", "GET /"] {
+        assert_eq!(admin.status(line, &[("host", "larder.example"), ("via", "1.1 x")]).await, 200, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_only_this_machine_may_ask() {
+    for (peer, expected) in [
+        ("127.0.0.1:1", true),
+        ("127.9.9.9:1", true),
+        ("[::1]:1", true),
+        ("[::ffff:127.0.0.1]:1", true),
+        ("10.0.0.1:1", false),
+        ("[2001:db8::1]:1", false),
+    ] {
+        let admin = Admin::new().from(peer);
+        for line in CLOSED {
+            let (status, _, _) = admin.send(line, &[], r#"{"everything": true}"#).await;
+            assert_eq!(status, if expected { 200 } else { 403 }, "{peer} {line}");
+        }
+        assert_eq!(admin.purges().is_empty(), !expected, "{peer}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_what_came_through_a_proxy_or_a_foreign_page_is_refused() {
+    let admin = Admin::new();
+    for header in [
+        ("via", "1.1 proxy"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", "localhost"),
+        ("forwarded", "for=127.0.0.1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", "http://127.0.0.1:8080"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("host", "evil.example"),
+        ("host", "evil.example:9090"),
+        ("host", "localhost.evil.example"),
+        ("host", ""),
+    ] {
+        for line in CLOSED {
+            let (status, _, _) = admin.send(line, &[header], r#"{"everything": true}"#).await;
+            assert_refused(&admin, status, 403, &format!("{line} {header:?}"));
+        }
+    }
+    let line = "DELETE http://evil.example/cache";
+    assert_refused(&admin, admin.status(line, &[]).await, 403, line);
+}
+
+#[tokio::test]
+async fn this_machine_is_named_by_address_or_localhost() {
+    let admin = Admin::new();
+    for host in ["127.0.0.1", "localhost", "LOCALHOST:9090", "[::1]:9090", "10.1.2.3:9090"] {
+        assert_eq!(admin.status("GET /stats", &[("host", host)]).await, 200, "{host}");
+    }
+    let own_page = [("origin", "http://127.0.0.1:9090"), ("sec-fetch-site", "same-origin")];
+    assert_eq!(admin.status("GET /stats", &own_page).await, 200);
+}
+
+#[tokio::test]
+async fn with_a_token_its_bearer_may_ask_from_anywhere_and_nobody_else() {
+    let admin = Admin::new().with_token().from("192.0.2.1:5000");
+    for (sent, expected) in [
+        ("Bearer secret", 200),
+        ("bearer secret", 200),
+        ("Bearer  secret ", 200),
+        ("Bearer secre", 401),
+        ("Bearer secrets", 401),
+        ("Bearer ", 401),
+        ("Bearer", 401),
+        ("Basic secret", 401),
+        ("secret", 401),
+    ] {
+        let headers = [("authorization", sent), ("host", "larder.example"), ("via", "1.1 proxy")];
+        assert_eq!(admin.status("DELETE /cache", &headers).await, expected, "{sent}");
+        assert_eq!(admin.purges().len(), usize::from(expected == 200), "{sent}");
+    }
+    let twice = [("authorization", "Bearer secret"), ("authorization", "Bearer secret")];
+    assert_refused(&admin, admin.status("DELETE /cache", &twice).await, 401, "two tokens");
+    let foreign = [("authorization", "Bearer secret"), ("origin", "https://evil.example")];
+    assert_refused(&admin, admin.status("DELETE /cache", &foreign).await, 403, "a foreign page");
+}
+
+#[tokio::test]
+async fn with_a_token_this_machine_needs_it_too() {
+    let admin = Admin::new().with_token();
+    for line in CLOSED {
+        let (status, headers, _) = admin.send(line, &[], r#"{"everything": true}"#).await;
+        assert_refused(&admin, status, 401, line);
+        assert!(headers[WWW_AUTHENTICATE].to_str().unwrap().starts_with("Bearer"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_token_lets_nobody_in() {
+    let mut admin = Admin::new();
+    admin.state.token = Some(Secret::new(""));
+    assert_eq!(admin.status("GET /stats", &[("authorization", "Bearer ")]).await, 401);
+    assert_eq!(admin.status("GET /stats", &[(AUTHORIZATION.as_str(), "Bearer x")]).await, 401);
+}

@@ -1,0 +1,141 @@
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::admin::{AdminState, Phase, Readiness, serve};
+use crate::clock::Clock;
+use crate::config::Secret;
+use crate::purge::Incarnation;
+use crate::server::Listener;
+use crate::store::memory::MemoryStore;
+
+fn listener() -> (Listener, Address) {
+    let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let address = Address::of(&listener.local_addr().unwrap());
+    (listener, address)
+}
+
+/// Serves the admin endpoints while `test` runs, and ends when it has.
+async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnce(Readiness) -> F) {
+    let readiness = Readiness::new();
+    let state = AdminState {
+        store: Arc::new(MemoryStore::new(1 << 20, Incarnation(1), Clock::system())),
+        metrics: Arc::default(),
+        routes: Arc::default(),
+        clock: Clock::system(),
+        token: Some(Secret::new("secret")),
+        readiness: readiness.clone(),
+    };
+    let (end, ended) = oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(listener, Arc::new(state), async {
+        _ = ended.await;
+    }));
+    test(readiness).await;
+    end.send(()).unwrap();
+    serving.await.unwrap().unwrap();
+}
+
+#[test]
+fn an_address_is_a_url_an_authority_or_a_socket() {
+    for (text, shown) in [
+        ("http://127.0.0.1:9090", "127.0.0.1:9090"),
+        ("http://127.0.0.1:9090/", "127.0.0.1:9090"),
+        ("localhost:9090", "localhost:9090"),
+        (":9090", "127.0.0.1:9090"),
+        ("[::1]:9090", "[::1]:9090"),
+        ("unix:/run/larder.sock", "unix:/run/larder.sock"),
+    ] {
+        assert_eq!(text.parse::<Address>().unwrap().to_string(), shown, "{text}");
+    }
+    for text in
+        ["", "9090", "127.0.0.1", "http://h", "https://h:1", "h:x", "h:99999", "::1:9090", "http://h:1/x"]
+    {
+        assert!(text.parse::<Address>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_address_of_all_interfaces_is_reached_by_loopback() {
+    for (listen, reached) in
+        [("0.0.0.0:9", "127.0.0.1:9"), ("[::]:9", "[::1]:9"), ("10.0.0.1:9", "10.0.0.1:9")]
+    {
+        assert_eq!(Address::of(&Listen::Tcp(listen.parse().unwrap())).to_string(), reached);
+    }
+}
+
+#[tokio::test]
+async fn it_asks_a_larder_that_runs() {
+    let (listener, address) = listener();
+    with_admin(listener, |readiness| async move {
+        let knows = Client::new(address.clone(), Some("secret".into()));
+        let stats = knows.ask(Method::GET, "/stats", None).await.unwrap();
+        assert_eq!(stats["status"], "ok");
+        let wanted = serde_json::json!({"tags": ["a", "b"]});
+        let purged = knows.ask(Method::POST, "/purge", Some(&wanted)).await.unwrap();
+        assert_eq!(purged["targets"], 2);
+
+        let guesses = Client::new(address.clone(), Some("guess".into()));
+        let refused = guesses.ask(Method::GET, "/stats", None).await.unwrap_err();
+        assert!(
+            refused.contains("this is not the admin token") && refused.contains("admin.token"),
+            "{refused}"
+        );
+
+        let asks = Client::new(address, None);
+        assert_eq!(asks.ask(Method::GET, "/readyz", None).await.unwrap_err(), "not ready: starting");
+        readiness.set(Phase::Ready);
+        assert_eq!(asks.ask(Method::GET, "/readyz", None).await.unwrap()["status"], "ok");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_asks_by_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("larder-{}-admin.sock", std::process::id()));
+    let listener = Listener::bind(&Listen::Unix(path.clone())).unwrap();
+    with_admin(listener, |readiness| async move {
+        readiness.set(Phase::Ready);
+        let asks = Client::new(Address::Unix(path.clone()), None);
+        assert_eq!(asks.ask(Method::GET, "/readyz", None).await.unwrap()["status"], "ok");
+        std::fs::remove_file(path).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_that_listens_is_explained() {
+    let (listener, address) = listener();
+    drop(listener);
+    let error = Client::new(address.clone(), None).ask(Method::GET, "/readyz", None).await.unwrap_err();
+    let expected =
+        format!("nothing listens on {address}: is larder running, and is `admin.listen` the same?");
+    assert_eq!(error, expected);
+    let missing = Client::new(Address::Unix("/nowhere/larder.sock".into()), None);
+    let error = missing.ask(Method::GET, "/readyz", None).await.unwrap_err();
+    assert!(error.starts_with("nothing listens on unix:/nowhere/larder.sock"), "{error}");
+}
+
+#[tokio::test]
+async fn something_else_that_listens_is_explained() {
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "is it `admin.listen`?"),
+        ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}", "is it `admin.listen`?"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{}", "broke off"),
+        ("220 mail.example ESMTP\r\n", "does not answer as HTTP"),
+        ("", "does not answer as HTTP"),
+    ] {
+        let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp(other.local_addr().unwrap().to_string());
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = other.accept().await.unwrap();
+            _ = stream.read(&mut [0; 1024]).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let error = Client::new(address, None).ask(Method::GET, "/readyz", None).await.unwrap_err();
+        assert!(error.contains(expected), "{answer:?}: {error}");
+        answering.await.unwrap();
+    }
+}

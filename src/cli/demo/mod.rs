@@ -1,0 +1,98 @@
+//! `larder demo`: a sample API, larder in front of it, and the requests that show what larder does.
+
+mod courses;
+mod tour;
+pub mod upstream;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{fail, run};
+use crate::config::{Config, ConfigErrors, Listen, Overrides};
+use crate::logging;
+use crate::server::{Listener, Listeners};
+
+/// The demo's configuration, as it could stand in a file.
+pub const CONFIG: &str = include_str!("proxy.yaml");
+
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Where clients connect [default: 127.0.0.1:8080, or a free port]
+    #[arg(long, value_name = "ADDRESS", env = "LARDER_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where operators connect [default: 127.0.0.1:9090, or a free port]
+    #[arg(long, value_name = "ADDRESS", env = "LARDER_ADMIN")]
+    admin: Option<SocketAddr>,
+    /// How long the sample API takes for a query, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 300)]
+    delay: u64,
+}
+
+pub fn run(args: &DemoArgs) -> ExitCode {
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, error),
+    }
+}
+
+fn start(args: &DemoArgs) -> Result<(), String> {
+    let proxy = open(args.listen, 8080, "--listen")?;
+    let admin = open(args.admin, 9090, "--admin")?;
+    let upstream = serve_upstream(Duration::from_millis(args.delay))
+        .map_err(|error| format!("the sample API can't start: {error}"))?;
+    let config =
+        config(&proxy.to_string(), &admin.to_string(), upstream).map_err(|errors| errors.to_string())?;
+    logging::init(&config.log)?;
+    print!("{}", tour::written(&proxy.to_string(), &admin.to_string(), &upstream.to_string()));
+    run::serve_on(config, Listeners { proxy: vec![proxy], admin: Some(admin) })
+}
+
+/// The demo's configuration with the addresses of this run.
+fn config(proxy: &str, admin: &str, upstream: SocketAddr) -> Result<Config, ConfigErrors> {
+    let overrides = Overrides {
+        listen: vec![proxy.to_owned()],
+        upstream: Some(format!("http://{upstream}")),
+        admin_listen: Some(admin.to_owned()),
+        ..Overrides::default()
+    };
+    Config::parse(CONFIG, "the demo's proxy.yaml", &|_| None, &overrides)
+}
+
+/// The address that was asked for; otherwise the usual port of this machine, or a free one where that is taken.
+fn open(asked: Option<SocketAddr>, usual: u16, flag: &str) -> Result<Listener, String> {
+    let address = asked.unwrap_or(SocketAddr::from(([127, 0, 0, 1], usual)));
+    match (Listener::bind(&Listen::Tcp(address)), asked) {
+        (Err(error), None) if error.kind() == io::ErrorKind::AddrInUse => {
+            let free = SocketAddr::from(([127, 0, 0, 1], 0));
+            let listener = Listener::bind(&Listen::Tcp(free)).map_err(|error| error.to_string())?;
+            println!("Port {usual} is in use, so this demo takes {listener} ({flag} chooses another).");
+            Ok(listener)
+        }
+        (Err(error), _) => Err(format!("can't listen on {address}: {error}\nchoose another with {flag}")),
+        (Ok(listener), _) => Ok(listener),
+    }
+}
+
+/// The sample API on a free port, on a thread of its own.
+fn serve_upstream(delay: Duration) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("sample-api".into()).spawn(move || {
+        runtime.block_on(async {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => upstream::serve(listener, delay).await,
+                Err(error) => tracing::error!(%error, "the sample API can't listen"),
+            }
+        })
+    })?;
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests;

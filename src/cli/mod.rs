@@ -1,0 +1,91 @@
+//! The command line: what it accepts, and who carries it out.
+
+mod admin;
+pub mod demo;
+mod run;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+mod check {
+    pub fn run(_path: &std::path::Path) -> std::process::ExitCode {
+        todo!()
+    }
+}
+
+mod schema {
+    pub fn run() -> std::process::ExitCode {
+        todo!()
+    }
+}
+
+/// What was asked for can't be understood: the command line, or the configuration.
+const USAGE: u8 = 2;
+
+/// Without a command, larder runs.
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, about = "A sidecar caching reverse proxy", max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy; so does larder without a command
+    Run(run::RunArgs),
+    /// Read a configuration and say everything that is wrong with it
+    Check {
+        /// The configuration
+        #[arg(value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_CONFIG)]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Show what larder does: a sample API, larder in front of it, and requests to try
+    Demo(demo::DemoArgs),
+    /// Purge by tag, URL or prefix, at a larder that runs
+    Purge(admin::PurgeArgs),
+    /// Hits and misses of a larder that runs, by route
+    Stats(admin::StatsArgs),
+    /// Exit with 0 if a larder runs and takes requests; for container health checks
+    Health(admin::HealthArgs),
+}
+
+const DEFAULT_CONFIG: &str = "proxy.yaml";
+
+#[derive(Args, Clone, Debug)]
+struct ConfigArg {
+    /// The configuration
+    #[arg(long, short, value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+/// Carries out the process's command line.
+pub fn main() -> ExitCode {
+    let Cli { command, run } = Cli::parse();
+    match command.unwrap_or(Command::Run(run)) {
+        Command::Run(args) => run::run(&args),
+        Command::Check { file } => check::run(&file),
+        Command::Schema => schema::run(),
+        Command::Demo(args) => demo::run(&args),
+        Command::Purge(args) => admin::purge(&args),
+        Command::Stats(args) => admin::stats(&args),
+        Command::Health(args) => admin::health(&args),
+    }
+}
+
+/// Says what went wrong, in one place and one form.
+fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
+    eprintln!("larder: {message}");
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! `larder run`: reads the configuration, opens what is to be listened on, and lets the library work.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConfigArg, USAGE, fail, signals};
+use crate::clock::Clock;
+use crate::config::{Config, Listen, Overrides};
+use crate::logging;
+use crate::server::{Listener, Listeners};
+
+/// What is given here goes over what the configuration says.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Where clients connect: address:port or unix:/path; several by comma
+    #[arg(long, value_name = "ADDRESS", env = "LARDER_LISTEN", value_delimiter = ',')]
+    listen: Vec<String>,
+    /// The API behind larder: http://host:port, https://host or unix:/path
+    #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
+    upstream: Option<String>,
+    /// Where operators connect: address:port, unix:/path, or off
+    #[arg(long, value_name = "ADDRESS", env = "LARDER_ADMIN")]
+    admin: Option<String>,
+    /// error, warn, info, debug, trace, off, or a filter such as info,larder::proxy=debug
+    #[arg(long, value_name = "LEVEL", env = "LARDER_LOG")]
+    log_level: Option<String>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", env = "LARDER_LOG_FORMAT")]
+    log_format: Option<String>,
+}
+
+pub fn run(args: &RunArgs) -> ExitCode {
+    let path = &args.config.config;
+    let config = match Config::load_with(path, &args.overrides()) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            if !path.exists() {
+                eprintln!("Write one, name it with --config, or see what larder does: larder demo");
+            }
+            return ExitCode::from(USAGE);
+        }
+    };
+    if let Err(error) = logging::init(&config.log) {
+        return fail(USAGE, error);
+    }
+    for warning in &config.warnings {
+        eprintln!("{warning}");
+    }
+    match bind(&config).and_then(|listeners| serve_on(config, listeners)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, error),
+    }
+}
+
+/// Serves on what was opened, until a signal.
+pub fn serve_on(config: Config, listeners: Listeners) -> Result<(), String> {
+    let paths = socket_files(&config);
+    let shutdown = signals::shutdown().map_err(|error| format!("can't listen to signals: {error}"))?;
+    let of_proxy: Vec<_> = listeners.proxy.iter().map(Listener::to_string).collect();
+    let of_admin = listeners.admin.as_ref().map_or("off".to_string(), Listener::to_string);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = of_proxy.join(", "),
+        admin = of_admin,
+        upstream = ?config.upstream.address,
+        routes = config.routes.len(),
+        "larder listens"
+    );
+    let result = crate::run(config, listeners, Clock::system(), shutdown);
+    for path in paths {
+        // Nobody answers on it any more; should it stay, the next start replaces it.
+        _ = std::fs::remove_file(path);
+    }
+    result.map_err(|error| format!("stopped: {error}"))
+}
+
+fn bind(config: &Config) -> Result<Listeners, String> {
+    let proxy: Result<Vec<_>, _> = config.listen.iter().map(|listen| open(listen, "listen")).collect();
+    let admin = config.admin.listen.as_ref().map(|listen| open(listen, "admin")).transpose();
+    Ok(Listeners { proxy: proxy?, admin: admin? })
+}
+
+/// `key` is how the address is called, in the file and on the command line.
+fn open(listen: &Listen, key: &str) -> Result<Listener, String> {
+    Listener::bind(listen).map_err(|error| {
+        let address = written(listen);
+        let choose = format!("choose another address with --{key}, or in proxy.yaml");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("can't listen on {address}: something else listens there\nstop it, or {choose}")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                format!("can't listen on {address}: this machine does not have that address\n{choose}")
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!(
+                    "can't listen on {address}: this user may not\n{choose}; ports below 1024 are reserved"
+                )
+            }
+            _ => format!("can't listen on {address}: {error}\n{choose}"),
+        }
+    })
+}
+
+fn written(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn socket_files(config: &Config) -> Vec<PathBuf> {
+    let all = config.listen.iter().chain(&config.admin.listen);
+    all.filter_map(|listen| match listen {
+        Listen::Unix(path) => Some(path.clone()),
+        Listen::Tcp(_) => None,
+    })
+    .collect()
+}
+
+impl RunArgs {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            listen: self.listen.clone(),
+            upstream: self.upstream.clone(),
+            admin_listen: self.admin.clone(),
+            log_level: self.log_level.clone(),
+            log_format: self.log_format.clone(),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Warnings: what can be meant so, and mostly isn't. Never refuses anything.
+
+use super::problem::Problems;
+use super::routes::Checked;
+use super::suggest::nearest;
+use crate::policy::route::Ttl;
+
+pub fn give(routes: &[Checked], problems: &Problems) {
+    for checked in routes {
+        warn_of_nothing_that_purges(checked, problems);
+        warn_of_private_for_all(checked, problems);
+        warn_of_a_caller_in_shared_tags(checked, problems);
+        warn_of_unknown_tags(checked, routes, problems);
+    }
+}
+
+/// `ttl: none` without tags: only a PURGE, or a write to the very path, ends it.
+fn warn_of_nothing_that_purges(checked: &Checked, problems: &Problems) {
+    if checked.route.ttl == Ttl::UntilPurged && checked.route.tags.is_empty() {
+        problems
+            .warning(
+                checked.path_place,
+                "`ttl: none` without tags: only a PURGE of a URL, or a write to it, ends it",
+            )
+            .help("give the route tags, and name them in `purges` of what changes it");
+    }
+}
+
+fn warn_of_private_for_all(checked: &Checked, problems: &Problems) {
+    if let Some(overrides) = checked.own.overrides.as_ref().filter(|overrides| overrides.value.private)
+        && checked.route.per.is_none()
+    {
+        problems
+            .warning(overrides.place, "responses that the upstream calls `private` are given to everybody")
+            .help("say `per: authorization` (or another credential), unless the upstream is wrong");
+    }
+}
+
+/// A tag of the caller on a response for everybody: most likely `per` was meant.
+fn warn_of_a_caller_in_shared_tags(checked: &Checked, problems: &Problems) {
+    let of_the_caller = |tag: &str| tag.contains("{jwt.") || tag.contains("{cookie.");
+    if checked.route.shared
+        && let Some(tag) = checked.route.tags.iter().map(|tag| tag.as_str()).find(|tag| of_the_caller(tag))
+    {
+        problems
+            .warning(
+                checked.path_place,
+                format!("the tag `{tag}` names a caller, and `shared: true` gives the response to all"),
+            )
+            .help("say `per: authorization` if the response depends on who asks");
+    }
+}
+
+/// A misspelt tag purges nothing. Tags may come from response fields too, so this only warns, and only where a tag
+/// of a route is near.
+fn warn_of_unknown_tags(checked: &Checked, routes: &[Checked], problems: &Problems) {
+    let known: Vec<String> =
+        routes.iter().flat_map(|other| &other.route.tags).map(|tag| without_values(tag.as_str())).collect();
+    for purged in &checked.purges {
+        let written = without_values(purged.value.as_str());
+        if known.contains(&written) {
+            continue;
+        }
+        if let Some(near) = nearest(&written, known.iter().map(String::as_str)) {
+            problems
+                .warning(purged.place, format!("no route has a tag like `{}`", purged.value.as_str()))
+                .help(format!(
+                    "did you mean `{near}`? It is right if responses carry it in `Surrogate-Key` or the like"
+                ));
+        }
+    }
+}
+
+/// `course:{id}` and `course:{course_id}` are the same tag with different names: `course:{…}`.
+fn without_values(tag: &str) -> String {
+    let mut out = String::with_capacity(tag.len());
+    let mut rest = tag;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        out.push_str("{…}");
+        rest = after.split_once('}').map_or("", |(_, after)| after);
+    }
+    out + rest
+}

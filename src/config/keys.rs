@@ -1,0 +1,346 @@
+//! Every key of `proxy.yaml`: its kind, its built-in default, what it means. Reading, suggestions and the JSON
+//! schema all come from this one table, so that they can't drift apart.
+
+/// A mapping in the file.
+#[derive(Debug)]
+pub struct Section {
+    /// As an error names it.
+    pub name: &'static str,
+    pub keys: &'static [Key],
+}
+
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// As it would be written in the file.
+    pub default: Option<&'static str>,
+    pub required: bool,
+    pub doc: &'static str,
+}
+
+/// What may be written, as far as an editor can check it.
+#[derive(Debug)]
+pub enum Kind {
+    Duration,
+    Size,
+    Boolean,
+    Count,
+    Text,
+    /// `host:port` or `unix:/path`.
+    Address,
+    Path,
+    Word(&'static [&'static str]),
+    ListOf(&'static Kind),
+    /// Names, each with a value or nothing.
+    Names(&'static Kind),
+    /// HTTP status codes, each with a value.
+    Statuses(&'static Kind),
+    Mapping(&'static Section),
+    OneOf(&'static [Kind]),
+}
+
+impl Section {
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, default: Some(default), required: false, doc }
+}
+
+/// A key that stands for nothing when it is left out.
+const fn optional(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, default: None, required: false, doc }
+}
+
+const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, default: None, required: true, doc }
+}
+
+/// The words of a word-or-something kind: `off`, `none`.
+const OFF: Kind = Kind::Word(&["off"]);
+const NONE: Kind = Kind::Word(&["none"]);
+const TOKEN: Kind = Kind::OneOf(&[NONE, Kind::Text]);
+
+pub static ROOT: Section = Section {
+    name: "proxy.yaml",
+    keys: &[
+        key(
+            "listen",
+            Kind::OneOf(&[Kind::Address, Kind::ListOf(&Kind::Address)]),
+            "127.0.0.1:8080",
+            "Where clients connect: an address and port, `unix:/path`, or a list of them.",
+        ),
+        required(
+            "upstream",
+            Kind::OneOf(&[Kind::Text, Kind::Mapping(&UPSTREAM)]),
+            "The API behind larder: its URL (`http://`, `https://`, `unix:/path`), or a mapping with `url` and more.",
+        ),
+        key("store", Kind::Mapping(&STORE), "{}", "Where responses are remembered."),
+        key(
+            "admin",
+            Kind::OneOf(&[OFF, Kind::Mapping(&ADMIN)]),
+            "{}",
+            "The listener for operators. /healthz, /readyz and /metrics are always open; the rest needs the token, \
+             or loopback where there is none. `off`: no such listener.",
+        ),
+        key(
+            "purge",
+            Kind::Mapping(&PURGE),
+            "{}",
+            "Who may send PURGE, and what a write purges that no route matches.",
+        ),
+        key(
+            "trusted_proxies",
+            Kind::ListOf(&Kind::Text),
+            "[]",
+            "Networks whose `X-Forwarded-*` and `Forwarded` are believed; from others they are replaced.",
+        ),
+        key(
+            "credentials",
+            Kind::ListOf(&Kind::Text),
+            "[Authorization, Cookie, X-API-Key]",
+            "Request fields that identify a caller. A request with one of them neither reads nor fills a shared \
+             response, unless its route says `per` or `shared`, or the response says `public` or `s-maxage`.",
+        ),
+        key("limits", Kind::Mapping(&LIMITS), "{}", "Bounds on what clients may hold."),
+        key("log", Kind::Mapping(&LOG), "{}", "What is logged, and how."),
+        key(
+            "defaults",
+            Kind::Mapping(&DEFAULTS),
+            "{}",
+            "Any field of a route: for the routes that don't say it.",
+        ),
+        key(
+            "routes",
+            Kind::ListOf(&Kind::Mapping(&ROUTE)),
+            "[]",
+            "What is cached, for how long, and what purges it. A path that no route matches passes uncached.",
+        ),
+    ],
+};
+
+pub static UPSTREAM: Section = Section {
+    name: "upstream",
+    keys: &[
+        required("url", Kind::Text, "`http://host:port`, `https://host:port` or `unix:/path`."),
+        key("connect_timeout", Kind::Duration, "2s", "For a connection, with TLS where it is used."),
+        key(
+            "response_timeout",
+            Kind::Duration,
+            "30s",
+            "From the end of the request to the response's header section, and between two parts of its body.",
+        ),
+        key(
+            "idle_timeout",
+            Kind::Duration,
+            "55s",
+            "How long an unused connection is kept: less than the upstream keeps it.",
+        ),
+        key(
+            "max_connections",
+            Kind::Count,
+            "512",
+            "At most so many connections at once; further requests wait.",
+        ),
+        key("http2", Kind::Boolean, "false", "HTTP/2: by prior knowledge over http, negotiated over https."),
+        key(
+            "host",
+            Kind::OneOf(&[Kind::Word(&["preserve"]), Kind::Text]),
+            "preserve",
+            "The `Host` that the upstream sees: `preserve` the client's own, or this name.",
+        ),
+    ],
+};
+
+pub static STORE: Section = Section {
+    name: "store",
+    keys: &[
+        optional(
+            "redis",
+            Kind::OneOf(&[Kind::Text, Kind::Mapping(&REDIS)]),
+            "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`, `redis-cluster://`, \
+             `redis-sentinel://`), or a mapping. Without it responses live in this process.",
+        ),
+        key(
+            "namespace",
+            Kind::Text,
+            "larder",
+            "What the names of all keys in Redis begin with: one for each environment.",
+        ),
+        key(
+            "memory",
+            Kind::Size,
+            "256MiB",
+            "The first tier, in this process; without `redis` the whole store. `0`: no first tier.",
+        ),
+        key(
+            "max_lag",
+            Kind::Duration,
+            "1s",
+            "How long a replica may go on serving what another replica has purged, when things fail. `0s`: not at all; \
+             each hit then asks Redis first.",
+        ),
+        key(
+            "on_store_loss",
+            Kind::OneOf(&[Kind::Word(&["bypass"]), Kind::Mapping(&ON_STORE_LOSS)]),
+            "bypass",
+            "When Redis is away: `bypass` asks the upstream, `serve: 30s` goes on from the first tier for so long.",
+        ),
+        key("timeout", Kind::Duration, "50ms", "For every call to the store."),
+    ],
+};
+
+pub static REDIS: Section = Section {
+    name: "redis",
+    keys: &[
+        required("url", Kind::Text, "As the short form: `redis://host:port/0` and the like."),
+        optional("username", Kind::Text, "An ACL user, where the URL names none."),
+        optional("password", Kind::Text, "A password, where the URL has none: best as `${REDIS_PASSWORD}`."),
+        optional("tls", Kind::Mapping(&TLS), "Files for a TLS connection (`rediss://`)."),
+    ],
+};
+
+pub static TLS: Section = Section {
+    name: "tls",
+    keys: &[
+        optional("ca", Kind::Text, "PEM file with the authorities to trust instead of the system's."),
+        optional("cert", Kind::Text, "PEM file with the client's certificate."),
+        optional("key", Kind::Text, "PEM file with the key of `cert`."),
+    ],
+};
+
+pub static ON_STORE_LOSS: Section = Section {
+    name: "on_store_loss",
+    keys: &[required(
+        "serve",
+        Kind::Duration,
+        "How long the first tier goes on after the last word from Redis.",
+    )],
+};
+
+pub static ADMIN: Section = Section {
+    name: "admin",
+    keys: &[
+        key("listen", Kind::Address, "127.0.0.1:9090", "An address and port, or `unix:/path`."),
+        key("token", TOKEN, "none", "What `Authorization: Bearer …` must carry; `none`: loopback only."),
+    ],
+};
+
+pub static PURGE: Section = Section {
+    name: "purge",
+    keys: &[
+        key(
+            "allow",
+            Kind::ListOf(&Kind::Text),
+            "[127.0.0.0/8, \"::1\"]",
+            "Networks from which PURGE is taken on the listener. With a token both must pass.",
+        ),
+        key("token", TOKEN, "none", "What `Authorization: Bearer …` of a PURGE must carry."),
+        key(
+            "parents",
+            Kind::Boolean,
+            "true",
+            "Whether a write that no route matches also purges the cached paths it lies under.",
+        ),
+    ],
+};
+
+pub static LIMITS: Section = Section {
+    name: "limits",
+    keys: &[
+        key("connections", Kind::Count, "10000", "Client connections at once."),
+        key("header_bytes", Kind::Size, "32KiB", "Of a request's header section."),
+        key("header_timeout", Kind::Duration, "10s", "For a request's header section to arrive."),
+        key("idle_timeout", Kind::Duration, "60s", "How long a connection without a request is kept."),
+        key("drain", Kind::Duration, "30s", "How long running requests may go on after SIGTERM."),
+    ],
+};
+
+pub static LOG: Section = Section {
+    name: "log",
+    keys: &[
+        key("format", Kind::Word(&["text", "json"]), "text", "`text` for people, `json` for machines."),
+        key(
+            "level",
+            Kind::Text,
+            "info",
+            "`error`, `warn`, `info`, `debug` (a line for each request), `trace`, or a filter such as \
+             `info,larder::proxy=debug`.",
+        ),
+    ],
+};
+
+macro_rules! section_of_a_route {
+    ($name:literal, $($own:expr),*) => {
+        Section {
+            name: $name,
+            keys: &[
+                $($own,)*
+                key("mode", Kind::OneOf(&[Kind::Word(&["on", "observe", "off"]), Kind::Boolean]), "on",
+                    "`observe`: forward everything, and say in `Cache-Status` what would have happened."),
+                key("ttl", Kind::OneOf(&[Kind::Duration, Kind::Word(&["upstream", "none", "never"])]), "upstream",
+                    "The lifetime where the response gives none. `upstream`: only what the response says; `none`: until \
+                     purged (forgotten after 7d); `never`: GETs pass. A route with `purges` and neither `ttl` nor `tags` \
+                     of its own has `never`."),
+                key("tags", Kind::ListOf(&Kind::Text), "[]",
+                    "Tags of its responses; a write that passes here purges them. With `{id}` of the path, `{query.x}`, \
+                     `{header.x}`, `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`."),
+                optional("purges", Kind::ListOf(&Kind::Text),
+                    "More tags that a write here purges. `[]`: a write here changes nothing."),
+                key("query", Kind::OneOf(&[Kind::Word(&["all"]), Kind::ListOf(&Kind::Text), Kind::Mapping(&IGNORE), Kind::Names(&Kind::Text)]), "all",
+                    "Which parameters make the key, and are sent on: `all` as they come, a list of names, a mapping of \
+                     names to their defaults, or `{ignore: [\"utm_*\"]}`."),
+                key("shared", Kind::Boolean, "false",
+                    "One response for all callers, although they send credentials."),
+                key("per", Kind::Text, "none",
+                    "One response for each credential: `authorization`, `cookie.NAME` or `header.NAME`. A request without \
+                     it passes. `none`: nothing of the kind."),
+                key("headers", Kind::ListOf(&Kind::Text), "[]", "More request fields in the key."),
+                key("cookies", Kind::ListOf(&Kind::Text), "[]", "More cookies in the key."),
+                key("status", Kind::Statuses(&Kind::Duration), "{}",
+                    "Statuses besides 200, 203, 204, 301 and 308 to store, each with its lifetime."),
+                key("stale_while_revalidate", Kind::Duration, "0s",
+                    "How long a stale response is served while a new one is fetched."),
+                key("stale_if_error", Kind::Duration, "0s", "How long a stale response is served when the upstream fails."),
+                key("max_size", Kind::Size, "8MiB", "Of a stored body."),
+                key("collapse", Kind::Boolean, "true", "Whether requests for the same wait for one fetch."),
+                key("override", Kind::ListOf(&Kind::Word(&["lifetime", "private", "no-cache"])), "[]",
+                    "What of the response's own word `ttl` overrides."),
+                optional("guard", Kind::Boolean,
+                    "Whether a write is forwarded only once Redis has a mark of what it will purge. Default: true where \
+                     `max_lag` is 0s."),
+                key("settle", Kind::Duration, "0s",
+                    "For an upstream that reads from lagging replicas: what is fetched so soon after a purge of its \
+                     tags is not kept."),
+            ],
+        }
+    };
+}
+
+pub static DEFAULTS: Section = section_of_a_route!("defaults",);
+
+pub static ROUTE: Section = section_of_a_route!(
+    "a route",
+    required(
+        "path",
+        Kind::Path,
+        "Segments, `{name}`, and `{*rest}` at the end; the most specific route wins."
+    ),
+    optional("name", Kind::Text, "The metrics' namespace; several routes may share one. Default: the path.")
+);
+
+pub static IGNORE: Section = Section {
+    name: "query",
+    keys: &[required(
+        "ignore",
+        Kind::ListOf(&Kind::Text),
+        "All parameters but these make the key; a name may end in `*`.",
+    )],
+};
+
+/// All sections, to find where a misplaced key belongs.
+pub static SECTIONS: &[&Section] =
+    &[&ROOT, &UPSTREAM, &STORE, &REDIS, &TLS, &ADMIN, &PURGE, &LIMITS, &LOG, &ROUTE];

@@ -1,0 +1,188 @@
+//! What is wrong with a configuration: every problem at once, each with its place, the line, and the fix.
+
+use std::cell::RefCell;
+use std::fmt::{self, Write};
+
+/// Where something stands. Lines and columns count from 1, columns and lengths in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The file as a whole.
+    Start,
+    Text {
+        line: usize,
+        column: usize,
+        length: usize,
+    },
+    /// Not in the file: a flag or variable, by its name.
+    Override(&'static str),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub place: Place,
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+    /// Another place that has to do with it.
+    pub note: Option<(Place, String)>,
+}
+
+/// Collects problems while the file is read on.
+#[derive(Debug, Default)]
+pub struct Problems {
+    errors: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
+
+/// A problem just reported, to be completed.
+pub struct Reported<'p>(&'p RefCell<Vec<Problem>>, usize);
+
+/// All that is wrong with one file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfigErrors {
+    source: String,
+    text: String,
+    problems: Vec<Problem>,
+}
+
+impl Place {
+    pub fn line(self) -> Option<usize> {
+        match self {
+            Place::Text { line, .. } => Some(line),
+            _ => None,
+        }
+    }
+
+    pub fn column(self) -> Option<usize> {
+        match self {
+            Place::Text { column, .. } => Some(column),
+            _ => None,
+        }
+    }
+}
+
+impl Problems {
+    pub fn error(&self, place: Place, message: impl Into<String>) -> Reported<'_> {
+        push(&self.errors, place, message.into())
+    }
+
+    pub fn warning(&self, place: Place, message: impl Into<String>) -> Reported<'_> {
+        push(&self.warnings, place, message.into())
+    }
+
+    /// How many errors there are.
+    pub fn count(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    /// The errors and the warnings, in the order of the file; the same thing is said once.
+    pub fn into_parts(self) -> (Vec<Problem>, Vec<Problem>) {
+        (in_order(self.errors.into_inner()), in_order(self.warnings.into_inner()))
+    }
+}
+
+fn push(list: &RefCell<Vec<Problem>>, place: Place, message: String) -> Reported<'_> {
+    let mut problems = list.borrow_mut();
+    problems.push(Problem { place, message, help: None, note: None });
+    Reported(list, problems.len() - 1)
+}
+
+fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|problem| problem.place);
+    problems.dedup();
+    problems
+}
+
+impl Reported<'_> {
+    pub fn help(self, help: impl Into<String>) -> Self {
+        self.edit(|problem| problem.help = Some(help.into()))
+    }
+
+    pub fn note(self, place: Place, note: impl Into<String>) -> Self {
+        self.edit(|problem| problem.note = Some((place, note.into())))
+    }
+
+    fn edit(self, change: impl FnOnce(&mut Problem)) -> Self {
+        if let Some(problem) = self.0.borrow_mut().get_mut(self.1) {
+            change(problem);
+        }
+        self
+    }
+}
+
+impl ConfigErrors {
+    pub(super) fn new(source: &str, text: &str, problems: Vec<Problem>) -> Self {
+        Self { source: source.to_owned(), text: text.to_owned(), problems }
+    }
+
+    /// At least one, in the order of the file.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            writeln!(f, "{}", render("error", problem, &self.source, &self.text))?;
+        }
+        match self.problems.len() {
+            1 => write!(f, "{}: 1 error", self.source),
+            many => write!(f, "{}: {many} errors", self.source),
+        }
+    }
+}
+
+impl fmt::Debug for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// A problem with its place, the line it stands in with a caret below, and the fix.
+pub(super) fn render(level: &str, problem: &Problem, source: &str, text: &str) -> String {
+    let mut out = format!("{}: {level}: {}\n", name_of(problem.place, source), problem.message);
+    out.push_str(&snippet(problem.place, text));
+    if let Some((place, note)) = &problem.note {
+        // Writing to a string can't fail.
+        let _ = writeln!(out, "  note: {note}: {}", name_of(*place, source));
+        out.push_str(&snippet(*place, text));
+    }
+    if let Some(help) = &problem.help {
+        let _ = writeln!(out, "  help: {help}");
+    }
+    out
+}
+
+fn name_of(place: Place, source: &str) -> String {
+    match place {
+        Place::Start => source.to_owned(),
+        Place::Text { line, column, .. } => format!("{source}:{line}:{column}"),
+        Place::Override(name) => name.to_owned(),
+    }
+}
+
+/// A line longer than this is shown around the column in question.
+const WINDOW: usize = 120;
+
+fn snippet(place: Place, text: &str) -> String {
+    let Place::Text { line, column, length } = place else { return String::new() };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let Some(written) = text.lines().nth(line.saturating_sub(1)) else { return String::new() };
+    let shown: Vec<char> = written.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let at = column.saturating_sub(1).min(shown.len());
+    let from = if shown.len() > WINDOW { at.saturating_sub(WINDOW / 2) } else { 0 };
+    let to = shown.len().min(from + WINDOW);
+    let carets = length.clamp(1, to.saturating_sub(at).max(1));
+    let number = line.to_string();
+    let margin = " ".repeat(number.len());
+    let excerpt: String = shown[from..to].iter().collect();
+    format!(
+        " {margin} |\n {number} | {}\n {margin} | {}{}\n",
+        excerpt.trim_end(),
+        " ".repeat(at - from),
+        "^".repeat(carets)
+    )
+}

@@ -1,0 +1,161 @@
+//! From a text to a [`Config`]: the order of the stages, and nothing else.
+
+use std::path::Path;
+
+use super::fields::Fields;
+use super::keys;
+use super::problem::{ConfigErrors, Place, Problems, render};
+use super::scalars::{header_name, list};
+use super::tree::{self, Node, Value};
+use super::variables::{self, Environment};
+use super::{Config, routes, sections};
+
+/// What flags and `LARDER_*` variables say; each takes the place of what the file says.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    pub listen: Vec<String>,
+    pub upstream: Option<String>,
+    pub admin_listen: Option<String>,
+    pub log_format: Option<String>,
+    pub log_level: Option<String>,
+}
+
+impl Config {
+    /// Reads a file, with the variables of this process.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+        Self::load_with(path, &Overrides::default())
+    }
+
+    pub fn load_with(path: impl AsRef<Path>, overrides: &Overrides) -> Result<Self, ConfigErrors> {
+        let path = path.as_ref();
+        let source = path.display().to_string();
+        let unreadable = |message: String, help: &str| {
+            let problems = Problems::default();
+            problems.error(Place::Start, message).help(help);
+            ConfigErrors::new(&source, "", problems.into_parts().0)
+        };
+        let bytes = std::fs::read(path).map_err(|error| {
+            unreadable(format!("the file can't be read: {error}"), "name another one with `--config FILE`")
+        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| unreadable("the file is not text in UTF-8".into(), "save it in UTF-8"))?;
+        Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
+    }
+
+    /// `source` is the file's name in errors.
+    pub fn parse(
+        text: &str,
+        source: &str,
+        environment: Environment<'_>,
+        overrides: &Overrides,
+    ) -> Result<Self, ConfigErrors> {
+        let problems = Problems::default();
+        let config = tree::parse(text, &problems).and_then(|mut root| {
+            overrides.apply(&mut root);
+            variables::fill(&mut root, environment, &problems);
+            config(&root, &problems)
+        });
+        let (errors, warnings) = problems.into_parts();
+        match config {
+            Some(mut config) if errors.is_empty() => {
+                config.warnings =
+                    warnings.iter().map(|warning| render("warning", warning, source, text)).collect();
+                Ok(config)
+            }
+            _ => Err(ConfigErrors::new(source, text, errors)),
+        }
+    }
+}
+
+fn config(root: &Node, problems: &Problems) -> Option<Config> {
+    let fields = Fields::open(root, &keys::ROOT, problems)?;
+    // All are read before the first that failed ends it.
+    let listen = fields.read("listen", sections::listeners);
+    let upstream = fields.required("upstream", sections::upstream);
+    let store = fields.read("store", sections::store);
+    let admin = fields.read("admin", sections::admin);
+    let purge = fields.read("purge", sections::purge);
+    let trusted_proxies = fields.read("trusted_proxies", sections::trusted_proxies);
+    let credentials = fields.read("credentials", |node, problems| {
+        list(node, "[Authorization, Cookie, X-API-Key]", problems, header_name)
+    });
+    let limits = fields.read("limits", sections::limits);
+    let log = fields.read("log", sections::log);
+    let routes = routes::read(fields.given("defaults"), fields.given("routes"), problems);
+    let credentials = credentials?;
+    if let (true, Some(given)) = (credentials.is_empty(), fields.given("credentials")) {
+        problems
+            .warning(given.place, "no field identifies callers: what one of them gets is given to all")
+            .help("name at least `Authorization` and `Cookie`");
+    }
+    Some(Config {
+        listen: listen?,
+        upstream: upstream?,
+        store: store?,
+        admin: admin?,
+        purge: purge?,
+        trusted_proxies: trusted_proxies?,
+        credentials,
+        limits: limits?,
+        log: log?,
+        routes: routes?,
+        warnings: Vec::new(),
+    })
+}
+
+impl Overrides {
+    /// Puts the values into the tree, as if they stood in the file.
+    fn apply(&self, root: &mut Node) {
+        let scalar = |text: &str, name| Node::scalar(text, Place::Override(name));
+        if !self.listen.is_empty() {
+            let place = Place::Override("--listen (LARDER_LISTEN)");
+            let items = self.listen.iter().map(|text| Node::scalar(text, place)).collect();
+            set(root, &["listen"], Node { value: Value::List(items), place });
+        }
+        if let Some(text) = &self.upstream {
+            let url = scalar(text, "--upstream (LARDER_UPSTREAM)");
+            let keeps_settings =
+                entry(root, "upstream").is_some_and(|node| matches!(node.value, Value::Mapping(_)));
+            set(root, if keeps_settings { &["upstream", "url"] } else { &["upstream"] }, url);
+        }
+        for (text, name, path) in [
+            (&self.admin_listen, "--admin-listen (LARDER_ADMIN_LISTEN)", ["admin", "listen"]),
+            (&self.log_format, "--log-format (LARDER_LOG_FORMAT)", ["log", "format"]),
+            (&self.log_level, "--log-level (LARDER_LOG_LEVEL)", ["log", "level"]),
+        ] {
+            if let Some(text) = text {
+                set(root, &path, scalar(text, name));
+            }
+        }
+    }
+}
+
+/// Sets the value under `path`; what stands in the way and is no mapping is replaced.
+fn set(node: &mut Node, path: &[&str], value: Node) {
+    let [name, rest @ ..] = path else {
+        *node = value;
+        return;
+    };
+    if !matches!(node.value, Value::Mapping(_)) {
+        node.value = Value::Mapping(Vec::new());
+    }
+    let Value::Mapping(entries) = &mut node.value else { return };
+    match entries.iter_mut().find(|(key, _)| key.text() == Some(name)) {
+        Some((_, known)) => set(known, rest, value),
+        None => {
+            let place = value.place;
+            let mut new = Node { value: Value::Null, place };
+            set(&mut new, rest, value);
+            entries.push((Node::scalar(*name, place), new));
+        }
+    }
+}
+
+fn entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    match &node.value {
+        Value::Mapping(entries) => {
+            entries.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,275 @@
+//! What one block says about a route: a route's own, `defaults:`, or the built-in defaults. `None` where it is silent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::{HeaderName, StatusCode, header};
+
+use super::fields::{Fields, default_of};
+use super::keys::{self, Section};
+use super::not_yet::{Feature, not_yet};
+use super::problem::{Place, Problems};
+use super::scalars::{
+    boolean, duration, header_name, list, parse_cookie_name, parse_header_name, parsed, positive_duration,
+    positive_size, text, word,
+};
+use super::tree::{Node, Value};
+use super::units::{self, Wrong};
+use super::{query_rule, suggest};
+use crate::policy::query::QueryRule;
+use crate::policy::route::{Credential, Mode, Overrides, Ttl};
+use crate::policy::template::Template;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub struct Placed<T> {
+    pub value: T,
+    pub place: Place,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct RouteFields {
+    pub mode: Option<Mode>,
+    pub ttl: Option<Placed<Ttl>>,
+    pub tags: Option<Vec<Placed<Template>>>,
+    pub purges: Option<Vec<Placed<Template>>>,
+    pub query: Option<QueryRule>,
+    pub shared: Option<Placed<bool>>,
+    /// `Some(None)`: `per: none`.
+    pub per: Option<Placed<Option<Credential>>>,
+    pub headers: Option<Vec<HeaderName>>,
+    pub cookies: Option<Vec<String>>,
+    pub status: Option<BTreeMap<u16, Duration>>,
+    pub stale_while_revalidate: Option<Duration>,
+    pub stale_if_error: Option<Duration>,
+    pub max_size: Option<u64>,
+    pub collapse: Option<bool>,
+    pub overrides: Option<Placed<Overrides>>,
+    pub settle: Option<Duration>,
+}
+
+impl RouteFields {
+    pub fn read(fields: &Fields<'_>, problems: &Problems) -> Self {
+        if fields.optional("guard", boolean) == Some(true)
+            && let Some(given) = fields.given("guard")
+        {
+            not_yet(Feature::Guard, given.place, problems);
+        }
+        Self {
+            mode: fields.optional("mode", mode),
+            ttl: fields.optional("ttl", ttl),
+            tags: fields.optional("tags", templates),
+            purges: fields.optional("purges", purges),
+            query: fields.optional("query", query_rule::read),
+            shared: fields.optional("shared", |node, problems| placed(node, boolean(node, problems))),
+            per: fields.optional("per", per),
+            headers: fields.optional("headers", key_headers),
+            cookies: fields.optional("cookies", cookies),
+            status: fields.optional("status", statuses),
+            stale_while_revalidate: fields.optional("stale_while_revalidate", duration),
+            stale_if_error: fields.optional("stale_if_error", duration),
+            max_size: fields.optional("max_size", positive_size),
+            collapse: fields.optional("collapse", boolean),
+            overrides: fields.optional("override", overrides),
+            settle: fields.optional("settle", duration),
+        }
+    }
+
+    /// What the table of keys says.
+    pub fn built_in() -> Self {
+        let section: &'static Section = &keys::DEFAULTS;
+        let written = section
+            .keys
+            .iter()
+            .filter_map(|key| Some((Node::scalar(key.name, Place::Start), default_of(key)?)));
+        let node = Node { value: Value::Mapping(written.collect()), place: Place::Start };
+        let problems = Problems::default();
+        Fields::open(&node, section, &problems)
+            .map(|fields| Self::read(&fields, &problems))
+            .unwrap_or_default()
+    }
+}
+
+fn placed<T>(node: &Node, value: Option<T>) -> Option<Placed<T>> {
+    value.map(|value| Placed { value, place: node.place })
+}
+
+/// YAML 1.1 takes `on` and `off` for booleans, and some editors write them so.
+fn mode(node: &Node, problems: &Problems) -> Option<Mode> {
+    let words = [
+        ("on", Mode::On),
+        ("observe", Mode::Observe),
+        ("off", Mode::Off),
+        ("true", Mode::On),
+        ("false", Mode::Off),
+    ];
+    word(node, &words, problems)
+}
+
+fn ttl(node: &Node, problems: &Problems) -> Option<Placed<Ttl>> {
+    let read = parsed(node, "a duration, `upstream`, `none` or `never`", problems, |text| match text {
+        "upstream" => Ok(Ttl::Upstream),
+        "none" => Ok(Ttl::UntilPurged),
+        "never" | "false" => Ok(Ttl::Never),
+        text => match units::duration(text) {
+            Ok(Duration::ZERO) => {
+                Err(("a `ttl` of zero keeps nothing".into(), "write `never`: its GETs pass".into()))
+            }
+            Ok(duration) => Ok(Ttl::For(duration)),
+            Err((_, help)) => Err((format!("`{text}` is not a `ttl`"), ttl_help(text, help))),
+        },
+    });
+    placed(node, read)
+}
+
+fn ttl_help(text: &str, help: String) -> String {
+    match suggest::nearest(text, ["upstream", "none", "never"]) {
+        Some(word) if !text.starts_with(|c: char| c.is_ascii_digit()) => format!("did you mean `{word}`?"),
+        _ => format!("{help}; or `upstream`, `none`, `never`"),
+    }
+}
+
+fn templates(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
+    list(node, "[courses, \"course:{id}\"]", problems, template)
+}
+
+fn template(node: &Node, problems: &Problems) -> Option<Placed<Template>> {
+    let written = text(node, "a tag such as `course:{id}`", problems)?;
+    for (source, feature) in
+        [("{request.json", Feature::RequestJson), ("{response.json", Feature::ResponseJson)]
+    {
+        if written.contains(source) {
+            not_yet(feature, node.place, problems);
+            return None;
+        }
+    }
+    let parse = |text: &str| Template::parse(text).map_err(|wrong| (wrong, TEMPLATE_HELP.to_owned()));
+    placed(node, parsed(node, "a tag", problems, parse))
+}
+
+const TEMPLATE_HELP: &str = "a tag is text with values in braces: `{id}` of the path, `{query.x}`, `{header.x}`, \
+                             `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`";
+
+/// A write's targets must be known from its request: they are purged whatever its response is.
+fn purges(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
+    let read = templates(node, problems)?;
+    for template in read.iter().filter(|template| template.value.needs_response()) {
+        problems
+            .error(
+                template.place,
+                "`purges` can't use the response: a write is purged for whatever it answers",
+            )
+            .help("use values of the request: the path, query, a header, a cookie or the JWT");
+    }
+    Some(read)
+}
+
+fn per(node: &Node, problems: &Problems) -> Option<Placed<Option<Credential>>> {
+    const HELP: &str = "write `authorization`, `cookie.NAME` or `header.NAME`";
+    let read = parsed(node, "`authorization`, `cookie.NAME` or `header.NAME`", problems, |text| {
+        match text.split_once('.') {
+            None if text.eq_ignore_ascii_case("authorization") => Ok(Some(Credential::Authorization)),
+            None if text == "none" => Ok(None),
+            Some(("cookie", name)) => parse_cookie_name(name).map(Credential::Cookie).map(Some),
+            Some(("header", name)) => match parse_header_name(name)? {
+                header::AUTHORIZATION => Ok(Some(Credential::Authorization)),
+                header::COOKIE => Err((
+                    "all cookies together are not a credential".into(),
+                    "name the one: `cookie.NAME`".into(),
+                )),
+                name => Ok(Some(Credential::Header(name))),
+            },
+            Some(("jwt", _)) => Err((
+                format!("`{text}` is read, not checked: it can't keep callers apart"),
+                "write `authorization`: the whole credential".into(),
+            )),
+            _ => Err((format!("`{text}` names no credential"), HELP.into())),
+        }
+    });
+    placed(node, read)
+}
+
+fn key_headers(node: &Node, problems: &Problems) -> Option<Vec<HeaderName>> {
+    let names = list(node, "[Accept-Language]", problems, |node, problems| {
+        let name = header_name(node, problems)?;
+        let help = match name {
+            header::AUTHORIZATION => "write `per: authorization`",
+            header::COOKIE => "write `cookies: [NAME]`, or `per: cookie.NAME` for the one that says who asks",
+            _ => return Some(Placed { value: name, place: node.place }),
+        };
+        problems.error(node.place, format!("`{name}` can't be a part of the key by `headers`")).help(help);
+        None
+    })?;
+    distinct(names, problems)
+}
+
+fn cookies(node: &Node, problems: &Problems) -> Option<Vec<String>> {
+    let names = list(node, "[theme]", problems, |node, problems| {
+        placed(node, parsed(node, "the name of a cookie", problems, parse_cookie_name))
+    })?;
+    distinct(names, problems)
+}
+
+/// The values, each of which may stand there once.
+pub fn distinct<T: PartialEq + std::fmt::Display>(
+    values: Vec<Placed<T>>,
+    problems: &Problems,
+) -> Option<Vec<T>> {
+    let mut right = true;
+    for (at, value) in values.iter().enumerate() {
+        if let Some(first) = values[..at].iter().find(|first| first.value == value.value) {
+            problems
+                .error(value.place, format!("`{}` stands twice in the list", value.value))
+                .note(first.place, "the first one")
+                .help("keep one of them");
+            right = false;
+        }
+    }
+    right.then(|| values.into_iter().map(|value| value.value).collect())
+}
+
+fn statuses(node: &Node, problems: &Problems) -> Option<BTreeMap<u16, Duration>> {
+    let entries = match &node.value {
+        Value::Mapping(entries) => entries,
+        Value::Broken => return None,
+        _ => {
+            problems
+                .error(node.place, format!("`status` must be a mapping, not {}", node.kind()))
+                .help("write each status with its lifetime: `{404: 10s}`");
+            return None;
+        }
+    };
+    let read = entries.iter().map(|(key, value)| {
+        let status = parsed(key, "a status", problems, status);
+        let lifetime = positive_duration(value, problems);
+        status.zip(lifetime)
+    });
+    let read: Vec<_> = read.collect();
+    read.into_iter().collect()
+}
+
+fn status(text: &str) -> Result<u16, Wrong> {
+    let code = text
+        .parse::<u16>()
+        .ok()
+        .filter(|code| (100..600).contains(code))
+        .and_then(|code| StatusCode::from_u16(code).ok());
+    match code.map(|code| code.as_u16()) {
+        Some(200 | 203 | 204 | 301 | 308) => {
+            Err((format!("{text} is stored for the route's `ttl`"), "leave it out here".into()))
+        }
+        Some(100..=199 | 206 | 304) => Err((
+            format!("a {text} is not a whole response and is never stored by itself"),
+            "leave it out".into(),
+        )),
+        Some(code) => Ok(code),
+        None => Err((format!("`{text}` is not a status"), "write a number such as 404".into())),
+    }
+}
+
+fn overrides(node: &Node, problems: &Problems) -> Option<Placed<Overrides>> {
+    let words = [("lifetime", 0_u8), ("private", 1), ("no-cache", 2)];
+    let given = list(node, "[lifetime]", problems, |node, problems| word(node, &words, problems))?;
+    let has = |which: u8| given.contains(&which);
+    placed(node, Some(Overrides { lifetime: has(0), private: has(1), no_cache: has(2) }))
+}

@@ -1,0 +1,246 @@
+//! The sections of the file that are not about routes, each read into its settings.
+
+use std::time::Duration;
+
+use super::fields::Fields;
+use super::keys;
+use super::not_yet::{Feature, not_yet};
+use super::problem::Problems;
+use super::scalars::{
+    boolean, count, duration, list, listen, network, networks, parsed, positive_duration, positive_size,
+    size, text, token, word,
+};
+use super::suggest::nearest;
+use super::tree::{Node, Value};
+use super::units::Wrong;
+use super::{
+    AdminSettings, Limits, Listen, LogSettings, OnStoreLoss, PurgeSettings, StoreSettings, UpstreamHost,
+    UpstreamSettings, redis, url,
+};
+
+/// One address or a list.
+pub fn listeners(node: &Node, problems: &Problems) -> Option<Vec<Listen>> {
+    let addresses = match &node.value {
+        Value::List(_) => list(node, "[127.0.0.1:8080]", problems, listen)?,
+        _ => vec![listen(node, problems)?],
+    };
+    if addresses.is_empty() {
+        problems
+            .error(node.place, "there is nothing to listen on")
+            .help("write an address, `listen: 127.0.0.1:8080`");
+        return None;
+    }
+    Some(addresses)
+}
+
+/// A URL, or a mapping with `url`.
+pub fn upstream(node: &Node, problems: &Problems) -> Option<UpstreamSettings> {
+    let short = Node { value: Value::Mapping(Vec::new()), place: node.place };
+    let (fields, address) = match &node.value {
+        Value::Mapping(_) => {
+            let fields = Fields::open(node, &keys::UPSTREAM, problems)?;
+            let address = fields.required("url", url::upstream);
+            (fields, address)
+        }
+        _ => (Fields::open(&short, &keys::UPSTREAM, problems)?, url::upstream(node, problems)),
+    };
+    let connect_timeout = fields.read("connect_timeout", positive_duration);
+    let response_timeout = fields.read("response_timeout", positive_duration);
+    let idle_timeout = fields.read("idle_timeout", positive_duration);
+    let max_connections = fields.read("max_connections", count);
+    let http2 = fields.read("http2", boolean);
+    let host = fields.read("host", upstream_host);
+    Some(UpstreamSettings {
+        address: address?,
+        connect_timeout: connect_timeout?,
+        response_timeout: response_timeout?,
+        idle_timeout: idle_timeout?,
+        max_connections: max_connections?,
+        http2: http2?,
+        host: host?,
+    })
+}
+
+fn upstream_host(node: &Node, problems: &Problems) -> Option<UpstreamHost> {
+    parsed(node, "`preserve` or a host name", problems, |text| match text {
+        "preserve" => Ok(UpstreamHost::Preserve),
+        name => url::authority(name).map(UpstreamHost::Set),
+    })
+}
+
+pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
+    let fields = Fields::open(node, &keys::STORE, problems)?;
+    let redis_settings = fields.optional("redis", redis::read);
+    if let Some(given) = fields.given("redis") {
+        not_yet(Feature::Redis, given.place, problems);
+    } else if let Some(memory) = fields.given("memory")
+        && fields.read("memory", size) == Some(0)
+    {
+        problems
+            .error(memory.place, "without `redis`, `memory` is the whole store: it can't be 0")
+            .help("to cache nothing, write `defaults: {mode: off}`");
+    }
+    let memory = fields.read("memory", size);
+    let namespace = fields.read("namespace", namespace);
+    let max_lag = fields.read("max_lag", duration);
+    let on_store_loss = fields.read("on_store_loss", on_store_loss);
+    let timeout = fields.read("timeout", positive_duration);
+    Some(StoreSettings {
+        memory: memory?,
+        namespace: namespace?,
+        redis: redis_settings,
+        max_lag: max_lag?,
+        on_store_loss: on_store_loss?,
+        timeout: timeout?,
+    })
+}
+
+/// It begins the names of keys in Redis, where braces choose the slot of a cluster.
+fn namespace(node: &Node, problems: &Problems) -> Option<String> {
+    const LONGEST: usize = 128;
+    parsed(node, "a name", problems, |text| {
+        let wrong = match text {
+            "" => "the namespace is empty",
+            text if text.contains(['{', '}']) => "a namespace has no braces",
+            text if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+                "a namespace has no spaces"
+            }
+            text if text.len() > LONGEST => "the namespace is too long",
+            text => return Ok(text.to_owned()),
+        };
+        Err((wrong.into(), "write a short name such as `larder` or `shop-staging`".into()))
+    })
+}
+
+fn on_store_loss(node: &Node, problems: &Problems) -> Option<OnStoreLoss> {
+    match &node.value {
+        Value::Mapping(_) => {
+            let fields = Fields::open(node, &keys::ON_STORE_LOSS, problems)?;
+            fields.required("serve", positive_duration).map(OnStoreLoss::Serve)
+        }
+        _ => parsed(node, "`bypass` or `{serve: 30s}`", problems, |text| match text {
+            "bypass" => Ok(OnStoreLoss::Bypass),
+            _ => Err((format!("`{text}` is not known here"), "write `bypass`, or `{serve: 30s}`".into())),
+        }),
+    }
+}
+
+/// `off`, or where it listens and which token it wants.
+pub fn admin(node: &Node, problems: &Problems) -> Option<AdminSettings> {
+    if let Some(word) = node.text() {
+        return match boolean_off(word) {
+            true => Some(AdminSettings { listen: None, token: None }),
+            false => {
+                problems
+                    .error(node.place, format!("`{word}` is not known here"))
+                    .help("write `admin: off`, or `admin: {listen: 127.0.0.1:9090, token: none}`");
+                None
+            }
+        };
+    }
+    let fields = Fields::open(node, &keys::ADMIN, problems)?;
+    let listen = fields.read("listen", listen);
+    let token = fields.read("token", token);
+    let (listen, token) = (listen?, token?);
+    if let (Listen::Tcp(address), None) = (&listen, &token)
+        && !address.ip().is_loopback()
+    {
+        let place = fields.given("listen").map_or(fields.place(), |node| node.place);
+        problems
+            .warning(place, "the admin listener can be reached from other machines and has no token")
+            .help("without a token it answers purge and stats to loopback only; set `token: ${LARDER_ADMIN_TOKEN}`");
+    }
+    Some(AdminSettings { listen: Some(listen), token })
+}
+
+fn boolean_off(word: &str) -> bool {
+    matches!(word.to_ascii_lowercase().as_str(), "off" | "false" | "no")
+}
+
+pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
+    let fields = Fields::open(node, &keys::PURGE, problems)?;
+    let allow = fields.read("allow", networks);
+    let token = fields.read("token", token);
+    let parents = fields.read("parents", boolean);
+    let (allow, token) = (allow?, token?);
+    if token.is_none() && allow.iter().any(|net| net.prefix_len() == 0) {
+        let place = fields.given("allow").map_or(fields.place(), |node| node.place);
+        problems
+            .warning(place, "anybody who reaches larder may purge")
+            .help("name the networks that may, or set `token: ${LARDER_PURGE_TOKEN}`");
+    }
+    Some(PurgeSettings { allow, token, parents: parents? })
+}
+
+pub fn trusted_proxies(node: &Node, problems: &Problems) -> Option<Vec<ipnet::IpNet>> {
+    list(node, "[10.0.0.0/8]", problems, network)
+}
+
+pub fn limits(node: &Node, problems: &Problems) -> Option<Limits> {
+    let fields = Fields::open(node, &keys::LIMITS, problems)?;
+    let connections = fields.read("connections", count);
+    let header_bytes = fields.read("header_bytes", header_bytes);
+    let header_timeout = fields.read("header_timeout", positive_duration);
+    let idle_timeout = fields.read("idle_timeout", positive_duration);
+    let drain: Option<Duration> = fields.read("drain", duration);
+    Some(Limits {
+        connections: connections?,
+        header_bytes: header_bytes?,
+        header_timeout: header_timeout?,
+        idle_timeout: idle_timeout?,
+        drain: drain?,
+    })
+}
+
+fn header_bytes(node: &Node, problems: &Problems) -> Option<usize> {
+    let bytes = positive_size(node, problems)?;
+    match usize::try_from(bytes) {
+        // Below it, the parser has no room to answer 431.
+        Ok(bytes @ 8192..=16_777_216) => Some(bytes),
+        _ => {
+            problems
+                .error(node.place, "a header section is bounded between 8KiB and 16MiB")
+                .help("write `32KiB`");
+            None
+        }
+    }
+}
+
+pub fn log(node: &Node, problems: &Problems) -> Option<LogSettings> {
+    let fields = Fields::open(node, &keys::LOG, problems)?;
+    let json =
+        fields.read("format", |node, problems| word(node, &[("text", false), ("json", true)], problems));
+    let level = fields.read("level", log_level);
+    Some(LogSettings { json: json?, level: level? })
+}
+
+fn log_level(node: &Node, problems: &Problems) -> Option<String> {
+    let level = text(node, "a level such as `info`", problems)?.trim();
+    match check_log_level(level) {
+        Ok(()) => Some(level.to_owned()),
+        Err((message, help)) => {
+            problems.error(node.place, message).help(help);
+            None
+        }
+    }
+}
+
+fn check_log_level(level: &str) -> Result<(), Wrong> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    const HELP: &str =
+        "write error, warn, info, debug, trace or off, or a filter such as `info,larder::proxy=debug`";
+    for directive in level.split(',') {
+        let word = directive.trim();
+        let known = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+        // A lone word that is no level would be taken for the name of a module, and log all of it.
+        if !known && word.chars().all(char::is_alphanumeric) {
+            let help =
+                nearest(word, LEVELS).map_or(HELP.to_owned(), |right| format!("did you mean `{right}`?"));
+            return Err((format!("`{word}` is not a log level"), help));
+        }
+    }
+    match tracing_subscriber::EnvFilter::try_new(level) {
+        Ok(_) => Ok(()),
+        Err(error) => Err((format!("`{level}` is not a log filter: {error}"), HELP.into())),
+    }
+}

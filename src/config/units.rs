@@ -1,0 +1,162 @@
+//! Durations and sizes: `250ms`, `30s`; `64KiB`, `256MiB`. An error says how to write it instead.
+
+use std::time::Duration;
+
+/// Longer is taken for a mistake; it also keeps all later arithmetic far from its bounds.
+const LONGEST: Duration = Duration::from_secs(3650 * DAY);
+const DAY: u64 = 24 * 3600;
+
+/// Units with their milliseconds.
+const DURATIONS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", DAY * 1000)];
+
+const SIZES: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
+
+/// What is wrong, and how to write it instead.
+pub type Wrong = (String, String);
+
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (digits, unit) = number_and_unit(text);
+    let parsed = digits.parse::<u64>().ok();
+    let Some((_, factor)) = DURATIONS.iter().find(|(name, _)| *name == unit) else {
+        return Err((format!("`{text}` is not a duration"), duration_help(digits, unit)));
+    };
+    match parsed.and_then(|number| number.checked_mul(*factor)).map(Duration::from_millis) {
+        Some(duration) if duration <= LONGEST => Ok(duration),
+        Some(_) => Err((format!("`{text}` is longer than ten years"), "the longest is `3650d`".into())),
+        None => Err((format!("`{text}` is not a duration"), duration_help(digits, unit))),
+    }
+}
+
+pub fn size(text: &str) -> Result<u64, Wrong> {
+    let (digits, unit) = number_and_unit(text);
+    let bytes = SIZES
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .and_then(|(_, factor)| digits.parse::<u64>().ok()?.checked_mul(*factor))
+        // Sizes are added up later; no file needs the last bit.
+        .filter(|bytes| *bytes <= i64::MAX as u64);
+    bytes.ok_or_else(|| (format!("`{text}` is not a size"), size_help(digits, unit)))
+}
+
+/// A duration as it would be written.
+pub fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let (unit, factor) = DURATIONS
+        .iter()
+        .rev()
+        .find(|(_, factor)| millis > 0 && millis.is_multiple_of(u128::from(*factor)))
+        .unwrap_or(&("s", 1000));
+    format!("{}{unit}", millis / u128::from(*factor))
+}
+
+fn number_and_unit(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn duration_help(digits: &str, unit: &str) -> String {
+    let known = "a number and one of ms, s, m, h, d: `250ms`, `30s`, `2m`, `1h`, `7d`";
+    let word = unit.trim().to_ascii_lowercase();
+    let meant = match word.as_str() {
+        "" | "sec" | "secs" | "second" | "seconds" => "s",
+        "msec" | "millis" | "milliseconds" => "ms",
+        "min" | "mins" | "minute" | "minutes" => "m",
+        "hr" | "hrs" | "hour" | "hours" => "h",
+        "day" | "days" => "d",
+        other => DURATIONS.iter().map(|(name, _)| *name).find(|name| *name == other).unwrap_or(""),
+    };
+    if digits.is_empty() || meant.is_empty() || digits.parse::<u64>().is_err() {
+        return format!("write {known}");
+    }
+    format!("write `{digits}{meant}`: {known}")
+}
+
+fn size_help(digits: &str, unit: &str) -> String {
+    let known = "bytes, or a number and one of KiB, MiB, GiB: `64KiB`, `256MiB`";
+    let meant = match unit.trim().to_ascii_lowercase().as_str() {
+        "k" | "kb" | "kib" => "KiB",
+        "m" | "mb" | "mib" => "MiB",
+        "g" | "gb" | "gib" => "GiB",
+        _ => "",
+    };
+    if digits.is_empty() || meant.is_empty() || digits.parse::<u64>().is_err() {
+        return format!("write {known}");
+    }
+    format!("write `{digits}{meant}`: {known}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{duration, show_duration, size};
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, millis) in [
+            ("250ms", Some(250)),
+            ("30s", Some(30_000)),
+            ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("7d", Some(604_800_000)),
+            ("0s", Some(0)),
+            ("0", Some(0)),
+            ("3650d", Some(315_360_000_000)),
+            ("3651d", None),
+            ("30", None),
+            ("1.5s", None),
+            ("1h30m", None),
+            ("-1s", None),
+            ("s", None),
+            ("", None),
+            ("30 s", None),
+            ("1_000s", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615d", None),
+        ] {
+            assert_eq!(duration(text).ok(), millis.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_the_spelling_that_was_meant() {
+        for (text, expected) in [("30", "`30s`"), ("5 min", "`5m`"), ("2H", "`2h`"), ("10 seconds", "`10s`")]
+        {
+            let help = duration(text).expect_err(text).1;
+            assert!(help.contains(expected), "{text}: {help}");
+        }
+        for (text, expected) in [("256MB", "`256MiB`"), ("64k", "`64KiB`"), ("1 GB", "`1GiB`")] {
+            let help = size(text).expect_err(text).1;
+            assert!(help.contains(expected), "{text}: {help}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_a_number_and_a_binary_unit() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("64KiB", Some(65_536)),
+            ("256MiB", Some(268_435_456)),
+            ("2GiB", Some(2 << 30)),
+            ("256MB", None),
+            ("8589934592GiB", None),
+            ("-1", None),
+            ("1.5MiB", None),
+            ("", None),
+        ] {
+            assert_eq!(size(text).ok(), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_shown_as_it_would_be_written() {
+        for text in ["250ms", "30s", "2m", "1h", "7d", "0s", "90s"] {
+            assert_eq!(show_duration(duration(text).expect(text)), text);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! All counting. A hit is one atomic add: no label is looked up, no lock is taken.
+//!
+//! Labels come from the names of routes and from enums, never from requests, so that their number is bounded.
+
+mod exposition;
+mod labels;
+mod memory;
+mod render;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use memory::Memory;
+pub use render::CONTENT_TYPE;
+pub use snapshot::{NamespaceFigures, Snapshot};
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::policy::Route;
+use crate::policy::cache_status::Outcome;
+use crate::policy::route::Ttl;
+use crate::policy::storing::NotStored;
+use labels::{FWDS, NOT_STORED, OUTCOMES, Outcomes, REASONS, SOURCES, STATUS_CLASSES};
+
+#[derive(Debug)]
+pub struct Metrics {
+    /// By the route's index.
+    routes: Box<[RouteFacts]>,
+    /// The first is what falls under no route.
+    namespaces: Box<[Namespace]>,
+    upstream_seconds: Histogram,
+    /// By reason: the callers' own words, so there are few.
+    upstream_failures: Mutex<BTreeMap<&'static str, u64>>,
+    purges: [PurgeCounts; SOURCES.len()],
+    widened: Count,
+    connections: AtomicI64,
+}
+
+/// Who asked for a purge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PurgeSource {
+    Write,
+    PurgeMethod,
+    Admin,
+}
+
+#[derive(Debug)]
+struct RouteFacts {
+    namespace: usize,
+    caches: bool,
+}
+
+/// What is counted together: the routes of one name.
+#[derive(Debug)]
+struct Namespace {
+    name: Arc<str>,
+    /// Those of its routes that cache; none for what falls under no route.
+    ttls: Vec<Ttl>,
+    /// Whether a route has this name.
+    configured: bool,
+    requests: Table<{ OUTCOMES.len() }, STATUS_CLASSES>,
+    forwarded: Table<{ FWDS.len() }, { REASONS.len() + 1 }>,
+    not_stored: Table<1, { NOT_STORED.len() + 1 }>,
+    stored: Count,
+    stored_bytes: Count,
+    invalidations: Count,
+}
+
+#[derive(Debug, Default)]
+struct PurgeCounts {
+    purges: Count,
+    targets: Count,
+    failed: Count,
+}
+
+impl Metrics {
+    pub fn new(routes: &[Arc<Route>]) -> Self {
+        Self::of(routes.iter().map(|route| (&route.name, route.caches().then_some(route.ttl))))
+    }
+
+    /// By the name of each route, and its TTL if it caches.
+    fn of<'a>(routes: impl Iterator<Item = (&'a Arc<str>, Option<Ttl>)>) -> Self {
+        let mut namespaces = vec![Namespace::new(labels::NO_ROUTE.into())];
+        let facts = routes.map(|(name, ttl)| {
+            let known = namespaces.iter().position(|namespace| namespace.name == *name);
+            let namespace = known.unwrap_or_else(|| {
+                namespaces.push(Namespace::new(name.clone()));
+                namespaces.len() - 1
+            });
+            namespaces[namespace].configured = true;
+            namespaces[namespace].ttls.extend(ttl);
+            RouteFacts { namespace, caches: ttl.is_some() }
+        });
+        Self {
+            routes: facts.collect(),
+            namespaces: namespaces.into(),
+            upstream_seconds: Histogram::new(labels::SECONDS),
+            upstream_failures: Mutex::default(),
+            purges: Default::default(),
+            widened: Count::default(),
+            connections: AtomicI64::default(),
+        }
+    }
+
+    /// One request that was answered with `status`. `route` is the index of its route.
+    pub fn request(&self, route: Option<usize>, outcome: &Outcome, status: http::StatusCode) {
+        let (namespace, caches) = self.find(route);
+        let outcomes = Outcomes::of(outcome, caches);
+        namespace.requests.add(outcomes as usize, labels::status_class(status), 1);
+        if let Outcome::Forwarded { fwd, detail, .. } = outcome {
+            namespace.forwarded.add(labels::fwd_slot(*fwd), labels::reason_slot(*detail), 1);
+        }
+    }
+
+    /// From the request's last byte to the upstream's header section.
+    pub fn upstream(&self, latency: Duration) {
+        self.upstream_seconds.observe(latency.as_secs_f64());
+    }
+
+    pub fn upstream_failed(&self, reason: &'static str) {
+        *self.failures().entry(reason).or_default() += 1;
+    }
+
+    /// A purge of `targets` targets. A write's counts as an invalidation of its route's namespace.
+    pub fn purged(&self, source: PurgeSource, route: Option<usize>, targets: usize) {
+        let counts = &self.purges[source as usize];
+        counts.purges.add(1);
+        counts.targets.add(targets as u64);
+        if source == PurgeSource::Write {
+            self.find(route).0.invalidations.add(1);
+        }
+    }
+
+    /// A purge that the store did not take.
+    pub fn purge_failed(&self, source: PurgeSource) {
+        self.purges[source as usize].failed.add(1);
+    }
+
+    /// Templates of a write that found no value and were widened.
+    pub fn widened(&self, templates: usize) {
+        self.widened.add(templates as u64);
+    }
+
+    /// A response was stored, with so many bytes, or why not.
+    pub fn filled(&self, route: usize, result: Result<u64, NotStored>) {
+        let (namespace, _) = self.find(Some(route));
+        match result {
+            Ok(bytes) => {
+                namespace.stored.add(1);
+                namespace.stored_bytes.add(bytes);
+            }
+            Err(reason) => namespace.not_stored.add(0, labels::not_stored_slot(reason), 1),
+        }
+    }
+
+    pub fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An index that no route has counts as no route: a wrong figure is better than a lost request.
+    fn find(&self, route: Option<usize>) -> (&Namespace, bool) {
+        match route.and_then(|index| self.routes.get(index)) {
+            Some(route) => (&self.namespaces[route.namespace], route.caches),
+            None => (&self.namespaces[0], false),
+        }
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.upstream_failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Without routes.
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(&[])
+    }
+}
+
+impl Namespace {
+    fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            ttls: Vec::new(),
+            configured: false,
+            requests: Table::default(),
+            forwarded: Table::default(),
+            not_stored: Table::default(),
+            stored: Count::default(),
+            stored_bytes: Count::default(),
+            invalidations: Count::default(),
+        }
+    }
+
+    fn hits(&self) -> u64 {
+        self.requests.row(Outcomes::Hit as usize)
+    }
+
+    /// A collapsed request is a miss too: it was not answered from the store.
+    fn misses(&self) -> u64 {
+        self.requests.row(Outcomes::Miss as usize) + self.collapsed()
+    }
+
+    fn collapsed(&self) -> u64 {
+        self.requests.row(Outcomes::Collapsed as usize)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Count(AtomicU64);
+
+impl Count {
+    fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts by two enums.
+#[derive(Debug)]
+struct Table<const ROWS: usize, const COLUMNS: usize>(Box<[[Count; COLUMNS]; ROWS]>);
+
+impl<const ROWS: usize, const COLUMNS: usize> Table<ROWS, COLUMNS> {
+    fn add(&self, row: usize, column: usize, count: u64) {
+        self.0[row][column].add(count);
+    }
+
+    fn get(&self, row: usize, column: usize) -> u64 {
+        self.0[row][column].get()
+    }
+
+    fn row(&self, row: usize) -> u64 {
+        self.0[row].iter().map(Count::get).sum()
+    }
+}
+
+impl<const ROWS: usize, const COLUMNS: usize> Default for Table<ROWS, COLUMNS> {
+    fn default() -> Self {
+        Self(Box::new(std::array::from_fn(|_| std::array::from_fn(|_| Count::default()))))
+    }
+}

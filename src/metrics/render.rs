@@ -1,0 +1,150 @@
+//! `/metrics`: every name, what it means, and where its figures come from.
+
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+
+use super::exposition::{Exposition, Family, Labels};
+use super::labels::{FWDS, NOT_STORED, OUTCOMES, REASONS, SOURCES, STATUS_CLASSES};
+use super::snapshot::rate;
+use super::{Memory, Metrics, Namespace, labels};
+use crate::store::Figures;
+
+/// The media type of what [`Metrics::render`] writes; Prometheus reads it as well as its own older format.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Metrics {
+    /// Prometheus text format (OpenMetrics 1.0); `figures` are the store's.
+    pub fn render(&self, figures: &Figures) -> String {
+        let mut families = self.of_namespaces();
+        families.extend(self.of_routes());
+        families.extend(self.of_fills());
+        families.extend(self.of_purges());
+        families.extend(of_store(figures));
+        families.extend(self.of_process());
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Exposition(families)));
+        let help = "From the last byte of a request to the upstream's header section";
+        registry.register("larder_upstream_seconds", help, self.upstream_seconds.clone());
+        let mut written = String::new();
+        match text::encode(&mut written, &registry) {
+            Ok(()) => written,
+            // Writing to a string does not fail; should it, no metrics are better than half of them.
+            Err(_) => String::new(),
+        }
+    }
+
+    /// By `namespace`, without a prefix: the names that dashboards for caches in an application use already.
+    fn of_namespaces(&self) -> Vec<Family> {
+        let mut hits = Family::counter("cache_hits", "Requests answered from the store.");
+        let mut misses = Family::counter("cache_misses", "Requests that a stored response could not answer.");
+        let mut rates = Family::gauge("cache_hit_rate", "Hits of hits and misses, 0 to 1.");
+        let mut invalidations = Family::counter("cache_invalidations", "Purges by writes.");
+        for namespace in self.namespaces.iter().filter(|namespace| namespace.configured) {
+            let labels = || vec![("namespace", namespace.name.to_string())];
+            invalidations.push(labels(), namespace.invalidations.get() as f64);
+            if !namespace.ttls.is_empty() {
+                let (hit, miss) = (namespace.hits(), namespace.misses());
+                hits.push(labels(), hit as f64);
+                misses.push(labels(), miss as f64);
+                rates.push(labels(), rate(hit, miss));
+            }
+        }
+        vec![hits, misses, rates, invalidations]
+    }
+
+    fn of_routes(&self) -> Vec<Family> {
+        let mut requests = Family::counter("larder_requests", "Requests answered.");
+        let mut forwarded = Family::counter(
+            "larder_forwarded",
+            "Requests that went to the upstream or waited for one, and why.",
+        );
+        let mut collapsed = Family::counter(
+            "larder_collapsed",
+            "Requests answered by another request's way to the upstream.",
+        );
+        for namespace in &self.namespaces {
+            collapsed.push_if_any(route(namespace, &[]), namespace.collapsed());
+            for (outcome, class) in pairs(OUTCOMES.len(), STATUS_CLASSES) {
+                let class_name = labels::status_class_name(class);
+                let labels =
+                    route(namespace, &[("outcome", OUTCOMES[outcome]), ("status_class", &class_name)]);
+                requests.push_if_any(labels, namespace.requests.get(outcome, class));
+            }
+            for (fwd, reason) in pairs(FWDS.len(), REASONS.len() + 1) {
+                let labels =
+                    route(namespace, &[("fwd", FWDS[fwd].1), ("reason", labels::reason_name(reason))]);
+                forwarded.push_if_any(labels, namespace.forwarded.get(fwd, reason));
+            }
+        }
+        vec![requests, forwarded, collapsed]
+    }
+
+    fn of_fills(&self) -> Vec<Family> {
+        let mut fills = Family::counter("larder_fills", "Responses stored.");
+        let mut bytes = Family::counter("larder_filled_bytes", "Bytes of the responses stored.");
+        let mut not_stored = Family::counter("larder_not_stored", "Responses not stored, and why.");
+        for namespace in &self.namespaces {
+            fills.push_if_any(route(namespace, &[]), namespace.stored.get());
+            bytes.push_if_any(route(namespace, &[]), namespace.stored_bytes.get());
+            for slot in 0..=NOT_STORED.len() {
+                let reason = NOT_STORED.get(slot).map_or(labels::OTHER, |reason| reason.as_str());
+                not_stored
+                    .push_if_any(route(namespace, &[("reason", reason)]), namespace.not_stored.get(0, slot));
+            }
+        }
+        vec![fills, bytes, not_stored]
+    }
+
+    fn of_purges(&self) -> Vec<Family> {
+        let mut purges = Family::counter("larder_purges", "Purges acknowledged.");
+        let mut targets = Family::counter("larder_purged_targets", "Targets that purges named.");
+        let mut failed = Family::counter("larder_purges_failed", "Purges that the store did not take.");
+        for (source, counts) in SOURCES.iter().zip(&self.purges) {
+            let labels = || vec![("source", source.as_str().to_string())];
+            purges.push(labels(), counts.purges.get() as f64);
+            targets.push(labels(), counts.targets.get() as f64);
+            failed.push(labels(), counts.failed.get() as f64);
+        }
+        let help = "Tag templates of writes that found no value, so that more was purged.";
+        vec![purges, targets, failed, Family::counter("larder_widened", help).with(self.widened.get())]
+    }
+
+    fn of_process(&self) -> Vec<Family> {
+        let mut failures = Family::counter("larder_upstream_failures", "Requests that the upstream failed.");
+        for (reason, count) in self.failures().iter() {
+            failures.push_if_any(vec![("reason", reason.to_string())], *count);
+        }
+        let connections = self.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let connections = u64::try_from(connections).unwrap_or_default();
+        let mut build = Family::gauge("larder_build_info", "Always 1; the version is in the label.");
+        build.push(vec![("version", env!("CARGO_PKG_VERSION").to_string())], 1.0);
+        let memory = Memory::now();
+        vec![
+            failures,
+            Family::gauge("larder_connections", "Open connections of clients.").with(connections),
+            build,
+            Family::gauge("larder_memory_allocated_bytes", "Memory in use.").with(memory.allocated),
+            Family::gauge("larder_memory_resident_bytes", "Memory held from the system.")
+                .with(memory.resident),
+        ]
+    }
+}
+
+fn of_store(figures: &Figures) -> Vec<Family> {
+    vec![
+        Family::gauge("larder_stored_entries", "Responses in the store.").with(figures.entries),
+        Family::gauge("larder_stored_bytes", "Bytes that they take.").with(figures.bytes),
+        Family::gauge("larder_store_capacity_bytes", "Bytes that they may take.").with(figures.capacity),
+        Family::counter("larder_evicted", "Responses removed to make room.").with(figures.evicted),
+        Family::gauge("larder_purge_records", "Purges that the index remembers.").with(figures.purge_records),
+    ]
+}
+
+fn route(namespace: &Namespace, more: &[(&'static str, &str)]) -> Labels {
+    let more = more.iter().map(|(name, value)| (*name, value.to_string()));
+    std::iter::once(("route", namespace.name.to_string())).chain(more).collect()
+}
+
+fn pairs(rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
+}

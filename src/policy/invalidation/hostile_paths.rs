@@ -1,0 +1,135 @@
+//! No spelling of a path poisons what is stored for another, and none evades a purge.
+
+use http::HeaderMap;
+
+use super::*;
+use crate::policy::classify::{Class, classify};
+use crate::policy::fixtures::{CREDENTIALS, Random, Request, generated_cases, route, routes, templates};
+use crate::policy::path::is_normal;
+use crate::policy::route::Route;
+use crate::policy::routes::Routes;
+use crate::policy::{CacheKey, tags};
+
+fn api() -> Routes {
+    routes([
+        Route { tags: templates(&["course:{id}"]), ..route("/api/courses/{id}") },
+        Route { tags: templates(&["me"]), ..route("/api/users/me") },
+        Route { tags: templates(&["user:{id}"]), ..route("/api/users/{id}") },
+        Route { tags: templates(&["file:{rest}"]), ..route("/files/{*rest}") },
+        Route { purges: Some(vec![]), ..route("/search/{*any}") },
+    ])
+}
+
+const PATHS: [&str; 6] = [
+    "/api/courses/7",
+    "/api/courses/a%20b",
+    "/api/users/me",
+    "/api/users/caf%C3%A9",
+    "/files/a/b.c",
+    "/files/x",
+];
+
+fn key(routes: &Routes, path: &str) -> Option<CacheKey> {
+    match classify(routes, &Request::get(path).head(), false, &CREDENTIALS) {
+        Class::Lookup(lookup) => Some(lookup.key),
+        Class::Pass { .. } | Class::Write { .. } => None,
+    }
+}
+
+/// Every name by which a purge reaches the response to a GET, and those of them that its tags make.
+fn names(routes: &Routes, path: &str) -> (Vec<crate::purge::TargetId>, Vec<crate::purge::TargetId>) {
+    let request = Request::get(path);
+    let route = routes.find(path).unwrap();
+    let tags = tags::of_response(route, &request.head(), &HeaderMap::new()).unwrap();
+    let all = Target::all_of(&request.host, &LoosePath::new(path), "", tags.iter().map(String::as_str));
+    (all, tags.into_iter().map(|tag| Target::tag(tag).id()).collect())
+}
+
+#[test]
+fn no_spelling_poisons_or_evades_a_purge() {
+    let routes = api();
+    let mut random = Random(2);
+    let (mut passed, cases) = (0, generated_cases() / 10);
+    for _ in 0..cases {
+        let path = random.pick(&PATHS);
+        let normal = key(&routes, path).unwrap();
+        let spelling = respelled(path, &mut random);
+        let (reached, reached_by_tag) = names(&routes, path);
+
+        if spelling != path {
+            assert_ne!(key(&routes, &spelling), Some(normal), "{spelling}");
+        }
+        passed += usize::from(!is_normal(&spelling));
+
+        let purged = of_write(&routes, &Request::new("POST", &spelling).head(), true).targets;
+        let by_url =
+            purged.iter().any(|target| !matches!(target, Target::Tag(_)) && reached.contains(&target.id()));
+        assert!(by_url, "{spelling} does not purge the URL {path}: {purged:?}");
+        let by_tag = purged.iter().any(|target| reached_by_tag.contains(&target.id()));
+        assert!(by_tag, "{spelling} does not purge the tags of {path}: {purged:?}");
+
+        let asked = of_purge_request(&routes, &Request::new("PURGE", &spelling).head(), false).unwrap().0;
+        assert!(asked.iter().any(|target| reached.contains(&target.id())), "PURGE {spelling}: {asked:?}");
+    }
+    assert!(passed > cases / 2);
+}
+
+#[test]
+fn what_is_stored_has_one_spelling() {
+    let routes = api();
+    let mut random = Random(3);
+    for _ in 0..generated_cases() / 10 {
+        let path = respelled(random.pick(&PATHS), &mut random);
+        if key(&routes, &path).is_some() {
+            assert!(is_normal(&path) && normal_form(&path) == path, "{path}");
+            let loose = LoosePath::new(&path);
+            assert_eq!(LoosePath::new(loose.as_str()), loose, "{path}");
+        }
+    }
+}
+
+/// A spelling of `path` that some reader takes for `path` itself.
+fn respelled(path: &str, random: &mut Random) -> String {
+    let mut text = path.to_owned();
+    let mut encodings = 0;
+    for _ in 0..=random.below(4) {
+        let at = random.below(text.len());
+        if !text.is_char_boundary(at) {
+            continue;
+        }
+        let (before, after) = text.split_at(at);
+        let next = after.as_bytes()[0];
+        text = match random.below(7) {
+            // Not within an escape, which it would break, and not more often than anyone decodes.
+            0 | 1 if encodings < 2 && next != b'/' && !in_escape(before) => {
+                encodings += 1;
+                let escape = if random.one_in(2) { format!("%{next:02x}") } else { format!("%{next:02X}") };
+                format!("{before}{escape}{}", &after[1..])
+            }
+            2 => format!("{before}{}{}", char::from(next).to_ascii_uppercase(), &after[1..]),
+            3 if next == b'/' => {
+                let extra = [
+                    "//", "/./", "/x/../", "/x/..%2f", "\\", "/%2e/", "/;a=b/", "/x;/../", "/.;/", "%5c",
+                    "%2F",
+                ];
+                // The first slash makes it a path at all.
+                if at == 0 {
+                    format!("/{}", after.trim_start_matches('/'))
+                } else {
+                    format!("{before}{}{}", random.pick(&extra), &after[1..])
+                }
+            }
+            4 if next == b'/' && at > 0 => format!("{before};v=1{after}"),
+            5 => format!("{text}{}", random.pick(&["/", ";", ";x=%2e", "/.", "//", "/x/.."])),
+            _ => continue,
+        };
+    }
+    if random.one_in(6) {
+        text.push_str(random.pick(&["%00.json", "%3Fa=b", "%23", "%253f"]));
+    }
+    text
+}
+
+fn in_escape(before: &str) -> bool {
+    before.ends_with('%') || before.len() > 1 && before.as_bytes()[before.len() - 2] == b'%'
+}

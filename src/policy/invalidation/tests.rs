@@ -1,0 +1,257 @@
+use http::HeaderMap;
+
+use super::*;
+use crate::policy::fixtures::{Request, fields, route, routes, templates};
+use crate::policy::query::QueryRule;
+use crate::policy::route::{Route, Ttl};
+use crate::policy::routes::Routes;
+use crate::purge::Hardness;
+
+fn api() -> Routes {
+    let page = ("page".to_owned(), Some("1".to_owned()));
+    let writes =
+        |path, purges: &[&str]| Route { ttl: Ttl::Never, purges: Some(templates(purges)), ..route(path) };
+    routes([
+        Route {
+            tags: templates(&["courses"]),
+            query: QueryRule::Only(vec![page, ("q".to_owned(), None)]),
+            ..route("/api/courses")
+        },
+        Route { tags: templates(&["courses", "course:{id}"]), ..route("/api/courses/{id}") },
+        writes("/api/courses/{id}/enroll", &["course:{id}", "courses", "progress:{jwt.sub}"]),
+        writes("/api/users/{id}/claim", &["progress:{jwt.sub}"]),
+        writes("/api/search", &[]),
+        route("/plain"),
+        Route { tags: templates(&["id:{response.header.x-id}"]), ..route("/made/{id}") },
+    ])
+}
+
+fn tag(tag: &str) -> Target {
+    Target::tag(tag)
+}
+
+fn path(path: &str) -> Target {
+    Target::Path { host: None, path: LoosePath::new(path) }
+}
+
+fn prefix(path: &str) -> Target {
+    Target::Prefix { host: None, path: LoosePath::new(path) }
+}
+
+fn check_write(request: &Request, expected: &[Target], widened: usize) {
+    let purged = of_write(&api(), &request.head(), true);
+    assert_eq!(purged, WriteTargets { targets: expected.to_vec(), widened }, "{request:?}");
+}
+
+#[test]
+fn a_write_purges_its_url_and_what_its_route_says() {
+    check_write(&Request::new("POST", "/plain"), &[path("/plain")], 0);
+    check_write(&Request::new("POST", "/api/courses"), &[path("/api/courses"), tag("courses")], 0);
+    check_write(
+        &Request::new("PUT", "/api/courses/7"),
+        &[path("/api/courses/7"), tag("courses"), tag("course:7")],
+        0,
+    );
+    // {"sub":"u7"}
+    let enroll =
+        Request::new("POST", "/api/courses/7/enroll").with("authorization", "Bearer e.eyJzdWIiOiJ1NyJ9.s");
+    check_write(
+        &enroll,
+        &[path("/api/courses/7/enroll"), tag("course:7"), tag("courses"), tag("progress:u7")],
+        0,
+    );
+}
+
+#[test]
+fn a_write_that_changes_nothing_purges_nothing_if_there_is_no_doubt_which_it_is() {
+    check_write(&Request::new("POST", "/api/search"), &[], 0);
+    check_write(&Request::new("POST", "/API/search/"), &[path("/api/search")], 0);
+    let elsewhere = Request::new("POST", "/api/search").with("x-original-url", "/api/courses/7?x");
+    check_write(
+        &elsewhere,
+        &[path("/api/search"), path("/api/courses/7"), tag("courses"), tag("course:7")],
+        0,
+    );
+}
+
+#[test]
+fn a_template_without_a_value_is_widened() {
+    check_write(
+        &Request::new("POST", "/api/courses/7/enroll"),
+        &[path("/api/courses/7/enroll"), tag("course:7"), tag("courses")],
+        1,
+    );
+    check_write(
+        &Request::new("POST", "/api/users/7/claim"),
+        &[path("/api/users/7/claim"), prefix("/api/users")],
+        1,
+    );
+}
+
+#[test]
+fn a_write_in_any_spelling_purges_what_each_reading_of_it_names() {
+    let course = [path("/api/courses/7"), tag("courses"), tag("course:7")];
+    for spelling in [
+        "/api/courses/%37",
+        "/API/Courses/7",
+        "/api//courses/7/",
+        "/api/courses/7;v=1",
+        "/api/courses/%2537",
+        "/api/courses/x/..%2f7",
+        "/api/courses/7%3Fx",
+        "/api/courses/7%00.json",
+        "/api/courses\\7",
+        "/api/courses//../7",
+    ] {
+        let purged = of_write(&api(), &Request::new("POST", spelling).head(), true);
+        assert!(course.iter().all(|target| purged.targets.contains(target)), "{spelling}: {purged:?}");
+    }
+}
+
+#[test]
+fn a_write_that_no_route_matches_purges_the_cached_paths_above_it() {
+    let request = Request::new("POST", "/api/courses/7/students/9/");
+    check_write(
+        &request,
+        &[path("/api/courses/7/students/9"), path("/api/courses"), path("/api/courses/7")],
+        0,
+    );
+    check_write(&Request::new("POST", "/nowhere/else"), &[path("/nowhere/else")], 0);
+    // What lies above only purges, and caches nothing.
+    check_write(&Request::new("POST", "/api/search/x"), &[path("/api/search/x")], 0);
+    let alone = of_write(&api(), &request.head(), false);
+    assert_eq!(alone.targets, [path("/api/courses/7/students/9")]);
+}
+
+fn check_response(target: &str, response: &HeaderMap, expected: &[Target], widened: usize) {
+    let purged = of_write_response(&api(), &Request::new("POST", target).head(), response);
+    assert_eq!(purged, WriteTargets { targets: expected.to_vec(), widened }, "{response:?}");
+}
+
+#[test]
+fn a_response_names_other_urls_of_its_origin() {
+    for (location, expected) in [
+        ("/api/courses/9", Some("/api/courses/9")),
+        ("http://api.example/x?q#f", Some("/x")),
+        ("HTTP://API.example:80/x", Some("/x")),
+        ("//api.example", Some("/")),
+        ("9", Some("/a/9")),
+        ("../9?x", Some("/9")),
+        ("./9", Some("/a/9")),
+        ("", Some("/a/b")),
+        ("?x=1", Some("/a/b")),
+        ("#f", Some("/a/b")),
+        ("https://api.example/x", None),
+        ("http://other.example/x", None),
+        ("http://api.example:81/x", None),
+        ("http://api.example@other.example/x", None),
+        ("http://me@api.example/x", None),
+        ("//other.example/x", None),
+        ("mailto:a@b", None),
+        ("http:/x", None),
+    ] {
+        let expected: Vec<Target> = expected.map(path).into_iter().collect();
+        check_response("/a/b", &fields(&[("location", location)]), &expected, 0);
+        check_response("/a/b", &fields(&[("content-location", location)]), &expected, 0);
+    }
+    let both = fields(&[("location", "/x"), ("content-location", "/y")]);
+    check_response("/a/b", &both, &[path("/x"), path("/y")], 0);
+    check_response("/api/search", &both, &[], 0);
+}
+
+#[test]
+fn templates_of_the_response_are_rendered_when_it_is_there() {
+    check_write(&Request::new("POST", "/made/1"), &[path("/made/1")], 0);
+    check_response("/made/1", &fields(&[("x-id", "1, 2")]), &[tag("id:1"), tag("id:2")], 0);
+    check_response("/made/1", &fields(&[]), &[prefix("/made")], 1);
+    check_response("/api/courses/7", &fields(&[]), &[], 0);
+}
+
+#[test]
+fn the_status_says_whether_a_write_may_have_happened() {
+    for (statuses, expected) in [
+        (&[200, 201, 204, 207, 301, 303, 304, 399, 500, 501, 505, 507, 511][..], WriteEnd::Purge),
+        (&[400, 401, 404, 409, 412, 422, 429, 499], WriteEnd::Nothing),
+        (&[100, 101, 103, 502, 503, 504, 520, 524, 599, 600, 999], WriteEnd::PurgeInDoubt),
+    ] {
+        for status in statuses {
+            assert_eq!(WriteEnd::of(StatusCode::from_u16(*status).unwrap()), expected, "{status}");
+        }
+    }
+}
+
+fn purge(request: &Request, absolute: bool) -> Result<(Vec<Target>, Hardness), String> {
+    of_purge_request(&api(), &request.head(), absolute)
+}
+
+#[test]
+fn purge_names_a_path_a_url_a_prefix_or_everything() {
+    let url =
+        |path, query: &str| Target::Url { host: None, path: LoosePath::new(path), query: query.to_owned() };
+    for (target, expected) in [
+        ("/p", vec![path("/p")]),
+        ("/P/", vec![path("/p")]),
+        ("/a//../b", vec![path("/b"), path("/a/b")]),
+        ("/p?", vec![url("/p", "")]),
+        ("/p?b=1&a=2", vec![url("/p", "b=1&a=2")]),
+        ("/api/courses?q=x", vec![url("/api/courses", "q=x"), url("/api/courses", "page=1&q=x")]),
+        ("/API/courses/?q=x", vec![url("/api/courses", "q=x"), url("/api/courses", "page=1&q=x")]),
+        ("/api/courses?page=1", vec![url("/api/courses", "page=1")]),
+        ("/p/*", vec![prefix("/p")]),
+        ("/*", vec![Target::Everything]),
+        ("/p*", vec![path("/p*")]),
+    ] {
+        assert_eq!(purge(&Request::new("PURGE", target), false), Ok((expected, Hardness::Hard)), "{target}");
+    }
+}
+
+#[test]
+fn an_absolute_purge_is_of_one_host() {
+    let host = || Some("api.example".to_owned());
+    let loose = LoosePath::new;
+    for (target, expected) in [
+        ("/p", Target::Path { host: host(), path: loose("/p") }),
+        ("/p?q", Target::Url { host: host(), path: loose("/p"), query: "q".to_owned() }),
+        ("/p/*", Target::Prefix { host: host(), path: loose("/p") }),
+        ("/*", Target::Prefix { host: host(), path: loose("/") }),
+    ] {
+        assert_eq!(purge(&Request::new("PURGE", target), true), Ok((vec![expected], Hardness::Hard)));
+    }
+}
+
+#[test]
+fn purge_by_tags_goes_for_the_tags_only() {
+    let request = || Request::new("PURGE", "/api/courses?q");
+    let check = |request: Request, expected: &[&str]| {
+        let expected: Vec<Target> = expected.iter().map(|tag| Target::tag(*tag)).collect();
+        assert_eq!(purge(&request, true).map(|(targets, _)| targets), Ok(expected));
+    };
+    check(request().with("cache-tag", "b, a"), &["a", "b"]);
+    check(request().with("surrogate-key", "a b"), &["a", "b"]);
+    check(
+        request().with("surrogate-key", "a b").with("cache-tag", "c").with("cache-tag", "a"),
+        &["a", "b", "c"],
+    );
+    for wrong in [
+        request().with("cache-tag", ""),
+        request().with("surrogate-key", "  "),
+        request().with("cache-tag", &"x".repeat(1025)),
+        request().with("surrogate-key", &(0..1001).map(|i| format!("t{i} ")).collect::<String>()),
+    ] {
+        assert!(purge(&wrong, false).is_err());
+    }
+}
+
+#[test]
+fn purge_mode_is_hard_or_soft() {
+    let mode =
+        |mode| purge(&Request::new("PURGE", "/p").with("purge-mode", mode), false).map(|(_, mode)| mode);
+    assert_eq!(mode("soft"), Ok(Hardness::Soft));
+    assert_eq!(mode("Hard"), Ok(Hardness::Hard));
+    assert!(mode("").is_err());
+    assert!(mode("softly").is_err());
+    let twice = Request::new("PURGE", "/p").with("purge-mode", "soft").with("purge-mode", "hard");
+    assert!(purge(&twice, false).is_err());
+    assert!(purge(&Request::new("PURGE", "/p/*?q"), false).is_err());
+    assert!(purge(&Request::new("PURGE", "*"), false).is_err());
+}

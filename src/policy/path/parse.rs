@@ -1,0 +1,160 @@
+//! Reads a path template; what is wrong is said together with what to write instead.
+
+use super::{Segment, is_normal, normal_form};
+
+pub(super) fn segments(text: &str) -> Result<Vec<Segment>, String> {
+    let Some(inner) = text.strip_prefix('/') else {
+        return Err(format!("the path must begin with a slash; write `/{text}`"));
+    };
+    // `{id?}` is another tool's optional parameter.
+    if let Some((at, _)) = text.match_indices(['?', '#']).find(|(at, _)| !text[at + 1..].starts_with('}')) {
+        return Err(format!(
+            "a path has no query; write `{}`, and name its parameters in `query:`",
+            &text[..at]
+        ));
+    }
+    if inner.is_empty() {
+        return Ok(Vec::new());
+    }
+    let written: Vec<&str> = inner.split('/').collect();
+    let last = written.len() - 1;
+    let mut segments = Vec::with_capacity(written.len());
+    for (at, segment) in written.iter().enumerate() {
+        if segment.is_empty() && at != last {
+            return Err(format!("the path has an empty segment; write `{}`", without_empty(text)));
+        }
+        let segment = parse_segment(segment)?;
+        if at != last
+            && let Segment::Rest(name) = &segment
+        {
+            return Err(format!("`{{*{name}}}` takes the rest of the path and can only be its last segment"));
+        }
+        segments.push(segment);
+    }
+    refuse_duplicates(&segments)?;
+    Ok(segments)
+}
+
+fn parse_segment(segment: &str) -> Result<Segment, String> {
+    if let Some(instead) = other_style(segment) {
+        return Err(format!("`{segment}` is not how a parameter is written here; write `{instead}`"));
+    }
+    let Some(inner) = segment.strip_prefix('{').and_then(|text| text.strip_suffix('}')) else {
+        return literal(segment);
+    };
+    let (name, rest) = match inner.strip_prefix('*') {
+        Some(name) => (name, true),
+        None => (inner, false),
+    };
+    if !is_name(name) {
+        let star = if rest { "*" } else { "" };
+        let instead = match cleaned(name) {
+            name if name.is_empty() => "a name".to_owned(),
+            name => format!("`{{{star}{name}}}`"),
+        };
+        return Err(format!(
+            "`{segment}`: a parameter's name has letters, digits, `_` and `-` only, and stands alone in its \
+             segment; write {instead}"
+        ));
+    }
+    Ok(if rest { Segment::Rest(name.to_owned()) } else { Segment::Parameter(name.to_owned()) })
+}
+
+fn literal(segment: &str) -> Result<Segment, String> {
+    if segment.contains(['{', '}']) {
+        let instead = match segment.split_once('{').and_then(|(_, after)| after.split_once('}')) {
+            Some((name, _)) if is_name(name) => format!("; write `{{{name}}}`, which takes all of it"),
+            _ => "; write `{name}`".to_owned(),
+        };
+        return Err(format!("`{segment}`: a parameter is a whole segment{instead}"));
+    }
+    let path = format!("/{segment}");
+    if is_normal(&path) {
+        return Ok(Segment::Literal(segment.to_owned()));
+    }
+    let encoded = encoded(&path);
+    let normal = normal_form(&encoded);
+    if is_normal(&normal) && normal.len() > 1 {
+        return Err(format!("`{segment}` is not in its normal form; write `{}`", &normal[1..]));
+    }
+    Err(format!(
+        "`{segment}` can be read in more than one way (dot segments, `;`, an encoded slash, control character or \
+         second escape); requests for such paths always pass, so a route can't name them"
+    ))
+}
+
+/// How other tools write parameters, and how they are written here.
+fn other_style(segment: &str) -> Option<String> {
+    let between = |open: &str, close: &str| segment.strip_prefix(open)?.strip_suffix(close);
+    let rest = |name: &str| if name.is_empty() { "{*rest}".to_owned() } else { format!("{{*{name}}}") };
+    if segment == "*" || segment == "**" {
+        return Some(rest(""));
+    }
+    if let Some(name) = between("[...", "]").or_else(|| between("{...", "}")).or_else(|| between("{", "...}"))
+    {
+        return Some(rest(&cleaned(name)));
+    }
+    if let Some(name) = between("{", "*}").or_else(|| between("{**", "}")) {
+        return Some(rest(&cleaned(name)));
+    }
+    if let Some(name) = segment.strip_prefix('*').filter(|name| is_name(name)) {
+        return Some(rest(name));
+    }
+    let name = segment.strip_prefix(':').or_else(|| between("<", ">")).or_else(|| between("[", "]"))?;
+    // `<int:id>` names the type first, `:id(\d+)` after.
+    let name = name.rsplit_once(':').map_or(name, |(_, name)| name);
+    let name: String = name.chars().take_while(|c| is_name_char(*c)).collect();
+    Some(if name.is_empty() { "{id}".to_owned() } else { format!("{{{name}}}") })
+}
+
+fn refuse_duplicates(segments: &[Segment]) -> Result<(), String> {
+    let names: Vec<&str> = segments.iter().filter_map(parameter_name).collect();
+    match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        Some((_, name)) => Err(format!(
+            "the parameter `{name}` stands twice; give each a name of its own, such as `{name}_2`"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn parameter_name(segment: &Segment) -> Option<&str> {
+    match segment {
+        Segment::Literal(_) => None,
+        Segment::Parameter(name) | Segment::Rest(name) => Some(name),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_name_char)
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
+/// `id:int` and `id?` mean `id`.
+fn cleaned(name: &str) -> String {
+    name.chars().skip_while(|c| !is_name_char(*c)).take_while(|c| is_name_char(*c)).collect()
+}
+
+fn without_empty(text: &str) -> String {
+    let slash = if text.ends_with('/') { "/" } else { "" };
+    let segments: Vec<&str> = text.split('/').filter(|segment| !segment.is_empty()).collect();
+    format!("/{}{slash}", segments.join("/"))
+}
+
+/// With the characters escaped that can't stand in a path.
+fn encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c.is_ascii_graphic() && !"\"<>^`{|}\\".contains(c) {
+            encoded.push(c);
+        } else {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                encoded.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    encoded
+}

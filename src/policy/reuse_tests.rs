@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+
+use super::*;
+use crate::policy::testing::{KEY, NOW, lookup, request, route, secs, stored, terms};
+use crate::policy::{Fingerprint, Route};
+use crate::stored_response::Terms;
+
+fn assess_at(terms: Terms, seconds: u64, soft_purged: bool) -> Reuse {
+    let (fields, route) = (HeaderMap::new(), Arc::new(route()));
+    let request = request(&Method::GET, &fields);
+    assess(&stored("", terms), &lookup(&route, Caller::InKey), &request, soft_purged, NOW.plus(secs(seconds)))
+}
+
+fn check(terms: &Terms, seconds: u64, expected: Reuse) {
+    assert_eq!(assess_at(terms.clone(), seconds, false), expected, "at {seconds}");
+}
+
+fn fresh(age: u64, ttl: i64) -> Reuse {
+    Reuse::Fresh { age: secs(age), ttl }
+}
+
+fn while_revalidate(age: u64, ttl: i64) -> Reuse {
+    Reuse::StaleWhileRevalidate { age: secs(age), ttl }
+}
+
+fn validate(age: u64, ttl: i64, if_error: bool) -> Reuse {
+    Reuse::Validate { age: secs(age), ttl, if_error }
+}
+
+const EXPIRED: Reuse = Reuse::No(NoReuse::Expired);
+
+/// Fresh to 60, served stale to 70 (while validated) and 80 (on error), kept to 120.
+fn with_windows() -> Terms {
+    Terms { stale_while_revalidate: secs(10), stale_if_error: secs(20), ..terms() }
+}
+
+#[test]
+fn a_response_goes_from_fresh_to_stale_to_expired() {
+    check(&terms(), 0, fresh(0, 60));
+    check(&terms(), 59, fresh(59, 1));
+    check(&terms(), 60, validate(60, 0, false));
+    check(&terms(), 119, validate(119, -59, false));
+    check(&terms(), 120, EXPIRED);
+    check(&with_windows(), 59, fresh(59, 1));
+    check(&with_windows(), 60, while_revalidate(60, 0));
+    check(&with_windows(), 69, while_revalidate(69, -9));
+    check(&with_windows(), 70, validate(70, -10, true));
+    check(&with_windows(), 79, validate(79, -19, true));
+    check(&with_windows(), 80, validate(80, -20, false));
+}
+
+#[test]
+fn the_age_on_arrival_counts() {
+    let terms = Terms { initial_age: secs(50), ..with_windows() };
+    check(&terms, 9, fresh(59, 1));
+    check(&terms, 10, while_revalidate(60, 0));
+    check(&terms, 20, validate(70, -10, true));
+}
+
+#[test]
+fn must_revalidate_allows_nothing_stale() {
+    let terms = Terms { must_revalidate: true, ..with_windows() };
+    check(&terms, 59, fresh(59, 1));
+    check(&terms, 60, validate(60, 0, false));
+    assert_eq!(assess_at(terms, 0, true), validate(0, 0, false));
+}
+
+#[test]
+fn no_cache_is_validated_also_while_fresh_and_never_served_on_error() {
+    let terms = Terms { always_validate: true, ..with_windows() };
+    check(&terms, 0, validate(0, 60, false));
+    check(&terms, 65, validate(65, -5, false));
+}
+
+#[test]
+fn a_soft_purge_makes_stale_and_keeps_the_windows() {
+    assert_eq!(assess_at(with_windows(), 0, true), while_revalidate(0, 0));
+    assert_eq!(assess_at(with_windows(), 75, true), validate(75, -15, true));
+    assert_eq!(assess_at(terms(), 0, true), validate(0, 0, false));
+    let on_error = Terms { stale_if_error: secs(20), ..terms() };
+    assert_eq!(assess_at(on_error, 0, true), validate(0, 0, true));
+}
+
+#[test]
+fn only_what_is_marked_as_shared_answers_a_request_with_credentials() {
+    let (fields, route) = (HeaderMap::new(), Arc::new(route()));
+    for (caller, open_to_credentials, expected) in [
+        (Caller::InKey, false, fresh(0, 60)),
+        (Caller::Credentialed, true, fresh(0, 60)),
+        (Caller::Credentialed, false, Reuse::No(NoReuse::Credentials)),
+    ] {
+        let stored = stored("", Terms { open_to_credentials, ..terms() });
+        let request = request(&Method::GET, &fields);
+        assert_eq!(assess(&stored, &lookup(&route, caller), &request, false, NOW), expected, "{caller:?}");
+    }
+}
+
+#[test]
+fn under_another_key_or_other_rules_nothing_is_reused() {
+    let fields = HeaderMap::new();
+    let request = request(&Method::GET, &fields);
+    let other_rules = Arc::new(Route { fingerprint: Fingerprint(2), ..route() });
+    let same_rules = Arc::new(route());
+    let stored = stored("", terms());
+    let other_key = Lookup { key: CacheKey([8; 32]), ..lookup(&same_rules, Caller::InKey) };
+    for lookup in [lookup(&other_rules, Caller::InKey), other_key] {
+        assert_eq!(assess(&stored, &lookup, &request, false, NOW), Reuse::No(NoReuse::Foreign));
+    }
+    assert_eq!(stored.key, KEY);
+}

@@ -1,0 +1,111 @@
+use super::*;
+use crate::policy::fixtures::{route, routes};
+
+fn of(paths: &[&str]) -> Routes {
+    routes(paths.iter().map(|path| route(path)))
+}
+
+fn name(route: Option<&Arc<Route>>) -> Option<&str> {
+    route.map(|route| &*route.name)
+}
+
+#[test]
+fn the_most_specific_route_wins_from_the_left() {
+    let routes = of(&[
+        "/",
+        "/a",
+        "/a/{x}",
+        "/a/b",
+        "/a/{y}/c",
+        "/a/b/{z}",
+        "/{p}/b/d",
+        "/f/{*rest}",
+        "/f/{x}",
+        "/f/g/h",
+        "/t/",
+        "/{*all}",
+    ]);
+    for (path, expected) in [
+        ("/", Some("/")),
+        ("/a", Some("/a")),
+        ("/a/b", Some("/a/b")),
+        ("/a/q", Some("/a/{x}")),
+        ("/a/b/c", Some("/a/b/{z}")),
+        ("/a/q/c", Some("/a/{y}/c")),
+        ("/a/b/c/d", Some("/{*all}")),
+        ("/q/b/d", Some("/{p}/b/d")),
+        ("/f/g", Some("/f/{x}")),
+        ("/f/g/h", Some("/f/g/h")),
+        ("/f/g/i", Some("/f/{*rest}")),
+        ("/f/g/", Some("/f/{*rest}")),
+        ("/f", Some("/{*all}")),
+        ("/f/", Some("/{*all}")),
+        ("/t/", Some("/t/")),
+        ("/t", Some("/{*all}")),
+        ("/A", Some("/{*all}")),
+        ("*", None),
+        ("", None),
+    ] {
+        assert_eq!(name(routes.find(path)), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_parameter_stands_for_one_segment_that_is_not_empty() {
+    let routes = of(&["/a/{x}"]);
+    for path in ["/a", "/a/", "/a/b/", "/a/b/c", "/a//", "/x/b"] {
+        assert_eq!(name(routes.find(path)), None, "{path}");
+    }
+}
+
+#[test]
+fn it_goes_back_where_a_literal_leads_nowhere() {
+    let routes = of(&["/a/b/x", "/a/{p}/y", "/{q}/b/z"]);
+    for (path, expected) in [
+        ("/a/b/x", Some("/a/b/x")),
+        ("/a/b/y", Some("/a/{p}/y")),
+        ("/a/b/z", Some("/{q}/b/z")),
+        ("/a/b/w", None),
+    ] {
+        assert_eq!(name(routes.find(path)), expected, "{path}");
+    }
+}
+
+#[test]
+fn every_spelling_finds_the_route_loosely() {
+    let routes = of(&["/API/courses/{id}", "/api/caf%C3%A9/", "/"]);
+    for (path, expected) in [
+        ("/api/courses/7", "/API/courses/{id}"),
+        ("/Api//COURSES/./7/", "/API/courses/{id}"),
+        ("/api/caf\u{e9}", "/api/caf%C3%A9/"),
+        ("/API/caf%c3%a9", "/api/caf%C3%A9/"),
+        ("//", "/"),
+    ] {
+        assert_eq!(name(routes.find_loosely(&LoosePath::new(path))), Some(expected), "{path}");
+    }
+}
+
+#[test]
+fn routes_that_differ_only_in_spelling_are_all_found_loosely() {
+    let routes = of(&["/a/{id}", "/A/{x}/", "/a/b"]);
+    let found: Vec<&str> = routes.all_loosely(&LoosePath::new("/a/7")).map(|route| &*route.name).collect();
+    assert_eq!(found, ["/a/{id}", "/A/{x}/"]);
+}
+
+#[test]
+fn a_path_that_could_belong_to_another_route_is_ambiguous() {
+    let check = |paths: &[&str], path: &str, expected: bool| {
+        let routes = of(paths);
+        let found = routes.find(path).unwrap();
+        assert_eq!(routes.is_ambiguous(path, found), expected, "{path}");
+    };
+    let users = &["/users/{id}", "/users/me", "/files/{*rest}", "/files/x"][..];
+    check(users, "/users/7", false);
+    check(users, "/users/Seven", false);
+    check(users, "/users/ME", true);
+    check(users, "/users/%6De", true);
+    check(users, "/files/x/", true);
+    check(users, "/files/y/", false);
+    check(&["/users/{id}", "/users/ME"], "/users/me", true);
+    check(&["/users/{id}", "/users/{x}/"], "/users/7/", false);
+}

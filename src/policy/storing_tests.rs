@@ -1,0 +1,233 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::testing::{NOW, at_once, headers, request, route, secs, store, store_for, with_ttl};
+
+const FRESH: &str = "Cache-Control: max-age=60";
+const TAG: &str = "ETag: \"1\"";
+
+fn check(route: &Route, status: u16, response: &str, expected: Result<u64, NotStored>) {
+    let lifetime = store(route, status, response).map(|terms| terms.freshness_lifetime);
+    assert_eq!(lifetime, expected.map(secs), "{status} {response}");
+}
+
+fn stored(route: &Route, response: &str) -> Terms {
+    store(route, 200, response).unwrap_or_else(|reason| panic!("{response}: {reason:?}"))
+}
+
+fn overriding(lifetime: bool, private: bool, no_cache: bool) -> Route {
+    Route { overrides: Overrides { lifetime, private, no_cache }, ..with_ttl(30) }
+}
+
+#[test]
+fn only_answers_to_get_are_stored() {
+    let (fields, response) = (HeaderMap::new(), headers(FRESH));
+    for method in [Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS] {
+        let request = request(&method, &fields);
+        let answer = may_store(&with_ttl(30), Caller::InKey, &request, StatusCode::OK, &response, at_once());
+        assert_eq!(answer, Err(NotStored::Method), "{method}");
+    }
+}
+
+#[test]
+fn the_route_gives_its_lifetime_to_few_statuses_and_the_response_to_more() {
+    for (status, by_route, by_response) in [
+        (200, Ok(30), Ok(60)),
+        (203, Ok(30), Ok(60)),
+        (204, Ok(30), Ok(60)),
+        (301, Ok(30), Ok(60)),
+        (308, Ok(30), Ok(60)),
+        (302, Err(NotStored::Status), Ok(60)),
+        (404, Err(NotStored::Status), Ok(60)),
+        (410, Err(NotStored::Status), Ok(60)),
+        (206, Err(NotStored::Partial), Err(NotStored::Partial)),
+        (304, Err(NotStored::Status), Err(NotStored::Status)),
+        (101, Err(NotStored::Status), Err(NotStored::Status)),
+        (299, Err(NotStored::Status), Err(NotStored::Status)),
+        (401, Err(NotStored::Status), Err(NotStored::Status)),
+        (429, Err(NotStored::Status), Err(NotStored::Status)),
+        (499, Err(NotStored::Status), Err(NotStored::Status)),
+        (500, Err(NotStored::Status), Err(NotStored::Status)),
+        (503, Err(NotStored::Status), Err(NotStored::Status)),
+        (999, Err(NotStored::Status), Err(NotStored::Status)),
+    ] {
+        check(&with_ttl(30), status, "", by_route);
+        check(&with_ttl(30), status, FRESH, by_response);
+    }
+}
+
+#[test]
+fn a_route_can_name_more_statuses_each_with_its_lifetime() {
+    let route = |code| Route { status: [(code, secs(10))].into(), ..route() };
+    for code in [404, 500, 599, 999, 200] {
+        check(&route(code), code, "", Ok(10));
+        check(&route(code), code, "Cache-Control: max-age=5", Ok(5));
+        check(&route(code), code, "Cache-Control: no-store", Err(NotStored::NoStore));
+    }
+    for code in [206, 304, 428, 429, 431, 511] {
+        assert!(
+            store(&route(code), code, FRESH).is_err(),
+            "{code} must not be stored whatever the route says"
+        );
+    }
+    check(&route(599), 599, "Cache-Control: must-understand", Err(NotStored::Status));
+    check(&route(503), 503, "Cache-Control: must-understand", Ok(10));
+}
+
+#[test]
+fn what_the_response_forbids_is_not_stored() {
+    for (response, expected) in [
+        ("Cache-Control: no-store", NotStored::NoStore),
+        ("Cache-Control: max-age=60, No-Store", NotStored::NoStore),
+        ("Cache-Control: max-age=60, no-store, must-understand", NotStored::NoStore),
+        ("Cache-Control: max-age=60\nCache-Control: private", NotStored::Private),
+        ("Cache-Control: max-age=60, private=\"x\"", NotStored::Private),
+        ("Cache-Control: max-age=60, public, private", NotStored::Private),
+        ("Cache-Control: max-age=60\nSet-Cookie: a=b", NotStored::SetCookie),
+        ("Cache-Control: max-age=60\nSet-Cookie2: a=b", NotStored::SetCookie),
+        ("Cache-Control: max-age=60\nVary: accept, *", NotStored::VaryStar),
+        ("Cache-Control: max-age=0", NotStored::AlreadyStale),
+        ("Cache-Control: max-age=60\nAge: 60", NotStored::AlreadyStale),
+        ("Expires: 0", NotStored::AlreadyStale),
+        ("Cache-Control: no-cache, max-age=60", NotStored::AlreadyStale),
+        ("Cache-Control: no-cache=\"x\", max-age=60", NotStored::AlreadyStale),
+        ("Cache-Control: no-cache, max-age=60\nETag: malformed", NotStored::AlreadyStale),
+    ] {
+        check(&with_ttl(30), 200, response, Err(expected));
+    }
+}
+
+#[test]
+fn without_a_lifetime_nothing_is_stored() {
+    check(&route(), 200, "", Err(NotStored::NoLifetime));
+    check(
+        &route(),
+        200,
+        "ETag: \"1\"\nLast-Modified: Sun, 06 Nov 1993 08:49:37 GMT",
+        Err(NotStored::NoLifetime),
+    );
+    check(&route(), 200, "Cache-Control: public", Err(NotStored::NoLifetime));
+}
+
+#[test]
+fn overrides_lift_what_they_name_and_nothing_else() {
+    check(&overriding(true, false, false), 200, FRESH, Ok(30));
+    check(&overriding(true, false, false), 200, "Cache-Control: max-age=0", Ok(30));
+    check(&overriding(true, false, false), 200, "Cache-Control: private", Err(NotStored::Private));
+    check(&overriding(false, true, false), 200, "Cache-Control: private", Ok(30));
+    check(&overriding(false, false, true), 200, "Cache-Control: no-cache", Ok(30));
+    check(&overriding(false, false, true), 200, "Cache-Control: no-cache, max-age=60", Ok(60));
+    for response in ["Cache-Control: no-store", "Set-Cookie: a=b", "Vary: *"] {
+        assert!(store(&overriding(true, true, true), 200, response).is_err(), "{response}");
+    }
+    let upstream_only = Route { ttl: Ttl::Upstream, ..overriding(true, true, true) };
+    check(&upstream_only, 200, FRESH, Ok(60));
+}
+
+#[test]
+fn a_request_with_credentials_fills_only_what_is_marked_as_shared() {
+    let store = |response| store_for(Caller::Credentialed, &overriding(false, true, false), 200, response);
+    for response in
+        ["Cache-Control: public", "Cache-Control: s-maxage=5", "Cache-Control: s-maxage=5, max-age=0"]
+    {
+        assert!(store(response).is_ok_and(|terms| terms.open_to_credentials), "{response}");
+    }
+    for response in [
+        "",
+        FRESH,
+        "Cache-Control: must-revalidate",
+        "Cache-Control: s-maxage=0",
+        "Cache-Control: s-maxage=x",
+        "Cache-Control: public=1",
+        "Cache-Control: public, private",
+    ] {
+        assert_eq!(store(response), Err(NotStored::Credentials), "{response}");
+    }
+    assert!(!stored(&with_ttl(30), FRESH).open_to_credentials);
+}
+
+#[test]
+fn the_routes_lifetime_counts_from_receipt_and_the_responses_from_its_making() {
+    let old = "Age: 20";
+    let by_route = stored(&with_ttl(30), old);
+    assert_eq!((by_route.age(NOW), by_route.ttl(NOW)), (secs(20), 30));
+    let by_response = stored(&with_ttl(30), &format!("{FRESH}\n{old}"));
+    assert_eq!((by_response.age(NOW), by_response.ttl(NOW)), (secs(20), 40));
+    check(&with_ttl(30), 200, "Date: Sun, 06 Nov 1904 08:49:37 GMT", Ok(30 + NOW.as_secs()));
+}
+
+#[test]
+fn until_purged_ends_with_the_safety_expiry() {
+    let route = Route { ttl: Ttl::UntilPurged, stale_if_error: secs(60), ..route() };
+    for response in ["", TAG, "Age: 1000"] {
+        let terms = stored(&route, response);
+        assert_eq!(terms.expires_at, NOW.plus(UNTIL_PURGED), "{response}");
+        assert!(terms.is_fresh(NOW.plus(UNTIL_PURGED - secs(1))), "{response}");
+    }
+    check(&route, 200, FRESH, Ok(60));
+}
+
+#[test]
+fn stale_windows_are_the_responses_or_else_the_routes_and_closed_by_must_revalidate() {
+    let route = Route { stale_while_revalidate: secs(7), stale_if_error: secs(8), ..with_ttl(30) };
+    for (response, expected) in [
+        ("", (7, 8)),
+        ("Cache-Control: stale-while-revalidate=1", (1, 8)),
+        ("Cache-Control: stale-if-error=2", (7, 2)),
+        ("Cache-Control: stale-if-error=x", (7, 0)),
+        ("Cache-Control: must-revalidate", (0, 0)),
+        ("Cache-Control: proxy-revalidate, stale-if-error=2", (0, 0)),
+        ("Cache-Control: s-maxage=5, stale-while-revalidate=1", (0, 0)),
+        ("Cache-Control: no-cache, stale-if-error=2\nETag: \"1\"", (0, 0)),
+    ] {
+        let terms = stored(&route, response);
+        let windows = (terms.stale_while_revalidate, terms.stale_if_error);
+        assert_eq!(windows, (secs(expected.0), secs(expected.1)), "{response}");
+    }
+}
+
+#[test]
+fn a_response_is_kept_while_it_can_be_served_or_validated() {
+    let route = Route { stale_while_revalidate: secs(20), stale_if_error: secs(10), ..with_ttl(30) };
+    for (response, expected) in [
+        ("", 50),
+        ("Age: 5", 50),
+        ("Cache-Control: max-age=60\nAge: 5", 75),
+        ("ETag: \"1\"", 30 + 600),
+        ("Last-Modified: Sun, 06 Nov 1993 08:49:37 GMT", 30 + 600),
+        ("Last-Modified: yesterday", 50),
+        ("Cache-Control: max-age=3600\nETag: \"1\"", 7200),
+        ("Cache-Control: max-age=3600\nAge: 7200\nETag: \"1\"", 3600),
+        ("Cache-Control: max-age=864000\nETag: \"1\"", 864_000 + 86_400),
+        ("Cache-Control: max-age=0\nETag: \"1\"", 600),
+        ("Cache-Control: no-cache\nETag: \"1\"", 600),
+        ("Cache-Control: max-age=99999999999", 400 * 86_400),
+    ] {
+        assert_eq!(stored(&route, response).expires_at.since(NOW), secs(expected), "{response}");
+    }
+}
+
+#[test]
+fn no_cache_is_stored_to_be_validated_each_time() {
+    for response in
+        ["Cache-Control: no-cache\nETag: \"1\"", "Cache-Control: no-cache, max-age=60\nETag: \"1\""]
+    {
+        assert!(stored(&route(), response).always_validate, "{response}");
+    }
+    assert!(!stored(&overriding(false, false, true), "Cache-Control: no-cache").always_validate);
+}
+
+proptest! {
+    #[test]
+    fn what_is_stored_is_of_some_use_and_never_for_longer_than_the_longest(
+        ttl in proptest::sample::select(vec![Ttl::Upstream, Ttl::UntilPurged, Ttl::For(Duration::MAX), Ttl::For(secs(0))]),
+        window: u64,
+        response in "(Age: [0-9]{1,12}\n)?(ETag: \"x\"\n)?Cache-Control: (max-age=[0-9]{1,12}|no-cache|public)",
+    ) {
+        let route = Route { ttl, stale_if_error: secs(window), ..route() };
+        if let Ok(terms) = store(&route, 200, &response) {
+            prop_assert!(terms.expires_at > NOW);
+            prop_assert!(terms.expires_at <= NOW.plus(LONGEST));
+        }
+    }
+}

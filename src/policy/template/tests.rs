@@ -1,0 +1,115 @@
+use super::*;
+use crate::policy::fixtures::{Request, fields};
+
+/// `{"sub":"u7","org":{"id":42},"admin":true,"roles":["a"]}`
+const TOKEN: &str = "Bearer e30.eyJzdWIiOiJ1NyIsIm9yZyI6eyJpZCI6NDJ9LCJhZG1pbiI6dHJ1ZSwicm9sZXMiOlsiYSJdfQ.x";
+
+fn check(text: &str, request: &Request, response: Option<&HeaderMap>, expected: &[&str]) {
+    let captures = [("id", "7".to_owned()), ("name", "a b,c".to_owned()), ("empty", String::new())];
+    let sources = Sources { request: request.head(), captures: &captures, response_headers: response };
+    assert_eq!(Template::parse(text).unwrap().render(&sources), expected, "{text}");
+}
+
+#[test]
+fn a_template_renders_one_literal_tag() {
+    let request = Request::get("/x?page=2&q=a+b")
+        .with("x-guild", " g1 ")
+        .with("cookie", "team=red; x=1")
+        .with("authorization", TOKEN);
+    for (text, expected) in [
+        ("courses", "courses"),
+        ("course:{id}", "course:7"),
+        ("{id}/{id}", "7/7"),
+        ("n:{name}", "n:a%20b%2Cc"),
+        ("p:{query.page}", "p:2"),
+        ("q:{query.q}", "q:a%20b"),
+        ("g:{header.X-Guild}", "g:g1"),
+        ("t:{cookie.team}", "t:red"),
+        ("u:{jwt.sub}", "u:u7"),
+        ("o:{jwt.org.id}", "o:42"),
+        ("a:{jwt.admin}", "a:true"),
+        ("{{{id}}}", "{7}"),
+        ("caf\u{e9}", "caf\u{e9}"),
+    ] {
+        check(text, &request, None, &[expected]);
+    }
+}
+
+#[test]
+fn a_missing_value_drops_the_tag() {
+    let request = Request::get("/x?empty=").with("authorization", TOKEN);
+    for text in [
+        "{other}",
+        "{empty}",
+        "{query.page}",
+        "{query.empty}",
+        "{header.x-guild}",
+        "{cookie.team}",
+        "{jwt.none}",
+        "{jwt.roles}",
+        "{jwt.org}",
+        "{response.header.x-id}",
+        "{id}:{other}",
+    ] {
+        check(text, &request, None, &[]);
+    }
+}
+
+#[test]
+fn several_values_make_several_tags() {
+    let request = Request::get("/x?id=1&id=2").with("x-guild", "a").with("x-guild", "b,c");
+    let response = fields(&[("x-id", "1, 2"), ("x-id", "3"), ("surrogate-key", "s1 s2")]);
+    check("q:{query.id}", &request, None, &["q:1", "q:2"]);
+    check("g:{header.x-guild}", &request, None, &["g:a", "g:b%2Cc"]);
+    check("r:{response.header.x-id}", &request, Some(&response), &["r:1", "r:2", "r:3"]);
+    check("{response.header.surrogate-key}!", &request, Some(&response), &["s1!", "s2!"]);
+    check("{query.id}{header.x-guild}", &request, None, &["1a", "1b%2Cc", "2a", "2b%2Cc"]);
+}
+
+#[test]
+fn the_tags_of_one_template_are_bounded() {
+    let many: Vec<String> = (0..300).map(|i| format!("id={i}")).collect();
+    let request = Request::get(&format!("/x?{}", many.join("&")));
+    let sources = Sources { request: request.head(), captures: &[], response_headers: None };
+    let tags = Template::parse("{query.id}{query.id}").unwrap().render(&sources);
+    assert_eq!(tags.len(), tags::MAX_TAGS + 1);
+}
+
+#[test]
+fn a_template_tells_what_it_needs() {
+    let parse = |text| Template::parse(text).unwrap();
+    assert!(parse("a{{b}}").is_literal());
+    assert!(!parse("a{id}").is_literal());
+    assert!(parse("{id}{response.header.x}").needs_response());
+    assert!(!parse("{header.x}").needs_response());
+    assert_eq!(parse("{a}{query.q}{b}").path_parameters().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(parse("course:{id}").as_str(), "course:{id}");
+}
+
+#[test]
+fn the_error_of_a_template_says_where_and_what_to_write_instead() {
+    for (text, parts) in [
+        ("", &["empty"][..]),
+        ("a b", &["offset 1", "spaces"]),
+        ("a,b", &["offset 1", "commas"]),
+        ("a:{id", &["offset 2", "never closed", "{{"]),
+        ("a:}", &["offset 2", "}}"]),
+        ("a:{}", &["offset 2", "{query.name}"]),
+        ("{headers.x}", &["`{header.x}`"]),
+        ("{querry.x}", &["`{query.x}`"]),
+        ("{path.id}", &["`{id}`"]),
+        ("{params.id}", &["`{id}`"]),
+        ("{claims.sub}", &["`{jwt.sub}`"]),
+        ("{response.headers.x}", &["`{response.header.x}`"]),
+        ("{*rest}", &["`{rest}`"]),
+        ("{ id }", &["`{id}`"]),
+        ("{elsewhere.x}", &["`{jwt.claim}`"]),
+        ("{query.}", &["`{query.name}`"]),
+        ("{header.a b}", &["header field"]),
+        ("{request.json:/course_id}", &["not yet supported"]),
+        ("x:{response.json:$.items[*].id}", &["offset 2", "not yet supported"]),
+    ] {
+        let error = Template::parse(text).expect_err(text);
+        assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+    }
+}

@@ -1,0 +1,163 @@
+//! GET and HEAD on a route that caches: from the store, from a fetch of one's own, or from another's.
+
+use std::sync::Arc;
+
+use http::Method;
+use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
+
+use super::collapsing::{Flight, Landing, Seat, SharedResponse};
+use super::fetching::Fetch;
+use super::finding::{Finding, Miss, Usable};
+use super::intake::{ClientHead, ClientRequest};
+use super::{Answer, Worker, replying};
+use crate::policy::cache_status::{Detail, Fwd, Outcome};
+use crate::policy::classify::{Caller, Lookup, PassReason};
+use crate::policy::route::Mode;
+use crate::purge::Validity;
+
+/// A request that so many flights in a row did not serve fetches for itself.
+const FLIGHTS: usize = 4;
+
+impl Worker {
+    pub(super) async fn look_up(&self, request: ClientRequest, lookup: Lookup<'_>) -> Answer {
+        let has = |name| request.head.parts.headers.contains_key(name);
+        let (range, conditional) = (has(RANGE), has(IF_NONE_MATCH) || has(IF_MODIFIED_SINCE));
+        if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
+            // The upstream judges what only it can know.
+            return self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Precondition)).await;
+        }
+        let finding = self.find(&lookup, &request.head).await;
+        if lookup.route.mode == Mode::Observe {
+            let whole = request.head.parts.method == Method::GET && !range && !conditional;
+            return self.observe(request, &lookup, finding, whole).await;
+        }
+        match finding {
+            Finding::Fresh(usable) => self.reply(&request.head, &lookup, usable),
+            Finding::Stale(usable, miss) => {
+                let head = Arc::new(request.head);
+                self.validate_behind(&head, &lookup, &miss);
+                self.reply(&head, &lookup, usable)
+            }
+            Finding::Miss(miss) if request.head.parts.method == Method::HEAD => {
+                self.pass(request, Some(lookup.route), Outcome::forwarded(miss.fwd, None)).await
+            }
+            Finding::Miss(_) if range => {
+                self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Range)).await
+            }
+            Finding::Miss(miss) => self.fetch_or_join(Arc::new(request.head), &lookup, miss).await,
+        }
+    }
+
+    /// Fetches, or waits for another's fetch if what that brings would be a hit.
+    async fn fetch_or_join(&self, head: Arc<ClientHead>, lookup: &Lookup<'_>, mut miss: Miss) -> Answer {
+        if lookup.caller == Caller::Credentialed || !lookup.route.collapse {
+            return self.fetch_alone(&head, lookup, &miss).await;
+        }
+        let mut refused: Option<Arc<Flight>> = None;
+        for _ in 0..FLIGHTS {
+            let flight = match self.proxy.flights.join(&miss.key, refused.as_ref()) {
+                Seat::Alone => break,
+                Seat::Leader(leader) => match self.find_here(lookup, &head, miss.key) {
+                    Some(usable) => {
+                        leader.close();
+                        leader.land(Landing::LookAgain);
+                        return self.reply(&head, lookup, usable);
+                    }
+                    None => return self.lead(leader, &head, lookup, &miss).await,
+                },
+                Seat::Follower(flight) => flight,
+            };
+            match flight.landing().await {
+                Landing::Shared(shared) => {
+                    if let Some(answer) = self.follow(&shared, &head, lookup, &miss) {
+                        return answer;
+                    }
+                }
+                Landing::Freshened(stored) => {
+                    if self.is_hit(&stored.head, &head, lookup) {
+                        let outcome =
+                            Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));
+                        return self.reply(&head, lookup, Usable { stored, outcome });
+                    }
+                }
+                Landing::LookAgain => {}
+                Landing::NotShareable => break,
+                Landing::Failed(error) => return self.stale_or_error(&head, lookup, &miss, error),
+            }
+            refused = Some(flight);
+            match self.find(lookup, &head).await {
+                Finding::Fresh(usable) | Finding::Stale(usable, _) => {
+                    return self.reply(&head, lookup, usable);
+                }
+                Finding::Miss(again) => miss = again,
+            }
+        }
+        self.fetch_alone(&head, lookup, &miss).await
+    }
+
+    /// The response in flight, if it would be a hit were it stored now. An error answers those who waited for it.
+    fn follow(
+        &self,
+        shared: &SharedResponse,
+        head: &ClientHead,
+        lookup: &Lookup<'_>,
+        miss: &Miss,
+    ) -> Option<Answer> {
+        let usable = match shared.is_error {
+            true => self.proxy.store.judge(&shared.head.stamp, &shared.head.targets) != Validity::Dead,
+            false => self.is_hit(&shared.head, head, lookup),
+        };
+        if !usable {
+            return None;
+        }
+        if shared.is_error
+            && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
+        {
+            return Some(answer);
+        }
+        let reader = shared.body.reader()?;
+        let now = self.proxy.clock.now();
+        let outcome = Outcome::collapsed(miss.fwd, shared.head.terms.ttl(now));
+        Some(Answer::new(
+            replying::in_flight(&shared.head, reader, head, now),
+            Some(outcome),
+            Some(lookup.route),
+        ))
+    }
+
+    /// `mode: observe`: everything is forwarded, and the answer says what would have happened.
+    async fn observe(
+        &self,
+        request: ClientRequest,
+        lookup: &Lookup<'_>,
+        finding: Finding,
+        whole: bool,
+    ) -> Answer {
+        let bypass = |detail| Outcome::forwarded(Fwd::Bypass, Some(detail));
+        let miss = match finding {
+            Finding::Miss(miss) if whole => Miss { stale: None, ..miss },
+            Finding::Miss(_) => {
+                return self.pass(request, Some(lookup.route), bypass(Detail::WouldMiss)).await;
+            }
+            _ => return self.pass(request, Some(lookup.route), bypass(Detail::WouldHit)).await,
+        };
+        let mut answer = self.fetch_alone(&Arc::new(request.head), lookup, &miss).await;
+        if let Some(Outcome::Forwarded { stored, detail, .. }) = answer.outcome {
+            let detail = if stored { Some(Detail::WouldStore) } else { detail };
+            answer.outcome = Some(Outcome::forwarded(Fwd::Bypass, detail));
+        }
+        answer
+    }
+
+    pub(super) fn reply(&self, head: &ClientHead, lookup: &Lookup<'_>, usable: Usable) -> Answer {
+        let response = replying::stored(&usable.stored, head, self.proxy.clock.now());
+        Answer::new(response, Some(usable.outcome), Some(lookup.route))
+    }
+
+    /// Validates what was just served stale, unless that is under way.
+    fn validate_behind(&self, head: &Arc<ClientHead>, lookup: &Lookup<'_>, miss: &Miss) {
+        if let Seat::Leader(leader) = self.proxy.flights.join(&miss.key, None) {
+            Fetch::new(self, head, lookup, miss).start(leader);
+        }
+    }
+}

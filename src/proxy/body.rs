@@ -1,0 +1,81 @@
+//! What the client is sent: from memory, straight from the upstream, or from a response that others read too.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::Full;
+
+use super::shared_body::{Reader, SharedBodyError};
+use crate::upstream::{BodyError, UpstreamBody};
+
+/// One body path for all kinds of answers.
+pub enum Body {
+    Full(Full<Bytes>),
+    Upstream(UpstreamBody),
+    Shared(Reader),
+}
+
+/// Ends the client's connection in the middle of an answer, so that a part never looks like the whole.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientBodyError {
+    #[error(transparent)]
+    Upstream(#[from] BodyError),
+    #[error(transparent)]
+    Shared(#[from] SharedBodyError),
+}
+
+impl Body {
+    pub fn empty() -> Self {
+        Body::Full(Full::default())
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Body::Full(Full::new(bytes))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = ClientBodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
+        match self.get_mut() {
+            Body::Full(full) => Pin::new(full)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Body::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            Body::Shared(reader) => {
+                Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Full(full) => full.is_end_stream(),
+            Body::Upstream(body) => body.is_end_stream(),
+            Body::Shared(reader) => reader.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Full(full) => full.size_hint(),
+            Body::Upstream(body) => body.size_hint(),
+            Body::Shared(reader) => reader.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One fetch for all who ask for the same at the same time (RFC 9111 §4, "collapsed").
+//!
+//! A follower is a look-up against the response in flight: it gets the response iff it would be a hit were that
+//! stored now. So nobody follows a fetch from before a purge, and nothing private reaches a second client.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use tokio::sync::watch;
+
+use super::error::ProxyError;
+use super::shared_body::SharedBody;
+use crate::clock::{Clock, Timestamp};
+use crate::policy::CacheKey;
+use crate::policy::storing::NotStored;
+use crate::stored_response::{StoredHead, StoredResponse};
+
+/// How long a key that was not storable is remembered as such, so that requests for it go side by side.
+const MARK: Duration = Duration::from_secs(120);
+
+/// How many such marks are kept.
+const MARKS: usize = 16 * 1024;
+
+/// What became of a fetch, told once to all who wait for it.
+#[derive(Clone)]
+pub enum Landing {
+    /// The header section is there, and the body is on its way.
+    Shared(Arc<SharedResponse>),
+    /// The upstream says that what is stored is still good.
+    Freshened(Arc<StoredResponse>),
+    /// The one who was to fetch found it stored.
+    LookAgain,
+    /// This response is for the one who asked; the others ask for themselves.
+    NotShareable,
+    /// The upstream did not answer: this answers everyone who waited.
+    Failed(ProxyError),
+}
+
+/// A response in flight.
+pub struct SharedResponse {
+    pub head: Arc<StoredHead>,
+    pub body: Arc<SharedBody>,
+    /// An error of the upstream's: it answers those who waited for it, and nobody later.
+    pub is_error: bool,
+    /// Why it is not stored, if it is not.
+    pub not_stored: Option<NotStored>,
+}
+
+/// All fetches that others may join.
+pub struct Flights {
+    by_key: Mutex<HashMap<CacheKey, Arc<Flight>>>,
+    /// Keys whose responses were not storable by nature, until when (hit-for-miss).
+    unshareable: Cache<CacheKey, Timestamp>,
+    clock: Clock,
+}
+
+pub struct Flight {
+    /// Where others find it: the key of the request, and of the variant once that is known.
+    key: Mutex<CacheKey>,
+    landing: watch::Sender<Option<Landing>>,
+}
+
+pub enum Seat {
+    /// This request fetches. The flight is left by dropping the [`Leader`].
+    Leader(Leader),
+    /// Another fetches already.
+    Follower(Arc<Flight>),
+    /// The key is known not to be shareable.
+    Alone,
+}
+
+impl Flights {
+    pub fn new(clock: Clock) -> Arc<Self> {
+        Arc::new(Self { by_key: Mutex::default(), unshareable: Cache::new(MARKS), clock })
+    }
+
+    /// Joins the fetch of `key`, or starts it. `refused` is a flight that did not serve this request: it is not
+    /// joined again, but replaced.
+    pub fn join(self: &Arc<Self>, key: &CacheKey, refused: Option<&Arc<Flight>>) -> Seat {
+        if self.unshareable.get(key).is_some_and(|until| self.clock.now() < until) {
+            return Seat::Alone;
+        }
+        let mut flights = self.lock();
+        match flights.entry(*key) {
+            Entry::Occupied(present)
+                if !refused.is_some_and(|refused| Arc::ptr_eq(refused, present.get())) =>
+            {
+                Seat::Follower(present.get().clone())
+            }
+            entry => {
+                let flight = Flight::new(*key);
+                entry.insert_entry(flight.clone());
+                Seat::Leader(Leader { flights: self.clone(), flight })
+            }
+        }
+    }
+
+    /// A fetch that nobody can join.
+    pub fn alone(self: &Arc<Self>, key: &CacheKey) -> Leader {
+        Leader { flights: self.clone(), flight: Flight::new(*key) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Arc<Flight>>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Flight {
+    fn new(key: CacheKey) -> Arc<Self> {
+        Arc::new(Self { key: Mutex::new(key), landing: watch::Sender::new(None) })
+    }
+
+    fn key(&self) -> CacheKey {
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is known what became of the fetch.
+    pub async fn landing(&self) -> Landing {
+        let mut landing = self.landing.subscribe();
+        match landing.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(landing)) => landing.clone(),
+            _ => Landing::Failed(ProxyError::Interrupted),
+        }
+    }
+}
+
+/// Whoever fetches. Dropping it frees all who wait, also when the fetch panics.
+pub struct Leader {
+    flights: Arc<Flights>,
+    flight: Arc<Flight>,
+}
+
+impl Leader {
+    pub fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Tells everyone who waits.
+    pub fn land(&self, landing: Landing) {
+        self.flight.landing.send_if_modified(|present| {
+            let first = present.is_none();
+            present.get_or_insert(landing);
+            first
+        });
+    }
+
+    /// Nobody joins this fetch from now on.
+    pub fn close(&self) {
+        self.leave(&mut self.flights.lock());
+    }
+
+    /// The response turned out to be one of several variants: others find this fetch under `key` from now on.
+    pub fn rekey(&self, key: CacheKey) {
+        let mut flights = self.flights.lock();
+        if self.leave(&mut flights) {
+            flights.entry(key).or_insert_with(|| self.flight.clone());
+            *self.flight.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        }
+    }
+
+    /// Requests for this key go side by side for a while.
+    pub fn mark_unshareable(&self) {
+        self.flights.unshareable.insert(self.flight.key(), self.flights.clock.now().plus(MARK));
+    }
+
+    /// The key turned out to be storable.
+    pub fn unmark(&self) {
+        self.flights.unshareable.remove(&self.flight.key());
+    }
+
+    /// Whether it was there to be found.
+    fn leave(&self, flights: &mut HashMap<CacheKey, Arc<Flight>>) -> bool {
+        let key = self.flight.key();
+        let present = flights.get(&key).is_some_and(|present| Arc::ptr_eq(present, &self.flight));
+        if present {
+            flights.remove(&key);
+        }
+        present
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.close();
+        self.land(Landing::Failed(ProxyError::Interrupted));
+    }
+}

@@ -1,0 +1,125 @@
+//! What the store has for a request, and whether it may be used. One test, [`Worker::is_hit`], decides for a response
+//! that is still in flight as for one that is stored.
+
+use std::sync::Arc;
+
+use super::Worker;
+use super::intake::ClientHead;
+use crate::policy::CacheKey;
+use crate::policy::cache_status::{Detail, Fwd, Outcome};
+use crate::policy::classify::Lookup;
+use crate::policy::reuse::{Reuse, assess};
+use crate::purge::Validity;
+use crate::store::Found;
+use crate::stored_response::{Stored, StoredHead, StoredResponse};
+
+/// What a look-up came to.
+pub(super) enum Finding {
+    Fresh(Usable),
+    /// It may be served now, while it is validated.
+    Stale(Usable, Miss),
+    Miss(Miss),
+}
+
+pub(super) struct Usable {
+    pub stored: Arc<StoredResponse>,
+    pub outcome: Outcome,
+}
+
+/// What is to be fetched, and what could stand in for it.
+pub(super) struct Miss {
+    /// Of the response, or of the variant.
+    pub key: CacheKey,
+    pub fwd: Fwd,
+    pub stale: Option<Stale>,
+}
+
+/// What is stored, and can be validated.
+#[derive(Clone)]
+pub(super) struct Stale {
+    pub response: Arc<StoredResponse>,
+    pub soft_purged: bool,
+    /// It may be served should the upstream fail.
+    pub if_error: bool,
+}
+
+impl Worker {
+    pub(super) async fn find(&self, lookup: &Lookup<'_>, head: &ClientHead) -> Finding {
+        let store = &self.proxy.store;
+        let Some(found) = store.recall(&lookup.key).found().await else {
+            return Finding::miss(lookup.key, Fwd::UriMiss);
+        };
+        let variants = match found.stored {
+            Stored::Response(response) => {
+                return self.weigh(response, found.soft_purged, lookup, lookup.key, head);
+            }
+            Stored::Variants(variants) => variants,
+        };
+        let mut latest = None;
+        for fields in &variants.fields {
+            let key = lookup.key.variant(fields, &head.as_policy());
+            latest.get_or_insert(key);
+            if let Some(Found { stored: Stored::Response(response), soft_purged }) =
+                store.recall(&key).found().await
+            {
+                return self.weigh(response, soft_purged, lookup, key, head);
+            }
+        }
+        Finding::miss(latest.unwrap_or(lookup.key), Fwd::VaryMiss)
+    }
+
+    /// A look at the first tier alone, by the one who has just been given the lead: whoever fetched before may have
+    /// stored it since.
+    pub(super) fn find_here(&self, lookup: &Lookup<'_>, head: &ClientHead, key: CacheKey) -> Option<Usable> {
+        let found = self.proxy.store.recall_here(&key)?;
+        let Stored::Response(response) = found.stored else { return None };
+        match self.weigh(response, found.soft_purged, lookup, key, head) {
+            Finding::Fresh(usable) => Some(usable),
+            _ => None,
+        }
+    }
+
+    /// `key` is the one that it was looked up under.
+    fn weigh(
+        &self,
+        stored: Arc<StoredResponse>,
+        soft_purged: bool,
+        lookup: &Lookup<'_>,
+        key: CacheKey,
+        head: &ClientHead,
+    ) -> Finding {
+        let miss = |if_error| {
+            let stale = Some(Stale { response: stored.clone(), soft_purged, if_error });
+            Miss { key, fwd: Fwd::Stale, stale }
+        };
+        match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, self.proxy.clock.now())
+        {
+            Reuse::Fresh { ttl, .. } => {
+                Finding::Fresh(Usable { stored, outcome: Outcome::Hit { ttl, detail: None } })
+            }
+            Reuse::StaleWhileRevalidate { ttl, .. } => {
+                let miss = miss(true);
+                let outcome = Outcome::Hit { ttl, detail: Some(Detail::StaleWhileRevalidate) };
+                Finding::Stale(Usable { stored, outcome }, miss)
+            }
+            Reuse::Validate { if_error, .. } => Finding::Miss(miss(if_error)),
+            Reuse::No(_) => Finding::miss(key, Fwd::UriMiss),
+        }
+    }
+
+    /// Is this response given to this request, stored or not yet?
+    pub(super) fn is_hit(&self, response: &StoredHead, head: &ClientHead, lookup: &Lookup<'_>) -> bool {
+        let soft_purged = match self.proxy.store.judge(&response.stamp, &response.targets) {
+            Validity::Dead => return false,
+            validity => validity == Validity::Stale,
+        };
+        let reuse = assess(response, lookup, &head.as_policy(), soft_purged, self.proxy.clock.now());
+        matches!(reuse, Reuse::Fresh { .. })
+    }
+}
+
+impl Finding {
+    fn miss(key: CacheKey, fwd: Fwd) -> Self {
+        Finding::Miss(Miss { key, fwd, stale: None })
+    }
+}

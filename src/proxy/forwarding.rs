@@ -1,0 +1,162 @@
+//! What crosses the proxy: hop-by-hop fields stay behind (RFC 9110 §7.6.1), `Via` and `X-Forwarded-*` are added.
+//!
+//! Pure.
+
+use std::net::IpAddr;
+
+use http::header::{CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+/// Meant for the next recipient only.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What a client could say about itself to an upstream that believes its proxy.
+const FORWARDED: [HeaderName; 9] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Removes the fields that are meant for larder alone, and those that `Connection` names.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Where a request came from, as far as larder believes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    pub peer: Option<IpAddr>,
+    /// The peer is one of `trusted_proxies`: what it says of the client is kept, and added to.
+    pub trusted: bool,
+    pub scheme: &'a str,
+    pub host: &'a str,
+}
+
+/// Makes a client's fields those of larder's request to the upstream.
+pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>) {
+    let wants_trailers = headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    remove_hop_by_hop(headers);
+    // `Expect: 100-continue` was between the client and larder: reading the content is the answer.
+    headers.remove(http::header::EXPECT);
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if !origin.trusted {
+        FORWARDED.iter().for_each(|name| drop(headers.remove(name)));
+    }
+    if let Some(peer) = origin.peer {
+        let chain = match headers.get(X_FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
+            Some(before) => format!("{before}, {peer}"),
+            None => peer.to_string(),
+        };
+        set(headers, X_FORWARDED_FOR, &chain);
+    }
+    set(headers, X_FORWARDED_PROTO, origin.scheme);
+    if !origin.host.is_empty() {
+        set(headers, X_FORWARDED_HOST, origin.host);
+        set(headers, HOST, origin.host);
+    }
+    add_via(headers, version);
+}
+
+/// Makes the upstream's fields those of larder's answer.
+pub fn to_client(headers: &mut HeaderMap, version: Version) {
+    remove_hop_by_hop(headers);
+    add_via(headers, version);
+}
+
+/// For a connection that both sides agreed to turn into something else.
+pub fn keep_upgrade(headers: &mut HeaderMap, protocol: &HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol.clone());
+}
+
+/// RFC 9110 §7.6.3.
+fn add_via(headers: &mut HeaderMap, version: Version) {
+    let received = match version {
+        Version::HTTP_10 => "1.0 larder",
+        Version::HTTP_2 => "2.0 larder",
+        _ => "1.1 larder",
+    };
+    headers.append(VIA, HeaderValue::from_static(received));
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn fields_for_one_hop_stay_behind_also_those_that_connection_names() {
+        let mut fields = headers(&[
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "5"),
+            ("proxy-authorization", "Basic x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("accept", "*/*"),
+        ]);
+        remove_hop_by_hop(&mut fields);
+        assert_eq!(fields, headers(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn what_an_unknown_client_says_of_itself_is_not_passed_on() {
+        let mut fields =
+            headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-host", "evil"), ("forwarded", "for=x")]);
+        let origin = Origin { peer: "10.0.0.9".parse().ok(), trusted: false, scheme: "http", host: "api" };
+        to_upstream(&mut fields, Version::HTTP_11, origin);
+        assert_eq!(fields["x-forwarded-for"], "10.0.0.9");
+        assert_eq!(fields["x-forwarded-host"], "api");
+        assert!(!fields.contains_key("forwarded"));
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_of_the_client_is_kept_and_added_to() {
+        let mut fields = headers(&[("x-forwarded-for", "1.2.3.4"), ("forwarded", "for=1.2.3.4")]);
+        let origin = Origin { peer: "10.0.0.9".parse().ok(), trusted: true, scheme: "https", host: "api" };
+        to_upstream(&mut fields, Version::HTTP_11, origin);
+        assert_eq!(fields["x-forwarded-for"], "1.2.3.4, 10.0.0.9");
+        assert_eq!(fields["x-forwarded-proto"], "https");
+        assert_eq!(fields["forwarded"], "for=1.2.3.4");
+    }
+}

@@ -1,0 +1,132 @@
+//! CONNECTS. One request from top to bottom: [`Worker::handle`].
+//!
+//! The only place that asks policy, the store and the upstream. It parses no field and works out no time itself.
+
+mod answering;
+mod body;
+mod collapsing;
+mod error;
+mod fetching;
+mod finding;
+mod forwarding;
+mod intake;
+mod leading;
+mod passing;
+mod purge_method;
+mod ranges;
+mod replying;
+mod shared_body;
+mod tunnel;
+mod writing;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderName, Request, Response};
+use hyper::body::Incoming;
+
+pub use body::Body;
+use collapsing::Flights;
+use error::ProxyError;
+use intake::ClientRequest;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::policy::Route;
+use crate::policy::cache_status::Outcome;
+use crate::policy::classify::{Class, classify};
+use crate::policy::routes::Routes;
+use crate::store::Store;
+use crate::upstream::Upstream;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What all workers share.
+pub struct Proxy {
+    pub config: Arc<Config>,
+    pub routes: Arc<Routes>,
+    pub store: Arc<dyn Store>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    flights: Arc<Flights>,
+}
+
+/// One thread's way to the upstream, and all that is shared.
+#[derive(Clone)]
+pub struct Worker {
+    proxy: Arc<Proxy>,
+    upstream: Upstream,
+}
+
+/// An answer, and what was done to get it.
+struct Answer {
+    response: Response<Body>,
+    /// `None` if larder made the answer itself (RFC 9211 §2: no member then).
+    outcome: Option<Outcome>,
+    /// The index of the route.
+    route: Option<usize>,
+}
+
+impl Proxy {
+    pub fn new(config: Arc<Config>, store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clock) -> Arc<Self> {
+        let routes = Arc::new(Routes::new(&config.routes));
+        let flights = Flights::new(clock.clone());
+        Arc::new(Self { config, routes, store, metrics, clock, flights })
+    }
+}
+
+impl Worker {
+    pub fn new(proxy: Arc<Proxy>, upstream: Upstream) -> Self {
+        Self { proxy, upstream }
+    }
+
+    /// Never fails: whatever goes wrong has an answer.
+    pub async fn handle(&self, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<Body> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answer = match ClientRequest::accept(request, peer, &self.proxy.config.trusted_proxies) {
+            Ok(request) => self.answer(request).await,
+            Err(error) => Answer::own(&error, None),
+        };
+        let response = self.finish(answer);
+        tracing::debug!(%method, %uri, status = response.status().as_u16(),
+            cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok()).unwrap_or("-"));
+        response
+    }
+
+    async fn answer(&self, request: ClientRequest) -> Answer {
+        if request.head.parts.method.as_str() == "PURGE" {
+            return self.purge(&request).await;
+        }
+        let proxy = &self.proxy;
+        let has_content = request.has_content();
+        match classify(&proxy.routes, &request.head.as_policy(), has_content, &proxy.config.credentials) {
+            Class::Lookup(lookup) => self.look_up(request, lookup).await,
+            Class::Pass { reason, route } => self.pass(request, route, Outcome::pass(reason)).await,
+            Class::Write { route } => self.write(request, route).await,
+        }
+    }
+
+    /// Says what happened: to the client (RFC 9211, after what caches before this one said) and to the metrics.
+    fn finish(&self, answer: Answer) -> Response<Body> {
+        let Answer { mut response, outcome, route } = answer;
+        if let Some(outcome) = outcome {
+            self.proxy.metrics.request(route, &outcome, response.status());
+            if route.is_some() {
+                response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
+            }
+        }
+        response
+    }
+}
+
+impl Answer {
+    fn new(response: Response<Body>, outcome: Option<Outcome>, route: Option<&Arc<Route>>) -> Self {
+        Answer { response, outcome, route: route.map(|route| route.index) }
+    }
+
+    /// An answer that larder makes itself.
+    fn own(error: &ProxyError, route: Option<&Arc<Route>>) -> Self {
+        Answer::new(error.response(), None, route)
+    }
+}

@@ -1,0 +1,97 @@
+//! A request that goes to the upstream as it is, and its answer straight back; nothing is stored or shared.
+
+use std::sync::Arc;
+
+use http::header::UPGRADE;
+use http::{Request, Response, StatusCode};
+
+use super::body::Body;
+use super::error::ProxyError;
+use super::intake::{ClientHead, ClientRequest};
+use super::{Answer, Worker, forwarding, tunnel};
+use crate::policy::Route;
+use crate::policy::cache_status::Outcome;
+use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
+
+impl Worker {
+    pub(super) async fn pass(
+        &self,
+        request: ClientRequest,
+        route: Option<&Arc<Route>>,
+        outcome: Outcome,
+    ) -> Answer {
+        let ClientRequest { mut head, body } = request;
+        let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head));
+        let query = head.parts.uri.query().map(str::to_owned);
+        let forwarded = upstream_request(&head, query.as_deref(), RequestBody::from_client(body));
+        match self.send(forwarded).await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                match client_upgrade.flatten() {
+                    Some(client) => Answer::new(tunnel::open(client, response), None, route),
+                    // Nobody asked for it (RFC 9110 §15.2.2).
+                    None => Answer::own(&UpstreamError::Invalid("101 unasked".into()).into(), route),
+                }
+            }
+            Ok(response) => Answer::new(to_client(response), Some(outcome), route),
+            Err(error) => Answer::own(&error, route),
+        }
+    }
+
+    /// Sends to the upstream, and counts how that went.
+    pub(super) async fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, ProxyError> {
+        let started = tokio::time::Instant::now();
+        match self.upstream.send(request).await {
+            Ok(response) => {
+                self.proxy.metrics.upstream(started.elapsed());
+                Ok(response)
+            }
+            Err(error) => {
+                self.proxy.metrics.upstream_failed(error.as_str());
+                tracing::warn!(%error, "the upstream failed");
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// The upstream's answer as it goes on to the client.
+pub(super) fn to_client(response: Response<UpstreamBody>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    forwarding::to_client(&mut parts.headers, parts.version);
+    let mut response = Response::new(Body::Upstream(body));
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    response
+}
+
+/// larder's request for what the client asks: same method and path, the fields that cross a proxy.
+pub(super) fn upstream_request(
+    head: &ClientHead,
+    query: Option<&str>,
+    body: RequestBody,
+) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.parts.method.clone();
+    *request.uri_mut() = target(head.parts.uri.path(), query, &head.parts.uri);
+    *request.headers_mut() = head.parts.headers.clone();
+    forwarding::to_upstream(request.headers_mut(), head.parts.version, head.origin());
+    if let Some(protocol) = head.parts.headers.get(UPGRADE).filter(|_| head.wants_upgrade()) {
+        forwarding::keep_upgrade(request.headers_mut(), protocol);
+    }
+    request
+}
+
+/// Path and query go out byte for byte; the upstream's address is filled in by the client.
+fn target(path: &str, query: Option<&str>, original: &http::Uri) -> http::Uri {
+    let mut parts = http::uri::Parts::default();
+    let path_and_query = match query {
+        Some(query) => format!("{path}?{query}").try_into(),
+        None => path.try_into(),
+    };
+    // A selected query is made of parts of a valid one; should that ever fail, what the client sent is sent on.
+    parts.path_and_query = path_and_query.ok().or_else(|| original.path_and_query().cloned());
+    http::Uri::from_parts(parts).unwrap_or_default()
+}

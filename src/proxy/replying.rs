@@ -1,0 +1,90 @@
+//! Answers made of responses that are stored, or in flight: conditions (RFC 9110 §13), ranges (§14), HEAD and `Age`.
+
+use http::header::{
+    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use super::body::Body;
+use super::intake::ClientHead;
+use super::ranges;
+use super::shared_body::Reader;
+use crate::clock::Timestamp;
+use crate::policy::range;
+use crate::policy::validation::{Precondition, precondition};
+use crate::stored_response::{StoredHead, StoredResponse};
+
+/// A stored response, as this request asks for it.
+pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp) -> Response<Body> {
+    let headers = with_age(&stored.head, now, true);
+    if not_modified(&stored.head, head, now) {
+        return without_content(StatusCode::NOT_MODIFIED, headers);
+    }
+    if head.parts.method == Method::HEAD {
+        return head_only(stored, headers);
+    }
+    let length = stored.body.len() as u64;
+    if stored.head.status == StatusCode::OK {
+        match range::select(&head.parts.headers, &stored.head.headers, length) {
+            range::Selected::Whole => {}
+            range::Selected::Parts(parts) => {
+                return ranges::partial(&stored.body, &parts, headers, stored.head.key);
+            }
+            range::Selected::NotSatisfiable => return ranges::not_satisfiable(length, headers),
+        }
+    }
+    whole(stored.head.status, headers, Body::from(stored.body.clone()))
+}
+
+/// A response that is still arriving.
+pub(super) fn in_flight(
+    head_of: &StoredHead,
+    reader: Reader,
+    head: &ClientHead,
+    now: Timestamp,
+) -> Response<Body> {
+    let headers = with_age(head_of, now, false);
+    if not_modified(head_of, head, now) {
+        return without_content(StatusCode::NOT_MODIFIED, headers);
+    }
+    whole(head_of.status, headers, Body::Shared(reader))
+}
+
+pub(super) fn whole(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn not_modified(stored: &StoredHead, head: &ClientHead, now: Timestamp) -> bool {
+    let condition =
+        precondition(&head.parts.method, &head.parts.headers, stored.status, &stored.headers, now);
+    condition == Precondition::NotModified
+}
+
+/// `Age` of what comes from the store (RFC 9111 §5.1); of what has just come, only if it was old on arrival.
+fn with_age(stored: &StoredHead, now: Timestamp, always: bool) -> HeaderMap {
+    let mut headers = stored.headers.clone();
+    let age = stored.terms.age(now).as_secs();
+    if always || age > 0 {
+        headers.insert(AGE, HeaderValue::from(age));
+    }
+    headers
+}
+
+/// RFC 9110 §15.4.5: a 304 says nothing of content that it does not carry.
+pub(super) fn without_content(status: StatusCode, mut headers: HeaderMap) -> Response<Body> {
+    for name in
+        [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE, ACCEPT_RANGES]
+    {
+        headers.remove(name);
+    }
+    whole(status, headers, Body::empty())
+}
+
+/// The same fields as for GET, and no content.
+fn head_only(stored: &StoredResponse, mut headers: HeaderMap) -> Response<Body> {
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
+    whole(stored.head.status, headers, Body::empty())
+}

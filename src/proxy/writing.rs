@@ -1,0 +1,74 @@
+//! A write: forwarded, and what it may have changed is purged *before* the first byte of the answer goes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+
+use super::error::ProxyError;
+use super::intake::ClientRequest;
+use super::passing::{to_client, upstream_request};
+use super::{Answer, Body, Worker};
+use crate::metrics::PurgeSource;
+use crate::policy::Route;
+use crate::policy::cache_status::{Fwd, Outcome};
+use crate::policy::invalidation::{self, WriteEnd, WriteTargets};
+use crate::purge::Purge;
+use crate::purging::purge;
+use crate::upstream::RequestBody;
+
+impl Worker {
+    /// The exchange runs on its own: a client that goes away stops neither the write nor its purge.
+    pub(super) async fn write(&self, request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
+        let (worker, own_route) = (self.clone(), route.cloned());
+        let exchange = tokio::spawn(async move { worker.forward_write(request, own_route).await });
+        match exchange.await.unwrap_or(Err(ProxyError::Interrupted)) {
+            Ok(response) => Answer::new(response, Some(Outcome::forwarded(Fwd::Method, None)), route),
+            Err(error) => Answer::own(&error, route),
+        }
+    }
+
+    async fn forward_write(
+        &self,
+        request: ClientRequest,
+        route: Option<Arc<Route>>,
+    ) -> Result<Response<Body>, ProxyError> {
+        let ClientRequest { head, body } = request;
+        let proxy = &self.proxy;
+        let mut written =
+            invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
+        let forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
+        let result = self.send(forwarded).await;
+        let end = match &result {
+            Ok(response) => {
+                let said =
+                    invalidation::of_write_response(&proxy.routes, &head.as_policy(), response.headers());
+                written.targets.extend(said.targets);
+                written.widened += said.widened;
+                WriteEnd::of(response.status())
+            }
+            Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
+            Err(_) => WriteEnd::PurgeInDoubt,
+        };
+        self.purge_written(end, written, route.as_ref()).await;
+        result.map(to_client)
+    }
+
+    /// The write happened, or may have: its answer goes through even if the purge is not taken, which is counted
+    /// and logged.
+    async fn purge_written(&self, end: WriteEnd, written: WriteTargets, route: Option<&Arc<Route>>) {
+        let settle = route.map_or(Duration::ZERO, |route| route.settle);
+        let in_doubt_for = match end {
+            WriteEnd::Nothing => return,
+            WriteEnd::Purge => settle,
+            WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
+        };
+        if written.targets.is_empty() {
+            return;
+        }
+        self.proxy.metrics.widened(written.widened);
+        let written = Purge { in_doubt_for, ..Purge::hard(written.targets) };
+        let _counted_and_logged =
+            purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await;
+    }
+}

@@ -1,0 +1,210 @@
+//! ANSWERS. The pooled client to the one upstream; knows nothing of caching.
+//!
+//! Bounds what hyper's client leaves unbounded: connections, the time to connect, to answer, and between two parts
+//! of a body.
+
+mod body;
+mod connect;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, Uri, Version};
+use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use body::Progress;
+pub use body::{BodyError, RequestBody, UpstreamBody};
+use connect::{Connector, Wire};
+
+use crate::config::{UpstreamAddress, UpstreamHost, UpstreamSettings};
+
+/// One worker's client. Workers share the limit on connections, not the connections.
+#[derive(Clone)]
+pub struct Upstream {
+    client: Client<Connector, RequestBody>,
+    scheme: &'static str,
+    authority: http::uri::Authority,
+    settings: Arc<UpstreamSettings>,
+    slots: Arc<Semaphore>,
+}
+
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UpstreamError {
+    #[error("all connections to the upstream are in use")]
+    Busy,
+    #[error("the upstream can't be reached: {0}")]
+    Unreachable(String),
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    #[error("the upstream closed the connection before it answered")]
+    Closed,
+    #[error("the upstream's answer is not valid HTTP: {0}")]
+    Invalid(String),
+    #[error("the client stopped sending its request")]
+    RequestCut,
+}
+
+impl UpstreamError {
+    /// Whether the upstream may have acted on the request, or may still.
+    pub fn may_have_happened(&self) -> bool {
+        !matches!(self, UpstreamError::Busy | UpstreamError::Unreachable(_))
+    }
+
+    /// For metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            UpstreamError::Busy => "busy",
+            UpstreamError::Unreachable(_) => "unreachable",
+            UpstreamError::Timeout => "timeout",
+            UpstreamError::Closed => "closed",
+            UpstreamError::Invalid(_) => "invalid",
+            UpstreamError::RequestCut => "request-cut",
+        }
+    }
+}
+
+impl Upstream {
+    /// `slots` bounds the connections of all workers together.
+    pub fn new(settings: Arc<UpstreamSettings>, slots: Arc<Semaphore>) -> std::io::Result<Self> {
+        let (scheme, authority) = match &settings.address {
+            UpstreamAddress::Http { authority } => ("http", authority.as_str()),
+            UpstreamAddress::Https { authority } => ("https", authority.as_str()),
+            UpstreamAddress::Unix(_) => ("http", "localhost"),
+        };
+        let authority = authority.parse().map_err(std::io::Error::other)?;
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(settings.idle_timeout)
+            .pool_max_idle_per_host(settings.max_connections)
+            .http2_only(settings.http2 && scheme == "http")
+            .http2_keep_alive_interval(Some(Duration::from_secs(20)))
+            .http2_adaptive_window(true)
+            .set_host(false)
+            .build(Connector::new(&settings)?);
+        Ok(Self { client, scheme, authority, settings, slots })
+    }
+
+    /// Sends one request. `request` has its path and query, its fields and its body; the address and, if the
+    /// configuration says so, the `Host` are filled in here.
+    ///
+    /// A GET or HEAD without content is sent once more if a reused connection died before a byte of the answer:
+    /// the upstream closed it while it was idle.
+    pub async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+        let slots = self.slots.clone();
+        let slot = match timeout(self.settings.connect_timeout, slots.acquire_owned()).await {
+            Ok(Ok(slot)) => slot,
+            Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
+        };
+        self.address(&mut request)?;
+        let again = repeatable(&request).then(|| copy_of_head(&request));
+        let result = match (self.send_once(request).await, again) {
+            (Err(Failure { stale_connection: true, .. }), Some(again)) => self.send_once(again).await,
+            (result, _) => result,
+        };
+        let response = result.map_err(|failure| failure.error)?;
+        Ok(response.map(|body| UpstreamBody::new(body, slot, self.settings.response_timeout)))
+    }
+
+    async fn send_once(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<hyper::body::Incoming>, Failure> {
+        let connection = capture_connection(&mut request);
+        let progress = request.body().progress();
+        let answer = self.client.request(request);
+        tokio::pin!(answer);
+        loop {
+            let patience = progress.patience(self.settings.response_timeout);
+            match timeout(patience, &mut answer).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => {
+                    let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
+                    return Err(Failure::from(error, wire, &progress));
+                }
+                Err(_) if !progress.patience(self.settings.response_timeout).is_zero() => {}
+                Err(_) if progress.is_complete() => return Err(Failure::because(UpstreamError::Timeout)),
+                Err(_) => return Err(Failure::because(UpstreamError::RequestCut)),
+            }
+        }
+    }
+
+    fn address(&self, request: &mut Request<RequestBody>) -> Result<(), UpstreamError> {
+        let invalid = |error: &dyn std::fmt::Display| UpstreamError::Invalid(error.to_string());
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.scheme =
+            Some(if self.scheme == "https" { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
+        uri.authority = Some(self.authority.clone());
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|error| invalid(&error))?;
+        *request.version_mut() = if self.settings.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        let host = match &self.settings.host {
+            UpstreamHost::Preserve if request.headers().contains_key(http::header::HOST) => None,
+            UpstreamHost::Preserve => Some(self.authority.as_str()),
+            UpstreamHost::Set(host) => Some(host.as_str()),
+        };
+        if let Some(host) = host {
+            let host = HeaderValue::from_str(host).map_err(|error| invalid(&error))?;
+            request.headers_mut().insert(http::header::HOST, host);
+        }
+        Ok(())
+    }
+}
+
+struct Failure {
+    error: UpstreamError,
+    /// The connection had served before, and died without a byte of an answer to this request.
+    stale_connection: bool,
+}
+
+impl Failure {
+    fn because(error: UpstreamError) -> Self {
+        Self { error, stale_connection: false }
+    }
+
+    fn from(error: ClientError, wire: Option<Wire>, progress: &Progress) -> Self {
+        let cause = innermost(&error);
+        if error.is_connect() {
+            return Self::because(UpstreamError::Unreachable(cause));
+        }
+        if !progress.is_complete() && progress.is_cut() {
+            return Self::because(UpstreamError::RequestCut);
+        }
+        let hyper =
+            std::error::Error::source(&error).and_then(|source| source.downcast_ref::<hyper::Error>());
+        let error = match hyper {
+            Some(hyper) if hyper.is_parse() => UpstreamError::Invalid(cause),
+            _ => UpstreamError::Closed,
+        };
+        let stale_connection = error == UpstreamError::Closed && wire.is_some_and(|wire| wire.died_idle());
+        Self { error, stale_connection }
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+fn repeatable(request: &Request<RequestBody>) -> bool {
+    let safe = *request.method() == http::Method::GET || *request.method() == http::Method::HEAD;
+    safe && request.body().is_empty() && !request.headers().contains_key(http::header::UPGRADE)
+}
+
+fn copy_of_head(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

@@ -1,0 +1,131 @@
+//! One thread a core, each with a runtime, a share of the listeners and a pool of upstream connections of its own;
+//! the store, the flights and the counters are shared.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::admin::{self, AdminState, Phase, Readiness};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::proxy::{Proxy, Worker};
+use crate::purge::Incarnation;
+use crate::server::{self, Listener, Listeners};
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::upstream::Upstream;
+
+/// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
+///
+/// # Errors
+/// If a thread, a runtime or a listener can't be set up.
+pub fn run(
+    config: Config,
+    listeners: Listeners,
+    clock: Clock,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let parts = Parts::new(config, clock)?;
+    let (stop, stopping) = watch::channel(false);
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    let mut threads = Vec::new();
+    for number in 1..count {
+        let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
+        let (parts, stopping) = (parts.clone(), stopping.clone());
+        let thread = thread::Builder::new().name(format!("larder-{number}"));
+        threads.push(thread.spawn(move || runtime()?.block_on(parts.work(listeners, stopping)))?);
+    }
+    let result = runtime()?.block_on(async {
+        let admin = listeners.admin.map(|listener| {
+            let (state, mut stopping) = (parts.admin(), stopping.clone());
+            tokio::spawn(async move {
+                let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+                admin::serve(listener, state, stopped).await
+            })
+        });
+        let readiness = parts.readiness.clone();
+        readiness.set(Phase::Ready);
+        tokio::spawn(async move {
+            shutdown.await;
+            readiness.set(Phase::Draining);
+            stop.send_replace(true);
+        });
+        let worked = parts.work(listeners.proxy, stopping).await;
+        match admin {
+            Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),
+            None => worked,
+        }
+    });
+    let rest =
+        threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
+    rest.fold(result, Result::and)
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// What all threads share.
+#[derive(Clone)]
+struct Parts {
+    config: Arc<Config>,
+    proxy: Arc<Proxy>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    readiness: Readiness,
+    upstream_slots: Arc<Semaphore>,
+    client_slots: Arc<Semaphore>,
+}
+
+impl Parts {
+    fn new(config: Config, clock: Clock) -> io::Result<Self> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(io::Error::other)?;
+        let incarnation = Incarnation(u128::from_le_bytes(id));
+        let store: Arc<dyn Store> =
+            Arc::new(MemoryStore::new(config.store.memory, incarnation, clock.clone()));
+        let metrics = Arc::new(Metrics::new(&config.routes));
+        let config = Arc::new(config);
+        Ok(Self {
+            proxy: Proxy::new(config.clone(), store.clone(), metrics.clone(), clock.clone()),
+            upstream_slots: Arc::new(Semaphore::new(config.upstream.max_connections)),
+            client_slots: Arc::new(Semaphore::new(config.limits.connections)),
+            readiness: Readiness::new(),
+            config,
+            store,
+            metrics,
+            clock,
+        })
+    }
+
+    fn admin(&self) -> Arc<AdminState> {
+        Arc::new(AdminState {
+            store: self.store.clone(),
+            metrics: self.metrics.clone(),
+            routes: self.proxy.routes.clone(),
+            clock: self.clock.clone(),
+            token: self.config.admin.token.clone(),
+            readiness: self.readiness.clone(),
+        })
+    }
+
+    /// One thread's share, until it has drained.
+    async fn work(self, listeners: Vec<Listener>, stopping: watch::Receiver<bool>) -> io::Result<()> {
+        let upstream = Upstream::new(Arc::new(self.config.upstream.clone()), self.upstream_slots.clone())?;
+        let limits = Arc::new(self.config.limits.clone());
+        let mut serving = JoinSet::new();
+        for listener in listeners {
+            let worker = Worker::new(self.proxy.clone(), upstream.clone());
+            let (slots, metrics) = (self.client_slots.clone(), self.metrics.clone());
+            serving.spawn(server::serve(listener, worker, limits.clone(), slots, metrics, stopping.clone()));
+        }
+        serving.join_all().await.into_iter().collect()
+    }
+}
