@@ -9,6 +9,7 @@ use std::thread;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::admin::{self, AdminState, Phase, Readiness};
 use crate::clock::Clock;
@@ -126,6 +127,11 @@ impl Parts {
             let (slots, metrics) = (self.client_slots.clone(), self.metrics.clone());
             serving.spawn(server::serve(listener, worker, limits.clone(), slots, metrics, stopping.clone()));
         }
-        serving.join_all().await.into_iter().collect()
+        let served = serving.join_all().await.into_iter().collect();
+        self.proxy.tasks.close();
+        if timeout(limits.drain, self.proxy.tasks.wait()).await.is_err() {
+            tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
+        }
+        served
     }
 }

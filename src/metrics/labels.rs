@@ -72,13 +72,14 @@ pub fn fwd_slot(fwd: Fwd) -> usize {
     fwd as usize
 }
 
-pub const NOT_STORED: [NotStored; 15] = [
+pub const NOT_STORED: [NotStored; 16] = [
     NotStored::Method,
     NotStored::Status,
     NotStored::NoStore,
     NotStored::Private,
     NotStored::SetCookie,
     NotStored::VaryStar,
+    NotStored::EventStream,
     NotStored::Credentials,
     NotStored::NoLifetime,
     NotStored::AlreadyStale,
@@ -96,7 +97,7 @@ pub fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Why a request was forwarded, besides what `fwd` says.
-pub const REASONS: [Option<Detail>; 36] = [
+pub const REASONS: [Option<Detail>; 37] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -115,6 +116,7 @@ pub const REASONS: [Option<Detail>; 36] = [
     Some(Detail::NotStored(NotStored::Private)),
     Some(Detail::NotStored(NotStored::SetCookie)),
     Some(Detail::NotStored(NotStored::VaryStar)),
+    Some(Detail::NotStored(NotStored::EventStream)),
     Some(Detail::NotStored(NotStored::Credentials)),
     Some(Detail::NotStored(NotStored::NoLifetime)),
     Some(Detail::NotStored(NotStored::AlreadyStale)),

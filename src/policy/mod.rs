@@ -17,6 +17,8 @@ pub mod path;
 pub mod precondition;
 pub mod query;
 pub mod range;
+#[cfg(test)]
+mod restriction_tests;
 pub mod reuse;
 pub mod route;
 pub mod routes;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::SET_COOKIE;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CONTENT_TYPE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::cache_control::CacheControl;
 use super::classify::Caller;
@@ -24,6 +24,8 @@ pub enum NotStored {
     Private,
     SetCookie,
     VaryStar,
+    /// `text/event-stream`: it is never whole, and what was said is not said again.
+    EventStream,
     /// §3.5: the request carried credentials, and the response does not say that it may be shared.
     Credentials,
     /// Neither the response nor the route gives it a lifetime.
@@ -49,6 +51,7 @@ impl NotStored {
             NotStored::Private => "private",
             NotStored::SetCookie => "set-cookie",
             NotStored::VaryStar => "vary-star",
+            NotStored::EventStream => "event-stream",
             NotStored::Credentials => "credentials",
             NotStored::NoLifetime => "no-lifetime",
             NotStored::AlreadyStale => "already-stale",
@@ -70,6 +73,7 @@ impl NotStored {
                 | NotStored::Private
                 | NotStored::SetCookie
                 | NotStored::VaryStar
+                | NotStored::EventStream
                 | NotStored::NoLifetime
                 | NotStored::AlreadyStale
                 | NotStored::TooLarge
@@ -131,6 +135,10 @@ pub fn may_store(
         return Err(NotStored::SetCookie);
     }
 
+    if is_event_stream(headers) {
+        return Err(NotStored::EventStream);
+    }
+
     // "if the cache is shared: the Authorization header field is not present in the request or a response directive is
     // present that explicitly allows shared caching (§3.5)". must-revalidate is not taken for one: frameworks set it
     // on everything.
@@ -190,6 +198,11 @@ fn is_storable_by_its_fields(status: StatusCode) -> bool {
 /// Statuses that a route's `ttl` is about.
 fn has_route_ttl(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 301 | 308)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    media_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// §3.5, §5.2.2.9, §5.2.2.10. An `s-maxage` that grants nothing, or can't be read, opens nothing.

@@ -188,3 +188,84 @@ impl Drop for Leader {
         self.land(Landing::Failed(ProxyError::Interrupted));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: CacheKey = CacheKey([1; 32]);
+    const VARIANT: CacheKey = CacheKey([2; 32]);
+
+    fn flights() -> (Arc<Flights>, Clock) {
+        let clock = Clock::manual(Timestamp::from_secs(1_000));
+        (Flights::new(clock.clone()), clock)
+    }
+
+    fn leader(flights: &Arc<Flights>, key: &CacheKey) -> Leader {
+        match flights.join(key, None) {
+            Seat::Leader(leader) => leader,
+            _ => panic!("somebody leads already"),
+        }
+    }
+
+    fn follower(flights: &Arc<Flights>, key: &CacheKey) -> Arc<Flight> {
+        match flights.join(key, None) {
+            Seat::Follower(flight) => flight,
+            _ => panic!("nobody leads"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_is_dropped_frees_all_who_wait() {
+        let (flights, _) = flights();
+        let leading = leader(&flights, &KEY);
+        let flight = follower(&flights, &KEY);
+        drop(leading);
+        assert!(matches!(flight.landing().await, Landing::Failed(ProxyError::Interrupted)));
+        leader(&flights, &KEY);
+    }
+
+    #[tokio::test]
+    async fn the_first_landing_counts() {
+        let (flights, _) = flights();
+        let leading = leader(&flights, &KEY);
+        let flight = leading.flight().clone();
+        leading.land(Landing::NotShareable);
+        leading.land(Landing::LookAgain);
+        assert!(matches!(flight.landing().await, Landing::NotShareable));
+    }
+
+    #[test]
+    fn a_flight_that_did_not_serve_is_replaced_once_for_all_whom_it_refused() {
+        let (flights, _) = flights();
+        let old = leader(&flights, &KEY);
+        let refused = old.flight().clone();
+        let Seat::Leader(new) = flights.join(&KEY, Some(&refused)) else { panic!("not replaced") };
+        assert!(matches!(flights.join(&KEY, Some(&refused)), Seat::Follower(_)));
+        // The old one leaves without taking the new one with it.
+        drop(old);
+        assert!(Arc::ptr_eq(&follower(&flights, &KEY), new.flight()));
+    }
+
+    #[test]
+    fn a_variant_is_found_under_its_own_key() {
+        let (flights, _) = flights();
+        let leading = leader(&flights, &KEY);
+        leading.rekey(VARIANT);
+        assert!(Arc::ptr_eq(&follower(&flights, &VARIANT), leading.flight()));
+        let _other_variant = leader(&flights, &KEY);
+        drop(leading);
+        let _again = leader(&flights, &VARIANT);
+    }
+
+    #[test]
+    fn what_was_not_shareable_goes_side_by_side_for_a_while() {
+        let (flights, clock) = flights();
+        leader(&flights, &KEY).mark_unshareable();
+        assert!(matches!(flights.join(&KEY, None), Seat::Alone));
+        clock.advance(MARK);
+        leader(&flights, &KEY).mark_unshareable();
+        flights.alone(&KEY).unmark();
+        leader(&flights, &KEY);
+    }
+}

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use http::header::{
-    AGE, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+    AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    RANGE, TRAILER,
 };
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
@@ -77,7 +78,8 @@ impl Fetch {
 
     pub fn start(self, leader: Leader) -> oneshot::Receiver<Own> {
         let (own, receiver) = oneshot::channel();
-        tokio::spawn(self.run(leader, own));
+        let tasks = self.worker.proxy.tasks.clone();
+        tasks.spawn(self.run(leader, own));
         receiver
     }
 
@@ -166,6 +168,13 @@ impl Fetch {
             .map_err(|_| NotStored::TooManyTags)?;
         let mut headers = arrived.headers.clone();
         headers.remove(AGE);
+        // What is stored has no trailers (RFC 9110 §6.5.1 lets an intermediary drop them).
+        headers.remove(TRAILER);
+        if !headers.contains_key(DATE) {
+            // RFC 9110 §6.6.1: a recipient that stores a response without one records when it came.
+            let received = httpdate::fmt_http_date(terms.received_at.to_system_time());
+            HeaderValue::try_from(received).ok().and_then(|received| headers.insert(DATE, received));
+        }
         self.stored_head(arrived.status, headers, terms, stamp, tags)
     }
 

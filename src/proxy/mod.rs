@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
 
 pub use body::Body;
 use collapsing::Flights;
@@ -50,6 +51,8 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     flights: Arc<Flights>,
+    /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
+    pub tasks: TaskTracker,
 }
 
 /// One thread's way to the upstream, and all that is shared.
@@ -72,7 +75,7 @@ impl Proxy {
     pub fn new(config: Arc<Config>, store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clock) -> Arc<Self> {
         let routes = Arc::new(Routes::new(&config.routes));
         let flights = Flights::new(clock.clone());
-        Arc::new(Self { config, routes, store, metrics, clock, flights })
+        Arc::new(Self { config, routes, store, metrics, clock, flights, tasks: TaskTracker::new() })
     }
 }
 

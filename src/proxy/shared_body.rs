@@ -227,3 +227,7 @@ impl Drop for Reader {
         filler.into_iter().for_each(Waker::wake);
     }
 }
+
+#[cfg(test)]
+#[path = "shared_body_tests.rs"]
+mod tests;

@@ -21,7 +21,7 @@ impl Worker {
     /// The exchange runs on its own: a client that goes away stops neither the write nor its purge.
     pub(super) async fn write(&self, request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
         let (worker, own_route) = (self.clone(), route.cloned());
-        let exchange = tokio::spawn(async move { worker.forward_write(request, own_route).await });
+        let exchange = self.proxy.tasks.spawn(async move { worker.forward_write(request, own_route).await });
         match exchange.await.unwrap_or(Err(ProxyError::Interrupted)) {
             Ok(response) => Answer::new(response, Some(Outcome::forwarded(Fwd::Method, None)), route),
             Err(error) => Answer::own(&error, route),

@@ -1,0 +1,166 @@
+//! The property above all others: one more directive that restricts never lets store or serve more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use proptest::prelude::*;
+
+use super::classify::Caller;
+use super::reuse::{Reuse, assess};
+use super::route::{Overrides, Route, Ttl};
+use super::storing::{LONGEST, NotStored};
+use super::testing::{NOW, lookup, request, route, secs, store_for, stored};
+use crate::stored_response::Terms;
+
+/// They restrict whatever else is said.
+const ALWAYS: [&str; 8] = [
+    "no-store",
+    "private",
+    "private=\"x\"",
+    "must-revalidate",
+    "proxy-revalidate",
+    "must-understand",
+    "no-transform",
+    "no-cache",
+];
+
+fn directives() -> impl Strategy<Value = Vec<String>> {
+    let directive = prop_oneof![
+        (0..200_u64).prop_map(|seconds| format!("max-age={seconds}")),
+        (0..200_u64).prop_map(|seconds| format!("s-maxage={seconds}")),
+        (0..200_u64).prop_map(|seconds| format!("stale-while-revalidate={seconds}")),
+        (0..200_u64).prop_map(|seconds| format!("stale-if-error={seconds}")),
+        proptest::sample::select(vec!["public", "must-revalidate", "immutable", "x=\"private\"", "no-cache"])
+            .prop_map(str::to_owned),
+    ];
+    proptest::collection::vec(directive, 0..5)
+}
+
+/// What restricts given what stands there: a lifetime or a window that is there can be shortened. Where there is none,
+/// `max-age=0` gives a lifetime, which is not less.
+fn restrictions(present: &[String]) -> Vec<String> {
+    let shorter =
+        ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"].into_iter().flat_map(|name| {
+            let is_there = present.iter().any(|directive| directive.starts_with(&format!("{name}=")));
+            is_there
+                .then(|| [format!("{name}=0"), format!("{name}=50"), format!("{name}=oops"), name.to_owned()])
+        });
+    ALWAYS.into_iter().map(str::to_owned).chain(shorter.flatten()).collect()
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    route: Route,
+    caller: Caller,
+    asks: Caller,
+    status: u16,
+    other_fields: &'static str,
+    present: Vec<String>,
+    added: String,
+    after: Duration,
+    soft_purged: bool,
+}
+
+fn routes() -> impl Strategy<Value = Route> {
+    let ttl = proptest::sample::select(vec![Ttl::Upstream, Ttl::UntilPurged, Ttl::For(secs(100))]);
+    let overrides = any::<[bool; 3]>();
+    let overrides =
+        overrides.prop_map(|[lifetime, private, no_cache]| Overrides { lifetime, private, no_cache });
+    (ttl, overrides, 0..100_u64, 0..100_u64).prop_map(|(ttl, overrides, while_revalidate, on_error)| Route {
+        ttl,
+        overrides,
+        status: [(404, secs(50)), (599, secs(50))].into(),
+        stale_while_revalidate: secs(while_revalidate),
+        stale_if_error: secs(on_error),
+        ..route()
+    })
+}
+
+fn callers() -> impl Strategy<Value = Caller> {
+    proptest::sample::select(vec![Caller::InKey, Caller::Credentialed])
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let fields =
+        vec!["", "ETag: \"1\"\n", "Age: 30\n", "Expires: Sun, 06 Nov 1994 08:50:37 GMT\n", "Vary: a\n"];
+    let of_response = (
+        proptest::sample::select(vec![200, 301, 302, 404, 500, 599]),
+        proptest::sample::select(fields),
+        directives(),
+        any::<proptest::sample::Index>(),
+    );
+    let of_request = (callers(), callers(), (0..400_u64).prop_map(secs), any::<bool>());
+    (routes(), of_response, of_request).prop_map(
+        |(route, of_response, (caller, asks, after, soft_purged))| {
+            let (status, other_fields, present, index) = of_response;
+            let restrictions = restrictions(&present);
+            let added = index.get(&restrictions).clone();
+            Case { route, caller, asks, status, other_fields, present, added, after, soft_purged }
+        },
+    )
+}
+
+impl Case {
+    fn store(&self, directives: &[String]) -> Result<Terms, NotStored> {
+        let response = format!("{}Cache-Control: {}", self.other_fields, directives.join(", "));
+        store_for(self.caller, &self.route, self.status, &response)
+    }
+
+    /// What is served without the upstream's word: 3 at once, 2 while it is asked, 1 if it fails, 0 never.
+    fn served(&self, stored_terms: &Result<Terms, NotStored>) -> u8 {
+        let Ok(terms) = stored_terms else { return 0 };
+        let (fields, route) = (HeaderMap::new(), Arc::new(self.route.clone()));
+        let request = request(&Method::GET, &fields);
+        let head = stored("", terms.clone());
+        match assess(&head, &lookup(&route, self.asks), &request, self.soft_purged, NOW.plus(self.after)) {
+            Reuse::Fresh { .. } => 3,
+            Reuse::StaleWhileRevalidate { .. } => 2,
+            Reuse::Validate { if_error: true, .. } => 1,
+            Reuse::Validate { if_error: false, .. } | Reuse::No(_) => 0,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn one_more_restricting_directive_never_lets_store_or_serve_more(case in cases()) {
+        let before = case.store(&case.present);
+        for at in 0..=case.present.len() {
+            let mut directives = case.present.clone();
+            directives.insert(at, case.added.clone());
+            let after = case.store(&directives);
+            prop_assert!(case.served(&after) <= case.served(&before), "{directives:?}: {before:?} {after:?}");
+            // `no-cache` gives what has no lifetime a use: to be validated.
+            if case.added != "no-cache" && before.is_err() {
+                prop_assert!(after.is_err(), "{directives:?}: {before:?} {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_never_stored_is_never_stored(case in cases(), forbidden in 0..4_usize) {
+        let mut directives = case.present.clone();
+        let mut case = case;
+        match forbidden {
+            0 => directives.push("no-store".to_owned()),
+            1 => case.other_fields = "Set-Cookie: a=b\n",
+            2 => case.other_fields = "Vary: a, *\n",
+            _ => case.status = 206,
+        }
+        prop_assert!(case.store(&directives).is_err());
+    }
+
+    #[test]
+    fn nothing_is_served_past_its_windows_or_the_longest_lifetime(case in cases()) {
+        let terms = case.store(&case.present);
+        if let Ok(terms) = &terms {
+            let windows = terms.stale_while_revalidate.max(terms.stale_if_error);
+            let last = terms.freshness_lifetime + windows;
+            let late = Case { after: last.saturating_sub(terms.initial_age).min(LONGEST), ..case.clone() };
+            prop_assert_eq!(late.served(&Ok(terms.clone())), 0);
+        }
+    }
+}
