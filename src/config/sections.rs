@@ -73,14 +73,13 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let redis_settings = fields.optional("redis", redis::read);
     if let Some(given) = fields.given("redis") {
         not_yet(Feature::Redis, given.place, problems);
-    } else if let Some(memory) = fields.given("memory")
-        && fields.read("memory", size) == Some(0)
-    {
-        problems
-            .error(memory.place, "without `redis`, `memory` is the whole store: it can't be 0")
-            .help("to cache nothing, write `defaults: {mode: off}`");
     }
     let memory = fields.read("memory", size);
+    if let (Some(0), Some(given), None) = (memory, fields.given("memory"), fields.given("redis")) {
+        problems
+            .error(given.place, "without `redis`, `memory` is the whole store: it can't be 0")
+            .help("to cache nothing, write `defaults: {mode: off}`");
+    }
     let namespace = fields.read("namespace", namespace);
     let max_lag = fields.read("max_lag", duration);
     let on_store_loss = fields.read("on_store_loss", on_store_loss);
