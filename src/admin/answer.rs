@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
@@ -12,8 +12,16 @@ pub type Answer = Response<Full<Bytes>>;
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
-    headers: HeaderMap,
+    hint: Option<Hint>,
     message: Message,
+}
+
+/// What a client that is a program understands of it.
+#[derive(Clone, Copy, Debug)]
+enum Hint {
+    Allow(&'static str),
+    Authenticate,
+    RetryAfter,
 }
 
 #[derive(Debug, Serialize)]
@@ -25,7 +33,7 @@ struct Message {
 impl Refusal {
     pub fn new(status: StatusCode, error: impl Into<String>, fix: impl Into<String>) -> Self {
         let message = Message { error: error.into(), fix: fix.into() };
-        Self { status, headers: HeaderMap::new(), message }
+        Self { status, hint: None, message }
     }
 
     pub fn bad_request(error: impl Into<String>, fix: impl Into<String>) -> Self {
@@ -37,32 +45,40 @@ impl Refusal {
     }
 
     pub fn unauthorized(error: impl Into<String>, fix: impl Into<String>) -> Self {
-        let challenge = HeaderValue::from_static("Bearer realm=\"larder admin\"");
-        Self::new(StatusCode::UNAUTHORIZED, error, fix).with(WWW_AUTHENTICATE, challenge)
+        Self::new(StatusCode::UNAUTHORIZED, error, fix).with(Hint::Authenticate)
     }
 
     pub fn method_not_allowed(allowed: &'static str) -> Self {
         let error = "this method is not one that this endpoint has";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, error, format!("use {allowed}"))
-            .with(ALLOW, HeaderValue::from_static(allowed))
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, error, format!("use {allowed}")).with(Hint::Allow(allowed))
     }
 
     /// The store did not take it: nothing is acknowledged, so the client has to ask again.
     pub fn unavailable(error: impl Into<String>) -> Self {
         let fix = "ask again; until then the purge holds nowhere for sure";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error, fix)
-            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error, fix).with(Hint::RetryAfter)
     }
 
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
+    fn with(self, hint: Hint) -> Self {
+        Self { hint: Some(hint), ..self }
     }
 
     pub fn into_answer(self) -> Answer {
         let mut answer = json(self.status, &self.message);
-        answer.headers_mut().extend(self.headers);
+        answer.headers_mut().extend(self.hint.map(Hint::field));
         answer
+    }
+}
+
+impl Hint {
+    fn field(self) -> (HeaderName, HeaderValue) {
+        match self {
+            Hint::Allow(methods) => (ALLOW, HeaderValue::from_static(methods)),
+            Hint::Authenticate => {
+                (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"larder admin\""))
+            }
+            Hint::RetryAfter => (RETRY_AFTER, HeaderValue::from_static("1")),
+        }
     }
 }
 

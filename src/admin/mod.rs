@@ -161,14 +161,17 @@ impl AdminState {
     }
 
     fn stats(&self) -> Answer {
-        json(StatusCode::OK, &Stats::new(self.metrics.snapshot(), self.store.figures(), self.clock.now()))
+        let status = self.readiness.phase().as_str();
+        let (snapshot, figures) = (self.metrics.snapshot(), self.store.figures());
+        json(StatusCode::OK, &Stats::new(status, snapshot, figures, self.clock.now()))
     }
 
     async fn purge(&self, purge: Purge) -> Result<Answer, Refusal> {
         let targets = purge.targets.len();
         let purged = purging::purge(&self.store, &self.metrics, purge, PurgeSource::Admin, None).await;
         let position = purged.map_err(|error| Refusal::unavailable(error.to_string()))?;
-        Ok(json(StatusCode::OK, &serde_json::json!({ "position": position.0, "targets": targets })))
+        let answer = serde_json::json!({"status": "purged", "position": position.0, "targets": targets});
+        Ok(json(StatusCode::OK, &answer))
     }
 }
 

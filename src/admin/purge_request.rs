@@ -8,7 +8,7 @@ use crate::policy::RequestHead;
 use crate::policy::invalidation::of_purge_request;
 use crate::policy::routes::Routes;
 use crate::policy::template::escaped;
-use crate::purge::{Hardness, LoosePath, Purge, Target};
+use crate::purge::{Hardness, Purge, Target};
 
 /// More at once are refused: a prefix or a common tag says the same in one.
 const MAX_TARGETS: usize = 10_000;
@@ -65,7 +65,7 @@ impl PurgeRequest {
             targets.extend(of_url(routes, url)?);
         }
         for prefix in &self.prefixes {
-            targets.push(of_prefix(prefix)?);
+            targets.extend(of_prefix(routes, prefix)?);
         }
         if self.everything {
             targets.push(Target::Everything);
@@ -84,21 +84,24 @@ fn of_tag(tag: &str) -> Result<Vec<Target>, Refusal> {
     Ok(both.into_iter().flatten().collect())
 }
 
-/// `/api` and `/api/*` are the same.
-fn of_prefix(prefix: &str) -> Result<Target, Refusal> {
-    let Place { host, path, .. } = Place::parse(prefix)?;
-    let above = path.strip_suffix("/*").unwrap_or(&path);
+/// As the method PURGE takes a URL: the path alone means all its queries, and `/*` at its end all below.
+fn of_url(routes: &Routes, url: &str) -> Result<Vec<Target>, Refusal> {
+    of_place(routes, url, &Place::parse(url)?)
+}
+
+/// `/api` and `/api/*` are the same; a query narrows nothing.
+fn of_prefix(routes: &Routes, prefix: &str) -> Result<Vec<Target>, Refusal> {
+    let place = Place::parse(prefix)?;
+    let above = place.path.strip_suffix("/*").unwrap_or(&place.path).trim_end_matches('/');
     if above.ends_with('*') {
         // Less would be purged than whoever wrote this expects.
         let fix = "name the segment in full, or the prefix above it";
         return Err(Refusal::bad_request(format!("{prefix:?} ends within a segment"), fix));
     }
-    Ok(Target::Prefix { host, path: LoosePath::new(above) })
+    of_place(routes, prefix, &Place { path: format!("{above}/*"), query: None, ..place })
 }
 
-/// As the method PURGE takes a URL: the path alone means all its queries, and `/*` at its end all below.
-fn of_url(routes: &Routes, url: &str) -> Result<Vec<Target>, Refusal> {
-    let place = Place::parse(url)?;
+fn of_place(routes: &Routes, written: &str, place: &Place<'_>) -> Result<Vec<Target>, Refusal> {
     let (host, headers) = (place.host.as_deref(), HeaderMap::new());
     let head = RequestHead {
         // Only the target counts here.
@@ -110,7 +113,7 @@ fn of_url(routes: &Routes, url: &str) -> Result<Vec<Target>, Refusal> {
         headers: &headers,
     };
     let (targets, _) = of_purge_request(routes, &head, host.is_some())
-        .map_err(|error| Refusal::bad_request(error, format!("correct the URL {url:?}")))?;
+        .map_err(|error| Refusal::bad_request(error, format!("correct {written:?}")))?;
     Ok(targets)
 }
 

@@ -40,7 +40,7 @@ struct OfRoute {
 }
 
 impl Stats {
-    pub fn new(snapshot: Snapshot, figures: Figures, now: Timestamp) -> Self {
+    pub fn new(status: &'static str, snapshot: Snapshot, figures: Figures, now: Timestamp) -> Self {
         let stats = Totals {
             hits: snapshot.hits,
             misses: snapshot.misses,
@@ -54,7 +54,7 @@ impl Stats {
             let (hits, misses, invalidations) = (figures.hits, figures.misses, figures.invalidations);
             (name, OfRoute { hits, misses, invalidations, ttl_seconds })
         });
-        Self { stats, status: "ok", timestamp: rfc3339(now), routes: routes.collect() }
+        Self { stats, status, timestamp: rfc3339(now), routes: routes.collect() }
     }
 }
 

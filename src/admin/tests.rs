@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::policy::CacheKey;
+use crate::policy::query::QueryRule;
+use crate::policy::{CacheKey, Route, fixtures};
 use crate::purge::{Hardness, LoosePath, Position, Stamp, Target, TargetId, Validity};
 use crate::store::{Figures, Fill, Found, Recall, StoreError, Waiting};
 use crate::stored_response::Stored;
@@ -129,7 +130,7 @@ async fn a_purge_names_tags_prefixes_and_everything() {
     let admin = Admin::new();
     let body = r#"{"tags": ["a", "b c"], "prefixes": ["/api/*", "https://H.example/x"], "everything": true}"#;
     let (status, _, answer) = admin.send("POST /purge", &[], body).await;
-    assert_eq!((status, answer), (200, json!({"position": 77, "targets": 6})));
+    assert_eq!((status, answer), (200, json!({"status": "purged", "position": 77, "targets": 6})));
     let purges = admin.purges();
     assert_eq!(purges.len(), 1);
     assert_eq!(purges[0].hardness, Hardness::Hard);
@@ -142,6 +143,41 @@ async fn a_purge_names_tags_prefixes_and_everything() {
         Target::Everything,
     ];
     assert_eq!(purges[0].targets, expected);
+}
+
+/// What a purge of a URL or a prefix reaches, by a path and a query on `h.example`.
+#[tokio::test]
+async fn urls_and_prefixes_purge_as_the_method_does() {
+    let mut admin = Admin::new();
+    let selects = QueryRule::Only(vec![("page".into(), Some("1".into()))]);
+    admin.state.routes = Arc::new(fixtures::routes([Route { query: selects, ..fixtures::route("/list") }]));
+    for (body, path, query, expected) in [
+        (r#"{"urls": ["/a"]}"#, "/a", "x=1", true),
+        (r#"{"urls": ["/a"]}"#, "/a/b", "", false),
+        (r#"{"urls": ["/A/"]}"#, "/a", "", true),
+        (r#"{"urls": ["/a?x=1"]}"#, "/a", "x=1", true),
+        (r#"{"urls": ["/a?x=1"]}"#, "/a", "x=2", false),
+        (r#"{"urls": ["/list?utm=7"]}"#, "/list", "page=1", true),
+        (r#"{"urls": ["/list?page=2&utm=7"]}"#, "/list", "page=2", true),
+        (r#"{"urls": ["/list?page=2"]}"#, "/list", "page=1", false),
+        (r#"{"urls": ["/a/*"]}"#, "/a/b/c", "x=1", true),
+        (r#"{"urls": ["http://H.example:80/a"]}"#, "/a", "", true),
+        (r#"{"urls": ["http://other.example/a"]}"#, "/a", "", false),
+        (r#"{"prefixes": ["/a"]}"#, "/a/b/c", "x=1", true),
+        (r#"{"prefixes": ["/a/"]}"#, "/a", "", true),
+        (r#"{"prefixes": ["/a/*"]}"#, "/a", "", true),
+        (r#"{"prefixes": ["/a?x=1"]}"#, "/a/b", "x=2", true),
+        (r#"{"prefixes": ["/a"]}"#, "/ab", "", false),
+        (r#"{"prefixes": ["/"]}"#, "/anything", "", true),
+        (r#"{"prefixes": ["https://h.example"]}"#, "/anything", "", true),
+        (r#"{"prefixes": ["https://other.example"]}"#, "/anything", "", false),
+    ] {
+        let (status, _, answer) = admin.send("POST /purge", &[], body).await;
+        assert_eq!(status, 200, "{body}: {answer}");
+        let reached_by = Target::all_of("h.example", &LoosePath::new(path), query, []);
+        let reaches = admin.targets().iter().any(|target| reached_by.contains(&target.id()));
+        assert_eq!(reaches, expected, "{body} {path}?{query}");
+    }
 }
 
 #[tokio::test]
@@ -217,7 +253,9 @@ async fn a_purge_that_the_store_does_not_take_is_never_acknowledged() {
 
 #[tokio::test]
 async fn stats_have_the_names_that_dashboards_expect() {
-    let (status, _, stats) = Admin::new().send("GET /stats", &[], "").await;
+    let admin = Admin::new();
+    admin.state.readiness.set(Phase::Ready);
+    let (status, _, stats) = admin.send("GET /stats", &[], "").await;
     assert_eq!(status, 200);
     let totals = json!({
         "hits": 0, "misses": 0, "hitRate": 0.0, "memoryUsed": 4096, "evictedKeys": 2, "keyCount": 3,

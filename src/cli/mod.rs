@@ -1,26 +1,16 @@
 //! The command line: what it accepts, and who carries it out.
 
 mod admin;
+mod check;
 pub mod demo;
 mod run;
+mod schema;
 mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-
-mod check {
-    pub fn run(_path: &std::path::Path) -> std::process::ExitCode {
-        todo!()
-    }
-}
-
-mod schema {
-    pub fn run() -> std::process::ExitCode {
-        todo!()
-    }
-}
 
 /// What was asked for can't be understood: the command line, or the configuration.
 const USAGE: u8 = 2;
@@ -45,6 +35,8 @@ enum Command {
         /// The configuration
         #[arg(value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_CONFIG)]
         file: PathBuf,
+        #[command(flatten)]
+        over: run::OverArgs,
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
@@ -72,7 +64,7 @@ pub fn main() -> ExitCode {
     let Cli { command, run } = Cli::parse();
     match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args),
-        Command::Check { file } => check::run(&file),
+        Command::Check { file, over } => check::run(&file, &over.overrides()),
         Command::Schema => schema::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args),

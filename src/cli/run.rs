@@ -8,15 +8,21 @@ use clap::Args;
 
 use super::{ConfigArg, USAGE, fail, signals};
 use crate::clock::Clock;
-use crate::config::{Config, Listen, Overrides};
+use crate::config::{Config, Listen, Overrides, UpstreamAddress};
 use crate::logging;
 use crate::server::{Listener, Listeners};
 
-/// What is given here goes over what the configuration says.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     #[command(flatten)]
-    pub config: ConfigArg,
+    config: ConfigArg,
+    #[command(flatten)]
+    over: OverArgs,
+}
+
+/// What is given here goes over what the configuration says.
+#[derive(Args, Clone, Debug)]
+pub struct OverArgs {
     /// Where clients connect: address:port or unix:/path; several by comma
     #[arg(long, value_name = "ADDRESS", env = "LARDER_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
@@ -36,7 +42,7 @@ pub struct RunArgs {
 
 pub fn run(args: &RunArgs) -> ExitCode {
     let path = &args.config.config;
-    let config = match Config::load_with(path, &args.overrides()) {
+    let config = match Config::load_with(path, &args.over.overrides()) {
         Ok(config) => config,
         Err(errors) => {
             eprintln!("{errors}");
@@ -68,7 +74,7 @@ pub fn serve_on(config: Config, listeners: Listeners) -> Result<(), String> {
         version = env!("CARGO_PKG_VERSION"),
         listen = of_proxy.join(", "),
         admin = of_admin,
-        upstream = ?config.upstream.address,
+        upstream = url(&config.upstream.address),
         routes = config.routes.len(),
         "larder listens"
     );
@@ -115,6 +121,14 @@ fn written(listen: &Listen) -> String {
     }
 }
 
+fn url(address: &UpstreamAddress) -> String {
+    match address {
+        UpstreamAddress::Http { authority } => format!("http://{authority}"),
+        UpstreamAddress::Https { authority } => format!("https://{authority}"),
+        UpstreamAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
 fn socket_files(config: &Config) -> Vec<PathBuf> {
     let all = config.listen.iter().chain(&config.admin.listen);
     all.filter_map(|listen| match listen {
@@ -124,8 +138,8 @@ fn socket_files(config: &Config) -> Vec<PathBuf> {
     .collect()
 }
 
-impl RunArgs {
-    fn overrides(&self) -> Overrides {
+impl OverArgs {
+    pub fn overrides(&self) -> Overrides {
         Overrides {
             listen: self.listen.clone(),
             upstream: self.upstream.clone(),
@@ -133,5 +147,43 @@ impl RunArgs {
             log_level: self.log_level.clone(),
             log_format: self.log_format.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_can_not_be_opened_says_why_and_what_to_do() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for (address, key, expected) in [
+            (taken.local_addr().unwrap(), "listen", "something else listens there"),
+            ("192.0.2.1:8080".parse().unwrap(), "admin", "this machine does not have that address"),
+        ] {
+            let error = open(&Listen::Tcp(address), key).unwrap_err();
+            assert!(error.contains(&address.to_string()), "{error}");
+            assert!(error.contains(expected) && error.contains(&format!("--{key}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_given_goes_over_the_file() {
+        let over = OverArgs {
+            listen: vec!["127.0.0.1:1".into(), "unix:/tmp/l.sock".into()],
+            upstream: Some("https://api.example".into()),
+            admin: Some("off".into()),
+            log_level: Some("debug".into()),
+            log_format: Some("json".into()),
+        };
+        let text = "upstream: http://127.0.0.1:3000";
+        let config = Config::parse(text, "proxy.yaml", &|_| None, &over.overrides())
+            .unwrap_or_else(|errors| panic!("{errors}"));
+        let listen = [Listen::Tcp("127.0.0.1:1".parse().unwrap()), Listen::Unix("/tmp/l.sock".into())];
+        assert_eq!(config.listen, listen);
+        assert_eq!(url(&config.upstream.address), "https://api.example");
+        assert_eq!(config.admin.listen, None);
+        assert_eq!((config.log.level.as_str(), config.log.json), ("debug", true));
+        assert_eq!(socket_files(&config), [PathBuf::from("/tmp/l.sock")]);
     }
 }

@@ -13,6 +13,7 @@ pub mod freshness;
 pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;
+pub mod lifetime;
 pub mod path;
 pub mod precondition;
 pub mod query;
@@ -31,7 +32,7 @@ pub mod validation;
 pub mod vary;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 use http::{HeaderMap, Method};
 

@@ -190,7 +190,8 @@ impl FromStr for Address {
             return Err(refuse());
         }
         let host = if host.is_empty() { "127.0.0.1" } else { host };
-        Ok(Address::Tcp(format!("{host}:{port}")))
+        let address = format!("{host}:{port}");
+        Ok(address.parse().map_or(Address::Tcp(address), |address| Address::of(&Listen::Tcp(address))))
     }
 }
 

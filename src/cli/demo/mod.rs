@@ -30,9 +30,16 @@ pub struct DemoArgs {
     /// How long the sample API takes for a query, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 300)]
     delay: u64,
+    /// Print the demo's configuration and do nothing else
+    #[arg(long)]
+    print_config: bool,
 }
 
 pub fn run(args: &DemoArgs) -> ExitCode {
+    if args.print_config {
+        print!("{CONFIG}");
+        return ExitCode::SUCCESS;
+    }
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, error),

@@ -20,6 +20,7 @@ Try these in another terminal, in this order. Look at `cache-status` and at the 
  3  PURGE: one path with all its queries, or a tag.
       curl -i -X PURGE 'http://{proxy}/api/courses'
       curl -i -X PURGE -H 'Cache-Tag: course:1' 'http://{proxy}/'
+      curl -i 'http://{proxy}/api/courses?difficulty=beginner'
 
  4  A hundred requests at once for a list that nobody has asked for yet: the API answers one query.
       curl -s 'http://{proxy}/api/queries'
@@ -33,11 +34,12 @@ Try these in another terminal, in this order. Look at `cache-status` and at the 
       curl -i -H \"Authorization: Bearer $TOKEN\" 'http://{proxy}/api/users/me/progress'
 
  6  For operators: statistics, a purge from outside, metrics for Prometheus.
-      larder stats --admin http://{admin}
-      larder purge --admin http://{admin} --tag courses
+      curl -s 'http://{admin}/stats'
+      curl -s 'http://{admin}/purge' -d '{{\"tags\": [\"courses\"]}}'
       curl -s 'http://{admin}/metrics'
 
-Ctrl-C ends it. The configuration is that of src/cli/demo/proxy.yaml.
+`larder stats` and `larder purge --tag courses` do the same, with --admin http://{admin} here.
+Ctrl-C ends the demo; `larder demo --print-config` shows its configuration.
 
 "
     )
