@@ -1,10 +1,10 @@
 //! The command line: what it accepts, and who carries it out.
 
 mod admin;
-pub mod check;
+mod check;
 pub mod demo;
 mod run;
-pub mod schema;
+mod schema;
 mod signals;
 
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
     let Cli { command, run } = Cli::parse();
     match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args),
-        Command::Check { file, over } => check::run_with(&file, &over.overrides()),
+        Command::Check { file, over } => check::run(&file, &over.overrides()),
         Command::Schema => schema::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args),

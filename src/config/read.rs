@@ -168,13 +168,13 @@ impl Overrides {
     }
 }
 
-/// Sets the value under `path`; what stands in the way and is no mapping is replaced.
+/// Sets the value under `path`. A section that is missing or `off` is made; one that is wrong stays an error.
 fn set(node: &mut Node, path: &[&str], value: Node) {
     let [name, rest @ ..] = path else {
         *node = value;
         return;
     };
-    if !matches!(node.value, Value::Mapping(_)) {
+    if matches!(node.value, Value::Null) || node.text().is_some_and(sections::is_off) {
         node.value = Value::Mapping(Vec::new());
     }
     let Value::Mapping(entries) = &mut node.value else { return };

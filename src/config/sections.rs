@@ -127,7 +127,7 @@ fn on_store_loss(node: &Node, problems: &Problems) -> Option<OnStoreLoss> {
 /// `off`, or where it listens and which token it wants.
 pub fn admin(node: &Node, problems: &Problems) -> Option<AdminSettings> {
     if let Some(word) = node.text() {
-        return match boolean_off(word) {
+        return match is_off(word) {
             true => Some(AdminSettings { listen: None, token: None }),
             false => {
                 problems
@@ -152,7 +152,7 @@ pub fn admin(node: &Node, problems: &Problems) -> Option<AdminSettings> {
     Some(AdminSettings { listen: Some(listen), token })
 }
 
-fn boolean_off(word: &str) -> bool {
+pub fn is_off(word: &str) -> bool {
     matches!(word.to_ascii_lowercase().as_str(), "off" | "false" | "no")
 }
 

@@ -96,7 +96,7 @@ impl PassReason {
 
 /// Fields by which some frameworks and servers let a request ask for another method, path or host than it is for.
 /// `X-Forwarded-*` and `Forwarded` are not among them: larder sets those itself.
-pub const OVERRIDE_FIELDS: [HeaderName; 8] = [
+pub static OVERRIDE_FIELDS: [HeaderName; 8] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),

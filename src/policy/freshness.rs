@@ -60,8 +60,7 @@ fn expires(headers: &HeaderMap, exchange: Exchange) -> Option<Duration> {
     let received = exchange.received_at;
     let Some(expires) = http_date::of_field(headers, EXPIRES, received) else { return Some(Duration::ZERO) };
     let date = http_date::of_field(headers, DATE, received).unwrap_or(received);
-    // Whole seconds on both sides, as the fields are.
-    Some(expires.since(Timestamp::from_secs(date.as_secs())))
+    Some(expires.since(date))
 }
 
 /// §4.2.3 `corrected_initial_age`.

@@ -95,9 +95,9 @@ fn full_year(two_digits: u64, now: Timestamp) -> u64 {
 
 fn year_of(now: Timestamp) -> u64 {
     let days = now.as_secs() / 86_400;
-    // At most one year too late, as no year has fewer than 365 days less its share of leap days.
-    let mut year = 1970 + days * 400 / 146_097;
-    while days_before_year(year) > days + days_before_year(1970) {
+    // By the mean length of a year, which is never a whole year off; then down to the year that has begun.
+    let mut year = 1971 + days * 400 / 146_097;
+    while days_before_year(year) > days_before_year(1970) + days {
         year -= 1;
     }
     year

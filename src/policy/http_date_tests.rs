@@ -99,6 +99,15 @@ fn a_field_that_is_repeated_has_no_date() {
     assert!(of_field(&headers, http::header::DATE, NOW).is_none());
 }
 
+#[test]
+fn years_begin_on_their_first_day() {
+    for year in 1971..=9999 {
+        let new_year = Date { year, month: 0, day: 1, second: 0 }.to_timestamp().unwrap();
+        let old_year = new_year.minus(Duration::from_secs(1));
+        assert_eq!((year_of(new_year), year_of(old_year)), (year, year - 1));
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(seconds in 0..=253_402_300_799_u64) {

@@ -13,6 +13,7 @@ pub mod freshness;
 pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;
+pub mod lifetime;
 pub mod path;
 pub mod precondition;
 pub mod query;

@@ -7,9 +7,10 @@ use http::{HeaderMap, Method};
 use proptest::prelude::*;
 
 use super::classify::Caller;
+use super::lifetime::LONGEST;
 use super::reuse::{Reuse, assess};
 use super::route::{Overrides, Route, Ttl};
-use super::storing::{LONGEST, NotStored};
+use super::storing::NotStored;
 use super::testing::{NOW, lookup, request, route, secs, store_for, stored};
 use crate::stored_response::Terms;
 

@@ -1,15 +1,12 @@
 //! RFC 9111 §3: may this response be stored, and under which terms?
 
-use std::time::Duration;
-
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::cache_control::CacheControl;
 use super::classify::Caller;
-use super::freshness::{explicit_lifetime, initial_age};
-use super::route::{Overrides, Ttl, UNTIL_PURGED};
-use super::validation::has_validator;
+use super::freshness::explicit_lifetime;
+use super::lifetime::{Grants, Lifetime};
 use super::vary::Vary;
 use super::{RequestHead, Route};
 use crate::clock::Timestamp;
@@ -89,13 +86,6 @@ pub struct Exchange {
     pub received_at: Timestamp,
 }
 
-/// No response is kept longer: records of purges are kept this long, and no longer.
-pub const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
-
-/// A response with a validator is kept for as long again as it was fresh, to be validated, within these bounds.
-const KEEP_AT_LEAST: Duration = Duration::from_secs(10 * 60);
-const KEEP_AT_MOST: Duration = Duration::from_secs(24 * 3600);
-
 /// §3, in its order; where the product says more than the RFC, it is said. `headers` are those of the response as it
 /// came, `Age` included.
 pub fn may_store(
@@ -158,7 +148,8 @@ pub fn may_store(
     let always_validate = directives.no_cache && !overrides.no_cache;
     let lifetime = Lifetime::of(route, status, explicit, always_validate)?;
 
-    let terms = lifetime.terms(route, &directives, headers, exchange, always_validate, open_to_credentials);
+    let grants = Grants { always_validate, open_to_credentials };
+    let terms = lifetime.terms(route, &directives, headers, exchange, grants);
     if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok(terms) }
 }
 
@@ -195,11 +186,6 @@ fn is_storable_by_its_fields(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300..=303 | 307 | 308 | 400 | 403..=406 | 410 | 414 | 415 | 422 | 451)
 }
 
-/// Statuses that a route's `ttl` is about.
-fn has_route_ttl(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 203 | 204 | 301 | 308)
-}
-
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let media_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     media_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
@@ -209,101 +195,6 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 fn says_shared(directives: &CacheControl) -> bool {
     let by_s_maxage = directives.s_maxage.is_some_and(|lifetime| !lifetime.is_zero());
     (directives.public || by_s_maxage) && !directives.private
-}
-
-/// Who gave the lifetime, since that decides what counts against it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lifetime {
-    /// §4.2.1, counted from when the upstream made the response.
-    Explicit(Duration),
-    /// The route's, counted from receipt: it is what the operator wrote, and a wrong `Date` does not eat it up.
-    Route(Duration),
-    UntilPurged,
-}
-
-impl Lifetime {
-    fn of(
-        route: &Route,
-        status: StatusCode,
-        explicit: Option<Duration>,
-        always_validate: bool,
-    ) -> Result<Self, NotStored> {
-        let by_route = match route.status.get(&status.as_u16()) {
-            Some(lifetime) => Some(Lifetime::Route(*lifetime)),
-            None if has_route_ttl(status) => match route.ttl {
-                Ttl::For(lifetime) => Some(Lifetime::Route(lifetime)),
-                Ttl::UntilPurged => Some(Lifetime::UntilPurged),
-                Ttl::Upstream | Ttl::Never => None,
-            },
-            None => None,
-        };
-        let explicit = explicit.map(Lifetime::Explicit);
-        let chosen = match route.overrides {
-            Overrides { lifetime: true, .. } => by_route.or(explicit),
-            Overrides { lifetime: false, .. } => explicit.or(by_route),
-        };
-        match chosen {
-            Some(lifetime) => Ok(lifetime),
-            // `no-cache` alone: stored to be validated each time.
-            None if always_validate && has_route_ttl(status) => Ok(Lifetime::Explicit(Duration::ZERO)),
-            None if has_route_ttl(status) => Err(NotStored::NoLifetime),
-            None => Err(NotStored::Status),
-        }
-    }
-
-    fn terms(
-        self,
-        route: &Route,
-        directives: &CacheControl,
-        headers: &HeaderMap,
-        exchange: Exchange,
-        always_validate: bool,
-        open_to_credentials: bool,
-    ) -> Terms {
-        let initial_age = initial_age(headers, exchange);
-        let freshness_lifetime = match self {
-            Lifetime::Explicit(lifetime) => lifetime,
-            // The response arrives with its age, which is shown to clients; so the age is added here.
-            Lifetime::Route(lifetime) => initial_age.saturating_add(lifetime),
-            Lifetime::UntilPurged => initial_age.saturating_add(UNTIL_PURGED),
-        };
-        // §5.2.2.10: s-maxage says what proxy-revalidate says.
-        let must_revalidate =
-            directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some();
-        let window =
-            |of_response: Option<Duration>, of_route: Duration| match must_revalidate || always_validate {
-                true => Duration::ZERO,
-                false => of_response.unwrap_or(of_route),
-            };
-        let mut terms = Terms {
-            requested_at: exchange.requested_at,
-            received_at: exchange.received_at,
-            initial_age,
-            freshness_lifetime,
-            stale_while_revalidate: window(directives.stale_while_revalidate, route.stale_while_revalidate),
-            stale_if_error: window(directives.stale_if_error, route.stale_if_error),
-            always_validate,
-            must_revalidate,
-            open_to_credentials,
-            expires_at: exchange.received_at,
-        };
-        terms.expires_at = exchange.received_at.plus(self.useful_for(&terms, has_validator(headers)));
-        terms
-    }
-
-    /// How long after its receipt the response can still be served or validated.
-    fn useful_for(self, terms: &Terms, has_validator: bool) -> Duration {
-        let keep = match has_validator {
-            true => terms.freshness_lifetime.clamp(KEEP_AT_LEAST, KEEP_AT_MOST),
-            false => Duration::ZERO,
-        };
-        // Without a validator, what is never served unvalidated is of no use from the start.
-        let served = if terms.always_validate { Duration::ZERO } else { terms.freshness_lifetime };
-        let stale = terms.stale_while_revalidate.max(terms.stale_if_error);
-        let left_of = |duration: Duration| duration.saturating_sub(terms.initial_age);
-        let useful = left_of(served.saturating_add(stale)).max(left_of(served).saturating_add(keep));
-        useful.min(if self == Lifetime::UntilPurged { UNTIL_PURGED } else { LONGEST })
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::lifetime::LONGEST;
+use crate::policy::route::{Overrides, Ttl, UNTIL_PURGED};
 use crate::policy::testing::{NOW, at_once, headers, request, route, secs, store, store_for, with_ttl};
 
 const FRESH: &str = "Cache-Control: max-age=60";
@@ -201,7 +205,7 @@ fn a_response_is_kept_while_it_can_be_served_or_validated() {
         ("Cache-Control: max-age=864000\nETag: \"1\"", 864_000 + 86_400),
         ("Cache-Control: max-age=0\nETag: \"1\"", 600),
         ("Cache-Control: no-cache\nETag: \"1\"", 600),
-        ("Cache-Control: max-age=99999999999", 400 * 86_400),
+        ("Cache-Control: max-age=99999999999", 399 * 86_400),
     ] {
         assert_eq!(stored(&route, response).expires_at.since(NOW), secs(expected), "{response}");
     }
@@ -215,6 +219,11 @@ fn no_cache_is_stored_to_be_validated_each_time() {
         assert!(stored(&route(), response).always_validate, "{response}");
     }
     assert!(!stored(&overriding(false, false, true), "Cache-Control: no-cache").always_validate);
+}
+
+#[test]
+fn no_response_outlives_the_record_of_its_purge() {
+    assert!(LONGEST < crate::purge::Bounds::default().longest_lifetime);
 }
 
 proptest! {

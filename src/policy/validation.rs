@@ -82,8 +82,8 @@ fn selects(stored: &HeaderMap, update: &HeaderMap) -> Validated {
             // "If the new response contains one or more strong validators, then each of those strong validators
             // identifies a selected representation for update."
             true => freshened_if(theirs.matches_strongly(&ours), true),
-            // "If the new response contains no strong validator but does contain one or more weak validators, and those
-            // validators correspond to one of the cache's stored responses" …
+            // "If the new response contains no strong validators but does contain one or more weak validators, and if
+            // those validators correspond to one of the initial set's stored responses" …
             false => freshened_if(theirs.matches_weakly(&ours), false),
         };
     }

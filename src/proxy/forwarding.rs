@@ -4,20 +4,10 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, HOST, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-/// Meant for the next recipient only.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+use crate::policy::hop_by_hop::is_hop_by_hop;
 
 /// What a client could say about itself to an upstream that believes its proxy.
 const FORWARDED: [HeaderName; 9] = [
@@ -36,16 +26,12 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Removes the fields that are meant for larder alone, and those that `Connection` names.
+/// Removes the fields that are meant for larder alone, and those that `Connection` names. `Trailer` stays: the trailers
+/// it names go on too.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    let removed: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop_by_hop(name, headers)).cloned().collect();
+    for name in removed.iter().filter(|name| *name != TRAILER) {
         headers.remove(name);
     }
 }

@@ -7,6 +7,7 @@ mod body;
 mod collapsing;
 mod error;
 mod fetching;
+mod filling;
 mod finding;
 mod forwarding;
 mod intake;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
+use http::{HeaderMap, Response};
 
 use super::error::ProxyError;
 use super::intake::ClientRequest;
@@ -40,16 +40,16 @@ impl Worker {
         let forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
         let result = self.send(forwarded).await;
         let end = match &result {
-            Ok(response) => {
-                let said =
-                    invalidation::of_write_response(&proxy.routes, &head.as_policy(), response.headers());
-                written.targets.extend(said.targets);
-                written.widened += said.widened;
-                WriteEnd::of(response.status())
-            }
+            Ok(response) => WriteEnd::of(response.status()),
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
         };
+        // Without a response, what it would have said is widened.
+        let nothing = HeaderMap::new();
+        let headers = result.as_ref().map_or(&nothing, Response::headers);
+        let said = invalidation::of_write_response(&proxy.routes, &head.as_policy(), headers);
+        written.targets.extend(said.targets);
+        written.widened += said.widened;
         self.purge_written(end, written, route.as_ref()).await;
         result.map(to_client)
     }

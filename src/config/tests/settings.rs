@@ -206,6 +206,19 @@ fn flags_take_the_place_of_the_file() {
 }
 
 #[test]
+fn a_flag_does_not_hide_what_is_wrong_in_the_file() {
+    let overrides = Overrides {
+        upstream: Some("http://a".into()),
+        log_level: Some("debug".into()),
+        ..Overrides::default()
+    };
+    for text in ["- a", "log: loud", "upstream: {urll: x}"] {
+        let errors = Config::parse(text, "proxy.yaml", &|_| None, &overrides).expect_err(text);
+        assert_eq!(errors.problems().len(), 1, "{errors}");
+    }
+}
+
+#[test]
 fn a_wrong_flag_is_named() {
     let overrides = Overrides { upstream: Some("nowhere:x".into()), ..Overrides::default() };
     let errors = Config::parse("", "proxy.yaml", &|_| None, &overrides).expect_err("no URL").to_string();

@@ -6,7 +6,7 @@ use super::{add, add_paths, readings};
 use crate::policy::path::normal_form;
 use crate::policy::routes::Routes;
 use crate::policy::{RequestHead, tags};
-use crate::purge::{Hardness, LoosePath, Target};
+use crate::purge::{Hardness, Target};
 
 /// Tags in one request.
 const MAX_TAGS: usize = 1000;
@@ -92,21 +92,14 @@ fn of_url(routes: &Routes, request: &RequestHead<'_>, absolute: bool) -> Result<
 
 /// The query as it is given, and as the routes of the path select it for their keys.
 fn spellings(routes: &Routes, path: &str, query: &str) -> Vec<String> {
-    let loose = readings(path);
-    let routes = routes.find(&normal_form(path)).into_iter().chain(routes_of(routes, &loose));
+    let readings = readings(path);
+    let loosely = readings.iter().flat_map(|reading| routes.all_loosely(reading));
     let mut queries = vec![query.to_owned()];
-    for route in routes {
+    for route in routes.find(&normal_form(path)).into_iter().chain(loosely) {
         let selected = route.query.select(Some(query)).unwrap_or_default().into_owned();
         if !queries.contains(&selected) {
             queries.push(selected);
         }
     }
     queries
-}
-
-fn routes_of<'r>(
-    routes: &'r Routes,
-    readings: &'r [LoosePath],
-) -> impl Iterator<Item = &'r std::sync::Arc<crate::policy::Route>> {
-    readings.iter().flat_map(|reading| routes.all_loosely(reading))
 }

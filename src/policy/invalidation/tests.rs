@@ -109,6 +109,16 @@ fn a_write_in_any_spelling_purges_what_each_reading_of_it_names() {
 }
 
 #[test]
+fn a_write_that_can_be_read_as_of_two_routes_purges_for_both() {
+    let users = routes([
+        Route { tags: templates(&["user:{id}"]), ..route("/users/{id}") },
+        Route { tags: templates(&["mine"]), ..route("/users/me") },
+    ]);
+    let purged = of_write(&users, &Request::new("PUT", "/users/ME").head(), true);
+    assert_eq!(purged.targets, [path("/users/me"), tag("user:ME"), tag("mine")]);
+}
+
+#[test]
 fn a_write_that_no_route_matches_purges_the_cached_paths_above_it() {
     let request = Request::new("POST", "/api/courses/7/students/9/");
     check_write(

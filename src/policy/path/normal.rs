@@ -5,8 +5,9 @@ use std::borrow::Cow;
 /// Whether a path is spelled in its normal form: no escapes of unreserved characters, escapes in upper case, no dot
 /// segments, no empty segments, nothing that another reader of paths could take for a separator.
 ///
-/// Stricter than RFC 3986: an upstream may merge slashes, strip `;` parameters, decode twice, or stop at a NUL. What
-/// it could read in two ways is not normal, whatever the RFC says of it. A trailing slash is: it is another path.
+/// Stricter than RFC 3986: an upstream may merge slashes, strip `;` parameters, decode twice or before it looks for
+/// `?`, or stop at a NUL. What it could read in two ways is not normal, whatever the RFC says of it. A trailing slash
+/// is: it is another path.
 pub fn is_normal(path: &str) -> bool {
     let Some(segments) = path.strip_prefix('/') else { return false };
     let last = segments.split('/').count() - 1;
@@ -44,7 +45,7 @@ fn is_plain_escape(bytes: &[u8]) -> bool {
     let Some(byte) = escape(bytes) else { return false };
     let upper = !bytes[1..3].iter().any(u8::is_ascii_lowercase);
     let twice = byte == b'%' && bytes.get(3..5).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
-    upper && !twice && !is_unreserved(byte) && !byte.is_ascii_control() && !b"/\\;".contains(&byte)
+    upper && !twice && !is_unreserved(byte) && !byte.is_ascii_control() && !b"/\\;?#".contains(&byte)
 }
 
 /// Overlong forms such as `%C0%AF` are a slash to a careless decoder.

@@ -78,7 +78,7 @@ fn literal(segment: &str) -> Result<Segment, String> {
         return Err(format!("`{segment}` is not in its normal form; write `{}`", &normal[1..]));
     }
     Err(format!(
-        "`{segment}` can be read in more than one way (dot segments, `;`, an encoded slash, control character or \
+        "`{segment}` can be read in more than one way (dot segments, `;`, an encoded separator, control character or \
          second escape); requests for such paths always pass, so a route can't name them"
     ))
 }

@@ -1,0 +1,188 @@
+//! What becomes of a fetch that may be shared: all who wait are told, the body goes to each as it comes, and the whole
+//! is remembered off the clients' path.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+use super::collapsing::{Landing, Leader, SharedResponse};
+use super::fetching::{Arrived, Fetch, Own};
+use super::finding::Stale;
+use super::shared_body::{SharedBody, SharedBodyError};
+use super::{Body, replying};
+use crate::policy::storing::NotStored;
+use crate::policy::tags;
+use crate::policy::validation::{freshen, freshened_headers};
+use crate::policy::vary::Vary;
+use crate::store::Fill;
+use crate::stored_response::{Stored, StoredHead, StoredResponse, Variants};
+use crate::upstream::UpstreamBody;
+
+/// How many kinds of `Vary` are remembered for one key.
+const VARIANT_KINDS: usize = 4;
+
+impl Fetch {
+    /// Tells all who wait, and passes on the body as it comes. `not_stored`: an error, for those who wait alone.
+    pub(super) async fn share(
+        self,
+        head: StoredHead,
+        body: UpstreamBody,
+        length: Option<u64>,
+        not_stored: Option<NotStored>,
+        leader: Leader,
+        own: oneshot::Sender<Own>,
+    ) {
+        let head = Arc::new(head);
+        let shared = SharedBody::new(length);
+        match (not_stored, head.terms.is_fresh(head.terms.received_at)) {
+            (Some(_), _) => leader.close(),
+            (None, true) => leader.unmark(),
+            // It can be stored, but only to be validated each time: there is nothing to wait for.
+            (None, false) => leader.mark_unshareable(),
+        }
+        if not_stored.is_none() {
+            self.announce_variant(&head, &leader);
+        }
+        if let Some(reader) = shared.reader() {
+            let _gone = own.send(Own::Reader(reader));
+        }
+        let response = SharedResponse {
+            head: head.clone(),
+            body: shared.clone(),
+            is_error: not_stored.is_some(),
+            not_stored,
+        };
+        leader.land(Landing::Shared(Arc::new(response)));
+        match self.pump(body, &shared, &leader).await {
+            Err(error) => {
+                shared.finish(Err(error));
+                self.worker.proxy.metrics.filled(self.route.index, Err(NotStored::Incomplete));
+            }
+            Ok(trailers) => match not_stored.is_none().then(|| shared.whole()).flatten() {
+                None => {
+                    shared.finish(Ok(trailers));
+                    self.worker
+                        .proxy
+                        .metrics
+                        .filled(self.route.index, Err(not_stored.unwrap_or(NotStored::TooLarge)));
+                }
+                Some(whole) => {
+                    let fill = self.fill.for_variant(head.key);
+                    // Remembered before the last reader sees the end, so that whoever asks next finds it.
+                    let stored = self.remember(fill, Arc::new(StoredResponse { head, body: whole }));
+                    shared.finish(Ok(trailers));
+                    stored.await;
+                }
+            },
+        }
+    }
+
+    /// Where responses for one key differ by request fields, those who come look for their own variant from now on.
+    fn announce_variant(&self, head: &StoredHead, leader: &Leader) {
+        let Vary::Fields(fields) = &Vary::of(&head.headers) else { return };
+        let store = &self.worker.proxy.store;
+        let before = match store.recall_here(&self.primary).map(|found| found.stored) {
+            Some(Stored::Variants(variants)) => Some(variants),
+            _ => None,
+        };
+        let known =
+            before.iter().flat_map(|variants| variants.fields.iter()).filter(|known| *known != fields);
+        let fields = std::iter::once(fields).chain(known).take(VARIANT_KINDS).cloned().collect();
+        let latest = before.as_ref().map_or(head.terms.expires_at, |variants| variants.expires_at);
+        let expires_at = latest.max(head.terms.expires_at);
+        let variants = Stored::Variants(Arc::new(Variants { fields, expires_at }));
+        let announced = store.insert(self.fill.for_variant(self.primary), variants, expires_at);
+        tokio::spawn(announced);
+        leader.rekey(head.key);
+    }
+
+    /// Everything up to the end; past the route's `max_size` only as fast as somebody reads.
+    async fn pump(
+        &self,
+        mut body: UpstreamBody,
+        shared: &SharedBody,
+        leader: &Leader,
+    ) -> Result<Option<HeaderMap>, SharedBodyError> {
+        let mut overflown = false;
+        let mut trailers = None;
+        loop {
+            if overflown && !shared.wanted().await {
+                return Err(SharedBodyError::Upstream("nobody reads it any more".into()));
+            }
+            match body.frame().await {
+                None => return Ok(trailers),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the upstream failed in the middle of a response");
+                    return Err(SharedBodyError::Upstream(error.to_string()));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let arrived = shared.append(data);
+                        if !overflown && arrived > self.route.max_size {
+                            overflown = true;
+                            leader.mark_unshareable();
+                            leader.close();
+                            shared.overflow(self.route.max_size);
+                        }
+                    }
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    /// 304: what is stored is still good (RFC 9111 §4.3.4).
+    pub(super) async fn freshen(
+        &self,
+        arrived: Arrived,
+        stale: &Stale,
+        strong: bool,
+        leader: &Leader,
+        own: oneshot::Sender<Own>,
+    ) {
+        let before = &stale.response.head;
+        let request = self.request();
+        let freshened =
+            freshen(&self.route, self.caller, &request, before, &arrived.headers, arrived.exchange);
+        // Only a strong validator says that the content is the one of now.
+        let stamp = if strong { self.fill.stamp() } else { before.stamp };
+        let head = freshened.and_then(|(headers, terms)| {
+            let mut tags =
+                tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
+            let more: Vec<_> = before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect();
+            tags.extend(more);
+            self.stored_head(before.status, headers, terms, stamp, tags)
+        });
+        let body = stale.response.body.clone();
+        match head {
+            Ok(head) => {
+                let freshened = Arc::new(StoredResponse { head: Arc::new(head), body });
+                let fill = self.fill.for_variant(freshened.head.key);
+                let stored = self.remember(fill, freshened.clone());
+                leader.land(Landing::Freshened(freshened));
+                stored.await;
+            }
+            Err(not_stored) => {
+                // It is still the answer to this request; it is only not kept.
+                let headers = freshened_headers(&before.headers, &arrived.headers);
+                let response = replying::whole(before.status, headers, Body::from(body));
+                self.refuse(response, not_stored, leader, own);
+            }
+        }
+    }
+
+    /// The first tier has it when this returns; the future is the rest.
+    fn remember(&self, fill: Fill, response: Arc<StoredResponse>) -> impl Future<Output = ()> + use<> {
+        let (metrics, route) = (self.worker.proxy.metrics.clone(), self.route.index);
+        let (size, expires_at) = (response.body.len() as u64, response.head.terms.expires_at);
+        let inserting = self.worker.proxy.store.insert(fill, Stored::Response(response), expires_at);
+        async move {
+            match inserting.await {
+                Ok(()) => metrics.filled(route, Ok(size)),
+                Err(error) => tracing::debug!(%error, "not stored"),
+            }
+        }
+    }
+}
