@@ -1,26 +1,16 @@
 //! The command line: what it accepts, and who carries it out.
 
 mod admin;
+mod check;
 pub mod demo;
 mod run;
+mod schema;
 mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-
-mod check {
-    pub fn run(_path: &std::path::Path) -> std::process::ExitCode {
-        todo!()
-    }
-}
-
-mod schema {
-    pub fn run() -> std::process::ExitCode {
-        todo!()
-    }
-}
 
 /// What was asked for can't be understood: the command line, or the configuration.
 const USAGE: u8 = 2;

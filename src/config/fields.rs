@@ -62,9 +62,10 @@ impl<'t> Fields<'t> {
     pub fn required<T>(&self, name: &str, read: Reader<T>) -> Option<T> {
         if self.given(name).is_none() {
             let doc = self.section.key(name).map(|key| key.doc).unwrap_or_default();
+            let place = if self.entries.is_empty() { Place::Start } else { self.place };
             self.problems
-                .error(self.place, format!("{} has no `{name}`", self.section.name))
-                .help(format!("add `{name}:` {doc}"));
+                .error(place, format!("{} has no `{name}`", self.section.name))
+                .help(format!("add `{name}: …`. {doc}"));
         }
         self.optional(name, read)
     }

@@ -27,9 +27,8 @@ pub enum Kind {
     Boolean,
     Count,
     Text,
-    /// `host:port` or `unix:/path`.
-    Address,
-    Path,
+    /// Text that matches a regular expression.
+    Matching(&'static str),
     Word(&'static [&'static str]),
     ListOf(&'static Kind),
     /// Names, each with a value or nothing.
@@ -62,6 +61,9 @@ const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
 /// The words of a word-or-something kind: `off`, `none`.
 const OFF: Kind = Kind::Word(&["off"]);
 const NONE: Kind = Kind::Word(&["none"]);
+/// `host:port` or `unix:/path`.
+const ADDRESS: Kind = Kind::Matching(":[0-9]+$|^unix:/");
+const CREDENTIAL: Kind = Kind::Matching("^(none|authorization|cookie\\..+|header\\..+)$");
 const TOKEN: Kind = Kind::OneOf(&[NONE, Kind::Text]);
 
 pub static ROOT: Section = Section {
@@ -69,7 +71,7 @@ pub static ROOT: Section = Section {
     keys: &[
         key(
             "listen",
-            Kind::OneOf(&[Kind::Address, Kind::ListOf(&Kind::Address)]),
+            Kind::OneOf(&[ADDRESS, Kind::ListOf(&ADDRESS)]),
             "127.0.0.1:8080",
             "Where clients connect: an address and port, `unix:/path`, or a list of them.",
         ),
@@ -224,7 +226,7 @@ pub static ON_STORE_LOSS: Section = Section {
 pub static ADMIN: Section = Section {
     name: "admin",
     keys: &[
-        key("listen", Kind::Address, "127.0.0.1:9090", "An address and port, or `unix:/path`."),
+        key("listen", ADDRESS, "127.0.0.1:9090", "An address and port, or `unix:/path`."),
         key("token", TOKEN, "none", "What `Authorization: Bearer …` must carry; `none`: loopback only."),
     ],
 };
@@ -294,8 +296,9 @@ macro_rules! section_of_a_route {
                     "Which parameters make the key, and are sent on: `all` as they come, a list of names, a mapping of \
                      names to their defaults, or `{ignore: [\"utm_*\"]}`."),
                 key("shared", Kind::Boolean, "false",
-                    "One response for all callers, although they send credentials."),
-                key("per", Kind::Text, "none",
+                    "One response for all callers, although they send credentials; a caller without any gets it as well."),
+                key("per",
+                    CREDENTIAL, "none",
                     "One response for each credential: `authorization`, `cookie.NAME` or `header.NAME`. A request without \
                      it passes. `none`: nothing of the kind."),
                 key("headers", Kind::ListOf(&Kind::Text), "[]", "More request fields in the key."),
@@ -326,7 +329,7 @@ pub static ROUTE: Section = section_of_a_route!(
     "a route",
     required(
         "path",
-        Kind::Path,
+        Kind::Matching("^/"),
         "Segments, `{name}`, and `{*rest}` at the end; the most specific route wins."
     ),
     optional("name", Kind::Text, "The metrics' namespace; several routes may share one. Default: the path.")

@@ -16,6 +16,7 @@ mod routes;
 mod scalars;
 mod schema;
 mod sections;
+mod snippet;
 mod suggest;
 mod tree;
 mod units;

@@ -1,7 +1,9 @@
-//! What is wrong with a configuration: every problem at once, each with its place, the line, and the fix.
+//! What is wrong with a configuration: every problem at once, each with its place and the fix.
 
 use std::cell::RefCell;
-use std::fmt::{self, Write};
+use std::fmt;
+
+use super::snippet::render;
 
 /// Where something stands. Lines and columns count from 1, columns and lengths in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,10 +123,16 @@ impl ConfigErrors {
     }
 }
 
+/// Nobody reads more at a time.
+const SHOWN: usize = 100;
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.problems {
+        for problem in self.problems.iter().take(SHOWN) {
             writeln!(f, "{}", render("error", problem, &self.source, &self.text))?;
+        }
+        if self.problems.len() > SHOWN {
+            writeln!(f, "… and {} more\n", self.problems.len() - SHOWN)?;
         }
         match self.problems.len() {
             1 => write!(f, "{}: 1 error", self.source),
@@ -140,49 +148,3 @@ impl fmt::Debug for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
-
-/// A problem with its place, the line it stands in with a caret below, and the fix.
-pub(super) fn render(level: &str, problem: &Problem, source: &str, text: &str) -> String {
-    let mut out = format!("{}: {level}: {}\n", name_of(problem.place, source), problem.message);
-    out.push_str(&snippet(problem.place, text));
-    if let Some((place, note)) = &problem.note {
-        // Writing to a string can't fail.
-        let _ = writeln!(out, "  note: {note}: {}", name_of(*place, source));
-        out.push_str(&snippet(*place, text));
-    }
-    if let Some(help) = &problem.help {
-        let _ = writeln!(out, "  help: {help}");
-    }
-    out
-}
-
-fn name_of(place: Place, source: &str) -> String {
-    match place {
-        Place::Start => source.to_owned(),
-        Place::Text { line, column, .. } => format!("{source}:{line}:{column}"),
-        Place::Override(name) => name.to_owned(),
-    }
-}
-
-/// A line longer than this is shown around the column in question.
-const WINDOW: usize = 120;
-
-fn snippet(place: Place, text: &str) -> String {
-    let Place::Text { line, column, length } = place else { return String::new() };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let Some(written) = text.lines().nth(line.saturating_sub(1)) else { return String::new() };
-    let shown: Vec<char> = written.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let at = column.saturating_sub(1).min(shown.len());
-    let from = if shown.len() > WINDOW { at.saturating_sub(WINDOW / 2) } else { 0 };
-    let to = shown.len().min(from + WINDOW);
-    let carets = length.clamp(1, to.saturating_sub(at).max(1));
-    let number = line.to_string();
-    let margin = " ".repeat(number.len());
-    let excerpt: String = shown[from..to].iter().collect();
-    format!(
-        " {margin} |\n {number} | {}\n {margin} | {}{}\n",
-        excerpt.trim_end(),
-        " ".repeat(at - from),
-        "^".repeat(carets)
-    )
-}

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use super::fields::Fields;
 use super::keys;
-use super::problem::{ConfigErrors, Place, Problems, render};
+use super::problem::{ConfigErrors, Place, Problems};
 use super::scalars::{header_name, list};
+use super::snippet::render;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Environment};
-use super::{Config, routes, sections};
+use super::{Config, Listen, UpstreamAddress, UpstreamSettings, routes, sections};
 
 /// What flags and `LARDER_*` variables say; each takes the place of what the file says.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +83,9 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
     let limits = fields.read("limits", sections::limits);
     let log = fields.read("log", sections::log);
     let routes = routes::read(fields.given("defaults"), fields.given("routes"), problems);
+    if let (Some(listen), Some(admin)) = (&listen, &admin) {
+        refuse_same_addresses(listen, admin.listen.as_ref(), upstream.as_ref(), &fields, problems);
+    }
     let credentials = credentials?;
     if let (true, Some(given)) = (credentials.is_empty(), fields.given("credentials")) {
         problems
@@ -101,6 +105,37 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
         routes: routes?,
         warnings: Vec::new(),
     })
+}
+
+fn refuse_same_addresses(
+    listen: &[Listen],
+    admin: Option<&Listen>,
+    upstream: Option<&UpstreamSettings>,
+    fields: &Fields<'_>,
+    problems: &Problems,
+) {
+    let place = |name: &str| fields.given(name).map_or(fields.place(), |node| node.place);
+    // Port 0 is another one each time.
+    let fixed = |address: &Listen| !matches!(address, Listen::Tcp(address) if address.port() == 0);
+    let twice = |(at, address): (usize, &Listen)| fixed(address) && listen[..at].contains(address);
+    if listen.iter().enumerate().any(twice) {
+        problems.error(place("listen"), "the same address stands twice").help("keep one of them");
+    }
+    if admin.is_some_and(|admin| fixed(admin) && listen.contains(admin)) {
+        problems
+            .error(place("admin"), "the admin listener has the same address as `listen`")
+            .help("give it a port of its own, such as `127.0.0.1:9090`");
+    }
+    let is_upstream = |address: &Listen| match (address, upstream.map(|upstream| &upstream.address)) {
+        (Listen::Tcp(one), Some(UpstreamAddress::Http { authority })) => one.to_string() == *authority,
+        (Listen::Unix(one), Some(UpstreamAddress::Unix(other))) => one == other,
+        _ => false,
+    };
+    if listen.iter().any(is_upstream) {
+        problems
+            .error(place("upstream"), "the upstream is larder itself: requests would go round in circles")
+            .help("write the address at which the API listens");
+    }
 }
 
 impl Overrides {
@@ -130,13 +165,13 @@ impl Overrides {
     }
 }
 
-/// Sets the value under `path`; what stands in the way and is no mapping is replaced.
+/// Sets the value under `path`. A section that is missing or `off` is made; one that is wrong stays an error.
 fn set(node: &mut Node, path: &[&str], value: Node) {
     let [name, rest @ ..] = path else {
         *node = value;
         return;
     };
-    if !matches!(node.value, Value::Mapping(_)) {
+    if matches!(node.value, Value::Null) || node.text().is_some_and(sections::is_off) {
         node.value = Value::Mapping(Vec::new());
     }
     let Value::Mapping(entries) = &mut node.value else { return };

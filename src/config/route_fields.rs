@@ -10,8 +10,8 @@ use super::keys::{self, Section};
 use super::not_yet::{Feature, not_yet};
 use super::problem::{Place, Problems};
 use super::scalars::{
-    boolean, duration, header_name, list, parse_cookie_name, parse_header_name, parsed, positive_duration,
-    positive_size, text, word,
+    boolean, duration, header_name, list, message_and_help, parse_cookie_name, parse_header_name, parsed,
+    positive_duration, positive_size, text, word,
 };
 use super::tree::{Node, Value};
 use super::units::{self, Wrong};
@@ -96,14 +96,11 @@ fn placed<T>(node: &Node, value: Option<T>) -> Option<Placed<T>> {
 
 /// YAML 1.1 takes `on` and `off` for booleans, and some editors write them so.
 fn mode(node: &Node, problems: &Problems) -> Option<Mode> {
-    let words = [
-        ("on", Mode::On),
-        ("observe", Mode::Observe),
-        ("off", Mode::Off),
-        ("true", Mode::On),
-        ("false", Mode::Off),
-    ];
-    word(node, &words, problems)
+    match node.text() {
+        Some("true") => Some(Mode::On),
+        Some("false") => Some(Mode::Off),
+        _ => word(node, &[("on", Mode::On), ("observe", Mode::Observe), ("off", Mode::Off)], problems),
+    }
 }
 
 fn ttl(node: &Node, problems: &Problems) -> Option<Placed<Ttl>> {
@@ -143,7 +140,7 @@ fn template(node: &Node, problems: &Problems) -> Option<Placed<Template>> {
             return None;
         }
     }
-    let parse = |text: &str| Template::parse(text).map_err(|wrong| (wrong, TEMPLATE_HELP.to_owned()));
+    let parse = |text: &str| Template::parse(text).map_err(|wrong| message_and_help(wrong, TEMPLATE_HELP));
     placed(node, parsed(node, "a tag", problems, parse))
 }
 

@@ -8,13 +8,12 @@ use super::fields::Fields;
 use super::keys;
 use super::problem::{Place, Problems};
 use super::route_fields::{Placed, RouteFields};
-use super::scalars::{list, parsed};
+use super::scalars::{list, message_and_help, parsed};
 use super::tree::{Node, Value};
 use crate::policy::Fingerprint;
 use crate::policy::path::{PathTemplate, Segment};
 use crate::policy::route::{Credential, Route, Ttl};
 use crate::policy::template::Template;
-use crate::purge::LoosePath;
 
 /// `None` where something is wrong with any of them.
 pub fn read(defaults: Option<&Node>, routes: Option<&Node>, problems: &Problems) -> Option<Vec<Arc<Route>>> {
@@ -145,14 +144,11 @@ fn refuse_both(shared: &Option<Placed<bool>>, per: &Placed<Option<Credential>>, 
 
 fn path(node: &Node, problems: &Problems) -> Option<PathTemplate> {
     parsed(node, "a path such as `/api/courses/{id}`", problems, |text| {
-        PathTemplate::parse(text).map_err(|wrong| {
-            (
-                wrong,
-                "a path is segments, `{name}` for one of any value, `{*rest}` for all that follow".to_owned(),
-            )
-        })
+        PathTemplate::parse(text).map_err(|wrong| message_and_help(wrong, PATH_HELP))
     })
 }
+
+const PATH_HELP: &str = "a path is segments, `{name}` for one of any value, `{*rest}` for all that follow";
 
 fn name(node: &Node, problems: &Problems) -> Option<String> {
     const LONGEST: usize = 200;
@@ -193,8 +189,7 @@ fn refuse_unknown_parameters(
     }
 }
 
-/// Two routes for the same paths: which of them holds would be chance. Compared as purges compare paths, so that
-/// every spelling of a write's path has one route.
+/// Two routes for the same paths: which of them holds would be chance.
 fn refuse_same_paths<'c>(routes: impl Iterator<Item = &'c Checked>, problems: &Problems) {
     let mut seen: HashMap<String, &Checked> = HashMap::new();
     for checked in routes {
@@ -218,7 +213,7 @@ fn refuse_same_paths<'c>(routes: impl Iterator<Item = &'c Checked>, problems: &P
 
 fn shape(path: &PathTemplate) -> String {
     let segments = path.segments().iter().map(|segment| match segment {
-        Segment::Literal(text) => LoosePath::new(text).as_str().to_owned(),
+        Segment::Literal(text) => format!("/{text}"),
         // No literal has braces.
         Segment::Parameter(_) => "/{}".to_owned(),
         Segment::Rest(_) => "/{*}".to_owned(),

@@ -49,6 +49,14 @@ pub fn parsed<T>(
     }
 }
 
+/// The errors of paths and templates say what is wrong; what to write instead.
+pub fn message_and_help(wrong: String, otherwise: &str) -> Wrong {
+    match wrong.split_once("; ") {
+        Some((message, help)) => (message.to_owned(), help.to_owned()),
+        None => (wrong, otherwise.to_owned()),
+    }
+}
+
 pub fn duration(node: &Node, problems: &Problems) -> Option<Duration> {
     parsed(node, "a duration such as `30s`", problems, units::duration)
 }
@@ -114,9 +122,8 @@ pub fn list<T>(
     let help = format!("write a list: `{example}`, or `[]` for none");
     match &node.value {
         Value::List(items) => {
-            // All items are read, so that all that is wrong with them is said.
-            let read: Vec<Option<T>> = items.iter().map(|item| read(item, problems)).collect();
-            read.into_iter().collect()
+            // What is right with the others is looked at further: a wrong item is an error of the file already.
+            Some(items.iter().filter_map(|item| read(item, problems)).collect())
         }
         Value::Broken => None,
         Value::Null => {

@@ -66,8 +66,7 @@ fn kind(kind: &Kind) -> Json {
         Kind::Boolean => variable_or(json!({ "type": "boolean" })),
         Kind::Count => variable_or(json!({ "type": "integer", "minimum": 1 })),
         Kind::Text => json!({ "type": ["string", "number"] }),
-        Kind::Address => variable_or(json!({ "type": "string", "pattern": ":[0-9]+$|^unix:/" })),
-        Kind::Path => variable_or(json!({ "type": "string", "pattern": "^/" })),
+        Kind::Matching(pattern) => variable_or(json!({ "type": "string", "pattern": pattern })),
         Kind::Word(words) => variable_or(json!({ "enum": with_booleans(words) })),
         Kind::ListOf(item) => json!({ "type": "array", "items": self::kind(item) }),
         Kind::Names(value) => {

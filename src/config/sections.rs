@@ -73,14 +73,13 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let redis_settings = fields.optional("redis", redis::read);
     if let Some(given) = fields.given("redis") {
         not_yet(Feature::Redis, given.place, problems);
-    } else if let Some(memory) = fields.given("memory")
-        && fields.read("memory", size) == Some(0)
-    {
-        problems
-            .error(memory.place, "without `redis`, `memory` is the whole store: it can't be 0")
-            .help("to cache nothing, write `defaults: {mode: off}`");
     }
     let memory = fields.read("memory", size);
+    if let (Some(0), Some(given), None) = (memory, fields.given("memory"), fields.given("redis")) {
+        problems
+            .error(given.place, "without `redis`, `memory` is the whole store: it can't be 0")
+            .help("to cache nothing, write `defaults: {mode: off}`");
+    }
     let namespace = fields.read("namespace", namespace);
     let max_lag = fields.read("max_lag", duration);
     let on_store_loss = fields.read("on_store_loss", on_store_loss);
@@ -128,7 +127,7 @@ fn on_store_loss(node: &Node, problems: &Problems) -> Option<OnStoreLoss> {
 /// `off`, or where it listens and which token it wants.
 pub fn admin(node: &Node, problems: &Problems) -> Option<AdminSettings> {
     if let Some(word) = node.text() {
-        return match boolean_off(word) {
+        return match is_off(word) {
             true => Some(AdminSettings { listen: None, token: None }),
             false => {
                 problems
@@ -153,7 +152,7 @@ pub fn admin(node: &Node, problems: &Problems) -> Option<AdminSettings> {
     Some(AdminSettings { listen: Some(listen), token })
 }
 
-fn boolean_off(word: &str) -> bool {
+pub fn is_off(word: &str) -> bool {
     matches!(word.to_ascii_lowercase().as_str(), "off" | "false" | "no")
 }
 

@@ -5,10 +5,14 @@ pub fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> O
     let normal = normal_form(written);
     known
         .into_iter()
-        .map(|name| (distance(&normal, &normal_form(name)), name))
-        .filter(|(distance, name)| *distance <= allowed(&normal, name))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+        .map(|name| {
+            let form = normal_form(name);
+            let begins_alike = normal.iter().zip(&form).take_while(|(a, b)| a == b).count();
+            (distance(&normal, &form), std::cmp::Reverse(begins_alike), name)
+        })
+        .filter(|(distance, _, name)| *distance <= allowed(&normal, name))
+        .min_by_key(|(distance, begins_alike, _)| (*distance, *begins_alike))
+        .map(|(_, _, name)| name)
 }
 
 /// `maxSize` and `max-size` mean `max_size`.
@@ -49,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_the_one_a_person_meant() {
-        const KNOWN: [&str; 7] = ["ttl", "tags", "purges", "stale_if_error", "max_size", "per", "on"];
+        const KNOWN: [&str; 8] = ["ttl", "tags", "purges", "stale_if_error", "max_size", "per", "on", "off"];
         for (written, expected) in [
             ("tll", Some("ttl")),
             ("tag", Some("tags")),
@@ -57,6 +61,7 @@ mod tests {
             ("staleIfError", Some("stale_if_error")),
             ("max-size", Some("max_size")),
             ("pre", Some("per")),
+            ("of", Some("off")),
             ("colour", None),
             ("", None),
             ("x", None),

@@ -3,6 +3,8 @@
 //! Scalars are kept as they are written: what a text means is the business of the field it is given to.
 //! Never resolves variables, never knows a key of `proxy.yaml`.
 
+use std::collections::HashMap;
+
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 use serde_yaml::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
@@ -25,7 +27,7 @@ pub enum Value {
     /// As it is written, without quotes.
     Scalar(String),
     List(Vec<Node>),
-    /// In the order of the file; keys are different from each other.
+    /// In the order of the file.
     Mapping(Vec<(Node, Node)>),
     /// Something is wrong with it, and that has been said.
     Broken,
@@ -112,7 +114,6 @@ fn read<T: serde::de::DeserializeOwned>(
             max_events: 400_000,
             max_nodes: 200_000,
             max_depth: 32,
-            max_documents: 1,
             max_total_scalar_bytes: MAX_BYTES,
             max_recorded_anchor_bytes: MAX_BYTES,
             max_recorded_anchor_events: 100_000,
@@ -148,26 +149,28 @@ fn node_of(raw: Spanned<Raw>, text: &str, problems: &Problems) -> Node {
             Value::List(items.into_iter().map(|item| node_of(item, text, problems)).collect())
         }
         Raw::Mapping(entries) => {
-            let mut nodes: Vec<(Node, Node)> = Vec::with_capacity(entries.len());
-            for (key, value) in entries {
-                let (key, value) = (node_of(key, text, problems), node_of(value, text, problems));
-                match nodes.iter().find(|(known, _)| known.value == key.value) {
-                    Some((first, _)) => refuse_duplicate(&key, first.place, problems),
-                    None => nodes.push((key, value)),
-                }
-            }
+            let nodes: Vec<_> = entries
+                .into_iter()
+                .map(|(key, value)| (node_of(key, text, problems), node_of(value, text, problems)))
+                .collect();
+            refuse_duplicates(&nodes, problems);
             Value::Mapping(nodes)
         }
     };
     Node { value, place }
 }
 
-fn refuse_duplicate(key: &Node, first: Place, problems: &Problems) {
-    let name = key.text().unwrap_or("this key");
-    problems
-        .error(key.place, format!("`{name}` stands twice in its mapping"))
-        .note(first, "the first one")
-        .help("keep one of them");
+fn refuse_duplicates(entries: &[(Node, Node)], problems: &Problems) {
+    let mut seen = HashMap::new();
+    for (key, _) in entries {
+        let Some(name) = key.text() else { continue };
+        if let Some(first) = seen.insert(name, key.place) {
+            problems
+                .error(key.place, format!("`{name}` stands twice in its mapping"))
+                .note(first, "the other one")
+                .help("keep one of them");
+        }
+    }
 }
 
 /// A plain scalar as it stands in the file: `1.10` is not 1.1, and `1_000` is not 1000 to whoever reads it.
@@ -201,6 +204,14 @@ fn syntax_message(error: &serde_yaml::Error) -> String {
     use serde_yaml::Error;
     match error.without_snippet() {
         Error::MultipleDocuments { .. } => "a second YAML document begins here; there must be one".into(),
+        Error::AliasError { error, .. } => syntax_message(error),
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => {
+            "this is more than a configuration can hold: too many values, too deep, or aliases of aliases"
+                .into()
+        }
         other => {
             let text = other.to_string();
             let text = text.split(" at line ").next().unwrap_or(&text);

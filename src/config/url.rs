@@ -21,7 +21,7 @@ fn upstream_address(text: &str) -> Result<UpstreamAddress, Wrong> {
     }
     if !text.contains("://") {
         return match authority(text) {
-            Ok(_) if !text.is_empty() => {
+            Ok(_) if !text.contains('@') => {
                 Err((format!("`{text}` has no scheme"), format!("write `http://{text}` or `https://{text}`")))
             }
             _ => wrong("the upstream is not a URL"),

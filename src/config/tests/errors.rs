@@ -1,0 +1,178 @@
+//! What is wrong is said all at once, each with its line, the line itself, and what to write instead.
+
+use super::{check_wrong, parse, wrong};
+
+#[test]
+fn five_different_mistakes_are_all_named_with_their_lines() {
+    let text = "\
+listen: 127.0.0.1:8080
+upstream: {url: http://127.0.0.1:3000, conect_timeout: 2s}
+admin: {token: \"${ADMIN_TOKEN}\"}
+routes:
+  - path: /api/courses
+    ttl: 30
+    tags: [courses, \"course:{id}\"]
+  - path: /api/courses
+    per: cookies.session
+";
+    let shown = parse(text).expect_err("five mistakes").to_string();
+    for part in [
+        "proxy.yaml:2:40: error: unknown key `conect_timeout` in upstream
+   |
+ 2 | upstream: {url: http://127.0.0.1:3000, conect_timeout: 2s}
+   |                                        ^^^^^^^^^^^^^^
+  help: did you mean `connect_timeout`?
+",
+        "proxy.yaml:3:16: error: the variable `ADMIN_TOKEN` is not set
+   |
+ 3 | admin: {token: \"${ADMIN_TOKEN}\"}
+   |                ^^^^^^^^^^^^^^^^
+  help: set it, or give a default: `${ADMIN_TOKEN:-…}`
+",
+        "proxy.yaml:6:10: error: `30` is not a `ttl`
+   |
+ 6 |     ttl: 30
+   |          ^^
+  help: write `30s`",
+        "proxy.yaml:7:21: error: `{id}` is not in the route's path
+   |
+ 7 |     tags: [courses, \"course:{id}\"]
+   |                     ^^^^^^^^^^^^^
+  note: the path: proxy.yaml:5:11
+",
+        "proxy.yaml:8:11: error: `/api/courses` matches the same paths as `/api/courses`",
+        "proxy.yaml:9:10: error: `cookies.session` names no credential",
+        "proxy.yaml: 6 errors",
+    ] {
+        assert!(shown.contains(part), "no `{part}` in:\n{shown}");
+    }
+}
+
+#[test]
+fn errors_come_in_the_order_of_the_file() {
+    let found = wrong("routes: [{path: a}]\nlog: {level: loud}\nupstream: ftp://x\nlimits: {drain: 1}\n");
+    let lines: Vec<_> = found.iter().filter_map(|error| error.split(':').next()).collect();
+    assert_eq!(lines, ["1", "2", "3", "4"], "{found:#?}");
+}
+
+#[test]
+fn an_unknown_key_is_answered_with_the_nearest_or_with_where_it_belongs() {
+    for (more, parts) in [
+        ("rotues: []", &["2:1 unknown key `rotues`", "did you mean `routes`?"][..]),
+        ("store: {max_lagg: 1s}", &["2:9", "in store", "did you mean `max_lag`?"]),
+        ("store: {maxLag: 1s}", &["did you mean `max_lag`?"]),
+        ("ttl: 30s", &["`ttl` belongs under a route"]),
+        ("admin: {max_lag: 1s}", &["`max_lag` belongs under store"]),
+        ("limits: {routes: []}", &["`routes` belongs at the top level of the file"]),
+        ("log: {colour: red}", &["known keys: format, level"]),
+        ("routes: [{path: /a, tag: [x]}]", &["unknown key `tag` in a route", "did you mean `tags`?"]),
+        ("defaults: {path: /a}", &["unknown key `path` in defaults", "belongs under a route"]),
+        ("defaults: {name: a}", &["unknown key `name` in defaults"]),
+        ("? [a]\n: b", &["a key must be a name, not a list"]),
+    ] {
+        check_wrong(more, parts);
+    }
+}
+
+#[test]
+fn a_wrong_kind_of_value_is_told_with_the_right_one() {
+    for (more, parts) in [
+        ("routes: {path: /a}", &["2:9 this must be a list, not a mapping", "[{path: /api/courses"][..]),
+        ("routes: [text]", &["a route must be a mapping, not a single value"]),
+        ("store: big", &["store must be a mapping, not a single value", "its keys: redis, namespace"]),
+        ("limits: {connections: [1]}", &["this must be a single value, not a list", "write a number"]),
+        ("limits: {connections: }", &["a value is missing"]),
+        ("limits: {connections: 1_000}", &["`1_000` is not a number", "digits only"]),
+        ("limits: {connections: 0x10}", &["`0x10` is not a number"]),
+        ("limits: {connections: 0}", &["from 1 to"]),
+        ("routes: [{path: /a, shared: maybe}]", &["neither `true` nor `false`"]),
+        ("routes: [{path: /a, tags: courses}]", &["2:27 this must be a list", "`[]` for none"]),
+        ("routes: [{path: /a, tags: }]", &["a list is missing"]),
+        ("routes: [{ttl: 1s}]", &["2:10 a route has no `path`", "add `path: …`"]),
+    ] {
+        check_wrong(more, parts);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_yaml_is_one_error_with_its_place() {
+    for (text, parts) in [
+        ("upstream: [a", &["1:11", "this is not YAML"][..]),
+        ("upstream: \"a", &["1:11", "this is not YAML"]),
+        ("a: 1\n  b: 2", &["2:4", "this is not YAML"]),
+        ("upstream: *nobody", &["1:11", "unknown anchor"]),
+        ("a: 1\n---\nb: 2", &["a second YAML document begins here"]),
+        ("- a", &["proxy.yaml must be a mapping, not a list"]),
+        ("", &["proxy.yaml has no `upstream`"]),
+    ] {
+        let found = wrong(text);
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+        parts.iter().for_each(|part| assert!(found[0].contains(part), "{text}: {found:#?} has no `{part}`"));
+    }
+}
+
+#[test]
+fn a_key_that_stands_twice_is_an_error_and_the_rest_is_still_read() {
+    let text =
+        "upstream: http://a\nupstream: http://b\nroutes:\n  - {path: /a, ttl: 1s, ttl: 2s}\nlisten: x\n";
+    let found = wrong(text);
+    let expected =
+        ["2:1 `upstream` stands twice", "4:25 `ttl` stands twice", "5:9 `x` is not an address to listen on"];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}");
+    }
+    check_wrong("routes: [{path: /a, status: {404: 1s, 404: 2s}}]", &["2:39", "stands twice"]);
+}
+
+#[test]
+fn what_this_version_can_t_do_yet_is_told_apart_from_what_is_wrong() {
+    for (more, parts) in [
+        (
+            "store: {redis: \"redis://127.0.0.1\"}",
+            &["2:16 `store.redis` is not in this version yet", "leave it out"][..],
+        ),
+        ("routes: [{path: /a, guard: true}]", &["`guard: true` is not in this version yet"]),
+        ("defaults: {guard: true}", &["`guard: true` is not in this version yet"]),
+        (
+            "routes: [{path: /a, tags: [\"x:{request.json:/id}\"]}]",
+            &["`{request.json…}` is not in this version yet"],
+        ),
+        (
+            "routes: [{path: /a, tags: [\"x:{response.json:$.id}\"]}]",
+            &["not in this version yet", "Surrogate-Key"],
+        ),
+    ] {
+        check_wrong(more, parts);
+    }
+    super::right(
+        "routes: [{path: /a, guard: false}]\nstore: {max_lag: 0s, on_store_loss: {serve: 30s}, timeout: 1s}",
+    );
+}
+
+#[test]
+fn secrets_in_the_line_of_an_error_are_not_shown() {
+    for (line, secret) in [
+        ("store: {redis: \"rediss://user:hunter2@a:99999\"}", "hunter2"),
+        ("store: {redis: {url: \"redis://a\", password: hunter2, pasword: x}}", "hunter2"),
+        ("admin: {listen: nowhere, token: hunter2}", "hunter2"),
+        ("purge: {token: \"hunter2\", allow: [x]}", "hunter2"),
+        ("admin: {token: \"hunter2 hunter3\"}", "hunter2"),
+        ("upstream: http://user:hunter2@127.0.0.1", "hunter2"),
+    ] {
+        let errors = parse(line).expect_err(line).to_string();
+        assert!(!errors.contains(secret), "{errors}");
+    }
+}
+
+#[test]
+fn long_lines_are_shown_around_the_place() {
+    let ports: String = (1000..1040).map(|port| format!("127.0.0.1:{port}, ")).collect();
+    let text = format!("upstream: http://a # {}\nlisten: [{ports}x]", "é".repeat(300));
+    let shown = parse(&text).expect_err("x is no address").to_string();
+    let lines: Vec<_> = shown.lines().collect();
+    let caret = lines.iter().position(|line| line.ends_with(" ^")).expect("a caret");
+    let column = lines[caret].chars().count() - 1;
+    assert_eq!(lines[caret - 1].chars().nth(column), Some('x'), "{shown}");
+    assert!(lines[caret - 1].chars().count() < 140, "{shown}");
+}

@@ -1,0 +1,272 @@
+//! Routes: their own word, the defaults', the built-in one; and what they can't say together.
+
+use std::time::Duration;
+
+use super::{check_wrong, right};
+use crate::policy::Route;
+use crate::policy::query::QueryRule;
+use crate::policy::route::{Credential, Mode, Overrides, Ttl};
+
+/// The one route of `defaults: {…}` and `routes: [{path: /a/{id}, …}]`.
+fn route(defaults: &str, own: &str) -> Route {
+    let config = right(&format!("defaults: {{{defaults}}}\nroutes: [{{path: '/a/{{id}}', {own}}}]"));
+    (*config.routes[0]).clone()
+}
+
+fn seconds(seconds: u64) -> Ttl {
+    Ttl::For(Duration::from_secs(seconds))
+}
+
+#[test]
+fn a_route_has_the_built_in_defaults_of_the_design() {
+    let route = route("", "");
+    assert_eq!((&*route.name, route.index, route.mode, route.ttl), ("/a/{id}", 0, Mode::On, Ttl::Upstream));
+    assert!(route.tags.is_empty() && route.purges.is_none() && route.status.is_empty());
+    assert_eq!((route.query, route.shared, route.per), (QueryRule::All, false, None));
+    assert_eq!((route.stale_while_revalidate, route.stale_if_error), (Duration::ZERO, Duration::ZERO));
+    assert_eq!((route.max_size, route.collapse, route.settle), (8 << 20, true, Duration::ZERO));
+    assert!(route.headers.is_empty() && route.cookies.is_empty());
+    assert_eq!(route.overrides, Overrides::default());
+}
+
+#[test]
+fn a_ttl_is_a_duration_or_a_word() {
+    for (written, expected) in [
+        ("30s", seconds(30)),
+        ("\"2m\"", seconds(120)),
+        ("upstream", Ttl::Upstream),
+        ("none", Ttl::UntilPurged),
+        ("never", Ttl::Never),
+        ("false", Ttl::Never),
+    ] {
+        assert_eq!(route("", &format!("ttl: {written}, tags: [x]")).ttl, expected, "{written}");
+    }
+    for (written, help) in [
+        ("30", "write `30s`"),
+        ("0s", "write `never`"),
+        ("nevr", "did you mean `never`?"),
+        ("5 minutes", "write `5m`"),
+        ("null", "a value is missing"),
+    ] {
+        check_wrong(&format!("routes: [{{path: /a, ttl: {written}}}]"), &["2:26", help]);
+    }
+}
+
+#[test]
+fn a_route_that_only_purges_caches_nothing_whatever_the_defaults_say() {
+    for (defaults, own, expected) in [
+        ("", "purges: [x]", Ttl::Never),
+        ("ttl: 1m", "purges: [x]", Ttl::Never),
+        ("ttl: 1m", "purges: []", Ttl::Never),
+        ("ttl: 1m, tags: [x]", "purges: [x]", Ttl::Never),
+        ("ttl: 1m", "purges: [x], tags: [x]", seconds(60)),
+        ("", "purges: [x], tags: [x]", Ttl::Upstream),
+        ("ttl: 1m", "purges: [x], ttl: 5s", seconds(5)),
+        ("ttl: 1m", "", seconds(60)),
+        ("purges: [x], ttl: 1m", "", seconds(60)),
+        ("", "", Ttl::Upstream),
+    ] {
+        assert_eq!(route(defaults, own).ttl, expected, "defaults {defaults}, own {own}");
+    }
+}
+
+#[test]
+fn a_route_s_own_word_takes_the_place_of_the_defaults() {
+    let defaults = "mode: observe, tags: [d], status: {404: 1s}, query: [q], max_size: 1KiB, collapse: false, \
+                    headers: [X-A], cookies: [a], override: [private], stale_if_error: 1s, settle: 2s";
+    let given = route(defaults, "");
+    assert_eq!((given.mode, given.tags[0].as_str(), given.max_size), (Mode::Observe, "d", 1024));
+    assert_eq!((given.collapse, given.settle), (false, Duration::from_secs(2)));
+    assert_eq!((given.headers[0].as_str(), given.cookies[0].as_str()), ("x-a", "a"));
+    assert!(given.overrides.private && given.status.contains_key(&404));
+    let own = "mode: true, tags: [], status: {}, query: all, max_size: 2KiB, collapse: true, headers: [], \
+               cookies: [], override: [lifetime, no-cache], stale_if_error: 0s";
+    let route = route(defaults, own);
+    assert_eq!((route.mode, route.max_size, route.collapse), (Mode::On, 2048, true));
+    assert!(route.tags.is_empty() && route.headers.is_empty() && route.cookies.is_empty());
+    assert!(route.status.is_empty() && route.stale_if_error.is_zero());
+    assert_eq!(route.overrides, Overrides { lifetime: true, private: false, no_cache: true });
+    assert_eq!(route.query, QueryRule::All);
+}
+
+#[test]
+fn shared_and_per_exclude_each_other_and_the_own_word_silences_both_defaults() {
+    let authorization = Some(Credential::Authorization);
+    for (defaults, own, shared, per) in [
+        ("", "shared: true", true, None),
+        ("", "per: authorization", false, authorization.clone()),
+        ("per: authorization", "", false, authorization.clone()),
+        ("per: authorization", "shared: true", true, None),
+        ("per: authorization", "shared: false", false, None),
+        ("per: authorization", "per: none", false, None),
+        ("shared: true", "per: authorization", false, authorization.clone()),
+        ("shared: true", "per: cookie.session_id", false, Some(Credential::Cookie("session_id".into()))),
+        ("shared: true", "", true, None),
+        ("", "per: header.Authorization", false, authorization.clone()),
+        ("", "shared: false, per: authorization", false, authorization),
+    ] {
+        let route = route(defaults, own);
+        assert_eq!((route.shared, route.per), (shared, per), "defaults {defaults}, own {own}");
+    }
+    check_wrong(
+        "routes: [{path: /a, shared: true, per: authorization}]",
+        &["2:29", "one response to all callers"],
+    );
+    check_wrong("defaults: {shared: true, per: authorization}", &["2:20", "one response to all callers"]);
+}
+
+#[test]
+fn the_query_has_four_forms() {
+    let named = |pairs: &[(&str, Option<&str>)]| {
+        QueryRule::Only(
+            pairs.iter().map(|(name, value)| ((*name).into(), value.map(str::to_owned))).collect(),
+        )
+    };
+    for (written, expected) in [
+        ("all", QueryRule::All),
+        ("[]", named(&[])),
+        ("[page, limit]", named(&[("page", None), ("limit", None)])),
+        (
+            "{page: 1, version: 1.10, flag: yes, q: }",
+            named(&[("page", Some("1")), ("version", Some("1.10")), ("flag", Some("yes")), ("q", None)]),
+        ),
+        ("{ignore: [\"utm_*\", fbclid]}", QueryRule::Ignore(vec!["utm_*".into(), "fbclid".into()])),
+        ("{ignore: 5}", named(&[("ignore", Some("5"))])),
+        ("{ignore: 5, page: 1}", named(&[("ignore", Some("5")), ("page", Some("1"))])),
+    ] {
+        assert_eq!(route("", &format!("query: {written}")).query, expected, "{written}");
+    }
+    for (written, part) in [
+        ("none", "write `[]`"),
+        ("page", "for one parameter, `[page]`"),
+        ("{ignore: [a], page: 1}", "either named or ignored"),
+        ("{only: [a]}", "write the list itself"),
+        ("[a, a]", "`a` stands twice"),
+        ("{ignore: [\"a*b\"]}", "once at the end"),
+        ("{ignore: [\"a**\"]}", "once at the end"),
+        ("[\"\"]", "is empty"),
+    ] {
+        check_wrong(&format!("routes: [{{path: /a, query: {written}}}]"), &[part]);
+    }
+}
+
+#[test]
+fn tags_are_checked_against_the_path() {
+    let tags = route("", "tags: ['a:{id}', 'q:{query.q}', 'u:{jwt.sub}', 'r:{response.header.x-id}']").tags;
+    assert_eq!(
+        tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>().join(" "),
+        "a:{id} q:{query.q} u:{jwt.sub} r:{response.header.x-id}"
+    );
+    for (path, fields, parts) in [
+        ("/a", "tags: ['a:{id}']", &["`{id}` is not in the route's path", "the path has no parameters"][..]),
+        ("/a/{course}", "tags: ['a:{id}']", &["the path has `{course}`"]),
+        ("/a/{courseId}", "purges: ['a:{course_id}']", &["did you mean `{courseId}`?"]),
+        ("/a/{*rest}", "tags: ['a:{res}']", &["did you mean `{rest}`?"]),
+        ("/a", "tags: ['a:{quary.x}']", &["did you mean `{query.x}`?"]),
+        ("/a", "tags: ['a:{']", &["never closed"]),
+        ("/a", "tags: ['']", &["can't be empty"]),
+        ("/a", "purges: ['a:{response.header.x}']", &["can't use the response"]),
+    ] {
+        check_wrong(&format!("routes: [{{path: '{path}', {fields}}}]"), parts);
+    }
+    check_wrong(
+        "defaults: {tags: ['a:{id}']}\nroutes: [{path: '/a/{id}'}, {path: /b}]",
+        &["2:19", "`{id}` is not in"],
+    );
+}
+
+#[test]
+fn two_routes_for_the_same_paths_are_named_with_both_lines() {
+    for (one, two, same) in [
+        ("/a/{x}", "/a/{y}", true),
+        ("/a", "/a", true),
+        ("/a/{*x}", "/a/{*y}", true),
+        ("/a/{x}/b/{y}", "/a/{y}/b/{x}", true),
+        ("/a/{x}", "/a/b", false),
+        ("/a/{x}", "/a/{*x}", false),
+        ("/a", "/a/", false),
+        ("/a", "/A", false),
+    ] {
+        let text = format!("routes:\n  - path: '{one}'\n  - path: '{two}'\n");
+        if same {
+            let errors = super::parse(&super::with(&text)).expect_err(&text);
+            let problem = &errors.problems()[0];
+            assert_eq!(errors.problems().len(), 1, "{errors}");
+            assert_eq!(problem.place.line(), Some(4), "{errors}");
+            assert_eq!(problem.note.as_ref().and_then(|(place, _)| place.line()), Some(3), "{errors}");
+        } else {
+            assert_eq!(right(&text).routes.len(), 2, "{one} {two}");
+        }
+    }
+}
+
+#[test]
+fn routes_may_share_a_name_and_parameter_names_need_not_agree() {
+    let config = right("routes: [{path: '/a/{x}', name: n}, {path: '/a/{y}/b', name: n, tags: ['{y}']}]");
+    assert!(config.routes.iter().all(|route| &*route.name == "n"));
+    assert_eq!(config.routes.iter().map(|route| route.index).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn fields_of_a_route_refuse_what_can_t_work() {
+    for (fields, part) in [
+        ("mode: obsrve", "did you mean `observe`?"),
+        ("name: ''", "a name has 1 to"),
+        ("per: session", "write `authorization`, `cookie.NAME`"),
+        ("per: jwt.sub", "it can't keep callers apart"),
+        ("per: header.Cookie", "name the one: `cookie.NAME`"),
+        ("per: 'cookie.a b'", "is not the name of a cookie"),
+        ("headers: [authorization]", "write `per: authorization`"),
+        ("headers: [Cookie]", "cookies: [NAME]"),
+        ("headers: [X-A, x-a]", "`x-a` stands twice"),
+        ("cookies: ['a=b']", "is not the name of a cookie"),
+        ("status: {200: 1s}", "stored for the route's `ttl`"),
+        ("status: {206: 1s}", "not a whole response"),
+        ("status: {404: 0s}", "this can't be zero"),
+        ("status: {4xx: 1s}", "`4xx` is not a status"),
+        ("status: [404]", "{404: 10s}"),
+        ("override: [lifetme]", "did you mean `lifetime`?"),
+        ("max_size: 0", "this can't be zero"),
+        ("settle: 2", "write `2s`"),
+    ] {
+        check_wrong(&format!("routes: [{{path: /a, {fields}}}]"), &[part]);
+    }
+    check_wrong("routes: [{path: a}]", &["2:17", "write `/a`"]);
+    check_wrong(
+        "routes: [{path: '/a/:id'}]",
+        &["write `/a/{id}`".trim_start_matches("write `/a/").trim_end_matches('`')],
+    );
+}
+
+#[test]
+fn what_is_mostly_a_mistake_is_a_warning() {
+    for (routes, part) in [
+        ("[{path: /a, ttl: none}]", "`ttl: none` without tags"),
+        ("[{path: /a, override: [private]}]", "are given to everybody"),
+        ("[{path: /a, shared: true, tags: ['p:{jwt.sub}']}]", "names a caller"),
+        ("[{path: /a, tags: [courses]}, {path: /b, purges: [coures]}]", "did you mean `courses`?"),
+        (
+            "[{path: '/a/{id}', tags: ['course:{id}']}, {path: '/b/{x}', purges: ['cuorse:{x}']}]",
+            "did you mean `course:{…}`?",
+        ),
+    ] {
+        let warnings = right(&format!("routes: {routes}")).warnings;
+        assert!(matches!(warnings.as_slice(), [warning] if warning.contains(part)), "{routes}: {warnings:?}");
+    }
+    for routes in [
+        "[{path: /a, ttl: none, tags: [a]}]",
+        "[{path: /a, override: [private], per: authorization}]",
+        "[{path: '/a/{id}', tags: ['course:{id}']}, {path: '/b/{x}', purges: ['course:{x}', from-the-upstream]}]",
+    ] {
+        assert_eq!(right(&format!("routes: {routes}")).warnings, [""; 0], "{routes}");
+    }
+}
+
+#[test]
+fn anchors_and_merge_keys_serve_repeated_fields() {
+    let config = right(
+        "routes:\n  - &list\n    path: /a\n    ttl: 30s\n    tags: &tags [x]\n  - {<<: *list, path: /b}\n  - {path: /c, tags: *tags}\n",
+    );
+    assert_eq!(config.routes[1].ttl, seconds(30));
+    assert_eq!(config.routes[2].tags, config.routes[0].tags);
+}

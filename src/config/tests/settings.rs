@@ -1,0 +1,226 @@
+//! All that is not about routes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{check_wrong, parse, right};
+use crate::config::{Config, Secret};
+use crate::config::{Listen, OnStoreLoss, Overrides, UpstreamAddress, UpstreamHost};
+
+fn tcp(address: &str) -> Listen {
+    Listen::Tcp(address.parse().expect("an address"))
+}
+
+#[test]
+fn what_is_left_out_has_the_default_of_the_design() {
+    let config = right("");
+    assert_eq!(config.listen, [tcp("127.0.0.1:8080")]);
+    let upstream = &config.upstream;
+    assert_eq!(upstream.address, UpstreamAddress::Http { authority: "127.0.0.1:3000".into() });
+    assert_eq!(upstream.connect_timeout, Duration::from_secs(2));
+    assert_eq!(upstream.response_timeout, Duration::from_secs(30));
+    assert_eq!(upstream.idle_timeout, Duration::from_secs(55));
+    assert_eq!((upstream.max_connections, upstream.http2), (512, false));
+    assert_eq!(upstream.host, UpstreamHost::Preserve);
+    let store = &config.store;
+    assert_eq!((store.memory, store.namespace.as_str()), (256 << 20, "larder"));
+    assert_eq!((store.max_lag, store.timeout), (Duration::from_secs(1), Duration::from_millis(50)));
+    assert_eq!((&store.redis, store.on_store_loss), (&None, OnStoreLoss::Bypass));
+    assert_eq!((config.admin.listen, config.admin.token), (Some(tcp("127.0.0.1:9090")), None));
+    let allow: Vec<String> = config.purge.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allow, ["127.0.0.0/8", "::1/128"]);
+    assert_eq!((config.purge.token, config.purge.parents), (None, true));
+    assert!(config.trusted_proxies.is_empty());
+    assert_eq!(config.credentials, ["authorization", "cookie", "x-api-key"]);
+    let limits = &config.limits;
+    assert_eq!((limits.connections, limits.header_bytes), (10_000, 32 << 10));
+    assert_eq!(limits.header_timeout, Duration::from_secs(10));
+    assert_eq!((limits.idle_timeout, limits.drain), (Duration::from_secs(60), Duration::from_secs(30)));
+    assert_eq!((config.log.json, config.log.level.as_str()), (false, "info"));
+    assert!(config.routes.is_empty());
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn every_default_of_the_table_can_be_read() {
+    for section in crate::config::keys::SECTIONS {
+        for key in section.keys.iter().filter(|key| key.default.is_some()) {
+            assert!(crate::config::fields::default_of(key).is_some(), "{} of {}", key.name, section.name);
+        }
+    }
+}
+
+#[test]
+fn listeners_are_one_or_many() {
+    for (written, expected) in [
+        ("0.0.0.0:80", vec![tcp("0.0.0.0:80")]),
+        ("\"[::1]:8080\"", vec![tcp("[::1]:8080")]),
+        ("unix:/run/larder.sock", vec![Listen::Unix(PathBuf::from("/run/larder.sock"))]),
+        ("[127.0.0.1:1, 127.0.0.1:2]", vec![tcp("127.0.0.1:1"), tcp("127.0.0.1:2")]),
+        ("[127.0.0.1:0, 127.0.0.1:0]", vec![tcp("127.0.0.1:0"), tcp("127.0.0.1:0")]),
+    ] {
+        assert_eq!(right(&format!("listen: {written}")).listen, expected, "{written}");
+    }
+    for (more, help) in [
+        ("listen: localhost:8080", "write `127.0.0.1:8080`"),
+        ("listen: 8080", "`0.0.0.0:8080` for all"),
+        ("listen: :8080", "`127.0.0.1:8080` for this machine"),
+        ("listen: unix:larder.sock", "write `unix:/run/name.sock`"),
+        ("listen: []", "nothing to listen on"),
+        ("listen: [127.0.0.1:1, 127.0.0.1:1]", "the same address stands twice"),
+        ("listen: 127.0.0.1:9090\nadmin: {listen: 127.0.0.1:9090}", "the same address as `listen`"),
+        ("listen: 127.0.0.1:3000", "the upstream is larder itself"),
+    ] {
+        check_wrong(more, &[help]);
+    }
+}
+
+#[test]
+fn an_upstream_is_a_url_or_a_mapping_with_one() {
+    let http = |authority: &str| UpstreamAddress::Http { authority: authority.into() };
+    for (written, expected) in [
+        ("http://api", http("api")),
+        ("http://api:8000/", http("api:8000")),
+        ("\"http://[::1]:8000\"", http("[::1]:8000")),
+        ("https://api.example", UpstreamAddress::Https { authority: "api.example".into() }),
+        ("unix:/run/api.sock", UpstreamAddress::Unix(PathBuf::from("/run/api.sock"))),
+        ("{url: http://api}", http("api")),
+    ] {
+        let config = parse(&format!("upstream: {written}")).expect(written);
+        assert_eq!(config.upstream.address, expected, "{written}");
+        assert_eq!(config.upstream.max_connections, 512);
+    }
+    let more = "upstream: {url: https://api, host: api.internal:8443, http2: on, max_connections: 7}";
+    let upstream = parse(more).expect(more).upstream;
+    assert_eq!((upstream.max_connections, upstream.http2), (7, true));
+    assert_eq!(upstream.host, UpstreamHost::Set("api.internal:8443".into()));
+}
+
+#[test]
+fn an_upstream_that_can_t_be_reached_is_refused() {
+    for (written, part) in [
+        ("127.0.0.1:3000", "write `http://127.0.0.1:3000`"),
+        ("http://api/v1", "requests go to the path the client asked for"),
+        ("http://api?x=1", "has a path"),
+        ("ftp://api", "not ftp"),
+        ("http://user@api", "user name or password"),
+        ("http://", "is not a URL"),
+        ("http://api:99999", "is not a host"),
+        ("unix:api.sock", "no absolute path"),
+        ("{url: http://api, host: \"a b\"}", "`a b` is not a host"),
+        ("{url: http://api, response_timeout: 0s}", "this can't be zero"),
+        ("{http2: true}", "upstream has no `url`"),
+        ("[http://api]", "not a list"),
+    ] {
+        let errors = parse(&format!("upstream: {written}")).expect_err(written);
+        assert_eq!(errors.problems().len(), 1, "{errors}");
+        assert!(errors.to_string().contains(part), "{written}: {errors}");
+    }
+}
+
+#[test]
+fn sections_refuse_what_can_t_work() {
+    for (more, part) in [
+        ("store: {namespace: \"\"}", "the namespace is empty"),
+        ("store: {namespace: \"a{b\"}", "a namespace has no braces"),
+        ("store: {memory: 0}", "`memory` is the whole store"),
+        ("store: {memory: 256MB}", "write `256MiB`"),
+        ("store: {on_store_loss: serve}", "{serve: 30s}"),
+        ("store: {on_store_loss: {serve: 0s}}", "this can't be zero"),
+        ("store: {timeout: 0s}", "this can't be zero"),
+        ("admin: maybe", "write `admin: off`"),
+        ("admin: {token: \"\"}", "the token is empty"),
+        ("purge: {allow: [localhost]}", "`localhost` is not a network"),
+        ("trusted_proxies: [10.0.0.0/33]", "`10.0.0.0/33` is not a network"),
+        ("credentials: [\"X Key\"]", "`X Key` is not the name of a field"),
+        ("limits: {header_bytes: 1KiB}", "between 8KiB and 16MiB"),
+        ("log: {level: inf}", "did you mean `info`?"),
+        ("log: {level: \"info,larder=loud\"}", "is not a log filter"),
+        ("log: {format: jsn}", "did you mean `json`?"),
+    ] {
+        check_wrong(more, &[part]);
+    }
+}
+
+#[test]
+fn sections_take_what_is_written() {
+    let config = right(
+        "store: {memory: 1GiB, namespace: shop, max_lag: 0, on_store_loss: {serve: 30s}, timeout: 250ms}
+admin: {listen: 127.0.0.1:1, token: s3cret}
+purge: {allow: [10.1.2.3/8, 192.0.2.1], token: other, parents: no}
+trusted_proxies: [fd00::/8]
+credentials: [X-Session]
+limits: {connections: 5, header_bytes: 8192, header_timeout: 1s, idle_timeout: 2m, drain: 0s}
+log: {format: json, level: \"warn,larder::proxy=debug\"}
+",
+    );
+    assert_eq!((config.store.memory, config.store.namespace.as_str()), (1 << 30, "shop"));
+    assert_eq!((config.store.max_lag, config.store.timeout), (Duration::ZERO, Duration::from_millis(250)));
+    assert_eq!(config.store.on_store_loss, OnStoreLoss::Serve(Duration::from_secs(30)));
+    assert_eq!(config.admin.token, Some(Secret::new("s3cret")));
+    let allow: Vec<String> = config.purge.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allow, ["10.0.0.0/8", "192.0.2.1/32"]);
+    assert!(!config.purge.parents);
+    assert_eq!(config.trusted_proxies.len(), 1);
+    assert_eq!(config.credentials, ["x-session"]);
+    assert_eq!((config.limits.connections, config.limits.drain), (5, Duration::ZERO));
+    assert_eq!((config.log.json, config.log.level.as_str()), (true, "warn,larder::proxy=debug"));
+    for off in ["off", "false", "\"off\""] {
+        assert_eq!(right(&format!("admin: {off}")).admin.listen, None, "{off}");
+    }
+}
+
+#[test]
+fn what_lets_strangers_in_is_a_warning() {
+    for (more, part) in [
+        ("admin: {listen: 0.0.0.0:9090}", "proxy.yaml:2:17: warning: the admin listener can be reached"),
+        ("purge: {allow: [0.0.0.0/0]}", "anybody who reaches larder may purge"),
+        ("credentials: []", "no field identifies callers"),
+    ] {
+        let warnings = right(more).warnings;
+        assert!(matches!(warnings.as_slice(), [warning] if warning.contains(part)), "{more}: {warnings:?}");
+    }
+    assert!(right("admin: {listen: 0.0.0.0:9090, token: x}").warnings.is_empty());
+}
+
+#[test]
+fn flags_take_the_place_of_the_file() {
+    let overrides = Overrides {
+        listen: vec!["127.0.0.1:1".into(), "127.0.0.1:2".into()],
+        upstream: Some("http://other".into()),
+        admin_listen: Some("127.0.0.1:3".into()),
+        log_format: Some("json".into()),
+        log_level: Some("debug".into()),
+    };
+    let other = UpstreamAddress::Http { authority: "other".into() };
+    for text in
+        ["", "upstream: {max_connections: 7}\nadmin: off\nlog: {level: warn}", "upstream: http://here"]
+    {
+        let config = Config::parse(text, "proxy.yaml", &|_| None, &overrides).expect(text);
+        assert_eq!(config.listen, [tcp("127.0.0.1:1"), tcp("127.0.0.1:2")]);
+        assert_eq!(config.upstream.address, other, "{text}");
+        assert_eq!(config.admin.listen, Some(tcp("127.0.0.1:3")));
+        assert_eq!((config.log.json, config.log.level.as_str()), (true, "debug"));
+        assert_eq!(config.upstream.max_connections == 7, text.contains('7'));
+    }
+}
+
+#[test]
+fn a_flag_does_not_hide_what_is_wrong_in_the_file() {
+    let overrides = Overrides {
+        upstream: Some("http://a".into()),
+        log_level: Some("debug".into()),
+        ..Overrides::default()
+    };
+    for text in ["- a", "log: loud", "upstream: {urll: x}"] {
+        let errors = Config::parse(text, "proxy.yaml", &|_| None, &overrides).expect_err(text);
+        assert_eq!(errors.problems().len(), 1, "{errors}");
+    }
+}
+
+#[test]
+fn a_wrong_flag_is_named() {
+    let overrides = Overrides { upstream: Some("nowhere:x".into()), ..Overrides::default() };
+    let errors = Config::parse("", "proxy.yaml", &|_| None, &overrides).expect_err("no URL").to_string();
+    assert!(errors.starts_with("--upstream (LARDER_UPSTREAM): error: "), "{errors}");
+}
