@@ -3,6 +3,7 @@
 mod collapsing;
 mod credentials;
 mod crowd;
+mod examples;
 mod harness;
 mod hit;
 mod invalidation;
