@@ -4,6 +4,7 @@ mod collapsing;
 mod configuration;
 mod credentials;
 mod crowd;
+mod examples;
 mod harness;
 mod hit;
 mod invalidation;
