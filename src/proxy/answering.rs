@@ -1,6 +1,7 @@
 //! GET and HEAD on a route that caches: from the store, from a fetch of one's own, or from another's.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Method;
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
@@ -53,6 +54,7 @@ impl Worker {
         if lookup.caller == Caller::Credentialed || !lookup.route.collapse {
             return self.fetch_alone(&head, lookup, &miss).await;
         }
+        let arrived = Instant::now();
         let mut refused: Option<Arc<Flight>> = None;
         for _ in 0..FLIGHTS {
             let flight = match self.proxy.flights.join(&miss.key, refused.as_ref()) {
@@ -69,12 +71,12 @@ impl Worker {
             };
             match flight.landing().await {
                 Landing::Shared(shared) => {
-                    if let Some(answer) = self.follow(&shared, &head, lookup, &miss) {
+                    if let Some(answer) = self.follow(&shared, flight.began >= arrived, &head, lookup, &miss) {
                         return answer;
                     }
                 }
                 Landing::Freshened(stored) => {
-                    if self.is_hit(&stored.head, &head, lookup) {
+                    if self.is_hit(&stored.head, self.validity(&stored.head), &head, lookup) {
                         let outcome =
                             Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));
                         return self.reply(&head, lookup, Usable { stored, outcome });
@@ -96,16 +98,24 @@ impl Worker {
     }
 
     /// The response in flight, if it would be a hit were it stored now. An error answers those who waited for it.
+    ///
+    /// One whose fetch began after the request arrived is as good as one that the request fetches itself, whatever
+    /// the store knows of purges; so a crowd stays one while the store is away.
     fn follow(
         &self,
         shared: &SharedResponse,
+        began_since: bool,
         head: &ClientHead,
         lookup: &Lookup<'_>,
         miss: &Miss,
     ) -> Option<Answer> {
+        let validity = match self.validity(&shared.head) {
+            Validity::Dead if began_since => Validity::Valid,
+            validity => validity,
+        };
         let usable = match shared.is_error {
-            true => self.proxy.store.judge(&shared.head.stamp, &shared.head.targets) != Validity::Dead,
-            false => self.is_hit(&shared.head, head, lookup),
+            true => validity != Validity::Dead,
+            false => self.is_hit(&shared.head, validity, head, lookup),
         };
         if !usable {
             return None;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
@@ -61,6 +61,8 @@ pub struct Flight {
     /// Where others find it: the key of the request, and of the variant once that is known.
     key: Mutex<CacheKey>,
     landing: watch::Sender<Option<Landing>>,
+    /// The fetch begins later than this.
+    pub began: Instant,
 }
 
 pub enum Seat {
@@ -110,7 +112,7 @@ impl Flights {
 
 impl Flight {
     fn new(key: CacheKey) -> Arc<Self> {
-        Arc::new(Self { key: Mutex::new(key), landing: watch::Sender::new(None) })
+        Arc::new(Self { key: Mutex::new(key), landing: watch::Sender::new(None), began: Instant::now() })
     }
 
     fn key(&self) -> CacheKey {

@@ -107,9 +107,19 @@ impl Worker {
         }
     }
 
+    pub(super) fn validity(&self, response: &StoredHead) -> Validity {
+        self.proxy.store.judge(&response.stamp, &response.targets)
+    }
+
     /// Is this response given to this request, stored or not yet?
-    pub(super) fn is_hit(&self, response: &StoredHead, head: &ClientHead, lookup: &Lookup<'_>) -> bool {
-        let soft_purged = match self.proxy.store.judge(&response.stamp, &response.targets) {
+    pub(super) fn is_hit(
+        &self,
+        response: &StoredHead,
+        validity: Validity,
+        head: &ClientHead,
+        lookup: &Lookup<'_>,
+    ) -> bool {
+        let soft_purged = match validity {
             Validity::Dead => return false,
             validity => validity == Validity::Stale,
         };

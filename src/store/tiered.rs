@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
 use super::redis::{Command, Connecting, Failure, Keys, Node, REMOVE, RedisIndex, Sent, listen};
+use super::remote::Remote;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{RedisSettings, StoreSettings};
@@ -159,6 +160,10 @@ impl Store for TieredStore {
 
     fn figures(&self) -> Figures {
         self.tiers.first.figures(&self.tiers.index.view)
+    }
+
+    fn remote(&self) -> Option<Remote> {
+        Some(self.tiers.index.figures())
     }
 }
 

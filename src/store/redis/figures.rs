@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::driver::Failure;
+use crate::store::remote::CommandFigure;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -41,18 +42,6 @@ struct Counts {
     timed_out: AtomicU64,
     failed: AtomicU64,
     micros: AtomicU64,
-}
-
-/// Of one kind of command.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CommandFigure {
-    pub command: &'static str,
-    pub sent: u64,
-    pub timed_out: u64,
-    /// For another reason than time.
-    pub failed: u64,
-    /// In all.
-    pub seconds: f64,
 }
 
 impl CommandFigures {

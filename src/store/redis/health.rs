@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::store::remote::Breaker;
+
 #[derive(Debug)]
 pub struct Health {
     breaker: AtomicU8,
@@ -20,13 +22,6 @@ struct Trouble {
     reason: String,
     since: Option<Instant>,
     replaced: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaker {
-    Closed,
-    HalfOpen,
-    Open,
 }
 
 /// A server that has not answered for so long hangs: its connection is of no use.
@@ -122,15 +117,5 @@ impl Health {
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Breaker {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Breaker::Closed => "closed",
-            Breaker::HalfOpen => "half-open",
-            Breaker::Open => "open",
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! replica's purge wakes this one, when the connection is a new one, and when somebody asks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::purge::{
     Bounds, Change, Confirmation, Hardness, Index, Position, Purge, Target, TargetId, View,
 };
 use crate::store::encoding::Clocks;
+use crate::store::remote::Remote;
 
 /// Records in one reply: some 50 kB.
 const PAGE: usize = 1000;
@@ -45,6 +47,7 @@ pub struct RedisIndex {
     wanted: Notify,
     /// Changes with every confirmation and with every failure to get one.
     told: watch::Sender<Option<Clocks>>,
+    new_indexes: AtomicU64,
 }
 
 impl RedisIndex {
@@ -67,6 +70,7 @@ impl RedisIndex {
             interval,
             wanted: Notify::new(),
             told: watch::Sender::new(None),
+            new_indexes: AtomicU64::new(0),
         }
     }
 
@@ -75,9 +79,19 @@ impl RedisIndex {
         *self.told.borrow()
     }
 
-    /// Targets of purges that Redis has not taken.
-    pub fn waiting(&self) -> usize {
-        self.journal.len()
+    pub fn figures(&self) -> Remote {
+        let (node, health) = (&self.node, &self.node.health);
+        Remote {
+            breaker: health.breaker(),
+            trouble: health.reason(),
+            opened: health.opened(),
+            connections: node.connections(),
+            in_flight: node.in_flight(),
+            purges_waiting: self.journal.len(),
+            confirmed_ago: self.view.confirmed_at().map(|confirmed| confirmed.elapsed()),
+            new_indexes: self.new_indexes.load(Ordering::Relaxed),
+            commands: node.figures.all(),
+        }
     }
 
     pub fn wake(&self) {
@@ -248,6 +262,7 @@ impl RedisIndex {
 
     fn learn(&self, confirmation: &Confirmation) {
         if self.view.learn(confirmation) {
+            self.new_indexes.fetch_add(1, Ordering::Relaxed);
             tracing::info!("the purge index is a new one: nothing stored before is valid");
         }
         self.told.send_modify(|_| {});

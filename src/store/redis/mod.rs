@@ -13,8 +13,7 @@ mod wake;
 
 pub use connecting::Connecting;
 pub use driver::{Failure, Node, Sent};
-pub use figures::{Command, CommandFigure};
-pub use health::Breaker;
+pub use figures::Command;
 pub use index::RedisIndex;
 pub use keys::Keys;
 pub use scripts::REMOVE;
