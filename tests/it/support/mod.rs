@@ -19,7 +19,7 @@ mod upstream;
 use std::future::Future;
 use std::time::Duration;
 
-pub use client::{Client, Streaming};
+pub use client::{Client, Request, Streaming};
 pub use jwt::bearer;
 pub use larder::{Larder, START};
 pub use ports::free_port;
