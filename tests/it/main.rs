@@ -16,6 +16,7 @@ mod purge_races;
 mod redis_failures;
 mod redis_sharing;
 mod stale;
+mod store_contract;
 mod streaming;
 mod support;
 mod tags;

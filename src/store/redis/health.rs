@@ -22,6 +22,8 @@ struct Trouble {
     reason: String,
     since: Option<Instant>,
     replaced: Option<Instant>,
+    /// The log says so.
+    is_told: bool,
 }
 
 /// A server that has not answered for so long hangs: its connection is of no use.
@@ -87,9 +89,18 @@ impl Health {
         let was_good = before == Breaker::Closed as u8;
         if was_good {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(reason, "Redis is away");
+            tracing::debug!(reason, "a command failed; Redis is probed");
         }
         was_good
+    }
+
+    /// A single command may fail; once the probe after it has, Redis is away.
+    pub fn probe_failed(&self, reason: &str) {
+        self.failed(reason);
+        let mut trouble = self.trouble();
+        if !std::mem::replace(&mut trouble.is_told, true) {
+            tracing::warn!(reason, "Redis is away");
+        }
     }
 
     pub fn answered(&self) {
@@ -97,9 +108,11 @@ impl Health {
             return;
         }
         let mut trouble = self.trouble();
-        *trouble = Trouble::default();
+        let before = std::mem::take(&mut *trouble);
         self.breaker.store(Breaker::Closed as u8, Ordering::Release);
-        tracing::info!("Redis is there");
+        if before.is_told || before.since.is_none() {
+            tracing::info!("Redis is there");
+        }
     }
 
     /// Whether the server has been silent for so long that its connection had better be another one. Says so once in a

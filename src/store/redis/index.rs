@@ -26,8 +26,11 @@ use crate::store::remote::Remote;
 /// Records in one reply: some 50 kB.
 const PAGE: usize = 1000;
 
-/// One script blocks Redis for some 10 ms with this many targets.
-const MOST_TARGETS: usize = 10_000;
+/// One script blocks Redis for a millisecond or two with this many targets.
+const MOST_TARGETS: usize = 1000;
+
+/// A hundred replicas that hear of every purge at once are not to ask for each of a thousand.
+const BETWEEN_WAKE_UPS: Duration = Duration::from_millis(1);
 
 /// Between probes of a server that does not answer.
 const BETWEEN_PROBES: Duration = Duration::from_millis(50);
@@ -45,6 +48,8 @@ pub struct RedisIndex {
     interval: Duration,
     /// Somebody waits for a confirmation.
     wanted: Notify,
+    /// Another replica has purged.
+    woken: Notify,
     /// Changes with every confirmation and with every failure to get one.
     told: watch::Sender<Option<Clocks>>,
     new_indexes: AtomicU64,
@@ -69,6 +74,7 @@ impl RedisIndex {
             deadline,
             interval,
             wanted: Notify::new(),
+            woken: Notify::new(),
             told: watch::Sender::new(None),
             new_indexes: AtomicU64::new(0),
         }
@@ -94,8 +100,11 @@ impl RedisIndex {
         }
     }
 
-    pub fn wake(&self) {
-        self.wanted.notify_one();
+    /// A purge took place at `position`; it may be one of our own.
+    pub fn woken(&self, position: Position) {
+        if position > self.view.read().high_water() {
+            self.woken.notify_one();
+        }
     }
 
     /// Waits until the view is confirmed as of `instant` or later; reports whether it is. Does not wait for a server
@@ -127,7 +136,7 @@ impl RedisIndex {
                 }
                 Err(failure) => {
                     if !matches!(failure, Failure::Busy) {
-                        self.node.health.failed(&failure.to_string());
+                        self.node.health.probe_failed(&failure.to_string());
                     }
                     if self.node.health.hangs() {
                         self.node.replace();
@@ -137,11 +146,16 @@ impl RedisIndex {
             };
             self.told.send_modify(|_| {});
             let is_good = self.node.health.is_good();
+            let woken = async {
+                tokio::time::sleep(BETWEEN_WAKE_UPS).await;
+                self.woken.notified().await;
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.node.changed.notified() => {}
                 // Whoever waits for a server that is away has been told so.
                 () = self.wanted.notified(), if is_good => {}
+                () = woken, if is_good => {}
             }
         }
     }
@@ -178,7 +192,7 @@ impl RedisIndex {
         let recorded = self.record(&targets, purge.hardness, purge.in_doubt_for, sent).await;
         if recorded.is_err() {
             self.journal.add(&targets, purge.in_doubt_for, &self.view);
-            self.wake();
+            self.wanted.notify_one();
         }
         recorded
     }

@@ -8,7 +8,7 @@
 local MOST_IN_DOUBT = 10000
 -- So many records leave with each purge, besides one for each target, and no purge pays for many.
 local STEP = 4
--- Lua can't pass more arguments than some thousands at once.
+-- Lua can't pass more arguments than some thousands at once. The caller names no more targets than this either.
 local CHUNK = 1000
 
 local FIRST = 11

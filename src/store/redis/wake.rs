@@ -8,6 +8,7 @@ use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 
 use super::connecting::Connecting;
 use super::index::RedisIndex;
+use crate::purge::Position;
 
 /// A connection that only listens does not notice that nobody talks any more.
 const BETWEEN_QUESTIONS: Duration = Duration::from_secs(5);
@@ -25,15 +26,15 @@ pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisInd
             let is_alive = tokio::select! {
                 _ = &mut running => break,
                 message = messages.recv() => {
-                    // One that was overtaken by too many others is as good as any.
-                    drop(message);
-                    index.wake();
+                    // One that was overtaken by too many others may have been of any purge.
+                    let position = message.ok().and_then(|message| message.value.as_u64());
+                    index.woken(position.map_or(Position(u64::MAX), Position));
                     true
                 }
                 Ok(_) = connects.recv() => {
                     let subscribed = client.subscribe(channel.as_str()).await;
                     // What was announced in between was not heard.
-                    index.wake();
+                    index.woken(Position(u64::MAX));
                     subscribed.is_ok()
                 }
                 () = asks => client.ping::<()>(None).await.is_ok() || !index.node.health.is_good(),

@@ -1,6 +1,9 @@
 //! Several larders in front of one upstream that share one Redis, asked for the same host.
 
+use ::larder::clock::Clock;
+
 use super::client::Request;
+use super::larder::complete;
 use super::{Larder, Redis, Upstream, eventually};
 
 /// Clients reach every replica under one name, or they would not ask for the same.
@@ -20,8 +23,12 @@ impl Replica {
     /// Starts one, whether there is a Redis or not.
     pub fn start_alone(redis: &str, upstream: &Upstream, store: &str, rest: &str) -> Self {
         let comma = if store.is_empty() { "" } else { ", " };
-        let yaml = format!("store: {{redis: \"{redis}\"{comma}{store}}}\n{rest}");
-        Self(Larder::with(&yaml, upstream))
+        Self::with(&format!("store: {{redis: \"{redis}\"{comma}{store}}}\n{rest}"), upstream, Clock::system())
+    }
+
+    /// Redis keeps its own time, so a clock that stands still beside it is only for tests of that.
+    pub fn with(yaml: &str, upstream: &Upstream, clock: Clock) -> Self {
+        Self(Larder::under(clock, &complete(yaml), &[("UPSTREAM", &upstream.url())]))
     }
 
     pub fn get(&self, target: &str) -> Request {
