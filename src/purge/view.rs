@@ -125,21 +125,4 @@ impl View {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::purge::{Bounds, Incarnation, Target};
-
-    #[test]
-    fn what_was_found_valid_is_looked_up_again_after_a_purge() {
-        let now = Timestamp::from_secs(1);
-        let view = View::new(Index::new(Incarnation(1), now, Bounds::default()), Instant::now());
-        let (found, stamp) = (FoundValid::default(), view.stamp(now));
-        let (mine, other) = (Target::tag("mine"), Target::tag("other"));
-        let judge = || view.judge_again(&found, &stamp, &[mine.id()]);
-        assert_eq!((judge(), judge()), (Validity::Valid, Validity::Valid));
-        view.purge(&Purge::hard(vec![other]), now);
-        assert_eq!((judge(), judge()), (Validity::Valid, Validity::Valid));
-        view.purge(&Purge::hard(vec![mine.clone()]), now);
-        assert_eq!((judge(), judge()), (Validity::Dead, Validity::Dead));
-    }
-}
+mod tests;

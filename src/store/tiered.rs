@@ -60,6 +60,19 @@ impl TieredStore {
     /// # Errors
     /// If the thread can't be set up, or a file for TLS can't be read.
     pub fn start(settings: &StoreSettings, redis: &RedisSettings, clock: Clock) -> io::Result<Self> {
+        Self::start_within(Bounds::default(), settings, redis, clock)
+    }
+
+    /// As [`TieredStore::start`], with a purge index of these bounds.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_within(
+        bounds: Bounds,
+        settings: &StoreSettings,
+        redis: &RedisSettings,
+        clock: Clock,
+    ) -> io::Result<Self> {
         let connecting = Connecting::new(redis, settings.timeout)?;
         let keys = Keys::new(&settings.namespace);
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -72,7 +85,7 @@ impl TieredStore {
         let index = RedisIndex::new(
             node.clone(),
             keys.clone(),
-            Bounds::default(),
+            bounds,
             clock.clone(),
             settings.timeout,
             interval,

@@ -14,6 +14,7 @@ mod passing;
 mod purge;
 mod purge_races;
 mod redis_failures;
+mod redis_index;
 mod redis_sharing;
 mod stale;
 mod store_contract;

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::HeaderName;
 use larder::clock::{Clock, Timestamp};
-use larder::config::{Config, StoreSettings};
-use larder::policy::{CacheKey, Fingerprint, VaryFields};
-use larder::purge::{FoundValid, Hardness, Incarnation, LoosePath, Purge, Stamp, Target, TargetId, Validity};
+use larder::config::StoreSettings;
+use larder::policy::{CacheKey, VaryFields};
+use larder::purge::{Bounds, Hardness, Incarnation, LoosePath, Purge, Stamp, Target, Validity};
 use larder::store::memory::MemoryStore;
-use larder::store::tiered::TieredStore;
 use larder::store::{Fill, Store};
-use larder::stored_response::{Stored, StoredHead, StoredResponse, Terms, Variants};
+use larder::stored_response::{Stored, Variants};
 
-use crate::support::{Redis, eventually};
+use crate::support::{Redis, body, eventually, response, store_settings, targets, tiered_store};
 
 const KEY: CacheKey = CacheKey([1; 32]);
 const OTHER: CacheKey = CacheKey([2; 32]);
@@ -30,7 +28,7 @@ struct Subject {
 
 async fn subjects() -> Vec<Subject> {
     let clock = Clock::system();
-    let store = Arc::new(MemoryStore::new(1 << 20, Incarnation(7), clock.clone()));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20, Incarnation(7), clock.clone()));
     let mut subjects = vec![Subject { name: "embedded", store, clock: clock.clone(), _redis: None }];
     for (name, lag, memory) in [
         ("strict", Duration::ZERO, 1 << 20),
@@ -38,47 +36,17 @@ async fn subjects() -> Vec<Subject> {
         ("without a first tier", Duration::from_secs(60), 0),
     ] {
         let redis = Redis::start().await;
-        let settings = StoreSettings { max_lag: lag, memory, ..settings(&redis.url()) };
-        let store = tiered(&settings, &clock).await;
+        let settings = StoreSettings { max_lag: lag, memory, ..store_settings(&redis.url(), "") };
+        let store = tiered_store(&settings, Bounds::default()).await;
         subjects.push(Subject { name, store, clock: clock.clone(), _redis: Some(redis) });
     }
     subjects
 }
 
-fn settings(url: &str) -> StoreSettings {
-    let yaml = format!("upstream: http://127.0.0.1:1\nstore: {{redis: \"{url}\", timeout: 5s}}");
-    Config::parse(&yaml, "proxy.yaml", &|_| None, &Default::default()).unwrap().store
-}
-
-async fn tiered(settings: &StoreSettings, clock: &Clock) -> Arc<dyn Store> {
-    let redis = settings.redis.as_ref().unwrap();
-    let store = Arc::new(TieredStore::start(settings, redis, clock.clone()).unwrap());
-    eventually("it is connected", || async { store.remote().is_some_and(|r| !r.is_away()).then_some(()) }).await;
-    store
-}
-
 impl Subject {
-    fn response(&self, fill: &Fill, body: &str, tags: &[&str], expires_at: Timestamp) -> Stored {
-        let now = self.clock.now();
-        let terms = Terms { expires_at, ..Terms::unstored(now, now) };
-        let head = StoredHead {
-            key: *fill.key(),
-            fingerprint: Fingerprint(9),
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            terms,
-            stamp: fill.stamp(),
-            targets: targets(tags),
-            tags: tags.iter().map(ToString::to_string).collect(),
-            found_valid: FoundValid::default(),
-        };
-        let body = Bytes::copy_from_slice(body.as_bytes());
-        Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body }))
-    }
-
     async fn fill(&self, fill: Fill, body: &str, tags: &[&str]) {
         let expires_at = self.clock.now().plus(HOUR);
-        let stored = self.response(&fill, body, tags, expires_at);
+        let stored = response(&fill, body, tags, expires_at);
         self.store.insert(fill, stored, expires_at).await.expect(self.name);
     }
 
@@ -87,10 +55,7 @@ impl Subject {
     }
 
     async fn body(&self, key: &CacheKey) -> Option<String> {
-        match self.store.recall(key).found().await?.stored {
-            Stored::Response(response) => Some(String::from_utf8(response.body.to_vec()).unwrap()),
-            Stored::Variants(_) => None,
-        }
+        body(&*self.store, key).await
     }
 
     async fn purge(&self, purge: Purge) {
@@ -100,11 +65,6 @@ impl Subject {
     fn later(&self) -> Timestamp {
         self.clock.now().plus(HOUR)
     }
-}
-
-/// Of `/shop/items/1` on `shop.test`.
-fn targets(tags: &[&str]) -> Box<[TargetId]> {
-    Target::all_of("shop.test", &LoosePath::new("/shop/items/1"), "q=1", tags.iter().copied()).into()
 }
 
 fn tag(tag: &str) -> Purge {
@@ -232,7 +192,7 @@ async fn what_has_expired_is_gone() {
     for subject in subjects().await {
         let fill = subject.store.permit(&KEY);
         let expired = subject.clock.now();
-        let stored = subject.response(&fill, "body", &["a"], expired);
+        let stored = response(&fill, "body", &["a"], expired);
         // Whether that is an error is the store's affair.
         let _ = subject.store.insert(fill, stored, expired).await;
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);

@@ -14,6 +14,7 @@ mod redis;
 mod replicas;
 mod reply;
 mod scratch;
+mod stores;
 mod upstream;
 
 use std::future::Future;
@@ -29,6 +30,7 @@ pub use redis::Redis;
 pub use replicas::{HOST, Replica};
 pub use reply::Reply;
 pub use scratch::Scratch;
+pub use stores::{body, is_connected, response, store_settings, targets, tiered_store};
 pub use upstream::{Answer, Feed, Held, Received, Upstream, Wire};
 
 /// After this long something that should have happened has not. It is never slept through when all is well.

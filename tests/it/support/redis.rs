@@ -45,6 +45,15 @@ impl Redis {
         reply.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
+    /// As `redis-cli --rdb` makes it.
+    pub async fn back_up(&self) {
+        let (socket, file) = (self.socket(), self.scratch.path().join("backup.rdb"));
+        let mut command = Command::new("redis-cli");
+        command.arg("-s").arg(socket).arg("--rdb").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+        let run = tokio::task::spawn_blocking(move || command.status());
+        assert!(within("a backup", run).await.unwrap().expect("redis-cli").success());
+    }
+
     pub async fn flush(&self) {
         assert_eq!(self.command(&["FLUSHALL"]).await, "OK");
     }
