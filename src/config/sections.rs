@@ -14,8 +14,8 @@ use super::suggest::nearest;
 use super::tree::{Node, Value};
 use super::units::Wrong;
 use super::{
-    AdminSettings, Limits, Listen, LogSettings, OnStoreLoss, PurgeSettings, StoreSettings, UpstreamHost,
-    RedisServers, UpstreamSettings, redis, url,
+    AdminSettings, Limits, Listen, LogSettings, OnStoreLoss, PurgeSettings, RedisServers, StoreSettings,
+    UpstreamHost, UpstreamSettings, redis, url,
 };
 
 /// One address or a list.

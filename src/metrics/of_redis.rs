@@ -6,7 +6,8 @@ use crate::store::remote::{Breaker, CommandFigure, Remote};
 pub(super) fn families(remote: &Remote) -> Vec<Family> {
     let mut breaker = Family::gauge("larder_redis_breaker", "1 for the state that the breaker is in.");
     for state in Breaker::ALL {
-        breaker.push(vec![("state", state.as_str().to_string())], f64::from(u8::from(state == remote.breaker)));
+        breaker
+            .push(vec![("state", state.as_str().to_string())], f64::from(u8::from(state == remote.breaker)));
     }
     let mut age = Family::gauge(
         "larder_redis_confirmed_age_seconds",
@@ -18,7 +19,8 @@ pub(super) fn families(remote: &Remote) -> Vec<Family> {
     let mut families = vec![
         Family::gauge("larder_redis_up", "Whether Redis answers.").with(u64::from(!remote.is_away())),
         breaker,
-        Family::counter("larder_redis_breaker_opened", "How often the breaker was opened.").with(remote.opened),
+        Family::counter("larder_redis_breaker_opened", "How often the breaker was opened.")
+            .with(remote.opened),
         Family::counter("larder_redis_connections", "Connections made.").with(remote.connections),
         Family::gauge("larder_redis_in_flight", "Commands under way.").with(remote.in_flight as u64),
         Family::gauge("larder_purges_waiting", "Targets of purges that Redis has not taken.")

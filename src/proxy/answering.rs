@@ -71,7 +71,8 @@ impl Worker {
             };
             match flight.landing().await {
                 Landing::Shared(shared) => {
-                    if let Some(answer) = self.follow(&shared, flight.began >= arrived, &head, lookup, &miss) {
+                    if let Some(answer) = self.follow(&shared, flight.began >= arrived, &head, lookup, &miss)
+                    {
                         return answer;
                     }
                 }

@@ -82,14 +82,8 @@ impl TieredStore {
             Duration::ZERO => STRICT_INTERVAL,
             lag => (lag / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
         };
-        let index = RedisIndex::new(
-            node.clone(),
-            keys.clone(),
-            bounds,
-            clock.clone(),
-            settings.timeout,
-            interval,
-        );
+        let index =
+            RedisIndex::new(node.clone(), keys.clone(), bounds, clock.clone(), settings.timeout, interval);
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
         tokio::spawn(listen(connecting, keys.wake.clone(), index.clone()));
@@ -264,9 +258,8 @@ impl Tiers {
         let (node, within) = (self.node.clone(), self.deadline);
         tokio::spawn(async move {
             let keys = [name.as_str()];
-            let removed = node
-                .run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within)
-                .await;
+            let removed =
+                node.run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within).await;
             if let Err(failure) = removed {
                 tracing::debug!(%failure, "not removed");
             }

@@ -13,6 +13,7 @@ mod observe;
 mod passing;
 mod purge;
 mod purge_races;
+mod redis_connection;
 mod redis_failures;
 mod redis_index;
 mod redis_sharing;

@@ -10,7 +10,9 @@ use larder::purge::{Bounds, Hardness, Purge, Stamp, Target, Validity};
 use larder::store::tiered::TieredStore;
 use larder::store::{Fill, Store};
 
-use crate::support::{Redis, body, eventually, is_connected, response, store_settings, targets, tiered_store};
+use crate::support::{
+    Redis, body, eventually, is_connected, response, store_settings, targets, tiered_store,
+};
 
 const KEY: CacheKey = CacheKey([1; 32]);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -86,7 +88,8 @@ struct Fetch {
 impl Walk {
     /// Below `limit`; by a linear congruence, which is random enough.
     fn number(&mut self, limit: u64) -> usize {
-        self.numbers = self.numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.numbers =
+            self.numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((self.numbers >> 33) % limit).unwrap()
     }
 
@@ -109,7 +112,8 @@ impl Walk {
             return;
         }
         // Mostly the latest; an older one is likely to be dead.
-        let at = if self.number(3) == 0 { self.number(self.fetches.len() as u64) } else { self.fetches.len() - 1 };
+        let at =
+            if self.number(3) == 0 { self.number(self.fetches.len() as u64) } else { self.fetches.len() - 1 };
         let mut fetch = self.fetches.swap_remove(at);
         match fetch.read {
             None => {

@@ -37,11 +37,7 @@ fn confirmation(after: u64, high_water: u64, asked_at: Instant) -> Confirmation 
 }
 
 fn hard(tag: &str, position: u64) -> Change {
-    Change::Purged {
-        id: Target::tag(tag).id(),
-        position: Position(position),
-        hardness: Hardness::Hard,
-    }
+    Change::Purged { id: Target::tag(tag).id(), position: Position(position), hardness: Hardness::Hard }
 }
 
 fn judge(view: &View, stamp: Stamp, tag: &str) -> Validity {
@@ -103,11 +99,8 @@ fn another_index_proves_nothing_until_it_is_whole_and_makes_all_before_it_dead()
     let (view, began) = copy();
     view.learn(&confirmation(0, 10, began));
     let stamp = view.read().stamp();
-    let part = Confirmation {
-        incarnation: Incarnation(2),
-        is_whole: false,
-        ..confirmation(0, 3, began + SECOND)
-    };
+    let part =
+        Confirmation { incarnation: Incarnation(2), is_whole: false, ..confirmation(0, 3, began + SECOND) };
     assert!(view.learn(&part));
     assert_eq!((view.confirmed_at(), judge(&view, stamp, "a")), (None, Validity::Dead));
     let rest = Confirmation { incarnation: Incarnation(2), ..confirmation(3, 8, began + 2 * SECOND) };

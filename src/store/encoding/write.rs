@@ -47,12 +47,9 @@ fn terms(written: &mut Vec<u8>, terms: &Terms, clocks: &Clocks) {
     for time in [terms.requested_at, terms.received_at, terms.expires_at] {
         written.extend_from_slice(&clocks.to_store(time).as_micros().to_le_bytes());
     }
-    for duration in [
-        terms.initial_age,
-        terms.freshness_lifetime,
-        terms.stale_while_revalidate,
-        terms.stale_if_error,
-    ] {
+    for duration in
+        [terms.initial_age, terms.freshness_lifetime, terms.stale_while_revalidate, terms.stale_if_error]
+    {
         written.extend_from_slice(&micros(duration).to_le_bytes());
     }
     let flags = [

@@ -7,7 +7,8 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::types::RespVersion;
 use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, Server, ServerConfig, TcpConfig, TlsConnector,
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, Server, ServerConfig, TcpConfig,
+    TlsConnector,
 };
 use hyper_rustls::ConfigBuilderExt;
 use rustls::pki_types::pem::PemObject;

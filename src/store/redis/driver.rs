@@ -188,12 +188,8 @@ impl Node {
             Command::Confirm | Command::Purge | Command::Load => &self.scripts,
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
-        let options = Options {
-            timeout: Some(within),
-            max_attempts: Some(1),
-            fail_fast: true,
-            ..Options::default()
-        };
+        let options =
+            Options { timeout: Some(within), max_attempts: Some(1), fail_fast: true, ..Options::default() };
         let began = Instant::now();
         let client = self.client.load().with_options(&options);
         let result = run(client).await.map_err(failure);

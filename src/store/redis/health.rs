@@ -119,7 +119,8 @@ impl Health {
     /// while only.
     pub fn hangs(&self) -> bool {
         let mut trouble = self.trouble();
-        let long_ago = |instant: Option<Instant>, ago| instant.is_some_and(|instant| instant.elapsed() >= ago);
+        let long_ago =
+            |instant: Option<Instant>, ago| instant.is_some_and(|instant| instant.elapsed() >= ago);
         let hangs = long_ago(trouble.since, HANGS)
             && (trouble.replaced.is_none() || long_ago(trouble.replaced, BETWEEN_REPLACEMENTS));
         if hangs {

@@ -17,9 +17,7 @@ use super::journal::Journal;
 use super::keys::Keys;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use crate::clock::Clock;
-use crate::purge::{
-    Bounds, Change, Confirmation, Hardness, Index, Position, Purge, Target, TargetId, View,
-};
+use crate::purge::{Bounds, Change, Confirmation, Hardness, Index, Position, Purge, Target, TargetId, View};
 use crate::store::encoding::Clocks;
 use crate::store::remote::Remote;
 

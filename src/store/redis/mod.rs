@@ -10,7 +10,6 @@ mod keys;
 mod scripts;
 mod wake;
 
-
 pub use connecting::Connecting;
 pub use driver::{Failure, Node, Sent};
 pub use figures::Command;

@@ -74,9 +74,8 @@ pub fn told(reply: &Part, nonce: &str, asked_at: Instant) -> Option<Told> {
 fn change(record: &[Part]) -> Option<Change> {
     let [member, position] = record else { return None };
     let position = Position(position.number()?);
-    let purged = |id: &[u8], hardness| {
-        Some(Change::Purged { id: TargetId(id.try_into().ok()?), position, hardness })
-    };
+    let purged =
+        |id: &[u8], hardness| Some(Change::Purged { id: TargetId(id.try_into().ok()?), position, hardness });
     match member.bytes()?.split_first()? {
         (b'h', id) => purged(id, Hardness::Hard),
         (b's', id) => purged(id, Hardness::Soft),

@@ -3,6 +3,7 @@
 //! Freshness moves by the manual clock and never by sleeping; everything that is waited for is an event, with one
 //! generous deadline that only a failure ever reaches.
 
+mod certificates;
 mod client;
 mod jwt;
 mod larder;
@@ -20,6 +21,7 @@ mod upstream;
 use std::future::Future;
 use std::time::Duration;
 
+pub use certificates::Certificates;
 pub use client::{Client, Request, Streaming};
 pub use jwt::bearer;
 pub use larder::{Larder, START};

@@ -51,7 +51,8 @@ impl Replica {
     /// Waits until it hears the wake-ups of other replicas.
     pub async fn listens(&self, redis: &Redis) {
         let channels = || redis.command(&["PUBSUB", "NUMSUB", "larder:wake"]);
-        eventually("both replicas listen", || async { (channels().await == "larder:wake\n2").then_some(()) }).await;
+        eventually("both replicas listen", || async { (channels().await == "larder:wake\n2").then_some(()) })
+            .await;
     }
 
     pub async fn is_connected(&self) {
@@ -64,7 +65,8 @@ impl Replica {
 
     /// Asks until it is a hit.
     pub async fn has(&self, target: &str) -> super::Reply {
-        eventually("it is a hit", || async { Some(self.get(target).await).filter(super::Reply::is_hit) }).await
+        eventually("it is a hit", || async { Some(self.get(target).await).filter(super::Reply::is_hit) })
+            .await
     }
 }
 
