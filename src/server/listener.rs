@@ -7,6 +7,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
 use crate::config::Listen;
 
 /// What the process listens on; bound before anything starts, so that an address in use is an error at once.
@@ -23,15 +25,23 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// How many connections the system holds for us while we are busy; the standard library's 128 make a crowd wait for
+/// whole seconds. The system's own bound (`net.core.somaxconn`) holds too.
+const BACKLOG: i32 = 4096;
+
 impl Listener {
     /// A Unix socket's file that nobody answers on any more is replaced; one that somebody answers on, and any other
     /// file, stays, and the address is in use.
     pub fn bind(address: &Listen) -> io::Result<Self> {
         match address {
             Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                Ok(Listener::Tcp(listener))
+                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+                // As the standard library does: a restart need not wait for connections of the last run to be forgotten.
+                socket.set_reuse_address(true)?;
+                socket.bind(&SockAddr::from(*address))?;
+                socket.listen(BACKLOG)?;
+                socket.set_nonblocking(true)?;
+                Ok(Listener::Tcp(socket.into()))
             }
             Listen::Unix(path) => {
                 remove_stale_socket(path)?;
