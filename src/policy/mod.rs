@@ -18,6 +18,7 @@ pub mod path;
 pub mod precondition;
 pub mod query;
 pub mod range;
+pub mod request_directives;
 #[cfg(test)]
 mod restriction_tests;
 pub mod reuse;
@@ -25,6 +26,7 @@ pub mod route;
 pub mod routes;
 pub mod storing;
 pub mod tags;
+pub mod targeted;
 pub mod template;
 #[cfg(test)]
 mod testing;
