@@ -10,6 +10,7 @@ pub mod classify;
 pub mod credentials;
 mod entity_tag;
 pub mod freshness;
+pub mod groups;
 pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;

@@ -49,7 +49,7 @@ impl Worker {
                 self.reply(&head, &lookup, usable)
             }
             Finding::Miss(miss) if request.head.parts.method == Method::HEAD => {
-                self.pass(request, Some(lookup.route), Outcome::forwarded(miss.fwd, None)).await
+                self.forward_head(request, &lookup, &miss).await
             }
             Finding::Miss(_) if range => {
                 self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Range)).await
