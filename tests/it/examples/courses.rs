@@ -129,6 +129,8 @@ async fn an_operator_clears_one_user_or_one_course() {
     case.asked(&ALL).await;
     case.operate("DELETE /cache/tags/user:ann").await;
     assert_eq!(case.asked(&ALL).await, [PROGRESS_OF_ANN, REWARDS_OF_ANN, CREDENTIALS_OF_ANN]);
+    case.operate("DELETE /cache/tags/credentials:ann").await;
+    assert_eq!(case.asked(&ALL).await, [CREDENTIALS_OF_ANN]);
     case.operate("DELETE /cache/tags/course:8").await;
     assert_eq!(case.asked(&ALL).await, [COURSE_8]);
     case.operate("DELETE /cache/tags/courses:list").await;
