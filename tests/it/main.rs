@@ -3,6 +3,7 @@
 mod collapsing;
 mod credentials;
 mod crowd;
+mod documents;
 mod examples;
 mod harness;
 mod hit;

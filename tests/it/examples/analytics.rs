@@ -31,7 +31,7 @@ fn api() -> SampleApi {
         .changes("POST /api/guilds/8/messages", &["messages of 8"])
 }
 
-fn analytics() -> Case {
+pub fn analytics() -> Case {
     Case::start("config/analytics.yaml", "ANALYTICS_API", api())
 }
 

@@ -29,7 +29,7 @@ const ALL: [&str; 10] = [
 
 const DAY: u64 = 24 * 60 * 60;
 
-fn catalogue() -> Case {
+pub fn catalogue() -> Case {
     let api = SampleApi::start()
         .answers("/api/catalog/products", &["products"])
         .answers("/api/catalog/products/1", &["product 1"])

@@ -3,7 +3,7 @@
 use larder::config::{Config, ConfigErrors, Listen, Overrides, UpstreamAddress};
 
 use super::{path, text};
-use crate::support::{Command, Scratch};
+use crate::support::{Command, Process, Scratch, Upstream, free_port};
 
 #[tokio::test]
 async fn every_configuration_passes_larder_check_without_a_warning() {
@@ -27,6 +27,21 @@ async fn the_demo_prints_a_configuration_that_passes_too() {
     let file = scratch.file("proxy.yaml", &printed);
     let said = Command::new(&["check", file.to_str().expect("a path")]).stdout().await;
     assert!(said.contains(": no errors; 4 routes"), "{said}");
+}
+
+#[tokio::test]
+async fn a_case_runs_by_its_file_and_one_variable() {
+    let api = Upstream::start();
+    let [proxy, admin] = [free_port(), free_port()];
+    let (listen, operate) = (format!("127.0.0.1:{proxy}"), format!("127.0.0.1:{admin}"));
+    let file = path("config/courses.yaml");
+    let file = file.to_str().expect("a path");
+    let command = Command::new(&["--config", file, "--listen", &listen, "--admin", &operate]);
+    let command = command.env("COURSES_API", &api.url());
+    let larder = Process::spawn(command, Scratch::new(), proxy, admin).await;
+    larder.get("/api/courses").await.assert_stored();
+    larder.get("/api/courses?page=1").await.assert_hit();
+    assert_eq!(api.count("/api/courses"), 1);
 }
 
 /// File, the variable for its upstream, and the namespace without one.

@@ -23,7 +23,7 @@ const ALL: [&str; 9] = [
     ITEM_4,
 ];
 
-fn productivity() -> Case {
+pub fn productivity() -> Case {
     let mut api = SampleApi::start()
         .answers("/api/search", &["content of {user}"])
         .answers("/api/dashboard", &["content of {user}"])

@@ -24,7 +24,7 @@ fn api() -> SampleApi {
         .changes("POST /api/files", &[])
 }
 
-fn signed_urls() -> Case {
+pub fn signed_urls() -> Case {
     Case::start("config/signed-urls.yaml", "FORUM_API", api())
 }
 
