@@ -1,6 +1,7 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
 mod collapsing;
+mod configuration;
 mod credentials;
 mod crowd;
 mod documents;
