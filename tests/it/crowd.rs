@@ -1,5 +1,7 @@
 //! Ten thousand at once for something that nobody has: larder as its own process asks the upstream one time.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -20,15 +22,7 @@ async fn ten_thousand_concurrent_cold_requests_are_one_request() {
     let (may_read, reading) = watch::channel(false);
     let mut clients = JoinSet::new();
     for _ in 0..CROWD {
-        let mut stream = TcpStream::connect(larder.address()).await.expect("connected");
-        stream.write_all(b"GET /a HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n").await.expect("sent");
-        let mut reading = reading.clone();
-        clients.spawn(async move {
-            reading.wait_for(|may| *may).await.expect("the test goes on");
-            let mut reply = Vec::with_capacity(24 * 1024);
-            stream.read_to_end(&mut reply).await.expect("a whole reply");
-            reply
-        });
+        clients.spawn(client(larder.address(), reading.clone()));
     }
     held.arrived().await;
     eventually("all are connected", || async {
@@ -44,6 +38,16 @@ async fn ten_thousand_concurrent_cold_requests_are_one_request() {
         assert!(body_of(reply) == content, "not whole");
     }
     assert_eq!((replies.len(), upstream.count("/a")), (CROWD, 1));
+}
+
+/// Asks, and reads the reply as soon as it may.
+async fn client(address: SocketAddr, mut reading: watch::Receiver<bool>) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n").await.expect("sent");
+    reading.wait_for(|may| *may).await.expect("the test goes on");
+    let mut reply = Vec::with_capacity(24 * 1024);
+    stream.read_to_end(&mut reply).await.expect("a whole reply");
+    reply
 }
 
 /// The content of a reply, chunked (of the fetch) or with its length (of what is stored).
