@@ -5,6 +5,8 @@ mod collapsing;
 mod configuration;
 mod credentials;
 mod crowd;
+mod documents;
+mod examples;
 mod forwarding;
 mod harness;
 mod hit;
