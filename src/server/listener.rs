@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::Listen;
 
@@ -25,12 +25,24 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// How many connections the system holds for us while we are busy; the standard library's 128 make a crowd wait for
+/// whole seconds. The system's own bound (`net.core.somaxconn`) holds too.
+const BACKLOG: i32 = 4096;
+
 impl Listener {
     /// A Unix socket's file that nobody answers on any more is replaced; one that somebody answers on, and any other
     /// file, stays, and the address is in use.
     pub fn bind(address: &Listen) -> io::Result<Self> {
         match address {
-            Listen::Tcp(address) => bind_tcp(*address).map(Listener::Tcp),
+            Listen::Tcp(address) => {
+                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+                // As the standard library does: a restart need not wait for connections of the last run to be forgotten.
+                socket.set_reuse_address(true)?;
+                socket.bind(&SockAddr::from(*address))?;
+                socket.listen(BACKLOG)?;
+                socket.set_nonblocking(true)?;
+                Ok(Listener::Tcp(socket.into()))
+            }
             Listen::Unix(path) => {
                 remove_stale_socket(path)?;
                 let listener = UnixListener::bind(path)?;
@@ -70,19 +82,6 @@ impl fmt::Display for Listener {
             Err(_) => f.write_str("an unknown address"),
         }
     }
-}
-
-/// The standard library's own listener keeps 128 connections waiting; of a crowd that comes at once, the others would
-/// not get in before their next SYN, a second later. The system has the last word (`net.core.somaxconn`).
-const BACKLOG: i32 = 4096;
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn remove_stale_socket(path: &Path) -> io::Result<()> {

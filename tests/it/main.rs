@@ -5,6 +5,7 @@ mod collapsing;
 mod configuration;
 mod credentials;
 mod crowd;
+mod examples;
 mod forwarding;
 mod harness;
 mod hit;
