@@ -49,7 +49,9 @@ async fn fields_for_one_hop_stay_behind_both_ways() {
             assert_eq!(reply.header(name), None, "{name} to the client");
         }
     }
-    larder.get("/a").await.assert_hit();
+    larder.get("/a").await;
+    let hit = larder.get("/a").await.assert_hit();
+    assert!(one_hop.iter().all(|(name, _)| hit.header(name).is_none()), "{hit}");
 }
 
 #[tokio::test]
