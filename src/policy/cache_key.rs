@@ -94,6 +94,7 @@ impl Fingerprint {
         {
             parts.add(&[u8::from(flag)]);
         }
+        parts.add_list(route.semantics.targeted.iter().map(|name| name.as_str().as_bytes()));
         let [a, b, c, d, e, f, g, h, ..] = parts.digest();
         Fingerprint(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }

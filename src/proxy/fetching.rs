@@ -154,7 +154,7 @@ impl Fetch {
     fn answers_all(&self, arrived: &Arrived, not_stored: NotStored) -> bool {
         self.caller == Caller::InKey
             && not_stored == NotStored::Status
-            && may_answer_all(arrived.status, &arrived.headers)
+            && may_answer_all(&self.route, arrived.status, &arrived.headers)
     }
 
     fn head_of(&self, arrived: &Arrived, terms: Terms, stamp: Stamp) -> Result<StoredHead, NotStored> {

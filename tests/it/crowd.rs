@@ -16,7 +16,9 @@ async fn ten_thousand_concurrent_cold_requests_are_one_request() {
     raise_file_limit(CROWD);
     let upstream = Upstream::start();
     upstream.on("/a", Answer::generated(20_000));
-    let yaml = "limits: {connections: 12000}\nroutes: [{path: /a, ttl: 60s}]";
+    // However long it takes until all have come, the upstream has not timed out.
+    let yaml = "upstream: {url: \"${UPSTREAM}\", response_timeout: 10m}\nlimits: {connections: 12000}\n\
+                routes: [{path: /a, ttl: 60s}]";
     let larder = Process::with(yaml, &upstream).await;
     let held = upstream.hold("/a");
     let (may_read, reading) = watch::channel(false);
