@@ -1,0 +1,62 @@
+//! The harness: a scripted upstream, larder itself, and a client, so that a test reads as a story.
+//!
+//! Freshness moves by the manual clock and never by sleeping; everything that is waited for is an event, with one
+//! generous deadline that only a failure ever reaches.
+
+mod client;
+mod jwt;
+mod larder;
+mod logs;
+mod ports;
+mod process;
+mod raw;
+mod redis;
+mod reply;
+mod scratch;
+mod upstream;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use client::{Client, Streaming};
+pub use jwt::bearer;
+pub use larder::{Larder, START};
+pub use ports::free_port;
+pub use process::{Command, Process};
+pub use raw::Raw;
+pub use redis::Redis;
+pub use reply::Reply;
+pub use scratch::Scratch;
+pub use upstream::{Answer, Feed, Held, Received, Upstream, Wire};
+
+/// After this long something that should have happened has not. It is never slept through when all is well.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits for `future`, and says what did not happen.
+#[track_caller]
+pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    let what = what.to_owned();
+    async move {
+        match tokio::time::timeout(DEADLINE, future).await {
+            Ok(output) => output,
+            Err(_) => panic!("{what}: not within {DEADLINE:?} (waited for at {caller})"),
+        }
+    }
+}
+
+/// Asks again and again until `question` gives something: for what can be seen but does not announce itself.
+#[track_caller]
+pub fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut question: impl FnMut() -> F,
+) -> impl Future<Output = T> {
+    within(what, async move {
+        loop {
+            if let Some(answer) = question().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+}

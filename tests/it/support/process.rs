@@ -1,0 +1,155 @@
+//! larder as a process of its own: for its memory, its signals, its command line.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::process::{Child, ExitStatus, Output, Stdio};
+
+use super::larder::{complete, metric};
+use super::{Client, Scratch, Upstream, eventually, free_port, within};
+
+/// A run of `larder` to come.
+pub struct Command(std::process::Command);
+
+impl Command {
+    pub fn new(arguments: &[&str]) -> Self {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_larder"));
+        command.args(arguments).stdin(Stdio::null());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LARDER_")) {
+            command.env_remove(name);
+        }
+        Self(command)
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    pub fn directory(mut self, directory: &std::path::Path) -> Self {
+        self.0.current_dir(directory);
+        self
+    }
+
+    /// Runs it to its end.
+    pub async fn output(mut self) -> Output {
+        let run = tokio::task::spawn_blocking(move || self.0.output());
+        within("the command ends", run).await.expect("no panic").expect("it can be run")
+    }
+
+    /// Runs it to its end, which must be a success, and gives what it printed.
+    pub async fn stdout(self) -> String {
+        let output = self.output().await;
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
+        stdout.into_owned()
+    }
+}
+
+/// A larder that serves from a process of its own; killed when this is dropped.
+pub struct Process {
+    proxy: Client,
+    pub admin: Client,
+    child: Child,
+    scratch: Scratch,
+}
+
+impl Process {
+    /// Starts it with a `proxy.yaml` that names neither its upstream nor its listeners, and waits until it serves.
+    pub async fn with(yaml: &str, upstream: &Upstream) -> Self {
+        let [proxy, admin] = [free_port(), free_port()];
+        let scratch = Scratch::new();
+        let listeners = format!("listen: 127.0.0.1:{proxy}\nadmin: {{listen: \"127.0.0.1:{admin}\"}}\n");
+        let config = scratch.file("proxy.yaml", &(listeners + &complete(yaml)));
+        let command = Command::new(&["--config", config.to_str().expect("a path")]);
+        Self::spawn(command.env("UPSTREAM", &upstream.url()), scratch, proxy, admin).await
+    }
+
+    /// Starts a command that will listen on these ports.
+    pub async fn spawn(command: Command, scratch: Scratch, proxy: u16, admin: u16) -> Self {
+        let log = File::create(scratch.path().join("log")).expect("a file for the log");
+        let mut command = command.0;
+        command.stdout(log.try_clone().expect("a file")).stderr(log);
+        let child = command.spawn().expect("larder can be started");
+        let client = |port| Client::new(([127, 0, 0, 1], port).into());
+        let mut process = Self { proxy: client(proxy), admin: client(admin), child, scratch };
+        process.serves().await;
+        process
+    }
+
+    async fn serves(&mut self) {
+        let admin = self.admin.clone();
+        eventually("larder serves", || {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                panic!("larder ended at once: {status}\n{}", self.log());
+            }
+            let admin = admin.clone();
+            async move { admin.get("/healthz").attempt().await.ok().filter(|reply| reply.status == 200) }
+        })
+        .await;
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
+    }
+
+    pub async fn metric(&self, name: &str) -> f64 {
+        metric(&self.admin.get("/metrics").await.assert_status(200), name)
+    }
+
+    /// `TERM`, `STOP`, `CONT`, `HUP` …
+    pub fn signal(&self, signal: &str) {
+        send_signal(self.child.id(), signal);
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        eventually("larder ends", || {
+            let status = self.child.try_wait().expect("a child");
+            async move { status }
+        })
+        .await
+    }
+
+    /// The most memory it ever held, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory it holds now, in bytes.
+    pub fn memory_now(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, line: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the status of a live process");
+        let kibibytes = status.lines().find_map(|l| l.strip_prefix(line)?.trim().strip_suffix(" kB"));
+        1024 * kibibytes.and_then(|k| k.trim().parse::<u64>().ok()).expect("a figure")
+    }
+}
+
+/// By the system's own command: this crate has no unsafe code, and no dependency for it.
+pub fn send_signal(process: u32, signal: &str) {
+    let kill = format!("kill -{signal} {process}");
+    let status = std::process::Command::new("sh").args(["-c", &kill]).status().expect("a shell");
+    assert!(status.success(), "{kill}");
+}
+
+impl Deref for Process {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.proxy
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- what larder logged\n{}---", self.log());
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A real Redis for one test: on a port and a socket of its own, in a directory of its own, gone with the test.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::process::send_signal;
+use super::{Scratch, eventually, free_port, within};
+
+pub struct Redis {
+    port: u16,
+    arguments: Vec<String>,
+    scratch: Scratch,
+    child: Option<Child>,
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// `arguments` as on redis-server's command line: `["--maxmemory", "10mb"]`.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let mut redis = Self { port: free_port(), arguments, scratch: Scratch::new(), child: None };
+        redis.spawn();
+        redis.answers().await;
+        redis
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.path().join("redis.sock")
+    }
+
+    /// One command, and its reply as redis-cli without a terminal would print it; an error begins with `-`.
+    pub async fn command(&self, words: &[&str]) -> String {
+        let reply = within("Redis replies", self.try_command(words)).await;
+        reply.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    pub async fn flush(&self) {
+        assert_eq!(self.command(&["FLUSHALL"]).await, "OK");
+    }
+
+    /// It dies at once, without saving.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// It hangs: connections stay open, and nothing is answered.
+    pub fn stop(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn cont(&self) {
+        self.signal("CONT");
+    }
+
+    /// Another process on the same port, with what is in its directory.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.spawn();
+        self.answers().await;
+    }
+
+    fn signal(&self, signal: &str) {
+        send_signal(self.child.as_ref().expect("Redis runs").id(), signal);
+    }
+
+    fn spawn(&mut self) {
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let log = File::create(self.scratch.path().join("log")).expect("a file for the log");
+        let mut command = Command::new(&program);
+        command.current_dir(self.scratch.path()).stdin(Stdio::null()).stderr(Stdio::null()).stdout(log);
+        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
+        command.args(["--unixsocket", &self.socket().to_string_lossy(), "--save", "", "--appendonly", "no"]);
+        command.args(&self.arguments);
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}")));
+    }
+
+    async fn answers(&self) {
+        eventually("Redis answers", || async {
+            self.try_command(&["PING"]).await.ok().filter(|reply| reply == "PONG")
+        })
+        .await;
+    }
+
+    async fn try_command(&self, words: &[&str]) -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(self.socket()).await?;
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command += &format!("${}\r\n{word}\r\n", word.len());
+        }
+        stream.write_all(command.as_bytes()).await?;
+        let mut reply = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&reply);
+            if let Some((words, _)) = parse(&text) {
+                return Ok(words);
+            }
+            if stream.read_buf(&mut reply).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// A reply of RESP2 that is there whole, in words, and what follows it; arrays as lines.
+fn parse(reply: &str) -> Option<(String, &str)> {
+    let (line, rest) = reply.split_once("\r\n")?;
+    let (kind, value) = line.split_at_checked(1)?;
+    match (kind, value.parse::<usize>()) {
+        ("$", Ok(length)) => {
+            let (text, rest) = rest.split_at_checked(length)?;
+            Some((text.to_owned(), rest.strip_prefix("\r\n")?))
+        }
+        ("*", Ok(count)) => {
+            let mut rest = rest;
+            let mut lines = Vec::new();
+            for _ in 0..count {
+                let (line, after) = parse(rest)?;
+                lines.push(line);
+                rest = after;
+            }
+            Some((lines.join("\n"), rest))
+        }
+        ("$" | "*", Err(_)) => Some((String::new(), rest)),
+        ("-", _) => Some((line.to_owned(), rest)),
+        _ => Some((value.to_owned(), rest)),
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
