@@ -42,7 +42,7 @@ struct Line {
     source: &'static str,
     route: String,
     mode: &'static str,
-    in_doubt_ms: u128,
+    in_doubt_ms: u64,
     targets: usize,
     named: Vec<String>,
 }
@@ -56,7 +56,7 @@ impl Line {
                 Hardness::Hard => "hard",
                 Hardness::Soft => "soft",
             },
-            in_doubt_ms: purge.in_doubt_for.as_millis(),
+            in_doubt_ms: u64::try_from(purge.in_doubt_for.as_millis()).unwrap_or(u64::MAX),
             targets: purge.targets.len(),
             named: purge.targets.iter().take(NAMED).map(named).collect(),
         }
@@ -67,10 +67,10 @@ impl Line {
         let Line { source, route, mode, in_doubt_ms, targets, named } = self;
         match result {
             Ok(Position(position)) => {
-                tracing::info!(source, ?route, mode, in_doubt_ms, targets, position, ?named, "purged");
+                tracing::info!(source, route, mode, in_doubt_ms, targets, position, ?named, "purged");
             }
             Err(error) => {
-                tracing::error!(source, ?route, mode, in_doubt_ms, targets, %error, ?named, "not purged");
+                tracing::error!(source, route, mode, in_doubt_ms, targets, %error, ?named, "not purged");
             }
         }
     }

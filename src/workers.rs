@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -43,12 +43,10 @@ pub fn run(
         threads.push(thread.spawn(move || runtime()?.block_on(parts.work(listeners, stopping)))?);
     }
     let result = runtime()?.block_on(async {
+        let drained = Arc::new(Notify::new());
         let admin = listeners.admin.map(|listener| {
-            let (state, mut stopping) = (parts.admin(), stopping.clone());
-            tokio::spawn(async move {
-                let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
-                admin::serve(listener, state, stopped).await
-            })
+            let (state, drained) = (parts.admin(), drained.clone());
+            tokio::spawn(async move { admin::serve(listener, state, drained.notified()).await })
         });
         let readiness = parts.readiness.clone();
         readiness.set(Phase::Ready);
@@ -58,6 +56,8 @@ pub fn run(
             stop.send_replace(true);
         });
         let worked = parts.work(listeners.proxy, stopping).await;
+        // Operators can watch until the last request has been answered.
+        drained.notify_one();
         match admin {
             Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),
             None => worked,

@@ -10,25 +10,24 @@ use crate::policy::Route;
 use crate::policy::route::{Credential, Mode, Ttl};
 use crate::policy::template::Template;
 
-pub fn run(path: &Path) -> ExitCode {
-    run_with(path, &Overrides::default())
-}
-
-/// With what flags and variables say in place of the file.
-pub fn run_with(path: &Path, overrides: &Overrides) -> ExitCode {
-    let (out, code) = match Config::load_with(path, overrides) {
+/// `overrides` are what flags and variables say in place of the file.
+pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
+    let out = match Config::load_with(path, overrides) {
         Ok(config) => {
             for warning in &config.warnings {
                 eprintln!("{warning}");
             }
-            (format!("{}: {}\n{}", path.display(), headline(&config), table(&config)), ExitCode::SUCCESS)
+            format!("{}: {}\n{}", path.display(), headline(&config), table(&config))
         }
         Err(errors) => {
             eprintln!("{errors}");
             return ExitCode::FAILURE;
         }
     };
-    if std::io::stdout().write_all(out.as_bytes()).is_ok() { code } else { ExitCode::FAILURE }
+    match std::io::stdout().write_all(out.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 fn headline(config: &Config) -> String {

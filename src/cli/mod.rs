@@ -35,6 +35,8 @@ enum Command {
         /// The configuration
         #[arg(value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_CONFIG)]
         file: PathBuf,
+        #[command(flatten)]
+        over: run::OverArgs,
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
@@ -62,7 +64,7 @@ pub fn main() -> ExitCode {
     let Cli { command, run } = Cli::parse();
     match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args),
-        Command::Check { file } => check::run(&file),
+        Command::Check { file, over } => check::run(&file, &over.overrides()),
         Command::Schema => schema::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args),

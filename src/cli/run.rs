@@ -12,11 +12,17 @@ use crate::config::{Config, Listen, Overrides, UpstreamAddress};
 use crate::logging;
 use crate::server::{Listener, Listeners};
 
-/// What is given here goes over what the configuration says.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     #[command(flatten)]
-    pub config: ConfigArg,
+    config: ConfigArg,
+    #[command(flatten)]
+    over: OverArgs,
+}
+
+/// What is given here goes over what the configuration says.
+#[derive(Args, Clone, Debug)]
+pub struct OverArgs {
     /// Where clients connect: address:port or unix:/path; several by comma
     #[arg(long, value_name = "ADDRESS", env = "LARDER_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
@@ -36,7 +42,7 @@ pub struct RunArgs {
 
 pub fn run(args: &RunArgs) -> ExitCode {
     let path = &args.config.config;
-    let config = match Config::load_with(path, &args.overrides()) {
+    let config = match Config::load_with(path, &args.over.overrides()) {
         Ok(config) => config,
         Err(errors) => {
             eprintln!("{errors}");
@@ -132,8 +138,8 @@ fn socket_files(config: &Config) -> Vec<PathBuf> {
     .collect()
 }
 
-impl RunArgs {
-    fn overrides(&self) -> Overrides {
+impl OverArgs {
+    pub fn overrides(&self) -> Overrides {
         Overrides {
             listen: self.listen.clone(),
             upstream: self.upstream.clone(),
@@ -163,8 +169,7 @@ mod tests {
 
     #[test]
     fn all_that_is_given_goes_over_the_file() {
-        let args = RunArgs {
-            config: ConfigArg { config: PathBuf::new() },
+        let over = OverArgs {
             listen: vec!["127.0.0.1:1".into(), "unix:/tmp/l.sock".into()],
             upstream: Some("https://api.example".into()),
             admin: Some("off".into()),
@@ -172,7 +177,7 @@ mod tests {
             log_format: Some("json".into()),
         };
         let text = "upstream: http://127.0.0.1:3000";
-        let config = Config::parse(text, "proxy.yaml", &|_| None, &args.overrides())
+        let config = Config::parse(text, "proxy.yaml", &|_| None, &over.overrides())
             .unwrap_or_else(|errors| panic!("{errors}"));
         let listen = [Listen::Tcp("127.0.0.1:1".parse().unwrap()), Listen::Unix("/tmp/l.sock".into())];
         assert_eq!(config.listen, listen);

@@ -153,13 +153,16 @@ impl Overrides {
                 entry(root, "upstream").is_some_and(|node| matches!(node.value, Value::Mapping(_)));
             set(root, if keeps_settings { &["upstream", "url"] } else { &["upstream"] }, url);
         }
+        // `off` is a word for the whole block, as it is in the file.
+        let is_off = self.admin_listen.as_ref().is_some_and(|text| text.eq_ignore_ascii_case("off"));
+        let admin: &[&str] = if is_off { &["admin"] } else { &["admin", "listen"] };
         for (text, name, path) in [
-            (&self.admin_listen, "--admin-listen (LARDER_ADMIN_LISTEN)", ["admin", "listen"]),
-            (&self.log_format, "--log-format (LARDER_LOG_FORMAT)", ["log", "format"]),
-            (&self.log_level, "--log-level (LARDER_LOG_LEVEL)", ["log", "level"]),
+            (&self.admin_listen, "--admin (LARDER_ADMIN)", admin),
+            (&self.log_format, "--log-format (LARDER_LOG_FORMAT)", &["log", "format"]),
+            (&self.log_level, "--log-level (LARDER_LOG)", &["log", "level"]),
         ] {
             if let Some(text) = text {
-                set(root, &path, scalar(text, name));
+                set(root, path, scalar(text, name));
             }
         }
     }

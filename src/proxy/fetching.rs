@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{
     AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    RANGE, TRAILER,
+    RANGE,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
@@ -163,7 +163,6 @@ impl Fetch {
         let mut headers = arrived.headers.clone();
         headers.remove(AGE);
         // What is stored has no trailers (RFC 9110 §6.5.1 lets an intermediary drop them).
-        headers.remove(TRAILER);
         self.stored_head(arrived.status, headers, terms, stamp, tags)
     }
 

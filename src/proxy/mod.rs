@@ -26,6 +26,7 @@ use std::sync::Arc;
 use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
+use tracing::Level;
 
 pub use body::Body;
 use collapsing::Flights;
@@ -87,14 +88,18 @@ impl Worker {
 
     /// Never fails: whatever goes wrong has an answer.
     pub async fn handle(&self, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<Body> {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        // Kept for the log only where there will be a line.
+        let asked =
+            tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
         let answer = match ClientRequest::accept(request, peer, &self.proxy.config.trusted_proxies) {
             Ok(request) => self.answer(request).await,
             Err(error) => Answer::own(&error, None),
         };
         let response = self.finish(answer);
-        tracing::debug!(%method, %uri, status = response.status().as_u16(),
-            cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok()).unwrap_or("-"));
+        if let Some((method, uri)) = asked {
+            let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
+            tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "answered");
+        }
         response
     }
 

@@ -134,13 +134,15 @@ impl SharedBody {
 }
 
 impl State {
-    /// Drops what every reader has read, and what lies before the window.
+    /// Drops what every reader has read, and what lies before the window; never what no reader has read yet, so that
+    /// the fastest is not cut off, however small the window.
     fn trim(&mut self) {
         let Some(window) = self.window else { return };
-        let slowest = self.readers.values().map(|place| place.chunk).min().unwrap_or(u64::MAX);
+        let places = || self.readers.values().map(|place| place.chunk);
+        let (slowest, fastest) = (places().min().unwrap_or(u64::MAX), places().max().unwrap_or(u64::MAX));
         while let Some(chunk) = self.chunks.front() {
             let kept = self.arrived - self.dropped;
-            if self.first >= slowest && kept <= window {
+            if self.first >= fastest || (self.first >= slowest && kept <= window) {
                 break;
             }
             self.dropped += chunk.len() as u64;

@@ -133,8 +133,8 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.header_bytes.max(8 * 1024))
-        .half_close(false)
-        .pipeline_flush(true);
+        // Not `pipeline_flush`: with it hyper takes a whole body in, however slowly the client reads.
+        .half_close(false);
     builder
         .http2()
         .timer(TokioTimer::new())

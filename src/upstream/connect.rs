@@ -143,6 +143,7 @@ pub struct Stream {
     wire: Wire,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly every connection is the large one")]
 enum Io {
     Tcp(TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>),
     Unix(UnixStream),

@@ -1,7 +1,24 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
+mod collapsing;
+mod configuration;
+mod credentials;
+mod crowd;
+mod examples;
 mod harness;
 mod review_framing;
 mod review_purges;
 mod review_sharing;
+mod hit;
+mod invalidation;
+mod miss;
+mod observe;
+mod passing;
+mod purge;
+mod purge_races;
+mod stale;
+mod streaming;
 mod support;
+mod tags;
+mod validation;
+mod vary;

@@ -1,11 +1,10 @@
 //! larder inside the test's process: on a thread of its own, on free ports, under a clock that the test moves.
 
-use std::net::TcpListener;
 use std::ops::Deref;
 use std::time::Duration;
 
 use ::larder::clock::{Clock, Timestamp};
-use ::larder::config::Config;
+use ::larder::config::{Config, Listen};
 use ::larder::server::listener::{Listener, Listeners};
 use tokio::sync::oneshot;
 
@@ -114,9 +113,10 @@ pub fn metric(exposition: &super::Reply, name: &str) -> f64 {
 }
 
 fn listen() -> (Listener, Client) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let client = Client::new(listener.local_addr().expect("bound"));
-    (Listener::Tcp(listener), client)
+    let anywhere = Listen::Tcp(([127, 0, 0, 1], 0).into());
+    let listener = Listener::bind(&anywhere).expect("a free port");
+    let Ok(Listen::Tcp(address)) = listener.local_addr() else { unreachable!("bound as TCP") };
+    (listener, Client::new(address))
 }
 
 impl Deref for Larder {

@@ -22,7 +22,7 @@ pub use client::{Client, Streaming};
 pub use jwt::bearer;
 pub use larder::{Larder, START};
 pub use ports::free_port;
-pub use process::{Command, Process};
+pub use process::{Command, Process, raise_file_limit};
 pub use raw::Raw;
 pub use redis::Redis;
 pub use reply::Reply;

@@ -153,3 +153,14 @@ impl Drop for Process {
         }
     }
 }
+
+/// Lets this process, and those it starts, have at least so many files and connections open.
+pub fn raise_file_limit(files: usize) {
+    let (files, own) = (files + 500, std::process::id());
+    let raise = format!(
+        "test $(prlimit --pid {own} --nofile --noheadings --output SOFT) -ge {files} \
+         || prlimit --pid {own} --nofile={files}:$(prlimit --pid {own} --nofile --noheadings --output HARD)"
+    );
+    let status = std::process::Command::new("sh").args(["-c", &raise]).status().expect("a shell");
+    assert!(status.success(), "this test needs {files} open files: raise `ulimit -Hn`");
+}

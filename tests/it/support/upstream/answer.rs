@@ -78,9 +78,12 @@ impl Answer {
         Self { content: Content::Generated(length), ..Self::status(200) }
     }
 
+    /// A prime, so that no two pieces of a usual size look the same.
+    pub const GENERATED_PERIOD: u64 = 251;
+
     /// The byte at a place of a generated body.
     pub fn generated_byte(at: u64) -> u8 {
-        (at % 251) as u8
+        (at % Self::GENERATED_PERIOD) as u8
     }
 
     /// These bytes instead of a response; then the connection is closed.

@@ -138,12 +138,13 @@ impl Wire {
     }
 
     async fn write_generated(&mut self, length: u64) -> Written {
+        let pattern: Vec<u8> = (0..2 * PIECE as u64).map(Answer::generated_byte).collect();
         let mut sent = 0;
         while sent < length {
-            let size = (length - sent).min(PIECE as u64);
-            let piece: Vec<u8> = (sent..sent + size).map(Answer::generated_byte).collect();
-            self.write_chunk(&piece).await?;
-            sent += size;
+            let size = (length - sent).min(PIECE as u64) as usize;
+            let from = (sent % Answer::GENERATED_PERIOD) as usize;
+            self.write_chunk(&pattern[from..from + size]).await?;
+            sent += size as u64;
         }
         self.write_last_chunk(&[]).await
     }

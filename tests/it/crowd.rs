@@ -1,0 +1,68 @@
+//! Ten thousand at once for something that nobody has: larder as its own process asks the upstream one time.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::support::{Answer, Process, Upstream, eventually, raise_file_limit, within};
+
+const CROWD: usize = 10_000;
+
+#[tokio::test]
+async fn ten_thousand_concurrent_cold_requests_are_one_request() {
+    raise_file_limit(CROWD);
+    let upstream = Upstream::start();
+    upstream.on("/a", Answer::generated(20_000));
+    let yaml = "limits: {connections: 12000}\nroutes: [{path: /a, ttl: 60s}]";
+    let larder = Process::with(yaml, &upstream).await;
+    let held = upstream.hold("/a");
+    let (may_read, reading) = watch::channel(false);
+    let mut clients = JoinSet::new();
+    for _ in 0..CROWD {
+        let mut stream = TcpStream::connect(larder.address()).await.expect("connected");
+        stream.write_all(b"GET /a HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n").await.expect("sent");
+        let mut reading = reading.clone();
+        clients.spawn(async move {
+            reading.wait_for(|may| *may).await.expect("the test goes on");
+            let mut reply = Vec::with_capacity(24 * 1024);
+            stream.read_to_end(&mut reply).await.expect("a whole reply");
+            reply
+        });
+    }
+    held.arrived().await;
+    eventually("all are connected", || async {
+        (larder.metric("larder_connections").await >= CROWD as f64).then_some(())
+    })
+    .await;
+    held.release();
+    may_read.send_replace(true);
+    let content: Vec<u8> = (0..20_000).map(Answer::generated_byte).collect();
+    let replies = within("all are answered", clients.join_all()).await;
+    for reply in &replies {
+        assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(reply));
+        assert!(body_of(reply) == content, "not whole");
+    }
+    assert_eq!((replies.len(), upstream.count("/a")), (CROWD, 1));
+}
+
+/// The content of a reply, chunked (of the fetch) or with its length (of what is stored).
+fn body_of(reply: &[u8]) -> Vec<u8> {
+    let end = reply.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    let (head, mut rest) = reply.split_at(end);
+    if !String::from_utf8_lossy(head).to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return rest.to_vec();
+    }
+    let mut body = Vec::new();
+    loop {
+        let line = rest.windows(2).position(|window| window == b"\r\n").expect("a chunk's size");
+        let size =
+            std::str::from_utf8(&rest[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size = size.expect("a chunk's size");
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[line + 2..line + 2 + size]);
+        rest = &rest[line + 2 + size + 2..];
+    }
+}

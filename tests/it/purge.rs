@@ -1,0 +1,154 @@
+//! PURGE on the listener: what each form reaches, who may, and that it never reaches the upstream.
+
+use crate::support::{Larder, Upstream};
+
+const ROUTES: &str = "
+routes:
+  - path: /items
+    ttl: 60s
+    tags: [items]
+  - path: /items/{id}
+    ttl: 60s
+    tags: [items, \"item:{id}\"]
+  - path: /itemsets
+    ttl: 60s
+    tags: [sets]
+";
+
+const HERE: [&str; 6] = ["/items", "/items?page=2", "/items/1", "/items/1?x=1", "/items/2", "/itemsets"];
+
+async fn hits<'t>(larder: &Larder, host: &str, targets: &[&'t str]) -> Vec<&'t str> {
+    let mut hits = vec![];
+    for target in targets {
+        if larder.get(target).header("host", host).await.is_hit() {
+            hits.push(*target);
+        }
+    }
+    hits
+}
+
+#[tokio::test]
+async fn each_form_reaches_just_what_it_names() {
+    let none: &[(&str, &str)] = &[];
+    let table: &[(&str, &[(&str, &str)], &[&str])] = &[
+        ("/items", none, &["/items/1", "/items/1?x=1", "/items/2", "/itemsets"]),
+        ("/items?page=2", none, &["/items", "/items/1", "/items/1?x=1", "/items/2", "/itemsets"]),
+        ("/items/1", none, &["/items", "/items?page=2", "/items/2", "/itemsets"]),
+        ("/items/1?x=1", none, &["/items", "/items?page=2", "/items/1", "/items/2", "/itemsets"]),
+        ("/items/*", none, &["/itemsets"]),
+        ("/items/1/*", none, &["/items", "/items?page=2", "/items/2", "/itemsets"]),
+        ("/*", none, &[]),
+        ("/ITEMS//1/", none, &["/items", "/items?page=2", "/items/2", "/itemsets"]),
+        ("/%69tems/%31", none, &["/items", "/items?page=2", "/items/2", "/itemsets"]),
+        ("/nothing", none, &HERE),
+        ("/", &[("cache-tag", "sets")], &HERE[..5]),
+        ("/", &[("cache-tag", "item:1, sets")], &["/items", "/items?page=2", "/items/2"]),
+        ("/", &[("surrogate-key", "item:1 item:2")], &["/items", "/items?page=2", "/itemsets"]),
+        (
+            "/items",
+            &[("cache-tag", "item:2")],
+            &["/items", "/items?page=2", "/items/1", "/items/1?x=1", "/itemsets"],
+        ),
+    ];
+    for (target, fields, left) in table {
+        let upstream = Upstream::start();
+        let larder = Larder::with(ROUTES, &upstream);
+        assert_eq!(hits(&larder, "api.test", &HERE).await, [""; 0]);
+        let purge = fields
+            .iter()
+            .fold(larder.request("PURGE", target), |purge, (name, value)| purge.header(name, value));
+        let reply = purge.await.assert_status(200).assert_header("content-type", "application/json");
+        assert!(reply.json()["position"].as_u64().is_some(), "{reply}");
+        assert_eq!(hits(&larder, "api.test", &HERE).await, *left, "PURGE {target} {fields:?}");
+        assert!(upstream.received("/items").iter().all(|request| request.method == "GET"));
+    }
+}
+
+#[tokio::test]
+async fn an_absolute_target_limits_the_host_and_a_path_does_not() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    for host in ["one.test", "two.test"] {
+        hits(&larder, host, &["/items"]).await;
+    }
+    larder.request("PURGE", "http://one.test/items").await.assert_status(200);
+    assert_eq!(hits(&larder, "two.test", &["/items"]).await, ["/items"]);
+    assert_eq!(hits(&larder, "one.test", &["/items"]).await, [""; 0]);
+    larder.request("PURGE", "/items").header("host", "one.test").await.assert_status(200);
+    for host in ["one.test", "two.test"] {
+        assert_eq!(hits(&larder, host, &["/items"]).await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn positions_only_grow() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let mut last = 0;
+    for _ in 0..5 {
+        let position = larder.request("PURGE", "/items").await.json()["position"].as_u64().unwrap();
+        assert!(position > last, "{position} after {last}");
+        last = position;
+    }
+    larder.clock.set(crate::support::START.minus(std::time::Duration::from_secs(3600)));
+    assert!(larder.request("PURGE", "/items").await.json()["position"].as_u64().unwrap() > last);
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_does_not_undo_a_purge() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/items").await;
+    larder.clock.set(crate::support::START.minus(std::time::Duration::from_secs(30)));
+    larder.request("PURGE", "/items").await.assert_status(200);
+    larder.get("/items").await.assert_text("GET /items #2");
+}
+
+#[tokio::test]
+async fn whoever_may_not_purge_is_refused() {
+    let upstream = Upstream::start();
+    let token = "purge: {token: secret}\n";
+    let elsewhere = "purge: {allow: [10.0.0.0/8]}\n";
+    let closed = "purge: {allow: []}\n";
+    let behind = "purge: {allow: [10.0.0.0/8]}\ntrusted_proxies: [127.0.0.0/8]\n";
+    for (settings, field, status) in [
+        ("", None, 200),
+        ("", Some(("via", "1.1 front")), 403),
+        ("", Some(("x-forwarded-for", "127.0.0.1")), 403),
+        ("", Some(("forwarded", "for=127.0.0.1")), 403),
+        (token, None, 403),
+        (token, Some(("authorization", "Bearer wrong")), 403),
+        (token, Some(("authorization", "Basic secret")), 403),
+        (token, Some(("authorization", "Bearer secret")), 200),
+        (elsewhere, None, 403),
+        (elsewhere, Some(("x-forwarded-for", "10.0.0.1")), 403),
+        (closed, None, 403),
+        (behind, Some(("x-forwarded-for", "10.0.0.1")), 200),
+        (behind, Some(("x-forwarded-for", "10.0.0.1, 192.0.2.1")), 403),
+    ] {
+        let larder = Larder::with(&format!("{settings}{ROUTES}"), &upstream);
+        larder.get("/items").await;
+        let purge = larder.request("PURGE", "/items");
+        let purge = field.into_iter().fold(purge, |purge, (name, value)| purge.header(name, value));
+        let reply = purge.await;
+        assert_eq!(reply.status, status, "{settings}{field:?}: {reply}");
+        assert_eq!(larder.get("/items").await.is_hit(), status != 200, "{settings}{field:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_be_understood_is_refused_and_purges_nothing() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/items/1").await;
+    for (target, field) in [
+        ("/items/1", Some(("purge-mode", "gentle"))),
+        ("/items/*?x=1", None),
+        ("/items/1", Some(("cache-tag", ""))),
+    ] {
+        let purge = larder.request("PURGE", target);
+        let purge = field.into_iter().fold(purge, |purge, (name, value)| purge.header(name, value));
+        purge.await.assert_status(400);
+        larder.get("/items/1").await.assert_hit();
+    }
+}

@@ -1,0 +1,226 @@
+//! A slow miss whose data is purged while it is fetched is never served to a later request: whatever purged it,
+//! whenever in the fetch it came, and whoever asks later.
+//!
+//! The upstream settles what it answers when a request arrives (`#1`) and is slow to say so: the body says which
+//! fetch it comes from.
+
+use crate::support::{Answer, Feed, Held, Larder, Received, Upstream};
+
+const ROUTES: &str = "
+routes:
+  - path: /items/{id}
+    ttl: 60s
+    tags: [items, \"item:{id}\", \"kind:{response.header.X-Kind}\"]
+  - path: /items/{item}/sell
+    purges: [\"item:{item}\"]
+";
+
+const SLOW: &str = "/items/1?x=1";
+
+/// Everything that can purge the slow miss.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Purge(&'static str),
+    PurgeTag(&'static str),
+    Admin(&'static str),
+    AdminDelete(&'static str),
+    Write(&'static str, &'static str),
+    /// A write whose answer points at it.
+    Location,
+}
+
+const ALL: [By; 18] = [
+    By::PurgeTag("items"),
+    By::PurgeTag("item:1"),
+    By::PurgeTag("other, ITEM:1"),
+    // Tags that only the response's own fields name: nobody knows them before its head is there.
+    By::PurgeTag("from-field"),
+    By::PurgeTag("kind:book"),
+    By::AdminDelete("/cache/tags/from-field"),
+    By::AdminDelete("/cache/tags/item%3A1"),
+    By::AdminDelete("/cache"),
+    By::Admin(r#"{"tags": ["kind:book"]}"#),
+    By::Admin(r#"{"urls": ["/items/1"]}"#),
+    By::Admin(r#"{"prefixes": ["/items"]}"#),
+    By::Admin(r#"{"everything": true}"#),
+    By::Purge("/items/1"),
+    By::Purge("/items/1?x=1"),
+    By::Purge("/items/*"),
+    By::Purge("/Items//%31/"),
+    By::Write("POST", "/items/1/sell"),
+    By::Write("PUT", "/items/1"),
+];
+
+impl By {
+    async fn purge(self, larder: &Larder) {
+        let reply = match self {
+            By::Purge(target) => larder.request("PURGE", target).await,
+            By::PurgeTag(tags) => larder.request("PURGE", "/any").header("cache-tag", tags).await,
+            By::Admin(body) => larder.admin.request("POST", "/purge").body(body).await,
+            By::AdminDelete(target) => larder.admin.request("DELETE", target).await,
+            By::Write(method, target) => larder.request(method, target).body("{}").await,
+            By::Location => larder.request("POST", "/orders").body("{}").await,
+        };
+        reply.assert_status(200);
+    }
+
+    fn all() -> impl Iterator<Item = By> {
+        ALL.into_iter().chain([By::Location])
+    }
+}
+
+fn numbered(request: &Received) -> Answer {
+    let answer = Answer::numbered(request).header("location", "/items/1?x=1");
+    answer.header("surrogate-key", "from-field").header("x-kind", "book")
+}
+
+fn start() -> (Upstream, Larder) {
+    let upstream = Upstream::start();
+    for path in ["/items/1", "/items/1/sell", "/orders"] {
+        upstream.on(path, numbered);
+    }
+    let larder = Larder::with(ROUTES, &upstream);
+    (upstream, larder)
+}
+
+/// The fetch that `numbered` answered: what comes after `#`.
+fn fetch(text: &str) -> u32 {
+    text.rsplit('#').next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no number in {text:?}"))
+}
+
+#[tokio::test]
+async fn purged_before_its_head_is_there_it_is_not_served_later() {
+    for by in By::all() {
+        let (upstream, larder) = start();
+        let held = upstream.hold("/items/1");
+        let slow = larder.get(SLOW).spawn();
+        held.arrived().await;
+        by.purge(&larder).await;
+        held.release();
+        let slow = slow.await.unwrap();
+        assert_eq!(fetch(slow.text()), 1, "{by:?}");
+        let later = larder.get(SLOW).await;
+        assert!(fetch(later.text()) > 1, "{by:?}: {later}");
+        let again = larder.get(SLOW).await.assert_hit();
+        assert_eq!(again.text(), later.text(), "{by:?}");
+    }
+}
+
+/// The slow miss with its head and a part of its body on the way.
+async fn halfway(upstream: &Upstream, larder: &Larder) -> (crate::support::Streaming, Feed) {
+    let (answer, feed) = Answer::fed();
+    let answer = answer.header("surrogate-key", "from-field").header("x-kind", "book");
+    upstream.once("/items/1", answer);
+    let mut slow = larder.get(SLOW).start().await;
+    feed.send("first fetch ").await;
+    slow.until("first fetch ").await;
+    (slow, feed)
+}
+
+#[tokio::test]
+async fn purged_in_the_middle_of_its_body_it_is_not_served_later() {
+    for by in By::all() {
+        let (upstream, larder) = start();
+        let (slow, feed) = halfway(&upstream, &larder).await;
+        by.purge(&larder).await;
+        feed.send("#1").await;
+        feed.end().await;
+        slow.whole().await.unwrap().assert_text("#1");
+        let later = larder.get(SLOW).await;
+        assert!(fetch(later.text()) > 1, "{by:?}: {later}");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_arrives_after_the_purge_is_not_served_by_it() {
+    for by in By::all() {
+        let (upstream, larder) = start();
+        let held = upstream.hold("/items/1");
+        let slow = larder.get(SLOW).spawn();
+        held.arrived().await;
+        by.purge(&larder).await;
+        let follower = larder.get(SLOW).spawn();
+        seen(&larder).await;
+        held.release();
+        assert_eq!(fetch(slow.await.unwrap().text()), 1, "{by:?}");
+        let follower = follower.await.unwrap();
+        assert!(fetch(follower.text()) > 1, "{by:?}: {follower}");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_arrives_after_a_purge_in_mid_body_fetches_for_itself() {
+    for by in By::all() {
+        let (upstream, larder) = start();
+        let (slow, feed) = halfway(&upstream, &larder).await;
+        by.purge(&larder).await;
+        // It does not wait for the fetch in flight: that ends only afterwards.
+        let follower = larder.get(SLOW).await;
+        assert!(fetch(follower.text()) > 1, "{by:?}: {follower}");
+        feed.send("#1").await;
+        feed.end().await;
+        slow.whole().await.unwrap().assert_text("#1");
+        let later = larder.get(SLOW).await;
+        assert_eq!(later.text(), follower.text(), "{by:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_from_before_the_purge_is_served_and_those_after_it_are_not() {
+    for by in By::all() {
+        let (upstream, larder) = start();
+        let held = upstream.hold("/items/1");
+        let before = [larder.get(SLOW).spawn(), larder.get(SLOW).spawn()];
+        held.arrived().await;
+        by.purge(&larder).await;
+        let after = [larder.get(SLOW).spawn(), larder.get(SLOW).spawn()];
+        seen(&larder).await;
+        held.release();
+        for reply in before {
+            assert!(reply.await.unwrap().status == 200, "{by:?}");
+        }
+        for reply in after {
+            let reply = reply.await.unwrap();
+            assert!(fetch(reply.text()) > 1, "{by:?}: {reply}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_ends_unclearly_purges_the_slow_miss_too() {
+    for end in [Answer::status(500), Answer::hang_up(), Answer::raw("garbage\r\n\r\n")] {
+        let (upstream, larder) = start();
+        upstream.on("/items/1/sell", end);
+        let held: Held = upstream.hold("/items/1");
+        let slow = larder.get(SLOW).spawn();
+        held.arrived().await;
+        assert!(larder.request("POST", "/items/1/sell").body("{}").await.status >= 500);
+        held.release();
+        assert_eq!(fetch(slow.await.unwrap().text()), 1);
+        assert!(fetch(larder.get(SLOW).await.text()) > 1);
+    }
+}
+
+#[tokio::test]
+async fn a_purge_of_something_else_leaves_the_slow_miss_alone() {
+    for by in
+        [By::PurgeTag("item:2"), By::Purge("/items/2"), By::Purge("/items/1?x=2"), By::Write("PUT", "/other")]
+    {
+        let (upstream, larder) = start();
+        let held = upstream.hold("/items/1");
+        let slow = larder.get(SLOW).spawn();
+        held.arrived().await;
+        by.purge(&larder).await;
+        held.release();
+        slow.await.unwrap().assert_stored();
+        assert_eq!(fetch(larder.get(SLOW).await.assert_hit().text()), 1, "{by:?}");
+    }
+}
+
+/// Gives requests that were sent before time to be taken up: others that were sent after them are answered. What is
+/// asserted holds in either case; this only makes sure that the interesting one is the usual one.
+async fn seen(larder: &Larder) {
+    for _ in 0..20 {
+        larder.get("/orders").await;
+    }
+}

@@ -1,0 +1,163 @@
+//! Bodies pass as they come, both ways, and larder holds no more of them than it said.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Larder, Process, Received, Upstream, Wire};
+
+const ROUTES: &str = "
+routes:
+  - {path: /a, ttl: 60s}
+  - {path: /never, ttl: never}
+";
+
+#[tokio::test]
+async fn the_first_bytes_arrive_before_the_last_are_made() {
+    for path in ["/a", "/never", "/other"] {
+        let upstream = Upstream::start();
+        let (answer, feed) = Answer::fed();
+        upstream.once(path, answer);
+        let larder = Larder::with(ROUTES, &upstream);
+        let mut reply = larder.get(path).start().await;
+        for part in ["one", "two", "three"] {
+            feed.send(part).await;
+            reply.until(part).await;
+        }
+        feed.end().await;
+        reply.whole().await.unwrap().assert_text("");
+    }
+}
+
+#[tokio::test]
+async fn server_sent_events_are_not_held_back() {
+    for path in ["/a", "/never"] {
+        let upstream = Upstream::start();
+        let (answer, feed) = Answer::fed();
+        upstream.once(
+            path,
+            answer.header("content-type", "text/event-stream").header("cache-control", "no-cache"),
+        );
+        let larder = Larder::with(ROUTES, &upstream);
+        let mut events = larder.get(path).header("accept", "text/event-stream").start().await;
+        assert_eq!(events.headers["content-type"], "text/event-stream");
+        for n in 0..3 {
+            let event = format!("data: {n}\n\n");
+            feed.send(event.clone()).await;
+            assert_eq!(events.until("\n\n").await, event);
+        }
+        drop(events);
+        feed.abandoned().await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_is_never_shared_or_stored() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let mut streams = vec![];
+    for n in 1..=2 {
+        let (answer, feed) = Answer::fed();
+        upstream.once("/a", answer.header("content-type", "text/event-stream"));
+        let mut events = larder.get("/a").start().await;
+        feed.send(format!("data: {n}\n\n")).await;
+        assert_eq!(events.until("\n\n").await, format!("data: {n}\n\n"));
+        streams.push((events, feed));
+    }
+    assert_eq!(upstream.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn an_upload_reaches_the_upstream_part_by_part() {
+    let upstream = Upstream::start();
+    upstream.take_over("/upload", async |mut wire: Wire| {
+        // Each chunk is answered by a line of its own before the next is sent.
+        let _ = wire.write("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
+        while let Ok(Some(chunk)) = wire.read_chunk().await {
+            let _ = wire.write(chunk).await;
+        }
+        let _ = wire.write("|end").await;
+    });
+    let larder = Larder::with(ROUTES, &upstream);
+    let mut raw = larder.raw().await;
+    raw.send("POST /upload HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    raw.send("3\r\none\r\n").await;
+    raw.until("one").await;
+    raw.send("3\r\ntwo\r\n").await;
+    raw.until("two").await;
+    raw.send("0\r\n\r\n").await;
+    raw.until("|end").await;
+}
+
+#[tokio::test]
+async fn trailers_cross_both_ways() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    for path in ["/a", "/other"] {
+        let answer = Answer::status(200).header("trailer", "x-sum").chunks(["content"]).trailer("x-sum", "7");
+        upstream.on(path, answer);
+        let mut raw = larder.raw().await;
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: api\r\nTE: trailers\r\n\r\n")).await;
+        let reply = raw.until("0\r\n").await + &raw.until("\r\n\r\n").await;
+        assert!(reply.ends_with("x-sum: 7\r\n\r\n"), "{path}: {reply}");
+    }
+    let mut raw = larder.raw().await;
+    raw.send("POST /up HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n").await;
+    raw.send("3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n").await;
+    assert_eq!(raw.status().await, 200);
+    let seen: Vec<_> =
+        upstream.last("/up").trailers.iter().map(|(n, v)| (n.to_lowercase(), v.clone())).collect();
+    assert_eq!(seen, [("x-sum".to_owned(), "3".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_a_download_that_nobody_else_reads() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    for path in ["/never", "/other"] {
+        let (answer, feed) = Answer::fed();
+        upstream.once(path, answer);
+        let mut reply = larder.get(path).start().await;
+        feed.send("one").await;
+        reply.until("one").await;
+        drop(reply);
+        feed.abandoned().await;
+    }
+}
+
+#[tokio::test]
+async fn an_aborted_upload_is_aborted_at_the_upstream() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let mut raw = larder.raw().await;
+    raw.send("POST /up HTTP/1.1\r\nHost: api\r\nContent-Length: 10\r\n\r\nhalf").await;
+    drop(raw);
+    upstream.has_received("/up", 1).await;
+    let seen: &Received = &upstream.last("/up");
+    assert!(seen.aborted, "{seen:?}");
+}
+
+/// A body of unknown length, much larger than what is kept of it, read at a pace: the upstream is faster. With
+/// `LARDER_LONG=1` it is 1 GiB at 20 MB/s.
+#[tokio::test]
+async fn a_large_body_through_a_caching_route_takes_little_memory() {
+    let long = std::env::var("LARDER_LONG").is_ok_and(|long| long == "1");
+    let (length, bytes_a_second) = if long { (1 << 30, 20_000_000) } else { (96 << 20, 60_000_000) };
+    let upstream = Upstream::start();
+    upstream.on("/a", Answer::generated(length));
+    let larder = Process::with(ROUTES, &upstream).await;
+    larder.get("/other").await;
+    let idle = larder.memory_now();
+
+    let mut reply = larder.get("/a").start().await;
+    let (mut read, begun) = (0, Instant::now());
+    while let Some(part) = reply.next().await.expect("no break") {
+        let expected = (read..).map(Answer::generated_byte);
+        assert!(part.iter().step_by(997).copied().eq(expected.step_by(997).take(part.len().div_ceil(997))));
+        read += part.len() as u64;
+        let due = Duration::from_secs_f64(read as f64 / f64::from(bytes_a_second));
+        tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+    }
+    assert_eq!(read, length);
+    let grown = larder.peak_memory().saturating_sub(idle);
+    println!("{length} bytes read: peak memory is {} KiB over idle", grown / 1024);
+    assert!(grown <= 32 << 20, "{grown} bytes over idle ({idle})");
+}

@@ -1,0 +1,76 @@
+//! Where tags come from: a purge of the tag reaches the response, and none of its neighbours.
+
+use crate::support::{Answer, Larder, Upstream, bearer};
+
+const ROUTES: &str = "
+routes:
+  - path: /t/{a}/{b}
+    ttl: 60s
+    shared: true
+    tags: [all, \"path:{a}:{b}\", \"query:{query.q}\", \"header:{header.X-Group}\", \"cookie:{cookie.c}\", \"claim:{jwt.sub}\", \"kind:{response.header.X-Kind}\"]
+";
+
+#[tokio::test]
+async fn every_source_of_tags_is_purged_by() {
+    let jwt = bearer(r#"{"sub":"ann","n":7}"#);
+    for (tag, reaches) in [
+        ("all", true),
+        ("ALL", true),
+        ("path:1:2", true),
+        ("query:x", true),
+        ("header:g", true),
+        ("cookie:k", true),
+        ("claim:ann", true),
+        ("kind:news", true),
+        ("one", true),
+        ("two", true),
+        ("three", true),
+        ("four", true),
+        ("five", true),
+        ("path:1", false),
+        ("path:1:3", false),
+        ("query:", false),
+        ("claim:bob", false),
+        ("al", false),
+        ("*", false),
+    ] {
+        let upstream = Upstream::start();
+        let answer = Answer::ok("").header("x-kind", "news").header("surrogate-key", "one two");
+        let answer = answer.header("cache-tag", "three, x").header("xkey", "four");
+        upstream.on("/t/1/2", answer.header("edge-cache-tag", "five"));
+        let larder = Larder::with(ROUTES, &upstream);
+        let ask = || {
+            let request = larder.get("/t/1/2?q=x").header("x-group", "g").header("cookie", "c=k");
+            request.header("authorization", &jwt)
+        };
+        ask().await.assert_stored();
+        ask().await.assert_hit();
+        larder.request("PURGE", "/any").header("cache-tag", tag).await.assert_status(200);
+        assert_eq!(ask().await.is_hit(), !reaches, "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_data_and_never_more_than_one_literal_tag() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/t/x/y").await.assert_stored();
+    larder.get("/t/a%2Cpath%3Ax%3Ay/b").await;
+    larder.get("/t/%2A/%2A").await;
+    larder.admin.request("DELETE", "/cache/tags/path:*:*").await.assert_status(200);
+    larder.get("/t/x/y").await.assert_hit();
+    let reply = larder.request("PURGE", "/any").header("cache-tag", "path:a,path:x:y:b").await;
+    reply.assert_status(200);
+    larder.get("/t/x/y").await.assert_hit();
+}
+
+#[tokio::test]
+async fn a_tag_without_a_value_is_left_out_of_a_response() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/t/1/2").await.assert_stored();
+    for tag in ["query:", "claim:", "kind:"] {
+        larder.request("PURGE", "/any").header("cache-tag", tag).await.assert_status(200);
+        larder.get("/t/1/2").await.assert_hit();
+    }
+}
