@@ -22,7 +22,13 @@ async fn cookies_that_came_in_several_lines_go_on_as_one() {
     let upstream = Upstream::start();
     let larder = Larder::with(YAML, &upstream);
     larder.get("/b").header("cookie", "a=1").header("cookie", "b=2").over_http2().await;
-    let cookies: Vec<_> = upstream.last("/b").headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie")).cloned().collect();
+    let cookies: Vec<_> = upstream
+        .last("/b")
+        .headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("cookie"))
+        .cloned()
+        .collect();
     assert_eq!(cookies.len(), 1, "{cookies:?}");
     assert_eq!(cookies[0].1, "a=1; b=2");
 }
