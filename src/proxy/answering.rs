@@ -151,6 +151,9 @@ impl Worker {
             }
             _ => return self.pass(request, Some(lookup.route), bypass(Detail::WouldHit)).await,
         };
+        // As it came: a route that is only watched drops nothing.
+        let query = request.head.parts.uri.query().map(str::to_owned);
+        let lookup = &Lookup { query, ..lookup.under(lookup.key) };
         let mut answer = self.fetch_alone(&Arc::new(request.head), lookup, &miss).await;
         if let Some(Outcome::Forwarded { stored, detail, .. }) = answer.outcome {
             let detail = if stored { Some(Detail::WouldStore) } else { detail };

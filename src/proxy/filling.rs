@@ -58,6 +58,7 @@ impl Fetch {
         leader.land(Landing::Shared(Arc::new(response)));
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
+                leader.close();
                 shared.finish(Err(error));
                 self.worker.proxy.metrics.filled(self.route.index, Err(NotStored::Incomplete));
             }

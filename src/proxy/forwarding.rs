@@ -66,7 +66,10 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
         set(headers, X_FORWARDED_FOR, &chain);
     }
     set(headers, X_FORWARDED_PROTO, origin.scheme);
-    if !origin.host.is_empty() {
+    if origin.host.is_empty() {
+        // An empty one is none: the upstream's own takes its place.
+        headers.remove(HOST);
+    } else {
         set(headers, X_FORWARDED_HOST, origin.host);
         set(headers, HOST, origin.host);
     }

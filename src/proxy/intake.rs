@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{COOKIE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
 use ipnet::IpNet;
 
@@ -36,13 +36,18 @@ impl ClientRequest {
         peer: Option<IpAddr>,
         trusted_proxies: &[IpNet],
     ) -> Result<Self, ProxyError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
-        if parts.headers.contains_key(TRANSFER_ENCODING) && parts.headers.contains_key(CONTENT_LENGTH) {
-            return Err(ProxyError::BadRequest("both Content-Length and Transfer-Encoding"));
+        // hyper lets `Transfer-Encoding` win over `Content-Length`, and ends the connection then (RFC 9112 §6.3). Another
+        // coding than its own stays in the content.
+        if parts.headers.contains_key(TRANSFER_ENCODING)
+            && !is_only(&parts.headers, TRANSFER_ENCODING, "chunked")
+        {
+            return Err(ProxyError::BadRequest("a transfer coding other than chunked"));
         }
+        join_cookies(&mut parts.headers);
         let trusted = peer.is_some_and(|peer| trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
@@ -77,6 +82,22 @@ impl ClientHead {
 
     pub fn wants_upgrade(&self) -> bool {
         self.parts.version == Version::HTTP_11 && self.parts.headers.contains_key(UPGRADE)
+    }
+}
+
+fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
+    let mut values = headers.get_all(name).iter();
+    values.next().is_some_and(|first| first.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+        && values.next().is_none()
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 may send it in pieces, which are one field to everybody else.
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, cookie);
     }
 }
 

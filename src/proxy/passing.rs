@@ -21,12 +21,17 @@ impl Worker {
         outcome: Outcome,
     ) -> Answer {
         let ClientRequest { mut head, body } = request;
-        let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head));
-        let query = head.parts.uri.query().map(str::to_owned);
-        let forwarded = upstream_request(&head, query.as_deref(), RequestBody::from_client(body));
+        let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head)).flatten();
+        let body = RequestBody::from_client(body, head.parts.version);
+        let mut forwarded = upstream_request(&head, head.parts.uri.query(), body);
+        if client_upgrade.is_some()
+            && let Some(protocol) = head.parts.headers.get(UPGRADE)
+        {
+            forwarding::keep_upgrade(forwarded.headers_mut(), protocol);
+        }
         match self.send(forwarded).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                match client_upgrade.flatten() {
+                match client_upgrade {
                     Some(client) => Answer::new(tunnel::open(client, response), None, route),
                     None => Answer::own(&ProxyError::Interrupted, route),
                 }
@@ -85,9 +90,6 @@ pub(super) fn upstream_request(
     *request.uri_mut() = target(head.parts.uri.path(), query, &head.parts.uri);
     *request.headers_mut() = head.parts.headers.clone();
     forwarding::to_upstream(request.headers_mut(), head.parts.version, head.origin());
-    if let Some(protocol) = head.parts.headers.get(UPGRADE).filter(|_| head.wants_upgrade()) {
-        forwarding::keep_upgrade(request.headers_mut(), protocol);
-    }
     request
 }
 
