@@ -59,7 +59,7 @@ impl InterimQueue {
                     }
                 }
                 if !self.lock().waiting.is_empty() {
-                    // The connection writes them at the end of this turn, if it can: a client that pipelines or does
+                    // The connection writes them at the end of this turn, if it can: a client that does
                     // not read gets the final response alone.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;

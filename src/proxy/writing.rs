@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, Response};
 
 use super::error::ProxyError;
@@ -37,7 +38,10 @@ impl Worker {
         let proxy = &self.proxy;
         let mut written =
             invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
-        let forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
+        let mut forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
+        // A write ends; it does not turn into a tunnel.
+        forwarded.headers_mut().remove(UPGRADE);
+        forwarded.headers_mut().remove(CONNECTION);
         let result = self.send(forwarded).await;
         let mut end = match &result {
             Ok(response) => WriteEnd::of(response.status()),

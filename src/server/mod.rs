@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response, Version};
@@ -122,14 +123,20 @@ impl Connection {
         let worker = self.worker;
         let interims = InterimQueue::default();
         let of_service = interims.clone();
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = asked.clone();
         let service = service_fn(move |request| {
+            asks.store(true, Ordering::Relaxed);
             let (worker, interims) = (worker.clone(), of_service.clone());
             async move { Ok::<_, Infallible>(answer(&worker, request, peer, &interims).await) }
         });
         let stream = TokioIo::new(WithInterims::new(stream, interims));
         let connection = self.builder.serve_connection_with_upgrades(stream, service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
-            tracing::debug!(%error, "a connection ended early");
+        tokio::select! {
+            ended = watcher.watch(connection.into_owned()) => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            },
+            () = asks_nothing(&asked, self.limits.header_timeout) => tracing::debug!("a connection asked nothing"),
         }
     }
 }
@@ -145,6 +152,15 @@ async fn answer(
         return worker.handle(request, Client { peer, interims: None }).await;
     }
     interims.relay(|interims| worker.handle(request, Client { peer, interims: Some(interims) })).await
+}
+
+/// Completes if the first request does not come in time. hyper bounds the time for a head only once it knows which
+/// HTTP it speaks: half of an HTTP/2 preface would hold the connection for ever.
+async fn asks_nothing(asked: &AtomicBool, limit: Duration) {
+    sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
 }
 
 fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
