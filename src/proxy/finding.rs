@@ -10,7 +10,7 @@ use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
 use crate::policy::reuse::{Reuse, assess};
 use crate::purge::Validity;
-use crate::store::Found;
+use crate::store::{Found, Store};
 use crate::stored_response::{Stored, StoredHead, StoredResponse};
 
 /// What a look-up came to.
@@ -102,7 +102,12 @@ impl Worker {
                 let outcome = Outcome::Hit { ttl, detail: Some(Detail::StaleWhileRevalidate) };
                 Finding::Stale(Usable { stored, outcome }, miss)
             }
+            Reuse::StaleAsAsked { ttl, .. } => {
+                let outcome = Outcome::Hit { ttl, detail: Some(Detail::StaleAsAsked) };
+                Finding::Fresh(Usable { stored, outcome })
+            }
             Reuse::Validate { if_error, .. } => Finding::Miss(miss(if_error)),
+            Reuse::ValidateAsAsked { .. } => Finding::Miss(Miss { fwd: Fwd::Request, ..miss(false) }),
             Reuse::No(_) => Finding::miss(key, Fwd::UriMiss),
         }
     }
@@ -125,6 +130,17 @@ impl Worker {
         };
         let reuse = assess(response, lookup, &head.as_policy(), soft_purged, self.proxy.clock.now());
         matches!(reuse, Reuse::Fresh { .. })
+    }
+}
+
+impl Stale {
+    /// `None` if it was purged since it was found: then it is neither served nor validated any more.
+    pub fn as_of_now(&self, store: &dyn Store) -> Option<Self> {
+        let head = &self.response.head;
+        match store.judge(&head.stamp, &head.targets) {
+            Validity::Dead => None,
+            validity => Some(Self { soft_purged: validity == Validity::Stale, ..self.clone() }),
+        }
     }
 }
 

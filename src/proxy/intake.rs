@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{COOKIE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
 use ipnet::IpNet;
 
 use super::error::ProxyError;
 use super::forwarding::Origin;
+use super::{Client, Interims};
 use crate::policy::RequestHead;
 
 /// A client's request that has one meaning.
@@ -25,6 +26,7 @@ pub struct ClientHead {
     pub host: String,
     /// The peer of the connection; `None` on a unix socket.
     pub peer: Option<IpAddr>,
+    pub interims: Option<Interims>,
     pub trusted: bool,
     /// The target was in absolute form: it names the host on purpose.
     pub absolute: bool,
@@ -33,16 +35,21 @@ pub struct ClientHead {
 impl ClientRequest {
     pub fn accept(
         request: Request<Incoming>,
-        peer: Option<IpAddr>,
+        Client { peer, interims }: Client,
         trusted_proxies: &[IpNet],
     ) -> Result<Self, ProxyError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
-        if parts.headers.contains_key(TRANSFER_ENCODING) && parts.headers.contains_key(CONTENT_LENGTH) {
-            return Err(ProxyError::BadRequest("both Content-Length and Transfer-Encoding"));
+        // hyper lets `Transfer-Encoding` win over `Content-Length`, and ends the connection then (RFC 9112 §6.3). Another
+        // coding than its own stays in the content.
+        if parts.headers.contains_key(TRANSFER_ENCODING)
+            && !is_only(&parts.headers, TRANSFER_ENCODING, "chunked")
+        {
+            return Err(ProxyError::BadRequest("a transfer coding other than chunked"));
         }
+        join_cookies(&mut parts.headers);
         let trusted = peer.is_some_and(|peer| trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
@@ -51,7 +58,7 @@ impl ClientRequest {
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
         let host = authority(&parts, trusted)?;
         let host = normalised(&host, scheme)?;
-        Ok(Self { head: ClientHead { parts, scheme, host, peer, trusted, absolute }, body })
+        Ok(Self { head: ClientHead { parts, scheme, host, peer, interims, trusted, absolute }, body })
     }
 
     pub fn has_content(&self) -> bool {
@@ -77,6 +84,22 @@ impl ClientHead {
 
     pub fn wants_upgrade(&self) -> bool {
         self.parts.version == Version::HTTP_11 && self.parts.headers.contains_key(UPGRADE)
+    }
+}
+
+fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
+    let mut values = headers.get_all(name).iter();
+    values.next().is_some_and(|first| first.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+        && values.next().is_none()
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 may send it in pieces, which are one field to everybody else.
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, cookie);
     }
 }
 

@@ -10,7 +10,9 @@ mod fetching;
 mod filling;
 mod finding;
 mod forwarding;
+mod heading;
 mod intake;
+mod interim;
 mod leading;
 mod passing;
 mod purge_method;
@@ -32,14 +34,15 @@ pub use body::Body;
 use collapsing::Flights;
 use error::ProxyError;
 use intake::ClientRequest;
+pub use interim::{InterimQueue, Interims};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::classify::{Class, classify};
 use crate::policy::routes::Routes;
+use crate::policy::{Route, tags};
 use crate::store::Store;
 use crate::upstream::Upstream;
 
@@ -55,6 +58,14 @@ pub struct Proxy {
     flights: Arc<Flights>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
+}
+
+/// Who sent a request.
+pub struct Client {
+    /// The peer of the connection; `None` on a unix socket.
+    pub peer: Option<IpAddr>,
+    /// For interim responses; `None` where none can be sent.
+    pub interims: Option<Interims>,
 }
 
 /// One thread's way to the upstream, and all that is shared.
@@ -87,11 +98,11 @@ impl Worker {
     }
 
     /// Never fails: whatever goes wrong has an answer.
-    pub async fn handle(&self, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<Body> {
+    pub async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
         // Kept for the log only where there will be a line.
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
-        let answer = match ClientRequest::accept(request, peer, &self.proxy.config.trusted_proxies) {
+        let answer = match ClientRequest::accept(request, client, &self.proxy.config.trusted_proxies) {
             Ok(request) => self.answer(request).await,
             Err(error) => Answer::own(&error, None),
         };
@@ -121,7 +132,8 @@ impl Worker {
         let Answer { mut response, outcome, route } = answer;
         if let Some(outcome) = outcome {
             self.proxy.metrics.request(route, &outcome, response.status());
-            if route.is_some() {
+            if let Some(route) = route.and_then(|index| self.proxy.config.routes.get(index)) {
+                tags::hide(route, response.headers_mut());
                 response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
             }
         }

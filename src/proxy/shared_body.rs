@@ -61,10 +61,10 @@ impl SharedBody {
         Arc::new(Self { state: Mutex::default(), length })
     }
 
-    /// A reader from the start; `None` if the start is not kept any more.
+    /// A reader from the start; `None` if the start is not kept any more, or the end will never come.
     pub fn reader(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.state();
-        if state.window.is_some() {
+        if state.window.is_some() || matches!(state.end, Some(Err(_))) {
             return None;
         }
         let id = state.next_reader;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,13 +21,23 @@ pub enum BodyError {
     Stalled,
     #[error("the upstream's answer was cut short: {0}")]
     Cut(#[source] hyper::Error),
+    #[error("the upstream reset its answer")]
+    Reset,
     #[error("the client stopped sending in the middle of its request: {0}")]
     RequestCut(#[source] hyper::Error),
+    #[error("the client reset its request")]
+    RequestReset,
+}
+
+/// RFC 9113 §8.1: only END_STREAM ends a body, and hyper also ends it at a reset without an error (`NO_ERROR`).
+fn is_reset(incoming: &Incoming, version: Version) -> bool {
+    version == Version::HTTP_2 && !incoming.is_end_stream()
 }
 
 /// The client's body on its way to the upstream, or none.
 pub struct RequestBody {
     incoming: Option<Incoming>,
+    version: Version,
     progress: Progress,
 }
 
@@ -68,14 +79,14 @@ impl Progress {
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self { incoming: None, progress: Progress::new(true) }
+        Self { incoming: None, version: Version::HTTP_11, progress: Progress::new(true) }
     }
 
-    pub fn from_client(incoming: Incoming) -> Self {
+    pub fn from_client(incoming: Incoming, version: Version) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Self { incoming: Some(incoming), progress: Progress::new(false) }
+        Self { incoming: Some(incoming), version, progress: Progress::new(false) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -95,9 +106,11 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let version = self.version;
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-        let ended = incoming.is_end_stream();
+        let ended = incoming.is_end_stream() || incoming.size_hint().exact() == Some(0);
+        let is_reset = frame.is_none() && is_reset(incoming, version);
         match frame {
             Some(Ok(frame)) => {
                 self.progress.note(|state| state.complete = ended);
@@ -106,6 +119,10 @@ impl Body for RequestBody {
             Some(Err(error)) => {
                 self.progress.note(|state| state.cut = true);
                 Poll::Ready(Some(Err(BodyError::RequestCut(error))))
+            }
+            None if is_reset => {
+                self.progress.note(|state| state.cut = true);
+                Poll::Ready(Some(Err(BodyError::RequestReset)))
             }
             None => {
                 self.progress.note(|state| state.complete = true);
@@ -126,6 +143,7 @@ impl Body for RequestBody {
 /// The upstream's body. It keeps its slot until it ends or is dropped, and fails if nothing comes for too long.
 pub struct UpstreamBody {
     incoming: Incoming,
+    version: Version,
     limit: Duration,
     /// Armed only while nothing comes.
     stall: Option<Pin<Box<Sleep>>>,
@@ -133,9 +151,17 @@ pub struct UpstreamBody {
 }
 
 impl UpstreamBody {
-    pub(super) fn new(incoming: Incoming, slot: OwnedSemaphorePermit, limit: Duration) -> Self {
-        let slot = (!incoming.is_end_stream()).then_some(slot);
-        Self { incoming, limit, stall: None, slot }
+    pub(super) fn of(
+        response: Response<Incoming>,
+        slot: OwnedSemaphorePermit,
+        limit: Duration,
+    ) -> Response<Self> {
+        let (version, becomes_tunnel) =
+            (response.version(), response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        response.map(|incoming| {
+            let slot = (becomes_tunnel || !incoming.is_end_stream()).then_some(slot);
+            Self { incoming, version, limit, stall: None, slot }
+        })
     }
 
     /// The slot, for a connection that becomes a tunnel.
@@ -158,7 +184,10 @@ impl Body for UpstreamBody {
                 if frame.as_ref().is_none_or(|frame| frame.is_err()) || self.incoming.is_end_stream() {
                     self.slot = None;
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Cut)))
+                Poll::Ready(match frame {
+                    None if is_reset(&self.incoming, self.version) => Some(Err(BodyError::Reset)),
+                    frame => frame.map(|frame| frame.map_err(BodyError::Cut)),
+                })
             }
             Poll::Pending => {
                 let limit = self.limit;

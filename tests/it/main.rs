@@ -1,13 +1,19 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
+mod admin;
 mod collapsing;
 mod configuration;
 mod credentials;
 mod crowd;
+mod documents;
 mod examples;
+mod forwarding;
 mod harness;
 mod hit;
+mod hostile;
 mod invalidation;
+mod limits;
+mod metrics;
 mod miss;
 mod observe;
 mod passing;
@@ -17,10 +23,15 @@ mod redis_connection;
 mod redis_failures;
 mod redis_index;
 mod redis_sharing;
+mod shutdown;
+mod review_framing;
+mod review_purges;
+mod review_sharing;
 mod stale;
 mod store_contract;
 mod streaming;
 mod support;
 mod tags;
+mod upstream_faults;
 mod validation;
 mod vary;
