@@ -30,12 +30,10 @@ impl Worker {
             forwarding::keep_upgrade(forwarded.headers_mut(), protocol);
         }
         match self.send(forwarded).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                match client_upgrade {
-                    Some(client) => Answer::new(tunnel::open(client, response), None, route),
-                    None => Answer::own(&ProxyError::Interrupted, route),
-                }
-            }
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match client_upgrade {
+                Some(client) => Answer::new(tunnel::open(client, response), None, route),
+                None => Answer::own(&ProxyError::Interrupted, route),
+            },
             Ok(response) => Answer::new(to_client(response), Some(outcome), route),
             Err(error) => Answer::own(&error, route),
         }

@@ -163,7 +163,7 @@ impl RedisIndex {
         self.node.health.probing();
         while let Some(batch) = self.journal.take() {
             match self.record(&batch.targets, Hardness::Hard, batch.in_doubt_for, Sent::AsProbe).await {
-                Ok(_) => Journal::settle(&batch, &self.view),
+                Ok(_) => self.journal.settle(&batch, &self.view),
                 Err(failure) => {
                     self.journal.put_back(&batch, &self.view);
                     return Err(failure);

@@ -17,6 +17,8 @@ pub struct Journal(Mutex<Waiting>);
 struct Waiting {
     targets: HashSet<TargetId>,
     in_doubt_for: Duration,
+    /// How many are on their way to Redis.
+    taken: usize,
 }
 
 /// What is to be appended now.
@@ -29,7 +31,8 @@ pub struct Batch {
 impl Journal {
     /// How many targets wait.
     pub fn len(&self) -> usize {
-        self.waiting().targets.len()
+        let waiting = self.waiting();
+        waiting.targets.len() + waiting.taken
     }
 
     /// When this returns, nothing that the targets name is valid in `view`.
@@ -58,18 +61,20 @@ impl Journal {
         if waiting.targets.is_empty() {
             return None;
         }
-        let Waiting { targets, in_doubt_for } = std::mem::take(&mut *waiting);
+        let Waiting { targets, in_doubt_for, .. } = std::mem::take(&mut *waiting);
+        waiting.taken = targets.len();
         Some(Batch { targets: targets.into_iter().collect(), in_doubt_for })
     }
 
     pub fn put_back(&self, batch: &Batch, view: &View) {
         self.add(&batch.targets, batch.in_doubt_for, view);
         // Named twice meanwhile: by what was taken, and by what waits.
-        Self::settle(batch, view);
+        self.settle(batch, view);
     }
 
     /// Redis has it, and so has the view.
-    pub fn settle(batch: &Batch, view: &View) {
+    pub fn settle(&self, batch: &Batch, view: &View) {
+        self.waiting().taken = 0;
         view.change(|index| index.settle(&batch.targets));
     }
 
@@ -108,17 +113,17 @@ mod tests {
         journal.add(&[id("a"), id("b")], Duration::ZERO, &view);
         assert_eq!((is_valid(&view, &["a"]), is_valid(&view, &["c"])), (false, true));
         let batch = journal.take().unwrap();
-        assert_eq!((batch.targets.len(), journal.len()), (2, 0));
+        assert_eq!((batch.targets.len(), journal.len()), (2, 2));
         assert!(!is_valid(&view, &["a"]));
         // Named again while it is being appended: what is settled is the first purge only.
         journal.add(&[id("a")], Duration::from_secs(1), &view);
-        Journal::settle(&batch, &view);
+        journal.settle(&batch, &view);
         assert_eq!((is_valid(&view, &["a"]), is_valid(&view, &["b"])), (false, true));
         let batch = journal.take().unwrap();
         assert_eq!(batch.in_doubt_for, Duration::from_secs(1));
         journal.put_back(&batch, &view);
         assert!(!is_valid(&view, &["a"]));
-        Journal::settle(&journal.take().unwrap(), &view);
+        journal.settle(&journal.take().unwrap(), &view);
         assert!(is_valid(&view, &["a"]));
         assert!(journal.take().is_none());
     }
@@ -134,7 +139,7 @@ mod tests {
         journal.add(&[id("more")], Duration::ZERO, &view);
         let batch = journal.take().unwrap();
         assert_eq!(batch.targets, [Target::Everything.id()]);
-        Journal::settle(&batch, &view);
+        journal.settle(&batch, &view);
         assert!(is_valid(&view, &["untouched", "more", "7"]));
     }
 }
