@@ -19,6 +19,7 @@ mod observe;
 mod passing;
 mod purge;
 mod purge_races;
+mod redis_chaos;
 mod redis_connection;
 mod redis_failures;
 mod redis_index;

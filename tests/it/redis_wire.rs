@@ -81,6 +81,29 @@ async fn a_bad_line_costs_hits_and_nothing_else() {
     }
 }
 
+/// R27, when nobody is left who knows the purge that the snapshot lacks: that it is another server is all there is to
+/// see, and it is enough.
+#[tokio::test]
+async fn an_old_snapshot_is_noticed_by_who_knows_nothing_newer() {
+    for store in ["max_lag: 0s", "max_lag: 10s"] {
+        let Net { mut redis, relay, upstream, one, other } = net(store).await;
+        upstream.on("/items/1", Answer::ok("old"));
+        one.get("/items/1").await.assert_stored();
+        redis.holds(1).await;
+        assert_eq!(redis.command(&["SAVE"]).await, "OK");
+        relay.set(Line::Dead);
+        upstream.on("/items/1", Answer::ok("new"));
+        other.purge_tag("item:1").await;
+        other.ends().await;
+        redis.restart().await;
+        assert_eq!(redis.responses().await.len(), 1, "the old response is there again");
+        relay.set(Line::Whole);
+        one.answers("/items/1", "new").await;
+        one.is_connected().await;
+        one.has("/items/1").await.assert_text("new");
+    }
+}
+
 /// R03, R08: a reply that breaks off in the middle is none.
 #[tokio::test]
 async fn half_a_response_is_none() {

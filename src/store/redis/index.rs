@@ -139,10 +139,10 @@ impl RedisIndex {
                     if self.node.health.hangs() {
                         self.node.replace();
                     }
+                    self.told.send_modify(|_| {});
                     BETWEEN_PROBES
                 }
             };
-            self.told.send_modify(|_| {});
             let is_good = self.node.health.is_good();
             let woken = async {
                 tokio::time::sleep(BETWEEN_WAKE_UPS).await;
@@ -268,7 +268,11 @@ impl RedisIndex {
             return Err(Failure::Broken("a reply was not the one to its command".into()));
         };
         let clocks = Clocks::compared(asked, told.confirmation.now, self.clock.now());
-        self.told.send_modify(|known| *known = Some(clocks));
+        self.told.send_if_modified(|known| {
+            *known = Some(clocks);
+            // Who waits waits for what is told, not for the time.
+            false
+        });
         Ok(told)
     }
 

@@ -55,6 +55,12 @@ impl Replica {
             .await;
     }
 
+    /// Ends it, and waits until it has ended.
+    pub async fn ends(mut self) {
+        self.0.shut_down();
+        self.0.stopped().await.expect("a clean end");
+    }
+
     pub async fn is_connected(&self) {
         self.0.metric_becomes("larder_redis_up", 1.0).await;
     }
