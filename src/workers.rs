@@ -42,7 +42,7 @@ pub fn run(
         let thread = thread::Builder::new().name(format!("larder-{number}"));
         threads.push(thread.spawn(move || runtime()?.block_on(parts.work(listeners, stopping)))?);
     }
-    let result = runtime()?.block_on(async {
+    runtime()?.block_on(async {
         let drained = Arc::new(Notify::new());
         let admin = listeners.admin.map(|listener| {
             let (state, drained) = (parts.admin(), drained.clone());
@@ -56,16 +56,21 @@ pub fn run(
             stop.send_replace(true);
         });
         let worked = parts.work(listeners.proxy, stopping).await;
-        // Operators can watch until the last request has been answered.
+        let others = tokio::task::spawn_blocking(|| joined(threads)).await.map_err(io::Error::other)?;
+        let worked = worked.and(others);
+        // Operators can watch until the last request has been answered, on whichever thread.
         drained.notify_one();
         match admin {
             Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),
             None => worked,
         }
-    });
-    let rest =
+    })
+}
+
+fn joined(threads: Vec<thread::JoinHandle<io::Result<()>>>) -> io::Result<()> {
+    let ended =
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
-    rest.fold(result, Result::and)
+    ended.fold(Ok(()), Result::and)
 }
 
 fn runtime() -> io::Result<Runtime> {
