@@ -1,10 +1,13 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
 mod admin;
+mod architecture;
 mod collapsing;
+mod command_line;
 mod configuration;
 mod credentials;
 mod crowd;
+mod documents;
 mod examples;
 mod forwarding;
 mod harness;
