@@ -9,7 +9,7 @@ use std::thread;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{self, AdminState, Phase, Readiness};
 use crate::clock::Clock;
@@ -39,8 +39,10 @@ pub fn run(
     for number in 1..count {
         let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
         let (parts, stopping) = (parts.clone(), stopping.clone());
+        // Here, so that a thread that can't work is an error at the start.
+        let runtime = runtime()?;
         let thread = thread::Builder::new().name(format!("larder-{number}"));
-        threads.push(thread.spawn(move || runtime()?.block_on(parts.work(listeners, stopping)))?);
+        threads.push(thread.spawn(move || runtime.block_on(parts.work(listeners, stopping)))?);
     }
     let result = runtime()?.block_on(async {
         let drained = Arc::new(Notify::new());
@@ -66,6 +68,12 @@ pub fn run(
     let rest =
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
     rest.fold(result, Result::and)
+}
+
+/// Resolves when it is time to drain, and says when that was.
+async fn told_to_stop(mut stopping: watch::Receiver<bool>) -> Instant {
+    drop(stopping.wait_for(|stop| *stop).await);
+    Instant::now()
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -127,9 +135,13 @@ impl Parts {
             let (slots, metrics) = (self.client_slots.clone(), self.metrics.clone());
             serving.spawn(server::serve(listener, worker, limits.clone(), slots, metrics, stopping.clone()));
         }
+        let stopped = tokio::spawn(told_to_stop(stopping));
         let served = serving.join_all().await.into_iter().collect();
+        // One time for all that drains: connections have used some of it.
+        let stopped = if stopped.is_finished() { stopped.await.ok() } else { None };
+        let deadline = stopped.unwrap_or_else(Instant::now) + limits.drain;
         self.proxy.tasks.close();
-        if timeout(limits.drain, self.proxy.tasks.wait()).await.is_err() {
+        if timeout_at(deadline, self.proxy.tasks.wait()).await.is_err() {
             tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
         }
         served

@@ -93,6 +93,7 @@ impl Fingerprint {
         for flag in [route.shared, overrides.lifetime, overrides.private, overrides.no_cache] {
             parts.add(&[u8::from(flag)]);
         }
+        parts.add_list(route.semantics.targeted.iter().map(|name| name.as_str().as_bytes()));
         // While a route is watched nothing is left out of what it forwards, so the key does not tell all of it.
         parts.add(&[u8::from(route.mode == Mode::Observe)]);
         let [a, b, c, d, e, f, g, h, ..] = parts.digest();

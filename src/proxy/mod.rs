@@ -10,6 +10,7 @@ mod fetching;
 mod filling;
 mod finding;
 mod forwarding;
+mod heading;
 mod intake;
 mod leading;
 mod passing;
@@ -36,10 +37,10 @@ use intake::ClientRequest;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::classify::{Class, classify};
 use crate::policy::routes::Routes;
+use crate::policy::{Route, tags};
 use crate::store::Store;
 use crate::upstream::Upstream;
 
@@ -121,7 +122,8 @@ impl Worker {
         let Answer { mut response, outcome, route } = answer;
         if let Some(outcome) = outcome {
             self.proxy.metrics.request(route, &outcome, response.status());
-            if route.is_some() {
+            if let Some(route) = route.and_then(|index| self.proxy.config.routes.get(index)) {
+                tags::hide(route, response.headers_mut());
                 response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
             }
         }

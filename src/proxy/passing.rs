@@ -11,7 +11,7 @@ use super::intake::{ClientHead, ClientRequest};
 use super::{Answer, Worker, forwarding, tunnel};
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
-use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
+use crate::upstream::{RequestBody, UpstreamBody};
 
 impl Worker {
     pub(super) async fn pass(
@@ -30,13 +30,10 @@ impl Worker {
             forwarding::keep_upgrade(forwarded.headers_mut(), protocol);
         }
         match self.send(forwarded).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                match client_upgrade {
-                    Some(client) => Answer::new(tunnel::open(client, response), None, route),
-                    // Nobody asked for it (RFC 9110 §15.2.2).
-                    None => Answer::own(&UpstreamError::Invalid("101 unasked".into()).into(), route),
-                }
-            }
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match client_upgrade {
+                Some(client) => Answer::new(tunnel::open(client, response), None, route),
+                None => Answer::own(&ProxyError::Interrupted, route),
+            },
             Ok(response) => Answer::new(to_client(response), Some(outcome), route),
             Err(error) => Answer::own(&error, route),
         }

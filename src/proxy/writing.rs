@@ -40,7 +40,7 @@ impl Worker {
         let body = RequestBody::from_client(body, head.parts.version);
         let progress = body.progress();
         let result = self.send(upstream_request(&head, head.parts.uri.query(), body)).await;
-        let end = match &result {
+        let mut end = match &result {
             Ok(response) => match WriteEnd::of(response.status()) {
                 // Answered before all of it was sent: it may take effect with the rest.
                 WriteEnd::Purge if !progress.is_complete() => WriteEnd::PurgeInDoubt,
@@ -55,6 +55,12 @@ impl Worker {
         let said = invalidation::of_write_response(&proxy.routes, &head.as_policy(), headers);
         written.targets.extend(said.targets);
         written.widened += said.widened;
+        let groups = invalidation::groups_of_write_response(&head.as_policy(), headers);
+        if end == WriteEnd::Nothing && !groups.is_empty() {
+            // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
+            (end, written) = (WriteEnd::Purge, WriteTargets::default());
+        }
+        written.targets.extend(groups);
         self.purge_written(end, written, route.as_ref()).await;
         result.map(to_client)
     }

@@ -6,6 +6,7 @@ pub mod listener;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -44,7 +45,7 @@ pub async fn serve(
     loop {
         let next = async {
             let slot = slots.clone().acquire_owned().await.ok();
-            (slot, listener.accept().await)
+            (slot, listener.accept(limits.idle_timeout).await)
         };
         let (slot, accepted) = tokio::select! {
             accepted = next => accepted,
@@ -52,6 +53,7 @@ pub async fn serve(
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -74,6 +76,12 @@ pub async fn serve(
         tracing::warn!("connections were cut off: they did not end within `limits.drain`");
     }
     Ok(())
+}
+
+/// The client went away before it was accepted: that says nothing of the next one.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Counts a connection while it is open.
@@ -115,14 +123,29 @@ impl Connection {
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         let worker = self.worker;
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = asked.clone();
         let service = service_fn(move |request| {
+            asks.store(true, Ordering::Relaxed);
             let worker = worker.clone();
             async move { Ok::<_, Infallible>(worker.handle(request, peer).await) }
         });
         let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
-            tracing::debug!(%error, "a connection ended early");
+        tokio::select! {
+            ended = watcher.watch(connection.into_owned()) => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            },
+            () = asks_nothing(&asked, self.limits.header_timeout) => tracing::debug!("a connection asked nothing"),
         }
+    }
+}
+
+/// Completes if the first request does not come in time. hyper bounds the time for a head only once it knows which
+/// HTTP it speaks: half of an HTTP/2 preface would hold the connection for ever.
+async fn asks_nothing(asked: &AtomicBool, limit: Duration) {
+    sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 

@@ -106,6 +106,7 @@ impl Upstream {
             Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
         };
         self.address(&mut request)?;
+        request.body_mut().fail_when_idle_for(self.settings.response_timeout);
         let may_switch = request.headers().contains_key(UPGRADE);
         let again = repeatable(&request).then(|| copy_of_head(&request));
         let result = match (self.send_once(request).await, again) {

@@ -31,7 +31,7 @@ fn api() -> SampleApi {
         .changes("POST /api/guilds/8/messages", &["messages of 8"])
 }
 
-fn analytics() -> Case {
+pub fn analytics() -> Case {
     Case::start("config/analytics.yaml", "ANALYTICS_API", api())
 }
 
@@ -98,7 +98,12 @@ async fn an_operator_clears_all_one_kind_or_one_guild() {
     let case = analytics();
     case.asked(&ALL).await;
     for (request, expected) in [
-        ("DELETE /cache/tags/analytics:heatmap", &[HEATMAP, HEATMAP_OF_8][..]),
+        ("DELETE /cache/tags/analytics:ghosts", &[GHOSTS][..]),
+        ("DELETE /cache/tags/analytics:lurkers", &[LURKERS]),
+        ("DELETE /cache/tags/analytics:shifts", &[SHIFTS]),
+        ("DELETE /cache/tags/analytics:heatmap", &[HEATMAP, HEATMAP_OF_8]),
+        ("DELETE /cache/tags/analytics:roles", &[ROLES]),
+        ("DELETE /cache/tags/analytics:clients", &[CLIENTS, CLIENTS_OF_8]),
         ("DELETE /cache/tags/guild:7", &OF_GUILD_7),
         ("DELETE /cache/tags/guild:9", &[]),
         ("DELETE /cache", &ALL),
@@ -116,12 +121,17 @@ async fn the_statistics_count_every_request_by_figure_and_in_all() {
     case.asked(&ALL).await;
     case.write("POST /api/guilds/7/messages").await;
     case.asked(&[GHOSTS, GHOSTS, ROLES]).await;
+    for write in ["POST /api/guilds/7/roles", "POST /api/guilds/7/presence", "POST /api/guilds/7/events"] {
+        case.write(write).await;
+    }
 
     assert_eq!(case.bucket("ghosts").await, bucket(2, 2, 0, 300));
+    assert_eq!(case.bucket("lurkers").await, bucket(1, 1, 0, 300));
+    assert_eq!(case.bucket("shifts").await, bucket(1, 1, 0, 300));
     assert_eq!(case.bucket("heatmap").await, bucket(2, 2, 0, 900));
     assert_eq!(case.bucket("roles").await, bucket(2, 1, 0, 600));
     assert_eq!(case.bucket("clients").await, bucket(2, 2, 0, 120));
-    assert_eq!(case.bucket("events").await, bucket(0, 0, 1, None));
+    assert_eq!(case.bucket("events").await, bucket(0, 0, 4, None));
     assert_eq!(case.larder.metric("cache_hit_rate{namespace=\"ghosts\"}").await, 0.5);
 
     let stats = case.operate("/stats").await;

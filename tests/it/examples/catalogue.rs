@@ -29,7 +29,7 @@ const ALL: [&str; 10] = [
 
 const DAY: u64 = 24 * 60 * 60;
 
-fn catalogue() -> Case {
+pub fn catalogue() -> Case {
     let api = SampleApi::start()
         .answers("/api/catalog/products", &["products"])
         .answers("/api/catalog/products/1", &["product 1"])
@@ -133,6 +133,8 @@ async fn a_feed_purges_many_products_at_once() {
     );
     case.operate("DELETE /cache/tags/account:acc_001").await;
     assert_eq!(case.asked(&ALL).await, [IN_JAPAN, IN_FRANCE]);
+    case.operate("DELETE /cache/tags/order:5").await;
+    assert_eq!(case.asked(&ALL).await, [ORDER_5_OF_ANN]);
 }
 
 #[tokio::test]
@@ -141,7 +143,7 @@ async fn account_and_region_tell_catalogues_apart_and_callers_tell_orders_apart(
     case.asked(&ALL).await;
     let the_same = [
         "ann /api/catalog/products",
-        "/api/catalog/products/1?utm_source=mail",
+        "ann /api/catalog/products/1?utm_source=mail",
         "ben /api/catalog/accounts/acc_001/products?region=jp&utm_source=mail",
         "ann /api/stock/1?nocache=1",
     ];

@@ -1,6 +1,7 @@
 //! `config/courses.yaml`: a courses API with lists for all and progress for each.
 
 use super::{Case, NOTHING, SampleApi, bucket, token};
+use crate::support::Answer;
 
 const LIST: &str = "/api/courses";
 const PAGE_2: &str = "/api/courses?page=2";
@@ -23,7 +24,7 @@ const ALL: [&str; 9] = [
     CREDENTIALS_OF_ANN,
 ];
 
-fn courses() -> Case {
+pub fn courses() -> Case {
     let api = SampleApi::start()
         .answers("/api/courses", &["courses"])
         .answers("/api/courses/7", &["course 7"])
@@ -94,6 +95,23 @@ async fn what_belongs_to_one_user_is_told_to_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_no_jwt_names_no_tag_and_so_lives_out_its_10_seconds() {
+    let case = courses();
+    case.api.upstream.on("/api/users/me/progress", Answer::numbered).on("/api/rewards/claim", Answer::ok(""));
+    let send = |method: &str, target: &str, token: &str| {
+        case.larder.request(method, target).header("authorization", &format!("Bearer {token}"))
+    };
+    let progress = |token| send("GET", "/api/users/me/progress", token);
+    progress("opaque").await.assert_stored();
+    progress("another").await.assert_fwd("uri-miss");
+    send("POST", "/api/rewards/claim", "opaque").await.assert_status(200);
+    case.larder.after(9);
+    progress("opaque").await.assert_hit().assert_text("GET /api/users/me/progress #1");
+    case.larder.after(1);
+    progress("opaque").await.assert_text("GET /api/users/me/progress #3");
+}
+
+#[tokio::test]
 async fn enrolment_status_is_asked_for_each_time() {
     let case = courses();
     let read = "ann /api/courses/7/enrollment";
@@ -129,6 +147,8 @@ async fn an_operator_clears_one_user_or_one_course() {
     case.asked(&ALL).await;
     case.operate("DELETE /cache/tags/user:ann").await;
     assert_eq!(case.asked(&ALL).await, [PROGRESS_OF_ANN, REWARDS_OF_ANN, CREDENTIALS_OF_ANN]);
+    case.operate("DELETE /cache/tags/credentials:ann").await;
+    assert_eq!(case.asked(&ALL).await, [CREDENTIALS_OF_ANN]);
     case.operate("DELETE /cache/tags/course:8").await;
     assert_eq!(case.asked(&ALL).await, [COURSE_8]);
     case.operate("DELETE /cache/tags/courses:list").await;

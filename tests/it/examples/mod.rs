@@ -6,6 +6,7 @@ mod catalogue;
 mod checked;
 mod courses;
 mod demo;
+mod documented;
 mod productivity;
 mod reference;
 mod sample;
