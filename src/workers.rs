@@ -1,13 +1,14 @@
 //! One thread a core, each with a runtime, a share of the listeners and a pool of upstream connections of its own;
 //! the store, the flights and the counters are shared.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -34,15 +35,20 @@ pub fn run(
 ) -> io::Result<()> {
     let parts = Parts::new(config, clock)?;
     let (stop, stopping) = watch::channel(false);
+    let (at_work, mut at_rest) = mpsc::channel(1);
+    let at_work = AtWork { stop, _working: at_work };
     let count = thread::available_parallelism().map_or(1, usize::from);
     let mut threads = Vec::new();
     for number in 1..count {
         let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let (parts, stopping) = (parts.clone(), stopping.clone());
+        let (parts, stopping, at_work) = (parts.clone(), stopping.clone(), at_work.clone());
         // Here, so that a thread that can't work is an error at the start.
         let runtime = runtime()?;
         let thread = thread::Builder::new().name(format!("larder-{number}"));
-        threads.push(thread.spawn(move || runtime.block_on(parts.work(listeners, stopping)))?);
+        threads.push(thread.spawn(move || {
+            let _until_it_ends = at_work;
+            runtime.block_on(parts.work(listeners, stopping))
+        })?);
     }
     let result = runtime()?.block_on(async {
         let drained = Arc::new(Notify::new());
@@ -52,13 +58,16 @@ pub fn run(
         });
         let readiness = parts.readiness.clone();
         readiness.set(Phase::Ready);
+        let stop = at_work.stop.clone();
         tokio::spawn(async move {
             shutdown.await;
             readiness.set(Phase::Draining);
             stop.send_replace(true);
         });
         let worked = parts.work(listeners.proxy, stopping).await;
-        // Operators can watch until the last request has been answered.
+        drop(at_work);
+        // Operators can watch until the last request has been answered, on whichever thread.
+        let _no_one_at_work = at_rest.recv().await;
         drained.notify_one();
         match admin {
             Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),
@@ -68,6 +77,19 @@ pub fn run(
     let rest =
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
     rest.fold(result, Result::and)
+}
+
+/// Held by every thread that serves. When one ends, however it ends, the others are told to stop.
+#[derive(Clone)]
+struct AtWork {
+    stop: watch::Sender<bool>,
+    _working: mpsc::Sender<Infallible>,
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
 }
 
 /// Resolves when it is time to drain, and says when that was.
