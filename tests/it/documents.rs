@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use larder::config::{Config, Overrides};
 
+use crate::support::markdown::blocks;
 use crate::support::{Command, Larder, Reply, Upstream, bearer};
 
 fn root() -> PathBuf {
@@ -37,16 +38,7 @@ fn documents() -> Vec<Document> {
 impl Document {
     /// The fenced blocks of one language.
     fn blocks(&self, language: &str) -> Vec<String> {
-        let mut blocks = Vec::new();
-        let mut lines = self.text.lines();
-        while let Some(line) = lines.next() {
-            if line.trim_start() == format!("```{language}") {
-                let block: Vec<_> =
-                    lines.by_ref().take_while(|line| !line.trim_start().starts_with("```")).collect();
-                blocks.push(block.join("\n"));
-            }
-        }
-        blocks
+        blocks(&root().join(&self.name), language).into_iter().map(|block| block.text).collect()
     }
 }
 

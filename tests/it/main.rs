@@ -21,6 +21,7 @@ mod observe;
 mod passing;
 mod purge;
 mod purge_races;
+mod review_bounds;
 mod review_framing;
 mod review_purges;
 mod review_sharing;

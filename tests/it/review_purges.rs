@@ -63,3 +63,26 @@ async fn a_write_that_was_answered_early_leaves_its_targets_in_doubt() {
     larder.get("/a").await.assert_hit();
     within("the end", async { drop(write) }).await;
 }
+
+/// While it is in doubt what is fetched is for one; so the crowd goes side by side, and not one after the other.
+#[tokio::test]
+async fn while_a_target_is_in_doubt_nobody_waits_for_several_fetches_in_turn() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    upstream.once("/a", Answer::status(503));
+    larder.request("POST", "/a").await.assert_status(503);
+
+    let first = upstream.hold("/a");
+    let crowd: Vec<_> = (0..5).map(|_| larder.get("/a").spawn()).collect();
+    first.arrived().await;
+    larder.metric_becomes("larder_connections", 5.0).await;
+    let others = upstream.hold_every("/a");
+    first.release();
+    others.arrived_times(4).await;
+    others.release();
+    for reply in crowd {
+        reply.await.unwrap().assert_status(200).assert_not_stored("purged");
+    }
+    larder.after(6);
+    larder.get("/a").await.assert_stored();
+}
