@@ -1,7 +1,6 @@
 //! One thread a core, each with a runtime, a share of the listeners and a pool of upstream connections of its own;
 //! the store, the flights and the counters are shared.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::thread;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use crate::admin::{self, AdminState, Phase, Readiness};
 use crate::clock::Clock;
@@ -35,19 +34,21 @@ pub fn run(
 ) -> io::Result<()> {
     let parts = Parts::new(config, clock)?;
     let (stop, stopping) = watch::channel(false);
-    let (at_work, mut at_rest) = mpsc::channel(1);
-    let at_work = AtWork { stop, _working: at_work };
+    // Held by each thread while it works: nothing is ever sent.
+    let (working, mut all_drained) = mpsc::channel::<()>(1);
     let count = thread::available_parallelism().map_or(1, usize::from);
     let mut threads = Vec::new();
     for number in 1..count {
         let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let (parts, stopping, at_work) = (parts.clone(), stopping.clone(), at_work.clone());
-        // Here, so that a thread that can't work is an error at the start.
-        let runtime = runtime()?;
+        let (parts, stop, stopping, working) =
+            (parts.clone(), stop.clone(), stopping.clone(), working.clone());
         let thread = thread::Builder::new().name(format!("larder-{number}"));
         threads.push(thread.spawn(move || {
-            let _until_it_ends = at_work;
-            runtime.block_on(parts.work(listeners, stopping))
+            let worked = runtime().and_then(|runtime| runtime.block_on(parts.work(listeners, stopping)));
+            // One that can't work stops all: half a proxy would look like a whole one.
+            stop.send_replace(true);
+            drop(working);
+            worked
         })?);
     }
     let result = runtime()?.block_on(async {
@@ -58,16 +59,15 @@ pub fn run(
         });
         let readiness = parts.readiness.clone();
         readiness.set(Phase::Ready);
-        let stop = at_work.stop.clone();
         tokio::spawn(async move {
             shutdown.await;
             readiness.set(Phase::Draining);
             stop.send_replace(true);
         });
         let worked = parts.work(listeners.proxy, stopping).await;
-        drop(at_work);
-        // Operators can watch until the last request has been answered, on whichever thread.
-        let _no_one_at_work = at_rest.recv().await;
+        drop(working);
+        // Operators can watch until the last thread has answered its last request.
+        all_drained.recv().await;
         drained.notify_one();
         match admin {
             Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),
@@ -77,25 +77,6 @@ pub fn run(
     let rest =
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
     rest.fold(result, Result::and)
-}
-
-/// Held by every thread that serves. When one ends, however it ends, the others are told to stop.
-#[derive(Clone)]
-struct AtWork {
-    stop: watch::Sender<bool>,
-    _working: mpsc::Sender<Infallible>,
-}
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-    }
-}
-
-/// Resolves when it is time to drain, and says when that was.
-async fn told_to_stop(mut stopping: watch::Receiver<bool>) -> Instant {
-    drop(stopping.wait_for(|stop| *stop).await);
-    Instant::now()
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -157,13 +138,9 @@ impl Parts {
             let (slots, metrics) = (self.client_slots.clone(), self.metrics.clone());
             serving.spawn(server::serve(listener, worker, limits.clone(), slots, metrics, stopping.clone()));
         }
-        let stopped = tokio::spawn(told_to_stop(stopping));
         let served = serving.join_all().await.into_iter().collect();
-        // One time for all that drains: connections have used some of it.
-        let stopped = if stopped.is_finished() { stopped.await.ok() } else { None };
-        let deadline = stopped.unwrap_or_else(Instant::now) + limits.drain;
         self.proxy.tasks.close();
-        if timeout_at(deadline, self.proxy.tasks.wait()).await.is_err() {
+        if timeout(limits.drain, self.proxy.tasks.wait()).await.is_err() {
             tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
         }
         served

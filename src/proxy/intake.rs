@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::error::ProxyError;
 use super::forwarding::Origin;
+use super::{Client, Interims};
 use crate::policy::RequestHead;
 
 /// A client's request that has one meaning.
@@ -25,6 +26,7 @@ pub struct ClientHead {
     pub host: String,
     /// The peer of the connection; `None` on a unix socket.
     pub peer: Option<IpAddr>,
+    pub interims: Option<Interims>,
     pub trusted: bool,
     /// The target was in absolute form: it names the host on purpose.
     pub absolute: bool,
@@ -33,7 +35,7 @@ pub struct ClientHead {
 impl ClientRequest {
     pub fn accept(
         request: Request<Incoming>,
-        peer: Option<IpAddr>,
+        Client { peer, interims }: Client,
         trusted_proxies: &[IpNet],
     ) -> Result<Self, ProxyError> {
         let (mut parts, body) = request.into_parts();
@@ -56,7 +58,7 @@ impl ClientRequest {
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
         let host = authority(&parts, trusted)?;
         let host = normalised(&host, scheme)?;
-        Ok(Self { head: ClientHead { parts, scheme, host, peer, trusted, absolute }, body })
+        Ok(Self { head: ClientHead { parts, scheme, host, peer, interims, trusted, absolute }, body })
     }
 
     pub fn has_content(&self) -> bool {

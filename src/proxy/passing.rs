@@ -76,6 +76,9 @@ pub(super) fn upstream_request(
     body: RequestBody,
 ) -> Request<RequestBody> {
     let mut request = Request::new(body);
+    if let Some(interims) = &head.interims {
+        interims.listen(&mut request);
+    }
     *request.method_mut() = head.parts.method.clone();
     *request.uri_mut() = target(head.parts.uri.path(), query, &head.parts.uri);
     *request.headers_mut() = head.parts.headers.clone();

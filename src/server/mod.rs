@@ -1,14 +1,18 @@
 //! LISTENS. Accepts, bounds and drains connections; never looks inside a request.
 
 mod accepting;
+mod interim;
 pub mod listener;
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -17,11 +21,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use accepting::Accepting;
+use interim::WithInterims;
 pub use listener::{Listener, Listeners};
 
 use crate::config::Limits;
 use crate::metrics::Metrics;
-use crate::proxy::Worker;
+use crate::proxy::{Body, Client, InterimQueue, Worker};
 
 /// When accepting fails, the process is most likely out of file descriptors; some come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -113,7 +118,7 @@ impl Connection {
     async fn serve(
         self,
         stream: accepting::Stream,
-        peer: Option<std::net::IpAddr>,
+        peer: Option<IpAddr>,
         watcher: hyper_util::server::graceful::Watcher,
         mut stopping: watch::Receiver<bool>,
     ) {
@@ -123,14 +128,17 @@ impl Connection {
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         let worker = self.worker;
+        let interims = InterimQueue::default();
+        let of_service = interims.clone();
         let asked = Arc::new(AtomicBool::new(false));
         let asks = asked.clone();
         let service = service_fn(move |request| {
             asks.store(true, Ordering::Relaxed);
-            let worker = worker.clone();
-            async move { Ok::<_, Infallible>(worker.handle(request, peer).await) }
+            let (worker, interims) = (worker.clone(), of_service.clone());
+            async move { Ok::<_, Infallible>(answer(&worker, request, peer, &interims).await) }
         });
-        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let stream = TokioIo::new(WithInterims::new(stream, interims));
+        let connection = self.builder.serve_connection_with_upgrades(stream, service);
         tokio::select! {
             ended = watcher.watch(connection.into_owned()) => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
@@ -138,6 +146,19 @@ impl Connection {
             () = asks_nothing(&asked, self.limits.header_timeout) => tracing::debug!("a connection asked nothing"),
         }
     }
+}
+
+async fn answer(
+    worker: &Worker,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+    interims: &InterimQueue,
+) -> Response<Body> {
+    // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
+    if request.version() != Version::HTTP_11 {
+        return worker.handle(request, Client { peer, interims: None }).await;
+    }
+    interims.relay(|interims| worker.handle(request, Client { peer, interims: Some(interims) })).await
 }
 
 /// Completes if the first request does not come in time. hyper bounds the time for a head only once it knows which

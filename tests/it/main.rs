@@ -1,7 +1,9 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
 mod admin;
+mod architecture;
 mod collapsing;
+mod command_line;
 mod configuration;
 mod credentials;
 mod crowd;

@@ -1,6 +1,7 @@
 //! `config/productivity.yaml`: everybody's own notes, tasks, bookmarks and files, and a marketplace for all.
 
-use super::{Case, NOTHING, SampleApi, bucket};
+use super::{Case, NOTHING, SampleApi, bucket, text, token};
+use crate::support::Larder;
 
 const SEARCH_OF_ANN: &str = "ann /api/search?q=bread";
 const SEARCH_OF_BEN: &str = "ben /api/search?q=bread";
@@ -174,4 +175,27 @@ async fn the_statistics_tell_the_kinds_apart() {
     assert_eq!(case.bucket("marketplace").await, bucket(3, 3, 1, 600));
     assert_eq!(case.bucket("content").await, bucket(0, 0, 9, None));
     assert_eq!(case.bucket("auth").await, bucket(0, 0, 0, None));
+}
+
+#[tokio::test]
+async fn a_cookie_beside_the_token_shares_nothing_unless_only_the_token_counts() {
+    let token = token("ann");
+    let with_cookie = |larder: &Larder, target: &str| {
+        larder.get(target).header("authorization", &token).header("cookie", "theme=dark")
+    };
+    let case = productivity();
+    case.asked(&[DASHBOARD_OF_ANN, MARKETPLACE]).await;
+    for _ in 0..2 {
+        with_cookie(&case.larder, "/api/dashboard")
+            .await
+            .assert_fwd("uri-miss")
+            .assert_not_stored("credentials");
+    }
+    with_cookie(&case.larder, "/api/marketplace").await.assert_hit();
+
+    let by_token_alone = text("config/productivity.yaml") + "\ncredentials: [Authorization]\n";
+    let url = case.api.upstream.url();
+    let larder = Larder::with_environment(&by_token_alone, &[("APP_API", &url)]);
+    with_cookie(&larder, "/api/dashboard").await.assert_stored();
+    with_cookie(&larder, "/api/dashboard").await.assert_hit();
 }
