@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::SET_COOKIE;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
@@ -159,7 +160,10 @@ impl Fetch {
             }
             Err(not_stored) => {
                 // It is still the answer to this request; it is only not kept.
-                let headers = freshened_headers(&before.headers, &arrived.headers);
+                let mut headers = freshened_headers(&before.headers, &arrived.headers);
+                for cookie in arrived.headers.get_all(SET_COOKIE) {
+                    headers.append(SET_COOKIE, cookie.clone());
+                }
                 let response = replying::whole(before.status, headers, Body::from(body));
                 self.refuse(response, not_stored, leader, own);
             }
@@ -200,12 +204,26 @@ impl Fetch {
         self.stored_head(before.status, headers, terms, stamp, tags)
     }
 
+    /// RFC 9111 §4: of several responses the most recent is used. A slow fetch that began before the one that is stored
+    /// would take clients back to what they have seen replaced.
+    fn is_outdated(&self, fill: &Fill, head: &StoredHead) -> bool {
+        let present = self.worker.proxy.store.recall_here(fill.key());
+        present.is_some_and(|present| match present.stored {
+            Stored::Response(stored) => {
+                !present.soft_purged && stored.head.terms.requested_at > head.terms.requested_at
+            }
+            Stored::Variants(_) => false,
+        })
+    }
+
     /// The first tier has it when this returns; the future is the rest.
     fn remember(&self, fill: Fill, response: Arc<StoredResponse>) -> impl Future<Output = ()> + use<> {
         let (metrics, route) = (self.worker.proxy.metrics.clone(), self.route.index);
         let (size, expires_at) = (response.body.len() as u64, response.head.terms.expires_at);
-        let inserting = self.worker.proxy.store.insert(fill, Stored::Response(response), expires_at);
+        let inserting = (!self.is_outdated(&fill, &response.head))
+            .then(|| self.worker.proxy.store.insert(fill, Stored::Response(response), expires_at));
         async move {
+            let Some(inserting) = inserting else { return };
             match inserting.await {
                 Ok(()) => metrics.filled(route, Ok(size)),
                 Err(error) => tracing::debug!(%error, "not stored"),

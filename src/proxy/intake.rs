@@ -82,8 +82,13 @@ impl ClientHead {
         Origin { peer: self.peer, trusted: self.trusted, scheme: self.scheme, host: &self.host }
     }
 
+    /// To anything but another HTTP: writes in a tunnel would pass by without their purges.
     pub fn wants_upgrade(&self) -> bool {
-        self.parts.version == Version::HTTP_11 && self.parts.headers.contains_key(UPGRADE)
+        let mut protocols = self.parts.headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes);
+        let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return false };
+        let protocol = protocol.trim_ascii().to_ascii_lowercase();
+        let is_http = [&b"h2"[..], b"h3", b"http", b"tls"].iter().any(|http| protocol.starts_with(http));
+        self.parts.version == Version::HTTP_11 && !is_http && !protocol.contains(&b',')
     }
 }
 

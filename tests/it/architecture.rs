@@ -18,10 +18,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("purge", &["clock"]),
     ("purging", &["metrics", "policy", "purge", "store"]),
-    ("server", &["config", "metrics", "proxy"]),
+    ("server", &["config", "metrics", "proxy", "stall"]),
+    ("stall", &[]),
     ("store", &["clock", "policy", "purge", "stored_response"]),
     ("stored_response", &["clock", "policy", "purge"]),
-    ("upstream", &["config"]),
+    ("upstream", &["config", "stall"]),
     ("workers", &["admin", "clock", "config", "metrics", "proxy", "purge", "server", "store", "upstream"]),
 ];
 

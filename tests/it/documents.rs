@@ -66,7 +66,12 @@ async fn every_command_exists_with_its_flags() {
     let mut commands = 0;
     for document in documents() {
         for line in document.blocks("sh").iter().flat_map(|block| block.lines()) {
-            let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+            let words = line.split('#').next().unwrap_or_default().split_whitespace();
+            // What is set for the command alone stands before it.
+            let is_setting = |word: &&str| {
+                word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.starts_with('-'))
+            };
+            let words: Vec<&str> = words.skip_while(is_setting).collect();
             let Some(program) = words.first().copied() else { continue };
             commands += 1;
             let where_it_stands = format!("{}: {line}", document.name);

@@ -86,3 +86,18 @@ async fn while_a_target_is_in_doubt_nobody_waits_for_several_fetches_in_turn() {
     larder.after(6);
     larder.get("/a").await.assert_stored();
 }
+
+/// Two fetches side by side, of which the first to begin is the last to end.
+#[tokio::test]
+async fn a_slow_fetch_does_not_take_the_place_of_a_newer_one() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s, collapse: false}]", &upstream);
+    let held = upstream.hold("/a");
+    let slow = larder.get("/a").spawn();
+    held.arrived().await;
+    larder.after(1);
+    larder.get("/a").await.assert_text("GET /a #2");
+    held.release();
+    slow.await.unwrap().assert_text("GET /a #1");
+    larder.get("/a").await.assert_hit().assert_text("GET /a #2");
+}
