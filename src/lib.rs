@@ -18,6 +18,7 @@ mod proxy;
 pub mod purge;
 pub mod purging;
 pub mod server;
+mod stall;
 pub mod store;
 pub mod stored_response;
 mod upstream;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -35,13 +35,22 @@ pub fn run(
 ) -> io::Result<()> {
     let parts = Parts::new(config, clock)?;
     let (stop, stopping) = watch::channel(false);
+    // Held by each thread while it works: nothing is ever sent.
+    let (working, mut all_drained) = mpsc::channel::<()>(1);
     let count = thread::available_parallelism().map_or(1, usize::from);
     let mut threads = Vec::new();
     for number in 1..count {
         let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let (parts, stopping) = (parts.clone(), stopping.clone());
+        let (parts, stop, stopping, working) =
+            (parts.clone(), stop.clone(), stopping.clone(), working.clone());
         let thread = thread::Builder::new().name(format!("larder-{number}"));
-        threads.push(thread.spawn(move || runtime()?.block_on(parts.work(listeners, stopping)))?);
+        threads.push(thread.spawn(move || {
+            let worked = runtime().and_then(|runtime| runtime.block_on(parts.work(listeners, stopping)));
+            // One that can't work stops all: half a proxy would look like a whole one.
+            stop.send_replace(true);
+            drop(working);
+            worked
+        })?);
     }
     let result = runtime()?.block_on(async {
         let drained = Arc::new(Notify::new());
@@ -57,7 +66,9 @@ pub fn run(
             stop.send_replace(true);
         });
         let worked = parts.work(listeners.proxy, stopping).await;
-        // Operators can watch until the last request has been answered.
+        drop(working);
+        // Operators can watch until the last thread has answered its last request.
+        all_drained.recv().await;
         drained.notify_one();
         match admin {
             Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),

@@ -28,9 +28,10 @@ impl CacheKey {
         query: Option<&str>,
         credential: Option<&[u8]>,
     ) -> Self {
-        let mut parts = Parts::new(b"larder key 1");
+        let mut parts = Parts::new(b"larder key 2");
         parts.add(request.scheme.as_bytes());
         parts.add(request.host.as_bytes());
+        parts.add(request.front.as_bytes());
         parts.add(request.path.as_bytes());
         parts.add_optional(query.map(str::as_bytes));
         parts.add_optional(credential);

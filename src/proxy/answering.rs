@@ -81,13 +81,13 @@ impl Worker {
             };
             match flight.landing().await {
                 Landing::Shared(shared) => {
-                    if let Some(answer) = self.follow(&shared, flight.began >= arrived, &head, lookup, &miss)
-                    {
+                    let is_later = flight.began_after(arrived);
+                    if let Some(answer) = self.follow(&shared, is_later, &head, lookup, &miss) {
                         return answer;
                     }
                 }
                 Landing::Freshened(stored) => {
-                    if self.is_hit(&stored.head, self.validity(&stored.head), &head, lookup) {
+                    if self.is_hit(&stored.head, &head, lookup) {
                         let outcome =
                             Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));
                         return self.reply(&head, lookup, Usable { stored, outcome });
@@ -108,25 +108,21 @@ impl Worker {
         self.fetch_alone(&head, lookup, &miss).await
     }
 
-    /// The response in flight, if it would be a hit were it stored now. An error answers those who waited for it.
-    ///
-    /// One whose fetch began after the request arrived is as good as one that the request fetches itself, whatever
-    /// the store knows of purges; so a crowd stays one while the store is away.
+    /// The response in flight, if it would be a hit were it stored now. `is_later`: its fetch began after this request
+    /// arrived, so that no purge that was acknowledged before is missing from it. An error answers those who waited for it.
     fn follow(
         &self,
         shared: &SharedResponse,
-        began_since: bool,
+        is_later: bool,
         head: &ClientHead,
         lookup: &Lookup<'_>,
         miss: &Miss,
     ) -> Option<Answer> {
-        let validity = match self.validity(&shared.head) {
-            Validity::Dead if began_since => Validity::Valid,
-            validity => validity,
-        };
-        let usable = match shared.is_error {
-            true => validity != Validity::Dead,
-            false => self.is_hit(&shared.head, validity, head, lookup),
+        let usable = match (shared.is_error, is_later) {
+            (true, true) => true,
+            (true, false) => self.validity(&shared.head) != Validity::Dead,
+            (false, true) => self.answers(&shared.head, Validity::Valid, head, lookup),
+            (false, false) => self.is_hit(&shared.head, head, lookup),
         };
         if !usable {
             return None;

@@ -11,7 +11,7 @@ use super::intake::{ClientHead, ClientRequest};
 use super::{Answer, Worker, forwarding, tunnel};
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
-use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
+use crate::upstream::{RequestBody, UpstreamBody};
 
 impl Worker {
     pub(super) async fn pass(
@@ -45,15 +45,7 @@ impl Worker {
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, ProxyError> {
         let started = tokio::time::Instant::now();
-        let may_switch = request.headers().contains_key(UPGRADE);
-        let answered = self.upstream.send(request).await.and_then(|response| match response.status() {
-            // RFC 9110 §15.2.2: it follows what was asked for.
-            StatusCode::SWITCHING_PROTOCOLS if !may_switch => {
-                Err(UpstreamError::Invalid("101 unasked".into()))
-            }
-            _ => Ok(response),
-        });
-        match answered {
+        match self.upstream.send(request).await {
             Ok(response) => {
                 self.proxy.metrics.upstream(started.elapsed());
                 Ok(response)

@@ -50,7 +50,7 @@ pub async fn serve(
     loop {
         let next = async {
             let slot = slots.clone().acquire_owned().await.ok();
-            (slot, listener.accept().await)
+            (slot, listener.accept(limits.idle_timeout).await)
         };
         let (slot, accepted) = tokio::select! {
             accepted = next => accepted,
@@ -58,6 +58,7 @@ pub async fn serve(
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -80,6 +81,12 @@ pub async fn serve(
         tracing::warn!("connections were cut off: they did not end within `limits.drain`");
     }
     Ok(())
+}
+
+/// The client went away before it was accepted: that says nothing of the next one.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Counts a connection while it is open.

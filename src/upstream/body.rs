@@ -12,7 +12,9 @@ use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
+
+use crate::stall::Stall;
 
 /// What went wrong in the middle of a body.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,8 @@ pub enum BodyError {
     RequestCut(#[source] hyper::Error),
     #[error("the client reset its request")]
     RequestReset,
+    #[error("the client did not go on with its request")]
+    RequestStalled,
 }
 
 /// RFC 9113 §8.1: only END_STREAM ends a body, and hyper also ends it at a reset without an error (`NO_ERROR`).
@@ -39,6 +43,8 @@ pub struct RequestBody {
     incoming: Option<Incoming>,
     version: Version,
     progress: Progress,
+    /// How long the client may send nothing while the upstream waits; also after an early answer.
+    stall: Option<Stall>,
 }
 
 /// How far a request has got; shared with whoever waits for the answer.
@@ -79,14 +85,18 @@ impl Progress {
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self { incoming: None, version: Version::HTTP_11, progress: Progress::new(true) }
+        Self { incoming: None, version: Version::HTTP_11, progress: Progress::new(true), stall: None }
     }
 
     pub fn from_client(incoming: Incoming, version: Version) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Self { incoming: Some(incoming), version, progress: Progress::new(false) }
+        Self { incoming: Some(incoming), version, progress: Progress::new(false), stall: None }
+    }
+
+    pub(super) fn fail_when_idle_for(&mut self, limit: Duration) {
+        self.stall = Some(Stall::new(limit));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -106,11 +116,19 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let version = self.version;
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        let Self { incoming, version, stall, .. } = &mut *self;
+        let Some(incoming) = incoming else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            if let Some(stall) = stall {
+                ready!(stall.poll_too_long(cx));
+                self.progress.note(|state| state.cut = true);
+                return Poll::Ready(Some(Err(BodyError::RequestStalled)));
+            }
+            return Poll::Pending;
+        };
+        stall.iter_mut().for_each(Stall::over);
         let ended = incoming.is_end_stream() || incoming.size_hint().exact() == Some(0);
-        let is_reset = frame.is_none() && is_reset(incoming, version);
+        let is_reset = frame.is_none() && is_reset(incoming, *version);
         match frame {
             Some(Ok(frame)) => {
                 self.progress.note(|state| state.complete = ended);
@@ -144,9 +162,7 @@ impl Body for RequestBody {
 pub struct UpstreamBody {
     incoming: Incoming,
     version: Version,
-    limit: Duration,
-    /// Armed only while nothing comes.
-    stall: Option<Pin<Box<Sleep>>>,
+    stall: Stall,
     slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -160,7 +176,7 @@ impl UpstreamBody {
             (response.version(), response.status() == StatusCode::SWITCHING_PROTOCOLS);
         response.map(|incoming| {
             let slot = (becomes_tunnel || !incoming.is_end_stream()).then_some(slot);
-            Self { incoming, version, limit, stall: None, slot }
+            Self { incoming, version, stall: Stall::new(limit), slot }
         })
     }
 
@@ -180,7 +196,7 @@ impl Body for UpstreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.stall = None;
+                self.stall.over();
                 if frame.as_ref().is_none_or(|frame| frame.is_err()) || self.incoming.is_end_stream() {
                     self.slot = None;
                 }
@@ -190,9 +206,7 @@ impl Body for UpstreamBody {
                 })
             }
             Poll::Pending => {
-                let limit = self.limit;
-                let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(limit)));
-                ready!(stall.as_mut().poll(cx));
+                ready!(self.stall.poll_too_long(cx));
                 self.slot = None;
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }

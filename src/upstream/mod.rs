@@ -106,6 +106,7 @@ impl Upstream {
             Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
         };
         self.address(&mut request)?;
+        request.body_mut().fail_when_idle_for(self.settings.response_timeout);
         let may_switch = request.headers().contains_key(UPGRADE);
         let again = repeatable(&request).then(|| copy_of_head(&request));
         let result = match (self.send_once(request).await, again) {
@@ -129,10 +130,6 @@ impl Upstream {
         loop {
             let patience = progress.patience(self.settings.response_timeout);
             match timeout(patience, &mut answer).await {
-                Ok(Ok(response)) if has_unknown_coding(response.headers()) => {
-                    let what = "a transfer coding other than chunked";
-                    return Err(Failure::because(UpstreamError::Invalid(what.to_owned())));
-                }
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => {
                     let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
@@ -223,13 +220,6 @@ impl Failure {
         let stale_connection = error == UpstreamError::Closed && wire.is_some_and(|wire| wire.died_idle());
         Self { error, stale_connection }
     }
-}
-
-/// RFC 9112 §7: what is left of it, once `chunked` is undone, is not the content; and where its framing is anyone's guess
-/// (§6.3), so is where the answer ends.
-fn has_unknown_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(http::header::TRANSFER_ENCODING).iter();
-    codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

@@ -63,3 +63,45 @@ async fn a_write_that_was_answered_early_leaves_its_targets_in_doubt() {
     larder.get("/a").await.assert_hit();
     within("the end", async { drop(write) }).await;
 }
+
+/// While it is in doubt nothing is kept, and the first fetch is from before the others came; the next one is for all.
+#[tokio::test]
+async fn while_a_target_is_in_doubt_a_crowd_shares_the_fetch_that_begins_after_it_came() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    upstream.once("/a", Answer::status(503));
+    larder.request("POST", "/a").await.assert_status(503);
+
+    let held = upstream.hold("/a");
+    let crowd: Vec<_> = (0..20).map(|_| larder.get("/a").spawn()).collect();
+    held.arrived().await;
+    larder.metric_becomes("larder_connections", 20.0).await;
+    let next = upstream.hold("/a");
+    held.release();
+    next.arrived().await;
+    next.release();
+    for reply in crowd {
+        reply.await.unwrap().assert_status(200);
+    }
+    // The write, the first fetch, the next one, and one more for who was late to be read.
+    assert!(upstream.count("/a") <= 4, "{}", upstream.count("/a"));
+    larder.get("/a").await.assert_fwd("uri-miss");
+    larder.after(6);
+    larder.get("/a").await.assert_stored();
+    larder.get("/a").await.assert_hit();
+}
+
+/// Two fetches side by side, of which the first to begin is the last to end.
+#[tokio::test]
+async fn a_slow_fetch_does_not_take_the_place_of_a_newer_one() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s, collapse: false}]", &upstream);
+    let held = upstream.hold("/a");
+    let slow = larder.get("/a").spawn();
+    held.arrived().await;
+    larder.after(1);
+    larder.get("/a").await.assert_text("GET /a #2");
+    held.release();
+    slow.await.unwrap().assert_text("GET /a #1");
+    larder.get("/a").await.assert_hit().assert_text("GET /a #2");
+}

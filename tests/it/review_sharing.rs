@@ -66,3 +66,33 @@ async fn an_empty_host_is_the_same_as_none() {
     let host = |path| upstream.last(path).header("host");
     assert_eq!(host("/a"), host("/b"), "{empty}");
 }
+
+/// What goes through a tunnel to another HTTP is not seen: its writes would purge nothing.
+#[tokio::test]
+async fn no_tunnel_is_opened_to_another_http() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for protocol in ["h2c", "H2C", "HTTP/2.0", "websocket, h2c", "TLS/1.3"] {
+        let mut raw = larder.raw().await;
+        raw.send(format!("GET /b HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n"))
+            .await;
+        assert_eq!(raw.status().await, 200, "{protocol}");
+        assert_eq!(upstream.last("/b").header("upgrade"), None, "{protocol}");
+    }
+}
+
+/// The answer to larder's validation sets a cookie: that is for the one who asked.
+#[tokio::test]
+async fn a_cookie_that_comes_with_a_304_reaches_the_one_who_asked_and_nobody_else() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    upstream.on("/a", |request: &Received| match request.header("if-none-match") {
+        Some(_) => Answer::status(304).header("etag", "\"1\"").header("set-cookie", "session=1"),
+        None => Answer::ok("same").header("etag", "\"1\""),
+    });
+    larder.get("/a").await.assert_stored();
+    larder.after(601);
+    larder.get("/a").await.assert_text("same").assert_header("set-cookie", "session=1");
+    upstream.on("/a", Answer::status(503));
+    larder.get("/a").await.assert_header("set-cookie", None);
+}

@@ -71,11 +71,6 @@ impl Larder {
         self
     }
 
-    /// The time of the clock as HTTP writes it.
-    pub fn date(&self) -> String {
-        httpdate::fmt_http_date(self.clock.now().to_system_time())
-    }
-
     /// Tells it to stop, and goes on at once.
     pub fn shut_down(&mut self) {
         self.stop = None;

@@ -8,6 +8,7 @@ mod client;
 mod jwt;
 mod larder;
 mod logs;
+pub mod markdown;
 mod ports;
 mod process;
 mod raw;
