@@ -13,13 +13,14 @@ use tokio::time::timeout;
 
 use crate::admin::{self, AdminState, Phase, Readiness};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StoreSettings};
 use crate::metrics::Metrics;
 use crate::proxy::{Proxy, Worker};
 use crate::purge::Incarnation;
 use crate::server::{self, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::tiered::TieredStore;
 use crate::upstream::Upstream;
 
 /// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
@@ -79,6 +80,16 @@ pub fn run(
     rest.fold(result, Result::and)
 }
 
+fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
+    if let Some(redis) = &settings.redis {
+        return Ok(Arc::new(TieredStore::start(settings, redis, clock.clone())?));
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(io::Error::other)?;
+    let incarnation = Incarnation(u128::from_le_bytes(id));
+    Ok(Arc::new(MemoryStore::new(settings.memory, incarnation, clock.clone())))
+}
+
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
@@ -98,11 +109,7 @@ struct Parts {
 
 impl Parts {
     fn new(config: Config, clock: Clock) -> io::Result<Self> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(io::Error::other)?;
-        let incarnation = Incarnation(u128::from_le_bytes(id));
-        let store: Arc<dyn Store> =
-            Arc::new(MemoryStore::new(config.store.memory, incarnation, clock.clone()));
+        let store = store(&config.store, &clock)?;
         let metrics = Arc::new(Metrics::new(&config.routes));
         let config = Arc::new(config);
         Ok(Self {

@@ -35,6 +35,11 @@ impl Larder {
 
     /// Starts it with exactly this `proxy.yaml` (but for the listeners), under an environment.
     pub fn with_environment(yaml: &str, environment: &[(&str, &str)]) -> Self {
+        Self::under(Clock::manual(START), yaml, environment)
+    }
+
+    /// As [`Larder::with_environment`], under this clock.
+    pub fn under(clock: Clock, yaml: &str, environment: &[(&str, &str)]) -> Self {
         let log_mark = logs::mark();
         let variable =
             |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
@@ -43,7 +48,6 @@ impl Larder {
         let (proxy, proxy_client) = listen();
         let (admin, admin_client) = listen();
         let listeners = Listeners { proxy: vec![proxy], admin: Some(admin) };
-        let clock = Clock::manual(START);
         let (stop, stopped) = oneshot::channel::<()>();
         let (say_ended, ended) = oneshot::channel();
         let its_clock = clock.clone();
