@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("purging", &["metrics", "policy", "purge", "store"]),
     ("server", &["config", "metrics", "proxy", "stall"]),
     ("stall", &[]),
-    ("store", &["clock", "policy", "purge", "stored_response"]),
+    ("store", &["clock", "config", "policy", "purge", "stored_response"]),
     ("stored_response", &["clock", "policy", "purge"]),
     ("upstream", &["config", "stall"]),
     ("workers", &["admin", "clock", "config", "metrics", "proxy", "purge", "server", "store", "upstream"]),
@@ -48,7 +48,7 @@ const IMPURE: &[&str] = &[
     "std::net",
     "std::env",
     "getrandom",
-    "Instant",
+    "Instant::now",
     "hyper",
 ];
 
