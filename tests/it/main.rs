@@ -26,6 +26,7 @@ mod passing;
 mod purge;
 mod purge_races;
 mod ranges;
+mod requirements;
 mod review_bounds;
 mod review_framing;
 mod review_purges;
