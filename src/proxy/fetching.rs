@@ -22,7 +22,7 @@ use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
 use crate::policy::validation::{Validated, after_validation, conditional_fields};
 use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
-use crate::purge::{FoundValid, LoosePath, Stamp, Target, Validity};
+use crate::purge::{FoundValid, LoosePath, Stamp, Target};
 use crate::store::Fill;
 use crate::stored_response::{StoredHead, Terms};
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
@@ -149,10 +149,6 @@ impl Fetch {
             _ => terms,
         };
         match terms.and_then(|terms| self.head_of(&arrived, terms, self.fill.stamp())) {
-            // Nobody else can be given it, so nobody waits for another one in turn.
-            Ok(head) if self.is_in_doubt(&head) => {
-                self.refuse(arrived.into_response(), NotStored::Purged, &leader, own);
-            }
             Ok(head) => self.share(head, arrived.body, length, None, leader, own).await,
             Err(not_stored) if self.answers_all(&arrived, not_stored) => {
                 let terms = Terms::unstored(exchange.requested_at, exchange.received_at);
@@ -163,12 +159,6 @@ impl Fetch {
             }
             Err(not_stored) => self.refuse(arrived.into_response(), not_stored, &leader, own),
         }
-    }
-
-    /// Whether not even a fetch that began now would be valid.
-    fn is_in_doubt(&self, head: &StoredHead) -> bool {
-        let store = &self.worker.proxy.store;
-        store.judge(&store.permit(&head.key).stamp(), &head.targets) == Validity::Dead
     }
 
     /// A failing upstream is asked once for all who wait; but what is meant for one caller stays with that caller.

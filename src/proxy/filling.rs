@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::SET_COOKIE;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::collapsing::{Landing, Leader, SharedResponse};
 use super::fetching::{Arrived, Fetch, Own};
@@ -108,13 +109,27 @@ impl Fetch {
         shared: &SharedBody,
         leader: &Leader,
     ) -> Result<Option<HeaderMap>, SharedBodyError> {
+        let in_time = || Instant::now() + self.worker.proxy.config.upstream.response_timeout;
+        let mut abandoned = None;
         let mut overflown = false;
         let mut trailers = None;
         loop {
             if overflown && !shared.wanted().await {
                 return Err(SharedBodyError::Upstream("nobody reads it any more".into()));
             }
-            match body.frame().await {
+            let frame = match shared.is_read() {
+                true => {
+                    abandoned = None;
+                    body.frame().await
+                }
+                // For the store alone it is read to its end, if that comes in time.
+                false => match timeout_at(*abandoned.get_or_insert_with(in_time), body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) if shared.is_read() => continue,
+                    Err(_) => return Err(SharedBodyError::Upstream("nobody reads it any more".into())),
+                },
+            };
+            match frame {
                 None => return Ok(trailers),
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the upstream failed in the middle of a response");

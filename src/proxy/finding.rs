@@ -114,12 +114,24 @@ impl Worker {
 
     /// Is this response given to this request, stored or not yet?
     pub(super) fn is_hit(&self, response: &StoredHead, head: &ClientHead, lookup: &Lookup<'_>) -> bool {
-        let soft_purged = match self.proxy.store.judge(&response.stamp, &response.targets) {
-            Validity::Dead => return false,
-            validity => validity == Validity::Stale,
-        };
+        self.answers(response, self.validity(response), head, lookup)
+    }
+
+    pub(super) fn validity(&self, response: &StoredHead) -> Validity {
+        self.proxy.store.judge(&response.stamp, &response.targets)
+    }
+
+    /// Would it be a hit, were it as valid as that?
+    pub(super) fn answers(
+        &self,
+        response: &StoredHead,
+        validity: Validity,
+        head: &ClientHead,
+        lookup: &Lookup<'_>,
+    ) -> bool {
+        let soft_purged = validity == Validity::Stale;
         let reuse = assess(response, lookup, &head.as_policy(), soft_purged, self.proxy.clock.now());
-        matches!(reuse, Reuse::Fresh { .. })
+        validity != Validity::Dead && matches!(reuse, Reuse::Fresh { .. })
     }
 }
 

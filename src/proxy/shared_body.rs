@@ -91,6 +91,10 @@ impl SharedBody {
         state.trim();
     }
 
+    pub fn is_read(&self) -> bool {
+        !self.state().readers.is_empty()
+    }
+
     /// Resolves when some reader is close enough to the end of what has arrived, or when none is left (`false`).
     pub async fn wanted(&self) -> bool {
         std::future::poll_fn(|cx| {

@@ -60,3 +60,29 @@ async fn a_tunnel_holds_its_place_among_the_connections_to_the_upstream_until_it
     })
     .await;
 }
+
+/// Every part comes in time, but the end does not come.
+#[tokio::test]
+async fn a_fetch_that_nobody_reads_any_more_and_that_does_not_end_is_given_up() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    let (answer, feed) = Answer::fed();
+    upstream.once("/cached", answer);
+    let mut leader = larder.get("/cached").start().await;
+    feed.send("x").await;
+    leader.until("x").await;
+    drop(leader);
+    tokio::select! {
+        biased;
+        () = feed.abandoned() => {}
+        () = drip(&feed) => {}
+    }
+    larder.get("/cached").await.assert_stored();
+}
+
+async fn drip(feed: &crate::support::Feed) {
+    loop {
+        feed.send("x").await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
