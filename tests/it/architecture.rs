@@ -48,7 +48,7 @@ const IMPURE: &[&str] = &[
     "std::net",
     "std::env",
     "getrandom",
-    "Instant",
+    "Instant::now",
     "hyper",
 ];
 

@@ -33,6 +33,7 @@ mod redis_index;
 mod redis_load;
 mod redis_sharing;
 mod redis_wire;
+mod requirements;
 mod review_bounds;
 mod review_framing;
 mod review_purges;
