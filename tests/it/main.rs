@@ -32,6 +32,7 @@ mod redis_chaos;
 mod redis_connection;
 mod redis_failures;
 mod redis_index;
+mod redis_load;
 mod redis_sharing;
 mod redis_wire;
 mod requirements;
