@@ -10,6 +10,8 @@ mod crowd;
 mod documents;
 mod examples;
 mod forwarding;
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
 mod groups;
 mod harness;
 mod head;
