@@ -11,7 +11,7 @@ use crate::support::{Line, Redis, Relay, Replica, Upstream, body, store_settings
 const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items]}]";
 
 const CONNECTIONS: usize = 64;
-const REQUESTS: usize = 100;
+const REQUESTS: usize = 50;
 
 /// Issue 3, point 3. This test's client is slow, so Redis is made slow as well: so many requests wait at once.
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn strict_many_hits_share_one_confirmation() {
     let relay = Relay::to(redis.address()).await;
     let one = Replica::start_alone(&relay.url(), &upstream, "max_lag: 0s, timeout: 2s", ROUTES);
     one.is_connected().await;
-    relay.set(Line::Late(Duration::from_millis(10)));
+    relay.set(Line::Late(Duration::from_millis(40)));
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(one.connection().await);
