@@ -24,7 +24,7 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Exposition(families)));
         let help = "From the last byte of a request to the upstream's header section";
-        registry.register("larder_upstream_seconds", help, self.upstream_seconds.clone());
+        registry.register("larder_upstream_seconds", help, self.all.upstream_seconds.clone());
         let mut written = String::new();
         match text::encode(&mut written, &registry) {
             Ok(()) => written,
@@ -41,7 +41,7 @@ impl Metrics {
         let mut invalidations = Family::counter("cache_invalidations", "Purges by writes.");
         for namespace in self.namespaces.iter().filter(|namespace| namespace.configured) {
             let labels = || vec![("namespace", namespace.name.to_string())];
-            invalidations.push(labels(), namespace.invalidations.get() as f64);
+            invalidations.push(labels(), namespace.counts.invalidations.get() as f64);
             if !namespace.ttls.is_empty() {
                 let (hit, miss) = (namespace.hits(), namespace.misses());
                 hits.push(labels(), hit as f64);
@@ -68,12 +68,12 @@ impl Metrics {
                 let class_name = labels::status_class_name(class);
                 let labels =
                     route(namespace, &[("outcome", OUTCOMES[outcome]), ("status_class", &class_name)]);
-                requests.push_if_any(labels, namespace.requests.get(outcome, class));
+                requests.push_if_any(labels, namespace.counts.requests.get(outcome, class));
             }
             for (fwd, reason) in pairs(FWDS.len(), REASONS.len() + 1) {
                 let labels =
                     route(namespace, &[("fwd", FWDS[fwd].1), ("reason", labels::reason_name(reason))]);
-                forwarded.push_if_any(labels, namespace.forwarded.get(fwd, reason));
+                forwarded.push_if_any(labels, namespace.counts.forwarded.get(fwd, reason));
             }
         }
         vec![requests, forwarded, collapsed]
@@ -84,12 +84,12 @@ impl Metrics {
         let mut bytes = Family::counter("larder_filled_bytes", "Bytes of the responses stored.");
         let mut not_stored = Family::counter("larder_not_stored", "Responses not stored, and why.");
         for namespace in &self.namespaces {
-            fills.push_if_any(route(namespace, &[]), namespace.stored.get());
-            bytes.push_if_any(route(namespace, &[]), namespace.stored_bytes.get());
+            fills.push_if_any(route(namespace, &[]), namespace.counts.stored.get());
+            bytes.push_if_any(route(namespace, &[]), namespace.counts.stored_bytes.get());
             for slot in 0..=NOT_STORED.len() {
                 let reason = NOT_STORED.get(slot).map_or(labels::OTHER, |reason| reason.as_str());
                 not_stored
-                    .push_if_any(route(namespace, &[("reason", reason)]), namespace.not_stored.get(0, slot));
+                    .push_if_any(route(namespace, &[("reason", reason)]), namespace.counts.not_stored.get(0, slot));
             }
         }
         vec![fills, bytes, not_stored]
@@ -99,14 +99,14 @@ impl Metrics {
         let mut purges = Family::counter("larder_purges", "Purges acknowledged.");
         let mut targets = Family::counter("larder_purged_targets", "Targets that purges named.");
         let mut failed = Family::counter("larder_purges_failed", "Purges that the store did not take.");
-        for (source, counts) in SOURCES.iter().zip(&self.purges) {
+        for (source, counts) in SOURCES.iter().zip(&self.all.purges) {
             let labels = || vec![("source", source.as_str().to_string())];
             purges.push(labels(), counts.purges.get() as f64);
             targets.push(labels(), counts.targets.get() as f64);
             failed.push(labels(), counts.failed.get() as f64);
         }
         let help = "Tag templates of writes that found no value, so that more was purged.";
-        vec![purges, targets, failed, Family::counter("larder_widened", help).with(self.widened.get())]
+        vec![purges, targets, failed, Family::counter("larder_widened", help).with(self.all.widened.get())]
     }
 
     fn of_process(&self) -> Vec<Family> {
@@ -114,7 +114,7 @@ impl Metrics {
         for (reason, count) in self.failures().iter() {
             failures.push_if_any(vec![("reason", reason.to_string())], *count);
         }
-        let connections = self.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let connections = self.all.connections.load(std::sync::atomic::Ordering::Relaxed);
         let connections = u64::try_from(connections).unwrap_or_default();
         let mut build = Family::gauge("larder_build_info", "Always 1; the version is in the label.");
         build.push(vec![("version", env!("CARGO_PKG_VERSION").to_string())], 1.0);

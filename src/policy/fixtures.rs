@@ -40,6 +40,7 @@ pub fn route(path: &str) -> Route {
         overrides: Overrides::default(),
         settle: Duration::ZERO,
         fingerprint: Fingerprint::default(),
+        lifetimes: Fingerprint::default(),
     }
 }
 
@@ -51,6 +52,7 @@ pub fn routes(routes: impl IntoIterator<Item = Route>) -> Routes {
     let numbered = routes.into_iter().enumerate().map(|(index, mut route)| {
         route.index = index;
         route.fingerprint = Fingerprint::of(&route);
+        route.lifetimes = Fingerprint::of_lifetimes(&route);
         Arc::new(route)
     });
     Routes::new(&numbered.collect::<Vec<_>>())

@@ -24,6 +24,7 @@ pub mod reuse;
 pub mod route;
 pub mod routes;
 pub mod storing;
+mod stricter;
 pub mod tags;
 pub mod template;
 #[cfg(test)]

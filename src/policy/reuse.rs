@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::classify::{Caller, Lookup};
+use super::stricter;
 use super::vary::Vary;
 use super::{CacheKey, RequestHead};
 use crate::clock::Timestamp;
@@ -60,14 +61,15 @@ pub fn assess(
     soft_purged: bool,
     now: Timestamp,
 ) -> Reuse {
-    let terms = &stored.terms;
-
     // "the presented target URI and that of the stored response match"; "the request method associated with the stored
     // response allows it to be used"; "request header fields nominated by the stored response (if any) match" (§4.1):
     // all of these stand in the key. The route's rules do too, by their fingerprint.
     if !stands_under(stored, &lookup.key, request) || stored.fingerprint != lookup.route.fingerprint {
         return Reuse::No(NoReuse::Foreign);
     }
+
+    // What was stored under an older rule obeys the stricter of both.
+    let Some(terms) = stricter::terms(stored, lookup) else { return Reuse::No(NoReuse::Foreign) };
 
     // §3.5, which also holds for a response that was fetched without credentials.
     if lookup.caller == Caller::Credentialed && !terms.open_to_credentials {

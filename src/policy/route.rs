@@ -43,6 +43,8 @@ pub struct Route {
     /// replicas).
     pub settle: Duration,
     pub fingerprint: Fingerprint,
+    /// Of what decides how long its responses are kept; see `stricter`.
+    pub lifetimes: Fingerprint,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

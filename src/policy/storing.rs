@@ -1,11 +1,13 @@
 //! RFC 9111 §3: may this response be stored, and under which terms?
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::cache_control::CacheControl;
 use super::classify::Caller;
-use super::freshness::explicit_lifetime;
+use super::freshness::{explicit_lifetime, initial_age};
 use super::lifetime::{Grants, Lifetime};
 use super::vary::Vary;
 use super::{RequestHead, Route};
@@ -96,13 +98,24 @@ pub fn may_store(
     headers: &HeaderMap,
     exchange: Exchange,
 ) -> Result<Terms, NotStored> {
-    let directives = CacheControl::parse(headers);
-    let overrides = route.overrides;
-
     // "the request method is understood by the cache": only GET is stored.
     if *request.method != Method::GET {
         return Err(NotStored::Method);
     }
+    may_keep(route, caller, status, headers, exchange, initial_age(headers, exchange))
+}
+
+/// As [`may_store`], of a GET's response whose age on arrival is known.
+pub(super) fn may_keep(
+    route: &Route,
+    caller: Caller,
+    status: StatusCode,
+    headers: &HeaderMap,
+    exchange: Exchange,
+    initial_age: Duration,
+) -> Result<Terms, NotStored> {
+    let directives = CacheControl::parse(headers);
+    let overrides = route.overrides;
 
     // "the response status code is final"; "if the response status code is 206 or 304, or the must-understand cache
     // directive is present: the cache understands the response status code".
@@ -149,7 +162,7 @@ pub fn may_store(
     let lifetime = Lifetime::of(route, status, explicit, always_validate)?;
 
     let grants = Grants { always_validate, open_to_credentials };
-    let terms = lifetime.terms(route, &directives, headers, exchange, grants);
+    let terms = lifetime.terms(route, &directives, headers, (exchange, initial_age), grants);
     if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok(terms) }
 }
 

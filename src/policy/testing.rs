@@ -13,7 +13,7 @@ use super::storing::{Exchange, NotStored, may_store};
 use super::{CacheKey, Fingerprint, RequestHead};
 use crate::clock::Timestamp;
 use crate::purge::{FoundValid, Incarnation, Position, Stamp};
-use crate::stored_response::{StoredHead, Terms};
+use crate::stored_response::{JudgedBy, StoredHead, Terms};
 
 /// Sun, 06 Nov 1994 08:49:37 GMT: the RFC's own example.
 pub const NOW: Timestamp = Timestamp::from_secs(784_111_777);
@@ -58,6 +58,7 @@ pub fn route() -> Route {
         overrides: Overrides::default(),
         settle: Duration::ZERO,
         fingerprint: Fingerprint(1),
+        lifetimes: Fingerprint(1),
     }
 }
 
@@ -95,6 +96,7 @@ pub fn stored(response: &str, terms: Terms) -> StoredHead {
         targets: Box::new([]),
         tags: Box::new([]),
         found_valid: FoundValid::default(),
+        judged_by: JudgedBy::rules(Fingerprint(1)),
     }
 }
 
