@@ -17,10 +17,12 @@ pub mod policy;
 mod proxy;
 pub mod purge;
 pub mod purging;
+mod reloading;
 pub mod server;
 pub mod store;
 pub mod stored_response;
 mod upstream;
 mod workers;
 
-pub use workers::run;
+pub use reloading::Change;
+pub use workers::{run, run_reloading};

@@ -6,21 +6,21 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::admin::{self, AdminState, Phase, Readiness};
+use crate::admin::{self, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::metrics::Metrics;
-use crate::proxy::{Proxy, Worker};
+use crate::proxy::{Desk, Live, Proxy};
 use crate::purge::Incarnation;
+use crate::reloading::{Change, Reloading, operators_view};
 use crate::server::{self, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::upstream::Upstream;
 
 /// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
 ///
@@ -28,6 +28,21 @@ use crate::upstream::Upstream;
 /// If a thread, a runtime or a listener can't be set up.
 pub fn run(
     config: Config,
+    listeners: Listeners,
+    clock: Clock,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (_, never) = mpsc::channel(1);
+    run_reloading(config, never, listeners, clock, shutdown)
+}
+
+/// As [`run`], with the configurations that come after the first one.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_reloading(
+    config: Config,
+    changes: mpsc::Receiver<Change>,
     listeners: Listeners,
     clock: Clock,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -44,8 +59,11 @@ pub fn run(
     }
     let result = runtime()?.block_on(async {
         let drained = Arc::new(Notify::new());
+        let view = operators_view(&parts.live.load(), parts.readiness.clone());
+        let state = Arc::new(ArcSwap::from_pointee(view));
+        tokio::spawn(Reloading::new(parts.live.clone(), state.clone()).run(changes));
         let admin = listeners.admin.map(|listener| {
-            let (state, drained) = (parts.admin(), drained.clone());
+            let drained = drained.clone();
             tokio::spawn(async move { admin::serve(listener, state, drained.notified()).await })
         });
         let readiness = parts.readiness.clone();
@@ -75,13 +93,8 @@ fn runtime() -> io::Result<Runtime> {
 /// What all threads share.
 #[derive(Clone)]
 struct Parts {
-    config: Arc<Config>,
-    proxy: Arc<Proxy>,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+    live: Live,
     readiness: Readiness,
-    upstream_slots: Arc<Semaphore>,
     client_slots: Arc<Semaphore>,
 }
 
@@ -92,44 +105,24 @@ impl Parts {
         let incarnation = Incarnation(u128::from_le_bytes(id));
         let store: Arc<dyn Store> =
             Arc::new(MemoryStore::new(config.store.memory, incarnation, clock.clone()));
-        let metrics = Arc::new(Metrics::new(&config.routes));
-        let config = Arc::new(config);
-        Ok(Self {
-            proxy: Proxy::new(config.clone(), store.clone(), metrics.clone(), clock.clone()),
-            upstream_slots: Arc::new(Semaphore::new(config.upstream.max_connections)),
-            client_slots: Arc::new(Semaphore::new(config.limits.connections)),
-            readiness: Readiness::new(),
-            config,
-            store,
-            metrics,
-            clock,
-        })
-    }
-
-    fn admin(&self) -> Arc<AdminState> {
-        Arc::new(AdminState {
-            store: self.store.clone(),
-            metrics: self.metrics.clone(),
-            routes: self.proxy.routes.clone(),
-            clock: self.clock.clone(),
-            token: self.config.admin.token.clone(),
-            readiness: self.readiness.clone(),
-        })
+        let client_slots = Arc::new(Semaphore::new(config.limits.connections));
+        let proxy = Proxy::new(config, store, clock)?;
+        proxy.metrics.config_loaded(proxy.clock.now());
+        Ok(Self { live: Arc::new(ArcSwap::from_pointee(proxy)), client_slots, readiness: Readiness::new() })
     }
 
     /// One thread's share, until it has drained.
     async fn work(self, listeners: Vec<Listener>, stopping: watch::Receiver<bool>) -> io::Result<()> {
-        let upstream = Upstream::new(Arc::new(self.config.upstream.clone()), self.upstream_slots.clone())?;
-        let limits = Arc::new(self.config.limits.clone());
+        let desk = Desk::new(self.live.clone());
         let mut serving = JoinSet::new();
         for listener in listeners {
-            let worker = Worker::new(self.proxy.clone(), upstream.clone());
-            let (slots, metrics) = (self.client_slots.clone(), self.metrics.clone());
-            serving.spawn(server::serve(listener, worker, limits.clone(), slots, metrics, stopping.clone()));
+            let (slots, metrics) = (self.client_slots.clone(), self.live.load().metrics.clone());
+            serving.spawn(server::serve(listener, desk.clone(), slots, metrics, stopping.clone()));
         }
         let served = serving.join_all().await.into_iter().collect();
-        self.proxy.tasks.close();
-        if timeout(limits.drain, self.proxy.tasks.wait()).await.is_err() {
+        let proxy = self.live.load_full();
+        proxy.tasks.close();
+        if timeout(proxy.config.limits.drain, proxy.tasks.wait()).await.is_err() {
             tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
         }
         served

@@ -152,7 +152,7 @@ impl AdminState {
     fn ready(&self) -> Answer {
         let phase = self.readiness.phase();
         let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        json(code, &status(phase.as_str()))
+        json(code, &self.readiness.body())
     }
 
     fn metrics(&self) -> Answer {

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `shutdown`, then lets requests under way end.
 pub async fn serve(
     listener: Listener,
-    state: Arc<AdminState>,
+    state: Arc<ArcSwap<AdminState>>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let listener = Accepting::of(listener)?;
@@ -61,7 +62,7 @@ pub async fn serve(
         let state = state.clone();
         let service = service_fn(move |request| {
             let state = state.clone();
-            async move { Ok::<_, Infallible>(answer(&state, peer, request).await) }
+            async move { Ok::<_, Infallible>(answer(&state.load_full(), peer, request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

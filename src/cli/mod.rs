@@ -6,6 +6,7 @@ pub mod demo;
 mod run;
 mod schema;
 mod signals;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

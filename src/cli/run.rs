@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::watch::{Event, Watched};
 use super::{ConfigArg, USAGE, fail, signals};
 use crate::clock::Clock;
 use crate::config::{Config, Listen, Overrides, UpstreamAddress};
@@ -42,6 +43,7 @@ pub struct OverArgs {
 
 pub fn run(args: &RunArgs) -> ExitCode {
     let path = &args.config.config;
+    let watched = Watched::new(path, args.over.overrides());
     let config = match Config::load_with(path, &args.over.overrides()) {
         Ok(config) => config,
         Err(errors) => {
@@ -58,16 +60,21 @@ pub fn run(args: &RunArgs) -> ExitCode {
     for warning in &config.warnings {
         eprintln!("{warning}");
     }
-    match bind(&config).and_then(|listeners| serve_on(config, listeners)) {
+    match bind(&config).and_then(|listeners| serve_on(config, listeners, Some(watched))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, error),
     }
 }
 
-/// Serves on what was opened, until a signal.
-pub fn serve_on(config: Config, listeners: Listeners) -> Result<(), String> {
+/// Serves on what was opened, until a signal. `watched` is the file that the configuration came from, if it did.
+pub fn serve_on(config: Config, listeners: Listeners, watched: Option<Watched>) -> Result<(), String> {
     let paths = socket_files(&config);
-    let shutdown = signals::shutdown().map_err(|error| format!("can't listen to signals: {error}"))?;
+    let (ask, changes) = match watched {
+        Some(watched) => watched.start(),
+        None => (std::sync::mpsc::channel().0, tokio::sync::mpsc::channel(1).1),
+    };
+    let shutdown = signals::shutdown(move || _ = ask.send(Event::Asked))
+        .map_err(|error| format!("can't listen to signals: {error}"))?;
     let of_proxy: Vec<_> = listeners.proxy.iter().map(Listener::to_string).collect();
     let of_admin = listeners.admin.as_ref().map_or("off".to_string(), Listener::to_string);
     tracing::info!(
@@ -78,7 +85,7 @@ pub fn serve_on(config: Config, listeners: Listeners) -> Result<(), String> {
         routes = config.routes.len(),
         "larder listens"
     );
-    let result = crate::run(config, listeners, Clock::system(), shutdown);
+    let result = crate::run_reloading(config, changes, listeners, Clock::system(), shutdown);
     for path in paths {
         // Nobody answers on it any more; should it stay, the next start replaces it.
         _ = std::fs::remove_file(path);

@@ -68,7 +68,7 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
     pub address: UpstreamAddress,
     pub connect_timeout: Duration,
@@ -96,7 +96,7 @@ pub enum UpstreamHost {
     Set(String),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
     /// Bytes of the first tier, or of the whole embedded store.
     pub memory: u64,
@@ -133,7 +133,7 @@ pub struct PurgeSettings {
     pub parents: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub connections: usize,
     pub header_bytes: usize,
@@ -142,7 +142,7 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     pub json: bool,
     /// A level, or a filter such as `info,larder::proxy=debug`.

@@ -15,12 +15,13 @@ pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::clock::Timestamp;
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::route::Ttl;
@@ -49,6 +50,12 @@ struct Process {
     purges: [PurgeCounts; SOURCES.len()],
     widened: Count,
     connections: AtomicI64,
+    reloads: Count,
+    reloads_refused: Count,
+    /// Whether the last one was.
+    refused: AtomicBool,
+    /// In seconds since 1970.
+    loaded_at: AtomicU64,
 }
 
 /// Who asked for a purge.
@@ -183,6 +190,23 @@ impl Metrics {
         self.all.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// A configuration came into use, the first one too.
+    pub fn config_loaded(&self, at: Timestamp) {
+        self.all.refused.store(false, Ordering::Relaxed);
+        self.all.loaded_at.store(at.as_secs(), Ordering::Relaxed);
+    }
+
+    pub fn reloaded(&self, at: Timestamp) {
+        self.all.reloads.add(1);
+        self.config_loaded(at);
+    }
+
+    /// A configuration was wrong: the one before stays.
+    pub fn reload_refused(&self) {
+        self.all.reloads_refused.add(1);
+        self.all.refused.store(true, Ordering::Relaxed);
+    }
+
     /// An index that no route has counts as no route: a wrong figure is better than a lost request.
     fn find(&self, route: Option<usize>) -> (&Namespace, bool) {
         match route.and_then(|index| self.routes.get(index)) {
@@ -209,6 +233,10 @@ impl Default for Process {
             purges: Default::default(),
             widened: Count::default(),
             connections: AtomicI64::default(),
+            reloads: Count::default(),
+            reloads_refused: Count::default(),
+            refused: AtomicBool::default(),
+            loaded_at: AtomicU64::default(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `/metrics`: every name, what it means, and where its figures come from.
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
@@ -21,6 +23,7 @@ impl Metrics {
         families.extend(self.of_purges());
         families.extend(of_store(figures));
         families.extend(self.of_process());
+        families.extend(self.of_configuration());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Exposition(families)));
         let help = "From the last byte of a request to the upstream's header section";
@@ -88,8 +91,10 @@ impl Metrics {
             bytes.push_if_any(route(namespace, &[]), namespace.counts.stored_bytes.get());
             for slot in 0..=NOT_STORED.len() {
                 let reason = NOT_STORED.get(slot).map_or(labels::OTHER, |reason| reason.as_str());
-                not_stored
-                    .push_if_any(route(namespace, &[("reason", reason)]), namespace.counts.not_stored.get(0, slot));
+                not_stored.push_if_any(
+                    route(namespace, &[("reason", reason)]),
+                    namespace.counts.not_stored.get(0, slot),
+                );
             }
         }
         vec![fills, bytes, not_stored]
@@ -109,12 +114,26 @@ impl Metrics {
         vec![purges, targets, failed, Family::counter("larder_widened", help).with(self.all.widened.get())]
     }
 
+    fn of_configuration(&self) -> Vec<Family> {
+        let mut reloads = Family::counter("larder_config_reloads", "Changes of the configuration.");
+        reloads.push(vec![("result", "used".to_string())], self.all.reloads.get() as f64);
+        reloads.push(vec![("result", "refused".to_string())], self.all.reloads_refused.get() as f64);
+        let refused = self.all.refused.load(Ordering::Relaxed);
+        vec![
+            reloads,
+            Family::gauge("larder_config_in_use", "1 if the file is what is in use, 0 if it was refused.")
+                .with(u64::from(!refused)),
+            Family::gauge("larder_config_loaded_seconds", "When the configuration in use was read.")
+                .with(self.all.loaded_at.load(Ordering::Relaxed)),
+        ]
+    }
+
     fn of_process(&self) -> Vec<Family> {
         let mut failures = Family::counter("larder_upstream_failures", "Requests that the upstream failed.");
         for (reason, count) in self.failures().iter() {
             failures.push_if_any(vec![("reason", reason.to_string())], *count);
         }
-        let connections = self.all.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let connections = self.all.connections.load(Ordering::Relaxed);
         let connections = u64::try_from(connections).unwrap_or_default();
         let mut build = Family::gauge("larder_build_info", "Always 1; the version is in the label.");
         build.push(vec![("version", env!("CARGO_PKG_VERSION").to_string())], 1.0);

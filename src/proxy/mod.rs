@@ -5,6 +5,7 @@
 mod answering;
 mod body;
 mod collapsing;
+mod desk;
 mod error;
 mod fetching;
 mod filling;
@@ -20,6 +21,7 @@ mod shared_body;
 mod tunnel;
 mod writing;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,22 +31,23 @@ use tokio_util::task::TaskTracker;
 
 pub use body::Body;
 use collapsing::Flights;
+pub use desk::{Desk, Live};
 use error::ProxyError;
 use intake::ClientRequest;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::classify::{Class, classify};
 use crate::policy::routes::Routes;
 use crate::store::Store;
-use crate::upstream::Upstream;
+use crate::upstream::{Destination, Upstream};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What all workers share.
+/// What all workers share, under one configuration: a request keeps the one that it began with.
 pub struct Proxy {
     pub config: Arc<Config>,
     pub routes: Arc<Routes>,
@@ -52,6 +55,7 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     flights: Arc<Flights>,
+    destination: Arc<Destination>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
 }
@@ -73,16 +77,42 @@ struct Answer {
 }
 
 impl Proxy {
-    pub fn new(config: Arc<Config>, store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clock) -> Arc<Self> {
-        let routes = Arc::new(Routes::new(&config.routes));
-        let flights = Flights::new(clock.clone());
-        Arc::new(Self { config, routes, store, metrics, clock, flights, tasks: TaskTracker::new() })
+    /// Fails where there is no way to the upstream.
+    pub fn new(config: Config, store: Arc<dyn Store>, clock: Clock) -> io::Result<Self> {
+        Ok(Self {
+            routes: Arc::new(Routes::new(&config.routes)),
+            store,
+            metrics: Arc::new(Metrics::new(&config.routes)),
+            flights: Flights::new(clock.clone()),
+            destination: Destination::new(&config.upstream)?,
+            clock,
+            tasks: TaskTracker::new(),
+            config: Arc::new(config),
+        })
+    }
+
+    /// The same proxy under another configuration: what is stored, counted and under way goes on.
+    pub fn reconfigured(&self, config: Config) -> io::Result<Self> {
+        let destination = match self.destination.is_for(&config.upstream) {
+            true => self.destination.clone(),
+            false => Destination::new(&config.upstream)?,
+        };
+        Ok(Self {
+            routes: Arc::new(Routes::new(&config.routes)),
+            store: self.store.clone(),
+            metrics: Arc::new(self.metrics.reconfigured(&config.routes)),
+            flights: self.flights.clone(),
+            destination,
+            clock: self.clock.clone(),
+            tasks: self.tasks.clone(),
+            config: Arc::new(config),
+        })
     }
 }
 
 impl Worker {
-    pub fn new(proxy: Arc<Proxy>, upstream: Upstream) -> Self {
-        Self { proxy, upstream }
+    pub fn limits(&self) -> &Limits {
+        &self.proxy.config.limits
     }
 
     /// Never fails: whatever goes wrong has an answer.

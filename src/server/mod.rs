@@ -20,7 +20,7 @@ pub use listener::{Listener, Listeners};
 
 use crate::config::Limits;
 use crate::metrics::Metrics;
-use crate::proxy::Worker;
+use crate::proxy::Desk;
 
 /// When accepting fails, the process is most likely out of file descriptors; some come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -32,14 +32,12 @@ const MAX_STREAMS: u32 = 200;
 /// `limits.drain`. `slots` bounds the connections of all threads together.
 pub async fn serve(
     listener: Listener,
-    worker: Worker,
-    limits: Arc<Limits>,
+    desk: Arc<Desk>,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = Accepting::of(listener)?;
-    let builder = Arc::new(protocol(&limits));
     let graceful = GracefulShutdown::new();
     loop {
         let next = async {
@@ -58,8 +56,7 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection =
-            Connection { builder: builder.clone(), worker: worker.clone(), limits: limits.clone() };
+        let connection = Connection { desk: desk.clone() };
         let open = Open::new(slot, metrics.clone());
         let watcher = graceful.watcher();
         let stopping = shutdown.clone();
@@ -70,7 +67,8 @@ pub async fn serve(
     }
     // From now on nobody gets in; who is in may finish.
     drop(listener);
-    if timeout(limits.drain, graceful.shutdown()).await.is_err() {
+    let drain = desk.worker().limits().drain;
+    if timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were cut off: they did not end within `limits.drain`");
     }
     Ok(())
@@ -96,9 +94,7 @@ impl Drop for Open {
 }
 
 struct Connection {
-    builder: Arc<Builder<TokioExecutor>>,
-    worker: Worker,
-    limits: Arc<Limits>,
+    desk: Arc<Desk>,
 }
 
 impl Connection {
@@ -109,17 +105,21 @@ impl Connection {
         watcher: hyper_util::server::graceful::Watcher,
         mut stopping: watch::Receiver<bool>,
     ) {
+        let (header_timeout, builder) = {
+            let worker = self.desk.worker();
+            (worker.limits().header_timeout, protocol(worker.limits()))
+        };
         // hyper's own clocks start with the first byte.
         tokio::select! {
-            first = timeout(self.limits.header_timeout, stream.readable()) => if !matches!(first, Ok(Ok(()))) { return },
+            first = timeout(header_timeout, stream.readable()) => if !matches!(first, Ok(Ok(()))) { return },
             _ = stopping.wait_for(|stop| *stop) => return,
         }
-        let worker = self.worker;
+        let desk = self.desk;
         let service = service_fn(move |request| {
-            let worker = worker.clone();
+            let worker = desk.worker().clone();
             async move { Ok::<_, Infallible>(worker.handle(request, peer).await) }
         });
-        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection.into_owned()).await {
             tracing::debug!(%error, "a connection ended early");
         }

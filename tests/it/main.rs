@@ -11,6 +11,7 @@ mod observe;
 mod passing;
 mod purge;
 mod purge_races;
+mod reloading;
 mod stale;
 mod streaming;
 mod support;

@@ -52,6 +52,7 @@ pub struct Process {
     pub admin: Client,
     child: Child,
     scratch: Scratch,
+    listeners: String,
 }
 
 impl Process {
@@ -60,9 +61,11 @@ impl Process {
         let [proxy, admin] = [free_port(), free_port()];
         let scratch = Scratch::new();
         let listeners = format!("listen: 127.0.0.1:{proxy}\nadmin: {{listen: \"127.0.0.1:{admin}\"}}\n");
-        let config = scratch.file("proxy.yaml", &(listeners + &complete(yaml)));
+        let config = scratch.file("proxy.yaml", &(listeners.clone() + &complete(yaml)));
         let command = Command::new(&["--config", config.to_str().expect("a path")]);
-        Self::spawn(command.env("UPSTREAM", &upstream.url()), scratch, proxy, admin).await
+        let mut process = Self::spawn(command.env("UPSTREAM", &upstream.url()), scratch, proxy, admin).await;
+        process.listeners = listeners;
+        process
     }
 
     /// Starts a command that will listen on these ports.
@@ -72,7 +75,8 @@ impl Process {
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         let child = command.spawn().expect("larder can be started");
         let client = |port| Client::new(([127, 0, 0, 1], port).into());
-        let mut process = Self { proxy: client(proxy), admin: client(admin), child, scratch };
+        let mut process =
+            Self { proxy: client(proxy), admin: client(admin), child, scratch, listeners: String::new() };
         process.serves().await;
         process
     }
@@ -87,6 +91,12 @@ impl Process {
             async move { admin.get("/healthz").attempt().await.ok().filter(|reply| reply.status == 200) }
         })
         .await;
+    }
+
+    /// Puts another `proxy.yaml` in the place of its own, as a deployment does: by renaming.
+    pub fn replace_config(&self, yaml: &str) {
+        let new = self.scratch.file("proxy.yaml.new", &(self.listeners.clone() + &complete(yaml)));
+        std::fs::rename(new, self.scratch.path().join("proxy.yaml")).expect("a file in its place");
     }
 
     pub fn log(&self) -> String {
