@@ -312,6 +312,20 @@ macro_rules! section_of_a_route {
                 key("collapse", Kind::Boolean, "true", "Whether requests for the same wait for one fetch."),
                 key("override", Kind::ListOf(&Kind::Word(&["lifetime", "private", "no-cache"])), "[]",
                     "What of the response's own word `ttl` overrides."),
+                key("targeted", Kind::ListOf(&Kind::Matching("(?i)-cache-control$")), "[Larder-Cache-Control]",
+                    "Response fields that take the place of `Cache-Control` (RFC 9213): the first of them that is there \
+                     and valid. `[]`: none."),
+                key("heuristic", Kind::Boolean, "false",
+                    "Where neither the response nor `ttl` gives a lifetime: a tenth of the time since `Last-Modified`, at \
+                     most a day (RFC 9111, section 4.2.2)."),
+                key("any_status", Kind::Boolean, "false",
+                    "Whether a lifetime in the response stores it whatever its status: 5xx and unknown ones too."),
+                key("request_directives", Kind::Boolean, "false",
+                    "Whether `Cache-Control` and `Pragma` of requests are obeyed (RFC 9111, section 5.2.1). Callers can \
+                     then make each request reach the upstream."),
+                key("hide_tags", Kind::Boolean, "false",
+                    "Whether fields meant for caches stay behind: `Surrogate-Key`, `Cache-Tag`, `xkey`, `Edge-Cache-Tag`, \
+                     `Cache-Groups`, `Cache-Group-Invalidation` and those in `targeted`."),
                 optional("guard", Kind::Boolean,
                     "Whether a write is forwarded only once Redis has a mark of what it will purge. Default: true where \
                      `max_lag` is 0s."),

@@ -45,6 +45,11 @@ pub struct RouteFields {
     pub max_size: Option<u64>,
     pub collapse: Option<bool>,
     pub overrides: Option<Placed<Overrides>>,
+    pub heuristic: Option<bool>,
+    pub any_status: Option<bool>,
+    pub request_directives: Option<bool>,
+    pub targeted: Option<Vec<HeaderName>>,
+    pub hide_tags: Option<bool>,
     pub settle: Option<Duration>,
 }
 
@@ -71,6 +76,11 @@ impl RouteFields {
             max_size: fields.optional("max_size", positive_size),
             collapse: fields.optional("collapse", boolean),
             overrides: fields.optional("override", overrides),
+            heuristic: fields.optional("heuristic", boolean),
+            any_status: fields.optional("any_status", boolean),
+            request_directives: fields.optional("request_directives", boolean),
+            targeted: fields.optional("targeted", targeted),
+            hide_tags: fields.optional("hide_tags", boolean),
             settle: fields.optional("settle", duration),
         }
     }
@@ -195,6 +205,21 @@ fn key_headers(node: &Node, problems: &Problems) -> Option<Vec<HeaderName>> {
             _ => return Some(Placed { value: name, place: node.place }),
         };
         problems.error(node.place, format!("`{name}` can't be a part of the key by `headers`")).help(help);
+        None
+    })?;
+    distinct(names, problems)
+}
+
+/// RFC 9213 §2: fields of responses whose names say for which caches they are.
+fn targeted(node: &Node, problems: &Problems) -> Option<Vec<HeaderName>> {
+    let names = list(node, "[Larder-Cache-Control]", problems, |node, problems| {
+        let name = header_name(node, problems)?;
+        if name.as_str().ends_with("-cache-control") {
+            return Some(Placed { value: name, place: node.place });
+        }
+        let help =
+            "write names such as `Larder-Cache-Control` or `CDN-Cache-Control`, the most specific first";
+        problems.error(node.place, format!("`{name}` is not a targeted field (RFC 9213)")).help(help);
         None
     })?;
     distinct(names, problems)

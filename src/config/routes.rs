@@ -11,7 +11,7 @@ use super::scalars::{list, message_and_help, parsed};
 use super::tree::{Node, Value};
 use crate::policy::Fingerprint;
 use crate::policy::path::{PathTemplate, Segment};
-use crate::policy::route::{Credential, Route, Ttl};
+use crate::policy::route::{Credential, Route, Semantics, Ttl};
 use crate::policy::template::Template;
 
 /// `None` where something is wrong with any of them.
@@ -103,6 +103,13 @@ fn route(
         headers: said!(headers),
         cookies: said!(cookies),
         overrides: said!(overrides).value,
+        semantics: Semantics {
+            heuristic: said!(heuristic),
+            any_status: said!(any_status),
+            request_directives: said!(request_directives),
+            targeted: said!(targeted),
+            hide_tags: said!(hide_tags),
+        },
         settle: said!(settle),
         fingerprint: Fingerprint::default(),
         lifetimes: Fingerprint::default(),

@@ -46,6 +46,16 @@ impl CacheControl {
         directives
     }
 
+    /// A directive that was read by another grammar; `argument` is what would stand after `=`.
+    pub(super) fn add_member(&mut self, name: &str, argument: Option<&str>) {
+        let argument = match argument {
+            None => Argument::None,
+            Some(text) if !text.is_empty() => Argument::Token(text.as_bytes()),
+            Some(_) => Argument::Unreadable,
+        };
+        self.add_directive(&Directive { name: name.as_bytes(), argument });
+    }
+
     fn add(&mut self, member: &[u8]) {
         match Directive::read(member) {
             Some(directive) => self.add_directive(&directive),

@@ -94,6 +94,7 @@ impl Fingerprint {
         {
             parts.add(&[u8::from(flag)]);
         }
+        parts.add_list(route.semantics.targeted.iter().map(|name| name.as_str().as_bytes()));
         parts.fingerprint()
     }
 
@@ -102,6 +103,7 @@ impl Fingerprint {
         let mut parts = Parts::new(b"larder lifetimes 1");
         parts.add(format!("{:?}", route.ttl).as_bytes());
         parts.add(format!("{:?}", route.status).as_bytes());
+        parts.add(&[u8::from(route.semantics.heuristic), u8::from(route.semantics.any_status)]);
         parts.add(&route.stale_while_revalidate.as_nanos().to_be_bytes());
         parts.add(&route.stale_if_error.as_nanos().to_be_bytes());
         parts.fingerprint()

@@ -45,6 +45,8 @@ pub enum Detail {
     NoReuse(NoReuse),
     /// Served stale while it is validated.
     StaleWhileRevalidate,
+    /// Served stale since the request accepts that.
+    StaleAsAsked,
     /// Served stale since the upstream failed.
     StaleIfError,
     /// `mode: observe`: this would have been a hit.
@@ -102,6 +104,7 @@ impl Detail {
             Detail::NotStored(reason) => reason.as_str(),
             Detail::NoReuse(reason) => reason.as_str(),
             Detail::StaleWhileRevalidate => "stale-while-revalidate",
+            Detail::StaleAsAsked => "max-stale",
             Detail::StaleIfError => "stale-if-error",
             Detail::WouldHit => "would-hit",
             Detail::WouldMiss => "would-miss",

@@ -10,7 +10,7 @@ use super::RequestHead;
 use super::cache_key::Fingerprint;
 use super::path::PathTemplate;
 use super::query::QueryRule;
-use super::route::{Mode, Overrides, Route, Ttl};
+use super::route::{Mode, Overrides, Route, Semantics, Ttl};
 use super::routes::Routes;
 use super::template::Template;
 
@@ -38,6 +38,7 @@ pub fn route(path: &str) -> Route {
         headers: vec![],
         cookies: vec![],
         overrides: Overrides::default(),
+        semantics: Semantics::default(),
         settle: Duration::ZERO,
         fingerprint: Fingerprint::default(),
         lifetimes: Fingerprint::default(),

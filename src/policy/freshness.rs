@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{AGE, DATE, EXPIRES};
+use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED};
 
 use super::cache_control::{CacheControl, delta_seconds};
 use super::http_date;
@@ -45,10 +45,22 @@ impl Terms {
 /// §4.2.1: the lifetime that the response itself gives, as a shared cache reads it.
 pub(super) fn explicit_lifetime(
     directives: &CacheControl,
+    targeted: bool,
     headers: &HeaderMap,
     exchange: Exchange,
 ) -> Option<Duration> {
-    directives.s_maxage.or(directives.max_age).or_else(|| expires(headers, exchange))
+    let by_directive = directives.s_maxage.or(directives.max_age);
+    // RFC 9213 §2.2: a targeted field makes `Expires` say nothing, also if it has no lifetime itself.
+    by_directive.or_else(|| if targeted { None } else { expires(headers, exchange) })
+}
+
+/// §4.2.2: "a typical setting of this fraction might be 10%". Only where nothing explicit is said.
+pub(super) fn heuristic_lifetime(headers: &HeaderMap, exchange: Exchange) -> Option<Duration> {
+    const MOST: Duration = Duration::from_secs(24 * 3600);
+    let received = exchange.received_at;
+    let modified = http_date::of_field(headers, LAST_MODIFIED, received)?;
+    let date = http_date::of_field(headers, DATE, received).unwrap_or(received);
+    Some((date.since(modified) / 10).min(MOST)).filter(|lifetime| !lifetime.is_zero())
 }
 
 /// §5.3: `Expires` less `Date`. A cache must treat an invalid one as in the past, and so is one that is repeated.

@@ -7,7 +7,7 @@ use crate::policy::testing::{NOW, at_once, headers, secs, terms};
 /// NOW is 1994-11-06T08:49:37Z.
 fn check_lifetime(response: &str, expected: Option<u64>) {
     let headers = headers(response);
-    let lifetime = explicit_lifetime(&CacheControl::parse(&headers), &headers, at_once());
+    let lifetime = explicit_lifetime(&CacheControl::parse(&headers), false, &headers, at_once());
     assert_eq!(lifetime, expected.map(secs), "{response}");
 }
 
@@ -115,7 +115,7 @@ proptest! {
             received_at: Timestamp::from_micros(received),
         };
         let age = initial_age(&headers, exchange);
-        explicit_lifetime(&CacheControl::parse(&headers), &headers, exchange);
+        explicit_lifetime(&CacheControl::parse(&headers), false, &headers, exchange);
         let now = Timestamp::from_micros(now);
         for initial_age in [age, secs(initial), Duration::MAX] {
             let terms = Terms {

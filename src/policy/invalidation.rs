@@ -10,6 +10,7 @@ mod purge_request;
 mod tests;
 mod write;
 
+pub use super::groups::invalidated as groups_of_write_response;
 pub use purge_request::of_purge_request;
 pub use write::{of_write, of_write_response};
 

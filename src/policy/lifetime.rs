@@ -40,6 +40,7 @@ impl Lifetime {
         route: &Route,
         status: StatusCode,
         explicit: Option<Duration>,
+        heuristic: Option<Duration>,
         always_validate: bool,
     ) -> Result<Self, NotStored> {
         let by_route = match route.status.get(&status.as_u16()) {
@@ -56,7 +57,7 @@ impl Lifetime {
             Overrides { lifetime: true, .. } => by_route.or(explicit),
             Overrides { lifetime: false, .. } => explicit.or(by_route),
         };
-        match chosen {
+        match chosen.or(heuristic.map(Lifetime::Explicit)) {
             Some(lifetime) => Ok(lifetime),
             // `no-cache` alone: stored to be validated each time.
             None if always_validate && has_route_ttl(status) => Ok(Lifetime::Explicit(Duration::ZERO)),
@@ -99,13 +100,15 @@ impl Lifetime {
             open_to_credentials,
             expires_at: exchange.received_at,
         };
-        terms.expires_at = exchange.received_at.plus(self.useful_for(&terms, has_validator(headers)));
+        // To be validated, or for those who ask for stale responses.
+        let is_useful_stale = has_validator(headers) || route.semantics.request_directives;
+        terms.expires_at = exchange.received_at.plus(self.useful_for(&terms, is_useful_stale));
         terms
     }
 
     /// How long after its receipt the response can still be served or validated.
-    fn useful_for(self, terms: &Terms, has_validator: bool) -> Duration {
-        let keep = match has_validator {
+    fn useful_for(self, terms: &Terms, is_useful_stale: bool) -> Duration {
+        let keep = match is_useful_stale {
             true => terms.freshness_lifetime.clamp(KEEP_AT_LEAST, KEEP_AT_MOST),
             false => Duration::ZERO,
         };

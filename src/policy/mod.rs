@@ -10,6 +10,7 @@ pub mod classify;
 pub mod credentials;
 mod entity_tag;
 pub mod freshness;
+pub mod groups;
 pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;
@@ -18,6 +19,7 @@ pub mod path;
 pub mod precondition;
 pub mod query;
 pub mod range;
+pub mod request_directives;
 #[cfg(test)]
 mod restriction_tests;
 pub mod reuse;
@@ -26,6 +28,7 @@ pub mod routes;
 pub mod storing;
 mod stricter;
 pub mod tags;
+pub mod targeted;
 pub mod template;
 #[cfg(test)]
 mod testing;

@@ -115,10 +115,10 @@ impl Case {
         let request = request(&Method::GET, &fields);
         let head = stored("", terms.clone());
         match assess(&head, &lookup(&route, self.asks), &request, self.soft_purged, NOW.plus(self.after)) {
-            Reuse::Fresh { .. } => 3,
+            Reuse::Fresh { .. } | Reuse::StaleAsAsked { .. } => 3,
             Reuse::StaleWhileRevalidate { .. } => 2,
             Reuse::Validate { if_error: true, .. } => 1,
-            Reuse::Validate { if_error: false, .. } | Reuse::No(_) => 0,
+            Reuse::Validate { if_error: false, .. } | Reuse::ValidateAsAsked { .. } | Reuse::No(_) => 0,
         }
     }
 }

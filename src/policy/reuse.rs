@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::classify::{Caller, Lookup};
+use super::request_directives::{as_asked, obeyed};
 use super::stricter;
 use super::vary::Vary;
 use super::{CacheKey, RequestHead};
 use crate::clock::Timestamp;
-use crate::stored_response::StoredHead;
+use crate::stored_response::{StoredHead, Terms};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
@@ -25,6 +26,16 @@ pub enum Reuse {
         age: Duration,
         ttl: i64,
         if_error: bool,
+    },
+    /// Usable, but the request asks for validation (§5.2.1); on a route that obeys it.
+    ValidateAsAsked {
+        age: Duration,
+        ttl: i64,
+    },
+    /// Stale, and the request accepts it so (`max-stale`); on a route that obeys it.
+    StaleAsAsked {
+        age: Duration,
+        ttl: i64,
     },
     No(NoReuse),
 }
@@ -52,8 +63,7 @@ impl NoReuse {
 /// §4, in its order. `lookup.key` is that of the request, or of the variant that answers it. `soft_purged`: it counts as
 /// stale from now on.
 ///
-/// Directives of the request (§5.2.1) are not obeyed: they are advice, and a caller who could bypass the store by them
-/// could stampede the upstream. A route that obeys them weighs them here, on what this function answers.
+/// Directives of the request (§5.2.1) are advice; a route that obeys them weighs them last.
 pub fn assess(
     stored: &StoredHead,
     lookup: &Lookup<'_>,
@@ -67,10 +77,19 @@ pub fn assess(
     if !stands_under(stored, &lookup.key, request) || stored.fingerprint != lookup.route.fingerprint {
         return Reuse::No(NoReuse::Foreign);
     }
-
     // What was stored under an older rule obeys the stricter of both.
     let Some(terms) = stricter::terms(stored, lookup) else { return Reuse::No(NoReuse::Foreign) };
 
+    let found = as_stored(&terms, lookup, soft_purged, now);
+    match obeyed(lookup.route, request.headers) {
+        // How stale a soft purge made it is not known, so no `max-stale` covers it.
+        Some(directives) if !soft_purged => as_asked(found, &directives, &terms, now),
+        _ => found,
+    }
+}
+
+/// Whatever the request's directives say.
+fn as_stored(terms: &Terms, lookup: &Lookup<'_>, soft_purged: bool, now: Timestamp) -> Reuse {
     // §3.5, which also holds for a response that was fetched without credentials.
     if lookup.caller == Caller::Credentialed && !terms.open_to_credentials {
         return Reuse::No(NoReuse::Credentials);

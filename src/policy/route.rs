@@ -39,6 +39,7 @@ pub struct Route {
     /// More cookies in the key.
     pub cookies: Vec<String>,
     pub overrides: Overrides,
+    pub semantics: Semantics,
     /// What was fetched within this time after a purge of its targets is not kept (the upstream reads from lagging
     /// replicas).
     pub settle: Duration,
@@ -79,6 +80,36 @@ pub struct Overrides {
     pub private: bool,
     pub no_cache: bool,
 }
+
+/// How far the route takes up what HTTP allows and an API seldom means. The default: not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Semantics {
+    /// RFC 9111 §4.2.2: a lifetime guessed from `Last-Modified` where nobody gives one.
+    pub heuristic: bool,
+    /// Any final status is stored for the lifetime that the response itself gives: 5xx and unknown ones too.
+    pub any_status: bool,
+    /// RFC 9111 §5.2.1: `Cache-Control` and `Pragma` of requests are obeyed.
+    pub request_directives: bool,
+    /// RFC 9213: fields that take the place of `Cache-Control`, the first that is there and valid.
+    pub targeted: Vec<HeaderName>,
+    /// Fields that tell caches what to do (tags, groups, targeted fields) are not shown to clients.
+    pub hide_tags: bool,
+}
+
+impl Default for Semantics {
+    fn default() -> Self {
+        Self {
+            heuristic: false,
+            any_status: false,
+            request_directives: false,
+            targeted: vec![LARDER_CACHE_CONTROL],
+            hide_tags: false,
+        }
+    }
+}
+
+/// The upstream's word for larder alone (RFC 9213 §2.2: a target list begins with the most specific).
+pub const LARDER_CACHE_CONTROL: HeaderName = HeaderName::from_static("larder-cache-control");
 
 /// What tells one caller from another: `authorization`, `cookie.NAME`, `header.NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::cache_control::CacheControl;
 use super::classify::Caller;
-use super::freshness::{explicit_lifetime, initial_age};
+use super::freshness::{explicit_lifetime, heuristic_lifetime, initial_age};
 use super::lifetime::{Grants, Lifetime};
+use super::request_directives::obeyed;
+use super::targeted::Governing;
 use super::vary::Vary;
 use super::{RequestHead, Route};
 use crate::clock::Timestamp;
@@ -20,6 +22,8 @@ pub enum NotStored {
     Method,
     Status,
     NoStore,
+    /// §5.2.1.5, on a route that obeys the request.
+    RequestNoStore,
     Private,
     SetCookie,
     VaryStar,
@@ -47,6 +51,7 @@ impl NotStored {
             NotStored::Method => "method",
             NotStored::Status => "status",
             NotStored::NoStore => "no-store",
+            NotStored::RequestNoStore => "request-no-store",
             NotStored::Private => "private",
             NotStored::SetCookie => "set-cookie",
             NotStored::VaryStar => "vary-star",
@@ -102,19 +107,28 @@ pub fn may_store(
     if *request.method != Method::GET {
         return Err(NotStored::Method);
     }
-    may_keep(route, caller, status, headers, exchange, initial_age(headers, exchange))
+    may_keep(
+        route,
+        caller,
+        Some(request.headers),
+        status,
+        headers,
+        (exchange, initial_age(headers, exchange)),
+    )
 }
 
-/// As [`may_store`], of a GET's response whose age on arrival is known.
+/// As [`may_store`], of a GET's response whose age on arrival is known. `request_headers`: none where the request is
+/// not known any more.
 pub(super) fn may_keep(
     route: &Route,
     caller: Caller,
+    request_headers: Option<&HeaderMap>,
     status: StatusCode,
     headers: &HeaderMap,
-    exchange: Exchange,
-    initial_age: Duration,
+    (exchange, initial_age): (Exchange, Duration),
 ) -> Result<Terms, NotStored> {
-    let directives = CacheControl::parse(headers);
+    // RFC 9213 §2.2: a targeted field takes the place of Cache-Control and Expires.
+    let Governing { directives, targeted } = Governing::of(&route.semantics.targeted, headers);
     let overrides = route.overrides;
 
     // "the response status code is final"; "if the response status code is 206 or 304, or the must-understand cache
@@ -122,9 +136,14 @@ pub(super) fn may_keep(
     check_status(route, status, &directives)?;
 
     // "the no-store cache directive is not present in the response". must-understand does not lift it (§5.2.2.3 lets
-    // a cache ignore no-store then): whoever writes no-store means it. The request's no-store (§5.2.1.5) is advice.
+    // a cache ignore no-store then): whoever writes no-store means it.
     if directives.no_store {
         return Err(NotStored::NoStore);
+    }
+
+    // §5.2.1.5: the request's is advice.
+    if request_headers.and_then(|fields| obeyed(route, fields)).is_some_and(|asked| asked.no_store) {
+        return Err(NotStored::RequestNoStore);
     }
 
     // "if the cache is shared: the private response directive is either not present or allows a shared cache to store
@@ -155,11 +174,13 @@ pub(super) fn may_keep(
         return Err(NotStored::VaryStar);
     }
 
-    // "the response contains at least one of the following": a lifetime from the response or from the route. There is
-    // no heuristic freshness (§4.2.2).
-    let explicit = explicit_lifetime(&directives, headers, exchange);
+    // "the response contains at least one of the following": a lifetime from the response or from the route, or, where
+    // the route wants it, "a status code that is defined as heuristically cacheable", or public.
+    let explicit = explicit_lifetime(&directives, targeted, headers, exchange);
+    let may_guess = route.semantics.heuristic && (is_heuristic(status) || directives.public);
+    let heuristic = if may_guess { heuristic_lifetime(headers, exchange) } else { None };
     let always_validate = directives.no_cache && !overrides.no_cache;
-    let lifetime = Lifetime::of(route, status, explicit, always_validate)?;
+    let lifetime = Lifetime::of(route, status, explicit, heuristic, always_validate)?;
 
     let grants = Grants { always_validate, open_to_credentials };
     let terms = lifetime.terms(route, &directives, headers, (exchange, initial_age), grants);
@@ -168,11 +189,12 @@ pub(super) fn may_keep(
 
 /// Whether an error of the upstream's, which is not stored, may answer all who asked for the same at the same time: it
 /// says nothing that is meant for one of them.
-pub fn may_answer_all(status: StatusCode, headers: &HeaderMap) -> bool {
-    let directives = CacheControl::parse(headers);
+pub fn may_answer_all(route: &Route, status: StatusCode, headers: &HeaderMap) -> bool {
+    let governing = Governing::of(&route.semantics.targeted, headers).directives;
+    let is_open = |directives: &CacheControl| !directives.no_store && !directives.private;
     status.is_server_error()
-        && !directives.no_store
-        && !directives.private
+        && is_open(&governing)
+        && is_open(&CacheControl::parse(headers))
         && !headers.contains_key(SET_COOKIE)
         && Vary::of(headers) == Vary::Nothing
 }
@@ -189,6 +211,7 @@ fn check_status(route: &Route, status: StatusCode, directives: &CacheControl) ->
         // §5.2.2.3: understood are the codes that are registered.
         _ if directives.must_understand && status.canonical_reason().is_none() => Err(NotStored::Status),
         _ if route.status.contains_key(&code) || is_storable_by_its_fields(status) => Ok(()),
+        _ if route.semantics.any_status || (route.semantics.heuristic && is_heuristic(status)) => Ok(()),
         _ => Err(NotStored::Status),
     }
 }
@@ -197,6 +220,11 @@ fn check_status(route: &Route, status: StatusCode, directives: &CacheControl) ->
 /// 407) or the moment (408, 425), 5xx, since frameworks put their Cache-Control on error pages too, and unknown codes.
 fn is_storable_by_its_fields(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300..=303 | 307 | 308 | 400 | 403..=406 | 410 | 414 | 415 | 422 | 451)
+}
+
+/// RFC 9110 §15.1, less 206.
+fn is_heuristic(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

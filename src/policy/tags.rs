@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use http::{HeaderMap, HeaderName};
 
 use super::template::Sources;
-use super::{RequestHead, Route};
+use super::{RequestHead, Route, groups};
 
 /// A response with more tags, or a longer one, is not stored: silently fewer would be stale answers later.
 pub const MAX_TAGS: usize = 128;
@@ -25,7 +25,8 @@ static LISTS: [HeaderName; 4] = [
     HeaderName::from_static("edge-cache-tag"),
 ];
 
-/// Tags of the route's templates that resolve, then of `Surrogate-Key`, `Cache-Tag`, `xkey` and `Edge-Cache-Tag`.
+/// Tags of the route's templates that resolve, then of `Surrogate-Key`, `Cache-Tag`, `xkey` and `Edge-Cache-Tag`, then its
+/// groups (RFC 9875).
 pub fn of_response(
     route: &Route,
     request: &RequestHead<'_>,
@@ -41,10 +42,11 @@ pub fn of_response(
     };
     let rendered = route.tags.iter().flat_map(|template| template.render(&sources));
     let listed = LISTS.iter().flat_map(|name| listed_in(response_headers, name));
+    let groups = groups::tags_of(request, response_headers);
 
     let mut seen = HashSet::new();
     let mut tags = Vec::new();
-    for tag in rendered.chain(listed) {
+    for tag in rendered.chain(listed).chain(groups) {
         if tag.len() > MAX_TAG_BYTES {
             return Err(TooManyTags);
         }
@@ -56,6 +58,17 @@ pub fn of_response(
         }
     }
     Ok(tags)
+}
+
+/// `hide_tags`: the fields of a response that are meant for caches stay behind.
+pub fn hide(route: &Route, response_headers: &mut HeaderMap) {
+    if !route.semantics.hide_tags {
+        return;
+    }
+    let of_groups = [groups::CACHE_GROUPS, groups::CACHE_GROUP_INVALIDATION];
+    for name in LISTS.iter().chain(&of_groups).chain(&route.semantics.targeted) {
+        response_headers.remove(name);
+    }
 }
 
 /// A list of tags as fields carry it: by comma, space, or both.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::classify::{Caller, Lookup};
 use super::path::PathTemplate;
 use super::query::QueryRule;
-use super::route::{Mode, Overrides, Route, Ttl};
+use super::route::{Mode, Overrides, Route, Semantics, Ttl};
 use super::storing::{Exchange, NotStored, may_store};
 use super::{CacheKey, Fingerprint, RequestHead};
 use crate::clock::Timestamp;
@@ -56,6 +56,7 @@ pub fn route() -> Route {
         headers: Vec::new(),
         cookies: Vec::new(),
         overrides: Overrides::default(),
+        semantics: Semantics::default(),
         settle: Duration::ZERO,
         fingerprint: Fingerprint(1),
         lifetimes: Fingerprint(1),

@@ -4,7 +4,7 @@ use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE, VARY,
 };
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::classify::Caller;
 use super::entity_tag::EntityTag;
@@ -94,6 +94,34 @@ fn selects(stored: &HeaderMap, update: &HeaderMap) -> Validated {
     // "If the new response does not include any form of validator": the RFC selects only a response that has none
     // either. Many upstreams leave them out, and only ours was asked about; but nothing is proved by it.
     Validated::Freshened { strong: false }
+}
+
+/// §4.3.5: whether a 200 to a HEAD is about the stored response: "if the stored response and HEAD response have matching
+/// values for any received validator fields (ETag and Last-Modified) and, if the HEAD response has a Content-Length header
+/// field, the value of Content-Length matches that of the stored response".
+///
+/// Beyond the RFC, a validator must have come: without one, nothing is proved. Where they differ "the cache SHOULD
+/// consider the stored response to be stale", which it is already: a fresh one answers HEAD itself.
+pub fn is_freshened_by_head(
+    stored: &StoredHead,
+    content_length: u64,
+    status: StatusCode,
+    update: &HeaderMap,
+) -> bool {
+    let length = only_value(update, &CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    let same_length = !update.contains_key(CONTENT_LENGTH)
+        || length.is_some_and(|length| length == content_length.to_string().as_bytes());
+    status == StatusCode::OK
+        && stored.status == StatusCode::OK
+        && same_length
+        && [ETAG, LAST_MODIFIED].iter().any(|name| update.contains_key(name))
+        && same_or_absent(stored, update, &LAST_MODIFIED)
+        && matches!(selects(&stored.headers, update), Validated::Freshened { .. })
+}
+
+fn same_or_absent(stored: &StoredHead, update: &HeaderMap, name: &HeaderName) -> bool {
+    let ours = only_value(&stored.headers, name);
+    !update.contains_key(name) || (ours.is_some() && ours == only_value(update, name))
 }
 
 fn varies_no_further(stored: &HeaderMap, update: &HeaderMap) -> bool {

@@ -6,14 +6,21 @@ use http::Method;
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
 
 use super::collapsing::{Flight, Landing, Seat, SharedResponse};
+use super::error::ProxyError;
 use super::fetching::Fetch;
 use super::finding::{Finding, Miss, Usable};
 use super::intake::{ClientHead, ClientRequest};
 use super::{Answer, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::{Caller, Lookup, PassReason};
+use crate::policy::request_directives::obeyed;
 use crate::policy::route::Mode;
 use crate::purge::Validity;
+
+/// RFC 9111 §5.2.1.7, on a route that obeys the request.
+fn says_only_if_cached(lookup: &Lookup<'_>, head: &ClientHead) -> bool {
+    obeyed(lookup.route, &head.parts.headers).is_some_and(|directives| directives.only_if_cached)
+}
 
 /// A request that so many flights in a row did not serve fetches for itself.
 const FLIGHTS: usize = 4;
@@ -33,13 +40,16 @@ impl Worker {
         }
         match finding {
             Finding::Fresh(usable) => self.reply(&request.head, &lookup, usable),
+            Finding::Miss(_) if says_only_if_cached(&lookup, &request.head) => {
+                Answer::own(&ProxyError::OnlyIfCached, Some(lookup.route))
+            }
             Finding::Stale(usable, miss) => {
                 let head = Arc::new(request.head);
                 self.validate_behind(&head, &lookup, &miss);
                 self.reply(&head, &lookup, usable)
             }
             Finding::Miss(miss) if request.head.parts.method == Method::HEAD => {
-                self.pass(request, Some(lookup.route), Outcome::forwarded(miss.fwd, None)).await
+                self.forward_head(request, &lookup, &miss).await
             }
             Finding::Miss(_) if range => {
                 self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Range)).await

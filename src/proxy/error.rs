@@ -21,6 +21,9 @@ pub enum ProxyError {
     PurgeNotRecorded(String),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// RFC 9111 §5.2.1.7.
+    #[error("nothing is stored for this request, and it says only-if-cached")]
+    OnlyIfCached,
     #[error("the fetch was interrupted")]
     Interrupted,
 }
@@ -34,7 +37,9 @@ impl ProxyError {
             ProxyError::PurgeNotRecorded(_) | ProxyError::Upstream(UpstreamError::Busy) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            ProxyError::Upstream(UpstreamError::Timeout) => StatusCode::GATEWAY_TIMEOUT,
+            ProxyError::OnlyIfCached | ProxyError::Upstream(UpstreamError::Timeout) => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             ProxyError::Upstream(UpstreamError::RequestCut) => StatusCode::REQUEST_TIMEOUT,
             ProxyError::Upstream(_) | ProxyError::Interrupted => StatusCode::BAD_GATEWAY,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{
     AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    RANGE, TRAILER,
+    RANGE,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
@@ -154,7 +154,7 @@ impl Fetch {
     fn answers_all(&self, arrived: &Arrived, not_stored: NotStored) -> bool {
         self.caller == Caller::InKey
             && not_stored == NotStored::Status
-            && may_answer_all(arrived.status, &arrived.headers)
+            && may_answer_all(&self.route, arrived.status, &arrived.headers)
     }
 
     fn head_of(&self, arrived: &Arrived, terms: Terms, stamp: Stamp) -> Result<StoredHead, NotStored> {
@@ -163,7 +163,6 @@ impl Fetch {
         let mut headers = arrived.headers.clone();
         headers.remove(AGE);
         // What is stored has no trailers (RFC 9110 §6.5.1 lets an intermediary drop them).
-        headers.remove(TRAILER);
         self.stored_head(arrived.status, headers, terms, stamp, tags)
     }
 

@@ -12,10 +12,11 @@ use super::fetching::{Arrived, Fetch, Own};
 use super::finding::Stale;
 use super::shared_body::{SharedBody, SharedBodyError};
 use super::{Body, replying};
-use crate::policy::storing::NotStored;
+use crate::policy::storing::{Exchange, NotStored};
 use crate::policy::tags;
 use crate::policy::validation::{freshen, freshened_headers};
 use crate::policy::vary::Vary;
+use crate::purge::Stamp;
 use crate::store::Fill;
 use crate::stored_response::{Stored, StoredHead, StoredResponse, Variants};
 use crate::upstream::UpstreamBody;
@@ -143,18 +144,9 @@ impl Fetch {
         own: oneshot::Sender<Own>,
     ) {
         let before = &stale.response.head;
-        let request = self.request();
-        let freshened =
-            freshen(&self.route, self.caller, &request, before, &arrived.headers, arrived.exchange);
         // Only a strong validator says that the content is the one of now.
         let stamp = if strong { self.fill.stamp() } else { before.stamp };
-        let head = freshened.and_then(|(headers, terms)| {
-            let mut tags =
-                tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
-            let more: Vec<_> = before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect();
-            tags.extend(more);
-            self.stored_head(before.status, headers, terms, stamp, tags)
-        });
+        let head = self.freshened_head(before, &arrived.headers, arrived.exchange, stamp);
         let body = stale.response.body.clone();
         match head {
             Ok(head) => {
@@ -171,6 +163,40 @@ impl Fetch {
                 self.refuse(response, not_stored, leader, own);
             }
         }
+    }
+
+    /// 200 to a HEAD that describes what is stored (§4.3.5): it is as fresh as the answer says, and no newer than before
+    /// for purges. Whether it is kept.
+    pub(super) fn freshen_by_head(self, stale: &Stale, update: &HeaderMap, exchange: Exchange) -> bool {
+        let before = &stale.response.head;
+        let Ok(head) = self.freshened_head(before, update, exchange, before.stamp) else { return false };
+        // A GET may have replaced it meanwhile; what is newer stays.
+        let present = self.worker.proxy.store.recall_here(&head.key).map(|found| found.stored);
+        if !present.is_some_and(|present| present.is(&Stored::Response(stale.response.clone()))) {
+            return false;
+        }
+        let fill = self.fill.for_variant(head.key);
+        let freshened = StoredResponse { head: Arc::new(head), body: stale.response.body.clone() };
+        let tasks = self.worker.proxy.tasks.clone();
+        tasks.spawn(self.remember(fill, Arc::new(freshened)));
+        true
+    }
+
+    /// The stored head with the fields of `update`; tags only add up.
+    fn freshened_head(
+        &self,
+        before: &StoredHead,
+        update: &HeaderMap,
+        exchange: Exchange,
+        stamp: Stamp,
+    ) -> Result<StoredHead, NotStored> {
+        let request = self.request();
+        let (headers, terms) = freshen(&self.route, self.caller, &request, before, update, exchange)?;
+        let mut tags =
+            tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
+        let more: Vec<_> = before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect();
+        tags.extend(more);
+        self.stored_head(before.status, headers, terms, stamp, tags)
     }
 
     /// The first tier has it when this returns; the future is the rest.

@@ -102,7 +102,12 @@ impl Worker {
                 let outcome = Outcome::Hit { ttl, detail: Some(Detail::StaleWhileRevalidate) };
                 Finding::Stale(Usable { stored, outcome }, miss)
             }
+            Reuse::StaleAsAsked { ttl, .. } => {
+                let outcome = Outcome::Hit { ttl, detail: Some(Detail::StaleAsAsked) };
+                Finding::Fresh(Usable { stored, outcome })
+            }
             Reuse::Validate { if_error, .. } => Finding::Miss(miss(if_error)),
+            Reuse::ValidateAsAsked { .. } => Finding::Miss(Miss { fwd: Fwd::Request, ..miss(false) }),
             Reuse::No(_) => Finding::miss(key, Fwd::UriMiss),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, HOST, TE, TRAILER, UPGRADE, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::policy::hop_by_hop::is_hop_by_hop;
@@ -75,6 +75,10 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
 
 /// Makes the upstream's fields those of larder's answer.
 pub fn to_client(headers: &mut HeaderMap, version: Version) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9112 §6.3: the coding is what framed it; the length would frame something else at the client.
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
     add_via(headers, version);
 }

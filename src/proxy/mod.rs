@@ -11,6 +11,7 @@ mod fetching;
 mod filling;
 mod finding;
 mod forwarding;
+mod heading;
 mod intake;
 mod leading;
 mod passing;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
+use tracing::Level;
 
 pub use body::Body;
 use collapsing::Flights;
@@ -38,10 +40,10 @@ use intake::ClientRequest;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
-use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::classify::{Class, classify};
 use crate::policy::routes::Routes;
+use crate::policy::{Route, tags};
 use crate::store::Store;
 use crate::upstream::{Destination, Upstream};
 
@@ -117,14 +119,18 @@ impl Worker {
 
     /// Never fails: whatever goes wrong has an answer.
     pub async fn handle(&self, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<Body> {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        // Kept for the log only where there will be a line.
+        let asked =
+            tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
         let answer = match ClientRequest::accept(request, peer, &self.proxy.config.trusted_proxies) {
             Ok(request) => self.answer(request).await,
             Err(error) => Answer::own(&error, None),
         };
         let response = self.finish(answer);
-        tracing::debug!(%method, %uri, status = response.status().as_u16(),
-            cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok()).unwrap_or("-"));
+        if let Some((method, uri)) = asked {
+            let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
+            tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "answered");
+        }
         response
     }
 
@@ -146,7 +152,8 @@ impl Worker {
         let Answer { mut response, outcome, route } = answer;
         if let Some(outcome) = outcome {
             self.proxy.metrics.request(route, &outcome, response.status());
-            if route.is_some() {
+            if let Some(route) = route.and_then(|index| self.proxy.config.routes.get(index)) {
+                tags::hide(route, response.headers_mut());
                 response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
             }
         }

@@ -28,8 +28,7 @@ impl Worker {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 match client_upgrade.flatten() {
                     Some(client) => Answer::new(tunnel::open(client, response), None, route),
-                    // Nobody asked for it (RFC 9110 §15.2.2).
-                    None => Answer::own(&UpstreamError::Invalid("101 unasked".into()).into(), route),
+                    None => Answer::own(&ProxyError::Interrupted, route),
                 }
             }
             Ok(response) => Answer::new(to_client(response), Some(outcome), route),
@@ -43,7 +42,15 @@ impl Worker {
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, ProxyError> {
         let started = tokio::time::Instant::now();
-        match self.upstream.send(request).await {
+        let may_switch = request.headers().contains_key(UPGRADE);
+        let answered = self.upstream.send(request).await.and_then(|response| match response.status() {
+            // RFC 9110 §15.2.2: it follows what was asked for.
+            StatusCode::SWITCHING_PROTOCOLS if !may_switch => {
+                Err(UpstreamError::Invalid("101 unasked".into()))
+            }
+            _ => Ok(response),
+        });
+        match answered {
             Ok(response) => {
                 self.proxy.metrics.upstream(started.elapsed());
                 Ok(response)

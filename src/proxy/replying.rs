@@ -2,6 +2,7 @@
 
 use http::header::{
     ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    TRAILER,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
@@ -16,7 +17,9 @@ use crate::stored_response::{StoredHead, StoredResponse};
 
 /// A stored response, as this request asks for it.
 pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp) -> Response<Body> {
-    let headers = with_age(&stored.head, now, true);
+    let mut headers = with_age(&stored.head, now, true);
+    // Trailers went by with the content, and are not kept (RFC 9111 §3.1).
+    headers.remove(TRAILER);
     if not_modified(&stored.head, head, now) {
         return without_content(StatusCode::NOT_MODIFIED, headers);
     }

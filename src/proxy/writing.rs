@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, Response};
 
 use super::error::ProxyError;
@@ -37,9 +38,12 @@ impl Worker {
         let proxy = &self.proxy;
         let mut written =
             invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
-        let forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
+        let mut forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
+        // A write ends; it does not turn into a tunnel.
+        forwarded.headers_mut().remove(UPGRADE);
+        forwarded.headers_mut().remove(CONNECTION);
         let result = self.send(forwarded).await;
-        let end = match &result {
+        let mut end = match &result {
             Ok(response) => WriteEnd::of(response.status()),
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
@@ -50,6 +54,12 @@ impl Worker {
         let said = invalidation::of_write_response(&proxy.routes, &head.as_policy(), headers);
         written.targets.extend(said.targets);
         written.widened += said.widened;
+        let groups = invalidation::groups_of_write_response(&head.as_policy(), headers);
+        if end == WriteEnd::Nothing && !groups.is_empty() {
+            // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
+            (end, written) = (WriteEnd::Purge, WriteTargets::default());
+        }
+        written.targets.extend(groups);
         self.purge_written(end, written, route.as_ref()).await;
         result.map(to_client)
     }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::config::Listen;
 
@@ -28,11 +30,7 @@ impl Listener {
     /// file, stays, and the address is in use.
     pub fn bind(address: &Listen) -> io::Result<Self> {
         match address {
-            Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                Ok(Listener::Tcp(listener))
-            }
+            Listen::Tcp(address) => bind_tcp(*address).map(Listener::Tcp),
             Listen::Unix(path) => {
                 remove_stale_socket(path)?;
                 let listener = UnixListener::bind(path)?;
@@ -72,6 +70,19 @@ impl fmt::Display for Listener {
             Err(_) => f.write_str("an unknown address"),
         }
     }
+}
+
+/// The standard library's own listener keeps 128 connections waiting; of a crowd that comes at once, the others would
+/// not get in before their next SYN, a second later. The system has the last word (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn remove_stale_socket(path: &Path) -> io::Result<()> {

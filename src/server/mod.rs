@@ -6,6 +6,7 @@ pub mod listener;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -115,14 +116,29 @@ impl Connection {
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         let desk = self.desk;
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = asked.clone();
         let service = service_fn(move |request| {
+            asks.store(true, Ordering::Relaxed);
             let worker = desk.worker().clone();
             async move { Ok::<_, Infallible>(worker.handle(request, peer).await) }
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
-            tracing::debug!(%error, "a connection ended early");
+        tokio::select! {
+            ended = watcher.watch(connection.into_owned()) => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            },
+            () = asks_nothing(&asked, header_timeout) => tracing::debug!("a connection asked nothing"),
         }
+    }
+}
+
+/// Completes if the first request does not come in time. hyper bounds the time for a head only once it knows which
+/// HTTP it speaks: half of an HTTP/2 preface would hold the connection for ever.
+async fn asks_nothing(asked: &AtomicBool, limit: Duration) {
+    sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 

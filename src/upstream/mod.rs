@@ -10,7 +10,7 @@ mod destination;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -120,6 +120,10 @@ impl Upstream {
         loop {
             let patience = progress.patience(self.destination.settings.response_timeout);
             match timeout(patience, &mut answer).await {
+                Ok(Ok(response)) if has_unknown_coding(response.headers()) => {
+                    let what = "a transfer coding other than chunked";
+                    return Err(Failure::because(UpstreamError::Invalid(what.to_owned())));
+                }
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => {
                     let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
@@ -181,6 +185,13 @@ impl Failure {
         let stale_connection = error == UpstreamError::Closed && wire.is_some_and(|wire| wire.died_idle());
         Self { error, stale_connection }
     }
+}
+
+/// RFC 9112 §7: what is left of it, once `chunked` is undone, is not the content; and where its framing is anyone's guess
+/// (§6.3), so is where the answer ends.
+fn has_unknown_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(http::header::TRANSFER_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

@@ -195,12 +195,14 @@ async fn a_cut_body_is_cut_for_everyone_and_stored_for_nobody() {
     let (answer, feed) = Answer::fed();
     upstream.once("/a", answer);
     let larder = Larder::with(ROUTES, &upstream);
-    let leader = larder.get("/a").start().await;
+    let mut leader = larder.get("/a").start().await;
     feed.send("half").await;
-    let follower = larder.get("/a").start().await;
+    leader.until("half").await;
+    let mut follower = larder.get("/a").start().await;
+    follower.until("half").await;
     feed.cut();
-    assert_eq!(leader.broken_off().await, b"half");
-    assert_eq!(follower.broken_off().await, b"half");
+    assert_eq!(leader.broken_off().await, b"");
+    assert_eq!(follower.broken_off().await, b"");
     larder.get("/a").await.assert_text("GET /a #2");
 }
 

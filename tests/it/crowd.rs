@@ -1,5 +1,7 @@
 //! Ten thousand at once for something that nobody has: larder as its own process asks the upstream one time.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -14,21 +16,15 @@ async fn ten_thousand_concurrent_cold_requests_are_one_request() {
     raise_file_limit(CROWD);
     let upstream = Upstream::start();
     upstream.on("/a", Answer::generated(20_000));
-    let yaml = "limits: {connections: 12000}\nroutes: [{path: /a, ttl: 60s}]";
+    // However long it takes until all have come, the upstream has not timed out.
+    let yaml = "upstream: {url: \"${UPSTREAM}\", response_timeout: 10m}\nlimits: {connections: 12000}\n\
+                routes: [{path: /a, ttl: 60s}]";
     let larder = Process::with(yaml, &upstream).await;
     let held = upstream.hold("/a");
     let (may_read, reading) = watch::channel(false);
     let mut clients = JoinSet::new();
     for _ in 0..CROWD {
-        let mut stream = TcpStream::connect(larder.address()).await.expect("connected");
-        stream.write_all(b"GET /a HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n").await.expect("sent");
-        let mut reading = reading.clone();
-        clients.spawn(async move {
-            reading.wait_for(|may| *may).await.expect("the test goes on");
-            let mut reply = Vec::with_capacity(24 * 1024);
-            stream.read_to_end(&mut reply).await.expect("a whole reply");
-            reply
-        });
+        clients.spawn(client(larder.address(), reading.clone()));
     }
     held.arrived().await;
     eventually("all are connected", || async {
@@ -44,6 +40,16 @@ async fn ten_thousand_concurrent_cold_requests_are_one_request() {
         assert!(body_of(reply) == content, "not whole");
     }
     assert_eq!((replies.len(), upstream.count("/a")), (CROWD, 1));
+}
+
+/// Asks, and reads the reply as soon as it may.
+async fn client(address: SocketAddr, mut reading: watch::Receiver<bool>) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n").await.expect("sent");
+    reading.wait_for(|may| *may).await.expect("the test goes on");
+    let mut reply = Vec::with_capacity(24 * 1024);
+    stream.read_to_end(&mut reply).await.expect("a whole reply");
+    reply
 }
 
 /// The content of a reply, chunked (of the fetch) or with its length (of what is stored).

@@ -25,12 +25,12 @@ fn every_ready_made_configuration_loads_without_a_warning() {
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let config = load(&path);
             assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-            assert!(config.routes.len() >= 3, "{}", path.display());
+            assert!(!config.routes.is_empty(), "{}", path.display());
             names.push(path.file_stem().expect("a name").to_string_lossy().into_owned());
         }
     }
     names.sort();
-    assert_eq!(names, ["analytics", "catalogue", "courses", "productivity", "signed-urls"]);
+    assert_eq!(names, ["analytics", "catalogue", "courses", "permissive", "productivity", "signed-urls"]);
 }
 
 #[test]

@@ -1,0 +1,149 @@
+//! RFC 9111 §5.2.1: what the request's own `Cache-Control` makes of a stored response, on routes that obey it.
+//!
+//! It is advice, and by default ignored: a caller who can ask past the store can stampede the upstream.
+
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, PRAGMA};
+
+use super::Route;
+use super::cache_control::CacheControl;
+use super::reuse::Reuse;
+use crate::clock::Timestamp;
+use crate::stored_response::Terms;
+
+/// The directives that `route` obeys; none if it obeys none.
+pub fn obeyed(route: &Route, request_headers: &HeaderMap) -> Option<CacheControl> {
+    if !route.semantics.request_directives {
+        return None;
+    }
+    let mut directives = CacheControl::parse(request_headers);
+    // §5.4: "When the Cache-Control header field is also present … Pragma is ignored".
+    if !request_headers.contains_key(CACHE_CONTROL) && pragma_says_no_cache(request_headers) {
+        directives.no_cache = true;
+    }
+    Some(directives)
+}
+
+/// `found`: what may be done with the stored response whatever the request says.
+pub(super) fn as_asked(found: Reuse, directives: &CacheControl, terms: &Terms, now: Timestamp) -> Reuse {
+    match found {
+        Reuse::Fresh { age, ttl } | Reuse::StaleWhileRevalidate { age, ttl } => {
+            // §5.2.1.4: "prefers a stored response not be used without validation".
+            let is_too_old =
+                directives.max_age.is_some_and(|most| age > most) && !tolerates(directives, terms, now);
+            let is_too_close = directives
+                .min_fresh
+                .is_some_and(|least| terms.freshness_lifetime < age.saturating_add(least));
+            match directives.no_cache || is_too_old || is_too_close {
+                true => Reuse::ValidateAsAsked { age, ttl },
+                false => found,
+            }
+        }
+        // §5.2.1.2; §4.2.4 lets the client's word serve what is stale, but not past must-revalidate or no-cache.
+        Reuse::Validate { age, ttl, .. }
+            if !terms.must_revalidate
+                && !terms.always_validate
+                && !directives.no_cache
+                && directives.max_age.is_none_or(|most| age <= most)
+                && tolerates(directives, terms, now) =>
+        {
+            Reuse::StaleAsAsked { age, ttl }
+        }
+        _ => found,
+    }
+}
+
+/// Whether `max-stale` accepts a staleness as it is now.
+fn tolerates(directives: &CacheControl, terms: &Terms, now: Timestamp) -> bool {
+    match directives.max_stale {
+        None => false,
+        Some(None) => true,
+        Some(Some(most)) => terms.age(now) <= terms.freshness_lifetime.saturating_add(most),
+    }
+}
+
+fn pragma_says_no_cache(request_headers: &HeaderMap) -> bool {
+    let lines =
+        request_headers.get_all(PRAGMA).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    lines.map(<[u8]>::trim_ascii).any(|member| member.eq_ignore_ascii_case(b"no-cache"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::Method;
+
+    use super::*;
+    use crate::policy::classify::Caller;
+    use crate::policy::reuse::assess;
+    use crate::policy::route::Semantics;
+    use crate::policy::testing::{NOW, headers, lookup, request, route, secs, stored, terms};
+
+    /// Of a response that is fresh for 60 s, `after` so many seconds.
+    fn assessed(obeys: bool, response: Terms, fields: &str, soft_purged: bool, after: u64) -> &'static str {
+        let semantics = Semantics { request_directives: obeys, ..Semantics::default() };
+        let route = Arc::new(Route { semantics, ..route() });
+        let fields = headers(fields);
+        let request = request(&Method::GET, &fields);
+        match assess(
+            &stored("", response),
+            &lookup(&route, Caller::InKey),
+            &request,
+            soft_purged,
+            NOW.plus(secs(after)),
+        ) {
+            Reuse::Fresh { .. } => "fresh",
+            Reuse::StaleWhileRevalidate { .. } => "stale-while-revalidate",
+            Reuse::StaleAsAsked { .. } => "stale as asked",
+            Reuse::Validate { .. } => "validate",
+            Reuse::ValidateAsAsked { .. } => "validate as asked",
+            Reuse::No(_) => "no",
+        }
+    }
+
+    #[test]
+    fn a_route_that_obeys_them_weighs_each_directive() {
+        for (fields, after, expected) in [
+            ("", 10, "fresh"),
+            ("Cache-Control: no-cache", 10, "validate as asked"),
+            ("Pragma: no-cache", 10, "validate as asked"),
+            ("Pragma: x, No-Cache", 10, "validate as asked"),
+            ("Pragma: no-cache\nCache-Control: x", 10, "fresh"),
+            ("Cache-Control: max-age=10", 10, "fresh"),
+            ("Cache-Control: max-age=9", 10, "validate as asked"),
+            ("Cache-Control: max-age=oops", 10, "validate as asked"),
+            ("Cache-Control: max-age=9, max-stale=100", 10, "fresh"),
+            ("Cache-Control: min-fresh=50", 10, "fresh"),
+            ("Cache-Control: min-fresh=51", 10, "validate as asked"),
+            ("Cache-Control: max-stale", 70, "stale as asked"),
+            ("Cache-Control: max-stale=10", 70, "stale as asked"),
+            ("Cache-Control: max-stale=9", 70, "validate"),
+            ("Cache-Control: max-stale=oops", 70, "validate"),
+            ("Cache-Control: max-stale, no-cache", 70, "validate"),
+            ("Cache-Control: max-stale, max-age=69", 70, "validate"),
+            ("Cache-Control: max-stale", 120, "no"),
+        ] {
+            assert_eq!(assessed(true, terms(), fields, false, after), expected, "{fields}");
+            let by_default = if after < 60 {
+                "fresh"
+            } else if after < 120 {
+                "validate"
+            } else {
+                "no"
+            };
+            assert_eq!(assessed(false, terms(), fields, false, after), by_default, "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_validated_is_not_served_stale_whatever_is_asked() {
+        for response in
+            [Terms { must_revalidate: true, ..terms() }, Terms { always_validate: true, ..terms() }]
+        {
+            assert_eq!(assessed(true, response, "Cache-Control: max-stale", false, 70), "validate");
+        }
+        // What was purged softly counts as stale; how stale is not known.
+        assert_eq!(assessed(true, terms(), "Cache-Control: max-stale=1000", true, 10), "validate");
+    }
+}

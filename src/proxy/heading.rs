@@ -1,0 +1,53 @@
+//! HEAD that goes forward, and what its answer says of the stored GET (RFC 9111 §4.3.5).
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::fetching::Fetch;
+use super::finding::Miss;
+use super::intake::ClientRequest;
+use super::passing::{to_client, upstream_request};
+use super::{Answer, Worker};
+use crate::policy::cache_status::Outcome;
+use crate::policy::classify::Lookup;
+use crate::policy::storing::Exchange;
+use crate::policy::validation::is_freshened_by_head;
+use crate::upstream::RequestBody;
+
+impl Worker {
+    /// Nothing fresh is stored: a fresh response answers HEAD itself.
+    pub(super) async fn forward_head(
+        &self,
+        request: ClientRequest,
+        lookup: &Lookup<'_>,
+        miss: &Miss,
+    ) -> Answer {
+        debug_assert_eq!(request.head.parts.method, Method::HEAD);
+        let head = Arc::new(request.head);
+        let fetch = Fetch::new(self, &head, lookup, miss);
+        let forwarded = upstream_request(&head, lookup.query.as_deref(), RequestBody::empty());
+        let requested_at = self.proxy.clock.now();
+        let response = match self.send(forwarded).await {
+            Ok(response) => response,
+            Err(error) => return Answer::own(&error, Some(lookup.route)),
+        };
+        let exchange = Exchange { requested_at, received_at: self.proxy.clock.now() };
+        // HEAD tells nothing of the content, so what was purged softly is not brought back by it.
+        let stale = miss.stale.as_ref().filter(|stale| !stale.soft_purged);
+        let freshened = stale.is_some_and(|stale| {
+            let length = stale.response.body.len() as u64;
+            is_freshened_by_head(&stale.response.head, length, response.status(), response.headers())
+                && fetch.freshen_by_head(stale, response.headers(), exchange)
+        });
+        let outcome = Outcome::Forwarded {
+            fwd: miss.fwd,
+            fwd_status: None,
+            stored: freshened,
+            collapsed: false,
+            ttl: None,
+            detail: None,
+        };
+        Answer::new(to_client(response), Some(outcome), Some(lookup.route))
+    }
+}

@@ -1,0 +1,174 @@
+//! `config/catalogue.yaml`: three ways to keep answers right, side by side.
+
+use serde_json::Value;
+
+use super::{Case, NOTHING, SampleApi, bucket};
+
+const PRODUCTS: &str = "/api/catalog/products";
+const PRODUCT_1: &str = "/api/catalog/products/1";
+const PRODUCT_2: &str = "/api/catalog/products/2";
+const IN_JAPAN: &str = "/api/catalog/accounts/acc_001/products?region=jp";
+const IN_FRANCE: &str = "/api/catalog/accounts/acc_001/products?region=fr";
+const STOCK_1: &str = "/api/stock/1";
+const STOCK_2: &str = "/api/stock/2";
+const ORDERS_OF_ANN: &str = "ann /api/orders";
+const ORDER_5_OF_ANN: &str = "ann /api/orders/5";
+const ORDER_6_OF_BEN: &str = "ben /api/orders/6";
+const ALL: [&str; 10] = [
+    PRODUCTS,
+    PRODUCT_1,
+    PRODUCT_2,
+    IN_JAPAN,
+    IN_FRANCE,
+    STOCK_1,
+    STOCK_2,
+    ORDERS_OF_ANN,
+    ORDER_5_OF_ANN,
+    ORDER_6_OF_BEN,
+];
+
+const DAY: u64 = 24 * 60 * 60;
+
+pub fn catalogue() -> Case {
+    let api = SampleApi::start()
+        .answers("/api/catalog/products", &["products"])
+        .answers("/api/catalog/products/1", &["product 1"])
+        .answers("/api/catalog/products/2", &["product 2"])
+        .answers("/api/catalog/accounts/acc_001/products", &["products", "prices in {region}"])
+        .answers("/api/stock/1", &["stock", "product 1"])
+        .answers("/api/stock/2", &["stock", "product 2"])
+        .answers("/api/orders", &["orders of {user}"])
+        .answers("/api/orders/5", &["orders of {user}"])
+        .answers("/api/orders/6", &["orders of {user}"])
+        .changes("POST /api/catalog/products", &["products"])
+        .changes("PUT /api/catalog/products/1", &["products", "product 1"])
+        .changes("PATCH /api/catalog/products/1", &["products", "product 1"])
+        .changes("DELETE /api/catalog/products/2", &["products", "product 2"])
+        .changes("POST /api/orders", &["stock", "orders of {user}"])
+        .changes("PUT /api/orders/5", &["stock", "orders of {user}"])
+        .changes("DELETE /api/orders/5", &["stock", "orders of {user}"])
+        .changes("POST /api/events/products/1", &[]);
+    Case::start("config/catalogue.yaml", "SHOP_API", api)
+}
+
+impl Case {
+    /// What a client is told, right or wrong.
+    async fn told(&self, read: &str) -> Value {
+        self.send(read).await.assert_status(200).json()["facts"].take()
+    }
+}
+
+#[tokio::test]
+async fn the_catalogue_is_kept_until_a_change_purges_it() {
+    let case = catalogue();
+    let catalogue = [PRODUCTS, PRODUCT_1, PRODUCT_2, IN_JAPAN, IN_FRANCE];
+    case.asked(&catalogue).await;
+    // What nobody has touched for a week is forgotten, for safety; not before.
+    case.larder.after(7 * DAY - 1);
+    assert_eq!(case.asked(&catalogue).await, NOTHING);
+    case.larder.after(1);
+    assert_eq!(case.asked(&catalogue).await, catalogue);
+}
+
+#[tokio::test]
+async fn stock_is_kept_for_60_seconds_and_an_order_for_90() {
+    let case = catalogue();
+    case.is_kept_for(60, STOCK_1).await;
+    case.is_kept_for(90, ORDERS_OF_ANN).await;
+    case.is_kept_for(90, ORDER_5_OF_ANN).await;
+}
+
+#[tokio::test]
+async fn the_three_ways_differ_in_what_is_seen_of_a_change_that_does_not_pass_here() {
+    let case = catalogue();
+    case.asked(&ALL).await;
+    for fact in ["product 1", "stock", "orders of ann"] {
+        case.api.changed_unseen(fact);
+    }
+    // Up to 60 s and up to 90 s nobody knows.
+    case.larder.after(59);
+    assert_eq!(case.told(STOCK_2).await["stock"], 0);
+    case.larder.after(1);
+    assert_eq!(case.told(STOCK_2).await["stock"], 1);
+    case.larder.after(29);
+    assert_eq!(case.told(ORDERS_OF_ANN).await["orders of ann"], 0);
+    case.larder.after(1);
+    assert_eq!(case.told(ORDERS_OF_ANN).await["orders of ann"], 1);
+    // What is kept until purged needs to be told.
+    case.larder.after(DAY);
+    assert_eq!(case.told(PRODUCT_1).await["product 1"], 0);
+    case.write("POST /api/events/products/1").await;
+    assert_eq!(case.told(PRODUCT_1).await["product 1"], 1);
+}
+
+#[tokio::test]
+async fn a_write_or_an_announced_change_purges_what_it_names() {
+    let case = catalogue();
+    let lists = [PRODUCTS, IN_JAPAN, IN_FRANCE];
+    let of_product_1 = [PRODUCTS, PRODUCT_1, IN_JAPAN, IN_FRANCE, STOCK_1];
+    case.purge_exactly(
+        &ALL,
+        &[
+            ("PUT /api/catalog/products/1", &of_product_1),
+            ("PATCH /api/catalog/products/1", &of_product_1),
+            ("DELETE /api/catalog/products/2", &[PRODUCTS, PRODUCT_2, IN_JAPAN, IN_FRANCE, STOCK_2]),
+            ("POST /api/catalog/products", &lists),
+            ("POST /api/events/products/1", &of_product_1),
+            ("ann POST /api/orders", &[STOCK_1, STOCK_2, ORDERS_OF_ANN, ORDER_5_OF_ANN]),
+            ("ann PUT /api/orders/5", &[STOCK_1, STOCK_2, ORDERS_OF_ANN, ORDER_5_OF_ANN]),
+            ("ann DELETE /api/orders/5", &[STOCK_1, STOCK_2, ORDERS_OF_ANN, ORDER_5_OF_ANN]),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_feed_purges_many_products_at_once() {
+    let case = catalogue();
+    case.asked(&ALL).await;
+    case.purge(r#"{"tags": ["product:1", "product:2", "catalog:products"]}"#).await;
+    assert_eq!(
+        case.asked(&ALL).await,
+        [PRODUCTS, PRODUCT_1, PRODUCT_2, IN_JAPAN, IN_FRANCE, STOCK_1, STOCK_2]
+    );
+    case.operate("DELETE /cache/tags/account:acc_001").await;
+    assert_eq!(case.asked(&ALL).await, [IN_JAPAN, IN_FRANCE]);
+    case.operate("DELETE /cache/tags/order:5").await;
+    assert_eq!(case.asked(&ALL).await, [ORDER_5_OF_ANN]);
+}
+
+#[tokio::test]
+async fn account_and_region_tell_catalogues_apart_and_callers_tell_orders_apart() {
+    let case = catalogue();
+    case.asked(&ALL).await;
+    let the_same = [
+        "ann /api/catalog/products",
+        "ann /api/catalog/products/1?utm_source=mail",
+        "ben /api/catalog/accounts/acc_001/products?region=jp&utm_source=mail",
+        "ann /api/stock/1?nocache=1",
+    ];
+    assert_eq!(case.asked(&the_same).await, NOTHING);
+    let of_others = ["ben /api/orders", "ben /api/orders/5"];
+    assert_eq!(case.asked(&of_others).await, of_others);
+    assert_eq!(case.told("ben /api/orders").await, serde_json::json!({"orders of ben": 0}));
+    case.send("/api/orders").await.assert_status(401).assert_fwd("bypass");
+}
+
+#[tokio::test]
+async fn each_bucket_says_hits_misses_invalidations_and_its_time() {
+    let case = catalogue();
+    case.asked(&ALL).await;
+    case.asked(&ALL).await;
+    case.write("PUT /api/catalog/products/1").await;
+    case.write("POST /api/events/products/1").await;
+    case.write("ann POST /api/orders").await;
+    case.asked(&[PRODUCT_1, STOCK_1, STOCK_1]).await;
+    // An invalidation is counted where the write came in.
+    assert_eq!(case.bucket("catalog").await, bucket(5, 6, 2, None));
+    assert_eq!(case.bucket("static").await, bucket(3, 3, 0, 60));
+    assert_eq!(case.bucket("volatile").await, bucket(3, 3, 1, 90));
+    for (name, count) in [("catalog", 2.0), ("static", 0.0), ("volatile", 1.0)] {
+        let metric = format!("cache_invalidations_total{{namespace=\"{name}\"}}");
+        assert_eq!(case.larder.metric(&metric).await, count, "{metric}");
+    }
+}

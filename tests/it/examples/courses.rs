@@ -1,0 +1,195 @@
+//! `config/courses.yaml`: a courses API with lists for all and progress for each.
+
+use super::{Case, NOTHING, SampleApi, bucket, token};
+use crate::support::Answer;
+
+const LIST: &str = "/api/courses";
+const PAGE_2: &str = "/api/courses?page=2";
+const COURSE_7: &str = "/api/courses/7";
+const COURSE_8: &str = "/api/courses/8";
+const PROGRESS_OF_ANN: &str = "ann /api/users/me/progress";
+const PROGRESS_OF_BEN: &str = "ben /api/users/me/progress";
+const REWARDS_OF_ANN: &str = "ann /api/users/me/rewards/history";
+const REWARDS_OF_BEN: &str = "ben /api/users/me/rewards/history";
+const CREDENTIALS_OF_ANN: &str = "ann /api/users/me/credentials";
+const ALL: [&str; 9] = [
+    LIST,
+    PAGE_2,
+    COURSE_7,
+    COURSE_8,
+    PROGRESS_OF_ANN,
+    PROGRESS_OF_BEN,
+    REWARDS_OF_ANN,
+    REWARDS_OF_BEN,
+    CREDENTIALS_OF_ANN,
+];
+
+pub fn courses() -> Case {
+    let api = SampleApi::start()
+        .answers("/api/courses", &["courses"])
+        .answers("/api/courses/7", &["course 7"])
+        .answers("/api/courses/8", &["course 8"])
+        .answers("/api/courses/7/enrollment", &["enrolment in 7 of {user}"])
+        .answers("/api/users/me/progress", &["progress of {user}"])
+        .answers("/api/users/me/rewards/history", &["rewards of {user}"])
+        .answers("/api/users/me/credentials", &["credentials of {user}"])
+        .changes("POST /api/courses", &["courses"])
+        .changes("PUT /api/courses/7", &["courses", "course 7"])
+        .changes("DELETE /api/courses/7", &["courses", "course 7"])
+        .changes(
+            "POST /api/courses/7/enroll",
+            &["courses", "course 7", "progress of {user}", "enrolment in 7 of {user}"],
+        )
+        .changes("POST /api/rewards/claim", &["progress of {user}", "rewards of {user}"]);
+    Case::start("config/courses.yaml", "COURSES_API", api)
+}
+
+#[tokio::test]
+async fn each_answer_is_kept_for_its_own_time() {
+    let case = courses();
+    for (seconds, read) in
+        [(30, LIST), (120, COURSE_7), (10, PROGRESS_OF_ANN), (30, REWARDS_OF_ANN), (60, CREDENTIALS_OF_ANN)]
+    {
+        case.is_kept_for(seconds, read).await;
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_shared_by_all_who_mean_the_same_page() {
+    let case = courses();
+    assert_eq!(case.asked(&[LIST]).await, [LIST]);
+    assert_eq!(case.api.upstream.last("/api/courses").target, "/api/courses?difficulty=all&limit=20&page=1");
+    let the_same = [
+        "/api/courses?page=1",
+        "/api/courses?limit=20&difficulty=all",
+        "/api/courses?utm_source=mail",
+        "ann /api/courses",
+        "ben /api/courses?page=1&limit=20",
+    ];
+    assert_eq!(case.asked(&the_same).await, NOTHING);
+    let others = [
+        PAGE_2,
+        "/api/courses?difficulty=advanced",
+        "/api/courses?limit=50",
+        "/api/courses?difficulty=advanced&page=2",
+    ];
+    assert_eq!(case.asked(&others).await, others);
+    assert_eq!(case.asked(&others).await, NOTHING);
+    // A course has no parameters.
+    assert_eq!(case.asked(&["ann /api/courses/7", "ben /api/courses/7?utm_source=mail"]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_belongs_to_one_user_is_told_to_nobody_else() {
+    let case = courses();
+    for target in ["/api/users/me/progress", "/api/users/me/rewards/history", "/api/users/me/credentials"] {
+        let [ann, ben] = ["ann", "ben"].map(|user| format!("{user} {target}"));
+        assert_eq!(case.asked(&[&ann, &ben]).await, [&ann, &ben]);
+        assert_eq!(case.asked(&[&ann, &ben]).await, NOTHING);
+        // Nobody in particular gets the API's own answer, each time.
+        for _ in 0..2 {
+            case.send(target).await.assert_status(401).assert_fwd("bypass");
+        }
+        assert_eq!(case.api.upstream.count(target), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_jwt_names_no_tag_and_so_lives_out_its_10_seconds() {
+    let case = courses();
+    case.api.upstream.on("/api/users/me/progress", Answer::numbered).on("/api/rewards/claim", Answer::ok(""));
+    let send = |method: &str, target: &str, token: &str| {
+        case.larder.request(method, target).header("authorization", &format!("Bearer {token}"))
+    };
+    let progress = |token| send("GET", "/api/users/me/progress", token);
+    progress("opaque").await.assert_stored();
+    progress("another").await.assert_fwd("uri-miss");
+    send("POST", "/api/rewards/claim", "opaque").await.assert_status(200);
+    case.larder.after(9);
+    progress("opaque").await.assert_hit().assert_text("GET /api/users/me/progress #1");
+    case.larder.after(1);
+    progress("opaque").await.assert_text("GET /api/users/me/progress #3");
+}
+
+#[tokio::test]
+async fn enrolment_status_is_asked_for_each_time() {
+    let case = courses();
+    let read = "ann /api/courses/7/enrollment";
+    for _ in 0..3 {
+        assert_eq!(case.asked(&[read]).await, [read]);
+    }
+    assert_eq!(case.bucket("enrollment").await, bucket(0, 0, 0, None));
+}
+
+#[tokio::test]
+async fn a_write_purges_what_it_changes_and_nothing_else() {
+    let case = courses();
+    case.purge_exactly(
+        &ALL,
+        &[
+            ("ann POST /api/courses/7/enroll", &[LIST, PAGE_2, COURSE_7, PROGRESS_OF_ANN]),
+            ("ann POST /api/rewards/claim", &[PROGRESS_OF_ANN, REWARDS_OF_ANN]),
+            ("ben POST /api/rewards/claim", &[PROGRESS_OF_BEN, REWARDS_OF_BEN]),
+            ("ann POST /api/courses", &[LIST, PAGE_2]),
+            ("ann PUT /api/courses/7", &[LIST, PAGE_2, COURSE_7]),
+            ("ann DELETE /api/courses/7", &[LIST, PAGE_2, COURSE_7]),
+        ],
+    )
+    .await;
+    // Who is not signed in can't claim, and so changes nothing.
+    case.send("POST /api/rewards/claim").await.assert_status(401);
+    assert_eq!(case.asked(&ALL).await, NOTHING);
+}
+
+#[tokio::test]
+async fn an_operator_clears_one_user_or_one_course() {
+    let case = courses();
+    case.asked(&ALL).await;
+    case.operate("DELETE /cache/tags/user:ann").await;
+    assert_eq!(case.asked(&ALL).await, [PROGRESS_OF_ANN, REWARDS_OF_ANN, CREDENTIALS_OF_ANN]);
+    case.operate("DELETE /cache/tags/credentials:ann").await;
+    assert_eq!(case.asked(&ALL).await, [CREDENTIALS_OF_ANN]);
+    case.operate("DELETE /cache/tags/course:8").await;
+    assert_eq!(case.asked(&ALL).await, [COURSE_8]);
+    case.operate("DELETE /cache/tags/courses:list").await;
+    assert_eq!(case.asked(&ALL).await, [LIST, PAGE_2]);
+    case.clear().await;
+    assert_eq!(case.asked(&ALL).await, ALL);
+}
+
+#[tokio::test]
+async fn a_hundred_concurrent_requests_for_a_cold_list_make_one_query() {
+    let case = courses();
+    let held = case.api.upstream.hold("/api/courses");
+    let users = ["ann", "ben", "cleo"].map(token);
+    let requests: Vec<_> = (0..100)
+        .map(|n| case.larder.get("/api/courses").header("authorization", &users[n % 3]).spawn())
+        .collect();
+    case.larder.metric_becomes("larder_connections", 100.0).await;
+    held.release();
+    for request in requests {
+        let reply = request.await.expect("no panic").assert_status(200);
+        assert_eq!(reply.json()["query"], 1);
+    }
+    assert_eq!(case.api.upstream.count("/api/courses"), 1);
+    let list = case.bucket("courses").await;
+    assert_eq!(list.hits + list.misses, 100);
+}
+
+#[tokio::test]
+async fn hits_and_misses_are_counted_by_namespace() {
+    let case = courses();
+    case.asked(&ALL).await;
+    case.asked(&ALL).await;
+    case.asked(&[PROGRESS_OF_ANN, PROGRESS_OF_ANN]).await;
+    case.write("ann POST /api/courses/7/enroll").await;
+    case.write("ann POST /api/rewards/claim").await;
+    // Lists and details share a name and differ in their time.
+    assert_eq!(case.bucket("courses").await, bucket(4, 4, 0, None));
+    assert_eq!(case.bucket("progress").await, bucket(4, 2, 0, 10));
+    assert_eq!(case.bucket("rewards").await, bucket(2, 2, 1, 30));
+    assert_eq!(case.bucket("credentials").await, bucket(1, 1, 0, 60));
+    assert_eq!(case.bucket("enrollment").await, bucket(0, 0, 1, None));
+    let rate = case.larder.metric("cache_hit_rate{namespace=\"progress\"}").await;
+    assert!((rate - 4.0 / 6.0).abs() < 1e-9, "{rate}");
+}

@@ -1,0 +1,178 @@
+//! The ready-made configurations, each played against a sample API of its domain: every promise that a file makes in its
+//! comments, with numbers.
+
+mod analytics;
+mod catalogue;
+mod checked;
+mod courses;
+mod demo;
+mod documented;
+mod productivity;
+mod reference;
+mod sample;
+mod signed_urls;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Client, Larder, Reply};
+use sample::{SampleApi, token};
+
+/// What `asked` says when all was answered from the cache.
+const NOTHING: [&str; 0] = [];
+
+/// A file of the repository.
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// A configuration in front of a sample API. A request is written as a sentence: `ann POST /api/orders`, `ann /api/orders`
+/// (a GET), `/api/courses` (a GET by nobody in particular).
+struct Case {
+    api: SampleApi,
+    larder: Larder,
+}
+
+/// What `/stats` says of the routes of one name.
+#[derive(Debug, PartialEq)]
+struct Bucket {
+    hits: u64,
+    misses: u64,
+    invalidations: u64,
+    ttl: Option<u64>,
+}
+
+impl Case {
+    /// `variable` is the one by which the file names its upstream.
+    fn start(file: &str, variable: &str, api: SampleApi) -> Self {
+        Self::under(file, &[(variable, &api.upstream.url())], api)
+    }
+
+    /// Under these variables of the environment.
+    fn under(file: &str, environment: &[(&str, &str)], api: SampleApi) -> Self {
+        let larder = Larder::with_environment(&text(file), environment);
+        Self { api, larder }
+    }
+
+    /// For files that name the upstream itself.
+    fn in_place_of_port_3000(file: &str, api: SampleApi) -> Self {
+        let text = text(file).replace("http://127.0.0.1:3000", &api.upstream.url());
+        Self { larder: Larder::with_environment(&text, &[]), api }
+    }
+
+    async fn send(&self, sentence: &str) -> Reply {
+        send(&self.larder, sentence).await
+    }
+
+    /// Which of these reads the API was asked for. Whatever the answer came from, it must be true.
+    #[track_caller]
+    fn asked<'r>(&self, reads: &[&'r str]) -> impl Future<Output = Vec<&'r str>> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let mut asked = Vec::new();
+            for read in reads {
+                let queries = self.api.upstream.total();
+                let reply = self.send(read).await.assert_status(200);
+                let was_asked = self.api.upstream.total() - queries == 1;
+                assert_eq!(reply.is_hit(), !was_asked, "{read} ({caller}): {reply}");
+                let (user, _, target) = parsed(read);
+                assert_eq!(reply.json()["facts"], self.api.truth(user, target), "{read} is old ({caller})");
+                asked.extend(was_asked.then_some(*read));
+            }
+            asked
+        }
+    }
+
+    /// A write, which the API must see and accept.
+    #[track_caller]
+    fn write(&self, sentence: &str) -> impl Future<Output = Reply> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let queries = self.api.upstream.total();
+            let reply = self.send(sentence).await;
+            assert_eq!(reply.status, 200, "{sentence} ({caller}): {reply}");
+            assert_eq!(self.api.upstream.total(), queries + 1, "{sentence} ({caller})");
+            reply
+        }
+    }
+
+    /// After these writes, one after the other, exactly those of `reads` are asked for again.
+    async fn purge_exactly(&self, reads: &[&str], writes: &[(&str, &[&str])]) {
+        self.asked(reads).await;
+        for (write, expected) in writes {
+            assert_eq!(self.asked(reads).await, NOTHING, "before {write}");
+            self.write(write).await;
+            assert_eq!(self.asked(reads).await, *expected, "after {write}");
+        }
+    }
+
+    /// What is read now is kept until just before so many seconds have gone by, and not longer.
+    async fn is_kept_for(&self, seconds: u64, read: &str) {
+        self.clear().await;
+        assert_eq!(self.asked(&[read]).await, [read]);
+        self.larder.after(seconds - 1);
+        assert_eq!(self.asked(&[read]).await, NOTHING, "{read} after {seconds} s less one");
+        self.larder.after(1);
+        assert_eq!(self.asked(&[read]).await, [read], "{read} after {seconds} s");
+    }
+
+    /// As an operator, with the answer's status 200.
+    async fn operate(&self, request: &str) -> Value {
+        send(&self.larder.admin, request).await.assert_status(200).json()
+    }
+
+    async fn clear(&self) {
+        self.operate("DELETE /cache").await;
+    }
+
+    async fn purge(&self, body: &str) {
+        self.larder.admin.request("POST", "/purge").body(body.to_owned()).await.assert_status(200);
+    }
+
+    /// The figures of the routes of one name: in `/stats` and, where they are the same, in `/metrics`.
+    async fn bucket(&self, name: &str) -> Bucket {
+        let stats = self.operate("/stats").await;
+        let of = |figure: &str| stats["routes"][name][figure].as_u64();
+        let count = |figure| of(figure).unwrap_or_else(|| panic!("no {figure} of {name} in {stats}"));
+        let bucket = Bucket {
+            hits: count("hits"),
+            misses: count("misses"),
+            invalidations: count("invalidations"),
+            ttl: of("ttlSeconds"),
+        };
+        assert!(stats["routes"][name].as_object().is_some_and(|figures| figures.contains_key("ttlSeconds")));
+        let metric = |name: String| async move { self.larder.metric(&name).await };
+        assert_eq!(metric(format!("cache_hits_total{{namespace=\"{name}\"}}")).await, bucket.hits as f64);
+        assert_eq!(metric(format!("cache_misses_total{{namespace=\"{name}\"}}")).await, bucket.misses as f64);
+        bucket
+    }
+}
+
+fn bucket(hits: u64, misses: u64, invalidations: u64, ttl: impl Into<Option<u64>>) -> Bucket {
+    Bucket { hits, misses, invalidations, ttl: ttl.into() }
+}
+
+async fn send(client: &Client, sentence: &str) -> Reply {
+    let (user, method, target) = parsed(sentence);
+    let request = client.request(method, target);
+    match user {
+        Some(user) => request.header("authorization", &token(user)).await,
+        None => request.await,
+    }
+}
+
+fn parsed(sentence: &str) -> (Option<&str>, &str, &str) {
+    let is_method = |word: &str| word.chars().all(|letter| letter.is_ascii_uppercase());
+    match *sentence.split(' ').collect::<Vec<_>>() {
+        [target] => (None, "GET", target),
+        [method, target] if is_method(method) => (None, method, target),
+        [user, target] => (Some(user), "GET", target),
+        [user, method, target] => (Some(user), method, target),
+        _ => panic!("not a request: {sentence}"),
+    }
+}

@@ -1,0 +1,201 @@
+//! `config/productivity.yaml`: everybody's own notes, tasks, bookmarks and files, and a marketplace for all.
+
+use super::{Case, NOTHING, SampleApi, bucket, text, token};
+use crate::support::Larder;
+
+const SEARCH_OF_ANN: &str = "ann /api/search?q=bread";
+const SEARCH_OF_BEN: &str = "ben /api/search?q=bread";
+const DASHBOARD_OF_ANN: &str = "ann /api/dashboard";
+const DASHBOARD_OF_BEN: &str = "ben /api/dashboard";
+const PROFILE_OF_ANN: &str = "ann /api/profile";
+const PROFILE_OF_BEN: &str = "ben /api/profile";
+const MARKETPLACE: &str = "/api/marketplace";
+const ITEM_3: &str = "/api/marketplace/3";
+const ITEM_4: &str = "/api/marketplace/4";
+const ALL: [&str; 9] = [
+    SEARCH_OF_ANN,
+    SEARCH_OF_BEN,
+    DASHBOARD_OF_ANN,
+    DASHBOARD_OF_BEN,
+    PROFILE_OF_ANN,
+    PROFILE_OF_BEN,
+    MARKETPLACE,
+    ITEM_3,
+    ITEM_4,
+];
+
+pub fn productivity() -> Case {
+    let mut api = SampleApi::start()
+        .answers("/api/search", &["content of {user}"])
+        .answers("/api/dashboard", &["content of {user}"])
+        .answers("/api/profile", &["profile of {user}"])
+        .answers("/api/marketplace", &["marketplace"])
+        .answers("/api/marketplace/3", &["item 3"])
+        .answers("/api/marketplace/4", &["item 4"])
+        .answers("/api/notes/1", &["content of {user}"])
+        .answers("/api/auth/session", &["session of {user}"])
+        .changes("PUT /api/profile", &["profile of {user}"])
+        .changes("PATCH /api/profile", &["profile of {user}"])
+        .changes("POST /api/profile/password", &["profile of {user}"])
+        .changes("POST /api/marketplace", &["marketplace"])
+        .changes("PUT /api/marketplace/3", &["marketplace", "item 3"])
+        .changes("DELETE /api/marketplace/3", &["marketplace", "item 3"])
+        .changes("POST /api/marketplace/3/ratings", &["marketplace", "item 3"])
+        .changes("POST /api/auth/login", &[]);
+    for write in CONTENT_WRITES {
+        let (_, write) = write.split_once(' ').expect("a user first");
+        api = api.changes(write, &["content of {user}"]);
+    }
+    Case::start("config/productivity.yaml", "APP_API", api)
+}
+
+const CONTENT_WRITES: [&str; 9] = [
+    "ann POST /api/notes",
+    "ann PUT /api/notes/1",
+    "ann PATCH /api/notes/1/tags/2",
+    "ann POST /api/tasks",
+    "ann PATCH /api/tasks/1",
+    "ann POST /api/bookmarks",
+    "ann DELETE /api/bookmarks/1",
+    "ann POST /api/files",
+    "ann DELETE /api/files/1",
+];
+
+#[tokio::test]
+async fn each_answer_is_kept_for_its_own_time() {
+    let case = productivity();
+    for (minutes, read) in
+        [(5, SEARCH_OF_ANN), (60, DASHBOARD_OF_ANN), (15, PROFILE_OF_ANN), (10, MARKETPLACE), (10, ITEM_3)]
+    {
+        case.is_kept_for(minutes * 60, read).await;
+    }
+}
+
+#[tokio::test]
+async fn a_search_is_told_apart_by_who_searches_and_by_every_parameter() {
+    let case = productivity();
+    let searches = [
+        SEARCH_OF_ANN,
+        SEARCH_OF_BEN,
+        "ann /api/search?q=butter",
+        "ann /api/search?q=bread&in=notes",
+        "ann /api/search?q=bread&page=2",
+    ];
+    assert_eq!(case.asked(&searches).await, searches);
+    assert_eq!(case.asked(&searches).await, NOTHING);
+    // A profile has no parameters.
+    assert_eq!(case.asked(&[PROFILE_OF_ANN, "ann /api/profile?_=1"]).await, [PROFILE_OF_ANN]);
+    for target in ["/api/search?q=bread", "/api/dashboard", "/api/profile"] {
+        case.send(target).await.assert_status(401).assert_fwd("bypass");
+    }
+}
+
+#[tokio::test]
+async fn the_marketplace_is_the_same_for_all() {
+    let case = productivity();
+    assert_eq!(case.asked(&["ann /api/marketplace", "ann /api/marketplace/3"]).await.len(), 2);
+    let target = "/api/marketplace?category=all&page=1&sort=newest";
+    assert_eq!(case.api.upstream.last("/api/marketplace").target, target);
+    let the_same = [
+        MARKETPLACE,
+        "ben /api/marketplace?page=1",
+        "/api/marketplace?sort=newest&category=all",
+        "ben /api/marketplace/3?utm_source=mail",
+    ];
+    assert_eq!(case.asked(&the_same).await, NOTHING);
+    let others =
+        ["/api/marketplace?category=themes", "/api/marketplace?sort=rating", "/api/marketplace?page=2"];
+    assert_eq!(case.asked(&others).await, others);
+}
+
+#[tokio::test]
+async fn a_change_of_content_purges_the_searches_and_the_dashboard_of_who_made_it() {
+    let case = productivity();
+    for write in CONTENT_WRITES {
+        case.purge_exactly(&ALL, &[(write, &[SEARCH_OF_ANN, DASHBOARD_OF_ANN])]).await;
+    }
+    // Reading content passes.
+    for _ in 0..2 {
+        assert_eq!(case.asked(&["ann /api/notes/1"]).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_profile_or_password_purges_the_profile() {
+    let case = productivity();
+    case.purge_exactly(
+        &ALL,
+        &[
+            ("ann POST /api/profile/password", &[PROFILE_OF_ANN]),
+            // A write's own URL is purged for everybody: who is to know that it changed for one alone?
+            ("ann PUT /api/profile", &[PROFILE_OF_ANN, PROFILE_OF_BEN]),
+            ("ben PATCH /api/profile", &[PROFILE_OF_ANN, PROFILE_OF_BEN]),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_item_or_rating_purges_the_marketplace_and_a_sign_in_nothing() {
+    let case = productivity();
+    case.purge_exactly(
+        &ALL,
+        &[
+            ("ann POST /api/marketplace", &[MARKETPLACE]),
+            ("ann PUT /api/marketplace/3", &[MARKETPLACE, ITEM_3]),
+            ("ann DELETE /api/marketplace/3", &[MARKETPLACE, ITEM_3]),
+            ("ben POST /api/marketplace/3/ratings", &[MARKETPLACE, ITEM_3]),
+            ("POST /api/auth/login", &[]),
+        ],
+    )
+    .await;
+    case.operate("DELETE /cache/tags/item:3").await;
+    assert_eq!(case.asked(&ALL).await, [ITEM_3]);
+    for _ in 0..2 {
+        assert_eq!(case.asked(&["ann /api/auth/session"]).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_statistics_tell_the_kinds_apart() {
+    let case = productivity();
+    case.asked(&ALL).await;
+    case.asked(&ALL).await;
+    for write in CONTENT_WRITES {
+        case.write(write).await;
+    }
+    for write in
+        ["ann POST /api/profile/password", "ben POST /api/marketplace/3/ratings", "POST /api/auth/login"]
+    {
+        case.write(write).await;
+    }
+    assert_eq!(case.bucket("search").await, bucket(2, 2, 0, 300));
+    assert_eq!(case.bucket("dashboard").await, bucket(2, 2, 0, 3600));
+    assert_eq!(case.bucket("profile").await, bucket(2, 2, 1, 900));
+    assert_eq!(case.bucket("marketplace").await, bucket(3, 3, 1, 600));
+    assert_eq!(case.bucket("content").await, bucket(0, 0, 9, None));
+    assert_eq!(case.bucket("auth").await, bucket(0, 0, 0, None));
+}
+
+#[tokio::test]
+async fn a_cookie_beside_the_token_shares_nothing_unless_only_the_token_counts() {
+    let token = token("ann");
+    let with_cookie = |larder: &Larder, target: &str| {
+        larder.get(target).header("authorization", &token).header("cookie", "theme=dark")
+    };
+    let case = productivity();
+    case.asked(&[DASHBOARD_OF_ANN, MARKETPLACE]).await;
+    for _ in 0..2 {
+        with_cookie(&case.larder, "/api/dashboard")
+            .await
+            .assert_fwd("uri-miss")
+            .assert_not_stored("credentials");
+    }
+    with_cookie(&case.larder, "/api/marketplace").await.assert_hit();
+
+    let by_token_alone = text("config/productivity.yaml") + "\ncredentials: [Authorization]\n";
+    let url = case.api.upstream.url();
+    let larder = Larder::with_environment(&by_token_alone, &[("APP_API", &url)]);
+    with_cookie(&larder, "/api/dashboard").await.assert_stored();
+    with_cookie(&larder, "/api/dashboard").await.assert_hit();
+}

@@ -1,0 +1,129 @@
+//! A sample API: what its answers are made of, and what its writes change. It knows nothing of larder.
+//!
+//! Its data are facts, each with a version that a write raises; an answer says the versions of the facts that it is made
+//! of, and which query it was. So a test sees both: whether the API was asked, and whether what a client got is true.
+//! `{user}` in a fact is who asks, any other name in braces a parameter of the query.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Received, Upstream, bearer};
+
+/// Who may ask, besides nobody in particular.
+const USERS: [&str; 3] = ["ann", "ben", "cleo"];
+
+type Facts = &'static [&'static str];
+
+pub struct SampleApi {
+    pub upstream: Upstream,
+    data: Arc<Mutex<Data>>,
+}
+
+#[derive(Default)]
+struct Data {
+    /// By path.
+    answers: HashMap<&'static str, Facts>,
+    /// By method and path.
+    changes: HashMap<&'static str, Facts>,
+    versions: BTreeMap<String, u64>,
+}
+
+impl SampleApi {
+    pub fn start() -> Self {
+        Self { upstream: Upstream::start(), data: Arc::default() }
+    }
+
+    /// A GET of this path is answered with these facts.
+    pub fn answers(self, path: &'static str, facts: Facts) -> Self {
+        self.data().answers.insert(path, facts);
+        self.serves(path)
+    }
+
+    /// A write, such as `POST /api/courses`, raises the versions of these facts.
+    pub fn changes(self, write: &'static str, facts: Facts) -> Self {
+        self.data().changes.insert(write, facts);
+        let (_, path) = write.split_once(' ').expect("a method and a path");
+        self.serves(path)
+    }
+
+    fn serves(self, path: &'static str) -> Self {
+        let data = Arc::clone(&self.data);
+        self.upstream.on(path, move |request: &Received| data.lock().expect("no panic").answer(request));
+        self
+    }
+
+    /// Something changes that larder does not see.
+    pub fn changed_unseen(&self, fact: &str) {
+        *self.data().versions.entry(fact.to_owned()).or_default() += 1;
+    }
+
+    /// What an answer must say now.
+    pub fn truth(&self, user: Option<&str>, target: &str) -> Value {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let data = self.data();
+        let facts = data.answers.get(path).unwrap_or_else(|| panic!("nothing is at {path}"));
+        data.facts(facts, user, query).unwrap_or_else(|status| panic!("{target}: {status}"))
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        self.data.lock().expect("no panic")
+    }
+}
+
+impl Data {
+    fn answer(&mut self, request: &Received) -> Answer {
+        let user = request.header("authorization").and_then(|sent| user_of(&sent));
+        let (path, query) = (request.path(), request.query().unwrap_or_default());
+        let write = format!("{} {path}", request.method);
+        let facts = if request.method == "GET" {
+            self.answers.get(path).map(|facts| self.facts(facts, user, query))
+        } else {
+            self.changes.get(write.as_str()).copied().map(|facts| {
+                let now = self.facts(facts, user, query)?;
+                for fact in now.as_object().into_iter().flat_map(|facts| facts.keys()) {
+                    *self.versions.entry(fact.clone()).or_default() += 1;
+                }
+                Ok(now)
+            })
+        };
+        match facts {
+            Some(Ok(facts)) => {
+                let body = json!({"facts": facts, "target": request.target, "query": request.nth});
+                Answer::ok(body.to_string()).header("content-type", "application/json")
+            }
+            Some(Err(status)) => Answer::status(status),
+            None => Answer::status(404),
+        }
+    }
+
+    /// The versions of the facts, or the status for a request that does not say which are meant.
+    fn facts(&self, facts: Facts, user: Option<&str>, query: &str) -> Result<Value, u16> {
+        let mut versions = serde_json::Map::new();
+        for fact in facts {
+            let fact = match fact.split_once('{').map(|(before, rest)| (before, rest.trim_end_matches('}'))) {
+                None => (*fact).to_owned(),
+                Some((before, "user")) => format!("{before}{}", user.ok_or(401_u16)?),
+                Some((before, name)) => format!("{before}{}", parameter(query, name).ok_or(400_u16)?),
+            };
+            let version = self.versions.get(&fact).copied().unwrap_or_default();
+            versions.insert(fact, version.into());
+        }
+        Ok(versions.into())
+    }
+}
+
+/// The value of an `Authorization` field that `user` sends.
+pub fn token(user: &str) -> String {
+    assert!(USERS.contains(&user), "nobody is called {user}");
+    bearer(&json!({"sub": user}).to_string())
+}
+
+fn user_of(sent: &str) -> Option<&'static str> {
+    USERS.into_iter().find(|user| token(user) == sent)
+}
+
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(n, _)| *n == name).map(|(_, value)| value)
+}

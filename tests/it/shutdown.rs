@@ -1,0 +1,110 @@
+//! Stopping: nobody new gets in, who is in is served to the end, and then it is over.
+
+use crate::support::{Answer, Larder, Process, Upstream, eventually};
+
+const ROUTES: &str = "
+routes:
+  - {path: /a, ttl: 60s}
+";
+
+#[tokio::test]
+async fn what_is_under_way_ends_well_and_idle_connections_are_closed() {
+    let upstream = Upstream::start();
+    let mut larder = Larder::with(ROUTES, &upstream);
+    let mut idle = larder.connection().await;
+    idle.get("/a").await;
+    let held = upstream.hold("/slow");
+    let slow = larder.get("/slow").spawn();
+    let (answer, feed) = Answer::fed();
+    upstream.once("/fed", answer);
+    let mut streaming = larder.get("/fed").start().await;
+    feed.send("one ").await;
+    streaming.until("one ").await;
+    held.arrived().await;
+    larder.shut_down();
+    idle.closed().await;
+    eventually("nobody new gets in", || async { larder.get("/a").attempt().await.err() }).await;
+    held.release();
+    slow.await.unwrap().assert_text("GET /slow #1");
+    feed.send("two").await;
+    feed.end().await;
+    streaming.whole().await.unwrap().assert_text("two");
+    larder.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn while_it_drains_it_says_that_it_is_not_ready() {
+    let upstream = Upstream::start();
+    let mut larder = Larder::with(ROUTES, &upstream);
+    larder.admin.get("/readyz").await.assert_status(200);
+    let held = upstream.hold("/slow");
+    let slow = larder.get("/slow").spawn();
+    held.arrived().await;
+    larder.shut_down();
+    eventually("it is not ready", || async {
+        larder.admin.get("/readyz").attempt().await.ok().filter(|reply| reply.status == 503)
+    })
+    .await;
+    larder.admin.get("/healthz").await.assert_status(200);
+    held.release();
+    slow.await.unwrap().assert_status(200);
+    larder.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_does_not_end_within_the_bound_is_cut_off() {
+    let upstream = Upstream::start();
+    let mut larder = Larder::with(&format!("limits: {{drain: 200ms}}\n{ROUTES}"), &upstream);
+    let held = upstream.hold("/slow");
+    let slow = larder.get("/slow");
+    let slow = tokio::spawn(slow.attempt());
+    held.arrived().await;
+    larder.shut_down();
+    larder.stopped().await.unwrap();
+    assert!(slow.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_write_whose_client_has_gone_ends_before_larder_does() {
+    let upstream = Upstream::start();
+    let mut larder = Larder::with(ROUTES, &upstream);
+    let held = upstream.hold("/w");
+    let write = larder.request("POST", "/w").body("x").spawn();
+    held.arrived().await;
+    write.abort();
+    larder.shut_down();
+    eventually("it drains", || async { larder.get("/a").attempt().await.err() }).await;
+    held.release();
+    larder.stopped().await.unwrap();
+    assert_eq!(upstream.count("/w"), 1);
+}
+
+#[tokio::test]
+async fn sigterm_and_sigint_end_the_process_with_success() {
+    for signal in ["TERM", "INT"] {
+        let upstream = Upstream::start();
+        let mut larder = Process::with(ROUTES, &upstream).await;
+        let held = upstream.hold("/slow");
+        let slow = larder.get("/slow").spawn();
+        held.arrived().await;
+        larder.signal(signal);
+        eventually("nobody new gets in", || async { larder.get("/a").attempt().await.err() }).await;
+        held.release();
+        slow.await.unwrap().assert_text("GET /slow #1");
+        assert!(larder.ended().await.success(), "{}", larder.log());
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let upstream = Upstream::start();
+    let mut larder = Process::with(ROUTES, &upstream).await;
+    let held = upstream.hold("/slow");
+    let slow = tokio::spawn(larder.get("/slow").attempt());
+    held.arrived().await;
+    larder.signal("TERM");
+    eventually("the first is heard", || async { larder.get("/a").attempt().await.err() }).await;
+    larder.signal("TERM");
+    assert_eq!(larder.ended().await.code(), Some(128 + 15));
+    assert!(slow.await.unwrap().is_err());
+}
