@@ -50,12 +50,18 @@ pub fn run_reloading(
     let parts = Parts::new(config, clock)?;
     let (stop, stopping) = watch::channel(false);
     let count = thread::available_parallelism().map_or(1, usize::from);
+    // Closes when the last thread has drained.
+    let (working, mut all_drained) = mpsc::channel::<()>(1);
     let mut threads = Vec::new();
     for number in 1..count {
         let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let (parts, stopping) = (parts.clone(), stopping.clone());
+        let (parts, stopping, working) = (parts.clone(), stopping.clone(), working.clone());
         let thread = thread::Builder::new().name(format!("larder-{number}"));
-        threads.push(thread.spawn(move || runtime()?.block_on(parts.work(listeners, stopping)))?);
+        threads.push(thread.spawn(move || {
+            let worked = runtime()?.block_on(parts.work(listeners, stopping));
+            drop(working);
+            worked
+        })?);
     }
     let result = runtime()?.block_on(async {
         let drained = Arc::new(Notify::new());
@@ -74,6 +80,8 @@ pub fn run_reloading(
             stop.send_replace(true);
         });
         let worked = parts.work(listeners.proxy, stopping).await;
+        drop(working);
+        _ = all_drained.recv().await;
         // Operators can watch until the last request has been answered.
         drained.notify_one();
         match admin {
@@ -105,7 +113,10 @@ impl Parts {
         let incarnation = Incarnation(u128::from_le_bytes(id));
         let store: Arc<dyn Store> =
             Arc::new(MemoryStore::new(config.store.memory, incarnation, clock.clone()));
-        let client_slots = Arc::new(Semaphore::new(config.limits.connections));
+        let client_slots = Arc::new(Semaphore::new(server::files::room_for(
+            config.limits.connections,
+            config.upstream.max_connections,
+        )));
         let proxy = Proxy::new(config, store, clock)?;
         proxy.metrics.config_loaded(proxy.clock.now());
         Ok(Self { live: Arc::new(ArcSwap::from_pointee(proxy)), client_slots, readiness: Readiness::new() })

@@ -1,6 +1,7 @@
 //! Accepts connections for the admin endpoints, bounded in number and time, until told to stop.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub async fn serve(
     let listener = Accepting::of(listener)?;
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    let mut reserve = Reserve::take();
     tokio::pin!(shutdown);
     loop {
         let next = async {
@@ -55,10 +57,13 @@ pub async fn serve(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the admin listener could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                if !reserve.give_up() {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
                 continue;
             }
         };
+        reserve.take_again();
         let state = state.clone();
         let service = service_fn(move |request| {
             let state = state.clone();
@@ -82,6 +87,27 @@ pub async fn serve(
         tracing::warn!("requests to the admin listener were cut off");
     }
     Ok(())
+}
+
+/// A file descriptor kept back for an operator, for when clients have taken all others.
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn take() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// Whether there was one.
+    fn give_up(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+
+    /// If there is one to be had.
+    fn take_again(&mut self) {
+        if self.0.is_none() {
+            *self = Self::take();
+        }
+    }
 }
 
 enum Accepting {

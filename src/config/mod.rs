@@ -77,6 +77,10 @@ pub struct UpstreamSettings {
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
     pub max_connections: usize,
+    /// How long a request waits for one of them.
+    pub queue_timeout: Duration,
+    /// So many failures in a row let it rest; `None`: none do.
+    pub breaker: Option<usize>,
     /// HTTP/2 by prior knowledge (http) or ALPN (https).
     pub http2: bool,
     pub host: UpstreamHost,
@@ -137,7 +141,12 @@ pub struct PurgeSettings {
 pub struct Limits {
     pub connections: usize,
     pub header_bytes: usize,
+    /// Fields of a header section.
+    pub header_count: usize,
+    /// From the first byte of each header section to its last; of the first one from the connection's beginning.
     pub header_timeout: Duration,
+    /// Between two parts of a request's content, and while a client takes nothing of a response.
+    pub body_timeout: Duration,
     pub idle_timeout: Duration,
     pub drain: Duration,
 }

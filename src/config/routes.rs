@@ -98,6 +98,7 @@ fn route(
         stale_while_revalidate: said!(stale_while_revalidate),
         stale_if_error: said!(stale_if_error),
         max_size: said!(max_size),
+        timeout: said!(timeout),
         collapse: said!(collapse),
         per,
         headers: said!(headers),

@@ -50,6 +50,7 @@ struct Process {
     purges: [PurgeCounts; SOURCES.len()],
     widened: Count,
     connections: AtomicI64,
+    accepts_failed: Count,
     reloads: Count,
     reloads_refused: Count,
     /// Whether the last one was.
@@ -190,6 +191,11 @@ impl Metrics {
         self.all.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// A connection could not be accepted: the process is out of file descriptors, most likely.
+    pub fn accept_failed(&self) {
+        self.all.accepts_failed.add(1);
+    }
+
     /// A configuration came into use, the first one too.
     pub fn config_loaded(&self, at: Timestamp) {
         self.all.refused.store(false, Ordering::Relaxed);
@@ -233,6 +239,7 @@ impl Default for Process {
             purges: Default::default(),
             widened: Count::default(),
             connections: AtomicI64::default(),
+            accepts_failed: Count::default(),
             reloads: Count::default(),
             reloads_refused: Count::default(),
             refused: AtomicBool::default(),

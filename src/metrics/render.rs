@@ -141,6 +141,8 @@ impl Metrics {
         vec![
             failures,
             Family::gauge("larder_connections", "Open connections of clients.").with(connections),
+            Family::counter("larder_accepts_failed", "Connections that could not be accepted.")
+                .with(self.all.accepts_failed.get()),
             build,
             Family::gauge("larder_memory_allocated_bytes", "Memory in use.").with(memory.allocated),
             Family::gauge("larder_memory_resident_bytes", "Memory held from the system.")

@@ -6,10 +6,10 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
-use ipnet::IpNet;
 
 use super::error::ProxyError;
 use super::forwarding::Origin;
+use crate::config::Config;
 use crate::policy::RequestHead;
 
 /// A client's request that has one meaning.
@@ -34,16 +34,19 @@ impl ClientRequest {
     pub fn accept(
         request: Request<Incoming>,
         peer: Option<IpAddr>,
-        trusted_proxies: &[IpNet],
+        config: &Config,
     ) -> Result<Self, ProxyError> {
         let (parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
+        if parts.headers.len() > config.limits.header_count {
+            return Err(ProxyError::TooManyFields);
+        }
         if parts.headers.contains_key(TRANSFER_ENCODING) && parts.headers.contains_key(CONTENT_LENGTH) {
             return Err(ProxyError::BadRequest("both Content-Length and Transfer-Encoding"));
         }
-        let trusted = peer.is_some_and(|peer| trusted_proxies.iter().any(|net| net.contains(&peer)));
+        let trusted = peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
             _ => "http",

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::Level;
 
@@ -122,7 +123,7 @@ impl Worker {
         // Kept for the log only where there will be a line.
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
-        let answer = match ClientRequest::accept(request, peer, &self.proxy.config.trusted_proxies) {
+        let answer = match ClientRequest::accept(request, peer, &self.proxy.config) {
             Ok(request) => self.answer(request).await,
             Err(error) => Answer::own(&error, None),
         };
@@ -141,9 +142,11 @@ impl Worker {
         let proxy = &self.proxy;
         let has_content = request.has_content();
         match classify(&proxy.routes, &request.head.as_policy(), has_content, &proxy.config.credentials) {
-            Class::Lookup(lookup) => self.look_up(request, lookup).await,
-            Class::Pass { reason, route } => self.pass(request, route, Outcome::pass(reason)).await,
-            Class::Write { route } => self.write(request, route).await,
+            Class::Lookup(lookup) => within(Some(lookup.route), self.look_up(request, lookup)).await,
+            Class::Pass { reason, route } => {
+                within(route, self.pass(request, route, Outcome::pass(reason))).await
+            }
+            Class::Write { route } => within(route, self.write(request, route)).await,
         }
     }
 
@@ -158,6 +161,19 @@ impl Worker {
             }
         }
         response
+    }
+}
+
+/// The route's `timeout`. A write that is cut off goes on, and is purged, as one whose client has gone.
+async fn within(route: Option<&Arc<Route>>, answering: impl Future<Output = Answer>) -> Answer {
+    let Some(limit) = route.and_then(|route| route.timeout) else { return answering.await };
+    let end = Instant::now() + limit;
+    match timeout_at(end, answering).await {
+        Ok(mut answer) => {
+            answer.response = answer.response.map(|body| body.until(end));
+            answer
+        }
+        Err(_) => Answer::own(&ProxyError::TooLong, route),
     }
 }
 

@@ -23,7 +23,11 @@ impl Worker {
         let ClientRequest { mut head, body } = request;
         let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head));
         let query = head.parts.uri.query().map(str::to_owned);
-        let forwarded = upstream_request(&head, query.as_deref(), RequestBody::from_client(body));
+        let forwarded = upstream_request(
+            &head,
+            query.as_deref(),
+            RequestBody::from_client(body, self.limits().body_timeout),
+        );
         match self.send(forwarded).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 match client_upgrade.flatten() {

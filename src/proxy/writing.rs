@@ -38,7 +38,8 @@ impl Worker {
         let proxy = &self.proxy;
         let mut written =
             invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
-        let mut forwarded = upstream_request(&head, head.parts.uri.query(), RequestBody::from_client(body));
+        let body = RequestBody::from_client(body, self.limits().body_timeout);
+        let mut forwarded = upstream_request(&head, head.parts.uri.query(), body);
         // A write ends; it does not turn into a tunnel.
         forwarded.headers_mut().remove(UPGRADE);
         forwarded.headers_mut().remove(CONNECTION);

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::Listener;
+use super::connection::Quiet;
 
 pub(super) enum Accepting {
     Tcp(TcpListener),
@@ -44,9 +45,9 @@ impl Accepting {
     }
 }
 
-impl Stream {
+impl Quiet for Stream {
     /// Resolves when the first byte can be read, or the peer has gone.
-    pub async fn readable(&self) -> io::Result<()> {
+    async fn readable(&self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.readable().await,
             Stream::Unix(stream) => stream.readable().await,

@@ -1,33 +1,34 @@
 //! LISTENS. Accepts, bounds and drains connections; never looks inside a request.
 
 mod accepting;
+mod connection;
+pub mod files;
+mod framing;
+mod lent;
 pub mod listener;
+mod pace;
+mod strict;
 
-use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 use accepting::Accepting;
+use connection::Quiet as _;
 pub use listener::{Listener, Listeners};
 
-use crate::config::Limits;
 use crate::metrics::Metrics;
 use crate::proxy::Desk;
 
 /// When accepting fails, the process is most likely out of file descriptors; some come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// HTTP/2 requests at a time on one connection.
-const MAX_STREAMS: u32 = 200;
 
 /// Accepts on one listener and one thread, until told to stop; then lets what is under way end within
 /// `limits.drain`. `slots` bounds the connections of all threads together.
@@ -38,41 +39,71 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = Accepting::of(listener)?;
-    let graceful = GracefulShutdown::new();
+    let accepting = Accepting::of(listener)?;
+    let serving = TaskTracker::new();
+    let stopping = shutdown.clone();
+    let open = |slot, (stream, peer): (accepting::Stream, _)| {
+        let open = Open::new(slot, metrics.clone());
+        let (desk, stopping) = (desk.clone(), stopping.clone());
+        serving.spawn(async move {
+            let patience = desk.worker().limits().header_timeout;
+            if speaks(&stream, patience, stopping.clone()).await {
+                connection::serve(stream, peer, desk, stopping).await;
+            }
+            drop(open);
+        });
+    };
     loop {
         let next = async {
             let slot = slots.clone().acquire_owned().await.ok();
-            (slot, listener.accept().await)
+            (slot, accepting.accept().await)
         };
         let (slot, accepted) = tokio::select! {
             accepted = next => accepted,
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok(accepted) => open(slot, accepted),
             Err(error) => {
+                metrics.accept_failed();
                 tracing::warn!(%error, "could not accept a connection");
                 sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        let connection = Connection { desk: desk.clone() };
-        let open = Open::new(slot, metrics.clone());
-        let watcher = graceful.watcher();
-        let stopping = shutdown.clone();
-        tokio::spawn(async move {
-            connection.serve(stream, peer, watcher, stopping).await;
-            drop(open);
-        });
+        }
     }
-    // From now on nobody gets in; who is in may finish.
-    drop(listener);
+    // From now on nobody gets in; who is in, or already waits to be let in, may finish.
+    while let Some(accepted) = waiting(&accepting).await {
+        open(None, accepted);
+    }
+    drop(accepting);
+    serving.close();
     let drain = desk.worker().limits().drain;
-    if timeout(drain, graceful.shutdown()).await.is_err() {
+    if timeout(drain, serving.wait()).await.is_err() {
         tracing::warn!("connections were cut off: they did not end within `limits.drain`");
     }
     Ok(())
+}
+
+/// Waits for a connection's first byte: until then it costs no more than its socket.
+async fn speaks(stream: &accepting::Stream, patience: Duration, mut stopping: watch::Receiver<bool>) -> bool {
+    let goodbye = async {
+        drop(stopping.wait_for(|stop| *stop).await);
+        sleep(connection::FAREWELL).await;
+    };
+    tokio::select! {
+        first = timeout(patience, stream.readable()) => matches!(first, Ok(Ok(()))),
+        () = goodbye => false,
+    }
+}
+
+/// A connection that the system has taken already.
+async fn waiting(accepting: &Accepting) -> Option<(accepting::Stream, Option<std::net::IpAddr>)> {
+    let mut next = pin!(accepting.accept());
+    poll_fn(|cx| match next.as_mut().poll(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Counts a connection while it is open.
@@ -92,72 +123,4 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.connection_closed();
     }
-}
-
-struct Connection {
-    desk: Arc<Desk>,
-}
-
-impl Connection {
-    async fn serve(
-        self,
-        stream: accepting::Stream,
-        peer: Option<std::net::IpAddr>,
-        watcher: hyper_util::server::graceful::Watcher,
-        mut stopping: watch::Receiver<bool>,
-    ) {
-        let (header_timeout, builder) = {
-            let worker = self.desk.worker();
-            (worker.limits().header_timeout, protocol(worker.limits()))
-        };
-        // hyper's own clocks start with the first byte.
-        tokio::select! {
-            first = timeout(header_timeout, stream.readable()) => if !matches!(first, Ok(Ok(()))) { return },
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
-        let desk = self.desk;
-        let asked = Arc::new(AtomicBool::new(false));
-        let asks = asked.clone();
-        let service = service_fn(move |request| {
-            asks.store(true, Ordering::Relaxed);
-            let worker = desk.worker().clone();
-            async move { Ok::<_, Infallible>(worker.handle(request, peer).await) }
-        });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        tokio::select! {
-            ended = watcher.watch(connection.into_owned()) => if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
-            },
-            () = asks_nothing(&asked, header_timeout) => tracing::debug!("a connection asked nothing"),
-        }
-    }
-}
-
-/// Completes if the first request does not come in time. hyper bounds the time for a head only once it knows which
-/// HTTP it speaks: half of an HTTP/2 preface would hold the connection for ever.
-async fn asks_nothing(asked: &AtomicBool, limit: Duration) {
-    sleep(limit).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending().await
-    }
-}
-
-fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(limits.header_bytes.max(8 * 1024))
-        // Not `pipeline_flush`: with it hyper takes a whole body in, however slowly the client reads.
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.header_timeout)
-        .adaptive_window(true);
-    builder
 }

@@ -2,8 +2,8 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -38,44 +38,74 @@ struct State {
     last: Instant,
     complete: bool,
     cut: bool,
+    /// The upstream would take more, and the client has sent no more.
+    waits_for_client: bool,
+    /// How long it may wait so.
+    body_timeout: Duration,
 }
 
 impl Progress {
-    fn new(complete: bool) -> Self {
-        Self(Arc::new(Mutex::new(State { last: Instant::now(), complete, cut: false })))
+    fn new(complete: bool, body_timeout: Duration) -> Self {
+        let state =
+            State { last: Instant::now(), complete, cut: false, waits_for_client: false, body_timeout };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     fn note(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.last = Instant::now();
+        state.waits_for_client = false;
         change(&mut state);
     }
 
-    /// What is left of `limit` since the last sign of progress.
-    pub fn patience(&self, limit: Duration) -> Duration {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn waits_for_client(&self) {
+        self.state().waits_for_client = true;
+    }
+
+    /// After so long somebody's time may be up.
+    pub fn look_after(&self, response_timeout: Duration) -> Duration {
+        let patience = self.patience(response_timeout);
+        let state = self.state();
+        if state.complete { patience } else { patience.min(state.body_timeout) }
+    }
+
+    /// What is left, since the last sign of progress, of the time of whoever is to act: the client, or the upstream,
+    /// which has `response_timeout`.
+    pub fn patience(&self, response_timeout: Duration) -> Duration {
+        let state = self.state();
+        let limit = if state.waits_for_client { state.body_timeout } else { response_timeout };
         limit.saturating_sub(state.last.elapsed())
     }
 
     pub fn is_complete(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).complete
+        self.state().complete
+    }
+
+    /// It is the client's turn, or it has gone.
+    pub fn is_clients_turn(&self) -> bool {
+        self.state().waits_for_client
     }
 
     pub fn is_cut(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).cut
+        self.state().cut
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self { incoming: None, progress: Progress::new(true) }
+        Self { incoming: None, progress: Progress::new(true, Duration::ZERO) }
     }
 
-    pub fn from_client(incoming: Incoming) -> Self {
+    /// `timeout`: between two parts of it.
+    pub fn from_client(incoming: Incoming, timeout: Duration) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Self { incoming: Some(incoming), progress: Progress::new(false) }
+        Self { incoming: Some(incoming), progress: Progress::new(false, timeout) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -96,7 +126,10 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            self.progress.waits_for_client();
+            return Poll::Pending;
+        };
         let ended = incoming.is_end_stream();
         match frame {
             Some(Ok(frame)) => {

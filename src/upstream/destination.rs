@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::uri::{Authority, Scheme};
 use tokio::sync::Semaphore;
 
+use super::breaker::Breaker;
 use super::connect::Connector;
 use crate::config::{UpstreamAddress, UpstreamSettings};
 
@@ -16,6 +17,7 @@ pub struct Destination {
     pub(super) connector: Connector,
     /// Bounds the requests under way; those that wait are served in their order.
     pub(super) slots: Arc<Semaphore>,
+    pub(super) breaker: Breaker,
 }
 
 impl Destination {
@@ -31,6 +33,7 @@ impl Destination {
             authority: authority.parse().map_err(io::Error::other)?,
             connector: Connector::new(settings)?,
             slots: Arc::new(Semaphore::new(settings.max_connections)),
+            breaker: Breaker::new(settings.breaker),
             settings: settings.clone(),
         }))
     }

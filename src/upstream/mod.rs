@@ -4,6 +4,7 @@
 //! of a body.
 
 mod body;
+mod breaker;
 mod connect;
 mod destination;
 
@@ -34,6 +35,8 @@ pub struct Upstream {
 pub enum UpstreamError {
     #[error("all connections to the upstream are in use")]
     Busy,
+    #[error("the upstream is not asked for the moment: it failed again and again")]
+    Resting,
     #[error("the upstream can't be reached: {0}")]
     Unreachable(String),
     #[error("the upstream did not answer in time")]
@@ -49,13 +52,14 @@ pub enum UpstreamError {
 impl UpstreamError {
     /// Whether the upstream may have acted on the request, or may still.
     pub fn may_have_happened(&self) -> bool {
-        !matches!(self, UpstreamError::Busy | UpstreamError::Unreachable(_))
+        !matches!(self, UpstreamError::Busy | UpstreamError::Resting | UpstreamError::Unreachable(_))
     }
 
     /// For metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
             UpstreamError::Busy => "busy",
+            UpstreamError::Resting => "resting",
             UpstreamError::Unreachable(_) => "unreachable",
             UpstreamError::Timeout => "timeout",
             UpstreamError::Closed => "closed",
@@ -95,7 +99,10 @@ impl Upstream {
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let slots = self.destination.slots.clone();
-        let slot = match timeout(self.destination.settings.connect_timeout, slots.acquire_owned()).await {
+        if !self.destination.breaker.admits() {
+            return Err(UpstreamError::Resting);
+        }
+        let slot = match timeout(self.destination.settings.queue_timeout, slots.acquire_owned()).await {
             Ok(Ok(slot)) => slot,
             Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
         };
@@ -105,7 +112,14 @@ impl Upstream {
             (Err(Failure { stale_connection: true, .. }), Some(again)) => self.send_once(again).await,
             (result, _) => result,
         };
-        let response = result.map_err(|failure| failure.error)?;
+        let result = result.map_err(|failure| failure.error);
+        match &result {
+            Ok(_) => self.destination.breaker.succeeded(),
+            Err(UpstreamError::Unreachable(_) | UpstreamError::Timeout) => self.destination.breaker.failed(),
+            // It is there, whatever it does.
+            Err(_) => {}
+        }
+        let response = result?;
         Ok(response.map(|body| UpstreamBody::new(body, slot, self.destination.settings.response_timeout)))
     }
 
@@ -118,7 +132,7 @@ impl Upstream {
         let answer = self.client.request(request);
         tokio::pin!(answer);
         loop {
-            let patience = progress.patience(self.destination.settings.response_timeout);
+            let patience = progress.look_after(self.destination.settings.response_timeout);
             match timeout(patience, &mut answer).await {
                 Ok(Ok(response)) if has_unknown_coding(response.headers()) => {
                     let what = "a transfer coding other than chunked";
@@ -130,8 +144,10 @@ impl Upstream {
                     return Err(Failure::from(error, wire, &progress));
                 }
                 Err(_) if !progress.patience(self.destination.settings.response_timeout).is_zero() => {}
-                Err(_) if progress.is_complete() => return Err(Failure::because(UpstreamError::Timeout)),
-                Err(_) => return Err(Failure::because(UpstreamError::RequestCut)),
+                Err(_) if progress.is_clients_turn() => {
+                    return Err(Failure::because(UpstreamError::RequestCut));
+                }
+                Err(_) => return Err(Failure::because(UpstreamError::Timeout)),
             }
         }
     }

@@ -121,6 +121,19 @@ impl Process {
         .await
     }
 
+    /// How many files and connections it has open.
+    pub fn open_files(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a live process");
+        open.count()
+    }
+
+    /// Lets it have no more open than so many.
+    pub fn limit_files(&self, files: usize) {
+        let limit = format!("prlimit --pid {} --nofile={files}:{files}", self.child.id());
+        let status = std::process::Command::new("sh").args(["-c", &limit]).status().expect("a shell");
+        assert!(status.success(), "{limit}");
+    }
+
     /// The most memory it ever held, in bytes.
     pub fn peak_memory(&self) -> u64 {
         self.memory("VmHWM:")
