@@ -47,7 +47,7 @@ pub fn run_reloading(
     clock: Clock,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let parts = Parts::new(config, clock)?;
+    let parts = Parts::new(config, clock, listeners.outlive)?;
     let (stop, stopping) = watch::channel(false);
     let count = thread::available_parallelism().map_or(1, usize::from);
     // Closes when the last thread has drained.
@@ -104,10 +104,11 @@ struct Parts {
     live: Live,
     readiness: Readiness,
     client_slots: Arc<Semaphore>,
+    listeners_outlive: bool,
 }
 
 impl Parts {
-    fn new(config: Config, clock: Clock) -> io::Result<Self> {
+    fn new(config: Config, clock: Clock, listeners_outlive: bool) -> io::Result<Self> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(io::Error::other)?;
         let incarnation = Incarnation(u128::from_le_bytes(id));
@@ -119,16 +120,21 @@ impl Parts {
         )));
         let proxy = Proxy::new(config, store, clock)?;
         proxy.metrics.config_loaded(proxy.clock.now());
-        Ok(Self { live: Arc::new(ArcSwap::from_pointee(proxy)), client_slots, readiness: Readiness::new() })
+        Ok(Self {
+            live: Arc::new(ArcSwap::from_pointee(proxy)),
+            client_slots,
+            readiness: Readiness::new(),
+            listeners_outlive,
+        })
     }
 
     /// One thread's share, until it has drained.
     async fn work(self, listeners: Vec<Listener>, stopping: watch::Receiver<bool>) -> io::Result<()> {
         let desk = Desk::new(self.live.clone());
-        let mut serving = JoinSet::new();
+        let (mut serving, outlive) = (JoinSet::new(), self.listeners_outlive);
         for listener in listeners {
             let (slots, metrics) = (self.client_slots.clone(), self.live.load().metrics.clone());
-            serving.spawn(server::serve(listener, desk.clone(), slots, metrics, stopping.clone()));
+            serving.spawn(server::serve(listener, desk.clone(), slots, metrics, outlive, stopping.clone()));
         }
         let served = serving.join_all().await.into_iter().collect();
         let proxy = self.live.load_full();

@@ -3,8 +3,10 @@
 mod admin;
 mod check;
 pub mod demo;
+mod inherited;
 mod run;
 mod schema;
+mod service_manager;
 mod signals;
 mod watch;
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::inherited::Inherited;
 use super::watch::{Event, Watched};
-use super::{ConfigArg, USAGE, fail, signals};
+use super::{ConfigArg, USAGE, fail, service_manager, signals};
 use crate::clock::Clock;
 use crate::config::{Config, Listen, Overrides, UpstreamAddress};
 use crate::logging;
@@ -68,7 +69,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
 
 /// Serves on what was opened, until a signal. `watched` is the file that the configuration came from, if it did.
 pub fn serve_on(config: Config, listeners: Listeners, watched: Option<Watched>) -> Result<(), String> {
-    let paths = socket_files(&config);
+    let paths = if listeners.outlive { Vec::new() } else { socket_files(&config) };
     let (ask, changes) = match watched {
         Some(watched) => watched.start(),
         None => (std::sync::mpsc::channel().0, tokio::sync::mpsc::channel(1).1),
@@ -85,6 +86,11 @@ pub fn serve_on(config: Config, listeners: Listeners, watched: Option<Watched>) 
         routes = config.routes.len(),
         "larder listens"
     );
+    service_manager::ready();
+    let shutdown = async move {
+        shutdown.await;
+        service_manager::stopping();
+    };
     let result = crate::run_reloading(config, changes, listeners, Clock::system(), shutdown);
     for path in paths {
         // Nobody answers on it any more; should it stay, the next start replaces it.
@@ -94,9 +100,16 @@ pub fn serve_on(config: Config, listeners: Listeners, watched: Option<Watched>) 
 }
 
 fn bind(config: &Config) -> Result<Listeners, String> {
-    let proxy: Result<Vec<_>, _> = config.listen.iter().map(|listen| open(listen, "listen")).collect();
-    let admin = config.admin.listen.as_ref().map(|listen| open(listen, "admin")).transpose();
-    Ok(Listeners { proxy: proxy?, admin: admin? })
+    let mut inherited = Inherited::of_environment()?;
+    let outlive = !inherited.is_empty();
+    let mut get = |listen, key| match inherited.take(listen) {
+        Some(listener) => Ok(listener),
+        None => open(listen, key),
+    };
+    let proxy = config.listen.iter().map(|listen| get(listen, "listen")).collect::<Result<_, _>>()?;
+    let admin = config.admin.listen.as_ref().map(|listen| get(listen, "admin")).transpose()?;
+    inherited.refuse_rest()?;
+    Ok(Listeners { proxy, admin, outlive })
 }
 
 /// `key` is how the address is called, in the file and on the command line.

@@ -31,12 +31,14 @@ use crate::proxy::Desk;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts on one listener and one thread, until told to stop; then lets what is under way end within
-/// `limits.drain`. `slots` bounds the connections of all threads together.
+/// `limits.drain`. `slots` bounds the connections of all threads together. `outlives`: the listener is there when this
+/// process is not.
 pub async fn serve(
     listener: Listener,
     desk: Arc<Desk>,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    outlives: bool,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let accepting = Accepting::of(listener)?;
@@ -71,9 +73,12 @@ pub async fn serve(
             }
         }
     }
-    // From now on nobody gets in; who is in, or already waits to be let in, may finish.
-    while let Some(accepted) = waiting(&accepting).await {
-        open(None, accepted);
+    // From now on nobody gets in; who is in may finish, and who waits to be let in, unless the listener outlives this
+    // process: then the next one lets them in.
+    if !outlives {
+        while let Some(accepted) = waiting(&accepting).await {
+            open(None, accepted);
+        }
     }
     drop(accepting);
     serving.close();

@@ -20,6 +20,7 @@ mod passing;
 mod purge;
 mod purge_races;
 mod reloading;
+mod restarting;
 mod shutdown;
 mod stale;
 mod streaming;

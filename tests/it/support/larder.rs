@@ -44,7 +44,7 @@ impl Larder {
             .unwrap_or_else(|errors| panic!("{errors}"));
         let (proxy, proxy_client) = listen();
         let (admin, admin_client) = listen();
-        let listeners = Listeners { proxy: vec![proxy], admin: Some(admin) };
+        let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive: false };
         let clock = Clock::manual(START);
         let (reconfigure, changes) = tokio::sync::mpsc::channel(1);
         let (stop, stopped) = oneshot::channel::<()>();

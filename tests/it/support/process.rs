@@ -20,6 +20,16 @@ impl Command {
         Self(command)
     }
 
+    /// As a service manager starts it: with a socket that is open already.
+    pub fn on_socket(socket: &std::net::TcpListener, arguments: &[&str]) -> Self {
+        let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_larder")]).args(arguments);
+        let socket: std::os::fd::OwnedFd = socket.try_clone().expect("a socket").into();
+        command.stdin(Stdio::from(socket));
+        Self(command)
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.0.env(name, value);
         self
