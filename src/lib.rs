@@ -19,6 +19,7 @@ pub mod purge;
 pub mod purging;
 mod reloading;
 pub mod server;
+mod stall;
 pub mod store;
 pub mod stored_response;
 mod upstream;

@@ -14,13 +14,14 @@ use tokio::time::timeout;
 
 use crate::admin::{self, Phase, Readiness};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StoreSettings};
 use crate::proxy::{Desk, Live, Proxy};
 use crate::purge::Incarnation;
 use crate::reloading::{Change, Reloading, operators_view};
 use crate::server::{self, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::tiered::TieredStore;
 
 /// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
 ///
@@ -49,16 +50,19 @@ pub fn run_reloading(
 ) -> io::Result<()> {
     let parts = Parts::new(config, clock, listeners.outlive)?;
     let (stop, stopping) = watch::channel(false);
-    let count = thread::available_parallelism().map_or(1, usize::from);
-    // Closes when the last thread has drained.
+    // Held by each thread while it works: nothing is ever sent.
     let (working, mut all_drained) = mpsc::channel::<()>(1);
+    let count = thread::available_parallelism().map_or(1, usize::from);
     let mut threads = Vec::new();
     for number in 1..count {
         let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let (parts, stopping, working) = (parts.clone(), stopping.clone(), working.clone());
+        let (parts, stop, stopping, working) =
+            (parts.clone(), stop.clone(), stopping.clone(), working.clone());
         let thread = thread::Builder::new().name(format!("larder-{number}"));
         threads.push(thread.spawn(move || {
-            let worked = runtime()?.block_on(parts.work(listeners, stopping));
+            let worked = runtime().and_then(|runtime| runtime.block_on(parts.work(listeners, stopping)));
+            // One that can't work stops all: half a proxy would look like a whole one.
+            stop.send_replace(true);
             drop(working);
             worked
         })?);
@@ -81,8 +85,8 @@ pub fn run_reloading(
         });
         let worked = parts.work(listeners.proxy, stopping).await;
         drop(working);
-        _ = all_drained.recv().await;
-        // Operators can watch until the last request has been answered.
+        // Operators can watch until the last thread has answered its last request.
+        all_drained.recv().await;
         drained.notify_one();
         match admin {
             Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),
@@ -92,6 +96,16 @@ pub fn run_reloading(
     let rest =
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
     rest.fold(result, Result::and)
+}
+
+fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
+    if let Some(redis) = &settings.redis {
+        return Ok(Arc::new(TieredStore::start(settings, redis, clock.clone())?));
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(io::Error::other)?;
+    let incarnation = Incarnation(u128::from_le_bytes(id));
+    Ok(Arc::new(MemoryStore::new(settings.memory, incarnation, clock.clone())))
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -109,11 +123,7 @@ struct Parts {
 
 impl Parts {
     fn new(config: Config, clock: Clock, listeners_outlive: bool) -> io::Result<Self> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(io::Error::other)?;
-        let incarnation = Incarnation(u128::from_le_bytes(id));
-        let store: Arc<dyn Store> =
-            Arc::new(MemoryStore::new(config.store.memory, incarnation, clock.clone()));
+        let store = store(&config.store, &clock)?;
         let client_slots = Arc::new(Semaphore::new(server::files::room_for(
             config.limits.connections,
             config.upstream.max_connections,

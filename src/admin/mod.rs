@@ -3,6 +3,7 @@
 
 mod access;
 mod answer;
+mod health;
 mod purge_request;
 mod readiness;
 mod server;
@@ -98,7 +99,7 @@ where
     }
     match endpoint {
         Endpoint::Index => Ok(text(StatusCode::OK, INDEX)),
-        Endpoint::Healthz => Ok(json(StatusCode::OK, &status("ok"))),
+        Endpoint::Healthz => Ok(state.healthy()),
         Endpoint::Readyz => Ok(state.ready()),
         Endpoint::Metrics => Ok(state.metrics()),
         Endpoint::Stats => Ok(state.stats()),
@@ -149,19 +150,25 @@ impl<'p> Endpoint<'p> {
 }
 
 impl AdminState {
+    fn healthy(&self) -> Answer {
+        json(StatusCode::OK, &health::of(Phase::Ready, self.store.remote().as_ref()))
+    }
+
     fn ready(&self) -> Answer {
         let phase = self.readiness.phase();
         let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        json(code, &self.readiness.body())
+        let mut body = health::of(phase, self.store.remote().as_ref());
+        self.readiness.add_config(&mut body);
+        json(code, &body)
     }
 
     fn metrics(&self) -> Answer {
-        let written = self.metrics.render(&self.store.figures());
+        let written = self.metrics.render(&self.store.figures(), self.store.remote().as_ref());
         with_type(StatusCode::OK, HeaderValue::from_static(CONTENT_TYPE), written)
     }
 
     fn stats(&self) -> Answer {
-        let status = self.readiness.phase().as_str();
+        let status = health::status(self.readiness.phase(), self.store.remote().as_ref());
         let (snapshot, figures) = (self.metrics.snapshot(), self.store.figures());
         json(StatusCode::OK, &Stats::new(status, snapshot, figures, self.clock.now()))
     }
@@ -173,10 +180,6 @@ impl AdminState {
         let answer = serde_json::json!({"status": "purged", "position": position.0, "targets": targets});
         Ok(json(StatusCode::OK, &answer))
     }
-}
-
-fn status(status: &str) -> serde_json::Value {
-    serde_json::json!({ "status": status })
 }
 
 async fn read<B>(body: B) -> Result<Bytes, Refusal>

@@ -108,6 +108,7 @@ fn of_place(routes: &Routes, written: &str, place: &Place<'_>) -> Result<Vec<Tar
         method: &Method::DELETE,
         scheme: place.scheme,
         host: host.unwrap_or_default(),
+        front: "",
         path: &place.path,
         query: place.query,
         headers: &headers,

@@ -63,9 +63,8 @@ impl Readiness {
         self.config().refused.clone()
     }
 
-    /// What `/readyz` says.
-    pub fn body(&self) -> Value {
-        let mut body = json!({ "status": self.phase().as_str() });
+    /// What `/readyz` says of the configuration, if there is something to say.
+    pub fn add_config(&self, body: &mut Value) {
         let config = self.config();
         if let Some(reason) = &config.refused {
             body["config"] = json!({ "status": "refused", "reason": reason });
@@ -73,7 +72,6 @@ impl Readiness {
         if !config.needs_restart.is_empty() {
             body["needs_restart"] = json!(config.needs_restart);
         }
-        body
     }
 
     fn config(&self) -> MutexGuard<'_, ConfigState> {

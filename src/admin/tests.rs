@@ -246,7 +246,7 @@ async fn a_purge_that_the_store_does_not_take_is_never_acknowledged() {
         assert_eq!((status, headers[RETRY_AFTER].as_bytes()), (503, &b"1"[..]), "{line}");
         assert!(answer["error"].as_str().unwrap().contains("it is away"));
     }
-    let text = admin.state.metrics.render(&Figures::default());
+    let text = admin.state.metrics.render(&Figures::default(), None);
     assert!(text.contains("larder_purges_failed_total{source=\"admin\"} 3"), "{text}");
     assert!(text.contains("larder_purges_total{source=\"admin\"} 0"), "{text}");
 }

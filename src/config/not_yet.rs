@@ -4,7 +4,8 @@ use super::problem::{Place, Problems};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    Redis,
+    RedisCluster,
+    RedisSentinel,
     Guard,
     /// `{request.json:…}` in a template.
     RequestJson,
@@ -14,9 +15,14 @@ pub enum Feature {
 
 pub fn not_yet(feature: Feature, place: Place, problems: &Problems) {
     let (what, meanwhile) = match feature {
-        Feature::Redis => {
-            ("`store.redis`", "leave it out: responses then live in this process, which suits one replica")
-        }
+        Feature::RedisCluster => (
+            "`redis-cluster://`",
+            "name one server by `redis://`; responses and purges of all replicas go through it",
+        ),
+        Feature::RedisSentinel => (
+            "`redis-sentinel://`",
+            "name the primary by `redis://`, under a name or address that moves with it",
+        ),
         Feature::Guard => (
             "`guard: true`",
             "leave it out: a write's targets are purged before its response goes back, also when its end is unclear",

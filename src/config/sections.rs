@@ -14,8 +14,8 @@ use super::suggest::nearest;
 use super::tree::{Node, Value};
 use super::units::Wrong;
 use super::{
-    AdminSettings, Limits, Listen, LogSettings, OnStoreLoss, PurgeSettings, StoreSettings, UpstreamHost,
-    UpstreamSettings, redis, url,
+    AdminSettings, Limits, Listen, LogSettings, OnStoreLoss, PurgeSettings, RedisServers, StoreSettings,
+    UpstreamHost, UpstreamSettings, redis, url,
 };
 
 /// One address or a list.
@@ -84,7 +84,11 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let fields = Fields::open(node, &keys::STORE, problems)?;
     let redis_settings = fields.optional("redis", redis::read);
     if let Some(given) = fields.given("redis") {
-        not_yet(Feature::Redis, given.place, problems);
+        match redis_settings.as_ref().map(|settings| &settings.servers) {
+            Some(RedisServers::Cluster(_)) => not_yet(Feature::RedisCluster, given.place, problems),
+            Some(RedisServers::Sentinel { .. }) => not_yet(Feature::RedisSentinel, given.place, problems),
+            _ => {}
+        }
     }
     let memory = fields.read("memory", size);
     if let (Some(0), Some(given), None) = (memory, fields.given("memory"), fields.given("redis")) {

@@ -5,6 +5,7 @@
 mod exposition;
 mod labels;
 mod memory;
+mod of_redis;
 mod render;
 mod snapshot;
 #[cfg(test)]

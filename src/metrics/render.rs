@@ -8,20 +8,23 @@ use prometheus_client::registry::Registry;
 use super::exposition::{Exposition, Family, Labels};
 use super::labels::{FWDS, NOT_STORED, OUTCOMES, REASONS, SOURCES, STATUS_CLASSES};
 use super::snapshot::rate;
-use super::{Memory, Metrics, Namespace, labels};
+use super::{Memory, Metrics, Namespace, labels, of_redis};
 use crate::store::Figures;
+use crate::store::remote::Remote;
 
 /// The media type of what [`Metrics::render`] writes; Prometheus reads it as well as its own older format.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
-    /// Prometheus text format (OpenMetrics 1.0); `figures` are the store's.
-    pub fn render(&self, figures: &Figures) -> String {
+    /// Prometheus text format (OpenMetrics 1.0); `figures` are the store's, `remote` is the server
+    /// that it shares with other replicas.
+    pub fn render(&self, figures: &Figures, remote: Option<&Remote>) -> String {
         let mut families = self.of_namespaces();
         families.extend(self.of_routes());
         families.extend(self.of_fills());
         families.extend(self.of_purges());
         families.extend(of_store(figures));
+        families.extend(remote.into_iter().flat_map(of_redis::families));
         families.extend(self.of_process());
         families.extend(self.of_configuration());
         let mut registry = Registry::default();

@@ -43,7 +43,7 @@ fn request(metrics: &Metrics, route: Option<usize>, outcome: Outcome) {
 }
 
 fn rendered(metrics: &Metrics) -> String {
-    metrics.render(&Figures { entries: 1, bytes: 2, capacity: 3, evicted: 4, purge_records: 5 })
+    metrics.render(&Figures { entries: 1, bytes: 2, capacity: 3, evicted: 4, purge_records: 5 }, None)
 }
 
 #[track_caller]

@@ -9,7 +9,7 @@ use http::header::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 use super::query::QueryRule;
-use super::route::Credential;
+use super::route::{Credential, Mode};
 use super::{RequestHead, Route, VaryFields, credentials};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,9 +28,10 @@ impl CacheKey {
         query: Option<&str>,
         credential: Option<&[u8]>,
     ) -> Self {
-        let mut parts = Parts::new(b"larder key 1");
+        let mut parts = Parts::new(b"larder key 2");
         parts.add(request.scheme.as_bytes());
         parts.add(request.host.as_bytes());
+        parts.add(request.front.as_bytes());
         parts.add(request.path.as_bytes());
         parts.add_optional(query.map(str::as_bytes));
         parts.add_optional(credential);
@@ -89,12 +90,13 @@ impl Fingerprint {
         parts.add_list(route.headers.iter().map(|name| name.as_str().as_bytes()));
         parts.add_list(route.cookies.iter().map(String::as_bytes));
         // What was stored for all since the rules said so is not for all when they don't any more.
-        for flag in
-            [route.shared, route.overrides.lifetime, route.overrides.private, route.overrides.no_cache]
-        {
+        let overrides = route.overrides;
+        for flag in [route.shared, overrides.lifetime, overrides.private, overrides.no_cache] {
             parts.add(&[u8::from(flag)]);
         }
         parts.add_list(route.semantics.targeted.iter().map(|name| name.as_str().as_bytes()));
+        // While a route is watched nothing is left out of what it forwards, so the key does not tell all of it.
+        parts.add(&[u8::from(route.mode == Mode::Observe)]);
         parts.fingerprint()
     }
 

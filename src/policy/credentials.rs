@@ -35,20 +35,19 @@ pub fn presented(headers: &HeaderMap, credentials: &[HeaderName]) -> bool {
 /// and `cookies`.
 ///
 /// One that does not stand there may change the response too, even beside one that does (an `Authorization` for the
-/// account, a cookie for the role). So each counts, and `Cookie` only if every single cookie is in the key.
+/// account, a cookie for the role). So each counts, and `Cookie` only if every single cookie is in the key. But where the
+/// route says which cookie tells callers apart, the others are the same caller's: browsers always send some.
 pub fn all_in_key(route: &Route, headers: &HeaderMap, credentials: &[HeaderName]) -> bool {
     let field_in_key = |name: &HeaderName| {
         route.headers.contains(name)
             || match &route.per {
                 Some(Credential::Authorization) => *name == header::AUTHORIZATION,
                 Some(Credential::Header(per)) => name == per,
-                Some(Credential::Cookie(_)) | None => false,
+                Some(Credential::Cookie(_)) => *name == header::COOKIE,
+                None => false,
             }
     };
-    let cookie_in_key = |name: &str| {
-        route.cookies.iter().any(|cookie| cookie == name)
-            || matches!(&route.per, Some(Credential::Cookie(per)) if per == name)
-    };
+    let cookie_in_key = |name: &str| route.cookies.iter().any(|cookie| cookie == name);
     credentials.iter().filter(|name| headers.contains_key(*name)).all(|name| {
         field_in_key(name)
             || *name == header::COOKIE

@@ -100,6 +100,7 @@ impl Request {
             method: &self.method,
             scheme: self.scheme,
             host: &self.host,
+            front: "",
             path: &self.path,
             query: self.query.as_deref(),
             headers: &self.headers,

@@ -52,6 +52,8 @@ pub struct RequestHead<'a> {
     pub scheme: &'a str,
     /// Lower case, with the port if one was given that is not the scheme's own.
     pub host: &'a str,
+    /// What else a trusted proxy says of the address that it was asked under (prefix, port …); empty without one.
+    pub front: &'a str,
     /// As it came.
     pub path: &'a str,
     /// As it came, without `?`.

@@ -69,7 +69,7 @@ pub fn with_ttl(ttl: u64) -> Route {
 }
 
 pub fn request<'a>(method: &'a Method, headers: &'a HeaderMap) -> RequestHead<'a> {
-    RequestHead { method, scheme: "http", host: "api.test", path: "/", query: None, headers }
+    RequestHead { method, scheme: "http", host: "api.test", front: "", path: "/", query: None, headers }
 }
 
 pub fn at_once() -> Exchange {

@@ -6,6 +6,9 @@ use http::{HeaderMap, HeaderName};
 /// A response that names more is taken for one that matches no other request: what it varies by can't repeat.
 const MOST_FIELDS: usize = 32;
 
+/// larder itself adds the client's address to it, so what the client sent does not tell which response was selected.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// The names in `Vary`, sorted, each once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VaryFields(Box<[HeaderName]>);
@@ -15,7 +18,7 @@ pub enum Vary {
     /// No `Vary`, or an empty one.
     Nothing,
     Fields(VaryFields),
-    /// `*` anywhere, or something that can't be read: matches no other request.
+    /// `*` anywhere, something that can't be read, or `X-Forwarded-For`: matches no other request.
     Everything,
 }
 
@@ -27,7 +30,9 @@ impl Vary {
         let mut names = Vec::new();
         for member in members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
             match HeaderName::from_bytes(member) {
-                Ok(name) if member != b"*" && names.len() < MOST_FIELDS => names.push(name),
+                Ok(name) if member != b"*" && name != FORWARDED_FOR && names.len() < MOST_FIELDS => {
+                    names.push(name);
+                }
                 _ => return Vary::Everything,
             }
         }

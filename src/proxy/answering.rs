@@ -1,6 +1,7 @@
 //! GET and HEAD on a route that caches: from the store, from a fetch of one's own, or from another's.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Method;
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
@@ -63,6 +64,7 @@ impl Worker {
         if lookup.caller == Caller::Credentialed || !lookup.route.collapse {
             return self.fetch_alone(&head, lookup, &miss).await;
         }
+        let arrived = Instant::now();
         let mut refused: Option<Arc<Flight>> = None;
         for _ in 0..FLIGHTS {
             let flight = match self.proxy.flights.join(&miss.key, refused.as_ref()) {
@@ -79,7 +81,8 @@ impl Worker {
             };
             match flight.landing().await {
                 Landing::Shared(shared) => {
-                    if let Some(answer) = self.follow(&shared, &head, lookup, &miss) {
+                    let is_later = flight.began_after(arrived);
+                    if let Some(answer) = self.follow(&shared, is_later, &head, lookup, &miss) {
                         return answer;
                     }
                 }
@@ -105,17 +108,21 @@ impl Worker {
         self.fetch_alone(&head, lookup, &miss).await
     }
 
-    /// The response in flight, if it would be a hit were it stored now. An error answers those who waited for it.
+    /// The response in flight, if it would be a hit were it stored now. `is_later`: its fetch began after this request
+    /// arrived, so that no purge that was acknowledged before is missing from it. An error answers those who waited for it.
     fn follow(
         &self,
         shared: &SharedResponse,
+        is_later: bool,
         head: &ClientHead,
         lookup: &Lookup<'_>,
         miss: &Miss,
     ) -> Option<Answer> {
-        let usable = match shared.is_error {
-            true => self.proxy.store.judge(&shared.head.stamp, &shared.head.targets) != Validity::Dead,
-            false => self.is_hit(&shared.head, head, lookup),
+        let usable = match (shared.is_error, is_later) {
+            (true, true) => true,
+            (true, false) => self.validity(&shared.head) != Validity::Dead,
+            (false, true) => self.answers(&shared.head, Validity::Valid, head, lookup),
+            (false, false) => self.is_hit(&shared.head, head, lookup),
         };
         if !usable {
             return None;
@@ -151,6 +158,9 @@ impl Worker {
             }
             _ => return self.pass(request, Some(lookup.route), bypass(Detail::WouldHit)).await,
         };
+        // As it came: a route that is only watched drops nothing.
+        let query = request.head.parts.uri.query().map(str::to_owned);
+        let lookup = &Lookup { query, ..lookup.under(lookup.key) };
         let mut answer = self.fetch_alone(&Arc::new(request.head), lookup, &miss).await;
         if let Some(Outcome::Forwarded { stored, detail, .. }) = answer.outcome {
             let detail = if stored { Some(Detail::WouldStore) } else { detail };

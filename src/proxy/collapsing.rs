@@ -1,12 +1,13 @@
 //! One fetch for all who ask for the same at the same time (RFC 9111 §4, "collapsed").
 //!
 //! A follower is a look-up against the response in flight: it gets the response iff it would be a hit were that
-//! stored now. So nobody follows a fetch from before a purge, and nothing private reaches a second client.
+//! stored now. So nobody follows a fetch from before a purge, and nothing private reaches a second client. A fetch that
+//! began after the follower arrived needs no word on purges: so a crowd is merged while targets are in doubt, too.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
@@ -60,6 +61,7 @@ pub struct Flights {
 pub struct Flight {
     /// Where others find it: the key of the request, and of the variant once that is known.
     key: Mutex<CacheKey>,
+    began: Instant,
     landing: watch::Sender<Option<Landing>>,
 }
 
@@ -110,11 +112,16 @@ impl Flights {
 
 impl Flight {
     fn new(key: CacheKey) -> Arc<Self> {
-        Arc::new(Self { key: Mutex::new(key), landing: watch::Sender::new(None) })
+        Arc::new(Self { key: Mutex::new(key), began: Instant::now(), landing: watch::Sender::new(None) })
     }
 
     fn key(&self) -> CacheKey {
         *self.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it brings is as good as what a request that arrived then would fetch for itself.
+    pub fn began_after(&self, arrived: Instant) -> bool {
+        self.began > arrived
     }
 
     /// Waits until it is known what became of the fetch.

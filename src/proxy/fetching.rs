@@ -25,7 +25,7 @@ use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
 use crate::store::Fill;
 use crate::stored_response::{JudgedBy, StoredHead, Terms};
-use crate::upstream::{RequestBody, UpstreamBody};
+use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 
 /// For the one who fetches, and nobody else.
 pub(super) enum Own {
@@ -58,6 +58,10 @@ pub(super) struct Arrived {
 impl Fetch {
     /// From here on the fetch counts as begun: what is purged from now on is not in it.
     pub fn new(worker: &Worker, head: &Arc<ClientHead>, lookup: &Lookup<'_>, miss: &Miss) -> Self {
+        let store = &worker.proxy.store;
+        let fill = store.permit(&miss.key);
+        // Only now, so that no purge falls between: one that is not seen here comes after what the fill carries.
+        let stale = miss.stale.as_ref().and_then(|stale| stale.as_of_now(store.as_ref()));
         Self {
             worker: worker.clone(),
             head: head.clone(),
@@ -65,8 +69,8 @@ impl Fetch {
             caller: lookup.caller,
             query: lookup.query.clone(),
             primary: lookup.key,
-            stale: miss.stale.clone(),
-            fill: worker.proxy.store.permit(&miss.key),
+            stale,
+            fill,
         }
     }
 
@@ -91,21 +95,28 @@ impl Fetch {
     /// Asks the upstream: with the condition of what is stored, if that can be validated (RFC 9111 §4.3). The
     /// answer comes with what it freshens, if it does.
     async fn exchange(&self) -> Result<(Arrived, Option<(Stale, bool)>), ProxyError> {
-        let Some(stale) = &self.stale else { return Ok((self.ask(HeaderMap::new()).await?, None)) };
+        let Some(stale) = &self.stale else { return Ok((self.ask_whole().await?, None)) };
         let condition = conditional_fields(&stale.response.head);
         // What was purged softly comes back to life only if its content is known to be the one of now.
         if condition.is_empty() || (stale.soft_purged && !condition.contains_key(IF_NONE_MATCH)) {
-            return Ok((self.ask(HeaderMap::new()).await?, None));
+            return Ok((self.ask_whole().await?, None));
         }
         let arrived = self.ask(condition).await?;
         match after_validation(&stale.response.head, arrived.status, &arrived.headers) {
             Validated::Freshened { strong } if strong || !stale.soft_purged => {
                 Ok((arrived, Some((stale.clone(), strong))))
             }
-            Validated::Freshened { .. } | Validated::Mismatch => {
-                Ok((self.ask(HeaderMap::new()).await?, None))
-            }
+            Validated::Freshened { .. } | Validated::Mismatch => Ok((self.ask_whole().await?, None)),
             Validated::Replaced | Validated::Failed => Ok((arrived, None)),
+        }
+    }
+
+    /// Without a condition, so that a 304 says nothing.
+    async fn ask_whole(&self) -> Result<Arrived, ProxyError> {
+        let arrived = self.ask(HeaderMap::new()).await?;
+        match arrived.status {
+            StatusCode::NOT_MODIFIED => Err(UpstreamError::Invalid("304 unasked".into()).into()),
+            _ => Ok(arrived),
         }
     }
 

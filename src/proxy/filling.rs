@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::SET_COOKIE;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::collapsing::{Landing, Leader, SharedResponse};
 use super::fetching::{Arrived, Fetch, Own};
@@ -58,6 +60,7 @@ impl Fetch {
         leader.land(Landing::Shared(Arc::new(response)));
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
+                leader.close();
                 shared.finish(Err(error));
                 self.worker.proxy.metrics.filled(self.route.index, Err(NotStored::Incomplete));
             }
@@ -106,13 +109,27 @@ impl Fetch {
         shared: &SharedBody,
         leader: &Leader,
     ) -> Result<Option<HeaderMap>, SharedBodyError> {
+        let in_time = || Instant::now() + self.worker.proxy.config.upstream.response_timeout;
+        let mut abandoned = None;
         let mut overflown = false;
         let mut trailers = None;
         loop {
             if overflown && !shared.wanted().await {
                 return Err(SharedBodyError::Upstream("nobody reads it any more".into()));
             }
-            match body.frame().await {
+            let frame = match shared.is_read() {
+                true => {
+                    abandoned = None;
+                    body.frame().await
+                }
+                // For the store alone it is read to its end, if that comes in time.
+                false => match timeout_at(*abandoned.get_or_insert_with(in_time), body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) if shared.is_read() => continue,
+                    Err(_) => return Err(SharedBodyError::Upstream("nobody reads it any more".into())),
+                },
+            };
+            match frame {
                 None => return Ok(trailers),
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the upstream failed in the middle of a response");
@@ -158,7 +175,10 @@ impl Fetch {
             }
             Err(not_stored) => {
                 // It is still the answer to this request; it is only not kept.
-                let headers = freshened_headers(&before.headers, &arrived.headers);
+                let mut headers = freshened_headers(&before.headers, &arrived.headers);
+                for cookie in arrived.headers.get_all(SET_COOKIE) {
+                    headers.append(SET_COOKIE, cookie.clone());
+                }
                 let response = replying::whole(before.status, headers, Body::from(body));
                 self.refuse(response, not_stored, leader, own);
             }
@@ -199,12 +219,26 @@ impl Fetch {
         self.stored_head(before.status, headers, terms, stamp, tags)
     }
 
+    /// RFC 9111 §4: of several responses the most recent is used. A slow fetch that began before the one that is stored
+    /// would take clients back to what they have seen replaced.
+    fn is_outdated(&self, fill: &Fill, head: &StoredHead) -> bool {
+        let present = self.worker.proxy.store.recall_here(fill.key());
+        present.is_some_and(|present| match present.stored {
+            Stored::Response(stored) => {
+                !present.soft_purged && stored.head.terms.requested_at > head.terms.requested_at
+            }
+            Stored::Variants(_) => false,
+        })
+    }
+
     /// The first tier has it when this returns; the future is the rest.
     fn remember(&self, fill: Fill, response: Arc<StoredResponse>) -> impl Future<Output = ()> + use<> {
         let (metrics, route) = (self.worker.proxy.metrics.clone(), self.route.index);
         let (size, expires_at) = (response.body.len() as u64, response.head.terms.expires_at);
-        let inserting = self.worker.proxy.store.insert(fill, Stored::Response(response), expires_at);
+        let inserting = (!self.is_outdated(&fill, &response.head))
+            .then(|| self.worker.proxy.store.insert(fill, Stored::Response(response), expires_at));
         async move {
+            let Some(inserting) = inserting else { return };
             match inserting.await {
                 Ok(()) => metrics.filled(route, Ok(size)),
                 Err(error) => tracing::debug!(%error, "not stored"),

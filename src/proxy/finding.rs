@@ -10,7 +10,7 @@ use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
 use crate::policy::reuse::{Reuse, assess};
 use crate::purge::Validity;
-use crate::store::Found;
+use crate::store::{Found, Store};
 use crate::stored_response::{Stored, StoredHead, StoredResponse};
 
 /// What a look-up came to.
@@ -114,12 +114,35 @@ impl Worker {
 
     /// Is this response given to this request, stored or not yet?
     pub(super) fn is_hit(&self, response: &StoredHead, head: &ClientHead, lookup: &Lookup<'_>) -> bool {
-        let soft_purged = match self.proxy.store.judge(&response.stamp, &response.targets) {
-            Validity::Dead => return false,
-            validity => validity == Validity::Stale,
-        };
+        self.answers(response, self.validity(response), head, lookup)
+    }
+
+    pub(super) fn validity(&self, response: &StoredHead) -> Validity {
+        self.proxy.store.judge(&response.stamp, &response.targets)
+    }
+
+    /// Would it be a hit, were it as valid as that?
+    pub(super) fn answers(
+        &self,
+        response: &StoredHead,
+        validity: Validity,
+        head: &ClientHead,
+        lookup: &Lookup<'_>,
+    ) -> bool {
+        let soft_purged = validity == Validity::Stale;
         let reuse = assess(response, lookup, &head.as_policy(), soft_purged, self.proxy.clock.now());
-        matches!(reuse, Reuse::Fresh { .. })
+        validity != Validity::Dead && matches!(reuse, Reuse::Fresh { .. })
+    }
+}
+
+impl Stale {
+    /// `None` if it was purged since it was found: then it is neither served nor validated any more.
+    pub fn as_of_now(&self, store: &dyn Store) -> Option<Self> {
+        let head = &self.response.head;
+        match store.judge(&head.stamp, &head.targets) {
+            Validity::Dead => None,
+            validity => Some(Self { soft_purged: validity == Validity::Stale, ..self.clone() }),
+        }
     }
 }
 

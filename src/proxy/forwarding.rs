@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, HOST, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::policy::hop_by_hop::is_hop_by_hop;
@@ -59,14 +59,16 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
         FORWARDED.iter().for_each(|name| drop(headers.remove(name)));
     }
     if let Some(peer) = origin.peer {
-        let chain = match headers.get(X_FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
-            Some(before) => format!("{before}, {peer}"),
-            None => peer.to_string(),
-        };
-        set(headers, X_FORWARDED_FOR, &chain);
+        // All lines: the last may be the only one that the trusted proxy wrote itself.
+        let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
+        let chain: Vec<_> = before.map(str::to_owned).chain([peer.to_string()]).collect();
+        set(headers, X_FORWARDED_FOR, &chain.join(", "));
     }
     set(headers, X_FORWARDED_PROTO, origin.scheme);
-    if !origin.host.is_empty() {
+    if origin.host.is_empty() {
+        // An empty one is none: the upstream's own takes its place.
+        headers.remove(HOST);
+    } else {
         set(headers, X_FORWARDED_HOST, origin.host);
         set(headers, HOST, origin.host);
     }
@@ -75,10 +77,6 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
 
 /// Makes the upstream's fields those of larder's answer.
 pub fn to_client(headers: &mut HeaderMap, version: Version) {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        // RFC 9112 §6.3: the coding is what framed it; the length would frame something else at the client.
-        headers.remove(CONTENT_LENGTH);
-    }
     remove_hop_by_hop(headers);
     add_via(headers, version);
 }
@@ -141,10 +139,13 @@ mod tests {
 
     #[test]
     fn what_a_trusted_proxy_says_of_the_client_is_kept_and_added_to() {
-        let mut fields = headers(&[("x-forwarded-for", "1.2.3.4"), ("forwarded", "for=1.2.3.4")]);
+        let mut fields = headers(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=1.2.3.4")]);
+        // As a proxy adds it that does not touch what the client claims.
+        fields.append(X_FORWARDED_FOR, HeaderValue::from_static("1.2.3.4"));
         let origin = Origin { peer: "10.0.0.9".parse().ok(), trusted: true, scheme: "https", host: "api" };
         to_upstream(&mut fields, Version::HTTP_11, origin);
-        assert_eq!(fields["x-forwarded-for"], "1.2.3.4, 10.0.0.9");
+        assert_eq!(fields.get_all("x-forwarded-for").iter().count(), 1);
+        assert_eq!(fields["x-forwarded-for"], "6.6.6.6, 1.2.3.4, 10.0.0.9");
         assert_eq!(fields["x-forwarded-proto"], "https");
         assert_eq!(fields["forwarded"], "for=1.2.3.4");
     }

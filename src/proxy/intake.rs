@@ -1,14 +1,16 @@
 //! One reading of each request: its authority, its scheme and who sent it. What can be read in two ways is refused.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{COOKIE, HOST, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
+use ipnet::IpNet;
 
 use super::error::ProxyError;
 use super::forwarding::Origin;
+use super::{Client, Interims};
 use crate::config::Config;
 use crate::policy::RequestHead;
 
@@ -23,8 +25,14 @@ pub struct ClientHead {
     pub scheme: &'static str,
     /// Lower case, without the scheme's own port; empty for HTTP/1.0 without `Host`.
     pub host: String,
+    /// What else a trusted proxy says of the address that it was asked under: it may change the response, so it stands
+    /// in the key.
+    front: String,
+    /// Who sent it, if that is known: behind an intermediary that is not trusted, nobody knows.
+    pub sender: Option<IpAddr>,
     /// The peer of the connection; `None` on a unix socket.
     pub peer: Option<IpAddr>,
+    pub interims: Option<Interims>,
     pub trusted: bool,
     /// The target was in absolute form: it names the host on purpose.
     pub absolute: bool,
@@ -33,28 +41,38 @@ pub struct ClientHead {
 impl ClientRequest {
     pub fn accept(
         request: Request<Incoming>,
-        peer: Option<IpAddr>,
+        Client { peer, interims }: Client,
         config: &Config,
     ) -> Result<Self, ProxyError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
         if parts.headers.len() > config.limits.header_count {
             return Err(ProxyError::TooManyFields);
         }
-        if parts.headers.contains_key(TRANSFER_ENCODING) && parts.headers.contains_key(CONTENT_LENGTH) {
-            return Err(ProxyError::BadRequest("both Content-Length and Transfer-Encoding"));
+        // hyper lets `Transfer-Encoding` win over `Content-Length`, and ends the connection then (RFC 9112 §6.3). Another
+        // coding than its own stays in the content.
+        if parts.headers.contains_key(TRANSFER_ENCODING)
+            && !is_only(&parts.headers, TRANSFER_ENCODING, "chunked")
+        {
+            return Err(ProxyError::BadRequest("a transfer coding other than chunked"));
         }
+        join_cookies(&mut parts.headers);
         let trusted = peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
             _ => "http",
         };
+        let front = if trusted { front(&parts.headers) } else { String::new() };
+        let sender = sender(&parts.headers, peer, &config.trusted_proxies);
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
         let host = authority(&parts, trusted)?;
         let host = normalised(&host, scheme)?;
-        Ok(Self { head: ClientHead { parts, scheme, host, peer, trusted, absolute }, body })
+        Ok(Self {
+            head: ClientHead { parts, scheme, host, front, sender, peer, interims, trusted, absolute },
+            body,
+        })
     }
 
     pub fn has_content(&self) -> bool {
@@ -68,6 +86,7 @@ impl ClientHead {
             method: &self.parts.method,
             scheme: self.scheme,
             host: &self.host,
+            front: &self.front,
             path: self.parts.uri.path(),
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
@@ -78,8 +97,64 @@ impl ClientHead {
         Origin { peer: self.peer, trusted: self.trusted, scheme: self.scheme, host: &self.host }
     }
 
+    /// To anything but another HTTP: writes in a tunnel would pass by without their purges.
     pub fn wants_upgrade(&self) -> bool {
-        self.parts.version == Version::HTTP_11 && self.parts.headers.contains_key(UPGRADE)
+        let mut protocols = self.parts.headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes);
+        let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return false };
+        let protocol = protocol.trim_ascii().to_ascii_lowercase();
+        let is_http = [&b"h2"[..], b"h3", b"http", b"tls"].iter().any(|http| protocol.starts_with(http));
+        self.parts.version == Version::HTTP_11 && !is_http && !protocol.contains(&b',')
+    }
+}
+
+/// The fields that upstreams make links of.
+fn front(headers: &HeaderMap) -> String {
+    let mut front = String::new();
+    for name in ["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server"] {
+        for value in headers.get_all(name) {
+            front.push_str(&format!("{name}={:?};", value.as_bytes()));
+        }
+    }
+    front
+}
+
+/// The nearest address that is not one of our own proxies.
+fn sender(headers: &HeaderMap, peer: Option<IpAddr>, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
+    let is_ours = |address: &IpAddr| trusted_proxies.iter().any(|net| net.contains(address));
+    // Whoever may open the unix socket is on this machine.
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let is_relayed =
+        [VIA.as_str(), "forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name));
+    if !is_relayed {
+        return Some(peer);
+    }
+    if !is_ours(&peer) {
+        return None;
+    }
+    let lines: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().map(|line| line.to_str().unwrap_or_default()).collect();
+    for address in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        let address: IpAddr = address.trim().parse().ok()?;
+        if !is_ours(&address) {
+            return Some(address.to_canonical());
+        }
+    }
+    None
+}
+
+fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
+    let mut values = headers.get_all(name).iter();
+    values.next().is_some_and(|first| first.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+        && values.next().is_none()
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 may send it in pieces, which are one field to everybody else.
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, cookie);
     }
 }
 

@@ -12,7 +12,6 @@ use super::intake::ClientHead;
 use super::{Answer, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
-use crate::purge::Validity;
 
 impl Worker {
     /// A fetch that nobody joins.
@@ -106,10 +105,7 @@ impl Worker {
         status: Option<StatusCode>,
     ) -> Option<Answer> {
         let stale = miss.stale.as_ref().filter(|stale| stale.if_error)?;
-        let stored = stale.response.clone();
-        if self.proxy.store.judge(&stored.head.stamp, &stored.head.targets) == Validity::Dead {
-            return None;
-        }
+        let stored = stale.as_of_now(self.proxy.store.as_ref())?.response;
         let ttl = Some(stored.head.terms.ttl(self.proxy.clock.now()));
         let outcome = Outcome::Forwarded {
             fwd: Fwd::Stale,

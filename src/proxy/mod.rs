@@ -13,6 +13,7 @@ mod finding;
 mod forwarding;
 mod heading;
 mod intake;
+mod interim;
 mod leading;
 mod passing;
 mod purge_method;
@@ -37,6 +38,7 @@ use collapsing::Flights;
 pub use desk::{Desk, Live};
 use error::ProxyError;
 use intake::ClientRequest;
+pub use interim::{InterimQueue, Interims};
 
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
@@ -61,6 +63,14 @@ pub struct Proxy {
     destination: Arc<Destination>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
+}
+
+/// Who sent a request.
+pub struct Client {
+    /// The peer of the connection; `None` on a unix socket.
+    pub peer: Option<IpAddr>,
+    /// For interim responses; `None` where none can be sent.
+    pub interims: Option<Interims>,
 }
 
 /// One thread's way to the upstream, and all that is shared.
@@ -119,11 +129,11 @@ impl Worker {
     }
 
     /// Never fails: whatever goes wrong has an answer.
-    pub async fn handle(&self, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<Body> {
+    pub async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
         // Kept for the log only where there will be a line.
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
-        let answer = match ClientRequest::accept(request, peer, &self.proxy.config) {
+        let answer = match ClientRequest::accept(request, client, &self.proxy.config) {
             Ok(request) => self.answer(request).await,
             Err(error) => Answer::own(&error, None),
         };

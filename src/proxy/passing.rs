@@ -11,7 +11,7 @@ use super::intake::{ClientHead, ClientRequest};
 use super::{Answer, Worker, forwarding, tunnel};
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
-use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
+use crate::upstream::{RequestBody, UpstreamBody};
 
 impl Worker {
     pub(super) async fn pass(
@@ -21,20 +21,19 @@ impl Worker {
         outcome: Outcome,
     ) -> Answer {
         let ClientRequest { mut head, body } = request;
-        let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head));
-        let query = head.parts.uri.query().map(str::to_owned);
-        let forwarded = upstream_request(
-            &head,
-            query.as_deref(),
-            RequestBody::from_client(body, self.limits().body_timeout),
-        );
+        let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head)).flatten();
+        let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
+        let mut forwarded = upstream_request(&head, head.parts.uri.query(), body);
+        if client_upgrade.is_some()
+            && let Some(protocol) = head.parts.headers.get(UPGRADE)
+        {
+            forwarding::keep_upgrade(forwarded.headers_mut(), protocol);
+        }
         match self.send(forwarded).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                match client_upgrade.flatten() {
-                    Some(client) => Answer::new(tunnel::open(client, response), None, route),
-                    None => Answer::own(&ProxyError::Interrupted, route),
-                }
-            }
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match client_upgrade {
+                Some(client) => Answer::new(tunnel::open(client, response), None, route),
+                None => Answer::own(&ProxyError::Interrupted, route),
+            },
             Ok(response) => Answer::new(to_client(response), Some(outcome), route),
             Err(error) => Answer::own(&error, route),
         }
@@ -46,15 +45,7 @@ impl Worker {
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, ProxyError> {
         let started = tokio::time::Instant::now();
-        let may_switch = request.headers().contains_key(UPGRADE);
-        let answered = self.upstream.send(request).await.and_then(|response| match response.status() {
-            // RFC 9110 §15.2.2: it follows what was asked for.
-            StatusCode::SWITCHING_PROTOCOLS if !may_switch => {
-                Err(UpstreamError::Invalid("101 unasked".into()))
-            }
-            _ => Ok(response),
-        });
-        match answered {
+        match self.upstream.send(request).await {
             Ok(response) => {
                 self.proxy.metrics.upstream(started.elapsed());
                 Ok(response)
@@ -85,13 +76,13 @@ pub(super) fn upstream_request(
     body: RequestBody,
 ) -> Request<RequestBody> {
     let mut request = Request::new(body);
+    if let Some(interims) = &head.interims {
+        interims.listen(&mut request);
+    }
     *request.method_mut() = head.parts.method.clone();
     *request.uri_mut() = target(head.parts.uri.path(), query, &head.parts.uri);
     *request.headers_mut() = head.parts.headers.clone();
     forwarding::to_upstream(request.headers_mut(), head.parts.version, head.origin());
-    if let Some(protocol) = head.parts.headers.get(UPGRADE).filter(|_| head.wants_upgrade()) {
-        forwarding::keep_upgrade(request.headers_mut(), protocol);
-    }
     request
 }
 

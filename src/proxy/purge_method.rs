@@ -1,8 +1,6 @@
 //! `PURGE` on the listener: who may, what it names, and the answer. It never reaches the upstream.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use http::header::{AUTHORIZATION, CONTENT_TYPE, VIA};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response};
 use subtle::ConstantTimeEq;
 
@@ -51,8 +49,7 @@ fn may_purge(settings: &PurgeSettings, head: &ClientHead) -> Result<(), ProxyErr
             "PURGE is switched off: neither `purge.allow` nor `purge.token` is set",
         ));
     }
-    let allowed =
-        || sender(head).is_some_and(|sender| settings.allow.iter().any(|net| net.contains(&sender)));
+    let allowed = || head.sender.is_some_and(|sender| settings.allow.iter().any(|net| net.contains(&sender)));
     if address_set && !allowed() {
         return Err(ProxyError::PurgeForbidden("PURGE is not allowed from this address (`purge.allow`)"));
     }
@@ -62,25 +59,6 @@ fn may_purge(settings: &PurgeSettings, head: &ClientHead) -> Result<(), ProxyErr
         )),
         _ => Ok(()),
     }
-}
-
-/// Who sent it, if that is known: behind an intermediary that is not trusted, nobody knows.
-fn sender(head: &ClientHead) -> Option<IpAddr> {
-    let headers = &head.parts.headers;
-    let relayed =
-        [VIA.as_str(), "forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name));
-    let peer = head.peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
-    match (relayed, head.trusted) {
-        (false, _) => Some(peer),
-        (true, true) => last_forwarded(headers),
-        (true, false) => None,
-    }
-}
-
-/// The address that the trusted proxy itself added.
-fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-    last.rsplit(',').next()?.trim().parse().ok()
 }
 
 fn bears(headers: &HeaderMap, token: &str) -> bool {

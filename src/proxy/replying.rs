@@ -88,6 +88,9 @@ pub(super) fn without_content(status: StatusCode, mut headers: HeaderMap) -> Res
 
 /// The same fields as for GET, and no content.
 fn head_only(stored: &StoredResponse, mut headers: HeaderMap) -> Response<Body> {
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
+    // RFC 9110 §8.6: a 204 has none.
+    if stored.head.status != StatusCode::NO_CONTENT {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
+    }
     whole(stored.head.status, headers, Body::empty())
 }

@@ -61,10 +61,10 @@ impl SharedBody {
         Arc::new(Self { state: Mutex::default(), length })
     }
 
-    /// A reader from the start; `None` if the start is not kept any more.
+    /// A reader from the start; `None` if the start is not kept any more, or the end will never come.
     pub fn reader(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.state();
-        if state.window.is_some() {
+        if state.window.is_some() || matches!(state.end, Some(Err(_))) {
             return None;
         }
         let id = state.next_reader;
@@ -89,6 +89,10 @@ impl SharedBody {
         let mut state = self.state();
         state.window = Some(window);
         state.trim();
+    }
+
+    pub fn is_read(&self) -> bool {
+        !self.state().readers.is_empty()
     }
 
     /// Resolves when some reader is close enough to the end of what has arrived, or when none is left (`false`).

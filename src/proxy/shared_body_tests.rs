@@ -54,12 +54,9 @@ fn a_body_that_was_cut_never_looks_whole() {
     let mut reader = body.reader().unwrap();
     body.append("half".into());
     body.finish(Err(SharedBodyError::Upstream("cut".into())));
-    assert_eq!(data(&mut reader), b"half");
-    let mut late = body.reader().unwrap();
-    assert_eq!(data(&mut late), b"half");
-    let mut later = body.reader().unwrap();
-    assert!(matches!(next(&mut later), Some(Some(Ok(_)))));
-    assert!(matches!(next(&mut later), Some(Some(Err(SharedBodyError::Upstream(_))))));
+    assert!(matches!(next(&mut reader), Some(Some(Ok(_)))));
+    assert!(matches!(next(&mut reader), Some(Some(Err(SharedBodyError::Upstream(_))))));
+    assert!(body.reader().is_none(), "somebody joins half a body");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, Response};
 
 use super::error::ProxyError;
@@ -38,14 +37,15 @@ impl Worker {
         let proxy = &self.proxy;
         let mut written =
             invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
-        let body = RequestBody::from_client(body, self.limits().body_timeout);
-        let mut forwarded = upstream_request(&head, head.parts.uri.query(), body);
-        // A write ends; it does not turn into a tunnel.
-        forwarded.headers_mut().remove(UPGRADE);
-        forwarded.headers_mut().remove(CONNECTION);
-        let result = self.send(forwarded).await;
+        let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
+        let progress = body.progress();
+        let result = self.send(upstream_request(&head, head.parts.uri.query(), body)).await;
         let mut end = match &result {
-            Ok(response) => WriteEnd::of(response.status()),
+            Ok(response) => match WriteEnd::of(response.status()) {
+                // Answered before all of it was sent: it may take effect with the rest.
+                WriteEnd::Purge if !progress.is_complete() => WriteEnd::PurgeInDoubt,
+                end => end,
+            },
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
         };

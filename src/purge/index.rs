@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{Hardness, Incarnation, Position, Purge, Stamp, TargetId, Validity};
+use super::{Change, Hardness, Incarnation, Position, Purge, Stamp, TargetId, Validity};
 use crate::clock::Timestamp;
 
 /// How much an index may hold.
@@ -34,6 +34,7 @@ impl Record {
     }
 }
 
+/// One for each value of a target's first two bytes.
 const BUCKETS: usize = 1 << 16;
 
 /// Old records leave in small steps with each purge, so that no purge pays for many.
@@ -48,6 +49,8 @@ pub struct Index {
     order: BTreeSet<(Position, TargetId)>,
     /// The highest position that was folded into each bucket; empty until something is folded.
     buckets: Vec<Position>,
+    /// Targets of purges that were asked for and have no position yet, each with how many purges name it.
+    unsettled: HashMap<TargetId, u32>,
     bounds: Bounds,
 }
 
@@ -59,8 +62,21 @@ impl Index {
             records: HashMap::new(),
             order: BTreeSet::new(),
             buckets: Vec::new(),
+            unsettled: HashMap::new(),
             bounds,
         }
+    }
+
+    /// A copy, of which nothing is known yet, of an index that is kept elsewhere.
+    pub fn unknown(bounds: Bounds) -> Self {
+        Self::new(Incarnation::NONE, Timestamp::default(), bounds)
+    }
+
+    /// Forgets everything, because the index that this is a copy of is another one now. What is unsettled here stays
+    /// unsettled.
+    pub fn begin_again(&mut self, incarnation: Incarnation) {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        *self = Self { incarnation, unsettled, ..Self::unknown(self.bounds) };
     }
 
     pub fn len(&self) -> usize {
@@ -92,6 +108,37 @@ impl Index {
         position
     }
 
+    /// Takes over what the index that this is a copy of says: everything up to `high_water` that was not known yet.
+    /// What is in doubt lies beyond it and is told again each time.
+    pub fn learn(&mut self, changes: &[Change], high_water: Position, now: Timestamp) {
+        for change in changes {
+            match *change {
+                Change::Purged { id, position, hardness } => self.record(id, position, hardness),
+                Change::Folded { bucket, position } => self.raise(bucket, position),
+            }
+        }
+        self.high_water = self.high_water.max(high_water);
+        self.forget(now, STEP + changes.len());
+    }
+
+    /// Until [`Index::settle`], nothing that one of `targets` names is valid.
+    pub fn unsettle(&mut self, targets: &[TargetId]) {
+        for id in targets {
+            *self.unsettled.entry(*id).or_default() += 1;
+        }
+    }
+
+    pub fn settle(&mut self, targets: &[TargetId]) {
+        for id in targets {
+            if let Some(count) = self.unsettled.get_mut(id) {
+                *count -= 1;
+                if *count == 0 {
+                    self.unsettled.remove(id);
+                }
+            }
+        }
+    }
+
     /// Moves the high-water mark over the dates that have passed: what is fetched from now on is out of doubt.
     pub fn confirm(&mut self, now: Timestamp) {
         if let Some(date) = self.last_date_passed(now) {
@@ -116,7 +163,10 @@ impl Index {
 
     /// Was one of `targets` purged after `stamp`?
     pub fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity {
-        if stamp.incarnation != self.incarnation {
+        if stamp.incarnation != self.incarnation || stamp.incarnation == Incarnation::NONE {
+            return Validity::Dead;
+        }
+        if !self.unsettled.is_empty() && targets.iter().any(|id| self.unsettled.contains_key(id)) {
             return Validity::Dead;
         }
         let mut validity = Validity::Valid;
@@ -158,29 +208,29 @@ impl Index {
                 return;
             }
             if !outlived {
-                self.fold(id, position);
+                // A soft purge is folded as a hard one: a fetch too many, never a stale answer.
+                self.raise(bucket_of(&id), position);
             }
             self.order.remove(&(position, id));
             self.records.remove(&id);
         }
     }
 
-    /// A soft purge is folded as a hard one: a fetch too many, never a stale answer.
-    fn fold(&mut self, id: TargetId, position: Position) {
+    fn raise(&mut self, bucket: u16, position: Position) {
         if self.buckets.is_empty() {
             self.buckets = vec![Position::default(); BUCKETS];
         }
-        let bucket = &mut self.buckets[bucket_of(&id)];
+        let bucket = &mut self.buckets[usize::from(bucket)];
         *bucket = position.max(*bucket);
     }
 
     fn folded(&self, id: &TargetId) -> Position {
-        self.buckets.get(bucket_of(id)).copied().unwrap_or_default()
+        self.buckets.get(usize::from(bucket_of(id))).copied().unwrap_or_default()
     }
 }
 
-fn bucket_of(id: &TargetId) -> usize {
-    usize::from(u16::from_le_bytes([id.0[0], id.0[1]]))
+fn bucket_of(id: &TargetId) -> u16 {
+    u16::from_le_bytes([id.0[0], id.0[1]])
 }
 
 #[cfg(test)]

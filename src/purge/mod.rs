@@ -6,10 +6,12 @@
 //!
 //! Pure: no I/O, no clock, no logging.
 
+mod confirmation;
 mod index;
 mod target;
 mod view;
 
+pub use confirmation::{Change, Confirmation};
 pub use index::{Bounds, Index};
 pub use target::{LoosePath, Target, TargetId};
 pub use view::{FoundValid, View};
@@ -24,6 +26,11 @@ pub struct Position(pub u64);
 /// under the former is valid any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Incarnation(pub u128);
+
+impl Incarnation {
+    /// Of an index that was never there: nothing is valid under it.
+    pub const NONE: Self = Self(0);
+}
 
 /// What a fetch carries from before it began: nothing that was purged after `as_of` may be answered from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -71,7 +71,7 @@ impl Target {
     }
 }
 
-/// `*` stands for any host: it can't be one.
+/// The empty one stands for any host.
 fn host_part(host: &Option<String>) -> &[u8] {
     host.as_deref().unwrap_or("").as_bytes()
 }

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
-use super::{Index, Position, Purge, Stamp, TargetId, Validity};
+use super::{Confirmation, Incarnation, Index, Position, Purge, Stamp, TargetId, Validity};
 use crate::clock::Timestamp;
 
 /// What this replica knows of purges.
@@ -12,6 +13,9 @@ pub struct View {
     /// Grows with every change after which something valid may not be valid any more.
     version: AtomicU64,
     index: RwLock<Index>,
+    /// When the view was last known to be whole, in nanoseconds after `began`, plus one; zero: never.
+    confirmed: AtomicU64,
+    began: Instant,
 }
 
 /// The version of the view under which a stored response was last found valid; it spares the next look at the
@@ -20,8 +24,53 @@ pub struct View {
 pub struct FoundValid(AtomicU64);
 
 impl View {
-    pub fn new(index: Index) -> Self {
-        Self { version: AtomicU64::new(1), index: RwLock::new(index) }
+    /// `began` lies before every confirmation.
+    pub fn new(index: Index, began: Instant) -> Self {
+        Self { version: AtomicU64::new(1), index: RwLock::new(index), confirmed: AtomicU64::new(0), began }
+    }
+
+    /// Brings the view up to date. Reports whether the index is another one than before.
+    ///
+    /// Replies may arrive in another order than their questions were sent in, so what does not join on to what is
+    /// known here is passed over: it proves nothing.
+    pub fn learn(&self, confirmation: &Confirmation) -> bool {
+        let mut index = self.write();
+        let is_new = index.incarnation() != confirmation.incarnation;
+        if is_new {
+            let is_later = self.confirmed_at().is_none_or(|confirmed| confirmed <= confirmation.asked_at);
+            if confirmation.after != Position::default() || !is_later {
+                return false;
+            }
+            // From here until the new index is whole, nothing is proved.
+            self.confirmed.store(0, Ordering::Release);
+            index.begin_again(confirmation.incarnation);
+        } else if confirmation.after > index.high_water() {
+            return false;
+        }
+        index.learn(&confirmation.changes, confirmation.high_water, confirmation.now);
+        if is_new || !confirmation.changes.is_empty() {
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        if confirmation.is_whole {
+            let after = confirmation.asked_at.saturating_duration_since(self.began).as_nanos();
+            let nanos = u64::try_from(after).unwrap_or(u64::MAX - 1) + 1;
+            self.confirmed.fetch_max(nanos, Ordering::Release);
+        }
+        is_new
+    }
+
+    /// The instant at which everything that had been purged was known here; `None` if the view is not whole.
+    ///
+    /// Ask *before* judging: what is judged then is judged by this confirmation or a later one.
+    pub fn confirmed_at(&self) -> Option<Instant> {
+        match self.confirmed.load(Ordering::Acquire) {
+            0 => None,
+            nanos => Some(self.began + Duration::from_nanos(nanos - 1)),
+        }
+    }
+
+    pub fn incarnation(&self) -> Incarnation {
+        self.read().incarnation()
     }
 
     /// Records a purge. When this returns, no reader finds valid what the purge names.
@@ -76,21 +125,4 @@ impl View {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::purge::{Bounds, Incarnation, Target};
-
-    #[test]
-    fn what_was_found_valid_is_looked_up_again_after_a_purge() {
-        let now = Timestamp::from_secs(1);
-        let view = View::new(Index::new(Incarnation(1), now, Bounds::default()));
-        let (found, stamp) = (FoundValid::default(), view.stamp(now));
-        let (mine, other) = (Target::tag("mine"), Target::tag("other"));
-        let judge = || view.judge_again(&found, &stamp, &[mine.id()]);
-        assert_eq!((judge(), judge()), (Validity::Valid, Validity::Valid));
-        view.purge(&Purge::hard(vec![other]), now);
-        assert_eq!((judge(), judge()), (Validity::Valid, Validity::Valid));
-        view.purge(&Purge::hard(vec![mine.clone()]), now);
-        assert_eq!((judge(), judge()), (Validity::Dead, Validity::Dead));
-    }
-}
+mod tests;

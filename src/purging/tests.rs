@@ -65,7 +65,7 @@ async fn a_purge_is_counted_when_it_is_acknowledged_and_not_when_it_is_not() {
         let_go.send(result).unwrap();
         let purged = purge(&store, &metrics, of_a_tag(), PurgeSource::Admin, None).await;
         assert_eq!(purged.ok(), expected);
-        let text = metrics.render(&store.figures());
+        let text = metrics.render(&store.figures(), None);
         assert!(text.lines().any(|written| written == line), "{text}");
     }
 }
@@ -83,7 +83,7 @@ async fn a_purge_that_nobody_waits_for_any_more_is_finished() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    let text = metrics.render(&Figures::default());
+    let text = metrics.render(&Figures::default(), None);
     assert!(text.contains("larder_purges_total{source=\"write\"} 1"), "{text}");
 }
 

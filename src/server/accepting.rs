@@ -3,20 +3,28 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::Listener;
 use super::connection::Quiet;
+use crate::stall::Stall;
 
 pub(super) enum Accepting {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-pub(super) enum Stream {
+/// A connection; writing to it fails if its client takes nothing for too long.
+pub(super) struct Stream {
+    io: Io,
+    stall: Stall,
+}
+
+enum Io {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -29,47 +37,63 @@ impl Accepting {
         }
     }
 
-    /// The peer's address; `None` on a unix socket.
-    pub async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
-        match self {
+    /// The peer's address; `None` on a unix socket. `limit`: how long the client may take nothing of what is written.
+    pub async fn accept(&self, limit: Duration) -> io::Result<(Stream, Option<IpAddr>)> {
+        let (io, peer) = match self {
             Accepting::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok((Stream::Tcp(stream), Some(address.ip().to_canonical())))
+                // Without it there is only some delay.
+                let _ = stream.set_nodelay(true);
+                (Io::Tcp(stream), Some(address.ip().to_canonical()))
             }
-            Accepting::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), None))
-            }
-        }
+            Accepting::Unix(listener) => (Io::Unix(listener.accept().await?.0), None),
+        };
+        Ok((Stream { io, stall: Stall::new(limit) }, peer))
     }
 }
 
 impl Quiet for Stream {
     /// Resolves when the first byte can be read, or the peer has gone.
     async fn readable(&self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.readable().await,
-            Stream::Unix(stream) => stream.readable().await,
+        match &self.io {
+            Io::Tcp(stream) => stream.readable().await,
+            Io::Unix(stream) => stream.readable().await,
         }
+    }
+}
+
+impl Stream {
+    fn within_limit(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stall.over();
+            return written;
+        }
+        ready!(self.stall.poll_too_long(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().io {
+            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        let stream = self.get_mut();
+        let written = match &mut stream.io {
+            Io::Tcp(io) => Pin::new(io).poll_write(cx, buf),
+            Io::Unix(io) => Pin::new(io).poll_write(cx, buf),
+        };
+        stream.within_limit(cx, written)
     }
 
     fn poll_write_vectored(
@@ -77,10 +101,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        let stream = self.get_mut();
+        let written = match &mut stream.io {
+            Io::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Io::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        };
+        stream.within_limit(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -92,9 +118,9 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().io {
+            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,11 +19,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::interim::WithInterims;
 use super::lent::lend;
 use super::pace::{Pace, UnderWay};
 use super::strict::Strict;
 use crate::config::Limits;
-use crate::proxy::Desk;
+use crate::proxy::{Body as Answer, Client, Desk, InterimQueue, Worker};
 
 /// HTTP/2 requests at a time on one connection.
 const MAX_STREAMS: u32 = 200;
@@ -45,13 +46,16 @@ pub async fn serve<S: Quiet>(
     let pace = Pace::new();
     let mut stream = Strict::new(stream, desk.worker().limits().header_bytes, pace.clone());
     let (its_desk, its_pace, its_stopping) = (desk.clone(), pace.clone(), stopping.clone());
+    let interims = InterimQueue::default();
+    let its_interims = interims.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, pace, stopping) = (its_desk.worker().clone(), its_pace.clone(), its_stopping.clone());
         let under_way = pace.request();
         // In a box, so that the connection has no room for it when it idles.
+        let interims = its_interims.clone();
         Box::pin(async move {
             let version = request.version();
-            let mut response = worker.handle(request, peer).await;
+            let mut response = answer(&worker, request, peer, &interims).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 pace.becomes_tunnel();
             } else if *stopping.borrow() && version < Version::HTTP_2 {
@@ -64,7 +68,10 @@ pub async fn serve<S: Quiet>(
     loop {
         let builder = protocol(desk.worker().limits());
         let (home, lent) = lend(stream);
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(lent), service.clone());
+        let connection = builder.serve_connection_with_upgrades(
+            TokioIo::new(WithInterims::new(lent, interims.clone())),
+            service.clone(),
+        );
         let mut connection = Box::pin(connection.into_owned());
         let verdict = poll_fn(|cx| {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
@@ -100,6 +107,19 @@ pub async fn serve<S: Quiet>(
             return;
         }
     }
+}
+
+async fn answer(
+    worker: &Worker,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+    interims: &InterimQueue,
+) -> Response<Answer> {
+    // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
+    if request.version() != Version::HTTP_11 {
+        return worker.handle(request, Client { peer, interims: None }).await;
+    }
+    interims.relay(|interims| worker.handle(request, Client { peer, interims: Some(interims) })).await
 }
 
 /// A stream that can say that something is there to be read, without reading it.

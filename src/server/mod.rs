@@ -4,6 +4,7 @@ mod accepting;
 mod connection;
 pub mod files;
 mod framing;
+mod interim;
 mod lent;
 pub mod listener;
 mod pace;
@@ -11,6 +12,7 @@ mod strict;
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -58,7 +60,7 @@ pub async fn serve(
     loop {
         let next = async {
             let slot = slots.clone().acquire_owned().await.ok();
-            (slot, accepting.accept().await)
+            (slot, accepting.accept(desk.worker().limits().body_timeout).await)
         };
         let (slot, accepted) = tokio::select! {
             accepted = next => accepted,
@@ -66,6 +68,7 @@ pub async fn serve(
         };
         match accepted {
             Ok(accepted) => open(slot, accepted),
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 metrics.accept_failed();
                 tracing::warn!(%error, "could not accept a connection");
@@ -76,7 +79,7 @@ pub async fn serve(
     // From now on nobody gets in; who is in may finish, and who waits to be let in, unless the listener outlives this
     // process: then the next one lets them in.
     if !outlives {
-        while let Some(accepted) = waiting(&accepting).await {
+        while let Some(accepted) = waiting(&accepting, desk.worker().limits().body_timeout).await {
             open(None, accepted);
         }
     }
@@ -102,13 +105,19 @@ async fn speaks(stream: &accepting::Stream, patience: Duration, mut stopping: wa
 }
 
 /// A connection that the system has taken already.
-async fn waiting(accepting: &Accepting) -> Option<(accepting::Stream, Option<std::net::IpAddr>)> {
-    let mut next = pin!(accepting.accept());
+async fn waiting(accepting: &Accepting, patience: Duration) -> Option<(accepting::Stream, Option<IpAddr>)> {
+    let mut next = pin!(accepting.accept(patience));
     poll_fn(|cx| match next.as_mut().poll(cx) {
         Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+/// The client went away before it was accepted: that says nothing of the next one.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Counts a connection while it is open.

@@ -16,10 +16,10 @@ pub struct Pace {
     requests: AtomicU32,
     /// No request was answered yet.
     fresh: AtomicBool,
-    /// These three in milliseconds since it was opened; [`NEVER`]: not now.
+    /// These two in milliseconds since it was opened; [`NEVER`]: not now.
     idle_since: AtomicU64,
     head_since: AtomicU64,
-    stuck_since: AtomicU64,
+    stuck: AtomicBool,
     http2: AtomicBool,
     tunnel: AtomicBool,
 }
@@ -37,7 +37,7 @@ impl Pace {
             fresh: AtomicBool::new(true),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
-            stuck_since: AtomicU64::new(NEVER),
+            stuck: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
         })
@@ -52,12 +52,9 @@ impl Pace {
         }
     }
 
-    /// The peer takes nothing of what is to be sent; or it does.
+    /// The peer takes nothing of what is to be sent; or it does. How long it may, the stream itself knows.
     pub fn stuck(&self, stuck: bool) {
-        let was = self.stuck_since.load(Ordering::Relaxed) != NEVER;
-        if stuck != was {
-            self.stuck_since.store(if stuck { self.now() } else { NEVER }, Ordering::Relaxed);
-        }
+        self.stuck.store(stuck, Ordering::Relaxed);
     }
 
     pub fn speaks_http2(&self) {
@@ -90,17 +87,17 @@ impl Pace {
 
     /// When its parser is not needed any more until the next request; `None` while it is.
     pub fn rests_from(&self) -> Option<Instant> {
-        let nothing_begun = [&self.head_since, &self.stuck_since].map(|at| at.load(Ordering::Relaxed));
-        let rests = self.is_idle() && !self.is_http2() && nothing_begun == [NEVER; 2];
+        let nothing_begun =
+            self.head_since.load(Ordering::Relaxed) == NEVER && !self.stuck.load(Ordering::Relaxed);
+        let rests = self.is_idle() && !self.is_http2() && nothing_begun;
         rests.then(|| self.at(self.idle_since.load(Ordering::Relaxed), REST_AFTER))
     }
 
     /// When it will have taken too long, if it goes on as it is.
     pub fn deadline(&self, limits: &Limits) -> Option<Instant> {
         let since = |at: &AtomicU64| Some(at.load(Ordering::Relaxed)).filter(|at| *at != NEVER);
-        let stuck = since(&self.stuck_since).map(|at| self.at(at, limits.body_timeout));
         if !self.is_idle() {
-            return stuck;
+            return None;
         }
         let idle_since = self.idle_since.load(Ordering::Relaxed);
         let next = match since(&self.head_since) {
@@ -109,7 +106,7 @@ impl Pace {
             None if self.fresh.load(Ordering::Relaxed) => self.at(0, limits.header_timeout),
             None => self.at(idle_since, limits.idle_timeout),
         };
-        Some(stuck.map_or(next, |stuck| stuck.min(next)))
+        Some(next)
     }
 
     fn at(&self, millis: u64, limit: Duration) -> Instant {

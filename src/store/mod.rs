@@ -6,7 +6,12 @@
 //! - A purge is acknowledged when it holds for every later recall.
 //! - Losing anything can only cause misses.
 
+pub mod encoding;
+mod first_tier;
 pub mod memory;
+mod redis;
+pub mod remote;
+pub mod tiered;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +20,7 @@ use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 use crate::purge::{Position, Purge, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
+use remote::Remote;
 
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -39,6 +45,11 @@ pub trait Store: Send + Sync + 'static {
     fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>>;
 
     fn figures(&self) -> Figures;
+
+    /// What is known of the server that is shared with other replicas; `None` if there is none.
+    fn remote(&self) -> Option<Remote> {
+        None
+    }
 }
 
 pub enum Recall {

@@ -2,16 +2,19 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
+
+use crate::stall::Stall;
 
 /// What went wrong in the middle of a body.
 #[derive(Debug, thiserror::Error)]
@@ -20,14 +23,28 @@ pub enum BodyError {
     Stalled,
     #[error("the upstream's answer was cut short: {0}")]
     Cut(#[source] hyper::Error),
+    #[error("the upstream reset its answer")]
+    Reset,
     #[error("the client stopped sending in the middle of its request: {0}")]
     RequestCut(#[source] hyper::Error),
+    #[error("the client reset its request")]
+    RequestReset,
+    #[error("the client did not go on with its request")]
+    RequestStalled,
+}
+
+/// RFC 9113 §8.1: only END_STREAM ends a body, and hyper also ends it at a reset without an error (`NO_ERROR`).
+fn is_reset(incoming: &Incoming, version: Version) -> bool {
+    version == Version::HTTP_2 && !incoming.is_end_stream()
 }
 
 /// The client's body on its way to the upstream, or none.
 pub struct RequestBody {
     incoming: Option<Incoming>,
+    version: Version,
     progress: Progress,
+    /// How long the client may send nothing while the upstream waits; also after an early answer.
+    stall: Option<Stall>,
 }
 
 /// How far a request has got; shared with whoever waits for the answer.
@@ -38,74 +55,50 @@ struct State {
     last: Instant,
     complete: bool,
     cut: bool,
-    /// The upstream would take more, and the client has sent no more.
-    waits_for_client: bool,
-    /// How long it may wait so.
-    body_timeout: Duration,
 }
 
 impl Progress {
-    fn new(complete: bool, body_timeout: Duration) -> Self {
-        let state =
-            State { last: Instant::now(), complete, cut: false, waits_for_client: false, body_timeout };
-        Self(Arc::new(Mutex::new(state)))
+    fn new(complete: bool) -> Self {
+        Self(Arc::new(Mutex::new(State { last: Instant::now(), complete, cut: false })))
     }
 
     fn note(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.last = Instant::now();
-        state.waits_for_client = false;
         change(&mut state);
     }
 
-    fn waits_for_client(&self) {
-        self.state().waits_for_client = true;
-    }
-
-    /// After so long somebody's time may be up.
-    pub fn look_after(&self, response_timeout: Duration) -> Duration {
-        let patience = self.patience(response_timeout);
-        let state = self.state();
-        if state.complete { patience } else { patience.min(state.body_timeout) }
-    }
-
-    /// What is left, since the last sign of progress, of the time of whoever is to act: the client, or the upstream,
-    /// which has `response_timeout`.
-    pub fn patience(&self, response_timeout: Duration) -> Duration {
-        let state = self.state();
-        let limit = if state.waits_for_client { state.body_timeout } else { response_timeout };
+    /// What is left of `limit` since the last sign of progress.
+    pub fn patience(&self, limit: Duration) -> Duration {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         limit.saturating_sub(state.last.elapsed())
     }
 
     pub fn is_complete(&self) -> bool {
-        self.state().complete
-    }
-
-    /// It is the client's turn, or it has gone.
-    pub fn is_clients_turn(&self) -> bool {
-        self.state().waits_for_client
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).complete
     }
 
     pub fn is_cut(&self) -> bool {
-        self.state().cut
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).cut
     }
 }
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self { incoming: None, progress: Progress::new(true, Duration::ZERO) }
+        Self { incoming: None, version: Version::HTTP_11, progress: Progress::new(true), stall: None }
     }
 
     /// `timeout`: between two parts of it.
-    pub fn from_client(incoming: Incoming, timeout: Duration) -> Self {
+    pub fn from_client(incoming: Incoming, version: Version, timeout: Duration) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Self { incoming: Some(incoming), progress: Progress::new(false, timeout) }
+        Self {
+            incoming: Some(incoming),
+            version,
+            progress: Progress::new(false),
+            stall: Some(Stall::new(timeout)),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -125,12 +118,19 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let Self { incoming, version, stall, .. } = &mut *self;
+        let Some(incoming) = incoming else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
-            self.progress.waits_for_client();
+            if let Some(stall) = stall {
+                ready!(stall.poll_too_long(cx));
+                self.progress.note(|state| state.cut = true);
+                return Poll::Ready(Some(Err(BodyError::RequestStalled)));
+            }
             return Poll::Pending;
         };
-        let ended = incoming.is_end_stream();
+        stall.iter_mut().for_each(Stall::over);
+        let ended = incoming.is_end_stream() || incoming.size_hint().exact() == Some(0);
+        let is_reset = frame.is_none() && is_reset(incoming, *version);
         match frame {
             Some(Ok(frame)) => {
                 self.progress.note(|state| state.complete = ended);
@@ -139,6 +139,10 @@ impl Body for RequestBody {
             Some(Err(error)) => {
                 self.progress.note(|state| state.cut = true);
                 Poll::Ready(Some(Err(BodyError::RequestCut(error))))
+            }
+            None if is_reset => {
+                self.progress.note(|state| state.cut = true);
+                Poll::Ready(Some(Err(BodyError::RequestReset)))
             }
             None => {
                 self.progress.note(|state| state.complete = true);
@@ -159,16 +163,23 @@ impl Body for RequestBody {
 /// The upstream's body. It keeps its slot until it ends or is dropped, and fails if nothing comes for too long.
 pub struct UpstreamBody {
     incoming: Incoming,
-    limit: Duration,
-    /// Armed only while nothing comes.
-    stall: Option<Pin<Box<Sleep>>>,
+    version: Version,
+    stall: Stall,
     slot: Option<OwnedSemaphorePermit>,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(incoming: Incoming, slot: OwnedSemaphorePermit, limit: Duration) -> Self {
-        let slot = (!incoming.is_end_stream()).then_some(slot);
-        Self { incoming, limit, stall: None, slot }
+    pub(super) fn of(
+        response: Response<Incoming>,
+        slot: OwnedSemaphorePermit,
+        limit: Duration,
+    ) -> Response<Self> {
+        let (version, becomes_tunnel) =
+            (response.version(), response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        response.map(|incoming| {
+            let slot = (becomes_tunnel || !incoming.is_end_stream()).then_some(slot);
+            Self { incoming, version, stall: Stall::new(limit), slot }
+        })
     }
 
     /// The slot, for a connection that becomes a tunnel.
@@ -187,16 +198,17 @@ impl Body for UpstreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.stall = None;
+                self.stall.over();
                 if frame.as_ref().is_none_or(|frame| frame.is_err()) || self.incoming.is_end_stream() {
                     self.slot = None;
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Cut)))
+                Poll::Ready(match frame {
+                    None if is_reset(&self.incoming, self.version) => Some(Err(BodyError::Reset)),
+                    frame => frame.map(|frame| frame.map_err(BodyError::Cut)),
+                })
             }
             Poll::Pending => {
-                let limit = self.limit;
-                let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(limit)));
-                ready!(stall.as_mut().poll(cx));
+                ready!(self.stall.poll_too_long(cx));
                 self.slot = None;
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }

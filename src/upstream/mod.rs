@@ -11,7 +11,9 @@ mod destination;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -107,6 +109,7 @@ impl Upstream {
             Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
         };
         self.address(&mut request)?;
+        let may_switch = request.headers().contains_key(UPGRADE);
         let again = repeatable(&request).then(|| copy_of_head(&request));
         let result = match (self.send_once(request).await, again) {
             (Err(Failure { stale_connection: true, .. }), Some(again)) => self.send_once(again).await,
@@ -119,35 +122,31 @@ impl Upstream {
             // It is there, whatever it does.
             Err(_) => {}
         }
-        let response = result?;
-        Ok(response.map(|body| UpstreamBody::new(body, slot, self.destination.settings.response_timeout)))
+        let mut response = result?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
+            // RFC 9110 §15.2.2.
+            return Err(UpstreamError::Invalid("101 unasked".into()));
+        }
+        frame_once(&mut response)?;
+        Ok(UpstreamBody::of(response, slot, self.destination.settings.response_timeout))
     }
 
-    async fn send_once(
-        &self,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<hyper::body::Incoming>, Failure> {
+    async fn send_once(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Failure> {
         let connection = capture_connection(&mut request);
         let progress = request.body().progress();
         let answer = self.client.request(request);
         tokio::pin!(answer);
         loop {
-            let patience = progress.look_after(self.destination.settings.response_timeout);
+            let patience = progress.patience(self.destination.settings.response_timeout);
             match timeout(patience, &mut answer).await {
-                Ok(Ok(response)) if has_unknown_coding(response.headers()) => {
-                    let what = "a transfer coding other than chunked";
-                    return Err(Failure::because(UpstreamError::Invalid(what.to_owned())));
-                }
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => {
                     let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
                     return Err(Failure::from(error, wire, &progress));
                 }
                 Err(_) if !progress.patience(self.destination.settings.response_timeout).is_zero() => {}
-                Err(_) if progress.is_clients_turn() => {
-                    return Err(Failure::because(UpstreamError::RequestCut));
-                }
-                Err(_) => return Err(Failure::because(UpstreamError::Timeout)),
+                Err(_) if progress.is_complete() => return Err(Failure::because(UpstreamError::Timeout)),
+                Err(_) => return Err(Failure::because(UpstreamError::RequestCut)),
             }
         }
     }
@@ -171,6 +170,35 @@ impl Upstream {
         }
         Ok(())
     }
+}
+
+/// RFC 9112 §6.3: whatever the upstream said of the length of its content, it goes on with one meaning.
+fn frame_once(response: &mut Response<Incoming>) -> Result<(), UpstreamError> {
+    let status = response.status();
+    let headers = response.headers_mut();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_coded = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        // hyper leaves other codings in the content, and nobody after larder would know.
+        _ => return Err(UpstreamError::Invalid("a transfer coding other than chunked".into())),
+    };
+    if headers.contains_key(CONTENT_LENGTH) {
+        match (is_coded || status == StatusCode::NO_CONTENT, length_of(headers)) {
+            (false, Some(length)) => drop(headers.insert(CONTENT_LENGTH, length.into())),
+            _ => drop(headers.remove(CONTENT_LENGTH)),
+        }
+    }
+    Ok(())
+}
+
+/// `None` if it is no number, or several that differ (only possible where there is no content).
+fn length_of(headers: &HeaderMap) -> Option<u64> {
+    let lines = headers.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let read = |length: &[u8]| std::str::from_utf8(length.trim_ascii()).ok()?.parse::<u64>().ok();
+    let first = read(lengths.next()?)?;
+    lengths.all(|length| read(length) == Some(first)).then_some(first)
 }
 
 struct Failure {
@@ -203,13 +231,6 @@ impl Failure {
     }
 }
 
-/// RFC 9112 §7: what is left of it, once `chunked` is undone, is not the content; and where its framing is anyone's guess
-/// (§6.3), so is where the answer ends.
-fn has_unknown_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(http::header::TRANSFER_ENCODING).iter();
-    codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
-}
-
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -220,7 +241,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 fn repeatable(request: &Request<RequestBody>) -> bool {
     let safe = *request.method() == http::Method::GET || *request.method() == http::Method::HEAD;
-    safe && request.body().is_empty() && !request.headers().contains_key(http::header::UPGRADE)
+    safe && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
 }
 
 fn copy_of_head(request: &Request<RequestBody>) -> Request<RequestBody> {

@@ -1,95 +1,170 @@
-//! The documents: every piece of `proxy.yaml` in them loads.
+//! What the documents say is true: snippets load, commands and files exist, the first page happens.
 
 use std::path::{Path, PathBuf};
 
 use larder::config::{Config, Overrides};
 
-/// By which a block is known as a piece of `proxy.yaml`; others are of other programs.
-const SECTIONS: [&str; 11] = [
-    "listen",
-    "upstream",
-    "store",
-    "admin",
-    "purge",
-    "trusted_proxies",
-    "credentials",
-    "limits",
-    "log",
-    "defaults",
-    "routes",
-];
+use crate::support::markdown::blocks;
+use crate::support::{Command, Larder, Reply, Upstream, bearer};
 
-/// A block that is fenced as `language`, and where it begins.
-pub struct Block {
-    pub file: PathBuf,
-    pub line: usize,
-    pub text: String,
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// README.md and docs/*.md.
-pub fn documents() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = vec![root.join("README.md")];
-    for entry in std::fs::read_dir(root.join("docs")).expect("a folder") {
-        let file = entry.expect("an entry").path();
-        files.extend(file.extension().is_some_and(|extension| extension == "md").then_some(file));
+struct Document {
+    name: String,
+    text: String,
+}
+
+fn documents() -> Vec<Document> {
+    let mut files = Vec::new();
+    for folder in [root(), root().join("docs"), root().join("deploy"), root().join("config")] {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        files.extend(entries.map(|entry| entry.expect("an entry").path()));
     }
-    files
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
+    files.sort();
+    let read = |file: PathBuf| Document {
+        name: file.strip_prefix(root()).expect("below").to_string_lossy().into_owned(),
+        text: std::fs::read_to_string(&file).expect("a text"),
+    };
+    let documents: Vec<_> = files.into_iter().map(read).collect();
+    for expected in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/dependencies.md"] {
+        assert!(documents.iter().any(|document| document.name == expected), "{expected} is missing");
+    }
+    documents
 }
 
-pub fn blocks(file: &Path, language: &str) -> Vec<Block> {
-    let text = std::fs::read_to_string(file).expect("a document");
-    let mut found: Vec<Block> = Vec::new();
-    let mut fence: Option<bool> = None;
-    for (at, line) in text.lines().enumerate() {
-        match (fence, line.trim_start().strip_prefix("```")) {
-            (None, Some(opened)) => {
-                let is_wanted = opened.trim() == language;
-                if is_wanted {
-                    found.push(Block { file: file.to_owned(), line: at + 2, text: String::new() });
+impl Document {
+    /// The fenced blocks of one language.
+    fn blocks(&self, language: &str) -> Vec<String> {
+        blocks(&root().join(&self.name), language).into_iter().map(|block| block.text).collect()
+    }
+}
+
+#[test]
+fn every_yaml_snippet_loads() {
+    let mut snippets = 0;
+    for document in documents() {
+        for snippet in document.blocks("yaml") {
+            // A snippet of routes, or one without an upstream, is a part of a file.
+            let routes = if snippet.trim_start().starts_with("- path:") { "routes:\n" } else { "" };
+            let has_upstream = snippet.lines().any(|line| line.starts_with("upstream:"));
+            let upstream = if has_upstream { "" } else { "upstream: http://127.0.0.1:3000\n" };
+            let text = format!("{upstream}{routes}{snippet}");
+            if let Err(errors) = Config::parse(&text, &document.name, &|_| None, &Overrides::default()) {
+                panic!("{}:\n{snippet}\n{errors}", document.name);
+            }
+            snippets += 1;
+        }
+    }
+    assert!(snippets > 0);
+}
+
+#[tokio::test]
+async fn every_command_exists_with_its_flags() {
+    let mut commands = 0;
+    for document in documents() {
+        for line in document.blocks("sh").iter().flat_map(|block| block.lines()) {
+            let words = line.split('#').next().unwrap_or_default().split_whitespace();
+            // What is set for the command alone stands before it.
+            let is_setting = |word: &&str| {
+                word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.starts_with('-'))
+            };
+            let words: Vec<&str> = words.skip_while(is_setting).collect();
+            let Some(program) = words.first().copied() else { continue };
+            commands += 1;
+            let where_it_stands = format!("{}: {line}", document.name);
+            match words.as_slice() {
+                ["larder", arguments @ ..] => has_flags(arguments, &where_it_stands).await,
+                ["cargo", "run", rest @ ..] => {
+                    let arguments = rest.iter().skip_while(|word| **word != "--").skip(1).copied();
+                    has_flags(&arguments.collect::<Vec<_>>(), &where_it_stands).await;
                 }
-                fence = Some(is_wanted);
+                _ if program.contains('/') => {
+                    use std::os::unix::fs::PermissionsExt;
+                    let script = std::fs::metadata(root().join(program));
+                    let mode = script
+                        .unwrap_or_else(|error| panic!("{where_it_stands}: {error}"))
+                        .permissions()
+                        .mode();
+                    assert!(mode & 0o111 != 0, "{where_it_stands}: not executable");
+                }
+                _ => assert!(
+                    ["curl", "cargo", "docker", "kubectl", "systemctl", "redis-cli"].contains(&program),
+                    "{where_it_stands}"
+                ),
             }
-            (Some(_), Some(_)) => fence = None,
-            (Some(true), None) => {
-                let block = &mut found.last_mut().expect("one is open").text;
-                block.push_str(line);
-                block.push('\n');
-            }
-            (Some(false) | None, None) => {}
         }
     }
-    assert_eq!(fence, None, "{}: a block is not closed", file.display());
-    found
+    assert!(commands >= 5, "{commands}");
 }
 
-fn is_ours(block: &str) -> bool {
-    let keys = block.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
-    keys.filter_map(|line| line.split_once(':')).any(|(key, _)| SECTIONS.contains(&key))
-}
-
-fn complete(block: &str) -> String {
-    let names_upstream = block.lines().any(|line| line.starts_with("upstream:"));
-    if names_upstream { block.to_owned() } else { format!("{block}\nupstream: http://127.0.0.1:3000\n") }
+async fn has_flags(arguments: &[&str], where_it_stands: &str) {
+    let command: Vec<&str> =
+        arguments.iter().copied().take_while(|word| !word.starts_with('-')).take(1).collect();
+    let help = Command::new(&[command.as_slice(), &["--help"]].concat()).output().await;
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(help.contains("Usage: larder"), "{where_it_stands}: {help}");
+    for flag in arguments.iter().filter(|word| word.starts_with("--") && word.len() > 2) {
+        assert!(help.contains(flag.split('=').next().unwrap_or_default()), "{where_it_stands}: {flag}");
+    }
 }
 
 #[test]
-fn every_piece_of_a_configuration_in_a_document_loads_without_a_warning() {
-    let mut loaded = 0;
-    for file in documents() {
-        for block in blocks(&file, "yaml").iter().filter(|block| is_ours(&block.text)) {
-            let name = format!("{}, the block at line {}", file.display(), block.line);
-            let config = Config::parse(&complete(&block.text), &name, &|_| None, &Overrides::default());
-            let config = config.unwrap_or_else(|errors| panic!("{errors}"));
-            assert_eq!(config.warnings, Vec::<String>::new(), "{name}");
-            loaded += 1;
+fn every_link_leads_somewhere() {
+    for document in documents() {
+        let folder = root().join(&document.name).parent().expect("a folder").to_owned();
+        for link in document.text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            if !target.is_empty() && !target.contains("://") {
+                assert!(folder.join(target).exists(), "{}: {target}", document.name);
+            }
         }
     }
-    assert!(loaded >= 2, "{loaded} blocks");
 }
 
 #[test]
-fn a_block_of_another_program_is_not_ours() {
-    assert!(is_ours("# Comment\nroutes:\n  - path: /a\n") && is_ours("listen: 127.0.0.1:80\n"));
-    assert!(!is_ours("services:\n  listen: x\n") && !is_ours("apiVersion: v1\n"));
+fn every_dependency_stands_in_the_list_with_its_reason() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
+    let list = std::fs::read_to_string(root().join("docs/dependencies.md")).expect("a list");
+    let mut in_dependencies = false;
+    for line in manifest.lines() {
+        if let Some(section) = line.strip_prefix('[') {
+            in_dependencies = section.contains("dependencies]");
+        } else if let (true, Some((name, _))) = (in_dependencies, line.split_once(" = ")) {
+            assert!(list.contains(&format!("`{name}`")), "{name} is not in docs/dependencies.md");
+        }
+    }
+}
+
+/// The table of the README's first page: what is asked, and what `Cache-Status` answers.
+#[tokio::test]
+async fn the_readmes_first_page_happens() {
+    let readme = documents().into_iter().find(|document| document.name == "README.md").expect("it is there");
+    let yaml = readme.blocks("yaml").into_iter().next().expect("a first page");
+    let upstream = Upstream::start();
+    let larder = Larder::with_environment(&yaml.replace("http://127.0.0.1:3000", &upstream.url()), &[]);
+    let mut shown = 0;
+    for row in readme.text.lines().filter(|line| line.starts_with("| `")) {
+        let mut code = row.split('`').skip(1).step_by(2);
+        let (Some(request), Some(answer)) = (code.next(), code.next()) else { continue };
+        let (Some((method, target)), true) = (request.split_once(' '), answer.starts_with("larder;")) else {
+            continue;
+        };
+        let reply = larder.request(method, target).header("authorization", &bearer(r#"{"sub":"ann"}"#)).await;
+        let expected = answer.trim_end_matches(['…', ' ', ';']);
+        assert!(status_without_ttl(&reply).starts_with(&without_ttl(expected)), "{row}\n{reply}");
+        shown += 1;
+    }
+    assert!(shown >= 4, "{shown} rows");
+}
+
+fn status_without_ttl(reply: &Reply) -> String {
+    without_ttl(&reply.header("cache-status").unwrap_or_default())
+}
+
+fn without_ttl(status: &str) -> String {
+    let parameters = status.split("; ").filter(|parameter| !parameter.starts_with("ttl="));
+    parameters.collect::<Vec<_>>().join("; ")
 }

@@ -264,3 +264,39 @@ async fn an_upstream_on_a_unix_socket_is_reached() {
     let head = answering.join().unwrap();
     assert!(head.starts_with("GET /a HTTP/1.1\r\n") && head.contains("host: api.test"), "{head}");
 }
+
+#[tokio::test]
+async fn what_a_trusted_proxy_says_of_its_own_address_tells_responses_apart() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("trusted_proxies: [127.0.0.0/8]\nroutes: [{path: /a, ttl: 60s}]", &upstream);
+    for name in ["x-forwarded-prefix", "x-forwarded-port", "x-forwarded-host"] {
+        let get = |value: &'static str| larder.get("/a").header("host", "api.test").header(name, value);
+        get("1").await.assert_fwd("uri-miss");
+        get("1").await.assert_hit();
+        get("2").await.assert_fwd("uri-miss");
+    }
+    // An unknown client's words are not passed on, so they tell nothing apart.
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
+    larder.get("/a").header("x-forwarded-prefix", "/evil").await.assert_fwd("uri-miss");
+    larder.get("/a").await.assert_hit();
+    assert_eq!(upstream.last("/a").header("x-forwarded-prefix"), None);
+}
+
+#[tokio::test]
+async fn a_purge_through_trusted_proxies_comes_from_whom_the_first_of_them_saw() {
+    let upstream = Upstream::start();
+    let yaml = "trusted_proxies: [127.0.0.0/8, 10.0.0.0/8]\npurge: {allow: [192.0.2.7/32]}\nroutes: [{path: /a, ttl: 60s}]";
+    let larder = Larder::with(yaml, &upstream);
+    for (chain, status) in [
+        ("192.0.2.7", 200),
+        ("192.0.2.7, 10.0.0.9", 200),
+        ("192.0.2.7, 198.51.100.1", 403),
+        ("198.51.100.1, 10.0.0.9", 403),
+        ("10.0.0.9", 403),
+        ("nonsense", 403),
+    ] {
+        let purged = larder.request("PURGE", "/a").header("x-forwarded-for", chain).await;
+        assert_eq!(purged.status, status, "{chain}");
+    }
+}

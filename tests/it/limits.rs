@@ -59,6 +59,36 @@ async fn a_connection_that_is_in_use_is_not_idle() {
 }
 
 #[tokio::test]
+async fn an_upload_that_stalls_is_ended_on_both_sides() {
+    for begun in ["half", ""] {
+        let upstream = Upstream::start();
+        let yaml = "upstream: {url: \"${UPSTREAM}\", response_timeout: 300ms}\nroutes: []";
+        let larder = Larder::with(yaml, &upstream);
+        let mut raw = larder.raw().await;
+        raw.send("POST /up HTTP/1.1\r\nHost: api\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+            .await;
+        assert_eq!(raw.status().await, 100);
+        raw.send(begun).await;
+        assert_eq!(raw.status().await, 408);
+        raw.rest().await;
+        upstream.is_left_alone().await;
+        assert!(upstream.received("/up").iter().all(|request| request.aborted));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_more_gets_its_answer_or_a_prompt_end() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
+    larder.get("/a").header("host", "api").await.assert_stored();
+    let mut raw = larder.raw().await;
+    raw.send("GET /a HTTP/1.1\r\nHost: api\r\n\r\n").await;
+    raw.half_close().await;
+    let rest = raw.rest().await;
+    assert!(rest.is_empty() || rest.ends_with("GET /a #1"), "{rest}");
+}
+
+#[tokio::test]
 async fn beyond_the_limit_connections_wait_until_others_end() {
     let upstream = Upstream::start();
     let larder = Larder::with("limits: {connections: 2}\nroutes: []", &upstream);

@@ -129,8 +129,12 @@ fn a_key_that_stands_twice_is_an_error_and_the_rest_is_still_read() {
 fn what_this_version_can_t_do_yet_is_told_apart_from_what_is_wrong() {
     for (more, parts) in [
         (
-            "store: {redis: \"redis://127.0.0.1\"}",
-            &["2:16 `store.redis` is not in this version yet", "leave it out"][..],
+            "store: {redis: \"redis-cluster://127.0.0.1\"}",
+            &["2:16 `redis-cluster://` is not in this version yet", "name one server"][..],
+        ),
+        (
+            "store: {redis: \"redis-sentinel://127.0.0.1/primary\"}",
+            &["2:16 `redis-sentinel://` is not in this version yet", "name the primary"],
         ),
         ("routes: [{path: /a, guard: true}]", &["`guard: true` is not in this version yet"]),
         ("defaults: {guard: true}", &["`guard: true` is not in this version yet"]),

@@ -1,4 +1,4 @@
-//! `store.redis` is read and checked in full, although this version refuses it afterwards.
+//! `store.redis` is read and checked in full, also the forms that this version refuses afterwards.
 
 use std::path::PathBuf;
 

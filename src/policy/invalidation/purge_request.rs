@@ -65,6 +65,12 @@ fn of_url(routes: &Routes, request: &RequestHead<'_>, absolute: bool) -> Result<
     if !path.starts_with('/') {
         return Err("a path to purge begins with `/`; everything is `/*`".to_owned());
     }
+    if path.strip_suffix("/*").unwrap_or(path).contains('*') {
+        return Err(
+            "`*` stands for all below a path, as its last segment: `/api/*`; a star in a path is `%2A`"
+                .to_owned(),
+        );
+    }
     let mut targets = Vec::new();
     match (path.strip_suffix("/*"), request.query) {
         (Some(_), Some(_)) => {

@@ -209,9 +209,16 @@ fn purge_names_a_path_a_url_a_prefix_or_everything() {
         ("/api/courses?page=1", vec![url("/api/courses", "page=1")]),
         ("/p/*", vec![prefix("/p")]),
         ("/*", vec![Target::Everything]),
-        ("/p*", vec![path("/p*")]),
+        ("/p%2A", vec![path("/p*")]),
     ] {
         assert_eq!(purge(&Request::new("PURGE", target), false), Ok((expected, Hardness::Hard)), "{target}");
+    }
+}
+
+#[test]
+fn a_star_anywhere_else_would_purge_less_than_was_meant() {
+    for target in ["/p*", "/*/p", "/p/*/*", "/p/*?q=1"] {
+        assert!(purge(&Request::new("PURGE", target), false).is_err(), "{target}");
     }
 }
 

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::{Case, path, text};
-use crate::documents::{Block, blocks};
 use crate::support::Reply;
+use crate::support::markdown::{Block, blocks};
 
 /// Where the documents' larder listens.
 const PROXY: &str = "localhost:8080";

@@ -37,6 +37,11 @@ impl Larder {
 
     /// Starts it with exactly this `proxy.yaml` (but for the listeners), under an environment.
     pub fn with_environment(yaml: &str, environment: &[(&str, &str)]) -> Self {
+        Self::under(Clock::manual(START), yaml, environment)
+    }
+
+    /// As [`Larder::with_environment`], under this clock.
+    pub fn under(clock: Clock, yaml: &str, environment: &[(&str, &str)]) -> Self {
         let log_mark = logs::mark();
         let variable =
             |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
@@ -45,7 +50,6 @@ impl Larder {
         let (proxy, proxy_client) = listen();
         let (admin, admin_client) = listen();
         let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive: false };
-        let clock = Clock::manual(START);
         let (reconfigure, changes) = tokio::sync::mpsc::channel(1);
         let (stop, stopped) = oneshot::channel::<()>();
         let (say_ended, ended) = oneshot::channel();
@@ -70,11 +74,6 @@ impl Larder {
     pub fn after(&self, seconds: u64) -> &Self {
         self.clock.advance(Duration::from_secs(seconds));
         self
-    }
-
-    /// The time of the clock as HTTP writes it.
-    pub fn date(&self) -> String {
-        httpdate::fmt_http_date(self.clock.now().to_system_time())
     }
 
     /// Gives it another `proxy.yaml`, right or wrong, and waits until it has judged it.

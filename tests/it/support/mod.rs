@@ -3,30 +3,39 @@
 //! Freshness moves by the manual clock and never by sleeping; everything that is waited for is an event, with one
 //! generous deadline that only a failure ever reaches.
 
+mod certificates;
 mod client;
 mod jwt;
 mod larder;
 mod logs;
+pub mod markdown;
 mod ports;
 mod process;
 mod raw;
 mod redis;
+mod relay;
+mod replicas;
 mod reply;
 mod scratch;
+mod stores;
 mod upstream;
 
 use std::future::Future;
 use std::time::Duration;
 
-pub use client::{Client, Streaming};
+pub use certificates::Certificates;
+pub use client::{Client, Request, Streaming};
 pub use jwt::bearer;
 pub use larder::{Larder, START};
 pub use ports::free_port;
 pub use process::{Command, Process, raise_file_limit};
 pub use raw::Raw;
 pub use redis::Redis;
+pub use relay::{Line, Relay};
+pub use replicas::{HOST, Replica};
 pub use reply::Reply;
 pub use scratch::Scratch;
+pub use stores::{body, is_connected, response, store_settings, targets, tiered_store};
 pub use upstream::{Answer, Feed, Held, Received, Upstream, Wire};
 
 /// After this long something that should have happened has not. It is never slept through when all is well.

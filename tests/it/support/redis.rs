@@ -31,6 +31,10 @@ impl Redis {
         redis
     }
 
+    pub fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
@@ -43,6 +47,15 @@ impl Redis {
     pub async fn command(&self, words: &[&str]) -> String {
         let reply = within("Redis replies", self.try_command(words)).await;
         reply.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// As `redis-cli --rdb` makes it.
+    pub async fn back_up(&self) {
+        let (socket, file) = (self.socket(), self.scratch.path().join("backup.rdb"));
+        let mut command = Command::new("redis-cli");
+        command.arg("-s").arg(socket).arg("--rdb").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+        let run = tokio::task::spawn_blocking(move || command.status());
+        assert!(within("a backup", run).await.unwrap().expect("redis-cli").success());
     }
 
     pub async fn flush(&self) {

@@ -1,0 +1,48 @@
+//! `/healthz` and `/readyz`: whether larder works, and whether it works without Redis. A replica whose Redis is away
+//! answers all the same, so nothing is taken out of service for it.
+
+use serde_json::{Map, Value, json};
+
+use super::Phase;
+use crate::store::remote::Remote;
+
+/// `degraded`: Redis is away.
+pub fn status(phase: Phase, remote: Option<&Remote>) -> &'static str {
+    match (phase, remote) {
+        (Phase::Ready, Some(remote)) if remote.is_away() => "degraded",
+        _ => phase.as_str(),
+    }
+}
+
+pub fn of(phase: Phase, remote: Option<&Remote>) -> Value {
+    let mut health = json!({ "status": status(phase, remote) });
+    if let Some(remote) = remote {
+        health["redis"] = of_redis(remote);
+    }
+    health
+}
+
+fn of_redis(remote: &Remote) -> Value {
+    let commands = remote.commands.iter().filter(|figure| figure.sent > 0).map(|figure| {
+        let latency = figure.seconds / figure.sent as f64;
+        let figures = json!({
+            "sent": figure.sent,
+            "timedOut": figure.timed_out,
+            "failed": figure.failed,
+            "meanMicros": (latency * 1e6).round(),
+        });
+        (figure.command.to_owned(), figures)
+    });
+    json!({
+        "status": if remote.is_away() { "away" } else { "ok" },
+        "trouble": remote.trouble,
+        "breaker": remote.breaker.as_str(),
+        "breakerOpened": remote.opened,
+        "connections": remote.connections,
+        "reconnections": remote.connections.saturating_sub(1),
+        "inFlight": remote.in_flight,
+        "purgesWaiting": remote.purges_waiting,
+        "confirmedMillisAgo": remote.confirmed_ago.map(|ago| ago.as_millis().min(u128::from(u32::MAX)) as u32),
+        "commands": commands.collect::<Map<_, _>>(),
+    })
+}

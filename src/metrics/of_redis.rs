@@ -1,0 +1,50 @@
+//! What `/metrics` says of Redis, where responses are shared through it.
+
+use super::exposition::{Family, Labels};
+use crate::store::remote::{Breaker, CommandFigure, Remote};
+
+pub(super) fn families(remote: &Remote) -> Vec<Family> {
+    let mut breaker = Family::gauge("larder_redis_breaker", "1 for the state that the breaker is in.");
+    for state in Breaker::ALL {
+        breaker
+            .push(vec![("state", state.as_str().to_string())], f64::from(u8::from(state == remote.breaker)));
+    }
+    let mut age = Family::gauge(
+        "larder_redis_confirmed_age_seconds",
+        "How long ago all purges were known here; absent while none is.",
+    );
+    if let Some(ago) = remote.confirmed_ago {
+        age.push(Vec::new(), ago.as_secs_f64());
+    }
+    let mut families = vec![
+        Family::gauge("larder_redis_up", "Whether Redis answers.").with(u64::from(!remote.is_away())),
+        breaker,
+        Family::counter("larder_redis_breaker_opened", "How often the breaker was opened.")
+            .with(remote.opened),
+        Family::counter("larder_redis_connections", "Connections made.").with(remote.connections),
+        Family::gauge("larder_redis_in_flight", "Commands under way.").with(remote.in_flight as u64),
+        Family::gauge("larder_purges_waiting", "Targets of purges that Redis has not taken.")
+            .with(remote.purges_waiting as u64),
+        age,
+        Family::counter("larder_purge_indexes", "How often the purge index turned out to be a new one.")
+            .with(remote.new_indexes),
+    ];
+    families.extend(of_commands(&remote.commands));
+    families
+}
+
+fn of_commands(figures: &[CommandFigure]) -> Vec<Family> {
+    let mut commands = Family::counter("larder_redis_commands", "Commands, by what became of them.");
+    let mut seconds = Family::counter("larder_redis_command_seconds", "Time that commands took, in all.");
+    for figure in figures {
+        let labels = |result: &str| -> Labels {
+            vec![("command", figure.command.to_string()), ("result", result.to_string())]
+        };
+        let answered = figure.sent.saturating_sub(figure.timed_out + figure.failed);
+        commands.push(labels("answered"), answered as f64);
+        commands.push_if_any(labels("timeout"), figure.timed_out);
+        commands.push_if_any(labels("failed"), figure.failed);
+        seconds.push(vec![("command", figure.command.to_string())], figure.seconds);
+    }
+    vec![commands, seconds]
+}

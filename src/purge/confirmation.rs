@@ -1,0 +1,39 @@
+//! What a view learns of an index that is kept elsewhere.
+
+use std::time::Instant;
+
+use super::{Hardness, Incarnation, Position, TargetId};
+use crate::clock::Timestamp;
+
+/// The answer to "what was purged after the position that I know?".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    pub incarnation: Incarnation,
+    /// The position that was named as known; zero if what was known is of another incarnation.
+    pub after: Position,
+    /// Up to here `changes` has everything, except what is in doubt.
+    pub high_water: Position,
+    /// Whether `high_water` is the index's own, and what is in doubt is among the changes; if not, there is more to ask
+    /// for, and nothing is proved yet.
+    pub is_whole: bool,
+    pub changes: Vec<Change>,
+    /// The time of the index's clock.
+    pub now: Timestamp,
+    /// An instant before the question was sent.
+    pub asked_at: Instant,
+}
+
+/// A place in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Purged {
+        id: TargetId,
+        position: Position,
+        hardness: Hardness,
+    },
+    /// Records of targets whose ids begin with these two bytes were folded, the last of them at `position`.
+    Folded {
+        bucket: u16,
+        position: Position,
+    },
+}

@@ -1,0 +1,205 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::policy::{CacheKey, Fingerprint, VaryFields};
+use crate::purge::{FoundValid, Incarnation, Position, Stamp, Target};
+use crate::stored_response::{Stored, StoredHead, StoredResponse, Terms, Variants};
+
+const KEY: CacheKey = CacheKey([7; 32]);
+
+fn response(body: &'static [u8]) -> Stored {
+    let mut headers = HeaderMap::new();
+    headers.append("content-type", HeaderValue::from_static("application/json"));
+    headers.append("link", HeaderValue::from_static("</a>"));
+    headers.append("link", HeaderValue::from_static("</b>"));
+    headers.append("x-raw", HeaderValue::from_bytes(b"\xfc\xff").unwrap());
+    let head = StoredHead {
+        key: KEY,
+        fingerprint: Fingerprint(0x0123_4567_89ab_cdef),
+        status: StatusCode::NOT_FOUND,
+        headers,
+        terms: Terms {
+            requested_at: Timestamp::from_micros(1_763_640_000_000_001),
+            received_at: Timestamp::from_micros(1_763_640_000_000_002),
+            initial_age: Duration::from_micros(3),
+            freshness_lifetime: Duration::from_secs(30),
+            stale_while_revalidate: Duration::from_secs(5),
+            stale_if_error: Duration::from_secs(6),
+            always_validate: false,
+            must_revalidate: true,
+            open_to_credentials: true,
+            expires_at: Timestamp::from_micros(1_763_640_041_000_000),
+        },
+        stamp: Stamp {
+            incarnation: Incarnation(0xfeed_0000_0000_0000_0000_0000_0000_0001),
+            as_of: Position(1_763_639_999_999_999),
+        },
+        targets: vec![Target::Everything.id(), Target::tag("courses").id()].into(),
+        tags: vec!["courses".to_string()].into(),
+        found_valid: FoundValid::default(),
+        judged_by: Default::default(),
+    };
+    Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) }))
+}
+
+fn variants() -> Stored {
+    let fields = vec![
+        VaryFields::new(vec![HeaderName::from_static("accept"), HeaderName::from_static("origin")]),
+        VaryFields::new(vec![HeaderName::from_static("accept-encoding")]),
+    ];
+    Stored::Variants(Arc::new(Variants { fields, expires_at: Timestamp::from_secs(1_763_640_000) }))
+}
+
+fn encoded(stored: &Stored) -> Bytes {
+    encode(&KEY, stored, &Clocks::default()).unwrap()
+}
+
+fn decoded(value: &[u8]) -> Option<Stored> {
+    decode(&KEY, &Bytes::copy_from_slice(value), &Clocks::default())
+}
+
+/// All of it, in words, but for what was only found out since it was stored.
+fn shown(stored: &Stored) -> String {
+    format!("{stored:?}")
+}
+
+#[test]
+fn what_was_written_is_read_again() {
+    for stored in [response(b""), response(b"{\"id\": 7}"), variants()] {
+        assert_eq!(decoded(&encoded(&stored)).map(|read| shown(&read)), Some(shown(&stored)));
+    }
+}
+
+/// A change of the format without another version would make two releases misread each other.
+#[test]
+fn the_format_of_version_1_is_this_one() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let value = encoded(&response(b"{}"));
+    assert_eq!(&value[..6], b"lrdr\x01\x01");
+    assert_eq!(hex(&Sha256::digest(&value)), GOLDEN_RESPONSE);
+    assert_eq!(hex(&Sha256::digest(encoded(&variants()))), GOLDEN_VARIANTS);
+}
+
+const GOLDEN_RESPONSE: &str = "b5e007946b6bf41f4fc9ff167762bd139c82b6051dfee9507017cfb0bf4417f6";
+const GOLDEN_VARIANTS: &str = "2e4978cd8d321b0d79534bffc32c519ba2f3bcb4cd76f383919f3156f066bb3d";
+
+#[test]
+fn under_another_key_there_is_nothing() {
+    let other = CacheKey([8; 32]);
+    for stored in [response(b"x"), variants()] {
+        assert!(decode(&other, &encoded(&stored), &Clocks::default()).is_none());
+    }
+}
+
+#[test]
+fn a_truncated_value_is_nothing_and_so_is_a_longer_one() {
+    for stored in [response(b"content"), variants()] {
+        let value = encoded(&stored);
+        for length in 0..value.len() {
+            assert!(decoded(&value[..length]).is_none(), "{length}");
+        }
+        assert!(decoded(&[&value[..], b"x"].concat()).is_none());
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_found() {
+    for stored in [response(b"content"), variants()] {
+        let value = encoded(&stored);
+        for bit in 0..value.len() * 8 {
+            let mut flipped = value.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decoded(&flipped).is_none(), "bit {bit}");
+        }
+    }
+}
+
+/// As a newer or an older version would write it: whole, and with a right checksum.
+fn resealed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut value = encoded(&response(b"content")).to_vec();
+    change(&mut value);
+    let sum = checksum(&value);
+    value[CHECKSUM_AT..HEAD_AT].copy_from_slice(&sum);
+    value
+}
+
+#[test]
+fn a_right_checksum_does_not_make_nonsense_readable() {
+    assert!(decoded(&resealed(|_| {})).is_some());
+    let targets = HEAD_AT + 32 + 8 + 16 + 8 + 2 + 3 * 8 + 4 * 8 + 1;
+    type Change = (&'static str, fn(&mut Vec<u8>, usize));
+    let changes: [Change; 8] = [
+        ("another version", |value, _| value[4] = VERSION + 1),
+        ("an unknown kind", |value, _| value[5] = 9),
+        ("a status of 0", |value, _| value[HEAD_AT + 64..HEAD_AT + 66].fill(0)),
+        ("an unknown flag", |value, targets| value[targets - 1] |= 128),
+        ("4 GiB of targets", |value, targets| value[targets..targets + 4].fill(0xff)),
+        ("a tag of 4 GiB", |value, targets| value[targets + 40..targets + 44].fill(0xff)),
+        ("a head of 4 GiB", |value, _| value[6..10].fill(0xff)),
+        ("content of 4 GiB", |value, _| value[10..14].fill(0xff)),
+    ];
+    for (name, change) in changes {
+        assert!(decoded(&resealed(|value| change(value, targets))).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_response_that_no_purge_can_reach_is_none_of_ours() {
+    let Stored::Response(response) = response(b"") else { unreachable!() };
+    let mut head = write::response_head(&KEY, &response.head, &Clocks::default());
+    let targets = response.head.targets.len();
+    let at = head.windows(4).position(|four| four == u32::try_from(targets).unwrap().to_le_bytes()).unwrap();
+    head.splice(at..at + 4 + targets * 16, 0u32.to_le_bytes());
+    assert!(read::response(&KEY, head.into(), Bytes::new(), &Clocks::default()).is_none());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(decoded(&bytes).is_none());
+    }
+
+    #[test]
+    fn no_head_makes_it_panic(head in proptest::collection::vec(any::<u8>(), 0..400), kind in 1u8..=2) {
+        let sealed = resealed(|value| {
+            value.truncate(HEAD_AT);
+            value[5] = kind;
+            value[6..10].copy_from_slice(&u32::try_from(head.len() + 32).unwrap().to_le_bytes());
+            value[10..14].fill(0);
+            value.extend_from_slice(&KEY.0);
+            value.extend_from_slice(&head);
+        });
+        decoded(&sealed);
+    }
+
+    #[test]
+    fn any_content_and_fields_come_back(
+        body in proptest::collection::vec(any::<u8>(), 0..200),
+        fields in proptest::collection::vec(("[a-z][a-z0-9-]{0,12}", "[ -~]{0,30}"), 0..12),
+        tags in proptest::collection::vec(".{0,20}", 0..6),
+    ) {
+        let Stored::Response(template) = response(b"") else { unreachable!() };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        let head = &template.head;
+        let head = StoredHead {
+            headers,
+            tags: tags.into(),
+            terms: head.terms.clone(),
+            targets: head.targets.clone(),
+            found_valid: FoundValid::default(),
+            judged_by: Default::default(),
+            ..*Arc::try_unwrap(template).unwrap().head
+        };
+        let stored = Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: body.into() }));
+        prop_assert_eq!(decoded(&encoded(&stored)).map(|read| shown(&read)), Some(shown(&stored)));
+    }
+}

@@ -1,0 +1,73 @@
+//! What is counted of the commands sent to Redis.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::driver::Failure;
+use crate::store::remote::CommandFigure;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Get,
+    Set,
+    Confirm,
+    Purge,
+    Remove,
+    Load,
+}
+
+impl Command {
+    pub const ALL: [Command; 6] =
+        [Command::Get, Command::Set, Command::Confirm, Command::Purge, Command::Remove, Command::Load];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Command::Get => "get",
+            Command::Set => "set",
+            Command::Confirm => "confirm",
+            Command::Purge => "purge",
+            Command::Remove => "remove",
+            Command::Load => "load",
+        }
+    }
+}
+
+/// By `Command as usize`.
+#[derive(Debug, Default)]
+pub struct CommandFigures([Counts; Command::ALL.len()]);
+
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    timed_out: AtomicU64,
+    failed: AtomicU64,
+    micros: AtomicU64,
+}
+
+impl CommandFigures {
+    pub(super) fn count(&self, command: Command, took: Duration, failure: Option<&Failure>) {
+        let counts = &self.0[command as usize];
+        counts.sent.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        counts.micros.fetch_add(micros, Ordering::Relaxed);
+        match failure {
+            None => {}
+            Some(Failure::TimedOut) => _ = counts.timed_out.fetch_add(1, Ordering::Relaxed),
+            Some(_) => _ = counts.failed.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    pub fn all(&self) -> Vec<CommandFigure> {
+        let figure = |command: Command| {
+            let counts = &self.0[command as usize];
+            CommandFigure {
+                command: command.as_str(),
+                sent: counts.sent.load(Ordering::Relaxed),
+                timed_out: counts.timed_out.load(Ordering::Relaxed),
+                failed: counts.failed.load(Ordering::Relaxed),
+                seconds: counts.micros.load(Ordering::Relaxed) as f64 / 1e6,
+            }
+        };
+        Command::ALL.map(figure).into()
+    }
+}

@@ -1,0 +1,135 @@
+//! Whether Redis can be asked: the circuit breaker in front of it.
+//!
+//! Closed: it answers. Open: it does not, and nothing waits for it. Half-open: a probe is under way; the confirmation
+//! of the purge index is the probe. One failure opens it, because every request that waits for a reply that does not
+//! come waits in vain; one answered probe closes it.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::store::remote::Breaker;
+
+#[derive(Debug)]
+pub struct Health {
+    breaker: AtomicU8,
+    opened: AtomicU64,
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    reason: String,
+    since: Option<Instant>,
+    replaced: Option<Instant>,
+    /// The log says so.
+    is_told: bool,
+}
+
+/// A server that has not answered for so long hangs: its connection is of no use.
+const HANGS: Duration = Duration::from_millis(1500);
+
+/// Connections are replaced no more often than this.
+const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(3);
+
+/// Nothing is known at first, so nothing is asked but by probes.
+impl Default for Health {
+    fn default() -> Self {
+        let trouble = Trouble { reason: "not connected yet".to_owned(), ..Trouble::default() };
+        Self {
+            breaker: AtomicU8::new(Breaker::Open as u8),
+            opened: AtomicU64::new(0),
+            trouble: Mutex::new(trouble),
+        }
+    }
+}
+
+impl Health {
+    pub fn is_good(&self) -> bool {
+        self.breaker.load(Ordering::Acquire) == Breaker::Closed as u8
+    }
+
+    pub fn breaker(&self) -> Breaker {
+        match self.breaker.load(Ordering::Acquire) {
+            0 => Breaker::Closed,
+            1 => Breaker::HalfOpen,
+            _ => Breaker::Open,
+        }
+    }
+
+    /// Whether it was opened less than `ago` ago: a probe may close it at any moment.
+    pub fn is_in_trouble_since(&self, ago: Duration) -> bool {
+        self.trouble().since.is_some_and(|since| since.elapsed() < ago)
+    }
+
+    /// How often it was opened.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Why it is open; `None` if it is not.
+    pub fn reason(&self) -> Option<String> {
+        (!self.is_good()).then(|| self.trouble().reason.clone())
+    }
+
+    pub fn probing(&self) {
+        let (open, half) = (Breaker::Open as u8, Breaker::HalfOpen as u8);
+        // Closed stays closed.
+        let _not_open = self.breaker.compare_exchange(open, half, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Reports whether it was closed before.
+    pub fn failed(&self, reason: &str) -> bool {
+        let mut trouble = self.trouble();
+        let before = self.breaker.swap(Breaker::Open as u8, Ordering::AcqRel);
+        if trouble.reason != reason {
+            reason.clone_into(&mut trouble.reason);
+        }
+        trouble.since.get_or_insert_with(Instant::now);
+        let was_good = before == Breaker::Closed as u8;
+        if was_good {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(reason, "a command failed; Redis is probed");
+        }
+        was_good
+    }
+
+    /// A single command may fail; once the probe after it has, Redis is away.
+    pub fn probe_failed(&self, reason: &str) {
+        self.failed(reason);
+        let mut trouble = self.trouble();
+        if !std::mem::replace(&mut trouble.is_told, true) {
+            tracing::warn!(reason, "Redis is away");
+        }
+    }
+
+    pub fn answered(&self) {
+        if self.is_good() {
+            return;
+        }
+        let mut trouble = self.trouble();
+        let before = std::mem::take(&mut *trouble);
+        self.breaker.store(Breaker::Closed as u8, Ordering::Release);
+        if before.is_told || before.since.is_none() {
+            tracing::info!("Redis is there");
+        }
+    }
+
+    /// Whether the server has been silent for so long that its connection had better be another one. Says so once in a
+    /// while only.
+    pub fn hangs(&self) -> bool {
+        let mut trouble = self.trouble();
+        let long_ago =
+            |instant: Option<Instant>, ago| instant.is_some_and(|instant| instant.elapsed() >= ago);
+        let hangs = long_ago(trouble.since, HANGS)
+            && (trouble.replaced.is_none() || long_ago(trouble.replaced, BETWEEN_REPLACEMENTS));
+        if hangs {
+            trouble.replaced = Some(Instant::now());
+        }
+        hangs
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

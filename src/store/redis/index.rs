@@ -1,0 +1,294 @@
+//! The purge index as this replica sees it: a view, kept up to date by confirmations, and purges that go through Redis.
+//!
+//! One confirmation is under way at a time, and serves all who wait for one. It is sent on a timer, when another
+//! replica's purge wakes this one, when the connection is a new one, and when somebody asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use super::driver::{Failure, Node, Sent};
+use super::figures::Command;
+use super::journal::Journal;
+use super::keys::Keys;
+use super::scripts::{CONFIRM, PURGE, Script, Told, told};
+use crate::clock::Clock;
+use crate::purge::{Bounds, Change, Confirmation, Hardness, Index, Position, Purge, Target, TargetId, View};
+use crate::store::encoding::Clocks;
+use crate::store::remote::Remote;
+
+/// Records in one reply: some 50 kB.
+const PAGE: usize = 1000;
+
+/// One script blocks Redis for a millisecond or two with this many targets.
+const MOST_TARGETS: usize = 1000;
+
+/// A hundred replicas that hear of every purge at once are not to ask for each of a thousand.
+const BETWEEN_WAKE_UPS: Duration = Duration::from_millis(1);
+
+/// Between probes of a server that does not answer.
+const BETWEEN_PROBES: Duration = Duration::from_millis(50);
+
+pub struct RedisIndex {
+    pub node: Arc<Node>,
+    pub view: View,
+    keys: Keys,
+    journal: Journal,
+    bounds: Bounds,
+    clock: Clock,
+    /// For every command.
+    deadline: Duration,
+    /// Without another reason, a confirmation is sent this long after the last.
+    interval: Duration,
+    /// Somebody waits for a confirmation.
+    wanted: Notify,
+    /// Another replica has purged.
+    woken: Notify,
+    /// Changes with every confirmation and with every failure to get one.
+    told: watch::Sender<Option<Clocks>>,
+    new_indexes: AtomicU64,
+}
+
+impl RedisIndex {
+    pub fn new(
+        node: Arc<Node>,
+        keys: Keys,
+        bounds: Bounds,
+        clock: Clock,
+        deadline: Duration,
+        interval: Duration,
+    ) -> Self {
+        Self {
+            node,
+            view: View::new(Index::unknown(bounds), Instant::now()),
+            keys,
+            journal: Journal::default(),
+            bounds,
+            clock,
+            deadline,
+            interval,
+            wanted: Notify::new(),
+            woken: Notify::new(),
+            told: watch::Sender::new(None),
+            new_indexes: AtomicU64::new(0),
+        }
+    }
+
+    /// The store's clock beside ours; `None` before the first word from Redis.
+    pub fn clocks(&self) -> Option<Clocks> {
+        *self.told.borrow()
+    }
+
+    pub fn figures(&self) -> Remote {
+        let (node, health) = (&self.node, &self.node.health);
+        Remote {
+            breaker: health.breaker(),
+            trouble: health.reason(),
+            opened: health.opened(),
+            connections: node.connections(),
+            in_flight: node.in_flight(),
+            purges_waiting: self.journal.len(),
+            confirmed_ago: self.view.confirmed_at().map(|confirmed| confirmed.elapsed()),
+            new_indexes: self.new_indexes.load(Ordering::Relaxed),
+            commands: node.figures.all(),
+        }
+    }
+
+    /// A purge took place at `position`; it may be one of our own.
+    pub fn woken(&self, position: Position) {
+        if position > self.view.read().high_water() {
+            self.woken.notify_one();
+        }
+    }
+
+    /// Waits until the view is confirmed as of `instant` or later; reports whether it is. Does not wait for a server
+    /// that is away.
+    pub async fn confirmed_since(&self, instant: Instant, within: Duration) -> bool {
+        let mut told = self.told.subscribe();
+        let is_confirmed = || self.view.confirmed_at().is_some_and(|confirmed| confirmed >= instant);
+        self.wanted.notify_one();
+        let confirmed = async {
+            loop {
+                if is_confirmed() {
+                    return true;
+                }
+                if !self.node.health.is_good() || told.changed().await.is_err() {
+                    return is_confirmed();
+                }
+            }
+        };
+        timeout(within, confirmed).await.unwrap_or_else(|_| is_confirmed())
+    }
+
+    /// Keeps the view up to date, for ever.
+    pub async fn keep(self: Arc<Self>) {
+        loop {
+            let pause = match self.confirm().await {
+                Ok(()) => {
+                    self.node.health.answered();
+                    self.interval
+                }
+                Err(failure) => {
+                    if !matches!(failure, Failure::Busy) {
+                        self.node.health.probe_failed(&failure.to_string());
+                    }
+                    if self.node.health.hangs() {
+                        self.node.replace();
+                    }
+                    self.told.send_modify(|_| {});
+                    BETWEEN_PROBES
+                }
+            };
+            let is_good = self.node.health.is_good();
+            let woken = async {
+                tokio::time::sleep(BETWEEN_WAKE_UPS).await;
+                self.woken.notified().await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.node.changed.notified() => {}
+                // Whoever waits for a server that is away has been told so.
+                () = self.wanted.notified(), if is_good => {}
+                () = woken, if is_good => {}
+            }
+        }
+    }
+
+    /// Purges that Redis has not taken go first: until it has them, it is not trusted.
+    async fn confirm(&self) -> Result<(), Failure> {
+        self.node.health.probing();
+        while let Some(batch) = self.journal.take() {
+            match self.record(&batch.targets, Hardness::Hard, batch.in_doubt_for, Sent::AsProbe).await {
+                Ok(_) => self.journal.settle(&batch, &self.view),
+                Err(failure) => {
+                    self.journal.put_back(&batch, &self.view);
+                    return Err(failure);
+                }
+            }
+        }
+        loop {
+            let told = self.ask(Command::Confirm, &CONFIRM, Vec::new(), Sent::AsProbe).await?;
+            self.learn(&told.confirmation);
+            if told.confirmation.is_whole {
+                return Ok(());
+            }
+        }
+    }
+
+    /// `Ok`: Redis has it, and so has the view. Otherwise it waits until Redis takes it, and holds here meanwhile.
+    pub async fn purge(&self, purge: &Purge) -> Result<Position, Failure> {
+        let mut targets: Vec<TargetId> = purge.targets.iter().map(Target::id).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        // A breaker that has just opened is no reason to refuse a purge, which Redis may well take.
+        let is_recent = self.node.health.is_in_trouble_since(self.deadline);
+        let sent = if is_recent { Sent::AsProbe } else { Sent::IfHealthy };
+        let recorded = self.record(&targets, purge.hardness, purge.in_doubt_for, sent).await;
+        if recorded.is_err() {
+            self.journal.add(&targets, purge.in_doubt_for, &self.view);
+            self.wanted.notify_one();
+        }
+        recorded
+    }
+
+    async fn record(
+        &self,
+        targets: &[TargetId],
+        hardness: Hardness,
+        in_doubt_for: Duration,
+        sent: Sent,
+    ) -> Result<Position, Failure> {
+        let mut position = Position::default();
+        for targets in targets.chunks(MOST_TARGETS) {
+            let args = self.purge_args(targets, hardness, in_doubt_for);
+            let told = self.ask(Command::Purge, &PURGE, args, sent).await?;
+            position = told.position;
+            self.learn(&told.confirmation);
+            if self.view.incarnation() == told.confirmation.incarnation {
+                // The reply may have been one page of many, without these.
+                let dated = Position(position.0.saturating_add(micros(in_doubt_for)));
+                let change = |id: &TargetId| Change::Purged { id: *id, position: dated, hardness };
+                let changes: Vec<Change> = targets.iter().map(change).collect();
+                let now = told.confirmation.now;
+                self.view.change(|index| index.learn(&changes, Position::default(), now));
+            }
+        }
+        Ok(position)
+    }
+
+    fn purge_args(&self, targets: &[TargetId], hardness: Hardness, in_doubt_for: Duration) -> Vec<Bytes> {
+        let hardness: &'static [u8] = match hardness {
+            Hardness::Hard => b"h",
+            Hardness::Soft => b"s",
+        };
+        let mut args = vec![
+            number(micros(in_doubt_for)),
+            Bytes::from_static(hardness),
+            number(self.bounds.records as u64),
+            number(micros(self.bounds.longest_lifetime)),
+            Bytes::copy_from_slice(self.keys.wake.as_bytes()),
+            Bytes::copy_from_slice(&Target::Everything.id().0),
+        ];
+        args.extend(targets.iter().map(|id| Bytes::copy_from_slice(&id.0)));
+        args
+    }
+
+    /// One script on the index, and what it told.
+    async fn ask(
+        &self,
+        command: Command,
+        script: &'static Script,
+        more: Vec<Bytes>,
+        sent: Sent,
+    ) -> Result<Told, Failure> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| Failure::Refused(error.to_string()))?;
+        let nonce = format!("{:032x}", u128::from_le_bytes(nonce));
+        let (incarnation, known) = {
+            let index = self.view.read();
+            (index.incarnation(), index.high_water())
+        };
+        let mut args = vec![
+            Bytes::from(nonce.clone()),
+            Bytes::from(format!("{:032x}", incarnation.0)),
+            number(known.0),
+            number(PAGE as u64),
+        ];
+        args.extend(more);
+        let keys = [self.keys.index.as_str(), self.keys.never.as_str()];
+        let (asked_at, asked) = (Instant::now(), self.clock.now());
+        let reply = self.node.run(command, script, &keys, args, sent, self.deadline).await?;
+        let Some(told) = told(&reply, &nonce, asked_at) else {
+            // Whose reply it is, nobody knows; nor whose the next one is.
+            self.node.replace();
+            return Err(Failure::Broken("a reply was not the one to its command".into()));
+        };
+        let clocks = Clocks::compared(asked, told.confirmation.now, self.clock.now());
+        self.told.send_if_modified(|known| {
+            *known = Some(clocks);
+            // Who waits waits for what is told, not for the time.
+            false
+        });
+        Ok(told)
+    }
+
+    fn learn(&self, confirmation: &Confirmation) {
+        if self.view.learn(confirmation) {
+            self.new_indexes.fetch_add(1, Ordering::Relaxed);
+            tracing::info!("the purge index is a new one: nothing stored before is valid");
+        }
+        self.told.send_modify(|_| {});
+    }
+}
+
+fn number(number: u64) -> Bytes {
+    Bytes::from(number.to_string())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,53 @@
+//! The names of keys. The index and what belongs to it lie in one slot of a cluster, responses are spread over all.
+
+use crate::policy::CacheKey;
+use crate::store::encoding;
+
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The purge index.
+    pub index: String,
+    /// Never exists. Deleting it shows whether this server takes writes.
+    pub never: String,
+    /// The channel on which a purge wakes the replicas.
+    pub wake: String,
+    response: String,
+}
+
+impl Keys {
+    /// `namespace` has no braces.
+    pub fn new(namespace: &str) -> Self {
+        Self {
+            index: format!("{{{namespace}}}:purged"),
+            never: format!("{{{namespace}}}:never"),
+            wake: format!("{namespace}:wake"),
+            // Another version of larder reads other keys: it would find nothing that it could read.
+            response: format!("{namespace}:r{}:", encoding::VERSION),
+        }
+    }
+
+    pub fn response(&self, key: &CacheKey) -> String {
+        let mut name = String::with_capacity(self.response.len() + 64);
+        name.push_str(&self.response);
+        for byte in key.0 {
+            let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+            name.extend([digit(byte >> 4), digit(byte & 15)]);
+        }
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_begin_with_the_namespace_and_tell_keys_apart() {
+        let keys = Keys::new("shop");
+        assert_eq!((keys.index.as_str(), keys.wake.as_str()), ("{shop}:purged", "shop:wake"));
+        let name = keys.response(&CacheKey([0xa0; 32]));
+        assert_eq!(name, format!("shop:r1:{}", "a0".repeat(32)));
+        assert_ne!(name, keys.response(&CacheKey([0x0a; 32])));
+        assert_ne!(name, Keys::new("shop2").response(&CacheKey([0xa0; 32])));
+    }
+}

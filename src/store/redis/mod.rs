@@ -1,0 +1,19 @@
+//! Redis as the second tier and as the keeper of the purge index. No type of the client library leaves this folder.
+
+mod connecting;
+mod driver;
+mod figures;
+mod health;
+mod index;
+mod journal;
+mod keys;
+mod scripts;
+mod wake;
+
+pub use connecting::Connecting;
+pub use driver::{Failure, Node, Sent};
+pub use figures::Command;
+pub use index::RedisIndex;
+pub use keys::Keys;
+pub use scripts::REMOVE;
+pub use wake::listen;

@@ -1,0 +1,66 @@
+-- A purge: takes the next position, records it, makes room, wakes the replicas. `begin.lua` before, `tell.lua` after.
+--
+-- ARGV[5] for how many microseconds the targets stay in doubt   ARGV[6] 'h' or 's'
+-- ARGV[7] how many records are kept   ARGV[8] the longest lifetime of a response, in microseconds
+-- ARGV[9] the channel to wake the others by   ARGV[10] the id of everything   ARGV[11..] the ids of the targets
+
+-- More than this many targets in doubt at once, and everything is.
+local MOST_IN_DOUBT = 10000
+-- So many records leave with each purge, besides one for each target, and no purge pays for many.
+local STEP = 4
+-- Lua can't pass more arguments than some thousands at once. The caller names no more targets than this either.
+local CHUNK = 1000
+
+local FIRST = 11
+local targets = #ARGV - FIRST + 1
+
+position = math.max(now, high + 1)
+raise(position)
+local dated = position + ARGV[5]
+
+local function record(ids)
+  for from = 1, #ids, CHUNK do
+    local places = {}
+    for at = from, math.min(from + CHUNK - 1, #ids) do
+      places[#places + 1] = whole(dated)
+      places[#places + 1] = ARGV[6] .. ids[at]
+    end
+    redis.call('ZADD', index, 'GT', unpack(places))
+  end
+end
+
+local ids = {}
+for at = FIRST, #ARGV do ids[#ids + 1] = ARGV[at] end
+if dated > position and redis.call('ZCOUNT', index, '(' .. whole(high), '+inf') + #ids > MOST_IN_DOUBT then
+  ids = { ARGV[10] }
+end
+record(ids)
+
+-- No response lives as long as what is this old.
+local outlived = redis.call('ZRANGEBYSCORE', index, 1, whole(now - ARGV[8]), 'LIMIT', 0, STEP + targets)
+for _, member in ipairs(outlived) do
+  redis.call('ZREM', index, member)
+  if string.sub(member, 1, 1) == 'b' then redis.call('ZINCRBY', index, 1, 'n') end
+end
+
+-- The four marks come first, then the buckets, then the records by position; so the oldest record's rank is known.
+-- A record in doubt is not folded.
+local first = 4 - redis.call('ZSCORE', index, 'n') - 1
+local surplus = redis.call('ZCARD', index) - first - ARGV[7]
+surplus = math.min(surplus, STEP + targets, CHUNK)
+if surplus > 0 then
+  local oldest = redis.call('ZRANGE', index, first, first + surplus - 1, 'WITHSCORES')
+  local new = 0
+  for at = 1, #oldest, 2 do
+    local member, place = oldest[at], tonumber(oldest[at + 1])
+    if place > high then break end
+    if string.sub(member, 1, 1) ~= 'b' then
+      new = new + redis.call('ZADD', index, 'GT', whole(place), 'b' .. string.sub(member, 2, 3))
+      redis.call('ZREM', index, member)
+    end
+  end
+  if new > 0 then redis.call('ZINCRBY', index, -new, 'n') end
+end
+
+-- A hint only: whoever may not publish purges all the same.
+redis.pcall('PUBLISH', ARGV[9], whole(position))

@@ -1,0 +1,286 @@
+//! Two tiers: responses in this process, and in Redis for all replicas. A purge holds for all of them.
+//!
+//! A hit of the first tier costs no await while the view is confirmed within `max_lag`. Strict (`max_lag: 0s`), each
+//! waits for a confirmation that was sent after the request arrived. Trouble with Redis is never the client's: what is
+//! not proved within the deadline is a miss.
+
+mod trust;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+use super::encoding::{self, Clocks};
+use super::first_tier::{self, FirstTier};
+use super::redis::{Command, Connecting, Failure, Keys, Node, REMOVE, RedisIndex, Sent, listen};
+use super::remote::Remote;
+use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{RedisSettings, StoreSettings};
+use crate::policy::CacheKey;
+use crate::purge::{Bounds, Incarnation, Position, Purge, Stamp, TargetId, Validity};
+use crate::stored_response::Stored;
+use trust::Trust;
+
+/// A larger value would hold up the small ones behind it on the connection.
+const LARGEST_VALUE: usize = 4 * 1024 * 1024;
+
+/// So much of a value that can't be read is compared before it is removed: magic, lengths, checksum.
+const BEGINNING: usize = 22;
+
+/// In strict mode nothing needs the timer; it keeps the clocks compared and notices a server that has gone.
+const STRICT_INTERVAL: Duration = Duration::from_millis(250);
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
+
+pub struct TieredStore {
+    tiers: Arc<Tiers>,
+    /// Its end is the end of the thread.
+    _running: watch::Sender<()>,
+}
+
+struct Tiers {
+    first: FirstTier,
+    index: Arc<RedisIndex>,
+    node: Arc<Node>,
+    keys: Keys,
+    trust: Trust,
+    clock: Clock,
+    deadline: Duration,
+}
+
+impl TieredStore {
+    /// Connects in the background: Redis need not be there. Connections and the upkeep of the view live on a thread of
+    /// their own.
+    ///
+    /// # Errors
+    /// If the thread can't be set up, or a file for TLS can't be read.
+    pub fn start(settings: &StoreSettings, redis: &RedisSettings, clock: Clock) -> io::Result<Self> {
+        Self::start_within(Bounds::default(), settings, redis, clock)
+    }
+
+    /// As [`TieredStore::start`], with a purge index of these bounds.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_within(
+        bounds: Bounds,
+        settings: &StoreSettings,
+        redis: &RedisSettings,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        let connecting = Connecting::new(redis, settings.timeout)?;
+        let keys = Keys::new(&settings.namespace);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let node = Node::connect(connecting.clone());
+        let interval = match settings.max_lag {
+            Duration::ZERO => STRICT_INTERVAL,
+            lag => (lag / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
+        };
+        let index =
+            RedisIndex::new(node.clone(), keys.clone(), bounds, clock.clone(), settings.timeout, interval);
+        let index = Arc::new(index);
+        tokio::spawn(index.clone().keep());
+        tokio::spawn(listen(connecting, keys.wake.clone(), index.clone()));
+        drop(entered);
+        let (running, mut stopped) = watch::channel(());
+        std::thread::Builder::new().name("larder-store".to_owned()).spawn(move || {
+            // An error says that the sender has gone, which is what is waited for.
+            runtime.block_on(async { while stopped.changed().await.is_ok() {} });
+        })?;
+        let tiers = Tiers {
+            first: FirstTier::new(settings.memory),
+            index,
+            node,
+            keys,
+            trust: Trust::new(settings.max_lag, settings.on_store_loss),
+            clock,
+            deadline: settings.timeout,
+        };
+        Ok(Self { tiers: Arc::new(tiers), _running: running })
+    }
+}
+
+impl Store for TieredStore {
+    fn recall(&self, key: &CacheKey) -> Recall {
+        let (tiers, arrived) = (&self.tiers, Instant::now());
+        if !tiers.trust.is_strict() {
+            let proved = tiers.index.view.confirmed_at();
+            let found = tiers.here(key);
+            if tiers.trust.holds(proved, Instant::now()) {
+                match found {
+                    Some(found) => return Recall::Ready(Some(found)),
+                    None if !tiers.node.health.is_good() => return Recall::Ready(None),
+                    None => {}
+                }
+            }
+        }
+        if !tiers.node.health.is_good() {
+            return Recall::Ready(tiers.without_redis(key, arrived));
+        }
+        let (tiers, key) = (tiers.clone(), *key);
+        Recall::Waiting(Box::pin(async move { tiers.recall(&key, arrived).await }))
+    }
+
+    fn recall_here(&self, key: &CacheKey) -> Option<Found> {
+        let tiers = &self.tiers;
+        let proved = tiers.index.view.confirmed_at();
+        let found = tiers.here(key)?;
+        tiers.vouches(proved).then_some(found)
+    }
+
+    /// The stamp of the last confirmation, which lies before the fetch: what was purged since kills the fill. Before
+    /// the first word from Redis the fill is void.
+    fn permit(&self, key: &CacheKey) -> Fill {
+        Fill::new(*key, self.tiers.index.view.read().stamp())
+    }
+
+    /// Nobody vouches for what is not proved: it counts as dead.
+    fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity {
+        let view = &self.tiers.index.view;
+        let proved = view.confirmed_at();
+        let validity = view.judge(stamp, targets);
+        if self.tiers.vouches(proved) { validity } else { Validity::Dead }
+    }
+
+    fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>> {
+        if fill.stamp().incarnation == Incarnation::NONE {
+            let reason = "it was fetched before the first word from Redis".to_owned();
+            return Box::pin(async { Err(StoreError::NotStored(reason)) });
+        }
+        let tiers = self.tiers.clone();
+        tiers.first.insert(*fill.key(), stored.clone(), expires_at, &tiers.index.view);
+        Box::pin(async move { tiers.write(fill.key(), &stored, expires_at).await })
+    }
+
+    fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move {
+            index.purge(&purge).await.map_err(|failure| StoreError::PurgeNotTaken(failure.to_string()))
+        })
+    }
+
+    fn figures(&self) -> Figures {
+        self.tiers.first.figures(&self.tiers.index.view)
+    }
+
+    fn remote(&self) -> Option<Remote> {
+        Some(self.tiers.index.figures())
+    }
+}
+
+impl Tiers {
+    fn here(&self, key: &CacheKey) -> Option<Found> {
+        self.first.find(key, &self.index.view, self.clock.now())
+    }
+
+    /// For a question that does not say when its request arrived.
+    fn vouches(&self, proved: Option<Instant>) -> bool {
+        let now = Instant::now();
+        self.trust.vouches(proved, now) || (!self.node.health.is_good() && self.trust.goes_on(proved, now))
+    }
+
+    /// Redis is away: `on_store_loss` says whether the first tier goes on.
+    fn without_redis(&self, key: &CacheKey, arrived: Instant) -> Option<Found> {
+        self.trust.doubt(arrived);
+        let proved = self.index.view.confirmed_at();
+        let found = self.here(key);
+        if self.trust.goes_on(proved, Instant::now()) { found } else { None }
+    }
+
+    /// One deadline for all of it.
+    async fn recall(&self, key: &CacheKey, arrived: Instant) -> Option<Found> {
+        let view = &self.index.view;
+        let proved_by = self.trust.proved_by(arrived);
+        if view.confirmed_at().is_none_or(|confirmed| confirmed < proved_by)
+            && !self.index.confirmed_since(proved_by, self.deadline).await
+        {
+            return self.without_redis(key, Instant::now());
+        }
+        let mut found = self.here(key);
+        if found.is_none() {
+            found = self.read(key, self.deadline.saturating_sub(arrived.elapsed())).await;
+        }
+        // In bounded mode time has passed; what was judged is judged by a view that was confirmed since.
+        let proved = view.confirmed_at();
+        let found = first_tier::found(&found?.stored, view);
+        if self.trust.is_strict() || self.trust.holds(proved, Instant::now()) { found } else { None }
+    }
+
+    /// From Redis; what is there and valid goes to the first tier as well.
+    async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
+        let name = self.keys.response(key);
+        let value = match self.node.get(&name, within.max(Duration::from_millis(1))).await {
+            Ok(value) => value?,
+            Err(Failure::Refused(reason)) => {
+                if reason.contains("WRONGTYPE") {
+                    self.remove(name, Bytes::new());
+                }
+                return None;
+            }
+            Err(_) => return None,
+        };
+        // A slice of the connection's read buffer: kept, it would keep all of that.
+        let value = Bytes::copy_from_slice(&value);
+        let clocks = self.index.clocks()?;
+        let Some(stored) = encoding::decode(key, &value, &clocks) else {
+            self.remove(name, value.slice(..value.len().min(BEGINNING)));
+            return None;
+        };
+        let expires_at = self.expiry(&stored)?;
+        let found = first_tier::found(&stored, &self.index.view)?;
+        self.first.insert(*key, stored, expires_at, &self.index.view);
+        Some(found)
+    }
+
+    /// When it is forgotten; `None` if that has come, or if it was received later than now, which a clock that was
+    /// set back makes: how old it is, nobody knows.
+    fn expiry(&self, stored: &Stored) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let expires_at = match stored {
+            Stored::Variants(variants) => variants.expires_at,
+            Stored::Response(response) => {
+                let terms = &response.head.terms;
+                (terms.received_at <= now).then_some(terms.expires_at)?
+            }
+        };
+        (expires_at > now).then_some(expires_at)
+    }
+
+    /// In the background: whether it is gone matters to nobody.
+    fn remove(&self, name: String, beginning: Bytes) {
+        tracing::warn!(name, "a value in Redis can't be read, and is removed");
+        let (node, within) = (self.node.clone(), self.deadline);
+        tokio::spawn(async move {
+            let keys = [name.as_str()];
+            let removed =
+                node.run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within).await;
+            if let Err(failure) = removed {
+                tracing::debug!(%failure, "not removed");
+            }
+        });
+    }
+
+    async fn write(&self, key: &CacheKey, stored: &Stored, expires_at: Timestamp) -> Result<(), StoreError> {
+        let not_stored = |reason: String| StoreError::NotStored(reason);
+        let Some(clocks) = self.index.clocks() else {
+            return Err(not_stored("nothing is known of Redis' clock".to_owned()));
+        };
+        let value = encoding::encode(key, stored, &clocks).filter(|value| value.len() <= LARGEST_VALUE);
+        let Some(value) = value else {
+            return Err(not_stored(format!("it is larger than {LARGEST_VALUE} bytes")));
+        };
+        let (name, expires_at) = (self.keys.response(key), millis(&clocks, expires_at));
+        let written = self.node.set(&name, value, expires_at, self.deadline).await;
+        written.map_err(|failure| not_stored(failure.to_string()))
+    }
+}
+
+fn millis(clocks: &Clocks, expires_at: Timestamp) -> i64 {
+    i64::try_from(clocks.to_store(expires_at).as_micros() / 1000).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,259 @@
+//! The purge index in Redis and the views of it: they forget no purge, whatever happens to them, and stay small.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::clock::Clock;
+use larder::policy::CacheKey;
+use larder::purge::{Bounds, Hardness, Purge, Stamp, Target, Validity};
+use larder::store::tiered::TieredStore;
+use larder::store::{Fill, Store};
+
+use crate::support::{
+    Redis, body, eventually, is_connected, response, store_settings, targets, tiered_store,
+};
+
+const KEY: CacheKey = CacheKey([1; 32]);
+const HOUR: Duration = Duration::from_secs(3600);
+const STRICT: &str = ", max_lag: 0s";
+
+async fn strict(redis: &Redis) -> Arc<TieredStore> {
+    tiered_store(&store_settings(&redis.url(), STRICT), Bounds::default()).await
+}
+
+fn tag(tag: &str) -> Purge {
+    Purge::hard(vec![Target::tag(tag)])
+}
+
+fn judge(store: &TieredStore, stamp: &Stamp, tag: &str) -> Validity {
+    store.judge(stamp, &targets(&[tag]))
+}
+
+/// A strict store judges by a view of now only what was recalled before.
+async fn judge_now(store: &TieredStore, stamp: &Stamp, tag: &str) -> Validity {
+    drop(store.recall(&KEY).found().await);
+    judge(store, stamp, tag)
+}
+
+/// A random walk of writes, fetches and faults over several replicas: no recall ever finds what was written before
+/// the last acknowledged purge. The numbers decide everything but the order of threads, so a failure names its walk.
+#[tokio::test]
+async fn no_walk_of_writes_fetches_and_faults_ends_in_an_old_answer() {
+    let mut redis = Redis::start().await;
+    for seed in 1..=6 {
+        let stores = [strict(&redis).await, strict(&redis).await, strict(&redis).await];
+        let mut walk = Walk { numbers: seed, version: 0, fetches: Vec::new(), hits: 0 };
+        // Nothing of the walk before.
+        walk.write(&stores[0]).await;
+        assert_eq!(redis.command(&["SAVE"]).await, "OK");
+        for step in 0..400 {
+            let store = &stores[walk.number(3)];
+            match walk.number(100) {
+                0 => redis.flush().await,
+                1 => drop(redis.command(&["UNLINK", "{larder}:purged"]).await),
+                2 => drop(redis.command(&["SCRIPT", "FLUSH"]).await),
+                3 => drop(redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await),
+                4 => drop(redis.command(&["SAVE"]).await),
+                // Its last purges are lost.
+                5 => redis.restart().await,
+                6..14 => walk.write(store).await,
+                14..30 => walk.begin_fetch(store),
+                30..60 => walk.go_on().await,
+                _ => walk.recall(store, seed, step).await,
+            }
+            if walk.number(4) == 0 {
+                for store in &stores {
+                    is_connected(store).await;
+                }
+            }
+        }
+        assert!(walk.hits > 5, "walk {seed} found {} hits: it shows nothing", walk.hits);
+    }
+}
+
+struct Walk {
+    numbers: u64,
+    version: u64,
+    fetches: Vec<Fetch>,
+    hits: u64,
+}
+
+struct Fetch {
+    store: Arc<TieredStore>,
+    fill: Fill,
+    read: Option<u64>,
+}
+
+impl Walk {
+    /// Below `limit`; by a linear congruence, which is random enough.
+    fn number(&mut self, limit: u64) -> usize {
+        self.numbers =
+            self.numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.numbers >> 33) % limit).unwrap()
+    }
+
+    /// What the upstream has changes; then the purge, which is repeated until it is acknowledged.
+    async fn write(&mut self, store: &TieredStore) {
+        self.version += 1;
+        while store.purge(tag("t")).await.is_err() {
+            is_connected(store).await;
+        }
+    }
+
+    fn begin_fetch(&mut self, store: &Arc<TieredStore>) {
+        let read = (self.number(2) == 0).then_some(self.version);
+        self.fetches.push(Fetch { store: store.clone(), fill: store.permit(&KEY), read });
+    }
+
+    /// One of the fetches reads what the upstream has, or stores what it read.
+    async fn go_on(&mut self) {
+        if self.fetches.is_empty() {
+            return;
+        }
+        // Mostly the latest; an older one is likely to be dead.
+        let at =
+            if self.number(3) == 0 { self.number(self.fetches.len() as u64) } else { self.fetches.len() - 1 };
+        let mut fetch = self.fetches.swap_remove(at);
+        match fetch.read {
+            None => {
+                fetch.read = Some(self.version);
+                self.fetches.push(fetch);
+            }
+            Some(version) => {
+                let expires_at = Clock::system().now().plus(HOUR);
+                let stored = response(&fetch.fill, &version.to_string(), &["t"], expires_at);
+                // Redis may be away.
+                let _ = fetch.store.insert(fetch.fill, stored, expires_at).await;
+            }
+        }
+    }
+
+    async fn recall(&mut self, store: &TieredStore, seed: u64, step: u64) {
+        if let Some(found) = body(store, &KEY).await {
+            assert_eq!(found, self.version.to_string(), "walk {seed}, step {step}");
+            self.hits += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn purges_of_many_replicas_at_once_have_a_position_each() {
+    let redis = Redis::start().await;
+    let stores = [strict(&redis).await, strict(&redis).await];
+    let purging = (0..100).map(|number| {
+        let store = stores[number % 2].clone();
+        tokio::spawn(async move { store.purge(tag("a")).await.unwrap() })
+    });
+    let mut positions = HashSet::new();
+    for purged in purging.collect::<Vec<_>>() {
+        positions.insert(purged.await.unwrap());
+    }
+    assert_eq!(positions.len(), 100);
+}
+
+#[tokio::test]
+async fn many_replicas_make_one_new_index() {
+    let redis = Redis::start().await;
+    let mut stores = Vec::new();
+    for _ in 0..8 {
+        stores.push(strict(&redis).await);
+    }
+    let of = |store: &TieredStore| store.permit(&KEY).stamp().incarnation;
+    let before = of(&stores[0]);
+    redis.flush().await;
+    for store in &stores {
+        drop(store.recall(&KEY).found().await);
+    }
+    assert_ne!(of(&stores[0]), before);
+    for store in &stores {
+        assert_eq!(of(store), of(&stores[0]));
+        assert_eq!(store.remote().unwrap().new_indexes, 2);
+    }
+}
+
+/// A backup attaches itself as a replica does. No data is lost by it, so nothing may be dropped for it.
+#[tokio::test]
+async fn a_backup_makes_no_new_index() {
+    let redis = Redis::start().await;
+    let store = strict(&redis).await;
+    redis.back_up().await;
+    drop(store.recall(&KEY).found().await);
+    assert_eq!(store.remote().unwrap().new_indexes, 1);
+}
+
+/// Issue 3, point 6, in small.
+#[tokio::test]
+async fn beyond_its_bound_the_index_forgets_no_purge_and_does_not_grow() {
+    const TAGS: u64 = 4000;
+    const RECORDS: usize = 200;
+    let redis = Redis::start().await;
+    let bounds = Bounds { records: RECORDS, ..Bounds::default() };
+    let settings = store_settings(&redis.url(), STRICT);
+    let stores = [tiered_store(&settings, bounds).await, tiered_store(&settings, bounds).await];
+    let before = stores[0].permit(&KEY).stamp();
+    let name = |number: u64| format!("tag-{number}");
+    let mut number = 0;
+    while number < TAGS {
+        // One by one, and many at once; hard and soft.
+        let many = if number % 7 == 0 { 150 } else { 1 };
+        let named = (number..(number + many).min(TAGS)).map(|number| Target::tag(name(number))).collect();
+        let hardness = if number % 3 == 0 { Hardness::Soft } else { Hardness::Hard };
+        stores[usize::from(number % 2 == 0)].purge(Purge { hardness, ..Purge::hard(named) }).await.unwrap();
+        number += many;
+    }
+    let kinds = "local all = {} for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 1, '+inf')) do \
+                 all[#all + 1] = string.sub(member, 1, 1) end return table.concat(all)";
+    let kinds = redis.command(&["EVAL", kinds, "1", "{larder}:purged"]).await;
+    let count = |kinds: &str, wanted: &[char]| kinds.chars().filter(|kind| wanted.contains(kind)).count();
+    let (records, buckets) = (count(&kinds, &['h', 's']), count(&kinds, &['b']));
+    assert!(kinds.trim_start_matches('b').find('b').is_none(), "buckets are older than all records");
+    assert!(records <= RECORDS + 160, "{records} records");
+    assert!(buckets > 1000, "{buckets} buckets");
+    // Also one who was not there, and loads the index in pages.
+    let late = tiered_store(&settings, bounds).await;
+    for store in [&stores[0], &stores[1], &late] {
+        drop(store.recall(&KEY).found().await);
+        assert!(store.figures().purge_records <= (RECORDS + 160) as u64);
+        for number in 0..TAGS {
+            assert_ne!(judge(store, &before, &name(number)), Validity::Valid, "{number}");
+        }
+        let untouched = |number: &u64| judge(store, &before, &format!("other-{number}")) == Validity::Valid;
+        let valid = (0..1000).filter(untouched).count();
+        // Four hundred of the targets' buckets in each: path, prefixes, everything, and the tag itself.
+        assert!(valid > 300, "{valid} of 1000 untouched");
+        let now = store.permit(&KEY).stamp();
+        assert_eq!(judge(store, &now, &name(7)), Validity::Valid);
+    }
+}
+
+#[tokio::test]
+async fn purges_that_outlived_every_response_are_dropped() {
+    let redis = Redis::start().await;
+    let bounds = Bounds { longest_lifetime: Duration::from_millis(200), ..Bounds::default() };
+    let store = tiered_store(&store_settings(&redis.url(), STRICT), bounds).await;
+    store.purge(Purge::hard((0..300).map(|n| Target::tag(n.to_string())).collect())).await.unwrap();
+    let records = || redis.command(&["ZCOUNT", "{larder}:purged", "1", "+inf"]);
+    assert_eq!(records().await, "300");
+    eventually("they are dropped", || async {
+        store.purge(tag("late")).await.unwrap();
+        (records().await == "1").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn too_much_in_doubt_is_everything_in_doubt() {
+    let redis = Redis::start().await;
+    let stores = [strict(&redis).await, strict(&redis).await];
+    let before = stores[0].permit(&KEY).stamp();
+    let many = (0..12_000).map(|number| Target::tag(number.to_string())).collect();
+    stores[0].purge(Purge { in_doubt_for: HOUR, ..Purge::hard(many) }).await.unwrap();
+    let in_doubt = redis.command(&["ZCARD", "{larder}:purged"]).await.parse::<usize>().unwrap();
+    assert!(in_doubt < 10_010, "{in_doubt}");
+    for store in &stores {
+        assert_eq!(judge_now(store, &before, "untouched").await, Validity::Dead);
+        let now = store.permit(&KEY).stamp();
+        assert_eq!(judge_now(store, &now, "11999").await, Validity::Dead);
+    }
+}

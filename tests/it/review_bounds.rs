@@ -1,0 +1,88 @@
+//! Nobody holds what is bounded for ever: who reads nothing, sends nothing more, or turned into a tunnel.
+
+use crate::support::{Answer, Larder, Upstream};
+
+const YAML: &str = "
+upstream: { url: '${UPSTREAM}', response_timeout: 1s, connect_timeout: 200ms, max_connections: 1 }
+limits: { body_timeout: 1s }
+routes:
+  - path: /cached
+    ttl: 10m
+    max_size: 1MiB
+";
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_lets_go_of_the_upstream() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for path in ["/cached", "/b"] {
+        upstream.on(path, Answer::generated(256 << 20));
+        let mut raw = larder.raw().await;
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        assert_eq!(raw.status().await, 200);
+        upstream.is_left_alone().await;
+        larder.metric_becomes("larder_connections", 0.0).await;
+    }
+    larder.get("/other").await.assert_status(200);
+}
+
+#[tokio::test]
+async fn an_upload_that_stands_still_after_its_answer_lets_go_of_both_sides() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    upstream.take_over("/b", |mut wire| async move {
+        let _ = wire.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        while !wire.read().await.is_empty() {}
+    });
+    let mut raw = larder.raw().await;
+    raw.send("POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+    assert_eq!(raw.status().await, 200);
+    upstream.is_left_alone().await;
+    larder.metric_becomes("larder_connections", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_tunnel_holds_its_place_among_the_connections_to_the_upstream_until_it_ends() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    upstream.take_over("/ws", |mut wire| async move {
+        let _ = wire.write("HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n").await;
+        while !wire.read().await.is_empty() {}
+    });
+    let mut raw = larder.raw().await;
+    raw.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await;
+    assert_eq!(raw.status().await, 101);
+    larder.get("/b").await.assert_status(503);
+    drop(raw);
+    upstream.is_left_alone().await;
+    crate::support::eventually("the place is free", || async {
+        (larder.get("/b").await.status == 200).then_some(())
+    })
+    .await;
+}
+
+/// Every part comes in time, but the end does not come.
+#[tokio::test]
+async fn a_fetch_that_nobody_reads_any_more_and_that_does_not_end_is_given_up() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    let (answer, feed) = Answer::fed();
+    upstream.once("/cached", answer);
+    let mut leader = larder.get("/cached").start().await;
+    feed.send("x").await;
+    leader.until("x").await;
+    drop(leader);
+    tokio::select! {
+        biased;
+        () = feed.abandoned() => {}
+        () = drip(&feed) => {}
+    }
+    larder.get("/cached").await.assert_stored();
+}
+
+async fn drip(feed: &crate::support::Feed) {
+    loop {
+        feed.send("x").await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}

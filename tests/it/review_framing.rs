@@ -1,0 +1,180 @@
+//! One reading of each message, in both directions: where it begins, where it ends, and what it is coded in.
+
+use crate::support::{Answer, Larder, Raw, Upstream, within};
+
+const YAML: &str = "
+upstream: { url: '${UPSTREAM}', response_timeout: 1s }
+routes:
+  - path: /cached
+    ttl: 10m
+";
+
+#[tokio::test]
+async fn a_request_whose_end_is_in_question_reaches_nobody() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for framing in [
+        "Content-Length: 4\r\nContent-Length: 5\r\n",
+        "Content-Length: 4, 5\r\n",
+        "Content-Length: +4\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding:\r\n chunked\r\n",
+        "X: 1\r\n Transfer-Encoding: chunked\r\n",
+    ] {
+        let mut raw = larder.raw().await;
+        raw.send(format!("POST /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{framing}\r\n0\r\n\r\n")).await;
+        assert_eq!(raw.status().await, 400, "{framing}");
+    }
+    assert_eq!(upstream.total(), 0);
+}
+
+/// RFC 9112 §6.1: whoever stands before larder may have gone by the other one.
+#[tokio::test]
+async fn a_request_with_two_framings_is_refused_and_the_connection_ends() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for framing in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    ] {
+        let mut raw = larder.raw().await;
+        raw.send(format!("POST /b HTTP/1.1\r\nHost: a\r\n{framing}\r\n0\r\n\r\n")).await;
+        raw.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(raw.status().await, 400, "{framing}");
+        raw.rest().await;
+        assert_eq!(upstream.total(), 0, "{framing}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_a_transfer_coding_that_larder_can_not_undo_is_not_passed_on() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for coding in ["gzip, chunked", "gzip"] {
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        for path in ["/cached", "/b"] {
+            upstream.on(path, Answer::raw(answer.clone()));
+            larder.get(path).await.assert_status(502);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_two_framings_has_one_when_it_goes_on() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for (path, head) in [
+        ("/cached", "Content-Length: 2\r\nTransfer-Encoding: chunked"),
+        ("/b", "Transfer-Encoding: chunked\r\nContent-Length: 2"),
+        ("/c", "Transfer-Encoding: chunked\r\nContent-Length: 900"),
+    ] {
+        upstream.on(path, Answer::raw(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n3\r\nabc\r\n0\r\n\r\n")));
+        match larder.get(path).attempt().await {
+            Ok(reply) => drop(reply.assert_status(200).assert_text("abc")),
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+    upstream.on("/d", Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc"));
+    larder.get("/d").await.assert_text("abc").assert_header("content-length", "3");
+    upstream.on("/e", Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc"));
+    larder.get("/e").await.assert_status(502);
+}
+
+#[tokio::test]
+async fn a_status_without_content_has_no_length() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for path in ["/cached", "/b"] {
+        upstream.on(path, Answer::raw("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"));
+        for method in ["GET", "GET", "HEAD"] {
+            let mut raw = larder.raw().await;
+            raw.send(format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+            let reply = raw.rest().await;
+            assert!(
+                reply.starts_with("HTTP/1.1 204") && !reply.to_lowercase().contains("content-length"),
+                "{method} {path}: {reply}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_that_nobody_asked_for_is_a_502() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    let switch = Answer::raw("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    upstream.on("/cached", switch.clone()).on("/b", switch);
+    larder.get("/cached").await.assert_status(502);
+    larder.get("/b").await.assert_status(502);
+    larder.request("POST", "/b").await.assert_status(502);
+    let mut raw = larder.raw().await;
+    raw.send("POST /b HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(raw.status().await, 502);
+    assert_eq!(upstream.last("/b").header("upgrade"), None, "a write does not offer to switch");
+}
+
+#[tokio::test]
+async fn a_304_that_nobody_asked_for_is_a_502() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    upstream.on("/cached", Answer::status(304));
+    larder.get("/cached").await.assert_status(502);
+}
+
+/// HEADERS without END_STREAM, some DATA, then RST_STREAM. A reset without an error is what hyper takes for the end.
+#[tokio::test]
+async fn an_upload_over_http2_that_is_reset_is_never_passed_on_as_whole() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    upstream.take_over("/b", move |mut wire| {
+        let ends = ends.clone();
+        async move { ends.send(wire.read_body().await.is_ok()).unwrap() }
+    });
+    for (code, number) in [(0, 1), (8, 2), (2, 3)] {
+        let mut raw = larder.raw().await;
+        raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        frame(&mut raw, 4, 0, 0, b"").await;
+        // POST, http, /b, and the authority.
+        frame(&mut raw, 1, 4, 1, b"\x83\x86\x04\x02/b\x01\x01a").await;
+        frame(&mut raw, 0, 0, 1, b"half").await;
+        upstream.has_received("/b", number).await;
+        frame(&mut raw, 3, 0, 1, &[0, 0, 0, code]).await;
+        let is_whole = within("the end of the write", ended.recv()).await.unwrap();
+        assert!(!is_whole, "reset with {code}");
+    }
+}
+
+async fn frame(raw: &mut Raw, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
+    let length = u8::try_from(payload.len()).unwrap();
+    raw.send([&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()).await;
+}
+
+#[tokio::test]
+async fn odd_targets_have_an_answer() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for (line, expected) in [
+        ("OPTIONS * HTTP/1.1\r\nHost: a", 200),
+        ("GET http://user@a/b HTTP/1.1\r\nHost: a", 400),
+        ("GET /b HTTP/1.1\r\nHost: a\r\nHost: b", 400),
+        ("GET /b HTTP/1.1\r\nHost: a, b", 400),
+        ("GET /b HTTP/1.1\r\nHost: a b", 400),
+        ("GET /b HTTP/1.1\r\nHost: u@a", 400),
+        ("GET /b HTTP/1.1", 400),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a", 405),
+        ("GET HTTP://A:80/b HTTP/1.1\r\nHost: other", 200),
+        ("GET /b#f HTTP/1.1\r\nHost: a", 200),
+    ] {
+        let mut raw = larder.raw().await;
+        raw.send(format!("{line}\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!(raw.status().await, expected, "{line}");
+    }
+    assert_eq!(upstream.received("/b")[0].header("host").as_deref(), Some("a"));
+}

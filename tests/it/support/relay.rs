@@ -1,0 +1,125 @@
+//! A wire between larder and Redis that the test can slow down, cut, or let go dead.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// How what Redis says arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    Whole,
+    /// Each piece this much later.
+    Late(Duration),
+    /// Byte by byte, with this pause.
+    Trickling(Duration),
+    /// After so many bytes of a connection, a reset.
+    ResetAfter(usize),
+    /// Nothing arrives, in either direction, and nobody is told.
+    Dead,
+    /// This instead of everything that Redis says.
+    Garbage(&'static [u8]),
+}
+
+pub struct Relay {
+    address: SocketAddr,
+    line: Arc<watch::Sender<Line>>,
+}
+
+impl Relay {
+    pub async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let line = Arc::new(watch::Sender::new(Line::Whole));
+        let its_line = line.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let line = its_line.subscribe();
+                tokio::spawn(async move { drop(carry(client, target, line).await) });
+            }
+        });
+        Self { address, line }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}/0", self.address)
+    }
+
+    pub fn set(&self, line: Line) {
+        self.line.send_replace(line);
+    }
+}
+
+async fn carry(client: TcpStream, target: SocketAddr, line: watch::Receiver<Line>) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    let server = TcpStream::connect(target).await?;
+    server.set_nodelay(true)?;
+    let (mut client_in, client_out) = client.into_split();
+    let (server_in, mut server_out) = server.into_split();
+    let asking_line = line.clone();
+    let asking = async move {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let length = client_in.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            alive(&asking_line).await;
+            server_out.write_all(&buffer[..length]).await?;
+        }
+    };
+    tokio::select! {
+        result = asking => result,
+        result = answering(server_in, client_out, line) => result,
+    }
+}
+
+async fn answering(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    line: watch::Receiver<Line>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut carried = 0;
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        alive(&line).await;
+        let piece = &buffer[..length];
+        let now = *line.borrow();
+        match now {
+            Line::Whole | Line::Dead => to.write_all(piece).await?,
+            Line::Late(by) => {
+                tokio::time::sleep(by).await;
+                to.write_all(piece).await?;
+            }
+            Line::Trickling(pause) => {
+                for byte in piece {
+                    to.write_all(&[*byte]).await?;
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            Line::ResetAfter(limit) => {
+                carried += length;
+                if carried >= limit {
+                    to.write_all(&piece[..length / 2]).await?;
+                    to.as_ref().set_zero_linger()?;
+                    return Ok(());
+                }
+                to.write_all(piece).await?;
+            }
+            Line::Garbage(bytes) => to.write_all(bytes).await?,
+        }
+    }
+}
+
+/// Waits while the line is dead.
+async fn alive(line: &watch::Receiver<Line>) {
+    let mut line = line.clone();
+    let _ = line.wait_for(|line| *line != Line::Dead).await;
+}

@@ -1,0 +1,108 @@
+//! Several larders in front of one upstream that share one Redis, asked for the same host.
+
+use ::larder::clock::Clock;
+
+use super::client::Request;
+use super::larder::complete;
+use super::{Larder, Redis, Upstream, eventually};
+
+/// Clients reach every replica under one name, or they would not ask for the same.
+pub const HOST: &str = "shop.test";
+
+pub struct Replica(Larder);
+
+impl Replica {
+    /// Starts one, and waits until it has confirmed its view of purges. `store` is what `store` says besides `redis`:
+    /// `max_lag: 0s`; `rest` are the routes.
+    pub async fn start(redis: &Redis, upstream: &Upstream, store: &str, rest: &str) -> Self {
+        let replica = Self::start_alone(&redis.url(), upstream, store, rest);
+        replica.is_connected().await;
+        replica
+    }
+
+    /// Starts one, whether there is a Redis or not.
+    pub fn start_alone(redis: &str, upstream: &Upstream, store: &str, rest: &str) -> Self {
+        let comma = if store.is_empty() { "" } else { ", " };
+        Self::with(&format!("store: {{redis: \"{redis}\"{comma}{store}}}\n{rest}"), upstream, Clock::system())
+    }
+
+    /// Redis keeps its own time, so a clock that stands still beside it is only for tests of that.
+    pub fn with(yaml: &str, upstream: &Upstream, clock: Clock) -> Self {
+        Self(Larder::under(clock, &complete(yaml), &[("UPSTREAM", &upstream.url())]))
+    }
+
+    pub fn get(&self, target: &str) -> Request {
+        self.request("GET", target)
+    }
+
+    pub fn request(&self, method: &str, target: &str) -> Request {
+        self.0.request(method, target).header("host", HOST)
+    }
+
+    pub async fn purge_tag(&self, tag: &str) {
+        self.request("PURGE", "/any").header("cache-tag", tag).await.assert_status(200);
+    }
+
+    /// Asks until the answer is this one.
+    pub async fn answers(&self, target: &str, text: &str) {
+        eventually(text, || async { (self.get(target).await.text() == text).then_some(()) }).await;
+    }
+
+    /// Waits until it hears the wake-ups of other replicas.
+    pub async fn listens(&self, redis: &Redis) {
+        let channels = || redis.command(&["PUBSUB", "NUMSUB", "larder:wake"]);
+        eventually("both replicas listen", || async { (channels().await == "larder:wake\n2").then_some(()) })
+            .await;
+    }
+
+    /// Ends it, and waits until it has ended.
+    pub async fn ends(mut self) {
+        self.0.shut_down();
+        self.0.stopped().await.expect("a clean end");
+    }
+
+    pub async fn is_connected(&self) {
+        self.0.metric_becomes("larder_redis_up", 1.0).await;
+    }
+
+    pub async fn is_cut_off(&self) {
+        self.0.metric_becomes("larder_redis_up", 0.0).await;
+    }
+
+    /// Asks until it is a hit.
+    pub async fn has(&self, target: &str) -> super::Reply {
+        eventually("it is a hit", || async { Some(self.get(target).await).filter(super::Reply::is_hit) })
+            .await
+    }
+}
+
+impl std::ops::Deref for Replica {
+    type Target = Larder;
+
+    fn deref(&self) -> &Larder {
+        &self.0
+    }
+}
+
+impl Redis {
+    /// Waits until so many responses are in it.
+    pub async fn holds(&self, responses: usize) {
+        eventually("the responses are in Redis", || async {
+            (self.responses().await.len() == responses).then_some(())
+        })
+        .await;
+    }
+
+    /// Forgets the responses, and not what was purged.
+    pub async fn flush_responses(&self) {
+        for key in self.responses().await {
+            self.command(&["DEL", &key]).await;
+        }
+    }
+
+    /// The keys of the responses in it.
+    pub async fn responses(&self) -> Vec<String> {
+        let keys = self.command(&["KEYS", "larder:r1:*"]).await;
+        keys.lines().filter(|key| !key.is_empty()).map(str::to_owned).collect()
+    }
+}
