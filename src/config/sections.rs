@@ -82,8 +82,9 @@ fn upstream_host(node: &Node, problems: &Problems) -> Option<UpstreamHost> {
 
 pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let fields = Fields::open(node, &keys::STORE, problems)?;
-    let redis_settings = fields.optional("redis", redis::read);
-    if let Some(given) = fields.given("redis") {
+    let redis_node = fields.given("redis").filter(|node| !redis::is_none(node));
+    let redis_settings = redis_node.and_then(|node| redis::read(node, problems));
+    if let Some(given) = redis_node {
         match redis_settings.as_ref().map(|settings| &settings.servers) {
             Some(RedisServers::Cluster(_)) => not_yet(Feature::RedisCluster, given.place, problems),
             Some(RedisServers::Sentinel { .. }) => not_yet(Feature::RedisSentinel, given.place, problems),
@@ -91,7 +92,7 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
         }
     }
     let memory = fields.read("memory", size);
-    if let (Some(0), Some(given), None) = (memory, fields.given("memory"), fields.given("redis")) {
+    if let (Some(0), Some(given), None) = (memory, fields.given("memory"), redis_node) {
         problems
             .error(given.place, "without `redis`, `memory` is the whole store: it can't be 0")
             .help("to cache nothing, write `defaults: {mode: off}`");

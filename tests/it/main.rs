@@ -10,6 +10,8 @@ mod crowd;
 mod documents;
 mod examples;
 mod forwarding;
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
 mod groups;
 mod harness;
 mod head;
@@ -30,6 +32,7 @@ mod redis_chaos;
 mod redis_connection;
 mod redis_failures;
 mod redis_index;
+mod redis_load;
 mod redis_sharing;
 mod redis_wire;
 mod reloading;
