@@ -3,9 +3,12 @@
 mod admin;
 mod check;
 pub mod demo;
+mod inherited;
 mod run;
 mod schema;
+mod service_manager;
 mod signals;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -37,7 +37,7 @@ impl Worker {
         let proxy = &self.proxy;
         let mut written =
             invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
-        let body = RequestBody::from_client(body, head.parts.version);
+        let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
         let progress = body.progress();
         let result = self.send(upstream_request(&head, head.parts.uri.query(), body)).await;
         let mut end = match &result {
