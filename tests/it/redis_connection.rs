@@ -22,7 +22,11 @@ async fn give(redis: &Redis, rule: &[String]) {
 }
 
 fn start(redis: &str, upstream: &Upstream) -> Replica {
-    Replica::with(&format!("store: {{redis: {redis}, max_lag: 0s}}\n{ROUTES}"), upstream, Clock::system())
+    Replica::with(
+        &format!("store: {{redis: {redis}, max_lag: 0s, timeout: 2s}}\n{ROUTES}"),
+        upstream,
+        Clock::system(),
+    )
 }
 
 /// Stores, finds and purges through two replicas.
