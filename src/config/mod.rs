@@ -7,6 +7,7 @@ mod advice;
 mod fields;
 mod keys;
 mod not_yet;
+mod options;
 mod problem;
 mod query_rule;
 mod read;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+pub use options::options;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use read::Overrides;
 pub use redis::{RedisHost, RedisServers, RedisSettings, RedisTls};

@@ -7,6 +7,7 @@ mod command_line;
 mod configuration;
 mod credentials;
 mod crowd;
+mod deployment;
 mod documents;
 mod examples;
 mod forwarding;
