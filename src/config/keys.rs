@@ -138,8 +138,8 @@ pub static UPSTREAM: Section = Section {
         key(
             "idle_timeout",
             Kind::Duration,
-            "55s",
-            "How long an unused connection is kept: less than the upstream keeps it.",
+            "4s",
+            "How long an unused connection is kept: less than the upstream keeps it (Node 5 s), so that no write meets one that was just closed.",
         ),
         key(
             "max_connections",

@@ -19,7 +19,7 @@ fn what_is_left_out_has_the_default_of_the_design() {
     assert_eq!(upstream.address, UpstreamAddress::Http { authority: "127.0.0.1:3000".into() });
     assert_eq!(upstream.connect_timeout, Duration::from_secs(2));
     assert_eq!(upstream.response_timeout, Duration::from_secs(30));
-    assert_eq!(upstream.idle_timeout, Duration::from_secs(55));
+    assert_eq!(upstream.idle_timeout, Duration::from_secs(4));
     assert_eq!((upstream.max_connections, upstream.http2), (512, false));
     assert_eq!(upstream.host, UpstreamHost::Preserve);
     let store = &config.store;
