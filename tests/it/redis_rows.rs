@@ -1,7 +1,7 @@
 //! The races of a slow miss across two processes, and what is left of the faults of Redis: dead between a fetch and its
 //! store, a name that does not resolve, giants, and a script that fails half-way.
 
-use crate::support::{Answer, HOST, Process, Received, Redis, Reply, Request, Upstream, eventually};
+use crate::support::{Answer, HOST, Process, Received, Redis, Replica, Reply, Request, Upstream, eventually};
 
 const ROUTES: &str = "
 routes:
@@ -14,6 +14,7 @@ routes:
 
 /// A busy machine keeps this deadline, and nothing here is about another.
 const STRICT: &str = "max_lag: 0s, timeout: 5s";
+const BOUNDED: &str = "max_lag: 60s, timeout: 5s";
 
 /// Everything that can purge the slow miss of `/items/{n}`; `{n}` stands for the number.
 #[derive(Clone, Copy, Debug)]
@@ -197,5 +198,53 @@ async fn a_slow_miss_is_shared_after_the_other_process_purged_something_else() {
         assert_eq!(fetch(&slow(&two.one, number).await.assert_hit()), 1, "{by:?}");
         two.redis.holds(number).await;
         assert_eq!(fetch(&slow(&two.other, number).await.assert_hit()), 1, "{by:?}");
+    }
+}
+
+/// R04: both before and after anybody has noticed.
+#[tokio::test]
+async fn redis_dies_between_a_fetch_and_its_store() {
+    for (store, noticed) in [(STRICT, false), (STRICT, true), (BOUNDED, false), (BOUNDED, true)] {
+        let upstream = Upstream::start();
+        let mut redis = Redis::start().await;
+        let one = Replica::start(&redis, &upstream, store, ROUTES).await;
+        let held = upstream.hold("/items/1");
+        let slow = one.get("/items/1").spawn();
+        held.arrived().await;
+        redis.kill();
+        if noticed {
+            one.is_cut_off().await;
+        }
+        held.release();
+        slow.await.unwrap().assert_status(200).assert_text("GET /items/1 #1");
+        one.is_cut_off().await;
+        redis.restart().await;
+        one.is_connected().await;
+        assert_eq!(redis.responses().await, [""; 0], "{store}, {noticed}");
+        one.get("/items/1").await.assert_text("GET /items/1 #2").assert_fwd("uri-miss");
+        // And that one is stored.
+        redis.holds(1).await;
+        one.get("/items/1").await.assert_text("GET /items/1 #2").assert_hit();
+    }
+}
+
+/// R02: by RFC 6761, section 6.4, no such name ever resolves.
+#[tokio::test]
+async fn a_name_that_does_not_resolve_costs_no_request() {
+    for store in [STRICT, BOUNDED] {
+        let upstream = Upstream::start();
+        let settings = format!("store: {{redis: \"redis://no-such-host.invalid:6379\", {store}}}\n{ROUTES}");
+        let larder = Process::with(&settings, &upstream).await;
+        for round in 1..=3 {
+            let reply = larder.get("/items/1").await.assert_status(200);
+            reply.assert_text(&format!("GET /items/1 #{round}")).assert_fwd("uri-miss");
+        }
+        larder.request("POST", "/items/1/sell").await.assert_status(200);
+        larder.request("PURGE", "/items/1").await.assert_status(503);
+        for path in ["/healthz", "/readyz"] {
+            let health = larder.admin.get(path).await.assert_status(200).json();
+            assert_eq!((&health["status"], &health["redis"]["status"]), (&"degraded".into(), &"away".into()));
+            assert_eq!(health["redis"]["connections"], 0);
+        }
     }
 }
