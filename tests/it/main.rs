@@ -34,6 +34,7 @@ mod redis_connection;
 mod redis_failures;
 mod redis_index;
 mod redis_load;
+mod redis_rows;
 mod redis_sharing;
 mod redis_wire;
 mod reloading;

@@ -1,0 +1,250 @@
+//! The races of a slow miss across two processes, and what is left of the faults of Redis: dead between a fetch and its
+//! store, a name that does not resolve, giants, and a script that fails half-way.
+
+use crate::support::{Answer, HOST, Process, Received, Redis, Replica, Reply, Request, Upstream, eventually};
+
+const ROUTES: &str = "
+routes:
+  - path: /items/{id}
+    ttl: 1h
+    tags: [items, \"item:{id}\", \"kind:{response.header.X-Kind}\"]
+  - path: /items/{item}/sell
+    purges: [\"item:{item}\"]
+";
+
+/// A busy machine keeps this deadline, and nothing here is about another.
+const STRICT: &str = "max_lag: 0s, timeout: 5s";
+const BOUNDED: &str = "max_lag: 60s, timeout: 5s";
+
+/// Everything that can purge the slow miss of `/items/{n}`; `{n}` stands for the number.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Purge(&'static str),
+    PurgeTag(&'static str),
+    Admin(&'static str),
+    AdminDelete(&'static str),
+    Write(&'static str, &'static str),
+}
+
+const ALL: [By; 17] = [
+    By::PurgeTag("items"),
+    By::PurgeTag("item:{n}"),
+    By::PurgeTag("other, ITEM:{n}"),
+    // Tags that only the response's own fields name: nobody knows them before its head is there.
+    By::PurgeTag("from-field"),
+    By::PurgeTag("kind:book"),
+    By::AdminDelete("/cache/tags/from-field"),
+    By::AdminDelete("/cache"),
+    By::Admin(r#"{"tags": ["kind:book"]}"#),
+    By::Admin(r#"{"urls": ["/items/{n}"]}"#),
+    By::Admin(r#"{"prefixes": ["/items"]}"#),
+    By::Admin(r#"{"everything": true}"#),
+    By::Purge("/items/{n}"),
+    By::Purge("/items/{n}?x=1"),
+    By::Purge("/items/*"),
+    By::Write("POST", "/items/{n}/sell"),
+    By::Write("PUT", "/items/{n}"),
+    // A write whose answer points at it.
+    By::Write("POST", "/orders/{n}"),
+];
+
+/// What purges something else.
+const OTHERS: [By; 4] =
+    [By::PurgeTag("item:0"), By::Purge("/items/0"), By::Purge("/items/{n}?x=2"), By::Write("PUT", "/other")];
+
+impl By {
+    fn request(self, larder: &Process, number: usize) -> Request {
+        let of = |text: &str| text.replace("{n}", &number.to_string());
+        match self {
+            By::Purge(target) => larder.request("PURGE", &of(target)).header("host", HOST),
+            By::PurgeTag(tags) => {
+                larder.request("PURGE", "/any").header("host", HOST).header("cache-tag", &of(tags))
+            }
+            By::Admin(body) => larder.admin.request("POST", "/purge").body(of(body)),
+            By::AdminDelete(target) => larder.admin.request("DELETE", &of(target)),
+            By::Write(method, target) => larder.request(method, &of(target)).header("host", HOST).body("{}"),
+        }
+    }
+}
+
+/// Two processes and their Redis. Each case is about an item of its own, so that none finds what another left.
+struct Two {
+    redis: Redis,
+    upstream: Upstream,
+    one: Process,
+    other: Process,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let yaml = format!("store: {{redis: \"{}\", {STRICT}}}\n{ROUTES}", redis.url());
+        let (one, other) = (Process::with(&yaml, &upstream).await, Process::with(&yaml, &upstream).await);
+        for process in [&one, &other] {
+            eventually("it is connected", || async {
+                (process.metric("larder_redis_up").await == 1.0).then_some(())
+            })
+            .await;
+        }
+        Self { redis, upstream, one, other }
+    }
+
+    fn script(&self, number: usize) {
+        let answer = move |request: &Received| {
+            let answer = Answer::numbered(request).header("location", &format!("/items/{number}?x=1"));
+            answer.header("surrogate-key", "from-field").header("x-kind", "book")
+        };
+        for path in [format!("/items/{number}"), format!("/items/{number}/sell"), format!("/orders/{number}")]
+        {
+            self.upstream.on(&path, answer);
+        }
+    }
+
+    /// Neither process serves the first fetch to anyone any more, whichever is asked first; and both go on caching.
+    async fn ask_again(&self, by: By, number: usize) {
+        let mut processes = [&self.one, &self.other];
+        processes.rotate_left(number % 2);
+        let mut newest = 0;
+        for process in processes {
+            let later = slow(process, number).await;
+            assert!(fetch(&later) > 1, "{by:?}: {later}");
+            newest = newest.max(fetch(&later));
+        }
+        let again = slow(processes[1], number).await.assert_hit();
+        assert!((2..=newest).contains(&fetch(&again)), "{by:?}: {again}");
+    }
+}
+
+fn slow(process: &Process, number: usize) -> Request {
+    process.get(&format!("/items/{number}?x=1")).header("host", HOST)
+}
+
+/// The fetch that answered: what comes after `#`.
+fn fetch(reply: &Reply) -> u32 {
+    let text = reply.text();
+    text.rsplit('#').next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no number in {text:?}"))
+}
+
+/// Issue 3, point 1.
+#[tokio::test]
+async fn purged_by_the_other_process_before_its_head_is_there_a_slow_miss_is_not_served_later() {
+    let two = Two::start().await;
+    for (number, by) in ALL.into_iter().enumerate() {
+        two.script(number);
+        let held = two.upstream.hold(&format!("/items/{number}"));
+        let first = slow(&two.one, number).spawn();
+        held.arrived().await;
+        by.request(&two.other, number).await.assert_status(200);
+        held.release();
+        // It was asked for before the purge, so it may have the old data; nobody else may.
+        assert_eq!(fetch(&first.await.unwrap()), 1, "{by:?}");
+        two.ask_again(by, number).await;
+    }
+}
+
+/// Issue 3, point 1.
+#[tokio::test]
+async fn purged_by_the_other_process_in_the_middle_of_its_body_a_slow_miss_is_not_served_later() {
+    let two = Two::start().await;
+    for (number, by) in ALL.into_iter().enumerate() {
+        two.script(number);
+        let (answer, feed) = Answer::fed();
+        let answer = answer.header("surrogate-key", "from-field").header("x-kind", "book");
+        two.upstream.once(&format!("/items/{number}"), answer);
+        let mut first = slow(&two.one, number).start().await;
+        feed.send("first fetch ").await;
+        first.until("first fetch ").await;
+        by.request(&two.other, number).await.assert_status(200);
+        feed.send("#1").await;
+        feed.end().await;
+        first.whole().await.unwrap().assert_text("#1");
+        two.ask_again(by, number).await;
+    }
+}
+
+/// Issue 3, point 1: through either process, also while the fetch is still held.
+#[tokio::test]
+async fn a_follower_after_the_other_process_s_purge_is_not_served_by_the_slow_miss() {
+    let two = Two::start().await;
+    for (number, by) in ALL.into_iter().enumerate() {
+        two.script(number);
+        let held = two.upstream.hold(&format!("/items/{number}"));
+        let first = slow(&two.one, number).spawn();
+        held.arrived().await;
+        by.request(&two.other, number).await.assert_status(200);
+        let same = slow(&two.one, number).spawn();
+        // The other process has nothing in flight that it could wait for.
+        let elsewhere = slow(&two.other, number).await;
+        assert!(fetch(&elsewhere) > 1, "{by:?}: {elsewhere}");
+        held.release();
+        assert_eq!(fetch(&first.await.unwrap()), 1, "{by:?}");
+        let same = same.await.unwrap();
+        assert!(fetch(&same) > 1, "{by:?}: {same}");
+    }
+}
+
+/// The races above would prove nothing if no slow miss were ever shared.
+#[tokio::test]
+async fn a_slow_miss_is_shared_after_the_other_process_purged_something_else() {
+    let two = Two::start().await;
+    for (number, by) in (1..).zip(OTHERS) {
+        two.script(number);
+        let held = two.upstream.hold(&format!("/items/{number}"));
+        let first = slow(&two.one, number).spawn();
+        held.arrived().await;
+        by.request(&two.other, number).await.assert_status(200);
+        held.release();
+        first.await.unwrap().assert_stored();
+        assert_eq!(fetch(&slow(&two.one, number).await.assert_hit()), 1, "{by:?}");
+        two.redis.holds(number).await;
+        assert_eq!(fetch(&slow(&two.other, number).await.assert_hit()), 1, "{by:?}");
+    }
+}
+
+/// R04: both before and after anybody has noticed.
+#[tokio::test]
+async fn redis_dies_between_a_fetch_and_its_store() {
+    for (store, noticed) in [(STRICT, false), (STRICT, true), (BOUNDED, false), (BOUNDED, true)] {
+        let upstream = Upstream::start();
+        let mut redis = Redis::start().await;
+        let one = Replica::start(&redis, &upstream, store, ROUTES).await;
+        let held = upstream.hold("/items/1");
+        let slow = one.get("/items/1").spawn();
+        held.arrived().await;
+        redis.kill();
+        if noticed {
+            one.is_cut_off().await;
+        }
+        held.release();
+        slow.await.unwrap().assert_status(200).assert_text("GET /items/1 #1");
+        one.is_cut_off().await;
+        redis.restart().await;
+        one.is_connected().await;
+        assert_eq!(redis.responses().await, [""; 0], "{store}, {noticed}");
+        one.get("/items/1").await.assert_text("GET /items/1 #2").assert_fwd("uri-miss");
+        // And that one is stored.
+        redis.holds(1).await;
+        one.get("/items/1").await.assert_text("GET /items/1 #2").assert_hit();
+    }
+}
+
+/// R02: by RFC 6761, section 6.4, no such name ever resolves.
+#[tokio::test]
+async fn a_name_that_does_not_resolve_costs_no_request() {
+    for store in [STRICT, BOUNDED] {
+        let upstream = Upstream::start();
+        let settings = format!("store: {{redis: \"redis://no-such-host.invalid:6379\", {store}}}\n{ROUTES}");
+        let larder = Process::with(&settings, &upstream).await;
+        for round in 1..=3 {
+            let reply = larder.get("/items/1").await.assert_status(200);
+            reply.assert_text(&format!("GET /items/1 #{round}")).assert_fwd("uri-miss");
+        }
+        larder.request("POST", "/items/1/sell").await.assert_status(200);
+        larder.request("PURGE", "/items/1").await.assert_status(503);
+        for path in ["/healthz", "/readyz"] {
+            let health = larder.admin.get(path).await.assert_status(200).json();
+            assert_eq!((&health["status"], &health["redis"]["status"]), (&"degraded".into(), &"away".into()));
+            assert_eq!(health["redis"]["connections"], 0);
+        }
+    }
+}
