@@ -163,8 +163,8 @@ pub static STORE: Section = Section {
         optional(
             "redis",
             Kind::OneOf(&[Kind::Text, Kind::Mapping(&REDIS)]),
-            "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`, `redis-cluster://`, \
-             `redis-sentinel://`), or a mapping. Without it responses live in this process.",
+            "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`), or a mapping. Without it \
+             responses live in this process.",
         ),
         key(
             "namespace",
