@@ -55,7 +55,7 @@ impl Refusal {
 
     /// The store did not take it: nothing is acknowledged, so the client has to ask again.
     pub fn unavailable(error: impl Into<String>) -> Self {
-        let fix = "ask again; until then the purge holds nowhere for sure";
+        let fix = "ask again; until then only this replica is sure to hold to the purge";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error, fix).with(Hint::RetryAfter)
     }
 
