@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::error::ProxyError;
 use super::intake::ClientRequest;
@@ -13,9 +13,12 @@ use crate::metrics::PurgeSource;
 use crate::policy::Route;
 use crate::policy::cache_status::{Fwd, Outcome};
 use crate::policy::invalidation::{self, WriteEnd, WriteTargets};
-use crate::purge::Purge;
+use crate::purge::{Position, Purge};
 use crate::purging::purge;
 use crate::upstream::RequestBody;
+
+/// On the response to a write: where in time its purge has its place. It is not there if the purge is not recorded.
+const LARDER_POSITION: HeaderName = HeaderName::from_static("larder-position");
 
 impl Worker {
     /// The exchange runs on its own: a client that goes away stops neither the write nor its purge.
@@ -61,25 +64,34 @@ impl Worker {
             (end, written) = (WriteEnd::Purge, WriteTargets::default());
         }
         written.targets.extend(groups);
-        self.purge_written(end, written, route.as_ref()).await;
-        result.map(to_client)
+        let position = self.purge_written(end, written, route.as_ref()).await;
+        let mut response = to_client(result?);
+        response.headers_mut().remove(LARDER_POSITION);
+        if let Some(Position(position)) = position {
+            response.headers_mut().insert(LARDER_POSITION, HeaderValue::from(position));
+        }
+        Ok(response)
     }
 
     /// The write happened, or may have: its answer goes through even if the purge is not taken, which is counted
     /// and logged.
-    async fn purge_written(&self, end: WriteEnd, written: WriteTargets, route: Option<&Arc<Route>>) {
+    async fn purge_written(
+        &self,
+        end: WriteEnd,
+        written: WriteTargets,
+        route: Option<&Arc<Route>>,
+    ) -> Option<Position> {
         let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
-            WriteEnd::Nothing => return,
+            WriteEnd::Nothing => return None,
             WriteEnd::Purge => settle,
             WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
         };
         if written.targets.is_empty() {
-            return;
+            return None;
         }
         self.proxy.metrics.widened(written.widened);
         let written = Purge { in_doubt_for, ..Purge::hard(written.targets) };
-        let _counted_and_logged =
-            purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await;
+        purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await.ok()
     }
 }

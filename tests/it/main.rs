@@ -13,6 +13,7 @@ mod forwarding;
 mod groups;
 mod harness;
 mod head;
+mod history;
 mod hit;
 mod hostile;
 mod interim;
