@@ -39,6 +39,7 @@ pub fn route(path: &str) -> Route {
         cookies: vec![],
         overrides: Overrides::default(),
         semantics: Semantics::default(),
+        guard: false,
         settle: Duration::ZERO,
         fingerprint: Fingerprint::default(),
     }

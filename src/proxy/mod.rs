@@ -10,6 +10,7 @@ mod fetching;
 mod filling;
 mod finding;
 mod forwarding;
+mod guarding;
 mod heading;
 mod intake;
 mod interim;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::error::ProxyError;
+use super::guarding::Guard;
 use super::intake::ClientRequest;
 use super::passing::{to_client, upstream_request};
 use super::{Answer, Body, Worker};
@@ -40,9 +41,15 @@ impl Worker {
         let proxy = &self.proxy;
         let mut written =
             invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
+        // Without a response, what it would have said is widened.
+        let nothing = HeaderMap::new();
+        let unsaid = invalidation::of_write_response(&proxy.routes, &head.as_policy(), &nothing);
+        let named = [written.targets.clone(), unsaid.targets].concat();
+        let mut guard = self.guard(route.as_ref(), &named).await?;
         let body = RequestBody::from_client(body, head.parts.version);
         let progress = body.progress();
-        let result = self.send(upstream_request(&head, head.parts.uri.query(), body)).await;
+        let forwarded = upstream_request(&head, head.parts.uri.query(), body);
+        let result = self.send_guarded(forwarded, guard.as_mut()).await;
         let mut end = match &result {
             Ok(response) => match WriteEnd::of(response.status()) {
                 // Answered before all of it was sent: it may take effect with the rest.
@@ -52,8 +59,6 @@ impl Worker {
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
         };
-        // Without a response, what it would have said is widened.
-        let nothing = HeaderMap::new();
         let headers = result.as_ref().map_or(&nothing, Response::headers);
         let said = invalidation::of_write_response(&proxy.routes, &head.as_policy(), headers);
         written.targets.extend(said.targets);
@@ -64,7 +69,7 @@ impl Worker {
             (end, written) = (WriteEnd::Purge, WriteTargets::default());
         }
         written.targets.extend(groups);
-        let position = self.purge_written(end, written, route.as_ref()).await;
+        let position = self.purge_written(end, written, guard, route.as_ref()).await;
         let mut response = to_client(result?);
         response.headers_mut().remove(LARDER_POSITION);
         if let Some(Position(position)) = position {
@@ -79,19 +84,25 @@ impl Worker {
         &self,
         end: WriteEnd,
         written: WriteTargets,
+        guard: Option<Guard>,
         route: Option<&Arc<Route>>,
     ) -> Option<Position> {
         let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
-            WriteEnd::Nothing => return None,
+            WriteEnd::Nothing => {
+                guard.into_iter().for_each(|guard| self.lift(guard));
+                return None;
+            }
             WriteEnd::Purge => settle,
             WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
         };
         if written.targets.is_empty() {
+            guard.into_iter().for_each(|guard| self.lift(guard));
             return None;
         }
         self.proxy.metrics.widened(written.widened);
-        let written = Purge { in_doubt_for, ..Purge::hard(written.targets) };
+        let written =
+            Purge { in_doubt_for, lifts: guard.map(|guard| guard.mark), ..Purge::hard(written.targets) };
         purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await.ok()
     }
 }

@@ -11,6 +11,7 @@ mod documents;
 mod examples;
 mod forwarding;
 mod groups;
+mod guard;
 mod harness;
 mod head;
 mod history;

@@ -39,6 +39,9 @@ const BOUNDED: Setting = Setting { store: "max_lag: 300ms", ..STRICT };
 const PROMISED_STRICT: Promise = Promise { lag: 0, guarded: false, unknown_after: UNKNOWN_AFTER };
 const PROMISED_BOUNDED: Promise = Promise { lag: 300_000, ..PROMISED_STRICT };
 
+const GUARDED: Setting = Setting { guarded: true, ..STRICT };
+const PROMISED_GUARDED: Promise = Promise { guarded: true, ..PROMISED_STRICT };
+
 struct Run {
     world: Arc<World>,
     history: History,
@@ -176,6 +179,11 @@ async fn strict_no_acknowledged_change_is_ever_unseen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bounded_no_acknowledged_change_is_unseen_beyond_the_bound() {
     holds(BOUNDED, PROMISED_BOUNDED).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guarded_no_change_is_unseen_although_nobody_heard_of_it() {
+    holds(GUARDED, PROMISED_GUARDED).await;
 }
 
 /// A world that is wrong in one way, and what the checker must say of it.
