@@ -108,6 +108,7 @@ pub const REASONS: [Option<Detail>; 37] = [
     Some(Detail::Pass(PassReason::Content)),
     Some(Detail::Pass(PassReason::OverrideField)),
     Some(Detail::Pass(PassReason::Precondition)),
+    Some(Detail::Pass(PassReason::Position)),
     Some(Detail::Pass(PassReason::Range)),
     Some(Detail::Pass(PassReason::Upgrade)),
     Some(Detail::NotStored(NotStored::Method)),

@@ -49,6 +49,10 @@ use crate::upstream::Upstream;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// On the response to a write: where in time its purge has its place; it is not there if the purge is not recorded. A
+/// client that sends it back gets nothing from before that, from whichever replica.
+const LARDER_POSITION: HeaderName = HeaderName::from_static("larder-position");
+
 /// What all workers share.
 pub struct Proxy {
     pub config: Arc<Config>,

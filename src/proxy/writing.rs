@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 
 use super::error::ProxyError;
 use super::guarding::Guard;
 use super::intake::ClientRequest;
 use super::passing::{to_client, upstream_request};
-use super::{Answer, Body, Worker};
+use super::{Answer, Body, LARDER_POSITION, Worker};
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
 use crate::policy::cache_status::{Fwd, Outcome};
@@ -17,9 +17,6 @@ use crate::policy::invalidation::{self, WriteEnd, WriteTargets};
 use crate::purge::{Position, Purge};
 use crate::purging::purge;
 use crate::upstream::RequestBody;
-
-/// On the response to a write: where in time its purge has its place. It is not there if the purge is not recorded.
-const LARDER_POSITION: HeaderName = HeaderName::from_static("larder-position");
 
 impl Worker {
     /// The exchange runs on its own: a client that goes away stops neither the write nor its purge.

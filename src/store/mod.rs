@@ -44,6 +44,12 @@ pub trait Store: Send + Sync + 'static {
     /// Purges; `Ok` is the acknowledgement.
     fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>>;
 
+    /// Waits until everything that was purged before the call is known here. `false`: that can't be had, so nothing that
+    /// is stored answers who needs it.
+    fn catch_up(&self) -> Waiting<bool> {
+        Box::pin(std::future::ready(true))
+    }
+
     /// Puts a mark on what a write is about to change, or moves the date of one that is there; `Ok`: it holds for every
     /// later recall, also if this process ends now. The purge that lifts it ends it.
     fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>>;

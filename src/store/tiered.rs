@@ -165,6 +165,13 @@ impl Store for TieredStore {
         })
     }
 
+    fn catch_up(&self) -> Waiting<bool> {
+        let (tiers, arrived) = (self.tiers.clone(), Instant::now());
+        Box::pin(async move {
+            tiers.node.health.is_good() && tiers.index.confirmed_since(arrived, tiers.deadline).await
+        })
+    }
+
     fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>> {
         let index = self.tiers.index.clone();
         Box::pin(async move {

@@ -25,6 +25,7 @@ mod metrics;
 mod miss;
 mod observe;
 mod passing;
+mod position;
 mod purge;
 mod purge_races;
 mod ranges;

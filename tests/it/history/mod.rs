@@ -207,6 +207,12 @@ async fn a_write_that_purges_something_else_is_caught() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unguarded_writes_are_caught_where_guarded_ones_are_promised() {
+    let kinds = &[Kind::ReplicaKilled, Kind::UpstreamSlow];
+    is_caught(STRICT, PROMISED_GUARDED, kinds, |_| {}, Invariant::NoGoingBack).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_that_is_older_than_promised_is_caught() {
     // With wake-ups lost, the timer alone brings the view up to date, in a quarter of `max_lag`.
     let setting = Setting { store: "max_lag: 4s", ..STRICT };
