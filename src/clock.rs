@@ -1,8 +1,8 @@
 //! The one clock. Everything that asks what time it is goes through here; nothing else calls `SystemTime::now`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment, in microseconds since 1970-01-01T00:00:00Z. Arithmetic saturates: a clock that steps back never
 /// makes an age negative.
@@ -44,6 +44,42 @@ impl Timestamp {
     /// For `Date` and other HTTP-dates.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(self.0)
+    }
+}
+
+/// A point on a clock that never steps and never stands still, in nanoseconds since the process's first: for how long
+/// ago something was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// Later than this process's first.
+    pub fn now() -> Self {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        Self::from_nanos(1).plus(FIRST.get_or_init(Instant::now).elapsed())
+    }
+
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long `earlier` lies back; zero if it does not.
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    pub fn plus(self, duration: Duration) -> Moment {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Moment(self.0.saturating_add(nanos))
+    }
+
+    pub fn minus(self, duration: Duration) -> Moment {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Moment(self.0.saturating_sub(nanos))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod policy;
 mod proxy;
 pub mod purge;
 pub mod purging;
+mod reloading;
 pub mod server;
 mod stall;
 pub mod store;
@@ -24,4 +25,5 @@ pub mod stored_response;
 mod upstream;
 mod workers;
 
-pub use workers::run;
+pub use reloading::Change;
+pub use workers::{run, run_reloading};

@@ -3,6 +3,7 @@
 //! Pure: it knows nothing of stores, and does not serialise itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,6 +54,26 @@ pub struct StoredHead {
     /// The tags in words, for people.
     pub tags: Box<[String]>,
     pub found_valid: FoundValid,
+    pub judged_by: JudgedBy,
+}
+
+/// The route's rules on lifetimes under which the terms hold as they are: those of when it was stored, or later ones
+/// that were found to say the same or more. Unknown of what comes from another process.
+#[derive(Debug, Default)]
+pub struct JudgedBy(AtomicU64);
+
+impl JudgedBy {
+    pub fn rules(rules: Fingerprint) -> Self {
+        Self(AtomicU64::new(rules.0))
+    }
+
+    pub fn is(&self, rules: Fingerprint) -> bool {
+        rules.0 != 0 && self.0.load(Ordering::Relaxed) == rules.0
+    }
+
+    pub fn set(&self, rules: Fingerprint) {
+        self.0.store(rules.0, Ordering::Relaxed);
+    }
 }
 
 /// The terms under which a response was stored: RFC 9111's figures, worked out once.

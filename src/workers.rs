@@ -6,22 +6,22 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::admin::{self, AdminState, Phase, Readiness};
+use crate::admin::{self, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{Config, StoreSettings};
-use crate::metrics::Metrics;
-use crate::proxy::{Proxy, Worker};
+use crate::proxy::{Desk, Live, Proxy};
 use crate::purge::Incarnation;
+use crate::reloading::{Change, Reloading, operators_view};
 use crate::server::{self, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::tiered::TieredStore;
-use crate::upstream::Upstream;
 
 /// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
 ///
@@ -33,7 +33,22 @@ pub fn run(
     clock: Clock,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let parts = Parts::new(config, clock)?;
+    let (_, never) = mpsc::channel(1);
+    run_reloading(config, never, listeners, clock, shutdown)
+}
+
+/// As [`run`], with the configurations that come after the first one.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_reloading(
+    config: Config,
+    changes: mpsc::Receiver<Change>,
+    listeners: Listeners,
+    clock: Clock,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let parts = Parts::new(config, clock, listeners.outlive)?;
     let (stop, stopping) = watch::channel(false);
     // Held by each thread while it works: nothing is ever sent.
     let (working, mut all_drained) = mpsc::channel::<()>(1);
@@ -54,8 +69,11 @@ pub fn run(
     }
     let result = runtime()?.block_on(async {
         let drained = Arc::new(Notify::new());
+        let view = operators_view(&parts.live.load(), parts.readiness.clone());
+        let state = Arc::new(ArcSwap::from_pointee(view));
+        tokio::spawn(Reloading::new(parts.live.clone(), state.clone()).run(changes));
         let admin = listeners.admin.map(|listener| {
-            let (state, drained) = (parts.admin(), drained.clone());
+            let drained = drained.clone();
             tokio::spawn(async move { admin::serve(listener, state, drained.notified()).await })
         });
         let readiness = parts.readiness.clone();
@@ -97,57 +115,41 @@ fn runtime() -> io::Result<Runtime> {
 /// What all threads share.
 #[derive(Clone)]
 struct Parts {
-    config: Arc<Config>,
-    proxy: Arc<Proxy>,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+    live: Live,
     readiness: Readiness,
-    upstream_slots: Arc<Semaphore>,
     client_slots: Arc<Semaphore>,
+    listeners_outlive: bool,
 }
 
 impl Parts {
-    fn new(config: Config, clock: Clock) -> io::Result<Self> {
+    fn new(config: Config, clock: Clock, listeners_outlive: bool) -> io::Result<Self> {
         let store = store(&config.store, &clock)?;
-        let metrics = Arc::new(Metrics::new(&config.routes));
-        let config = Arc::new(config);
+        let client_slots = Arc::new(Semaphore::new(server::files::room_for(
+            config.limits.connections,
+            config.upstream.max_connections,
+        )));
+        let proxy = Proxy::new(config, store, clock)?;
+        proxy.metrics.config_loaded(proxy.clock.now());
         Ok(Self {
-            proxy: Proxy::new(config.clone(), store.clone(), metrics.clone(), clock.clone()),
-            upstream_slots: Arc::new(Semaphore::new(config.upstream.max_connections)),
-            client_slots: Arc::new(Semaphore::new(config.limits.connections)),
+            live: Arc::new(ArcSwap::from_pointee(proxy)),
+            client_slots,
             readiness: Readiness::new(),
-            config,
-            store,
-            metrics,
-            clock,
-        })
-    }
-
-    fn admin(&self) -> Arc<AdminState> {
-        Arc::new(AdminState {
-            store: self.store.clone(),
-            metrics: self.metrics.clone(),
-            routes: self.proxy.routes.clone(),
-            clock: self.clock.clone(),
-            token: self.config.admin.token.clone(),
-            readiness: self.readiness.clone(),
+            listeners_outlive,
         })
     }
 
     /// One thread's share, until it has drained.
     async fn work(self, listeners: Vec<Listener>, stopping: watch::Receiver<bool>) -> io::Result<()> {
-        let upstream = Upstream::new(Arc::new(self.config.upstream.clone()), self.upstream_slots.clone())?;
-        let limits = Arc::new(self.config.limits.clone());
-        let mut serving = JoinSet::new();
+        let desk = Desk::new(self.live.clone());
+        let (mut serving, outlive) = (JoinSet::new(), self.listeners_outlive);
         for listener in listeners {
-            let worker = Worker::new(self.proxy.clone(), upstream.clone());
-            let (slots, metrics) = (self.client_slots.clone(), self.metrics.clone());
-            serving.spawn(server::serve(listener, worker, limits.clone(), slots, metrics, stopping.clone()));
+            let (slots, metrics) = (self.client_slots.clone(), self.live.load().metrics.clone());
+            serving.spawn(server::serve(listener, desk.clone(), slots, metrics, outlive, stopping.clone()));
         }
         let served = serving.join_all().await.into_iter().collect();
-        self.proxy.tasks.close();
-        if timeout(limits.drain, self.proxy.tasks.wait()).await.is_err() {
+        let proxy = self.live.load_full();
+        proxy.tasks.close();
+        if timeout(proxy.config.limits.drain, proxy.tasks.wait()).await.is_err() {
             tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
         }
         served

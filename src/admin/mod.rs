@@ -157,7 +157,9 @@ impl AdminState {
     fn ready(&self) -> Answer {
         let phase = self.readiness.phase();
         let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        json(code, &health::of(phase, self.store.remote().as_ref()))
+        let mut body = health::of(phase, self.store.remote().as_ref());
+        self.readiness.add_config(&mut body);
+        json(code, &body)
     }
 
     fn metrics(&self) -> Answer {

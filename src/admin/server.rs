@@ -1,11 +1,13 @@
 //! Accepts connections for the admin endpoints, bounded in number and time, until told to stop.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,12 +36,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `shutdown`, then lets requests under way end.
 pub async fn serve(
     listener: Listener,
-    state: Arc<AdminState>,
+    state: Arc<ArcSwap<AdminState>>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let listener = Accepting::of(listener)?;
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    let mut reserve = Reserve::take();
     tokio::pin!(shutdown);
     loop {
         let next = async {
@@ -54,14 +57,17 @@ pub async fn serve(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the admin listener could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                if !reserve.give_up() {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
                 continue;
             }
         };
+        reserve.take_again();
         let state = state.clone();
         let service = service_fn(move |request| {
             let state = state.clone();
-            async move { Ok::<_, Infallible>(answer(&state, peer, request).await) }
+            async move { Ok::<_, Infallible>(answer(&state.load_full(), peer, request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -81,6 +87,27 @@ pub async fn serve(
         tracing::warn!("requests to the admin listener were cut off");
     }
     Ok(())
+}
+
+/// A file descriptor kept back for an operator, for when clients have taken all others.
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn take() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// Whether there was one.
+    fn give_up(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+
+    /// If there is one to be had.
+    fn take_again(&mut self) {
+        if self.0.is_none() {
+            *self = Self::take();
+        }
+    }
 }
 
 enum Accepting {

@@ -3,9 +3,12 @@
 mod admin;
 mod check;
 pub mod demo;
+mod inherited;
 mod run;
 mod schema;
+mod service_manager;
 mod signals;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,8 +41,11 @@ enum Command {
         #[command(flatten)]
         over: run::OverArgs,
     },
-    /// Print the JSON Schema of the configuration, for editors
-    Schema,
+    /// Print what the configuration may say: a JSON Schema for editors, or a page for people
+    Schema {
+        #[arg(long, value_enum, default_value_t)]
+        format: schema::Format,
+    },
     /// Show what larder does: a sample API, larder in front of it, and requests to try
     Demo(demo::DemoArgs),
     /// Purge by tag, URL or prefix, at a larder that runs
@@ -65,7 +71,7 @@ pub fn main() -> ExitCode {
     match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args),
         Command::Check { file, over } => check::run(&file, &over.overrides()),
-        Command::Schema => schema::run(),
+        Command::Schema { format } => schema::run(format),
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args),
         Command::Stats(args) => admin::stats(&args),

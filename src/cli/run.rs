@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArg, USAGE, fail, signals};
+use super::inherited::Inherited;
+use super::watch::{Event, Watched};
+use super::{ConfigArg, USAGE, fail, service_manager, signals};
 use crate::clock::Clock;
 use crate::config::{Config, Listen, Overrides, UpstreamAddress};
 use crate::logging;
@@ -42,6 +44,7 @@ pub struct OverArgs {
 
 pub fn run(args: &RunArgs) -> ExitCode {
     let path = &args.config.config;
+    let watched = Watched::new(path, args.over.overrides());
     let config = match Config::load_with(path, &args.over.overrides()) {
         Ok(config) => config,
         Err(errors) => {
@@ -58,16 +61,21 @@ pub fn run(args: &RunArgs) -> ExitCode {
     for warning in &config.warnings {
         eprintln!("{warning}");
     }
-    match bind(&config).and_then(|listeners| serve_on(config, listeners)) {
+    match bind(&config).and_then(|listeners| serve_on(config, listeners, Some(watched))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, error),
     }
 }
 
-/// Serves on what was opened, until a signal.
-pub fn serve_on(config: Config, listeners: Listeners) -> Result<(), String> {
-    let paths = socket_files(&config);
-    let shutdown = signals::shutdown().map_err(|error| format!("can't listen to signals: {error}"))?;
+/// Serves on what was opened, until a signal. `watched` is the file that the configuration came from, if it did.
+pub fn serve_on(config: Config, listeners: Listeners, watched: Option<Watched>) -> Result<(), String> {
+    let paths = if listeners.outlive { Vec::new() } else { socket_files(&config) };
+    let (ask, changes) = match watched {
+        Some(watched) => watched.start(),
+        None => (std::sync::mpsc::channel().0, tokio::sync::mpsc::channel(1).1),
+    };
+    let shutdown = signals::shutdown(move || _ = ask.send(Event::Asked))
+        .map_err(|error| format!("can't listen to signals: {error}"))?;
     let of_proxy: Vec<_> = listeners.proxy.iter().map(Listener::to_string).collect();
     let of_admin = listeners.admin.as_ref().map_or("off".to_string(), Listener::to_string);
     tracing::info!(
@@ -78,7 +86,12 @@ pub fn serve_on(config: Config, listeners: Listeners) -> Result<(), String> {
         routes = config.routes.len(),
         "larder listens"
     );
-    let result = crate::run(config, listeners, Clock::system(), shutdown);
+    service_manager::ready();
+    let shutdown = async move {
+        shutdown.await;
+        service_manager::stopping();
+    };
+    let result = crate::run_reloading(config, changes, listeners, Clock::system(), shutdown);
     for path in paths {
         // Nobody answers on it any more; should it stay, the next start replaces it.
         _ = std::fs::remove_file(path);
@@ -87,9 +100,16 @@ pub fn serve_on(config: Config, listeners: Listeners) -> Result<(), String> {
 }
 
 fn bind(config: &Config) -> Result<Listeners, String> {
-    let proxy: Result<Vec<_>, _> = config.listen.iter().map(|listen| open(listen, "listen")).collect();
-    let admin = config.admin.listen.as_ref().map(|listen| open(listen, "admin")).transpose();
-    Ok(Listeners { proxy: proxy?, admin: admin? })
+    let mut inherited = Inherited::of_environment()?;
+    let outlive = !inherited.is_empty();
+    let mut get = |listen, key| match inherited.take(listen) {
+        Some(listener) => Ok(listener),
+        None => open(listen, key),
+    };
+    let proxy = config.listen.iter().map(|listen| get(listen, "listen")).collect::<Result<_, _>>()?;
+    let admin = config.admin.listen.as_ref().map(|listen| get(listen, "admin")).transpose()?;
+    inherited.refuse_rest()?;
+    Ok(Listeners { proxy, admin, outlive })
 }
 
 /// `key` is how the address is called, in the file and on the command line.

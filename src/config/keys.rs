@@ -147,6 +147,19 @@ pub static UPSTREAM: Section = Section {
             "512",
             "At most so many connections at once; further requests wait.",
         ),
+        key(
+            "queue_timeout",
+            Kind::Duration,
+            "2s",
+            "How long a request waits for one of them, in the order of arrival; then it is answered 503.",
+        ),
+        key(
+            "breaker",
+            Kind::OneOf(&[OFF, Kind::Count]),
+            "20",
+            "After so many failures in a row to connect or to answer in time, the upstream is asked twice a second \
+             and the other requests are answered 503, until it answers. `off`: it is always asked.",
+        ),
         key("http2", Kind::Boolean, "false", "HTTP/2: by prior knowledge over http, negotiated over https."),
         key(
             "host",
@@ -162,9 +175,9 @@ pub static STORE: Section = Section {
     keys: &[
         optional(
             "redis",
-            Kind::OneOf(&[Kind::Text, Kind::Mapping(&REDIS)]),
+            Kind::OneOf(&[Kind::Text, NONE, Kind::Mapping(&REDIS)]),
             "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`, `redis-cluster://`, \
-             `redis-sentinel://`), or a mapping. Without it responses live in this process.",
+             `redis-sentinel://`), or a mapping. Without it, or with `none`, responses live in this process.",
         ),
         key(
             "namespace",
@@ -255,7 +268,19 @@ pub static LIMITS: Section = Section {
     keys: &[
         key("connections", Kind::Count, "10000", "Client connections at once."),
         key("header_bytes", Kind::Size, "32KiB", "Of a request's header section."),
-        key("header_timeout", Kind::Duration, "10s", "For a request's header section to arrive."),
+        key("header_count", Kind::Count, "100", "Fields of a request's header section."),
+        key(
+            "header_timeout",
+            Kind::Duration,
+            "10s",
+            "For a request's header section to arrive, from its first byte; for the first one, from the connection's.",
+        ),
+        key(
+            "body_timeout",
+            Kind::Duration,
+            "30s",
+            "Between two parts of a request's content, and for a client that takes nothing of a response.",
+        ),
         key("idle_timeout", Kind::Duration, "60s", "How long a connection without a request is kept."),
         key("drain", Kind::Duration, "30s", "How long running requests may go on after SIGTERM."),
     ],
@@ -309,6 +334,9 @@ macro_rules! section_of_a_route {
                     "How long a stale response is served while a new one is fetched."),
                 key("stale_if_error", Kind::Duration, "0s", "How long a stale response is served when the upstream fails."),
                 key("max_size", Kind::Size, "8MiB", "Of a stored body."),
+                key("timeout", Kind::OneOf(&[NONE, Kind::Duration]), "none",
+                    "For a request in all, from its header section to the response's last byte: 504 before the \
+                     response has begun, and cut off after. `none`: only the upstream's and the clients' own limits."),
                 key("collapse", Kind::Boolean, "true", "Whether requests for the same wait for one fetch."),
                 key("override", Kind::ListOf(&Kind::Word(&["lifetime", "private", "no-cache"])), "[]",
                     "What of the response's own word `ttl` overrides."),

@@ -7,6 +7,7 @@ mod advice;
 mod fields;
 mod keys;
 mod not_yet;
+mod options;
 mod problem;
 mod query_rule;
 mod read;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+pub use options::options;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use read::Overrides;
 pub use redis::{RedisHost, RedisServers, RedisSettings, RedisTls};
@@ -68,7 +70,7 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
     pub address: UpstreamAddress,
     pub connect_timeout: Duration,
@@ -77,6 +79,10 @@ pub struct UpstreamSettings {
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
     pub max_connections: usize,
+    /// How long a request waits for one of them.
+    pub queue_timeout: Duration,
+    /// So many failures in a row let it rest; `None`: none do.
+    pub breaker: Option<usize>,
     /// HTTP/2 by prior knowledge (http) or ALPN (https).
     pub http2: bool,
     pub host: UpstreamHost,
@@ -96,7 +102,7 @@ pub enum UpstreamHost {
     Set(String),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
     /// Bytes of the first tier, or of the whole embedded store.
     pub memory: u64,
@@ -133,16 +139,21 @@ pub struct PurgeSettings {
     pub parents: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub connections: usize,
     pub header_bytes: usize,
+    /// Fields of a header section.
+    pub header_count: usize,
+    /// From the first byte of each header section to its last; of the first one from the connection's beginning.
     pub header_timeout: Duration,
+    /// Between two parts of a request's content, and while a client takes nothing of a response.
+    pub body_timeout: Duration,
     pub idle_timeout: Duration,
     pub drain: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     pub json: bool,
     /// A level, or a filter such as `info,larder::proxy=debug`.

@@ -118,6 +118,18 @@ impl ConfigErrors {
     }
 
     /// At least one, in the order of the file.
+    /// In one line that can be shown to anybody: where the first error stands, and how many there are.
+    pub fn summary(&self) -> String {
+        let first = self.problems.first();
+        let at = first.and_then(|problem| problem.place.line()).map(|line| format!(":{line}"));
+        let (source, at) = (&self.source, at.unwrap_or_default());
+        match (self.problems.len(), first) {
+            (1, Some(only)) => format!("{source}{at}: {}", only.message),
+            (count, Some(first)) => format!("{source}{at}: {} (and {} more)", first.message, count - 1),
+            (_, None) => source.clone(),
+        }
+    }
+
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }

@@ -1,6 +1,7 @@
 //! From a text to a [`Config`]: the order of the stages, and nothing else.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::fields::Fields;
 use super::keys;
@@ -93,6 +94,11 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
             .warning(given.place, "no field identifies callers: what one of them gets is given to all")
             .help("name at least `Authorization` and `Cookie`");
     }
+    let routes = routes?.into_iter().map(|mut route| {
+        route.fingerprint = route.fingerprint.with_credentials(&credentials);
+        Arc::new(route)
+    });
+    let routes = routes.collect();
     Some(Config {
         listen: listen?,
         upstream: upstream?,
@@ -103,7 +109,7 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
         credentials,
         limits: limits?,
         log: log?,
-        routes: routes?,
+        routes,
         warnings: Vec::new(),
     })
 }

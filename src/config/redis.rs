@@ -47,6 +47,11 @@ pub struct RedisTls {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+/// `none`: no Redis, so that one file can serve with and without.
+pub fn is_none(node: &Node) -> bool {
+    matches!(&node.value, Value::Scalar(text) if text == "none")
+}
+
 pub fn read(node: &Node, problems: &Problems) -> Option<RedisSettings> {
     if !matches!(node.value, Value::Mapping(_)) {
         return from_url(node, problems);

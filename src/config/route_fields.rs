@@ -43,6 +43,7 @@ pub struct RouteFields {
     pub stale_while_revalidate: Option<Duration>,
     pub stale_if_error: Option<Duration>,
     pub max_size: Option<u64>,
+    pub timeout: Option<Option<Duration>>,
     pub collapse: Option<bool>,
     pub overrides: Option<Placed<Overrides>>,
     pub heuristic: Option<bool>,
@@ -70,6 +71,7 @@ impl RouteFields {
             stale_while_revalidate: fields.optional("stale_while_revalidate", duration),
             stale_if_error: fields.optional("stale_if_error", duration),
             max_size: fields.optional("max_size", positive_size),
+            timeout: fields.optional("timeout", timeout),
             collapse: fields.optional("collapse", boolean),
             overrides: fields.optional("override", overrides),
             heuristic: fields.optional("heuristic", boolean),
@@ -92,6 +94,14 @@ impl RouteFields {
         let node = Node { value: Value::Mapping(written.collect()), place: Place::Start };
         let problems = Problems::default();
         Fields::open(&node, section, &problems).map(|fields| Self::read(&fields)).unwrap_or_default()
+    }
+}
+
+/// `Some(None)`: `timeout: none`.
+fn timeout(node: &Node, problems: &Problems) -> Option<Option<Duration>> {
+    match node.text() {
+        Some("none") => Some(None),
+        _ => positive_duration(node, problems).map(Some),
     }
 }
 

@@ -1,7 +1,6 @@
 //! `routes:` and `defaults:`: each route's own word, then the defaults', then the built-in one, checked together.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::advice;
 use super::fields::Fields;
@@ -22,7 +21,7 @@ pub fn read(
     routes: Option<&Node>,
     is_strict: bool,
     problems: &Problems,
-) -> Option<Vec<Arc<Route>>> {
+) -> Option<Vec<Route>> {
     let mut defaults = defaults
         .and_then(|node| Fields::open(node, &keys::DEFAULTS, problems))
         .map(|fields| RouteFields::read(&fields))
@@ -50,7 +49,7 @@ pub fn read(
     refuse_same_paths(read.iter().flatten(), problems);
     let checked: Vec<Checked> = read.into_iter().collect::<Option<_>>()?;
     advice::give(&checked, problems);
-    Some(checked.into_iter().map(|checked| Arc::new(checked.route)).collect())
+    Some(checked.into_iter().map(|checked| checked.route).collect())
 }
 
 /// A route with the places that later questions need.
@@ -106,6 +105,7 @@ fn route(
         stale_while_revalidate: said!(stale_while_revalidate),
         stale_if_error: said!(stale_if_error),
         max_size: said!(max_size),
+        timeout: said!(timeout),
         collapse: said!(collapse),
         per,
         headers: said!(headers),
@@ -121,9 +121,11 @@ fn route(
         guard: said!(guard),
         settle: said!(settle),
         fingerprint: Fingerprint::default(),
+        lifetimes: Fingerprint::default(),
         path,
     };
     route.fingerprint = Fingerprint::of(&route);
+    route.lifetimes = Fingerprint::of_lifetimes(&route);
     Some(Checked { route, path_place, purges: purges.cloned().unwrap_or_default(), own })
 }
 

@@ -48,6 +48,8 @@ pub fn upstream(node: &Node, problems: &Problems) -> Option<UpstreamSettings> {
     let response_timeout = fields.read("response_timeout", positive_duration);
     let idle_timeout = fields.read("idle_timeout", positive_duration);
     let max_connections = fields.read("max_connections", count);
+    let queue_timeout = fields.read("queue_timeout", positive_duration);
+    let breaker = fields.read("breaker", breaker);
     let http2 = fields.read("http2", boolean);
     let host = fields.read("host", upstream_host);
     Some(UpstreamSettings {
@@ -56,9 +58,19 @@ pub fn upstream(node: &Node, problems: &Problems) -> Option<UpstreamSettings> {
         response_timeout: response_timeout?,
         idle_timeout: idle_timeout?,
         max_connections: max_connections?,
+        queue_timeout: queue_timeout?,
+        breaker: breaker?,
         http2: http2?,
         host: host?,
     })
+}
+
+/// `Some(None)`: `breaker: off`.
+fn breaker(node: &Node, problems: &Problems) -> Option<Option<usize>> {
+    match node.text() {
+        Some(word) if is_off(word) => Some(None),
+        _ => count(node, problems).map(Some),
+    }
 }
 
 fn upstream_host(node: &Node, problems: &Problems) -> Option<UpstreamHost> {
@@ -70,8 +82,9 @@ fn upstream_host(node: &Node, problems: &Problems) -> Option<UpstreamHost> {
 
 pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let fields = Fields::open(node, &keys::STORE, problems)?;
-    let redis_settings = fields.optional("redis", redis::read);
-    if let Some(given) = fields.given("redis") {
+    let redis_node = fields.given("redis").filter(|node| !redis::is_none(node));
+    let redis_settings = redis_node.and_then(|node| redis::read(node, problems));
+    if let Some(given) = redis_node {
         match redis_settings.as_ref().map(|settings| &settings.servers) {
             Some(RedisServers::Cluster(_)) => not_yet(Feature::RedisCluster, given.place, problems),
             Some(RedisServers::Sentinel { .. }) => not_yet(Feature::RedisSentinel, given.place, problems),
@@ -79,7 +92,7 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
         }
     }
     let memory = fields.read("memory", size);
-    if let (Some(0), Some(given), None) = (memory, fields.given("memory"), fields.given("redis")) {
+    if let (Some(0), Some(given), None) = (memory, fields.given("memory"), redis_node) {
         problems
             .error(given.place, "without `redis`, `memory` is the whole store: it can't be 0")
             .help("to cache nothing, write `defaults: {mode: off}`");
@@ -183,16 +196,32 @@ pub fn limits(node: &Node, problems: &Problems) -> Option<Limits> {
     let fields = Fields::open(node, &keys::LIMITS, problems)?;
     let connections = fields.read("connections", count);
     let header_bytes = fields.read("header_bytes", header_bytes);
+    let header_count = fields.read("header_count", header_count);
     let header_timeout = fields.read("header_timeout", positive_duration);
+    let body_timeout = fields.read("body_timeout", positive_duration);
     let idle_timeout = fields.read("idle_timeout", positive_duration);
     let drain: Option<Duration> = fields.read("drain", duration);
     Some(Limits {
         connections: connections?,
         header_bytes: header_bytes?,
+        header_count: header_count?,
         header_timeout: header_timeout?,
+        body_timeout: body_timeout?,
         idle_timeout: idle_timeout?,
         drain: drain?,
     })
+}
+
+fn header_count(node: &Node, problems: &Problems) -> Option<usize> {
+    match count(node, problems)? {
+        count @ 10..=10_000 => Some(count),
+        _ => {
+            problems
+                .error(node.place, "the fields of a header section are bounded between 10 and 10000")
+                .help("write `100`");
+            None
+        }
+    }
 }
 
 fn header_bytes(node: &Node, problems: &Problems) -> Option<usize> {

@@ -16,30 +16,48 @@ pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::clock::Timestamp;
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::route::Ttl;
 use crate::policy::storing::NotStored;
 use labels::{FWDS, NOT_STORED, OUTCOMES, Outcomes, REASONS, SOURCES, STATUS_CLASSES};
 
+/// The counters as one configuration sees them: its routes, and what all configurations of this process count
+/// together.
 #[derive(Debug)]
 pub struct Metrics {
     /// By the route's index.
     routes: Box<[RouteFacts]>,
     /// The first is what falls under no route.
     namespaces: Box<[Namespace]>,
+    all: Arc<Process>,
+}
+
+/// What goes on counting when the configuration changes.
+#[derive(Debug)]
+struct Process {
+    /// Of every name that a configuration ever had, so that a route that comes back goes on from where it was.
+    namespaces: Mutex<BTreeMap<Arc<str>, Arc<NamespaceCounts>>>,
     upstream_seconds: Histogram,
     /// By reason: the callers' own words, so there are few.
     upstream_failures: Mutex<BTreeMap<&'static str, u64>>,
     purges: [PurgeCounts; SOURCES.len()],
     widened: Count,
     connections: AtomicI64,
+    accepts_failed: Count,
+    reloads: Count,
+    reloads_refused: Count,
+    /// Whether the last one was.
+    refused: AtomicBool,
+    /// In seconds since 1970.
+    loaded_at: AtomicU64,
 }
 
 /// Who asked for a purge.
@@ -64,6 +82,11 @@ struct Namespace {
     ttls: Vec<Ttl>,
     /// Whether a route has this name.
     configured: bool,
+    counts: Arc<NamespaceCounts>,
+}
+
+#[derive(Debug, Default)]
+struct NamespaceCounts {
     requests: Table<{ OUTCOMES.len() }, STATUS_CLASSES>,
     forwarded: Table<{ FWDS.len() }, { REASONS.len() + 1 }>,
     not_stored: Table<1, { NOT_STORED.len() + 1 }>,
@@ -81,46 +104,48 @@ struct PurgeCounts {
 
 impl Metrics {
     pub fn new(routes: &[Arc<Route>]) -> Self {
-        Self::of(routes.iter().map(|route| (&route.name, route.caches().then_some(route.ttl))))
+        Self::of(routes.iter().map(facts), Arc::default())
+    }
+
+    /// For other routes: what they share by name with those before goes on counting.
+    pub fn reconfigured(&self, routes: &[Arc<Route>]) -> Self {
+        Self::of(routes.iter().map(facts), self.all.clone())
     }
 
     /// By the name of each route, and its TTL if it caches.
-    fn of<'a>(routes: impl Iterator<Item = (&'a Arc<str>, Option<Ttl>)>) -> Self {
-        let mut namespaces = vec![Namespace::new(labels::NO_ROUTE.into())];
+    fn of<'a>(routes: impl Iterator<Item = (&'a Arc<str>, Option<Ttl>)>, all: Arc<Process>) -> Self {
+        let namespace = |name: Arc<str>| {
+            let mut known = all.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            let counts = known.entry(name.clone()).or_default().clone();
+            Namespace { name, ttls: Vec::new(), configured: false, counts }
+        };
+        let mut namespaces = vec![namespace(labels::NO_ROUTE.into())];
         let facts = routes.map(|(name, ttl)| {
             let known = namespaces.iter().position(|namespace| namespace.name == *name);
             let namespace = known.unwrap_or_else(|| {
-                namespaces.push(Namespace::new(name.clone()));
+                namespaces.push(namespace(name.clone()));
                 namespaces.len() - 1
             });
             namespaces[namespace].configured = true;
             namespaces[namespace].ttls.extend(ttl);
             RouteFacts { namespace, caches: ttl.is_some() }
         });
-        Self {
-            routes: facts.collect(),
-            namespaces: namespaces.into(),
-            upstream_seconds: Histogram::new(labels::SECONDS),
-            upstream_failures: Mutex::default(),
-            purges: Default::default(),
-            widened: Count::default(),
-            connections: AtomicI64::default(),
-        }
+        Self { routes: facts.collect(), namespaces: namespaces.into(), all }
     }
 
     /// One request that was answered with `status`. `route` is the index of its route.
     pub fn request(&self, route: Option<usize>, outcome: &Outcome, status: http::StatusCode) {
         let (namespace, caches) = self.find(route);
         let outcomes = Outcomes::of(outcome, caches);
-        namespace.requests.add(outcomes as usize, labels::status_class(status), 1);
+        namespace.counts.requests.add(outcomes as usize, labels::status_class(status), 1);
         if let Outcome::Forwarded { fwd, detail, .. } = outcome {
-            namespace.forwarded.add(labels::fwd_slot(*fwd), labels::reason_slot(*detail), 1);
+            namespace.counts.forwarded.add(labels::fwd_slot(*fwd), labels::reason_slot(*detail), 1);
         }
     }
 
     /// From the request's last byte to the upstream's header section.
     pub fn upstream(&self, latency: Duration) {
-        self.upstream_seconds.observe(latency.as_secs_f64());
+        self.all.upstream_seconds.observe(latency.as_secs_f64());
     }
 
     pub fn upstream_failed(&self, reason: &'static str) {
@@ -129,22 +154,22 @@ impl Metrics {
 
     /// A purge of `targets` targets. A write's counts as an invalidation of its route's namespace.
     pub fn purged(&self, source: PurgeSource, route: Option<usize>, targets: usize) {
-        let counts = &self.purges[source as usize];
+        let counts = &self.all.purges[source as usize];
         counts.purges.add(1);
         counts.targets.add(targets as u64);
         if source == PurgeSource::Write {
-            self.find(route).0.invalidations.add(1);
+            self.find(route).0.counts.invalidations.add(1);
         }
     }
 
     /// A purge that the store did not take.
     pub fn purge_failed(&self, source: PurgeSource) {
-        self.purges[source as usize].failed.add(1);
+        self.all.purges[source as usize].failed.add(1);
     }
 
     /// Templates of a write that found no value and were widened.
     pub fn widened(&self, templates: usize) {
-        self.widened.add(templates as u64);
+        self.all.widened.add(templates as u64);
     }
 
     /// A response was stored, with so many bytes, or why not.
@@ -152,19 +177,41 @@ impl Metrics {
         let (namespace, _) = self.find(Some(route));
         match result {
             Ok(bytes) => {
-                namespace.stored.add(1);
-                namespace.stored_bytes.add(bytes);
+                namespace.counts.stored.add(1);
+                namespace.counts.stored_bytes.add(bytes);
             }
-            Err(reason) => namespace.not_stored.add(0, labels::not_stored_slot(reason), 1),
+            Err(reason) => namespace.counts.not_stored.add(0, labels::not_stored_slot(reason), 1),
         }
     }
 
     pub fn connection_opened(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.all.connections.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn connection_closed(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.all.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection could not be accepted: the process is out of file descriptors, most likely.
+    pub fn accept_failed(&self) {
+        self.all.accepts_failed.add(1);
+    }
+
+    /// A configuration came into use, the first one too.
+    pub fn config_loaded(&self, at: Timestamp) {
+        self.all.refused.store(false, Ordering::Relaxed);
+        self.all.loaded_at.store(at.as_secs(), Ordering::Relaxed);
+    }
+
+    pub fn reloaded(&self, at: Timestamp) {
+        self.all.reloads.add(1);
+        self.config_loaded(at);
+    }
+
+    /// A configuration was wrong: the one before stays.
+    pub fn reload_refused(&self) {
+        self.all.reloads_refused.add(1);
+        self.all.refused.store(true, Ordering::Relaxed);
     }
 
     /// An index that no route has counts as no route: a wrong figure is better than a lost request.
@@ -176,7 +223,29 @@ impl Metrics {
     }
 
     fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        self.upstream_failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.upstream_failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn facts(route: &Arc<Route>) -> (&Arc<str>, Option<Ttl>) {
+    (&route.name, route.caches().then_some(route.ttl))
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            namespaces: Mutex::default(),
+            upstream_seconds: Histogram::new(labels::SECONDS),
+            upstream_failures: Mutex::default(),
+            purges: Default::default(),
+            widened: Count::default(),
+            connections: AtomicI64::default(),
+            accepts_failed: Count::default(),
+            reloads: Count::default(),
+            reloads_refused: Count::default(),
+            refused: AtomicBool::default(),
+            loaded_at: AtomicU64::default(),
+        }
     }
 }
 
@@ -188,31 +257,17 @@ impl Default for Metrics {
 }
 
 impl Namespace {
-    fn new(name: Arc<str>) -> Self {
-        Self {
-            name,
-            ttls: Vec::new(),
-            configured: false,
-            requests: Table::default(),
-            forwarded: Table::default(),
-            not_stored: Table::default(),
-            stored: Count::default(),
-            stored_bytes: Count::default(),
-            invalidations: Count::default(),
-        }
-    }
-
     fn hits(&self) -> u64 {
-        self.requests.row(Outcomes::Hit as usize)
+        self.counts.requests.row(Outcomes::Hit as usize)
     }
 
     /// A collapsed request is a miss too: it was not answered from the store.
     fn misses(&self) -> u64 {
-        self.requests.row(Outcomes::Miss as usize) + self.collapsed()
+        self.counts.requests.row(Outcomes::Miss as usize) + self.collapsed()
     }
 
     fn collapsed(&self) -> u64 {
-        self.requests.row(Outcomes::Collapsed as usize)
+        self.counts.requests.row(Outcomes::Collapsed as usize)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `/metrics`: every name, what it means, and where its figures come from.
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
@@ -24,10 +26,11 @@ impl Metrics {
         families.extend(of_store(figures));
         families.extend(remote.into_iter().flat_map(of_redis::families));
         families.extend(self.of_process());
+        families.extend(self.of_configuration());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Exposition(families)));
         let help = "From the last byte of a request to the upstream's header section";
-        registry.register("larder_upstream_seconds", help, self.upstream_seconds.clone());
+        registry.register("larder_upstream_seconds", help, self.all.upstream_seconds.clone());
         let mut written = String::new();
         match text::encode(&mut written, &registry) {
             Ok(()) => written,
@@ -44,7 +47,7 @@ impl Metrics {
         let mut invalidations = Family::counter("cache_invalidations", "Purges by writes.");
         for namespace in self.namespaces.iter().filter(|namespace| namespace.configured) {
             let labels = || vec![("namespace", namespace.name.to_string())];
-            invalidations.push(labels(), namespace.invalidations.get() as f64);
+            invalidations.push(labels(), namespace.counts.invalidations.get() as f64);
             if !namespace.ttls.is_empty() {
                 let (hit, miss) = (namespace.hits(), namespace.misses());
                 hits.push(labels(), hit as f64);
@@ -71,12 +74,12 @@ impl Metrics {
                 let class_name = labels::status_class_name(class);
                 let labels =
                     route(namespace, &[("outcome", OUTCOMES[outcome]), ("status_class", &class_name)]);
-                requests.push_if_any(labels, namespace.requests.get(outcome, class));
+                requests.push_if_any(labels, namespace.counts.requests.get(outcome, class));
             }
             for (fwd, reason) in pairs(FWDS.len(), REASONS.len() + 1) {
                 let labels =
                     route(namespace, &[("fwd", FWDS[fwd].1), ("reason", labels::reason_name(reason))]);
-                forwarded.push_if_any(labels, namespace.forwarded.get(fwd, reason));
+                forwarded.push_if_any(labels, namespace.counts.forwarded.get(fwd, reason));
             }
         }
         vec![requests, forwarded, collapsed]
@@ -87,12 +90,14 @@ impl Metrics {
         let mut bytes = Family::counter("larder_filled_bytes", "Bytes of the responses stored.");
         let mut not_stored = Family::counter("larder_not_stored", "Responses not stored, and why.");
         for namespace in &self.namespaces {
-            fills.push_if_any(route(namespace, &[]), namespace.stored.get());
-            bytes.push_if_any(route(namespace, &[]), namespace.stored_bytes.get());
+            fills.push_if_any(route(namespace, &[]), namespace.counts.stored.get());
+            bytes.push_if_any(route(namespace, &[]), namespace.counts.stored_bytes.get());
             for slot in 0..=NOT_STORED.len() {
                 let reason = NOT_STORED.get(slot).map_or(labels::OTHER, |reason| reason.as_str());
-                not_stored
-                    .push_if_any(route(namespace, &[("reason", reason)]), namespace.not_stored.get(0, slot));
+                not_stored.push_if_any(
+                    route(namespace, &[("reason", reason)]),
+                    namespace.counts.not_stored.get(0, slot),
+                );
             }
         }
         vec![fills, bytes, not_stored]
@@ -102,14 +107,28 @@ impl Metrics {
         let mut purges = Family::counter("larder_purges", "Purges acknowledged.");
         let mut targets = Family::counter("larder_purged_targets", "Targets that purges named.");
         let mut failed = Family::counter("larder_purges_failed", "Purges that the store did not take.");
-        for (source, counts) in SOURCES.iter().zip(&self.purges) {
+        for (source, counts) in SOURCES.iter().zip(&self.all.purges) {
             let labels = || vec![("source", source.as_str().to_string())];
             purges.push(labels(), counts.purges.get() as f64);
             targets.push(labels(), counts.targets.get() as f64);
             failed.push(labels(), counts.failed.get() as f64);
         }
         let help = "Tag templates of writes that found no value, so that more was purged.";
-        vec![purges, targets, failed, Family::counter("larder_widened", help).with(self.widened.get())]
+        vec![purges, targets, failed, Family::counter("larder_widened", help).with(self.all.widened.get())]
+    }
+
+    fn of_configuration(&self) -> Vec<Family> {
+        let mut reloads = Family::counter("larder_config_reloads", "Changes of the configuration.");
+        reloads.push(vec![("result", "used".to_string())], self.all.reloads.get() as f64);
+        reloads.push(vec![("result", "refused".to_string())], self.all.reloads_refused.get() as f64);
+        let refused = self.all.refused.load(Ordering::Relaxed);
+        vec![
+            reloads,
+            Family::gauge("larder_config_in_use", "1 if the file is what is in use, 0 if it was refused.")
+                .with(u64::from(!refused)),
+            Family::gauge("larder_config_loaded_seconds", "When the configuration in use was read.")
+                .with(self.all.loaded_at.load(Ordering::Relaxed)),
+        ]
     }
 
     fn of_process(&self) -> Vec<Family> {
@@ -117,7 +136,7 @@ impl Metrics {
         for (reason, count) in self.failures().iter() {
             failures.push_if_any(vec![("reason", reason.to_string())], *count);
         }
-        let connections = self.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let connections = self.all.connections.load(Ordering::Relaxed);
         let connections = u64::try_from(connections).unwrap_or_default();
         let mut build = Family::gauge("larder_build_info", "Always 1; the version is in the label.");
         build.push(vec![("version", env!("CARGO_PKG_VERSION").to_string())], 1.0);
@@ -125,6 +144,8 @@ impl Metrics {
         vec![
             failures,
             Family::gauge("larder_connections", "Open connections of clients.").with(connections),
+            Family::counter("larder_accepts_failed", "Connections that could not be accepted.")
+                .with(self.all.accepts_failed.get()),
             build,
             Family::gauge("larder_memory_allocated_bytes", "Memory in use.").with(memory.allocated),
             Family::gauge("larder_memory_resident_bytes", "Memory held from the system.")

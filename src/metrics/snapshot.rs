@@ -48,7 +48,7 @@ impl Namespace {
         NamespaceFigures {
             hits: self.hits(),
             misses: self.misses(),
-            invalidations: self.invalidations.get(),
+            invalidations: self.counts.invalidations.get(),
             ttl_seconds: self.ttl_seconds(),
         }
     }

@@ -11,7 +11,7 @@ use crate::store::Figures;
 fn metrics_of(routes: &[(&str, Ttl)]) -> Metrics {
     let names: Vec<Arc<str>> = routes.iter().map(|(name, _)| (*name).into()).collect();
     let ttls = routes.iter().map(|(_, ttl)| (*ttl != Ttl::Never).then_some(*ttl));
-    Metrics::of(names.iter().zip(ttls))
+    Metrics::of(names.iter().zip(ttls), Default::default())
 }
 
 fn counts() -> Metrics {

@@ -97,8 +97,27 @@ impl Fingerprint {
         parts.add_list(route.semantics.targeted.iter().map(|name| name.as_str().as_bytes()));
         // While a route is watched nothing is left out of what it forwards, so the key does not tell all of it.
         parts.add(&[u8::from(route.mode == Mode::Observe)]);
-        let [a, b, c, d, e, f, g, h, ..] = parts.digest();
-        Fingerprint(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        parts.fingerprint()
+    }
+
+    /// Of what the route says of lifetimes. What was stored under others is judged again.
+    pub fn of_lifetimes(route: &Route) -> Self {
+        let mut parts = Parts::new(b"larder lifetimes 1");
+        parts.add(format!("{:?}", route.ttl).as_bytes());
+        parts.add(format!("{:?}", route.status).as_bytes());
+        parts.add(&[u8::from(route.semantics.heuristic), u8::from(route.semantics.any_status)]);
+        parts.add(&route.stale_while_revalidate.as_nanos().to_be_bytes());
+        parts.add(&route.stale_if_error.as_nanos().to_be_bytes());
+        parts.fingerprint()
+    }
+
+    /// Together with the fields that identify a caller: what was stored for all while a field was none of them is not
+    /// for all when it is one.
+    pub fn with_credentials(self, credentials: &[HeaderName]) -> Self {
+        let mut parts = Parts::new(b"larder credentials 1");
+        parts.add(&self.0.to_be_bytes());
+        parts.add_list(credentials.iter().map(|name| name.as_str().as_bytes()));
+        parts.fingerprint()
     }
 }
 
@@ -170,5 +189,10 @@ impl Parts {
 
     fn digest(self) -> [u8; 32] {
         self.0.finalize().into()
+    }
+
+    fn fingerprint(self) -> Fingerprint {
+        let [a, b, c, d, e, f, g, h, ..] = self.digest();
+        Fingerprint(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 }

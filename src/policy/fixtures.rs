@@ -33,6 +33,7 @@ pub fn route(path: &str) -> Route {
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,
         max_size: 8 << 20,
+        timeout: None,
         collapse: true,
         per: None,
         headers: vec![],
@@ -42,6 +43,7 @@ pub fn route(path: &str) -> Route {
         guard: false,
         settle: Duration::ZERO,
         fingerprint: Fingerprint::default(),
+        lifetimes: Fingerprint::default(),
     }
 }
 
@@ -53,6 +55,7 @@ pub fn routes(routes: impl IntoIterator<Item = Route>) -> Routes {
     let numbered = routes.into_iter().enumerate().map(|(index, mut route)| {
         route.index = index;
         route.fingerprint = Fingerprint::of(&route);
+        route.lifetimes = Fingerprint::of_lifetimes(&route);
         Arc::new(route)
     });
     Routes::new(&numbered.collect::<Vec<_>>())

@@ -6,7 +6,6 @@ use http::{HeaderMap, StatusCode};
 
 use super::Route;
 use super::cache_control::CacheControl;
-use super::freshness::initial_age;
 use super::route::{Overrides, Ttl, UNTIL_PURGED};
 use super::storing::{Exchange, NotStored};
 use super::validation::has_validator;
@@ -72,10 +71,9 @@ impl Lifetime {
         route: &Route,
         directives: &CacheControl,
         headers: &HeaderMap,
-        exchange: Exchange,
+        (exchange, initial_age): (Exchange, Duration),
         Grants { always_validate, open_to_credentials }: Grants,
     ) -> Terms {
-        let initial_age = initial_age(headers, exchange);
         let freshness_lifetime = match self {
             Lifetime::Explicit(lifetime) => lifetime,
             // The response arrives with its age, which is shown to clients; so the age is added here.

@@ -26,6 +26,7 @@ pub mod reuse;
 pub mod route;
 pub mod routes;
 pub mod storing;
+mod stricter;
 pub mod tags;
 pub mod targeted;
 pub mod template;

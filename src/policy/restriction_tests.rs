@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use proptest::prelude::*;
 
 use super::classify::Caller;
 use super::lifetime::LONGEST;
 use super::reuse::{Reuse, assess};
-use super::route::{Overrides, Route, Ttl};
+use super::route::{Overrides, Route, Semantics, Ttl};
 use super::storing::NotStored;
-use super::testing::{NOW, lookup, request, route, secs, store_for, stored};
+use super::testing::{NOW, headers, lookup, request, route, secs, store_for, stored};
 use crate::stored_response::Terms;
 
 /// They restrict whatever else is said.
@@ -61,6 +61,10 @@ struct Case {
     added: String,
     after: Duration,
     soft_purged: bool,
+    /// `Cache-Control`, or a targeted field.
+    field: &'static str,
+    /// Of the request.
+    asked: String,
 }
 
 fn routes() -> impl Strategy<Value = Route> {
@@ -68,55 +72,106 @@ fn routes() -> impl Strategy<Value = Route> {
     let overrides = any::<[bool; 3]>();
     let overrides =
         overrides.prop_map(|[lifetime, private, no_cache]| Overrides { lifetime, private, no_cache });
-    (ttl, overrides, 0..100_u64, 0..100_u64).prop_map(|(ttl, overrides, while_revalidate, on_error)| Route {
-        ttl,
-        overrides,
-        status: [(404, secs(50)), (599, secs(50))].into(),
-        stale_while_revalidate: secs(while_revalidate),
-        stale_if_error: secs(on_error),
-        ..route()
-    })
+    let semantics = any::<[bool; 3]>().prop_map(|[heuristic, any_status, request_directives]| Semantics {
+        heuristic,
+        any_status,
+        request_directives,
+        ..Semantics::default()
+    });
+    let windows = (0..100_u64, 0..100_u64);
+    (ttl, overrides, semantics, windows).prop_map(
+        |(ttl, overrides, semantics, (while_revalidate, on_error))| Route {
+            semantics,
+            ttl,
+            overrides,
+            status: [(404, secs(50)), (599, secs(50))].into(),
+            stale_while_revalidate: secs(while_revalidate),
+            stale_if_error: secs(on_error),
+            ..route()
+        },
+    )
 }
 
 fn callers() -> impl Strategy<Value = Caller> {
     proptest::sample::select(vec![Caller::InKey, Caller::Credentialed])
 }
 
+/// What a request may say; on half of the routes nobody listens.
+fn asked() -> impl Strategy<Value = String> {
+    let directive = prop_oneof![
+        Just(String::new()),
+        Just("no-cache".to_owned()),
+        Just("max-stale".to_owned()),
+        (0..200_u64).prop_map(|seconds| format!("max-stale={seconds}")),
+        (0..200_u64).prop_map(|seconds| format!("max-age={seconds}")),
+        (0..200_u64).prop_map(|seconds| format!("min-fresh={seconds}")),
+    ];
+    proptest::collection::vec(directive, 0..3).prop_map(|directives| directives.join(", "))
+}
+
 fn cases() -> impl Strategy<Value = Case> {
-    let fields =
-        vec!["", "ETag: \"1\"\n", "Age: 30\n", "Expires: Sun, 06 Nov 1994 08:50:37 GMT\n", "Vary: a\n"];
+    let fields = vec![
+        "",
+        "ETag: \"1\"\n",
+        "Last-Modified: Sat, 05 Nov 1994 08:49:37 GMT\n",
+        "Age: 30\n",
+        "Expires: Sun, 06 Nov 1994 08:50:37 GMT\n",
+        "Vary: a\n",
+    ];
     let of_response = (
         proptest::sample::select(vec![200, 301, 302, 404, 500, 599]),
         proptest::sample::select(fields),
         directives(),
         any::<proptest::sample::Index>(),
     );
-    let of_request = (callers(), callers(), (0..400_u64).prop_map(secs), any::<bool>());
-    (routes(), of_response, of_request).prop_map(
-        |(route, of_response, (caller, asks, after, soft_purged))| {
+    let of_request = (callers(), callers(), (0..400_u64).prop_map(secs), any::<bool>(), asked());
+    (routes(), of_response, of_request, any::<bool>()).prop_map(
+        |(route, of_response, (caller, asks, after, soft_purged, asked), targeted)| {
             let (status, other_fields, present, index) = of_response;
-            let restrictions = restrictions(&present);
+            // In a structured field the last of a name counts, so what stands before it changes nothing.
+            let restrictions = match targeted {
+                true => ALWAYS.map(str::to_owned).to_vec(),
+                false => restrictions(&present),
+            };
+            let field = if targeted { "Larder-Cache-Control" } else { "Cache-Control" };
             let added = index.get(&restrictions).clone();
-            Case { route, caller, asks, status, other_fields, present, added, after, soft_purged }
+            Case {
+                route,
+                caller,
+                asks,
+                status,
+                other_fields,
+                present,
+                added,
+                after,
+                soft_purged,
+                field,
+                asked,
+            }
         },
     )
 }
 
 impl Case {
     fn store(&self, directives: &[String]) -> Result<Terms, NotStored> {
-        let response = format!("{}Cache-Control: {}", self.other_fields, directives.join(", "));
+        // The first member of a targeted field takes `Expires` away, and so may give the route's word way: `x` does
+        // that before anything is added.
+        let directives =
+            ["x"].into_iter().chain(directives.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
+        let response = format!("{}{}: {directives}", self.other_fields, self.field);
         store_for(self.caller, &self.route, self.status, &response)
     }
 
-    /// What is served without the upstream's word: 3 at once, 2 while it is asked, 1 if it fails, 0 never.
+    /// What is served without the upstream's word: 3 fresh, 2 stale at once, 1 stale if it fails, 0 never.
     fn served(&self, stored_terms: &Result<Terms, NotStored>) -> u8 {
         let Ok(terms) = stored_terms else { return 0 };
-        let (fields, route) = (HeaderMap::new(), Arc::new(self.route.clone()));
+        let (fields, route) =
+            (headers(&format!("Cache-Control: {}", self.asked)), Arc::new(self.route.clone()));
         let request = request(&Method::GET, &fields);
         let head = stored("", terms.clone());
         match assess(&head, &lookup(&route, self.asks), &request, self.soft_purged, NOW.plus(self.after)) {
-            Reuse::Fresh { .. } | Reuse::StaleAsAsked { .. } => 3,
-            Reuse::StaleWhileRevalidate { .. } => 2,
+            Reuse::Fresh { .. } => 3,
+            Reuse::StaleWhileRevalidate { .. } | Reuse::StaleAsAsked { .. } => 2,
             Reuse::Validate { if_error: true, .. } => 1,
             Reuse::Validate { if_error: false, .. } | Reuse::ValidateAsAsked { .. } | Reuse::No(_) => 0,
         }
@@ -142,6 +197,17 @@ proptest! {
     }
 
     #[test]
+    fn one_more_restricting_directive_of_the_request_never_serves_more(case in cases(), seconds in 0..200_u64) {
+        let terms = case.store(&case.present);
+        let added = ["no-cache".to_owned(), format!("max-age={seconds}"), format!("min-fresh={seconds}"), "max-age=x".to_owned()];
+        for added in added {
+            let asked = format!("{}, {added}", case.asked);
+            let restricted = Case { asked, ..case.clone() };
+            prop_assert!(restricted.served(&terms) <= case.served(&terms), "{}: {terms:?}", restricted.asked);
+        }
+    }
+
+    #[test]
     fn what_is_never_stored_is_never_stored(case in cases(), forbidden in 0..4_usize) {
         let mut directives = case.present.clone();
         let mut case = case;
@@ -156,6 +222,8 @@ proptest! {
 
     #[test]
     fn nothing_is_served_past_its_windows_or_the_longest_lifetime(case in cases()) {
+        // By `max-stale` a caller asks for more than the windows give.
+        let case = Case { asked: String::new(), ..case };
         let terms = case.store(&case.present);
         if let Ok(terms) = &terms {
             let windows = terms.stale_while_revalidate.max(terms.stale_if_error);

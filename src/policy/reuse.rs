@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::classify::{Caller, Lookup};
 use super::request_directives::{as_asked, obeyed};
+use super::stricter;
 use super::vary::Vary;
 use super::{CacheKey, RequestHead};
 use crate::clock::Timestamp;
-use crate::stored_response::StoredHead;
+use crate::stored_response::{StoredHead, Terms};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
@@ -70,31 +71,25 @@ pub fn assess(
     soft_purged: bool,
     now: Timestamp,
 ) -> Reuse {
-    let found = as_stored(stored, lookup, request, soft_purged, now);
-    match obeyed(lookup.route, request.headers) {
-        // How stale a soft purge made it is not known, so no `max-stale` covers it.
-        Some(directives) if !soft_purged => as_asked(found, &directives, &stored.terms, now),
-        _ => found,
-    }
-}
-
-/// Whatever the request's directives say.
-fn as_stored(
-    stored: &StoredHead,
-    lookup: &Lookup<'_>,
-    request: &RequestHead<'_>,
-    soft_purged: bool,
-    now: Timestamp,
-) -> Reuse {
-    let terms = &stored.terms;
-
     // "the presented target URI and that of the stored response match"; "the request method associated with the stored
     // response allows it to be used"; "request header fields nominated by the stored response (if any) match" (§4.1):
     // all of these stand in the key. The route's rules do too, by their fingerprint.
     if !stands_under(stored, &lookup.key, request) || stored.fingerprint != lookup.route.fingerprint {
         return Reuse::No(NoReuse::Foreign);
     }
+    // What was stored under an older rule obeys the stricter of both.
+    let Some(terms) = stricter::terms(stored, lookup) else { return Reuse::No(NoReuse::Foreign) };
 
+    let found = as_stored(&terms, lookup, soft_purged, now);
+    match obeyed(lookup.route, request.headers) {
+        // How stale a soft purge made it is not known, so no `max-stale` covers it.
+        Some(directives) if !soft_purged => as_asked(found, &directives, &terms, now),
+        _ => found,
+    }
+}
+
+/// Whatever the request's directives say.
+fn as_stored(terms: &Terms, lookup: &Lookup<'_>, soft_purged: bool, now: Timestamp) -> Reuse {
     // §3.5, which also holds for a response that was fetched without credentials.
     if lookup.caller == Caller::Credentialed && !terms.open_to_credentials {
         return Reuse::No(NoReuse::Credentials);

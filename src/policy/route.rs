@@ -32,6 +32,8 @@ pub struct Route {
     pub stale_if_error: Duration,
     /// Of a stored body, in bytes.
     pub max_size: u64,
+    /// For a request in all.
+    pub timeout: Option<Duration>,
     pub collapse: bool,
     pub per: Option<Credential>,
     /// More request fields in the key.
@@ -46,6 +48,8 @@ pub struct Route {
     /// replicas).
     pub settle: Duration,
     pub fingerprint: Fingerprint,
+    /// Of what decides how long its responses are kept; see `stricter`.
+    pub lifetimes: Fingerprint,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

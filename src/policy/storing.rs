@@ -1,11 +1,13 @@
 //! RFC 9111 §3: may this response be stored, and under which terms?
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::cache_control::CacheControl;
 use super::classify::Caller;
-use super::freshness::{explicit_lifetime, heuristic_lifetime};
+use super::freshness::{explicit_lifetime, heuristic_lifetime, initial_age};
 use super::lifetime::{Grants, Lifetime};
 use super::request_directives::obeyed;
 use super::targeted::Governing;
@@ -101,14 +103,33 @@ pub fn may_store(
     headers: &HeaderMap,
     exchange: Exchange,
 ) -> Result<Terms, NotStored> {
-    // RFC 9213 §2.2: a targeted field takes the place of Cache-Control and Expires.
-    let Governing { directives, targeted } = Governing::of(&route.semantics.targeted, headers);
-    let overrides = route.overrides;
-
     // "the request method is understood by the cache": only GET is stored.
     if *request.method != Method::GET {
         return Err(NotStored::Method);
     }
+    may_keep(
+        route,
+        caller,
+        Some(request.headers),
+        status,
+        headers,
+        (exchange, initial_age(headers, exchange)),
+    )
+}
+
+/// As [`may_store`], of a GET's response whose age on arrival is known. `request_headers`: none where the request is
+/// not known any more.
+pub(super) fn may_keep(
+    route: &Route,
+    caller: Caller,
+    request_headers: Option<&HeaderMap>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    (exchange, initial_age): (Exchange, Duration),
+) -> Result<Terms, NotStored> {
+    // RFC 9213 §2.2: a targeted field takes the place of Cache-Control and Expires.
+    let Governing { directives, targeted } = Governing::of(&route.semantics.targeted, headers);
+    let overrides = route.overrides;
 
     // "the response status code is final"; "if the response status code is 206 or 304, or the must-understand cache
     // directive is present: the cache understands the response status code".
@@ -121,7 +142,7 @@ pub fn may_store(
     }
 
     // §5.2.1.5: the request's is advice.
-    if obeyed(route, request.headers).is_some_and(|asked| asked.no_store) {
+    if request_headers.and_then(|fields| obeyed(route, fields)).is_some_and(|asked| asked.no_store) {
         return Err(NotStored::RequestNoStore);
     }
 
@@ -162,7 +183,7 @@ pub fn may_store(
     let lifetime = Lifetime::of(route, status, explicit, heuristic, always_validate)?;
 
     let grants = Grants { always_validate, open_to_credentials };
-    let terms = lifetime.terms(route, &directives, headers, exchange, grants);
+    let terms = lifetime.terms(route, &directives, headers, (exchange, initial_age), grants);
     if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok(terms) }
 }
 

@@ -13,7 +13,7 @@ use super::storing::{Exchange, NotStored, may_store};
 use super::{CacheKey, Fingerprint, RequestHead};
 use crate::clock::Timestamp;
 use crate::purge::{FoundValid, Incarnation, Position, Stamp};
-use crate::stored_response::{StoredHead, Terms};
+use crate::stored_response::{JudgedBy, StoredHead, Terms};
 
 /// Sun, 06 Nov 1994 08:49:37 GMT: the RFC's own example.
 pub const NOW: Timestamp = Timestamp::from_secs(784_111_777);
@@ -51,6 +51,7 @@ pub fn route() -> Route {
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,
         max_size: 1 << 20,
+        timeout: None,
         collapse: true,
         per: None,
         headers: Vec::new(),
@@ -60,6 +61,7 @@ pub fn route() -> Route {
         guard: false,
         settle: Duration::ZERO,
         fingerprint: Fingerprint(1),
+        lifetimes: Fingerprint(1),
     }
 }
 
@@ -97,6 +99,7 @@ pub fn stored(response: &str, terms: Terms) -> StoredHead {
         targets: Box::new([]),
         tags: Box::new([]),
         found_valid: FoundValid::default(),
+        judged_by: JudgedBy::rules(Fingerprint(1)),
     }
 }
 

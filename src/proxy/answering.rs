@@ -18,11 +18,6 @@ use crate::policy::request_directives::obeyed;
 use crate::policy::route::Mode;
 use crate::purge::Validity;
 
-/// RFC 9111 §5.2.1.7, on a route that obeys the request.
-fn says_only_if_cached(lookup: &Lookup<'_>, head: &ClientHead) -> bool {
-    obeyed(lookup.route, &head.parts.headers).is_some_and(|directives| directives.only_if_cached)
-}
-
 /// A request that so many flights in a row did not serve fetches for itself.
 const FLIGHTS: usize = 4;
 
@@ -184,4 +179,9 @@ impl Worker {
             Fetch::new(self, head, lookup, miss).start(leader);
         }
     }
+}
+
+/// RFC 9111 §5.2.1.7, on a route that obeys the request.
+fn says_only_if_cached(lookup: &Lookup<'_>, head: &ClientHead) -> bool {
+    obeyed(lookup.route, &head.parts.headers).is_some_and(|directives| directives.only_if_cached)
 }

@@ -1,11 +1,13 @@
 //! What the client is sent: from memory, straight from the upstream, or from a response that others read too.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::shared_body::{Reader, SharedBodyError};
 use crate::upstream::{BodyError, UpstreamBody};
@@ -15,6 +17,8 @@ pub enum Body {
     Full(Full<Bytes>),
     Upstream(UpstreamBody),
     Shared(Reader),
+    /// It must be over by then.
+    Bounded(Box<Body>, Pin<Box<Sleep>>),
 }
 
 /// Ends the client's connection in the middle of an answer, so that a part never looks like the whole.
@@ -22,11 +26,21 @@ pub enum Body {
 pub enum ClientBodyError {
     #[error(transparent)]
     Upstream(#[from] BodyError),
+    #[error("the request took too long")]
+    TooLong,
     #[error(transparent)]
     Shared(#[from] SharedBodyError),
 }
 
 impl Body {
+    /// Breaks off at `end`, if it is not over by then.
+    pub fn until(self, end: Instant) -> Self {
+        match self {
+            Body::Full(_) => self,
+            body => Body::Bounded(Box::new(body), Box::pin(sleep_until(end))),
+        }
+    }
+
     pub fn empty() -> Self {
         Body::Full(Full::default())
     }
@@ -57,6 +71,10 @@ impl http_body::Body for Body {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Body::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            Body::Bounded(body, end) => match Pin::new(body.as_mut()).poll_frame(cx) {
+                Poll::Pending => end.as_mut().poll(cx).map(|()| Some(Err(ClientBodyError::TooLong))),
+                ready => ready,
+            },
             Body::Shared(reader) => {
                 Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
@@ -67,6 +85,7 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.is_end_stream(),
             Body::Upstream(body) => body.is_end_stream(),
+            Body::Bounded(body, _) => body.is_end_stream(),
             Body::Shared(reader) => reader.is_end_stream(),
         }
     }
@@ -75,6 +94,7 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.size_hint(),
             Body::Upstream(body) => body.size_hint(),
+            Body::Bounded(body, _) => body.size_hint(),
             Body::Shared(reader) => reader.size_hint(),
         }
     }

@@ -11,6 +11,8 @@ pub enum ProxyError {
     /// The client's request can't be read in one way only.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
+    #[error("the request has too many header fields")]
+    TooManyFields,
     #[error("larder does not tunnel: CONNECT is refused")]
     Connect,
     #[error("{0}")]
@@ -27,6 +29,9 @@ pub enum ProxyError {
     /// RFC 9111 §5.2.1.7.
     #[error("nothing is stored for this request, and it says only-if-cached")]
     OnlyIfCached,
+    /// The route's `timeout`.
+    #[error("the request took too long")]
+    TooLong,
     #[error("the fetch was interrupted")]
     Interrupted,
 }
@@ -35,12 +40,15 @@ impl ProxyError {
     pub fn status(&self) -> StatusCode {
         match self {
             ProxyError::BadRequest(_) | ProxyError::Purge(_) => StatusCode::BAD_REQUEST,
+            ProxyError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ProxyError::Connect => StatusCode::METHOD_NOT_ALLOWED,
             ProxyError::PurgeForbidden(_) => StatusCode::FORBIDDEN,
             ProxyError::PurgeNotRecorded(_)
             | ProxyError::NotGuarded(_)
-            | ProxyError::Upstream(UpstreamError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
-            ProxyError::OnlyIfCached | ProxyError::Upstream(UpstreamError::Timeout) => {
+            | ProxyError::Upstream(UpstreamError::Busy | UpstreamError::Resting) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ProxyError::OnlyIfCached | ProxyError::TooLong | ProxyError::Upstream(UpstreamError::Timeout) => {
                 StatusCode::GATEWAY_TIMEOUT
             }
             ProxyError::Upstream(UpstreamError::RequestCut) => StatusCode::REQUEST_TIMEOUT,

@@ -24,7 +24,7 @@ use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
 use crate::store::Fill;
-use crate::stored_response::{StoredHead, Terms};
+use crate::stored_response::{JudgedBy, StoredHead, Terms};
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 
 /// For the one who fetches, and nobody else.
@@ -205,6 +205,7 @@ impl Fetch {
             targets: Target::all_of(request.host, &path, query, tags.iter().map(String::as_str)).into(),
             tags: tags.into(),
             found_valid: FoundValid::default(),
+            judged_by: JudgedBy::rules(self.route.lifetimes),
         })
     }
 

@@ -2,13 +2,14 @@
 //! end in between, the mark stays until its date, and nothing from before the write survives it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::time::timeout;
 
 use super::Worker;
 use super::error::ProxyError;
+use crate::clock::Moment;
 use crate::policy::Route;
 use crate::policy::route::Mode;
 use crate::purge::{Mark, MarkId, Purge, Target};
@@ -20,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A mark, and when it was asked for.
 pub(super) struct Guard {
     pub mark: Mark,
-    asked_at: Instant,
+    asked_at: Moment,
 }
 
 impl Worker {
@@ -40,7 +41,7 @@ impl Worker {
         targets.dedup();
         // What the upstream has been sent when it is given up may still take effect.
         let lasts = self.patience() + self.proxy.config.upstream.response_timeout;
-        let guard = Guard { mark: Mark { id: MarkId(id), targets, lasts }, asked_at: Instant::now() };
+        let guard = Guard { mark: Mark { id: MarkId(id), targets, lasts }, asked_at: Moment::now() };
         match self.proxy.store.mark(guard.mark.clone()).await {
             Ok(()) => Ok(Some(guard)),
             Err(error) => {
@@ -72,10 +73,10 @@ impl Worker {
             if let Ok(result) = timeout(pause, &mut exchange).await {
                 return result;
             }
-            let asked_at = Instant::now();
+            let asked_at = Moment::now();
             match self.proxy.store.mark(guard.mark.clone()).await {
                 Ok(()) => (guard.asked_at, pause) = (asked_at, self.patience() / 2),
-                Err(_) if guard.asked_at.elapsed() >= self.patience() => {
+                Err(_) if Moment::now().since(guard.asked_at) >= self.patience() => {
                     return Err(UpstreamError::Timeout.into());
                 }
                 Err(_) => pause = RETRY.min(self.patience() / 4),

@@ -30,8 +30,13 @@ impl Worker {
         let requested_at = self.proxy.clock.now();
         let response = match self.send(forwarded).await {
             Ok(response) => response,
-            Err(error) => return Answer::own(&error, Some(lookup.route)),
+            Err(error) => return self.stale_or_error(&head, lookup, miss, error),
         };
+        if response.status().is_server_error()
+            && let Some(answer) = self.stand_in(&head, lookup, miss, Some(response.status()))
+        {
+            return answer;
+        }
         let exchange = Exchange { requested_at, received_at: self.proxy.clock.now() };
         // HEAD tells nothing of the content, so what was purged softly is not brought back by it.
         let stale = miss.stale.as_ref().filter(|stale| !stale.soft_purged);

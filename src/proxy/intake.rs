@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::error::ProxyError;
 use super::forwarding::Origin;
 use super::{Client, Interims};
+use crate::config::Config;
 use crate::policy::RequestHead;
 
 /// A client's request that has one meaning.
@@ -41,11 +42,14 @@ impl ClientRequest {
     pub fn accept(
         request: Request<Incoming>,
         Client { peer, interims }: Client,
-        trusted_proxies: &[IpNet],
+        config: &Config,
     ) -> Result<Self, ProxyError> {
         let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(ProxyError::Connect);
+        }
+        if parts.headers.len() > config.limits.header_count {
+            return Err(ProxyError::TooManyFields);
         }
         // hyper lets `Transfer-Encoding` win over `Content-Length`, and ends the connection then (RFC 9112 §6.3). Another
         // coding than its own stays in the content.
@@ -55,13 +59,13 @@ impl ClientRequest {
             return Err(ProxyError::BadRequest("a transfer coding other than chunked"));
         }
         join_cookies(&mut parts.headers);
-        let trusted = peer.is_some_and(|peer| trusted_proxies.iter().any(|net| net.contains(&peer)));
+        let trusted = peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
             _ => "http",
         };
         let front = if trusted { front(&parts.headers) } else { String::new() };
-        let sender = sender(&parts.headers, peer, trusted_proxies);
+        let sender = sender(&parts.headers, peer, &config.trusted_proxies);
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
         let host = authority(&parts, trusted)?;
         let host = normalised(&host, scheme)?;

@@ -5,6 +5,7 @@
 mod answering;
 mod body;
 mod collapsing;
+mod desk;
 mod error;
 mod fetching;
 mod filling;
@@ -23,29 +24,32 @@ mod shared_body;
 mod tunnel;
 mod writing;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::Level;
 
 pub use body::Body;
 use collapsing::Flights;
+pub use desk::{Desk, Live};
 use error::ProxyError;
 use intake::ClientRequest;
 pub use interim::{InterimQueue, Interims};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
 use crate::policy::cache_status::Outcome;
 use crate::policy::classify::{Class, classify};
 use crate::policy::routes::Routes;
 use crate::policy::{Route, tags};
 use crate::store::Store;
-use crate::upstream::Upstream;
+use crate::upstream::{Destination, Upstream};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -53,7 +57,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// client that sends it back gets nothing from before that, from whichever replica.
 const LARDER_POSITION: HeaderName = HeaderName::from_static("larder-position");
 
-/// What all workers share.
+/// What all workers share, under one configuration: a request keeps the one that it began with.
 pub struct Proxy {
     pub config: Arc<Config>,
     pub routes: Arc<Routes>,
@@ -61,6 +65,7 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     flights: Arc<Flights>,
+    destination: Arc<Destination>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
 }
@@ -90,16 +95,42 @@ struct Answer {
 }
 
 impl Proxy {
-    pub fn new(config: Arc<Config>, store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clock) -> Arc<Self> {
-        let routes = Arc::new(Routes::new(&config.routes));
-        let flights = Flights::new(clock.clone());
-        Arc::new(Self { config, routes, store, metrics, clock, flights, tasks: TaskTracker::new() })
+    /// Fails where there is no way to the upstream.
+    pub fn new(config: Config, store: Arc<dyn Store>, clock: Clock) -> io::Result<Self> {
+        Ok(Self {
+            routes: Arc::new(Routes::new(&config.routes)),
+            store,
+            metrics: Arc::new(Metrics::new(&config.routes)),
+            flights: Flights::new(clock.clone()),
+            destination: Destination::new(&config.upstream)?,
+            clock,
+            tasks: TaskTracker::new(),
+            config: Arc::new(config),
+        })
+    }
+
+    /// The same proxy under another configuration: what is stored, counted and under way goes on.
+    pub fn reconfigured(&self, config: Config) -> io::Result<Self> {
+        let destination = match self.destination.is_for(&config.upstream) {
+            true => self.destination.clone(),
+            false => Destination::new(&config.upstream)?,
+        };
+        Ok(Self {
+            routes: Arc::new(Routes::new(&config.routes)),
+            store: self.store.clone(),
+            metrics: Arc::new(self.metrics.reconfigured(&config.routes)),
+            flights: self.flights.clone(),
+            destination,
+            clock: self.clock.clone(),
+            tasks: self.tasks.clone(),
+            config: Arc::new(config),
+        })
     }
 }
 
 impl Worker {
-    pub fn new(proxy: Arc<Proxy>, upstream: Upstream) -> Self {
-        Self { proxy, upstream }
+    pub fn limits(&self) -> &Limits {
+        &self.proxy.config.limits
     }
 
     /// Never fails: whatever goes wrong has an answer.
@@ -107,7 +138,7 @@ impl Worker {
         // Kept for the log only where there will be a line.
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
-        let answer = match ClientRequest::accept(request, client, &self.proxy.config.trusted_proxies) {
+        let answer = match ClientRequest::accept(request, client, &self.proxy.config) {
             Ok(request) => self.answer(request).await,
             Err(error) => Answer::own(&error, None),
         };
@@ -126,9 +157,11 @@ impl Worker {
         let proxy = &self.proxy;
         let has_content = request.has_content();
         match classify(&proxy.routes, &request.head.as_policy(), has_content, &proxy.config.credentials) {
-            Class::Lookup(lookup) => self.look_up(request, lookup).await,
-            Class::Pass { reason, route } => self.pass(request, route, Outcome::pass(reason)).await,
-            Class::Write { route } => self.write(request, route).await,
+            Class::Lookup(lookup) => within(Some(lookup.route), self.look_up(request, lookup)).await,
+            Class::Pass { reason, route } => {
+                within(route, self.pass(request, route, Outcome::pass(reason))).await
+            }
+            Class::Write { route } => within(route, self.write(request, route)).await,
         }
     }
 
@@ -143,6 +176,19 @@ impl Worker {
             }
         }
         response
+    }
+}
+
+/// The route's `timeout`. A write that is cut off goes on, and is purged, as one whose client has gone.
+async fn within(route: Option<&Arc<Route>>, answering: impl Future<Output = Answer>) -> Answer {
+    let Some(limit) = route.and_then(|route| route.timeout) else { return answering.await };
+    let end = Instant::now() + limit;
+    match timeout_at(end, answering).await {
+        Ok(mut answer) => {
+            answer.response = answer.response.map(|body| body.until(end));
+            answer
+        }
+        Err(_) => Answer::own(&ProxyError::TooLong, route),
     }
 }
 

@@ -22,7 +22,7 @@ impl Worker {
     ) -> Answer {
         let ClientRequest { mut head, body } = request;
         let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head)).flatten();
-        let body = RequestBody::from_client(body, head.parts.version);
+        let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
         let mut forwarded = upstream_request(&head, head.parts.uri.query(), body);
         if client_upgrade.is_some()
             && let Some(protocol) = head.parts.headers.get(UPGRADE)

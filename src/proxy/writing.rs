@@ -43,7 +43,7 @@ impl Worker {
         let unsaid = invalidation::of_write_response(&proxy.routes, &head.as_policy(), &nothing);
         let named = [written.targets.clone(), unsaid.targets].concat();
         let mut guard = self.guard(route.as_ref(), &named).await?;
-        let body = RequestBody::from_client(body, head.parts.version);
+        let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
         let progress = body.progress();
         let forwarded = upstream_request(&head, head.parts.uri.query(), body);
         let result = self.send_guarded(forwarded, guard.as_mut()).await;

@@ -1,9 +1,7 @@
 //! What a view learns of an index that is kept elsewhere.
 
-use std::time::Instant;
-
 use super::{Hardness, Incarnation, MarkId, Position, TargetId};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 /// The answer to "what was purged after the position that I know?".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +17,8 @@ pub struct Confirmation {
     pub changes: Vec<Change>,
     /// The time of the index's clock.
     pub now: Timestamp,
-    /// An instant before the question was sent.
-    pub asked_at: Instant,
+    /// Before the question was sent.
+    pub asked_at: Moment,
 }
 
 /// A place in the index.

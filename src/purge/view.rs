@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
 
 use super::{Confirmation, Incarnation, Index, Position, Purge, Stamp, TargetId, Validity};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 /// What this replica knows of purges.
 #[derive(Debug)]
@@ -13,9 +12,8 @@ pub struct View {
     /// Grows with every change after which something valid may not be valid any more.
     version: AtomicU64,
     index: RwLock<Index>,
-    /// When the view was last known to be whole, in nanoseconds after `began`, plus one; zero: never.
+    /// The [`Moment`] at which the view was last known to be whole; zero: never.
     confirmed: AtomicU64,
-    began: Instant,
 }
 
 /// The version of the view under which a stored response was last found valid; it spares the next look at the
@@ -24,9 +22,8 @@ pub struct View {
 pub struct FoundValid(AtomicU64);
 
 impl View {
-    /// `began` lies before every confirmation.
-    pub fn new(index: Index, began: Instant) -> Self {
-        Self { version: AtomicU64::new(1), index: RwLock::new(index), confirmed: AtomicU64::new(0), began }
+    pub fn new(index: Index) -> Self {
+        Self { version: AtomicU64::new(1), index: RwLock::new(index), confirmed: AtomicU64::new(0) }
     }
 
     /// Brings the view up to date. Reports whether the index is another one than before.
@@ -57,20 +54,18 @@ impl View {
             self.version.fetch_add(1, Ordering::Release);
         }
         if confirmation.is_whole {
-            let after = confirmation.asked_at.saturating_duration_since(self.began).as_nanos();
-            let nanos = u64::try_from(after).unwrap_or(u64::MAX - 1) + 1;
-            self.confirmed.fetch_max(nanos, Ordering::Release);
+            self.confirmed.fetch_max(confirmation.asked_at.as_nanos(), Ordering::Release);
         }
         is_new
     }
 
-    /// The instant at which everything that had been purged was known here; `None` if the view is not whole.
+    /// When everything that had been purged was known here; `None` if the view is not whole.
     ///
     /// Ask *before* judging: what is judged then is judged by this confirmation or a later one.
-    pub fn confirmed_at(&self) -> Option<Instant> {
+    pub fn confirmed_at(&self) -> Option<Moment> {
         match self.confirmed.load(Ordering::Acquire) {
             0 => None,
-            nanos => Some(self.began + Duration::from_nanos(nanos - 1)),
+            nanos => Some(Moment::from_nanos(nanos)),
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::Listener;
+use super::connection::Quiet;
 use crate::stall::Stall;
 
 pub(super) enum Accepting {
@@ -51,15 +52,17 @@ impl Accepting {
     }
 }
 
-impl Stream {
+impl Quiet for Stream {
     /// Resolves when the first byte can be read, or the peer has gone.
-    pub async fn readable(&self) -> io::Result<()> {
+    async fn readable(&self) -> io::Result<()> {
         match &self.io {
             Io::Tcp(stream) => stream.readable().await,
             Io::Unix(stream) => stream.readable().await,
         }
     }
+}
 
+impl Stream {
     fn within_limit(
         &mut self,
         cx: &mut Context<'_>,

@@ -16,6 +16,8 @@ use crate::config::Listen;
 pub struct Listeners {
     pub proxy: Vec<Listener>,
     pub admin: Option<Listener>,
+    /// They outlive this process: who waits to be let in when it stops is left to the next one.
+    pub outlive: bool,
 }
 
 /// A bound socket; it does not block.

@@ -1,86 +1,117 @@
 //! LISTENS. Accepts, bounds and drains connections; never looks inside a request.
 
 mod accepting;
+mod connection;
+pub mod files;
+mod framing;
 mod interim;
+mod lent;
 pub mod listener;
+mod pace;
+mod strict;
 
-use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response, Version};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 use accepting::Accepting;
-use interim::WithInterims;
+use connection::Quiet as _;
 pub use listener::{Listener, Listeners};
 
-use crate::config::Limits;
 use crate::metrics::Metrics;
-use crate::proxy::{Body, Client, InterimQueue, Worker};
+use crate::proxy::Desk;
 
 /// When accepting fails, the process is most likely out of file descriptors; some come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// HTTP/2 requests at a time on one connection.
-const MAX_STREAMS: u32 = 200;
-
 /// Accepts on one listener and one thread, until told to stop; then lets what is under way end within
-/// `limits.drain`. `slots` bounds the connections of all threads together.
+/// `limits.drain`. `slots` bounds the connections of all threads together. `outlives`: the listener is there when this
+/// process is not.
 pub async fn serve(
     listener: Listener,
-    worker: Worker,
-    limits: Arc<Limits>,
+    desk: Arc<Desk>,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    outlives: bool,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = Accepting::of(listener)?;
-    let builder = Arc::new(protocol(&limits));
-    let graceful = GracefulShutdown::new();
+    let accepting = Accepting::of(listener)?;
+    let serving = TaskTracker::new();
+    let stopping = shutdown.clone();
+    let open = |slot, (stream, peer): (accepting::Stream, _)| {
+        let open = Open::new(slot, metrics.clone());
+        let (desk, stopping) = (desk.clone(), stopping.clone());
+        serving.spawn(async move {
+            let patience = desk.worker().limits().header_timeout;
+            if speaks(&stream, patience, stopping.clone()).await {
+                connection::serve(stream, peer, desk, stopping).await;
+            }
+            drop(open);
+        });
+    };
     loop {
         let next = async {
             let slot = slots.clone().acquire_owned().await.ok();
-            (slot, listener.accept(limits.idle_timeout).await)
+            (slot, accepting.accept(desk.worker().limits().body_timeout).await)
         };
         let (slot, accepted) = tokio::select! {
             accepted = next => accepted,
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
+        match accepted {
+            Ok(accepted) => open(slot, accepted),
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
+                metrics.accept_failed();
                 tracing::warn!(%error, "could not accept a connection");
                 sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        let connection =
-            Connection { builder: builder.clone(), worker: worker.clone(), limits: limits.clone() };
-        let open = Open::new(slot, metrics.clone());
-        let watcher = graceful.watcher();
-        let stopping = shutdown.clone();
-        tokio::spawn(async move {
-            connection.serve(stream, peer, watcher, stopping).await;
-            drop(open);
-        });
+        }
     }
-    // From now on nobody gets in; who is in may finish.
-    drop(listener);
-    if timeout(limits.drain, graceful.shutdown()).await.is_err() {
+    // From now on nobody gets in; who is in may finish, and who waits to be let in, unless the listener outlives this
+    // process: then the next one lets them in.
+    if !outlives {
+        while let Some(accepted) = waiting(&accepting, desk.worker().limits().body_timeout).await {
+            open(None, accepted);
+        }
+    }
+    drop(accepting);
+    serving.close();
+    let drain = desk.worker().limits().drain;
+    if timeout(drain, serving.wait()).await.is_err() {
         tracing::warn!("connections were cut off: they did not end within `limits.drain`");
     }
     Ok(())
+}
+
+/// Waits for a connection's first byte: until then it costs no more than its socket.
+async fn speaks(stream: &accepting::Stream, patience: Duration, mut stopping: watch::Receiver<bool>) -> bool {
+    let goodbye = async {
+        drop(stopping.wait_for(|stop| *stop).await);
+        sleep(connection::FAREWELL).await;
+    };
+    tokio::select! {
+        first = timeout(patience, stream.readable()) => matches!(first, Ok(Ok(()))),
+        () = goodbye => false,
+    }
+}
+
+/// A connection that the system has taken already.
+async fn waiting(accepting: &Accepting, patience: Duration) -> Option<(accepting::Stream, Option<IpAddr>)> {
+    let mut next = pin!(accepting.accept(patience));
+    poll_fn(|cx| match next.as_mut().poll(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// The client went away before it was accepted: that says nothing of the next one.
@@ -106,86 +137,4 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.connection_closed();
     }
-}
-
-struct Connection {
-    builder: Arc<Builder<TokioExecutor>>,
-    worker: Worker,
-    limits: Arc<Limits>,
-}
-
-impl Connection {
-    async fn serve(
-        self,
-        stream: accepting::Stream,
-        peer: Option<IpAddr>,
-        watcher: hyper_util::server::graceful::Watcher,
-        mut stopping: watch::Receiver<bool>,
-    ) {
-        // hyper's own clocks start with the first byte.
-        tokio::select! {
-            first = timeout(self.limits.header_timeout, stream.readable()) => if !matches!(first, Ok(Ok(()))) { return },
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
-        let worker = self.worker;
-        let interims = InterimQueue::default();
-        let of_service = interims.clone();
-        let asked = Arc::new(AtomicBool::new(false));
-        let asks = asked.clone();
-        let service = service_fn(move |request| {
-            asks.store(true, Ordering::Relaxed);
-            let (worker, interims) = (worker.clone(), of_service.clone());
-            async move { Ok::<_, Infallible>(answer(&worker, request, peer, &interims).await) }
-        });
-        let stream = TokioIo::new(WithInterims::new(stream, interims));
-        let connection = self.builder.serve_connection_with_upgrades(stream, service);
-        tokio::select! {
-            ended = watcher.watch(connection.into_owned()) => if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
-            },
-            () = asks_nothing(&asked, self.limits.header_timeout) => tracing::debug!("a connection asked nothing"),
-        }
-    }
-}
-
-async fn answer(
-    worker: &Worker,
-    request: Request<Incoming>,
-    peer: Option<IpAddr>,
-    interims: &InterimQueue,
-) -> Response<Body> {
-    // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
-    if request.version() != Version::HTTP_11 {
-        return worker.handle(request, Client { peer, interims: None }).await;
-    }
-    interims.relay(|interims| worker.handle(request, Client { peer, interims: Some(interims) })).await
-}
-
-/// Completes if the first request does not come in time. hyper bounds the time for a head only once it knows which
-/// HTTP it speaks: half of an HTTP/2 preface would hold the connection for ever.
-async fn asks_nothing(asked: &AtomicBool, limit: Duration) {
-    sleep(limit).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending().await
-    }
-}
-
-fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(limits.header_bytes.max(8 * 1024))
-        // Not `pipeline_flush`: with it hyper takes a whole body in, however slowly the client reads.
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.header_timeout)
-        .adaptive_window(true);
-    builder
 }

@@ -2,7 +2,6 @@
 //! it.
 
 use std::future::ready;
-use std::time::Instant;
 
 use super::first_tier::FirstTier;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
@@ -21,7 +20,7 @@ impl MemoryStore {
     /// `capacity` is in bytes, headers and bookkeeping included.
     pub fn new(capacity: u64, incarnation: Incarnation, clock: Clock) -> Self {
         let index = Index::new(incarnation, clock.now(), Bounds::default());
-        Self { view: View::new(index, Instant::now()), responses: FirstTier::new(capacity), clock }
+        Self { view: View::new(index), responses: FirstTier::new(capacity), clock }
     }
 }
 

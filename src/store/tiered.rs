@@ -8,7 +8,7 @@ mod trust;
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Builder;
@@ -19,7 +19,7 @@ use super::first_tier::{self, FirstTier};
 use super::redis::{Command, Connecting, Failure, Keys, Node, REMOVE, RedisIndex, Sent, listen};
 use super::remote::Remote;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
 use crate::purge::{Bounds, Incarnation, Mark, Position, Purge, Stamp, TargetId, Validity};
@@ -108,11 +108,11 @@ impl TieredStore {
 
 impl Store for TieredStore {
     fn recall(&self, key: &CacheKey) -> Recall {
-        let (tiers, arrived) = (&self.tiers, Instant::now());
+        let (tiers, arrived) = (&self.tiers, Moment::now());
         if !tiers.trust.is_strict() {
             let proved = tiers.index.view.confirmed_at();
             let found = tiers.here(key);
-            if tiers.trust.holds(proved, Instant::now()) {
+            if tiers.trust.holds(proved, Moment::now()) {
                 match found {
                     Some(found) => return Recall::Ready(Some(found)),
                     None if !tiers.node.health.is_good() => return Recall::Ready(None),
@@ -166,7 +166,7 @@ impl Store for TieredStore {
     }
 
     fn catch_up(&self) -> Waiting<bool> {
-        let (tiers, arrived) = (self.tiers.clone(), Instant::now());
+        let (tiers, arrived) = (self.tiers.clone(), Moment::now());
         Box::pin(async move {
             tiers.node.health.is_good() && tiers.index.confirmed_since(arrived, tiers.deadline).await
         })
@@ -194,36 +194,36 @@ impl Tiers {
     }
 
     /// For a question that does not say when its request arrived.
-    fn vouches(&self, proved: Option<Instant>) -> bool {
-        let now = Instant::now();
+    fn vouches(&self, proved: Option<Moment>) -> bool {
+        let now = Moment::now();
         self.trust.vouches(proved, now) || (!self.node.health.is_good() && self.trust.goes_on(proved, now))
     }
 
     /// Redis is away: `on_store_loss` says whether the first tier goes on.
-    fn without_redis(&self, key: &CacheKey, arrived: Instant) -> Option<Found> {
+    fn without_redis(&self, key: &CacheKey, arrived: Moment) -> Option<Found> {
         self.trust.doubt(arrived);
         let proved = self.index.view.confirmed_at();
         let found = self.here(key);
-        if self.trust.goes_on(proved, Instant::now()) { found } else { None }
+        if self.trust.goes_on(proved, Moment::now()) { found } else { None }
     }
 
     /// One deadline for all of it.
-    async fn recall(&self, key: &CacheKey, arrived: Instant) -> Option<Found> {
+    async fn recall(&self, key: &CacheKey, arrived: Moment) -> Option<Found> {
         let view = &self.index.view;
         let proved_by = self.trust.proved_by(arrived);
         if view.confirmed_at().is_none_or(|confirmed| confirmed < proved_by)
             && !self.index.confirmed_since(proved_by, self.deadline).await
         {
-            return self.without_redis(key, Instant::now());
+            return self.without_redis(key, Moment::now());
         }
         let mut found = self.here(key);
         if found.is_none() {
-            found = self.read(key, self.deadline.saturating_sub(arrived.elapsed())).await;
+            found = self.read(key, self.deadline.saturating_sub(Moment::now().since(arrived))).await;
         }
         // In bounded mode time has passed; what was judged is judged by a view that was confirmed since.
         let proved = view.confirmed_at();
         let found = first_tier::found(&found?.stored, view);
-        if self.trust.is_strict() || self.trust.holds(proved, Instant::now()) { found } else { None }
+        if self.trust.is_strict() || self.trust.holds(proved, Moment::now()) { found } else { None }
     }
 
     /// From Redis; what is there and valid goes to the first tier as well.

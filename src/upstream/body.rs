@@ -88,15 +88,17 @@ impl RequestBody {
         Self { incoming: None, version: Version::HTTP_11, progress: Progress::new(true), stall: None }
     }
 
-    pub fn from_client(incoming: Incoming, version: Version) -> Self {
+    /// `timeout`: between two parts of it.
+    pub fn from_client(incoming: Incoming, version: Version, timeout: Duration) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Self { incoming: Some(incoming), version, progress: Progress::new(false), stall: None }
-    }
-
-    pub(super) fn fail_when_idle_for(&mut self, limit: Duration) {
-        self.stall = Some(Stall::new(limit));
+        Self {
+            incoming: Some(incoming),
+            version,
+            progress: Progress::new(false),
+            stall: Some(Stall::new(timeout)),
+        }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -4,7 +4,9 @@
 //! of a body.
 
 mod body;
+mod breaker;
 mod connect;
+mod destination;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,29 +17,28 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use body::Progress;
 pub use body::{BodyError, RequestBody, UpstreamBody};
 use connect::{Connector, Wire};
+pub use destination::Destination;
 
-use crate::config::{UpstreamAddress, UpstreamHost, UpstreamSettings};
+use crate::config::UpstreamHost;
 
 /// One worker's client. Workers share the limit on connections, not the connections.
 #[derive(Clone)]
 pub struct Upstream {
     client: Client<Connector, RequestBody>,
-    scheme: &'static str,
-    authority: http::uri::Authority,
-    settings: Arc<UpstreamSettings>,
-    slots: Arc<Semaphore>,
+    destination: Arc<Destination>,
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UpstreamError {
     #[error("all connections to the upstream are in use")]
     Busy,
+    #[error("the upstream is not asked for the moment: it failed again and again")]
+    Resting,
     #[error("the upstream can't be reached: {0}")]
     Unreachable(String),
     #[error("the upstream did not answer in time")]
@@ -53,13 +54,14 @@ pub enum UpstreamError {
 impl UpstreamError {
     /// Whether the upstream may have acted on the request, or may still.
     pub fn may_have_happened(&self) -> bool {
-        !matches!(self, UpstreamError::Busy | UpstreamError::Unreachable(_))
+        !matches!(self, UpstreamError::Busy | UpstreamError::Resting | UpstreamError::Unreachable(_))
     }
 
     /// For metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
             UpstreamError::Busy => "busy",
+            UpstreamError::Resting => "resting",
             UpstreamError::Unreachable(_) => "unreachable",
             UpstreamError::Timeout => "timeout",
             UpstreamError::Closed => "closed",
@@ -70,25 +72,23 @@ impl UpstreamError {
 }
 
 impl Upstream {
-    /// `slots` bounds the connections of all workers together.
-    pub fn new(settings: Arc<UpstreamSettings>, slots: Arc<Semaphore>) -> std::io::Result<Self> {
-        let (scheme, authority) = match &settings.address {
-            UpstreamAddress::Http { authority } => ("http", authority.as_str()),
-            UpstreamAddress::Https { authority } => ("https", authority.as_str()),
-            UpstreamAddress::Unix(_) => ("http", "localhost"),
-        };
-        let authority = authority.parse().map_err(std::io::Error::other)?;
+    pub fn new(destination: Arc<Destination>) -> Self {
+        let settings = &destination.settings;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(settings.idle_timeout)
             .pool_max_idle_per_host(settings.max_connections)
-            .http2_only(settings.http2 && scheme == "http")
+            .http2_only(settings.http2 && destination.scheme == http::uri::Scheme::HTTP)
             .http2_keep_alive_interval(Some(Duration::from_secs(20)))
             .http2_adaptive_window(true)
             .set_host(false)
-            .build(Connector::new(&settings)?);
-        Ok(Self { client, scheme, authority, settings, slots })
+            .build(destination.connector.clone());
+        Self { client, destination }
+    }
+
+    pub fn destination(&self) -> &Arc<Destination> {
+        &self.destination
     }
 
     /// Sends one request. `request` has its path and query, its fields and its body; the address and, if the
@@ -100,26 +100,35 @@ impl Upstream {
         &self,
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        let slots = self.slots.clone();
-        let slot = match timeout(self.settings.connect_timeout, slots.acquire_owned()).await {
+        let slots = self.destination.slots.clone();
+        if !self.destination.breaker.admits() {
+            return Err(UpstreamError::Resting);
+        }
+        let slot = match timeout(self.destination.settings.queue_timeout, slots.acquire_owned()).await {
             Ok(Ok(slot)) => slot,
             Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
         };
         self.address(&mut request)?;
-        request.body_mut().fail_when_idle_for(self.settings.response_timeout);
         let may_switch = request.headers().contains_key(UPGRADE);
         let again = repeatable(&request).then(|| copy_of_head(&request));
         let result = match (self.send_once(request).await, again) {
             (Err(Failure { stale_connection: true, .. }), Some(again)) => self.send_once(again).await,
             (result, _) => result,
         };
-        let mut response = result.map_err(|failure| failure.error)?;
+        let result = result.map_err(|failure| failure.error);
+        match &result {
+            Ok(_) => self.destination.breaker.succeeded(),
+            Err(UpstreamError::Unreachable(_) | UpstreamError::Timeout) => self.destination.breaker.failed(),
+            // It is there, whatever it does.
+            Err(_) => {}
+        }
+        let mut response = result?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
             // RFC 9110 §15.2.2.
             return Err(UpstreamError::Invalid("101 unasked".into()));
         }
         frame_once(&mut response)?;
-        Ok(UpstreamBody::of(response, slot, self.settings.response_timeout))
+        Ok(UpstreamBody::of(response, slot, self.destination.settings.response_timeout))
     }
 
     async fn send_once(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Failure> {
@@ -128,14 +137,14 @@ impl Upstream {
         let answer = self.client.request(request);
         tokio::pin!(answer);
         loop {
-            let patience = progress.patience(self.settings.response_timeout);
+            let patience = progress.patience(self.destination.settings.response_timeout);
             match timeout(patience, &mut answer).await {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => {
                     let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
                     return Err(Failure::from(error, wire, &progress));
                 }
-                Err(_) if !progress.patience(self.settings.response_timeout).is_zero() => {}
+                Err(_) if !progress.patience(self.destination.settings.response_timeout).is_zero() => {}
                 Err(_) if progress.is_complete() => return Err(Failure::because(UpstreamError::Timeout)),
                 Err(_) => return Err(Failure::because(UpstreamError::RequestCut)),
             }
@@ -145,14 +154,14 @@ impl Upstream {
     fn address(&self, request: &mut Request<RequestBody>) -> Result<(), UpstreamError> {
         let invalid = |error: &dyn std::fmt::Display| UpstreamError::Invalid(error.to_string());
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
-        uri.scheme =
-            Some(if self.scheme == "https" { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
-        uri.authority = Some(self.authority.clone());
+        uri.scheme = Some(self.destination.scheme.clone());
+        uri.authority = Some(self.destination.authority.clone());
         *request.uri_mut() = Uri::from_parts(uri).map_err(|error| invalid(&error))?;
-        *request.version_mut() = if self.settings.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        let host = match &self.settings.host {
+        *request.version_mut() =
+            if self.destination.settings.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        let host = match &self.destination.settings.host {
             UpstreamHost::Preserve if request.headers().contains_key(http::header::HOST) => None,
-            UpstreamHost::Preserve => Some(self.authority.as_str()),
+            UpstreamHost::Preserve => Some(self.destination.authority.as_str()),
             UpstreamHost::Set(host) => Some(host.as_str()),
         };
         if let Some(host) = host {

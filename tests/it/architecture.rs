@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 /// Each room, and which others it may name. A room that is not here is not in the map.
 const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["clock", "config", "metrics", "policy", "purge", "purging", "server", "store"]),
-    ("cli", &["clock", "config", "logging", "policy", "run", "server"]),
+    ("cli", &["Change", "clock", "config", "logging", "policy", "run", "run_reloading", "server"]),
     ("clock", &[]),
     ("config", &["policy"]),
     ("logging", &["config"]),
-    ("metrics", &["policy", "store"]),
+    ("metrics", &["clock", "policy", "store"]),
     ("policy", &["clock", "purge", "stored_response"]),
     (
         "proxy",
@@ -18,12 +18,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("purge", &["clock"]),
     ("purging", &["metrics", "policy", "purge", "store"]),
+    ("reloading", &["admin", "config", "proxy"]),
     ("server", &["config", "metrics", "proxy", "stall"]),
     ("stall", &[]),
     ("store", &["clock", "config", "policy", "purge", "stored_response"]),
     ("stored_response", &["clock", "policy", "purge"]),
     ("upstream", &["config", "stall"]),
-    ("workers", &["admin", "clock", "config", "metrics", "proxy", "purge", "server", "store", "upstream"]),
+    ("workers", &["admin", "clock", "config", "metrics", "proxy", "purge", "reloading", "server", "store"]),
 ];
 
 /// What only these places may name.
@@ -34,6 +35,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("prometheus_client", &["metrics/"]),
     ("clap", &["cli/"]),
     ("fred", &["store/redis/"]),
+    ("notify::", &["cli/watch.rs"]),
+    ("listenfd", &["cli/inherited.rs"]),
+    ("rustix", &["server/files.rs"]),
     ("SystemTime::now", &["clock.rs"]),
     ("tikv_jemallocator", &["main.rs"]),
 ];

@@ -71,3 +71,21 @@ async fn it_brings_nothing_back_that_was_purged_and_is_no_newer_for_later_purges
     head.await.unwrap().assert_status(200);
     larder.get("/a").await.assert_fwd("uri-miss");
 }
+
+#[tokio::test]
+async fn what_is_stored_stands_in_where_get_would_have_it_too() {
+    let upstream = Upstream::start();
+    upstream.once("/a", stored());
+    upstream.once("/a", Answer::status(503));
+    upstream.once("/a", Answer::raw("no HTTP"));
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s, stale_if_error: 60s}]", &upstream);
+    larder.get("/a").await;
+    larder.after(60);
+    for _ in 0..2 {
+        let head = larder.request("HEAD", "/a").await.assert_status(200).assert_detail("stale-if-error");
+        head.assert_header("content-length", "7").assert_text("");
+    }
+    larder.after(60);
+    upstream.once("/a", Answer::status(503));
+    larder.request("HEAD", "/a").await.assert_status(503);
+}

@@ -27,6 +27,33 @@ async fn what_can_be_read_in_two_ways_is_refused_and_never_reaches_the_upstream(
         ("chunked twice", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n", 400),
         ("a space before the colon", "GET /a HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         ("a folded field", "GET /a HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400),
+        (
+            "a length after a coding",
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "a length before a coding",
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "the same length twice",
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+            400,
+        ),
+        (
+            "two codings",
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "a coding over HTTP/1.0",
+            "POST /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        ("lines that end in LF", "GET /a HTTP/1.1\nHost: a\n\n", 400),
+        ("one line that ends in LF", "GET /a HTTP/1.1\r\nHost: a\nX: 1\r\n\r\n", 400),
         ("a NUL in a field", "GET /a HTTP/1.1\r\nHost: a\r\nX: 1\x002\r\n\r\n", 400),
         ("a bare CR in a field", "GET /a HTTP/1.1\r\nHost: a\r\nX: 1\r2\r\n\r\n", 400),
         ("a control character in the target", "GET /a\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),

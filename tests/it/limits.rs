@@ -1,6 +1,8 @@
 //! Each thing that a client could have without end has one.
 
-use crate::support::{Larder, Upstream, eventually};
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Larder, Process, Raw, Upstream, eventually, free_port, raise_file_limit};
 
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
@@ -145,4 +147,186 @@ async fn memory_for_stored_responses_is_bounded() {
     let stored = larder.metric("larder_stored_bytes").await;
     assert!(stored > 0.0 && stored <= f64::from(2 << 20), "{stored}");
     assert!(larder.metric("larder_evicted_total").await > 0.0);
+}
+
+#[tokio::test]
+async fn a_head_has_its_time_from_its_first_byte_also_on_a_connection_that_may_idle_long() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("limits: {header_timeout: 200ms, idle_timeout: 1h}\nroutes: []", &upstream);
+    for before in [0, 1] {
+        let mut raw = larder.raw().await;
+        for _ in 0..before {
+            raw.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert_eq!(raw.status().await, 200);
+            raw.until(&format!("GET /a #{}", upstream.count("/a"))).await;
+        }
+        let begun = Instant::now();
+        // Byte by byte: each comes well in time, the head does not.
+        for byte in "GET /a HTTP/1.1\r\nHost: a\r\nX: ".bytes().chain(std::iter::repeat_n(b'x', 1000)) {
+            raw.send([byte]).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if larder.metric("larder_connections").await == 0.0 {
+                break;
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        raw.rest().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_its_content_is_let_go_and_nothing_looks_whole() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("limits: {body_timeout: 200ms}\nroutes: []", &upstream);
+    for content in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+        let mut raw = larder.raw().await;
+        raw.send(format!("POST /w HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{content}")).await;
+        let mut status = raw.status().await;
+        if status == 100 {
+            status = raw.status().await;
+        }
+        assert_eq!(status, 408, "{content}");
+        raw.rest().await;
+    }
+    upstream.has_received("/w", 2).await;
+    assert!(upstream.received("/w").iter().all(|request| request.aborted));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
+    let upstream = Upstream::start();
+    upstream.on("/large", Answer::ok(vec![b'x'; 8 << 20]));
+    let larder = Larder::with("limits: {body_timeout: 200ms}\nroutes: [{path: /large, ttl: 60s}]", &upstream);
+    for _ in 0..2 {
+        let mut raw = larder.raw().await;
+        raw.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        larder.metric_becomes("larder_connections", 1.0).await;
+        larder.metric_becomes("larder_connections", 0.0).await;
+    }
+    assert_eq!(larder.get("/large").header("host", "a").await.assert_hit().body.len(), 8 << 20);
+}
+
+#[tokio::test]
+async fn a_route_bounds_its_requests_in_all() {
+    let upstream = Upstream::start();
+    let routes = "[{path: /a, ttl: 60s, timeout: 200ms}, {path: /w, purges: [x], timeout: 200ms}]";
+    let larder = Larder::with(&format!("routes: {routes}"), &upstream);
+    let held = upstream.hold("/a");
+    larder.get("/a").await.assert_status(504);
+    held.release();
+    // The fetch itself went on, for whoever comes next.
+    eventually("it is stored", || async { larder.get("/a").await.is_hit().then_some(()) }).await;
+    let (answer, feed) = Answer::fed();
+    upstream.once("/a", answer);
+    let held = upstream.hold("/w");
+    larder.request("POST", "/w").await.assert_status(504);
+    held.release();
+    larder.metric_becomes("larder_purges_total{source=\"write\"}", 1.0).await;
+    larder.request("PURGE", "/a").await.assert_status(200);
+    let mut cut = larder.get("/a").start().await;
+    feed.send("begun").await;
+    cut.until("begun").await;
+    assert!(cut.whole().await.is_err());
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_again_and_again_is_left_alone_and_found_when_it_is_back() {
+    let port = free_port();
+    let address = format!("http://127.0.0.1:{port}");
+    let text = format!("upstream: {{url: \"{address}\", breaker: 5}}\nroutes: []");
+    let larder = Larder::in_front_of(&address, &text);
+    for _ in 0..5 {
+        larder.get("/a").await.assert_status(502);
+    }
+    let resting = larder.get("/a").await.assert_status(503);
+    assert_eq!(resting.header("retry-after").as_deref(), Some("1"));
+    assert!(larder.metric("larder_upstream_failures_total{reason=\"resting\"}").await >= 1.0);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("its port");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+                .await;
+        }
+    });
+    eventually("it is asked again", || async { (larder.get("/a").await.status == 200).then_some(()) }).await;
+    for _ in 0..5 {
+        larder.get("/a").await.assert_text("ok");
+    }
+}
+
+#[tokio::test]
+async fn http_2_has_the_same_bound_on_fields() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("limits: {header_count: 20}\nroutes: []", &upstream);
+    for (count, status) in [(10, 200), (30, 431)] {
+        for over_http2 in [false, true] {
+            let mut request = larder.get("/a");
+            for number in 0..count {
+                request = request.header(&format!("x-{number}"), "1");
+            }
+            let request = if over_http2 { request.over_http2() } else { request };
+            request.await.assert_status(status);
+        }
+    }
+}
+
+/// Connections that asked once and stay.
+async fn idle(address: std::net::SocketAddr, count: usize) -> Vec<Raw> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut raw = Raw::connect(address).await;
+        raw.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(raw.status().await, 200);
+        raw.exactly("GET /a #1".len()).await;
+        connections.push(raw);
+    }
+    connections
+}
+
+#[tokio::test]
+async fn ten_thousand_idle_connections_take_little_memory_each_and_new_ones_are_served() {
+    const CONNECTIONS: usize = 10_000;
+    raise_file_limit(CONNECTIONS + 1000);
+    let upstream = Upstream::start();
+    let limits = "limits: {connections: 11000, idle_timeout: 1h}";
+    let process = Process::with(&format!("{limits}\nroutes: [{{path: /a, ttl: 1h}}]"), &upstream).await;
+    drop(idle(process.address(), 50).await);
+    let before = process.memory_now();
+    let connections = idle(process.address(), CONNECTIONS).await;
+    // Those that are idle long enough give back their buffers.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let each = (process.memory_now() - before) / CONNECTIONS as u64;
+    println!("{each} bytes for each idle connection");
+    process.get("/a").header("host", "a").await.assert_hit();
+    assert!(each <= 16 * 1024, "{each} bytes for each idle connection");
+    drop(connections);
+}
+
+#[tokio::test]
+async fn without_file_descriptors_who_is_in_is_served_operators_get_in_and_it_recovers() {
+    let upstream = Upstream::start();
+    let process = Process::with("routes: [{path: /a, ttl: 1h}]", &upstream).await;
+    let mut inside = process.connection().await;
+    inside.get("/a").await;
+    let open = process.open_files();
+    process.limit_files(open + 20);
+    let mut waiting = Vec::new();
+    for _ in 0..60 {
+        waiting.push(Raw::connect(process.address()).await);
+    }
+    let failed = "larder_accepts_failed_total";
+    eventually("it is out of file descriptors", || async {
+        (process.metric(failed).await > 0.0).then_some(())
+    })
+    .await;
+    inside.get("/a").await.assert_hit();
+    // It does not spin: twenty tries a second on each thread.
+    let before = process.metric(failed).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(process.metric(failed).await - before < 100.0);
+    drop(waiting);
+    eventually("it recovers", || async { process.get("/a").attempt().await.ok() }).await.assert_hit();
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use larder::clock::Clock;
 
-use crate::support::{Certificates, Redis, Replica, Upstream, eventually, free_port};
+use crate::support::{Certificates, Larder, Redis, Replica, Upstream, eventually, free_port};
 
 const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items]}]";
 
@@ -22,7 +22,11 @@ async fn give(redis: &Redis, rule: &[String]) {
 }
 
 fn start(redis: &str, upstream: &Upstream) -> Replica {
-    Replica::with(&format!("store: {{redis: {redis}, max_lag: 0s}}\n{ROUTES}"), upstream, Clock::system())
+    Replica::with(
+        &format!("store: {{redis: {redis}, max_lag: 0s, timeout: 2s}}\n{ROUTES}"),
+        upstream,
+        Clock::system(),
+    )
 }
 
 /// Stores, finds and purges through two replicas.
@@ -71,6 +75,34 @@ async fn with_the_smallest_acl() {
     let url = redis.url();
     works(&redis, &format!("{{url: \"{url}\", username: larder, password: secret}}")).await;
     assert_eq!(redis.command(&["ACL", "LOG"]).await, "", "something was denied");
+}
+
+/// Each environment with a login and a database, or a namespace, of its own.
+#[tokio::test]
+async fn the_ready_made_configurations_share_through_redis_as_they_are() {
+    let redis = Redis::start().await;
+    redis.command(&["ACL", "SETUSER", "app", "on", ">secret", "+@all", "allkeys", "allchannels"]).await;
+    let login = redis.url().replace("redis://", "redis://app:secret@");
+    for (file, api, redis_url, namespace, read) in [
+        ("config/analytics.yaml", "ANALYTICS_API", login.clone(), "a", "/api/analytics/ghosts?guildId=7"),
+        ("config/productivity.yaml", "APP_API", login.replace("/0", "/1"), "a", "/api/marketplace"),
+        ("config/signed-urls.yaml", "FORUM_API", login.clone(), "forum-staging", "/api/files/7/url"),
+        ("deploy/larder.yaml", "NONE", login.clone(), "demo", "/api/courses"),
+    ] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file);
+        let upstream = Upstream::start();
+        let (text, url) = (text.replace("http://api:80", &upstream.url()), upstream.url());
+        let environment = [(api, &*url), ("LARDER_REDIS", &redis_url), ("LARDER_NAMESPACE", namespace)];
+        let start = || Replica::of(Larder::under(Clock::system(), &text, &environment));
+        let (one, other) = (start(), start());
+        one.is_connected().await;
+        other.is_connected().await;
+        one.get(read).await.assert_stored();
+        eventually("the other has it", || async { other.get(read).await.is_hit().then_some(()) }).await;
+        assert!(upstream.total() <= 2, "{file}");
+        let health = other.admin.get("/healthz").await.assert_status(200).json();
+        assert_eq!((&health["redis"]["connections"], &health["redis"]["inFlight"]), (&1.into(), &0.into()));
+    }
 }
 
 /// R17

@@ -13,8 +13,9 @@ routes:
     purges: [\"item:{item}\"]
 ";
 
-const BOUNDED: &str = "max_lag: 60s";
-const STRICT: &str = "max_lag: 0s";
+/// A busy machine keeps this deadline, and nothing here is about another.
+const BOUNDED: &str = "max_lag: 60s, timeout: 5s";
+const STRICT: &str = "max_lag: 0s, timeout: 5s";
 
 const ROUNDS: u32 = 30;
 
@@ -28,7 +29,7 @@ async fn two(redis: &Redis, upstream: &Upstream, store: &str) -> (Replica, Repli
 #[tokio::test]
 async fn what_one_replica_stored_the_other_answers_from() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
-    for (case, store) in [BOUNDED, STRICT, "memory: 0"].into_iter().enumerate() {
+    for (case, store) in [BOUNDED, STRICT, "memory: 0, timeout: 5s"].into_iter().enumerate() {
         let (one, other) = two(&redis, &upstream, store).await;
         let item = format!("/items/{case}");
         one.get(&item).await.assert_text(&format!("GET {item} #1")).assert_stored();
@@ -169,8 +170,9 @@ async fn a_soft_purge_makes_stale_for_all_replicas() {
 #[tokio::test]
 async fn two_namespaces_in_one_redis_know_nothing_of_each_other() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
-    let shop = Replica::start(&redis, &upstream, "namespace: shop, max_lag: 0s", ROUTES).await;
-    let test = Replica::start(&redis, &upstream, "namespace: shop-test, max_lag: 0s", ROUTES).await;
+    let shop = Replica::start(&redis, &upstream, "namespace: shop, max_lag: 0s, timeout: 5s", ROUTES).await;
+    let test =
+        Replica::start(&redis, &upstream, "namespace: shop-test, max_lag: 0s, timeout: 5s", ROUTES).await;
     shop.get("/items/1").await.assert_text("GET /items/1 #1");
     shop.get("/items/1").await.assert_hit();
     test.get("/items/1").await.assert_text("GET /items/1 #2");

@@ -4,7 +4,7 @@ use crate::support::{Answer, Larder, Upstream};
 
 const YAML: &str = "
 upstream: { url: '${UPSTREAM}', response_timeout: 1s, connect_timeout: 200ms, max_connections: 1 }
-limits: { idle_timeout: 1s }
+limits: { body_timeout: 1s }
 routes:
   - path: /cached
     ttl: 10m

@@ -55,7 +55,7 @@ fn start(args: &DemoArgs) -> Result<(), String> {
         config(&proxy.to_string(), &admin.to_string(), upstream).map_err(|errors| errors.to_string())?;
     logging::init(&config.log)?;
     print!("{}", tour::written(&proxy.to_string(), &admin.to_string(), &upstream.to_string()));
-    run::serve_on(config, Listeners { proxy: vec![proxy], admin: Some(admin) })
+    run::serve_on(config, Listeners { proxy: vec![proxy], admin: Some(admin), outlive: false }, None)
 }
 
 /// The demo's configuration with the addresses of this run.

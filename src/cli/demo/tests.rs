@@ -106,7 +106,7 @@ async fn the_tour_shows_what_it_says() {
     let (proxy, admin) = (open(None, 0, "--listen").unwrap(), open(None, 0, "--admin").unwrap());
     let config = config(&proxy.to_string(), &admin.to_string(), upstream).unwrap();
     let (address, operators) = (proxy.to_string().parse().unwrap(), admin.to_string().parse().unwrap());
-    let listeners = Listeners { proxy: vec![proxy], admin: Some(admin) };
+    let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive: false };
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let larder = std::thread::spawn(move || {
         crate::run(config, listeners, crate::clock::Clock::system(), async { _ = ended.await })

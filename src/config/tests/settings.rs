@@ -42,6 +42,13 @@ fn what_is_left_out_has_the_default_of_the_design() {
 }
 
 #[test]
+fn with_none_there_is_no_redis() {
+    assert_eq!(right("store: {redis: none}").store.redis, None);
+    assert!(right("store: {redis: \"redis://none\"}").store.redis.is_some());
+    super::check_wrong("store: {redis: none, memory: 0}", &["`memory` is the whole store"]);
+}
+
+#[test]
 fn every_default_of_the_table_can_be_read() {
     for section in crate::config::keys::SECTIONS {
         for key in section.keys.iter().filter(|key| key.default.is_some()) {

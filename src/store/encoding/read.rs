@@ -39,6 +39,7 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
         targets: targets.into(),
         tags: tags.into(),
         found_valid: FoundValid::default(),
+        judged_by: Default::default(),
     };
     Some(Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: content })))
 }

@@ -43,6 +43,7 @@ fn response(body: &'static [u8]) -> Stored {
         targets: vec![Target::Everything.id(), Target::tag("courses").id()].into(),
         tags: vec!["courses".to_string()].into(),
         found_valid: FoundValid::default(),
+        judged_by: Default::default(),
     };
     Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) }))
 }
@@ -195,6 +196,7 @@ proptest! {
             terms: head.terms.clone(),
             targets: head.targets.clone(),
             found_valid: FoundValid::default(),
+            judged_by: Default::default(),
             ..*Arc::try_unwrap(template).unwrap().head
         };
         let stored = Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: body.into() }));

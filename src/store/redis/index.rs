@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
@@ -16,7 +16,7 @@ use super::figures::Command;
 use super::journal::Journal;
 use super::keys::Keys;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::purge::{
     Bounds, Change, Confirmation, Hardness, Index, Mark, Position, Purge, Target, TargetId, View,
 };
@@ -66,7 +66,7 @@ impl RedisIndex {
     ) -> Self {
         Self {
             node,
-            view: View::new(Index::unknown(bounds), Instant::now()),
+            view: View::new(Index::unknown(bounds)),
             keys,
             journal: Journal::default(),
             bounds,
@@ -94,7 +94,7 @@ impl RedisIndex {
             connections: node.connections(),
             in_flight: node.in_flight(),
             purges_waiting: self.journal.len(),
-            confirmed_ago: self.view.confirmed_at().map(|confirmed| confirmed.elapsed()),
+            confirmed_ago: self.view.confirmed_at().map(|confirmed| Moment::now().since(confirmed)),
             new_indexes: self.new_indexes.load(Ordering::Relaxed),
             commands: node.figures.all(),
         }
@@ -107,11 +107,11 @@ impl RedisIndex {
         }
     }
 
-    /// Waits until the view is confirmed as of `instant` or later; reports whether it is. Does not wait for a server
+    /// Waits until the view is confirmed as of `moment` or later; reports whether it is. Does not wait for a server
     /// that is away.
-    pub async fn confirmed_since(&self, instant: Instant, within: Duration) -> bool {
+    pub async fn confirmed_since(&self, moment: Moment, within: Duration) -> bool {
         let mut told = self.told.subscribe();
-        let is_confirmed = || self.view.confirmed_at().is_some_and(|confirmed| confirmed >= instant);
+        let is_confirmed = || self.view.confirmed_at().is_some_and(|confirmed| confirmed >= moment);
         self.wanted.notify_one();
         let confirmed = async {
             loop {
@@ -298,7 +298,7 @@ impl RedisIndex {
         ];
         args.extend(more);
         let keys = [self.keys.index.as_str(), self.keys.never.as_str()];
-        let (asked_at, asked) = (Instant::now(), self.clock.now());
+        let (asked_at, asked) = (Moment::now(), self.clock.now());
         let reply = self.node.run(command, script, &keys, args, sent, self.deadline).await?;
         let Some(told) = told(&reply, &nonce, asked_at) else {
             // Whose reply it is, nobody knows; nor whose the next one is.

@@ -85,8 +85,6 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::clock::Timestamp;
     use crate::purge::{Bounds, Incarnation, Index, Validity};
@@ -94,7 +92,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_000);
 
     fn view() -> View {
-        View::new(Index::new(Incarnation(1), NOW, Bounds::default()), Instant::now())
+        View::new(Index::new(Incarnation(1), NOW, Bounds::default()))
     }
 
     fn id(name: &str) -> TargetId {

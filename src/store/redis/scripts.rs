@@ -1,11 +1,10 @@
 //! The scripts on the purge index, and the reply that they have in common.
 
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::purge::{Change, Confirmation, Hardness, Incarnation, MarkId, Position, TargetId};
 
 /// Tells what was purged since; on the way it makes a new incarnation where one is due.
@@ -48,7 +47,7 @@ pub struct Told {
 }
 
 /// `None` if the reply is not the one to the call that carried `nonce`.
-pub fn told(reply: &Part, nonce: &str, asked_at: Instant) -> Option<Told> {
+pub fn told(reply: &Part, nonce: &str, asked_at: Moment) -> Option<Told> {
     let Part::List(parts) = reply else { return None };
     let [echo, incarnation, now, after, high_water, is_whole, position, records] = parts.as_slice() else {
         return None;
@@ -129,7 +128,7 @@ mod tests {
     #[test]
     fn positions_are_read_whole() {
         let records = vec![text("h0123456789abcdef"), text("1763640000123457"), text("bxy"), text("5")];
-        let asked_at = Instant::now();
+        let asked_at = Moment::now();
         let told = told(&Part::List(reply(records)), "nonce", asked_at).unwrap();
         assert_eq!(told.position, Position(7));
         let id = TargetId(*b"0123456789abcdef");
@@ -152,18 +151,18 @@ mod tests {
     #[test]
     fn a_reply_that_is_not_the_expected_one_proves_nothing() {
         let whole = reply(vec![]);
-        assert!(told(&Part::List(whole.clone()), "nonce", Instant::now()).is_some());
-        assert!(told(&Part::List(whole.clone()), "another", Instant::now()).is_none());
+        assert!(told(&Part::List(whole.clone()), "nonce", Moment::now()).is_some());
+        assert!(told(&Part::List(whole.clone()), "another", Moment::now()).is_none());
         for at in 0..whole.len() {
             let mut parts = whole.clone();
             parts[at] = Part::Nothing;
-            assert!(told(&Part::List(parts), "nonce", Instant::now()).is_none(), "{at}");
-            assert!(told(&Part::List(whole[..at].to_vec()), "nonce", Instant::now()).is_none(), "{at}");
+            assert!(told(&Part::List(parts), "nonce", Moment::now()).is_none(), "{at}");
+            assert!(told(&Part::List(whole[..at].to_vec()), "nonce", Moment::now()).is_none(), "{at}");
         }
         for record in [text("h0123456789abcde"), text("x0123456789abcdef"), text(""), text("b1")] {
             let parts = reply(vec![record, text("5")]);
-            assert!(told(&Part::List(parts), "nonce", Instant::now()).is_none());
+            assert!(told(&Part::List(parts), "nonce", Moment::now()).is_none());
         }
-        assert!(told(&Part::List(reply(vec![text("bxy")])), "nonce", Instant::now()).is_none());
+        assert!(told(&Part::List(reply(vec![text("bxy")])), "nonce", Moment::now()).is_none());
     }
 }

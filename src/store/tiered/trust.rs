@@ -1,8 +1,9 @@
-//! How far the view is believed: `max_lag` and `on_store_loss`. Pure: instants are arguments.
+//! How far the view is believed: `max_lag` and `on_store_loss`. Pure: moments are arguments.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Moment;
 use crate::config::OnStoreLoss;
 
 pub struct Trust {
@@ -10,8 +11,7 @@ pub struct Trust {
     max_lag: Duration,
     /// The first tier goes on for so long after the last confirmation.
     serve: Duration,
-    began: Instant,
-    /// The last instant at which somebody waited for a confirmation in vain, in nanoseconds after `began`.
+    /// The last [`Moment`] at which somebody waited for a confirmation in vain.
     doubted: AtomicU64,
 }
 
@@ -21,7 +21,7 @@ impl Trust {
             OnStoreLoss::Bypass => Duration::ZERO,
             OnStoreLoss::Serve(serve) => serve,
         };
-        Self { max_lag, serve, began: Instant::now(), doubted: AtomicU64::new(0) }
+        Self { max_lag, serve, doubted: AtomicU64::new(0) }
     }
 
     pub fn is_strict(&self) -> bool {
@@ -29,39 +29,38 @@ impl Trust {
     }
 
     /// Whether a view that was confirmed at `proved` may answer at `now`.
-    pub fn holds(&self, proved: Option<Instant>, now: Instant) -> bool {
+    pub fn holds(&self, proved: Option<Moment>, now: Moment) -> bool {
         within(self.max_lag, proved, now)
     }
 
     /// As [`Trust::holds`], while Redis is away.
-    pub fn goes_on(&self, proved: Option<Instant>, now: Instant) -> bool {
+    pub fn goes_on(&self, proved: Option<Moment>, now: Moment) -> bool {
         within(self.serve, proved, now)
     }
 
-    /// The view must have been confirmed at this instant or later to answer a request that arrived at `arrived`.
-    pub fn proved_by(&self, arrived: Instant) -> Instant {
-        arrived.checked_sub(self.max_lag).unwrap_or(self.began)
+    /// The view must have been confirmed at this moment or later to answer a request that arrived at `arrived`.
+    pub fn proved_by(&self, arrived: Moment) -> Moment {
+        arrived.minus(self.max_lag)
     }
 
     /// Somebody waited until `now`, in vain.
-    pub fn doubt(&self, now: Instant) {
-        let nanos = now.saturating_duration_since(self.began).as_nanos();
-        self.doubted.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::AcqRel);
+    pub fn doubt(&self, now: Moment) {
+        self.doubted.fetch_max(now.as_nanos(), Ordering::AcqRel);
     }
 
     /// For a question that does not say when its request arrived: every request that got so far has waited for its
     /// own proof. In strict mode that one holds unless somebody has waited in vain since.
-    pub fn vouches(&self, proved: Option<Instant>, now: Instant) -> bool {
+    pub fn vouches(&self, proved: Option<Moment>, now: Moment) -> bool {
         if !self.is_strict() {
             return self.holds(proved, now);
         }
-        let doubted = self.began + Duration::from_nanos(self.doubted.load(Ordering::Acquire));
+        let doubted = Moment::from_nanos(self.doubted.load(Ordering::Acquire));
         proved.is_some_and(|proved| proved > doubted)
     }
 }
 
-fn within(lag: Duration, proved: Option<Instant>, now: Instant) -> bool {
-    !lag.is_zero() && proved.is_some_and(|proved| now.saturating_duration_since(proved) <= lag)
+fn within(lag: Duration, proved: Option<Moment>, now: Moment) -> bool {
+    !lag.is_zero() && proved.is_some_and(|proved| now.since(proved) <= lag)
 }
 
 #[cfg(test)]
@@ -73,10 +72,10 @@ mod tests {
     #[test]
     fn bounded_it_holds_for_max_lag_and_goes_on_for_as_long_as_it_may() {
         let trust = Trust::new(SECOND, OnStoreLoss::Serve(30 * SECOND));
-        let proved = Instant::now();
-        let holds = |after| trust.holds(Some(proved), proved + after);
+        let proved = Moment::now();
+        let holds = |after| trust.holds(Some(proved), proved.plus(after));
         assert_eq!((holds(SECOND), holds(2 * SECOND)), (true, false));
-        let goes_on = |after| trust.goes_on(Some(proved), proved + after);
+        let goes_on = |after| trust.goes_on(Some(proved), proved.plus(after));
         assert_eq!((goes_on(30 * SECOND), goes_on(31 * SECOND)), (true, false));
         assert!(!trust.holds(None, proved) && !trust.goes_on(None, proved));
         let bypass = Trust::new(SECOND, OnStoreLoss::Bypass);
@@ -86,12 +85,12 @@ mod tests {
     #[test]
     fn strict_it_vouches_until_somebody_waited_in_vain() {
         let trust = Trust::new(Duration::ZERO, OnStoreLoss::Bypass);
-        let proved = Instant::now() + SECOND;
+        let proved = Moment::now().plus(SECOND);
         assert!(!trust.holds(Some(proved), proved));
-        assert!(trust.vouches(Some(proved), proved + SECOND));
-        trust.doubt(proved + SECOND);
-        assert!(!trust.vouches(Some(proved), proved + SECOND));
-        assert!(!trust.vouches(Some(proved + SECOND), proved + 2 * SECOND));
-        assert!(trust.vouches(Some(proved + 2 * SECOND), proved + 3 * SECOND));
+        assert!(trust.vouches(Some(proved), proved.plus(SECOND)));
+        trust.doubt(proved.plus(SECOND));
+        assert!(!trust.vouches(Some(proved), proved.plus(SECOND)));
+        assert!(!trust.vouches(Some(proved.plus(SECOND)), proved.plus(2 * SECOND)));
+        assert!(trust.vouches(Some(proved.plus(2 * SECOND)), proved.plus(3 * SECOND)));
     }
 }

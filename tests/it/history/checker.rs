@@ -175,7 +175,7 @@ impl<'h> Judge<'h> {
         if self.promise.guarded {
             let since = self.promise.unknown_after + self.promise.lag;
             let happened = before(self.unknown.get(&key), began.saturating_sub(since));
-            if *version < happened {
+            if *version < happened && !self.is_lost(key, happened, true) {
                 say(Invariant::UnknownOutcome, format!("version {happened} had come to be, unheard of"));
             }
         }
@@ -199,6 +199,20 @@ impl<'h> Judge<'h> {
             Harm::Upstream => fault.span.overlaps(&span),
             Harm::Replica(harmed) => harmed == replica && fault.span.overlaps(&span),
         })
+    }
+
+    /// The stated residual: a mark is lost with the index that it stands in, while its write is under way. Then what was
+    /// seen may be unseen until the purge; and there is no purge if the replica ends as well.
+    fn is_lost(&self, key: usize, version: u64, for_good: bool) -> bool {
+        let made = self.history.applies.iter().find(|apply| (apply.key, apply.version) == (key, version));
+        let write = made.and_then(|made| self.history.writes.iter().find(|write| write.id == made.write));
+        let Some(write) = write else { return false };
+        let open =
+            Span { ret: write.span.ret + u64::from(for_good) * self.promise.unknown_after, ..write.span };
+        let during = |harms, span: Span| {
+            self.history.faults.iter().any(|fault| fault.harms == harms && fault.span.overlaps(&span))
+        };
+        during(Harm::Store, open) && (!for_good || during(Harm::Replica(write.replica), write.span))
     }
 
     fn writes(&self) -> Vec<Violation> {
@@ -247,7 +261,7 @@ impl<'h> Judge<'h> {
         let reads = self.history.reads.iter().filter_map(contents);
         let back = reads.filter_map(|(read, version)| {
             let before = before(seen.get(&read.key), read.span.inv.saturating_sub(self.promise.lag));
-            (version < before).then(|| Violation {
+            (version < before && !self.is_lost(read.key, before, false)).then(|| Violation {
                 invariant: Invariant::NoGoingBack,
                 key: read.key,
                 span: read.span,

@@ -132,6 +132,22 @@ fn guarded_a_write_that_nobody_heard_of_shows_in_time() {
 }
 
 #[test]
+fn a_mark_that_is_lost_with_the_index_is_no_promise_while_its_write_is_under_way() {
+    let lost = |at, replica_too: bool| {
+        let fault = |harms| Fault { what: "a fault".into(), span: span(at, at + 1), harms };
+        let mut faults = vec![fault(Harm::Store)];
+        faults.extend(replica_too.then(|| fault(Harm::Replica(0))));
+        History { faults, ..written(End::Unknown(LEFT.into())) }
+    };
+    let back = [read(0, 16, content(1)), read(1, 22, content(0))];
+    finds(&with(lost(12, false), back.clone()), GUARDED, &[]);
+    finds(&with(lost(30, false), back), GUARDED, &[Invariant::NoGoingBack]);
+    let unseen = || [read(0, 1_021, content(0))];
+    finds(&with(lost(12, true), unseen()), GUARDED, &[]);
+    finds(&with(lost(12, false), unseen()), GUARDED, &[Invariant::UnknownOutcome]);
+}
+
+#[test]
 fn nothing_fails_that_need_not() {
     let failed = || Read { seen: Seen::Failed("500".into()), ..read(1, 30, content(0)) };
     let during = |harms| {

@@ -18,6 +18,8 @@ pub struct Larder {
     proxy: Client,
     pub admin: Client,
     pub clock: Clock,
+    reconfigure: tokio::sync::mpsc::Sender<::larder::Change>,
+    environment: std::collections::HashMap<String, String>,
     stop: Option<oneshot::Sender<()>>,
     ended: Option<oneshot::Receiver<std::io::Result<()>>>,
     log_mark: usize,
@@ -47,18 +49,21 @@ impl Larder {
             .unwrap_or_else(|errors| panic!("{errors}"));
         let (proxy, proxy_client) = listen();
         let (admin, admin_client) = listen();
-        let listeners = Listeners { proxy: vec![proxy], admin: Some(admin) };
+        let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive: false };
+        let (reconfigure, changes) = tokio::sync::mpsc::channel(1);
         let (stop, stopped) = oneshot::channel::<()>();
         let (say_ended, ended) = oneshot::channel();
         let its_clock = clock.clone();
         std::thread::spawn(move || {
             let shutdown = async { drop(stopped.await) };
-            let _ = say_ended.send(::larder::run(config, listeners, its_clock, shutdown));
+            let _ = say_ended.send(::larder::run_reloading(config, changes, listeners, its_clock, shutdown));
         });
         Self {
             proxy: proxy_client,
             admin: admin_client,
             clock,
+            reconfigure,
+            environment: environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             stop: Some(stop),
             ended: Some(ended),
             log_mark,
@@ -69,6 +74,20 @@ impl Larder {
     pub fn after(&self, seconds: u64) -> &Self {
         self.clock.advance(Duration::from_secs(seconds));
         self
+    }
+
+    /// Gives it another `proxy.yaml`, right or wrong, and waits until it has judged it.
+    pub async fn reconfigure(&self, yaml: &str) {
+        let before = self.reloads().await;
+        let variable = |name: &str| self.environment.get(name).cloned();
+        let change = Config::parse(&complete(yaml), "proxy.yaml", &variable, &Default::default());
+        self.reconfigure.send(change).await.expect("it runs");
+        eventually("the change is judged", || async { (self.reloads().await > before).then_some(()) }).await;
+    }
+
+    async fn reloads(&self) -> f64 {
+        self.metric("larder_config_reloads_total{result=\"used\"}").await
+            + self.metric("larder_config_reloads_total{result=\"refused\"}").await
     }
 
     /// Tells it to stop, and goes on at once.

@@ -20,6 +20,16 @@ impl Command {
         Self(command)
     }
 
+    /// As a service manager starts it: with a socket that is open already.
+    pub fn on_socket(socket: &std::net::TcpListener, arguments: &[&str]) -> Self {
+        let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_larder")]).args(arguments);
+        let socket: std::os::fd::OwnedFd = socket.try_clone().expect("a socket").into();
+        command.stdin(Stdio::from(socket));
+        Self(command)
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.0.env(name, value);
         self
@@ -52,6 +62,7 @@ pub struct Process {
     pub admin: Client,
     child: Child,
     scratch: Scratch,
+    listeners: String,
 }
 
 impl Process {
@@ -60,9 +71,11 @@ impl Process {
         let [proxy, admin] = [free_port(), free_port()];
         let scratch = Scratch::new();
         let listeners = format!("listen: 127.0.0.1:{proxy}\nadmin: {{listen: \"127.0.0.1:{admin}\"}}\n");
-        let config = scratch.file("proxy.yaml", &(listeners + &complete(yaml)));
+        let config = scratch.file("proxy.yaml", &(listeners.clone() + &complete(yaml)));
         let command = Command::new(&["--config", config.to_str().expect("a path")]);
-        Self::spawn(command.env("UPSTREAM", &upstream.url()), scratch, proxy, admin).await
+        let mut process = Self::spawn(command.env("UPSTREAM", &upstream.url()), scratch, proxy, admin).await;
+        process.listeners = listeners;
+        process
     }
 
     /// Starts a command that will listen on these ports.
@@ -72,7 +85,8 @@ impl Process {
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         let child = command.spawn().expect("larder can be started");
         let client = |port| Client::new(([127, 0, 0, 1], port).into());
-        let mut process = Self { proxy: client(proxy), admin: client(admin), child, scratch };
+        let mut process =
+            Self { proxy: client(proxy), admin: client(admin), child, scratch, listeners: String::new() };
         process.serves().await;
         process
     }
@@ -87,6 +101,12 @@ impl Process {
             async move { admin.get("/healthz").attempt().await.ok().filter(|reply| reply.status == 200) }
         })
         .await;
+    }
+
+    /// Puts another `proxy.yaml` in the place of its own, as a deployment does: by renaming.
+    pub fn replace_config(&self, yaml: &str) {
+        let new = self.scratch.file("proxy.yaml.new", &(self.listeners.clone() + &complete(yaml)));
+        std::fs::rename(new, self.scratch.path().join("proxy.yaml")).expect("a file in its place");
     }
 
     pub fn log(&self) -> String {
@@ -109,6 +129,19 @@ impl Process {
             async move { status }
         })
         .await
+    }
+
+    /// How many files and connections it has open.
+    pub fn open_files(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a live process");
+        open.count()
+    }
+
+    /// Lets it have no more open than so many.
+    pub fn limit_files(&self, files: usize) {
+        let limit = format!("prlimit --pid {} --nofile={files}:{files}", self.child.id());
+        let status = std::process::Command::new("sh").args(["-c", &limit]).status().expect("a shell");
+        assert!(status.success(), "{limit}");
     }
 
     /// The most memory it ever held, in bytes.

@@ -26,6 +26,10 @@ impl Replica {
         Self::with(&format!("store: {{redis: \"{redis}\"{comma}{store}}}\n{rest}"), upstream, Clock::system())
     }
 
+    pub fn of(larder: Larder) -> Self {
+        Self(larder)
+    }
+
     /// Redis keeps its own time, so a clock that stands still beside it is only for tests of that.
     pub fn with(yaml: &str, upstream: &Upstream, clock: Clock) -> Self {
         Self(Larder::under(clock, &complete(yaml), &[("UPSTREAM", &upstream.url())]))

@@ -30,7 +30,7 @@ async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnc
         readiness: readiness.clone(),
     };
     let (end, ended) = oneshot::channel::<()>();
-    let serving = tokio::spawn(serve(listener, Arc::new(state), async {
+    let serving = tokio::spawn(serve(listener, Arc::new(arc_swap::ArcSwap::from_pointee(state)), async {
         _ = ended.await;
     }));
     test(readiness).await;

@@ -1,0 +1,42 @@
+//! What was stored under an older rule of its route obeys the stricter of both: the one of then, which stands in its
+//! terms, and the one of now. So a `ttl` that is shortened is shortened for what is stored too, and one that is
+//! lengthened only for what comes.
+
+use std::borrow::Cow;
+
+use super::classify::Lookup;
+use super::storing::{Exchange, may_keep};
+use crate::stored_response::{StoredHead, Terms};
+
+/// `None`: under the rule of now it would not be kept at all.
+pub(super) fn terms<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<Cow<'s, Terms>> {
+    let route = lookup.route;
+    let then = &stored.terms;
+    if stored.judged_by.is(route.lifetimes) {
+        return Some(Cow::Borrowed(then));
+    }
+    let exchange = Exchange { requested_at: then.requested_at, received_at: then.received_at };
+    // Credentials are judged apart, by what is stored.
+    let caller = super::classify::Caller::InKey;
+    let now =
+        may_keep(route, caller, None, stored.status, &stored.headers, (exchange, then.initial_age)).ok()?;
+    let stricter = Terms {
+        freshness_lifetime: then.freshness_lifetime.min(now.freshness_lifetime),
+        stale_while_revalidate: then.stale_while_revalidate.min(now.stale_while_revalidate),
+        stale_if_error: then.stale_if_error.min(now.stale_if_error),
+        always_validate: then.always_validate || now.always_validate,
+        must_revalidate: then.must_revalidate || now.must_revalidate,
+        open_to_credentials: then.open_to_credentials && now.open_to_credentials,
+        expires_at: then.expires_at.min(now.expires_at),
+        ..then.clone()
+    };
+    if stricter == *then {
+        stored.judged_by.set(route.lifetimes);
+        return Some(Cow::Borrowed(then));
+    }
+    Some(Cow::Owned(stricter))
+}
+
+#[cfg(test)]
+#[path = "stricter_tests.rs"]
+mod tests;

@@ -1,0 +1,71 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+
+use crate::policy::classify::Caller;
+use crate::policy::reuse::{NoReuse, Reuse, assess};
+use crate::policy::route::Ttl;
+use crate::policy::testing::{NOW, lookup, request, route, secs, store, stored, with_ttl};
+use crate::policy::{Fingerprint, Route};
+use crate::stored_response::JudgedBy;
+
+/// What is stored under `then`, and asked for 20 seconds later under `now`.
+fn check(then: Route, now: Route, status: u16, response: &str, expected: Reuse) {
+    let told_apart = |mut route: Route| {
+        route.lifetimes = Fingerprint::of_lifetimes(&route);
+        Arc::new(route)
+    };
+    let (then, now) = (told_apart(then), told_apart(now));
+    let mut head = stored(response, store(&then, status, response).expect("storable then"));
+    head.status = status.try_into().expect("a status");
+    let fields = HeaderMap::new();
+    for judged_by in [JudgedBy::rules(then.lifetimes), JudgedBy::default()] {
+        head.judged_by = judged_by;
+        let request = request(&Method::GET, &fields);
+        let found = assess(&head, &lookup(&now, Caller::InKey), &request, false, NOW.plus(secs(20)));
+        assert_eq!(found, expected, "{response}");
+    }
+}
+
+fn fresh(ttl: i64) -> Reuse {
+    Reuse::Fresh { age: secs(20), ttl }
+}
+
+#[test]
+fn a_ttl_that_was_shortened_is_shortened_for_what_is_stored() {
+    check(with_ttl(60), with_ttl(60), 200, "", fresh(40));
+    check(with_ttl(60), with_ttl(30), 200, "", fresh(10));
+    check(with_ttl(60), with_ttl(10), 200, "", Reuse::No(NoReuse::Expired));
+    let until_purged = Route { ttl: Ttl::UntilPurged, ..route() };
+    check(until_purged, with_ttl(30), 200, "", fresh(10));
+}
+
+#[test]
+fn a_ttl_that_was_lengthened_is_not_for_what_is_stored() {
+    check(with_ttl(30), with_ttl(60), 200, "", fresh(10));
+    check(with_ttl(30), Route { ttl: Ttl::UntilPurged, ..route() }, 200, "", fresh(10));
+}
+
+#[test]
+fn the_lifetime_that_the_response_gave_itself_stays() {
+    check(with_ttl(60), with_ttl(10), 200, "cache-control: max-age=100", fresh(80));
+}
+
+#[test]
+fn what_would_not_be_kept_now_is_not_used() {
+    check(with_ttl(60), route(), 200, "", Reuse::No(NoReuse::Foreign));
+    let errors = Route { status: [(404, secs(60))].into(), ..route() };
+    check(errors.clone(), errors.clone(), 404, "", fresh(40));
+    check(errors, route(), 404, "", Reuse::No(NoReuse::Foreign));
+}
+
+#[test]
+fn windows_for_stale_responses_are_the_shorter_ones() {
+    let stale = |window: Duration| Route { stale_while_revalidate: window, ..with_ttl(10) };
+    let served = Reuse::StaleWhileRevalidate { age: secs(20), ttl: -10 };
+    check(stale(secs(60)), stale(secs(60)), 200, "etag: \"1\"", served);
+    let validated = Reuse::Validate { age: secs(20), ttl: -10, if_error: false };
+    check(stale(secs(60)), stale(secs(5)), 200, "etag: \"1\"", validated);
+    check(stale(secs(5)), stale(secs(60)), 200, "etag: \"1\"", validated);
+}

@@ -1,0 +1,245 @@
+//! One connection from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::interim::WithInterims;
+use super::lent::lend;
+use super::pace::{Pace, UnderWay};
+use super::strict::Strict;
+use crate::config::Limits;
+use crate::proxy::{Body as Answer, Client, Desk, InterimQueue, Worker};
+
+/// HTTP/2 requests at a time on one connection.
+const MAX_STREAMS: u32 = 200;
+
+/// So long a connection without a request stays open when larder stops: who was about to ask is answered, and told
+/// that this was the last time. Nobody asks into a connection that closes at that moment.
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The parser's default.
+const USUAL_FIELDS: usize = 100;
+
+/// Serves until the peer goes, is too slow, or `stopping` turns true and no request is under way.
+pub async fn serve<S: Quiet>(
+    stream: S,
+    peer: Option<IpAddr>,
+    desk: Arc<Desk>,
+    stopping: watch::Receiver<bool>,
+) {
+    let pace = Pace::new();
+    let mut stream = Strict::new(stream, desk.worker().limits().header_bytes, pace.clone());
+    let (its_desk, its_pace, its_stopping) = (desk.clone(), pace.clone(), stopping.clone());
+    let interims = InterimQueue::default();
+    let its_interims = interims.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (worker, pace, stopping) = (its_desk.worker().clone(), its_pace.clone(), its_stopping.clone());
+        let under_way = pace.request();
+        // In a box, so that the connection has no room for it when it idles.
+        let interims = its_interims.clone();
+        Box::pin(async move {
+            let version = request.version();
+            let mut response = answer(&worker, request, peer, &interims).await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                pace.becomes_tunnel();
+            } else if *stopping.borrow() && version < Version::HTTP_2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response.map(|body| Tracked { body, _under_way: under_way }))
+        })
+    });
+    let mut watch = Watch::new(pace, desk.clone(), stopping);
+    loop {
+        let builder = protocol(desk.worker().limits());
+        let (home, lent) = lend(stream);
+        let connection = builder.serve_connection_with_upgrades(
+            TokioIo::new(WithInterims::new(lent, interims.clone())),
+            service.clone(),
+        );
+        let mut connection = Box::pin(connection.into_owned());
+        let verdict = poll_fn(|cx| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Err(ended));
+            }
+            watch.poll(cx, true).map(Ok)
+        });
+        match verdict.await {
+            Err(Ok(())) => return,
+            Err(Err(error)) => return tracing::debug!(%error, "a connection ended early"),
+            Ok(Verdict::Late) => return tracing::debug!("a connection was closed: it took too long"),
+            Ok(Verdict::Goodbye) => {
+                connection.as_mut().graceful_shutdown();
+                _ = connection.await;
+                return;
+            }
+            Ok(Verdict::Rest) => {
+                drop(connection);
+                let Some(back) = home.take() else { return };
+                stream = back;
+            }
+        }
+        // At rest: a socket and this task, and no more.
+        let spoken = {
+            let mut readable = pin!(stream.stream().readable());
+            poll_fn(|cx| match readable.as_mut().poll(cx) {
+                Poll::Ready(spoken) => Poll::Ready(spoken.is_ok()),
+                Poll::Pending => watch.poll(cx, false).map(|_| false),
+            })
+            .await
+        };
+        if !spoken {
+            return;
+        }
+    }
+}
+
+async fn answer(
+    worker: &Worker,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+    interims: &InterimQueue,
+) -> Response<Answer> {
+    // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
+    if request.version() != Version::HTTP_11 {
+        return worker.handle(request, Client { peer, interims: None }).await;
+    }
+    interims.relay(|interims| worker.handle(request, Client { peer, interims: Some(interims) })).await
+}
+
+/// A stream that can say that something is there to be read, without reading it.
+pub trait Quiet: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Late,
+    /// larder stops, and HTTP/2 has a word for it: no request that is not answered is lost.
+    Goodbye,
+    Rest,
+}
+
+/// The clock over one connection.
+struct Watch {
+    pace: Arc<Pace>,
+    desk: Arc<Desk>,
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// When larder was told to stop.
+    stopped: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Watch {
+    fn new(pace: Arc<Pace>, desk: Arc<Desk>, mut stopping: watch::Receiver<bool>) -> Self {
+        let stop = Box::pin(async move { drop(stopping.wait_for(|stop| *stop).await) });
+        Self { pace, desk, stop, stopped: None, alarm: Box::pin(sleep_until(Instant::now())) }
+    }
+
+    /// When it is late, if it goes on as it is, and when to look again at the latest.
+    fn deadlines(&self) -> (Option<Instant>, Instant) {
+        let worker = self.desk.worker();
+        let limits = worker.limits();
+        let by_pace = self.pace.deadline(limits);
+        let by_stop = self.stopped.filter(|_| self.pace.is_idle()).map(|at| at + FAREWELL);
+        let look = match self.stopped {
+            Some(_) => FAREWELL / 10,
+            None => limits.idle_timeout.min(limits.header_timeout).min(limits.body_timeout),
+        };
+        (by_pace.into_iter().chain(by_stop).min(), Instant::now() + look)
+    }
+
+    /// `awake`: it has its parser.
+    fn poll(&mut self, cx: &mut Context<'_>, awake: bool) -> Poll<Verdict> {
+        if self.stopped.is_none() && self.stop.as_mut().poll(cx).is_ready() {
+            self.stopped = Some(Instant::now());
+        }
+        if self.stopped.is_some() && self.pace.is_http2() {
+            return Poll::Ready(Verdict::Goodbye);
+        }
+        loop {
+            let (late, look) = self.deadlines();
+            let rest = self.pace.rests_from().filter(|_| awake);
+            let now = Instant::now();
+            if late.is_some_and(|late| late <= now) {
+                return Poll::Ready(Verdict::Late);
+            }
+            if rest.is_some_and(|rest| rest <= now) {
+                return Poll::Ready(Verdict::Rest);
+            }
+            let look = late.into_iter().chain(rest).fold(look, Instant::min);
+            // Mostly the alarm is early enough as it is.
+            if look < self.alarm.deadline() || self.alarm.is_elapsed() {
+                self.alarm.as_mut().reset(look);
+            }
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// A response's content; the request is under way until it is sent.
+struct Tracked<B> {
+    body: B,
+    _under_way: UnderWay,
+}
+
+impl<B: Body + Unpin> Body for Tracked<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // The time for a head is measured by `Pace`, from its first byte.
+        .header_read_timeout(None)
+        .max_buf_size(limits.header_bytes.max(8 * 1024))
+        // Not `pipeline_flush`: with it hyper takes a whole body in, however slowly the client reads.
+        .half_close(false);
+    if limits.header_count != USUAL_FIELDS {
+        builder.http1().max_headers(limits.header_count);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(limits.header_timeout)
+        .adaptive_window(true);
+    builder
+}

@@ -1,0 +1,160 @@
+//! A strict reading of HTTP/1 framing, in front of the parser: where each request begins and ends, and whether it could
+//! be read in another way by whoever stands before larder (RFC 9112 §11.2). It changes nothing, and keeps no content.
+
+mod chunked;
+mod head;
+
+use chunked::Chunked;
+use head::{Body, check};
+
+/// What a scanner found wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request that begins at this byte (0: before) has no one meaning.
+    Head { begins: usize },
+    /// The content's framing is broken: where the next request begins is not known.
+    Body,
+}
+
+/// Follows one connection, byte by byte.
+#[derive(Debug)]
+pub struct Scanner {
+    state: State,
+    /// Of a head that is not whole yet.
+    partial: Vec<u8>,
+    /// How much of it is known to hold no end.
+    scanned: usize,
+    most: usize,
+    /// No request was seen yet: the connection may turn out to speak HTTP/2.
+    first: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    Length(u64),
+    Chunked(Chunked),
+    /// Another protocol.
+    Opaque,
+}
+
+/// The parser answers 431 to a head that is too long; this bound only has to come after it.
+const SLACK: usize = 16 * 1024;
+
+impl Scanner {
+    pub fn new(header_bytes: usize) -> Self {
+        let most = header_bytes + SLACK;
+        Self { state: State::Head, partial: Vec::new(), scanned: 0, most, first: true }
+    }
+
+    /// Takes what came next.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            at += match &mut self.state {
+                State::Opaque => return Ok(()),
+                State::Head => self.head(rest).map_err(|Unclear| Fault::Head { begins: at })?,
+                State::Length(left) => {
+                    let here = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= here as u64;
+                    if *left == 0 {
+                        self.state = State::Head;
+                    }
+                    here
+                }
+                State::Chunked(chunked) => {
+                    let (here, ended) = chunked.feed(rest, self.most).ok_or(Fault::Body)?;
+                    if ended {
+                        self.state = State::Head;
+                    }
+                    here
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// A head has begun and is not whole.
+    pub fn is_within_head(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// It speaks HTTP/2, or another protocol.
+    pub fn is_opaque(&self) -> bool {
+        matches!(self.state, State::Opaque)
+    }
+
+    /// From now on it is another protocol: both sides agreed on it.
+    pub fn become_opaque(&mut self) {
+        self.state = State::Opaque;
+        self.partial = Vec::new();
+    }
+
+    /// How much of `bytes` belongs to this head.
+    fn head(&mut self, bytes: &[u8]) -> Result<usize, Unclear> {
+        let before = self.partial.len();
+        if before == 0 {
+            // Nearly always it comes whole, and nothing is copied.
+            return match end_of_head(bytes, 0)? {
+                Some(end) => self.whole(&bytes[..end]).map(|()| end),
+                None => self.keep(bytes),
+            };
+        }
+        self.keep(bytes)?;
+        match end_of_head(&self.partial, self.scanned)? {
+            Some(end) => {
+                let partial = std::mem::take(&mut self.partial);
+                self.scanned = 0;
+                self.whole(&partial[..end]).map(|()| end - before)
+            }
+            None => {
+                // The last three bytes may be the beginning of the end.
+                self.scanned = self.partial.len().saturating_sub(3);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<usize, Unclear> {
+        self.partial.extend_from_slice(bytes);
+        if self.partial.len() > self.most { Err(Unclear) } else { Ok(bytes.len()) }
+    }
+
+    fn whole(&mut self, head: &[u8]) -> Result<(), Unclear> {
+        if head == b"\r\n" {
+            // RFC 9112 §2.2: an empty line before the request is ignored.
+            return Ok(());
+        }
+        if std::mem::take(&mut self.first) && head == b"PRI * HTTP/2.0\r\n\r\n" {
+            self.state = State::Opaque;
+            return Ok(());
+        }
+        self.state = match check(head).ok_or(Unclear)? {
+            Body::None => State::Head,
+            Body::Length(length) => State::Length(length),
+            Body::Chunked => State::Chunked(Chunked::default()),
+        };
+        Ok(())
+    }
+}
+
+/// It has two readings, or none.
+struct Unclear;
+
+/// Where the head ends; that of an empty line before it, if there is one. Lines end in CRLF and in nothing else
+/// (RFC 9112 §2.2 lets a recipient take a bare LF for an end; then two recipients can differ).
+fn end_of_head(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Unclear> {
+    let lines = bytes[scanned..].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    for at in lines.map(|(at, _)| scanned + at) {
+        match &bytes[..at] {
+            [b'\r'] | [.., b'\r', b'\n', b'\r'] => return Ok(Some(at + 1)),
+            [.., b'\r'] => {}
+            _ => return Err(Unclear),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! One whole head: which content follows it, or that it can be read in two ways.
+
+/// What follows the head (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// `None`: there is no one reading. What the parser refuses by itself is not looked for here.
+pub fn check(head: &[u8]) -> Option<Body> {
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let is_1_0 = lines.next()?.ends_with(b" HTTP/1.0");
+    let (mut hosts, mut lengths, mut length, mut chunked) = (0_u32, 0_u32, None, false);
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        // §5.1: no space before the colon; §5.2: no folded lines; §2.2: no bare CR.
+        if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) || line.contains(&b'\r') {
+            return None;
+        }
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => hosts += 1,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                lengths += 1;
+                length = Some(decimal(value)?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                // §6.1: `chunked` alone, once, and not over HTTP/1.0.
+                if chunked || is_1_0 || !value.eq_ignore_ascii_case(b"chunked") {
+                    return None;
+                }
+                chunked = true;
+            }
+            _ => {}
+        }
+    }
+    // §3.2: exactly one Host. §6.3: a list of equal lengths could be repaired; nobody sends one in good faith.
+    if lengths > 1 || hosts > 1 || (hosts == 0 && !is_1_0) {
+        return None;
+    }
+    match (chunked, length) {
+        // §6.1: "ought to be handled as an error".
+        (true, Some(_)) => None,
+        (true, None) => Some(Body::Chunked),
+        (false, None | Some(0)) => Some(Body::None),
+        (false, Some(length)) => Some(Body::Length(length)),
+    }
+}
+
+/// Digits only, of a number that fits.
+fn decimal(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok())?
+}

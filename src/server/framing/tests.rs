@@ -1,0 +1,119 @@
+use super::*;
+
+/// What a scanner says of `text`, in whatever pieces it comes.
+fn scan(text: &str) -> Result<Scanner, Fault> {
+    let mut whole = Scanner::new(8192);
+    let found = whole.feed(text.as_bytes());
+    for piece in [1, 2, 3, 7] {
+        let mut scanner = Scanner::new(8192);
+        let in_pieces = text.as_bytes().chunks(piece).try_for_each(|part| scanner.feed(part));
+        assert_eq!(in_pieces.is_ok(), found.is_ok(), "in pieces of {piece}: {text:?}");
+        assert!(
+            found.is_err() || scanner.is_within_head() == whole.is_within_head(),
+            "in pieces of {piece}: {text:?}"
+        );
+    }
+    found.map(|()| whole)
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn get(fields: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+}
+
+#[test]
+fn requests_with_one_reading_are_followed_to_their_end() {
+    for text in [
+        GET.to_string(),
+        format!("\r\n{GET}\r\n{GET}"),
+        "GET / HTTP/1.0\r\n\r\n".to_string(),
+        get("Content-Length: 3\r\n") + "abc" + GET,
+        get("Content-Length: 0\r\n") + GET,
+        get("content-length:\t3 \r\n") + "\r\n\r" + GET,
+        get("Transfer-Encoding: Chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n" + GET,
+        get("Transfer-Encoding: chunked\r\n")
+            + "3;x=\"1\"\r\nabc\r\nA\r\n0123456789\r\n000\r\nX: 1\r\nY: 2\r\n\r\n"
+            + GET,
+        get("X: \r\n") + GET,
+    ] {
+        let scanner = scan(&text).unwrap_or_else(|fault| panic!("{text:?}: {fault:?}"));
+        assert!(!scanner.is_within_head(), "{text:?}");
+        assert!(matches!(scanner.state, State::Head), "{text:?}: {:?}", scanner.state);
+    }
+}
+
+#[test]
+fn a_head_with_two_readings_is_told_with_its_beginning() {
+    for fields in [
+        "Host: a\r\n",
+        "Content-Length: 1\r\nContent-Length: 1\r\n",
+        "Content-Length: 1, 1\r\n",
+        "Content-Length: +1\r\n",
+        "Content-Length: \r\n",
+        "Content-Length: 99999999999999999999\r\n",
+        "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding:\x0bchunked\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "X: 1\n",
+        "X: 1\r\n folded\r\n",
+        "X: 1\r2\r\n",
+        "no colon\r\n",
+        ": 1\r\n",
+    ] {
+        let text = get(fields);
+        assert_eq!(scan(&text).err(), Some(Fault::Head { begins: 0 }), "{fields:?}");
+        let after = format!("{GET}{text}");
+        assert_eq!(scan(&after).err(), Some(Fault::Head { begins: GET.len() }), "{fields:?}");
+    }
+    for text in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "\n",
+        "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        assert_eq!(scan(text).err(), Some(Fault::Head { begins: 0 }), "{text:?}");
+    }
+}
+
+#[test]
+fn broken_chunks_are_told() {
+    for content in [
+        "x\r\n",
+        "\r\n",
+        ";\r\n",
+        "3\nabc",
+        "3\r\nabcd",
+        "3\r\nabc\n",
+        "ffffffffffffffffff\r\n",
+        "0\r\nX: 1\n\r\n",
+        "1;a\n",
+    ] {
+        let text = get("Transfer-Encoding: chunked\r\n") + content;
+        assert_eq!(scan(&text).err(), Some(Fault::Body), "{content:?}");
+    }
+}
+
+#[test]
+fn a_head_without_end_is_not_kept_without_end() {
+    let mut scanner = Scanner::new(8192);
+    assert_eq!(scanner.feed(b"GET /"), Ok(()));
+    assert!(scanner.is_within_head());
+    let fault = (0..100).find_map(|_| scanner.feed(&[b'a'; 1024]).err());
+    assert_eq!(fault, Some(Fault::Head { begins: 0 }));
+}
+
+#[test]
+fn http_2_and_tunnels_are_not_looked_into() {
+    let scanner = scan("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\n\n").unwrap();
+    assert!(scanner.is_opaque());
+    assert!(scan(&format!("{GET}PRI * HTTP/2.0\r\n\r\n")).is_err());
+    let mut scanner = Scanner::new(8192);
+    scanner.become_opaque();
+    assert_eq!(scanner.feed(b"\n\n"), Ok(()));
+}

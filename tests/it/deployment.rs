@@ -1,0 +1,177 @@
+//! What `deploy/` names exists: files parse, commands and flags are understood, metrics are exposed, ports and paths
+//! agree with each other.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use larder::config::{Config, Listen, Overrides};
+
+use crate::support::{Command, Larder, Upstream};
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
+}
+
+fn text(name: &str) -> String {
+    std::fs::read_to_string(deploy(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn sidecar() -> Config {
+    let environment = |name: &str| match name {
+        "LARDER_REDIS" => Some("redis://redis:6379".to_owned()),
+        "LARDER_ADMIN_TOKEN" => Some("secret".to_owned()),
+        _ => None,
+    };
+    let text = text("kubernetes/proxy.yaml");
+    let config = Config::parse(&text, "proxy.yaml", &environment, &Overrides::default());
+    config.unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn port(listen: &Listen) -> u16 {
+    match listen {
+        Listen::Tcp(address) => address.port(),
+        Listen::Unix(path) => panic!("{}", path.display()),
+    }
+}
+
+/// Every name in `text` that looks like one of larder's metrics.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| word.starts_with("larder_") || word.starts_with("cache_")).collect()
+}
+
+#[tokio::test]
+async fn every_metric_that_an_alert_or_a_panel_names_is_one_of_larders() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics");
+    let mut known = String::new();
+    for entry in std::fs::read_dir(source).expect("the metrics") {
+        known += &std::fs::read_to_string(entry.expect("an entry").path()).expect("a text");
+    }
+    // Counters and histograms have endings that their names in the source lack.
+    let exposed = Larder::with("routes: []", &Upstream::start()).admin.get("/metrics").await;
+    for file in ["monitoring/alerts.yaml", "monitoring/grafana.json"] {
+        let text = text(file);
+        let named = metrics_in(&text);
+        assert!(named.len() > 8, "{file}: {named:?}");
+        for metric in named {
+            let base = metric.strip_suffix("_total").or_else(|| metric.strip_suffix("_bucket"));
+            let is_known = known.contains(&format!("\"{}\"", base.unwrap_or(metric)));
+            assert!(is_known, "{file} names {metric}, and larder has no such metric");
+            // Those that are always there are there as they are written.
+            let always =
+                exposed.text().lines().any(|line| line.starts_with(&format!("# TYPE {metric} gauge")));
+            assert!(
+                base.is_some()
+                    || always
+                    || metric.starts_with("larder_redis_")
+                    || metric == "larder_purges_waiting",
+                "{file}: {metric} is no gauge"
+            );
+        }
+    }
+}
+
+#[test]
+fn alerts_have_the_thresholds_that_operators_expect() {
+    let alerts = text("monitoring/alerts.yaml");
+    for (alert, threshold) in [
+        ("LarderRedisMemory", "> 0.8"),
+        ("LarderHitRateLow", "< 0.8"),
+        ("LarderRedisClients", "> 0.9"),
+        ("LarderStoreSlow", "> 0.01"),
+        ("LarderRedisReplicationLag", "> 1"),
+        ("LarderRedisEvictions", "* 60 > 100"),
+        ("LarderPurgesWaiting", "> 0"),
+        ("LarderViewLags", "> 1"),
+    ] {
+        let (_, rule) = alerts.split_once(&format!("alert: {alert}\n")).unwrap_or_else(|| panic!("{alert}"));
+        let rule = rule.split("- alert:").next().expect("a rule");
+        let expression = rule.split("labels:").next().expect("an expression");
+        assert!(expression.contains(threshold), "{alert}: {expression}");
+        assert!(rule.contains("severity:") && rule.contains("summary:"), "{alert}: {rule}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_one() {
+    let dashboard: serde_json::Value = serde_json::from_str(&text("monitoring/grafana.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().expect("an id")).collect();
+    assert_eq!(ids.len(), panels.len());
+    for panel in panels {
+        for target in panel["targets"].as_array().expect("targets") {
+            let expression = target["expr"].as_str().expect("an expression");
+            assert_eq!(expression.matches('(').count(), expression.matches(')').count(), "{expression}");
+        }
+    }
+}
+
+#[test]
+fn the_sidecar_s_probes_ports_and_deadlines_agree_with_its_configuration() {
+    let (config, deployment) = (sidecar(), text("kubernetes/deployment.yaml"));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let admin = config.admin.listen.as_ref().expect("an admin listener");
+    for (name, port) in [("http", port(&config.listen[0])), ("admin", port(admin))] {
+        let declared = format!("{{name: {name}, containerPort: {port}}}");
+        assert!(deployment.contains(&declared), "{declared}");
+    }
+    assert!(deployment.contains(&format!("prometheus.io/port: \"{}\"", port(admin))));
+    for path in ["path: /healthz, port: admin", "path: /readyz, port: admin", "prometheus.io/path: /metrics"]
+    {
+        assert!(deployment.contains(path), "{path}");
+    }
+    let number = |after: &str| -> u64 {
+        let (_, rest) = deployment.split_once(after).unwrap_or_else(|| panic!("{after}"));
+        rest.trim_start()
+            .split(|c: char| !c.is_ascii_digit())
+            .next()
+            .and_then(|n| n.parse().ok())
+            .expect("a number")
+    };
+    let grace = number("terminationGracePeriodSeconds:");
+    let before = number("sleep: {seconds:");
+    assert!(before + config.limits.drain.as_secs() < grace, "{before} + {:?} < {grace}", config.limits.drain);
+    let memory = number("limits: {memory:") * 1024 * 1024;
+    assert!(config.store.memory * 2 < memory);
+    for variable in ["LARDER_REDIS", "LARDER_ADMIN_TOKEN"] {
+        assert!(deployment.contains(&format!("name: {variable}")), "{variable}");
+    }
+    assert!(text("kubernetes/service.yaml").contains("targetPort: http"));
+    for file in ["deployment.yaml", "service.yaml", "proxy.yaml"] {
+        assert!(text("kubernetes/kustomization.yaml").contains(file), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn the_commands_in_the_units_and_manifests_are_understood() {
+    let scratch = crate::support::Scratch::new();
+    let config = scratch.file("proxy.yaml", "upstream: http://127.0.0.1:3000\n");
+    let unit = text("systemd/larder.service");
+    for (line, arguments) in [
+        ("ExecStartPre=/usr/local/bin/larder check /etc/larder/proxy.yaml", vec!["check"]),
+        ("ExecStart=/usr/local/bin/larder run --config /etc/larder/proxy.yaml", vec!["run", "--config"]),
+    ] {
+        assert!(unit.contains(line), "{line}");
+        let path = config.to_str().expect("a path");
+        let help: &[&str] = if arguments[0] == "run" { &["--help"] } else { &[] };
+        let command = [arguments.as_slice(), &[path], help].concat();
+        Command::new(&command).stdout().await;
+    }
+    assert!(text("kubernetes/deployment.yaml").contains("args: [run, --config, /etc/larder/proxy.yaml]"));
+    assert!(unit.contains("ExecReload=/bin/kill -HUP $MAINPID"));
+}
+
+#[test]
+fn the_socket_unit_has_the_addresses_that_larder_listens_on_by_itself() {
+    let text_of_unit = text("systemd/larder.socket");
+    let defaults = Config::parse("upstream: http://127.0.0.1:3000", "", &|_| None, &Overrides::default());
+    let config = defaults.expect("the defaults");
+    for listen in config.listen.iter().chain(&config.admin.listen) {
+        let line = format!("ListenStream=127.0.0.1:{}", port(listen));
+        assert!(text_of_unit.contains(&line), "{line}");
+    }
+    let seconds = text("systemd/larder.service");
+    let (_, stop) = seconds.split_once("TimeoutStopSec=").expect("a deadline");
+    let stop: u64 = stop.lines().next().and_then(|line| line.parse().ok()).expect("seconds");
+    assert!(stop > config.limits.drain.as_secs());
+}

@@ -1,0 +1,192 @@
+//! A changed `proxy.yaml` comes into use without a restart: whole, or not at all, and no request notices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::support::{Answer, Larder, Process, Upstream, eventually, within};
+
+const COURSES: &str = "routes: [{path: /courses, ttl: 60s, tags: [courses]}]";
+
+#[tokio::test]
+async fn a_route_that_is_added_caches_and_one_that_is_removed_passes() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("", &upstream);
+    larder.get("/courses").await;
+    larder.get("/courses").await.assert_text("GET /courses #2");
+    larder.reconfigure(COURSES).await;
+    larder.get("/courses").await.assert_text("GET /courses #3");
+    larder.get("/courses").await.assert_text("GET /courses #3");
+    larder.reconfigure("").await;
+    larder.get("/courses").await.assert_text("GET /courses #4");
+}
+
+#[tokio::test]
+async fn what_is_stored_obeys_a_ttl_that_was_shortened_and_not_one_that_was_lengthened() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(COURSES, &upstream);
+    larder.get("/courses").await;
+    larder.after(20).reconfigure("routes: [{path: /courses, ttl: 30s, tags: [courses]}]").await;
+    larder.get("/courses").await.assert_header("cache-status", "larder; hit; ttl=10");
+    larder.reconfigure("routes: [{path: /courses, ttl: 1h, tags: [courses]}]").await;
+    larder.get("/courses").await.assert_header("cache-status", "larder; hit; ttl=40");
+    larder.reconfigure("routes: [{path: /courses, ttl: 10s, tags: [courses]}]").await;
+    larder.get("/courses").await.assert_text("GET /courses #2");
+}
+
+#[tokio::test]
+async fn what_was_stored_for_all_is_not_given_out_once_a_field_identifies_callers() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(COURSES, &upstream);
+    larder.get("/courses").header("x-session", "alice").await.assert_text("GET /courses #1");
+    larder.get("/courses").await.assert_text("GET /courses #1");
+    larder.reconfigure(&format!("credentials: [Authorization, Cookie, X-Session]\n{COURSES}")).await;
+    larder.get("/courses").await.assert_text("GET /courses #2");
+}
+
+#[tokio::test]
+async fn a_wrong_file_changes_nothing_and_is_named_until_a_right_one_comes() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(COURSES, &upstream);
+    larder.get("/courses").await;
+    larder.reconfigure("routes: [{path: /courses, tll: 1s}]").await;
+    larder.get("/courses").await.assert_text("GET /courses #1");
+    let ready = larder.admin.get("/readyz").await.assert_status(200).json();
+    assert_eq!(ready["status"], "ok");
+    assert_eq!(ready["config"]["status"], "refused");
+    assert_eq!(ready["config"]["reason"], "proxy.yaml:2: unknown key `tll` in a route");
+    assert_eq!(larder.metric("larder_config_in_use").await, 0.0);
+    assert_eq!(larder.metric("larder_config_reloads_total{result=\"refused\"}").await, 1.0);
+    assert!(larder.log().contains("did you mean `ttl`?"), "{}", larder.log());
+    larder.reconfigure(COURSES).await;
+    assert_eq!(larder.admin.get("/readyz").await.json()["config"], serde_json::Value::Null);
+    assert_eq!(larder.metric("larder_config_in_use").await, 1.0);
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_is_named_and_the_rest_is_in_use() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("", &upstream);
+    larder.reconfigure(&format!("store: {{memory: 1MiB}}\nlog: {{level: debug}}\n{COURSES}")).await;
+    let ready = larder.admin.get("/readyz").await.json();
+    assert_eq!(ready["needs_restart"], serde_json::json!(["store", "log"]));
+    larder.get("/courses").await;
+    larder.get("/courses").await.assert_text("GET /courses #1");
+}
+
+#[tokio::test]
+async fn the_upstream_the_admin_token_and_who_may_purge_change_too() {
+    let (old, new) = (Upstream::start(), Upstream::start());
+    old.on("/a", Answer::ok("old"));
+    new.on("/a", Answer::ok("new"));
+    let larder = Larder::with("", &old);
+    larder.get("/a").await.assert_text("old");
+    let text = format!("upstream: {}\nadmin: {{token: secret}}\npurge: {{allow: [192.0.2.1]}}", new.url());
+    larder.request("PURGE", "/a").await.assert_status(200);
+    larder.reconfigure(&text).await;
+    larder.get("/a").await.assert_text("new");
+    larder.admin.get("/stats").await.assert_status(401);
+    larder.admin.get("/stats").header("authorization", "Bearer secret").await.assert_status(200);
+    larder.request("PURGE", "/a").await.assert_status(403);
+}
+
+#[tokio::test]
+async fn counters_go_on_when_routes_change_their_place() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(COURSES, &upstream);
+    larder.get("/courses").await;
+    larder.get("/courses").await;
+    larder
+        .reconfigure("routes: [{path: /users, ttl: 1s}, {path: /courses, ttl: 60s, tags: [courses]}]")
+        .await;
+    larder.get("/courses").await;
+    assert_eq!(larder.metric("cache_hits_total{namespace=\"/courses\"}").await, 2.0);
+    assert_eq!(larder.metric("cache_misses_total{namespace=\"/courses\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn the_request_under_way_keeps_the_configuration_that_it_began_with() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(COURSES, &upstream);
+    let held = upstream.hold("/courses");
+    let slow = larder.get("/courses").spawn();
+    held.arrived().await;
+    larder.reconfigure("routes: [{path: /courses, mode: off}]").await;
+    held.release();
+    slow.await.unwrap().assert_stored();
+    // What it stored stands under the rule of then, and this one says off.
+    larder.get("/courses").await.assert_text("GET /courses #2");
+}
+
+/// The upstream's version grows with each write; each reader knows what was acknowledged before it asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_reloads_under_load_fail_no_request_and_give_no_stale_hit() {
+    let upstream = Upstream::start();
+    let version = Arc::new(AtomicU64::new(0));
+    let of_upstream = version.clone();
+    upstream.on("/courses", move |request: &crate::support::Received| {
+        let version = match request.method.as_str() {
+            "GET" => of_upstream.load(Ordering::SeqCst),
+            _ => of_upstream.fetch_add(1, Ordering::SeqCst) + 1,
+        };
+        Answer::ok(version.to_string())
+    });
+    let larder = Larder::with(COURSES, &upstream);
+    let (done, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut readers = Vec::new();
+    for number in 0..4 {
+        let (client, done, acknowledged) = ((*larder).clone(), done.clone(), acknowledged.clone());
+        readers.push(tokio::spawn(async move {
+            let mut connection = client.connection().await;
+            let mut hits = 0;
+            for turn in 0.. {
+                if done.load(Ordering::SeqCst) {
+                    break;
+                }
+                let least = acknowledged.load(Ordering::SeqCst);
+                let reply = match number {
+                    0 if turn % 20 == 0 => client.request("POST", "/courses").await,
+                    _ => connection.get("/courses").await,
+                };
+                assert_eq!(reply.status, 200);
+                let seen: u64 = reply.text().parse().expect("a version");
+                assert!(seen >= least, "{seen} after {least} was acknowledged");
+                if number == 0 && turn % 20 == 0 {
+                    acknowledged.fetch_max(seen, Ordering::SeqCst);
+                }
+                hits += u64::from(reply.header("cache-status").is_some_and(|s| s.contains("; hit")));
+            }
+            hits
+        }));
+    }
+    for turn in 0..100 {
+        let (ttl, tags) = (30 + turn % 3, ["[courses]", "[courses, more]"][turn % 2]);
+        larder.reconfigure(&format!("routes: [{{path: /courses, ttl: {ttl}s, tags: {tags}}}]")).await;
+    }
+    done.store(true, Ordering::SeqCst);
+    let mut hits = 0;
+    for reader in readers {
+        hits += within("a reader ends", reader).await.expect("no failed request, no stale hit");
+    }
+    assert!(hits > 100, "{hits} hits");
+    assert_eq!(larder.metric("larder_config_reloads_total{result=\"used\"}").await, 100.0);
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_and_sighup_are_seen_by_the_process() {
+    let upstream = Upstream::start();
+    let process = Process::with(COURSES, &upstream).await;
+    let used = "larder_config_reloads_total{result=\"used\"}";
+    let reloads = async |count: f64| {
+        eventually("it is read", || async { (process.metric(used).await == count).then_some(()) }).await;
+    };
+    process.get("/courses").await;
+    process.replace_config("routes: []");
+    reloads(1.0).await;
+    process.get("/courses").await.assert_text("GET /courses #2");
+    process.signal("HUP");
+    reloads(2.0).await;
+    process.replace_config("routes: 5");
+    let refused = "larder_config_reloads_total{result=\"refused\"}";
+    eventually("it is refused", || async { (process.metric(refused).await == 1.0).then_some(()) }).await;
+    process.get("/courses").await.assert_text("GET /courses #3");
+}

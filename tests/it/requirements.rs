@@ -1,0 +1,50 @@
+//! docs/rfc9111.md names a file and a test for each requirement: both exist.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// The names of all functions in Rust files below `folder`.
+fn functions(folder: &Path, names: &mut HashSet<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            functions(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).expect("a text");
+            names.extend(
+                text.split("fn ").skip(1).filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())),
+            );
+        }
+    }
+}
+
+/// What stands between backticks in a cell.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_requirement_has_a_file_and_a_test() {
+    let text = std::fs::read_to_string(root().join("docs/rfc9111.md")).expect("the table");
+    let mut tests = HashSet::new();
+    functions(&root().join("src"), &mut tests);
+    functions(&root().join("tests"), &mut tests);
+    let mut rows = 0;
+    for row in text.lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
+        let [.., files, shown] = cells.as_slice() else { panic!("{row}") };
+        rows += 1;
+        assert!(quoted(files).next().is_some() && quoted(shown).next().is_some(), "{row}");
+        for file in quoted(files) {
+            assert!(root().join("src").join(file).exists(), "{file} is missing: {row}");
+        }
+        for test in quoted(shown) {
+            assert!(tests.contains(test), "no test {test}: {row}");
+        }
+    }
+    assert!(rows > 50, "{rows}");
+}
