@@ -191,13 +191,18 @@ async fn is_caught(
     setting: Setting,
     promise: Promise,
     kinds: &'static [Kind],
-    prepare: impl FnOnce(&World),
+    prepare: impl Fn(&World),
     expected: Invariant,
 ) {
-    let run = Run::play(1, setting, kinds, 4, prepare).await;
-    let found = run.violations(promise);
-    let summary = run.summary();
-    assert!(found.iter().any(|violation| violation.invariant == expected), "{summary}: {found:?}");
+    // Within a minute.
+    for seed in 1..=12 {
+        let run = Run::play(seed, setting.clone(), kinds, 4, &prepare).await;
+        if run.violations(promise).iter().any(|violation| violation.invariant == expected) {
+            return;
+        }
+        println!("not found in {}", run.summary());
+    }
+    panic!("{expected:?} is not found");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -208,8 +213,9 @@ async fn a_write_that_purges_something_else_is_caught() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unguarded_writes_are_caught_where_guarded_ones_are_promised() {
-    let kinds = &[Kind::ReplicaKilled, Kind::UpstreamSlow];
-    is_caught(STRICT, PROMISED_GUARDED, kinds, |_| {}, Invariant::NoGoingBack).await;
+    // The purge waits in one replica's journal while another is connected again.
+    let kinds = &[Kind::RedisHangsUp];
+    is_caught(STRICT, PROMISED_GUARDED, kinds, |_| {}, Invariant::FreshAfterAcknowledgement).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
