@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::policy::query::QueryRule;
 use crate::policy::{CacheKey, Route, fixtures};
-use crate::purge::{Hardness, LoosePath, Position, Stamp, Target, TargetId, Validity};
+use crate::purge::{Hardness, LoosePath, Mark, Position, Stamp, Target, TargetId, Validity};
 use crate::store::{Figures, Fill, Found, Recall, StoreError, Waiting};
 use crate::stored_response::Stored;
 
@@ -46,6 +46,10 @@ impl Store for PurgesOnly {
         }
         self.purges.lock().unwrap().push(purge);
         Box::pin(async { Ok(Position(77)) })
+    }
+
+    fn mark(&self, _mark: Mark) -> Waiting<Result<(), StoreError>> {
+        unreachable!("nothing is written here")
     }
 
     fn figures(&self) -> Figures {

@@ -6,7 +6,6 @@ use super::problem::{Place, Problems};
 pub enum Feature {
     RedisCluster,
     RedisSentinel,
-    Guard,
     /// `{request.json:…}` in a template.
     RequestJson,
     /// `{response.json:…}` in a template.
@@ -22,10 +21,6 @@ pub fn not_yet(feature: Feature, place: Place, problems: &Problems) {
         Feature::RedisSentinel => (
             "`redis-sentinel://`",
             "name the primary by `redis://`, under a name or address that moves with it",
-        ),
-        Feature::Guard => (
-            "`guard: true`",
-            "leave it out: a write's targets are purged before its response goes back, also when its end is unclear",
         ),
         Feature::RequestJson => (
             "`{request.json…}`",

@@ -83,7 +83,8 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
     });
     let limits = fields.read("limits", sections::limits);
     let log = fields.read("log", sections::log);
-    let routes = routes::read(fields.given("defaults"), fields.given("routes"), problems);
+    let is_strict = store.as_ref().is_some_and(|store| store.max_lag.is_zero());
+    let routes = routes::read(fields.given("defaults"), fields.given("routes"), is_strict, problems);
     if let (Some(listen), Some(admin)) = (&listen, &admin) {
         refuse_same_addresses(listen, admin.listen.as_ref(), upstream.as_ref(), &fields, problems);
     }

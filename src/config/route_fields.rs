@@ -51,16 +51,12 @@ pub struct RouteFields {
     pub request_directives: Option<bool>,
     pub targeted: Option<Vec<HeaderName>>,
     pub hide_tags: Option<bool>,
+    pub guard: Option<bool>,
     pub settle: Option<Duration>,
 }
 
 impl RouteFields {
-    pub fn read(fields: &Fields<'_>, problems: &Problems) -> Self {
-        if fields.optional("guard", boolean) == Some(true)
-            && let Some(given) = fields.given("guard")
-        {
-            not_yet(Feature::Guard, given.place, problems);
-        }
+    pub fn read(fields: &Fields<'_>) -> Self {
         Self {
             mode: fields.optional("mode", mode),
             ttl: fields.optional("ttl", ttl),
@@ -83,6 +79,7 @@ impl RouteFields {
             request_directives: fields.optional("request_directives", boolean),
             targeted: fields.optional("targeted", targeted),
             hide_tags: fields.optional("hide_tags", boolean),
+            guard: fields.optional("guard", boolean),
             settle: fields.optional("settle", duration),
         }
     }
@@ -96,9 +93,7 @@ impl RouteFields {
             .filter_map(|key| Some((Node::scalar(key.name, Place::Start), default_of(key)?)));
         let node = Node { value: Value::Mapping(written.collect()), place: Place::Start };
         let problems = Problems::default();
-        Fields::open(&node, section, &problems)
-            .map(|fields| Self::read(&fields, &problems))
-            .unwrap_or_default()
+        Fields::open(&node, section, &problems).map(|fields| Self::read(&fields)).unwrap_or_default()
     }
 }
 

@@ -14,12 +14,19 @@ use crate::policy::path::{PathTemplate, Segment};
 use crate::policy::route::{Credential, Route, Semantics, Ttl};
 use crate::policy::template::Template;
 
-/// `None` where something is wrong with any of them.
-pub fn read(defaults: Option<&Node>, routes: Option<&Node>, problems: &Problems) -> Option<Vec<Route>> {
-    let defaults = defaults
+/// `None` where something is wrong with any of them. `is_strict`: `max_lag` is zero, so writes are guarded where nothing
+/// else is said.
+pub fn read(
+    defaults: Option<&Node>,
+    routes: Option<&Node>,
+    is_strict: bool,
+    problems: &Problems,
+) -> Option<Vec<Route>> {
+    let mut defaults = defaults
         .and_then(|node| Fields::open(node, &keys::DEFAULTS, problems))
-        .map(|fields| RouteFields::read(&fields, problems))
+        .map(|fields| RouteFields::read(&fields))
         .unwrap_or_default();
+    defaults.guard.get_or_insert(is_strict);
     if let Some(per) = &defaults.per {
         refuse_both(&defaults.shared, per, problems);
     }
@@ -64,7 +71,7 @@ fn route(
     let fields = Fields::open(block, &keys::ROUTE, problems)?;
     let path = fields.required("path", path);
     let name = fields.optional("name", name);
-    let own = RouteFields::read(&fields, problems);
+    let own = RouteFields::read(&fields);
     if let Some(per) = &own.per {
         refuse_both(&own.shared, per, problems);
     }
@@ -111,6 +118,7 @@ fn route(
             targeted: said!(targeted),
             hide_tags: said!(hide_tags),
         },
+        guard: said!(guard),
         settle: said!(settle),
         fingerprint: Fingerprint::default(),
         lifetimes: Fingerprint::default(),

@@ -97,7 +97,7 @@ pub fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Why a request was forwarded, besides what `fwd` says.
-pub const REASONS: [Option<Detail>; 37] = [
+pub const REASONS: [Option<Detail>; 38] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -108,6 +108,7 @@ pub const REASONS: [Option<Detail>; 37] = [
     Some(Detail::Pass(PassReason::Content)),
     Some(Detail::Pass(PassReason::OverrideField)),
     Some(Detail::Pass(PassReason::Precondition)),
+    Some(Detail::Pass(PassReason::Position)),
     Some(Detail::Pass(PassReason::Range)),
     Some(Detail::Pass(PassReason::Upgrade)),
     Some(Detail::NotStored(NotStored::Method)),

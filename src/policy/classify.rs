@@ -73,6 +73,8 @@ pub enum PassReason {
     /// `Range` on something that is not stored.
     Range,
     Upgrade,
+    /// The request says what it has written, and nobody can tell here what was purged since.
+    Position,
 }
 
 impl PassReason {
@@ -88,6 +90,7 @@ impl PassReason {
             PassReason::Content => "request-content",
             PassReason::OverrideField => "override-field",
             PassReason::Precondition => "precondition",
+            PassReason::Position => "position",
             PassReason::Range => "range",
             PassReason::Upgrade => "upgrade",
         }

@@ -40,6 +40,7 @@ pub fn route(path: &str) -> Route {
         cookies: vec![],
         overrides: Overrides::default(),
         semantics: Semantics::default(),
+        guard: false,
         settle: Duration::ZERO,
         fingerprint: Fingerprint::default(),
         lifetimes: Fingerprint::default(),

@@ -42,6 +42,8 @@ pub struct Route {
     pub cookies: Vec<String>,
     pub overrides: Overrides,
     pub semantics: Semantics,
+    /// A write is forwarded only once what it will purge is marked, and is refused where that can't be had.
+    pub guard: bool,
     /// What was fetched within this time after a purge of its targets is not kept (the upstream reads from lagging
     /// replicas).
     pub settle: Duration,

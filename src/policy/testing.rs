@@ -58,6 +58,7 @@ pub fn route() -> Route {
         cookies: Vec::new(),
         overrides: Overrides::default(),
         semantics: Semantics::default(),
+        guard: false,
         settle: Duration::ZERO,
         fingerprint: Fingerprint(1),
         lifetimes: Fingerprint(1),

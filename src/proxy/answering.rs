@@ -11,7 +11,7 @@ use super::error::ProxyError;
 use super::fetching::Fetch;
 use super::finding::{Finding, Miss, Usable};
 use super::intake::{ClientHead, ClientRequest};
-use super::{Answer, Worker, replying};
+use super::{Answer, LARDER_POSITION, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::{Caller, Lookup, PassReason};
 use crate::policy::request_directives::obeyed;
@@ -28,6 +28,10 @@ impl Worker {
         if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
             // The upstream judges what only it can know.
             return self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Precondition)).await;
+        }
+        // Positions of different servers are not compared: whatever it says, the latest word on purges has it.
+        if has(LARDER_POSITION) && !self.proxy.store.catch_up().await {
+            return self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Position)).await;
         }
         let finding = self.find(&lookup, &request.head).await;
         if lookup.route.mode == Mode::Observe {

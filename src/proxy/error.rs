@@ -21,6 +21,9 @@ pub enum ProxyError {
     PurgeForbidden(&'static str),
     #[error("the purge was not recorded: {0}")]
     PurgeNotRecorded(String),
+    /// The write was not forwarded.
+    #[error("the write was not forwarded: {0}")]
+    NotGuarded(String),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     /// RFC 9111 §5.2.1.7.
@@ -41,6 +44,7 @@ impl ProxyError {
             ProxyError::Connect => StatusCode::METHOD_NOT_ALLOWED,
             ProxyError::PurgeForbidden(_) => StatusCode::FORBIDDEN,
             ProxyError::PurgeNotRecorded(_)
+            | ProxyError::NotGuarded(_)
             | ProxyError::Upstream(UpstreamError::Busy | UpstreamError::Resting) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -60,6 +64,7 @@ impl ProxyError {
                 "the upstream's answer is not valid HTTP".into()
             }
             ProxyError::PurgeNotRecorded(_) => "the purge was not recorded; try again".into(),
+            ProxyError::NotGuarded(_) => "the write was not forwarded; try again".into(),
             other => other.to_string(),
         }
     }

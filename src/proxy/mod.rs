@@ -11,6 +11,7 @@ mod fetching;
 mod filling;
 mod finding;
 mod forwarding;
+mod guarding;
 mod heading;
 mod intake;
 mod interim;
@@ -51,6 +52,10 @@ use crate::store::Store;
 use crate::upstream::{Destination, Upstream};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// On the response to a write: where in time its purge has its place; it is not there if the purge is not recorded. A
+/// client that sends it back gets nothing from before that, from whichever replica.
+const LARDER_POSITION: HeaderName = HeaderName::from_static("larder-position");
 
 /// What all workers share, under one configuration: a request keeps the one that it began with.
 pub struct Proxy {

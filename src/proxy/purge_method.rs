@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 use super::error::ProxyError;
 use super::intake::{ClientHead, ClientRequest};
-use super::{Answer, Body, Worker};
+use super::{Answer, Body, LARDER_POSITION, Worker};
 use crate::config::PurgeSettings;
 use crate::metrics::PurgeSource;
 use crate::policy::invalidation;
@@ -38,6 +38,7 @@ fn recorded(position: Position) -> Response<Body> {
     let body = serde_json::json!({ "status": "purged", "position": position.0 });
     let mut response = Response::new(Body::from(format!("{body}\n")));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(LARDER_POSITION, HeaderValue::from(position.0));
     response
 }
 

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 
 use super::error::ProxyError;
+use super::guarding::Guard;
 use super::intake::ClientRequest;
 use super::passing::{to_client, upstream_request};
-use super::{Answer, Body, Worker};
+use super::{Answer, Body, LARDER_POSITION, Worker};
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
 use crate::policy::cache_status::{Fwd, Outcome};
 use crate::policy::invalidation::{self, WriteEnd, WriteTargets};
-use crate::purge::Purge;
+use crate::purge::{Position, Purge};
 use crate::purging::purge;
 use crate::upstream::RequestBody;
 
@@ -37,9 +38,15 @@ impl Worker {
         let proxy = &self.proxy;
         let mut written =
             invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
+        // Without a response, what it would have said is widened.
+        let nothing = HeaderMap::new();
+        let unsaid = invalidation::of_write_response(&proxy.routes, &head.as_policy(), &nothing);
+        let named = [written.targets.clone(), unsaid.targets].concat();
+        let mut guard = self.guard(route.as_ref(), &named).await?;
         let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
         let progress = body.progress();
-        let result = self.send(upstream_request(&head, head.parts.uri.query(), body)).await;
+        let forwarded = upstream_request(&head, head.parts.uri.query(), body);
+        let result = self.send_guarded(forwarded, guard.as_mut()).await;
         let mut end = match &result {
             Ok(response) => match WriteEnd::of(response.status()) {
                 // Answered before all of it was sent: it may take effect with the rest.
@@ -49,8 +56,6 @@ impl Worker {
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
         };
-        // Without a response, what it would have said is widened.
-        let nothing = HeaderMap::new();
         let headers = result.as_ref().map_or(&nothing, Response::headers);
         let said = invalidation::of_write_response(&proxy.routes, &head.as_policy(), headers);
         written.targets.extend(said.targets);
@@ -61,25 +66,40 @@ impl Worker {
             (end, written) = (WriteEnd::Purge, WriteTargets::default());
         }
         written.targets.extend(groups);
-        self.purge_written(end, written, route.as_ref()).await;
-        result.map(to_client)
+        let position = self.purge_written(end, written, guard, route.as_ref()).await;
+        let mut response = to_client(result?);
+        response.headers_mut().remove(LARDER_POSITION);
+        if let Some(Position(position)) = position {
+            response.headers_mut().insert(LARDER_POSITION, HeaderValue::from(position));
+        }
+        Ok(response)
     }
 
     /// The write happened, or may have: its answer goes through even if the purge is not taken, which is counted
     /// and logged.
-    async fn purge_written(&self, end: WriteEnd, written: WriteTargets, route: Option<&Arc<Route>>) {
+    async fn purge_written(
+        &self,
+        end: WriteEnd,
+        written: WriteTargets,
+        guard: Option<Guard>,
+        route: Option<&Arc<Route>>,
+    ) -> Option<Position> {
         let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
-            WriteEnd::Nothing => return,
+            WriteEnd::Nothing => {
+                guard.into_iter().for_each(|guard| self.lift(guard));
+                return None;
+            }
             WriteEnd::Purge => settle,
             WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
         };
         if written.targets.is_empty() {
-            return;
+            guard.into_iter().for_each(|guard| self.lift(guard));
+            return None;
         }
         self.proxy.metrics.widened(written.widened);
-        let written = Purge { in_doubt_for, ..Purge::hard(written.targets) };
-        let _counted_and_logged =
-            purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await;
+        let written =
+            Purge { in_doubt_for, lifts: guard.map(|guard| guard.mark), ..Purge::hard(written.targets) };
+        purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await.ok()
     }
 }

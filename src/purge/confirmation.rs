@@ -1,6 +1,6 @@
 //! What a view learns of an index that is kept elsewhere.
 
-use super::{Hardness, Incarnation, Position, TargetId};
+use super::{Hardness, Incarnation, MarkId, Position, TargetId};
 use crate::clock::{Moment, Timestamp};
 
 /// The answer to "what was purged after the position that I know?".
@@ -28,6 +28,12 @@ pub enum Change {
         id: TargetId,
         position: Position,
         hardness: Hardness,
+    },
+    /// A mark of a write under way; once its date is not beyond the high-water mark, it is a hard purge at that date.
+    Marked {
+        id: TargetId,
+        mark: MarkId,
+        date: Position,
     },
     /// Records of targets whose ids begin with these two bytes were folded, the last of them at `position`.
     Folded {

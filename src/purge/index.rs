@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{Change, Hardness, Incarnation, Position, Purge, Stamp, TargetId, Validity};
+use super::{Change, Hardness, Incarnation, MarkId, Position, Purge, Stamp, TargetId, Validity};
 use crate::clock::Timestamp;
 
 /// How much an index may hold.
@@ -51,6 +51,8 @@ pub struct Index {
     buckets: Vec<Position>,
     /// Targets of purges that were asked for and have no position yet, each with how many purges name it.
     unsettled: HashMap<TargetId, u32>,
+    /// Marks of writes under way, each with its date, which lies beyond the high-water mark.
+    marks: HashMap<TargetId, HashMap<MarkId, Position>>,
     bounds: Bounds,
 }
 
@@ -63,6 +65,7 @@ impl Index {
             order: BTreeSet::new(),
             buckets: Vec::new(),
             unsettled: HashMap::new(),
+            marks: HashMap::new(),
             bounds,
         }
     }
@@ -115,10 +118,45 @@ impl Index {
             match *change {
                 Change::Purged { id, position, hardness } => self.record(id, position, hardness),
                 Change::Folded { bucket, position } => self.raise(bucket, position),
+                Change::Marked { id, date, .. } if date <= high_water => {
+                    self.record(id, date, Hardness::Hard)
+                }
+                // Those who have the latest word on marks say so by `know_marks`.
+                Change::Marked { .. } => {}
             }
         }
         self.high_water = self.high_water.max(high_water);
         self.forget(now, STEP + changes.len());
+    }
+
+    /// Until [`Index::lift`], or until something is fetched after `date`, nothing that one of `targets` names is valid.
+    pub fn mark(&mut self, targets: &[TargetId], mark: MarkId, date: Position) {
+        for id in targets {
+            self.marks.entry(*id).or_default().insert(mark, date);
+        }
+    }
+
+    pub fn lift(&mut self, targets: &[TargetId], mark: MarkId) {
+        for id in targets {
+            if let Some(marks) = self.marks.get_mut(id) {
+                marks.remove(&mark);
+                if marks.is_empty() {
+                    self.marks.remove(id);
+                }
+            }
+        }
+    }
+
+    /// These are all the marks that there are beyond the high-water mark.
+    pub fn know_marks(&mut self, changes: &[Change]) {
+        self.marks.clear();
+        for change in changes {
+            if let Change::Marked { id, mark, date } = *change
+                && date > self.high_water
+            {
+                self.mark(&[id], mark, date);
+            }
+        }
     }
 
     /// Until [`Index::settle`], nothing that one of `targets` names is valid.
@@ -148,12 +186,12 @@ impl Index {
 
     /// Whether [`Index::confirm`] would change anything.
     pub fn last_date_passed(&self, now: Timestamp) -> Option<Position> {
-        let newest = self.order.last()?.0;
-        if newest <= self.high_water {
-            return None;
-        }
-        let until = (Position(now.as_micros()), TargetId([u8::MAX; 16]));
-        self.order.range(..=until).next_back().map(|(date, _)| *date).filter(|date| *date > self.high_water)
+        let now = Position(now.as_micros());
+        let marked = self.marks.values().flat_map(HashMap::values).copied().filter(|date| *date <= now).max();
+        let in_doubt = self.order.last().is_some_and(|(newest, _)| *newest > self.high_water);
+        let until = (now, TargetId([u8::MAX; 16]));
+        let dated = in_doubt.then(|| self.order.range(..=until).next_back().map(|(date, _)| *date)).flatten();
+        marked.max(dated).filter(|date| *date > self.high_water)
     }
 
     /// What a fetch that begins now must carry.
@@ -167,6 +205,11 @@ impl Index {
             return Validity::Dead;
         }
         if !self.unsettled.is_empty() && targets.iter().any(|id| self.unsettled.contains_key(id)) {
+            return Validity::Dead;
+        }
+        let is_marked =
+            |id| self.marks.get(id).is_some_and(|marks| marks.values().any(|date| *date > stamp.as_of));
+        if !self.marks.is_empty() && targets.iter().any(is_marked) {
             return Validity::Dead;
         }
         let mut validity = Validity::Valid;
@@ -311,6 +354,26 @@ mod tests {
         index.purge(&Purge { in_doubt_for: 30 * SECOND, ..Purge::hard(tag("a")) }, NOW);
         index.purge(&Purge::hard(tag("a")), NOW.plus(SECOND));
         assert_eq!(index.judge(&index.stamp(), &ids("a")), Validity::Dead);
+    }
+
+    #[test]
+    fn a_mark_puts_in_doubt_until_it_is_lifted_or_its_date_has_passed() {
+        let mut index = index();
+        let before = index.stamp();
+        let (first, second) = (MarkId([1; 8]), MarkId([2; 8]));
+        let date = Position(NOW.plus(30 * SECOND).as_micros());
+        index.mark(&ids("a"), first, date);
+        index.mark(&ids("a"), second, date);
+        assert_eq!(index.judge(&index.stamp(), &ids("a")), Validity::Dead);
+        assert_eq!(index.judge(&index.stamp(), &ids("b")), Validity::Valid);
+        index.lift(&ids("a"), first);
+        assert_eq!(index.judge(&before, &ids("a")), Validity::Dead, "the other write goes on");
+        index.lift(&ids("a"), second);
+        assert_eq!(index.judge(&before, &ids("a")), Validity::Valid, "neither changed anything");
+        index.mark(&ids("a"), first, date);
+        index.confirm(NOW.plus(31 * SECOND));
+        assert_eq!(index.judge(&before, &ids("a")), Validity::Dead);
+        assert_eq!(index.judge(&index.stamp(), &ids("a")), Validity::Valid);
     }
 
     #[test]

@@ -46,6 +46,20 @@ pub enum Hardness {
     Soft,
 }
 
+/// A write that is under way, and whatever else may change what it names at any moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MarkId(pub [u8; 8]);
+
+/// Targets in doubt while a write is under way: until the purge that lifts the mark, or until its date, should the one
+/// who made it be gone by then. Nothing fetched before is served or kept meanwhile.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub id: MarkId,
+    pub targets: Vec<TargetId>,
+    /// How long after now its date is.
+    pub lasts: Duration,
+}
+
 /// One purge: what it names, how, and for how long after now its targets stay in doubt.
 #[derive(Clone, Debug)]
 pub struct Purge {
@@ -53,11 +67,13 @@ pub struct Purge {
     pub hardness: Hardness,
     /// Nothing fetched before *now + this* is kept or served. Zero unless the write may still take effect.
     pub in_doubt_for: Duration,
+    /// The mark that this purge takes the place of, in one step.
+    pub lifts: Option<Mark>,
 }
 
 impl Purge {
     pub fn hard(targets: Vec<Target>) -> Self {
-        Self { targets, hardness: Hardness::Hard, in_doubt_for: Duration::ZERO }
+        Self { targets, hardness: Hardness::Hard, in_doubt_for: Duration::ZERO, lifts: None }
     }
 
     pub fn soft(targets: Vec<Target>) -> Self {

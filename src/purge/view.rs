@@ -44,7 +44,12 @@ impl View {
         } else if confirmation.after > index.high_water() {
             return false;
         }
+        // Whoever makes or lifts a mark takes a position, so the higher mark is the later word.
+        let is_last_word = confirmation.is_whole && confirmation.high_water >= index.high_water();
         index.learn(&confirmation.changes, confirmation.high_water, confirmation.now);
+        if is_last_word {
+            index.know_marks(&confirmation.changes);
+        }
         if is_new || !confirmation.changes.is_empty() {
             self.version.fetch_add(1, Ordering::Release);
         }

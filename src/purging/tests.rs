@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
-use crate::purge::{LoosePath, Stamp, TargetId, Validity};
+use crate::purge::{LoosePath, Mark, Stamp, TargetId, Validity};
 use crate::store::{Figures, Fill, Found, Recall, Waiting};
 use crate::stored_response::Stored;
 
@@ -36,6 +36,10 @@ impl Store for Slow {
     fn purge(&self, _: Purge) -> Waiting<Result<Position, StoreError>> {
         let let_go = self.0.lock().unwrap().take().expect("one purge");
         Box::pin(async { let_go.await.expect("let go") })
+    }
+
+    fn mark(&self, _mark: Mark) -> Waiting<Result<(), StoreError>> {
+        unreachable!("nothing is written here")
     }
 
     fn figures(&self) -> Figures {

@@ -7,7 +7,7 @@ use super::first_tier::FirstTier;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
 use crate::clock::{Clock, Timestamp};
 use crate::policy::CacheKey;
-use crate::purge::{Bounds, Incarnation, Index, Position, Purge, Stamp, TargetId, Validity, View};
+use crate::purge::{Bounds, Incarnation, Index, Mark, Position, Purge, Stamp, TargetId, Validity, View};
 use crate::stored_response::Stored;
 
 pub struct MemoryStore {
@@ -47,7 +47,22 @@ impl Store for MemoryStore {
     }
 
     fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>> {
-        Box::pin(ready(Ok(self.view.purge(&purge, self.clock.now()))))
+        let now = self.clock.now();
+        let position = self.view.change(|index| {
+            let position = index.purge(&purge, now);
+            if let Some(Mark { id, targets, .. }) = &purge.lifts {
+                index.lift(targets, *id);
+            }
+            position
+        });
+        Box::pin(ready(Ok(position)))
+    }
+
+    fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>> {
+        let date = Position(self.clock.now().plus(mark.lasts).as_micros());
+        self.view
+            .change(|index| index.mark(&mark.targets, mark.id, date.max(Position(index.high_water().0 + 1))));
+        Box::pin(ready(Ok(())))
     }
 
     fn figures(&self) -> Figures {

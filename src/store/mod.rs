@@ -18,7 +18,7 @@ use std::pin::Pin;
 
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
-use crate::purge::{Position, Purge, Stamp, TargetId, Validity};
+use crate::purge::{Mark, Position, Purge, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
 use remote::Remote;
 
@@ -43,6 +43,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Purges; `Ok` is the acknowledgement.
     fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>>;
+
+    /// Waits until everything that was purged before the call is known here. `false`: that can't be had, so nothing that
+    /// is stored answers who needs it.
+    fn catch_up(&self) -> Waiting<bool> {
+        Box::pin(std::future::ready(true))
+    }
+
+    /// Puts a mark on what a write is about to change, or moves the date of one that is there; `Ok`: it holds for every
+    /// later recall, also if this process ends now. The purge that lifts it ends it.
+    fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>>;
 
     fn figures(&self) -> Figures;
 
@@ -94,6 +104,8 @@ impl Fill {
 pub enum StoreError {
     #[error("the store did not take the purge: {0}")]
     PurgeNotTaken(String),
+    #[error("the store did not take the mark: {0}")]
+    NotMarked(String),
     #[error("the store did not take the response: {0}")]
     NotStored(String),
 }

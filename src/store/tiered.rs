@@ -22,7 +22,7 @@ use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
-use crate::purge::{Bounds, Incarnation, Position, Purge, Stamp, TargetId, Validity};
+use crate::purge::{Bounds, Incarnation, Mark, Position, Purge, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
 use trust::Trust;
 
@@ -162,6 +162,20 @@ impl Store for TieredStore {
         let index = self.tiers.index.clone();
         Box::pin(async move {
             index.purge(&purge).await.map_err(|failure| StoreError::PurgeNotTaken(failure.to_string()))
+        })
+    }
+
+    fn catch_up(&self) -> Waiting<bool> {
+        let (tiers, arrived) = (self.tiers.clone(), Moment::now());
+        Box::pin(async move {
+            tiers.node.health.is_good() && tiers.index.confirmed_since(arrived, tiers.deadline).await
+        })
+    }
+
+    fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move {
+            index.mark(&mark).await.map_err(|failure| StoreError::NotMarked(failure.to_string()))
         })
     }
 

@@ -14,8 +14,10 @@ mod forwarding;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 mod groups;
+mod guard;
 mod harness;
 mod head;
+mod history;
 mod hit;
 mod hostile;
 mod interim;
@@ -26,6 +28,7 @@ mod metrics;
 mod miss;
 mod observe;
 mod passing;
+mod position;
 mod purge;
 mod purge_races;
 mod ranges;

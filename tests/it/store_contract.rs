@@ -7,7 +7,7 @@ use http::HeaderName;
 use larder::clock::{Clock, Timestamp};
 use larder::config::StoreSettings;
 use larder::policy::{CacheKey, VaryFields};
-use larder::purge::{Bounds, Hardness, Incarnation, LoosePath, Purge, Stamp, Target, Validity};
+use larder::purge::{Bounds, Hardness, Incarnation, LoosePath, Mark, MarkId, Purge, Stamp, Target, Validity};
 use larder::store::memory::MemoryStore;
 use larder::store::{Fill, Store};
 use larder::stored_response::{Stored, Variants};
@@ -235,5 +235,58 @@ async fn a_purge_may_name_many_targets() {
         subject.purge(Purge::hard(many)).await;
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
         assert!(subject.body(&OTHER).await.is_some(), "{}", subject.name);
+    }
+}
+
+#[tokio::test]
+async fn a_mark_keeps_and_serves_nothing_until_it_is_lifted() {
+    for subject in subjects().await {
+        let mark = Mark { id: MarkId(*b"a write."), targets: targets(&["a"]).to_vec(), lasts: HOUR };
+        let lifts = || Some(mark.clone());
+        subject.put(&KEY, "before", &["a"]).await;
+        // Marked twice is marked once.
+        subject.store.mark(mark.clone()).await.expect(subject.name);
+        subject.store.mark(mark.clone()).await.expect(subject.name);
+        let before = subject.store.permit(&KEY);
+        assert_eq!(
+            subject.store.judge(&before.stamp(), &targets(&["a"])),
+            Validity::Dead,
+            "{}",
+            subject.name
+        );
+        assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
+        // A purge of another's does not end it.
+        subject.purge(tag("a")).await;
+        subject.put(&KEY, "meanwhile", &["a"]).await;
+        assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
+        subject.purge(Purge { lifts: lifts(), ..tag("a") }).await;
+        subject.fill(before, "old", &["a"]).await;
+        assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
+        subject.put(&KEY, "after", &["a"]).await;
+        assert_eq!(subject.body(&KEY).await.as_deref(), Some("after"), "{}", subject.name);
+        // A write that did not happen leaves no trace.
+        subject.store.mark(mark.clone()).await.expect(subject.name);
+        let meanwhile = subject.store.permit(&KEY);
+        subject.purge(Purge { lifts: lifts(), ..Purge::hard(Vec::new()) }).await;
+        subject.fill(meanwhile, "again", &["a"]).await;
+        assert_eq!(subject.body(&KEY).await.as_deref(), Some("again"), "{}", subject.name);
+    }
+}
+
+#[tokio::test]
+async fn a_mark_that_nobody_lifts_ends_at_its_date() {
+    for subject in subjects().await {
+        let lasts = Duration::from_millis(300);
+        let mark = Mark { id: MarkId(*b"a write."), targets: targets(&["a"]).to_vec(), lasts };
+        subject.put(&KEY, "before", &["a"]).await;
+        subject.store.mark(mark).await.expect(subject.name);
+        let (store, targets) = (&subject.store, targets(&["a"]));
+        eventually("the doubt ends", || async {
+            (store.judge(&store.permit(&KEY).stamp(), &targets) == Validity::Valid).then_some(())
+        })
+        .await;
+        assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
+        subject.put(&KEY, "after", &["a"]).await;
+        assert_eq!(subject.body(&KEY).await.as_deref(), Some("after"), "{}", subject.name);
     }
 }

@@ -6,6 +6,7 @@
 --
 -- The index is one sorted set, so that it is evicted as a whole or not at all. Its members:
 --   h<id> s<id>  a target's last hard and last soft purge, by position
+--   m<id><mark>  a target of a write that is under way, by the date at which that may be over
 --   b<2 bytes>   a bucket, by the highest position that was folded into it
 --   i<id>        the incarnation, at a score of -0.5      o<ids>  its owner, at -0.25
 --   w            the high-water mark, negated             n       the number of buckets and one, negated

@@ -17,7 +17,9 @@ use super::journal::Journal;
 use super::keys::Keys;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use crate::clock::{Clock, Moment};
-use crate::purge::{Bounds, Change, Confirmation, Hardness, Index, Position, Purge, Target, TargetId, View};
+use crate::purge::{
+    Bounds, Change, Confirmation, Hardness, Index, Mark, Position, Purge, Target, TargetId, View,
+};
 use crate::store::encoding::Clocks;
 use crate::store::remote::Remote;
 
@@ -162,7 +164,8 @@ impl RedisIndex {
     async fn confirm(&self) -> Result<(), Failure> {
         self.node.health.probing();
         while let Some(batch) = self.journal.take() {
-            match self.record(&batch.targets, Hardness::Hard, batch.in_doubt_for, Sent::AsProbe).await {
+            let how = Recorded { hardness: Hardness::Hard, in_doubt_for: batch.in_doubt_for, lifts: None };
+            match self.record(&batch.targets, how, Sent::AsProbe).await {
                 Ok(_) => self.journal.settle(&batch, &self.view),
                 Err(failure) => {
                     self.journal.put_back(&batch, &self.view);
@@ -184,27 +187,54 @@ impl RedisIndex {
         let mut targets: Vec<TargetId> = purge.targets.iter().map(Target::id).collect();
         targets.sort_unstable();
         targets.dedup();
-        // A breaker that has just opened is no reason to refuse a purge, which Redis may well take.
-        let is_recent = self.node.health.is_in_trouble_since(self.deadline);
-        let sent = if is_recent { Sent::AsProbe } else { Sent::IfHealthy };
-        let recorded = self.record(&targets, purge.hardness, purge.in_doubt_for, sent).await;
-        if recorded.is_err() {
+        let how = Recorded {
+            hardness: purge.hardness,
+            in_doubt_for: purge.in_doubt_for,
+            lifts: purge.lifts.as_ref().map(bounded),
+        };
+        let recorded = self.record(&targets, how, self.sent()).await;
+        if recorded.is_err() && !targets.is_empty() {
             self.journal.add(&targets, purge.in_doubt_for, &self.view);
             self.wanted.notify_one();
         }
         recorded
     }
 
-    async fn record(
-        &self,
-        targets: &[TargetId],
-        hardness: Hardness,
-        in_doubt_for: Duration,
-        sent: Sent,
-    ) -> Result<Position, Failure> {
+    /// `Ok`: Redis has the mark. Whether it has it otherwise, nobody knows; it ends at its date.
+    pub async fn mark(&self, mark: &Mark) -> Result<(), Failure> {
+        let mark = bounded(mark);
+        let args = self.purge_args(&mark.targets, b"m", mark.lasts, Some((&mark, &[])));
+        let told = self.ask(Command::Purge, &PURGE, args, self.sent()).await?;
+        self.learn(&told.confirmation);
+        let date = Position(told.position.0.saturating_add(micros(mark.lasts)));
+        if !told.confirmation.is_whole && self.view.incarnation() == told.confirmation.incarnation {
+            self.view.change(|index| index.mark(&mark.targets, mark.id, date));
+        }
+        Ok(())
+    }
+
+    /// A breaker that has just opened is no reason to refuse a purge, which Redis may well take.
+    fn sent(&self) -> Sent {
+        if self.node.health.is_in_trouble_since(self.deadline) { Sent::AsProbe } else { Sent::IfHealthy }
+    }
+
+    async fn record(&self, targets: &[TargetId], how: Recorded, sent: Sent) -> Result<Position, Failure> {
+        let Recorded { hardness, in_doubt_for, lifts } = how;
         let mut position = Position::default();
-        for targets in targets.chunks(MOST_TARGETS) {
-            let args = self.purge_args(targets, hardness, in_doubt_for);
+        let mut chunks: Vec<&[TargetId]> = targets.chunks(MOST_TARGETS).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        let last = chunks.len() - 1;
+        for (number, targets) in chunks.into_iter().enumerate() {
+            let kind = match hardness {
+                Hardness::Hard => b"h",
+                Hardness::Soft => b"s",
+            };
+            // The doubt is over when all of the purge is there.
+            let lifted =
+                lifts.as_ref().filter(|_| number == last).map(|mark| (mark, mark.targets.as_slice()));
+            let args = self.purge_args(targets, kind, in_doubt_for, lifted);
             let told = self.ask(Command::Purge, &PURGE, args, sent).await?;
             position = told.position;
             self.learn(&told.confirmation);
@@ -220,20 +250,28 @@ impl RedisIndex {
         Ok(position)
     }
 
-    fn purge_args(&self, targets: &[TargetId], hardness: Hardness, in_doubt_for: Duration) -> Vec<Bytes> {
-        let hardness: &'static [u8] = match hardness {
-            Hardness::Hard => b"h",
-            Hardness::Soft => b"s",
+    fn purge_args(
+        &self,
+        targets: &[TargetId],
+        kind: &'static [u8; 1],
+        in_doubt_for: Duration,
+        mark: Option<(&Mark, &[TargetId])>,
+    ) -> Vec<Bytes> {
+        let (mark, lifted) = match mark {
+            Some((mark, lifted)) => (Bytes::copy_from_slice(&mark.id.0), lifted),
+            None => (Bytes::new(), &[][..]),
         };
         let mut args = vec![
             number(micros(in_doubt_for)),
-            Bytes::from_static(hardness),
+            Bytes::from_static(kind),
             number(self.bounds.records as u64),
             number(micros(self.bounds.longest_lifetime)),
             Bytes::copy_from_slice(self.keys.wake.as_bytes()),
             Bytes::copy_from_slice(&Target::Everything.id().0),
+            mark,
+            number(lifted.len() as u64),
         ];
-        args.extend(targets.iter().map(|id| Bytes::copy_from_slice(&id.0)));
+        args.extend(lifted.iter().chain(targets).map(|id| Bytes::copy_from_slice(&id.0)));
         args
     }
 
@@ -283,6 +321,22 @@ impl RedisIndex {
         }
         self.told.send_modify(|_| {});
     }
+}
+
+/// How targets are recorded.
+struct Recorded {
+    hardness: Hardness,
+    in_doubt_for: Duration,
+    lifts: Option<Mark>,
+}
+
+/// As it is put on the index: one script, so everything where there are too many targets.
+fn bounded(mark: &Mark) -> Mark {
+    let mut mark = mark.clone();
+    if mark.targets.len() > MOST_TARGETS {
+        mark.targets = vec![Target::Everything.id()];
+    }
+    mark
 }
 
 fn number(number: u64) -> Bytes {

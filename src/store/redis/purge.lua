@@ -1,8 +1,9 @@
 -- A purge: takes the next position, records it, makes room, wakes the replicas. `begin.lua` before, `tell.lua` after.
 --
--- ARGV[5] for how many microseconds the targets stay in doubt   ARGV[6] 'h' or 's'
+-- ARGV[5] for how many microseconds the targets stay in doubt   ARGV[6] 'h', 's', or 'm' to mark them only
 -- ARGV[7] how many records are kept   ARGV[8] the longest lifetime of a response, in microseconds
--- ARGV[9] the channel to wake the others by   ARGV[10] the id of everything   ARGV[11..] the ids of the targets
+-- ARGV[9] the channel to wake the others by   ARGV[10] the id of everything   ARGV[11] the id of the mark, or nothing
+-- ARGV[12] how many marked targets it is lifted from   ARGV[13..] the ids of these, and then of the targets
 
 -- More than this many targets in doubt at once, and everything is.
 local MOST_IN_DOUBT = 10000
@@ -11,8 +12,10 @@ local STEP = 4
 -- Lua can't pass more arguments than some thousands at once. The caller names no more targets than this either.
 local CHUNK = 1000
 
-local FIRST = 11
+local LIFTED = 13
+local FIRST = LIFTED + ARGV[12]
 local targets = #ARGV - FIRST + 1
+local suffix = ARGV[6] == 'm' and ARGV[11] or ''
 
 position = math.max(now, high + 1)
 raise(position)
@@ -23,7 +26,7 @@ local function record(ids)
     local places = {}
     for at = from, math.min(from + CHUNK - 1, #ids) do
       places[#places + 1] = whole(dated)
-      places[#places + 1] = ARGV[6] .. ids[at]
+      places[#places + 1] = ARGV[6] .. ids[at] .. suffix
     end
     redis.call('ZADD', index, 'GT', unpack(places))
   end
@@ -35,6 +38,12 @@ if dated > position and redis.call('ZCOUNT', index, '(' .. whole(high), '+inf') 
   ids = { ARGV[10] }
 end
 record(ids)
+
+-- The purge is there, so the doubt is over. Where too much was in doubt, everything was marked.
+if FIRST > LIFTED then
+  redis.call('ZREM', index, 'm' .. ARGV[10] .. ARGV[11])
+  for at = LIFTED, FIRST - 1 do redis.call('ZREM', index, 'm' .. ARGV[at] .. ARGV[11]) end
+end
 
 -- No response lives as long as what is this old.
 local outlived = redis.call('ZRANGEBYSCORE', index, 1, whole(now - ARGV[8]), 'LIMIT', 0, STEP + targets)

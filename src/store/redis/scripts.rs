@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use crate::clock::{Moment, Timestamp};
-use crate::purge::{Change, Confirmation, Hardness, Incarnation, Position, TargetId};
+use crate::purge::{Change, Confirmation, Hardness, Incarnation, MarkId, Position, TargetId};
 
 /// Tells what was purged since; on the way it makes a new incarnation where one is due.
 pub static CONFIRM: Script = Script::new(concat!(include_str!("begin.lua"), include_str!("tell.lua")));
@@ -78,6 +78,11 @@ fn change(record: &[Part]) -> Option<Change> {
     match member.bytes()?.split_first()? {
         (b'h', id) => purged(id, Hardness::Hard),
         (b's', id) => purged(id, Hardness::Soft),
+        (b'm', marked) => {
+            let (id, mark) = marked.split_at_checked(16)?;
+            let (id, mark) = (TargetId(id.try_into().ok()?), MarkId(mark.try_into().ok()?));
+            Some(Change::Marked { id, mark, date: position })
+        }
         (b'b', bucket) => {
             Some(Change::Folded { bucket: u16::from_le_bytes(bucket.try_into().ok()?), position })
         }
