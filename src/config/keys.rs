@@ -175,15 +175,9 @@ pub static STORE: Section = Section {
     keys: &[
         optional(
             "redis",
-<<<<<<< HEAD
             Kind::OneOf(&[Kind::Text, NONE, Kind::Mapping(&REDIS)]),
-            "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`, `redis-cluster://`, \
-             `redis-sentinel://`), or a mapping. Without it, or with `none`, responses live in this process.",
-=======
-            Kind::OneOf(&[Kind::Text, Kind::Mapping(&REDIS)]),
-            "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`), or a mapping. Without it \
-             responses live in this process.",
->>>>>>> user
+            "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`), or a mapping. Without it, or \
+             with `none`, responses live in this process.",
         ),
         key(
             "namespace",
