@@ -89,6 +89,8 @@ impl<'t> Fields<'t> {
         let known = self.section.keys.iter().map(|key| key.name);
         let help = if let Some(right) = nearest(name, known) {
             format!("did you mean `{right}`?")
+        } else if let Some(right) = elsewhere(name).filter(|right| self.section.key(right).is_some()) {
+            format!("here it is `{right}`")
         } else if let Some(other) = SECTIONS.iter().find(|section| section.key(name).is_some()) {
             match other.name {
                 "proxy.yaml" => format!("`{name}` belongs at the top level of the file"),
@@ -104,6 +106,22 @@ impl<'t> Fields<'t> {
         };
         self.problems.error(key.place, message).help(help);
     }
+}
+
+/// What other proxies call a key, and what it is here.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "backend" | "backends" | "origin" | "proxy_pass" | "reverse_proxy" | "target" => "upstream",
+        "bind" | "entryPoints" | "port" => "listen",
+        "cache" => "store",
+        "location" | "match" | "pattern" | "prefix" | "route" | "rule" | "uri" => "path",
+        "expires" | "max_age" | "proxy_cache_valid" | "valid" => "ttl",
+        "ban" | "invalidate" | "invalidates" => "purges",
+        "vary" => "headers",
+        "args" | "params" => "query",
+        "grace" => "stale_while_revalidate",
+        _ => return None,
+    })
 }
 
 /// The default as if it were written in the file.

@@ -89,7 +89,12 @@ pub fn parse(text: &str, problems: &Problems) -> Option<Node> {
             Some(node)
         }
         Err(error) => {
-            problems.error(place_of_error(&error), syntax_message(&error));
+            let message = syntax_message(&error);
+            let help = syntax_help(&message);
+            let problem = problems.error(place_of_error(&error), message);
+            if let Some(help) = help {
+                problem.help(help);
+            }
             None
         }
     }
@@ -218,6 +223,18 @@ fn syntax_message(error: &serde_yaml::Error) -> String {
             format!("this is not YAML: {text}")
         }
     }
+}
+
+/// What is most often behind the parser's words.
+fn syntax_help(message: &str) -> Option<&'static str> {
+    [
+        ("tabs disallowed", "indent with spaces; YAML takes no tabs there"),
+        ("may not precede any of", "put text with braces in quotes: `\"course:{id}\"`"),
+        ("quoted scalar", "a quote is not closed, here or on a line before"),
+    ]
+    .into_iter()
+    .find(|(words, _)| message.contains(words))
+    .map(|(_, help)| help)
 }
 
 impl<'de> Deserialize<'de> for Raw {

@@ -19,7 +19,11 @@ fn upstream_address(text: &str) -> Result<UpstreamAddress, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
         return absolute_path(path).map(UpstreamAddress::Unix);
     }
+    if let Some(name) = text.strip_prefix('$').filter(|name| !name.starts_with('{')) {
+        return Err((format!("`{text}` is no URL, and no variable either"), format!("write `${{{name}}}`")));
+    }
     if !text.contains("://") {
+        let text = text.trim_end_matches('/');
         return match authority(text) {
             Ok(_) if !text.contains('@') => {
                 Err((format!("`{text}` has no scheme"), format!("write `http://{text}` or `https://{text}`")))

@@ -232,6 +232,9 @@ fn fields_of_a_route_refuse_what_can_t_work() {
         check_wrong(&format!("routes: [{{path: /a, {fields}}}]"), &[part]);
     }
     check_wrong("routes: [{path: a}]", &["2:17", "write `/a`"]);
+    for path in ["~ ^/a", "^/a/.*", "/a/[0-9]+", "/a/(b|c)", "/a/\\d+"] {
+        check_wrong(&format!("routes: [{{path: '{path}'}}]"), &["a regular expression", "write `{name}`"]);
+    }
     check_wrong(
         "routes: [{path: '/a/:id'}]",
         &["write `/a/{id}`".trim_start_matches("write `/a/").trim_end_matches('`')],

@@ -107,6 +107,8 @@ fn an_upstream_is_a_url_or_a_mapping_with_one() {
 fn an_upstream_that_can_t_be_reached_is_refused() {
     for (written, part) in [
         ("127.0.0.1:3000", "write `http://127.0.0.1:3000`"),
+        ("localhost:3000/", "write `http://localhost:3000`"),
+        ("$API", "write `${API}`"),
         ("http://api/v1", "requests go to the path the client asked for"),
         ("http://api?x=1", "has a path"),
         ("ftp://api", "not ftp"),

@@ -3,6 +3,9 @@
 use super::{Segment, is_normal, normal_form};
 
 pub(super) fn segments(text: &str) -> Result<Vec<Segment>, String> {
+    if text.starts_with(['~', '^']) {
+        return Err(no_expression("the path"));
+    }
     let Some(inner) = text.strip_prefix('/') else {
         return Err(format!("the path must begin with a slash; write `/{text}`"));
     };
@@ -72,6 +75,9 @@ fn literal(segment: &str) -> Result<Segment, String> {
     if is_normal(&path) {
         return Ok(Segment::Literal(segment.to_owned()));
     }
+    if segment.contains(['[', ']', '|', '\\', '^']) {
+        return Err(no_expression(&format!("`{segment}`")));
+    }
     let encoded = encoded(&path);
     let normal = normal_form(&encoded);
     if is_normal(&normal) && normal.len() > 1 {
@@ -81,6 +87,14 @@ fn literal(segment: &str) -> Result<Segment, String> {
         "`{segment}` can be read in more than one way (dot segments, `;`, an encoded separator, control character or \
          second escape); requests for such paths always pass, so a route can't name them"
     ))
+}
+
+/// nginx, Varnish and Traefik take one here.
+fn no_expression(what: &str) -> String {
+    format!(
+        "{what} looks like a regular expression, which a path is not; write `{{name}}` for one segment, `{{*rest}}` for \
+         all that follow"
+    )
 }
 
 /// How other tools write parameters, and how they are written here.
