@@ -1,6 +1,8 @@
 //! Stopping: nobody new gets in, who is in is served to the end, and then it is over.
 
-use crate::support::{Answer, Larder, Process, Upstream, eventually};
+use crate::support::{
+    Answer, Client, Larder, Process, Scratch, Upstream, eventually, free_port, send_signal,
+};
 
 const ROUTES: &str = "
 routes:
@@ -110,4 +112,33 @@ async fn a_second_signal_ends_it_at_once() {
     larder.signal("TERM");
     assert_eq!(larder.ended().await.code(), Some(128 + 15));
     assert!(slow.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn whoever_reads_the_log_may_go() {
+    let upstream = Upstream::start();
+    let [proxy, admin] = [free_port(), free_port()];
+    let yaml = format!(
+        "listen: 127.0.0.1:{proxy}\nadmin: {{listen: \"127.0.0.1:{admin}\"}}\nupstream: {}\n{ROUTES}",
+        upstream.url()
+    );
+    let scratch = Scratch::new();
+    let config = scratch.file("proxy.yaml", &yaml);
+    let mut larder = std::process::Command::new(env!("CARGO_BIN_EXE_larder"))
+        .arg("--config")
+        .arg(config)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("larder can be started");
+    // Gone before the first line is read.
+    drop(larder.stderr.take());
+    let client = Client::new(([127, 0, 0, 1], proxy).into());
+    eventually("it serves", || async { client.get("/a").attempt().await.ok() }).await;
+    client.request("PURGE", "/a").await.assert_status(200);
+    send_signal(larder.id(), "TERM");
+    let ended = eventually("it ends", || {
+        let status = larder.try_wait().expect("a child");
+        async move { status }
+    });
+    assert!(ended.await.success());
 }

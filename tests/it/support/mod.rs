@@ -28,7 +28,7 @@ pub use client::{Client, Request, Streaming};
 pub use jwt::bearer;
 pub use larder::{Larder, START};
 pub use ports::free_port;
-pub use process::{Command, Process, raise_file_limit};
+pub use process::{Command, Process, raise_file_limit, send_signal};
 pub use raw::Raw;
 pub use redis::Redis;
 pub use relay::{Line, Relay};
