@@ -248,3 +248,113 @@ async fn a_name_that_does_not_resolve_costs_no_request() {
         }
     }
 }
+
+/// R29: nobody looks at what carries the tag, so nobody waits for it. Without a first tier every hit is Redis's own.
+#[tokio::test]
+async fn a_purge_of_giants_takes_nothing_from_others() {
+    const CARRYING: usize = 50_000;
+    /// With its head, nearly the largest value that Redis is given.
+    const BIG: usize = (4 << 20) - 1024;
+    const READERS: usize = 8;
+    const READS: usize = 25;
+    const COPY: &str = "local value = redis.call('GET', KEYS[1]) for n = 1, tonumber(ARGV[1]) do \
+                        redis.call('SET', 'larder:r1:copy-' .. n, value, 'EX', 3600) end return 'OK'";
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let routes = "
+routes:
+  - {path: \"/small/{id}\", ttl: 1h, tags: [giant]}
+  - {path: \"/big/{id}\", ttl: 1h, tags: [big]}
+  - {path: \"/others/{id}\", ttl: 1h, tags: [others]}
+";
+    upstream.on("/big/1", |request: &Received| Answer::ok(vec![b'0' + request.nth as u8; BIG]));
+    let store = format!("{STRICT}, memory: 0");
+    let one = Replica::start(&redis, &upstream, &store, routes).await;
+    let other = Replica::start(&redis, &upstream, &store, routes).await;
+    one.get("/small/1").await.assert_stored();
+    redis.holds(1).await;
+    let carrying = redis.responses().await.remove(0);
+    for path in ["/big/1", "/others/1"] {
+        one.get(path).await.assert_stored();
+    }
+    redis.holds(3).await;
+    assert_eq!(redis.command(&["EVAL", COPY, "1", &carrying, &CARRYING.to_string()]).await, "OK");
+    other.get("/small/1").await.assert_hit();
+    assert_eq!(other.get("/big/1").await.assert_hit().body, vec![b'1'; BIG]);
+    let fetched = upstream.total();
+
+    let reader = |_| {
+        let read = other.get("/others/1");
+        tokio::spawn(async move {
+            for _ in 0..READS {
+                read.clone().await.assert_hit();
+            }
+        })
+    };
+    let readers: Vec<_> = (0..READERS).map(reader).collect();
+    while !readers.iter().all(|reader| reader.is_finished()) {
+        one.purge_tag("giant").await;
+        one.purge_tag("big").await;
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+
+    assert_eq!(upstream.total(), fetched);
+    // What was purged is still there, and only two records say that it is not valid.
+    assert_eq!(redis.command(&["DBSIZE"]).await, (CARRYING + 4).to_string());
+    assert_eq!(redis.command(&["ZCOUNT", "{larder}:purged", "1", "+inf"]).await, "2");
+    other.get("/small/1").await.assert_text("GET /small/1 #2");
+    assert_eq!(other.get("/big/1").await.body, vec![b'2'; BIG]);
+    one.get("/others/1").await.assert_hit();
+}
+
+/// R32: whatever a purge had done before its script failed, it is not acknowledged; and nothing is forgotten of it.
+#[tokio::test]
+async fn a_purge_whose_script_fails_is_refused_and_holds_afterwards() {
+    const INDEX: &str = "{larder}:purged";
+    // At once, and after the purge has been recorded: what is counted with is gone.
+    let faults: [(&[&str], &[&str]); 3] = [
+        (&["SET", INDEX, "x"], &["UNLINK", INDEX]),
+        (&["ZREM", INDEX, "n"], &["UNLINK", INDEX]),
+        (&["ZREM", INDEX, "n"], &["ZADD", INDEX, "-1", "n"]),
+    ];
+    for (fault, remedy) in faults {
+        for store in [STRICT, BOUNDED] {
+            let (redis, upstream) = (Redis::start().await, Upstream::start());
+            let one = Replica::start(&redis, &upstream, store, ROUTES).await;
+            let other = Replica::start(&redis, &upstream, store, ROUTES).await;
+            let items = ["/items/1", "/items/2", "/items/3", "/items/4"];
+            for item in items {
+                upstream.on(item, Answer::ok("old"));
+                one.get(item).await.assert_stored();
+            }
+            redis.holds(items.len()).await;
+            other.has("/items/1").await;
+            redis.command(fault).await;
+            for item in items {
+                upstream.on(item, Answer::ok("new"));
+            }
+            for _ in 0..3 {
+                one.request("PURGE", "/items/1").await.assert_status(503);
+                one.request("PURGE", "/any").header("cache-tag", "item:2").await.assert_status(503);
+                let admin = one.admin.request("POST", "/purge").body(r#"{"tags": ["item:3"]}"#);
+                admin.await.assert_status(503);
+            }
+            one.request("POST", "/items/4/sell").await.assert_status(200);
+            for item in items {
+                one.get(item).await.assert_text("new");
+            }
+            redis.command(remedy).await;
+            one.metric_becomes("larder_purges_waiting", 0.0).await;
+            for replica in [&one, &other] {
+                replica.is_connected().await;
+                for item in items {
+                    replica.answers(item, "new").await;
+                    replica.get(item).await.assert_text("new");
+                }
+                replica.has("/items/1").await.assert_text("new");
+                replica.request("PURGE", "/items/1").await.assert_status(200);
+            }
+        }
+    }
+}
