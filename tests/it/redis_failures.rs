@@ -71,7 +71,7 @@ async fn without_redis_a_crowd_is_still_one() {
     }
 }
 
-/// Issue 3, point 3: no await on the hit path.
+/// No await on the hit path.
 #[tokio::test]
 async fn bounded_a_hit_needs_no_redis() {
     let upstream = Upstream::start();

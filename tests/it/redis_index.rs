@@ -182,7 +182,7 @@ async fn a_backup_makes_no_new_index() {
     assert_eq!(store.remote().unwrap().new_indexes, 1);
 }
 
-/// Issue 3, point 6, in small.
+/// In small; `redis_load` has it with a million.
 #[tokio::test]
 async fn beyond_its_bound_the_index_forgets_no_purge_and_does_not_grow() {
     const TAGS: u64 = 4000;

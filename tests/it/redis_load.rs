@@ -14,7 +14,7 @@ const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items]}]"
 const CONNECTIONS: usize = 64;
 const REQUESTS: usize = 50;
 
-/// Issue 3, point 3. This test's client is slow, so Redis is made slow as well: so many requests wait at once.
+/// This test's client is slow, so Redis is made slow as well: so many requests wait at once.
 #[tokio::test]
 async fn strict_many_hits_share_one_confirmation() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
@@ -53,7 +53,7 @@ fn many(small: u64) -> u64 {
     if std::env::var_os("LARDER_LONG").is_some() { 1_000_000 } else { small }
 }
 
-/// Issue 3, point 5: how many responses carry a tag makes no difference to its purge, because nobody looks at them.
+/// How many responses carry a tag makes no difference to its purge, because nobody looks at them.
 #[tokio::test]
 async fn a_purge_costs_redis_the_same_for_one_response_as_for_many() {
     const PURGES: u64 = 100;
@@ -91,7 +91,7 @@ async fn a_purge_costs_redis_the_same_for_one_response_as_for_many() {
     assert!(is_alike, "{few:?} commands, then {many:?}");
 }
 
-/// Issue 3, point 6: purges without end fold into buckets, and what they don't name stays.
+/// Purges without end fold into buckets, and what they don't name stays.
 #[tokio::test]
 async fn purges_without_end_stay_within_bounds_and_leave_the_untouched() {
     let purges = many(20_000);
@@ -133,7 +133,7 @@ async fn purges_without_end_stay_within_bounds_and_leave_the_untouched() {
     assert!(rate >= 0.98, "{rate} of the untouched were hits");
 }
 
-/// Issue 3, point 5: as the other replica sees it.
+/// As the other replica sees it.
 #[tokio::test]
 async fn a_purge_is_seen_by_the_other_replica_at_once() {
     let redis = Redis::start().await;

@@ -127,7 +127,6 @@ fn fetch(reply: &Reply) -> u32 {
     text.rsplit('#').next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no number in {text:?}"))
 }
 
-/// Issue 3, point 1.
 #[tokio::test]
 async fn purged_by_the_other_process_before_its_head_is_there_a_slow_miss_is_not_served_later() {
     let two = Two::start().await;
@@ -144,7 +143,6 @@ async fn purged_by_the_other_process_before_its_head_is_there_a_slow_miss_is_not
     }
 }
 
-/// Issue 3, point 1.
 #[tokio::test]
 async fn purged_by_the_other_process_in_the_middle_of_its_body_a_slow_miss_is_not_served_later() {
     let two = Two::start().await;
@@ -164,7 +162,7 @@ async fn purged_by_the_other_process_in_the_middle_of_its_body_a_slow_miss_is_no
     }
 }
 
-/// Issue 3, point 1: through either process, also while the fetch is still held.
+/// Through either process, also while the fetch is still held.
 #[tokio::test]
 async fn a_follower_after_the_other_process_s_purge_is_not_served_by_the_slow_miss() {
     let two = Two::start().await;
