@@ -117,7 +117,7 @@ impl Worker {
         lookup: &Lookup<'_>,
         miss: &Miss,
     ) -> Option<Answer> {
-        let usable = match (shared.is_error, is_later) {
+        let usable = match (shared.is_error(), is_later) {
             (true, true) => true,
             (true, false) => self.validity(&shared.head) != Validity::Dead,
             (false, true) => self.answers(&shared.head, Validity::Valid, head, lookup),
@@ -126,7 +126,7 @@ impl Worker {
         if !usable {
             return None;
         }
-        if shared.is_error
+        if shared.is_error()
             && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
         {
             return Some(answer);

@@ -44,10 +44,15 @@ pub enum Landing {
 pub struct SharedResponse {
     pub head: Arc<StoredHead>,
     pub body: Arc<SharedBody>,
-    /// An error of the upstream's: it answers those who waited for it, and nobody later.
-    pub is_error: bool,
     /// Why it is not stored, if it is not.
     pub not_stored: Option<NotStored>,
+}
+
+impl SharedResponse {
+    /// An error of the upstream's: it answers those who waited for it, and nobody later.
+    pub fn is_error(&self) -> bool {
+        self.not_stored.is_some()
+    }
 }
 
 /// All fetches that others may join.

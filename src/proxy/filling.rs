@@ -51,12 +51,7 @@ impl Fetch {
         if let Some(reader) = shared.reader() {
             let _gone = own.send(Own::Reader(reader));
         }
-        let response = SharedResponse {
-            head: head.clone(),
-            body: shared.clone(),
-            is_error: not_stored.is_some(),
-            not_stored,
-        };
+        let response = SharedResponse { head: head.clone(), body: shared.clone(), not_stored };
         leader.land(Landing::Shared(Arc::new(response)));
         match self.pump(body, &shared, &leader).await {
             Err(error) => {

@@ -129,9 +129,12 @@ impl Worker {
         head: &ClientHead,
         lookup: &Lookup<'_>,
     ) -> bool {
-        let soft_purged = validity == Validity::Stale;
+        let soft_purged = match validity {
+            Validity::Dead => return false,
+            validity => validity == Validity::Stale,
+        };
         let reuse = assess(response, lookup, &head.as_policy(), soft_purged, self.proxy.clock.now());
-        validity != Validity::Dead && matches!(reuse, Reuse::Fresh { .. })
+        matches!(reuse, Reuse::Fresh { .. })
     }
 }
 

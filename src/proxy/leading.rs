@@ -52,12 +52,12 @@ impl Worker {
                 self.reply(head, lookup, Usable { stored, outcome })
             }
             (Landing::Shared(shared), Ok(Own::Reader(reader))) => {
-                if shared.is_error
+                if shared.is_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
                 {
                     return answer;
                 }
-                let (stored, ttl) = match shared.is_error {
+                let (stored, ttl) = match shared.is_error() {
                     true => (false, None),
                     false => (true, Some(shared.head.terms.ttl(now))),
                 };

@@ -1,9 +1,7 @@
 //! Bodies on their way to the upstream and back, with the clocks that bound them.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -62,24 +60,27 @@ impl Progress {
         Self(Arc::new(Mutex::new(State { last: Instant::now(), complete, cut: false })))
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.last = Instant::now();
         change(&mut state);
     }
 
     /// What is left of `limit` since the last sign of progress.
     pub fn patience(&self, limit: Duration) -> Duration {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        limit.saturating_sub(state.last.elapsed())
+        limit.saturating_sub(self.state().last.elapsed())
     }
 
     pub fn is_complete(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).complete
+        self.state().complete
     }
 
     pub fn is_cut(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).cut
+        self.state().cut
     }
 }
 
