@@ -314,9 +314,11 @@ macro_rules! section_of_a_route {
                      of its own has `never`."),
                 key("tags", Kind::ListOf(&Kind::Text), "[]",
                     "Tags of its responses; a write that passes here purges them. With `{id}` of the path, `{query.x}`, \
-                     `{header.x}`, `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`."),
+                     `{header.x}`, `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`, `{response.json:$.items[*].id}` (a tag \
+                     for each value)."),
                 optional("purges", Kind::ListOf(&Kind::Text),
-                    "More tags that a write here purges. `[]`: a write here changes nothing."),
+                    "More tags that a write here purges, also with `{request.json:/id}`, `{request.json:$.ids[*]}` and \
+                     `{request.form:name}`. `[]`: a write here changes nothing."),
                 key("query", Kind::OneOf(&[Kind::Word(&["all"]), Kind::ListOf(&Kind::Text), Kind::Mapping(&IGNORE), Kind::Names(&Kind::Text)]), "all",
                     "Which parameters make the key, and are sent on: `all` as they come, a list of names, a mapping of \
                      names to their defaults, or `{ignore: [\"utm_*\"]}`."),
@@ -334,6 +336,9 @@ macro_rules! section_of_a_route {
                     "How long a stale response is served while a new one is fetched."),
                 key("stale_if_error", Kind::Duration, "0s", "How long a stale response is served when the upstream fails."),
                 key("max_size", Kind::Size, "8MiB", "Of a stored body."),
+                key("max_json", Kind::Size, "1MiB",
+                    "Of a body, decoded, that `{request.json…}`, `{request.form…}` and `{response.json…}` are read from. A \
+                     larger response is not stored; what a larger write would have named is widened."),
                 key("timeout", Kind::OneOf(&[NONE, Kind::Duration]), "none",
                     "For a request in all, from its header section to the response's last byte: 504 before the \
                      response has begun, and cut off after. `none`: only the upstream's and the clients' own limits."),

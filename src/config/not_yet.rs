@@ -6,10 +6,6 @@ use super::problem::{Place, Problems};
 pub enum Feature {
     RedisCluster,
     RedisSentinel,
-    /// `{request.json:…}` in a template.
-    RequestJson,
-    /// `{response.json:…}` in a template.
-    ResponseJson,
 }
 
 pub fn not_yet(feature: Feature, place: Place, problems: &Problems) {
@@ -21,14 +17,6 @@ pub fn not_yet(feature: Feature, place: Place, problems: &Problems) {
         Feature::RedisSentinel => (
             "`redis-sentinel://`",
             "name the primary by `redis://`, under a name or address that moves with it",
-        ),
-        Feature::RequestJson => (
-            "`{request.json…}`",
-            "use a value of the path, query, a header or the JWT, or a literal tag that covers more",
-        ),
-        Feature::ResponseJson => (
-            "`{response.json…}`",
-            "let the upstream name its tags in `Surrogate-Key` or `Cache-Tag`, or use `{response.header.NAME}`",
         ),
     };
     problems.error(place, format!("{what} is not in this version yet")).help(meanwhile);

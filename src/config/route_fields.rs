@@ -7,11 +7,10 @@ use http::{HeaderName, StatusCode, header};
 
 use super::fields::{Fields, default_of};
 use super::keys::{self, Section};
-use super::not_yet::{Feature, not_yet};
 use super::problem::{Place, Problems};
 use super::scalars::{
     boolean, duration, header_name, list, message_and_help, parse_cookie_name, parse_header_name, parsed,
-    positive_duration, positive_size, text, word,
+    positive_duration, positive_size, word,
 };
 use super::tree::{Node, Value};
 use super::units::{self, Wrong};
@@ -43,6 +42,7 @@ pub struct RouteFields {
     pub stale_while_revalidate: Option<Duration>,
     pub stale_if_error: Option<Duration>,
     pub max_size: Option<u64>,
+    pub max_json: Option<u64>,
     pub timeout: Option<Option<Duration>>,
     pub collapse: Option<bool>,
     pub overrides: Option<Placed<Overrides>>,
@@ -60,8 +60,8 @@ impl RouteFields {
         Self {
             mode: fields.optional("mode", mode),
             ttl: fields.optional("ttl", ttl),
-            tags: fields.optional("tags", templates),
-            purges: fields.optional("purges", purges),
+            tags: fields.optional("tags", tags),
+            purges: fields.optional("purges", templates),
             query: fields.optional("query", query_rule::read),
             shared: fields.optional("shared", |node, problems| placed(node, boolean(node, problems))),
             per: fields.optional("per", per),
@@ -71,6 +71,7 @@ impl RouteFields {
             stale_while_revalidate: fields.optional("stale_while_revalidate", duration),
             stale_if_error: fields.optional("stale_if_error", duration),
             max_size: fields.optional("max_size", positive_size),
+            max_json: fields.optional("max_json", positive_size),
             timeout: fields.optional("timeout", timeout),
             collapse: fields.optional("collapse", boolean),
             overrides: fields.optional("override", overrides),
@@ -146,32 +147,20 @@ fn templates(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> 
 }
 
 fn template(node: &Node, problems: &Problems) -> Option<Placed<Template>> {
-    let written = text(node, "a tag such as `course:{id}`", problems)?;
-    for (source, feature) in
-        [("{request.json", Feature::RequestJson), ("{response.json", Feature::ResponseJson)]
-    {
-        if written.contains(source) {
-            not_yet(feature, node.place, problems);
-            return None;
-        }
-    }
     let parse = |text: &str| Template::parse(text).map_err(|wrong| message_and_help(wrong, TEMPLATE_HELP));
     placed(node, parsed(node, "a tag", problems, parse))
 }
 
 const TEMPLATE_HELP: &str = "a tag is text with values in braces: `{id}` of the path, `{query.x}`, `{header.x}`, \
-                             `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`";
+                             `{cookie.x}`, `{jwt.sub}`, `{request.json:/x}`, `{request.form:x}`, \
+                             `{response.header.x}`, `{response.json:$.items[*].x}`";
 
-/// A write's targets must be known from its request: they are purged whatever its response is.
-fn purges(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
+fn tags(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
     let read = templates(node, problems)?;
-    for template in read.iter().filter(|template| template.value.needs_response()) {
+    for template in read.iter().filter(|template| template.value.reads_request_content()) {
         problems
-            .error(
-                template.place,
-                "`purges` can't use the response: a write is purged for whatever it answers",
-            )
-            .help("use values of the request: the path, query, a header, a cookie or the JWT");
+            .error(template.place, "`tags` can't use the content of the request: a GET has none")
+            .help("write it in `purges`: what a write here changes");
     }
     Some(read)
 }

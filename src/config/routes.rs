@@ -105,6 +105,7 @@ fn route(
         stale_while_revalidate: said!(stale_while_revalidate),
         stale_if_error: said!(stale_if_error),
         max_size: said!(max_size),
+        max_json: said!(max_json),
         timeout: said!(timeout),
         collapse: said!(collapse),
         per,

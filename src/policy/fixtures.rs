@@ -33,6 +33,7 @@ pub fn route(path: &str) -> Route {
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,
         max_size: 8 << 20,
+        max_json: 1 << 20,
         timeout: None,
         collapse: true,
         per: None,

@@ -32,6 +32,8 @@ pub struct Route {
     pub stale_if_error: Duration,
     /// Of a stored body, in bytes.
     pub max_size: u64,
+    /// Of the content of a message, decoded, that is read for tags and times; in bytes.
+    pub max_json: u64,
     /// For a request in all.
     pub timeout: Option<Duration>,
     pub collapse: bool,
@@ -127,5 +129,10 @@ impl Route {
     /// Whether its GETs can be answered from the store at all.
     pub fn caches(&self) -> bool {
         self.ttl != Ttl::Never && self.mode != Mode::Off
+    }
+
+    /// Whether the content of a response tells something that must be known before it is stored.
+    pub fn reads_content(&self) -> bool {
+        self.tags.iter().any(Template::reads_response_content)
     }
 }

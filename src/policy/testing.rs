@@ -51,6 +51,7 @@ pub fn route() -> Route {
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,
         max_size: 1 << 20,
+        max_json: 1 << 20,
         timeout: None,
         collapse: true,
         per: None,

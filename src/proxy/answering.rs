@@ -119,9 +119,9 @@ impl Worker {
     ) -> Option<Answer> {
         let usable = match (shared.is_error(), is_later) {
             (true, true) => true,
-            (true, false) => self.validity(&shared.head) != Validity::Dead,
+            (true, false) => self.validity_in_flight(shared) != Validity::Dead,
             (false, true) => self.answers(&shared.head, Validity::Valid, head, lookup),
-            (false, false) => self.is_hit(&shared.head, head, lookup),
+            (false, false) => self.answers(&shared.head, self.validity_in_flight(shared), head, lookup),
         };
         if !usable {
             return None;

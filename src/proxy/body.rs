@@ -9,6 +9,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::gathering::Gathered;
 use super::shared_body::{Reader, SharedBodyError};
 use crate::upstream::{BodyError, UpstreamBody};
 
@@ -16,6 +17,7 @@ use crate::upstream::{BodyError, UpstreamBody};
 pub enum Body {
     Full(Full<Bytes>),
     Upstream(UpstreamBody),
+    Gathered(Box<Gathered>),
     Shared(Reader),
     /// It must be over by then.
     Bounded(Box<Body>, Pin<Box<Sleep>>),
@@ -71,6 +73,9 @@ impl http_body::Body for Body {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Body::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            Body::Gathered(body) => {
+                Pin::new(body.as_mut()).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
+            }
             Body::Bounded(body, end) => match Pin::new(body.as_mut()).poll_frame(cx) {
                 Poll::Pending => end.as_mut().poll(cx).map(|()| Some(Err(ClientBodyError::TooLong))),
                 ready => ready,
@@ -85,6 +90,7 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.is_end_stream(),
             Body::Upstream(body) => body.is_end_stream(),
+            Body::Gathered(body) => body.is_end_stream(),
             Body::Bounded(body, _) => body.is_end_stream(),
             Body::Shared(reader) => reader.is_end_stream(),
         }
@@ -94,6 +100,7 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.size_hint(),
             Body::Upstream(body) => body.size_hint(),
+            Body::Gathered(body) => body.size_hint(),
             Body::Bounded(body, _) => body.size_hint(),
             Body::Shared(reader) => reader.size_hint(),
         }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use http::header::{
-    AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    RANGE,
+    ACCEPT_ENCODING, AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
@@ -18,6 +18,8 @@ use super::passing::upstream_request;
 use super::shared_body::Reader;
 use super::{Body, Worker, forwarding, replying};
 use crate::policy::classify::{Caller, Lookup};
+use crate::policy::content::{self, Content};
+use crate::policy::route::Mode;
 use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
 use crate::policy::validation::{Validated, after_validation, conditional_fields};
 use crate::policy::vary::Vary;
@@ -37,7 +39,7 @@ pub(super) enum Own {
 
 pub(super) struct Fetch {
     pub(super) worker: Worker,
-    head: Arc<ClientHead>,
+    pub(super) head: Arc<ClientHead>,
     pub(super) route: Arc<Route>,
     pub(super) caller: Caller,
     query: Option<String>,
@@ -127,6 +129,12 @@ impl Fetch {
             request.headers_mut().remove(name);
         }
         request.headers_mut().extend(condition);
+        if self.route.reads_content()
+            && self.route.mode == Mode::On
+            && let Some(coding) = content::readable_coding(request.headers())
+        {
+            request.headers_mut().insert(ACCEPT_ENCODING, coding);
+        }
         let requested_at = self.worker.proxy.clock.now();
         let (mut parts, body) = self.worker.send(request).await?.into_parts();
         let exchange = Exchange { requested_at, received_at: self.worker.proxy.clock.now() };
@@ -145,8 +153,17 @@ impl Fetch {
         let terms = may_store(&self.route, self.caller, &self.request(), *status, headers, *exchange);
         let length = content_length(headers);
         let terms = match length {
-            Some(length) if length > self.route.max_size => terms.and(Err(NotStored::TooLarge)),
+            Some(length) if length > self.largest() => terms.and(Err(self.too_large())),
             _ => terms,
+        };
+        let terms = match terms {
+            Ok(_) if self.route.reads_content() => {
+                terms.and_then(|terms| match Content::is_expected(headers) {
+                    Ok(()) => Ok(terms),
+                    Err(unreadable) => Err(unreadable.not_stored()),
+                })
+            }
+            terms => terms,
         };
         match terms.and_then(|terms| self.head_of(&arrived, terms, self.fill.stamp())) {
             Ok(head) => self.share(head, arrived.body, length, None, leader, own).await,
@@ -169,8 +186,7 @@ impl Fetch {
     }
 
     fn head_of(&self, arrived: &Arrived, terms: Terms, stamp: Stamp) -> Result<StoredHead, NotStored> {
-        let tags = tags::of_response(&self.route, &self.request(), &arrived.headers)
-            .map_err(|_| NotStored::TooManyTags)?;
+        let tags = tags::of_response(&self.route, &self.request(), &arrived.headers, None)?;
         let mut headers = arrived.headers.clone();
         headers.remove(AGE);
         // What is stored has no trailers (RFC 9110 §6.5.1 lets an intermediary drop them).
@@ -219,7 +235,7 @@ impl Fetch {
     ) {
         self.worker.proxy.metrics.filled(self.route.index, Err(not_stored));
         if not_stored.is_by_nature() {
-            leader.mark_unshareable();
+            leader.mark_unshareable(None);
         }
         leader.close();
         // Nobody receives it if the client has gone: then it is dropped, and the upstream's connection with it.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::SET_COOKIE;
 use http_body_util::BodyExt;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::collapsing::{Landing, Leader, SharedResponse};
 use super::fetching::{Arrived, Fetch, Own};
 use super::finding::Stale;
+use super::reading::Reading;
 use super::shared_body::{SharedBody, SharedBodyError};
 use super::{Body, replying};
 use crate::policy::storing::{Exchange, NotStored};
@@ -39,11 +41,13 @@ impl Fetch {
     ) {
         let head = Arc::new(head);
         let shared = SharedBody::new(length);
+        let is_complete = not_stored.is_some() || !self.route.reads_content();
         match (not_stored, head.terms.is_fresh(head.terms.received_at)) {
             (Some(_), _) => leader.close(),
-            (None, true) => leader.unmark(),
+            (None, true) if is_complete => leader.unmark(),
+            (None, true) => {}
             // It can be stored, but only to be validated each time: there is nothing to wait for.
-            (None, false) => leader.mark_unshareable(),
+            (None, false) => leader.mark_unshareable(None),
         }
         if not_stored.is_none() {
             self.announce_variant(&head, &leader);
@@ -51,7 +55,9 @@ impl Fetch {
         if let Some(reader) = shared.reader() {
             let _gone = own.send(Own::Reader(reader));
         }
-        let response = SharedResponse { head: head.clone(), body: shared.clone(), not_stored };
+        let doubt = if is_complete { None } else { leader.doubt() };
+        let response =
+            SharedResponse { head: head.clone(), body: shared.clone(), not_stored, is_complete, doubt };
         leader.land(Landing::Shared(Arc::new(response)));
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
@@ -65,16 +71,45 @@ impl Fetch {
                     self.worker
                         .proxy
                         .metrics
-                        .filled(self.route.index, Err(not_stored.unwrap_or(NotStored::TooLarge)));
+                        .filled(self.route.index, Err(not_stored.unwrap_or(self.too_large())));
                 }
-                Some(whole) => {
-                    let fill = self.fill.for_variant(head.key);
-                    // Remembered before the last reader sees the end, so that whoever asks next finds it.
-                    let stored = self.remember(fill, Arc::new(StoredResponse { head, body: whole }));
-                    shared.finish(Ok(trailers));
-                    stored.await;
-                }
+                Some(whole) => self.keep(head, whole, trailers, &shared, &leader).await,
             },
+        }
+    }
+
+    /// The whole is here.
+    async fn keep(
+        &self,
+        head: Arc<StoredHead>,
+        whole: Bytes,
+        trailers: Option<HeaderMap>,
+        shared: &SharedBody,
+        leader: &Leader,
+    ) {
+        if self.route.reads_content() && !Reading::is_at_once(whole.len()) {
+            // No client waits for what its content tells; who asks meanwhile still joins.
+            shared.finish(Ok(trailers.clone()));
+        }
+        match self.completed(head, whole).await {
+            Ok(response) => {
+                if self.route.reads_content() && response.head.terms.is_fresh(response.head.terms.received_at)
+                {
+                    leader.unmark();
+                }
+                let fill = self.fill.for_variant(response.head.key);
+                // Remembered before the last reader sees the end, so that whoever asks next finds it.
+                let stored = self.remember(fill, response);
+                shared.finish(Ok(trailers));
+                stored.await;
+            }
+            Err(not_stored) => {
+                leader.mark_unshareable(Some(not_stored));
+                leader.close();
+                shared.finish(Ok(trailers));
+                tracing::debug!(reason = not_stored.as_str(), "not stored for what its content tells");
+                self.worker.proxy.metrics.filled(self.route.index, Err(not_stored));
+            }
         }
     }
 
@@ -133,11 +168,11 @@ impl Fetch {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let arrived = shared.append(data);
-                        if !overflown && arrived > self.route.max_size {
+                        if !overflown && arrived > self.largest() {
                             overflown = true;
-                            leader.mark_unshareable();
+                            leader.mark_unshareable(Some(self.too_large()));
                             leader.close();
-                            shared.overflow(self.route.max_size);
+                            shared.overflow(self.largest());
                         }
                     }
                     Err(frame) => trailers = frame.into_trailers().ok(),
@@ -207,8 +242,8 @@ impl Fetch {
     ) -> Result<StoredHead, NotStored> {
         let request = self.request();
         let (headers, terms) = freshen(&self.route, self.caller, &request, before, update, exchange)?;
-        let mut tags =
-            tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
+        // Those of the content are among those of before.
+        let mut tags = tags::of_response(&self.route, &request, &headers, None)?;
         let more: Vec<_> = before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect();
         tags.extend(more);
         self.stored_head(before.status, headers, terms, stamp, tags)

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Worker;
+use super::collapsing::SharedResponse;
 use super::intake::ClientHead;
 use crate::policy::CacheKey;
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
@@ -117,8 +118,18 @@ impl Worker {
         self.answers(response, self.validity(response), head, lookup)
     }
 
-    pub(super) fn validity(&self, response: &StoredHead) -> Validity {
+    fn validity(&self, response: &StoredHead) -> Validity {
         self.proxy.store.judge(&response.stamp, &response.targets)
+    }
+
+    /// Whose tags are not all known may be named by any purge.
+    pub(super) fn validity_in_flight(&self, shared: &SharedResponse) -> Validity {
+        let (store, stamp) = (&self.proxy.store, &shared.head.stamp);
+        match shared.is_complete {
+            true => self.validity(&shared.head),
+            false if store.is_unpurged(stamp) => Validity::Valid,
+            false => Validity::Dead,
+        }
     }
 
     /// Would it be a hit, were it as valid as that?

@@ -57,17 +57,15 @@ impl Worker {
                 {
                     return answer;
                 }
-                let (stored, ttl) = match shared.is_error() {
-                    true => (false, None),
-                    false => (true, Some(shared.head.terms.ttl(now))),
-                };
+                let why_not = shared.not_stored.or(shared.doubt);
+                let ttl = why_not.is_none().then(|| shared.head.terms.ttl(now));
                 let outcome = Outcome::Forwarded {
                     fwd: miss.fwd,
                     fwd_status: None,
-                    stored,
+                    stored: why_not.is_none(),
                     collapsed: false,
                     ttl,
-                    detail: shared.not_stored.map(Detail::NotStored),
+                    detail: why_not.map(Detail::NotStored),
                 };
                 let response = replying::in_flight(&shared.head, reader, head, now);
                 Answer::new(response, Some(outcome), Some(lookup.route))

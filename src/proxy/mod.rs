@@ -11,6 +11,7 @@ mod fetching;
 mod filling;
 mod finding;
 mod forwarding;
+mod gathering;
 mod guarding;
 mod heading;
 mod intake;
@@ -19,8 +20,10 @@ mod leading;
 mod passing;
 mod purge_method;
 mod ranges;
+mod reading;
 mod replying;
 mod shared_body;
+mod tagging;
 mod tunnel;
 mod writing;
 
@@ -40,6 +43,7 @@ pub use desk::{Desk, Live};
 use error::ProxyError;
 use intake::ClientRequest;
 pub use interim::{InterimQueue, Interims};
+use reading::Reading;
 
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
@@ -65,6 +69,7 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     flights: Arc<Flights>,
+    reading: Arc<Reading>,
     destination: Arc<Destination>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
@@ -102,6 +107,7 @@ impl Proxy {
             store,
             metrics: Arc::new(Metrics::new(&config.routes)),
             flights: Flights::new(clock.clone()),
+            reading: Arc::new(Reading::new()),
             destination: Destination::new(&config.upstream)?,
             clock,
             tasks: TaskTracker::new(),
@@ -120,6 +126,7 @@ impl Proxy {
             store: self.store.clone(),
             metrics: Arc::new(self.metrics.reconfigured(&config.routes)),
             flights: self.flights.clone(),
+            reading: self.reading.clone(),
             destination,
             clock: self.clock.clone(),
             tasks: self.tasks.clone(),

@@ -41,6 +41,10 @@ impl Store for MemoryStore {
         self.view.judge(stamp, targets)
     }
 
+    fn is_unpurged(&self, stamp: &Stamp) -> bool {
+        self.view.read().is_unpurged(stamp)
+    }
+
     fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>> {
         self.responses.insert(*fill.key(), stored, expires_at, &self.view);
         Box::pin(ready(Ok(())))

@@ -38,6 +38,12 @@ pub trait Store: Send + Sync + 'static {
     /// What is known now of purges that name `targets` since `stamp`: for a response that is not stored yet.
     fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity;
 
+    /// Whether it is certain that nothing at all was purged, nor is in doubt, since `stamp`: for a response whose targets
+    /// are not all known yet.
+    fn is_unpurged(&self, _stamp: &Stamp) -> bool {
+        false
+    }
+
     /// Remembers `stored` under the fill's key until `expires_at`, unless it was purged since the fill was handed out.
     fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>>;
 

@@ -148,6 +148,13 @@ impl Store for TieredStore {
         if self.tiers.vouches(proved) { validity } else { Validity::Dead }
     }
 
+    fn is_unpurged(&self, stamp: &Stamp) -> bool {
+        let view = &self.tiers.index.view;
+        let proved = view.confirmed_at();
+        let is_unpurged = view.read().is_unpurged(stamp);
+        self.tiers.vouches(proved) && is_unpurged
+    }
+
     fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>> {
         if fill.stamp().incarnation == Incarnation::NONE {
             let reason = "it was fetched before the first word from Redis".to_owned();

@@ -5,6 +5,8 @@ mod architecture;
 mod collapsing;
 mod command_line;
 mod configuration;
+mod content_tags;
+mod content_writes;
 mod credentials;
 mod crowd;
 mod deployment;

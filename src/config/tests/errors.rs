@@ -142,14 +142,6 @@ fn what_this_version_can_t_do_yet_is_told_apart_from_what_is_wrong() {
             "store: {redis: \"redis-sentinel://127.0.0.1/primary\"}",
             &["2:16 `redis-sentinel://` is not in this version yet", "name the primary"],
         ),
-        (
-            "routes: [{path: /a, tags: [\"x:{request.json:/id}\"]}]",
-            &["`{request.json…}` is not in this version yet"],
-        ),
-        (
-            "routes: [{path: /a, tags: [\"x:{response.json:$.id}\"]}]",
-            &["not in this version yet", "Surrogate-Key"],
-        ),
     ] {
         check_wrong(more, parts);
     }
