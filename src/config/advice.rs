@@ -55,10 +55,11 @@ fn warn_of_a_caller_in_shared_tags(checked: &Checked, problems: &Problems) {
 /// of a route is near.
 fn warn_of_unknown_tags(checked: &Checked, routes: &[Checked], problems: &Problems) {
     let known: Vec<String> =
-        routes.iter().flat_map(|other| &other.route.tags).map(|tag| without_values(tag.as_str())).collect();
+        routes.iter().flat_map(|other| &other.route.tags).map(|tag| tag.shape()).collect();
     for purged in &checked.purges {
-        let written = without_values(purged.value.as_str());
-        if known.contains(&written) {
+        let written = purged.value.shape();
+        let is_above = |tag: &String| tag.strip_prefix(&written).is_some_and(|rest| rest.starts_with('/'));
+        if known.iter().any(|tag| *tag == written || is_above(tag)) {
             continue;
         }
         if let Some(near) = nearest(&written, known.iter().map(String::as_str)) {
@@ -69,16 +70,4 @@ fn warn_of_unknown_tags(checked: &Checked, routes: &[Checked], problems: &Proble
                 ));
         }
     }
-}
-
-/// `course:{id}` and `course:{course_id}` are the same tag with different names: `course:{…}`.
-fn without_values(tag: &str) -> String {
-    let mut out = String::with_capacity(tag.len());
-    let mut rest = tag;
-    while let Some((before, after)) = rest.split_once('{') {
-        out.push_str(before);
-        out.push_str("{…}");
-        rest = after.split_once('}').map_or("", |(_, after)| after);
-    }
-    out + rest
 }

@@ -11,10 +11,13 @@ use super::content::Content;
 use super::storing::NotStored;
 use super::template::Sources;
 use super::{RequestHead, Route, groups};
+use crate::purge::{MAX_TAG_DEPTH, tag_depth};
 
-/// A response with more tags, or a longer one, is not stored: silently fewer would be stale answers later.
+/// A response with more tags, or a longer or deeper one, is not stored: silently fewer would be stale answers later.
 pub const MAX_TAGS: usize = 512;
 pub const MAX_TAG_BYTES: usize = 1024;
+/// Of all its tags together: each is a target.
+const MAX_SEGMENTS: usize = 4 * MAX_TAGS;
 
 /// Fields of a response that list its tags.
 static LISTS: [HeaderName; 4] = [
@@ -51,15 +54,16 @@ pub fn of_response(
     let groups = groups::tags_of(request, response_headers);
 
     let mut seen = HashSet::new();
-    let mut tags = Vec::new();
+    let (mut tags, mut segments) = (Vec::new(), 0);
     for tag in rendered.chain(listed).chain(groups) {
-        if tag.len() > MAX_TAG_BYTES {
+        if tag.len() > MAX_TAG_BYTES || tag_depth(&tag) > MAX_TAG_DEPTH {
             return Err(NotStored::TooManyTags);
         }
         if seen.insert(tag.to_ascii_lowercase()) {
+            segments += tag_depth(&tag);
             tags.push(tag);
         }
-        if tags.len() > MAX_TAGS {
+        if tags.len() > MAX_TAGS || segments > MAX_SEGMENTS {
             return Err(NotStored::TooManyTags);
         }
     }

@@ -1,5 +1,7 @@
 //! Tag templates: `course:{id}`, `progress:{jwt.sub}`. A value is data: it becomes part of one literal tag.
 
+#[cfg(test)]
+mod hostile_tests;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -94,6 +96,15 @@ impl Template {
     pub fn is_known_late(&self) -> bool {
         let of_response = |source: &Source| matches!(source, Source::ResponseHeader(_));
         self.reads_request_content() || self.reads_response_content() || self.sources().any(of_response)
+    }
+
+    /// Its text with each value as `{…}`: the same tag by other names is the same.
+    pub fn shape(&self) -> String {
+        let part = |part: &Part| match part {
+            Part::Literal(text) => text.clone(),
+            Part::Value(_) => "{…}".to_owned(),
+        };
+        self.parts.iter().map(part).collect()
     }
 
     /// What every tag that it makes begins with.

@@ -8,11 +8,13 @@
 
 mod confirmation;
 mod index;
+mod tag;
 mod target;
 mod view;
 
 pub use confirmation::{Change, Confirmation};
 pub use index::{Bounds, Index};
+pub use tag::{MAX_TAG_DEPTH, tag_depth};
 pub use target::{LoosePath, Target, TargetId};
 pub use view::{FoundValid, View};
 

@@ -8,7 +8,7 @@ use super::{WriteTargets, add, add_paths, location, readings};
 use crate::policy::content::Content;
 use crate::policy::path::{is_normal, normal_form};
 use crate::policy::routes::Routes;
-use crate::policy::tags::MAX_TAGS;
+use crate::policy::tags::{MAX_TAG_BYTES, MAX_TAGS};
 use crate::policy::template::{Sources, Template};
 use crate::policy::{RequestHead, Route};
 use crate::purge::{LoosePath, Target};
@@ -167,8 +167,11 @@ impl Match<'_> {
         }
         for template in self.templates().filter(|tag| tag.is_known_late() == exchanged.is_some()) {
             let tags = self.render(template, request, exchanged.copied().unwrap_or_default());
-            let is_whole = tags.as_ref().is_some_and(|tags| (1..=MAX_TAGS).contains(&tags.len()));
-            for tag in tags.into_iter().flatten() {
+            let is_short = |tag: &String| tag.len() <= MAX_TAG_BYTES;
+            let is_whole = tags
+                .as_ref()
+                .is_some_and(|tags| (1..=MAX_TAGS).contains(&tags.len()) && tags.iter().all(is_short));
+            for tag in tags.into_iter().flatten().filter(is_short) {
                 add(&mut purged.targets, Target::tag(tag));
             }
             if !is_whole {

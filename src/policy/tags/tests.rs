@@ -43,6 +43,12 @@ fn over_the_bound_there_are_no_tags_but_an_error() {
         let found = of_response(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]), None);
         assert_eq!(found.is_ok(), is_ok);
     }
+    let deep = |depth: usize| vec!["x"; depth].join("/");
+    let (deepest, many_deep) = (deep(32), (0..128).map(|i| format!("{i}/{}", deep(20))).collect::<Vec<_>>());
+    for (value, is_ok) in [(&deepest, true), (&deep(33), false), (&many_deep.join(","), false)] {
+        let found = of_response(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]), None);
+        assert_eq!(found.is_ok(), is_ok);
+    }
     // Values of templates count too.
     let route = Route { tags: templates(&["q:{query.q}"]), ..route("/a") };
     let long = Request::get(&format!("/a?q={longest}"));
