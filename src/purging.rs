@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use crate::metrics::{Metrics, PurgeSource};
 use crate::policy::Route;
 use crate::purge::{Hardness, Position, Purge, Target};
@@ -24,7 +26,7 @@ pub async fn purge(
     route: Option<&Arc<Route>>,
 ) -> Result<Position, StoreError> {
     let (store, metrics, route) = (store.clone(), metrics.clone(), route.cloned());
-    let purging = tokio::spawn(async move {
+    let purging = async move {
         let line = Line::of(&purge, source, route.as_deref());
         let result = store.purge(purge).await;
         match &result {
@@ -33,8 +35,10 @@ pub async fn purge(
         }
         line.write(&result);
         result
-    });
-    purging.await.unwrap_or_else(|stopped| Err(StoreError::PurgeNotTaken(stopped.to_string())))
+    };
+    tokio::spawn(purging.in_current_span())
+        .await
+        .unwrap_or_else(|stopped| Err(StoreError::PurgeNotTaken(stopped.to_string())))
 }
 
 /// What the log says of a purge.
