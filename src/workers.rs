@@ -18,7 +18,7 @@ use crate::config::{Config, StoreSettings};
 use crate::proxy::{Desk, Live, Proxy};
 use crate::purge::Incarnation;
 use crate::reloading::{Change, Reloading, operators_view};
-use crate::server::{self, Listener, Listeners};
+use crate::server::{self, Door, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::tiered::TieredStore;
@@ -71,7 +71,8 @@ pub fn run_reloading(
         let drained = Arc::new(Notify::new());
         let view = operators_view(&parts.live.load(), parts.readiness.clone());
         let state = Arc::new(ArcSwap::from_pointee(view));
-        tokio::spawn(Reloading::new(parts.live.clone(), state.clone()).run(changes));
+        let certificates = parts.doors.iter().filter_map(|door| door.tls.clone()).collect();
+        tokio::spawn(Reloading::new(parts.live.clone(), state.clone(), certificates).run(changes));
         let admin = listeners.admin.map(|listener| {
             let drained = drained.clone();
             tokio::spawn(async move { admin::serve(listener, state, drained.notified()).await })
@@ -120,11 +121,14 @@ struct Parts {
     live: Live,
     readiness: Readiness,
     client_slots: Arc<Semaphore>,
+    /// One for each listener.
+    doors: Vec<Door>,
     listeners_outlive: bool,
 }
 
 impl Parts {
     fn new(config: Config, clock: Clock, listeners_outlive: bool) -> io::Result<Self> {
+        let doors = config.doors.iter().map(Door::open).collect::<io::Result<Vec<_>>>()?;
         let store = store(&config.store, &clock)?;
         let client_slots = Arc::new(Semaphore::new(server::files::room_for(
             config.limits.connections,
@@ -135,6 +139,7 @@ impl Parts {
         Ok(Self {
             live: Arc::new(ArcSwap::from_pointee(proxy)),
             client_slots,
+            doors,
             readiness: Readiness::new(),
             listeners_outlive,
         })
@@ -144,9 +149,18 @@ impl Parts {
     async fn work(self, listeners: Vec<Listener>, stopping: watch::Receiver<bool>) -> io::Result<()> {
         let desk = Desk::new(self.live.clone());
         let (mut serving, outlive) = (JoinSet::new(), self.listeners_outlive);
-        for listener in listeners {
+        let doors = self.doors.into_iter().chain(std::iter::repeat_with(Door::default));
+        for (listener, door) in listeners.into_iter().zip(doors) {
             let (slots, metrics) = (self.client_slots.clone(), self.live.load().metrics.clone());
-            serving.spawn(server::serve(listener, desk.clone(), slots, metrics, outlive, stopping.clone()));
+            serving.spawn(server::serve(
+                listener,
+                door,
+                desk.clone(),
+                slots,
+                metrics,
+                outlive,
+                stopping.clone(),
+            ));
         }
         let served = serving.join_all().await.into_iter().collect();
         let proxy = self.live.load_full();

@@ -73,9 +73,14 @@ pub static ROOT: Section = Section {
     keys: &[
         key(
             "listen",
-            Kind::OneOf(&[ADDRESS, Kind::ListOf(&ADDRESS)]),
+            Kind::OneOf(&[
+                ADDRESS,
+                Kind::Mapping(&LISTENER),
+                Kind::ListOf(&Kind::OneOf(&[ADDRESS, Kind::Mapping(&LISTENER)])),
+            ]),
             "127.0.0.1:8080",
-            "Where clients connect: an address and port, `unix:/path`, or a list of them.",
+            "Where clients connect: an address and port, `unix:/path`, a mapping with `address` and more, or a list of \
+             them.",
         ),
         required(
             "upstream",
@@ -130,6 +135,38 @@ pub static ROOT: Section = Section {
             "[]",
             "What is cached, for how long, and what purges it. A path that no route matches passes uncached.",
         ),
+    ],
+};
+
+pub static LISTENER: Section = Section {
+    name: "a listener",
+    keys: &[
+        required("address", ADDRESS, "An address and port, or `unix:/path`."),
+        optional(
+            "tls",
+            Kind::OneOf(&[Kind::Mapping(&CERTIFICATE), Kind::ListOf(&Kind::Mapping(&CERTIFICATE))]),
+            "TLS with this certificate; of a list, the one for the host that the client names, else the first. \
+             The files are read again when they change.",
+        ),
+        key(
+            "proxy_protocol",
+            Kind::Boolean,
+            "false",
+            "Each connection begins with a PROXY protocol header (version 1 or 2) that names its client. Only \
+             `trusted_proxies` can connect then.",
+        ),
+    ],
+};
+
+pub static CERTIFICATE: Section = Section {
+    name: "a certificate",
+    keys: &[
+        required(
+            "cert",
+            Kind::Text,
+            "PEM file with the certificate, and those between it and its authority.",
+        ),
+        required("key", Kind::Text, "PEM file with the key of `cert`."),
     ],
 };
 
@@ -422,5 +459,18 @@ pub static IGNORE: Section = Section {
 };
 
 /// All sections, to find where a misplaced key belongs.
-pub static SECTIONS: &[&Section] =
-    &[&ROOT, &UPSTREAM, &STORE, &REDIS, &TLS, &ADMIN, &PURGE, &LIMITS, &LOG, &ROUTE, &ACCESS];
+pub static SECTIONS: &[&Section] = &[
+    &ROOT,
+    &UPSTREAM,
+    &STORE,
+    &REDIS,
+    &TLS,
+    &ADMIN,
+    &PURGE,
+    &LIMITS,
+    &LOG,
+    &ROUTE,
+    &ACCESS,
+    &LISTENER,
+    &CERTIFICATE,
+];

@@ -6,6 +6,7 @@
 mod advice;
 mod fields;
 mod keys;
+mod listen;
 mod log;
 mod not_yet;
 mod options;
@@ -48,6 +49,8 @@ use crate::policy::Route;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: Vec<Listen>,
+    /// What stands before HTTP there; one for each of `listen`.
+    pub doors: Vec<DoorSettings>,
     pub upstream: UpstreamSettings,
     pub store: StoreSettings,
     pub admin: AdminSettings,
@@ -63,6 +66,22 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     /// What can be meant so, and mostly isn't; each with its place, ready to be shown.
     pub warnings: Vec<String>,
+}
+
+/// What a connection has to pass before it speaks HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoorSettings {
+    /// A PROXY protocol header comes first.
+    pub proxy_protocol: bool,
+    /// Certificates; none: no TLS. The first is for clients that name no host.
+    pub tls: Vec<CertificateFiles>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first, in PEM.
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// What becomes of `X-Request-Id`.

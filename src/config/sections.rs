@@ -16,21 +16,6 @@ use super::{
     UpstreamHost, UpstreamSettings, redis, url,
 };
 
-/// One address or a list.
-pub fn listeners(node: &Node, problems: &Problems) -> Option<Vec<Listen>> {
-    let addresses = match &node.value {
-        Value::List(_) => list(node, "[127.0.0.1:8080]", problems, listen)?,
-        _ => vec![listen(node, problems)?],
-    };
-    if addresses.is_empty() {
-        problems
-            .error(node.place, "there is nothing to listen on")
-            .help("write an address, `listen: 127.0.0.1:8080`");
-        return None;
-    }
-    Some(addresses)
-}
-
 /// A URL, or a mapping with `url`.
 pub fn upstream(node: &Node, problems: &Problems) -> Option<UpstreamSettings> {
     let short = Node { value: Value::Mapping(Vec::new()), place: node.place };

@@ -52,6 +52,7 @@ struct Process {
     widened: Count,
     connections: AtomicI64,
     accepts_failed: Count,
+    connections_refused: [Count; Refused::ALL.len()],
     reloads: Count,
     reloads_refused: Count,
     /// Whether the last one was.
@@ -66,6 +67,24 @@ pub enum PurgeSource {
     Write,
     PurgeMethod,
     Admin,
+}
+
+/// What a connection did not get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    ProxyProtocol,
+    Tls,
+}
+
+impl Refused {
+    pub const ALL: [Refused; 2] = [Refused::ProxyProtocol, Refused::Tls];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::ProxyProtocol => "proxy-protocol",
+            Refused::Tls => "tls",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -197,6 +216,11 @@ impl Metrics {
         self.all.accepts_failed.add(1);
     }
 
+    /// A connection did not come as far as HTTP.
+    pub fn connection_refused(&self, by: Refused) {
+        self.all.connections_refused[by as usize].add(1);
+    }
+
     /// A configuration came into use, the first one too.
     pub fn config_loaded(&self, at: Timestamp) {
         self.all.refused.store(false, Ordering::Relaxed);
@@ -241,6 +265,7 @@ impl Default for Process {
             widened: Count::default(),
             connections: AtomicI64::default(),
             accepts_failed: Count::default(),
+            connections_refused: Default::default(),
             reloads: Count::default(),
             reloads_refused: Count::default(),
             refused: AtomicBool::default(),

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use super::exposition::{Exposition, Family, Labels};
 use super::labels::{FWDS, NOT_STORED, OUTCOMES, REASONS, SOURCES, STATUS_CLASSES};
 use super::snapshot::rate;
-use super::{Memory, Metrics, Namespace, labels, of_redis};
+use super::{Memory, Metrics, Namespace, Refused, labels, of_redis};
 use crate::lines;
 use crate::store::Figures;
 use crate::store::remote::Remote;
@@ -144,6 +144,14 @@ impl Metrics {
         for (log, lines) in [("log", &lines::LOG), ("access", &lines::ACCESS)] {
             dropped.push(vec![("log", log.to_string())], lines.count() as f64);
         }
+        let mut refused = Family::counter(
+            "larder_connections_refused",
+            "Connections that ended before HTTP: without a valid PROXY protocol header or TLS handshake.",
+        );
+        for by in Refused::ALL {
+            let count = self.all.connections_refused[by as usize].get();
+            refused.push(vec![("by", by.as_str().to_string())], count as f64);
+        }
         let connections = self.all.connections.load(Ordering::Relaxed);
         let connections = u64::try_from(connections).unwrap_or_default();
         let mut build = Family::gauge("larder_build_info", "Always 1; the version is in the label.");
@@ -154,6 +162,7 @@ impl Metrics {
             Family::gauge("larder_connections", "Open connections of clients.").with(connections),
             Family::counter("larder_accepts_failed", "Connections that could not be accepted.")
                 .with(self.all.accepts_failed.get()),
+            refused,
             dropped,
             build,
             Family::gauge("larder_memory_allocated_bytes", "Memory in use.").with(memory.allocated),

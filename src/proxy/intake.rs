@@ -47,7 +47,7 @@ pub struct ClientHead {
 impl ClientRequest {
     pub fn accept(
         request: Request<Incoming>,
-        Client { peer, interims }: Client,
+        Client { peer, is_tls, interims }: Client,
         config: &Config,
     ) -> Result<Self, ProxyError> {
         let (mut parts, body) = request.into_parts();
@@ -68,6 +68,7 @@ impl ClientRequest {
         let trusted = peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+            None if is_tls => "https",
             _ => "http",
         };
         let front = if trusted { front(&parts.headers) } else { String::new() };

@@ -79,6 +79,8 @@ pub struct Proxy {
 pub struct Client {
     /// The peer of the connection; `None` on a unix socket.
     pub peer: Option<IpAddr>,
+    /// It came over TLS.
+    pub is_tls: bool,
     /// For interim responses; `None` where none can be sent.
     pub interims: Option<Interims>,
 }
@@ -136,6 +138,12 @@ impl Proxy {
 }
 
 impl Worker {
+    /// Whether it is believed what this peer says of its clients; whoever may open a unix socket is.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        let trusted = &self.proxy.config.trusted_proxies;
+        peer.is_none_or(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    }
+
     pub fn limits(&self) -> &Limits {
         &self.proxy.config.limits
     }

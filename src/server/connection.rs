@@ -37,12 +37,7 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 const USUAL_FIELDS: usize = 100;
 
 /// Serves until the peer goes, is too slow, or `stopping` turns true and no request is under way.
-pub async fn serve<S: Quiet>(
-    stream: S,
-    peer: Option<IpAddr>,
-    desk: Arc<Desk>,
-    stopping: watch::Receiver<bool>,
-) {
+pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping: watch::Receiver<bool>) {
     let pace = Pace::new();
     let mut stream = Strict::new(stream, desk.worker().limits().header_bytes, pace.clone());
     let (its_desk, its_pace, its_stopping) = (desk.clone(), pace.clone(), stopping.clone());
@@ -55,7 +50,7 @@ pub async fn serve<S: Quiet>(
         let interims = its_interims.clone();
         Box::pin(async move {
             let version = request.version();
-            let mut response = answer(&worker, request, peer, &interims).await;
+            let mut response = answer(&worker, request, hello, &interims).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 pace.becomes_tunnel();
             } else if *stopping.borrow() && version < Version::HTTP_2 {
@@ -112,14 +107,22 @@ pub async fn serve<S: Quiet>(
 async fn answer(
     worker: &Worker,
     request: Request<Incoming>,
-    peer: Option<IpAddr>,
+    Hello { peer, is_tls }: Hello,
     interims: &InterimQueue,
 ) -> Response<Answer> {
     // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
     if request.version() != Version::HTTP_11 {
-        return worker.handle(request, Client { peer, interims: None }).await;
+        return worker.handle(request, Client { peer, is_tls, interims: None }).await;
     }
-    interims.relay(|interims| worker.handle(request, Client { peer, interims: Some(interims) })).await
+    interims.relay(|interims| worker.handle(request, Client { peer, is_tls, interims: Some(interims) })).await
+}
+
+/// What is known of a connection before its first request.
+#[derive(Clone, Copy, Debug)]
+pub struct Hello {
+    /// The client's address; `None` on a unix socket.
+    pub peer: Option<IpAddr>,
+    pub is_tls: bool,
 }
 
 /// A stream that can say that something is there to be read, without reading it.

@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("purge", &["clock"]),
     ("purging", &["metrics", "policy", "purge", "store"]),
-    ("reloading", &["admin", "config", "proxy"]),
+    ("reloading", &["admin", "config", "proxy", "server"]),
     ("server", &["config", "metrics", "proxy", "stall"]),
     ("stall", &[]),
     ("store", &["clock", "config", "policy", "purge", "stored_response"]),
