@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -21,13 +21,20 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::interim::WithInterims;
 use super::lent::lend;
-use super::pace::{Pace, UnderWay};
+use super::pace::Pace;
+use super::streams::{Streams, Tracked};
 use super::strict::Strict;
 use crate::config::Limits;
 use crate::proxy::{Body as Answer, Client, Desk, InterimQueue, Worker};
 
 /// HTTP/2 requests at a time on one connection.
 const MAX_STREAMS: u32 = 200;
+
+/// What a client may waste on one connection.
+const RESETS: usize = 64;
+
+/// Of one stream's answer, beyond what its client has room for.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// So long a connection without a request stays open when larder stops: who was about to ask is answered, and told
 /// that this was the last time. Nobody asks into a connection that closes at that moment.
@@ -56,7 +63,7 @@ pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping:
             } else if *stopping.borrow() && version < Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, _under_way: under_way }))
+            Ok::<_, Infallible>(response.map(|body| Tracked::new(body, version, under_way)))
         })
     });
     let mut watch = Watch::new(pace, desk.clone(), stopping);
@@ -197,34 +204,8 @@ impl Watch {
     }
 }
 
-/// A response's content; the request is under way until it is sent.
-struct Tracked<B> {
-    body: B,
-    _under_way: UnderWay,
-}
-
-impl<B: Body + Unpin> Body for Tracked<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn protocol(limits: &Limits) -> Builder<Streams> {
+    let mut builder = Builder::new(Streams { patience: limits.body_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -240,6 +221,10 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        // Reset before they were looked at, and refused by us: more of them end the connection.
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.idle_timeout)
         .keep_alive_timeout(limits.header_timeout)

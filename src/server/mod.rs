@@ -10,6 +10,7 @@ mod lent;
 pub mod listener;
 mod pace;
 mod proxy_protocol;
+mod streams;
 mod strict;
 pub mod tls;
 

@@ -21,6 +21,7 @@ mod head;
 mod history;
 mod hit;
 mod hostile;
+mod http2;
 mod interim;
 mod invalidation;
 mod liberties;
