@@ -82,6 +82,8 @@ impl Fetch {
     }
 
     async fn run(self, leader: Leader, own: oneshot::Sender<Own>) {
+        #[cfg(test)]
+        super::panic_tests::trap(&self.head, "fetch");
         match self.exchange().await {
             Ok((arrived, Some((stale, strong)))) => self.freshen(arrived, &stale, strong, &leader, own).await,
             Ok((arrived, None)) => self.arrive(arrived, leader, own).await,

@@ -23,6 +23,15 @@ use crate::store::Fill;
 use crate::stored_response::{Stored, StoredHead, StoredResponse, Variants};
 use crate::upstream::UpstreamBody;
 
+/// Readers of a body whose fetch ends in a way that it did not decide (a panic) are not left waiting.
+struct Ends(Arc<SharedBody>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.finish(Err(SharedBodyError::Upstream("the fetch was interrupted".into())));
+    }
+}
+
 /// How many kinds of `Vary` are remembered for one key.
 const VARIANT_KINDS: usize = 4;
 
@@ -51,8 +60,11 @@ impl Fetch {
         if let Some(reader) = shared.reader() {
             let _gone = own.send(Own::Reader(reader));
         }
+        let _ends = Ends(shared.clone());
         let response = SharedResponse { head: head.clone(), body: shared.clone(), not_stored };
         leader.land(Landing::Shared(Arc::new(response)));
+        #[cfg(test)]
+        super::panic_tests::trap(&self.head, "fill");
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
                 leader.close();

@@ -18,12 +18,15 @@ mod intake;
 mod interim;
 mod leading;
 mod line;
+#[cfg(test)]
+mod panic_tests;
 mod passing;
 mod purge_method;
 mod ranges;
 mod replying;
 mod shared_body;
 mod tunnel;
+mod unfinished;
 mod writing;
 
 use std::io;
@@ -42,6 +45,7 @@ pub use desk::{Desk, Live};
 use error::ProxyError;
 use intake::ClientRequest;
 pub use interim::{InterimQueue, Interims};
+use unfinished::Unfinished;
 
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
@@ -71,6 +75,7 @@ pub struct Proxy {
     destination: Arc<Destination>,
     /// `None`: no line for each request.
     pub access_log: Option<Arc<AccessLog>>,
+    unfinished: Arc<Unfinished>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
 }
@@ -112,6 +117,7 @@ impl Proxy {
             destination: Destination::new(&config.upstream)?,
             clock,
             access_log: config.log.access.as_ref().map(AccessLog::open).transpose()?,
+            unfinished: Arc::default(),
             tasks: TaskTracker::new(),
             config: Arc::new(config),
         })
@@ -131,6 +137,7 @@ impl Proxy {
             destination,
             clock: self.clock.clone(),
             access_log: self.access_log.clone(),
+            unfinished: self.unfinished.clone(),
             tasks: self.tasks.clone(),
             config: Arc::new(config),
         })
@@ -170,6 +177,8 @@ impl Worker {
     }
 
     async fn answer(&self, request: ClientRequest) -> Answer {
+        #[cfg(test)]
+        panic_tests::trap(&request.head, "request");
         if request.head.parts.method.as_str() == "PURGE" {
             return self.purge(&request).await;
         }

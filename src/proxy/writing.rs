@@ -10,6 +10,7 @@ use super::error::ProxyError;
 use super::guarding::Guard;
 use super::intake::ClientRequest;
 use super::passing::{to_client, upstream_request};
+use super::unfinished::Write;
 use super::{Answer, Body, LARDER_POSITION, Worker};
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
@@ -24,7 +25,7 @@ impl Worker {
     pub(super) async fn write(&self, request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
         let (worker, own_route) = (self.clone(), route.cloned());
         let span = request.head.span();
-        let exchange = async move { worker.forward_write(request, own_route).await };
+        let exchange = async move { worker.write_to_its_end(request, own_route).await };
         let exchange = self.proxy.tasks.spawn(exchange.instrument(span));
         match exchange.await.unwrap_or(Err(ProxyError::Interrupted)) {
             Ok(response) => Answer::new(response, Some(Outcome::forwarded(Fwd::Method, None)), route),
@@ -32,10 +33,30 @@ impl Worker {
         }
     }
 
+    /// Whatever becomes of it, a panic among it, its purge is not lost, and comes before its answer.
+    async fn write_to_its_end(
+        self,
+        request: ClientRequest,
+        route: Option<Arc<Route>>,
+    ) -> Result<Response<Body>, ProxyError> {
+        let (write, proxy) = (self.proxy.unfinished.begin(), self.proxy.clone());
+        let its = write.clone();
+        let forwarding = async move { self.forward_write(request, route, &its).await };
+        match tokio::spawn(forwarding.in_current_span()).await {
+            Ok(result) => result,
+            Err(error) => {
+                tracing::error!(%error, "a write was interrupted");
+                write.lost(&proxy).await;
+                Err(ProxyError::Interrupted)
+            }
+        }
+    }
+
     async fn forward_write(
         &self,
         request: ClientRequest,
         route: Option<Arc<Route>>,
+        write: &Write,
     ) -> Result<Response<Body>, ProxyError> {
         let ClientRequest { head, body } = request;
         let proxy = &self.proxy;
@@ -49,6 +70,8 @@ impl Worker {
         let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
         let progress = body.progress();
         let forwarded = upstream_request(&head, head.parts.uri.query(), body);
+        let in_doubt_for = self.in_doubt_for(route.as_ref());
+        write.sent(Purge { in_doubt_for, ..Purge::hard(named) }, route.clone());
         let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;
         let mut end = match &result {
             Ok(response) => match WriteEnd::of(response.status()) {
@@ -69,13 +92,22 @@ impl Worker {
             (end, written) = (WriteEnd::Purge, WriteTargets::default());
         }
         written.targets.extend(groups);
+        #[cfg(test)]
+        super::panic_tests::trap(&head, "write");
         let position = self.purge_written(end, written, guard, route.as_ref()).await;
+        write.settled();
         let mut response = to_client(result?);
         response.headers_mut().remove(LARDER_POSITION);
         if let Some(Position(position)) = position {
             response.headers_mut().insert(LARDER_POSITION, HeaderValue::from(position));
         }
         Ok(response)
+    }
+
+    /// A write that ended unclearly may take effect so much later.
+    fn in_doubt_for(&self, route: Option<&Arc<Route>>) -> Duration {
+        let settle = route.map_or(Duration::ZERO, |route| route.settle);
+        settle.max(self.proxy.config.upstream.response_timeout)
     }
 
     /// The write happened, or may have: its answer goes through even if the purge is not taken, which is counted
@@ -94,7 +126,7 @@ impl Worker {
                 return None;
             }
             WriteEnd::Purge => settle,
-            WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
+            WriteEnd::PurgeInDoubt => self.in_doubt_for(route),
         };
         if written.targets.is_empty() {
             guard.into_iter().for_each(|guard| self.lift(guard));

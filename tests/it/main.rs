@@ -24,6 +24,7 @@ mod hostile;
 mod http2;
 mod interim;
 mod invalidation;
+mod last_purges;
 mod liberties;
 mod limits;
 mod metrics;
