@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
-use super::redis::{Command, Connecting, Failure, Keys, Node, REMOVE, RedisIndex, Sent, listen};
+use super::redis::{Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, listen};
 use super::remote::Remote;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
 use crate::clock::{Clock, Moment, Timestamp};
@@ -46,7 +46,7 @@ pub struct TieredStore {
 struct Tiers {
     first: FirstTier,
     index: Arc<RedisIndex>,
-    node: Arc<Node>,
+    servers: Arc<Servers>,
     keys: Keys,
     trust: Trust,
     clock: Clock,
@@ -73,20 +73,19 @@ impl TieredStore {
         redis: &RedisSettings,
         clock: Clock,
     ) -> io::Result<Self> {
-        let connecting = Connecting::new(redis, settings.timeout)?;
         let keys = Keys::new(&settings.namespace);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let node = Node::connect(connecting.clone());
+        let servers = Servers::connect(redis, settings.timeout)?;
         let interval = match settings.max_lag {
             Duration::ZERO => STRICT_INTERVAL,
             lag => (lag / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
         };
         let index =
-            RedisIndex::new(node.clone(), keys.clone(), bounds, clock.clone(), settings.timeout, interval);
+            RedisIndex::new(servers.clone(), keys.clone(), bounds, clock.clone(), settings.timeout, interval);
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
-        tokio::spawn(listen(connecting, keys.wake.clone(), index.clone()));
+        tokio::spawn(listen(keys.wake.clone(), index.clone()));
         drop(entered);
         let (running, mut stopped) = watch::channel(());
         std::thread::Builder::new().name("larder-store".to_owned()).spawn(move || {
@@ -96,7 +95,7 @@ impl TieredStore {
         let tiers = Tiers {
             first: FirstTier::new(settings.memory),
             index,
-            node,
+            servers,
             keys,
             trust: Trust::new(settings.max_lag, settings.on_store_loss),
             clock,
@@ -115,12 +114,12 @@ impl Store for TieredStore {
             if tiers.trust.holds(proved, Moment::now()) {
                 match found {
                     Some(found) => return Recall::Ready(Some(found)),
-                    None if !tiers.node.health.is_good() => return Recall::Ready(None),
+                    None if !tiers.index.is_reachable() => return Recall::Ready(None),
                     None => {}
                 }
             }
         }
-        if !tiers.node.health.is_good() {
+        if !tiers.index.is_reachable() {
             return Recall::Ready(tiers.without_redis(key, arrived));
         }
         let (tiers, key) = (tiers.clone(), *key);
@@ -168,7 +167,7 @@ impl Store for TieredStore {
     fn catch_up(&self) -> Waiting<bool> {
         let (tiers, arrived) = (self.tiers.clone(), Moment::now());
         Box::pin(async move {
-            tiers.node.health.is_good() && tiers.index.confirmed_since(arrived, tiers.deadline).await
+            tiers.index.is_reachable() && tiers.index.confirmed_since(arrived, tiers.deadline).await
         })
     }
 
@@ -196,7 +195,7 @@ impl Tiers {
     /// For a question that does not say when its request arrived.
     fn vouches(&self, proved: Option<Moment>) -> bool {
         let now = Moment::now();
-        self.trust.vouches(proved, now) || (!self.node.health.is_good() && self.trust.goes_on(proved, now))
+        self.trust.vouches(proved, now) || (!self.index.is_reachable() && self.trust.goes_on(proved, now))
     }
 
     /// Redis is away: `on_store_loss` says whether the first tier goes on.
@@ -229,7 +228,7 @@ impl Tiers {
     /// From Redis; what is there and valid goes to the first tier as well.
     async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
         let name = self.keys.response(key);
-        let value = match self.node.get(&name, within.max(Duration::from_millis(1))).await {
+        let value = match self.servers.get(&name, within.max(Duration::from_millis(1))).await {
             Ok(value) => value?,
             Err(Failure::Refused(reason)) => {
                 if reason.contains("WRONGTYPE") {
@@ -269,11 +268,11 @@ impl Tiers {
     /// In the background: whether it is gone matters to nobody.
     fn remove(&self, name: String, beginning: Bytes) {
         tracing::warn!(name, "a value in Redis can't be read, and is removed");
-        let (node, within) = (self.node.clone(), self.deadline);
+        let (servers, within) = (self.servers.clone(), self.deadline);
         tokio::spawn(async move {
             let keys = [name.as_str()];
             let removed =
-                node.run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within).await;
+                servers.run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within).await;
             if let Err(failure) = removed {
                 tracing::debug!(%failure, "not removed");
             }
@@ -290,7 +289,7 @@ impl Tiers {
             return Err(not_stored(format!("it is larger than {LARGEST_VALUE} bytes")));
         };
         let (name, expires_at) = (self.keys.response(key), millis(&clocks, expires_at));
-        let written = self.node.set(&name, value, expires_at, self.deadline).await;
+        let written = self.servers.set(&name, value, expires_at, self.deadline).await;
         written.map_err(|failure| not_stored(failure.to_string()))
     }
 }

@@ -8,12 +8,13 @@ mod index;
 mod journal;
 mod keys;
 mod scripts;
+mod servers;
 mod wake;
 
-pub use connecting::Connecting;
-pub use driver::{Failure, Node, Sent};
+pub use driver::{Failure, Sent};
 pub use figures::Command;
 pub use index::RedisIndex;
 pub use keys::Keys;
 pub use scripts::REMOVE;
+pub use servers::Servers;
 pub use wake::listen;
