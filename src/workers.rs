@@ -21,6 +21,7 @@ use crate::reloading::{Change, Reloading, operators_view};
 use crate::server::{self, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::replica;
 use crate::store::tiered::TieredStore;
 
 /// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
@@ -105,7 +106,12 @@ fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> 
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
     let incarnation = Incarnation(u128::from_le_bytes(id));
-    Ok(Arc::new(MemoryStore::new(settings.memory, incarnation, clock.clone())))
+    Ok(Arc::new(MemoryStore::named(
+        replica::name(settings.replica.as_deref()),
+        settings.memory,
+        incarnation,
+        clock.clone(),
+    )))
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -205,6 +205,12 @@ pub static STORE: Section = Section {
             "When Redis is away: `bypass` asks the upstream, `serve: 30s` goes on from the first tier for so long.",
         ),
         key("timeout", Kind::Duration, "50ms", "For every call to the store."),
+        optional(
+            "replica",
+            Kind::Text,
+            "What this larder is called where several are named: in the journal of purges, and by whoever waits for one. \
+             Each must have its own. Without it: the host's name and a random suffix.",
+        ),
     ],
 };
 

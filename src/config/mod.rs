@@ -114,6 +114,8 @@ pub struct StoreSettings {
     pub on_store_loss: OnStoreLoss,
     /// For every call to the store.
     pub timeout: Duration,
+    /// What this larder is called among those that share a store.
+    pub replica: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

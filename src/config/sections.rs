@@ -101,6 +101,7 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let max_lag = fields.read("max_lag", duration);
     let on_store_loss = fields.read("on_store_loss", on_store_loss);
     let timeout = fields.read("timeout", positive_duration);
+    let replica = fields.optional("replica", replica);
     Some(StoreSettings {
         memory: memory?,
         namespace: namespace?,
@@ -108,6 +109,17 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
         max_lag: max_lag?,
         on_store_loss: on_store_loss?,
         timeout: timeout?,
+        replica,
+    })
+}
+
+fn replica(node: &Node, problems: &Problems) -> Option<String> {
+    parsed(node, "a name", problems, |text| match text.len() {
+        1..=128 if text.chars().all(|c| c.is_ascii_graphic() && c != ',') => Ok(text.to_owned()),
+        _ => Err((
+            "this can't be the name of a replica".into(),
+            "write a short name without spaces, such as `${HOSTNAME}`".into(),
+        )),
     })
 }
 

@@ -13,6 +13,8 @@ use super::forwarding::Origin;
 use super::{Client, Interims};
 use crate::config::Config;
 use crate::policy::RequestHead;
+use crate::purge::Why;
+use crate::purging::asked_by;
 
 /// A client's request that has one meaning.
 pub struct ClientRequest {
@@ -91,6 +93,12 @@ impl ClientHead {
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
         }
+    }
+
+    /// For the record of what it purges.
+    pub fn why(&self) -> Why {
+        let from = self.sender.or(self.peer).map(|address| address.to_string());
+        asked_by(&self.parts.method, self.parts.uri.path(), from, &self.parts.headers)
     }
 
     pub fn origin(&self) -> Origin<'_> {

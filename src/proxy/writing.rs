@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::error::ProxyError;
 use super::guarding::Guard;
-use super::intake::ClientRequest;
+use super::intake::{ClientHead, ClientRequest};
 use super::passing::{to_client, upstream_request};
 use super::{Answer, Body, LARDER_POSITION, Worker};
 use crate::metrics::PurgeSource;
@@ -66,7 +66,7 @@ impl Worker {
             (end, written) = (WriteEnd::Purge, WriteTargets::default());
         }
         written.targets.extend(groups);
-        let position = self.purge_written(end, written, guard, route.as_ref()).await;
+        let position = self.purge_written(&head, end, written, guard, route.as_ref()).await;
         let mut response = to_client(result?);
         response.headers_mut().remove(LARDER_POSITION);
         if let Some(Position(position)) = position {
@@ -79,6 +79,7 @@ impl Worker {
     /// and logged.
     async fn purge_written(
         &self,
+        head: &ClientHead,
         end: WriteEnd,
         written: WriteTargets,
         guard: Option<Guard>,
@@ -98,8 +99,8 @@ impl Worker {
             return None;
         }
         self.proxy.metrics.widened(written.widened);
-        let written =
-            Purge { in_doubt_for, lifts: guard.map(|guard| guard.mark), ..Purge::hard(written.targets) };
+        let (lifts, why) = (guard.map(|guard| guard.mark), Some(head.why()));
+        let written = Purge { in_doubt_for, lifts, why, ..Purge::hard(written.targets) };
         purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await.ok()
     }
 }

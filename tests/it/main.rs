@@ -30,6 +30,7 @@ mod observe;
 mod passing;
 mod position;
 mod purge;
+mod purge_journal;
 mod purge_races;
 mod ranges;
 mod redis_chaos;

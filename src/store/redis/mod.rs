@@ -4,6 +4,7 @@ mod connecting;
 mod driver;
 mod figures;
 mod health;
+pub mod history;
 mod index;
 mod journal;
 mod keys;
