@@ -84,7 +84,7 @@ pub fn run_reloading(
             readiness.set(Phase::Draining);
             stop.send_replace(true);
         });
-        let worked = parts.work(listeners.proxy, stopping).await;
+        let worked = parts.clone().work(listeners.proxy, stopping).await;
         drop(working);
         // Operators can watch until the last thread has answered its last request.
         all_drained.recv().await;
@@ -96,7 +96,9 @@ pub fn run_reloading(
     });
     let rest =
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
-    rest.fold(result, Result::and)
+    let result = rest.fold(result, Result::and);
+    parts.live.load().access_log.iter().for_each(|log| log.flush());
+    result
 }
 
 fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {

@@ -1,5 +1,6 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
+mod access_log;
 mod admin;
 mod architecture;
 mod collapsing;
@@ -42,6 +43,7 @@ mod redis_rows;
 mod redis_sharing;
 mod redis_wire;
 mod reloading;
+mod request_names;
 mod requirements;
 mod restarting;
 mod review_bounds;
