@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::admin::{self, Phase, Readiness};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::config::{Config, StoreSettings};
+use crate::metrics::{BEAT_EVERY, Heart};
 use crate::proxy::{Desk, Live, Proxy};
 use crate::purge::Incarnation;
 use crate::reloading::{Change, Reloading, operators_view};
@@ -60,7 +61,8 @@ pub fn run_reloading(
             (parts.clone(), stop.clone(), stopping.clone(), working.clone());
         let thread = thread::Builder::new().name(format!("larder-{number}"));
         threads.push(thread.spawn(move || {
-            let worked = runtime().and_then(|runtime| runtime.block_on(parts.work(listeners, stopping)));
+            let worked =
+                runtime().and_then(|runtime| runtime.block_on(parts.work(number, listeners, stopping)));
             // One that can't work stops all: half a proxy would look like a whole one.
             stop.send_replace(true);
             drop(working);
@@ -83,7 +85,7 @@ pub fn run_reloading(
             readiness.set(Phase::Draining);
             stop.send_replace(true);
         });
-        let worked = parts.work(listeners.proxy, stopping).await;
+        let worked = parts.work(0, listeners.proxy, stopping).await;
         drop(working);
         // Operators can watch until the last thread has answered its last request.
         all_drained.recv().await;
@@ -110,6 +112,17 @@ fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> 
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
+}
+
+/// As long as its thread turns.
+async fn beat(worker: usize, heart: Heart) {
+    loop {
+        tokio::time::sleep(BEAT_EVERY).await;
+        if let Some(stalled) = heart.beat(Moment::now()) {
+            let seconds = stalled.as_secs_f64();
+            tracing::warn!(worker, seconds, "a worker stood still, and its connections with it");
+        }
+    }
 }
 
 /// What all threads share.
@@ -139,7 +152,14 @@ impl Parts {
     }
 
     /// One thread's share, until it has drained.
-    async fn work(self, listeners: Vec<Listener>, stopping: watch::Receiver<bool>) -> io::Result<()> {
+    async fn work(
+        self,
+        number: usize,
+        listeners: Vec<Listener>,
+        stopping: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let heart = self.live.load().metrics.watch_worker(number, Moment::now());
+        let beating = tokio::spawn(beat(number, heart));
         let desk = Desk::new(self.live.clone());
         let (mut serving, outlive) = (JoinSet::new(), self.listeners_outlive);
         for listener in listeners {
@@ -152,6 +172,7 @@ impl Parts {
         if timeout(proxy.config.limits.drain, proxy.tasks.wait()).await.is_err() {
             tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
         }
+        beating.abort();
         served
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod architecture;
+mod client_rows;
 mod collapsing;
 mod command_line;
 mod configuration;
@@ -29,6 +30,7 @@ mod miss;
 mod observe;
 mod passing;
 mod position;
+mod process_rows;
 mod purge;
 mod purge_races;
 mod ranges;
@@ -55,5 +57,6 @@ mod support;
 mod tags;
 mod targeted;
 mod upstream_faults;
+mod upstream_rows;
 mod validation;
 mod vary;

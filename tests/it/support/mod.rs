@@ -27,6 +27,7 @@ pub use certificates::Certificates;
 pub use client::{Client, Request, Streaming};
 pub use jwt::bearer;
 pub use larder::{Larder, START};
+pub use logs::Block;
 pub use ports::free_port;
 pub use process::{Command, Process, raise_file_limit, send_signal};
 pub use raw::Raw;
