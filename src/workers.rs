@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
@@ -23,6 +24,9 @@ use crate::server::{self, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::tiered::TieredStore;
+
+/// Before the first request is taken.
+const FIRST_CONNECTION: Duration = Duration::from_millis(250);
 
 /// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
 ///
@@ -102,12 +106,23 @@ pub fn run_reloading(
 
 fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
     if let Some(redis) = &settings.redis {
-        return Ok(Arc::new(TieredStore::start(settings, redis, clock.clone())?));
+        let store = TieredStore::start(settings, redis, clock.clone())?;
+        wait_for_redis(&store);
+        return Ok(Arc::new(store));
     }
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
     let incarnation = Incarnation(u128::from_le_bytes(id));
     Ok(Arc::new(MemoryStore::new(settings.memory, incarnation, clock.clone())))
+}
+
+/// Who comes first should not be refused a guarded write for want of a connection that is nearly there. Nobody is kept
+/// from the rest of larder for long where there is no Redis.
+fn wait_for_redis(store: &dyn Store) {
+    let deadline = Moment::now().plus(FIRST_CONNECTION);
+    while store.remote().is_some_and(|remote| remote.is_away()) && Moment::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {
