@@ -23,6 +23,7 @@ use crate::reloading::{Change, Reloading, operators_view};
 use crate::server::{self, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::replica;
 use crate::store::tiered::TieredStore;
 
 /// Before the first request is taken.
@@ -89,7 +90,7 @@ pub fn run_reloading(
             readiness.set(Phase::Draining);
             stop.send_replace(true);
         });
-        let worked = parts.work(0, listeners.proxy, stopping).await;
+        let worked = parts.clone().work(0, listeners.proxy, stopping).await;
         drop(working);
         // Operators can watch until the last thread has answered its last request.
         all_drained.recv().await;
@@ -101,7 +102,9 @@ pub fn run_reloading(
     });
     let rest =
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
-    rest.fold(result, Result::and)
+    let result = rest.fold(result, Result::and);
+    parts.live.load().access_log.iter().for_each(|log| log.flush());
+    result
 }
 
 fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
@@ -113,7 +116,12 @@ fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> 
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
     let incarnation = Incarnation(u128::from_le_bytes(id));
-    Ok(Arc::new(MemoryStore::new(settings.memory, incarnation, clock.clone())))
+    Ok(Arc::new(MemoryStore::named(
+        replica::name(settings.replica.as_deref()),
+        settings.memory,
+        incarnation,
+        clock.clone(),
+    )))
 }
 
 /// Who comes first should not be refused a guarded write for want of a connection that is nearly there. Nobody is kept

@@ -10,6 +10,7 @@ use super::labels::{FWDS, NOT_STORED, OUTCOMES, REASONS, SOURCES, STATUS_CLASSES
 use super::snapshot::rate;
 use super::{Memory, Metrics, Namespace, labels, of_redis};
 use crate::clock::Moment;
+use crate::lines;
 use crate::store::Figures;
 use crate::store::remote::Remote;
 
@@ -138,6 +139,13 @@ impl Metrics {
         for (reason, count) in self.failures().iter() {
             failures.push_if_any(vec![("reason", reason.to_string())], *count);
         }
+        let mut dropped = Family::counter(
+            "larder_log_lines_dropped",
+            "Lines of the log and of the access log that could not be written.",
+        );
+        for (log, lines) in [("log", &lines::LOG), ("access", &lines::ACCESS)] {
+            dropped.push(vec![("log", log.to_string())], lines.count() as f64);
+        }
         let connections = self.all.connections.load(Ordering::Relaxed);
         let connections = u64::try_from(connections).unwrap_or_default();
         let mut build = Family::gauge("larder_build_info", "Always 1; the version is in the label.");
@@ -148,6 +156,7 @@ impl Metrics {
             Family::gauge("larder_connections", "Open connections of clients.").with(connections),
             Family::counter("larder_accepts_failed", "Connections that could not be accepted.")
                 .with(self.all.accepts_failed.get()),
+            dropped,
             build,
             Family::gauge("larder_memory_allocated_bytes", "Memory in use.").with(memory.allocated),
             Family::gauge("larder_memory_resident_bytes", "Memory held from the system.")

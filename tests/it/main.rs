@@ -1,5 +1,6 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
+mod access_log;
 mod admin;
 mod architecture;
 mod client_rows;
@@ -32,6 +33,7 @@ mod passing;
 mod position;
 mod process_rows;
 mod purge;
+mod purge_journal;
 mod purge_races;
 mod ranges;
 mod redis_chaos;
@@ -43,6 +45,7 @@ mod redis_rows;
 mod redis_sharing;
 mod redis_wire;
 mod reloading;
+mod request_names;
 mod requirements;
 mod restarting;
 mod review_bounds;
@@ -50,6 +53,7 @@ mod review_framing;
 mod review_purges;
 mod review_sharing;
 mod rolling;
+mod schedules;
 mod shutdown;
 mod slow_readers;
 mod stale;

@@ -14,11 +14,19 @@ pub enum Command {
     Purge,
     Remove,
     Load,
+    History,
 }
 
 impl Command {
-    pub const ALL: [Command; 6] =
-        [Command::Get, Command::Set, Command::Confirm, Command::Purge, Command::Remove, Command::Load];
+    pub const ALL: [Command; 7] = [
+        Command::Get,
+        Command::Set,
+        Command::Confirm,
+        Command::Purge,
+        Command::Remove,
+        Command::Load,
+        Command::History,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,6 +36,7 @@ impl Command {
             Command::Purge => "purge",
             Command::Remove => "remove",
             Command::Load => "load",
+            Command::History => "history",
         }
     }
 }
