@@ -42,7 +42,9 @@ impl Client {
         if !head.starts_with("HTTP/1.1 200") {
             return Err(format!("not a 200: {head}").into());
         }
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
         std::io::copy(&mut (&mut self.0).take(length.unwrap_or(0)), &mut std::io::sink())?;
         Ok(head)
     }

@@ -18,7 +18,12 @@ pub struct Counted {
 
 impl Counted {
     /// Starts `program` on one core, and waits until it listens on `address`.
-    pub fn start(program: &Path, arguments: &[&str], address: SocketAddr, out: PathBuf) -> Result<Self, Failure> {
+    pub fn start(
+        program: &Path,
+        arguments: &[&str],
+        address: SocketAddr,
+        out: PathBuf,
+    ) -> Result<Self, Failure> {
         let valgrind = Command::new("taskset")
             .args(["-c", "0", "valgrind", "--tool=callgrind", "--quiet"])
             .arg(format!("--callgrind-out-file={}", out.display()))

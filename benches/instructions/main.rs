@@ -73,7 +73,11 @@ fn counts(arguments: &Arguments) -> Result<(), Failure> {
     let mut fits = small <= MOST;
     for scenario in GROWN.iter().filter(|_| !arguments.hit_only) {
         let grown = scenario.count(arguments, upstream)?;
-        println!("{grown:>7} with {}: {:.3} times (at most {MOST_GROWTH:.2})", scenario.name, ratio(grown, small));
+        println!(
+            "{grown:>7} with {}: {:.3} times (at most {MOST_GROWTH:.2})",
+            scenario.name,
+            ratio(grown, small)
+        );
         fits &= ratio(grown, small) <= MOST_GROWTH;
     }
     if fits { Ok(()) } else { Err("a hit costs more instructions than its bound".into()) }
@@ -98,7 +102,8 @@ impl Scenario {
             let tags: Vec<String> = (0..self.purge_records).map(|n| format!("\"purged-{n}\"")).collect();
             Client::connect(admin)?.post("/purge", &format!("{{\"tags\": [{}]}}", tags.join(",")))?;
         }
-        let paths: Vec<String> = (0..self.entries).map(|n| format!("/api/things-7/{n}/{}", self.tags)).collect();
+        let paths: Vec<String> =
+            (0..self.entries).map(|n| format!("/api/things-7/{n}/{}", self.tags)).collect();
         paths.iter().try_for_each(|path| client.get(path).map(drop))?;
         // Not in their order: a hit finds its response among all the others.
         let asked: Vec<&String> = (0..HITS).filter_map(|n| paths.get(n * 7919 % paths.len())).collect();
@@ -114,7 +119,9 @@ impl Scenario {
 
     fn config(&self, proxy: SocketAddr, admin: SocketAddr, upstream: SocketAddr) -> String {
         let routes: String = (0..self.routes)
-            .map(|n| format!("  - {{path: '/api/things-{n}/{{id}}/{{tags}}', ttl: 1h, tags: ['thing:{{id}}']}}\n"))
+            .map(|n| {
+                format!("  - {{path: '/api/things-{n}/{{id}}/{{tags}}', ttl: 1h, tags: ['thing:{{id}}']}}\n")
+            })
             .collect();
         format!(
             "listen: {proxy}\nupstream: http://{upstream}\nadmin: {{listen: {admin}}}\nstore: {{memory: 64MiB}}\n\
