@@ -2,6 +2,7 @@
 
 mod admin;
 mod architecture;
+mod barrier;
 mod collapsing;
 mod command_line;
 mod configuration;

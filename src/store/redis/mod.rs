@@ -8,6 +8,7 @@ pub mod history;
 mod index;
 mod journal;
 mod keys;
+mod replicas;
 mod scripts;
 mod wake;
 
@@ -16,5 +17,6 @@ pub use driver::{Failure, Node, Sent};
 pub use figures::Command;
 pub use index::RedisIndex;
 pub use keys::Keys;
+pub use replicas::Beat;
 pub use scripts::REMOVE;
 pub use wake::listen;

@@ -8,6 +8,7 @@ use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 
 use super::connecting::Connecting;
 use super::index::RedisIndex;
+use super::replicas::ROLL_CALL;
 use crate::purge::Position;
 
 /// A connection that only listens does not notice that nobody talks any more.
@@ -27,8 +28,7 @@ pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisInd
                 _ = &mut running => break,
                 message = messages.recv() => {
                     // One that was overtaken by too many others may have been of any purge.
-                    let position = message.ok().and_then(|message| message.value.as_u64());
-                    index.woken(position.map_or(Position(u64::MAX), Position));
+                    hear(&index, message.ok().and_then(|message| message.value.into_string()).as_deref());
                     true
                 }
                 Ok(_) = connects.recv() => {
@@ -45,5 +45,15 @@ pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisInd
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn hear(index: &RedisIndex, message: Option<&str>) {
+    let position = |text: &str| text.parse().ok().map(Position);
+    match message {
+        Some(called) if called.starts_with(ROLL_CALL) => {
+            index.roll_is_called(position(&called[1..]).unwrap_or_default());
+        }
+        message => index.woken(message.and_then(position).unwrap_or(Position(u64::MAX))),
     }
 }
