@@ -190,7 +190,9 @@ impl Node {
         let class = match command {
             Command::Get => &self.reads,
             Command::Set | Command::Remove => &self.writes,
-            Command::Confirm | Command::Purge | Command::Load | Command::History => &self.scripts,
+            Command::Confirm | Command::Purge | Command::Load | Command::History | Command::Replicas => {
+                &self.scripts
+            }
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
         let options =

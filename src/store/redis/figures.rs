@@ -15,10 +15,11 @@ pub enum Command {
     Remove,
     Load,
     History,
+    Replicas,
 }
 
 impl Command {
-    pub const ALL: [Command; 7] = [
+    pub const ALL: [Command; 8] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
@@ -26,6 +27,7 @@ impl Command {
         Command::Remove,
         Command::Load,
         Command::History,
+        Command::Replicas,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Command {
             Command::Remove => "remove",
             Command::Load => "load",
             Command::History => "history",
+            Command::Replicas => "replicas",
         }
     }
 }
