@@ -14,15 +14,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::admin::{self, Phase, Readiness};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::config::{Config, StoreSettings};
+use crate::metrics::{BEAT_EVERY, Heart};
 use crate::proxy::{Desk, Live, Proxy};
 use crate::purge::Incarnation;
 use crate::reloading::{Change, Reloading, operators_view};
 use crate::server::{self, Door, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::replica;
 use crate::store::tiered::TieredStore;
+
+/// Before the first request is taken.
+const FIRST_CONNECTION: Duration = Duration::from_millis(250);
 
 /// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
 ///
@@ -63,7 +68,7 @@ pub fn run_reloading(
     let (working, mut all_drained) = mpsc::channel::<()>(1);
     let (mut threads, mut starts) = (Vec::new(), Vec::new());
     for (number, (runtime, listeners)) in others.into_iter().enumerate() {
-        let work = parts.clone().work(listeners, stop.clone(), stopping.clone());
+        let work = parts.clone().work(number + 1, listeners, stop.clone(), stopping.clone());
         let working = working.clone();
         let (start, started) = oneshot::channel::<()>();
         starts.push(start);
@@ -96,7 +101,7 @@ pub fn run_reloading(
             its_stop.send_replace(true);
         });
         let (worked, stopped) =
-            tokio::join!(parts.clone().work(listeners.proxy, stop, stopping.clone()), when(stopping));
+            tokio::join!(parts.clone().work(0, listeners.proxy, stop, stopping.clone()), when(stopping));
         drop(working);
         // Operators can watch until the last thread has answered its last request, and the last purge is taken.
         all_drained.recv().await;
@@ -117,16 +122,43 @@ pub fn run_reloading(
 
 fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
     if let Some(redis) = &settings.redis {
-        return Ok(Arc::new(TieredStore::start(settings, redis, clock.clone())?));
+        let store = TieredStore::start(settings, redis, clock.clone())?;
+        wait_for_redis(&store);
+        return Ok(Arc::new(store));
     }
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
     let incarnation = Incarnation(u128::from_le_bytes(id));
-    Ok(Arc::new(MemoryStore::new(settings.memory, incarnation, clock.clone())))
+    Ok(Arc::new(MemoryStore::named(
+        replica::name(settings.replica.as_deref()),
+        settings.memory,
+        incarnation,
+        clock.clone(),
+    )))
+}
+
+/// Who comes first should not be refused a guarded write for want of a connection that is nearly there. Nobody is kept
+/// from the rest of larder for long where there is no Redis.
+fn wait_for_redis(store: &dyn Store) {
+    let deadline = Moment::now().plus(FIRST_CONNECTION);
+    while store.remote().is_some_and(|remote| remote.is_away()) && Moment::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
+}
+
+/// As long as its thread turns.
+async fn beat(worker: usize, heart: Heart) {
+    loop {
+        tokio::time::sleep(BEAT_EVERY).await;
+        if let Some(stalled) = heart.beat(Moment::now()) {
+            let seconds = stalled.as_secs_f64();
+            tracing::warn!(worker, seconds, "a worker stood still, and its connections with it");
+        }
+    }
 }
 
 /// What all threads share.
@@ -163,10 +195,13 @@ impl Parts {
     /// a whole one.
     async fn work(
         self,
+        number: usize,
         listeners: Vec<Listener>,
         stop: watch::Sender<bool>,
         stopping: watch::Receiver<bool>,
     ) -> io::Result<()> {
+        let heart = self.live.load().metrics.watch_worker(number, Moment::now());
+        let beating = tokio::spawn(beat(number, heart));
         let desk = Desk::new(self.live.clone());
         let (mut serving, outlive) = (JoinSet::new(), self.listeners_outlive);
         let doors = self.doors.into_iter().chain(std::iter::repeat_with(Door::default));
@@ -186,6 +221,7 @@ impl Parts {
         if timeout_at(end, proxy.tasks.wait()).await.is_err() {
             tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
         }
+        beating.abort();
         served.into_iter().collect()
     }
 

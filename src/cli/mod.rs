@@ -50,6 +50,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Purge by tag, URL or prefix, at a larder that runs
     Purge(admin::PurgeArgs),
+    /// The last purges at a larder that runs: what, when, why
+    Purges(admin::PurgesArgs),
     /// Hits and misses of a larder that runs, by route
     Stats(admin::StatsArgs),
     /// Exit with 0 if a larder runs and takes requests; for container health checks
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Schema { format } => schema::run(format),
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args),
+        Command::Purges(args) => admin::purges(&args),
         Command::Stats(args) => admin::stats(&args),
         Command::Health(args) => admin::health(&args),
     };

@@ -251,6 +251,12 @@ pub static STORE: Section = Section {
             "When Redis is away: `bypass` asks the upstream, `serve: 30s` goes on from the first tier for so long.",
         ),
         key("timeout", Kind::Duration, "50ms", "For every call to the store."),
+        optional(
+            "replica",
+            Kind::Text,
+            "What this larder is called where several are named: in the journal of purges, and by whoever waits for one. \
+             Each must have its own. Without it: the host's name and a random suffix.",
+        ),
     ],
 };
 
@@ -300,6 +306,13 @@ pub static PURGE: Section = Section {
             "Networks from which PURGE is taken on the listener. With a token both must pass.",
         ),
         key("token", TOKEN, "none", "What `Authorization: Bearer …` of a PURGE must carry."),
+        key(
+            "wait_timeout",
+            Kind::Duration,
+            "5s",
+            "How long a purge with `Purge-Wait: applied`, or `?wait=applied`, waits until every replica knows it, \
+             where it does not say.",
+        ),
         key(
             "parents",
             Kind::Boolean,

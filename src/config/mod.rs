@@ -146,6 +146,8 @@ pub struct StoreSettings {
     pub on_store_loss: OnStoreLoss,
     /// For every call to the store.
     pub timeout: Duration,
+    /// What this larder is called among those that share a store.
+    pub replica: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +169,8 @@ pub struct AdminSettings {
 pub struct PurgeSettings {
     pub allow: Vec<IpNet>,
     pub token: Option<Secret>,
+    /// For replicas to know a purge.
+    pub wait_timeout: Duration,
     /// Whether a write that no route matches also purges the cached paths it lies under.
     pub parents: bool,
 }

@@ -84,6 +84,7 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let max_lag = fields.read("max_lag", duration);
     let on_store_loss = fields.read("on_store_loss", on_store_loss);
     let timeout = fields.read("timeout", positive_duration);
+    let replica = fields.optional("replica", replica);
     Some(StoreSettings {
         memory: memory?,
         namespace: namespace?,
@@ -91,6 +92,17 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
         max_lag: max_lag?,
         on_store_loss: on_store_loss?,
         timeout: timeout?,
+        replica,
+    })
+}
+
+fn replica(node: &Node, problems: &Problems) -> Option<String> {
+    parsed(node, "a name", problems, |text| match text.len() {
+        1..=128 if text.chars().all(|c| c.is_ascii_graphic() && c != ',') => Ok(text.to_owned()),
+        _ => Err((
+            "this can't be the name of a replica".into(),
+            "write a short name without spaces, such as `${HOSTNAME}`".into(),
+        )),
     })
 }
 
@@ -161,6 +173,7 @@ pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
     let allow = fields.read("allow", networks);
     let token = fields.read("token", token);
     let parents = fields.read("parents", boolean);
+    let wait_timeout = fields.read("wait_timeout", positive_duration);
     let (allow, token) = (allow?, token?);
     if token.is_none() && allow.iter().any(|net| net.prefix_len() == 0) {
         let place = fields.given("allow").map_or(fields.place(), |node| node.place);
@@ -168,7 +181,7 @@ pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
             .warning(place, "anybody who reaches larder may purge")
             .help("name the networks that may, or set `token: ${LARDER_PURGE_TOKEN}`");
     }
-    Some(PurgeSettings { allow, token, parents: parents? })
+    Some(PurgeSettings { allow, token, wait_timeout: wait_timeout?, parents: parents? })
 }
 
 pub fn trusted_proxies(node: &Node, problems: &Problems) -> Option<Vec<ipnet::IpNet>> {

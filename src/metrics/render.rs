@@ -9,6 +9,7 @@ use super::exposition::{Exposition, Family, Labels};
 use super::labels::{FWDS, NOT_STORED, OUTCOMES, REASONS, SOURCES, STATUS_CLASSES};
 use super::snapshot::rate;
 use super::{Memory, Metrics, Namespace, Refused, labels, of_redis};
+use crate::clock::Moment;
 use crate::lines;
 use crate::store::Figures;
 use crate::store::remote::Remote;
@@ -27,6 +28,7 @@ impl Metrics {
         families.extend(of_store(figures));
         families.extend(remote.into_iter().flat_map(of_redis::families));
         families.extend(self.of_process());
+        families.extend(self.of_workers());
         families.extend(self.of_configuration());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Exposition(families)));
@@ -169,6 +171,16 @@ impl Metrics {
             Family::gauge("larder_memory_resident_bytes", "Memory held from the system.")
                 .with(memory.resident),
         ]
+    }
+
+    fn of_workers(&self) -> Vec<Family> {
+        let help = "For how long a worker's thread has stood still.";
+        let mut stalled = Family::gauge("larder_worker_stalled_seconds", help);
+        for (number, overdue) in self.all.heartbeats.overdue(Moment::now()) {
+            stalled.push(vec![("worker", number.to_string())], overdue.as_secs_f64());
+        }
+        let help = "How often a worker's thread stood still for more than a second.";
+        vec![stalled, Family::counter("larder_worker_stalls", help).with(self.all.heartbeats.stalls())]
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::Instrument as _;
 
 use super::error::ProxyError;
 use super::guarding::Guard;
-use super::intake::ClientRequest;
+use super::intake::{ClientHead, ClientRequest};
 use super::passing::{to_client, upstream_request};
 use super::unfinished::Write;
 use super::{Answer, Body, LARDER_POSITION, Worker};
@@ -71,7 +71,8 @@ impl Worker {
         let progress = body.progress();
         let forwarded = upstream_request(&head, head.parts.uri.query(), body);
         let in_doubt_for = self.in_doubt_for(route.as_ref());
-        write.sent(Purge { in_doubt_for, ..Purge::hard(named) }, route.clone());
+        let why = Some(head.why());
+        write.sent(Purge { in_doubt_for, why, ..Purge::hard(named) }, route.clone());
         let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;
         let mut end = match &result {
             Ok(response) => match WriteEnd::of(response.status()) {
@@ -94,7 +95,7 @@ impl Worker {
         written.targets.extend(groups);
         #[cfg(test)]
         super::panic_tests::trap(&head, "write");
-        let position = self.purge_written(end, written, guard, route.as_ref()).await;
+        let position = self.purge_written(&head, end, written, guard, route.as_ref()).await;
         write.settled();
         let mut response = to_client(result?);
         response.headers_mut().remove(LARDER_POSITION);
@@ -114,6 +115,7 @@ impl Worker {
     /// and logged.
     async fn purge_written(
         &self,
+        head: &ClientHead,
         end: WriteEnd,
         written: WriteTargets,
         guard: Option<Guard>,
@@ -133,8 +135,8 @@ impl Worker {
             return None;
         }
         self.proxy.metrics.widened(written.widened);
-        let written =
-            Purge { in_doubt_for, lifts: guard.map(|guard| guard.mark), ..Purge::hard(written.targets) };
+        let (lifts, why) = (guard.map(|guard| guard.mark), Some(head.why()));
+        let written = Purge { in_doubt_for, lifts, why, ..Purge::hard(written.targets) };
         purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await.ok()
     }
 }

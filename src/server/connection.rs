@@ -21,11 +21,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::interim::WithInterims;
 use super::lent::lend;
-use super::pace::Pace;
+use super::pace::{Pace, UnderWay};
 use super::streams::{Streams, Tracked};
 use super::strict::Strict;
 use crate::config::Limits;
-use crate::proxy::{Body as Answer, Client, Desk, InterimQueue, Worker};
+use crate::proxy::{Begun, Body as Answer, Client, Desk, InterimQueue, Later};
 
 /// HTTP/2 requests at a time on one connection.
 const MAX_STREAMS: u32 = 200;
@@ -45,26 +45,30 @@ const USUAL_FIELDS: usize = 100;
 
 /// Serves until the peer goes, is too slow, or `stopping` turns true and no request is under way.
 pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping: watch::Receiver<bool>) {
+    let Hello { peer, is_tls } = hello;
     let pace = Pace::new();
     let mut stream = Strict::new(stream, desk.worker().limits().header_bytes, pace.clone());
     let (its_desk, its_pace, its_stopping) = (desk.clone(), pace.clone(), stopping.clone());
     let interims = InterimQueue::default();
     let its_interims = interims.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, pace, stopping) = (its_desk.worker().clone(), its_pace.clone(), its_stopping.clone());
-        let under_way = pace.request();
-        // In a box, so that the connection has no room for it when it idles.
-        let interims = its_interims.clone();
-        Box::pin(async move {
-            let version = request.version();
-            let mut response = answer(&worker, request, hello, &interims).await;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                pace.becomes_tunnel();
-            } else if *stopping.borrow() && version < Version::HTTP_2 {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let version = request.version();
+        let under_way = its_pace.request();
+        let stopping = its_stopping.clone();
+        match its_desk.worker().begin(request, Client { peer, is_tls }) {
+            Begun::Answered(response) => Answering::Now(Some(sent(response, version, under_way, &stopping))),
+            Begun::Later(later) => {
+                let (pace, interims) = (its_pace.clone(), its_interims.clone());
+                // In a box, so that the connection has no room for it when it idles.
+                Answering::Later(Box::pin(async move {
+                    let response = answer(later, version, &interims).await;
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        pace.becomes_tunnel();
+                    }
+                    sent(response, version, under_way, &stopping)
+                }))
             }
-            Ok::<_, Infallible>(response.map(|body| Tracked::new(body, version, under_way)))
-        })
+        }
     });
     let mut watch = Watch::new(pace, desk.clone(), stopping);
     loop {
@@ -111,17 +115,45 @@ pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping:
     }
 }
 
-async fn answer(
-    worker: &Worker,
-    request: Request<Incoming>,
-    Hello { peer, is_tls }: Hello,
-    interims: &InterimQueue,
-) -> Response<Answer> {
+async fn answer(later: Later, version: Version, interims: &InterimQueue) -> Response<Answer> {
     // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
-    if request.version() != Version::HTTP_11 {
-        return worker.handle(request, Client { peer, is_tls, interims: None }).await;
+    if version != Version::HTTP_11 {
+        return later.answer(None).await;
     }
-    interims.relay(|interims| worker.handle(request, Client { peer, is_tls, interims: Some(interims) })).await
+    interims.relay(|interims| later.answer(Some(interims))).await
+}
+
+/// The answer on its way: the request is under way until it is there.
+fn sent(
+    mut response: Response<Answer>,
+    version: Version,
+    under_way: UnderWay,
+    stopping: &watch::Receiver<bool>,
+) -> Response<Tracked<Answer>> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if !switches && version < Version::HTTP_2 && *stopping.borrow() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|body| Tracked::new(body, under_way))
+}
+
+/// What hyper waits for.
+enum Answering<F> {
+    /// Until it is taken.
+    Now(Option<Response<Tracked<Answer>>>),
+    Later(Pin<Box<F>>),
+}
+
+impl<F: Future<Output = Response<Tracked<Answer>>>> Future for Answering<F> {
+    type Output = Result<Response<Tracked<Answer>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Answering::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            Answering::Later(answer) => answer.as_mut().poll(cx),
+        }
+        .map(|response| Ok(response.map(Tracked::in_its_stream)))
+    }
 }
 
 /// What is known of a connection before its first request.

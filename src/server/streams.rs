@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Version;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 
@@ -103,12 +102,16 @@ pub struct Tracked<B> {
 }
 
 impl<B> Tracked<B> {
-    /// To be called where the request is answered.
-    pub fn new(body: B, version: Version, under_way: UnderWay) -> Self {
-        let stream = (version == Version::HTTP_2).then(|| STREAM.try_with(Arc::clone).ok()).flatten();
-        // A part may wait for room before the first was handed out.
-        stream.iter().for_each(|stream| stream.out());
-        Self { body, rest: Bytes::new(), stream, _under_way: under_way }
+    pub fn new(body: B, under_way: UnderWay) -> Self {
+        Self { body, rest: Bytes::new(), stream: None, _under_way: under_way }
+    }
+
+    /// To be called on the stream's own task, if it has one.
+    pub fn in_its_stream(mut self) -> Self {
+        self.stream = STREAM.try_with(Arc::clone).ok();
+        // The first part may wait for room before it is asked for.
+        self.stream.iter().for_each(|stream| stream.out());
+        self
     }
 }
 
