@@ -20,6 +20,7 @@ use crate::policy::route::Mode;
 use crate::policy::{CacheKey, Route, tags};
 
 /// A request that a worker has taken.
+#[expect(clippy::large_enum_variant, reason = "it goes into a box at once, with what waits for it")]
 pub enum Begun {
     Answered(Response<Body>),
     Later(Later),
@@ -59,6 +60,7 @@ impl Worker {
     }
 
     /// The answer, or what it takes to have one.
+    #[expect(clippy::result_large_err, reason = "it is moved once, and a hit does not have it")]
     fn first_step(&self, request: &ClientRequest) -> Result<Answer, Step> {
         if request.head.parts.method.as_str() == "PURGE" {
             return Err(Step::Purge);

@@ -138,6 +138,7 @@ fn sent(
 }
 
 /// What hyper waits for.
+#[expect(clippy::large_enum_variant, reason = "a hit is not to be in a box")]
 enum Answering<F> {
     /// Until it is taken.
     Now(Option<Response<Tracked<Answer>>>),

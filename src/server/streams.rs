@@ -94,24 +94,36 @@ impl<F: Future> Future for Guarded<F> {
 /// A response's content; the request is under way until it is sent.
 pub struct Tracked<B> {
     body: B,
+    /// `None` where connections are not shared.
+    stream: Option<Box<InStream>>,
+    _under_way: UnderWay,
+}
+
+struct InStream {
+    handed: Arc<Handed>,
     /// Of what the body gave, not handed out yet.
     rest: Bytes,
-    /// `None` where connections are not shared.
-    stream: Option<Arc<Handed>>,
-    _under_way: UnderWay,
 }
 
 impl<B> Tracked<B> {
     pub fn new(body: B, under_way: UnderWay) -> Self {
-        Self { body, rest: Bytes::new(), stream: None, _under_way: under_way }
+        Self { body, stream: None, _under_way: under_way }
     }
 
     /// To be called on the stream's own task, if it has one.
     pub fn in_its_stream(mut self) -> Self {
-        self.stream = STREAM.try_with(Arc::clone).ok();
-        // The first part may wait for room before it is asked for.
-        self.stream.iter().for_each(|stream| stream.out());
+        if let Ok(handed) = STREAM.try_with(Arc::clone) {
+            // The first part may wait for room before it is asked for.
+            handed.out();
+            self.stream = Some(Box::new(InStream { handed, rest: Bytes::new() }));
+        }
         self
+    }
+}
+
+impl<B> Tracked<B> {
+    fn rest(&self) -> u64 {
+        self.stream.as_ref().map_or(0, |stream| stream.rest.len() as u64)
     }
 }
 
@@ -123,9 +135,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let Self { body, rest, stream, .. } = &mut *self;
+        let Self { body, stream, .. } = &mut *self;
         let Some(stream) = stream else { return Pin::new(body).poll_frame(cx) };
-        stream.asked_for_more();
+        let InStream { handed, rest } = &mut **stream;
+        handed.asked_for_more();
         if rest.is_empty() {
             match ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => *rest = data,
@@ -135,16 +148,16 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
             }
         }
         let part = rest.split_to(PART.min(rest.len()));
-        stream.out();
+        handed.out();
         Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest() == 0 && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let (hint, rest) = (self.body.size_hint(), self.rest());
         if rest == 0 {
             return hint;
         }
