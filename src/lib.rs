@@ -24,6 +24,7 @@ pub mod server;
 mod stall;
 pub mod store;
 pub mod stored_response;
+mod telemetry;
 mod upstream;
 mod workers;
 

@@ -108,6 +108,7 @@ fn keep_what_needs_a_restart(present: &Config, new: &mut Config) -> Vec<&'static
         ("admin.listen", keep(&present.admin.listen, &mut new.admin.listen)),
         ("limits.connections", keep(&present.limits.connections, &mut new.limits.connections)),
         ("log", keep(&present.log, &mut new.log)),
+        ("tracing", keep(&present.tracing, &mut new.tracing)),
     ];
     kept.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

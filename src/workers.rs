@@ -116,7 +116,9 @@ pub fn run_reloading(
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
     let result = rest.fold(result, Result::and);
     drop(own);
-    parts.live.load().access_log.iter().for_each(|log| log.flush());
+    let proxy = parts.live.load();
+    proxy.access_log.iter().for_each(|log| log.flush());
+    proxy.telemetry.iter().for_each(|telemetry| telemetry.flush());
     result
 }
 

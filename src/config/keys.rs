@@ -1,6 +1,10 @@
 //! Every key of `proxy.yaml`: its kind, its built-in default, what it means. Reading, suggestions and the JSON
 //! schema all come from this one table, so that they can't drift apart.
 
+mod edge;
+
+pub use edge::{ACCESS, CERTIFICATE, LISTENER, LOG, TRACING};
+
 /// A mapping in the file.
 #[derive(Debug)]
 pub struct Section {
@@ -124,6 +128,12 @@ pub static ROOT: Section = Section {
         key("limits", Kind::Mapping(&LIMITS), "{}", "Bounds on what clients may hold."),
         key("log", Kind::Mapping(&LOG), "{}", "What is logged, and how."),
         key(
+            "tracing",
+            Kind::OneOf(&[OFF, Kind::Mapping(&TRACING)]),
+            "off",
+            "Spans of requests, for an OpenTelemetry collector. Only in a build with the feature `otel`.",
+        ),
+        key(
             "defaults",
             Kind::Mapping(&DEFAULTS),
             "{}",
@@ -135,38 +145,6 @@ pub static ROOT: Section = Section {
             "[]",
             "What is cached, for how long, and what purges it. A path that no route matches passes uncached.",
         ),
-    ],
-};
-
-pub static LISTENER: Section = Section {
-    name: "a listener",
-    keys: &[
-        required("address", ADDRESS, "An address and port, or `unix:/path`."),
-        optional(
-            "tls",
-            Kind::OneOf(&[Kind::Mapping(&CERTIFICATE), Kind::ListOf(&Kind::Mapping(&CERTIFICATE))]),
-            "TLS with this certificate; of a list, the one for the host that the client names, else the first. \
-             The files are read again when they change.",
-        ),
-        key(
-            "proxy_protocol",
-            Kind::Boolean,
-            "false",
-            "Each connection begins with a PROXY protocol header (version 1 or 2) that names its client. Only \
-             `trusted_proxies` can connect then.",
-        ),
-    ],
-};
-
-pub static CERTIFICATE: Section = Section {
-    name: "a certificate",
-    keys: &[
-        required(
-            "cert",
-            Kind::Text,
-            "PEM file with the certificate, and those between it and its authority.",
-        ),
-        required("key", Kind::Text, "PEM file with the key of `cert`."),
     ],
 };
 
@@ -342,46 +320,6 @@ pub static LIMITS: Section = Section {
         ),
         key("idle_timeout", Kind::Duration, "60s", "How long a connection without a request is kept."),
         key("drain", Kind::Duration, "30s", "How long running requests may go on after SIGTERM."),
-    ],
-};
-
-pub static LOG: Section = Section {
-    name: "log",
-    keys: &[
-        key("format", Kind::Word(&["text", "json"]), "text", "`text` for people, `json` for machines."),
-        key(
-            "level",
-            Kind::Text,
-            "info",
-            "`error`, `warn`, `info`, `debug` (a line for each request), `trace`, or a filter such as \
-             `info,larder::proxy=debug`.",
-        ),
-        key(
-            "access",
-            Kind::OneOf(&[Kind::Word(&["off", "json", "combined"]), Kind::Mapping(&ACCESS)]),
-            "off",
-            "A line for each request that was answered: `json`, `combined` (Apache's), `off`, or a mapping with `format` and more.",
-        ),
-    ],
-};
-
-pub static ACCESS: Section = Section {
-    name: "access",
-    keys: &[
-        key("format", Kind::Word(&["json", "combined", "off"]), "json", "`json`, or Apache's `combined`."),
-        key(
-            "sample",
-            Kind::Fraction,
-            "1",
-            "The part of the requests that gets a line: `0.1` is one of ten. Statuses from 500 and answers that broke off \
-             always get one.",
-        ),
-        key(
-            "path",
-            Kind::OneOf(&[Kind::Word(&["stdout"]), Kind::Matching("^/")]),
-            "stdout",
-            "`stdout`, or a file; one that is renamed (logrotate) is made anew.",
-        ),
     ],
 };
 

@@ -1,4 +1,4 @@
-//! The section `log`: the log, and the access log.
+//! The sections `log` and `tracing`: what is said of requests, and to whom.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::sections::is_off;
 use super::suggest::nearest;
 use super::tree::{Node, Value};
 use super::units::Wrong;
-use super::{AccessFormat, AccessLogSettings, LogSettings, keys};
+use super::{AccessFormat, AccessLogSettings, LogSettings, TracingSettings, keys};
 
 pub fn log(node: &Node, problems: &Problems) -> Option<LogSettings> {
     let fields = Fields::open(node, &keys::LOG, problems)?;
@@ -88,4 +88,33 @@ fn check_log_level(level: &str) -> Result<(), Wrong> {
         Ok(_) => Ok(()),
         Err(error) => Err((format!("`{level}` is not a log filter: {error}"), HELP.into())),
     }
+}
+
+/// `Some(None)`: `off`.
+pub fn tracing(node: &Node, problems: &Problems) -> Option<Option<TracingSettings>> {
+    if node.text().is_some_and(is_off) {
+        return Some(None);
+    }
+    if !cfg!(feature = "otel") {
+        problems
+            .error(node.place, "this larder was built without OpenTelemetry")
+            .help("build it with `cargo build --release --features otel`, or leave `tracing` out");
+        return None;
+    }
+    let fields = Fields::open(node, &keys::TRACING, problems)?;
+    let (otlp, sample) = (fields.required("otlp", collector), fields.read("sample", fraction));
+    Some(Some(TracingSettings { otlp: otlp?, sample: sample? }))
+}
+
+fn collector(node: &Node, problems: &Problems) -> Option<http::Uri> {
+    parsed(node, "a URL such as `http://127.0.0.1:4318`", problems, |text| {
+        let uri = text.parse::<http::Uri>().ok();
+        let is_usable = |uri: &http::Uri| {
+            uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty())
+        };
+        uri.filter(is_usable).ok_or_else(|| {
+            let help = "write `http://host:4318`; a collector beside larder speaks TLS to others";
+            (format!("`{text}` is not a collector's URL"), help.to_owned())
+        })
+    })
 }

@@ -62,6 +62,8 @@ pub struct Config {
     pub request_id: RequestIds,
     pub limits: Limits,
     pub log: LogSettings,
+    /// `None`: no spans are exported.
+    pub tracing: Option<TracingSettings>,
     /// In the order of the file.
     pub routes: Vec<Arc<Route>>,
     /// What can be meant so, and mostly isn't; each with its place, ready to be shown.
@@ -205,6 +207,14 @@ pub struct AccessLogSettings {
     pub sample: Fraction,
     /// `None`: standard output.
     pub path: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracingSettings {
+    /// Of the collector, where spans are posted.
+    pub otlp: http::Uri,
+    /// Of the requests that say nothing of it themselves.
+    pub sample: Fraction,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

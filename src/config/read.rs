@@ -84,6 +84,7 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
     let request_id = fields.read("request_id", sections::request_id);
     let limits = fields.read("limits", sections::limits);
     let log = fields.read("log", log::log);
+    let tracing = fields.read("tracing", log::tracing);
     let is_strict = store.as_ref().is_some_and(|store| store.max_lag.is_zero());
     let routes = routes::read(fields.given("defaults"), fields.given("routes"), is_strict, problems);
     if let (Some((listen, doors)), Some(trusted)) = (&listeners, &trusted_proxies) {
@@ -117,6 +118,7 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
         request_id: request_id?,
         limits: limits?,
         log: log?,
+        tracing: tracing?,
         routes,
         warnings: Vec::new(),
     })

@@ -5,10 +5,15 @@ use std::hash::{BuildHasher, RandomState};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::telemetry::{Place, Remote};
+
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+
+/// Of the flags of a trace.
+const SAMPLED: u8 = 1;
 
 /// Longer ones are not taken from clients.
 const LONGEST: usize = 128;
@@ -63,15 +68,28 @@ impl Trace {
         is_valid.then_some(Self { id, parent: parent as u64, flags: flags as u8 })
     }
 
+    pub fn as_remote(self) -> Remote {
+        Remote { trace: self.id, parent: self.parent, is_sampled: self.flags & SAMPLED != 0 }
+    }
+
     pub fn id_as_value(self) -> Option<HeaderValue> {
         HeaderValue::try_from(format!("{:032x}", self.id)).ok()
     }
 
     /// As a child of this one says it. Of the flags, those that are known.
     fn continued(self) -> Option<HeaderValue> {
-        const SAMPLED: u8 = 1;
-        let (own, flags) = (random().max(1), self.flags & SAMPLED);
-        HeaderValue::try_from(format!("00-{:032x}-{own:016x}-{flags:02x}", self.id)).ok()
+        written(self.id, random().max(1), self.flags & SAMPLED)
+    }
+}
+
+fn written(trace: u128, own: u64, flags: u8) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("00-{trace:032x}-{own:016x}-{flags:02x}")).ok()
+}
+
+/// The upstream is part of larder's own span.
+pub fn within_span(headers: &mut HeaderMap, place: Place) {
+    if let Some(parent) = written(place.trace, place.own, SAMPLED) {
+        headers.insert(TRACEPARENT, parent);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One reading of each request: its authority, its scheme and who sent it. What can be read in two ways is refused.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{COOKIE, HOST, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::request::Parts;
@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::error::ProxyError;
 use super::forwarding::Origin;
+use super::spans::RequestSpan;
 use super::{Client, Interims, identity};
 use crate::access_log::UpstreamTime;
 use crate::config::{Config, RequestIds};
@@ -46,6 +47,8 @@ pub struct ClientHead {
     request_id: OnceLock<HeaderValue>,
     /// Who wants to know how long the upstream took.
     pub upstream_time: Option<UpstreamTime>,
+    /// Of the request, if it has one.
+    pub span: Option<Arc<RequestSpan>>,
 }
 
 impl ClientRequest {
@@ -98,6 +101,7 @@ impl ClientRequest {
                 request_ids: config.request_id,
                 request_id: OnceLock::new(),
                 upstream_time: None,
+                span: None,
             },
             body,
         })

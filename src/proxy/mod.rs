@@ -26,6 +26,7 @@ mod purge_method;
 mod ranges;
 mod replying;
 mod shared_body;
+mod spans;
 mod tunnel;
 mod unfinished;
 mod writing;
@@ -53,6 +54,7 @@ use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::routes::Routes;
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 use crate::upstream::{Destination, Upstream};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -72,6 +74,8 @@ pub struct Proxy {
     destination: Arc<Destination>,
     /// `None`: no line for each request.
     pub access_log: Option<Arc<AccessLog>>,
+    /// `None`: no spans.
+    pub telemetry: Option<Arc<Telemetry>>,
     unfinished: Arc<Unfinished>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
@@ -112,6 +116,7 @@ impl Proxy {
             destination: Destination::new(&config.upstream)?,
             clock,
             access_log: config.log.access.as_ref().map(AccessLog::open).transpose()?,
+            telemetry: config.tracing.as_ref().map(Telemetry::start).transpose()?,
             unfinished: Arc::default(),
             tasks: TaskTracker::new(),
             config: Arc::new(config),
@@ -132,6 +137,7 @@ impl Proxy {
             destination,
             clock: self.clock.clone(),
             access_log: self.access_log.clone(),
+            telemetry: self.telemetry.clone(),
             unfinished: self.unfinished.clone(),
             tasks: self.tasks.clone(),
             config: Arc::new(config),

@@ -42,13 +42,17 @@ impl Worker {
     /// Sends to the upstream, and counts how that went.
     pub(super) async fn send(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         head: &ClientHead,
     ) -> Result<Response<UpstreamBody>, ProxyError> {
+        let span = head.span.as_ref().map(|span| span.of_upstream(&mut request, self.proxy.clock.now()));
         let started = tokio::time::Instant::now();
         let result = self.upstream.send(request).await;
         let took = started.elapsed();
         head.upstream_time.iter().for_each(|time| time.took(took));
+        if let Some(span) = span {
+            span.end(result.as_ref().map(Response::status));
+        }
         match result {
             Ok(response) => {
                 self.proxy.metrics.upstream(took);

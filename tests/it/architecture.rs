@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "purging",
             "store",
             "stored_response",
+            "telemetry",
             "upstream",
         ],
     ),
@@ -36,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stall", &[]),
     ("store", &["clock", "config", "policy", "purge", "stored_response"]),
     ("stored_response", &["clock", "policy", "purge"]),
+    ("telemetry", &["clock", "config"]),
     ("upstream", &["config", "stall"]),
     ("workers", &["admin", "clock", "config", "metrics", "proxy", "purge", "reloading", "server", "store"]),
 ];
@@ -52,6 +54,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("listenfd", &["cli/inherited.rs"]),
     ("rustix", &["server/files.rs"]),
     ("SystemTime::now", &["clock.rs"]),
+    ("opentelemetry", &["telemetry/"]),
+    ("opentelemetry_sdk", &["telemetry/"]),
+    ("opentelemetry_otlp", &["telemetry/"]),
     ("tikv_jemallocator", &["main.rs"]),
 ];
 

@@ -67,6 +67,8 @@ mod streaming;
 mod support;
 mod tags;
 mod targeted;
+#[cfg(feature = "otel")]
+mod telemetry;
 mod tls;
 mod upstream_faults;
 mod upstream_rows;

@@ -276,3 +276,22 @@ fn an_access_log_is_a_word_or_a_mapping() {
         check_wrong(&format!("log: {{access: {wrong}}}"), &[expected]);
     }
 }
+
+#[cfg(not(feature = "otel"))]
+#[test]
+fn without_opentelemetry_tracing_is_an_error_that_says_how_to_get_it() {
+    assert_eq!(right("tracing: off").tracing, None);
+    check_wrong(
+        "tracing: {otlp: http://127.0.0.1:4318}",
+        &["built without OpenTelemetry", "--features otel"],
+    );
+}
+
+#[cfg(feature = "otel")]
+#[test]
+fn tracing_names_a_collector() {
+    let tracing = right("tracing: {otlp: http://127.0.0.1:4318}").tracing.expect("it is on");
+    assert_eq!(tracing.sample.as_f64(), 0.01);
+    check_wrong("tracing: {otlp: https://a}", &["not a collector's URL"]);
+    check_wrong("tracing: {sample: 1}", &["has no `otlp`"]);
+}
