@@ -25,6 +25,15 @@ use crate::store::Fill;
 use crate::stored_response::{Stored, StoredHead, StoredResponse, Variants};
 use crate::upstream::UpstreamBody;
 
+/// Readers of a body whose fetch ends in a way that it did not decide (a panic) are not left waiting.
+struct Ends(Arc<SharedBody>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.finish(Err(SharedBodyError::Upstream("the fetch was interrupted".into())));
+    }
+}
+
 /// How many kinds of `Vary` are remembered for one key.
 const VARIANT_KINDS: usize = 4;
 
@@ -55,10 +64,13 @@ impl Fetch {
         if let Some(reader) = shared.reader() {
             let _gone = own.send(Own::Reader(reader));
         }
+        let _ends = Ends(shared.clone());
         let doubt = if is_complete { None } else { leader.doubt() };
         let response =
             SharedResponse { head: head.clone(), body: shared.clone(), not_stored, is_complete, doubt };
         leader.land(Landing::Shared(Arc::new(response)));
+        #[cfg(test)]
+        super::panic_tests::trap(&self.head, "fill");
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
                 leader.close();
@@ -162,7 +174,8 @@ impl Fetch {
             match frame {
                 None => return Ok(trailers),
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "the upstream failed in the middle of a response");
+                    let (path, request_id) = (self.head.parts.uri.path(), self.head.request_id());
+                    tracing::warn!(%error, method = "GET", path, ?request_id, "the upstream failed in the middle of a response");
                     return Err(SharedBodyError::Upstream(error.to_string()));
                 }
                 Some(Ok(frame)) => match frame.into_data() {
