@@ -134,6 +134,18 @@ pub static ROOT: Section = Section {
             "Spans of requests, for an OpenTelemetry collector. Only in a build with the feature `otel`.",
         ),
         key(
+            "warm",
+            Kind::ListOf(&Kind::Mapping(&WARM)),
+            "[]",
+            "What is asked for before clients ask: at the start, and every so often. See docs/warming.md.",
+        ),
+        key(
+            "background",
+            Kind::Mapping(&BACKGROUND),
+            "{}",
+            "How larder sends the requests that no client has sent: to warm, to refresh, after a purge.",
+        ),
+        key(
             "defaults",
             Kind::Mapping(&DEFAULTS),
             "{}",
@@ -297,6 +309,59 @@ pub static PURGE: Section = Section {
             "true",
             "Whether a write that no route matches also purges the cached paths it lies under.",
         ),
+        key(
+            "reprime",
+            Kind::OneOf(&[OFF, Kind::Count]),
+            "off",
+            "After a purge, so many of the responses that it made invalid are fetched again: those that this replica \
+             gave to clients most often.",
+        ),
+    ],
+};
+
+pub static WARM: Section = Section {
+    name: "warm",
+    keys: &[
+        required(
+            "get",
+            Kind::OneOf(&[Kind::Text, Kind::ListOf(&Kind::Text)]),
+            "The path and query to ask for, or a list of them; `{name}` stands for each of its `values`, `{}` for each \
+             value that `each` finds.",
+        ),
+        optional("values", Kind::Names(&Kind::ListOf(&Kind::Text)), "The values of each `{name}`: `{id: [1, 2, 3]}`."),
+        optional("from", Kind::Text, "The path of a JSON answer that names what to ask for."),
+        optional("each", Kind::Text, "Which of its values fill `{}`: `$.items[*].id`."),
+        optional(
+            "every",
+            Kind::Duration,
+            "How often; what would expire before the next time is fetched anew. Default: once.",
+        ),
+        key("on_start", Kind::Boolean, "true", "Whether it is asked for when larder starts."),
+        optional("host", Kind::Text, "As in `background`, for this entry."),
+        optional("headers", Kind::Names(&Kind::Text), "More request fields: those in the key, or a credential."),
+        optional("name", Kind::Text, "In metrics and logs. Default: the first path."),
+    ],
+};
+
+pub static BACKGROUND: Section = Section {
+    name: "background",
+    keys: &[
+        key("rate", Kind::Count, "20", "Requests to the upstream in a second; what is still fresh costs nothing."),
+        key("concurrency", Kind::Count, "4", "At most so many at once."),
+        key(
+            "connections",
+            Kind::Matching("^[0-9]+%$"),
+            "25%",
+            "At most that share of `upstream.max_connections` at once; and none begins while clients use more than half \
+             of them.",
+        ),
+        optional(
+            "host",
+            Kind::Text,
+            "The scheme and host that clients ask for, `https://api.example.com`: responses are kept by them. Default: the \
+             first address of `listen`.",
+        ),
+        key("headers", Kind::Names(&Kind::Text), "{}", "More request fields, such as a service's credential."),
     ],
 };
 
@@ -358,6 +423,9 @@ macro_rules! section_of_a_route {
                 key("stale_while_revalidate", Kind::Duration, "0s",
                     "How long a stale response is served while a new one is fetched."),
                 key("stale_if_error", Kind::Duration, "0s", "How long a stale response is served when the upstream fails."),
+                key("refresh_ahead", Kind::Duration, "0s",
+                    "A response that is asked for with less than that left (and less than half of its lifetime) is fetched \
+                     anew in the background; the request does not wait. `0s`: not before its end."),
                 key("max_size", Kind::Size, "8MiB", "Of a stored body."),
                 key("max_json", Kind::Size, "1MiB",
                     "Of a body, decoded, that `{request.json…}`, `{request.form…}` and `{response.json…}` are read from. A \
@@ -423,6 +491,8 @@ pub static SECTIONS: &[&Section] = &[
     &TLS,
     &ADMIN,
     &PURGE,
+    &WARM,
+    &BACKGROUND,
     &LIMITS,
     &LOG,
     &ROUTE,

@@ -53,6 +53,7 @@ struct Process {
     upstream_failures: Mutex<BTreeMap<&'static str, u64>>,
     purges: [PurgeCounts; SOURCES.len()],
     widened: Count,
+    refreshed_ahead: Count,
     connections: AtomicI64,
     accepts_failed: Count,
     connections_refused: [Count; Refused::ALL.len()],
@@ -195,6 +196,11 @@ impl Metrics {
         self.all.widened.add(templates as u64);
     }
 
+    /// A response that is still fresh is fetched anew.
+    pub fn refreshed_ahead(&self) {
+        self.all.refreshed_ahead.add(1);
+    }
+
     /// A response was stored, with so many bytes, or why not.
     pub fn filled(&self, route: usize, result: Result<u64, NotStored>) {
         let (namespace, _) = self.find(Some(route));
@@ -272,6 +278,7 @@ impl Default for Process {
             upstream_failures: Mutex::default(),
             purges: Default::default(),
             widened: Count::default(),
+            refreshed_ahead: Count::default(),
             connections: AtomicI64::default(),
             accepts_failed: Count::default(),
             connections_refused: Default::default(),

@@ -35,6 +35,7 @@ pub mod targeted;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod url_template;
 pub mod validation;
 pub mod vary;
 

@@ -37,6 +37,12 @@ pub trait Store: Send + Sync + 'static {
     /// As [`Store::recall`], of the first tier alone.
     fn recall_here(&self, key: &CacheKey) -> Option<Found>;
 
+    /// As [`Store::recall`], past the first tier: what another replica has stored since is found, and the newer of both
+    /// stays.
+    fn recall_shared(&self, key: &CacheKey) -> Waiting<Option<Found>> {
+        Box::pin(std::future::ready(self.recall_here(key)))
+    }
+
     /// The permit to fetch and remember what stands under `key`. Take it before the fetch begins.
     fn permit(&self, key: &CacheKey) -> Fill;
 

@@ -138,7 +138,7 @@ impl Store for TieredStore {
             return Recall::Ready(tiers.without_redis(key, arrived));
         }
         let (tiers, key) = (tiers.clone(), *key);
-        Recall::Waiting(Box::pin(async move { tiers.recall(&key, arrived).await }))
+        Recall::Waiting(Box::pin(async move { tiers.recall_from(&key, arrived, false).await }))
     }
 
     fn recall_here(&self, key: &CacheKey) -> Option<Found> {
@@ -146,6 +146,14 @@ impl Store for TieredStore {
         let proved = tiers.index.view.confirmed_at();
         let found = tiers.here(key)?;
         tiers.vouches(proved).then_some(found)
+    }
+
+    fn recall_shared(&self, key: &CacheKey) -> Waiting<Option<Found>> {
+        if !self.tiers.index.is_reachable() {
+            return Box::pin(std::future::ready(self.recall_here(key)));
+        }
+        let (tiers, key, arrived) = (self.tiers.clone(), *key, Moment::now());
+        Box::pin(async move { tiers.recall_from(&key, arrived, true).await })
     }
 
     /// The stamp of the last confirmation, which lies before the fetch: what was purged since kills the fill. Before
@@ -261,8 +269,8 @@ impl Tiers {
         if self.trust.goes_on(proved, Moment::now()) { found } else { None }
     }
 
-    /// One deadline for all of it.
-    async fn recall(&self, key: &CacheKey, arrived: Moment) -> Option<Found> {
+    /// One deadline for all of it. `beyond`: Redis is asked also for what is here.
+    async fn recall_from(&self, key: &CacheKey, arrived: Moment, beyond: bool) -> Option<Found> {
         let view = &self.index.view;
         let proved_by = self.trust.proved_by(arrived);
         if view.confirmed_at().is_none_or(|confirmed| confirmed < proved_by)
@@ -271,8 +279,9 @@ impl Tiers {
             return self.without_redis(key, Moment::now());
         }
         let mut found = self.here(key);
-        if found.is_none() {
-            found = self.read(key, self.deadline.saturating_sub(Moment::now().since(arrived))).await;
+        if found.is_none() || beyond {
+            let read = self.read(key, self.deadline.saturating_sub(Moment::now().since(arrived)));
+            found = read.await.or(found);
         }
         // In bounded mode time has passed; what was judged is judged by a view that was confirmed since.
         let proved = view.confirmed_at();
@@ -280,7 +289,7 @@ impl Tiers {
         if self.trust.is_strict() || self.trust.holds(proved, Moment::now()) { found } else { None }
     }
 
-    /// From Redis; what is there and valid goes to the first tier as well.
+    /// From Redis; what is there and valid goes to the first tier as well, unless that has a newer one.
     async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
         let name = self.keys.response(key);
         let value = match self.servers.get(&name, within.max(Duration::from_millis(1))).await {
@@ -302,6 +311,10 @@ impl Tiers {
         };
         let expires_at = self.expiry(&stored)?;
         let found = first_tier::found(&stored, &self.index.view)?;
+        if let Some(newer) = self.here(key).filter(|present| requested_at(&present.stored) >= requested_at(&stored))
+        {
+            return Some(newer);
+        }
         self.first.insert(*key, stored, expires_at, &self.index.view);
         Some(found)
     }
@@ -363,4 +376,11 @@ fn trusted_for(settings: &StoreSettings) -> Duration {
 
 fn millis(clocks: &Clocks, expires_at: Timestamp) -> i64 {
     i64::try_from(clocks.to_store(expires_at).as_micros() / 1000).unwrap_or(i64::MAX)
+}
+/// When the fetch that it is from began; what tells variants apart is of no fetch.
+fn requested_at(stored: &Stored) -> Option<Timestamp> {
+    match stored {
+        Stored::Response(response) => Some(response.head.terms.requested_at),
+        Stored::Variants(_) => None,
+    }
 }
