@@ -328,7 +328,11 @@ pub static WARM: Section = Section {
             "The path and query to ask for, or a list of them; `{name}` stands for each of its `values`, `{}` for each \
              value that `each` finds.",
         ),
-        optional("values", Kind::Names(&Kind::ListOf(&Kind::Text)), "The values of each `{name}`: `{id: [1, 2, 3]}`."),
+        optional(
+            "values",
+            Kind::Names(&Kind::ListOf(&Kind::Text)),
+            "The values of each `{name}`: `{id: [1, 2, 3]}`.",
+        ),
         optional("from", Kind::Text, "The path of a JSON answer that names what to ask for."),
         optional("each", Kind::Text, "Which of its values fill `{}`: `$.items[*].id`."),
         optional(
@@ -338,7 +342,11 @@ pub static WARM: Section = Section {
         ),
         key("on_start", Kind::Boolean, "true", "Whether it is asked for when larder starts."),
         optional("host", Kind::Text, "As in `background`, for this entry."),
-        optional("headers", Kind::Names(&Kind::Text), "More request fields: those in the key, or a credential."),
+        optional(
+            "headers",
+            Kind::Names(&Kind::Text),
+            "More request fields: those in the key, or a credential.",
+        ),
         optional("name", Kind::Text, "In metrics and logs. Default: the first path."),
     ],
 };
@@ -346,7 +354,12 @@ pub static WARM: Section = Section {
 pub static BACKGROUND: Section = Section {
     name: "background",
     keys: &[
-        key("rate", Kind::Count, "20", "Requests to the upstream in a second; what is still fresh costs nothing."),
+        key(
+            "rate",
+            Kind::Count,
+            "20",
+            "Requests to the upstream in a second; what is still fresh costs nothing.",
+        ),
         key("concurrency", Kind::Count, "4", "At most so many at once."),
         key(
             "connections",
@@ -361,7 +374,12 @@ pub static BACKGROUND: Section = Section {
             "The scheme and host that clients ask for, `https://api.example.com`: responses are kept by them. Default: the \
              first address of `listen`.",
         ),
-        key("headers", Kind::Names(&Kind::Text), "{}", "More request fields, such as a service's credential."),
+        key(
+            "headers",
+            Kind::Names(&Kind::Text),
+            "{}",
+            "More request fields, such as a service's credential.",
+        ),
     ],
 };
 

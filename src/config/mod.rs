@@ -43,7 +43,7 @@ pub use problem::{ConfigErrors, Place, Problem};
 pub use read::Overrides;
 pub use redis::{RedisHost, RedisServers, RedisSettings, RedisTls};
 pub use schema::schema;
-pub use units::show_duration;
+pub use units::{duration as read_duration, show_duration};
 
 use crate::policy::Route;
 use crate::policy::json_query::JsonQuery;

@@ -109,7 +109,9 @@ fn entry(node: &Node, background: &BackgroundSettings, problems: &Problems) -> O
         _ => None,
     };
     if every.is_none() && !on_start && fields.given("every").is_none() {
-        problems.error(fields.place(), "nothing ever starts this").help("add `every: 5m`, or leave out `on_start`");
+        problems
+            .error(fields.place(), "nothing ever starts this")
+            .help("add `every: 5m`, or leave out `on_start`");
     }
     let mut all = background.headers.clone();
     all.extend(host);
@@ -182,7 +184,9 @@ fn host(node: &Node, problems: &Problems) -> Option<HeaderMap> {
         match scheme {
             "http" => {}
             "https" => _ = headers.insert("x-forwarded-proto", HeaderValue::from_static("https")),
-            _ => return Err((format!("`{scheme}` is not a scheme of HTTP"), "write `http` or `https`".into())),
+            _ => {
+                return Err((format!("`{scheme}` is not a scheme of HTTP"), "write `http` or `https`".into()));
+            }
         }
         let value = HeaderValue::from_str(&host)
             .map_err(|_| (format!("`{host}` can't stand in a field"), "write `host:port`".to_owned()))?;
@@ -237,7 +241,8 @@ fn check(entry: &WarmEntry, places: &Places, routes: &Routes, problems: &Problem
     let named = |template: &UrlTemplate| template.places().map(str::to_owned).collect::<Vec<_>>();
     for (template, place) in entry.get.iter().zip(&places.get) {
         for name in named(template) {
-            let is_known = if name.is_empty() { entry.list.is_some() } else { entry.values.contains_key(&name) };
+            let is_known =
+                if name.is_empty() { entry.list.is_some() } else { entry.values.contains_key(&name) };
             if !is_known {
                 let help = match name.as_str() {
                     "" => "`{}` is filled by `from: /api/items` and `each: $.items[*].id`".to_owned(),
@@ -269,7 +274,10 @@ fn why_never_stored(route: Option<&Route>, headers: &HeaderMap) -> Option<(Strin
         ));
     }
     if route.mode == Mode::Observe {
-        return Some((format!("falls under `{}`, which is only watched", route.path.as_str()), "set `mode: on`"));
+        return Some((
+            format!("falls under `{}`, which is only watched", route.path.as_str()),
+            "set `mode: on`",
+        ));
     }
     let per = route.per.as_ref()?;
     credentials::value_of(per, headers).is_none().then(|| {

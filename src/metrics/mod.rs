@@ -2,6 +2,7 @@
 //!
 //! Labels come from the names of routes and from enums, never from requests, so that their number is bounded.
 
+mod background;
 mod exposition;
 mod heartbeats;
 mod labels;
@@ -12,6 +13,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use background::BackgroundKind;
 pub use heartbeats::{EVERY as BEAT_EVERY, Heart};
 pub use memory::Memory;
 pub use render::CONTENT_TYPE;
@@ -53,7 +55,7 @@ struct Process {
     upstream_failures: Mutex<BTreeMap<&'static str, u64>>,
     purges: [PurgeCounts; SOURCES.len()],
     widened: Count,
-    refreshed_ahead: Count,
+    background: background::Background,
     connections: AtomicI64,
     accepts_failed: Count,
     connections_refused: [Count; Refused::ALL.len()],
@@ -186,6 +188,11 @@ impl Metrics {
         }
     }
 
+    /// How many were acknowledged.
+    pub fn purges(&self) -> u64 {
+        self.all.purges.iter().map(|counts| counts.purges.get()).sum()
+    }
+
     /// A purge that the store did not take.
     pub fn purge_failed(&self, source: PurgeSource) {
         self.all.purges[source as usize].failed.add(1);
@@ -194,11 +201,6 @@ impl Metrics {
     /// Templates of a write that found no value and were widened.
     pub fn widened(&self, templates: usize) {
         self.all.widened.add(templates as u64);
-    }
-
-    /// A response that is still fresh is fetched anew.
-    pub fn refreshed_ahead(&self) {
-        self.all.refreshed_ahead.add(1);
     }
 
     /// A response was stored, with so many bytes, or why not.
@@ -278,7 +280,7 @@ impl Default for Process {
             upstream_failures: Mutex::default(),
             purges: Default::default(),
             widened: Count::default(),
-            refreshed_ahead: Count::default(),
+            background: Default::default(),
             connections: AtomicI64::default(),
             accepts_failed: Count::default(),
             connections_refused: Default::default(),

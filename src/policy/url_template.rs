@@ -119,9 +119,7 @@ mod tests {
     fn urls(template: &str, values: &[(&str, &[&str])]) -> Vec<String> {
         let values = values
             .iter()
-            .map(|(name, values)| {
-                (name.to_string(), values.iter().map(|value| value.to_string()).collect())
-            })
+            .map(|(name, values)| (name.to_string(), values.iter().map(|value| value.to_string()).collect()))
             .collect();
         let template = UrlTemplate::parse(template).unwrap_or_else(|error| panic!("{error}"));
         template.urls(&values).iter().map(Uri::to_string).collect()

@@ -54,13 +54,13 @@ impl Worker {
             Err(error) => return Carried::Failed(error),
         };
         let proxy = &self.proxy;
-        let lookup = match classify(&proxy.routes, &request.head.as_policy(), false, &proxy.config.credentials)
-        {
-            Class::Lookup(lookup) if lookup.route.mode == Mode::On => lookup,
-            Class::Lookup(_) => return Carried::Refused("observe"),
-            Class::Pass { reason, .. } => return Carried::Refused(reason.as_str()),
-            Class::Write { .. } => return Carried::Refused("method"),
-        };
+        let lookup =
+            match classify(&proxy.routes, &request.head.as_policy(), false, &proxy.config.credentials) {
+                Class::Lookup(lookup) if lookup.route.mode == Mode::On => lookup,
+                Class::Lookup(_) => return Carried::Refused("observe"),
+                Class::Pass { reason, .. } => return Carried::Refused(reason.as_str()),
+                Class::Write { .. } => return Carried::Refused("method"),
+            };
         let answer = within(Some(lookup.route), self.look_up(request, lookup, None)).await;
         let carried = Carried::of(&answer);
         match drain(answer).await {

@@ -80,7 +80,8 @@ impl ClientRequest {
             join_cookies(&mut parts.headers);
         }
         // What larder asks for itself is asked as the configuration says.
-        let trusted = errand.is_some() || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
+        let trusted = errand.is_some()
+            || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
             None if is_tls => "https",

@@ -17,6 +17,7 @@ pub mod tiered;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -24,7 +25,7 @@ use crate::policy::CacheKey;
 pub use history::Purges;
 
 use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
-use crate::stored_response::Stored;
+use crate::stored_response::{Stored, StoredHead};
 use remote::{Remote, Replica};
 
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -89,6 +90,11 @@ pub trait Store: Send + Sync + 'static {
         _within: Duration,
     ) -> Waiting<Result<Vec<Replica>, StoreError>> {
         self.replicas()
+    }
+
+    /// The responses in the first tier, valid or not.
+    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+        Vec::new()
     }
 
     fn figures(&self) -> Figures;

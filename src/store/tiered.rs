@@ -25,7 +25,7 @@ use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
 use crate::purge::{Asked, Bounds, Incarnation, Mark, Position, Purge, Record, Stamp, TargetId, Validity};
-use crate::stored_response::Stored;
+use crate::stored_response::{Stored, StoredHead};
 use trust::Trust;
 
 /// A larger value would hold up the small ones behind it on the connection.
@@ -241,6 +241,10 @@ impl Store for TieredStore {
         Box::pin(async move { index.known_everywhere(position, within).await.map_err(not_asked) })
     }
 
+    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+        self.tiers.first.known()
+    }
+
     fn figures(&self) -> Figures {
         self.tiers.first.figures(&self.tiers.index.view)
     }
@@ -311,7 +315,8 @@ impl Tiers {
         };
         let expires_at = self.expiry(&stored)?;
         let found = first_tier::found(&stored, &self.index.view)?;
-        if let Some(newer) = self.here(key).filter(|present| requested_at(&present.stored) >= requested_at(&stored))
+        if let Some(newer) =
+            self.here(key).filter(|present| requested_at(&present.stored) >= requested_at(&stored))
         {
             return Some(newer);
         }

@@ -37,6 +37,11 @@ impl Usage {
         self.uses.load(Ordering::Relaxed)
     }
 
+    /// As if nobody had used it since it was stored.
+    pub fn forget(&self) {
+        self.uses.store(0, Ordering::Relaxed);
+    }
+
     pub fn asked(&self) -> Option<&Asked> {
         self.asked.get()?.as_deref()
     }
