@@ -1,6 +1,8 @@
 //! What a request leaves behind: its line in the access log, and its name for the client. Nothing where neither is asked
 //! for.
 
+use std::time::Duration;
+
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
@@ -41,11 +43,11 @@ impl Line {
         }
     }
 
-    /// There is an answer.
-    pub fn close(self, worker: &Worker, answer: Answer) -> Response<Body> {
+    /// There is an answer, which took so long to begin.
+    pub fn close(self, worker: &Worker, answer: Answer, took: Duration) -> Response<Body> {
         let config = &worker.proxy.config;
         let (route, outcome) = (answer.route, answer.outcome);
-        let mut response = worker.finish(answer);
+        let mut response = worker.finish(answer, took);
         if let Some(id) = self.request_id.filter(|_| config.request_id == RequestIds::Respond) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }

@@ -29,6 +29,7 @@ mod writing;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
@@ -145,6 +146,7 @@ impl Worker {
         // Kept for the log only where there will be a line.
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
+        let began = Instant::now();
         let mut line = self.line(&request, &client);
         let answer = match ClientRequest::accept(request, client, &self.proxy.config) {
             Ok(mut request) => {
@@ -153,7 +155,7 @@ impl Worker {
             }
             Err(error) => Answer::own(&error, None),
         };
-        let response = line.close(self, answer);
+        let response = line.close(self, answer, began.elapsed());
         if let Some((method, uri)) = asked {
             let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
             tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "answered");
@@ -177,10 +179,10 @@ impl Worker {
     }
 
     /// Says what happened: to the client (RFC 9211, after what caches before this one said) and to the metrics.
-    fn finish(&self, answer: Answer) -> Response<Body> {
+    fn finish(&self, answer: Answer, took: Duration) -> Response<Body> {
         let Answer { mut response, outcome, route } = answer;
         if let Some(outcome) = outcome {
-            self.proxy.metrics.request(route, &outcome, response.status());
+            self.proxy.metrics.request(route, &outcome, response.status(), took);
             if let Some(route) = route.and_then(|index| self.proxy.config.routes.get(index)) {
                 tags::hide(route, response.headers_mut());
                 response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());

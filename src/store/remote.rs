@@ -18,7 +18,17 @@ pub struct Remote {
     pub confirmed_ago: Option<Duration>,
     /// How often the purge index turned out to be a new one.
     pub new_indexes: u64,
+    /// What it has in use; `None` while it does not say.
+    pub memory: Option<ServerMemory>,
     pub commands: Vec<CommandFigure>,
+}
+
+/// In bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerMemory {
+    pub used: u64,
+    /// `None`: as much as the machine has.
+    pub limit: Option<u64>,
 }
 
 /// The circuit breaker in front of the server.

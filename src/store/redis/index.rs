@@ -109,6 +109,7 @@ impl RedisIndex {
             purges_waiting: self.journal.len(),
             confirmed_ago: self.view.confirmed_at().map(|confirmed| Moment::now().since(confirmed)),
             new_indexes: self.new_indexes.load(Ordering::Relaxed),
+            memory: node.figures.memory(),
             commands: node.figures.all(),
         }
     }
