@@ -16,6 +16,8 @@ pub struct Remote {
     pub purges_waiting: usize,
     /// How long ago all purges were known here; `None`: not since the last new index.
     pub confirmed_ago: Option<Duration>,
+    /// How long that may be for a hit.
+    pub max_lag: Duration,
     /// How often the purge index turned out to be a new one.
     pub new_indexes: u64,
     /// What it has in use; `None` while it does not say.

@@ -218,7 +218,7 @@ impl Store for TieredStore {
     }
 
     fn remote(&self) -> Option<Remote> {
-        Some(self.tiers.index.figures())
+        Some(self.tiers.index.figures(self.tiers.trust.max_lag()))
     }
 }
 
