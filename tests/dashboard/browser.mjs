@@ -60,14 +60,15 @@ export class Browser {
   }
 
   async look({ width, height = 900, dark = false, phone = false }) {
-    const metrics = { width, height, deviceScaleFactor: phone ? 2 : 1, mobile: phone };
+    const metrics = { width, height, deviceScaleFactor: 1, mobile: phone };
     await this.send("Emulation.setDeviceMetricsOverride", metrics);
     const features = [{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }];
     await this.send("Emulation.setEmulatedMedia", { features });
   }
 
-  async picture(file) {
-    const { data } = await this.send("Page.captureScreenshot", { format: "png", captureBeyondViewport: true });
+  /// Of the whole page, or of what is in sight.
+  async picture(file, whole) {
+    const { data } = await this.send("Page.captureScreenshot", { format: "png", captureBeyondViewport: whole });
     writeFileSync(file, Buffer.from(data, "base64"));
   }
 

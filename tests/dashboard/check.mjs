@@ -41,14 +41,21 @@ async function pictured(browser, name) {
   for (const [kind, look] of Object.entries({
     wide: { width: 1280 },
     "wide-dark": { width: 1280, dark: true },
-    phone: { width: 390, height: 844, phone: true },
-    "phone-dark": { width: 390, height: 844, phone: true, dark: true },
+    phone: { width: 390, height: 1500, phone: true },
+    "phone-dark": { width: 390, height: 1500, phone: true, dark: true },
   })) {
     await browser.look(look);
     await pause(500);
     assert.deepEqual(await browser.evaluate(CONTRAST), [], name + " " + kind + ": hard to read");
     assert.equal(await browser.evaluate(SIDEWAYS), false, name + " " + kind + ": it scrolls sideways");
-    await browser.picture(`${pictures}/${name}-${kind}.png`);
+    await browser.picture(`${pictures}/${name}-${kind}.png`, !look.phone);
+    if (look.phone) {
+      await browser.evaluate('scrollTo(0, document.getElementById("routes-title").offsetTop)');
+      await browser.picture(`${pictures}/${name}-${kind}-routes.png`, false);
+      await browser.evaluate('scrollTo(0, document.getElementById("purges-title").offsetTop)');
+      await browser.picture(`${pictures}/${name}-${kind}-purges.png`, false);
+      await browser.evaluate("scrollTo(0, 0)");
+    }
   }
   await browser.look({ width: 1280 });
 }

@@ -34,7 +34,7 @@ function bytes(number) {
   if (number === null || number === undefined) return dash;
   let unit = 0;
   while (number >= 1024 && unit < 4) { number /= 1024; unit++; }
-  return (unit === 0 ? number : number.toFixed(number < 10 ? 1 : 0)) + " " + ["B", "KiB", "MiB", "GiB", "TiB"][unit];
+  return (unit === 0 ? Math.round(number) : number.toFixed(number < 10 ? 1 : 0)) + " " + ["B", "KiB", "MiB", "GiB", "TiB"][unit];
 }
 
 function time(seconds) {
@@ -183,10 +183,15 @@ function tiles(data) {
   $("purged-more").textContent = count(all.purges.write ? all.purges.write.purges : 0) + " by writes" + (failed ? ", " + count(failed) + " not recorded" : "");
 }
 
+/// What stands between backticks is code.
+function worded(text) {
+  return text.split("`").map((part, at) => (at % 2 ? make("code", {}, part) : part));
+}
+
 function notes(list) {
   const words = { trouble: "Trouble", warning: "Warning", notice: "Notice" };
   const drawn = list.map(({ level, text }) =>
-    make("p", { class: "note", "data-level": level }, make("strong", {}, words[level] + ": "), make("span", {}, text)));
+    make("p", { class: "note", "data-level": level }, make("strong", {}, words[level] + ": "), make("span", {}, ...worded(text))));
   // Only what has changed is read out again.
   const now = list.map(({ level, text }) => level + text).join("\n");
   if ($("notes").dataset.now !== now) { $("notes").replaceChildren(...drawn); $("notes").dataset.now = now; }
@@ -210,7 +215,7 @@ function routes(data) {
     return make("tr", {},
       make("th", { scope: "row" }, route.name === "other" ? "no route" : route.name),
       cell("Requests", count(route.requests), { title: grouped(route.requests) }),
-      cell("Hit rate", route.caches ? percent(route.hitRate) : "not cached"),
+      cell("Hit rate", route.caches ? percent(route.hitRate) : "not cached", route.caches ? {} : { class: "none" }),
       cell("Last hour", line, { class: line === dash ? "wide none" : "wide" }),
       cell("Saved", count(route.saved), { title: grouped(route.saved) }),
       cell("95 %, store", time(route.fromStore.p95)),
@@ -237,7 +242,7 @@ function purges(told, now) {
     return make("tr", {},
       make("td", { "data-label": "When" }, make("time", { datetime: purge.at, title: purge.at }, ago(at, now))),
       what, why,
-      cell("Who", (purge.from || "this machine") + (purge.source ? ", " + purge.source : ""), { title: purge.requestId || "" }),
+      make("td", { "data-label": "Who", title: purge.requestId || "" }, (purge.from || "this machine") + " ", make("span", { class: "tag" }, purge.source)),
       cell("Replica", purge.replica || dash));
   });
   $("purges").hidden = rows.length === 0;

@@ -77,7 +77,7 @@ fn of_process(facts: &Facts, notes: &mut Vec<Note>) {
 
 fn of_redis(remote: &Remote, notes: &mut Vec<Note>) {
     if remote.is_away() {
-        let trouble = remote.trouble.as_deref().unwrap_or("it is being tried");
+        let trouble = plain(remote.trouble.as_deref().unwrap_or("it is being tried"));
         let told = match remote.confirmed_ago {
             Some(ago) => format!("The last word from it came {} ago. ", duration(ago)),
             None => String::new(),
@@ -117,6 +117,12 @@ fn of_redis(remote: &Remote, notes: &mut Vec<Note>) {
         );
         note(notes, Level::Notice, text);
     }
+}
+
+/// An error of the system is shown with all its parts; people need its message.
+fn plain(trouble: &str) -> &str {
+    let message = trouble.split_once("message: \"").and_then(|(_, rest)| Some(rest.split_once('"')?.0));
+    message.unwrap_or(trouble)
 }
 
 /// In strict mode a confirmation is asked for when somebody needs it.
@@ -241,6 +247,13 @@ mod tests {
                 "{text}: {told:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_error_of_the_system_is_its_message() {
+        let os = r#"IO Error: Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#;
+        assert_eq!(plain(os), "Connection refused");
+        assert_eq!(plain("Redis did not answer in time"), "Redis did not answer in time");
     }
 
     #[test]
