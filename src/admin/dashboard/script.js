@@ -162,8 +162,8 @@ function charts(history) {
 
 // ---- the parts of the page
 
-function figure(id, text, unit) {
-  $(id).replaceChildren(text, ...(unit ? [make("small", {}, " " + unit)] : []));
+function figure(id, text) {
+  $(id).textContent = text;
 }
 
 function tiles(data) {
@@ -175,8 +175,8 @@ function tiles(data) {
   figure("requests", count(all.requests));
   const recent = totals(data.history).slice(-1)[0];
   $("requests-more").textContent = recent ? (recent.requests / data.history.everySeconds).toFixed(1) + " a second" : "";
-  figure("p95", time(all.fromStore.p95), "from the store");
-  $("p95-more").textContent = time(all.fromUpstream.p95) + " from the API";
+  figure("p95", time(all.fromStore.p95));
+  $("p95-more").textContent = "from the store; from the API " + time(all.fromUpstream.p95);
   const purges = Object.values(all.purges), sum = (name) => purges.reduce((total, of) => total + of[name], 0);
   figure("purged", count(sum("purges")));
   const failed = sum("failed");
