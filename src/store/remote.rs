@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::purge::Position;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remote {
     pub breaker: Breaker,
@@ -31,6 +33,16 @@ pub struct ServerMemory {
     pub used: u64,
     /// `None`: as much as the machine has.
     pub limit: Option<u64>,
+}
+
+/// One larder of those that share a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub name: String,
+    /// It knows all that was purged up to here.
+    pub position: Position,
+    /// How long ago it said so.
+    pub silent_for: Duration,
 }
 
 /// The circuit breaker in front of the server.

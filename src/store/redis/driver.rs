@@ -198,9 +198,12 @@ impl Node {
         let class = match command {
             Command::Get => &self.reads,
             Command::Set | Command::Remove => &self.writes,
-            Command::Confirm | Command::Purge | Command::Load | Command::History | Command::Info => {
-                &self.scripts
-            }
+            Command::Confirm
+            | Command::Purge
+            | Command::Load
+            | Command::History
+            | Command::Info
+            | Command::Replicas => &self.scripts,
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
         let options =

@@ -17,10 +17,11 @@ pub enum Command {
     Load,
     History,
     Info,
+    Replicas,
 }
 
 impl Command {
-    pub const ALL: [Command; 8] = [
+    pub const ALL: [Command; 9] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
@@ -29,6 +30,7 @@ impl Command {
         Command::Load,
         Command::History,
         Command::Info,
+        Command::Replicas,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Command {
             Command::Load => "load",
             Command::History => "history",
             Command::Info => "info",
+            Command::Replicas => "replicas",
         }
     }
 }

@@ -16,6 +16,7 @@ use super::figures::Command;
 use super::history;
 use super::journal::{Batch, Journal};
 use super::keys::Keys;
+use super::replicas::Beat;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use super::servers::Servers;
 use crate::clock::{Clock, Moment, Timestamp};
@@ -41,9 +42,8 @@ const BETWEEN_PROBES: Duration = Duration::from_millis(50);
 pub struct RedisIndex {
     pub servers: Arc<Servers>,
     pub view: View,
-    keys: Keys,
-    /// What this replica is called.
-    replica: String,
+    pub(super) keys: Keys,
+    pub(super) beat: Beat,
     journal: Journal,
     bounds: Bounds,
     clock: Clock,
@@ -64,7 +64,7 @@ impl RedisIndex {
     pub fn new(
         servers: Arc<Servers>,
         keys: Keys,
-        replica: String,
+        beat: Beat,
         bounds: Bounds,
         clock: Clock,
         deadline: Duration,
@@ -74,7 +74,7 @@ impl RedisIndex {
             servers,
             view: View::new(Index::unknown(bounds)),
             keys,
-            replica,
+            beat,
             journal: Journal::default(),
             bounds,
             clock,
@@ -121,6 +121,12 @@ impl RedisIndex {
         if position > self.view.read().high_water() {
             self.woken.notify_one();
         }
+    }
+
+    /// Somebody waits until all replicas say that they know this position.
+    pub fn roll_is_called(&self, position: Position) {
+        self.beat.want(position);
+        self.woken.notify_one();
     }
 
     /// Waits until the view is confirmed as of `moment` or later; reports whether it is. Does not wait for a server
@@ -193,9 +199,13 @@ impl RedisIndex {
             }
         }
         loop {
-            let told = self.ask(Command::Confirm, &CONFIRM, Vec::new(), Sent::AsProbe).await?;
+            let (beats, words) = self.beat.words();
+            let told = self.ask(Command::Confirm, &CONFIRM, words, Sent::AsProbe).await?;
+            if beats {
+                self.beat.said(told.confirmation.after);
+            }
             self.learn(&told.confirmation);
-            if told.confirmation.is_whole {
+            if told.confirmation.is_whole && !self.beat.is_wanted(self.view.read().high_water()) {
                 return Ok(());
             }
         }
@@ -210,7 +220,7 @@ impl RedisIndex {
             hardness: purge.hardness,
             in_doubt_for: purge.in_doubt_for,
             lifts: purge.lifts.as_ref().map(bounded),
-            told: Record::of(purge, &self.replica),
+            told: Record::of(purge, &self.beat.name),
         };
         let recorded = self.record(&targets, how, self.sent()).await;
         if recorded.is_err() && !targets.is_empty() {
@@ -230,7 +240,7 @@ impl RedisIndex {
             soft: false,
             targets: batch.named.clone(),
             target_count: batch.targets.len(),
-            replica: self.replica.clone(),
+            replica: self.beat.name.clone(),
         }
     }
 
@@ -339,7 +349,8 @@ impl RedisIndex {
             number(PAGE as u64),
         ];
         args.extend(more);
-        let keys = [self.keys.index.as_str(), self.keys.never.as_str(), self.keys.history.as_str()];
+        let keys =
+            [&self.keys.index, &self.keys.never, &self.keys.history, &self.keys.replicas].map(String::as_str);
         let (asked_at, asked) = (Moment::now(), self.clock.now());
         let reply = self.servers.run(command, script, &keys, args, sent, self.deadline).await?;
         let Some(told) = told(&reply, &nonce, asked_at) else {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 
 use super::index::RedisIndex;
+use super::replicas::ROLL_CALL;
 use crate::purge::Position;
 
 /// A connection that only listens does not notice that nobody talks any more.
@@ -26,8 +27,7 @@ pub async fn listen(channel: String, index: Arc<RedisIndex>) {
                 _ = &mut running => break,
                 message = messages.recv() => {
                     // One that was overtaken by too many others may have been of any purge.
-                    let position = message.ok().and_then(|message| message.value.as_u64());
-                    index.woken(position.map_or(Position(u64::MAX), Position));
+                    hear(&index, message.ok().and_then(|message| message.value.into_string()).as_deref());
                     true
                 }
                 Ok(_) = connects.recv() => {
@@ -44,5 +44,15 @@ pub async fn listen(channel: String, index: Arc<RedisIndex>) {
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn hear(index: &RedisIndex, message: Option<&str>) {
+    let position = |text: &str| text.parse().ok().map(Position);
+    match message {
+        Some(called) if called.starts_with(ROLL_CALL) => {
+            index.roll_is_called(position(&called[1..]).unwrap_or_default());
+        }
+        message => index.woken(message.and_then(position).unwrap_or(Position(u64::MAX))),
     }
 }
