@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
 use super::history::{History, Purges};
-use super::redis::{Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen};
+use super::redis::{
+    Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen, memory,
+};
 use super::remote::{Remote, Replica};
 use super::replica;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
@@ -98,6 +100,7 @@ impl TieredStore {
         );
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
+        tokio::spawn(memory::watch(servers.clone(), settings.timeout));
         tokio::spawn(listen(keys.wake.clone(), index.clone()));
         drop(entered);
         let (running, mut stopped) = watch::channel(());
@@ -231,7 +234,7 @@ impl Store for TieredStore {
     }
 
     fn remote(&self) -> Option<Remote> {
-        Some(self.tiers.index.figures())
+        Some(self.tiers.index.figures(self.tiers.trust.max_lag()))
     }
 }
 

@@ -10,6 +10,7 @@ mod command_line;
 mod configuration;
 mod credentials;
 mod crowd;
+mod dashboard;
 mod deploy_redis;
 mod deployment;
 mod documents;
