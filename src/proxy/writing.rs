@@ -1,7 +1,6 @@
 //! A write: forwarded, and what it may have changed is purged *before* the first byte of the answer goes back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response};
 
@@ -63,7 +62,8 @@ impl Worker {
         let groups = invalidation::groups_of_write_response(&head.as_policy(), headers);
         if end == WriteEnd::Nothing && !groups.is_empty() {
             // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
-            (end, written) = (WriteEnd::Purge, WriteTargets::default());
+            (end, written) =
+                (WriteEnd::Purge, WriteTargets { settle: written.settle, ..WriteTargets::default() });
         }
         written.targets.extend(groups);
         let position = self.purge_written(end, written, guard, route.as_ref()).await;
@@ -84,14 +84,13 @@ impl Worker {
         guard: Option<Guard>,
         route: Option<&Arc<Route>>,
     ) -> Option<Position> {
-        let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
             WriteEnd::Nothing => {
                 guard.into_iter().for_each(|guard| self.lift(guard));
                 return None;
             }
-            WriteEnd::Purge => settle,
-            WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
+            WriteEnd::Purge => written.settle,
+            WriteEnd::PurgeInDoubt => written.settle.max(self.proxy.config.upstream.response_timeout),
         };
         if written.targets.is_empty() {
             guard.into_iter().for_each(|guard| self.lift(guard));

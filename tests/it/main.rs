@@ -48,6 +48,7 @@ mod review_framing;
 mod review_purges;
 mod review_sharing;
 mod schedules;
+mod settling;
 mod shutdown;
 mod stale;
 mod store_contract;

@@ -273,13 +273,18 @@ impl<'h> Judge<'h> {
             };
             self.history.faults.iter().any(cuts_off)
         };
-        let found = |key, span, what| Violation { invariant: Invariant::NoFalseAcknowledgement, key, span, what };
-        let writes = self.history.writes.iter().filter(|write| {
-            write.end == End::Acknowledged && is_impossible(write.replica, &write.span)
-        });
-        let purges = self.history.purges.iter().filter(|purge| {
-            purge.acknowledged && is_impossible(purge.replica, &purge.span)
-        });
+        let found =
+            |key, span, what| Violation { invariant: Invariant::NoFalseAcknowledgement, key, span, what };
+        let writes = self
+            .history
+            .writes
+            .iter()
+            .filter(|write| write.end == End::Acknowledged && is_impossible(write.replica, &write.span));
+        let purges = self
+            .history
+            .purges
+            .iter()
+            .filter(|purge| purge.acknowledged && is_impossible(purge.replica, &purge.span));
         let writes = writes.map(|write| found(write.key, write.span, write.to_string()));
         let purges = purges.map(|purge| {
             let what = format!("purge of {:?} on {}", purge.key, purge.replica);
@@ -319,25 +324,30 @@ impl<'h> Judge<'h> {
         found
     }
 
-    /// Guarded, whoever asks after somebody has seen a version sees it too, be it acknowledged or not. Without a guard
-    /// that is so where a replica has it stored.
+    /// Guarded, whoever asks after somebody has seen a version sees it too, be it acknowledged or not.
+    ///
+    /// Without a guard nothing keeps two fetches apart of which one read before a change and one after it, until its
+    /// purge: so nothing is promised of it before it is acknowledged, and then [`Invariant::FreshAfterAcknowledgement`]
+    /// is the stronger one.
     fn going_back(&self) -> Vec<Violation> {
-        let mut seen: HashMap<Place, Vec<(u64, u64)>> = HashMap::new();
+        if !self.promise.guarded {
+            return Vec::new();
+        }
+        let mut seen: HashMap<usize, Vec<(u64, u64)>> = HashMap::new();
         let contents = |read: &'h Read| match &read.seen {
             Seen::Content(content) => Some((read, content.version)),
             Seen::Failed(_) => None,
         };
         for (read, version) in self.history.reads.iter().filter_map(contents) {
             if !self.unmarked.contains(&(read.key, version)) {
-                seen.entry(self.place(read)).or_default().push((read.span.ret, version));
+                seen.entry(read.key).or_default().push((read.span.ret, version));
             }
         }
-        let seen: HashMap<Place, Highest> =
-            seen.into_iter().map(|(place, values)| (place, Highest::of(values))).collect();
+        let seen: HashMap<usize, Highest> =
+            seen.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
         let reads = self.history.reads.iter().filter_map(contents);
-        let lag = if self.promise.guarded { self.promise.lag } else { 0 };
         let back = reads.filter_map(|(read, version)| {
-            let before = before(seen.get(&self.place(read)), read.span.inv.saturating_sub(lag));
+            let before = before(seen.get(&read.key), read.span.inv.saturating_sub(self.promise.lag));
             (version < before).then(|| Violation {
                 invariant: Invariant::NoGoingBack,
                 key: read.key,
@@ -347,16 +357,7 @@ impl<'h> Judge<'h> {
         });
         back.collect()
     }
-
-    /// Where what was seen is seen again.
-    fn place(&self, read: &Read) -> Place {
-        let life = self.life(read.replica, read.span.inv);
-        let stored = (read.replica, life, read.variant, read.identity);
-        (read.key, (!self.promise.guarded).then_some(stored))
-    }
 }
-
-type Place = (usize, Option<(usize, usize, usize, Option<usize>)>);
 
 /// Why the end of a write is unknown, where its client did not wait for it.
 pub const LEFT: &str = "the client left";

@@ -134,18 +134,6 @@ fn what_waits_for_redis_holds_in_the_replica_that_took_it_for_as_long_as_that_li
 }
 
 #[test]
-fn without_a_guard_a_replica_does_not_go_back_for_what_it_has_stored() {
-    let again = |replica, variant| {
-        let back = Read { variant, ..read(replica, 22, Content { variant, ..content(0) }) };
-        with(written(End::Unknown(LEFT.into())), [read(0, 16, content(1)), back])
-    };
-    finds(&again(0, 0), STRICT, &[Invariant::NoGoingBack]);
-    finds(&again(0, 0), BOUNDED, &[Invariant::NoGoingBack]);
-    finds(&again(0, 1), STRICT, &[]);
-    finds(&again(1, 0), STRICT, &[]);
-}
-
-#[test]
 fn nothing_is_acknowledged_while_that_is_impossible() {
     let cut_off = |whom, away| {
         let fault =
@@ -163,7 +151,8 @@ fn nothing_is_acknowledged_while_that_is_impossible() {
 
 #[test]
 fn when_all_is_well_again_the_newest_is_stored_everywhere() {
-    let later = |reads: [Read; 2]| History { well_since: Some(50), ..with(written(End::Acknowledged), reads) };
+    let later =
+        |reads: [Read; 2]| History { well_since: Some(50), ..with(written(End::Acknowledged), reads) };
     let at = |inv, hit| Read { hit, ..read(0, inv, content(1)) };
     let late = &[Invariant::Convergence];
     finds(&later([at(151, false), at(160, true)]), STRICT, &[]);
@@ -184,6 +173,8 @@ fn a_key_that_is_left_alone_is_fetched_once_by_each_replica() {
     finds(&fetched(4, 50_000), STRICT, &[]);
     let abandoned = vec![(0, span(300_000, 300_001))];
     finds(&History { abandoned, ..fetched(4, 200_000) }, STRICT, &[]);
+    let slow = Read { span: span(190_000, 270_000), key: 1, ..read(0, 0, Content { key: 1, ..content(0) }) };
+    finds(&with(fetched(4, 200_000), [slow]), STRICT, &[]);
 }
 
 #[test]

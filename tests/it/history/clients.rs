@@ -62,8 +62,9 @@ impl Caller {
             _ => format!("/edit/{key}"),
         };
         let method = ["POST", "PUT", "PATCH", "DELETE"][dice.below(4)];
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nhost: {HOST}\r\nx-write: {id}\r\ncontent-length: 3\r\n\r\nnew");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {HOST}\r\nx-write: {id}\r\ncontent-length: 3\r\n\r\nnew"
+        );
         let leaves = dice.one_in(10);
         let patience = if leaves { dice.micros(100, 5000) } else { PATIENCE };
         let inv = world.now();

@@ -125,7 +125,8 @@ fn converged_after(history: &History) -> u64 {
         history.applies.iter().filter(|apply| apply.key == key).map(|apply| apply.version).max().unwrap_or(0)
     };
     let late = history.reads.iter().filter(|read| read.span.inv > well_since);
-    let is_wrong = |seen: &Seen, key| !matches!(seen, Seen::Content(content) if content.version == newest(key));
+    let is_wrong =
+        |seen: &Seen, key| !matches!(seen, Seen::Content(content) if content.version == newest(key));
     let late = late.filter(|read| !read.hit || is_wrong(&read.seen, read.key));
     late.map(|read| (read.span.inv - well_since) / 1000).max().unwrap_or(0)
 }

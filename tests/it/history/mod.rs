@@ -29,7 +29,7 @@ use record::{History, Span};
 use world::{REPLICAS, Setting, World};
 
 const READERS: u64 = 16;
-const WRITERS: u64 = 3;
+const WRITERS: u64 = 6;
 
 /// How long a mark stands at the most: the upstream's two time-outs, and its second once more; and some slack.
 const UNKNOWN_AFTER: u64 = 5_500_000;
@@ -37,15 +37,14 @@ const UNKNOWN_AFTER: u64 = 5_500_000;
 /// Around a witness, so much is shown.
 const AROUND: u64 = 2_000_000;
 
-/// With a deadline for Redis that is not one more fault on a busy machine.
 const STRICT: Setting = Setting {
-    store: "max_lag: 0s, timeout: 250ms",
+    store: "max_lag: 0s",
     purges: "\"key:{id}\"",
     guarded: false,
     edits_only: false,
     program: None,
 };
-const BOUNDED: Setting = Setting { store: "max_lag: 300ms, timeout: 250ms", ..STRICT };
+const BOUNDED: Setting = Setting { store: "max_lag: 300ms", ..STRICT };
 const GUARDED: Setting = Setting { guarded: true, ..STRICT };
 
 const PROMISED_STRICT: Promise =
@@ -167,7 +166,7 @@ async fn holds(setting: Setting, promise: Promise, kinds: &'static [Kind]) {
     }
     println!("{} runs of {seconds} s: {all}", all.runs);
     assert!(all.reads > 500, "{} reads show nothing", all.reads);
-    if seeds.is_some() {
+    if all.reads >= 1_000_000 {
         assert!(all.hit_ratio() >= 80.0 && all.soon_after >= 10_000, "it shows too little");
     }
 }

@@ -133,21 +133,13 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "e: positions are counted, and an index that is lost begins anew",
         changes: &[
-            (
-                "src/store/redis/begin.lua",
-                "or known > -high then",
-                "then",
-            ),
+            ("src/store/redis/begin.lua", "or known > -high then", "then"),
             (
                 "src/store/redis/begin.lua",
                 "  incarnation = 'i' .. ARGV[1]\n",
                 "  incarnation = 'i' .. string.rep('0', 31) .. '1'\n  now = 1000000\n",
             ),
-            (
-                "src/store/redis/purge.lua",
-                "position = math.max(now, high + 1)",
-                "position = high + 1",
-            ),
+            ("src/store/redis/purge.lua", "position = math.max(now, high + 1)", "position = high + 1"),
         ],
         guarded: false,
         kinds: &[Kind::RedisFlushed],
@@ -167,7 +159,11 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "g: a value is taken for whatever key was asked for",
         changes: &[
-            ("src/store/encoding/read.rs", "    reader.key(key)?;\n    let fingerprint", "    let _ = reader.key(key);\n    let fingerprint"),
+            (
+                "src/store/encoding/read.rs",
+                "    reader.key(key)?;\n    let fingerprint",
+                "    let _ = reader.key(key);\n    let fingerprint",
+            ),
             ("src/store/redis/keys.rs", "for byte in key.0 {", "for byte in [key.0[0] & 7] {"),
         ],
         guarded: false,
@@ -176,7 +172,24 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "h: a write whose answer was lost is sent again",
-        changes: &[],
+        changes: &[
+            (
+                "src/upstream/mod.rs",
+                "    let safe = *request.method() == http::Method::GET || *request.method() == http::Method::HEAD;\n    \
+                 safe && request.body().is_empty() && !request",
+                "    !request",
+            ),
+            (
+                "src/upstream/mod.rs",
+                "(Err(Failure { stale_connection: true, .. }), Some(again))",
+                "(Err(_), Some(again))",
+            ),
+            (
+                "src/upstream/mod.rs",
+                "    *copy.headers_mut() = request.headers().clone();\n",
+                "    *copy.headers_mut() = request.headers().clone();\n    copy.headers_mut().remove(http::header::CONTENT_LENGTH);\n",
+            ),
+        ],
         guarded: false,
         kinds: &[Kind::UpstreamCuts],
         expected: Invariant::ExactlyOnce,
@@ -201,7 +214,16 @@ impl Mutant {
     /// A copy of the sources, changed and built; all share what they depend on.
     async fn build(&self, target: &Path) -> (Scratch, PathBuf) {
         let copy = Scratch::new();
-        for part in ["src", "Cargo.toml", "Cargo.lock", "config", "proxy.yaml", "README.md", "ARCHITECTURE.md", "docs"] {
+        for part in [
+            "src",
+            "Cargo.toml",
+            "Cargo.lock",
+            "config",
+            "proxy.yaml",
+            "README.md",
+            "ARCHITECTURE.md",
+            "docs",
+        ] {
             let to = copy.path().to_str().expect("a path");
             let status = std::process::Command::new("cp").arg("-r").arg(root().join(part)).arg(to).status();
             assert!(status.expect("cp").success(), "{part}");

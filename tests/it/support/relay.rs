@@ -131,7 +131,11 @@ async fn answering(
                 to.write_all(piece).await?;
             }
             Line::Trickling(pause) => {
-                for byte in piece {
+                for (sent, byte) in piece.iter().enumerate() {
+                    if *line.borrow() != now {
+                        to.write_all(&piece[sent..]).await?;
+                        break;
+                    }
                     to.write_all(&[*byte]).await?;
                     tokio::time::sleep(pause).await;
                 }

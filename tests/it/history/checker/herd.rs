@@ -13,12 +13,18 @@ const ON_ITS_WAY: u64 = 100_000;
 /// What was wrong shows for so long.
 const AFTERMATH: u64 = 1_500_000;
 
+/// Who waits so long on a machine where nothing is wrong waits for the machine; and so does Redis' deadline.
+const STALLED: u64 = 40_000;
+
 pub fn of(history: &History, promise: Promise) -> Vec<Violation> {
     let keys = history.fetches.iter().map(|fetch| fetch.key).max().map_or(0, |last| last + 1);
-    (0..keys).flat_map(|key| of_key(history, promise, key)).collect()
+    let mut trouble: Vec<Span> =
+        history.faults.iter().filter(|fault| fault.harms != Harm::Nothing).map(|fault| fault.span).collect();
+    trouble.extend(history.reads.iter().map(|read| read.span).filter(|span| span.ret - span.inv > STALLED));
+    (0..keys).flat_map(|key| of_key(history, promise, &trouble, key)).collect()
 }
 
-fn of_key(history: &History, promise: Promise, key: usize) -> Vec<Violation> {
+fn of_key(history: &History, promise: Promise, trouble: &[Span], key: usize) -> Vec<Violation> {
     let mut restless: Vec<Span> = Vec::new();
     for write in history.writes.iter().filter(|write| write.key == key) {
         let doubt = match write.end {
@@ -28,11 +34,12 @@ fn of_key(history: &History, promise: Promise, key: usize) -> Vec<Violation> {
         restless.push(Span { ret: write.span.ret + doubt, ..write.span });
     }
     for purge in history.purges.iter().filter(|purge| purge.key.is_none_or(|named| named == key)) {
-        restless.push(Span { ret: purge.span.ret + if purge.acknowledged { 0 } else { AFTERMATH }, ..purge.span });
+        restless.push(Span {
+            ret: purge.span.ret + if purge.acknowledged { 0 } else { AFTERMATH },
+            ..purge.span
+        });
     }
-    for fault in history.faults.iter().filter(|fault| fault.harms != Harm::Nothing) {
-        restless.push(Span { ret: fault.span.ret + AFTERMATH, ..fault.span });
-    }
+    restless.extend(trouble.iter().map(|span| Span { ret: span.ret + AFTERMATH, ..*span }));
     restless.sort_by_key(|span| span.inv);
     let mut found = Vec::new();
     let mut quiet_since = 0;
