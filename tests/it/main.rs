@@ -14,6 +14,7 @@ mod deploy_redis;
 mod deployment;
 mod documents;
 mod examples;
+mod floor;
 mod forwarding;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
@@ -40,6 +41,7 @@ mod purge_races;
 mod ranges;
 mod redis_chaos;
 mod redis_connection;
+mod redis_deaths;
 mod redis_failures;
 mod redis_index;
 mod redis_load;

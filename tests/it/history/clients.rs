@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::checker::LEFT;
 use super::dice::Dice;
 use super::origin::{self, KEYS, PATIENCE, PUBLIC};
-use super::record::{Content, End, History, Purge, Read, Seen, Span, Write};
+use super::record::{Content, End, History, Purge, Read, STALLED, Seen, Span, Write};
 use super::wire::{Answer, Wire};
 use super::world::{REPLICAS, World};
 use crate::support::HOST;
@@ -138,6 +138,24 @@ pub fn purger(world: &Arc<World>) -> JoinHandle<History> {
         while !world.is_writing_over() {
             tokio::time::sleep(dice.millis(50, 400)).await;
             history.purges.push(caller.purge(&world, &mut dice).await);
+        }
+        history
+    })
+}
+
+/// Notices when the machine has no time for anybody.
+pub fn watch(world: &Arc<World>) -> JoinHandle<History> {
+    let world = world.clone();
+    tokio::spawn(async move {
+        let mut history = History::default();
+        let mut inv = world.now();
+        while !world.is_closed() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            let ret = world.now();
+            if ret - inv > STALLED {
+                history.stalls.push(Span { inv, ret });
+            }
+            inv = ret;
         }
         history
     })

@@ -20,12 +20,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use checker::{Invariant, Promise, Violation, check};
 use clients::{Caller, Wish};
 use faults::{ALL, Kind};
 use figures::Figures;
 use origin::KEYS;
 use record::{History, Span};
+pub use wire::Wire;
 use world::{REPLICAS, Setting, World};
 
 const READERS: u64 = 16;
@@ -55,6 +58,7 @@ const PROMISED_GUARDED: Promise = Promise { guarded: true, ..PROMISED_STRICT };
 struct Run {
     world: Arc<World>,
     history: History,
+    watching: Option<JoinHandle<History>>,
 }
 
 impl Run {
@@ -72,6 +76,7 @@ impl Run {
         let mut tasks: Vec<_> = (0..READERS).map(|who| clients::reader(&world, who)).collect();
         tasks.extend((0..WRITERS).map(|who| clients::writer(&world, who)));
         tasks.push(clients::purger(&world));
+        let watching = Some(clients::watch(&world));
         let enough = Arc::new(AtomicBool::new(false));
         let trouble = tokio::spawn(faults::play(world.clone(), kinds, enough.clone()));
         tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -87,11 +92,11 @@ impl Run {
             let last = world.faults().iter().map(|fault| fault.span.ret).max();
             history.well_since = Some(last.unwrap_or_else(|| world.now()));
         }
-        Self { world, history }.recorded(tasks).await
+        Self { world, history, watching }.recorded(tasks).await
     }
 
-    async fn recorded(mut self, tasks: Vec<tokio::task::JoinHandle<History>>) -> Self {
-        let Self { world, history } = &mut self;
+    async fn recorded(mut self, tasks: Vec<JoinHandle<History>>) -> Self {
+        let Self { world, history, .. } = &mut self;
         if let Some(well_since) = history.well_since {
             let by = well_since + PROMISED_BOUNDED.converges_within + PROMISED_BOUNDED.lag;
             tokio::time::sleep(Duration::from_micros(by.saturating_sub(world.now()))).await;
@@ -103,6 +108,9 @@ impl Run {
         history.faults = world.faults();
         history.applies = world.origin.applies();
         history.fetches = world.origin.fetches();
+        if history.well_since.is_none() {
+            world.close();
+        }
         self
     }
 
@@ -117,6 +125,10 @@ impl Run {
                     self.history.reads.push(read);
                 }
             }
+        }
+        self.world.close();
+        if let Some(watching) = self.watching.take() {
+            self.history.merge(watching.await.expect("no panic in the driver"));
         }
     }
 

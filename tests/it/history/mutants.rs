@@ -120,10 +120,10 @@ const MUTANTS: &[Mutant] = &[
         name: "d: a write is purged while it is forwarded, and not after it",
         changes: &[(
             "src/proxy/writing.rs",
-            "        let result = self.send_guarded(forwarded, guard.as_mut()).await;",
+            "        let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;",
             "        let early = Purge::hard(named.clone());\n\
              let _ = purge(&self.proxy.store, &self.proxy.metrics, early, PurgeSource::Write, None).await;\n\
-             let result = self.send_guarded(forwarded, guard.as_mut()).await;\n\
+             let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;\n\
              written.targets.clear();",
         )],
         guarded: false,

@@ -127,6 +127,9 @@ pub enum Harm {
     Killed(usize),
 }
 
+/// Who waits so long where nothing is wrong waits for the machine; and so does Redis' deadline.
+pub const STALLED: u64 = 40_000;
+
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub reads: Vec<Read>,
@@ -139,6 +142,8 @@ pub struct History {
     pub abandoned: Vec<(usize, Span)>,
     /// Since when nothing has been wrong or written any more.
     pub well_since: Option<u64>,
+    /// While the driver did not come to run for long: nor did others, with their deadlines.
+    pub stalls: Vec<Span>,
 }
 
 impl History {
@@ -149,6 +154,13 @@ impl History {
         self.applies.extend(other.applies);
         self.faults.extend(other.faults);
         self.abandoned.extend(other.abandoned);
+        self.stalls.extend(other.stalls);
+    }
+
+    /// While the machine had no time: seen by the driver itself, or by a read that took long.
+    pub fn stalled(&self) -> impl Iterator<Item = Span> {
+        let slow = self.reads.iter().map(|read| read.span).filter(|span| span.ret - span.inv > STALLED);
+        self.stalls.iter().copied().chain(slow)
     }
 
     /// All that happened to `key` and around it, within `around`, in its order.

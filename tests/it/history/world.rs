@@ -35,6 +35,8 @@ pub struct World {
     pub latest: AtomicU64,
     replicas: Vec<Site>,
     over: AtomicBool,
+    /// Nothing is recorded any more.
+    closed: AtomicBool,
     writing_over: AtomicBool,
     faults: Mutex<Vec<Fault>>,
 }
@@ -76,6 +78,7 @@ impl World {
             latest: AtomicU64::new(0),
             replicas,
             over: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             writing_over: AtomicBool::new(false),
             faults: Mutex::default(),
         })
@@ -96,6 +99,15 @@ impl World {
     pub fn stop(&self) {
         self.stop_writing();
         self.over.store(true, Ordering::SeqCst);
+    }
+
+    pub fn close(&self) {
+        self.stop();
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub fn is_over(&self) -> bool {

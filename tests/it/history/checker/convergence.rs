@@ -7,7 +7,9 @@ use crate::history::record::{History, Read, Seen};
 
 pub fn of(history: &History, promise: Promise) -> Vec<Violation> {
     let Some(well_since) = history.well_since else { return Vec::new() };
-    let from = well_since + promise.converges_within + promise.lag;
+    // A machine that stands still is one more fault.
+    let stalled = history.stalled().map(|span| span.ret).filter(|ret| *ret > well_since).max();
+    let from = stalled.unwrap_or(well_since) + promise.converges_within + promise.lag;
     let mut newest: HashMap<usize, u64> = HashMap::new();
     for apply in &history.applies {
         let version = newest.entry(apply.key).or_default();

@@ -13,14 +13,11 @@ const ON_ITS_WAY: u64 = 100_000;
 /// What was wrong shows for so long.
 const AFTERMATH: u64 = 1_500_000;
 
-/// Who waits so long on a machine where nothing is wrong waits for the machine; and so does Redis' deadline.
-const STALLED: u64 = 40_000;
-
 pub fn of(history: &History, promise: Promise) -> Vec<Violation> {
     let keys = history.fetches.iter().map(|fetch| fetch.key).max().map_or(0, |last| last + 1);
     let mut trouble: Vec<Span> =
         history.faults.iter().filter(|fault| fault.harms != Harm::Nothing).map(|fault| fault.span).collect();
-    trouble.extend(history.reads.iter().map(|read| read.span).filter(|span| span.ret - span.inv > STALLED));
+    trouble.extend(history.stalled());
     (0..keys).flat_map(|key| of_key(history, promise, &trouble, key)).collect()
 }
 
