@@ -165,16 +165,18 @@ fn a_key_that_is_left_alone_is_fetched_once_by_each_replica() {
     let fetched = |times: usize, from: u64| {
         let fetch = |n| Fetch { key: 0, variant: 0, owner: None, at: from + n };
         let fetches = (0..times as u64).map(fetch).collect();
-        let purges = vec![Purge { replica: 0, key: None, span: span(900_000, 900_001), acknowledged: true }];
+        let purges =
+            vec![Purge { replica: 0, key: None, span: span(1_900_000, 1_900_001), acknowledged: true }];
         History { fetches, purges, ..written(End::Acknowledged) }
     };
-    finds(&fetched(3, 200_000), STRICT, &[]);
-    finds(&fetched(4, 200_000), STRICT, &[Invariant::Herd]);
-    finds(&fetched(4, 50_000), STRICT, &[]);
-    let abandoned = vec![(0, span(300_000, 300_001))];
-    finds(&History { abandoned, ..fetched(4, 200_000) }, STRICT, &[]);
-    let slow = Read { span: span(190_000, 270_000), key: 1, ..read(0, 0, Content { key: 1, ..content(0) }) };
-    finds(&with(fetched(4, 200_000), [slow]), STRICT, &[]);
+    finds(&fetched(3, 1_700_000), STRICT, &[]);
+    finds(&fetched(4, 1_700_000), STRICT, &[Invariant::Herd]);
+    finds(&fetched(4, 1_550_000), STRICT, &[]);
+    let abandoned = vec![(0, span(1_800_000, 1_800_001))];
+    finds(&History { abandoned, ..fetched(4, 1_700_000) }, STRICT, &[]);
+    let slow =
+        Read { span: span(1_690_000, 1_770_000), key: 1, ..read(0, 0, Content { key: 1, ..content(0) }) };
+    finds(&with(fetched(4, 1_700_000), [slow]), STRICT, &[]);
 }
 
 #[test]

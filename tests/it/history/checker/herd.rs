@@ -39,7 +39,8 @@ fn of_key(history: &History, promise: Promise, trouble: &[Span], key: usize) -> 
     restless.extend(trouble.iter().map(|span| Span { ret: span.ret + AFTERMATH, ..*span }));
     restless.sort_by_key(|span| span.inv);
     let mut found = Vec::new();
-    let mut quiet_since = 0;
+    // They start without knowing Redis.
+    let mut quiet_since = AFTERMATH;
     for span in restless {
         let from = quiet_since + ON_ITS_WAY + promise.lag;
         if from < span.inv {
