@@ -75,7 +75,7 @@ async fn s05_a_fill_that_reaches_redis_later_than_it_was_sent() {
         let sent = stage.fill_is_sent(stage.fill_reads(A).await).await;
         let write = stage.write_is_forwarded(B).await;
         stage.has("new");
-        write.is_acknowledged().await;
+        write.acknowledged().await;
         stage.fill_arrives(sent).await;
         stage.is_known_to_all().await;
         stage.everybody_reads(C, "new").await;

@@ -63,7 +63,7 @@ pub struct Sent {
 }
 
 impl Write {
-    pub async fn is_acknowledged(self) {
+    pub async fn acknowledged(self) {
         self.held.release();
         let reply = self.reply.await.expect("a reply").assert_status(200);
         assert!(reply.header("larder-position").is_some(), "not acknowledged: {reply}");
@@ -200,7 +200,7 @@ impl Stage {
 
     /// W3: the upstream answers, and so does larder.
     pub async fn write_is_answered(&self, write: Write) {
-        write.is_acknowledged().await;
+        write.acknowledged().await;
         self.is_known_to_all().await;
     }
 
