@@ -120,17 +120,23 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "d: a write is purged while it is forwarded, and not after it",
-        changes: &[(
-            "src/proxy/writing.rs",
-            "        let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;",
-            "        let early = Purge::hard(named.clone());\n\
-             let _ = purge(&self.proxy.store, &self.proxy.metrics, early, PurgeSource::Write, None).await;\n\
-             let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;\n\
-             written.targets.clear();",
-        )],
+        changes: &[
+            (
+                "src/proxy/writing.rs",
+                "        let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;",
+                "        let early = Purge::hard(named.clone());\n\
+                 let early = self.proxy.store.purge(early).await.ok();\n\
+                 let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;",
+            ),
+            (
+                "src/proxy/writing.rs",
+                "let position = self.purge_written(&head, end, written, guard, route.as_ref()).await;",
+                "let position = early;\nlet _ = (end, written, guard);",
+            ),
+        ],
         guarded: false,
         kinds: &[],
-        expected: Invariant::UnknownOutcome,
+        expected: Invariant::FreshAfterAcknowledgement,
     },
     Mutant {
         name: "e: positions are counted, and an index that is lost begins anew",
