@@ -7,7 +7,7 @@ use http::header::{
     AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     RANGE,
 };
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::collapsing::{Landing, Leader};
@@ -188,6 +188,7 @@ impl Fetch {
         tags: Vec<String>,
     ) -> Result<StoredHead, NotStored> {
         identity::forget(&mut headers);
+        on_their_own(&mut headers);
         // RFC 9110 §6.6.1: without one, a recipient that stores a response records when it came.
         headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
         let request = self.request();
@@ -239,4 +240,14 @@ impl Arrived {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// As they arrive, values are slices of the connection's read buffer: kept, each response would keep all of that.
+fn on_their_own(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
 }

@@ -298,6 +298,10 @@ impl Tiers {
         };
         let expires_at = self.expiry(&stored)?;
         let found = first_tier::found(&stored, &self.index.view)?;
+        // Stored here meanwhile: who was given that is not taken back to what another replica fetched before.
+        if let Some(here) = self.here(key) {
+            return Some(here);
+        }
         self.first.insert(*key, stored, expires_at, &self.index.view);
         Some(found)
     }
