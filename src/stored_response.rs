@@ -170,7 +170,7 @@ impl StoredResponse {
         let fields: usize =
             self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 72).sum();
         let tags: usize = self.head.tags.iter().map(|tag| tag.len() + 24).sum();
-        let fixed = size_of::<Self>() + 160;
+        let fixed = size_of::<Self>() + size_of::<StoredHead>() + 160;
         (fixed + self.body.len() + fields + tags + self.head.targets.len() * size_of::<TargetId>()) as u64
     }
 }

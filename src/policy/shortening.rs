@@ -10,7 +10,15 @@ use super::{CacheKey, Route};
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 
-/// `content`: `None` where nobody reads it, or as long as it is not here; what it tells is then still to come.
+/// As far as it is known before the content is.
+pub fn by_head(route: &Route, terms: Terms, headers: &HeaderMap) -> Result<Terms, NotStored> {
+    match &route.ttl_from {
+        Some(from) if !from.reads_content() => from.bound(terms, headers, None),
+        _ => Ok(terms),
+    }
+}
+
+/// `content`: `None` where the route's lifetime does not stand in it.
 pub fn shorten(
     route: &Route,
     key: &CacheKey,
@@ -18,13 +26,12 @@ pub fn shorten(
     headers: &HeaderMap,
     content: Option<&Content>,
 ) -> Result<Terms, NotStored> {
-    let is_known = content.is_some() || !route.reads_content();
     let terms = match &route.ttl_from {
-        Some(from) if is_known || !from.reads_content() => from.bound(terms, headers, content)?,
-        _ => terms,
+        Some(from) => from.bound(terms, headers, content)?,
+        None => terms,
     };
     // After the bound, so that what dies at one moment is not fetched again at one moment.
-    let thousandths = if is_known { chance(key, terms.received_at, route.jitter) } else { 0 };
+    let thousandths = chance(key, terms.received_at, route.jitter);
     Ok(terms.shortened(thousandths))
 }
 
