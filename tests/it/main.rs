@@ -17,6 +17,7 @@ mod deploy_redis;
 mod deployment;
 mod documents;
 mod examples;
+mod expiring;
 mod floor;
 mod forwarding;
 #[path = "../../fuzz/src/lib.rs"]
