@@ -4,6 +4,7 @@
 //! walked by hand along the table of keys (`keys`), so that all errors are found at once, each with its line.
 
 mod advice;
+mod expiry;
 mod fields;
 mod keys;
 mod listen;

@@ -28,6 +28,7 @@ mod restriction_tests;
 pub mod reuse;
 pub mod route;
 pub mod routes;
+pub mod shortening;
 pub mod storing;
 mod stricter;
 pub mod tags;
@@ -35,6 +36,7 @@ pub mod targeted;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod ttl_from;
 pub mod url_template;
 pub mod validation;
 pub mod vary;

@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
 use super::history::{History, Purges};
-use super::redis::{Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen};
+use super::redis::{
+    Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen, memory,
+};
 use super::remote::{Remote, Replica};
 use super::replica;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
@@ -98,6 +100,7 @@ impl TieredStore {
         );
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
+        tokio::spawn(memory::watch(servers.clone(), settings.timeout));
         tokio::spawn(listen(keys.wake.clone(), index.clone()));
         drop(entered);
         let (running, mut stopped) = watch::channel(());
@@ -250,7 +253,7 @@ impl Store for TieredStore {
     }
 
     fn remote(&self) -> Option<Remote> {
-        Some(self.tiers.index.figures())
+        Some(self.tiers.index.figures(self.tiers.trust.max_lag()))
     }
 }
 
@@ -315,10 +318,9 @@ impl Tiers {
         };
         let expires_at = self.expiry(&stored)?;
         let found = first_tier::found(&stored, &self.index.view)?;
-        if let Some(newer) =
-            self.here(key).filter(|present| requested_at(&present.stored) >= requested_at(&stored))
-        {
-            return Some(newer);
+        // Stored here meanwhile: who was given that is not taken back to what another replica fetched before.
+        if let Some(here) = self.here(key).filter(|here| !is_later(&stored, &here.stored)) {
+            return Some(here);
         }
         self.first.insert(*key, stored, expires_at, &self.index.view);
         Some(found)
@@ -382,10 +384,12 @@ fn trusted_for(settings: &StoreSettings) -> Duration {
 fn millis(clocks: &Clocks, expires_at: Timestamp) -> i64 {
     i64::try_from(clocks.to_store(expires_at).as_micros() / 1000).unwrap_or(i64::MAX)
 }
-/// When the fetch that it is from began; what tells variants apart is of no fetch.
-fn requested_at(stored: &Stored) -> Option<Timestamp> {
-    match stored {
-        Stored::Response(response) => Some(response.head.terms.requested_at),
-        Stored::Variants(_) => None,
+/// Whether one response is of a later fetch than another.
+fn is_later(one: &Stored, other: &Stored) -> bool {
+    match (one, other) {
+        (Stored::Response(one), Stored::Response(other)) => {
+            one.head.terms.requested_at > other.head.terms.requested_at
+        }
+        _ => false,
     }
 }
