@@ -12,6 +12,7 @@ use super::problem::{Place, Problems};
 use super::scalars::{
     boolean, count, list, message_and_help, parse_header_name, parsed, positive_duration, text,
 };
+use super::sections::is_off;
 use super::tree::{Node, Value};
 use super::units::Wrong;
 use super::{BackgroundSettings, Listen, WarmEntry, WarmList, url};
@@ -86,9 +87,10 @@ fn entry(node: &Node, background: &BackgroundSettings, problems: &Problems) -> O
     let values = fields.optional("values", values).unwrap_or_default();
     let from = fields.optional("from", source);
     let each = fields.optional("each", each);
-    let every = fields.optional("every", positive_duration);
+    let every = fields.read("every", every)?;
     let on_start = fields.read("on_start", boolean)?;
-    let host = fields.optional("host", host).unwrap_or_else(|| background.host.clone());
+    let host = fields.optional("host", host).filter(|host| !host.is_empty());
+    let host = host.unwrap_or_else(|| background.host.clone());
     let own = fields.optional("headers", headers).unwrap_or_default();
     let name = fields.optional("name", |node, problems| text(node, "a name", problems).map(str::to_owned));
     let (templates, places): (Vec<_>, Vec<_>) = gets.into_iter().unzip();
@@ -98,15 +100,14 @@ fn entry(node: &Node, background: &BackgroundSettings, problems: &Problems) -> O
         (_, _, Some(given), None) => {
             let help = "add `each: $.items[*].id`: which values of that answer fill the `{}` of `get`";
             problems.error(given.place, "`from` has no `each`").help(help);
-            None
+            return None;
         }
         (_, _, None, Some(given)) => {
-            problems
-                .error(given.place, "`each` has no `from`")
-                .help("add `from: /api/items`: the URL of the answer that it is read from");
-            None
+            let help = "add `from: /api/items`: the URL of the answer that it is read from";
+            problems.error(given.place, "`each` has no `from`").help(help);
+            return None;
         }
-        _ => None,
+        _ => return None,
     };
     if every.is_none() && !on_start && fields.given("every").is_none() {
         problems
@@ -120,6 +121,14 @@ fn entry(node: &Node, background: &BackgroundSettings, problems: &Problems) -> O
     let places = Places { get: places, of_entry: fields.place() };
     let name = name.unwrap_or(first);
     Some((WarmEntry { name, get: templates, values, list, every, on_start, headers: all }, places))
+}
+
+/// `Some(None)`: `off`.
+fn every(node: &Node, problems: &Problems) -> Option<Option<Duration>> {
+    match node.text() {
+        Some(word) if is_off(word) => Some(None),
+        _ => positive_duration(node, problems).map(Some),
+    }
 }
 
 /// One or a list, each with its place.
@@ -175,9 +184,12 @@ fn each(node: &Node, problems: &Problems) -> Option<JsonQuery> {
     })
 }
 
-/// `https://api.example.com`, or the host alone for http.
+/// `https://api.example.com`, or the host alone for http; empty: not given.
 fn host(node: &Node, problems: &Problems) -> Option<HeaderMap> {
     parsed(node, "a host such as `https://api.example.com`", problems, |text| {
+        if text.is_empty() {
+            return Ok(HeaderMap::new());
+        }
         let (scheme, host) = text.trim_end_matches('/').split_once("://").unwrap_or(("http", text));
         let host = url::authority(host)?;
         let mut headers = HeaderMap::new();
@@ -185,7 +197,10 @@ fn host(node: &Node, problems: &Problems) -> Option<HeaderMap> {
             "http" => {}
             "https" => _ = headers.insert("x-forwarded-proto", HeaderValue::from_static("https")),
             _ => {
-                return Err((format!("`{scheme}` is not a scheme of HTTP"), "write `http` or `https`".into()));
+                return Err((
+                    format!("`{scheme}` is not a scheme of HTTP"),
+                    "write `http` or `https`".into(),
+                ));
             }
         }
         let value = HeaderValue::from_str(&host)
