@@ -13,6 +13,15 @@ use super::{Answer, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
 
+/// What came of leading a fetch.
+pub(super) enum Led {
+    Answer(Answer),
+    /// Another replica found that it is not to be shared.
+    Alone,
+    /// What another replica stored is not for this request.
+    Again,
+}
+
 impl Worker {
     /// A fetch that nobody joins.
     pub(super) async fn fetch_alone(
@@ -22,7 +31,11 @@ impl Worker {
         miss: &Miss,
     ) -> Answer {
         let leader = self.proxy.flights.alone(&miss.key);
-        self.lead(leader, head, lookup, miss).await
+        match self.lead(leader, head, lookup, miss).await {
+            Led::Answer(answer) => answer,
+            // Nobody waits for other replicas alone.
+            Led::Alone | Led::Again => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
+        }
     }
 
     /// The fetch is a task of its own: should this client go away, it goes on for those who wait, and for the store.
@@ -32,12 +45,18 @@ impl Worker {
         head: &Arc<ClientHead>,
         lookup: &Lookup<'_>,
         miss: &Miss,
-    ) -> Answer {
+    ) -> Led {
         let flight = leader.flight().clone();
         let own = Fetch::new(self, head, lookup, miss).start(leader);
         let landing = flight.landing().await;
         let now = self.proxy.clock.now();
-        match (landing, own.await) {
+        let answer = match (landing, own.await) {
+            (Landing::Found(stored), _) if self.is_hit(&stored.head, head, lookup) => {
+                let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
+                self.reply(head, lookup, Usable { stored, outcome })
+            }
+            (Landing::Found(_), _) => return Led::Again,
+            (Landing::NotShareable, Err(_)) => return Led::Alone,
             (Landing::Freshened(stored), _) => {
                 let ttl = Some(stored.head.terms.ttl(now));
                 let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
@@ -55,7 +74,7 @@ impl Worker {
                 if shared.is_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
                 {
-                    return answer;
+                    return Led::Answer(answer);
                 }
                 let (stored, ttl) = match shared.is_error() {
                     true => (false, None),
@@ -76,14 +95,15 @@ impl Worker {
                 if response.status().is_server_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(response.status()))
                 {
-                    return answer;
+                    return Led::Answer(answer);
                 }
                 let outcome = Outcome::forwarded(miss.fwd, Some(Detail::NotStored(not_stored)));
                 Answer::new(response, Some(outcome), Some(lookup.route))
             }
             (Landing::Failed(error), _) => self.stale_or_error(head, lookup, miss, error),
             _ => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
-        }
+        };
+        Led::Answer(answer)
     }
 
     pub(super) fn stale_or_error(

@@ -22,6 +22,7 @@ mod ranges;
 mod replying;
 mod shared_body;
 mod tunnel;
+mod turns;
 mod writing;
 
 use std::io;

@@ -21,6 +21,18 @@ pub struct Remote {
     /// How often the purge index turned out to be a new one.
     pub new_indexes: u64,
     pub commands: Vec<CommandFigure>,
+    pub leases: LeaseFigures,
+}
+
+/// Fetches for all replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseFigures {
+    pub taken: u64,
+    /// How often another's fetch was waited for.
+    pub waited: u64,
+    /// How often this replica then fetched for itself.
+    pub apart: u64,
+    pub lost: u64,
 }
 
 /// One larder of those that share a store.

@@ -23,6 +23,7 @@ mod hit;
 mod hostile;
 mod interim;
 mod invalidation;
+mod leases;
 mod liberties;
 mod limits;
 mod metrics;

@@ -184,10 +184,13 @@ impl Node {
         }
         let class = match command {
             Command::Get => &self.reads,
-            Command::Set | Command::Remove => &self.writes,
-            Command::Confirm | Command::Purge | Command::Load | Command::History | Command::Replicas => {
-                &self.scripts
-            }
+            Command::Set | Command::Remove | Command::Replace => &self.writes,
+            Command::Confirm
+            | Command::Purge
+            | Command::Load
+            | Command::History
+            | Command::Replicas
+            | Command::Lease => &self.scripts,
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
         let options =

@@ -16,10 +16,12 @@ pub enum Command {
     Load,
     History,
     Replicas,
+    Lease,
+    Replace,
 }
 
 impl Command {
-    pub const ALL: [Command; 8] = [
+    pub const ALL: [Command; 10] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
@@ -28,6 +30,8 @@ impl Command {
         Command::Load,
         Command::History,
         Command::Replicas,
+        Command::Lease,
+        Command::Replace,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -40,6 +44,8 @@ impl Command {
             Command::Load => "load",
             Command::History => "history",
             Command::Replicas => "replicas",
+            Command::Lease => "lease",
+            Command::Replace => "replace",
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::purge::{
 };
 use crate::store::encoding::Clocks;
 use crate::store::history::KEPT;
-use crate::store::remote::Remote;
+use crate::store::remote::{LeaseFigures, Remote};
 
 /// Records in one reply: some 50 kB.
 const PAGE: usize = 1000;
@@ -103,6 +103,7 @@ impl RedisIndex {
             confirmed_ago: self.view.confirmed_at().map(|confirmed| Moment::now().since(confirmed)),
             new_indexes: self.new_indexes.load(Ordering::Relaxed),
             commands: node.figures.all(),
+            leases: LeaseFigures::default(),
         }
     }
 
@@ -111,6 +112,12 @@ impl RedisIndex {
         if position > self.view.read().high_water() {
             self.woken.notify_one();
         }
+    }
+
+    /// Waits until Redis is away.
+    pub async fn lost(&self) {
+        let mut told = self.told.subscribe();
+        while self.node.health.is_good() && told.changed().await.is_ok() {}
     }
 
     /// Somebody waits until all replicas say that they know this position.
