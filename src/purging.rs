@@ -7,6 +7,7 @@ pub mod waiting;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
+use tracing::Instrument as _;
 
 use crate::metrics::{Metrics, PurgeSource};
 use crate::policy::Route;
@@ -30,7 +31,7 @@ pub async fn purge(
         ..purge.why.take().unwrap_or_default()
     });
     let (store, metrics, route) = (store.clone(), metrics.clone(), route.cloned());
-    let purging = tokio::spawn(async move {
+    let purging = async move {
         let line = Line::of(&purge, source, route.as_deref());
         let result = store.purge(purge).await;
         match &result {
@@ -39,8 +40,10 @@ pub async fn purge(
         }
         line.write(&result);
         result
-    });
-    purging.await.unwrap_or_else(|stopped| Err(StoreError::PurgeNotTaken(stopped.to_string())))
+    };
+    tokio::spawn(purging.in_current_span())
+        .await
+        .unwrap_or_else(|stopped| Err(StoreError::PurgeNotTaken(stopped.to_string())))
 }
 
 /// The request behind a purge, as the record of it names it.

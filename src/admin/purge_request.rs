@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::answer::Refusal;
 use super::purges::pairs;
-use crate::policy::RequestHead;
 use crate::policy::invalidation::of_purge_request;
 use crate::policy::routes::Routes;
 use crate::policy::template::escaped;
+use crate::policy::{Names, RequestHead};
 use crate::purge::{Hardness, Purge, Target};
 use crate::purging::waiting;
 
@@ -135,6 +135,7 @@ fn of_place(routes: &Routes, written: &str, place: &Place<'_>) -> Result<Vec<Tar
         path: &place.path,
         query: place.query,
         headers: &headers,
+        names: Names::of(&headers),
     };
     let (targets, _) = of_purge_request(routes, &head, host.is_some())
         .map_err(|error| Refusal::bad_request(error, format!("correct {written:?}")))?;

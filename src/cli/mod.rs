@@ -70,7 +70,7 @@ struct ConfigArg {
 /// Carries out the process's command line.
 pub fn main() -> ExitCode {
     let Cli { command, run } = Cli::parse();
-    match command.unwrap_or(Command::Run(run)) {
+    let code = match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args),
         Command::Check { file, over } => check::run(&file, &over.overrides()),
         Command::Schema { format } => schema::run(format),
@@ -79,11 +79,14 @@ pub fn main() -> ExitCode {
         Command::Purges(args) => admin::purges(&args),
         Command::Stats(args) => admin::stats(&args),
         Command::Health(args) => admin::health(&args),
-    }
+    };
+    crate::logging::flush();
+    code
 }
 
 /// Says what went wrong, in one place and one form.
 fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
+    crate::logging::flush();
     eprintln!("larder: {message}");
     ExitCode::from(code)
 }

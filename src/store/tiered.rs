@@ -18,8 +18,7 @@ use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
 use super::history::{History, Purges};
 use super::redis::{
-    Beat, Command, Connecting, Failure, Keys, Leases, Node, REMOVE, REPLACE, RedisIndex, Sent, history,
-    listen,
+    Beat, Command, Failure, Keys, Leases, REMOVE, REPLACE, RedisIndex, Sent, Servers, history, listen,
 };
 use super::remote::{Remote, Replica};
 use super::replica;
@@ -54,7 +53,7 @@ pub struct TieredStore {
 struct Tiers {
     first: FirstTier,
     index: Arc<RedisIndex>,
-    node: Arc<Node>,
+    servers: Arc<Servers>,
     keys: Keys,
     trust: Trust,
     clock: Clock,
@@ -85,18 +84,17 @@ impl TieredStore {
         redis: &RedisSettings,
         clock: Clock,
     ) -> io::Result<Self> {
-        let connecting = Connecting::new(redis, settings.timeout)?;
         let keys = Keys::new(&settings.namespace);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let node = Node::connect(connecting.clone());
+        let servers = Servers::connect(redis, settings.timeout)?;
         let interval = match settings.max_lag {
             Duration::ZERO => STRICT_INTERVAL,
             lag => (lag / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
         };
         let replica = replica::name(settings.replica.as_deref());
         let index = RedisIndex::new(
-            node.clone(),
+            servers.clone(),
             keys.clone(),
             Beat::new(replica.clone(), trusted_for(settings)),
             bounds,
@@ -107,7 +105,7 @@ impl TieredStore {
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
         let leases = Arc::new(Leases::new(index.clone(), runtime.handle().clone(), settings.timeout));
-        tokio::spawn(listen(connecting, keys.wake.clone(), index.clone(), leases.clone()));
+        tokio::spawn(listen(keys.wake.clone(), index.clone(), leases.clone()));
         drop(entered);
         let (running, mut stopped) = watch::channel(());
         std::thread::Builder::new().name("larder-store".to_owned()).spawn(move || {
@@ -117,7 +115,7 @@ impl TieredStore {
         let tiers = Tiers {
             first: FirstTier::new(settings.memory),
             index,
-            node,
+            servers,
             keys,
             trust: Trust::new(settings.max_lag, settings.on_store_loss),
             clock,
@@ -139,12 +137,12 @@ impl Store for TieredStore {
             if tiers.trust.holds(proved, Moment::now()) {
                 match found {
                     Some(found) => return Recall::Ready(Some(found)),
-                    None if !tiers.node.health.is_good() => return Recall::Ready(None),
+                    None if !tiers.index.is_reachable() => return Recall::Ready(None),
                     None => {}
                 }
             }
         }
-        if !tiers.node.health.is_good() {
+        if !tiers.index.is_reachable() {
             return Recall::Ready(tiers.without_redis(key, arrived));
         }
         let (tiers, key) = (tiers.clone(), *key);
@@ -210,7 +208,7 @@ impl Store for TieredStore {
     fn catch_up(&self) -> Waiting<bool> {
         let (tiers, arrived) = (self.tiers.clone(), Moment::now());
         Box::pin(async move {
-            tiers.node.health.is_good() && tiers.index.confirmed_since(arrived, tiers.deadline).await
+            tiers.index.is_reachable() && tiers.index.confirmed_since(arrived, tiers.deadline).await
         })
     }
 
@@ -225,7 +223,7 @@ impl Store for TieredStore {
     fn purges(&self, asked: Asked) -> Waiting<Purges> {
         let tiers = self.tiers.clone();
         Box::pin(async move {
-            match history::read(&tiers.node, &tiers.keys, &asked).await {
+            match history::read(&tiers.servers, &tiers.keys, &asked).await {
                 Ok(records) => Purges { records, of_all_replicas: true },
                 Err(failure) => {
                     tracing::debug!(%failure, "the journal of purges can't be read");
@@ -270,7 +268,7 @@ impl Tiers {
     /// For a question that does not say when its request arrived.
     fn vouches(&self, proved: Option<Moment>) -> bool {
         let now = Moment::now();
-        self.trust.vouches(proved, now) || (!self.node.health.is_good() && self.trust.goes_on(proved, now))
+        self.trust.vouches(proved, now) || (!self.index.is_reachable() && self.trust.goes_on(proved, now))
     }
 
     /// Redis is away: `on_store_loss` says whether the first tier goes on.
@@ -303,7 +301,7 @@ impl Tiers {
     /// From Redis; what is there and valid goes to the first tier as well.
     async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
         let name = self.keys.response(key);
-        let value = match self.node.get(&name, within.max(Duration::from_millis(1))).await {
+        let value = match self.servers.get(&name, within.max(Duration::from_millis(1))).await {
             Ok(value) => value?,
             Err(Failure::Refused(reason)) => {
                 if reason.contains("WRONGTYPE") {
@@ -343,11 +341,11 @@ impl Tiers {
     /// In the background: whether it is gone matters to nobody.
     fn remove(&self, name: String, beginning: Bytes) {
         tracing::warn!(name, "a value in Redis can't be read, and is removed");
-        let (node, within) = (self.node.clone(), self.deadline);
+        let (servers, within) = (self.servers.clone(), self.deadline);
         tokio::spawn(async move {
             let keys = [name.as_str()];
             let removed =
-                node.run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within).await;
+                servers.run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within).await;
             if let Err(failure) = removed {
                 tracing::debug!(%failure, "not removed");
             }
@@ -369,7 +367,7 @@ impl Tiers {
             let took_its_place = replaced.map_err(|failure| not_stored(failure.to_string()))?;
             return if took_its_place { Ok(()) } else { Err(StoreError::Outdated) };
         }
-        let written = self.node.set(&name, value, expires_at, self.deadline).await;
+        let written = self.servers.set(&name, value, expires_at, self.deadline).await;
         written.map_err(|failure| not_stored(failure.to_string()))
     }
 }
@@ -393,11 +391,11 @@ impl Tiers {
         let beginning = value.slice(..value.len().min(encoding::TIMED));
         // Should this process end in between, it is gone soon.
         let soon = millis(clocks, self.clock.now().plus(BESIDE)).min(expires_at);
-        self.node.set(&new, value, soon, self.deadline).await?;
+        self.servers.set(&new, value, soon, self.deadline).await?;
         let args = vec![beginning, asked_for.as_micros().to_string().into(), expires_at.to_string().into()];
         let keys = [name.as_str(), new.as_str()];
         let replaced =
-            self.node.run(Command::Replace, &REPLACE, &keys, args, Sent::IfHealthy, self.deadline).await?;
+            self.servers.run(Command::Replace, &REPLACE, &keys, args, Sent::IfHealthy, self.deadline).await?;
         Ok(replaced.number() == Some(1))
     }
 }

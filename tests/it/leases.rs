@@ -11,7 +11,7 @@ use larder::stored_response::Stored;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Answer, Client, HOST, Process, Redis, Replica, Reply, Request, Upstream, body, eventually, response,
+    Answer, Client, HOST, Process, Redis, Replica, Request, Upstream, body, eventually, response,
     store_settings, tiered_store, within,
 };
 

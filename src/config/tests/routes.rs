@@ -79,7 +79,9 @@ fn a_route_s_own_word_takes_the_place_of_the_defaults() {
     assert_eq!((given.collapse, given.settle), (Collapse::No, Duration::from_secs(2)));
     assert_eq!((given.headers[0].as_str(), given.cookies[0].as_str()), ("x-a", "a"));
     assert!(given.overrides.private && given.status.contains_key(&404));
-    for (written, collapse) in [("replicas", Collapse::Replicas), ("on", Collapse::Here), ("false", Collapse::No)] {
+    for (written, collapse) in
+        [("replicas", Collapse::Replicas), ("on", Collapse::Here), ("false", Collapse::No)]
+    {
         assert_eq!(route("", &format!("collapse: {written}")).collapse, collapse, "{written}");
     }
     let own = "mode: true, tags: [], status: {}, query: all, max_size: 2KiB, collapse: true, headers: [], \

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Failure, Node, Sent};
+use super::driver::{Failure, Sent};
 use super::figures::Command;
 use super::keys::Keys;
 use super::scripts::{HISTORY, Part};
+use super::servers::Servers;
 use crate::clock::Timestamp;
 use crate::purge::{Asked, Position, Record};
 
@@ -25,7 +26,7 @@ pub fn written(record: Option<&Record>) -> Bytes {
 }
 
 /// The latest first. One that can't be read is passed over.
-pub async fn read(node: &Node, keys: &Keys, asked: &Asked) -> Result<Vec<Record>, Failure> {
+pub async fn read(servers: &Servers, keys: &Keys, asked: &Asked) -> Result<Vec<Record>, Failure> {
     let since = match asked.since {
         Position(0) => "-".to_owned(),
         Position(since) => format!("({since}-0"),
@@ -36,7 +37,7 @@ pub async fn read(node: &Node, keys: &Keys, asked: &Asked) -> Result<Vec<Record>
         let args = [&until, &since, &PAGE.to_string()].map(|arg| Bytes::from(arg.clone()));
         let keys = [keys.history.as_str()];
         let page =
-            node.run(Command::History, &HISTORY, &keys, args.into(), Sent::IfHealthy, PATIENCE).await?;
+            servers.run(Command::History, &HISTORY, &keys, args.into(), Sent::IfHealthy, PATIENCE).await?;
         let Part::List(page) = page else { return Ok(records) };
         records.extend(page.iter().filter_map(record).filter(|record| record.is_asked_for(asked)));
         let last = page.last().and_then(id);

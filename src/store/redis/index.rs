@@ -11,13 +11,14 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::driver::{Failure, Node, Sent};
+use super::driver::{Failure, Sent};
 use super::figures::Command;
 use super::history;
 use super::journal::{Batch, Journal};
 use super::keys::Keys;
 use super::replicas::Beat;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
+use super::servers::Servers;
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::purge::{
     Bounds, Change, Confirmation, Hardness, Index, Mark, Position, Purge, Record, Target, TargetId, View, Why,
@@ -39,7 +40,7 @@ const BETWEEN_WAKE_UPS: Duration = Duration::from_millis(1);
 const BETWEEN_PROBES: Duration = Duration::from_millis(50);
 
 pub struct RedisIndex {
-    pub node: Arc<Node>,
+    pub servers: Arc<Servers>,
     pub view: View,
     pub(super) keys: Keys,
     pub(super) beat: Beat,
@@ -61,7 +62,7 @@ pub struct RedisIndex {
 
 impl RedisIndex {
     pub fn new(
-        node: Arc<Node>,
+        servers: Arc<Servers>,
         keys: Keys,
         beat: Beat,
         bounds: Bounds,
@@ -70,7 +71,7 @@ impl RedisIndex {
         interval: Duration,
     ) -> Self {
         Self {
-            node,
+            servers,
             view: View::new(Index::unknown(bounds)),
             keys,
             beat,
@@ -91,8 +92,14 @@ impl RedisIndex {
         *self.told.borrow()
     }
 
+    /// Whether the server that has the index answers.
+    pub fn is_reachable(&self) -> bool {
+        self.servers.index().health.is_good()
+    }
+
     pub fn figures(&self) -> Remote {
-        let (node, health) = (&self.node, &self.node.health);
+        let node = self.servers.index();
+        let health = &node.health;
         Remote {
             breaker: health.breaker(),
             trouble: health.reason(),
@@ -117,7 +124,7 @@ impl RedisIndex {
     /// Waits until Redis is away.
     pub async fn lost(&self) {
         let mut told = self.told.subscribe();
-        while self.node.health.is_good() && told.changed().await.is_ok() {}
+        while self.is_reachable() && told.changed().await.is_ok() {}
     }
 
     /// Somebody waits until all replicas say that they know this position.
@@ -137,7 +144,7 @@ impl RedisIndex {
                 if is_confirmed() {
                     return true;
                 }
-                if !self.node.health.is_good() || told.changed().await.is_err() {
+                if !self.is_reachable() || told.changed().await.is_err() {
                     return is_confirmed();
                 }
             }
@@ -148,30 +155,31 @@ impl RedisIndex {
     /// Keeps the view up to date, for ever.
     pub async fn keep(self: Arc<Self>) {
         loop {
+            let node = self.servers.index();
             let pause = match self.confirm().await {
                 Ok(()) => {
-                    self.node.health.answered();
+                    node.health.answered();
                     self.interval
                 }
                 Err(failure) => {
                     if !matches!(failure, Failure::Busy) {
-                        self.node.health.probe_failed(&failure.to_string());
+                        node.health.probe_failed(&failure.to_string());
                     }
-                    if self.node.health.hangs() {
-                        self.node.replace();
+                    if node.health.hangs() {
+                        node.replace();
                     }
                     self.told.send_modify(|_| {});
                     BETWEEN_PROBES
                 }
             };
-            let is_good = self.node.health.is_good();
+            let is_good = node.health.is_good();
             let woken = async {
                 tokio::time::sleep(BETWEEN_WAKE_UPS).await;
                 self.woken.notified().await;
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.node.changed.notified() => {}
+                () = node.changed.notified() => {}
                 // Whoever waits for a server that is away has been told so.
                 () = self.wanted.notified(), if is_good => {}
                 () = woken, if is_good => {}
@@ -181,7 +189,7 @@ impl RedisIndex {
 
     /// Purges that Redis has not taken go first: until it has them, it is not trusted.
     async fn confirm(&self) -> Result<(), Failure> {
-        self.node.health.probing();
+        self.servers.index().health.probing();
         while let Some(batch) = self.journal.take() {
             let told = Some(self.late(&batch));
             let how =
@@ -255,7 +263,11 @@ impl RedisIndex {
 
     /// A breaker that has just opened is no reason to refuse a purge, which Redis may well take.
     fn sent(&self) -> Sent {
-        if self.node.health.is_in_trouble_since(self.deadline) { Sent::AsProbe } else { Sent::IfHealthy }
+        if self.servers.index().health.is_in_trouble_since(self.deadline) {
+            Sent::AsProbe
+        } else {
+            Sent::IfHealthy
+        }
     }
 
     async fn record(&self, targets: &[TargetId], how: Recorded, sent: Sent) -> Result<Position, Failure> {
@@ -344,10 +356,10 @@ impl RedisIndex {
         let keys =
             [&self.keys.index, &self.keys.never, &self.keys.history, &self.keys.replicas].map(String::as_str);
         let (asked_at, asked) = (Moment::now(), self.clock.now());
-        let reply = self.node.run(command, script, &keys, args, sent, self.deadline).await?;
+        let reply = self.servers.run(command, script, &keys, args, sent, self.deadline).await?;
         let Some(told) = told(&reply, &nonce, asked_at) else {
             // Whose reply it is, nobody knows; nor whose the next one is.
-            self.node.replace();
+            self.servers.index().replace();
             return Err(Failure::Broken("a reply was not the one to its command".into()));
         };
         let clocks = Clocks::compared(asked, told.confirmation.now, self.clock.now());

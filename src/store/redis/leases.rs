@@ -196,10 +196,10 @@ impl Leases {
 
     /// On the server that has the response of this key.
     async fn run(&self, key: &CacheKey, script: &'static Script, args: Vec<Bytes>) -> Result<Part, Failure> {
-        let (node, keys) = (&self.index.node, &self.index.keys);
+        let (servers, keys) = (&self.index.servers, &self.index.keys);
         let names = [keys.lease(key), keys.response(key)];
         let names = names.each_ref().map(String::as_str);
-        node.run(Command::Lease, script, &names, args, Sent::IfHealthy, self.deadline).await
+        servers.run(Command::Lease, script, &names, args, Sent::IfHealthy, self.deadline).await
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<CacheKey, Vec<oneshot::Sender<()>>>> {

@@ -11,14 +11,15 @@ mod keys;
 mod leases;
 mod replicas;
 mod scripts;
+mod servers;
 mod wake;
 
-pub use connecting::Connecting;
-pub use driver::{Failure, Node, Sent};
+pub use driver::{Failure, Sent};
 pub use figures::Command;
 pub use index::RedisIndex;
 pub use keys::Keys;
 pub use leases::Leases;
 pub use replicas::Beat;
 pub use scripts::{REMOVE, REPLACE};
+pub use servers::Servers;
 pub use wake::listen;

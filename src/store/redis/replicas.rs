@@ -120,7 +120,7 @@ impl RedisIndex {
         let args = [&self.keys.wake, message].map(|arg| Bytes::copy_from_slice(arg.as_bytes()));
         let keys = [self.keys.replicas.as_str()];
         let told = self
-            .node
+            .servers
             .run(Command::Replicas, &REPLICAS, &keys, args.into(), Sent::IfHealthy, PATIENCE)
             .await?;
         let Part::List(replicas) = told else { return Ok(Vec::new()) };

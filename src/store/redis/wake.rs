@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 
-use super::connecting::Connecting;
 use super::index::RedisIndex;
 use super::leases::{ENDED, Leases};
 use super::replicas::ROLL_CALL;
@@ -18,9 +17,9 @@ const BETWEEN_QUESTIONS: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Listens for ever.
-pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisIndex>, leases: Arc<Leases>) {
+pub async fn listen(channel: String, index: Arc<RedisIndex>, leases: Arc<Leases>) {
     loop {
-        let client = connecting.listening_client();
+        let client = index.servers.index().listening_client();
         let (mut messages, mut connects) = (client.message_rx(), client.reconnect_rx());
         let mut running = client.connect();
         loop {
@@ -38,7 +37,7 @@ pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisInd
                     index.woken(Position(u64::MAX));
                     subscribed.is_ok()
                 }
-                () = asks => client.ping::<()>(None).await.is_ok() || !index.node.health.is_good(),
+                () = asks => client.ping::<()>(None).await.is_ok() || !index.is_reachable(),
             };
             if !is_alive {
                 running.abort();
