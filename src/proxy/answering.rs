@@ -11,7 +11,7 @@ use super::error::ProxyError;
 use super::fetching::Fetch;
 use super::finding::{Finding, Glance, Miss, Usable};
 use super::intake::{ClientHead, ClientRequest};
-use super::leading::Led;
+use super::leading::Unled;
 use super::{Answer, LARDER_POSITION, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::{Caller, Lookup, PassReason};
@@ -89,9 +89,9 @@ impl Worker {
                     None => {
                         let flight = leader.flight().clone();
                         match self.lead(leader, &head, lookup, &miss).await {
-                            Led::Answer(answer) => return answer,
-                            Led::Alone => break,
-                            Led::Again => flight,
+                            Ok(answer) => return answer,
+                            Err(Unled::Alone) => break,
+                            Err(Unled::Again) => flight,
                         }
                     }
                 },

@@ -13,9 +13,8 @@ use super::{Answer, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
 
-/// What came of leading a fetch.
-pub(super) enum Led {
-    Answer(Answer),
+/// Why a fetch that was to be led was not made: another replica's made it needless.
+pub(super) enum Unled {
     /// Another replica found that it is not to be shared.
     Alone,
     /// What another replica stored is not for this request.
@@ -32,9 +31,11 @@ impl Worker {
     ) -> Answer {
         let leader = self.proxy.flights.alone(&miss.key);
         match self.lead(leader, head, lookup, miss).await {
-            Led::Answer(answer) => answer,
+            Ok(answer) => answer,
             // Nobody waits for other replicas alone.
-            Led::Alone | Led::Again => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
+            Err(Unled::Alone | Unled::Again) => {
+                self.stale_or_error(head, lookup, miss, ProxyError::Interrupted)
+            }
         }
     }
 
@@ -45,7 +46,7 @@ impl Worker {
         head: &Arc<ClientHead>,
         lookup: &Lookup<'_>,
         miss: &Miss,
-    ) -> Led {
+    ) -> Result<Answer, Unled> {
         let flight = leader.flight().clone();
         let own = Fetch::new(self, head, lookup, miss).start(leader);
         let landing = flight.landing().await;
@@ -55,8 +56,8 @@ impl Worker {
                 let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
                 self.reply(head, lookup, Usable { stored, outcome })
             }
-            (Landing::Found(_), _) => return Led::Again,
-            (Landing::NotShareable, Err(_)) => return Led::Alone,
+            (Landing::Found(_), _) => return Err(Unled::Again),
+            (Landing::NotShareable, Err(_)) => return Err(Unled::Alone),
             (Landing::Freshened(stored), _) => {
                 let ttl = Some(stored.head.terms.ttl(now));
                 let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
@@ -74,7 +75,7 @@ impl Worker {
                 if shared.is_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
                 {
-                    return Led::Answer(answer);
+                    return Ok(answer);
                 }
                 let (stored, ttl) = match shared.is_error() {
                     true => (false, None),
@@ -95,7 +96,7 @@ impl Worker {
                 if response.status().is_server_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(response.status()))
                 {
-                    return Led::Answer(answer);
+                    return Ok(answer);
                 }
                 let outcome = Outcome::forwarded(miss.fwd, Some(Detail::NotStored(not_stored)));
                 Answer::new(response, Some(outcome), Some(lookup.route))
@@ -103,7 +104,7 @@ impl Worker {
             (Landing::Failed(error), _) => self.stale_or_error(head, lookup, miss, error),
             _ => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
         };
-        Led::Answer(answer)
+        Ok(answer)
     }
 
     pub(super) fn stale_or_error(
