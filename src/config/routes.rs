@@ -107,6 +107,7 @@ fn route(
         max_size: said!(max_size),
         timeout: said!(timeout),
         collapse: said!(collapse),
+        collapse_wait: said!(collapse_wait),
         per,
         headers: said!(headers),
         cookies: said!(cookies),

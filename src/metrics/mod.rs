@@ -59,6 +59,8 @@ struct Process {
     /// By reason: the callers' own words, so there are few.
     upstream_failures: Mutex<BTreeMap<&'static str, u64>>,
     purges: [PurgeCounts; SOURCES.len()],
+    /// Purges that waited until every replica knows them: known, not known in time.
+    awaited: [Count; 2],
     widened: Count,
     connections: AtomicI64,
     accepts_failed: Count,
@@ -205,6 +207,11 @@ impl Metrics {
         self.all.purges[source as usize].failed.add(1);
     }
 
+    /// A purge waited until every replica knows it, or in vain.
+    pub fn purge_awaited(&self, is_known: bool) {
+        self.all.awaited[usize::from(!is_known)].add(1);
+    }
+
     /// Templates of a write that found no value and were widened.
     pub fn widened(&self, templates: usize) {
         self.all.widened.add(templates as u64);
@@ -286,6 +293,7 @@ impl Default for Process {
             upstream_seconds: Histogram::new(labels::SECONDS),
             upstream_failures: Mutex::default(),
             purges: Default::default(),
+            awaited: Default::default(),
             widened: Count::default(),
             connections: AtomicI64::default(),
             accepts_failed: Count::default(),

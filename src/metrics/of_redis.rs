@@ -1,7 +1,7 @@
 //! What `/metrics` says of Redis, where responses are shared through it.
 
 use super::exposition::{Family, Labels};
-use crate::store::remote::{Breaker, CommandFigure, Remote};
+use crate::store::remote::{Breaker, CommandFigure, LeaseFigures, Remote};
 
 pub(super) fn families(remote: &Remote) -> Vec<Family> {
     let mut breaker = Family::gauge("larder_redis_breaker", "1 for the state that the breaker is in.");
@@ -37,6 +37,12 @@ pub(super) fn families(remote: &Remote) -> Vec<Family> {
         Family::counter("larder_purge_indexes", "How often the purge index turned out to be a new one.")
             .with(remote.new_indexes),
     ];
+    let mut leases = Family::counter("larder_leases", "Fetches for all replicas, and waits for another's.");
+    let LeaseFigures { taken, waited, apart, lost } = remote.leases;
+    for (result, count) in [("taken", taken), ("waited", waited), ("apart", apart), ("lost", lost)] {
+        leases.push_if_any(vec![("result", result.to_string())], count);
+    }
+    families.push(leases);
     families.extend(of_commands(&remote.commands));
     families
 }

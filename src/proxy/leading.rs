@@ -13,6 +13,14 @@ use super::{Answer, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
 
+/// Why a fetch that was to be led was not made: another replica's made it needless.
+pub(super) enum Unled {
+    /// Another replica found that it is not to be shared.
+    Alone,
+    /// What another replica stored is not for this request.
+    Again,
+}
+
 impl Worker {
     /// A fetch that nobody joins.
     pub(super) async fn fetch_alone(
@@ -22,7 +30,13 @@ impl Worker {
         miss: &Miss,
     ) -> Answer {
         let leader = self.proxy.flights.alone(&miss.key);
-        self.lead(leader, head, lookup, miss).await
+        match self.lead(leader, head, lookup, miss).await {
+            Ok(answer) => answer,
+            // Nobody waits for other replicas alone.
+            Err(Unled::Alone | Unled::Again) => {
+                self.stale_or_error(head, lookup, miss, ProxyError::Interrupted)
+            }
+        }
     }
 
     /// The fetch is a task of its own: should this client go away, it goes on for those who wait, and for the store.
@@ -32,12 +46,18 @@ impl Worker {
         head: &Arc<ClientHead>,
         lookup: &Lookup<'_>,
         miss: &Miss,
-    ) -> Answer {
+    ) -> Result<Answer, Unled> {
         let flight = leader.flight().clone();
         let own = Fetch::new(self, head, lookup, miss).start(leader);
         let landing = flight.landing().await;
         let now = self.proxy.clock.now();
-        match (landing, own.await) {
+        let answer = match (landing, own.await) {
+            (Landing::Found(stored), _) if self.is_hit(&stored.head, head, lookup) => {
+                let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
+                self.reply(head, lookup, Usable { stored, outcome })
+            }
+            (Landing::Found(_), _) => return Err(Unled::Again),
+            (Landing::NotShareable, Err(_)) => return Err(Unled::Alone),
             (Landing::Freshened(stored), _) => {
                 let ttl = Some(stored.head.terms.ttl(now));
                 let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
@@ -55,7 +75,7 @@ impl Worker {
                 if shared.is_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
                 {
-                    return answer;
+                    return Ok(answer);
                 }
                 let (stored, ttl) = match shared.is_error() {
                     true => (false, None),
@@ -76,14 +96,15 @@ impl Worker {
                 if response.status().is_server_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(response.status()))
                 {
-                    return answer;
+                    return Ok(answer);
                 }
                 let outcome = Outcome::forwarded(miss.fwd, Some(Detail::NotStored(not_stored)));
                 Answer::new(response, Some(outcome), Some(lookup.route))
             }
             (Landing::Failed(error), _) => self.stale_or_error(head, lookup, miss, error),
             _ => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
-        }
+        };
+        Ok(answer)
     }
 
     pub(super) fn stale_or_error(

@@ -28,6 +28,7 @@ mod replying;
 mod shared_body;
 mod spans;
 mod tunnel;
+mod turns;
 mod unfinished;
 mod writing;
 

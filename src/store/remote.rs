@@ -25,6 +25,18 @@ pub struct Remote {
     /// What it has in use; `None` while it does not say.
     pub memory: Option<ServerMemory>,
     pub commands: Vec<CommandFigure>,
+    pub leases: LeaseFigures,
+}
+
+/// Fetches for all replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseFigures {
+    pub taken: u64,
+    /// How often another's fetch was waited for.
+    pub waited: u64,
+    /// How often this replica then fetched for itself.
+    pub apart: u64,
+    pub lost: u64,
 }
 
 /// In bytes.

@@ -1,5 +1,6 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
+#[cfg(feature = "otel")]
 mod access_log;
 mod admin;
 mod architecture;
@@ -30,6 +31,7 @@ mod http2;
 mod interim;
 mod invalidation;
 mod last_purges;
+mod leases;
 mod liberties;
 mod limits;
 mod metrics;
@@ -71,7 +73,6 @@ mod streaming;
 mod support;
 mod tags;
 mod targeted;
-#[cfg(feature = "otel")]
 mod telemetry;
 mod tls;
 mod upstream_faults;

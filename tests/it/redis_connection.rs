@@ -6,7 +6,7 @@ use larder::clock::Clock;
 
 use crate::support::{Certificates, Larder, Redis, Replica, Upstream, eventually, free_port};
 
-const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items]}]";
+const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items], collapse: replicas}]";
 
 /// The smallest that larder works with, as `docs/redis.md` gives it; `larder` is the namespace.
 fn smallest_acl() -> Vec<String> {

@@ -197,13 +197,14 @@ impl Node {
         }
         let class = match command {
             Command::Get => &self.reads,
-            Command::Set | Command::Remove => &self.writes,
+            Command::Set | Command::Remove | Command::Replace => &self.writes,
             Command::Confirm
             | Command::Purge
             | Command::Load
             | Command::History
             | Command::Info
-            | Command::Replicas => &self.scripts,
+            | Command::Replicas
+            | Command::Lease => &self.scripts,
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
         let options =

@@ -18,10 +18,12 @@ pub enum Command {
     History,
     Info,
     Replicas,
+    Lease,
+    Replace,
 }
 
 impl Command {
-    pub const ALL: [Command; 9] = [
+    pub const ALL: [Command; 11] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
@@ -31,6 +33,8 @@ impl Command {
         Command::History,
         Command::Info,
         Command::Replicas,
+        Command::Lease,
+        Command::Replace,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -44,6 +48,8 @@ impl Command {
             Command::History => "history",
             Command::Info => "info",
             Command::Replicas => "replicas",
+            Command::Lease => "lease",
+            Command::Replace => "replace",
         }
     }
 }

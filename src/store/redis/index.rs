@@ -25,7 +25,7 @@ use crate::purge::{
 };
 use crate::store::encoding::Clocks;
 use crate::store::history::KEPT;
-use crate::store::remote::Remote;
+use crate::store::remote::{LeaseFigures, Remote};
 
 /// Records in one reply: some 50 kB.
 const PAGE: usize = 1000;
@@ -113,6 +113,7 @@ impl RedisIndex {
             new_indexes: self.new_indexes.load(Ordering::Relaxed),
             memory: node.figures.memory(),
             commands: node.figures.all(),
+            leases: LeaseFigures::default(),
         }
     }
 
@@ -121,6 +122,12 @@ impl RedisIndex {
         if position > self.view.read().high_water() {
             self.woken.notify_one();
         }
+    }
+
+    /// Waits until Redis is away.
+    pub async fn lost(&self) {
+        let mut told = self.told.subscribe();
+        while self.is_reachable() && told.changed().await.is_ok() {}
     }
 
     /// Somebody waits until all replicas say that they know this position.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 
 use super::index::RedisIndex;
+use super::leases::{ENDED, Leases};
 use super::replicas::ROLL_CALL;
 use crate::purge::Position;
 
@@ -16,7 +17,7 @@ const BETWEEN_QUESTIONS: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Listens for ever.
-pub async fn listen(channel: String, index: Arc<RedisIndex>) {
+pub async fn listen(channel: String, index: Arc<RedisIndex>, leases: Arc<Leases>) {
     loop {
         let client = index.servers.index().listening_client();
         let (mut messages, mut connects) = (client.message_rx(), client.reconnect_rx());
@@ -27,7 +28,7 @@ pub async fn listen(channel: String, index: Arc<RedisIndex>) {
                 _ = &mut running => break,
                 message = messages.recv() => {
                     // One that was overtaken by too many others may have been of any purge.
-                    hear(&index, message.ok().and_then(|message| message.value.into_string()).as_deref());
+                    hear(&index, &leases, message.ok().and_then(|message| message.value.into_string()).as_deref());
                     true
                 }
                 Ok(_) = connects.recv() => {
@@ -47,12 +48,13 @@ pub async fn listen(channel: String, index: Arc<RedisIndex>) {
     }
 }
 
-fn hear(index: &RedisIndex, message: Option<&str>) {
+fn hear(index: &RedisIndex, leases: &Leases, message: Option<&str>) {
     let position = |text: &str| text.parse().ok().map(Position);
     match message {
         Some(called) if called.starts_with(ROLL_CALL) => {
             index.roll_is_called(position(&called[1..]).unwrap_or_default());
         }
+        Some(ended) if ended.starts_with(ENDED) => leases.ended(&ended[1..]),
         message => index.woken(message.and_then(position).unwrap_or(Position(u64::MAX))),
     }
 }
