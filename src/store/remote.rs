@@ -1,9 +1,10 @@
-//! What is known of the server that a store shares with other replicas: for health and metrics.
+//! What is known of the servers that a store shares with other replicas: for health and metrics.
 
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remote {
+    /// Of the server that has the purge index.
     pub breaker: Breaker,
     /// Why it is not asked; `None` while it is.
     pub trouble: Option<String>,
@@ -19,6 +20,20 @@ pub struct Remote {
     /// How often the purge index turned out to be a new one.
     pub new_indexes: u64,
     pub commands: Vec<CommandFigure>,
+    /// The masters of a cluster; empty where there is one server.
+    pub nodes: Vec<RemoteNode>,
+}
+
+/// One master of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteNode {
+    /// `host:port`
+    pub name: String,
+    /// It has the purge index.
+    pub has_index: bool,
+    pub breaker: Breaker,
+    pub trouble: Option<String>,
+    pub in_flight: usize,
 }
 
 /// The circuit breaker in front of the server.
@@ -45,8 +60,14 @@ pub struct CommandFigure {
 }
 
 impl Remote {
+    /// Nothing is shared: the server that has the purge index does not answer.
     pub fn is_away(&self) -> bool {
         self.breaker != Breaker::Closed
+    }
+
+    /// Something that should answer does not.
+    pub fn is_degraded(&self) -> bool {
+        self.is_away() || self.nodes.iter().any(|node| node.breaker != Breaker::Closed)
     }
 }
 

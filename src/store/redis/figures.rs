@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::driver::Failure;
+use super::failure::Failure;
 use crate::store::remote::CommandFigure;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +14,20 @@ pub enum Command {
     Purge,
     Remove,
     Load,
+    /// A question about the servers themselves.
+    Look,
 }
 
 impl Command {
-    pub const ALL: [Command; 6] =
-        [Command::Get, Command::Set, Command::Confirm, Command::Purge, Command::Remove, Command::Load];
+    pub const ALL: [Command; 7] = [
+        Command::Get,
+        Command::Set,
+        Command::Confirm,
+        Command::Purge,
+        Command::Remove,
+        Command::Load,
+        Command::Look,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,6 +37,7 @@ impl Command {
             Command::Purge => "purge",
             Command::Remove => "remove",
             Command::Load => "load",
+            Command::Look => "look",
         }
     }
 }
@@ -57,15 +67,19 @@ impl CommandFigures {
         }
     }
 
-    pub fn all(&self) -> Vec<CommandFigure> {
+    /// Of several servers together.
+    pub fn all_of<'a>(all: impl Iterator<Item = &'a CommandFigures> + Clone) -> Vec<CommandFigure> {
         let figure = |command: Command| {
-            let counts = &self.0[command as usize];
+            let counts = all.clone().map(|figures| &figures.0[command as usize]);
+            let sum = |of: fn(&Counts) -> &AtomicU64| -> u64 {
+                counts.clone().map(|counts| of(counts).load(Ordering::Relaxed)).sum()
+            };
             CommandFigure {
                 command: command.as_str(),
-                sent: counts.sent.load(Ordering::Relaxed),
-                timed_out: counts.timed_out.load(Ordering::Relaxed),
-                failed: counts.failed.load(Ordering::Relaxed),
-                seconds: counts.micros.load(Ordering::Relaxed) as f64 / 1e6,
+                sent: sum(|counts| &counts.sent),
+                timed_out: sum(|counts| &counts.timed_out),
+                failed: sum(|counts| &counts.failed),
+                seconds: sum(|counts| &counts.micros) as f64 / 1e6,
             }
         };
         Command::ALL.map(figure).into()

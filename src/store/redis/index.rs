@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::driver::{Failure, Sent};
+use super::driver::Sent;
+use super::failure::Failure;
 use super::figures::Command;
 use super::journal::Journal;
 use super::keys::Keys;
@@ -92,18 +93,11 @@ impl RedisIndex {
     }
 
     pub fn figures(&self) -> Remote {
-        let node = self.servers.index();
-        let health = &node.health;
         Remote {
-            breaker: health.breaker(),
-            trouble: health.reason(),
-            opened: health.opened(),
-            connections: node.connections(),
-            in_flight: node.in_flight(),
             purges_waiting: self.journal.len(),
             confirmed_ago: self.view.confirmed_at().map(|confirmed| Moment::now().since(confirmed)),
             new_indexes: self.new_indexes.load(Ordering::Relaxed),
-            commands: node.figures.all(),
+            ..self.servers.figures()
         }
     }
 
@@ -135,6 +129,7 @@ impl RedisIndex {
 
     /// Keeps the view up to date, for ever.
     pub async fn keep(self: Arc<Self>) {
+        let mut changes = self.servers.changes();
         loop {
             let node = self.servers.index();
             let pause = match self.confirm().await {
@@ -144,7 +139,7 @@ impl RedisIndex {
                 }
                 Err(failure) => {
                     if !matches!(failure, Failure::Busy) {
-                        node.health.probe_failed(&failure.to_string());
+                        node.health.probe_failed(&failure);
                     }
                     if node.health.hangs() {
                         node.replace();
@@ -160,7 +155,7 @@ impl RedisIndex {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = node.changed.notified() => {}
+                _ = changes.changed() => {}
                 // Whoever waits for a server that is away has been told so.
                 () = self.wanted.notified(), if is_good => {}
                 () = woken, if is_good => {}

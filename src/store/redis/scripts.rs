@@ -98,11 +98,18 @@ impl Part {
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub fn into_bytes(self) -> Option<Bytes> {
+        match self {
+            Part::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
-    fn number(&self) -> Option<u64> {
+    pub fn number(&self) -> Option<u64> {
         match self {
             Part::Number(number) => u64::try_from(*number).ok(),
             part => part.text()?.parse().ok(),

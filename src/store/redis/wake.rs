@@ -1,9 +1,11 @@
-//! The wake-up: a channel on which every purge is announced, on a connection of its own. A hint only: should it be
-//! lost, the timer finds the purge.
+//! Listening to a channel, on a connection of its own: the wake-up on which every purge is announced, and what sentinels
+//! say. A hint only: should it be lost, a timer finds out.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 
 use super::index::RedisIndex;
@@ -14,10 +16,37 @@ const BETWEEN_QUESTIONS: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Listens for ever.
+/// Listens to the wake-ups for ever. In a cluster every node hears what is published on one.
 pub async fn listen(channel: String, index: Arc<RedisIndex>) {
+    let servers = index.servers.clone();
+    let moved = || {
+        let (servers, mut changes) = (servers.clone(), servers.changes());
+        let (before, address) = (servers.index(), servers.index().address());
+        async move {
+            let is_the_same = || {
+                let now = servers.index();
+                Arc::ptr_eq(&now, &before) && now.address() == address
+            };
+            while is_the_same() && changes.changed().await.is_ok() {}
+        }
+    };
+    let connect = || index.servers.index().listening_client();
+    // One that was overtaken by too many others may have been of any purge.
+    hear(channel, connect, moved, |position| index.woken(Position(position.unwrap_or(u64::MAX)))).await;
+}
+
+/// Tells what is said on the channel, if it is a number; and that something may have been missed. It connects anew
+/// whenever what `moved` made ends.
+pub async fn hear<F: Future<Output = ()>>(
+    channel: String,
+    connect: impl Fn() -> Client,
+    moved: impl Fn() -> F,
+    tell: impl Fn(Option<u64>),
+) {
     loop {
-        let client = index.servers.index().listening_client();
+        let moved = std::pin::pin!(moved());
+        let mut moved = moved;
+        let client = connect();
         let (mut messages, mut connects) = (client.message_rx(), client.reconnect_rx());
         let mut running = client.connect();
         loop {
@@ -25,18 +54,17 @@ pub async fn listen(channel: String, index: Arc<RedisIndex>) {
             let is_alive = tokio::select! {
                 _ = &mut running => break,
                 message = messages.recv() => {
-                    // One that was overtaken by too many others may have been of any purge.
-                    let position = message.ok().and_then(|message| message.value.as_u64());
-                    index.woken(position.map_or(Position(u64::MAX), Position));
+                    tell(message.ok().and_then(|message| message.value.as_u64()));
                     true
                 }
                 Ok(_) = connects.recv() => {
                     let subscribed = client.subscribe(channel.as_str()).await;
                     // What was announced in between was not heard.
-                    index.woken(Position(u64::MAX));
+                    tell(None);
                     subscribed.is_ok()
                 }
-                () = asks => client.ping::<()>(None).await.is_ok() || !index.is_reachable(),
+                () = asks => client.ping::<()>(None).await.is_ok(),
+                () = &mut moved => false,
             };
             if !is_alive {
                 running.abort();
