@@ -5,6 +5,7 @@ mod access;
 mod answer;
 mod health;
 mod purge_request;
+mod purges;
 mod readiness;
 mod server;
 mod stats;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
@@ -56,6 +58,7 @@ GET    /healthz             is the process alive?
 GET    /readyz              does it take requests?
 GET    /metrics             for Prometheus
 GET    /stats               hits, misses and invalidations, in all and by route
+GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
 POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
 DELETE /cache               purges everything
 DELETE /cache/tags/{tag}    purges what carries a tag
@@ -71,6 +74,7 @@ enum Endpoint<'p> {
     Readyz,
     Metrics,
     Stats,
+    Purges,
     Purge,
     Cache,
     /// The tag, as the path spells it.
@@ -103,12 +107,15 @@ where
         Endpoint::Readyz => Ok(state.ready()),
         Endpoint::Metrics => Ok(state.metrics()),
         Endpoint::Stats => Ok(state.stats()),
+        Endpoint::Purges => state.purges(head.uri.query()).await,
         Endpoint::Purge => {
             let body = read(body).await?;
-            state.purge(purge_request::of_body(&state.routes, &body)?).await
+            state.purge(purge_request::of_body(&state.routes, &body)?, peer, &head).await
         }
-        Endpoint::Cache => state.purge(purge_request::of_everything()).await,
-        Endpoint::Tag(tag) => state.purge(purge_request::of_tag_path(tag, head.uri.query())?).await,
+        Endpoint::Cache => state.purge(purge_request::of_everything(), peer, &head).await,
+        Endpoint::Tag(tag) => {
+            state.purge(purge_request::of_tag_path(tag, head.uri.query())?, peer, &head).await
+        }
     }
 }
 
@@ -120,6 +127,7 @@ impl<'p> Endpoint<'p> {
             "/readyz" => Ok(Endpoint::Readyz),
             "/metrics" => Ok(Endpoint::Metrics),
             "/stats" => Ok(Endpoint::Stats),
+            "/purges" => Ok(Endpoint::Purges),
             "/purge" => Ok(Endpoint::Purge),
             "/cache" => Ok(Endpoint::Cache),
             _ => match path.strip_prefix("/cache/tags/") {
@@ -173,7 +181,18 @@ impl AdminState {
         json(StatusCode::OK, &Stats::new(status, snapshot, figures, self.clock.now()))
     }
 
-    async fn purge(&self, purge: Purge) -> Result<Answer, Refusal> {
+    async fn purges(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let purges = self.store.purges(purges::asked(query)?).await;
+        Ok(json(StatusCode::OK, &purges::Told::new(purges)))
+    }
+
+    async fn purge(&self, purge: Purge, peer: Peer, head: &Parts) -> Result<Answer, Refusal> {
+        let from = match peer {
+            Peer::Tcp(address) => Some(address.ip().to_canonical().to_string()),
+            Peer::Unix => None,
+        };
+        let why = purging::asked_by(&head.method, head.uri.path(), from, &head.headers);
+        let purge = Purge { why: Some(why), ..purge };
         let targets = purge.targets.len();
         let purged = purging::purge(&self.store, &self.metrics, purge, PurgeSource::Admin, None).await;
         let position = purged.map_err(|error| Refusal::unavailable(error.to_string()))?;

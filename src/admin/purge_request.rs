@@ -160,7 +160,7 @@ impl<'u> Place<'u> {
 }
 
 /// `None` if what is decoded is not UTF-8. What is not an escape stays as it is.
-fn percent_decoded(text: &str) -> Option<String> {
+pub fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     while let [first, rest @ ..] = bytes {

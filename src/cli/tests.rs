@@ -24,6 +24,7 @@ fn what_is_accepted_and_what_is_not() {
         ("purge", false),
         ("purge --soft", false),
         ("purge --everything --admin https://h:1", false),
+        ("purges --limit 5 --tag courses --json", true),
         ("stats --json", true),
         ("health --admin unix:/run/larder.sock", true),
         ("--listen 127.0.0.1:1 stats", false),

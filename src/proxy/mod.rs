@@ -13,9 +13,11 @@ mod finding;
 mod forwarding;
 mod guarding;
 mod heading;
+mod identity;
 mod intake;
 mod interim;
 mod leading;
+mod line;
 mod passing;
 mod purge_method;
 mod ranges;
@@ -41,6 +43,7 @@ use error::ProxyError;
 use intake::ClientRequest;
 pub use interim::{InterimQueue, Interims};
 
+use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
@@ -66,6 +69,8 @@ pub struct Proxy {
     pub clock: Clock,
     flights: Arc<Flights>,
     destination: Arc<Destination>,
+    /// `None`: no line for each request.
+    pub access_log: Option<Arc<AccessLog>>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
 }
@@ -104,6 +109,7 @@ impl Proxy {
             flights: Flights::new(clock.clone()),
             destination: Destination::new(&config.upstream)?,
             clock,
+            access_log: config.log.access.as_ref().map(AccessLog::open).transpose()?,
             tasks: TaskTracker::new(),
             config: Arc::new(config),
         })
@@ -122,6 +128,7 @@ impl Proxy {
             flights: self.flights.clone(),
             destination,
             clock: self.clock.clone(),
+            access_log: self.access_log.clone(),
             tasks: self.tasks.clone(),
             config: Arc::new(config),
         })
@@ -138,11 +145,15 @@ impl Worker {
         // Kept for the log only where there will be a line.
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
+        let mut line = self.line(&request, &client);
         let answer = match ClientRequest::accept(request, client, &self.proxy.config) {
-            Ok(request) => self.answer(request).await,
+            Ok(mut request) => {
+                line.learn(&mut request.head);
+                self.answer(request).await
+            }
             Err(error) => Answer::own(&error, None),
         };
-        let response = self.finish(answer);
+        let response = line.close(self, answer);
         if let Some((method, uri)) = asked {
             let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
             tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "answered");

@@ -27,7 +27,7 @@ impl Worker {
         let (targets, hardness) =
             invalidation::of_purge_request(&proxy.routes, &head.as_policy(), head.absolute)
                 .map_err(ProxyError::Purge)?;
-        let asked = Purge { hardness, ..Purge::hard(targets) };
+        let asked = Purge { hardness, why: Some(head.why()), ..Purge::hard(targets) };
         purge(&proxy.store, &proxy.metrics, asked, PurgeSource::PurgeMethod, None)
             .await
             .map_err(|error| ProxyError::PurgeNotRecorded(error.to_string()))

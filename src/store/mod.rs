@@ -8,9 +8,11 @@
 
 pub mod encoding;
 mod first_tier;
+mod history;
 pub mod memory;
 mod redis;
 pub mod remote;
+pub mod replica;
 pub mod tiered;
 
 use std::future::Future;
@@ -18,7 +20,9 @@ use std::pin::Pin;
 
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
-use crate::purge::{Mark, Position, Purge, Stamp, TargetId, Validity};
+pub use history::Purges;
+
+use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
 use remote::Remote;
 
@@ -53,6 +57,11 @@ pub trait Store: Send + Sync + 'static {
     /// Puts a mark on what a write is about to change, or moves the date of one that is there; `Ok`: it holds for every
     /// later recall, also if this process ends now. The purge that lifts it ends it.
     fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>>;
+
+    /// The last purges, for people.
+    fn purges(&self, _asked: Asked) -> Waiting<Purges> {
+        Box::pin(std::future::ready(Purges::default()))
+    }
 
     fn figures(&self) -> Figures;
 

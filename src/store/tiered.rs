@@ -16,13 +16,15 @@ use tokio::sync::watch;
 
 use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
-use super::redis::{Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, listen};
+use super::history::{History, Purges};
+use super::redis::{Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen};
 use super::remote::Remote;
+use super::replica;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
-use crate::purge::{Bounds, Incarnation, Mark, Position, Purge, Stamp, TargetId, Validity};
+use crate::purge::{Asked, Bounds, Incarnation, Mark, Position, Purge, Record, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
 use trust::Trust;
 
@@ -51,6 +53,9 @@ struct Tiers {
     trust: Trust,
     clock: Clock,
     deadline: Duration,
+    /// Of this replica's own purges, for when Redis can't be asked.
+    history: History,
+    replica: String,
 }
 
 impl TieredStore {
@@ -81,8 +86,16 @@ impl TieredStore {
             Duration::ZERO => STRICT_INTERVAL,
             lag => (lag / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
         };
-        let index =
-            RedisIndex::new(servers.clone(), keys.clone(), bounds, clock.clone(), settings.timeout, interval);
+        let replica = replica::name(settings.replica.as_deref());
+        let index = RedisIndex::new(
+            servers.clone(),
+            keys.clone(),
+            replica.clone(),
+            bounds,
+            clock.clone(),
+            settings.timeout,
+            interval,
+        );
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
         tokio::spawn(listen(keys.wake.clone(), index.clone()));
@@ -100,6 +113,8 @@ impl TieredStore {
             trust: Trust::new(settings.max_lag, settings.on_store_loss),
             clock,
             deadline: settings.timeout,
+            history: History::default(),
+            replica,
         };
         Ok(Self { tiers: Arc::new(tiers), _running: running })
     }
@@ -158,9 +173,14 @@ impl Store for TieredStore {
     }
 
     fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>> {
-        let index = self.tiers.index.clone();
+        let tiers = self.tiers.clone();
         Box::pin(async move {
-            index.purge(&purge).await.map_err(|failure| StoreError::PurgeNotTaken(failure.to_string()))
+            let purged = tiers.index.purge(&purge).await;
+            let position = purged.map_err(|failure| StoreError::PurgeNotTaken(failure.to_string()))?;
+            if let Some(record) = Record::of(&purge, &tiers.replica) {
+                tiers.history.add(Record { position, at: tiers.clock.now(), ..record });
+            }
+            Ok(position)
         })
     }
 
@@ -175,6 +195,20 @@ impl Store for TieredStore {
         let index = self.tiers.index.clone();
         Box::pin(async move {
             index.mark(&mark).await.map_err(|failure| StoreError::NotMarked(failure.to_string()))
+        })
+    }
+
+    /// Redis' own; this replica's where that can't be had.
+    fn purges(&self, asked: Asked) -> Waiting<Purges> {
+        let tiers = self.tiers.clone();
+        Box::pin(async move {
+            match history::read(&tiers.servers, &tiers.keys, &asked).await {
+                Ok(records) => Purges { records, of_all_replicas: true },
+                Err(failure) => {
+                    tracing::debug!(%failure, "the journal of purges can't be read");
+                    Purges { records: tiers.history.read(&asked), of_all_replicas: false }
+                }
+            }
         })
     }
 

@@ -49,6 +49,21 @@ pub struct PurgeArgs {
 }
 
 #[derive(Args, Debug)]
+pub struct PurgesArgs {
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    limit: usize,
+    /// Only those that name this tag, or everything
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Print the JSON as the admin listener gives it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Args, Debug)]
 pub struct StatsArgs {
     /// Print the JSON as the admin listener gives it
     #[arg(long)]
@@ -70,6 +85,22 @@ pub fn purge(args: &PurgeArgs) -> ExitCode {
     finish(admin.client().and_then(|client| client.send(Method::POST, "/purge", Some(&wanted))), |answer| {
         format!("purged {} target(s), at position {}\n", answer["targets"], answer["position"])
     })
+}
+
+pub fn purges(args: &PurgesArgs) -> ExitCode {
+    let tag = args.tag.as_ref().map_or(String::new(), |tag| format!("&tag={}", percent_encoded(tag)));
+    let path = format!("/purges?limit={}{tag}", args.limit);
+    let answer = args.admin.client().and_then(|client| client.send(Method::GET, &path, None));
+    finish(answer, |told| if args.json { format!("{told:#}\n") } else { table::of_purges(told) })
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 pub fn stats(args: &StatsArgs) -> ExitCode {

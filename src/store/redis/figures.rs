@@ -16,10 +16,11 @@ pub enum Command {
     Load,
     /// A question about the servers themselves.
     Look,
+    History,
 }
 
 impl Command {
-    pub const ALL: [Command; 7] = [
+    pub const ALL: [Command; 8] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
@@ -27,6 +28,7 @@ impl Command {
         Command::Remove,
         Command::Load,
         Command::Look,
+        Command::History,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Command {
             Command::Remove => "remove",
             Command::Load => "load",
             Command::Look => "look",
+            Command::History => "history",
         }
     }
 }

@@ -14,15 +14,17 @@ use tokio::time::timeout;
 use super::driver::Sent;
 use super::failure::Failure;
 use super::figures::Command;
-use super::journal::Journal;
+use super::history;
+use super::journal::{Batch, Journal};
 use super::keys::Keys;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use super::servers::Servers;
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, Timestamp};
 use crate::purge::{
-    Bounds, Change, Confirmation, Hardness, Index, Mark, Position, Purge, Target, TargetId, View,
+    Bounds, Change, Confirmation, Hardness, Index, Mark, Position, Purge, Record, Target, TargetId, View, Why,
 };
 use crate::store::encoding::Clocks;
+use crate::store::history::KEPT;
 use crate::store::remote::Remote;
 
 /// Records in one reply: some 50 kB.
@@ -41,6 +43,8 @@ pub struct RedisIndex {
     pub servers: Arc<Servers>,
     pub view: View,
     keys: Keys,
+    /// What this replica is called.
+    replica: String,
     journal: Journal,
     bounds: Bounds,
     clock: Clock,
@@ -61,6 +65,7 @@ impl RedisIndex {
     pub fn new(
         servers: Arc<Servers>,
         keys: Keys,
+        replica: String,
         bounds: Bounds,
         clock: Clock,
         deadline: Duration,
@@ -70,6 +75,7 @@ impl RedisIndex {
             servers,
             view: View::new(Index::unknown(bounds)),
             keys,
+            replica,
             journal: Journal::default(),
             bounds,
             clock,
@@ -167,7 +173,9 @@ impl RedisIndex {
     async fn confirm(&self) -> Result<(), Failure> {
         self.servers.index().health.probing();
         while let Some(batch) = self.journal.take() {
-            let how = Recorded { hardness: Hardness::Hard, in_doubt_for: batch.in_doubt_for, lifts: None };
+            let told = Some(self.late(&batch));
+            let how =
+                Recorded { hardness: Hardness::Hard, in_doubt_for: batch.in_doubt_for, lifts: None, told };
             match self.record(&batch.targets, how, Sent::AsProbe).await {
                 Ok(_) => self.journal.settle(&batch, &self.view),
                 Err(failure) => {
@@ -194,19 +202,34 @@ impl RedisIndex {
             hardness: purge.hardness,
             in_doubt_for: purge.in_doubt_for,
             lifts: purge.lifts.as_ref().map(bounded),
+            told: Record::of(purge, &self.replica),
         };
         let recorded = self.record(&targets, how, self.sent()).await;
         if recorded.is_err() && !targets.is_empty() {
             self.journal.add(&targets, purge.in_doubt_for, &self.view);
+            self.journal.name(purge.named());
             self.wanted.notify_one();
         }
         recorded
     }
 
+    /// What is told of purges that Redis takes later than they were asked for.
+    fn late(&self, batch: &Batch) -> Record {
+        Record {
+            position: Position::default(),
+            at: Timestamp::default(),
+            why: Why { source: "late".to_owned(), ..Why::default() },
+            soft: false,
+            targets: batch.named.clone(),
+            target_count: batch.targets.len(),
+            replica: self.replica.clone(),
+        }
+    }
+
     /// `Ok`: Redis has the mark. Whether it has it otherwise, nobody knows; it ends at its date.
     pub async fn mark(&self, mark: &Mark) -> Result<(), Failure> {
         let mark = bounded(mark);
-        let args = self.purge_args(&mark.targets, b"m", mark.lasts, Some((&mark, &[])));
+        let args = self.purge_args(&mark.targets, b"m", mark.lasts, Some((&mark, &[])), None);
         let told = self.ask(Command::Purge, &PURGE, args, self.sent()).await?;
         self.learn(&told.confirmation);
         let date = Position(told.position.0.saturating_add(micros(mark.lasts)));
@@ -226,7 +249,7 @@ impl RedisIndex {
     }
 
     async fn record(&self, targets: &[TargetId], how: Recorded, sent: Sent) -> Result<Position, Failure> {
-        let Recorded { hardness, in_doubt_for, lifts } = how;
+        let Recorded { hardness, in_doubt_for, lifts, told: record } = how;
         let mut position = Position::default();
         let mut chunks: Vec<&[TargetId]> = targets.chunks(MOST_TARGETS).collect();
         if chunks.is_empty() {
@@ -241,7 +264,8 @@ impl RedisIndex {
             // The doubt is over when all of the purge is there.
             let lifted =
                 lifts.as_ref().filter(|_| number == last).map(|mark| (mark, mark.targets.as_slice()));
-            let args = self.purge_args(targets, kind, in_doubt_for, lifted);
+            let record = record.as_ref().filter(|_| number == last);
+            let args = self.purge_args(targets, kind, in_doubt_for, lifted, record);
             let told = self.ask(Command::Purge, &PURGE, args, sent).await?;
             position = told.position;
             self.learn(&told.confirmation);
@@ -263,6 +287,7 @@ impl RedisIndex {
         kind: &'static [u8; 1],
         in_doubt_for: Duration,
         mark: Option<(&Mark, &[TargetId])>,
+        record: Option<&Record>,
     ) -> Vec<Bytes> {
         let (mark, lifted) = match mark {
             Some((mark, lifted)) => (Bytes::copy_from_slice(&mark.id.0), lifted),
@@ -276,6 +301,8 @@ impl RedisIndex {
             Bytes::copy_from_slice(self.keys.wake.as_bytes()),
             Bytes::copy_from_slice(&Target::Everything.id().0),
             mark,
+            history::written(record),
+            number(KEPT as u64),
             number(lifted.len() as u64),
         ];
         args.extend(lifted.iter().chain(targets).map(|id| Bytes::copy_from_slice(&id.0)));
@@ -304,7 +331,7 @@ impl RedisIndex {
             number(PAGE as u64),
         ];
         args.extend(more);
-        let keys = [self.keys.index.as_str(), self.keys.never.as_str()];
+        let keys = [self.keys.index.as_str(), self.keys.never.as_str(), self.keys.history.as_str()];
         let (asked_at, asked) = (Moment::now(), self.clock.now());
         let reply = self.servers.run(command, script, &keys, args, sent, self.deadline).await?;
         let Some(told) = told(&reply, &nonce, asked_at) else {
@@ -335,6 +362,8 @@ struct Recorded {
     hardness: Hardness,
     in_doubt_for: Duration,
     lifts: Option<Mark>,
+    /// For people.
+    told: Option<Record>,
 }
 
 /// As it is put on the index: one script, so everything where there are too many targets.

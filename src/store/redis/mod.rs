@@ -6,6 +6,7 @@ mod driver;
 mod failure;
 mod figures;
 mod health;
+pub mod history;
 mod index;
 mod journal;
 mod keys;

@@ -14,6 +14,9 @@ pub static CONFIRM: Script = Script::new(concat!(include_str!("begin.lua"), incl
 pub static PURGE: Script =
     Script::new(concat!(include_str!("begin.lua"), include_str!("purge.lua"), include_str!("tell.lua")));
 
+/// Reads the journal of purges.
+pub static HISTORY: Script = Script::new(include_str!("history.lua"));
+
 /// Removes a value that can't be read, unless it has been replaced since: it is compared by how it begins.
 pub static REMOVE: Script = Script::new(include_str!("remove.lua"));
 
