@@ -38,6 +38,7 @@ mod purge_journal;
 mod purge_races;
 mod ranges;
 mod redis_chaos;
+mod redis_cluster;
 mod redis_connection;
 mod redis_failures;
 mod redis_index;
