@@ -101,17 +101,27 @@ impl Cluster {
         cluster
     }
 
-    /// The node that has the slot; any, if nobody has, or nobody knows: it will say so.
-    pub fn owner(&self, slot: u16) -> Arc<Node> {
+    /// The node that has the slot; while nobody knows, any, which will say who has. `None`: nobody has.
+    ///
+    /// (A node that is asked for such a slot says so, and the client library drops the connection for it.)
+    fn owner(&self, slot: u16) -> Option<Arc<Node>> {
         let map = self.map.load();
-        let known = map.slots.as_ref().and_then(|slots| map.owners.get(slots.owner(slot)?));
-        let any = || map.owners.iter().find(|node| node.health.is_good()).or(map.owners.first());
-        // There is at least one seed, and no map without an owner.
-        known.or_else(any).unwrap_or(&self.seeds[0].1).clone()
+        match &map.slots {
+            Some(slots) => map.owners.get(slots.owner(slot)?).cloned(),
+            None => Some(self.any()),
+        }
     }
 
+    fn any(&self) -> Arc<Node> {
+        let map = self.map.load();
+        let known = map.owners.iter().find(|node| node.health.is_good()).or(map.owners.first());
+        // There is at least one seed, and no map without an owner.
+        known.unwrap_or(&self.seeds[0].1).clone()
+    }
+
+    /// The node that has the index, or will say who has.
     pub fn index(&self) -> Arc<Node> {
-        self.owner(self.index_slot)
+        self.owner(self.index_slot).unwrap_or_else(|| self.any())
     }
 
     /// Those that have slots; the seeds while nobody knows.
@@ -120,9 +130,13 @@ impl Cluster {
     }
 
     /// To the node that has the slot, and on to where that one points, within one deadline.
-    pub fn route(&self, slot: u16, way: Way) -> Route<'_> {
-        let began = Instant::now();
-        Route { node: self.owner(slot), way, cluster: self, began, asked: way, hops: 0 }
+    ///
+    /// # Errors
+    /// If nobody has the slot.
+    pub fn route(&self, slot: u16, way: Way) -> Result<Route<'_>, Failure> {
+        let nobody = || Failure::Refused("CLUSTERDOWN no node of the cluster has the slot".to_owned());
+        let node = self.owner(slot).ok_or_else(nobody)?;
+        Ok(Route { node, way, cluster: self, began: Instant::now(), asked: way, hops: 0 })
     }
 
     fn named(&self, redirect: &Redirect, by: &Node) -> Result<Arc<Node>, Failure> {
@@ -153,8 +167,7 @@ impl Cluster {
         let mut changes = self.changes.subscribe();
         loop {
             self.look().await;
-            let is_well = self.map.load().owners.iter().all(|node| node.health.is_good());
-            let pause = if is_well { BETWEEN_LOOKS } else { WHILE_IN_TROUBLE };
+            let pause = if self.is_well() { BETWEEN_LOOKS } else { WHILE_IN_TROUBLE };
             tokio::time::sleep(SHORTEST_PAUSE).await;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -162,6 +175,11 @@ impl Cluster {
                 _ = changes.changed() => {}
             }
         }
+    }
+
+    fn is_well(&self) -> bool {
+        let map = self.map.load();
+        map.slots.as_ref().is_some_and(Slots::is_whole) && map.owners.iter().all(|node| node.health.is_good())
     }
 
     /// Nodes that answer are asked what they know; where none does, all are.
@@ -278,13 +296,16 @@ async fn told_by(node: Arc<Node>) -> Option<(u64, Slots)> {
 async fn ask_whether_well(node: Arc<Node>) {
     let way = Way { sent: Sent::AsProbe, asking: false, within: BETWEEN_PROBES };
     node.health.probing();
-    match node.send(Command::Look, Request::about("PING", &[]), way).await {
-        Ok(_) => node.health.answered(),
-        Err(failure) => {
-            node.health.probe_failed(&failure);
-            if node.health.hangs() {
-                node.replace();
-            }
+    let reply = node.send(Command::Look, Request::about("CLUSTER", &["INFO"]), way).await;
+    let failure = match reply {
+        Ok(reply) if reply.text().is_some_and(|text| text.contains("cluster_state:ok")) => {
+            return node.health.answered();
         }
+        Ok(_) => Failure::Refused("CLUSTERDOWN the cluster is down".to_owned()),
+        Err(failure) => failure,
+    };
+    node.health.probe_failed(&failure);
+    if node.health.hangs() {
+        node.replace();
     }
 }

@@ -59,20 +59,12 @@ impl Servers {
         Ok(Arc::new(Self { topology, changes }))
     }
 
-    /// The one that has the purge index and what lies in one slot with it. Ask each time: it may be another one soon.
+    /// The one that has the purge index and what lies in one slot with it. Ask each time: it may be another one soon, and
+    /// send commands by the functions below, which find it again if it has moved.
     pub fn index(&self) -> Arc<Node> {
         match &self.topology {
             Topology::One(node) => node.clone(),
             Topology::Cluster(cluster) => cluster.index(),
-        }
-    }
-
-    /// The one that has `key`. Ask each time, and send commands by the functions below, which find it again if it has
-    /// moved.
-    pub fn of(&self, key: &str) -> Arc<Node> {
-        match &self.topology {
-            Topology::One(node) => node.clone(),
-            Topology::Cluster(cluster) => cluster.owner(slot_of(key)),
         }
     }
 
@@ -141,7 +133,7 @@ impl Servers {
         match &self.topology {
             Topology::One(node) => node.run(command, script, keys, args, way).await,
             Topology::Cluster(cluster) => {
-                let mut route = cluster.route(slot_of(keys.first().copied().unwrap_or_default()), way);
+                let mut route = cluster.route(slot_of(keys.first().copied().unwrap_or_default()), way)?;
                 loop {
                     match route.node.run(command, script, keys, args.clone(), route.way).await {
                         Err(Failure::Elsewhere(redirect)) => route.follow(&redirect)?,
@@ -156,7 +148,7 @@ impl Servers {
         match &self.topology {
             Topology::One(node) => node.send(command, request, way).await,
             Topology::Cluster(cluster) => {
-                let mut route = cluster.route(slot_of(key), way);
+                let mut route = cluster.route(slot_of(key), way)?;
                 loop {
                     match route.node.send(command, request.clone(), route.way).await {
                         Err(Failure::Elsewhere(redirect)) => route.follow(&redirect)?,

@@ -44,6 +44,10 @@ impl Slots {
         (!slots.owners.is_empty()).then_some(slots)
     }
 
+    pub fn is_whole(&self) -> bool {
+        !self.by_slot.contains(&NOBODY)
+    }
+
     /// Which of [`Slots::owners`].
     pub fn owner(&self, slot: u16) -> Option<usize> {
         let number = *self.by_slot.get(usize::from(slot))?;
@@ -105,6 +109,9 @@ mod tests {
         ] {
             assert_eq!(slots.owner(slot), owner, "{slot}");
         }
+        assert!(!slots.is_whole());
+        let all = Part::List(vec![range(0, 16_383, text("10.0.0.1"), 6379)]);
+        assert!(Slots::told(&all, &at("10.0.0.7", 1)).unwrap().is_whole());
     }
 
     #[test]
