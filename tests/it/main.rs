@@ -44,6 +44,7 @@ mod redis_failures;
 mod redis_index;
 mod redis_load;
 mod redis_rows;
+mod redis_sentinel;
 mod redis_sharing;
 mod redis_wire;
 mod reloading;

@@ -188,3 +188,54 @@ impl Trouble {
         self.disconnected.as_ref().unwrap_or(&self.reason).clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> Health {
+        let health = Health::default();
+        health.connected();
+        health.answered();
+        health
+    }
+
+    #[test]
+    fn one_late_reply_opens_nothing_and_two_in_a_row_do() {
+        let health = well();
+        assert!(!health.command_failed(&Failure::TimedOut));
+        health.probe_failed(&Failure::TimedOut);
+        assert!(health.is_good());
+        health.replied();
+        assert!(!health.command_failed(&Failure::TimedOut));
+        assert!(health.command_failed(&Failure::TimedOut));
+        assert!(!health.is_good());
+        assert_eq!(health.reason().as_deref(), Some("Redis did not answer in time"));
+        health.answered();
+        assert_eq!((health.is_good(), health.reason(), health.opened()), (true, None, 1));
+    }
+
+    #[test]
+    fn any_other_failure_opens_it_at_once() {
+        for failure in [Failure::Broken("reset".into()), Failure::Refused("READONLY".into())] {
+            let health = well();
+            assert!(health.command_failed(&failure));
+            assert!(!health.is_good());
+        }
+        let health = well();
+        health.disconnected("Connection refused");
+        assert!(!health.is_good());
+    }
+
+    #[test]
+    fn why_there_is_no_connection_says_more_than_that_no_reply_came() {
+        let health = Health::default();
+        assert_eq!(health.reason().as_deref(), Some("not connected yet"));
+        health.disconnected("IO Error: Connection refused");
+        health.command_failed(&Failure::TimedOut);
+        health.probe_failed(&Failure::TimedOut);
+        assert_eq!(health.reason().as_deref(), Some("IO Error: Connection refused"));
+        health.connected();
+        assert_eq!(health.reason().as_deref(), Some("Redis did not answer in time"));
+    }
+}

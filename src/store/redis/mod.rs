@@ -10,6 +10,7 @@ pub mod history;
 mod index;
 mod journal;
 mod keys;
+mod past;
 mod request;
 mod scripts;
 mod sentinel;

@@ -88,8 +88,8 @@ impl Sentinels {
     /// named wrongly, and the next one counts. Of a server that says nothing, nobody knows: then all stays as it is.
     async fn look(&self) {
         let mut asked = JoinSet::new();
-        for node in self.nodes.iter().cloned() {
-            let service = self.service.clone();
+        for node in &self.nodes {
+            let (node, service) = (node.clone(), self.service.clone());
             asked.spawn(async move { named_by(&node, &service).await });
         }
         let mut named: Vec<(u64, RedisHost)> = asked.join_all().await.into_iter().flatten().collect();

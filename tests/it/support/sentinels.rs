@@ -19,18 +19,12 @@ pub struct Sentinels {
 impl Sentinels {
     /// A primary, two replicas and three sentinels.
     pub async fn start() -> Self {
-        Self::start_with(&[], "").await
-    }
-
-    /// `arguments` are the servers', `lines` the sentinels'.
-    pub async fn start_with(arguments: &[&str], lines: &str) -> Self {
-        let mut servers = vec![Redis::start_with(arguments).await];
+        let mut servers = vec![Redis::start().await];
         let primary = servers[0].port().to_string();
         for _ in 0..2 {
             let replica_of = format!("127.0.0.1 {primary}");
-            let mut all = vec!["--replicaof", &replica_of, "--repl-diskless-sync-delay", "0"];
-            all.extend(arguments);
-            servers.push(Redis::start_with(&all).await);
+            let arguments = ["--replicaof", &replica_of, "--repl-diskless-sync-delay", "0"];
+            servers.push(Redis::start_with(&arguments).await);
         }
         for replica in &servers[1..] {
             eventually("the replica is in sync", || async {
@@ -43,7 +37,7 @@ impl Sentinels {
         let mut sentinels = Vec::new();
         for number in 0..3 {
             let mut config = format!("sentinel myid {}\n", id(number));
-            config += &format!("sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n{lines}\n");
+            config += &format!("sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n");
             for line in WATCH {
                 config += &format!("sentinel {line}\n");
             }
