@@ -4,7 +4,11 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Cluster, Replica, Reply, Request, Upstream, eventually};
+use larder::clock::Clock;
+
+use crate::support::{
+    Answer, Certificates, Cluster, Replica, Reply, Request, Upstream, eventually, free_port,
+};
 
 const ROUTES: &str = "
 defaults: {guard: false}
@@ -364,4 +368,50 @@ async fn bounded_the_first_tier_hears_of_purges() {
         one.get(&item).await.assert_text("new");
         other.answers(&item, "new").await;
     }
+}
+
+#[tokio::test]
+async fn with_the_smallest_acl() {
+    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
+    let rule = crate::redis_connection::smallest_acl();
+    let words: Vec<&str> = ["ACL", "SETUSER"].into_iter().chain(rule.iter().map(String::as_str)).collect();
+    for master in 0..3 {
+        let more = ["+cluster|info", "+cluster|slots", "+asking"];
+        let words: Vec<&str> = words.iter().copied().chain(more).collect();
+        assert_eq!(cluster[master].command(&words).await, "OK");
+    }
+    let url = cluster.url().replace("://", "://larder:secret@");
+    let one = Replica::start_alone(&url, &upstream, PATIENT, ROUTES);
+    one.is_connected().await;
+    let (item, slot) = stored_on(&cluster, &one, 0).await;
+    cluster.begins_to_move(slot, 0, 1).await;
+    cluster.move_keys(slot, 0, 1).await;
+    one.get(&item).await.assert_hit();
+    one.purge_tag("items").await;
+    for master in 0..3 {
+        assert_eq!(cluster[master].command(&["ACL", "LOG"]).await, "", "something was denied");
+    }
+}
+
+/// Nodes name the ports at which they speak TLS to who asks by TLS.
+#[tokio::test]
+async fn over_tls() {
+    let certificates = Certificates::new();
+    let [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|file| certificates.text(file));
+    let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let ports = [free_port(), free_port(), free_port()];
+    let cluster = Cluster::over_tls(&ports, &[&files[..], &["--tls-auth-clients", "no"]].concat()).await;
+    let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let url = format!("{{url: \"rediss-cluster://{}\", tls: {{ca: \"{ca}\"}}}}", hosts.join(","));
+    let upstream = Upstream::start();
+    let yaml = format!("store: {{redis: {url}, {PATIENT}}}\n{ROUTES}");
+    let one = Replica::with(&yaml, &upstream, Clock::system());
+    one.is_connected().await;
+    for item in items(0..10) {
+        one.has(&item).await;
+    }
+    assert!(cluster.responses().await.iter().all(|count| *count > 0), "{:?}", cluster.responses().await);
+    let health = one.admin.get("/readyz").await.json();
+    let nodes = health["redis"]["nodes"].as_object().expect("nodes").keys().cloned().collect::<Vec<_>>();
+    assert!(hosts.iter().all(|host| nodes.contains(host)), "{nodes:?}");
 }

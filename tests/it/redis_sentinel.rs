@@ -209,13 +209,30 @@ async fn sentinels_need_not_know_the_login_of_the_servers() {
     one.has("/items/1").await;
     let clients = redis.servers[0].command(&["CLIENT", "LIST"]).await;
     assert!(clients.contains("user=app"), "{clients}");
-    // And these know it.
+    // And these know it, and allow it as little as docs/redis.md says.
     for sentinel in &redis.sentinels {
-        sentinel.command(&give).await;
+        let mut words: Vec<&str> = "ACL SETUSER app on >secret -@all".split(' ').collect();
+        words.extend(SENTINEL_RIGHTS.split(' '));
+        assert_eq!(sentinel.command(&words).await, "OK");
     }
     let other = start(&url, &upstream, STRICT).await;
     other.has("/items/1").await;
+    for sentinel in &redis.sentinels {
+        eventually("it listens with its login", || async {
+            let clients = sentinel.command(&["CLIENT", "LIST"]).await;
+            clients
+                .lines()
+                .any(|client| client.contains("user=app") && client.contains("sub=1"))
+                .then_some(())
+        })
+        .await;
+        assert!(!sentinel.command(&["ACL", "LOG"]).await.contains("command"), "something was denied");
+    }
 }
+
+/// What docs/redis.md says of them.
+const SENTINEL_RIGHTS: &str =
+    "+sentinel|master +subscribe +ping +client|id +info +hello +auth resetchannels &+switch-master";
 
 /// Names a server to whoever asks, and is as sure of it as can be.
 async fn lying_sentinel(port: Arc<AtomicU16>) -> std::net::SocketAddr {

@@ -24,11 +24,22 @@ impl Cluster {
     }
 
     pub async fn start_with(replicas: usize, arguments: &[&str]) -> Self {
-        let ports: Vec<(u16, u16)> =
-            (0..MASTERS * (1 + replicas)).map(|_| (free_port(), free_port())).collect();
+        let ports: Vec<u16> = (0..MASTERS * (1 + replicas)).map(|_| free_port()).collect();
+        Self::launch(&ports, &ports, arguments).await
+    }
+
+    /// Masters that speak TLS with each other, and with who comes to these ports.
+    pub async fn over_tls(ports: &[u16], files: &[&str]) -> Self {
+        let plain: Vec<u16> = ports.iter().map(|_| free_port()).collect();
+        Self::launch(&plain, ports, &[files, &["--tls-cluster", "yes"]].concat()).await
+    }
+
+    /// `announced` are the ports that the nodes name; where these are others, they speak TLS.
+    async fn launch(plain: &[u16], announced: &[u16], arguments: &[&str]) -> Self {
+        let ports: Vec<(u16, u16)> = announced.iter().map(|port| (*port, free_port())).collect();
         let mut nodes = Vec::new();
         for (number, (port, bus)) in ports.iter().enumerate() {
-            let bus = bus.to_string();
+            let (bus, tls_port) = (bus.to_string(), port.to_string());
             let mut all = vec![
                 "--cluster-enabled",
                 "yes",
@@ -44,7 +55,10 @@ impl Cluster {
                 "0",
             ];
             all.extend(arguments);
-            let node = Redis::prepared(*port, &all);
+            if plain[number] != *port {
+                all.extend(["--tls-port", &tls_port]);
+            }
+            let node = Redis::prepared(plain[number], &all);
             node.file("nodes.conf", &nodes_as_known_to(number, &ports));
             nodes.push(node);
         }
