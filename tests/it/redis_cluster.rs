@@ -21,12 +21,12 @@ routes:
 ";
 
 /// Everything is looked up in Redis, and judged by a confirmation of its own.
-const STRICT: &str = "max_lag: 0s, memory: 0";
+const STRICT: &str = "max_lag: 0s, memory: 0, timeout: 500ms";
 /// A busy machine keeps this deadline.
 const PATIENT: &str = "max_lag: 0s, memory: 0, timeout: 2s";
-const BOUNDED: &str = "max_lag: 200ms";
+const BOUNDED: &str = "max_lag: 1s, timeout: 500ms";
 
-/// Many times the deadline, which is 50 ms, and far below what any network's own timeout is.
+/// Some times the deadline, and far below what any network's own timeout is.
 const LONGEST: Duration = Duration::from_secs(3);
 
 async fn start(cluster: &Cluster, upstream: &Upstream, store: &str) -> Replica {
@@ -331,7 +331,7 @@ async fn a_replica_takes_the_place_of_a_dead_master() {
 #[tokio::test]
 async fn purges_wake_replicas_also_after_the_index_has_moved() {
     let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let slow = "max_lag: 1h";
+    let slow = "max_lag: 1h, timeout: 500ms";
     let one = start(&cluster, &upstream, slow).await;
     let other = start(&cluster, &upstream, slow).await;
     let index = cluster.index().await;

@@ -175,7 +175,10 @@ impl Node {
 
     /// It is at `address` from now on: what is connected elsewhere is given up.
     pub fn move_to(&self, connecting: &Connecting, address: Address) {
-        self.connecting.store(Arc::new(connecting.to(&address)));
+        let connecting = connecting.to(&address);
+        // What is sent from now on waits for the new connection, and not for the old one.
+        self.client.store(Arc::new(connecting.client()));
+        self.connecting.store(Arc::new(connecting));
         let reason = format!("it is at {address} now");
         self.address.store(Some(Arc::new(address)));
         self.lost(&reason);
@@ -200,11 +203,11 @@ impl Node {
                 true => self.keep_connected(&self.client.load_full()).await,
                 false => self.replace.notified().await,
             }
-            // Who has moved is connected to at once.
+            // Who has moved has a new client already.
             if Arc::ptr_eq(&before, &self.connecting.load()) {
                 tokio::time::sleep(PAUSE).await;
+                self.client.store(Arc::new(self.connecting.load().client()));
             }
-            self.client.store(Arc::new(self.connecting.load().client()));
         }
     }
 
