@@ -2,6 +2,8 @@
 //!
 //! It never decides what to purge.
 
+pub mod waiting;
+
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};

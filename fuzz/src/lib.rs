@@ -13,7 +13,7 @@ use larder::policy::precondition::precondition;
 use larder::policy::range::{Selected, select};
 use larder::policy::targeted::Governing;
 use larder::policy::vary::Vary;
-use larder::policy::{CacheKey, RequestHead};
+use larder::policy::{CacheKey, Names, RequestHead};
 use larder::policy::{groups, http_date};
 use larder::purge::LoosePath;
 use larder::store::encoding::{Clocks, VERSION, decode, encode};
@@ -87,6 +87,7 @@ pub fn structured_fields(data: &[u8]) {
         path: "/",
         query: None,
         headers: &nothing,
+        names: Names::of(&nothing),
     };
     let headers = field(groups::CACHE_GROUP_INVALIDATION, data);
     let targets = groups::invalidated(&request, &headers);

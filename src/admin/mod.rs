@@ -30,8 +30,9 @@ use crate::config::Secret;
 use crate::metrics::{CONTENT_TYPE, Metrics, PurgeSource};
 use crate::policy::routes::Routes;
 use crate::purge::Purge;
-use crate::purging;
+use crate::purging::{self, waiting};
 use crate::store::Store;
+use crate::store::remote::Replica;
 use answer::{Answer, Refusal, json, text, with_type};
 use stats::Stats;
 
@@ -43,6 +44,8 @@ pub struct AdminState {
     pub clock: Clock,
     /// `None`: this machine only.
     pub token: Option<Secret>,
+    /// For replicas to know a purge.
+    pub wait_timeout: Duration,
     pub readiness: Readiness,
 }
 
@@ -58,8 +61,9 @@ GET    /healthz             is the process alive?
 GET    /readyz              does it take requests?
 GET    /metrics             for Prometheus
 GET    /stats               hits, misses and invalidations, in all and by route
+GET    /replicas            who shares the store, and whether each knows all purges
 GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
-POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
+POST   /purge               ?wait=applied&timeout=5s; {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
 DELETE /cache               purges everything
 DELETE /cache/tags/{tag}    purges what carries a tag
 
@@ -75,6 +79,7 @@ enum Endpoint<'p> {
     Metrics,
     Stats,
     Purges,
+    Replicas,
     Purge,
     Cache,
     /// The tag, as the path spells it.
@@ -107,6 +112,7 @@ where
         Endpoint::Readyz => Ok(state.ready()),
         Endpoint::Metrics => Ok(state.metrics()),
         Endpoint::Stats => Ok(state.stats()),
+        Endpoint::Replicas => state.replicas().await,
         Endpoint::Purges => state.purges(head.uri.query()).await,
         Endpoint::Purge => {
             let body = read(body).await?;
@@ -128,6 +134,7 @@ impl<'p> Endpoint<'p> {
             "/metrics" => Ok(Endpoint::Metrics),
             "/stats" => Ok(Endpoint::Stats),
             "/purges" => Ok(Endpoint::Purges),
+            "/replicas" => Ok(Endpoint::Replicas),
             "/purge" => Ok(Endpoint::Purge),
             "/cache" => Ok(Endpoint::Cache),
             _ => match path.strip_prefix("/cache/tags/") {
@@ -181,6 +188,25 @@ impl AdminState {
         json(StatusCode::OK, &Stats::new(status, snapshot, figures, self.clock.now()))
     }
 
+    async fn replicas(&self) -> Result<Answer, Refusal> {
+        let replicas = self.store.replicas().await;
+        let replicas = replicas.map_err(|error| {
+            let fix = "ask again when Redis is back; the purges that this replica knows are in /purges";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), fix)
+        })?;
+        let latest = replicas.iter().map(|replica| replica.position).max();
+        let told = |replica: &Replica| {
+            serde_json::json!({
+                "name": replica.name,
+                "position": replica.position.0,
+                "knowsLatest": Some(replica.position) == latest,
+                "silentMs": replica.silent_for.as_millis() as u64,
+            })
+        };
+        let replicas: Vec<_> = replicas.iter().map(told).collect();
+        Ok(json(StatusCode::OK, &serde_json::json!({ "replicas": replicas })))
+    }
+
     async fn purges(&self, query: Option<&str>) -> Result<Answer, Refusal> {
         let purges = self.store.purges(purges::asked(query)?).await;
         Ok(json(StatusCode::OK, &purges::Told::new(purges)))
@@ -194,10 +220,16 @@ impl AdminState {
         let why = purging::asked_by(&head.method, head.uri.path(), from, &head.headers);
         let purge = Purge { why: Some(why), ..purge };
         let targets = purge.targets.len();
+        let wait = purge_request::wait(head.uri.query(), self.wait_timeout)?;
         let purged = purging::purge(&self.store, &self.metrics, purge, PurgeSource::Admin, None).await;
         let position = purged.map_err(|error| Refusal::unavailable(error.to_string()))?;
-        let answer = serde_json::json!({"status": "purged", "position": position.0, "targets": targets});
-        Ok(json(StatusCode::OK, &answer))
+        let applied = match wait {
+            Some(within) => Some(waiting::applied(&self.store, position, within).await),
+            None => None,
+        };
+        let (status, mut answer) = waiting::answer(position, applied);
+        answer["targets"] = targets.into();
+        Ok(json(status, &answer))
     }
 }
 

@@ -19,7 +19,7 @@ fn what_is_accepted_and_what_is_not() {
         ("schema", true),
         ("demo --listen 127.0.0.1:0 --admin 127.0.0.1:0", true),
         ("demo --listen nowhere", false),
-        ("purge --tag a --tag b --url /x --prefix /y --soft", true),
+        ("purge --tag a --tag b --url /x --prefix /y --soft --wait", true),
         ("purge --everything --admin http://127.0.0.1:9090 --token t", true),
         ("purge", false),
         ("purge --soft", false),

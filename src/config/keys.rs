@@ -270,6 +270,13 @@ pub static PURGE: Section = Section {
         ),
         key("token", TOKEN, "none", "What `Authorization: Bearer …` of a PURGE must carry."),
         key(
+            "wait_timeout",
+            Kind::Duration,
+            "5s",
+            "How long a purge with `Purge-Wait: applied`, or `?wait=applied`, waits until every replica knows it, \
+             where it does not say.",
+        ),
+        key(
             "parents",
             Kind::Boolean,
             "true",

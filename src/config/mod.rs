@@ -150,6 +150,8 @@ pub struct AdminSettings {
 pub struct PurgeSettings {
     pub allow: Vec<IpNet>,
     pub token: Option<Secret>,
+    /// For replicas to know a purge.
+    pub wait_timeout: Duration,
     /// Whether a write that no route matches also purges the cached paths it lies under.
     pub parents: bool,
 }

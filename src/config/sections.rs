@@ -180,6 +180,7 @@ pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
     let allow = fields.read("allow", networks);
     let token = fields.read("token", token);
     let parents = fields.read("parents", boolean);
+    let wait_timeout = fields.read("wait_timeout", positive_duration);
     let (allow, token) = (allow?, token?);
     if token.is_none() && allow.iter().any(|net| net.prefix_len() == 0) {
         let place = fields.given("allow").map_or(fields.place(), |node| node.place);
@@ -187,7 +188,7 @@ pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
             .warning(place, "anybody who reaches larder may purge")
             .help("name the networks that may, or set `token: ${LARDER_PURGE_TOKEN}`");
     }
-    Some(PurgeSettings { allow, token, parents: parents? })
+    Some(PurgeSettings { allow, token, wait_timeout: wait_timeout?, parents: parents? })
 }
 
 pub fn trusted_proxies(node: &Node, problems: &Problems) -> Option<Vec<ipnet::IpNet>> {

@@ -105,6 +105,7 @@ impl Request {
             path: &self.path,
             query: self.query.as_deref(),
             headers: &self.headers,
+            names: crate::policy::Names::of(&self.headers),
         }
     }
 }

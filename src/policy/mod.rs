@@ -15,6 +15,7 @@ pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;
 pub mod lifetime;
+pub mod names;
 pub mod path;
 pub mod precondition;
 pub mod query;
@@ -38,9 +39,10 @@ pub mod vary;
 #[cfg(test)]
 pub(crate) mod fixtures;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 pub use cache_key::{CacheKey, Fingerprint};
+pub use names::Names;
 pub use route::Route;
 pub use vary::VaryFields;
 
@@ -60,4 +62,12 @@ pub struct RequestHead<'a> {
     pub query: Option<&'a str>,
     /// All fields of the request; end-to-end and not.
     pub headers: &'a HeaderMap,
+    /// Of their names.
+    pub names: Names,
+}
+
+impl RequestHead<'_> {
+    pub fn has(&self, name: &HeaderName) -> bool {
+        self.names.may_hold(name) && self.headers.contains_key(name)
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use http::{HeaderMap, HeaderName};
 
 use super::template::Sources;
-use super::{RequestHead, Route, groups};
+use super::{Names, RequestHead, Route, groups};
 
 /// A response with more tags, or a longer one, is not stored: silently fewer would be stale answers later.
 pub const MAX_TAGS: usize = 128;
@@ -66,8 +66,11 @@ pub fn hide(route: &Route, response_headers: &mut HeaderMap) {
         return;
     }
     let of_groups = [groups::CACHE_GROUPS, groups::CACHE_GROUP_INVALIDATION];
+    let names = Names::of(response_headers);
     for name in LISTS.iter().chain(&of_groups).chain(&route.semantics.targeted) {
-        response_headers.remove(name);
+        if names.may_hold(name) {
+            response_headers.remove(name);
+        }
     }
 }
 

@@ -1,17 +1,19 @@
-//! What a request leaves behind: its line in the access log, and its name for the client. Nothing where neither is asked
-//! for.
+//! What a request leaves behind: its line in the logs, and its name for the client. Nothing where none is asked for.
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
+use tracing::Level;
 
 use super::identity::{self, Trace, X_REQUEST_ID};
 use super::intake::ClientHead;
-use super::{Answer, Body, Client, Worker};
+use super::{Answer, Body, CACHE_STATUS, Client, Worker};
 use crate::access_log::{Answered, Entry};
 use crate::config::RequestIds;
 
 /// Of one request, from its arrival on. A client that goes away before there is an answer drops it.
 pub struct Line {
+    /// For larder's own log, at its finest.
+    asked: Option<(Method, Uri)>,
     entry: Option<Entry>,
     request_id: Option<HeaderValue>,
 }
@@ -19,6 +21,8 @@ pub struct Line {
 impl Worker {
     pub(super) fn line(&self, request: &Request<Incoming>, client: &Client) -> Line {
         let proxy = &self.proxy;
+        let is_told = tracing::enabled!(Level::DEBUG);
+        let asked = is_told.then(|| (request.method().clone(), request.uri().clone()));
         let log = proxy.access_log.as_ref();
         let mut entry = log.map(|log| log.begin(request, client.peer, proxy.clock.now()));
         let is_named = entry.is_some() || proxy.config.request_id == RequestIds::Respond;
@@ -27,7 +31,7 @@ impl Worker {
             let trace_id = Trace::of(request.headers()).and_then(Trace::id_as_value);
             entry.named(request_id.clone(), trace_id);
         }
-        Line { entry, request_id }
+        Line { asked, entry, request_id }
     }
 }
 
@@ -46,6 +50,10 @@ impl Line {
         let config = &worker.proxy.config;
         let (route, outcome) = (answer.route, answer.outcome);
         let mut response = worker.finish(answer);
+        if let Some((method, uri)) = self.asked {
+            let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
+            tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "answered");
+        }
         if let Some(id) = self.request_id.filter(|_| config.request_id == RequestIds::Respond) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }

@@ -24,7 +24,7 @@ use super::lent::lend;
 use super::pace::{Pace, UnderWay};
 use super::strict::Strict;
 use crate::config::Limits;
-use crate::proxy::{Body as Answer, Client, Desk, InterimQueue, Worker};
+use crate::proxy::{Begun, Body as Answer, Client, Desk, InterimQueue, Later};
 
 /// HTTP/2 requests at a time on one connection.
 const MAX_STREAMS: u32 = 200;
@@ -49,20 +49,23 @@ pub async fn serve<S: Quiet>(
     let interims = InterimQueue::default();
     let its_interims = interims.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, pace, stopping) = (its_desk.worker().clone(), its_pace.clone(), its_stopping.clone());
-        let under_way = pace.request();
-        // In a box, so that the connection has no room for it when it idles.
-        let interims = its_interims.clone();
-        Box::pin(async move {
-            let version = request.version();
-            let mut response = answer(&worker, request, peer, &interims).await;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                pace.becomes_tunnel();
-            } else if *stopping.borrow() && version < Version::HTTP_2 {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let version = request.version();
+        let under_way = its_pace.request();
+        let stopping = its_stopping.clone();
+        match its_desk.worker().begin(request, Client { peer }) {
+            Begun::Answered(response) => Answering::Now(Some(sent(response, version, under_way, &stopping))),
+            Begun::Later(later) => {
+                let (pace, interims) = (its_pace.clone(), its_interims.clone());
+                // In a box, so that the connection has no room for it when it idles.
+                Answering::Later(Box::pin(async move {
+                    let response = answer(later, version, &interims).await;
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        pace.becomes_tunnel();
+                    }
+                    sent(response, version, under_way, &stopping)
+                }))
             }
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, _under_way: under_way }))
-        })
+        }
     });
     let mut watch = Watch::new(pace, desk.clone(), stopping);
     loop {
@@ -109,17 +112,46 @@ pub async fn serve<S: Quiet>(
     }
 }
 
-async fn answer(
-    worker: &Worker,
-    request: Request<Incoming>,
-    peer: Option<IpAddr>,
-    interims: &InterimQueue,
-) -> Response<Answer> {
+async fn answer(later: Later, version: Version, interims: &InterimQueue) -> Response<Answer> {
     // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
-    if request.version() != Version::HTTP_11 {
-        return worker.handle(request, Client { peer, interims: None }).await;
+    if version != Version::HTTP_11 {
+        return later.answer(None).await;
     }
-    interims.relay(|interims| worker.handle(request, Client { peer, interims: Some(interims) })).await
+    interims.relay(|interims| later.answer(Some(interims))).await
+}
+
+/// The answer on its way: the request is under way until it is there.
+fn sent(
+    mut response: Response<Answer>,
+    version: Version,
+    under_way: UnderWay,
+    stopping: &watch::Receiver<bool>,
+) -> Response<Tracked<Answer>> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if !switches && version < Version::HTTP_2 && *stopping.borrow() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|body| Tracked { body, _under_way: under_way })
+}
+
+/// What hyper waits for.
+enum Answering<F> {
+    /// Until it is taken.
+    Now(Option<Response<Tracked<Answer>>>),
+    Later(Pin<Box<F>>),
+}
+
+impl<F: Future<Output = Response<Tracked<Answer>>>> Future for Answering<F> {
+    type Output = Result<Response<Tracked<Answer>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Answering::Now(response) => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
+            }
+            Answering::Later(answer) => answer.as_mut().poll(cx).map(Ok),
+        }
+    }
 }
 
 /// A stream that can say that something is there to be read, without reading it.

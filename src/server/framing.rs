@@ -4,6 +4,8 @@
 mod chunked;
 mod head;
 
+use memchr::memchr_iter;
+
 use chunked::Chunked;
 use head::{Body, check};
 
@@ -145,8 +147,7 @@ struct Unclear;
 /// Where the head ends; that of an empty line before it, if there is one. Lines end in CRLF and in nothing else
 /// (RFC 9112 §2.2 lets a recipient take a bare LF for an end; then two recipients can differ).
 fn end_of_head(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Unclear> {
-    let lines = bytes[scanned..].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    for at in lines.map(|(at, _)| scanned + at) {
+    for at in memchr_iter(b'\n', &bytes[scanned..]).map(|at| scanned + at) {
         match &bytes[..at] {
             [b'\r'] | [.., b'\r', b'\n', b'\r'] => return Ok(Some(at + 1)),
             [.., b'\r'] => {}

@@ -17,6 +17,7 @@ pub mod tiered;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
@@ -24,7 +25,7 @@ pub use history::Purges;
 
 use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
-use remote::Remote;
+use remote::{Remote, Replica};
 
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -61,6 +62,21 @@ pub trait Store: Send + Sync + 'static {
     /// The last purges, for people.
     fn purges(&self, _asked: Asked) -> Waiting<Purges> {
         Box::pin(std::future::ready(Purges::default()))
+    }
+
+    /// All that share this store; none where it is not shared.
+    fn replicas(&self) -> Waiting<Result<Vec<Replica>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Waits until every replica knows what was purged up to `position`; those that do not within the time. What is
+    /// silent for so long that it can't answer from what it knows any more is not waited for.
+    fn known_everywhere(
+        &self,
+        _position: Position,
+        _within: Duration,
+    ) -> Waiting<Result<Vec<Replica>, StoreError>> {
+        self.replicas()
     }
 
     fn figures(&self) -> Figures;
@@ -115,6 +131,8 @@ pub enum StoreError {
     PurgeNotTaken(String),
     #[error("the store did not take the mark: {0}")]
     NotMarked(String),
+    #[error("the store can't be asked: {0}")]
+    NotAsked(String),
     #[error("the store did not take the response: {0}")]
     NotStored(String),
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::purge::Position;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remote {
     /// Of the server that has the purge index.
@@ -34,6 +36,16 @@ pub struct RemoteNode {
     pub breaker: Breaker,
     pub trouble: Option<String>,
     pub in_flight: usize,
+}
+
+/// One larder of those that share a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub name: String,
+    /// It knows all that was purged up to here.
+    pub position: Position,
+    /// How long ago it said so.
+    pub silent_for: Duration,
 }
 
 /// The circuit breaker in front of the server.

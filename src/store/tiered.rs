@@ -17,12 +17,12 @@ use tokio::sync::watch;
 use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
 use super::history::{History, Purges};
-use super::redis::{Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen};
-use super::remote::Remote;
+use super::redis::{Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen};
+use super::remote::{Remote, Replica};
 use super::replica;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
 use crate::clock::{Clock, Moment, Timestamp};
-use crate::config::{RedisSettings, StoreSettings};
+use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
 use crate::purge::{Asked, Bounds, Incarnation, Mark, Position, Purge, Record, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
@@ -90,7 +90,7 @@ impl TieredStore {
         let index = RedisIndex::new(
             servers.clone(),
             keys.clone(),
-            replica.clone(),
+            Beat::new(replica.clone(), trusted_for(settings)),
             bounds,
             clock.clone(),
             settings.timeout,
@@ -212,6 +212,20 @@ impl Store for TieredStore {
         })
     }
 
+    fn replicas(&self) -> Waiting<Result<Vec<Replica>, StoreError>> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move { index.replicas().await.map_err(not_asked) })
+    }
+
+    fn known_everywhere(
+        &self,
+        position: Position,
+        within: Duration,
+    ) -> Waiting<Result<Vec<Replica>, StoreError>> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move { index.known_everywhere(position, within).await.map_err(not_asked) })
+    }
+
     fn figures(&self) -> Figures {
         self.tiers.first.figures(&self.tiers.index.view)
     }
@@ -325,6 +339,18 @@ impl Tiers {
         let (name, expires_at) = (self.keys.response(key), millis(&clocks, expires_at));
         let written = self.servers.set(&name, value, expires_at, self.deadline).await;
         written.map_err(|failure| not_stored(failure.to_string()))
+    }
+}
+
+fn not_asked(failure: Failure) -> StoreError {
+    StoreError::NotAsked(failure.to_string())
+}
+
+/// How long a replica may answer from its view without a word from Redis.
+fn trusted_for(settings: &StoreSettings) -> Duration {
+    match settings.on_store_loss {
+        OnStoreLoss::Bypass => settings.max_lag,
+        OnStoreLoss::Serve(serve) => settings.max_lag.max(serve),
     }
 }
 

@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod architecture;
+mod barrier;
 mod client_rows;
 mod collapsing;
 mod command_line;

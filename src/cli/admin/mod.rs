@@ -44,6 +44,9 @@ pub struct PurgeArgs {
     /// Make stale instead of discarding, so that validation and serving stale still work
     #[arg(long)]
     soft: bool,
+    /// Return only when every replica knows the purge; fail if that takes too long
+    #[arg(long)]
+    wait: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -79,10 +82,11 @@ pub struct HealthArgs {
 }
 
 pub fn purge(args: &PurgeArgs) -> ExitCode {
-    let PurgeArgs { tags, urls, prefixes, everything, soft, admin } = args;
+    let PurgeArgs { tags, urls, prefixes, everything, soft, wait, admin } = args;
+    let path = if *wait { "/purge?wait=applied" } else { "/purge" };
     let wanted =
         json!({"tags": tags, "urls": urls, "prefixes": prefixes, "everything": everything, "soft": soft});
-    finish(admin.client().and_then(|client| client.send(Method::POST, "/purge", Some(&wanted))), |answer| {
+    finish(admin.client().and_then(|client| client.send(Method::POST, path, Some(&wanted))), |answer| {
         format!("purged {} target(s), at position {}\n", answer["targets"], answer["position"])
     })
 }

@@ -145,9 +145,12 @@ impl Node {
         let class = match command {
             Command::Get => &self.reads,
             Command::Set | Command::Remove => &self.writes,
-            Command::Confirm | Command::Purge | Command::Load | Command::Look | Command::History => {
-                &self.scripts
-            }
+            Command::Confirm
+            | Command::Purge
+            | Command::Load
+            | Command::Look
+            | Command::History
+            | Command::Replicas => &self.scripts,
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
         let options = Options {

@@ -17,10 +17,11 @@ pub enum Command {
     /// A question about the servers themselves.
     Look,
     History,
+    Replicas,
 }
 
 impl Command {
-    pub const ALL: [Command; 8] = [
+    pub const ALL: [Command; 9] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
@@ -29,6 +30,7 @@ impl Command {
         Command::Load,
         Command::Look,
         Command::History,
+        Command::Replicas,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Command {
             Command::Load => "load",
             Command::Look => "look",
             Command::History => "history",
+            Command::Replicas => "replicas",
         }
     }
 }

@@ -53,7 +53,7 @@ pub async fn read(servers: &Servers, keys: &Keys, asked: &Asked) -> Result<Vec<R
 
 fn id(entry: &Part) -> Option<&str> {
     let Part::List(parts) = entry else { return None };
-    std::str::from_utf8(parts.first()?.bytes()?).ok()
+    parts.first()?.text()
 }
 
 fn record(entry: &Part) -> Option<Record> {

@@ -18,6 +18,7 @@ use super::history;
 use super::journal::{Batch, Journal};
 use super::keys::Keys;
 use super::past::Past;
+use super::replicas::Beat;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use super::servers::Servers;
 use crate::clock::{Clock, Moment, Timestamp};
@@ -44,9 +45,8 @@ const BETWEEN_PROBES: Duration = Duration::from_millis(50);
 pub struct RedisIndex {
     pub servers: Arc<Servers>,
     pub view: View,
-    keys: Keys,
-    /// What this replica is called.
-    replica: String,
+    pub(super) keys: Keys,
+    pub(super) beat: Beat,
     /// Purges that Redis has not taken; those that leave their targets in doubt are apart.
     journals: [Journal; 2],
     past: Past,
@@ -69,7 +69,7 @@ impl RedisIndex {
     pub fn new(
         servers: Arc<Servers>,
         keys: Keys,
-        replica: String,
+        beat: Beat,
         bounds: Bounds,
         clock: Clock,
         deadline: Duration,
@@ -79,7 +79,7 @@ impl RedisIndex {
             servers,
             view: View::new(Index::unknown(bounds)),
             keys,
-            replica,
+            beat,
             journals: Default::default(),
             past: Past::default(),
             bounds,
@@ -117,6 +117,12 @@ impl RedisIndex {
         if position > self.view.read().high_water() {
             self.woken.notify_one();
         }
+    }
+
+    /// Somebody waits until all replicas say that they know this position.
+    pub fn roll_is_called(&self, position: Position) {
+        self.beat.want(position);
+        self.woken.notify_one();
     }
 
     /// Waits until the view is confirmed as of `moment` or later; reports whether it is. Does not wait for a server
@@ -181,10 +187,15 @@ impl RedisIndex {
             for journal in &self.journals {
                 self.append(journal).await?;
             }
-            let told = self.ask(Command::Confirm, &CONFIRM, Vec::new(), Sent::AsProbe).await?;
+            let (beats, words) = self.beat.words();
+            let told = self.ask(Command::Confirm, &CONFIRM, words, Sent::AsProbe).await?;
+            if beats {
+                self.beat.said(told.confirmation.after);
+            }
             self.learn(&told.confirmation);
+            let is_said = !self.beat.is_wanted(self.view.read().high_water());
             // Another index is told what was purged before it counts.
-            if told.confirmation.is_whole && self.waiting() == 0 {
+            if told.confirmation.is_whole && is_said && self.waiting() == 0 {
                 return Ok(());
             }
         }
@@ -224,7 +235,7 @@ impl RedisIndex {
             hardness: purge.hardness,
             in_doubt_for: purge.in_doubt_for,
             lifts: purge.lifts.as_ref().map(bounded),
-            told: Record::of(purge, &self.replica),
+            told: Record::of(purge, &self.beat.name),
         };
         let recorded = self.record(&targets, how, self.sent()).await;
         if recorded.is_err() && !targets.is_empty() {
@@ -245,7 +256,7 @@ impl RedisIndex {
             soft: false,
             targets: batch.named.clone(),
             target_count: batch.targets.len(),
-            replica: self.replica.clone(),
+            replica: self.beat.name.clone(),
         }
     }
 
@@ -358,7 +369,8 @@ impl RedisIndex {
             number(PAGE as u64),
         ];
         args.extend(more);
-        let keys = [self.keys.index.as_str(), self.keys.never.as_str(), self.keys.history.as_str()];
+        let keys =
+            [&self.keys.index, &self.keys.never, &self.keys.history, &self.keys.replicas].map(String::as_str);
         let (asked_at, asked) = (Moment::now(), self.clock.now());
         let reply = self.servers.run(command, script, &keys, args, sent, self.deadline).await?;
         let Some(told) = told(&reply, &nonce, asked_at) else {

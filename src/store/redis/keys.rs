@@ -11,6 +11,8 @@ pub struct Keys {
     pub never: String,
     /// The last purges, for people.
     pub history: String,
+    /// Who is there, and how much each knows.
+    pub replicas: String,
     /// The channel on which a purge wakes the replicas.
     pub wake: String,
     response: String,
@@ -23,6 +25,7 @@ impl Keys {
             index: format!("{{{namespace}}}:purged"),
             never: format!("{{{namespace}}}:never"),
             history: format!("{{{namespace}}}:journal"),
+            replicas: format!("{{{namespace}}}:replicas"),
             wake: format!("{namespace}:wake"),
             // Another version of larder reads other keys: it would find nothing that it could read.
             response: format!("{namespace}:r{}:", encoding::VERSION),

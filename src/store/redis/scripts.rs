@@ -7,12 +7,16 @@ use bytes::Bytes;
 use crate::clock::{Moment, Timestamp};
 use crate::purge::{Change, Confirmation, Hardness, Incarnation, MarkId, Position, TargetId};
 
-/// Tells what was purged since; on the way it makes a new incarnation where one is due.
-pub static CONFIRM: Script = Script::new(concat!(include_str!("begin.lua"), include_str!("tell.lua")));
+/// Says that this replica is there, and tells what was purged since; on the way it makes a new incarnation where one is due.
+pub static CONFIRM: Script =
+    Script::new(concat!(include_str!("begin.lua"), include_str!("beat.lua"), include_str!("tell.lua")));
 
 /// Purges, and tells as [`CONFIRM`] does.
 pub static PURGE: Script =
     Script::new(concat!(include_str!("begin.lua"), include_str!("purge.lua"), include_str!("tell.lua")));
+
+/// Which replicas there are.
+pub static REPLICAS: Script = Script::new(include_str!("replicas.lua"));
 
 /// Reads the journal of purges.
 pub static HISTORY: Script = Script::new(include_str!("history.lua"));

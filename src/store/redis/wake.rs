@@ -9,6 +9,7 @@ use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 
 use super::index::RedisIndex;
+use super::replicas::ROLL_CALL;
 use crate::purge::Position;
 
 /// A connection that only listens does not notice that nobody talks any more.
@@ -31,17 +32,27 @@ pub async fn listen(channel: String, index: Arc<RedisIndex>) {
         }
     };
     let connect = || index.servers.index().listening_client();
-    // One that was overtaken by too many others may have been of any purge.
-    hear(channel, connect, moved, |position| index.woken(Position(position.unwrap_or(u64::MAX)))).await;
+    hear(channel, connect, moved, |message| woken(&index, message)).await;
 }
 
-/// Tells what is said on the channel, if it is a number; and that something may have been missed. It connects anew
+/// One that was overtaken by too many others may have been of any purge.
+fn woken(index: &RedisIndex, message: Option<&str>) {
+    let position = |text: &str| text.parse().ok().map(Position);
+    match message {
+        Some(called) if called.starts_with(ROLL_CALL) => {
+            index.roll_is_called(position(&called[1..]).unwrap_or_default());
+        }
+        message => index.woken(message.and_then(position).unwrap_or(Position(u64::MAX))),
+    }
+}
+
+/// Tells what is said on the channel; and, by nothing, that something may have been missed. It connects anew
 /// whenever what `moved` made ends.
 pub async fn hear<F: Future<Output = ()>>(
     channel: String,
     connect: impl Fn() -> Client,
     moved: impl Fn() -> F,
-    tell: impl Fn(Option<u64>),
+    tell: impl Fn(Option<&str>),
 ) {
     loop {
         let moved = std::pin::pin!(moved());
@@ -54,7 +65,7 @@ pub async fn hear<F: Future<Output = ()>>(
             let is_alive = tokio::select! {
                 _ = &mut running => break,
                 message = messages.recv() => {
-                    tell(message.ok().and_then(|message| message.value.as_u64()));
+                    tell(message.ok().and_then(|message| message.value.into_string()).as_deref());
                     true
                 }
                 Ok(_) = connects.recv() => {
