@@ -35,6 +35,8 @@ struct Sentinels {
     connecting: Connecting,
     logins: [Connecting; 2],
     primary: Arc<Node>,
+    /// At which epoch it was named.
+    epoch: u64,
     changes: Changes,
 }
 
@@ -65,12 +67,13 @@ pub fn follow(
     }
     let service = service.to_owned();
     let logins = [with_login, without];
-    let sentinels = Sentinels { nodes, service, connecting: connecting.clone(), logins, primary, changes };
+    let connecting = connecting.clone();
+    let sentinels = Sentinels { nodes, service, connecting, logins, primary, epoch: 0, changes };
     tokio::spawn(sentinels.keep(switched));
 }
 
 impl Sentinels {
-    async fn keep(self, switched: Arc<Notify>) {
+    async fn keep(mut self, switched: Arc<Notify>) {
         let mut changes = self.changes.subscribe();
         for round in 0_usize.. {
             self.look().await;
@@ -86,7 +89,8 @@ impl Sentinels {
 
     /// Who was named at the highest epoch is the primary, if that server says so too. Who says that it is a replica was
     /// named wrongly, and the next one counts. Of a server that says nothing, nobody knows: then all stays as it is.
-    async fn look(&self) {
+    /// An epoch that has passed is one only to a sentinel that has not heard, unless all of them have begun anew.
+    async fn look(&mut self) {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
             let (node, service) = (node.clone(), self.service.clone());
@@ -94,14 +98,18 @@ impl Sentinels {
         }
         let mut named: Vec<(u64, RedisHost)> = asked.join_all().await.into_iter().flatten().collect();
         named.sort_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
+        let begin_anew =
+            named.len() == self.nodes.len() && named.iter().all(|(epoch, _)| *epoch < self.epoch);
+        named.retain(|(epoch, _)| *epoch >= self.epoch || begin_anew);
         named.dedup_by(|one, other| one.1 == other.1);
-        for (_, host) in named {
+        for (epoch, host) in named {
             let address = Address::Host(host);
-            if self.primary.address().as_deref() == Some(&address) && self.primary.health.is_good() {
-                return;
-            }
-            match self.is_primary(&address).await {
-                Some(true) => return self.move_to(address),
+            let is_it = self.primary.address().as_deref() == Some(&address) && self.primary.health.is_good();
+            match if is_it { Some(true) } else { self.is_primary(&address).await } {
+                Some(true) => {
+                    self.epoch = epoch;
+                    return self.move_to(address);
+                }
                 Some(false) => {}
                 None => return,
             }
@@ -138,34 +146,35 @@ impl Sentinels {
     }
 }
 
-/// Whom a sentinel takes for the primary, and since which epoch.
+/// Whom a sentinel takes for the primary, and since which epoch. It is asked for the epoch first, because it may hear of
+/// another primary in between; and for the address by a command of its own, because in the middle of a failover the
+/// description of the primary still has the old one beside the new epoch.
 async fn named_by(node: &Node, service: &str) -> Option<(u64, RedisHost)> {
-    let question = Request::about("SENTINEL", &["MASTER", service]);
     let look = Way { sent: Sent::AsProbe, asking: false, within: LOOK };
-    let answer = match node.send(Command::Look, question, look).await {
-        Ok(answer) => answer,
-        Err(Failure::Refused(reason)) => {
-            tracing::debug!(reason, "a sentinel does not know the service");
-            return None;
+    let ask = |words: [&str; 2]| node.send(Command::Look, Request::about("SENTINEL", &words), look);
+    let (description, address) =
+        tokio::join!(ask(["MASTER", service]), ask(["GET-MASTER-ADDR-BY-NAME", service]));
+    for answer in [&description, &address] {
+        if let Err(Failure::Refused(reason)) = answer {
+            tracing::debug!(reason, "a sentinel does not say who is the primary");
         }
-        Err(_) => return None,
-    };
+    }
+    let named = (epoch_in(&description.ok()?)?, host_in(&address.ok()?)?);
     node.health.answered();
-    named_in(&answer)
+    Some(named)
 }
 
 /// Names and values in turn.
-fn named_in(answer: &Part) -> Option<(u64, RedisHost)> {
-    let Part::List(fields) = answer else { return None };
-    let field = |name: &str| {
-        let pair = fields.chunks_exact(2).find(|pair| pair[0].text() == Some(name));
-        pair.map(|pair| &pair[1])
-    };
-    let host = RedisHost {
-        host: field("ip")?.text()?.to_owned(),
-        port: u16::try_from(field("port")?.number()?).ok()?,
-    };
-    Some((field("config-epoch")?.number()?, host))
+fn epoch_in(description: &Part) -> Option<u64> {
+    let Part::List(fields) = description else { return None };
+    let epoch = fields.chunks_exact(2).find(|pair| pair[0].text() == Some("config-epoch"))?;
+    epoch[1].number()
+}
+
+fn host_in(address: &Part) -> Option<RedisHost> {
+    let Part::List(address) = address else { return None };
+    let [host, port] = address.as_slice() else { return None };
+    Some(RedisHost { host: host.text()?.to_owned(), port: u16::try_from(port.number()?).ok()? })
 }
 
 #[cfg(test)]
@@ -180,17 +189,16 @@ mod tests {
 
     #[test]
     fn a_sentinel_names_a_server_and_an_epoch() {
-        let fields =
-            ["name", "shop", "ip", "10.0.0.7", "port", "6379", "flags", "master", "config-epoch", "3"];
-        let host = RedisHost { host: "10.0.0.7".to_owned(), port: 6379 };
-        assert_eq!(named_in(&answer(&fields)), Some((3, host)));
-        for at in 0..fields.len() {
-            let mut fields = fields;
-            if !["name", "shop", "flags", "master"].contains(&fields[at]) {
-                fields[at] = "x";
-                assert!(at == 3 || named_in(&answer(&fields)).is_none(), "{at}");
-            }
+        let fields = ["name", "config-epoch", "ip", "10.0.0.7", "flags", "master", "config-epoch", "3"];
+        assert_eq!(epoch_in(&answer(&fields)), Some(3));
+        for wrong in [&fields[..6], &["config-epoch", "x"], &["config-epoch"], &[]] {
+            assert_eq!(epoch_in(&answer(wrong)), None, "{wrong:?}");
         }
-        assert_eq!(named_in(&Part::Nothing), None);
+        let host = RedisHost { host: "10.0.0.7".to_owned(), port: 6379 };
+        assert_eq!(host_in(&answer(&["10.0.0.7", "6379"])), Some(host));
+        for wrong in [&["10.0.0.7", "x"][..], &["10.0.0.7"], &["10.0.0.7", "65536"], &[]] {
+            assert_eq!(host_in(&answer(wrong)), None, "{wrong:?}");
+        }
+        assert_eq!((epoch_in(&Part::Nothing), host_in(&Part::Nothing)), (None, None));
     }
 }
