@@ -57,6 +57,8 @@ pub struct Cluster {
 }
 
 struct Map {
+    /// The cluster's epoch at which it was told.
+    epoch: u64,
     slots: Option<Slots>,
     /// As the slots' owners, or the seeds before anything is known.
     owners: Vec<Arc<Node>>,
@@ -92,7 +94,7 @@ impl Cluster {
             changes,
             index_slot,
             seeds,
-            map: ArcSwap::from_pointee(Map { slots: None, owners }),
+            map: ArcSwap::from_pointee(Map { epoch: 0, slots: None, owners }),
             others: Mutex::default(),
             moved: Notify::new(),
         });
@@ -193,22 +195,31 @@ impl Cluster {
         for node in asked.into_iter().take(MOST_ASKED) {
             answers.spawn(told_by(node));
         }
-        let answers = answers.join_all().await;
-        if let Some((_, slots)) = answers.into_iter().flatten().max_by_key(|(epoch, _)| *epoch) {
-            self.learn(slots);
+        let answers: Vec<_> = answers.join_all().await.into_iter().flatten().collect();
+        // Of what happens in a cluster, more than half of its masters know. So an epoch that has passed is one to nodes
+        // that are cut off, unless so many say so: then the cluster has begun anew.
+        let are_most = 2 * answers.len() > self.owners().len();
+        let newest = answers.into_iter().max_by_key(|(epoch, _)| *epoch);
+        if let Some((epoch, slots)) = newest.filter(|(epoch, _)| are_most || *epoch >= self.map.load().epoch)
+        {
+            self.learn(epoch, slots);
         }
     }
 
-    fn learn(&self, slots: Slots) {
+    fn learn(&self, epoch: u64, slots: Slots) {
         let before = self.map.load_full();
         let owners: Vec<_> = slots.owners.iter().map(|host| self.node(host.clone())).collect();
         self.forget(&slots);
-        if before.slots.as_ref() == Some(&slots) {
-            return;
+        let is_new = before.slots.as_ref() != Some(&slots);
+        if is_new {
+            tracing::info!(masters = owners.len(), "which node of the cluster has which slots is known anew");
         }
-        tracing::info!(masters = owners.len(), "which node of the cluster has which slots is known anew");
-        self.map.store(Arc::new(Map { slots: Some(slots), owners }));
-        self.changes.send_replace(());
+        if is_new || before.epoch != epoch {
+            self.map.store(Arc::new(Map { epoch, slots: Some(slots), owners }));
+        }
+        if is_new {
+            self.changes.send_replace(());
+        }
     }
 
     /// Nodes that have left.
