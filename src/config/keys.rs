@@ -200,7 +200,7 @@ pub static STORE: Section = Section {
         optional(
             "redis",
             Kind::OneOf(&[Kind::Text, NONE, Kind::Mapping(&REDIS)]),
-            "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`), or a mapping. Without it, or \
+            "Shares responses between replicas: a URL (`redis://`, `redis+unix://`, `redis-sentinel://`, `redis-cluster://`; `rediss…` with TLS), or a mapping. Without it, or \
              with `none`, responses live in this process.",
         ),
         key(

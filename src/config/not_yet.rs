@@ -4,8 +4,6 @@ use super::problem::{Place, Problems};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    RedisCluster,
-    RedisSentinel,
     /// `{request.json:…}` in a template.
     RequestJson,
     /// `{response.json:…}` in a template.
@@ -14,14 +12,6 @@ pub enum Feature {
 
 pub fn not_yet(feature: Feature, place: Place, problems: &Problems) {
     let (what, meanwhile) = match feature {
-        Feature::RedisCluster => (
-            "`redis-cluster://`",
-            "name one server by `redis://`; responses and purges of all replicas go through it",
-        ),
-        Feature::RedisSentinel => (
-            "`redis-sentinel://`",
-            "name the primary by `redis://`, under a name or address that moves with it",
-        ),
         Feature::RequestJson => (
             "`{request.json…}`",
             "use a value of the path, query, a header or the JWT, or a literal tag that covers more",

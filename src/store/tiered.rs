@@ -87,7 +87,7 @@ impl TieredStore {
         let keys = Keys::new(&settings.namespace);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let servers = Servers::connect(redis, settings.timeout)?;
+        let servers = Servers::connect(redis, &keys, settings.timeout)?;
         let interval = match settings.max_lag {
             Duration::ZERO => STRICT_INTERVAL,
             lag => (lag / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),

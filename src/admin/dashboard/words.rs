@@ -199,6 +199,7 @@ mod tests {
             new_indexes: 1,
             memory: Some(ServerMemory { used: 1, limit: Some(100) }),
             leases: LeaseFigures::default(),
+            nodes: Vec::new(),
             commands: Vec::new(),
         }
     }

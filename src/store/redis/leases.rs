@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::driver::{Failure, Sent};
+use super::driver::Sent;
+use super::failure::Failure;
 use super::figures::Command;
 use super::index::RedisIndex;
 use super::scripts::{LEASE_END, LEASE_RENEW, LEASE_TAKE, Part, Script};

@@ -117,6 +117,13 @@ impl Part {
         }
     }
 
+    pub fn into_bytes(self) -> Option<Bytes> {
+        match self {
+            Part::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.bytes()?).ok()
     }
