@@ -49,7 +49,7 @@ impl Worker {
                     ttl,
                     detail: None,
                 };
-                self.reply(head, lookup, Usable { stored, outcome })
+                self.reply(head, lookup, Usable { stored, now, outcome })
             }
             (Landing::Shared(shared), Ok(Own::Reader(reader))) => {
                 if shared.is_error()
@@ -106,7 +106,8 @@ impl Worker {
     ) -> Option<Answer> {
         let stale = miss.stale.as_ref().filter(|stale| stale.if_error)?;
         let stored = stale.as_of_now(self.proxy.store.as_ref())?.response;
-        let ttl = Some(stored.head.terms.ttl(self.proxy.clock.now()));
+        let now = self.proxy.clock.now();
+        let ttl = Some(stored.head.terms.ttl(now));
         let outcome = Outcome::Forwarded {
             fwd: Fwd::Stale,
             fwd_status: status.map(|status| status.as_u16()),
@@ -115,6 +116,6 @@ impl Worker {
             ttl,
             detail: Some(Detail::StaleIfError),
         };
-        Some(self.reply(head, lookup, Usable { stored, outcome }))
+        Some(self.reply(head, lookup, Usable { stored, now, outcome }))
     }
 }
