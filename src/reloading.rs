@@ -78,6 +78,7 @@ pub fn operators_view(proxy: &Proxy, readiness: Readiness) -> AdminState {
         routes: proxy.routes.clone(),
         clock: proxy.clock.clone(),
         token: proxy.config.admin.token.clone(),
+        wait_timeout: proxy.config.purge.wait_timeout,
         readiness,
     }
 }

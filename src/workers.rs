@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
@@ -13,15 +14,20 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::admin::{self, Phase, Readiness};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::config::{Config, StoreSettings};
+use crate::metrics::{BEAT_EVERY, Heart};
 use crate::proxy::{Desk, Live, Proxy};
 use crate::purge::Incarnation;
 use crate::reloading::{Change, Reloading, operators_view};
 use crate::server::{self, Listener, Listeners};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::replica;
 use crate::store::tiered::TieredStore;
+
+/// Before the first request is taken.
+const FIRST_CONNECTION: Duration = Duration::from_millis(250);
 
 /// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
 ///
@@ -60,7 +66,8 @@ pub fn run_reloading(
             (parts.clone(), stop.clone(), stopping.clone(), working.clone());
         let thread = thread::Builder::new().name(format!("larder-{number}"));
         threads.push(thread.spawn(move || {
-            let worked = runtime().and_then(|runtime| runtime.block_on(parts.work(listeners, stopping)));
+            let worked =
+                runtime().and_then(|runtime| runtime.block_on(parts.work(number, listeners, stopping)));
             // One that can't work stops all: half a proxy would look like a whole one.
             stop.send_replace(true);
             drop(working);
@@ -83,7 +90,7 @@ pub fn run_reloading(
             readiness.set(Phase::Draining);
             stop.send_replace(true);
         });
-        let worked = parts.work(listeners.proxy, stopping).await;
+        let worked = parts.clone().work(0, listeners.proxy, stopping).await;
         drop(working);
         // Operators can watch until the last thread has answered its last request.
         all_drained.recv().await;
@@ -95,21 +102,50 @@ pub fn run_reloading(
     });
     let rest =
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
-    rest.fold(result, Result::and)
+    let result = rest.fold(result, Result::and);
+    parts.live.load().access_log.iter().for_each(|log| log.flush());
+    result
 }
 
 fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
     if let Some(redis) = &settings.redis {
-        return Ok(Arc::new(TieredStore::start(settings, redis, clock.clone())?));
+        let store = TieredStore::start(settings, redis, clock.clone())?;
+        wait_for_redis(&store);
+        return Ok(Arc::new(store));
     }
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
     let incarnation = Incarnation(u128::from_le_bytes(id));
-    Ok(Arc::new(MemoryStore::new(settings.memory, incarnation, clock.clone())))
+    Ok(Arc::new(MemoryStore::named(
+        replica::name(settings.replica.as_deref()),
+        settings.memory,
+        incarnation,
+        clock.clone(),
+    )))
+}
+
+/// Who comes first should not be refused a guarded write for want of a connection that is nearly there. Nobody is kept
+/// from the rest of larder for long where there is no Redis.
+fn wait_for_redis(store: &dyn Store) {
+    let deadline = Moment::now().plus(FIRST_CONNECTION);
+    while store.remote().is_some_and(|remote| remote.is_away()) && Moment::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
+}
+
+/// As long as its thread turns.
+async fn beat(worker: usize, heart: Heart) {
+    loop {
+        tokio::time::sleep(BEAT_EVERY).await;
+        if let Some(stalled) = heart.beat(Moment::now()) {
+            let seconds = stalled.as_secs_f64();
+            tracing::warn!(worker, seconds, "a worker stood still, and its connections with it");
+        }
+    }
 }
 
 /// What all threads share.
@@ -139,7 +175,14 @@ impl Parts {
     }
 
     /// One thread's share, until it has drained.
-    async fn work(self, listeners: Vec<Listener>, stopping: watch::Receiver<bool>) -> io::Result<()> {
+    async fn work(
+        self,
+        number: usize,
+        listeners: Vec<Listener>,
+        stopping: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let heart = self.live.load().metrics.watch_worker(number, Moment::now());
+        let beating = tokio::spawn(beat(number, heart));
         let desk = Desk::new(self.live.clone());
         let (mut serving, outlive) = (JoinSet::new(), self.listeners_outlive);
         for listener in listeners {
@@ -152,6 +195,7 @@ impl Parts {
         if timeout(proxy.config.limits.drain, proxy.tasks.wait()).await.is_err() {
             tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
         }
+        beating.abort();
         served
     }
 }

@@ -26,6 +26,8 @@ pub enum Kind {
     Size,
     Boolean,
     Count,
+    /// A number from 0 to 1.
+    Fraction,
     Text,
     /// Text that matches a regular expression.
     Matching(&'static str),
@@ -106,6 +108,13 @@ pub static ROOT: Section = Section {
             "[Authorization, Cookie, X-API-Key]",
             "Request fields that identify a caller. A request with one of them neither reads nor fills a shared \
              response, unless its route says `per` or `shared`, or the response says `public` or `s-maxage`.",
+        ),
+        key(
+            "request_id",
+            Kind::Word(&["forward", "respond", "off"]),
+            "forward",
+            "`X-Request-Id`: the client's, or a new one. `forward`: the upstream gets it; `respond`: and so does the client, \
+             with the response; `off`: a field like any other.",
         ),
         key("limits", Kind::Mapping(&LIMITS), "{}", "Bounds on what clients may hold."),
         key("log", Kind::Mapping(&LOG), "{}", "What is logged, and how."),
@@ -205,6 +214,12 @@ pub static STORE: Section = Section {
             "When Redis is away: `bypass` asks the upstream, `serve: 30s` goes on from the first tier for so long.",
         ),
         key("timeout", Kind::Duration, "50ms", "For every call to the store."),
+        optional(
+            "replica",
+            Kind::Text,
+            "What this larder is called where several are named: in the journal of purges, and by whoever waits for one. \
+             Each must have its own. Without it: the host's name and a random suffix.",
+        ),
     ],
 };
 
@@ -255,6 +270,13 @@ pub static PURGE: Section = Section {
         ),
         key("token", TOKEN, "none", "What `Authorization: Bearer …` of a PURGE must carry."),
         key(
+            "wait_timeout",
+            Kind::Duration,
+            "5s",
+            "How long a purge with `Purge-Wait: applied`, or `?wait=applied`, waits until every replica knows it, \
+             where it does not say.",
+        ),
+        key(
             "parents",
             Kind::Boolean,
             "true",
@@ -296,6 +318,32 @@ pub static LOG: Section = Section {
             "info",
             "`error`, `warn`, `info`, `debug` (a line for each request), `trace`, or a filter such as \
              `info,larder::proxy=debug`.",
+        ),
+        key(
+            "access",
+            Kind::OneOf(&[Kind::Word(&["off", "json", "combined"]), Kind::Mapping(&ACCESS)]),
+            "off",
+            "A line for each request that was answered: `json`, `combined` (Apache's), `off`, or a mapping with `format` and more.",
+        ),
+    ],
+};
+
+pub static ACCESS: Section = Section {
+    name: "access",
+    keys: &[
+        key("format", Kind::Word(&["json", "combined", "off"]), "json", "`json`, or Apache's `combined`."),
+        key(
+            "sample",
+            Kind::Fraction,
+            "1",
+            "The part of the requests that gets a line: `0.1` is one of ten. Statuses from 500 and answers that broke off \
+             always get one.",
+        ),
+        key(
+            "path",
+            Kind::OneOf(&[Kind::Word(&["stdout"]), Kind::Matching("^/")]),
+            "stdout",
+            "`stdout`, or a file; one that is renamed (logrotate) is made anew.",
         ),
     ],
 };
@@ -388,4 +436,4 @@ pub static IGNORE: Section = Section {
 
 /// All sections, to find where a misplaced key belongs.
 pub static SECTIONS: &[&Section] =
-    &[&ROOT, &UPSTREAM, &STORE, &REDIS, &TLS, &ADMIN, &PURGE, &LIMITS, &LOG, &ROUTE];
+    &[&ROOT, &UPSTREAM, &STORE, &REDIS, &TLS, &ADMIN, &PURGE, &LIMITS, &LOG, &ROUTE, &ACCESS];

@@ -10,7 +10,7 @@ use super::scalars::{header_name, list};
 use super::snippet::render;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Environment};
-use super::{Config, Listen, UpstreamAddress, UpstreamSettings, routes, sections};
+use super::{Config, Listen, UpstreamAddress, UpstreamSettings, log, routes, sections};
 
 /// What flags and `LARDER_*` variables say; each takes the place of what the file says.
 #[derive(Clone, Debug, Default)]
@@ -81,8 +81,9 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
     let credentials = fields.read("credentials", |node, problems| {
         list(node, "[Authorization, Cookie, X-API-Key]", problems, header_name)
     });
+    let request_id = fields.read("request_id", sections::request_id);
     let limits = fields.read("limits", sections::limits);
-    let log = fields.read("log", sections::log);
+    let log = fields.read("log", log::log);
     let is_strict = store.as_ref().is_some_and(|store| store.max_lag.is_zero());
     let routes = routes::read(fields.given("defaults"), fields.given("routes"), is_strict, problems);
     if let (Some(listen), Some(admin)) = (&listen, &admin) {
@@ -107,6 +108,7 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
         purge: purge?,
         trusted_proxies: trusted_proxies?,
         credentials,
+        request_id: request_id?,
         limits: limits?,
         log: log?,
         routes,

@@ -3,6 +3,7 @@
 //! Labels come from the names of routes and from enums, never from requests, so that their number is bounded.
 
 mod exposition;
+mod heartbeats;
 mod labels;
 mod memory;
 mod of_redis;
@@ -11,6 +12,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use heartbeats::{EVERY as BEAT_EVERY, Heart};
 pub use memory::Memory;
 pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
@@ -22,11 +24,12 @@ use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::route::Ttl;
 use crate::policy::storing::NotStored;
+use heartbeats::Heartbeats;
 use labels::{FWDS, NOT_STORED, OUTCOMES, Outcomes, REASONS, SOURCES, STATUS_CLASSES};
 
 /// The counters as one configuration sees them: its routes, and what all configurations of this process count
@@ -52,6 +55,7 @@ struct Process {
     widened: Count,
     connections: AtomicI64,
     accepts_failed: Count,
+    heartbeats: Arc<Heartbeats>,
     reloads: Count,
     reloads_refused: Count,
     /// Whether the last one was.
@@ -197,6 +201,11 @@ impl Metrics {
         self.all.accepts_failed.add(1);
     }
 
+    /// The heart of a worker, which is to beat every [`BEAT_EVERY`].
+    pub fn watch_worker(&self, number: usize, now: Moment) -> Heart {
+        self.all.heartbeats.watch(number, now)
+    }
+
     /// A configuration came into use, the first one too.
     pub fn config_loaded(&self, at: Timestamp) {
         self.all.refused.store(false, Ordering::Relaxed);
@@ -241,6 +250,7 @@ impl Default for Process {
             widened: Count::default(),
             connections: AtomicI64::default(),
             accepts_failed: Count::default(),
+            heartbeats: Arc::default(),
             reloads: Count::default(),
             reloads_refused: Count::default(),
             refused: AtomicBool::default(),

@@ -16,7 +16,7 @@ use super::finding::{Miss, Stale};
 use super::intake::ClientHead;
 use super::passing::upstream_request;
 use super::shared_body::Reader;
-use super::{Body, Worker, forwarding, replying};
+use super::{Body, Worker, forwarding, identity, replying};
 use crate::policy::classify::{Caller, Lookup};
 use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
 use crate::policy::validation::{Validated, after_validation, conditional_fields};
@@ -37,7 +37,7 @@ pub(super) enum Own {
 
 pub(super) struct Fetch {
     pub(super) worker: Worker,
-    head: Arc<ClientHead>,
+    pub(super) head: Arc<ClientHead>,
     pub(super) route: Arc<Route>,
     pub(super) caller: Caller,
     query: Option<String>,
@@ -128,7 +128,7 @@ impl Fetch {
         }
         request.headers_mut().extend(condition);
         let requested_at = self.worker.proxy.clock.now();
-        let (mut parts, body) = self.worker.send(request).await?.into_parts();
+        let (mut parts, body) = self.worker.send(request, &self.head).await?.into_parts();
         let exchange = Exchange { requested_at, received_at: self.worker.proxy.clock.now() };
         forwarding::to_client(&mut parts.headers, parts.version);
         Ok(Arrived { status: parts.status, headers: parts.headers, body, exchange })
@@ -185,6 +185,7 @@ impl Fetch {
         stamp: Stamp,
         tags: Vec<String>,
     ) -> Result<StoredHead, NotStored> {
+        identity::forget(&mut headers);
         // RFC 9110 §6.6.1: without one, a recipient that stores a response records when it came.
         headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
         let request = self.request();

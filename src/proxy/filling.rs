@@ -127,7 +127,8 @@ impl Fetch {
             match frame {
                 None => return Ok(trailers),
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "the upstream failed in the middle of a response");
+                    let (path, request_id) = (self.head.parts.uri.path(), self.head.request_id());
+                    tracing::warn!(%error, method = "GET", path, ?request_id, "the upstream failed in the middle of a response");
                     return Err(SharedBodyError::Upstream(error.to_string()));
                 }
                 Some(Ok(frame)) => match frame.into_data() {

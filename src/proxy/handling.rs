@@ -5,14 +5,14 @@ use std::future::Future;
 use std::sync::Arc;
 
 use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE};
-use http::{HeaderName, Method, Request, Response, Uri};
+use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
-use tracing::Level;
 
 use super::error::ProxyError;
 use super::finding::{Finding, Glance};
 use super::intake::ClientRequest;
+use super::line::Line;
 use super::{Answer, Body, CACHE_STATUS, Client, Interims, LARDER_POSITION, Worker};
 use crate::policy::cache_status::Outcome;
 use crate::policy::classify::{Caller, Class, Lookup, PassReason, classify};
@@ -30,11 +30,8 @@ pub struct Later {
     worker: Arc<Worker>,
     request: ClientRequest,
     step: Step,
-    asked: Asked,
+    line: Line,
 }
-
-/// Method and target, kept for the log only where there will be a line.
-type Asked = Option<(Method, Uri)>;
 
 /// What is to be done.
 enum Step {
@@ -47,15 +44,15 @@ enum Step {
 impl Worker {
     /// Never fails: whatever goes wrong has an answer.
     pub fn begin(self: &Arc<Self>, request: Request<Incoming>, client: Client) -> Begun {
-        let asked =
-            tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
-        let request = match ClientRequest::accept(request, client, &self.proxy.config) {
+        let mut line = self.line(&request, &client);
+        let mut request = match ClientRequest::accept(request, client, &self.proxy.config) {
             Ok(request) => request,
-            Err(error) => return Begun::Answered(self.finish(Answer::own(&error, None), asked)),
+            Err(error) => return Begun::Answered(line.close(self, Answer::own(&error, None))),
         };
+        line.learn(&mut request.head);
         match self.first_step(&request) {
-            Ok(answer) => Begun::Answered(self.finish(answer, asked)),
-            Err(step) => Begun::Later(Later { worker: self.clone(), request, step, asked }),
+            Ok(answer) => Begun::Answered(line.close(self, answer)),
+            Err(step) => Begun::Later(Later { worker: self.clone(), request, step, line }),
         }
     }
 
@@ -83,8 +80,8 @@ impl Worker {
         }
     }
 
-    /// Says what happened: to the client (RFC 9211, after what caches before this one said), to the metrics, to the log.
-    fn finish(&self, answer: Answer, asked: Asked) -> Response<Body> {
+    /// Says what happened: to the client (RFC 9211, after what caches before this one said) and to the metrics.
+    pub(super) fn finish(&self, answer: Answer) -> Response<Body> {
         let Answer { mut response, outcome, route } = answer;
         if let Some(outcome) = outcome {
             self.proxy.metrics.request(route, &outcome, response.status());
@@ -93,10 +90,6 @@ impl Worker {
                 response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
             }
         }
-        if let Some((method, uri)) = asked {
-            let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
-            tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "answered");
-        }
         response
     }
 }
@@ -104,7 +97,7 @@ impl Worker {
 impl Later {
     /// `interims`: the way for interim responses; `None` where none can be sent.
     pub async fn answer(self, interims: Option<Interims>) -> Response<Body> {
-        let Later { worker, mut request, step, asked } = self;
+        let Later { worker, mut request, step, line } = self;
         request.head.interims = interims;
         // Each in a box of its own size: a look-up that only waits for the store is small.
         let answer = match step {
@@ -121,7 +114,7 @@ impl Later {
             }
             Step::Purge => Box::pin(worker.purge(&request)).await,
         };
-        worker.finish(answer, asked)
+        line.close(&worker, answer)
     }
 }
 

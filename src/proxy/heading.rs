@@ -28,7 +28,7 @@ impl Worker {
         let fetch = Fetch::new(self, &head, lookup, miss);
         let forwarded = upstream_request(&head, lookup.query.as_deref(), RequestBody::empty());
         let requested_at = self.proxy.clock.now();
-        let response = match self.send(forwarded).await {
+        let response = match self.send(forwarded, &head).await {
             Ok(response) => response,
             Err(error) => return self.stale_or_error(&head, lookup, miss, error),
         };

@@ -1,6 +1,7 @@
 //! One reading of each request: its authority, its scheme and who sent it. What can be read in two ways is refused.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::OnceLock;
 
 use http::header::{COOKIE, HOST, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::request::Parts;
@@ -10,9 +11,12 @@ use ipnet::IpNet;
 
 use super::error::ProxyError;
 use super::forwarding::Origin;
-use super::{Client, Interims};
-use crate::config::Config;
+use super::{Client, Interims, identity};
+use crate::access_log::UpstreamTime;
+use crate::config::{Config, RequestIds};
 use crate::policy::{Names, RequestHead};
+use crate::purge::Why;
+use crate::purging::asked_by;
 
 /// A client's request that has one meaning.
 pub struct ClientRequest {
@@ -38,6 +42,10 @@ pub struct ClientHead {
     pub trusted: bool,
     /// The target was in absolute form: it names the host on purpose.
     pub absolute: bool,
+    request_ids: RequestIds,
+    request_id: OnceLock<HeaderValue>,
+    /// Who wants to know how long the upstream took.
+    pub upstream_time: Option<UpstreamTime>,
 }
 
 impl ClientRequest {
@@ -86,6 +94,9 @@ impl ClientRequest {
                 interims: None,
                 trusted,
                 absolute,
+                request_ids: config.request_id,
+                request_id: OnceLock::new(),
+                upstream_time: None,
             },
             body,
         })
@@ -97,6 +108,26 @@ impl ClientRequest {
 }
 
 impl ClientHead {
+    /// Its name in logs, made when it is first asked for: a hit mostly needs none.
+    pub fn request_id(&self) -> &HeaderValue {
+        self.request_id.get_or_init(|| identity::request_id(&self.parts.headers))
+    }
+
+    /// In the log, what is said within it is said of this request.
+    pub fn span(&self) -> tracing::Span {
+        let (method, path) = (&self.parts.method, self.parts.uri.path());
+        tracing::error_span!("request", %method, path, request_id = ?self.request_id())
+    }
+
+    pub fn is_known_as(&self, request_id: HeaderValue) {
+        self.request_id.get_or_init(|| request_id);
+    }
+
+    /// The one that the upstream is told.
+    pub fn forwarded_id(&self) -> Option<&HeaderValue> {
+        (self.request_ids != RequestIds::Off).then(|| self.request_id())
+    }
+
     pub fn has(&self, name: &HeaderName) -> bool {
         self.names.may_hold(name) && self.parts.headers.contains_key(name)
     }
@@ -112,6 +143,12 @@ impl ClientHead {
             headers: &self.parts.headers,
             names: self.names,
         }
+    }
+
+    /// For the record of what it purges.
+    pub fn why(&self) -> Why {
+        let from = self.sender.or(self.peer).map(|address| address.to_string());
+        asked_by(&self.parts.method, self.parts.uri.path(), from, &self.parts.headers)
     }
 
     pub fn origin(&self) -> Origin<'_> {

@@ -14,9 +14,11 @@ mod forwarding;
 mod guarding;
 mod handling;
 mod heading;
+mod identity;
 mod intake;
 mod interim;
 mod leading;
+mod line;
 mod passing;
 mod purge_method;
 mod ranges;
@@ -39,6 +41,7 @@ use error::ProxyError;
 pub use handling::{Begun, Later};
 pub use interim::{InterimQueue, Interims};
 
+use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
@@ -63,6 +66,8 @@ pub struct Proxy {
     pub clock: Clock,
     flights: Arc<Flights>,
     destination: Arc<Destination>,
+    /// `None`: no line for each request.
+    pub access_log: Option<Arc<AccessLog>>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
 }
@@ -99,6 +104,7 @@ impl Proxy {
             flights: Flights::new(clock.clone()),
             destination: Destination::new(&config.upstream)?,
             clock,
+            access_log: config.log.access.as_ref().map(AccessLog::open).transpose()?,
             tasks: TaskTracker::new(),
             config: Arc::new(config),
         })
@@ -117,6 +123,7 @@ impl Proxy {
             flights: self.flights.clone(),
             destination,
             clock: self.clock.clone(),
+            access_log: self.access_log.clone(),
             tasks: self.tasks.clone(),
             config: Arc::new(config),
         })

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response};
+use tracing::Instrument as _;
 
 use super::error::ProxyError;
 use super::guarding::Guard;
-use super::intake::ClientRequest;
+use super::intake::{ClientHead, ClientRequest};
 use super::passing::{to_client, upstream_request};
 use super::{Answer, Body, LARDER_POSITION, Worker};
 use crate::metrics::PurgeSource;
@@ -22,7 +23,9 @@ impl Worker {
     /// The exchange runs on its own: a client that goes away stops neither the write nor its purge.
     pub(super) async fn write(&self, request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
         let (worker, own_route) = (self.clone(), route.cloned());
-        let exchange = self.proxy.tasks.spawn(async move { worker.forward_write(request, own_route).await });
+        let span = request.head.span();
+        let exchange = async move { worker.forward_write(request, own_route).await };
+        let exchange = self.proxy.tasks.spawn(exchange.instrument(span));
         match exchange.await.unwrap_or(Err(ProxyError::Interrupted)) {
             Ok(response) => Answer::new(response, Some(Outcome::forwarded(Fwd::Method, None)), route),
             Err(error) => Answer::own(&error, route),
@@ -46,7 +49,7 @@ impl Worker {
         let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
         let progress = body.progress();
         let forwarded = upstream_request(&head, head.parts.uri.query(), body);
-        let result = self.send_guarded(forwarded, guard.as_mut()).await;
+        let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;
         let mut end = match &result {
             Ok(response) => match WriteEnd::of(response.status()) {
                 // Answered before all of it was sent: it may take effect with the rest.
@@ -66,7 +69,7 @@ impl Worker {
             (end, written) = (WriteEnd::Purge, WriteTargets::default());
         }
         written.targets.extend(groups);
-        let position = self.purge_written(end, written, guard, route.as_ref()).await;
+        let position = self.purge_written(&head, end, written, guard, route.as_ref()).await;
         let mut response = to_client(result?);
         response.headers_mut().remove(LARDER_POSITION);
         if let Some(Position(position)) = position {
@@ -79,6 +82,7 @@ impl Worker {
     /// and logged.
     async fn purge_written(
         &self,
+        head: &ClientHead,
         end: WriteEnd,
         written: WriteTargets,
         guard: Option<Guard>,
@@ -98,8 +102,8 @@ impl Worker {
             return None;
         }
         self.proxy.metrics.widened(written.widened);
-        let written =
-            Purge { in_doubt_for, lifts: guard.map(|guard| guard.mark), ..Purge::hard(written.targets) };
+        let (lifts, why) = (guard.map(|guard| guard.mark), Some(head.why()));
+        let written = Purge { in_doubt_for, lifts, why, ..Purge::hard(written.targets) };
         purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await.ok()
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::purge::Position;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remote {
     pub breaker: Breaker,
@@ -19,6 +21,16 @@ pub struct Remote {
     /// How often the purge index turned out to be a new one.
     pub new_indexes: u64,
     pub commands: Vec<CommandFigure>,
+}
+
+/// One larder of those that share a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub name: String,
+    /// It knows all that was purged up to here.
+    pub position: Position,
+    /// How long ago it said so.
+    pub silent_for: Duration,
 }
 
 /// The circuit breaker in front of the server.

@@ -5,16 +5,29 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and which others it may name. A room that is not here is not in the map.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("access_log", &["clock", "config", "lines", "policy"]),
     ("admin", &["clock", "config", "metrics", "policy", "purge", "purging", "server", "store"]),
     ("cli", &["Change", "clock", "config", "logging", "policy", "run", "run_reloading", "server"]),
     ("clock", &[]),
     ("config", &["policy"]),
-    ("logging", &["config"]),
-    ("metrics", &["clock", "policy", "store"]),
+    ("lines", &[]),
+    ("logging", &["config", "lines"]),
+    ("metrics", &["clock", "lines", "policy", "store"]),
     ("policy", &["clock", "purge", "stored_response"]),
     (
         "proxy",
-        &["clock", "config", "metrics", "policy", "purge", "purging", "store", "stored_response", "upstream"],
+        &[
+            "access_log",
+            "clock",
+            "config",
+            "metrics",
+            "policy",
+            "purge",
+            "purging",
+            "store",
+            "stored_response",
+            "upstream",
+        ],
     ),
     ("purge", &["clock"]),
     ("purging", &["metrics", "policy", "purge", "store"]),

@@ -102,6 +102,11 @@ impl Node {
         READS + WRITES + SCRIPTS - free.iter().sum::<usize>()
     }
 
+    /// Another client of the same server, for what would hold up commands.
+    pub fn listening_client(&self) -> Client {
+        self.connecting.listening_client()
+    }
+
     pub async fn get(&self, key: &str, within: Duration) -> Result<Option<Bytes>, Failure> {
         let key = Key::from(key);
         let run = move |client: WithOptions<Client>| async move { client.get::<Option<Bytes>, _>(key).await };
@@ -185,7 +190,9 @@ impl Node {
         let class = match command {
             Command::Get => &self.reads,
             Command::Set | Command::Remove => &self.writes,
-            Command::Confirm | Command::Purge | Command::Load => &self.scripts,
+            Command::Confirm | Command::Purge | Command::Load | Command::History | Command::Replicas => {
+                &self.scripts
+            }
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
         let options =

@@ -14,11 +14,21 @@ pub enum Command {
     Purge,
     Remove,
     Load,
+    History,
+    Replicas,
 }
 
 impl Command {
-    pub const ALL: [Command; 6] =
-        [Command::Get, Command::Set, Command::Confirm, Command::Purge, Command::Remove, Command::Load];
+    pub const ALL: [Command; 8] = [
+        Command::Get,
+        Command::Set,
+        Command::Confirm,
+        Command::Purge,
+        Command::Remove,
+        Command::Load,
+        Command::History,
+        Command::Replicas,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,6 +38,8 @@ impl Command {
             Command::Purge => "purge",
             Command::Remove => "remove",
             Command::Load => "load",
+            Command::History => "history",
+            Command::Replicas => "replicas",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A wire between larder and Redis that the test can slow down, cut, or let go dead.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +27,8 @@ pub enum Line {
 pub struct Relay {
     address: SocketAddr,
     line: Arc<watch::Sender<Line>>,
+    /// What waits on its way to Redis since the line went dead.
+    held: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Relay {
@@ -34,14 +36,15 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let line = Arc::new(watch::Sender::new(Line::Whole));
-        let its_line = line.clone();
+        let held = Arc::<Mutex<Vec<u8>>>::default();
+        let (its_line, its_held) = (line.clone(), held.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let line = its_line.subscribe();
-                tokio::spawn(async move { drop(carry(client, target, line).await) });
+                let (line, held) = (its_line.subscribe(), its_held.clone());
+                tokio::spawn(async move { drop(carry(client, target, line, held).await) });
             }
         });
-        Self { address, line }
+        Self { address, line, held }
     }
 
     pub fn url(&self) -> String {
@@ -49,11 +52,22 @@ impl Relay {
     }
 
     pub fn set(&self, line: Line) {
+        self.held.lock().unwrap().clear();
         self.line.send_replace(line);
+    }
+
+    /// Whether this is among what larder has sent since the line went dead.
+    pub fn holds(&self, text: &str) -> bool {
+        self.held.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())
     }
 }
 
-async fn carry(client: TcpStream, target: SocketAddr, line: watch::Receiver<Line>) -> std::io::Result<()> {
+async fn carry(
+    client: TcpStream,
+    target: SocketAddr,
+    line: watch::Receiver<Line>,
+    held: Arc<Mutex<Vec<u8>>>,
+) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let server = TcpStream::connect(target).await?;
     server.set_nodelay(true)?;
@@ -66,6 +80,9 @@ async fn carry(client: TcpStream, target: SocketAddr, line: watch::Receiver<Line
             let length = client_in.read(&mut buffer).await?;
             if length == 0 {
                 return Ok(());
+            }
+            if *asking_line.borrow() == Line::Dead {
+                held.lock().unwrap().extend_from_slice(&buffer[..length]);
             }
             alive(&asking_line).await;
             server_out.write_all(&buffer[..length]).await?;
