@@ -16,7 +16,7 @@ use std::{env, fs};
 use client::Client;
 use counted::Counted;
 
-pub type Failure = Box<dyn Error>;
+pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Instructions of one hit of 1 KiB over HTTP/1.1, asked one after another on one connection. When it falls, lower it.
 const MOST: u64 = 30_000;
