@@ -24,7 +24,7 @@ use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
 use crate::store::Fill;
-use crate::stored_response::{JudgedBy, StoredHead, Terms};
+use crate::stored_response::{JudgedBy, StoredHead, Terms, in_memory_of_their_own};
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 
 /// For the one who fetches, and nobody else.
@@ -200,7 +200,7 @@ impl Fetch {
             key,
             fingerprint: self.route.fingerprint,
             status,
-            headers,
+            headers: in_memory_of_their_own(&headers),
             terms,
             stamp,
             targets: Target::all_of(request.host, &path, query, tags.iter().map(String::as_str)).into(),
