@@ -10,7 +10,7 @@ from pathlib import Path
 
 UPSTREAM = 19000
 REDIS = 19001
-SIZES = {"200B": 200, "1KiB": 1024, "16KiB": 16 * 1024, "256KiB": 256 * 1024, "4MiB": 4 * 1024 * 1024}
+SIZES = {"200b": 200, "1kib": 1024, "16kib": 16 * 1024, "256kib": 256 * 1024, "4mib": 4 * 1024 * 1024}
 
 NGINX = """
 daemon off; worker_processes 1; pid {dir}/pid; error_log {dir}/error.log; {modules}
@@ -30,7 +30,7 @@ FILES = """
     location ~ ^/(?:hit|vary|pass)/(\\w+)/ {{
       default_type application/json; add_header Cache-Control max-age=86400; alias {dir}/$1;
     }}
-    location /pass/ {{ default_type application/json; alias {dir}/1KiB; }}
+    location /pass/ {{ default_type application/json; alias {dir}/1kib; }}
   }}
 """
 
@@ -189,7 +189,7 @@ class Lab:
         files = self.scratch("upstream")
         for name, size in SIZES.items():
             (files / name).write_bytes(b"x" * size)
-        (files / "100MiB").write_bytes(b"x" * (100 << 20))
+        (files / "100mib").write_bytes(b"x" * (100 << 20))
         self.nginx("upstream", UPSTREAM, FILES, core=load_core)
         self.start("redis", REDIS, ["redis-server", "--port", str(REDIS), "--save", "", "--appendonly", "no",
                                     "--maxmemory", "3gb", "--maxmemory-policy", "volatile-lru", "--dir", str(files)],
@@ -269,7 +269,7 @@ class Lab:
             f"infodir: {scratch}\ncachedir: {scratch}/cache\n")
         return self.start("trafficserver", port, ["traffic_server", f"--run-root={scratch}/runroot.yaml"])
 
-    def bare(self, size="1KiB"):
+    def bare(self, size="1kib"):
         port = self.next_port()
         return self.start(f"bare-{size}", port, [str(self.binaries / "examples/bare"), f"127.0.0.1:{port}", str(SIZES[size])])
 

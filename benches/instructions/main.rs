@@ -19,7 +19,7 @@ use counted::Counted;
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Instructions of one hit of 1 KiB over HTTP/1.1, asked one after another on one connection. When it falls, lower it.
-const MOST: u64 = 30_000;
+const MOST: u64 = 29_000;
 
 /// How much more a hit may cost where there is a thousand times as much of something: a tenth.
 const MOST_GROWTH: f64 = 1.10;
