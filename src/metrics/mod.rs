@@ -22,7 +22,7 @@ pub use overview::{OfRoute, Overview, Quantiles};
 pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -156,9 +156,9 @@ impl Metrics {
             Namespace { name, ttls: Vec::new(), configured: false, counts }
         };
         let mut namespaces = vec![namespace(labels::NO_ROUTE.into())];
+        let mut known = HashMap::from([(namespaces[0].name.clone(), 0)]);
         let facts = routes.map(|(name, ttl)| {
-            let known = namespaces.iter().position(|namespace| namespace.name == *name);
-            let namespace = known.unwrap_or_else(|| {
+            let namespace = *known.entry(name.clone()).or_insert_with(|| {
                 namespaces.push(namespace(name.clone()));
                 namespaces.len() - 1
             });

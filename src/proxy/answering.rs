@@ -106,9 +106,9 @@ impl Worker {
                 }
                 Landing::Freshened(stored) | Landing::Found(stored) => {
                     if self.is_hit(&stored.head, &head, lookup) {
-                        let outcome =
-                            Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));
-                        return self.reply(&head, lookup, Usable { stored, outcome });
+                        let now = self.proxy.clock.now();
+                        let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
+                        return self.reply(&head, lookup, Usable { stored, now, outcome });
                     }
                 }
                 Landing::LookAgain => {}
@@ -188,7 +188,7 @@ impl Worker {
     }
 
     pub(super) fn reply(&self, head: &ClientHead, lookup: &Lookup<'_>, usable: Usable) -> Answer {
-        let response = replying::stored(&usable.stored, head, self.proxy.clock.now());
+        let response = replying::stored(&usable.stored, head, usable.now);
         Answer::new(response, Some(usable.outcome), Some(lookup.route))
     }
 

@@ -7,7 +7,7 @@ use http::header::{
     AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     RANGE,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::collapsing::{Landing, Leader, MARK};
@@ -25,7 +25,7 @@ use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
 use crate::store::{Ended, Fill, Lease};
-use crate::stored_response::{JudgedBy, StoredHead, Terms};
+use crate::stored_response::{JudgedBy, StoredHead, Terms, in_memory_of_their_own};
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 
 /// For the one who fetches, and nobody else.
@@ -204,7 +204,6 @@ impl Fetch {
         tags: Vec<String>,
     ) -> Result<StoredHead, NotStored> {
         identity::forget(&mut headers);
-        on_their_own(&mut headers);
         // RFC 9110 §6.6.1: without one, a recipient that stores a response records when it came.
         headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
         let request = self.request();
@@ -219,7 +218,7 @@ impl Fetch {
             key,
             fingerprint: self.route.fingerprint,
             status,
-            headers,
+            headers: in_memory_of_their_own(&headers),
             terms,
             stamp,
             targets: Target::all_of(request.host, &path, query, tags.iter().map(String::as_str)).into(),
@@ -258,14 +257,4 @@ impl Arrived {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// As they arrive, values are slices of the connection's read buffer: kept, each response would keep all of that.
-fn on_their_own(headers: &mut HeaderMap) {
-    for value in headers.values_mut() {
-        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
-            own.set_sensitive(value.is_sensitive());
-            *value = own;
-        }
-    }
 }

@@ -54,7 +54,7 @@ impl Worker {
         let answer = match (landing, own.await) {
             (Landing::Found(stored), _) if self.is_hit(&stored.head, head, lookup) => {
                 let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
-                self.reply(head, lookup, Usable { stored, outcome })
+                self.reply(head, lookup, Usable { stored, now, outcome })
             }
             (Landing::Found(_), _) => return Err(Unled::Again),
             (Landing::NotShareable, Err(_)) => return Err(Unled::Alone),
@@ -69,7 +69,7 @@ impl Worker {
                     ttl,
                     detail: None,
                 };
-                self.reply(head, lookup, Usable { stored, outcome })
+                self.reply(head, lookup, Usable { stored, now, outcome })
             }
             (Landing::Shared(shared), Ok(Own::Reader(reader))) => {
                 if shared.is_error()
@@ -127,7 +127,8 @@ impl Worker {
     ) -> Option<Answer> {
         let stale = miss.stale.as_ref().filter(|stale| stale.if_error)?;
         let stored = stale.as_of_now(self.proxy.store.as_ref())?.response;
-        let ttl = Some(stored.head.terms.ttl(self.proxy.clock.now()));
+        let now = self.proxy.clock.now();
+        let ttl = Some(stored.head.terms.ttl(now));
         let outcome = Outcome::Forwarded {
             fwd: Fwd::Stale,
             fwd_status: status.map(|status| status.as_u16()),
@@ -136,6 +137,6 @@ impl Worker {
             ttl,
             detail: Some(Detail::StaleIfError),
         };
-        Some(self.reply(head, lookup, Usable { stored, outcome }))
+        Some(self.reply(head, lookup, Usable { stored, now, outcome }))
     }
 }

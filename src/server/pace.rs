@@ -85,12 +85,16 @@ impl Pace {
         self.requests.load(Ordering::Relaxed) == 0 && !self.is_tunnel()
     }
 
-    /// When its parser is not needed any more until the next request; `None` while it is.
-    pub fn rests_from(&self) -> Option<Instant> {
+    /// Its parser has nothing to do until the next request.
+    pub fn may_rest(&self) -> bool {
         let nothing_begun =
             self.head_since.load(Ordering::Relaxed) == NEVER && !self.stuck.load(Ordering::Relaxed);
-        let rests = self.is_idle() && !self.is_http2() && nothing_begun;
-        rests.then(|| self.at(self.idle_since.load(Ordering::Relaxed), REST_AFTER))
+        self.is_idle() && !self.is_http2() && nothing_begun
+    }
+
+    /// When its parser is not needed any more until the next request; `None` while it is.
+    pub fn rests_from(&self) -> Option<Instant> {
+        self.may_rest().then(|| self.at(self.idle_since.load(Ordering::Relaxed), REST_AFTER))
     }
 
     /// When it will have taken too long, if it goes on as it is.
