@@ -33,6 +33,7 @@ mod shared_body;
 mod spans;
 mod tagging;
 mod tunnel;
+mod turns;
 mod unfinished;
 mod writing;
 

@@ -132,25 +132,6 @@ fn a_key_that_stands_twice_is_an_error_and_the_rest_is_still_read() {
 }
 
 #[test]
-fn what_this_version_can_t_do_yet_is_told_apart_from_what_is_wrong() {
-    for (more, parts) in [
-        (
-            "store: {redis: \"redis-cluster://127.0.0.1\"}",
-            &["2:16 `redis-cluster://` is not in this version yet", "name one server"][..],
-        ),
-        (
-            "store: {redis: \"redis-sentinel://127.0.0.1/primary\"}",
-            &["2:16 `redis-sentinel://` is not in this version yet", "name the primary"],
-        ),
-    ] {
-        check_wrong(more, parts);
-    }
-    super::right(
-        "routes: [{path: /a, guard: false}]\nstore: {max_lag: 0s, on_store_loss: {serve: 30s}, timeout: 1s}",
-    );
-}
-
-#[test]
 fn secrets_in_the_line_of_an_error_are_not_shown() {
     for (line, secret) in [
         ("store: {redis: \"rediss://user:hunter2@a:99999\"}", "hunter2"),
