@@ -9,7 +9,6 @@ mod fields;
 mod keys;
 mod listen;
 mod log;
-mod not_yet;
 mod options;
 mod problem;
 mod query_rule;
