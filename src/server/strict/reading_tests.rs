@@ -255,8 +255,7 @@ async fn parsed(bytes: &[u8], pieces: usize) -> Vec<Seen> {
     let builder = protocol(&limits());
     // How it ends says nothing here.
     let _ended = builder.serve_connection_with_upgrades(TokioIo::new(strict), service).await;
-    let seen = seen.lock().unwrap().clone();
-    seen
+    seen.lock().unwrap().clone()
 }
 
 fn limits() -> Limits {
