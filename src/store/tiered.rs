@@ -209,7 +209,8 @@ impl Store for TieredStore {
     fn catch_up(&self) -> Waiting<bool> {
         let (tiers, arrived) = (self.tiers.clone(), Moment::now());
         Box::pin(async move {
-            tiers.index.is_reachable() && tiers.index.confirmed_since(arrived, tiers.deadline).await
+            tiers.index.is_reachable()
+                && tiers.index.confirmed_since(arrived, arrived.plus(tiers.deadline)).await
         })
     }
 
@@ -286,7 +287,7 @@ impl Tiers {
         let view = &self.index.view;
         let proved_by = self.trust.proved_by(arrived);
         if view.confirmed_at().is_none_or(|confirmed| confirmed < proved_by)
-            && !self.index.confirmed_since(proved_by, self.deadline).await
+            && !self.index.confirmed_since(proved_by, arrived.plus(self.deadline)).await
         {
             return self.without_redis(key, Moment::now());
         }
@@ -303,7 +304,7 @@ impl Tiers {
     /// From Redis; what is there and valid goes to the first tier as well.
     async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
         let name = self.keys.response(key);
-        let value = match self.servers.get(&name, within.max(Duration::from_millis(1))).await {
+        let value = match self.servers.get(name.clone(), within.max(Duration::from_millis(1))).await {
             Ok(value) => value?,
             Err(Failure::Refused(reason)) => {
                 if reason.contains("WRONGTYPE") {
@@ -373,7 +374,7 @@ impl Tiers {
             let took_its_place = replaced.map_err(|failure| not_stored(failure.to_string()))?;
             return if took_its_place { Ok(()) } else { Err(StoreError::Outdated) };
         }
-        let written = self.servers.set(&name, value, expires_at, self.deadline).await;
+        let written = self.servers.set(name, value, expires_at, self.deadline).await;
         written.map_err(|failure| not_stored(failure.to_string()))
     }
 }
@@ -397,7 +398,7 @@ impl Tiers {
         let beginning = value.slice(..value.len().min(encoding::TIMED));
         // Should this process end in between, it is gone soon.
         let soon = millis(clocks, self.clock.now().plus(BESIDE)).min(expires_at);
-        self.servers.set(&new, value, soon, self.deadline).await?;
+        self.servers.set(new.clone(), value, soon, self.deadline).await?;
         let args = vec![beginning, asked_for.as_micros().to_string().into(), expires_at.to_string().into()];
         let keys = [name.as_str(), new.as_str()];
         let replaced =

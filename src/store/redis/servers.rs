@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::cluster::Cluster;
@@ -20,6 +21,7 @@ use super::request::Request;
 use super::scripts::{Part, Script};
 use super::sentinel;
 use super::slots::slot_of;
+use super::together::Together;
 use crate::config::{RedisServers, RedisSettings};
 use crate::store::remote::{LeaseFigures, Remote, RemoteNode};
 
@@ -27,6 +29,9 @@ use crate::store::remote::{LeaseFigures, Remote, RemoteNode};
 pub struct Servers {
     topology: Topology,
     changes: Changes,
+    together: Together,
+    /// For a look-up, all of it.
+    timeout: Duration,
 }
 
 enum Topology {
@@ -56,7 +61,7 @@ impl Servers {
                 Topology::Cluster(Cluster::connect(connecting, seeds, slot_of(&keys.index), changes.clone()))
             }
         };
-        Ok(Arc::new(Self { topology, changes }))
+        Ok(Arc::new(Self { topology, changes, together: Together::new(Handle::current()), timeout }))
     }
 
     /// The one that has the purge index and what lies in one slot with it. Ask each time: it may be another one soon, and
@@ -112,22 +117,42 @@ impl Servers {
         self.changes.subscribe()
     }
 
-    pub async fn get(&self, key: &str, within: Duration) -> Result<Option<Bytes>, Failure> {
-        let way = Way { sent: Sent::IfHealthy, asking: false, within };
-        let reply = self.send(Command::Get, key, Request::get(key), way).await?;
-        Ok(reply.into_bytes())
+    /// As others ask for theirs, if others do.
+    pub async fn get(self: &Arc<Self>, key: String, within: Duration) -> Result<Option<Bytes>, Failure> {
+        if let Topology::One(node) = &self.topology {
+            return node.get(key, within, self.timeout).await;
+        }
+        let request = Request::get(key.clone());
+        self.send_together(Command::Get, key, request, within).await.map(Part::into_bytes)
     }
 
     /// `expires_at` is in milliseconds on the server's clock.
     pub async fn set(
-        &self,
-        key: &str,
+        self: &Arc<Self>,
+        key: String,
         value: Bytes,
         expires_at: i64,
         within: Duration,
     ) -> Result<(), Failure> {
+        let request = Request::set(key.clone(), value, expires_at);
+        self.send_together(Command::Set, key, request, within).await.map(drop)
+    }
+
+    async fn send_together(
+        self: &Arc<Self>,
+        command: Command,
+        key: String,
+        request: Request,
+        within: Duration,
+    ) -> Result<Part, Failure> {
+        if let Topology::One(node) = &self.topology
+            && !node.may_be_asked(Sent::IfHealthy)
+        {
+            return Err(Failure::Away);
+        }
         let way = Way { sent: Sent::IfHealthy, asking: false, within };
-        self.send(Command::Set, key, Request::set(key, value, expires_at), way).await.map(drop)
+        let servers = self.clone();
+        self.together.send(async move { servers.send(command, &key, request, way).await }).await
     }
 
     /// Runs a script where its first key is; all its keys lie in one slot.
