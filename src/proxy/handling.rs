@@ -2,6 +2,7 @@
 //! only what has to wait for something does, and that one knows what was found out before.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,7 +113,9 @@ impl Later {
         let answer = match step {
             Step::LookUp { route, key, query, caller, glance } => {
                 let lookup = Lookup { route: &route, key, query, caller };
-                within(Some(&route), worker.look_up(request, lookup, glance)).await
+                // In its place, so that it is not handed on as a whole.
+                let look_up = pin!(worker.look_up(request, lookup, glance));
+                within(Some(&route), look_up).await
             }
             Step::Pass { reason, route } => {
                 let passing = Box::pin(worker.pass(*request, route.as_ref(), Outcome::pass(reason)));

@@ -303,12 +303,12 @@ impl Tiers {
 
     /// From Redis; what is there and valid goes to the first tier as well.
     async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
-        let name = self.keys.response(key);
-        let value = match self.servers.get(name.clone(), within.max(Duration::from_millis(1))).await {
+        let within = within.max(Duration::from_millis(1));
+        let value = match self.servers.get(self.keys.response(key), within).await {
             Ok(value) => value?,
             Err(Failure::Refused(reason)) => {
                 if reason.contains("WRONGTYPE") {
-                    self.remove(name, Bytes::new());
+                    self.remove(self.keys.response(key), Bytes::new());
                 }
                 return None;
             }
@@ -318,7 +318,7 @@ impl Tiers {
         let value = Bytes::copy_from_slice(&value);
         let clocks = self.index.clocks()?;
         let Some(stored) = encoding::decode(key, &value, &clocks) else {
-            self.remove(name, value.slice(..value.len().min(BEGINNING)));
+            self.remove(self.keys.response(key), value.slice(..value.len().min(BEGINNING)));
             return None;
         };
         let expires_at = self.expiry(&stored)?;
