@@ -371,6 +371,9 @@ impl Tiers {
         if let (true, Stored::Response(response)) = (fill.yields, stored) {
             let asked_for = clocks.to_store_at_most(response.head.terms.requested_at);
             let replaced = self.replace(key, value, expires_at, asked_for, &clocks).await;
+            if matches!(&replaced, Err(Failure::Refused(reason)) if reason.contains("WRONGTYPE")) {
+                self.remove(name, Bytes::new());
+            }
             let took_its_place = replaced.map_err(|failure| not_stored(failure.to_string()))?;
             return if took_its_place { Ok(()) } else { Err(StoreError::Outdated) };
         }

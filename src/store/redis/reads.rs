@@ -130,7 +130,8 @@ impl Reads {
         let (count, bytes) = (sizes.clone().count(), sizes.sum::<usize>());
         if let Some(average) = bytes.checked_div(count) {
             let before = self.typical.load(Ordering::Relaxed);
-            self.typical.store((7 * before + average) / 8, Ordering::Relaxed);
+            // Up at once, down slowly.
+            self.typical.store(average.max((7 * before + average) / 8), Ordering::Relaxed);
         }
     }
 }
