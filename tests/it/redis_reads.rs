@@ -76,11 +76,12 @@ async fn where_one_command_for_many_is_refused_each_is_read_alone() {
 #[tokio::test]
 async fn large_values_are_read_few_at_a_time() {
     let redis = Redis::start().await;
-    let store = filled(&redis, 300_000).await;
-    read_all(&store, 300_000).await;
+    let store = filled(&redis, 60_000).await;
+    read_all(&store, 60_000).await;
     let before = sent(&store, "mget") + sent(&store, "get");
-    read_all(&store, 300_000).await;
-    assert_eq!(sent(&store, "mget") + sent(&store, "get") - before, u64::from(AT_ONCE));
+    read_all(&store, 60_000).await;
+    let commands = sent(&store, "mget") + sent(&store, "get") - before;
+    assert_eq!(commands, u64::from(AT_ONCE) / 4);
 }
 
 #[tokio::test]

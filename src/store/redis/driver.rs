@@ -165,7 +165,7 @@ impl Node {
         class.try_acquire().map_err(|_| Failure::Busy)
     }
 
-    pub fn may_be_asked(&self, sent: Sent) -> bool {
+    fn may_be_asked(&self, sent: Sent) -> bool {
         (sent == Sent::AsProbe || self.health.is_good()) && self.address.load().is_some()
     }
 

@@ -21,7 +21,6 @@ mod scripts;
 mod sentinel;
 mod servers;
 mod slots;
-mod together;
 mod waiting;
 mod wake;
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::cluster::Cluster;
@@ -21,7 +20,6 @@ use super::request::Request;
 use super::scripts::{Part, Script};
 use super::sentinel;
 use super::slots::slot_of;
-use super::together::Together;
 use crate::config::{RedisServers, RedisSettings};
 use crate::store::remote::{LeaseFigures, Remote, RemoteNode};
 
@@ -29,7 +27,6 @@ use crate::store::remote::{LeaseFigures, Remote, RemoteNode};
 pub struct Servers {
     topology: Topology,
     changes: Changes,
-    together: Together,
     /// For a look-up, all of it.
     timeout: Duration,
 }
@@ -61,7 +58,7 @@ impl Servers {
                 Topology::Cluster(Cluster::connect(connecting, seeds, slot_of(&keys.index), changes.clone()))
             }
         };
-        Ok(Arc::new(Self { topology, changes, together: Together::new(Handle::current()), timeout }))
+        Ok(Arc::new(Self { topology, changes, timeout }))
     }
 
     /// The one that has the purge index and what lies in one slot with it. Ask each time: it may be another one soon, and
@@ -118,41 +115,26 @@ impl Servers {
     }
 
     /// As others ask for theirs, if others do.
-    pub async fn get(self: &Arc<Self>, key: String, within: Duration) -> Result<Option<Bytes>, Failure> {
+    pub async fn get(&self, key: String, within: Duration) -> Result<Option<Bytes>, Failure> {
         if let Topology::One(node) = &self.topology {
             return node.get(key, within, self.timeout).await;
         }
-        let request = Request::get(key.clone());
-        self.send_together(Command::Get, key, request, within).await.map(Part::into_bytes)
+        let way = Way { sent: Sent::IfHealthy, asking: false, within };
+        let reply = self.send(Command::Get, &key, Request::get(key.clone()), way).await?;
+        Ok(reply.into_bytes())
     }
 
     /// `expires_at` is in milliseconds on the server's clock.
     pub async fn set(
-        self: &Arc<Self>,
+        &self,
         key: String,
         value: Bytes,
         expires_at: i64,
         within: Duration,
     ) -> Result<(), Failure> {
-        let request = Request::set(key.clone(), value, expires_at);
-        self.send_together(Command::Set, key, request, within).await.map(drop)
-    }
-
-    async fn send_together(
-        self: &Arc<Self>,
-        command: Command,
-        key: String,
-        request: Request,
-        within: Duration,
-    ) -> Result<Part, Failure> {
-        if let Topology::One(node) = &self.topology
-            && !node.may_be_asked(Sent::IfHealthy)
-        {
-            return Err(Failure::Away);
-        }
         let way = Way { sent: Sent::IfHealthy, asking: false, within };
-        let servers = self.clone();
-        self.together.send(async move { servers.send(command, &key, request, way).await }).await
+        let request = Request::set(key.clone(), value, expires_at);
+        self.send(Command::Set, &key, request, way).await.map(drop)
     }
 
     /// Runs a script where its first key is; all its keys lie in one slot.
