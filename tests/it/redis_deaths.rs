@@ -125,7 +125,7 @@ async fn a_replica_killed_while_it_stores_leaves_all_or_nothing() {
 /// X02: a purge of many targets is many scripts. Killed between two of them, it is not acknowledged.
 #[tokio::test]
 async fn a_replica_killed_in_the_middle_of_a_purge_of_very_many_has_not_acknowledged_it() {
-    const TARGETS: usize = 10_000;
+    const TARGETS: usize = 100_000;
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let relay = Relay::to(redis.address()).await;
     let store = "max_lag: 0s, timeout: 5s";
