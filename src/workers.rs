@@ -256,6 +256,7 @@ impl Parts {
             let targets = waiting();
             tracing::error!(targets, "purges were lost: Redis did not take them within `limits.drain`");
         }
+        proxy.store.leave().await;
     }
 }
 

@@ -248,6 +248,11 @@ impl Store for TieredStore {
         Box::pin(async move { index.known_everywhere(position, within).await.map_err(not_asked) })
     }
 
+    fn leave(&self) -> Waiting<()> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move { index.leave().await })
+    }
+
     fn figures(&self) -> Figures {
         self.tiers.first.figures(&self.tiers.index.view)
     }
