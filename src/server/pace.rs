@@ -20,6 +20,8 @@ pub struct Pace {
     idle_since: AtomicU64,
     head_since: AtomicU64,
     stuck: AtomicBool,
+    /// The last request had content, which may come, or wait in the parser, long after the answer.
+    content: AtomicBool,
     http2: AtomicBool,
     tunnel: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Pace {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
             stuck: AtomicBool::new(false),
+            content: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
         })
@@ -75,7 +78,8 @@ impl Pace {
     }
 
     /// A request has come; it is under way until what this returns is dropped.
-    pub fn request(self: &Arc<Self>) -> UnderWay {
+    pub fn request(self: &Arc<Self>, has_content: bool) -> UnderWay {
+        self.content.store(has_content, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.fresh.store(false, Ordering::Relaxed);
         UnderWay(self.clone())
@@ -85,10 +89,11 @@ impl Pace {
         self.requests.load(Ordering::Relaxed) == 0 && !self.is_tunnel()
     }
 
-    /// Its parser has nothing to do until the next request.
+    /// Its parser has nothing to do until the next request. Another parser would take the rest of a content for that.
     pub fn may_rest(&self) -> bool {
-        let nothing_begun =
-            self.head_since.load(Ordering::Relaxed) == NEVER && !self.stuck.load(Ordering::Relaxed);
+        let nothing_begun = self.head_since.load(Ordering::Relaxed) == NEVER
+            && !self.stuck.load(Ordering::Relaxed)
+            && !self.content.load(Ordering::Relaxed);
         self.is_idle() && !self.is_http2() && nothing_begun
     }
 
