@@ -1,6 +1,5 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
-#[cfg(feature = "otel")]
 mod access_log;
 mod admin;
 mod architecture;
@@ -75,6 +74,7 @@ mod streaming;
 mod support;
 mod tags;
 mod targeted;
+#[cfg(feature = "otel")]
 mod telemetry;
 mod tls;
 mod upstream_faults;
