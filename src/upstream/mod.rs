@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::connect::{Connected, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
@@ -141,7 +141,14 @@ impl Upstream {
         loop {
             let patience = progress.patience(self.destination.settings.response_timeout);
             match timeout(patience, &mut answer).await {
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(response)) => {
+                    // What is left of the request is still to come on it, and who did not wait for it may take it for
+                    // the next one.
+                    if !progress.is_complete() && response.version() < Version::HTTP_2 {
+                        connection.connection_metadata().iter().for_each(Connected::poison);
+                    }
+                    return Ok(response);
+                }
                 Ok(Err(error)) => {
                     let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
                     return Err(Failure::from(error, wire, &progress));
