@@ -4,21 +4,32 @@ import re
 import subprocess
 import time
 
-# Each request a path of its own kind; keys by Zipf's law (a key is as likely as one by its number). With a rate, each
-# connection waits before it asks, at random, so that all together ask so often.
+# Keys by Zipf's law: a key is as likely as one by its number. Without a number of keys each request has one of its own.
+# With a rate, each connection waits before it asks, at random, so that all together ask so often.
 SCRIPT = """
 local kind, keys, zipf, gap, field, value = "%(kind)s", %(keys)d, %(zipf)s, %(gap)f, "%(field)s", "%(value)s"
 local head = {}
 if field ~= "" then head[field] = value end
 local requests, at = {}, 0
+local own = keys == 0
 function init()
   math.randomseed(%(seed)d)
+  if own then
+    local whole = wrk.format("%(method)s", kind .. "@", head)
+    local cut = whole:find("@", 1, true)
+    before, after = whole:sub(1, cut - 1) .. "%(seed)d-%(run)s-", whole:sub(cut + 1)
+    return
+  end
   for n = 1, 20000 do
     local key = zipf and math.floor(keys ^ math.random()) or math.random(keys)
     requests[n] = wrk.format("%(method)s", kind .. key, head)
   end
 end
 function request()
+  if own then
+    at = at + 1
+    return before .. at .. after
+  end
   at = at %% 20000 + 1
   return requests[at]
 end
@@ -33,31 +44,45 @@ end
 
 
 class Scenario:
-    def __init__(self, name, kind, keys=1, zipf=False, connections=64, field="", value="", method="GET", purges=0):
+    """`reaches`: of so many of a hundred requests the upstream must hear, from the least to the most."""
+
+    def __init__(self, name, kind, keys=1, zipf=False, connections=64, field="", value="", method="GET", purges=0,
+                 reaches=(0, 2), latency=False):
         self.name, self.kind, self.keys, self.zipf, self.connections = name, kind, keys, zipf, connections
         self.field, self.value, self.method, self.purges = field, value, method, purges
+        self.reaches, self.latency = reaches, latency
+
+    def plain(self):
+        """The same, asked without the field."""
+        return Scenario(self.name, self.kind, self.keys, self.zipf, self.connections)
 
 
 class Round:
-    def __init__(self, requests, seconds, cpu, p50, p99, p999, errors, size):
+    def __init__(self, requests, seconds, cpu, p50, p99, p999, errors, size, upstream):
         self.requests, self.errors, self.bytes = requests, errors, size
+        # Of a hundred requests, so many reached the upstream.
+        self.reached = max(upstream, 0) / max(requests, 1) * 100
         self.rate = requests / seconds
         # Microseconds of the server's processor time for each request.
         self.cpu = cpu / max(requests, 1) * 1e6
         self.p50, self.p99, self.p999 = p50, p99, p999
 
 
-def run(server, scenario, seconds, core, scratch, seed=1, rate=0):
+def run(server, scenario, seconds, core, scratch, upstream_requests, seed=1, rate=0):
     gap = scenario.connections / rate * 1000 if rate else 0
     script = scratch / "wrk.lua"
-    script.write_text(SCRIPT % {**vars(scenario), "zipf": str(scenario.zipf).lower(), "gap": gap, "seed": seed})
+    script.write_text(SCRIPT % {**vars(scenario), "zipf": str(scenario.zipf).lower(), "gap": gap, "seed": seed,
+                                "run": format(time.monotonic_ns(), "x")})
+    asked = upstream_requests()
     before, began = server.cpu_seconds(), time.monotonic()
     done = subprocess.run(["taskset", "-c", str(core), "wrk", "-t1", f"-c{scenario.connections}", f"-d{seconds}s",
                            "-s", str(script), f"http://127.0.0.1:{server.port}"], capture_output=True, text=True, check=True)
     cpu = server.cpu_seconds() - before
+    # Those that were under way at the end are not counted by wrk.
+    asked = upstream_requests() - asked - scenario.connections
     found = re.search(r"p50 ([\d.]+) p99 ([\d.]+) p999 ([\d.]+)\s+count (\d+) seconds ([\d.]+) errors (\d+) bytes (\d+)",
                       done.stdout)
     if not found:
         raise RuntimeError(f"wrk said: {done.stdout} {done.stderr}")
     p50, p99, p999, count, took, errors, size = (float(value) for value in found.groups())
-    return Round(int(count), took or time.monotonic() - began, cpu, p50, p99, p999, int(errors), int(size))
+    return Round(int(count), took or time.monotonic() - began, cpu, p50, p99, p999, int(errors), int(size), asked)

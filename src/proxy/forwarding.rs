@@ -4,10 +4,11 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, HOST, TE, TRAILER, UPGRADE, VIA};
+use http::header::{CONNECTION, EXPECT, HOST, InvalidHeaderValue, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use crate::policy::hop_by_hop::is_hop_by_hop;
+use crate::policy::Names;
+use crate::policy::hop_by_hop::{is_hop_by_hop, may_be_among};
 
 /// What a client could say about itself to an upstream that believes its proxy.
 const FORWARDED: [HeaderName; 9] = [
@@ -29,6 +30,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// Removes the fields that are meant for larder alone, and those that `Connection` names. `Trailer` stays: the trailers
 /// it names go on too.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if !may_be_among(Names::of(headers)) {
+        return;
+    }
     let removed: Vec<HeaderName> =
         headers.keys().filter(|name| is_hop_by_hop(name, headers)).cloned().collect();
     for name in removed.iter().filter(|name| *name != TRAILER) {
@@ -42,37 +46,51 @@ pub struct Origin<'a> {
     pub peer: Option<IpAddr>,
     /// The peer is one of `trusted_proxies`: what it says of the client is kept, and added to.
     pub trusted: bool,
-    pub scheme: &'a str,
+    pub scheme: &'static str,
     pub host: &'a str,
 }
 
 /// Makes a client's fields those of larder's request to the upstream.
 pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>) {
-    let wants_trailers = headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let names = Names::of(headers);
+    let wants_trailers = names.may_hold(&TE)
+        && headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(headers);
     // `Expect: 100-continue` was between the client and larder: reading the content is the answer.
-    headers.remove(http::header::EXPECT);
+    if names.may_hold(&EXPECT) {
+        headers.remove(EXPECT);
+    }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if !origin.trusted {
-        FORWARDED.iter().for_each(|name| drop(headers.remove(name)));
+        FORWARDED.iter().filter(|name| names.may_hold(name)).for_each(|name| drop(headers.remove(name)));
     }
     if let Some(peer) = origin.peer {
         // All lines: the last may be the only one that the trusted proxy wrote itself.
         let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-        let chain: Vec<_> = before.map(str::to_owned).chain([peer.to_string()]).collect();
-        set(headers, X_FORWARDED_FOR, &chain.join(", "));
+        let chain = before.fold(String::new(), |chain, line| chain + line + ", ") + &peer.to_string();
+        if let Ok(chain) = HeaderValue::try_from(chain) {
+            headers.insert(X_FORWARDED_FOR, chain);
+        }
     }
-    set(headers, X_FORWARDED_PROTO, origin.scheme);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
     if origin.host.is_empty() {
         // An empty one is none: the upstream's own takes its place.
         headers.remove(HOST);
-    } else {
-        set(headers, X_FORWARDED_HOST, origin.host);
-        set(headers, HOST, origin.host);
+    } else if let Ok(host) = host_value(headers, origin.host) {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+        headers.insert(HOST, host);
     }
     add_via(headers, version);
+}
+
+/// Mostly it is what the client sent, byte for byte.
+fn host_value(headers: &HeaderMap, host: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    match headers.get(HOST) {
+        Some(sent) if sent == host => Ok(sent.clone()),
+        _ => HeaderValue::from_str(host),
+    }
 }
 
 /// Makes the upstream's fields those of larder's answer.
@@ -95,12 +113,6 @@ fn add_via(headers: &mut HeaderMap, version: Version) {
         _ => "1.1 larder",
     };
     headers.append(VIA, HeaderValue::from_static(received));
-}
-
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
 }
 
 #[cfg(test)]

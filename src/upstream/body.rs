@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::pool::Loan;
 use crate::stall::Stall;
 
 /// What went wrong in the middle of a body.
@@ -166,21 +167,41 @@ pub struct UpstreamBody {
     incoming: Incoming,
     version: Version,
     stall: Stall,
+    /// What it comes over, if that is its own. It is given back after `incoming` has gone.
+    loan: Option<Loan>,
     slot: Option<OwnedSemaphorePermit>,
 }
 
 impl UpstreamBody {
     pub(super) fn of(
         response: Response<Incoming>,
+        loan: Option<Loan>,
         slot: OwnedSemaphorePermit,
         limit: Duration,
     ) -> Response<Self> {
         let (version, becomes_tunnel) =
             (response.version(), response.status() == StatusCode::SWITCHING_PROTOCOLS);
         response.map(|incoming| {
-            let slot = (becomes_tunnel || !incoming.is_end_stream()).then_some(slot);
-            Self { incoming, version, stall: Stall::new(limit), slot }
+            let mut body = Self { incoming, version, stall: Stall::new(limit), loan, slot: Some(slot) };
+            if becomes_tunnel {
+                body.loan.take().into_iter().for_each(Loan::upgrade);
+            } else if body.incoming.is_end_stream() {
+                body.end();
+            }
+            body
         })
+    }
+
+    fn end(&mut self) {
+        self.loan = None;
+        self.slot = None;
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match self.loan.as_mut().and_then(Loan::lane) {
+            Some(lane) => lane.poll_frame(&mut self.incoming, cx),
+            None => Pin::new(&mut self.incoming).poll_frame(cx),
+        }
     }
 
     /// The slot, for a connection that becomes a tunnel.
@@ -197,11 +218,11 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match self.poll_incoming(cx) {
             Poll::Ready(frame) => {
                 self.stall.over();
                 if frame.as_ref().is_none_or(|frame| frame.is_err()) || self.incoming.is_end_stream() {
-                    self.slot = None;
+                    self.end();
                 }
                 Poll::Ready(match frame {
                     None if is_reset(&self.incoming, self.version) => Some(Err(BodyError::Reset)),
@@ -210,7 +231,7 @@ impl Body for UpstreamBody {
             }
             Poll::Pending => {
                 ready!(self.stall.poll_too_long(cx));
-                self.slot = None;
+                self.end();
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
         }
