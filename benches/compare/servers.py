@@ -10,6 +10,7 @@ from pathlib import Path
 
 UPSTREAM = 19000
 REDIS = 19001
+TAGS = [1, 4, 16, 64]
 SIZES = {"200b": 200, "1kib": 1024, "16kib": 16 * 1024, "256kib": 256 * 1024, "4mib": 4 * 1024 * 1024}
 
 NGINX = """
@@ -25,10 +26,14 @@ http {{
 
 FILES = """
   open_file_cache max=100;
+  map $uri $tags {{ {tags} }}
   server {{
     listen 127.0.0.1:{port} reuseport backlog=4096;
     location ~ ^/(?:hit|vary|pass)/(\\w+)/ {{
       default_type application/json; add_header Cache-Control max-age=86400; alias {dir}/$1;
+    }}
+    location ~ ^/tags/(\w+)/(\w+)/ {{
+      default_type application/json; add_header Cache-Control max-age=86400; add_header Cache-Tag $tags; alias {dir}/$2;
     }}
     location = /requests {{ stub_status; }}
   }}
@@ -129,6 +134,7 @@ store: {{memory: {memory}{redis}}}
 routes:
   - {{path: '/hit/{{size}}/{{*key}}', ttl: 1d, tags: ['size:{{size}}', 'key:{{key}}']}}
   - {{path: '/vary/{{size}}/{{*key}}', ttl: 1d}}
+  - {{path: '/tags/{{count}}/{{size}}/{{*key}}', ttl: 1d}}
 """ % UPSTREAM
 
 
@@ -193,7 +199,8 @@ class Lab:
         for name, size in SIZES.items():
             (files / name).write_bytes(b"x" * size)
         (files / "100mib").write_bytes(b"x" * (100 << 20))
-        self.nginx("upstream", UPSTREAM, FILES, core=load_core)
+        tags = "".join(f"~^/tags/{n}/ {','.join(f'tag-{tag}' for tag in range(n))}; " for n in TAGS)
+        self.nginx("upstream", UPSTREAM, FILES, core=load_core, tags=tags)
         self.start("redis", REDIS, ["redis-server", "--port", str(REDIS), "--save", "", "--appendonly", "no",
                                     "--maxmemory", "3gb", "--maxmemory-policy", "volatile-lru", "--dir", str(files)],
                    core=load_core)

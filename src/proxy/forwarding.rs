@@ -69,7 +69,8 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
     if let Some(peer) = origin.peer {
         // All lines: the last may be the only one that the trusted proxy wrote itself.
         let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-        let chain = before.fold(String::new(), |chain, line| chain + line + ", ") + &peer.to_string();
+        let chain = before.fold(String::new(), |chain, line| chain + line + ", ");
+        let chain = with_address(chain, peer);
         if let Ok(chain) = HeaderValue::try_from(chain) {
             headers.insert(X_FORWARDED_FOR, chain);
         }
@@ -83,6 +84,27 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
         headers.insert(HOST, host);
     }
     add_via(headers, version);
+}
+
+/// As `Display` does it, with less ado.
+fn with_address(mut text: String, address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return text + &address.to_string() };
+    text.reserve("255.255.255.255".len());
+    for (at, byte) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push('.');
+        }
+        let digits = [byte / 100, byte / 10 % 10, byte % 10];
+        let first = if byte >= 100 {
+            0
+        } else if byte >= 10 {
+            1
+        } else {
+            2
+        };
+        digits[first..].iter().for_each(|digit| text.push(char::from(b'0' + digit)));
+    }
+    text
 }
 
 /// Mostly it is what the client sent, byte for byte.
@@ -136,6 +158,14 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut fields);
         assert_eq!(fields, headers(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn an_address_is_written_as_everybody_writes_it() {
+        for address in ["0.10.200.255", "127.0.0.1", "99.100.9.109", "2001:db8::1"] {
+            let address: IpAddr = address.parse().expect("an address");
+            assert_eq!(with_address("a, ".into(), address), format!("a, {address}"));
+        }
     }
 
     #[test]

@@ -46,9 +46,9 @@ pub struct RequestBody {
     stall: Option<Stall>,
 }
 
-/// How far a request has got; shared with whoever waits for the answer.
+/// How far a request has got; shared with whoever waits for the answer. `None`: there is no content, and it is complete.
 #[derive(Clone)]
-pub struct Progress(Arc<Mutex<State>>);
+pub struct Progress(Option<Arc<Mutex<State>>>);
 
 struct State {
     last: Instant,
@@ -57,37 +57,40 @@ struct State {
 }
 
 impl Progress {
-    fn new(complete: bool) -> Self {
-        Self(Arc::new(Mutex::new(State { last: Instant::now(), complete, cut: false })))
+    fn started() -> Self {
+        let state = State { last: Instant::now(), complete: false, cut: false };
+        Self(Some(Arc::new(Mutex::new(state))))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        self.0.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn note(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state();
-        state.last = Instant::now();
-        change(&mut state);
+        if let Some(mut state) = self.state() {
+            state.last = Instant::now();
+            change(&mut state);
+        }
     }
 
-    /// What is left of `limit` since the last sign of progress.
-    pub fn patience(&self, limit: Duration) -> Duration {
-        limit.saturating_sub(self.state().last.elapsed())
+    /// What is left of `limit`, which began at `since`, or with the last sign of progress after that.
+    pub fn patience(&self, limit: Duration, since: Instant) -> Duration {
+        let last = self.state().map_or(since, |state| state.last.max(since));
+        limit.saturating_sub(last.elapsed())
     }
 
     pub fn is_complete(&self) -> bool {
-        self.state().complete
+        self.state().is_none_or(|state| state.complete)
     }
 
     pub fn is_cut(&self) -> bool {
-        self.state().cut
+        self.state().is_some_and(|state| state.cut)
     }
 }
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self { incoming: None, version: Version::HTTP_11, progress: Progress::new(true), stall: None }
+        Self { incoming: None, version: Version::HTTP_11, progress: Progress(None), stall: None }
     }
 
     /// `timeout`: between two parts of it.
@@ -98,7 +101,7 @@ impl RequestBody {
         Self {
             incoming: Some(incoming),
             version,
-            progress: Progress::new(false),
+            progress: Progress::started(),
             stall: Some(Stall::new(timeout)),
         }
     }

@@ -41,7 +41,8 @@ impl Destination {
 
     /// Scheme and authority.
     pub(super) fn origin(&self) -> Uri {
-        let origin = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query("/");
+        let origin =
+            Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query("/");
         origin.build().unwrap_or_default()
     }
 

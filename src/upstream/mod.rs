@@ -11,17 +11,16 @@ mod failure;
 mod lane;
 mod pool;
 
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use body::{BodyError, RequestBody, UpstreamBody};
 use connect::{Connector, Wire};
@@ -111,13 +110,18 @@ impl Upstream {
         &self,
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        let slots = self.destination.slots.clone();
         if !self.destination.breaker.admits() {
             return Err(UpstreamError::Resting);
         }
-        let slot = match timeout(self.destination.settings.queue_timeout, slots.acquire_owned()).await {
-            Ok(Ok(slot)) => slot,
-            Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
+        let slots = &self.destination.slots;
+        let slot = match slots.clone().try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => {
+                match timeout(self.destination.settings.queue_timeout, slots.clone().acquire_owned()).await {
+                    Ok(Ok(slot)) => slot,
+                    Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
+                }
+            }
         };
         self.address(&mut request)?;
         let may_switch = request.headers().contains_key(UPGRADE);
@@ -151,13 +155,18 @@ impl Upstream {
             }
         };
         tokio::pin!(answer);
+        let (began, limit) = (Instant::now(), self.destination.settings.response_timeout);
+        let mut patience = limit;
         loop {
-            let patience = progress.patience(self.destination.settings.response_timeout);
             match timeout(patience, &mut answer).await {
                 Ok(answer) => return answer,
-                Err(_) if !progress.patience(self.destination.settings.response_timeout).is_zero() => {}
-                Err(_) if progress.is_complete() => return Err(Failure::because(UpstreamError::Timeout)),
-                Err(_) => return Err(Failure::because(UpstreamError::RequestCut)),
+                Err(_) => patience = progress.patience(limit, began),
+            }
+            if patience.is_zero() {
+                return Err(Failure::because(match progress.is_complete() {
+                    true => UpstreamError::Timeout,
+                    false => UpstreamError::RequestCut,
+                }));
             }
         }
     }
@@ -193,7 +202,11 @@ async fn by_lane(pool: &Arc<Pool>, mut request: Request<RequestBody>) -> Result<
     loop {
         let (mut lane, is_new) = match pool.take() {
             Some(lane) => (lane, false),
-            None => (pool.connect().await.map_err(|error| Failure::unreachable(&*error))?, true),
+            // In a box: connecting takes a lot of room, and happens rarely.
+            None => {
+                let connected = Box::pin(pool.connect()).await;
+                (connected.map_err(|error| Failure::unreachable(&*error))?, true)
+            }
         };
         match lane.send(request).await {
             Ok(response) => return Ok((response, Some(Loan::new(lane, pool.clone())))),
