@@ -10,6 +10,8 @@ mod destination;
 mod failure;
 mod lane;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
