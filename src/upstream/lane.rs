@@ -72,7 +72,6 @@ impl Lane {
         self.turn();
         let rests = self.connection.is_some() && self.sender.is_ready();
         self.bell.listen(None);
-        self.bell.rang.store(false, Ordering::Release);
         self.bell.driven.store(false, Ordering::Release);
         rests
     }
@@ -105,15 +104,16 @@ impl Lane {
         self.bell.driven.store(true, Ordering::Release);
         let mut seen = Poll::Pending;
         for _ in 0..TURNS {
-            self.bell.rang.store(false, Ordering::Release);
+            // What made it ring before is seen in this turn.
+            self.bell.rang.swap(false, Ordering::AcqRel);
             self.turn();
             seen = look(&self.sender, &mut Context::from_waker(Waker::noop()));
             if seen.is_ready() || !self.bell.rang.load(Ordering::Acquire) {
                 break;
             }
         }
-        self.bell.driven.store(false, Ordering::Release);
-        if seen.is_pending() && self.bell.rang.load(Ordering::Acquire) {
+        self.bell.driven.store(false, Ordering::SeqCst);
+        if seen.is_pending() && self.bell.rang.load(Ordering::SeqCst) {
             cx.waker().wake_by_ref();
         }
         seen
@@ -155,8 +155,9 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rang.store(true, Ordering::Release);
-        if self.driven.load(Ordering::Acquire) {
+        // In one order with the two in `drive`, which come the other way round: one of both sees the other.
+        self.rang.store(true, Ordering::SeqCst);
+        if self.driven.load(Ordering::SeqCst) {
             return;
         }
         match &*self.user.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -55,7 +55,9 @@ async fn requests_one_after_another_go_over_one_connection() {
             assert_eq!(ask(&upstream).await, expected.as_bytes());
         }
     };
-    timeout(LONG, async { tokio::join!(answering, asking) }).await.expect("no second connection is waited for");
+    timeout(LONG, async { tokio::join!(answering, asking) })
+        .await
+        .expect("no second connection is waited for");
 }
 
 #[tokio::test]
