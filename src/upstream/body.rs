@@ -173,6 +173,8 @@ pub struct UpstreamBody {
     /// What it comes over, if that is its own. It is given back after `incoming` has gone.
     loan: Option<Loan>,
     slot: Option<OwnedSemaphorePermit>,
+    /// How it ended, when what came before that has had its turn to go on to the client.
+    failed: Option<BodyError>,
 }
 
 impl UpstreamBody {
@@ -185,7 +187,8 @@ impl UpstreamBody {
         let (version, becomes_tunnel) =
             (response.version(), response.status() == StatusCode::SWITCHING_PROTOCOLS);
         response.map(|incoming| {
-            let mut body = Self { incoming, version, stall: Stall::new(limit), loan, slot: Some(slot) };
+            let mut body =
+                Self { incoming, version, stall: Stall::new(limit), loan, slot: Some(slot), failed: None };
             if becomes_tunnel {
                 body.loan.take().into_iter().for_each(Loan::upgrade);
             } else if body.incoming.is_end_stream() {
@@ -221,16 +224,26 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         match self.poll_incoming(cx) {
             Poll::Ready(frame) => {
                 self.stall.over();
                 if frame.as_ref().is_none_or(|frame| frame.is_err()) || self.incoming.is_end_stream() {
                     self.end();
                 }
-                Poll::Ready(match frame {
+                let frame = match frame {
                     None if is_reset(&self.incoming, self.version) => Some(Err(BodyError::Reset)),
                     frame => frame.map(|frame| frame.map_err(BodyError::Cut)),
-                })
+                };
+                if let Some(Err(error)) = frame {
+                    // hyper would drop what it has not written yet, and be it the head.
+                    self.failed = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(frame)
             }
             Poll::Pending => {
                 ready!(self.stall.poll_too_long(cx));
@@ -241,7 +254,7 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.failed.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
