@@ -92,6 +92,11 @@ impl Scanner {
         }
     }
 
+    /// Content has begun and is not whole.
+    pub fn is_within_body(&self) -> bool {
+        matches!(self.state, State::Length(_) | State::Chunked(_))
+    }
+
     pub fn is_http2(&self) -> bool {
         matches!(self.state, State::Http2(_))
     }

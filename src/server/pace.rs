@@ -19,6 +19,7 @@ pub struct Pace {
     /// These two in milliseconds since it was opened; [`NEVER`]: not now.
     idle_since: AtomicU64,
     head_since: AtomicU64,
+    within_body: AtomicBool,
     stuck: AtomicBool,
     http2: AtomicBool,
     tunnel: AtomicBool,
@@ -37,6 +38,7 @@ impl Pace {
             fresh: AtomicBool::new(true),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
+            within_body: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
@@ -50,6 +52,11 @@ impl Pace {
         } else if self.head_since.load(Ordering::Relaxed) == NEVER {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// A request's content has begun and is not whole; or it is.
+    pub fn within_body(&self, within: bool) {
+        self.within_body.store(within, Ordering::Relaxed);
     }
 
     /// The peer takes nothing of what is to be sent; or it does. How long it may, the stream itself knows.
@@ -87,8 +94,9 @@ impl Pace {
 
     /// Its parser has nothing to do until the next request.
     pub fn may_rest(&self) -> bool {
-        let nothing_begun =
-            self.head_since.load(Ordering::Relaxed) == NEVER && !self.stuck.load(Ordering::Relaxed);
+        let nothing_begun = self.head_since.load(Ordering::Relaxed) == NEVER
+            && !self.within_body.load(Ordering::Relaxed)
+            && !self.stuck.load(Ordering::Relaxed);
         self.is_idle() && !self.is_http2() && nothing_begun
     }
 

@@ -24,7 +24,7 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout};
 
-pub use body::{BodyError, RequestBody, UpstreamBody};
+pub use body::{BodyCopy, BodyError, RequestBody, UpstreamBody};
 use connect::{Connector, Wire};
 pub use destination::Destination;
 use failure::Failure;
@@ -44,7 +44,7 @@ enum Means {
     /// HTTP/1.1, one request at a time on each connection.
     Lanes(Arc<Pool>),
     /// HTTP/2.
-    Streams(Client<Connector, RequestBody>),
+    Streams(Box<Client<Connector, RequestBody>>),
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl UpstreamError {
 impl Upstream {
     pub fn new(destination: Arc<Destination>) -> Self {
         let means = if destination.settings.http2 {
-            Means::Streams(streams(&destination))
+            Means::Streams(Box::new(streams(&destination)))
         } else {
             Means::Lanes(Pool::new(
                 destination.connector.clone(),

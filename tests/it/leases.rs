@@ -230,6 +230,7 @@ async fn whoever_has_waited_long_enough_asks_for_itself() {
     let first = one.get("/items/1").spawn();
     held.arrived().await;
     other.get("/items/1").await.assert_text("GET /items/1 #2").assert_stored();
+    redis.holds(1).await;
     held.release();
     // It began earlier, and does not take the place of what began later.
     first.await.unwrap().assert_text("GET /items/1 #1");

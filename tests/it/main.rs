@@ -1,6 +1,5 @@
 //! What larder shows to the outside, file by file. The list of modules is the table of contents.
 
-#[cfg(feature = "otel")]
 mod access_log;
 mod admin;
 mod architecture;
@@ -9,6 +8,8 @@ mod client_rows;
 mod collapsing;
 mod command_line;
 mod configuration;
+mod content_tags;
+mod content_writes;
 mod credentials;
 mod crowd;
 mod dashboard;
@@ -16,6 +17,7 @@ mod deploy_redis;
 mod deployment;
 mod documents;
 mod examples;
+mod expiring;
 mod floor;
 mod forwarding;
 #[path = "../../fuzz/src/lib.rs"]
@@ -56,6 +58,7 @@ mod redis_rows;
 mod redis_sentinel;
 mod redis_sharing;
 mod redis_wire;
+mod refresh_ahead;
 mod reloading;
 mod request_names;
 mod requirements;
@@ -75,9 +78,11 @@ mod streaming;
 mod support;
 mod tags;
 mod targeted;
+#[cfg(feature = "otel")]
 mod telemetry;
 mod tls;
 mod upstream_faults;
 mod upstream_rows;
 mod validation;
 mod vary;
+mod warming;

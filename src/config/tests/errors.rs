@@ -132,28 +132,6 @@ fn a_key_that_stands_twice_is_an_error_and_the_rest_is_still_read() {
 }
 
 #[test]
-fn what_this_version_can_t_do_yet_is_told_apart_from_what_is_wrong() {
-    for (more, parts) in [
-        (
-            "routes: [{path: /a, tags: [\"x:{request.json:/id}\"]}]",
-            &["`{request.json…}` is not in this version yet"][..],
-        ),
-        (
-            "routes: [{path: /a, tags: [\"x:{response.json:$.id}\"]}]",
-            &["not in this version yet", "Surrogate-Key"],
-        ),
-    ] {
-        check_wrong(more, parts);
-    }
-    super::right(
-        "routes: [{path: /a, guard: false}]\nstore: {max_lag: 0s, on_store_loss: {serve: 30s}, timeout: 1s}",
-    );
-    for url in ["redis-cluster://a:7000,b:7000", "redis-sentinel://a,b/primary"] {
-        super::right(&format!("store: {{redis: \"{url}\"}}"));
-    }
-}
-
-#[test]
 fn secrets_in_the_line_of_an_error_are_not_shown() {
     for (line, secret) in [
         ("store: {redis: \"rediss://user:hunter2@a:99999\"}", "hunter2"),
