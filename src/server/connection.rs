@@ -250,7 +250,7 @@ impl Watch {
     }
 }
 
-fn protocol(limits: &Limits) -> Builder<Streams> {
+pub(super) fn protocol(limits: &Limits) -> Builder<Streams> {
     let mut builder = Builder::new(Streams { patience: limits.body_timeout });
     builder
         .http1()
