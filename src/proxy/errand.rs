@@ -171,7 +171,7 @@ impl ClientHead {
             Vary::Fields(fields) => fields.names().to_vec(),
             Vary::Nothing | Vary::Everything => Vec::new(),
         };
-        let front = self.trusted.then(|| OF_ADDRESS.into_iter().chain([FORWARDED])).into_iter().flatten();
+        let front = self.trusted.then(|| OF_ADDRESS.iter().cloned().chain([FORWARDED])).into_iter().flatten();
         for name in route.headers.iter().cloned().chain(vary).chain(CHOOSING).chain(front) {
             if is_credential(&name) {
                 return None;
