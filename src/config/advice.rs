@@ -60,8 +60,9 @@ fn warn_of_a_caller_in_shared_tags(checked: &Checked, problems: &Problems) {
 fn warn_of_unknown_tags(checked: &Checked, known: &BTreeSet<String>, problems: &Problems) {
     for purged in &checked.purges {
         let written = purged.value.shape();
-        let is_above = |tag: &String| tag.strip_prefix(&written).is_some_and(|rest| rest.starts_with('/'));
-        if known.iter().any(|tag| *tag == written || is_above(tag)) {
+        let below = format!("{written}/");
+        let is_above = known.range(below.clone()..).next().is_some_and(|tag| tag.starts_with(&below));
+        if is_above || known.contains(&written) {
             continue;
         }
         if let Some(near) = nearest(&written, known.iter().map(String::as_str)) {

@@ -81,7 +81,7 @@ fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 impl Fingerprint {
     /// The same in every process that has the same rules: SHA-256 over the text of what the route says.
     pub fn of(route: &Route) -> Self {
-        let mut parts = Parts::new(b"larder rules 2");
+        let mut parts = Parts::new(b"larder rules 3");
         // The path says which of its segments a tag's parameter is.
         parts.add(route.path.as_str().as_bytes());
         parts.add_list(route.tags.iter().map(|tag| tag.as_str().as_bytes()));

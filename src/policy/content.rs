@@ -92,7 +92,7 @@ impl Content {
 
     /// The texts that `query` finds in it, `at_most` of them; none where it is no JSON.
     pub fn texts(&self, query: &JsonQuery, at_most: usize) -> Result<Vec<String>, Unusable> {
-        self.json().map_or(Ok(Vec::new()), |document| query.texts(document, at_most))
+        self.json().map_or(Ok(Vec::new()), |document| query.texts(document).take(at_most).collect())
     }
 
     pub(super) fn json(&self) -> Option<&Value> {

@@ -26,7 +26,7 @@ impl Worker {
     /// store takes little room.
     pub(super) async fn look_up(
         &self,
-        request: ClientRequest,
+        request: Box<ClientRequest>,
         lookup: Lookup<'_>,
         glance: Option<Glance>,
     ) -> Answer {
@@ -35,18 +35,18 @@ impl Worker {
         if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
             // The upstream judges what only it can know.
             let outcome = Outcome::pass(PassReason::Precondition);
-            return Box::pin(self.pass(request, Some(lookup.route), outcome)).await;
+            return Box::pin(self.pass(*request, Some(lookup.route), outcome)).await;
         }
         // Positions of different servers are not compared: whatever it says, the latest word on purges has it.
         if has(LARDER_POSITION) && !self.proxy.store.catch_up().await {
             let outcome = Outcome::pass(PassReason::Position);
-            return Box::pin(self.pass(request, Some(lookup.route), outcome)).await;
+            return Box::pin(self.pass(*request, Some(lookup.route), outcome)).await;
         }
         let glance = glance.unwrap_or_else(|| self.glance(&lookup, &request.head));
         let finding = self.look_on(glance, &lookup, &request.head).await;
         if lookup.route.mode == Mode::Observe {
             let whole = request.head.parts.method == Method::GET && !range && !conditional;
-            return Box::pin(self.observe(request, &lookup, finding, whole)).await;
+            return Box::pin(self.observe(*request, &lookup, finding, whole)).await;
         }
         match finding {
             Finding::Fresh(usable) => self.reply(&request.head, &lookup, usable),
@@ -62,11 +62,11 @@ impl Worker {
                 self.reply(&head, &lookup, usable)
             }
             Finding::Miss(miss) if request.head.parts.method == Method::HEAD => {
-                Box::pin(self.forward_head(request, &lookup, &miss)).await
+                Box::pin(self.forward_head(*request, &lookup, &miss)).await
             }
             Finding::Miss(_) if range => {
                 let outcome = Outcome::pass(PassReason::Range);
-                Box::pin(self.pass(request, Some(lookup.route), outcome)).await
+                Box::pin(self.pass(*request, Some(lookup.route), outcome)).await
             }
             Finding::Miss(miss) => Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await,
         }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
 
 use super::driver::Sent;
 use super::failure::Failure;
 use super::figures::Command;
+use super::gathering::Gathering;
 use super::history;
 use super::journal::{Batch, Journal};
 use super::keys::Keys;
@@ -21,6 +21,7 @@ use super::past::Past;
 use super::replicas::Beat;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use super::servers::Servers;
+use super::waiting::Waiter;
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::purge::{
     Bounds, Change, Confirmation, Hardness, Incarnation, Index, Mark, Position, Purge, Record, Target,
@@ -58,12 +59,13 @@ pub struct RedisIndex {
     deadline: Duration,
     /// Without another reason, a confirmation is sent this long after the last.
     interval: Duration,
+    pub(super) waiting: Arc<Gathering<Waiter>>,
     /// Somebody waits for a confirmation.
-    wanted: Notify,
+    pub(super) wanted: Notify,
     /// Another replica has purged.
     woken: Notify,
     /// Changes with every confirmation and with every failure to get one.
-    told: watch::Sender<Option<Clocks>>,
+    pub(super) told: watch::Sender<Option<Clocks>>,
     new_indexes: AtomicU64,
 }
 
@@ -89,6 +91,7 @@ impl RedisIndex {
             clock,
             deadline,
             interval,
+            waiting: Arc::default(),
             wanted: Notify::new(),
             woken: Notify::new(),
             told: watch::Sender::new(None),
@@ -136,25 +139,6 @@ impl RedisIndex {
         self.woken.notify_one();
     }
 
-    /// Waits until the view is confirmed as of `moment` or later; reports whether it is. Does not wait for a server
-    /// that is away.
-    pub async fn confirmed_since(&self, moment: Moment, within: Duration) -> bool {
-        let mut told = self.told.subscribe();
-        let is_confirmed = || self.view.confirmed_at().is_some_and(|confirmed| confirmed >= moment);
-        self.wanted.notify_one();
-        let confirmed = async {
-            loop {
-                if is_confirmed() {
-                    return true;
-                }
-                if !self.is_reachable() || told.changed().await.is_err() {
-                    return is_confirmed();
-                }
-            }
-        };
-        timeout(within, confirmed).await.unwrap_or_else(|_| is_confirmed())
-    }
-
     /// Keeps the view up to date, for ever.
     pub async fn keep(self: Arc<Self>) {
         let mut changes = self.servers.changes();
@@ -198,6 +182,8 @@ impl RedisIndex {
             for journal in &self.journals {
                 self.append(journal).await?;
             }
+            // Whoever has asked so far is served by this one.
+            tokio::select! { biased; () = self.wanted.notified() => {} () = std::future::ready(()) => {} }
             let (beats, words) = self.beat.words();
             let told = self.ask(Command::Confirm, &CONFIRM, words, Sent::AsProbe).await?;
             if beats {
