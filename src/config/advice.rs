@@ -9,7 +9,7 @@ use crate::policy::route::Ttl;
 
 pub fn give(routes: &[Checked], problems: &Problems) {
     let tags = routes.iter().flat_map(|checked| &checked.route.tags);
-    let known: BTreeSet<String> = tags.map(|tag| without_values(tag.as_str())).collect();
+    let known: BTreeSet<String> = tags.map(|tag| tag.shape()).collect();
     for checked in routes {
         warn_of_nothing_that_purges(checked, problems);
         warn_of_private_for_all(checked, problems);
@@ -59,8 +59,10 @@ fn warn_of_a_caller_in_shared_tags(checked: &Checked, problems: &Problems) {
 /// of a route is near.
 fn warn_of_unknown_tags(checked: &Checked, known: &BTreeSet<String>, problems: &Problems) {
     for purged in &checked.purges {
-        let written = without_values(purged.value.as_str());
-        if known.contains(&written) {
+        let written = purged.value.shape();
+        let below = format!("{written}/");
+        let is_above = known.range(below.clone()..).next().is_some_and(|tag| tag.starts_with(&below));
+        if is_above || known.contains(&written) {
             continue;
         }
         if let Some(near) = nearest(&written, known.iter().map(String::as_str)) {
@@ -71,16 +73,4 @@ fn warn_of_unknown_tags(checked: &Checked, known: &BTreeSet<String>, problems: &
                 ));
         }
     }
-}
-
-/// `course:{id}` and `course:{course_id}` are the same tag with different names: `course:{…}`.
-fn without_values(tag: &str) -> String {
-    let mut out = String::with_capacity(tag.len());
-    let mut rest = tag;
-    while let Some((before, after)) = rest.split_once('{') {
-        out.push_str(before);
-        out.push_str("{…}");
-        rest = after.split_once('}').map_or("", |(_, after)| after);
-    }
-    out + rest
 }

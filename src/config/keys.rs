@@ -5,6 +5,10 @@ mod edge;
 
 pub use edge::{ACCESS, CERTIFICATE, LISTENER, LOG, TRACING};
 
+mod background;
+
+pub use background::{BACKGROUND, WARM};
+
 /// A mapping in the file.
 #[derive(Debug)]
 pub struct Section {
@@ -132,6 +136,18 @@ pub static ROOT: Section = Section {
             Kind::OneOf(&[OFF, Kind::Mapping(&TRACING)]),
             "off",
             "Spans of requests, for an OpenTelemetry collector. Only in a build with the feature `otel`.",
+        ),
+        key(
+            "warm",
+            Kind::ListOf(&Kind::Mapping(&WARM)),
+            "[]",
+            "What is asked for before clients ask: at the start, and every so often. See docs/warming.md.",
+        ),
+        key(
+            "background",
+            Kind::Mapping(&BACKGROUND),
+            "{}",
+            "How larder sends the requests that no client has sent: to warm, to refresh, after a purge.",
         ),
         key(
             "defaults",
@@ -297,6 +313,13 @@ pub static PURGE: Section = Section {
             "true",
             "Whether a write that no route matches also purges the cached paths it lies under.",
         ),
+        key(
+            "reprime",
+            Kind::OneOf(&[OFF, Kind::Count]),
+            "off",
+            "After a purge, so many of the responses that it made invalid are fetched again: those that this replica \
+             gave to clients most often.",
+        ),
     ],
 };
 
@@ -341,11 +364,19 @@ macro_rules! section_of_a_route {
                     "The lifetime where the response gives none. `upstream`: only what the response says; `none`: until \
                      purged (forgotten after 7d); `never`: GETs pass. A route with `purges` and neither `ttl` nor `tags` \
                      of its own has `never`."),
+                key("ttl_from", Kind::OneOf(&[NONE, Kind::Mapping(&TTL_FROM)]), "none",
+                    "A time that the response names, such as the end of a signed URL in it: it is never kept longer, nor \
+                     stored if that can't be read."),
+                key("jitter", Kind::Matching("^[0-9]+%$"), "0%",
+                    "How much of its lifetime a response may lose by chance, so that what was stored together does not \
+                     expire together: `10%`, at most `50%`."),
                 key("tags", Kind::ListOf(&Kind::Text), "[]",
                     "Tags of its responses; a write that passes here purges them. With `{id}` of the path, `{query.x}`, \
-                     `{header.x}`, `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`."),
+                     `{header.x}`, `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`, `{response.json:$.items[*].id}` (a tag \
+                     for each value)."),
                 optional("purges", Kind::ListOf(&Kind::Text),
-                    "More tags that a write here purges. `[]`: a write here changes nothing."),
+                    "More tags that a write here purges, also with `{request.json:/id}`, `{request.json:$.ids[*]}` and \
+                     `{request.form:name}`. `[]`: a write here changes nothing."),
                 key("query", Kind::OneOf(&[Kind::Word(&["all"]), Kind::ListOf(&Kind::Text), Kind::Mapping(&IGNORE), Kind::Names(&Kind::Text)]), "all",
                     "Which parameters make the key, and are sent on: `all` as they come, a list of names, a mapping of \
                      names to their defaults, or `{ignore: [\"utm_*\"]}`."),
@@ -362,7 +393,13 @@ macro_rules! section_of_a_route {
                 key("stale_while_revalidate", Kind::Duration, "0s",
                     "How long a stale response is served while a new one is fetched."),
                 key("stale_if_error", Kind::Duration, "0s", "How long a stale response is served when the upstream fails."),
+                key("refresh_ahead", Kind::Duration, "0s",
+                    "A response that is asked for with less than that left (and less than half of its lifetime) is fetched \
+                     anew in the background; the request does not wait. `0s`: not before its end."),
                 key("max_size", Kind::Size, "8MiB", "Of a stored body."),
+                key("max_json", Kind::Size, "1MiB",
+                    "Of a body, decoded, that `{request.json…}`, `{request.form…}` and `{response.json…}` are read from. A \
+                     larger response is not stored; what a larger write would have named is widened."),
                 key("timeout", Kind::OneOf(&[NONE, Kind::Duration]), "none",
                     "For a request in all, from its header section to the response's last byte: 504 before the \
                      response has begun, and cut off after. `none`: only the upstream's and the clients' own limits."),
@@ -410,6 +447,20 @@ pub static ROUTE: Section = section_of_a_route!(
     optional("name", Kind::Text, "The metrics' namespace; several routes may share one. Default: the path.")
 );
 
+pub static TTL_FROM: Section = Section {
+    name: "ttl_from",
+    keys: &[
+        optional(
+            "json",
+            Kind::Text,
+            "Where it stands in the content: a JSON Pointer `/expires_at` or a JSONPath `$.urls[*].expires_at` (of several \
+             the earliest). RFC 3339, an HTTP-date, or seconds or milliseconds since 1970.",
+        ),
+        optional("header", Kind::Text, "In place of `json`, the response field that says it."),
+        key("minus", Kind::Duration, "0s", "How much earlier it is not served any more."),
+    ],
+};
+
 pub static IGNORE: Section = Section {
     name: "query",
     keys: &[required(
@@ -428,6 +479,8 @@ pub static SECTIONS: &[&Section] = &[
     &TLS,
     &ADMIN,
     &PURGE,
+    &WARM,
+    &BACKGROUND,
     &LIMITS,
     &LOG,
     &ROUTE,

@@ -7,18 +7,18 @@ use http::{HeaderName, StatusCode, header};
 
 use super::fields::{Fields, default_of};
 use super::keys::{self, Section};
-use super::not_yet::{Feature, not_yet};
 use super::problem::{Place, Problems};
 use super::scalars::{
     boolean, duration, header_name, list, message_and_help, parse_cookie_name, parse_header_name, parsed,
-    positive_duration, positive_size, text, word,
+    positive_duration, positive_size, word,
 };
 use super::tree::{Node, Value};
 use super::units::{self, Wrong};
-use super::{query_rule, suggest};
+use super::{expiry, query_rule, suggest};
 use crate::policy::query::QueryRule;
 use crate::policy::route::{Collapse, Credential, Mode, Overrides, Ttl};
 use crate::policy::template::Template;
+use crate::policy::ttl_from::TtlFrom;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -31,6 +31,9 @@ pub struct Placed<T> {
 pub struct RouteFields {
     pub mode: Option<Mode>,
     pub ttl: Option<Placed<Ttl>>,
+    /// `Some(None)`: `ttl_from: none`.
+    pub ttl_from: Option<Option<TtlFrom>>,
+    pub jitter: Option<u8>,
     pub tags: Option<Vec<Placed<Template>>>,
     pub purges: Option<Vec<Placed<Template>>>,
     pub query: Option<QueryRule>,
@@ -42,7 +45,9 @@ pub struct RouteFields {
     pub status: Option<BTreeMap<u16, Duration>>,
     pub stale_while_revalidate: Option<Duration>,
     pub stale_if_error: Option<Duration>,
+    pub refresh_ahead: Option<Duration>,
     pub max_size: Option<u64>,
+    pub max_json: Option<u64>,
     pub timeout: Option<Option<Duration>>,
     pub collapse: Option<Collapse>,
     pub collapse_wait: Option<Duration>,
@@ -61,8 +66,10 @@ impl RouteFields {
         Self {
             mode: fields.optional("mode", mode),
             ttl: fields.optional("ttl", ttl),
-            tags: fields.optional("tags", templates),
-            purges: fields.optional("purges", purges),
+            ttl_from: fields.optional("ttl_from", expiry::ttl_from),
+            jitter: fields.optional("jitter", expiry::jitter),
+            tags: fields.optional("tags", tags),
+            purges: fields.optional("purges", templates),
             query: fields.optional("query", query_rule::read),
             shared: fields.optional("shared", |node, problems| placed(node, boolean(node, problems))),
             per: fields.optional("per", per),
@@ -71,7 +78,9 @@ impl RouteFields {
             status: fields.optional("status", statuses),
             stale_while_revalidate: fields.optional("stale_while_revalidate", duration),
             stale_if_error: fields.optional("stale_if_error", duration),
+            refresh_ahead: fields.optional("refresh_ahead", duration),
             max_size: fields.optional("max_size", positive_size),
+            max_json: fields.optional("max_json", positive_size),
             timeout: fields.optional("timeout", timeout),
             collapse: fields.optional("collapse", collapse),
             collapse_wait: fields.optional("collapse_wait", positive_duration),
@@ -161,32 +170,20 @@ fn templates(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> 
 }
 
 fn template(node: &Node, problems: &Problems) -> Option<Placed<Template>> {
-    let written = text(node, "a tag such as `course:{id}`", problems)?;
-    for (source, feature) in
-        [("{request.json", Feature::RequestJson), ("{response.json", Feature::ResponseJson)]
-    {
-        if written.contains(source) {
-            not_yet(feature, node.place, problems);
-            return None;
-        }
-    }
     let parse = |text: &str| Template::parse(text).map_err(|wrong| message_and_help(wrong, TEMPLATE_HELP));
     placed(node, parsed(node, "a tag", problems, parse))
 }
 
 const TEMPLATE_HELP: &str = "a tag is text with values in braces: `{id}` of the path, `{query.x}`, `{header.x}`, \
-                             `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`";
+                             `{cookie.x}`, `{jwt.sub}`, `{request.json:/x}`, `{request.form:x}`, \
+                             `{response.header.x}`, `{response.json:$.items[*].x}`";
 
-/// A write's targets must be known from its request: they are purged whatever its response is.
-fn purges(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
+fn tags(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
     let read = templates(node, problems)?;
-    for template in read.iter().filter(|template| template.value.needs_response()) {
+    for template in read.iter().filter(|template| template.value.reads_request_content()) {
         problems
-            .error(
-                template.place,
-                "`purges` can't use the response: a write is purged for whatever it answers",
-            )
-            .help("use values of the request: the path, query, a header, a cookie or the JWT");
+            .error(template.place, "`tags` can't use the content of the request: a GET has none")
+            .help("write it in `purges`: what a write here changes");
     }
     Some(read)
 }

@@ -1,6 +1,7 @@
 //! The whole way from a text to settings, or to its errors.
 
 mod errors;
+mod expiry;
 mod files;
 mod hostile;
 mod redis;
@@ -8,6 +9,7 @@ mod routes;
 mod schema;
 mod settings;
 mod variables;
+mod warm;
 
 use super::{Config, ConfigErrors, Overrides};
 

@@ -72,10 +72,11 @@ pub fn fwd_slot(fwd: Fwd) -> usize {
     fwd as usize
 }
 
-pub const NOT_STORED: [NotStored; 16] = [
+pub const NOT_STORED: [NotStored; 23] = [
     NotStored::Method,
     NotStored::Status,
     NotStored::NoStore,
+    NotStored::RequestNoStore,
     NotStored::Private,
     NotStored::SetCookie,
     NotStored::VaryStar,
@@ -86,6 +87,12 @@ pub const NOT_STORED: [NotStored; 16] = [
     NotStored::Partial,
     NotStored::TooLarge,
     NotStored::TooManyTags,
+    NotStored::NotJson,
+    NotStored::Encoded,
+    NotStored::MalformedJson,
+    NotStored::JsonTooLarge,
+    NotStored::UnusableJson,
+    NotStored::NoExpiry,
     NotStored::Incomplete,
     NotStored::Purged,
     NotStored::Observed,
@@ -97,7 +104,7 @@ pub fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Why a request was forwarded, besides what `fwd` says.
-pub const REASONS: [Option<Detail>; 38] = [
+pub const REASONS: [Option<Detail>; 44] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -124,6 +131,12 @@ pub const REASONS: [Option<Detail>; 38] = [
     Some(Detail::NotStored(NotStored::Partial)),
     Some(Detail::NotStored(NotStored::TooLarge)),
     Some(Detail::NotStored(NotStored::TooManyTags)),
+    Some(Detail::NotStored(NotStored::NotJson)),
+    Some(Detail::NotStored(NotStored::Encoded)),
+    Some(Detail::NotStored(NotStored::MalformedJson)),
+    Some(Detail::NotStored(NotStored::JsonTooLarge)),
+    Some(Detail::NotStored(NotStored::UnusableJson)),
+    Some(Detail::NotStored(NotStored::NoExpiry)),
     Some(Detail::NotStored(NotStored::Incomplete)),
     Some(Detail::NotStored(NotStored::Purged)),
     Some(Detail::NotStored(NotStored::Observed)),

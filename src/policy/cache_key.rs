@@ -81,10 +81,14 @@ fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 impl Fingerprint {
     /// The same in every process that has the same rules: SHA-256 over the text of what the route says.
     pub fn of(route: &Route) -> Self {
-        let mut parts = Parts::new(b"larder rules 2");
+        let mut parts = Parts::new(b"larder rules 3");
         // The path says which of its segments a tag's parameter is.
         parts.add(route.path.as_str().as_bytes());
         parts.add_list(route.tags.iter().map(|tag| tag.as_str().as_bytes()));
+        if let Some(from) = &route.ttl_from {
+            // What was stored without it may be dead already, and its content is not read again.
+            parts.add(format!("{from:?}").as_bytes());
+        }
         add_query_rule(&mut parts, &route.query);
         add_credential(&mut parts, route.per.as_ref());
         parts.add_list(route.headers.iter().map(|name| name.as_str().as_bytes()));

@@ -84,8 +84,12 @@ mod tests {
         let many: Vec<_> = (0..32).map(|number| format!("\"{number:032}\"")).collect();
         let request = Request::get("/");
         let headers = fields(&[("cache-groups", &many.join(", "))]);
-        let tags =
-            super::super::tags::of_response(&crate::policy::fixtures::route("/"), &request.head(), &headers);
+        let tags = super::super::tags::of_response(
+            &crate::policy::fixtures::route("/"),
+            &request.head(),
+            &headers,
+            None,
+        );
         assert_eq!(tags.map(|tags| tags.len()), Ok(64));
     }
 

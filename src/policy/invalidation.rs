@@ -12,7 +12,7 @@ mod write;
 
 pub use super::groups::invalidated as groups_of_write_response;
 pub use purge_request::of_purge_request;
-pub use write::{of_write, of_write_response};
+pub use write::{Exchanged, Kept, kept_of_write, of_exchange, of_write};
 
 use std::time::Duration;
 

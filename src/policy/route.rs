@@ -10,6 +10,7 @@ use super::cache_key::Fingerprint;
 use super::path::PathTemplate;
 use super::query::QueryRule;
 use super::template::Template;
+use super::ttl_from::TtlFrom;
 
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -20,6 +21,10 @@ pub struct Route {
     pub path: PathTemplate,
     pub mode: Mode,
     pub ttl: Ttl,
+    /// A time in the response that its lifetime never goes beyond.
+    pub ttl_from: Option<TtlFrom>,
+    /// How many per cent of its lifetime a response may lose by chance, so that not all expire at once.
+    pub jitter: u8,
     pub tags: Vec<Template>,
     /// `None`: nothing said; an empty list says that writes here change nothing.
     pub purges: Option<Vec<Template>>,
@@ -30,8 +35,12 @@ pub struct Route {
     pub status: BTreeMap<u16, Duration>,
     pub stale_while_revalidate: Duration,
     pub stale_if_error: Duration,
+    /// What is asked for again with less than that left is fetched anew; zero: not before its end.
+    pub refresh_ahead: Duration,
     /// Of a stored body, in bytes.
     pub max_size: u64,
+    /// Of the content of a message, decoded, that is read for tags and times; in bytes.
+    pub max_json: u64,
     /// For a request in all.
     pub timeout: Option<Duration>,
     pub collapse: Collapse,
@@ -140,5 +149,11 @@ impl Route {
     /// Whether its GETs can be answered from the store at all.
     pub fn caches(&self) -> bool {
         self.ttl != Ttl::Never && self.mode != Mode::Off
+    }
+
+    /// Whether the content of a response tells something that must be known before it is stored.
+    pub fn reads_content(&self) -> bool {
+        self.tags.iter().any(Template::reads_response_content)
+            || self.ttl_from.as_ref().is_some_and(TtlFrom::reads_content)
     }
 }

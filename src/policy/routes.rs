@@ -50,6 +50,10 @@ impl Routes {
         tree
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
     /// By the path as it is written, for reading. A trailing slash is another path.
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
         let found = self.exact.search(below_root(path)?)?;

@@ -38,6 +38,18 @@ pub enum NotStored {
     Partial,
     TooLarge,
     TooManyTags,
+    /// Its tags stand in its content, and that is no JSON by its type and charset;
+    NotJson,
+    /// … has a content coding other than gzip;
+    Encoded,
+    /// … is no JSON, or has a name twice;
+    MalformedJson,
+    /// … is larger than the route's `max_json`;
+    JsonTooLarge,
+    /// … has a value there that no tag can be made of.
+    UnusableJson,
+    /// The route's `ttl_from` is not there, or not a time.
+    NoExpiry,
     /// Cut short by the upstream.
     Incomplete,
     /// Purged while it was being fetched.
@@ -62,6 +74,12 @@ impl NotStored {
             NotStored::Partial => "partial",
             NotStored::TooLarge => "too-large",
             NotStored::TooManyTags => "too-many-tags",
+            NotStored::NotJson => "not-json",
+            NotStored::Encoded => "encoded-json",
+            NotStored::MalformedJson => "malformed-json",
+            NotStored::JsonTooLarge => "json-too-large",
+            NotStored::UnusableJson => "unusable-json",
+            NotStored::NoExpiry => "no-expiry",
             NotStored::Incomplete => "incomplete",
             NotStored::Purged => "purged",
             NotStored::Observed => "observed",
@@ -82,6 +100,12 @@ impl NotStored {
                 | NotStored::AlreadyStale
                 | NotStored::TooLarge
                 | NotStored::TooManyTags
+                | NotStored::NotJson
+                | NotStored::Encoded
+                | NotStored::MalformedJson
+                | NotStored::JsonTooLarge
+                | NotStored::UnusableJson
+                | NotStored::NoExpiry
         )
     }
 }

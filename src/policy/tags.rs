@@ -1,4 +1,4 @@
-//! The tags of a response: those of its route, and those its own fields name.
+//! The tags of a response: those of its route, those its own fields name, and those that stand in its content.
 
 #[cfg(test)]
 mod tests;
@@ -7,15 +7,17 @@ use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderName};
 
+use super::content::Content;
+use super::storing::NotStored;
 use super::template::Sources;
 use super::{Names, RequestHead, Route, groups};
+use crate::purge::{MAX_TAG_DEPTH, tag_depth};
 
-/// A response with more tags, or a longer one, is not stored: silently fewer would be stale answers later.
-pub const MAX_TAGS: usize = 128;
+/// A response with more tags, or a longer or deeper one, is not stored: silently fewer would be stale answers later.
+pub const MAX_TAGS: usize = 512;
 pub const MAX_TAG_BYTES: usize = 1024;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyTags;
+/// Of all its tags together: each is a target.
+const MAX_SEGMENTS: usize = 4 * MAX_TAGS;
 
 /// Fields of a response that list its tags.
 static LISTS: [HeaderName; 4] = [
@@ -26,35 +28,43 @@ static LISTS: [HeaderName; 4] = [
 ];
 
 /// Tags of the route's templates that resolve, then of `Surrogate-Key`, `Cache-Tag`, `xkey` and `Edge-Cache-Tag`, then its
-/// groups (RFC 9875).
+/// groups (RFC 9875). `content`: where it is known already, and the route's tags need it.
+///
+/// # Errors
+/// If there are too many, or one can't be made.
 pub fn of_response(
     route: &Route,
     request: &RequestHead<'_>,
     response_headers: &HeaderMap,
-) -> Result<Vec<String>, TooManyTags> {
+    content: Option<&Content>,
+) -> Result<Vec<String>, NotStored> {
     // What the upstream was asked for, with the defaults: a page named by no one has its tag too.
     let query = route.query.select(request.query);
     let captures = route.path.captures(request.path);
     let sources = Sources {
         request: RequestHead { query: query.as_deref(), ..*request },
         captures: &captures,
+        request_content: None,
         response_headers: Some(response_headers),
+        response_content: content,
     };
-    let rendered = route.tags.iter().flat_map(|template| template.render(&sources));
+    let rendered: Result<Vec<_>, _> = route.tags.iter().map(|template| template.render(&sources)).collect();
+    let rendered = rendered.map_err(|_| NotStored::UnusableJson)?.into_iter().flatten();
     let listed = LISTS.iter().flat_map(|name| listed_in(response_headers, name));
     let groups = groups::tags_of(request, response_headers);
 
     let mut seen = HashSet::new();
-    let mut tags = Vec::new();
+    let (mut tags, mut segments) = (Vec::new(), 0);
     for tag in rendered.chain(listed).chain(groups) {
-        if tag.len() > MAX_TAG_BYTES {
-            return Err(TooManyTags);
+        if tag.len() > MAX_TAG_BYTES || tag_depth(&tag) > MAX_TAG_DEPTH {
+            return Err(NotStored::TooManyTags);
         }
         if seen.insert(tag.to_ascii_lowercase()) {
+            segments += tag_depth(&tag);
             tags.push(tag);
         }
-        if tags.len() > MAX_TAGS {
-            return Err(TooManyTags);
+        if tags.len() > MAX_TAGS || segments > MAX_SEGMENTS {
+            return Err(NotStored::TooManyTags);
         }
     }
     Ok(tags)

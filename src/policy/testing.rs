@@ -43,6 +43,8 @@ pub fn route() -> Route {
         path: PathTemplate::default(),
         mode: Mode::On,
         ttl: Ttl::Upstream,
+        ttl_from: None,
+        jitter: 0,
         tags: Vec::new(),
         purges: None,
         query: QueryRule::All,
@@ -50,7 +52,9 @@ pub fn route() -> Route {
         status: Default::default(),
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,
+        refresh_ahead: Duration::ZERO,
         max_size: 1 << 20,
+        max_json: 1 << 20,
         timeout: None,
         collapse: Default::default(),
         collapse_wait: Duration::from_secs(5),
@@ -110,6 +114,7 @@ pub fn stored(response: &str, terms: Terms) -> StoredHead {
         tags: Box::new([]),
         found_valid: FoundValid::default(),
         judged_by: JudgedBy::rules(Fingerprint(1)),
+        usage: Default::default(),
     }
 }
 

@@ -8,7 +8,6 @@ use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SIN
 
 use super::collapsing::{Flight, Landing, Seat, SharedResponse};
 use super::error::ProxyError;
-use super::fetching::Fetch;
 use super::finding::{Finding, Glance, Miss, Usable};
 use super::intake::{ClientHead, ClientRequest};
 use super::leading::Unled;
@@ -27,7 +26,7 @@ impl Worker {
     /// store takes little room.
     pub(super) async fn look_up(
         &self,
-        request: ClientRequest,
+        request: Box<ClientRequest>,
         lookup: Lookup<'_>,
         glance: Option<Glance>,
     ) -> Answer {
@@ -36,35 +35,38 @@ impl Worker {
         if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
             // The upstream judges what only it can know.
             let outcome = Outcome::pass(PassReason::Precondition);
-            return Box::pin(self.pass(request, Some(lookup.route), outcome)).await;
+            return Box::pin(self.pass(*request, Some(lookup.route), outcome)).await;
         }
         // Positions of different servers are not compared: whatever it says, the latest word on purges has it.
         if has(LARDER_POSITION) && !self.proxy.store.catch_up().await {
             let outcome = Outcome::pass(PassReason::Position);
-            return Box::pin(self.pass(request, Some(lookup.route), outcome)).await;
+            return Box::pin(self.pass(*request, Some(lookup.route), outcome)).await;
         }
         let glance = glance.unwrap_or_else(|| self.glance(&lookup, &request.head));
         let finding = self.look_on(glance, &lookup, &request.head).await;
         if lookup.route.mode == Mode::Observe {
             let whole = request.head.parts.method == Method::GET && !range && !conditional;
-            return Box::pin(self.observe(request, &lookup, finding, whole)).await;
+            return Box::pin(self.observe(*request, &lookup, finding, whole)).await;
         }
         match finding {
             Finding::Fresh(usable) => self.reply(&request.head, &lookup, usable),
             Finding::Miss(_) if says_only_if_cached(&lookup, &request.head) => {
                 Answer::own(&ProxyError::OnlyIfCached, Some(lookup.route))
             }
+            Finding::Stale(_, miss) if request.head.errand.is_some() => {
+                Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await
+            }
             Finding::Stale(usable, miss) => {
                 let head = Arc::new(request.head);
-                self.validate_behind(&head, &lookup, &miss);
+                self.fetch_behind(&head, &lookup, miss);
                 self.reply(&head, &lookup, usable)
             }
             Finding::Miss(miss) if request.head.parts.method == Method::HEAD => {
-                Box::pin(self.forward_head(request, &lookup, &miss)).await
+                Box::pin(self.forward_head(*request, &lookup, &miss)).await
             }
             Finding::Miss(_) if range => {
                 let outcome = Outcome::pass(PassReason::Range);
-                Box::pin(self.pass(request, Some(lookup.route), outcome)).await
+                Box::pin(self.pass(*request, Some(lookup.route), outcome)).await
             }
             Finding::Miss(miss) => Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await,
         }
@@ -80,7 +82,7 @@ impl Worker {
         for _ in 0..FLIGHTS {
             let flight = match self.proxy.flights.join(&miss.key, refused.as_ref()) {
                 Seat::Alone => break,
-                Seat::Leader(leader) => match self.find_here(lookup, &head, miss.key) {
+                Seat::Leader(leader) => match self.find_again(lookup, &head, &miss).await {
                     Some(usable) => {
                         leader.close();
                         leader.land(Landing::LookAgain);
@@ -104,7 +106,7 @@ impl Worker {
                         return answer;
                     }
                 }
-                Landing::Freshened(stored) | Landing::Found(stored) => {
+                Landing::Whole(stored) | Landing::Found(stored) => {
                     if self.is_hit(&stored.head, &head, lookup) {
                         let now = self.proxy.clock.now();
                         let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
@@ -138,9 +140,9 @@ impl Worker {
     ) -> Option<Answer> {
         let usable = match (shared.is_error(), is_later) {
             (true, true) => true,
-            (true, false) => self.validity(&shared.head) != Validity::Dead,
+            (true, false) => self.validity_in_flight(shared) != Validity::Dead,
             (false, true) => self.answers(&shared.head, Validity::Valid, head, lookup),
-            (false, false) => self.is_hit(&shared.head, head, lookup),
+            (false, false) => self.answers(&shared.head, self.validity_in_flight(shared), head, lookup),
         };
         if !usable {
             return None;
@@ -188,14 +190,16 @@ impl Worker {
     }
 
     pub(super) fn reply(&self, head: &ClientHead, lookup: &Lookup<'_>, usable: Usable) -> Answer {
+        head.note_use(lookup, &usable.stored.head, &self.proxy.config.credentials);
         let response = replying::stored(&usable.stored, head, usable.now);
         Answer::new(response, Some(usable.outcome), Some(lookup.route))
     }
 
-    /// Validates what was just served stale, unless that is under way.
-    fn validate_behind(&self, head: &Arc<ClientHead>, lookup: &Lookup<'_>, miss: &Miss) {
-        if let Seat::Leader(leader) = self.proxy.flights.join(&miss.key, None) {
-            Fetch::new(self, head, lookup, miss).start(leader);
+    /// By the one who has just been given the lead: whoever fetched before may have stored it since.
+    async fn find_again(&self, lookup: &Lookup<'_>, head: &ClientHead, miss: &Miss) -> Option<Usable> {
+        match head.errand {
+            Some(_) => self.find_beyond(lookup, head, miss).await,
+            None => self.find_here(lookup, head, miss.key),
         }
     }
 }

@@ -9,6 +9,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::gathering::Gathered;
 use super::shared_body::{Reader, SharedBodyError};
 use crate::access_log::Entry;
 use crate::upstream::{BodyError, UpstreamBody};
@@ -17,6 +18,7 @@ use crate::upstream::{BodyError, UpstreamBody};
 pub enum Body {
     Full(Full<Bytes>),
     Upstream(UpstreamBody),
+    Gathered(Box<Gathered>),
     Shared(Reader),
     /// It must be over by then.
     Bounded(Box<Body>, Pin<Box<Sleep>>),
@@ -84,6 +86,9 @@ impl http_body::Body for Body {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Body::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            Body::Gathered(body) => {
+                Pin::new(body.as_mut()).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
+            }
             Body::Bounded(body, end) => match Pin::new(body.as_mut()).poll_frame(cx) {
                 Poll::Pending => end.as_mut().poll(cx).map(|()| Some(Err(ClientBodyError::TooLong))),
                 ready => ready,
@@ -99,6 +104,7 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.is_end_stream(),
             Body::Upstream(body) => body.is_end_stream(),
+            Body::Gathered(body) => body.is_end_stream(),
             Body::Bounded(body, _) => body.is_end_stream(),
             Body::Logged(logged) => logged.body.is_end_stream(),
             Body::Shared(reader) => reader.is_end_stream(),
@@ -109,6 +115,7 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.size_hint(),
             Body::Upstream(body) => body.size_hint(),
+            Body::Gathered(body) => body.size_hint(),
             Body::Bounded(body, _) => body.size_hint(),
             Body::Logged(logged) => logged.body.size_hint(),
             Body::Shared(reader) => reader.size_hint(),

@@ -30,8 +30,8 @@ const MARKS: usize = 16 * 1024;
 pub enum Landing {
     /// The header section is there, and the body is on its way.
     Shared(Arc<SharedResponse>),
-    /// The upstream says that what is stored is still good.
-    Freshened(Arc<StoredResponse>),
+    /// What is stored is still good, as the upstream says; or the whole is there, and only that told for how long it is.
+    Whole(Arc<StoredResponse>),
     /// Another replica has fetched and stored it.
     Found(Arc<StoredResponse>),
     /// The one who was to fetch found it stored.
@@ -48,6 +48,10 @@ pub struct SharedResponse {
     pub body: Arc<SharedBody>,
     /// Why it is not stored, if it is not.
     pub not_stored: Option<NotStored>,
+    /// Whether the head has all its tags. If not, any purge since its fetch began may be one of it.
+    pub is_complete: bool,
+    /// Why the last response for this key was not stored once it was whole: this one will most likely not be either.
+    pub doubt: Option<NotStored>,
 }
 
 impl SharedResponse {
@@ -61,8 +65,15 @@ impl SharedResponse {
 pub struct Flights {
     by_key: Mutex<HashMap<CacheKey, Arc<Flight>>>,
     /// Keys whose responses were not storable by nature, until when (hit-for-miss).
-    unshareable: Cache<CacheKey, Timestamp>,
+    unshareable: Cache<CacheKey, Mark>,
     clock: Clock,
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    until: Timestamp,
+    /// What only the whole response told.
+    why: Option<NotStored>,
 }
 
 pub struct Flight {
@@ -91,7 +102,7 @@ impl Flights {
     /// Joins the fetch of `key`, or starts it. `refused` is a flight that did not serve this request: it is not
     /// joined again, but replaced.
     pub fn join(self: &Arc<Self>, key: &CacheKey, refused: Option<&Arc<Flight>>) -> Seat {
-        if self.unshareable.get(key).is_some_and(|until| self.clock.now() < until) {
+        if self.mark(key).is_some() {
             return Seat::Alone;
         }
         let mut flights = self.lock();
@@ -107,6 +118,10 @@ impl Flights {
                 Seat::Leader(Leader { flights: self.clone(), flight })
             }
         }
+    }
+
+    fn mark(&self, key: &CacheKey) -> Option<Mark> {
+        self.unshareable.get(key).filter(|mark| self.clock.now() < mark.until)
     }
 
     /// A fetch that nobody can join.
@@ -182,9 +197,15 @@ impl Leader {
         self.flight.is_open
     }
 
-    /// Requests for this key go side by side for a while.
-    pub fn mark_unshareable(&self, lasts: Duration) {
-        self.flights.unshareable.insert(self.flight.key(), self.flights.clock.now().plus(lasts));
+    /// Requests for this key go side by side for a while. `why`: if that was not known before the whole was there.
+    pub fn mark_unshareable(&self, lasts: Duration, why: Option<NotStored>) {
+        let mark = Mark { until: self.flights.clock.now().plus(lasts), why };
+        self.flights.unshareable.insert(self.flight.key(), mark);
+    }
+
+    /// Why the last one was not stored, as far as only the whole told.
+    pub fn doubt(&self) -> Option<NotStored> {
+        self.flights.mark(&self.flight.key())?.why
     }
 
     /// The key turned out to be storable.
@@ -282,10 +303,10 @@ mod tests {
     #[test]
     fn what_was_not_shareable_goes_side_by_side_for_a_while() {
         let (flights, clock) = flights();
-        leader(&flights, &KEY).mark_unshareable(MARK);
+        leader(&flights, &KEY).mark_unshareable(MARK, None);
         assert!(matches!(flights.join(&KEY, None), Seat::Alone));
         clock.advance(MARK);
-        leader(&flights, &KEY).mark_unshareable(MARK);
+        leader(&flights, &KEY).mark_unshareable(MARK, None);
         flights.alone(&KEY).unmark();
         leader(&flights, &KEY);
     }

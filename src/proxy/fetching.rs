@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use http::header::{
-    AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    RANGE,
+    ACCEPT_ENCODING, AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
-use super::collapsing::{Landing, Leader, MARK};
+use super::collapsing::{Landing, Leader, MARK, SharedResponse};
 use super::error::ProxyError;
 use super::finding::{Miss, Stale};
 use super::intake::ClientHead;
@@ -18,11 +18,12 @@ use super::passing::upstream_request;
 use super::shared_body::Reader;
 use super::{Body, Worker, forwarding, identity, replying};
 use crate::policy::classify::{Caller, Lookup};
-use crate::policy::route::Collapse;
+use crate::policy::content::{self, Content};
+use crate::policy::route::{Collapse, Mode};
 use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
 use crate::policy::validation::{Validated, after_validation, conditional_fields};
 use crate::policy::vary::Vary;
-use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
+use crate::policy::{CacheKey, RequestHead, Route, http_date, shortening, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
 use crate::store::{Ended, Fill, Lease};
 use crate::stored_response::{JudgedBy, StoredHead, Terms, in_memory_of_their_own};
@@ -31,7 +32,7 @@ use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 /// For the one who fetches, and nobody else.
 pub(super) enum Own {
     /// A place at the start of the shared body.
-    Reader(Reader),
+    Reader { shared: Arc<SharedResponse>, reader: Reader },
     /// The response is not to be shared.
     Response { response: Response<Body>, not_stored: NotStored },
 }
@@ -121,6 +122,10 @@ impl Fetch {
         }
         let arrived = self.ask(condition).await?;
         match after_validation(&stale.response.head, arrived.status, &arrived.headers) {
+            // It may have died while the upstream was asked.
+            Validated::Freshened { .. } if !stale.is_of_use(arrived.exchange.received_at) => {
+                Ok((self.ask_whole().await?, None))
+            }
             Validated::Freshened { strong } if strong || !stale.soft_purged => {
                 Ok((arrived, Some((stale.clone(), strong))))
             }
@@ -145,6 +150,12 @@ impl Fetch {
             request.headers_mut().remove(name);
         }
         request.headers_mut().extend(condition);
+        if self.route.reads_content()
+            && self.route.mode == Mode::On
+            && let Some(coding) = content::readable_coding(request.headers())
+        {
+            request.headers_mut().insert(ACCEPT_ENCODING, coding);
+        }
         let requested_at = self.worker.proxy.clock.now();
         let (mut parts, body) = self.worker.send(request, &self.head).await?.into_parts();
         let exchange = Exchange { requested_at, received_at: self.worker.proxy.clock.now() };
@@ -163,9 +174,16 @@ impl Fetch {
         let terms = may_store(&self.route, self.caller, &self.request(), *status, headers, *exchange);
         let length = content_length(headers);
         let terms = match length {
-            Some(length) if length > self.route.max_size => terms.and(Err(NotStored::TooLarge)),
+            Some(length) if length > self.largest() => terms.and(Err(self.too_large())),
             _ => terms,
         };
+        let terms = terms.and_then(|terms| match self.route.reads_content() {
+            true => {
+                Content::is_expected(headers).map_err(|unreadable| unreadable.not_stored())?;
+                shortening::by_head(&self.route, terms, headers)
+            }
+            false => shortening::shorten(&self.route, &self.primary, terms, headers, None),
+        });
         match terms.and_then(|terms| self.head_of(&arrived, terms, self.fill.stamp())) {
             Ok(head) => self.share(head, arrived.body, length, None, leader, own).await,
             Err(not_stored) if self.answers_all(&arrived, not_stored) => {
@@ -187,8 +205,7 @@ impl Fetch {
     }
 
     fn head_of(&self, arrived: &Arrived, terms: Terms, stamp: Stamp) -> Result<StoredHead, NotStored> {
-        let tags = tags::of_response(&self.route, &self.request(), &arrived.headers)
-            .map_err(|_| NotStored::TooManyTags)?;
+        let tags = tags::of_response(&self.route, &self.request(), &arrived.headers, None)?;
         let mut headers = arrived.headers.clone();
         headers.remove(AGE);
         // What is stored has no trailers (RFC 9110 §6.5.1 lets an intermediary drop them).
@@ -225,6 +242,7 @@ impl Fetch {
             tags: tags.into(),
             found_valid: FoundValid::default(),
             judged_by: JudgedBy::rules(self.route.lifetimes),
+            usage: Default::default(),
         })
     }
 
@@ -238,7 +256,7 @@ impl Fetch {
     ) {
         self.worker.proxy.metrics.filled(self.route.index, Err(not_stored));
         if not_stored.is_by_nature() {
-            leader.mark_unshareable(MARK);
+            leader.mark_unshareable(MARK, None);
             self.tell_replicas(Ended::NotShareable(MARK));
         }
         self.tell_replicas(Ended::FAILED);

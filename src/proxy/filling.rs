@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::SET_COOKIE;
 use http_body_util::BodyExt;
@@ -12,12 +13,13 @@ use tokio::time::{Instant, timeout_at};
 use super::collapsing::{Landing, Leader, MARK, SharedResponse};
 use super::fetching::{Arrived, Fetch, Own};
 use super::finding::Stale;
+use super::reading::Reading;
 use super::shared_body::{SharedBody, SharedBodyError};
 use super::{Body, replying};
 use crate::policy::storing::{Exchange, NotStored};
-use crate::policy::tags;
 use crate::policy::validation::{freshen, freshened_headers};
 use crate::policy::vary::Vary;
+use crate::policy::{shortening, tags};
 use crate::purge::Stamp;
 use crate::store::{Ended, Fill, StoreError};
 use crate::stored_response::{Stored, StoredHead, StoredResponse, Variants};
@@ -48,32 +50,44 @@ impl Fetch {
     ) {
         let head = Arc::new(head);
         let shared = SharedBody::new(length);
+        let is_complete = not_stored.is_some() || !self.route.reads_content();
         match (not_stored, head.terms.is_fresh(head.terms.received_at)) {
             (Some(_), _) => {
                 leader.close();
                 self.tell_replicas(Ended::FAILED);
             }
-            (None, true) => leader.unmark(),
+            (None, true) if is_complete => leader.unmark(),
+            (None, true) => {}
             // It can be stored, but only to be validated each time: there is nothing to wait for.
             (None, false) => {
-                leader.mark_unshareable(MARK);
+                leader.mark_unshareable(MARK, None);
                 self.tell_replicas(Ended::NotShareable(MARK));
             }
         }
         if not_stored.is_none() {
             self.announce_variant(&head, &leader);
         }
-        if let Some(reader) = shared.reader() {
-            let _gone = own.send(Own::Reader(reader));
-        }
         let _ends = Ends(shared.clone());
-        let response = SharedResponse { head: head.clone(), body: shared.clone(), not_stored };
-        leader.land(Landing::Shared(Arc::new(response)));
+        let doubt = if is_complete { None } else { leader.doubt() };
+        let response = Arc::new(SharedResponse {
+            head: head.clone(),
+            body: shared.clone(),
+            not_stored,
+            is_complete,
+            doubt,
+        });
+        if let Some(reader) = shared.reader() {
+            let _gone = own.send(Own::Reader { shared: response.clone(), reader });
+        }
+        if is_complete || !shortening::reads_content(&self.route) {
+            leader.land(Landing::Shared(response));
+        }
         #[cfg(test)]
         super::panic_tests::trap(&self.head, "fill");
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
                 leader.close();
+                leader.land(Landing::LookAgain);
                 shared.finish(Err(error));
                 self.worker.proxy.metrics.filled(self.route.index, Err(NotStored::Incomplete));
             }
@@ -83,17 +97,49 @@ impl Fetch {
                     self.worker
                         .proxy
                         .metrics
-                        .filled(self.route.index, Err(not_stored.unwrap_or(NotStored::TooLarge)));
+                        .filled(self.route.index, Err(not_stored.unwrap_or(self.too_large())));
                 }
-                Some(whole) => {
-                    let fill = self.fill.for_variant(head.key);
-                    // Remembered before the last reader sees the end, so that whoever asks next finds it.
-                    let stored = self.remember(fill, Arc::new(StoredResponse { head, body: whole }));
-                    shared.finish(Ok(trailers));
-                    let ended = stored.await;
-                    self.tell_replicas(ended);
-                }
+                Some(whole) => self.keep(head, whole, trailers, &shared, &leader).await,
             },
+        }
+    }
+
+    /// The whole is here.
+    async fn keep(
+        &mut self,
+        head: Arc<StoredHead>,
+        whole: Bytes,
+        trailers: Option<HeaderMap>,
+        shared: &SharedBody,
+        leader: &Leader,
+    ) {
+        if self.route.reads_content() && !Reading::is_at_once(whole.len()) {
+            // No client waits for what its content tells; who asks meanwhile still joins.
+            shared.finish(Ok(trailers.clone()));
+        }
+        match self.completed(head, whole).await {
+            Ok(response) => {
+                if self.route.reads_content() && response.head.terms.is_fresh(response.head.terms.received_at)
+                {
+                    leader.unmark();
+                }
+                let fill = self.fill.for_variant(response.head.key);
+                // Remembered before the last reader sees the end, so that whoever asks next finds it.
+                let stored = self.remember(fill, response.clone());
+                leader.land(Landing::Whole(response));
+                shared.finish(Ok(trailers));
+                let ended = stored.await;
+                self.tell_replicas(ended);
+            }
+            Err(not_stored) => {
+                leader.mark_unshareable(MARK, Some(not_stored));
+                self.tell_replicas(Ended::NotShareable(MARK));
+                leader.close();
+                leader.land(Landing::NotShareable);
+                shared.finish(Ok(trailers));
+                tracing::debug!(reason = not_stored.as_str(), "not stored for what its content tells");
+                self.worker.proxy.metrics.filled(self.route.index, Err(not_stored));
+            }
         }
     }
 
@@ -154,12 +200,13 @@ impl Fetch {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let arrived = shared.append(data);
-                        if !overflown && arrived > self.route.max_size {
+                        if !overflown && arrived > self.largest() {
                             overflown = true;
-                            leader.mark_unshareable(MARK);
+                            leader.mark_unshareable(MARK, Some(self.too_large()));
                             self.tell_replicas(Ended::NotShareable(MARK));
                             leader.close();
-                            shared.overflow(self.route.max_size);
+                            leader.land(Landing::NotShareable);
+                            shared.overflow(self.largest());
                         }
                     }
                     Err(frame) => trailers = frame.into_trailers().ok(),
@@ -180,14 +227,16 @@ impl Fetch {
         let before = &stale.response.head;
         // Only a strong validator says that the content is the one of now.
         let stamp = if strong { self.fill.stamp() } else { before.stamp };
-        let head = self.freshened_head(before, &arrived.headers, arrived.exchange, stamp);
+        let head = self.freshened_head(&stale.response, &arrived.headers, arrived.exchange, stamp).await;
         let body = stale.response.body.clone();
         match head {
             Ok(head) => {
                 let freshened = Arc::new(StoredResponse { head: Arc::new(head), body });
                 let fill = self.fill.for_variant(freshened.head.key);
                 let stored = self.remember(fill, freshened.clone());
-                leader.land(Landing::Freshened(freshened));
+                leader.land(Landing::Whole(freshened));
+                // Whoever asked for it waits no longer than the others.
+                drop(own);
                 let ended = stored.await;
                 self.tell_replicas(ended);
             }
@@ -205,9 +254,11 @@ impl Fetch {
 
     /// 200 to a HEAD that describes what is stored (§4.3.5): it is as fresh as the answer says, and no newer than before
     /// for purges. Whether it is kept.
-    pub(super) fn freshen_by_head(self, stale: &Stale, update: &HeaderMap, exchange: Exchange) -> bool {
-        let before = &stale.response.head;
-        let Ok(head) = self.freshened_head(before, update, exchange, before.stamp) else { return false };
+    pub(super) async fn freshen_by_head(self, stale: &Stale, update: &HeaderMap, exchange: Exchange) -> bool {
+        let stamp = stale.response.head.stamp;
+        let Ok(head) = self.freshened_head(&stale.response, update, exchange, stamp).await else {
+            return false;
+        };
         // A GET may have replaced it meanwhile; what is newer stays.
         let present = self.worker.proxy.store.recall_here(&head.key).map(|found| found.stored);
         if !present.is_some_and(|present| present.is(&Stored::Response(stale.response.clone()))) {
@@ -222,17 +273,18 @@ impl Fetch {
     }
 
     /// The stored head with the fields of `update`; tags only add up.
-    fn freshened_head(
+    async fn freshened_head(
         &self,
-        before: &StoredHead,
+        stored: &StoredResponse,
         update: &HeaderMap,
         exchange: Exchange,
         stamp: Stamp,
     ) -> Result<StoredHead, NotStored> {
-        let request = self.request();
+        let (request, before) = (self.request(), &stored.head);
         let (headers, terms) = freshen(&self.route, self.caller, &request, before, update, exchange)?;
-        let mut tags =
-            tags::of_response(&self.route, &request, &headers).map_err(|_| NotStored::TooManyTags)?;
+        let terms = self.shortened(terms, &headers, &stored.body).await?;
+        // Those of the content are among those of before.
+        let mut tags = tags::of_response(&self.route, &request, &headers, None)?;
         let more: Vec<_> = before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect();
         tags.extend(more);
         self.stored_head(before.status, headers, terms, stamp, tags)

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Worker;
+use super::collapsing::SharedResponse;
 use super::intake::ClientHead;
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
@@ -17,7 +18,7 @@ use crate::stored_response::{Stored, StoredHead, StoredResponse};
 /// What a look-up came to.
 pub(super) enum Finding {
     Fresh(Usable),
-    /// It may be served now, while it is validated.
+    /// It may be served now, while it is fetched anew.
     Stale(Usable, Miss),
     Miss(Miss),
 }
@@ -131,7 +132,7 @@ impl Worker {
     }
 
     /// `key` is the one that it was looked up under.
-    fn weigh(
+    pub(super) fn weigh(
         &self,
         stored: Arc<StoredResponse>,
         soft_purged: bool,
@@ -146,7 +147,13 @@ impl Worker {
         let now = self.proxy.clock.now();
         match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, now) {
             Reuse::Fresh { ttl, .. } => {
-                Finding::Fresh(Usable { stored, now, outcome: Outcome::Hit { ttl, detail: None } })
+                let is_due = self.is_due(&stored.head, ttl, lookup.route, head);
+                let miss = is_due.then(|| miss(true));
+                let usable = Usable { stored, now, outcome: Outcome::Hit { ttl, detail: None } };
+                match miss {
+                    Some(miss) => Finding::Stale(usable, miss),
+                    None => Finding::Fresh(usable),
+                }
             }
             Reuse::StaleWhileRevalidate { ttl, .. } => {
                 let miss = miss(true);
@@ -168,8 +175,18 @@ impl Worker {
         self.answers(response, self.validity(response), head, lookup)
     }
 
-    pub(super) fn validity(&self, response: &StoredHead) -> Validity {
+    fn validity(&self, response: &StoredHead) -> Validity {
         self.proxy.store.judge(&response.stamp, &response.targets)
+    }
+
+    /// Whose tags are not all known may be named by any purge.
+    pub(super) fn validity_in_flight(&self, shared: &SharedResponse) -> Validity {
+        let (store, stamp) = (&self.proxy.store, &shared.head.stamp);
+        match shared.is_complete {
+            true => self.validity(&shared.head),
+            false if store.is_unpurged(stamp) => Validity::Valid,
+            false => Validity::Dead,
+        }
     }
 
     /// Would it be a hit, were it as valid as that?
@@ -190,6 +207,11 @@ impl Worker {
 }
 
 impl Stale {
+    /// Not so old, since it was found, that it must not be served or validated any more.
+    pub fn is_of_use(&self, now: Timestamp) -> bool {
+        now < self.response.head.terms.expires_at
+    }
+
     /// `None` if it was purged since it was found: then it is neither served nor validated any more.
     pub fn as_of_now(&self, store: &dyn Store) -> Option<Self> {
         let head = &self.response.head;

@@ -2,6 +2,7 @@
 //! only what has to wait for something does, and that one knows what was found out before.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ pub enum Begun {
 /// A request whose answer has to be waited for.
 pub struct Later {
     worker: Arc<Worker>,
-    request: ClientRequest,
+    /// In a box: it is handed on from future to future.
+    request: Box<ClientRequest>,
     step: Step,
     line: Line,
 }
@@ -47,7 +49,7 @@ impl Worker {
     /// Never fails: whatever goes wrong has an answer.
     pub fn begin(self: &Arc<Self>, request: Request<Incoming>, client: Client) -> Begun {
         let mut line = self.line(&request, &client);
-        let mut request = match ClientRequest::accept(request, client, &self.proxy.config) {
+        let mut request = match ClientRequest::accept(request.map(Some), client, &self.proxy.config) {
             Ok(request) => request,
             Err(error) => return Begun::Answered(line.close(self, Answer::own(&error, None))),
         };
@@ -56,7 +58,10 @@ impl Worker {
         super::panic_tests::trap(&request.head, "request");
         match self.first_step(&request) {
             Ok(answer) => Begun::Answered(line.close(self, answer)),
-            Err(step) => Begun::Later(Later { worker: self.clone(), request, step, line }),
+            Err(step) => {
+                let request = Box::new(request);
+                Begun::Later(Later { worker: self.clone(), request, step, line })
+            }
         }
     }
 
@@ -108,14 +113,16 @@ impl Later {
         let answer = match step {
             Step::LookUp { route, key, query, caller, glance } => {
                 let lookup = Lookup { route: &route, key, query, caller };
-                within(Some(&route), worker.look_up(request, lookup, glance)).await
+                // In its place, so that it is not handed on as a whole.
+                let look_up = pin!(worker.look_up(request, lookup, glance));
+                within(Some(&route), look_up).await
             }
             Step::Pass { reason, route } => {
-                let passing = Box::pin(worker.pass(request, route.as_ref(), Outcome::pass(reason)));
+                let passing = Box::pin(worker.pass(*request, route.as_ref(), Outcome::pass(reason)));
                 within(route.as_ref(), passing).await
             }
             Step::Write { route } => {
-                within(route.as_ref(), Box::pin(worker.write(request, route.as_ref()))).await
+                within(route.as_ref(), Box::pin(worker.write(*request, route.as_ref()))).await
             }
             Step::Purge => Box::pin(worker.purge(&request)).await,
         };
@@ -130,7 +137,7 @@ fn may_look_at_once(request: &ClientRequest, lookup: &Lookup<'_>) -> bool {
 }
 
 /// The route's `timeout`. A write that is cut off goes on, and is purged, as one whose client has gone.
-async fn within(route: Option<&Arc<Route>>, answering: impl Future<Output = Answer>) -> Answer {
+pub(super) async fn within(route: Option<&Arc<Route>>, answering: impl Future<Output = Answer>) -> Answer {
     let Some(limit) = route.and_then(|route| route.timeout) else { return answering.await };
     let end = Instant::now() + limit;
     match timeout_at(end, answering).await {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::error::ProxyError;
 use super::forwarding::{OF_ADDRESS, Origin};
 use super::spans::RequestSpan;
-use super::{Client, Interims, identity};
+use super::{Client, Errand, Interims, identity};
 use crate::access_log::UpstreamTime;
 use crate::config::{Config, RequestIds};
 use crate::policy::{Names, RequestHead};
@@ -22,7 +22,8 @@ use crate::purging::asked_by;
 /// A client's request that has one meaning.
 pub struct ClientRequest {
     pub head: ClientHead,
-    pub body: Incoming,
+    /// `None`: it has none, and never had.
+    pub body: Option<Incoming>,
 }
 
 pub struct ClientHead {
@@ -49,12 +50,14 @@ pub struct ClientHead {
     pub upstream_time: Option<UpstreamTime>,
     /// Of the request, if it has one.
     pub span: Option<Arc<RequestSpan>>,
+    /// `None`: a client sent it.
+    pub errand: Option<Errand>,
 }
 
 impl ClientRequest {
     pub fn accept(
-        request: Request<Incoming>,
-        Client { peer, is_tls }: Client,
+        request: Request<Option<Incoming>>,
+        Client { peer, is_tls, errand }: Client,
         config: &Config,
     ) -> Result<Self, ProxyError> {
         let (mut parts, body) = request.into_parts();
@@ -76,7 +79,9 @@ impl ClientRequest {
         if names.may_hold(&COOKIE) {
             join_cookies(&mut parts.headers);
         }
-        let trusted = peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
+        // What larder asks for itself is asked as the configuration says.
+        let trusted = errand.is_some()
+            || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
             None if is_tls => "https",
@@ -102,13 +107,14 @@ impl ClientRequest {
                 request_id: OnceLock::new(),
                 upstream_time: None,
                 span: None,
+                errand,
             },
             body,
         })
     }
 
     pub fn has_content(&self) -> bool {
-        !self.body.is_end_stream()
+        self.body.as_ref().is_some_and(|body| !body.is_end_stream())
     }
 }
 
@@ -170,7 +176,7 @@ impl ClientHead {
     }
 }
 
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+pub(super) const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
 /// What a trusted proxy says, and upstreams make links of.
 fn front(headers: &HeaderMap) -> String {
@@ -186,7 +192,7 @@ fn front(headers: &HeaderMap) -> String {
 
 /// Of `Forwarded` (RFC 7239) all but what it says of clients, who would share nothing otherwise. Where a quoted text makes
 /// it hard to tell, all of it.
-fn of_address(value: &[u8]) -> Vec<u8> {
+pub(super) fn of_address(value: &[u8]) -> Vec<u8> {
     let pairs = || value.split(|byte| b",;".contains(byte)).map(<[u8]>::trim_ascii);
     let is_plain = pairs().all(|pair| pair.iter().filter(|byte| **byte == b'"').count() % 2 == 0);
     if !is_plain {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::collapsing::{Landing, Leader};
+use super::collapsing::{Landing, Leader, SharedResponse};
 use super::error::ProxyError;
 use super::fetching::{Fetch, Own};
 use super::finding::{Miss, Usable};
 use super::intake::ClientHead;
+use super::shared_body::Reader;
 use super::{Answer, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
@@ -48,51 +49,10 @@ impl Worker {
         miss: &Miss,
     ) -> Result<Answer, Unled> {
         let flight = leader.flight().clone();
-        let own = Fetch::new(self, head, lookup, miss).start(leader);
-        let landing = flight.landing().await;
-        let now = self.proxy.clock.now();
-        let answer = match (landing, own.await) {
-            (Landing::Found(stored), _) if self.is_hit(&stored.head, head, lookup) => {
-                let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
-                self.reply(head, lookup, Usable { stored, now, outcome })
-            }
-            (Landing::Found(_), _) => return Err(Unled::Again),
-            (Landing::NotShareable, Err(_)) => return Err(Unled::Alone),
-            (Landing::Freshened(stored), _) => {
-                let ttl = Some(stored.head.terms.ttl(now));
-                let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
-                let outcome = Outcome::Forwarded {
-                    fwd: miss.fwd,
-                    fwd_status,
-                    stored: true,
-                    collapsed: false,
-                    ttl,
-                    detail: None,
-                };
-                self.reply(head, lookup, Usable { stored, now, outcome })
-            }
-            (Landing::Shared(shared), Ok(Own::Reader(reader))) => {
-                if shared.is_error()
-                    && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
-                {
-                    return Ok(answer);
-                }
-                let (stored, ttl) = match shared.is_error() {
-                    true => (false, None),
-                    false => (true, Some(shared.head.terms.ttl(now))),
-                };
-                let outcome = Outcome::Forwarded {
-                    fwd: miss.fwd,
-                    fwd_status: None,
-                    stored,
-                    collapsed: false,
-                    ttl,
-                    detail: shared.not_stored.map(Detail::NotStored),
-                };
-                let response = replying::in_flight(&shared.head, reader, head, now);
-                Answer::new(response, Some(outcome), Some(lookup.route))
-            }
-            (Landing::NotShareable, Ok(Own::Response { response, not_stored })) => {
+        // Others may be told only when the whole is there; this one is told of its own as soon as that can be.
+        let answer = match Fetch::new(self, head, lookup, miss).start(leader).await {
+            Ok(Own::Reader { shared, reader }) => self.pass_on(&shared, reader, head, lookup, miss),
+            Ok(Own::Response { response, not_stored }) => {
                 if response.status().is_server_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(response.status()))
                 {
@@ -101,10 +61,61 @@ impl Worker {
                 let outcome = Outcome::forwarded(miss.fwd, Some(Detail::NotStored(not_stored)));
                 Answer::new(response, Some(outcome), Some(lookup.route))
             }
-            (Landing::Failed(error), _) => self.stale_or_error(head, lookup, miss, error),
-            _ => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
+            Err(_) => match flight.landing().await {
+                Landing::Whole(stored) => {
+                    let now = self.proxy.clock.now();
+                    let ttl = Some(stored.head.terms.ttl(now));
+                    let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
+                    let outcome = Outcome::Forwarded {
+                        fwd: miss.fwd,
+                        fwd_status,
+                        stored: true,
+                        collapsed: false,
+                        ttl,
+                        detail: None,
+                    };
+                    self.reply(head, lookup, Usable { stored, now, outcome })
+                }
+                Landing::Found(stored) if self.is_hit(&stored.head, head, lookup) => {
+                    let now = self.proxy.clock.now();
+                    let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
+                    self.reply(head, lookup, Usable { stored, now, outcome })
+                }
+                Landing::Found(_) => return Err(Unled::Again),
+                Landing::NotShareable => return Err(Unled::Alone),
+                Landing::Failed(error) => self.stale_or_error(head, lookup, miss, error),
+                _ => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
+            },
         };
         Ok(answer)
+    }
+
+    fn pass_on(
+        &self,
+        shared: &SharedResponse,
+        reader: Reader,
+        head: &ClientHead,
+        lookup: &Lookup<'_>,
+        miss: &Miss,
+    ) -> Answer {
+        if shared.is_error()
+            && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
+        {
+            return answer;
+        }
+        let now = self.proxy.clock.now();
+        let why_not = shared.not_stored.or(shared.doubt);
+        let ttl = why_not.is_none().then(|| shared.head.terms.ttl(now));
+        let outcome = Outcome::Forwarded {
+            fwd: miss.fwd,
+            fwd_status: None,
+            stored: why_not.is_none(),
+            collapsed: false,
+            ttl,
+            detail: why_not.map(Detail::NotStored),
+        };
+        let response = replying::in_flight(&shared.head, reader, head, now);
+        Answer::new(response, Some(outcome), Some(lookup.route))
     }
 
     pub(super) fn stale_or_error(
@@ -126,8 +137,10 @@ impl Worker {
         status: Option<StatusCode>,
     ) -> Option<Answer> {
         let stale = miss.stale.as_ref().filter(|stale| stale.if_error)?;
-        let stored = stale.as_of_now(self.proxy.store.as_ref())?.response;
         let now = self.proxy.clock.now();
+        // The upstream may have taken its time to fail.
+        let stored =
+            stale.as_of_now(self.proxy.store.as_ref()).filter(|stale| stale.is_of_use(now))?.response;
         let ttl = Some(stored.head.terms.ttl(now));
         let outcome = Outcome::Forwarded {
             fwd: Fwd::Stale,

@@ -6,11 +6,13 @@ mod answering;
 mod body;
 mod collapsing;
 mod desk;
+mod errand;
 mod error;
 mod fetching;
 mod filling;
 mod finding;
 mod forwarding;
+mod gathering;
 mod guarding;
 mod handling;
 mod heading;
@@ -24,9 +26,12 @@ mod panic_tests;
 mod passing;
 mod purge_method;
 mod ranges;
+mod reading;
+mod renewing;
 mod replying;
 mod shared_body;
 mod spans;
+mod tagging;
 mod tunnel;
 mod turns;
 mod unfinished;
@@ -42,9 +47,11 @@ use tokio_util::task::TaskTracker;
 pub use body::Body;
 use collapsing::Flights;
 pub use desk::{Desk, Live};
+pub use errand::{Carried, Errand};
 use error::ProxyError;
 pub use handling::{Begun, Later};
 pub use interim::{InterimQueue, Interims};
+use reading::Reading;
 use unfinished::Unfinished;
 
 use crate::access_log::AccessLog;
@@ -72,6 +79,7 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     flights: Arc<Flights>,
+    reading: Arc<Reading>,
     destination: Arc<Destination>,
     /// `None`: no line for each request.
     pub access_log: Option<Arc<AccessLog>>,
@@ -88,6 +96,8 @@ pub struct Client {
     pub peer: Option<IpAddr>,
     /// It came over TLS.
     pub is_tls: bool,
+    /// It is larder itself.
+    pub errand: Option<Errand>,
 }
 
 /// One thread's way to the upstream, and all that is shared.
@@ -114,6 +124,7 @@ impl Proxy {
             store,
             metrics: Arc::new(Metrics::new(&config.routes)),
             flights: Flights::new(clock.clone()),
+            reading: Arc::new(Reading::new()),
             destination: Destination::new(&config.upstream)?,
             clock,
             access_log: config.log.access.as_ref().map(AccessLog::open).transpose()?,
@@ -135,6 +146,7 @@ impl Proxy {
             store: self.store.clone(),
             metrics: Arc::new(self.metrics.reconfigured(&config.routes)),
             flights: self.flights.clone(),
+            reading: self.reading.clone(),
             destination,
             clock: self.clock.clone(),
             access_log: self.access_log.clone(),

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use tracing::Instrument as _;
 
 use super::error::ProxyError;
+use super::gathering::gather;
 use super::guarding::Guard;
 use super::intake::{ClientHead, ClientRequest};
 use super::passing::{to_client, upstream_request};
@@ -15,10 +16,17 @@ use super::{Answer, Body, LARDER_POSITION, Worker};
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
 use crate::policy::cache_status::{Fwd, Outcome};
-use crate::policy::invalidation::{self, WriteEnd, WriteTargets};
+use crate::policy::content::Content;
+use crate::policy::invalidation::{self, Exchanged, Kept, WriteEnd, WriteTargets};
 use crate::purge::{Position, Purge};
 use crate::purging::purge;
-use crate::upstream::RequestBody;
+use crate::upstream::{BodyCopy, RequestBody};
+
+#[derive(Default)]
+struct Contents {
+    request: Option<Content>,
+    response: Option<Content>,
+}
 
 impl Worker {
     /// The exchange runs on its own: a client that goes away stops neither the write nor its purge.
@@ -62,13 +70,14 @@ impl Worker {
         let proxy = &self.proxy;
         let mut written =
             invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
-        // Without a response, what it would have said is widened.
-        let nothing = HeaderMap::new();
-        let unsaid = invalidation::of_write_response(&proxy.routes, &head.as_policy(), &nothing);
+        // What only the exchange will tell is widened until then.
+        let unsaid = invalidation::of_exchange(&proxy.routes, &head.as_policy(), &Exchanged::default());
         let named = [written.targets.clone(), unsaid.targets].concat();
         let mut guard = self.guard(route.as_ref(), &named).await?;
-        let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
+        let mut body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
         let progress = body.progress();
+        let kept = invalidation::kept_of_write(&proxy.routes, &head.as_policy());
+        let copy = kept.request.map(|limit| body.copied(limit));
         let forwarded = upstream_request(&head, head.parts.uri.query(), body);
         let in_doubt_for = self.in_doubt_for(written.settle);
         let why = Some(head.why());
@@ -83,10 +92,20 @@ impl Worker {
             Err(ProxyError::Upstream(error)) if !error.may_have_happened() => WriteEnd::Nothing,
             Err(_) => WriteEnd::PurgeInDoubt,
         };
+        let mut result = result.map(to_client);
+        if end != WriteEnd::Nothing {
+            let contents = self.read_exchange(&head, kept, copy, &mut result).await;
+            let exchanged = Exchanged {
+                request_content: contents.request.as_ref(),
+                response_headers: result.as_ref().ok().map(Response::headers),
+                response_content: contents.response.as_ref(),
+            };
+            let said = invalidation::of_exchange(&proxy.routes, &head.as_policy(), &exchanged);
+            written.targets.extend(said.targets);
+            written.widened += said.widened;
+        }
+        let nothing = HeaderMap::new();
         let headers = result.as_ref().map_or(&nothing, Response::headers);
-        let said = invalidation::of_write_response(&proxy.routes, &head.as_policy(), headers);
-        written.targets.extend(said.targets);
-        written.widened += said.widened;
         let groups = invalidation::groups_of_write_response(&head.as_policy(), headers);
         if end == WriteEnd::Nothing && !groups.is_empty() {
             // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
@@ -98,12 +117,56 @@ impl Worker {
         super::panic_tests::trap(&head, "write");
         let position = self.purge_written(&head, end, written, guard, route.as_ref()).await;
         write.settled();
-        let mut response = to_client(result?);
+        let mut response = result?;
         response.headers_mut().remove(LARDER_POSITION);
         if let Some(Position(position)) = position {
             response.headers_mut().insert(LARDER_POSITION, HeaderValue::from(position));
         }
         Ok(response)
+    }
+
+    /// What the contents say, as far as templates ask for them and they can be read.
+    async fn read_exchange(
+        &self,
+        head: &ClientHead,
+        kept: Kept,
+        copy: Option<BodyCopy>,
+        result: &mut Result<Response<Body>, ProxyError>,
+    ) -> Contents {
+        let mut contents = Contents::default();
+        if let (Some(limit), Some(whole)) = (kept.request, copy.and_then(|copy| copy.whole())) {
+            let headers = head.parts.headers.clone();
+            contents.request =
+                self.read(whole.len(), move || Content::of_request(&headers, &whole, limit).ok()).await;
+        }
+        if let (Some(limit), Ok(response)) = (kept.response, result)
+            && Content::is_expected(response.headers()).is_ok()
+        {
+            let body = std::mem::replace(response.body_mut(), Body::empty());
+            let (body, whole) = match body {
+                Body::Upstream(body) => {
+                    let (body, whole) =
+                        gather(body, limit, self.proxy.config.upstream.response_timeout).await;
+                    (Body::Gathered(Box::new(body)), whole)
+                }
+                body => (body, None),
+            };
+            *response.body_mut() = body;
+            if let Some(whole) = whole {
+                let headers = response.headers().clone();
+                contents.response =
+                    self.read(whole.len(), move || Content::of_response(&headers, &whole, limit).ok()).await;
+            }
+        }
+        contents
+    }
+
+    async fn read(
+        &self,
+        length: usize,
+        read: impl FnOnce() -> Option<Content> + Send + 'static,
+    ) -> Option<Content> {
+        self.proxy.reading.run(length, read).await.flatten()
     }
 
     /// A write that ended unclearly may take effect so much later.

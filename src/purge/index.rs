@@ -225,6 +225,16 @@ impl Index {
         validity
     }
 
+    /// Whether nothing at all was purged after `stamp`, nor is in doubt then.
+    pub fn is_unpurged(&self, stamp: &Stamp) -> bool {
+        let newest = self.order.last().map_or(self.high_water, |(position, _)| *position);
+        stamp.incarnation == self.incarnation
+            && stamp.incarnation != Incarnation::NONE
+            && newest.max(self.high_water) <= stamp.as_of
+            && self.unsettled.is_empty()
+            && self.marks.is_empty()
+    }
+
     fn record(&mut self, id: TargetId, position: Position, hardness: Hardness) {
         let record = self.records.entry(id).or_default();
         let before = record.latest();
@@ -294,6 +304,27 @@ mod tests {
 
     fn ids(name: &str) -> Vec<TargetId> {
         vec![Target::tag(name).id()]
+    }
+
+    #[test]
+    fn nothing_is_purged_since_a_stamp_until_anything_is_purged_marked_or_in_doubt() {
+        let mut index = index();
+        let before = index.stamp();
+        assert!(index.is_unpurged(&before));
+        assert!(!index.is_unpurged(&Stamp { incarnation: Incarnation(2), ..before }));
+        index.unsettle(&ids("a"));
+        assert!(!index.is_unpurged(&before));
+        index.settle(&ids("a"));
+        index.mark(&ids("a"), MarkId([1; 8]), Position(before.as_of.0 + 5_000_000));
+        assert!(!index.is_unpurged(&before));
+        index.lift(&ids("a"), MarkId([1; 8]));
+        assert!(index.is_unpurged(&before));
+        index.purge(&Purge { in_doubt_for: SECOND, ..Purge::soft(tag("a")) }, NOW);
+        assert!(!index.is_unpurged(&before));
+        // In doubt until its date, also for what begins now.
+        assert!(!index.is_unpurged(&index.stamp()));
+        index.confirm(NOW.plus(SECOND).plus(SECOND));
+        assert!(index.is_unpurged(&index.stamp()));
     }
 
     #[test]

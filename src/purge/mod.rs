@@ -9,12 +9,14 @@
 mod confirmation;
 mod index;
 mod record;
+mod tag;
 mod target;
 mod view;
 
 pub use confirmation::{Change, Confirmation};
 pub use index::{Bounds, Index};
 pub use record::{Asked, NAMED, Record, Why};
+pub use tag::{MAX_TAG_DEPTH, tag_depth};
 pub use target::{LoosePath, Target, TargetId};
 pub use view::{FoundValid, View};
 

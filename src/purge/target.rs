@@ -2,10 +2,13 @@
 
 use sha2::{Digest, Sha256};
 
+use super::tag::{loose_tag, tag_and_above};
+
 /// What a purge names. Paths are [`LoosePath`]s, hosts are lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Compared without ASCII case: a tag too many is a miss too many, a tag too few is a stale answer.
+    /// What carries the tag, or one below it (`a/b` lies below `a`). Compared without ASCII case: a tag too many is a
+    /// miss too many, a tag too few is a stale answer.
     Tag(String),
     /// Every query, variant and credential of one path, on one host or on any.
     Path {
@@ -37,7 +40,7 @@ impl Target {
 
     pub fn id(&self) -> TargetId {
         match self {
-            Target::Tag(tag) => TargetId::of(b't', &[tag.to_ascii_lowercase().as_bytes()]),
+            Target::Tag(tag) => TargetId::of_tag(tag),
             Target::Path { host, path } => TargetId::of(b'p', &[host_part(host), path.0.as_bytes()]),
             Target::Url { host, path, query } => {
                 TargetId::of(b'u', &[host_part(host), path.0.as_bytes(), query.as_bytes()])
@@ -64,7 +67,7 @@ impl Target {
                 ids.push(TargetId::of(b'b', &[host.as_bytes(), prefix.as_bytes()]));
             }
         }
-        ids.extend(tags.into_iter().map(|tag| TargetId::of(b't', &[tag.to_ascii_lowercase().as_bytes()])));
+        ids.extend(tags.into_iter().flat_map(tag_and_above).map(TargetId::of_tag));
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -91,6 +94,10 @@ fn host_part(host: &Option<String>) -> &[u8] {
 }
 
 impl TargetId {
+    fn of_tag(tag: &str) -> Self {
+        Self::of(b't', &[loose_tag(tag).as_bytes()])
+    }
+
     /// Parts are length-prefixed, so that no two lists of parts are the same bytes.
     fn of(kind: u8, parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();

@@ -55,7 +55,7 @@ pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping:
         let version = request.version();
         let under_way = its_pace.request(!request.body().is_end_stream());
         let stopping = its_stopping.clone();
-        match its_desk.worker().begin(request, Client { peer, is_tls }) {
+        match its_desk.worker().begin(request, Client { peer, is_tls, errand: None }) {
             Begun::Answered(response) => Answering::Now(Some(sent(response, version, under_way, &stopping))),
             Begun::Later(later) => {
                 let (pace, interims) = (its_pace.clone(), its_interims.clone());
@@ -250,7 +250,7 @@ impl Watch {
     }
 }
 
-fn protocol(limits: &Limits) -> Builder<Streams> {
+pub(super) fn protocol(limits: &Limits) -> Builder<Streams> {
     let mut builder = Builder::new(Streams { patience: limits.body_timeout });
     builder
         .http1()

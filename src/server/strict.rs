@@ -1,6 +1,9 @@
 //! The bytes of a connection on their way to the parser. A request with two readings becomes one that the parser
 //! refuses; and the [`Pace`] is told what comes and goes.
 
+#[cfg(test)]
+mod reading_tests;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! it.
 
 use std::future::ready;
+use std::sync::Arc;
 
 use super::first_tier::FirstTier;
 use super::history::{History, Purges};
@@ -11,7 +12,7 @@ use crate::policy::CacheKey;
 use crate::purge::{
     Asked, Bounds, Incarnation, Index, Mark, Position, Purge, Record, Stamp, TargetId, Validity, View,
 };
-use crate::stored_response::Stored;
+use crate::stored_response::{Stored, StoredHead};
 
 pub struct MemoryStore {
     view: View,
@@ -52,6 +53,10 @@ impl Store for MemoryStore {
         self.view.judge(stamp, targets)
     }
 
+    fn is_unpurged(&self, stamp: &Stamp) -> bool {
+        self.view.read().is_unpurged(stamp)
+    }
+
     fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>> {
         self.responses.insert(*fill.key(), stored, expires_at, &self.view);
         Box::pin(ready(Ok(())))
@@ -82,6 +87,10 @@ impl Store for MemoryStore {
     fn purges(&self, asked: Asked) -> Waiting<Purges> {
         let records = self.history.read(&asked);
         Box::pin(ready(Purges { records, of_all_replicas: true }))
+    }
+
+    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+        self.responses.known()
     }
 
     fn figures(&self) -> Figures {

@@ -18,6 +18,7 @@ mod turn;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -26,7 +27,7 @@ pub use history::Purges;
 pub use turn::{Ended, Lease, Turn};
 
 use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
-use crate::stored_response::Stored;
+use crate::stored_response::{Stored, StoredHead};
 use remote::{Remote, Replica};
 
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -39,6 +40,12 @@ pub trait Store: Send + Sync + 'static {
     /// As [`Store::recall`], of the first tier alone.
     fn recall_here(&self, key: &CacheKey) -> Option<Found>;
 
+    /// As [`Store::recall`], past the first tier: what another replica has stored since is found, and the newer of both
+    /// stays.
+    fn recall_shared(&self, key: &CacheKey) -> Waiting<Option<Found>> {
+        Box::pin(std::future::ready(self.recall_here(key)))
+    }
+
     /// The permit to fetch and remember what stands under `key`. Take it before the fetch begins.
     fn permit(&self, key: &CacheKey) -> Fill;
 
@@ -50,6 +57,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is known now of purges that name `targets` since `stamp`: for a response that is not stored yet.
     fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity;
+
+    /// Whether it is certain that nothing at all was purged, nor is in doubt, since `stamp`: for a response whose targets
+    /// are not all known yet.
+    fn is_unpurged(&self, _stamp: &Stamp) -> bool {
+        false
+    }
 
     /// Remembers `stored` under the fill's key until `expires_at`, unless it was purged since the fill was handed out.
     fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>>;
@@ -90,6 +103,11 @@ pub trait Store: Send + Sync + 'static {
     /// Nothing is answered from here any more: no replica is to wait for this one.
     fn leave(&self) -> Waiting<()> {
         Box::pin(std::future::ready(()))
+    }
+
+    /// The responses in the first tier, valid or not.
+    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+        Vec::new()
     }
 
     fn figures(&self) -> Figures;

@@ -43,6 +43,35 @@ pub struct RequestBody {
     progress: Progress,
     /// How long the client may send nothing while the upstream waits; also after an early answer.
     stall: Option<Stall>,
+    copy: Option<BodyCopy>,
+}
+
+/// The content of a request as it went by, up to a bound.
+#[derive(Clone)]
+pub struct BodyCopy {
+    content: Arc<Mutex<Option<Vec<u8>>>>,
+    limit: u64,
+    progress: Progress,
+}
+
+impl BodyCopy {
+    /// `None` if not all of it has gone by, or it was too large.
+    pub fn whole(&self) -> Option<Vec<u8>> {
+        if !self.progress.is_complete() {
+            return None;
+        }
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn add(&self, data: &[u8]) {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        match content.as_mut() {
+            Some(before) if (before.len() + data.len()) as u64 <= self.limit => {
+                before.extend_from_slice(data)
+            }
+            _ => *content = None,
+        }
+    }
 }
 
 /// How far a request has got; shared with whoever waits for the answer.
@@ -86,20 +115,33 @@ impl Progress {
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self { incoming: None, version: Version::HTTP_11, progress: Progress::new(true), stall: None }
+        Self {
+            incoming: None,
+            version: Version::HTTP_11,
+            progress: Progress::new(true),
+            stall: None,
+            copy: None,
+        }
     }
 
     /// `timeout`: between two parts of it.
-    pub fn from_client(incoming: Incoming, version: Version, timeout: Duration) -> Self {
-        if incoming.is_end_stream() {
+    pub fn from_client(incoming: Option<Incoming>, version: Version, timeout: Duration) -> Self {
+        let Some(incoming) = incoming.filter(|incoming| !incoming.is_end_stream()) else {
             return Self::empty();
-        }
+        };
         Self {
             incoming: Some(incoming),
             version,
             progress: Progress::new(false),
             stall: Some(Stall::new(timeout)),
+            copy: None,
         }
+    }
+
+    /// A copy of what goes by from now on.
+    pub fn copied(&mut self, limit: u64) -> BodyCopy {
+        let content = Arc::new(Mutex::new(Some(Vec::new())));
+        self.copy.insert(BodyCopy { content, limit, progress: self.progress() }).clone()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -134,6 +176,9 @@ impl Body for RequestBody {
         let is_reset = frame.is_none() && is_reset(incoming, *version);
         match frame {
             Some(Ok(frame)) => {
+                if let (Some(copy), Some(data)) = (&self.copy, frame.data_ref()) {
+                    copy.add(data);
+                }
                 self.progress.note(|state| state.complete = ended);
                 Poll::Ready(Some(Ok(frame)))
             }

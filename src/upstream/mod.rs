@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
 use body::Progress;
-pub use body::{BodyError, RequestBody, UpstreamBody};
+pub use body::{BodyCopy, BodyError, RequestBody, UpstreamBody};
 use connect::{Connector, Wire};
 pub use destination::Destination;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each room, and which others it may name. A room that is not here is not in the map.
 const ARROWS: &[(&str, &[&str])] = &[
     ("access_log", &["clock", "config", "lines", "policy"]),
-    ("admin", &["clock", "config", "metrics", "policy", "purge", "purging", "server", "store"]),
+    ("admin", &["clock", "config", "metrics", "policy", "purge", "purging", "server", "store", "warming"]),
     ("cli", &["Change", "clock", "config", "logging", "policy", "run", "run_reloading", "server"]),
     ("clock", &[]),
     ("config", &["policy"]),
@@ -32,14 +32,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("purge", &["clock"]),
     ("purging", &["metrics", "policy", "purge", "store"]),
-    ("reloading", &["admin", "config", "proxy", "server"]),
+    ("reloading", &["admin", "config", "proxy", "server", "warming"]),
     ("server", &["config", "metrics", "proxy", "stall"]),
     ("stall", &[]),
     ("store", &["clock", "config", "policy", "purge", "stored_response"]),
     ("stored_response", &["clock", "policy", "purge"]),
     ("telemetry", &["clock", "config"]),
     ("upstream", &["config", "stall"]),
-    ("workers", &["admin", "clock", "config", "metrics", "proxy", "purge", "reloading", "server", "store"]),
+    ("warming", &["clock", "config", "metrics", "policy", "proxy", "purge", "store", "stored_response"]),
+    (
+        "workers",
+        &["admin", "clock", "config", "metrics", "proxy", "purge", "reloading", "server", "store", "warming"],
+    ),
 ];
 
 /// What only these places may name.

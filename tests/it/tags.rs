@@ -74,3 +74,47 @@ async fn a_tag_without_a_value_is_left_out_of_a_response() {
         larder.get("/t/1/2").await.assert_hit();
     }
 }
+
+const TREE: &str = "
+routes:
+  - path: /t/{tenant}/courses/{id}
+    ttl: 60s
+    tags: [\"tenant:{tenant}/courses/{id}\"]
+  - path: /t/{tenant}/users/{id}
+    ttl: 60s
+    tags: [\"tenant:{tenant}/users/{id}\"]
+  - path: /t/{tenant}/leave
+    purges: [\"tenant:{tenant}\"]
+";
+
+#[tokio::test]
+async fn a_tag_is_purged_by_what_stands_above_it() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(TREE, &upstream);
+    let reads = ["/t/a/courses/7", "/t/a/courses/8", "/t/a/users/7", "/t/ab/courses/7"];
+    let asked = async || {
+        let mut asked = Vec::new();
+        for read in reads {
+            if !larder.get(read).await.is_hit() {
+                asked.push(read);
+            }
+        }
+        asked
+    };
+    asked().await;
+    for (tag, expected) in [
+        ("tenant:a/courses/7", &reads[..1]),
+        ("tenant:a/courses", &reads[..2]),
+        ("TENANT:a/", &reads[..3]),
+        ("tenant", &[]),
+        ("tenant:a/courses/7/x", &[]),
+        ("tenant:a/c", &[]),
+    ] {
+        larder.request("PURGE", "/any").header("cache-tag", tag).await.assert_status(200);
+        assert_eq!(asked().await, expected, "{tag}");
+        larder.admin.request("DELETE", &format!("/cache/tags/{tag}")).await.assert_status(200);
+        assert_eq!(asked().await, expected, "{tag}");
+    }
+    larder.request("POST", "/t/a/leave").await.assert_status(200);
+    assert_eq!(asked().await, reads[..3]);
+}

@@ -132,19 +132,10 @@ fn a_key_that_stands_twice_is_an_error_and_the_rest_is_still_read() {
 }
 
 #[test]
-fn what_this_version_can_t_do_yet_is_told_apart_from_what_is_wrong() {
-    for (more, parts) in [
-        (
-            "routes: [{path: /a, tags: [\"x:{request.json:/id}\"]}]",
-            &["`{request.json…}` is not in this version yet"][..],
-        ),
-        (
-            "routes: [{path: /a, tags: [\"x:{response.json:$.id}\"]}]",
-            &["not in this version yet", "Surrogate-Key"],
-        ),
-    ] {
-        check_wrong(more, parts);
-    }
+fn what_was_not_in_the_first_version_is_taken() {
+    super::right(
+        "routes: [{path: /a, tags: [\"x:{response.json:$.id}\"], purges: [\"x:{request.json:/id}\"]}]",
+    );
     super::right(
         "routes: [{path: /a, guard: false}]\nstore: {max_lag: 0s, on_store_loss: {serve: 30s}, timeout: 1s}",
     );

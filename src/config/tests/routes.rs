@@ -170,7 +170,8 @@ fn tags_are_checked_against_the_path() {
         ("/a", "tags: ['a:{quary.x}']", &["did you mean `{query.x}`?"]),
         ("/a", "tags: ['a:{']", &["never closed"]),
         ("/a", "tags: ['']", &["can't be empty"]),
-        ("/a", "purges: ['a:{response.header.x}']", &["can't use the response"]),
+        ("/a", "tags: ['a:{request.json:/id}']", &["can't use the content of the request", "`purges`"]),
+        ("/a", "tags: ['a:{response.json:id}']", &["`/id` or `$.id`"]),
     ] {
         check_wrong(&format!("routes: [{{path: '{path}', {fields}}}]"), parts);
     }

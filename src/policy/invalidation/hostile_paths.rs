@@ -41,7 +41,7 @@ fn key(routes: &Routes, path: &str) -> Option<CacheKey> {
 fn names(routes: &Routes, path: &str) -> (Vec<TargetId>, Vec<TargetId>) {
     let request = Request::get(path);
     let route = routes.find(path).unwrap();
-    let tags = tags::of_response(route, &request.head(), &HeaderMap::new()).unwrap();
+    let tags = tags::of_response(route, &request.head(), &HeaderMap::new(), None).unwrap();
     let all = Target::all_of(&request.host, &LoosePath::new(path), "", tags.iter().map(String::as_str));
     (all, tags.into_iter().map(|tag| Target::tag(tag).id()).collect())
 }

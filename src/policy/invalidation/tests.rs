@@ -1,6 +1,7 @@
 use http::HeaderMap;
 
 use super::*;
+use crate::policy::content::Content;
 use crate::policy::fixtures::{Request, fields, route, routes, templates};
 use crate::policy::query::QueryRule;
 use crate::policy::route::{Route, Ttl};
@@ -138,7 +139,11 @@ fn a_write_that_no_route_matches_purges_the_cached_paths_above_it() {
 }
 
 fn check_response(target: &str, response: &HeaderMap, expected: &[Target], widened: usize) {
-    let purged = of_write_response(&api(), &Request::new("POST", target).head(), response);
+    let purged = of_exchange(
+        &api(),
+        &Request::new("POST", target).head(),
+        &Exchanged { response_headers: Some(response), ..Exchanged::default() },
+    );
     assert_eq!(
         purged,
         WriteTargets { targets: expected.to_vec(), widened, ..WriteTargets::default() },
@@ -149,7 +154,7 @@ fn check_response(target: &str, response: &HeaderMap, expected: &[Target], widen
 #[test]
 fn a_response_names_other_urls_of_its_origin() {
     for (location, expected) in [
-        ("/api/courses/9", Some("/api/courses/9")),
+        ("/x/9", Some("/x/9")),
         ("http://api.example/x?q#f", Some("/x")),
         ("HTTP://API.example:80/x", Some("/x")),
         ("//api.example", Some("/")),
@@ -279,4 +284,81 @@ fn purge_mode_is_hard_or_soft() {
     assert!(purge(&twice, false).is_err());
     assert!(purge(&Request::new("PURGE", "/p/*?q"), false).is_err());
     assert!(purge(&Request::new("PURGE", "*"), false).is_err());
+}
+
+/// What an exchange purges with these contents (JSON), as the request and the answer say; `purges` on a route by itself.
+fn check_contents(purges: &[&str], asked: &str, answered: &str, expected: &[Target], widened: usize) {
+    let events =
+        |purges: &[&str]| Route { ttl: Ttl::Never, purges: Some(templates(purges)), ..route("/api/events") };
+    let lists = |path, tag: &str| Route { tags: templates(&[tag]), ..route(path) };
+    let routes = routes([
+        events(purges),
+        lists("/api/guilds/{id}", "guild:{id}"),
+        lists("/api/search", "Guild:{response.json:$[*].id}"),
+        lists("/other/{id}", "other:{id}"),
+    ]);
+    let content = |text: &str| serde_json::from_str(text).ok().map(Content::Json);
+    let (asked, answered) = (content(asked), content(answered));
+    let exchanged = Exchanged {
+        request_content: asked.as_ref(),
+        response_content: answered.as_ref(),
+        response_headers: None,
+    };
+    let request = Request::new("POST", "/api/events");
+    let purged = of_exchange(&routes, &request.head(), &exchanged);
+    assert_eq!((purged.targets.as_slice(), purged.widened), (expected, widened), "{purges:?}");
+}
+
+#[test]
+fn a_write_purges_what_its_contents_name() {
+    let guild = "guild:{request.json:/guild}";
+    check_contents(&[guild], r#"{"guild": 7}"#, "", &[tag("guild:7")], 0);
+    check_contents(&["{request.json:$.ids[*]}"], r#"{"ids": [1, "b"]}"#, "", &[tag("1"), tag("b")], 0);
+    check_contents(&["made:{response.json:/id}"], "", r#"{"id": 9}"#, &[tag("made:9")], 0);
+    // Known before the write, so not asked again.
+    check_contents(&["all"], "{}", "{}", &[], 0);
+}
+
+#[test]
+fn what_a_content_does_not_name_is_widened_to_all_that_could_be_meant() {
+    let guild = "guild:{request.json:/guild}";
+    let alike = [prefix("/api/events"), prefix("/api/guilds"), prefix("/api/search")];
+    for asked in
+        ["", "{}", r#"{"guild": null}"#, r#"{"guild": ""}"#, r#"{"guild": [7]}"#, r#"{"guild": 7.0}"#]
+    {
+        check_contents(&[guild], asked, "", &alike, 1);
+        check_contents(&["all", guild], asked, "", &[tag("all")], 1);
+    }
+    // Some of many is not all.
+    let some = [&[tag("guild:1")][..], &alike].concat();
+    check_contents(&["guild:{request.json:$[*]}"], "[1]", "", &some[..1], 0);
+    let too_many: Vec<String> = (0..600).map(|id| id.to_string()).collect();
+    let asked = format!("[{}]", too_many.join(","));
+    let routes =
+        routes([Route { purges: Some(templates(&["n:{request.json:$[*]}", "all"])), ..route("/many") }]);
+    let content = Content::Json(serde_json::from_str(&asked).unwrap());
+    let exchanged = Exchanged { request_content: Some(&content), ..Exchanged::default() };
+    let purged = of_exchange(&routes, &Request::new("POST", "/many").head(), &exchanged);
+    assert_eq!(purged.widened, 1);
+    assert!(purged.targets.contains(&tag("all")));
+}
+
+#[test]
+fn as_much_of_a_content_is_kept_as_its_routes_ask_for() {
+    let with = |purges: &[&str]| {
+        routes([Route { purges: Some(templates(purges)), max_json: 10, ..route("/a") }, route("/b")])
+    };
+    let kept = |purges, target| kept_of_write(&with(purges), &Request::new("POST", target).head());
+    let (both, none) = (["{request.form:x}", "{response.json:/x}"], Kept::default());
+    assert_eq!(kept(&both, "/a"), Kept { request: Some(10), response: Some(10) });
+    assert_eq!(kept(&both, "//A/"), Kept { request: Some(10), response: Some(10) });
+    assert_eq!(kept(&both, "/b"), none);
+    assert_eq!(kept(&["x", "{query.q}"], "/a"), none);
+    assert_eq!(kept(&["{request.json:/x}"], "/a"), Kept { request: Some(10), response: None });
+}
+
+#[test]
+fn a_location_purges_the_tags_that_its_path_gives_values_to() {
+    let location = fields(&[("location", "/api/courses/9")]);
+    check_response("/plain", &location, &[path("/api/courses/9"), tag("course:9")], 0);
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use http::header::{CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
 
 use super::{WriteTargets, add, add_paths, location, readings};
+use crate::policy::content::Content;
 use crate::policy::path::{is_normal, normal_form};
 use crate::policy::routes::Routes;
+use crate::policy::tags::{MAX_TAG_BYTES, MAX_TAGS};
 use crate::policy::template::{Sources, Template};
 use crate::policy::{RequestHead, Route};
 use crate::purge::{LoosePath, Target};
@@ -14,6 +16,38 @@ use crate::purge::{LoosePath, Target};
 /// Some servers take the path to change from here.
 static PATH_OVERRIDES: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
+/// What is known of a write only when it is over; nothing of it, where it has no answer or the content can't be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exchanged<'a> {
+    pub request_content: Option<&'a Content>,
+    pub response_headers: Option<&'a HeaderMap>,
+    pub response_content: Option<&'a Content>,
+}
+
+/// How much of a write's contents must be kept for the templates of its routes; `None`: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub request: Option<u64>,
+    pub response: Option<u64>,
+}
+
+pub fn kept_of_write(routes: &Routes, request: &RequestHead<'_>) -> Kept {
+    let mut kept = Kept::default();
+    if changes_nothing(routes, request) {
+        return kept;
+    }
+    for matched in paths(request).iter().flat_map(|path| matches(routes, path)) {
+        let limit = Some(matched.route.max_json);
+        if matched.templates().any(Template::reads_request_content) {
+            kept.request = kept.request.max(limit);
+        }
+        if matched.templates().any(Template::reads_response_content) {
+            kept.response = kept.response.max(limit);
+        }
+    }
+    kept
+}
 
 /// `parents`: a write that no route matches also purges the cached paths it lies under.
 pub fn of_write(routes: &Routes, request: &RequestHead<'_>, parents: bool) -> WriteTargets {
@@ -35,27 +69,25 @@ pub fn of_write(routes: &Routes, request: &RequestHead<'_>, parents: bool) -> Wr
     purged
 }
 
-/// What only the response of the write tells: templates that need one of its fields, and RFC 9111 §4.4: `Location`
-/// and `Content-Location` of the same origin.
-pub fn of_write_response(
-    routes: &Routes,
-    request: &RequestHead<'_>,
-    response_headers: &HeaderMap,
-) -> WriteTargets {
+/// What is known only when the write is over: templates that need the content of the request, or anything of the
+/// response; and RFC 9111 §4.4: `Location` and `Content-Location` of the same origin, with what their routes say by
+/// values of their paths.
+pub fn of_exchange(routes: &Routes, request: &RequestHead<'_>, exchanged: &Exchanged<'_>) -> WriteTargets {
     let mut purged = WriteTargets::default();
     if changes_nothing(routes, request) {
         return purged;
     }
     for path in paths(request) {
         for matched in matches(routes, &path) {
-            matched.add_targets(&mut purged, request, Some(response_headers));
+            matched.add_targets(&mut purged, request, Some(exchanged));
         }
     }
     for name in [LOCATION, CONTENT_LOCATION] {
-        for reference in response_headers.get_all(name) {
+        for reference in exchanged.response_headers.into_iter().flat_map(|headers| headers.get_all(&name)) {
             let reference = String::from_utf8_lossy(reference.as_bytes());
             if let Some(path) = location::path_of_same_origin(request, &reference) {
                 add_paths(&mut purged.targets, None, &path);
+                matches(routes, &path).iter().for_each(|named| named.add_own(&mut purged, request));
             }
         }
     }
@@ -95,6 +127,7 @@ fn add_parents(targets: &mut Vec<Target>, routes: &Routes, path: &str) {
 
 /// A route that a path falls under in one or more readings.
 struct Match<'r> {
+    routes: &'r Routes,
     route: &'r Arc<Route>,
     /// The values of its path's parameters, in each of the readings.
     captures: Vec<Vec<(&'r str, String)>>,
@@ -108,7 +141,7 @@ fn matches<'r>(routes: &'r Routes, path: &str) -> Vec<Match<'r>> {
         .find(|matched| Arc::ptr_eq(matched.route, route))
     {
         Some(matched) => matched.captures.push(captures),
-        None => found.push(Match { route, captures: vec![captures] }),
+        None => found.push(Match { routes, route, captures: vec![captures] }),
     };
     if let Some(route) = routes.find(&normal) {
         add(route, route.path.captures(&normal));
@@ -122,44 +155,74 @@ fn matches<'r>(routes: &'r Routes, path: &str) -> Vec<Match<'r>> {
 }
 
 impl Match<'_> {
-    /// Adds what the route's templates stand for: those that need the response if it is there, else the others. One
-    /// that finds no value is widened.
+    /// Adds what the route's templates stand for: those that are known late if the write is over, else the others. One
+    /// that finds no value, a value that no tag can be made of, or more than a response may have is widened.
     fn add_targets(
         &self,
         purged: &mut WriteTargets,
         request: &RequestHead<'_>,
-        response_headers: Option<&HeaderMap>,
+        exchanged: Option<&Exchanged<'_>>,
     ) {
         if says_nothing(self.route) {
             return;
         }
-        let mut widened = 0;
-        for template in self.templates().filter(|tag| tag.needs_response() == response_headers.is_some()) {
-            let tags: Vec<String> = self
-                .captures
-                .iter()
-                .flat_map(|captures| {
-                    template.render(&Sources { request: *request, captures, response_headers })
-                })
-                .collect();
-            widened += usize::from(tags.is_empty());
-            for tag in tags {
+        for template in self.templates().filter(|tag| tag.is_known_late() == exchanged.is_some()) {
+            let tags = self.render(template, request, exchanged.copied().unwrap_or_default());
+            let is_short = |tag: &String| tag.len() <= MAX_TAG_BYTES;
+            let is_whole = tags
+                .as_ref()
+                .is_some_and(|tags| (1..=MAX_TAGS).contains(&tags.len()) && tags.iter().all(is_short));
+            for tag in tags.into_iter().flatten().filter(is_short) {
+                add(&mut purged.targets, Target::tag(tag));
+            }
+            if !is_whole {
+                purged.widened += 1;
+                self.widen(purged, request, template);
+            }
+        }
+    }
+
+    /// What a response named by `Location` has changed: the tags that its path gives values to.
+    fn add_own(&self, purged: &mut WriteTargets, request: &RequestHead<'_>) {
+        let of_path = |tag: &&Template| tag.path_parameters().next().is_some();
+        for template in self.route.tags.iter().filter(of_path) {
+            for tag in self.render(template, request, Exchanged::default()).into_iter().flatten() {
                 add(&mut purged.targets, Target::tag(tag));
             }
         }
-        if widened > 0 {
-            self.widen(purged, request);
-        }
-        purged.widened += widened;
     }
 
-    /// To the route's literal tags; to the paths that it stands for where it has none.
-    fn widen(&self, purged: &mut WriteTargets, request: &RequestHead<'_>) {
-        let sources = Sources { request: *request, captures: &[], response_headers: None };
-        let literal: Vec<String> =
-            self.templates().filter(|tag| tag.is_literal()).flat_map(|tag| tag.render(&sources)).collect();
+    /// `None`: there is a value that no tag can be made of.
+    fn render(
+        &self,
+        template: &Template,
+        request: &RequestHead<'_>,
+        Exchanged { request_content, response_headers, response_content }: Exchanged<'_>,
+    ) -> Option<Vec<String>> {
+        let mut tags = Vec::new();
+        for captures in &self.captures {
+            let request = *request;
+            let sources = Sources { request, captures, request_content, response_headers, response_content };
+            tags.extend(template.render(&sources).ok()?);
+        }
+        Some(tags)
+    }
+
+    /// To the route's literal tags. Where it has none: to the paths that it stands for, and to those of each route that
+    /// has tags like this one.
+    fn widen(&self, purged: &mut WriteTargets, request: &RequestHead<'_>, template: &Template) {
+        let literal: Vec<String> = self
+            .templates()
+            .filter(|tag| tag.is_literal())
+            .filter_map(|tag| self.render(tag, request, Exchanged::default()))
+            .flatten()
+            .collect();
         if literal.is_empty() {
-            add(&mut purged.targets, Target::Prefix { host: None, path: self.route.path.literal_prefix() });
+            let alike =
+                self.routes.iter().filter(|route| route.tags.iter().any(|tag| are_alike(tag, template)));
+            for route in std::iter::once(self.route).chain(alike) {
+                add(&mut purged.targets, Target::Prefix { host: None, path: route.path.literal_prefix() });
+            }
         }
         for tag in literal {
             add(&mut purged.targets, Target::tag(tag));
@@ -169,4 +232,10 @@ impl Match<'_> {
     fn templates(&self) -> impl Iterator<Item = &Template> {
         self.route.tags.iter().chain(self.route.purges.iter().flatten())
     }
+}
+
+/// Whether both could make the same tag, by what they begin with.
+fn are_alike(one: &Template, other: &Template) -> bool {
+    let (one, other) = (one.beginning().to_ascii_lowercase(), other.beginning().to_ascii_lowercase());
+    one.starts_with(&other) || other.starts_with(&one)
 }

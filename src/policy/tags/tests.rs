@@ -5,7 +5,7 @@ use crate::policy::query::QueryRule;
 fn check(tags: &[&str], target: &str, response: &[(&'static str, &str)], expected: &[&str]) {
     let page = ("page".to_owned(), Some("1".to_owned()));
     let route = Route { tags: templates(tags), query: QueryRule::Only(vec![page]), ..route("/courses/{id}") };
-    let found = of_response(&route, &Request::get(target).head(), &fields(response));
+    let found = of_response(&route, &Request::get(target).head(), &fields(response), None);
     assert_eq!(found.as_deref(), Ok(&expected.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>()[..]));
 }
 
@@ -40,15 +40,21 @@ fn over_the_bound_there_are_no_tags_but_an_error() {
     let (longest, longer) = ("x".repeat(MAX_TAG_BYTES), "x".repeat(MAX_TAG_BYTES + 1));
     let request = Request::get("/a");
     for (value, is_ok) in [(&most, true), (&more, false), (&longest, true), (&longer, false)] {
-        let found = of_response(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]));
+        let found = of_response(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]), None);
+        assert_eq!(found.is_ok(), is_ok);
+    }
+    let deep = |depth: usize| vec!["x"; depth].join("/");
+    let (deepest, many_deep) = (deep(32), (0..128).map(|i| format!("{i}/{}", deep(20))).collect::<Vec<_>>());
+    for (value, is_ok) in [(&deepest, true), (&deep(33), false), (&many_deep.join(","), false)] {
+        let found = of_response(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]), None);
         assert_eq!(found.is_ok(), is_ok);
     }
     // Values of templates count too.
     let route = Route { tags: templates(&["q:{query.q}"]), ..route("/a") };
     let long = Request::get(&format!("/a?q={longest}"));
-    assert_eq!(of_response(&route, &long.head(), &fields(&[])), Err(TooManyTags));
+    assert_eq!(of_response(&route, &long.head(), &fields(&[]), None), Err(NotStored::TooManyTags));
     let many = Request::get(&format!("/a?q={}", more.replace(',', "&q=")));
-    assert_eq!(of_response(&route, &many.head(), &fields(&[])), Err(TooManyTags));
+    assert_eq!(of_response(&route, &many.head(), &fields(&[]), None), Err(NotStored::TooManyTags));
 }
 
 #[test]

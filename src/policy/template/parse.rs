@@ -3,8 +3,14 @@
 use http::header::HeaderName;
 
 use super::{Part, Source};
+use crate::policy::json_query::JsonQuery;
 
 const KINDS: [&str; 5] = ["query", "header", "cookie", "jwt", "response.header"];
+
+/// Sources in the content of a message; what follows may have braces in quotes.
+const REQUEST_JSON: &str = "request.json:";
+const REQUEST_FORM: &str = "request.form:";
+const RESPONSE_JSON: &str = "response.json:";
 
 pub(super) fn parts(text: &str) -> Result<Vec<Part>, String> {
     if text.is_empty() {
@@ -19,7 +25,7 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, String> {
             literal.push(c);
             at += 2;
         } else if c == '{' {
-            let inner = left[1..].split_once('}').map(|(inner, _)| inner).ok_or_else(|| {
+            let inner = up_to_brace(&left[1..]).ok_or_else(|| {
                 format!("at offset {at}: `{{` is never closed; write `{{name}}`, or `{{{{` for a brace")
             })?;
             if !literal.is_empty() {
@@ -45,9 +51,36 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, String> {
     Ok(parts)
 }
 
+/// What stands before the closing brace; a JSONPath may have braces in its quoted names.
+fn up_to_brace(text: &str) -> Option<&str> {
+    if ![REQUEST_JSON, RESPONSE_JSON].iter().any(|kind| text.starts_with(&format!("{kind}$"))) {
+        return text.split_once('}').map(|(inner, _)| inner);
+    }
+    let (mut quote, mut escaped) = (None, false);
+    for (at, c) in text.char_indices() {
+        match (c, quote) {
+            _ if escaped => escaped = false,
+            ('\\', Some(_)) => escaped = true,
+            ('\'' | '"', None) => quote = Some(c),
+            (_, Some(open)) if c == open => quote = None,
+            ('}', None) => return Some(&text[..at]),
+            _ => {}
+        }
+    }
+    None
+}
+
 fn source(inner: &str) -> Result<Source, String> {
-    if inner.starts_with("request.json") || inner.starts_with("response.json") {
-        return Err(format!("`{{{inner}}}`: tags from JSON bodies are not yet supported"));
+    if let Some(query) = inner.strip_prefix(REQUEST_JSON) {
+        return JsonQuery::parse(query).map(Source::RequestJson);
+    }
+    if let Some(query) = inner.strip_prefix(RESPONSE_JSON) {
+        return JsonQuery::parse(query).map(Source::ResponseJson);
+    }
+    match inner.strip_prefix(REQUEST_FORM) {
+        Some("") => return Err(format!("`{{{inner}}}` names no value; write `{{{REQUEST_FORM}name}}`")),
+        Some(name) => return Ok(Source::RequestForm(name.to_owned())),
+        None => {}
     }
     if is_name(inner) {
         return Ok(Source::Path(inner.to_owned()));
@@ -81,8 +114,9 @@ fn is_name(name: &str) -> bool {
 }
 
 fn unknown(inner: &str) -> String {
-    const SOURCES: &str = "`{name}` (of the path), `{query.name}`, `{header.name}`, `{cookie.name}`, `{jwt.claim}` \
-                           and `{response.header.name}`";
+    const SOURCES: &str = "`{name}` (of the path), `{query.name}`, `{header.name}`, `{cookie.name}`, `{jwt.claim}`, \
+                           `{request.json:/name}`, `{request.form:name}`, `{response.header.name}` and \
+                           `{response.json:$.items[*].name}`";
     match nearest(inner) {
         Some(instead) => format!("`{{{inner}}}` is not a source of values; did you mean `{{{instead}}}`?"),
         None => format!("`{{{inner}}}` is not a source of values; there are {SOURCES}"),
@@ -94,6 +128,9 @@ fn nearest(inner: &str) -> Option<String> {
     let inner = inner.trim().trim_start_matches('*');
     if is_name(inner) {
         return Some(inner.to_owned());
+    }
+    if let Some(instead) = nearest_content(inner) {
+        return Some(instead);
     }
     let words: Vec<&str> = inner.split('.').collect();
     let (last, before) = words.split_last()?;
@@ -111,6 +148,19 @@ fn nearest(inner: &str) -> Option<String> {
         }
     };
     Some(format!("{meant}.{last}"))
+}
+
+/// `{request.body.id}`, `{response.json.id}` and the like.
+fn nearest_content(inner: &str) -> Option<String> {
+    let (side, rest) = inner.split_once('.')?;
+    let (word, name) = rest.split_at(rest.find(['.', ':', '/', '['])?);
+    let name = name.trim_start_matches(['.', ':', '/', '[']).trim_end_matches(']');
+    match (side, word) {
+        ("request" | "req", "json" | "body") => Some(format!("{REQUEST_JSON}/{name}")),
+        ("request" | "req", "form") => Some(format!("{REQUEST_FORM}{name}")),
+        ("response" | "res", "json" | "body") => Some(format!("{RESPONSE_JSON}/{name}")),
+        _ => None,
+    }
 }
 
 /// Levenshtein's.

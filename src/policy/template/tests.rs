@@ -4,10 +4,20 @@ use crate::policy::fixtures::{Request, fields};
 /// `{"sub":"u7","org":{"id":42},"admin":true,"roles":["a"]}`
 const TOKEN: &str = "Bearer e30.eyJzdWIiOiJ1NyIsIm9yZyI6eyJpZCI6NDJ9LCJhZG1pbiI6dHJ1ZSwicm9sZXMiOlsiYSJdfQ.x";
 
+fn of(request: &Request) -> Sources<'_> {
+    Sources {
+        request: request.head(),
+        captures: &[],
+        request_content: None,
+        response_headers: None,
+        response_content: None,
+    }
+}
+
 fn check(text: &str, request: &Request, response: Option<&HeaderMap>, expected: &[&str]) {
     let captures = [("id", "7".to_owned()), ("name", "a b,c".to_owned()), ("empty", String::new())];
-    let sources = Sources { request: request.head(), captures: &captures, response_headers: response };
-    assert_eq!(Template::parse(text).unwrap().render(&sources), expected, "{text}");
+    let sources = Sources { captures: &captures, response_headers: response, ..of(request) };
+    assert_eq!(Template::parse(text).unwrap().render(&sources).unwrap(), expected, "{text}");
 }
 
 #[test]
@@ -70,8 +80,7 @@ fn several_values_make_several_tags() {
 fn the_tags_of_one_template_are_bounded() {
     let many: Vec<String> = (0..300).map(|i| format!("id={i}")).collect();
     let request = Request::get(&format!("/x?{}", many.join("&")));
-    let sources = Sources { request: request.head(), captures: &[], response_headers: None };
-    let tags = Template::parse("{query.id}{query.id}").unwrap().render(&sources);
+    let tags = Template::parse("{query.id}{query.id}").unwrap().render(&of(&request)).unwrap();
     assert_eq!(tags.len(), tags::MAX_TAGS + 1);
 }
 
@@ -80,8 +89,15 @@ fn a_template_tells_what_it_needs() {
     let parse = |text| Template::parse(text).unwrap();
     assert!(parse("a{{b}}").is_literal());
     assert!(!parse("a{id}").is_literal());
-    assert!(parse("{id}{response.header.x}").needs_response());
-    assert!(!parse("{header.x}").needs_response());
+    for late in ["{id}{response.header.x}", "{request.json:/a}", "{request.form:a}", "{response.json:$.a}"] {
+        assert!(parse(late).is_known_late(), "{late}");
+    }
+    assert!(!parse("{header.x}").is_known_late());
+    assert!(parse("{response.json:/a}").reads_response_content());
+    assert!(!parse("{request.json:/a}").reads_response_content());
+    assert!(parse("{request.form:a}").reads_request_content());
+    assert_eq!(parse("a:{id}").beginning(), "a:");
+    assert_eq!(parse("{id}:a").beginning(), "");
     assert_eq!(parse("{a}{query.q}{b}").path_parameters().collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(parse("course:{id}").as_str(), "course:{id}");
 }
@@ -106,10 +122,43 @@ fn the_error_of_a_template_says_where_and_what_to_write_instead() {
         ("{elsewhere.x}", &["`{jwt.claim}`"]),
         ("{query.}", &["`{query.name}`"]),
         ("{header.a b}", &["header field"]),
-        ("{request.json:/course_id}", &["not yet supported"]),
-        ("x:{response.json:$.items[*].id}", &["offset 2", "not yet supported"]),
+        ("{request.json:course_id}", &["`/course_id`"]),
+        ("x:{response.json:$.items[*}", &["offset 2", "JSONPath"]),
+        ("{response.json:$['}", &["never closed"]),
+        ("{request.json.id}", &["`{request.json:/id}`"]),
+        ("{response.body.id}", &["`{response.json:/id}`"]),
+        ("{request.form.name}", &["`{request.form:name}`"]),
+        ("{request.form:}", &["`{request.form:name}`"]),
     ] {
         let error = Template::parse(text).expect_err(text);
         assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
     }
+}
+
+#[test]
+fn values_of_a_content_make_a_tag_each() {
+    let json = |text: &str| Content::Json(serde_json::from_str(text).unwrap());
+    let (asked, answered) =
+        (json(r#"{"course_id": 7, "ids": [1, 2]}"#), json(r#"{"items": [{"id": "a,b"}, {"id": "c/d"}]}"#));
+    let request = Request::get("/x");
+    let sources =
+        Sources { request_content: Some(&asked), response_content: Some(&answered), ..of(&request) };
+    for (text, expected) in [
+        ("course:{request.json:/course_id}", &["course:7"][..]),
+        ("{request.json:$.ids[*]}", &["1", "2"]),
+        ("{request.json:/none}", &[]),
+        ("{request.form:course_id}", &[]),
+        ("i:{response.json:$.items[*].id}", &["i:a%2Cb", "i:c/d"]),
+        ("{response.json:$['items'][?@.id != '}'].id}!", &["a%2Cb!", "c/d!"]),
+        ("{request.json:/course_id}:{response.json:/items/1/id}", &["7:c/d"]),
+    ] {
+        assert_eq!(Template::parse(text).unwrap().render(&sources).unwrap(), expected, "{text}");
+    }
+    // A list, an object: no tag stands for all of it.
+    for text in ["{request.json:/ids}", "{response.json:$.items[*]}", "x:{response.json:}"] {
+        assert_eq!(Template::parse(text).unwrap().render(&sources), Err(Unusable), "{text}");
+    }
+    let form = Content::Form("id=1&id=2".to_owned());
+    let sources = Sources { request_content: Some(&form), ..of(&request) };
+    assert_eq!(Template::parse("f:{request.form:id}").unwrap().render(&sources).unwrap(), ["f:1", "f:2"]);
 }

@@ -1,0 +1,132 @@
+//! Which values of a JSON document a template means: a JSON Pointer (RFC 6901) names one, a JSONPath (RFC 9535) many.
+
+use serde_json::Value;
+use serde_json_path::JsonPath;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonQuery {
+    Pointer(String),
+    Path(JsonPath),
+}
+
+/// A value that no tag can be made of: an object, a list, or a number that has more than one spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unusable;
+
+impl JsonQuery {
+    /// The error says what can be written.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.starts_with('$') {
+            return JsonPath::parse(text).map(JsonQuery::Path).map_err(|error| {
+                format!(
+                    "`{text}` is not a JSONPath (RFC 9535, without `match` and `search`): {} at its offset {}",
+                    error.message(),
+                    error.position().saturating_sub(1)
+                )
+            });
+        }
+        if !text.is_empty() && !text.starts_with('/') {
+            return Err(format!(
+                "`{text}` begins neither with `/` nor with `$`; write `/{text}` or `$.{text}`"
+            ));
+        }
+        let is_escaped = |rest: &str| rest.starts_with(['0', '1']);
+        if !text.split('~').skip(1).all(is_escaped) {
+            return Err(format!(
+                "`{text}`: `~` stands for itself as `~0` in a JSON Pointer, and `~1` is a slash"
+            ));
+        }
+        Ok(JsonQuery::Pointer(text.to_owned()))
+    }
+
+    /// The nodes in the order of the document.
+    pub fn nodes<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
+        match self {
+            JsonQuery::Pointer(pointer) => document.pointer(pointer).into_iter().collect(),
+            JsonQuery::Path(path) => path.query(document).all(),
+        }
+    }
+
+    /// The texts that can stand in a tag. `null` is no value.
+    pub fn texts(&self, document: &Value) -> impl Iterator<Item = Result<String, Unusable>> {
+        self.nodes(document).into_iter().filter(|node| !node.is_null()).map(text)
+    }
+}
+
+fn text(value: &Value) -> Result<String, Unusable> {
+    match value {
+        Value::String(text) => Ok(text.trim().to_owned()),
+        Value::Bool(flag) => Ok(flag.to_string()),
+        // 7.0, 7e0 and a number beyond 64 bits are not written back as they came.
+        Value::Number(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) | Value::Null => Err(Unusable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn texts(query: &str) -> Result<Vec<String>, Unusable> {
+        let document = json!({
+            "id": 7, "name": " a b ", "none": null, "price": 7.5, "big": 1e30, "open": true, "a/b": {"m~n": "x"},
+            "items": [{"id": 1, "tags": ["p", "q"]}, {"id": "2"}, {"id": null}, {"other": 4}],
+            "i64": i64::MIN, "u64": u64::MAX,
+        });
+        JsonQuery::parse(query).unwrap_or_else(|error| panic!("{error}")).texts(&document).collect()
+    }
+
+    #[test]
+    fn a_pointer_names_one_value_and_a_path_many() {
+        for (query, expected) in [
+            ("/id", &["7"][..]),
+            ("$.id", &["7"]),
+            ("/name", &["a b"]),
+            ("/open", &["true"]),
+            ("/i64", &["-9223372036854775808"]),
+            ("/u64", &["18446744073709551615"]),
+            ("/a~1b/m~0n", &["x"]),
+            ("/items/1/id", &["2"]),
+            ("/items/01/id", &[]),
+            ("/items/-", &[]),
+            ("/none", &[]),
+            ("/nowhere", &[]),
+            ("$.items[*].id", &["1", "2"]),
+            ("$..id", &["7", "1", "2"]),
+            ("$.items[?@.id == 1].tags[*]", &["p", "q"]),
+            ("$['a/b']['m~n']", &["x"]),
+            ("$.nowhere[*].id", &[]),
+        ] {
+            assert_eq!(
+                texts(query).as_deref(),
+                Ok(&expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_no_single_spelling_is_no_text() {
+        for query in ["", "$", "/items", "$.items", "$.items[*]", "/price", "/big", "$.*"] {
+            assert_eq!(texts(query), Err(Unusable), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_error_of_a_query_says_what_to_write() {
+        for (query, part) in [
+            ("id", "`/id` or `$.id`"),
+            ("/a~2", "`~0`"),
+            ("/a~", "`~0`"),
+            ("$.", "JSONPath"),
+            ("$.items[", "JSONPath"),
+            ("$.items[*].id extra", "JSONPath"),
+            ("$[?match(@.a, 'x')]", "without `match`"),
+        ] {
+            let error = JsonQuery::parse(query).expect_err(query);
+            assert!(error.contains(part), "{query}: {error}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Whatever a source holds: one literal tag for each value, or none.
+
+use super::*;
+use crate::policy::fixtures::Request;
+use crate::policy::tags::parse_list;
+
+/// Values made to be more than one tag, another tag, or too much.
+fn hostile() -> Vec<String> {
+    let mut values: Vec<String> = [
+        "",
+        " ",
+        "*",
+        "**",
+        "{id}",
+        "{{",
+        "}",
+        "a,b",
+        "a b",
+        "a\tb",
+        "a\nb",
+        "a\r\nSurrogate-Key: x",
+        "a\0b",
+        "\u{7f}",
+        "\u{85}",
+        "\u{2028}",
+        "\u{3000}",
+        "\u{feff}",
+        "../..",
+        "a/b",
+        "/",
+        "//",
+        "%2C",
+        "%",
+        "%zz",
+        "%25",
+        "\"a\"",
+        "'a'",
+        "\\",
+        "a;b",
+        "a=b",
+        "a&b",
+        "a#b",
+        "?",
+        "[*]",
+        "$",
+        "$..*",
+        "~0",
+        "é",
+        "\u{1f36a}",
+        "\u{202e}abc",
+        "null",
+        "true",
+        "-1",
+        "0x7",
+        "1e3",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    values.push("x".repeat(64 << 10));
+    values.push(",".repeat(64 << 10));
+    values
+}
+
+/// The value where a field can carry it, bytes and all.
+fn field(value: &str) -> Option<http::HeaderValue> {
+    http::HeaderValue::from_bytes(value.as_bytes()).ok()
+}
+
+fn percent(value: &str) -> String {
+    value.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn base64url(text: &str) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let sixes = |chunk: &[u8]| {
+        let three =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        (0..=chunk.len())
+            .map(|at| char::from(LETTERS[(three >> (18 - 6 * at) & 63) as usize]))
+            .collect::<String>()
+    };
+    text.as_bytes().chunks(3).map(sixes).collect()
+}
+
+#[test]
+fn a_hostile_value_of_any_source_is_one_literal_tag_or_none() {
+    for value in hostile() {
+        let json = serde_json::json!({ "v": value });
+        let token = format!("Bearer e30.{}.x", base64url(&serde_json::json!({"v": value}).to_string()));
+        let mut request = Request::get(&format!("/x?v={}", percent(&value)));
+        request.headers.insert("authorization", token.parse().unwrap());
+        request.headers.extend(field(&value).map(|value| (http::HeaderName::from_static("x-v"), value)));
+        request.headers.extend(field(&format!("v={value}")).map(|value| (http::header::COOKIE, value)));
+        let (json, form) = (Content::Json(json), Content::Form(format!("v={}", percent(&value))));
+        let captures = [("v", value.clone())];
+        for content in [&json, &form] {
+            let sources = Sources {
+                request: request.head(),
+                captures: &captures,
+                request_content: Some(content),
+                response_headers: Some(&request.headers),
+                response_content: Some(content),
+            };
+            for source in [
+                "v",
+                "query.v",
+                "header.x-v",
+                "cookie.v",
+                "jwt.v",
+                "request.json:/v",
+                "request.json:$.v",
+                "request.form:v",
+                "response.json:/v",
+                "response.json:$..v",
+            ] {
+                let template = Template::parse(&format!("t:{{{source}}}")).unwrap();
+                let tags = template.render(&sources).expect("a text has one spelling");
+                assert!(tags.len() <= 1, "{source} {value:?}: {tags:?}");
+                assert!(tags.iter().all(|tag| is_one_literal(tag)), "{source} {value:?}: {tags:?}");
+            }
+            // A field of a response is a list: its members are tags each.
+            let listed = Template::parse("t:{response.header.x-v}").unwrap().render(&sources).unwrap();
+            assert!(listed.iter().all(|tag| is_one_literal(tag)), "{value:?}: {listed:?}");
+        }
+    }
+}
+
+/// What a list of tags, written with it, is read as: it and nothing else.
+fn is_one_literal(tag: &str) -> bool {
+    tag.starts_with("t:") && tag != "t:" && parse_list(&format!("{tag}, other")) == [tag, "other"]
+}
+
+#[test]
+fn what_is_missing_or_malformed_is_no_value() {
+    let request =
+        Request::get("/x?%zz=%&v").with("authorization", "Bearer a.!!.c").with("cookie", "v; =v; v=");
+    let empty = HeaderMap::new();
+    for content in [
+        Content::Json(serde_json::json!({"v": null})),
+        Content::Json(serde_json::json!([])),
+        Content::Json(serde_json::json!("text")),
+        Content::Form("v=&=v&%zz".to_owned()),
+    ] {
+        let sources = Sources {
+            request: request.head(),
+            captures: &[],
+            request_content: Some(&content),
+            response_headers: Some(&empty),
+            response_content: Some(&content),
+        };
+        for source in [
+            "v",
+            "query.v",
+            "header.x-v",
+            "cookie.v",
+            "jwt.v",
+            "request.json:/v",
+            "request.json:$.v.v",
+            "request.form:v",
+            "response.header.x-v",
+            "response.json:/v",
+            "response.json:$[*].v",
+        ] {
+            let template = Template::parse(&format!("t:{{{source}}}")).unwrap();
+            assert_eq!(template.render(&sources), Ok(vec![]), "{source} {content:?}");
+        }
+    }
+}
+
+/// What `{request.json:$.a[*]}` makes of these values, and whether `last` is among it.
+fn made_of(text: &str, a: &[String], b: &[&str], last: &str) -> (usize, bool) {
+    let request = Request::get("/x");
+    let content = Content::Json(serde_json::json!({"a": a, "b": b}));
+    let sources = Sources {
+        request: request.head(),
+        captures: &[],
+        request_content: Some(&content),
+        response_headers: None,
+        response_content: None,
+    };
+    let tags = Template::parse(text).unwrap().render(&sources).unwrap();
+    (tags.len(), tags.iter().any(|tag| tag == last))
+}
+
+#[test]
+fn values_that_come_again_or_are_empty_leave_no_other_out() {
+    let and_last = |values: Vec<String>| [values, vec!["last".to_owned()]].concat();
+    let times = |value: &str| and_last(vec![value.to_owned(); 5000]);
+    let text = "t:{request.json:$.a[*]}";
+    assert_eq!(made_of(text, &times("x"), &[], "t:last"), (2, true));
+    assert_eq!(made_of(text, &times(""), &[], "t:last"), (1, true));
+    // The same tags in another spelling.
+    let case = (0..5000).map(|n| ["x", "X"][n % 2].to_owned()).collect();
+    assert_eq!(made_of(text, &and_last(case), &[], "t:last"), (2, true));
+    let escaped = (0..800).map(|n| format!("{}{}", n / 2, [",", "%2C"][n % 2])).collect();
+    assert_eq!(made_of(text, &and_last(escaped), &[], "t:last"), (401, true));
+    // 400 times 2 tags, of which all but one come twice: x, xx, xxx …
+    let longer: Vec<_> = (1..=400).map(|n| "x".repeat(n)).collect();
+    let two = "{request.json:$.a[*]}{request.json:$.b[*]}";
+    assert_eq!(made_of(two, &longer, &["x", "xx"], &"x".repeat(402)), (401, true));
+    // Too many are too many, wherever the same ones stand.
+    let many = (0..tags::MAX_TAGS + 100).map(|n| n.to_string()).collect();
+    assert_eq!(made_of(text, &and_last(many), &[], "t:last"), (tags::MAX_TAGS + 1, false));
+}
