@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Limited};
 
 use super::forwarding::OF_ADDRESS;
 use super::handling::within;
-use super::intake::{ClientHead, ClientRequest, FORWARDED};
+use super::intake::{ClientHead, ClientRequest, FORWARDED, of_address};
 use super::{Answer, Client, Worker};
 use crate::policy::cache_status::{Detail, Outcome};
 use crate::policy::classify::{Class, Lookup, classify};
@@ -171,7 +171,7 @@ impl ClientHead {
             Vary::Fields(fields) => fields.names().to_vec(),
             Vary::Nothing | Vary::Everything => Vec::new(),
         };
-        let front = self.trusted.then(|| OF_ADDRESS.iter().cloned().chain([FORWARDED])).into_iter().flatten();
+        let front = self.trusted.then_some(OF_ADDRESS.iter().cloned()).into_iter().flatten();
         for name in route.headers.iter().cloned().chain(vary).chain(CHOOSING).chain(front) {
             if is_credential(&name) {
                 return None;
@@ -181,6 +181,16 @@ impl ClientHead {
                     // A copy: the value itself keeps the connection's read buffer.
                     headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?);
                 }
+            }
+        }
+        for value in self.parts.headers.get_all(FORWARDED).iter().filter(|_| self.trusted) {
+            let said = of_address(value.as_bytes());
+            // It may still say who the client is.
+            if said.contains(&b'"') {
+                return None;
+            }
+            if !said.is_empty() {
+                headers.append(FORWARDED, HeaderValue::from_bytes(&said).ok()?);
             }
         }
         let uri = Uri::try_from(self.parts.uri.path_and_query()?.as_str()).ok()?;

@@ -192,7 +192,7 @@ fn front(headers: &HeaderMap) -> String {
 
 /// Of `Forwarded` (RFC 7239) all but what it says of clients, who would share nothing otherwise. Where a quoted text makes
 /// it hard to tell, all of it.
-fn of_address(value: &[u8]) -> Vec<u8> {
+pub(super) fn of_address(value: &[u8]) -> Vec<u8> {
     let pairs = || value.split(|byte| b",;".contains(byte)).map(<[u8]>::trim_ascii);
     let is_plain = pairs().all(|pair| pair.iter().filter(|byte| **byte == b'"').count() % 2 == 0);
     if !is_plain {
