@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod hostile_tests;
 mod parse;
+mod reaching;
 #[cfg(test)]
 mod tests;
 
