@@ -7,10 +7,12 @@
 
 #![forbid(unsafe_code)]
 
+mod access_log;
 pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod lines;
 pub mod logging;
 pub mod metrics;
 pub mod policy;
@@ -22,6 +24,7 @@ pub mod server;
 mod stall;
 pub mod store;
 pub mod stored_response;
+mod telemetry;
 mod upstream;
 mod workers;
 

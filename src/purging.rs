@@ -2,15 +2,17 @@
 //!
 //! It never decides what to purge.
 
+pub mod waiting;
+
 use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use tracing::Instrument as _;
 
 use crate::metrics::{Metrics, PurgeSource};
 use crate::policy::Route;
-use crate::purge::{Hardness, Position, Purge, Target};
+use crate::purge::{Hardness, Position, Purge, Why};
 use crate::store::{Store, StoreError};
-
-/// More targets than this are counted in the log and not named.
-const NAMED: usize = 20;
 
 /// Purges, and returns when the store has acknowledged it or has not. `route` is the one that a write came in by.
 ///
@@ -19,12 +21,17 @@ const NAMED: usize = 20;
 pub async fn purge(
     store: &Arc<dyn Store>,
     metrics: &Arc<Metrics>,
-    purge: Purge,
+    mut purge: Purge,
     source: PurgeSource,
     route: Option<&Arc<Route>>,
 ) -> Result<Position, StoreError> {
+    purge.why = Some(Why {
+        source: source.as_str().to_owned(),
+        route: route.map(|route| route.name.to_string()),
+        ..purge.why.take().unwrap_or_default()
+    });
     let (store, metrics, route) = (store.clone(), metrics.clone(), route.cloned());
-    let purging = tokio::spawn(async move {
+    let purging = async move {
         let line = Line::of(&purge, source, route.as_deref());
         let result = store.purge(purge).await;
         match &result {
@@ -33,8 +40,22 @@ pub async fn purge(
         }
         line.write(&result);
         result
-    });
-    purging.await.unwrap_or_else(|stopped| Err(StoreError::PurgeNotTaken(stopped.to_string())))
+    };
+    tokio::spawn(purging.in_current_span())
+        .await
+        .unwrap_or_else(|stopped| Err(StoreError::PurgeNotTaken(stopped.to_string())))
+}
+
+/// The request behind a purge, as the record of it names it.
+pub fn asked_by(method: &Method, path: &str, from: Option<String>, headers: &HeaderMap) -> Why {
+    let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+    Why {
+        method: Some(method.to_string()),
+        path: Some(path.to_owned()),
+        from,
+        request_id: request_id.map(str::to_owned),
+        ..Why::default()
+    }
 }
 
 /// What the log says of a purge.
@@ -58,7 +79,7 @@ impl Line {
             },
             in_doubt_ms: u64::try_from(purge.in_doubt_for.as_millis()).unwrap_or(u64::MAX),
             targets: purge.targets.len(),
-            named: purge.targets.iter().take(NAMED).map(named).collect(),
+            named: purge.named(),
         }
     }
 
@@ -73,17 +94,6 @@ impl Line {
                 tracing::error!(source, route, mode, in_doubt_ms, targets, %error, ?named, "not purged");
             }
         }
-    }
-}
-
-fn named(target: &Target) -> String {
-    let at = |host: &Option<String>| host.clone().unwrap_or_default();
-    match target {
-        Target::Tag(tag) => format!("tag {tag}"),
-        Target::Path { host, path } => format!("path {}{}", at(host), path.as_str()),
-        Target::Url { host, path, query } => format!("url {}{}?{query}", at(host), path.as_str()),
-        Target::Prefix { host, path } => format!("prefix {}{}", at(host), path.as_str()),
-        Target::Everything => "everything".to_string(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It never touches a listener or the store: what changed there is named, and waits for a restart.
 
+use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::admin::{AdminState, Readiness};
 use crate::config::{Config, ConfigErrors};
 use crate::proxy::{Live, Proxy};
+use crate::server::tls::Tls;
 
 /// What was read from the file, or why it can't be used.
 pub type Change = Result<Config, ConfigErrors>;
@@ -17,11 +19,13 @@ pub type Change = Result<Config, ConfigErrors>;
 pub struct Reloading {
     live: Live,
     admin: Arc<ArcSwap<AdminState>>,
+    /// Read again with each change.
+    certificates: Vec<Arc<Tls>>,
 }
 
 impl Reloading {
-    pub fn new(live: Live, admin: Arc<ArcSwap<AdminState>>) -> Self {
-        Self { live, admin }
+    pub fn new(live: Live, admin: Arc<ArcSwap<AdminState>>, certificates: Vec<Arc<Tls>>) -> Self {
+        Self { live, admin, certificates }
     }
 
     /// Applies what comes, until nothing can come any more.
@@ -51,6 +55,14 @@ impl Reloading {
                 return self.refuse(format!("there is no way to its upstream: {error}"));
             }
         };
+        let fresh = match self.certificates.iter().map(|tls| tls.read()).collect::<io::Result<Vec<_>>>() {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::error!(%error, "the configuration stays as it was, and so do the certificates");
+                return self.refuse(error.to_string());
+            }
+        };
+        self.certificates.iter().zip(fresh).for_each(|(tls, fresh)| tls.take(fresh));
         let admin = self.admin.load();
         let state = operators_view(&proxy, admin.readiness.clone());
         state.readiness.config_in_use(needs_restart.clone());
@@ -78,6 +90,7 @@ pub fn operators_view(proxy: &Proxy, readiness: Readiness) -> AdminState {
         routes: proxy.routes.clone(),
         clock: proxy.clock.clone(),
         token: proxy.config.admin.token.clone(),
+        wait_timeout: proxy.config.purge.wait_timeout,
         readiness,
     }
 }
@@ -90,11 +103,12 @@ fn keep_what_needs_a_restart(present: &Config, new: &mut Config) -> Vec<&'static
         differs
     }
     let kept = [
-        ("listen", keep(&present.listen, &mut new.listen)),
+        ("listen", keep(&present.listen, &mut new.listen) | keep(&present.doors, &mut new.doors)),
         ("store", keep(&present.store, &mut new.store)),
         ("admin.listen", keep(&present.admin.listen, &mut new.admin.listen)),
         ("limits.connections", keep(&present.limits.connections, &mut new.limits.connections)),
         ("log", keep(&present.log, &mut new.log)),
+        ("tracing", keep(&present.tracing, &mut new.tracing)),
     ];
     kept.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

@@ -17,7 +17,7 @@ use larder::policy::tags::parse_list;
 use larder::policy::targeted::Governing;
 use larder::policy::template::{Sources, Template};
 use larder::policy::vary::Vary;
-use larder::policy::{CacheKey, RequestHead};
+use larder::policy::{CacheKey, Names, RequestHead};
 use larder::policy::{groups, http_date};
 use larder::purge::LoosePath;
 use larder::store::encoding::{Clocks, VERSION, decode, encode};
@@ -91,6 +91,7 @@ pub fn structured_fields(data: &[u8]) {
         path: "/",
         query: None,
         headers: &nothing,
+        names: Names::of(&nothing),
     };
     let headers = field(groups::CACHE_GROUP_INVALIDATION, data);
     let targets = groups::invalidated(&request, &headers);
@@ -186,6 +187,7 @@ pub fn templates(data: &[u8]) {
         path: "/",
         query: Some(&query),
         headers: &headers,
+        names: Names::of(&headers),
     };
     for request_content in [json.as_ref(), form.as_ref()] {
         let captures = [("a", query.to_string())];

@@ -3,8 +3,10 @@
 
 mod access;
 mod answer;
+mod dashboard;
 mod health;
 mod purge_request;
+mod purges;
 mod readiness;
 mod server;
 mod stats;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
@@ -28,8 +31,9 @@ use crate::config::Secret;
 use crate::metrics::{CONTENT_TYPE, Metrics, PurgeSource};
 use crate::policy::routes::Routes;
 use crate::purge::Purge;
-use crate::purging;
+use crate::purging::{self, waiting};
 use crate::store::Store;
+use crate::store::remote::Replica;
 use answer::{Answer, Refusal, json, text, with_type};
 use stats::Stats;
 
@@ -41,6 +45,8 @@ pub struct AdminState {
     pub clock: Clock,
     /// `None`: this machine only.
     pub token: Option<Secret>,
+    /// For replicas to know a purge.
+    pub wait_timeout: Duration,
     pub readiness: Readiness,
 }
 
@@ -55,12 +61,15 @@ larder's admin listener
 GET    /healthz             is the process alive?
 GET    /readyz              does it take requests?
 GET    /metrics             for Prometheus
+GET    /dashboard           a page for a browser
 GET    /stats               hits, misses and invalidations, in all and by route
-POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
+GET    /replicas            who shares the store, and whether each knows all purges
+GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
+POST   /purge               ?wait=applied&timeout=5s; {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
 DELETE /cache               purges everything
 DELETE /cache/tags/{tag}    purges what carries a tag
 
-All but the first three need `Authorization: Bearer TOKEN` where `admin.token` is set, and otherwise a request from
+All but the first four need `Authorization: Bearer TOKEN` where `admin.token` is set, and otherwise a request from
 this machine.
 ";
 
@@ -70,7 +79,11 @@ enum Endpoint<'p> {
     Healthz,
     Readyz,
     Metrics,
+    Dashboard(dashboard::File),
+    DashboardData,
     Stats,
+    Purges,
+    Replicas,
     Purge,
     Cache,
     /// The tag, as the path spells it.
@@ -102,24 +115,36 @@ where
         Endpoint::Healthz => Ok(state.healthy()),
         Endpoint::Readyz => Ok(state.ready()),
         Endpoint::Metrics => Ok(state.metrics()),
+        Endpoint::Dashboard(file) => Ok(file.answer()),
+        Endpoint::DashboardData => Ok(json(StatusCode::OK, &dashboard::feed(state))),
         Endpoint::Stats => Ok(state.stats()),
+        Endpoint::Replicas => state.replicas().await,
+        Endpoint::Purges => state.purges(head.uri.query()).await,
         Endpoint::Purge => {
             let body = read(body).await?;
-            state.purge(purge_request::of_body(&state.routes, &body)?).await
+            state.purge(purge_request::of_body(&state.routes, &body)?, peer, &head).await
         }
-        Endpoint::Cache => state.purge(purge_request::of_everything()).await,
-        Endpoint::Tag(tag) => state.purge(purge_request::of_tag_path(tag, head.uri.query())?).await,
+        Endpoint::Cache => state.purge(purge_request::of_everything(), peer, &head).await,
+        Endpoint::Tag(tag) => {
+            state.purge(purge_request::of_tag_path(tag, head.uri.query())?, peer, &head).await
+        }
     }
 }
 
 impl<'p> Endpoint<'p> {
     fn find(path: &'p str) -> Result<Self, Refusal> {
+        if let Some(file) = dashboard::File::find(path) {
+            return Ok(Endpoint::Dashboard(file));
+        }
         match path {
             "/" => Ok(Endpoint::Index),
             "/healthz" => Ok(Endpoint::Healthz),
             "/readyz" => Ok(Endpoint::Readyz),
             "/metrics" => Ok(Endpoint::Metrics),
+            "/dashboard/data" => Ok(Endpoint::DashboardData),
             "/stats" => Ok(Endpoint::Stats),
+            "/purges" => Ok(Endpoint::Purges),
+            "/replicas" => Ok(Endpoint::Replicas),
             "/purge" => Ok(Endpoint::Purge),
             "/cache" => Ok(Endpoint::Cache),
             _ => match path.strip_prefix("/cache/tags/") {
@@ -145,7 +170,14 @@ impl<'p> Endpoint<'p> {
 
     /// What a prober or a scraper asks; it tells nothing of what is stored.
     fn is_open(&self) -> bool {
-        matches!(self, Endpoint::Index | Endpoint::Healthz | Endpoint::Readyz | Endpoint::Metrics)
+        matches!(
+            self,
+            Endpoint::Index
+                | Endpoint::Healthz
+                | Endpoint::Readyz
+                | Endpoint::Metrics
+                | Endpoint::Dashboard(_)
+        )
     }
 }
 
@@ -173,12 +205,48 @@ impl AdminState {
         json(StatusCode::OK, &Stats::new(status, snapshot, figures, self.clock.now()))
     }
 
-    async fn purge(&self, purge: Purge) -> Result<Answer, Refusal> {
+    async fn replicas(&self) -> Result<Answer, Refusal> {
+        let replicas = self.store.replicas().await;
+        let replicas = replicas.map_err(|error| {
+            let fix = "ask again when Redis is back; the purges that this replica knows are in /purges";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), fix)
+        })?;
+        let latest = replicas.iter().map(|replica| replica.position).max();
+        let told = |replica: &Replica| {
+            serde_json::json!({
+                "name": replica.name,
+                "position": replica.position.0,
+                "knowsLatest": Some(replica.position) == latest,
+                "silentMs": replica.silent_for.as_millis() as u64,
+            })
+        };
+        let replicas: Vec<_> = replicas.iter().map(told).collect();
+        Ok(json(StatusCode::OK, &serde_json::json!({ "replicas": replicas })))
+    }
+
+    async fn purges(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let purges = self.store.purges(purges::asked(query)?).await;
+        Ok(json(StatusCode::OK, &purges::Told::new(purges)))
+    }
+
+    async fn purge(&self, purge: Purge, peer: Peer, head: &Parts) -> Result<Answer, Refusal> {
+        let from = match peer {
+            Peer::Tcp(address) => Some(address.ip().to_canonical().to_string()),
+            Peer::Unix => None,
+        };
+        let why = purging::asked_by(&head.method, head.uri.path(), from, &head.headers);
+        let purge = Purge { why: Some(why), ..purge };
         let targets = purge.targets.len();
+        let wait = purge_request::wait(head.uri.query(), self.wait_timeout)?;
         let purged = purging::purge(&self.store, &self.metrics, purge, PurgeSource::Admin, None).await;
         let position = purged.map_err(|error| Refusal::unavailable(error.to_string()))?;
-        let answer = serde_json::json!({"status": "purged", "position": position.0, "targets": targets});
-        Ok(json(StatusCode::OK, &answer))
+        let applied = match wait {
+            Some(within) => Some(waiting::applied(&self.store, position, within).await),
+            None => None,
+        };
+        let (status, mut answer) = waiting::answer(position, applied);
+        answer["targets"] = targets.into();
+        Ok(json(status, &answer))
     }
 }
 

@@ -1,14 +1,18 @@
 //! `POST /purge` and its kin: what an operator wants purged, as targets. What can't be understood is refused whole.
 
+use std::time::Duration;
+
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 
 use super::answer::Refusal;
-use crate::policy::RequestHead;
+use super::purges::pairs;
 use crate::policy::invalidation::of_purge_request;
 use crate::policy::routes::Routes;
 use crate::policy::template::escaped;
+use crate::policy::{Names, RequestHead};
 use crate::purge::{Hardness, Purge, Target};
+use crate::purging::waiting;
 
 /// More at once are refused: a prefix or a common tag says the same in one.
 const MAX_TARGETS: usize = 10_000;
@@ -42,6 +46,25 @@ pub fn of_body(routes: &Routes, body: &[u8]) -> Result<Purge, Refusal> {
 
 pub fn of_everything() -> Purge {
     Purge::hard(vec![Target::Everything])
+}
+
+/// `?wait=applied&timeout=2s`: for how long to wait until all replicas know the purge.
+pub fn wait(query: Option<&str>, usual: Duration) -> Result<Option<Duration>, Refusal> {
+    let refuse = |error: String| Refusal::bad_request(error, format!("as `wait`, {}", waiting::FIX));
+    let mut asked = None;
+    let mut bound = String::new();
+    for (name, value) in pairs(query)? {
+        match name.as_str() {
+            "wait" => asked = Some(value),
+            "timeout" => bound = format!("; timeout={value}"),
+            _ => return Err(refuse(format!("a purge has no parameter `{name}`"))),
+        }
+    }
+    match asked {
+        Some(word) => waiting::of_field(&(word + &bound), usual).map(Some).map_err(refuse),
+        None if bound.is_empty() => Ok(None),
+        None => Err(refuse("a `timeout` without `wait`".to_owned())),
+    }
 }
 
 /// `rest` is what stands after `/cache/tags/`.
@@ -112,6 +135,7 @@ fn of_place(routes: &Routes, written: &str, place: &Place<'_>) -> Result<Vec<Tar
         path: &place.path,
         query: place.query,
         headers: &headers,
+        names: Names::of(&headers),
     };
     let (targets, _) = of_purge_request(routes, &head, host.is_some())
         .map_err(|error| Refusal::bad_request(error, format!("correct {written:?}")))?;
@@ -160,7 +184,7 @@ impl<'u> Place<'u> {
 }
 
 /// `None` if what is decoded is not UTF-8. What is not an escape stays as it is.
-fn percent_decoded(text: &str) -> Option<String> {
+pub fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     while let [first, rest @ ..] = bytes {

@@ -64,7 +64,7 @@ fn seconds(seconds: f64) -> Option<Number> {
 }
 
 /// RFC 3339, in UTC, to the millisecond: `2026-11-20T10:00:00.000Z`.
-fn rfc3339(now: Timestamp) -> String {
+pub fn rfc3339(now: Timestamp) -> String {
     let (seconds, millis) = (now.as_secs(), now.as_micros() / 1000 % 1000);
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

@@ -75,6 +75,7 @@ impl Admin {
             metrics: Arc::default(),
             routes: Arc::default(),
             clock: Clock::manual(Timestamp::from_secs(0)),
+            wait_timeout: std::time::Duration::from_secs(5),
             token: None,
             readiness: Readiness::new(),
         };
@@ -297,6 +298,8 @@ async fn unknown_paths_and_methods_are_refused() {
     for (line, expected, allow) in [
         ("GET /nothing", 404, None),
         ("GET /stats/", 404, None),
+        ("POST /replicas", 405, Some("GET, HEAD")),
+        ("POST /purges", 405, Some("GET, HEAD")),
         ("GET /purge", 405, Some("POST")),
         ("GET /cache", 405, Some("DELETE")),
         ("POST /cache/tags/a", 405, Some("DELETE")),
@@ -311,7 +314,8 @@ async fn unknown_paths_and_methods_are_refused() {
     assert!(admin.purges().is_empty());
 }
 
-const CLOSED: [&str; 4] = ["GET /stats", "POST /purge", "DELETE /cache", "DELETE /cache/tags/a"];
+const CLOSED: [&str; 6] =
+    ["GET /stats", "GET /purges", "GET /replicas", "POST /purge", "DELETE /cache", "DELETE /cache/tags/a"];
 
 #[track_caller]
 fn assert_refused(admin: &Admin, status: u16, expected: u16, what: &str) {

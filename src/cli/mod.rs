@@ -50,6 +50,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Purge by tag, URL or prefix, at a larder that runs
     Purge(admin::PurgeArgs),
+    /// The last purges at a larder that runs: what, when, why
+    Purges(admin::PurgesArgs),
     /// Hits and misses of a larder that runs, by route
     Stats(admin::StatsArgs),
     /// Exit with 0 if a larder runs and takes requests; for container health checks
@@ -68,19 +70,23 @@ struct ConfigArg {
 /// Carries out the process's command line.
 pub fn main() -> ExitCode {
     let Cli { command, run } = Cli::parse();
-    match command.unwrap_or(Command::Run(run)) {
+    let code = match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args),
         Command::Check { file, over } => check::run(&file, &over.overrides()),
         Command::Schema { format } => schema::run(format),
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args),
+        Command::Purges(args) => admin::purges(&args),
         Command::Stats(args) => admin::stats(&args),
         Command::Health(args) => admin::health(&args),
-    }
+    };
+    crate::logging::flush();
+    code
 }
 
 /// Says what went wrong, in one place and one form.
 fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
+    crate::logging::flush();
     eprintln!("larder: {message}");
     ExitCode::from(code)
 }

@@ -12,7 +12,7 @@ use super::{ConfigArg, USAGE, fail, service_manager, signals};
 use crate::clock::Clock;
 use crate::config::{Config, Listen, Overrides, UpstreamAddress};
 use crate::logging;
-use crate::server::{Listener, Listeners};
+use crate::server::{Listener, Listeners, tls};
 
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
@@ -61,6 +61,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     for warning in &config.warnings {
         eprintln!("{warning}");
     }
+    let watched = watched.also(tls::files(&config.doors));
     match bind(&config).and_then(|listeners| serve_on(config, listeners, Some(watched))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, error),

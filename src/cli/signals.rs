@@ -47,6 +47,7 @@ impl Signals {
         _ = asked.send(());
         let (name, number) = self.next(&hangup).await;
         tracing::warn!(signal = name, "ended at once");
+        crate::logging::flush();
         // As a shell reports a process that a signal ended.
         std::process::exit(128 + number);
     }

@@ -1,6 +1,7 @@
-//! Reads the configuration again when its file changes or SIGHUP asks for it. It judges nothing: what was read, or why
+//! Reads the configuration again when its file, or one that it names, changes, or SIGHUP asks for it. It judges nothing: what was read, or why
 //! it can't be, is handed on.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -27,15 +28,29 @@ pub enum Event {
 
 pub struct Watched {
     path: PathBuf,
+    /// Other files that it names, whose change is a change of it: certificates.
+    others: Vec<PathBuf>,
     overrides: Overrides,
-    /// What the file said before it was read for the first time.
-    seen: Option<Vec<u8>>,
+    /// What the files said before they were read for the first time.
+    seen: Vec<Option<Print>>,
 }
+
+/// Stands for a file's content.
+type Print = u64;
 
 impl Watched {
     /// To be made before the configuration is read, so that no change goes unseen.
     pub fn new(path: &Path, overrides: Overrides) -> Self {
-        Self { path: path.to_path_buf(), overrides, seen: std::fs::read(path).ok() }
+        let (path, others) = (path.to_path_buf(), Vec::new());
+        let seen = prints(&path, &others);
+        Self { path, others, overrides, seen }
+    }
+
+    /// As well as the file itself.
+    pub fn also(mut self, others: Vec<PathBuf>) -> Self {
+        let itself = self.seen.first().copied();
+        self.seen = itself.into_iter().chain(others.iter().map(|path| print(path))).collect();
+        Self { others, ..self }
     }
 
     /// Watches from now on, on a thread of its own. Whoever holds the sender can ask.
@@ -82,8 +97,12 @@ impl Watched {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
-        let mut directories = vec![of(&self.path)];
-        directories.extend(self.path.canonicalize().map(|path| of(&path)));
+        let mut directories = Vec::new();
+        for path in std::iter::once(&self.path).chain(&self.others) {
+            directories.push(of(path));
+            directories.extend(path.canonicalize().map(|path| of(&path)));
+        }
+        directories.sort();
         directories.dedup();
         directories
     }
@@ -98,7 +117,7 @@ impl Watched {
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
-            let now = std::fs::read(&self.path).ok();
+            let now = prints(&self.path, &self.others);
             if now == self.seen && !asked {
                 continue;
             }
@@ -108,6 +127,16 @@ impl Watched {
             }
         }
     }
+}
+
+fn prints(path: &Path, others: &[PathBuf]) -> Vec<Option<Print>> {
+    std::iter::once(path).chain(others.iter().map(PathBuf::as_path)).map(print).collect()
+}
+
+fn print(path: &Path) -> Option<Print> {
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(path).ok()?.hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 #[cfg(test)]

@@ -112,6 +112,8 @@ impl<'t> Fields<'t> {
 fn elsewhere(name: &str) -> Option<&'static str> {
     Some(match name {
         "backend" | "backends" | "origin" | "proxy_pass" | "reverse_proxy" | "target" => "upstream",
+        "certificate" | "certificate_file" | "crt" | "ssl_certificate" => "cert",
+        "private_key" | "ssl_certificate_key" => "key",
         "bind" | "entryPoints" | "port" => "listen",
         "cache" => "store",
         "location" | "match" | "pattern" | "prefix" | "route" | "rule" | "uri" => "path",

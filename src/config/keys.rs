@@ -1,6 +1,10 @@
 //! Every key of `proxy.yaml`: its kind, its built-in default, what it means. Reading, suggestions and the JSON
 //! schema all come from this one table, so that they can't drift apart.
 
+mod edge;
+
+pub use edge::{ACCESS, CERTIFICATE, LISTENER, LOG, TRACING};
+
 /// A mapping in the file.
 #[derive(Debug)]
 pub struct Section {
@@ -26,6 +30,8 @@ pub enum Kind {
     Size,
     Boolean,
     Count,
+    /// A number from 0 to 1.
+    Fraction,
     Text,
     /// Text that matches a regular expression.
     Matching(&'static str),
@@ -71,9 +77,14 @@ pub static ROOT: Section = Section {
     keys: &[
         key(
             "listen",
-            Kind::OneOf(&[ADDRESS, Kind::ListOf(&ADDRESS)]),
+            Kind::OneOf(&[
+                ADDRESS,
+                Kind::Mapping(&LISTENER),
+                Kind::ListOf(&Kind::OneOf(&[ADDRESS, Kind::Mapping(&LISTENER)])),
+            ]),
             "127.0.0.1:8080",
-            "Where clients connect: an address and port, `unix:/path`, or a list of them.",
+            "Where clients connect: an address and port, `unix:/path`, a mapping with `address` and more, or a list of \
+             them.",
         ),
         required(
             "upstream",
@@ -107,8 +118,21 @@ pub static ROOT: Section = Section {
             "Request fields that identify a caller. A request with one of them neither reads nor fills a shared \
              response, unless its route says `per` or `shared`, or the response says `public` or `s-maxage`.",
         ),
+        key(
+            "request_id",
+            Kind::Word(&["forward", "respond", "off"]),
+            "forward",
+            "`X-Request-Id`: the client's, or a new one. `forward`: the upstream gets it; `respond`: and so does the client, \
+             with the response; `off`: a field like any other.",
+        ),
         key("limits", Kind::Mapping(&LIMITS), "{}", "Bounds on what clients may hold."),
         key("log", Kind::Mapping(&LOG), "{}", "What is logged, and how."),
+        key(
+            "tracing",
+            Kind::OneOf(&[OFF, Kind::Mapping(&TRACING)]),
+            "off",
+            "Spans of requests, for an OpenTelemetry collector. Only in a build with the feature `otel`.",
+        ),
         key(
             "defaults",
             Kind::Mapping(&DEFAULTS),
@@ -205,6 +229,12 @@ pub static STORE: Section = Section {
             "When Redis is away: `bypass` asks the upstream, `serve: 30s` goes on from the first tier for so long.",
         ),
         key("timeout", Kind::Duration, "50ms", "For every call to the store."),
+        optional(
+            "replica",
+            Kind::Text,
+            "What this larder is called where several are named: in the journal of purges, and by whoever waits for one. \
+             Each must have its own. Without it: the host's name and a random suffix.",
+        ),
     ],
 };
 
@@ -255,6 +285,13 @@ pub static PURGE: Section = Section {
         ),
         key("token", TOKEN, "none", "What `Authorization: Bearer …` of a PURGE must carry."),
         key(
+            "wait_timeout",
+            Kind::Duration,
+            "5s",
+            "How long a purge with `Purge-Wait: applied`, or `?wait=applied`, waits until every replica knows it, \
+             where it does not say.",
+        ),
+        key(
             "parents",
             Kind::Boolean,
             "true",
@@ -286,20 +323,6 @@ pub static LIMITS: Section = Section {
     ],
 };
 
-pub static LOG: Section = Section {
-    name: "log",
-    keys: &[
-        key("format", Kind::Word(&["text", "json"]), "text", "`text` for people, `json` for machines."),
-        key(
-            "level",
-            Kind::Text,
-            "info",
-            "`error`, `warn`, `info`, `debug` (a line for each request), `trace`, or a filter such as \
-             `info,larder::proxy=debug`.",
-        ),
-    ],
-};
-
 macro_rules! section_of_a_route {
     ($name:literal, $($own:expr),*) => {
         Section {
@@ -312,6 +335,12 @@ macro_rules! section_of_a_route {
                     "The lifetime where the response gives none. `upstream`: only what the response says; `none`: until \
                      purged (forgotten after 7d); `never`: GETs pass. A route with `purges` and neither `ttl` nor `tags` \
                      of its own has `never`."),
+                key("ttl_from", Kind::OneOf(&[NONE, Kind::Mapping(&TTL_FROM)]), "none",
+                    "A time that the response names, such as the end of a signed URL in it: it is never kept longer, nor \
+                     stored if that can't be read."),
+                key("jitter", Kind::Matching("^[0-9]+%$"), "0%",
+                    "How much of its lifetime a response may lose by chance, so that what was stored together does not \
+                     expire together: `10%`, at most `50%`."),
                 key("tags", Kind::ListOf(&Kind::Text), "[]",
                     "Tags of its responses; a write that passes here purges them. With `{id}` of the path, `{query.x}`, \
                      `{header.x}`, `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`, `{response.json:$.items[*].id}` (a tag \
@@ -382,6 +411,20 @@ pub static ROUTE: Section = section_of_a_route!(
     optional("name", Kind::Text, "The metrics' namespace; several routes may share one. Default: the path.")
 );
 
+pub static TTL_FROM: Section = Section {
+    name: "ttl_from",
+    keys: &[
+        optional(
+            "json",
+            Kind::Text,
+            "Where it stands in the content: a JSON Pointer `/expires_at` or a JSONPath `$.urls[*].expires_at` (of several \
+             the earliest). RFC 3339, an HTTP-date, or seconds or milliseconds since 1970.",
+        ),
+        optional("header", Kind::Text, "In place of `json`, the response field that says it."),
+        key("minus", Kind::Duration, "0s", "How much earlier it is not served any more."),
+    ],
+};
+
 pub static IGNORE: Section = Section {
     name: "query",
     keys: &[required(
@@ -392,5 +435,18 @@ pub static IGNORE: Section = Section {
 };
 
 /// All sections, to find where a misplaced key belongs.
-pub static SECTIONS: &[&Section] =
-    &[&ROOT, &UPSTREAM, &STORE, &REDIS, &TLS, &ADMIN, &PURGE, &LIMITS, &LOG, &ROUTE];
+pub static SECTIONS: &[&Section] = &[
+    &ROOT,
+    &UPSTREAM,
+    &STORE,
+    &REDIS,
+    &TLS,
+    &ADMIN,
+    &PURGE,
+    &LIMITS,
+    &LOG,
+    &ROUTE,
+    &ACCESS,
+    &LISTENER,
+    &CERTIFICATE,
+];

@@ -4,8 +4,11 @@
 //! walked by hand along the table of keys (`keys`), so that all errors are found at once, each with its line.
 
 mod advice;
+mod expiry;
 mod fields;
 mod keys;
+mod listen;
+mod log;
 mod not_yet;
 mod options;
 mod problem;
@@ -47,6 +50,8 @@ use crate::policy::Route;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: Vec<Listen>,
+    /// What stands before HTTP there; one for each of `listen`.
+    pub doors: Vec<DoorSettings>,
     pub upstream: UpstreamSettings,
     pub store: StoreSettings,
     pub admin: AdminSettings,
@@ -55,12 +60,42 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Request fields that identify the caller.
     pub credentials: Vec<HeaderName>,
+    pub request_id: RequestIds,
     pub limits: Limits,
     pub log: LogSettings,
+    /// `None`: no spans are exported.
+    pub tracing: Option<TracingSettings>,
     /// In the order of the file.
     pub routes: Vec<Arc<Route>>,
     /// What can be meant so, and mostly isn't; each with its place, ready to be shown.
     pub warnings: Vec<String>,
+}
+
+/// What a connection has to pass before it speaks HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoorSettings {
+    /// A PROXY protocol header comes first.
+    pub proxy_protocol: bool,
+    /// Certificates; none: no TLS. The first is for clients that name no host.
+    pub tls: Vec<CertificateFiles>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first, in PEM.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What becomes of `X-Request-Id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestIds {
+    /// A field like any other.
+    Off,
+    /// The upstream gets one.
+    Forward,
+    /// The upstream and the client get one.
+    Respond,
 }
 
 /// An address to listen on, or an upstream's.
@@ -114,6 +149,8 @@ pub struct StoreSettings {
     pub on_store_loss: OnStoreLoss,
     /// For every call to the store.
     pub timeout: Duration,
+    /// What this larder is called among those that share a store.
+    pub replica: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +172,8 @@ pub struct AdminSettings {
 pub struct PurgeSettings {
     pub allow: Vec<IpNet>,
     pub token: Option<Secret>,
+    /// For replicas to know a purge.
+    pub wait_timeout: Duration,
     /// Whether a write that no route matches also purges the cached paths it lies under.
     pub parents: bool,
 }
@@ -158,6 +197,49 @@ pub struct LogSettings {
     pub json: bool,
     /// A level, or a filter such as `info,larder::proxy=debug`.
     pub level: String,
+    /// `None`: no access log.
+    pub access: Option<AccessLogSettings>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogSettings {
+    pub format: AccessFormat,
+    /// How many of the requests get a line.
+    pub sample: Fraction,
+    /// `None`: standard output.
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracingSettings {
+    /// Of the collector, where spans are posted.
+    pub otlp: http::Uri,
+    /// Of the requests that say nothing of it themselves.
+    pub sample: Fraction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    Json,
+    /// Apache's.
+    Combined,
+}
+
+/// From 0 to 1, to the billionth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fraction(u32);
+
+impl Fraction {
+    const ONE: f64 = 1e9;
+
+    /// `None` if it is not from 0 to 1.
+    pub fn new(fraction: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&fraction).then(|| Self((fraction * Self::ONE).round() as u32))
+    }
+
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.0) / Self::ONE
+    }
 }
 
 /// A token; it never shows in logs.

@@ -60,7 +60,16 @@ fn sections(kind: &'static Kind) -> Vec<&'static Section> {
     match kind {
         Kind::Mapping(section) => vec![section],
         Kind::ListOf(kind) | Kind::Names(kind) | Kind::Statuses(kind) => sections(kind),
-        Kind::OneOf(kinds) => kinds.iter().flat_map(sections).collect(),
+        Kind::OneOf(kinds) => {
+            let mut found: Vec<&'static Section> = Vec::new();
+            for section in kinds.iter().flat_map(sections) {
+                // One, or a list of the same.
+                if !found.iter().any(|known| std::ptr::eq(*known, section)) {
+                    found.push(section);
+                }
+            }
+            found
+        }
         _ => Vec::new(),
     }
 }

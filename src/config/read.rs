@@ -10,7 +10,7 @@ use super::scalars::{header_name, list};
 use super::snippet::render;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Environment};
-use super::{Config, Listen, UpstreamAddress, UpstreamSettings, routes, sections};
+use super::{Config, Listen, UpstreamAddress, UpstreamSettings, listen, log, routes, sections};
 
 /// What flags and `LARDER_*` variables say; each takes the place of what the file says.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +72,7 @@ impl Config {
 fn config(root: &Node, problems: &Problems) -> Option<Config> {
     let fields = Fields::open(root, &keys::ROOT, problems)?;
     // All are read before the first that failed ends it.
-    let listen = fields.read("listen", sections::listeners);
+    let listeners = fields.read("listen", listen::listeners);
     let upstream = fields.required("upstream", sections::upstream);
     let store = fields.read("store", sections::store);
     let admin = fields.read("admin", sections::admin);
@@ -81,11 +81,17 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
     let credentials = fields.read("credentials", |node, problems| {
         list(node, "[Authorization, Cookie, X-API-Key]", problems, header_name)
     });
+    let request_id = fields.read("request_id", sections::request_id);
     let limits = fields.read("limits", sections::limits);
-    let log = fields.read("log", sections::log);
+    let log = fields.read("log", log::log);
+    let tracing = fields.read("tracing", log::tracing);
     let is_strict = store.as_ref().is_some_and(|store| store.max_lag.is_zero());
     let routes = routes::read(fields.given("defaults"), fields.given("routes"), is_strict, problems);
-    if let (Some(listen), Some(admin)) = (&listen, &admin) {
+    if let (Some((listen, doors)), Some(trusted)) = (&listeners, &trusted_proxies) {
+        let place = fields.given("listen").map_or(fields.place(), |node| node.place);
+        listen::refuse_unnamed_balancers(listen, doors, !trusted.is_empty(), place, problems);
+    }
+    if let (Some((listen, _)), Some(admin)) = (&listeners, &admin) {
         refuse_same_addresses(listen, admin.listen.as_ref(), upstream.as_ref(), &fields, problems);
     }
     let credentials = credentials?;
@@ -99,16 +105,20 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
         Arc::new(route)
     });
     let routes = routes.collect();
+    let (listen, doors) = listeners?;
     Some(Config {
-        listen: listen?,
+        listen,
+        doors,
         upstream: upstream?,
         store: store?,
         admin: admin?,
         purge: purge?,
         trusted_proxies: trusted_proxies?,
         credentials,
+        request_id: request_id?,
         limits: limits?,
         log: log?,
+        tracing: tracing?,
         routes,
         warnings: Vec::new(),
     })

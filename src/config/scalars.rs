@@ -11,7 +11,7 @@ use super::problem::Problems;
 use super::suggest::nearest;
 use super::tree::{Node, Value};
 use super::units::{self, Wrong};
-use super::{Listen, Secret};
+use super::{Fraction, Listen, Secret};
 
 /// A single value as it is written.
 pub fn text<'n>(node: &'n Node, expected: &str, problems: &Problems) -> Option<&'n str> {
@@ -86,6 +86,16 @@ pub fn count(node: &Node, problems: &Problems) -> Option<usize> {
     parsed(node, "a number", problems, |text| match text.parse::<usize>() {
         Ok(number @ 1..=MOST) => Ok(number),
         _ => Err((format!("`{text}` is not a number from 1 to {MOST}"), "write digits only".into())),
+    })
+}
+
+/// A part of a whole.
+pub fn fraction(node: &Node, problems: &Problems) -> Option<Fraction> {
+    parsed(node, "a number from 0 to 1", problems, |text| {
+        text.parse().ok().and_then(Fraction::new).ok_or_else(|| {
+            let help = "write a number such as `0.1` for one of ten, or `1` for all".to_owned();
+            (format!("`{text}` is not a number from 0 to 1"), help)
+        })
     })
 }
 

@@ -65,6 +65,7 @@ fn kind(kind: &Kind) -> Json {
         Kind::Size => variable_or(json!({ "$ref": "#/$defs/size" })),
         Kind::Boolean => variable_or(json!({ "type": "boolean" })),
         Kind::Count => variable_or(json!({ "type": "integer", "minimum": 1 })),
+        Kind::Fraction => variable_or(json!({ "type": "number", "minimum": 0, "maximum": 1 })),
         Kind::Text => json!({ "type": ["string", "number"] }),
         Kind::Matching(pattern) => variable_or(json!({ "type": "string", "pattern": pattern })),
         Kind::Word(words) => variable_or(json!({ "enum": with_booleans(words) })),

@@ -8,30 +8,13 @@ use super::not_yet::{Feature, not_yet};
 use super::problem::Problems;
 use super::scalars::{
     boolean, count, duration, list, listen, network, networks, parsed, positive_duration, positive_size,
-    size, text, token, word,
+    size, token, word,
 };
-use super::suggest::nearest;
 use super::tree::{Node, Value};
-use super::units::Wrong;
 use super::{
-    AdminSettings, Limits, Listen, LogSettings, OnStoreLoss, PurgeSettings, RedisServers, StoreSettings,
+    AdminSettings, Limits, Listen, OnStoreLoss, PurgeSettings, RedisServers, RequestIds, StoreSettings,
     UpstreamHost, UpstreamSettings, redis, url,
 };
-
-/// One address or a list.
-pub fn listeners(node: &Node, problems: &Problems) -> Option<Vec<Listen>> {
-    let addresses = match &node.value {
-        Value::List(_) => list(node, "[127.0.0.1:8080]", problems, listen)?,
-        _ => vec![listen(node, problems)?],
-    };
-    if addresses.is_empty() {
-        problems
-            .error(node.place, "there is nothing to listen on")
-            .help("write an address, `listen: 127.0.0.1:8080`");
-        return None;
-    }
-    Some(addresses)
-}
 
 /// A URL, or a mapping with `url`.
 pub fn upstream(node: &Node, problems: &Problems) -> Option<UpstreamSettings> {
@@ -101,6 +84,7 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let max_lag = fields.read("max_lag", duration);
     let on_store_loss = fields.read("on_store_loss", on_store_loss);
     let timeout = fields.read("timeout", positive_duration);
+    let replica = fields.optional("replica", replica);
     Some(StoreSettings {
         memory: memory?,
         namespace: namespace?,
@@ -108,6 +92,17 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
         max_lag: max_lag?,
         on_store_loss: on_store_loss?,
         timeout: timeout?,
+        replica,
+    })
+}
+
+fn replica(node: &Node, problems: &Problems) -> Option<String> {
+    parsed(node, "a name", problems, |text| match text.len() {
+        1..=128 if text.chars().all(|c| c.is_ascii_graphic() && c != ',') => Ok(text.to_owned()),
+        _ => Err((
+            "this can't be the name of a replica".into(),
+            "write a short name without spaces, such as `${HOSTNAME}`".into(),
+        )),
     })
 }
 
@@ -178,6 +173,7 @@ pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
     let allow = fields.read("allow", networks);
     let token = fields.read("token", token);
     let parents = fields.read("parents", boolean);
+    let wait_timeout = fields.read("wait_timeout", positive_duration);
     let (allow, token) = (allow?, token?);
     if token.is_none() && allow.iter().any(|net| net.prefix_len() == 0) {
         let place = fields.given("allow").map_or(fields.place(), |node| node.place);
@@ -185,11 +181,20 @@ pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
             .warning(place, "anybody who reaches larder may purge")
             .help("name the networks that may, or set `token: ${LARDER_PURGE_TOKEN}`");
     }
-    Some(PurgeSettings { allow, token, parents: parents? })
+    Some(PurgeSettings { allow, token, wait_timeout: wait_timeout?, parents: parents? })
 }
 
 pub fn trusted_proxies(node: &Node, problems: &Problems) -> Option<Vec<ipnet::IpNet>> {
     list(node, "[10.0.0.0/8]", problems, network)
+}
+
+pub fn request_id(node: &Node, problems: &Problems) -> Option<RequestIds> {
+    if node.text().is_some_and(is_off) {
+        return Some(RequestIds::Off);
+    }
+    let words =
+        [("forward", RequestIds::Forward), ("respond", RequestIds::Respond), ("off", RequestIds::Off)];
+    word(node, &words, problems)
 }
 
 pub fn limits(node: &Node, problems: &Problems) -> Option<Limits> {
@@ -235,44 +240,5 @@ fn header_bytes(node: &Node, problems: &Problems) -> Option<usize> {
                 .help("write `32KiB`");
             None
         }
-    }
-}
-
-pub fn log(node: &Node, problems: &Problems) -> Option<LogSettings> {
-    let fields = Fields::open(node, &keys::LOG, problems)?;
-    let json =
-        fields.read("format", |node, problems| word(node, &[("text", false), ("json", true)], problems));
-    let level = fields.read("level", log_level);
-    Some(LogSettings { json: json?, level: level? })
-}
-
-fn log_level(node: &Node, problems: &Problems) -> Option<String> {
-    let level = text(node, "a level such as `info`", problems)?.trim();
-    match check_log_level(level) {
-        Ok(()) => Some(level.to_owned()),
-        Err((message, help)) => {
-            problems.error(node.place, message).help(help);
-            None
-        }
-    }
-}
-
-fn check_log_level(level: &str) -> Result<(), Wrong> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    const HELP: &str =
-        "write error, warn, info, debug, trace or off, or a filter such as `info,larder::proxy=debug`";
-    for directive in level.split(',') {
-        let word = directive.trim();
-        let known = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
-        // A lone word that is no level would be taken for the name of a module, and log all of it.
-        if !known && word.chars().all(char::is_alphanumeric) {
-            let help =
-                nearest(word, LEVELS).map_or(HELP.to_owned(), |right| format!("did you mean `{right}`?"));
-            return Err((format!("`{word}` is not a log level"), help));
-        }
-    }
-    match tracing_subscriber::EnvFilter::try_new(level) {
-        Ok(_) => Ok(()),
-        Err(error) => Err((format!("`{level}` is not a log filter: {error}"), HELP.into())),
     }
 }

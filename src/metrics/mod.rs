@@ -1,17 +1,24 @@
-//! All counting. A hit is one atomic add: no label is looked up, no lock is taken.
+//! All counting. A hit is a few atomic adds: no label is looked up, no lock is taken.
 //!
 //! Labels come from the names of routes and from enums, never from requests, so that their number is bounded.
 
 mod exposition;
+mod heartbeats;
+mod history;
 mod labels;
+mod latency;
 mod memory;
 mod of_redis;
+mod overview;
 mod render;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use heartbeats::{EVERY as BEAT_EVERY, Heart};
+pub use history::{EVERY as SAMPLE_EVERY, Sample};
 pub use memory::Memory;
+pub use overview::{OfRoute, Overview, Quantiles};
 pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
 
@@ -22,12 +29,15 @@ use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::policy::route::Ttl;
 use crate::policy::storing::NotStored;
+use heartbeats::Heartbeats;
+use history::History;
 use labels::{FWDS, NOT_STORED, OUTCOMES, Outcomes, REASONS, SOURCES, STATUS_CLASSES};
+use latency::Latency;
 
 /// The counters as one configuration sees them: its routes, and what all configurations of this process count
 /// together.
@@ -52,6 +62,9 @@ struct Process {
     widened: Count,
     connections: AtomicI64,
     accepts_failed: Count,
+    connections_refused: [Count; Refused::ALL.len()],
+    heartbeats: Arc<Heartbeats>,
+    history: History,
     reloads: Count,
     reloads_refused: Count,
     /// Whether the last one was.
@@ -66,6 +79,24 @@ pub enum PurgeSource {
     Write,
     PurgeMethod,
     Admin,
+}
+
+/// What a connection did not get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    ProxyProtocol,
+    Tls,
+}
+
+impl Refused {
+    pub const ALL: [Refused; 2] = [Refused::ProxyProtocol, Refused::Tls];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::ProxyProtocol => "proxy-protocol",
+            Refused::Tls => "tls",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -93,6 +124,9 @@ struct NamespaceCounts {
     stored: Count,
     stored_bytes: Count,
     invalidations: Count,
+    /// Until the response began: of hits, and of all others.
+    from_store: Latency,
+    from_upstream: Latency,
 }
 
 #[derive(Debug, Default)]
@@ -133,10 +167,14 @@ impl Metrics {
         Self { routes: facts.collect(), namespaces: namespaces.into(), all }
     }
 
-    /// One request that was answered with `status`. `route` is the index of its route.
-    pub fn request(&self, route: Option<usize>, outcome: &Outcome, status: http::StatusCode) {
+    /// One request that was answered with `status`, which took so long to begin. `route` is the index of its route.
+    pub fn request(&self, route: Option<usize>, outcome: &Outcome, status: http::StatusCode, took: Duration) {
         let (namespace, caches) = self.find(route);
         let outcomes = Outcomes::of(outcome, caches);
+        match outcomes {
+            Outcomes::Hit => namespace.counts.from_store.observe(took),
+            _ => namespace.counts.from_upstream.observe(took),
+        }
         namespace.counts.requests.add(outcomes as usize, labels::status_class(status), 1);
         if let Outcome::Forwarded { fwd, detail, .. } = outcome {
             namespace.counts.forwarded.add(labels::fwd_slot(*fwd), labels::reason_slot(*detail), 1);
@@ -197,6 +235,16 @@ impl Metrics {
         self.all.accepts_failed.add(1);
     }
 
+    /// A connection did not come as far as HTTP.
+    pub fn connection_refused(&self, by: Refused) {
+        self.all.connections_refused[by as usize].add(1);
+    }
+
+    /// The heart of a worker, which is to beat every [`BEAT_EVERY`].
+    pub fn watch_worker(&self, number: usize, now: Moment) -> Heart {
+        self.all.heartbeats.watch(number, now)
+    }
+
     /// A configuration came into use, the first one too.
     pub fn config_loaded(&self, at: Timestamp) {
         self.all.refused.store(false, Ordering::Relaxed);
@@ -241,6 +289,9 @@ impl Default for Process {
             widened: Count::default(),
             connections: AtomicI64::default(),
             accepts_failed: Count::default(),
+            connections_refused: Default::default(),
+            heartbeats: Arc::default(),
+            history: History::default(),
             reloads: Count::default(),
             reloads_refused: Count::default(),
             refused: AtomicBool::default(),

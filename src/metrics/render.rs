@@ -8,7 +8,9 @@ use prometheus_client::registry::Registry;
 use super::exposition::{Exposition, Family, Labels};
 use super::labels::{FWDS, NOT_STORED, OUTCOMES, REASONS, SOURCES, STATUS_CLASSES};
 use super::snapshot::rate;
-use super::{Memory, Metrics, Namespace, labels, of_redis};
+use super::{Memory, Metrics, Namespace, Refused, labels, of_redis};
+use crate::clock::Moment;
+use crate::lines;
 use crate::store::Figures;
 use crate::store::remote::Remote;
 
@@ -26,6 +28,7 @@ impl Metrics {
         families.extend(of_store(figures));
         families.extend(remote.into_iter().flat_map(of_redis::families));
         families.extend(self.of_process());
+        families.extend(self.of_workers());
         families.extend(self.of_configuration());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Exposition(families)));
@@ -82,7 +85,18 @@ impl Metrics {
                 forwarded.push_if_any(labels, namespace.counts.forwarded.get(fwd, reason));
             }
         }
-        vec![requests, forwarded, collapsed]
+        vec![requests, forwarded, collapsed, self.of_latencies()]
+    }
+
+    fn of_latencies(&self) -> Family {
+        let help = "From a request's header section to its response's, by where the response came from.";
+        let mut seconds = Family::histogram("larder_request_seconds", help);
+        for namespace in &self.namespaces {
+            let counts = &namespace.counts;
+            seconds.push_latencies(route(namespace, &[("from", "store")]), counts.from_store.so_far());
+            seconds.push_latencies(route(namespace, &[("from", "upstream")]), counts.from_upstream.so_far());
+        }
+        seconds
     }
 
     fn of_fills(&self) -> Vec<Family> {
@@ -136,6 +150,21 @@ impl Metrics {
         for (reason, count) in self.failures().iter() {
             failures.push_if_any(vec![("reason", reason.to_string())], *count);
         }
+        let mut dropped = Family::counter(
+            "larder_log_lines_dropped",
+            "Lines of the log and of the access log that could not be written.",
+        );
+        for (log, lines) in [("log", &lines::LOG), ("access", &lines::ACCESS)] {
+            dropped.push(vec![("log", log.to_string())], lines.count() as f64);
+        }
+        let mut refused = Family::counter(
+            "larder_connections_refused",
+            "Connections that ended before HTTP: without a valid PROXY protocol header or TLS handshake.",
+        );
+        for by in Refused::ALL {
+            let count = self.all.connections_refused[by as usize].get();
+            refused.push(vec![("by", by.as_str().to_string())], count as f64);
+        }
         let connections = self.all.connections.load(Ordering::Relaxed);
         let connections = u64::try_from(connections).unwrap_or_default();
         let mut build = Family::gauge("larder_build_info", "Always 1; the version is in the label.");
@@ -146,11 +175,23 @@ impl Metrics {
             Family::gauge("larder_connections", "Open connections of clients.").with(connections),
             Family::counter("larder_accepts_failed", "Connections that could not be accepted.")
                 .with(self.all.accepts_failed.get()),
+            refused,
+            dropped,
             build,
             Family::gauge("larder_memory_allocated_bytes", "Memory in use.").with(memory.allocated),
             Family::gauge("larder_memory_resident_bytes", "Memory held from the system.")
                 .with(memory.resident),
         ]
+    }
+
+    fn of_workers(&self) -> Vec<Family> {
+        let help = "For how long a worker's thread has stood still.";
+        let mut stalled = Family::gauge("larder_worker_stalled_seconds", help);
+        for (number, overdue) in self.all.heartbeats.overdue(Moment::now()) {
+            stalled.push(vec![("worker", number.to_string())], overdue.as_secs_f64());
+        }
+        let help = "How often a worker's thread stood still for more than a second.";
+        vec![stalled, Family::counter("larder_worker_stalls", help).with(self.all.heartbeats.stalls())]
     }
 }
 

@@ -141,7 +141,7 @@ fn reading<'r>(
     has_content: bool,
     credentials: &[HeaderName],
 ) -> Result<Lookup<'r>, Passed<'r>> {
-    if request.headers.contains_key(header::UPGRADE) {
+    if request.has(&header::UPGRADE) {
         return Err((PassReason::Upgrade, routes.find(request.path)));
     }
     let route = caching_route(routes, request.path)?;
@@ -149,7 +149,7 @@ fn reading<'r>(
     if has_content {
         return Err(pass(PassReason::Content));
     }
-    if may_be_overridden(route, request.headers) {
+    if may_be_overridden(route, request) {
         return Err(pass(PassReason::OverrideField));
     }
     let credential = match &route.per {
@@ -158,7 +158,8 @@ fn reading<'r>(
     };
     let query = route.query.select(request.query);
     let key = CacheKey::new(route, request, query.as_deref(), credential);
-    let in_key = route.shared || credentials::all_in_key(route, request.headers, credentials);
+    let may_say_who = credentials.iter().any(|name| request.names.may_hold(name));
+    let in_key = route.shared || !may_say_who || credentials::all_in_key(route, request.headers, credentials);
     let caller = if in_key { Caller::InKey } else { Caller::Credentialed };
     Ok(Lookup { route, key, query: query.map(Into::into), caller })
 }
@@ -196,10 +197,9 @@ fn in_any_spelling<'r>(routes: &'r Routes, path: &str) -> impl Iterator<Item = &
 
 /// Whether what the upstream is asked for may be another thing than the key says. A field that the route has in its
 /// key may be there.
-fn may_be_overridden(route: &Route, headers: &HeaderMap) -> bool {
-    let overridden =
-        OVERRIDE_FIELDS.iter().any(|name| headers.contains_key(name) && !route.headers.contains(name));
-    overridden || drops_fields(headers)
+fn may_be_overridden(route: &Route, request: &RequestHead<'_>) -> bool {
+    let overridden = OVERRIDE_FIELDS.iter().any(|name| request.has(name) && !route.headers.contains(name));
+    overridden || (request.names.may_hold(&header::CONNECTION) && drops_fields(request.headers))
 }
 
 /// RFC 9110 §7.6.1: fields named in `Connection` are not forwarded. With `Connection: x-tenant` the upstream would

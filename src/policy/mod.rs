@@ -17,6 +17,7 @@ pub mod http_date;
 pub mod invalidation;
 pub mod json_query;
 pub mod lifetime;
+pub mod names;
 pub mod path;
 pub mod precondition;
 pub mod query;
@@ -27,6 +28,7 @@ mod restriction_tests;
 pub mod reuse;
 pub mod route;
 pub mod routes;
+pub mod shortening;
 pub mod storing;
 mod stricter;
 pub mod tags;
@@ -34,15 +36,17 @@ pub mod targeted;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod ttl_from;
 pub mod validation;
 pub mod vary;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 pub use cache_key::{CacheKey, Fingerprint};
+pub use names::Names;
 pub use route::Route;
 pub use vary::VaryFields;
 
@@ -62,4 +66,12 @@ pub struct RequestHead<'a> {
     pub query: Option<&'a str>,
     /// All fields of the request; end-to-end and not.
     pub headers: &'a HeaderMap,
+    /// Of their names.
+    pub names: Names,
+}
+
+impl RequestHead<'_> {
+    pub fn has(&self, name: &HeaderName) -> bool {
+        self.names.may_hold(name) && self.headers.contains_key(name)
+    }
 }

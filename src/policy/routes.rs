@@ -117,8 +117,9 @@ impl Node {
         let Some(path) = path else {
             return (!self.here.is_empty()).then_some(&self.here);
         };
-        let (segment, after) = match path.split_once('/') {
-            Some((segment, after)) => (segment, Some(after)),
+        // Segments are short: a plain loop finds their end soonest.
+        let (segment, after) = match path.bytes().position(|byte| byte == b'/') {
+            Some(end) => (&path[..end], Some(&path[end + 1..])),
             None => (path, None),
         };
         if let Some(found) = self.literals.get(segment).and_then(|node| node.search(after)) {

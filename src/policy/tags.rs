@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 use super::content::Content;
 use super::storing::NotStored;
 use super::template::Sources;
-use super::{RequestHead, Route, groups};
+use super::{Names, RequestHead, Route, groups};
 use crate::purge::{MAX_TAG_DEPTH, tag_depth};
 
 /// A response with more tags, or a longer or deeper one, is not stored: silently fewer would be stale answers later.
@@ -76,8 +76,11 @@ pub fn hide(route: &Route, response_headers: &mut HeaderMap) {
         return;
     }
     let of_groups = [groups::CACHE_GROUPS, groups::CACHE_GROUP_INVALIDATION];
+    let names = Names::of(response_headers);
     for name in LISTS.iter().chain(&of_groups).chain(&route.semantics.targeted) {
-        response_headers.remove(name);
+        if names.may_hold(name) {
+            response_headers.remove(name);
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub fn route() -> Route {
         path: PathTemplate::default(),
         mode: Mode::On,
         ttl: Ttl::Upstream,
+        ttl_from: None,
+        jitter: 0,
         tags: Vec::new(),
         purges: None,
         query: QueryRule::All,
@@ -71,7 +73,16 @@ pub fn with_ttl(ttl: u64) -> Route {
 }
 
 pub fn request<'a>(method: &'a Method, headers: &'a HeaderMap) -> RequestHead<'a> {
-    RequestHead { method, scheme: "http", host: "api.test", front: "", path: "/", query: None, headers }
+    RequestHead {
+        method,
+        scheme: "http",
+        host: "api.test",
+        front: "",
+        path: "/",
+        query: None,
+        headers,
+        names: crate::policy::Names::of(headers),
+    }
 }
 
 pub fn at_once() -> Exchange {

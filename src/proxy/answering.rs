@@ -9,7 +9,7 @@ use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SIN
 use super::collapsing::{Flight, Landing, Seat, SharedResponse};
 use super::error::ProxyError;
 use super::fetching::Fetch;
-use super::finding::{Finding, Miss, Usable};
+use super::finding::{Finding, Glance, Miss, Usable};
 use super::intake::{ClientHead, ClientRequest};
 use super::{Answer, LARDER_POSITION, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
@@ -22,21 +22,31 @@ use crate::purge::Validity;
 const FLIGHTS: usize = 4;
 
 impl Worker {
-    pub(super) async fn look_up(&self, request: ClientRequest, lookup: Lookup<'_>) -> Answer {
-        let has = |name| request.head.parts.headers.contains_key(name);
+    /// `glance`: what is known already. What takes longer than the store is in boxes of its own, so that waiting for the
+    /// store takes little room.
+    pub(super) async fn look_up(
+        &self,
+        request: ClientRequest,
+        lookup: Lookup<'_>,
+        glance: Option<Glance>,
+    ) -> Answer {
+        let has = |name| request.head.has(&name);
         let (range, conditional) = (has(RANGE), has(IF_NONE_MATCH) || has(IF_MODIFIED_SINCE));
         if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
             // The upstream judges what only it can know.
-            return self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Precondition)).await;
+            let outcome = Outcome::pass(PassReason::Precondition);
+            return Box::pin(self.pass(request, Some(lookup.route), outcome)).await;
         }
         // Positions of different servers are not compared: whatever it says, the latest word on purges has it.
         if has(LARDER_POSITION) && !self.proxy.store.catch_up().await {
-            return self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Position)).await;
+            let outcome = Outcome::pass(PassReason::Position);
+            return Box::pin(self.pass(request, Some(lookup.route), outcome)).await;
         }
-        let finding = self.find(&lookup, &request.head).await;
+        let glance = glance.unwrap_or_else(|| self.glance(&lookup, &request.head));
+        let finding = self.look_on(glance, &lookup, &request.head).await;
         if lookup.route.mode == Mode::Observe {
             let whole = request.head.parts.method == Method::GET && !range && !conditional;
-            return self.observe(request, &lookup, finding, whole).await;
+            return Box::pin(self.observe(request, &lookup, finding, whole)).await;
         }
         match finding {
             Finding::Fresh(usable) => self.reply(&request.head, &lookup, usable),
@@ -49,12 +59,13 @@ impl Worker {
                 self.reply(&head, &lookup, usable)
             }
             Finding::Miss(miss) if request.head.parts.method == Method::HEAD => {
-                self.forward_head(request, &lookup, &miss).await
+                Box::pin(self.forward_head(request, &lookup, &miss)).await
             }
             Finding::Miss(_) if range => {
-                self.pass(request, Some(lookup.route), Outcome::pass(PassReason::Range)).await
+                let outcome = Outcome::pass(PassReason::Range);
+                Box::pin(self.pass(request, Some(lookup.route), outcome)).await
             }
-            Finding::Miss(miss) => self.fetch_or_join(Arc::new(request.head), &lookup, miss).await,
+            Finding::Miss(miss) => Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await,
         }
     }
 
@@ -85,7 +96,7 @@ impl Worker {
                         return answer;
                     }
                 }
-                Landing::Freshened(stored) => {
+                Landing::Whole(stored) => {
                     if self.is_hit(&stored.head, &head, lookup) {
                         let outcome =
                             Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));

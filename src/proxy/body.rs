@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::gathering::Gathered;
 use super::shared_body::{Reader, SharedBodyError};
+use crate::access_log::Entry;
 use crate::upstream::{BodyError, UpstreamBody};
 
 /// One body path for all kinds of answers.
@@ -21,6 +22,14 @@ pub enum Body {
     Shared(Reader),
     /// It must be over by then.
     Bounded(Box<Body>, Pin<Box<Sleep>>),
+    /// Its line in the access log is due when it has gone.
+    Logged(Box<Logged>),
+}
+
+pub struct Logged {
+    body: Body,
+    entry: Entry,
+    failed: bool,
 }
 
 /// Ends the client's connection in the middle of an answer, so that a part never looks like the whole.
@@ -41,6 +50,10 @@ impl Body {
             Body::Full(_) => self,
             body => Body::Bounded(Box::new(body), Box::pin(sleep_until(end))),
         }
+    }
+
+    pub fn logged(self, entry: Entry) -> Self {
+        Body::Logged(Box::new(Logged { body: self, entry, failed: false }))
     }
 
     pub fn empty() -> Self {
@@ -80,6 +93,7 @@ impl http_body::Body for Body {
                 Poll::Pending => end.as_mut().poll(cx).map(|()| Some(Err(ClientBodyError::TooLong))),
                 ready => ready,
             },
+            Body::Logged(logged) => logged.poll_frame(cx),
             Body::Shared(reader) => {
                 Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
@@ -92,6 +106,7 @@ impl http_body::Body for Body {
             Body::Upstream(body) => body.is_end_stream(),
             Body::Gathered(body) => body.is_end_stream(),
             Body::Bounded(body, _) => body.is_end_stream(),
+            Body::Logged(logged) => logged.body.is_end_stream(),
             Body::Shared(reader) => reader.is_end_stream(),
         }
     }
@@ -102,7 +117,28 @@ impl http_body::Body for Body {
             Body::Upstream(body) => body.size_hint(),
             Body::Gathered(body) => body.size_hint(),
             Body::Bounded(body, _) => body.size_hint(),
+            Body::Logged(logged) => logged.body.size_hint(),
             Body::Shared(reader) => reader.size_hint(),
         }
+    }
+}
+
+impl Logged {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.entry.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(Some(Err(_))) => self.failed = true,
+            _ => {}
+        }
+        polled
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        // What has a length is not asked again once that is reached.
+        let nothing_left = self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
+        self.entry.ended(nothing_left && !self.failed);
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::Worker;
 use super::collapsing::SharedResponse;
 use super::intake::ClientHead;
+use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
 use crate::policy::reuse::{Reuse, assess};
 use crate::purge::Validity;
-use crate::store::{Found, Store};
+use crate::store::{Found, Recall, Store};
 use crate::stored_response::{Stored, StoredHead, StoredResponse};
 
 /// What a look-up came to.
@@ -20,6 +21,13 @@ pub(super) enum Finding {
     /// It may be served now, while it is validated.
     Stale(Usable, Miss),
     Miss(Miss),
+}
+
+/// What a look-up came to without waiting.
+pub(super) enum Glance {
+    Found(Finding),
+    /// Ready or not: it is not weighed yet.
+    Waiting(Recall),
 }
 
 pub(super) struct Usable {
@@ -46,8 +54,49 @@ pub(super) struct Stale {
 
 impl Worker {
     pub(super) async fn find(&self, lookup: &Lookup<'_>, head: &ClientHead) -> Finding {
-        let store = &self.proxy.store;
-        let Some(found) = store.recall(&lookup.key).found().await else {
+        let glance = self.glance(lookup, head);
+        self.look_on(glance, lookup, head).await
+    }
+
+    /// What the store can say at once.
+    pub(super) fn glance(&self, lookup: &Lookup<'_>, head: &ClientHead) -> Glance {
+        let found = match self.proxy.store.recall(&lookup.key) {
+            Recall::Ready(found) => found,
+            waiting => return Glance::Waiting(waiting),
+        };
+        let variants = match found {
+            None => return Glance::Found(Finding::miss(lookup.key, Fwd::UriMiss)),
+            Some(Found { stored: Stored::Response(response), soft_purged }) => {
+                return Glance::Found(self.weigh(response, soft_purged, lookup, lookup.key, head));
+            }
+            Some(Found { stored: Stored::Variants(variants), .. }) => variants,
+        };
+        let mut latest = None;
+        for fields in &variants.fields {
+            let key = lookup.key.variant(fields, &head.as_policy());
+            latest.get_or_insert(key);
+            match self.proxy.store.recall(&key) {
+                Recall::Ready(Some(Found { stored: Stored::Response(response), soft_purged })) => {
+                    return Glance::Found(self.weigh(response, soft_purged, lookup, key, head));
+                }
+                Recall::Ready(_) => {}
+                // They are looked through again from the first.
+                Recall::Waiting(_) => {
+                    let stored = Stored::Variants(variants);
+                    return Glance::Waiting(Recall::Ready(Some(Found { stored, soft_purged: false })));
+                }
+            }
+        }
+        Glance::Found(Finding::miss(latest.unwrap_or(lookup.key), Fwd::VaryMiss))
+    }
+
+    /// What a glance did not find out is waited for.
+    pub(super) async fn look_on(&self, glance: Glance, lookup: &Lookup<'_>, head: &ClientHead) -> Finding {
+        let recall = match glance {
+            Glance::Found(finding) => return finding,
+            Glance::Waiting(recall) => recall,
+        };
+        let Some(found) = recall.found().await else {
             return Finding::miss(lookup.key, Fwd::UriMiss);
         };
         let variants = match found.stored {
@@ -61,7 +110,7 @@ impl Worker {
             let key = lookup.key.variant(fields, &head.as_policy());
             latest.get_or_insert(key);
             if let Some(Found { stored: Stored::Response(response), soft_purged }) =
-                store.recall(&key).found().await
+                self.proxy.store.recall(&key).found().await
             {
                 return self.weigh(response, soft_purged, lookup, key, head);
             }
@@ -150,6 +199,11 @@ impl Worker {
 }
 
 impl Stale {
+    /// Not so old, since it was found, that it must not be served or validated any more.
+    pub fn is_of_use(&self, now: Timestamp) -> bool {
+        now < self.response.head.terms.expires_at
+    }
+
     /// `None` if it was purged since it was found: then it is neither served nor validated any more.
     pub fn as_of_now(&self, store: &dyn Store) -> Option<Self> {
         let head = &self.response.head;

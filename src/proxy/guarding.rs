@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::Worker;
 use super::error::ProxyError;
+use super::intake::ClientHead;
 use crate::clock::Moment;
 use crate::policy::Route;
 use crate::policy::route::Mode;
@@ -63,10 +64,11 @@ impl Worker {
     pub(super) async fn send_guarded(
         &self,
         request: Request<RequestBody>,
+        head: &ClientHead,
         guard: Option<&mut Guard>,
     ) -> Result<Response<UpstreamBody>, ProxyError> {
-        let Some(guard) = guard else { return self.send(request).await };
-        let exchange = self.send(request);
+        let Some(guard) = guard else { return self.send(request, head).await };
+        let exchange = self.send(request, head);
         tokio::pin!(exchange);
         let mut pause = self.patience() / 2;
         loop {

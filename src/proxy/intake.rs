@@ -1,6 +1,7 @@
 //! One reading of each request: its authority, its scheme and who sent it. What can be read in two ways is refused.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, OnceLock};
 
 use http::header::{COOKIE, HOST, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::request::Parts;
@@ -10,9 +11,13 @@ use ipnet::IpNet;
 
 use super::error::ProxyError;
 use super::forwarding::Origin;
-use super::{Client, Interims};
-use crate::config::Config;
-use crate::policy::RequestHead;
+use super::spans::RequestSpan;
+use super::{Client, Interims, identity};
+use crate::access_log::UpstreamTime;
+use crate::config::{Config, RequestIds};
+use crate::policy::{Names, RequestHead};
+use crate::purge::Why;
+use crate::purging::asked_by;
 
 /// A client's request that has one meaning.
 pub struct ClientRequest {
@@ -23,6 +28,7 @@ pub struct ClientRequest {
 pub struct ClientHead {
     pub parts: Parts,
     pub scheme: &'static str,
+    names: Names,
     /// Lower case, without the scheme's own port; empty for HTTP/1.0 without `Host`.
     pub host: String,
     /// What else a trusted proxy says of the address that it was asked under: it may change the response, so it stands
@@ -32,19 +38,27 @@ pub struct ClientHead {
     pub sender: Option<IpAddr>,
     /// The peer of the connection; `None` on a unix socket.
     pub peer: Option<IpAddr>,
+    /// The way for interim responses; `None` where none can be sent.
     pub interims: Option<Interims>,
     pub trusted: bool,
     /// The target was in absolute form: it names the host on purpose.
     pub absolute: bool,
+    request_ids: RequestIds,
+    request_id: OnceLock<HeaderValue>,
+    /// Who wants to know how long the upstream took.
+    pub upstream_time: Option<UpstreamTime>,
+    /// Of the request, if it has one.
+    pub span: Option<Arc<RequestSpan>>,
 }
 
 impl ClientRequest {
     pub fn accept(
         request: Request<Incoming>,
-        Client { peer, interims }: Client,
+        Client { peer, is_tls }: Client,
         config: &Config,
     ) -> Result<Self, ProxyError> {
         let (mut parts, body) = request.into_parts();
+        let names = Names::of(&parts.headers);
         if parts.method == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
@@ -53,24 +67,42 @@ impl ClientRequest {
         }
         // hyper lets `Transfer-Encoding` win over `Content-Length`, and ends the connection then (RFC 9112 §6.3). Another
         // coding than its own stays in the content.
-        if parts.headers.contains_key(TRANSFER_ENCODING)
+        if names.may_hold(&TRANSFER_ENCODING)
+            && parts.headers.contains_key(TRANSFER_ENCODING)
             && !is_only(&parts.headers, TRANSFER_ENCODING, "chunked")
         {
             return Err(ProxyError::BadRequest("a transfer coding other than chunked"));
         }
-        join_cookies(&mut parts.headers);
+        if names.may_hold(&COOKIE) {
+            join_cookies(&mut parts.headers);
+        }
         let trusted = peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+            None if is_tls => "https",
             _ => "http",
         };
         let front = if trusted { front(&parts.headers) } else { String::new() };
-        let sender = sender(&parts.headers, peer, &config.trusted_proxies);
+        let sender = sender(&parts.headers, names, peer, &config.trusted_proxies);
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
-        let host = authority(&parts, trusted)?;
-        let host = normalised(&host, scheme)?;
+        let host = normalised(authority(&parts, trusted)?, scheme)?;
         Ok(Self {
-            head: ClientHead { parts, scheme, host, front, sender, peer, interims, trusted, absolute },
+            head: ClientHead {
+                parts,
+                names,
+                scheme,
+                host,
+                front,
+                sender,
+                peer,
+                interims: None,
+                trusted,
+                absolute,
+                request_ids: config.request_id,
+                request_id: OnceLock::new(),
+                upstream_time: None,
+                span: None,
+            },
             body,
         })
     }
@@ -81,6 +113,30 @@ impl ClientRequest {
 }
 
 impl ClientHead {
+    /// Its name in logs, made when it is first asked for: a hit mostly needs none.
+    pub fn request_id(&self) -> &HeaderValue {
+        self.request_id.get_or_init(|| identity::request_id(&self.parts.headers))
+    }
+
+    /// In the log, what is said within it is said of this request.
+    pub fn span(&self) -> tracing::Span {
+        let (method, path) = (&self.parts.method, self.parts.uri.path());
+        tracing::error_span!("request", %method, path, request_id = ?self.request_id())
+    }
+
+    pub fn is_known_as(&self, request_id: HeaderValue) {
+        self.request_id.get_or_init(|| request_id);
+    }
+
+    /// The one that the upstream is told.
+    pub fn forwarded_id(&self) -> Option<&HeaderValue> {
+        (self.request_ids != RequestIds::Off).then(|| self.request_id())
+    }
+
+    pub fn has(&self, name: &HeaderName) -> bool {
+        self.names.may_hold(name) && self.parts.headers.contains_key(name)
+    }
+
     pub fn as_policy(&self) -> RequestHead<'_> {
         RequestHead {
             method: &self.parts.method,
@@ -90,7 +146,14 @@ impl ClientHead {
             path: self.parts.uri.path(),
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
+            names: self.names,
         }
+    }
+
+    /// For the record of what it purges.
+    pub fn why(&self) -> Why {
+        let from = self.sender.or(self.peer).map(|address| address.to_string());
+        asked_by(&self.parts.method, self.parts.uri.path(), from, &self.parts.headers)
     }
 
     pub fn origin(&self) -> Origin<'_> {
@@ -118,13 +181,21 @@ fn front(headers: &HeaderMap) -> String {
     front
 }
 
+/// What an intermediary adds.
+const RELAYED: [HeaderName; 3] =
+    [VIA, HeaderName::from_static("forwarded"), HeaderName::from_static("x-forwarded-for")];
+
 /// The nearest address that is not one of our own proxies.
-fn sender(headers: &HeaderMap, peer: Option<IpAddr>, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
+fn sender(
+    headers: &HeaderMap,
+    names: Names,
+    peer: Option<IpAddr>,
+    trusted_proxies: &[IpNet],
+) -> Option<IpAddr> {
     let is_ours = |address: &IpAddr| trusted_proxies.iter().any(|net| net.contains(address));
     // Whoever may open the unix socket is on this machine.
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let is_relayed =
-        [VIA.as_str(), "forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name));
+    let is_relayed = RELAYED.iter().any(|name| names.may_hold(name) && headers.contains_key(name));
     if !is_relayed {
         return Some(peer);
     }
@@ -159,7 +230,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// RFC 9112 §3.2: the target's own authority wins over `Host`; without either the request has no meaning.
-fn authority(parts: &Parts, trusted: bool) -> Result<String, ProxyError> {
+fn authority(parts: &Parts, trusted: bool) -> Result<&str, ProxyError> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -171,26 +242,25 @@ fn authority(parts: &Parts, trusted: bool) -> Result<String, ProxyError> {
         None => None,
     };
     if let Some(forwarded) = trusted.then(|| single(&parts.headers, "x-forwarded-host")).flatten() {
-        return Ok(forwarded.to_owned());
+        return Ok(forwarded);
     }
     match (parts.uri.authority(), host) {
         (Some(authority), _) if authority.as_str().contains('@') => {
             Err(ProxyError::BadRequest("a target with user information"))
         }
-        (Some(authority), _) => Ok(authority.as_str().to_owned()),
-        (None, Some(host)) => Ok(host.to_owned()),
-        (None, None) if parts.version == Version::HTTP_10 => Ok(String::new()),
+        (Some(authority), _) => Ok(authority.as_str()),
+        (None, Some(host)) => Ok(host),
+        (None, None) if parts.version == Version::HTTP_10 => Ok(""),
         (None, None) => Err(ProxyError::BadRequest("no Host")),
     }
 }
 
 fn normalised(host: &str, scheme: &str) -> Result<String, ProxyError> {
-    let host = host.to_ascii_lowercase();
     if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)) {
         return Err(ProxyError::BadRequest("Host is not valid"));
     }
     let own_port = if scheme == "https" { ":443" } else { ":80" };
-    Ok(host.strip_suffix(own_port).unwrap_or(&host).to_owned())
+    Ok(host.strip_suffix(own_port).unwrap_or(host).to_ascii_lowercase())
 }
 
 /// A field that came once, with one value.

@@ -1,4 +1,4 @@
-//! CONNECTS. One request from top to bottom: [`Worker::handle`].
+//! CONNECTS. One request from top to bottom: [`Worker::begin`].
 //!
 //! The only place that asks policy, the store and the upstream. It parses no field and works out no time itself.
 
@@ -13,46 +13,52 @@ mod finding;
 mod forwarding;
 mod gathering;
 mod guarding;
+mod handling;
 mod heading;
+mod identity;
 mod intake;
 mod interim;
 mod leading;
+mod line;
+#[cfg(test)]
+mod panic_tests;
 mod passing;
 mod purge_method;
 mod ranges;
 mod reading;
 mod replying;
 mod shared_body;
+mod spans;
 mod tagging;
 mod tunnel;
+mod unfinished;
 mod writing;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderName, Request, Response};
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use http::{HeaderName, Response};
 use tokio_util::task::TaskTracker;
-use tracing::Level;
 
 pub use body::Body;
 use collapsing::Flights;
 pub use desk::{Desk, Live};
 use error::ProxyError;
-use intake::ClientRequest;
+pub use handling::{Begun, Later};
 pub use interim::{InterimQueue, Interims};
 use reading::Reading;
+use unfinished::Unfinished;
 
+use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
+use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
-use crate::policy::classify::{Class, classify};
 use crate::policy::routes::Routes;
-use crate::policy::{Route, tags};
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 use crate::upstream::{Destination, Upstream};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -71,6 +77,11 @@ pub struct Proxy {
     flights: Arc<Flights>,
     reading: Arc<Reading>,
     destination: Arc<Destination>,
+    /// `None`: no line for each request.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// `None`: no spans.
+    pub telemetry: Option<Arc<Telemetry>>,
+    unfinished: Arc<Unfinished>,
     /// Writes and fetches that go on when their client has gone; a shutdown waits for them.
     pub tasks: TaskTracker,
 }
@@ -79,8 +90,8 @@ pub struct Proxy {
 pub struct Client {
     /// The peer of the connection; `None` on a unix socket.
     pub peer: Option<IpAddr>,
-    /// For interim responses; `None` where none can be sent.
-    pub interims: Option<Interims>,
+    /// It came over TLS.
+    pub is_tls: bool,
 }
 
 /// One thread's way to the upstream, and all that is shared.
@@ -110,6 +121,9 @@ impl Proxy {
             reading: Arc::new(Reading::new()),
             destination: Destination::new(&config.upstream)?,
             clock,
+            access_log: config.log.access.as_ref().map(AccessLog::open).transpose()?,
+            telemetry: config.tracing.as_ref().map(Telemetry::start).transpose()?,
+            unfinished: Arc::default(),
             tasks: TaskTracker::new(),
             config: Arc::new(config),
         })
@@ -129,6 +143,9 @@ impl Proxy {
             reading: self.reading.clone(),
             destination,
             clock: self.clock.clone(),
+            access_log: self.access_log.clone(),
+            telemetry: self.telemetry.clone(),
+            unfinished: self.unfinished.clone(),
             tasks: self.tasks.clone(),
             config: Arc::new(config),
         })
@@ -136,66 +153,14 @@ impl Proxy {
 }
 
 impl Worker {
+    /// Whether it is believed what this peer says of its clients; whoever may open a unix socket is.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        let trusted = &self.proxy.config.trusted_proxies;
+        peer.is_none_or(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    }
+
     pub fn limits(&self) -> &Limits {
         &self.proxy.config.limits
-    }
-
-    /// Never fails: whatever goes wrong has an answer.
-    pub async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
-        // Kept for the log only where there will be a line.
-        let asked =
-            tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
-        let answer = match ClientRequest::accept(request, client, &self.proxy.config) {
-            Ok(request) => self.answer(request).await,
-            Err(error) => Answer::own(&error, None),
-        };
-        let response = self.finish(answer);
-        if let Some((method, uri)) = asked {
-            let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
-            tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "answered");
-        }
-        response
-    }
-
-    async fn answer(&self, request: ClientRequest) -> Answer {
-        if request.head.parts.method.as_str() == "PURGE" {
-            return self.purge(&request).await;
-        }
-        let proxy = &self.proxy;
-        let has_content = request.has_content();
-        match classify(&proxy.routes, &request.head.as_policy(), has_content, &proxy.config.credentials) {
-            Class::Lookup(lookup) => within(Some(lookup.route), self.look_up(request, lookup)).await,
-            Class::Pass { reason, route } => {
-                within(route, self.pass(request, route, Outcome::pass(reason))).await
-            }
-            Class::Write { route } => within(route, self.write(request, route)).await,
-        }
-    }
-
-    /// Says what happened: to the client (RFC 9211, after what caches before this one said) and to the metrics.
-    fn finish(&self, answer: Answer) -> Response<Body> {
-        let Answer { mut response, outcome, route } = answer;
-        if let Some(outcome) = outcome {
-            self.proxy.metrics.request(route, &outcome, response.status());
-            if let Some(route) = route.and_then(|index| self.proxy.config.routes.get(index)) {
-                tags::hide(route, response.headers_mut());
-                response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
-            }
-        }
-        response
-    }
-}
-
-/// The route's `timeout`. A write that is cut off goes on, and is purged, as one whose client has gone.
-async fn within(route: Option<&Arc<Route>>, answering: impl Future<Output = Answer>) -> Answer {
-    let Some(limit) = route.and_then(|route| route.timeout) else { return answering.await };
-    let end = Instant::now() + limit;
-    match timeout_at(end, answering).await {
-        Ok(mut answer) => {
-            answer.response = answer.response.map(|body| body.until(end));
-            answer
-        }
-        Err(_) => Answer::own(&ProxyError::TooLong, route),
     }
 }
 

@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode};
 use super::body::Body;
 use super::error::ProxyError;
 use super::intake::{ClientHead, ClientRequest};
-use super::{Answer, Worker, forwarding, tunnel};
+use super::{Answer, Worker, forwarding, identity, tunnel};
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
 use crate::upstream::{RequestBody, UpstreamBody};
@@ -29,7 +29,7 @@ impl Worker {
         {
             forwarding::keep_upgrade(forwarded.headers_mut(), protocol);
         }
-        match self.send(forwarded).await {
+        match self.send(forwarded, &head).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match client_upgrade {
                 Some(client) => Answer::new(tunnel::open(client, response), None, route),
                 None => Answer::own(&ProxyError::Interrupted, route),
@@ -42,17 +42,27 @@ impl Worker {
     /// Sends to the upstream, and counts how that went.
     pub(super) async fn send(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
+        head: &ClientHead,
     ) -> Result<Response<UpstreamBody>, ProxyError> {
+        let span = head.span.as_ref().map(|span| span.of_upstream(&mut request, self.proxy.clock.now()));
         let started = tokio::time::Instant::now();
-        match self.upstream.send(request).await {
+        let result = self.upstream.send(request).await;
+        let took = started.elapsed();
+        head.upstream_time.iter().for_each(|time| time.took(took));
+        if let Some(span) = span {
+            span.end(result.as_ref().map(Response::status));
+        }
+        match result {
             Ok(response) => {
-                self.proxy.metrics.upstream(started.elapsed());
+                self.proxy.metrics.upstream(took);
                 Ok(response)
             }
             Err(error) => {
                 self.proxy.metrics.upstream_failed(error.as_str());
-                tracing::warn!(%error, "the upstream failed");
+                let ClientHead { parts, .. } = head;
+                let (method, path, request_id) = (&parts.method, parts.uri.path(), head.request_id());
+                tracing::warn!(%error, %method, path, ?request_id, "the upstream failed");
                 Err(error.into())
             }
         }
@@ -83,6 +93,7 @@ pub(super) fn upstream_request(
     *request.uri_mut() = target(head.parts.uri.path(), query, &head.parts.uri);
     *request.headers_mut() = head.parts.headers.clone();
     forwarding::to_upstream(request.headers_mut(), head.parts.version, head.origin());
+    identity::to_upstream(request.headers_mut(), head.forwarded_id());
     request
 }
 

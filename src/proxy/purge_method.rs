@@ -1,5 +1,7 @@
 //! `PURGE` on the listener: who may, what it names, and the answer. It never reaches the upstream.
 
+use std::time::Duration;
+
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response};
 use subtle::ConstantTimeEq;
@@ -12,31 +14,51 @@ use crate::metrics::PurgeSource;
 use crate::policy::invalidation;
 use crate::purge::{Position, Purge};
 use crate::purging::purge;
+use crate::purging::waiting::{Applied, FIX, answer, applied, of_field};
 
 impl Worker {
     pub(super) async fn purge(&self, request: &ClientRequest) -> Answer {
         match self.purge_by_method(&request.head).await {
-            Ok(position) => Answer::new(recorded(position), None, None),
+            Ok((position, applied)) => Answer::new(recorded(position, applied), None, None),
             Err(error) => Answer::own(&error, None),
         }
     }
 
-    async fn purge_by_method(&self, head: &ClientHead) -> Result<Position, ProxyError> {
+    async fn purge_by_method(&self, head: &ClientHead) -> Result<(Position, Option<Applied>), ProxyError> {
         let proxy = &self.proxy;
         may_purge(&proxy.config.purge, head)?;
+        let wait = wait(&head.parts.headers, proxy.config.purge.wait_timeout)?;
         let (targets, hardness) =
             invalidation::of_purge_request(&proxy.routes, &head.as_policy(), head.absolute)
                 .map_err(ProxyError::Purge)?;
-        let asked = Purge { hardness, ..Purge::hard(targets) };
-        purge(&proxy.store, &proxy.metrics, asked, PurgeSource::PurgeMethod, None)
-            .await
-            .map_err(|error| ProxyError::PurgeNotRecorded(error.to_string()))
+        let asked = Purge { hardness, why: Some(head.why()), ..Purge::hard(targets) };
+        let purged = purge(&proxy.store, &proxy.metrics, asked, PurgeSource::PurgeMethod, None).await;
+        let position = purged.map_err(|error| ProxyError::PurgeNotRecorded(error.to_string()))?;
+        match wait {
+            Some(within) => Ok((position, Some(applied(&proxy.store, position, within).await))),
+            None => Ok((position, None)),
+        }
     }
 }
 
-fn recorded(position: Position) -> Response<Body> {
-    let body = serde_json::json!({ "status": "purged", "position": position.0 });
+/// `Purge-Wait: applied; timeout=2s`: for how long to wait until all replicas know the purge.
+fn wait(headers: &HeaderMap, usual: Duration) -> Result<Option<Duration>, ProxyError> {
+    let mut fields = headers.get_all("purge-wait").iter();
+    let refuse = |error: String| ProxyError::Purge(format!("`Purge-Wait`: {error}; {FIX}"));
+    match (fields.next(), fields.next()) {
+        (None, _) => Ok(None),
+        (Some(field), None) => {
+            let value = field.to_str().map_err(|_| refuse("it is not text".into()))?;
+            of_field(value, usual).map(Some).map_err(refuse)
+        }
+        (Some(_), Some(_)) => Err(refuse("there are two".into())),
+    }
+}
+
+fn recorded(position: Position, applied: Option<Applied>) -> Response<Body> {
+    let (status, body) = answer(position, applied);
     let mut response = Response::new(Body::from(format!("{body}\n")));
+    *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(LARDER_POSITION, HeaderValue::from(position.0));
     response

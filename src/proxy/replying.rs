@@ -2,9 +2,9 @@
 
 use http::header::{
     ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    TRAILER,
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE, TRAILER,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::body::Body;
 use super::intake::ClientHead;
@@ -27,7 +27,7 @@ pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp)
         return head_only(stored, headers);
     }
     let length = stored.body.len() as u64;
-    if stored.head.status == StatusCode::OK {
+    if stored.head.status == StatusCode::OK && head.has(&RANGE) {
         match range::select(&head.parts.headers, &stored.head.headers, length) {
             range::Selected::Whole => {}
             range::Selected::Parts(parts) => {
@@ -61,6 +61,10 @@ pub(super) fn whole(status: StatusCode, headers: HeaderMap, body: Body) -> Respo
 }
 
 fn not_modified(stored: &StoredHead, head: &ClientHead, now: Timestamp) -> bool {
+    const CONDITIONS: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE];
+    if !CONDITIONS.iter().any(|name| head.has(name)) {
+        return false;
+    }
     let condition =
         precondition(&head.parts.method, &head.parts.headers, stored.status, &stored.headers, now);
     condition == Precondition::NotModified

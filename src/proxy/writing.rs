@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response};
+use tracing::Instrument as _;
 
 use super::error::ProxyError;
 use super::gathering::gather;
 use super::guarding::Guard;
 use super::intake::{ClientHead, ClientRequest};
 use super::passing::{to_client, upstream_request};
+use super::unfinished::Write;
 use super::{Answer, Body, LARDER_POSITION, Worker};
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
@@ -30,10 +32,31 @@ impl Worker {
     /// The exchange runs on its own: a client that goes away stops neither the write nor its purge.
     pub(super) async fn write(&self, request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
         let (worker, own_route) = (self.clone(), route.cloned());
-        let exchange = self.proxy.tasks.spawn(async move { worker.forward_write(request, own_route).await });
+        let span = request.head.span();
+        let exchange = async move { worker.write_to_its_end(request, own_route).await };
+        let exchange = self.proxy.tasks.spawn(exchange.instrument(span));
         match exchange.await.unwrap_or(Err(ProxyError::Interrupted)) {
             Ok(response) => Answer::new(response, Some(Outcome::forwarded(Fwd::Method, None)), route),
             Err(error) => Answer::own(&error, route),
+        }
+    }
+
+    /// Whatever becomes of it, a panic among it, its purge is not lost, and comes before its answer.
+    async fn write_to_its_end(
+        self,
+        request: ClientRequest,
+        route: Option<Arc<Route>>,
+    ) -> Result<Response<Body>, ProxyError> {
+        let (write, proxy) = (self.proxy.unfinished.begin(), self.proxy.clone());
+        let its = write.clone();
+        let forwarding = async move { self.forward_write(request, route, &its).await };
+        match tokio::spawn(forwarding.in_current_span()).await {
+            Ok(result) => result,
+            Err(error) => {
+                tracing::error!(%error, "a write was interrupted");
+                write.lost(&proxy).await;
+                Err(ProxyError::Interrupted)
+            }
         }
     }
 
@@ -41,6 +64,7 @@ impl Worker {
         &self,
         request: ClientRequest,
         route: Option<Arc<Route>>,
+        write: &Write,
     ) -> Result<Response<Body>, ProxyError> {
         let ClientRequest { head, body } = request;
         let proxy = &self.proxy;
@@ -55,7 +79,10 @@ impl Worker {
         let kept = invalidation::kept_of_write(&proxy.routes, &head.as_policy());
         let copy = kept.request.map(|limit| body.copied(limit));
         let forwarded = upstream_request(&head, head.parts.uri.query(), body);
-        let result = self.send_guarded(forwarded, guard.as_mut()).await;
+        let in_doubt_for = self.in_doubt_for(written.settle);
+        let why = Some(head.why());
+        write.sent(Purge { in_doubt_for, why, ..Purge::hard(named) }, route.clone());
+        let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;
         let mut end = match &result {
             Ok(response) => match WriteEnd::of(response.status()) {
                 // Answered before all of it was sent: it may take effect with the rest.
@@ -82,10 +109,14 @@ impl Worker {
         let groups = invalidation::groups_of_write_response(&head.as_policy(), headers);
         if end == WriteEnd::Nothing && !groups.is_empty() {
             // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
-            (end, written) = (WriteEnd::Purge, WriteTargets::default());
+            (end, written) =
+                (WriteEnd::Purge, WriteTargets { settle: written.settle, ..WriteTargets::default() });
         }
         written.targets.extend(groups);
-        let position = self.purge_written(end, written, guard, route.as_ref()).await;
+        #[cfg(test)]
+        super::panic_tests::trap(&head, "write");
+        let position = self.purge_written(&head, end, written, guard, route.as_ref()).await;
+        write.settled();
         let mut response = result?;
         response.headers_mut().remove(LARDER_POSITION);
         if let Some(Position(position)) = position {
@@ -138,31 +169,36 @@ impl Worker {
         self.proxy.reading.run(length, read).await.flatten()
     }
 
+    /// A write that ended unclearly may take effect so much later.
+    fn in_doubt_for(&self, settle: Duration) -> Duration {
+        settle.max(self.proxy.config.upstream.response_timeout)
+    }
+
     /// The write happened, or may have: its answer goes through even if the purge is not taken, which is counted
     /// and logged.
     async fn purge_written(
         &self,
+        head: &ClientHead,
         end: WriteEnd,
         written: WriteTargets,
         guard: Option<Guard>,
         route: Option<&Arc<Route>>,
     ) -> Option<Position> {
-        let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
             WriteEnd::Nothing => {
                 guard.into_iter().for_each(|guard| self.lift(guard));
                 return None;
             }
-            WriteEnd::Purge => settle,
-            WriteEnd::PurgeInDoubt => settle.max(self.proxy.config.upstream.response_timeout),
+            WriteEnd::Purge => written.settle,
+            WriteEnd::PurgeInDoubt => self.in_doubt_for(written.settle),
         };
         if written.targets.is_empty() {
             guard.into_iter().for_each(|guard| self.lift(guard));
             return None;
         }
         self.proxy.metrics.widened(written.widened);
-        let written =
-            Purge { in_doubt_for, lifts: guard.map(|guard| guard.mark), ..Purge::hard(written.targets) };
+        let (lifts, why) = (guard.map(|guard| guard.mark), Some(head.why()));
+        let written = Purge { in_doubt_for, lifts, why, ..Purge::hard(written.targets) };
         purge(&self.proxy.store, &self.proxy.metrics, written, PurgeSource::Write, route).await.ok()
     }
 }

@@ -8,12 +8,14 @@
 
 mod confirmation;
 mod index;
+mod record;
 mod tag;
 mod target;
 mod view;
 
 pub use confirmation::{Change, Confirmation};
 pub use index::{Bounds, Index};
+pub use record::{Asked, NAMED, Record, Why};
 pub use tag::{MAX_TAG_DEPTH, tag_depth};
 pub use target::{LoosePath, Target, TargetId};
 pub use view::{FoundValid, View};
@@ -71,11 +73,13 @@ pub struct Purge {
     pub in_doubt_for: Duration,
     /// The mark that this purge takes the place of, in one step.
     pub lifts: Option<Mark>,
+    /// For people.
+    pub why: Option<Why>,
 }
 
 impl Purge {
     pub fn hard(targets: Vec<Target>) -> Self {
-        Self { targets, hardness: Hardness::Hard, in_doubt_for: Duration::ZERO, lifts: None }
+        Self { targets, hardness: Hardness::Hard, in_doubt_for: Duration::ZERO, lifts: None, why: None }
     }
 
     pub fn soft(targets: Vec<Target>) -> Self {

@@ -74,6 +74,20 @@ impl Target {
     }
 }
 
+/// For people: `tag courses`, `path /api/courses`, `url example.com/api/courses?page=1`.
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = |host: &Option<String>| host.clone().unwrap_or_default();
+        match self {
+            Target::Tag(tag) => write!(f, "tag {tag}"),
+            Target::Path { host, path } => write!(f, "path {}{}", at(host), path.as_str()),
+            Target::Url { host, path, query } => write!(f, "url {}{}?{query}", at(host), path.as_str()),
+            Target::Prefix { host, path } => write!(f, "prefix {}{}", at(host), path.as_str()),
+            Target::Everything => f.write_str("everything"),
+        }
+    }
+}
+
 /// The empty one stands for any host.
 fn host_part(host: &Option<String>) -> &[u8] {
     host.as_deref().unwrap_or("").as_bytes()

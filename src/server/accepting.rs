@@ -1,13 +1,16 @@
 //! A bound socket on one runtime: connections come out of it, whatever kind it is.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use super::Listener;
 use super::connection::Quiet;
@@ -55,10 +58,34 @@ impl Accepting {
 impl Quiet for Stream {
     /// Resolves when the first byte can be read, or the peer has gone.
     async fn readable(&self) -> io::Result<()> {
-        match &self.io {
-            Io::Tcp(stream) => stream.readable().await,
-            Io::Unix(stream) => stream.readable().await,
+        loop {
+            let seen = match &self.io {
+                Io::Tcp(stream) => {
+                    stream.readable().await?;
+                    stream.try_io(Interest::READABLE, || peek(SockRef::from(stream)))
+                }
+                Io::Unix(stream) => {
+                    stream.readable().await?;
+                    stream.try_io(Interest::READABLE, || peek(SockRef::from(stream)))
+                }
+            };
+            // A new socket is said to be readable before anything came.
+            if !seen.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                return seen;
+            }
         }
+    }
+}
+
+/// Whether a byte, or the end, is there; it stays there.
+fn peek(socket: SockRef<'_>) -> io::Result<()> {
+    socket.peek(&mut [MaybeUninit::uninit()]).map(drop)
+}
+
+/// Idle, nothing of what was decrypted is left to be read: what comes next comes from the socket.
+impl Quiet for TlsStream<Stream> {
+    async fn readable(&self) -> io::Result<()> {
+        self.get_ref().0.readable().await
     }
 }
 

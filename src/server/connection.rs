@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -22,12 +22,19 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::interim::WithInterims;
 use super::lent::lend;
 use super::pace::{Pace, UnderWay};
+use super::streams::{Streams, Tracked};
 use super::strict::Strict;
 use crate::config::Limits;
-use crate::proxy::{Body as Answer, Client, Desk, InterimQueue, Worker};
+use crate::proxy::{Begun, Body as Answer, Client, Desk, InterimQueue, Later};
 
 /// HTTP/2 requests at a time on one connection.
 const MAX_STREAMS: u32 = 200;
+
+/// What a client may waste on one connection.
+const RESETS: usize = 64;
+
+/// Of one stream's answer, beyond what its client has room for.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// So long a connection without a request stays open when larder stops: who was about to ask is answered, and told
 /// that this was the last time. Nobody asks into a connection that closes at that moment.
@@ -37,32 +44,31 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 const USUAL_FIELDS: usize = 100;
 
 /// Serves until the peer goes, is too slow, or `stopping` turns true and no request is under way.
-pub async fn serve<S: Quiet>(
-    stream: S,
-    peer: Option<IpAddr>,
-    desk: Arc<Desk>,
-    stopping: watch::Receiver<bool>,
-) {
+pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping: watch::Receiver<bool>) {
+    let Hello { peer, is_tls } = hello;
     let pace = Pace::new();
     let mut stream = Strict::new(stream, desk.worker().limits().header_bytes, pace.clone());
     let (its_desk, its_pace, its_stopping) = (desk.clone(), pace.clone(), stopping.clone());
     let interims = InterimQueue::default();
     let its_interims = interims.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, pace, stopping) = (its_desk.worker().clone(), its_pace.clone(), its_stopping.clone());
-        let under_way = pace.request();
-        // In a box, so that the connection has no room for it when it idles.
-        let interims = its_interims.clone();
-        Box::pin(async move {
-            let version = request.version();
-            let mut response = answer(&worker, request, peer, &interims).await;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                pace.becomes_tunnel();
-            } else if *stopping.borrow() && version < Version::HTTP_2 {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let version = request.version();
+        let under_way = its_pace.request();
+        let stopping = its_stopping.clone();
+        match its_desk.worker().begin(request, Client { peer, is_tls }) {
+            Begun::Answered(response) => Answering::Now(Some(sent(response, version, under_way, &stopping))),
+            Begun::Later(later) => {
+                let (pace, interims) = (its_pace.clone(), its_interims.clone());
+                // In a box, so that the connection has no room for it when it idles.
+                Answering::Later(Box::pin(async move {
+                    let response = answer(later, version, &interims).await;
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        pace.becomes_tunnel();
+                    }
+                    sent(response, version, under_way, &stopping)
+                }))
             }
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, _under_way: under_way }))
-        })
+        }
     });
     let mut watch = Watch::new(pace, desk.clone(), stopping);
     loop {
@@ -109,17 +115,54 @@ pub async fn serve<S: Quiet>(
     }
 }
 
-async fn answer(
-    worker: &Worker,
-    request: Request<Incoming>,
-    peer: Option<IpAddr>,
-    interims: &InterimQueue,
-) -> Response<Answer> {
+async fn answer(later: Later, version: Version, interims: &InterimQueue) -> Response<Answer> {
     // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
-    if request.version() != Version::HTTP_11 {
-        return worker.handle(request, Client { peer, interims: None }).await;
+    if version != Version::HTTP_11 {
+        return later.answer(None).await;
     }
-    interims.relay(|interims| worker.handle(request, Client { peer, interims: Some(interims) })).await
+    interims.relay(|interims| later.answer(Some(interims))).await
+}
+
+/// The answer on its way: the request is under way until it is there.
+fn sent(
+    mut response: Response<Answer>,
+    version: Version,
+    under_way: UnderWay,
+    stopping: &watch::Receiver<bool>,
+) -> Response<Tracked<Answer>> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if !switches && version < Version::HTTP_2 && *stopping.borrow() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|body| Tracked::new(body, under_way))
+}
+
+/// What hyper waits for.
+#[expect(clippy::large_enum_variant, reason = "a hit is not to be in a box")]
+enum Answering<F> {
+    /// Until it is taken.
+    Now(Option<Response<Tracked<Answer>>>),
+    Later(Pin<Box<F>>),
+}
+
+impl<F: Future<Output = Response<Tracked<Answer>>>> Future for Answering<F> {
+    type Output = Result<Response<Tracked<Answer>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Answering::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            Answering::Later(answer) => answer.as_mut().poll(cx),
+        }
+        .map(|response| Ok(response.map(Tracked::in_its_stream)))
+    }
+}
+
+/// What is known of a connection before its first request.
+#[derive(Clone, Copy, Debug)]
+pub struct Hello {
+    /// The client's address; `None` on a unix socket.
+    pub peer: Option<IpAddr>,
+    pub is_tls: bool,
 }
 
 /// A stream that can say that something is there to be read, without reading it.
@@ -194,34 +237,8 @@ impl Watch {
     }
 }
 
-/// A response's content; the request is under way until it is sent.
-struct Tracked<B> {
-    body: B,
-    _under_way: UnderWay,
-}
-
-impl<B: Body + Unpin> Body for Tracked<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn protocol(limits: &Limits) -> Builder<Streams> {
+    let mut builder = Builder::new(Streams { patience: limits.body_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -237,6 +254,10 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        // Reset before they were looked at, and refused by us: more of them end the connection.
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.idle_timeout)
         .keep_alive_timeout(limits.header_timeout)

@@ -2,9 +2,13 @@
 //! be read in another way by whoever stands before larder (RFC 9112 §11.2). It changes nothing, and keeps no content.
 
 mod chunked;
+mod frames;
 mod head;
 
+use memchr::memchr_iter;
+
 use chunked::Chunked;
+use frames::{Flood, Frames};
 use head::{Body, check};
 
 /// What a scanner found wrong.
@@ -14,6 +18,8 @@ pub enum Fault {
     Head { begins: usize },
     /// The content's framing is broken: where the next request begins is not known.
     Body,
+    /// Streams are opened and reset without end.
+    Flood,
 }
 
 /// Follows one connection, byte by byte.
@@ -34,6 +40,7 @@ enum State {
     Head,
     Length(u64),
     Chunked(Chunked),
+    Http2(Frames),
     /// Another protocol.
     Opaque,
 }
@@ -54,6 +61,7 @@ impl Scanner {
             let rest = &bytes[at..];
             at += match &mut self.state {
                 State::Opaque => return Ok(()),
+                State::Http2(frames) => return frames.feed(rest).map_err(|Flood| Fault::Flood),
                 State::Head => self.head(rest).map_err(|Unclear| Fault::Head { begins: at })?,
                 State::Length(left) => {
                     let here = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -77,10 +85,18 @@ impl Scanner {
 
     /// A head has begun and is not whole.
     pub fn is_within_head(&self) -> bool {
-        !self.partial.is_empty()
+        match &self.state {
+            State::Http2(frames) => frames.is_within_fields(),
+            State::Opaque => false,
+            _ => !self.partial.is_empty(),
+        }
     }
 
-    /// It speaks HTTP/2, or another protocol.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.state, State::Http2(_))
+    }
+
+    /// It speaks another protocol than HTTP.
     pub fn is_opaque(&self) -> bool {
         matches!(self.state, State::Opaque)
     }
@@ -127,7 +143,7 @@ impl Scanner {
             return Ok(());
         }
         if std::mem::take(&mut self.first) && head == b"PRI * HTTP/2.0\r\n\r\n" {
-            self.state = State::Opaque;
+            self.state = State::Http2(Frames::new());
             return Ok(());
         }
         self.state = match check(head).ok_or(Unclear)? {
@@ -145,8 +161,7 @@ struct Unclear;
 /// Where the head ends; that of an empty line before it, if there is one. Lines end in CRLF and in nothing else
 /// (RFC 9112 §2.2 lets a recipient take a bare LF for an end; then two recipients can differ).
 fn end_of_head(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Unclear> {
-    let lines = bytes[scanned..].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    for at in lines.map(|(at, _)| scanned + at) {
+    for at in memchr_iter(b'\n', &bytes[scanned..]).map(|at| scanned + at) {
         match &bytes[..at] {
             [b'\r'] | [.., b'\r', b'\n', b'\r'] => return Ok(Some(at + 1)),
             [.., b'\r'] => {}

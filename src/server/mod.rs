@@ -2,13 +2,17 @@
 
 mod accepting;
 mod connection;
+mod door;
 pub mod files;
 mod framing;
 mod interim;
 mod lent;
 pub mod listener;
 mod pace;
+mod proxy_protocol;
+mod streams;
 mod strict;
+pub mod tls;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,7 +27,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use accepting::Accepting;
-use connection::Quiet as _;
+pub use door::Door;
 pub use listener::{Listener, Listeners};
 
 use crate::metrics::Metrics;
@@ -37,6 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// process is not.
 pub async fn serve(
     listener: Listener,
+    door: Door,
     desk: Arc<Desk>,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
@@ -48,12 +53,10 @@ pub async fn serve(
     let stopping = shutdown.clone();
     let open = |slot, (stream, peer): (accepting::Stream, _)| {
         let open = Open::new(slot, metrics.clone());
-        let (desk, stopping) = (desk.clone(), stopping.clone());
+        let (door, desk, stopping) = (door.clone(), desk.clone(), stopping.clone());
+        let metrics = metrics.clone();
         serving.spawn(async move {
-            let patience = desk.worker().limits().header_timeout;
-            if speaks(&stream, patience, stopping.clone()).await {
-                connection::serve(stream, peer, desk, stopping).await;
-            }
+            door.enter(stream, peer, desk, metrics, stopping).await;
             drop(open);
         });
     };
@@ -90,18 +93,6 @@ pub async fn serve(
         tracing::warn!("connections were cut off: they did not end within `limits.drain`");
     }
     Ok(())
-}
-
-/// Waits for a connection's first byte: until then it costs no more than its socket.
-async fn speaks(stream: &accepting::Stream, patience: Duration, mut stopping: watch::Receiver<bool>) -> bool {
-    let goodbye = async {
-        drop(stopping.wait_for(|stop| *stop).await);
-        sleep(connection::FAREWELL).await;
-    };
-    tokio::select! {
-        first = timeout(patience, stream.readable()) => matches!(first, Ok(Ok(()))),
-        () = goodbye => false,
-    }
 }
 
 /// A connection that the system has taken already.

@@ -95,12 +95,14 @@ impl Pace {
 
     /// When it will have taken too long, if it goes on as it is.
     pub fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        let since = |at: &AtomicU64| Some(at.load(Ordering::Relaxed)).filter(|at| *at != NEVER);
+        let head_since = Some(self.head_since.load(Ordering::Relaxed)).filter(|at| *at != NEVER);
         if !self.is_idle() {
-            return None;
+            // Side by side with others, a request has its time as well.
+            let begun = head_since.filter(|_| self.is_http2());
+            return begun.map(|begun| self.at(begun, limits.header_timeout));
         }
         let idle_since = self.idle_since.load(Ordering::Relaxed);
-        let next = match since(&self.head_since) {
+        let next = match head_since {
             // What was sent ahead waits for the answer before it, and is not late by that.
             Some(begun) => self.at(begun.max(idle_since), limits.header_timeout),
             None if self.fresh.load(Ordering::Relaxed) => self.at(0, limits.header_timeout),

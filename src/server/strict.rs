@@ -45,13 +45,12 @@ impl<S> Strict<S> {
             self.scanner.become_opaque();
         }
         match self.scanner.feed(&buf.filled()[before..]) {
-            Ok(()) if self.scanner.is_opaque() => {
-                self.pace.within_head(false);
-                if !self.pace.is_tunnel() {
+            Ok(()) => {
+                self.pace.within_head(self.scanner.is_within_head());
+                if self.scanner.is_http2() {
                     self.pace.speaks_http2();
                 }
             }
-            Ok(()) => self.pace.within_head(self.scanner.is_within_head()),
             Err(Fault::Head { begins }) => {
                 self.pace.within_head(false);
                 // There is room: at least one byte is taken away.
@@ -60,6 +59,9 @@ impl<S> Strict<S> {
             }
             Err(Fault::Body) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the content's framing is broken"));
+            }
+            Err(Fault::Flood) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "most requests are taken back"));
             }
         }
         Ok(())

@@ -4,23 +4,34 @@
 use std::future::ready;
 
 use super::first_tier::FirstTier;
+use super::history::{History, Purges};
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
 use crate::clock::{Clock, Timestamp};
 use crate::policy::CacheKey;
-use crate::purge::{Bounds, Incarnation, Index, Mark, Position, Purge, Stamp, TargetId, Validity, View};
+use crate::purge::{
+    Asked, Bounds, Incarnation, Index, Mark, Position, Purge, Record, Stamp, TargetId, Validity, View,
+};
 use crate::stored_response::Stored;
 
 pub struct MemoryStore {
     view: View,
     responses: FirstTier,
     clock: Clock,
+    history: History,
+    replica: String,
 }
 
 impl MemoryStore {
     /// `capacity` is in bytes, headers and bookkeeping included.
     pub fn new(capacity: u64, incarnation: Incarnation, clock: Clock) -> Self {
+        Self::named(String::new(), capacity, incarnation, clock)
+    }
+
+    /// `replica`: what the records of purges call this one.
+    pub fn named(replica: String, capacity: u64, incarnation: Incarnation, clock: Clock) -> Self {
         let index = Index::new(incarnation, clock.now(), Bounds::default());
-        Self { view: View::new(index), responses: FirstTier::new(capacity), clock }
+        let (view, responses) = (View::new(index), FirstTier::new(capacity));
+        Self { view, responses, clock, history: History::default(), replica }
     }
 }
 
@@ -59,6 +70,9 @@ impl Store for MemoryStore {
             }
             position
         });
+        if let Some(record) = Record::of(&purge, &self.replica) {
+            self.history.add(Record { position, at: now, ..record });
+        }
         Box::pin(ready(Ok(position)))
     }
 
@@ -67,6 +81,11 @@ impl Store for MemoryStore {
         self.view
             .change(|index| index.mark(&mark.targets, mark.id, date.max(Position(index.high_water().0 + 1))));
         Box::pin(ready(Ok(())))
+    }
+
+    fn purges(&self, asked: Asked) -> Waiting<Purges> {
+        let records = self.history.read(&asked);
+        Box::pin(ready(Purges { records, of_all_replicas: true }))
     }
 
     fn figures(&self) -> Figures {

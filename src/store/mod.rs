@@ -8,19 +8,24 @@
 
 pub mod encoding;
 mod first_tier;
+mod history;
 pub mod memory;
 mod redis;
 pub mod remote;
+pub mod replica;
 pub mod tiered;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
-use crate::purge::{Mark, Position, Purge, Stamp, TargetId, Validity};
+pub use history::Purges;
+
+use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
-use remote::Remote;
+use remote::{Remote, Replica};
 
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -59,6 +64,26 @@ pub trait Store: Send + Sync + 'static {
     /// Puts a mark on what a write is about to change, or moves the date of one that is there; `Ok`: it holds for every
     /// later recall, also if this process ends now. The purge that lifts it ends it.
     fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>>;
+
+    /// The last purges, for people.
+    fn purges(&self, _asked: Asked) -> Waiting<Purges> {
+        Box::pin(std::future::ready(Purges::default()))
+    }
+
+    /// All that share this store; none where it is not shared.
+    fn replicas(&self) -> Waiting<Result<Vec<Replica>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Waits until every replica knows what was purged up to `position`; those that do not within the time. What is
+    /// silent for so long that it can't answer from what it knows any more is not waited for.
+    fn known_everywhere(
+        &self,
+        _position: Position,
+        _within: Duration,
+    ) -> Waiting<Result<Vec<Replica>, StoreError>> {
+        self.replicas()
+    }
 
     fn figures(&self) -> Figures;
 
@@ -112,6 +137,8 @@ pub enum StoreError {
     PurgeNotTaken(String),
     #[error("the store did not take the mark: {0}")]
     NotMarked(String),
+    #[error("the store can't be asked: {0}")]
+    NotAsked(String),
     #[error("the store did not take the response: {0}")]
     NotStored(String),
 }

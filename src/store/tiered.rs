@@ -16,13 +16,17 @@ use tokio::sync::watch;
 
 use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
-use super::redis::{Command, Connecting, Failure, Keys, Node, REMOVE, RedisIndex, Sent, listen};
-use super::remote::Remote;
+use super::history::{History, Purges};
+use super::redis::{
+    Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen, memory,
+};
+use super::remote::{Remote, Replica};
+use super::replica;
 use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
 use crate::clock::{Clock, Moment, Timestamp};
-use crate::config::{RedisSettings, StoreSettings};
+use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
-use crate::purge::{Bounds, Incarnation, Mark, Position, Purge, Stamp, TargetId, Validity};
+use crate::purge::{Asked, Bounds, Incarnation, Mark, Position, Purge, Record, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
 use trust::Trust;
 
@@ -46,11 +50,14 @@ pub struct TieredStore {
 struct Tiers {
     first: FirstTier,
     index: Arc<RedisIndex>,
-    node: Arc<Node>,
+    servers: Arc<Servers>,
     keys: Keys,
     trust: Trust,
     clock: Clock,
     deadline: Duration,
+    /// Of this replica's own purges, for when Redis can't be asked.
+    history: History,
+    replica: String,
 }
 
 impl TieredStore {
@@ -73,20 +80,28 @@ impl TieredStore {
         redis: &RedisSettings,
         clock: Clock,
     ) -> io::Result<Self> {
-        let connecting = Connecting::new(redis, settings.timeout)?;
         let keys = Keys::new(&settings.namespace);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let node = Node::connect(connecting.clone());
+        let servers = Servers::connect(redis, settings.timeout)?;
         let interval = match settings.max_lag {
             Duration::ZERO => STRICT_INTERVAL,
             lag => (lag / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
         };
-        let index =
-            RedisIndex::new(node.clone(), keys.clone(), bounds, clock.clone(), settings.timeout, interval);
+        let replica = replica::name(settings.replica.as_deref());
+        let index = RedisIndex::new(
+            servers.clone(),
+            keys.clone(),
+            Beat::new(replica.clone(), trusted_for(settings)),
+            bounds,
+            clock.clone(),
+            settings.timeout,
+            interval,
+        );
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
-        tokio::spawn(listen(connecting, keys.wake.clone(), index.clone()));
+        tokio::spawn(memory::watch(servers.clone(), settings.timeout));
+        tokio::spawn(listen(keys.wake.clone(), index.clone()));
         drop(entered);
         let (running, mut stopped) = watch::channel(());
         std::thread::Builder::new().name("larder-store".to_owned()).spawn(move || {
@@ -96,11 +111,13 @@ impl TieredStore {
         let tiers = Tiers {
             first: FirstTier::new(settings.memory),
             index,
-            node,
+            servers,
             keys,
             trust: Trust::new(settings.max_lag, settings.on_store_loss),
             clock,
             deadline: settings.timeout,
+            history: History::default(),
+            replica,
         };
         Ok(Self { tiers: Arc::new(tiers), _running: running })
     }
@@ -115,12 +132,12 @@ impl Store for TieredStore {
             if tiers.trust.holds(proved, Moment::now()) {
                 match found {
                     Some(found) => return Recall::Ready(Some(found)),
-                    None if !tiers.node.health.is_good() => return Recall::Ready(None),
+                    None if !tiers.index.is_reachable() => return Recall::Ready(None),
                     None => {}
                 }
             }
         }
-        if !tiers.node.health.is_good() {
+        if !tiers.index.is_reachable() {
             return Recall::Ready(tiers.without_redis(key, arrived));
         }
         let (tiers, key) = (tiers.clone(), *key);
@@ -166,16 +183,21 @@ impl Store for TieredStore {
     }
 
     fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>> {
-        let index = self.tiers.index.clone();
+        let tiers = self.tiers.clone();
         Box::pin(async move {
-            index.purge(&purge).await.map_err(|failure| StoreError::PurgeNotTaken(failure.to_string()))
+            let purged = tiers.index.purge(&purge).await;
+            let position = purged.map_err(|failure| StoreError::PurgeNotTaken(failure.to_string()))?;
+            if let Some(record) = Record::of(&purge, &tiers.replica) {
+                tiers.history.add(Record { position, at: tiers.clock.now(), ..record });
+            }
+            Ok(position)
         })
     }
 
     fn catch_up(&self) -> Waiting<bool> {
         let (tiers, arrived) = (self.tiers.clone(), Moment::now());
         Box::pin(async move {
-            tiers.node.health.is_good() && tiers.index.confirmed_since(arrived, tiers.deadline).await
+            tiers.index.is_reachable() && tiers.index.confirmed_since(arrived, tiers.deadline).await
         })
     }
 
@@ -186,12 +208,40 @@ impl Store for TieredStore {
         })
     }
 
+    /// Redis' own; this replica's where that can't be had.
+    fn purges(&self, asked: Asked) -> Waiting<Purges> {
+        let tiers = self.tiers.clone();
+        Box::pin(async move {
+            match history::read(&tiers.servers, &tiers.keys, &asked).await {
+                Ok(records) => Purges { records, of_all_replicas: true },
+                Err(failure) => {
+                    tracing::debug!(%failure, "the journal of purges can't be read");
+                    Purges { records: tiers.history.read(&asked), of_all_replicas: false }
+                }
+            }
+        })
+    }
+
+    fn replicas(&self) -> Waiting<Result<Vec<Replica>, StoreError>> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move { index.replicas().await.map_err(not_asked) })
+    }
+
+    fn known_everywhere(
+        &self,
+        position: Position,
+        within: Duration,
+    ) -> Waiting<Result<Vec<Replica>, StoreError>> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move { index.known_everywhere(position, within).await.map_err(not_asked) })
+    }
+
     fn figures(&self) -> Figures {
         self.tiers.first.figures(&self.tiers.index.view)
     }
 
     fn remote(&self) -> Option<Remote> {
-        Some(self.tiers.index.figures())
+        Some(self.tiers.index.figures(self.tiers.trust.max_lag()))
     }
 }
 
@@ -203,7 +253,7 @@ impl Tiers {
     /// For a question that does not say when its request arrived.
     fn vouches(&self, proved: Option<Moment>) -> bool {
         let now = Moment::now();
-        self.trust.vouches(proved, now) || (!self.node.health.is_good() && self.trust.goes_on(proved, now))
+        self.trust.vouches(proved, now) || (!self.index.is_reachable() && self.trust.goes_on(proved, now))
     }
 
     /// Redis is away: `on_store_loss` says whether the first tier goes on.
@@ -236,7 +286,7 @@ impl Tiers {
     /// From Redis; what is there and valid goes to the first tier as well.
     async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
         let name = self.keys.response(key);
-        let value = match self.node.get(&name, within.max(Duration::from_millis(1))).await {
+        let value = match self.servers.get(&name, within.max(Duration::from_millis(1))).await {
             Ok(value) => value?,
             Err(Failure::Refused(reason)) => {
                 if reason.contains("WRONGTYPE") {
@@ -255,6 +305,10 @@ impl Tiers {
         };
         let expires_at = self.expiry(&stored)?;
         let found = first_tier::found(&stored, &self.index.view)?;
+        // Stored here meanwhile: who was given that is not taken back to what another replica fetched before.
+        if let Some(here) = self.here(key) {
+            return Some(here);
+        }
         self.first.insert(*key, stored, expires_at, &self.index.view);
         Some(found)
     }
@@ -276,11 +330,11 @@ impl Tiers {
     /// In the background: whether it is gone matters to nobody.
     fn remove(&self, name: String, beginning: Bytes) {
         tracing::warn!(name, "a value in Redis can't be read, and is removed");
-        let (node, within) = (self.node.clone(), self.deadline);
+        let (servers, within) = (self.servers.clone(), self.deadline);
         tokio::spawn(async move {
             let keys = [name.as_str()];
             let removed =
-                node.run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within).await;
+                servers.run(Command::Remove, &REMOVE, &keys, vec![beginning], Sent::IfHealthy, within).await;
             if let Err(failure) = removed {
                 tracing::debug!(%failure, "not removed");
             }
@@ -297,8 +351,20 @@ impl Tiers {
             return Err(not_stored(format!("it is larger than {LARGEST_VALUE} bytes")));
         };
         let (name, expires_at) = (self.keys.response(key), millis(&clocks, expires_at));
-        let written = self.node.set(&name, value, expires_at, self.deadline).await;
+        let written = self.servers.set(&name, value, expires_at, self.deadline).await;
         written.map_err(|failure| not_stored(failure.to_string()))
+    }
+}
+
+fn not_asked(failure: Failure) -> StoreError {
+    StoreError::NotAsked(failure.to_string())
+}
+
+/// How long a replica may answer from its view without a word from Redis.
+fn trusted_for(settings: &StoreSettings) -> Duration {
+    match settings.on_store_loss {
+        OnStoreLoss::Bypass => settings.max_lag,
+        OnStoreLoss::Serve(serve) => settings.max_lag.max(serve),
     }
 }
 

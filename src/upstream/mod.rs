@@ -8,6 +8,8 @@ mod breaker;
 mod connect;
 mod destination;
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,13 +217,14 @@ impl Failure {
     fn from(error: ClientError, wire: Option<Wire>, progress: &Progress) -> Self {
         let cause = innermost(&error);
         if error.is_connect() {
-            return Self::because(UpstreamError::Unreachable(cause));
+            let is_ours = std::iter::successors(error.source(), |&error| error.source()).any(out_of_room);
+            let error = if is_ours { UpstreamError::Busy } else { UpstreamError::Unreachable(cause) };
+            return Self::because(error);
         }
         if !progress.is_complete() && progress.is_cut() {
             return Self::because(UpstreamError::RequestCut);
         }
-        let hyper =
-            std::error::Error::source(&error).and_then(|source| source.downcast_ref::<hyper::Error>());
+        let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
         let error = match hyper {
             Some(hyper) if hyper.is_parse() => UpstreamError::Invalid(cause),
             _ => UpstreamError::Closed,
@@ -231,7 +234,18 @@ impl Failure {
     }
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+/// ENFILE and EMFILE, on every Unix; the standard library has no name for them.
+const OUT_OF_FILES: [i32; 2] = [23, 24];
+
+/// This machine has no port or file left for another connection. That says nothing of the upstream.
+fn out_of_room(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| {
+        matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+            || error.raw_os_error().is_some_and(|error| OUT_OF_FILES.contains(&error))
+    })
+}
+
+fn innermost(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -5,24 +5,39 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and which others it may name. A room that is not here is not in the map.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("access_log", &["clock", "config", "lines", "policy"]),
     ("admin", &["clock", "config", "metrics", "policy", "purge", "purging", "server", "store"]),
     ("cli", &["Change", "clock", "config", "logging", "policy", "run", "run_reloading", "server"]),
     ("clock", &[]),
     ("config", &["policy"]),
-    ("logging", &["config"]),
-    ("metrics", &["clock", "policy", "store"]),
+    ("lines", &[]),
+    ("logging", &["config", "lines"]),
+    ("metrics", &["clock", "lines", "policy", "store"]),
     ("policy", &["clock", "purge", "stored_response"]),
     (
         "proxy",
-        &["clock", "config", "metrics", "policy", "purge", "purging", "store", "stored_response", "upstream"],
+        &[
+            "access_log",
+            "clock",
+            "config",
+            "metrics",
+            "policy",
+            "purge",
+            "purging",
+            "store",
+            "stored_response",
+            "telemetry",
+            "upstream",
+        ],
     ),
     ("purge", &["clock"]),
     ("purging", &["metrics", "policy", "purge", "store"]),
-    ("reloading", &["admin", "config", "proxy"]),
+    ("reloading", &["admin", "config", "proxy", "server"]),
     ("server", &["config", "metrics", "proxy", "stall"]),
     ("stall", &[]),
     ("store", &["clock", "config", "policy", "purge", "stored_response"]),
     ("stored_response", &["clock", "policy", "purge"]),
+    ("telemetry", &["clock", "config"]),
     ("upstream", &["config", "stall"]),
     ("workers", &["admin", "clock", "config", "metrics", "proxy", "purge", "reloading", "server", "store"]),
 ];
@@ -39,6 +54,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("listenfd", &["cli/inherited.rs"]),
     ("rustix", &["server/files.rs"]),
     ("SystemTime::now", &["clock.rs"]),
+    ("opentelemetry", &["telemetry/"]),
+    ("opentelemetry_sdk", &["telemetry/"]),
+    ("opentelemetry_otlp", &["telemetry/"]),
     ("tikv_jemallocator", &["main.rs"]),
 ];
 

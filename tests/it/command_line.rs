@@ -13,7 +13,7 @@ async fn run(command: Command) -> (Option<i32>, String) {
 async fn it_says_what_it_can_do() {
     let (code, help) = run(Command::new(&["--help"])).await;
     assert_eq!(code, Some(0));
-    for command in ["run", "check", "schema", "demo", "purge", "stats", "health"] {
+    for command in ["run", "check", "schema", "demo", "purge", "purges", "stats", "health"] {
         assert!(help.contains(&format!("\n  {command}")), "{command}: {help}");
     }
     assert!(Command::new(&["--version"]).stdout().await.starts_with("larder "));
@@ -130,6 +130,8 @@ async fn purge_stats_and_health_speak_to_a_running_larder() {
         assert!(said.contains("position"), "{said}");
         assert!(!larder.get("/a").await.is_hit(), "{targets:?}");
     }
+    assert!(ask(&["purges", "--tag", "a b"]).stdout().await.contains("  everything  "));
+    assert!(ask(&["purges"]).stdout().await.contains("by admin POST /purge"));
     assert!(ask(&["stats"]).stdout().await.contains("things"));
     let json: serde_json::Value = serde_json::from_str(&ask(&["stats", "--json"]).stdout().await).unwrap();
     assert_eq!(json["routes"]["things"]["hits"], 9);

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, Process, Upstream, eventually, raise_file_limit, within};
+use crate::support::{Answer, Process, Upstream, content, eventually, raise_file_limit, within};
 
 const CROWD: usize = 10_000;
 
@@ -33,11 +33,11 @@ async fn ten_thousand_concurrent_cold_requests_are_one_request() {
     .await;
     held.release();
     may_read.send_replace(true);
-    let content: Vec<u8> = (0..20_000).map(Answer::generated_byte).collect();
+    let expected: Vec<u8> = (0..20_000).map(Answer::generated_byte).collect();
     let replies = within("all are answered", clients.join_all()).await;
     for reply in &replies {
         assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(reply));
-        assert!(body_of(reply) == content, "not whole");
+        assert!(content(reply) == expected, "not whole");
     }
     assert_eq!((replies.len(), upstream.count("/a")), (CROWD, 1));
 }
@@ -50,25 +50,4 @@ async fn client(address: SocketAddr, mut reading: watch::Receiver<bool>) -> Vec<
     let mut reply = Vec::with_capacity(24 * 1024);
     stream.read_to_end(&mut reply).await.expect("a whole reply");
     reply
-}
-
-/// The content of a reply, chunked (of the fetch) or with its length (of what is stored).
-fn body_of(reply: &[u8]) -> Vec<u8> {
-    let end = reply.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
-    let (head, mut rest) = reply.split_at(end);
-    if !String::from_utf8_lossy(head).to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        return rest.to_vec();
-    }
-    let mut body = Vec::new();
-    loop {
-        let line = rest.windows(2).position(|window| window == b"\r\n").expect("a chunk's size");
-        let size =
-            std::str::from_utf8(&rest[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
-        let size = size.expect("a chunk's size");
-        if size == 0 {
-            return body;
-        }
-        body.extend_from_slice(&rest[line + 2..line + 2 + size]);
-        rest = &rest[line + 2 + size + 2..];
-    }
 }

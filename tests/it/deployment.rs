@@ -83,6 +83,8 @@ fn alerts_have_the_thresholds_that_operators_expect() {
         ("LarderRedisEvictions", "* 60 > 100"),
         ("LarderPurgesWaiting", "> 0"),
         ("LarderViewLags", "> 1"),
+        ("LarderEvictions", "* 60 > 100"),
+        ("LarderWorkerStalled", "> 2"),
     ] {
         let (_, rule) = alerts.split_once(&format!("alert: {alert}\n")).unwrap_or_else(|| panic!("{alert}"));
         let rule = rule.split("- alert:").next().expect("a rule");

@@ -1,9 +1,6 @@
 //! A changed `proxy.yaml` comes into use without a restart: whole, or not at all, and no request notices.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use crate::support::{Answer, Larder, Process, Upstream, eventually, within};
+use crate::support::{Answer, Larder, Load, Process, Upstream, eventually};
 
 const COURSES: &str = "routes: [{path: /courses, ttl: 60s, tags: [courses]}]";
 
@@ -117,57 +114,17 @@ async fn the_request_under_way_keeps_the_configuration_that_it_began_with() {
     larder.get("/courses").await.assert_text("GET /courses #2");
 }
 
-/// The upstream's version grows with each write; each reader knows what was acknowledged before it asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_under_load_fail_no_request_and_give_no_stale_hit() {
     let upstream = Upstream::start();
-    let version = Arc::new(AtomicU64::new(0));
-    let of_upstream = version.clone();
-    upstream.on("/courses", move |request: &crate::support::Received| {
-        let version = match request.method.as_str() {
-            "GET" => of_upstream.load(Ordering::SeqCst),
-            _ => of_upstream.fetch_add(1, Ordering::SeqCst) + 1,
-        };
-        Answer::ok(version.to_string())
-    });
     let larder = Larder::with(COURSES, &upstream);
-    let (done, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut readers = Vec::new();
-    for number in 0..4 {
-        let (client, done, acknowledged) = ((*larder).clone(), done.clone(), acknowledged.clone());
-        readers.push(tokio::spawn(async move {
-            let mut connection = client.connection().await;
-            let mut hits = 0;
-            for turn in 0.. {
-                if done.load(Ordering::SeqCst) {
-                    break;
-                }
-                let least = acknowledged.load(Ordering::SeqCst);
-                let reply = match number {
-                    0 if turn % 20 == 0 => client.request("POST", "/courses").await,
-                    _ => connection.get("/courses").await,
-                };
-                assert_eq!(reply.status, 200);
-                let seen: u64 = reply.text().parse().expect("a version");
-                assert!(seen >= least, "{seen} after {least} was acknowledged");
-                if number == 0 && turn % 20 == 0 {
-                    acknowledged.fetch_max(seen, Ordering::SeqCst);
-                }
-                hits += u64::from(reply.header("cache-status").is_some_and(|s| s.contains("; hit")));
-            }
-            hits
-        }));
-    }
+    let load = Load::start(&upstream, "/courses", larder.address(), 4);
     for turn in 0..100 {
         let (ttl, tags) = (30 + turn % 3, ["[courses]", "[courses, more]"][turn % 2]);
         larder.reconfigure(&format!("routes: [{{path: /courses, ttl: {ttl}s, tags: {tags}}}]")).await;
     }
-    done.store(true, Ordering::SeqCst);
-    let mut hits = 0;
-    for reader in readers {
-        hits += within("a reader ends", reader).await.expect("no failed request, no stale hit");
-    }
-    assert!(hits > 100, "{hits} hits");
+    let seen = load.ends().await;
+    assert!(seen.hits > 100 && seen.writes > 10, "{seen:?}");
     assert_eq!(larder.metric("larder_config_reloads_total{result=\"used\"}").await, 100.0);
 }
 

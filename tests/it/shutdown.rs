@@ -1,7 +1,7 @@
 //! Stopping: nobody new gets in, who is in is served to the end, and then it is over.
 
 use crate::support::{
-    Answer, Client, Larder, Process, Scratch, Upstream, eventually, free_port, send_signal,
+    Answer, Client, Larder, Process, Scratch, Upstream, eventually, free_port, raise_file_limit, send_signal,
 };
 
 const ROUTES: &str = "
@@ -98,6 +98,37 @@ async fn sigterm_and_sigint_end_the_process_with_success() {
         slow.await.unwrap().assert_text("GET /slow #1");
         assert!(larder.ended().await.success(), "{}", larder.log());
     }
+}
+
+/// X05
+#[tokio::test]
+async fn ten_thousand_in_flight_are_answered_and_told_that_it_was_the_last_time() {
+    const CLIENTS: usize = 10_000;
+    raise_file_limit(CLIENTS + 1000);
+    let upstream = Upstream::start();
+    let limits = "limits: {connections: 11000, header_timeout: 1h, drain: 60s}";
+    let mut larder = Process::with(&format!("{limits}\n{ROUTES}"), &upstream).await;
+    let held = upstream.hold("/a");
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = larder.raw().await;
+        client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        clients.push(client);
+    }
+    held.arrived().await;
+    eventually("all are in", || async {
+        (larder.metric("larder_connections").await >= CLIENTS as f64).then_some(())
+    })
+    .await;
+    larder.signal("TERM");
+    eventually("nobody new gets in", || async { larder.get("/a").attempt().await.err() }).await;
+    held.release();
+    for mut client in clients {
+        let answer = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+        assert!(answer.ends_with("GET /a #1"), "{answer}");
+    }
+    assert!(larder.ended().await.success(), "{}", larder.log());
 }
 
 #[tokio::test]

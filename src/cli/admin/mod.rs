@@ -44,6 +44,24 @@ pub struct PurgeArgs {
     /// Make stale instead of discarding, so that validation and serving stale still work
     #[arg(long)]
     soft: bool,
+    /// Return only when every replica knows the purge; fail if that takes too long
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct PurgesArgs {
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    limit: usize,
+    /// Only those that name this tag, or everything
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Print the JSON as the admin listener gives it
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -64,12 +82,29 @@ pub struct HealthArgs {
 }
 
 pub fn purge(args: &PurgeArgs) -> ExitCode {
-    let PurgeArgs { tags, urls, prefixes, everything, soft, admin } = args;
+    let PurgeArgs { tags, urls, prefixes, everything, soft, wait, admin } = args;
+    let path = if *wait { "/purge?wait=applied" } else { "/purge" };
     let wanted =
         json!({"tags": tags, "urls": urls, "prefixes": prefixes, "everything": everything, "soft": soft});
-    finish(admin.client().and_then(|client| client.send(Method::POST, "/purge", Some(&wanted))), |answer| {
+    finish(admin.client().and_then(|client| client.send(Method::POST, path, Some(&wanted))), |answer| {
         format!("purged {} target(s), at position {}\n", answer["targets"], answer["position"])
     })
+}
+
+pub fn purges(args: &PurgesArgs) -> ExitCode {
+    let tag = args.tag.as_ref().map_or(String::new(), |tag| format!("&tag={}", percent_encoded(tag)));
+    let path = format!("/purges?limit={}{tag}", args.limit);
+    let answer = args.admin.client().and_then(|client| client.send(Method::GET, &path, None));
+    finish(answer, |told| if args.json { format!("{told:#}\n") } else { table::of_purges(told) })
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 pub fn stats(args: &StatsArgs) -> ExitCode {

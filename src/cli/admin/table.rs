@@ -1,4 +1,4 @@
-//! Statistics as people read them.
+//! Statistics and purges as people read them.
 
 use serde_json::Value;
 
@@ -33,6 +33,27 @@ pub fn of_stats(stats: &Value) -> String {
     )
 }
 
+/// What `GET /purges` gave, a line each. What a request sent is written so that it can't speak to the terminal.
+pub fn of_purges(told: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().escape_debug().to_string();
+    let line = |purge: &Value| {
+        let targets: Vec<String> = purge["targets"].as_array().into_iter().flatten().map(text).collect();
+        let named = purge["targetCount"].as_u64().unwrap_or_default().saturating_sub(targets.len() as u64);
+        let more = if named > 0 { format!(" and {named} more") } else { String::new() };
+        let asked = [&purge["route"], &purge["method"], &purge["path"]].map(text).join(" ");
+        format!(
+            "{}  {}  {}{more}  by {} {} at {}\n",
+            text(&purge["at"]),
+            text(&purge["mode"]),
+            targets.join(", "),
+            text(&purge["source"]),
+            asked.trim(),
+            text(&purge["replica"]),
+        )
+    };
+    told["purges"].as_array().into_iter().flatten().map(line).collect()
+}
+
 fn rate(hits: &Value, misses: &Value) -> String {
     match (hits.as_f64().unwrap_or_default(), misses.as_f64().unwrap_or_default()) {
         (0.0, 0.0) => "-".to_string(),
@@ -57,6 +78,16 @@ fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_purge_is_a_line_that_can_not_be_forged() {
+        let told = serde_json::json!({"purges": [{
+            "at": "T", "mode": "hard", "targets": ["tag a\nb"], "targetCount": 3, "source": "write",
+            "route": "sell", "method": "POST", "path": "/sell", "replica": "one",
+        }]});
+        let expected = "T  hard  tag a\\nb and 2 more  by write sell POST /sell at one\n";
+        assert_eq!(of_purges(&told), expected);
+    }
 
     #[test]
     fn stats_are_a_table_of_routes_and_a_line_for_the_whole() {

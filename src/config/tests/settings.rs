@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{check_wrong, parse, right};
-use crate::config::{Config, Secret};
+use crate::config::{AccessFormat, CertificateFiles, Config, DoorSettings, Secret};
 use crate::config::{Listen, OnStoreLoss, Overrides, UpstreamAddress, UpstreamHost};
 
 fn tcp(address: &str) -> Listen {
@@ -232,4 +232,66 @@ fn a_wrong_flag_is_named() {
     let overrides = Overrides { upstream: Some("nowhere:x".into()), ..Overrides::default() };
     let errors = Config::parse("", "proxy.yaml", &|_| None, &overrides).expect_err("no URL").to_string();
     assert!(errors.starts_with("--upstream (LARDER_UPSTREAM): error: "), "{errors}");
+}
+
+#[test]
+fn a_listener_says_what_stands_before_http() {
+    let config = right(
+        "listen: [127.0.0.1:1, {address: \"unix:/a\", proxy_protocol: true}, {address: 127.0.0.1:2, tls: {cert: c, key: k}}]",
+    );
+    assert_eq!(config.listen.len(), 3);
+    let tls = vec![CertificateFiles { cert: "c".into(), key: "k".into() }];
+    let doors = [
+        DoorSettings::default(),
+        DoorSettings { proxy_protocol: true, tls: Vec::new() },
+        DoorSettings { proxy_protocol: false, tls },
+    ];
+    assert_eq!(config.doors, doors);
+    for (wrong, expected) in [
+        ("listen: {address: 127.0.0.1:1, proxy_protocol: true}", "`trusted_proxies`"),
+        ("listen: {address: 127.0.0.1:1, tls: []}", "TLS needs a certificate"),
+        ("listen: {address: 127.0.0.1:1, tls: {cert: c}}", "has no `key`"),
+        ("listen: {tls: {cert: c, key: k}}", "has no `address`"),
+        ("listen: {address: 127.0.0.1:1, tls: {cert: c, key: k, certificate: c}}", "here it is `cert`"),
+    ] {
+        check_wrong(wrong, &[expected]);
+    }
+}
+
+#[test]
+fn an_access_log_is_a_word_or_a_mapping() {
+    let access = |written: &str| right(&format!("log: {{access: {written}}}")).log.access;
+    assert_eq!(access("off"), None);
+    let plain = access("json").unwrap();
+    assert_eq!((plain.format, plain.sample.as_f64(), plain.path), (AccessFormat::Json, 1.0, None));
+    let whole = access("{format: combined, sample: 0.25, path: /var/log/a}").unwrap();
+    assert_eq!((whole.format, whole.sample.as_f64()), (AccessFormat::Combined, 0.25));
+    assert_eq!(whole.path, Some("/var/log/a".into()));
+    for (wrong, expected) in [
+        ("xml", "not known here"),
+        ("{sample: 2}", "not a number from 0 to 1"),
+        ("{sample: NaN}", "not a number from 0 to 1"),
+        ("{path: access.log}", "absolute path"),
+    ] {
+        check_wrong(&format!("log: {{access: {wrong}}}"), &[expected]);
+    }
+}
+
+#[cfg(not(feature = "otel"))]
+#[test]
+fn without_opentelemetry_tracing_is_an_error_that_says_how_to_get_it() {
+    assert_eq!(right("tracing: off").tracing, None);
+    check_wrong(
+        "tracing: {otlp: http://127.0.0.1:4318}",
+        &["built without OpenTelemetry", "--features otel"],
+    );
+}
+
+#[cfg(feature = "otel")]
+#[test]
+fn tracing_names_a_collector() {
+    let tracing = right("tracing: {otlp: http://127.0.0.1:4318}").tracing.expect("it is on");
+    assert_eq!(tracing.sample.as_f64(), 0.01);
+    check_wrong("tracing: {otlp: https://a}", &["not a collector's URL"]);
+    check_wrong("tracing: {sample: 1}", &["has no `otlp`"]);
 }

@@ -1,5 +1,7 @@
 //! One whole head: which content follows it, or that it can be read in two ways.
 
+use memchr::memchr_iter;
+
 /// What follows the head (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -10,25 +12,36 @@ pub enum Body {
 
 /// `None`: there is no one reading. What the parser refuses by itself is not looked for here.
 pub fn check(head: &[u8]) -> Option<Body> {
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let is_1_0 = lines.next()?.ends_with(b" HTTP/1.0");
+    // §2.2: no bare CR. That no LF is bare, and that the last line is empty, is known already.
+    if memchr_iter(b'\r', head).count() != memchr_iter(b'\n', head).count() {
+        return None;
+    }
+    let mut ends = memchr_iter(b'\n', head);
+    let mut begin = ends.next()? + 1;
+    let is_1_0 = head[..begin].ends_with(b" HTTP/1.0\r\n");
     let (mut hosts, mut lengths, mut length, mut chunked) = (0_u32, 0_u32, None, false);
-    for line in lines.take_while(|line| !line.is_empty()) {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        // §5.1: no space before the colon; §5.2: no folded lines; §2.2: no bare CR.
-        if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) || line.contains(&b'\r') {
+    for end in ends {
+        let line = head[begin..end].strip_suffix(b"\r")?;
+        begin = end + 1;
+        if line.is_empty() {
+            break;
+        }
+        // §5.1: no space before the colon; §5.2: no folded lines. No control character is part of a name either.
+        let colon = line.iter().position(|byte| *byte == b':' || *byte <= b' ')?;
+        let name = &line[..colon];
+        if name.is_empty() || line[colon] != b':' {
             return None;
         }
+        let value = || line[colon + 1..].trim_ascii();
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => hosts += 1,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 lengths += 1;
-                length = Some(decimal(value)?);
+                length = Some(decimal(value())?);
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 // §6.1: `chunked` alone, once, and not over HTTP/1.0.
-                if chunked || is_1_0 || !value.eq_ignore_ascii_case(b"chunked") {
+                if chunked || is_1_0 || !value().eq_ignore_ascii_case(b"chunked") {
                     return None;
                 }
                 chunked = true;

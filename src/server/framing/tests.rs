@@ -111,7 +111,7 @@ fn a_head_without_end_is_not_kept_without_end() {
 #[test]
 fn http_2_and_tunnels_are_not_looked_into() {
     let scanner = scan("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\n\n").unwrap();
-    assert!(scanner.is_opaque());
+    assert!(scanner.is_http2());
     assert!(scan(&format!("{GET}PRI * HTTP/2.0\r\n\r\n")).is_err());
     let mut scanner = Scanner::new(8192);
     scanner.become_opaque();

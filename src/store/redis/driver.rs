@@ -21,7 +21,7 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, EventInterface, KeysInterface, LuaInterface};
 use fred::types::Expiration;
 use fred::types::config::Options;
-use fred::types::{Key, Value};
+use fred::types::{CustomCommand, Key, Value};
 use tokio::sync::{Notify, Semaphore};
 
 use super::connecting::Connecting;
@@ -102,6 +102,11 @@ impl Node {
         READS + WRITES + SCRIPTS - free.iter().sum::<usize>()
     }
 
+    /// Another client of the same server, for what would hold up commands.
+    pub fn listening_client(&self) -> Client {
+        self.connecting.listening_client()
+    }
+
     pub async fn get(&self, key: &str, within: Duration) -> Result<Option<Bytes>, Failure> {
         let key = Key::from(key);
         let run = move |client: WithOptions<Client>| async move { client.get::<Option<Bytes>, _>(key).await };
@@ -122,6 +127,14 @@ impl Node {
             client.set::<(), _, _>(key, Value::Bytes(value), expiry, None, false).await
         };
         self.call(Command::Set, Sent::IfHealthy, within, run).await
+    }
+
+    /// A section of what the server says of itself.
+    pub async fn info(&self, section: &'static str, within: Duration) -> Result<String, Failure> {
+        let run = move |client: WithOptions<Client>| async move {
+            client.custom::<String, _>(CustomCommand::new_static("INFO", None, false), vec![section]).await
+        };
+        self.call(Command::Info, Sent::IfHealthy, within, run).await
     }
 
     /// Runs a script; one that the server does not know is loaded first, within the same deadline.
@@ -185,7 +198,12 @@ impl Node {
         let class = match command {
             Command::Get => &self.reads,
             Command::Set | Command::Remove => &self.writes,
-            Command::Confirm | Command::Purge | Command::Load => &self.scripts,
+            Command::Confirm
+            | Command::Purge
+            | Command::Load
+            | Command::History
+            | Command::Info
+            | Command::Replicas => &self.scripts,
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
         let options =

@@ -11,16 +11,20 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::driver::{Failure, Node, Sent};
+use super::driver::{Failure, Sent};
 use super::figures::Command;
-use super::journal::Journal;
+use super::history;
+use super::journal::{Batch, Journal};
 use super::keys::Keys;
+use super::replicas::Beat;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
-use crate::clock::{Clock, Moment};
+use super::servers::Servers;
+use crate::clock::{Clock, Moment, Timestamp};
 use crate::purge::{
-    Bounds, Change, Confirmation, Hardness, Index, Mark, Position, Purge, Target, TargetId, View,
+    Bounds, Change, Confirmation, Hardness, Index, Mark, Position, Purge, Record, Target, TargetId, View, Why,
 };
 use crate::store::encoding::Clocks;
+use crate::store::history::KEPT;
 use crate::store::remote::Remote;
 
 /// Records in one reply: some 50 kB.
@@ -36,9 +40,10 @@ const BETWEEN_WAKE_UPS: Duration = Duration::from_millis(1);
 const BETWEEN_PROBES: Duration = Duration::from_millis(50);
 
 pub struct RedisIndex {
-    pub node: Arc<Node>,
+    pub servers: Arc<Servers>,
     pub view: View,
-    keys: Keys,
+    pub(super) keys: Keys,
+    pub(super) beat: Beat,
     journal: Journal,
     bounds: Bounds,
     clock: Clock,
@@ -57,17 +62,19 @@ pub struct RedisIndex {
 
 impl RedisIndex {
     pub fn new(
-        node: Arc<Node>,
+        servers: Arc<Servers>,
         keys: Keys,
+        beat: Beat,
         bounds: Bounds,
         clock: Clock,
         deadline: Duration,
         interval: Duration,
     ) -> Self {
         Self {
-            node,
+            servers,
             view: View::new(Index::unknown(bounds)),
             keys,
+            beat,
             journal: Journal::default(),
             bounds,
             clock,
@@ -85,8 +92,15 @@ impl RedisIndex {
         *self.told.borrow()
     }
 
-    pub fn figures(&self) -> Remote {
-        let (node, health) = (&self.node, &self.node.health);
+    /// Whether the server that has the index answers.
+    pub fn is_reachable(&self) -> bool {
+        self.servers.index().health.is_good()
+    }
+
+    /// `max_lag` is not the index's to know.
+    pub fn figures(&self, max_lag: Duration) -> Remote {
+        let node = self.servers.index();
+        let health = &node.health;
         Remote {
             breaker: health.breaker(),
             trouble: health.reason(),
@@ -95,7 +109,9 @@ impl RedisIndex {
             in_flight: node.in_flight(),
             purges_waiting: self.journal.len(),
             confirmed_ago: self.view.confirmed_at().map(|confirmed| Moment::now().since(confirmed)),
+            max_lag,
             new_indexes: self.new_indexes.load(Ordering::Relaxed),
+            memory: node.figures.memory(),
             commands: node.figures.all(),
         }
     }
@@ -105,6 +121,12 @@ impl RedisIndex {
         if position > self.view.read().high_water() {
             self.woken.notify_one();
         }
+    }
+
+    /// Somebody waits until all replicas say that they know this position.
+    pub fn roll_is_called(&self, position: Position) {
+        self.beat.want(position);
+        self.woken.notify_one();
     }
 
     /// Waits until the view is confirmed as of `moment` or later; reports whether it is. Does not wait for a server
@@ -118,7 +140,7 @@ impl RedisIndex {
                 if is_confirmed() {
                     return true;
                 }
-                if !self.node.health.is_good() || told.changed().await.is_err() {
+                if !self.is_reachable() || told.changed().await.is_err() {
                     return is_confirmed();
                 }
             }
@@ -129,30 +151,31 @@ impl RedisIndex {
     /// Keeps the view up to date, for ever.
     pub async fn keep(self: Arc<Self>) {
         loop {
+            let node = self.servers.index();
             let pause = match self.confirm().await {
                 Ok(()) => {
-                    self.node.health.answered();
+                    node.health.answered();
                     self.interval
                 }
                 Err(failure) => {
                     if !matches!(failure, Failure::Busy) {
-                        self.node.health.probe_failed(&failure.to_string());
+                        node.health.probe_failed(&failure.to_string());
                     }
-                    if self.node.health.hangs() {
-                        self.node.replace();
+                    if node.health.hangs() {
+                        node.replace();
                     }
                     self.told.send_modify(|_| {});
                     BETWEEN_PROBES
                 }
             };
-            let is_good = self.node.health.is_good();
+            let is_good = node.health.is_good();
             let woken = async {
                 tokio::time::sleep(BETWEEN_WAKE_UPS).await;
                 self.woken.notified().await;
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.node.changed.notified() => {}
+                () = node.changed.notified() => {}
                 // Whoever waits for a server that is away has been told so.
                 () = self.wanted.notified(), if is_good => {}
                 () = woken, if is_good => {}
@@ -162,9 +185,11 @@ impl RedisIndex {
 
     /// Purges that Redis has not taken go first: until it has them, it is not trusted.
     async fn confirm(&self) -> Result<(), Failure> {
-        self.node.health.probing();
+        self.servers.index().health.probing();
         while let Some(batch) = self.journal.take() {
-            let how = Recorded { hardness: Hardness::Hard, in_doubt_for: batch.in_doubt_for, lifts: None };
+            let told = Some(self.late(&batch));
+            let how =
+                Recorded { hardness: Hardness::Hard, in_doubt_for: batch.in_doubt_for, lifts: None, told };
             match self.record(&batch.targets, how, Sent::AsProbe).await {
                 Ok(_) => self.journal.settle(&batch, &self.view),
                 Err(failure) => {
@@ -174,9 +199,13 @@ impl RedisIndex {
             }
         }
         loop {
-            let told = self.ask(Command::Confirm, &CONFIRM, Vec::new(), Sent::AsProbe).await?;
+            let (beats, words) = self.beat.words();
+            let told = self.ask(Command::Confirm, &CONFIRM, words, Sent::AsProbe).await?;
+            if beats {
+                self.beat.said(told.confirmation.after);
+            }
             self.learn(&told.confirmation);
-            if told.confirmation.is_whole {
+            if told.confirmation.is_whole && !self.beat.is_wanted(self.view.read().high_water()) {
                 return Ok(());
             }
         }
@@ -191,19 +220,34 @@ impl RedisIndex {
             hardness: purge.hardness,
             in_doubt_for: purge.in_doubt_for,
             lifts: purge.lifts.as_ref().map(bounded),
+            told: Record::of(purge, &self.beat.name),
         };
         let recorded = self.record(&targets, how, self.sent()).await;
         if recorded.is_err() && !targets.is_empty() {
             self.journal.add(&targets, purge.in_doubt_for, &self.view);
+            self.journal.name(purge.named());
             self.wanted.notify_one();
         }
         recorded
     }
 
+    /// What is told of purges that Redis takes later than they were asked for.
+    fn late(&self, batch: &Batch) -> Record {
+        Record {
+            position: Position::default(),
+            at: Timestamp::default(),
+            why: Why { source: "late".to_owned(), ..Why::default() },
+            soft: false,
+            targets: batch.named.clone(),
+            target_count: batch.targets.len(),
+            replica: self.beat.name.clone(),
+        }
+    }
+
     /// `Ok`: Redis has the mark. Whether it has it otherwise, nobody knows; it ends at its date.
     pub async fn mark(&self, mark: &Mark) -> Result<(), Failure> {
         let mark = bounded(mark);
-        let args = self.purge_args(&mark.targets, b"m", mark.lasts, Some((&mark, &[])));
+        let args = self.purge_args(&mark.targets, b"m", mark.lasts, Some((&mark, &[])), None);
         let told = self.ask(Command::Purge, &PURGE, args, self.sent()).await?;
         self.learn(&told.confirmation);
         let date = Position(told.position.0.saturating_add(micros(mark.lasts)));
@@ -215,11 +259,15 @@ impl RedisIndex {
 
     /// A breaker that has just opened is no reason to refuse a purge, which Redis may well take.
     fn sent(&self) -> Sent {
-        if self.node.health.is_in_trouble_since(self.deadline) { Sent::AsProbe } else { Sent::IfHealthy }
+        if self.servers.index().health.is_in_trouble_since(self.deadline) {
+            Sent::AsProbe
+        } else {
+            Sent::IfHealthy
+        }
     }
 
     async fn record(&self, targets: &[TargetId], how: Recorded, sent: Sent) -> Result<Position, Failure> {
-        let Recorded { hardness, in_doubt_for, lifts } = how;
+        let Recorded { hardness, in_doubt_for, lifts, told: record } = how;
         let mut position = Position::default();
         let mut chunks: Vec<&[TargetId]> = targets.chunks(MOST_TARGETS).collect();
         if chunks.is_empty() {
@@ -234,7 +282,8 @@ impl RedisIndex {
             // The doubt is over when all of the purge is there.
             let lifted =
                 lifts.as_ref().filter(|_| number == last).map(|mark| (mark, mark.targets.as_slice()));
-            let args = self.purge_args(targets, kind, in_doubt_for, lifted);
+            let record = record.as_ref().filter(|_| number == last);
+            let args = self.purge_args(targets, kind, in_doubt_for, lifted, record);
             let told = self.ask(Command::Purge, &PURGE, args, sent).await?;
             position = told.position;
             self.learn(&told.confirmation);
@@ -256,6 +305,7 @@ impl RedisIndex {
         kind: &'static [u8; 1],
         in_doubt_for: Duration,
         mark: Option<(&Mark, &[TargetId])>,
+        record: Option<&Record>,
     ) -> Vec<Bytes> {
         let (mark, lifted) = match mark {
             Some((mark, lifted)) => (Bytes::copy_from_slice(&mark.id.0), lifted),
@@ -269,6 +319,8 @@ impl RedisIndex {
             Bytes::copy_from_slice(self.keys.wake.as_bytes()),
             Bytes::copy_from_slice(&Target::Everything.id().0),
             mark,
+            history::written(record),
+            number(KEPT as u64),
             number(lifted.len() as u64),
         ];
         args.extend(lifted.iter().chain(targets).map(|id| Bytes::copy_from_slice(&id.0)));
@@ -297,12 +349,13 @@ impl RedisIndex {
             number(PAGE as u64),
         ];
         args.extend(more);
-        let keys = [self.keys.index.as_str(), self.keys.never.as_str()];
+        let keys =
+            [&self.keys.index, &self.keys.never, &self.keys.history, &self.keys.replicas].map(String::as_str);
         let (asked_at, asked) = (Moment::now(), self.clock.now());
-        let reply = self.node.run(command, script, &keys, args, sent, self.deadline).await?;
+        let reply = self.servers.run(command, script, &keys, args, sent, self.deadline).await?;
         let Some(told) = told(&reply, &nonce, asked_at) else {
             // Whose reply it is, nobody knows; nor whose the next one is.
-            self.node.replace();
+            self.servers.index().replace();
             return Err(Failure::Broken("a reply was not the one to its command".into()));
         };
         let clocks = Clocks::compared(asked, told.confirmation.now, self.clock.now());
@@ -328,6 +381,8 @@ struct Recorded {
     hardness: Hardness,
     in_doubt_for: Duration,
     lifts: Option<Mark>,
+    /// For people.
+    told: Option<Record>,
 }
 
 /// As it is put on the index: one script, so everything where there are too many targets.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::purge::{Target, TargetId, View};
+use crate::purge::{NAMED, Target, TargetId, View};
 
 const MOST: usize = 10_000;
 
@@ -16,6 +16,8 @@ pub struct Journal(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     targets: HashSet<TargetId>,
+    /// The first of them as text, for people.
+    named: Vec<String>,
     in_doubt_for: Duration,
     /// How many are on their way to Redis.
     taken: usize,
@@ -25,6 +27,7 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Batch {
     pub targets: Vec<TargetId>,
+    pub named: Vec<String>,
     pub in_doubt_for: Duration,
 }
 
@@ -55,19 +58,27 @@ impl Journal {
         }
     }
 
+    /// Says for people what was added.
+    pub fn name(&self, targets: Vec<String>) {
+        let named = &mut self.waiting().named;
+        named.extend(targets);
+        named.truncate(NAMED);
+    }
+
     /// What waits; it goes back by [`Journal::put_back`], or is [`Journal::settle`]d.
     pub fn take(&self) -> Option<Batch> {
         let mut waiting = self.waiting();
         if waiting.targets.is_empty() {
             return None;
         }
-        let Waiting { targets, in_doubt_for, .. } = std::mem::take(&mut *waiting);
+        let Waiting { targets, named, in_doubt_for, .. } = std::mem::take(&mut *waiting);
         waiting.taken = targets.len();
-        Some(Batch { targets: targets.into_iter().collect(), in_doubt_for })
+        Some(Batch { targets: targets.into_iter().collect(), named, in_doubt_for })
     }
 
     pub fn put_back(&self, batch: &Batch, view: &View) {
         self.add(&batch.targets, batch.in_doubt_for, view);
+        self.name(batch.named.clone());
         // Named twice meanwhile: by what was taken, and by what waits.
         self.settle(batch, view);
     }

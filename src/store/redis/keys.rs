@@ -9,6 +9,10 @@ pub struct Keys {
     pub index: String,
     /// Never exists. Deleting it shows whether this server takes writes.
     pub never: String,
+    /// The last purges, for people.
+    pub history: String,
+    /// Who is there, and how much each knows.
+    pub replicas: String,
     /// The channel on which a purge wakes the replicas.
     pub wake: String,
     response: String,
@@ -20,6 +24,8 @@ impl Keys {
         Self {
             index: format!("{{{namespace}}}:purged"),
             never: format!("{{{namespace}}}:never"),
+            history: format!("{{{namespace}}}:journal"),
+            replicas: format!("{{{namespace}}}:replicas"),
             wake: format!("{namespace}:wake"),
             // Another version of larder reads other keys: it would find nothing that it could read.
             response: format!("{namespace}:r{}:", encoding::VERSION),

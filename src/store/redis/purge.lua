@@ -3,7 +3,8 @@
 -- ARGV[5] for how many microseconds the targets stay in doubt   ARGV[6] 'h', 's', or 'm' to mark them only
 -- ARGV[7] how many records are kept   ARGV[8] the longest lifetime of a response, in microseconds
 -- ARGV[9] the channel to wake the others by   ARGV[10] the id of everything   ARGV[11] the id of the mark, or nothing
--- ARGV[12] how many marked targets it is lifted from   ARGV[13..] the ids of these, and then of the targets
+-- ARGV[12] the record for people, or nothing   ARGV[13] how many of these are kept   KEYS[3] the journal of them
+-- ARGV[14] how many marked targets it is lifted from   ARGV[15..] the ids of these, and then of the targets
 
 -- More than this many targets in doubt at once, and everything is.
 local MOST_IN_DOUBT = 10000
@@ -12,8 +13,8 @@ local STEP = 4
 -- Lua can't pass more arguments than some thousands at once. The caller names no more targets than this either.
 local CHUNK = 1000
 
-local LIFTED = 13
-local FIRST = LIFTED + ARGV[12]
+local LIFTED = 15
+local FIRST = LIFTED + ARGV[14]
 local targets = #ARGV - FIRST + 1
 local suffix = ARGV[6] == 'm' and ARGV[11] or ''
 
@@ -69,6 +70,15 @@ if surplus > 0 then
     end
   end
   if new > 0 then redis.call('ZINCRBY', index, -new, 'n') end
+end
+
+-- Nothing depends on the record. Should the clock have stepped back, the position is no id that may come next.
+if ARGV[12] ~= '' then
+  local function tell(id)
+    return redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[13], id,
+      'position', whole(position), 'at', whole(now), 'record', ARGV[12])
+  end
+  if type(tell(whole(position) .. '-0')) == 'table' then tell('*') end
 end
 
 -- A hint only: whoever may not publish purges all the same.

@@ -7,12 +7,19 @@ use bytes::Bytes;
 use crate::clock::{Moment, Timestamp};
 use crate::purge::{Change, Confirmation, Hardness, Incarnation, MarkId, Position, TargetId};
 
-/// Tells what was purged since; on the way it makes a new incarnation where one is due.
-pub static CONFIRM: Script = Script::new(concat!(include_str!("begin.lua"), include_str!("tell.lua")));
+/// Says that this replica is there, and tells what was purged since; on the way it makes a new incarnation where one is due.
+pub static CONFIRM: Script =
+    Script::new(concat!(include_str!("begin.lua"), include_str!("beat.lua"), include_str!("tell.lua")));
 
 /// Purges, and tells as [`CONFIRM`] does.
 pub static PURGE: Script =
     Script::new(concat!(include_str!("begin.lua"), include_str!("purge.lua"), include_str!("tell.lua")));
+
+/// Which replicas there are.
+pub static REPLICAS: Script = Script::new(include_str!("replicas.lua"));
+
+/// Reads the journal of purges.
+pub static HISTORY: Script = Script::new(include_str!("history.lua"));
 
 /// Removes a value that can't be read, unless it has been replaced since: it is compared by how it begins.
 pub static REMOVE: Script = Script::new(include_str!("remove.lua"));
@@ -98,11 +105,11 @@ impl Part {
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
-    fn number(&self) -> Option<u64> {
+    pub fn number(&self) -> Option<u64> {
         match self {
             Part::Number(number) => u64::try_from(*number).ok(),
             part => part.text()?.parse().ok(),

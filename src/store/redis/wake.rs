@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 
-use super::connecting::Connecting;
 use super::index::RedisIndex;
+use super::replicas::ROLL_CALL;
 use crate::purge::Position;
 
 /// A connection that only listens does not notice that nobody talks any more.
@@ -16,9 +16,9 @@ const BETWEEN_QUESTIONS: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Listens for ever.
-pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisIndex>) {
+pub async fn listen(channel: String, index: Arc<RedisIndex>) {
     loop {
-        let client = connecting.listening_client();
+        let client = index.servers.index().listening_client();
         let (mut messages, mut connects) = (client.message_rx(), client.reconnect_rx());
         let mut running = client.connect();
         loop {
@@ -27,8 +27,7 @@ pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisInd
                 _ = &mut running => break,
                 message = messages.recv() => {
                     // One that was overtaken by too many others may have been of any purge.
-                    let position = message.ok().and_then(|message| message.value.as_u64());
-                    index.woken(position.map_or(Position(u64::MAX), Position));
+                    hear(&index, message.ok().and_then(|message| message.value.into_string()).as_deref());
                     true
                 }
                 Ok(_) = connects.recv() => {
@@ -37,7 +36,7 @@ pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisInd
                     index.woken(Position(u64::MAX));
                     subscribed.is_ok()
                 }
-                () = asks => client.ping::<()>(None).await.is_ok() || !index.node.health.is_good(),
+                () = asks => client.ping::<()>(None).await.is_ok() || !index.is_reachable(),
             };
             if !is_alive {
                 running.abort();
@@ -45,5 +44,15 @@ pub async fn listen(connecting: Connecting, channel: String, index: Arc<RedisInd
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn hear(index: &RedisIndex, message: Option<&str>) {
+    let position = |text: &str| text.parse().ok().map(Position);
+    match message {
+        Some(called) if called.starts_with(ROLL_CALL) => {
+            index.roll_is_called(position(&called[1..]).unwrap_or_default());
+        }
+        message => index.woken(message.and_then(position).unwrap_or(Position(u64::MAX))),
     }
 }

@@ -19,6 +19,7 @@ mod reply;
 mod scratch;
 mod stores;
 mod upstream;
+mod versions;
 
 use std::future::Future;
 use std::time::Duration;
@@ -27,16 +28,18 @@ pub use certificates::Certificates;
 pub use client::{Client, Request, Streaming};
 pub use jwt::bearer;
 pub use larder::{Larder, START};
+pub use logs::Block;
 pub use ports::free_port;
 pub use process::{Command, Process, raise_file_limit, send_signal};
 pub use raw::Raw;
 pub use redis::Redis;
 pub use relay::{Line, Relay};
 pub use replicas::{HOST, Replica};
-pub use reply::Reply;
+pub use reply::{Reply, content};
 pub use scratch::Scratch;
 pub use stores::{body, is_connected, response, store_settings, targets, tiered_store};
 pub use upstream::{Answer, Feed, Held, Received, Upstream, Wire};
+pub use versions::Load;
 
 /// After this long something that should have happened has not. It is never slept through when all is well.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -36,7 +36,8 @@ impl Redis {
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        let login = if is_restricted() { "larder:secret@" } else { "" };
+        format!("redis://{login}127.0.0.1:{}/0", self.port)
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -86,6 +87,13 @@ impl Redis {
         self.answers().await;
     }
 
+    /// Another process, with nothing in it, on the same port.
+    pub async fn forget(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(self.scratch.path().join("dump.rdb"));
+        self.restart().await;
+    }
+
     fn signal(&self, signal: &str) {
         send_signal(self.child.as_ref().expect("Redis runs").id(), signal);
     }
@@ -98,6 +106,10 @@ impl Redis {
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--unixsocket", &self.socket().to_string_lossy(), "--save", "", "--appendonly", "no"]);
         command.args(&self.arguments);
+        if is_restricted() {
+            self.scratch.file("users.acl", &users());
+            command.args(["--aclfile", "users.acl"]);
+        }
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}")));
     }
 
@@ -126,6 +138,23 @@ impl Redis {
             }
         }
     }
+}
+
+/// With `LARDER_TEST_ACL=1` larder may give no more commands than `deploy/users.acl` allows: to see whether a list of them
+/// is whole, run the tests of Redis so. Those that have users or keys of their own fail then.
+fn is_restricted() -> bool {
+    std::env::var("LARDER_TEST_ACL").is_ok_and(|restricted| restricted == "1")
+}
+
+/// The rights to commands; the tests have keys and channels of many names.
+fn users() -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/users.acl");
+    let shipped = std::fs::read_to_string(file).expect("the users");
+    let rights =
+        shipped.lines().find_map(|line| Some(line.split_once("-@all ")?.1)).expect("larder's rights");
+    format!(
+        "user default on nopass allkeys allchannels +@all\nuser larder on >secret allkeys allchannels -@all {rights}\n"
+    )
 }
 
 /// A reply of RESP2 that is there whole, in words, and what follows it; arrays as lines.

@@ -1,7 +1,7 @@
 //! A wire between larder and Redis that the test can slow down, cut, or let go dead.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,11 +22,16 @@ pub enum Line {
     Dead,
     /// This instead of everything that Redis says.
     Garbage(&'static [u8]),
+    /// Every connection ends, and no other one lasts.
+    Cut,
 }
 
 pub struct Relay {
     address: SocketAddr,
+    target: Arc<watch::Sender<SocketAddr>>,
     line: Arc<watch::Sender<Line>>,
+    /// What waits on its way to Redis since the line went dead.
+    held: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Relay {
@@ -34,26 +39,50 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let line = Arc::new(watch::Sender::new(Line::Whole));
-        let its_line = line.clone();
+        let held = Arc::<Mutex<Vec<u8>>>::default();
+        let (its_line, its_held) = (line.clone(), held.clone());
+        let (target, target_now) = watch::channel(target);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let line = its_line.subscribe();
-                tokio::spawn(async move { drop(carry(client, target, line).await) });
+                let (line, held, target) = (its_line.subscribe(), its_held.clone(), *target_now.borrow());
+                tokio::spawn(async move {
+                    let mut cut = line.clone();
+                    tokio::select! {
+                        result = carry(client, target, line, held) => drop(result),
+                        _ = cut.wait_for(|line| *line == Line::Cut) => {}
+                    }
+                });
             }
         });
-        Self { address, line }
+        Self { address, target: Arc::new(target), line, held }
     }
 
     pub fn url(&self) -> String {
         format!("redis://{}/0", self.address)
     }
 
+    /// Connections that are made from now on lead there.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+    }
+
     pub fn set(&self, line: Line) {
+        self.held.lock().unwrap().clear();
         self.line.send_replace(line);
+    }
+
+    /// Whether this is among what larder has sent since the line went dead.
+    pub fn holds(&self, text: &str) -> bool {
+        self.held.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())
     }
 }
 
-async fn carry(client: TcpStream, target: SocketAddr, line: watch::Receiver<Line>) -> std::io::Result<()> {
+async fn carry(
+    client: TcpStream,
+    target: SocketAddr,
+    line: watch::Receiver<Line>,
+    held: Arc<Mutex<Vec<u8>>>,
+) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let server = TcpStream::connect(target).await?;
     server.set_nodelay(true)?;
@@ -66,6 +95,9 @@ async fn carry(client: TcpStream, target: SocketAddr, line: watch::Receiver<Line
             let length = client_in.read(&mut buffer).await?;
             if length == 0 {
                 return Ok(());
+            }
+            if *asking_line.borrow() == Line::Dead {
+                held.lock().unwrap().extend_from_slice(&buffer[..length]);
             }
             alive(&asking_line).await;
             server_out.write_all(&buffer[..length]).await?;
@@ -93,13 +125,17 @@ async fn answering(
         let piece = &buffer[..length];
         let now = *line.borrow();
         match now {
-            Line::Whole | Line::Dead => to.write_all(piece).await?,
+            Line::Whole | Line::Dead | Line::Cut => to.write_all(piece).await?,
             Line::Late(by) => {
                 tokio::time::sleep(by).await;
                 to.write_all(piece).await?;
             }
             Line::Trickling(pause) => {
-                for byte in piece {
+                for (sent, byte) in piece.iter().enumerate() {
+                    if *line.borrow() != now {
+                        to.write_all(&piece[sent..]).await?;
+                        break;
+                    }
                     to.write_all(&[*byte]).await?;
                     tokio::time::sleep(pause).await;
                 }

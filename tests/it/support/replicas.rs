@@ -88,6 +88,12 @@ impl std::ops::Deref for Replica {
     }
 }
 
+impl std::ops::DerefMut for Replica {
+    fn deref_mut(&mut self) -> &mut Larder {
+        &mut self.0
+    }
+}
+
 impl Redis {
     /// Waits until so many responses are in it.
     pub async fn holds(&self, responses: usize) {

@@ -115,3 +115,24 @@ impl fmt::Display for Reply {
         write!(f, "\n{}", String::from_utf8_lossy(&self.body[..self.body.len().min(500)]))
     }
 }
+
+/// The content of a reply, chunked (of the fetch) or with its length (of what is stored).
+pub fn content(reply: &[u8]) -> Vec<u8> {
+    let end = reply.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    let (head, mut rest) = reply.split_at(end);
+    if !String::from_utf8_lossy(head).to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return rest.to_vec();
+    }
+    let mut body = Vec::new();
+    loop {
+        let line = rest.windows(2).position(|window| window == b"\r\n").expect("a chunk's size");
+        let size =
+            std::str::from_utf8(&rest[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size = size.expect("a chunk's size");
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[line + 2..line + 2 + size]);
+        rest = &rest[line + 2 + size + 2..];
+    }
+}

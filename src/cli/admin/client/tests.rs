@@ -26,6 +26,7 @@ async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnc
         metrics: Arc::default(),
         routes: Arc::default(),
         clock: Clock::system(),
+        wait_timeout: std::time::Duration::from_secs(5),
         token: Some(Secret::new("secret")),
         readiness: readiness.clone(),
     };

@@ -1,0 +1,174 @@
+//! How many instructions a hit costs, from the socket to the socket, and how that grows. Instructions in user space do
+//! not depend on what else the machine does, so a bound on them holds where one on time can't.
+//!
+//! `cargo bench --bench instructions`; needs valgrind and taskset. Fails if a hit costs more than [`MOST`], or grows by
+//! more than [`MOST_GROWTH`]. With `-- --keep DIR` the profiles stay there, for callgrind_annotate; with `-- --hit`
+//! only the hit is counted; with `-- --binary FILE` that of another build (the profile `profiling` has names in it).
+
+mod client;
+mod counted;
+
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use client::Client;
+use counted::Counted;
+
+pub type Failure = Box<dyn Error>;
+
+/// Instructions of one hit of 1 KiB over HTTP/1.1, asked one after another on one connection. When it falls, lower it.
+const MOST: u64 = 30_000;
+
+/// How much more a hit may cost where there is a thousand times as much of something: a tenth.
+const MOST_GROWTH: f64 = 1.10;
+
+/// Few enough to be quick, and enough that what happens now and then is not seen.
+const HITS: usize = 2_000;
+
+struct Scenario {
+    name: &'static str,
+    routes: usize,
+    entries: usize,
+    purge_records: usize,
+    tags: usize,
+}
+
+const SMALL: Scenario = Scenario { name: "small", routes: 10, entries: 10, purge_records: 10, tags: 1 };
+
+const GROWN: [Scenario; 4] = [
+    Scenario { name: "routes x 1,000", routes: 10_000, ..SMALL },
+    Scenario { name: "entries x 1,000", entries: 10_000, ..SMALL },
+    Scenario { name: "purge records x 1,000", purge_records: 10_000, ..SMALL },
+    Scenario { name: "tags x 64", tags: 64, ..SMALL },
+];
+
+struct Arguments {
+    binary: PathBuf,
+    directory: PathBuf,
+    keep: bool,
+    hit_only: bool,
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::read()?;
+    fs::create_dir_all(&arguments.directory)?;
+    let counted = counts(&arguments);
+    if !arguments.keep {
+        drop(fs::remove_dir_all(&arguments.directory));
+    }
+    counted
+}
+
+fn counts(arguments: &Arguments) -> Result<(), Failure> {
+    let upstream = client::upstream()?;
+    let small = SMALL.count(arguments, upstream)?;
+    println!("{small:>7} instructions a hit (at most {MOST})");
+    let bare = arguments.binary.with_file_name("examples").join("bare");
+    if bare.exists() {
+        let bare = count_bare(&bare, arguments)?;
+        println!("{bare:>7} of the bare server: {:.2} times that", ratio(small, bare));
+    }
+    let mut fits = small <= MOST;
+    for scenario in GROWN.iter().filter(|_| !arguments.hit_only) {
+        let grown = scenario.count(arguments, upstream)?;
+        println!(
+            "{grown:>7} with {}: {:.3} times (at most {MOST_GROWTH:.2})",
+            scenario.name,
+            ratio(grown, small)
+        );
+        fits &= ratio(grown, small) <= MOST_GROWTH;
+    }
+    if fits { Ok(()) } else { Err("a hit costs more instructions than its bound".into()) }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio")]
+fn ratio(one: u64, other: u64) -> f64 {
+    one as f64 / other as f64
+}
+
+impl Scenario {
+    /// Instructions of one hit.
+    fn count(&self, arguments: &Arguments, upstream: SocketAddr) -> Result<u64, Failure> {
+        let (proxy, admin) = (free_address()?, free_address()?);
+        let file = arguments.directory.join(format!("{}.yaml", self.file_name()));
+        fs::write(&file, self.config(proxy, admin, upstream))?;
+        let file = file.to_str().ok_or("a path that is no text")?;
+        let out = arguments.directory.join(self.file_name());
+        let mut larder = Counted::start(&arguments.binary, &["run", "--config", file], proxy, out)?;
+        let mut client = Client::connect(proxy)?;
+        if self.purge_records > 0 {
+            let tags: Vec<String> = (0..self.purge_records).map(|n| format!("\"purged-{n}\"")).collect();
+            Client::connect(admin)?.post("/purge", &format!("{{\"tags\": [{}]}}", tags.join(",")))?;
+        }
+        let paths: Vec<String> =
+            (0..self.entries).map(|n| format!("/api/things-7/{n}/{}", self.tags)).collect();
+        paths.iter().try_for_each(|path| client.get(path).map(drop))?;
+        // Not in their order: a hit finds its response among all the others.
+        let asked: Vec<&String> = (0..HITS).filter_map(|n| paths.get(n * 7919 % paths.len())).collect();
+        let ask = |client: &mut Client| {
+            asked.iter().try_for_each(|path| match client.get(path)?.contains("larder; hit") {
+                true => Ok(()),
+                false => Err(format!("{path} was no hit").into()),
+            })
+        };
+        ask(&mut client)?;
+        Ok(larder.count(|| ask(&mut client))? / HITS as u64)
+    }
+
+    fn config(&self, proxy: SocketAddr, admin: SocketAddr, upstream: SocketAddr) -> String {
+        let routes: String = (0..self.routes)
+            .map(|n| {
+                format!("  - {{path: '/api/things-{n}/{{id}}/{{tags}}', ttl: 1h, tags: ['thing:{{id}}']}}\n")
+            })
+            .collect();
+        format!(
+            "listen: {proxy}\nupstream: http://{upstream}\nadmin: {{listen: {admin}}}\nstore: {{memory: 64MiB}}\n\
+             routes:\n{routes}"
+        )
+    }
+
+    fn file_name(&self) -> String {
+        self.name.replace([' ', ','], "-")
+    }
+}
+
+fn count_bare(bare: &Path, arguments: &Arguments) -> Result<u64, Failure> {
+    let address = free_address()?;
+    let out = arguments.directory.join("bare");
+    let mut bare = Counted::start(bare, &[&address.to_string(), "1024"], address, out)?;
+    let mut client = Client::connect(address)?;
+    let ask = |client: &mut Client| (0..HITS).try_for_each(|_| client.get("/api/things-7/1/1").map(drop));
+    ask(&mut client)?;
+    Ok(bare.count(|| ask(&mut client))? / HITS as u64)
+}
+
+fn free_address() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+impl Arguments {
+    fn read() -> Result<Self, Failure> {
+        let scratch = env::temp_dir().join(format!("larder-instructions-{}", std::process::id()));
+        let mut read = Self {
+            binary: env!("CARGO_BIN_EXE_larder").into(),
+            directory: scratch,
+            keep: false,
+            hit_only: false,
+        };
+        let mut arguments = env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+            match argument.as_str() {
+                // Said by cargo.
+                "--bench" => {}
+                "--hit" => read.hit_only = true,
+                "--binary" => read.binary = value()?.into(),
+                "--keep" => (read.directory, read.keep) = (value()?.into(), true),
+                other => return Err(format!("what is {other}?").into()),
+            }
+        }
+        Ok(read)
+    }
+}

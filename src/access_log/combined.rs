@@ -1,0 +1,48 @@
+//! Apache's combined format: `%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`.
+//!
+//! What a client sent is escaped as Apache escapes it, so that nobody forges a line.
+
+use std::io::Write;
+
+use http::HeaderValue;
+
+use super::{Facts, time};
+
+pub fn write(facts: &Facts, out: &mut Vec<u8>) {
+    match facts.client {
+        Some(client) => _ = write!(out, "{client}"),
+        None => out.push(b'-'),
+    }
+    _ = write!(out, " - - [{}] \"{} ", time::common(facts.at), facts.method);
+    escape(facts.target().as_bytes(), out);
+    // As `HTTP/1.1`; of HTTP/2, `HTTP/2.0`.
+    _ = write!(out, " {:?}\" {} ", facts.version, facts.status());
+    match facts.bytes {
+        0 => out.push(b'-'),
+        bytes => _ = write!(out, "{bytes}"),
+    }
+    for field in [&facts.referer, &facts.user_agent] {
+        out.extend_from_slice(b" \"");
+        match field.as_ref().map(HeaderValue::as_bytes) {
+            Some(value) => escape(value, out),
+            None => out.push(b'-'),
+        }
+        out.push(b'"');
+    }
+    out.push(b'\n');
+}
+
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            b' '..=b'~' => out.push(*byte),
+            8 => out.extend_from_slice(b"\\b"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            11 => out.extend_from_slice(b"\\v"),
+            _ => _ = write!(out, "\\x{byte:02x}"),
+        }
+    }
+}

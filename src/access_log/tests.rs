@@ -1,0 +1,138 @@
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Request, StatusCode, Version};
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::config::Fraction;
+use crate::policy::cache_status::Outcome;
+
+/// 2025-11-20T12:00:00.000123Z
+const AT: Timestamp = Timestamp::from_micros(1_763_640_000_000_123);
+
+fn facts(target: &str, user_agent: &[u8]) -> Facts {
+    let upstream = UpstreamTime::default();
+    upstream.took(Duration::from_micros(1500));
+    Facts {
+        at: AT,
+        client: "192.0.2.7".parse().ok(),
+        method: Method::GET,
+        uri: target.parse().unwrap(),
+        version: Version::HTTP_11,
+        referer: None,
+        user_agent: HeaderValue::from_bytes(user_agent).ok(),
+        request_id: Some(HeaderValue::from_static("r1")),
+        trace_id: None,
+        answered: Some(Answered {
+            status: StatusCode::OK,
+            route: Some("things".into()),
+            outcome: Some(Outcome::Hit { ttl: 5, detail: None }),
+        }),
+        bytes: 2326,
+        whole: true,
+        first_byte: Some(Duration::from_millis(2)),
+        took: Duration::from_millis(3),
+        upstream,
+    }
+}
+
+fn written(write: fn(&Facts, &mut Vec<u8>), facts: &Facts) -> String {
+    let mut out = Vec::new();
+    write(facts, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn combined_is_apaches() {
+    let mut facts = facts("/a?b=%22", b"curl/8");
+    facts.referer = Some(HeaderValue::from_static("http://x/"));
+    let line = "192.0.2.7 - - [20/Nov/2025:12:00:00 +0000] \"GET /a?b=%22 HTTP/1.1\" 200 2326 \"http://x/\" \"curl/8\"\n";
+    assert_eq!(written(combined::write, &facts), line);
+    (facts.client, facts.bytes, facts.referer, facts.user_agent) = (None, 0, None, None);
+    (facts.version, facts.uri) = (Version::HTTP_2, "http://api/a".parse().unwrap());
+    facts.answered = None;
+    let line = "- - - [20/Nov/2025:12:00:00 +0000] \"GET /a HTTP/2.0\" 499 - \"-\" \"-\"\n";
+    assert_eq!(written(combined::write, &facts), line);
+}
+
+#[test]
+fn nobody_forges_a_line() {
+    let facts = facts("/a", b"x\" 200 1 \\ \t \x80\xff end");
+    let line = written(combined::write, &facts);
+    assert!(line.ends_with("\"x\\\" 200 1 \\\\ \\t \\x80\\xff end\"\n"), "{line}");
+    assert_eq!(line.lines().count(), 1);
+    let line = written(json::write, &facts);
+    assert_eq!(line.lines().count(), 1);
+    let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(json["user_agent"], "x\" 200 1 \\ \t \u{fffd}\u{fffd} end");
+}
+
+#[test]
+fn json_says_all_that_is_known() {
+    let json: serde_json::Value =
+        serde_json::from_str(&written(json::write, &facts("/a?b=c", b"curl"))).unwrap();
+    let expected = serde_json::json!({
+        "time": "2025-11-20T12:00:00.000123Z", "client": "192.0.2.7", "method": "GET", "path": "/a?b=c",
+        "protocol": "HTTP/1.1", "status": 200, "bytes": 2326, "whole": true, "duration_ms": 3.0,
+        "first_byte_ms": 2.0, "upstream_ms": 1.5, "route": "things", "cache": "hit", "request_id": "r1",
+        "user_agent": "curl",
+    });
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn a_sample_is_about_its_part_and_errors_are_always_there() {
+    let directory = std::env::temp_dir();
+    let path = directory.join(format!("larder-access-{}", std::process::id()));
+    let settings = AccessLogSettings {
+        format: AccessFormat::Combined,
+        sample: Fraction::new(0.1).unwrap(),
+        path: Some(path.clone()),
+    };
+    let log = AccessLog::open(&settings).unwrap();
+    let request = Request::get("/a").body(()).unwrap();
+    let ask = |status, whole| {
+        let mut entry = log.begin(&request, None, AT);
+        entry.answered(Answered { status, route: None, outcome: None });
+        entry.ended(whole);
+    };
+    for _ in 0..10_000 {
+        ask(StatusCode::OK, true);
+    }
+    for _ in 0..10 {
+        ask(StatusCode::BAD_GATEWAY, true);
+        ask(StatusCode::CREATED, false);
+        drop(log.begin(&request, None, AT));
+    }
+    log.lines.flush(Duration::from_secs(20));
+    let written = std::fs::read_to_string(&path).unwrap();
+    let count = |status| written.lines().filter(|line| line.contains(status)).count();
+    assert!((800..1200).contains(&count("\" 200 ")), "{}", count("\" 200 "));
+    assert_eq!([count("\" 502 "), count("\" 201 "), count("\" 499 ")], [10, 10, 10]);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_that_can_not_be_made_is_named() {
+    let path = Some("/nowhere/access.log".into());
+    let sample = Fraction::new(1.0).unwrap();
+    let error =
+        AccessLog::open(&AccessLogSettings { format: AccessFormat::Json, sample, path }).err().unwrap();
+    assert!(error.to_string().contains("/nowhere/access.log"), "{error}");
+}
+
+/// Not a bound, but a figure to look at: `cargo test --release -- --nocapture what_a_line_costs`.
+#[test]
+fn what_a_line_costs_whoever_answers() {
+    let path = Some("/dev/null".into());
+    let sample = Fraction::new(1.0).unwrap();
+    let log = AccessLog::open(&AccessLogSettings { format: AccessFormat::Json, sample, path }).unwrap();
+    let request = Request::get("/a?b=c").header("user-agent", "curl").body(()).unwrap();
+    let began = Instant::now();
+    for _ in 0..5_000 {
+        let mut entry = log.begin(&request, None, AT);
+        entry.answered(Answered { status: StatusCode::OK, route: None, outcome: None });
+        entry.ended(true);
+    }
+    println!("{:?} for each line", began.elapsed() / 5_000);
+}

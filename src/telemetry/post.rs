@@ -1,0 +1,59 @@
+//! One HTTP/1.1 POST over a connection of its own, without a runtime: it is called on the exporting thread, every few
+//! seconds.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Request, Response, StatusCode};
+use opentelemetry_http::{Bytes, HttpClient, HttpError};
+
+/// For each step.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Of an answer, more than its status line is not looked at.
+const MOST: u64 = 64 * 1024;
+
+#[derive(Debug)]
+pub struct Post;
+
+#[async_trait]
+impl HttpClient for Post {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let status = send(&request)?;
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = status;
+        Ok(response)
+    }
+}
+
+fn send(request: &Request<Bytes>) -> io::Result<StatusCode> {
+    let uri = request.uri();
+    let host = uri.host().unwrap_or_default();
+    let address = (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80)).to_socket_addrs()?.next();
+    let address = address.ok_or_else(|| io::Error::other(format!("{host} has no address")))?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&written(request))?;
+    let mut answer = Vec::new();
+    stream.take(MOST).read_to_end(&mut answer)?;
+    let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let status = line.split(|byte| *byte == b' ').nth(1).and_then(|code| StatusCode::from_bytes(code).ok());
+    status.ok_or_else(|| io::Error::other("the collector's answer is not HTTP"))
+}
+
+fn written(request: &Request<Bytes>) -> Vec<u8> {
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    let mut bytes = format!("{} {target} HTTP/1.1\r\nhost: {host}\r\n", request.method()).into_bytes();
+    for (name, value) in request.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    let length = request.body().len();
+    bytes.extend(format!("content-length: {length}\r\nconnection: close\r\n\r\n").into_bytes());
+    bytes.extend_from_slice(request.body());
+    bytes
+}

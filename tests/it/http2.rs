@@ -1,0 +1,184 @@
+//! HTTP/2, frame by frame: what a client could do without end, and what it may do slowly.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
+use http::Request;
+use tokio::net::TcpStream;
+
+use crate::support::{Answer, Larder, Upstream, eventually, within};
+
+async fn connect(larder: &Larder, builder: &client::Builder) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(larder.address()).await.expect("connected");
+    let (sender, connection) = builder.handshake::<_, Bytes>(stream).await.expect("a connection");
+    tokio::spawn(connection);
+    within("ready", sender.ready()).await.expect("open")
+}
+
+fn request(method: &str, path: &str) -> Request<()> {
+    Request::builder().method(method).uri(format!("http://api{path}")).body(()).expect("a request")
+}
+
+/// Asks without content.
+async fn ask(sender: &mut SendRequest<Bytes>, method: &str, path: &str) -> http::Response<h2::RecvStream> {
+    poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
+    let (response, _) = sender.send_request(request(method, path), true).expect("sent");
+    within("a response", response).await.expect("a response")
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_loses_the_stream_and_not_the_connection() {
+    let upstream = Upstream::start();
+    upstream.on("/a", Answer::ok(vec![b'x'; 300_000]));
+    upstream.on("/b", Answer::generated(50_000_000));
+    let larder = Larder::with("limits: {body_timeout: 300ms}\nroutes: [{path: /a, ttl: 60s}]", &upstream);
+    let mut sender = connect(&larder, client::Builder::new().initial_window_size(0)).await;
+    for path in ["/a", "/a", "/b"] {
+        let mut body = ask(&mut sender, "GET", path).await.into_body();
+        let error = within("an end", body.data()).await.expect("no whole body").expect_err("no part fits");
+        assert!(error.is_reset() && error.is_remote(), "{error}");
+    }
+    // What needs no room is served all the while, on the same connection.
+    assert_eq!(ask(&mut sender, "HEAD", "/a").await.status(), 200);
+    upstream.is_left_alone().await;
+}
+
+#[tokio::test]
+async fn a_window_that_opens_and_closes_gets_as_much_as_it_opens() {
+    let upstream = Upstream::start();
+    upstream.on("/a", Answer::ok(vec![b'x'; 100_000]));
+    let larder = Larder::with("limits: {body_timeout: 300ms}\nroutes: [{path: /a, ttl: 60s}]", &upstream);
+    let mut sender = connect(&larder, client::Builder::new().initial_window_size(1000)).await;
+    let mut body = ask(&mut sender, "GET", "/a").await.into_body();
+    let mut taken = 0;
+    while let Some(Ok(part)) = within("a part or an end", body.data()).await {
+        taken += part.len();
+    }
+    assert_eq!(taken, 1000, "and then it was reset");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_the_whole_however_short_the_idle_time() {
+    let upstream = Upstream::start();
+    upstream.on("/a", Answer::ok(vec![b'x'; 600_000]));
+    let yaml = "limits: {idle_timeout: 200ms, header_timeout: 200ms}\nroutes: [{path: /a, ttl: 60s}]";
+    let larder = Larder::with(yaml, &upstream);
+    larder.get("/a").await.assert_stored();
+    let mut sender = connect(&larder, client::Builder::new().initial_window_size(16_384)).await;
+    let mut body = ask(&mut sender, "GET", "/a").await.into_body();
+    let mut taken = 0;
+    while let Some(part) = within("a part", body.data()).await {
+        let part = part.expect("no reset");
+        taken += part.len();
+        body.flow_control().release_capacity(part.len()).expect("open");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(taken, 600_000);
+}
+
+#[tokio::test]
+async fn streams_at_a_time_are_bounded_and_each_is_answered() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: []", &upstream);
+    let mut sender = connect(&larder, &client::Builder::new()).await;
+    assert_eq!(ask(&mut sender, "GET", "/first").await.status(), 200);
+    assert_eq!(sender.current_max_send_streams(), 200);
+    let mut waiting = Vec::new();
+    for number in 0..300 {
+        sender = within("room", sender.ready()).await.expect("open");
+        waiting.push(sender.send_request(request("GET", &format!("/{number}")), true).expect("sent").0);
+    }
+    for response in waiting {
+        assert_eq!(within("a response", response).await.expect("a response").status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn fields_that_are_too_long_are_refused_and_the_connection_goes_on() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("limits: {header_bytes: 16KiB}\nroutes: []", &upstream);
+    let mut sender = connect(&larder, &client::Builder::new()).await;
+    assert_eq!(ask(&mut sender, "GET", "/first").await.status(), 200);
+    let mut long = request("GET", "/long");
+    for number in 0..10 {
+        let name = http::HeaderName::try_from(format!("x-{number}")).unwrap();
+        long.headers_mut().insert(name, "x".repeat(4000).parse().unwrap());
+    }
+    sender = within("room", sender.ready()).await.expect("open");
+    let (response, _) = sender.send_request(long, true).expect("sent");
+    match within("an answer", response).await {
+        Ok(response) => assert_eq!(response.status(), 431),
+        Err(error) => assert!(error.is_reset(), "{error}"),
+    }
+    assert_eq!(ask(&mut sender, "GET", "/last").await.status(), 200);
+    assert_eq!(upstream.count("/long"), 0);
+}
+
+#[tokio::test]
+async fn who_asks_and_takes_back_without_end_is_closed() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: []", &upstream);
+    let mut sender = connect(&larder, &client::Builder::new()).await;
+    let mut sent = 0;
+    let closed = within("an end", async {
+        loop {
+            if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
+                return error;
+            }
+            match sender.send_request(request("GET", "/flood"), true) {
+                Ok((_, mut stream)) => stream.send_reset(h2::Reason::CANCEL),
+                Err(error) => return error,
+            }
+            sent += 1;
+            assert!(sent < 1_000_000, "it goes on and on");
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(closed.await.is_io() || sent > 0);
+    larder.get("/other").await.assert_status(200);
+    larder.metric_becomes("larder_connections", 0.0).await;
+}
+
+/// A frame by hand: the crate above sends none that is not whole.
+fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(content.len()).expect("short");
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], content].concat()
+}
+
+#[tokio::test]
+async fn a_field_section_has_its_time_also_beside_a_request_that_is_under_way() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("limits: {header_timeout: 300ms}\nroutes: []", &upstream);
+    let held = upstream.hold("/");
+    let mut raw = larder.raw().await;
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.send(frame(4, 0, 0, b"")).await;
+    // GET http://a/ by the static table; END_STREAM and END_HEADERS.
+    let get = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    raw.send(frame(1, 5, 1, &get)).await;
+    held.arrived().await;
+    // The next one begins, and never ends.
+    raw.send(frame(1, 1, 3, &get[..3])).await;
+    let began = std::time::Instant::now();
+    raw.rest().await;
+    assert!(began.elapsed() < Duration::from_secs(20), "it was not closed for that");
+    eventually("it is closed", || async { (larder.metric("larder_connections").await == 0.0).then_some(()) })
+        .await;
+    held.release();
+}
+
+#[tokio::test]
+async fn who_answers_no_ping_is_let_go() {
+    let upstream = Upstream::start();
+    let limits = "limits: {idle_timeout: 200ms, header_timeout: 300ms}";
+    let larder = Larder::with(&format!("{limits}\nroutes: []"), &upstream);
+    let held = upstream.hold("/");
+    let mut raw = larder.raw().await;
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.send(frame(4, 0, 0, b"")).await;
+    raw.send(frame(1, 5, 1, &[0x82, 0x86, 0x84, 0x41, 1, b'a'])).await;
+    held.arrived().await;
+    raw.rest().await;
+    held.release();
+    upstream.is_left_alone().await;
+}

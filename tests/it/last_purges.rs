@@ -1,0 +1,68 @@
+//! larder ends, and no purge ends with it: that of a write that was cut off, and those that wait for Redis.
+
+use crate::support::{Redis, Replica, Upstream, eventually};
+
+const ROUTES: &str = "
+defaults: {guard: false}
+routes:
+  - {path: /a, ttl: 1h, tags: [t]}
+  - {path: /w, purges: [t]}
+";
+
+const STRICT: &str = "max_lag: 0s";
+
+#[tokio::test]
+async fn a_write_that_is_cut_off_by_the_end_is_purged_as_in_doubt() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let mut one =
+        Replica::start(&redis, &upstream, STRICT, &format!("limits: {{drain: 200ms}}\n{ROUTES}")).await;
+    let two = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    two.get("/a").await.assert_stored();
+    two.has("/a").await;
+    let held = upstream.hold("/w");
+    let waits = tokio::spawn(one.request("POST", "/w").body("x").attempt());
+    held.arrived().await;
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    assert!(waits.await.unwrap().is_err());
+    assert!(!two.get("/a").await.is_hit());
+    // It may still happen, so nothing that is fetched now is kept.
+    assert!(!two.get("/a").await.is_hit());
+    let log = one.log();
+    assert!(log.contains("writes or fetches were cut off") && log.contains("purged"), "{log}");
+    held.release();
+}
+
+#[tokio::test]
+async fn purges_that_wait_for_redis_go_there_before_the_end() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let mut one = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    let two = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    two.get("/a").await.assert_stored();
+    two.has("/a").await;
+    redis.stop();
+    one.request("POST", "/w").body("x").await.assert_status(200);
+    assert!(one.metric("larder_purges_waiting").await > 0.0);
+    one.shut_down();
+    eventually("it drains", || async { one.get("/a").attempt().await.err() }).await;
+    redis.cont();
+    one.stopped().await.expect("a clean end");
+    assert!(!one.log().contains("purges were lost"), "{}", one.log());
+    assert!(!two.get("/a").await.is_hit());
+}
+
+#[tokio::test]
+async fn purges_that_redis_never_took_are_counted_in_the_log() {
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
+    let mut one =
+        Replica::start(&redis, &upstream, STRICT, &format!("limits: {{drain: 300ms}}\n{ROUTES}")).await;
+    redis.kill();
+    one.request("POST", "/w").body("x").await.assert_status(200);
+    let waiting = one.metric("larder_purges_waiting").await;
+    assert!(waiting > 0.0);
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    let log = one.log();
+    let line = log.lines().find(|line| line.contains("purges were lost")).expect("a line");
+    assert!(line.contains(&format!("targets={waiting}")), "{line}");
+}

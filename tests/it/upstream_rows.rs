@@ -1,0 +1,147 @@
+//! What is left of an upstream's faults: crowds that wait for one, floods before an answer, content where there is none,
+//! and contradictions.
+
+use crate::support::{Answer, Larder, Received, Reply, Upstream, Wire};
+
+const ROUTES: &str = "
+upstream: {url: \"${UPSTREAM}\", response_timeout: 300ms}
+routes:
+  - {path: /a, ttl: 60s}
+  - {path: /said, ttl: upstream}
+";
+
+async fn crowd(larder: &Larder, target: &str, size: usize) -> Vec<Reply> {
+    let waiting: Vec<_> = (0..size).map(|_| larder.get(target).spawn()).collect();
+    let mut replies = Vec::new();
+    for reply in waiting {
+        replies.push(reply.await.expect("a reply"));
+    }
+    replies
+}
+
+#[tokio::test]
+async fn a_crowd_that_waits_for_one_that_never_answers_is_let_go_together() {
+    let upstream = Upstream::start();
+    upstream.once("/a", Answer::silence());
+    let larder = Larder::with(ROUTES, &upstream);
+    let first = larder.get("/a").spawn();
+    upstream.has_received("/a", 1).await;
+    for reply in crowd(&larder, "/a", 20).await {
+        // Whoever came after the deadline began the next fetch, and that one is answered.
+        assert!(reply.status == 504 || reply.text() == "GET /a #2", "{reply}");
+    }
+    first.await.expect("a reply").assert_status(504);
+    assert!(upstream.count("/a") <= 2);
+    larder.get("/a").await.assert_text("GET /a #2");
+}
+
+#[tokio::test]
+async fn a_flood_of_interim_answers_ends_at_the_deadline() {
+    for path in ["/a", "/other"] {
+        let upstream = Upstream::start();
+        upstream.take_over(path, async |mut wire: Wire| {
+            while wire.write("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(10)).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        });
+        let larder = Larder::with(ROUTES, &upstream);
+        larder.get(path).await.assert_status(504);
+        upstream.is_left_alone().await;
+    }
+}
+
+#[tokio::test]
+async fn content_in_answer_to_head_is_never_taken_for_the_next_answer() {
+    let upstream = Upstream::start();
+    upstream.take_over("/other", async |mut wire: Wire| {
+        let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+        let _ = wire.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{evil}", evil.len())).await;
+        while !wire.read().await.is_empty() {}
+    });
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.request("HEAD", "/other").await.assert_status(200).assert_text("");
+    for n in 1..4 {
+        larder.get("/next").await.assert_text(&format!("GET /next #{n}"));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_upload_was_answered_early_carries_nothing_else() {
+    let upstream = Upstream::start();
+    upstream.take_over("/up", async |mut wire: Wire| {
+        // It says nothing of closing: what is left of the upload is still to come on it.
+        let _ = wire.write("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n").await;
+        while !wire.read().await.is_empty() {}
+    });
+    let larder = Larder::with(ROUTES, &upstream);
+    let mut raw = larder.raw().await;
+    raw.send("POST /up HTTP/1.1\r\nHost: api\r\nContent-Length: 1000000\r\n\r\nsome").await;
+    assert_eq!(raw.status().await, 413);
+    for n in 1..4 {
+        larder.get("/next").await.assert_text(&format!("GET /next #{n}"));
+    }
+    let used = upstream.last("/up").connection;
+    assert!(upstream.received("/next").iter().all(|request| request.connection != used));
+}
+
+#[tokio::test]
+async fn after_a_storm_of_errors_nothing_of_it_is_kept_and_the_herd_is_one_request() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    for status in [500, 502, 503, 504] {
+        upstream.on("/a", Answer::status(status));
+        for _ in 0..5 {
+            larder.get("/a").await.assert_status(status);
+        }
+    }
+    upstream.on("/a", |request: &Received| Answer::ok(format!("healed {}", request.nth)));
+    let before = upstream.count("/a");
+    let held = upstream.hold("/a");
+    let waiting: Vec<_> = (0..50).map(|_| larder.get("/a").spawn()).collect();
+    held.arrived().await;
+    larder.metric_becomes("larder_connections", 50.0).await;
+    held.release();
+    for reply in waiting {
+        reply.await.expect("a reply").assert_text(&format!("healed {}", before + 1));
+    }
+    assert_eq!(upstream.count("/a"), before + 1);
+}
+
+#[tokio::test]
+async fn fields_that_contradict_each_other_or_themselves_are_read_towards_less_caching() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    for fields in [
+        &[("cache-control", "max-age=60, no-store")][..],
+        &[("cache-control", "public, private")],
+        &[("cache-control", "max-age=60"), ("cache-control", "max-age=0")],
+        &[("cache-control", "max-age=-1")],
+        &[("cache-control", "s-maxage=0, max-age=60")],
+        &[("cache-control", "max-age=60"), ("age", "60")],
+        &[("cache-control", "max-age=60"), ("date", "Thu, 01 Jan 1970 00:00:00 GMT")],
+        &[("expires", "0")],
+    ] {
+        let answer = fields.iter().fold(Answer::ok("x"), |answer, (name, value)| answer.header(name, value));
+        upstream.on("/said", answer);
+        larder.get("/said").await.assert_status(200);
+        let again = larder.get("/said").await;
+        assert!(!again.is_hit(), "{fields:?}: {again}");
+        larder.request("PURGE", "/said").await.assert_status(200);
+    }
+    // What is too large, negative or in the future is a number that means something, or none at all.
+    for fields in [
+        &[("cache-control", "max-age=99999999999999999999")][..],
+        &[("cache-control", "max-age=60"), ("age", "-5")],
+        &[("cache-control", "max-age=60"), ("date", "Fri, 31 Dec 2999 00:00:00 GMT")],
+    ] {
+        let answer = fields.iter().fold(Answer::ok("x"), |answer, (name, value)| answer.header(name, value));
+        upstream.on("/said", answer);
+        larder.get("/said").await.assert_status(200);
+        let again = larder.get("/said").await;
+        if again.is_hit() {
+            let age: u64 = again.header("age").and_then(|age| age.parse().ok()).expect("an age");
+            assert!(age < 60 && again.remaining_ttl() <= 1 << 31, "{fields:?}: {again}");
+        }
+        larder.request("PURGE", "/said").await.assert_status(200);
+    }
+}
