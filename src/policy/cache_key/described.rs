@@ -51,7 +51,10 @@ pub fn described(
         parts.push(part(format!("header {name}"), values));
     }
     for name in &route.cookies {
-        parts.push(part(format!("cookie {name}"), credentials::cookie_pairs(request.headers, name).map(hashed)));
+        parts.push(part(
+            format!("cookie {name}"),
+            credentials::cookie_pairs(request.headers, name).map(hashed),
+        ));
     }
     for name in vary.iter().flat_map(|fields| fields.names()) {
         let value = combined(request.headers, name).map(|value| shown(name, &value));
