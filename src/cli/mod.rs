@@ -3,6 +3,7 @@
 mod admin;
 mod check;
 pub mod demo;
+mod explain;
 mod inherited;
 mod run;
 mod schema;
@@ -41,6 +42,8 @@ enum Command {
         #[command(flatten)]
         over: run::OverArgs,
     },
+    /// Say what larder makes of a request, and why: route, key, tags, lifetime, purges
+    Explain(explain::ExplainArgs),
     /// Print what the configuration may say: a JSON Schema for editors, or a page for people
     Schema {
         #[arg(long, value_enum, default_value_t)]
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
     let code = match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args),
         Command::Check { file, over } => check::run(&file, &over.overrides()),
+        Command::Explain(args) => explain::run(&args),
         Command::Schema { format } => schema::run(format),
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args),

@@ -46,6 +46,7 @@ use collapsing::Flights;
 pub use desk::{Desk, Live};
 use error::ProxyError;
 pub use handling::{Begun, Later};
+pub use intake::ClientHead;
 pub use interim::{InterimQueue, Interims};
 use reading::Reading;
 use unfinished::Unfinished;

@@ -5,7 +5,7 @@ use std::future::ready;
 
 use super::first_tier::FirstTier;
 use super::history::{History, Purges};
-use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
+use super::{Figures, Fill, Found, Recall, Seen, Store, StoreError, Tier, Waiting};
 use crate::clock::{Clock, Timestamp};
 use crate::policy::CacheKey;
 use crate::purge::{
@@ -86,6 +86,12 @@ impl Store for MemoryStore {
     fn purges(&self, asked: Asked) -> Waiting<Purges> {
         let records = self.history.read(&asked);
         Box::pin(ready(Purges { records, of_all_replicas: true }))
+    }
+
+    fn look(&self, key: &CacheKey) -> Waiting<Option<Seen>> {
+        let stored = self.responses.peek(key);
+        let seen = stored.map(|stored| Seen::of(stored, Tier::Memory, &self.view));
+        Box::pin(ready(seen))
     }
 
     fn figures(&self) -> Figures {

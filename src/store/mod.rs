@@ -23,7 +23,7 @@ use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 pub use history::Purges;
 
-use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
+use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity, View};
 use crate::stored_response::Stored;
 use remote::{Remote, Replica};
 
@@ -85,6 +85,11 @@ pub trait Store: Send + Sync + 'static {
         self.replicas()
     }
 
+    /// What stands under `key`, valid or not, for people. It changes nothing, not even what is used least.
+    fn look(&self, _key: &CacheKey) -> Waiting<Option<Seen>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn figures(&self) -> Figures;
 
     /// What is known of the server that is shared with other replicas; `None` if there is none.
@@ -102,6 +107,44 @@ pub struct Found {
     pub stored: Stored,
     /// A soft purge names it: it counts as stale.
     pub soft_purged: bool,
+}
+
+/// What stands somewhere, for people.
+pub struct Seen {
+    pub stored: Stored,
+    pub tier: Tier,
+    pub validity: Validity,
+    /// The last purge since, if it is one that names what is stored.
+    pub purged: Option<(TargetId, Position)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// This process.
+    Memory,
+    Redis,
+}
+
+impl Tier {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Memory => "memory",
+            Tier::Redis => "redis",
+        }
+    }
+}
+
+impl Seen {
+    fn of(stored: Stored, tier: Tier, view: &View) -> Self {
+        let (validity, purged) = match &stored {
+            Stored::Variants(_) => (Validity::Valid, None),
+            Stored::Response(response) => {
+                let (stamp, targets) = (&response.head.stamp, &response.head.targets);
+                (view.judge(stamp, targets), view.read().last_purge(stamp, targets))
+            }
+        };
+        Self { stored, tier, validity, purged }
+    }
 }
 
 /// The one permitted write of a key, spent by [`Store::insert`]. Take it before the fetch begins.
