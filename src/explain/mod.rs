@@ -6,6 +6,7 @@
 mod json;
 mod purgers;
 mod question;
+pub mod rules;
 mod stored;
 
 mod text;

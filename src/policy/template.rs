@@ -2,12 +2,15 @@
 
 #[cfg(test)]
 mod hostile_tests;
+mod needing;
 mod parse;
 mod reaching;
 #[cfg(test)]
 mod tests;
 
 use http::header::{HeaderMap, HeaderName};
+
+pub use needing::Needs;
 
 use super::content::Content;
 use super::json_query::{JsonQuery, Unusable};
