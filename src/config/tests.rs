@@ -3,6 +3,7 @@
 mod errors;
 mod files;
 mod hostile;
+mod lint;
 mod redis;
 mod routes;
 mod schema;

@@ -6,7 +6,21 @@ use std::path::{Path, PathBuf};
 /// Each room, and which others it may name. A room that is not here is not in the map.
 const ARROWS: &[(&str, &[&str])] = &[
     ("access_log", &["clock", "config", "lines", "policy"]),
-    ("admin", &["clock", "config", "explain", "metrics", "policy", "purge", "purging", "server", "store"]),
+    (
+        "admin",
+        &[
+            "clock",
+            "config",
+            "explain",
+            "metrics",
+            "policy",
+            "purge",
+            "purging",
+            "server",
+            "store",
+            "stored_response",
+        ],
+    ),
     ("cli", &["Change", "clock", "config", "explain", "logging", "policy", "run", "run_reloading", "server"]),
     ("clock", &[]),
     ("config", &["policy"]),

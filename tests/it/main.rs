@@ -17,6 +17,8 @@ mod deploy_redis;
 mod deployment;
 mod documents;
 mod examples;
+mod explain_agrees;
+mod explaining;
 mod floor;
 mod forwarding;
 #[path = "../../fuzz/src/lib.rs"]
