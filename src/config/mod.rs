@@ -10,7 +10,6 @@ mod keys;
 mod lint;
 mod listen;
 mod log;
-mod not_yet;
 mod options;
 mod problem;
 mod query_rule;
