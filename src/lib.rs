@@ -27,6 +27,7 @@ pub mod store;
 pub mod stored_response;
 mod telemetry;
 mod upstream;
+mod warming;
 mod workers;
 
 pub use reloading::Change;

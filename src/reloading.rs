@@ -12,6 +12,7 @@ use crate::admin::{AdminState, Readiness};
 use crate::config::{Config, ConfigErrors};
 use crate::proxy::{Live, Proxy};
 use crate::server::tls::Tls;
+use crate::warming::Warming;
 
 /// What was read from the file, or why it can't be used.
 pub type Change = Result<Config, ConfigErrors>;
@@ -64,7 +65,7 @@ impl Reloading {
         };
         self.certificates.iter().zip(fresh).for_each(|(tls, fresh)| tls.take(fresh));
         let admin = self.admin.load();
-        let state = operators_view(&proxy, admin.readiness.clone());
+        let state = operators_view(&proxy, admin.readiness.clone(), admin.warming.clone());
         state.readiness.config_in_use(needs_restart.clone());
         proxy.metrics.reloaded(proxy.clock.now());
         let routes = proxy.config.routes.len();
@@ -83,7 +84,7 @@ impl Reloading {
 }
 
 /// What the admin endpoints see of a proxy.
-pub fn operators_view(proxy: &Proxy, readiness: Readiness) -> AdminState {
+pub fn operators_view(proxy: &Proxy, readiness: Readiness, warming: Option<Arc<Warming>>) -> AdminState {
     AdminState {
         store: proxy.store.clone(),
         metrics: proxy.metrics.clone(),
@@ -93,6 +94,7 @@ pub fn operators_view(proxy: &Proxy, readiness: Readiness) -> AdminState {
         token: proxy.config.admin.token.clone(),
         wait_timeout: proxy.config.purge.wait_timeout,
         readiness,
+        warming,
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! Pure: it knows nothing of stores, and does not serialise itself.
 
+mod usage;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode};
+
+pub use usage::{Asked, Usage};
 
 use crate::clock::Timestamp;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
@@ -55,6 +59,7 @@ pub struct StoredHead {
     pub tags: Box<[String]>,
     pub found_valid: FoundValid,
     pub judged_by: JudgedBy,
+    pub usage: Usage,
 }
 
 /// The route's rules on lifetimes under which the terms hold as they are: those of when it was stored, or later ones
@@ -170,7 +175,8 @@ impl StoredResponse {
         let fields: usize =
             self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 72).sum();
         let tags: usize = self.head.tags.iter().map(|tag| tag.len() + 24).sum();
-        let fixed = size_of::<Self>() + size_of::<StoredHead>() + 160;
+        // How it was asked for is kept once it is used.
+        let fixed = size_of::<Self>() + size_of::<StoredHead>() + 160 + 256;
         (fixed + self.body.len() + fields + tags + self.head.targets.len() * size_of::<TargetId>()) as u64
     }
 }

@@ -25,6 +25,7 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::replica;
 use crate::store::tiered::TieredStore;
+use crate::warming::Warming;
 
 /// Before the first request is taken.
 const FIRST_CONNECTION: Duration = Duration::from_millis(250);
@@ -85,7 +86,8 @@ pub fn run_reloading(
     starts.into_iter().for_each(|start| _ = start.send(()));
     let result = own.block_on(async {
         let drained = Arc::new(Notify::new());
-        let view = operators_view(&parts.live.load(), parts.readiness.clone());
+        let warming = Warming::new(parts.live.clone());
+        let view = operators_view(&parts.live.load(), parts.readiness.clone(), Some(warming.clone()));
         let state = Arc::new(ArcSwap::from_pointee(view));
         let certificates = parts.doors.iter().filter_map(|door| door.tls.clone()).collect();
         tokio::spawn(Reloading::new(parts.live.clone(), state.clone(), certificates).run(changes));
@@ -96,6 +98,7 @@ pub fn run_reloading(
         tokio::spawn(sample(parts.live.clone()));
         let (readiness, its_stop) = (parts.readiness.clone(), stop.clone());
         readiness.set(Phase::Ready);
+        tokio::spawn(warming.run(stopping.clone()));
         tokio::spawn(async move {
             shutdown.await;
             readiness.set(Phase::Draining);

@@ -13,6 +13,7 @@ mod server;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 pub use access::Peer;
 pub use readiness::{Phase, Readiness};
@@ -35,6 +36,7 @@ use crate::purge::Purge;
 use crate::purging::{self, waiting};
 use crate::store::Store;
 use crate::store::remote::Replica;
+use crate::warming::Warming;
 use answer::{Answer, Refusal, json, text, with_type};
 use stats::Stats;
 
@@ -51,6 +53,8 @@ pub struct AdminState {
     /// For replicas to know a purge.
     pub wait_timeout: Duration,
     pub readiness: Readiness,
+    /// `None`: nobody asks for anything here.
+    pub warming: Option<Arc<Warming>>,
 }
 
 const MAX_BODY: usize = 1024 * 1024;
@@ -70,6 +74,9 @@ GET    /replicas            who shares the store, and whether each knows all pur
 GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
 GET    /explain            what becomes of a request, and what is stored for it: ?url=http://host/path; or POST
 POST   /purge               ?wait=applied&timeout=5s; {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
+GET    /warm                what is warmed, and how far it is
+POST   /warm                {\"route\": \"/api/courses/{id}\", \"values\": {\"id\": [1, 2]}}, or {\"urls\": []}: asks for it now
+POST   /refresh             {\"expiring_within\": \"5m\", \"route\": …, \"tag\": …}: fetches anew what is used
 DELETE /cache               purges everything
 DELETE /cache/tags/{tag}    purges what carries a tag
 
@@ -90,6 +97,9 @@ enum Endpoint<'p> {
     Replicas,
     Explain,
     Purge,
+    /// GET shows, POST asks.
+    Warm,
+    Refresh,
     Cache,
     /// The tag, as the path spells it.
     Tag(&'p str),
@@ -133,6 +143,9 @@ where
             let body = read(body).await?;
             state.purge(purge_request::of_body(&state.routes, &body)?, peer, &head).await
         }
+        Endpoint::Warm if head.method == Method::POST => state.warm(&read(body).await?).await,
+        Endpoint::Warm => Ok(state.warming()),
+        Endpoint::Refresh => state.refresh(&read(body).await?).await,
         Endpoint::Cache => state.purge(purge_request::of_everything(), peer, &head).await,
         Endpoint::Tag(tag) => {
             state.purge(purge_request::of_tag_path(tag, head.uri.query())?, peer, &head).await
@@ -156,6 +169,8 @@ impl<'p> Endpoint<'p> {
             "/replicas" => Ok(Endpoint::Replicas),
             "/explain" => Ok(Endpoint::Explain),
             "/purge" => Ok(Endpoint::Purge),
+            "/warm" => Ok(Endpoint::Warm),
+            "/refresh" => Ok(Endpoint::Refresh),
             "/cache" => Ok(Endpoint::Cache),
             _ => match path.strip_prefix("/cache/tags/") {
                 Some(tag) if !tag.is_empty() => Ok(Endpoint::Tag(tag)),
@@ -170,8 +185,8 @@ impl<'p> Endpoint<'p> {
 
     fn check_method(&self, method: &Method) -> Result<(), Refusal> {
         let allowed = match self {
-            Endpoint::Explain => "GET, HEAD, POST",
-            Endpoint::Purge => "POST",
+            Endpoint::Explain | Endpoint::Warm => "GET, HEAD, POST",
+            Endpoint::Purge | Endpoint::Refresh => "POST",
             Endpoint::Cache | Endpoint::Tag(_) => "DELETE",
             _ => "GET, HEAD",
         };

@@ -81,6 +81,7 @@ impl Admin {
             wait_timeout: std::time::Duration::from_secs(5),
             token: None,
             readiness: Readiness::new(),
+            warming: None,
         };
         Self { store, state, peer: from("127.0.0.1:5000") }
     }

@@ -5,6 +5,10 @@ mod edge;
 
 pub use edge::{ACCESS, CERTIFICATE, LISTENER, LOG, TRACING};
 
+mod background;
+
+pub use background::{BACKGROUND, WARM};
+
 /// A mapping in the file.
 #[derive(Debug)]
 pub struct Section {
@@ -132,6 +136,18 @@ pub static ROOT: Section = Section {
             Kind::OneOf(&[OFF, Kind::Mapping(&TRACING)]),
             "off",
             "Spans of requests, for an OpenTelemetry collector. Only in a build with the feature `otel`.",
+        ),
+        key(
+            "warm",
+            Kind::ListOf(&Kind::Mapping(&WARM)),
+            "[]",
+            "What is asked for before clients ask: at the start, and every so often. See docs/warming.md.",
+        ),
+        key(
+            "background",
+            Kind::Mapping(&BACKGROUND),
+            "{}",
+            "How larder sends the requests that no client has sent: to warm, to refresh, after a purge.",
         ),
         key(
             "defaults",
@@ -297,6 +313,13 @@ pub static PURGE: Section = Section {
             "true",
             "Whether a write that no route matches also purges the cached paths it lies under.",
         ),
+        key(
+            "reprime",
+            Kind::OneOf(&[OFF, Kind::Count]),
+            "off",
+            "After a purge, so many of the responses that it made invalid are fetched again: those that this replica \
+             gave to clients most often.",
+        ),
     ],
 };
 
@@ -364,6 +387,9 @@ macro_rules! section_of_a_route {
                 key("stale_while_revalidate", Kind::Duration, "0s",
                     "How long a stale response is served while a new one is fetched."),
                 key("stale_if_error", Kind::Duration, "0s", "How long a stale response is served when the upstream fails."),
+                key("refresh_ahead", Kind::Duration, "0s",
+                    "A response that is asked for with less than that left (and less than half of its lifetime) is fetched \
+                     anew in the background; the request does not wait. `0s`: not before its end."),
                 key("max_size", Kind::Size, "8MiB", "Of a stored body."),
                 key("max_json", Kind::Size, "1MiB",
                     "Of a body, decoded, that `{request.json…}`, `{request.form…}` and `{response.json…}` are read from. A \
@@ -447,6 +473,8 @@ pub static SECTIONS: &[&Section] = &[
     &TLS,
     &ADMIN,
     &PURGE,
+    &WARM,
+    &BACKGROUND,
     &LIMITS,
     &LOG,
     &ROUTE,

@@ -27,6 +27,7 @@ mod tree;
 mod units;
 mod url;
 mod variables;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, Uri};
 use ipnet::IpNet;
 
 pub use options::options;
@@ -44,9 +45,11 @@ pub use problem::{ConfigErrors, Place, Problem};
 pub use read::{Finding, Overrides};
 pub use redis::{RedisHost, RedisServers, RedisSettings, RedisTls};
 pub use schema::schema;
-pub use units::show_duration;
+pub use units::{duration as read_duration, show_duration};
 
 use crate::policy::Route;
+use crate::policy::json_query::JsonQuery;
+use crate::policy::url_template::{UrlTemplate, Values};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -68,6 +71,9 @@ pub struct Config {
     pub tracing: Option<TracingSettings>,
     /// In the order of the file.
     pub routes: Vec<Arc<Route>>,
+    /// What is asked for before clients ask.
+    pub warm: Vec<WarmEntry>,
+    pub background: BackgroundSettings,
     /// What can be meant so, and mostly isn't; each with its place, ready to be shown.
     pub warnings: Vec<String>,
 }
@@ -177,6 +183,43 @@ pub struct PurgeSettings {
     pub wait_timeout: Duration,
     /// Whether a write that no route matches also purges the cached paths it lies under.
     pub parents: bool,
+    /// So many of the most used responses that a purge made invalid are fetched again.
+    pub reprime: Option<usize>,
+}
+
+/// URLs to ask for, and when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WarmEntry {
+    pub name: String,
+    pub get: Vec<UrlTemplate>,
+    pub values: Values,
+    /// Where the values of `{}` come from.
+    pub list: Option<WarmList>,
+    pub every: Option<Duration>,
+    pub on_start: bool,
+    /// Of each request, `Host` among them.
+    pub headers: HeaderMap,
+}
+
+/// Values out of a JSON answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WarmList {
+    pub url: Uri,
+    pub query: JsonQuery,
+}
+
+/// How much of the upstream goes to what no client has asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackgroundSettings {
+    /// Requests to the upstream in a second.
+    pub rate: usize,
+    pub concurrency: usize,
+    /// Of `upstream.max_connections`, in percent.
+    pub share: usize,
+    /// The fields that say under which name clients ask; empty if nobody knows.
+    pub host: HeaderMap,
+    /// More fields of these requests.
+    pub headers: HeaderMap,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

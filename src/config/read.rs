@@ -10,7 +10,8 @@ use super::scalars::{header_name, list};
 use super::snippet::render;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Environment};
-use super::{Config, Listen, UpstreamAddress, UpstreamSettings, lint, listen, log, routes, sections};
+use super::{Config, Listen, UpstreamAddress, UpstreamSettings, lint, listen, log, routes, sections, warm};
+use crate::policy::routes::Routes;
 
 /// What flags and `LARDER_*` variables say; each takes the place of what the file says.
 #[derive(Clone, Debug, Default)]
@@ -133,6 +134,7 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
     let limits = fields.read("limits", sections::limits);
     let log = fields.read("log", log::log);
     let tracing = fields.read("tracing", log::tracing);
+    let background = fields.read("background", warm::background);
     let is_strict = store.as_ref().is_some_and(|store| store.max_lag.is_zero());
     let routes = routes::read(fields.given("defaults"), fields.given("routes"), is_strict, problems);
     if let (Some((listen, doors)), Some(trusted)) = (&listeners, &trusted_proxies) {
@@ -156,8 +158,13 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
         route.fingerprint = route.fingerprint.with_credentials(&credentials);
         Arc::new(route)
     });
-    let routes = routes.collect();
+    let routes: Vec<_> = routes.collect();
     let (listen, doors) = listeners?;
+    let mut background = background?;
+    if background.host.is_empty() {
+        background.host = warm::known_as(&listen);
+    }
+    let warm = warm::warm(fields.given("warm"), &Routes::new(&routes), &background, problems)?;
     Some(Config {
         listen,
         doors,
@@ -172,6 +179,8 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
         log: log?,
         tracing: tracing?,
         routes,
+        warm,
+        background,
         warnings: Vec::new(),
     })
 }

@@ -107,6 +107,7 @@ fn route(
         status: said!(status),
         stale_while_revalidate: said!(stale_while_revalidate),
         stale_if_error: said!(stale_if_error),
+        refresh_ahead: said!(refresh_ahead),
         max_size: said!(max_size),
         max_json: said!(max_json),
         timeout: said!(timeout),

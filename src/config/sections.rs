@@ -31,7 +31,7 @@ pub fn upstream(node: &Node, problems: &Problems) -> Option<UpstreamSettings> {
     let idle_timeout = fields.read("idle_timeout", positive_duration);
     let max_connections = fields.read("max_connections", count);
     let queue_timeout = fields.read("queue_timeout", positive_duration);
-    let breaker = fields.read("breaker", breaker);
+    let breaker = fields.read("breaker", off_or_count);
     let http2 = fields.read("http2", boolean);
     let host = fields.read("host", upstream_host);
     Some(UpstreamSettings {
@@ -47,8 +47,8 @@ pub fn upstream(node: &Node, problems: &Problems) -> Option<UpstreamSettings> {
     })
 }
 
-/// `Some(None)`: `breaker: off`.
-fn breaker(node: &Node, problems: &Problems) -> Option<Option<usize>> {
+/// `Some(None)`: `off`.
+fn off_or_count(node: &Node, problems: &Problems) -> Option<Option<usize>> {
     match node.text() {
         Some(word) if is_off(word) => Some(None),
         _ => count(node, problems).map(Some),
@@ -166,6 +166,7 @@ pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
     let token = fields.read("token", token);
     let parents = fields.read("parents", boolean);
     let wait_timeout = fields.read("wait_timeout", positive_duration);
+    let reprime = fields.read("reprime", off_or_count);
     let (allow, token) = (allow?, token?);
     if token.is_none() && allow.iter().any(|net| net.prefix_len() == 0) {
         let place = fields.given("allow").map_or(fields.place(), |node| node.place);
@@ -173,7 +174,7 @@ pub fn purge(node: &Node, problems: &Problems) -> Option<PurgeSettings> {
             .warning(place, "anybody who reaches larder may purge")
             .help("name the networks that may, or set `token: ${LARDER_PURGE_TOKEN}`");
     }
-    Some(PurgeSettings { allow, token, wait_timeout: wait_timeout?, parents: parents? })
+    Some(PurgeSettings { allow, token, wait_timeout: wait_timeout?, parents: parents?, reprime: reprime? })
 }
 
 pub fn trusted_proxies(node: &Node, problems: &Problems) -> Option<Vec<ipnet::IpNet>> {

@@ -10,6 +10,7 @@ mod routes;
 mod schema;
 mod settings;
 mod variables;
+mod warm;
 
 use super::{Config, ConfigErrors, Overrides};
 

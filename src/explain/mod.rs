@@ -122,7 +122,7 @@ impl<'c> Explainer<'c> {
 
     /// The one reading of it that the proxy has.
     fn read(&self, question: &Question) -> Result<ClientHead, String> {
-        let client = Client { peer: question.peer, is_tls: question.is_tls };
+        let client = Client { peer: question.peer, is_tls: question.is_tls, errand: None };
         ClientHead::read(question.parts.clone(), client, self.config).map_err(|error| error.to_string())
     }
 

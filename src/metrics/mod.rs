@@ -2,6 +2,7 @@
 //!
 //! Labels come from the names of routes and from enums, never from requests, so that their number is bounded.
 
+mod background;
 mod exposition;
 mod heartbeats;
 mod history;
@@ -15,6 +16,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use background::BackgroundKind;
 pub use heartbeats::{EVERY as BEAT_EVERY, Heart};
 pub use history::{EVERY as SAMPLE_EVERY, Sample};
 pub use memory::Memory;
@@ -62,6 +64,7 @@ struct Process {
     /// Purges that waited until every replica knows them: known, not known in time.
     awaited: [Count; 2],
     widened: Count,
+    background: background::Background,
     connections: AtomicI64,
     accepts_failed: Count,
     connections_refused: [Count; Refused::ALL.len()],
@@ -202,6 +205,11 @@ impl Metrics {
         }
     }
 
+    /// How many were acknowledged.
+    pub fn purges(&self) -> u64 {
+        self.all.purges.iter().map(|counts| counts.purges.get()).sum()
+    }
+
     /// A purge that the store did not take.
     pub fn purge_failed(&self, source: PurgeSource) {
         self.all.purges[source as usize].failed.add(1);
@@ -295,6 +303,7 @@ impl Default for Process {
             purges: Default::default(),
             awaited: Default::default(),
             widened: Count::default(),
+            background: Default::default(),
             connections: AtomicI64::default(),
             accepts_failed: Count::default(),
             connections_refused: Default::default(),

@@ -25,6 +25,7 @@ impl Metrics {
         families.extend(self.of_routes());
         families.extend(self.of_fills());
         families.extend(self.of_purges());
+        families.extend(self.of_background());
         families.extend(of_store(figures));
         families.extend(remote.into_iter().flat_map(of_redis::families));
         families.extend(self.of_process());

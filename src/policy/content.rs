@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use super::http_date::only_value;
+use super::json_query::{JsonQuery, Unusable};
 use super::query;
 use super::storing::NotStored;
 use strict_json::Names;
@@ -87,6 +88,11 @@ impl Content {
             Kind::Form => String::from_utf8(text).ok().map(Content::Form),
         }
         .ok_or(Unreadable::Malformed)
+    }
+
+    /// The texts that `query` finds in it, `at_most` of them; none where it is no JSON.
+    pub fn texts(&self, query: &JsonQuery, at_most: usize) -> Result<Vec<String>, Unusable> {
+        self.json().map_or(Ok(Vec::new()), |document| query.texts(document).take(at_most).collect())
     }
 
     pub(super) fn json(&self) -> Option<&Value> {

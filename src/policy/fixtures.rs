@@ -34,6 +34,7 @@ pub fn route(path: &str) -> Route {
         status: BTreeMap::new(),
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,
+        refresh_ahead: Duration::ZERO,
         max_size: 8 << 20,
         max_json: 1 << 20,
         timeout: None,

@@ -39,6 +39,7 @@ pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod ttl_from;
+pub mod url_template;
 pub mod validation;
 pub mod vary;
 

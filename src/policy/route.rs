@@ -35,6 +35,8 @@ pub struct Route {
     pub status: BTreeMap<u16, Duration>,
     pub stale_while_revalidate: Duration,
     pub stale_if_error: Duration,
+    /// What is asked for again with less than that left is fetched anew; zero: not before its end.
+    pub refresh_ahead: Duration,
     /// Of a stored body, in bytes.
     pub max_size: u64,
     /// Of the content of a message, decoded, that is read for tags and times; in bytes.

@@ -52,6 +52,7 @@ pub fn route() -> Route {
         status: Default::default(),
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,
+        refresh_ahead: Duration::ZERO,
         max_size: 1 << 20,
         max_json: 1 << 20,
         timeout: None,
@@ -113,6 +114,7 @@ pub fn stored(response: &str, terms: Terms) -> StoredHead {
         tags: Box::new([]),
         found_valid: FoundValid::default(),
         judged_by: JudgedBy::rules(Fingerprint(1)),
+        usage: Default::default(),
     }
 }
 

@@ -8,7 +8,6 @@ use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 
 use super::collapsing::{Flight, Landing, Seat, SharedResponse};
 use super::error::ProxyError;
-use super::fetching::Fetch;
 use super::finding::{Finding, Glance, Miss, Usable};
 use super::intake::{ClientHead, ClientRequest};
 use super::leading::Unled;
@@ -50,9 +49,12 @@ impl Worker {
         }
         match finding {
             Finding::Fresh(usable) => self.reply(&request.head, &lookup, usable),
+            Finding::Stale(_, miss) if request.head.errand.is_some() => {
+                Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await
+            }
             Finding::Stale(usable, miss) => {
                 let head = Arc::new(request.head);
-                self.validate_behind(&head, &lookup, &miss);
+                self.fetch_behind(&head, &lookup, miss);
                 self.reply(&head, &lookup, usable)
             }
             Finding::Miss(miss) => match on_miss(lookup.route, &request.head.as_policy()) {
@@ -76,7 +78,7 @@ impl Worker {
         for _ in 0..FLIGHTS {
             let flight = match self.proxy.flights.join(&miss.key, refused.as_ref()) {
                 Seat::Alone => break,
-                Seat::Leader(leader) => match self.find_here(lookup, &head, miss.key) {
+                Seat::Leader(leader) => match self.find_again(lookup, &head, &miss).await {
                     Some(usable) => {
                         leader.close();
                         leader.land(Landing::LookAgain);
@@ -184,14 +186,16 @@ impl Worker {
     }
 
     pub(super) fn reply(&self, head: &ClientHead, lookup: &Lookup<'_>, usable: Usable) -> Answer {
+        head.note_use(lookup, &usable.stored.head, &self.proxy.config.credentials);
         let response = replying::stored(&usable.stored, head, usable.now);
         Answer::new(response, Some(usable.outcome), Some(lookup.route))
     }
 
-    /// Validates what was just served stale, unless that is under way.
-    fn validate_behind(&self, head: &Arc<ClientHead>, lookup: &Lookup<'_>, miss: &Miss) {
-        if let Seat::Leader(leader) = self.proxy.flights.join(&miss.key, None) {
-            Fetch::new(self, head, lookup, miss).start(leader);
+    /// By the one who has just been given the lead: whoever fetched before may have stored it since.
+    async fn find_again(&self, lookup: &Lookup<'_>, head: &ClientHead, miss: &Miss) -> Option<Usable> {
+        match head.errand {
+            Some(_) => self.find_beyond(lookup, head, miss).await,
+            None => self.find_here(lookup, head, miss.key),
         }
     }
 }

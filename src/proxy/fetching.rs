@@ -228,6 +228,7 @@ impl Fetch {
             tags: tags.into(),
             found_valid: FoundValid::default(),
             judged_by: JudgedBy::rules(self.route.lifetimes),
+            usage: Default::default(),
         })
     }
 

@@ -18,7 +18,7 @@ use crate::stored_response::{Stored, StoredHead, StoredResponse};
 /// What a look-up came to.
 pub(super) enum Finding {
     Fresh(Usable),
-    /// It may be served now, while it is validated.
+    /// It may be served now, while it is fetched anew.
     Stale(Usable, Miss),
     Miss(Miss),
 }
@@ -132,7 +132,7 @@ impl Worker {
     }
 
     /// `key` is the one that it was looked up under.
-    fn weigh(
+    pub(super) fn weigh(
         &self,
         stored: Arc<StoredResponse>,
         soft_purged: bool,
@@ -147,7 +147,13 @@ impl Worker {
         let now = self.proxy.clock.now();
         match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, now) {
             Reuse::Fresh { ttl, .. } => {
-                Finding::Fresh(Usable { stored, now, outcome: Outcome::Hit { ttl, detail: None } })
+                let is_due = self.is_due(&stored.head, ttl, lookup.route, head);
+                let miss = is_due.then(|| miss(true));
+                let usable = Usable { stored, now, outcome: Outcome::Hit { ttl, detail: None } };
+                match miss {
+                    Some(miss) => Finding::Stale(usable, miss),
+                    None => Finding::Fresh(usable),
+                }
             }
             Reuse::StaleWhileRevalidate { ttl, .. } => {
                 let miss = miss(true);

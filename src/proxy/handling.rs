@@ -47,7 +47,7 @@ impl Worker {
     /// Never fails: whatever goes wrong has an answer.
     pub fn begin(self: &Arc<Self>, request: Request<Incoming>, client: Client) -> Begun {
         let mut line = self.line(&request, &client);
-        let mut request = match ClientRequest::accept(request, client, &self.proxy.config) {
+        let mut request = match ClientRequest::accept(request.map(Some), client, &self.proxy.config) {
             Ok(request) => request,
             Err(error) => return Begun::Answered(line.close(self, Answer::own(&error, None))),
         };
@@ -130,7 +130,7 @@ fn may_look_at_once(request: &ClientRequest, lookup: &Lookup<'_>) -> bool {
 }
 
 /// The route's `timeout`. A write that is cut off goes on, and is purged, as one whose client has gone.
-async fn within(route: Option<&Arc<Route>>, answering: impl Future<Output = Answer>) -> Answer {
+pub(super) async fn within(route: Option<&Arc<Route>>, answering: impl Future<Output = Answer>) -> Answer {
     let Some(limit) = route.and_then(|route| route.timeout) else { return answering.await };
     let end = Instant::now() + limit;
     match timeout_at(end, answering).await {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::error::ProxyError;
 use super::forwarding::Origin;
 use super::spans::RequestSpan;
-use super::{Client, Interims, identity};
+use super::{Client, Errand, Interims, identity};
 use crate::access_log::UpstreamTime;
 use crate::config::{Config, RequestIds};
 use crate::policy::{Names, RequestHead};
@@ -22,7 +22,8 @@ use crate::purging::asked_by;
 /// A client's request that has one meaning.
 pub struct ClientRequest {
     pub head: ClientHead,
-    pub body: Incoming,
+    /// `None`: it has none, and never had.
+    pub body: Option<Incoming>,
 }
 
 pub struct ClientHead {
@@ -49,23 +50,29 @@ pub struct ClientHead {
     pub upstream_time: Option<UpstreamTime>,
     /// Of the request, if it has one.
     pub span: Option<Arc<RequestSpan>>,
+    /// `None`: a client sent it.
+    pub errand: Option<Errand>,
 }
 
 impl ClientRequest {
-    pub fn accept(request: Request<Incoming>, client: Client, config: &Config) -> Result<Self, ProxyError> {
+    pub fn accept(
+        request: Request<Option<Incoming>>,
+        client: Client,
+        config: &Config,
+    ) -> Result<Self, ProxyError> {
         let (parts, body) = request.into_parts();
         Ok(Self { head: ClientHead::read(parts, client, config)?, body })
     }
 
     pub fn has_content(&self) -> bool {
-        !self.body.is_end_stream()
+        self.body.as_ref().is_some_and(|body| !body.is_end_stream())
     }
 }
 
 impl ClientHead {
     pub fn read(
         mut parts: Parts,
-        Client { peer, is_tls }: Client,
+        Client { peer, is_tls, errand }: Client,
         config: &Config,
     ) -> Result<Self, ProxyError> {
         let names = Names::of(&parts.headers);
@@ -86,7 +93,9 @@ impl ClientHead {
         if names.may_hold(&COOKIE) {
             join_cookies(&mut parts.headers);
         }
-        let trusted = peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
+        // What larder asks for itself is asked as the configuration says.
+        let trusted = errand.is_some()
+            || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         let scheme = match trusted.then(|| single(&parts.headers, "x-forwarded-proto")).flatten() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
             None if is_tls => "https",
@@ -111,6 +120,7 @@ impl ClientHead {
             request_id: OnceLock::new(),
             upstream_time: None,
             span: None,
+            errand,
         })
     }
 
@@ -171,10 +181,13 @@ impl ClientHead {
     }
 }
 
+pub(super) const FRONT: [&str; 4] =
+    ["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server"];
+
 /// The fields that upstreams make links of.
 fn front(headers: &HeaderMap) -> String {
     let mut front = String::new();
-    for name in ["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server"] {
+    for name in FRONT {
         for value in headers.get_all(name) {
             front.push_str(&format!("{name}={:?};", value.as_bytes()));
         }

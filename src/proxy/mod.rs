@@ -6,6 +6,7 @@ mod answering;
 mod body;
 mod collapsing;
 mod desk;
+mod errand;
 mod error;
 mod fetching;
 mod filling;
@@ -26,6 +27,7 @@ mod passing;
 mod purge_method;
 mod ranges;
 mod reading;
+mod renewing;
 mod replying;
 mod shared_body;
 mod spans;
@@ -45,6 +47,7 @@ use tokio_util::task::TaskTracker;
 pub use body::Body;
 use collapsing::Flights;
 pub use desk::{Desk, Live};
+pub use errand::{Carried, Errand};
 use error::ProxyError;
 pub use handling::{Begun, Later};
 pub use intake::ClientHead;
@@ -94,6 +97,8 @@ pub struct Client {
     pub peer: Option<IpAddr>,
     /// It came over TLS.
     pub is_tls: bool,
+    /// It is larder itself.
+    pub errand: Option<Errand>,
 }
 
 /// One thread's way to the upstream, and all that is shared.

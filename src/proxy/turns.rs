@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::collapsing::{Landing, Leader, MARK};
 use super::fetching::Fetch;
-use super::finding::Finding;
+use super::finding::{Finding, Miss};
+use crate::policy::cache_status::Fwd;
 use crate::policy::classify::Lookup;
 use crate::policy::route::Collapse;
 use crate::store::{Ended, Turn};
@@ -56,10 +57,15 @@ impl Fetch {
     async fn look_again(&self) -> Option<Arc<StoredResponse>> {
         let lookup =
             Lookup { route: &self.route, key: self.primary, query: self.query.clone(), caller: self.caller };
-        match self.worker.find(&lookup, &self.head).await {
-            Finding::Fresh(usable) => Some(usable.stored),
-            _ => None,
-        }
+        let Some(stale) = &self.stale else {
+            return match self.worker.find(&lookup, &self.head).await {
+                Finding::Fresh(usable) => Some(usable.stored),
+                _ => None,
+            };
+        };
+        // The first tier has what is to be renewed still.
+        let miss = Miss { key: *self.fill.key(), fwd: Fwd::Stale, stale: Some(stale.clone()) };
+        self.worker.find_beyond(&lookup, &self.head, &miss).await.map(|usable| usable.stored)
     }
 
     /// Tells the other replicas, once.

@@ -55,7 +55,7 @@ pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping:
         let version = request.version();
         let under_way = its_pace.request();
         let stopping = its_stopping.clone();
-        match its_desk.worker().begin(request, Client { peer, is_tls }) {
+        match its_desk.worker().begin(request, Client { peer, is_tls, errand: None }) {
             Begun::Answered(response) => Answering::Now(Some(sent(response, version, under_way, &stopping))),
             Begun::Later(later) => {
                 let (pace, interims) = (its_pace.clone(), its_interims.clone());

@@ -12,7 +12,7 @@ use super::{Figures, Found};
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 use crate::purge::{Validity, View};
-use crate::stored_response::Stored;
+use crate::stored_response::{Stored, StoredHead};
 
 pub struct FirstTier {
     responses: Cache<CacheKey, Entry, Weigh, DefaultHashBuilder, CountEvictions>,
@@ -76,6 +76,15 @@ impl FirstTier {
         if found(&stored, view).is_some() {
             self.responses.insert(key, Entry { stored, expires_at });
         }
+    }
+
+    /// All responses that are here, valid or not.
+    pub fn known(&self) -> Vec<Arc<StoredHead>> {
+        let head = |(_, entry): (CacheKey, Entry)| match entry.stored {
+            Stored::Response(response) => Some(response.head.clone()),
+            Stored::Variants(_) => None,
+        };
+        self.responses.iter().filter_map(head).collect()
     }
 
     pub fn figures(&self, view: &View) -> Figures {

@@ -2,6 +2,7 @@
 //! it.
 
 use std::future::ready;
+use std::sync::Arc;
 
 use super::first_tier::FirstTier;
 use super::history::{History, Purges};
@@ -11,7 +12,7 @@ use crate::policy::CacheKey;
 use crate::purge::{
     Asked, Bounds, Incarnation, Index, Mark, Position, Purge, Record, Stamp, TargetId, Validity, View,
 };
-use crate::stored_response::Stored;
+use crate::stored_response::{Stored, StoredHead};
 
 pub struct MemoryStore {
     view: View,
@@ -92,6 +93,10 @@ impl Store for MemoryStore {
         let stored = self.responses.peek(key);
         let seen = stored.map(|stored| Seen::of(stored, Tier::Memory, &self.view));
         Box::pin(ready(seen))
+    }
+
+    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+        self.responses.known()
     }
 
     fn figures(&self) -> Figures {

@@ -18,6 +18,7 @@ mod turn;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -26,7 +27,7 @@ pub use history::Purges;
 pub use turn::{Ended, Lease, Turn};
 
 use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity, View};
-use crate::stored_response::Stored;
+use crate::stored_response::{Stored, StoredHead};
 use remote::{Remote, Replica};
 
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -38,6 +39,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// As [`Store::recall`], of the first tier alone.
     fn recall_here(&self, key: &CacheKey) -> Option<Found>;
+
+    /// As [`Store::recall`], past the first tier: what another replica has stored since is found, and the newer of both
+    /// stays.
+    fn recall_shared(&self, key: &CacheKey) -> Waiting<Option<Found>> {
+        Box::pin(std::future::ready(self.recall_here(key)))
+    }
 
     /// The permit to fetch and remember what stands under `key`. Take it before the fetch begins.
     fn permit(&self, key: &CacheKey) -> Fill;
@@ -96,6 +103,11 @@ pub trait Store: Send + Sync + 'static {
     /// What stands under `key`, valid or not, for people. It changes nothing, not even what is used least.
     fn look(&self, _key: &CacheKey) -> Waiting<Option<Seen>> {
         Box::pin(std::future::ready(None))
+    }
+
+    /// The responses in the first tier, valid or not.
+    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+        Vec::new()
     }
 
     fn figures(&self) -> Figures;

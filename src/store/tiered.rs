@@ -27,7 +27,7 @@ use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
 use crate::purge::{Asked, Bounds, Incarnation, Mark, Position, Purge, Record, Stamp, TargetId, Validity};
-use crate::stored_response::Stored;
+use crate::stored_response::{Stored, StoredHead};
 use trust::Trust;
 
 /// A larger value would hold up the small ones behind it on the connection.
@@ -147,7 +147,7 @@ impl Store for TieredStore {
             return Recall::Ready(tiers.without_redis(key, arrived));
         }
         let (tiers, key) = (tiers.clone(), *key);
-        Recall::Waiting(Box::pin(async move { tiers.recall(&key, arrived).await }))
+        Recall::Waiting(Box::pin(async move { tiers.recall_from(&key, arrived, false).await }))
     }
 
     fn recall_here(&self, key: &CacheKey) -> Option<Found> {
@@ -155,6 +155,14 @@ impl Store for TieredStore {
         let proved = tiers.index.view.confirmed_at();
         let found = tiers.here(key)?;
         tiers.vouches(proved).then_some(found)
+    }
+
+    fn recall_shared(&self, key: &CacheKey) -> Waiting<Option<Found>> {
+        if !self.tiers.index.is_reachable() {
+            return Box::pin(std::future::ready(self.recall_here(key)));
+        }
+        let (tiers, key, arrived) = (self.tiers.clone(), *key, Moment::now());
+        Box::pin(async move { tiers.recall_from(&key, arrived, true).await })
     }
 
     /// The stamp of the last confirmation, which lies before the fetch: what was purged since kills the fill. Before
@@ -260,6 +268,10 @@ impl Store for TieredStore {
         Box::pin(async move { tiers.look(&key).await })
     }
 
+    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+        self.tiers.first.known()
+    }
+
     fn figures(&self) -> Figures {
         self.tiers.first.figures(&self.tiers.index.view)
     }
@@ -293,8 +305,8 @@ impl Tiers {
         if self.trust.goes_on(proved, Moment::now()) { found } else { None }
     }
 
-    /// One deadline for all of it.
-    async fn recall(&self, key: &CacheKey, arrived: Moment) -> Option<Found> {
+    /// One deadline for all of it. `beyond`: Redis is asked also for what is here.
+    async fn recall_from(&self, key: &CacheKey, arrived: Moment, beyond: bool) -> Option<Found> {
         let view = &self.index.view;
         let proved_by = self.trust.proved_by(arrived);
         if view.confirmed_at().is_none_or(|confirmed| confirmed < proved_by)
@@ -303,8 +315,9 @@ impl Tiers {
             return self.without_redis(key, Moment::now());
         }
         let mut found = self.here(key);
-        if found.is_none() {
-            found = self.read(key, self.deadline.saturating_sub(Moment::now().since(arrived))).await;
+        if found.is_none() || beyond {
+            let read = self.read(key, self.deadline.saturating_sub(Moment::now().since(arrived)));
+            found = read.await.or(found);
         }
         // In bounded mode time has passed; what was judged is judged by a view that was confirmed since.
         let proved = view.confirmed_at();
@@ -322,7 +335,7 @@ impl Tiers {
         Some(Seen::of(stored, Tier::Redis, view))
     }
 
-    /// From Redis; what is there and valid goes to the first tier as well.
+    /// From Redis; what is there and valid goes to the first tier as well, unless that has a newer one.
     async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
         let name = self.keys.response(key);
         let value = match self.servers.get(&name, within.max(Duration::from_millis(1))).await {
@@ -345,7 +358,7 @@ impl Tiers {
         let expires_at = self.expiry(&stored)?;
         let found = first_tier::found(&stored, &self.index.view)?;
         // Stored here meanwhile: who was given that is not taken back to what another replica fetched before.
-        if let Some(here) = self.here(key) {
+        if let Some(here) = self.here(key).filter(|here| !is_later(&stored, &here.stored)) {
             return Some(here);
         }
         self.first.insert(*key, stored, expires_at, &self.index.view);
@@ -442,4 +455,13 @@ fn trusted_for(settings: &StoreSettings) -> Duration {
 
 fn millis(clocks: &Clocks, expires_at: Timestamp) -> i64 {
     i64::try_from(clocks.to_store(expires_at).as_micros() / 1000).unwrap_or(i64::MAX)
+}
+/// Whether one response is of a later fetch than another.
+fn is_later(one: &Stored, other: &Stored) -> bool {
+    match (one, other) {
+        (Stored::Response(one), Stored::Response(other)) => {
+            one.head.terms.requested_at > other.head.terms.requested_at
+        }
+        _ => false,
+    }
 }

@@ -125,10 +125,10 @@ impl RequestBody {
     }
 
     /// `timeout`: between two parts of it.
-    pub fn from_client(incoming: Incoming, version: Version, timeout: Duration) -> Self {
-        if incoming.is_end_stream() {
+    pub fn from_client(incoming: Option<Incoming>, version: Version, timeout: Duration) -> Self {
+        let Some(incoming) = incoming.filter(|incoming| !incoming.is_end_stream()) else {
             return Self::empty();
-        }
+        };
         Self {
             incoming: Some(incoming),
             version,

@@ -38,6 +38,11 @@ impl Destination {
         }))
     }
 
+    /// How many more requests may be under way, of how many.
+    pub fn room(&self) -> (usize, usize) {
+        (self.slots.available_permits(), self.settings.max_connections)
+    }
+
     pub fn is_for(&self, settings: &UpstreamSettings) -> bool {
         self.settings == *settings
     }

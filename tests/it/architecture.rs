@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "server",
             "store",
             "stored_response",
+            "warming",
         ],
     ),
     ("cli", &["Change", "clock", "config", "explain", "logging", "policy", "run", "run_reloading", "server"]),
@@ -47,14 +48,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("purge", &["clock"]),
     ("purging", &["metrics", "policy", "purge", "store"]),
-    ("reloading", &["admin", "config", "proxy", "server"]),
+    ("reloading", &["admin", "config", "proxy", "server", "warming"]),
     ("server", &["config", "metrics", "proxy", "stall"]),
     ("stall", &[]),
     ("store", &["clock", "config", "policy", "purge", "stored_response"]),
     ("stored_response", &["clock", "policy", "purge"]),
     ("telemetry", &["clock", "config"]),
     ("upstream", &["config", "stall"]),
-    ("workers", &["admin", "clock", "config", "metrics", "proxy", "purge", "reloading", "server", "store"]),
+    ("warming", &["clock", "config", "metrics", "policy", "proxy", "purge", "store", "stored_response"]),
+    (
+        "workers",
+        &["admin", "clock", "config", "metrics", "proxy", "purge", "reloading", "server", "store", "warming"],
+    ),
 ];
 
 /// What only these places may name.

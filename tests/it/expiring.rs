@@ -282,7 +282,7 @@ async fn what_was_stored_before_the_rule_was_there_is_not_used_under_it() {
 async fn another_replica_does_not_serve_it_any_longer() {
     let redis = Redis::start().await;
     let upstream = Upstream::start();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = larder::clock::Clock::system().now().as_secs();
     upstream.on(URL, move |request: &Received| {
         let body = json!({"expires_at": now + 1000, "nth": request.nth}).to_string();
         Answer::ok(body).header("content-type", "application/json")

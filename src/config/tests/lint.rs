@@ -65,7 +65,7 @@ fn a_finding_shows_its_name_its_line_and_the_fix() {
     let findings = Config::lint(&text, "proxy.yaml", &|_| None, &Overrides::default()).expect("a right file");
     let [finding] = &findings[..] else { panic!("{findings:?}") };
     for part in
-        ["proxy.yaml:2:41: warning[tag-never-resolves]: ", "^^^", "help: add `page` to the route's `query`"]
+        ["proxy.yaml:2:40: warning[tag-never-resolves]: ", "^^^", "help: add `page` to the route's `query`"]
     {
         assert!(finding.text.contains(part), "{part}\n{}", finding.text);
     }

@@ -40,6 +40,7 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
         tags: tags.into(),
         found_valid: FoundValid::default(),
         judged_by: Default::default(),
+        usage: Default::default(),
     };
     Some(Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: content })))
 }

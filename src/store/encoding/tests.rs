@@ -44,6 +44,7 @@ fn response(body: &'static [u8]) -> Stored {
         tags: vec!["courses".to_string()].into(),
         found_valid: FoundValid::default(),
         judged_by: Default::default(),
+        usage: Default::default(),
     };
     Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) }))
 }
@@ -208,6 +209,7 @@ proptest! {
             targets: head.targets.clone(),
             found_valid: FoundValid::default(),
             judged_by: Default::default(),
+            usage: Default::default(),
             ..*Arc::try_unwrap(template).unwrap().head
         };
         let stored = Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: body.into() }));

@@ -37,7 +37,7 @@ async fn a_case_runs_by_its_file_and_one_variable() {
     let file = path("config/courses.yaml");
     let file = file.to_str().expect("a path");
     let command = Command::new(&["--config", file, "--listen", &listen, "--admin", &operate]);
-    let command = command.env("COURSES_API", &api.url());
+    let command = command.env("COURSES_API", &api.url()).env("LARDER_WARM", "off");
     let larder = Process::spawn(command, Scratch::new(), proxy, admin).await;
     larder.get("/api/courses").await.assert_stored();
     larder.get("/api/courses?page=1").await.assert_hit();
@@ -71,6 +71,7 @@ fn one_file_serves_every_environment() {
             ("LARDER_NAMESPACE", "production"),
             ("LARDER_ADMIN_TOKEN", "open-sesame"),
             ("LARDER_LISTEN_ON", "0.0.0.0:80"),
+            ("LARDER_HOST", "https://www.example.com"),
         ]);
         let production = production.unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(production.store.namespace, "production", "{file}");

@@ -25,7 +25,11 @@ const ALL: [&str; 9] = [
 ];
 
 pub fn courses() -> Case {
-    let api = SampleApi::start()
+    Case::start("config/courses.yaml", "COURSES_API", api())
+}
+
+pub fn api() -> SampleApi {
+    SampleApi::start()
         .answers("/api/courses", &["courses"])
         .answers("/api/courses/7", &["course 7"])
         .answers("/api/courses/8", &["course 8"])
@@ -40,8 +44,7 @@ pub fn courses() -> Case {
             "POST /api/courses/7/enroll",
             &["courses", "course 7", "progress of {user}", "enrolment in 7 of {user}"],
         )
-        .changes("POST /api/rewards/claim", &["progress of {user}", "rewards of {user}"]);
-    Case::start("config/courses.yaml", "COURSES_API", api)
+        .changes("POST /api/rewards/claim", &["progress of {user}", "rewards of {user}"])
 }
 
 #[tokio::test]

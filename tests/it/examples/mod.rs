@@ -11,6 +11,7 @@ mod productivity;
 mod reference;
 mod sample;
 mod signed_urls;
+mod warm;
 
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,12 @@ impl Case {
 
     /// Under these variables of the environment.
     fn under(file: &str, environment: &[(&str, &str)], api: SampleApi) -> Self {
-        let larder = Larder::with_environment(&text(file), environment);
+        // What happens by itself is switched on where it is looked at.
+        let quiet = [("LARDER_WARM", "off"), ("LARDER_WARM_EVERY", "off"), ("LARDER_REFRESH_AHEAD", "0s")];
+        let is_given = |name| environment.iter().any(|(given, _)| *given == name);
+        let quiet = quiet.into_iter().filter(|(name, _)| !is_given(*name));
+        let environment: Vec<_> = environment.iter().copied().chain(quiet).collect();
+        let larder = Larder::with_environment(&text(file), &environment);
         Self { api, larder }
     }
 

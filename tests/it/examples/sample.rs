@@ -30,6 +30,8 @@ struct Data {
     answers: HashMap<&'static str, Facts>,
     /// By who asks, path and parameters, as far as they matter: `ann /api/search?q=bread`, `/api/products`.
     lists: Vec<(&'static str, List)>,
+    /// Paths.
+    signed: Vec<&'static str>,
     /// By method and path.
     changes: HashMap<&'static str, Facts>,
     versions: BTreeMap<String, u64>,
@@ -56,6 +58,12 @@ impl SampleApi {
     /// Answers to reads like this one have a list of things in them besides.
     pub fn lists(self, read: &'static str, list: List) -> Self {
         self.data().lists.push((read, list));
+        self
+    }
+
+    /// What is answered there has a signature, which ends in the year 2100.
+    pub fn signs(self, path: &'static str) -> Self {
+        self.data().signed.push(path);
         self
     }
 
@@ -107,6 +115,9 @@ impl Data {
                     _ => (facts, None),
                 };
                 let mut body = json!({"facts": facts, "target": request.target, "query": request.nth});
+                if self.signed.contains(&path) {
+                    body["expires_at"] = json!("2100-01-01T00:00:00Z");
+                }
                 if let Some((name, things)) = list {
                     body[name] = things.iter().map(|(id, _)| json!({"id": id})).collect();
                 }

@@ -13,10 +13,12 @@ const ALL: [&str; 2] = [URL_1, URL_2];
 
 const HOUR: u64 = 60 * 60;
 
-fn api() -> SampleApi {
+pub fn api() -> SampleApi {
     SampleApi::start()
         .answers("/api/files/1/url", &["file 1"])
         .answers("/api/files/2/url", &["file 2"])
+        .signs("/api/files/1/url")
+        .signs("/api/files/2/url")
         .answers("/api/files/1", &["file 1"])
         .changes("PUT /api/files/1", &["file 1"])
         .changes("PATCH /api/files/1", &["file 1"])
@@ -59,7 +61,7 @@ async fn a_url_that_is_handed_out_is_good_for_three_more_hours() {
         case.larder.after(45 * 60 - 1);
         let second = case.send(URL_1).await.assert_hit();
         assert_eq!(first.body, second.body);
-        let expires = Timestamp::from_secs(second.json()["expires"].as_u64().expect("a time"));
+        let expires = Timestamp::from_secs(second.json()["expires_at"].as_u64().expect("a time"));
         assert!(expires.since(case.larder.clock.now()) >= Duration::from_secs(3 * HOUR), "{second}");
         case.larder.after(1);
         let third = case.send(URL_1).await.assert_fwd("uri-miss");
@@ -72,8 +74,10 @@ fn sign(case: &Case, clock: Clock, cache_control: &'static str) {
     case.api.upstream.on("/api/files/1/url", move |_: &_| {
         let expires = clock.now().as_secs() + 4 * HOUR;
         let url = format!("https://storage.example/1?expires={expires}&signature={:08x}", expires / 7);
-        let body = serde_json::json!({"url": url, "expires": expires});
-        Answer::ok(body.to_string()).header("cache-control", cache_control)
+        let body = serde_json::json!({"url": url, "expires_at": expires});
+        Answer::ok(body.to_string())
+            .header("cache-control", cache_control)
+            .header("content-type", "application/json")
     });
 }
 

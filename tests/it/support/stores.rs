@@ -47,6 +47,7 @@ pub fn response(fill: &Fill, body: &str, tags: &[&str], expires_at: Timestamp) -
         tags: tags.iter().map(ToString::to_string).collect(),
         found_valid: FoundValid::default(),
         judged_by: Default::default(),
+        usage: Default::default(),
     };
     let body = Bytes::copy_from_slice(body.as_bytes());
     Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body }))

@@ -30,6 +30,7 @@ async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnc
         wait_timeout: std::time::Duration::from_secs(5),
         token: Some(Secret::new("secret")),
         readiness: readiness.clone(),
+        warming: None,
     };
     let (end, ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(serve(listener, Arc::new(arc_swap::ArcSwap::from_pointee(state)), async {
