@@ -12,6 +12,7 @@ pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod explain;
 mod lines;
 pub mod logging;
 pub mod metrics;

@@ -90,6 +90,7 @@ pub fn operators_view(proxy: &Proxy, readiness: Readiness, warming: Option<Arc<W
         store: proxy.store.clone(),
         metrics: proxy.metrics.clone(),
         routes: proxy.routes.clone(),
+        config: proxy.config.clone(),
         clock: proxy.clock.clone(),
         token: proxy.config.admin.token.clone(),
         wait_timeout: proxy.config.purge.wait_timeout,

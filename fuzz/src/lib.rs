@@ -10,11 +10,14 @@ use http::header::{ETAG, EXPIRES, IF_NONE_MATCH, IF_RANGE, RANGE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use larder::clock::Timestamp;
 use larder::config::Config;
+use larder::config::rules::Rules;
+use larder::explain::{Explainer, Explanation, Question, Reply, told};
 use larder::policy::cache_control::CacheControl;
 use larder::policy::content::Content;
 use larder::policy::path::{is_normal, normal_form};
 use larder::policy::precondition::precondition;
 use larder::policy::range::{Selected, select};
+use larder::policy::routes::Routes;
 use larder::policy::tags::parse_list;
 use larder::policy::targeted::Governing;
 use larder::policy::template::{Sources, Template};
@@ -230,9 +233,57 @@ pub fn templates(data: &[u8]) {
     }
 }
 
-/// A file is taken or refused, with something to say.
+/// Every source of values, on a route that caches.
+const EXPLAINED: &str = "upstream: http://a
+routes:
+  - path: /a/{a}
+    ttl: 1m
+    shared: true
+    query: {a: 1}
+    tags: ['p:{a}', 'q:{query.a}', 'h:{header.a}', 'c:{cookie.a}', 'j:{jwt.a}', 'r:{response.header.a}', 'b:{response.json:$..a}']
+    purges: ['n:{request.json:$..a}', 'f:{request.form:a}', l]
+";
+
+/// The first line is a method and a target, the second fields of the request, the third of the response, the rest a content.
+/// Whatever they say, it is explained, and what is said is said of one literal tag each; tags never change the key.
+pub fn explain(data: &[u8]) {
+    let mut lines = data.splitn(4, |byte| *byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (asked, of_request, of_response, body) = (line(), line(), line(), Bytes::copy_from_slice(line()));
+    let Ok(asked) = str::from_utf8(asked) else { return };
+    let (method, target) = asked.split_once(' ').unwrap_or(("GET", asked));
+    let target = format!("/a/{target}");
+    let (mut headers, name) = (field(HeaderName::from_static("a"), of_request), HeaderName::from_static("a"));
+    for value in headers.get_all("a").iter().cloned().collect::<Vec<_>>() {
+        headers.append(http::header::AUTHORIZATION, value.clone());
+        headers.append(http::header::COOKIE, value);
+    }
+    let Ok(question) = Question::new(method, &target, headers.clone(), body.clone()) else { return };
+    let Ok(config) = Config::parse(EXPLAINED, "proxy.yaml", &|_| None, &Default::default()) else { return };
+    let routes = Routes::new(&config.routes);
+    let explainer = Explainer::new(&config, &routes, NOW);
+    let reply =
+        Reply { status: StatusCode::OK, headers: field(name, of_response), body: Some(body) }.with_type();
+    let explanation = explainer.explain(&question, &reply);
+    assert!(!explainer.text(&explanation).to_string().is_empty());
+    assert!(told(&explanation, &routes).is_object());
+    for tag in explanation.stored().map_or(&[][..], |stored| &stored.tags) {
+        assert_eq!(parse_list(tag), [tag.as_str()]);
+    }
+    let plain = Reply { headers: field(HeaderName::from_static("b"), of_response), ..reply };
+    let other = explainer.explain(&question, &plain.with_type());
+    let key = |explanation: &Explanation| explanation.reading().map(|reading| reading.key);
+    assert_eq!(key(&explanation), key(&other));
+}
+
+/// A file is taken or refused, with something to say; as `proxy.yaml`, to lint, and as a file of rules.
 pub fn config(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
+    if let Err(errors) = Rules::parse(text, "rules.yaml", &|_| None) {
+        assert!(!errors.to_string().is_empty());
+    }
+    let linted = Config::lint(text, "proxy.yaml", &|_| None, &Default::default());
+    assert!(linted.iter().flatten().all(|finding| finding.text.contains("help: ")));
     if let Err(errors) = Config::parse(text, "proxy.yaml", &|_| None, &Default::default()) {
         assert!(!errors.to_string().is_empty());
     }
@@ -363,6 +414,7 @@ mod tests {
         // Reading a file takes longer.
         for _ in 0..count / 10 {
             super::config(&random.bytes());
+            super::explain(&random.bytes());
         }
     }
 }

@@ -4,6 +4,7 @@
 mod access;
 mod answer;
 mod dashboard;
+mod explaining;
 mod health;
 mod purge_request;
 mod purges;
@@ -28,7 +29,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 
 use crate::clock::Clock;
-use crate::config::Secret;
+use crate::config::{Config, Secret};
 use crate::metrics::{CONTENT_TYPE, Metrics, PurgeSource};
 use crate::policy::routes::Routes;
 use crate::purge::Purge;
@@ -44,6 +45,8 @@ pub struct AdminState {
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub routes: Arc<Routes>,
+    /// What the routes and all else come from.
+    pub config: Arc<Config>,
     pub clock: Clock,
     /// `None`: this machine only.
     pub token: Option<Secret>,
@@ -69,6 +72,7 @@ GET    /dashboard           a page for a browser
 GET    /stats               hits, misses and invalidations, in all and by route
 GET    /replicas            who shares the store, and whether each knows all purges
 GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
+GET    /explain            what becomes of a request, and what is stored for it: ?url=http://host/path; or POST
 POST   /purge               ?wait=applied&timeout=5s; {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
 GET    /warm                what is warmed, and how far it is
 POST   /warm                {\"route\": \"/api/courses/{id}\", \"values\": {\"id\": [1, 2]}}, or {\"urls\": []}: asks for it now
@@ -91,6 +95,7 @@ enum Endpoint<'p> {
     Stats,
     Purges,
     Replicas,
+    Explain,
     Purge,
     /// GET shows, POST asks.
     Warm,
@@ -130,6 +135,10 @@ where
         Endpoint::Stats => Ok(state.stats()),
         Endpoint::Replicas => state.replicas().await,
         Endpoint::Purges => state.purges(head.uri.query()).await,
+        Endpoint::Explain => {
+            let body = if head.method == Method::POST { Some(read(body).await?) } else { None };
+            explaining::explain(state, head.uri.query(), body).await
+        }
         Endpoint::Purge => {
             let body = read(body).await?;
             state.purge(purge_request::of_body(&state.routes, &body)?, peer, &head).await
@@ -158,6 +167,7 @@ impl<'p> Endpoint<'p> {
             "/stats" => Ok(Endpoint::Stats),
             "/purges" => Ok(Endpoint::Purges),
             "/replicas" => Ok(Endpoint::Replicas),
+            "/explain" => Ok(Endpoint::Explain),
             "/purge" => Ok(Endpoint::Purge),
             "/warm" => Ok(Endpoint::Warm),
             "/refresh" => Ok(Endpoint::Refresh),
@@ -175,8 +185,8 @@ impl<'p> Endpoint<'p> {
 
     fn check_method(&self, method: &Method) -> Result<(), Refusal> {
         let allowed = match self {
+            Endpoint::Explain | Endpoint::Warm => "GET, HEAD, POST",
             Endpoint::Purge | Endpoint::Refresh => "POST",
-            Endpoint::Warm => "GET, HEAD, POST",
             Endpoint::Cache | Endpoint::Tag(_) => "DELETE",
             _ => "GET, HEAD",
         };

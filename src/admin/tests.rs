@@ -74,6 +74,9 @@ impl Admin {
             store: store.clone(),
             metrics: Arc::default(),
             routes: Arc::default(),
+            config: Arc::new(
+                Config::parse("upstream: http://a", "", &|_| None, &Default::default()).unwrap(),
+            ),
             clock: Clock::manual(Timestamp::from_secs(0)),
             wait_timeout: std::time::Duration::from_secs(5),
             token: None,

@@ -3,11 +3,14 @@
 mod admin;
 mod check;
 pub mod demo;
+mod explain;
 mod inherited;
+mod lint;
 mod run;
 mod schema;
 mod service_manager;
 mod signals;
+mod test;
 mod watch;
 
 use std::path::PathBuf;
@@ -41,6 +44,26 @@ enum Command {
         #[command(flatten)]
         over: run::OverArgs,
     },
+    /// Find what bites in a configuration that is not wrong: tags that nothing purges, keys without effect
+    Lint {
+        /// The configuration
+        #[arg(value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_CONFIG)]
+        file: PathBuf,
+        /// A kind of finding that is meant so, by its name in brackets; may be repeated
+        #[arg(long = "allow", value_name = "NAME")]
+        allowed: Vec<String>,
+    },
+    /// Try a configuration: requests with what is expected of each, out of a file
+    Test {
+        /// The tests (docs/explain.md)
+        #[arg(value_name = "RULES")]
+        file: PathBuf,
+        /// The configuration to test [default: the one that RULES names]
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Say what larder makes of a request, and why: route, key, tags, lifetime, purges
+    Explain(explain::ExplainArgs),
     /// Print what the configuration may say: a JSON Schema for editors, or a page for people
     Schema {
         #[arg(long, value_enum, default_value_t)]
@@ -73,6 +96,9 @@ pub fn main() -> ExitCode {
     let code = match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args),
         Command::Check { file, over } => check::run(&file, &over.overrides()),
+        Command::Lint { file, allowed } => lint::run(&file, &allowed),
+        Command::Test { file, config } => test::run(&file, config.as_deref()),
+        Command::Explain(args) => explain::run(&args),
         Command::Schema { format } => schema::run(format),
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args),

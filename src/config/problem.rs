@@ -27,6 +27,8 @@ pub struct Problem {
     pub help: Option<String>,
     /// Another place that has to do with it.
     pub note: Option<(Place, String)>,
+    /// Of a kind of warning, by which it can be allowed.
+    pub name: &'static str,
 }
 
 /// Collects problems while the file is read on.
@@ -85,7 +87,7 @@ impl Problems {
 
 fn push(list: &RefCell<Vec<Problem>>, place: Place, message: String) -> Reported<'_> {
     let mut problems = list.borrow_mut();
-    problems.push(Problem { place, message, help: None, note: None });
+    problems.push(Problem { place, message, help: None, note: None, name: "advice" });
     Reported(list, problems.len() - 1)
 }
 
@@ -102,6 +104,10 @@ impl Reported<'_> {
 
     pub fn note(self, place: Place, note: impl Into<String>) -> Self {
         self.edit(|problem| problem.note = Some((place, note.into())))
+    }
+
+    pub fn named(self, name: &'static str) -> Self {
+        self.edit(|problem| problem.name = name)
     }
 
     fn edit(self, change: impl FnOnce(&mut Problem)) -> Self {

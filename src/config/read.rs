@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::fields::Fields;
 use super::keys;
-use super::problem::{ConfigErrors, Place, Problems};
+use super::problem::{ConfigErrors, Place, Problem, Problems};
 use super::scalars::{header_name, list};
 use super::snippet::render;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Environment};
-use super::{Config, Listen, UpstreamAddress, UpstreamSettings, listen, log, routes, sections, warm};
+use super::{Config, Listen, UpstreamAddress, UpstreamSettings, lint, listen, log, routes, sections, warm};
 use crate::policy::routes::Routes;
 
 /// What flags and `LARDER_*` variables say; each takes the place of what the file says.
@@ -30,18 +30,7 @@ impl Config {
     }
 
     pub fn load_with(path: impl AsRef<Path>, overrides: &Overrides) -> Result<Self, ConfigErrors> {
-        let path = path.as_ref();
-        let source = path.display().to_string();
-        let unreadable = |message: String, help: &str| {
-            let problems = Problems::default();
-            problems.error(Place::Start, message).help(help);
-            ConfigErrors::new(&source, "", problems.into_parts().0)
-        };
-        let bytes = std::fs::read(path).map_err(|error| {
-            unreadable(format!("the file can't be read: {error}"), "name another one with `--config FILE`")
-        })?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| unreadable("the file is not text in UTF-8".into(), "save it in UTF-8"))?;
+        let (text, source) = file(path.as_ref())?;
         Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
     }
 
@@ -52,25 +41,84 @@ impl Config {
         environment: Environment<'_>,
         overrides: &Overrides,
     ) -> Result<Self, ConfigErrors> {
-        let problems = Problems::default();
-        let config = tree::parse(text, &problems).and_then(|mut root| {
-            overrides.apply(&mut root);
-            variables::fill(&mut root, environment, &problems);
-            config(&root, &problems)
-        });
-        let (errors, warnings) = problems.into_parts();
-        match config {
-            Some(mut config) if errors.is_empty() => {
-                config.warnings =
-                    warnings.iter().map(|warning| render("warning", warning, source, text)).collect();
-                Ok(config)
-            }
-            _ => Err(ConfigErrors::new(source, text, errors)),
-        }
+        let (mut config, warnings) = read((text, source), environment, overrides, Care::Check)?;
+        config.warnings = warnings.iter().map(|warning| render("warning", warning, source, text)).collect();
+        Ok(config)
+    }
+
+    /// As [`Config::lint`], of a file.
+    pub fn lint_file(path: impl AsRef<Path>) -> Result<Vec<Finding>, ConfigErrors> {
+        let (text, source) = file(path.as_ref())?;
+        Self::lint(&text, &source, &|name| std::env::var(name).ok(), &Overrides::default())
+    }
+
+    /// All that `larder check` warns of, and all that bites whoever uses a file without being wrong.
+    pub fn lint(
+        text: &str,
+        source: &str,
+        environment: Environment<'_>,
+        overrides: &Overrides,
+    ) -> Result<Vec<Finding>, ConfigErrors> {
+        let (_, warnings) = read((text, source), environment, overrides, Care::Lint)?;
+        let finding = |warning: &Problem| Finding {
+            name: warning.name,
+            text: render(&format!("warning[{}]", warning.name), warning, source, text),
+        };
+        Ok(warnings.iter().map(finding).collect())
     }
 }
 
-fn config(root: &Node, problems: &Problems) -> Option<Config> {
+/// The text of a file, and its name in errors.
+pub(super) fn file(path: &Path) -> Result<(String, String), ConfigErrors> {
+    let source = path.display().to_string();
+    let unreadable = |message: String, help: &str| {
+        let problems = Problems::default();
+        problems.error(Place::Start, message).help(help);
+        ConfigErrors::new(&source, "", problems.into_parts().0)
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        unreadable(format!("the file can't be read: {error}"), "name another one with `--config FILE`")
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| unreadable("the file is not text in UTF-8".into(), "save it in UTF-8"))?;
+    Ok((text, source))
+}
+
+/// What `larder lint` has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// By which it can be allowed.
+    pub name: &'static str,
+    /// With its place and the fix, ready to be shown.
+    pub text: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Check,
+    Lint,
+}
+
+fn read(
+    (text, source): (&str, &str),
+    environment: Environment<'_>,
+    overrides: &Overrides,
+    care: Care,
+) -> Result<(Config, Vec<Problem>), ConfigErrors> {
+    let problems = Problems::default();
+    let config = tree::parse(text, &problems).and_then(|mut root| {
+        overrides.apply(&mut root);
+        variables::fill(&mut root, environment, &problems);
+        config(&root, care, &problems)
+    });
+    let (errors, warnings) = problems.into_parts();
+    match config {
+        Some(config) if errors.is_empty() => Ok((config, warnings)),
+        _ => Err(ConfigErrors::new(source, text, errors)),
+    }
+}
+
+fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
     let fields = Fields::open(root, &keys::ROOT, problems)?;
     // All are read before the first that failed ends it.
     let listeners = fields.read("listen", listen::listeners);
@@ -102,7 +150,11 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
             .warning(given.place, "no field identifies callers: what one of them gets is given to all")
             .help("name at least `Authorization` and `Cookie`");
     }
-    let routes = routes?.into_iter().map(|mut route| {
+    let routes = routes?;
+    if care == Care::Lint {
+        lint::give(&routes, &credentials, problems);
+    }
+    let routes = routes.into_iter().map(|routes::Checked { mut route, .. }| {
         route.fingerprint = route.fingerprint.with_credentials(&credentials);
         Arc::new(route)
     });

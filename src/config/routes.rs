@@ -21,7 +21,7 @@ pub fn read(
     routes: Option<&Node>,
     is_strict: bool,
     problems: &Problems,
-) -> Option<Vec<Route>> {
+) -> Option<Vec<Checked>> {
     let mut defaults = defaults
         .and_then(|node| Fields::open(node, &keys::DEFAULTS, problems))
         .map(|fields| RouteFields::read(&fields))
@@ -49,13 +49,14 @@ pub fn read(
     refuse_same_paths(read.iter().flatten(), problems);
     let checked: Vec<Checked> = read.into_iter().collect::<Option<_>>()?;
     advice::give(&checked, problems);
-    Some(checked.into_iter().map(|checked| checked.route).collect())
+    Some(checked)
 }
 
 /// A route with the places that later questions need.
 pub struct Checked {
     pub route: Route,
     pub path_place: Place,
+    pub tags: Vec<Placed<Template>>,
     /// What it purges beside its tags.
     pub purges: Vec<Placed<Template>>,
     pub own: RouteFields,
@@ -131,7 +132,7 @@ fn route(
     };
     route.fingerprint = Fingerprint::of(&route);
     route.lifetimes = Fingerprint::of_lifetimes(&route);
-    Some(Checked { route, path_place, purges: purges.cloned().unwrap_or_default(), own })
+    Some(Checked { route, path_place, tags: tags.clone(), purges: purges.cloned().unwrap_or_default(), own })
 }
 
 /// A route that has only `purges` is there for its writes: its GETs pass, whatever the defaults say.

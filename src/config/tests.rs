@@ -4,6 +4,7 @@ mod errors;
 mod expiry;
 mod files;
 mod hostile;
+mod lint;
 mod redis;
 mod routes;
 mod schema;

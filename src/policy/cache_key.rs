@@ -2,11 +2,14 @@
 //!
 //! Equal keys mean equal requests to the upstream, up to what the route drops or does not tell apart.
 
+mod described;
 #[cfg(test)]
 mod tests;
 
 use http::header::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
+
+pub use described::{KeyPart, described};
 
 use super::query::QueryRule;
 use super::route::{Credential, Mode};

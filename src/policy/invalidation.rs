@@ -10,9 +10,8 @@ mod purge_request;
 mod tests;
 mod write;
 
-pub use super::groups::invalidated as groups_of_write_response;
 pub use purge_request::of_purge_request;
-pub use write::{Exchanged, Kept, kept_of_write, of_exchange, of_write};
+pub use write::{Exchanged, Kept, at_end, kept_of_write, of_exchange, of_write};
 
 use std::time::Duration;
 

@@ -27,9 +27,13 @@ pub(super) struct Grants {
 
 /// Who gave the lifetime, since that decides what counts against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lifetime {
+pub enum Lifetime {
     /// §4.2.1, counted from when the upstream made the response.
     Explicit(Duration),
+    /// §4.2.2, where the route wants it.
+    Guessed(Duration),
+    /// None: stored to be validated each time.
+    Validated,
     /// The route's, counted from receipt: it is what the operator wrote, and a wrong `Date` does not eat it up.
     Route(Duration),
     UntilPurged,
@@ -57,10 +61,10 @@ impl Lifetime {
             Overrides { lifetime: true, .. } => by_route.or(explicit),
             Overrides { lifetime: false, .. } => explicit.or(by_route),
         };
-        match chosen.or(heuristic.map(Lifetime::Explicit)) {
+        match chosen.or(heuristic.map(Lifetime::Guessed)) {
             Some(lifetime) => Ok(lifetime),
-            // `no-cache` alone: stored to be validated each time.
-            None if always_validate && has_route_ttl(status) => Ok(Lifetime::Explicit(Duration::ZERO)),
+            // `no-cache` alone.
+            None if always_validate && has_route_ttl(status) => Ok(Lifetime::Validated),
             None if has_route_ttl(status) => Err(NotStored::NoLifetime),
             None => Err(NotStored::Status),
         }
@@ -75,7 +79,8 @@ impl Lifetime {
         Grants { always_validate, open_to_credentials }: Grants,
     ) -> Terms {
         let freshness_lifetime = match self {
-            Lifetime::Explicit(lifetime) => lifetime,
+            Lifetime::Explicit(lifetime) | Lifetime::Guessed(lifetime) => lifetime,
+            Lifetime::Validated => Duration::ZERO,
             // The response arrives with its age, which is shown to clients; so the age is added here.
             Lifetime::Route(lifetime) => initial_age.saturating_add(lifetime),
             Lifetime::UntilPurged => initial_age.saturating_add(UNTIL_PURGED),

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no async, no logging, no randomness: `now` is an argument, and what is undecidable is answered
 //! towards *less* caching. Imports `purge`, `stored_response` and the time type, nothing else of larder.
 
+pub mod arrival;
 pub mod cache_control;
 pub mod cache_key;
 pub mod cache_status;
@@ -17,6 +18,7 @@ pub mod http_date;
 pub mod invalidation;
 pub mod json_query;
 pub mod lifetime;
+pub mod miss;
 pub mod names;
 pub mod path;
 pub mod precondition;

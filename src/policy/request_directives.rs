@@ -2,6 +2,8 @@
 //!
 //! It is advice, and by default ignored: a caller who can ask past the store can stampede the upstream.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
 
@@ -27,30 +29,41 @@ pub fn obeyed(route: &Route, request_headers: &HeaderMap) -> Option<CacheControl
 /// `found`: what may be done with the stored response whatever the request says.
 pub(super) fn as_asked(found: Reuse, directives: &CacheControl, terms: &Terms, now: Timestamp) -> Reuse {
     match found {
+        // §5.2.1.4: "prefers a stored response not be used without validation".
         Reuse::Fresh { age, ttl } | Reuse::StaleWhileRevalidate { age, ttl } => {
-            // §5.2.1.4: "prefers a stored response not be used without validation".
-            let is_too_old =
-                directives.max_age.is_some_and(|most| age > most) && !tolerates(directives, terms, now);
-            let is_too_close = directives
-                .min_fresh
-                .is_some_and(|least| terms.freshness_lifetime < age.saturating_add(least));
-            match directives.no_cache || is_too_old || is_too_close {
+            let is_too_old = is_older(directives, age) && !tolerates(directives, terms, now);
+            match is_too_old || asks_for_more(directives, terms, age) {
                 true => Reuse::ValidateAsAsked { age, ttl },
                 false => found,
             }
         }
+        // Nor is it used if the upstream fails, as a fresher one that the request refuses is not: else the response
+        // with the shorter window would be used more.
+        Reuse::Validate { age, ttl, .. }
+            if is_older(directives, age) || asks_for_more(directives, terms, age) =>
+        {
+            Reuse::Validate { age, ttl, if_error: false }
+        }
         // §5.2.1.2; §4.2.4 lets the client's word serve what is stale, but not past must-revalidate or no-cache.
         Reuse::Validate { age, ttl, .. }
-            if !terms.must_revalidate
-                && !terms.always_validate
-                && !directives.no_cache
-                && directives.max_age.is_none_or(|most| age <= most)
-                && tolerates(directives, terms, now) =>
+            if !terms.must_revalidate && !terms.always_validate && tolerates(directives, terms, now) =>
         {
             Reuse::StaleAsAsked { age, ttl }
         }
         _ => found,
     }
+}
+
+/// §5.2.1.1.
+fn is_older(directives: &CacheControl, age: Duration) -> bool {
+    directives.max_age.is_some_and(|most| age > most)
+}
+
+/// §5.2.1.3, §5.2.1.4; no `max-stale` makes up for it.
+fn asks_for_more(directives: &CacheControl, terms: &Terms, age: Duration) -> bool {
+    let is_too_close =
+        directives.min_fresh.is_some_and(|least| terms.freshness_lifetime < age.saturating_add(least));
+    directives.no_cache || is_too_close
 }
 
 /// Whether `max-stale` accepts a staleness as it is now.
@@ -96,7 +109,8 @@ mod tests {
             Reuse::Fresh { .. } => "fresh",
             Reuse::StaleWhileRevalidate { .. } => "stale-while-revalidate",
             Reuse::StaleAsAsked { .. } => "stale as asked",
-            Reuse::Validate { .. } => "validate",
+            Reuse::Validate { if_error: true, .. } => "validate, or stale if that fails",
+            Reuse::Validate { if_error: false, .. } => "validate",
             Reuse::ValidateAsAsked { .. } => "validate as asked",
             Reuse::No(_) => "no",
         }
@@ -122,6 +136,7 @@ mod tests {
             ("Cache-Control: max-stale=oops", 70, "validate"),
             ("Cache-Control: max-stale, no-cache", 70, "validate"),
             ("Cache-Control: max-stale, max-age=69", 70, "validate"),
+            ("Cache-Control: max-stale, min-fresh=1", 70, "validate"),
             ("Cache-Control: max-stale", 120, "no"),
         ] {
             assert_eq!(assessed(true, terms(), fields, false, after), expected, "{fields}");
@@ -134,6 +149,26 @@ mod tests {
             };
             assert_eq!(assessed(false, terms(), fields, false, after), by_default, "{fields}");
         }
+    }
+
+    #[test]
+    fn what_a_request_refuses_is_not_used_either_if_the_upstream_fails() {
+        let if_error = || Terms { stale_if_error: secs(50), ..terms() };
+        for (fields, expected) in [
+            ("", "validate, or stale if that fails"),
+            ("Cache-Control: max-age=70", "validate, or stale if that fails"),
+            ("Cache-Control: max-age=69", "validate"),
+            ("Cache-Control: min-fresh=0", "validate"),
+            ("Cache-Control: no-cache", "validate"),
+        ] {
+            assert_eq!(assessed(true, if_error(), fields, false, 70), expected, "{fields}");
+        }
+        // As what is within the other window.
+        let while_revalidate = Terms { stale_while_revalidate: secs(50), ..if_error() };
+        assert_eq!(
+            assessed(true, while_revalidate, "Cache-Control: max-age=69", false, 70),
+            "validate as asked"
+        );
     }
 
     #[test]

@@ -233,3 +233,35 @@ proptest! {
         }
     }
 }
+
+/// Found by the first property, when what a request refused was still used if the upstream failed, but only after a
+/// window had been taken away.
+#[test]
+fn a_window_taken_away_makes_nothing_of_what_the_request_refuses_usable() {
+    let case = |present: &[&str], added: &str, after| Case {
+        route: Route {
+            semantics: Semantics { request_directives: true, ..Semantics::default() },
+            stale_if_error: secs(60),
+            ..route()
+        },
+        caller: Caller::InKey,
+        asks: Caller::InKey,
+        status: 200,
+        other_fields: "",
+        present: present.iter().map(|directive| (*directive).to_owned()).collect(),
+        added: added.to_owned(),
+        after: secs(after),
+        soft_purged: false,
+        field: "Cache-Control",
+        asked: "max-age=0".to_owned(),
+    };
+    for case in [
+        case(&["max-age=39", "stale-while-revalidate=37"], "stale-while-revalidate=oops", 39),
+        case(&["stale-while-revalidate=65", "max-age=174"], "max-age=0", 20),
+        case(&["stale-while-revalidate=65", "max-age=174"], "stale-while-revalidate=0", 200),
+    ] {
+        let restricted = [case.present.clone(), vec![case.added.clone()]].concat();
+        assert_eq!(case.served(&case.store(&case.present)), 0, "{case:?}");
+        assert_eq!(case.served(&case.store(&restricted)), 0, "{case:?}");
+    }
+}

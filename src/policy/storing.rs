@@ -141,6 +141,19 @@ pub fn may_store(
     )
 }
 
+/// Where the lifetime of what may be stored comes from.
+pub fn lifetime(
+    route: &Route,
+    caller: Caller,
+    request: &RequestHead<'_>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    exchange: Exchange,
+) -> Result<Lifetime, NotStored> {
+    let arrived = (exchange, initial_age(headers, exchange));
+    judged(route, caller, Some(request.headers), status, headers, arrived).map(|(lifetime, _)| lifetime)
+}
+
 /// As [`may_store`], of a GET's response whose age on arrival is known. `request_headers`: none where the request is
 /// not known any more.
 pub(super) fn may_keep(
@@ -149,8 +162,19 @@ pub(super) fn may_keep(
     request_headers: Option<&HeaderMap>,
     status: StatusCode,
     headers: &HeaderMap,
-    (exchange, initial_age): (Exchange, Duration),
+    arrived: (Exchange, Duration),
 ) -> Result<Terms, NotStored> {
+    judged(route, caller, request_headers, status, headers, arrived).map(|(_, terms)| terms)
+}
+
+fn judged(
+    route: &Route,
+    caller: Caller,
+    request_headers: Option<&HeaderMap>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    (exchange, initial_age): (Exchange, Duration),
+) -> Result<(Lifetime, Terms), NotStored> {
     // RFC 9213 §2.2: a targeted field takes the place of Cache-Control and Expires.
     let Governing { directives, targeted } = Governing::of(&route.semantics.targeted, headers);
     let overrides = route.overrides;
@@ -208,7 +232,7 @@ pub(super) fn may_keep(
 
     let grants = Grants { always_validate, open_to_credentials };
     let terms = lifetime.terms(route, &directives, headers, (exchange, initial_age), grants);
-    if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok(terms) }
+    if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok((lifetime, terms)) }
 }
 
 /// Whether an error of the upstream's, which is not stored, may answer all who asked for the same at the same time: it

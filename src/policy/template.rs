@@ -2,13 +2,17 @@
 
 #[cfg(test)]
 mod hostile_tests;
+mod needing;
 mod parse;
+mod reaching;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 
 use http::header::{HeaderMap, HeaderName};
+
+pub use needing::Needs;
 
 use super::content::Content;
 use super::json_query::{JsonQuery, Unusable};

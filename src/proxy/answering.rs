@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
-use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 
 use super::collapsing::{Flight, Landing, Seat, SharedResponse};
 use super::error::ProxyError;
@@ -14,7 +14,7 @@ use super::leading::Unled;
 use super::{Answer, LARDER_POSITION, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::{Caller, Lookup, PassReason};
-use crate::policy::request_directives::obeyed;
+use crate::policy::miss::{OnMiss, on_miss, passes_unseen};
 use crate::policy::route::{Collapse, Mode};
 use crate::purge::Validity;
 
@@ -31,10 +31,8 @@ impl Worker {
         glance: Option<Glance>,
     ) -> Answer {
         let has = |name| request.head.has(&name);
-        let (range, conditional) = (has(RANGE), has(IF_NONE_MATCH) || has(IF_MODIFIED_SINCE));
-        if has(IF_MATCH) || has(IF_UNMODIFIED_SINCE) {
-            // The upstream judges what only it can know.
-            let outcome = Outcome::pass(PassReason::Precondition);
+        if let Some(reason) = passes_unseen(&request.head.as_policy()) {
+            let outcome = Outcome::pass(reason);
             return Box::pin(self.pass(*request, Some(lookup.route), outcome)).await;
         }
         // Positions of different servers are not compared: whatever it says, the latest word on purges has it.
@@ -45,14 +43,12 @@ impl Worker {
         let glance = glance.unwrap_or_else(|| self.glance(&lookup, &request.head));
         let finding = self.look_on(glance, &lookup, &request.head).await;
         if lookup.route.mode == Mode::Observe {
-            let whole = request.head.parts.method == Method::GET && !range && !conditional;
+            let conditional = has(IF_NONE_MATCH) || has(IF_MODIFIED_SINCE);
+            let whole = request.head.parts.method == Method::GET && !has(RANGE) && !conditional;
             return Box::pin(self.observe(*request, &lookup, finding, whole)).await;
         }
         match finding {
             Finding::Fresh(usable) => self.reply(&request.head, &lookup, usable),
-            Finding::Miss(_) if says_only_if_cached(&lookup, &request.head) => {
-                Answer::own(&ProxyError::OnlyIfCached, Some(lookup.route))
-            }
             Finding::Stale(_, miss) if request.head.errand.is_some() => {
                 Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await
             }
@@ -61,14 +57,14 @@ impl Worker {
                 self.fetch_behind(&head, &lookup, miss);
                 self.reply(&head, &lookup, usable)
             }
-            Finding::Miss(miss) if request.head.parts.method == Method::HEAD => {
-                Box::pin(self.forward_head(*request, &lookup, &miss)).await
-            }
-            Finding::Miss(_) if range => {
-                let outcome = Outcome::pass(PassReason::Range);
-                Box::pin(self.pass(*request, Some(lookup.route), outcome)).await
-            }
-            Finding::Miss(miss) => Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await,
+            Finding::Miss(miss) => match on_miss(lookup.route, &request.head.as_policy()) {
+                OnMiss::OnlyIfCached => Answer::own(&ProxyError::OnlyIfCached, Some(lookup.route)),
+                OnMiss::Head => Box::pin(self.forward_head(*request, &lookup, &miss)).await,
+                OnMiss::Pass(reason) => {
+                    Box::pin(self.pass(*request, Some(lookup.route), Outcome::pass(reason))).await
+                }
+                OnMiss::Fetch => Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await,
+            },
         }
     }
 
@@ -202,9 +198,4 @@ impl Worker {
             None => self.find_here(lookup, head, miss.key),
         }
     }
-}
-
-/// RFC 9111 §5.2.1.7, on a route that obeys the request.
-fn says_only_if_cached(lookup: &Lookup<'_>, head: &ClientHead) -> bool {
-    obeyed(lookup.route, &head.parts.headers).is_some_and(|directives| directives.only_if_cached)
 }

@@ -17,14 +17,14 @@ use super::intake::ClientHead;
 use super::passing::upstream_request;
 use super::shared_body::Reader;
 use super::{Body, Worker, forwarding, identity, replying};
+use crate::policy::arrival::{self, Asked};
 use crate::policy::classify::{Caller, Lookup};
-use crate::policy::content::{self, Content};
+use crate::policy::content;
 use crate::policy::route::{Collapse, Mode};
-use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
+use crate::policy::storing::{Exchange, NotStored, may_answer_all};
 use crate::policy::validation::{Validated, after_validation, conditional_fields};
-use crate::policy::vary::Vary;
-use crate::policy::{CacheKey, RequestHead, Route, http_date, shortening, tags};
-use crate::purge::{FoundValid, LoosePath, Stamp, Target};
+use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
+use crate::purge::{FoundValid, Stamp};
 use crate::store::{Ended, Fill, Lease};
 use crate::stored_response::{JudgedBy, StoredHead, Terms, in_memory_of_their_own};
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
@@ -169,22 +169,15 @@ impl Fetch {
         RequestHead { method: &Method::GET, ..self.head.as_policy() }
     }
 
+    pub(super) fn asked<'a>(&'a self, request: &'a RequestHead<'a>) -> Asked<'a> {
+        Asked { route: &self.route, caller: self.caller, primary: &self.primary, request }
+    }
+
     /// The header section is here: whose is it, and is it to be remembered?
     async fn arrive(mut self, arrived: Arrived, leader: Leader, own: oneshot::Sender<Own>) {
         let Arrived { status, headers, exchange, .. } = &arrived;
-        let terms = may_store(&self.route, self.caller, &self.request(), *status, headers, *exchange);
         let length = content_length(headers);
-        let terms = match length {
-            Some(length) if length > self.largest() => terms.and(Err(self.too_large())),
-            _ => terms,
-        };
-        let terms = terms.and_then(|terms| match self.route.reads_content() {
-            true => {
-                Content::is_expected(headers).map_err(|unreadable| unreadable.not_stored())?;
-                shortening::by_head(&self.route, terms, headers)
-            }
-            false => shortening::shorten(&self.route, &self.primary, terms, headers, None),
-        });
+        let terms = self.asked(&self.request()).terms(*status, headers, length, *exchange);
         match terms.and_then(|terms| self.head_of(&arrived, terms, self.fill.stamp())) {
             Ok(head) => self.share(head, arrived.body, length, None, leader, own).await,
             Err(not_stored) if self.answers_all(&arrived, not_stored) => {
@@ -225,21 +218,14 @@ impl Fetch {
         // RFC 9110 §6.6.1: without one, a recipient that stores a response records when it came.
         headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
         let request = self.request();
-        let key = match Vary::of(&headers) {
-            Vary::Nothing => self.primary,
-            Vary::Fields(fields) => self.primary.variant(&fields, &request),
-            Vary::Everything => return Err(NotStored::VaryStar),
-        };
-        let path = LoosePath::new(request.path);
-        let query = self.query.as_deref().unwrap_or_default();
         Ok(StoredHead {
-            key,
+            key: self.asked(&request).key(&headers)?,
             fingerprint: self.route.fingerprint,
             status,
             headers: in_memory_of_their_own(&headers),
             terms,
             stamp,
-            targets: Target::all_of(request.host, &path, query, tags.iter().map(String::as_str)).into(),
+            targets: arrival::targets(&request, self.query.as_deref(), &tags).into(),
             tags: tags.into(),
             found_valid: FoundValid::default(),
             judged_by: JudgedBy::rules(self.route.lifetimes),

@@ -16,6 +16,7 @@ use super::finding::Stale;
 use super::reading::Reading;
 use super::shared_body::{SharedBody, SharedBodyError};
 use super::{Body, replying};
+use crate::policy::arrival::{largest, too_large};
 use crate::policy::storing::{Exchange, NotStored};
 use crate::policy::validation::{freshen, freshened_headers};
 use crate::policy::vary::Vary;
@@ -97,7 +98,7 @@ impl Fetch {
                     self.worker
                         .proxy
                         .metrics
-                        .filled(self.route.index, Err(not_stored.unwrap_or(self.too_large())));
+                        .filled(self.route.index, Err(not_stored.unwrap_or(too_large(&self.route))));
                 }
                 Some(whole) => self.keep(head, whole, trailers, &shared, &leader).await,
             },
@@ -200,13 +201,13 @@ impl Fetch {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let arrived = shared.append(data);
-                        if !overflown && arrived > self.largest() {
+                        if !overflown && arrived > largest(&self.route) {
                             overflown = true;
-                            leader.mark_unshareable(MARK, Some(self.too_large()));
+                            leader.mark_unshareable(MARK, Some(too_large(&self.route)));
                             self.tell_replicas(Ended::NotShareable(MARK));
                             leader.close();
                             leader.land(Landing::NotShareable);
-                            shared.overflow(self.largest());
+                            shared.overflow(largest(&self.route));
                         }
                     }
                     Err(frame) => trailers = frame.into_trailers().ok(),

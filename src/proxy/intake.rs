@@ -57,10 +57,24 @@ pub struct ClientHead {
 impl ClientRequest {
     pub fn accept(
         request: Request<Option<Incoming>>,
+        client: Client,
+        config: &Config,
+    ) -> Result<Self, ProxyError> {
+        let (parts, body) = request.into_parts();
+        Ok(Self { head: ClientHead::read(parts, client, config)?, body })
+    }
+
+    pub fn has_content(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| !body.is_end_stream())
+    }
+}
+
+impl ClientHead {
+    pub fn read(
+        mut parts: Parts,
         Client { peer, is_tls, errand }: Client,
         config: &Config,
     ) -> Result<Self, ProxyError> {
-        let (mut parts, body) = request.into_parts();
         let names = Names::of(&parts.headers);
         if parts.method == Method::CONNECT {
             return Err(ProxyError::Connect);
@@ -92,33 +106,24 @@ impl ClientRequest {
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
         let host = normalised(authority(&parts, trusted)?, scheme)?;
         Ok(Self {
-            head: ClientHead {
-                parts,
-                names,
-                scheme,
-                host,
-                front,
-                sender,
-                peer,
-                interims: None,
-                trusted,
-                absolute,
-                request_ids: config.request_id,
-                request_id: OnceLock::new(),
-                upstream_time: None,
-                span: None,
-                errand,
-            },
-            body,
+            parts,
+            names,
+            scheme,
+            host,
+            front,
+            sender,
+            peer,
+            interims: None,
+            trusted,
+            absolute,
+            request_ids: config.request_id,
+            request_id: OnceLock::new(),
+            upstream_time: None,
+            span: None,
+            errand,
         })
     }
 
-    pub fn has_content(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| !body.is_end_stream())
-    }
-}
-
-impl ClientHead {
     /// Its name in logs, made when it is first asked for: a hit mostly needs none.
     pub fn request_id(&self) -> &HeaderValue {
         self.request_id.get_or_init(|| identity::request_id(&self.parts.headers))

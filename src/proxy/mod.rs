@@ -50,6 +50,7 @@ pub use desk::{Desk, Live};
 pub use errand::{Carried, Errand};
 use error::ProxyError;
 pub use handling::{Begun, Later};
+pub use intake::ClientHead;
 pub use interim::{InterimQueue, Interims};
 use reading::Reading;
 use unfinished::Unfinished;

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use super::fetching::Fetch;
+use crate::policy::RequestHead;
+use crate::policy::arrival::Asked;
 use crate::policy::content::Content;
 use crate::policy::shortening::{self, shorten};
 use crate::policy::storing::NotStored;
-use crate::policy::{RequestHead, tags};
 use crate::stored_response::{StoredHead, StoredResponse, Terms};
 
 impl Fetch {
@@ -25,15 +26,13 @@ impl Fetch {
         if !self.route.reads_content() {
             return Ok(Arc::new(StoredResponse { head, body }));
         }
-        let (route, asked, primary) = (self.route.clone(), self.head.clone(), self.primary);
+        let (route, caller, asked, primary) =
+            (self.route.clone(), self.caller, self.head.clone(), self.primary);
         let (of, content) = (head.clone(), body.clone());
         let read = move || {
-            let content = Content::of_response(&of.headers, &content, route.max_json)
-                .map_err(|unreadable| unreadable.not_stored())?;
             let request = RequestHead { method: &Method::GET, ..asked.as_policy() };
-            let tags = tags::of_response(&route, &request, &of.headers, Some(&content))?;
-            let terms = shorten(&route, &primary, of.terms.clone(), &of.headers, Some(&content))?;
-            Ok((tags, terms))
+            let asked = Asked { route: &route, caller, primary: &primary, request: &request };
+            asked.whole(of.terms.clone(), &of.headers, &content)
         };
         let (tags, terms) = self.read(body.len(), read).await?;
         let headers = head.headers.clone();
@@ -68,21 +67,5 @@ impl Fetch {
         read: impl FnOnce() -> Result<T, NotStored> + Send + 'static,
     ) -> Result<T, NotStored> {
         self.worker.proxy.reading.run(length, read).await.unwrap_or(Err(NotStored::MalformedJson))
-    }
-
-    /// Of so many bytes nothing more is kept.
-    pub(super) fn largest(&self) -> u64 {
-        match self.route.reads_content() {
-            true => self.route.max_size.min(self.route.max_json),
-            false => self.route.max_size,
-        }
-    }
-
-    /// Why a response beyond [`Fetch::largest`] is not stored.
-    pub(super) fn too_large(&self) -> NotStored {
-        match self.largest() < self.route.max_size {
-            true => NotStored::JsonTooLarge,
-            false => NotStored::TooLarge,
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderValue, Response};
 use tracing::Instrument as _;
 
 use super::error::ProxyError;
@@ -68,8 +68,7 @@ impl Worker {
     ) -> Result<Response<Body>, ProxyError> {
         let ClientRequest { head, body } = request;
         let proxy = &self.proxy;
-        let mut written =
-            invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
+        let written = invalidation::of_write(&proxy.routes, &head.as_policy(), proxy.config.purge.parents);
         // What only the exchange will tell is widened until then.
         let unsaid = invalidation::of_exchange(&proxy.routes, &head.as_policy(), &Exchanged::default());
         let named = [written.targets.clone(), unsaid.targets].concat();
@@ -83,7 +82,7 @@ impl Worker {
         let why = Some(head.why());
         write.sent(Purge { in_doubt_for, why, ..Purge::hard(named) }, route.clone());
         let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;
-        let mut end = match &result {
+        let end = match &result {
             Ok(response) => match WriteEnd::of(response.status()) {
                 // Answered before all of it was sent: it may take effect with the rest.
                 WriteEnd::Purge if !progress.is_complete() => WriteEnd::PurgeInDoubt,
@@ -93,26 +92,16 @@ impl Worker {
             Err(_) => WriteEnd::PurgeInDoubt,
         };
         let mut result = result.map(to_client);
-        if end != WriteEnd::Nothing {
-            let contents = self.read_exchange(&head, kept, copy, &mut result).await;
-            let exchanged = Exchanged {
-                request_content: contents.request.as_ref(),
-                response_headers: result.as_ref().ok().map(Response::headers),
-                response_content: contents.response.as_ref(),
-            };
-            let said = invalidation::of_exchange(&proxy.routes, &head.as_policy(), &exchanged);
-            written.targets.extend(said.targets);
-            written.widened += said.widened;
-        }
-        let nothing = HeaderMap::new();
-        let headers = result.as_ref().map_or(&nothing, Response::headers);
-        let groups = invalidation::groups_of_write_response(&head.as_policy(), headers);
-        if end == WriteEnd::Nothing && !groups.is_empty() {
-            // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
-            (end, written) =
-                (WriteEnd::Purge, WriteTargets { settle: written.settle, ..WriteTargets::default() });
-        }
-        written.targets.extend(groups);
+        let contents = match end {
+            WriteEnd::Nothing => Contents::default(),
+            _ => self.read_exchange(&head, kept, copy, &mut result).await,
+        };
+        let exchanged = Exchanged {
+            request_content: contents.request.as_ref(),
+            response_headers: result.as_ref().ok().map(Response::headers),
+            response_content: contents.response.as_ref(),
+        };
+        let (end, written) = invalidation::at_end(&proxy.routes, &head.as_policy(), written, end, &exchanged);
         #[cfg(test)]
         super::panic_tests::trap(&head, "write");
         let position = self.purge_written(&head, end, written, guard, route.as_ref()).await;

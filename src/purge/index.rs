@@ -225,6 +225,17 @@ impl Index {
         validity
     }
 
+    /// The last purge after `stamp` that names one of `targets`, as far as it is on record.
+    pub fn last_purge(&self, stamp: &Stamp, targets: &[TargetId]) -> Option<(TargetId, Position)> {
+        let last = |id: &TargetId| {
+            let record = self.records.get(id).copied().unwrap_or_default();
+            let marked = self.marks.get(id).and_then(|marks| marks.values().max().copied());
+            record.latest().max(self.folded(id)).max(marked.unwrap_or_default())
+        };
+        let purged = targets.iter().map(|id| (*id, last(id))).filter(|(_, at)| *at > stamp.as_of);
+        purged.max_by_key(|(_, at)| *at)
+    }
+
     /// Whether nothing at all was purged after `stamp`, nor is in doubt then.
     pub fn is_unpurged(&self, stamp: &Stamp) -> bool {
         let newest = self.order.last().map_or(self.high_water, |(position, _)| *position);

@@ -71,6 +71,11 @@ impl FirstTier {
         found
     }
 
+    /// What is here, valid or not.
+    pub fn peek(&self, key: &CacheKey) -> Option<Stored> {
+        self.responses.peek(key).map(|entry| entry.stored)
+    }
+
     /// What is dead already is not taken, only to save the room: it would be found dead at every look-up.
     pub fn insert(&self, key: CacheKey, stored: Stored, expires_at: Timestamp, view: &View) {
         if !self.is_off && found(&stored, view).is_some() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::first_tier::FirstTier;
 use super::history::{History, Purges};
-use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
+use super::{Figures, Fill, Found, Recall, Seen, Store, StoreError, Tier, Waiting};
 use crate::clock::{Clock, Timestamp};
 use crate::policy::CacheKey;
 use crate::purge::{
@@ -87,6 +87,12 @@ impl Store for MemoryStore {
     fn purges(&self, asked: Asked) -> Waiting<Purges> {
         let records = self.history.read(&asked);
         Box::pin(ready(Purges { records, of_all_replicas: true }))
+    }
+
+    fn look(&self, key: &CacheKey) -> Waiting<Option<Seen>> {
+        let stored = self.responses.peek(key);
+        let seen = stored.map(|stored| Seen::of(stored, Tier::Memory, &self.view));
+        Box::pin(ready(seen))
     }
 
     fn known_here(&self) -> Vec<Arc<StoredHead>> {

@@ -26,7 +26,7 @@ use crate::policy::CacheKey;
 pub use history::Purges;
 pub use turn::{Ended, Lease, Turn};
 
-use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
+use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity, View};
 use crate::stored_response::{Stored, StoredHead};
 use remote::{Remote, Replica};
 
@@ -100,6 +100,11 @@ pub trait Store: Send + Sync + 'static {
         self.replicas()
     }
 
+    /// What stands under `key`, valid or not, for people. It changes nothing, not even what is used least.
+    fn look(&self, _key: &CacheKey) -> Waiting<Option<Seen>> {
+        Box::pin(std::future::ready(None))
+    }
+
     /// The responses in the first tier, valid or not.
     fn known_here(&self) -> Vec<Arc<StoredHead>> {
         Vec::new()
@@ -127,6 +132,44 @@ pub struct Found {
     pub stored: Stored,
     /// A soft purge names it: it counts as stale.
     pub soft_purged: bool,
+}
+
+/// What stands somewhere, for people.
+pub struct Seen {
+    pub stored: Stored,
+    pub tier: Tier,
+    pub validity: Validity,
+    /// The last purge since, if it is one that names what is stored.
+    pub purged: Option<(TargetId, Position)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// This process.
+    Memory,
+    Redis,
+}
+
+impl Tier {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Memory => "memory",
+            Tier::Redis => "redis",
+        }
+    }
+}
+
+impl Seen {
+    fn of(stored: Stored, tier: Tier, view: &View) -> Self {
+        let (validity, purged) = match &stored {
+            Stored::Variants(_) => (Validity::Valid, None),
+            Stored::Response(response) => {
+                let (stamp, targets) = (&response.head.stamp, &response.head.targets);
+                (view.judge(stamp, targets), view.read().last_purge(stamp, targets))
+            }
+        };
+        Self { stored, tier, validity, purged }
+    }
 }
 
 /// The one permitted write of a key, spent by [`Store::insert`]. Take it before the fetch begins.

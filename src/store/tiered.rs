@@ -22,7 +22,7 @@ use super::redis::{
 };
 use super::remote::{Remote, Replica};
 use super::replica;
-use super::{Figures, Fill, Found, Recall, Store, StoreError, Turn, Waiting};
+use super::{Figures, Fill, Found, Recall, Seen, Store, StoreError, Tier, Turn, Waiting};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
@@ -264,6 +264,11 @@ impl Store for TieredStore {
         Box::pin(async move { index.known_everywhere(position, within).await.map_err(not_asked) })
     }
 
+    fn look(&self, key: &CacheKey) -> Waiting<Option<Seen>> {
+        let (tiers, key) = (self.tiers.clone(), *key);
+        Box::pin(async move { tiers.look(&key).await })
+    }
+
     fn known_here(&self) -> Vec<Arc<StoredHead>> {
         self.tiers.first.known()
     }
@@ -324,6 +329,16 @@ impl Tiers {
         let proved = view.confirmed_at();
         let found = first_tier::found(&found?.stored, view);
         if self.trust.is_strict() || self.trust.holds(proved, Moment::now()) { found } else { None }
+    }
+
+    async fn look(&self, key: &CacheKey) -> Option<Seen> {
+        let view = &self.index.view;
+        if let Some(stored) = self.first.peek(key) {
+            return Some(Seen::of(stored, Tier::Memory, view));
+        }
+        let value = self.servers.get(self.keys.response(key), self.deadline).await.ok()??;
+        let stored = encoding::decode(key, &Bytes::copy_from_slice(&value), &self.index.clocks()?)?;
+        Some(Seen::of(stored, Tier::Redis, view))
     }
 
     /// From Redis; what is there and valid goes to the first tier as well, unless that has a newer one.

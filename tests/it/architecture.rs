@@ -6,10 +6,26 @@ use std::path::{Path, PathBuf};
 /// Each room, and which others it may name. A room that is not here is not in the map.
 const ARROWS: &[(&str, &[&str])] = &[
     ("access_log", &["clock", "config", "lines", "policy"]),
-    ("admin", &["clock", "config", "metrics", "policy", "purge", "purging", "server", "store", "warming"]),
-    ("cli", &["Change", "clock", "config", "logging", "policy", "run", "run_reloading", "server"]),
+    (
+        "admin",
+        &[
+            "clock",
+            "config",
+            "explain",
+            "metrics",
+            "policy",
+            "purge",
+            "purging",
+            "server",
+            "store",
+            "stored_response",
+            "warming",
+        ],
+    ),
+    ("cli", &["Change", "clock", "config", "explain", "logging", "policy", "run", "run_reloading", "server"]),
     ("clock", &[]),
     ("config", &["policy"]),
+    ("explain", &["clock", "config", "policy", "proxy", "purge", "stored_response"]),
     ("lines", &[]),
     ("logging", &["config", "lines"]),
     ("metrics", &["clock", "lines", "policy", "store"]),

@@ -18,6 +18,8 @@ mod deployment;
 mod documents;
 mod examples;
 mod expiring;
+mod explain_agrees;
+mod explaining;
 mod floor;
 mod forwarding;
 #[path = "../../fuzz/src/lib.rs"]

@@ -15,7 +15,7 @@ use crate::config::Config;
 
 /// Where the admin listener is, and what it wants to see.
 #[derive(Args, Clone, Debug)]
-struct AdminArgs {
+pub(super) struct AdminArgs {
     /// The admin listener: a URL, host:port, or unix:/path [default: as the configuration says]
     #[arg(long, value_name = "URL", env = "LARDER_ADMIN")]
     admin: Option<Address>,
@@ -132,7 +132,7 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:9090";
 
 impl AdminArgs {
     /// The configuration is read only for what the command line leaves open.
-    fn client(&self) -> Result<Client, String> {
+    pub(super) fn client(&self) -> Result<Client, String> {
         if let (Some(address), Some(_)) = (&self.admin, &self.token) {
             return Ok(Client::new(address.clone(), self.token.clone()));
         }
@@ -147,6 +147,11 @@ impl AdminArgs {
             },
         };
         Ok(Client::new(address, self.token.clone().or(token.map(|token| token.expose().to_owned()))))
+    }
+
+    /// The configuration's.
+    pub(super) fn file(&self) -> &std::path::Path {
+        &self.config.config
     }
 
     /// None where there is no file: then the defaults hold.

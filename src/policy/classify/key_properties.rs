@@ -2,6 +2,7 @@
 //! that are near each other: bytes moved between parts, other encodings, lines split and merged, defaults written out.
 
 use super::*;
+use crate::policy::cache_key::described;
 use crate::policy::fixtures::{CREDENTIALS, Random, Request, generated_cases, route, routes};
 use crate::policy::query::QueryRule;
 use crate::policy::route::Credential;
@@ -76,6 +77,15 @@ fn equal_keys_imply_equal_requests_to_the_upstream() {
         }
         let classes = [&one, &other].map(|request| classify(&routes, &request.head(), false, &CREDENTIALS));
         let [Class::Lookup(first), Class::Lookup(second)] = classes else { continue };
+        // What people are told of a key tells keys apart exactly as the key does.
+        let words = |lookup: &Lookup<'_>, request: &Request| {
+            described(lookup.route, &request.head(), lookup.query.as_deref(), None, &CREDENTIALS)
+        };
+        assert_eq!(
+            first.key == second.key,
+            (first.route.index, words(&first, &one)) == (second.route.index, words(&second, &other)),
+            "{seed}: {one:?} {other:?}"
+        );
         if first.key == second.key {
             assert_eq!(forwarded(&one, &first), forwarded(&other, &second), "{seed}: {one:?} {other:?}");
             equal += 1;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
 
-use super::{WriteTargets, add, add_paths, location, readings};
+use super::{WriteEnd, WriteTargets, add, add_paths, location, readings};
 use crate::policy::content::Content;
+use crate::policy::groups;
 use crate::policy::path::{is_normal, normal_form};
 use crate::policy::routes::Routes;
 use crate::policy::tags::{MAX_TAG_BYTES, MAX_TAGS};
@@ -92,6 +93,27 @@ pub fn of_exchange(routes: &Routes, request: &RequestHead<'_>, exchanged: &Excha
         }
     }
     purged
+}
+
+/// A write is over: how it counts, and what it purges in all. `written`: what its request told before.
+pub fn at_end(
+    routes: &Routes,
+    request: &RequestHead<'_>,
+    mut written: WriteTargets,
+    end: WriteEnd,
+    exchanged: &Exchanged<'_>,
+) -> (WriteEnd, WriteTargets) {
+    let groups = exchanged.response_headers.map(|headers| groups::invalidated(request, headers));
+    let groups = groups.unwrap_or_default();
+    if end == WriteEnd::Nothing {
+        // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
+        let end = if groups.is_empty() { WriteEnd::Nothing } else { WriteEnd::Purge };
+        return (end, WriteTargets { targets: groups, settle: written.settle, ..WriteTargets::default() });
+    }
+    let said = of_exchange(routes, request, exchanged);
+    written.targets.extend(said.targets.into_iter().chain(groups));
+    written.widened += said.widened;
+    (end, written)
 }
 
 /// `purges: []`. Believed only of a path that can be read in one way.

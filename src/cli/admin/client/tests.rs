@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::admin::{AdminState, Phase, Readiness, serve};
 use crate::clock::Clock;
-use crate::config::Secret;
+use crate::config::{Config, Secret};
 use crate::purge::Incarnation;
 use crate::server::Listener;
 use crate::store::memory::MemoryStore;
@@ -25,6 +25,7 @@ async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnc
         store: Arc::new(MemoryStore::new(1 << 20, Incarnation(1), Clock::system())),
         metrics: Arc::default(),
         routes: Arc::default(),
+        config: Arc::new(Config::parse("upstream: http://a", "", &|_| None, &Default::default()).unwrap()),
         clock: Clock::system(),
         wait_timeout: std::time::Duration::from_secs(5),
         token: Some(Secret::new("secret")),

@@ -1,0 +1,72 @@
+//! What `larder lint` finds, and what it does not.
+
+use super::with;
+use crate::config::{Config, Overrides};
+
+/// `name line` of each finding beyond what `larder check` says.
+fn found(more: &str) -> Vec<String> {
+    let text = with(more);
+    let findings = Config::lint(&text, "proxy.yaml", &|_| None, &Overrides::default())
+        .unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+    let line = |text: &str| text.split(':').nth(1).unwrap_or_default().to_owned();
+    let own = findings.iter().filter(|finding| finding.name != "advice");
+    own.map(|finding| format!("{} {}", finding.name, line(&finding.text))).collect()
+}
+
+#[test]
+fn each_finding_stands_at_its_line_and_what_is_right_has_none() {
+    for (routes, expected) in [
+        ("[{path: /a, ttl: 1m, tags: [a]}, {path: /b, purges: [a]}]", &[][..]),
+        // A tag that is dropped from the query before it is read.
+        ("\n  - path: /a\n    query: [x]\n    tags: ['p:{query.page}']", &["tag-never-resolves 5"]),
+        (
+            "\n  - path: /a\n    query: {ignore: ['p*']}\n    tags: ['p:{query.page}']",
+            &["tag-never-resolves 5"],
+        ),
+        ("[{path: /a, query: [page], tags: ['p:{query.page}']}]", &[]),
+        // A value of the caller, where what callers ask for is not stored.
+        ("\n  - path: /a\n    tags: ['u:{jwt.sub}']", &["tag-never-resolves 4"]),
+        ("\n  - path: /a\n    per: cookie.s\n    tags: ['u:{jwt.sub}']", &["tag-never-resolves 5"]),
+        ("\n  - path: /a\n    tags: ['u:{cookie.s}']", &["tag-never-resolves 4"]),
+        ("[{path: /a, per: authorization, tags: ['u:{jwt.sub}']}]", &[]),
+        ("[{path: /a, cookies: [s], tags: ['u:{cookie.s}']}]", &[]),
+        ("[{path: /a, per: cookie.s, tags: ['u:{cookie.s}']}]", &[]),
+        ("[{path: /a, tags: ['u:{header.x-tenant}']}]", &[]),
+        // Nothing purges it.
+        (
+            "\n  - path: /a\n    tags: [files, 'f:{query.x}']\n    purges: []",
+            &["tag-never-purged 4", "tag-never-purged 4"],
+        ),
+        ("[{path: /a, tags: ['f/{query.x}'], purges: []}, {path: /b, purges: [f]}]", &[]),
+        // Nothing carries it.
+        ("\n  - path: /a\n    purges: [guilds]", &["tag-never-carried 4"]),
+        ("[{path: /a, tags: ['t/{query.x}/y']}, {path: /b, purges: ['t/{query.z}']}]", &[]),
+        // A credential that the other routes don't know of.
+        ("\n  - {path: /a, per: header.x-session}\n  - {path: /b, ttl: 1m}", &["unknown-credential 3"]),
+        ("[{path: /a, per: header.x-session}, {path: /b, ttl: 1m, shared: true}]", &[]),
+        ("[{path: /a, per: header.x-api-key}, {path: /b, ttl: 1m}]", &[]),
+        // Nothing is ever looked up.
+        ("\n  - path: /a\n    per: header.x-original-url\n    shared: false", &["never-cached 3"]),
+        ("\n  - path: /a\n    per: header.keep-alive", &["never-cached 4"]),
+        // Keys that say nothing.
+        ("\n  - {path: /a, ttl: never, query: [x]}", &["no-effect 3"]),
+        ("\n  - {path: /a, purges: [], per: authorization}", &["no-effect 3"]),
+        ("\n  - path: /a\n    override: [lifetime]", &["no-effect 4"]),
+        ("[{path: /a, override: [lifetime], status: {404: 1m}}]", &[]),
+        ("[{path: /a, mode: off, query: [x]}]", &[]),
+    ] {
+        assert_eq!(found(&format!("routes: {routes}")), expected, "{routes}");
+    }
+}
+
+#[test]
+fn a_finding_shows_its_name_its_line_and_the_fix() {
+    let text = with("routes: [{path: /a, query: [x], tags: ['p:{query.page}']}]");
+    let findings = Config::lint(&text, "proxy.yaml", &|_| None, &Overrides::default()).expect("a right file");
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    for part in
+        ["proxy.yaml:2:40: warning[tag-never-resolves]: ", "^^^", "help: add `page` to the route's `query`"]
+    {
+        assert!(finding.text.contains(part), "{part}\n{}", finding.text);
+    }
+}

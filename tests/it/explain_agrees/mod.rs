@@ -1,0 +1,240 @@
+//! `explain` and the running proxy agree: over generated configurations, requests and responses, on how a request is taken,
+//! on equal keys, tags and lifetimes, on what is stored or why not, and on what a write purges.
+//!
+//! The proxy runs with real sockets under a clock that stands still. What it has stored, with its tags and whether that is
+//! valid, is asked of its own admin listener.
+
+mod cases;
+
+use http::HeaderMap;
+use larder::config::Config;
+use larder::explain::{Explainer, Explanation, Question, Verdict};
+use larder::policy::CacheKey;
+use larder::policy::classify::Caller;
+use larder::policy::miss::OnMiss;
+use larder::policy::routes::Routes;
+use larder::purge::Target;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use cases::{Ask, Case, PATHS, cases};
+
+use crate::support::{Larder, Reply, START, Upstream};
+
+/// What the explanations so far say is stored.
+struct Kept {
+    key: CacheKey,
+    explanation: Explanation,
+    /// The request by which it is found.
+    ask: Ask,
+    alive: bool,
+}
+
+/// What was seen: were there little of it, the agreement would show nothing.
+#[derive(Default)]
+struct Seen {
+    hits: usize,
+    stored: usize,
+    refused: usize,
+    passed: usize,
+    purged: usize,
+    spared: usize,
+}
+
+struct Play {
+    case: Case,
+    config: Config,
+    routes: Routes,
+    larder: Larder,
+    kept: Vec<Kept>,
+    seen: Seen,
+}
+
+impl Play {
+    fn start(case: Case, upstream: &Upstream) -> Self {
+        for path in PATHS {
+            let (read, write) = (case.read.clone(), case.write.clone());
+            upstream.on(path, move |received: &crate::support::Received| {
+                let is_read = ["GET", "HEAD", "OPTIONS"].contains(&received.method.as_str());
+                if is_read { read.answer() } else { write.answer() }
+            });
+        }
+        let url = upstream.url();
+        let larder = Larder::with_environment(&case.yaml, &[("UPSTREAM", &url)]);
+        let variable = |name: &str| (name == "UPSTREAM").then(|| url.clone());
+        let config = Config::parse(&case.yaml, "proxy.yaml", &variable, &Default::default())
+            .unwrap_or_else(|errors| panic!("{errors}"));
+        let routes = Routes::new(&config.routes);
+        Self { case, config, routes, larder, kept: Vec::new(), seen: Seen::default() }
+    }
+
+    fn host(&self) -> String {
+        self.larder.address().to_string()
+    }
+
+    fn explain(&self, ask: &Ask) -> Explanation {
+        let is_read = ["GET", "HEAD", "OPTIONS"].contains(&ask.method);
+        let say = if is_read { &self.case.read } else { &self.case.write };
+        let mut headers = HeaderMap::new();
+        headers.append("host", self.host().parse().expect("a host"));
+        for (name, value) in &ask.headers {
+            headers.append(*name, value.parse().expect("a value"));
+        }
+        let question = Question::new(ask.method, &ask.target, headers, ask.body.into()).expect("a question");
+        Explainer::new(&self.config, &self.routes, START).explain(&question, &say.said())
+    }
+
+    async fn send(&self, ask: &Ask) -> Reply {
+        let request = self.larder.request(ask.method, &ask.target).body(ask.body);
+        ask.headers.iter().fold(request, |request, (name, value)| request.header(name, value)).await
+    }
+
+    /// What larder has for it, by its own word.
+    async fn now(&self, ask: &Ask) -> Value {
+        let mut headers: Vec<String> =
+            ask.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        headers.push(format!("Host: {}", self.host()));
+        let wanted = json!({"method": "GET", "url": ask.target, "headers": headers});
+        let told =
+            self.larder.admin.request("POST", "/explain").body(wanted.to_string()).await.assert_status(200);
+        told.json()["now"].clone()
+    }
+
+    async fn act(&mut self, ask: &Ask) {
+        let explanation = self.explain(ask);
+        let reply = self.send(ask).await;
+        match &explanation.verdict {
+            Verdict::Refused(why) => panic!("refused: {why}"),
+            Verdict::Pass(reason) => {
+                let expected = explanation.route.is_some().then(|| reason.as_str().to_owned());
+                assert_eq!(reply.cache_status("detail"), expected);
+                assert!(!reply.is_hit());
+                self.seen.passed += 1;
+            }
+            Verdict::Write(_) => self.after_write(&explanation, &reply).await,
+            Verdict::Lookup(_) => self.after_read(ask, explanation, &reply).await,
+            Verdict::Purge(_) => panic!("nobody asked for that"),
+        }
+    }
+
+    async fn after_read(&mut self, ask: &Ask, explanation: Explanation, reply: &Reply) {
+        let reading = explanation.reading().expect("it is looked up");
+        let here = self.kept.iter().find(|kept| kept.alive && kept.key == reading.key);
+        if reply.is_hit() {
+            assert!(here.is_some(), "a hit, and nothing that was stored has its key");
+            self.seen.hits += 1;
+            return;
+        }
+        if let Some(terms) = here.and_then(|kept| kept.explanation.stored()).map(|stored| &stored.terms) {
+            let asks_for_more = ask.headers.iter().any(|(name, _)| *name == "cache-control");
+            let usable = terms.is_fresh(START) && !terms.always_validate && !asks_for_more;
+            assert!(
+                !usable || reading.caller == Caller::Credentialed,
+                "no hit, and what is stored has its key"
+            );
+        }
+        let reads_content = explanation.route.as_ref().is_some_and(|route| route.reads_content());
+        match (reading.on_miss, &reading.fetched) {
+            (OnMiss::OnlyIfCached, _) => assert_eq!(reply.status, 504),
+            (OnMiss::Pass(reason), _) => {
+                assert_eq!(reply.cache_status("detail").as_deref(), Some(reason.as_str()))
+            }
+            (OnMiss::Head, _) => {}
+            (OnMiss::Fetch, Ok(stored)) => {
+                if reply.cache_status("stored").is_none() {
+                    // What went wrong the last time is the doubt of this time.
+                    assert!(reads_content, "it says that it is not stored");
+                } else {
+                    let ttl = stored.terms.ttl(START).to_string();
+                    assert_eq!(reply.cache_status("ttl"), Some(ttl), "lifetime");
+                }
+                let now = self.now(ask).await;
+                assert_eq!(now["stored"], true, "{now}");
+                assert_eq!(now["validity"], "valid", "{now}");
+                assert_eq!(now["tags"], json!(stored.tags), "tags");
+                assert_eq!(now["ttlSeconds"], stored.terms.ttl(START), "{now}");
+                let key = reading.key;
+                self.seen.stored += 1;
+                self.kept.retain(|kept| kept.key != key);
+                self.kept.push(Kept { key, explanation, ask: ask.clone(), alive: true });
+            }
+            (OnMiss::Fetch, Err(why)) => {
+                self.seen.refused += 1;
+                if !reads_content {
+                    assert_eq!(reply.cache_status("detail").as_deref(), Some(why.as_str()));
+                }
+                assert_eq!(here.is_some(), self.now(ask).await["stored"] == true, "{}", why.as_str());
+            }
+        }
+    }
+
+    /// Exactly what the explanation names is not valid any more.
+    async fn after_write(&mut self, explanation: &Explanation, reply: &Reply) {
+        if explanation.route.is_some() {
+            assert_eq!(reply.cache_status("fwd").as_deref(), Some("method"));
+        }
+        for kept in &mut self.kept {
+            if kept.alive && explanation.purges(&kept.explanation) {
+                kept.alive = false;
+                self.seen.purged += 1;
+                let by_tag = explanation.purged().iter().any(|target| matches!(target, Target::Tag(_)));
+                let purgers = kept.explanation.reading().map_or(0, |reading| reading.purgers.len());
+                let targets = kept.explanation.stored().map_or(&[][..], |stored| &stored.targets);
+                let by_place = explanation
+                    .purged()
+                    .iter()
+                    .any(|target| !matches!(target, Target::Tag(_)) && targets.contains(&target.id()));
+                let of_group =
+                    self.case.write.headers.iter().any(|(name, _)| *name == "cache-group-invalidation");
+                assert!(
+                    !by_tag || by_place || of_group || purgers > 0,
+                    "purged by a tag that no route was said to purge"
+                );
+            }
+        }
+        for kept in &self.kept {
+            let now = self.now(&kept.ask).await;
+            let is_valid = now["stored"] == true && now["validity"] == "valid";
+            self.seen.spared += usize::from(kept.alive);
+            assert_eq!(is_valid, kept.alive, "{} {:?}: {now}", kept.ask.target, kept.ask.headers);
+        }
+    }
+}
+
+async fn play(case: Case) -> Seen {
+    let upstream = Upstream::start();
+    let mut play = Play::start(case, &upstream);
+    for ask in play.case.asks.clone() {
+        play.act(&ask).await;
+    }
+    play.seen
+}
+
+#[test]
+fn explain_and_the_running_proxy_agree() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 160,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let all = std::cell::RefCell::new([0_usize; 6]);
+    let result = runner.run(&cases(), |case| {
+        let played =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(play(case.clone()))));
+        let seen = played.map_err(|_| TestCaseError::fail("they disagree"))?;
+        let counts = [seen.hits, seen.stored, seen.refused, seen.passed, seen.purged, seen.spared];
+        all.replace_with(|all| std::array::from_fn(|at| all[at] + counts[at]));
+        Ok(())
+    });
+    if let Err(proptest::test_runner::TestError::Fail(_, case)) = &result {
+        panic!(
+            "they disagree:\n{}\nGET: {:?}\nelse: {:?}\n{:#?}",
+            case.yaml, case.read, case.write, case.asks
+        );
+    }
+    result.expect("all cases were played");
+    let sums = all.into_inner();
+    assert!(sums.iter().all(|sum| *sum >= 20), "hits, stored, not stored, passed, purged, spared: {sums:?}");
+}

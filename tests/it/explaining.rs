@@ -1,0 +1,290 @@
+//! `larder explain`, `lint` and `test`, and `/explain` on the admin listener: what they show, and how they end.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Answer, Command, HOST, Larder, Redis, Replica, Scratch, Upstream, eventually};
+
+const ROUTES: &str = "
+routes:
+  - {path: /api/courses, ttl: 30s, tags: [courses], query: {page: 1}}
+  - {path: '/api/courses/{id}', ttl: 2m, tags: ['course:{id}'], purges: [courses]}
+  - {path: /api/me, ttl: 10s, per: authorization, tags: ['me:{jwt.sub}']}
+";
+
+fn repository(file: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file).to_str().expect("a path").to_owned()
+}
+
+async fn explain(arguments: &[&str]) -> String {
+    let scratch = Scratch::new();
+    let file = scratch.file("proxy.yaml", &format!("upstream: http://127.0.0.1:1\n{ROUTES}"));
+    let all = [&["explain", "--config", file.to_str().expect("a path")], arguments].concat();
+    Command::new(&all).stdout().await
+}
+
+/// What it printed, whether it succeeded, and what it complained of.
+async fn run(arguments: &[&str]) -> (String, Option<i32>, String) {
+    let output = Command::new(arguments).output().await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), output.status.code(), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn explain_says_how_a_request_is_taken_and_what_can_be_done_about_it() {
+    for (arguments, parts) in [
+        (
+            &["GET", "/api/courses?page=1"][..],
+            &[
+                "route       /api/courses",
+                "query          page=1",
+                "fresh for 30s: the route's `ttl`",
+                "tags        courses",
+                "a write to /api/courses/{id}: courses",
+            ][..],
+        ),
+        (&["/api/courses"], &["page=1", "stored "]),
+        (
+            &["GET", "/api/courses", "--response", "Cache-Control: max-age=60, stale-if-error=20"],
+            &["fresh for 1m: the response's own word", "then stale  20s more if the upstream fails"],
+        ),
+        (&["/api/courses", "--response", "Set-Cookie: a=b"], &["not stored  set-cookie"]),
+        (&["/api/courses", "--status", "404"], &["not stored  status: ", "`status: {404: 10s}`"]),
+        (
+            &["/api/courses", "-H", "Authorization: Bearer x"],
+            &["not stored  credentials: ", "say `per` or `shared: true`"],
+        ),
+        (&["/api/me", "-H", "Authorization: Bearer secret"], &["authorization  sha256:"]),
+        (&["/api/me"], &["passes      no-credential: its route says `per`"]),
+        (&["/api/nothing"], &["route       none", "no-route"]),
+        (
+            &["PUT", "/api/courses/7"],
+            &[
+                "tag course:7  (carried by /api/courses/{id})",
+                "tag courses  (carried by /api/courses)",
+                "path /api/courses/7",
+            ],
+        ),
+        (&["PUT", "/api/courses/7", "--status", "409"], &["nothing: it did not happen"]),
+        (&["PURGE", "/api/*"], &["prefix /api"]),
+        (
+            &["GET", "/api/courses", "-H", "Host: a", "-H", "Host: b"],
+            &["refused     bad request: more than one Host"],
+        ),
+    ] {
+        let said = explain(arguments).await;
+        for part in parts {
+            assert!(said.contains(part), "{arguments:?}: no {part} in\n{said}");
+        }
+        assert!(!said.contains("secret"), "{said}");
+    }
+    let told = explain(&["PUT", "/api/courses/7", "--json"]).await;
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["decision"], "write");
+    assert_eq!(told["purges"][1]["tag"], "course:7", "{told:#}");
+}
+
+#[tokio::test]
+async fn what_can_not_be_asked_is_said_with_the_fix() {
+    let file = repository("proxy.yaml");
+    for (arguments, part) in [
+        (&["/a b"][..], "percent-encode"),
+        (&["GET", "a"], "write `/api/courses`"),
+        (&["/a", "-H", "nonsense"], "write `Name: value`"),
+        (&["/a", "--body", "/nowhere/at/all"], "can't be read"),
+        (&["/a", "--config", "/nowhere/proxy.yaml"], "can't be read"),
+    ] {
+        let all = [&["explain", "--config", &file][..], arguments].concat();
+        let all = if arguments.contains(&"--config") { [&["explain"][..], arguments].concat() } else { all };
+        let (_, code, complaint) = run(&all).await;
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(complaint.contains(part), "{arguments:?}: {complaint}");
+    }
+}
+
+#[tokio::test]
+async fn every_configuration_of_the_repository_is_clean_to_lint() {
+    let mut files = vec![repository("proxy.yaml"), repository("src/cli/demo/proxy.yaml")];
+    for entry in std::fs::read_dir(repository("config")).expect("a folder") {
+        let file = entry.expect("an entry").path();
+        files.extend(
+            file.extension().is_some_and(|e| e == "yaml").then(|| file.to_str().expect("a path").to_owned()),
+        );
+    }
+    assert!(files.len() >= 8, "{files:?}");
+    for file in files {
+        let said = Command::new(&["lint", &file]).stdout().await;
+        assert_eq!(said, format!("{file}: nothing found\n"));
+    }
+}
+
+#[tokio::test]
+async fn lint_fails_for_a_finding_unless_it_is_allowed_by_its_name() {
+    let scratch = Scratch::new();
+    let file =
+        scratch.file("proxy.yaml", "upstream: http://127.0.0.1:1\nroutes: [{path: /a, purges: [guilds]}]\n");
+    let file = file.to_str().expect("a path");
+    let (said, code, complaint) = run(&["lint", file]).await;
+    assert_eq!((said.as_str(), code), (format!("{file}: 1 finding\n").as_str(), Some(1)));
+    assert!(complaint.contains("proxy.yaml:2:30: warning[tag-never-carried]: "), "{complaint}");
+    let (said, code, _) = run(&["lint", file, "--allow", "tag-never-carried"]).await;
+    assert_eq!((said, code), (format!("{file}: nothing found, and 1 allowed\n"), Some(0)));
+    let (_, code, complaint) = run(&["lint", file, "--allow", "nonsense"]).await;
+    assert_eq!(code, Some(2));
+    assert!(complaint.contains("there are advice, never-cached"), "{complaint}");
+}
+
+#[tokio::test]
+async fn the_tests_of_the_five_configurations_pass() {
+    for (case, tests) in
+        [("analytics", 8), ("catalogue", 13), ("courses", 17), ("productivity", 14), ("signed-urls", 6)]
+    {
+        let said = Command::new(&["test", &repository(&format!("config/tests/{case}.yaml"))]).stdout().await;
+        assert!(said.contains(&format!("test result: ok. {tests} passed; 0 failed")), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_test_that_fails_shows_its_line_and_the_difference() {
+    let scratch = Scratch::new();
+    scratch.file("proxy.yaml", &format!("upstream: http://127.0.0.1:1\n{ROUTES}"));
+    let rules = scratch.file(
+        "rules.yaml",
+        "tests:
+  - name: list
+    request: /api/courses
+    expect: {tags: [courses, all], ttl: 30s, purged_by: write, same_as: page 2}
+  - name: page 2
+    request: /api/courses?page=2
+    expect: {stored: false, decision: pass}
+  - name: write
+    request: PUT /api/me
+    jwt: {sub: ann}
+    expect: {purges: ['me:ann']}
+",
+    );
+    let (said, code, _) = run(&["test", rules.to_str().expect("a path")]).await;
+    assert_eq!(code, Some(1), "{said}");
+    for part in [
+        "running 3 tests",
+        "test list ... FAILED",
+        "test write ... ok",
+        "---- list ----",
+        "rules.yaml:4:20: failed: tags: expected [all, courses], and it is [courses]",
+        "rules.yaml:4:57: failed: `write` does not purge it: it purges path /api/me, tag me:ann",
+        "failed: it is not answered by the same as `page 2`: query page=1 and page=2",
+        "failed: stored: expected false, and it is true",
+        "failed: decision: expected pass, and it is lookup",
+        "help: `larder explain GET '/api/courses'` says more",
+        "test result: FAILED. 1 passed; 2 failed",
+    ] {
+        assert!(said.contains(part), "no {part} in\n{said}");
+    }
+    assert!(!said.contains("ttl: expected"), "{said}");
+    let wrong = scratch.file("wrong.yaml", "tests: [{name: a, request: /, expect: {tag: []}}]");
+    let (_, code, complaint) = run(&["test", wrong.to_str().expect("a path")]).await;
+    assert_eq!(code, Some(2));
+    assert!(complaint.contains("did you mean `tags`?"), "{complaint}");
+}
+
+async fn now(larder: &Larder, target: &str) -> Value {
+    let told = larder.admin.get(&format!("/explain?url=http://api.test{target}")).await.assert_status(200);
+    told.json()["now"].clone()
+}
+
+#[tokio::test]
+async fn the_admin_listener_says_what_is_stored_and_since_when_it_is_purged() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    assert_eq!(now(&larder, "/api/courses/7").await["stored"], false);
+    larder.get("/api/courses/7").header("host", "api.test").await.assert_stored();
+    larder.after(20);
+    let before = now(&larder, "/api/courses/7").await;
+    assert_eq!(
+        (&before["stored"], &before["tier"], &before["validity"]),
+        (&true.into(), &"memory".into(), &"valid".into())
+    );
+    assert_eq!((&before["ageSeconds"], &before["ttlSeconds"]), (&20.into(), &100.into()));
+    assert_eq!((&before["tags"][0], &before["reuse"]), (&"course:7".into(), &"hit".into()));
+    assert_eq!(before["purgedBy"], Value::Null);
+
+    let purge = |body: &'static str| larder.admin.request("POST", "/purge").body(body);
+    purge(r#"{"tags": ["course:7"], "soft": true}"#).await.assert_status(200);
+    assert_eq!(now(&larder, "/api/courses/7").await["validity"], "stale");
+    let purged = purge(r#"{"tags": ["course:7"]}"#).await.assert_status(200).json();
+    let after = now(&larder, "/api/courses/7").await;
+    assert_eq!((&after["validity"], &after["reuse"]), (&"purged".into(), &"never".into()));
+    assert_eq!(after["purgedBy"]["target"], "tag course:7");
+    assert_eq!(after["purgedBy"]["position"], purged["position"]);
+    // Whoever looks changes nothing.
+    assert_eq!(now(&larder, "/api/courses/7").await["stored"], true);
+    assert_eq!(upstream.count("/api/courses/7"), 1);
+}
+
+#[tokio::test]
+async fn it_finds_the_variant_and_what_a_credential_is_answered_with() {
+    let upstream = Upstream::start();
+    upstream.on("/api/courses", Answer::ok("x").header("vary", "accept-language"));
+    let larder = Larder::with(ROUTES, &upstream);
+    larder
+        .get("/api/courses")
+        .header("host", "api.test")
+        .header("accept-language", "de")
+        .await
+        .assert_stored();
+    larder
+        .get("/api/me")
+        .header("host", "api.test")
+        .header("authorization", "Bearer x")
+        .await
+        .assert_stored();
+    let ask = |path: &str, field: &str| {
+        let wanted = serde_json::json!({"url": format!("http://api.test{path}"), "headers": [field]});
+        larder.admin.request("POST", "/explain").body(wanted.to_string())
+    };
+    for (path, field, stored) in [
+        ("/api/courses", "accept-language: de", true),
+        ("/api/courses", "accept-language: en", false),
+        ("/api/me", "authorization: Bearer x", true),
+        ("/api/me", "authorization: Bearer y", false),
+    ] {
+        let told = ask(path, field).await.assert_status(200);
+        assert_eq!(told.json()["now"]["stored"], stored, "{path} {field}");
+        assert!(!told.text().contains("Bearer"), "{told}");
+    }
+    let passes = ask("/api/me", "accept: x").await.json();
+    assert_eq!(
+        (&passes["decision"], &passes["reason"], &passes["now"]),
+        (&"pass".into(), &"no-credential".into(), &Value::Null)
+    );
+    // What does not say of which host, or can't be read.
+    larder.admin.get("/explain?url=/api/courses").await.assert_status(400);
+    larder.admin.get("/explain").await.assert_status(400);
+    larder.admin.get("/explain?url=http://a/%20&x=1").await.assert_status(400);
+    larder.admin.request("POST", "/explain").body("{}").await.assert_status(400);
+    larder.admin.request("DELETE", "/explain").await.assert_status(405);
+}
+
+#[tokio::test]
+async fn what_only_redis_has_is_found_there() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = Replica::start(&redis, &upstream, "", ROUTES).await;
+    let other = Replica::start(&redis, &upstream, "", ROUTES).await;
+    one.get("/api/courses/7").await.assert_stored();
+    redis.holds(1).await;
+    let ask = format!("/explain?url=http://{HOST}/api/courses/7");
+    let seen = || async {
+        Some(other.admin.get(&ask).await.json()["now"].clone()).filter(|now| now["stored"] == true)
+    };
+    let now = eventually("it is seen in Redis", seen).await;
+    assert_eq!(
+        (&now["tier"], &now["validity"], &now["tags"][0]),
+        (&"redis".into(), &"valid".into(), &"course:7".into())
+    );
+    one.purge_tag("course:7").await;
+    let purged = || async {
+        Some(other.admin.get(&ask).await.json()["now"].clone()).filter(|now| now["validity"] == "purged")
+    };
+    assert_eq!(eventually("the purge is seen", purged).await["purgedBy"]["target"], "tag course:7");
+}
