@@ -61,7 +61,7 @@ impl Worker {
                 Class::Pass { reason, .. } => return Carried::Refused(reason.as_str()),
                 Class::Write { .. } => return Carried::Refused("method"),
             };
-        let answer = within(Some(lookup.route), self.look_up(request, lookup, None)).await;
+        let answer = within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await;
         let carried = Carried::of(&answer);
         match drain(answer).await {
             Ok(()) => carried,
@@ -76,7 +76,7 @@ impl Worker {
         let answer =
             match classify(&proxy.routes, &request.head.as_policy(), false, &proxy.config.credentials) {
                 Class::Lookup(lookup) => {
-                    within(Some(lookup.route), self.look_up(request, lookup, None)).await
+                    within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await
                 }
                 Class::Pass { reason, route } => {
                     within(route, self.pass(request, route, Outcome::pass(reason))).await
