@@ -10,17 +10,28 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use crate::policy::Names;
 use crate::policy::hop_by_hop::{is_hop_by_hop, may_be_among};
 
-/// What a client could say about itself to an upstream that believes its proxy.
-const FORWARDED: [HeaderName; 9] = [
+/// What a client could say about itself to an upstream that believes its proxy; and [`OF_ADDRESS`].
+static FORWARDED: [HeaderName; 5] = [
     HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// What a proxy could say of the address that it was asked under. Upstreams make links of it, and some choose by it what
+/// they answer.
+pub static OF_ADDRESS: [HeaderName; 10] = [
+    HeaderName::from_static("front-end-https"),
+    HeaderName::from_static("x-forwarded-path"),
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-protocol"),
     HeaderName::from_static("x-forwarded-scheme"),
     HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("x-url-scheme"),
 ];
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -64,7 +75,8 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if !origin.trusted {
-        FORWARDED.iter().filter(|name| names.may_hold(name)).for_each(|name| drop(headers.remove(name)));
+        let said = FORWARDED.iter().chain(&OF_ADDRESS).filter(|name| names.may_hold(name));
+        said.for_each(|name| drop(headers.remove(name)));
     }
     if let Some(peer) = origin.peer {
         // All lines: the last may be the only one that the trusted proxy wrote itself.
@@ -79,6 +91,7 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
     if origin.host.is_empty() {
         // An empty one is none: the upstream's own takes its place.
         headers.remove(HOST);
+        headers.remove(X_FORWARDED_HOST);
     } else if let Ok(host) = host_value(headers, origin.host) {
         headers.insert(X_FORWARDED_HOST, host.clone());
         headers.insert(HOST, host);

@@ -22,7 +22,6 @@ use crate::policy::route::Mode;
 use crate::policy::{CacheKey, Route, tags};
 
 /// A request that a worker has taken.
-#[expect(clippy::large_enum_variant, reason = "it goes into a box at once, with what waits for it")]
 pub enum Begun {
     Answered(Response<Body>),
     Later(Later),

@@ -31,7 +31,10 @@ impl Worker {
         }
         match self.send(forwarded, &head).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match client_upgrade {
-                Some(client) => Answer::new(tunnel::open(client, response), None, route),
+                Some(client) => {
+                    let idle = self.limits().tunnel_idle;
+                    Answer::new(tunnel::open(client, response, idle), None, route)
+                }
                 None => Answer::own(&ProxyError::Interrupted, route),
             },
             Ok(response) => Answer::new(to_client(response), Some(outcome), route),

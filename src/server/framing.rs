@@ -93,6 +93,7 @@ impl Scanner {
     }
 
     /// Content has begun and is not whole.
+    #[cfg(test)]
     pub fn is_within_body(&self) -> bool {
         matches!(self.state, State::Length(_) | State::Chunked(_))
     }

@@ -268,6 +268,11 @@ impl Store for TieredStore {
         self.tiers.first.known()
     }
 
+    fn leave(&self) -> Waiting<()> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move { index.leave().await })
+    }
+
     fn figures(&self) -> Figures {
         self.tiers.first.figures(&self.tiers.index.view)
     }

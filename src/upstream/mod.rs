@@ -20,7 +20,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::connect::{Connected, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout};
 
@@ -211,7 +211,10 @@ async fn by_lane(pool: &Arc<Pool>, mut request: Request<RequestBody>) -> Result<
             }
         };
         match lane.send(request).await {
-            Ok(response) => return Ok((response, Some(Loan::new(lane, pool.clone())))),
+            Ok(response) => {
+                let loan = Loan::new(lane, progress.is_complete(), pool.clone());
+                return Ok((response, Some(loan)));
+            }
             Err(mut error) => match error.take_message() {
                 // It closed while it idled, and nothing was sent.
                 Some(unsent) if !is_new => request = unsent,
@@ -239,7 +242,15 @@ async fn by_stream(
 ) -> Result<Answer, Failure> {
     let connection = capture_connection(&mut request);
     let progress = request.body().progress();
-    client.request(request).await.map(|response| (response, None)).map_err(|error| {
+    let answer = client.request(request).await;
+    if let Ok(response) = &answer
+        && !progress.is_complete()
+        && response.version() < Version::HTTP_2
+    {
+        // As in a `Loan`.
+        connection.connection_metadata().iter().for_each(Connected::poison);
+    }
+    answer.map(|response| (response, None)).map_err(|error| {
         let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
         match error.is_connect() {
             true => Failure::unreachable(&error),

@@ -51,15 +51,18 @@ impl Pool {
     }
 
     /// An exchange over it is over. If a part of the request is still on its way, that goes on by itself.
-    pub fn give_back(self: &Arc<Self>, mut lane: Box<Lane>) {
+    fn give_back(self: &Arc<Self>, mut lane: Box<Lane>, is_clean: bool) {
         if lane.rests() {
-            return self.keep(lane);
+            if is_clean {
+                self.keep(lane);
+            }
+            return;
         }
         let pool = self.clone();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 lane.rested().await;
-                if lane.rests() {
+                if is_clean && lane.rests() {
                     pool.keep(lane);
                 }
             });
@@ -104,12 +107,15 @@ impl Drop for Pool {
 /// A connection whose answer is still being read. Whoever has it no longer gives it back.
 pub struct Loan {
     lane: Option<Box<Lane>>,
+    /// The whole request went out before its answer came. Else its rest is still to come, and an upstream that did not
+    /// wait for it may take it for the next request: this was the last one.
+    is_clean: bool,
     pool: Arc<Pool>,
 }
 
 impl Loan {
-    pub fn new(lane: Box<Lane>, pool: Arc<Pool>) -> Self {
-        Self { lane: Some(lane), pool }
+    pub fn new(lane: Box<Lane>, is_clean: bool, pool: Arc<Pool>) -> Self {
+        Self { lane: Some(lane), is_clean, pool }
     }
 
     pub fn lane(&mut self) -> Option<&mut Lane> {
@@ -127,7 +133,7 @@ impl Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         if let Some(lane) = self.lane.take() {
-            self.pool.give_back(lane);
+            self.pool.give_back(lane, self.is_clean);
         }
     }
 }

@@ -267,6 +267,7 @@ fn limits() -> Limits {
         header_timeout: long,
         body_timeout: long,
         idle_timeout: long,
+        tunnel_idle: long,
         drain: long,
     }
 }

@@ -56,7 +56,7 @@ pub struct RedisIndex {
     bounds: Bounds,
     clock: Clock,
     /// For every command.
-    deadline: Duration,
+    pub(super) deadline: Duration,
     /// Without another reason, a confirmation is sent this long after the last.
     interval: Duration,
     pub(super) waiting: Arc<Gathering<Waiter>>,
@@ -184,16 +184,15 @@ impl RedisIndex {
             }
             // Whoever has asked so far is served by this one.
             tokio::select! { biased; () = self.wanted.notified() => {} () = std::future::ready(()) => {} }
-            let (beats, words) = self.beat.words();
-            let told = self.ask(Command::Confirm, &CONFIRM, words, Sent::AsProbe).await?;
-            if beats {
-                self.beat.said(told.confirmation.after);
-            }
+            let keys = [self.keys.index.as_str()];
+            let told = self.ask(Command::Confirm, &CONFIRM, &keys, Vec::new(), Sent::AsProbe).await?;
             self.learn(&told.confirmation);
-            let is_said = !self.beat.is_wanted(self.view.read().high_water());
-            // Another index is told what was purged before it counts.
-            if told.confirmation.is_whole && is_said && self.waiting() == 0 {
-                return Ok(());
+            if told.confirmation.is_whole {
+                self.say_what_is_known().await;
+                // Another index is told what was purged before it counts.
+                if self.waiting() == 0 {
+                    return Ok(());
+                }
             }
         }
     }
@@ -261,7 +260,8 @@ impl RedisIndex {
     pub async fn mark(&self, mark: &Mark) -> Result<(), Failure> {
         let mark = bounded(mark);
         let args = self.purge_args(&mark.targets, b"m", mark.lasts, Some((&mark, &[])), None);
-        let told = self.ask(Command::Purge, &PURGE, args, self.sent()).await?;
+        let keys = [self.keys.index.as_str()];
+        let told = self.ask(Command::Purge, &PURGE, &keys, args, self.sent()).await?;
         self.learn(&told.confirmation);
         let date = Position(told.position.0.saturating_add(micros(mark.lasts)));
         if self.view.incarnation() != told.confirmation.incarnation {
@@ -299,8 +299,16 @@ impl RedisIndex {
             let lifted =
                 lifts.as_ref().filter(|_| number == last).map(|mark| (mark, mark.targets.as_slice()));
             let record = record.as_ref().filter(|_| number == last);
-            let args = self.purge_args(targets, kind, in_doubt_for, lifted, record);
-            let told = self.ask(Command::Purge, &PURGE, args, sent).await?;
+            let args = |record| self.purge_args(targets, kind, in_doubt_for, lifted, record);
+            let keys = [self.keys.index.as_str(), &self.keys.history];
+            let keys = if record.is_some() { &keys[..] } else { &keys[..1] };
+            let told = match self.ask(Command::Purge, &PURGE, keys, args(record), sent).await {
+                // While the slot moves, the journal is not where the index is; it can do without.
+                Err(Failure::Refused(reason)) if reason.contains("TRYAGAIN") => {
+                    self.ask(Command::Purge, &PURGE, &keys[..1], args(None), sent).await?
+                }
+                told => told?,
+            };
             self.taken(targets, hardness, in_doubt_for, &told)?;
             position = told.position;
         }
@@ -363,6 +371,7 @@ impl RedisIndex {
         &self,
         command: Command,
         script: &'static Script,
+        keys: &[&str],
         more: Vec<Bytes>,
         sent: Sent,
     ) -> Result<Told, Failure> {
@@ -380,10 +389,8 @@ impl RedisIndex {
             number(PAGE as u64),
         ];
         args.extend(more);
-        let keys =
-            [&self.keys.index, &self.keys.never, &self.keys.history, &self.keys.replicas].map(String::as_str);
         let (asked_at, asked) = (Moment::now(), self.clock.now());
-        let reply = self.servers.run(command, script, &keys, args, sent, self.deadline).await?;
+        let reply = self.servers.run(command, script, keys, args, sent, self.deadline).await?;
         let Some(told) = told(&reply, &nonce, asked_at) else {
             // Whose reply it is, nobody knows; nor whose the next one is.
             self.servers.index().replace();

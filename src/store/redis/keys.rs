@@ -7,8 +7,6 @@ use crate::store::encoding;
 pub struct Keys {
     /// The purge index.
     pub index: String,
-    /// Never exists. Deleting it shows whether this server takes writes.
-    pub never: String,
     /// The last purges, for people.
     pub history: String,
     /// Who is there, and how much each knows.
@@ -24,7 +22,6 @@ impl Keys {
     pub fn new(namespace: &str) -> Self {
         Self {
             index: format!("{{{namespace}}}:purged"),
-            never: format!("{{{namespace}}}:never"),
             history: format!("{{{namespace}}}:journal"),
             replicas: format!("{{{namespace}}}:replicas"),
             wake: format!("{namespace}:wake"),
