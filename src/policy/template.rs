@@ -40,6 +40,8 @@ enum Source {
     RequestJson(JsonQuery),
     /// `{request.form:course}`
     RequestForm(String),
+    /// `{event.json:/id}`
+    EventJson(JsonQuery),
     /// `{response.header.x-id}`
     ResponseHeader(HeaderName),
     /// `{response.json:$.items[*].id}`, `{response.json:/id}`
@@ -52,7 +54,7 @@ pub struct Sources<'a> {
     pub request: RequestHead<'a>,
     /// The path's parameters.
     pub captures: &'a [(&'a str, String)],
-    /// What the request carries, once it is sent and can be read.
+    /// What the request carries, once it is sent and can be read; or the change event, which has no other parts.
     pub request_content: Option<&'a Content>,
     /// Known once there is a response.
     pub response_headers: Option<&'a HeaderMap>,
@@ -88,6 +90,15 @@ impl Template {
         self.sources().any(|source| matches!(source, Source::RequestJson(_) | Source::RequestForm(_)))
     }
 
+    pub fn reads_event(&self) -> bool {
+        self.sources().any(|source| matches!(source, Source::EventJson(_)))
+    }
+
+    /// Whether an event is all that it needs.
+    pub fn reads_nothing_but_an_event(&self) -> bool {
+        self.sources().all(|source| matches!(source, Source::EventJson(_)))
+    }
+
     pub fn reads_response_content(&self) -> bool {
         self.sources().any(|source| matches!(source, Source::ResponseJson(_)))
     }
@@ -112,6 +123,18 @@ impl Template {
         match self.parts.first() {
             Some(Part::Literal(text)) => text,
             _ => "",
+        }
+    }
+
+    /// Whether a purge of a tag that this makes could reach a tag that `tag` makes, as far as their literal parts tell.
+    pub fn may_reach(&self, tag: &Template) -> bool {
+        let (purged, tagged) = (self.beginning().to_ascii_lowercase(), tag.beginning().to_ascii_lowercase());
+        let is_above = || tagged.strip_prefix(&purged).is_some_and(|below| below.starts_with('/'));
+        match (self.is_literal(), tag.is_literal()) {
+            (true, true) => purged == tagged || is_above(),
+            (true, false) => purged.starts_with(&tagged) || is_above(),
+            (false, true) => tagged.starts_with(&purged),
+            (false, false) => purged.starts_with(&tagged) || tagged.starts_with(&purged),
         }
     }
 
@@ -157,7 +180,7 @@ impl Source {
             }
             Source::Cookie(name) => credentials::cookie_values(headers, name).map(text_of).collect(),
             Source::Jwt(claim) => credentials::jwt_claim(headers, claim).into_iter().collect(),
-            Source::RequestJson(query) => of_json(sources.request_content, query)?,
+            Source::RequestJson(query) | Source::EventJson(query) => of_json(sources.request_content, query)?,
             Source::RequestForm(name) => {
                 sources.request_content.map_or_else(Vec::new, |content| content.form_values(name))
             }
