@@ -4,6 +4,7 @@
 //! walked by hand along the table of keys (`keys`), so that all errors are found at once, each with its line.
 
 mod advice;
+mod events;
 mod fields;
 mod keys;
 mod listen;
@@ -11,6 +12,7 @@ mod log;
 mod not_yet;
 mod options;
 mod problem;
+mod purged_by;
 mod query_rule;
 mod read;
 mod redis;
@@ -37,6 +39,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+pub use events::{EventKind, EventSource, Silence, Webhook};
 pub use options::options;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use read::Overrides;
@@ -66,6 +69,7 @@ pub struct Config {
     pub tracing: Option<TracingSettings>,
     /// In the order of the file.
     pub routes: Vec<Arc<Route>>,
+    pub events: Vec<EventSource>,
     /// What can be meant so, and mostly isn't; each with its place, ready to be shown.
     pub warnings: Vec<String>,
 }
@@ -148,6 +152,8 @@ pub struct StoreSettings {
     pub on_store_loss: OnStoreLoss,
     /// For every call to the store.
     pub timeout: Duration,
+    /// The channel on which purges are announced.
+    pub publish: Option<String>,
     /// What this larder is called among those that share a store.
     pub replica: Option<String>,
 }

@@ -10,7 +10,7 @@ use super::scalars::{header_name, list};
 use super::snippet::render;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Environment};
-use super::{Config, Listen, UpstreamAddress, UpstreamSettings, listen, log, routes, sections};
+use super::{Config, Listen, UpstreamAddress, UpstreamSettings, events, listen, log, routes, sections};
 
 /// What flags and `LARDER_*` variables say; each takes the place of what the file says.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +86,10 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
     let log = fields.read("log", log::log);
     let tracing = fields.read("tracing", log::tracing);
     let is_strict = store.as_ref().is_some_and(|store| store.max_lag.is_zero());
-    let routes = routes::read(fields.given("defaults"), fields.given("routes"), is_strict, problems);
+    let has_admin = admin.as_ref().is_none_or(|admin| admin.listen.is_some());
+    let events = events::read(fields.given("events"), store.as_ref(), has_admin, problems);
+    let sources = events.as_deref();
+    let routes = routes::read(fields.given("defaults"), fields.given("routes"), sources, is_strict, problems);
     if let (Some((listen, doors)), Some(trusted)) = (&listeners, &trusted_proxies) {
         let place = fields.given("listen").map_or(fields.place(), |node| node.place);
         listen::refuse_unnamed_balancers(listen, doors, !trusted.is_empty(), place, problems);
@@ -106,6 +109,7 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
     });
     let routes = routes.collect();
     let (listen, doors) = listeners?;
+    let events = events?.into_iter().map(|checked| checked.source).collect();
     Some(Config {
         listen,
         doors,
@@ -120,6 +124,7 @@ fn config(root: &Node, problems: &Problems) -> Option<Config> {
         log: log?,
         tracing: tracing?,
         routes,
+        events,
         warnings: Vec::new(),
     })
 }
