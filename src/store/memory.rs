@@ -88,6 +88,10 @@ impl Store for MemoryStore {
         Box::pin(ready(Purges { records, of_all_replicas: true }))
     }
 
+    fn latest(&self) -> Position {
+        self.view.read().high_water()
+    }
+
     fn figures(&self) -> Figures {
         self.responses.figures(&self.view)
     }

@@ -13,6 +13,7 @@ pub mod memory;
 mod redis;
 pub mod remote;
 pub mod replica;
+pub mod sources;
 pub mod tiered;
 
 use std::future::Future;
@@ -22,10 +23,12 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 pub use history::Purges;
+pub use redis::{Connected, Entry, Feed, Heard, StreamState};
 
 use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
 use remote::{Remote, Replica};
+use sources::{Known, Word};
 
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -83,6 +86,26 @@ pub trait Store: Send + Sync + 'static {
         _within: Duration,
     ) -> Waiting<Result<Vec<Replica>, StoreError>> {
         self.replicas()
+    }
+
+    /// Tells what is new of a source of change events, and learns what the replicas know of it.
+    fn tell_of_source(&self, word: Word) -> Waiting<Result<Known, StoreError>> {
+        Box::pin(std::future::ready(Ok(Known::alone(&word))))
+    }
+
+    /// Whether any replica has taken the signed event of this name before.
+    fn was_seen(&self, _id: &str) -> Waiting<Result<bool, StoreError>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Remembers that one of them has.
+    fn remember_seen(&self, _id: &str, _lasts: Duration) -> Waiting<Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Where the latest purge known here has its place.
+    fn latest(&self) -> Position {
+        Position::default()
     }
 
     fn figures(&self) -> Figures;

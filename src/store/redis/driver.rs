@@ -190,9 +190,12 @@ impl Node {
         let class = match command {
             Command::Get => &self.reads,
             Command::Set | Command::Remove => &self.writes,
-            Command::Confirm | Command::Purge | Command::Load | Command::History | Command::Replicas => {
-                &self.scripts
-            }
+            Command::Confirm
+            | Command::Purge
+            | Command::Load
+            | Command::History
+            | Command::Replicas
+            | Command::Source => &self.scripts,
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
         let options =
@@ -289,7 +292,7 @@ fn failure(error: Error) -> Failure {
     }
 }
 
-fn part(value: Value) -> Part {
+pub(super) fn part(value: Value) -> Part {
     match value {
         Value::Null => Part::Nothing,
         Value::Integer(number) => Part::Number(number),

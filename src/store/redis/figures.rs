@@ -16,10 +16,11 @@ pub enum Command {
     Load,
     History,
     Replicas,
+    Source,
 }
 
 impl Command {
-    pub const ALL: [Command; 8] = [
+    pub const ALL: [Command; 9] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
@@ -28,6 +29,7 @@ impl Command {
         Command::Load,
         Command::History,
         Command::Replicas,
+        Command::Source,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Command {
             Command::Load => "load",
             Command::History => "history",
             Command::Replicas => "replicas",
+            Command::Source => "source",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod connecting;
 mod driver;
+mod feed;
 mod figures;
 mod health;
 pub mod history;
@@ -11,9 +12,11 @@ mod keys;
 mod replicas;
 mod scripts;
 mod servers;
+pub mod sources;
 mod wake;
 
 pub use driver::{Failure, Sent};
+pub use feed::{Connected, Entry, Feed, Heard, StreamState};
 pub use figures::Command;
 pub use index::RedisIndex;
 pub use keys::Keys;
