@@ -12,6 +12,7 @@ pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod events;
 mod lines;
 pub mod logging;
 pub mod metrics;

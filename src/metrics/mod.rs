@@ -9,6 +9,7 @@ mod memory;
 mod of_redis;
 mod render;
 mod snapshot;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ pub use heartbeats::{EVERY as BEAT_EVERY, Heart};
 pub use memory::Memory;
 pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
+pub use sources::{NotTaken, Patience, SourceFigures, SourceNow};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -57,6 +59,7 @@ struct Process {
     accepts_failed: Count,
     connections_refused: [Count; Refused::ALL.len()],
     heartbeats: Arc<Heartbeats>,
+    sources: Mutex<Vec<Arc<SourceFigures>>>,
     reloads: Count,
     reloads_refused: Count,
     /// Whether the last one was.
@@ -71,6 +74,7 @@ pub enum PurgeSource {
     Write,
     PurgeMethod,
     Admin,
+    Event,
 }
 
 /// What a connection did not get through.
@@ -276,6 +280,7 @@ impl Default for Process {
             accepts_failed: Count::default(),
             connections_refused: Default::default(),
             heartbeats: Arc::default(),
+            sources: Mutex::default(),
             reloads: Count::default(),
             reloads_refused: Count::default(),
             refused: AtomicBool::default(),
