@@ -93,6 +93,8 @@ pub fn run_reloading(
             let drained = drained.clone();
             tokio::spawn(async move { admin::serve(listener, state, drained.notified()).await })
         });
+        let events = parts.live.load().events.clone();
+        events.start().await;
         let (readiness, its_stop) = (parts.readiness.clone(), stop.clone());
         readiness.set(Phase::Ready);
         tokio::spawn(async move {
@@ -105,6 +107,7 @@ pub fn run_reloading(
         drop(working);
         // Operators can watch until the last thread has answered its last request, and the last purge is taken.
         all_drained.recv().await;
+        events.stop().await;
         parts.settle(stopped).await;
         drained.notify_one();
         match admin {

@@ -4,6 +4,7 @@
 mod access;
 mod answer;
 mod health;
+mod purge_feed;
 mod purge_request;
 mod purges;
 mod readiness;
@@ -13,6 +14,7 @@ mod stats;
 mod tests;
 
 pub use access::Peer;
+pub use purge_feed::places;
 pub use readiness::{Phase, Readiness};
 pub use server::serve;
 
@@ -24,9 +26,12 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
+use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::Secret;
+use crate::events::Events;
 use crate::metrics::{CONTENT_TYPE, Metrics, PurgeSource};
 use crate::policy::routes::Routes;
 use crate::purge::Purge;
@@ -42,11 +47,14 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     pub routes: Arc<Routes>,
     pub clock: Clock,
+    pub events: Arc<Events>,
     /// `None`: this machine only.
     pub token: Option<Secret>,
     /// For replicas to know a purge.
     pub wait_timeout: Duration,
     pub readiness: Readiness,
+    /// Places for those who follow the purges.
+    pub readers: Arc<Semaphore>,
 }
 
 const MAX_BODY: usize = 1024 * 1024;
@@ -62,6 +70,7 @@ GET    /readyz              does it take requests?
 GET    /metrics             for Prometheus
 GET    /stats               hits, misses and invalidations, in all and by route
 GET    /replicas            who shares the store, and whether each knows all purges
+GET    /events              each purge as it happens, as server-sent events
 GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
 POST   /purge               ?wait=applied&timeout=5s; {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
 DELETE /cache               purges everything
@@ -79,6 +88,7 @@ enum Endpoint<'p> {
     Metrics,
     Stats,
     Purges,
+    Events,
     Replicas,
     Purge,
     Cache,
@@ -101,6 +111,11 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
+    // Whoever signs it may post it.
+    if let Some(hook) = state.events.webhooks().find(head.uri.path(), false) {
+        let (status, answer) = hook.receive(&head.method, &head.headers, body).await;
+        return Ok(json(status, &answer));
+    }
     let endpoint = Endpoint::find(head.uri.path())?;
     endpoint.check_method(&head.method)?;
     if !endpoint.is_open() {
@@ -114,6 +129,7 @@ where
         Endpoint::Stats => Ok(state.stats()),
         Endpoint::Replicas => state.replicas().await,
         Endpoint::Purges => state.purges(head.uri.query()).await,
+        Endpoint::Events => purge_feed::follow(state, &head.headers),
         Endpoint::Purge => {
             let body = read(body).await?;
             state.purge(purge_request::of_body(&state.routes, &body)?, peer, &head).await
@@ -134,6 +150,7 @@ impl<'p> Endpoint<'p> {
             "/metrics" => Ok(Endpoint::Metrics),
             "/stats" => Ok(Endpoint::Stats),
             "/purges" => Ok(Endpoint::Purges),
+            "/events" => Ok(Endpoint::Events),
             "/replicas" => Ok(Endpoint::Replicas),
             "/purge" => Ok(Endpoint::Purge),
             "/cache" => Ok(Endpoint::Cache),
@@ -166,13 +183,19 @@ impl<'p> Endpoint<'p> {
 
 impl AdminState {
     fn healthy(&self) -> Answer {
-        json(StatusCode::OK, &health::of(Phase::Ready, self.store.remote().as_ref()))
+        json(StatusCode::OK, &self.health(Phase::Ready))
+    }
+
+    fn health(&self, phase: Phase) -> Value {
+        let mut health = health::of(phase, self.store.remote().as_ref());
+        health::add_sources(&mut health, &self.metrics.event_sources());
+        health
     }
 
     fn ready(&self) -> Answer {
         let phase = self.readiness.phase();
         let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let mut body = health::of(phase, self.store.remote().as_ref());
+        let mut body = self.health(phase);
         self.readiness.add_config(&mut body);
         json(code, &body)
     }

@@ -78,6 +78,8 @@ impl Admin {
             wait_timeout: std::time::Duration::from_secs(5),
             token: None,
             readiness: Readiness::new(),
+            readers: super::places(),
+            events: Arc::default(),
         };
         Self { store, state, peer: from("127.0.0.1:5000") }
     }

@@ -233,6 +233,12 @@ fn webhook(fields: &Fields<'_>, has_admin: bool, problems: &Problems) -> Option<
     let window = fields.read("window", positive_duration);
     let (path, on_proxy) = (path?, on_proxy?);
     let place = fields.given("webhook").map_or(fields.place(), |node| node.place);
+    if !on_proxy && !path.starts_with("/hooks/") {
+        problems
+            .error(place, "on the admin listener the path of a webhook begins with `/hooks/`")
+            .help(format!("write `webhook: /hooks{path}`; other paths there are larder's own"));
+        return None;
+    }
     if !on_proxy && !has_admin {
         problems
             .error(place, "this webhook is for the admin listener, and there is none")

@@ -35,6 +35,7 @@ use webhook::Webhooks;
 const BATCH: usize = 100;
 
 /// All sources of one larder.
+#[derive(Default)]
 pub struct Events {
     sources: Vec<Arc<Source>>,
     webhooks: Webhooks,

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Body;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Source;
 use crate::clock::Timestamp;
@@ -20,13 +23,13 @@ use crate::policy::event::{MAX_EVENT, Meaning};
 use crate::store::sources::Word;
 
 /// Seconds since 1970, with a fraction where more than one event may come in a second.
-pub const TIMESTAMP: &str = "larder-timestamp";
+const TIMESTAMP: &str = "larder-timestamp";
 
 /// `sha256=` and the HMAC of `timestamp.content` in hexadecimal; several by comma, of which one must be right.
-pub const SIGNATURE: &str = "larder-signature";
+const SIGNATURE: &str = "larder-signature";
 
-/// So much content is read, and no more.
-pub const LARGEST: usize = MAX_EVENT;
+/// For the whole of a request's content.
+const IN_ALL: Duration = Duration::from_secs(10);
 
 /// So many signatures of one request are tried.
 const MOST_SIGNATURES: usize = 4;
@@ -56,11 +59,11 @@ struct Taken {
 
 /// Why an event is not taken, as the one who posted it is told.
 #[derive(Debug)]
-pub struct Refused {
-    pub status: StatusCode,
-    pub reason: NotTaken,
-    pub message: String,
-    pub fix: &'static str,
+struct Refused {
+    status: StatusCode,
+    reason: NotTaken,
+    message: String,
+    fix: &'static str,
 }
 
 impl Webhooks {
@@ -83,24 +86,45 @@ impl Webhooks {
 }
 
 impl Hook {
+    /// A request for it, and what to answer.
+    pub async fn receive<B>(&self, method: &Method, headers: &HeaderMap, body: B) -> (StatusCode, Value)
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let refused = |status, error: &str, fix: &str| (status, json!({ "error": error, "fix": fix }));
+        if method != Method::POST {
+            return refused(StatusCode::METHOD_NOT_ALLOWED, "an event is posted", "send it by POST");
+        }
+        let content = match timeout(IN_ALL, Limited::new(body, MAX_EVENT).collect()).await {
+            Ok(Ok(whole)) => whole.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let error = format!("an event has at most {MAX_EVENT} bytes");
+                self.refuse(NotTaken::TooLarge, &error);
+                return refused(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    &error,
+                    "send what changed, and not what it is now",
+                );
+            }
+            _ => {
+                return refused(StatusCode::BAD_REQUEST, "its content did not come whole", "send it at once");
+            }
+        };
+        match self.take(headers, &content).await {
+            Ok(Meaning::Ignored) => (StatusCode::OK, json!({ "status": "ignored" })),
+            Ok(meaning) => (StatusCode::OK, json!({ "status": "purged", "meaning": meaning.as_str() })),
+            Err(Refused { status, message, fix, .. }) => refused(status, &message, fix),
+        }
+    }
+
     /// Takes an event: when this returns what it named is purged.
-    ///
-    /// # Errors
-    /// Why it is not taken.
-    pub async fn take(&self, headers: &HeaderMap, content: &Bytes) -> Result<Meaning, Refused> {
+    async fn take(&self, headers: &HeaderMap, content: &Bytes) -> Result<Meaning, Refused> {
         let taken = self.try_take(headers, content).await;
         if let Err(refused) = &taken {
             self.refuse(refused.reason, &refused.message);
         }
         taken
-    }
-
-    /// What is known of it before its content is read.
-    pub fn too_large(&self) -> Refused {
-        let message = format!("an event has at most {LARGEST} bytes");
-        self.refuse(NotTaken::TooLarge, &message);
-        let fix = "send what changed and not what it is now";
-        Refused { status: StatusCode::PAYLOAD_TOO_LARGE, reason: NotTaken::TooLarge, message, fix }
     }
 
     fn refuse(&self, reason: NotTaken, message: &str) {
@@ -129,7 +153,7 @@ impl Hook {
         let name = name(timestamp, content);
         self.check_new(&name).await?;
         let mut targets = Vec::new();
-        let meaning = self.source.apply(Content::of_event(content, LARGEST).ok().as_ref(), &mut targets);
+        let meaning = self.source.apply(Content::of_event(content, MAX_EVENT).ok().as_ref(), &mut targets);
         self.source.purge(targets).await.map_err(|error| Refused {
             status: StatusCode::SERVICE_UNAVAILABLE,
             reason: NotTaken::NotPurged,
