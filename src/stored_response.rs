@@ -113,6 +113,34 @@ impl Stored {
 }
 
 impl Terms {
+    /// Of no use from `date` on, neither fresh nor stale.
+    #[must_use]
+    pub fn until(self, date: Timestamp) -> Self {
+        let at_most = self.initial_age.saturating_add(date.since(self.received_at));
+        let freshness_lifetime = self.freshness_lifetime.min(at_most);
+        let stale_at_most = at_most.saturating_sub(freshness_lifetime);
+        Self {
+            freshness_lifetime,
+            stale_while_revalidate: self.stale_while_revalidate.min(stale_at_most),
+            stale_if_error: self.stale_if_error.min(stale_at_most),
+            expires_at: self.expires_at.min(date),
+            ..self
+        }
+    }
+
+    /// With `thousandths` of what is left of its freshness taken away.
+    #[must_use]
+    pub fn shortened(self, thousandths: u32) -> Self {
+        let kept = self.expires_at.since(self.received_at);
+        let left = self.freshness_lifetime.saturating_sub(self.initial_age).min(kept);
+        let cut = left / 1000 * thousandths.min(1000);
+        Self {
+            freshness_lifetime: self.freshness_lifetime.saturating_sub(cut),
+            expires_at: self.expires_at.minus(cut),
+            ..self
+        }
+    }
+
     /// Of a response that answers those who wait for it, and is not stored.
     pub fn unstored(requested_at: Timestamp, received_at: Timestamp) -> Self {
         Self {
@@ -142,7 +170,7 @@ impl StoredResponse {
         let fields: usize =
             self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 72).sum();
         let tags: usize = self.head.tags.iter().map(|tag| tag.len() + 24).sum();
-        let fixed = size_of::<Self>() + 160;
+        let fixed = size_of::<Self>() + size_of::<StoredHead>() + 160;
         (fixed + self.body.len() + fields + tags + self.head.targets.len() * size_of::<TargetId>()) as u64
     }
 }

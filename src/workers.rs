@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::admin::{self, Phase, Readiness};
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, StoreSettings};
-use crate::metrics::{BEAT_EVERY, Heart};
+use crate::metrics::{BEAT_EVERY, Heart, SAMPLE_EVERY};
 use crate::proxy::{Desk, Live, Proxy};
 use crate::purge::Incarnation;
 use crate::reloading::{Change, Reloading, operators_view};
@@ -95,6 +95,7 @@ pub fn run_reloading(
         });
         let events = parts.live.load().events.clone();
         events.start().await;
+        tokio::spawn(sample(parts.live.clone()));
         let (readiness, its_stop) = (parts.readiness.clone(), stop.clone());
         readiness.set(Phase::Ready);
         tokio::spawn(async move {
@@ -153,6 +154,15 @@ fn wait_for_redis(store: &dyn Store) {
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
+}
+
+/// For the dashboard.
+async fn sample(live: Live) {
+    loop {
+        tokio::time::sleep(SAMPLE_EVERY).await;
+        let proxy = live.load();
+        proxy.metrics.sample(proxy.clock.now());
+    }
 }
 
 /// As long as its thread turns.

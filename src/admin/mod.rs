@@ -3,6 +3,7 @@
 
 mod access;
 mod answer;
+mod dashboard;
 mod health;
 mod purge_feed;
 mod purge_request;
@@ -68,6 +69,7 @@ larder's admin listener
 GET    /healthz             is the process alive?
 GET    /readyz              does it take requests?
 GET    /metrics             for Prometheus
+GET    /dashboard           a page for a browser
 GET    /stats               hits, misses and invalidations, in all and by route
 GET    /replicas            who shares the store, and whether each knows all purges
 GET    /events              each purge as it happens, as server-sent events
@@ -76,7 +78,7 @@ POST   /purge               ?wait=applied&timeout=5s; {\"tags\": [], \"urls\": [
 DELETE /cache               purges everything
 DELETE /cache/tags/{tag}    purges what carries a tag
 
-All but the first three need `Authorization: Bearer TOKEN` where `admin.token` is set, and otherwise a request from
+All but the first four need `Authorization: Bearer TOKEN` where `admin.token` is set, and otherwise a request from
 this machine.
 ";
 
@@ -86,6 +88,8 @@ enum Endpoint<'p> {
     Healthz,
     Readyz,
     Metrics,
+    Dashboard(dashboard::File),
+    DashboardData,
     Stats,
     Purges,
     Events,
@@ -126,6 +130,8 @@ where
         Endpoint::Healthz => Ok(state.healthy()),
         Endpoint::Readyz => Ok(state.ready()),
         Endpoint::Metrics => Ok(state.metrics()),
+        Endpoint::Dashboard(file) => Ok(file.answer()),
+        Endpoint::DashboardData => Ok(json(StatusCode::OK, &dashboard::feed(state))),
         Endpoint::Stats => Ok(state.stats()),
         Endpoint::Replicas => state.replicas().await,
         Endpoint::Purges => state.purges(head.uri.query()).await,
@@ -143,11 +149,15 @@ where
 
 impl<'p> Endpoint<'p> {
     fn find(path: &'p str) -> Result<Self, Refusal> {
+        if let Some(file) = dashboard::File::find(path) {
+            return Ok(Endpoint::Dashboard(file));
+        }
         match path {
             "/" => Ok(Endpoint::Index),
             "/healthz" => Ok(Endpoint::Healthz),
             "/readyz" => Ok(Endpoint::Readyz),
             "/metrics" => Ok(Endpoint::Metrics),
+            "/dashboard/data" => Ok(Endpoint::DashboardData),
             "/stats" => Ok(Endpoint::Stats),
             "/purges" => Ok(Endpoint::Purges),
             "/events" => Ok(Endpoint::Events),
@@ -177,7 +187,14 @@ impl<'p> Endpoint<'p> {
 
     /// What a prober or a scraper asks; it tells nothing of what is stored.
     fn is_open(&self) -> bool {
-        matches!(self, Endpoint::Index | Endpoint::Healthz | Endpoint::Readyz | Endpoint::Metrics)
+        matches!(
+            self,
+            Endpoint::Index
+                | Endpoint::Healthz
+                | Endpoint::Readyz
+                | Endpoint::Metrics
+                | Endpoint::Dashboard(_)
+        )
     }
 }
 

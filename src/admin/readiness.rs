@@ -63,6 +63,10 @@ impl Readiness {
         self.config().refused.clone()
     }
 
+    pub fn needs_restart(&self) -> Vec<&'static str> {
+        self.config().needs_restart.clone()
+    }
+
     /// What `/readyz` says of the configuration, if there is something to say.
     pub fn add_config(&self, body: &mut Value) {
         let config = self.config();

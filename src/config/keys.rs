@@ -348,6 +348,12 @@ macro_rules! section_of_a_route {
                     "The lifetime where the response gives none. `upstream`: only what the response says; `none`: until \
                      purged (forgotten after 7d); `never`: GETs pass. A route with `purges` and neither `ttl` nor `tags` \
                      of its own has `never`."),
+                key("ttl_from", Kind::OneOf(&[NONE, Kind::Mapping(&TTL_FROM)]), "none",
+                    "A time that the response names, such as the end of a signed URL in it: it is never kept longer, nor \
+                     stored if that can't be read."),
+                key("jitter", Kind::Matching("^[0-9]+%$"), "0%",
+                    "How much of its lifetime a response may lose by chance, so that what was stored together does not \
+                     expire together: `10%`, at most `50%`."),
                 key("tags", Kind::ListOf(&Kind::Text), "[]",
                     "Tags of its responses; a write that passes here purges them. With `{id}` of the path, `{query.x}`, \
                      `{header.x}`, `{cookie.x}`, `{jwt.sub}`, `{response.header.x}`, `{response.json:$.items[*].id}` (a tag \
@@ -420,6 +426,20 @@ pub static ROUTE: Section = section_of_a_route!(
     ),
     optional("name", Kind::Text, "The metrics' namespace; several routes may share one. Default: the path.")
 );
+
+pub static TTL_FROM: Section = Section {
+    name: "ttl_from",
+    keys: &[
+        optional(
+            "json",
+            Kind::Text,
+            "Where it stands in the content: a JSON Pointer `/expires_at` or a JSONPath `$.urls[*].expires_at` (of several \
+             the earliest). RFC 3339, an HTTP-date, or seconds or milliseconds since 1970.",
+        ),
+        optional("header", Kind::Text, "In place of `json`, the response field that says it."),
+        key("minus", Kind::Duration, "0s", "How much earlier it is not served any more."),
+    ],
+};
 
 pub static IGNORE: Section = Section {
     name: "query",

@@ -5,6 +5,7 @@
 
 mod advice;
 mod events;
+mod expiry;
 mod fields;
 mod keys;
 mod listen;

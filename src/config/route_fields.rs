@@ -15,10 +15,11 @@ use super::scalars::{
 };
 use super::tree::{Node, Value};
 use super::units::{self, Wrong};
-use super::{query_rule, suggest};
+use super::{expiry, query_rule, suggest};
 use crate::policy::query::QueryRule;
 use crate::policy::route::{Credential, Mode, Overrides, Ttl};
 use crate::policy::template::Template;
+use crate::policy::ttl_from::TtlFrom;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -31,6 +32,9 @@ pub struct Placed<T> {
 pub struct RouteFields {
     pub mode: Option<Mode>,
     pub ttl: Option<Placed<Ttl>>,
+    /// `Some(None)`: `ttl_from: none`.
+    pub ttl_from: Option<Option<TtlFrom>>,
+    pub jitter: Option<u8>,
     pub tags: Option<Vec<Placed<Template>>>,
     pub purges: Option<Vec<Placed<Template>>>,
     pub query: Option<QueryRule>,
@@ -62,6 +66,8 @@ impl RouteFields {
         Self {
             mode: fields.optional("mode", mode),
             ttl: fields.optional("ttl", ttl),
+            ttl_from: fields.optional("ttl_from", expiry::ttl_from),
+            jitter: fields.optional("jitter", expiry::jitter),
             tags: fields.optional("tags", tags),
             purges: fields.optional("purges", purges),
             query: fields.optional("query", query_rule::read),

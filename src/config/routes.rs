@@ -102,6 +102,8 @@ fn route(
         name: name.unwrap_or_else(|| path.as_str().to_owned()).into(),
         mode: said!(mode),
         ttl: ttl(&own, defaults, built_in)?,
+        ttl_from: said!(ttl_from),
+        jitter: said!(jitter),
         tags: templates(tags),
         purges: purges.map(|list| templates(list)),
         query: said!(query),

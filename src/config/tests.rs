@@ -1,6 +1,8 @@
 //! The whole way from a text to settings, or to its errors.
 
 mod errors;
+mod events;
+mod expiry;
 mod files;
 mod hostile;
 mod redis;

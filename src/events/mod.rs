@@ -181,6 +181,17 @@ impl Source {
         self.hub.store.tell_of_source(word).await
     }
 
+    /// What was known of it before this process began.
+    async fn learn(&self) {
+        const PAUSE: Duration = Duration::from_secs(1);
+        loop {
+            match self.tell(self.word()).await {
+                Ok(known) => return self.figures.heard_before(known.contact_ago, known.event_ago),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
     /// Says in the log what is new of its trouble.
     fn trouble(&self, reason: &str) {
         if self.figures.trouble(reason) {

@@ -15,7 +15,7 @@ use crate::store::sources::{StreamPosition, Word};
 use crate::store::{Connected, Entry, StreamState};
 
 /// For so long after its last word a reader is not replaced.
-const TURN: Duration = Duration::from_secs(3);
+const TURN: Duration = Duration::from_secs(5);
 
 /// How long a reader waits for an entry before it says that it is still there.
 const WAITS: Duration = Duration::from_millis(900);
@@ -44,9 +44,7 @@ pub async fn follow(source: &Source, mut stopping: watch::Receiver<bool>) {
 }
 
 async fn read(source: &Source, read_up_to: &mut Option<StreamPosition>) -> Infallible {
-    if let Ok(known) = source.tell(source.word()).await {
-        source.figures.heard_before(known.contact_ago, known.event_ago);
-    }
+    source.learn().await;
     loop {
         if let Err(reason) = take_turn(source, read_up_to).await {
             source.trouble(&reason);

@@ -247,8 +247,9 @@ impl Taken {
 /// What other replicas have heard, as long as that means something; until told to stop.
 pub(super) async fn watch(source: &Source, mut stopping: watch::Receiver<bool>) {
     let Some(silence) = source.settings.silence else { return };
-    if let Ok(known) = source.tell(source.word()).await {
-        source.figures.heard_before(known.contact_ago, known.event_ago);
+    tokio::select! {
+        () = source.learn() => {}
+        _ = stopping.wait_for(|stop| *stop) => return,
     }
     loop {
         tokio::select! {

@@ -72,7 +72,7 @@ pub fn fwd_slot(fwd: Fwd) -> usize {
     fwd as usize
 }
 
-pub const NOT_STORED: [NotStored; 22] = [
+pub const NOT_STORED: [NotStored; 23] = [
     NotStored::Method,
     NotStored::Status,
     NotStored::NoStore,
@@ -92,6 +92,7 @@ pub const NOT_STORED: [NotStored; 22] = [
     NotStored::MalformedJson,
     NotStored::JsonTooLarge,
     NotStored::UnusableJson,
+    NotStored::NoExpiry,
     NotStored::Incomplete,
     NotStored::Purged,
     NotStored::Observed,
@@ -103,7 +104,7 @@ pub fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Why a request was forwarded, besides what `fwd` says.
-pub const REASONS: [Option<Detail>; 43] = [
+pub const REASONS: [Option<Detail>; 44] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -135,6 +136,7 @@ pub const REASONS: [Option<Detail>; 43] = [
     Some(Detail::NotStored(NotStored::MalformedJson)),
     Some(Detail::NotStored(NotStored::JsonTooLarge)),
     Some(Detail::NotStored(NotStored::UnusableJson)),
+    Some(Detail::NotStored(NotStored::NoExpiry)),
     Some(Detail::NotStored(NotStored::Incomplete)),
     Some(Detail::NotStored(NotStored::Purged)),
     Some(Detail::NotStored(NotStored::Observed)),

@@ -1,12 +1,15 @@
-//! All counting. A hit is one atomic add: no label is looked up, no lock is taken.
+//! All counting. A hit is a few atomic adds: no label is looked up, no lock is taken.
 //!
 //! Labels come from the names of routes and from enums, never from requests, so that their number is bounded.
 
 mod exposition;
 mod heartbeats;
+mod history;
 mod labels;
+mod latency;
 mod memory;
 mod of_redis;
+mod overview;
 mod render;
 mod snapshot;
 mod sources;
@@ -14,7 +17,9 @@ mod sources;
 mod tests;
 
 pub use heartbeats::{EVERY as BEAT_EVERY, Heart};
+pub use history::{EVERY as SAMPLE_EVERY, Sample};
 pub use memory::Memory;
+pub use overview::{OfRoute, Overview, Quantiles};
 pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
 pub use sources::{NotTaken, Patience, SourceFigures, SourceNow};
@@ -32,7 +37,9 @@ use crate::policy::cache_status::Outcome;
 use crate::policy::route::Ttl;
 use crate::policy::storing::NotStored;
 use heartbeats::Heartbeats;
+use history::History;
 use labels::{FWDS, NOT_STORED, OUTCOMES, Outcomes, REASONS, SOURCES, STATUS_CLASSES};
+use latency::Latency;
 
 /// The counters as one configuration sees them: its routes, and what all configurations of this process count
 /// together.
@@ -60,6 +67,7 @@ struct Process {
     connections_refused: [Count; Refused::ALL.len()],
     heartbeats: Arc<Heartbeats>,
     sources: Mutex<Vec<Arc<SourceFigures>>>,
+    history: History,
     reloads: Count,
     reloads_refused: Count,
     /// Whether the last one was.
@@ -120,6 +128,9 @@ struct NamespaceCounts {
     stored: Count,
     stored_bytes: Count,
     invalidations: Count,
+    /// Until the response began: of hits, and of all others.
+    from_store: Latency,
+    from_upstream: Latency,
 }
 
 #[derive(Debug, Default)]
@@ -160,10 +171,14 @@ impl Metrics {
         Self { routes: facts.collect(), namespaces: namespaces.into(), all }
     }
 
-    /// One request that was answered with `status`. `route` is the index of its route.
-    pub fn request(&self, route: Option<usize>, outcome: &Outcome, status: http::StatusCode) {
+    /// One request that was answered with `status`, which took so long to begin. `route` is the index of its route.
+    pub fn request(&self, route: Option<usize>, outcome: &Outcome, status: http::StatusCode, took: Duration) {
         let (namespace, caches) = self.find(route);
         let outcomes = Outcomes::of(outcome, caches);
+        match outcomes {
+            Outcomes::Hit => namespace.counts.from_store.observe(took),
+            _ => namespace.counts.from_upstream.observe(took),
+        }
         namespace.counts.requests.add(outcomes as usize, labels::status_class(status), 1);
         if let Outcome::Forwarded { fwd, detail, .. } = outcome {
             namespace.counts.forwarded.add(labels::fwd_slot(*fwd), labels::reason_slot(*detail), 1);
@@ -281,6 +296,7 @@ impl Default for Process {
             connections_refused: Default::default(),
             heartbeats: Arc::default(),
             sources: Mutex::default(),
+            history: History::default(),
             reloads: Count::default(),
             reloads_refused: Count::default(),
             refused: AtomicBool::default(),

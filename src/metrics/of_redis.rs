@@ -16,7 +16,15 @@ pub(super) fn families(remote: &Remote) -> Vec<Family> {
     if let Some(ago) = remote.confirmed_ago {
         age.push(Vec::new(), ago.as_secs_f64());
     }
+    let mut used = Family::gauge("larder_redis_memory_used_bytes", "Memory that Redis has in use.");
+    let mut limit = Family::gauge("larder_redis_memory_limit_bytes", "Memory that it may use, if bounded.");
+    if let Some(memory) = remote.memory {
+        used.push(Vec::new(), memory.used as f64);
+        memory.limit.into_iter().for_each(|bytes| limit.push(Vec::new(), bytes as f64));
+    }
     let mut families = vec![
+        used,
+        limit,
         Family::gauge("larder_redis_up", "Whether Redis answers.").with(u64::from(!remote.is_away())),
         breaker,
         Family::counter("larder_redis_breaker_opened", "How often the breaker was opened.")

@@ -86,7 +86,18 @@ impl Metrics {
                 forwarded.push_if_any(labels, namespace.counts.forwarded.get(fwd, reason));
             }
         }
-        vec![requests, forwarded, collapsed]
+        vec![requests, forwarded, collapsed, self.of_latencies()]
+    }
+
+    fn of_latencies(&self) -> Family {
+        let help = "From a request's header section to its response's, by where the response came from.";
+        let mut seconds = Family::histogram("larder_request_seconds", help);
+        for namespace in &self.namespaces {
+            let counts = &namespace.counts;
+            seconds.push_latencies(route(namespace, &[("from", "store")]), counts.from_store.so_far());
+            seconds.push_latencies(route(namespace, &[("from", "upstream")]), counts.from_upstream.so_far());
+        }
+        seconds
     }
 
     fn of_fills(&self) -> Vec<Family> {

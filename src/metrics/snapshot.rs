@@ -44,7 +44,7 @@ impl Snapshot {
 }
 
 impl Namespace {
-    fn figures(&self) -> NamespaceFigures {
+    pub(super) fn figures(&self) -> NamespaceFigures {
         NamespaceFigures {
             hits: self.hits(),
             misses: self.misses(),

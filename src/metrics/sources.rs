@@ -162,9 +162,7 @@ impl Metrics {
 impl SourceFigures {
     fn new(name: &str, kind: &'static str, patience: Option<Patience>) -> Self {
         let trouble = (kind != "webhook").then(|| "not connected yet".to_owned());
-        // A webhook is there as long as larder is; from the others there was no word yet.
         let started = Moment::now().as_nanos();
-        let contact = if kind == "webhook" { started } else { 0 };
         Self {
             name: name.to_owned(),
             kind,
@@ -172,8 +170,8 @@ impl SourceFigures {
             by_meaning: Default::default(),
             not_taken: Default::default(),
             missed: Count::default(),
-            contact: contact.into(),
-            // The time without an event counts from the start.
+            // Silence counts from the start, unless other replicas know better.
+            contact: started.into(),
             event: started.into(),
             lag_micros: AtomicU64::default(),
             state: Mutex::new(State { trouble, ..State::default() }),
@@ -245,7 +243,7 @@ impl SourceFigures {
         self.not_taken[reason as usize].add(1);
     }
 
-    /// Whether it is so for longer than is tolerated. Before the first word it is.
+    /// Whether it is so for longer than is tolerated.
     pub fn is_silent(&self, now: Moment) -> bool {
         let Some(Patience { lasts, for_events }) = self.patience else { return false };
         let ago = if for_events { since(&self.event, now) } else { since(&self.contact, now) };

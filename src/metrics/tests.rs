@@ -39,7 +39,7 @@ fn collapsed() -> Outcome {
 }
 
 fn request(metrics: &Metrics, route: Option<usize>, outcome: Outcome) {
-    metrics.request(route, &outcome, StatusCode::OK);
+    metrics.request(route, &outcome, StatusCode::OK, Duration::from_millis(3));
 }
 
 fn rendered(metrics: &Metrics) -> String {

@@ -85,6 +85,10 @@ impl Fingerprint {
         // The path says which of its segments a tag's parameter is.
         parts.add(route.path.as_str().as_bytes());
         parts.add_list(route.tags.iter().map(|tag| tag.as_str().as_bytes()));
+        if let Some(from) = &route.ttl_from {
+            // What was stored without it may be dead already, and its content is not read again.
+            parts.add(format!("{from:?}").as_bytes());
+        }
         add_query_rule(&mut parts, &route.query);
         add_credential(&mut parts, route.per.as_ref());
         parts.add_list(route.headers.iter().map(|name| name.as_str().as_bytes()));

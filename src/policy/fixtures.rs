@@ -25,6 +25,8 @@ pub fn route(path: &str) -> Route {
         path: PathTemplate::parse(path).unwrap(),
         mode: Mode::On,
         ttl: Ttl::For(Duration::from_secs(60)),
+        ttl_from: None,
+        jitter: 0,
         tags: vec![],
         purges: None,
         query: QueryRule::All,

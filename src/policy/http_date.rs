@@ -2,9 +2,13 @@
 //!
 //! Never asks what time it is: a two-digit year needs `now`, and gets it as an argument.
 
+mod rfc3339;
+
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub use rfc3339::parse as parse_rfc3339;
 
 use crate::clock::Timestamp;
 

@@ -14,6 +14,8 @@ pub use super::groups::invalidated as groups_of_write_response;
 pub use purge_request::of_purge_request;
 pub use write::{Exchanged, Kept, kept_of_write, of_exchange, of_write};
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::path::normal_form;
@@ -25,6 +27,8 @@ pub struct WriteTargets {
     pub targets: Vec<Target>,
     /// Templates that found no value and were widened.
     pub widened: usize,
+    /// The longest of what its routes ask for.
+    pub settle: Duration,
 }
 
 /// How a write ended, and whether it may have happened.

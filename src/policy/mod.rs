@@ -29,6 +29,7 @@ mod restriction_tests;
 pub mod reuse;
 pub mod route;
 pub mod routes;
+pub mod shortening;
 pub mod storing;
 mod stricter;
 pub mod tags;
@@ -36,6 +37,7 @@ pub mod targeted;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod ttl_from;
 pub mod validation;
 pub mod vary;
 

@@ -10,6 +10,7 @@ use super::cache_key::Fingerprint;
 use super::path::PathTemplate;
 use super::query::QueryRule;
 use super::template::Template;
+use super::ttl_from::TtlFrom;
 
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -20,6 +21,10 @@ pub struct Route {
     pub path: PathTemplate,
     pub mode: Mode,
     pub ttl: Ttl,
+    /// A time in the response that its lifetime never goes beyond.
+    pub ttl_from: Option<TtlFrom>,
+    /// How many per cent of its lifetime a response may lose by chance, so that not all expire at once.
+    pub jitter: u8,
     pub tags: Vec<Template>,
     /// `None`: nothing said; an empty list says that writes here change nothing.
     pub purges: Option<Vec<Template>>,
@@ -134,5 +139,6 @@ impl Route {
     /// Whether the content of a response tells something that must be known before it is stored.
     pub fn reads_content(&self) -> bool {
         self.tags.iter().any(Template::reads_response_content)
+            || self.ttl_from.as_ref().is_some_and(TtlFrom::reads_content)
     }
 }

@@ -48,6 +48,8 @@ pub enum NotStored {
     JsonTooLarge,
     /// … has a value there that no tag can be made of.
     UnusableJson,
+    /// The route's `ttl_from` is not there, or not a time.
+    NoExpiry,
     /// Cut short by the upstream.
     Incomplete,
     /// Purged while it was being fetched.
@@ -77,6 +79,7 @@ impl NotStored {
             NotStored::MalformedJson => "malformed-json",
             NotStored::JsonTooLarge => "json-too-large",
             NotStored::UnusableJson => "unusable-json",
+            NotStored::NoExpiry => "no-expiry",
             NotStored::Incomplete => "incomplete",
             NotStored::Purged => "purged",
             NotStored::Observed => "observed",
@@ -102,6 +105,7 @@ impl NotStored {
                 | NotStored::MalformedJson
                 | NotStored::JsonTooLarge
                 | NotStored::UnusableJson
+                | NotStored::NoExpiry
         )
     }
 }

@@ -43,6 +43,8 @@ pub fn route() -> Route {
         path: PathTemplate::default(),
         mode: Mode::On,
         ttl: Ttl::Upstream,
+        ttl_from: None,
+        jitter: 0,
         tags: Vec::new(),
         purges: None,
         query: QueryRule::All,

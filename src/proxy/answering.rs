@@ -96,7 +96,7 @@ impl Worker {
                         return answer;
                     }
                 }
-                Landing::Freshened(stored) => {
+                Landing::Whole(stored) => {
                     if self.is_hit(&stored.head, &head, lookup) {
                         let outcome =
                             Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));

@@ -30,8 +30,8 @@ const MARKS: usize = 16 * 1024;
 pub enum Landing {
     /// The header section is there, and the body is on its way.
     Shared(Arc<SharedResponse>),
-    /// The upstream says that what is stored is still good.
-    Freshened(Arc<StoredResponse>),
+    /// What is stored is still good, as the upstream says; or the whole is there, and only that told for how long it is.
+    Whole(Arc<StoredResponse>),
     /// The one who was to fetch found it stored.
     LookAgain,
     /// This response is for the one who asked; the others ask for themselves.

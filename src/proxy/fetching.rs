@@ -7,10 +7,10 @@ use http::header::{
     ACCEPT_ENCODING, AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, RANGE,
 };
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
-use super::collapsing::{Landing, Leader};
+use super::collapsing::{Landing, Leader, SharedResponse};
 use super::error::ProxyError;
 use super::finding::{Miss, Stale};
 use super::intake::ClientHead;
@@ -23,7 +23,7 @@ use crate::policy::route::Mode;
 use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
 use crate::policy::validation::{Validated, after_validation, conditional_fields};
 use crate::policy::vary::Vary;
-use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
+use crate::policy::{CacheKey, RequestHead, Route, http_date, shortening, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
 use crate::store::Fill;
 use crate::stored_response::{JudgedBy, StoredHead, Terms};
@@ -32,7 +32,7 @@ use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 /// For the one who fetches, and nobody else.
 pub(super) enum Own {
     /// A place at the start of the shared body.
-    Reader(Reader),
+    Reader { shared: Arc<SharedResponse>, reader: Reader },
     /// The response is not to be shared.
     Response { response: Response<Body>, not_stored: NotStored },
 }
@@ -107,6 +107,10 @@ impl Fetch {
         }
         let arrived = self.ask(condition).await?;
         match after_validation(&stale.response.head, arrived.status, &arrived.headers) {
+            // It may have died while the upstream was asked.
+            Validated::Freshened { .. } if !stale.is_of_use(arrived.exchange.received_at) => {
+                Ok((self.ask_whole().await?, None))
+            }
             Validated::Freshened { strong } if strong || !stale.soft_purged => {
                 Ok((arrived, Some((stale.clone(), strong))))
             }
@@ -158,15 +162,13 @@ impl Fetch {
             Some(length) if length > self.largest() => terms.and(Err(self.too_large())),
             _ => terms,
         };
-        let terms = match terms {
-            Ok(_) if self.route.reads_content() => {
-                terms.and_then(|terms| match Content::is_expected(headers) {
-                    Ok(()) => Ok(terms),
-                    Err(unreadable) => Err(unreadable.not_stored()),
-                })
+        let terms = terms.and_then(|terms| match self.route.reads_content() {
+            true => {
+                Content::is_expected(headers).map_err(|unreadable| unreadable.not_stored())?;
+                shortening::by_head(&self.route, terms, headers)
             }
-            terms => terms,
-        };
+            false => shortening::shorten(&self.route, &self.primary, terms, headers, None),
+        });
         match terms.and_then(|terms| self.head_of(&arrived, terms, self.fill.stamp())) {
             Ok(head) => self.share(head, arrived.body, length, None, leader, own).await,
             Err(not_stored) if self.answers_all(&arrived, not_stored) => {
@@ -204,6 +206,7 @@ impl Fetch {
         tags: Vec<String>,
     ) -> Result<StoredHead, NotStored> {
         identity::forget(&mut headers);
+        on_their_own(&mut headers);
         // RFC 9110 §6.6.1: without one, a recipient that stores a response records when it came.
         headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
         let request = self.request();
@@ -255,4 +258,14 @@ impl Arrived {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// As they arrive, values are slices of the connection's read buffer: kept, each response would keep all of that.
+fn on_their_own(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
 }

@@ -17,9 +17,9 @@ use super::reading::Reading;
 use super::shared_body::{SharedBody, SharedBodyError};
 use super::{Body, replying};
 use crate::policy::storing::{Exchange, NotStored};
-use crate::policy::tags;
 use crate::policy::validation::{freshen, freshened_headers};
 use crate::policy::vary::Vary;
+use crate::policy::{shortening, tags};
 use crate::purge::Stamp;
 use crate::store::Fill;
 use crate::stored_response::{Stored, StoredHead, StoredResponse, Variants};
@@ -61,19 +61,27 @@ impl Fetch {
         if not_stored.is_none() {
             self.announce_variant(&head, &leader);
         }
-        if let Some(reader) = shared.reader() {
-            let _gone = own.send(Own::Reader(reader));
-        }
         let _ends = Ends(shared.clone());
         let doubt = if is_complete { None } else { leader.doubt() };
-        let response =
-            SharedResponse { head: head.clone(), body: shared.clone(), not_stored, is_complete, doubt };
-        leader.land(Landing::Shared(Arc::new(response)));
+        let response = Arc::new(SharedResponse {
+            head: head.clone(),
+            body: shared.clone(),
+            not_stored,
+            is_complete,
+            doubt,
+        });
+        if let Some(reader) = shared.reader() {
+            let _gone = own.send(Own::Reader { shared: response.clone(), reader });
+        }
+        if is_complete || !shortening::reads_content(&self.route) {
+            leader.land(Landing::Shared(response));
+        }
         #[cfg(test)]
         super::panic_tests::trap(&self.head, "fill");
         match self.pump(body, &shared, &leader).await {
             Err(error) => {
                 leader.close();
+                leader.land(Landing::LookAgain);
                 shared.finish(Err(error));
                 self.worker.proxy.metrics.filled(self.route.index, Err(NotStored::Incomplete));
             }
@@ -111,13 +119,15 @@ impl Fetch {
                 }
                 let fill = self.fill.for_variant(response.head.key);
                 // Remembered before the last reader sees the end, so that whoever asks next finds it.
-                let stored = self.remember(fill, response);
+                let stored = self.remember(fill, response.clone());
+                leader.land(Landing::Whole(response));
                 shared.finish(Ok(trailers));
                 stored.await;
             }
             Err(not_stored) => {
                 leader.mark_unshareable(Some(not_stored));
                 leader.close();
+                leader.land(Landing::NotShareable);
                 shared.finish(Ok(trailers));
                 tracing::debug!(reason = not_stored.as_str(), "not stored for what its content tells");
                 self.worker.proxy.metrics.filled(self.route.index, Err(not_stored));
@@ -185,6 +195,7 @@ impl Fetch {
                             overflown = true;
                             leader.mark_unshareable(Some(self.too_large()));
                             leader.close();
+                            leader.land(Landing::NotShareable);
                             shared.overflow(self.largest());
                         }
                     }
@@ -206,14 +217,16 @@ impl Fetch {
         let before = &stale.response.head;
         // Only a strong validator says that the content is the one of now.
         let stamp = if strong { self.fill.stamp() } else { before.stamp };
-        let head = self.freshened_head(before, &arrived.headers, arrived.exchange, stamp);
+        let head = self.freshened_head(&stale.response, &arrived.headers, arrived.exchange, stamp).await;
         let body = stale.response.body.clone();
         match head {
             Ok(head) => {
                 let freshened = Arc::new(StoredResponse { head: Arc::new(head), body });
                 let fill = self.fill.for_variant(freshened.head.key);
                 let stored = self.remember(fill, freshened.clone());
-                leader.land(Landing::Freshened(freshened));
+                leader.land(Landing::Whole(freshened));
+                // Whoever asked for it waits no longer than the others.
+                drop(own);
                 stored.await;
             }
             Err(not_stored) => {
@@ -230,9 +243,11 @@ impl Fetch {
 
     /// 200 to a HEAD that describes what is stored (§4.3.5): it is as fresh as the answer says, and no newer than before
     /// for purges. Whether it is kept.
-    pub(super) fn freshen_by_head(self, stale: &Stale, update: &HeaderMap, exchange: Exchange) -> bool {
-        let before = &stale.response.head;
-        let Ok(head) = self.freshened_head(before, update, exchange, before.stamp) else { return false };
+    pub(super) async fn freshen_by_head(self, stale: &Stale, update: &HeaderMap, exchange: Exchange) -> bool {
+        let stamp = stale.response.head.stamp;
+        let Ok(head) = self.freshened_head(&stale.response, update, exchange, stamp).await else {
+            return false;
+        };
         // A GET may have replaced it meanwhile; what is newer stays.
         let present = self.worker.proxy.store.recall_here(&head.key).map(|found| found.stored);
         if !present.is_some_and(|present| present.is(&Stored::Response(stale.response.clone()))) {
@@ -246,15 +261,16 @@ impl Fetch {
     }
 
     /// The stored head with the fields of `update`; tags only add up.
-    fn freshened_head(
+    async fn freshened_head(
         &self,
-        before: &StoredHead,
+        stored: &StoredResponse,
         update: &HeaderMap,
         exchange: Exchange,
         stamp: Stamp,
     ) -> Result<StoredHead, NotStored> {
-        let request = self.request();
+        let (request, before) = (self.request(), &stored.head);
         let (headers, terms) = freshen(&self.route, self.caller, &request, before, update, exchange)?;
+        let terms = self.shortened(terms, &headers, &stored.body).await?;
         // Those of the content are among those of before.
         let mut tags = tags::of_response(&self.route, &request, &headers, None)?;
         let more: Vec<_> = before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Worker;
 use super::collapsing::SharedResponse;
 use super::intake::ClientHead;
+use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
@@ -198,6 +199,11 @@ impl Worker {
 }
 
 impl Stale {
+    /// Not so old, since it was found, that it must not be served or validated any more.
+    pub fn is_of_use(&self, now: Timestamp) -> bool {
+        now < self.response.head.terms.expires_at
+    }
+
     /// `None` if it was purged since it was found: then it is neither served nor validated any more.
     pub fn as_of_now(&self, store: &dyn Store) -> Option<Self> {
         let head = &self.response.head;

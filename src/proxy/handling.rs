@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -91,10 +92,10 @@ impl Worker {
     }
 
     /// Says what happened: to the client (RFC 9211, after what caches before this one said) and to the metrics.
-    pub(super) fn finish(&self, answer: Answer) -> Response<Body> {
+    pub(super) fn finish(&self, answer: Answer, took: Duration) -> Response<Body> {
         let Answer { mut response, outcome, route } = answer;
         if let Some(outcome) = outcome {
-            self.proxy.metrics.request(route, &outcome, response.status());
+            self.proxy.metrics.request(route, &outcome, response.status(), took);
             if let Some(route) = route.and_then(|index| self.proxy.config.routes.get(index)) {
                 tags::hide(route, response.headers_mut());
                 response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());

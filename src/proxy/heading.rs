@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::fetching::Fetch;
-use super::finding::Miss;
+use super::finding::{Miss, Stale};
 use super::intake::ClientRequest;
 use super::passing::{to_client, upstream_request};
 use super::{Answer, Worker};
@@ -40,11 +40,16 @@ impl Worker {
         let exchange = Exchange { requested_at, received_at: self.proxy.clock.now() };
         // HEAD tells nothing of the content, so what was purged softly is not brought back by it.
         let stale = miss.stale.as_ref().filter(|stale| !stale.soft_purged);
-        let freshened = stale.is_some_and(|stale| {
-            let length = stale.response.body.len() as u64;
-            is_freshened_by_head(&stale.response.head, length, response.status(), response.headers())
-                && fetch.freshen_by_head(stale, response.headers(), exchange)
-        });
+        let (status, headers) = (response.status(), response.headers());
+        let freshened = match stale {
+            Some(Stale { response, .. })
+                if !is_freshened_by_head(&response.head, response.body.len() as u64, status, headers) =>
+            {
+                false
+            }
+            Some(stale) => fetch.freshen_by_head(stale, headers, exchange).await,
+            None => false,
+        };
         let outcome = Outcome::Forwarded {
             fwd: miss.fwd,
             fwd_status: None,

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::collapsing::{Landing, Leader};
+use super::collapsing::{Landing, Leader, SharedResponse};
 use super::error::ProxyError;
 use super::fetching::{Fetch, Own};
 use super::finding::{Miss, Usable};
 use super::intake::ClientHead;
+use super::shared_body::Reader;
 use super::{Answer, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
@@ -34,43 +35,10 @@ impl Worker {
         miss: &Miss,
     ) -> Answer {
         let flight = leader.flight().clone();
-        let own = Fetch::new(self, head, lookup, miss).start(leader);
-        let landing = flight.landing().await;
-        let now = self.proxy.clock.now();
-        match (landing, own.await) {
-            (Landing::Freshened(stored), _) => {
-                let ttl = Some(stored.head.terms.ttl(now));
-                let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
-                let outcome = Outcome::Forwarded {
-                    fwd: miss.fwd,
-                    fwd_status,
-                    stored: true,
-                    collapsed: false,
-                    ttl,
-                    detail: None,
-                };
-                self.reply(head, lookup, Usable { stored, outcome })
-            }
-            (Landing::Shared(shared), Ok(Own::Reader(reader))) => {
-                if shared.is_error()
-                    && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
-                {
-                    return answer;
-                }
-                let why_not = shared.not_stored.or(shared.doubt);
-                let ttl = why_not.is_none().then(|| shared.head.terms.ttl(now));
-                let outcome = Outcome::Forwarded {
-                    fwd: miss.fwd,
-                    fwd_status: None,
-                    stored: why_not.is_none(),
-                    collapsed: false,
-                    ttl,
-                    detail: why_not.map(Detail::NotStored),
-                };
-                let response = replying::in_flight(&shared.head, reader, head, now);
-                Answer::new(response, Some(outcome), Some(lookup.route))
-            }
-            (Landing::NotShareable, Ok(Own::Response { response, not_stored })) => {
+        // Others may be told only when the whole is there; this one is told of its own as soon as that can be.
+        match Fetch::new(self, head, lookup, miss).start(leader).await {
+            Ok(Own::Reader { shared, reader }) => self.pass_on(&shared, reader, head, lookup, miss),
+            Ok(Own::Response { response, not_stored }) => {
                 if response.status().is_server_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(response.status()))
                 {
@@ -79,9 +47,52 @@ impl Worker {
                 let outcome = Outcome::forwarded(miss.fwd, Some(Detail::NotStored(not_stored)));
                 Answer::new(response, Some(outcome), Some(lookup.route))
             }
-            (Landing::Failed(error), _) => self.stale_or_error(head, lookup, miss, error),
-            _ => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
+            Err(_) => match flight.landing().await {
+                Landing::Whole(stored) => {
+                    let ttl = Some(stored.head.terms.ttl(self.proxy.clock.now()));
+                    let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
+                    let outcome = Outcome::Forwarded {
+                        fwd: miss.fwd,
+                        fwd_status,
+                        stored: true,
+                        collapsed: false,
+                        ttl,
+                        detail: None,
+                    };
+                    self.reply(head, lookup, Usable { stored, outcome })
+                }
+                Landing::Failed(error) => self.stale_or_error(head, lookup, miss, error),
+                _ => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
+            },
         }
+    }
+
+    fn pass_on(
+        &self,
+        shared: &SharedResponse,
+        reader: Reader,
+        head: &ClientHead,
+        lookup: &Lookup<'_>,
+        miss: &Miss,
+    ) -> Answer {
+        if shared.is_error()
+            && let Some(answer) = self.stand_in(head, lookup, miss, Some(shared.head.status))
+        {
+            return answer;
+        }
+        let now = self.proxy.clock.now();
+        let why_not = shared.not_stored.or(shared.doubt);
+        let ttl = why_not.is_none().then(|| shared.head.terms.ttl(now));
+        let outcome = Outcome::Forwarded {
+            fwd: miss.fwd,
+            fwd_status: None,
+            stored: why_not.is_none(),
+            collapsed: false,
+            ttl,
+            detail: why_not.map(Detail::NotStored),
+        };
+        let response = replying::in_flight(&shared.head, reader, head, now);
+        Answer::new(response, Some(outcome), Some(lookup.route))
     }
 
     pub(super) fn stale_or_error(
@@ -103,8 +114,11 @@ impl Worker {
         status: Option<StatusCode>,
     ) -> Option<Answer> {
         let stale = miss.stale.as_ref().filter(|stale| stale.if_error)?;
-        let stored = stale.as_of_now(self.proxy.store.as_ref())?.response;
-        let ttl = Some(stored.head.terms.ttl(self.proxy.clock.now()));
+        let now = self.proxy.clock.now();
+        // The upstream may have taken its time to fail.
+        let stored =
+            stale.as_of_now(self.proxy.store.as_ref()).filter(|stale| stale.is_of_use(now))?.response;
+        let ttl = Some(stored.head.terms.ttl(now));
         let outcome = Outcome::Forwarded {
             fwd: Fwd::Stale,
             fwd_status: status.map(|status| status.as_u16()),

@@ -1,6 +1,7 @@
 //! What a request leaves behind: its line in the logs, and its name for the client. Nothing where none is asked for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -15,6 +16,7 @@ use crate::config::RequestIds;
 
 /// Of one request, from its arrival on. A client that goes away before there is an answer drops it.
 pub struct Line {
+    began: Instant,
     /// For larder's own log, at its finest.
     asked: Option<(Method, Uri)>,
     entry: Option<Entry>,
@@ -40,7 +42,7 @@ impl Worker {
             let trace_id = Trace::of(request.headers()).and_then(Trace::id_as_value);
             entry.named(request_id.clone(), trace_id);
         }
-        Line { asked, entry, span, request_id }
+        Line { began: Instant::now(), asked, entry, span, request_id }
     }
 }
 
@@ -59,7 +61,7 @@ impl Line {
     pub fn close(self, worker: &Worker, answer: Answer) -> Response<Body> {
         let config = &worker.proxy.config;
         let (route, outcome) = (answer.route, answer.outcome);
-        let mut response = worker.finish(answer);
+        let mut response = worker.finish(answer, self.began.elapsed());
         if let Some((method, uri)) = self.asked {
             let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
             tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "answered");

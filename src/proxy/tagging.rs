@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 
 use super::fetching::Fetch;
 use crate::policy::content::Content;
+use crate::policy::shortening::{self, shorten};
 use crate::policy::storing::NotStored;
 use crate::policy::{RequestHead, tags};
-use crate::stored_response::{StoredHead, StoredResponse};
+use crate::stored_response::{StoredHead, StoredResponse, Terms};
 
 impl Fetch {
     /// The response as it is stored. Never waits if the content is small, or is not read.
@@ -24,18 +25,49 @@ impl Fetch {
         if !self.route.reads_content() {
             return Ok(Arc::new(StoredResponse { head, body }));
         }
-        let (route, asked, of, content) = (self.route.clone(), self.head.clone(), head.clone(), body.clone());
+        let (route, asked, primary) = (self.route.clone(), self.head.clone(), self.primary);
+        let (of, content) = (head.clone(), body.clone());
         let read = move || {
             let content = Content::of_response(&of.headers, &content, route.max_json)
                 .map_err(|unreadable| unreadable.not_stored())?;
             let request = RequestHead { method: &Method::GET, ..asked.as_policy() };
-            tags::of_response(&route, &request, &of.headers, Some(&content))
+            let tags = tags::of_response(&route, &request, &of.headers, Some(&content))?;
+            let terms = shorten(&route, &primary, of.terms.clone(), &of.headers, Some(&content))?;
+            Ok((tags, terms))
         };
-        let reading = &self.worker.proxy.reading;
-        let tags = reading.run(body.len(), read).await.unwrap_or(Err(NotStored::MalformedJson))?;
-        let (headers, terms) = (head.headers.clone(), head.terms.clone());
+        let (tags, terms) = self.read(body.len(), read).await?;
+        let headers = head.headers.clone();
         let head = self.stored_head(head.status, headers, terms, head.stamp, tags)?;
         Ok(Arc::new(StoredResponse { head: Arc::new(head), body }))
+    }
+
+    /// The terms of what is stored and found to be still good. Its content is the one of before, and so is the time in it.
+    pub(super) async fn shortened(
+        &self,
+        terms: Terms,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Terms, NotStored> {
+        if !shortening::reads_content(&self.route) {
+            return shorten(&self.route, &self.primary, terms, headers, None);
+        }
+        let (route, primary, headers, body) =
+            (self.route.clone(), self.primary, headers.clone(), body.clone());
+        let length = body.len();
+        let read = move || {
+            let content = Content::of_response(&headers, &body, route.max_json)
+                .map_err(|unreadable| unreadable.not_stored())?;
+            shorten(&route, &primary, terms, &headers, Some(&content))
+        };
+        self.read(length, read).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        length: usize,
+        read: impl FnOnce() -> Result<T, NotStored> + Send + 'static,
+    ) -> Result<T, NotStored> {
+        self.worker.proxy.reading.run(length, read).await.unwrap_or(Err(NotStored::MalformedJson))
     }
 
     /// Of so many bytes nothing more is kept.

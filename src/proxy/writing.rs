@@ -79,7 +79,7 @@ impl Worker {
         let kept = invalidation::kept_of_write(&proxy.routes, &head.as_policy());
         let copy = kept.request.map(|limit| body.copied(limit));
         let forwarded = upstream_request(&head, head.parts.uri.query(), body);
-        let in_doubt_for = self.in_doubt_for(route.as_ref());
+        let in_doubt_for = self.in_doubt_for(written.settle);
         let why = Some(head.why());
         write.sent(Purge { in_doubt_for, why, ..Purge::hard(named) }, route.clone());
         let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;
@@ -109,7 +109,8 @@ impl Worker {
         let groups = invalidation::groups_of_write_response(&head.as_policy(), headers);
         if end == WriteEnd::Nothing && !groups.is_empty() {
             // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
-            (end, written) = (WriteEnd::Purge, WriteTargets::default());
+            (end, written) =
+                (WriteEnd::Purge, WriteTargets { settle: written.settle, ..WriteTargets::default() });
         }
         written.targets.extend(groups);
         #[cfg(test)]
@@ -169,8 +170,7 @@ impl Worker {
     }
 
     /// A write that ended unclearly may take effect so much later.
-    fn in_doubt_for(&self, route: Option<&Arc<Route>>) -> Duration {
-        let settle = route.map_or(Duration::ZERO, |route| route.settle);
+    fn in_doubt_for(&self, settle: Duration) -> Duration {
         settle.max(self.proxy.config.upstream.response_timeout)
     }
 
@@ -184,14 +184,13 @@ impl Worker {
         guard: Option<Guard>,
         route: Option<&Arc<Route>>,
     ) -> Option<Position> {
-        let settle = route.map_or(Duration::ZERO, |route| route.settle);
         let in_doubt_for = match end {
             WriteEnd::Nothing => {
                 guard.into_iter().for_each(|guard| self.lift(guard));
                 return None;
             }
-            WriteEnd::Purge => settle,
-            WriteEnd::PurgeInDoubt => self.in_doubt_for(route),
+            WriteEnd::Purge => written.settle,
+            WriteEnd::PurgeInDoubt => self.in_doubt_for(written.settle),
         };
         if written.targets.is_empty() {
             guard.into_iter().for_each(|guard| self.lift(guard));

@@ -18,9 +18,21 @@ pub struct Remote {
     pub purges_waiting: usize,
     /// How long ago all purges were known here; `None`: not since the last new index.
     pub confirmed_ago: Option<Duration>,
+    /// How long that may be for a hit.
+    pub max_lag: Duration,
     /// How often the purge index turned out to be a new one.
     pub new_indexes: u64,
+    /// What it has in use; `None` while it does not say.
+    pub memory: Option<ServerMemory>,
     pub commands: Vec<CommandFigure>,
+}
+
+/// In bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerMemory {
+    pub used: u64,
+    /// `None`: as much as the machine has.
+    pub limit: Option<u64>,
 }
 
 /// One larder of those that share a store.

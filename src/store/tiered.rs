@@ -18,7 +18,7 @@ use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
 use super::history::{History, Purges};
 use super::redis::{
-    Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen, sources,
+    Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen, memory, sources,
 };
 use super::remote::{Remote, Replica};
 use super::replica;
@@ -102,6 +102,7 @@ impl TieredStore {
         );
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
+        tokio::spawn(memory::watch(servers.clone(), settings.timeout));
         tokio::spawn(listen(keys.wake.clone(), index.clone()));
         drop(entered);
         let (running, mut stopped) = watch::channel(());
@@ -269,7 +270,7 @@ impl Store for TieredStore {
     }
 
     fn remote(&self) -> Option<Remote> {
-        Some(self.tiers.index.figures())
+        Some(self.tiers.index.figures(self.tiers.trust.max_lag()))
     }
 }
 
@@ -333,6 +334,10 @@ impl Tiers {
         };
         let expires_at = self.expiry(&stored)?;
         let found = first_tier::found(&stored, &self.index.view)?;
+        // Stored here meanwhile: who was given that is not taken back to what another replica fetched before.
+        if let Some(here) = self.here(key) {
+            return Some(here);
+        }
         self.first.insert(*key, stored, expires_at, &self.index.view);
         Some(found)
     }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 /// Each room, and which others it may name. A room that is not here is not in the map.
 const ARROWS: &[(&str, &[&str])] = &[
     ("access_log", &["clock", "config", "lines", "policy"]),
-    ("admin", &["clock", "config", "metrics", "policy", "purge", "purging", "server", "store"]),
+    ("admin", &["clock", "config", "events", "metrics", "policy", "purge", "purging", "server", "store"]),
     ("cli", &["Change", "clock", "config", "logging", "policy", "run", "run_reloading", "server"]),
     ("clock", &[]),
     ("config", &["policy"]),
+    ("events", &["clock", "config", "metrics", "policy", "purge", "purging", "store"]),
     ("lines", &[]),
     ("logging", &["config", "lines"]),
     ("metrics", &["clock", "lines", "policy", "store"]),
@@ -20,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "access_log",
             "clock",
             "config",
+            "events",
             "metrics",
             "policy",
             "purge",

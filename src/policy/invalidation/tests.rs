@@ -41,7 +41,11 @@ fn prefix(path: &str) -> Target {
 
 fn check_write(request: &Request, expected: &[Target], widened: usize) {
     let purged = of_write(&api(), &request.head(), true);
-    assert_eq!(purged, WriteTargets { targets: expected.to_vec(), widened }, "{request:?}");
+    assert_eq!(
+        purged,
+        WriteTargets { targets: expected.to_vec(), widened, ..WriteTargets::default() },
+        "{request:?}"
+    );
 }
 
 #[test]
@@ -140,7 +144,11 @@ fn check_response(target: &str, response: &HeaderMap, expected: &[Target], widen
         &Request::new("POST", target).head(),
         &Exchanged { response_headers: Some(response), ..Exchanged::default() },
     );
-    assert_eq!(purged, WriteTargets { targets: expected.to_vec(), widened }, "{response:?}");
+    assert_eq!(
+        purged,
+        WriteTargets { targets: expected.to_vec(), widened, ..WriteTargets::default() },
+        "{response:?}"
+    );
 }
 
 #[test]
@@ -298,7 +306,7 @@ fn check_contents(purges: &[&str], asked: &str, answered: &str, expected: &[Targ
     };
     let request = Request::new("POST", "/api/events");
     let purged = of_exchange(&routes, &request.head(), &exchanged);
-    assert_eq!(purged, WriteTargets { targets: expected.to_vec(), widened }, "{purges:?}");
+    assert_eq!((purged.targets.as_slice(), purged.widened), (expected, widened), "{purges:?}");
 }
 
 #[test]

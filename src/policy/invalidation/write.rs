@@ -62,6 +62,7 @@ pub fn of_write(routes: &Routes, request: &RequestHead<'_>, parents: bool) -> Wr
             add_parents(&mut purged.targets, routes, &path);
         }
         for matched in matches {
+            purged.settle = purged.settle.max(matched.route.settle);
             matched.add_targets(&mut purged, request, None);
         }
     }

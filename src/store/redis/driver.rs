@@ -21,7 +21,7 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, EventInterface, KeysInterface, LuaInterface};
 use fred::types::Expiration;
 use fred::types::config::Options;
-use fred::types::{Key, Value};
+use fred::types::{CustomCommand, Key, Value};
 use tokio::sync::{Notify, Semaphore};
 
 use super::connecting::Connecting;
@@ -129,6 +129,14 @@ impl Node {
         self.call(Command::Set, Sent::IfHealthy, within, run).await
     }
 
+    /// A section of what the server says of itself.
+    pub async fn info(&self, section: &'static str, within: Duration) -> Result<String, Failure> {
+        let run = move |client: WithOptions<Client>| async move {
+            client.custom::<String, _>(CustomCommand::new_static("INFO", None, false), vec![section]).await
+        };
+        self.call(Command::Info, Sent::IfHealthy, within, run).await
+    }
+
     /// Runs a script; one that the server does not know is loaded first, within the same deadline.
     pub async fn run(
         &self,
@@ -194,6 +202,7 @@ impl Node {
             | Command::Purge
             | Command::Load
             | Command::History
+            | Command::Info
             | Command::Replicas
             | Command::Source => &self.scripts,
         };

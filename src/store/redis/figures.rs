@@ -1,10 +1,11 @@
 //! What is counted of the commands sent to Redis.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::driver::Failure;
-use crate::store::remote::CommandFigure;
+use crate::store::remote::{CommandFigure, ServerMemory};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -15,12 +16,13 @@ pub enum Command {
     Remove,
     Load,
     History,
+    Info,
     Replicas,
     Source,
 }
 
 impl Command {
-    pub const ALL: [Command; 9] = [
+    pub const ALL: [Command; 10] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
@@ -28,6 +30,7 @@ impl Command {
         Command::Remove,
         Command::Load,
         Command::History,
+        Command::Info,
         Command::Replicas,
         Command::Source,
     ];
@@ -41,6 +44,7 @@ impl Command {
             Command::Remove => "remove",
             Command::Load => "load",
             Command::History => "history",
+            Command::Info => "info",
             Command::Replicas => "replicas",
             Command::Source => "source",
         }
@@ -49,7 +53,11 @@ impl Command {
 
 /// By `Command as usize`.
 #[derive(Debug, Default)]
-pub struct CommandFigures([Counts; Command::ALL.len()]);
+pub struct CommandFigures {
+    counts: [Counts; Command::ALL.len()],
+    /// What the server told last.
+    memory: Mutex<Option<ServerMemory>>,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -61,7 +69,7 @@ struct Counts {
 
 impl CommandFigures {
     pub(super) fn count(&self, command: Command, took: Duration, failure: Option<&Failure>) {
-        let counts = &self.0[command as usize];
+        let counts = &self.counts[command as usize];
         counts.sent.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         counts.micros.fetch_add(micros, Ordering::Relaxed);
@@ -72,9 +80,17 @@ impl CommandFigures {
         }
     }
 
+    pub(super) fn set_memory(&self, memory: Option<ServerMemory>) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
+    }
+
+    pub fn memory(&self) -> Option<ServerMemory> {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn all(&self) -> Vec<CommandFigure> {
         let figure = |command: Command| {
-            let counts = &self.0[command as usize];
+            let counts = &self.counts[command as usize];
             CommandFigure {
                 command: command.as_str(),
                 sent: counts.sent.load(Ordering::Relaxed),

@@ -97,7 +97,8 @@ impl RedisIndex {
         self.servers.index().health.is_good()
     }
 
-    pub fn figures(&self) -> Remote {
+    /// `max_lag` is not the index's to know.
+    pub fn figures(&self, max_lag: Duration) -> Remote {
         let node = self.servers.index();
         let health = &node.health;
         Remote {
@@ -108,7 +109,9 @@ impl RedisIndex {
             in_flight: node.in_flight(),
             purges_waiting: self.journal.len(),
             confirmed_ago: self.view.confirmed_at().map(|confirmed| Moment::now().since(confirmed)),
+            max_lag,
             new_indexes: self.new_indexes.load(Ordering::Relaxed),
+            memory: node.figures.memory(),
             commands: node.figures.all(),
         }
     }

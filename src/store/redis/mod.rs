@@ -9,6 +9,7 @@ pub mod history;
 mod index;
 mod journal;
 mod keys;
+pub mod memory;
 mod replicas;
 mod scripts;
 mod servers;

@@ -24,6 +24,10 @@ impl Trust {
         Self { max_lag, serve, doubted: AtomicU64::new(0) }
     }
 
+    pub fn max_lag(&self) -> Duration {
+        self.max_lag
+    }
+
     pub fn is_strict(&self) -> bool {
         self.max_lag.is_zero()
     }

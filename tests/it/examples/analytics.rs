@@ -29,6 +29,7 @@ fn api() -> SampleApi {
         .changes("POST /api/guilds/7/presence", &["presence in 7"])
         .changes("POST /api/guilds/7/events", &["messages of 7", "roles in 7", "presence in 7"])
         .changes("POST /api/guilds/8/messages", &["messages of 8"])
+        .changes("POST /api/events", &[])
 }
 
 pub fn analytics() -> Case {
@@ -91,6 +92,59 @@ async fn an_event_purges_what_it_touches_of_its_guild_alone() {
     case.api.upstream.once("/api/guilds/7/events", Answer::status(422));
     case.send("POST /api/guilds/7/events").await.assert_status(422);
     assert_eq!(case.asked(&ALL).await, NOTHING);
+}
+
+#[tokio::test]
+async fn the_content_of_an_event_names_what_it_touches_and_nothing_else_is_asked_for_again() {
+    let case = analytics();
+    case.asked(&ALL).await;
+    for (event, changed, expected) in [
+        (json!({"guildId": 7, "touches": ["roles"]}), &["roles in 7"][..], &[ROLES][..]),
+        (
+            json!({"guildId": "7", "touches": ["messages"]}),
+            &["messages of 7"],
+            &[GHOSTS, LURKERS, SHIFTS, HEATMAP],
+        ),
+        (
+            json!({"guildId": 7, "touches": ["roles", "presence"], "by": {"id": 4}}),
+            &["roles in 7", "presence in 7"],
+            &[LURKERS, ROLES, CLIENTS],
+        ),
+        (json!({"guildId": 8, "touches": ["presence"]}), &["presence in 8"], &[CLIENTS_OF_8]),
+        (json!({"guildId": 9, "touches": ["messages", "roles", "presence"]}), &[], &[]),
+        (json!({"guildId": "*", "touches": ["messages"]}), &[], &[]),
+    ] {
+        assert_eq!(case.asked(&ALL).await, NOTHING, "before {event}");
+        case.tell("POST /api/events", &event, changed).await;
+        assert_eq!(case.asked(&ALL).await, expected, "after {event}");
+    }
+    assert_eq!(case.larder.metric("larder_widened_total").await, 0.0);
+    // 8 to begin with, and what was purged: of 6 events that the API also saw.
+    assert_eq!(case.api.upstream.total(), 8 + 1 + 4 + 3 + 1 + 6);
+}
+
+#[tokio::test]
+async fn an_event_that_does_not_say_what_it_touches_may_have_touched_everything() {
+    let case = analytics();
+    case.asked(&ALL).await;
+    for event in [
+        json!({"guildId": 7}),
+        json!({"touches": ["roles"]}),
+        json!({"guildId": null, "touches": ["roles"]}),
+        json!({"guildId": 7, "touches": []}),
+        json!({"guildId": {"id": 7}, "touches": ["roles"]}),
+        json!({"guildId": 7, "touches": [["roles"]]}),
+        json!("roles of 7"),
+    ] {
+        case.tell("POST /api/events", &event, &["roles in 7"]).await;
+        assert_eq!(case.asked(&ALL).await, ALL, "after {event}");
+        assert_eq!(case.asked(&ALL).await, NOTHING, "after {event}");
+    }
+    assert_eq!(case.larder.metric("larder_widened_total").await, 7.0);
+    // Nor does one whose content is no JSON.
+    case.api.changed_unseen("roles in 7");
+    case.send("POST /api/events").await.assert_status(200);
+    assert_eq!(case.asked(&ALL).await, ALL);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! `config/catalogue.yaml`: three ways to keep answers right, side by side.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Case, NOTHING, SampleApi, bucket};
+use crate::support::{Redis, eventually};
 
 const PRODUCTS: &str = "/api/catalog/products";
 const PRODUCT_1: &str = "/api/catalog/products/1";
@@ -30,25 +31,34 @@ const ALL: [&str; 10] = [
 const DAY: u64 = 24 * 60 * 60;
 
 pub fn catalogue() -> Case {
+    hearing("redis://127.0.0.1:1/0")
+}
+
+/// With the changes that are announced in this Redis.
+fn hearing(redis: &str) -> Case {
     let api = SampleApi::start()
         .answers("/api/catalog/products", &["products"])
         .answers("/api/catalog/products/1", &["product 1"])
         .answers("/api/catalog/products/2", &["product 2"])
         .answers("/api/catalog/accounts/acc_001/products", &["products", "prices in {region}"])
+        .lists(PRODUCTS, ("products", &[("1", "product 1"), ("2", "product 2")]))
+        .lists(IN_JAPAN, ("products", &[("1", "product 1")]))
+        .lists(IN_FRANCE, ("products", &[("2", "product 2")]))
         .answers("/api/stock/1", &["stock", "product 1"])
         .answers("/api/stock/2", &["stock", "product 2"])
         .answers("/api/orders", &["orders of {user}"])
         .answers("/api/orders/5", &["orders of {user}"])
         .answers("/api/orders/6", &["orders of {user}"])
         .changes("POST /api/catalog/products", &["products"])
-        .changes("PUT /api/catalog/products/1", &["products", "product 1"])
-        .changes("PATCH /api/catalog/products/1", &["products", "product 1"])
-        .changes("DELETE /api/catalog/products/2", &["products", "product 2"])
+        .changes("PUT /api/catalog/products/1", &["product 1"])
+        .changes("PATCH /api/catalog/products/1", &["product 1"])
+        .changes("DELETE /api/catalog/products/2", &["product 2"])
         .changes("POST /api/orders", &["stock", "orders of {user}"])
         .changes("PUT /api/orders/5", &["stock", "orders of {user}"])
         .changes("DELETE /api/orders/5", &["stock", "orders of {user}"])
         .changes("POST /api/events/products/1", &[]);
-    Case::start("config/catalogue.yaml", "SHOP_API", api)
+    let environment = [("SHOP_API", &*api.upstream.url()), ("SHOP_REDIS", redis)];
+    Case::under("config/catalogue.yaml", &environment, api)
 }
 
 impl Case {
@@ -105,13 +115,17 @@ async fn the_three_ways_differ_in_what_is_seen_of_a_change_that_does_not_pass_he
 async fn a_write_or_an_announced_change_purges_what_it_names() {
     let case = catalogue();
     let lists = [PRODUCTS, IN_JAPAN, IN_FRANCE];
+    // Without a word on regions it may be in any list, and the route's other products go with it.
+    let products = [PRODUCTS, PRODUCT_1, PRODUCT_2, IN_JAPAN, IN_FRANCE];
+    let and_stock = |stock| [&products[..], &[stock]].concat();
+    let (of_products_and_1, of_products_and_2) = (and_stock(STOCK_1), and_stock(STOCK_2));
     let of_product_1 = [PRODUCTS, PRODUCT_1, IN_JAPAN, IN_FRANCE, STOCK_1];
     case.purge_exactly(
         &ALL,
         &[
-            ("PUT /api/catalog/products/1", &of_product_1),
-            ("PATCH /api/catalog/products/1", &of_product_1),
-            ("DELETE /api/catalog/products/2", &[PRODUCTS, PRODUCT_2, IN_JAPAN, IN_FRANCE, STOCK_2]),
+            ("PUT /api/catalog/products/1", &of_products_and_1),
+            ("PATCH /api/catalog/products/1", &of_products_and_1),
+            ("DELETE /api/catalog/products/2", &of_products_and_2),
             ("POST /api/catalog/products", &lists),
             ("POST /api/events/products/1", &of_product_1),
             ("ann POST /api/orders", &[STOCK_1, STOCK_2, ORDERS_OF_ANN, ORDER_5_OF_ANN]),
@@ -120,6 +134,30 @@ async fn a_write_or_an_announced_change_purges_what_it_names() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_change_of_one_product_purges_what_contains_it_and_what_only_another_is_in_stays() {
+    let case = catalogue();
+    case.asked(&ALL).await;
+    let of_product_1 = [PRODUCTS, PRODUCT_1, IN_JAPAN, STOCK_1];
+    for change in ["PUT /api/catalog/products/1", "POST /api/events/products/1"] {
+        assert_eq!(case.asked(&ALL).await, NOTHING);
+        let is_event = change.starts_with("POST");
+        let changed: &[&str] = if is_event { &["product 1"] } else { &[] };
+        case.tell(change, &json!({"regions": ["jp"]}), changed).await;
+        assert_eq!(case.asked(&ALL).await, of_product_1, "after {change}");
+    }
+    // It is sold in France from now on: a list that it was not in yet.
+    case.tell("PATCH /api/catalog/products/1", &json!({"regions": ["jp", "fr"]}), &["prices in fr"]).await;
+    assert_eq!(case.asked(&ALL).await, [PRODUCTS, PRODUCT_1, IN_JAPAN, IN_FRANCE, STOCK_1]);
+    // What no list contains and no region has purges itself alone.
+    case.tell("POST /api/events/products/1", &json!({"regions": ["us"]}), &["product 1"]).await;
+    assert_eq!(case.asked(&ALL).await, of_product_1);
+    assert_eq!(case.larder.metric("larder_widened_total").await, 0.0);
+    let catalogue = case.bucket("catalog").await;
+    assert_eq!((catalogue.hits, catalogue.misses), (10 + 2 + 2 + 1 + 2, 5 + 3 + 3 + 4 + 3));
+    assert_eq!(case.api.upstream.total(), 10 + 4 * 4 + 1 + 4);
 }
 
 #[tokio::test]
@@ -170,5 +208,46 @@ async fn each_bucket_says_hits_misses_invalidations_and_its_time() {
     for (name, count) in [("catalog", 2.0), ("static", 0.0), ("volatile", 1.0)] {
         let metric = format!("cache_invalidations_total{{namespace=\"{name}\"}}");
         assert_eq!(case.larder.metric(&metric).await, count, "{metric}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_announced_purges_product_1_and_what_contains_it_and_product_2_stays() {
+    let redis = Redis::start().await;
+    let case = hearing(&redis.url());
+    let hears = || async {
+        let health = case.operate("/healthz").await;
+        (health["events"][0]["status"] == "ok").then_some(())
+    };
+    eventually("larder hears of changes", hears).await;
+    assert_eq!(case.asked(&ALL).await, ALL);
+    assert_eq!(case.asked(&ALL).await, NOTHING);
+    for (announced, meaning, expected) in [
+        (
+            json!({"id": "1", "regions": ["jp"]}).to_string(),
+            "named",
+            &[PRODUCTS, PRODUCT_1, IN_JAPAN, STOCK_1][..],
+        ),
+        (
+            json!({"id": 2, "regions": ["fr"]}).to_string(),
+            "named",
+            &[PRODUCTS, PRODUCT_2, IN_FRANCE, STOCK_2],
+        ),
+        // It does not say where: it may be in any list of an account.
+        (json!({"id": 1}).to_string(), "widened", &[PRODUCTS, PRODUCT_1, IN_JAPAN, IN_FRANCE, STOCK_1]),
+        (
+            "{".to_owned(),
+            "malformed",
+            &[PRODUCTS, PRODUCT_1, PRODUCT_2, IN_JAPAN, IN_FRANCE, STOCK_1, STOCK_2],
+        ),
+    ] {
+        let metric =
+            format!("larder_events_total{{source=\"products\",kind=\"stream\",meaning=\"{meaning}\"}}");
+        let before = case.larder.metric(&metric).await;
+        let asked = case.api.upstream.total();
+        redis.command(&["XADD", "shop:changes", "*", "data", &announced]).await;
+        case.larder.metric_becomes(&metric, before + 1.0).await;
+        assert_eq!(case.asked(&ALL).await, expected, "{announced}");
+        assert_eq!(case.api.upstream.total(), asked + expected.len(), "{announced}");
     }
 }

@@ -101,6 +101,20 @@ impl Case {
         }
     }
 
+    /// A write of JSON by somebody, after which these facts are others.
+    async fn tell(&self, sentence: &str, content: &Value, changed: &[&str]) {
+        for fact in changed {
+            self.api.changed_unseen(fact);
+        }
+        let (user, method, target) = parsed(sentence);
+        let mut request = self.larder.request(method, target).header("content-type", "application/json");
+        if let Some(user) = user {
+            request = request.header("authorization", &token(user));
+        }
+        let reply = request.body(content.to_string()).await;
+        assert_eq!(reply.status, 200, "{sentence}: {reply}");
+    }
+
     /// After these writes, one after the other, exactly those of `reads` are asked for again.
     async fn purge_exactly(&self, reads: &[&str], writes: &[(&str, &[&str])]) {
         self.asked(reads).await;

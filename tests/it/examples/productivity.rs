@@ -24,8 +24,16 @@ const ALL: [&str; 9] = [
     ITEM_4,
 ];
 
+/// Ann shares her note n1 with Ben, and nothing with Cleo.
 pub fn productivity() -> Case {
     let mut api = SampleApi::start()
+        .lists("ann /api/search?q=bread", ("results", &[("n1", "note 1"), ("n2", "note 2")]))
+        .lists("ben /api/search?q=bread", ("results", &[("n1", "note 1"), ("t8", "task 8")]))
+        .lists("ben /api/search?q=butter", ("results", &[("t8", "task 8")]))
+        .changes("PUT /api/notes/n1", &["note 1", "content of {user}"])
+        .changes("POST /api/notes/n1/comments", &["note 1", "content of {user}"])
+        .changes("DELETE /api/notes/n2", &["note 2", "content of {user}"])
+        .changes("PATCH /api/tasks/t8", &["task 8", "content of {user}"])
         .answers("/api/search", &["content of {user}"])
         .answers("/api/dashboard", &["content of {user}"])
         .answers("/api/profile", &["profile of {user}"])
@@ -118,6 +126,29 @@ async fn a_change_of_content_purges_the_searches_and_the_dashboard_of_who_made_i
     for _ in 0..2 {
         assert_eq!(case.asked(&["ann /api/notes/1"]).await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_search_is_purged_by_what_it_contains_whoever_changed_it() {
+    let case = productivity();
+    let butter_of_ben = "ben /api/search?q=butter";
+    let by_cleo = "cleo /api/search?q=bread";
+    let searches = [SEARCH_OF_ANN, SEARCH_OF_BEN, butter_of_ben, by_cleo];
+    case.purge_exactly(
+        &searches,
+        &[
+            // Ben found it too: his search is purged by what is in it, and his other one stays.
+            ("ann PUT /api/notes/n1", &[SEARCH_OF_ANN, SEARCH_OF_BEN]),
+            ("ann POST /api/notes/n1/comments", &[SEARCH_OF_ANN, SEARCH_OF_BEN]),
+            ("ann DELETE /api/notes/n2", &[SEARCH_OF_ANN]),
+            ("ben PATCH /api/tasks/t8", &[SEARCH_OF_BEN, butter_of_ben]),
+        ],
+    )
+    .await;
+    let search = case.bucket("search").await;
+    assert_eq!((search.hits, search.misses), (4 * 4 + 2 + 2 + 3 + 2, 4 + 2 + 2 + 1 + 2));
+    assert_eq!(case.api.upstream.count("/api/search"), 11);
+    assert_eq!(case.larder.metric("larder_widened_total").await, 0.0);
 }
 
 #[tokio::test]

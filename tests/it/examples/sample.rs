@@ -16,6 +16,9 @@ const USERS: [&str; 3] = ["ann", "ben", "cleo"];
 
 type Facts = &'static [&'static str];
 
+/// A list in an answer: its name, and what it has by id, each with the fact that it shows.
+type List = (&'static str, &'static [(&'static str, &'static str)]);
+
 pub struct SampleApi {
     pub upstream: Upstream,
     data: Arc<Mutex<Data>>,
@@ -25,6 +28,8 @@ pub struct SampleApi {
 struct Data {
     /// By path.
     answers: HashMap<&'static str, Facts>,
+    /// By who asks, path and parameters, as far as they matter: `ann /api/search?q=bread`, `/api/products`.
+    lists: Vec<(&'static str, List)>,
     /// By method and path.
     changes: HashMap<&'static str, Facts>,
     versions: BTreeMap<String, u64>,
@@ -48,6 +53,12 @@ impl SampleApi {
         self.serves(path)
     }
 
+    /// Answers to reads like this one have a list of things in them besides.
+    pub fn lists(self, read: &'static str, list: List) -> Self {
+        self.data().lists.push((read, list));
+        self
+    }
+
     fn serves(self, path: &'static str) -> Self {
         let data = Arc::clone(&self.data);
         self.upstream.on(path, move |request: &Received| data.lock().expect("no panic").answer(request));
@@ -64,7 +75,8 @@ impl SampleApi {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let data = self.data();
         let facts = data.answers.get(path).unwrap_or_else(|| panic!("nothing is at {path}"));
-        data.facts(facts, user, query).unwrap_or_else(|status| panic!("{target}: {status}"))
+        let facts = data.facts(facts, user, query).map(|facts| data.with_list(facts, user, target).0);
+        facts.unwrap_or_else(|status| panic!("{target}: {status}"))
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
@@ -90,12 +102,36 @@ impl Data {
         };
         match facts {
             Some(Ok(facts)) => {
-                let body = json!({"facts": facts, "target": request.target, "query": request.nth});
+                let (facts, list) = match request.method.as_str() {
+                    "GET" => self.with_list(facts, user, &request.target),
+                    _ => (facts, None),
+                };
+                let mut body = json!({"facts": facts, "target": request.target, "query": request.nth});
+                if let Some((name, things)) = list {
+                    body[name] = things.iter().map(|(id, _)| json!({"id": id})).collect();
+                }
                 Answer::ok(body.to_string()).header("content-type", "application/json")
             }
             Some(Err(status)) => Answer::status(status),
             None => Answer::status(404),
         }
+    }
+
+    /// With what the list in the answer shows, and the list.
+    fn with_list(&self, mut facts: Value, user: Option<&str>, target: &str) -> (Value, Option<List>) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let is_meant = |read: &str| {
+            let (who, target) =
+                read.split_once(' ').map_or((None, read), |(who, target)| (Some(who), target));
+            let (its_path, parameters) = target.split_once('?').unwrap_or((target, ""));
+            let has = |pair: &str| pair.is_empty() || query.split('&').any(|given| given == pair);
+            (who.is_none() || who == user) && its_path == path && parameters.split('&').all(has)
+        };
+        let list = self.lists.iter().find(|(read, _)| is_meant(read)).map(|(_, list)| *list);
+        for (_, fact) in list.iter().flat_map(|(_, things)| things.iter()) {
+            facts[fact] = self.versions.get(*fact).copied().unwrap_or_default().into();
+        }
+        (facts, list)
     }
 
     /// The versions of the facts, or the status for a request that does not say which are meant.

@@ -1,10 +1,13 @@
 //! Judges a history. The upstream orders the versions, so no search is needed: each invariant is one look at what was
 //! acknowledged before a read began.
 
-use std::collections::HashMap;
+mod convergence;
+mod herd;
+
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::record::{Content, End, Harm, History, Read, Seen, Span};
+use super::record::{Content, End, Fault, Harm, History, Read, Seen, Span, Write};
 
 /// What was promised.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +18,8 @@ pub struct Promise {
     pub guarded: bool,
     /// After so long a write whose end nobody heard of has happened or never will, and is purged.
     pub unknown_after: u64,
+    /// So long after the last fault everybody has the newest, and has it stored.
+    pub converges_within: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +32,9 @@ pub enum Invariant {
     ExactlyOnce,
     UnknownOutcome,
     NoInventedErrors,
+    Convergence,
+    Herd,
+    NoFalseAcknowledgement,
 }
 
 #[derive(Clone, Debug)]
@@ -42,9 +50,10 @@ pub fn check(history: &History, promise: Promise) -> Vec<Violation> {
     let judge = Judge::of(history, promise);
     let mut violations: Vec<Violation> = history.reads.iter().flat_map(|read| judge.read(read)).collect();
     violations.extend(judge.writes());
-    if promise.guarded {
-        violations.extend(judge.going_back());
-    }
+    violations.extend(judge.going_back());
+    violations.extend(judge.acknowledgements());
+    violations.extend(convergence::of(history, promise));
+    violations.extend(herd::of(history, promise));
     violations.sort_by_key(|violation| violation.span.ret - violation.span.inv);
     violations
 }
@@ -79,9 +88,12 @@ struct Judge<'h> {
     /// The version that each write made, and how often it was applied.
     made: HashMap<u64, (u64, u32)>,
     acknowledged: HashMap<usize, Highest>,
-    acknowledged_by: HashMap<(usize, usize), Highest>,
+    /// By key, replica and how often that had been started anew.
+    held_by: HashMap<(usize, usize, usize), Highest>,
     purged: HashMap<usize, Highest>,
     unknown: HashMap<usize, Highest>,
+    /// What may have been seen and be unseen again, guarded as it was: its mark may be lost.
+    unmarked: HashSet<(usize, u64)>,
 }
 
 impl<'h> Judge<'h> {
@@ -98,9 +110,10 @@ impl<'h> Judge<'h> {
             applied,
             made,
             acknowledged: HashMap::new(),
-            acknowledged_by: HashMap::new(),
+            held_by: HashMap::new(),
             purged: HashMap::new(),
             unknown: HashMap::new(),
+            unmarked: HashSet::new(),
         };
         judge.sort_out();
         judge
@@ -108,20 +121,33 @@ impl<'h> Judge<'h> {
 
     fn sort_out(&mut self) {
         let mut by_key: HashMap<usize, Vec<(u64, u64)>> = HashMap::new();
-        let mut by_replica: HashMap<(usize, usize), Vec<(u64, u64)>> = HashMap::new();
+        let mut by_replica: HashMap<(usize, usize, usize), Vec<(u64, u64)>> = HashMap::new();
         let mut unknown: HashMap<usize, Vec<(u64, u64)>> = HashMap::new();
         for write in &self.history.writes {
             let version = self.made.get(&write.id).map_or(0, |(version, _)| *version);
             let known = (write.span.ret, version);
+            let loses_mark = self.loses_mark(write, version);
+            if loses_mark {
+                self.unmarked.insert((write.key, version));
+            }
+            let here = (write.key, write.replica, self.life(write.replica, write.span.ret));
             match &write.end {
                 End::Acknowledged => {
                     by_key.entry(write.key).or_default().push(known);
-                    by_replica.entry((write.key, write.replica)).or_default().push(known);
+                    by_replica.entry(here).or_default().push(known);
                 }
-                // The mark that a guard made still stands.
-                End::NotRecorded if self.promise.guarded => by_key.entry(write.key).or_default().push(known),
-                End::Unknown(_) => unknown.entry(write.key).or_default().push(known),
-                End::NotRecorded | End::Refused => {}
+                End::NotRecorded => {
+                    // The mark that a guard made still stands.
+                    if self.promise.guarded && !loses_mark {
+                        by_key.entry(write.key).or_default().push(known);
+                    }
+                    // And the replica knows for itself, as long as it lives.
+                    by_replica.entry(here).or_default().push(known);
+                }
+                End::Unknown(_) if self.shows_in_time(write, loses_mark) => {
+                    unknown.entry(write.key).or_default().push(known);
+                }
+                End::Unknown(_) | End::Refused => {}
             }
         }
         let keys = self.history.reads.iter().map(|read| read.key).max().map_or(0, |last| last + 1);
@@ -132,8 +158,7 @@ impl<'h> Judge<'h> {
             self.purged.insert(key, Highest::of(purges));
         }
         self.acknowledged = by_key.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
-        self.acknowledged_by =
-            by_replica.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
+        self.held_by = by_replica.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
         self.unknown = unknown.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
     }
 
@@ -149,7 +174,7 @@ impl<'h> Judge<'h> {
             found.push(Violation { invariant, key, span: read.span, what: format!("{read}\n{what}") });
         };
         let by_all = before(self.acknowledged.get(&key), began.saturating_sub(self.promise.lag));
-        let by_this = before(self.acknowledged_by.get(&(key, read.replica)), began);
+        let by_this = before(self.held_by.get(&(key, read.replica, self.life(read.replica, began))), began);
         let expected = by_all.max(by_this);
         if *version < expected {
             let what = format!("version {expected} had been acknowledged");
@@ -172,12 +197,10 @@ impl<'h> Judge<'h> {
         if owner.is_some() && *owner != read.identity {
             say(Invariant::Owner, "it was made for somebody else".to_owned());
         }
-        if self.promise.guarded {
-            let since = self.promise.unknown_after + self.promise.lag;
-            let happened = before(self.unknown.get(&key), began.saturating_sub(since));
-            if *version < happened && !self.is_lost(key, happened, true) {
-                say(Invariant::UnknownOutcome, format!("version {happened} had come to be, unheard of"));
-            }
+        let since = self.promise.unknown_after + self.promise.lag;
+        let happened = before(self.unknown.get(&key), began.saturating_sub(since));
+        if *version < happened {
+            say(Invariant::UnknownOutcome, format!("version {happened} had come to be, unheard of"));
         }
         found
     }
@@ -195,24 +218,79 @@ impl<'h> Judge<'h> {
 
     fn is_excused(&self, span: Span, replica: usize) -> bool {
         self.history.faults.iter().any(|fault| match fault.harms {
-            Harm::Store => false,
+            Harm::Nothing | Harm::Store | Harm::Index => false,
             Harm::Upstream => fault.span.overlaps(&span),
-            Harm::Replica(harmed) => harmed == replica && fault.span.overlaps(&span),
+            Harm::Frozen(harmed) | Harm::Ended(harmed) | Harm::Killed(harmed) => {
+                harmed == replica && fault.span.overlaps(&span)
+            }
         })
     }
 
-    /// The stated residual: a mark is lost with the index that it stands in, while its write is under way. Then what was
-    /// seen may be unseen until the purge; and there is no purge if the replica ends as well.
-    fn is_lost(&self, key: usize, version: u64, for_good: bool) -> bool {
-        let made = self.history.applies.iter().find(|apply| (apply.key, apply.version) == (key, version));
-        let write = made.and_then(|made| self.history.writes.iter().find(|write| write.id == made.write));
-        let Some(write) = write else { return false };
-        let open =
-            Span { ret: write.span.ret + u64::from(for_good) * self.promise.unknown_after, ..write.span };
-        let during = |harms, span: Span| {
-            self.history.faults.iter().any(|fault| fault.harms == harms && fault.span.overlaps(&span))
+    /// How often a replica had been ended by an instant.
+    fn life(&self, replica: usize, instant: u64) -> usize {
+        let ends = |fault: &&Fault| {
+            let ended = matches!(fault.harms, Harm::Killed(ended) | Harm::Ended(ended) if ended == replica);
+            ended && fault.span.inv <= instant
         };
-        during(Harm::Store, open) && (!for_good || during(Harm::Replica(write.replica), write.span))
+        self.history.faults.iter().filter(ends).count()
+    }
+
+    fn is_during(&self, span: Span, harms: impl Fn(Harm) -> bool) -> bool {
+        self.history.faults.iter().any(|fault| harms(fault.harms) && fault.span.overlaps(&span))
+    }
+
+    /// The stated residual: the index is lost while a write is on its way, and its mark with it. What is fetched then,
+    /// before the write takes effect, is stored in good faith until the purge.
+    fn loses_mark(&self, write: &Write, version: u64) -> bool {
+        let applied = self.applied.get(&(write.key, version)).copied();
+        let open = Span { inv: write.span.inv, ret: applied.unwrap_or(write.span.inv) };
+        self.is_during(open, |harms| harms == Harm::Index)
+    }
+
+    /// Whether a write whose end nobody heard of is promised to be purged.
+    fn shows_in_time(&self, write: &Write, loses_mark: bool) -> bool {
+        let ends = |harms| harms == Harm::Killed(write.replica);
+        if self.promise.guarded {
+            // The proxy and the marks together.
+            return !(loses_mark && self.is_during(write.span, ends));
+        }
+        // Its purge waits in a replica for Redis, or ended with the replica.
+        let open = Span { ret: write.span.ret + self.promise.unknown_after, ..write.span };
+        !self.is_during(open, |harms| {
+            let replica = write.replica;
+            let ended = [Harm::Killed(replica), Harm::Ended(replica), Harm::Frozen(replica)];
+            [Harm::Store, Harm::Index].contains(&harms) || ended.contains(&harms)
+        })
+    }
+
+    /// What was acknowledged while it was impossible.
+    fn acknowledgements(&self) -> Vec<Violation> {
+        let is_impossible = |replica: usize, span: &Span| {
+            let cuts_off = |fault: &Fault| {
+                fault.away.is_some_and(|(whom, away)| {
+                    whom.is_none_or(|whom| whom == replica) && away.contains(span)
+                })
+            };
+            self.history.faults.iter().any(cuts_off)
+        };
+        let found =
+            |key, span, what| Violation { invariant: Invariant::NoFalseAcknowledgement, key, span, what };
+        let writes = self
+            .history
+            .writes
+            .iter()
+            .filter(|write| write.end == End::Acknowledged && is_impossible(write.replica, &write.span));
+        let purges = self
+            .history
+            .purges
+            .iter()
+            .filter(|purge| purge.acknowledged && is_impossible(purge.replica, &purge.span));
+        let writes = writes.map(|write| found(write.key, write.span, write.to_string()));
+        let purges = purges.map(|purge| {
+            let what = format!("purge of {:?} on {}", purge.key, purge.replica);
+            found(purge.key.unwrap_or(0), purge.span, what)
+        });
+        writes.chain(purges).collect()
     }
 
     fn writes(&self) -> Vec<Violation> {
@@ -246,22 +324,31 @@ impl<'h> Judge<'h> {
         found
     }
 
-    /// Whoever asks after somebody has seen a version sees it too, be it acknowledged or not.
+    /// Guarded, whoever asks after somebody has seen a version sees it too, be it acknowledged or not.
+    ///
+    /// Without a guard nothing keeps two fetches apart of which one read before a change and one after it, until its
+    /// purge: so nothing is promised of it before it is acknowledged, and then [`Invariant::FreshAfterAcknowledgement`]
+    /// is the stronger one.
     fn going_back(&self) -> Vec<Violation> {
+        if !self.promise.guarded {
+            return Vec::new();
+        }
         let mut seen: HashMap<usize, Vec<(u64, u64)>> = HashMap::new();
         let contents = |read: &'h Read| match &read.seen {
             Seen::Content(content) => Some((read, content.version)),
             Seen::Failed(_) => None,
         };
         for (read, version) in self.history.reads.iter().filter_map(contents) {
-            seen.entry(read.key).or_default().push((read.span.ret, version));
+            if !self.unmarked.contains(&(read.key, version)) {
+                seen.entry(read.key).or_default().push((read.span.ret, version));
+            }
         }
         let seen: HashMap<usize, Highest> =
             seen.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
         let reads = self.history.reads.iter().filter_map(contents);
         let back = reads.filter_map(|(read, version)| {
             let before = before(seen.get(&read.key), read.span.inv.saturating_sub(self.promise.lag));
-            (version < before && !self.is_lost(read.key, before, false)).then(|| Violation {
+            (version < before).then(|| Violation {
                 invariant: Invariant::NoGoingBack,
                 key: read.key,
                 span: read.span,

@@ -1,9 +1,9 @@
 //! The checker finds what it is there for: one hand-made history for each way to be wrong.
 
-use super::super::record::{Apply, Fault, Purge, Write};
+use super::super::record::{Apply, Fetch, Purge};
 use super::*;
 
-const STRICT: Promise = Promise { lag: 0, guarded: false, unknown_after: 0 };
+const STRICT: Promise = Promise { lag: 0, guarded: false, unknown_after: 1000, converges_within: 100 };
 const BOUNDED: Promise = Promise { lag: 100, ..STRICT };
 const GUARDED: Promise = Promise { guarded: true, unknown_after: 1000, ..STRICT };
 
@@ -86,7 +86,7 @@ fn guarded_what_was_seen_is_not_unseen() {
 #[test]
 fn nothing_from_before_a_purge_is_read_after_it() {
     let purged = |key, acknowledged| {
-        let purges = vec![Purge { key, span: span(30, 40), acknowledged }];
+        let purges = vec![Purge { replica: 0, key, span: span(30, 40), acknowledged }];
         with(History { purges, ..written(End::Acknowledged) }, [read(0, 41, content(1))])
     };
     finds(&purged(Some(0), true), STRICT, &[Invariant::PurgeEpoch]);
@@ -125,6 +125,61 @@ fn a_write_takes_place_once_or_as_its_end_says() {
 }
 
 #[test]
+fn what_waits_for_redis_holds_in_the_replica_that_took_it_for_as_long_as_that_lives() {
+    let history = |replica| with(written(End::NotRecorded), [read(replica, 30, content(0))]);
+    finds(&history(1), STRICT, &[]);
+    finds(&history(0), STRICT, &[Invariant::FreshAfterAcknowledgement]);
+    let fault = Fault { what: "a fault".into(), span: span(22, 25), harms: Harm::Killed(0), away: None };
+    finds(&History { faults: vec![fault], ..history(0) }, STRICT, &[]);
+}
+
+#[test]
+fn nothing_is_acknowledged_while_that_is_impossible() {
+    let cut_off = |whom, away| {
+        let fault =
+            Fault { what: "a fault".into(), span: span(1, 99), harms: Harm::Store, away: Some((whom, away)) };
+        History { faults: vec![fault], ..written(End::Acknowledged) }
+    };
+    let wrong = &[Invariant::NoFalseAcknowledgement];
+    finds(&cut_off(None, span(9, 21)), STRICT, wrong);
+    finds(&cut_off(Some(0), span(9, 21)), STRICT, wrong);
+    finds(&cut_off(Some(1), span(9, 21)), STRICT, &[]);
+    finds(&cut_off(None, span(11, 21)), STRICT, &[]);
+    let purges = vec![Purge { replica: 1, key: None, span: span(12, 13), acknowledged: true }];
+    finds(&History { purges, ..cut_off(Some(1), span(9, 21)) }, STRICT, wrong);
+}
+
+#[test]
+fn when_all_is_well_again_the_newest_is_stored_everywhere() {
+    let later =
+        |reads: [Read; 2]| History { well_since: Some(50), ..with(written(End::Acknowledged), reads) };
+    let at = |inv, hit| Read { hit, ..read(0, inv, content(1)) };
+    let late = &[Invariant::Convergence];
+    finds(&later([at(151, false), at(160, true)]), STRICT, &[]);
+    finds(&later([at(151, false), at(160, false)]), STRICT, late);
+    finds(&later([at(100, false), at(140, false)]), STRICT, &[]);
+}
+
+#[test]
+fn a_key_that_is_left_alone_is_fetched_once_by_each_replica() {
+    let fetched = |times: usize, from: u64| {
+        let fetch = |n| Fetch { key: 0, variant: 0, owner: None, at: from + n };
+        let fetches = (0..times as u64).map(fetch).collect();
+        let purges =
+            vec![Purge { replica: 0, key: None, span: span(1_900_000, 1_900_001), acknowledged: true }];
+        History { fetches, purges, ..written(End::Acknowledged) }
+    };
+    finds(&fetched(3, 1_700_000), STRICT, &[]);
+    finds(&fetched(4, 1_700_000), STRICT, &[Invariant::Herd]);
+    finds(&fetched(4, 1_550_000), STRICT, &[]);
+    let abandoned = vec![(0, span(1_800_000, 1_800_001))];
+    finds(&History { abandoned, ..fetched(4, 1_700_000) }, STRICT, &[]);
+    let slow =
+        Read { span: span(1_690_000, 1_770_000), key: 1, ..read(0, 0, Content { key: 1, ..content(0) }) };
+    finds(&with(fetched(4, 1_700_000), [slow]), STRICT, &[]);
+}
+
+#[test]
 fn guarded_a_write_that_nobody_heard_of_shows_in_time() {
     let seen_at = |inv| with(written(End::Unknown(LEFT.into())), [read(0, inv, content(0))]);
     finds(&seen_at(1_020), GUARDED, &[]);
@@ -134,14 +189,17 @@ fn guarded_a_write_that_nobody_heard_of_shows_in_time() {
 #[test]
 fn a_mark_that_is_lost_with_the_index_is_no_promise_while_its_write_is_under_way() {
     let lost = |at, replica_too: bool| {
-        let fault = |harms| Fault { what: "a fault".into(), span: span(at, at + 1), harms };
-        let mut faults = vec![fault(Harm::Store)];
-        faults.extend(replica_too.then(|| fault(Harm::Replica(0))));
+        let fault = |harms| Fault { what: "a fault".into(), span: span(at, at + 1), harms, away: None };
+        let mut faults = vec![fault(Harm::Index)];
+        faults.extend(replica_too.then(|| fault(Harm::Killed(0))));
         History { faults, ..written(End::Unknown(LEFT.into())) }
     };
     let back = [read(0, 16, content(1)), read(1, 22, content(0))];
     finds(&with(lost(12, false), back.clone()), GUARDED, &[]);
-    finds(&with(lost(30, false), back), GUARDED, &[Invariant::NoGoingBack]);
+    // What was lost after it took effect took everything stored with it.
+    for late in [17, 30] {
+        finds(&with(lost(late, false), back.clone()), GUARDED, &[Invariant::NoGoingBack]);
+    }
     let unseen = || [read(0, 1_021, content(0))];
     finds(&with(lost(12, true), unseen()), GUARDED, &[]);
     finds(&with(lost(12, false), unseen()), GUARDED, &[Invariant::UnknownOutcome]);
@@ -151,14 +209,14 @@ fn a_mark_that_is_lost_with_the_index_is_no_promise_while_its_write_is_under_way
 fn nothing_fails_that_need_not() {
     let failed = || Read { seen: Seen::Failed("500".into()), ..read(1, 30, content(0)) };
     let during = |harms| {
-        let faults = vec![Fault { what: "a fault".into(), span: span(33, 60), harms }];
+        let faults = vec![Fault { what: "a fault".into(), span: span(33, 60), harms, away: None }];
         with(History { faults, ..written(End::Acknowledged) }, [failed()])
     };
     let invented = &[Invariant::NoInventedErrors];
     finds(&with(written(End::Acknowledged), [failed()]), STRICT, invented);
     finds(&during(Harm::Store), STRICT, invented);
-    finds(&during(Harm::Replica(0)), STRICT, invented);
-    finds(&during(Harm::Replica(1)), STRICT, &[]);
+    finds(&during(Harm::Frozen(0)), STRICT, invented);
+    finds(&during(Harm::Frozen(1)), STRICT, &[]);
     finds(&during(Harm::Upstream), STRICT, &[]);
     finds(&written(End::Unknown("500".into())), STRICT, invented);
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::origin::Mood;
-use super::record::Harm;
+use super::record::{Harm, Span};
 use super::world::{REPLICAS, World};
+use crate::support::Line;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -15,14 +16,23 @@ pub enum Kind {
     RedisKilled,
     RedisFlushed,
     RedisSetBack,
+    RedisFailedOver,
     RedisFull,
     RedisEvicting,
+    RedisSlow,
     IndexLost,
     RedisHangsUp,
+    LineSlow,
+    LineTrickles,
+    LineDead,
+    LineCut,
     ReplicaFrozen,
     ReplicaKilled,
+    ReplicaTerminated,
+    ReplicaReloaded,
     UpstreamSlow,
     UpstreamCuts,
+    UpstreamFails,
 }
 
 pub const ALL: &[Kind] = &[
@@ -30,70 +40,133 @@ pub const ALL: &[Kind] = &[
     Kind::RedisKilled,
     Kind::RedisFlushed,
     Kind::RedisSetBack,
+    Kind::RedisFailedOver,
     Kind::RedisFull,
     Kind::RedisEvicting,
+    Kind::RedisSlow,
     Kind::IndexLost,
     Kind::RedisHangsUp,
+    Kind::LineSlow,
+    Kind::LineTrickles,
+    Kind::LineDead,
+    Kind::LineCut,
     Kind::ReplicaFrozen,
     Kind::ReplicaKilled,
+    Kind::ReplicaTerminated,
+    Kind::ReplicaReloaded,
     Kind::UpstreamSlow,
     Kind::UpstreamCuts,
+    Kind::UpstreamFails,
 ];
+
+/// Since when nothing reaches Redis, of whom; until the fault is over.
+type Away = Option<(Option<usize>, Span)>;
 
 /// Each kind once, in an order that the seed draws, and then again, until it is told to stop. Returns when all is well.
 pub async fn play(world: Arc<World>, kinds: &'static [Kind], over: Arc<AtomicBool>) {
     let mut dice = Dice::new(world.seed, 4000);
-    let mut left: Vec<Kind> = Vec::new();
+    let mut left = Vec::new();
     while !over.load(Ordering::SeqCst) && !kinds.is_empty() {
         if left.is_empty() {
             left.extend_from_slice(kinds);
         }
         let kind = left.swap_remove(dice.below(left.len()));
         let lasts = if dice.one_in(3) { dice.millis(300, 1200) } else { dice.millis(20, 300) };
-        happen(&world, kind, lasts, &mut dice).await;
+        let replica = dice.below(REPLICAS);
+        let began = world.now();
+        let away = happen(&world, kind, replica, lasts, &mut dice).await;
+        world.fault(format!("{kind:?} {replica}"), harms(kind, replica), began, away);
         tokio::time::sleep(dice.millis(100, 1500)).await;
     }
 }
 
-async fn happen(world: &World, kind: Kind, lasts: Duration, dice: &mut Dice) {
-    let began = world.now();
-    let replica = dice.below(REPLICAS);
-    let mut harms = Harm::Store;
+fn harms(kind: Kind, replica: usize) -> Harm {
     match kind {
-        Kind::ReplicaFrozen => {
-            harms = Harm::Replica(replica);
-            world.freeze(replica, lasts).await;
-        }
-        Kind::ReplicaKilled => {
-            harms = Harm::Replica(replica);
-            world.kill(replica, lasts / 4).await;
-        }
-        Kind::UpstreamSlow | Kind::UpstreamCuts => {
-            harms = Harm::Upstream;
-            let mood = if matches!(kind, Kind::UpstreamSlow) { Mood::Slow } else { Mood::Cutting };
-            world.origin.set(mood);
-            tokio::time::sleep(lasts).await;
-            world.origin.set(Mood::Well);
-            // Requests that came before are cut a little later.
-            tokio::time::sleep(Duration::from_millis(150)).await;
-        }
-        _ => in_redis(world, kind, lasts).await,
+        Kind::ReplicaReloaded => Harm::Nothing,
+        Kind::ReplicaFrozen => Harm::Frozen(replica),
+        Kind::ReplicaTerminated => Harm::Ended(replica),
+        Kind::ReplicaKilled => Harm::Killed(replica),
+        Kind::UpstreamSlow | Kind::UpstreamCuts | Kind::UpstreamFails => Harm::Upstream,
+        Kind::RedisKilled
+        | Kind::RedisFlushed
+        | Kind::RedisSetBack
+        | Kind::RedisFailedOver
+        | Kind::RedisEvicting
+        | Kind::IndexLost => Harm::Index,
+        Kind::RedisStopped
+        | Kind::RedisFull
+        | Kind::RedisSlow
+        | Kind::RedisHangsUp
+        | Kind::LineSlow
+        | Kind::LineTrickles
+        | Kind::LineDead
+        | Kind::LineCut => Harm::Store,
     }
-    world.fault(format!("{kind:?} {replica}"), harms, began);
 }
 
-async fn in_redis(world: &World, kind: Kind, lasts: Duration) {
-    let mut redis = world.redis.lock().await;
+async fn happen(world: &World, kind: Kind, replica: usize, lasts: Duration, dice: &mut Dice) -> Away {
+    let one = |line, replica| on_lines(world, line, Some(replica), lasts);
+    match kind {
+        Kind::ReplicaFrozen => world.freeze(replica, lasts).await,
+        Kind::ReplicaKilled => world.end(replica, "KILL", lasts / 4).await,
+        Kind::ReplicaTerminated => world.end(replica, "TERM", lasts / 4).await,
+        Kind::ReplicaReloaded => world.reload(replica, 1 + dice.below(3)).await,
+        Kind::UpstreamSlow => upstream(world, Mood::Slow, lasts).await,
+        Kind::UpstreamCuts => upstream(world, Mood::Cutting, lasts).await,
+        Kind::UpstreamFails => upstream(world, Mood::Failing, lasts).await,
+        Kind::RedisSlow => drop(on_lines(world, Line::Late(dice.millis(2, 80)), None, lasts).await),
+        Kind::LineSlow => drop(one(Line::Late(dice.millis(2, 200)), replica).await),
+        Kind::LineTrickles => drop(one(Line::Trickling(dice.micros(20, 2000)), replica).await),
+        Kind::LineDead => return Some((Some(replica), one(Line::Dead, replica).await)),
+        Kind::LineCut => return Some((Some(replica), one(Line::Cut, replica).await)),
+        Kind::RedisFailedOver => return Some((None, world.fail_over(lasts).await)),
+        _ => return in_redis(world, kind, lasts).await.map(|span| (None, span)),
+    }
+    None
+}
+
+/// On the line of one replica, or of all.
+async fn on_lines(world: &World, line: Line, replica: Option<usize>, lasts: Duration) -> Span {
+    let set = |line| match replica {
+        Some(replica) => world.line(replica).set(line),
+        None => world.every_line(line),
+    };
+    set(line);
+    let away = settled(world, lasts).await;
+    set(Line::Whole);
+    away
+}
+
+/// What was on its way already has come or gone when the span begins.
+async fn settled(world: &World, lasts: Duration) -> Span {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let inv = world.now();
+    tokio::time::sleep(lasts).await;
+    Span { inv, ret: world.now() }
+}
+
+async fn upstream(world: &World, mood: Mood, lasts: Duration) {
+    world.origin.set(mood);
+    tokio::time::sleep(lasts).await;
+    world.origin.set(Mood::Well);
+    // Requests that came before are cut a little later.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+}
+
+async fn in_redis(world: &World, kind: Kind, lasts: Duration) -> Option<Span> {
+    let redis = &mut world.redis.lock().await.primary;
     match kind {
         Kind::RedisStopped => {
             redis.stop();
-            tokio::time::sleep(lasts).await;
+            let away = settled(world, lasts).await;
             redis.cont();
+            return Some(away);
         }
         Kind::RedisKilled => {
             redis.kill();
-            tokio::time::sleep(lasts).await;
+            let away = settled(world, lasts).await;
             redis.restart().await;
+            return Some(away);
         }
         Kind::RedisFlushed => redis.flush().await,
         Kind::RedisSetBack => {
@@ -116,4 +189,5 @@ async fn in_redis(world: &World, kind: Kind, lasts: Duration) {
             redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
         }
     }
+    None
 }

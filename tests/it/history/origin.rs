@@ -1,7 +1,6 @@
 //! The upstream: a register of versions that says in each answer what it had, when, and for whom.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,11 +15,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::dice::Dice;
-use super::record::{Apply, Content};
+use super::record::{Apply, Content, Fetch};
 
 /// Keys below this are for everybody, the others are one for each caller.
-pub const PUBLIC: usize = 5;
-pub const KEYS: usize = 7;
+pub const PUBLIC: usize = 14;
+pub const KEYS: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
@@ -28,6 +27,8 @@ pub enum Mood {
     Slow,
     /// Every other request is read, maybe done, and not answered.
     Cutting,
+    /// Every other request is answered by an error; a write may have been done all the same.
+    Failing,
 }
 
 pub struct Origin {
@@ -35,7 +36,8 @@ pub struct Origin {
     began: Instant,
     versions: Mutex<[u64; KEYS]>,
     applies: Mutex<Vec<Apply>>,
-    fetches: AtomicU64,
+    requests: AtomicU64,
+    fetches: Mutex<Vec<Fetch>>,
     mood: AtomicU8,
     seed: u64,
     /// What a checker must find: every so many answers it is another key's; zero: never.
@@ -52,7 +54,8 @@ impl Origin {
             began,
             versions: Mutex::default(),
             applies: Mutex::default(),
-            fetches: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            fetches: Mutex::default(),
             mood: AtomicU8::new(0),
             seed,
             confuses: AtomicU64::new(0),
@@ -78,8 +81,8 @@ impl Origin {
         self.applies.lock().unwrap().clone()
     }
 
-    pub fn fetches(&self) -> u64 {
-        self.fetches.load(Ordering::SeqCst)
+    pub fn fetches(&self) -> Vec<Fetch> {
+        self.fetches.lock().unwrap().clone()
     }
 
     async fn serve(self: Arc<Self>, listener: TcpListener) {
@@ -96,23 +99,30 @@ impl Origin {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
-        let number = self.fetches.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
         let mut dice = Dice::new(self.seed, number);
         let (parts, body) = request.into_parts();
         body.collect().await.map_err(|_| Cut)?;
         let mood = self.mood.load(Ordering::SeqCst);
-        let (slow, cutting) = (mood == Mood::Slow as u8, mood == Mood::Cutting as u8);
+        let [slow, cutting, failing] = [Mood::Slow, Mood::Cutting, Mood::Failing].map(|m| mood == m as u8);
+        let key: usize = parts.uri.path().rsplit('/').next().and_then(|id| id.parse().ok()).ok_or(Cut)?;
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let variant = usize::from(header("accept-language") == Some("fr"));
+        let owner = (key >= PUBLIC).then(|| identity(header("authorization"))).flatten();
+        if parts.method == Method::GET {
+            let at = self.now();
+            self.fetches.lock().unwrap().push(Fetch { key, variant, owner, at });
+        }
         let pause = |dice: &mut Dice| if slow { dice.millis(5, 120) } else { dice.micros(0, 3000) };
         // The two places where a fetch and a write overtake each other.
         tokio::time::sleep(pause(&mut dice)).await;
         if cutting && dice.one_in(4) {
             return Err(Cut);
         }
-        let key: usize = parts.uri.path().rsplit('/').next().and_then(|id| id.parse().ok()).ok_or(Cut)?;
-        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        if failing && dice.one_in(4) {
+            return Ok(failure(503));
+        }
         let response = if parts.method == Method::GET {
-            let variant = usize::from(header("accept-language") == Some("fr"));
-            let owner = (key >= PUBLIC).then(|| identity(header("authorization"))).flatten();
             let version = self.version(key);
             let origin_at = self.now();
             let confuses = self.confuses.load(Ordering::SeqCst);
@@ -120,7 +130,7 @@ impl Origin {
             let content = Content { key: said, version, variant, owner, origin_at, intact: true };
             Response::builder()
                 .header("vary", "accept-language")
-                .body(Full::new(written(&content, number, dice.below(2) * dice.below(20_000)).into()))
+                .body(Full::new(written(&content, number, length(&mut dice)).into()))
         } else {
             let write = header("x-write").and_then(|id| id.parse().ok()).ok_or(Cut)?;
             let repeats = self.repeats.load(Ordering::SeqCst);
@@ -131,6 +141,9 @@ impl Origin {
         tokio::time::sleep(pause(&mut dice)).await;
         if cutting && dice.one_in(3) {
             return Err(Cut);
+        }
+        if failing && dice.one_in(3) {
+            return Ok(failure(500));
         }
         Ok(response.expect("a response"))
     }
@@ -160,6 +173,20 @@ impl From<Infallible> for Cut {
     }
 }
 
+fn failure(status: u16) -> Response<Full<Bytes>> {
+    Response::builder().status(status).body(Full::default()).expect("a response")
+}
+
+/// Mostly little, and now and then what has to be sent in many parts.
+fn length(dice: &mut Dice) -> usize {
+    match dice.below(400) {
+        0 => dice.below(256 * 1024),
+        1..20 => dice.below(20_000),
+        20..200 => dice.below(1000),
+        _ => 0,
+    }
+}
+
 fn identity(authorization: Option<&str>) -> Option<usize> {
     authorization?.strip_prefix("Bearer ")?.parse().ok()
 }
@@ -169,9 +196,9 @@ fn written(content: &Content, fetch: u64, fill: usize) -> String {
     let Content { key, version, variant, owner, origin_at, .. } = content;
     let owner = owner.map_or_else(|| "-".to_owned(), |owner| owner.to_string());
     let mut text = format!("{key} {version} {variant} {owner} {origin_at} {fetch} {fill}\n");
-    let unit = format!("{key}.{version}.{fetch};");
-    while text.len() < fill {
-        let _ = write!(text, "{unit}");
+    if text.len() < fill {
+        let unit = format!("{key}.{version}.{fetch};");
+        text += &unit.repeat((fill - text.len()).div_ceil(unit.len()));
     }
     text
 }

@@ -10,6 +10,10 @@ pub struct Span {
 }
 
 impl Span {
+    pub fn contains(&self, other: &Span) -> bool {
+        self.inv <= other.inv && other.ret <= self.ret
+    }
+
     pub fn overlaps(&self, other: &Span) -> bool {
         self.inv <= other.ret && other.inv <= self.ret
     }
@@ -70,6 +74,7 @@ pub enum End {
 
 #[derive(Clone, Debug)]
 pub struct Purge {
+    pub replica: usize,
     /// `None`: every key.
     pub key: Option<usize>,
     pub span: Span,
@@ -85,6 +90,15 @@ pub struct Apply {
     pub write: u64,
 }
 
+/// A GET that the upstream was asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetch {
+    pub key: usize,
+    pub variant: usize,
+    pub owner: Option<usize>,
+    pub at: u64,
+}
+
 /// A fault, while it lasted.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -92,14 +106,29 @@ pub struct Fault {
     pub span: Span,
     /// During which of these things nothing is promised about answers.
     pub harms: Harm,
+    /// While nothing of this replica's, or of any, could reach Redis.
+    pub away: Option<(Option<usize>, Span)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Harm {
+    /// Everything is as well as before.
+    Nothing,
+    /// Redis is slow or can't be reached, and has what it had.
     Store,
+    /// Redis forgets, and with it what writes are under way.
+    Index,
     Upstream,
-    Replica(usize),
+    /// It stands still.
+    Frozen(usize),
+    /// It ends in good order.
+    Ended(usize),
+    /// It ends in the middle of everything.
+    Killed(usize),
 }
+
+/// Who waits so long where nothing is wrong waits for the machine; and so does Redis' deadline.
+pub const STALLED: u64 = 40_000;
 
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -108,6 +137,13 @@ pub struct History {
     pub purges: Vec<Purge>,
     pub applies: Vec<Apply>,
     pub faults: Vec<Fault>,
+    pub fetches: Vec<Fetch>,
+    /// Reads whose client may have left before the answer came.
+    pub abandoned: Vec<(usize, Span)>,
+    /// Since when nothing has been wrong or written any more.
+    pub well_since: Option<u64>,
+    /// While the driver did not come to run for long: nor did others, with their deadlines.
+    pub stalls: Vec<Span>,
 }
 
 impl History {
@@ -117,6 +153,14 @@ impl History {
         self.purges.extend(other.purges);
         self.applies.extend(other.applies);
         self.faults.extend(other.faults);
+        self.abandoned.extend(other.abandoned);
+        self.stalls.extend(other.stalls);
+    }
+
+    /// While the machine had no time: seen by the driver itself, or by a read that took long.
+    pub fn stalled(&self) -> impl Iterator<Item = Span> {
+        let slow = self.reads.iter().map(|read| read.span).filter(|span| span.ret - span.inv > STALLED);
+        self.stalls.iter().copied().chain(slow)
     }
 
     /// All that happened to `key` and around it, within `around`, in its order.

@@ -1,15 +1,14 @@
-//! Replicas, one Redis, the upstream, and those who use them, until the run is over.
+//! Replicas, each with a line of its own to Redis, a Redis that another can take the place of, and the upstream.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
-
-use super::dice::Dice;
-use super::origin::{self, KEYS, Origin, PATIENCE, PUBLIC};
-use super::record::{Content, End, Fault, Harm, History, Purge, Read, Seen, Span, Write};
-use crate::support::{Client, Command, HOST, Process, Redis, Reply, Request, Scratch, free_port};
+use super::origin::Origin;
+use super::record::{Fault, Harm, Span};
+use crate::support::{Command, Line, Process, Redis, Relay, Scratch, eventually, free_port};
 
 pub const REPLICAS: usize = 3;
 
@@ -22,26 +21,37 @@ pub struct Setting {
     pub guarded: bool,
     /// Writes go to `/edit/{id}` only.
     pub edits_only: bool,
+    /// Another larder than the one that is tested.
+    pub program: Option<PathBuf>,
 }
 
 pub struct World {
     pub seed: u64,
     pub origin: Arc<Origin>,
-    pub redis: tokio::sync::Mutex<Redis>,
+    pub redis: tokio::sync::Mutex<Pair>,
+    pub setting: Setting,
+    pub writes: AtomicU64,
+    /// The key that was acknowledged last: the next reads are aimed at it.
+    pub latest: AtomicU64,
     replicas: Vec<Site>,
     over: AtomicBool,
+    /// Nothing is recorded any more.
+    closed: AtomicBool,
     writing_over: AtomicBool,
-    writes: AtomicU64,
-    setting: Setting,
     faults: Mutex<Vec<Fault>>,
-    /// The key that was acknowledged last: the next reads are aimed at it.
-    latest: AtomicU64,
+}
+
+/// The Redis in use, and the one that can take its place.
+pub struct Pair {
+    pub primary: Redis,
+    standby: Redis,
 }
 
 struct Site {
-    client: Client,
+    line: Relay,
     ports: [u16; 2],
     config: String,
+    scratch: Scratch,
     process: tokio::sync::Mutex<Process>,
 }
 
@@ -49,31 +59,37 @@ impl World {
     pub async fn start(seed: u64, setting: Setting) -> Arc<Self> {
         let began = Instant::now();
         let origin = Origin::start(seed, began).await;
-        let redis = Redis::start().await;
+        let pair = Pair { primary: Redis::start().await, standby: Redis::start().await };
         let mut replicas = Vec::new();
         for _ in 0..REPLICAS {
             let ports = [free_port(), free_port()];
-            let config = configuration(&setting, &origin, &redis, ports);
-            let client = Client::new(([127, 0, 0, 1], ports[0]).into());
-            let process = tokio::sync::Mutex::new(launch(&config, ports).await);
-            replicas.push(Site { client, ports, config, process });
+            let line = Relay::to(pair.primary.address()).await;
+            let config = configuration(seed, &setting, &origin, &line, ports);
+            let scratch = Scratch::new();
+            let process = tokio::sync::Mutex::new(launch(&setting, &scratch, &config, ports).await);
+            replicas.push(Site { line, ports, config, scratch, process });
         }
         Arc::new(Self {
             seed,
             origin,
-            redis: tokio::sync::Mutex::new(redis),
+            redis: tokio::sync::Mutex::new(pair),
+            setting,
+            writes: AtomicU64::new(0),
+            latest: AtomicU64::new(0),
             replicas,
             over: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             writing_over: AtomicBool::new(false),
-            writes: AtomicU64::new(0),
-            setting,
             faults: Mutex::default(),
-            latest: AtomicU64::new(0),
         })
     }
 
     pub fn now(&self) -> u64 {
         self.origin.now()
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.replicas.iter().map(|site| ([127, 0, 0, 1], site.ports[0]).into())
     }
 
     pub fn stop_writing(&self) {
@@ -85,18 +101,39 @@ impl World {
         self.over.store(true, Ordering::SeqCst);
     }
 
-    fn is_over(&self) -> bool {
+    pub fn close(&self) {
+        self.stop();
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Notes a fault that is over.
-    pub fn fault(&self, what: String, harms: Harm, inv: u64) {
+    pub fn is_writing_over(&self) -> bool {
+        self.writing_over.load(Ordering::SeqCst)
+    }
+
+    /// Notes a fault that is over. `away`: while nothing of a replica's, or of any, could reach Redis.
+    pub fn fault(&self, what: String, harms: Harm, inv: u64, away: Option<(Option<usize>, Span)>) {
         let span = Span { inv, ret: self.now() };
-        self.faults.lock().unwrap().push(Fault { what, span, harms });
+        self.faults.lock().unwrap().push(Fault { what, span, harms, away });
     }
 
     pub fn faults(&self) -> Vec<Fault> {
         self.faults.lock().unwrap().clone()
+    }
+
+    pub fn line(&self, replica: usize) -> &Relay {
+        &self.replicas[replica].line
+    }
+
+    pub fn every_line(&self, line: Line) {
+        self.replicas.iter().for_each(|site| site.line.set(line));
     }
 
     pub async fn freeze(&self, replica: usize, how_long: Duration) {
@@ -106,14 +143,46 @@ impl World {
         process.signal("CONT");
     }
 
-    /// `kill -9`, and another one on the same ports.
-    pub async fn kill(&self, replica: usize, away: Duration) {
+    /// Ends it by a signal, and starts another one on the same ports.
+    pub async fn end(&self, replica: usize, signal: &str, away: Duration) {
         let site = &self.replicas[replica];
         let mut process = site.process.lock().await;
-        process.signal("KILL");
+        process.signal(signal);
         process.ended().await;
         tokio::time::sleep(away).await;
-        *process = launch(&site.config, site.ports).await;
+        *process = launch(&self.setting, &site.scratch, &site.config, site.ports).await;
+    }
+
+    /// Gives it a configuration with another lifetime.
+    pub async fn reload(&self, replica: usize, hours: usize) {
+        let site = &self.replicas[replica];
+        let process = site.process.lock().await;
+        site.scratch.file("proxy.yaml", &site.config.replace("ttl: 1h", &format!("ttl: {hours}h")));
+        process.signal("HUP");
+    }
+
+    /// The standby has what the primary had at some moment; the primary goes on for a while, and dies; the standby is
+    /// the primary now. Since when, and until when, nothing could reach either.
+    pub async fn fail_over(&self, lost: Duration) -> Span {
+        let mut pair = self.redis.lock().await;
+        let port = pair.primary.address().port().to_string();
+        let standby = &pair.standby;
+        standby.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+        eventually("the standby is in step", || async {
+            let state = standby.command(&["INFO", "replication"]).await;
+            state.contains("master_link_status:up").then_some(())
+        })
+        .await;
+        standby.command(&["REPLICAOF", "NO", "ONE"]).await;
+        tokio::time::sleep(lost).await;
+        pair.primary.kill();
+        let inv = self.now();
+        let Pair { primary, standby } = &mut *pair;
+        std::mem::swap(primary, standby);
+        let ret = self.now();
+        self.replicas.iter().for_each(|site| site.line.lead_to(primary.address()));
+        standby.forget().await;
+        Span { inv, ret }
     }
 
     pub async fn logs(&self) -> String {
@@ -124,154 +193,17 @@ impl World {
         }
         logs
     }
-
-    pub fn reader(self: &Arc<Self>, who: u64) -> JoinHandle<History> {
-        let world = self.clone();
-        tokio::spawn(async move {
-            let mut dice = Dice::new(world.seed, 1000 + who);
-            let mut history = History::default();
-            while !world.is_over() {
-                let latest = usize::try_from(world.latest.load(Ordering::SeqCst)).expect("a key");
-                let key = if dice.one_in(2) { latest } else { dice.below(KEYS) };
-                let replica = dice.below(REPLICAS);
-                if dice.one_in(20) {
-                    let abandoned = world.get(replica, key, dice.below(2), dice.below(3));
-                    let _ = tokio::time::timeout(dice.micros(100, 4000), abandoned.attempt()).await;
-                    continue;
-                }
-                history.reads.push(world.read(replica, key, dice.below(2), dice.below(3)).await);
-            }
-            history
-        })
-    }
-
-    pub async fn read(&self, replica: usize, key: usize, variant: usize, caller: usize) -> Read {
-        let request = self.get(replica, key, variant, caller);
-        let inv = self.now();
-        let reply = tokio::time::timeout(PATIENCE, request.attempt()).await;
-        let span = Span { inv, ret: self.now() };
-        let (hit, seen) = match reply {
-            Ok(Ok(reply)) => (reply.is_hit(), seen(&reply)),
-            Ok(Err(error)) => (false, Seen::Failed(error)),
-            Err(_) => (false, Seen::Failed(format!("no answer within {PATIENCE:?}"))),
-        };
-        let identity = (key >= PUBLIC).then_some(caller);
-        Read { replica, key, variant, identity, span, seen, hit }
-    }
-
-    fn get(&self, replica: usize, key: usize, variant: usize, caller: usize) -> Request {
-        let path = if key < PUBLIC { format!("/k/{key}") } else { format!("/me/{key}") };
-        let request = self.request(replica, "GET", &path);
-        let request = request.header("accept-language", ["en", "fr"][variant]);
-        if key < PUBLIC { request } else { request.header("authorization", &format!("Bearer {caller}")) }
-    }
-
-    fn request(&self, replica: usize, method: &str, target: &str) -> Request {
-        self.replicas[replica].client.request(method, target).header("host", HOST)
-    }
-
-    pub fn writer(self: &Arc<Self>, who: u64) -> JoinHandle<History> {
-        let world = self.clone();
-        tokio::spawn(async move {
-            let mut dice = Dice::new(world.seed, 2000 + who);
-            let mut history = History::default();
-            while !world.writing_over.load(Ordering::SeqCst) {
-                history.writes.push(world.write(&mut dice).await);
-                tokio::time::sleep(dice.millis(10, 200)).await;
-            }
-            history
-        })
-    }
-
-    async fn write(&self, dice: &mut Dice) -> Write {
-        let id = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
-        let (replica, key) = (dice.below(REPLICAS), dice.below(KEYS));
-        let path = match dice.one_in(2) {
-            true if key < PUBLIC && !self.setting.edits_only => format!("/k/{key}"),
-            _ => format!("/edit/{key}"),
-        };
-        let method = ["POST", "PUT", "PATCH", "DELETE"][dice.below(4)];
-        let request = self.request(replica, method, &path).header("x-write", &id.to_string()).body("new");
-        let leaves = dice.one_in(10);
-        let patience = if leaves { dice.micros(100, 5000) } else { PATIENCE };
-        let inv = self.now();
-        let reply = tokio::time::timeout(patience, request.attempt()).await;
-        let span = Span { inv, ret: self.now() };
-        let end = match reply {
-            Ok(Ok(reply)) => ended(&reply),
-            Ok(Err(error)) => End::Unknown(error),
-            Err(_) if leaves => End::Unknown(super::checker::LEFT.to_owned()),
-            Err(_) => End::Unknown(format!("no answer within {PATIENCE:?}")),
-        };
-        if end == End::Acknowledged {
-            self.latest.store(key as u64, Ordering::SeqCst);
-        }
-        Write { id, replica, key, span, end }
-    }
-
-    pub fn purger(self: &Arc<Self>) -> JoinHandle<History> {
-        let world = self.clone();
-        tokio::spawn(async move {
-            let mut dice = Dice::new(world.seed, 3000);
-            let mut history = History::default();
-            while !world.writing_over.load(Ordering::SeqCst) {
-                tokio::time::sleep(dice.millis(50, 400)).await;
-                history.purges.push(world.purge(&mut dice).await);
-            }
-            history
-        })
-    }
-
-    async fn purge(&self, dice: &mut Dice) -> Purge {
-        let (replica, named) = (dice.below(REPLICAS), dice.below(KEYS));
-        let (key, request) = match dice.below(8) {
-            0 => (None, self.request(replica, "PURGE", "/*")),
-            n if n < 5 && named < PUBLIC => {
-                (Some(named), self.request(replica, "PURGE", &format!("/k/{named}")))
-            }
-            _ => (
-                Some(named),
-                self.request(replica, "PURGE", "/any").header("surrogate-key", &format!("key:{named}")),
-            ),
-        };
-        let inv = self.now();
-        let reply = tokio::time::timeout(PATIENCE, request.attempt()).await;
-        let acknowledged = matches!(&reply, Ok(Ok(reply)) if reply.status == 200);
-        Purge { key, span: Span { inv, ret: self.now() }, acknowledged }
-    }
 }
 
-fn seen(reply: &Reply) -> Seen {
-    let text = String::from_utf8_lossy(&reply.body);
-    match reply.status {
-        // An answer that says it is whole and can't be read is not what the upstream had.
-        200 => Seen::Content(origin::read(&text).unwrap_or(Content {
-            key: usize::MAX,
-            version: 0,
-            variant: 0,
-            owner: None,
-            origin_at: u64::MAX,
-            intact: false,
-        })),
-        status => Seen::Failed(format!("{status} {text}")),
-    }
-}
-
-fn ended(reply: &Reply) -> End {
-    match reply.status {
-        200 if reply.header("larder-position").is_some() => End::Acknowledged,
-        200 => End::NotRecorded,
-        503 if reply.header("retry-after").is_some() => End::Refused,
-        status => End::Unknown(format!("{status} {}", String::from_utf8_lossy(&reply.body))),
-    }
-}
-
-fn configuration(setting: &Setting, origin: &Origin, redis: &Redis, ports: [u16; 2]) -> String {
+fn configuration(seed: u64, setting: &Setting, origin: &Origin, line: &Relay, ports: [u16; 2]) -> String {
     let Setting { store, purges, guarded, .. } = setting;
+    // The default, and one that is not one more fault on a busy machine.
+    let timeout = if seed.is_multiple_of(2) { "50ms" } else { "250ms" };
     format!(
         "listen: 127.0.0.1:{}\nadmin: {{listen: \"127.0.0.1:{}\"}}\nlog: {{level: info}}\n\
-         upstream: {{url: \"http://{}\", response_timeout: 2s}}\n\
-         store: {{redis: \"{}\", {store}}}\n\
+         upstream: {{url: \"http://{}\", connect_timeout: 1s, response_timeout: 2s}}\n\
+         store: {{redis: \"{}\", {store}, timeout: {timeout}}}\n\
+         limits: {{drain: 1s}}\n\
          defaults: {{guard: {guarded}}}\n\
          routes:\n\
          - {{path: \"/k/{{id}}\", ttl: 1h, tags: [\"key:{{id}}\"]}}\n\
@@ -280,13 +212,16 @@ fn configuration(setting: &Setting, origin: &Origin, redis: &Redis, ports: [u16;
         ports[0],
         ports[1],
         origin.address,
-        redis.url(),
+        line.url(),
     )
 }
 
-async fn launch(config: &str, ports: [u16; 2]) -> Process {
-    let scratch = Scratch::new();
+async fn launch(setting: &Setting, scratch: &Scratch, config: &str, ports: [u16; 2]) -> Process {
     let path = scratch.file("proxy.yaml", config);
-    let command = Command::new(&["--config", path.to_str().expect("a path")]);
-    Process::spawn(command, scratch, ports[0], ports[1]).await
+    let arguments = ["--config", path.to_str().expect("a path")];
+    let command = match &setting.program {
+        Some(program) => Command::of(program, &arguments),
+        None => Command::new(&arguments),
+    };
+    Process::spawn(command, Scratch::new(), ports[0], ports[1]).await
 }

@@ -9,7 +9,7 @@ mod stage;
 
 use stage::{A, ALL, B, C, Mode, SHARED, Stage};
 
-use crate::support::{HOST, Process, Request, eventually};
+use crate::support::{HOST, Line, Process, Request, eventually};
 
 #[tokio::test]
 async fn s01_a_fill_that_read_before_a_write_and_is_stored_after_it() {
@@ -274,4 +274,21 @@ async fn without_a_write_a_fill_is_everybodys() {
             stage.replica(replica).get("/a").await.assert_hit().assert_text("old");
         }
     }
+}
+
+/// What Redis has may be older than what was fetched here while it was asked.
+#[tokio::test]
+async fn what_a_replica_fetched_meanwhile_is_not_replaced_by_what_redis_had() {
+    let stage = Stage::start(Mode::Bounded).await;
+    let of_old = stage.fill_reads(B).await;
+    stage.has("new");
+    let of_new = stage.fill_reads(A).await;
+    stage.fill_stores(of_old).await;
+    stage.line(Line::Dead);
+    let asking = stage.replica(A).get("/a").spawn();
+    stage.line_holds("larder:r1:").await;
+    let arriving = stage.fill_is_answered(of_new).await;
+    stage.fill_arrives(arriving).await;
+    asking.await.unwrap();
+    stage.replica(A).get("/a").await.assert_hit().assert_text("new");
 }

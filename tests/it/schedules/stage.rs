@@ -155,12 +155,27 @@ impl Stage {
 
     /// F2 as far as A can come: Redis is sent the response, and does not get it before [`Stage::fill_arrives`].
     pub async fn fill_is_sent(&self, fill: Fill) -> Sent {
-        let line = self.line.as_ref().expect("a mode with Redis");
-        line.set(Line::Dead);
+        self.line(Line::Dead);
+        let sent = self.fill_is_answered(fill).await;
+        self.line_holds("larder:r1:").await;
+        sent
+    }
+
+    /// The answer comes; its client has it when this returns.
+    pub async fn fill_is_answered(&self, fill: Fill) -> Sent {
         fill.held.release();
-        fill.reply.await.expect("a reply").assert_status(200).assert_text("old");
-        eventually("the response is on its way", || async { line.holds("larder:r1:").then_some(()) }).await;
+        fill.reply.await.expect("a reply").assert_status(200);
         Sent { replica: fill.replica, fills_before: fill.fills_before }
+    }
+
+    pub fn line(&self, line: Line) {
+        self.line.as_ref().expect("a mode with Redis").set(line);
+    }
+
+    /// Waits until A has sent this on the line that is dead.
+    pub async fn line_holds(&self, text: &str) {
+        let line = self.line.as_ref().expect("a mode with Redis");
+        eventually("it is on its way", || async { line.holds(text).then_some(()) }).await;
     }
 
     pub async fn fill_arrives(&self, sent: Sent) {

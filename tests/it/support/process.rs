@@ -11,8 +11,14 @@ use super::{Client, Scratch, Upstream, eventually, free_port, within};
 pub struct Command(std::process::Command);
 
 impl Command {
+    /// `LARDER_PROGRAM` names another larder: one that was built for release, say.
     pub fn new(arguments: &[&str]) -> Self {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_larder"));
+        let program = std::env::var_os("LARDER_PROGRAM");
+        Self::of(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_larder").into()), arguments)
+    }
+
+    pub fn of(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Self {
+        let mut command = std::process::Command::new(program);
         command.args(arguments).stdin(Stdio::null());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LARDER_")) {
             command.env_remove(name);
@@ -28,6 +34,10 @@ impl Command {
         let socket: std::os::fd::OwnedFd = socket.try_clone().expect("a socket").into();
         command.stdin(Stdio::from(socket));
         Self(command)
+    }
+
+    pub fn into_inner(self) -> std::process::Command {
+        self.0
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {

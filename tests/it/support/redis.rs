@@ -87,6 +87,13 @@ impl Redis {
         self.answers().await;
     }
 
+    /// Another process, with nothing in it, on the same port.
+    pub async fn forget(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(self.scratch.path().join("dump.rdb"));
+        self.restart().await;
+    }
+
     fn signal(&self, signal: &str) {
         send_signal(self.child.as_ref().expect("Redis runs").id(), signal);
     }

@@ -22,10 +22,13 @@ pub enum Line {
     Dead,
     /// This instead of everything that Redis says.
     Garbage(&'static [u8]),
+    /// Every connection ends, and no other one lasts.
+    Cut,
 }
 
 pub struct Relay {
     address: SocketAddr,
+    target: Arc<watch::Sender<SocketAddr>>,
     line: Arc<watch::Sender<Line>>,
     /// What waits on its way to Redis since the line went dead.
     held: Arc<Mutex<Vec<u8>>>,
@@ -38,17 +41,29 @@ impl Relay {
         let line = Arc::new(watch::Sender::new(Line::Whole));
         let held = Arc::<Mutex<Vec<u8>>>::default();
         let (its_line, its_held) = (line.clone(), held.clone());
+        let (target, target_now) = watch::channel(target);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (line, held) = (its_line.subscribe(), its_held.clone());
-                tokio::spawn(async move { drop(carry(client, target, line, held).await) });
+                let (line, held, target) = (its_line.subscribe(), its_held.clone(), *target_now.borrow());
+                tokio::spawn(async move {
+                    let mut cut = line.clone();
+                    tokio::select! {
+                        result = carry(client, target, line, held) => drop(result),
+                        _ = cut.wait_for(|line| *line == Line::Cut) => {}
+                    }
+                });
             }
         });
-        Self { address, line, held }
+        Self { address, target: Arc::new(target), line, held }
     }
 
     pub fn url(&self) -> String {
         format!("redis://{}/0", self.address)
+    }
+
+    /// Connections that are made from now on lead there.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     pub fn set(&self, line: Line) {
@@ -110,13 +125,17 @@ async fn answering(
         let piece = &buffer[..length];
         let now = *line.borrow();
         match now {
-            Line::Whole | Line::Dead => to.write_all(piece).await?,
+            Line::Whole | Line::Dead | Line::Cut => to.write_all(piece).await?,
             Line::Late(by) => {
                 tokio::time::sleep(by).await;
                 to.write_all(piece).await?;
             }
             Line::Trickling(pause) => {
-                for byte in piece {
+                for (sent, byte) in piece.iter().enumerate() {
+                    if *line.borrow() != now {
+                        to.write_all(&piece[sent..]).await?;
+                        break;
+                    }
                     to.write_all(&[*byte]).await?;
                     tokio::time::sleep(pause).await;
                 }

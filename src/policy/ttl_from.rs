@@ -1,0 +1,174 @@
+//! A time that a response names itself, beyond which it is of no use: when a signed URL in it expires.
+//!
+//! It only ever shortens. Where it can't be read the response is not stored: it might be dead already.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+use serde_json::Value;
+
+use super::content::Content;
+use super::http_date::{self, only_value, parse_rfc3339};
+use super::json_query::JsonQuery;
+use super::storing::NotStored;
+use crate::clock::Timestamp;
+use crate::stored_response::Terms;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TtlFrom {
+    pub source: TimeSource,
+    /// So much earlier it is not served any more.
+    pub minus: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// `{json: $.expires_at}`
+    Json(JsonQuery),
+    /// `{header: X-Expires}`
+    Header(HeaderName),
+}
+
+/// A number below this counts seconds, one from here on milliseconds: as seconds it is the year 5138, as milliseconds 1973.
+const MILLISECONDS_FROM: u64 = 100_000_000_000;
+
+impl TtlFrom {
+    pub fn reads_content(&self) -> bool {
+        matches!(self.source, TimeSource::Json(_))
+    }
+
+    /// The terms within the time that the response names.
+    pub fn bound(
+        &self,
+        terms: Terms,
+        headers: &HeaderMap,
+        content: Option<&Content>,
+    ) -> Result<Terms, NotStored> {
+        let named = match &self.source {
+            TimeSource::Header(name) => only_value(headers, name)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|text| time(text.trim(), terms.received_at)),
+            TimeSource::Json(query) => content
+                .and_then(Content::json)
+                .and_then(|document| of_json(query, document, terms.received_at)),
+        };
+        let terms = terms.until(named.ok_or(NotStored::NoExpiry)?.minus(self.minus));
+        if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok(terms) }
+    }
+}
+
+/// The earliest of all that are named; none if one of them can't be read.
+fn of_json(query: &JsonQuery, document: &Value, now: Timestamp) -> Option<Timestamp> {
+    let times = query.nodes(document).into_iter().map(|node| match node {
+        Value::String(text) => time(text.trim(), now),
+        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)).map(of_number),
+        _ => None,
+    });
+    times.collect::<Option<Vec<_>>>()?.into_iter().min()
+}
+
+fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let number = || text.parse().ok().map(of_number);
+    parse_rfc3339(text).or_else(|| http_date::parse(text.as_bytes(), now)).or_else(number)
+}
+
+fn of_number(number: u64) -> Timestamp {
+    match number < MILLISECONDS_FROM {
+        true => Timestamp::from_secs(number),
+        false => Timestamp::from_secs(number / 1000),
+    }
+}
+
+/// `1763640000.5`: parts of a second are dropped.
+fn whole(number: f64) -> Option<u64> {
+    let seconds = Duration::try_from_secs_f64(number).ok()?.as_secs();
+    (seconds < MILLISECONDS_FROM * 1000).then_some(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::testing::{NOW, headers, route, secs, store};
+
+    /// Fresh for an hour, and of use for ten minutes more.
+    fn terms() -> Terms {
+        let terms = store(&route(), 200, "Cache-Control: max-age=3600, stale-if-error=600").unwrap();
+        assert_eq!(terms.expires_at, NOW.plus(secs(4200)));
+        terms
+    }
+
+    fn bound(value: Value, minus: u64) -> Result<Terms, NotStored> {
+        let from = TtlFrom {
+            source: TimeSource::Json(JsonQuery::parse("$.urls[*].expires").unwrap()),
+            minus: secs(minus),
+        };
+        let content = Content::Json(json!({"urls": [{"expires": value}]}));
+        from.bound(terms(), &HeaderMap::new(), Some(&content))
+    }
+
+    #[test]
+    fn it_is_the_smaller_of_both_and_nothing_is_left_of_it_after_that() {
+        let at = NOW.as_secs();
+        for value in [
+            json!(at + 1000),
+            json!((at + 1000) * 1000 + 999),
+            json!(at as f64 + 1000.5),
+            json!(format!("{}", at + 1000)),
+            json!("1994-11-06T09:06:17Z"),
+            json!("Sun, 06 Nov 1994 09:06:17 GMT"),
+        ] {
+            let bound = bound(value.clone(), 100).unwrap_or_else(|reason| panic!("{value}: {reason:?}"));
+            assert_eq!(bound.freshness_lifetime, secs(900), "{value}");
+            assert_eq!(bound.stale_if_error, Duration::ZERO);
+            assert_eq!(bound.expires_at, NOW.plus(secs(900)));
+        }
+        let longer = bound(json!(at + 100_000), 0).unwrap();
+        assert_eq!(longer, terms());
+        let between = bound(json!(at + 4000), 0).unwrap();
+        assert_eq!((between.freshness_lifetime, between.stale_if_error), (secs(3600), secs(400)));
+        assert_eq!(between.expires_at, NOW.plus(secs(4000)));
+    }
+
+    #[test]
+    fn what_is_over_or_can_not_be_read_is_not_stored() {
+        let at = NOW.as_secs();
+        for over in [json!(at), json!(at + 100), json!(0)] {
+            assert_eq!(bound(over, 100), Err(NotStored::AlreadyStale));
+        }
+        for value in [
+            json!(null),
+            json!("soon"),
+            json!(""),
+            json!(true),
+            json!(-1),
+            json!(1e300),
+            json!([at + 9]),
+            json!({}),
+        ] {
+            assert_eq!(bound(value.clone(), 0), Err(NotStored::NoExpiry), "{value}");
+        }
+        let from =
+            |text| TtlFrom { source: TimeSource::Json(JsonQuery::parse(text).unwrap()), minus: secs(0) };
+        let content = Content::Json(json!({"a": at + 100, "b": at + 50, "c": "?"}));
+        let bound =
+            |text| from(text).bound(terms(), &HeaderMap::new(), Some(&content)).map(|terms| terms.expires_at);
+        // Of several the earliest.
+        assert_eq!(bound("$['a', 'b']"), Ok(NOW.plus(secs(50))));
+        assert_eq!(bound("$.*"), Err(NotStored::NoExpiry));
+        assert_eq!(bound("/d"), Err(NotStored::NoExpiry));
+        assert_eq!(from("/a").bound(terms(), &HeaderMap::new(), None), Err(NotStored::NoExpiry));
+    }
+
+    #[test]
+    fn a_field_may_name_it() {
+        let name = HeaderName::from_static("x-expires");
+        let from = TtlFrom { source: TimeSource::Header(name), minus: secs(0) };
+        let bound = |text| from.bound(terms(), &headers(text), None).map(|terms| terms.expires_at);
+        assert_eq!(bound("X-Expires: 784111877"), Ok(NOW.plus(secs(100))));
+        assert_eq!(bound("X-Expires: 1994-11-06T08:51:17Z"), Ok(NOW.plus(secs(100))));
+        assert_eq!(bound("X-Expires: 784111877\nX-Expires: 784111877"), Err(NotStored::NoExpiry));
+        assert_eq!(bound(""), Err(NotStored::NoExpiry));
+    }
+}

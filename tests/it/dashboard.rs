@@ -1,0 +1,156 @@
+//! The dashboard: its page is for everybody and tells nothing, its figures are those of `/metrics`. How it looks is
+//! `tests/dashboard/check`'s, in a browser.
+
+use crate::support::{Answer, Larder, Redis, Replica, Reply, Upstream, eventually};
+
+const ROUTES: &str = "
+routes:
+  - {path: /a, name: things, ttl: 60s, tags: [a]}
+  - {path: \"/b/{id}\", name: others, ttl: 60s}
+  - {path: /w, name: writes, purges: [a]}
+";
+
+/// The sum of a metric's samples whose labels have all these words.
+fn sum(metrics: &Reply, name: &str, labels: &[&str]) -> f64 {
+    let samples = metrics.text().lines().filter_map(|line| {
+        let (key, value) = line.rsplit_once(' ')?;
+        let (its, words) = key.split_once('{').unwrap_or((key, ""));
+        (its == name && labels.iter().all(|label| words.contains(label)))
+            .then(|| value.parse::<f64>().unwrap())
+    });
+    samples.sum()
+}
+
+#[tokio::test]
+async fn every_figure_is_the_one_that_metrics_has() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Replica::start(&redis, &upstream, "max_lag: 0s, timeout: 5s", ROUTES).await;
+    for target in ["/a", "/a", "/a", "/b/1", "/b/1", "/b/2", "/elsewhere"] {
+        larder.get(target).await.assert_status(200);
+    }
+    larder.request("POST", "/w").body("x").await.assert_status(200);
+    larder.purge_tag("a").await;
+    larder.get("/a").await;
+    upstream.on("/gone", Answer::hang_up());
+    larder.get("/gone").await.assert_status(502);
+    // What is counted after the response has begun is counted soon.
+    larder.metric_becomes("larder_fills_total{route=\"others\"}", 2.0).await;
+    larder.metric_becomes("larder_connections", 0.0).await;
+    let told = larder.admin.get("/dashboard/data").await.assert_status(200).json();
+    let metrics = larder.admin.get("/metrics").await;
+    let all = &told["overview"];
+    let same = |what: &str, value: &serde_json::Value, name: &str, labels: &[&str]| {
+        let expected = sum(&metrics, name, labels);
+        let value = value.as_f64().or(value.as_bool().map(|is| f64::from(u8::from(is))));
+        assert_eq!(value, Some(expected), "{what}: {name} {labels:?}\n{told}");
+    };
+    same("hits", &all["hits"], "cache_hits_total", &[]);
+    same("misses", &all["misses"], "cache_misses_total", &[]);
+    same("requests", &all["requests"], "larder_requests_total", &[]);
+    same("failures", &all["upstreamFailures"]["closed"], "larder_upstream_failures_total", &["closed"]);
+    for route in all["routes"].as_array().expect("routes") {
+        let name = format!("\"{}\"", route["name"].as_str().expect("a name"));
+        for (field, metric, label) in [
+            ("requests", "larder_requests_total", ""),
+            ("hits", "cache_hits_total", ""),
+            ("misses", "cache_misses_total", ""),
+            ("fills", "larder_fills_total", ""),
+            ("filledBytes", "larder_filled_bytes_total", ""),
+            ("invalidations", "cache_invalidations_total", ""),
+        ] {
+            same(&name, &route[field], metric, &[&name, label]);
+        }
+        same(&name, &route["fromStore"]["count"], "larder_request_seconds_count", &[&name, "\"store\""]);
+        same(
+            &name,
+            &route["fromUpstream"]["count"],
+            "larder_request_seconds_count",
+            &[&name, "\"upstream\""],
+        );
+        let saved = sum(&metrics, "larder_requests_total", &[&name, "\"hit\""])
+            + sum(&metrics, "larder_requests_total", &[&name, "\"collapsed\""]);
+        assert_eq!(route["saved"].as_f64(), Some(saved), "{route}");
+    }
+    for source in ["write", "purge", "admin"] {
+        let label = format!("\"{source}\"");
+        same(source, &all["purges"][source]["purges"], "larder_purges_total", &[&label]);
+        same(source, &all["purges"][source]["targets"], "larder_purged_targets_total", &[&label]);
+    }
+    for (field, metric) in [
+        ("entries", "larder_stored_entries"),
+        ("bytes", "larder_stored_bytes"),
+        ("capacity", "larder_store_capacity_bytes"),
+        ("evicted", "larder_evicted_total"),
+        ("purgeRecords", "larder_purge_records"),
+    ] {
+        same(field, &told["store"][field], metric, &[]);
+    }
+    for (field, metric) in [
+        ("up", "larder_redis_up"),
+        ("purgesWaiting", "larder_purges_waiting"),
+        ("connections", "larder_redis_connections_total"),
+        ("newIndexes", "larder_purge_indexes_total"),
+    ] {
+        same(field, &told["redis"][field], metric, &[]);
+    }
+    assert_eq!(told["status"], "ok");
+    assert_eq!(all["routes"].as_array().map(Vec::len), Some(4), "{told}");
+}
+
+#[tokio::test]
+async fn it_tells_how_much_memory_redis_has_in_use() {
+    let (redis, upstream) = (Redis::start_with(&["--maxmemory", "64mb"]).await, Upstream::start());
+    let larder = Replica::start(&redis, &upstream, "", ROUTES).await;
+    let told = eventually("Redis has told", || async {
+        let told = larder.admin.get("/dashboard/data").await.json();
+        told["redis"]["memoryUsed"].as_u64().map(|used| (used, told))
+    });
+    let (used, told) = told.await;
+    assert!(used > 500_000, "{used}");
+    assert_eq!(told["redis"]["memoryLimit"], 64 << 20);
+    assert_eq!(larder.metric("larder_redis_memory_limit_bytes").await, f64::from(64 << 20));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_words() {
+    let upstream = Upstream::start();
+    let (mut redis, larder) = {
+        let redis = Redis::start().await;
+        let larder = Replica::start(&redis, &upstream, "", ROUTES).await;
+        (redis, larder)
+    };
+    let notes = async || larder.admin.get("/dashboard/data").await.json()["notes"].clone();
+    assert_eq!(notes().await, serde_json::json!([]));
+    redis.kill();
+    larder.is_cut_off().await;
+    let told = notes().await;
+    assert_eq!(told[0]["level"], "trouble", "{told}");
+    assert!(told[0]["text"].as_str().is_some_and(|text| text.starts_with("Redis can't be used")), "{told}");
+    larder.reconfigure("routes: 5").await;
+    let told = notes().await.to_string();
+    assert!(told.contains("The changed proxy.yaml is wrong"), "{told}");
+}
+
+#[tokio::test]
+async fn the_page_is_open_and_its_figures_need_the_token() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&format!("admin: {{token: secret}}\n{ROUTES}"), &upstream);
+    for (path, content_type) in [
+        ("/dashboard", "text/html; charset=utf-8"),
+        ("/dashboard/style.css", "text/css; charset=utf-8"),
+        ("/dashboard/script.js", "text/javascript; charset=utf-8"),
+    ] {
+        let reply = larder.admin.get(path).await.assert_status(200);
+        let reply =
+            reply.assert_header("content-type", content_type).assert_header("cache-control", "no-store");
+        let policy = reply.header("content-security-policy").expect("a policy");
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(!reply.text().contains("style=") && !reply.text().contains("innerHTML"), "{path}");
+        larder.admin.request("POST", path).await.assert_status(405);
+    }
+    larder.admin.get("/dashboard/data").await.assert_status(401);
+    let wrong = larder.admin.get("/dashboard/data").header("authorization", "Bearer wrong");
+    wrong.await.assert_status(401);
+    let right = larder.admin.get("/dashboard/data").header("authorization", "Bearer secret");
+    right.await.assert_status(200);
+}
