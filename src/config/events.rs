@@ -291,7 +291,7 @@ fn purge(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
         };
         parsed(node, "a tag", problems, parse).map(|value| Placed { value, place: node.place })
     })?;
-    if templates.is_empty() {
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
         problems.error(node.place, "events that purge nothing").help(HELP);
         return None;
     }

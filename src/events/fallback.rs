@@ -8,9 +8,12 @@ use crate::clock::Moment;
 use crate::metrics::SourceFigures;
 use crate::policy::Route;
 
-/// By the route's index: the sources that purge its tags, and the lifetime while each is silent.
+/// By the route's index: the sources that purge its tags.
 #[derive(Default)]
-pub struct Fallbacks(Box<[Vec<(Arc<SourceFigures>, Duration)>]>);
+pub struct Fallbacks(Box<[Vec<Fallback>]>);
+
+/// A source, and the lifetime while it is silent.
+type Fallback = (Arc<SourceFigures>, Duration);
 
 impl Fallbacks {
     pub(super) fn of<'r>(sources: &[Arc<Source>], routes: impl IntoIterator<Item = &'r Arc<Route>>) -> Self {

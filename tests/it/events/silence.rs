@@ -1,7 +1,7 @@
 //! A source that is silent for longer than `stale_after`: what it would purge gets a fallback lifetime, and only that.
 
 use super::{ALL, LIST, ONE, ROUTES, hits, source_becomes};
-use crate::support::{Larder, Redis, Upstream};
+use crate::support::{HOST, Larder, Redis, Upstream};
 
 const OTHER: &str = "  - {path: /other, ttl: none, tags: [other], purged_by: admin}\n";
 
@@ -23,12 +23,15 @@ async fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
     larder.metric_becomes("larder_event_source_silent{source=\"shop\",kind=\"stream\"}", 1.0).await;
     assert_eq!(larder.admin.get("/healthz").await.json()["status"], "degraded");
     larder.admin.get("/readyz").await.assert_status(200);
-    larder.get(ONE).await.assert_fwd("stale");
-    larder.get(LIST).await.assert_fwd("stale");
+    let get = |target| larder.get(target).header("host", HOST);
+    get(ONE).await.assert_fwd("stale");
+    get(LIST).await.assert_fwd("stale");
     larder.get("/other").await.assert_hit();
     // What was fetched meanwhile is a hit for as long as the fallback.
-    assert_eq!(larder.after(59).get(ONE).await.assert_hit().remaining_ttl(), 1);
-    larder.after(1).get(ONE).await.assert_fwd("stale");
+    larder.after(59);
+    assert_eq!(get(ONE).await.assert_hit().remaining_ttl(), 1);
+    larder.after(1);
+    get(ONE).await.assert_fwd("stale");
     redis.restart().await;
     larder.metric_becomes("larder_event_source_silent{source=\"shop\",kind=\"stream\"}", 0.0).await;
     hits(&larder).await;
