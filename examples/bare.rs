@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, VIA};
+use http::header::{ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, LAST_MODIFIED, SERVER, VIA};
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -52,13 +52,16 @@ async fn serve(address: SocketAddr, content: Bytes) -> Result<(), Failure> {
     }
 }
 
-/// The fields of a hit.
+/// The fields of a hit on what nginx answered.
 fn answer(_: &Request<Incoming>, content: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(content));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=86400"));
-    headers.insert(ETAG, HeaderValue::from_static("\"v1\""));
+    headers.insert(ETAG, HeaderValue::from_static("\"6b012263-400\""));
+    headers.insert(SERVER, HeaderValue::from_static("nginx/1.22.1"));
+    headers.insert(LAST_MODIFIED, HeaderValue::from_static("Sat, 21 Nov 2026 04:47:31 GMT"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(VIA, HeaderValue::from_static("1.1 larder"));
     headers.insert(AGE, HeaderValue::from_static("1"));
     let cache_status = HeaderName::from_static("cache-status");

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
@@ -172,5 +172,44 @@ impl StoredResponse {
         let tags: usize = self.head.tags.iter().map(|tag| tag.len() + 24).sum();
         let fixed = size_of::<Self>() + size_of::<StoredHead>() + 160;
         (fixed + self.body.len() + fields + tags + self.head.targets.len() * size_of::<TargetId>()) as u64
+    }
+}
+
+/// The same fields, their values side by side in one piece of memory of just their size. As they come they are parts of
+/// a connection's read buffer, and one short value would keep all of that.
+pub fn in_memory_of_their_own(headers: &HeaderMap) -> HeaderMap {
+    // A copy has no room for more fields than there are.
+    let mut headers = headers.clone();
+    let mut values = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    headers.values().for_each(|value| values.extend_from_slice(value.as_bytes()));
+    let mut values = values.freeze();
+    for value in headers.values_mut() {
+        // The bytes of a value are a value.
+        if let Ok(mut own) = HeaderValue::from_maybe_shared(values.split_to(value.len())) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_read_buffer_does_not_keep_all_of_it() {
+        let buffer = Bytes::from(vec![b'x'; 8192]);
+        let mut headers = HeaderMap::new();
+        for (name, end) in [("a", 3), ("b", 0), ("a", 5), ("content-type", 2)] {
+            let value = HeaderValue::from_maybe_shared(buffer.slice(..end)).expect("a value");
+            headers.append(HeaderName::from_static(name), value);
+        }
+        let own = in_memory_of_their_own(&headers);
+        assert_eq!(own, headers);
+        drop(headers);
+        assert!(buffer.is_unique());
     }
 }

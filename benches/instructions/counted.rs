@@ -17,11 +17,11 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Starts `program` on one core, and waits until it listens on `address`.
+    /// Starts `program` on one core, and waits until it listens on `addresses`.
     pub fn start(
         program: &Path,
         arguments: &[&str],
-        address: SocketAddr,
+        addresses: &[SocketAddr],
         out: PathBuf,
     ) -> Result<Self, Failure> {
         let valgrind = Command::new("taskset")
@@ -35,9 +35,9 @@ impl Counted {
             .map_err(|error| format!("taskset, or valgrind (Debian: apt-get install valgrind): {error}"))?;
         let mut started = Self { valgrind, out, dumps: 0 };
         let end = Instant::now() + Duration::from_secs(120);
-        while Client::connect(address).is_err() {
+        while !addresses.iter().all(|address| Client::connect(*address).is_ok()) {
             if started.valgrind.try_wait()?.is_some() || Instant::now() > end {
-                return Err(format!("{} does not listen on {address}", program.display()).into());
+                return Err(format!("{} does not listen on {addresses:?}", program.display()).into());
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 use super::Phase;
 use super::stats::rfc3339;
 use crate::metrics::SourceNow;
-use crate::store::remote::Remote;
+use crate::store::remote::{Remote, RemoteNode};
 
-/// `degraded`: Redis is away.
+/// `degraded`: Redis is away, or a part of it.
 pub fn status(phase: Phase, remote: Option<&Remote>) -> &'static str {
     match (phase, remote) {
-        (Phase::Ready, Some(remote)) if remote.is_away() => "degraded",
+        (Phase::Ready, Some(remote)) if remote.is_degraded() => "degraded",
         _ => phase.as_str(),
     }
 }
@@ -64,8 +64,12 @@ fn of_redis(remote: &Remote) -> Value {
         });
         (figure.command.to_owned(), figures)
     });
-    json!({
-        "status": if remote.is_away() { "away" } else { "ok" },
+    let mut health = json!({
+        "status": match (remote.is_away(), remote.is_degraded()) {
+            (true, _) => "away",
+            (false, true) => "degraded",
+            (false, false) => "ok",
+        },
         "trouble": remote.trouble,
         "breaker": remote.breaker.as_str(),
         "breakerOpened": remote.opened,
@@ -75,5 +79,18 @@ fn of_redis(remote: &Remote) -> Value {
         "purgesWaiting": remote.purges_waiting,
         "confirmedMillisAgo": remote.confirmed_ago.map(|ago| ago.as_millis().min(u128::from(u32::MAX)) as u32),
         "commands": commands.collect::<Map<_, _>>(),
-    })
+    });
+    if !remote.nodes.is_empty() {
+        let node = |node: &RemoteNode| {
+            let figures = json!({
+                "breaker": node.breaker.as_str(),
+                "trouble": node.trouble,
+                "inFlight": node.in_flight,
+                "hasIndex": node.has_index,
+            });
+            (node.name.clone(), figures)
+        };
+        health["nodes"] = remote.nodes.iter().map(node).collect::<Map<_, _>>().into();
+    }
+    health
 }

@@ -264,7 +264,7 @@ impl AdminState {
         let purged = purging::purge(&self.store, &self.metrics, purge, PurgeSource::Admin, None).await;
         let position = purged.map_err(|error| Refusal::unavailable(error.to_string()))?;
         let applied = match wait {
-            Some(within) => Some(waiting::applied(&self.store, position, within).await),
+            Some(within) => Some(waiting::applied(&self.store, &self.metrics, position, within).await),
             None => None,
         };
         let (status, mut answer) = waiting::answer(position, applied);

@@ -1,14 +1,18 @@
 //! Warnings: what can be meant so, and mostly isn't. Never refuses anything.
 
+use std::collections::BTreeSet;
+
 use super::problem::Problems;
 use super::routes::Checked;
 use super::suggest::nearest;
 
 pub fn give(routes: &[Checked], problems: &Problems) {
+    let tags = routes.iter().flat_map(|checked| &checked.route.tags);
+    let known: BTreeSet<String> = tags.map(|tag| tag.shape()).collect();
     for checked in routes {
         warn_of_private_for_all(checked, problems);
         warn_of_a_caller_in_shared_tags(checked, problems);
-        warn_of_unknown_tags(checked, routes, problems);
+        warn_of_unknown_tags(checked, &known, problems);
     }
 }
 
@@ -39,13 +43,12 @@ fn warn_of_a_caller_in_shared_tags(checked: &Checked, problems: &Problems) {
 
 /// A misspelt tag purges nothing. Tags may come from response fields too, so this only warns, and only where a tag
 /// of a route is near.
-fn warn_of_unknown_tags(checked: &Checked, routes: &[Checked], problems: &Problems) {
-    let known: Vec<String> =
-        routes.iter().flat_map(|other| &other.route.tags).map(|tag| tag.shape()).collect();
+fn warn_of_unknown_tags(checked: &Checked, known: &BTreeSet<String>, problems: &Problems) {
     for purged in &checked.purges {
         let written = purged.value.shape();
-        let is_above = |tag: &String| tag.strip_prefix(&written).is_some_and(|rest| rest.starts_with('/'));
-        if known.iter().any(|tag| *tag == written || is_above(tag)) {
+        let below = format!("{written}/");
+        let is_above = known.range(below.clone()..).next().is_some_and(|tag| tag.starts_with(&below));
+        if is_above || known.contains(&written) {
             continue;
         }
         if let Some(near) = nearest(&written, known.iter().map(String::as_str)) {

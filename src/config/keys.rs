@@ -208,7 +208,7 @@ pub static STORE: Section = Section {
         optional(
             "redis",
             Kind::OneOf(&[Kind::Text, NONE, Kind::Mapping(&REDIS)]),
-            "Shares responses between replicas: a URL (`redis://`, `rediss://`, `redis+unix://`), or a mapping. Without it, or \
+            "Shares responses between replicas: a URL (`redis://`, `redis+unix://`, `redis-sentinel://`, `redis-cluster://`; `rediss…` with TLS), or a mapping. Without it, or \
              with `none`, responses live in this process.",
         ),
         key(
@@ -384,7 +384,11 @@ macro_rules! section_of_a_route {
                 key("timeout", Kind::OneOf(&[NONE, Kind::Duration]), "none",
                     "For a request in all, from its header section to the response's last byte: 504 before the \
                      response has begun, and cut off after. `none`: only the upstream's and the clients' own limits."),
-                key("collapse", Kind::Boolean, "true", "Whether requests for the same wait for one fetch."),
+                key("collapse", Kind::OneOf(&[Kind::Boolean, Kind::Word(&["replicas"])]), "true",
+                    "Whether requests for the same wait for one fetch: `true` those at this replica, `replicas` those at \
+                     all that share a Redis."),
+                key("collapse_wait", Kind::Duration, "5s",
+                    "With `collapse: replicas`: how long a replica waits for another's fetch before it fetches itself."),
                 key("override", Kind::ListOf(&Kind::Word(&["lifetime", "private", "no-cache"])), "[]",
                     "What of the response's own word `ttl` overrides."),
                 key("targeted", Kind::ListOf(&Kind::Matching("(?i)-cache-control$")), "[Larder-Cache-Control]",

@@ -10,7 +10,6 @@ mod fields;
 mod keys;
 mod listen;
 mod log;
-mod not_yet;
 mod options;
 mod problem;
 mod purged_by;

@@ -32,7 +32,7 @@ pub enum RedisServers {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RedisHost {
     pub host: String,
     pub port: u16,

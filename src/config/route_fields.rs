@@ -17,7 +17,7 @@ use super::tree::{Node, Value};
 use super::units::{self, Wrong};
 use super::{expiry, query_rule, suggest};
 use crate::policy::query::QueryRule;
-use crate::policy::route::{Credential, Mode, Overrides, Ttl};
+use crate::policy::route::{Collapse, Credential, Mode, Overrides, Ttl};
 use crate::policy::template::Template;
 use crate::policy::ttl_from::TtlFrom;
 
@@ -49,7 +49,8 @@ pub struct RouteFields {
     pub max_size: Option<u64>,
     pub max_json: Option<u64>,
     pub timeout: Option<Option<Duration>>,
-    pub collapse: Option<bool>,
+    pub collapse: Option<Collapse>,
+    pub collapse_wait: Option<Duration>,
     pub overrides: Option<Placed<Overrides>>,
     pub heuristic: Option<bool>,
     pub any_status: Option<bool>,
@@ -81,7 +82,8 @@ impl RouteFields {
             max_size: fields.optional("max_size", positive_size),
             max_json: fields.optional("max_json", positive_size),
             timeout: fields.optional("timeout", timeout),
-            collapse: fields.optional("collapse", boolean),
+            collapse: fields.optional("collapse", collapse),
+            collapse_wait: fields.optional("collapse_wait", positive_duration),
             overrides: fields.optional("override", overrides),
             heuristic: fields.optional("heuristic", boolean),
             any_status: fields.optional("any_status", boolean),
@@ -104,6 +106,19 @@ impl RouteFields {
         let node = Node { value: Value::Mapping(written.collect()), place: Place::Start };
         let problems = Problems::default();
         Fields::open(&node, section, &problems).map(|fields| Self::read(&fields)).unwrap_or_default()
+    }
+}
+
+fn collapse(node: &Node, problems: &Problems) -> Option<Collapse> {
+    match node.text() {
+        Some("replicas") => Some(Collapse::Replicas),
+        Some(word) if suggest::nearest(word, ["replicas"]).is_some() => {
+            problems
+                .error(node.place, format!("`{word}` is not known here"))
+                .help("did you mean `replicas`?");
+            None
+        }
+        _ => boolean(node, problems).map(|here| if here { Collapse::Here } else { Collapse::No }),
     }
 }
 

@@ -115,6 +115,7 @@ fn route(
         max_json: said!(max_json),
         timeout: said!(timeout),
         collapse: said!(collapse),
+        collapse_wait: said!(collapse_wait),
         per,
         headers: said!(headers),
         cookies: said!(cookies),

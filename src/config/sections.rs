@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::fields::Fields;
 use super::keys;
-use super::not_yet::{Feature, not_yet};
 use super::problem::Problems;
 use super::scalars::{
     boolean, count, duration, list, listen, network, networks, parsed, positive_duration, positive_size,
@@ -12,8 +11,8 @@ use super::scalars::{
 };
 use super::tree::{Node, Value};
 use super::{
-    AdminSettings, Limits, Listen, OnStoreLoss, PurgeSettings, RedisServers, RequestIds, StoreSettings,
-    UpstreamHost, UpstreamSettings, redis, url,
+    AdminSettings, Limits, Listen, OnStoreLoss, PurgeSettings, RequestIds, StoreSettings, UpstreamHost,
+    UpstreamSettings, redis, url,
 };
 
 /// A URL, or a mapping with `url`.
@@ -67,13 +66,6 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let fields = Fields::open(node, &keys::STORE, problems)?;
     let redis_node = fields.given("redis").filter(|node| !redis::is_none(node));
     let redis_settings = redis_node.and_then(|node| redis::read(node, problems));
-    if let Some(given) = redis_node {
-        match redis_settings.as_ref().map(|settings| &settings.servers) {
-            Some(RedisServers::Cluster(_)) => not_yet(Feature::RedisCluster, given.place, problems),
-            Some(RedisServers::Sentinel { .. }) => not_yet(Feature::RedisSentinel, given.place, problems),
-            _ => {}
-        }
-    }
     let memory = fields.read("memory", size);
     if let (Some(0), Some(given), None) = (memory, fields.given("memory"), redis_node) {
         problems

@@ -24,7 +24,7 @@ pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
 pub use sources::{NotTaken, Patience, SourceFigures, SourceNow};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -61,6 +61,8 @@ struct Process {
     /// By reason: the callers' own words, so there are few.
     upstream_failures: Mutex<BTreeMap<&'static str, u64>>,
     purges: [PurgeCounts; SOURCES.len()],
+    /// Purges that waited until every replica knows them: known, not known in time.
+    awaited: [Count; 2],
     widened: Count,
     connections: AtomicI64,
     accepts_failed: Count,
@@ -158,9 +160,9 @@ impl Metrics {
             Namespace { name, ttls: Vec::new(), configured: false, counts }
         };
         let mut namespaces = vec![namespace(labels::NO_ROUTE.into())];
+        let mut known = HashMap::from([(namespaces[0].name.clone(), 0)]);
         let facts = routes.map(|(name, ttl)| {
-            let known = namespaces.iter().position(|namespace| namespace.name == *name);
-            let namespace = known.unwrap_or_else(|| {
+            let namespace = *known.entry(name.clone()).or_insert_with(|| {
                 namespaces.push(namespace(name.clone()));
                 namespaces.len() - 1
             });
@@ -207,6 +209,11 @@ impl Metrics {
     /// A purge that the store did not take.
     pub fn purge_failed(&self, source: PurgeSource) {
         self.all.purges[source as usize].failed.add(1);
+    }
+
+    /// A purge waited until every replica knows it, or in vain.
+    pub fn purge_awaited(&self, is_known: bool) {
+        self.all.awaited[usize::from(!is_known)].add(1);
     }
 
     /// Templates of a write that found no value and were widened.
@@ -290,6 +297,7 @@ impl Default for Process {
             upstream_seconds: Histogram::new(labels::SECONDS),
             upstream_failures: Mutex::default(),
             purges: Default::default(),
+            awaited: Default::default(),
             widened: Count::default(),
             connections: AtomicI64::default(),
             accepts_failed: Count::default(),

@@ -1,7 +1,7 @@
 //! What `/metrics` says of Redis, where responses are shared through it.
 
 use super::exposition::{Family, Labels};
-use crate::store::remote::{Breaker, CommandFigure, Remote};
+use crate::store::remote::{Breaker, CommandFigure, LeaseFigures, Remote, RemoteNode};
 
 pub(super) fn families(remote: &Remote) -> Vec<Family> {
     let mut breaker = Family::gauge("larder_redis_breaker", "1 for the state that the breaker is in.");
@@ -25,7 +25,11 @@ pub(super) fn families(remote: &Remote) -> Vec<Family> {
     let mut families = vec![
         used,
         limit,
-        Family::gauge("larder_redis_up", "Whether Redis answers.").with(u64::from(!remote.is_away())),
+        Family::gauge(
+            "larder_redis_up",
+            "Whether Redis answers; in a cluster, the master that has the purge index.",
+        )
+        .with(u64::from(!remote.is_away())),
         breaker,
         Family::counter("larder_redis_breaker_opened", "How often the breaker was opened.")
             .with(remote.opened),
@@ -37,8 +41,32 @@ pub(super) fn families(remote: &Remote) -> Vec<Family> {
         Family::counter("larder_purge_indexes", "How often the purge index turned out to be a new one.")
             .with(remote.new_indexes),
     ];
+    let mut leases = Family::counter("larder_leases", "Fetches for all replicas, and waits for another's.");
+    let LeaseFigures { taken, waited, apart, lost } = remote.leases;
+    for (result, count) in [("taken", taken), ("waited", waited), ("apart", apart), ("lost", lost)] {
+        leases.push_if_any(vec![("result", result.to_string())], count);
+    }
+    families.push(leases);
     families.extend(of_commands(&remote.commands));
+    families.extend(of_nodes(&remote.nodes));
     families
+}
+
+/// More nodes than this have one label together.
+const MOST_NODES: usize = 32;
+
+fn of_nodes(nodes: &[RemoteNode]) -> Option<Family> {
+    let mut up = Family::gauge("larder_redis_node_up", "Whether a master of the cluster answers.");
+    let is_up = |node: &RemoteNode| node.breaker == Breaker::Closed;
+    let (named, others) = nodes.split_at(nodes.len().min(MOST_NODES));
+    for node in named {
+        up.push(vec![("node", node.name.clone())], f64::from(u8::from(is_up(node))));
+    }
+    if !others.is_empty() {
+        let all_up = others.iter().all(is_up);
+        up.push(vec![("node", "others".to_owned())], f64::from(u8::from(all_up)));
+    }
+    (!nodes.is_empty()).then_some(up)
 }
 
 fn of_commands(figures: &[CommandFigure]) -> Vec<Family> {

@@ -128,8 +128,19 @@ impl Metrics {
             targets.push(labels(), counts.targets.get() as f64);
             failed.push(labels(), counts.failed.get() as f64);
         }
+        let mut awaited =
+            Family::counter("larder_purges_awaited", "Purges that waited until every replica knows them.");
+        for (result, count) in ["applied", "missing"].iter().zip(&self.all.awaited) {
+            awaited.push_if_any(vec![("result", (*result).to_string())], count.get());
+        }
         let help = "Tag templates of writes that found no value, so that more was purged.";
-        vec![purges, targets, failed, Family::counter("larder_widened", help).with(self.all.widened.get())]
+        vec![
+            purges,
+            targets,
+            failed,
+            awaited,
+            Family::counter("larder_widened", help).with(self.all.widened.get()),
+        ]
     }
 
     fn of_configuration(&self) -> Vec<Family> {

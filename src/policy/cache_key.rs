@@ -28,7 +28,7 @@ impl CacheKey {
         query: Option<&str>,
         credential: Option<&[u8]>,
     ) -> Self {
-        let mut parts = Parts::new(b"larder key 2");
+        let mut parts = Parts::new(b"key 3");
         parts.add(request.scheme.as_bytes());
         parts.add(request.host.as_bytes());
         parts.add(request.front.as_bytes());
@@ -54,7 +54,7 @@ impl CacheKey {
     }
 
     fn variant_by(&self, names: &[HeaderName], headers: &HeaderMap) -> CacheKey {
-        let mut parts = Parts::new(b"larder variant 1");
+        let mut parts = Parts::new(b"variant 2");
         parts.add(&self.0);
         for name in names {
             parts.add(name.as_str().as_bytes());
@@ -81,7 +81,7 @@ fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 impl Fingerprint {
     /// The same in every process that has the same rules: SHA-256 over the text of what the route says.
     pub fn of(route: &Route) -> Self {
-        let mut parts = Parts::new(b"larder rules 2");
+        let mut parts = Parts::new(b"larder rules 3");
         // The path says which of its segments a tag's parameter is.
         parts.add(route.path.as_str().as_bytes());
         parts.add_list(route.tags.iter().map(|tag| tag.as_str().as_bytes()));
@@ -106,7 +106,7 @@ impl Fingerprint {
 
     /// Of what the route says of lifetimes. What was stored under others is judged again.
     pub fn of_lifetimes(route: &Route) -> Self {
-        let mut parts = Parts::new(b"larder lifetimes 1");
+        let mut parts = Parts::new(b"larder lifetimes 2");
         parts.add(format!("{:?}", route.ttl).as_bytes());
         parts.add(format!("{:?}", route.status).as_bytes());
         parts.add(&[u8::from(route.semantics.heuristic), u8::from(route.semantics.any_status)]);
@@ -118,7 +118,7 @@ impl Fingerprint {
     /// Together with the fields that identify a caller: what was stored for all while a field was none of them is not
     /// for all when it is one.
     pub fn with_credentials(self, credentials: &[HeaderName]) -> Self {
-        let mut parts = Parts::new(b"larder credentials 1");
+        let mut parts = Parts::new(b"larder credentials 2");
         parts.add(&self.0.to_be_bytes());
         parts.add_list(credentials.iter().map(|name| name.as_str().as_bytes()));
         parts.fingerprint()
@@ -187,8 +187,14 @@ impl Parts {
         self.0.update([0]);
     }
 
-    fn count(&mut self, count: usize) {
-        self.0.update((count as u64).to_le_bytes());
+    /// Seven bits a byte, the highest says that there are more: nearly always one byte, so that nearly every key is one
+    /// block of the hash.
+    fn count(&mut self, mut count: usize) {
+        while count >= 0x80 {
+            self.0.update([0x80 | (count & 0x7f) as u8]);
+            count >>= 7;
+        }
+        self.0.update([count as u8]);
     }
 
     fn digest(self) -> [u8; 32] {

@@ -132,7 +132,8 @@ fn render(template: &Template, event: &Content) -> Option<Vec<String>> {
 
 impl Condition {
     fn fails(&self, event: &Content) -> bool {
-        let texts = event.json().and_then(|document| self.value.texts(document, MAX_TAGS).ok());
-        texts.is_some_and(|texts| !texts.is_empty() && !texts.iter().any(|text| self.one_of.contains(text)))
+        let Some(document) = event.json() else { return false };
+        let texts: Result<Vec<String>, _> = self.value.texts(document).take(MAX_TAGS).collect();
+        texts.is_ok_and(|texts| !texts.is_empty() && !texts.iter().any(|text| self.one_of.contains(text)))
     }
 }

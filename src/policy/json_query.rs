@@ -47,10 +47,9 @@ impl JsonQuery {
         }
     }
 
-    /// The texts that can stand in a tag, `at_most` of them. `null` is no value.
-    pub fn texts(&self, document: &Value, at_most: usize) -> Result<Vec<String>, Unusable> {
-        let nodes = self.nodes(document).into_iter().filter(|node| !node.is_null());
-        nodes.take(at_most).map(text).collect()
+    /// The texts that can stand in a tag. `null` is no value.
+    pub fn texts(&self, document: &Value) -> impl Iterator<Item = Result<String, Unusable>> {
+        self.nodes(document).into_iter().filter(|node| !node.is_null()).map(text)
     }
 }
 
@@ -76,7 +75,7 @@ mod tests {
             "items": [{"id": 1, "tags": ["p", "q"]}, {"id": "2"}, {"id": null}, {"other": 4}],
             "i64": i64::MIN, "u64": u64::MAX,
         });
-        JsonQuery::parse(query).unwrap_or_else(|error| panic!("{error}")).texts(&document, 10)
+        JsonQuery::parse(query).unwrap_or_else(|error| panic!("{error}")).texts(&document).collect()
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub struct Route {
     pub max_json: u64,
     /// For a request in all.
     pub timeout: Option<Duration>,
-    pub collapse: bool,
+    pub collapse: Collapse,
+    /// How long a request waits for another replica's fetch.
+    pub collapse_wait: Duration,
     pub per: Option<Credential>,
     /// More request fields in the key.
     pub headers: Vec<HeaderName>,
@@ -83,6 +85,17 @@ pub enum Ttl {
 
 /// The safety expiry of `ttl: none`.
 pub const UNTIL_PURGED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Which requests for the same wait for one fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Collapse {
+    No,
+    /// Those at this replica.
+    #[default]
+    Here,
+    /// Those at all replicas that share a store.
+    Replicas,
+}
 
 /// What of the response's own word the route's `ttl` overrides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

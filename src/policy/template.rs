@@ -6,6 +6,8 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use http::header::{HeaderMap, HeaderName};
 
 use super::content::Content;
@@ -150,9 +152,12 @@ impl Template {
                 Part::Literal(text) => vec![text.clone()],
                 Part::Value(source) => source.values(sources)?,
             };
-            let longer =
+            let mut longer = Distinct::default();
+            let every =
                 rendered.iter().flat_map(|tag| values.iter().map(move |value| format!("{tag}{value}")));
-            rendered = longer.take(tags::MAX_TAGS + 1).collect();
+            // Stops where there are too many.
+            let _ = every.take_while(|tag| longer.add(tag)).count();
+            rendered = longer.texts;
         }
         Ok(rendered)
     }
@@ -193,9 +198,35 @@ impl Source {
     }
 }
 
+/// A content may have many more values than there may be tags, as long as they are the same ones again.
 fn of_json(content: Option<&Content>, query: &JsonQuery) -> Result<Vec<String>, Unusable> {
-    let document = content.and_then(Content::json);
-    document.map_or(Ok(Vec::new()), |document| query.texts(document, tags::MAX_TAGS + 1))
+    let Some(document) = content.and_then(Content::json) else { return Ok(Vec::new()) };
+    let mut values = Distinct::default();
+    for text in query.texts(document) {
+        let value = escaped(&text?);
+        if !value.is_empty() && !values.add(&value) {
+            break;
+        }
+    }
+    Ok(values.texts)
+}
+
+/// Texts that make different tags, up to one more than a response may have: what comes after that is not needed to know
+/// that they are too many. To count before telling which are the same would leave some out.
+#[derive(Default)]
+struct Distinct {
+    texts: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Distinct {
+    /// Whether there is room for more.
+    fn add(&mut self, text: &str) -> bool {
+        if self.seen.insert(text.to_ascii_lowercase()) {
+            self.texts.push(text.to_owned());
+        }
+        self.texts.len() <= tags::MAX_TAGS
+    }
 }
 
 fn text_of(bytes: &[u8]) -> String {

@@ -11,11 +11,12 @@ use super::error::ProxyError;
 use super::fetching::Fetch;
 use super::finding::{Finding, Glance, Miss, Usable};
 use super::intake::{ClientHead, ClientRequest};
+use super::leading::Unled;
 use super::{Answer, LARDER_POSITION, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::{Caller, Lookup, PassReason};
 use crate::policy::request_directives::obeyed;
-use crate::policy::route::Mode;
+use crate::policy::route::{Collapse, Mode};
 use crate::purge::Validity;
 
 /// A request that so many flights in a row did not serve fetches for itself.
@@ -71,7 +72,7 @@ impl Worker {
 
     /// Fetches, or waits for another's fetch if what that brings would be a hit.
     async fn fetch_or_join(&self, head: Arc<ClientHead>, lookup: &Lookup<'_>, mut miss: Miss) -> Answer {
-        if lookup.caller == Caller::Credentialed || !lookup.route.collapse {
+        if lookup.caller == Caller::Credentialed || lookup.route.collapse == Collapse::No {
             return self.fetch_alone(&head, lookup, &miss).await;
         }
         let arrived = Instant::now();
@@ -85,7 +86,14 @@ impl Worker {
                         leader.land(Landing::LookAgain);
                         return self.reply(&head, lookup, usable);
                     }
-                    None => return self.lead(leader, &head, lookup, &miss).await,
+                    None => {
+                        let flight = leader.flight().clone();
+                        match self.lead(leader, &head, lookup, &miss).await {
+                            Ok(answer) => return answer,
+                            Err(Unled::Alone) => break,
+                            Err(Unled::Again) => flight,
+                        }
+                    }
                 },
                 Seat::Follower(flight) => flight,
             };
@@ -96,11 +104,11 @@ impl Worker {
                         return answer;
                     }
                 }
-                Landing::Whole(stored) => {
+                Landing::Whole(stored) | Landing::Found(stored) => {
                     if self.is_hit(&stored.head, &head, lookup) {
-                        let outcome =
-                            Outcome::collapsed(miss.fwd, stored.head.terms.ttl(self.proxy.clock.now()));
-                        return self.reply(&head, lookup, Usable { stored, outcome });
+                        let now = self.proxy.clock.now();
+                        let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
+                        return self.reply(&head, lookup, Usable { stored, now, outcome });
                     }
                 }
                 Landing::LookAgain => {}
@@ -180,7 +188,7 @@ impl Worker {
     }
 
     pub(super) fn reply(&self, head: &ClientHead, lookup: &Lookup<'_>, usable: Usable) -> Answer {
-        let response = replying::stored(&usable.stored, head, self.proxy.clock.now());
+        let response = replying::stored(&usable.stored, head, usable.now);
         Answer::new(response, Some(usable.outcome), Some(lookup.route))
     }
 

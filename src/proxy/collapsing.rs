@@ -20,7 +20,7 @@ use crate::policy::storing::NotStored;
 use crate::stored_response::{StoredHead, StoredResponse};
 
 /// How long a key that was not storable is remembered as such, so that requests for it go side by side.
-const MARK: Duration = Duration::from_secs(120);
+pub(super) const MARK: Duration = Duration::from_secs(120);
 
 /// How many such marks are kept.
 const MARKS: usize = 16 * 1024;
@@ -32,6 +32,8 @@ pub enum Landing {
     Shared(Arc<SharedResponse>),
     /// What is stored is still good, as the upstream says; or the whole is there, and only that told for how long it is.
     Whole(Arc<StoredResponse>),
+    /// Another replica has fetched and stored it.
+    Found(Arc<StoredResponse>),
     /// The one who was to fetch found it stored.
     LookAgain,
     /// This response is for the one who asked; the others ask for themselves.
@@ -78,6 +80,8 @@ pub struct Flight {
     /// Where others find it: the key of the request, and of the variant once that is known.
     key: Mutex<CacheKey>,
     began: Instant,
+    /// Others may find it.
+    is_open: bool,
     landing: watch::Sender<Option<Landing>>,
 }
 
@@ -109,7 +113,7 @@ impl Flights {
                 Seat::Follower(present.get().clone())
             }
             entry => {
-                let flight = Flight::new(*key);
+                let flight = Flight::new(*key, true);
                 entry.insert_entry(flight.clone());
                 Seat::Leader(Leader { flights: self.clone(), flight })
             }
@@ -122,7 +126,7 @@ impl Flights {
 
     /// A fetch that nobody can join.
     pub fn alone(self: &Arc<Self>, key: &CacheKey) -> Leader {
-        Leader { flights: self.clone(), flight: Flight::new(*key) }
+        Leader { flights: self.clone(), flight: Flight::new(*key, false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Arc<Flight>>> {
@@ -131,8 +135,9 @@ impl Flights {
 }
 
 impl Flight {
-    fn new(key: CacheKey) -> Arc<Self> {
-        Arc::new(Self { key: Mutex::new(key), began: Instant::now(), landing: watch::Sender::new(None) })
+    fn new(key: CacheKey, is_open: bool) -> Arc<Self> {
+        let (key, landing) = (Mutex::new(key), watch::Sender::new(None));
+        Arc::new(Self { key, began: Instant::now(), is_open, landing })
     }
 
     fn key(&self) -> CacheKey {
@@ -188,9 +193,13 @@ impl Leader {
         }
     }
 
+    pub fn can_be_joined(&self) -> bool {
+        self.flight.is_open
+    }
+
     /// Requests for this key go side by side for a while. `why`: if that was not known before the whole was there.
-    pub fn mark_unshareable(&self, why: Option<NotStored>) {
-        let mark = Mark { until: self.flights.clock.now().plus(MARK), why };
+    pub fn mark_unshareable(&self, lasts: Duration, why: Option<NotStored>) {
+        let mark = Mark { until: self.flights.clock.now().plus(lasts), why };
         self.flights.unshareable.insert(self.flight.key(), mark);
     }
 
@@ -294,10 +303,10 @@ mod tests {
     #[test]
     fn what_was_not_shareable_goes_side_by_side_for_a_while() {
         let (flights, clock) = flights();
-        leader(&flights, &KEY).mark_unshareable(None);
+        leader(&flights, &KEY).mark_unshareable(MARK, None);
         assert!(matches!(flights.join(&KEY, None), Seat::Alone));
         clock.advance(MARK);
-        leader(&flights, &KEY).mark_unshareable(None);
+        leader(&flights, &KEY).mark_unshareable(MARK, None);
         flights.alone(&KEY).unmark();
         leader(&flights, &KEY);
     }

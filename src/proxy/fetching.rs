@@ -7,10 +7,10 @@ use http::header::{
     ACCEPT_ENCODING, AGE, CONTENT_LENGTH, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, RANGE,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
-use super::collapsing::{Landing, Leader, SharedResponse};
+use super::collapsing::{Landing, Leader, MARK, SharedResponse};
 use super::error::ProxyError;
 use super::finding::{Miss, Stale};
 use super::intake::ClientHead;
@@ -19,14 +19,14 @@ use super::shared_body::Reader;
 use super::{Body, Worker, forwarding, identity, replying};
 use crate::policy::classify::{Caller, Lookup};
 use crate::policy::content::{self, Content};
-use crate::policy::route::Mode;
+use crate::policy::route::{Collapse, Mode};
 use crate::policy::storing::{Exchange, NotStored, may_answer_all, may_store};
 use crate::policy::validation::{Validated, after_validation, conditional_fields};
 use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, http_date, shortening, tags};
 use crate::purge::{FoundValid, LoosePath, Stamp, Target};
-use crate::store::Fill;
-use crate::stored_response::{JudgedBy, StoredHead, Terms};
+use crate::store::{Ended, Fill, Lease};
+use crate::stored_response::{JudgedBy, StoredHead, Terms, in_memory_of_their_own};
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 
 /// For the one who fetches, and nobody else.
@@ -42,11 +42,13 @@ pub(super) struct Fetch {
     pub(super) head: Arc<ClientHead>,
     pub(super) route: Arc<Route>,
     pub(super) caller: Caller,
-    query: Option<String>,
+    pub(super) query: Option<String>,
     /// The key of the request, whatever the variant.
     pub(super) primary: CacheKey,
     pub(super) stale: Option<Stale>,
     pub(super) fill: Fill,
+    /// The other replicas wait for this fetch.
+    pub(super) lease: Option<Lease>,
 }
 
 /// The upstream's answer, with the fields that go on.
@@ -60,20 +62,30 @@ pub(super) struct Arrived {
 impl Fetch {
     /// From here on the fetch counts as begun: what is purged from now on is not in it.
     pub fn new(worker: &Worker, head: &Arc<ClientHead>, lookup: &Lookup<'_>, miss: &Miss) -> Self {
-        let store = &worker.proxy.store;
-        let fill = store.permit(&miss.key);
-        // Only now, so that no purge falls between: one that is not seen here comes after what the fill carries.
-        let stale = miss.stale.as_ref().and_then(|stale| stale.as_of_now(store.as_ref()));
-        Self {
+        let mut fetch = Self {
             worker: worker.clone(),
             head: head.clone(),
             route: lookup.route.clone(),
             caller: lookup.caller,
             query: lookup.query.clone(),
             primary: lookup.key,
-            stale,
-            fill,
+            stale: miss.stale.clone(),
+            fill: worker.proxy.store.permit(&miss.key),
+            lease: None,
+        };
+        fetch.begin();
+        fetch
+    }
+
+    /// It begins now, not earlier.
+    pub(super) fn begin(&mut self) {
+        let store = self.worker.proxy.store.as_ref();
+        self.fill = store.permit(self.fill.key());
+        if self.route.collapse == Collapse::Replicas {
+            self.fill.yields();
         }
+        // Only now, so that no purge falls between: one that is not seen here comes after what the fill carries.
+        self.stale = self.stale.as_ref().and_then(|stale| stale.as_of_now(store));
     }
 
     pub fn start(self, leader: Leader) -> oneshot::Receiver<Own> {
@@ -83,9 +95,12 @@ impl Fetch {
         receiver
     }
 
-    async fn run(self, leader: Leader, own: oneshot::Sender<Own>) {
+    async fn run(mut self, leader: Leader, own: oneshot::Sender<Own>) {
         #[cfg(test)]
         super::panic_tests::trap(&self.head, "fetch");
+        if !self.has_its_turn(&leader).await {
+            return;
+        }
         match self.exchange().await {
             Ok((arrived, Some((stale, strong)))) => self.freshen(arrived, &stale, strong, &leader, own).await,
             Ok((arrived, None)) => self.arrive(arrived, leader, own).await,
@@ -154,7 +169,7 @@ impl Fetch {
     }
 
     /// The header section is here: whose is it, and is it to be remembered?
-    async fn arrive(self, arrived: Arrived, leader: Leader, own: oneshot::Sender<Own>) {
+    async fn arrive(mut self, arrived: Arrived, leader: Leader, own: oneshot::Sender<Own>) {
         let Arrived { status, headers, exchange, .. } = &arrived;
         let terms = may_store(&self.route, self.caller, &self.request(), *status, headers, *exchange);
         let length = content_length(headers);
@@ -206,7 +221,6 @@ impl Fetch {
         tags: Vec<String>,
     ) -> Result<StoredHead, NotStored> {
         identity::forget(&mut headers);
-        on_their_own(&mut headers);
         // RFC 9110 §6.6.1: without one, a recipient that stores a response records when it came.
         headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
         let request = self.request();
@@ -221,7 +235,7 @@ impl Fetch {
             key,
             fingerprint: self.route.fingerprint,
             status,
-            headers,
+            headers: in_memory_of_their_own(&headers),
             terms,
             stamp,
             targets: Target::all_of(request.host, &path, query, tags.iter().map(String::as_str)).into(),
@@ -233,7 +247,7 @@ impl Fetch {
 
     /// It is for the one who asked; the others ask for themselves.
     pub(super) fn refuse(
-        &self,
+        &mut self,
         response: Response<Body>,
         not_stored: NotStored,
         leader: &Leader,
@@ -241,8 +255,10 @@ impl Fetch {
     ) {
         self.worker.proxy.metrics.filled(self.route.index, Err(not_stored));
         if not_stored.is_by_nature() {
-            leader.mark_unshareable(None);
+            leader.mark_unshareable(MARK, None);
+            self.tell_replicas(Ended::NotShareable(MARK));
         }
+        self.tell_replicas(Ended::FAILED);
         leader.close();
         // Nobody receives it if the client has gone: then it is dropped, and the upstream's connection with it.
         let _gone = own.send(Own::Response { response, not_stored });
@@ -258,14 +274,4 @@ impl Arrived {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// As they arrive, values are slices of the connection's read buffer: kept, each response would keep all of that.
-fn on_their_own(headers: &mut HeaderMap) {
-    for value in headers.values_mut() {
-        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
-            own.set_sensitive(value.is_sensitive());
-            *value = own;
-        }
-    }
 }

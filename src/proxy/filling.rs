@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::collapsing::{Landing, Leader, SharedResponse};
+use super::collapsing::{Landing, Leader, MARK, SharedResponse};
 use super::fetching::{Arrived, Fetch, Own};
 use super::finding::Stale;
 use super::reading::Reading;
@@ -21,7 +21,7 @@ use crate::policy::validation::{freshen, freshened_headers};
 use crate::policy::vary::Vary;
 use crate::policy::{shortening, tags};
 use crate::purge::Stamp;
-use crate::store::Fill;
+use crate::store::{Ended, Fill, StoreError};
 use crate::stored_response::{Stored, StoredHead, StoredResponse, Variants};
 use crate::upstream::UpstreamBody;
 
@@ -40,7 +40,7 @@ const VARIANT_KINDS: usize = 4;
 impl Fetch {
     /// Tells all who wait, and passes on the body as it comes. `not_stored`: an error, for those who wait alone.
     pub(super) async fn share(
-        self,
+        mut self,
         head: StoredHead,
         body: UpstreamBody,
         length: Option<u64>,
@@ -52,11 +52,17 @@ impl Fetch {
         let shared = SharedBody::new(length);
         let is_complete = not_stored.is_some() || !self.route.reads_content();
         match (not_stored, head.terms.is_fresh(head.terms.received_at)) {
-            (Some(_), _) => leader.close(),
+            (Some(_), _) => {
+                leader.close();
+                self.tell_replicas(Ended::FAILED);
+            }
             (None, true) if is_complete => leader.unmark(),
             (None, true) => {}
             // It can be stored, but only to be validated each time: there is nothing to wait for.
-            (None, false) => leader.mark_unshareable(None),
+            (None, false) => {
+                leader.mark_unshareable(MARK, None);
+                self.tell_replicas(Ended::NotShareable(MARK));
+            }
         }
         if not_stored.is_none() {
             self.announce_variant(&head, &leader);
@@ -100,7 +106,7 @@ impl Fetch {
 
     /// The whole is here.
     async fn keep(
-        &self,
+        &mut self,
         head: Arc<StoredHead>,
         whole: Bytes,
         trailers: Option<HeaderMap>,
@@ -122,10 +128,12 @@ impl Fetch {
                 let stored = self.remember(fill, response.clone());
                 leader.land(Landing::Whole(response));
                 shared.finish(Ok(trailers));
-                stored.await;
+                let ended = stored.await;
+                self.tell_replicas(ended);
             }
             Err(not_stored) => {
-                leader.mark_unshareable(Some(not_stored));
+                leader.mark_unshareable(MARK, Some(not_stored));
+                self.tell_replicas(Ended::NotShareable(MARK));
                 leader.close();
                 leader.land(Landing::NotShareable);
                 shared.finish(Ok(trailers));
@@ -156,12 +164,13 @@ impl Fetch {
 
     /// Everything up to the end; past the route's `max_size` only as fast as somebody reads.
     async fn pump(
-        &self,
+        &mut self,
         mut body: UpstreamBody,
         shared: &SharedBody,
         leader: &Leader,
     ) -> Result<Option<HeaderMap>, SharedBodyError> {
-        let in_time = || Instant::now() + self.worker.proxy.config.upstream.response_timeout;
+        let patience = self.worker.proxy.config.upstream.response_timeout;
+        let in_time = || Instant::now() + patience;
         let mut abandoned = None;
         let mut overflown = false;
         let mut trailers = None;
@@ -193,7 +202,8 @@ impl Fetch {
                         let arrived = shared.append(data);
                         if !overflown && arrived > self.largest() {
                             overflown = true;
-                            leader.mark_unshareable(Some(self.too_large()));
+                            leader.mark_unshareable(MARK, Some(self.too_large()));
+                            self.tell_replicas(Ended::NotShareable(MARK));
                             leader.close();
                             leader.land(Landing::NotShareable);
                             shared.overflow(self.largest());
@@ -207,7 +217,7 @@ impl Fetch {
 
     /// 304: what is stored is still good (RFC 9111 §4.3.4).
     pub(super) async fn freshen(
-        &self,
+        &mut self,
         arrived: Arrived,
         stale: &Stale,
         strong: bool,
@@ -227,7 +237,8 @@ impl Fetch {
                 leader.land(Landing::Whole(freshened));
                 // Whoever asked for it waits no longer than the others.
                 drop(own);
-                stored.await;
+                let ended = stored.await;
+                self.tell_replicas(ended);
             }
             Err(not_stored) => {
                 // It is still the answer to this request; it is only not kept.
@@ -256,7 +267,8 @@ impl Fetch {
         let fill = self.fill.for_variant(head.key);
         let freshened = StoredResponse { head: Arc::new(head), body: stale.response.body.clone() };
         let tasks = self.worker.proxy.tasks.clone();
-        tasks.spawn(self.remember(fill, Arc::new(freshened)));
+        let remembering = self.remember(fill, Arc::new(freshened));
+        tasks.spawn(async move { _ = remembering.await });
         true
     }
 
@@ -290,17 +302,27 @@ impl Fetch {
         })
     }
 
-    /// The first tier has it when this returns; the future is the rest.
-    fn remember(&self, fill: Fill, response: Arc<StoredResponse>) -> impl Future<Output = ()> + use<> {
+    /// The first tier has it when this returns; the future is the rest, and says what it is to other replicas.
+    fn remember(&self, fill: Fill, response: Arc<StoredResponse>) -> impl Future<Output = Ended> + use<> {
         let (metrics, route) = (self.worker.proxy.metrics.clone(), self.route.index);
         let (size, expires_at) = (response.body.len() as u64, response.head.terms.expires_at);
         let inserting = (!self.is_outdated(&fill, &response.head))
             .then(|| self.worker.proxy.store.insert(fill, Stored::Response(response), expires_at));
         async move {
-            let Some(inserting) = inserting else { return };
+            let Some(inserting) = inserting else { return Ended::Stored };
             match inserting.await {
-                Ok(()) => metrics.filled(route, Ok(size)),
-                Err(error) => tracing::debug!(%error, "not stored"),
+                Ok(()) => {
+                    metrics.filled(route, Ok(size));
+                    Ended::Stored
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "not stored");
+                    match error {
+                        StoreError::Outdated => Ended::Stored,
+                        StoreError::TooLarge => Ended::Apart(MARK),
+                        _ => Ended::FAILED,
+                    }
+                }
             }
         }
     }

@@ -32,6 +32,8 @@ pub(super) enum Glance {
 
 pub(super) struct Usable {
     pub stored: Arc<StoredResponse>,
+    /// When it was weighed.
+    pub now: Timestamp,
     pub outcome: Outcome,
 }
 
@@ -142,19 +144,19 @@ impl Worker {
             let stale = Some(Stale { response: stored.clone(), soft_purged, if_error });
             Miss { key, fwd: Fwd::Stale, stale }
         };
-        match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, self.proxy.clock.now())
-        {
+        let now = self.proxy.clock.now();
+        match assess(&stored.head, &lookup.under(key), &head.as_policy(), soft_purged, now) {
             Reuse::Fresh { ttl, .. } => {
-                Finding::Fresh(Usable { stored, outcome: Outcome::Hit { ttl, detail: None } })
+                Finding::Fresh(Usable { stored, now, outcome: Outcome::Hit { ttl, detail: None } })
             }
             Reuse::StaleWhileRevalidate { ttl, .. } => {
                 let miss = miss(true);
                 let outcome = Outcome::Hit { ttl, detail: Some(Detail::StaleWhileRevalidate) };
-                Finding::Stale(Usable { stored, outcome }, miss)
+                Finding::Stale(Usable { stored, now, outcome }, miss)
             }
             Reuse::StaleAsAsked { ttl, .. } => {
                 let outcome = Outcome::Hit { ttl, detail: Some(Detail::StaleAsAsked) };
-                Finding::Fresh(Usable { stored, outcome })
+                Finding::Fresh(Usable { stored, now, outcome })
             }
             Reuse::Validate { if_error, .. } => Finding::Miss(miss(if_error)),
             Reuse::ValidateAsAsked { .. } => Finding::Miss(Miss { fwd: Fwd::Request, ..miss(false) }),

@@ -14,6 +14,14 @@ use super::{Answer, Worker, replying};
 use crate::policy::cache_status::{Detail, Fwd, Outcome};
 use crate::policy::classify::Lookup;
 
+/// Why a fetch that was to be led was not made: another replica's made it needless.
+pub(super) enum Unled {
+    /// Another replica found that it is not to be shared.
+    Alone,
+    /// What another replica stored is not for this request.
+    Again,
+}
+
 impl Worker {
     /// A fetch that nobody joins.
     pub(super) async fn fetch_alone(
@@ -23,7 +31,13 @@ impl Worker {
         miss: &Miss,
     ) -> Answer {
         let leader = self.proxy.flights.alone(&miss.key);
-        self.lead(leader, head, lookup, miss).await
+        match self.lead(leader, head, lookup, miss).await {
+            Ok(answer) => answer,
+            // Nobody waits for other replicas alone.
+            Err(Unled::Alone | Unled::Again) => {
+                self.stale_or_error(head, lookup, miss, ProxyError::Interrupted)
+            }
+        }
     }
 
     /// The fetch is a task of its own: should this client go away, it goes on for those who wait, and for the store.
@@ -33,23 +47,24 @@ impl Worker {
         head: &Arc<ClientHead>,
         lookup: &Lookup<'_>,
         miss: &Miss,
-    ) -> Answer {
+    ) -> Result<Answer, Unled> {
         let flight = leader.flight().clone();
         // Others may be told only when the whole is there; this one is told of its own as soon as that can be.
-        match Fetch::new(self, head, lookup, miss).start(leader).await {
+        let answer = match Fetch::new(self, head, lookup, miss).start(leader).await {
             Ok(Own::Reader { shared, reader }) => self.pass_on(&shared, reader, head, lookup, miss),
             Ok(Own::Response { response, not_stored }) => {
                 if response.status().is_server_error()
                     && let Some(answer) = self.stand_in(head, lookup, miss, Some(response.status()))
                 {
-                    return answer;
+                    return Ok(answer);
                 }
                 let outcome = Outcome::forwarded(miss.fwd, Some(Detail::NotStored(not_stored)));
                 Answer::new(response, Some(outcome), Some(lookup.route))
             }
             Err(_) => match flight.landing().await {
                 Landing::Whole(stored) => {
-                    let ttl = Some(stored.head.terms.ttl(self.proxy.clock.now()));
+                    let now = self.proxy.clock.now();
+                    let ttl = Some(stored.head.terms.ttl(now));
                     let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
                     let outcome = Outcome::Forwarded {
                         fwd: miss.fwd,
@@ -59,12 +74,20 @@ impl Worker {
                         ttl,
                         detail: None,
                     };
-                    self.reply(head, lookup, Usable { stored, outcome })
+                    self.reply(head, lookup, Usable { stored, now, outcome })
                 }
+                Landing::Found(stored) if self.is_hit(&stored.head, head, lookup) => {
+                    let now = self.proxy.clock.now();
+                    let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
+                    self.reply(head, lookup, Usable { stored, now, outcome })
+                }
+                Landing::Found(_) => return Err(Unled::Again),
+                Landing::NotShareable => return Err(Unled::Alone),
                 Landing::Failed(error) => self.stale_or_error(head, lookup, miss, error),
                 _ => self.stale_or_error(head, lookup, miss, ProxyError::Interrupted),
             },
-        }
+        };
+        Ok(answer)
     }
 
     fn pass_on(
@@ -127,6 +150,6 @@ impl Worker {
             ttl,
             detail: Some(Detail::StaleIfError),
         };
-        Some(self.reply(head, lookup, Usable { stored, outcome }))
+        Some(self.reply(head, lookup, Usable { stored, now, outcome }))
     }
 }

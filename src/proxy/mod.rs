@@ -31,6 +31,7 @@ mod shared_body;
 mod spans;
 mod tagging;
 mod tunnel;
+mod turns;
 mod unfinished;
 mod writing;
 

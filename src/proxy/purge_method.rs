@@ -35,7 +35,9 @@ impl Worker {
         let purged = purge(&proxy.store, &proxy.metrics, asked, PurgeSource::PurgeMethod, None).await;
         let position = purged.map_err(|error| ProxyError::PurgeNotRecorded(error.to_string()))?;
         match wait {
-            Some(within) => Ok((position, Some(applied(&proxy.store, position, within).await))),
+            Some(within) => {
+                Ok((position, Some(applied(&proxy.store, &proxy.metrics, position, within).await)))
+            }
             None => Ok((position, None)),
         }
     }

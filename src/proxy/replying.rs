@@ -75,9 +75,20 @@ fn with_age(stored: &StoredHead, now: Timestamp, always: bool) -> HeaderMap {
     let mut headers = stored.headers.clone();
     let age = stored.terms.age(now).as_secs();
     if always || age > 0 {
-        headers.insert(AGE, HeaderValue::from(age));
+        headers.insert(AGE, decimal(age));
     }
     headers
+}
+
+/// As `HeaderValue::from`, with one allocation less.
+fn decimal(mut number: u64) -> HeaderValue {
+    let (mut digits, mut first) = ([b'0'; 20], 19);
+    while number > 0 {
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        first -= usize::from(number > 0);
+    }
+    HeaderValue::from_bytes(&digits[first..]).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// RFC 9110 §15.4.5: a 304 says nothing of content that it does not carry.
@@ -97,4 +108,16 @@ fn head_only(stored: &StoredResponse, mut headers: HeaderMap) -> Response<Body> 
         headers.insert(CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
     }
     whole(stored.head.status, headers, Body::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_everybody_writes_them() {
+        for number in [0, 1, 9, 10, 4096, u64::MAX] {
+            assert_eq!(decimal(number), HeaderValue::from(number));
+        }
+    }
 }

@@ -34,8 +34,7 @@ impl View {
         let mut index = self.write();
         let is_new = index.incarnation() != confirmation.incarnation;
         if is_new {
-            let is_later = self.confirmed_at().is_none_or(|confirmed| confirmed <= confirmation.asked_at);
-            if confirmation.after != Position::default() || !is_later {
+            if !self.begins_again(confirmation) {
                 return false;
             }
             // From here until the new index is whole, nothing is proved.
@@ -57,6 +56,16 @@ impl View {
             self.confirmed.fetch_max(confirmation.asked_at.as_nanos(), Ordering::Release);
         }
         is_new
+    }
+
+    /// Whether [`View::learn`] would leave the present index for another one.
+    pub fn leaves_for(&self, confirmation: &Confirmation) -> bool {
+        self.incarnation() != confirmation.incarnation && self.begins_again(confirmation)
+    }
+
+    fn begins_again(&self, confirmation: &Confirmation) -> bool {
+        let is_later = self.confirmed_at().is_none_or(|confirmed| confirmed <= confirmation.asked_at);
+        confirmation.after == Position::default() && is_later
     }
 
     /// When everything that had been purged was known here; `None` if the view is not whole.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::metrics::Metrics;
 use crate::purge::Position;
 use crate::store::Store;
 
@@ -50,8 +51,15 @@ pub enum Applied {
     Unknown(String),
 }
 
-pub async fn applied(store: &Arc<dyn Store>, position: Position, within: Duration) -> Applied {
-    match store.known_everywhere(position, within).await {
+pub async fn applied(
+    store: &Arc<dyn Store>,
+    metrics: &Metrics,
+    position: Position,
+    within: Duration,
+) -> Applied {
+    let known = store.known_everywhere(position, within).await;
+    metrics.purge_awaited(known.as_ref().is_ok_and(Vec::is_empty));
+    match known {
         Ok(missing) if missing.is_empty() => Applied::Everywhere,
         Ok(missing) => Applied::NotBy(missing.into_iter().map(|replica| replica.name).collect()),
         Err(error) => Applied::Unknown(error.to_string()),

@@ -182,16 +182,21 @@ enum Verdict {
 struct Watch {
     pace: Arc<Pace>,
     desk: Arc<Desk>,
+    stopping: watch::Receiver<bool>,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// When larder was told to stop.
     stopped: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+    /// What the alarm was set for: whether it idles, may rest, and has its parser.
+    seen: Option<(bool, bool, bool)>,
 }
 
 impl Watch {
-    fn new(pace: Arc<Pace>, desk: Arc<Desk>, mut stopping: watch::Receiver<bool>) -> Self {
-        let stop = Box::pin(async move { drop(stopping.wait_for(|stop| *stop).await) });
-        Self { pace, desk, stop, stopped: None, alarm: Box::pin(sleep_until(Instant::now())) }
+    fn new(pace: Arc<Pace>, desk: Arc<Desk>, stopping: watch::Receiver<bool>) -> Self {
+        let mut told = stopping.clone();
+        let stop = Box::pin(async move { drop(told.wait_for(|stop| *stop).await) });
+        let alarm = Box::pin(sleep_until(Instant::now()));
+        Self { pace, desk, stopping, stop, stopped: None, alarm, seen: None }
     }
 
     /// When it is late, if it goes on as it is, and when to look again at the latest.
@@ -209,6 +214,14 @@ impl Watch {
 
     /// `awake`: it has its parser.
     fn poll(&mut self, cx: &mut Context<'_>, awake: bool) -> Poll<Verdict> {
+        // Nearly always it goes on as it did: what began since the alarm was set is not late before it rings. Both futures
+        // have the waker of this task, which is the only one that ever polls them.
+        let goes_on = Some((self.pace.is_idle(), self.pace.may_rest(), awake));
+        let calm = self.stopped.is_none() && !self.stopping.has_changed().unwrap_or(true);
+        if calm && self.seen == goes_on && !self.alarm.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.seen = goes_on;
         if self.stopped.is_none() && self.stop.as_mut().poll(cx).is_ready() {
             self.stopped = Some(Instant::now());
         }

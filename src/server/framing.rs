@@ -9,7 +9,7 @@ use memchr::memchr_iter;
 
 use chunked::Chunked;
 use frames::{Flood, Frames};
-use head::{Body, check};
+use head::{Body, Read};
 
 /// What a scanner found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,11 @@ impl Scanner {
         }
     }
 
+    /// Content has begun and is not whole.
+    pub fn is_within_body(&self) -> bool {
+        matches!(self.state, State::Length(_) | State::Chunked(_))
+    }
+
     pub fn is_http2(&self) -> bool {
         matches!(self.state, State::Http2(_))
     }
@@ -112,46 +117,61 @@ impl Scanner {
         let before = self.partial.len();
         if before == 0 {
             // Nearly always it comes whole, and nothing is copied.
-            return match end_of_head(bytes, 0)? {
-                Some(end) => self.whole(&bytes[..end]).map(|()| end),
-                None => self.keep(bytes),
+            if let Some(end) = self.beside_a_head(bytes) {
+                return Ok(end);
+            }
+            return match head::read(bytes) {
+                Read::Whole(end, body) => {
+                    self.follow(body);
+                    Ok(end)
+                }
+                Read::Part => self.keep(bytes),
+                Read::Unclear => Err(Unclear),
             };
         }
         self.keep(bytes)?;
-        match end_of_head(&self.partial, self.scanned)? {
-            Some(end) => {
-                let partial = std::mem::take(&mut self.partial);
-                self.scanned = 0;
-                self.whole(&partial[..end]).map(|()| end - before)
-            }
-            None => {
-                // The last three bytes may be the beginning of the end.
-                self.scanned = self.partial.len().saturating_sub(3);
-                Ok(bytes.len())
+        let Some(end) = end_of_head(&self.partial, self.scanned)? else {
+            // The last three bytes may be the beginning of the end.
+            self.scanned = self.partial.len().saturating_sub(3);
+            return Ok(bytes.len());
+        };
+        let partial = std::mem::take(&mut self.partial);
+        self.scanned = 0;
+        if self.beside_a_head(&partial[..end]).is_none() {
+            match head::read(&partial[..end]) {
+                Read::Whole(_, body) => self.follow(body),
+                Read::Part | Read::Unclear => return Err(Unclear),
             }
         }
+        Ok(end - before)
+    }
+
+    /// What may stand where a head does: an empty line before it, which is ignored (RFC 9112 §2.2), or another protocol's
+    /// beginning.
+    fn beside_a_head(&mut self, bytes: &[u8]) -> Option<usize> {
+        const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+        if bytes.starts_with(b"\r\n") {
+            return Some(2);
+        }
+        if self.first && bytes.starts_with(HTTP2) {
+            self.state = State::Http2(Frames::new());
+            return Some(HTTP2.len());
+        }
+        None
+    }
+
+    fn follow(&mut self, body: Body) {
+        self.first = false;
+        self.state = match body {
+            Body::None => State::Head,
+            Body::Length(length) => State::Length(length),
+            Body::Chunked => State::Chunked(Chunked::default()),
+        };
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<usize, Unclear> {
         self.partial.extend_from_slice(bytes);
         if self.partial.len() > self.most { Err(Unclear) } else { Ok(bytes.len()) }
-    }
-
-    fn whole(&mut self, head: &[u8]) -> Result<(), Unclear> {
-        if head == b"\r\n" {
-            // RFC 9112 §2.2: an empty line before the request is ignored.
-            return Ok(());
-        }
-        if std::mem::take(&mut self.first) && head == b"PRI * HTTP/2.0\r\n\r\n" {
-            self.state = State::Http2(Frames::new());
-            return Ok(());
-        }
-        self.state = match check(head).ok_or(Unclear)? {
-            Body::None => State::Head,
-            Body::Length(length) => State::Length(length),
-            Body::Chunked => State::Chunked(Chunked::default()),
-        };
-        Ok(())
     }
 }
 

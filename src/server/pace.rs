@@ -19,6 +19,7 @@ pub struct Pace {
     /// These two in milliseconds since it was opened; [`NEVER`]: not now.
     idle_since: AtomicU64,
     head_since: AtomicU64,
+    within_body: AtomicBool,
     stuck: AtomicBool,
     http2: AtomicBool,
     tunnel: AtomicBool,
@@ -37,6 +38,7 @@ impl Pace {
             fresh: AtomicBool::new(true),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
+            within_body: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
@@ -50,6 +52,11 @@ impl Pace {
         } else if self.head_since.load(Ordering::Relaxed) == NEVER {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// A request's content has begun and is not whole; or it is.
+    pub fn within_body(&self, within: bool) {
+        self.within_body.store(within, Ordering::Relaxed);
     }
 
     /// The peer takes nothing of what is to be sent; or it does. How long it may, the stream itself knows.
@@ -85,12 +92,17 @@ impl Pace {
         self.requests.load(Ordering::Relaxed) == 0 && !self.is_tunnel()
     }
 
+    /// Its parser has nothing to do until the next request.
+    pub fn may_rest(&self) -> bool {
+        let nothing_begun = self.head_since.load(Ordering::Relaxed) == NEVER
+            && !self.within_body.load(Ordering::Relaxed)
+            && !self.stuck.load(Ordering::Relaxed);
+        self.is_idle() && !self.is_http2() && nothing_begun
+    }
+
     /// When its parser is not needed any more until the next request; `None` while it is.
     pub fn rests_from(&self) -> Option<Instant> {
-        let nothing_begun =
-            self.head_since.load(Ordering::Relaxed) == NEVER && !self.stuck.load(Ordering::Relaxed);
-        let rests = self.is_idle() && !self.is_http2() && nothing_begun;
-        rests.then(|| self.at(self.idle_since.load(Ordering::Relaxed), REST_AFTER))
+        self.may_rest().then(|| self.at(self.idle_since.load(Ordering::Relaxed), REST_AFTER))
     }
 
     /// When it will have taken too long, if it goes on as it is.

@@ -33,6 +33,10 @@ pub const VERSION: u8 = 1;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 
+/// So many bytes of a response say what it is, of which incarnation, and when it was asked for: `redis/replace.lua`
+/// compares them.
+pub const TIMED: usize = HEAD_AT + 74;
+
 const CHECKSUM_AT: usize = 14;
 const HEAD_AT: usize = 22;
 

@@ -15,6 +15,7 @@ pub mod remote;
 pub mod replica;
 pub mod sources;
 pub mod tiered;
+mod turn;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,6 +25,7 @@ use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 pub use history::Purges;
 pub use redis::{Connected, Entry, Feed, Heard, StreamState};
+pub use turn::{Ended, Lease, Turn};
 
 use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity};
 use crate::stored_response::Stored;
@@ -42,6 +44,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The permit to fetch and remember what stands under `key`. Take it before the fetch begins.
     fn permit(&self, key: &CacheKey) -> Fill;
+
+    /// Whose turn it is to fetch what stands under `key`. Waits for another replica's fetch, no longer than `within`.
+    /// `has_looked`: the caller knows what is stored, and can't use it.
+    fn turn(&self, _key: &CacheKey, _has_looked: bool, _within: Duration) -> Waiting<Turn> {
+        Box::pin(std::future::ready(Turn::Apart))
+    }
 
     /// What is known now of purges that name `targets` since `stamp`: for a response that is not stored yet.
     fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity;
@@ -132,12 +140,14 @@ pub struct Found {
 pub struct Fill {
     key: CacheKey,
     stamp: Stamp,
+    /// What a later fetch has stored stays, in every replica.
+    yields: bool,
 }
 
 impl Fill {
     /// For stores only.
     pub(crate) fn new(key: CacheKey, stamp: Stamp) -> Self {
-        Self { key, stamp }
+        Self { key, stamp, yields: false }
     }
 
     pub fn key(&self) -> &CacheKey {
@@ -150,7 +160,13 @@ impl Fill {
 
     /// The permit for a variant of this key: the same fetch, so the same stamp.
     pub fn for_variant(&self, key: CacheKey) -> Fill {
-        Fill { key, stamp: self.stamp }
+        Fill { key, ..*self }
+    }
+
+    /// What a later fetch has stored stays, whichever replica it was: for one more word with a shared store, which comes
+    /// before anything is remembered.
+    pub fn yields(&mut self) {
+        self.yields = true;
     }
 }
 
@@ -160,6 +176,10 @@ pub enum StoreError {
     PurgeNotTaken(String),
     #[error("the store did not take the mark: {0}")]
     NotMarked(String),
+    #[error("what is stored is of a later fetch")]
+    Outdated,
+    #[error("it is too large for the store")]
+    TooLarge,
     #[error("the store can't be asked: {0}")]
     NotAsked(String),
     #[error("the store did not take the response: {0}")]

@@ -1,4 +1,4 @@
-//! What is known of the server that a store shares with other replicas: for health and metrics.
+//! What is known of the servers that a store shares with other replicas: for health and metrics.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use crate::purge::Position;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remote {
+    /// Of the server that has the purge index.
     pub breaker: Breaker,
     /// Why it is not asked; `None` while it is.
     pub trouble: Option<String>,
@@ -22,9 +23,23 @@ pub struct Remote {
     pub max_lag: Duration,
     /// How often the purge index turned out to be a new one.
     pub new_indexes: u64,
-    /// What it has in use; `None` while it does not say.
+    /// What it has in use, of several the one that is nearest to its limit; `None` while none says.
     pub memory: Option<ServerMemory>,
     pub commands: Vec<CommandFigure>,
+    pub leases: LeaseFigures,
+    /// The masters of a cluster; empty where there is one server.
+    pub nodes: Vec<RemoteNode>,
+}
+
+/// Fetches for all replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseFigures {
+    pub taken: u64,
+    /// How often another's fetch was waited for.
+    pub waited: u64,
+    /// How often this replica then fetched for itself.
+    pub apart: u64,
+    pub lost: u64,
 }
 
 /// In bytes.
@@ -33,6 +48,25 @@ pub struct ServerMemory {
     pub used: u64,
     /// `None`: as much as the machine has.
     pub limit: Option<u64>,
+}
+
+impl ServerMemory {
+    /// The part of the limit that is in use.
+    pub fn fullness(&self) -> f64 {
+        self.limit.map_or(0.0, |limit| self.used as f64 / limit as f64)
+    }
+}
+
+/// One master of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteNode {
+    /// `host:port`
+    pub name: String,
+    /// It has the purge index.
+    pub has_index: bool,
+    pub breaker: Breaker,
+    pub trouble: Option<String>,
+    pub in_flight: usize,
 }
 
 /// One larder of those that share a store.
@@ -69,8 +103,14 @@ pub struct CommandFigure {
 }
 
 impl Remote {
+    /// Nothing is shared: the server that has the purge index does not answer.
     pub fn is_away(&self) -> bool {
         self.breaker != Breaker::Closed
+    }
+
+    /// Something that should answer does not.
+    pub fn is_degraded(&self) -> bool {
+        self.is_away() || self.nodes.iter().any(|node| node.breaker != Breaker::Closed)
     }
 }
 

@@ -18,12 +18,13 @@ use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
 use super::history::{History, Purges};
 use super::redis::{
-    Beat, Command, Failure, Keys, REMOVE, RedisIndex, Sent, Servers, history, listen, memory, sources,
+    Beat, Command, Failure, Keys, Leases, REMOVE, REPLACE, RedisIndex, Sent, Servers, history, listen,
+    memory, sources,
 };
 use super::remote::{Remote, Replica};
 use super::replica;
 use super::sources::{Known, Word};
-use super::{Figures, Fill, Found, Recall, Store, StoreError, Waiting};
+use super::{Figures, Fill, Found, Recall, Store, StoreError, Turn, Waiting};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
@@ -33,6 +34,9 @@ use trust::Trust;
 
 /// A larger value would hold up the small ones behind it on the connection.
 const LARGEST_VALUE: usize = 4 * 1024 * 1024;
+
+/// How long a value stands beside its place at the most.
+const BESIDE: Duration = Duration::from_secs(60);
 
 /// So much of a value that can't be read is compared before it is removed: magic, lengths, checksum.
 const BEGINNING: usize = 22;
@@ -56,6 +60,7 @@ struct Tiers {
     trust: Trust,
     clock: Clock,
     deadline: Duration,
+    leases: Arc<Leases>,
     /// Of this replica's own purges, for when Redis can't be asked.
     history: History,
     replica: String,
@@ -85,7 +90,7 @@ impl TieredStore {
         keys.publish.clone_from(&settings.publish);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let servers = Servers::connect(redis, settings.timeout)?;
+        let servers = Servers::connect(redis, &keys, settings.timeout)?;
         let interval = match settings.max_lag {
             Duration::ZERO => STRICT_INTERVAL,
             lag => (lag / 4).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
@@ -103,7 +108,8 @@ impl TieredStore {
         let index = Arc::new(index);
         tokio::spawn(index.clone().keep());
         tokio::spawn(memory::watch(servers.clone(), settings.timeout));
-        tokio::spawn(listen(keys.wake.clone(), index.clone()));
+        let leases = Arc::new(Leases::new(index.clone(), runtime.handle().clone(), settings.timeout));
+        tokio::spawn(listen(keys.wake.clone(), index.clone(), leases.clone()));
         drop(entered);
         let (running, mut stopped) = watch::channel(());
         std::thread::Builder::new().name("larder-store".to_owned()).spawn(move || {
@@ -118,6 +124,7 @@ impl TieredStore {
             trust: Trust::new(settings.max_lag, settings.on_store_loss),
             clock,
             deadline: settings.timeout,
+            leases,
             history: History::default(),
             replica,
         };
@@ -159,6 +166,10 @@ impl Store for TieredStore {
         Fill::new(*key, self.tiers.index.view.read().stamp())
     }
 
+    fn turn(&self, key: &CacheKey, has_looked: bool, within: Duration) -> Waiting<Turn> {
+        Box::pin(self.tiers.leases.clone().turn(*key, has_looked, within))
+    }
+
     /// Nobody vouches for what is not proved: it counts as dead.
     fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity {
         let view = &self.tiers.index.view;
@@ -180,8 +191,17 @@ impl Store for TieredStore {
             return Box::pin(async { Err(StoreError::NotStored(reason)) });
         }
         let tiers = self.tiers.clone();
-        tiers.first.insert(*fill.key(), stored.clone(), expires_at, &tiers.index.view);
-        Box::pin(async move { tiers.write(fill.key(), &stored, expires_at).await })
+        if !fill.yields {
+            tiers.keep(&fill, &stored, expires_at);
+            return Box::pin(async move { tiers.write(&fill, &stored, expires_at).await });
+        }
+        Box::pin(async move {
+            let written = tiers.write(&fill, &stored, expires_at).await;
+            if !matches!(written, Err(StoreError::Outdated)) {
+                tiers.keep(&fill, &stored, expires_at);
+            }
+            written
+        })
     }
 
     fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>> {
@@ -270,13 +290,18 @@ impl Store for TieredStore {
     }
 
     fn remote(&self) -> Option<Remote> {
-        Some(self.tiers.index.figures(self.tiers.trust.max_lag()))
+        let figures = self.tiers.index.figures(self.tiers.trust.max_lag());
+        Some(Remote { leases: self.tiers.leases.figures(), ..figures })
     }
 }
 
 impl Tiers {
     fn here(&self, key: &CacheKey) -> Option<Found> {
         self.first.find(key, &self.index.view, self.clock.now())
+    }
+
+    fn keep(&self, fill: &Fill, stored: &Stored, expires_at: Timestamp) {
+        self.first.insert(*fill.key(), stored.clone(), expires_at, &self.index.view);
     }
 
     /// For a question that does not say when its request arrived.
@@ -370,18 +395,51 @@ impl Tiers {
         });
     }
 
-    async fn write(&self, key: &CacheKey, stored: &Stored, expires_at: Timestamp) -> Result<(), StoreError> {
+    async fn write(&self, fill: &Fill, stored: &Stored, expires_at: Timestamp) -> Result<(), StoreError> {
+        let key = fill.key();
         let not_stored = |reason: String| StoreError::NotStored(reason);
         let Some(clocks) = self.index.clocks() else {
             return Err(not_stored("nothing is known of Redis' clock".to_owned()));
         };
         let value = encoding::encode(key, stored, &clocks).filter(|value| value.len() <= LARGEST_VALUE);
-        let Some(value) = value else {
-            return Err(not_stored(format!("it is larger than {LARGEST_VALUE} bytes")));
-        };
+        let Some(value) = value else { return Err(StoreError::TooLarge) };
         let (name, expires_at) = (self.keys.response(key), millis(&clocks, expires_at));
+        if let (true, Stored::Response(response)) = (fill.yields, stored) {
+            let asked_for = clocks.to_store_at_most(response.head.terms.requested_at);
+            let replaced = self.replace(key, value, expires_at, asked_for, &clocks).await;
+            let took_its_place = replaced.map_err(|failure| not_stored(failure.to_string()))?;
+            return if took_its_place { Ok(()) } else { Err(StoreError::Outdated) };
+        }
         let written = self.servers.set(&name, value, expires_at, self.deadline).await;
         written.map_err(|failure| not_stored(failure.to_string()))
+    }
+}
+
+impl Tiers {
+    /// The value stands beside its place first, so that it does not go through a script. Whether it took its place.
+    async fn replace(
+        &self,
+        key: &CacheKey,
+        value: Bytes,
+        expires_at: i64,
+        asked_for: Timestamp,
+        clocks: &Clocks,
+    ) -> Result<bool, Failure> {
+        let mut token = [0; 8];
+        getrandom::fill(&mut token).map_err(|error| Failure::Refused(error.to_string()))?;
+        let (name, new) = (
+            self.keys.response(key),
+            self.keys.new_value(key, &format!("{:016x}", u64::from_le_bytes(token))),
+        );
+        let beginning = value.slice(..value.len().min(encoding::TIMED));
+        // Should this process end in between, it is gone soon.
+        let soon = millis(clocks, self.clock.now().plus(BESIDE)).min(expires_at);
+        self.servers.set(&new, value, soon, self.deadline).await?;
+        let args = vec![beginning, asked_for.as_micros().to_string().into(), expires_at.to_string().into()];
+        let keys = [name.as_str(), new.as_str()];
+        let replaced =
+            self.servers.run(Command::Replace, &REPLACE, &keys, args, Sent::IfHealthy, self.deadline).await?;
+        Ok(replaced.number() == Some(1))
     }
 }
 

@@ -268,27 +268,31 @@ async fn what_one_replica_has_read_in_a_content_the_other_purges_by() {
     one.get(LIST).await.assert_fwd("uri-miss");
 }
 
-/// 256 KiB of list, product 1 at its very end.
+/// A mebibyte of list, product 1 at its very end.
 fn large() -> String {
-    let filler = format!("{{\"id\": 2, \"text\": \"{}\"}}", "x".repeat(1000));
-    let items = vec![filler; 256];
+    let filler = format!("{{\"id\": 2, \"text\": \"{}\"}}", "x".repeat(1024));
+    let items = vec![filler; 1024];
     format!("{{\"nth\": 1, \"items\": [{}, {{\"id\": 1}}]}}", items.join(","))
 }
 
 #[tokio::test]
-async fn a_large_list_reaches_its_client_while_it_arrives_and_is_tagged_after_that() {
-    let (upstream, larder) = start();
+async fn the_first_byte_of_a_mebibyte_reaches_its_client_before_there_is_another_and_all_of_it_is_tagged() {
+    let upstream = upstream();
+    let larder = Larder::with(&ROUTES.replace("300KiB", "2MiB"), &upstream);
     let (answer, feed) = Answer::fed();
     upstream.once(LIST, answer.header("content-type", "application/json"));
     let text = large();
-    let (first, rest) = text.split_at(100_000);
+    assert!(text.len() > 1 << 20);
     let mut reply = larder.get(LIST).start().await;
-    feed.send(first.to_owned()).await;
-    // The upstream has not finished: nothing was read of it before it went on.
-    reply.until(&first[99_000..]).await;
-    feed.send(rest.to_owned()).await;
+    // The upstream has the rest yet: nothing can have been read of it before this went on.
+    for (from, to) in [(0, 1), (1, 500_000), (500_000, text.len() - 1)] {
+        feed.send(text[from..to].to_owned()).await;
+        let last = &text[to.saturating_sub(50).max(from)..to];
+        reply.until(last).await;
+    }
+    feed.send(text[text.len() - 1..].to_owned()).await;
     feed.end().await;
-    reply.whole().await.unwrap();
+    reply.whole().await.unwrap().assert_text("}");
     larder.metric_becomes("larder_stored_entries", 1.0).await;
     larder.get(LIST).await.assert_hit();
     purge_tag(&larder, "product:1").await;

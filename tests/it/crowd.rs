@@ -1,13 +1,14 @@
-//! Ten thousand at once for something that nobody has: larder as its own process asks the upstream one time.
+//! Ten thousand at once for something that nobody has: larder as its own process, or three of them, ask the upstream one
+//! time.
 
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, Process, Upstream, content, eventually, raise_file_limit, within};
+use crate::support::{Answer, Process, Redis, Upstream, content, eventually, raise_file_limit, within};
 
 const CROWD: usize = 10_000;
 
@@ -20,17 +21,52 @@ async fn ten_thousand_concurrent_cold_requests_are_one_request() {
     let yaml = "upstream: {url: \"${UPSTREAM}\", response_timeout: 10m}\nlimits: {connections: 12000}\n\
                 routes: [{path: /a, ttl: 60s}]";
     let larder = Process::with(yaml, &upstream).await;
+    come_and_are_answered(&upstream, &[larder]).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_at_three_replicas_are_one_request() {
+    raise_file_limit(CROWD);
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    upstream.on("/a", Answer::generated(20_000));
+    let yaml = format!(
+        "upstream: {{url: \"${{UPSTREAM}}\", response_timeout: 10m}}\nlimits: {{connections: 12000}}\n\
+         store: {{redis: \"{}\", timeout: 10s}}\n\
+         routes: [{{path: /a, ttl: 10m, collapse: replicas, collapse_wait: 10m}}]",
+        redis.url()
+    );
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        let replica = Process::with(&yaml, &upstream).await;
+        eventually("Redis is there", || async {
+            (replica.metric("larder_redis_up").await == 1.0).then_some(())
+        })
+        .await;
+        replicas.push(replica);
+    }
+    come_and_are_answered(&upstream, &replicas).await;
+}
+
+/// A second crowd's connections would be too many for this process.
+static ONE_CROWD: Mutex<()> = Mutex::const_new(());
+
+/// All at once, and all before the upstream answers.
+async fn come_and_are_answered(upstream: &Upstream, larders: &[Process]) {
+    let _only = ONE_CROWD.lock().await;
     let held = upstream.hold("/a");
     let (may_read, reading) = watch::channel(false);
     let mut clients = JoinSet::new();
-    for _ in 0..CROWD {
-        clients.spawn(client(larder.address(), reading.clone()));
+    for number in 0..CROWD {
+        clients.spawn(client(larders[number % larders.len()].address(), reading.clone()));
     }
     held.arrived().await;
-    eventually("all are connected", || async {
-        (larder.metric("larder_connections").await >= CROWD as f64).then_some(())
-    })
-    .await;
+    for larder in larders {
+        let share = CROWD / larders.len();
+        eventually("all are connected", || async {
+            (larder.metric("larder_connections").await >= share as f64).then_some(())
+        })
+        .await;
+    }
     held.release();
     may_read.send_replace(true);
     let expected: Vec<u8> = (0..20_000).map(Answer::generated_byte).collect();

@@ -202,6 +202,30 @@ async fn one_that_dies_while_it_arrives_goes_to_the_one_who_asked_and_to_nobody_
 }
 
 #[tokio::test]
+async fn those_who_wait_for_the_whole_are_not_given_what_was_purged_meanwhile() {
+    let routes = ROUTES.replace("tags: [urls]", "tags: [\"file:{response.json:/file}\"]");
+    for (tag, is_its) in [("file:7", true), ("file:8", false)] {
+        let upstream = Upstream::start();
+        upstream.on(URL, |request: &Received| url(100, request.nth));
+        let larder = Larder::with(&routes, &upstream);
+        let (answer, feed) = Answer::fed();
+        upstream.once(URL, answer.header("content-type", "application/json"));
+        let mut first = larder.get(URL).start().await;
+        feed.send("{\"nth\": 1, ").await;
+        first.until("{\"nth\": 1, ").await;
+        let waiting = larder.get(URL).spawn();
+        larder.metric_becomes("larder_connections", 2.0).await;
+        larder.request("PURGE", "/any").header("cache-tag", tag).await.assert_status(200);
+        feed.send(format!("\"file\": 7, \"expires_at\": {}}}", START.as_secs() + 100)).await;
+        feed.end().await;
+        first.whole().await.unwrap();
+        let expected = if is_its { 2 } else { 1 };
+        assert_eq!(waiting.await.unwrap().json()["nth"], expected, "{tag}");
+        assert_eq!(larder.get(URL).await.json()["nth"], expected, "{tag}");
+    }
+}
+
+#[tokio::test]
 async fn those_who_wait_for_one_that_breaks_off_or_grows_too_large_ask_again() {
     let routes = ROUTES.replace("ttl: 60s", "ttl: 60s\n    max_json: 1KiB");
     for breaks_off in [true, false] {

@@ -6,10 +6,10 @@ use larder::clock::Clock;
 
 use crate::support::{Certificates, Larder, Redis, Replica, Upstream, eventually, free_port};
 
-const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items]}]";
+const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items], collapse: replicas}]";
 
 /// The smallest that larder works with, as `docs/redis.md` gives it; `larder` is the namespace.
-fn smallest_acl() -> Vec<String> {
+pub fn smallest_acl() -> Vec<String> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/redis.md");
     let docs = std::fs::read_to_string(docs).expect("docs/redis.md");
     let rule = docs.lines().find_map(|line| line.strip_prefix("ACL SETUSER ")).expect("an ACL in the docs");

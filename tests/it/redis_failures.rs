@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Redis, Replica, Reply, Upstream};
+use crate::support::{Answer, Redis, Replica, Reply, Upstream, eventually};
 
 /// Writes without a guard go through while Redis is away.
 const ROUTES: &str = "
@@ -36,6 +36,13 @@ async fn redis_may_come_later() {
     let ready = one.admin.get("/readyz").await.assert_status(200).json();
     assert_eq!(ready["status"], "degraded");
     assert_ne!(ready["redis"]["breaker"], "closed");
+    // It says what is wrong, and not only that no answer came.
+    eventually("the reason", || async {
+        let health = one.admin.get("/healthz").await.json();
+        health["redis"]["trouble"].as_str().filter(|why| why.contains("refused")).map(drop)
+    })
+    .await;
+    assert!(one.log().contains("Redis is away"), "{}", one.log());
     redis.restart().await;
     one.is_connected().await;
     one.has("/items/1").await;

@@ -2,7 +2,10 @@
 //! store, a name that does not resolve, giants, and a script that fails half-way.
 
 use crate::purge_races::ROUTES;
-use crate::support::{Answer, HOST, Process, Received, Redis, Replica, Reply, Request, Upstream, eventually};
+use crate::support::{
+    Answer, Command, HOST, Process, Received, Redis, Replica, Reply, Request, Scratch, Upstream, eventually,
+    free_port,
+};
 
 /// A busy machine keeps this deadline, and nothing here is about another.
 const STRICT: &str = "max_lag: 0s, timeout: 5s";
@@ -242,6 +245,36 @@ async fn a_name_that_does_not_resolve_costs_no_request() {
             assert_eq!(health["redis"]["connections"], 0);
         }
     }
+}
+
+/// R02: the name is resolved again for every connection. (Where a process may not have an /etc/hosts of its own, there is
+/// nothing to see.)
+#[tokio::test]
+async fn a_name_that_leads_elsewhere_later_is_followed() {
+    let upstream = Upstream::start();
+    let mut redis = Redis::start().await;
+    let scratch = Scratch::new();
+    let hosts = scratch.file("hosts", "127.0.0.1 redis.test\n");
+    let [proxy, admin] = [free_port(), free_port()];
+    let listeners = format!("listen: 127.0.0.1:{proxy}\nadmin: {{listen: \"127.0.0.1:{admin}\"}}\n");
+    let url = redis.url().replace("127.0.0.1", "redis.test");
+    let yaml =
+        format!("{listeners}upstream: {}\nstore: {{redis: \"{url}\", {STRICT}}}\n{ROUTES}", upstream.url());
+    let config = scratch.file("proxy.yaml", &yaml);
+    let Some(command) = Command::with_hosts(&hosts, &["--config", config.to_str().expect("a path")]) else {
+        return;
+    };
+    let larder = Process::spawn(command, scratch, proxy, admin).await;
+    let is_hit = || async { larder.get("/items/1").await.is_hit().then_some(()) };
+    eventually("it is a hit", is_hit).await;
+    redis.kill();
+    // On the same port of another address.
+    let mut elsewhere = Redis::prepared(redis.port(), &["--bind", "127.0.0.2"]);
+    elsewhere.start_now().await;
+    std::fs::write(&hosts, "127.0.0.2 redis.test\n").expect("the same file");
+    eventually("it is a hit", is_hit).await;
+    larder.request("PURGE", "/items/1").await.assert_status(200);
+    assert!(elsewhere.command(&["ZCARD", "{larder}:purged"]).await.parse::<u32>().expect("a count") > 4);
 }
 
 /// R29: nobody looks at what carries the tag, so nobody waits for it. Without a first tier every hit is Redis's own.

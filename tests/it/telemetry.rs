@@ -9,17 +9,20 @@ use crate::support::{Answer, Larder, Upstream};
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: [u8; 16] = 0x0af7651916cd43dd8448eb211c80319c_u128.to_be_bytes();
 
+/// Paths and bodies.
+type Posts = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// Takes what is posted to it.
 struct Collector {
     url: String,
-    posts: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    posts: Posts,
 }
 
 impl Collector {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let posts: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+        let posts = Posts::default();
         let taken = posts.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {

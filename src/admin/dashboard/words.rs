@@ -184,7 +184,7 @@ fn duration(duration: Duration) -> String {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
-    use crate::store::remote::{Breaker, ServerMemory};
+    use crate::store::remote::{Breaker, LeaseFigures, ServerMemory};
 
     fn remote() -> Remote {
         Remote {
@@ -198,6 +198,8 @@ mod tests {
             max_lag: Duration::from_secs(1),
             new_indexes: 1,
             memory: Some(ServerMemory { used: 1, limit: Some(100) }),
+            leases: LeaseFigures::default(),
+            nodes: Vec::new(),
             commands: Vec::new(),
         }
     }

@@ -132,22 +132,16 @@ fn a_key_that_stands_twice_is_an_error_and_the_rest_is_still_read() {
 }
 
 #[test]
-fn what_this_version_can_t_do_yet_is_told_apart_from_what_is_wrong() {
-    for (more, parts) in [
-        (
-            "store: {redis: \"redis-cluster://127.0.0.1\"}",
-            &["2:16 `redis-cluster://` is not in this version yet", "name one server"][..],
-        ),
-        (
-            "store: {redis: \"redis-sentinel://127.0.0.1/primary\"}",
-            &["2:16 `redis-sentinel://` is not in this version yet", "name the primary"],
-        ),
-    ] {
-        check_wrong(more, parts);
-    }
+fn what_was_not_in_the_first_version_is_taken() {
+    super::right(
+        "routes: [{path: /a, tags: [\"x:{response.json:$.id}\"], purges: [\"x:{request.json:/id}\"]}]",
+    );
     super::right(
         "routes: [{path: /a, guard: false}]\nstore: {max_lag: 0s, on_store_loss: {serve: 30s}, timeout: 1s}",
     );
+    for url in ["redis-cluster://a:7000,b:7000", "redis-sentinel://a,b/primary"] {
+        super::right(&format!("store: {{redis: \"{url}\"}}"));
+    }
 }
 
 #[test]

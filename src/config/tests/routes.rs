@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{check_wrong, right};
 use crate::policy::Route;
 use crate::policy::query::QueryRule;
-use crate::policy::route::{Credential, Mode, Overrides, Ttl};
+use crate::policy::route::{Collapse, Credential, Mode, Overrides, Ttl};
 
 /// The one route of `defaults: {…}` and `routes: [{path: /a/{id}, …}]`.
 fn route(defaults: &str, own: &str) -> Route {
@@ -24,7 +24,7 @@ fn a_route_has_the_built_in_defaults_of_the_design() {
     assert!(route.tags.is_empty() && route.purges.is_none() && route.status.is_empty());
     assert_eq!((route.query, route.shared, route.per), (QueryRule::All, false, None));
     assert_eq!((route.stale_while_revalidate, route.stale_if_error), (Duration::ZERO, Duration::ZERO));
-    assert_eq!((route.max_size, route.collapse, route.settle), (8 << 20, true, Duration::ZERO));
+    assert_eq!((route.max_size, route.collapse, route.settle), (8 << 20, Collapse::Here, Duration::ZERO));
     assert!(route.headers.is_empty() && route.cookies.is_empty());
     assert_eq!(route.overrides, Overrides::default());
 }
@@ -76,13 +76,18 @@ fn a_route_s_own_word_takes_the_place_of_the_defaults() {
                     headers: [X-A], cookies: [a], override: [private], stale_if_error: 1s, settle: 2s";
     let given = route(defaults, "");
     assert_eq!((given.mode, given.tags[0].as_str(), given.max_size), (Mode::Observe, "d", 1024));
-    assert_eq!((given.collapse, given.settle), (false, Duration::from_secs(2)));
+    assert_eq!((given.collapse, given.settle), (Collapse::No, Duration::from_secs(2)));
     assert_eq!((given.headers[0].as_str(), given.cookies[0].as_str()), ("x-a", "a"));
     assert!(given.overrides.private && given.status.contains_key(&404));
+    for (written, collapse) in
+        [("replicas", Collapse::Replicas), ("on", Collapse::Here), ("false", Collapse::No)]
+    {
+        assert_eq!(route("", &format!("collapse: {written}")).collapse, collapse, "{written}");
+    }
     let own = "mode: true, tags: [], status: {}, query: all, max_size: 2KiB, collapse: true, headers: [], \
                cookies: [], override: [lifetime, no-cache], stale_if_error: 0s";
     let route = route(defaults, own);
-    assert_eq!((route.mode, route.max_size, route.collapse), (Mode::On, 2048, true));
+    assert_eq!((route.mode, route.max_size, route.collapse), (Mode::On, 2048, Collapse::Here));
     assert!(route.tags.is_empty() && route.headers.is_empty() && route.cookies.is_empty());
     assert!(route.status.is_empty() && route.stale_if_error.is_zero());
     assert_eq!(route.overrides, Overrides { lifetime: true, private: false, no_cache: true });

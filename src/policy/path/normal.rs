@@ -9,35 +9,48 @@ use std::borrow::Cow;
 /// `?`, or stop at a NUL. What it could read in two ways is not normal, whatever the RFC says of it. A trailing slash
 /// is: it is another path.
 pub fn is_normal(path: &str) -> bool {
-    let Some(segments) = path.strip_prefix('/') else { return false };
-    let last = segments.split('/').count() - 1;
-    segments
-        .split('/')
-        .enumerate()
-        .all(|(at, segment)| (at == last || !segment.is_empty()) && is_plain(segment))
-        && escapes_are_utf8(path)
-}
-
-fn is_plain(segment: &str) -> bool {
-    if matches!(segment, "." | "..") {
+    let bytes = path.as_bytes();
+    if bytes.first() != Some(&b'/') {
         return false;
     }
-    let bytes = segment.as_bytes();
-    let mut at = 0;
+    // Where the segment begins, and whether an escape of a byte beyond ASCII was seen.
+    let (mut at, mut segment, mut high) = (1, 1, false);
     while at < bytes.len() {
-        let byte = bytes[at];
-        if byte == b'%' {
-            if !is_plain_escape(&bytes[at..]) {
-                return false;
+        match bytes[at] {
+            b'/' if !is_plain_segment(&bytes[segment..at]) || at == segment => return false,
+            b'/' => {
+                at += 1;
+                segment = at;
             }
-            at += 3;
-        } else if is_unreserved(byte) || b"!$&'()*+,=:@".contains(&byte) {
-            at += 1;
-        } else {
-            return false;
+            b'%' if !is_plain_escape(&bytes[at..]) => return false,
+            b'%' => {
+                high |= bytes[at + 1] > b'7';
+                at += 3;
+            }
+            byte if PLAIN[usize::from(byte)] => at += 1,
+            _ => return false,
         }
     }
-    true
+    // The last segment may be empty: a trailing slash is another path, and normal.
+    is_plain_segment(&bytes[segment..]) && (!high || is_utf8_decoded(path))
+}
+
+/// Bytes that stand for themselves, wherever they are.
+const PLAIN: [bool; 256] = {
+    let (mut plain, mut byte) = ([false; 256], 0);
+    while byte < 128 {
+        plain[byte] = is_unreserved(byte as u8)
+            || matches!(
+                byte as u8,
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
+            );
+        byte += 1;
+    }
+    plain
+};
+
+fn is_plain_segment(segment: &[u8]) -> bool {
+    !matches!(segment, b"." | b"..")
 }
 
 /// Whether `bytes` begin with an escape that has no other spelling, and no other meaning when it is decoded early.
@@ -49,9 +62,8 @@ fn is_plain_escape(bytes: &[u8]) -> bool {
 }
 
 /// Overlong forms such as `%C0%AF` are a slash to a careless decoder.
-fn escapes_are_utf8(path: &str) -> bool {
-    let high = path.as_bytes().windows(2).any(|two| two[0] == b'%' && two[1] > b'7');
-    !high || std::str::from_utf8(&decoded_bytes(path)).is_ok()
+fn is_utf8_decoded(path: &str) -> bool {
+    std::str::from_utf8(&decoded_bytes(path)).is_ok()
 }
 
 /// The normal form of a path: escapes of unreserved characters decoded, the others in upper case, dot segments
@@ -142,6 +154,6 @@ fn escape(bytes: &[u8]) -> Option<u8> {
 }
 
 /// RFC 3986 §2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }

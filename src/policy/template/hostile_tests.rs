@@ -166,3 +166,39 @@ fn what_is_missing_or_malformed_is_no_value() {
         }
     }
 }
+
+/// What `{request.json:$.a[*]}` makes of these values, and whether `last` is among it.
+fn made_of(text: &str, a: &[String], b: &[&str], last: &str) -> (usize, bool) {
+    let request = Request::get("/x");
+    let content = Content::Json(serde_json::json!({"a": a, "b": b}));
+    let sources = Sources {
+        request: request.head(),
+        captures: &[],
+        request_content: Some(&content),
+        response_headers: None,
+        response_content: None,
+    };
+    let tags = Template::parse(text).unwrap().render(&sources).unwrap();
+    (tags.len(), tags.iter().any(|tag| tag == last))
+}
+
+#[test]
+fn values_that_come_again_or_are_empty_leave_no_other_out() {
+    let and_last = |values: Vec<String>| [values, vec!["last".to_owned()]].concat();
+    let times = |value: &str| and_last(vec![value.to_owned(); 5000]);
+    let text = "t:{request.json:$.a[*]}";
+    assert_eq!(made_of(text, &times("x"), &[], "t:last"), (2, true));
+    assert_eq!(made_of(text, &times(""), &[], "t:last"), (1, true));
+    // The same tags in another spelling.
+    let case = (0..5000).map(|n| ["x", "X"][n % 2].to_owned()).collect();
+    assert_eq!(made_of(text, &and_last(case), &[], "t:last"), (2, true));
+    let escaped = (0..800).map(|n| format!("{}{}", n / 2, [",", "%2C"][n % 2])).collect();
+    assert_eq!(made_of(text, &and_last(escaped), &[], "t:last"), (401, true));
+    // 400 times 2 tags, of which all but one come twice: x, xx, xxx …
+    let longer: Vec<_> = (1..=400).map(|n| "x".repeat(n)).collect();
+    let two = "{request.json:$.a[*]}{request.json:$.b[*]}";
+    assert_eq!(made_of(two, &longer, &["x", "xx"], &"x".repeat(402)), (401, true));
+    // Too many are too many, wherever the same ones stand.
+    let many = (0..tags::MAX_TAGS + 100).map(|n| n.to_string()).collect();
+    assert_eq!(made_of(text, &and_last(many), &[], "t:last"), (tags::MAX_TAGS + 1, false));
+}

@@ -24,6 +24,11 @@ impl Clocks {
         shifted(here, self.at_least)
     }
 
+    /// No earlier than it was.
+    pub fn to_store_at_most(&self, here: Timestamp) -> Timestamp {
+        shifted(here, self.at_most)
+    }
+
     pub fn from_store(&self, store: Timestamp) -> Timestamp {
         shifted(store, self.at_most.saturating_neg())
     }

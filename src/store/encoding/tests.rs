@@ -76,6 +76,17 @@ fn what_was_written_is_read_again() {
     }
 }
 
+/// `redis/replace.lua` reads these places.
+#[test]
+fn what_orders_two_responses_stands_where_the_script_looks() {
+    let value = encoded(&response(b"x"));
+    let number = |from: usize| u64::from_le_bytes(value[from - 1..from + 7].try_into().unwrap());
+    assert_eq!(value[4..6], [VERSION, RESPONSE]);
+    assert_eq!(value[62..78], 0xfeed_0000_0000_0000_0000_0000_0000_0001_u128.to_le_bytes());
+    assert_eq!((number(79), number(89)), (1_763_639_999_999_999, 1_763_640_000_000_001));
+    assert_eq!(TIMED, 96);
+}
+
 /// A change of the format without another version would make two releases misread each other.
 #[test]
 fn the_format_of_version_1_is_this_one() {

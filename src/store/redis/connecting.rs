@@ -1,7 +1,8 @@
 //! How a client comes to be: address, login, TLS, and the library's settings.
 
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -15,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::{RedisServers, RedisSettings, RedisTls};
+use crate::config::{RedisHost, RedisSettings, RedisTls};
 
 /// For a connection, login included.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -25,7 +26,14 @@ const FIRST_PAUSE: u32 = 50;
 const LONGEST_PAUSE: u32 = 500;
 const JITTER: u32 = 20;
 
-/// All that is needed for another client of the same server.
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    Host(RedisHost),
+    Socket(PathBuf),
+}
+
+/// How servers are connected to; which one, is said by [`Connecting::to`].
 #[derive(Clone)]
 pub struct Connecting {
     config: Config,
@@ -37,15 +45,6 @@ impl Connecting {
     /// # Errors
     /// If a file for TLS can't be read, or says nonsense.
     pub fn new(settings: &RedisSettings, timeout: Duration) -> io::Result<Self> {
-        let server = match &settings.servers {
-            RedisServers::One(host) => {
-                ServerConfig::Centralized { server: Server::new(host.host.as_str(), host.port) }
-            }
-            RedisServers::Unix(path) => ServerConfig::Unix { path: path.clone() },
-            RedisServers::Cluster(_) | RedisServers::Sentinel { .. } => {
-                return Err(io::Error::other("Redis clusters and sentinels are not supported yet"));
-            }
-        };
         let database = match settings.database {
             0 => None,
             number => Some(u8::try_from(number).map_err(|_| io::Error::other("no such database"))?),
@@ -53,7 +52,6 @@ impl Connecting {
         let config = Config {
             // The first connection is tried again like any other.
             fail_fast: false,
-            server,
             database,
             username: settings.username.clone(),
             password: settings.password.as_ref().map(|password| password.expose().to_owned()),
@@ -61,6 +59,28 @@ impl Connecting {
             ..Config::default()
         };
         Ok(Self { config, timeout })
+    }
+
+    pub fn to(&self, address: &Address) -> Self {
+        let server = match address {
+            Address::Host(host) => {
+                ServerConfig::Centralized { server: Server::new(host.host.as_str(), host.port) }
+            }
+            Address::Socket(path) => ServerConfig::Unix { path: path.clone() },
+        };
+        Self { config: Config { server, ..self.config.clone() }, timeout: self.timeout }
+    }
+
+    /// For a sentinel, which has no databases, and often no passwords either.
+    pub fn for_sentinel(&self) -> Self {
+        Self { config: Config { database: None, ..self.config.clone() }, timeout: self.timeout }
+    }
+
+    /// `None` if there is no login to leave out.
+    pub fn without_login(&self) -> Option<Self> {
+        self.config.password.as_ref()?;
+        let config = Config { username: None, password: None, ..self.config.clone() };
+        Some(Self { config, timeout: self.timeout })
     }
 
     pub fn client(&self) -> Client {
@@ -87,6 +107,16 @@ impl Connecting {
         let performance =
             PerformanceConfig { default_command_timeout: self.timeout, ..PerformanceConfig::default() };
         Client::new(config, Some(performance), Some(connection), Some(policy))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Host(RedisHost { host, port }) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Address::Host(RedisHost { host, port }) => write!(f, "{host}:{port}"),
+            Address::Socket(path) => write!(f, "{}", path.display()),
+        }
     }
 }
 

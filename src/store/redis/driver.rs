@@ -1,6 +1,7 @@
 //! One Redis server: a client that is always there, deadlines, and what is known of the server's health.
 //!
-//! The only folder that names the client library is this one, and of it only this file, `connecting` and `wake`.
+//! The only folder that names the client library is this one, and of it only this file, `connecting`, `request`,
+//! `failure`, `wake` and `slots`.
 //! What the library does on its own that a cache can't have, and what is done about it:
 //!
 //! - it queues without a bound while the server is away: nothing is sent then ([`Health`]), and little at once;
@@ -9,24 +10,22 @@
 //! - it sends a command again whose reply was lost: every command is sent once;
 //! - it does not notice a server that hangs: whoever asks too often in vain has the client replaced.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use fred::clients::{Client, WithOptions};
-use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, EventInterface, KeysInterface, LuaInterface};
-use fred::types::Expiration;
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::Options;
-use fred::types::{CustomCommand, Key, Value};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
-use super::connecting::Connecting;
+use super::connecting::{Address, Connecting};
+use super::failure::Failure;
 use super::figures::{Command, CommandFigures};
 use super::health::Health;
+use super::request::{Request, part};
 use super::scripts::{Part, Script};
 
 /// More commands of one class than this at once are not sent.
@@ -37,8 +36,13 @@ const SCRIPTS: usize = 256;
 /// Pause before a client that gave up is replaced.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Told whenever a connection has come or gone, or a server was found to be another one: time to look.
+pub type Changes = Arc<watch::Sender<()>>;
+
 pub struct Node {
-    connecting: Connecting,
+    connecting: ArcSwap<Connecting>,
+    /// `None`: nobody knows yet where it is.
+    address: ArcSwapOption<Address>,
     client: ArcSwap<Client>,
     pub health: Health,
     pub figures: CommandFigures,
@@ -47,23 +51,8 @@ pub struct Node {
     writes: Semaphore,
     scripts: Semaphore,
     replace: Notify,
-    /// A connection has come or gone: time to look.
-    pub changed: Notify,
-}
-
-/// Why a command has no reply.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    #[error("Redis is away")]
-    Away,
-    #[error("too many commands are under way")]
-    Busy,
-    #[error("Redis did not answer in time")]
-    TimedOut,
-    #[error("the connection to Redis broke: {0}")]
-    Broken(String),
-    #[error("Redis refused: {0}")]
-    Refused(String),
+    has_ended: AtomicBool,
+    changes: Changes,
 }
 
 /// Whether a command is sent although the server counts as away.
@@ -73,13 +62,24 @@ pub enum Sent {
     AsProbe,
 }
 
+/// How a command is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    pub sent: Sent,
+    /// To a node that takes the key's slot over, and does not have it yet.
+    pub asking: bool,
+    pub within: Duration,
+}
+
 impl Node {
-    /// Connects in the background, again and again. Needs a runtime, which the connection then lives on.
-    pub fn connect(connecting: Connecting) -> Arc<Self> {
-        let client = connecting.client();
+    /// Connects in the background, again and again; without an address, once [`Node::move_to`] has given it one. Needs
+    /// a runtime, which the connection then lives on.
+    pub fn connect(connecting: &Connecting, address: Option<Address>, changes: Changes) -> Arc<Self> {
+        let connecting = address.as_ref().map_or_else(|| connecting.clone(), |to| connecting.to(to));
         let node = Arc::new(Self {
-            connecting,
-            client: ArcSwap::from_pointee(client),
+            client: ArcSwap::from_pointee(connecting.client()),
+            connecting: ArcSwap::from_pointee(connecting),
+            address: ArcSwapOption::from_pointee(address),
             health: Health::default(),
             figures: CommandFigures::default(),
             connections: AtomicU64::new(0),
@@ -87,10 +87,15 @@ impl Node {
             writes: Semaphore::new(WRITES),
             scripts: Semaphore::new(SCRIPTS),
             replace: Notify::new(),
-            changed: Notify::new(),
+            has_ended: AtomicBool::new(false),
+            changes,
         });
         tokio::spawn(node.clone().supervise());
         node
+    }
+
+    pub fn address(&self) -> Option<Arc<Address>> {
+        self.address.load_full()
     }
 
     pub fn connections(&self) -> u64 {
@@ -104,37 +109,7 @@ impl Node {
 
     /// Another client of the same server, for what would hold up commands.
     pub fn listening_client(&self) -> Client {
-        self.connecting.listening_client()
-    }
-
-    pub async fn get(&self, key: &str, within: Duration) -> Result<Option<Bytes>, Failure> {
-        let key = Key::from(key);
-        let run = move |client: WithOptions<Client>| async move { client.get::<Option<Bytes>, _>(key).await };
-        self.call(Command::Get, Sent::IfHealthy, within, run).await
-    }
-
-    /// `expires_at` is in milliseconds on the server's clock.
-    pub async fn set(
-        &self,
-        key: &str,
-        value: Bytes,
-        expires_at: i64,
-        within: Duration,
-    ) -> Result<(), Failure> {
-        let key = Key::from(key);
-        let run = move |client: WithOptions<Client>| async move {
-            let expiry = Some(Expiration::PXAT(expires_at));
-            client.set::<(), _, _>(key, Value::Bytes(value), expiry, None, false).await
-        };
-        self.call(Command::Set, Sent::IfHealthy, within, run).await
-    }
-
-    /// A section of what the server says of itself.
-    pub async fn info(&self, section: &'static str, within: Duration) -> Result<String, Failure> {
-        let run = move |client: WithOptions<Client>| async move {
-            client.custom::<String, _>(CustomCommand::new_static("INFO", None, false), vec![section]).await
-        };
-        self.call(Command::Info, Sent::IfHealthy, within, run).await
+        self.connecting.load().listening_client()
     }
 
     /// Runs a script; one that the server does not know is loaded first, within the same deadline.
@@ -144,91 +119,75 @@ impl Node {
         script: &'static Script,
         keys: &[&str],
         args: Vec<Bytes>,
-        sent: Sent,
-        within: Duration,
+        way: Way,
     ) -> Result<Part, Failure> {
         let began = Instant::now();
-        let keys: Vec<Key> = keys.iter().map(|key| Key::from(*key)).collect();
-        let args: Vec<Value> = args.into_iter().map(Value::Bytes).collect();
         if let Some(sha) = script.sha.get() {
-            let result = self.evaluate(command, sha, keys.clone(), args.clone(), sent, within).await;
-            match result {
+            match self.send(command, Request::evaluate(sha, keys, args.clone()), way).await {
                 Err(Failure::Refused(reason)) if reason.contains("NOSCRIPT") => {}
                 result => return result,
             }
         }
-        let rest = || within.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
-        let run = move |client: WithOptions<Client>| async move {
-            client.script_load::<String, _>(script.text).await
+        let rest = || Way { within: rest(way.within, began), ..way };
+        let load = Way { asking: false, ..rest() };
+        let loaded = self.send(Command::Load, Request::load(script.text), load).await?;
+        let Some(sha) = loaded.text() else {
+            return Err(Failure::Refused("it gave a script no name".to_owned()));
         };
-        let sha = self.call(Command::Load, sent, rest(), run).await?;
-        let sha = script.sha.get_or_init(|| sha);
-        self.evaluate(command, sha, keys, args, sent, rest()).await
+        let sha = script.sha.get_or_init(|| sha.to_owned());
+        self.send(command, Request::evaluate(sha, keys, args), rest()).await
     }
 
-    async fn evaluate(
-        &self,
-        command: Command,
-        sha: &str,
-        keys: Vec<Key>,
-        args: Vec<Value>,
-        sent: Sent,
-        within: Duration,
-    ) -> Result<Part, Failure> {
-        let sha = sha.to_owned();
-        let run = move |client: WithOptions<Client>| async move {
-            client.evalsha::<Value, _, _, _>(sha, keys, args).await
-        };
-        self.call(command, sent, within, run).await.map(part)
-    }
-
-    async fn call<T, F>(
-        &self,
-        command: Command,
-        sent: Sent,
-        within: Duration,
-        run: impl FnOnce(WithOptions<Client>) -> F,
-    ) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        if sent == Sent::IfHealthy && !self.health.is_good() {
+    pub async fn send(&self, command: Command, request: Request, way: Way) -> Result<Part, Failure> {
+        if (way.sent == Sent::IfHealthy && !self.health.is_good()) || self.address.load().is_none() {
             return Err(Failure::Away);
         }
         let class = match command {
             Command::Get => &self.reads,
-            Command::Set | Command::Remove => &self.writes,
+            Command::Set | Command::Remove | Command::Replace => &self.writes,
             Command::Confirm
             | Command::Purge
             | Command::Load
+            | Command::Look
             | Command::History
-            | Command::Info
             | Command::Replicas
+            | Command::Lease
             | Command::Source => &self.scripts,
         };
         let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
-        let options =
-            Options { timeout: Some(within), max_attempts: Some(1), fail_fast: true, ..Options::default() };
+        let options = Options {
+            timeout: Some(way.within),
+            max_attempts: Some(1),
+            // A probe may wait for the connection.
+            fail_fast: way.sent == Sent::IfHealthy,
+            ..Options::default()
+        };
         let began = Instant::now();
         let client = self.client.load().with_options(&options);
-        let result = run(client).await.map_err(failure);
+        let sending = if way.asking { request.send_asking(client).await } else { request.send(client).await };
+        let result = sending.map(part).map_err(|error| Failure::of(&error));
         self.figures.count(command, began.elapsed(), result.as_ref().err());
-        if let Err(failure) = &result {
-            self.notice(failure);
+        match &result {
+            Err(failure) if failure.is_of_server() => {
+                if self.health.command_failed(failure) {
+                    self.changes.send_replace(());
+                }
+            }
+            _ => self.health.replied(),
         }
         result
     }
 
-    /// One reply that does not come is reason enough to ask nothing more, until a probe is answered.
-    fn notice(&self, failure: &Failure) {
-        let is_away = match failure {
-            Failure::TimedOut | Failure::Broken(_) => true,
-            Failure::Refused(reason) => NOT_NOW.iter().any(|prefix| reason.contains(prefix)),
-            Failure::Away | Failure::Busy => false,
-        };
-        if is_away && self.health.failed(&failure.to_string()) {
-            self.changed.notify_one();
-        }
+    /// It is at `address` from now on: what is connected elsewhere is given up.
+    pub fn move_to(&self, connecting: &Connecting, address: Address) {
+        let connecting = connecting.to(&address);
+        // What is sent from now on waits for the new connection, and not for the old one.
+        self.client.store(Arc::new(connecting.client()));
+        self.connecting.store(Arc::new(connecting));
+        let reason = format!("it is at {address} now");
+        self.address.store(Some(Arc::new(address)));
+        self.lost(&reason);
+        self.replace();
     }
 
     /// Drops the connection, whatever state it is in, and begins anew.
@@ -236,76 +195,68 @@ impl Node {
         self.replace.notify_one();
     }
 
+    /// Drops the connection for ever.
+    pub fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
+        self.replace();
+    }
+
     async fn supervise(self: Arc<Self>) {
+        while !self.has_ended() {
+            let before = self.connecting.load_full();
+            match self.address.load().is_some() {
+                true => self.keep_connected(&self.client.load_full()).await,
+                false => self.replace.notified().await,
+            }
+            // Who has moved has a new client already.
+            if Arc::ptr_eq(&before, &self.connecting.load()) {
+                tokio::time::sleep(PAUSE).await;
+                self.client.store(Arc::new(self.connecting.load().client()));
+            }
+        }
+    }
+
+    /// Until the client gives up, or is to be replaced.
+    async fn keep_connected(&self, client: &Client) {
+        let (mut errors, mut connects) = (client.error_rx(), client.reconnect_rx());
+        let mut running = client.connect();
         loop {
-            let client = self.client.load_full();
-            let (mut errors, mut connects) = (client.error_rx(), client.reconnect_rx());
-            let mut running = client.connect();
-            loop {
-                tokio::select! {
-                    ended = &mut running => {
-                        let reason = match ended {
-                            Ok(Err(error)) => error.to_string(),
-                            _ => "the connection was given up".to_owned(),
-                        };
-                        self.lost(&reason);
-                        break;
-                    }
-                    error = errors.recv() => match error {
-                        Ok((error, _)) => self.lost(&error.to_string()),
-                        Err(_) => self.lost("errors came too fast"),
-                    },
-                    Ok(_) = connects.recv() => {
-                        self.connections.fetch_add(1, Ordering::Relaxed);
-                        self.changed.notify_one();
-                    }
-                    () = self.replace.notified() => {
-                        running.abort();
-                        self.lost("it did not answer; connecting anew");
-                        break;
-                    }
+            tokio::select! {
+                ended = &mut running => {
+                    let reason = match ended {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "the connection was given up".to_owned(),
+                    };
+                    return self.lost(&reason);
+                }
+                error = errors.recv() => match error {
+                    Ok((error, _)) => self.lost(&error.to_string()),
+                    Err(_) => self.lost("errors came too fast"),
+                },
+                Ok(_) = connects.recv() => {
+                    self.connections.fetch_add(1, Ordering::Relaxed);
+                    self.health.connected();
+                    self.changes.send_replace(());
+                }
+                () = self.replace.notified() => {
+                    running.abort();
+                    return self.lost("it did not answer; connecting anew");
                 }
             }
-            tokio::time::sleep(PAUSE).await;
-            self.client.store(Arc::new(self.connecting.client()));
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
     }
 
     fn lost(&self, reason: &str) {
-        self.health.failed(reason);
-        self.changed.notify_one();
+        self.health.disconnected(reason);
+        self.changes.send_replace(());
     }
 }
 
-/// Replies of a server that is there and can't be used for now. Redis 6.2 wraps what a script ran into.
-const NOT_NOW: [&str; 9] = [
-    "LOADING",
-    "BUSY",
-    "MASTERDOWN",
-    "MISCONF",
-    "READONLY",
-    "NOREPLICAS",
-    "CLUSTERDOWN",
-    "NOAUTH",
-    "WRONGPASS",
-];
-
-fn failure(error: Error) -> Failure {
-    let details = error.details().to_owned();
-    match error.kind() {
-        ErrorKind::Timeout => Failure::TimedOut,
-        ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Protocol | ErrorKind::Tls => {
-            Failure::Broken(details)
-        }
-        _ => Failure::Refused(details),
-    }
-}
-
-pub(super) fn part(value: Value) -> Part {
-    match value {
-        Value::Null => Part::Nothing,
-        Value::Integer(number) => Part::Number(number),
-        Value::Array(values) => Part::List(values.into_iter().map(part).collect()),
-        value => value.into_bytes().map_or(Part::Nothing, Part::Bytes),
-    }
+/// What is left of a deadline; never nothing, which would be no deadline at all.
+pub fn rest(within: Duration, began: Instant) -> Duration {
+    within.saturating_sub(began.elapsed()).max(Duration::from_millis(1))
 }

@@ -14,10 +14,10 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::connecting::Connecting;
-use super::driver::part;
+use super::connecting::{Address, Connecting};
+use super::request::part;
 use super::scripts::Part;
-use crate::config::RedisSettings;
+use crate::config::{RedisServers, RedisSettings};
 use crate::store::sources::StreamPosition;
 
 /// For a connection, and for a command that does not wait.
@@ -75,7 +75,15 @@ impl Feed {
     /// # Errors
     /// If a file for TLS can't be read, or the settings name no single server.
     pub fn new(settings: &RedisSettings) -> io::Result<Self> {
-        Connecting::new(settings, PATIENCE).map(Self)
+        let address = match &settings.servers {
+            RedisServers::One(host) => Address::Host(host.clone()),
+            RedisServers::Unix(path) => Address::Socket(path.clone()),
+            // The configuration has seen to that.
+            RedisServers::Cluster(_) | RedisServers::Sentinel { .. } => {
+                return Err(io::Error::other("change events are read from one server"));
+            }
+        };
+        Ok(Self(Connecting::new(settings, PATIENCE)?.to(&address)))
     }
 
     /// # Errors

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::driver::Failure;
+use super::failure::Failure;
 use crate::store::remote::{CommandFigure, ServerMemory};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,23 +15,28 @@ pub enum Command {
     Purge,
     Remove,
     Load,
+    /// A question about the servers themselves.
+    Look,
     History,
-    Info,
     Replicas,
+    Lease,
+    Replace,
     Source,
 }
 
 impl Command {
-    pub const ALL: [Command; 10] = [
+    pub const ALL: [Command; 12] = [
         Command::Get,
         Command::Set,
         Command::Confirm,
         Command::Purge,
         Command::Remove,
         Command::Load,
+        Command::Look,
         Command::History,
-        Command::Info,
         Command::Replicas,
+        Command::Lease,
+        Command::Replace,
         Command::Source,
     ];
 
@@ -43,9 +48,11 @@ impl Command {
             Command::Purge => "purge",
             Command::Remove => "remove",
             Command::Load => "load",
+            Command::Look => "look",
             Command::History => "history",
-            Command::Info => "info",
             Command::Replicas => "replicas",
+            Command::Lease => "lease",
+            Command::Replace => "replace",
             Command::Source => "source",
         }
     }
@@ -88,15 +95,19 @@ impl CommandFigures {
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn all(&self) -> Vec<CommandFigure> {
+    /// Of several servers together.
+    pub fn all_of<'a>(all: impl Iterator<Item = &'a CommandFigures> + Clone) -> Vec<CommandFigure> {
         let figure = |command: Command| {
-            let counts = &self.counts[command as usize];
+            let counts = all.clone().map(|figures| &figures.counts[command as usize]);
+            let sum = |of: fn(&Counts) -> &AtomicU64| -> u64 {
+                counts.clone().map(|counts| of(counts).load(Ordering::Relaxed)).sum()
+            };
             CommandFigure {
                 command: command.as_str(),
-                sent: counts.sent.load(Ordering::Relaxed),
-                timed_out: counts.timed_out.load(Ordering::Relaxed),
-                failed: counts.failed.load(Ordering::Relaxed),
-                seconds: counts.micros.load(Ordering::Relaxed) as f64 / 1e6,
+                sent: sum(|counts| &counts.sent),
+                timed_out: sum(|counts| &counts.timed_out),
+                failed: sum(|counts| &counts.failed),
+                seconds: sum(|counts| &counts.micros) as f64 / 1e6,
             }
         };
         Command::ALL.map(figure).into()

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Failure, Sent};
+use super::driver::Sent;
+use super::failure::Failure;
 use super::figures::Command;
 use super::keys::Keys;
 use super::scripts::{HISTORY, Part};

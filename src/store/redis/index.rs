@@ -11,17 +11,20 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::driver::{Failure, Sent};
+use super::driver::Sent;
+use super::failure::Failure;
 use super::figures::Command;
 use super::history;
 use super::journal::{Batch, Journal};
 use super::keys::Keys;
+use super::past::Past;
 use super::replicas::Beat;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use super::servers::Servers;
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::purge::{
-    Bounds, Change, Confirmation, Hardness, Index, Mark, Position, Purge, Record, Target, TargetId, View, Why,
+    Bounds, Change, Confirmation, Hardness, Incarnation, Index, Mark, Position, Purge, Record, Target,
+    TargetId, View, Why,
 };
 use crate::store::encoding::Clocks;
 use crate::store::history::KEPT;
@@ -44,7 +47,9 @@ pub struct RedisIndex {
     pub view: View,
     pub(super) keys: Keys,
     pub(super) beat: Beat,
-    journal: Journal,
+    /// Purges that Redis has not taken; those that leave their targets in doubt are apart.
+    journals: [Journal; 2],
+    past: Past,
     bounds: Bounds,
     clock: Clock,
     /// For every command.
@@ -75,7 +80,8 @@ impl RedisIndex {
             view: View::new(Index::unknown(bounds)),
             keys,
             beat,
-            journal: Journal::default(),
+            journals: Default::default(),
+            past: Past::default(),
             bounds,
             clock,
             deadline,
@@ -99,20 +105,12 @@ impl RedisIndex {
 
     /// `max_lag` is not the index's to know.
     pub fn figures(&self, max_lag: Duration) -> Remote {
-        let node = self.servers.index();
-        let health = &node.health;
         Remote {
-            breaker: health.breaker(),
-            trouble: health.reason(),
-            opened: health.opened(),
-            connections: node.connections(),
-            in_flight: node.in_flight(),
-            purges_waiting: self.journal.len(),
+            purges_waiting: self.waiting(),
             confirmed_ago: self.view.confirmed_at().map(|confirmed| Moment::now().since(confirmed)),
             max_lag,
             new_indexes: self.new_indexes.load(Ordering::Relaxed),
-            memory: node.figures.memory(),
-            commands: node.figures.all(),
+            ..self.servers.figures()
         }
     }
 
@@ -121,6 +119,12 @@ impl RedisIndex {
         if position > self.view.read().high_water() {
             self.woken.notify_one();
         }
+    }
+
+    /// Waits until Redis is away.
+    pub async fn lost(&self) {
+        let mut told = self.told.subscribe();
+        while self.is_reachable() && told.changed().await.is_ok() {}
     }
 
     /// Somebody waits until all replicas say that they know this position.
@@ -150,6 +154,7 @@ impl RedisIndex {
 
     /// Keeps the view up to date, for ever.
     pub async fn keep(self: Arc<Self>) {
+        let mut changes = self.servers.changes();
         loop {
             let node = self.servers.index();
             let pause = match self.confirm().await {
@@ -159,7 +164,7 @@ impl RedisIndex {
                 }
                 Err(failure) => {
                     if !matches!(failure, Failure::Busy) {
-                        node.health.probe_failed(&failure.to_string());
+                        node.health.probe_failed(&failure);
                     }
                     if node.health.hangs() {
                         node.replace();
@@ -175,7 +180,7 @@ impl RedisIndex {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = node.changed.notified() => {}
+                _ = changes.changed() => {}
                 // Whoever waits for a server that is away has been told so.
                 () = self.wanted.notified(), if is_good => {}
                 () = woken, if is_good => {}
@@ -186,29 +191,47 @@ impl RedisIndex {
     /// Purges that Redis has not taken go first: until it has them, it is not trusted.
     async fn confirm(&self) -> Result<(), Failure> {
         self.servers.index().health.probing();
-        while let Some(batch) = self.journal.take() {
-            let told = Some(self.late(&batch));
-            let how =
-                Recorded { hardness: Hardness::Hard, in_doubt_for: batch.in_doubt_for, lifts: None, told };
-            match self.record(&batch.targets, how, Sent::AsProbe).await {
-                Ok(_) => self.journal.settle(&batch, &self.view),
-                Err(failure) => {
-                    self.journal.put_back(&batch, &self.view);
-                    return Err(failure);
-                }
-            }
-        }
         loop {
+            for journal in &self.journals {
+                self.append(journal).await?;
+            }
             let (beats, words) = self.beat.words();
             let told = self.ask(Command::Confirm, &CONFIRM, words, Sent::AsProbe).await?;
             if beats {
                 self.beat.said(told.confirmation.after);
             }
             self.learn(&told.confirmation);
-            if told.confirmation.is_whole && !self.beat.is_wanted(self.view.read().high_water()) {
+            let is_said = !self.beat.is_wanted(self.view.read().high_water());
+            // Another index is told what was purged before it counts.
+            if told.confirmation.is_whole && is_said && self.waiting() == 0 {
                 return Ok(());
             }
         }
+    }
+
+    async fn append(&self, journal: &Journal) -> Result<(), Failure> {
+        while let Some(batch) = journal.take() {
+            let told = Some(self.late(&batch));
+            let how =
+                Recorded { hardness: Hardness::Hard, in_doubt_for: batch.in_doubt_for, lifts: None, told };
+            match self.record(&batch.targets, how, Sent::AsProbe).await {
+                Ok(_) => journal.settle(&batch, &self.view),
+                Err(failure) => {
+                    journal.put_back(&batch, &self.view);
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many targets Redis has not taken.
+    fn waiting(&self) -> usize {
+        self.journals.iter().map(Journal::len).sum()
+    }
+
+    fn journal(&self, in_doubt_for: Duration) -> &Journal {
+        &self.journals[usize::from(!in_doubt_for.is_zero())]
     }
 
     /// `Ok`: Redis has it, and so has the view. Otherwise it waits until Redis takes it, and holds here meanwhile.
@@ -224,8 +247,9 @@ impl RedisIndex {
         };
         let recorded = self.record(&targets, how, self.sent()).await;
         if recorded.is_err() && !targets.is_empty() {
-            self.journal.add(&targets, purge.in_doubt_for, &self.view);
-            self.journal.name(purge.named());
+            let journal = self.journal(purge.in_doubt_for);
+            journal.add(&targets, purge.in_doubt_for, &self.view);
+            journal.name(purge.named());
             self.wanted.notify_one();
         }
         recorded
@@ -294,6 +318,10 @@ impl RedisIndex {
                 let changes: Vec<Change> = targets.iter().map(change).collect();
                 let now = told.confirmation.now;
                 self.view.change(|index| index.learn(&changes, Position::default(), now));
+                self.past.purged(targets, in_doubt_for, Moment::now());
+            } else {
+                // Nobody asks the index that has it any more.
+                self.journal(in_doubt_for).add(targets, in_doubt_for, &self.view);
             }
         }
         Ok(position)
@@ -369,11 +397,28 @@ impl RedisIndex {
     }
 
     fn learn(&self, confirmation: &Confirmation) {
+        let before = self.view.incarnation();
+        let leaves = self.view.leaves_for(confirmation);
+        if leaves {
+            self.purge_again(before, confirmation.incarnation);
+        }
         if self.view.learn(confirmation) {
+            if !leaves {
+                self.purge_again(before, confirmation.incarnation);
+            }
             self.new_indexes.fetch_add(1, Ordering::Relaxed);
             tracing::info!("the purge index is a new one: nothing stored before is valid");
         }
         self.told.send_modify(|_| {});
+    }
+
+    /// What this replica has purged on the one index is to be purged on the other.
+    fn purge_again(&self, from: Incarnation, to: Incarnation) {
+        if from != Incarnation::NONE {
+            let again = self.past.goes(from, to, Moment::now());
+            self.journals[0].add(&again.targets, Duration::ZERO, &self.view);
+            self.journals[1].add(&again.doubtful, again.in_doubt_for, &self.view);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Keys {
     response: String,
     source: String,
     seen: String,
+    lease: String,
 }
 
 impl Keys {
@@ -36,6 +37,7 @@ impl Keys {
             source: format!("{{{namespace}}}:events:"),
             seen: format!("{{{namespace}}}:seen:"),
             response: format!("{namespace}:r{}:", encoding::VERSION),
+            lease: format!("{namespace}:lease:"),
         }
     }
 
@@ -52,6 +54,22 @@ impl Keys {
     pub fn response(&self, key: &CacheKey) -> String {
         let mut name = String::with_capacity(self.response.len() + 64);
         name.push_str(&self.response);
+        name.push_str(&self.hex(key));
+        name
+    }
+
+    /// Of the fetch of a response, in the slot of that.
+    pub fn lease(&self, key: &CacheKey) -> String {
+        format!("{}{{{}}}", self.lease, self.response(key))
+    }
+
+    /// Where a value stands until it takes its place, in the slot of that.
+    pub fn new_value(&self, key: &CacheKey, token: &str) -> String {
+        format!("{}:{token}", self.lease(key))
+    }
+
+    pub fn hex(&self, key: &CacheKey) -> String {
+        let mut name = String::with_capacity(64);
         for byte in key.0 {
             let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
             name.extend([digit(byte >> 4), digit(byte & 15)]);
@@ -70,6 +88,8 @@ mod tests {
         assert_eq!((keys.index.as_str(), keys.wake.as_str()), ("{shop}:purged", "shop:wake"));
         let name = keys.response(&CacheKey([0xa0; 32]));
         assert_eq!(name, format!("shop:r1:{}", "a0".repeat(32)));
+        // What stands in braces chooses the slot.
+        assert_eq!(keys.lease(&CacheKey([0xa0; 32])), format!("shop:lease:{{{name}}}"));
         assert_ne!(name, keys.response(&CacheKey([0x0a; 32])));
         assert_ne!(name, Keys::new("shop2").response(&CacheKey([0xa0; 32])));
     }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::driver::{Node, Sent, Way};
+use super::figures::Command;
+use super::request::Request;
 use super::servers::Servers;
 use crate::store::remote::ServerMemory;
 
@@ -11,13 +14,22 @@ const BETWEEN: Duration = Duration::from_secs(5);
 /// Until the runtime ends.
 pub async fn watch(servers: Arc<Servers>, deadline: Duration) {
     loop {
-        let node = servers.index();
-        let told = node.info("memory", deadline).await.ok();
-        node.figures.set_memory(told.as_deref().and_then(read));
+        let mut all_told = true;
+        for node in servers.all() {
+            let told = ask(&node, deadline).await;
+            all_told &= told.is_some();
+            node.figures.set_memory(told);
+        }
         // Soon after the start there is a connection.
-        let pause = if told.is_some() { BETWEEN } else { BETWEEN / 10 };
+        let pause = if all_told { BETWEEN } else { BETWEEN / 10 };
         tokio::time::sleep(pause).await;
     }
+}
+
+async fn ask(node: &Node, deadline: Duration) -> Option<ServerMemory> {
+    let way = Way { sent: Sent::IfHealthy, asking: false, within: deadline };
+    let told = node.send(Command::Look, Request::about("INFO", &["memory"]), way).await.ok()?;
+    read(told.text()?)
 }
 
 /// `None` from a server that tells something else.

@@ -1,7 +1,9 @@
 //! Redis as the second tier and as the keeper of the purge index. No type of the client library leaves this folder.
 
+mod cluster;
 mod connecting;
 mod driver;
+mod failure;
 mod feed;
 mod figures;
 mod health;
@@ -9,19 +11,26 @@ pub mod history;
 mod index;
 mod journal;
 mod keys;
+mod leases;
 pub mod memory;
+mod past;
 mod replicas;
+mod request;
 mod scripts;
+mod sentinel;
 mod servers;
+mod slots;
 pub mod sources;
 mod wake;
 
-pub use driver::{Failure, Sent};
+pub use driver::Sent;
+pub use failure::Failure;
 pub use feed::{Connected, Entry, Feed, Heard, StreamState};
 pub use figures::Command;
 pub use index::RedisIndex;
 pub use keys::Keys;
+pub use leases::Leases;
 pub use replicas::Beat;
-pub use scripts::REMOVE;
+pub use scripts::{REMOVE, REPLACE};
 pub use servers::Servers;
 pub use wake::listen;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::driver::{Failure, Sent};
+use super::driver::Sent;
+use super::failure::Failure;
 use super::figures::Command;
 use super::index::RedisIndex;
 use super::scripts::{Part, REPLICAS};

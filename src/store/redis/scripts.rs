@@ -15,6 +15,18 @@ pub static CONFIRM: Script =
 pub static PURGE: Script =
     Script::new(concat!(include_str!("begin.lua"), include_str!("purge.lua"), include_str!("tell.lua")));
 
+/// Takes the lease of a key, or says what it is waited for.
+pub static LEASE_TAKE: Script = Script::new(include_str!("lease_take.lua"));
+
+/// Lets a lease last on.
+pub static LEASE_RENEW: Script = Script::new(include_str!("lease_renew.lua"));
+
+/// Ends a lease, and wakes those who wait for it.
+pub static LEASE_END: Script = Script::new(include_str!("lease_end.lua"));
+
+/// Puts a value in its place, unless what stands there is of a later fetch.
+pub static REPLACE: Script = Script::new(include_str!("replace.lua"));
+
 /// Which replicas there are.
 pub static REPLICAS: Script = Script::new(include_str!("replicas.lua"));
 
@@ -105,6 +117,13 @@ fn change(record: &[Part]) -> Option<Change> {
 
 impl Part {
     pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Part::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    pub fn into_bytes(self) -> Option<Bytes> {
         match self {
             Part::Bytes(bytes) => Some(bytes),
             _ => None,

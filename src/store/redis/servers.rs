@@ -1,20 +1,38 @@
 //! Which server has what: the index is on one, a response may be on another. It never decides what a reply means.
+//!
+//! Each server has a [`Node`] of its own, with its own deadlines and breaker, so that one which is dead or hangs holds
+//! up nothing that lies on another.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
-use super::connecting::Connecting;
-use super::driver::{Failure, Node, Sent};
-use super::figures::Command;
+use super::cluster::Cluster;
+use super::connecting::{Address, Connecting};
+use super::driver::{Changes, Node, Sent, Way};
+use super::failure::Failure;
+use super::figures::{Command, CommandFigures};
+use super::keys::Keys;
+use super::request::Request;
 use super::scripts::{Part, Script};
-use crate::config::RedisSettings;
+use super::sentinel;
+use super::slots::slot_of;
+use crate::config::{RedisServers, RedisSettings};
+use crate::store::remote::{LeaseFigures, Remote, RemoteNode};
 
 /// The servers that larder shares its responses through.
 pub struct Servers {
-    node: Arc<Node>,
+    topology: Topology,
+    changes: Changes,
+}
+
+enum Topology {
+    /// Behind sentinels it moves from one address to another.
+    One(Arc<Node>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Servers {
@@ -22,24 +40,82 @@ impl Servers {
     ///
     /// # Errors
     /// If a file for TLS can't be read.
-    pub fn connect(settings: &RedisSettings, timeout: Duration) -> io::Result<Arc<Self>> {
+    pub fn connect(settings: &RedisSettings, keys: &Keys, timeout: Duration) -> io::Result<Arc<Self>> {
         let connecting = Connecting::new(settings, timeout)?;
-        Ok(Arc::new(Self { node: Node::connect(connecting) }))
+        let changes: Changes = Arc::new(watch::Sender::new(()));
+        let one = |address| Node::connect(&connecting, address, changes.clone());
+        let topology = match &settings.servers {
+            RedisServers::One(host) => Topology::One(one(Some(Address::Host(host.clone())))),
+            RedisServers::Unix(path) => Topology::One(one(Some(Address::Socket(path.clone())))),
+            RedisServers::Sentinel { sentinels, service } => {
+                let primary = one(None);
+                sentinel::follow(sentinels, service, &connecting, primary.clone(), changes.clone());
+                Topology::One(primary)
+            }
+            RedisServers::Cluster(seeds) => {
+                Topology::Cluster(Cluster::connect(connecting, seeds, slot_of(&keys.index), changes.clone()))
+            }
+        };
+        Ok(Arc::new(Self { topology, changes }))
     }
 
-    /// The one that has the purge index and what lies in one slot with it. Ask each time: it may be another one soon.
+    /// The one that has the purge index and what lies in one slot with it. Ask each time: it may be another one soon, and
+    /// send commands by the functions below, which find it again if it has moved.
     pub fn index(&self) -> Arc<Node> {
-        self.node.clone()
+        match &self.topology {
+            Topology::One(node) => node.clone(),
+            Topology::Cluster(cluster) => cluster.index(),
+        }
     }
 
-    /// The one that has `key`. Ask each time, and send commands by the functions below, which find it again if it has
-    /// moved.
-    pub fn of(&self, _key: &str) -> Arc<Node> {
-        self.node.clone()
+    /// Every master.
+    pub fn all(&self) -> Vec<Arc<Node>> {
+        match &self.topology {
+            Topology::One(node) => vec![node.clone()],
+            Topology::Cluster(cluster) => cluster.owners(),
+        }
+    }
+
+    /// What is known of them; of the index only where it is.
+    pub fn figures(&self) -> Remote {
+        let (index, all) = (self.index(), self.all());
+        let is_cluster = matches!(self.topology, Topology::Cluster(_));
+        let of_node = |node: &Arc<Node>| RemoteNode {
+            name: node.address().map(|address| address.to_string()).unwrap_or_default(),
+            has_index: Arc::ptr_eq(node, &index),
+            breaker: node.health.breaker(),
+            trouble: node.health.reason(),
+            in_flight: node.in_flight(),
+        };
+        Remote {
+            breaker: index.health.breaker(),
+            trouble: index.health.reason(),
+            opened: all.iter().map(|node| node.health.opened()).sum(),
+            connections: all.iter().map(|node| node.connections()).sum(),
+            in_flight: all.iter().map(|node| node.in_flight()).sum(),
+            purges_waiting: 0,
+            confirmed_ago: None,
+            max_lag: Duration::ZERO,
+            new_indexes: 0,
+            memory: all
+                .iter()
+                .filter_map(|node| node.figures.memory())
+                .max_by(|a, b| a.fullness().total_cmp(&b.fullness())),
+            leases: LeaseFigures::default(),
+            commands: CommandFigures::all_of(all.iter().map(|node| &node.figures)),
+            nodes: all.iter().filter(|_| is_cluster).map(of_node).collect(),
+        }
+    }
+
+    /// A connection has come or gone, or a server was found to be another one.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     pub async fn get(&self, key: &str, within: Duration) -> Result<Option<Bytes>, Failure> {
-        self.of(key).get(key, within).await
+        let way = Way { sent: Sent::IfHealthy, asking: false, within };
+        let reply = self.send(Command::Get, key, Request::get(key), way).await?;
+        Ok(reply.into_bytes())
     }
 
     /// `expires_at` is in milliseconds on the server's clock.
@@ -50,7 +126,8 @@ impl Servers {
         expires_at: i64,
         within: Duration,
     ) -> Result<(), Failure> {
-        self.of(key).set(key, value, expires_at, within).await
+        let way = Way { sent: Sent::IfHealthy, asking: false, within };
+        self.send(Command::Set, key, Request::set(key, value, expires_at), way).await.map(drop)
     }
 
     /// Runs a script where its first key is; all its keys lie in one slot.
@@ -63,7 +140,33 @@ impl Servers {
         sent: Sent,
         within: Duration,
     ) -> Result<Part, Failure> {
-        let node = self.of(keys.first().copied().unwrap_or_default());
-        node.run(command, script, keys, args, sent, within).await
+        let way = Way { sent, asking: false, within };
+        match &self.topology {
+            Topology::One(node) => node.run(command, script, keys, args, way).await,
+            Topology::Cluster(cluster) => {
+                let mut route = cluster.route(slot_of(keys.first().copied().unwrap_or_default()), way)?;
+                loop {
+                    match route.node.run(command, script, keys, args.clone(), route.way).await {
+                        Err(Failure::Elsewhere(redirect)) => route.follow(&redirect)?,
+                        result => return result,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&self, command: Command, key: &str, request: Request, way: Way) -> Result<Part, Failure> {
+        match &self.topology {
+            Topology::One(node) => node.send(command, request, way).await,
+            Topology::Cluster(cluster) => {
+                let mut route = cluster.route(slot_of(key), way)?;
+                loop {
+                    match route.node.send(command, request.clone(), route.way).await {
+                        Err(Failure::Elsewhere(redirect)) => route.follow(&redirect)?,
+                        result => return result,
+                    }
+                }
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod client;
+mod cluster;
 mod jwt;
 mod larder;
 mod logs;
@@ -17,6 +18,7 @@ mod relay;
 mod replicas;
 mod reply;
 mod scratch;
+mod sentinels;
 mod stores;
 mod upstream;
 mod versions;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 pub use certificates::Certificates;
 pub use client::{Client, Request, Streaming};
+pub use cluster::Cluster;
 pub use jwt::bearer;
 pub use larder::{Larder, START};
 pub use logs::Block;
@@ -37,6 +40,7 @@ pub use relay::{Line, Relay};
 pub use replicas::{HOST, Replica};
 pub use reply::{Reply, content};
 pub use scratch::Scratch;
+pub use sentinels::Sentinels;
 pub use stores::{body, is_connected, response, store_settings, targets, tiered_store};
 pub use upstream::{Answer, Feed, Held, Received, Upstream, Wire};
 pub use versions::Load;

@@ -12,6 +12,8 @@ use super::{Scratch, eventually, free_port, within};
 
 pub struct Redis {
     port: u16,
+    /// In its directory.
+    config: Option<&'static str>,
     arguments: Vec<String>,
     scratch: Scratch,
     child: Option<Child>,
@@ -24,11 +26,40 @@ impl Redis {
 
     /// `arguments` as on redis-server's command line: `["--maxmemory", "10mb"]`.
     pub async fn start_with(arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut redis = Self { port: free_port(), arguments, scratch: Scratch::new(), child: None };
-        redis.spawn();
-        redis.answers().await;
+        let mut redis = Self::prepared(free_port(), arguments);
+        redis.start_now().await;
         redis
+    }
+
+    /// One that will be on this port once it is started.
+    pub fn prepared(port: u16, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { port, config: None, arguments, scratch: Scratch::new(), child: None }
+    }
+
+    /// Puts a file into its directory before it is started.
+    pub fn file(&self, name: &str, content: &str) -> &Self {
+        self.scratch.file(name, content);
+        self
+    }
+
+    /// It reads and writes this file, which is in its directory.
+    pub fn configured_by(mut self, file: &'static str) -> Self {
+        self.config = Some(file);
+        self
+    }
+
+    pub async fn start_now(&mut self) {
+        self.spawn();
+        self.answers().await;
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     pub fn address(&self) -> std::net::SocketAddr {
@@ -83,8 +114,7 @@ impl Redis {
     /// Another process on the same port, with what is in its directory.
     pub async fn restart(&mut self) {
         self.kill();
-        self.spawn();
-        self.answers().await;
+        self.start_now().await;
     }
 
     /// Another process, with nothing in it, on the same port.
@@ -103,6 +133,7 @@ impl Redis {
         let log = File::create(self.scratch.path().join("log")).expect("a file for the log");
         let mut command = Command::new(&program);
         command.current_dir(self.scratch.path()).stdin(Stdio::null()).stderr(Stdio::null()).stdout(log);
+        command.args(self.config);
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--unixsocket", &self.socket().to_string_lossy(), "--save", "", "--appendonly", "no"]);
         command.args(&self.arguments);

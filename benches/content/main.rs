@@ -1,0 +1,100 @@
+//! What it costs to read a response's content for its tags and its end, once for each response that is stored and off its
+//! clients' path. Wall-clock time of one thread, so for comparing on one machine; nothing is held to a bound here.
+//!
+//! `cargo bench --bench content`
+
+use std::error::Error;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Method};
+use larder::clock::Timestamp;
+use larder::config::Config;
+use larder::policy::content::Content;
+use larder::policy::shortening::shorten;
+use larder::policy::{CacheKey, Names, RequestHead, Route, tags};
+use larder::purge::{LoosePath, Target};
+use larder::stored_response::Terms;
+
+const ROUTES: &str = "
+upstream: http://127.0.0.1:3000
+routes:
+  - path: /lists/{id}
+    ttl: 60s
+    max_json: 16MiB
+    ttl_from: {json: $.expires_at}
+    tags: [\"list:{id}\", \"product:{response.json:$.items[*].id}\"]
+";
+
+/// So many products of so many bytes each.
+const LISTS: [(usize, usize); 5] = [(5, 200), (100, 300), (100, 10_000), (500, 2_000), (500, 20_000)];
+
+const NOW: Timestamp = Timestamp::from_secs(1_763_640_000);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let config = Config::parse(ROUTES, "proxy.yaml", &|_| None, &Default::default())?;
+    let route = config.routes.first().ok_or("no route")?;
+    println!("{:>12} {:>6} {:>14} {:>10}", "bytes", "tags", "a response", "MiB/s");
+    for (products, size) in LISTS {
+        let body = list(products, size);
+        let (count, time) = timed(|| one(route, &body));
+        let rate = body.len() as f64 / time.as_secs_f64() / f64::from(1 << 20);
+        println!("{:>12} {count:>6} {:>11.1} µs {rate:>10.0}", body.len(), time.as_secs_f64() * 1e6);
+    }
+    Ok(())
+}
+
+/// As text with escapes in it, as APIs send it.
+fn list(products: usize, size: usize) -> Vec<u8> {
+    let text: String =
+        "a \\\"quoted\\\" word, 1 \\u20ac; ".chars().cycle().take(size.saturating_sub(60)).collect();
+    let text =
+        text.trim_end_matches(|letter: char| letter == '\\' || letter.is_ascii_hexdigit() || letter == 'u');
+    let items: Vec<String> = (0..products)
+        .map(|id| format!("{{\"id\": {id}, \"name\": \"n{id}\", \"price\": 9.5, \"text\": \"{text}\"}}"))
+        .collect();
+    format!("{{\"expires_at\": {}, \"items\": [{}]}}", NOW.as_secs() + 3600, items.join(",")).into_bytes()
+}
+
+/// What is done with the whole before it is stored. How many tags it has.
+fn one(route: &Route, body: &[u8]) -> Option<usize> {
+    let headers =
+        HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let request = RequestHead {
+        method: &Method::GET,
+        scheme: "http",
+        host: "api.test",
+        front: "",
+        path: "/lists/7",
+        query: None,
+        headers: &headers,
+        names: Names::of(&headers),
+    };
+    let content = Content::of_response(&headers, black_box(body), route.max_json).ok()?;
+    let tags = tags::of_response(route, &request, &headers, Some(&content)).ok()?;
+    let terms = shorten(route, &CacheKey([7; 32]), terms(), &headers, Some(&content)).ok()?;
+    let path = LoosePath::new("/lists/7");
+    black_box((terms, Target::all_of("api.test", &path, "", tags.iter().map(String::as_str))));
+    Some(tags.len())
+}
+
+fn terms() -> Terms {
+    Terms {
+        freshness_lifetime: Duration::from_secs(60),
+        always_validate: false,
+        expires_at: NOW.plus(Duration::from_secs(60)),
+        ..Terms::unstored(NOW, NOW)
+    }
+}
+
+/// The least of many rounds: what else the machine does only adds.
+fn timed(work: impl Fn() -> Option<usize>) -> (usize, Duration) {
+    let end = Instant::now() + Duration::from_millis(1500);
+    let (mut least, mut count) = (Duration::MAX, 0);
+    while Instant::now() < end {
+        let begin = Instant::now();
+        count = black_box(work()).unwrap_or(0);
+        least = least.min(begin.elapsed());
+    }
+    (count, least)
+}
