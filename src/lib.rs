@@ -12,6 +12,7 @@ pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod events;
 pub mod explain;
 mod lines;
 pub mod logging;

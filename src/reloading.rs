@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use crate::admin::{AdminState, Readiness};
+use crate::admin::{self, AdminState, Readiness};
 use crate::config::{Config, ConfigErrors};
 use crate::proxy::{Live, Proxy};
 use crate::server::tls::Tls;
@@ -65,12 +65,14 @@ impl Reloading {
         };
         self.certificates.iter().zip(fresh).for_each(|(tls, fresh)| tls.take(fresh));
         let admin = self.admin.load();
-        let state = operators_view(&proxy, admin.readiness.clone(), admin.warming.clone());
+        let view = operators_view(&proxy, admin.readiness.clone(), admin.warming.clone());
+        let state = AdminState { readers: admin.readers.clone(), ..view };
         state.readiness.config_in_use(needs_restart.clone());
         proxy.metrics.reloaded(proxy.clock.now());
         proxy.metrics.certificates_end(self.certificates.iter().flat_map(|tls| tls.expiries()).collect());
         let routes = proxy.config.routes.len();
         self.admin.store(Arc::new(state));
+        proxy.events.use_routes(proxy.routes.clone());
         self.live.store(proxy);
         tracing::info!(routes, "a new configuration is in use");
         if !needs_restart.is_empty() {
@@ -92,10 +94,12 @@ pub fn operators_view(proxy: &Proxy, readiness: Readiness, warming: Option<Arc<W
         routes: proxy.routes.clone(),
         config: proxy.config.clone(),
         clock: proxy.clock.clone(),
+        events: proxy.events.clone(),
         token: proxy.config.admin.token.clone(),
         wait_timeout: proxy.config.purge.wait_timeout,
         readiness,
         warming,
+        readers: admin::places(),
     }
 }
 
@@ -111,6 +115,7 @@ fn keep_what_needs_a_restart(present: &Config, new: &mut Config) -> Vec<&'static
         ("store", keep(&present.store, &mut new.store)),
         ("admin.listen", keep(&present.admin.listen, &mut new.admin.listen)),
         ("limits.connections", keep(&present.limits.connections, &mut new.limits.connections)),
+        ("events", keep(&present.events, &mut new.events)),
         ("log", keep(&present.log, &mut new.log)),
         ("tracing", keep(&present.tracing, &mut new.tracing)),
     ];

@@ -95,6 +95,8 @@ pub fn run_reloading(
             let drained = drained.clone();
             tokio::spawn(async move { admin::serve(listener, state, drained.notified()).await })
         });
+        let events = parts.live.load().events.clone();
+        events.start().await;
         tokio::spawn(sample(parts.live.clone()));
         let (readiness, its_stop) = (parts.readiness.clone(), stop.clone());
         readiness.set(Phase::Ready);
@@ -109,6 +111,7 @@ pub fn run_reloading(
         drop(working);
         // Operators can watch until the last thread has answered its last request, and the last purge is taken.
         all_drained.recv().await;
+        events.stop().await;
         parts.settle(stopped).await;
         drained.notify_one();
         match admin {

@@ -1,12 +1,15 @@
 //! The admin listener's responses. Every refusal says what is wrong and what to do about it.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Why a request is not carried out.
 #[derive(Debug)]
@@ -98,7 +101,7 @@ pub fn text(status: StatusCode, content: impl Into<Bytes>) -> Answer {
 }
 
 pub fn with_type(status: StatusCode, content_type: HeaderValue, content: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(content.into()));
+    let mut answer = Response::new(Full::new(content.into()).boxed_unsync());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     // Nobody between larder and the operator may keep an answer of this listener.

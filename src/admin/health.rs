@@ -1,9 +1,13 @@
 //! `/healthz` and `/readyz`: whether larder works, and whether it works without Redis. A replica whose Redis is away
 //! answers all the same, so nothing is taken out of service for it.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::Phase;
+use super::stats::rfc3339;
+use crate::metrics::SourceNow;
 use crate::store::remote::{Remote, RemoteNode};
 
 /// `degraded`: Redis is away, or a part of it.
@@ -20,6 +24,33 @@ pub fn of(phase: Phase, remote: Option<&Remote>) -> Value {
         health["redis"] = of_redis(remote);
     }
     health
+}
+
+/// What they say of themselves; one that can't be heard, or is silent, degrades what is well otherwise.
+pub fn add_sources(health: &mut Value, sources: &[SourceNow]) {
+    if sources.is_empty() {
+        return;
+    }
+    if health["status"] == "ok" && sources.iter().any(|source| matches!(source.status, "away" | "silent")) {
+        health["status"] = "degraded".into();
+    }
+    health["events"] = sources.iter().map(of_source).collect();
+}
+
+fn of_source(source: &SourceNow) -> Value {
+    let millis = |duration: Duration| duration.as_millis().min(u128::from(u32::MAX)) as u32;
+    json!({
+        "name": source.name,
+        "kind": source.kind,
+        "status": source.status,
+        "trouble": source.trouble,
+        "position": source.position,
+        "lastEvent": source.last_event.map(rfc3339),
+        "contactMillisAgo": source.contact_ago.map(millis),
+        "lagMillis": millis(source.lag),
+        "events": source.events,
+        "missed": source.missed,
+    })
 }
 
 fn of_redis(remote: &Remote) -> Value {

@@ -6,6 +6,7 @@ mod answer;
 mod dashboard;
 mod explaining;
 mod health;
+mod purge_feed;
 mod purge_request;
 mod purges;
 mod readiness;
@@ -16,6 +17,7 @@ mod tests;
 mod warm;
 
 pub use access::Peer;
+pub use purge_feed::places;
 pub use readiness::{Phase, Readiness};
 pub use server::serve;
 
@@ -27,9 +29,12 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
+use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
+use crate::events::Events;
 use crate::metrics::{CONTENT_TYPE, Metrics, PurgeSource};
 use crate::policy::routes::Routes;
 use crate::purge::Purge;
@@ -48,6 +53,7 @@ pub struct AdminState {
     /// What the routes and all else come from.
     pub config: Arc<Config>,
     pub clock: Clock,
+    pub events: Arc<Events>,
     /// `None`: this machine only.
     pub token: Option<Secret>,
     /// For replicas to know a purge.
@@ -55,6 +61,8 @@ pub struct AdminState {
     pub readiness: Readiness,
     /// `None`: nobody asks for anything here.
     pub warming: Option<Arc<Warming>>,
+    /// Places for those who follow the purges.
+    pub readers: Arc<Semaphore>,
 }
 
 const MAX_BODY: usize = 1024 * 1024;
@@ -71,6 +79,7 @@ GET    /metrics             for Prometheus
 GET    /dashboard           a page for a browser
 GET    /stats               hits, misses and invalidations, in all and by route
 GET    /replicas            who shares the store, and whether each knows all purges
+GET    /events              each purge as it happens, as server-sent events
 GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
 GET    /explain            what becomes of a request, and what is stored for it: ?url=http://host/path; or POST
 POST   /purge               ?wait=applied&timeout=5s; {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
@@ -94,6 +103,7 @@ enum Endpoint<'p> {
     DashboardData,
     Stats,
     Purges,
+    Events,
     Replicas,
     Explain,
     Purge,
@@ -120,6 +130,11 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
+    // Whoever signs it may post it.
+    if let Some(hook) = state.events.webhooks().find(head.uri.path(), false) {
+        let (status, answer) = hook.receive(&head.method, &head.headers, body).await;
+        return Ok(json(status, &answer));
+    }
     let endpoint = Endpoint::find(head.uri.path())?;
     endpoint.check_method(&head.method)?;
     if !endpoint.is_open() {
@@ -139,6 +154,7 @@ where
             let body = if head.method == Method::POST { Some(read(body).await?) } else { None };
             explaining::explain(state, head.uri.query(), body).await
         }
+        Endpoint::Events => purge_feed::follow(state, &head.headers),
         Endpoint::Purge => {
             let body = read(body).await?;
             state.purge(purge_request::of_body(&state.routes, &body)?, peer, &head).await
@@ -166,6 +182,7 @@ impl<'p> Endpoint<'p> {
             "/dashboard/data" => Ok(Endpoint::DashboardData),
             "/stats" => Ok(Endpoint::Stats),
             "/purges" => Ok(Endpoint::Purges),
+            "/events" => Ok(Endpoint::Events),
             "/replicas" => Ok(Endpoint::Replicas),
             "/explain" => Ok(Endpoint::Explain),
             "/purge" => Ok(Endpoint::Purge),
@@ -209,13 +226,19 @@ impl<'p> Endpoint<'p> {
 
 impl AdminState {
     fn healthy(&self) -> Answer {
-        json(StatusCode::OK, &health::of(Phase::Ready, self.store.remote().as_ref()))
+        json(StatusCode::OK, &self.health(Phase::Ready))
+    }
+
+    fn health(&self, phase: Phase) -> Value {
+        let mut health = health::of(phase, self.store.remote().as_ref());
+        health::add_sources(&mut health, &self.metrics.event_sources());
+        health
     }
 
     fn ready(&self) -> Answer {
         let phase = self.readiness.phase();
         let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let mut body = health::of(phase, self.store.remote().as_ref());
+        let mut body = self.health(phase);
         self.readiness.add_config(&mut body);
         json(code, &body)
     }

@@ -22,7 +22,7 @@ pub struct Told {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Line {
+pub struct Line {
     position: u64,
     at: String,
     #[serde(flatten)]
@@ -73,7 +73,7 @@ impl Told {
 }
 
 impl Line {
-    fn of(record: Record) -> Self {
+    pub fn of(record: Record) -> Self {
         Self {
             position: record.position.0,
             at: rfc3339(record.at),

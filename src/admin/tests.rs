@@ -82,6 +82,8 @@ impl Admin {
             token: None,
             readiness: Readiness::new(),
             warming: None,
+            readers: super::places(),
+            events: Arc::default(),
         };
         Self { store, state, peer: from("127.0.0.1:5000") }
     }

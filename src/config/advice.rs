@@ -5,28 +5,14 @@ use std::collections::BTreeSet;
 use super::problem::Problems;
 use super::routes::Checked;
 use super::suggest::nearest;
-use crate::policy::route::Ttl;
 
 pub fn give(routes: &[Checked], problems: &Problems) {
     let tags = routes.iter().flat_map(|checked| &checked.route.tags);
     let known: BTreeSet<String> = tags.map(|tag| tag.shape()).collect();
     for checked in routes {
-        warn_of_nothing_that_purges(checked, problems);
         warn_of_private_for_all(checked, problems);
         warn_of_a_caller_in_shared_tags(checked, problems);
         warn_of_unknown_tags(checked, &known, problems);
-    }
-}
-
-/// `ttl: none` without tags: only a PURGE, or a write to the very path, ends it.
-fn warn_of_nothing_that_purges(checked: &Checked, problems: &Problems) {
-    if checked.route.ttl == Ttl::UntilPurged && checked.route.tags.is_empty() {
-        problems
-            .warning(
-                checked.path_place,
-                "`ttl: none` without tags: only a PURGE of a URL, or a write to it, ends it",
-            )
-            .help("give the route tags, and name them in `purges` of what changes it");
     }
 }
 

@@ -2,8 +2,10 @@
 //! schema all come from this one table, so that they can't drift apart.
 
 mod edge;
+mod events;
 
 pub use edge::{ACCESS, CERTIFICATE, LISTENER, LOG, TRACING};
+pub use events::EVENT;
 
 mod background;
 
@@ -161,6 +163,12 @@ pub static ROOT: Section = Section {
             "[]",
             "What is cached, for how long, and what purges it. A path that no route matches passes uncached.",
         ),
+        key(
+            "events",
+            Kind::ListOf(&Kind::Mapping(&EVENT)),
+            "[]",
+            "Where changes are announced that do not pass here: each announcement purges tags.",
+        ),
     ],
 };
 
@@ -245,6 +253,11 @@ pub static STORE: Section = Section {
             "When Redis is away: `bypass` asks the upstream, `serve: 30s` goes on from the first tier for so long.",
         ),
         key("timeout", Kind::Duration, "50ms", "For every call to the store."),
+        optional(
+            "publish",
+            Kind::Text,
+            "A channel of `redis` on which every purge is announced, as JSON, for whoever wants to know.",
+        ),
         optional(
             "replica",
             Kind::Text,
@@ -424,6 +437,9 @@ macro_rules! section_of_a_route {
                 key("hide_tags", Kind::Boolean, "false",
                     "Whether fields meant for caches stay behind: `Surrogate-Key`, `Cache-Tag`, `xkey`, `Edge-Cache-Tag`, \
                      `Cache-Groups`, `Cache-Group-Invalidation` and those in `targeted`."),
+                key("purged_by", Kind::Word(&["rules", "admin"]), "rules",
+                    "What ends a `ttl: none`: `rules`, a tag that a write or an event purges, of which there must be one; or \
+                     `admin`: PURGE, the admin listener, or tags that responses carry in fields."),
                 optional("guard", Kind::Boolean,
                     "Whether a write is forwarded only once Redis has a mark of what it will purge. Default: true where \
                      `max_lag` is 0s."),
@@ -484,6 +500,7 @@ pub static SECTIONS: &[&Section] = &[
     &LIMITS,
     &LOG,
     &ROUTE,
+    &EVENT,
     &ACCESS,
     &LISTENER,
     &CERTIFICATE,

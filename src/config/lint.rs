@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::events::CheckedSource;
 use super::problem::Problems;
 use super::route_fields::{Placed, RouteFields};
 use super::routes::Checked;
@@ -21,9 +22,9 @@ use crate::policy::{Names, RequestHead, Route};
 /// Stands for any value: no literal of a route is likely to be it.
 const ANY: &str = "larder-lint";
 
-pub fn give(routes: &[Checked], credentials: &[HeaderName], problems: &Problems) {
+pub fn give(routes: &[Checked], sources: &[CheckedSource], credentials: &[HeaderName], problems: &Problems) {
     let all: Vec<Arc<Route>> = routes.iter().map(|checked| Arc::new(checked.route.clone())).collect();
-    let lint = Lint { routes, tree: Routes::new(&all), credentials, problems };
+    let lint = Lint { routes, sources, tree: Routes::new(&all), credentials, problems };
     for checked in routes {
         if checked.route.caches() {
             lint.never_looked_up(checked);
@@ -40,6 +41,7 @@ pub fn give(routes: &[Checked], credentials: &[HeaderName], problems: &Problems)
 
 struct Lint<'l> {
     routes: &'l [Checked],
+    sources: &'l [CheckedSource],
     tree: Routes,
     credentials: &'l [HeaderName],
     problems: &'l Problems,
@@ -181,9 +183,16 @@ impl Lint<'_> {
             let own = if changes_nothing { &[][..] } else { &other.route.tags[..] };
             own.iter().chain(other.route.purges.iter().flatten()).any(|purged| purged.may_reach_some_of(tag))
         };
-        for tag in checked.tags.iter().filter(|tag| !others().any(|other| purges(other, &tag.value))) {
+        let is_announced = |tag: &Template| {
+            self.sources
+                .iter()
+                .flat_map(|source| &source.purge)
+                .any(|purged| purged.value.may_reach_some_of(tag))
+        };
+        let is_purged = |tag: &Template| others().any(|other| purges(other, tag)) || is_announced(tag);
+        for tag in checked.tags.iter().filter(|tag| !is_purged(&tag.value)) {
             self.problems
-                .warning(tag.place, format!("no write purges `{}`", tag.value.as_str()))
+                .warning(tag.place, format!("no write and no event purges `{}`", tag.value.as_str()))
                 .help("name it in `purges` of what changes it; the route's own `purges: []` says that writes here don't")
                 .named("tag-never-purged");
         }

@@ -4,6 +4,7 @@
 //! walked by hand along the table of keys (`keys`), so that all errors are found at once, each with its line.
 
 mod advice;
+mod events;
 mod expiry;
 mod fields;
 mod keys;
@@ -12,6 +13,7 @@ mod listen;
 mod log;
 mod options;
 mod problem;
+mod purged_by;
 mod query_rule;
 mod read;
 mod redis;
@@ -40,6 +42,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Uri};
 use ipnet::IpNet;
 
+pub use events::{EventKind, EventSource, Silence, Webhook};
 pub use options::options;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use read::{Finding, Overrides};
@@ -74,6 +77,7 @@ pub struct Config {
     /// What is asked for before clients ask.
     pub warm: Vec<WarmEntry>,
     pub background: BackgroundSettings,
+    pub events: Vec<EventSource>,
     /// What can be meant so, and mostly isn't; each with its place, ready to be shown.
     pub warnings: Vec<String>,
 }
@@ -156,6 +160,8 @@ pub struct StoreSettings {
     pub on_store_loss: OnStoreLoss,
     /// For every call to the store.
     pub timeout: Duration,
+    /// The channel on which purges are announced.
+    pub publish: Option<String>,
     /// What this larder is called among those that share a store.
     pub replica: Option<String>,
 }

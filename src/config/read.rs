@@ -10,7 +10,9 @@ use super::scalars::{header_name, list};
 use super::snippet::render;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Environment};
-use super::{Config, Listen, UpstreamAddress, UpstreamSettings, lint, listen, log, routes, sections, warm};
+use super::{
+    Config, Listen, UpstreamAddress, UpstreamSettings, events, lint, listen, log, routes, sections, warm,
+};
 use crate::policy::routes::Routes;
 
 /// What flags and `LARDER_*` variables say; each takes the place of what the file says.
@@ -136,7 +138,10 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
     let tracing = fields.read("tracing", log::tracing);
     let background = fields.read("background", warm::background);
     let is_strict = store.as_ref().is_some_and(|store| store.max_lag.is_zero());
-    let routes = routes::read(fields.given("defaults"), fields.given("routes"), is_strict, problems);
+    let has_admin = admin.as_ref().is_none_or(|admin| admin.listen.is_some());
+    let events = events::read(fields.given("events"), store.as_ref(), has_admin, problems);
+    let sources = events.as_deref();
+    let routes = routes::read(fields.given("defaults"), fields.given("routes"), sources, is_strict, problems);
     if let (Some((listen, doors)), Some(trusted)) = (&listeners, &trusted_proxies) {
         let place = fields.given("listen").map_or(fields.place(), |node| node.place);
         listen::refuse_unnamed_balancers(listen, doors, !trusted.is_empty(), place, problems);
@@ -152,7 +157,7 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
     }
     let routes = routes?;
     if care == Care::Lint {
-        lint::give(&routes, &credentials, problems);
+        lint::give(&routes, sources.unwrap_or_default(), &credentials, problems);
     }
     let routes = routes.into_iter().map(|routes::Checked { mut route, .. }| {
         route.fingerprint = route.fingerprint.with_credentials(&credentials);
@@ -165,6 +170,7 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
         background.host = warm::known_as(&listen);
     }
     let warm = warm::warm(fields.given("warm"), &Routes::new(&routes), &background, problems)?;
+    let events = events?.into_iter().map(|checked| checked.source).collect();
     Some(Config {
         listen,
         doors,
@@ -181,6 +187,7 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
         routes,
         warm,
         background,
+        events,
         warnings: Vec::new(),
     })
 }

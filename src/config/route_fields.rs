@@ -8,6 +8,7 @@ use http::{HeaderName, StatusCode, header};
 use super::fields::{Fields, default_of};
 use super::keys::{self, Section};
 use super::problem::{Place, Problems};
+use super::purged_by::{self, PurgedBy};
 use super::scalars::{
     boolean, duration, header_name, list, message_and_help, parse_cookie_name, parse_header_name, parsed,
     positive_duration, positive_size, word,
@@ -57,6 +58,7 @@ pub struct RouteFields {
     pub request_directives: Option<bool>,
     pub targeted: Option<Vec<HeaderName>>,
     pub hide_tags: Option<bool>,
+    pub purged_by: Option<PurgedBy>,
     pub guard: Option<bool>,
     pub settle: Option<Duration>,
 }
@@ -69,7 +71,7 @@ impl RouteFields {
             ttl_from: fields.optional("ttl_from", expiry::ttl_from),
             jitter: fields.optional("jitter", expiry::jitter),
             tags: fields.optional("tags", tags),
-            purges: fields.optional("purges", templates),
+            purges: fields.optional("purges", purges),
             query: fields.optional("query", query_rule::read),
             shared: fields.optional("shared", |node, problems| placed(node, boolean(node, problems))),
             per: fields.optional("per", per),
@@ -90,6 +92,7 @@ impl RouteFields {
             request_directives: fields.optional("request_directives", boolean),
             targeted: fields.optional("targeted", targeted),
             hide_tags: fields.optional("hide_tags", boolean),
+            purged_by: fields.optional("purged_by", purged_by::read),
             guard: fields.optional("guard", boolean),
             settle: fields.optional("settle", duration),
         }
@@ -180,12 +183,28 @@ const TEMPLATE_HELP: &str = "a tag is text with values in braces: `{id}` of the 
 
 fn tags(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
     let read = templates(node, problems)?;
+    refuse_events(&read, problems);
     for template in read.iter().filter(|template| template.value.reads_request_content()) {
         problems
             .error(template.place, "`tags` can't use the content of the request: a GET has none")
             .help("write it in `purges`: what a write here changes");
     }
     Some(read)
+}
+
+/// What a route purges when a write passes; the content of an event is none of its business.
+fn purges(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
+    let read = templates(node, problems)?;
+    refuse_events(&read, problems);
+    Some(read)
+}
+
+fn refuse_events(templates: &[Placed<Template>], problems: &Problems) {
+    for template in templates.iter().filter(|template| template.value.reads_event()) {
+        problems
+            .error(template.place, "a route has no event")
+            .help("write it in `purge` of one of `events`; of a request it is `{request.json:/id}`");
+    }
 }
 
 fn per(node: &Node, problems: &Problems) -> Option<Placed<Option<Credential>>> {

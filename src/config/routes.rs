@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use super::advice;
+use super::events::CheckedSource;
 use super::fields::Fields;
 use super::keys;
 use super::problem::{Place, Problems};
+use super::purged_by::{self, PurgedBy};
 use super::route_fields::{Placed, RouteFields};
 use super::scalars::{list, message_and_help, parsed};
 use super::tree::{Node, Value};
@@ -19,6 +21,7 @@ use crate::policy::template::Template;
 pub fn read(
     defaults: Option<&Node>,
     routes: Option<&Node>,
+    sources: Option<&[CheckedSource]>,
     is_strict: bool,
     problems: &Problems,
 ) -> Option<Vec<Checked>> {
@@ -49,6 +52,7 @@ pub fn read(
     refuse_same_paths(read.iter().flatten(), problems);
     let checked: Vec<Checked> = read.into_iter().collect::<Option<_>>()?;
     advice::give(&checked, problems);
+    purged_by::check(&checked, sources, problems);
     Some(checked)
 }
 
@@ -59,6 +63,7 @@ pub struct Checked {
     pub tags: Vec<Placed<Template>>,
     /// What it purges beside its tags.
     pub purges: Vec<Placed<Template>>,
+    pub purged_by: PurgedBy,
     pub own: RouteFields,
 }
 
@@ -132,7 +137,9 @@ fn route(
     };
     route.fingerprint = Fingerprint::of(&route);
     route.lifetimes = Fingerprint::of_lifetimes(&route);
-    Some(Checked { route, path_place, tags: tags.clone(), purges: purges.cloned().unwrap_or_default(), own })
+    let purged_by = said!(purged_by);
+    let (tags, purges) = (tags.clone(), purges.cloned().unwrap_or_default());
+    Some(Checked { route, path_place, tags, purges, purged_by, own })
 }
 
 /// A route that has only `purges` is there for its writes: its GETs pass, whatever the defaults say.

@@ -7,7 +7,7 @@ use super::keys;
 use super::problem::Problems;
 use super::scalars::{
     boolean, count, duration, list, listen, network, networks, parsed, positive_duration, positive_size,
-    size, token, word,
+    size, text, token, word,
 };
 use super::tree::{Node, Value};
 use super::{
@@ -76,6 +76,13 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
     let max_lag = fields.read("max_lag", duration);
     let on_store_loss = fields.read("on_store_loss", on_store_loss);
     let timeout = fields.read("timeout", positive_duration);
+    let publish =
+        fields.optional("publish", |node, problems| text(node, "a channel", problems).map(str::to_owned));
+    if let (Some(given), None) = (fields.given("publish"), redis_node) {
+        problems
+            .error(given.place, "`publish` announces purges in Redis, and there is no `redis`")
+            .help("add `redis: redis://host:6379`, or read `GET /events` on the admin listener");
+    }
     let replica = fields.optional("replica", replica);
     Some(StoreSettings {
         memory: memory?,
@@ -85,6 +92,7 @@ pub fn store(node: &Node, problems: &Problems) -> Option<StoreSettings> {
         on_store_loss: on_store_loss?,
         timeout: timeout?,
         replica,
+        publish,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The whole way from a text to settings, or to its errors.
 
 mod errors;
+mod events;
 mod expiry;
 mod files;
 mod hostile;

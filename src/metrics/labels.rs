@@ -166,7 +166,8 @@ pub fn reason_name(slot: usize) -> &'static str {
 }
 
 /// By `PurgeSource as usize`.
-pub const SOURCES: [PurgeSource; 3] = [PurgeSource::Write, PurgeSource::PurgeMethod, PurgeSource::Admin];
+pub const SOURCES: [PurgeSource; 4] =
+    [PurgeSource::Write, PurgeSource::PurgeMethod, PurgeSource::Admin, PurgeSource::Event];
 
 impl PurgeSource {
     /// For the log and the metric.
@@ -175,6 +176,7 @@ impl PurgeSource {
             PurgeSource::Write => "write",
             PurgeSource::PurgeMethod => "purge",
             PurgeSource::Admin => "admin",
+            PurgeSource::Event => "event",
         }
     }
 }

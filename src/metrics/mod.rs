@@ -13,6 +13,7 @@ mod of_redis;
 mod overview;
 mod render;
 mod snapshot;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub use memory::Memory;
 pub use overview::{OfRoute, Overview, Quantiles};
 pub use render::CONTENT_TYPE;
 pub use snapshot::{NamespaceFigures, Snapshot};
+pub use sources::{NotTaken, Patience, SourceFigures, SourceNow};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -69,6 +71,7 @@ struct Process {
     accepts_failed: Count,
     connections_refused: [Count; Refused::ALL.len()],
     heartbeats: Arc<Heartbeats>,
+    sources: Mutex<Vec<Arc<SourceFigures>>>,
     history: History,
     reloads: Count,
     reloads_refused: Count,
@@ -86,6 +89,7 @@ pub enum PurgeSource {
     Write,
     PurgeMethod,
     Admin,
+    Event,
 }
 
 /// What a connection did not get through.
@@ -316,6 +320,7 @@ impl Default for Process {
             accepts_failed: Count::default(),
             connections_refused: Default::default(),
             heartbeats: Arc::default(),
+            sources: Mutex::default(),
             history: History::default(),
             reloads: Count::default(),
             reloads_refused: Count::default(),

@@ -31,6 +31,7 @@ impl Metrics {
         families.extend(remote.into_iter().flat_map(of_redis::families));
         families.extend(self.of_process());
         families.extend(self.of_workers());
+        families.extend(self.of_sources());
         families.extend(self.of_configuration());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Exposition(families)));

@@ -8,6 +8,7 @@ mod key_properties;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, header};
 
@@ -34,12 +35,14 @@ pub struct Lookup<'r> {
     /// The query to forward: the one in the key.
     pub query: Option<String>,
     pub caller: Caller,
+    /// While a source of change events is silent that purges the route's tags: nothing older is fresh.
+    pub fallback_ttl: Option<Duration>,
 }
 
 impl<'r> Lookup<'r> {
     /// The same under another key: a variant's.
     pub fn under(&self, key: CacheKey) -> Lookup<'r> {
-        Lookup { route: self.route, key, query: None, caller: self.caller }
+        Lookup { route: self.route, key, query: None, caller: self.caller, fallback_ttl: self.fallback_ttl }
     }
 }
 
@@ -161,7 +164,7 @@ fn reading<'r>(
     let may_say_who = credentials.iter().any(|name| request.names.may_hold(name));
     let in_key = route.shared || !may_say_who || credentials::all_in_key(route, request.headers, credentials);
     let caller = if in_key { Caller::InKey } else { Caller::Credentialed };
-    Ok(Lookup { route, key, query: query.map(Into::into), caller })
+    Ok(Lookup { route, key, query: query.map(Into::into), caller, fallback_ttl: None })
 }
 
 fn caching_route<'r>(routes: &'r Routes, path: &str) -> Result<&'r Arc<Route>, Passed<'r>> {

@@ -95,6 +95,26 @@ impl Content {
         self.json().map_or(Ok(Vec::new()), |document| query.texts(document).take(at_most).collect())
     }
 
+    /// A change event: JSON of at most `limit` bytes, in which a name has one reading.
+    pub fn of_event(text: &[u8], limit: usize) -> Result<Self, Unreadable> {
+        if text.len() > limit {
+            return Err(Unreadable::TooLarge);
+        }
+        strict_json::parse(text, Names::WithoutCase).map(Content::Json).ok_or(Unreadable::Malformed)
+    }
+
+    /// A change event that comes as fields with values.
+    pub fn of_fields<'f>(fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>) -> Result<Self, Unreadable> {
+        let mut object = serde_json::Map::new();
+        for (name, value) in fields {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| Unreadable::Malformed);
+            if object.insert(text(name)?, Value::String(text(value)?)).is_some() {
+                return Err(Unreadable::Malformed);
+            }
+        }
+        Ok(Content::Json(Value::Object(object)))
+    }
+
     pub(super) fn json(&self) -> Option<&Value> {
         match self {
             Content::Json(value) => Some(value),

@@ -11,6 +11,7 @@ pub mod classify;
 pub mod content;
 pub mod credentials;
 mod entity_tag;
+pub mod event;
 pub mod freshness;
 pub mod groups;
 pub mod hop_by_hop;

@@ -3,6 +3,7 @@
 //! lengthened only for what comes.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::classify::Lookup;
 use super::storing::{Exchange, may_keep};
@@ -10,6 +11,27 @@ use crate::stored_response::{StoredHead, Terms};
 
 /// `None`: under the rule of now it would not be kept at all.
 pub(super) fn terms<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<Cow<'s, Terms>> {
+    let terms = of_rules(stored, lookup)?;
+    Some(match lookup.fallback_ttl {
+        Some(fallback) => no_longer_than(terms, fallback),
+        None => terms,
+    })
+}
+
+/// What would purge it is silent: no longer fresh than this, counted from its receipt, and not served stale meanwhile.
+fn no_longer_than(terms: Cow<'_, Terms>, fallback: Duration) -> Cow<'_, Terms> {
+    let longest = terms.initial_age.saturating_add(fallback);
+    if terms.freshness_lifetime <= longest {
+        return terms;
+    }
+    Cow::Owned(Terms {
+        freshness_lifetime: longest,
+        stale_while_revalidate: Duration::ZERO,
+        ..terms.into_owned()
+    })
+}
+
+fn of_rules<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<Cow<'s, Terms>> {
     let route = lookup.route;
     let then = &stored.terms;
     if stored.judged_by.is(route.lifetimes) {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
-use crate::policy::classify::Caller;
+use crate::policy::classify::{Caller, Lookup};
 use crate::policy::reuse::{NoReuse, Reuse, assess};
 use crate::policy::route::Ttl;
 use crate::policy::testing::{NOW, lookup, request, route, secs, store, stored, with_ttl};
@@ -39,6 +39,27 @@ fn a_ttl_that_was_shortened_is_shortened_for_what_is_stored() {
     check(with_ttl(60), with_ttl(10), 200, "", Reuse::No(NoReuse::Expired));
     let until_purged = Route { ttl: Ttl::UntilPurged, ..route() };
     check(until_purged, with_ttl(30), 200, "", fresh(10));
+}
+
+#[test]
+fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
+    let windows = |ttl| Route { ttl, stale_while_revalidate: secs(60), ..route() };
+    for (ttl, fallback, after, expected) in [
+        (Ttl::UntilPurged, None, 20, Reuse::Fresh { age: secs(20), ttl: 7 * 24 * 3600 - 20 }),
+        (Ttl::UntilPurged, Some(30), 20, Reuse::Fresh { age: secs(20), ttl: 10 }),
+        (Ttl::UntilPurged, Some(20), 20, Reuse::Validate { age: secs(20), ttl: 0, if_error: false }),
+        // What is shorter already stays as it is.
+        (Ttl::For(secs(30)), Some(40), 20, Reuse::Fresh { age: secs(20), ttl: 10 }),
+        (Ttl::For(secs(30)), Some(40), 35, Reuse::StaleWhileRevalidate { age: secs(35), ttl: -5 }),
+        (Ttl::For(secs(60)), Some(30), 35, Reuse::Validate { age: secs(35), ttl: -5, if_error: false }),
+    ] {
+        let now = Arc::new(windows(ttl));
+        let head = stored("", store(&now, 200, "").expect("storable"));
+        let fields = HeaderMap::new();
+        let lookup = Lookup { fallback_ttl: fallback.map(secs), ..lookup(&now, Caller::InKey) };
+        let found = assess(&head, &lookup, &request(&Method::GET, &fields), false, NOW.plus(secs(after)));
+        assert_eq!(found, expected, "{ttl:?} {fallback:?} {after}");
+    }
 }
 
 #[test]

@@ -46,6 +46,8 @@ enum Source {
     RequestJson(JsonQuery),
     /// `{request.form:course}`
     RequestForm(String),
+    /// `{event.json:/id}`
+    EventJson(JsonQuery),
     /// `{response.header.x-id}`
     ResponseHeader(HeaderName),
     /// `{response.json:$.items[*].id}`, `{response.json:/id}`
@@ -58,7 +60,7 @@ pub struct Sources<'a> {
     pub request: RequestHead<'a>,
     /// The path's parameters.
     pub captures: &'a [(&'a str, String)],
-    /// What the request carries, once it is sent and can be read.
+    /// What the request carries, once it is sent and can be read; or the change event, which has no other parts.
     pub request_content: Option<&'a Content>,
     /// Known once there is a response.
     pub response_headers: Option<&'a HeaderMap>,
@@ -92,6 +94,15 @@ impl Template {
     /// What of a request's content it needs.
     pub fn reads_request_content(&self) -> bool {
         self.sources().any(|source| matches!(source, Source::RequestJson(_) | Source::RequestForm(_)))
+    }
+
+    pub fn reads_event(&self) -> bool {
+        self.sources().any(|source| matches!(source, Source::EventJson(_)))
+    }
+
+    /// Whether an event is all that it needs.
+    pub fn reads_nothing_but_an_event(&self) -> bool {
+        self.sources().all(|source| matches!(source, Source::EventJson(_)))
     }
 
     pub fn reads_response_content(&self) -> bool {
@@ -166,7 +177,7 @@ impl Source {
             }
             Source::Cookie(name) => credentials::cookie_values(headers, name).map(text_of).collect(),
             Source::Jwt(claim) => credentials::jwt_claim(headers, claim).into_iter().collect(),
-            Source::RequestJson(query) => of_json(sources.request_content, query)?,
+            Source::RequestJson(query) | Source::EventJson(query) => of_json(sources.request_content, query)?,
             Source::RequestForm(name) => {
                 sources.request_content.map_or_else(Vec::new, |content| content.form_values(name))
             }

@@ -135,5 +135,5 @@ pub fn terms() -> Terms {
 }
 
 pub fn lookup(route: &Arc<Route>, caller: Caller) -> Lookup<'_> {
-    Lookup { route, key: KEY, query: None, caller }
+    Lookup { route, key: KEY, query: None, caller, fallback_ttl: None }
 }

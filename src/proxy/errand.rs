@@ -57,7 +57,9 @@ impl Worker {
         let proxy = &self.proxy;
         let lookup =
             match classify(&proxy.routes, &request.head.as_policy(), false, &proxy.config.credentials) {
-                Class::Lookup(lookup) if lookup.route.mode == Mode::On => lookup,
+                Class::Lookup(lookup) if lookup.route.mode == Mode::On => {
+                    Lookup { fallback_ttl: proxy.fallbacks.of_route(lookup.route.index), ..lookup }
+                }
                 Class::Lookup(_) => return Carried::Refused("observe"),
                 Class::Pass { reason, .. } => return Carried::Refused(reason.as_str()),
                 Class::Write { .. } => return Carried::Refused("method"),

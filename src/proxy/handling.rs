@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE};
-use http::{HeaderName, Request, Response};
+use http::header::{CONTENT_TYPE, IF_MATCH, IF_UNMODIFIED_SINCE};
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -16,6 +17,7 @@ use super::finding::{Finding, Glance};
 use super::intake::ClientRequest;
 use super::line::Line;
 use super::{Answer, Body, CACHE_STATUS, Client, Interims, LARDER_POSITION, Worker};
+use crate::events::webhook::Hook;
 use crate::policy::cache_status::Outcome;
 use crate::policy::classify::{Caller, Class, Lookup, PassReason, classify};
 use crate::policy::route::Mode;
@@ -42,6 +44,7 @@ enum Step {
     Pass { reason: PassReason, route: Option<Arc<Route>> },
     Write { route: Option<Arc<Route>> },
     Purge,
+    Event(Arc<Hook>),
 }
 
 impl Worker {
@@ -71,15 +74,19 @@ impl Worker {
             return Err(Step::Purge);
         }
         let proxy = &self.proxy;
+        if let Some(hook) = proxy.events.webhooks().find(request.head.parts.uri.path(), true) {
+            return Err(Step::Event(hook.clone()));
+        }
         let has_content = request.has_content();
         match classify(&proxy.routes, &request.head.as_policy(), has_content, &proxy.config.credentials) {
-            Class::Lookup(lookup) => {
+            Class::Lookup(mut lookup) => {
+                lookup.fallback_ttl = proxy.fallbacks.of_route(lookup.route.index);
                 match may_look_at_once(request, &lookup).then(|| self.glance(&lookup, &request.head)) {
                     Some(Glance::Found(Finding::Fresh(usable))) => {
                         Ok(self.reply(&request.head, &lookup, usable))
                     }
                     glance => {
-                        let Lookup { route, key, query, caller } = lookup;
+                        let Lookup { route, key, query, caller, fallback_ttl: _ } = lookup;
                         Err(Step::LookUp { route: route.clone(), key, query, caller, glance })
                     }
                 }
@@ -111,7 +118,8 @@ impl Later {
         // Each in a box of its own size: a look-up that only waits for the store is small.
         let answer = match step {
             Step::LookUp { route, key, query, caller, glance } => {
-                let lookup = Lookup { route: &route, key, query, caller };
+                let fallback_ttl = worker.proxy.fallbacks.of_route(route.index);
+                let lookup = Lookup { route: &route, key, query, caller, fallback_ttl };
                 // In its place, so that it is not handed on as a whole.
                 let look_up = pin!(worker.look_up(request, lookup, glance));
                 within(Some(&route), look_up).await
@@ -124,9 +132,24 @@ impl Later {
                 within(route.as_ref(), Box::pin(worker.write(*request, route.as_ref()))).await
             }
             Step::Purge => Box::pin(worker.purge(&request)).await,
+            Step::Event(hook) => Box::pin(announced(&hook, *request)).await,
         };
         line.close(&worker, answer)
     }
+}
+
+/// A change event that is posted here; it never reaches the upstream.
+async fn announced(hook: &Hook, request: ClientRequest) -> Answer {
+    let ClientRequest { head, body } = request;
+    let (method, headers) = (&head.parts.method, &head.parts.headers);
+    let (status, answer) = match body {
+        Some(body) => hook.receive(method, headers, body).await,
+        None => hook.receive(method, headers, Empty::new()).await,
+    };
+    let mut response = Response::new(Body::from(format!("{answer}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Answer::new(response, None, None)
 }
 
 /// Whether nothing comes before the look into the store.

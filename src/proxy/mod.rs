@@ -58,6 +58,7 @@ use unfinished::Unfinished;
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
+use crate::events::{Events, Fallbacks};
 use crate::metrics::Metrics;
 use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
@@ -79,6 +80,9 @@ pub struct Proxy {
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    pub events: Arc<Events>,
+    /// What the silence of sources means for the routes.
+    fallbacks: Fallbacks,
     flights: Arc<Flights>,
     reading: Arc<Reading>,
     destination: Arc<Destination>,
@@ -120,10 +124,16 @@ struct Answer {
 impl Proxy {
     /// Fails where there is no way to the upstream.
     pub fn new(config: Config, store: Arc<dyn Store>, clock: Clock) -> io::Result<Self> {
+        let routes = Arc::new(Routes::new(&config.routes));
+        let metrics = Arc::new(Metrics::new(&config.routes));
+        let events =
+            Events::new(&config.events, store.clone(), metrics.clone(), routes.clone(), clock.clone())?;
         Ok(Self {
-            routes: Arc::new(Routes::new(&config.routes)),
+            fallbacks: events.fallbacks(&config.routes),
+            events,
+            routes,
             store,
-            metrics: Arc::new(Metrics::new(&config.routes)),
+            metrics,
             flights: Flights::new(clock.clone()),
             reading: Arc::new(Reading::new()),
             destination: Destination::new(&config.upstream)?,
@@ -150,6 +160,8 @@ impl Proxy {
             reading: self.reading.clone(),
             destination,
             clock: self.clock.clone(),
+            fallbacks: self.events.fallbacks(&config.routes),
+            events: self.events.clone(),
             access_log: self.access_log.clone(),
             telemetry: self.telemetry.clone(),
             unfinished: self.unfinished.clone(),

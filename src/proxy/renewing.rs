@@ -50,9 +50,10 @@ impl Worker {
             return;
         }
         let (worker, head, route) = (self.clone(), head.clone(), lookup.route.clone());
-        let (key, query, caller) = (lookup.key, lookup.query.clone(), lookup.caller);
+        let Lookup { key, caller, fallback_ttl, .. } = *lookup;
+        let query = lookup.query.clone();
         self.proxy.tasks.spawn(async move {
-            let lookup = Lookup { route: &route, key, query, caller };
+            let lookup = Lookup { route: &route, key, query, caller, fallback_ttl };
             if worker.find_beyond(&lookup, &head, &miss).await.is_some() {
                 leader.close();
                 leader.land(Landing::LookAgain);

@@ -55,8 +55,13 @@ impl Fetch {
     }
 
     async fn look_again(&self) -> Option<Arc<StoredResponse>> {
-        let lookup =
-            Lookup { route: &self.route, key: self.primary, query: self.query.clone(), caller: self.caller };
+        let lookup = Lookup {
+            route: &self.route,
+            key: self.primary,
+            query: self.query.clone(),
+            caller: self.caller,
+            fallback_ttl: self.worker.proxy.fallbacks.of_route(self.route.index),
+        };
         let Some(stale) = &self.stale else {
             return match self.worker.find(&lookup, &self.head).await {
                 Finding::Fresh(usable) => Some(usable.stored),

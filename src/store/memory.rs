@@ -99,6 +99,10 @@ impl Store for MemoryStore {
         self.responses.known()
     }
 
+    fn latest(&self) -> Position {
+        self.view.read().high_water()
+    }
+
     fn figures(&self) -> Figures {
         self.responses.figures(&self.view)
     }

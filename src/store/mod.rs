@@ -13,6 +13,7 @@ pub mod memory;
 mod redis;
 pub mod remote;
 pub mod replica;
+pub mod sources;
 pub mod tiered;
 mod turn;
 
@@ -24,11 +25,13 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 pub use history::Purges;
+pub use redis::{Connected, Entry, Feed, Heard, StreamState};
 pub use turn::{Ended, Lease, Turn};
 
 use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity, View};
 use crate::stored_response::{Stored, StoredHead};
 use remote::{Remote, Replica};
+use sources::{Known, Word};
 
 pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -113,6 +116,26 @@ pub trait Store: Send + Sync + 'static {
     /// Nothing is answered from here any more: no replica is to wait for this one.
     fn leave(&self) -> Waiting<()> {
         Box::pin(std::future::ready(()))
+    }
+
+    /// Tells what is new of a source of change events, and learns what the replicas know of it.
+    fn tell_of_source(&self, word: Word) -> Waiting<Result<Known, StoreError>> {
+        Box::pin(std::future::ready(Ok(Known::alone(&word))))
+    }
+
+    /// Whether any replica has taken the signed event of this name before.
+    fn was_seen(&self, _id: &str) -> Waiting<Result<bool, StoreError>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Remembers that one of them has.
+    fn remember_seen(&self, _id: &str, _lasts: Duration) -> Waiting<Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Where the latest purge known here has its place.
+    fn latest(&self) -> Position {
+        Position::default()
     }
 
     fn figures(&self) -> Figures;

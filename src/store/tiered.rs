@@ -18,10 +18,12 @@ use super::encoding::{self, Clocks};
 use super::first_tier::{self, FirstTier};
 use super::history::{History, Purges};
 use super::redis::{
-    Beat, Command, Failure, Keys, Leases, REMOVE, REPLACE, RedisIndex, Sent, Servers, history, listen, memory,
+    Beat, Command, Failure, Keys, Leases, REMOVE, REPLACE, RedisIndex, Sent, Servers, history, listen,
+    memory, sources,
 };
 use super::remote::{Remote, Replica};
 use super::replica;
+use super::sources::{Known, Word};
 use super::{Figures, Fill, Found, Recall, Seen, Store, StoreError, Tier, Turn, Waiting};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
@@ -84,7 +86,8 @@ impl TieredStore {
         redis: &RedisSettings,
         clock: Clock,
     ) -> io::Result<Self> {
-        let keys = Keys::new(&settings.namespace);
+        let mut keys = Keys::new(&settings.namespace);
+        keys.publish.clone_from(&settings.publish);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         let servers = Servers::connect(redis, &keys, settings.timeout)?;
@@ -276,6 +279,33 @@ impl Store for TieredStore {
     fn leave(&self) -> Waiting<()> {
         let index = self.tiers.index.clone();
         Box::pin(async move { index.leave().await })
+    }
+
+    fn tell_of_source(&self, word: Word) -> Waiting<Result<Known, StoreError>> {
+        let tiers = self.tiers.clone();
+        Box::pin(async move {
+            sources::tell(&tiers.servers, &tiers.keys, &word, tiers.deadline).await.map_err(not_asked)
+        })
+    }
+
+    fn was_seen(&self, id: &str) -> Waiting<Result<bool, StoreError>> {
+        let (tiers, id) = (self.tiers.clone(), id.to_owned());
+        Box::pin(async move {
+            sources::was_seen(&tiers.servers, &tiers.keys, &id, tiers.deadline).await.map_err(not_asked)
+        })
+    }
+
+    fn remember_seen(&self, id: &str, lasts: Duration) -> Waiting<Result<(), StoreError>> {
+        let (tiers, id) = (self.tiers.clone(), id.to_owned());
+        Box::pin(async move {
+            sources::remember(&tiers.servers, &tiers.keys, &id, lasts, tiers.deadline)
+                .await
+                .map_err(not_asked)
+        })
+    }
+
+    fn latest(&self) -> Position {
+        self.tiers.index.view.read().high_water()
     }
 
     fn figures(&self) -> Figures {

@@ -15,6 +15,7 @@ routes:
   - path: /static
     name: static
     ttl: none
+    purged_by: admin
 ";
 
 const ALL: [&str; 4] = ["/courses", "/courses/1", "/courses/2", "/static"];

@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "clock",
             "config",
+            "events",
             "explain",
             "metrics",
             "policy",
@@ -25,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["Change", "clock", "config", "explain", "logging", "policy", "run", "run_reloading", "server"]),
     ("clock", &[]),
     ("config", &["policy"]),
+    ("events", &["clock", "config", "metrics", "policy", "purge", "purging", "store"]),
     ("explain", &["clock", "config", "policy", "proxy", "purge", "stored_response"]),
     ("lines", &[]),
     ("logging", &["config", "lines"]),
@@ -36,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "access_log",
             "clock",
             "config",
+            "events",
             "metrics",
             "policy",
             "purge",

@@ -67,7 +67,7 @@ routes:
 #[tokio::test]
 async fn without_a_ttl_it_lives_until_it_is_purged() {
     let upstream = Upstream::start();
-    let larder = Larder::with("routes: [{path: /a, ttl: none}]", &upstream);
+    let larder = Larder::with("routes: [{path: /a, ttl: none, purged_by: admin}]", &upstream);
     larder.get("/a").await.assert_stored();
     larder.after(6 * 24 * 3600);
     larder.get("/a").await.assert_hit();

@@ -16,6 +16,7 @@ mod dashboard;
 mod deploy_redis;
 mod deployment;
 mod documents;
+mod events;
 mod examples;
 mod expiring;
 mod explain_agrees;

@@ -23,6 +23,7 @@ impl Template {
             Source::Path(_)
             | Source::RequestJson(_)
             | Source::RequestForm(_)
+            | Source::EventJson(_)
             | Source::ResponseHeader(_)
             | Source::ResponseJson(_) => None,
         })

@@ -11,6 +11,7 @@ const KINDS: [&str; 5] = ["query", "header", "cookie", "jwt", "response.header"]
 const REQUEST_JSON: &str = "request.json:";
 const REQUEST_FORM: &str = "request.form:";
 const RESPONSE_JSON: &str = "response.json:";
+const EVENT_JSON: &str = "event.json:";
 
 pub(super) fn parts(text: &str) -> Result<Vec<Part>, String> {
     if text.is_empty() {
@@ -53,7 +54,7 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, String> {
 
 /// What stands before the closing brace; a JSONPath may have braces in its quoted names.
 fn up_to_brace(text: &str) -> Option<&str> {
-    if ![REQUEST_JSON, RESPONSE_JSON].iter().any(|kind| text.starts_with(&format!("{kind}$"))) {
+    if ![REQUEST_JSON, RESPONSE_JSON, EVENT_JSON].iter().any(|kind| text.starts_with(&format!("{kind}$"))) {
         return text.split_once('}').map(|(inner, _)| inner);
     }
     let (mut quote, mut escaped) = (None, false);
@@ -76,6 +77,9 @@ fn source(inner: &str) -> Result<Source, String> {
     }
     if let Some(query) = inner.strip_prefix(RESPONSE_JSON) {
         return JsonQuery::parse(query).map(Source::ResponseJson);
+    }
+    if let Some(query) = inner.strip_prefix(EVENT_JSON) {
+        return JsonQuery::parse(query).map(Source::EventJson);
     }
     match inner.strip_prefix(REQUEST_FORM) {
         Some("") => return Err(format!("`{{{inner}}}` names no value; write `{{{REQUEST_FORM}name}}`")),
@@ -116,7 +120,7 @@ fn is_name(name: &str) -> bool {
 fn unknown(inner: &str) -> String {
     const SOURCES: &str = "`{name}` (of the path), `{query.name}`, `{header.name}`, `{cookie.name}`, `{jwt.claim}`, \
                            `{request.json:/name}`, `{request.form:name}`, `{response.header.name}` and \
-                           `{response.json:$.items[*].name}`";
+                           `{response.json:$.items[*].name}`; in `events`, `{event.json:/name}`";
     match nearest(inner) {
         Some(instead) => format!("`{{{inner}}}` is not a source of values; did you mean `{{{instead}}}`?"),
         None => format!("`{{{inner}}}` is not a source of values; there are {SOURCES}"),
@@ -159,6 +163,7 @@ fn nearest_content(inner: &str) -> Option<String> {
         ("request" | "req", "json" | "body") => Some(format!("{REQUEST_JSON}/{name}")),
         ("request" | "req", "form") => Some(format!("{REQUEST_FORM}{name}")),
         ("response" | "res", "json" | "body") => Some(format!("{RESPONSE_JSON}/{name}")),
+        ("event", "json" | "body" | "data") => Some(format!("{EVENT_JSON}/{name}")),
         _ => None,
     }
 }

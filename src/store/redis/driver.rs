@@ -160,7 +160,8 @@ impl Node {
             | Command::Look
             | Command::History
             | Command::Replicas
-            | Command::Lease => &self.scripts,
+            | Command::Lease
+            | Command::Source => &self.scripts,
         };
         class.try_acquire().map_err(|_| Failure::Busy)
     }

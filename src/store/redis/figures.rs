@@ -23,10 +23,11 @@ pub enum Command {
     Replicas,
     Lease,
     Replace,
+    Source,
 }
 
 impl Command {
-    pub const ALL: [Command; 12] = [
+    pub const ALL: [Command; 13] = [
         Command::Get,
         Command::GetMany,
         Command::Set,
@@ -39,6 +40,7 @@ impl Command {
         Command::Replicas,
         Command::Lease,
         Command::Replace,
+        Command::Source,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Command {
             Command::Replicas => "replicas",
             Command::Lease => "lease",
             Command::Replace => "replace",
+            Command::Source => "source",
         }
     }
 }

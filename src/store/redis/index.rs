@@ -360,6 +360,7 @@ impl RedisIndex {
             mark,
             history::written(record),
             number(KEPT as u64),
+            Bytes::copy_from_slice(self.keys.publish.as_deref().unwrap_or_default().as_bytes()),
             number(lifted.len() as u64),
         ];
         args.extend(lifted.iter().chain(targets).map(|id| Bytes::copy_from_slice(&id.0)));

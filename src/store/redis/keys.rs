@@ -13,7 +13,11 @@ pub struct Keys {
     pub replicas: String,
     /// The channel on which a purge wakes the replicas.
     pub wake: String,
+    /// The channel on which purges are announced to others.
+    pub publish: Option<String>,
     response: String,
+    source: String,
+    seen: String,
     lease: String,
 }
 
@@ -25,10 +29,23 @@ impl Keys {
             history: format!("{{{namespace}}}:journal"),
             replicas: format!("{{{namespace}}}:replicas"),
             wake: format!("{namespace}:wake"),
+            publish: None,
             // Another version of larder reads other keys: it would find nothing that it could read.
+            source: format!("{{{namespace}}}:events:"),
+            seen: format!("{{{namespace}}}:seen:"),
             response: format!("{namespace}:r{}:", encoding::VERSION),
             lease: format!("{namespace}:lease:"),
         }
+    }
+
+    /// What is known of a source of change events.
+    pub fn source(&self, name: &str) -> String {
+        format!("{}{name}", self.source)
+    }
+
+    /// Whether a signed event was taken.
+    pub fn seen(&self, id: &str) -> String {
+        format!("{}{id}", self.seen)
     }
 
     pub fn response(&self, key: &CacheKey) -> String {

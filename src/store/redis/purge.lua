@@ -4,7 +4,8 @@
 -- ARGV[7] how many records are kept   ARGV[8] the longest lifetime of a response, in microseconds
 -- ARGV[9] the channel to wake the others by   ARGV[10] the id of everything   ARGV[11] the id of the mark, or nothing
 -- ARGV[12] the record for people, or nothing   ARGV[13] how many of these are kept   KEYS[2] the journal of them
--- ARGV[14] how many marked targets it is lifted from   ARGV[15..] the ids of these, and then of the targets
+-- ARGV[14] the channel to announce it on, or nothing   ARGV[15] how many marked targets it is lifted from
+-- ARGV[16..] the ids of these, and then of the targets
 
 -- More than this many targets in doubt at once, and everything is.
 local MOST_IN_DOUBT = 10000
@@ -13,8 +14,8 @@ local STEP = 4
 -- Lua can't pass more arguments than some thousands at once. The caller names no more targets than this either.
 local CHUNK = 1000
 
-local LIFTED = 15
-local FIRST = LIFTED + ARGV[14]
+local LIFTED = 16
+local FIRST = LIFTED + ARGV[15]
 local targets = #ARGV - FIRST + 1
 local suffix = ARGV[6] == 'm' and ARGV[11] or ''
 
@@ -79,6 +80,10 @@ if ARGV[12] ~= '' then
       'position', whole(position), 'at', whole(now), 'record', ARGV[12])
   end
   if type(tell(whole(position) .. '-0')) == 'table' then tell('*') end
+  if ARGV[14] ~= '' then
+    local record = string.format('{"position":%d,"at":%d,', position, now) .. string.sub(ARGV[12], 2)
+    redis.pcall('PUBLISH', ARGV[14], record)
+  end
 end
 
 -- A hint only: whoever may not publish purges all the same.

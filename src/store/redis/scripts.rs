@@ -38,6 +38,12 @@ pub static HISTORY: Script = Script::new(include_str!("history.lua"));
 /// Removes a value that can't be read, unless it has been replaced since: it is compared by how it begins.
 pub static REMOVE: Script = Script::new(include_str!("remove.lua"));
 
+/// Tells what is new of a source of change events, and what is known of it.
+pub static SOURCE: Script = Script::new(include_str!("source.lua"));
+
+/// Remembers that a signed event was taken.
+pub static SEEN: Script = Script::new(include_str!("seen.lua"));
+
 pub struct Script {
     pub text: &'static str,
     /// What Redis calls it; learned when it is loaded, and the same on every server.

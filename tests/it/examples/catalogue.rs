@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Case, NOTHING, SampleApi, bucket};
+use crate::support::{Redis, eventually};
 
 const PRODUCTS: &str = "/api/catalog/products";
 const PRODUCT_1: &str = "/api/catalog/products/1";
@@ -30,6 +31,11 @@ const ALL: [&str; 10] = [
 const DAY: u64 = 24 * 60 * 60;
 
 pub fn catalogue() -> Case {
+    hearing("redis://127.0.0.1:1/0")
+}
+
+/// With the changes that are announced in this Redis.
+fn hearing(redis: &str) -> Case {
     let api = SampleApi::start()
         .answers("/api/catalog/products", &["products"])
         .answers("/api/catalog/products/1", &["product 1"])
@@ -51,7 +57,8 @@ pub fn catalogue() -> Case {
         .changes("PUT /api/orders/5", &["stock", "orders of {user}"])
         .changes("DELETE /api/orders/5", &["stock", "orders of {user}"])
         .changes("POST /api/events/products/1", &[]);
-    Case::start("config/catalogue.yaml", "SHOP_API", api)
+    let environment = [("SHOP_API", &*api.upstream.url()), ("SHOP_REDIS", redis)];
+    Case::under("config/catalogue.yaml", &environment, api)
 }
 
 impl Case {
@@ -201,5 +208,46 @@ async fn each_bucket_says_hits_misses_invalidations_and_its_time() {
     for (name, count) in [("catalog", 2.0), ("static", 0.0), ("volatile", 1.0)] {
         let metric = format!("cache_invalidations_total{{namespace=\"{name}\"}}");
         assert_eq!(case.larder.metric(&metric).await, count, "{metric}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_announced_purges_product_1_and_what_contains_it_and_product_2_stays() {
+    let redis = Redis::start().await;
+    let case = hearing(&redis.url());
+    let hears = || async {
+        let health = case.operate("/healthz").await;
+        (health["events"][0]["status"] == "ok").then_some(())
+    };
+    eventually("larder hears of changes", hears).await;
+    assert_eq!(case.asked(&ALL).await, ALL);
+    assert_eq!(case.asked(&ALL).await, NOTHING);
+    for (announced, meaning, expected) in [
+        (
+            json!({"id": "1", "regions": ["jp"]}).to_string(),
+            "named",
+            &[PRODUCTS, PRODUCT_1, IN_JAPAN, STOCK_1][..],
+        ),
+        (
+            json!({"id": 2, "regions": ["fr"]}).to_string(),
+            "named",
+            &[PRODUCTS, PRODUCT_2, IN_FRANCE, STOCK_2],
+        ),
+        // It does not say where: it may be in any list of an account.
+        (json!({"id": 1}).to_string(), "widened", &[PRODUCTS, PRODUCT_1, IN_JAPAN, IN_FRANCE, STOCK_1]),
+        (
+            "{".to_owned(),
+            "malformed",
+            &[PRODUCTS, PRODUCT_1, PRODUCT_2, IN_JAPAN, IN_FRANCE, STOCK_1, STOCK_2],
+        ),
+    ] {
+        let metric =
+            format!("larder_events_total{{source=\"products\",kind=\"stream\",meaning=\"{meaning}\"}}");
+        let before = case.larder.metric(&metric).await;
+        let asked = case.api.upstream.total();
+        redis.command(&["XADD", "shop:changes", "*", "data", &announced]).await;
+        case.larder.metric_becomes(&metric, before + 1.0).await;
+        assert_eq!(case.asked(&ALL).await, expected, "{announced}");
+        assert_eq!(case.api.upstream.total(), asked + expected.len(), "{announced}");
     }
 }

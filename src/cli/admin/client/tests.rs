@@ -29,6 +29,8 @@ async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnc
         clock: Clock::system(),
         wait_timeout: std::time::Duration::from_secs(5),
         token: Some(Secret::new("secret")),
+        readers: crate::admin::places(),
+        events: Arc::default(),
         readiness: readiness.clone(),
         warming: None,
     };

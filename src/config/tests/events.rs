@@ -1,0 +1,136 @@
+use std::time::Duration;
+
+use super::{check_wrong, right, with, wrong};
+use crate::config::{EventKind, Silence};
+
+const ROUTES: &str = "routes: [{path: '/p/{id}', ttl: none, tags: ['product:{id}']}]\n";
+
+fn source(source: &str) -> String {
+    format!("{ROUTES}events: [{{{source}}}]\n")
+}
+
+#[test]
+fn each_kind_of_source_is_read_with_its_defaults() {
+    let stream =
+        "stream: 'shop:changes', redis: 'redis://events:6380/2', purge: ['product:{event.json:/id}']";
+    let config = right(&source(stream));
+    let [event] = config.events.as_slice() else { panic!("{:?}", config.events) };
+    assert_eq!((event.name.as_str(), event.silence), ("shop:changes", None));
+    let EventKind::Stream { redis, key, field, from_beginning } = &event.kind else { panic!("{event:?}") };
+    assert_eq!((redis.database, key.as_str(), field, from_beginning), (2, "shop:changes", &None, &false));
+
+    let store = "store: {redis: 'redis://store'}\n";
+    let pubsub = "name: p, pubsub: changes, purge: [all], stale_after: 10m, silent_without: event";
+    let config = right(&format!("{store}{}", source(pubsub)));
+    let EventKind::PubSub { redis, .. } = &config.events[0].kind else { panic!("{config:?}") };
+    assert_eq!(Some(redis), config.store.redis.as_ref());
+    let silence = Silence {
+        after: Duration::from_secs(600),
+        without_event: true,
+        fallback_ttl: Duration::from_secs(60),
+    };
+    assert_eq!(config.events[0].silence, Some(silence));
+
+    let webhook =
+        "webhook: /hooks/x, secret: 0123456789abcdef, purge: [all], when: {/type: [a, 1], $.b: true}";
+    let config = right(&source(webhook));
+    let EventKind::Webhook(webhook) = &config.events[0].kind else { panic!("{config:?}") };
+    assert_eq!(
+        (webhook.on_proxy, webhook.window, webhook.secrets.len()),
+        (false, Duration::from_secs(300), 1)
+    );
+    assert_eq!(config.events[0].rule.when.len(), 2);
+    assert!(!format!("{config:?}").contains("0123456789abcdef"), "a secret shows");
+}
+
+#[test]
+fn what_is_wrong_with_a_source_is_said_with_the_fix() {
+    let hook = "webhook: /hooks/x, secret: 0123456789abcdef";
+    let redis = "redis: 'redis://a'";
+    for (events, parts) in [
+        (format!("{redis}, purge: [a]"), &["has no source", "`stream: KEY`"][..]),
+        (format!("stream: a, pubsub: b, {redis}, purge: [a]"), &["more than one source"]),
+        ("stream: a, purge: [a]".into(), &["needs a Redis", "add `redis:"]),
+        ("stream: a, redis: 'redis-cluster://a', purge: [a]".into(), &["from one server"]),
+        (format!("stream: a, {redis}"), &["has no `purge`"]),
+        (format!("stream: a, {redis}, purge: []"), &["purge nothing"]),
+        (
+            format!("stream: a, {redis}, purge: ['x:{{request.json:/id}}']"),
+            &["no request", "{event.json:/id}"],
+        ),
+        (format!("stream: a, {redis}, purge: ['x:{{event.json:id}}']"), &["write `/id` or `$.id`"]),
+        (format!("stream: a, {redis}, purge: ['x:{{event.id}}']"), &["not a source of values"]),
+        (format!("stream: a, {redis}, purge: [a], secret: 0123456789abcdef"), &["`secret` means nothing"]),
+        (format!("{hook}, purge: [a], from: now"), &["`from` means nothing", "belongs to `stream`"]),
+        ("webhook: /hooks/x, purge: [a]".into(), &["has no `secret`"]),
+        ("webhook: /hooks/x, secret: short, purge: [a]".into(), &["at least 16 bytes", "openssl"]),
+        ("webhook: /x, secret: 0123456789abcdef, purge: [a]".into(), &["begins with `/hooks/`"]),
+        ("webhook: '/hooks/{id}', secret: 0123456789abcdef, purge: [a]".into(), &["not a path"]),
+        (format!("{hook}, purge: [a], when: [a]"), &["must be a mapping"]),
+        (format!("{hook}, purge: [a], when: {{type: a}}"), &["write `/type` or `$.type`"]),
+        (format!("{hook}, purge: [a], name: 'a b'"), &["can't be the name"]),
+        (format!("stream: 'a b', {redis}, purge: [a]"), &["needs a `name`"]),
+    ] {
+        let routes = "routes: [{path: /a, tags: [a]}]\n";
+        check_wrong(&format!("{routes}events: [{{{events}}}]\n"), parts);
+    }
+    check_wrong(&format!("{ROUTES}admin: off\nevents: [{{{hook}, purge: [a]}}]\n"), &["there is none"]);
+    let twice = format!("{ROUTES}events: [{{{hook}, purge: [a]}}, {{{hook}, name: b, purge: [a]}}]\n");
+    check_wrong(&twice, &["the same path"]);
+    let twice =
+        format!("{ROUTES}events: [{{stream: a, {redis}, purge: [a]}}, {{stream: a, {redis}, purge: [b]}}]\n");
+    check_wrong(&twice, &["two event sources are called `a`"]);
+    check_wrong("store: {publish: x}", &["there is no `redis`", "GET /events"]);
+    check_wrong("routes: [{path: /a, tags: ['a:{event.json:/id}']}]", &["a route has no event"]);
+    check_wrong("routes: [{path: /a, purges: ['a:{event.json:/id}']}]", &["{request.json:/id}"]);
+}
+
+#[test]
+fn a_ttl_none_needs_something_that_purges_it() {
+    let event =
+        "events: [{webhook: /hooks/x, secret: 0123456789abcdef, purge: ['product:{event.json:/id}']}]\n";
+    let write = "{path: '/w/{id}', purges: ['product:{id}']}";
+    for (right_one, file) in [
+        (false, "routes: [{path: /a, ttl: none}]".to_owned()),
+        (false, "routes: [{path: /a, ttl: none, tags: [a], purges: []}]".into()),
+        (
+            false,
+            "routes: [{path: '/p/{id}', ttl: none, tags: ['item:{id}'], purges: []}]\n".to_owned() + event,
+        ),
+        (false, "defaults: {ttl: none}\nroutes: [{path: /a}]".into()),
+        (true, "routes: [{path: /a, ttl: none, purged_by: admin}]".into()),
+        (true, "defaults: {ttl: none, purged_by: admin}\nroutes: [{path: /a}]".into()),
+        (true, "routes: [{path: /a, ttl: none, tags: [a]}]".into()),
+        (true, "routes: [{path: /a, ttl: none, mode: off}]".into()),
+        (
+            true,
+            format!(
+                "routes: [{{path: '/p/{{id}}', ttl: none, tags: ['product:{{id}}'], purges: []}}, {write}]"
+            ),
+        ),
+        (
+            true,
+            "routes: [{path: '/p/{id}', ttl: none, tags: ['product:{id}'], purges: []}]\n".to_owned() + event,
+        ),
+    ] {
+        if right_one {
+            right(&file);
+            continue;
+        }
+        let found = wrong(&with(&file));
+        assert!(found.len() == 1 && found[0].contains("purged_by: admin"), "{file}: {found:#?}");
+    }
+}
+
+#[test]
+fn an_event_s_tag_that_no_route_has_is_a_warning_where_one_is_near() {
+    let file = |tag: &str| {
+        format!("{ROUTES}events: [{{webhook: /hooks/x, secret: 0123456789abcdef, purge: ['{tag}']}}]\n")
+    };
+    let warnings = right(&file("prodcut:{event.json:/id}")).warnings;
+    assert!(
+        matches!(warnings.as_slice(), [one] if one.contains("did you mean `product:{…}`")),
+        "{warnings:?}"
+    );
+    assert_eq!(right(&file("something-else")).warnings, [""; 0]);
+}

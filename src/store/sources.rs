@@ -1,0 +1,62 @@
+//! What the replicas remember together of the sources of change events: how far each was read, by whom, when it was last
+//! heard of; and which signed events were taken.
+
+use std::time::Duration;
+
+/// What a replica has to say of a source, and wants to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Word {
+    pub source: String,
+    /// Of the replica, for as long as it runs.
+    pub reader: String,
+    /// What is known so far up to here has been purged. `None`: nothing new.
+    pub position: Option<StreamPosition>,
+    /// The position is the one to go on from, also if it lies before the one that is known.
+    pub begins_anew: bool,
+    pub contact: bool,
+    pub event: bool,
+    /// For how long it will read, if nobody else does. Zero: it does not, any more.
+    pub reads_for: Duration,
+}
+
+/// What is known of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    pub position: Option<StreamPosition>,
+    /// It is this replica that reads.
+    pub is_reader: bool,
+    /// How long ago any replica heard of it.
+    pub contact_ago: Option<Duration>,
+    pub event_ago: Option<Duration>,
+}
+
+/// A place in a Redis stream: the id of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamPosition {
+    /// Milliseconds since 1970, unless whoever adds entries names them otherwise.
+    pub millis: u64,
+    pub number: u64,
+}
+
+impl StreamPosition {
+    /// Before all entries.
+    pub const START: Self = Self { millis: 0, number: 0 };
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let (millis, number) = text.split_once('-')?;
+        Some(Self { millis: millis.parse().ok()?, number: number.parse().ok()? })
+    }
+}
+
+impl std::fmt::Display for StreamPosition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.millis, self.number)
+    }
+}
+
+/// What a replica knows that shares its store with nobody.
+impl Known {
+    pub fn alone(word: &Word) -> Self {
+        Self { is_reader: !word.reads_for.is_zero(), ..Self::default() }
+    }
+}

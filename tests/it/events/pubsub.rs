@@ -1,0 +1,48 @@
+//! A Redis channel: what is heard is purged, and what may not have been heard is purged with all that it could have named.
+
+use super::{ALL, ROUTES, TWO, events_become, hits, source, source_becomes};
+use crate::support::{Larder, Redis, Upstream, eventually};
+
+const NOTHING: [&str; 0] = [];
+
+fn yaml(redis: &Redis) -> String {
+    format!(
+        "{ROUTES}events:\n  - {{name: shop, pubsub: changes, redis: \"{}\", \
+         purge: [products, \"product:{{event.json:/id}}\"]}}\n",
+        redis.url()
+    )
+}
+
+#[tokio::test]
+async fn a_message_purges_what_it_names_and_one_that_can_t_be_read_all_that_it_could() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Larder::with(&yaml(&redis), &upstream);
+    source_becomes(&larder, "ok").await;
+    assert_eq!(hits(&larder).await, NOTHING);
+    assert_eq!(redis.command(&["PUBLISH", "changes", "{\"id\": 1}"]).await, "1");
+    events_become(&larder, "pubsub", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+    redis.command(&["PUBLISH", "changes", "7 }"]).await;
+    events_become(&larder, "pubsub", "malformed", 1.0).await;
+    assert_eq!(hits(&larder).await, NOTHING);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_lost_purges_all_that_could_have_been_said() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Larder::with(&yaml(&redis), &upstream);
+    source_becomes(&larder, "ok").await;
+    hits(&larder).await;
+    assert_eq!(hits(&larder).await, ALL);
+    let before = source(&larder).await["missed"].as_u64().unwrap();
+    redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    eventually("it is known that something may be missing", || async {
+        (source(&larder).await["missed"].as_u64().unwrap() > before).then_some(())
+    })
+    .await;
+    assert_eq!(hits(&larder).await, NOTHING);
+    assert!(larder.log().contains("events may have been missed"));
+    redis.command(&["PUBLISH", "changes", "{\"id\": 1}"]).await;
+    events_become(&larder, "pubsub", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+}

@@ -1,0 +1,40 @@
+//! A source that is silent for longer than `stale_after`: what it would purge gets a fallback lifetime, and only that.
+
+use super::{ALL, LIST, ONE, ROUTES, hits, source_becomes};
+use crate::support::{HOST, Larder, Redis, Upstream};
+
+const OTHER: &str = "  - {path: /other, ttl: none, tags: [other], purged_by: admin}\n";
+
+#[tokio::test]
+async fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
+    let events = format!(
+        "events:\n  - {{name: shop, stream: changes, redis: \"{}\", purge: [products, \"product:{{event.json:/id}}\"], \
+         stale_after: 5s, fallback_ttl: 60s}}\n",
+        redis.url()
+    );
+    let larder = Larder::with(&format!("{ROUTES}{OTHER}{events}"), &upstream);
+    source_becomes(&larder, "ok").await;
+    hits(&larder).await;
+    larder.get("/other").await.assert_stored();
+    larder.after(3600);
+    assert_eq!(hits(&larder).await, ALL);
+    redis.kill();
+    larder.metric_becomes("larder_event_source_silent{source=\"shop\",kind=\"stream\"}", 1.0).await;
+    assert_eq!(larder.admin.get("/healthz").await.json()["status"], "degraded");
+    larder.admin.get("/readyz").await.assert_status(200);
+    let get = |target| larder.get(target).header("host", HOST);
+    get(ONE).await.assert_fwd("stale");
+    get(LIST).await.assert_fwd("stale");
+    larder.get("/other").await.assert_hit();
+    // What was fetched meanwhile is a hit for as long as the fallback.
+    larder.after(59);
+    assert_eq!(get(ONE).await.assert_hit().remaining_ttl(), 1);
+    larder.after(1);
+    get(ONE).await.assert_fwd("stale");
+    redis.restart().await;
+    larder.metric_becomes("larder_event_source_silent{source=\"shop\",kind=\"stream\"}", 0.0).await;
+    hits(&larder).await;
+    larder.after(3600);
+    assert_eq!(hits(&larder).await, ALL);
+}

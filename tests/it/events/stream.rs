@@ -1,0 +1,244 @@
+//! A Redis stream: nothing in it is lost, whatever is restarted.
+
+use ::larder::clock::Clock;
+
+use super::{ALL, LIST, ONE, ROUTES, TWO, events_become, hits, source, source_becomes};
+use crate::support::{Larder, Redis, Replica, Upstream, eventually};
+
+const NOTHING: [&str; 0] = [];
+
+/// Of a larder whose responses and position are in this Redis.
+fn yaml(store: &Redis, stream: &Redis, more: &str) -> String {
+    format!(
+        "store: {{redis: \"{}\", max_lag: 0s, timeout: 5s}}\n{ROUTES}{}",
+        store.url(),
+        events(stream, more)
+    )
+}
+
+fn events(stream: &Redis, more: &str) -> String {
+    format!(
+        "events:\n  - {{name: shop, stream: \"shop:changes\", redis: \"{}\", \
+         purge: [products, \"product:{{event.json:/id}}\"]{more}}}\n",
+        stream.url()
+    )
+}
+
+async fn replica(store: &Redis, stream: &Redis, upstream: &Upstream) -> Replica {
+    let replica = Replica::with(&yaml(store, stream, ""), upstream, Clock::system());
+    replica.is_connected().await;
+    replica
+}
+
+async fn changes(stream: &Redis, fields: &[&str]) -> String {
+    stream.command(&[&["XADD", "shop:changes", "*"], fields].concat()).await
+}
+
+/// All of `ALL` is in Redis, and not only on its way there.
+async fn is_filled(larder: &Larder, redis: &Redis) {
+    hits(larder).await;
+    redis.holds(ALL.len()).await;
+    assert_eq!(hits(larder).await, ALL);
+}
+
+#[tokio::test]
+async fn an_event_purges_what_it_names_and_the_rest_stays() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Larder::with(&format!("{ROUTES}{}", events(&redis, "")), &upstream);
+    source_becomes(&larder, "ok").await;
+    assert_eq!(hits(&larder).await, NOTHING);
+    assert_eq!(hits(&larder).await, ALL);
+    let id = changes(&redis, &["id", "1", "type", "updated"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+    assert_eq!([LIST, ONE, TWO].map(|target| upstream.count(target)), [2, 2, 1]);
+    eventually("the position", || async { (source(&larder).await["position"] == *id).then_some(()) }).await;
+    let source = source(&larder).await;
+    assert_eq!((&source["kind"], &source["events"]), (&"stream".into(), &1.into()));
+    assert!(source["lastEvent"].as_str().is_some(), "{source}");
+    let purges = larder.admin.get("/purges?limit=1").await.json();
+    assert_eq!(
+        (&purges["purges"][0]["source"], &purges["purges"][0]["from"]),
+        (&"event".into(), &"shop".into())
+    );
+    assert_eq!(purges["purges"][0]["targets"], serde_json::json!(["tag products", "tag product:1"]));
+}
+
+#[tokio::test]
+async fn what_is_announced_while_larder_is_away_is_purged_when_it_is_back() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = replica(&redis, &redis, &upstream).await;
+    source_becomes(&larder, "ok").await;
+    is_filled(&larder, &redis).await;
+    larder.ends().await;
+    changes(&redis, &["id", "1"]).await;
+    let larder = replica(&redis, &redis, &upstream).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+    assert_eq!(source(&larder).await["missed"], 0, "its position was known");
+}
+
+#[tokio::test]
+async fn entries_that_went_unread_purge_all_that_they_could_name() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = replica(&redis, &redis, &upstream).await;
+    source_becomes(&larder, "ok").await;
+    changes(&redis, &["id", "9"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    is_filled(&larder, &redis).await;
+    larder.ends().await;
+    for id in ["1", "8", "9"] {
+        changes(&redis, &["id", id]).await;
+    }
+    redis.command(&["XTRIM", "shop:changes", "MAXLEN", "1"]).await;
+    let larder = replica(&redis, &redis, &upstream).await;
+    source_becomes(&larder, "ok").await;
+    assert_eq!(hits(&larder).await, NOTHING);
+    assert_eq!(source(&larder).await["missed"], 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_lost_with_its_redis_purges_all_that_it_could_have_said_and_begins_anew() {
+    let (store, mut stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
+    let larder = replica(&store, &stream, &upstream).await;
+    source_becomes(&larder, "ok").await;
+    changes(&stream, &["id", "9"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    is_filled(&larder, &store).await;
+    stream.kill();
+    source_becomes(&larder, "away").await;
+    assert_eq!(larder.admin.get("/readyz").await.assert_status(200).json()["status"], "degraded");
+    assert_eq!(hits(&larder).await, ALL, "nobody has said that anything changed");
+    stream.restart().await;
+    source_becomes(&larder, "ok").await;
+    assert_eq!(hits(&larder).await, NOTHING);
+    changes(&stream, &["id", "1"]).await;
+    events_become(&larder, "stream", "named", 2.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+}
+
+#[tokio::test]
+async fn a_restart_of_a_redis_that_saves_loses_no_event_and_purges_no_more_than_they_name() {
+    let store = Redis::start().await;
+    let mut stream = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let upstream = Upstream::start();
+    let larder = replica(&store, &stream, &upstream).await;
+    source_becomes(&larder, "ok").await;
+    changes(&stream, &["id", "9"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    is_filled(&larder, &store).await;
+    let before = source(&larder).await["missed"].clone();
+    stream.restart().await;
+    changes(&stream, &["id", "1"]).await;
+    events_become(&larder, "stream", "named", 2.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+    assert_eq!(source(&larder).await["missed"], before);
+}
+
+#[tokio::test]
+async fn what_can_t_be_read_holds_up_nothing_and_purges_all_that_it_could_name() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Larder::with(&format!("{ROUTES}{}", events(&redis, ", field: data")), &upstream);
+    source_becomes(&larder, "ok").await;
+    let long = format!("{{\"id\": \"{}\"}}", "x".repeat(64 * 1024));
+    for (data, meaning) in
+        [("{\"id\":", "malformed"), (long.as_str(), "widened"), ("{}", "widened"), ("[[[[", "malformed")]
+    {
+        hits(&larder).await;
+        let metric = format!("larder_events_total{{source=\"shop\",kind=\"stream\",meaning=\"{meaning}\"}}");
+        let before = larder.metric(&metric).await;
+        changes(&redis, &["data", data]).await;
+        larder.metric_becomes(&metric, before + 1.0).await;
+        assert_eq!(hits(&larder).await, NOTHING, "{data:.20}");
+    }
+    // An entry without the field, and one that has it twice.
+    changes(&redis, &["other", "{\"id\": 1}"]).await;
+    changes(&redis, &["data", "{\"id\": 1}", "data", "{\"id\": 2}"]).await;
+    events_become(&larder, "stream", "malformed", 4.0).await;
+    hits(&larder).await;
+    changes(&redis, &["data", "{\"id\": 1}"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+}
+
+#[tokio::test]
+async fn an_event_about_something_else_purges_nothing() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let when = ", when: {/type: [updated, deleted]}";
+    let larder = Larder::with(&format!("{ROUTES}{}", events(&redis, when)), &upstream);
+    source_becomes(&larder, "ok").await;
+    hits(&larder).await;
+    changes(&redis, &["id", "1", "type", "read"]).await;
+    events_become(&larder, "stream", "ignored", 1.0).await;
+    assert_eq!(hits(&larder).await, ALL);
+    changes(&redis, &["id", "1", "type", "deleted"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+}
+
+#[tokio::test]
+async fn one_replica_reads_for_all_and_another_goes_on_when_it_has_gone() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = replica(&redis, &redis, &upstream).await;
+    source_becomes(&one, "ok").await;
+    let other = replica(&redis, &redis, &upstream).await;
+    source_becomes(&other, "standby").await;
+    is_filled(&one, &redis).await;
+    assert_eq!(hits(&other).await, ALL);
+    changes(&redis, &["id", "1"]).await;
+    events_become(&one, "stream", "named", 1.0).await;
+    assert_eq!(hits(&other).await, [TWO]);
+    one.ends().await;
+    changes(&redis, &["id", "2"]).await;
+    events_become(&other, "stream", "named", 1.0).await;
+    assert_eq!(hits(&other).await, [ONE]);
+    assert_eq!(source(&other).await["missed"], 0);
+}
+
+#[tokio::test]
+async fn a_reader_that_died_is_replaced_when_its_turn_is_over() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let now: u64 = redis.command(&["TIME"]).await.lines().next().unwrap().parse().unwrap();
+    let until = (now * 1000 + 2500).to_string();
+    let died = ["HSET", "{larder}:events:shop", "reader", "dead", "until", &until, "position", "0-0"];
+    redis.command(&died).await;
+    let larder = replica(&redis, &redis, &upstream).await;
+    source_becomes(&larder, "standby").await;
+    source_becomes(&larder, "ok").await;
+    changes(&redis, &["id", "1"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+}
+
+#[tokio::test]
+async fn from_the_beginning_all_that_the_stream_holds_is_purged() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    changes(&redis, &["id", "1"]).await;
+    changes(&redis, &["id", "2"]).await;
+    let yaml = yaml(&redis, &redis, ", from: beginning");
+    let larder = Replica::with(&yaml, &upstream, Clock::system());
+    events_become(&larder, "stream", "named", 2.0).await;
+    assert_eq!(source(&larder).await["missed"], 0);
+}
+
+/// A purge that the store did not take keeps the position where it was.
+#[tokio::test]
+async fn an_event_that_the_store_could_not_take_is_purged_when_it_is_back() {
+    let (mut store, stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
+    let larder = replica(&store, &stream, &upstream).await;
+    source_becomes(&larder, "ok").await;
+    store.kill();
+    larder.is_cut_off().await;
+    changes(&stream, &["id", "1"]).await;
+    source_becomes(&larder, "away").await;
+    store.restart().await;
+    larder.is_connected().await;
+    source_becomes(&larder, "ok").await;
+    hits(&larder).await;
+    changes(&stream, &["id", "2"]).await;
+    eventually("the last one is purged", || async {
+        let position = source(&larder).await["position"].as_str().map(str::to_owned);
+        let last = stream.command(&["XREVRANGE", "shop:changes", "+", "-", "COUNT", "1"]).await;
+        position.filter(|position| last.starts_with(position.as_str()))
+    })
+    .await;
+}

@@ -1,0 +1,172 @@
+//! Signed events that are posted: who may, and how often.
+
+use ::larder::clock::Clock;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::{ALL, ROUTES, TWO, hits, source};
+use crate::support::{Client, Larder, Redis, Replica, Reply, START, Upstream};
+
+const NOTHING: [&str; 0] = [];
+const SECRET: &str = "a secret of sixteen bytes or more";
+const OLD_SECRET: &str = "the secret of before, not yet gone";
+
+fn yaml(more: &str) -> String {
+    format!(
+        "{ROUTES}events:\n  - {{name: shop, webhook: /hooks/shop, secret: [\"{SECRET}\", \"{OLD_SECRET}\"], \
+         purge: [products, \"product:{{event.json:/id}}\"]{more}}}\n"
+    )
+}
+
+fn signature(secret: &str, timestamp: &str, content: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{timestamp}.{content}").as_bytes());
+    let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={digits}")
+}
+
+async fn post(to: &Client, timestamp: &str, signature: &str, content: &str) -> Reply {
+    to.request("POST", "/hooks/shop")
+        .header("larder-timestamp", timestamp)
+        .header("larder-signature", signature)
+        .body(content.to_owned())
+        .await
+}
+
+/// Signed rightly, so many seconds from the start of the test.
+async fn event(to: &Client, seconds: i64, content: &str) -> Reply {
+    let timestamp = (i64::try_from(START.as_secs()).unwrap() + seconds).to_string();
+    post(to, &timestamp, &signature(SECRET, &timestamp, content), content).await
+}
+
+#[tokio::test]
+async fn a_signed_event_purges_what_it_names_before_it_is_answered() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&yaml(""), &upstream);
+    hits(&larder).await;
+    let answer = event(&larder.admin, 0, "{\"id\": 1}").await.assert_status(200).json();
+    assert_eq!(answer["meaning"], "named");
+    assert_eq!(hits(&larder).await, [TWO]);
+    let now = START.as_secs().to_string();
+    let content = "{\"id\": 2}";
+    let both =
+        format!("{}, {}", signature("another one", &now, content), signature(OLD_SECRET, &now, content));
+    post(&larder.admin, &now, &both, content).await.assert_status(200);
+    assert_eq!(hits(&larder).await, ["/products/1"]);
+}
+
+#[tokio::test]
+async fn nobody_purges_without_the_secret() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&yaml(""), &upstream);
+    hits(&larder).await;
+    let (now, content) = (START.as_secs().to_string(), "{\"id\": 1}");
+    let right = signature(SECRET, &now, content);
+    for (timestamp, signature, content) in [
+        (now.as_str(), "", content),
+        (&now, "sha256=", content),
+        (&now, &right[7..], content),
+        (&now, &signature("not the secret at all", &now, content), content),
+        (&now, &right, "{\"id\": 2}"),
+        (&format!("{now}.0"), &right, content),
+        ("now", &signature(SECRET, "now", content), content),
+        ("", &right, content),
+    ] {
+        post(&larder.admin, timestamp, signature, content).await.assert_status(401);
+    }
+    larder.admin.request("GET", "/hooks/shop").await.assert_status(405);
+    larder.admin.request("POST", "/hooks/other").body(content).await.assert_status(404);
+    assert_eq!(hits(&larder).await, ALL);
+    let refused = |reason| {
+        format!("larder_webhooks_refused_total{{source=\"shop\",kind=\"webhook\",reason=\"{reason}\"}}")
+    };
+    assert_eq!(larder.metric(&refused("wrong-signature")).await, 3.0);
+    assert_eq!(larder.metric(&refused("unsigned")).await, 5.0);
+}
+
+#[tokio::test]
+async fn an_event_is_taken_once_and_within_its_window() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&yaml(", window: 60s"), &upstream);
+    event(&larder.admin, 0, "{\"id\": 1}").await.assert_status(200);
+    hits(&larder).await;
+    event(&larder.admin, 0, "{\"id\": 1}").await.assert_status(409);
+    event(&larder.admin, -61, "{\"id\": 1}").await.assert_status(401);
+    event(&larder.admin, 61, "{\"id\": 1}").await.assert_status(401);
+    larder.after(60);
+    event(&larder.admin, 0, "{\"id\": 1}").await.assert_status(409);
+    assert_eq!(hits(&larder).await, ALL);
+    larder.after(1);
+    event(&larder.admin, 0, "{\"id\": 1}").await.assert_status(401);
+    // The same change once more is another event.
+    event(&larder.admin, 61, "{\"id\": 1}").await.assert_status(200);
+    assert_eq!(hits(&larder).await, [TWO]);
+}
+
+#[tokio::test]
+async fn replicas_that_share_a_redis_know_what_another_has_taken() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let yaml = format!("store: {{redis: \"{}\", max_lag: 0s, timeout: 5s}}\n{}", redis.url(), yaml(""));
+    let one = Replica::with(&yaml, &upstream, Clock::system());
+    let other = Replica::with(&yaml, &upstream, Clock::system());
+    one.is_connected().await;
+    other.is_connected().await;
+    let now = Clock::system().now().as_secs().to_string();
+    let content = "{\"id\": 1}";
+    let signature = signature(SECRET, &now, content);
+    post(&one.admin, &now, &signature, content).await.assert_status(200);
+    post(&other.admin, &now, &signature, content).await.assert_status(409);
+}
+
+#[tokio::test]
+async fn an_event_whose_purge_was_not_taken_can_be_sent_again() {
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
+    let yaml = format!("store: {{redis: \"{}\", max_lag: 0s}}\n{}", redis.url(), yaml(""));
+    let larder = Replica::with(&yaml, &upstream, Clock::system());
+    larder.is_connected().await;
+    let (now, content) = (Clock::system().now().as_secs().to_string(), "{\"id\": 1}");
+    let signature = signature(SECRET, &now, content);
+    redis.kill();
+    larder.is_cut_off().await;
+    post(&larder.admin, &now, &signature, content).await.assert_status(503);
+    redis.restart().await;
+    larder.is_connected().await;
+    post(&larder.admin, &now, &signature, content).await.assert_status(200);
+    post(&larder.admin, &now, &signature, content).await.assert_status(409);
+}
+
+#[tokio::test]
+async fn what_is_signed_and_can_t_be_read_purges_all_that_it_could_name() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&yaml(""), &upstream);
+    let long = format!("{{\"id\": \"{}\"}}", "x".repeat(64 * 1024));
+    for (at, (content, meaning)) in
+        [("{", "malformed"), ("", "malformed"), ("{}", "widened"), (long.as_str(), "widened")]
+            .into_iter()
+            .enumerate()
+    {
+        hits(&larder).await;
+        let answer =
+            event(&larder.admin, i64::try_from(at).unwrap(), content).await.assert_status(200).json();
+        assert_eq!(answer["meaning"], meaning, "{content:.20}");
+        assert_eq!(hits(&larder).await, NOTHING, "{content:.20}");
+    }
+    hits(&larder).await;
+    event(&larder.admin, 9, &"x".repeat(1024 * 1024 + 1)).await.assert_status(413);
+    assert_eq!(hits(&larder).await, ALL);
+}
+
+#[tokio::test]
+async fn on_the_proxy_s_listener_its_path_never_reaches_the_upstream() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&yaml(", listener: proxy"), &upstream);
+    hits(&larder).await;
+    let asked = upstream.total();
+    event(&larder, 0, "{\"id\": 1}").await.assert_status(200);
+    event(&larder, 0, "{\"id\": 1}").await.assert_status(409);
+    larder.get("/hooks/shop").await.assert_status(405);
+    assert_eq!(upstream.total(), asked);
+    assert_eq!(hits(&larder).await, [TWO]);
+    larder.admin.request("POST", "/hooks/shop").body("{}").await.assert_status(404);
+    assert_eq!(source(&larder).await["events"], 1);
+}
