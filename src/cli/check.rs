@@ -101,7 +101,7 @@ routes:
   - {path: /a, ttl: 90s, tags: [a], shared: true}
   - {path: '/a/{id}', per: authorization, mode: observe}
   - {path: '/a/{id}/b', purges: [a]}
-  - {path: /c, ttl: none, tags: [c], purges: []}
+  - {path: /c, ttl: none, tags: [c], purges: [], purged_by: admin}
   - {path: /d, mode: off}
 ";
         let config =
