@@ -68,6 +68,7 @@ impl Reloading {
         let state = operators_view(&proxy, admin.readiness.clone(), admin.warming.clone());
         state.readiness.config_in_use(needs_restart.clone());
         proxy.metrics.reloaded(proxy.clock.now());
+        proxy.metrics.certificates_end(self.certificates.iter().flat_map(|tls| tls.expiries()).collect());
         let routes = proxy.config.routes.len();
         self.admin.store(Arc::new(state));
         self.live.store(proxy);

@@ -197,6 +197,8 @@ impl Parts {
         )));
         let proxy = Proxy::new(config, store, clock)?;
         proxy.metrics.config_loaded(proxy.clock.now());
+        let certificates = doors.iter().filter_map(|door| door.tls.as_ref());
+        proxy.metrics.certificates_end(certificates.flat_map(|tls| tls.expiries()).collect());
         Ok(Self {
             live: Arc::new(ArcSwap::from_pointee(proxy)),
             client_slots,
@@ -259,6 +261,7 @@ impl Parts {
             let targets = waiting();
             tracing::error!(targets, "purges were lost: Redis did not take them within `limits.drain`");
         }
+        proxy.store.leave().await;
     }
 }
 

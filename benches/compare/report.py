@@ -18,8 +18,8 @@ def spread(rounds, figure):
 def table(scenario, rounds, latencies, base):
     """`rounds` by name; ratios are to `base`, by processor time."""
     lines = [f"### {scenario}", "",
-             "| server | CPU µs a request | ratio | spread | requests/s | p50 ms | p99 ms | p99.9 ms | errors |",
-             "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
+             "| server | CPU µs a request | ratio | spread | requests/s | p50 ms | p99 ms | p99.9 ms | to upstream | errors |",
+             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
     reference = median(rounds[base], "cpu") if base in rounds else None
     for name, ones in rounds.items():
         cpu = median(ones, "cpu")
@@ -27,7 +27,7 @@ def table(scenario, rounds, latencies, base):
         late = latencies.get(name)
         late = [f"{getattr(late, p) / 1000:.2f}" for p in ("p50", "p99", "p999")] if late else ["–"] * 3
         lines.append(f"| {name} | {cpu:.2f} | {ratio} | ±{spread(ones, 'cpu'):.0f} % | {median(ones, 'rate'):,.0f} | "
-                     + " | ".join(late) + f" | {sum(one.errors for one in ones)} |")
+                     + " | ".join(late) + f" | {median(ones, 'reached'):.0f} % | {sum(one.errors for one in ones)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 UPSTREAM = 19000
 REDIS = 19001
+TAGS = [1, 4, 16, 64]
 SIZES = {"200b": 200, "1kib": 1024, "16kib": 16 * 1024, "256kib": 256 * 1024, "4mib": 4 * 1024 * 1024}
 
 NGINX = """
@@ -25,20 +26,28 @@ http {{
 
 FILES = """
   open_file_cache max=100;
+  map $uri $tags {{ {tags} }}
   server {{
     listen 127.0.0.1:{port} reuseport backlog=4096;
-    location ~ ^/(?:hit|vary|pass)/(\\w+)/ {{
+    location ~ ^/(?:hit|pass)/(\\w+)/ {{
       default_type application/json; add_header Cache-Control max-age=86400; alias {dir}/$1;
     }}
-    location /pass/ {{ default_type application/json; alias {dir}/1kib; }}
+    location ~ ^/vary/(\\w+)/ {{
+      default_type application/json; add_header Cache-Control max-age=86400; add_header Vary Accept-Encoding;
+      alias {dir}/$1;
+    }}
+    location ~ ^/tags/(\w+)/(\w+)/ {{
+      default_type application/json; add_header Cache-Control max-age=86400; add_header Cache-Tag $tags; alias {dir}/$2;
+    }}
+    location = /requests {{ stub_status; }}
   }}
 """
 
 PROXY_CACHE = """
-  proxy_cache_path {dir}/cache levels=1:2 keys_zone=c:64m max_size=2g inactive=1d use_temp_path=off;
+  proxy_cache_path {dir}/cache levels=1:2 keys_zone=c:256m max_size=3g inactive=1d use_temp_path=off;
   sendfile {sendfile}; tcp_nopush off;
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{h2} http2 backlog=4096;
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
     location / {{ proxy_pass http://api; proxy_cache c; proxy_cache_valid 200 1d; proxy_cache_lock on;
                   add_header X-Cache $upstream_cache_status; }}
@@ -85,9 +94,11 @@ SRCACHE = """
       client_body_buffer_size 8m;
       proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://api;
     }}
+    location /pass/ {{ proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://api; }}
   }}
 """
 
+# wrk (an old http_parser) waits for the content of a 304 that names its length, which HAProxy's does.
 HAPROXY = """
 global
   nbthread 1
@@ -98,13 +109,16 @@ defaults
   timeout client 60s
   timeout server 60s
 cache c
-  total-max-size 1024
+  total-max-size 3072
   max-object-size 8388608
   max-age 86400
+  process-vary on
 frontend f
   bind 127.0.0.1:{port}
+  bind 127.0.0.1:{h2} proto h2
   http-request cache-use c if !{{ path_beg /pass/ }}
   http-response cache-store c
+  http-after-response del-header content-length if {{ status 304 }}
   default_backend b
 backend b
   http-reuse always
@@ -126,6 +140,7 @@ store: {{memory: {memory}{redis}}}
 routes:
   - {{path: '/hit/{{size}}/{{*key}}', ttl: 1d, tags: ['size:{{size}}', 'key:{{key}}']}}
   - {{path: '/vary/{{size}}/{{*key}}', ttl: 1d}}
+  - {{path: '/tags/{{count}}/{{size}}/{{*key}}', ttl: 1d}}
 """ % UPSTREAM
 
 
@@ -134,6 +149,8 @@ class Server:
 
     def __init__(self, name, port, process, admin=None):
         self.name, self.port, self.process, self.admin = name, port, process, admin
+        # Where it speaks HTTP/2 without TLS.
+        self.h2_port = None
 
     def pids(self):
         found, left = [], [self.process.pid]
@@ -185,12 +202,13 @@ class Lab:
     def __init__(self, directory, binaries, server_core, load_core):
         self.dir, self.binaries = Path(directory), Path(binaries)
         self.server_core, self.load_core = server_core, load_core
-        self.started, self.port = [], 19100
+        self.started, self.port, self.questions = [], 19100, 0
         files = self.scratch("upstream")
         for name, size in SIZES.items():
             (files / name).write_bytes(b"x" * size)
         (files / "100mib").write_bytes(b"x" * (100 << 20))
-        self.nginx("upstream", UPSTREAM, FILES, core=load_core)
+        tags = "".join(f"~^/tags/{n}/ {','.join(f'tag-{tag}' for tag in range(n))}; " for n in TAGS)
+        self.nginx("upstream", UPSTREAM, FILES, core=load_core, tags=tags)
         self.start("redis", REDIS, ["redis-server", "--port", str(REDIS), "--save", "", "--appendonly", "no",
                                     "--maxmemory", "3gb", "--maxmemory-policy", "volatile-lru", "--dir", str(files)],
                    core=load_core)
@@ -229,7 +247,10 @@ class Lab:
 
     def nginx_cache(self, sendfile):
         name = f"nginx proxy_cache, sendfile {sendfile}"
-        return self.nginx(name.replace(" ", "-"), self.next_port(), PROXY_CACHE, sendfile=sendfile)
+        port, h2 = self.next_port(), self.next_port()
+        server = self.nginx(name.replace(" ", "-"), port, PROXY_CACHE, sendfile=sendfile, h2=h2)
+        server.h2_port = h2
+        return server
 
     def nginx_srcache(self):
         modules = "".join(f"load_module /usr/lib/nginx/modules/{name}.so; " for name in
@@ -237,27 +258,33 @@ class Lab:
         return self.nginx("nginx-srcache", self.next_port(), SRCACHE, modules=modules, redis=REDIS)
 
     def haproxy(self):
-        scratch, port = self.scratch("haproxy"), self.next_port()
-        (scratch / "haproxy.cfg").write_text(HAPROXY.format(port=port))
-        return self.start("haproxy", port, ["haproxy", "-db", "-f", str(scratch / "haproxy.cfg")])
+        scratch, port, h2 = self.scratch("haproxy"), self.next_port(), self.next_port()
+        (scratch / "haproxy.cfg").write_text(HAPROXY.format(port=port, h2=h2))
+        server = self.start("haproxy", port, ["haproxy", "-db", "-f", str(scratch / "haproxy.cfg")])
+        server.h2_port = h2
+        return server
 
     def varnish(self):
         scratch, port = self.scratch("varnish"), self.next_port()
         (scratch / "default.vcl").write_text(VARNISH.format())
-        return self.start("varnish", port, [
+        server = self.start("varnish", port, [
             "varnishd", "-F", "-n", str(scratch / "n"), "-a", f"127.0.0.1:{port}", "-f", str(scratch / "default.vcl"),
-            "-s", "malloc,2g", "-p", "thread_pools=1", "-p", "thread_pool_min=100", "-j", "none"])
+            "-s", "malloc,3g", "-p", "feature=+http2", "-p", "thread_pools=1", "-p", "thread_pool_min=100", "-j", "none"])
+        server.h2_port = port
+        return server
 
     def traffic_server(self):
         scratch, port = self.scratch("ats"), self.next_port()
         for part in ["etc", "var", "log", "run", "cache"]:
             self.scratch(f"ats/{part}")
         shutil.copytree("/etc/trafficserver", scratch / "etc", dirs_exist_ok=True)
-        (scratch / "etc/remap.config").write_text(f"map / http://127.0.0.1:{UPSTREAM}/\n")
-        (scratch / "etc/storage.config").write_text(f"{scratch}/cache 2G\n")
+        (scratch / "etc/remap.config").write_text(
+            f"map /pass/ http://127.0.0.1:{UPSTREAM}/pass/ @plugin=conf_remap.so @pparam=proxy.config.http.cache.http=0\n"
+            f"map / http://127.0.0.1:{UPSTREAM}/\n")
+        (scratch / "etc/storage.config").write_text(f"{scratch}/cache 3G\n")
         records = {"proxy.config.http.server_ports": ("STRING", f"{port}"), "proxy.config.exec_thread.autoconfig": ("INT", 0),
                    "proxy.config.exec_thread.limit": ("INT", 1), "proxy.config.log.logging_enabled": ("INT", 0),
-                   "proxy.config.cache.ram_cache.size": ("INT", 1 << 30), "proxy.config.diags.debug.enabled": ("INT", 0),
+                   "proxy.config.cache.ram_cache.size": ("INT", 3 << 30), "proxy.config.diags.debug.enabled": ("INT", 0),
                    "proxy.config.http.cache.required_headers": ("INT", 0), "proxy.config.admin.user_id": ("STRING", "#-1"),
                    "proxy.config.http.keep_alive_no_activity_timeout_in": ("INT", 120)}
         text = "".join(f"CONFIG {name} {kind} {value}\n" for name, (kind, value) in records.items())
@@ -271,14 +298,24 @@ class Lab:
 
     def bare(self, size="1kib"):
         port = self.next_port()
-        return self.start(f"bare-{size}", port, [str(self.binaries / "examples/bare"), f"127.0.0.1:{port}", str(SIZES[size])])
+        server = self.start(f"bare-{size}", port, [str(self.binaries / "examples/bare"), f"127.0.0.1:{port}", str(SIZES[size])])
+        server.h2_port = port
+        return server
 
-    def larder(self, name, memory="2GiB", redis=None):
+    def larder(self, name, memory="3GiB", redis=None):
         scratch, port, admin = self.scratch(name), self.next_port(), self.next_port()
         redis = f", redis: 'redis://127.0.0.1:{REDIS}', namespace: {name}{redis}" if redis is not None else ""
         (scratch / "proxy.yaml").write_text(LARDER.format(port=port, admin=admin, memory=memory, redis=redis))
-        return self.start(name, port, [str(self.binaries / "larder"), "run", "--config", str(scratch / "proxy.yaml")],
-                          admin=admin)
+        server = self.start(name, port, [str(self.binaries / "larder"), "run", "--config", str(scratch / "proxy.yaml")],
+                            admin=admin)
+        server.h2_port = port
+        return server
+
+    def upstream_requests(self):
+        """How many the upstream has answered, without this question."""
+        total = int(get(UPSTREAM, "/requests").split()[9])
+        self.questions += 1
+        return total - self.questions
 
     def stop(self):
         for server in reversed(self.started):

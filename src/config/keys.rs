@@ -342,6 +342,12 @@ pub static LIMITS: Section = Section {
             "Between two parts of a request's content, and for a client that takes nothing of a response.",
         ),
         key("idle_timeout", Kind::Duration, "60s", "How long a connection without a request is kept."),
+        key(
+            "tunnel_idle",
+            Kind::Duration,
+            "1h",
+            "How long a connection that was upgraded (a WebSocket, say) is kept without a byte from either side.",
+        ),
         key("drain", Kind::Duration, "30s", "How long running requests may go on after SIGTERM."),
     ],
 };

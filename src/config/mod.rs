@@ -233,6 +233,8 @@ pub struct Limits {
     /// Between two parts of a request's content, and while a client takes nothing of a response.
     pub body_timeout: Duration,
     pub idle_timeout: Duration,
+    /// Without a byte from either side of a connection that was upgraded.
+    pub tunnel_idle: Duration,
     pub drain: Duration,
 }
 

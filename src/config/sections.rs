@@ -198,6 +198,7 @@ pub fn limits(node: &Node, problems: &Problems) -> Option<Limits> {
     let header_timeout = fields.read("header_timeout", positive_duration);
     let body_timeout = fields.read("body_timeout", positive_duration);
     let idle_timeout = fields.read("idle_timeout", positive_duration);
+    let tunnel_idle = fields.read("tunnel_idle", positive_duration);
     let drain: Option<Duration> = fields.read("drain", duration);
     Some(Limits {
         connections: connections?,
@@ -206,6 +207,7 @@ pub fn limits(node: &Node, problems: &Problems) -> Option<Limits> {
         header_timeout: header_timeout?,
         body_timeout: body_timeout?,
         idle_timeout: idle_timeout?,
+        tunnel_idle: tunnel_idle?,
         drain: drain?,
     })
 }

@@ -76,6 +76,8 @@ struct Process {
     refused: AtomicBool,
     /// In seconds since 1970.
     loaded_at: AtomicU64,
+    /// Of the listeners' certificates: the file, and the second since 1970.
+    certificates: Mutex<Vec<(String, u64)>>,
 }
 
 /// Who asked for a purge.
@@ -195,7 +197,8 @@ impl Metrics {
         *self.failures().entry(reason).or_default() += 1;
     }
 
-    /// A purge of `targets` targets. A write's counts as an invalidation of its route's namespace.
+    /// A purge of `targets` targets. A write's counts as an invalidation of the namespace of the route that it came in on,
+    /// whatever it purges.
     pub fn purged(&self, source: PurgeSource, route: Option<usize>, targets: usize) {
         let counts = &self.all.purges[source as usize];
         counts.purges.add(1);
@@ -271,6 +274,11 @@ impl Metrics {
         self.config_loaded(at);
     }
 
+    /// Which certificates the listeners answer with, by file, and when they end.
+    pub fn certificates_end(&self, ends: Vec<(String, u64)>) {
+        *self.all.certificates.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+    }
+
     /// A configuration was wrong: the one before stays.
     pub fn reload_refused(&self) {
         self.all.reloads_refused.add(1);
@@ -313,6 +321,7 @@ impl Default for Process {
             reloads_refused: Count::default(),
             refused: AtomicBool::default(),
             loaded_at: AtomicU64::default(),
+            certificates: Mutex::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `/metrics`: every name, what it means, and where its figures come from.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::text;
@@ -48,7 +49,10 @@ impl Metrics {
         let mut hits = Family::counter("cache_hits", "Requests answered from the store.");
         let mut misses = Family::counter("cache_misses", "Requests that a stored response could not answer.");
         let mut rates = Family::gauge("cache_hit_rate", "Hits of hits and misses, 0 to 1.");
-        let mut invalidations = Family::counter("cache_invalidations", "Purges by writes.");
+        let mut invalidations = Family::counter(
+            "cache_invalidations",
+            "Writes that came in on a route of this name, and purged, whatever they purged.",
+        );
         for namespace in self.namespaces.iter().filter(|namespace| namespace.configured) {
             let labels = || vec![("namespace", namespace.name.to_string())];
             invalidations.push(labels(), namespace.counts.invalidations.get() as f64);
@@ -148,8 +152,16 @@ impl Metrics {
         reloads.push(vec![("result", "used".to_string())], self.all.reloads.get() as f64);
         reloads.push(vec![("result", "refused".to_string())], self.all.reloads_refused.get() as f64);
         let refused = self.all.refused.load(Ordering::Relaxed);
+        let mut certificates = Family::gauge(
+            "larder_tls_certificate_expiry_seconds",
+            "When a certificate of a listener ends, in seconds since 1970.",
+        );
+        for (file, end) in self.all.certificates.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            certificates.push(vec![("cert", file.clone())], *end as f64);
+        }
         vec![
             reloads,
+            certificates,
             Family::gauge("larder_config_in_use", "1 if the file is what is in use, 0 if it was refused.")
                 .with(u64::from(!refused)),
             Family::gauge("larder_config_loaded_seconds", "When the configuration in use was read.")

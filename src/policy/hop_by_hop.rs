@@ -6,17 +6,29 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName};
 
+use super::Names;
+
+const OF_HTTP: [HeaderName; 7] =
+    [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+const BY_CUSTOM: [HeaderName; 4] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Whether some of these may be hop-by-hop; mostly none is.
+pub fn may_be_among(names: Names) -> bool {
+    OF_HTTP.iter().chain(&BY_CUSTOM).any(|name| names.may_hold(name))
+}
+
 /// `headers` are those that the field stands among, for what their `Connection` names.
 pub fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
     always(name) || named_by_connection(name, headers)
 }
 
 fn always(name: &HeaderName) -> bool {
-    const OF_HTTP: [HeaderName; 7] =
-        [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-    const BY_CUSTOM: [&str; 4] =
-        ["keep-alive", "proxy-connection", "proxy-authentication-info", "http2-settings"];
-    OF_HTTP.contains(name) || BY_CUSTOM.contains(&name.as_str())
+    OF_HTTP.contains(name) || BY_CUSTOM.contains(name)
 }
 
 fn named_by_connection(name: &HeaderName, headers: &HeaderMap) -> bool {

@@ -11,8 +11,9 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 
+use super::forwarding::OF_ADDRESS;
 use super::handling::within;
-use super::intake::{ClientHead, ClientRequest};
+use super::intake::{ClientHead, ClientRequest, FORWARDED, of_address};
 use super::{Answer, Client, Worker};
 use crate::policy::cache_status::{Detail, Outcome};
 use crate::policy::classify::{Class, Lookup, classify};
@@ -61,7 +62,7 @@ impl Worker {
                 Class::Pass { reason, .. } => return Carried::Refused(reason.as_str()),
                 Class::Write { .. } => return Carried::Refused("method"),
             };
-        let answer = within(Some(lookup.route), self.look_up(request, lookup, None)).await;
+        let answer = within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await;
         let carried = Carried::of(&answer);
         match drain(answer).await {
             Ok(()) => carried,
@@ -76,7 +77,7 @@ impl Worker {
         let answer =
             match classify(&proxy.routes, &request.head.as_policy(), false, &proxy.config.credentials) {
                 Class::Lookup(lookup) => {
-                    within(Some(lookup.route), self.look_up(request, lookup, None)).await
+                    within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await
                 }
                 Class::Pass { reason, route } => {
                     within(route, self.pass(request, route, Outcome::pass(reason))).await
@@ -170,8 +171,7 @@ impl ClientHead {
             Vary::Fields(fields) => fields.names().to_vec(),
             Vary::Nothing | Vary::Everything => Vec::new(),
         };
-        let front = self.trusted.then_some(super::intake::FRONT.iter()).into_iter().flatten();
-        let front = front.map(|name| HeaderName::from_static(name));
+        let front = self.trusted.then_some(OF_ADDRESS.iter().cloned()).into_iter().flatten();
         for name in route.headers.iter().cloned().chain(vary).chain(CHOOSING).chain(front) {
             if is_credential(&name) {
                 return None;
@@ -181,6 +181,16 @@ impl ClientHead {
                     // A copy: the value itself keeps the connection's read buffer.
                     headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?);
                 }
+            }
+        }
+        for value in self.parts.headers.get_all(FORWARDED).iter().filter(|_| self.trusted) {
+            let said = of_address(value.as_bytes());
+            // It may still say who the client is.
+            if said.contains(&b'"') {
+                return None;
+            }
+            if !said.is_empty() {
+                headers.append(FORWARDED, HeaderValue::from_bytes(&said).ok()?);
             }
         }
         let uri = Uri::try_from(self.parts.uri.path_and_query()?.as_str()).ok()?;

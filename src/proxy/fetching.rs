@@ -30,6 +30,7 @@ use crate::stored_response::{JudgedBy, StoredHead, Terms, in_memory_of_their_own
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 
 /// For the one who fetches, and nobody else.
+#[expect(clippy::large_enum_variant, reason = "one for each fetch, and it is moved once")]
 pub(super) enum Own {
     /// A place at the start of the shared body.
     Reader { shared: Arc<SharedResponse>, reader: Reader },

@@ -2,6 +2,7 @@
 //! only what has to wait for something does, and that one knows what was found out before.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,6 @@ use crate::policy::route::Mode;
 use crate::policy::{CacheKey, Route, tags};
 
 /// A request that a worker has taken.
-#[expect(clippy::large_enum_variant, reason = "it goes into a box at once, with what waits for it")]
 pub enum Begun {
     Answered(Response<Body>),
     Later(Later),
@@ -30,7 +30,8 @@ pub enum Begun {
 /// A request whose answer has to be waited for.
 pub struct Later {
     worker: Arc<Worker>,
-    request: ClientRequest,
+    /// In a box: it is handed on from future to future.
+    request: Box<ClientRequest>,
     step: Step,
     line: Line,
 }
@@ -56,7 +57,10 @@ impl Worker {
         super::panic_tests::trap(&request.head, "request");
         match self.first_step(&request) {
             Ok(answer) => Begun::Answered(line.close(self, answer)),
-            Err(step) => Begun::Later(Later { worker: self.clone(), request, step, line }),
+            Err(step) => {
+                let request = Box::new(request);
+                Begun::Later(Later { worker: self.clone(), request, step, line })
+            }
         }
     }
 
@@ -108,14 +112,16 @@ impl Later {
         let answer = match step {
             Step::LookUp { route, key, query, caller, glance } => {
                 let lookup = Lookup { route: &route, key, query, caller };
-                within(Some(&route), worker.look_up(request, lookup, glance)).await
+                // In its place, so that it is not handed on as a whole.
+                let look_up = pin!(worker.look_up(request, lookup, glance));
+                within(Some(&route), look_up).await
             }
             Step::Pass { reason, route } => {
-                let passing = Box::pin(worker.pass(request, route.as_ref(), Outcome::pass(reason)));
+                let passing = Box::pin(worker.pass(*request, route.as_ref(), Outcome::pass(reason)));
                 within(route.as_ref(), passing).await
             }
             Step::Write { route } => {
-                within(route.as_ref(), Box::pin(worker.write(request, route.as_ref()))).await
+                within(route.as_ref(), Box::pin(worker.write(*request, route.as_ref()))).await
             }
             Step::Purge => Box::pin(worker.purge(&request)).await,
         };

@@ -23,11 +23,20 @@ pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     match only(headers, &X_REQUEST_ID).filter(|id| is_sane(id.as_bytes())) {
         Some(id) => id.clone(),
         None => {
-            let id = format!("{:016x}{:016x}", random(), random());
+            let (one, other) = (random().to_be_bytes(), random().to_be_bytes());
+            let mut digits = [0; 32];
+            for (pair, byte) in digits.chunks_exact_mut(2).zip(one.into_iter().chain(other)) {
+                pair[0] = hex(byte >> 4);
+                pair[1] = hex(byte & 15);
+            }
             // Hexadecimal digits are a valid value.
-            HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
+            HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("none"))
         }
     }
+}
+
+fn hex(digit: u8) -> u8 {
+    if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }
 }
 
 fn is_sane(id: &[u8]) -> bool {

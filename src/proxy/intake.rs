@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use ipnet::IpNet;
 
 use super::error::ProxyError;
-use super::forwarding::Origin;
+use super::forwarding::{OF_ADDRESS, Origin};
 use super::spans::RequestSpan;
 use super::{Client, Errand, Interims, identity};
 use crate::access_log::UpstreamTime;
@@ -181,23 +181,34 @@ impl ClientHead {
     }
 }
 
-pub(super) const FRONT: [&str; 4] =
-    ["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server"];
+pub(super) const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// The fields that upstreams make links of.
+/// What a trusted proxy says, and upstreams make links of.
 fn front(headers: &HeaderMap) -> String {
     let mut front = String::new();
-    for name in FRONT {
-        for value in headers.get_all(name) {
-            front.push_str(&format!("{name}={:?};", value.as_bytes()));
-        }
+    let mut add = |name: &HeaderName, value: &[u8]| front.push_str(&format!("{name}={value:?};"));
+    for name in &OF_ADDRESS {
+        headers.get_all(name).iter().for_each(|value| add(name, value.as_bytes()));
     }
+    let forwarded = headers.get_all(FORWARDED).iter().map(|value| of_address(value.as_bytes()));
+    forwarded.filter(|said| !said.is_empty()).for_each(|said| add(&FORWARDED, &said));
     front
 }
 
+/// Of `Forwarded` (RFC 7239) all but what it says of clients, who would share nothing otherwise. Where a quoted text makes
+/// it hard to tell, all of it.
+pub(super) fn of_address(value: &[u8]) -> Vec<u8> {
+    let pairs = || value.split(|byte| b",;".contains(byte)).map(<[u8]>::trim_ascii);
+    let is_plain = pairs().all(|pair| pair.iter().filter(|byte| **byte == b'"').count() % 2 == 0);
+    if !is_plain {
+        return value.to_vec();
+    }
+    let of_client = |pair: &&[u8]| pair.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"for="));
+    pairs().filter(|pair| !of_client(pair)).collect::<Vec<_>>().join(&b';')
+}
+
 /// What an intermediary adds.
-const RELAYED: [HeaderName; 3] =
-    [VIA, HeaderName::from_static("forwarded"), HeaderName::from_static("x-forwarded-for")];
+const RELAYED: [HeaderName; 3] = [VIA, FORWARDED, HeaderName::from_static("x-forwarded-for")];
 
 /// The nearest address that is not one of our own proxies.
 fn sender(

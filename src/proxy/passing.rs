@@ -31,7 +31,10 @@ impl Worker {
         }
         match self.send(forwarded, &head).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match client_upgrade {
-                Some(client) => Answer::new(tunnel::open(client, response), None, route),
+                Some(client) => {
+                    let idle = self.limits().tunnel_idle;
+                    Answer::new(tunnel::open(client, response, idle), None, route)
+                }
                 None => Answer::own(&ProxyError::Interrupted, route),
             },
             Ok(response) => Answer::new(to_client(response), Some(outcome), route),
@@ -90,7 +93,7 @@ pub(super) fn upstream_request(
         interims.listen(&mut request);
     }
     *request.method_mut() = head.parts.method.clone();
-    *request.uri_mut() = target(head.parts.uri.path(), query, &head.parts.uri);
+    *request.uri_mut() = target(query, &head.parts.uri);
     *request.headers_mut() = head.parts.headers.clone();
     forwarding::to_upstream(request.headers_mut(), head.parts.version, head.origin());
     identity::to_upstream(request.headers_mut(), head.forwarded_id());
@@ -98,13 +101,18 @@ pub(super) fn upstream_request(
 }
 
 /// Path and query go out byte for byte; the upstream's address is filled in by the client.
-fn target(path: &str, query: Option<&str>, original: &http::Uri) -> http::Uri {
+fn target(query: Option<&str>, original: &http::Uri) -> http::Uri {
     let mut parts = http::uri::Parts::default();
-    let path_and_query = match query {
-        Some(query) => format!("{path}?{query}").try_into(),
-        None => path.try_into(),
+    let as_it_came = original.path_and_query().cloned();
+    parts.path_and_query = if original.authority().is_none() && query == original.query() {
+        as_it_came
+    } else {
+        let path_and_query = match query {
+            Some(query) => format!("{}?{query}", original.path()).try_into(),
+            None => original.path().try_into(),
+        };
+        // A selected query is made of parts of a valid one; should that ever fail, what the client sent is sent on.
+        path_and_query.ok().or(as_it_came)
     };
-    // A selected query is made of parts of a valid one; should that ever fail, what the client sent is sent on.
-    parts.path_and_query = path_and_query.ok().or_else(|| original.path_and_query().cloned());
     http::Uri::from_parts(parts).unwrap_or_default()
 }

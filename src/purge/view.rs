@@ -134,4 +134,6 @@ impl View {
 }
 
 #[cfg(test)]
+mod memo_tests;
+#[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -53,7 +53,7 @@ pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping:
     let its_interims = interims.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let version = request.version();
-        let under_way = its_pace.request();
+        let under_way = its_pace.request(!request.body().is_end_stream());
         let stopping = its_stopping.clone();
         match its_desk.worker().begin(request, Client { peer, is_tls, errand: None }) {
             Begun::Answered(response) => Answering::Now(Some(sent(response, version, under_way, &stopping))),
@@ -250,7 +250,7 @@ impl Watch {
     }
 }
 
-fn protocol(limits: &Limits) -> Builder<Streams> {
+pub(super) fn protocol(limits: &Limits) -> Builder<Streams> {
     let mut builder = Builder::new(Streams { patience: limits.body_timeout });
     builder
         .http1()

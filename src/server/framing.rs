@@ -93,6 +93,7 @@ impl Scanner {
     }
 
     /// Content has begun and is not whole.
+    #[cfg(test)]
     pub fn is_within_body(&self) -> bool {
         matches!(self.state, State::Length(_) | State::Chunked(_))
     }
@@ -125,15 +126,18 @@ impl Scanner {
                     self.follow(body);
                     Ok(end)
                 }
-                Read::Part => self.keep(bytes),
+                Read::Part => {
+                    self.partial.extend_from_slice(bytes);
+                    Ok(bytes.len())
+                }
                 Read::Unclear => Err(Unclear),
             };
         }
-        self.keep(bytes)?;
+        self.partial.extend_from_slice(bytes);
         let Some(end) = end_of_head(&self.partial, self.scanned)? else {
             // The last three bytes may be the beginning of the end.
             self.scanned = self.partial.len().saturating_sub(3);
-            return Ok(bytes.len());
+            return if self.partial.len() > self.most { Err(Unclear) } else { Ok(bytes.len()) };
         };
         let partial = std::mem::take(&mut self.partial);
         self.scanned = 0;
@@ -167,11 +171,6 @@ impl Scanner {
             Body::Length(length) => State::Length(length),
             Body::Chunked => State::Chunked(Chunked::default()),
         };
-    }
-
-    fn keep(&mut self, bytes: &[u8]) -> Result<usize, Unclear> {
-        self.partial.extend_from_slice(bytes);
-        if self.partial.len() > self.most { Err(Unclear) } else { Ok(bytes.len()) }
     }
 }
 

@@ -3,6 +3,7 @@
 mod accepting;
 mod connection;
 mod door;
+mod expiry;
 pub mod files;
 mod framing;
 mod interim;

@@ -19,8 +19,9 @@ pub struct Pace {
     /// These two in milliseconds since it was opened; [`NEVER`]: not now.
     idle_since: AtomicU64,
     head_since: AtomicU64,
-    within_body: AtomicBool,
     stuck: AtomicBool,
+    /// The last request had content, which may come, or wait in the parser, long after the answer.
+    content: AtomicBool,
     http2: AtomicBool,
     tunnel: AtomicBool,
 }
@@ -38,8 +39,8 @@ impl Pace {
             fresh: AtomicBool::new(true),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
-            within_body: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            content: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
         })
@@ -52,11 +53,6 @@ impl Pace {
         } else if self.head_since.load(Ordering::Relaxed) == NEVER {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
-    }
-
-    /// A request's content has begun and is not whole; or it is.
-    pub fn within_body(&self, within: bool) {
-        self.within_body.store(within, Ordering::Relaxed);
     }
 
     /// The peer takes nothing of what is to be sent; or it does. How long it may, the stream itself knows.
@@ -82,7 +78,8 @@ impl Pace {
     }
 
     /// A request has come; it is under way until what this returns is dropped.
-    pub fn request(self: &Arc<Self>) -> UnderWay {
+    pub fn request(self: &Arc<Self>, has_content: bool) -> UnderWay {
+        self.content.store(has_content, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.fresh.store(false, Ordering::Relaxed);
         UnderWay(self.clone())
@@ -92,11 +89,11 @@ impl Pace {
         self.requests.load(Ordering::Relaxed) == 0 && !self.is_tunnel()
     }
 
-    /// Its parser has nothing to do until the next request.
+    /// Its parser has nothing to do until the next request. Another parser would take the rest of a content for that.
     pub fn may_rest(&self) -> bool {
         let nothing_begun = self.head_since.load(Ordering::Relaxed) == NEVER
-            && !self.within_body.load(Ordering::Relaxed)
-            && !self.stuck.load(Ordering::Relaxed);
+            && !self.stuck.load(Ordering::Relaxed)
+            && !self.content.load(Ordering::Relaxed);
         self.is_idle() && !self.is_http2() && nothing_begun
     }
 

@@ -1,6 +1,9 @@
 //! The bytes of a connection on their way to the parser. A request with two readings becomes one that the parser
 //! refuses; and the [`Pace`] is told what comes and goes.
 
+#[cfg(test)]
+mod reading_tests;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,7 +50,6 @@ impl<S> Strict<S> {
         match self.scanner.feed(&buf.filled()[before..]) {
             Ok(()) => {
                 self.pace.within_head(self.scanner.is_within_head());
-                self.pace.within_body(self.scanner.is_within_body());
                 if self.scanner.is_http2() {
                     self.pace.speaks_http2();
                 }
@@ -118,33 +120,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
-
-    use super::*;
-
-    /// Else the rest of a content would be read as requests by the next parser.
-    #[tokio::test]
-    async fn a_connection_keeps_its_parser_until_the_content_of_an_answered_request_has_come() {
-        for (first, rest) in [
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\nab", "GET / HTTP/1.1\r\n\r\n"),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", "0\r\n\r\n"),
-        ] {
-            let (mut client, stream) = duplex(1024);
-            let pace = Pace::new();
-            let mut strict = Strict::new(stream, 1024, pace.clone());
-            let mut taken = vec![0; first.len()];
-            client.write_all(first.as_bytes()).await.unwrap();
-            strict.read_exact(&mut taken).await.unwrap();
-            drop(pace.request());
-            assert!(!pace.may_rest());
-            client.write_all(rest.as_bytes()).await.unwrap();
-            strict.read_exact(&mut taken[..rest.len()]).await.unwrap();
-            assert!(pace.may_rest());
-        }
     }
 }

@@ -16,21 +16,30 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::accepting::Stream;
+use super::expiry;
 use crate::config::CertificateFiles;
 
 /// One listener's certificates.
 pub struct Tls {
     files: Vec<CertificateFiles>,
-    live: ArcSwap<ServerConfig>,
+    live: ArcSwap<Loaded>,
 }
 
+struct Loaded {
+    config: Arc<ServerConfig>,
+    expiries: Vec<Expiry>,
+}
+
+/// Where a certificate was read from, and the second since 1970 at which it ends.
+pub type Expiry = (String, u64);
+
 /// Certificates that were read and are not in use yet.
-pub struct Fresh(Arc<ServerConfig>);
+pub struct Fresh(Arc<Loaded>);
 
 impl Tls {
     pub fn load(files: &[CertificateFiles]) -> io::Result<Arc<Self>> {
-        let Fresh(config) = read(files)?;
-        Ok(Arc::new(Self { files: files.to_vec(), live: ArcSwap::new(config) }))
+        let Fresh(loaded) = read(files)?;
+        Ok(Arc::new(Self { files: files.to_vec(), live: ArcSwap::new(loaded) }))
     }
 
     /// Reads the files again, and changes nothing yet.
@@ -39,20 +48,29 @@ impl Tls {
     }
 
     /// From now on connections are answered with these.
-    pub fn take(&self, Fresh(config): Fresh) {
-        self.live.store(config);
+    pub fn take(&self, Fresh(loaded): Fresh) {
+        self.live.store(loaded);
+    }
+
+    /// Of those in use.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.live.load().expiries.clone()
     }
 
     pub(super) async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
-        TlsAcceptor::from(self.live.load_full()).accept(stream).await
+        TlsAcceptor::from(self.live.load().config.clone()).accept(stream).await
     }
 }
 
 fn read(files: &[CertificateFiles]) -> io::Result<Fresh> {
     let keys = files.iter().map(certified).collect::<io::Result<Vec<_>>>()?;
+    let expiry = |(files, key): (&CertificateFiles, &Arc<CertifiedKey>)| {
+        Some((shown(&files.cert).to_string(), expiry::of(key.cert.first()?)?))
+    };
+    let expiries = files.iter().zip(&keys).filter_map(expiry).collect();
     let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(ByName(keys)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Fresh(Arc::new(config)))
+    Ok(Fresh(Arc::new(Loaded { config: Arc::new(config), expiries })))
 }
 
 fn certified(files: &CertificateFiles) -> io::Result<Arc<CertifiedKey>> {

@@ -17,6 +17,8 @@ use crate::stored_response::{Stored, StoredHead};
 pub struct FirstTier {
     responses: Cache<CacheKey, Entry, Weigh, DefaultHashBuilder, CountEvictions>,
     evicted: Arc<AtomicU64>,
+    /// It has no room for anything.
+    is_off: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,11 +52,14 @@ impl FirstTier {
             // Both capacities are set right above.
             Err(error) => unreachable!("{error}"),
         };
-        Self { responses, evicted }
+        Self { responses, evicted, is_off: capacity == 0 }
     }
 
     /// What is here and valid. What is dead or expired leaves.
     pub fn find(&self, key: &CacheKey, view: &View, now: Timestamp) -> Option<Found> {
+        if self.is_off {
+            return None;
+        }
         let entry = self.responses.get(key)?;
         let found = match &entry.stored {
             _ if entry.expires_at <= now => None,
@@ -73,7 +78,7 @@ impl FirstTier {
 
     /// What is dead already is not taken, only to save the room: it would be found dead at every look-up.
     pub fn insert(&self, key: CacheKey, stored: Stored, expires_at: Timestamp, view: &View) {
-        if found(&stored, view).is_some() {
+        if !self.is_off && found(&stored, view).is_some() {
             self.responses.insert(key, Entry { stored, expires_at });
         }
     }

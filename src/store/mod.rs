@@ -110,6 +110,11 @@ pub trait Store: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Nothing is answered from here any more: no replica is to wait for this one.
+    fn leave(&self) -> Waiting<()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn figures(&self) -> Figures;
 
     /// What is known of the server that is shared with other replicas; `None` if there is none.

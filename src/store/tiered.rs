@@ -224,7 +224,8 @@ impl Store for TieredStore {
     fn catch_up(&self) -> Waiting<bool> {
         let (tiers, arrived) = (self.tiers.clone(), Moment::now());
         Box::pin(async move {
-            tiers.index.is_reachable() && tiers.index.confirmed_since(arrived, tiers.deadline).await
+            tiers.index.is_reachable()
+                && tiers.index.confirmed_since(arrived, arrived.plus(tiers.deadline)).await
         })
     }
 
@@ -272,6 +273,11 @@ impl Store for TieredStore {
         self.tiers.first.known()
     }
 
+    fn leave(&self) -> Waiting<()> {
+        let index = self.tiers.index.clone();
+        Box::pin(async move { index.leave().await })
+    }
+
     fn figures(&self) -> Figures {
         self.tiers.first.figures(&self.tiers.index.view)
     }
@@ -310,7 +316,7 @@ impl Tiers {
         let view = &self.index.view;
         let proved_by = self.trust.proved_by(arrived);
         if view.confirmed_at().is_none_or(|confirmed| confirmed < proved_by)
-            && !self.index.confirmed_since(proved_by, self.deadline).await
+            && !self.index.confirmed_since(proved_by, arrived.plus(self.deadline)).await
         {
             return self.without_redis(key, Moment::now());
         }
@@ -330,19 +336,19 @@ impl Tiers {
         if let Some(stored) = self.first.peek(key) {
             return Some(Seen::of(stored, Tier::Memory, view));
         }
-        let value = self.servers.get(&self.keys.response(key), self.deadline).await.ok()??;
+        let value = self.servers.get(self.keys.response(key), self.deadline).await.ok()??;
         let stored = encoding::decode(key, &Bytes::copy_from_slice(&value), &self.index.clocks()?)?;
         Some(Seen::of(stored, Tier::Redis, view))
     }
 
     /// From Redis; what is there and valid goes to the first tier as well, unless that has a newer one.
     async fn read(&self, key: &CacheKey, within: Duration) -> Option<Found> {
-        let name = self.keys.response(key);
-        let value = match self.servers.get(&name, within.max(Duration::from_millis(1))).await {
+        let within = within.max(Duration::from_millis(1));
+        let value = match self.servers.get(self.keys.response(key), within).await {
             Ok(value) => value?,
             Err(Failure::Refused(reason)) => {
                 if reason.contains("WRONGTYPE") {
-                    self.remove(name, Bytes::new());
+                    self.remove(self.keys.response(key), Bytes::new());
                 }
                 return None;
             }
@@ -352,7 +358,7 @@ impl Tiers {
         let value = Bytes::copy_from_slice(&value);
         let clocks = self.index.clocks()?;
         let Some(stored) = encoding::decode(key, &value, &clocks) else {
-            self.remove(name, value.slice(..value.len().min(BEGINNING)));
+            self.remove(self.keys.response(key), value.slice(..value.len().min(BEGINNING)));
             return None;
         };
         let expires_at = self.expiry(&stored)?;
@@ -405,10 +411,13 @@ impl Tiers {
         if let (true, Stored::Response(response)) = (fill.yields, stored) {
             let asked_for = clocks.to_store_at_most(response.head.terms.requested_at);
             let replaced = self.replace(key, value, expires_at, asked_for, &clocks).await;
+            if matches!(&replaced, Err(Failure::Refused(reason)) if reason.contains("WRONGTYPE")) {
+                self.remove(name, Bytes::new());
+            }
             let took_its_place = replaced.map_err(|failure| not_stored(failure.to_string()))?;
             return if took_its_place { Ok(()) } else { Err(StoreError::Outdated) };
         }
-        let written = self.servers.set(&name, value, expires_at, self.deadline).await;
+        let written = self.servers.set(name, value, expires_at, self.deadline).await;
         written.map_err(|failure| not_stored(failure.to_string()))
     }
 }
@@ -432,7 +441,7 @@ impl Tiers {
         let beginning = value.slice(..value.len().min(encoding::TIMED));
         // Should this process end in between, it is gone soon.
         let soon = millis(clocks, self.clock.now().plus(BESIDE)).min(expires_at);
-        self.servers.set(&new, value, soon, self.deadline).await?;
+        self.servers.set(new.clone(), value, soon, self.deadline).await?;
         let args = vec![beginning, asked_for.as_micros().to_string().into(), expires_at.to_string().into()];
         let keys = [name.as_str(), new.as_str()];
         let replaced =

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::pool::Loan;
 use crate::stall::Stall;
 
 /// What went wrong in the middle of a body.
@@ -74,9 +75,9 @@ impl BodyCopy {
     }
 }
 
-/// How far a request has got; shared with whoever waits for the answer.
+/// How far a request has got; shared with whoever waits for the answer. `None`: there is no content, and it is complete.
 #[derive(Clone)]
-pub struct Progress(Arc<Mutex<State>>);
+pub struct Progress(Option<Arc<Mutex<State>>>);
 
 struct State {
     last: Instant,
@@ -85,43 +86,40 @@ struct State {
 }
 
 impl Progress {
-    fn new(complete: bool) -> Self {
-        Self(Arc::new(Mutex::new(State { last: Instant::now(), complete, cut: false })))
+    fn started() -> Self {
+        let state = State { last: Instant::now(), complete: false, cut: false };
+        Self(Some(Arc::new(Mutex::new(state))))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        self.0.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn note(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state();
-        state.last = Instant::now();
-        change(&mut state);
+        if let Some(mut state) = self.state() {
+            state.last = Instant::now();
+            change(&mut state);
+        }
     }
 
-    /// What is left of `limit` since the last sign of progress.
-    pub fn patience(&self, limit: Duration) -> Duration {
-        limit.saturating_sub(self.state().last.elapsed())
+    /// What is left of `limit`, which began at `since`, or with the last sign of progress after that.
+    pub fn patience(&self, limit: Duration, since: Instant) -> Duration {
+        let last = self.state().map_or(since, |state| state.last.max(since));
+        limit.saturating_sub(last.elapsed())
     }
 
     pub fn is_complete(&self) -> bool {
-        self.state().complete
+        self.state().is_none_or(|state| state.complete)
     }
 
     pub fn is_cut(&self) -> bool {
-        self.state().cut
+        self.state().is_some_and(|state| state.cut)
     }
 }
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self {
-            incoming: None,
-            version: Version::HTTP_11,
-            progress: Progress::new(true),
-            stall: None,
-            copy: None,
-        }
+        Self { incoming: None, version: Version::HTTP_11, progress: Progress(None), stall: None, copy: None }
     }
 
     /// `timeout`: between two parts of it.
@@ -132,7 +130,7 @@ impl RequestBody {
         Self {
             incoming: Some(incoming),
             version,
-            progress: Progress::new(false),
+            progress: Progress::started(),
             stall: Some(Stall::new(timeout)),
             copy: None,
         }
@@ -211,21 +209,44 @@ pub struct UpstreamBody {
     incoming: Incoming,
     version: Version,
     stall: Stall,
+    /// What it comes over, if that is its own. It is given back after `incoming` has gone.
+    loan: Option<Loan>,
     slot: Option<OwnedSemaphorePermit>,
+    /// How it ended, when what came before that has had its turn to go on to the client.
+    failed: Option<BodyError>,
 }
 
 impl UpstreamBody {
     pub(super) fn of(
         response: Response<Incoming>,
+        loan: Option<Loan>,
         slot: OwnedSemaphorePermit,
         limit: Duration,
     ) -> Response<Self> {
         let (version, becomes_tunnel) =
             (response.version(), response.status() == StatusCode::SWITCHING_PROTOCOLS);
         response.map(|incoming| {
-            let slot = (becomes_tunnel || !incoming.is_end_stream()).then_some(slot);
-            Self { incoming, version, stall: Stall::new(limit), slot }
+            let mut body =
+                Self { incoming, version, stall: Stall::new(limit), loan, slot: Some(slot), failed: None };
+            if becomes_tunnel {
+                body.loan.take().into_iter().for_each(Loan::upgrade);
+            } else if body.incoming.is_end_stream() {
+                body.end();
+            }
+            body
         })
+    }
+
+    fn end(&mut self) {
+        self.loan = None;
+        self.slot = None;
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match self.loan.as_mut().and_then(Loan::lane) {
+            Some(lane) => lane.poll_frame(&mut self.incoming, cx),
+            None => Pin::new(&mut self.incoming).poll_frame(cx),
+        }
     }
 
     /// The slot, for a connection that becomes a tunnel.
@@ -242,27 +263,37 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match self.poll_incoming(cx) {
             Poll::Ready(frame) => {
                 self.stall.over();
                 if frame.as_ref().is_none_or(|frame| frame.is_err()) || self.incoming.is_end_stream() {
-                    self.slot = None;
+                    self.end();
                 }
-                Poll::Ready(match frame {
+                let frame = match frame {
                     None if is_reset(&self.incoming, self.version) => Some(Err(BodyError::Reset)),
                     frame => frame.map(|frame| frame.map_err(BodyError::Cut)),
-                })
+                };
+                if let Some(Err(error)) = frame {
+                    // hyper would drop what it has not written yet, and be it the head.
+                    self.failed = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(frame)
             }
             Poll::Pending => {
                 ready!(self.stall.poll_too_long(cx));
-                self.slot = None;
+                self.end();
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.failed.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

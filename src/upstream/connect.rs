@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use crate::config::{UpstreamAddress, UpstreamSettings};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone)]
 pub struct Connector {
@@ -157,6 +157,12 @@ macro_rules! on_io {
             Io::Unix(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
+}
+
+impl Stream {
+    pub fn wire(&self) -> Wire {
+        self.wire.clone()
+    }
 }
 
 impl Connection for Stream {

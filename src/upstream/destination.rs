@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use http::Uri;
 use http::uri::{Authority, Scheme};
 use tokio::sync::Semaphore;
 
@@ -36,6 +37,13 @@ impl Destination {
             breaker: Breaker::new(settings.breaker),
             settings: settings.clone(),
         }))
+    }
+
+    /// Scheme and authority.
+    pub(super) fn origin(&self) -> Uri {
+        let origin =
+            Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query("/");
+        origin.build().unwrap_or_default()
     }
 
     /// How many more requests may be under way, of how many.

@@ -7,32 +7,44 @@ mod body;
 mod breaker;
 mod connect;
 mod destination;
+mod failure;
+mod lane;
+mod pool;
+#[cfg(test)]
+mod tests;
 
-use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use body::Progress;
 pub use body::{BodyCopy, BodyError, RequestBody, UpstreamBody};
 use connect::{Connector, Wire};
 pub use destination::Destination;
+use failure::Failure;
+use pool::{Loan, Pool};
 
 use crate::config::UpstreamHost;
 
 /// One worker's client. Workers share the limit on connections, not the connections.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<Connector, RequestBody>,
+    means: Means,
     destination: Arc<Destination>,
+}
+
+#[derive(Clone)]
+enum Means {
+    /// HTTP/1.1, one request at a time on each connection.
+    Lanes(Arc<Pool>),
+    /// HTTP/2.
+    Streams(Box<Client<Connector, RequestBody>>),
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -75,18 +87,16 @@ impl UpstreamError {
 
 impl Upstream {
     pub fn new(destination: Arc<Destination>) -> Self {
-        let settings = &destination.settings;
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(settings.idle_timeout)
-            .pool_max_idle_per_host(settings.max_connections)
-            .http2_only(settings.http2 && destination.scheme == http::uri::Scheme::HTTP)
-            .http2_keep_alive_interval(Some(Duration::from_secs(20)))
-            .http2_adaptive_window(true)
-            .set_host(false)
-            .build(destination.connector.clone());
-        Self { client, destination }
+        let means = if destination.settings.http2 {
+            Means::Streams(Box::new(streams(&destination)))
+        } else {
+            Means::Lanes(Pool::new(
+                destination.connector.clone(),
+                destination.origin(),
+                destination.settings.idle_timeout,
+            ))
+        };
+        Self { means, destination }
     }
 
     pub fn destination(&self) -> &Arc<Destination> {
@@ -102,13 +112,18 @@ impl Upstream {
         &self,
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        let slots = self.destination.slots.clone();
         if !self.destination.breaker.admits() {
             return Err(UpstreamError::Resting);
         }
-        let slot = match timeout(self.destination.settings.queue_timeout, slots.acquire_owned()).await {
-            Ok(Ok(slot)) => slot,
-            Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
+        let slots = &self.destination.slots;
+        let slot = match slots.clone().try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => {
+                match timeout(self.destination.settings.queue_timeout, slots.clone().acquire_owned()).await {
+                    Ok(Ok(slot)) => slot,
+                    Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
+                }
+            }
         };
         self.address(&mut request)?;
         let may_switch = request.headers().contains_key(UPGRADE);
@@ -124,41 +139,48 @@ impl Upstream {
             // It is there, whatever it does.
             Err(_) => {}
         }
-        let mut response = result?;
+        let (mut response, loan) = result?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
             // RFC 9110 §15.2.2.
             return Err(UpstreamError::Invalid("101 unasked".into()));
         }
         frame_once(&mut response)?;
-        Ok(UpstreamBody::of(response, slot, self.destination.settings.response_timeout))
+        Ok(UpstreamBody::of(response, loan, slot, self.destination.settings.response_timeout))
     }
 
-    async fn send_once(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Failure> {
-        let connection = capture_connection(&mut request);
+    async fn send_once(&self, request: Request<RequestBody>) -> Result<Answer, Failure> {
         let progress = request.body().progress();
-        let answer = self.client.request(request);
+        let answer = async {
+            match &self.means {
+                Means::Lanes(pool) => by_lane(pool, request).await,
+                Means::Streams(client) => by_stream(client, request).await,
+            }
+        };
         tokio::pin!(answer);
+        let (began, limit) = (Instant::now(), self.destination.settings.response_timeout);
+        let mut patience = limit;
         loop {
-            let patience = progress.patience(self.destination.settings.response_timeout);
             match timeout(patience, &mut answer).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => {
-                    let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
-                    return Err(Failure::from(error, wire, &progress));
-                }
-                Err(_) if !progress.patience(self.destination.settings.response_timeout).is_zero() => {}
-                Err(_) if progress.is_complete() => return Err(Failure::because(UpstreamError::Timeout)),
-                Err(_) => return Err(Failure::because(UpstreamError::RequestCut)),
+                Ok(answer) => return answer,
+                Err(_) => patience = progress.patience(limit, began),
+            }
+            if patience.is_zero() {
+                return Err(Failure::because(match progress.is_complete() {
+                    true => UpstreamError::Timeout,
+                    false => UpstreamError::RequestCut,
+                }));
             }
         }
     }
 
     fn address(&self, request: &mut Request<RequestBody>) -> Result<(), UpstreamError> {
         let invalid = |error: &dyn std::fmt::Display| UpstreamError::Invalid(error.to_string());
-        let mut uri = std::mem::take(request.uri_mut()).into_parts();
-        uri.scheme = Some(self.destination.scheme.clone());
-        uri.authority = Some(self.destination.authority.clone());
-        *request.uri_mut() = Uri::from_parts(uri).map_err(|error| invalid(&error))?;
+        if self.destination.settings.http2 {
+            let mut uri = std::mem::take(request.uri_mut()).into_parts();
+            uri.scheme = Some(self.destination.scheme.clone());
+            uri.authority = Some(self.destination.authority.clone());
+            *request.uri_mut() = Uri::from_parts(uri).map_err(|error| invalid(&error))?;
+        }
         *request.version_mut() =
             if self.destination.settings.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         let host = match &self.destination.settings.host {
@@ -172,6 +194,69 @@ impl Upstream {
         }
         Ok(())
     }
+}
+
+/// The head of an answer, and what its body comes over.
+type Answer = (Response<Incoming>, Option<Loan>);
+
+async fn by_lane(pool: &Arc<Pool>, mut request: Request<RequestBody>) -> Result<Answer, Failure> {
+    let progress = request.body().progress();
+    loop {
+        let (mut lane, is_new) = match pool.take() {
+            Some(lane) => (lane, false),
+            // In a box: connecting takes a lot of room, and happens rarely.
+            None => {
+                let connected = Box::pin(pool.connect()).await;
+                (connected.map_err(|error| Failure::unreachable(&*error))?, true)
+            }
+        };
+        match lane.send(request).await {
+            Ok(response) => {
+                let loan = Loan::new(lane, progress.is_complete(), pool.clone());
+                return Ok((response, Some(loan)));
+            }
+            Err(mut error) => match error.take_message() {
+                // It closed while it idled, and nothing was sent.
+                Some(unsent) if !is_new => request = unsent,
+                _ => return Err(Failure::of(&error.into_error(), lane.wire().died_idle(), &progress)),
+            },
+        }
+    }
+}
+
+fn streams(destination: &Destination) -> Client<Connector, RequestBody> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(destination.settings.idle_timeout)
+        .http2_only(destination.scheme == http::uri::Scheme::HTTP)
+        .http2_keep_alive_interval(Some(Duration::from_secs(20)))
+        .http2_adaptive_window(true)
+        .set_host(false)
+        .build(destination.connector.clone())
+}
+
+async fn by_stream(
+    client: &Client<Connector, RequestBody>,
+    mut request: Request<RequestBody>,
+) -> Result<Answer, Failure> {
+    let connection = capture_connection(&mut request);
+    let progress = request.body().progress();
+    let answer = client.request(request).await;
+    if let Ok(response) = &answer
+        && !progress.is_complete()
+        && response.version() < Version::HTTP_2
+    {
+        // As in a `Loan`.
+        connection.connection_metadata().iter().for_each(Connected::poison);
+    }
+    answer.map(|response| (response, None)).map_err(|error| {
+        let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
+        match error.is_connect() {
+            true => Failure::unreachable(&error),
+            false => Failure::of(&error, wire.is_some_and(|wire| wire.died_idle()), &progress),
+        }
+    })
 }
 
 /// RFC 9112 §6.3: whatever the upstream said of the length of its content, it goes on with one meaning.
@@ -201,56 +286,6 @@ fn length_of(headers: &HeaderMap) -> Option<u64> {
     let read = |length: &[u8]| std::str::from_utf8(length.trim_ascii()).ok()?.parse::<u64>().ok();
     let first = read(lengths.next()?)?;
     lengths.all(|length| read(length) == Some(first)).then_some(first)
-}
-
-struct Failure {
-    error: UpstreamError,
-    /// The connection had served before, and died without a byte of an answer to this request.
-    stale_connection: bool,
-}
-
-impl Failure {
-    fn because(error: UpstreamError) -> Self {
-        Self { error, stale_connection: false }
-    }
-
-    fn from(error: ClientError, wire: Option<Wire>, progress: &Progress) -> Self {
-        let cause = innermost(&error);
-        if error.is_connect() {
-            let is_ours = std::iter::successors(error.source(), |&error| error.source()).any(out_of_room);
-            let error = if is_ours { UpstreamError::Busy } else { UpstreamError::Unreachable(cause) };
-            return Self::because(error);
-        }
-        if !progress.is_complete() && progress.is_cut() {
-            return Self::because(UpstreamError::RequestCut);
-        }
-        let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
-        let error = match hyper {
-            Some(hyper) if hyper.is_parse() => UpstreamError::Invalid(cause),
-            _ => UpstreamError::Closed,
-        };
-        let stale_connection = error == UpstreamError::Closed && wire.is_some_and(|wire| wire.died_idle());
-        Self { error, stale_connection }
-    }
-}
-
-/// ENFILE and EMFILE, on every Unix; the standard library has no name for them.
-const OUT_OF_FILES: [i32; 2] = [23, 24];
-
-/// This machine has no port or file left for another connection. That says nothing of the upstream.
-fn out_of_room(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| {
-        matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
-            || error.raw_os_error().is_some_and(|error| OUT_OF_FILES.contains(&error))
-    })
-}
-
-fn innermost(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 fn repeatable(request: &Request<RequestBody>) -> bool {

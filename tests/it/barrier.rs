@@ -114,6 +114,22 @@ async fn a_replica_that_stands_still_is_named_and_one_that_died_is_not_waited_fo
     are(&one, 2).await;
 }
 
+/// A killed one is waited for for four seconds.
+#[tokio::test]
+async fn a_replica_that_ends_in_order_signs_off_and_is_not_waited_for() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let yaml = format!("store: {{redis: \"{}\", {STRICT}, replica: leaves}}\n{ROUTES}", redis.url());
+    let mut leaves = Process::with(&yaml, &upstream).await;
+    let one = Replica::start(&redis, &upstream, &format!("{STRICT}, replica: one"), ROUTES).await;
+    are(&one, 2).await;
+    leaves.signal("TERM");
+    assert!(leaves.ended().await.success());
+    let there = replicas(&one).await;
+    assert_eq!(there.iter().map(|replica| &replica["name"]).collect::<Vec<_>>(), ["one"]);
+    let purge = one.request("PURGE", "/items/1").header("purge-wait", "applied; timeout=1s");
+    assert_eq!(purge.await.assert_status(200).json()["applied"], json!(true));
+}
+
 #[tokio::test]
 async fn without_a_right_to_say_so_purges_and_hits_go_on() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());

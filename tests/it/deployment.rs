@@ -64,6 +64,7 @@ async fn every_metric_that_an_alert_or_a_panel_names_is_one_of_larders() {
                 base.is_some()
                     || always
                     || metric.starts_with("larder_redis_")
+                    || metric == "larder_tls_certificate_expiry_seconds"
                     || metric == "larder_purges_waiting",
                 "{file}: {metric} is no gauge"
             );
@@ -85,6 +86,7 @@ fn alerts_have_the_thresholds_that_operators_expect() {
         ("LarderViewLags", "> 1"),
         ("LarderEvictions", "* 60 > 100"),
         ("LarderWorkerStalled", "> 2"),
+        ("LarderCertificateEnds", "< 7 * 86400"),
     ] {
         let (_, rule) = alerts.split_once(&format!("alert: {alert}\n")).unwrap_or_else(|| panic!("{alert}"));
         let rule = rule.split("- alert:").next().expect("a rule");
@@ -176,4 +178,58 @@ fn the_socket_unit_has_the_addresses_that_larder_listens_on_by_itself() {
     let (_, stop) = seconds.split_once("TimeoutStopSec=").expect("a deadline");
     let stop: u64 = stop.lines().next().and_then(|line| line.parse().ok()).expect("seconds");
     assert!(stop > config.limits.drain.as_secs());
+}
+
+/// The text after `before`, up to the end of its word.
+fn word_after<'t>(text: &'t str, before: &str) -> &'t str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{before}"));
+    rest.split([' ', '\n', '"', ':', ',', '}']).next().expect("a word")
+}
+
+#[test]
+fn what_the_compose_file_and_the_dockerfile_name_is_there_and_agrees() {
+    let (compose, dockerfile) = (text("compose.yaml"), text("Dockerfile"));
+    let config =
+        Config::parse(&text("larder.yaml"), "", &|_| None, &Overrides::default()).expect("it is right");
+    for line in compose.lines().filter(|line| line.contains("./")) {
+        let source = word_after(line, "./");
+        assert!(deploy(source).exists(), "{source}: {line}");
+    }
+    let of_config = word_after(&dockerfile, "LARDER_CONFIG=");
+    assert!(compose.contains(&format!("./larder.yaml:{of_config}:ro")), "{of_config}");
+    let served = port(&config.listen[0]);
+    assert!(dockerfile.contains(&format!("EXPOSE {served}\n")));
+    assert!(compose.contains(&format!("127.0.0.1::{served}")));
+    assert!(compose.contains("dockerfile: deploy/Dockerfile") && compose.contains("context: .."));
+    // The service's own name, and what it is asked for.
+    assert!(text("larder.yaml").contains("upstream: http://api:80\n") && compose.contains("\n  api:\n"));
+    let page = word_after(&compose, "http://127.0.0.1/");
+    assert!(deploy("api").join(page).exists(), "{page}");
+    // The build makes what is copied, and is not sent what it has no use for.
+    assert!(dockerfile.contains("COPY --from=build /src/target/release/larder /usr/local/bin/larder"));
+    assert!(dockerfile.contains("WORKDIR /src\n") && dockerfile.contains("ENTRYPOINT [\"larder\"]"));
+    let ignored = std::fs::read_to_string(deploy("../.dockerignore")).expect("it");
+    for folder in [".git", "target"] {
+        assert!(ignored.lines().any(|line| line == folder), "{folder}");
+    }
+    // The compiler is the one that the sources ask for.
+    let manifest = std::fs::read_to_string(deploy("../Cargo.toml")).expect("it");
+    let compiler = word_after(&manifest, "rust-version = \"");
+    assert!(dockerfile.contains(&format!("FROM rust:{compiler}-")), "{compiler}");
+}
+
+/// The one user of the Redis that is shipped may use no other.
+#[test]
+fn all_that_is_shipped_has_the_namespace_that_the_user_of_redis_may_use() {
+    let users = text("users.acl");
+    let compose =
+        Config::parse(&text("larder.yaml"), "", &|_| None, &Overrides::default()).expect("it is right");
+    for config in [sidecar(), compose] {
+        let namespace = &config.store.namespace;
+        for right in
+            [format!("~{{{namespace}}}:*"), format!("~{namespace}:lease:*"), format!("&{namespace}:wake")]
+        {
+            assert!(users.contains(&right), "{right}");
+        }
+    }
 }

@@ -275,12 +275,49 @@ async fn what_a_trusted_proxy_says_of_its_own_address_tells_responses_apart() {
         get("1").await.assert_hit();
         get("2").await.assert_fwd("uri-miss");
     }
+    // Also in the one field for all of it, whatever it says of clients.
+    let get = |value: &'static str| larder.get("/a").header("host", "api.test").header("forwarded", value);
+    get("for=192.0.2.1;host=a.test;proto=https").await.assert_fwd("uri-miss");
+    get("For=\"[2001:db8::1]:80\" ; host=a.test;proto=https").await.assert_hit();
+    get("for=192.0.2.1;host=b.test;proto=https").await.assert_fwd("uri-miss");
+    get("for=192.0.2.1;host=a.test;proto=http").await.assert_fwd("uri-miss");
+    get("for=\"x;host=b.test;proto=https\"").await.assert_fwd("uri-miss");
     // An unknown client's words are not passed on, so they tell nothing apart.
     let upstream = Upstream::start();
     let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
     larder.get("/a").header("x-forwarded-prefix", "/evil").await.assert_fwd("uri-miss");
     larder.get("/a").await.assert_hit();
     assert_eq!(upstream.last("/a").header("x-forwarded-prefix"), None);
+}
+
+/// What an upstream made of somebody's own words goes to nobody else.
+#[tokio::test]
+async fn what_some_take_for_another_address_is_in_the_key_or_not_sent() {
+    let upstream = Upstream::start();
+    let names = [
+        "front-end-https",
+        "x-forwarded-path",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-protocol",
+        "x-forwarded-scheme",
+        "x-forwarded-server",
+        "x-forwarded-ssl",
+        "x-forwarded-uri",
+        "x-url-scheme",
+    ];
+    upstream.on("/a", move |request: &Received| {
+        let said: Vec<_> = names.iter().filter_map(|name| request.header(name)).collect();
+        Answer::ok(format!("for {}", said.join(",")))
+    });
+    let open = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
+    let behind = Larder::with("trusted_proxies: [127.0.0.0/8]\nroutes: [{path: /a, ttl: 60s}]", &upstream);
+    for name in names {
+        open.get("/a").header(name, "evil").await.assert_text("for ");
+        behind.get("/a").header(name, "evil").await.assert_text("for evil");
+        behind.get("/a").await.assert_text("for ");
+        behind.get("/a").header(name, "evil").await.assert_text("for evil").assert_hit();
+    }
 }
 
 #[tokio::test]

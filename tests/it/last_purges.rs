@@ -1,5 +1,7 @@
 //! larder ends, and no purge ends with it: that of a write that was cut off, and those that wait for Redis.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{Redis, Replica, Upstream, eventually};
 
 const ROUTES: &str = "
@@ -65,4 +67,34 @@ async fn purges_that_redis_never_took_are_counted_in_the_log() {
     let log = one.log();
     let line = log.lines().find(|line| line.contains("purges were lost")).expect("a line");
     assert!(line.contains(&format!("targets={waiting}")), "{line}");
+}
+
+/// A request, a write and a purge that do not end each have until the one end, and not one after the other.
+#[tokio::test]
+async fn all_that_ends_late_shares_one_deadline() {
+    const DRAIN: Duration = Duration::from_secs(4);
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let limits = format!("limits: {{drain: {}s}}", DRAIN.as_secs());
+    let mut one =
+        Replica::start(&redis, &upstream, "max_lag: 0s, timeout: 100ms", &format!("{limits}\n{ROUTES}"))
+            .await;
+    redis.stop();
+    one.request("POST", "/w").body("waits for Redis").await.assert_status(200);
+    let held = [upstream.hold("/a"), upstream.hold("/w")];
+    let reads = tokio::spawn(one.get("/a").attempt());
+    let writes = one.request("POST", "/w").body("its client leaves").spawn();
+    for held in &held {
+        held.arrived().await;
+    }
+    writes.abort();
+    let began = Instant::now();
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    let took = began.elapsed();
+    assert!(reads.await.unwrap().is_err());
+    let log = one.log();
+    assert!(log.contains("writes or fetches were cut off") && log.contains("purges were lost"), "{log}");
+    // One after the other they would have had twice that, at the least.
+    assert!(took >= DRAIN && took < 2 * DRAIN, "{took:?}");
+    redis.cont();
 }

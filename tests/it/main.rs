@@ -56,6 +56,7 @@ mod redis_deaths;
 mod redis_failures;
 mod redis_index;
 mod redis_load;
+mod redis_reads;
 mod redis_rows;
 mod redis_sentinel;
 mod redis_sharing;

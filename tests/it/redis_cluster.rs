@@ -199,6 +199,40 @@ async fn what_is_in_a_slot_on_the_move_is_found_and_stored_where_it_goes() {
     one.get(&item).await.assert_hit();
 }
 
+/// R15, TRYAGAIN: while the slot of the index moves, whatever of it is here or there, purges are taken, hold, and are known
+/// everywhere.
+#[tokio::test]
+async fn purges_are_taken_while_the_slot_of_the_index_is_on_its_way() {
+    const INDEX: &str = "{larder}:purged";
+    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
+    let one = start(&cluster, &upstream, PATIENT).await;
+    let other = start(&cluster, &upstream, PATIENT).await;
+    let (from, slot) = (cluster.index().await, cluster.slot_of(INDEX).await);
+    let to = (from + 1) % 3;
+    let holds = async |when: &'static str| {
+        upstream.on("/items/1", Answer::ok(when));
+        for purger in [&one, &other] {
+            timed(purger.request("PURGE", "/items/1")).await.assert_status(200);
+        }
+        for replica in [&one, &other] {
+            timed(replica.get("/items/1")).await.assert_text(when);
+        }
+        let purge = one.request("PURGE", "/items/1").header("purge-wait", "applied");
+        purge.await.assert_status(200);
+    };
+    holds("it rests").await;
+    cluster.begins_to_move(slot, from, to).await;
+    holds("it is on its way").await;
+    let port = cluster[to].port().to_string();
+    let migrate = ["MIGRATE", "127.0.0.1", &port, INDEX, "0", "5000"];
+    assert_eq!(cluster[from].command(&migrate).await, "OK");
+    holds("the index went first").await;
+    cluster.move_keys(slot, from, to).await;
+    holds("the rest followed").await;
+    cluster.has_moved(slot, to).await;
+    holds("it has moved").await;
+}
+
 async fn count_on(cluster: &Cluster, master: usize, slot: u16) -> usize {
     let count = cluster[master].command(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).await;
     count.parse().expect("a number")

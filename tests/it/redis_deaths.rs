@@ -122,7 +122,8 @@ async fn a_replica_killed_while_it_stores_leaves_all_or_nothing() {
     }
 }
 
-/// X02: a purge of many targets is many scripts. Killed between two of them, it is not acknowledged.
+/// X02: a purge of as many targets as one may name is many scripts. Killed between two of them, it is not acknowledged.
+/// (How many responses a target names is nothing to it: one record stands for all.)
 #[tokio::test]
 async fn a_replica_killed_in_the_middle_of_a_purge_of_very_many_has_not_acknowledged_it() {
     const TARGETS: usize = 10_000;

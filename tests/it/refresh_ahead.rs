@@ -145,9 +145,9 @@ async fn a_purge_while_it_is_fetched_anew_kills_what_comes() {
 #[tokio::test]
 async fn what_one_replica_has_renewed_the_others_take_from_redis() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
-    let routes = "routes: [{path: /ahead, ttl: 6s, refresh_ahead: 3s}]";
-    let one = Replica::start(&redis, &upstream, "", routes).await;
-    let other = Replica::start(&redis, &upstream, "", routes).await;
+    let routes = "routes: [{path: /ahead, ttl: 10s, refresh_ahead: 5s}]";
+    let one = Replica::start(&redis, &upstream, "timeout: 5s, max_lag: 5s", routes).await;
+    let other = Replica::start(&redis, &upstream, "timeout: 5s, max_lag: 5s", routes).await;
     one.get("/ahead").await.assert_stored();
     redis.holds(1).await;
     other.get("/ahead").await.assert_hit();

@@ -86,3 +86,25 @@ async fn drip(feed: &crate::support::Feed) {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
 }
+
+/// Bytes in one direction are enough to keep it.
+#[tokio::test]
+async fn a_tunnel_that_nothing_goes_through_is_closed() {
+    const ROUNDS: usize = 10;
+    let upstream = Upstream::start();
+    upstream.take_over("/ws", |mut wire| async move {
+        let _ = wire.write("HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n").await;
+        for _ in 0..ROUNDS {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            let _ = wire.write(".").await;
+        }
+        while !wire.read().await.is_empty() {}
+    });
+    let larder = Larder::with(&YAML.replace("limits: {", "limits: { tunnel_idle: 1500ms,"), &upstream);
+    let mut raw = larder.raw().await;
+    raw.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await;
+    assert_eq!(raw.status().await, 101);
+    assert_eq!(raw.rest().await, ".".repeat(ROUNDS));
+    upstream.is_left_alone().await;
+    larder.metric_becomes("larder_connections", 0.0).await;
+}

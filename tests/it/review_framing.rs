@@ -1,6 +1,6 @@
 //! One reading of each message, in both directions: where it begins, where it ends, and what it is coded in.
 
-use crate::support::{Answer, Larder, Raw, Upstream, within};
+use crate::support::{Answer, Larder, Raw, Upstream, Wire, within};
 
 const YAML: &str = "
 upstream: { url: '${UPSTREAM}', response_timeout: 1s }
@@ -177,4 +177,34 @@ async fn odd_targets_have_an_answer() {
         assert_eq!(raw.status().await, expected, "{line}");
     }
     assert_eq!(upstream.received("/b")[0].header("host").as_deref(), Some("a"));
+}
+
+/// The parser rests after a second without a request. The content of one that was answered early is no request.
+#[tokio::test]
+async fn content_that_comes_long_after_the_answer_is_never_taken_for_a_request() {
+    const INNER: &str = "GET /inner HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (field, before, after) in [
+        (
+            "Transfer-Encoding: chunked",
+            "1\r\nx\r\n".to_owned(),
+            format!("{:x}\r\n{INNER}\r\n0\r\n\r\n", INNER.len()),
+        ),
+        (&*format!("Content-Length: {}", 1 + INNER.len()), "x".to_owned(), INNER.to_owned()),
+    ] {
+        let upstream = Upstream::start();
+        upstream.take_over("/b", async |mut wire: Wire| {
+            let _ = wire.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            while !wire.read().await.is_empty() {}
+        });
+        let larder = Larder::with("routes: []", &upstream);
+        let mut raw = larder.raw().await;
+        raw.send(format!("POST /b HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n{before}")).await;
+        assert_eq!(raw.status().await, 200);
+        raw.exactly(2).await;
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        raw.send(format!("{after}GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        let rest = raw.rest().await;
+        assert_eq!(upstream.count("/inner"), 0, "{field}: {rest}");
+        assert!(rest.is_empty() || rest.ends_with("GET /next #1"), "{field}: {rest}");
+    }
 }

@@ -125,6 +125,18 @@ async fn of_several_certificates_the_client_gets_the_one_it_asks_for() {
 }
 
 #[tokio::test]
+async fn metrics_say_when_each_certificate_ends() {
+    let (upstream, certificates) = (Upstream::start(), Certificates::new());
+    let larder = Larder::with(&listen(&certificates, &["server", "expired"]), &upstream);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    for (name, days) in [("server", 1.0..2.1), ("expired", -1.1..0.0)] {
+        let file = certificates.text(&format!("{name}.pem"));
+        let end = larder.metric(&format!("larder_tls_certificate_expiry_seconds{{cert=\"{file}\"}}")).await;
+        assert!(days.contains(&((end - now) / 86_400.0)), "{name}: {end}, {now}");
+    }
+}
+
+#[tokio::test]
 async fn who_does_not_shake_hands_in_time_is_closed_and_counted() {
     let (upstream, certificates) = (Upstream::start(), Certificates::new());
     let yaml = format!("limits: {{header_timeout: 300ms}}\n{}", listen(&certificates, &["server"]));

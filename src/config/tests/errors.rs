@@ -132,6 +132,19 @@ fn a_key_that_stands_twice_is_an_error_and_the_rest_is_still_read() {
 }
 
 #[test]
+fn what_was_not_in_the_first_version_is_taken() {
+    super::right(
+        "routes: [{path: /a, tags: [\"x:{response.json:$.id}\"], purges: [\"x:{request.json:/id}\"]}]",
+    );
+    super::right(
+        "routes: [{path: /a, guard: false}]\nstore: {max_lag: 0s, on_store_loss: {serve: 30s}, timeout: 1s}",
+    );
+    for url in ["redis-cluster://a:7000,b:7000", "redis-sentinel://a,b/primary"] {
+        super::right(&format!("store: {{redis: \"{url}\"}}"));
+    }
+}
+
+#[test]
 fn secrets_in_the_line_of_an_error_are_not_shown() {
     for (line, secret) in [
         ("store: {redis: \"rediss://user:hunter2@a:99999\"}", "hunter2"),

@@ -108,6 +108,16 @@ fn a_head_without_end_is_not_kept_without_end() {
     assert_eq!(fault, Some(Fault::Head { begins: 0 }));
 }
 
+/// Who has sent much before is read from in large pieces.
+#[test]
+fn what_follows_the_end_of_a_head_in_parts_is_no_part_of_it() {
+    let mut scanner = Scanner::new(8192);
+    let text = get("Content-Length: 65536\r\n") + &"a".repeat(65536) + GET;
+    let (first, rest) = text.as_bytes().split_at(10);
+    assert_eq!((scanner.feed(first), scanner.feed(rest)), (Ok(()), Ok(())));
+    assert!(matches!(scanner.state, State::Head) && !scanner.is_within_head());
+}
+
 #[test]
 fn http_2_and_tunnels_are_not_looked_into() {
     let scanner = scan("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\n\n").unwrap();

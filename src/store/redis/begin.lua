@@ -1,6 +1,7 @@
 -- The first part of every script on the purge index: the marks, or a new incarnation.
 --
--- KEYS[1] the index   KEYS[2] a key that never exists
+-- KEYS[1] the index: the only key, but for the record of a purge, so that a cluster never has one here and another there
+-- while it moves the slot
 -- ARGV[1] a random id, never used twice: the reply repeats it, and a new incarnation is named by it
 -- ARGV[2] the incarnation that the caller knows   ARGV[3] up to which position it knows it
 --
@@ -11,9 +12,9 @@
 --   i<id>        the incarnation, at a score of -0.5      o<ids>  its owner, at -0.25
 --   w            the high-water mark, negated             n       the number of buckets and one, negated
 
--- Redis refuses this on a replica and on a primary cut off from its replicas, and allows the writes after it when
--- memory is full.
-redis.call('DEL', KEYS[2])
+-- Nothing is called so, but that is a write: Redis refuses it on a replica and on a primary cut off from its replicas,
+-- and allows the writes after it when memory is full.
+redis.call('ZREM', KEYS[1], '')
 
 local index = KEYS[1]
 local function whole(number) return string.format('%d', number) end

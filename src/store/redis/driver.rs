@@ -19,12 +19,13 @@ use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::Options;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::connecting::{Address, Connecting};
 use super::failure::Failure;
 use super::figures::{Command, CommandFigures};
 use super::health::Health;
+use super::reads::Reads;
 use super::request::{Request, part};
 use super::scripts::{Part, Script};
 
@@ -47,6 +48,7 @@ pub struct Node {
     pub health: Health,
     pub figures: CommandFigures,
     connections: AtomicU64,
+    pub reading: Reads,
     reads: Semaphore,
     writes: Semaphore,
     scripts: Semaphore,
@@ -83,6 +85,7 @@ impl Node {
             health: Health::default(),
             figures: CommandFigures::default(),
             connections: AtomicU64::new(0),
+            reading: Reads::default(),
             reads: Semaphore::new(READS),
             writes: Semaphore::new(WRITES),
             scripts: Semaphore::new(SCRIPTS),
@@ -139,11 +142,17 @@ impl Node {
     }
 
     pub async fn send(&self, command: Command, request: Request, way: Way) -> Result<Part, Failure> {
-        if (way.sent == Sent::IfHealthy && !self.health.is_good()) || self.address.load().is_none() {
+        let _slot = self.slot(command, way.sent)?;
+        self.exchange(command, request, way).await
+    }
+
+    /// The room for one more command.
+    pub fn slot(&self, command: Command, sent: Sent) -> Result<SemaphorePermit<'_>, Failure> {
+        if !self.may_be_asked(sent) {
             return Err(Failure::Away);
         }
         let class = match command {
-            Command::Get => &self.reads,
+            Command::Get | Command::GetMany => &self.reads,
             Command::Set | Command::Remove | Command::Replace => &self.writes,
             Command::Confirm
             | Command::Purge
@@ -153,7 +162,18 @@ impl Node {
             | Command::Replicas
             | Command::Lease => &self.scripts,
         };
-        let Ok(_slot) = class.try_acquire() else { return Err(Failure::Busy) };
+        class.try_acquire().map_err(|_| Failure::Busy)
+    }
+
+    fn may_be_asked(&self, sent: Sent) -> bool {
+        (sent == Sent::AsProbe || self.health.is_good()) && self.address.load().is_some()
+    }
+
+    /// For whoever has the slots.
+    pub async fn exchange(&self, command: Command, request: Request, way: Way) -> Result<Part, Failure> {
+        if !self.may_be_asked(way.sent) {
+            return Err(Failure::Away);
+        }
         let options = Options {
             timeout: Some(way.within),
             max_attempts: Some(1),

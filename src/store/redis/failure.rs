@@ -16,6 +16,8 @@ pub enum Failure {
     Broken(String),
     #[error("Redis refused: {0}")]
     Refused(String),
+    #[error("another purge index has taken the place of the one that took it")]
+    Replaced,
     /// Another node of the cluster has the key.
     #[error("another node of a cluster has it, which `redis-cluster://` would find")]
     Elsewhere(Redirect),
@@ -58,7 +60,7 @@ impl Failure {
         match self {
             Failure::TimedOut | Failure::Broken(_) => true,
             Failure::Refused(reason) => NOT_NOW.iter().any(|prefix| reason.contains(prefix)),
-            Failure::Away | Failure::Busy | Failure::Elsewhere(_) => false,
+            Failure::Away | Failure::Busy | Failure::Replaced | Failure::Elsewhere(_) => false,
         }
     }
 }

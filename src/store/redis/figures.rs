@@ -10,6 +10,8 @@ use crate::store::remote::{CommandFigure, ServerMemory};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Get,
+    /// Of several values.
+    GetMany,
     Set,
     Confirm,
     Purge,
@@ -24,8 +26,9 @@ pub enum Command {
 }
 
 impl Command {
-    pub const ALL: [Command; 11] = [
+    pub const ALL: [Command; 12] = [
         Command::Get,
+        Command::GetMany,
         Command::Set,
         Command::Confirm,
         Command::Purge,
@@ -41,6 +44,7 @@ impl Command {
     pub fn as_str(self) -> &'static str {
         match self {
             Command::Get => "get",
+            Command::GetMany => "mget",
             Command::Set => "set",
             Command::Confirm => "confirm",
             Command::Purge => "purge",

@@ -3,17 +3,17 @@
 //! One confirmation is under way at a time, and serves all who wait for one. It is sent on a timer, when another
 //! replica's purge wakes this one, when the connection is a new one, and when somebody asks.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
 
 use super::driver::Sent;
 use super::failure::Failure;
 use super::figures::Command;
+use super::gathering::Gathering;
 use super::history;
 use super::journal::{Batch, Journal};
 use super::keys::Keys;
@@ -21,6 +21,7 @@ use super::past::Past;
 use super::replicas::Beat;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use super::servers::Servers;
+use super::waiting::Waiter;
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::purge::{
     Bounds, Change, Confirmation, Hardness, Incarnation, Index, Mark, Position, Purge, Record, Target,
@@ -50,18 +51,21 @@ pub struct RedisIndex {
     /// Purges that Redis has not taken; those that leave their targets in doubt are apart.
     journals: [Journal; 2],
     past: Past,
+    /// Held while the view may go from one index to another, and by who must know that it does not.
+    turning: Mutex<()>,
     bounds: Bounds,
     clock: Clock,
     /// For every command.
-    deadline: Duration,
+    pub(super) deadline: Duration,
     /// Without another reason, a confirmation is sent this long after the last.
     interval: Duration,
+    pub(super) waiting: Arc<Gathering<Waiter>>,
     /// Somebody waits for a confirmation.
-    wanted: Notify,
+    pub(super) wanted: Notify,
     /// Another replica has purged.
     woken: Notify,
     /// Changes with every confirmation and with every failure to get one.
-    told: watch::Sender<Option<Clocks>>,
+    pub(super) told: watch::Sender<Option<Clocks>>,
     new_indexes: AtomicU64,
 }
 
@@ -82,10 +86,12 @@ impl RedisIndex {
             beat,
             journals: Default::default(),
             past: Past::default(),
+            turning: Mutex::default(),
             bounds,
             clock,
             deadline,
             interval,
+            waiting: Arc::default(),
             wanted: Notify::new(),
             woken: Notify::new(),
             told: watch::Sender::new(None),
@@ -133,25 +139,6 @@ impl RedisIndex {
         self.woken.notify_one();
     }
 
-    /// Waits until the view is confirmed as of `moment` or later; reports whether it is. Does not wait for a server
-    /// that is away.
-    pub async fn confirmed_since(&self, moment: Moment, within: Duration) -> bool {
-        let mut told = self.told.subscribe();
-        let is_confirmed = || self.view.confirmed_at().is_some_and(|confirmed| confirmed >= moment);
-        self.wanted.notify_one();
-        let confirmed = async {
-            loop {
-                if is_confirmed() {
-                    return true;
-                }
-                if !self.is_reachable() || told.changed().await.is_err() {
-                    return is_confirmed();
-                }
-            }
-        };
-        timeout(within, confirmed).await.unwrap_or_else(|_| is_confirmed())
-    }
-
     /// Keeps the view up to date, for ever.
     pub async fn keep(self: Arc<Self>) {
         let mut changes = self.servers.changes();
@@ -163,7 +150,7 @@ impl RedisIndex {
                     self.interval
                 }
                 Err(failure) => {
-                    if !matches!(failure, Failure::Busy) {
+                    if !matches!(failure, Failure::Busy | Failure::Replaced) {
                         node.health.probe_failed(&failure);
                     }
                     if node.health.hangs() {
@@ -195,16 +182,17 @@ impl RedisIndex {
             for journal in &self.journals {
                 self.append(journal).await?;
             }
-            let (beats, words) = self.beat.words();
-            let told = self.ask(Command::Confirm, &CONFIRM, words, Sent::AsProbe).await?;
-            if beats {
-                self.beat.said(told.confirmation.after);
-            }
+            // Whoever has asked so far is served by this one.
+            tokio::select! { biased; () = self.wanted.notified() => {} () = std::future::ready(()) => {} }
+            let keys = [self.keys.index.as_str()];
+            let told = self.ask(Command::Confirm, &CONFIRM, &keys, Vec::new(), Sent::AsProbe).await?;
             self.learn(&told.confirmation);
-            let is_said = !self.beat.is_wanted(self.view.read().high_water());
-            // Another index is told what was purged before it counts.
-            if told.confirmation.is_whole && is_said && self.waiting() == 0 {
-                return Ok(());
+            if told.confirmation.is_whole {
+                self.say_what_is_known().await;
+                // Another index is told what was purged before it counts.
+                if self.waiting() == 0 {
+                    return Ok(());
+                }
             }
         }
     }
@@ -272,10 +260,14 @@ impl RedisIndex {
     pub async fn mark(&self, mark: &Mark) -> Result<(), Failure> {
         let mark = bounded(mark);
         let args = self.purge_args(&mark.targets, b"m", mark.lasts, Some((&mark, &[])), None);
-        let told = self.ask(Command::Purge, &PURGE, args, self.sent()).await?;
+        let keys = [self.keys.index.as_str()];
+        let told = self.ask(Command::Purge, &PURGE, &keys, args, self.sent()).await?;
         self.learn(&told.confirmation);
         let date = Position(told.position.0.saturating_add(micros(mark.lasts)));
-        if !told.confirmation.is_whole && self.view.incarnation() == told.confirmation.incarnation {
+        if self.view.incarnation() != told.confirmation.incarnation {
+            return Err(Failure::Replaced);
+        }
+        if !told.confirmation.is_whole {
             self.view.change(|index| index.mark(&mark.targets, mark.id, date));
         }
         Ok(())
@@ -307,24 +299,43 @@ impl RedisIndex {
             let lifted =
                 lifts.as_ref().filter(|_| number == last).map(|mark| (mark, mark.targets.as_slice()));
             let record = record.as_ref().filter(|_| number == last);
-            let args = self.purge_args(targets, kind, in_doubt_for, lifted, record);
-            let told = self.ask(Command::Purge, &PURGE, args, sent).await?;
+            let args = |record| self.purge_args(targets, kind, in_doubt_for, lifted, record);
+            let keys = [self.keys.index.as_str(), &self.keys.history];
+            let keys = if record.is_some() { &keys[..] } else { &keys[..1] };
+            let told = match self.ask(Command::Purge, &PURGE, keys, args(record), sent).await {
+                // While the slot moves, the journal is not where the index is; it can do without.
+                Err(Failure::Refused(reason)) if reason.contains("TRYAGAIN") => {
+                    self.ask(Command::Purge, &PURGE, &keys[..1], args(None), sent).await?
+                }
+                told => told?,
+            };
+            self.taken(targets, hardness, in_doubt_for, &told)?;
             position = told.position;
-            self.learn(&told.confirmation);
-            if self.view.incarnation() == told.confirmation.incarnation {
-                // The reply may have been one page of many, without these.
-                let dated = Position(position.0.saturating_add(micros(in_doubt_for)));
-                let change = |id: &TargetId| Change::Purged { id: *id, position: dated, hardness };
-                let changes: Vec<Change> = targets.iter().map(change).collect();
-                let now = told.confirmation.now;
-                self.view.change(|index| index.learn(&changes, Position::default(), now));
-                self.past.purged(targets, in_doubt_for, Moment::now());
-            } else {
-                // Nobody asks the index that has it any more.
-                self.journal(in_doubt_for).add(targets, in_doubt_for, &self.view);
-            }
         }
         Ok(position)
+    }
+
+    /// An index has these. `Err`: nobody asks it any more, so nobody who asks has heard of them.
+    fn taken(
+        &self,
+        targets: &[TargetId],
+        hardness: Hardness,
+        in_doubt_for: Duration,
+        told: &Told,
+    ) -> Result<(), Failure> {
+        self.learn(&told.confirmation);
+        // What is past when the view leaves its index is purged again; what is not is refused here.
+        let _stays = self.turning();
+        if self.view.incarnation() != told.confirmation.incarnation {
+            return Err(Failure::Replaced);
+        }
+        // The reply may have been one page of many, without these.
+        let dated = Position(told.position.0.saturating_add(micros(in_doubt_for)));
+        let change = |id: &TargetId| Change::Purged { id: *id, position: dated, hardness };
+        let changes: Vec<Change> = targets.iter().map(change).collect();
+        self.view.change(|index| index.learn(&changes, Position::default(), told.confirmation.now));
+        self.past.purged(targets, in_doubt_for, Moment::now());
+        Ok(())
     }
 
     fn purge_args(
@@ -360,6 +371,7 @@ impl RedisIndex {
         &self,
         command: Command,
         script: &'static Script,
+        keys: &[&str],
         more: Vec<Bytes>,
         sent: Sent,
     ) -> Result<Told, Failure> {
@@ -377,10 +389,8 @@ impl RedisIndex {
             number(PAGE as u64),
         ];
         args.extend(more);
-        let keys =
-            [&self.keys.index, &self.keys.never, &self.keys.history, &self.keys.replicas].map(String::as_str);
         let (asked_at, asked) = (Moment::now(), self.clock.now());
-        let reply = self.servers.run(command, script, &keys, args, sent, self.deadline).await?;
+        let reply = self.servers.run(command, script, keys, args, sent, self.deadline).await?;
         let Some(told) = told(&reply, &nonce, asked_at) else {
             // Whose reply it is, nobody knows; nor whose the next one is.
             self.servers.index().replace();
@@ -396,19 +406,23 @@ impl RedisIndex {
     }
 
     fn learn(&self, confirmation: &Confirmation) {
+        let turns = self.turning();
         let before = self.view.incarnation();
-        let leaves = self.view.leaves_for(confirmation);
-        if leaves {
+        // First, so that what it names is valid at no moment under the other index.
+        if self.view.leaves_for(confirmation) {
             self.purge_again(before, confirmation.incarnation);
         }
-        if self.view.learn(confirmation) {
-            if !leaves {
-                self.purge_again(before, confirmation.incarnation);
-            }
+        let is_new = self.view.learn(confirmation);
+        drop(turns);
+        if is_new {
             self.new_indexes.fetch_add(1, Ordering::Relaxed);
             tracing::info!("the purge index is a new one: nothing stored before is valid");
         }
         self.told.send_modify(|_| {});
+    }
+
+    fn turning(&self) -> MutexGuard<'_, ()> {
+        self.turning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What this replica has purged on the one index is to be purged on the other.
@@ -446,3 +460,7 @@ fn number(number: u64) -> Bytes {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

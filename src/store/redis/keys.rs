@@ -7,8 +7,6 @@ use crate::store::encoding;
 pub struct Keys {
     /// The purge index.
     pub index: String,
-    /// Never exists. Deleting it shows whether this server takes writes.
-    pub never: String,
     /// The last purges, for people.
     pub history: String,
     /// Who is there, and how much each knows.
@@ -24,7 +22,6 @@ impl Keys {
     pub fn new(namespace: &str) -> Self {
         Self {
             index: format!("{{{namespace}}}:purged"),
-            never: format!("{{{namespace}}}:never"),
             history: format!("{{{namespace}}}:journal"),
             replicas: format!("{{{namespace}}}:replicas"),
             wake: format!("{namespace}:wake"),
@@ -52,12 +49,12 @@ impl Keys {
     }
 
     pub fn hex(&self, key: &CacheKey) -> String {
-        let mut name = String::with_capacity(64);
-        for byte in key.0 {
-            let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-            name.extend([digit(byte >> 4), digit(byte & 15)]);
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut digits = [0; 64];
+        for (two, byte) in digits.chunks_exact_mut(2).zip(key.0) {
+            two.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
         }
-        name
+        std::str::from_utf8(&digits).unwrap_or_default().to_owned()
     }
 }
 

@@ -3,7 +3,7 @@
 -- ARGV[5] for how many microseconds the targets stay in doubt   ARGV[6] 'h', 's', or 'm' to mark them only
 -- ARGV[7] how many records are kept   ARGV[8] the longest lifetime of a response, in microseconds
 -- ARGV[9] the channel to wake the others by   ARGV[10] the id of everything   ARGV[11] the id of the mark, or nothing
--- ARGV[12] the record for people, or nothing   ARGV[13] how many of these are kept   KEYS[3] the journal of them
+-- ARGV[12] the record for people, or nothing   ARGV[13] how many of these are kept   KEYS[2] the journal of them
 -- ARGV[14] how many marked targets it is lifted from   ARGV[15..] the ids of these, and then of the targets
 
 -- More than this many targets in doubt at once, and everything is.
@@ -75,7 +75,7 @@ end
 -- Nothing depends on the record. Should the clock have stepped back, the position is no id that may come next.
 if ARGV[12] ~= '' then
   local function tell(id)
-    return redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[13], id,
+    return redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[13], id,
       'position', whole(position), 'at', whole(now), 'record', ARGV[12])
   end
   if type(tell(whole(position) .. '-0')) == 'table' then tell('*') end

@@ -8,11 +8,11 @@ local now = time[1] * 1000000 + time[2]
 local all = redis.call('HGETALL', KEYS[1])
 local live = {}
 for at = 1, #all, 2 do
-  local position, seen, lasts = string.match(all[at + 1], '^(%d+) (%d+) (%d+)$')
+  local position, seen, lasts, incarnation = string.match(all[at + 1], '^(%d+) (%d+) (%d+) (%x+)$')
   if not position or now - seen > tonumber(lasts) then
     redis.pcall('HDEL', KEYS[1], all[at])
   else
-    live[#live + 1] = { all[at], position, string.format('%d', math.max(0, now - seen)) }
+    live[#live + 1] = { all[at], position, string.format('%d', math.max(0, now - seen)), incarnation }
   end
 end
 return live

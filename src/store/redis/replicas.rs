@@ -1,7 +1,7 @@
-//! Which replicas there are, and how much each knows: a heartbeat that goes with the confirmation, and whoever waits for
-//! a purge to be known everywhere.
+//! Which replicas there are, and how much each knows: a heartbeat that follows a confirmation, and whoever waits for a
+//! purge to be known everywhere.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +11,9 @@ use super::driver::Sent;
 use super::failure::Failure;
 use super::figures::Command;
 use super::index::RedisIndex;
-use super::scripts::{Part, REPLICAS};
+use super::scripts::{BEAT, Part, REPLICAS};
 use crate::clock::Moment;
-use crate::purge::Position;
+use crate::purge::{Incarnation, Position};
 use crate::store::remote::Replica;
 
 /// Without another reason a replica says this often that it is there.
@@ -43,6 +43,7 @@ pub struct Beat {
     said: AtomicU64,
     /// Somebody waits until this position is said.
     wanted: AtomicU64,
+    has_left: AtomicBool,
 }
 
 impl Beat {
@@ -50,37 +51,59 @@ impl Beat {
     pub fn new(name: String, trusted_for: Duration) -> Self {
         let lasts = (trusted_for + SLACK).max(SHORTEST_LIFE);
         let [last, said, wanted] = std::array::from_fn(|_| AtomicU64::default());
-        Self { name, lasts, last, said, wanted }
+        Self { name, lasts, last, said, wanted, has_left: AtomicBool::new(false) }
     }
 
     pub fn want(&self, position: Position) {
         self.wanted.fetch_max(position.0, Ordering::AcqRel);
     }
 
-    /// Whether somebody waits for this to be said.
-    pub fn is_wanted(&self, known: Position) -> bool {
+    /// Whether it is time to say that this is known, or somebody waits for it.
+    fn is_due(&self, known: Position) -> bool {
         let (wanted, said) = (self.wanted.load(Ordering::Acquire), self.said.load(Ordering::Acquire));
-        wanted > said && known.0 >= wanted
-    }
-
-    /// What the next confirmation says.
-    pub fn words(&self) -> (bool, Vec<Bytes>) {
         let last = self.last.load(Ordering::Acquire);
-        let is_due = last == 0
-            || Moment::now().since(Moment::from_nanos(last)) >= BETWEEN_BEATS
-            || self.wanted.load(Ordering::Acquire) > self.said.load(Ordering::Acquire);
-        let name = if is_due { self.name.clone() } else { String::new() };
-        (is_due, vec![name.into(), self.lasts.as_micros().to_string().into()])
+        let is_time = last == 0 || Moment::now().since(Moment::from_nanos(last)) >= BETWEEN_BEATS;
+        !self.has_left.load(Ordering::Acquire) && (is_time || (wanted > said && known.0 >= wanted))
     }
 
     /// Redis has heard it.
-    pub fn said(&self, known: Position) {
+    fn said(&self, known: Position) {
         self.said.store(known.0, Ordering::Release);
         self.last.store(Moment::now().as_nanos(), Ordering::Release);
     }
 }
 
 impl RedisIndex {
+    /// Call it when the view has just been confirmed.
+    pub async fn say_what_is_known(&self) {
+        let (incarnation, known) = {
+            let index = self.view.read();
+            (index.incarnation(), index.high_water())
+        };
+        if self.beat.is_due(known) && self.say(&known.0.to_string(), incarnation).await {
+            self.beat.said(known);
+        }
+    }
+
+    /// Nobody waits any more for this replica, which answers no request from now on.
+    pub async fn leave(&self) {
+        self.beat.has_left.store(true, Ordering::Release);
+        self.say("", Incarnation::NONE).await;
+    }
+
+    /// Whether Redis has heard it. Whoever may not say so reads all the same.
+    async fn say(&self, known: &str, incarnation: Incarnation) -> bool {
+        let (lasts, incarnation) = (self.beat.lasts.as_micros().to_string(), written(incarnation));
+        let args =
+            [&self.beat.name, known, &incarnation, &lasts].map(|arg| Bytes::copy_from_slice(arg.as_bytes()));
+        let keys = [self.keys.replicas.as_str()];
+        let said = self
+            .servers
+            .run(Command::Replicas, &BEAT, &keys, args.into(), Sent::IfHealthy, self.deadline)
+            .await;
+        said.is_ok()
+    }
+
     /// All that there are.
     pub async fn replicas(&self) -> Result<Vec<Replica>, Failure> {
         self.call_the_roll("").await
@@ -125,42 +148,53 @@ impl RedisIndex {
             .run(Command::Replicas, &REPLICAS, &keys, args.into(), Sent::IfHealthy, PATIENCE)
             .await?;
         let Part::List(replicas) = told else { return Ok(Vec::new()) };
-        Ok(replicas.iter().filter_map(replica).collect())
+        let incarnation = written(self.view.incarnation());
+        Ok(replicas.iter().filter_map(|told| replica(told, &incarnation)).collect())
     }
 }
 
-fn replica(told: &Part) -> Option<Replica> {
+/// What it knows of another index than the present one is nothing.
+fn replica(told: &Part, present: &str) -> Option<Replica> {
     let Part::List(parts) = told else { return None };
-    let [name, position, silent_for] = parts.as_slice() else { return None };
+    let [name, position, silent_for, incarnation] = parts.as_slice() else { return None };
+    let position = if incarnation.text()? == present { position.number()? } else { 0 };
     Some(Replica {
         name: name.text()?.to_owned(),
-        position: Position(position.number()?),
+        position: Position(position),
         silent_for: Duration::from_micros(silent_for.number()?),
     })
+}
+
+fn written(incarnation: Incarnation) -> String {
+    format!("{:032x}", incarnation.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn speaks(beat: &Beat) -> bool {
-        let (is_due, words) = beat.words();
-        assert_eq!(is_due, !words[0].is_empty());
-        is_due
+    #[test]
+    fn a_replica_speaks_at_first_and_then_when_it_is_time_or_asked_and_not_after_it_left() {
+        let beat = Beat::new("one".into(), Duration::from_secs(30));
+        assert_eq!(beat.lasts, Duration::from_secs(31));
+        assert!(beat.is_due(Position(5)));
+        beat.said(Position(5));
+        assert!(!beat.is_due(Position(6)));
+        beat.want(Position(7));
+        assert!(!beat.is_due(Position(6)), "it has nothing to say yet");
+        assert!(beat.is_due(Position(7)));
+        beat.said(Position(7));
+        assert!(!beat.is_due(Position(9)));
+        beat.want(Position(10));
+        beat.has_left.store(true, Ordering::Release);
+        assert!(!beat.is_due(Position(10)));
     }
 
     #[test]
-    fn a_replica_speaks_at_first_and_then_when_it_is_time_or_asked() {
-        let beat = Beat::new("one".into(), Duration::from_secs(30));
-        assert_eq!(beat.lasts, Duration::from_secs(31));
-        assert!(speaks(&beat));
-        beat.said(Position(5));
-        assert!(!speaks(&beat));
-        beat.want(Position(7));
-        assert!(speaks(&beat));
-        assert!(!beat.is_wanted(Position(6)), "it has nothing to say yet");
-        assert!(beat.is_wanted(Position(7)));
-        beat.said(Position(7));
-        assert!(!beat.is_wanted(Position(9)) && !speaks(&beat));
+    fn what_is_known_of_another_index_counts_for_nothing() {
+        let text = |text: &'static str| Part::Bytes(Bytes::from_static(text.as_bytes()));
+        let told = Part::List(vec![text("one"), text("17"), text("5"), text("ff")]);
+        assert_eq!(replica(&told, "ff").unwrap().position, Position(17));
+        assert_eq!(replica(&told, "fe").unwrap().position, Position(0));
     }
 }

@@ -16,12 +16,16 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn get(key: &str) -> Self {
+    pub fn get(key: String) -> Self {
         Self { name: "GET", words: vec![Value::from(key)] }
     }
 
+    pub fn get_many(keys: Vec<String>) -> Self {
+        Self { name: "MGET", words: keys.into_iter().map(Value::from).collect() }
+    }
+
     /// `expires_at` is in milliseconds on the server's clock.
-    pub fn set(key: &str, value: Bytes, expires_at: i64) -> Self {
+    pub fn set(key: String, value: Bytes, expires_at: i64) -> Self {
         let words = vec![Value::from(key), Value::Bytes(value), Value::from("PXAT"), Value::from(expires_at)];
         Self { name: "SET", words }
     }

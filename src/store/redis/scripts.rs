@@ -7,9 +7,8 @@ use bytes::Bytes;
 use crate::clock::{Moment, Timestamp};
 use crate::purge::{Change, Confirmation, Hardness, Incarnation, MarkId, Position, TargetId};
 
-/// Says that this replica is there, and tells what was purged since; on the way it makes a new incarnation where one is due.
-pub static CONFIRM: Script =
-    Script::new(concat!(include_str!("begin.lua"), include_str!("beat.lua"), include_str!("tell.lua")));
+/// Tells what was purged since; on the way it makes a new incarnation where one is due.
+pub static CONFIRM: Script = Script::new(concat!(include_str!("begin.lua"), include_str!("tell.lua")));
 
 /// Purges, and tells as [`CONFIRM`] does.
 pub static PURGE: Script =
@@ -26,6 +25,9 @@ pub static LEASE_END: Script = Script::new(include_str!("lease_end.lua"));
 
 /// Puts a value in its place, unless what stands there is of a later fetch.
 pub static REPLACE: Script = Script::new(include_str!("replace.lua"));
+
+/// Says that this replica is there, or that it leaves.
+pub static BEAT: Script = Script::new(include_str!("beat.lua"));
 
 /// Which replicas there are.
 pub static REPLICAS: Script = Script::new(include_str!("replicas.lua"));

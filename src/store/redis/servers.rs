@@ -27,6 +27,8 @@ use crate::store::remote::{LeaseFigures, Remote, RemoteNode};
 pub struct Servers {
     topology: Topology,
     changes: Changes,
+    /// For a look-up, all of it.
+    timeout: Duration,
 }
 
 enum Topology {
@@ -56,7 +58,7 @@ impl Servers {
                 Topology::Cluster(Cluster::connect(connecting, seeds, slot_of(&keys.index), changes.clone()))
             }
         };
-        Ok(Arc::new(Self { topology, changes }))
+        Ok(Arc::new(Self { topology, changes, timeout }))
     }
 
     /// The one that has the purge index and what lies in one slot with it. Ask each time: it may be another one soon, and
@@ -112,22 +114,27 @@ impl Servers {
         self.changes.subscribe()
     }
 
-    pub async fn get(&self, key: &str, within: Duration) -> Result<Option<Bytes>, Failure> {
+    /// As others ask for theirs, if others do.
+    pub async fn get(&self, key: String, within: Duration) -> Result<Option<Bytes>, Failure> {
+        if let Topology::One(node) = &self.topology {
+            return node.get(key, within, self.timeout).await;
+        }
         let way = Way { sent: Sent::IfHealthy, asking: false, within };
-        let reply = self.send(Command::Get, key, Request::get(key), way).await?;
+        let reply = self.send(Command::Get, &key, Request::get(key.clone()), way).await?;
         Ok(reply.into_bytes())
     }
 
     /// `expires_at` is in milliseconds on the server's clock.
     pub async fn set(
         &self,
-        key: &str,
+        key: String,
         value: Bytes,
         expires_at: i64,
         within: Duration,
     ) -> Result<(), Failure> {
         let way = Way { sent: Sent::IfHealthy, asking: false, within };
-        self.send(Command::Set, key, Request::set(key, value, expires_at), way).await.map(drop)
+        let request = Request::set(key.clone(), value, expires_at);
+        self.send(Command::Set, &key, request, way).await.map(drop)
     }
 
     /// Runs a script where its first key is; all its keys lie in one slot.

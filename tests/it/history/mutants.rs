@@ -124,7 +124,7 @@ const MUTANTS: &[Mutant] = &[
             (
                 "src/proxy/writing.rs",
                 "        let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;",
-                "        let early = Purge::hard(named.clone());\n\
+                "        let early = Purge::hard(written.targets.clone());\n\
                  let early = self.proxy.store.purge(early).await.ok();\n\
                  let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;",
             ),

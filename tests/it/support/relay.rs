@@ -8,6 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// A dead line takes no more than this.
+const MOST_HELD: usize = 1 << 20;
+
 /// How what Redis says arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
@@ -92,15 +95,25 @@ async fn carry(
     let asking = async move {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            let length = client_in.read(&mut buffer).await?;
+            let mut length = client_in.read(&mut buffer).await?;
+            let mut waits = buffer[..length].to_vec();
+            if *asking_line.borrow() == Line::Dead {
+                held.lock().unwrap().extend_from_slice(&waits);
+                // What comes now is to be seen, whatever came before it.
+                while length > 0 && waits.len() < MOST_HELD {
+                    tokio::select! {
+                        () = alive(&asking_line) => break,
+                        read = client_in.read(&mut buffer) => length = read?,
+                    }
+                    waits.extend_from_slice(&buffer[..length]);
+                    held.lock().unwrap().extend_from_slice(&buffer[..length]);
+                }
+            }
+            alive(&asking_line).await;
+            server_out.write_all(&waits).await?;
             if length == 0 {
                 return Ok(());
             }
-            if *asking_line.borrow() == Line::Dead {
-                held.lock().unwrap().extend_from_slice(&buffer[..length]);
-            }
-            alive(&asking_line).await;
-            server_out.write_all(&buffer[..length]).await?;
         }
     };
     tokio::select! {

@@ -1,0 +1,107 @@
+//! Connections that idle, against a real socket.
+
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::{Destination, RequestBody, Upstream};
+use crate::config::Config;
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(20);
+
+async fn upstream(idle_timeout: &str) -> (Upstream, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let yaml = format!("upstream: {{url: 'http://{address}', idle_timeout: {idle_timeout}}}\nroutes: []\n");
+    let config = Config::parse(&yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration");
+    (Upstream::new(Destination::new(&config.upstream).expect("a destination")), listener)
+}
+
+/// One request, and its whole answer.
+async fn ask(upstream: &Upstream) -> Vec<u8> {
+    let request = Request::get("/a").body(RequestBody::empty()).expect("a request");
+    let answer = upstream.send(request).await.expect("an answer");
+    answer.into_body().collect().await.expect("the whole").to_bytes().to_vec()
+}
+
+async fn answer(stream: &mut TcpStream, with: &str) {
+    let mut read = Vec::new();
+    while !read.ends_with(b"\r\n\r\n") {
+        assert_ne!(stream.read_buf(&mut read).await.expect("a request"), 0, "{read:?}");
+    }
+    stream.write_all(with.as_bytes()).await.expect("taken");
+}
+
+const KNOWN_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab";
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+const EMPTY: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+#[tokio::test]
+async fn requests_one_after_another_go_over_one_connection() {
+    let (upstream, listener) = upstream("1h").await;
+    let answering = async {
+        let mut stream = listener.accept().await.expect("a connection").0;
+        for with in [KNOWN_LENGTH, CHUNKED, EMPTY, KNOWN_LENGTH] {
+            answer(&mut stream, with).await;
+        }
+    };
+    let asking = async {
+        for expected in ["ab", "ab", "", "ab"] {
+            assert_eq!(ask(&upstream).await, expected.as_bytes());
+        }
+    };
+    timeout(LONG, async { tokio::join!(answering, asking) })
+        .await
+        .expect("no second connection is waited for");
+}
+
+#[tokio::test]
+async fn what_the_upstream_closes_while_it_idles_is_closed_here_at_once() {
+    let (upstream, listener) = upstream("1h").await;
+    let accepting = async {
+        let mut stream = listener.accept().await.expect("a connection").0;
+        answer(&mut stream, KNOWN_LENGTH).await;
+        stream
+    };
+    let (mut stream, _) = tokio::join!(accepting, ask(&upstream));
+    stream.shutdown().await.expect("closed");
+    let read = timeout(LONG, stream.read_u8()).await.expect("closed on the other side too");
+    assert_eq!(read.expect_err("no byte").kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn what_idles_for_too_long_is_closed() {
+    let (upstream, listener) = upstream("20ms").await;
+    let accepting = async {
+        let mut stream = listener.accept().await.expect("a connection").0;
+        answer(&mut stream, KNOWN_LENGTH).await;
+        stream
+    };
+    let (mut stream, _) = tokio::join!(accepting, ask(&upstream));
+    let read = timeout(LONG, stream.read_u8()).await.expect("closed");
+    assert_eq!(read.expect_err("no byte").kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_to_its_end_ends_its_connection() {
+    let (upstream, listener) = upstream("1h").await;
+    let answering = async {
+        let mut first = listener.accept().await.expect("a connection").0;
+        answer(&mut first, "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\nthe beginning").await;
+        let mut second = listener.accept().await.expect("another connection").0;
+        answer(&mut second, KNOWN_LENGTH).await;
+        let read = first.read_u8().await;
+        assert_eq!(read.expect_err("no byte").kind(), std::io::ErrorKind::UnexpectedEof);
+    };
+    let asking = async {
+        let request = Request::get("/a").body(RequestBody::empty()).expect("a request");
+        drop(upstream.send(request).await.expect("an answer"));
+        assert_eq!(ask(&upstream).await, b"ab");
+    };
+    timeout(LONG, async { tokio::join!(answering, asking) }).await.expect("in time");
+}

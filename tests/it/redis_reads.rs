@@ -1,0 +1,107 @@
+//! What several requests want of Redis at the same time is asked for once, and each has its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::clock::Clock;
+use larder::policy::CacheKey;
+use larder::purge::Bounds;
+use larder::store::Store;
+use larder::store::tiered::TieredStore;
+
+use crate::support::{Redis, body, response, store_settings, tiered_store};
+
+const AT_ONCE: u8 = 40;
+
+fn key(number: u8) -> CacheKey {
+    CacheKey([number; 32])
+}
+
+/// A store without a first tier, and every second of the keys in its Redis, with `size` bytes.
+async fn filled(redis: &Redis, size: usize) -> Arc<TieredStore> {
+    let settings = store_settings(&redis.url(), ", max_lag: 1h, memory: 0");
+    let store = tiered_store(&settings, Bounds::default()).await;
+    for number in (0..AT_ONCE).step_by(2) {
+        let fill = store.permit(&key(number));
+        let expires_at = Clock::system().now().plus(Duration::from_secs(3600));
+        let stored = response(&fill, &format!("{number:size$}"), &["items"], expires_at);
+        store.insert(fill, stored, expires_at).await.unwrap();
+    }
+    store
+}
+
+/// All of them at once, and each is given its own.
+async fn read_all(store: &Arc<TieredStore>, size: usize) {
+    let read = |number| {
+        let store = store.clone();
+        tokio::spawn(async move { body(&*store, &key(number)).await })
+    };
+    let reads: Vec<_> = (0..AT_ONCE).map(read).collect();
+    for (number, read) in (0..AT_ONCE).zip(reads) {
+        let stored = (number % 2 == 0).then(|| format!("{number:size$}"));
+        assert!(read.await.unwrap() == stored, "{number}");
+    }
+}
+
+/// How often the command was sent.
+fn sent(store: &TieredStore, command: &str) -> u64 {
+    let commands = store.remote().unwrap().commands;
+    commands.iter().filter(|figure| figure.command == command).map(|figure| figure.sent).sum()
+}
+
+#[tokio::test]
+async fn reads_at_the_same_time_are_one_command() {
+    let redis = Redis::start().await;
+    let store = filled(&redis, 10).await;
+    for round in 1..=3 {
+        read_all(&store, 10).await;
+        assert_eq!((sent(&store, "mget"), sent(&store, "get")), (round, 0));
+    }
+    assert_eq!(body(&*store, &key(2)).await.unwrap(), format!("{:10}", 2));
+    assert_eq!((sent(&store, "mget"), sent(&store, "get")), (3, 1));
+}
+
+#[tokio::test]
+async fn where_one_command_for_many_is_refused_each_is_read_alone() {
+    let redis = Redis::start().await;
+    let store = filled(&redis, 10).await;
+    redis.command(&["ACL", "SETUSER", "default", "-mget"]).await;
+    for round in 1..=3 {
+        read_all(&store, 10).await;
+        assert_eq!((sent(&store, "mget"), sent(&store, "get")), (1, round * u64::from(AT_ONCE)));
+    }
+}
+
+/// Nobody has a value before all of its command are there.
+#[tokio::test]
+async fn large_values_are_read_few_at_a_time() {
+    let redis = Redis::start().await;
+    let store = filled(&redis, 60_000).await;
+    read_all(&store, 60_000).await;
+    let before = sent(&store, "mget") + sent(&store, "get");
+    read_all(&store, 60_000).await;
+    let commands = sent(&store, "mget") + sent(&store, "get") - before;
+    assert_eq!(commands, u64::from(AT_ONCE) / 4);
+}
+
+#[tokio::test]
+async fn a_runtime_that_ends_takes_nobody_along() {
+    let redis = Redis::start().await;
+    let store = filled(&redis, 10).await;
+    let its = store.clone();
+    let left = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let reads: Vec<_> = (0..AT_ONCE)
+            .map(|number| {
+                let store = its.clone();
+                runtime.spawn(async move { body(&*store, &key(number)).await })
+            })
+            .collect();
+        // All have asked, and nobody is told.
+        runtime.block_on(tokio::task::yield_now());
+        drop(runtime);
+        reads.len()
+    });
+    assert_eq!(left.join().unwrap(), usize::from(AT_ONCE));
+    read_all(&store, 10).await;
+}
