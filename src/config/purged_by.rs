@@ -28,7 +28,9 @@ pub fn read(node: &Node, problems: &Problems) -> Option<PurgedBy> {
 pub fn check(routes: &[Checked], sources: Option<&[CheckedSource]>, problems: &Problems) {
     let Some(sources) = sources else { return };
     for checked in routes {
-        let is_kept = checked.route.ttl == Ttl::UntilPurged && checked.route.caches();
+        let route = &checked.route;
+        // Or it ends by itself.
+        let is_kept = route.ttl == Ttl::UntilPurged && route.ttl_from.is_none() && route.caches();
         if is_kept && checked.purged_by == PurgedBy::Rules && !is_purged(&checked.route, routes, sources) {
             let message = match checked.route.tags.is_empty() {
                 true => "`ttl: none` without tags: nothing purges it",

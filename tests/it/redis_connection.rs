@@ -4,7 +4,7 @@ use std::path::Path;
 
 use larder::clock::Clock;
 
-use crate::support::{Certificates, Larder, Redis, Replica, Upstream, eventually, free_port};
+use crate::support::{Answer, Certificates, Larder, Redis, Replica, Upstream, eventually, free_port};
 
 const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items], collapse: replicas}]";
 
@@ -91,8 +91,15 @@ async fn the_ready_made_configurations_share_through_redis_as_they_are() {
     ] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file);
         let upstream = Upstream::start();
+        let signed = Answer::ok(r#"{"url": "https://storage", "expires_at": "2999-01-01T00:00:00Z"}"#);
+        upstream.on("/api/files/7/url", signed.header("content-type", "application/json"));
         let (text, url) = (text.replace("http://api:80", &upstream.url()), upstream.url());
-        let environment = [(api, &*url), ("LARDER_REDIS", &redis_url), ("LARDER_NAMESPACE", namespace)];
+        let environment = [
+            (api, &*url),
+            ("LARDER_REDIS", &redis_url),
+            ("LARDER_NAMESPACE", namespace),
+            ("LARDER_WARM", "off"),
+        ];
         let start = || Replica::of(Larder::under(Clock::system(), &text, &environment));
         let (one, other) = (start(), start());
         one.is_connected().await;

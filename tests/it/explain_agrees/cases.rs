@@ -80,7 +80,13 @@ fn route(path: &'static str) -> impl Strategy<Value = String> {
         mostly(
             "    ttl: 30s\n",
             6,
-            vec!["", "    ttl: none\n", "    ttl: upstream\n", "    ttl: 90s\n", "    ttl: never\n"],
+            vec![
+                "",
+                "    ttl: none\n    purged_by: admin\n",
+                "    ttl: upstream\n",
+                "    ttl: 90s\n",
+                "    ttl: never\n",
+            ],
         ),
         listed("tags", tags, 3),
         prop_oneof![3 => listed("purges", purges, 3), 1 => Just("    purges: []\n".to_owned())],

@@ -172,7 +172,7 @@ const MUTANTS: &[Mutant] = &[
                 "    reader.key(key)?;\n    let fingerprint",
                 "    let _ = reader.key(key);\n    let fingerprint",
             ),
-            ("src/store/redis/keys.rs", "for byte in key.0 {", "for byte in [key.0[0] & 7] {"),
+            ("src/store/redis/keys.rs", "zip(key.0)", "zip([key.0[0] & 7; 32])"),
         ],
         guarded: false,
         kinds: &[],
