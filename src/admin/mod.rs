@@ -11,6 +11,7 @@ mod purge_request;
 mod purges;
 mod readiness;
 mod server;
+mod sizes;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use access::Peer;
 pub use purge_feed::places;
 pub use readiness::{Phase, Readiness};
 pub use server::serve;
+use sizes::Sizes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +80,7 @@ GET    /readyz              does it take requests?
 GET    /metrics             for Prometheus
 GET    /dashboard           a page for a browser
 GET    /stats               hits, misses and invalidations, in all and by route
+GET    /sizes               what fills the memory here, by route, tag and path: ?by=bytes|responses|uses&limit=20
 GET    /replicas            who shares the store, and whether each knows all purges
 GET    /events              each purge as it happens, as server-sent events
 GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
@@ -105,6 +108,7 @@ enum Endpoint<'p> {
     Purges,
     Events,
     Replicas,
+    Sizes,
     Explain,
     Purge,
     /// GET shows, POST asks.
@@ -149,6 +153,7 @@ where
         Endpoint::DashboardData => Ok(json(StatusCode::OK, &dashboard::feed(state))),
         Endpoint::Stats => Ok(state.stats()),
         Endpoint::Replicas => state.replicas().await,
+        Endpoint::Sizes => state.sizes(head.uri.query()).await,
         Endpoint::Purges => state.purges(head.uri.query()).await,
         Endpoint::Explain => {
             let body = if head.method == Method::POST { Some(read(body).await?) } else { None };
@@ -184,6 +189,7 @@ impl<'p> Endpoint<'p> {
             "/purges" => Ok(Endpoint::Purges),
             "/events" => Ok(Endpoint::Events),
             "/replicas" => Ok(Endpoint::Replicas),
+            "/sizes" => Ok(Endpoint::Sizes),
             "/explain" => Ok(Endpoint::Explain),
             "/purge" => Ok(Endpoint::Purge),
             "/warm" => Ok(Endpoint::Warm),
@@ -271,6 +277,19 @@ impl AdminState {
         };
         let replicas: Vec<_> = replicas.iter().map(told).collect();
         Ok(json(StatusCode::OK, &serde_json::json!({ "replicas": replicas })))
+    }
+
+    async fn sizes(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let (limit, by) = sizes::asked(query)?;
+        let (store, routes, now) = (self.store.clone(), self.routes.clone(), self.clock.now());
+        // Beside the requests that this thread answers.
+        let counted = tokio::task::spawn_blocking(move || Sizes::of(&*store, &routes, now, limit, by)).await;
+        match counted {
+            Ok(sizes) => Ok(json(StatusCode::OK, &sizes)),
+            Err(_) => {
+                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "not counted", "look into the log"))
+            }
+        }
     }
 
     async fn purges(&self, query: Option<&str>) -> Result<Answer, Refusal> {

@@ -12,7 +12,7 @@ use super::{Figures, Found};
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 use crate::purge::{Validity, View};
-use crate::stored_response::{Stored, StoredHead};
+use crate::stored_response::{Stored, StoredResponse};
 
 pub struct FirstTier {
     responses: Cache<CacheKey, Entry, Weigh, DefaultHashBuilder, CountEvictions>,
@@ -84,12 +84,12 @@ impl FirstTier {
     }
 
     /// All responses that are here, valid or not.
-    pub fn known(&self) -> Vec<Arc<StoredHead>> {
-        let head = |(_, entry): (CacheKey, Entry)| match entry.stored {
-            Stored::Response(response) => Some(response.head.clone()),
+    pub fn known(&self) -> Vec<Arc<StoredResponse>> {
+        let response = |(_, entry): (CacheKey, Entry)| match entry.stored {
+            Stored::Response(response) => Some(response),
             Stored::Variants(_) => None,
         };
-        self.responses.iter().filter_map(head).collect()
+        self.responses.iter().filter_map(response).collect()
     }
 
     pub fn figures(&self, view: &View) -> Figures {

@@ -12,7 +12,7 @@ use crate::policy::CacheKey;
 use crate::purge::{
     Asked, Bounds, Incarnation, Index, Mark, Position, Purge, Record, Stamp, TargetId, Validity, View,
 };
-use crate::stored_response::{Stored, StoredHead};
+use crate::stored_response::{Stored, StoredResponse};
 
 pub struct MemoryStore {
     view: View,
@@ -95,7 +95,7 @@ impl Store for MemoryStore {
         Box::pin(ready(seen))
     }
 
-    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+    fn known_here(&self) -> Vec<Arc<StoredResponse>> {
         self.responses.known()
     }
 

@@ -29,7 +29,7 @@ pub use redis::{Connected, Entry, Feed, Heard, StreamState};
 pub use turn::{Ended, Lease, Turn};
 
 use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity, View};
-use crate::stored_response::{Stored, StoredHead};
+use crate::stored_response::{Stored, StoredResponse};
 use remote::{Remote, Replica};
 use sources::{Known, Word};
 
@@ -109,7 +109,7 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// The responses in the first tier, valid or not.
-    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+    fn known_here(&self) -> Vec<Arc<StoredResponse>> {
         Vec::new()
     }
 

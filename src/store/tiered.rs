@@ -29,7 +29,7 @@ use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
 use crate::purge::{Asked, Bounds, Incarnation, Mark, Position, Purge, Record, Stamp, TargetId, Validity};
-use crate::stored_response::{Stored, StoredHead};
+use crate::stored_response::{Stored, StoredResponse};
 use trust::Trust;
 
 /// So much of a value that can't be read is compared before it is removed: magic, lengths, checksum.
@@ -266,7 +266,7 @@ impl Store for TieredStore {
         Box::pin(async move { tiers.look(&key).await })
     }
 
-    fn known_here(&self) -> Vec<Arc<StoredHead>> {
+    fn known_here(&self) -> Vec<Arc<StoredResponse>> {
         self.tiers.first.known()
     }
 

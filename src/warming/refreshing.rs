@@ -49,10 +49,11 @@ impl Warming {
         let proxy = self.live.load_full();
         let now = proxy.clock.now();
         let mut all = Vec::new();
-        for head in proxy.store.known_here() {
-            if is_expiring(&head, within, now)
+        for response in proxy.store.known_here() {
+            let head = &response.head;
+            if is_expiring(head, within, now)
                 && head.usage.uses() > 0
-                && request.means(&head, &proxy)
+                && request.means(head, &proxy)
                 && proxy.store.judge(&head.stamp, &head.targets) == Validity::Valid
                 && let Some(asked) = head.usage.asked()
             {
@@ -120,7 +121,8 @@ fn is_expiring(head: &StoredHead, within: Duration, now: Timestamp) -> bool {
 fn invalid(store: &dyn Store, most: usize, now: Timestamp) -> (Vec<Asked>, bool) {
     let mut in_doubt = false;
     let mut purged: Vec<(u32, Arc<StoredHead>)> = Vec::new();
-    for head in store.known_here() {
+    for response in store.known_here() {
+        let head = response.head.clone();
         let uses = head.usage.uses();
         if uses == 0 || head.terms.expires_at <= now {
             continue;

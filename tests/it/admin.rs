@@ -150,3 +150,36 @@ async fn a_page_in_somebodys_browser_can_not_purge() {
     }
     larder.get("/courses").await.assert_hit();
 }
+
+#[tokio::test]
+async fn the_memory_is_told_by_route_tag_and_path_without_what_was_purged() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    hits(&larder).await;
+    assert_eq!(hits(&larder).await, ALL);
+    let count = |sizes: &serde_json::Value, of: &str, name: &str| {
+        let lines = sizes[of].as_array().expect("a list").clone();
+        let line = lines.into_iter().find(|line| line["name"] == name);
+        line.map(|line| (line["responses"].as_u64(), line["uses"].as_u64()))
+    };
+    let sizes = larder.admin.get("/sizes").await.assert_status(200).json();
+    assert_eq!((&sizes["responses"], &sizes["sampled"]), (&4.into(), &4.into()));
+    for (of, name, responses) in [
+        ("routes", "courses", 3),
+        ("routes", "static", 1),
+        ("tags", "courses", 3),
+        ("tags", "course:1", 1),
+        ("prefixes", "/courses", 3),
+        ("prefixes", "/courses/2", 1),
+    ] {
+        assert_eq!(count(&sizes, of, name), Some((Some(responses), Some(responses))), "{name}");
+    }
+    let largest = larder.admin.get("/sizes?by=responses&limit=1").await.json();
+    assert_eq!(largest["tags"].as_array().map(Vec::len), Some(1));
+    assert_eq!(largest["tags"][0]["name"], "courses");
+    larder.admin.request("DELETE", "/cache/tags/course:1").await.assert_status(200);
+    let sizes = larder.admin.get("/sizes").await.json();
+    assert_eq!(count(&sizes, "tags", "course:1"), None);
+    assert_eq!(count(&sizes, "routes", "courses"), Some((Some(2), Some(2))));
+    larder.admin.get("/sizes?by=name").await.assert_status(400);
+}
