@@ -86,7 +86,7 @@ impl Sizes {
                 continue;
             }
             if let Some(name) = names.get(&head.fingerprint.0) {
-                add(&mut of_routes, &***name, response);
+                add(&mut of_routes, name, response);
             }
             head.tags.iter().for_each(|tag| add(&mut of_tags, tag.as_str(), response));
             if let Some(asked) = head.usage.asked() {
