@@ -53,9 +53,8 @@ impl Node {
         let is_alone =
             within < timeout / 10 * 9 || now.as_nanos() < self.reading.alone_until.load(Ordering::Relaxed);
         if is_alone {
-            // In a box: it is rare, and would make every read as large as itself.
-            let alone = Box::pin(self.send(Command::Get, Request::get(key), way(within)));
-            return alone.await.map(Part::into_bytes);
+            let alone = self.send(Command::Get, Request::get(key), way(within)).await;
+            return alone.map(Part::into_bytes);
         }
         let _slot = self.slot(Command::Get, Sent::IfHealthy)?;
         let (told, hears) = oneshot::channel();
