@@ -51,3 +51,19 @@ impl Later {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_waiting<F>(_: impl Fn(Box<Later>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn waiting_for_the_store_takes_little_room() {
+        // An answer, and next to nothing besides.
+        let room = size_of_waiting(Later::from_store);
+        assert!(room <= 384, "{room}");
+    }
+}

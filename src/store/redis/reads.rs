@@ -29,7 +29,7 @@ pub struct Reads {
 }
 
 struct Read {
-    key: String,
+    key: Bytes,
     until: Moment,
     told: oneshot::Sender<Result<Option<Bytes>, Failure>>,
 }
@@ -45,7 +45,7 @@ impl Node {
     /// Reads a value: with others who want one, or alone where little of the `timeout` is left.
     pub async fn get(
         self: &Arc<Self>,
-        key: String,
+        key: Bytes,
         within: Duration,
         timeout: Duration,
     ) -> Result<Option<Bytes>, Failure> {
@@ -78,7 +78,7 @@ impl Node {
         if let [_] = reads[..] {
             return self.read_alone(reads).await;
         }
-        let keys = reads.iter().map(|read| read.key.clone()).collect();
+        let keys = reads.iter().map(|read| read.key.clone());
         let until = reads.iter().map(|read| read.until).min().unwrap_or(Moment::from_nanos(0));
         let reply = self.exchange(Command::GetMany, Request::get_many(keys), way(left(until))).await;
         match reply {
