@@ -161,11 +161,11 @@ mod tests {
 
     #[test]
     fn positions_are_read_whole() {
-        let records = vec![text("h0123456789abcdef"), text("1763640000123457"), text("bxy"), text("5")];
+        let records = vec![text("h01234567"), text("1763640000123457"), text("bxy"), text("5")];
         let asked_at = Moment::now();
         let told = told(&Part::List(reply(records)), "nonce", asked_at).unwrap();
         assert_eq!(told.position, Position(7));
-        let id = TargetId(*b"0123456789abcdef");
+        let id = TargetId(*b"01234567");
         let changes = vec![
             Change::Purged { id, position: Position(1_763_640_000_123_457), hardness: Hardness::Hard },
             Change::Folded { bucket: u16::from_le_bytes(*b"xy"), position: Position(5) },
