@@ -99,7 +99,7 @@ fn the_format_of_version_2_is_this_one() {
 }
 
 const GOLDEN_RESPONSE: &str = "3d02a709033ee4a69310bd3772a572b6ca10413e0f540d3df0895df7210bbab4";
-const GOLDEN_VARIANTS: &str = "2e4978cd8d321b0d79534bffc32c519ba2f3bcb4cd76f383919f3156f066bb3d";
+const GOLDEN_VARIANTS: &str = "0207fd76ab2612402299f9165be3cfceabf92ad9ce47d61e237f908405d4ec89";
 
 #[test]
 fn under_another_key_there_is_nothing() {
