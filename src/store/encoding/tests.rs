@@ -98,7 +98,7 @@ fn the_format_of_version_2_is_this_one() {
     assert_eq!(hex(&Sha256::digest(encoded(&variants()))), GOLDEN_VARIANTS);
 }
 
-const GOLDEN_RESPONSE: &str = "3d02a709033ee4a69310bd3772a572b6ca10413e0f540d3df0895df7210bbab4";
+const GOLDEN_RESPONSE: &str = "2babf21e4a1f01789d75f947bf4e9516c1884bd202cce46bf466984eed0bafc0";
 const GOLDEN_VARIANTS: &str = "0207fd76ab2612402299f9165be3cfceabf92ad9ce47d61e237f908405d4ec89";
 
 #[test]
