@@ -9,7 +9,9 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
 use crate::purge::{FoundValid, Incarnation, Position, Stamp, Target, TargetId};
-use crate::stored_response::{Stored, StoredFields, StoredHead, StoredResponse, StoredTags, Terms, Variants};
+use crate::stored_response::{
+    JudgedBy, Stored, StoredFields, StoredHead, StoredResponse, StoredTags, Terms, Variants,
+};
 
 const KEY: CacheKey = CacheKey([7; 32]);
 
@@ -43,7 +45,7 @@ fn response(body: &'static [u8]) -> Stored {
         targets: vec![Target::Everything.id(), Target::tag("courses").id()].into(),
         tags: StoredTags::new(&["courses"]),
         found_valid: FoundValid::default(),
-        judged_by: Default::default(),
+        judged_by: JudgedBy::rules(Fingerprint(0xabc)),
         usage: Default::default(),
     };
     Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) }))
@@ -98,7 +100,7 @@ fn the_format_of_version_2_is_this_one() {
     assert_eq!(hex(&Sha256::digest(encoded(&variants()))), GOLDEN_VARIANTS);
 }
 
-const GOLDEN_RESPONSE: &str = "2babf21e4a1f01789d75f947bf4e9516c1884bd202cce46bf466984eed0bafc0";
+const GOLDEN_RESPONSE: &str = "e2458d9d8ba2958d537979c81dfcddfe3fa9a5de096077cc14451d15f63b82ad";
 const GOLDEN_VARIANTS: &str = "0207fd76ab2612402299f9165be3cfceabf92ad9ce47d61e237f908405d4ec89";
 
 #[test]
@@ -208,7 +210,7 @@ proptest! {
             terms: head.terms.clone(),
             targets: head.targets.clone(),
             found_valid: FoundValid::default(),
-            judged_by: Default::default(),
+            judged_by: JudgedBy::rules(Fingerprint(0xabc)),
             usage: Default::default(),
             ..*Arc::try_unwrap(template).unwrap().head
         };

@@ -106,7 +106,7 @@ fn change(record: &[Part]) -> Option<Change> {
         (b'h', id) => purged(id, Hardness::Hard),
         (b's', id) => purged(id, Hardness::Soft),
         (b'm', marked) => {
-            let (id, mark) = marked.split_at_checked(16)?;
+            let (id, mark) = marked.split_at_checked(TargetId::LENGTH)?;
             let (id, mark) = (TargetId(id.try_into().ok()?), MarkId(mark.try_into().ok()?));
             Some(Change::Marked { id, mark, date: position })
         }
