@@ -48,8 +48,10 @@ const LONGEST: usize = 64;
 /// Nobody else's.
 const ROOM: HeaderName = HeaderName::from_static("larder-room");
 
-/// The shapes that are in use. One that falls out is made once more.
+/// The shapes that are in use. One that falls out is made once more; one of more fields, or more text, is never here.
 static KNOWN: LazyLock<Cache<Bytes, Arc<Shape>>> = LazyLock::new(|| Cache::new(1024));
+const MOST_FIELDS: usize = 64;
+const MOST_TEXT: usize = 2048;
 
 /// Names and values that are kept as long as the process, so that no copies of them are counted: all cores would write
 /// to that count with each hit. Bounded, for an upstream may think of ever new ones.
@@ -132,7 +134,9 @@ impl Shape {
         template.append(ROOM, empty);
         let written = Bytes::copy_from_slice(written);
         let shape = Arc::new(Self { written: written.clone(), differing, template });
-        KNOWN.insert(written, shape.clone());
+        if written.len() <= MOST_TEXT && shape.template.len() <= MOST_FIELDS {
+            KNOWN.insert(written, shape.clone());
+        }
         shape
     }
 

@@ -51,6 +51,20 @@ fn what_many_have_in_common_is_kept_once() {
 }
 
 #[test]
+fn what_is_unusually_large_is_no_example_to_others() {
+    let mut headers = HeaderMap::new();
+    for n in 0..70 {
+        headers.insert(
+            HeaderName::try_from(format!("x-one-of-many-{n}")).expect("a name"),
+            HeaderValue::from(n),
+        );
+    }
+    let (one, other) = (StoredFields::new(&headers), StoredFields::new(&headers));
+    assert_eq!((one.to_map(), one.weight()), (headers, other.weight()), "each has its own, and it counts");
+    assert!(!Arc::ptr_eq(&one.shape, &other.shape));
+}
+
+#[test]
 fn what_can_not_be_fields_is_not_read() {
     let (names, values) = (&b"a\nb\n"[..], &b"\x01\0\0\0\x02\0\0\0xyy"[..]);
     let read = |names: &[u8], values: &[u8]| StoredFields::read(names, Bytes::copy_from_slice(values));
