@@ -122,7 +122,7 @@ fn of_seen(
         "ageSeconds": head.terms.age(now).as_secs(),
         "ttlSeconds": head.terms.ttl(now),
         "forgottenInSeconds": head.terms.expires_at.since(now).as_secs(),
-        "tags": head.tags,
+        "tags": head.tags.iter().collect::<Vec<_>>(),
         "contentBytes": response.body.len(),
         "weightBytes": response.weight(),
         "asOf": head.stamp.as_of.0,
