@@ -24,6 +24,7 @@ use crate::policy::route::Mode;
 use crate::policy::{CacheKey, Route, tags};
 
 /// A request that a worker has taken.
+#[expect(clippy::large_enum_variant, reason = "a hit is not to be in a box")]
 pub enum Begun {
     Answered(Response<Body>),
     Later(Box<Later>),
