@@ -186,7 +186,9 @@ impl Worker {
     }
 
     pub(super) fn reply(&self, head: &ClientHead, lookup: &Lookup<'_>, usable: Usable) -> Answer {
-        head.note_use(lookup, &usable.stored.head, &self.proxy.config.credentials);
+        if self.proxy.store.keeps() {
+            head.note_use(lookup, &usable.stored.head, &self.proxy.config.credentials);
+        }
         let response = replying::stored(&usable.stored, head, usable.now);
         Answer::new(response, Some(usable.outcome), Some(lookup.route))
     }

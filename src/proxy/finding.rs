@@ -62,10 +62,14 @@ impl Worker {
 
     /// What the store can say at once.
     pub(super) fn glance(&self, lookup: &Lookup<'_>, head: &ClientHead) -> Glance {
-        let found = match self.proxy.store.recall(&lookup.key) {
-            Recall::Ready(found) => found,
-            waiting => return Glance::Waiting(waiting),
-        };
+        match self.proxy.store.recall(&lookup.key) {
+            Recall::Ready(found) => self.glance_at(found, lookup, head),
+            waiting => Glance::Waiting(waiting),
+        }
+    }
+
+    /// What can be said at once of what stands under the key.
+    pub(super) fn glance_at(&self, found: Option<Found>, lookup: &Lookup<'_>, head: &ClientHead) -> Glance {
         let variants = match found {
             None => return Glance::Found(Finding::miss(lookup.key, Fwd::UriMiss)),
             Some(Found { stored: Stored::Response(response), soft_purged }) => {

@@ -24,22 +24,23 @@ use crate::policy::route::Mode;
 use crate::policy::{CacheKey, Route, tags};
 
 /// A request that a worker has taken.
+#[expect(clippy::large_enum_variant, reason = "a hit is not to be in a box")]
 pub enum Begun {
     Answered(Response<Body>),
-    Later(Later),
+    Later(Box<Later>),
 }
 
 /// A request whose answer has to be waited for.
 pub struct Later {
-    worker: Arc<Worker>,
+    pub(super) worker: Arc<Worker>,
     /// In a box: it is handed on from future to future.
-    request: Box<ClientRequest>,
-    step: Step,
-    line: Line,
+    pub(super) request: Box<ClientRequest>,
+    pub(super) step: Step,
+    pub(super) line: Line,
 }
 
 /// What is to be done.
-enum Step {
+pub(super) enum Step {
     LookUp { route: Arc<Route>, key: CacheKey, query: Option<String>, caller: Caller, glance: Option<Glance> },
     Pass { reason: PassReason, route: Option<Arc<Route>> },
     Write { route: Option<Arc<Route>> },
@@ -62,7 +63,7 @@ impl Worker {
             Ok(answer) => Begun::Answered(line.close(self, answer)),
             Err(step) => {
                 let request = Box::new(request);
-                Begun::Later(Later { worker: self.clone(), request, step, line })
+                Begun::Later(Box::new(Later { worker: self.clone(), request, step, line }))
             }
         }
     }
@@ -112,8 +113,8 @@ impl Worker {
 
 impl Later {
     /// `interims`: the way for interim responses; `None` where none can be sent.
-    pub async fn answer(self, interims: Option<Interims>) -> Response<Body> {
-        let Later { worker, mut request, step, line } = self;
+    pub async fn answer(self: Box<Self>, interims: Option<Interims>) -> Response<Body> {
+        let Later { worker, mut request, step, line } = *self;
         request.head.interims = interims;
         // Each in a box of its own size: a look-up that only waits for the store is small.
         let answer = match step {

@@ -3,6 +3,7 @@
 //! The only place that asks policy, the store and the upstream. It parses no field and works out no time itself.
 
 mod answering;
+mod awaiting;
 mod body;
 mod collapsing;
 mod desk;

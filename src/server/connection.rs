@@ -61,7 +61,10 @@ pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping:
                 let (pace, interims) = (its_pace.clone(), its_interims.clone());
                 // In a box, so that the connection has no room for it when it idles.
                 Answering::Later(Box::pin(async move {
-                    let response = answer(later, version, &interims).await;
+                    let response = match later.from_store().await {
+                        Ok(response) => response,
+                        Err(later) => Box::pin(answer(later, version, &interims)).await,
+                    };
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         pace.becomes_tunnel();
                     }
@@ -115,7 +118,7 @@ pub async fn serve<S: Quiet>(stream: S, hello: Hello, desk: Arc<Desk>, stopping:
     }
 }
 
-async fn answer(later: Later, version: Version, interims: &InterimQueue) -> Response<Answer> {
+async fn answer(later: Box<Later>, version: Version, interims: &InterimQueue) -> Response<Answer> {
     // RFC 9110 §15.2: never to HTTP/1.0; and HTTP/2 answers requests side by side.
     if version != Version::HTTP_11 {
         return later.answer(None).await;
@@ -218,7 +221,9 @@ impl Watch {
         // have the waker of this task, which is the only one that ever polls them.
         let goes_on = Some((self.pace.is_idle(), self.pace.may_rest(), awake));
         let calm = self.stopped.is_none() && !self.stopping.has_changed().unwrap_or(true);
-        if calm && self.seen == goes_on && !self.alarm.is_elapsed() {
+        // An alarm for the time when it may rest is early enough for all that comes before that.
+        let is_early = self.seen == goes_on || self.seen == Some((true, true, awake));
+        if calm && is_early && !self.alarm.is_elapsed() {
             return Poll::Pending;
         }
         self.seen = goes_on;

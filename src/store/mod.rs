@@ -113,6 +113,11 @@ pub trait Store: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether what is found stays in this process, and with it what is noted of its use.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// Nothing is answered from here any more: no replica is to wait for this one.
     fn leave(&self) -> Waiting<()> {
         Box::pin(std::future::ready(()))

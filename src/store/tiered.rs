@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 
 use super::encoding;
 use super::first_tier::{self, FirstTier};
@@ -48,6 +49,8 @@ pub struct TieredStore {
 
 struct Tiers {
     first: FirstTier,
+    /// There is room in the first tier.
+    keeps: bool,
     index: Arc<RedisIndex>,
     servers: Arc<Servers>,
     keys: Keys,
@@ -112,6 +115,7 @@ impl TieredStore {
         })?;
         let tiers = Tiers {
             first: FirstTier::new(settings.memory),
+            keeps: settings.memory > 0,
             index,
             servers,
             keys,
@@ -270,6 +274,10 @@ impl Store for TieredStore {
         self.tiers.first.known()
     }
 
+    fn keeps(&self) -> bool {
+        self.tiers.keeps
+    }
+
     fn leave(&self) -> Waiting<()> {
         let index = self.tiers.index.clone();
         Box::pin(async move { index.leave().await })
@@ -314,7 +322,7 @@ impl Store for TieredStore {
 
 impl Tiers {
     fn here(&self, key: &CacheKey) -> Option<Found> {
-        self.first.find(key, &self.index.view, self.clock.now())
+        if self.keeps { self.first.find(key, &self.index.view, self.clock.now()) } else { None }
     }
 
     fn keep(&self, fill: &Fill, stored: &Stored, expires_at: Timestamp) {
@@ -348,6 +356,11 @@ impl Tiers {
         if found.is_none() || beyond {
             let read = self.read(key, self.deadline.saturating_sub(Moment::now().since(arrived)));
             found = read.await.or(found);
+            if found.is_some() {
+                // All that were read together are decoded first. Then their answers go out one right after another,
+                // and a client that waits for them is not woken for each.
+                yield_now().await;
+            }
         }
         // In bounded mode time has passed; what was judged is judged by a view that was confirmed since.
         let proved = view.confirmed_at();
@@ -443,5 +456,21 @@ fn is_later(one: &Stored, other: &Stored) -> bool {
             one.head.terms.requested_at > other.head.terms.requested_at
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_waiting<F>(_: impl Fn(&'static Tiers, &'static CacheKey, Moment, bool) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// As many wait at a time as there are requests, and what the allocator keeps ready is not enough for large ones.
+    #[test]
+    fn waiting_for_redis_takes_little_room() {
+        let room = size_of_waiting(Tiers::recall_from);
+        assert!(room <= 1024, "{room}");
     }
 }

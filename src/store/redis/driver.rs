@@ -184,7 +184,11 @@ impl Node {
         };
         let began = Instant::now();
         let client = self.client.load().with_options(&options);
-        let sending = if way.asking { request.send_asking(client).await } else { request.send(client).await };
+        // In a box: the library's future takes 7 KB, and whoever waits for it would be as large.
+        let sending = match way.asking {
+            true => Box::pin(request.send_asking(client)).await,
+            false => Box::pin(request.send(client)).await,
+        };
         let result = sending.map(part).map_err(|error| Failure::of(&error));
         self.figures.count(command, began.elapsed(), result.as_ref().err());
         match &result {

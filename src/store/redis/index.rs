@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::driver::Sent;
 use super::failure::Failure;
@@ -161,12 +162,14 @@ impl RedisIndex {
                 }
             };
             let is_good = node.health.is_good();
+            let told_at = Instant::now();
+            // Only who is woken has a timer: each new one wakes the thread that sets it.
             let woken = async {
-                tokio::time::sleep(BETWEEN_WAKE_UPS).await;
                 self.woken.notified().await;
+                sleep_until(told_at + BETWEEN_WAKE_UPS).await;
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = sleep(pause) => {}
                 _ = changes.changed() => {}
                 // Whoever waits for a server that is away has been told so.
                 () = self.wanted.notified(), if is_good => {}

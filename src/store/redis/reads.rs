@@ -29,7 +29,7 @@ pub struct Reads {
 }
 
 struct Read {
-    key: String,
+    key: Bytes,
     until: Moment,
     told: oneshot::Sender<Result<Option<Bytes>, Failure>>,
 }
@@ -45,7 +45,7 @@ impl Node {
     /// Reads a value: with others who want one, or alone where little of the `timeout` is left.
     pub async fn get(
         self: &Arc<Self>,
-        key: String,
+        key: Bytes,
         within: Duration,
         timeout: Duration,
     ) -> Result<Option<Bytes>, Failure> {
@@ -53,9 +53,8 @@ impl Node {
         let is_alone =
             within < timeout / 10 * 9 || now.as_nanos() < self.reading.alone_until.load(Ordering::Relaxed);
         if is_alone {
-            // In a box: it is rare, and would make every read as large as itself.
-            let alone = Box::pin(self.send(Command::Get, Request::get(key), way(within)));
-            return alone.await.map(Part::into_bytes);
+            let alone = self.send(Command::Get, Request::get(key), way(within)).await;
+            return alone.map(Part::into_bytes);
         }
         let _slot = self.slot(Command::Get, Sent::IfHealthy)?;
         let (told, hears) = oneshot::channel();
@@ -79,7 +78,7 @@ impl Node {
         if let [_] = reads[..] {
             return self.read_alone(reads).await;
         }
-        let keys = reads.iter().map(|read| read.key.clone()).collect();
+        let keys = reads.iter().map(|read| read.key.clone());
         let until = reads.iter().map(|read| read.until).min().unwrap_or(Moment::from_nanos(0));
         let reply = self.exchange(Command::GetMany, Request::get_many(keys), way(left(until))).await;
         match reply {

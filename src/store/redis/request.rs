@@ -16,12 +16,12 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn get(key: String) -> Self {
-        Self { name: "GET", words: vec![Value::from(key)] }
+    pub fn get(key: Bytes) -> Self {
+        Self { name: "GET", words: vec![Value::Bytes(key)] }
     }
 
-    pub fn get_many(keys: Vec<String>) -> Self {
-        Self { name: "MGET", words: keys.into_iter().map(Value::from).collect() }
+    pub fn get_many(keys: impl Iterator<Item = Bytes>) -> Self {
+        Self { name: "MGET", words: keys.map(Value::Bytes).collect() }
     }
 
     /// `expires_at` is in milliseconds on the server's clock.

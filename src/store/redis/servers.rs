@@ -117,10 +117,10 @@ impl Servers {
     /// As others ask for theirs, if others do.
     pub async fn get(&self, key: String, within: Duration) -> Result<Option<Bytes>, Failure> {
         if let Topology::One(node) = &self.topology {
-            return node.get(key, within, self.timeout).await;
+            return node.get(key.into(), within, self.timeout).await;
         }
         let way = Way { sent: Sent::IfHealthy, asking: false, within };
-        let reply = self.send(Command::Get, &key, Request::get(key.clone()), way).await?;
+        let reply = self.send(Command::Get, &key, Request::get(key.clone().into()), way).await?;
         Ok(reply.into_bytes())
     }
 
