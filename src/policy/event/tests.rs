@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::fixtures::{route, routes, templates};
+use crate::policy::fixtures::{reach_plain, route, routes, templates};
 
 fn shop() -> Routes {
     routes([
@@ -42,12 +42,26 @@ fn what_an_event_lacks_is_widened_to_the_paths_of_routes_with_such_tags() {
     {
         let (meaning, targets) = applied(&rule, event);
         assert_eq!(meaning, Meaning::Widened, "{event:.40}");
-        assert_eq!(targets, ["tag catalog:products", "prefix /products"], "{event:.40}");
+        assert_eq!(targets, ["tag catalog:products", "tag (listed)", "prefix /products"], "{event:.40}");
     }
     for event in ["", "{", "nope", r#"{"id": 1, "ID": 2}"#, r#"{"id": 1} x"#] {
         let (meaning, targets) = applied(&rule, event);
         assert_eq!(meaning, Meaning::Malformed, "{event}");
-        assert_eq!(targets, ["tag catalog:products", "prefix /products"], "{event}");
+        assert_eq!(targets, ["tag catalog:products", "tag (listed)", "prefix /products"], "{event}");
+    }
+}
+
+#[test]
+fn what_an_event_lacks_reaches_such_tags_in_the_fields_of_any_response() {
+    let rule = rule(&["product:{event.json:/id}"], &[]);
+    for event in ["{}", r#"{"id": {}}"#, "nope"] {
+        let mut targets = Vec::new();
+        rule.apply(&shop(), Content::of_event(event.as_bytes(), MAX_EVENT).ok().as_ref(), &mut targets);
+        for name in ["surrogate-key", "cache-tag", "xkey", "edge-cache-tag"] {
+            assert!(reach_plain(&targets, &[(name, "product:7")]), "{name}, {event}: {targets:?}");
+        }
+        assert!(reach_plain(&targets, &[("cache-groups", "\"product:7\"")]), "{event}: {targets:?}");
+        assert!(!reach_plain(&targets, &[("cache-control", "max-age=7")]), "{event}: {targets:?}");
     }
 }
 

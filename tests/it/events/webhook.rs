@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::{ALL, ROUTES, TWO, hits, source};
-use crate::support::{Client, Larder, Redis, Replica, Reply, START, Upstream};
+use crate::support::{Answer, Client, Larder, Received, Redis, Replica, Reply, START, Upstream};
 
 const NOTHING: [&str; 0] = [];
 const SECRET: &str = "a secret of sixteen bytes or more";
@@ -154,6 +154,22 @@ async fn what_is_signed_and_can_t_be_read_purges_all_that_it_could_name() {
     hits(&larder).await;
     event(&larder.admin, 9, &"x".repeat(1024 * 1024 + 1)).await.assert_status(413);
     assert_eq!(hits(&larder).await, ALL);
+}
+
+#[tokio::test]
+async fn an_event_that_does_not_say_which_reaches_what_the_upstream_has_tagged_on_any_route() {
+    let upstream = Upstream::start();
+    let home = "  - {path: /home, ttl: 1h}\n  - {path: /plain, ttl: 1h}\n";
+    let larder = Larder::with(&yaml("").replace("events:", &format!("{home}events:")), &upstream);
+    let content = ["{\"id\": 2}", "{}", "not JSON"];
+    upstream.on("/home", |_: &Received| Answer::ok("").header("surrogate-key", "product:1"));
+    for (at, (content, home_stays)) in content.into_iter().zip([true, false, false]).enumerate() {
+        larder.get("/home").await.assert_status(200);
+        larder.get("/plain").await.assert_status(200);
+        event(&larder.admin, i64::try_from(at).unwrap(), content).await.assert_status(200);
+        assert_eq!(larder.get("/home").await.is_hit(), home_stays, "{content}");
+        larder.get("/plain").await.assert_hit();
+    }
 }
 
 #[tokio::test]
