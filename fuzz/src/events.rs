@@ -44,7 +44,9 @@ pub fn events(data: &[u8]) {
         2 => json(&within("{\"a\":", "}")),
         3 => json(&[b"{\"a\":\"", &rest.repeat(1 + times)[..], b"\"}"].concat()),
         // As large as an event may be, or one byte more; takes long.
-        4 if times > 29 => json(&[&vec![b' '; MAX_EVENT.saturating_sub(rest.len()) + times % 2], rest].concat()),
+        4 if times > 29 => {
+            json(&[&vec![b' '; MAX_EVENT.saturating_sub(rest.len()) + times % 2], rest].concat())
+        }
         5 => {
             let fields = rest.split(|byte| *byte == b'&').map(|field| {
                 let mut parts = field.splitn(2, |byte| *byte == b'=');
