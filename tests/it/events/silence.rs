@@ -1,9 +1,18 @@
 //! A source that is silent for longer than `stale_after`: what it would purge gets a fallback lifetime, and only that.
 
+use serde_json::Value;
+
 use super::{ALL, LIST, ONE, ROUTES, hits, source_becomes};
 use crate::support::{HOST, Larder, Redis, Upstream};
 
 const OTHER: &str = "  - {path: /other, ttl: none, tags: [other], purged_by: admin}\n";
+
+/// What `/explain` says of the fallback, of the time left, and of what would be done.
+async fn explained(larder: &Larder, target: &str) -> (Value, Value, Value) {
+    let told = larder.admin.get(&format!("/explain?url=http://{HOST}{target}")).await.assert_status(200);
+    let now = &told.json()["now"];
+    (now["fallbackTtlSeconds"].clone(), now["ttlSeconds"].clone(), now["reuse"].clone())
+}
 
 #[tokio::test]
 async fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
@@ -27,10 +36,13 @@ async fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
     get(ONE).await.assert_fwd("stale");
     get(LIST).await.assert_fwd("stale");
     larder.get("/other").await.assert_hit();
+    assert_eq!(explained(&larder, ONE).await, (60.into(), 60.into(), "hit".into()));
+    assert_eq!(explained(&larder, "/other").await.0, Value::Null);
     // What was fetched meanwhile is a hit for as long as the fallback.
     larder.after(59);
     assert_eq!(get(ONE).await.assert_hit().remaining_ttl(), 1);
     larder.after(1);
+    assert_eq!(explained(&larder, ONE).await, (60.into(), 0.into(), "to be validated".into()));
     get(ONE).await.assert_fwd("stale");
     redis.restart().await;
     larder.metric_becomes("larder_event_source_silent{source=\"shop\",kind=\"stream\"}", 0.0).await;
