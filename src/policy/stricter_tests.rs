@@ -64,6 +64,22 @@ fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
     }
 }
 
+/// An age that it came with is none of larder's keeping.
+#[test]
+fn the_fallback_counts_from_when_a_response_came() {
+    let now = Arc::new(Route { ttl: Ttl::UntilPurged, ..route() });
+    let head = stored("age: 10", store(&now, 200, "age: 10").expect("storable"));
+    let fields = HeaderMap::new();
+    let lookup = Lookup { fallback_ttl: Some(secs(30)), ..lookup(&now, Caller::InKey) };
+    for (after, expected) in [
+        (29, Reuse::Fresh { age: secs(39), ttl: 1 }),
+        (30, Reuse::Validate { age: secs(40), ttl: 0, if_error: false }),
+    ] {
+        let found = assess(&head, &lookup, &request(&Method::GET, &fields), false, NOW.plus(secs(after)));
+        assert_eq!(found, expected, "{after}");
+    }
+}
+
 #[test]
 fn a_ttl_that_was_lengthened_is_not_for_what_is_stored() {
     check(with_ttl(30), with_ttl(60), 200, "", fresh(10));

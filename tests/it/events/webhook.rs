@@ -62,11 +62,21 @@ async fn nobody_purges_without_the_secret() {
     hits(&larder).await;
     let (now, content) = (START.as_secs().to_string(), "{\"id\": 1}");
     let right = signature(SECRET, &now, content);
+    let but_for = |at: usize| {
+        let digit = if right.as_bytes()[at] == b'0' { "1" } else { "0" };
+        [&right[..at], digit, &right[at + 1..]].concat()
+    };
+    let wrong = signature("not the secret at all", &now, content);
     for (timestamp, signature, content) in [
         (now.as_str(), "", content),
         (&now, "sha256=", content),
         (&now, &right[7..], content),
-        (&now, &signature("not the secret at all", &now, content), content),
+        (&now, &wrong, content),
+        // Its beginning is no more right than its end.
+        (&now, &but_for("sha256=".len()), content),
+        (&now, &but_for(right.len() - 1), content),
+        // So many are not tried.
+        (&now, &[&[wrong.as_str(); 4][..], &[&right]].concat().join(","), content),
         (&now, &right, "{\"id\": 2}"),
         (&format!("{now}.0"), &right, content),
         ("now", &signature(SECRET, "now", content), content),
@@ -80,7 +90,7 @@ async fn nobody_purges_without_the_secret() {
     let refused = |reason| {
         format!("larder_webhooks_refused_total{{source=\"shop\",kind=\"webhook\",reason=\"{reason}\"}}")
     };
-    assert_eq!(larder.metric(&refused("wrong-signature")).await, 3.0);
+    assert_eq!(larder.metric(&refused("wrong-signature")).await, 6.0);
     assert_eq!(larder.metric(&refused("unsigned")).await, 5.0);
 }
 
