@@ -10,6 +10,10 @@ fn shop() -> Routes {
     ])
 }
 
+fn prefix(path: &str) -> Target {
+    Target::Prefix { host: None, path: LoosePath::new(path) }
+}
+
 fn rule(purge: &[&str], when: &[(&str, &[&str])]) -> EventRule {
     let condition = |(value, one_of): &(&str, &[&str])| Condition {
         value: JsonQuery::parse(value).unwrap(),
@@ -63,6 +67,18 @@ fn what_an_event_lacks_reaches_such_tags_in_the_fields_of_any_response() {
         assert!(reach_plain(&targets, &[("cache-groups", "\"product:7\"")]), "{event}: {targets:?}");
         assert!(!reach_plain(&targets, &[("cache-control", "max-age=7")]), "{event}: {targets:?}");
     }
+}
+
+#[test]
+fn what_an_event_lacks_is_widened_to_each_of_the_routes_with_such_tags() {
+    let tagged = |path, tag: &str| Route { tags: templates(&["all", tag]), ..route(path) };
+    let routes =
+        routes([tagged("/a/{id}", "Product:{id}"), route("/b"), tagged("/c", "product:{response.json:/id}")]);
+    let mut targets = Vec::new();
+    let event = Content::of_event(b"{}", MAX_EVENT).unwrap();
+    rule(&["product:{event.json:/id}"], &[]).apply(&routes, Some(&event), &mut targets);
+    let expected = [Target::tag(LISTED), prefix("/a"), prefix("/c")];
+    assert_eq!(targets, expected);
 }
 
 #[test]

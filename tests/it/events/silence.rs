@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{ALL, LIST, ONE, ROUTES, hits, source_becomes};
-use crate::support::{HOST, Larder, Redis, Upstream};
+use crate::support::{Answer, HOST, Larder, Redis, Upstream};
 
 const OTHER: &str = "  - {path: /other, ttl: none, tags: [other], purged_by: admin}\n";
 
@@ -49,4 +49,29 @@ async fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
     hits(&larder).await;
     larder.after(3600);
     assert_eq!(hits(&larder).await, ALL);
+}
+
+#[tokio::test]
+async fn a_list_that_warms_others_is_not_read_from_before_the_silence() {
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
+    upstream.on(LIST, Answer::ok("[{\"id\": 1}]").header("content-type", "application/json"));
+    let more = format!(
+        "warm: [{{from: /products, each: '$[*].id', get: '/products/{{}}', every: 1h, host: {HOST}}}]\nevents:\n  \
+         - {{name: shop, stream: changes, redis: \"{}\", purge: [products, \"product:{{event.json:/id}}\"], \
+         stale_after: 5s, fallback_ttl: 60s}}\n",
+        redis.url()
+    );
+    let larder = Larder::with(&format!("{ROUTES}{more}"), &upstream);
+    source_becomes(&larder, "ok").await;
+    larder.metric_becomes("larder_warm_runs_total", 1.0).await;
+    let run_again = async |runs: f64| {
+        larder.after(3600);
+        larder.metric_becomes("larder_warm_runs_total", runs).await;
+        upstream.count(LIST)
+    };
+    let before = run_again(2.0).await;
+    assert_eq!(run_again(3.0).await, before, "nobody has said that it changed");
+    redis.kill();
+    larder.metric_becomes("larder_event_source_silent{source=\"shop\",kind=\"stream\"}", 1.0).await;
+    assert_eq!(run_again(4.0).await, before + 1);
 }
