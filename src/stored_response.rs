@@ -2,15 +2,19 @@
 //!
 //! Pure: it knows nothing of stores, and does not serialise itself.
 
+mod fields;
+mod tags;
 mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::StatusCode;
 
+pub use fields::StoredFields;
+pub use tags::StoredTags;
 pub use usage::{Asked, Usage};
 
 use crate::clock::Timestamp;
@@ -49,27 +53,32 @@ pub struct StoredHead {
     pub fingerprint: Fingerprint,
     pub status: StatusCode,
     /// End-to-end fields only, without `Age`.
-    pub headers: HeaderMap,
+    pub fields: StoredFields,
     pub terms: Terms,
     /// What the fetch carried from before it began.
     pub stamp: Stamp,
     /// Every target by which a purge reaches this response; sorted.
     pub targets: Box<[TargetId]>,
     /// The tags in words, for people.
-    pub tags: Box<[String]>,
+    pub tags: StoredTags,
     pub found_valid: FoundValid,
     pub judged_by: JudgedBy,
     pub usage: Usage,
 }
 
 /// The route's rules on lifetimes under which the terms hold as they are: those of when it was stored, or later ones
-/// that were found to say the same or more. Unknown of what comes from another process.
+/// that were found to say the same or more.
 #[derive(Debug, Default)]
 pub struct JudgedBy(AtomicU64);
 
 impl JudgedBy {
     pub fn rules(rules: Fingerprint) -> Self {
         Self(AtomicU64::new(rules.0))
+    }
+
+    /// The latest of them, as it is written down.
+    pub fn latest(&self) -> Fingerprint {
+        Fingerprint(self.0.load(Ordering::Relaxed))
     }
 
     pub fn is(&self, rules: Fingerprint) -> bool {
@@ -165,59 +174,16 @@ impl Terms {
 
 impl StoredHead {
     pub fn has_validator(&self) -> bool {
-        crate::policy::validation::has_validator(&self.headers)
+        crate::policy::validation::has_validator(&self.fields.to_map())
     }
 }
 
 impl StoredResponse {
     /// Bytes that this response keeps in memory, by a close estimate: `benches/footprint/run` says how close.
     pub fn weight(&self) -> u64 {
-        // A field has a place of 104 bytes, and what is allocated is rounded up.
-        let fields: usize =
-            self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 112).sum();
-        let tags: usize = self.head.tags.iter().map(|tag| tag.len() + 32).sum();
-        // Beside the two: their counts, the fields' index, the place in the cache; and how it was asked for, which is
-        // kept once it is used.
-        let fixed = size_of::<Self>() + size_of::<StoredHead>() + 288 + 256;
-        (fixed + self.body.len() + fields + tags + self.head.targets.len() * size_of::<TargetId>()) as u64
-    }
-}
-
-/// The same fields, their values side by side in one piece of memory of just their size. As they come they are parts of
-/// a connection's read buffer, and one short value would keep all of that.
-pub fn in_memory_of_their_own(headers: &HeaderMap) -> HeaderMap {
-    // A copy has no room for more fields than there are.
-    let mut headers = headers.clone();
-    let mut values = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
-    headers.values().for_each(|value| values.extend_from_slice(value.as_bytes()));
-    let mut values = values.freeze();
-    for value in headers.values_mut() {
-        // The bytes of a value are a value.
-        if let Ok(mut own) = HeaderValue::from_maybe_shared(values.split_to(value.len())) {
-            own.set_sensitive(value.is_sensitive());
-            *value = own;
-        }
-    }
-    headers
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderName;
-
-    use super::*;
-
-    #[test]
-    fn what_is_kept_of_a_read_buffer_does_not_keep_all_of_it() {
-        let buffer = Bytes::from(vec![b'x'; 8192]);
-        let mut headers = HeaderMap::new();
-        for (name, end) in [("a", 3), ("b", 0), ("a", 5), ("content-type", 2)] {
-            let value = HeaderValue::from_maybe_shared(buffer.slice(..end)).expect("a value");
-            headers.append(HeaderName::from_static(name), value);
-        }
-        let own = in_memory_of_their_own(&headers);
-        assert_eq!(own, headers);
-        drop(headers);
-        assert!(buffer.is_unique());
+        // Beside the two: their counts, the place in the cache; and how it was asked for, which is kept once it is used.
+        let fixed = size_of::<Self>() + size_of::<StoredHead>() + 128 + 192;
+        let targets = self.head.targets.len() * size_of::<TargetId>();
+        (fixed + self.body.len() + self.head.fields.weight() + self.head.tags.weight() + targets) as u64
     }
 }

@@ -127,7 +127,7 @@ fn of_seen(
         "ttlSeconds": judged.as_ref().and_then(ttl_of).unwrap_or_else(|| head.terms.ttl(now)),
         "fallbackTtlSeconds": explainer.fallback_ttl.map(|fallback| fallback.as_secs()),
         "forgottenInSeconds": head.terms.expires_at.since(now).as_secs(),
-        "tags": head.tags,
+        "tags": head.tags.iter().collect::<Vec<_>>(),
         "contentBytes": response.body.len(),
         "weightBytes": response.weight(),
         "asOf": head.stamp.as_of.0,

@@ -88,9 +88,9 @@ impl Sizes {
             if let Some(name) = names.get(&head.fingerprint.0) {
                 add(&mut of_routes, name, response);
             }
-            head.tags.iter().for_each(|tag| add(&mut of_tags, tag.as_str(), response));
-            if let Some(asked) = head.usage.asked() {
-                prefixes(asked.uri.path()).for_each(|prefix| add(&mut of_prefixes, prefix, response));
+            head.tags.iter().for_each(|tag| add(&mut of_tags, tag, response));
+            if let Some(path) = head.usage.path() {
+                prefixes(path).for_each(|prefix| add(&mut of_prefixes, prefix, response));
             }
         }
         let lines = |count| lines(count, step as u64, limit, by);

@@ -33,7 +33,7 @@ impl Explainer<'_> {
     pub fn named(&self, question: &Question, stored: &StoredHead, id: TargetId) -> Option<Target> {
         let tags = stored.tags.iter().flat_map(|tag| {
             let above = tag.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| &tag[..at]);
-            above.chain([tag.as_str()]).map(Target::tag)
+            above.chain([tag]).map(Target::tag)
         });
         let tag = tags.into_iter().find(|target| target.id() == id);
         tag.or_else(|| self.looking_up(question, |lookup, request| place(lookup, request, id)).flatten())

@@ -44,8 +44,8 @@ fn of_rules<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<Cow<'s, T
     let exchange = Exchange { requested_at: then.requested_at, received_at: then.received_at };
     // Credentials are judged apart, by what is stored.
     let caller = super::classify::Caller::InKey;
-    let now =
-        may_keep(route, caller, None, stored.status, &stored.headers, (exchange, then.initial_age)).ok()?;
+    let fields = stored.fields.to_map();
+    let now = may_keep(route, caller, None, stored.status, &fields, (exchange, then.initial_age)).ok()?;
     let stricter = Terms {
         freshness_lifetime: then.freshness_lifetime.min(now.freshness_lifetime),
         stale_while_revalidate: then.stale_while_revalidate.min(now.stale_while_revalidate),

@@ -30,14 +30,14 @@ fn has_date(headers: &HeaderMap) -> bool {
 /// §4.3.1: the fields that make the request for a stored response conditional; empty if it has no validator. Byte for
 /// byte as the upstream gave them.
 pub fn conditional_fields(stored: &StoredHead) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(2);
-    if EntityTag::of(&stored.headers, &ETAG).is_some()
-        && let Some(tag) = stored.headers.get(ETAG)
+    let (stored, mut fields) = (stored.fields.to_map(), HeaderMap::with_capacity(2));
+    if EntityTag::of(&stored, &ETAG).is_some()
+        && let Some(tag) = stored.get(ETAG)
     {
         fields.insert(IF_NONE_MATCH, tag.clone());
     }
-    if has_date(&stored.headers)
-        && let Some(date) = stored.headers.get(LAST_MODIFIED)
+    if has_date(&stored)
+        && let Some(date) = stored.get(LAST_MODIFIED)
     {
         fields.insert(IF_MODIFIED_SINCE, date.clone());
     }
@@ -60,7 +60,7 @@ pub enum Validated {
 
 pub fn after_validation(stored: &StoredHead, status: StatusCode, headers: &HeaderMap) -> Validated {
     match status {
-        StatusCode::NOT_MODIFIED => selects(&stored.headers, headers),
+        StatusCode::NOT_MODIFIED => selects(&stored.fields.to_map(), headers),
         _ if status.is_server_error() => Validated::Failed,
         _ => Validated::Replaced,
     }
@@ -108,6 +108,7 @@ pub fn is_freshened_by_head(
     status: StatusCode,
     update: &HeaderMap,
 ) -> bool {
+    let fields = stored.fields.to_map();
     let length = only_value(update, &CONTENT_LENGTH).map(HeaderValue::as_bytes);
     let same_length = !update.contains_key(CONTENT_LENGTH)
         || length.is_some_and(|length| length == content_length.to_string().as_bytes());
@@ -115,12 +116,12 @@ pub fn is_freshened_by_head(
         && stored.status == StatusCode::OK
         && same_length
         && [ETAG, LAST_MODIFIED].iter().any(|name| update.contains_key(name))
-        && same_or_absent(stored, update, &LAST_MODIFIED)
-        && matches!(selects(&stored.headers, update), Validated::Freshened { .. })
+        && same_or_absent(&fields, update, &LAST_MODIFIED)
+        && matches!(selects(&fields, update), Validated::Freshened { .. })
 }
 
-fn same_or_absent(stored: &StoredHead, update: &HeaderMap, name: &HeaderName) -> bool {
-    let ours = only_value(&stored.headers, name);
+fn same_or_absent(stored: &HeaderMap, update: &HeaderMap, name: &HeaderName) -> bool {
+    let ours = only_value(stored, name);
     !update.contains_key(name) || (ours.is_some() && ours == only_value(update, name))
 }
 
@@ -144,7 +145,7 @@ pub fn freshen(
     update: &HeaderMap,
     exchange: Exchange,
 ) -> Result<(HeaderMap, Terms), NotStored> {
-    let mut headers = freshened_headers(&stored.headers, update);
+    let mut headers = freshened_headers(&stored.fields.to_map(), update);
     // How old the 304 was when it came counts for the terms; the stored fields go without it.
     for age in update.get_all(AGE) {
         headers.append(AGE, age.clone());

@@ -146,7 +146,7 @@ impl Fetch {
 
     /// Where responses for one key differ by request fields, those who come look for their own variant from now on.
     fn announce_variant(&self, head: &StoredHead, leader: &Leader) {
-        let Vary::Fields(fields) = &Vary::of(&head.headers) else { return };
+        let Vary::Fields(fields) = &Vary::of(&head.fields.to_map()) else { return };
         let store = &self.worker.proxy.store;
         let before = match store.recall_here(&self.primary).map(|found| found.stored) {
             Some(Stored::Variants(variants)) => Some(variants),
@@ -243,7 +243,7 @@ impl Fetch {
             }
             Err(not_stored) => {
                 // It is still the answer to this request; it is only not kept.
-                let mut headers = freshened_headers(&before.headers, &arrived.headers);
+                let mut headers = freshened_headers(&before.fields.to_map(), &arrived.headers);
                 for cookie in arrived.headers.get_all(SET_COOKIE) {
                     headers.append(SET_COOKIE, cookie.clone());
                 }
@@ -286,7 +286,7 @@ impl Fetch {
         let terms = self.shortened(terms, &headers, &stored.body).await?;
         // Those of the content are among those of before.
         let mut tags = tags::of_response(&self.route, &request, &headers, None)?;
-        let more: Vec<_> = before.tags.iter().filter(|tag| !tags.contains(tag)).cloned().collect();
+        let more: Vec<_> = before.tags.iter().map(str::to_owned).filter(|tag| !tags.contains(tag)).collect();
         tags.extend(more);
         self.stored_head(before.status, headers, terms, stamp, tags)
     }

@@ -1,8 +1,8 @@
 //! Answers made of responses that are stored, or in flight: conditions (RFC 9110 §13), ranges (§14), HEAD and `Age`.
 
 use http::header::{
-    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE, TRAILER,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE, TRAILER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -20,7 +20,7 @@ pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp)
     let mut headers = with_age(&stored.head, now, true);
     // Trailers went by with the content, and are not kept (RFC 9111 §3.1).
     headers.remove(TRAILER);
-    if not_modified(&stored.head, head, now) {
+    if not_modified(stored.head.status, &headers, head, now) {
         return without_content(StatusCode::NOT_MODIFIED, headers);
     }
     if head.parts.method == Method::HEAD {
@@ -28,7 +28,7 @@ pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp)
     }
     let length = stored.body.len() as u64;
     if stored.head.status == StatusCode::OK && head.has(&RANGE) {
-        match range::select(&head.parts.headers, &stored.head.headers, length) {
+        match range::select(&head.parts.headers, &headers, length) {
             range::Selected::Whole => {}
             range::Selected::Parts(parts) => {
                 return ranges::partial(&stored.body, &parts, headers, stored.head.key);
@@ -47,7 +47,7 @@ pub(super) fn in_flight(
     now: Timestamp,
 ) -> Response<Body> {
     let headers = with_age(head_of, now, false);
-    if not_modified(head_of, head, now) {
+    if not_modified(head_of.status, &headers, head, now) {
         return without_content(StatusCode::NOT_MODIFIED, headers);
     }
     whole(head_of.status, headers, Body::Shared(reader))
@@ -60,24 +60,20 @@ pub(super) fn whole(status: StatusCode, headers: HeaderMap, body: Body) -> Respo
     response
 }
 
-fn not_modified(stored: &StoredHead, head: &ClientHead, now: Timestamp) -> bool {
+fn not_modified(status: StatusCode, headers: &HeaderMap, head: &ClientHead, now: Timestamp) -> bool {
     const CONDITIONS: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE];
     if !CONDITIONS.iter().any(|name| head.has(name)) {
         return false;
     }
-    let condition =
-        precondition(&head.parts.method, &head.parts.headers, stored.status, &stored.headers, now);
-    condition == Precondition::NotModified
+    precondition(&head.parts.method, &head.parts.headers, status, headers, now) == Precondition::NotModified
 }
 
 /// `Age` of what comes from the store (RFC 9111 §5.1); of what has just come, only if it was old on arrival.
 fn with_age(stored: &StoredHead, now: Timestamp, always: bool) -> HeaderMap {
-    let mut headers = stored.headers.clone();
-    let age = stored.terms.age(now).as_secs();
-    if always || age > 0 {
-        headers.insert(AGE, decimal(age));
+    match stored.terms.age(now).as_secs() {
+        0 if !always => stored.fields.to_map(),
+        age => stored.fields.with_age(decimal(age)),
     }
-    headers
 }
 
 /// As `HeaderValue::from`, with one allocation less.

@@ -32,10 +32,10 @@ impl Fetch {
         let read = move || {
             let request = RequestHead { method: &Method::GET, ..asked.as_policy() };
             let asked = Asked { route: &route, caller, primary: &primary, request: &request };
-            asked.whole(of.terms.clone(), &of.headers, &content)
+            asked.whole(of.terms.clone(), &of.fields.to_map(), &content)
         };
         let (tags, terms) = self.read(body.len(), read).await?;
-        let headers = head.headers.clone();
+        let headers = head.fields.to_map();
         let head = self.stored_head(head.status, headers, terms, head.stamp, tags)?;
         Ok(Arc::new(StoredResponse { head: Arc::new(head), body }))
     }

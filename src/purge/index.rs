@@ -189,7 +189,7 @@ impl Index {
         let now = Position(now.as_micros());
         let marked = self.marks.values().flat_map(HashMap::values).copied().filter(|date| *date <= now).max();
         let in_doubt = self.order.last().is_some_and(|(newest, _)| *newest > self.high_water);
-        let until = (now, TargetId([u8::MAX; 16]));
+        let until = (now, TargetId([u8::MAX; TargetId::LENGTH]));
         let dated = in_doubt.then(|| self.order.range(..=until).next_back().map(|(date, _)| *date)).flatten();
         marked.max(dated).filter(|date| *date > self.high_water)
     }

@@ -29,9 +29,10 @@ pub enum Target {
     Everything,
 }
 
-/// The name of a target in the index: 128 bits of SHA-256, the same in every replica.
+/// The name of a target in the index: 64 bits of SHA-256, the same in every replica. Should two targets ever have one
+/// name, a purge of one is a purge of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TargetId(pub [u8; 16]);
+pub struct TargetId(pub [u8; TargetId::LENGTH]);
 
 impl Target {
     pub fn tag(tag: impl Into<String>) -> Self {
@@ -94,6 +95,8 @@ fn host_part(host: &Option<String>) -> &[u8] {
 }
 
 impl TargetId {
+    pub const LENGTH: usize = 8;
+
     fn of_tag(tag: &str) -> Self {
         Self::of(b't', &[loose_tag(tag).as_bytes()])
     }
@@ -107,8 +110,8 @@ impl TargetId {
             hash.update(part);
         }
         let digest = hash.finalize();
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest[..16]);
+        let mut id = [0; Self::LENGTH];
+        id.copy_from_slice(&digest[..Self::LENGTH]);
         Self(id)
     }
 }

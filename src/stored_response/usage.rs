@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use http::{HeaderMap, Uri};
 
+use super::StoredFields;
 use crate::clock::Timestamp;
 
 #[derive(Debug, Default)]
 pub struct Usage {
     uses: AtomicU32,
-    asked: OnceLock<Option<Box<Asked>>>,
+    asked: OnceLock<Option<Box<Kept>>>,
     /// When it may be fetched anew ahead of its end, in microseconds; once for each time that it is moved.
     next_renewal: AtomicU64,
 }
@@ -26,11 +27,18 @@ pub struct Asked {
     pub headers: HeaderMap,
 }
 
+/// As little of it as it takes: most that is stored was asked for once.
+#[derive(Debug)]
+struct Kept {
+    uri: Box<str>,
+    headers: StoredFields,
+}
+
 impl Usage {
     /// It was given to a client. `asked` is called once; `None` where it can't be asked for without that client.
     pub fn used(&self, asked: impl FnOnce() -> Option<Asked>) {
         self.uses.fetch_add(1, Ordering::Relaxed);
-        self.asked.get_or_init(|| asked().map(Box::new));
+        self.asked.get_or_init(|| asked().map(Kept::new));
     }
 
     pub fn uses(&self) -> u32 {
@@ -42,8 +50,14 @@ impl Usage {
         self.uses.store(0, Ordering::Relaxed);
     }
 
-    pub fn asked(&self) -> Option<&Asked> {
-        self.asked.get()?.as_deref()
+    pub fn asked(&self) -> Option<Asked> {
+        let kept = self.asked.get()?.as_ref()?;
+        Some(Asked { uri: kept.uri.parse().ok()?, headers: kept.headers.to_map() })
+    }
+
+    /// The path of what [`Usage::asked`] gives.
+    pub fn path(&self) -> Option<&str> {
+        self.asked.get()?.as_ref()?.uri.split('?').next()
     }
 
     pub fn may_be_renewed(&self, now: Timestamp) -> bool {
@@ -54,6 +68,13 @@ impl Usage {
     pub fn claim_renewal(&self, now: Timestamp, next: Timestamp) -> bool {
         let due = |before: u64| (before <= now.as_micros()).then_some(next.as_micros());
         self.next_renewal.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
+    }
+}
+
+impl Kept {
+    fn new(asked: Asked) -> Box<Self> {
+        let uri = asked.uri.to_string().into();
+        Box::new(Self { uri, headers: StoredFields::new(&asked.headers) })
     }
 }
 
@@ -77,6 +98,6 @@ mod tests {
         assert_eq!((usage.uses(), usage.asked()), (0, None));
         usage.used(|| Some(asked("/a")));
         usage.used(|| Some(asked("/b")));
-        assert_eq!((usage.uses(), usage.asked()), (2, Some(&asked("/a"))));
+        assert_eq!((usage.uses(), usage.asked()), (2, Some(asked("/a"))));
     }
 }

@@ -57,7 +57,7 @@ impl Warming {
                 && proxy.store.judge(&head.stamp, &head.targets) == Validity::Valid
                 && let Some(asked) = head.usage.asked()
             {
-                all.push(self.completed(asked));
+                all.push(self.completed(&asked));
             }
         }
         tracing::info!(requests = all.len(), within = show_duration(within), "refreshes");
@@ -98,7 +98,7 @@ impl Warming {
 impl RefreshRequest {
     fn means(&self, head: &StoredHead, proxy: &Proxy) -> bool {
         let is_of_route = |name: &String| {
-            let route = head.usage.asked().and_then(|asked| proxy.routes.find(asked.uri.path()));
+            let route = head.usage.path().and_then(|path| proxy.routes.find(path));
             route.is_some_and(|route| *route.name == **name || route.path.as_str() == name)
         };
         let is_tagged = |tag: &String| head.tags.iter().any(|own| is_below(own, tag));
@@ -139,6 +139,6 @@ fn invalid(store: &dyn Store, most: usize, now: Timestamp) -> (Vec<Asked>, bool)
         purged.push((uses, head));
     }
     purged.sort_by_key(|(uses, _)| std::cmp::Reverse(*uses));
-    let hottest = purged.iter().filter_map(|(_, head)| head.usage.asked().cloned());
+    let hottest = purged.iter().filter_map(|(_, head)| head.usage.asked());
     (hottest.take(most).collect(), in_doubt)
 }

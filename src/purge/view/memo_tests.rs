@@ -74,8 +74,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// All of one bucket, too.
 fn id(target: u8) -> TargetId {
-    let mut id = [0; 16];
-    (id[0], id[15]) = (target / 2, target);
+    let mut id = [0; TargetId::LENGTH];
+    (id[0], id[7]) = (target / 2, target);
     TargetId(id)
 }
 

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use super::Clocks;
 use super::write::{ALWAYS_VALIDATE, MUST_REVALIDATE, OPEN_TO_CREDENTIALS};
 use crate::clock::Timestamp;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
 use crate::purge::{FoundValid, Incarnation, Position, Stamp, TargetId};
-use crate::stored_response::{Stored, StoredHead, StoredResponse, Terms, Variants};
+use crate::stored_response::{
+    JudgedBy, Stored, StoredFields, StoredHead, StoredResponse, StoredTags, Terms, Variants,
+};
 
 pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clocks) -> Option<Stored> {
     let mut reader = Reader { bytes: head, at: 0 };
@@ -22,8 +24,10 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
     let status = StatusCode::from_u16(u16::from_le_bytes(reader.array()?)).ok()?;
     let terms = reader.terms(clocks)?;
     let targets: Vec<TargetId> = reader.list(|reader| reader.array().map(TargetId))?;
-    let tags: Vec<String> = reader.list(Reader::text)?;
-    let headers = reader.fields()?;
+    let tags = StoredTags::read(str::from_utf8(&reader.part()?).ok()?)?;
+    let judged_by = JudgedBy::rules(Fingerprint(reader.number()?));
+    let names = reader.part()?;
+    let fields = StoredFields::read(&names, reader.part()?)?;
     reader.end()?;
     // Every response can be reached by the purge of everything: without targets it was not written by larder.
     if targets.is_empty() {
@@ -33,13 +37,13 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
         key: *key,
         fingerprint,
         status,
-        headers,
+        fields,
         terms,
         stamp: Stamp { incarnation, as_of },
         targets: targets.into(),
-        tags: tags.into(),
+        tags,
         found_valid: FoundValid::default(),
-        judged_by: Default::default(),
+        judged_by,
         usage: Default::default(),
     };
     Some(Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: content })))
@@ -87,10 +91,6 @@ impl Reader {
         self.take(length)
     }
 
-    fn text(&mut self) -> Option<String> {
-        String::from_utf8(self.part()?.to_vec()).ok()
-    }
-
     fn name(&mut self) -> Option<HeaderName> {
         HeaderName::from_bytes(&self.part()?).ok()
     }
@@ -102,16 +102,6 @@ impl Reader {
             list.push(read(self)?);
         }
         Some(list)
-    }
-
-    fn fields(&mut self) -> Option<HeaderMap> {
-        let mut headers = HeaderMap::new();
-        for _ in 0..self.count()? {
-            let name = self.name()?;
-            let value = HeaderValue::from_maybe_shared(self.part()?).ok()?;
-            headers.try_append(name, value).ok()?;
-        }
-        Some(headers)
     }
 
     fn terms(&mut self, clocks: &Clocks) -> Option<Terms> {

@@ -8,8 +8,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Timestamp;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
-use crate::purge::{FoundValid, Incarnation, Position, Stamp, Target};
-use crate::stored_response::{Stored, StoredHead, StoredResponse, Terms, Variants};
+use crate::purge::{FoundValid, Incarnation, Position, Stamp, Target, TargetId};
+use crate::stored_response::{
+    JudgedBy, Stored, StoredFields, StoredHead, StoredResponse, StoredTags, Terms, Variants,
+};
 
 const KEY: CacheKey = CacheKey([7; 32]);
 
@@ -23,7 +25,7 @@ fn response(body: &'static [u8]) -> Stored {
         key: KEY,
         fingerprint: Fingerprint(0x0123_4567_89ab_cdef),
         status: StatusCode::NOT_FOUND,
-        headers,
+        fields: StoredFields::new(&headers),
         terms: Terms {
             requested_at: Timestamp::from_micros(1_763_640_000_000_001),
             received_at: Timestamp::from_micros(1_763_640_000_000_002),
@@ -41,9 +43,9 @@ fn response(body: &'static [u8]) -> Stored {
             as_of: Position(1_763_639_999_999_999),
         },
         targets: vec![Target::Everything.id(), Target::tag("courses").id()].into(),
-        tags: vec!["courses".to_string()].into(),
+        tags: StoredTags::new(&["courses"]),
         found_valid: FoundValid::default(),
-        judged_by: Default::default(),
+        judged_by: JudgedBy::rules(Fingerprint(0xabc)),
         usage: Default::default(),
     };
     Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) }))
@@ -90,16 +92,16 @@ fn what_orders_two_responses_stands_where_the_script_looks() {
 
 /// A change of the format without another version would make two releases misread each other.
 #[test]
-fn the_format_of_version_1_is_this_one() {
+fn the_format_of_version_2_is_this_one() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let value = encoded(&response(b"{}"));
-    assert_eq!(&value[..6], b"lrdr\x01\x01");
+    assert_eq!(&value[..6], b"lrdr\x02\x01");
     assert_eq!(hex(&Sha256::digest(&value)), GOLDEN_RESPONSE);
     assert_eq!(hex(&Sha256::digest(encoded(&variants()))), GOLDEN_VARIANTS);
 }
 
-const GOLDEN_RESPONSE: &str = "b5e007946b6bf41f4fc9ff167762bd139c82b6051dfee9507017cfb0bf4417f6";
-const GOLDEN_VARIANTS: &str = "2e4978cd8d321b0d79534bffc32c519ba2f3bcb4cd76f383919f3156f066bb3d";
+const GOLDEN_RESPONSE: &str = "e2458d9d8ba2958d537979c81dfcddfe3fa9a5de096077cc14451d15f63b82ad";
+const GOLDEN_VARIANTS: &str = "0207fd76ab2612402299f9165be3cfceabf92ad9ce47d61e237f908405d4ec89";
 
 #[test]
 fn under_another_key_there_is_nothing() {
@@ -152,7 +154,7 @@ fn a_right_checksum_does_not_make_nonsense_readable() {
         ("a status of 0", |value, _| value[HEAD_AT + 64..HEAD_AT + 66].fill(0)),
         ("an unknown flag", |value, targets| value[targets - 1] |= 128),
         ("4 GiB of targets", |value, targets| value[targets..targets + 4].fill(0xff)),
-        ("a tag of 4 GiB", |value, targets| value[targets + 40..targets + 44].fill(0xff)),
+        ("a tag of 4 GiB", |value, targets| value[targets + 20..targets + 24].fill(0xff)),
         ("a head of 4 GiB", |value, _| value[6..10].fill(0xff)),
         ("content of 4 GiB", |value, _| value[10..14].fill(0xff)),
     ];
@@ -167,7 +169,7 @@ fn a_response_that_no_purge_can_reach_is_none_of_ours() {
     let mut head = write::response_head(&KEY, &response.head, &Clocks::default());
     let targets = response.head.targets.len();
     let at = head.windows(4).position(|four| four == u32::try_from(targets).unwrap().to_le_bytes()).unwrap();
-    head.splice(at..at + 4 + targets * 16, 0u32.to_le_bytes());
+    head.splice(at..at + 4 + targets * TargetId::LENGTH, 0u32.to_le_bytes());
     assert!(read::response(&KEY, head.into(), Bytes::new(), &Clocks::default()).is_none());
 }
 
@@ -203,12 +205,12 @@ proptest! {
         }
         let head = &template.head;
         let head = StoredHead {
-            headers,
-            tags: tags.into(),
+            fields: StoredFields::new(&headers),
+            tags: StoredTags::new(&tags),
             terms: head.terms.clone(),
             targets: head.targets.clone(),
             found_valid: FoundValid::default(),
-            judged_by: Default::default(),
+            judged_by: JudgedBy::rules(Fingerprint(0xabc)),
             usage: Default::default(),
             ..*Arc::try_unwrap(template).unwrap().head
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::Clocks;
 use crate::policy::CacheKey;
@@ -24,11 +24,11 @@ pub(super) fn response_head(key: &CacheKey, head: &StoredHead, clocks: &Clocks) 
     for target in &head.targets {
         written.extend_from_slice(&target.0);
     }
-    count(&mut written, head.tags.len());
-    for tag in &head.tags {
-        part(&mut written, tag.as_bytes());
-    }
-    fields(&mut written, &head.headers);
+    part(&mut written, head.tags.written().as_bytes());
+    written.extend_from_slice(&head.judged_by.latest().0.to_le_bytes());
+    let (names, values) = head.fields.written();
+    part(&mut written, names);
+    part(&mut written, values);
     written
 }
 
@@ -58,14 +58,6 @@ fn terms(written: &mut Vec<u8>, terms: &Terms, clocks: &Clocks) {
         (terms.open_to_credentials, OPEN_TO_CREDENTIALS),
     ];
     written.push(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
-}
-
-fn fields(written: &mut Vec<u8>, headers: &HeaderMap) {
-    count(written, headers.len());
-    for (name, value) in headers {
-        part(written, name.as_str().as_bytes());
-        part(written, value.as_bytes());
-    }
 }
 
 fn names(written: &mut Vec<u8>, names: &[HeaderName]) {

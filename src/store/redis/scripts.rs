@@ -106,7 +106,7 @@ fn change(record: &[Part]) -> Option<Change> {
         (b'h', id) => purged(id, Hardness::Hard),
         (b's', id) => purged(id, Hardness::Soft),
         (b'm', marked) => {
-            let (id, mark) = marked.split_at_checked(16)?;
+            let (id, mark) = marked.split_at_checked(TargetId::LENGTH)?;
             let (id, mark) = (TargetId(id.try_into().ok()?), MarkId(mark.try_into().ok()?));
             Some(Change::Marked { id, mark, date: position })
         }
@@ -161,11 +161,11 @@ mod tests {
 
     #[test]
     fn positions_are_read_whole() {
-        let records = vec![text("h0123456789abcdef"), text("1763640000123457"), text("bxy"), text("5")];
+        let records = vec![text("h01234567"), text("1763640000123457"), text("bxy"), text("5")];
         let asked_at = Moment::now();
         let told = told(&Part::List(reply(records)), "nonce", asked_at).unwrap();
         assert_eq!(told.position, Position(7));
-        let id = TargetId(*b"0123456789abcdef");
+        let id = TargetId(*b"01234567");
         let changes = vec![
             Change::Purged { id, position: Position(1_763_640_000_123_457), hardness: Hardness::Hard },
             Change::Folded { bucket: u16::from_le_bytes(*b"xy"), position: Position(5) },

@@ -144,7 +144,7 @@ impl Redis {
 
     /// The keys of the responses in it.
     pub async fn responses(&self) -> Vec<String> {
-        let keys = self.command(&["KEYS", "larder:r1:*"]).await;
+        let keys = self.command(&["KEYS", "larder:r2:*"]).await;
         keys.lines().filter(|key| !key.is_empty()).map(str::to_owned).collect()
     }
 }

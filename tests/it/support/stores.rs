@@ -10,7 +10,7 @@ use larder::policy::Fingerprint;
 use larder::purge::{Bounds, FoundValid, LoosePath, Target, TargetId};
 use larder::store::tiered::TieredStore;
 use larder::store::{Fill, Store};
-use larder::stored_response::{Stored, StoredHead, StoredResponse, Terms};
+use larder::stored_response::{Stored, StoredFields, StoredHead, StoredResponse, StoredTags, Terms};
 
 use super::eventually;
 
@@ -40,11 +40,11 @@ pub fn response(fill: &Fill, body: &str, tags: &[&str], expires_at: Timestamp) -
         key: *fill.key(),
         fingerprint: Fingerprint(9),
         status: StatusCode::OK,
-        headers: HeaderMap::new(),
+        fields: StoredFields::new(&HeaderMap::new()),
         terms: Terms { expires_at, ..Terms::unstored(now, now) },
         stamp: fill.stamp(),
         targets: targets(tags),
-        tags: tags.iter().map(ToString::to_string).collect(),
+        tags: StoredTags::new(tags),
         found_valid: FoundValid::default(),
         judged_by: Default::default(),
         usage: Default::default(),

@@ -1,0 +1,170 @@
+//! What the fields of many responses have in common: all their names, and the values of those that say the same in
+//! every response of an application.
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS, AGE, CACHE_CONTROL, CONTENT_ENCODING,
+    CONTENT_LANGUAGE, CONTENT_TYPE, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, VARY, VIA,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use quick_cache::sync::Cache;
+
+pub struct Shape {
+    /// Each field in a line of its own: its name, and `: value` if that is part of the shape.
+    pub written: Bytes,
+    /// How many values are not part of it.
+    pub differing: usize,
+    /// The fields, `Age` after them, and one more so that a copy has room for one; what differs is empty.
+    template: HeaderMap,
+}
+
+/// Never of one client alone, and of few values.
+const CONSTANT: [HeaderName; 17] = [
+    ACCEPT_RANGES,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_TYPE,
+    REFERRER_POLICY,
+    SERVER,
+    STRICT_TRANSPORT_SECURITY,
+    VARY,
+    VIA,
+    X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+    X_XSS_PROTECTION,
+];
+const LONGEST: usize = 64;
+
+/// Nobody else's.
+const ROOM: HeaderName = HeaderName::from_static("larder-room");
+
+/// The shapes that are in use. One that falls out is made once more; one of more fields, or more text, is never here.
+static KNOWN: LazyLock<Cache<Bytes, Arc<Shape>>> = LazyLock::new(|| Cache::new(1024));
+const MOST_FIELDS: usize = 64;
+const MOST_TEXT: usize = 2048;
+
+/// Names and values that are kept as long as the process, so that no copies of them are counted: all cores would write
+/// to that count with each hit. Bounded, for an upstream may think of ever new ones.
+static LASTING: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
+const MAX_LASTING: usize = 4096;
+
+/// Those that are stored.
+pub fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    headers.iter().filter(|(name, _)| !is_left_out(name))
+}
+
+fn is_left_out(name: &HeaderName) -> bool {
+    name == AGE || name == ROOM
+}
+
+/// Whether the value is part of the shape.
+pub fn has(name: &HeaderName, value: &HeaderValue) -> bool {
+    let is_plain = value.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
+    is_plain && !value.is_empty() && value.len() <= LONGEST && CONSTANT.contains(name)
+}
+
+impl Shape {
+    /// That of these fields, and whether nobody had it before.
+    pub fn of(headers: &HeaderMap) -> (Arc<Self>, bool) {
+        let mut written = BytesMut::with_capacity(256);
+        for (name, value) in fields(headers) {
+            written.put_slice(name.as_str().as_bytes());
+            if has(name, value) {
+                written.put_slice(b": ");
+                written.put_slice(value.as_bytes());
+            }
+            written.put_u8(b'\n');
+        }
+        if let Some(known) = KNOWN.get(&written[..]) {
+            return (known, false);
+        }
+        let part =
+            |(name, value)| (HeaderName::clone(name), has(name, value).then(|| HeaderValue::clone(value)));
+        (Self::known_from_now_on(&written, fields(headers).map(part)), true)
+    }
+
+    /// `None` if it is none.
+    pub fn read(written: &[u8]) -> Option<(Arc<Self>, bool)> {
+        if let Some(known) = KNOWN.get(written) {
+            return Some((known, false));
+        }
+        if !written.is_empty() && !written.ends_with(b"\n") {
+            return None;
+        }
+        let mut fields = Vec::new();
+        for line in written.split_inclusive(|byte| *byte == b'\n') {
+            let line = str::from_utf8(&line[..line.len() - 1]).ok()?;
+            let (name, value) =
+                line.split_once(": ").map_or((line, None), |(name, value)| (name, Some(value)));
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            let value = value.map(HeaderValue::from_str).transpose().ok()?;
+            if is_left_out(&name) || value.as_ref().is_some_and(|value| !has(&name, value)) {
+                return None;
+            }
+            fields.push((name, value));
+        }
+        Some((Self::known_from_now_on(written, fields.into_iter()), true))
+    }
+
+    fn known_from_now_on(
+        written: &[u8],
+        fields: impl Iterator<Item = (HeaderName, Option<HeaderValue>)>,
+    ) -> Arc<Self> {
+        let (mut template, mut differing) = (HeaderMap::new(), 0);
+        let empty = HeaderValue::from_static("");
+        for (name, value) in fields {
+            let name = lasting(name.as_str()).map_or(name, HeaderName::from_static);
+            differing += usize::from(value.is_none());
+            let of = |value: HeaderValue| {
+                value.to_str().ok().and_then(lasting).map(HeaderValue::from_static).unwrap_or(value)
+            };
+            template.append(name, value.map_or_else(|| empty.clone(), of));
+        }
+        template.insert(AGE, empty.clone());
+        template.append(ROOM, empty);
+        let written = Bytes::copy_from_slice(written);
+        let shape = Arc::new(Self { written: written.clone(), differing, template });
+        if written.len() <= MOST_TEXT && shape.template.len() <= MOST_FIELDS {
+            KNOWN.insert(written, shape.clone());
+        }
+        shape
+    }
+
+    /// To be filled in: what differs is empty, and so is `Age`, the last. With how many differ.
+    pub fn empty_map(&self) -> (HeaderMap, usize) {
+        let mut map = self.template.clone();
+        map.remove(ROOM);
+        (map, self.differing)
+    }
+
+    /// Bytes that it keeps in memory, about.
+    pub fn weight(&self) -> usize {
+        2 * self.written.len() + self.template.len() * 128
+    }
+}
+
+fn lasting(text: &str) -> Option<&'static str> {
+    if text.len() > LONGEST {
+        return None;
+    }
+    let mut known = LASTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.get(text) {
+        return Some(known);
+    }
+    if known.len() >= MAX_LASTING {
+        return None;
+    }
+    let lasting: &'static str = Box::leak(text.into());
+    known.insert(lasting);
+    Some(lasting)
+}

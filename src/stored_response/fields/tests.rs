@@ -1,0 +1,109 @@
+use proptest::prelude::*;
+
+use http::HeaderName;
+
+use super::*;
+
+fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
+    }
+    headers
+}
+
+#[test]
+fn what_is_kept_of_a_read_buffer_does_not_keep_all_of_it() {
+    let buffer = Bytes::from(vec![b'x'; 8192]);
+    let mut headers = HeaderMap::new();
+    for (name, end) in [("a", 3), ("b", 0), ("a", 5), ("content-type", 2)] {
+        let value = HeaderValue::from_maybe_shared(buffer.slice(..end)).expect("a value");
+        headers.append(HeaderName::from_static(name), value);
+    }
+    let fields = StoredFields::new(&headers);
+    assert_eq!(fields.to_map(), headers);
+    drop(headers);
+    assert!(buffer.is_unique());
+}
+
+#[test]
+fn the_age_is_that_of_now_and_never_that_of_before() {
+    let fields = StoredFields::new(&headers(&[("age", "7"), ("etag", "\"1\"")]));
+    assert_eq!(fields.to_map(), headers(&[("etag", "\"1\"")]));
+    assert_eq!(fields.with_age(HeaderValue::from_static("9")), headers(&[("etag", "\"1\""), ("age", "9")]));
+}
+
+#[test]
+fn what_many_have_in_common_is_kept_once() {
+    let one = StoredFields::new(&headers(&[("x-kept-once", "1"), ("etag", "\"1\"")]));
+    let other = StoredFields::new(&headers(&[("x-kept-once", "22"), ("etag", "")]));
+    assert!(Arc::ptr_eq(&one.shape, &other.shape));
+    assert!(one.weight() > other.weight(), "the shape counts as the first one's");
+    let reordered = StoredFields::new(&headers(&[("etag", "\"1\""), ("x-kept-once", "1")]));
+    assert!(!Arc::ptr_eq(&one.shape, &reordered.shape));
+
+    let of_type =
+        |content_type| StoredFields::new(&headers(&[("content-type", content_type), ("etag", "1")]));
+    let (html, json) = (of_type("text/html"), of_type("application/json"));
+    assert!(Arc::ptr_eq(&html.shape, &of_type("text/html").shape));
+    assert!(!Arc::ptr_eq(&html.shape, &json.shape));
+    assert_eq!((html.values.len(), json.values.len()), (5, 5), "only the entity tag is each one's own");
+}
+
+#[test]
+fn what_is_unusually_large_is_no_example_to_others() {
+    let mut headers = HeaderMap::new();
+    for n in 0..70 {
+        headers.insert(
+            HeaderName::try_from(format!("x-one-of-many-{n}")).expect("a name"),
+            HeaderValue::from(n),
+        );
+    }
+    let (one, other) = (StoredFields::new(&headers), StoredFields::new(&headers));
+    assert_eq!((one.to_map(), one.weight()), (headers, other.weight()), "each has its own, and it counts");
+    assert!(!Arc::ptr_eq(&one.shape, &other.shape));
+}
+
+#[test]
+fn what_can_not_be_fields_is_not_read() {
+    let (names, values) = (&b"a\nb\n"[..], &b"\x01\0\0\0\x02\0\0\0xyy"[..]);
+    let read = |names: &[u8], values: &[u8]| StoredFields::read(names, Bytes::copy_from_slice(values));
+    assert_eq!(read(names, values).map(|fields| fields.to_map()), Some(headers(&[("a", "x"), ("b", "yy")])));
+    for names in [
+        &b"a\n"[..],
+        b"a\nb",
+        b"a\nb\nc\n",
+        b"a\n\n",
+        b"a\nb \n",
+        b"a\nage\n",
+        b"a\nb: yy\n",
+        b"a\nvary: \n",
+        b"",
+    ] {
+        assert!(read(names, values).is_none(), "{names:?}");
+    }
+    let huge = b"\xff\xff\xff\xff\x02\0\0\0xyy";
+    for values in [&values[..10], &b"\x01\0\0\0"[..], b"", b"\x01\0\0\0\x02\0\0\0x\ny", huge] {
+        assert!(read(names, values).is_none(), "{values:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_fields_come_back_in_their_order(
+        fields in proptest::collection::vec(("[a-d][a-z0-9-]{0,2}|vary|content-type", "[\t -~\u{80}-\u{ff}]{0,40}"), 0..40),
+    ) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &fields {
+            let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
+            headers.append(HeaderName::from_bytes(name.as_bytes()).expect("a name"), value);
+        }
+        headers.remove(AGE);
+        let stored = StoredFields::new(&headers);
+        let (names, values) = stored.written();
+        let read = StoredFields::read(names, Bytes::copy_from_slice(values)).expect("what was written");
+        let in_order = |map: HeaderMap| map.iter().map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>();
+        prop_assert_eq!(in_order(stored.to_map()), in_order(headers.clone()));
+        prop_assert_eq!(in_order(read.to_map()), in_order(headers));
+    }
+}
