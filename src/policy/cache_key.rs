@@ -107,12 +107,17 @@ impl Fingerprint {
         parts.fingerprint()
     }
 
-    /// Of what the route says of lifetimes. What was stored under others is judged again.
+    /// Of what the route says of lifetimes. What was stored under others is judged again, and so is what another
+    /// release stored, which may have read the same rules otherwise.
     pub fn of_lifetimes(route: &Route) -> Self {
-        let mut parts = Parts::new(b"larder lifetimes 2");
+        let mut parts = Parts::new(b"larder lifetimes 3");
+        parts.add(env!("CARGO_PKG_VERSION").as_bytes());
         parts.add(format!("{:?}", route.ttl).as_bytes());
         parts.add(format!("{:?}", route.status).as_bytes());
-        parts.add(&[u8::from(route.semantics.heuristic), u8::from(route.semantics.any_status)]);
+        let semantics = &route.semantics;
+        for flag in [semantics.heuristic, semantics.any_status, semantics.request_directives] {
+            parts.add(&[u8::from(flag)]);
+        }
         parts.add(&route.stale_while_revalidate.as_nanos().to_be_bytes());
         parts.add(&route.stale_if_error.as_nanos().to_be_bytes());
         parts.fingerprint()

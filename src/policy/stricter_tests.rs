@@ -5,7 +5,7 @@ use http::{HeaderMap, Method};
 
 use crate::policy::classify::{Caller, Lookup};
 use crate::policy::reuse::{NoReuse, Reuse, assess};
-use crate::policy::route::Ttl;
+use crate::policy::route::{Semantics, Ttl};
 use crate::policy::testing::{NOW, lookup, request, route, secs, store, stored, with_ttl};
 use crate::policy::{Fingerprint, Route};
 use crate::stored_response::JudgedBy;
@@ -97,6 +97,22 @@ fn what_would_not_be_kept_now_is_not_used() {
     let errors = Route { status: [(404, secs(60))].into(), ..route() };
     check(errors.clone(), errors.clone(), 404, "", fresh(40));
     check(errors, route(), 404, "", Reuse::No(NoReuse::Foreign));
+}
+
+#[test]
+fn what_is_of_no_use_any_more_is_so_for_what_is_stored() {
+    let obeying = |request_directives| Route {
+        semantics: Semantics { request_directives, ..Semantics::default() },
+        ..with_ttl(10)
+    };
+    check(
+        obeying(true),
+        obeying(true),
+        200,
+        "",
+        Reuse::Validate { age: secs(20), ttl: -10, if_error: false },
+    );
+    check(obeying(true), obeying(false), 200, "", Reuse::No(NoReuse::Expired));
 }
 
 #[test]

@@ -72,7 +72,8 @@ impl StoredFields {
                 break;
             };
             // The bytes of a value are a value.
-            if let Ok(own) = HeaderValue::from_maybe_shared(self.values.slice(at..at + length)) {
+            if let Ok(mut own) = HeaderValue::from_maybe_shared(self.values.slice(at..at + length)) {
+                own.set_sensitive(place.is_sensitive());
                 *place = own;
             }
             at += length;

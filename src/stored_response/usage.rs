@@ -5,10 +5,13 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::StoredFields;
 use crate::clock::Timestamp;
+
+/// How it was asked for comes after the response was weighed, and it is clients who choose its length.
+const LONGEST: usize = 2048;
 
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -35,10 +38,11 @@ struct Kept {
 }
 
 impl Usage {
-    /// It was given to a client. `asked` is called once; `None` where it can't be asked for without that client.
+    /// It was given to a client. `asked` is called once; `None` where it can't be asked for without that client. What is
+    /// long is not kept.
     pub fn used(&self, asked: impl FnOnce() -> Option<Asked>) {
         self.uses.fetch_add(1, Ordering::Relaxed);
-        self.asked.get_or_init(|| asked().map(Kept::new));
+        self.asked.get_or_init(|| asked().and_then(Kept::new));
     }
 
     pub fn uses(&self) -> u32 {
@@ -72,14 +76,19 @@ impl Usage {
 }
 
 impl Kept {
-    fn new(asked: Asked) -> Box<Self> {
-        let uri = asked.uri.to_string().into();
-        Box::new(Self { uri, headers: StoredFields::new(&asked.headers) })
+    fn new(asked: Asked) -> Option<Box<Self>> {
+        let uri: Box<str> = asked.uri.to_string().into();
+        let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 64;
+        let fields: usize = asked.headers.iter().map(length).sum();
+        let is_short = uri.len() + fields <= LONGEST;
+        is_short.then(|| Box::new(Self { uri, headers: StoredFields::new(&asked.headers) }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::ACCEPT;
+
     use super::*;
 
     #[test]
@@ -99,5 +108,23 @@ mod tests {
         usage.used(|| Some(asked("/a")));
         usage.used(|| Some(asked("/b")));
         assert_eq!((usage.uses(), usage.asked()), (2, Some(asked("/a"))));
+    }
+
+    #[test]
+    fn what_a_client_makes_long_is_not_kept() {
+        let kept = |path: String, accept: &[String]| {
+            let usage = Usage::default();
+            let uri = path.parse().expect("a path");
+            let lines = accept.iter().map(|line| (ACCEPT, line.parse().expect("a value")));
+            let mut headers = HeaderMap::new();
+            lines.for_each(|(name, value)| _ = headers.append(name, value));
+            usage.used(|| Some(Asked { uri, headers }));
+            (usage.uses(), usage.asked().is_some())
+        };
+        let long = |length| "a".repeat(length);
+        assert_eq!(kept("/".to_owned() + &long(1000), &[long(900)]), (1, true));
+        assert_eq!(kept("/".to_owned() + &long(3000), &[]), (1, false));
+        assert_eq!(kept("/".to_owned(), &[long(3000)]), (1, false));
+        assert_eq!(kept("/".to_owned(), &vec![String::new(); 100]), (1, false));
     }
 }

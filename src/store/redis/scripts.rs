@@ -100,15 +100,15 @@ pub fn told(reply: &Part, nonce: &str, asked_at: Moment) -> Option<Told> {
 fn change(record: &[Part]) -> Option<Change> {
     let [member, position] = record else { return None };
     let position = Position(position.number()?);
-    let purged =
-        |id: &[u8], hardness| Some(Change::Purged { id: TargetId(id.try_into().ok()?), position, hardness });
+    // Another version's names are longer, and begin like these: its purges hold here too.
+    let id = |name: &[u8]| name.first_chunk().copied().map(TargetId);
+    let purged = |name, hardness| Some(Change::Purged { id: id(name)?, position, hardness });
     match member.bytes()?.split_first()? {
-        (b'h', id) => purged(id, Hardness::Hard),
-        (b's', id) => purged(id, Hardness::Soft),
+        (b'h', name) => purged(name, Hardness::Hard),
+        (b's', name) => purged(name, Hardness::Soft),
         (b'm', marked) => {
-            let (id, mark) = marked.split_at_checked(TargetId::LENGTH)?;
-            let (id, mark) = (TargetId(id.try_into().ok()?), MarkId(mark.try_into().ok()?));
-            Some(Change::Marked { id, mark, date: position })
+            let (name, mark) = marked.split_last_chunk()?;
+            Some(Change::Marked { id: id(name)?, mark: MarkId(*mark), date: position })
         }
         (b'b', bucket) => {
             Some(Change::Folded { bucket: u16::from_le_bytes(bucket.try_into().ok()?), position })
@@ -182,6 +182,27 @@ mod tests {
         assert_eq!(told.confirmation, confirmation);
     }
 
+    /// They stand in the index for as long as a response may live.
+    #[test]
+    fn purges_by_a_version_with_longer_names_hold() {
+        let records = vec![
+            text("s0123456789abcdef"),
+            text("5"),
+            text("m0123456789abcdefMARKMARK"),
+            text("6"),
+            text("m01234567MARKMARK"),
+            text("7"),
+        ];
+        let told = told(&Part::List(reply(records)), "nonce", Moment::now()).unwrap();
+        let (id, mark) = (TargetId(*b"01234567"), MarkId(*b"MARKMARK"));
+        let changes = vec![
+            Change::Purged { id, position: Position(5), hardness: Hardness::Soft },
+            Change::Marked { id, mark, date: Position(6) },
+            Change::Marked { id, mark, date: Position(7) },
+        ];
+        assert_eq!(told.confirmation.changes, changes);
+    }
+
     #[test]
     fn a_reply_that_is_not_the_expected_one_proves_nothing() {
         let whole = reply(vec![]);
@@ -193,7 +214,7 @@ mod tests {
             assert!(told(&Part::List(parts), "nonce", Moment::now()).is_none(), "{at}");
             assert!(told(&Part::List(whole[..at].to_vec()), "nonce", Moment::now()).is_none(), "{at}");
         }
-        for record in [text("h0123456789abcde"), text("x0123456789abcdef"), text(""), text("b1")] {
+        for record in [text("h0123456"), text("m0123456MARKMARK"), text("x01234567"), text(""), text("b1")] {
             let parts = reply(vec![record, text("5")]);
             assert!(told(&Part::List(parts), "nonce", Moment::now()).is_none());
         }

@@ -7,15 +7,15 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
-    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS, AGE, CACHE_CONTROL, CONTENT_ENCODING,
-    CONTENT_LANGUAGE, CONTENT_TYPE, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, VARY, VIA,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE,
+    CONTENT_TYPE, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, VARY, VIA, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
 
 pub struct Shape {
-    /// Each field in a line of its own: its name, and `: value` if that is part of the shape.
+    /// Each field in a line of its own: its name, and `: value` if that is part of the shape, or `:` if it is sensitive.
     pub written: Bytes,
     /// How many values are not part of it.
     pub differing: usize,
@@ -23,14 +23,13 @@ pub struct Shape {
     template: HeaderMap,
 }
 
-/// Never of one client alone, and of few values.
-const CONSTANT: [HeaderName; 17] = [
+/// Never of one client alone, and of few values; in `Cache-Control` many count down what is left.
+const CONSTANT: [HeaderName; 16] = [
     ACCEPT_RANGES,
     ACCESS_CONTROL_ALLOW_CREDENTIALS,
     ACCESS_CONTROL_ALLOW_HEADERS,
     ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_EXPOSE_HEADERS,
-    CACHE_CONTROL,
     CONTENT_ENCODING,
     CONTENT_LANGUAGE,
     CONTENT_TYPE,
@@ -53,6 +52,9 @@ static KNOWN: LazyLock<Cache<Bytes, Arc<Shape>>> = LazyLock::new(|| Cache::new(1
 const MOST_FIELDS: usize = 64;
 const MOST_TEXT: usize = 2048;
 
+/// A map takes no more than 24,576 names, and panics at one more. What comes by HTTP has far fewer.
+const MOST_READ: usize = 10_000;
+
 /// Names and values that are kept as long as the process, so that no copies of them are counted: all cores would write
 /// to that count with each hit. Bounded, for an upstream may think of ever new ones.
 static LASTING: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
@@ -70,7 +72,8 @@ fn is_left_out(name: &HeaderName) -> bool {
 /// Whether the value is part of the shape.
 pub fn has(name: &HeaderName, value: &HeaderValue) -> bool {
     let is_plain = value.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
-    is_plain && !value.is_empty() && value.len() <= LONGEST && CONSTANT.contains(name)
+    let is_short = !value.is_empty() && value.len() <= LONGEST;
+    is_plain && is_short && !value.is_sensitive() && CONSTANT.contains(name)
 }
 
 impl Shape {
@@ -82,14 +85,18 @@ impl Shape {
             if has(name, value) {
                 written.put_slice(b": ");
                 written.put_slice(value.as_bytes());
+            } else if value.is_sensitive() {
+                written.put_u8(b':');
             }
             written.put_u8(b'\n');
         }
         if let Some(known) = KNOWN.get(&written[..]) {
             return (known, false);
         }
-        let part =
-            |(name, value)| (HeaderName::clone(name), has(name, value).then(|| HeaderValue::clone(value)));
+        let part = |(name, value)| match has(name, value) {
+            true => (HeaderName::clone(name), HeaderValue::clone(value)),
+            false => (HeaderName::clone(name), differing(value.is_sensitive())),
+        };
         (Self::known_from_now_on(&written, fields(headers).map(part)), true)
     }
 
@@ -104,34 +111,32 @@ impl Shape {
         let mut fields = Vec::new();
         for line in written.split_inclusive(|byte| *byte == b'\n') {
             let line = str::from_utf8(&line[..line.len() - 1]).ok()?;
-            let (name, value) =
-                line.split_once(": ").map_or((line, None), |(name, value)| (name, Some(value)));
+            let (name, value) = match line.split_once(": ") {
+                Some((name, value)) => (name, Some(HeaderValue::from_str(value).ok()?)),
+                None => (line.strip_suffix(':').unwrap_or(line), None),
+            };
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            let value = value.map(HeaderValue::from_str).transpose().ok()?;
-            if is_left_out(&name) || value.as_ref().is_some_and(|value| !has(&name, value)) {
+            let is_foreign = value.as_ref().is_some_and(|value| !has(&name, value));
+            if is_left_out(&name) || is_foreign || fields.len() == MOST_READ {
                 return None;
             }
-            fields.push((name, value));
+            fields.push((name, value.unwrap_or_else(|| differing(line.ends_with(':')))));
         }
         Some((Self::known_from_now_on(written, fields.into_iter()), true))
     }
 
     fn known_from_now_on(
         written: &[u8],
-        fields: impl Iterator<Item = (HeaderName, Option<HeaderValue>)>,
+        fields: impl Iterator<Item = (HeaderName, HeaderValue)>,
     ) -> Arc<Self> {
         let (mut template, mut differing) = (HeaderMap::new(), 0);
-        let empty = HeaderValue::from_static("");
         for (name, value) in fields {
             let name = lasting(name.as_str()).map_or(name, HeaderName::from_static);
-            differing += usize::from(value.is_none());
-            let of = |value: HeaderValue| {
-                value.to_str().ok().and_then(lasting).map(HeaderValue::from_static).unwrap_or(value)
-            };
-            template.append(name, value.map_or_else(|| empty.clone(), of));
+            differing += usize::from(value.is_empty());
+            template.append(name, if value.is_empty() { value } else { of_its_own(value) });
         }
-        template.insert(AGE, empty.clone());
-        template.append(ROOM, empty);
+        template.insert(AGE, HeaderValue::from_static(""));
+        template.append(ROOM, HeaderValue::from_static(""));
         let written = Bytes::copy_from_slice(written);
         let shape = Arc::new(Self { written: written.clone(), differing, template });
         if written.len() <= MOST_TEXT && shape.template.len() <= MOST_FIELDS {
@@ -150,6 +155,21 @@ impl Shape {
     /// Bytes that it keeps in memory, about.
     pub fn weight(&self) -> usize {
         2 * self.written.len() + self.template.len() * 128
+    }
+}
+
+fn differing(is_sensitive: bool) -> HeaderValue {
+    let mut empty = HeaderValue::from_static("");
+    empty.set_sensitive(is_sensitive);
+    empty
+}
+
+/// Never a part of the buffer that it was read into: a shape would keep all of that.
+fn of_its_own(value: HeaderValue) -> HeaderValue {
+    match value.to_str().ok().and_then(lasting) {
+        Some(lasting) => HeaderValue::from_static(lasting),
+        // The bytes of a value are a value.
+        None => HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value),
     }
 }
 

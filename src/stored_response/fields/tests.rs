@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use http::HeaderName;
+use http::header::CONTENT_TYPE;
 
 use super::*;
 
@@ -23,6 +24,19 @@ fn what_is_kept_of_a_read_buffer_does_not_keep_all_of_it() {
     let fields = StoredFields::new(&headers);
     assert_eq!(fields.to_map(), headers);
     drop(headers);
+    assert!(buffer.is_unique());
+}
+
+#[test]
+fn neither_is_a_buffer_kept_once_no_more_is_kept_for_ever() {
+    for n in 0..10 {
+        let names: String = (0..500).map(|m| format!("x-for-ever-{n}-{m}\n")).collect();
+        assert!(StoredFields::read(names.as_bytes(), Bytes::from(vec![0; 500 * LENGTH])).is_some());
+    }
+    let buffer = Bytes::from(vec![b'z'; 8192]);
+    let value = HeaderValue::from_maybe_shared(buffer.slice(..9)).expect("a value");
+    let stored = StoredFields::new(&HeaderMap::from_iter([(CONTENT_TYPE, value)]));
+    assert_eq!(stored.to_map(), headers(&[("content-type", "zzzzzzzzz")]));
     assert!(buffer.is_unique());
 }
 
@@ -86,6 +100,32 @@ fn what_can_not_be_fields_is_not_read() {
     for values in [&values[..10], &b"\x01\0\0\0"[..], b"", b"\x01\0\0\0\x02\0\0\0x\ny", huge] {
         assert!(read(names, values).is_none(), "{values:?}");
     }
+}
+
+#[test]
+fn more_fields_than_a_map_takes_are_not_read() {
+    let names: String = (0..40_000).map(|n| format!("x-{n}\n")).collect();
+    assert!(StoredFields::read(names.as_bytes(), Bytes::from(vec![0; 40_000 * LENGTH])).is_none());
+}
+
+/// RFC 7541 §6.2.3: what is never to be compressed goes on so.
+#[test]
+fn a_sensitive_value_stays_one() {
+    let mut all =
+        headers(&[("content-type", "text/html"), ("x-signature", "s"), ("x-empty", ""), ("etag", "1")]);
+    let is_sensitive = |map: &HeaderMap| map.values().map(HeaderValue::is_sensitive).collect::<Vec<_>>();
+    all.values_mut().take(3).for_each(|value| value.set_sensitive(true));
+    let stored = StoredFields::new(&all);
+    let (names, values) = stored.written();
+    let read = StoredFields::read(names, Bytes::copy_from_slice(values)).expect("what was written");
+    for fields in [&stored, &read] {
+        assert_eq!(fields.to_map(), all);
+        assert_eq!(is_sensitive(&fields.to_map()), [true, true, true, false]);
+        let with_age = fields.with_age(HeaderValue::from_static("1"));
+        assert_eq!(is_sensitive(&with_age), [true, true, true, false, false]);
+    }
+    all.values_mut().for_each(|value| value.set_sensitive(false));
+    assert_eq!(is_sensitive(&StoredFields::new(&all).to_map()), [false; 4]);
 }
 
 proptest! {
