@@ -45,8 +45,11 @@ pub async fn explain(
     };
     let question = question(&wanted)?;
     let now = state.clock.now();
-    let explainer = Explainer::new(&state.config, &state.routes, now);
-    let mut told = told(&explainer.explain(&question, &Reply::default()), &state.routes);
+    let mut explainer = Explainer::new(&state.config, &state.routes, now);
+    let explanation = explainer.explain(&question, &Reply::default());
+    let fallbacks = state.events.fallbacks(state.routes.iter());
+    explainer.fallback_ttl = explanation.route.as_ref().and_then(|route| fallbacks.of_route(route.index));
+    let mut told = told(&explanation, &state.routes);
     // What follows is what is, and not what would be.
     if let Some(told) = told.as_object_mut() {
         for hypothetical in ["status", "stored", "terms", "notStored", "purgedBy"] {
@@ -111,16 +114,18 @@ fn of_seen(
         Validity::Stale => "stale",
         Validity::Dead => "purged",
     };
+    let judged = explainer.reuse(question, head, soft_purged);
     let reuse = match seen.validity {
         Validity::Dead => Some("never"),
-        _ => explainer.reuse(question, head, soft_purged).as_ref().map(words_of_reuse),
+        _ => judged.as_ref().map(words_of_reuse),
     };
     json!({
         "stored": true,
         "tier": seen.tier.as_str(),
         "status": head.status.as_u16(),
         "ageSeconds": head.terms.age(now).as_secs(),
-        "ttlSeconds": head.terms.ttl(now),
+        "ttlSeconds": judged.as_ref().and_then(ttl_of).unwrap_or_else(|| head.terms.ttl(now)),
+        "fallbackTtlSeconds": explainer.fallback_ttl.map(|fallback| fallback.as_secs()),
         "forgottenInSeconds": head.terms.expires_at.since(now).as_secs(),
         "tags": head.tags.iter().collect::<Vec<_>>(),
         "contentBytes": response.body.len(),
@@ -133,6 +138,18 @@ fn of_seen(
         }),
         "reuse": reuse,
     })
+}
+
+/// By the rules of now, and not of when it was stored.
+fn ttl_of(reuse: &Reuse) -> Option<i64> {
+    match *reuse {
+        Reuse::Fresh { ttl, .. }
+        | Reuse::StaleWhileRevalidate { ttl, .. }
+        | Reuse::StaleAsAsked { ttl, .. }
+        | Reuse::Validate { ttl, .. }
+        | Reuse::ValidateAsAsked { ttl, .. } => Some(ttl),
+        Reuse::No(_) => None,
+    }
 }
 
 fn words_of_reuse(reuse: &Reuse) -> &'static str {

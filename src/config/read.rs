@@ -149,6 +149,11 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
     if let (Some((listen, _)), Some(admin)) = (&listeners, &admin) {
         refuse_same_addresses(listen, admin.listen.as_ref(), upstream.as_ref(), &fields, problems);
     }
+    let warmed = fields.given("warm");
+    if credentials.is_none() || routes.is_none() || listeners.is_none() || background.is_none() {
+        // All errors come at once.
+        warm::warm(warmed, None, problems);
+    }
     let credentials = credentials?;
     if let (true, Some(given)) = (credentials.is_empty(), fields.given("credentials")) {
         problems
@@ -169,7 +174,8 @@ fn config(root: &Node, care: Care, problems: &Problems) -> Option<Config> {
     if background.host.is_empty() {
         background.host = warm::known_as(&listen);
     }
-    let warm = warm::warm(fields.given("warm"), &Routes::new(&routes), &background, problems)?;
+    let known = warm::Known { routes: &Routes::new(&routes), background: &background };
+    let warm = warm::warm(warmed, Some(&known), problems)?;
     let events = events?.into_iter().map(|checked| checked.source).collect();
     Some(Config {
         listen,

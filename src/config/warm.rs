@@ -55,21 +55,23 @@ pub fn known_as(listen: &[Listen]) -> HeaderMap {
     headers
 }
 
-/// `routes` and `background` are checked; `None` once something is wrong with an entry.
-pub fn warm(
-    node: Option<&Node>,
-    routes: &Routes,
-    background: &BackgroundSettings,
-    problems: &Problems,
-) -> Option<Vec<WarmEntry>> {
+/// What entries are judged by, beside their own fields.
+pub struct Known<'k> {
+    pub routes: &'k Routes,
+    pub background: &'k BackgroundSettings,
+}
+
+/// `None` once something is wrong with an entry. `known`: where all of that is right; else only what an entry says itself
+/// is judged.
+pub fn warm(node: Option<&Node>, known: Option<&Known<'_>>, problems: &Problems) -> Option<Vec<WarmEntry>> {
     let Some(node) = node else { return Some(Vec::new()) };
     if matches!(node.value, Value::Null) {
         return Some(Vec::new());
     }
     let before = problems.count();
     let entries = list(node, "[{get: /api/courses, every: 5m}]", problems, |node, problems| {
-        let (entry, places) = entry(node, background, problems)?;
-        check(&entry, &places, routes, problems);
+        let (entry, places) = entry(node, known, problems)?;
+        check(&entry, &places, known, problems);
         Some(entry)
     })?;
     (problems.count() == before).then_some(entries)
@@ -81,7 +83,7 @@ struct Places {
     of_entry: Place,
 }
 
-fn entry(node: &Node, background: &BackgroundSettings, problems: &Problems) -> Option<(WarmEntry, Places)> {
+fn entry(node: &Node, known: Option<&Known<'_>>, problems: &Problems) -> Option<(WarmEntry, Places)> {
     let fields = Fields::open(node, &keys::WARM, problems)?;
     let gets = fields.required("get", templates)?;
     let values = fields.optional("values", values).unwrap_or_default();
@@ -90,7 +92,10 @@ fn entry(node: &Node, background: &BackgroundSettings, problems: &Problems) -> O
     let every = fields.read("every", every)?;
     let on_start = fields.read("on_start", boolean)?;
     let host = fields.optional("host", host).filter(|host| !host.is_empty());
-    let host = host.unwrap_or_else(|| background.host.clone());
+    let of_all = |field: fn(&BackgroundSettings) -> &HeaderMap| {
+        known.map(|known| field(known.background).clone()).unwrap_or_default()
+    };
+    let host = host.unwrap_or_else(|| of_all(|background| &background.host));
     let own = fields.optional("headers", headers).unwrap_or_default();
     let name = fields.optional("name", |node, problems| text(node, "a name", problems).map(str::to_owned));
     let (templates, places): (Vec<_>, Vec<_>) = gets.into_iter().unzip();
@@ -114,7 +119,7 @@ fn entry(node: &Node, background: &BackgroundSettings, problems: &Problems) -> O
             .error(fields.place(), "nothing ever starts this")
             .help("add `every: 5m`, or leave out `on_start`");
     }
-    let mut all = background.headers.clone();
+    let mut all = of_all(|background| &background.headers);
     all.extend(host);
     own.iter().for_each(|(name, value)| drop(all.insert(name, value.clone())));
     let first = templates.first().map(|template| template.as_str().to_owned()).unwrap_or_default();
@@ -247,8 +252,8 @@ fn percent(node: &Node, problems: &Problems) -> Option<usize> {
 }
 
 /// What could never be stored is asked for in vain.
-fn check(entry: &WarmEntry, places: &Places, routes: &Routes, problems: &Problems) {
-    if !entry.headers.contains_key(HOST) {
+fn check(entry: &WarmEntry, places: &Places, known: Option<&Known<'_>>, problems: &Problems) {
+    if known.is_some() && !entry.headers.contains_key(HOST) {
         problems.error(places.of_entry, "nobody knows under which name clients ask for this").help(
             "responses are kept by scheme and host: write `background: {host: https://api.example.com}`",
         );
@@ -267,11 +272,12 @@ fn check(entry: &WarmEntry, places: &Places, routes: &Routes, problems: &Problem
                 return;
             }
         }
+        let Some(known) = known else { continue };
         let sample = |_: &String| vec!["x".to_owned()];
         let mut values: Values = entry.values.keys().map(|name| (name.clone(), sample(name))).collect();
         values.insert(String::new(), vec!["x".to_owned()]);
         let Some(url) = template.urls(&values).into_iter().next() else { continue };
-        let route = routes.find(url.path());
+        let route = known.routes.find(url.path());
         if let Some((wrong, help)) = why_never_stored(route.map(AsRef::as_ref), &entry.headers) {
             problems.error(*place, format!("`{}` {wrong}", template.as_str())).help(help);
         }

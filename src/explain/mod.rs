@@ -12,6 +12,7 @@ mod stored;
 mod text;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 
@@ -102,12 +103,14 @@ pub struct Explainer<'c> {
     config: &'c Config,
     routes: &'c Routes,
     now: Timestamp,
+    /// Of the route that is looked at, while a source of change events is silent.
+    pub fallback_ttl: Option<Duration>,
 }
 
 impl<'c> Explainer<'c> {
     /// `now`: what dates in the response are compared with.
     pub fn new(config: &'c Config, routes: &'c Routes, now: Timestamp) -> Self {
-        Self { config, routes, now }
+        Self { config, routes, now, fallback_ttl: None }
     }
 
     /// What becomes of `question`, if the upstream answers it with `reply`.

@@ -5,6 +5,7 @@ use crate::config::rules::{Decision, Rules, Test};
 use crate::config::{Place, show_duration};
 use crate::policy::lifetime::Lifetime;
 use crate::policy::miss::OnMiss;
+use crate::policy::tags::LISTED;
 use crate::purge::Target;
 
 /// What came of one test.
@@ -73,11 +74,12 @@ impl Judge<'_> {
         }
         if let Some(tags) = &expect.tags {
             let actual = self.own.stored().map_or_else(Vec::new, |storing| storing.tags.clone());
+            let actual: Vec<String> = actual.into_iter().filter(|tag| tag != LISTED).collect();
             self.compare(tags.place, "tags", &in_order(&tags.value), &in_order(&actual));
         }
         if let Some(purges) = &expect.purges {
             let tag = |target: &Target| match target {
-                Target::Tag(tag) => Some(tag.clone()),
+                Target::Tag(tag) if tag != LISTED => Some(tag.clone()),
                 _ => None,
             };
             let actual: Vec<String> = self.own.purged().iter().filter_map(tag).collect();

@@ -48,7 +48,9 @@ impl Explainer<'_> {
         let request = head.as_policy();
         let has_content = !question.body.is_empty();
         match classify(self.routes, &request, has_content, &self.config.credentials) {
-            Class::Lookup(lookup) if passes_unseen(&request).is_none() => Some(ask(&lookup, &request)),
+            Class::Lookup(lookup) if passes_unseen(&request).is_none() => {
+                Some(ask(&Lookup { fallback_ttl: self.fallback_ttl, ..lookup }, &request))
+            }
             _ => None,
         }
     }

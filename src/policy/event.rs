@@ -9,7 +9,7 @@ use http::{HeaderMap, Method};
 use super::content::Content;
 use super::json_query::JsonQuery;
 use super::routes::Routes;
-use super::tags::{MAX_TAG_BYTES, MAX_TAGS};
+use super::tags::{LISTED, MAX_TAG_BYTES, MAX_TAGS};
 use super::template::{Sources, Template};
 use super::{Names, RequestHead, Route};
 use crate::purge::{LoosePath, Target};
@@ -97,13 +97,14 @@ impl EventRule {
     }
 }
 
-/// To the paths of each route that has such tags. Where none has, they stand in the responses' own fields, on any route.
+/// To the paths of each route that has such tags, and to all responses whose own fields list tags.
 fn widen(template: &Template, routes: &Routes, targets: &mut Vec<Target>) {
     let reached = routes.iter().filter(|route| route.tags.iter().any(|tag| template.may_reach_some_of(tag)));
     let paths: Vec<LoosePath> = reached.map(|route| route.path.literal_prefix()).collect();
     if paths.is_empty() || template.beginning().is_empty() {
         targets.push(Target::Everything);
     }
+    targets.push(Target::tag(LISTED));
     targets.extend(paths.into_iter().map(|path| Target::Prefix { host: None, path }));
 }
 

@@ -12,7 +12,9 @@ use super::path::PathTemplate;
 use super::query::QueryRule;
 use super::route::{Mode, Overrides, Route, Semantics, Ttl};
 use super::routes::Routes;
+use super::tags::of_response;
 use super::template::Template;
+use crate::purge::{LoosePath, Target};
 
 pub const CREDENTIALS: [HeaderName; 3] =
     [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key")];
@@ -154,4 +156,12 @@ impl Random {
 /// How many cases the tests with generated requests try; CI tries more.
 pub fn generated_cases() -> usize {
     std::env::var("LARDER_GENERATED_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(200_000)
+}
+
+/// Whether a purge of `targets` reaches what a route without tags stored for `GET /plain`, whose answer had these fields.
+pub fn reach_plain(targets: &[Target], response: &[(&'static str, &str)]) -> bool {
+    let (route, request) = (route("/plain"), Request::get("/plain"));
+    let tags = of_response(&route, &request.head(), &fields(response), None).unwrap();
+    let ids = Target::all_of(&request.host, &LoosePath::new("/plain"), "", tags.iter().map(String::as_str));
+    targets.iter().any(|target| ids.contains(&target.id()))
 }

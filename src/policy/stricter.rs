@@ -18,15 +18,19 @@ pub(super) fn terms<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<C
     })
 }
 
-/// What would purge it is silent: no longer fresh than this, counted from its receipt, and not served stale meanwhile.
+/// What would purge it is silent: neither fresh nor served stale for longer than this, counted from its receipt.
 fn no_longer_than(terms: Cow<'_, Terms>, fallback: Duration) -> Cow<'_, Terms> {
     let longest = terms.initial_age.saturating_add(fallback);
-    if terms.freshness_lifetime <= longest {
+    let freshness_lifetime = terms.freshness_lifetime.min(longest);
+    let left = longest - freshness_lifetime;
+    let windows = terms.stale_while_revalidate.max(terms.stale_if_error);
+    if freshness_lifetime == terms.freshness_lifetime && windows <= left {
         return terms;
     }
     Cow::Owned(Terms {
-        freshness_lifetime: longest,
-        stale_while_revalidate: Duration::ZERO,
+        freshness_lifetime,
+        stale_while_revalidate: terms.stale_while_revalidate.min(left),
+        stale_if_error: terms.stale_if_error.min(left),
         ..terms.into_owned()
     })
 }

@@ -43,7 +43,7 @@ fn a_ttl_that_was_shortened_is_shortened_for_what_is_stored() {
 
 #[test]
 fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
-    let windows = |ttl| Route { ttl, stale_while_revalidate: secs(60), ..route() };
+    let windows = |ttl| Route { ttl, stale_while_revalidate: secs(60), stale_if_error: secs(60), ..route() };
     for (ttl, fallback, after, expected) in [
         (Ttl::UntilPurged, None, 20, Reuse::Fresh { age: secs(20), ttl: 7 * 24 * 3600 - 20 }),
         (Ttl::UntilPurged, Some(30), 20, Reuse::Fresh { age: secs(20), ttl: 10 }),
@@ -51,6 +51,8 @@ fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
         // What is shorter already stays as it is.
         (Ttl::For(secs(30)), Some(40), 20, Reuse::Fresh { age: secs(20), ttl: 10 }),
         (Ttl::For(secs(30)), Some(40), 35, Reuse::StaleWhileRevalidate { age: secs(35), ttl: -5 }),
+        (Ttl::For(secs(30)), Some(40), 45, Reuse::Validate { age: secs(45), ttl: -15, if_error: false }),
+        (Ttl::For(secs(30)), None, 45, Reuse::StaleWhileRevalidate { age: secs(45), ttl: -15 }),
         (Ttl::For(secs(60)), Some(30), 35, Reuse::Validate { age: secs(35), ttl: -5, if_error: false }),
     ] {
         let now = Arc::new(windows(ttl));
@@ -59,6 +61,22 @@ fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
         let lookup = Lookup { fallback_ttl: fallback.map(secs), ..lookup(&now, Caller::InKey) };
         let found = assess(&head, &lookup, &request(&Method::GET, &fields), false, NOW.plus(secs(after)));
         assert_eq!(found, expected, "{ttl:?} {fallback:?} {after}");
+    }
+}
+
+/// An age that it came with is none of larder's keeping.
+#[test]
+fn the_fallback_counts_from_when_a_response_came() {
+    let now = Arc::new(Route { ttl: Ttl::UntilPurged, ..route() });
+    let head = stored("age: 10", store(&now, 200, "age: 10").expect("storable"));
+    let fields = HeaderMap::new();
+    let lookup = Lookup { fallback_ttl: Some(secs(30)), ..lookup(&now, Caller::InKey) };
+    for (after, expected) in [
+        (29, Reuse::Fresh { age: secs(39), ttl: 1 }),
+        (30, Reuse::Validate { age: secs(40), ttl: 0, if_error: false }),
+    ] {
+        let found = assess(&head, &lookup, &request(&Method::GET, &fields), false, NOW.plus(secs(after)));
+        assert_eq!(found, expected, "{after}");
     }
 }
 

@@ -19,6 +19,10 @@ pub const MAX_TAG_BYTES: usize = 1024;
 /// Of all its tags together: each is a target.
 const MAX_SEGMENTS: usize = 4 * MAX_TAGS;
 
+/// Every response carries it that names tags by its own fields: those could be any, and stand on any route, so what may
+/// mean a tag and does not say which reaches them all by this one.
+pub const LISTED: &str = "(listed)";
+
 /// Fields of a response that list its tags.
 static LISTS: [HeaderName; 4] = [
     HeaderName::from_static("surrogate-key"),
@@ -28,7 +32,7 @@ static LISTS: [HeaderName; 4] = [
 ];
 
 /// Tags of the route's templates that resolve, then of `Surrogate-Key`, `Cache-Tag`, `xkey` and `Edge-Cache-Tag`, then its
-/// groups (RFC 9875). `content`: where it is known already, and the route's tags need it.
+/// groups (RFC 9875), and then [`LISTED`]. `content`: where it is known already, and the route's tags need it.
 ///
 /// # Errors
 /// If there are too many, or one can't be made.
@@ -53,9 +57,12 @@ pub fn of_response(
     let listed = LISTS.iter().flat_map(|name| listed_in(response_headers, name));
     let groups = groups::tags_of(request, response_headers);
 
+    let mut its_own = listed.chain(groups).peekable();
+    let lists_some = its_own.peek().is_some();
+
     let mut seen = HashSet::new();
     let (mut tags, mut segments) = (Vec::new(), 0);
-    for tag in rendered.chain(listed).chain(groups) {
+    for tag in rendered.chain(its_own) {
         if tag.len() > MAX_TAG_BYTES || tag_depth(&tag) > MAX_TAG_DEPTH {
             return Err(NotStored::TooManyTags);
         }
@@ -66,6 +73,9 @@ pub fn of_response(
         if tags.len() > MAX_TAGS || segments > MAX_SEGMENTS {
             return Err(NotStored::TooManyTags);
         }
+    }
+    if lists_some && seen.insert(LISTED.to_owned()) {
+        tags.push(LISTED.to_owned());
     }
     Ok(tags)
 }

@@ -79,6 +79,8 @@ impl Worker {
         let answer =
             match classify(&proxy.routes, &request.head.as_policy(), false, &proxy.config.credentials) {
                 Class::Lookup(lookup) => {
+                    let fallback_ttl = proxy.fallbacks.of_route(lookup.route.index);
+                    let lookup = Lookup { fallback_ttl, ..lookup };
                     within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await
                 }
                 Class::Pass { reason, route } => {

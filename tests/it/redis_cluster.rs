@@ -2,23 +2,10 @@
 //! no request fails for it and nothing purged comes back.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
 
 use larder::clock::Clock;
 
-use crate::support::{
-    Answer, Certificates, Cluster, Replica, Reply, Request, Upstream, eventually, free_port,
-};
-
-const ROUTES: &str = "
-defaults: {guard: false}
-routes:
-  - path: /items/{id}
-    ttl: 1h
-    tags: [items, \"item:{id}\"]
-  - path: /items/{item}/sell
-    purges: [\"item:{item}\"]
-";
+use crate::support::{Answer, Certificates, Cluster, ITEMS, Replica, Upstream, eventually, free_port, timed};
 
 /// Everything is looked up in Redis, and judged by a confirmation of its own.
 const STRICT: &str = "max_lag: 0s, memory: 0, timeout: 500ms";
@@ -26,11 +13,8 @@ const STRICT: &str = "max_lag: 0s, memory: 0, timeout: 500ms";
 const PATIENT: &str = "max_lag: 0s, memory: 0, timeout: 2s";
 const BOUNDED: &str = "max_lag: 1s, timeout: 500ms";
 
-/// Some times the deadline, and far below what any network's own timeout is.
-const LONGEST: Duration = Duration::from_secs(3);
-
 async fn start(cluster: &Cluster, upstream: &Upstream, store: &str) -> Replica {
-    let replica = Replica::start_alone(&cluster.url(), upstream, store, ROUTES);
+    let replica = Replica::start_alone(&cluster.url(), upstream, store, ITEMS);
     replica.is_connected().await;
     let ready = || async {
         let health = replica.admin.get("/readyz").await.json();
@@ -40,11 +24,11 @@ async fn start(cluster: &Cluster, upstream: &Upstream, store: &str) -> Replica {
     replica
 }
 
-async fn timed(request: Request) -> Reply {
-    let began = Instant::now();
-    let reply = request.await;
-    assert!(began.elapsed() < LONGEST, "it took {:?}", began.elapsed());
-    reply
+async fn two(store: &str) -> (Cluster, Upstream, [Replica; 2]) {
+    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
+    let one = start(&cluster, &upstream, store).await;
+    let other = start(&cluster, &upstream, store).await;
+    (cluster, upstream, [one, other])
 }
 
 fn items(range: std::ops::Range<usize>) -> Vec<String> {
@@ -54,9 +38,7 @@ fn items(range: std::ops::Range<usize>) -> Vec<String> {
 /// R16: a purge that names what lies in many slots is one script on one.
 #[tokio::test]
 async fn replicas_share_what_is_spread_over_the_masters_and_purge_all_of_it() {
-    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let one = start(&cluster, &upstream, PATIENT).await;
-    let other = start(&cluster, &upstream, PATIENT).await;
+    let (cluster, _upstream, [one, other]) = two(PATIENT).await;
     let all = items(0..30);
     for item in &all {
         one.get(item).await.assert_stored();
@@ -133,9 +115,7 @@ async fn coherent_during<T>(
 /// R15: slots move while larder reads and writes, the index's among them.
 #[tokio::test]
 async fn slots_may_move_under_load() {
-    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let one = start(&cluster, &upstream, STRICT).await;
-    let other = start(&cluster, &upstream, STRICT).await;
+    let (cluster, upstream, [one, other]) = two(STRICT).await;
     let index = cluster.index().await;
     let index_slot = cluster.slot_of("{larder}:purged").await;
     let (item, slot) = stored_on(&cluster, &one, (index + 1) % 3).await;
@@ -176,9 +156,7 @@ async fn slots_may_move_under_load() {
 /// R15: ASK, for a slot that is half moved: what has moved is found there, what is new is stored there.
 #[tokio::test]
 async fn what_is_in_a_slot_on_the_move_is_found_and_stored_where_it_goes() {
-    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let one = start(&cluster, &upstream, PATIENT).await;
-    let other = start(&cluster, &upstream, PATIENT).await;
+    let (cluster, upstream, [one, other]) = two(PATIENT).await;
     let index = cluster.index().await;
     let [from, to] = [(index + 1) % 3, (index + 2) % 3];
     let (item, slot) = stored_on(&cluster, &one, from).await;
@@ -204,9 +182,7 @@ async fn what_is_in_a_slot_on_the_move_is_found_and_stored_where_it_goes() {
 #[tokio::test]
 async fn purges_are_taken_while_the_slot_of_the_index_is_on_its_way() {
     const INDEX: &str = "{larder}:purged";
-    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let one = start(&cluster, &upstream, PATIENT).await;
-    let other = start(&cluster, &upstream, PATIENT).await;
+    let (cluster, upstream, [one, other]) = two(PATIENT).await;
     let (from, slot) = (cluster.index().await, cluster.slot_of(INDEX).await);
     let to = (from + 1) % 3;
     let holds = async |when: &'static str| {
@@ -241,9 +217,7 @@ async fn count_on(cluster: &Cluster, master: usize, slot: u16) -> usize {
 /// R15: TRYAGAIN and CLUSTERDOWN are no answers: a miss, and a purge that is refused and made up for.
 #[tokio::test]
 async fn a_slot_that_nobody_serves_is_a_miss_and_refuses_purges() {
-    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let one = start(&cluster, &upstream, PATIENT).await;
-    let other = start(&cluster, &upstream, PATIENT).await;
+    let (cluster, _upstream, [one, other]) = two(PATIENT).await;
     let index = cluster.index().await;
     let (item, slot) = stored_on(&cluster, &one, (index + 1) % 3).await;
     let (elsewhere, _) = stored_on(&cluster, &one, (index + 2) % 3).await;
@@ -302,9 +276,7 @@ async fn a_cluster_that_is_down_costs_hits_and_nothing_else() {
 /// A master that hangs costs what lies on it, and nothing that lies on others. (fred's own cluster client would stall.)
 #[tokio::test]
 async fn a_master_that_hangs_holds_up_nothing_that_lies_on_others() {
-    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let one = start(&cluster, &upstream, STRICT).await;
-    let other = start(&cluster, &upstream, STRICT).await;
+    let (cluster, upstream, [one, other]) = two(STRICT).await;
     let index = cluster.index().await;
     let [victim, alive] = [(index + 1) % 3, (index + 2) % 3];
     let (lost, _) = stored_on(&cluster, &one, victim).await;
@@ -369,10 +341,7 @@ async fn a_replica_takes_the_place_of_a_dead_master() {
 /// The wake-up is heard wherever it is published, also after the index has moved.
 #[tokio::test]
 async fn purges_wake_replicas_also_after_the_index_has_moved() {
-    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let slow = "max_lag: 1h, timeout: 500ms";
-    let one = start(&cluster, &upstream, slow).await;
-    let other = start(&cluster, &upstream, slow).await;
+    let (cluster, _upstream, [one, other]) = two("max_lag: 1h, timeout: 500ms").await;
     let index = cluster.index().await;
     let slot = cluster.slot_of("{larder}:purged").await;
     for round in 0..2 {
@@ -393,9 +362,7 @@ async fn purges_wake_replicas_also_after_the_index_has_moved() {
 /// Bounded as well as strict, and with a first tier: whatever was purged through one replica is gone from the other.
 #[tokio::test]
 async fn bounded_the_first_tier_hears_of_purges() {
-    let (cluster, upstream) = (Cluster::start().await, Upstream::start());
-    let one = start(&cluster, &upstream, BOUNDED).await;
-    let other = start(&cluster, &upstream, BOUNDED).await;
+    let (_cluster, upstream, [one, other]) = two(BOUNDED).await;
     for item in items(0..10) {
         upstream.on(&item, Answer::ok("old"));
         one.get(&item).await.assert_stored();
@@ -420,7 +387,7 @@ async fn with_the_smallest_acl() {
         assert_eq!(cluster[master].command(&words).await, "OK");
     }
     let url = cluster.url().replace("://", "://larder:secret@");
-    let one = Replica::start_alone(&url, &upstream, PATIENT, ROUTES);
+    let one = Replica::start_alone(&url, &upstream, PATIENT, ITEMS);
     one.is_connected().await;
     let (item, slot) = stored_on(&cluster, &one, 0).await;
     cluster.begins_to_move(slot, 0, 1).await;
@@ -443,7 +410,7 @@ async fn over_tls() {
     let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let url = format!("{{url: \"rediss-cluster://{}\", tls: {{ca: \"{ca}\"}}}}", hosts.join(","));
     let upstream = Upstream::start();
-    let yaml = format!("store: {{redis: {url}, {PATIENT}}}\n{ROUTES}");
+    let yaml = format!("store: {{redis: {url}, {PATIENT}}}\n{ITEMS}");
     let one = Replica::with(&yaml, &upstream, Clock::system());
     one.is_connected().await;
     for item in items(0..10) {

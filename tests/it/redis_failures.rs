@@ -1,36 +1,21 @@
 //! Redis fails in every way it can while replicas go on: no request fails for it, nothing purged comes back, and hits
 //! are there again when it is.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::support::{Answer, Redis, Replica, Reply, Upstream, eventually};
-
-/// Writes without a guard go through while Redis is away.
-const ROUTES: &str = "
-defaults: {guard: false}
-routes:
-  - path: /items/{id}
-    ttl: 1h
-    tags: [items, \"item:{id}\"]
-  - path: /items/{item}/sell
-    purges: [\"item:{item}\"]
-";
+use crate::support::{Answer, ITEMS, LONGEST, Redis, Replica, Upstream, eventually, timed};
 
 const BOUNDED: &str = "max_lag: 200ms";
 /// What no test outlasts: the first tier answers while Redis is away.
 const LOOSE: &str = "max_lag: 10m";
 const STRICT: &str = "max_lag: 0s";
 
-/// Half a minute would be a timeout that nobody chose.
-const LONGEST: Duration = Duration::from_secs(5);
-
 /// R01
 #[tokio::test]
 async fn redis_may_come_later() {
-    let upstream = Upstream::start();
-    let mut redis = Redis::start().await;
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
     redis.kill();
-    let one = Replica::start_alone(&redis.url(), &upstream, STRICT, ROUTES);
+    let one = Replica::start_alone(&redis.url(), &upstream, STRICT, ITEMS);
     one.get("/items/1").await.assert_text("GET /items/1 #1").assert_fwd("uri-miss");
     one.get("/items/1").await.assert_text("GET /items/1 #2").assert_fwd("uri-miss");
     let ready = one.admin.get("/readyz").await.assert_status(200).json();
@@ -54,11 +39,10 @@ async fn redis_may_come_later() {
 /// R01: a crowd is one fetch at a time for each key, also without Redis.
 #[tokio::test]
 async fn without_redis_a_crowd_is_still_one() {
-    let upstream = Upstream::start();
-    let mut redis = Redis::start().await;
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
     redis.kill();
     for store in [BOUNDED, STRICT] {
-        let one = Replica::start_alone(&redis.url(), &upstream, store, ROUTES);
+        let one = Replica::start_alone(&redis.url(), &upstream, store, ITEMS);
         let before = upstream.count("/items/1");
         let held = upstream.hold("/items/1");
         let leader = one.get("/items/1").spawn();
@@ -81,9 +65,8 @@ async fn without_redis_a_crowd_is_still_one() {
 /// No await on the hit path.
 #[tokio::test]
 async fn bounded_a_hit_needs_no_redis() {
-    let upstream = Upstream::start();
-    let redis = Redis::start().await;
-    let one = Replica::start(&redis, &upstream, LOOSE, ROUTES).await;
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = Replica::start(&redis, &upstream, LOOSE, ITEMS).await;
     one.get("/items/1").await.assert_stored();
     redis.holds(1).await;
     redis.stop();
@@ -96,10 +79,7 @@ async fn bounded_a_hit_needs_no_redis() {
 /// R05, X12: the bound is measured, and not hoped for.
 #[tokio::test]
 async fn bounded_hits_end_when_nothing_was_confirmed_for_max_lag() {
-    let upstream = Upstream::start();
-    let redis = Redis::start().await;
-    let one = Replica::start(&redis, &upstream, BOUNDED, ROUTES).await;
-    let other = Replica::start(&redis, &upstream, BOUNDED, ROUTES).await;
+    let (redis, _upstream, [one, other]) = Replica::two(BOUNDED, ITEMS).await;
     one.get("/items/1").await.assert_stored();
     redis.holds(1).await;
     other.has("/items/1").await;
@@ -107,10 +87,8 @@ async fn bounded_hits_end_when_nothing_was_confirmed_for_max_lag() {
     one.is_cut_off().await;
     let misses = "larder_redis_up";
     other.metric_becomes(misses, 0.0).await;
-    crate::support::eventually("the view is too old", || async {
-        (!other.get("/items/1").await.is_hit()).then_some(())
-    })
-    .await;
+    eventually("the view is too old", || async { (!other.get("/items/1").await.is_hit()).then_some(()) })
+        .await;
     // Once it is, it stays so.
     for _ in 0..20 {
         let reply = timed(other.get("/items/1")).await.assert_status(200);
@@ -123,10 +101,9 @@ async fn bounded_hits_end_when_nothing_was_confirmed_for_max_lag() {
 /// `on_store_loss: {serve: …}`
 #[tokio::test]
 async fn the_first_tier_goes_on_where_it_may() {
-    let upstream = Upstream::start();
-    let mut redis = Redis::start().await;
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
     let store = "max_lag: 20ms, on_store_loss: {serve: 10m}";
-    let one = Replica::start(&redis, &upstream, store, ROUTES).await;
+    let one = Replica::start(&redis, &upstream, store, ITEMS).await;
     one.get("/items/1").await.assert_stored();
     redis.kill();
     one.is_cut_off().await;
@@ -146,10 +123,7 @@ async fn the_first_tier_goes_on_where_it_may() {
 #[tokio::test]
 async fn while_redis_hangs_no_request_fails_and_purges_hold_afterwards() {
     for store in [BOUNDED, STRICT] {
-        let upstream = Upstream::start();
-        let redis = Redis::start().await;
-        let one = Replica::start(&redis, &upstream, store, ROUTES).await;
-        let other = Replica::start(&redis, &upstream, store, ROUTES).await;
+        let (redis, upstream, [one, other]) = Replica::two(store, ITEMS).await;
         for item in ["/items/1", "/items/2", "/items/3"] {
             upstream.on(item, Answer::ok("old"));
             one.get(item).await.assert_stored();
@@ -182,10 +156,9 @@ async fn while_redis_hangs_no_request_fails_and_purges_hold_afterwards() {
 /// R05: a fill that was on its way when Redis hung changes nothing when it arrives late.
 #[tokio::test]
 async fn what_was_written_late_is_no_more_valid_than_it_was() {
-    let upstream = Upstream::start();
-    let redis = Redis::start().await;
-    let one = Replica::start(&redis, &upstream, LOOSE, ROUTES).await;
-    let other = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = Replica::start(&redis, &upstream, LOOSE, ITEMS).await;
+    let other = Replica::start(&redis, &upstream, STRICT, ITEMS).await;
     upstream.on("/items/1", Answer::ok("old"));
     redis.stop();
     one.get("/items/1").await.assert_text("old");
@@ -202,10 +175,7 @@ async fn what_was_written_late_is_no_more_valid_than_it_was() {
 #[tokio::test]
 async fn killed_and_empty_it_is_filled_again() {
     for store in [BOUNDED, STRICT] {
-        let upstream = Upstream::start();
-        let mut redis = Redis::start().await;
-        let one = Replica::start(&redis, &upstream, store, ROUTES).await;
-        let other = Replica::start(&redis, &upstream, store, ROUTES).await;
+        let (mut redis, upstream, [one, other]) = Replica::two(store, ITEMS).await;
         one.get("/items/1").await.assert_stored();
         redis.holds(1).await;
         redis.kill();
@@ -231,10 +201,7 @@ async fn killed_and_empty_it_is_filled_again() {
 #[tokio::test]
 async fn flushed_nothing_stored_before_is_served_again() {
     for store in [BOUNDED, STRICT] {
-        let upstream = Upstream::start();
-        let redis = Redis::start().await;
-        let one = Replica::start(&redis, &upstream, store, ROUTES).await;
-        let other = Replica::start(&redis, &upstream, store, ROUTES).await;
+        let (redis, upstream, [one, other]) = Replica::two(store, ITEMS).await;
         one.get("/items/1").await.assert_stored();
         one.has("/items/1").await;
         // A slow miss from before, whose purge is lost with the index.
@@ -264,10 +231,7 @@ async fn flushed_nothing_stored_before_is_served_again() {
 /// R11: the index alone is evicted, and responses stay.
 #[tokio::test]
 async fn without_its_index_no_response_is_valid() {
-    let upstream = Upstream::start();
-    let redis = Redis::start().await;
-    let one = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
-    let other = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    let (redis, upstream, [one, other]) = Replica::two(STRICT, ITEMS).await;
     upstream.on("/items/1", Answer::ok("old"));
     one.get("/items/1").await.assert_stored();
     redis.holds(1).await;
@@ -282,10 +246,7 @@ async fn without_its_index_no_response_is_valid() {
 #[tokio::test]
 async fn an_old_snapshot_brings_nothing_back() {
     for store in [BOUNDED, STRICT] {
-        let upstream = Upstream::start();
-        let mut redis = Redis::start().await;
-        let one = Replica::start(&redis, &upstream, store, ROUTES).await;
-        let other = Replica::start(&redis, &upstream, store, ROUTES).await;
+        let (mut redis, upstream, [one, other]) = Replica::two(store, ITEMS).await;
         upstream.on("/items/1", Answer::ok("old"));
         one.get("/items/1").await.assert_stored();
         redis.holds(1).await;
@@ -300,7 +261,7 @@ async fn an_old_snapshot_brings_nothing_back() {
             replica.is_connected().await;
             replica.has("/items/1").await.assert_text("new");
         }
-        let late = Replica::start(&redis, &upstream, store, ROUTES).await;
+        let late = Replica::start(&redis, &upstream, store, ITEMS).await;
         late.get("/items/1").await.assert_text("new");
     }
 }
@@ -308,10 +269,7 @@ async fn an_old_snapshot_brings_nothing_back() {
 /// R10
 #[tokio::test]
 async fn full_it_takes_no_response_and_every_purge() {
-    let upstream = Upstream::start();
-    let redis = Redis::start().await;
-    let one = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
-    let other = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    let (redis, upstream, [one, other]) = Replica::two(STRICT, ITEMS).await;
     upstream.on("/items/1", Answer::ok("old"));
     one.get("/items/1").await.assert_stored();
     redis.holds(1).await;
@@ -329,12 +287,4 @@ async fn full_it_takes_no_response_and_every_purge() {
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     other.get("/items/3").await;
     redis.holds(2).await;
-}
-
-/// A request, and that it did not wait for longer than a deadline or two.
-async fn timed(request: crate::support::Request) -> Reply {
-    let began = Instant::now();
-    let reply = request.await;
-    assert!(began.elapsed() < LONGEST, "it took {:?}", began.elapsed());
-    reply
 }

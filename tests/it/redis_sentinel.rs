@@ -3,22 +3,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Answer, Redis, Replica, Reply, Request, Sentinels, Upstream, eventually};
-
-const ROUTES: &str = "
-defaults: {guard: false}
-routes:
-  - path: /items/{id}
-    ttl: 1h
-    tags: [items, \"item:{id}\"]
-  - path: /items/{item}/sell
-    purges: [\"item:{item}\"]
-";
+use crate::support::{Answer, ITEMS, LONGEST, Redis, Replica, Sentinels, Upstream, eventually, timed};
 
 /// A busy machine keeps this deadline.
 const STRICT: &str = "max_lag: 0s, timeout: 500ms";
@@ -27,19 +17,14 @@ const BOUNDED: &str = "max_lag: 1s, timeout: 500ms";
 /// What no test outlasts: the first tier answers whatever becomes of Redis.
 const LOOSE: &str = "max_lag: 10m, timeout: 500ms";
 
-const LONGEST: Duration = Duration::from_secs(3);
-
 async fn start(url: &str, upstream: &Upstream, store: &str) -> Replica {
-    let replica = Replica::start_alone(url, upstream, store, ROUTES);
+    let replica = Replica::start_alone(url, upstream, store, ITEMS);
     replica.is_connected().await;
     replica
 }
 
-async fn timed(request: Request) -> Reply {
-    let began = Instant::now();
-    let reply = request.await;
-    assert!(began.elapsed() < LONGEST, "it took {:?}", began.elapsed());
-    reply
+async fn two(redis: &Sentinels, upstream: &Upstream, store: &str) -> [Replica; 2] {
+    [start(&redis.url(), upstream, store).await, start(&redis.url(), upstream, store).await]
 }
 
 /// R13: the purge was acknowledged, and the primary died before a replica heard of it.
@@ -47,8 +32,7 @@ async fn timed(request: Request) -> Reply {
 async fn a_purge_that_the_failover_loses_holds() {
     for store in [STRICT, BOUNDED] {
         let (mut redis, upstream) = (Sentinels::start().await, Upstream::start());
-        let one = start(&redis.url(), &upstream, store).await;
-        let other = start(&redis.url(), &upstream, store).await;
+        let [one, other] = two(&redis, &upstream, store).await;
         upstream.on("/items/1", Answer::ok("old"));
         one.has("/items/1").await;
         other.has("/items/1").await.assert_text("old");
@@ -120,8 +104,7 @@ async fn a_sentinel_that_hangs_stops_no_failover() {
 #[tokio::test]
 async fn a_primary_that_steps_down_is_followed_at_once() {
     let (redis, upstream) = (Sentinels::start().await, Upstream::start());
-    let one = start(&redis.url(), &upstream, STRICT).await;
-    let other = start(&redis.url(), &upstream, STRICT).await;
+    let [one, other] = two(&redis, &upstream, STRICT).await;
     let over = std::cell::Cell::new(false);
     let stepping_down = async {
         assert_eq!(redis.sentinels[1].command(&["SENTINEL", "FAILOVER", "shop"]).await, "OK");
@@ -304,7 +287,7 @@ impl Liar {
 async fn a_sentinel_that_names_a_replica_is_not_believed() {
     let (redis, upstream) = (Sentinels::start().await, Upstream::start());
     let (liar, address) = Liar::start(redis.servers[1].port(), 999).await;
-    let alone = Replica::start_alone(&format!("redis-sentinel://{address}/shop"), &upstream, STRICT, ROUTES);
+    let alone = Replica::start_alone(&format!("redis-sentinel://{address}/shop"), &upstream, STRICT, ITEMS);
     let one = start(&redis.url().replace("://", &format!("://{address},")), &upstream, STRICT).await;
     one.has("/items/1").await;
     assert!(!redis.servers[0].responses().await.is_empty());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use larder::clock::Clock;
 
-use crate::support::{Answer, Line, Redis, Relay, Replica, Reply, Upstream, eventually};
+use crate::support::{Answer, LONGEST, Line, Redis, Relay, Replica, Upstream, eventually, timed};
 
 const ROUTES: &str = "
 routes:
@@ -12,9 +12,6 @@ routes:
     ttl: 1h
     tags: [items, \"item:{id}\"]
 ";
-
-/// Many times the deadline, which is 50 ms, and far below what any network's own timeout is.
-const LONGEST: Duration = Duration::from_secs(3);
 
 /// A replica behind a relay, and one that reaches Redis without.
 struct Net {
@@ -32,13 +29,6 @@ async fn net(store: &str) -> Net {
     one.is_connected().await;
     let other = Replica::start(&redis, &upstream, store, ROUTES).await;
     Net { redis, relay, upstream, one, other }
-}
-
-async fn timed(request: crate::support::Request) -> Reply {
-    let began = Instant::now();
-    let reply = request.await;
-    assert!(began.elapsed() < LONGEST, "it took {:?}", began.elapsed());
-    reply
 }
 
 /// R06, R07, R09, R31: whatever the line does, requests are answered, purges of the other side are not missed, and

@@ -30,7 +30,8 @@ pub static EVENT: Section = Section {
             "purge",
             Kind::ListOf(&Kind::Text),
             "The tags that an event purges, with `{event.json:/id}` or `{event.json:$.items[*].id}` of its JSON. What an \
-             event lacks is widened to the paths of all routes that have such tags.",
+             event lacks is widened to the paths of all routes that have such tags, and to responses whose own fields \
+             name tags.",
         ),
         optional(
             "when",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{check_wrong, right};
+use super::{check_wrong, right, with, wrong};
 use crate::config::{BackgroundSettings, WarmEntry};
 
 const ROUTES: &str = "routes:
@@ -84,5 +84,19 @@ fn what_could_never_be_warm_is_refused_at_its_place() {
         ("purge: {reprime: 0}", "not a number from 1", "digits"),
     ] {
         check_wrong(&format!("{ROUTES}{more}"), &[message, fix]);
+    }
+}
+
+/// What depends on what is wrong is judged once that is right.
+#[test]
+fn what_is_wrong_with_an_entry_is_told_with_what_is_wrong_elsewhere() {
+    for elsewhere in ["  - {path: /b, ttl: soon}\n", "listen: nowhere\n", "background: {rate: 0}\n"] {
+        let more =
+            format!("{ROUTES}{elsewhere}warm: [{{get: /a, every: 0s}}, {{get: '/a/{{id}}'}}, {{get: /b}}]");
+        let found = wrong(&with(&more));
+        assert_eq!(found.len(), 3, "{found:#?}");
+        for part in ["zero", "`{id}` has no values"] {
+            assert_eq!(found.iter().filter(|error| error.contains(part)).count(), 1, "{part}: {found:#?}");
+        }
     }
 }

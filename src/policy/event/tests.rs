@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::fixtures::{route, routes, templates};
+use crate::policy::fixtures::{reach_plain, route, routes, templates};
 
 fn shop() -> Routes {
     routes([
@@ -8,6 +8,10 @@ fn shop() -> Routes {
         Route { tags: templates(&["stock/{id}"]), ..route("/stock/{id}") },
         route("/plain"),
     ])
+}
+
+fn prefix(path: &str) -> Target {
+    Target::Prefix { host: None, path: LoosePath::new(path) }
 }
 
 fn rule(purge: &[&str], when: &[(&str, &[&str])]) -> EventRule {
@@ -42,13 +46,39 @@ fn what_an_event_lacks_is_widened_to_the_paths_of_routes_with_such_tags() {
     {
         let (meaning, targets) = applied(&rule, event);
         assert_eq!(meaning, Meaning::Widened, "{event:.40}");
-        assert_eq!(targets, ["tag catalog:products", "prefix /products"], "{event:.40}");
+        assert_eq!(targets, ["tag catalog:products", "tag (listed)", "prefix /products"], "{event:.40}");
     }
     for event in ["", "{", "nope", r#"{"id": 1, "ID": 2}"#, r#"{"id": 1} x"#] {
         let (meaning, targets) = applied(&rule, event);
         assert_eq!(meaning, Meaning::Malformed, "{event}");
-        assert_eq!(targets, ["tag catalog:products", "prefix /products"], "{event}");
+        assert_eq!(targets, ["tag catalog:products", "tag (listed)", "prefix /products"], "{event}");
     }
+}
+
+#[test]
+fn what_an_event_lacks_reaches_such_tags_in_the_fields_of_any_response() {
+    let rule = rule(&["product:{event.json:/id}"], &[]);
+    for event in ["{}", r#"{"id": {}}"#, "nope"] {
+        let mut targets = Vec::new();
+        rule.apply(&shop(), Content::of_event(event.as_bytes(), MAX_EVENT).ok().as_ref(), &mut targets);
+        for name in ["surrogate-key", "cache-tag", "xkey", "edge-cache-tag"] {
+            assert!(reach_plain(&targets, &[(name, "product:7")]), "{name}, {event}: {targets:?}");
+        }
+        assert!(reach_plain(&targets, &[("cache-groups", "\"product:7\"")]), "{event}: {targets:?}");
+        assert!(!reach_plain(&targets, &[("cache-control", "max-age=7")]), "{event}: {targets:?}");
+    }
+}
+
+#[test]
+fn what_an_event_lacks_is_widened_to_each_of_the_routes_with_such_tags() {
+    let tagged = |path, tag: &str| Route { tags: templates(&["all", tag]), ..route(path) };
+    let routes =
+        routes([tagged("/a/{id}", "Product:{id}"), route("/b"), tagged("/c", "product:{response.json:/id}")]);
+    let mut targets = Vec::new();
+    let event = Content::of_event(b"{}", MAX_EVENT).unwrap();
+    rule(&["product:{event.json:/id}"], &[]).apply(&routes, Some(&event), &mut targets);
+    let expected = [Target::tag(LISTED), prefix("/a"), prefix("/c")];
+    assert_eq!(targets, expected);
 }
 
 #[test]

@@ -2,10 +2,11 @@ use http::HeaderMap;
 
 use super::*;
 use crate::policy::content::Content;
-use crate::policy::fixtures::{Request, fields, route, routes, templates};
+use crate::policy::fixtures::{Request, fields, reach_plain, route, routes, templates};
 use crate::policy::query::QueryRule;
 use crate::policy::route::{Route, Ttl};
 use crate::policy::routes::Routes;
+use crate::policy::tags::LISTED;
 use crate::purge::Hardness;
 
 fn api() -> Routes {
@@ -83,12 +84,12 @@ fn a_write_that_changes_nothing_purges_nothing_if_there_is_no_doubt_which_it_is(
 fn a_template_without_a_value_is_widened() {
     check_write(
         &Request::new("POST", "/api/courses/7/enroll"),
-        &[path("/api/courses/7/enroll"), tag("course:7"), tag("courses")],
+        &[path("/api/courses/7/enroll"), tag("course:7"), tag("courses"), tag(LISTED)],
         1,
     );
     check_write(
         &Request::new("POST", "/api/users/7/claim"),
-        &[path("/api/users/7/claim"), prefix("/api/users")],
+        &[path("/api/users/7/claim"), prefix("/api/users"), tag(LISTED)],
         1,
     );
 }
@@ -186,7 +187,7 @@ fn a_response_names_other_urls_of_its_origin() {
 fn templates_of_the_response_are_rendered_when_it_is_there() {
     check_write(&Request::new("POST", "/made/1"), &[path("/made/1")], 0);
     check_response("/made/1", &fields(&[("x-id", "1, 2")]), &[tag("id:1"), tag("id:2")], 0);
-    check_response("/made/1", &fields(&[]), &[prefix("/made")], 1);
+    check_response("/made/1", &fields(&[]), &[prefix("/made"), tag(LISTED)], 1);
     check_response("/api/courses/7", &fields(&[]), &[], 0);
 }
 
@@ -322,12 +323,12 @@ fn a_write_purges_what_its_contents_name() {
 #[test]
 fn what_a_content_does_not_name_is_widened_to_all_that_could_be_meant() {
     let guild = "guild:{request.json:/guild}";
-    let alike = [prefix("/api/events"), prefix("/api/guilds"), prefix("/api/search")];
+    let alike = [prefix("/api/events"), prefix("/api/guilds"), prefix("/api/search"), tag(LISTED)];
     for asked in
         ["", "{}", r#"{"guild": null}"#, r#"{"guild": ""}"#, r#"{"guild": [7]}"#, r#"{"guild": 7.0}"#]
     {
         check_contents(&[guild], asked, "", &alike, 1);
-        check_contents(&["all", guild], asked, "", &[tag("all")], 1);
+        check_contents(&["all", guild], asked, "", &[&alike[1..], &[tag("all")]].concat(), 1);
     }
     // Some of many is not all.
     let some = [&[tag("guild:1")][..], &alike].concat();
@@ -361,4 +362,31 @@ fn as_much_of_a_content_is_kept_as_its_routes_ask_for() {
 fn a_location_purges_the_tags_that_its_path_gives_values_to() {
     let location = fields(&[("location", "/api/courses/9")]);
     check_response("/plain", &location, &[path("/api/courses/9"), tag("course:9")], 0);
+}
+
+#[test]
+fn what_a_write_does_not_say_reaches_such_tags_in_the_fields_of_any_response() {
+    let tagged = [("surrogate-key", "guild:7")];
+    for purges in [&["guild:{request.json:/guild}"][..], &["guild:{request.json:/guild}", "all"]] {
+        let written = Route { ttl: Ttl::Never, purges: Some(templates(purges)), ..route("/api/events") };
+        let read = Route { tags: templates(&["guild:{id}"]), ..route("/api/guilds/{id}") };
+        let routes = routes([written, read]);
+        let request = Request::new("POST", "/api/events");
+        let targets = of_exchange(&routes, &request.head(), &Exchanged::default()).targets;
+        assert!(reach_plain(&targets, &tagged), "{targets:?}");
+        assert!(!reach_plain(&targets, &[]), "{targets:?}");
+        assert!(targets.contains(&prefix("/api/guilds")), "{targets:?}");
+    }
+    let request = Request::new("POST", "/made/7");
+    let targets = of_exchange(&api(), &request.head(), &Exchanged::default()).targets;
+    assert!(reach_plain(&targets, &[("xkey", "id:7")]), "{targets:?}");
+}
+
+/// What its responses contain is not what a write there changes, of which its literal tags tell enough.
+#[test]
+fn a_value_that_only_the_responses_of_a_route_have_widens_to_its_literal_tags() {
+    let list = Route { tags: templates(&["items", "item:{response.json:$[*].id}"]), ..route("/items") };
+    let routes = routes([list, Route { tags: templates(&["item:{id}"]), ..route("/items/{id}") }]);
+    let request = Request::new("POST", "/items");
+    assert_eq!(of_exchange(&routes, &request.head(), &Exchanged::default()).targets, [tag("items")]);
 }

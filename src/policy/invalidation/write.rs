@@ -9,7 +9,7 @@ use crate::policy::content::Content;
 use crate::policy::groups;
 use crate::policy::path::{is_normal, normal_form};
 use crate::policy::routes::Routes;
-use crate::policy::tags::{MAX_TAG_BYTES, MAX_TAGS};
+use crate::policy::tags::{LISTED, MAX_TAG_BYTES, MAX_TAGS};
 use crate::policy::template::{Sources, Template};
 use crate::policy::{RequestHead, Route};
 use crate::purge::{LoosePath, Target};
@@ -230,8 +230,8 @@ impl Match<'_> {
         Some(tags)
     }
 
-    /// To the route's literal tags. Where it has none: to the paths that it stands for, and to those of each route that
-    /// has tags like this one.
+    /// To the route's literal tags. Where it has none, or has said that a write there changes what it can't name now: to
+    /// the paths of each route that has tags like this one, and to all responses whose own fields list tags.
     fn widen(&self, purged: &mut WriteTargets, request: &RequestHead<'_>, template: &Template) {
         let literal: Vec<String> = self
             .templates()
@@ -239,12 +239,16 @@ impl Match<'_> {
             .filter_map(|tag| self.render(tag, request, Exchanged::default()))
             .flatten()
             .collect();
+        let mut add_paths_of = |route: &Route| {
+            add(&mut purged.targets, Target::Prefix { host: None, path: route.path.literal_prefix() });
+        };
         if literal.is_empty() {
-            let alike =
-                self.routes.iter().filter(|route| route.tags.iter().any(|tag| are_alike(tag, template)));
-            for route in std::iter::once(self.route).chain(alike) {
-                add(&mut purged.targets, Target::Prefix { host: None, path: route.path.literal_prefix() });
-            }
+            add_paths_of(self.route);
+        }
+        if literal.is_empty() || self.route.purges.iter().flatten().any(|purges| purges == template) {
+            let is_like = |route: &&Arc<Route>| route.tags.iter().any(|tag| are_alike(tag, template));
+            self.routes.iter().filter(is_like).for_each(|route| add_paths_of(route));
+            add(&mut purged.targets, Target::tag(LISTED));
         }
         for tag in literal {
             add(&mut purged.targets, Target::tag(tag));

@@ -97,3 +97,52 @@ impl<T> Drop for Group<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn each_runtime_has_a_group_of_its_own() {
+        let gathering = Arc::new(Gathering::default());
+        let runtimes =
+            [(); 2].map(|()| tokio::runtime::Builder::new_current_thread().build().expect("a runtime"));
+        let groups: Vec<_> = runtimes
+            .iter()
+            .enumerate()
+            .map(|(number, runtime)| {
+                let group = runtime.block_on(async { gathering.add(number) }).expect("the first");
+                assert!(runtime.block_on(async { gathering.add(10 + number) }).is_none());
+                group
+            })
+            .collect();
+        let all: Vec<_> = groups.into_iter().map(Group::close).collect();
+        assert_eq!(all, [[0, 10], [1, 11]]);
+    }
+
+    #[tokio::test]
+    async fn who_is_not_let_go_stays_and_whoever_comes_joins() {
+        let gathering = Arc::new(Gathering::default());
+        let mut group = gathering.add(1).expect("the first");
+        assert!(gathering.add(2).is_none() && gathering.add(3).is_none());
+        assert_eq!(group.release(|number| *number == 2), (vec![2], false));
+        assert!(gathering.add(4).is_none());
+        assert_eq!(group.release(|_| true), (vec![1, 3, 4], true));
+        assert!(gathering.add(5).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_group_that_nobody_sees_to_any_more_lets_everybody_go() {
+        let gathering = Arc::new(Gathering::default());
+        let ((one, mut hears), (other, mut hears_too)) = (oneshot::channel::<()>(), oneshot::channel());
+        let group = gathering.add(one);
+        assert!(gathering.add(other).is_none());
+        drop(group);
+        for hears in [&mut hears, &mut hears_too] {
+            assert_eq!(hears.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        }
+        assert!(gathering.add(oneshot::channel().0).is_some());
+    }
+}

@@ -241,4 +241,58 @@ async fn an_event_that_the_store_could_not_take_is_purged_when_it_is_back() {
         position.filter(|position| last.starts_with(position.as_str()))
     })
     .await;
+    events_become(&larder, "stream", "named", 2.0).await;
+}
+
+/// Of a larder that has nothing to do with the stream: all of `ALL` is in its store.
+async fn filled(store: &Redis, upstream: &Upstream) {
+    let yaml = format!("store: {{redis: \"{}\", max_lag: 0s, timeout: 5s}}\n{ROUTES}", store.url());
+    let larder = Replica::with(&yaml.replace("]}", "], purged_by: admin}"), upstream, Clock::system());
+    larder.is_connected().await;
+    is_filled(&larder, store).await;
+    larder.ends().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_read_for_the_first_time_may_have_said_anything_before() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    filled(&redis, &upstream).await;
+    changes(&redis, &["id", "1"]).await;
+    let larder = replica(&redis, &redis, &upstream).await;
+    source_becomes(&larder, "ok").await;
+    assert_eq!(source(&larder).await["missed"], 1);
+    assert_eq!(hits(&larder).await, NOTHING);
+}
+
+#[tokio::test]
+async fn a_beginning_that_is_there_no_more_may_have_said_anything() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    filled(&redis, &upstream).await;
+    for id in ["1", "8", "9"] {
+        changes(&redis, &["id", id]).await;
+    }
+    redis.command(&["XTRIM", "shop:changes", "MAXLEN", "1"]).await;
+    let yaml = yaml(&redis, &redis, ", from: beginning");
+    let larder = Replica::with(&yaml, &upstream, Clock::system());
+    events_become(&larder, "stream", "named", 1.0).await;
+    assert_eq!(source(&larder).await["missed"], 1);
+    assert_eq!(hits(&larder).await, NOTHING);
+}
+
+/// The reader waits behind an entry; that, and the next one, go before it has read again.
+#[tokio::test]
+async fn entries_that_go_while_they_are_waited_for_purge_all_that_they_could_name() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = replica(&redis, &redis, &upstream).await;
+    source_becomes(&larder, "ok").await;
+    changes(&redis, &["id", "9"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    is_filled(&larder, &redis).await;
+    let before = source(&larder).await["missed"].as_u64().expect("a count");
+    let at_once = "redis.call('XADD', KEYS[1], '*', 'id', '1'); redis.call('XADD', KEYS[1], '*', 'id', '9'); \
+                   return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)";
+    redis.command(&["EVAL", at_once, "1", "shop:changes"]).await;
+    events_become(&larder, "stream", "named", 2.0).await;
+    assert_eq!(hits(&larder).await, NOTHING);
+    assert_eq!(source(&larder).await["missed"], before + 1);
 }

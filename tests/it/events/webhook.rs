@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::{ALL, ROUTES, TWO, hits, source};
-use crate::support::{Client, Larder, Redis, Replica, Reply, START, Upstream};
+use crate::support::{Answer, Client, Larder, Received, Redis, Replica, Reply, START, Upstream};
 
 const NOTHING: [&str; 0] = [];
 const SECRET: &str = "a secret of sixteen bytes or more";
@@ -62,11 +62,21 @@ async fn nobody_purges_without_the_secret() {
     hits(&larder).await;
     let (now, content) = (START.as_secs().to_string(), "{\"id\": 1}");
     let right = signature(SECRET, &now, content);
+    let but_for = |at: usize| {
+        let digit = if right.as_bytes()[at] == b'0' { "1" } else { "0" };
+        [&right[..at], digit, &right[at + 1..]].concat()
+    };
+    let wrong = signature("not the secret at all", &now, content);
     for (timestamp, signature, content) in [
         (now.as_str(), "", content),
         (&now, "sha256=", content),
         (&now, &right[7..], content),
-        (&now, &signature("not the secret at all", &now, content), content),
+        (&now, &wrong, content),
+        // Its beginning is no more right than its end.
+        (&now, &but_for("sha256=".len()), content),
+        (&now, &but_for(right.len() - 1), content),
+        // So many are not tried.
+        (&now, &[&[wrong.as_str(); 4][..], &[&right]].concat().join(","), content),
         (&now, &right, "{\"id\": 2}"),
         (&format!("{now}.0"), &right, content),
         ("now", &signature(SECRET, "now", content), content),
@@ -80,7 +90,7 @@ async fn nobody_purges_without_the_secret() {
     let refused = |reason| {
         format!("larder_webhooks_refused_total{{source=\"shop\",kind=\"webhook\",reason=\"{reason}\"}}")
     };
-    assert_eq!(larder.metric(&refused("wrong-signature")).await, 3.0);
+    assert_eq!(larder.metric(&refused("wrong-signature")).await, 6.0);
     assert_eq!(larder.metric(&refused("unsigned")).await, 5.0);
 }
 
@@ -154,6 +164,22 @@ async fn what_is_signed_and_can_t_be_read_purges_all_that_it_could_name() {
     hits(&larder).await;
     event(&larder.admin, 9, &"x".repeat(1024 * 1024 + 1)).await.assert_status(413);
     assert_eq!(hits(&larder).await, ALL);
+}
+
+#[tokio::test]
+async fn an_event_that_does_not_say_which_reaches_what_the_upstream_has_tagged_on_any_route() {
+    let upstream = Upstream::start();
+    let home = "  - {path: /home, ttl: 1h}\n  - {path: /plain, ttl: 1h}\n";
+    let larder = Larder::with(&yaml("").replace("events:", &format!("{home}events:")), &upstream);
+    let content = ["{\"id\": 2}", "{}", "not JSON"];
+    upstream.on("/home", |_: &Received| Answer::ok("").header("surrogate-key", "product:1"));
+    for (at, (content, home_stays)) in content.into_iter().zip([true, false, false]).enumerate() {
+        larder.get("/home").await.assert_status(200);
+        larder.get("/plain").await.assert_status(200);
+        event(&larder.admin, i64::try_from(at).unwrap(), content).await.assert_status(200);
+        assert_eq!(larder.get("/home").await.is_hit(), home_stays, "{content}");
+        larder.get("/plain").await.assert_hit();
+    }
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub use process::{Command, Process, raise_file_limit, send_signal};
 pub use raw::Raw;
 pub use redis::Redis;
 pub use relay::{Line, Relay};
-pub use replicas::{HOST, Replica};
+pub use replicas::{HOST, ITEMS, LONGEST, Replica, timed};
 pub use reply::{Reply, content};
 pub use scratch::Scratch;
 pub use sentinels::Sentinels;

@@ -1,5 +1,7 @@
 //! Several larders in front of one upstream that share one Redis, asked for the same host.
 
+use std::time::{Duration, Instant};
+
 use ::larder::clock::Clock;
 
 use super::client::Request;
@@ -9,9 +11,39 @@ use super::{Larder, Redis, Upstream, eventually};
 /// Clients reach every replica under one name, or they would not ask for the same.
 pub const HOST: &str = "shop.test";
 
+/// What is kept by its number, and sold; writes without a guard go through while Redis is away.
+pub const ITEMS: &str = "
+defaults: {guard: false}
+routes:
+  - path: /items/{id}
+    ttl: 1h
+    tags: [items, \"item:{id}\"]
+  - path: /items/{item}/sell
+    purges: [\"item:{item}\"]
+";
+
+/// Some times the deadline of a store, and far below what any network's own timeout is.
+pub const LONGEST: Duration = Duration::from_secs(5);
+
+/// A request, and that it did not wait for longer than a deadline or two.
+pub async fn timed(request: Request) -> super::Reply {
+    let began = Instant::now();
+    let reply = request.await;
+    assert!(began.elapsed() < LONGEST, "it took {:?}", began.elapsed());
+    reply
+}
+
 pub struct Replica(Larder);
 
 impl Replica {
+    /// A Redis, and two that share it.
+    pub async fn two(store: &str, rest: &str) -> (Redis, Upstream, [Self; 2]) {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let one = Self::start(&redis, &upstream, store, rest).await;
+        let other = Self::start(&redis, &upstream, store, rest).await;
+        (redis, upstream, [one, other])
+    }
+
     /// Starts one, and waits until it has confirmed its view of purges. `store` is what `store` says besides `redis`:
     /// `max_lag: 0s`; `rest` are the routes.
     pub async fn start(redis: &Redis, upstream: &Upstream, store: &str, rest: &str) -> Self {
