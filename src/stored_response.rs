@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::VARY;
 
 pub use fields::StoredFields;
 pub use tags::StoredTags;
 pub use usage::{Asked, Usage};
 
 use crate::clock::Timestamp;
+use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
 use crate::purge::{FoundValid, Stamp, TargetId};
 
@@ -173,6 +175,10 @@ impl Terms {
 }
 
 impl StoredHead {
+    pub fn vary(&self) -> Vary {
+        if self.fields.contain(&VARY) { Vary::of(&self.fields.to_map()) } else { Vary::Nothing }
+    }
+
     pub fn has_validator(&self) -> bool {
         crate::policy::validation::has_validator(&self.fields.to_map())
     }

@@ -133,7 +133,7 @@ fn as_stored(terms: &Terms, lookup: &Lookup<'_>, soft_purged: bool, now: Timesta
 /// `Vary` leads this request.
 fn stands_under(stored: &StoredHead, key: &CacheKey, request: &RequestHead<'_>) -> bool {
     stored.key == *key
-        || match Vary::of(&stored.fields.to_map()) {
+        || match stored.vary() {
             Vary::Fields(fields) => stored.key == key.variant(&fields, request),
             Vary::Nothing | Vary::Everything => false,
         }

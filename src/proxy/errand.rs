@@ -171,7 +171,7 @@ impl ClientHead {
         if self.scheme == "https" {
             headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
         }
-        let vary = match Vary::of(&stored.fields.to_map()) {
+        let vary = match stored.vary() {
             Vary::Fields(fields) => fields.names().to_vec(),
             Vary::Nothing | Vary::Everything => Vec::new(),
         };

@@ -146,7 +146,7 @@ impl Fetch {
 
     /// Where responses for one key differ by request fields, those who come look for their own variant from now on.
     fn announce_variant(&self, head: &StoredHead, leader: &Leader) {
-        let Vary::Fields(fields) = &Vary::of(&head.fields.to_map()) else { return };
+        let Vary::Fields(fields) = &head.vary() else { return };
         let store = &self.worker.proxy.store;
         let before = match store.recall_here(&self.primary).map(|found| found.stored) {
             Some(Stored::Variants(variants)) => Some(variants),

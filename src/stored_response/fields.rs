@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::AGE;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use shape::Shape;
 
@@ -54,6 +54,10 @@ impl StoredFields {
     /// The shape and the values, as [`StoredFields::read`] takes them.
     pub fn written(&self) -> (&[u8], &[u8]) {
         (&self.shape.written, &self.values)
+    }
+
+    pub fn contain(&self, name: &HeaderName) -> bool {
+        self.shape.contains(name)
     }
 
     pub fn to_map(&self) -> HeaderMap {

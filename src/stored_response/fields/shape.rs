@@ -71,9 +71,9 @@ fn is_left_out(name: &HeaderName) -> bool {
 
 /// Whether the value is part of the shape.
 pub fn has(name: &HeaderName, value: &HeaderValue) -> bool {
-    let is_plain = value.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
     let is_short = !value.is_empty() && value.len() <= LONGEST;
-    is_plain && is_short && !value.is_sensitive() && CONSTANT.contains(name)
+    let is_plain = || value.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
+    is_short && CONSTANT.contains(name) && !value.is_sensitive() && is_plain()
 }
 
 impl Shape {
@@ -143,6 +143,10 @@ impl Shape {
             KNOWN.insert(written, shape.clone());
         }
         shape
+    }
+
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        !is_left_out(name) && self.template.contains_key(name)
     }
 
     /// To be filled in: what differs is empty, and so is `Age`, the last. With how many differ.

@@ -44,6 +44,7 @@ fn neither_is_a_buffer_kept_once_no_more_is_kept_for_ever() {
 fn the_age_is_that_of_now_and_never_that_of_before() {
     let fields = StoredFields::new(&headers(&[("age", "7"), ("etag", "\"1\"")]));
     assert_eq!(fields.to_map(), headers(&[("etag", "\"1\"")]));
+    assert!(fields.contain(&http::header::ETAG) && !fields.contain(&AGE));
     assert_eq!(fields.with_age(HeaderValue::from_static("9")), headers(&[("etag", "\"1\""), ("age", "9")]));
 }
 
