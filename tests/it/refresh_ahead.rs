@@ -152,6 +152,7 @@ async fn what_one_replica_has_renewed_the_others_take_from_redis() {
     redis.holds(1).await;
     other.get("/ahead").await.assert_hit();
     one.answers("/ahead", "GET /ahead #2").await;
+    redis.has_text("GET /ahead #2").await;
     // This one holds the old response still; it takes the new one without asking the upstream.
     eventually("it has the new one", || async {
         let reply = other.get("/ahead").await;

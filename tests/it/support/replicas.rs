@@ -135,6 +135,21 @@ impl Redis {
         .await;
     }
 
+    /// Waits until a response with this text is in it.
+    pub async fn has_text(&self, text: &str) {
+        eventually("the text is in Redis", || async {
+            // Found there, for the value is no text.
+            let find = "return string.find(redis.call('GET', KEYS[1]) or '', ARGV[1], 1, true) and 1 or 0";
+            for key in self.responses().await {
+                if self.command(&["EVAL", find, "1", &key, text]).await.contains('1') {
+                    return Some(());
+                }
+            }
+            None
+        })
+        .await;
+    }
+
     /// Forgets the responses, and not what was purged.
     pub async fn flush_responses(&self) {
         for key in self.responses().await {
