@@ -49,6 +49,21 @@ fn sent(store: &TieredStore, command: &str) -> u64 {
     commands.iter().filter(|figure| figure.command == command).map(|figure| figure.sent).sum()
 }
 
+/// As many as a busy server has connections: none is turned away to the upstream.
+#[tokio::test]
+async fn two_thousand_that_read_at_once_all_find_it() {
+    let redis = Redis::start().await;
+    let store = filled(&redis, 10).await;
+    let read = |_| {
+        let store = store.clone();
+        tokio::spawn(async move { body(&*store, &key(2)).await })
+    };
+    let reads: Vec<_> = (0..2000).map(read).collect();
+    for read in reads {
+        assert_eq!(read.await.unwrap().as_deref(), Some("         2"));
+    }
+}
+
 #[tokio::test]
 async fn reads_at_the_same_time_are_one_command() {
     let redis = Redis::start().await;

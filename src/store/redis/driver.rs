@@ -29,8 +29,8 @@ use super::reads::Reads;
 use super::request::{Request, part};
 use super::scripts::{Part, Script};
 
-/// More commands of one class than this at once are not sent.
-const READS: usize = 512;
+/// More commands of one class than this at once are not sent. Reads are many: those of one turn are one command.
+const READS: usize = 4096;
 const WRITES: usize = 64;
 const SCRIPTS: usize = 256;
 
