@@ -12,7 +12,7 @@ use larder::clock::Timestamp;
 use larder::config::Config;
 use larder::policy::content::Content;
 use larder::policy::shortening::shorten;
-use larder::policy::{CacheKey, Names, RequestHead, Route, tags};
+use larder::policy::{CacheKey, RequestHead, Route, tags};
 use larder::purge::{LoosePath, Target};
 use larder::stored_response::Terms;
 
@@ -60,16 +60,7 @@ fn list(products: usize, size: usize) -> Vec<u8> {
 fn one(route: &Route, body: &[u8]) -> Option<usize> {
     let headers =
         HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let request = RequestHead {
-        method: &Method::GET,
-        scheme: "http",
-        host: "api.test",
-        front: "",
-        path: "/lists/7",
-        query: None,
-        headers: &headers,
-        names: Names::of(&headers),
-    };
+    let request = RequestHead { host: "api.test", ..RequestHead::new(&Method::GET, "/lists/7", &headers) };
     let content = Content::of_response(&headers, black_box(body), route.max_json).ok()?;
     let tags = tags::of_response(route, &request, &headers, Some(&content)).ok()?;
     let terms = shorten(route, &CacheKey([7; 32]), terms(), &headers, Some(&content)).ok()?;

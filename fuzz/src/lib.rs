@@ -25,7 +25,7 @@ use larder::policy::targeted::Governing;
 use larder::policy::template::{Sources, Template};
 use larder::policy::ttl_from::{TimeSource, TtlFrom};
 use larder::policy::vary::Vary;
-use larder::policy::{CacheKey, Names, RequestHead};
+use larder::policy::{CacheKey, RequestHead};
 use larder::policy::{groups, http_date};
 use larder::purge::LoosePath;
 use larder::store::encoding::{Clocks, VERSION, decode, encode};
@@ -116,16 +116,7 @@ pub fn structured_fields(data: &[u8]) {
         assert_eq!(governing.directives, CacheControl::default());
     }
     let nothing = HeaderMap::new();
-    let request = RequestHead {
-        method: &Method::POST,
-        scheme: "http",
-        host: "a",
-        front: "",
-        path: "/",
-        query: None,
-        headers: &nothing,
-        names: Names::of(&nothing),
-    };
+    let request = RequestHead { host: "a", ..RequestHead::new(&Method::POST, "/", &nothing) };
     let headers = field(groups::CACHE_GROUP_INVALIDATION, data);
     let targets = groups::invalidated(&request, &headers);
     assert!(targets.len() <= data.len());
@@ -212,16 +203,8 @@ pub fn templates(data: &[u8]) {
     for value in values {
         headers.append(http::header::COOKIE, value);
     }
-    let request = RequestHead {
-        method: &Method::POST,
-        scheme: "http",
-        host: "a",
-        front: "",
-        path: "/",
-        query: Some(&query),
-        headers: &headers,
-        names: Names::of(&headers),
-    };
+    let request =
+        RequestHead { host: "a", query: Some(&query), ..RequestHead::new(&Method::POST, "/", &headers) };
     for request_content in [json.as_ref(), form.as_ref()] {
         let captures = [("a", query.to_string())];
         let sources = Sources {

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::answer::Refusal;
 use super::purges::pairs;
+use crate::policy::RequestHead;
 use crate::policy::invalidation::of_purge_request;
 use crate::policy::routes::Routes;
 use crate::policy::template::escaped;
-use crate::policy::{Names, RequestHead};
 use crate::purge::{Hardness, Purge, Target};
 use crate::purging::waiting;
 
@@ -126,16 +126,12 @@ fn of_prefix(routes: &Routes, prefix: &str) -> Result<Vec<Target>, Refusal> {
 
 fn of_place(routes: &Routes, written: &str, place: &Place<'_>) -> Result<Vec<Target>, Refusal> {
     let (host, headers) = (place.host.as_deref(), HeaderMap::new());
+    // Only the target counts here.
     let head = RequestHead {
-        // Only the target counts here.
-        method: &Method::DELETE,
         scheme: place.scheme,
         host: host.unwrap_or_default(),
-        front: "",
-        path: &place.path,
         query: place.query,
-        headers: &headers,
-        names: Names::of(&headers),
+        ..RequestHead::new(&Method::DELETE, &place.path, &headers)
     };
     let (targets, _) = of_purge_request(routes, &head, host.is_some())
         .map_err(|error| Refusal::bad_request(error, format!("correct {written:?}")))?;

@@ -17,7 +17,7 @@ use crate::policy::path::Segment;
 use crate::policy::route::{Credential, Mode, Ttl};
 use crate::policy::routes::Routes;
 use crate::policy::template::{Needs, Template};
-use crate::policy::{Names, RequestHead, Route};
+use crate::policy::{RequestHead, Route};
 
 /// Stands for any value: no literal of a route is likely to be it.
 const ANY: &str = "larder-lint";
@@ -55,16 +55,7 @@ impl Lint<'_> {
             headers.append(name, HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static(ANY)));
         }
         let path = sample_path(route);
-        let request = RequestHead {
-            method: &Method::GET,
-            scheme: "http",
-            host: ANY,
-            front: "",
-            path: &path,
-            query: None,
-            headers: &headers,
-            names: Names::of(&headers),
-        };
+        let request = RequestHead { host: ANY, ..RequestHead::new(&Method::GET, &path, &headers) };
         match classify(&self.tree, &request, false, self.credentials) {
             Class::Lookup(lookup) if lookup.route.index == route.index => Ok(lookup.caller),
             Class::Pass { reason, .. } => Err(Some(reason)),

@@ -11,7 +11,7 @@ use super::json_query::JsonQuery;
 use super::routes::Routes;
 use super::tags::{LISTED, MAX_TAG_BYTES, MAX_TAGS};
 use super::template::{Sources, Template};
-use super::{Names, RequestHead, Route};
+use super::{RequestHead, Route};
 use crate::purge::{LoosePath, Target};
 
 /// A larger event is not read.
@@ -111,18 +111,8 @@ fn widen(template: &Template, routes: &Routes, targets: &mut Vec<Target>) {
 /// `None`: there is a value that no tag can be made of.
 fn render(template: &Template, event: &Content) -> Option<Vec<String>> {
     let headers = HeaderMap::new();
-    let request = RequestHead {
-        method: &Method::POST,
-        scheme: "",
-        host: "",
-        front: "",
-        path: "/",
-        query: None,
-        headers: &headers,
-        names: Names::default(),
-    };
     let sources = Sources {
-        request,
+        request: RequestHead::new(&Method::POST, "/", &headers),
         captures: &[],
         request_content: Some(event),
         response_headers: None,

@@ -105,14 +105,10 @@ impl Request {
 
     pub fn head(&self) -> RequestHead<'_> {
         RequestHead {
-            method: &self.method,
             scheme: self.scheme,
             host: &self.host,
-            front: "",
-            path: &self.path,
             query: self.query.as_deref(),
-            headers: &self.headers,
-            names: crate::policy::Names::of(&self.headers),
+            ..RequestHead::new(&self.method, &self.path, &self.headers)
         }
     }
 }

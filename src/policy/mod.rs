@@ -74,7 +74,13 @@ pub struct RequestHead<'a> {
     pub names: Names,
 }
 
-impl RequestHead<'_> {
+impl<'a> RequestHead<'a> {
+    /// One that says nothing else: to no host, over `http`, without a query.
+    pub fn new(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> Self {
+        let names = Names::of(headers);
+        Self { method, scheme: "http", host: "", front: "", path, query: None, headers, names }
+    }
+
     pub fn has(&self, name: &HeaderName) -> bool {
         self.names.may_hold(name) && self.headers.contains_key(name)
     }

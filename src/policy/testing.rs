@@ -75,16 +75,7 @@ pub fn with_ttl(ttl: u64) -> Route {
 }
 
 pub fn request<'a>(method: &'a Method, headers: &'a HeaderMap) -> RequestHead<'a> {
-    RequestHead {
-        method,
-        scheme: "http",
-        host: "api.test",
-        front: "",
-        path: "/",
-        query: None,
-        headers,
-        names: crate::policy::Names::of(headers),
-    }
+    RequestHead { host: "api.test", ..RequestHead::new(method, "/", headers) }
 }
 
 pub fn at_once() -> Exchange {
