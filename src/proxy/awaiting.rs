@@ -6,7 +6,6 @@ use http::Response;
 use super::Body;
 use super::finding::{Finding, Glance};
 use super::handling::{Later, Step};
-use crate::policy::classify::Lookup;
 use crate::store::{Found, Recall};
 
 impl Later {
@@ -35,8 +34,7 @@ impl Later {
     fn answer_with(mut self: Box<Self>, found: Option<Found>) -> Result<Response<Body>, Box<Self>> {
         let Later { worker, request, step, .. } = &mut *self;
         let Step::LookUp { route, key, query, caller, glance } = step else { return Err(self) };
-        let fallback_ttl = worker.proxy.fallbacks.of_route(route.index);
-        let lookup = Lookup { route, key: *key, query: query.take(), caller: *caller, fallback_ttl };
+        let lookup = worker.lookup(route, *key, query.take(), *caller);
         match worker.glance_at(found, &lookup, &request.head) {
             Glance::Found(Finding::Fresh(usable)) => {
                 let answer = worker.reply(&request.head, &lookup, usable);

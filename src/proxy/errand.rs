@@ -16,7 +16,7 @@ use super::handling::within;
 use super::intake::{ClientHead, ClientRequest, FORWARDED, of_address};
 use super::{Answer, Client, Worker};
 use crate::policy::cache_status::{Detail, Outcome};
-use crate::policy::classify::{Class, Lookup, classify};
+use crate::policy::classify::{Class, Lookup};
 use crate::policy::route::Mode;
 use crate::policy::vary::Vary;
 use crate::stored_response::{Asked, StoredHead};
@@ -54,16 +54,12 @@ impl Worker {
             Ok(request) => request,
             Err(error) => return Carried::Failed(error),
         };
-        let proxy = &self.proxy;
-        let lookup =
-            match classify(&proxy.routes, &request.head.as_policy(), false, &proxy.config.credentials) {
-                Class::Lookup(lookup) if lookup.route.mode == Mode::On => {
-                    Lookup { fallback_ttl: proxy.fallbacks.of_route(lookup.route.index), ..lookup }
-                }
-                Class::Lookup(_) => return Carried::Refused("observe"),
-                Class::Pass { reason, .. } => return Carried::Refused(reason.as_str()),
-                Class::Write { .. } => return Carried::Refused("method"),
-            };
+        let lookup = match self.classify(&request.head, false) {
+            Class::Lookup(lookup) if lookup.route.mode == Mode::On => lookup,
+            Class::Lookup(_) => return Carried::Refused("observe"),
+            Class::Pass { reason, .. } => return Carried::Refused(reason.as_str()),
+            Class::Write { .. } => return Carried::Refused("method"),
+        };
         let answer = within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await;
         let carried = Carried::of(&answer);
         match drain(answer).await {
@@ -75,19 +71,15 @@ impl Worker {
     /// The content of a 200 to a GET, which may pass as well as be looked up.
     pub async fn obtain(&self, asked: &Asked, limit: usize) -> Result<(HeaderMap, Bytes), String> {
         let request = self.errand(asked, Errand::Keep(Duration::ZERO))?;
-        let proxy = &self.proxy;
-        let answer =
-            match classify(&proxy.routes, &request.head.as_policy(), false, &proxy.config.credentials) {
-                Class::Lookup(lookup) => {
-                    let fallback_ttl = proxy.fallbacks.of_route(lookup.route.index);
-                    let lookup = Lookup { fallback_ttl, ..lookup };
-                    within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await
-                }
-                Class::Pass { reason, route } => {
-                    within(route, self.pass(request, route, Outcome::pass(reason))).await
-                }
-                Class::Write { .. } => return Err("it is no GET".into()),
-            };
+        let answer = match self.classify(&request.head, false) {
+            Class::Lookup(lookup) => {
+                within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await
+            }
+            Class::Pass { reason, route } => {
+                within(route, self.pass(request, route, Outcome::pass(reason))).await
+            }
+            Class::Write { .. } => return Err("it is no GET".into()),
+        };
         let (parts, body) = answer.response.into_parts();
         if parts.status != StatusCode::OK {
             return Err(format!("it was answered {}", parts.status));

@@ -19,7 +19,7 @@ use super::line::Line;
 use super::{Answer, Body, CACHE_STATUS, Client, Interims, LARDER_POSITION, Worker};
 use crate::events::webhook::Hook;
 use crate::policy::cache_status::Outcome;
-use crate::policy::classify::{Caller, Class, Lookup, PassReason, classify};
+use crate::policy::classify::{Caller, Class, Lookup, PassReason};
 use crate::policy::route::Mode;
 use crate::policy::{CacheKey, Route, tags};
 
@@ -74,14 +74,12 @@ impl Worker {
         if request.head.parts.method.as_str() == "PURGE" {
             return Err(Step::Purge);
         }
-        let proxy = &self.proxy;
-        if let Some(hook) = proxy.events.webhooks().find(request.head.parts.uri.path(), true) {
+        if let Some(hook) = self.proxy.events.webhooks().find(request.head.parts.uri.path(), true) {
             return Err(Step::Event(hook.clone()));
         }
         let has_content = request.has_content();
-        match classify(&proxy.routes, &request.head.as_policy(), has_content, &proxy.config.credentials) {
-            Class::Lookup(mut lookup) => {
-                lookup.fallback_ttl = proxy.fallbacks.of_route(lookup.route.index);
+        match self.classify(&request.head, has_content) {
+            Class::Lookup(lookup) => {
                 match may_look_at_once(request, &lookup).then(|| self.glance(&lookup, &request.head)) {
                     Some(Glance::Found(Finding::Fresh(usable))) => {
                         Ok(self.reply(&request.head, &lookup, usable))
@@ -119,8 +117,7 @@ impl Later {
         // Each in a box of its own size: a look-up that only waits for the store is small.
         let answer = match step {
             Step::LookUp { route, key, query, caller, glance } => {
-                let fallback_ttl = worker.proxy.fallbacks.of_route(route.index);
-                let lookup = Lookup { route: &route, key, query, caller, fallback_ttl };
+                let lookup = worker.lookup(&route, key, query, caller);
                 // In its place, so that it is not handed on as a whole.
                 let look_up = pin!(worker.look_up(request, lookup, glance));
                 within(Some(&route), look_up).await

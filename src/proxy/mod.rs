@@ -61,9 +61,10 @@ use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::events::{Events, Fallbacks};
 use crate::metrics::Metrics;
-use crate::policy::Route;
 use crate::policy::cache_status::Outcome;
+use crate::policy::classify::{Caller, Class, Lookup, classify};
 use crate::policy::routes::Routes;
+use crate::policy::{CacheKey, Route};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::upstream::{Destination, Upstream};
@@ -181,6 +182,27 @@ impl Worker {
 
     pub fn limits(&self) -> &Limits {
         &self.proxy.config.limits
+    }
+
+    /// How the rules take a request, under what the sources of change events let hold now.
+    fn classify(&self, head: &ClientHead, has_content: bool) -> Class<'_> {
+        let proxy = &self.proxy;
+        let mut class = classify(&proxy.routes, &head.as_policy(), has_content, &proxy.config.credentials);
+        if let Class::Lookup(lookup) = &mut class {
+            lookup.fallback_ttl = proxy.fallbacks.of_route(lookup.route.index);
+        }
+        class
+    }
+
+    /// What [`Worker::classify`] found, once more: the lifetime that holds may be another one by now.
+    fn lookup<'r>(
+        &self,
+        route: &'r Arc<Route>,
+        key: CacheKey,
+        query: Option<String>,
+        caller: Caller,
+    ) -> Lookup<'r> {
+        Lookup { route, key, query, caller, fallback_ttl: self.proxy.fallbacks.of_route(route.index) }
     }
 }
 

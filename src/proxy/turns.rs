@@ -9,7 +9,6 @@ use super::collapsing::{Landing, Leader, MARK};
 use super::fetching::Fetch;
 use super::finding::{Finding, Miss};
 use crate::policy::cache_status::Fwd;
-use crate::policy::classify::Lookup;
 use crate::policy::route::Collapse;
 use crate::store::{Ended, Turn};
 use crate::stored_response::StoredResponse;
@@ -55,13 +54,7 @@ impl Fetch {
     }
 
     async fn look_again(&self) -> Option<Arc<StoredResponse>> {
-        let lookup = Lookup {
-            route: &self.route,
-            key: self.primary,
-            query: self.query.clone(),
-            caller: self.caller,
-            fallback_ttl: self.worker.proxy.fallbacks.of_route(self.route.index),
-        };
+        let lookup = self.worker.lookup(&self.route, self.primary, self.query.clone(), self.caller);
         let Some(stale) = &self.stale else {
             return match self.worker.find(&lookup, &self.head).await {
                 Finding::Fresh(usable) => Some(usable.stored),
