@@ -30,14 +30,12 @@ impl StoredFields {
     /// A copy of them, without `Age`. As they come they are parts of a connection's read buffer, and one short value
     /// would keep all of that.
     pub fn new(headers: &HeaderMap) -> Self {
-        let own = || {
-            shape::fields(headers).filter(|(name, value)| !shape::has(name, value)).map(|(_, value)| value)
-        };
+        let (shape, brought_shape) = Shape::of(headers);
+        let own = || shape.differing_of(headers);
         let mut values = BytesMut::with_capacity(own().map(|value| value.len() + LENGTH).sum());
         // No head is longer than that can say: `limits` bounds them to far less.
         own().for_each(|value| values.put_u32_le(value.len() as u32));
         own().for_each(|value| values.put_slice(value.as_bytes()));
-        let (shape, brought_shape) = Shape::of(headers);
         Self { shape, values: values.freeze(), brought_shape }
     }
 

@@ -61,7 +61,7 @@ static LASTING: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::de
 const MAX_LASTING: usize = 4096;
 
 /// Those that are stored.
-pub fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     headers.iter().filter(|(name, _)| !is_left_out(name))
 }
 
@@ -70,7 +70,7 @@ fn is_left_out(name: &HeaderName) -> bool {
 }
 
 /// Whether the value is part of the shape.
-pub fn has(name: &HeaderName, value: &HeaderValue) -> bool {
+fn has(name: &HeaderName, value: &HeaderValue) -> bool {
     let is_short = !value.is_empty() && value.len() <= LONGEST;
     let is_plain = || value.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
     is_short && CONSTANT.contains(name) && !value.is_sensitive() && is_plain()
@@ -143,6 +143,12 @@ impl Shape {
             KNOWN.insert(written, shape.clone());
         }
         shape
+    }
+
+    /// Of fields of this shape those values that are not part of it.
+    pub fn differing_of<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h HeaderValue> {
+        let places = fields(headers).map(|(_, value)| value).zip(self.template.values());
+        places.filter(|(_, place)| place.is_empty()).map(|(value, _)| value)
     }
 
     pub fn contains(&self, name: &HeaderName) -> bool {
