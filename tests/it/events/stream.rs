@@ -41,6 +41,16 @@ async fn is_filled(larder: &Larder, redis: &Redis) {
     assert_eq!(hits(larder).await, ALL);
 }
 
+/// One that has read an event, of nothing that it stores, and has stored all since.
+async fn replica_with_a_position(store: &Redis, stream: &Redis, upstream: &Upstream) -> Replica {
+    let larder = replica(store, stream, upstream).await;
+    source_becomes(&larder, "ok").await;
+    changes(stream, &["id", "9"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    is_filled(&larder, store).await;
+    larder
+}
+
 #[tokio::test]
 async fn an_event_purges_what_it_names_and_the_rest_stays() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
@@ -81,11 +91,7 @@ async fn what_is_announced_while_larder_is_away_is_purged_when_it_is_back() {
 #[tokio::test]
 async fn entries_that_went_unread_purge_all_that_they_could_name() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
-    let larder = replica(&redis, &redis, &upstream).await;
-    source_becomes(&larder, "ok").await;
-    changes(&redis, &["id", "9"]).await;
-    events_become(&larder, "stream", "named", 1.0).await;
-    is_filled(&larder, &redis).await;
+    let larder = replica_with_a_position(&redis, &redis, &upstream).await;
     larder.ends().await;
     for id in ["1", "8", "9"] {
         changes(&redis, &["id", id]).await;
@@ -100,11 +106,7 @@ async fn entries_that_went_unread_purge_all_that_they_could_name() {
 #[tokio::test]
 async fn a_stream_that_is_lost_with_its_redis_purges_all_that_it_could_have_said_and_begins_anew() {
     let (store, mut stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
-    let larder = replica(&store, &stream, &upstream).await;
-    source_becomes(&larder, "ok").await;
-    changes(&stream, &["id", "9"]).await;
-    events_become(&larder, "stream", "named", 1.0).await;
-    is_filled(&larder, &store).await;
+    let larder = replica_with_a_position(&store, &stream, &upstream).await;
     stream.kill();
     source_becomes(&larder, "away").await;
     assert_eq!(larder.admin.get("/readyz").await.assert_status(200).json()["status"], "degraded");
@@ -122,11 +124,7 @@ async fn a_restart_of_a_redis_that_saves_loses_no_event_and_purges_no_more_than_
     let store = Redis::start().await;
     let mut stream = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let upstream = Upstream::start();
-    let larder = replica(&store, &stream, &upstream).await;
-    source_becomes(&larder, "ok").await;
-    changes(&stream, &["id", "9"]).await;
-    events_become(&larder, "stream", "named", 1.0).await;
-    is_filled(&larder, &store).await;
+    let larder = replica_with_a_position(&store, &stream, &upstream).await;
     let before = source(&larder).await["missed"].clone();
     stream.restart().await;
     changes(&stream, &["id", "1"]).await;
@@ -283,11 +281,7 @@ async fn a_beginning_that_is_there_no_more_may_have_said_anything() {
 #[tokio::test]
 async fn entries_that_go_while_they_are_waited_for_purge_all_that_they_could_name() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
-    let larder = replica(&redis, &redis, &upstream).await;
-    source_becomes(&larder, "ok").await;
-    changes(&redis, &["id", "9"]).await;
-    events_become(&larder, "stream", "named", 1.0).await;
-    is_filled(&larder, &redis).await;
+    let larder = replica_with_a_position(&redis, &redis, &upstream).await;
     let before = source(&larder).await["missed"].as_u64().expect("a count");
     let at_once = "redis.call('XADD', KEYS[1], '*', 'id', '1'); redis.call('XADD', KEYS[1], '*', 'id', '9'); \
                    return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)";
