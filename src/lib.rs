@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 mod events;
 pub mod explain;
+mod hex;
 mod lines;
 pub mod logging;
 pub mod metrics;

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::Source;
 use crate::clock::Timestamp;
 use crate::config::{EventKind, Webhook};
+use crate::hex;
 use crate::metrics::NotTaken;
 use crate::policy::content::Content;
 use crate::policy::event::{MAX_EVENT, Meaning};
@@ -200,7 +201,7 @@ impl Hook {
     /// Where the store can't be asked, what is known here has to do: a replay purges too much and does no other harm.
     async fn check_new(&self, name: &[u8; 32]) -> Result<(), Refused> {
         let is_known = self.taken().names.contains(name);
-        if is_known || self.source.hub.store.was_seen(&hex(name)).await.unwrap_or(false) {
+        if is_known || self.source.hub.store.was_seen(&hex::encode(name)).await.unwrap_or(false) {
             return Err(Refused {
                 status: StatusCode::CONFLICT,
                 reason: NotTaken::Replayed,
@@ -216,7 +217,7 @@ impl Hook {
         // From as far in the past to as far in the future as its time may be.
         let lasts = self.settings.window * 2;
         self.taken().add(name, self.source.hub.clock.now(), lasts);
-        if let Err(error) = self.source.hub.store.remember_seen(&hex(&name), lasts).await {
+        if let Err(error) = self.source.hub.store.remember_seen(&hex::encode(&name), lasts).await {
             tracing::debug!(%error, "other replicas don't know that an event was taken");
         }
         if self.source.settings.silence.is_some() {
@@ -294,15 +295,7 @@ fn unreadable_time() -> Refused {
 }
 
 fn signature(text: &[u8]) -> Option<[u8; 32]> {
-    let digits = std::str::from_utf8(text.trim_ascii()).ok()?.strip_prefix("sha256=")?;
-    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
+    hex::decode(std::str::from_utf8(text.trim_ascii()).ok()?.strip_prefix("sha256=")?)
 }
 
 /// The same whichever secret it was signed with.
@@ -314,10 +307,6 @@ fn name(timestamp: &[u8], content: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,7 +315,7 @@ mod tests {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
         mac.update(format!("{timestamp}.").as_bytes());
         mac.update(content);
-        format!("sha256={}", hex(&mac.finalize().into_bytes()))
+        format!("sha256={}", hex::encode(&mac.finalize().into_bytes()))
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::text::{hex, words_of_not_stored, words_of_pass};
+use super::text::{beginning, words_of_not_stored, words_of_pass};
 use super::{Explanation, Reading, Storing, Verdict, Writing, carriers};
 use crate::policy::classify::Caller;
 use crate::policy::invalidation::WriteEnd;
@@ -45,7 +45,7 @@ fn of_reading(reading: &Reading) -> Value {
     };
     let mut told = json!({
         "decision": "lookup",
-        "key": hex(&reading.key),
+        "key": beginning(&reading.key),
         "keyParts": parts,
         "forwarded": reading.forwarded,
         "credentialOutsideKey": reading.caller == Caller::Credentialed,

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Explainer, Explanation, Reading, Storing, Verdict, Writing, carriers};
 use crate::config::show_duration;
+use crate::hex;
 use crate::policy::classify::{Caller, PassReason};
 use crate::policy::invalidation::WriteEnd;
 use crate::policy::lifetime::Lifetime;
@@ -58,7 +59,7 @@ fn write_reading(f: &mut Formatter<'_>, reading: &Reading, route: Option<&Route>
     if route.is_some_and(|route| route.mode == Mode::Observe) {
         line(f, "observed", "it goes to the upstream all the same (`mode: observe`)")?;
     }
-    line(f, "key", Hex(&reading.key))?;
+    line(f, "key", beginning(&reading.key))?;
     for part in &reading.parts {
         let value = if part.values.is_empty() { "(none)".to_owned() } else { part.values.join(" | ") };
         writeln!(f, "  {:<11}   {:<14} {value}", "", part.name)?;
@@ -178,16 +179,9 @@ fn write_targets(f: &mut Formatter<'_>, targets: &[Target], routes: &Routes) -> 
     Ok(())
 }
 
-struct Hex<'k>(&'k CacheKey);
-
-impl Display for Hex<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-pub(super) fn hex(key: &CacheKey) -> String {
-    Hex(key).to_string()
+/// Enough of it to tell it from others.
+pub(super) fn beginning(key: &CacheKey) -> String {
+    hex::encode(&key.0[..8])
 }
 
 /// What can be done about it.

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
 use super::replying::{whole, without_content};
+use crate::hex;
 use crate::policy::CacheKey;
 
 /// `parts` are first and last byte of what lies within `content`; there is at least one.
@@ -58,7 +59,7 @@ fn slice(content: &Bytes, (first, last): (u64, u64)) -> Bytes {
 
 /// 128 bits that nobody who writes the content can know.
 fn boundary(key: CacheKey) -> String {
-    key.0[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&key.0[..16])
 }
 
 fn insert(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {

@@ -6,6 +6,7 @@ use http::HeaderName;
 use sha2::{Digest, Sha256};
 
 use super::combined;
+use crate::hex;
 use crate::policy::route::Credential;
 use crate::policy::{RequestHead, Route, VaryFields, credentials};
 
@@ -69,6 +70,5 @@ fn part(name: impl Into<String>, values: impl IntoIterator<Item = String>) -> Ke
 
 /// Enough to tell values apart by eye, and none of them.
 fn hashed(value: &[u8]) -> String {
-    let digest = Sha256::digest(value);
-    digest[..6].iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    format!("sha256:{}", hex::encode(&Sha256::digest(value)[..6]))
 }

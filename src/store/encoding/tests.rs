@@ -94,11 +94,10 @@ fn what_orders_two_responses_stands_where_the_script_looks() {
 /// A change of the format without another version would make two releases misread each other.
 #[test]
 fn the_format_of_version_2_is_this_one() {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let value = encoded(&response(b"{}"));
     assert_eq!(&value[..6], b"lrdr\x02\x01");
-    assert_eq!(hex(&Sha256::digest(&value)), GOLDEN_RESPONSE);
-    assert_eq!(hex(&Sha256::digest(encoded(&variants()))), GOLDEN_VARIANTS);
+    assert_eq!(crate::hex::encode(&Sha256::digest(&value)), GOLDEN_RESPONSE);
+    assert_eq!(crate::hex::encode(&Sha256::digest(encoded(&variants()))), GOLDEN_VARIANTS);
 }
 
 const GOLDEN_RESPONSE: &str = "c496d71bb0fa11d3359765210ebf7ed04a902116024efc66bc05098edae9b699";

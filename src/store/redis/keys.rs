@@ -1,5 +1,6 @@
 //! The names of keys. The index and what belongs to it lie in one slot of a cluster, responses are spread over all.
 
+use crate::hex;
 use crate::policy::CacheKey;
 use crate::store::encoding;
 
@@ -51,7 +52,7 @@ impl Keys {
     pub fn response(&self, key: &CacheKey) -> String {
         let mut name = String::with_capacity(self.response.len() + 64);
         name.push_str(&self.response);
-        name.push_str(&self.hex(key));
+        name.push_str(&hex::encode(&key.0));
         name
     }
 
@@ -63,15 +64,6 @@ impl Keys {
     /// Where a value stands until it takes its place, in the slot of that.
     pub fn new_value(&self, key: &CacheKey, token: &str) -> String {
         format!("{}:{token}", self.lease(key))
-    }
-
-    pub fn hex(&self, key: &CacheKey) -> String {
-        const DIGITS: [u8; 16] = *b"0123456789abcdef";
-        let mut digits = [0; 64];
-        for (two, byte) in digits.chunks_exact_mut(2).zip(key.0) {
-            two.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
-        }
-        std::str::from_utf8(&digits).unwrap_or_default().to_owned()
     }
 }
 

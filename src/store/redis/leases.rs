@@ -19,6 +19,7 @@ use super::failure::Failure;
 use super::figures::Command;
 use super::index::RedisIndex;
 use super::scripts::{LEASE_END, LEASE_RENEW, LEASE_TAKE, Part, Script};
+use crate::hex;
 use crate::policy::CacheKey;
 use crate::store::remote::LeaseFigures;
 use crate::store::turn::{Ended, Lease, Turn};
@@ -190,7 +191,7 @@ impl Leases {
             Bytes::from_static(word.as_bytes()),
             millis(lasts.max(Duration::from_millis(1))),
             Bytes::copy_from_slice(keys.wake.as_bytes()),
-            format!("{ENDED}{}", keys.hex(key)).into(),
+            format!("{ENDED}{}", hex::encode(&key.0)).into(),
         ];
         self.run(key, &LEASE_END, args).await.map(drop)
     }
@@ -218,26 +219,18 @@ fn millis(duration: Duration) -> Bytes {
     duration.as_millis().to_string().into()
 }
 
-fn parsed(hex: &str) -> Option<CacheKey> {
-    let mut key = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (at, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(CacheKey(key))
+fn parsed(digits: &str) -> Option<CacheKey> {
+    hex::decode(digits).map(CacheKey)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::redis::Keys;
 
     #[test]
     fn a_key_is_read_as_it_is_written() {
         let key = CacheKey(std::array::from_fn(|at| at as u8 * 7));
-        assert_eq!(parsed(&Keys::new("shop").hex(&key)), Some(key));
+        assert_eq!(parsed(&hex::encode(&key.0)), Some(key));
         for wrong in ["", "7", &"g".repeat(64), &"é".repeat(32)] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
