@@ -26,7 +26,7 @@ use crate::purge::{FoundValid, Stamp, TargetId};
 /// What a store keeps under one key.
 #[derive(Clone, Debug)]
 pub enum Stored {
-    Response(Arc<StoredResponse>),
+    Response(StoredResponse),
     /// The responses under this key differ by request fields; each stands under a key of its own.
     Variants(Arc<Variants>),
 }
@@ -39,7 +39,7 @@ pub struct Variants {
     pub expires_at: Timestamp,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoredResponse {
     pub head: Arc<StoredHead>,
     /// The whole content, without transfer coding.
@@ -121,9 +121,17 @@ impl Stored {
     /// Whether both are the very same, not only equal.
     pub fn is(&self, other: &Stored) -> bool {
         match (self, other) {
-            (Stored::Response(one), Stored::Response(other)) => Arc::ptr_eq(one, other),
+            (Stored::Response(one), Stored::Response(other)) => Arc::ptr_eq(&one.head, &other.head),
             (Stored::Variants(one), Stored::Variants(other)) => Arc::ptr_eq(one, other),
             _ => false,
+        }
+    }
+
+    /// When it is forgotten.
+    pub fn expires_at(&self) -> Timestamp {
+        match self {
+            Stored::Response(response) => response.head.terms.expires_at,
+            Stored::Variants(variants) => variants.expires_at,
         }
     }
 }

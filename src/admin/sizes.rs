@@ -1,7 +1,6 @@
 //! `GET /sizes`: what this replica's memory is full of, by route, tag and path. From a sample of it; Redis is not asked.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -102,7 +101,7 @@ impl Sizes {
 /// Responses, bytes, uses.
 type Count<'n> = HashMap<&'n str, [u64; 3]>;
 
-fn add<'n>(count: &mut Count<'n>, name: &'n str, response: &Arc<StoredResponse>) {
+fn add<'n>(count: &mut Count<'n>, name: &'n str, response: &StoredResponse) {
     let [responses, bytes, uses] = count.entry(name).or_default();
     *responses += 1;
     *bytes += response.weight();

@@ -36,7 +36,7 @@ impl Store for PurgesOnly {
         unreachable!("admin judges no responses")
     }
 
-    fn insert(&self, _: Fill, _: Stored, _: Timestamp) -> Waiting<Result<(), StoreError>> {
+    fn insert(&self, _: Fill, _: Stored) -> Waiting<Result<(), StoreError>> {
         unreachable!("admin stores no responses")
     }
 

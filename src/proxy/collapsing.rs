@@ -31,9 +31,9 @@ pub enum Landing {
     /// The header section is there, and the body is on its way.
     Shared(Arc<SharedResponse>),
     /// What is stored is still good, as the upstream says; or the whole is there, and only that told for how long it is.
-    Whole(Arc<StoredResponse>),
+    Whole(StoredResponse),
     /// Another replica has fetched and stored it.
-    Found(Arc<StoredResponse>),
+    Found(StoredResponse),
     /// The one who was to fetch found it stored.
     LookAgain,
     /// This response is for the one who asked; the others ask for themselves.

@@ -158,7 +158,7 @@ impl Fetch {
         let latest = before.as_ref().map_or(head.terms.expires_at, |variants| variants.expires_at);
         let expires_at = latest.max(head.terms.expires_at);
         let variants = Stored::Variants(Arc::new(Variants { fields, expires_at }));
-        let announced = store.insert(self.fill.for_variant(self.primary), variants, expires_at);
+        let announced = store.insert(self.fill.for_variant(self.primary), variants);
         tokio::spawn(announced);
         leader.rekey(head.key);
     }
@@ -232,7 +232,7 @@ impl Fetch {
         let body = stale.response.body.clone();
         match head {
             Ok(head) => {
-                let freshened = Arc::new(StoredResponse { head: Arc::new(head), body });
+                let freshened = StoredResponse { head: Arc::new(head), body };
                 let fill = self.fill.for_variant(freshened.head.key);
                 let stored = self.remember(fill, freshened.clone());
                 leader.land(Landing::Whole(freshened));
@@ -268,7 +268,7 @@ impl Fetch {
         let fill = self.fill.for_variant(head.key);
         let freshened = StoredResponse { head: Arc::new(head), body: stale.response.body.clone() };
         let tasks = self.worker.proxy.tasks.clone();
-        let remembering = self.remember(fill, Arc::new(freshened));
+        let remembering = self.remember(fill, freshened);
         tasks.spawn(async move { _ = remembering.await });
         true
     }
@@ -304,11 +304,11 @@ impl Fetch {
     }
 
     /// The first tier has it when this returns; the future is the rest, and says what it is to other replicas.
-    fn remember(&self, fill: Fill, response: Arc<StoredResponse>) -> impl Future<Output = Ended> + use<> {
+    fn remember(&self, fill: Fill, response: StoredResponse) -> impl Future<Output = Ended> + use<> {
         let (metrics, route) = (self.worker.proxy.metrics.clone(), self.route.index);
-        let (size, expires_at) = (response.body.len() as u64, response.head.terms.expires_at);
+        let size = response.body.len() as u64;
         let inserting = (!self.is_outdated(&fill, &response.head))
-            .then(|| self.worker.proxy.store.insert(fill, Stored::Response(response), expires_at));
+            .then(|| self.worker.proxy.store.insert(fill, Stored::Response(response)));
         async move {
             let Some(inserting) = inserting else { return Ended::Stored };
             match inserting.await {

@@ -1,7 +1,6 @@
 //! What the store has for a request, and whether it may be used. One test, [`Worker::is_hit`], decides for a response
 //! that is still in flight as for one that is stored.
 
-use std::sync::Arc;
 
 use super::Worker;
 use super::collapsing::SharedResponse;
@@ -31,7 +30,7 @@ pub(super) enum Glance {
 }
 
 pub(super) struct Usable {
-    pub stored: Arc<StoredResponse>,
+    pub stored: StoredResponse,
     /// When it was weighed.
     pub now: Timestamp,
     pub outcome: Outcome,
@@ -48,7 +47,7 @@ pub(super) struct Miss {
 /// What is stored, and can be validated.
 #[derive(Clone)]
 pub(super) struct Stale {
-    pub response: Arc<StoredResponse>,
+    pub response: StoredResponse,
     pub soft_purged: bool,
     /// It may be served should the upstream fail.
     pub if_error: bool,
@@ -138,7 +137,7 @@ impl Worker {
     /// `key` is the one that it was looked up under.
     pub(super) fn weigh(
         &self,
-        stored: Arc<StoredResponse>,
+        stored: StoredResponse,
         soft_purged: bool,
         lookup: &Lookup<'_>,
         key: CacheKey,

@@ -22,9 +22,9 @@ impl Fetch {
         &self,
         head: Arc<StoredHead>,
         body: Bytes,
-    ) -> Result<Arc<StoredResponse>, NotStored> {
+    ) -> Result<StoredResponse, NotStored> {
         if !self.route.reads_content() {
-            return Ok(Arc::new(StoredResponse { head, body }));
+            return Ok(StoredResponse { head, body });
         }
         let (route, caller, asked, primary) =
             (self.route.clone(), self.caller, self.head.clone(), self.primary);
@@ -37,7 +37,7 @@ impl Fetch {
         let (tags, terms) = self.read(body.len(), read).await?;
         let headers = head.fields.to_map();
         let head = self.stored_head(head.status, headers, terms, head.stamp, tags)?;
-        Ok(Arc::new(StoredResponse { head: Arc::new(head), body }))
+        Ok(StoredResponse { head: Arc::new(head), body })
     }
 
     /// The terms of what is stored and found to be still good. Its content is the one of before, and so is the time in it.

@@ -1,7 +1,6 @@
 //! A fetch that waits for its turn among all replicas (`collapse: replicas`). What another replica stored is looked up
 //! as any request looks it up; whoever waits for too long fetches.
 
-use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -53,7 +52,7 @@ impl Fetch {
         true
     }
 
-    async fn look_again(&self) -> Option<Arc<StoredResponse>> {
+    async fn look_again(&self) -> Option<StoredResponse> {
         let lookup = self.worker.lookup(&self.route, self.primary, self.query.clone(), self.caller);
         let Some(stale) = &self.stale else {
             return match self.worker.find(&lookup, &self.head).await {

@@ -20,6 +20,7 @@ pub use tag::{MAX_TAG_DEPTH, tag_depth};
 pub use target::{LoosePath, Target, TargetId};
 pub use view::{FoundValid, View};
 
+use std::fmt;
 use std::time::Duration;
 
 /// A purge's place in time: microseconds on the store's clock, made strictly increasing by the high-water mark.
@@ -29,11 +30,21 @@ pub struct Position(pub u64);
 /// A random id of the purge index. An index that was lost comes back as another one, and nothing that was stored
 /// under the former is valid any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+// What holds one would have to begin at a multiple of sixteen otherwise, and end at one.
+#[repr(packed(8))]
 pub struct Incarnation(pub u128);
 
 impl Incarnation {
     /// Of an index that was never there: nothing is valid under it.
     pub const NONE: Self = Self(0);
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(id) = *self;
+        write!(f, "{id:032x}")
+    }
 }
 
 /// What a fetch carries from before it began: nothing that was purged after `as_of` may be answered from it.

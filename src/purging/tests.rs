@@ -3,7 +3,6 @@ use std::sync::Mutex;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 use crate::purge::{LoosePath, Mark, Stamp, Target, TargetId, Validity};
 use crate::store::{Figures, Fill, Found, Recall, Waiting};
@@ -29,7 +28,7 @@ impl Store for Slow {
         unreachable!("purging judges no responses")
     }
 
-    fn insert(&self, _: Fill, _: Stored, _: Timestamp) -> Waiting<Result<(), StoreError>> {
+    fn insert(&self, _: Fill, _: Stored) -> Waiting<Result<(), StoreError>> {
         unreachable!("purging stores no responses")
     }
 

@@ -15,16 +15,23 @@ use crate::purge::{Validity, View};
 use crate::stored_response::{Stored, StoredResponse};
 
 pub struct FirstTier {
-    responses: Cache<CacheKey, Entry, Weigh, DefaultHashBuilder, CountEvictions>,
+    responses: Cache<Slot, Stored, Weigh, DefaultHashBuilder, CountEvictions>,
     evicted: Arc<AtomicU64>,
     /// It has no room for anything.
     is_off: bool,
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    stored: Stored,
-    expires_at: Timestamp,
+/// The beginning of a key, which is a hash itself: a response has the whole of its key, and it is compared. What stands
+/// under two keys of one slot takes turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Slot([u8; 16]);
+
+impl Slot {
+    fn of(key: &CacheKey) -> Self {
+        let mut slot = [0; 16];
+        slot.copy_from_slice(&key.0[..16]);
+        Self(slot)
+    }
 }
 
 /// A shard takes nothing larger than itself, so shards are no smaller than this.
@@ -60,32 +67,30 @@ impl FirstTier {
         if self.is_off {
             return None;
         }
-        let entry = self.responses.get(key)?;
-        let found = match &entry.stored {
-            _ if entry.expires_at <= now => None,
-            stored => found(stored, view),
-        };
+        let slot = Slot::of(key);
+        let stored = self.responses.get(&slot).filter(|stored| is_under(key, stored))?;
+        let found = if stored.expires_at() <= now { None } else { found(&stored, view) };
         if found.is_none() {
-            self.responses.remove_if(key, |present| present.stored.is(&entry.stored));
+            self.responses.remove_if(&slot, |present| present.is(&stored));
         }
         found
     }
 
     /// What is here, valid or not.
     pub fn peek(&self, key: &CacheKey) -> Option<Stored> {
-        self.responses.peek(key).map(|entry| entry.stored)
+        self.responses.peek(&Slot::of(key)).filter(|stored| is_under(key, stored))
     }
 
     /// What is dead already is not taken, only to save the room: it would be found dead at every look-up.
-    pub fn insert(&self, key: CacheKey, stored: Stored, expires_at: Timestamp, view: &View) {
+    pub fn insert(&self, key: CacheKey, stored: Stored, view: &View) {
         if !self.is_off && found(&stored, view).is_some() {
-            self.responses.insert(key, Entry { stored, expires_at });
+            self.responses.insert(Slot::of(&key), stored);
         }
     }
 
     /// All responses that are here, valid or not.
-    pub fn known(&self) -> Vec<Arc<StoredResponse>> {
-        let response = |(_, entry): (CacheKey, Entry)| match entry.stored {
+    pub fn known(&self) -> Vec<StoredResponse> {
+        let response = |(_, stored): (Slot, Stored)| match stored {
             Stored::Response(response) => Some(response),
             Stored::Variants(_) => None,
         };
@@ -119,12 +124,20 @@ pub fn found(stored: &Stored, view: &View) -> Option<Found> {
     Some(Found { stored: stored.clone(), soft_purged })
 }
 
+fn is_under(key: &CacheKey, stored: &Stored) -> bool {
+    match stored {
+        Stored::Response(response) => response.head.key == *key,
+        // They name fields, and no response: what these make of a key is another key.
+        Stored::Variants(_) => true,
+    }
+}
+
 #[derive(Clone)]
 struct Weigh;
 
-impl Weighter<CacheKey, Entry> for Weigh {
-    fn weight(&self, _key: &CacheKey, entry: &Entry) -> u64 {
-        match &entry.stored {
+impl Weighter<Slot, Stored> for Weigh {
+    fn weight(&self, _: &Slot, stored: &Stored) -> u64 {
+        match stored {
             Stored::Response(response) => response.weight(),
             Stored::Variants(variants) => 256 + 64 * variants.fields.len() as u64,
         }
@@ -134,12 +147,12 @@ impl Weighter<CacheKey, Entry> for Weigh {
 #[derive(Clone)]
 struct CountEvictions(Arc<AtomicU64>);
 
-impl Lifecycle<CacheKey, Entry> for CountEvictions {
+impl Lifecycle<Slot, Stored> for CountEvictions {
     /// Evicted entries are dropped outside the shard's lock.
-    type RequestState = Vec<Entry>;
+    type RequestState = Vec<Stored>;
 
-    fn on_evict(&self, evicted: &mut Vec<Entry>, _key: CacheKey, entry: Entry) {
+    fn on_evict(&self, evicted: &mut Vec<Stored>, _: Slot, stored: Stored) {
         self.0.fetch_add(1, Ordering::Relaxed);
-        evicted.push(entry);
+        evicted.push(stored);
     }
 }

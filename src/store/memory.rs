@@ -2,12 +2,11 @@
 //! it.
 
 use std::future::ready;
-use std::sync::Arc;
 
 use super::first_tier::FirstTier;
 use super::history::{History, Purges};
 use super::{Figures, Fill, Found, Recall, Seen, Store, StoreError, Tier, Waiting};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::policy::CacheKey;
 use crate::purge::{
     Asked, Bounds, Incarnation, Index, Mark, Position, Purge, Record, Stamp, TargetId, Validity, View,
@@ -57,8 +56,8 @@ impl Store for MemoryStore {
         self.view.read().is_unpurged(stamp)
     }
 
-    fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>> {
-        self.responses.insert(*fill.key(), stored, expires_at, &self.view);
+    fn insert(&self, fill: Fill, stored: Stored) -> Waiting<Result<(), StoreError>> {
+        self.responses.insert(*fill.key(), stored, &self.view);
         Box::pin(ready(Ok(())))
     }
 
@@ -95,7 +94,7 @@ impl Store for MemoryStore {
         Box::pin(ready(seen))
     }
 
-    fn known_here(&self) -> Vec<Arc<StoredResponse>> {
+    fn known_here(&self) -> Vec<StoredResponse> {
         self.responses.known()
     }
 

@@ -19,10 +19,8 @@ mod turn;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 pub use history::Purges;
 pub use redis::{Connected, Entry, Feed, Heard, StreamState};
@@ -67,8 +65,8 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Remembers `stored` under the fill's key until `expires_at`, unless it was purged since the fill was handed out.
-    fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>>;
+    /// Remembers `stored` under the fill's key until it expires, unless it was purged since the fill was handed out.
+    fn insert(&self, fill: Fill, stored: Stored) -> Waiting<Result<(), StoreError>>;
 
     /// Purges; `Ok` is the acknowledgement.
     fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>>;
@@ -109,7 +107,7 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// The responses in the first tier, valid or not.
-    fn known_here(&self) -> Vec<Arc<StoredResponse>> {
+    fn known_here(&self) -> Vec<StoredResponse> {
         Vec::new()
     }
 

@@ -26,7 +26,7 @@ use super::remote::{Remote, Replica};
 use super::replica;
 use super::sources::{Known, Word};
 use super::{Figures, Fill, Found, Recall, Seen, Store, StoreError, Tier, Turn, Waiting};
-use crate::clock::{Clock, Moment, Timestamp};
+use crate::clock::{Clock, Moment};
 use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
 use crate::policy::CacheKey;
 use crate::purge::{Asked, Bounds, Incarnation, Mark, Position, Purge, Record, Stamp, TargetId, Validity};
@@ -191,20 +191,20 @@ impl Store for TieredStore {
         self.tiers.vouches(proved) && is_unpurged
     }
 
-    fn insert(&self, fill: Fill, stored: Stored, expires_at: Timestamp) -> Waiting<Result<(), StoreError>> {
+    fn insert(&self, fill: Fill, stored: Stored) -> Waiting<Result<(), StoreError>> {
         if fill.stamp().incarnation == Incarnation::NONE {
             let reason = "it was fetched before the first word from Redis".to_owned();
             return Box::pin(async { Err(StoreError::NotStored(reason)) });
         }
         let tiers = self.tiers.clone();
         if !fill.yields {
-            tiers.keep(&fill, &stored, expires_at);
-            return Box::pin(async move { tiers.write(&fill, &stored, expires_at).await });
+            tiers.keep(&fill, &stored);
+            return Box::pin(async move { tiers.write(&fill, &stored).await });
         }
         Box::pin(async move {
-            let written = tiers.write(&fill, &stored, expires_at).await;
+            let written = tiers.write(&fill, &stored).await;
             if !matches!(written, Err(StoreError::Outdated)) {
-                tiers.keep(&fill, &stored, expires_at);
+                tiers.keep(&fill, &stored);
             }
             written
         })
@@ -270,7 +270,7 @@ impl Store for TieredStore {
         Box::pin(async move { tiers.look(&key).await })
     }
 
-    fn known_here(&self) -> Vec<Arc<StoredResponse>> {
+    fn known_here(&self) -> Vec<StoredResponse> {
         self.tiers.first.known()
     }
 
@@ -325,8 +325,8 @@ impl Tiers {
         if self.keeps { self.first.find(key, &self.index.view, self.clock.now()) } else { None }
     }
 
-    fn keep(&self, fill: &Fill, stored: &Stored, expires_at: Timestamp) {
-        self.first.insert(*fill.key(), stored.clone(), expires_at, &self.index.view);
+    fn keep(&self, fill: &Fill, stored: &Stored) {
+        self.first.insert(*fill.key(), stored.clone(), &self.index.view);
     }
 
     /// For a question that does not say when its request arrived.
@@ -398,28 +398,27 @@ impl Tiers {
             self.remove(self.keys.response(key), value.slice(..value.len().min(BEGINNING)));
             return None;
         };
-        let expires_at = self.expiry(&stored)?;
+        if !self.is_of_now(&stored) {
+            return None;
+        }
         let found = first_tier::found(&stored, &self.index.view)?;
         // Stored here meanwhile: who was given that is not taken back to what another replica fetched before.
         if let Some(here) = self.here(key).filter(|here| !is_later(&stored, &here.stored)) {
             return Some(here);
         }
-        self.first.insert(*key, stored, expires_at, &self.index.view);
+        self.first.insert(*key, stored, &self.index.view);
         Some(found)
     }
 
-    /// When it is forgotten; `None` if that has come, or if it was received later than now, which a clock that was
-    /// set back makes: how old it is, nobody knows.
-    fn expiry(&self, stored: &Stored) -> Option<Timestamp> {
+    /// It has not expired, and was not received later than now, which a clock that was set back makes: how old it is then,
+    /// nobody knows.
+    fn is_of_now(&self, stored: &Stored) -> bool {
         let now = self.clock.now();
-        let expires_at = match stored {
-            Stored::Variants(variants) => variants.expires_at,
-            Stored::Response(response) => {
-                let terms = &response.head.terms;
-                (terms.received_at <= now).then_some(terms.expires_at)?
-            }
+        let is_known = match stored {
+            Stored::Variants(_) => true,
+            Stored::Response(response) => response.head.terms.received_at <= now,
         };
-        (expires_at > now).then_some(expires_at)
+        is_known && stored.expires_at() > now
     }
 
     /// In the background: whether it is gone matters to nobody.

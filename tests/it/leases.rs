@@ -343,8 +343,8 @@ async fn by_as_of_and_then_by_time_the_later_fetch_stays() {
         }
         let late = permit(&other);
         let late_response = response(&late, "late", &["mine"], expires_at);
-        other.insert(late, late_response, expires_at).await.unwrap();
-        let refused = one.insert(early, early_response, expires_at).await;
+        other.insert(late, late_response).await.unwrap();
+        let refused = one.insert(early, early_response).await;
         assert!(matches!(refused, Err(StoreError::Outdated)), "{refused:?}");
         for store in [&one, &other] {
             assert_eq!(body(&**store, &key).await.as_deref(), Some("late"), "{is_purged}");
@@ -352,7 +352,7 @@ async fn by_as_of_and_then_by_time_the_later_fetch_stays() {
         // The later one takes the place of the earlier one, and nothing is left beside it.
         let again = permit(&one);
         let last = response(&again, "last", &["mine"], expires_at);
-        one.insert(again, last, expires_at).await.unwrap();
+        one.insert(again, last).await.unwrap();
         assert_eq!(body(&*one, &key).await.as_deref(), Some("last"));
     }
     assert_eq!(redis.responses().await.len(), 2);
@@ -361,9 +361,8 @@ async fn by_as_of_and_then_by_time_the_later_fetch_stays() {
 
 /// By more than any clock can be off.
 fn asked_for_earlier(stored: Stored) -> Stored {
-    let Stored::Response(response) = stored else { unreachable!("a response") };
-    let mut response = Arc::into_inner(response).expect("the only one");
+    let Stored::Response(mut response) = stored else { unreachable!("a response") };
     let head = Arc::get_mut(&mut response.head).expect("the only one");
     head.terms.requested_at = head.terms.requested_at.minus(Duration::from_secs(20));
-    Stored::Response(Arc::new(response))
+    Stored::Response(response)
 }

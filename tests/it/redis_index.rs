@@ -124,7 +124,7 @@ impl Walk {
                 let expires_at = Clock::system().now().plus(HOUR);
                 let stored = response(&fetch.fill, &version.to_string(), &["t"], expires_at);
                 // Redis may be away.
-                let _ = fetch.store.insert(fetch.fill, stored, expires_at).await;
+                let _ = fetch.store.insert(fetch.fill, stored).await;
             }
         }
     }

@@ -116,7 +116,7 @@ async fn purges_without_end_stay_within_bounds_and_leave_the_untouched() {
                     let fill = stores[0].permit(&key);
                     let expires_at = Clock::system().now().plus(Duration::from_secs(3600));
                     let stored = response(&fill, "untouched", &[&format!("mine-{}", key.0[0])], expires_at);
-                    stores[0].insert(fill, stored, expires_at).await.unwrap();
+                    stores[0].insert(fill, stored).await.unwrap();
                 }
             }
         }

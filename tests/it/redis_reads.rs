@@ -25,7 +25,7 @@ async fn filled(redis: &Redis, size: usize) -> Arc<TieredStore> {
         let fill = store.permit(&key(number));
         let expires_at = Clock::system().now().plus(Duration::from_secs(3600));
         let stored = response(&fill, &format!("{number:size$}"), &["items"], expires_at);
-        store.insert(fill, stored, expires_at).await.unwrap();
+        store.insert(fill, stored).await.unwrap();
     }
     store
 }

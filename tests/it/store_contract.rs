@@ -47,7 +47,7 @@ impl Subject {
     async fn fill(&self, fill: Fill, body: &str, tags: &[&str]) {
         let expires_at = self.clock.now().plus(HOUR);
         let stored = response(&fill, body, tags, expires_at);
-        self.store.insert(fill, stored, expires_at).await.expect(self.name);
+        self.store.insert(fill, stored).await.expect(self.name);
     }
 
     async fn put(&self, key: &CacheKey, body: &str, tags: &[&str]) {
@@ -194,7 +194,7 @@ async fn what_has_expired_is_gone() {
         let expired = subject.clock.now();
         let stored = response(&fill, "body", &["a"], expired);
         // Whether that is an error is the store's affair.
-        let _ = subject.store.insert(fill, stored, expired).await;
+        let _ = subject.store.insert(fill, stored).await;
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
     }
 }
@@ -206,7 +206,7 @@ async fn variants_are_recalled_as_they_were_inserted() {
         let variants = Variants { fields: fields.clone(), expires_at: subject.later() };
         let stored = Stored::Variants(Arc::new(variants));
         let fill = subject.store.permit(&KEY);
-        subject.store.insert(fill, stored, subject.later()).await.expect(subject.name);
+        subject.store.insert(fill, stored).await.expect(subject.name);
         let Some(Stored::Variants(found)) = subject.store.recall(&KEY).found().await.map(|f| f.stored) else {
             panic!("{}", subject.name)
         };

@@ -46,7 +46,7 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
         judged_by,
         usage: Default::default(),
     };
-    Some(Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: content })))
+    Some(Stored::Response(StoredResponse { head: Arc::new(head), body: content }))
 }
 
 pub(super) fn variants(key: &CacheKey, head: Bytes, clocks: &Clocks) -> Option<Stored> {

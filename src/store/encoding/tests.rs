@@ -49,7 +49,7 @@ fn response(body: &'static [u8]) -> Stored {
         judged_by: JudgedBy::rules(Fingerprint(0xabc)),
         usage: Default::default(),
     };
-    Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) }))
+    Stored::Response(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) })
 }
 
 fn variants() -> Stored {
@@ -213,9 +213,9 @@ proptest! {
             found_valid: FoundValid::default(),
             judged_by: JudgedBy::rules(Fingerprint(0xabc)),
             usage: Default::default(),
-            ..*Arc::try_unwrap(template).unwrap().head
+            ..*template.head
         };
-        let stored = Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body: body.into() }));
+        let stored = Stored::Response(StoredResponse { head: Arc::new(head), body: body.into() });
         prop_assert_eq!(decoded(&encoded(&stored)).map(|read| shown(&read)), Some(shown(&stored)));
     }
 }

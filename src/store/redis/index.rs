@@ -388,7 +388,7 @@ impl RedisIndex {
         };
         let mut args = vec![
             Bytes::from(nonce.clone()),
-            Bytes::from(format!("{:032x}", incarnation.0)),
+            Bytes::from(incarnation.to_string()),
             number(known.0),
             number(PAGE as u64),
         ];

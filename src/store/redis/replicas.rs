@@ -166,7 +166,7 @@ fn replica(told: &Part, present: &str) -> Option<Replica> {
 }
 
 fn written(incarnation: Incarnation) -> String {
-    format!("{:032x}", incarnation.0)
+    incarnation.to_string()
 }
 
 #[cfg(test)]

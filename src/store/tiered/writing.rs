@@ -19,12 +19,7 @@ const LARGEST_VALUE: usize = 4 * 1024 * 1024;
 const BESIDE: Duration = Duration::from_secs(60);
 
 impl Tiers {
-    pub(super) async fn write(
-        &self,
-        fill: &Fill,
-        stored: &Stored,
-        expires_at: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn write(&self, fill: &Fill, stored: &Stored) -> Result<(), StoreError> {
         let key = fill.key();
         let not_stored = |reason: String| StoreError::NotStored(reason);
         let Some(clocks) = self.index.clocks() else {
@@ -32,7 +27,7 @@ impl Tiers {
         };
         let value = encoding::encode(key, stored, &clocks).filter(|value| value.len() <= LARGEST_VALUE);
         let Some(value) = value else { return Err(StoreError::TooLarge) };
-        let (name, expires_at) = (self.keys.response(key), millis(&clocks, expires_at));
+        let (name, expires_at) = (self.keys.response(key), millis(&clocks, stored.expires_at()));
         if let (true, Stored::Response(response)) = (fill.yields, stored) {
             let asked_for = clocks.to_store_at_most(response.head.terms.requested_at);
             let replaced = self.replace(key, value, expires_at, asked_for, &clocks).await;

@@ -50,7 +50,7 @@ pub fn response(fill: &Fill, body: &str, tags: &[&str], expires_at: Timestamp) -
         usage: Default::default(),
     };
     let body = Bytes::copy_from_slice(body.as_bytes());
-    Stored::Response(Arc::new(StoredResponse { head: Arc::new(head), body }))
+    Stored::Response(StoredResponse { head: Arc::new(head), body })
 }
 
 /// What purges [`response`].
