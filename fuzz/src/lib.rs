@@ -101,7 +101,7 @@ fn own_end(headers: &HeaderMap) {
         ..Terms::unstored(NOW, NOW)
     };
     let from = TtlFrom { source: TimeSource::Header(EXPIRES), minus: Duration::from_secs(60) };
-    if let Ok(bound) = from.bound(terms.clone(), headers, None) {
+    if let Ok(bound) = from.bound(terms, headers, None) {
         assert!(NOW < bound.expires_at && bound.expires_at <= terms.expires_at);
         let served =
             |terms: &Terms| terms.freshness_lifetime + terms.stale_if_error.max(terms.stale_while_revalidate);

@@ -81,13 +81,13 @@ impl Sizes {
         for response in all.iter().step_by(step) {
             let head = &response.head;
             sampled += 1;
-            if head.terms.expires_at <= now || store.judge(&head.stamp, &head.targets) == Validity::Dead {
+            if head.terms().expires_at <= now || store.judge(&head.stamp, &head.targets) == Validity::Dead {
                 continue;
             }
             if let Some(name) = names.get(&head.fingerprint.0) {
                 add(&mut of_routes, name, response);
             }
-            head.tags.iter().for_each(|tag| add(&mut of_tags, tag, response));
+            head.tags().for_each(|tag| add(&mut of_tags, tag, response));
             if let Some(path) = head.usage.path() {
                 prefixes(path).for_each(|prefix| add(&mut of_prefixes, prefix, response));
             }

@@ -31,7 +31,7 @@ impl Explainer<'_> {
 
     /// The target by its name, if it is one of those that `stored` is reached by.
     pub fn named(&self, question: &Question, stored: &StoredHead, id: TargetId) -> Option<Target> {
-        let tags = stored.tags.iter().flat_map(|tag| {
+        let tags = stored.tags().flat_map(|tag| {
             let above = tag.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| &tag[..at]);
             above.chain([tag]).map(Target::tag)
         });

@@ -168,7 +168,7 @@ impl Case {
         let (fields, route) =
             (headers(&format!("Cache-Control: {}", self.asked)), Arc::new(self.route.clone()));
         let request = request(&Method::GET, &fields);
-        let head = stored("", terms.clone());
+        let head = stored("", *terms);
         match assess(&head, &lookup(&route, self.asks), &request, self.soft_purged, NOW.plus(self.after)) {
             Reuse::Fresh { .. } => 3,
             Reuse::StaleWhileRevalidate { .. } | Reuse::StaleAsAsked { .. } => 2,
@@ -229,7 +229,7 @@ proptest! {
             let windows = terms.stale_while_revalidate.max(terms.stale_if_error);
             let last = terms.freshness_lifetime + windows;
             let late = Case { after: last.saturating_sub(terms.initial_age).min(LONGEST), ..case.clone() };
-            prop_assert_eq!(late.served(&Ok(terms.clone())), 0);
+            prop_assert_eq!(late.served(&Ok(*terms)), 0);
         }
     }
 }

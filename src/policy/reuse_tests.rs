@@ -14,7 +14,7 @@ fn assess_at(terms: Terms, seconds: u64, soft_purged: bool) -> Reuse {
 }
 
 fn check(terms: &Terms, seconds: u64, expected: Reuse) {
-    assert_eq!(assess_at(terms.clone(), seconds, false), expected, "at {seconds}");
+    assert_eq!(assess_at(*terms, seconds, false), expected, "at {seconds}");
 }
 
 fn fresh(age: u64, ttl: i64) -> Reuse {

@@ -2,7 +2,6 @@
 //! terms, and the one of now. So a `ttl` that is shortened is shortened for what is stored too, and one that is
 //! lengthened only for what comes.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use super::classify::Lookup;
@@ -10,7 +9,7 @@ use super::storing::{Exchange, may_keep};
 use crate::stored_response::{StoredHead, Terms};
 
 /// `None`: under the rule of now it would not be kept at all.
-pub(super) fn terms<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<Cow<'s, Terms>> {
+pub(super) fn terms(stored: &StoredHead, lookup: &Lookup<'_>) -> Option<Terms> {
     let terms = of_rules(stored, lookup)?;
     Some(match lookup.fallback_ttl {
         Some(fallback) => no_longer_than(terms, fallback),
@@ -19,27 +18,23 @@ pub(super) fn terms<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<C
 }
 
 /// What would purge it is silent: neither fresh nor served stale for longer than this, counted from its receipt.
-fn no_longer_than(terms: Cow<'_, Terms>, fallback: Duration) -> Cow<'_, Terms> {
+fn no_longer_than(terms: Terms, fallback: Duration) -> Terms {
     let longest = terms.initial_age.saturating_add(fallback);
     let freshness_lifetime = terms.freshness_lifetime.min(longest);
     let left = longest - freshness_lifetime;
-    let windows = terms.stale_while_revalidate.max(terms.stale_if_error);
-    if freshness_lifetime == terms.freshness_lifetime && windows <= left {
-        return terms;
-    }
-    Cow::Owned(Terms {
+    Terms {
         freshness_lifetime,
         stale_while_revalidate: terms.stale_while_revalidate.min(left),
         stale_if_error: terms.stale_if_error.min(left),
-        ..terms.into_owned()
-    })
+        ..terms
+    }
 }
 
-fn of_rules<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<Cow<'s, Terms>> {
+fn of_rules(stored: &StoredHead, lookup: &Lookup<'_>) -> Option<Terms> {
     let route = lookup.route;
-    let then = &stored.terms;
+    let then = stored.terms();
     if stored.judged_by.is(route.lifetimes) {
-        return Some(Cow::Borrowed(then));
+        return Some(then);
     }
     let exchange = Exchange { requested_at: then.requested_at, received_at: then.received_at };
     // Credentials are judged apart, by what is stored.
@@ -54,13 +49,12 @@ fn of_rules<'s>(stored: &'s StoredHead, lookup: &Lookup<'_>) -> Option<Cow<'s, T
         must_revalidate: then.must_revalidate || now.must_revalidate,
         open_to_credentials: then.open_to_credentials && now.open_to_credentials,
         expires_at: then.expires_at.min(now.expires_at),
-        ..then.clone()
+        ..then
     };
-    if stricter == *then {
+    if stricter == then {
         stored.judged_by.set(route.lifetimes);
-        return Some(Cow::Borrowed(then));
     }
-    Some(Cow::Owned(stricter))
+    Some(stricter)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::storing::{Exchange, NotStored, may_store};
 use super::{CacheKey, Fingerprint, RequestHead};
 use crate::clock::Timestamp;
 use crate::purge::{FoundValid, Incarnation, Position, Stamp};
-use crate::stored_response::{JudgedBy, StoredFields, StoredHead, StoredTags, Terms};
+use crate::stored_response::{JudgedBy, StoredFields, StoredHead, Terms};
 
 /// Sun, 06 Nov 1994 08:49:37 GMT: the RFC's own example.
 pub const NOW: Timestamp = Timestamp::from_secs(784_111_777);
@@ -98,11 +98,10 @@ pub fn stored(response: &str, terms: Terms) -> StoredHead {
         key: KEY,
         fingerprint: Fingerprint(1),
         status: StatusCode::OK,
-        fields: StoredFields::new(&headers(response)),
-        terms,
+        fields: StoredFields::new(&headers(response), &[""; 0]),
+        terms: terms.into(),
         stamp: Stamp { incarnation: Incarnation(0), as_of: Position(0) },
         targets: Box::new([]),
-        tags: StoredTags::default(),
         found_valid: FoundValid::default(),
         judged_by: JudgedBy::rules(Fingerprint(1)),
         usage: Default::default(),

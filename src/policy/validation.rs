@@ -156,7 +156,7 @@ pub fn freshen(
     }
     let terms = may_store(route, caller, request, stored.status, &headers, exchange)?;
     headers.remove(AGE);
-    Ok((headers, freshened_terms(&stored.terms, terms, exchange)))
+    Ok((headers, freshened_terms(&stored.terms(), terms, exchange)))
 }
 
 /// §3.2, §4.3.4: the stored fields, updated from a 304 (or a HEAD); without `Age`.

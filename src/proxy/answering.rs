@@ -105,7 +105,7 @@ impl Worker {
                 Landing::Whole(stored) | Landing::Found(stored) => {
                     if self.is_hit(&stored.head, &head, lookup) {
                         let now = self.proxy.clock.now();
-                        let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
+                        let outcome = Outcome::collapsed(miss.fwd, stored.head.terms().ttl(now));
                         return self.reply(&head, lookup, Usable { stored, now, outcome });
                     }
                 }
@@ -150,7 +150,7 @@ impl Worker {
         }
         let reader = shared.body.reader()?;
         let now = self.proxy.clock.now();
-        let outcome = Outcome::collapsed(miss.fwd, shared.head.terms.ttl(now));
+        let outcome = Outcome::collapsed(miss.fwd, shared.head.terms().ttl(now));
         Some(Answer::new(
             replying::in_flight(&shared.head, reader, head, now),
             Some(outcome),
@@ -189,7 +189,7 @@ impl Worker {
         if self.proxy.store.keeps() {
             head.note_use(lookup, &usable.stored.head, &self.proxy.config.credentials);
         }
-        let response = replying::stored(&usable.stored, head, usable.now);
+        let response = replying::stored(usable.stored, head, usable.now);
         Answer::new(response, Some(usable.outcome), Some(lookup.route))
     }
 

@@ -26,7 +26,7 @@ use crate::policy::validation::{Validated, after_validation, conditional_fields}
 use crate::policy::{CacheKey, RequestHead, Route, http_date, tags};
 use crate::purge::{FoundValid, Stamp};
 use crate::store::{Ended, Fill, Lease};
-use crate::stored_response::{JudgedBy, StoredFields, StoredHead, StoredTags, Terms};
+use crate::stored_response::{JudgedBy, StoredFields, StoredHead, Terms};
 use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
 
 /// For the one who fetches, and nobody else.
@@ -222,11 +222,10 @@ impl Fetch {
             key: self.asked(&request).key(&headers)?,
             fingerprint: self.route.fingerprint,
             status,
-            fields: StoredFields::new(&headers),
-            terms,
+            fields: StoredFields::new(&headers, &tags),
+            terms: terms.into(),
             stamp,
             targets: arrival::targets(&request, self.query.as_deref(), &tags).into(),
-            tags: StoredTags::new(&tags),
             found_valid: FoundValid::default(),
             judged_by: JudgedBy::rules(self.route.lifetimes),
             usage: Default::default(),

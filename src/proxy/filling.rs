@@ -52,7 +52,7 @@ impl Fetch {
         let head = Arc::new(head);
         let shared = SharedBody::new(length);
         let is_complete = not_stored.is_some() || !self.route.reads_content();
-        match (not_stored, head.terms.is_fresh(head.terms.received_at)) {
+        match (not_stored, head.terms().is_fresh(head.terms().received_at)) {
             (Some(_), _) => {
                 leader.close();
                 self.tell_replicas(Ended::FAILED);
@@ -120,7 +120,8 @@ impl Fetch {
         }
         match self.completed(head, whole).await {
             Ok(response) => {
-                if self.route.reads_content() && response.head.terms.is_fresh(response.head.terms.received_at)
+                if self.route.reads_content()
+                    && response.head.terms().is_fresh(response.head.terms().received_at)
                 {
                     leader.unmark();
                 }
@@ -155,8 +156,8 @@ impl Fetch {
         let known =
             before.iter().flat_map(|variants| variants.fields.iter()).filter(|known| *known != fields);
         let fields = std::iter::once(fields).chain(known).take(VARIANT_KINDS).cloned().collect();
-        let latest = before.as_ref().map_or(head.terms.expires_at, |variants| variants.expires_at);
-        let expires_at = latest.max(head.terms.expires_at);
+        let latest = before.as_ref().map_or(head.terms().expires_at, |variants| variants.expires_at);
+        let expires_at = latest.max(head.terms().expires_at);
         let variants = Stored::Variants(Arc::new(Variants { fields, expires_at }));
         let announced = store.insert(self.fill.for_variant(self.primary), variants);
         tokio::spawn(announced);
@@ -286,7 +287,7 @@ impl Fetch {
         let terms = self.shortened(terms, &headers, &stored.body).await?;
         // Those of the content are among those of before.
         let mut tags = tags::of_response(&self.route, &request, &headers, None)?;
-        let more: Vec<_> = before.tags.iter().map(str::to_owned).filter(|tag| !tags.contains(tag)).collect();
+        let more: Vec<_> = before.tags().map(str::to_owned).filter(|tag| !tags.contains(tag)).collect();
         tags.extend(more);
         self.stored_head(before.status, headers, terms, stamp, tags)
     }
@@ -297,7 +298,7 @@ impl Fetch {
         let present = self.worker.proxy.store.recall_here(fill.key());
         present.is_some_and(|present| match present.stored {
             Stored::Response(stored) => {
-                !present.soft_purged && stored.head.terms.requested_at > head.terms.requested_at
+                !present.soft_purged && stored.head.terms().requested_at > head.terms().requested_at
             }
             Stored::Variants(_) => false,
         })

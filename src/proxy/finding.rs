@@ -1,7 +1,6 @@
 //! What the store has for a request, and whether it may be used. One test, [`Worker::is_hit`], decides for a response
 //! that is still in flight as for one that is stored.
 
-
 use super::Worker;
 use super::collapsing::SharedResponse;
 use super::intake::ClientHead;
@@ -212,7 +211,7 @@ impl Worker {
 impl Stale {
     /// Not so old, since it was found, that it must not be served or validated any more.
     pub fn is_of_use(&self, now: Timestamp) -> bool {
-        now < self.response.head.terms.expires_at
+        now < self.response.head.terms().expires_at
     }
 
     /// `None` if it was purged since it was found: then it is neither served nor validated any more.

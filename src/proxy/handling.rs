@@ -40,6 +40,7 @@ pub struct Later {
 }
 
 /// What is to be done.
+#[expect(clippy::large_enum_variant, reason = "it is in a box as a part of `Later`")]
 pub(super) enum Step {
     LookUp { route: Arc<Route>, key: CacheKey, query: Option<String>, caller: Caller, glance: Option<Glance> },
     Pass { reason: PassReason, route: Option<Arc<Route>> },

@@ -64,7 +64,7 @@ impl Worker {
             Err(_) => match flight.landing().await {
                 Landing::Whole(stored) => {
                     let now = self.proxy.clock.now();
-                    let ttl = Some(stored.head.terms.ttl(now));
+                    let ttl = Some(stored.head.terms().ttl(now));
                     let fwd_status = Some(StatusCode::NOT_MODIFIED.as_u16());
                     let outcome = Outcome::Forwarded {
                         fwd: miss.fwd,
@@ -78,7 +78,7 @@ impl Worker {
                 }
                 Landing::Found(stored) if self.is_hit(&stored.head, head, lookup) => {
                     let now = self.proxy.clock.now();
-                    let outcome = Outcome::collapsed(miss.fwd, stored.head.terms.ttl(now));
+                    let outcome = Outcome::collapsed(miss.fwd, stored.head.terms().ttl(now));
                     self.reply(head, lookup, Usable { stored, now, outcome })
                 }
                 Landing::Found(_) => return Err(Unled::Again),
@@ -105,7 +105,7 @@ impl Worker {
         }
         let now = self.proxy.clock.now();
         let why_not = shared.not_stored.or(shared.doubt);
-        let ttl = why_not.is_none().then(|| shared.head.terms.ttl(now));
+        let ttl = why_not.is_none().then(|| shared.head.terms().ttl(now));
         let outcome = Outcome::Forwarded {
             fwd: miss.fwd,
             fwd_status: None,
@@ -141,7 +141,7 @@ impl Worker {
         // The upstream may have taken its time to fail.
         let stored =
             stale.as_of_now(self.proxy.store.as_ref()).filter(|stale| stale.is_of_use(now))?.response;
-        let ttl = Some(stored.head.terms.ttl(now));
+        let ttl = Some(stored.head.terms().ttl(now));
         let outcome = Outcome::Forwarded {
             fwd: Fwd::Stale,
             fwd_status: status.map(|status| status.as_u16()),

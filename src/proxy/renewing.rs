@@ -25,10 +25,10 @@ impl Worker {
         let left = Duration::from_secs(u64::try_from(ttl).unwrap_or_default());
         match head.errand {
             Some(Errand::Renew(window)) => left <= window,
-            Some(Errand::Keep(window)) => is_within(window, left, &stored.terms),
+            Some(Errand::Keep(window)) => is_within(window, left, &stored.terms()),
             None if route.refresh_ahead.is_zero() => false,
             None => {
-                is_within(route.refresh_ahead, left, &stored.terms)
+                is_within(route.refresh_ahead, left, &stored.terms())
                     && stored.usage.may_be_renewed(self.proxy.clock.now())
             }
         }
@@ -37,7 +37,7 @@ impl Worker {
     /// Fetches what was just served from the store, unless that is under way.
     pub(super) fn fetch_behind(&self, head: &Arc<ClientHead>, lookup: &Lookup<'_>, miss: Miss) {
         let now = self.proxy.clock.now();
-        let ahead = miss.stale.as_ref().filter(|stale| stale.response.head.terms.is_fresh(now));
+        let ahead = miss.stale.as_ref().filter(|stale| stale.response.head.terms().is_fresh(now));
         if ahead.is_some_and(|stale| !claims(&stale.response.head, now)) {
             return;
         }
@@ -73,8 +73,8 @@ impl Worker {
     ) -> Option<Usable> {
         let found = self.proxy.store.recall_shared(&miss.key).await?;
         let Stored::Response(response) = found.stored else { return None };
-        let known = miss.stale.as_ref().map(|stale| stale.response.head.terms.requested_at);
-        if known.is_some_and(|known| response.head.terms.requested_at <= known) {
+        let known = miss.stale.as_ref().map(|stale| stale.response.head.terms().requested_at);
+        if known.is_some_and(|known| response.head.terms().requested_at <= known) {
             return None;
         }
         match self.weigh(response, found.soft_purged, lookup, miss.key, head) {
@@ -92,6 +92,6 @@ fn is_within(window: Duration, left: Duration, terms: &Terms) -> bool {
 
 /// Once, and should that bring nothing, again when half of what is left has passed.
 fn claims(stored: &StoredHead, now: Timestamp) -> bool {
-    let left = stored.terms.freshness_lifetime.saturating_sub(stored.terms.age(now));
+    let left = stored.terms().freshness_lifetime.saturating_sub(stored.terms().age(now));
     stored.usage.claim_renewal(now, now.plus((left / 2).max(SHORTEST_PAUSE)))
 }

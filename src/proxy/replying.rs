@@ -16,7 +16,7 @@ use crate::policy::validation::{Precondition, precondition};
 use crate::stored_response::{StoredHead, StoredResponse};
 
 /// A stored response, as this request asks for it.
-pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp) -> Response<Body> {
+pub(super) fn stored(stored: StoredResponse, head: &ClientHead, now: Timestamp) -> Response<Body> {
     let mut headers = with_age(&stored.head, now, true);
     // Trailers went by with the content, and are not kept (RFC 9111 §3.1).
     headers.remove(TRAILER);
@@ -24,7 +24,7 @@ pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp)
         return without_content(StatusCode::NOT_MODIFIED, headers);
     }
     if head.parts.method == Method::HEAD {
-        return head_only(stored, headers);
+        return head_only(&stored, headers);
     }
     let length = stored.body.len() as u64;
     if stored.head.status == StatusCode::OK && head.has(&RANGE) {
@@ -36,7 +36,7 @@ pub(super) fn stored(stored: &StoredResponse, head: &ClientHead, now: Timestamp)
             range::Selected::NotSatisfiable => return ranges::not_satisfiable(length, headers),
         }
     }
-    whole(stored.head.status, headers, Body::from(stored.body.clone()))
+    whole(stored.head.status, headers, Body::from(stored.body))
 }
 
 /// A response that is still arriving.
@@ -70,7 +70,7 @@ fn not_modified(status: StatusCode, headers: &HeaderMap, head: &ClientHead, now:
 
 /// `Age` of what comes from the store (RFC 9111 §5.1); of what has just come, only if it was old on arrival.
 fn with_age(stored: &StoredHead, now: Timestamp, always: bool) -> HeaderMap {
-    match stored.terms.age(now).as_secs() {
+    match stored.terms().age(now).as_secs() {
         0 if !always => stored.fields.to_map(),
         age => stored.fields.with_age(decimal(age)),
     }

@@ -32,7 +32,7 @@ impl Fetch {
         let read = move || {
             let request = RequestHead { method: &Method::GET, ..asked.as_policy() };
             let asked = Asked { route: &route, caller, primary: &primary, request: &request };
-            asked.whole(of.terms.clone(), &of.fields.to_map(), &content)
+            asked.whole(of.terms(), &of.fields.to_map(), &content)
         };
         let (tags, terms) = self.read(body.len(), read).await?;
         let headers = head.fields.to_map();

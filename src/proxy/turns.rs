@@ -1,7 +1,6 @@
 //! A fetch that waits for its turn among all replicas (`collapse: replicas`). What another replica stored is looked up
 //! as any request looks it up; whoever waits for too long fetches.
 
-
 use tokio::time::Instant;
 
 use super::collapsing::{Landing, Leader, MARK};

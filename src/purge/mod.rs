@@ -31,7 +31,7 @@ pub struct Position(pub u64);
 /// under the former is valid any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 // What holds one would have to begin at a multiple of sixteen otherwise, and end at one.
-#[repr(packed(8))]
+#[repr(Rust, packed(8))]
 pub struct Incarnation(pub u128);
 
 impl Incarnation {

@@ -28,7 +28,7 @@ use crate::stored_response::Stored;
 const MAGIC: [u8; 4] = *b"lrdr";
 
 /// It also stands in the names of keys, so that two versions of larder do not overwrite each other's responses.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;

@@ -69,11 +69,12 @@ impl FirstTier {
         }
         let slot = Slot::of(key);
         let stored = self.responses.get(&slot).filter(|stored| is_under(key, stored))?;
-        let found = if stored.expires_at() <= now { None } else { found(&stored, view) };
-        if found.is_none() {
+        let is_over = stored.expires_at() <= now;
+        let validity = if is_over { Validity::Dead } else { judge(&stored, view) };
+        if validity == Validity::Dead {
             self.responses.remove_if(&slot, |present| present.is(&stored));
         }
-        found
+        Found::new(stored, validity)
     }
 
     /// What is here, valid or not.
@@ -83,7 +84,7 @@ impl FirstTier {
 
     /// What is dead already is not taken, only to save the room: it would be found dead at every look-up.
     pub fn insert(&self, key: CacheKey, stored: Stored, view: &View) {
-        if !self.is_off && found(&stored, view).is_some() {
+        if !self.is_off && judge(&stored, view) != Validity::Dead {
             self.responses.insert(Slot::of(&key), stored);
         }
     }
@@ -108,20 +109,14 @@ impl FirstTier {
     }
 }
 
-/// `stored`, if it is valid.
-pub fn found(stored: &Stored, view: &View) -> Option<Found> {
-    let soft_purged = match stored {
-        Stored::Variants(_) => false,
+pub fn judge(stored: &Stored, view: &View) -> Validity {
+    match stored {
+        Stored::Variants(_) => Validity::Valid,
         Stored::Response(response) => {
             let head = &response.head;
-            match view.judge_again(&head.found_valid, &head.stamp, &head.targets) {
-                Validity::Valid => false,
-                Validity::Stale => true,
-                Validity::Dead => return None,
-            }
+            view.judge_again(&head.found_valid, &head.stamp, &head.targets)
         }
-    };
-    Some(Found { stored: stored.clone(), soft_purged })
+    }
 }
 
 fn is_under(key: &CacheKey, stored: &Stored) -> bool {

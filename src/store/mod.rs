@@ -160,6 +160,14 @@ pub struct Found {
     pub soft_purged: bool,
 }
 
+impl Found {
+    /// `None` for what is dead.
+    pub fn new(stored: Stored, validity: Validity) -> Option<Self> {
+        let soft_purged = validity == Validity::Stale;
+        (validity != Validity::Dead).then_some(Self { stored, soft_purged })
+    }
+}
+
 /// What stands somewhere, for people.
 pub struct Seen {
     pub stored: Stored,

@@ -364,7 +364,9 @@ impl Tiers {
         }
         // In bounded mode time has passed; what was judged is judged by a view that was confirmed since.
         let proved = view.confirmed_at();
-        let found = first_tier::found(&found?.stored, view);
+        let Found { stored, .. } = found?;
+        let validity = first_tier::judge(&stored, view);
+        let found = Found::new(stored, validity);
         if self.trust.is_strict() || self.trust.holds(proved, Moment::now()) { found } else { None }
     }
 
@@ -401,7 +403,8 @@ impl Tiers {
         if !self.is_of_now(&stored) {
             return None;
         }
-        let found = first_tier::found(&stored, &self.index.view)?;
+        let validity = first_tier::judge(&stored, &self.index.view);
+        let found = Found::new(stored.clone(), validity)?;
         // Stored here meanwhile: who was given that is not taken back to what another replica fetched before.
         if let Some(here) = self.here(key).filter(|here| !is_later(&stored, &here.stored)) {
             return Some(here);
@@ -416,7 +419,7 @@ impl Tiers {
         let now = self.clock.now();
         let is_known = match stored {
             Stored::Variants(_) => true,
-            Stored::Response(response) => response.head.terms.received_at <= now,
+            Stored::Response(response) => response.head.terms().received_at <= now,
         };
         is_known && stored.expires_at() > now
     }
@@ -452,7 +455,7 @@ fn trusted_for(settings: &StoreSettings) -> Duration {
 fn is_later(one: &Stored, other: &Stored) -> bool {
     match (one, other) {
         (Stored::Response(one), Stored::Response(other)) => {
-            one.head.terms.requested_at > other.head.terms.requested_at
+            one.head.terms().requested_at > other.head.terms().requested_at
         }
         _ => false,
     }

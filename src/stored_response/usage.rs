@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 
 /// How it was asked for comes after the response was weighed, and it is clients who choose its length.
 const LONGEST: usize = 2048;
+const NO_TAGS: &[&str] = &[];
 
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -81,7 +82,7 @@ impl Kept {
         let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 64;
         let fields: usize = asked.headers.iter().map(length).sum();
         let is_short = uri.len() + fields <= LONGEST;
-        is_short.then(|| Box::new(Self { uri, headers: StoredFields::new(&asked.headers) }))
+        is_short.then(|| Box::new(Self { uri, headers: StoredFields::new(&asked.headers, NO_TAGS) }))
     }
 }
 

@@ -101,7 +101,7 @@ impl RefreshRequest {
             let route = head.usage.path().and_then(|path| proxy.routes.find(path));
             route.is_some_and(|route| *route.name == **name || route.path.as_str() == name)
         };
-        let is_tagged = |tag: &String| head.tags.iter().any(|own| is_below(own, tag));
+        let is_tagged = |tag: &String| head.tags().any(|own| is_below(own, tag));
         self.route.as_ref().is_none_or(is_of_route) && self.tag.as_ref().is_none_or(is_tagged)
     }
 }
@@ -112,8 +112,8 @@ fn is_below(own: &str, tag: &str) -> bool {
 }
 
 fn is_expiring(head: &StoredHead, within: Duration, now: Timestamp) -> bool {
-    let left = head.terms.freshness_lifetime.saturating_sub(head.terms.age(now));
-    left <= within && head.terms.expires_at > now
+    let left = head.terms().freshness_lifetime.saturating_sub(head.terms().age(now));
+    left <= within && head.terms().expires_at > now
 }
 
 /// What was used and is purged, the most used first, `most` of it; and whether more was purged that can't be kept yet.
@@ -124,7 +124,7 @@ fn invalid(store: &dyn Store, most: usize, now: Timestamp) -> (Vec<Asked>, bool)
     for response in store.known_here() {
         let head = response.head.clone();
         let uses = head.usage.uses();
-        if uses == 0 || head.terms.expires_at <= now {
+        if uses == 0 || head.terms().expires_at <= now {
             continue;
         }
         if store.judge(&head.stamp, &head.targets) == Validity::Valid {

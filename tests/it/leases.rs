@@ -7,7 +7,7 @@ use larder::clock::Clock;
 use larder::policy::CacheKey;
 use larder::purge::{Bounds, Purge, Target};
 use larder::store::{Store, StoreError};
-use larder::stored_response::Stored;
+use larder::stored_response::{Stored, Terms};
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -363,6 +363,8 @@ async fn by_as_of_and_then_by_time_the_later_fetch_stays() {
 fn asked_for_earlier(stored: Stored) -> Stored {
     let Stored::Response(mut response) = stored else { unreachable!("a response") };
     let head = Arc::get_mut(&mut response.head).expect("the only one");
-    head.terms.requested_at = head.terms.requested_at.minus(Duration::from_secs(20));
+    let terms = head.terms();
+    let requested_at = terms.requested_at.minus(Duration::from_secs(20));
+    head.terms = Terms { requested_at, ..terms }.into();
     Stored::Response(response)
 }

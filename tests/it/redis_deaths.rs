@@ -108,7 +108,7 @@ async fn a_replica_killed_while_it_stores_leaves_all_or_nothing() {
         held.arrived().await;
         relay.set(Line::Dead);
         held.release();
-        eventually("it is being stored", || async { relay.holds("larder:r2:").then_some(()) }).await;
+        eventually("it is being stored", || async { relay.holds("larder:r3:").then_some(()) }).await;
         killed.signal("KILL");
         killed.ended().await;
         drop(reading.await);

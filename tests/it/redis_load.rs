@@ -82,7 +82,7 @@ async fn a_purge_costs_redis_the_same_for_one_response_as_for_many() {
     };
     let (few, few_us) = cost("few").await;
     let populated =
-        redis.command(&["DEBUG", "POPULATE", &many(50_000).to_string(), "larder:r2:", "700"]).await;
+        redis.command(&["DEBUG", "POPULATE", &many(50_000).to_string(), "larder:r3:", "700"]).await;
     assert_eq!(populated, "OK");
     let (many, many_us) = cost("many").await;
     eprintln!("{few_us} us for a purge, {many_us} us among {} responses", self::many(50_000));

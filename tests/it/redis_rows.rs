@@ -286,7 +286,7 @@ async fn a_purge_of_giants_takes_nothing_from_others() {
     const READERS: usize = 8;
     const READS: usize = 25;
     const COPY: &str = "local value = redis.call('GET', KEYS[1]) for n = 1, tonumber(ARGV[1]) do \
-                        redis.call('SET', 'larder:r2:copy-' .. n, value, 'EX', 3600) end return 'OK'";
+                        redis.call('SET', 'larder:r3:copy-' .. n, value, 'EX', 3600) end return 'OK'";
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let routes = "
 routes:

@@ -11,9 +11,7 @@ use super::write::{ALWAYS_VALIDATE, MUST_REVALIDATE, OPEN_TO_CREDENTIALS};
 use crate::clock::Timestamp;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
 use crate::purge::{FoundValid, Incarnation, Position, Stamp, TargetId};
-use crate::stored_response::{
-    JudgedBy, Stored, StoredFields, StoredHead, StoredResponse, StoredTags, Terms, Variants,
-};
+use crate::stored_response::{JudgedBy, Stored, StoredFields, StoredHead, StoredResponse, Terms, Variants};
 
 pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clocks) -> Option<Stored> {
     let mut reader = Reader { bytes: head, at: 0 };
@@ -24,10 +22,10 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
     let status = StatusCode::from_u16(u16::from_le_bytes(reader.array()?)).ok()?;
     let terms = reader.terms(clocks)?;
     let targets: Vec<TargetId> = reader.list(|reader| reader.array().map(TargetId))?;
-    let tags = StoredTags::read(str::from_utf8(&reader.part()?).ok()?)?;
     let judged_by = JudgedBy::rules(Fingerprint(reader.number()?));
     let names = reader.part()?;
-    let fields = StoredFields::read(&names, reader.part()?)?;
+    let tags_at = u32::from_le_bytes(reader.array()?);
+    let fields = StoredFields::read(&names, tags_at, reader.part()?)?;
     reader.end()?;
     // Every response can be reached by the purge of everything: without targets it was not written by larder.
     if targets.is_empty() {
@@ -38,10 +36,9 @@ pub(super) fn response(key: &CacheKey, head: Bytes, content: Bytes, clocks: &Clo
         fingerprint,
         status,
         fields,
-        terms,
+        terms: terms.into(),
         stamp: Stamp { incarnation, as_of },
         targets: targets.into(),
-        tags,
         found_valid: FoundValid::default(),
         judged_by,
         usage: Default::default(),

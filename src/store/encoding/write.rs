@@ -19,16 +19,16 @@ pub(super) fn response_head(key: &CacheKey, head: &StoredHead, clocks: &Clocks) 
     written.extend_from_slice(&head.stamp.incarnation.0.to_le_bytes());
     written.extend_from_slice(&head.stamp.as_of.0.to_le_bytes());
     written.extend_from_slice(&head.status.as_u16().to_le_bytes());
-    terms(&mut written, &head.terms, clocks);
+    terms(&mut written, &head.terms(), clocks);
     count(&mut written, head.targets.len());
     for target in &head.targets {
         written.extend_from_slice(&target.0);
     }
-    part(&mut written, head.tags.written().as_bytes());
     written.extend_from_slice(&head.judged_by.latest().0.to_le_bytes());
-    let (names, values) = head.fields.written();
+    let (names, tags_at, text) = head.fields.written();
     part(&mut written, names);
-    part(&mut written, values);
+    written.extend_from_slice(&tags_at.to_le_bytes());
+    part(&mut written, text);
     written
 }
 

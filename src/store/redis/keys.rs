@@ -76,7 +76,7 @@ mod tests {
         let keys = Keys::new("shop");
         assert_eq!((keys.index.as_str(), keys.wake.as_str()), ("{shop}:purged", "shop:wake"));
         let name = keys.response(&CacheKey([0xa0; 32]));
-        assert_eq!(name, format!("shop:r2:{}", "a0".repeat(32)));
+        assert_eq!(name, format!("shop:r3:{}", "a0".repeat(32)));
         // What stands in braces chooses the slot.
         assert_eq!(keys.lease(&CacheKey([0xa0; 32])), format!("shop:lease:{{{name}}}"));
         assert_ne!(name, keys.response(&CacheKey([0x0a; 32])));

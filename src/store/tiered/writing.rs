@@ -29,7 +29,7 @@ impl Tiers {
         let Some(value) = value else { return Err(StoreError::TooLarge) };
         let (name, expires_at) = (self.keys.response(key), millis(&clocks, stored.expires_at()));
         if let (true, Stored::Response(response)) = (fill.yields, stored) {
-            let asked_for = clocks.to_store_at_most(response.head.terms.requested_at);
+            let asked_for = clocks.to_store_at_most(response.head.terms().requested_at);
             let replaced = self.replace(key, value, expires_at, asked_for, &clocks).await;
             if matches!(&replaced, Err(Failure::Refused(reason)) if reason.contains("WRONGTYPE")) {
                 self.remove(name, Bytes::new());

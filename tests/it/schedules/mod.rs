@@ -286,7 +286,7 @@ async fn what_a_replica_fetched_meanwhile_is_not_replaced_by_what_redis_had() {
     stage.fill_stores(of_old).await;
     stage.line(Line::Dead);
     let asking = stage.replica(A).get("/a").spawn();
-    stage.line_holds("larder:r2:").await;
+    stage.line_holds("larder:r3:").await;
     let arriving = stage.fill_is_answered(of_new).await;
     stage.fill_arrives(arriving).await;
     asking.await.unwrap();

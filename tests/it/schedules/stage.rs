@@ -157,7 +157,7 @@ impl Stage {
     pub async fn fill_is_sent(&self, fill: Fill) -> Sent {
         self.line(Line::Dead);
         let sent = self.fill_is_answered(fill).await;
-        self.line_holds("larder:r2:").await;
+        self.line_holds("larder:r3:").await;
         sent
     }
 

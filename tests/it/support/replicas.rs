@@ -159,7 +159,7 @@ impl Redis {
 
     /// The keys of the responses in it.
     pub async fn responses(&self) -> Vec<String> {
-        let keys = self.command(&["KEYS", "larder:r2:*"]).await;
+        let keys = self.command(&["KEYS", "larder:r3:*"]).await;
         keys.lines().filter(|key| !key.is_empty()).map(str::to_owned).collect()
     }
 }

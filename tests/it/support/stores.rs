@@ -10,7 +10,7 @@ use larder::policy::Fingerprint;
 use larder::purge::{Bounds, FoundValid, LoosePath, Target, TargetId};
 use larder::store::tiered::TieredStore;
 use larder::store::{Fill, Store};
-use larder::stored_response::{Stored, StoredFields, StoredHead, StoredResponse, StoredTags, Terms};
+use larder::stored_response::{Stored, StoredFields, StoredHead, StoredResponse, Terms};
 
 use super::eventually;
 
@@ -40,11 +40,10 @@ pub fn response(fill: &Fill, body: &str, tags: &[&str], expires_at: Timestamp) -
         key: *fill.key(),
         fingerprint: Fingerprint(9),
         status: StatusCode::OK,
-        fields: StoredFields::new(&HeaderMap::new()),
-        terms: Terms { expires_at, ..Terms::unstored(now, now) },
+        fields: StoredFields::new(&HeaderMap::new(), tags),
+        terms: Terms { expires_at, ..Terms::unstored(now, now) }.into(),
         stamp: fill.stamp(),
         targets: targets(tags),
-        tags: StoredTags::new(tags),
         found_valid: FoundValid::default(),
         judged_by: Default::default(),
         usage: Default::default(),
