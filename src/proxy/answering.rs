@@ -33,19 +33,19 @@ impl Worker {
         let has = |name| request.head.has(&name);
         if let Some(reason) = passes_unseen(&request.head.as_policy()) {
             let outcome = Outcome::pass(reason);
-            return Box::pin(self.pass(*request, Some(lookup.route), outcome)).await;
+            return Box::pin(self.pass(request, Some(lookup.route), outcome)).await;
         }
         // Positions of different servers are not compared: whatever it says, the latest word on purges has it.
         if has(LARDER_POSITION) && !self.proxy.store.catch_up().await {
             let outcome = Outcome::pass(PassReason::Position);
-            return Box::pin(self.pass(*request, Some(lookup.route), outcome)).await;
+            return Box::pin(self.pass(request, Some(lookup.route), outcome)).await;
         }
         let glance = glance.unwrap_or_else(|| self.glance(&lookup, &request.head));
         let finding = self.look_on(glance, &lookup, &request.head).await;
         if lookup.route.mode == Mode::Observe {
             let conditional = has(IF_NONE_MATCH) || has(IF_MODIFIED_SINCE);
             let whole = request.head.parts.method == Method::GET && !has(RANGE) && !conditional;
-            return Box::pin(self.observe(*request, &lookup, finding, whole)).await;
+            return Box::pin(self.observe(request, &lookup, finding, whole)).await;
         }
         match finding {
             Finding::Fresh(usable) => self.reply(&request.head, &lookup, usable),
@@ -61,7 +61,7 @@ impl Worker {
                 OnMiss::OnlyIfCached => Answer::own(&ProxyError::OnlyIfCached, Some(lookup.route)),
                 OnMiss::Head => Box::pin(self.forward_head(*request, &lookup, &miss)).await,
                 OnMiss::Pass(reason) => {
-                    Box::pin(self.pass(*request, Some(lookup.route), Outcome::pass(reason))).await
+                    Box::pin(self.pass(request, Some(lookup.route), Outcome::pass(reason))).await
                 }
                 OnMiss::Fetch => Box::pin(self.fetch_or_join(Arc::new(request.head), &lookup, miss)).await,
             },
@@ -161,7 +161,7 @@ impl Worker {
     /// `mode: observe`: everything is forwarded, and the answer says what would have happened.
     async fn observe(
         &self,
-        request: ClientRequest,
+        request: Box<ClientRequest>,
         lookup: &Lookup<'_>,
         finding: Finding,
         whole: bool,

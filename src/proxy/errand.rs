@@ -76,7 +76,7 @@ impl Worker {
                 within(Some(lookup.route), self.look_up(Box::new(request), lookup, None)).await
             }
             Class::Pass { reason, route } => {
-                within(route, self.pass(request, route, Outcome::pass(reason))).await
+                within(route, self.pass(Box::new(request), route, Outcome::pass(reason))).await
             }
             Class::Write { .. } => return Err("it is no GET".into()),
         };

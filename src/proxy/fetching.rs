@@ -145,7 +145,8 @@ impl Fetch {
     }
 
     async fn ask(&self, condition: HeaderMap) -> Result<Arrived, ProxyError> {
-        let mut request = upstream_request(&self.head, self.query.as_deref(), RequestBody::empty());
+        let headers = self.head.parts.headers.clone();
+        let mut request = upstream_request(&self.head, headers, self.query.as_deref(), RequestBody::empty());
         *request.method_mut() = Method::GET;
         for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
             request.headers_mut().remove(name);

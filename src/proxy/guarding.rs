@@ -63,7 +63,7 @@ impl Worker {
     /// Sends it; a long upload moves the mark's date, and is given up where that fails for too long.
     pub(super) async fn send_guarded(
         &self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         head: &ClientHead,
         guard: Option<&mut Guard>,
     ) -> Result<Response<UpstreamBody>, ProxyError> {

@@ -2,7 +2,6 @@
 //! only what has to wait for something does, and that one knows what was found out before.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,16 +114,14 @@ impl Later {
     pub async fn answer(self: Box<Self>, interims: Option<Interims>) -> Response<Body> {
         let Later { worker, mut request, step, line } = *self;
         request.head.interims = interims;
-        // Each in a box of its own size: a look-up that only waits for the store is small.
+        // Each in a box of its own size.
         let answer = match step {
             Step::LookUp { route, key, query, caller, glance } => {
                 let lookup = worker.lookup(&route, key, query, caller);
-                // In its place, so that it is not handed on as a whole.
-                let look_up = pin!(worker.look_up(request, lookup, glance));
-                within(Some(&route), look_up).await
+                within(Some(&route), Box::pin(worker.look_up(request, lookup, glance))).await
             }
             Step::Pass { reason, route } => {
-                let passing = Box::pin(worker.pass(*request, route.as_ref(), Outcome::pass(reason)));
+                let passing = Box::pin(worker.pass(request, route.as_ref(), Outcome::pass(reason)));
                 within(route.as_ref(), passing).await
             }
             Step::Write { route } => {

@@ -26,7 +26,12 @@ impl Worker {
         debug_assert_eq!(request.head.parts.method, Method::HEAD);
         let head = Arc::new(request.head);
         let fetch = Fetch::new(self, &head, lookup, miss);
-        let forwarded = upstream_request(&head, lookup.query.as_deref(), RequestBody::empty());
+        let forwarded = upstream_request(
+            &head,
+            head.parts.headers.clone(),
+            lookup.query.as_deref(),
+            RequestBody::empty(),
+        );
         let requested_at = self.proxy.clock.now();
         let response = match self.send(forwarded, &head).await {
             Ok(response) => response,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::UPGRADE;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::body::Body;
 use super::error::ProxyError;
@@ -16,20 +16,22 @@ use crate::upstream::{RequestBody, UpstreamBody};
 impl Worker {
     pub(super) async fn pass(
         &self,
-        request: ClientRequest,
+        mut request: Box<ClientRequest>,
         route: Option<&Arc<Route>>,
         outcome: Outcome,
     ) -> Answer {
-        let ClientRequest { mut head, body } = request;
-        let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(&mut head)).flatten();
-        let body = RequestBody::from_client(body, head.parts.version, self.limits().body_timeout);
-        let mut forwarded = upstream_request(&head, head.parts.uri.query(), body);
-        if client_upgrade.is_some()
-            && let Some(protocol) = head.parts.headers.get(UPGRADE)
-        {
-            forwarding::keep_upgrade(forwarded.headers_mut(), protocol);
+        let ClientRequest { head, body } = &mut *request;
+        let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(head)).flatten();
+        let body = RequestBody::from_client(body.take(), head.parts.version, self.limits().body_timeout);
+        let protocol = head.parts.headers.get(UPGRADE).cloned();
+        // It stands in them; and nobody else asks for them after this.
+        head.request_id();
+        let headers = std::mem::take(&mut head.parts.headers);
+        let mut forwarded = upstream_request(head, headers, head.parts.uri.query(), body);
+        if let (true, Some(protocol)) = (client_upgrade.is_some(), protocol) {
+            forwarding::keep_upgrade(forwarded.headers_mut(), &protocol);
         }
-        match self.send(forwarded, &head).await {
+        match self.send(forwarded, head).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match client_upgrade {
                 Some(client) => {
                     let idle = self.limits().tunnel_idle;
@@ -45,7 +47,7 @@ impl Worker {
     /// Sends to the upstream, and counts how that went.
     pub(super) async fn send(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         head: &ClientHead,
     ) -> Result<Response<UpstreamBody>, ProxyError> {
         let span = head.span.as_ref().map(|span| span.of_upstream(&mut request, self.proxy.clock.now()));
@@ -82,19 +84,20 @@ pub(super) fn to_client(response: Response<UpstreamBody>) -> Response<Body> {
     response
 }
 
-/// larder's request for what the client asks: same method and path, the fields that cross a proxy.
+/// larder's request for what the client asks: same method and path, of its fields those that cross a proxy.
 pub(super) fn upstream_request(
     head: &ClientHead,
+    headers: HeaderMap,
     query: Option<&str>,
     body: RequestBody,
-) -> Request<RequestBody> {
-    let mut request = Request::new(body);
+) -> Box<Request<RequestBody>> {
+    let mut request = Box::new(Request::new(body));
     if let Some(interims) = &head.interims {
         interims.listen(&mut request);
     }
     *request.method_mut() = head.parts.method.clone();
     *request.uri_mut() = target(query, &head.parts.uri);
-    *request.headers_mut() = head.parts.headers.clone();
+    *request.headers_mut() = headers;
     forwarding::to_upstream(request.headers_mut(), head.parts.version, head.origin());
     identity::to_upstream(request.headers_mut(), head.forwarded_id());
     request

@@ -77,7 +77,7 @@ impl Worker {
         let progress = body.progress();
         let kept = invalidation::kept_of_write(&proxy.routes, &head.as_policy());
         let copy = kept.request.map(|limit| body.copied(limit));
-        let forwarded = upstream_request(&head, head.parts.uri.query(), body);
+        let forwarded = upstream_request(&head, head.parts.headers.clone(), head.parts.uri.query(), body);
         let in_doubt_for = self.in_doubt_for(written.settle);
         let why = Some(head.why());
         write.sent(Purge { in_doubt_for, why, ..Purge::hard(named) }, route.clone());

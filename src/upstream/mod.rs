@@ -108,9 +108,10 @@ impl Upstream {
     ///
     /// A GET or HEAD without content is sent once more if a reused connection died before a byte of the answer:
     /// the upstream closed it while it was idle.
+    // A request is large, and handed on from future to future: so it comes in a box.
     pub async fn send(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         if !self.destination.breaker.admits() {
             return Err(UpstreamError::Resting);
@@ -148,7 +149,7 @@ impl Upstream {
         Ok(UpstreamBody::of(response, loan, slot, self.destination.settings.response_timeout))
     }
 
-    async fn send_once(&self, request: Request<RequestBody>) -> Result<Answer, Failure> {
+    async fn send_once(&self, request: Box<Request<RequestBody>>) -> Result<Answer, Failure> {
         let progress = request.body().progress();
         let answer = async {
             match &self.means {
@@ -199,7 +200,7 @@ impl Upstream {
 /// The head of an answer, and what its body comes over.
 type Answer = (Response<Incoming>, Option<Loan>);
 
-async fn by_lane(pool: &Arc<Pool>, mut request: Request<RequestBody>) -> Result<Answer, Failure> {
+async fn by_lane(pool: &Arc<Pool>, mut request: Box<Request<RequestBody>>) -> Result<Answer, Failure> {
     let progress = request.body().progress();
     loop {
         let (mut lane, is_new) = match pool.take() {
@@ -210,14 +211,14 @@ async fn by_lane(pool: &Arc<Pool>, mut request: Request<RequestBody>) -> Result<
                 (connected.map_err(|error| Failure::unreachable(&*error))?, true)
             }
         };
-        match lane.send(request).await {
+        match lane.send(*request).await {
             Ok(response) => {
                 let loan = Loan::new(lane, progress.is_complete(), pool.clone());
                 return Ok((response, Some(loan)));
             }
             Err(mut error) => match error.take_message() {
                 // It closed while it idled, and nothing was sent.
-                Some(unsent) if !is_new => request = unsent,
+                Some(unsent) if !is_new => *request = unsent,
                 _ => return Err(Failure::of(&error.into_error(), lane.wire().died_idle(), &progress)),
             },
         }
@@ -238,11 +239,11 @@ fn streams(destination: &Destination) -> Client<Connector, RequestBody> {
 
 async fn by_stream(
     client: &Client<Connector, RequestBody>,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
 ) -> Result<Answer, Failure> {
     let connection = capture_connection(&mut request);
     let progress = request.body().progress();
-    let answer = client.request(request).await;
+    let answer = client.request(*request).await;
     if let Ok(response) = &answer
         && !progress.is_complete()
         && response.version() < Version::HTTP_2
@@ -293,8 +294,8 @@ fn repeatable(request: &Request<RequestBody>) -> bool {
     safe && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
 }
 
-fn copy_of_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
+fn copy_of_head(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
+    let mut copy = Box::new(Request::new(RequestBody::empty()));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

@@ -25,7 +25,7 @@ async fn upstream(idle_timeout: &str) -> (Upstream, TcpListener) {
 /// One request, and its whole answer.
 async fn ask(upstream: &Upstream) -> Vec<u8> {
     let request = Request::get("/a").body(RequestBody::empty()).expect("a request");
-    let answer = upstream.send(request).await.expect("an answer");
+    let answer = upstream.send(Box::new(request)).await.expect("an answer");
     answer.into_body().collect().await.expect("the whole").to_bytes().to_vec()
 }
 
@@ -100,7 +100,7 @@ async fn an_answer_that_nobody_reads_to_its_end_ends_its_connection() {
     };
     let asking = async {
         let request = Request::get("/a").body(RequestBody::empty()).expect("a request");
-        drop(upstream.send(request).await.expect("an answer"));
+        drop(upstream.send(Box::new(request)).await.expect("an answer"));
         assert_eq!(ask(&upstream).await, b"ab");
     };
     timeout(LONG, async { tokio::join!(answering, asking) }).await.expect("in time");
