@@ -188,6 +188,20 @@ async fn while_a_purge_is_in_doubt_nothing_it_names_is_kept() {
 }
 
 #[tokio::test]
+async fn keys_that_begin_alike_are_told_apart() {
+    for subject in subjects().await {
+        let mut other = KEY;
+        other.0[31] ^= 1;
+        subject.put(&KEY, "one", &["a"]).await;
+        assert_eq!(subject.body(&other).await, None, "{}", subject.name);
+        subject.put(&other, "other", &["a"]).await;
+        assert_eq!(subject.body(&other).await.as_deref(), Some("other"), "{}", subject.name);
+        // It may have had to make room.
+        assert_ne!(subject.body(&KEY).await.as_deref(), Some("other"), "{}", subject.name);
+    }
+}
+
+#[tokio::test]
 async fn what_has_expired_is_gone() {
     for subject in subjects().await {
         let fill = subject.store.permit(&KEY);
