@@ -24,7 +24,7 @@ impl Worker {
         let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(head)).flatten();
         let body = RequestBody::from_client(body.take(), head.parts.version, self.limits().body_timeout);
         let protocol = head.parts.headers.get(UPGRADE).cloned();
-        // It stands in them; and nobody else asks for them after this.
+        // Its name is learnt before its fields go: nobody asks for anything else of them after this.
         head.request_id();
         let headers = std::mem::take(&mut head.parts.headers);
         let mut forwarded = upstream_request(head, headers, head.parts.uri.query(), body);
