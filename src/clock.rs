@@ -32,19 +32,22 @@ impl Timestamp {
     }
 
     pub fn plus(self, duration: Duration) -> Timestamp {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        Timestamp(self.0.saturating_add(micros))
+        Timestamp(self.0.saturating_add(micros(duration)))
     }
 
     pub fn minus(self, duration: Duration) -> Timestamp {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        Timestamp(self.0.saturating_sub(micros))
+        Timestamp(self.0.saturating_sub(micros(duration)))
     }
 
     /// For `Date` and other HTTP-dates.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(self.0)
     }
+}
+
+/// Whole microseconds, of which it may take more than can be counted.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A point on a clock that never steps and never stands still, in nanoseconds since the process's first: for how long

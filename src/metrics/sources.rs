@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::exposition::Family;
 use super::{Count, Metrics};
-use crate::clock::{Moment, Timestamp};
+use crate::clock::{Moment, Timestamp, micros};
 use crate::policy::event::Meaning;
 
 /// Why a webhook's request is not taken.
@@ -226,7 +226,7 @@ impl SourceFigures {
         self.by_meaning[meaning as usize].add(1);
         self.heard_at(Some(Duration::ZERO), Some(Duration::ZERO));
         if let Some(lag) = lag {
-            self.lag_micros.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.lag_micros.store(micros(lag), Ordering::Relaxed);
         }
         self.state().last_event = Some(at);
     }

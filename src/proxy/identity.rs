@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::hex;
 use crate::telemetry::{Place, Remote};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,19 +25,11 @@ pub fn request_id(headers: &HeaderMap) -> HeaderValue {
         Some(id) => id.clone(),
         None => {
             let (one, other) = (random().to_be_bytes(), random().to_be_bytes());
-            let mut digits = [0; 32];
-            for (pair, byte) in digits.chunks_exact_mut(2).zip(one.into_iter().chain(other)) {
-                pair[0] = hex(byte >> 4);
-                pair[1] = hex(byte & 15);
-            }
             // Hexadecimal digits are a valid value.
-            HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("none"))
+            let digits = hex::encode(&[one, other].concat());
+            HeaderValue::try_from(digits).unwrap_or(HeaderValue::from_static("none"))
         }
     }
-}
-
-fn hex(digit: u8) -> u8 {
-    if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }
 }
 
 fn is_sane(id: &[u8]) -> bool {

@@ -23,13 +23,13 @@ impl Worker {
         let ClientRequest { head, body } = &mut *request;
         let client_upgrade = head.wants_upgrade().then(|| tunnel::client_side(head)).flatten();
         let body = RequestBody::from_client(body.take(), head.parts.version, self.limits().body_timeout);
-        let protocol = head.parts.headers.get(UPGRADE).cloned();
+        let protocol = client_upgrade.as_ref().and_then(|_| head.parts.headers.get(UPGRADE).cloned());
         // Its name is learnt before its fields go: nobody asks for anything else of them after this.
         head.request_id();
         let headers = std::mem::take(&mut head.parts.headers);
         let mut forwarded = upstream_request(head, headers, head.parts.uri.query(), body);
-        if let (true, Some(protocol)) = (client_upgrade.is_some(), protocol) {
-            forwarding::keep_upgrade(forwarded.headers_mut(), &protocol);
+        if let Some(protocol) = &protocol {
+            forwarding::keep_upgrade(forwarded.headers_mut(), protocol);
         }
         match self.send(forwarded, head).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match client_upgrade {

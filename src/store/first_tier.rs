@@ -109,7 +109,13 @@ impl FirstTier {
     }
 }
 
-pub fn judge(stored: &Stored, view: &View) -> Validity {
+/// `stored`, if it is valid.
+pub fn found(stored: Stored, view: &View) -> Option<Found> {
+    let validity = judge(&stored, view);
+    Found::new(stored, validity)
+}
+
+fn judge(stored: &Stored, view: &View) -> Validity {
     match stored {
         Stored::Variants(_) => Validity::Valid,
         Stored::Response(response) => {

@@ -364,9 +364,7 @@ impl Tiers {
         }
         // In bounded mode time has passed; what was judged is judged by a view that was confirmed since.
         let proved = view.confirmed_at();
-        let Found { stored, .. } = found?;
-        let validity = first_tier::judge(&stored, view);
-        let found = Found::new(stored, validity);
+        let found = first_tier::found(found?.stored, view);
         if self.trust.is_strict() || self.trust.holds(proved, Moment::now()) { found } else { None }
     }
 
@@ -403,8 +401,7 @@ impl Tiers {
         if !self.is_of_now(&stored) {
             return None;
         }
-        let validity = first_tier::judge(&stored, &self.index.view);
-        let found = Found::new(stored.clone(), validity)?;
+        let found = first_tier::found(stored.clone(), &self.index.view)?;
         // Stored here meanwhile: who was given that is not taken back to what another replica fetched before.
         if let Some(here) = self.here(key).filter(|here| !is_later(&stored, &here.stored)) {
             return Some(here);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, micros};
 
 /// The terms under which a response was stored: RFC 9111's figures, worked out once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,6 @@ pub struct StoredTerms {
 
 impl From<Terms> for StoredTerms {
     fn from(terms: Terms) -> Self {
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Self {
             requested_at: terms.requested_at,
             received_at: terms.received_at,

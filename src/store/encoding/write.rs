@@ -1,10 +1,9 @@
 //! The heads, as they are written. `read` is its mirror: a change here is a change there, and another version.
 
-use std::time::Duration;
-
 use http::HeaderName;
 
 use super::Clocks;
+use crate::clock::micros;
 use crate::policy::CacheKey;
 use crate::stored_response::{StoredHead, Terms, Variants};
 
@@ -75,8 +74,4 @@ fn part(written: &mut Vec<u8>, part: &[u8]) {
 /// What is longer than can be counted makes the whole too long to be written, which `encode` finds.
 fn count(written: &mut Vec<u8>, count: usize) {
     written.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::failure::Failure;
+use crate::clock::micros;
 use crate::store::remote::{CommandFigure, ServerMemory};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +83,7 @@ impl CommandFigures {
     pub(super) fn count(&self, command: Command, took: Duration, failure: Option<&Failure>) {
         let counts = &self.counts[command as usize];
         counts.sent.fetch_add(1, Ordering::Relaxed);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        counts.micros.fetch_add(micros, Ordering::Relaxed);
+        counts.micros.fetch_add(micros(took), Ordering::Relaxed);
         match failure {
             None => {}
             Some(Failure::TimedOut) => _ = counts.timed_out.fetch_add(1, Ordering::Relaxed),

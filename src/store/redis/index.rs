@@ -23,7 +23,7 @@ use super::replicas::Beat;
 use super::scripts::{CONFIRM, PURGE, Script, Told, told};
 use super::servers::Servers;
 use super::waiting::Waiter;
-use crate::clock::{Clock, Moment, Timestamp};
+use crate::clock::{Clock, Moment, Timestamp, micros};
 use crate::purge::{
     Bounds, Change, Confirmation, Hardness, Incarnation, Index, Mark, Position, Purge, Record, Target,
     TargetId, View, Why,
@@ -459,10 +459,6 @@ fn bounded(mark: &Mark) -> Mark {
 
 fn number(number: u64) -> Bytes {
     Bytes::from(number.to_string())
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
