@@ -5,7 +5,7 @@ mod connection;
 mod door;
 mod expiry;
 pub mod files;
-mod framing;
+pub mod framing;
 mod interim;
 mod lent;
 pub mod listener;

@@ -1,11 +1,8 @@
 //! What it costs to read a response's content for its tags and its end, once for each response that is stored and off its
-//! clients' path. Wall-clock time of one thread, so for comparing on one machine; nothing is held to a bound here.
-//!
-//! `cargo bench --bench content`
+//! clients' path.
 
-use std::error::Error;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
 use larder::clock::Timestamp;
@@ -15,6 +12,8 @@ use larder::policy::shortening::shorten;
 use larder::policy::{CacheKey, RequestHead, Route, tags};
 use larder::purge::{LoosePath, Target};
 use larder::stored_response::Terms;
+
+use crate::{Failure, timed};
 
 const ROUTES: &str = "
 upstream: http://127.0.0.1:3000
@@ -31,13 +30,16 @@ const LISTS: [(usize, usize); 5] = [(5, 200), (100, 300), (100, 10_000), (500, 2
 
 const NOW: Timestamp = Timestamp::from_secs(1_763_640_000);
 
-fn main() -> Result<(), Box<dyn Error>> {
+pub fn measure() -> Result<(), Failure> {
     let config = Config::parse(ROUTES, "proxy.yaml", &|_| None, &Default::default())?;
     let route = config.routes.first().ok_or("no route")?;
     println!("{:>12} {:>6} {:>14} {:>10}", "bytes", "tags", "a response", "MiB/s");
     for (products, size) in LISTS {
         let body = list(products, size);
-        let (count, time) = timed(|| one(route, &body));
+        let count = one(route, &body).ok_or("a list without tags")?;
+        let time = timed(|| {
+            black_box(one(route, &body));
+        });
         let rate = body.len() as f64 / time.as_secs_f64() / f64::from(1 << 20);
         println!("{:>12} {count:>6} {:>11.1} µs {rate:>10.0}", body.len(), time.as_secs_f64() * 1e6);
     }
@@ -76,16 +78,4 @@ fn terms() -> Terms {
         expires_at: NOW.plus(Duration::from_secs(60)),
         ..Terms::unstored(NOW, NOW)
     }
-}
-
-/// The least of many rounds: what else the machine does only adds.
-fn timed(work: impl Fn() -> Option<usize>) -> (usize, Duration) {
-    let end = Instant::now() + Duration::from_millis(1500);
-    let (mut least, mut count) = (Duration::MAX, 0);
-    while Instant::now() < end {
-        let begin = Instant::now();
-        count = black_box(work()).unwrap_or(0);
-        least = least.min(begin.elapsed());
-    }
-    (count, least)
 }

@@ -1,0 +1,217 @@
+//! What larder itself does for a hit, part by part in the order of a request, where there is little and where there is
+//! much of everything. What is missing to the whole is hyper's, the allocator's and the kernel's.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use larder::clock::{Clock, Timestamp};
+use larder::config::Config;
+use larder::metrics::Metrics;
+use larder::policy::cache_status::Outcome;
+use larder::policy::classify::{Caller, Lookup, classify};
+use larder::policy::reuse::assess;
+use larder::policy::routes::Routes;
+use larder::policy::{CacheKey, Names, RequestHead, Route};
+use larder::purge::{Incarnation, LoosePath, Purge, Target};
+use larder::server::framing::Scanner;
+use larder::store::memory::MemoryStore;
+use larder::store::{Recall, Store};
+use larder::stored_response::{JudgedBy, Stored, StoredFields, StoredHead, StoredResponse, Terms};
+
+use crate::{Failure, timed};
+
+struct Size {
+    routes: usize,
+    entries: usize,
+    purge_records: usize,
+    tags: usize,
+}
+
+const LITTLE: Size = Size { routes: 10, entries: 10, purge_records: 10, tags: 1 };
+const MUCH: Size = Size { routes: 10_000, entries: 10_000, purge_records: 10_000, tags: 64 };
+
+type Part = fn(&Scene, &Case);
+
+/// What is set in is a part of the one above it, or beside the way.
+const PARTS: [(&str, Part); 10] = [
+    ("the head, read strictly", |_, case| {
+        _ = black_box(Scanner::new(1 << 16).feed(&case.head));
+    }),
+    ("its fields' names", |_, case| {
+        black_box(Names::of(&case.headers));
+    }),
+    ("what it means: the route and the key", |scene, case| {
+        black_box(classify(&scene.routes, &case.request(), false, &scene.config.credentials));
+    }),
+    ("  its route", |scene, case| {
+        black_box(scene.routes.find(&case.path));
+    }),
+    ("  its key", |scene, case| {
+        black_box(CacheKey::new(scene.route(), &case.request(), None, None));
+    }),
+    ("found, and found valid again", |scene, case| match scene.store.recall(&case.stored.key) {
+        Recall::Ready(Some(found)) => drop(black_box(found)),
+        _ => unreachable!("all of it is stored, and valid"),
+    }),
+    ("  judged anew, as after each purge", |scene, case| {
+        black_box(scene.store.judge(&case.stored.stamp, &case.stored.targets));
+    }),
+    ("whether it may be used", |scene, case| {
+        black_box(assess(&case.stored, &scene.lookup(case), &case.request(), false, scene.now));
+    }),
+    ("its fields, with `Age`", |_, case| {
+        black_box(case.stored.fields.with_age(HeaderValue::from_static("7")));
+    }),
+    ("`Cache-Status`, and counted", |scene, _| {
+        let outcome = black_box(Outcome::Hit { ttl: 53, detail: None });
+        black_box(outcome.to_header_value());
+        scene.metrics.request(Some(0), &outcome, StatusCode::OK, Duration::from_micros(5));
+    }),
+];
+
+pub fn measure() -> Result<(), Failure> {
+    let (little, much) = (Scene::new(&LITTLE)?, Scene::new(&MUCH)?);
+    println!("{:<38} {:>9} {:>9}", "of a hit, in ns", "little", "much");
+    let mut sums = [0, 0];
+    for (name, part) in PARTS {
+        let times = [&little, &much].map(|scene| scene.time(part).as_nanos());
+        println!("{name:<38} {:>9} {:>9}", times[0], times[1]);
+        if !name.starts_with(' ') {
+            sums = [sums[0] + times[0], sums[1] + times[1]];
+        }
+    }
+    println!("{:<38} {:>9} {:>9}", "together", sums[0], sums[1]);
+    Ok(())
+}
+
+/// A larder that has something stored.
+struct Scene {
+    config: Config,
+    routes: Routes,
+    store: MemoryStore,
+    metrics: Metrics,
+    now: Timestamp,
+    cases: Vec<Case>,
+}
+
+/// A request, and what is stored for it.
+struct Case {
+    /// As it comes.
+    head: Vec<u8>,
+    path: String,
+    headers: HeaderMap,
+    stored: Arc<StoredHead>,
+}
+
+/// What a browser sends, more or less.
+const FIELDS: [(&str, &str); 9] = [
+    ("host", "api.example.com"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)"),
+    ("accept", "application/json"),
+    ("accept-language", "en"),
+    ("accept-encoding", "gzip, br"),
+    ("referer", "https://example.com/courses"),
+    ("sec-fetch-mode", "cors"),
+    ("sec-fetch-site", "same-site"),
+    ("x-request-id", "0123456789abcdef"),
+];
+
+const ANSWERED: [(&str, &str); 5] = [
+    ("content-type", "application/json"),
+    ("content-length", "1024"),
+    ("etag", "\"v1\""),
+    ("cache-control", "max-age=86400"),
+    ("date", "Thu, 20 Nov 2025 12:00:00 GMT"),
+];
+
+impl Scene {
+    fn new(size: &Size) -> Result<Self, Failure> {
+        let routes: String = (0..size.routes)
+            .map(|n| format!("  - {{path: '/api/things-{n}/{{id}}', ttl: 1h, tags: ['thing:{{id}}']}}\n"))
+            .collect();
+        let text = format!("upstream: http://127.0.0.1:3000\nroutes:\n{routes}");
+        let config = Config::parse(&text, "proxy.yaml", &|_| None, &Default::default())?;
+        let clock = Clock::system();
+        let now = clock.now();
+        let store = MemoryStore::new(1 << 30, Incarnation(7), clock);
+        let purged = (0..size.purge_records).map(|n| Target::tag(format!("purged-{n}"))).collect();
+        drop(store.purge(Purge::hard(purged)));
+        let (routes, metrics) = (Routes::new(&config.routes), Metrics::new(&config.routes));
+        let mut scene = Self { config, routes, store, metrics, now, cases: Vec::new() };
+        scene.cases = (0..size.entries).map(|number| scene.stored(number, size.tags)).collect();
+        Ok(scene)
+    }
+
+    fn stored(&self, number: usize, tags: usize) -> Case {
+        let path = format!("/api/things-7/{number}");
+        let head: String = FIELDS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("GET {path} HTTP/1.1\r\n{head}\r\n").into_bytes();
+        let headers = fields(&FIELDS);
+        let key = CacheKey::new(self.route(), &request(&path, &headers), None, None);
+        let tags: Vec<String> = (0..tags).map(|n| format!("tag-{number}-{n}")).collect();
+        let targets = Target::all_of(HOST, &LoosePath::new(&path), "", tags.iter().map(String::as_str));
+        let fill = self.store.permit(&key);
+        let stored = Arc::new(StoredHead {
+            key,
+            fingerprint: self.route().fingerprint,
+            status: StatusCode::OK,
+            fields: StoredFields::new(&fields(&ANSWERED), &tags),
+            terms: terms(self.now).into(),
+            stamp: fill.stamp(),
+            targets: targets.into(),
+            found_valid: Default::default(),
+            judged_by: JudgedBy::rules(self.route().lifetimes),
+            usage: Default::default(),
+        });
+        let body = Bytes::from(vec![b'x'; 1024]);
+        drop(self.store.insert(fill, Stored::Response(StoredResponse { head: stored.clone(), body })));
+        Case { head, path, headers, stored }
+    }
+
+    fn route(&self) -> &Arc<Route> {
+        &self.config.routes[7]
+    }
+
+    fn lookup(&self, case: &Case) -> Lookup<'_> {
+        let (route, key) = (self.route(), case.stored.key);
+        Lookup { route, key, query: None, caller: Caller::InKey, fallback_ttl: None }
+    }
+
+    /// Of one case after the other, and not in their order: so far each is as far away as in a cache of this size.
+    fn time(&self, part: Part) -> Duration {
+        let mut next = 0;
+        timed(|| {
+            next = (next + 7919) % self.cases.len();
+            part(self, &self.cases[next]);
+        })
+    }
+}
+
+const HOST: &str = "api.example.com";
+
+fn request<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestHead<'a> {
+    RequestHead { host: HOST, ..RequestHead::new(&Method::GET, path, headers) }
+}
+
+impl Case {
+    fn request(&self) -> RequestHead<'_> {
+        request(&self.path, &self.headers)
+    }
+}
+
+fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fields
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect()
+}
+
+/// For a day.
+fn terms(now: Timestamp) -> Terms {
+    let day = Duration::from_secs(86_400);
+    let unstored = Terms::unstored(now, now);
+    Terms { freshness_lifetime: day, always_validate: false, expires_at: now.plus(day), ..unstored }
+}

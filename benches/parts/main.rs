@@ -1,0 +1,38 @@
+//! What single parts cost: those of a hit, and the reading of a content for its tags. Wall-clock time of one thread, so for
+//! comparing on one machine; nothing is held to a bound here.
+//!
+//! `cargo bench --bench parts`
+
+mod content;
+mod hit;
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+pub type Failure = Box<dyn Error>;
+
+/// What is shorter is done again until it takes as long: looking at the clock takes time itself.
+const ROUND: Duration = Duration::from_micros(50);
+
+fn main() -> Result<(), Failure> {
+    hit::measure()?;
+    println!();
+    content::measure()
+}
+
+/// The least of many rounds: what else the machine does only adds.
+pub fn timed(mut work: impl FnMut()) -> Duration {
+    let mut round = |times: u32| {
+        let begin = Instant::now();
+        (0..times).for_each(|_| work());
+        begin.elapsed()
+    };
+    let once = round(10) / 10;
+    let times = u32::try_from(ROUND.as_nanos() / once.as_nanos().max(1)).unwrap_or(1).max(1);
+    let end = Instant::now() + Duration::from_millis(1500);
+    let mut least = Duration::MAX;
+    while Instant::now() < end {
+        least = least.min(round(times));
+    }
+    least / times
+}
