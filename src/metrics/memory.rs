@@ -21,3 +21,16 @@ impl Memory {
         Self { allocated: figure(stats::allocated::read()), resident: figure(stats::resident::read()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tikv_jemalloc_ctl::config::malloc_conf;
+
+    #[test]
+    fn the_allocator_was_built_with_the_options_of_this_folder() {
+        let folder = include_str!("../../.cargo/config.toml");
+        // It ends as text in C does.
+        let built_in = malloc_conf::read().expect("jemalloc").trim_end_matches('\0');
+        assert!(!built_in.is_empty() && folder.contains(built_in), "{built_in}");
+    }
+}
