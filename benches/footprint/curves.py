@@ -49,7 +49,8 @@ def tags(lab, larder, count):
 
 
 def entries(lab, larder, fill, gauge, most):
-    server, points = larder(lab, memory=f"{max(1, most * 3 // 10**6)}GiB"), []
+    # 1,100 bytes each, as larder counts them.
+    server, points = larder(lab, memory=f"{max(1_000, most * 1_200 // 10**6)}MiB"), []
     count = 1_000
     while count <= most:
         fill(lab, server, "/hit/200b/", lambda: gauge(server, "larder_stored_entries") >= count)
