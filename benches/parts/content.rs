@@ -11,9 +11,8 @@ use larder::policy::content::Content;
 use larder::policy::shortening::shorten;
 use larder::policy::{CacheKey, RequestHead, Route, tags};
 use larder::purge::{LoosePath, Target};
-use larder::stored_response::Terms;
 
-use crate::{Failure, timed};
+use crate::{Failure, fresh, timed};
 
 const ROUTES: &str = "
 upstream: http://127.0.0.1:3000
@@ -65,17 +64,9 @@ fn one(route: &Route, body: &[u8]) -> Option<usize> {
     let request = RequestHead { host: "api.test", ..RequestHead::new(&Method::GET, "/lists/7", &headers) };
     let content = Content::of_response(&headers, black_box(body), route.max_json).ok()?;
     let tags = tags::of_response(route, &request, &headers, Some(&content)).ok()?;
-    let terms = shorten(route, &CacheKey([7; 32]), terms(), &headers, Some(&content)).ok()?;
+    let terms = fresh(NOW, Duration::from_secs(60));
+    let terms = shorten(route, &CacheKey([7; 32]), terms, &headers, Some(&content)).ok()?;
     let path = LoosePath::new("/lists/7");
     black_box((terms, Target::all_of("api.test", &path, "", tags.iter().map(String::as_str))));
     Some(tags.len())
-}
-
-fn terms() -> Terms {
-    Terms {
-        freshness_lifetime: Duration::from_secs(60),
-        always_validate: false,
-        expires_at: NOW.plus(Duration::from_secs(60)),
-        ..Terms::unstored(NOW, NOW)
-    }
 }

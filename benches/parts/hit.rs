@@ -19,9 +19,9 @@ use larder::purge::{Incarnation, LoosePath, Purge, Target};
 use larder::server::framing::Scanner;
 use larder::store::memory::MemoryStore;
 use larder::store::{Recall, Store};
-use larder::stored_response::{JudgedBy, Stored, StoredFields, StoredHead, StoredResponse, Terms};
+use larder::stored_response::{JudgedBy, Stored, StoredFields, StoredHead, StoredResponse};
 
-use crate::{Failure, timed};
+use crate::{Failure, fresh, timed};
 
 struct Size {
     routes: usize,
@@ -103,6 +103,8 @@ struct Case {
     head: Vec<u8>,
     path: String,
     headers: HeaderMap,
+    /// Gathered once for each request, as by the proxy.
+    names: Names,
     stored: Arc<StoredHead>,
 }
 
@@ -150,7 +152,8 @@ impl Scene {
         let head: String = FIELDS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!("GET {path} HTTP/1.1\r\n{head}\r\n").into_bytes();
         let headers = fields(&FIELDS);
-        let key = CacheKey::new(self.route(), &request(&path, &headers), None, None);
+        let names = Names::of(&headers);
+        let key = CacheKey::new(self.route(), &request(&path, &headers, names), None, None);
         let tags: Vec<String> = (0..tags).map(|n| format!("tag-{number}-{n}")).collect();
         let targets = Target::all_of(HOST, &LoosePath::new(&path), "", tags.iter().map(String::as_str));
         let fill = self.store.permit(&key);
@@ -159,7 +162,7 @@ impl Scene {
             fingerprint: self.route().fingerprint,
             status: StatusCode::OK,
             fields: StoredFields::new(&fields(&ANSWERED), &tags),
-            terms: terms(self.now).into(),
+            terms: fresh(self.now, DAY).into(),
             stamp: fill.stamp(),
             targets: targets.into(),
             found_valid: Default::default(),
@@ -168,7 +171,7 @@ impl Scene {
         });
         let body = Bytes::from(vec![b'x'; 1024]);
         drop(self.store.insert(fill, Stored::Response(StoredResponse { head: stored.clone(), body })));
-        Case { head, path, headers, stored }
+        Case { head, path, headers, names, stored }
     }
 
     fn route(&self) -> &Arc<Route> {
@@ -191,14 +194,16 @@ impl Scene {
 }
 
 const HOST: &str = "api.example.com";
+const DAY: Duration = Duration::from_secs(86_400);
 
-fn request<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestHead<'a> {
-    RequestHead { host: HOST, ..RequestHead::new(&Method::GET, path, headers) }
+fn request<'a>(path: &'a str, headers: &'a HeaderMap, names: Names) -> RequestHead<'a> {
+    let method = &Method::GET;
+    RequestHead { method, scheme: "http", host: HOST, front: "", path, query: None, headers, names }
 }
 
 impl Case {
     fn request(&self) -> RequestHead<'_> {
-        request(&self.path, &self.headers)
+        request(&self.path, &self.headers, self.names)
     }
 }
 
@@ -207,11 +212,4 @@ fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         .iter()
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
         .collect()
-}
-
-/// For a day.
-fn terms(now: Timestamp) -> Terms {
-    let day = Duration::from_secs(86_400);
-    let unstored = Terms::unstored(now, now);
-    Terms { freshness_lifetime: day, always_validate: false, expires_at: now.plus(day), ..unstored }
 }

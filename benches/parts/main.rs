@@ -9,6 +9,9 @@ mod hit;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use larder::clock::Timestamp;
+use larder::stored_response::Terms;
+
 pub type Failure = Box<dyn Error>;
 
 /// What is shorter is done again until it takes as long: looking at the clock takes time itself.
@@ -35,4 +38,10 @@ pub fn timed(mut work: impl FnMut()) -> Duration {
         least = least.min(round(times));
     }
     least / times
+}
+
+/// Of a response that came at `now`, and is fresh for so long.
+pub fn fresh(now: Timestamp, lasts: Duration) -> Terms {
+    let unstored = Terms::unstored(now, now);
+    Terms { freshness_lifetime: lasts, always_validate: false, expires_at: now.plus(lasts), ..unstored }
 }

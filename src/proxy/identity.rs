@@ -1,12 +1,10 @@
 //! By which names a request is known: `X-Request-Id`, and its place in a trace (W3C Trace Context). They go to the
 //! upstream, and are never part of what is stored.
 
-use std::hash::{BuildHasher, RandomState};
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::hex;
-use crate::telemetry::{Place, Remote};
+use crate::telemetry::{Place, Remote, random, random_id};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -24,9 +22,8 @@ pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     match only(headers, &X_REQUEST_ID).filter(|id| is_sane(id.as_bytes())) {
         Some(id) => id.clone(),
         None => {
-            let (one, other) = (random().to_be_bytes(), random().to_be_bytes());
             // Hexadecimal digits are a valid value.
-            let digits = hex::encode(&[one, other].concat());
+            let digits = hex::encode(&random_id().to_be_bytes());
             HeaderValue::try_from(digits).unwrap_or(HeaderValue::from_static("none"))
         }
     }
@@ -122,12 +119,6 @@ pub fn forget(headers: &mut HeaderMap) {
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
-}
-
-/// Each time another number, that cannot be guessed from those before.
-fn random() -> u64 {
-    // Its keys are the system's randomness, and no two are alike.
-    RandomState::new().hash_one(0)
 }
 
 #[cfg(test)]

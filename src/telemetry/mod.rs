@@ -90,9 +90,8 @@ impl Telemetry {
     /// `None`: this request gets no span. Who sends a trace decides; else it is a matter of chance.
     pub fn begin(self: &Arc<Self>, remote: Option<Remote>, now: Timestamp) -> Option<Span> {
         let is_sampled = remote.map_or_else(|| random() >> 32 < self.sample, |remote| remote.is_sampled);
-        let new = || u128::from(random()) << 64 | u128::from(random());
         let place = || Place {
-            trace: remote.map_or_else(new, |remote| remote.trace),
+            trace: remote.map_or_else(random_id, |remote| remote.trace),
             own: random().max(1),
             parent: remote.map(|remote| remote.parent),
             is_remote: remote.is_some(),
@@ -125,7 +124,13 @@ impl Span {
     }
 }
 
-fn random() -> u64 {
+/// For what nobody else is called: as [`random`], of 128 bits.
+pub fn random_id() -> u128 {
+    u128::from(random()) << 64 | u128::from(random())
+}
+
+/// Each time another number, that cannot be guessed from those before.
+pub fn random() -> u64 {
     // Its keys are the system's randomness, and no two are alike.
     RandomState::new().hash_one(0)
 }
