@@ -1,11 +1,14 @@
-//! The one clock. Everything that asks what time it is goes through here; nothing else calls `SystemTime::now`.
+//! Wall clock and monotonic time. Nothing else calls `SystemTime::now`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A moment, in microseconds since 1970-01-01T00:00:00Z. Arithmetic saturates: a clock that steps back never
-/// makes an age negative.
+use jiff::civil::{Date, date};
+use jiff::tz::TimeZone;
+
+/// A point in time, in microseconds since 1970-01-01T00:00:00Z. Arithmetic saturates, so a clock that steps back
+/// never makes an age negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -26,40 +29,73 @@ impl Timestamp {
         self.0 / 1_000_000
     }
 
-    /// How long `earlier` lies back; zero if it does not.
+    /// Time elapsed since `earlier`, or zero.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
     pub fn plus(self, duration: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_add(micros(duration)))
+        Timestamp(self.0.saturating_add(saturating_micros(duration)))
     }
 
     pub fn minus(self, duration: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_sub(micros(duration)))
+        Timestamp(self.0.saturating_sub(saturating_micros(duration)))
     }
 
-    /// For `Date` and other HTTP-dates.
+    /// Converts a UTC date and the seconds since its midnight; times before 1970 become 1970. `None` if there is no such
+    /// date.
+    pub fn from_civil(year: u64, month: u64, day: u64, seconds: u64) -> Option<Timestamp> {
+        let day = Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()?;
+        let days = i64::from((day - date(1970, 1, 1)).get_days());
+        let seconds = (days * 86_400).saturating_add_unsigned(seconds);
+        Some(Timestamp::from_secs(seconds.try_into().unwrap_or_default()))
+    }
+
+    /// Formats as RFC 3339 in UTC, with this many decimals.
+    pub fn to_rfc3339(self, decimals: usize) -> String {
+        format!("{:.decimals$}", self.to_jiff())
+    }
+
+    /// Formats in UTC, by the directives of `strftime`.
+    pub fn format(self, directives: &str) -> String {
+        self.to_jiff().strftime(directives).to_string()
+    }
+
+    /// The year in UTC.
+    pub fn year(self) -> u64 {
+        u64::try_from(self.to_jiff().to_zoned(TimeZone::UTC).year()).unwrap_or_default()
+    }
+
+    /// The latest representable time for those after the year 9999.
+    fn to_jiff(self) -> jiff::Timestamp {
+        let micros = i64::try_from(self.0).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX)
+    }
+
+    /// Converts for HTTP-dates.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(self.0)
     }
 }
 
-/// Whole microseconds, of which it may take more than can be counted.
-pub fn micros(duration: Duration) -> u64 {
+/// Duration in microseconds, saturating at `u64::MAX`.
+pub fn saturating_micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A point on a clock that never steps and never stands still, in nanoseconds since the process's first: for how long
-/// ago something was.
+/// A point on the boot-time clock, which never steps back, in nanoseconds since the first call in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// Later than this process's first.
+    /// Never `Moment(0)`, which means "never" to some callers.
     pub fn now() -> Self {
-        static FIRST: OnceLock<Instant> = OnceLock::new();
-        Self::from_nanos(1).plus(FIRST.get_or_init(Instant::now).elapsed())
+        let clock = MONOTONIC.get_or_init(|| MonotonicClock::starting_now(nanos_since_boot));
+        Moment((clock.nanos)().saturating_sub(clock.first).saturating_add(1))
+    }
+
+    pub fn elapsed(self) -> Duration {
+        Moment::now().since(self)
     }
 
     pub const fn from_nanos(nanos: u64) -> Self {
@@ -70,7 +106,11 @@ impl Moment {
         self.0
     }
 
-    /// How long `earlier` lies back; zero if it does not.
+    const fn as_micros(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Time elapsed since `earlier`, or zero.
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -86,50 +126,92 @@ impl Moment {
     }
 }
 
+/// The source of all [`Moment`]s.
+struct MonotonicClock {
+    nanos: fn() -> u64,
+    first: u64,
+}
+
+static MONOTONIC: OnceLock<MonotonicClock> = OnceLock::new();
+
+impl MonotonicClock {
+    fn starting_now(nanos: fn() -> u64) -> Self {
+        Self { nanos, first: nanos() }
+    }
+}
+
+/// Replaces the boot-time clock for this whole process by that of a simulation, unless it was read before.
+pub fn simulate_time(nanos: fn() -> u64) {
+    MONOTONIC.get_or_init(|| MonotonicClock { nanos, first: 0 });
+}
+
+/// The clock that also runs while the machine is suspended: what was confirmed before is old afterwards.
+fn nanos_since_boot() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let nanos = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+    u64::try_from(nanos).unwrap_or_default()
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         Timestamp(0).plus(time.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 }
 
-/// The system's clock, or one that a test moves by hand.
+/// The system's clock, or a manual one for tests.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug, Default)]
-enum Source {
+enum ClockSource {
     #[default]
     System,
     Manual(Arc<AtomicU64>),
+    /// Its lead over [`Moment`]s, in microseconds.
+    Running(Arc<AtomicU64>),
 }
 
 impl Clock {
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(ClockSource::System)
     }
 
-    /// A clock that stands still until it is moved. Its clones are the same clock.
+    /// A clock that stands still until it is moved. Clones share it.
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(AtomicU64::new(start.0))))
+        Self(ClockSource::Manual(Arc::new(AtomicU64::new(start.0))))
+    }
+
+    /// A clock that runs with [`Moment`]s and can be set. Clones share it.
+    pub fn running(start: Timestamp) -> Self {
+        let clock = Self(ClockSource::Running(Arc::default()));
+        clock.set(start);
+        clock
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => SystemTime::now().into(),
-            Source::Manual(micros) => Timestamp(micros.load(Ordering::SeqCst)),
+            ClockSource::System => SystemTime::now().into(),
+            ClockSource::Manual(micros) => Timestamp(micros.load(Ordering::SeqCst)),
+            ClockSource::Running(lead) => {
+                Timestamp(lead.load(Ordering::SeqCst).wrapping_add(Moment::now().as_micros()))
+            }
         }
     }
 
-    /// Moves a manual clock forward; the system's clock moves by itself.
+    /// Moves a manual clock forward; no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
         self.set(self.now().plus(by));
     }
 
-    /// Sets a manual clock, also backwards; does nothing to the system's clock.
+    /// Sets a manual or running clock, also backwards; no effect on the system's clock.
     pub fn set(&self, to: Timestamp) {
-        if let Source::Manual(micros) = &self.0 {
-            micros.store(to.0, Ordering::SeqCst);
+        match &self.0 {
+            ClockSource::System => {}
+            ClockSource::Manual(micros) => micros.store(to.0, Ordering::SeqCst),
+            ClockSource::Running(lead) => {
+                lead.store(to.0.wrapping_sub(Moment::now().as_micros()), Ordering::SeqCst);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 const DIGITS: [u8; 16] = *b"0123456789abcdef";
 
-pub fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut digits = Vec::with_capacity(2 * bytes.len());
     for byte in bytes {
         digits.extend([byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
@@ -12,7 +12,7 @@ pub fn encode(bytes: &[u8]) -> String {
 }
 
 /// `None` unless these are the digits of so many bytes.
-pub fn decode<const N: usize>(digits: &str) -> Option<[u8; N]> {
+pub(crate) fn decode<const N: usize>(digits: &str) -> Option<[u8; N]> {
     if digits.len() != 2 * N || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }

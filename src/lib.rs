@@ -2,35 +2,45 @@
 //!
 //! `policy` decides, `store` remembers, `upstream` answers, `proxy` connects them.
 //!
-//! Arrows point down only: `proxy` → `store`, `upstream`, `policy`; `policy` and `purge` import nothing of the rest.
-//! ARCHITECTURE.md has the map. [`run`] builds the parts and wires them.
+//! Dependencies point down only: `proxy` → `store`, `upstream`, `policy`; `policy` and `purge` depend on nothing
+//! else. ARCHITECTURE.md has the module map. [`run`] wires the parts.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
+mod access;
 mod access_log;
 pub mod admin;
+mod audit;
+mod callers;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod events;
+mod decision_feed;
+mod draft;
+pub mod events;
 pub mod explain;
 mod hex;
-mod lines;
+mod log_writer;
 pub mod logging;
+mod memory_budget;
 pub mod metrics;
 pub mod policy;
+mod progress_timeout;
 mod proxy;
 pub mod purge;
 pub mod purging;
-mod reloading;
+pub mod random;
+mod reload;
+mod sampler;
 pub mod server;
-mod stall;
 pub mod store;
 pub mod stored_response;
+pub mod tasks;
 mod telemetry;
 mod upstream;
 mod warming;
 mod workers;
 
-pub use reloading::Change;
-pub use workers::{run, run_reloading};
+pub use reload::ConfigChange;
+pub use workers::{run, run_with_reload};

@@ -1,4 +1,4 @@
-//! What is logged, and how: text for people or JSON for machines, on standard error, from a thread of its own.
+//! The process's log: text or JSON on standard error, written by a thread of its own.
 
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
@@ -7,40 +7,41 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogSettings;
-use crate::lines::{self, Lines, Manner, Sink};
+use crate::log_writer::{self, LogWriter, Sink, WriterOptions};
 
-static LINES: OnceLock<Lines<Vec<u8>>> = OnceLock::new();
+static WRITER: OnceLock<LogWriter<Vec<u8>>> = OnceLock::new();
 
-/// From now on everything is logged as `settings` say; once in a process.
+/// Installs the global subscriber; call it once.
 pub fn init(settings: &LogSettings) -> Result<(), String> {
-    let filter = filter(&settings.level)?;
-    let lines = start().map_err(|error| format!("the log can't be written: {error}"))?;
-    LINES.set(lines).map_err(|_| "the log was set up twice")?;
+    let filter = parse_filter(&settings.level)?;
+    let lines = start_writer().map_err(|error| format!("cannot write the log: {error}"))?;
+    WRITER.set(lines).map_err(|_| "logging was initialized twice")?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Queue)
+        .with_writer(|| QueueWriter)
         .with_ansi(std::io::stderr().is_terminal());
     let set = if settings.json { subscriber.json().try_init() } else { subscriber.try_init() };
     set.map_err(|error| error.to_string())
 }
 
-/// Waits until what was logged is written, but not for long: before the process ends.
+/// Waits until the log is written, with a bound; call it before exit.
 pub fn flush() {
     const PATIENCE: Duration = Duration::from_secs(1);
-    LINES.get().into_iter().for_each(|lines| lines.flush(PATIENCE));
+    WRITER.get().into_iter().for_each(|lines| lines.flush(PATIENCE));
 }
 
-fn start() -> io::Result<Lines<Vec<u8>>> {
-    let manner = Manner { name: "log", dropped: &lines::LOG, rest: Duration::ZERO };
-    Lines::start(manner, Sink::stderr()?, |line: Vec<u8>, out| out.extend_from_slice(&line))
+fn start_writer() -> io::Result<LogWriter<Vec<u8>>> {
+    let manner =
+        WriterOptions { name: "log", dropped: &log_writer::LOG_DROPPED, batch_interval: Duration::ZERO };
+    LogWriter::spawn(manner, Sink::stderr()?, |line: Vec<u8>, out| out.extend_from_slice(&line))
 }
 
-/// Takes one whole event at a time.
-struct Queue;
+/// Receives one whole event per write.
+struct QueueWriter;
 
-impl io::Write for Queue {
+impl io::Write for QueueWriter {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        LINES.get().into_iter().for_each(|lines| lines.push(event.to_vec()));
+        WRITER.get().into_iter().for_each(|lines| lines.try_send(event.to_vec()));
         Ok(event.len())
     }
 
@@ -49,9 +50,9 @@ impl io::Write for Queue {
     }
 }
 
-/// A level alone is larder's own: of the libraries only warnings are of use to an operator, and of Redis' driver not even
-/// those, since larder says itself when Redis is away.
-pub fn filter(level: &str) -> Result<EnvFilter, String> {
+/// A plain level applies to larder itself. Libraries log warnings only, and the Redis driver errors only, because
+/// larder reports an unavailable Redis itself.
+pub fn parse_filter(level: &str) -> Result<EnvFilter, String> {
     let directives = match level.trim().to_ascii_lowercase().as_str() {
         plain @ ("info" | "debug" | "trace") => format!("warn,fred=error,larder={plain}"),
         _ => level.trim().to_string(),
@@ -77,8 +78,8 @@ mod tests {
             ("off", "off"),
             ("info,larder::proxy=debug", "larder::proxy=debug,info"),
         ] {
-            assert_eq!(filter(level).unwrap().to_string(), written);
+            assert_eq!(parse_filter(level).unwrap().to_string(), written);
         }
-        assert!(filter("larder=loud").unwrap_err().contains("is no log level"));
+        assert!(parse_filter("larder=loud").unwrap_err().contains("is no log level"));
     }
 }

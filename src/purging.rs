@@ -1,93 +1,161 @@
-//! One way to purge, whoever asks: the store is told, it is counted, and a line says what was purged.
-//!
-//! It never decides what to purge.
+//! The one way to purge: tells the store, counts, and logs. It never decides what to purge.
 
-pub mod waiting;
+mod intent_guard;
+pub mod purge_wait;
+mod report;
+mod throttle;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use tracing::Instrument as _;
 
 use crate::metrics::{Metrics, PurgeSource};
 use crate::policy::Route;
-use crate::purge::{Hardness, Position, Purge, Why};
+use crate::policy::purge_scope::reached_routes;
+use crate::policy::purge_targets::PurgeTargets;
+use crate::policy::routes::Routes;
+use crate::purge::{Purge, PurgeCause, PurgeIntent, PurgeVersion, Target};
 use crate::store::{Store, StoreError};
+use crate::tasks::spawn;
+pub use intent_guard::{GuardError, IntentGuard};
+pub use throttle::PurgeThrottle;
 
-/// Purges, and returns when the store has acknowledged it or has not. `route` is the one that a write came in by.
-///
-/// A purge that was begun is finished, also when nobody waits for it any more: a client that goes away must not leave
-/// behind what its write made stale.
-pub async fn purge(
-    store: &Arc<dyn Store>,
-    metrics: &Arc<Metrics>,
-    mut purge: Purge,
-    source: PurgeSource,
-    route: Option<&Arc<Route>>,
-) -> Result<Position, StoreError> {
-    purge.why = Some(Why {
-        source: source.as_str().to_owned(),
-        route: route.map(|route| route.name.to_string()),
-        ..purge.why.take().unwrap_or_default()
-    });
-    let (store, metrics, route) = (store.clone(), metrics.clone(), route.cloned());
-    let purging = async move {
-        let line = Line::of(&purge, source, route.as_deref());
-        let result = store.purge(purge).await;
-        match &result {
-            Ok(_) => metrics.purged(source, route.map(|route| route.index), line.targets),
-            Err(_) => metrics.purge_failed(source),
+/// Sends purges to the store.
+#[derive(Clone)]
+pub struct Purger {
+    pub store: Arc<dyn Store>,
+    pub metrics: Arc<Metrics>,
+    pub routes: Arc<Routes>,
+}
+
+impl Purger {
+    /// Purges, and returns when the store has acknowledged or rejected it. `route` is the one a write came in on.
+    ///
+    /// The purge continues if the returned future is dropped: a client that disconnects must not leave stale responses
+    /// behind.
+    pub async fn purge(
+        &self,
+        mut purge: Purge,
+        source: PurgeSource,
+        route: Option<&Arc<Route>>,
+    ) -> Result<PurgeVersion, StoreError> {
+        if matches!(source, PurgeSource::Write | PurgeSource::Event) {
+            purge.rules = Some(self.routes.rules());
         }
-        line.write(&result);
-        result
-    };
-    tokio::spawn(purging.in_current_span())
-        .await
-        .unwrap_or_else(|stopped| Err(StoreError::PurgeNotTaken(stopped.to_string())))
+        purge.cause = Some(PurgeCause {
+            source: source.as_str().to_owned(),
+            route: route.map(|route| route.name.to_string()),
+            ..purge.cause.take().unwrap_or_default()
+        });
+        let (purger, route) = (self.clone(), route.cloned());
+        let purging = async move {
+            let line = PurgeLogLine::new(&purge, source, route.as_deref());
+            let reached = purger.reached_routes(&purge.targets);
+            let result = purger.store.purge(purge).await;
+            match &result {
+                Ok(_) => purger.metrics.record_purge(source, &reached, line.targets),
+                Err(_) => purger.metrics.record_purge_failure(source),
+            }
+            line.write(&result);
+            result
+        };
+        spawn(purging.in_current_span())
+            .await
+            .unwrap_or_else(|stopped| Err(StoreError::PurgeRejected(stopped.to_string())))
+    }
+
+    fn reached_routes(&self, targets: &[Target]) -> Vec<usize> {
+        reached_routes(&self.routes, targets).into_iter().map(|route| route.index).collect()
+    }
+}
+
+/// The surroundings of a purge of several targets.
+#[derive(Clone)]
+pub struct PurgeContext {
+    pub purger: Purger,
+    pub source: PurgeSource,
+    /// The route that a write came in by.
+    pub route: Option<Arc<Route>>,
+    pub cause: PurgeCause,
+    /// How long after the purge nothing fetched from a lagging upstream replica is kept.
+    pub settle: Duration,
+}
+
+/// Purges targets by their options: soft ones first, then the hard ones, which resolve `intent`. Targets with
+/// `at_most_every` may wait in `throttle`.
+///
+/// # Errors
+/// If the store did not take one of the purges. `Ok(None)`: nothing was purged now.
+pub async fn purge_targets(
+    context: &PurgeContext,
+    targets: PurgeTargets,
+    intent: Option<PurgeIntent>,
+    throttle: &Arc<PurgeThrottle>,
+) -> Result<Option<PurgeVersion>, StoreError> {
+    let (mut hard, mut soft) = (Vec::new(), Vec::new());
+    for (target, options) in targets.into_entries() {
+        if options.at_most_every.is_zero() || throttle.admit(&target, options, context) {
+            if options.soft { soft.push(target) } else { hard.push(target) }
+        }
+    }
+    let (soft, hard) = (Purge::soft(soft), Purge { resolves: intent, ..Purge::hard(hard) });
+    let mut version = None;
+    for named in [soft, hard] {
+        if !named.targets.is_empty() || named.resolves.is_some() {
+            let named = Purge { in_doubt_for: context.settle, cause: Some(context.cause.clone()), ..named };
+            let route = context.route.as_ref();
+            version = Some(context.purger.purge(named, context.source, route).await?);
+        }
+    }
+    Ok(version)
 }
 
 /// The request behind a purge, as the record of it names it.
-pub fn asked_by(method: &Method, path: &str, from: Option<String>, headers: &HeaderMap) -> Why {
+pub fn describe_request(
+    method: &Method,
+    path: &str,
+    from: Option<String>,
+    headers: &HeaderMap,
+) -> PurgeCause {
     let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
-    Why {
+    PurgeCause {
         method: Some(method.to_string()),
         path: Some(path.to_owned()),
         from,
         request_id: request_id.map(str::to_owned),
-        ..Why::default()
+        ..PurgeCause::default()
     }
 }
 
-/// What the log says of a purge.
-struct Line {
+/// The log line of a purge.
+struct PurgeLogLine {
     source: &'static str,
     route: String,
     mode: &'static str,
     in_doubt_ms: u64,
     targets: usize,
-    named: Vec<String>,
+    target_names: Vec<String>,
 }
 
-impl Line {
-    fn of(purge: &Purge, source: PurgeSource, route: Option<&Route>) -> Self {
+impl PurgeLogLine {
+    fn new(purge: &Purge, source: PurgeSource, route: Option<&Route>) -> Self {
         Self {
             source: source.as_str(),
             route: route.map_or("none", |route| &route.name).to_string(),
-            mode: match purge.hardness {
-                Hardness::Hard => "hard",
-                Hardness::Soft => "soft",
-            },
+            mode: purge.mode.as_str(),
             in_doubt_ms: u64::try_from(purge.in_doubt_for.as_millis()).unwrap_or(u64::MAX),
             targets: purge.targets.len(),
-            named: purge.named(),
+            target_names: purge.describe_targets(),
         }
     }
 
     /// The targets are written as Rust strings, so that what a request sent can't forge a line.
-    fn write(&self, result: &Result<Position, StoreError>) {
-        let Line { source, route, mode, in_doubt_ms, targets, named } = self;
+    fn write(&self, result: &Result<PurgeVersion, StoreError>) {
+        let PurgeLogLine { source, route, mode, in_doubt_ms, targets, target_names: named } = self;
         match result {
-            Ok(Position(position)) => {
+            Ok(PurgeVersion(position)) => {
                 tracing::info!(source, route, mode, in_doubt_ms, targets, position, ?named, "purged");
             }
             Err(error) => {

@@ -1,6 +1,6 @@
-//! The thing that is remembered: a whole response, and all that is needed to judge it later.
+//! A stored response with everything needed to evaluate it later.
 //!
-//! Pure: it knows nothing of stores, and does not serialise itself.
+//! Pure: independent of stores and of their encoding.
 
 mod fields;
 mod terms;
@@ -11,30 +11,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::VARY;
+use http::header::{CONTENT_ENCODING, VARY};
 
 pub use fields::StoredFields;
 pub use terms::{StoredTerms, Terms};
-pub use usage::{Asked, Usage};
+pub use usage::{SampleRequest, Usage};
 
 use crate::clock::Timestamp;
+use crate::policy::accept_encoding::Codings;
 use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
-use crate::purge::{FoundValid, Stamp, TargetId};
+use crate::purge::{ReadVersion, TargetId, ValidityCache};
 
-/// What a store keeps under one key.
+/// The entry of a store under one key.
 #[derive(Clone, Debug)]
-pub enum Stored {
+pub enum StoredEntry {
     Response(StoredResponse),
-    /// The responses under this key differ by request fields; each stands under a key of its own.
+    /// The responses under this key differ by request fields; each has a key of its own.
     Variants(Arc<Variants>),
 }
 
-/// Which request fields told the responses of one key apart, the latest first.
+/// The `Vary` fields of the responses of one key, the latest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variants {
     pub fields: Vec<VaryFields>,
-    /// When this is forgotten; never before the last of the variants.
+    /// The content codings that the upstream uses.
+    pub codings: Codings,
+    /// The expiry of the entry; never before that of the last variant.
     pub expires_at: Timestamp,
 }
 
@@ -45,42 +48,42 @@ pub struct StoredResponse {
     pub body: Bytes,
 }
 
-/// All but the content: enough to decide, so that it exists as soon as the upstream's header section is there.
+/// Everything except the content. It exists as soon as the upstream's headers have arrived.
 #[derive(Debug)]
 pub struct StoredHead {
-    /// Compared on reading: an answer under another key is never given.
+    /// Compared on reading, so that a response is never served under another key.
     pub key: CacheKey,
-    /// The route's key, tags and `per` when this was stored; under other rules it is not reused.
+    /// The route's key, tags and `per` at the time of storing; a response is not reused under others.
     pub fingerprint: Fingerprint,
     pub status: StatusCode,
-    /// End-to-end fields only, without `Age`; and the tags in words, for people.
+    /// End-to-end fields without `Age`, and the tags as text.
     pub fields: StoredFields,
     pub terms: StoredTerms,
-    /// What the fetch carried from before it began.
-    pub stamp: Stamp,
-    /// Every target by which a purge reaches this response; sorted.
+    /// The purge version that was read before the fetch began.
+    pub stamp: ReadVersion,
+    /// All targets by which a purge reaches the response, sorted.
     pub targets: Box<[TargetId]>,
-    pub found_valid: FoundValid,
-    pub judged_by: JudgedBy,
+    pub found_valid: ValidityCache,
+    pub evaluated_under: EvaluatedUnder,
     pub usage: Usage,
 }
 
-/// The route's rules on lifetimes under which the terms hold as they are: those of when it was stored, or later ones
-/// that were found to say the same or more.
+/// The lifetime rules under which the terms are known to hold: those at the time of storing, or later ones that are
+/// at least as permissive.
 #[derive(Debug, Default)]
-pub struct JudgedBy(AtomicU64);
+pub struct EvaluatedUnder(AtomicU64);
 
-impl JudgedBy {
-    pub fn rules(rules: Fingerprint) -> Self {
+impl EvaluatedUnder {
+    pub fn new(rules: Fingerprint) -> Self {
         Self(AtomicU64::new(rules.0))
     }
 
-    /// The latest of them, as it is written down.
-    pub fn latest(&self) -> Fingerprint {
+    /// The latest rules, for encoding.
+    pub fn current(&self) -> Fingerprint {
         Fingerprint(self.0.load(Ordering::Relaxed))
     }
 
-    pub fn is(&self, rules: Fingerprint) -> bool {
+    pub fn matches(&self, rules: Fingerprint) -> bool {
         rules.0 != 0 && self.0.load(Ordering::Relaxed) == rules.0
     }
 
@@ -89,21 +92,21 @@ impl JudgedBy {
     }
 }
 
-impl Stored {
-    /// Whether both are the very same, not only equal.
-    pub fn is(&self, other: &Stored) -> bool {
+impl StoredEntry {
+    /// Pointer equality.
+    pub fn ptr_eq(&self, other: &StoredEntry) -> bool {
         match (self, other) {
-            (Stored::Response(one), Stored::Response(other)) => Arc::ptr_eq(&one.head, &other.head),
-            (Stored::Variants(one), Stored::Variants(other)) => Arc::ptr_eq(one, other),
+            (StoredEntry::Response(one), StoredEntry::Response(other)) => Arc::ptr_eq(&one.head, &other.head),
+            (StoredEntry::Variants(one), StoredEntry::Variants(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
     }
 
-    /// When it is forgotten.
+    /// When the store drops the entry.
     pub fn expires_at(&self) -> Timestamp {
         match self {
-            Stored::Response(response) => response.head.terms().expires_at,
-            Stored::Variants(variants) => variants.expires_at,
+            StoredEntry::Response(response) => response.head.terms().expires_at,
+            StoredEntry::Variants(variants) => variants.expires_at,
         }
     }
 }
@@ -118,7 +121,10 @@ impl StoredHead {
     }
 
     pub fn vary(&self) -> Vary {
-        if self.fields.contain(&VARY) { Vary::of(&self.fields.to_map()) } else { Vary::Nothing }
+        match self.fields.contains(&VARY) || self.fields.contains(&CONTENT_ENCODING) {
+            true => Vary::parse(&self.fields.to_map()),
+            false => Vary::Nothing,
+        }
     }
 
     pub fn has_validator(&self) -> bool {
@@ -127,15 +133,14 @@ impl StoredHead {
 }
 
 impl StoredResponse {
-    /// Bytes that this response keeps in memory, by a close estimate: `benches/footprint/run` says how close.
+    /// An estimate of the memory the response occupies, in bytes; `benches/footprint/run` measures its accuracy.
     pub fn weight(&self) -> u64 {
-        // Beside the two: their counts, the place in the cache; and how it was asked for, which is kept once it is used.
+        // Reference counts, the cache slot, and the sample request that is kept after the first use.
         let fixed = size_of::<Self>() + size_of::<StoredHead>() + 128 + 192;
         let targets = self.head.targets.len() * size_of::<TargetId>();
         (fixed + self.body.len() + self.head.fields.weight() + targets) as u64
     }
 }
 
-/// With its counts in an `Arc` it takes the allocator's class of 256 bytes; one byte more, and it is 320, for each
-/// response.
+/// With its reference counts it fits the allocator's class of 256 bytes; the next class is 320.
 const _: () = assert!(size_of::<StoredHead>() <= 240);

@@ -1,5 +1,5 @@
-//! One thread a core, each with a runtime, a share of the listeners and a pool of upstream connections of its own;
-//! the store, the flights and the counters are shared.
+//! One thread per core, each with its own runtime, share of the listeners and upstream connections. The store, the
+//! fetches in flight and the metrics are shared.
 
 use std::future::Future;
 use std::io;
@@ -16,24 +16,25 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::admin::{self, Phase, Readiness};
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, StoreSettings};
-use crate::metrics::{BEAT_EVERY, Heart, SAMPLE_EVERY};
-use crate::proxy::{Desk, Live, Proxy};
-use crate::purge::Incarnation;
-use crate::reloading::{Change, Reloading, operators_view};
-use crate::server::{self, Door, Listener, Listeners};
+use crate::metrics::{SAMPLE_INTERVAL, WATCHDOG_INTERVAL, WorkerHeartbeat};
+use crate::proxy::{Proxy, SharedProxy, WorkerHandle};
+use crate::purge::Epoch;
+use crate::random::random_bytes;
+use crate::reload::{ConfigChange, ConfigReloader, admin_state};
+use crate::server::{self, ClientRegistry, Listener, ListenerTransport, Listeners, Server};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::replica;
 use crate::store::tiered::TieredStore;
 use crate::warming::Warming;
 
-/// Before the first request is taken.
-const FIRST_CONNECTION: Duration = Duration::from_millis(250);
+/// Longest wait for the first Redis connection before requests are accepted.
+const REDIS_CONNECT_WAIT: Duration = Duration::from_millis(250);
 
-/// Serves until `shutdown` resolves and what was under way has ended. Everything outside is an argument.
+/// Serves until `shutdown` resolves and the requests in flight have ended.
 ///
 /// # Errors
-/// If a thread, a runtime or a listener can't be set up.
+/// If a thread, a runtime or a listener cannot be set up.
 pub fn run(
     config: Config,
     listeners: Listeners,
@@ -41,35 +42,35 @@ pub fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (_, never) = mpsc::channel(1);
-    run_reloading(config, never, listeners, clock, shutdown)
+    run_with_reload(config, never, listeners, clock, shutdown)
 }
 
-/// As [`run`], with the configurations that come after the first one.
+/// Like [`run`], and applies later configurations.
 ///
 /// # Errors
-/// As [`run`].
-pub fn run_reloading(
+/// See [`run`].
+pub fn run_with_reload(
     config: Config,
-    changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<ConfigChange>,
     listeners: Listeners,
     clock: Clock,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let parts = Parts::new(config, clock, listeners.outlive)?;
+    let context = WorkerContext::new(config, clock, listeners.outlive_process)?;
     let count = thread::available_parallelism().map_or(1, usize::from);
-    // All that can fail comes first: an error starts nothing.
-    let own = runtime()?;
+    // Everything that can fail comes before the first thread starts.
+    let own = build_runtime()?;
     let mut others = Vec::new();
     for _ in 1..count {
         let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        others.push((runtime()?, listeners));
+        others.push((build_runtime()?, listeners));
     }
     let (stop, stopping) = watch::channel(false);
-    // Held by each thread while it works: nothing is ever sent.
+    // Each thread holds a sender while it works; nothing is sent.
     let (working, mut all_drained) = mpsc::channel::<()>(1);
     let (mut threads, mut starts) = (Vec::new(), Vec::new());
     for (number, (runtime, listeners)) in others.into_iter().enumerate() {
-        let work = parts.clone().work(number + 1, listeners, stop.clone(), stopping.clone());
+        let work = context.clone().run_worker(number + 1, listeners, stop.clone(), stopping.clone());
         let working = working.clone();
         let (start, started) = oneshot::channel::<()>();
         starts.push(start);
@@ -86,33 +87,37 @@ pub fn run_reloading(
     starts.into_iter().for_each(|start| _ = start.send(()));
     let result = own.block_on(async {
         let drained = Arc::new(Notify::new());
-        let warming = Warming::new(parts.live.clone());
-        let view = operators_view(&parts.live.load(), parts.readiness.clone(), Some(warming.clone()));
+        let warming = Warming::new(context.live.clone());
+        let view = admin_state(&context.live.load(), context.readiness.clone(), Some(warming.clone()));
         let state = Arc::new(ArcSwap::from_pointee(view));
-        let certificates = parts.doors.iter().filter_map(|door| door.tls.clone()).collect();
-        tokio::spawn(Reloading::new(parts.live.clone(), state.clone(), certificates).run(changes));
+        let certificates = context.transports.iter().filter_map(|transport| transport.tls.clone()).collect();
+        tokio::spawn(ConfigReloader::new(context.live.clone(), state.clone(), certificates).run(changes));
+        tokio::spawn(admin::report_stats(state.clone()));
         let admin = listeners.admin.map(|listener| {
             let drained = drained.clone();
             tokio::spawn(async move { admin::serve(listener, state, drained.notified()).await })
         });
-        let events = parts.live.load().events.clone();
-        events.start().await;
-        tokio::spawn(sample(parts.live.clone()));
-        let (readiness, its_stop) = (parts.readiness.clone(), stop.clone());
-        readiness.set(Phase::Ready);
+        let events = context.live.load().events.clone();
+        events.start();
+        context.live.load().callers.start();
+        tokio::spawn(sample_metrics(context.live.clone()));
+        let (readiness, stop_workers) = (context.readiness.clone(), stop.clone());
+        readiness.set_phase(Phase::Ready);
         tokio::spawn(warming.run(stopping.clone()));
         tokio::spawn(async move {
             shutdown.await;
-            readiness.set(Phase::Draining);
-            its_stop.send_replace(true);
+            readiness.set_phase(Phase::Draining);
+            stop_workers.send_replace(true);
         });
-        let (worked, stopped) =
-            tokio::join!(parts.clone().work(0, listeners.proxy, stop, stopping.clone()), when(stopping));
+        let (worked, stopped) = tokio::join!(
+            context.clone().run_worker(0, listeners.proxy, stop, stopping.clone()),
+            shutdown_time(stopping)
+        );
         drop(working);
-        // Operators can watch until the last thread has answered its last request, and the last purge is taken.
+        // The admin listener stays up until the last request is answered and the last purge recorded.
         all_drained.recv().await;
         events.stop().await;
-        parts.settle(stopped).await;
+        context.flush_purges(stopped).await;
         drained.notify_one();
         match admin {
             Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),
@@ -123,97 +128,100 @@ pub fn run_reloading(
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(io::Error::other("a worker panicked"))));
     let result = rest.fold(result, Result::and);
     drop(own);
-    let proxy = parts.live.load();
+    let proxy = context.live.load();
     proxy.access_log.iter().for_each(|log| log.flush());
     proxy.telemetry.iter().for_each(|telemetry| telemetry.flush());
     result
 }
 
-fn store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
+fn build_store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
     if let Some(redis) = &settings.redis {
         let store = TieredStore::start(settings, redis, clock.clone())?;
         wait_for_redis(&store);
         return Ok(Arc::new(store));
     }
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(io::Error::other)?;
-    let incarnation = Incarnation(u128::from_le_bytes(id));
-    Ok(Arc::new(MemoryStore::named(
-        replica::name(settings.replica.as_deref()),
+    let epoch = Epoch(u128::from_le_bytes(random_bytes()?));
+    Ok(Arc::new(MemoryStore::with_replica_name(
+        replica::replica_name(settings.replica.as_deref()),
         settings.memory,
-        incarnation,
+        epoch,
         clock.clone(),
     )))
 }
 
-/// Who comes first should not be refused a guarded write for want of a connection that is nearly there. Nobody is kept
-/// from the rest of larder for long where there is no Redis.
+/// Waits briefly for the first connection, so that early guarded writes are not refused.
 fn wait_for_redis(store: &dyn Store) {
-    let deadline = Moment::now().plus(FIRST_CONNECTION);
-    while store.remote().is_some_and(|remote| remote.is_away()) && Moment::now() < deadline {
+    let deadline = Moment::now().plus(REDIS_CONNECT_WAIT);
+    while store.remote_status().is_some_and(|remote| remote.is_unavailable()) && Moment::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn runtime() -> io::Result<Runtime> {
+fn build_runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// For the dashboard.
-async fn sample(live: Live) {
+/// Records the dashboard's samples.
+async fn sample_metrics(live: SharedProxy) {
     loop {
-        tokio::time::sleep(SAMPLE_EVERY).await;
+        tokio::time::sleep(SAMPLE_INTERVAL).await;
         let proxy = live.load();
-        proxy.metrics.sample(proxy.clock.now());
+        proxy.metrics.record_sample(proxy.clock.now());
     }
 }
 
-/// As long as its thread turns.
-async fn beat(worker: usize, heart: Heart) {
+/// Beats while the thread's runtime is turning.
+async fn run_heartbeat(worker: usize, heart: WorkerHeartbeat) {
     loop {
-        tokio::time::sleep(BEAT_EVERY).await;
+        tokio::time::sleep(WATCHDOG_INTERVAL).await;
         if let Some(stalled) = heart.beat(Moment::now()) {
             let seconds = stalled.as_secs_f64();
-            tracing::warn!(worker, seconds, "a worker stood still, and its connections with it");
+            tracing::warn!(worker, seconds, "worker thread was blocked");
         }
     }
 }
 
-/// What all threads share.
+/// State shared by all threads.
 #[derive(Clone)]
-struct Parts {
-    live: Live,
+struct WorkerContext {
+    live: SharedProxy,
     readiness: Readiness,
     client_slots: Arc<Semaphore>,
-    /// One for each listener.
-    doors: Vec<Door>,
+    clients: Arc<ClientRegistry>,
+    /// One per listener.
+    transports: Vec<ListenerTransport>,
     listeners_outlive: bool,
 }
 
-impl Parts {
+impl WorkerContext {
     fn new(config: Config, clock: Clock, listeners_outlive: bool) -> io::Result<Self> {
-        let doors = config.doors.iter().map(Door::open).collect::<io::Result<Vec<_>>>()?;
-        let store = store(&config.store, &clock)?;
-        let client_slots = Arc::new(Semaphore::new(server::files::room_for(
+        let transports = config
+            .listener_settings
+            .iter()
+            .map(ListenerTransport::from_settings)
+            .collect::<io::Result<Vec<_>>>()?;
+        let store = build_store(&config.store, &clock)?;
+        let client_slots = Arc::new(Semaphore::new(server::fd_limit::connections_within_fd_limit(
             config.limits.connections,
-            config.upstream.max_connections,
+            config.upstream.max_connections + config.upstream.max_streams,
         )));
         let proxy = Proxy::new(config, store, clock)?;
-        proxy.metrics.config_loaded(proxy.clock.now());
-        let certificates = doors.iter().filter_map(|door| door.tls.as_ref());
-        proxy.metrics.certificates_end(certificates.flat_map(|tls| tls.expiries()).collect());
+        proxy.metrics.record_config_loaded(proxy.clock.now());
+        let certificates = transports.iter().filter_map(|transport| transport.tls.as_ref());
+        proxy.metrics.set_certificate_expiries(certificates.flat_map(|tls| tls.expiries()).collect());
         Ok(Self {
             live: Arc::new(ArcSwap::from_pointee(proxy)),
             client_slots,
-            doors,
+            clients: Arc::default(),
+            transports,
             readiness: Readiness::new(),
             listeners_outlive,
         })
     }
 
-    /// One thread's share, until it has drained. A listener that can't be served stops all: half a proxy would look like
-    /// a whole one.
-    async fn work(
+    /// Serves one thread's share until it has drained. A listener that fails stops the process: half a proxy would
+    /// look like a whole one.
+    async fn run_worker(
         self,
         number: usize,
         listeners: Vec<Listener>,
@@ -221,55 +229,62 @@ impl Parts {
         stopping: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let heart = self.live.load().metrics.watch_worker(number, Moment::now());
-        let beating = tokio::spawn(beat(number, heart));
-        let desk = Desk::new(self.live.clone());
+        let beating = tokio::spawn(run_heartbeat(number, heart));
+        let handle = WorkerHandle::new(self.live.clone());
         let (mut serving, outlive) = (JoinSet::new(), self.listeners_outlive);
-        let doors = self.doors.into_iter().chain(std::iter::repeat_with(Door::default));
-        for (listener, door) in listeners.into_iter().zip(doors) {
-            let (slots, metrics) = (self.client_slots.clone(), self.live.load().metrics.clone());
-            let (desk, stop, stopping) = (desk.clone(), stop.clone(), stopping.clone());
+        let transports =
+            self.transports.into_iter().chain(std::iter::repeat_with(ListenerTransport::default));
+        for (listener, transport) in listeners.into_iter().zip(transports) {
+            let server = Server {
+                transport,
+                workers: handle.clone(),
+                slots: self.client_slots.clone(),
+                clients: self.clients.clone(),
+                metrics: self.live.load().metrics.clone(),
+                outlives_process: outlive,
+            };
+            let (stop, stopping) = (stop.clone(), stopping.clone());
             serving.spawn(async move {
-                let served = server::serve(listener, door, desk, slots, metrics, outlive, stopping).await;
+                let served = server.serve(listener, stopping).await;
                 stop.send_replace(true);
                 served
             });
         }
-        let (served, stopped) = tokio::join!(serving.join_all(), when(stopping));
+        let (served, stopped) = tokio::join!(serving.join_all(), shutdown_time(stopping));
         let proxy = self.live.load_full();
         proxy.tasks.close();
         let end = stopped + proxy.config.limits.drain;
         if timeout_at(end, proxy.tasks.wait()).await.is_err() {
-            tracing::warn!("writes or fetches were cut off: they did not end within `limits.drain`");
+            tracing::warn!("writes or fetches were cut off after `limits.drain`");
         }
         beating.abort();
         served.into_iter().collect()
     }
 
-    /// Once nobody is served any more: what may have been written is purged, and what waits for Redis goes there, if
-    /// that can be within `limits.drain`.
-    async fn settle(&self, stopped: Instant) {
-        /// However long the rest took.
+    /// Purges unconfirmed writes and sends pending purges to Redis, within `limits.drain`.
+    async fn flush_purges(&self, stopped: Instant) {
+        /// Minimum, however long the drain took.
         const AT_LEAST: Duration = Duration::from_secs(1);
         const AGAIN: Duration = Duration::from_millis(20);
         let proxy = self.live.load_full();
         let end = (stopped + proxy.config.limits.drain).max(Instant::now() + AT_LEAST);
-        let waiting = || proxy.store.remote().map_or(0, |remote| remote.purges_waiting);
+        let waiting = || proxy.store.remote_status().map_or(0, |remote| remote.pending_purges);
         let settled = timeout_at(end, async {
-            proxy.cut_off_writes().await;
-            while waiting() > 0 && !(proxy.store.catch_up().await && waiting() == 0) {
+            proxy.purge_pending_writes().await;
+            while waiting() > 0 && !(proxy.store.sync().await && waiting() == 0) {
                 sleep(AGAIN).await;
             }
         });
         if settled.await.is_err() {
             let targets = waiting();
-            tracing::error!(targets, "purges were lost: Redis did not take them within `limits.drain`");
+            tracing::error!(targets, "purges lost: Redis did not accept them within `limits.drain`");
         }
-        proxy.store.leave().await;
+        proxy.store.deregister().await;
     }
 }
 
-/// When larder is told to stop.
-async fn when(mut stopping: watch::Receiver<bool>) -> Instant {
+/// Resolves when shutdown begins.
+async fn shutdown_time(mut stopping: watch::Receiver<bool>) -> Instant {
     drop(stopping.wait_for(|stop| *stop).await);
     Instant::now()
 }

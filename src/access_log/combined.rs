@@ -1,21 +1,21 @@
 //! Apache's combined format: `%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`.
 //!
-//! What a client sent is escaped as Apache escapes it, so that nobody forges a line.
+//! Client-controlled values are escaped as Apache does, against forged lines.
 
 use std::io::Write;
 
 use http::HeaderValue;
 
-use super::{Facts, time};
+use super::{AccessRecord, time};
 
-pub fn write(facts: &Facts, out: &mut Vec<u8>) {
+pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
     match facts.client {
         Some(client) => _ = write!(out, "{client}"),
         None => out.push(b'-'),
     }
-    _ = write!(out, " - - [{}] \"{} ", time::common(facts.at), facts.method);
+    _ = write!(out, " - - [{}] \"{} ", time::format_clf(facts.at), facts.method);
     escape(facts.target().as_bytes(), out);
-    // As `HTTP/1.1`; of HTTP/2, `HTTP/2.0`.
+    // Formats as `HTTP/1.1` and `HTTP/2.0`.
     _ = write!(out, " {:?}\" {} ", facts.version, facts.status());
     match facts.bytes {
         0 => out.push(b'-'),

@@ -1,5 +1,4 @@
-//! What is known of one request, gathered as it is answered; the line is due when the last byte has gone, or nobody
-//! waits for it any more.
+//! Record of one request, filled while it is answered and written when its response body ends or is dropped.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,11 +10,11 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use super::AccessLog;
 use crate::clock::Timestamp;
-use crate::policy::cache_status::Outcome;
+use crate::policy::cache_status::CacheOutcome;
 
-/// All that a line can say. Nothing is copied for it but handles.
+/// All fields of a line. Handles are cloned, not their contents.
 #[derive(Debug)]
-pub struct Facts {
+pub(crate) struct AccessRecord {
     pub at: Timestamp,
     pub client: Option<IpAddr>,
     pub method: Method,
@@ -25,90 +24,95 @@ pub struct Facts {
     pub user_agent: Option<HeaderValue>,
     pub request_id: Option<HeaderValue>,
     pub trace_id: Option<HeaderValue>,
-    /// `None`: the client went away before there was an answer.
-    pub answered: Option<Answered>,
-    /// Bytes of content.
+    /// `None` if the client disconnected before there was a response.
+    pub response: Option<ResponseInfo>,
+    /// Body bytes sent.
     pub bytes: u64,
-    /// All of the content went out.
-    pub whole: bool,
+    /// The whole body was sent.
+    pub complete: bool,
     pub first_byte: Option<Duration>,
-    pub took: Duration,
+    pub duration: Duration,
     pub upstream: UpstreamTime,
 }
 
 #[derive(Debug)]
-pub struct Answered {
+pub struct ResponseInfo {
     pub status: StatusCode,
-    /// The route's name.
+    /// Name of the route.
     pub route: Option<Arc<str>>,
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<CacheOutcome>,
 }
 
-impl Facts {
-    /// As nginx says it of a client that went away.
-    const GONE: u16 = 499;
+impl AccessRecord {
+    /// nginx's status for a client that closed the connection.
+    const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-    pub fn status(&self) -> u16 {
-        self.answered.as_ref().map_or(Self::GONE, |answered| answered.status.as_u16())
+    pub(crate) fn status(&self) -> u16 {
+        self.response.as_ref().map_or(Self::CLIENT_CLOSED_REQUEST, |answered| answered.status.as_u16())
     }
 
-    pub fn is_error(&self) -> bool {
-        self.status() >= Self::GONE || !self.whole
+    pub(crate) fn is_error(&self) -> bool {
+        self.status() >= Self::CLIENT_CLOSED_REQUEST || !self.complete
     }
 
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.answered.as_ref()?.outcome
+    pub(crate) fn outcome(&self) -> Option<CacheOutcome> {
+        self.response.as_ref()?.outcome
     }
 
-    /// The target as the client wrote it.
-    pub fn target(&self) -> String {
+    /// The request target as sent by the client.
+    pub(crate) fn target(&self) -> String {
         match self.uri.path_and_query() {
-            // HTTP/2 has no target; its authority is not part of what stands here for HTTP/1.1.
+            // HTTP/2 has no request target; for HTTP/1.1 it has no authority.
             Some(target) if self.version == Version::HTTP_2 => target.to_string(),
             _ => self.uri.to_string(),
         }
     }
 }
 
-/// How long the upstream took until its header section; shared with whoever asks it.
+/// Time until the upstream's response head, shared with the fetch.
 #[derive(Clone, Debug)]
 pub struct UpstreamTime(Arc<AtomicU64>);
 
 impl UpstreamTime {
-    const NOT_ASKED: u64 = u64::MAX;
+    const UNSET: u64 = u64::MAX;
 
-    /// Asked once more, the times add up.
-    pub fn took(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(Self::NOT_ASKED - 1);
+    /// Adds the time of another attempt.
+    pub fn add(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(Self::UNSET - 1);
         let before = self.get().map_or(0, |before| u64::try_from(before.as_micros()).unwrap_or_default());
-        self.0.store(micros.saturating_add(before).min(Self::NOT_ASKED - 1), Ordering::Relaxed);
+        self.0.store(micros.saturating_add(before).min(Self::UNSET - 1), Ordering::Relaxed);
     }
 
-    /// `None`: it was not asked.
+    /// `None` if the upstream was not asked.
     pub fn get(&self) -> Option<Duration> {
         let micros = self.0.load(Ordering::Relaxed);
-        (micros != Self::NOT_ASKED).then(|| Duration::from_micros(micros))
+        (micros != Self::UNSET).then(|| Duration::from_micros(micros))
     }
 }
 
 impl Default for UpstreamTime {
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(Self::NOT_ASKED)))
+        Self(Arc::new(AtomicU64::new(Self::UNSET)))
     }
 }
 
-/// A line to come: due when this is dropped.
-pub struct Entry {
-    /// Taken in the end.
-    facts: Option<Box<Facts>>,
-    began: Instant,
+/// A pending line, written on drop.
+pub struct AccessLogEntry {
+    /// Taken on drop.
+    record: Option<Box<AccessRecord>>,
+    started: Instant,
     log: Arc<AccessLog>,
 }
 
 impl AccessLog {
-    pub fn begin<B>(self: &Arc<Self>, request: &Request<B>, peer: Option<IpAddr>, at: Timestamp) -> Entry {
+    pub fn start_entry<B>(
+        self: &Arc<Self>,
+        request: &Request<B>,
+        peer: Option<IpAddr>,
+        at: Timestamp,
+    ) -> AccessLogEntry {
         let field = |name| request.headers().get(name).cloned();
-        let facts = Facts {
+        let facts = AccessRecord {
             at,
             client: peer,
             method: request.method().clone(),
@@ -118,57 +122,57 @@ impl AccessLog {
             user_agent: field(USER_AGENT),
             request_id: None,
             trace_id: None,
-            answered: None,
+            response: None,
             bytes: 0,
-            whole: false,
+            complete: false,
             first_byte: None,
-            took: Duration::ZERO,
+            duration: Duration::ZERO,
             upstream: UpstreamTime::default(),
         };
-        Entry { facts: Some(Box::new(facts)), began: Instant::now(), log: self.clone() }
+        AccessLogEntry { record: Some(Box::new(facts)), started: Instant::now(), log: self.clone() }
     }
 }
 
-impl Entry {
-    pub fn upstream(&self) -> Option<UpstreamTime> {
-        self.facts.as_ref().map(|facts| facts.upstream.clone())
+impl AccessLogEntry {
+    pub fn upstream_time(&self) -> Option<UpstreamTime> {
+        self.record.as_ref().map(|facts| facts.upstream.clone())
     }
 
-    /// By which names the request is known elsewhere.
-    pub fn named(&mut self, request_id: Option<HeaderValue>, trace_id: Option<HeaderValue>) {
-        let Some(facts) = &mut self.facts else { return };
+    /// Sets the ids that other systems know the request by.
+    pub fn set_ids(&mut self, request_id: Option<HeaderValue>, trace_id: Option<HeaderValue>) {
+        let Some(facts) = &mut self.record else { return };
         (facts.request_id, facts.trace_id) = (request_id, trace_id);
     }
 
-    /// Who asks, behind proxies that are believed.
-    pub fn sent_by(&mut self, sender: Option<IpAddr>) {
-        let Some(facts) = &mut self.facts else { return };
+    /// Sets the client's address as forwarded by trusted proxies.
+    pub fn set_client(&mut self, sender: Option<IpAddr>) {
+        let Some(facts) = &mut self.record else { return };
         facts.client = sender.or(facts.client);
     }
 
-    /// The header section is ready.
-    pub fn answered(&mut self, answered: Answered) {
-        let Some(facts) = &mut self.facts else { return };
-        facts.answered = Some(answered);
-        facts.first_byte = Some(self.began.elapsed());
+    /// Records the response head.
+    pub fn set_response(&mut self, answered: ResponseInfo) {
+        let Some(facts) = &mut self.record else { return };
+        facts.response = Some(answered);
+        facts.first_byte = Some(self.started.elapsed());
     }
 
-    pub fn sent(&mut self, bytes: usize) {
-        let Some(facts) = &mut self.facts else { return };
+    pub fn add_bytes(&mut self, bytes: usize) {
+        let Some(facts) = &mut self.record else { return };
         facts.bytes += bytes as u64;
     }
 
-    /// Nothing is missing, or something is.
-    pub fn ended(&mut self, whole: bool) {
-        let Some(facts) = &mut self.facts else { return };
-        facts.whole = whole;
+    /// Records whether the whole body was sent.
+    pub fn set_complete(&mut self, whole: bool) {
+        let Some(facts) = &mut self.record else { return };
+        facts.complete = whole;
     }
 }
 
-impl Drop for Entry {
+impl Drop for AccessLogEntry {
     fn drop(&mut self) {
-        let Some(mut facts) = self.facts.take() else { return };
-        facts.took = self.began.elapsed();
-        self.log.take(facts);
+        let Some(mut facts) = self.record.take() else { return };
+        facts.duration = self.started.elapsed();
+        self.log.write(facts);
     }
 }

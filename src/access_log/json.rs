@@ -1,16 +1,16 @@
-//! One JSON object a line. Times are in milliseconds.
+//! JSON lines. Times are in milliseconds.
 
 use std::time::Duration;
 
 use http::HeaderValue;
 use serde::Serialize;
 
-use super::{Facts, time};
-use crate::policy::cache_status::{Detail, Fwd, Outcome};
+use super::{AccessRecord, time};
+use crate::policy::cache_status::{CacheOutcome, Detail, Fwd};
 
-/// In the order in which a person reads it. What is not known is left out.
+/// Fields in reading order; unknown ones are omitted.
 #[derive(Serialize)]
-struct Line<'f> {
+struct JsonEntry<'f> {
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<std::net::IpAddr>,
@@ -19,7 +19,7 @@ struct Line<'f> {
     protocol: String,
     status: u16,
     bytes: u64,
-    /// All of it went out.
+    /// The whole body was sent.
     whole: bool,
     duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,6 +32,9 @@ struct Line<'f> {
     cache: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'static str>,
+    /// The position of the purge that made it a miss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purge_position: Option<u64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stored: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -46,35 +49,36 @@ struct Line<'f> {
     referer: Option<String>,
 }
 
-pub fn write(facts: &Facts, out: &mut Vec<u8>) {
+pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
     let outcome = facts.outcome();
     let (stored, collapsed) = match outcome {
-        Some(Outcome::Forwarded { stored, collapsed, .. }) => (stored, collapsed),
+        Some(CacheOutcome::Forwarded { stored, collapsed, .. }) => (stored, collapsed),
         _ => (false, false),
     };
-    let line = Line {
-        time: time::rfc3339(facts.at),
+    let line = JsonEntry {
+        time: time::format_rfc3339(facts.at),
         client: facts.client,
         method: facts.method.as_str(),
         path: facts.target(),
         protocol: format!("{:?}", facts.version),
         status: facts.status(),
         bytes: facts.bytes,
-        whole: facts.whole,
-        duration_ms: millis(facts.took),
+        whole: facts.complete,
+        duration_ms: millis(facts.duration),
         first_byte_ms: facts.first_byte.map(millis),
         upstream_ms: facts.upstream.get().map(millis),
-        route: facts.answered.as_ref().and_then(|answered| answered.route.as_deref()),
-        cache: outcome.map(word),
-        detail: outcome.and_then(detail).map(Detail::as_str),
+        route: facts.response.as_ref().and_then(|answered| answered.route.as_deref()),
+        cache: outcome.map(cache_result),
+        detail: outcome.and_then(outcome_detail).map(Detail::as_str),
+        purge_position: outcome.and_then(outcome_detail).and_then(Detail::purge_position),
         stored,
         collapsed,
-        request_id: facts.request_id.as_ref().map(text),
-        trace_id: facts.trace_id.as_ref().map(text),
-        user_agent: facts.user_agent.as_ref().map(text),
-        referer: facts.referer.as_ref().map(text),
+        request_id: facts.request_id.as_ref().map(header_text),
+        trace_id: facts.trace_id.as_ref().map(header_text),
+        user_agent: facts.user_agent.as_ref().map(header_text),
+        referer: facts.referer.as_ref().map(header_text),
     };
-    // Writing to memory does not fail, and there is nothing in it that JSON can't say.
+    // Writing to memory cannot fail.
     let before = out.len();
     match serde_json::to_writer(&mut *out, &line) {
         Ok(()) => out.push(b'\n'),
@@ -82,25 +86,25 @@ pub fn write(facts: &Facts, out: &mut Vec<u8>) {
     }
 }
 
-/// `hit`, or why it went forward (RFC 9211).
-fn word(outcome: Outcome) -> &'static str {
+/// Returns `hit`, or the `fwd` reason of RFC 9211.
+fn cache_result(outcome: CacheOutcome) -> &'static str {
     match outcome {
-        Outcome::Hit { .. } => "hit",
-        Outcome::Forwarded { fwd, .. } => Fwd::as_str(fwd),
+        CacheOutcome::Hit { .. } => "hit",
+        CacheOutcome::Forwarded { fwd, .. } => Fwd::as_str(fwd),
     }
 }
 
-fn detail(outcome: Outcome) -> Option<Detail> {
+fn outcome_detail(outcome: CacheOutcome) -> Option<Detail> {
     match outcome {
-        Outcome::Hit { detail, .. } | Outcome::Forwarded { detail, .. } => detail,
+        CacheOutcome::Hit { detail, .. } | CacheOutcome::Forwarded { detail, .. } => detail,
     }
 }
 
 fn millis(duration: Duration) -> f64 {
-    // To the microsecond.
+    // Rounds to microseconds.
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn text(value: &HeaderValue) -> String {
+fn header_text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }

@@ -5,15 +5,15 @@ use http::{HeaderValue, Method, Request, StatusCode, Version};
 use super::*;
 use crate::clock::Timestamp;
 use crate::config::Fraction;
-use crate::policy::cache_status::Outcome;
+use crate::policy::cache_status::CacheOutcome;
 
 /// 2025-11-20T12:00:00.000123Z
 const AT: Timestamp = Timestamp::from_micros(1_763_640_000_000_123);
 
-fn facts(target: &str, user_agent: &[u8]) -> Facts {
+fn facts(target: &str, user_agent: &[u8]) -> AccessRecord {
     let upstream = UpstreamTime::default();
-    upstream.took(Duration::from_micros(1500));
-    Facts {
+    upstream.add(Duration::from_micros(1500));
+    AccessRecord {
         at: AT,
         client: "192.0.2.7".parse().ok(),
         method: Method::GET,
@@ -23,20 +23,20 @@ fn facts(target: &str, user_agent: &[u8]) -> Facts {
         user_agent: HeaderValue::from_bytes(user_agent).ok(),
         request_id: Some(HeaderValue::from_static("r1")),
         trace_id: None,
-        answered: Some(Answered {
+        response: Some(ResponseInfo {
             status: StatusCode::OK,
             route: Some("things".into()),
-            outcome: Some(Outcome::Hit { ttl: 5, detail: None }),
+            outcome: Some(CacheOutcome::Hit { ttl: 5, detail: None }),
         }),
         bytes: 2326,
-        whole: true,
+        complete: true,
         first_byte: Some(Duration::from_millis(2)),
-        took: Duration::from_millis(3),
+        duration: Duration::from_millis(3),
         upstream,
     }
 }
 
-fn written(write: fn(&Facts, &mut Vec<u8>), facts: &Facts) -> String {
+fn written(write: fn(&AccessRecord, &mut Vec<u8>), facts: &AccessRecord) -> String {
     let mut out = Vec::new();
     write(facts, &mut out);
     String::from_utf8(out).unwrap()
@@ -50,7 +50,7 @@ fn combined_is_apaches() {
     assert_eq!(written(combined::write, &facts), line);
     (facts.client, facts.bytes, facts.referer, facts.user_agent) = (None, 0, None, None);
     (facts.version, facts.uri) = (Version::HTTP_2, "http://api/a".parse().unwrap());
-    facts.answered = None;
+    facts.response = None;
     let line = "- - - [20/Nov/2025:12:00:00 +0000] \"GET /a HTTP/2.0\" 499 - \"-\" \"-\"\n";
     assert_eq!(written(combined::write, &facts), line);
 }
@@ -92,9 +92,9 @@ fn a_sample_is_about_its_part_and_errors_are_always_there() {
     let log = AccessLog::open(&settings).unwrap();
     let request = Request::get("/a").body(()).unwrap();
     let ask = |status, whole| {
-        let mut entry = log.begin(&request, None, AT);
-        entry.answered(Answered { status, route: None, outcome: None });
-        entry.ended(whole);
+        let mut entry = log.start_entry(&request, None, AT);
+        entry.set_response(ResponseInfo { status, route: None, outcome: None });
+        entry.set_complete(whole);
     };
     for _ in 0..10_000 {
         ask(StatusCode::OK, true);
@@ -102,7 +102,7 @@ fn a_sample_is_about_its_part_and_errors_are_always_there() {
     for _ in 0..10 {
         ask(StatusCode::BAD_GATEWAY, true);
         ask(StatusCode::CREATED, false);
-        drop(log.begin(&request, None, AT));
+        drop(log.start_entry(&request, None, AT));
     }
     log.lines.flush(Duration::from_secs(20));
     let written = std::fs::read_to_string(&path).unwrap();
@@ -130,9 +130,9 @@ fn what_a_line_costs_whoever_answers() {
     let request = Request::get("/a?b=c").header("user-agent", "curl").body(()).unwrap();
     let began = Instant::now();
     for _ in 0..5_000 {
-        let mut entry = log.begin(&request, None, AT);
-        entry.answered(Answered { status: StatusCode::OK, route: None, outcome: None });
-        entry.ended(true);
+        let mut entry = log.start_entry(&request, None, AT);
+        entry.set_response(ResponseInfo { status: StatusCode::OK, route: None, outcome: None });
+        entry.set_complete(true);
     }
     println!("{:?} for each line", began.elapsed() / 5_000);
 }

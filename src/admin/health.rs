@@ -1,43 +1,42 @@
-//! `/healthz` and `/readyz`: whether larder works, and whether it works without Redis. A replica whose Redis is away
-//! answers all the same, so nothing is taken out of service for it.
+//! `/healthz` and `/readyz`. A replica without Redis still answers requests, so it stays in service.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::Phase;
-use super::stats::rfc3339;
-use crate::metrics::SourceNow;
-use crate::store::remote::{Remote, RemoteNode};
+use super::stats::format_rfc3339;
+use crate::metrics::SourceStatus;
+use crate::store::remote_status::{NodeStatus, RemoteStatus};
 
-/// `degraded`: Redis is away, or a part of it.
-pub fn status(phase: Phase, remote: Option<&Remote>) -> &'static str {
+/// Returns `degraded` if Redis is unavailable in whole or in part.
+pub(super) fn overall_status(phase: Phase, remote: Option<&RemoteStatus>) -> &'static str {
     match (phase, remote) {
         (Phase::Ready, Some(remote)) if remote.is_degraded() => "degraded",
         _ => phase.as_str(),
     }
 }
 
-pub fn of(phase: Phase, remote: Option<&Remote>) -> Value {
-    let mut health = json!({ "status": status(phase, remote) });
+pub(super) fn report(phase: Phase, remote: Option<&RemoteStatus>) -> Value {
+    let mut health = json!({ "status": overall_status(phase, remote) });
     if let Some(remote) = remote {
-        health["redis"] = of_redis(remote);
+        health["redis"] = redis_json(remote);
     }
     health
 }
 
-/// What they say of themselves; one that can't be heard, or is silent, degrades what is well otherwise.
-pub fn add_sources(health: &mut Value, sources: &[SourceNow]) {
+/// Adds the event sources; one that is unavailable or silent turns `ok` into `degraded`.
+pub(super) fn add_source_statuses(health: &mut Value, sources: &[SourceStatus]) {
     if sources.is_empty() {
         return;
     }
     if health["status"] == "ok" && sources.iter().any(|source| matches!(source.status, "away" | "silent")) {
         health["status"] = "degraded".into();
     }
-    health["events"] = sources.iter().map(of_source).collect();
+    health["events"] = sources.iter().map(source_json).collect();
 }
 
-fn of_source(source: &SourceNow) -> Value {
+fn source_json(source: &SourceStatus) -> Value {
     let millis = |duration: Duration| duration.as_millis().min(u128::from(u32::MAX)) as u32;
     json!({
         "name": source.name,
@@ -45,46 +44,50 @@ fn of_source(source: &SourceNow) -> Value {
         "status": source.status,
         "trouble": source.trouble,
         "position": source.position,
-        "lastEvent": source.last_event.map(rfc3339),
+        "lastEvent": source.last_event.map(format_rfc3339),
         "contactMillisAgo": source.contact_ago.map(millis),
         "lagMillis": millis(source.lag),
-        "events": source.events,
+        "events": source.events(),
         "missed": source.missed,
     })
 }
 
-fn of_redis(remote: &Remote) -> Value {
+fn redis_json(remote: &RemoteStatus) -> Value {
     let commands = remote.commands.iter().filter(|figure| figure.sent > 0).map(|figure| {
         let latency = figure.seconds / figure.sent as f64;
         let figures = json!({
             "sent": figure.sent,
             "timedOut": figure.timed_out,
+            "redirected": figure.redirected,
             "failed": figure.failed,
             "meanMicros": (latency * 1e6).round(),
         });
         (figure.command.to_owned(), figures)
     });
     let mut health = json!({
-        "status": match (remote.is_away(), remote.is_degraded()) {
+        "status": match (remote.is_unavailable(), remote.is_degraded()) {
             (true, _) => "away",
             (false, true) => "degraded",
             (false, false) => "ok",
         },
-        "trouble": remote.trouble,
+        "trouble": remote.failure.as_ref().map(|reason| &reason.message),
+        "reason": remote.failure.as_ref().map(|reason| reason.code),
+        "wakeUpTrouble": remote.wake_up_failure.as_ref().map(|reason| &reason.message),
         "breaker": remote.breaker.as_str(),
-        "breakerOpened": remote.opened,
+        "breakerOpened": remote.times_opened,
         "connections": remote.connections,
         "reconnections": remote.connections.saturating_sub(1),
         "inFlight": remote.in_flight,
-        "purgesWaiting": remote.purges_waiting,
-        "confirmedMillisAgo": remote.confirmed_ago.map(|ago| ago.as_millis().min(u128::from(u32::MAX)) as u32),
+        "purgesWaiting": remote.pending_purges,
+        "confirmedMillisAgo": remote.synced_ago.map(|ago| ago.as_millis().min(u128::from(u32::MAX)) as u32),
         "commands": commands.collect::<Map<_, _>>(),
     });
     if !remote.nodes.is_empty() {
-        let node = |node: &RemoteNode| {
+        let node = |node: &NodeStatus| {
             let figures = json!({
                 "breaker": node.breaker.as_str(),
-                "trouble": node.trouble,
+                "trouble": node.failure.as_ref().map(|reason| &reason.message),
+                "reason": node.failure.as_ref().map(|reason| reason.code),
                 "inFlight": node.in_flight,
                 "hasIndex": node.has_index,
             });

@@ -1,16 +1,19 @@
-//! The operators' own listener: purge, statistics, health, metrics. It never sees a client's request, and what it
-//! does is out of reach for whoever can only reach the proxy.
+//! The admin listener: purges, statistics, health and metrics. It never serves clients' requests, and clients of the
+//! proxy cannot reach it.
 
 mod access;
-mod answer;
 mod dashboard;
-mod explaining;
+mod decisions;
+mod event_stream;
+mod explain;
 mod health;
-mod purge_feed;
+mod purge_events;
 mod purge_request;
 mod purges;
 mod readiness;
+mod response;
 mod server;
+mod shared_stats;
 mod sizes;
 mod stats;
 #[cfg(test)]
@@ -18,9 +21,10 @@ mod tests;
 mod warm;
 
 pub use access::Peer;
-pub use purge_feed::places;
+pub use event_stream::ReaderSlots;
 pub use readiness::{Phase, Readiness};
 pub use server::serve;
+pub use shared_stats::report_stats;
 use sizes::Sizes;
 
 use std::sync::Arc;
@@ -32,68 +36,82 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
+use crate::audit::Audit;
+use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
-use crate::events::Events;
-use crate::metrics::{CONTENT_TYPE, Metrics, PurgeSource};
+use crate::decision_feed::DecisionFeed;
+use crate::events::EventSources;
+use crate::metrics::{BackgroundKind, CONTENT_TYPE, Metrics, PurgeSource};
+use crate::policy::CacheKey;
 use crate::policy::routes::Routes;
 use crate::purge::Purge;
-use crate::purging::{self, waiting};
+use crate::purging::{self, Purger, purge_wait};
 use crate::store::Store;
-use crate::store::remote::Replica;
+use crate::store::remote_status::ReplicaStatus;
 use crate::warming::Warming;
-use answer::{Answer, Refusal, json, text, with_type};
+use response::{AdminError, AdminResponse, json, text, with_content_type};
 use stats::Stats;
 
-/// What the endpoints need.
+/// Tells who is held back for a key, why, and for how long.
+pub type HeldBackReporter =
+    Arc<dyn Fn(&CacheKey) -> Vec<(&'static str, &'static str, Duration)> + Send + Sync>;
+
+/// Everything the endpoints need.
 pub struct AdminState {
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub routes: Arc<Routes>,
-    /// What the routes and all else come from.
+    /// The configuration in use.
     pub config: Arc<Config>,
     pub clock: Clock,
-    pub events: Arc<Events>,
-    /// `None`: this machine only.
+    pub events: Arc<EventSources>,
+    pub callers: Arc<Callers>,
+    /// `None` admits requests from this machine only.
     pub token: Option<Secret>,
-    /// For replicas to know a purge.
+    /// Default bound of `?wait=applied`.
     pub wait_timeout: Duration,
     pub readiness: Readiness,
-    /// `None`: nobody asks for anything here.
+    /// `None`: no hit is audited.
+    pub(crate) audit: Option<Arc<Audit>>,
+    /// Keys that are not collapsed or refreshed for a while.
+    pub held_back: HeldBackReporter,
+    /// `None` in a process that sends no background requests.
     pub warming: Option<Arc<Warming>>,
-    /// Places for those who follow the purges.
-    pub readers: Arc<Semaphore>,
+    pub(crate) decisions: Arc<DecisionFeed>,
+    pub reader_slots: ReaderSlots,
 }
 
-const MAX_BODY: usize = 1024 * 1024;
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// For the whole body of a request.
+/// Bound for reading a whole request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const INDEX: &str = "\
-larder's admin listener
+larder admin API
 
-GET    /healthz             is the process alive?
-GET    /readyz              does it take requests?
-GET    /metrics             for Prometheus
-GET    /dashboard           a page for a browser
-GET    /stats               hits, misses and invalidations, in all and by route
-GET    /sizes               what fills the memory here, by route, tag and path: ?by=bytes|responses|uses&limit=20
-GET    /replicas            who shares the store, and whether each knows all purges
-GET    /events              each purge as it happens, as server-sent events
-GET    /purges              what was purged, when and why: ?limit=100&since=POSITION&tag=TAG
-GET    /explain            what becomes of a request, and what is stored for it: ?url=http://host/path; or POST
-POST   /purge               ?wait=applied&timeout=5s; {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}
-GET    /warm                what is warmed, and how far it is
-POST   /warm                {\"route\": \"/api/courses/{id}\", \"values\": {\"id\": [1, 2]}}, or {\"urls\": []}: asks for it now
-POST   /refresh             {\"expiring_within\": \"5m\", \"route\": …, \"tag\": …}: fetches anew what is used
+GET    /healthz             liveness
+GET    /readyz              readiness
+GET    /metrics             metrics for Prometheus
+GET    /dashboard           dashboard for a browser
+GET    /stats               hits, misses and invalidations, in total and by route; ?scope=all adds up the replicas
+GET    /sizes               memory use by route, tag and path: ?by=bytes|responses|uses&limit=20
+GET    /replicas            replicas that share the store, and which purges each has applied
+GET    /events              purges as server-sent events
+GET    /purges              journal of purges: ?limit=100&since=POSITION&tag=TAG
+GET    /audit               responses that differed from the API's present answer, and why
+GET    /decisions           requests and how they are answered as server-sent events: ?route=NAME&outcome=hit&path=/api&client=IP&slower=50ms
+GET    /explain             how a request is treated, and what is stored for it: ?url=http://host/path; or POST
+POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}; ?wait=applied&timeout=5s&dry_run=true
+GET    /warm                progress of the `warm` entries
+POST   /warm                {\"route\": \"/api/courses/{id}\", \"values\": {\"id\": [1, 2]}}, or {\"urls\": []}: fetches them now
+POST   /refresh             {\"expiring_within\": \"5m\", \"route\": …, \"tag\": …}: refreshes used entries
 DELETE /cache               purges everything
-DELETE /cache/tags/{tag}    purges what carries a tag
+DELETE /cache/tags/{tag}    purges a tag
 
-All but the first four need `Authorization: Bearer TOKEN` where `admin.token` is set, and otherwise a request from
-this machine.
+Everything after /dashboard needs `Authorization: Bearer TOKEN` if `admin.token` is set, or else a request from this
+machine.
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -102,39 +120,41 @@ enum Endpoint<'p> {
     Healthz,
     Readyz,
     Metrics,
-    Dashboard(dashboard::File),
+    Dashboard(dashboard::Asset),
     DashboardData,
     Stats,
     Purges,
-    Events,
+    PurgeEvents,
     Replicas,
     Sizes,
+    Audit,
+    Decisions,
     Explain,
     Purge,
-    /// GET shows, POST asks.
+    /// GET reports progress, POST starts a run.
     Warm,
     Refresh,
-    Cache,
-    /// The tag, as the path spells it.
-    Tag(&'p str),
+    PurgeEverything,
+    /// Holds the tag as spelled in the path.
+    PurgeTag(&'p str),
 }
 
 /// Answers one request.
-pub async fn answer<B>(state: &AdminState, peer: Peer, request: Request<B>) -> Answer
+pub async fn handle<B>(state: &AdminState, peer: Peer, request: Request<B>) -> AdminResponse
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    carry_out(state, peer, request).await.unwrap_or_else(Refusal::into_answer)
+    dispatch(state, peer, request).await.unwrap_or_else(AdminError::into_response)
 }
 
-async fn carry_out<B>(state: &AdminState, peer: Peer, request: Request<B>) -> Result<Answer, Refusal>
+async fn dispatch<B>(state: &AdminState, peer: Peer, request: Request<B>) -> Result<AdminResponse, AdminError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    // Whoever signs it may post it.
+    // Webhooks are authenticated by their signature.
     if let Some(hook) = state.events.webhooks().find(head.uri.path(), false) {
         let (status, answer) = hook.receive(&head.method, &head.headers, body).await;
         return Ok(json(status, &answer));
@@ -142,41 +162,43 @@ where
     let endpoint = Endpoint::find(head.uri.path())?;
     endpoint.check_method(&head.method)?;
     if !endpoint.is_open() {
-        access::check(state.token.as_ref(), peer, &head.uri, &head.headers)?;
+        access::authorize(state.token.as_ref(), peer, &head.uri, &head.headers)?;
     }
     match endpoint {
         Endpoint::Index => Ok(text(StatusCode::OK, INDEX)),
-        Endpoint::Healthz => Ok(state.healthy()),
-        Endpoint::Readyz => Ok(state.ready()),
+        Endpoint::Healthz => Ok(state.healthz()),
+        Endpoint::Readyz => Ok(state.readyz()),
         Endpoint::Metrics => Ok(state.metrics()),
-        Endpoint::Dashboard(file) => Ok(file.answer()),
-        Endpoint::DashboardData => Ok(json(StatusCode::OK, &dashboard::feed(state))),
-        Endpoint::Stats => Ok(state.stats()),
+        Endpoint::Dashboard(file) => Ok(file.response()),
+        Endpoint::DashboardData => Ok(json(StatusCode::OK, &dashboard::dashboard_data(state))),
+        Endpoint::Stats => state.stats(head.uri.query()).await,
         Endpoint::Replicas => state.replicas().await,
         Endpoint::Sizes => state.sizes(head.uri.query()).await,
+        Endpoint::Decisions => decisions::stream_decisions(state, head.uri.query()),
+        Endpoint::Audit => Ok(state.audit()),
         Endpoint::Purges => state.purges(head.uri.query()).await,
         Endpoint::Explain => {
-            let body = if head.method == Method::POST { Some(read(body).await?) } else { None };
-            explaining::explain(state, head.uri.query(), body).await
+            let body = if head.method == Method::POST { Some(read_body(body).await?) } else { None };
+            explain::explain(state, head.uri.query(), body).await
         }
-        Endpoint::Events => purge_feed::follow(state, &head.headers),
+        Endpoint::PurgeEvents => purge_events::stream_purges(state, &head.headers),
         Endpoint::Purge => {
-            let body = read(body).await?;
-            state.purge(purge_request::of_body(&state.routes, &body)?, peer, &head).await
+            let body = read_body(body).await?;
+            state.purge(purge_request::parse_body(&state.routes, &body)?, peer, &head).await
         }
-        Endpoint::Warm if head.method == Method::POST => state.warm(&read(body).await?).await,
-        Endpoint::Warm => Ok(state.warming()),
-        Endpoint::Refresh => state.refresh(&read(body).await?).await,
-        Endpoint::Cache => state.purge(purge_request::of_everything(), peer, &head).await,
-        Endpoint::Tag(tag) => {
-            state.purge(purge_request::of_tag_path(tag, head.uri.query())?, peer, &head).await
+        Endpoint::Warm if head.method == Method::POST => state.warm(&read_body(body).await?).await,
+        Endpoint::Warm => Ok(state.warm_status()),
+        Endpoint::Refresh => state.refresh(&read_body(body).await?).await,
+        Endpoint::PurgeEverything => state.purge(purge_request::purge_everything(), peer, &head).await,
+        Endpoint::PurgeTag(tag) => {
+            state.purge(purge_request::parse_tag_path(tag, head.uri.query())?, peer, &head).await
         }
     }
 }
 
 impl<'p> Endpoint<'p> {
-    fn find(path: &'p str) -> Result<Self, Refusal> {
-        if let Some(file) = dashboard::File::find(path) {
+    fn find(path: &'p str) -> Result<Self, AdminError> {
+        if let Some(file) = dashboard::Asset::find(path) {
             return Ok(Endpoint::Dashboard(file));
         }
         match path {
@@ -187,37 +209,39 @@ impl<'p> Endpoint<'p> {
             "/dashboard/data" => Ok(Endpoint::DashboardData),
             "/stats" => Ok(Endpoint::Stats),
             "/purges" => Ok(Endpoint::Purges),
-            "/events" => Ok(Endpoint::Events),
+            "/events" => Ok(Endpoint::PurgeEvents),
             "/replicas" => Ok(Endpoint::Replicas),
             "/sizes" => Ok(Endpoint::Sizes),
+            "/decisions" => Ok(Endpoint::Decisions),
+            "/audit" => Ok(Endpoint::Audit),
             "/explain" => Ok(Endpoint::Explain),
             "/purge" => Ok(Endpoint::Purge),
             "/warm" => Ok(Endpoint::Warm),
             "/refresh" => Ok(Endpoint::Refresh),
-            "/cache" => Ok(Endpoint::Cache),
+            "/cache" => Ok(Endpoint::PurgeEverything),
             _ => match path.strip_prefix("/cache/tags/") {
-                Some(tag) if !tag.is_empty() => Ok(Endpoint::Tag(tag)),
-                _ => Err(Refusal::new(
+                Some(tag) if !tag.is_empty() => Ok(Endpoint::PurgeTag(tag)),
+                _ => Err(AdminError::new(
                     StatusCode::NOT_FOUND,
-                    "there is no such endpoint",
-                    "GET / lists those there are; the proxy itself listens elsewhere",
+                    "unknown endpoint",
+                    "GET / lists the endpoints; clients' requests belong on the proxy's listener",
                 )),
             },
         }
     }
 
-    fn check_method(&self, method: &Method) -> Result<(), Refusal> {
+    fn check_method(&self, method: &Method) -> Result<(), AdminError> {
         let allowed = match self {
             Endpoint::Explain | Endpoint::Warm => "GET, HEAD, POST",
             Endpoint::Purge | Endpoint::Refresh => "POST",
-            Endpoint::Cache | Endpoint::Tag(_) => "DELETE",
+            Endpoint::PurgeEverything | Endpoint::PurgeTag(_) => "DELETE",
             _ => "GET, HEAD",
         };
         let is_allowed = allowed.split(", ").any(|allowed| method == allowed);
-        if is_allowed { Ok(()) } else { Err(Refusal::method_not_allowed(allowed)) }
+        if is_allowed { Ok(()) } else { Err(AdminError::method_not_allowed(allowed)) }
     }
 
-    /// What a prober or a scraper asks; it tells nothing of what is stored.
+    /// Endpoints for probes and scrapers are open; they disclose nothing about stored responses.
     fn is_open(&self) -> bool {
         matches!(
             self,
@@ -231,113 +255,153 @@ impl<'p> Endpoint<'p> {
 }
 
 impl AdminState {
-    fn healthy(&self) -> Answer {
+    fn purger(&self) -> Purger {
+        let (store, metrics, routes) = (self.store.clone(), self.metrics.clone(), self.routes.clone());
+        Purger { store, metrics, routes }
+    }
+
+    fn healthz(&self) -> AdminResponse {
         json(StatusCode::OK, &self.health(Phase::Ready))
     }
 
     fn health(&self, phase: Phase) -> Value {
-        let mut health = health::of(phase, self.store.remote().as_ref());
-        health::add_sources(&mut health, &self.metrics.event_sources());
+        let mut health = health::report(phase, self.store.remote_status().as_ref());
+        health::add_source_statuses(&mut health, &self.metrics.source_statuses());
         health
     }
 
-    fn ready(&self) -> Answer {
+    fn readyz(&self) -> AdminResponse {
         let phase = self.readiness.phase();
         let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let mut body = self.health(phase);
-        self.readiness.add_config(&mut body);
+        self.readiness.add_config_status(&mut body);
         json(code, &body)
     }
 
-    fn metrics(&self) -> Answer {
-        let written = self.metrics.render(&self.store.figures(), self.store.remote().as_ref());
-        with_type(StatusCode::OK, HeaderValue::from_static(CONTENT_TYPE), written)
+    fn metrics(&self) -> AdminResponse {
+        let (stats, remote) = (self.store.stats(), self.store.remote_status());
+        let written = self.metrics.snapshot().render(&stats, remote.as_ref());
+        with_content_type(StatusCode::OK, HeaderValue::from_static(CONTENT_TYPE), written)
     }
 
-    fn stats(&self) -> Answer {
-        let status = health::status(self.readiness.phase(), self.store.remote().as_ref());
-        let (snapshot, figures) = (self.metrics.snapshot(), self.store.figures());
-        json(StatusCode::OK, &Stats::new(status, snapshot, figures, self.clock.now()))
+    async fn stats(&self, query: Option<&str>) -> Result<AdminResponse, AdminError> {
+        if !shared_stats::parse_scope(query)? {
+            return Ok(json(StatusCode::OK, &self.current_stats()));
+        }
+        let reports = self.store.stats_reports().await.map_err(|error| {
+            let fix = "retry when Redis is available, or ask each replica for its own without `scope`";
+            AdminError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), fix)
+        })?;
+        Ok(json(StatusCode::OK, &shared_stats::add_reports(self.stats_value(), &reports)))
     }
 
-    async fn replicas(&self) -> Result<Answer, Refusal> {
+    /// The counters as JSON, without the order of their declaration.
+    fn stats_value(&self) -> serde_json::Value {
+        serde_json::to_value(self.current_stats()).unwrap_or_default()
+    }
+
+    fn current_stats(&self) -> Stats {
+        let remote = self.store.remote_status();
+        let status = health::overall_status(self.readiness.phase(), remote.as_ref());
+        let (snapshot, stats) = (self.metrics.snapshot(), self.store.stats());
+        Stats::new(status, &snapshot, stats, remote.as_ref(), self.clock.now())
+    }
+
+    /// The findings of this replica.
+    fn audit(&self) -> AdminResponse {
+        let findings = self.audit.as_ref().map(|audit| audit.findings());
+        let results = self.metrics.background_results(BackgroundKind::Audit);
+        let report = serde_json::json!({
+            "enabled": findings.is_some(),
+            "results": results,
+            "findings": findings.unwrap_or_default(),
+        });
+        json(StatusCode::OK, &report)
+    }
+
+    async fn replicas(&self) -> Result<AdminResponse, AdminError> {
         let replicas = self.store.replicas().await;
         let replicas = replicas.map_err(|error| {
-            let fix = "ask again when Redis is back; the purges that this replica knows are in /purges";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), fix)
+            let fix = "retry when Redis is available; GET /purges lists the purges this replica knows";
+            AdminError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), fix)
         })?;
         let latest = replicas.iter().map(|replica| replica.position).max();
-        let told = |replica: &Replica| {
+        let told = |replica: &ReplicaStatus| {
             serde_json::json!({
                 "name": replica.name,
                 "position": replica.position.0,
                 "knowsLatest": Some(replica.position) == latest,
-                "silentMs": replica.silent_for.as_millis() as u64,
+                "silentMs": replica.last_seen_ago.as_millis() as u64,
             })
         };
         let replicas: Vec<_> = replicas.iter().map(told).collect();
         Ok(json(StatusCode::OK, &serde_json::json!({ "replicas": replicas })))
     }
 
-    async fn sizes(&self, query: Option<&str>) -> Result<Answer, Refusal> {
-        let (limit, by) = sizes::asked(query)?;
+    async fn sizes(&self, query: Option<&str>) -> Result<AdminResponse, AdminError> {
+        let (limit, by) = sizes::parse_query(query)?;
         let (store, routes, now) = (self.store.clone(), self.routes.clone(), self.clock.now());
-        // Beside the requests that this thread answers.
-        let counted = tokio::task::spawn_blocking(move || Sizes::of(&*store, &routes, now, limit, by)).await;
+        // Counting takes a while, so it runs off this thread, which serves clients too.
+        let counted =
+            tokio::task::spawn_blocking(move || Sizes::measure(&*store, &routes, now, limit, by)).await;
         match counted {
             Ok(sizes) => Ok(json(StatusCode::OK, &sizes)),
             Err(_) => {
-                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "not counted", "look into the log"))
+                Err(AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, "counting failed", "see the log"))
             }
         }
     }
 
-    async fn purges(&self, query: Option<&str>) -> Result<Answer, Refusal> {
-        let purges = self.store.purges(purges::asked(query)?).await;
-        Ok(json(StatusCode::OK, &purges::Told::new(purges)))
+    async fn purges(&self, query: Option<&str>) -> Result<AdminResponse, AdminError> {
+        let purges = self.store.recent_purges(purges::parse_query(query)?).await;
+        Ok(json(StatusCode::OK, &purges::PurgeList::new(purges)))
     }
 
-    async fn purge(&self, purge: Purge, peer: Peer, head: &Parts) -> Result<Answer, Refusal> {
+    async fn purge(&self, purge: Purge, peer: Peer, head: &Parts) -> Result<AdminResponse, AdminError> {
         let from = match peer {
             Peer::Tcp(address) => Some(address.ip().to_canonical().to_string()),
             Peer::Unix => None,
         };
-        let why = purging::asked_by(&head.method, head.uri.path(), from, &head.headers);
-        let purge = Purge { why: Some(why), ..purge };
-        let targets = purge.targets.len();
-        let wait = purge_request::wait(head.uri.query(), self.wait_timeout)?;
-        let purged = purging::purge(&self.store, &self.metrics, purge, PurgeSource::Admin, None).await;
-        let position = purged.map_err(|error| Refusal::unavailable(error.to_string()))?;
-        let applied = match wait {
-            Some(within) => Some(waiting::applied(&self.store, &self.metrics, position, within).await),
+        let why = purging::describe_request(&head.method, head.uri.path(), from, &head.headers);
+        let purge = Purge { cause: Some(why), ..purge };
+        let options = purge_request::parse_options(head.uri.query(), self.wait_timeout)?;
+        let purger = self.purger();
+        let report = purger.report(&purge.targets, purge.mode, options.is_dry_run).await;
+        if options.is_dry_run {
+            return Ok(json(StatusCode::OK, &purge_wait::dry_run_response(report)));
+        }
+        let purged = purger.purge(purge, PurgeSource::Admin, None).await;
+        let position = purged.map_err(|error| AdminError::unavailable(error.to_string()))?;
+        let applied = match options.wait {
+            Some(within) => Some(purger.wait_applied(position, within).await),
             None => None,
         };
-        let (status, mut answer) = waiting::answer(position, applied);
-        answer["targets"] = targets.into();
+        let (status, answer) = purge_wait::purge_response(position, report, applied);
         Ok(json(status, &answer))
     }
 }
 
-async fn read<B>(body: B) -> Result<Bytes, Refusal>
+async fn read_body<B>(body: B) -> Result<Bytes, AdminError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let whole = Limited::new(body, MAX_BODY).collect();
+    let whole = Limited::new(body, MAX_BODY_BYTES).collect();
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::new(
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(AdminError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the request's content is longer than {MAX_BODY} bytes"),
-            "name a prefix or a tag that the targets have in common, or send several requests",
+            format!("the request body exceeds {MAX_BODY_BYTES} bytes"),
+            "name a common prefix or tag, or send several requests",
         )),
-        Ok(Err(error)) => {
-            Err(Refusal::bad_request(format!("the request's content broke off: {error}"), "send it whole"))
-        }
-        Err(_) => Err(Refusal::new(
+        Ok(Err(error)) => Err(AdminError::bad_request(
+            format!("the request body was cut off: {error}"),
+            "send the whole body",
+        )),
+        Err(_) => Err(AdminError::new(
             StatusCode::REQUEST_TIMEOUT,
-            format!("the request's content took longer than {} s", BODY_TIMEOUT.as_secs()),
-            "send it at once",
+            format!("the request body took longer than {} s", BODY_TIMEOUT.as_secs()),
+            "send the body without pauses",
         )),
     }
 }

@@ -1,23 +1,24 @@
-//! `POST /purge` and its kin: what an operator wants purged, as targets. What can't be understood is refused whole.
+//! `POST /purge`, `DELETE /cache` and `DELETE /cache/tags/{tag}`: parses them into targets, or refuses the whole
+//! request.
 
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 
-use super::answer::Refusal;
-use super::purges::pairs;
+use super::purges::query_pairs;
+use super::response::AdminError;
 use crate::policy::RequestHead;
-use crate::policy::invalidation::of_purge_request;
+use crate::policy::invalidation::purge_url_targets;
 use crate::policy::routes::Routes;
-use crate::policy::template::escaped;
-use crate::purge::{Hardness, Purge, Target};
-use crate::purging::waiting;
+use crate::policy::template::escape_value;
+use crate::purge::{Purge, PurgeMode, Target};
+use crate::purging::purge_wait;
 
-/// More at once are refused: a prefix or a common tag says the same in one.
+/// Maximum number of targets; beyond it, a prefix or a common tag does the same in one.
 const MAX_TARGETS: usize = 10_000;
 
-const FORM: &str = r#"send JSON such as {"tags": ["courses"], "urls": ["/api/courses?page=1"], "prefixes": ["/api"], "soft": false} or {"everything": true}"#;
+const REQUEST_EXAMPLE: &str = r#"send JSON such as {"tags": ["courses"], "urls": ["/api/courses?page=1"], "prefixes": ["/api"], "soft": false} or {"everything": true}"#;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -29,66 +30,89 @@ struct PurgeRequest {
     soft: bool,
 }
 
-pub fn of_body(routes: &Routes, body: &[u8]) -> Result<Purge, Refusal> {
-    let request: PurgeRequest =
-        serde_json::from_slice(body).map_err(|error| Refusal::bad_request(error.to_string(), FORM))?;
-    let hardness = if request.soft { Hardness::Soft } else { Hardness::Hard };
-    let targets = request.targets(routes)?;
+pub(super) fn parse_body(routes: &Routes, body: &[u8]) -> Result<Purge, AdminError> {
+    let request: PurgeRequest = serde_json::from_slice(body)
+        .map_err(|error| AdminError::bad_request(error.to_string(), REQUEST_EXAMPLE))?;
+    let mode = if request.soft { PurgeMode::Soft } else { PurgeMode::Hard };
+    let targets = request.resolve_targets(routes)?;
     match targets.len() {
-        0 => Err(Refusal::bad_request("nothing is named", FORM)),
-        count if count > MAX_TARGETS => Err(Refusal::bad_request(
-            format!("{count} targets are more than {MAX_TARGETS}"),
-            "name a prefix or a tag that they have in common, or send several requests",
+        0 => Err(AdminError::bad_request("no target is named", REQUEST_EXAMPLE)),
+        count if count > MAX_TARGETS => Err(AdminError::bad_request(
+            format!("{count} targets exceed the maximum of {MAX_TARGETS}"),
+            "name a common prefix or tag, or send several requests",
         )),
-        _ => Ok(Purge { hardness, ..Purge::hard(targets) }),
+        _ => Ok(Purge { mode, ..Purge::hard(targets) }),
     }
 }
 
-pub fn of_everything() -> Purge {
+pub(super) fn purge_everything() -> Purge {
     Purge::hard(vec![Target::Everything])
 }
 
-/// `?wait=applied&timeout=2s`: for how long to wait until all replicas know the purge.
-pub fn wait(query: Option<&str>, usual: Duration) -> Result<Option<Duration>, Refusal> {
-    let refuse = |error: String| Refusal::bad_request(error, format!("as `wait`, {}", waiting::FIX));
-    let mut asked = None;
-    let mut bound = String::new();
-    for (name, value) in pairs(query)? {
-        match name.as_str() {
-            "wait" => asked = Some(value),
-            "timeout" => bound = format!("; timeout={value}"),
-            _ => return Err(refuse(format!("a purge has no parameter `{name}`"))),
-        }
-    }
-    match asked {
-        Some(word) => waiting::of_field(&(word + &bound), usual).map(Some).map_err(refuse),
-        None if bound.is_empty() => Ok(None),
-        None => Err(refuse("a `timeout` without `wait`".to_owned())),
-    }
+/// How a purge is carried out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PurgeQuery {
+    /// How long to wait until all replicas have applied the purge.
+    pub wait: Option<Duration>,
+    pub is_dry_run: bool,
 }
 
-/// `rest` is what stands after `/cache/tags/`.
-pub fn of_tag_path(rest: &str, query: Option<&str>) -> Result<Purge, Refusal> {
+/// Parses `?wait=applied&timeout=2s&dry_run=true`.
+pub(super) fn parse_options(query: Option<&str>, usual: Duration) -> Result<PurgeQuery, AdminError> {
+    let refuse =
+        |error: String| AdminError::bad_request(error, format!("as `wait`, {}", purge_wait::FIELD_HINT));
+    let (mut options, mut asked, mut bound) = (PurgeQuery::default(), None, String::new());
+    for (name, value) in query_pairs(query)? {
+        match (name.as_str(), value.as_str()) {
+            ("wait", _) => asked = Some(value),
+            ("timeout", _) => bound = format!("; timeout={value}"),
+            ("dry_run", "" | "true" | "1") => options.is_dry_run = true,
+            ("dry_run", "false" | "0") => options.is_dry_run = false,
+            _ => {
+                return Err(AdminError::bad_request(
+                    format!("invalid query parameter `{name}={value}`"),
+                    "send `wait=applied`, `timeout=2s` or `dry_run=true`",
+                ));
+            }
+        }
+    }
+    options.wait = match asked {
+        Some(word) => Some(purge_wait::parse_wait_field(&(word + &bound), usual).map_err(refuse)?),
+        None if bound.is_empty() => None,
+        None => return Err(refuse("a `timeout` without `wait`".to_owned())),
+    };
+    Ok(options)
+}
+
+/// Parses `rest`, the part of the path after `/cache/tags/`.
+pub(super) fn parse_tag_path(rest: &str, query: Option<&str>) -> Result<Purge, AdminError> {
     if query.is_some() {
         let fix = "write `?` in a tag as %3F; this endpoint takes no query";
-        return Err(Refusal::bad_request("there is a query after the tag", fix));
+        return Err(AdminError::bad_request("unexpected query after the tag", fix));
     }
     let fix = "write each byte of the tag's UTF-8 that is not a letter or digit as %XX";
-    let tag = percent_decoded(rest).ok_or_else(|| Refusal::bad_request("the tag is not UTF-8", fix))?;
-    Ok(Purge::hard(of_tag(&tag)?))
+    let tag = percent_decode(rest).ok_or_else(|| AdminError::bad_request("the tag is not UTF-8", fix))?;
+    Ok(Purge::hard(tag_targets(&tag)?))
 }
 
 impl PurgeRequest {
-    fn targets(&self, routes: &Routes) -> Result<Vec<Target>, Refusal> {
+    fn resolve_targets(&self, routes: &Routes) -> Result<Vec<Target>, AdminError> {
         let mut targets = Vec::new();
         for tag in &self.tags {
-            targets.extend(of_tag(tag)?);
+            if let Some(list) = space_separated(tag) {
+                let path = tag.trim().replace(' ', "%20");
+                return Err(AdminError::bad_request(
+                    format!("the tag {tag:?} has a space"),
+                    format!("write {list} for several tags, or `DELETE /cache/tags/{path}` for the one"),
+                ));
+            }
+            targets.extend(tag_targets(tag)?);
         }
         for url in &self.urls {
-            targets.extend(of_url(routes, url)?);
+            targets.extend(url_targets(routes, url)?);
         }
         for prefix in &self.prefixes {
-            targets.extend(of_prefix(routes, prefix)?);
+            targets.extend(prefix_targets(routes, prefix)?);
         }
         if self.everything {
             targets.push(Target::Everything);
@@ -97,63 +121,72 @@ impl PurgeRequest {
     }
 }
 
-/// The tag as it is written, and as templates write a value that a list of tags could not hold.
-fn of_tag(tag: &str) -> Result<Vec<Target>, Refusal> {
+/// Returns the tags of a list that was written with spaces, as JSON.
+fn space_separated(tag: &str) -> Option<String> {
+    let tags: Vec<&str> = tag.split_whitespace().collect();
+    (tags.len() > 1).then(|| serde_json::to_string(&tags).unwrap_or_default())
+}
+
+/// Targets of a tag: as written, and in the escaped form that templates give it.
+fn tag_targets(tag: &str) -> Result<Vec<Target>, AdminError> {
     if tag.is_empty() {
-        return Err(Refusal::bad_request("a tag is empty", "name it, or leave it out"));
+        return Err(AdminError::bad_request("a tag is empty", "name the tag, or leave it out"));
     }
-    let escaped = escaped(tag);
+    let escaped = escape_value(tag);
     let both = [Some(Target::tag(tag)), (escaped != tag).then(|| Target::tag(escaped))];
     Ok(both.into_iter().flatten().collect())
 }
 
-/// As the method PURGE takes a URL: the path alone means all its queries, and `/*` at its end all below.
-fn of_url(routes: &Routes, url: &str) -> Result<Vec<Target>, Refusal> {
-    of_place(routes, url, &Place::parse(url)?)
+/// Targets of a URL as in a PURGE request: a path alone means all queries, `/*` at its end everything below.
+fn url_targets(routes: &Routes, url: &str) -> Result<Vec<Target>, AdminError> {
+    location_targets(routes, url, &PurgeLocation::parse(url)?)
 }
 
-/// `/api` and `/api/*` are the same; a query narrows nothing.
-fn of_prefix(routes: &Routes, prefix: &str) -> Result<Vec<Target>, Refusal> {
-    let place = Place::parse(prefix)?;
+/// Targets of a prefix; `/api` and `/api/*` are the same, and a query is ignored.
+fn prefix_targets(routes: &Routes, prefix: &str) -> Result<Vec<Target>, AdminError> {
+    let place = PurgeLocation::parse(prefix)?;
     let above = place.path.strip_suffix("/*").unwrap_or(&place.path).trim_end_matches('/');
     if above.ends_with('*') {
-        // Less would be purged than whoever wrote this expects.
-        let fix = "name the segment in full, or the prefix above it";
-        return Err(Refusal::bad_request(format!("{prefix:?} ends within a segment"), fix));
+        // A partial segment would purge less than expected.
+        let fix = "write the whole segment, or a shorter prefix";
+        return Err(AdminError::bad_request(format!("{prefix:?} ends within a segment"), fix));
     }
-    of_place(routes, prefix, &Place { path: format!("{above}/*"), query: None, ..place })
+    location_targets(routes, prefix, &PurgeLocation { path: format!("{above}/*"), query: None, ..place })
 }
 
-fn of_place(routes: &Routes, written: &str, place: &Place<'_>) -> Result<Vec<Target>, Refusal> {
+fn location_targets(
+    routes: &Routes,
+    written: &str,
+    place: &PurgeLocation<'_>,
+) -> Result<Vec<Target>, AdminError> {
     let (host, headers) = (place.host.as_deref(), HeaderMap::new());
-    // Only the target counts here.
+    // Only the target of this request head is used.
     let head = RequestHead {
         scheme: place.scheme,
         host: host.unwrap_or_default(),
         query: place.query,
         ..RequestHead::new(&Method::DELETE, &place.path, &headers)
     };
-    let (targets, _) = of_purge_request(routes, &head, host.is_some())
-        .map_err(|error| Refusal::bad_request(error, format!("correct {written:?}")))?;
-    Ok(targets)
+    purge_url_targets(routes, &head, host.is_some())
+        .map_err(|error| AdminError::bad_request(error, format!("correct {written:?}")))
 }
 
-/// A path, or a URL in full.
+/// A path, or an absolute URL.
 #[derive(Debug, PartialEq, Eq)]
-struct Place<'u> {
+struct PurgeLocation<'u> {
     scheme: &'u str,
-    /// Lower case, without the scheme's own port; `None` for a path.
+    /// Lower case, without the scheme's default port; `None` for a path.
     host: Option<String>,
     path: String,
     query: Option<&'u str>,
 }
 
-impl<'u> Place<'u> {
-    fn parse(url: &'u str) -> Result<Self, Refusal> {
+impl<'u> PurgeLocation<'u> {
+    fn parse(url: &'u str) -> Result<Self, AdminError> {
         let refuse = || {
             let fix =
                 "write a path such as /api/courses, or a URL in full such as https://example.com/api/courses";
-            Refusal::bad_request(format!("{url:?} is neither a path nor a URL"), fix)
+            AdminError::bad_request(format!("{url:?} is neither a path nor a URL"), fix)
         };
         let url = url.split('#').next().unwrap_or_default();
         let (before, query) = match url.split_once('?') {
@@ -179,8 +212,8 @@ impl<'u> Place<'u> {
     }
 }
 
-/// `None` if what is decoded is not UTF-8. What is not an escape stays as it is.
-pub fn percent_decoded(text: &str) -> Option<String> {
+/// Percent-decodes; invalid escapes stay as they are. `None` if the result is not UTF-8.
+pub(super) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     while let [first, rest @ ..] = bytes {
@@ -218,7 +251,7 @@ mod tests {
             ("http://[::1]:80/a", Some("[::1]"), "/a", None),
             ("http://h?q", Some("h"), "/", Some("q")),
         ] {
-            let place = Place::parse(url).unwrap();
+            let place = PurgeLocation::parse(url).unwrap();
             assert_eq!(
                 (place.host.as_deref(), place.path.as_str(), place.query),
                 (host, path, query),
@@ -226,7 +259,7 @@ mod tests {
             );
         }
         for url in ["", "a/b", "?q", "ftp://h/a", "http://", "http:///a", "http://user@h/a", "*"] {
-            assert!(Place::parse(url).is_err(), "{url}");
+            assert!(PurgeLocation::parse(url).is_err(), "{url}");
         }
     }
 
@@ -242,10 +275,10 @@ mod tests {
             ("%25zz", "%zz"),
             ("%2525", "%25"),
         ] {
-            let purge = of_tag_path(rest, None).unwrap();
+            let purge = parse_tag_path(rest, None).unwrap();
             assert_eq!(purge.targets[0], Target::tag(tag), "{rest}");
         }
-        assert!(of_tag_path("%FF", None).is_err());
-        assert!(of_tag_path("a", Some("b")).is_err());
+        assert!(parse_tag_path("%FF", None).is_err());
+        assert!(parse_tag_path("a", Some("b")).is_err());
     }
 }

@@ -1,48 +1,48 @@
-//! `GET /purges`: what was purged, when, by whom and why. It never says what is stored.
+//! `GET /purges`: the journal of purges. It never discloses what is stored.
 
 use serde::Serialize;
 
-use super::answer::Refusal;
-use super::stats::rfc3339;
-use crate::purge::{Asked, Position, Record, Why};
-use crate::store::Purges;
+use super::response::AdminError;
+use super::stats::format_rfc3339;
+use crate::purge::{AuditFilter, AuditRecord, PurgeCause, PurgeVersion};
+use crate::store::AuditPage;
 
-const FEW: usize = 100;
-const MOST: usize = 1000;
+const DEFAULT_LIMIT: usize = 100;
+pub(super) const MAX_LIMIT: usize = 1000;
 
-const FIX: &str = "`GET /purges` takes `limit` (1 to 1000), `since` (a position) and `tag`";
+const QUERY_USAGE: &str = "`GET /purges` takes `limit` (1 to 1000), `since` (a position) and `tag`";
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Told {
-    purges: Vec<Line>,
-    /// Redis can't be read: these are the purges that this replica took.
+pub(super) struct PurgeList {
+    purges: Vec<PurgeEntry>,
+    /// Redis cannot be read, so only this replica's purges are listed.
     own_only: bool,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Line {
+pub(super) struct PurgeEntry {
     position: u64,
     at: String,
     #[serde(flatten)]
-    why: Why,
+    why: PurgeCause,
     mode: &'static str,
     targets: Vec<String>,
     target_count: usize,
     replica: String,
 }
 
-pub fn asked(query: Option<&str>) -> Result<Asked, Refusal> {
-    let mut asked = Asked { limit: FEW, since: Position::default(), tag: None };
-    for (name, value) in pairs(query)? {
-        let wrong = || Refusal::bad_request(format!("`{name}={value}` can't be read"), FIX);
+pub(super) fn parse_query(query: Option<&str>) -> Result<AuditFilter, AdminError> {
+    let mut asked = AuditFilter { limit: DEFAULT_LIMIT, since: PurgeVersion::default(), tag: None };
+    for (name, value) in query_pairs(query)? {
+        let wrong = || AdminError::bad_request(format!("invalid parameter `{name}={value}`"), QUERY_USAGE);
         match name.as_str() {
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                 asked.limit = limit.ok_or_else(wrong)?;
             }
-            "since" => asked.since = Position(value.parse().map_err(|_| wrong())?),
+            "since" => asked.since = PurgeVersion(value.parse().map_err(|_| wrong())?),
             "tag" if !value.is_empty() => asked.tag = Some(value),
             _ => return Err(wrong()),
         }
@@ -50,11 +50,11 @@ pub fn asked(query: Option<&str>) -> Result<Asked, Refusal> {
     Ok(asked)
 }
 
-/// The parameters of a query, decoded.
-pub fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Refusal> {
+/// Decodes the parameters of a query.
+pub(super) fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, AdminError> {
     let decoded = |text: &str| {
-        super::purge_request::percent_decoded(&text.replace('+', " "))
-            .ok_or_else(|| Refusal::bad_request("the query is not UTF-8", "write it as %XX"))
+        super::purge_request::percent_decode(&text.replace('+', " "))
+            .ok_or_else(|| AdminError::bad_request("the query is not UTF-8", "write it as %XX"))
     };
     let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
     parts
@@ -65,19 +65,19 @@ pub fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Refusal> {
         .collect()
 }
 
-impl Told {
-    pub fn new(purges: Purges) -> Self {
+impl PurgeList {
+    pub(super) fn new(purges: AuditPage) -> Self {
         let own_only = !purges.of_all_replicas;
-        Self { purges: purges.records.into_iter().map(Line::of).collect(), own_only }
+        Self { purges: purges.records.into_iter().map(PurgeEntry::from_record).collect(), own_only }
     }
 }
 
-impl Line {
-    pub fn of(record: Record) -> Self {
+impl PurgeEntry {
+    pub(super) fn from_record(record: AuditRecord) -> Self {
         Self {
             position: record.position.0,
-            at: rfc3339(record.at),
-            why: record.why,
+            at: format_rfc3339(record.at),
+            why: record.cause,
             mode: if record.soft { "soft" } else { "hard" },
             targets: record.targets,
             target_count: record.target_count,
@@ -93,11 +93,11 @@ mod tests {
     #[test]
     fn a_query_says_which_and_how_many() {
         let tag = Some("a b/c".to_owned());
-        assert_eq!(asked(None).unwrap(), Asked { limit: 100, since: Position(0), tag: None });
+        assert_eq!(parse_query(None).unwrap(), AuditFilter { limit: 100, since: PurgeVersion(0), tag: None });
         let query = "limit=7&since=12&tag=a+b%2Fc";
-        assert_eq!(asked(Some(query)).unwrap(), Asked { limit: 7, since: Position(12), tag });
+        assert_eq!(parse_query(Some(query)).unwrap(), AuditFilter { limit: 7, since: PurgeVersion(12), tag });
         for query in ["limit=0", "limit=1001", "limit=x", "since=-1", "tag=", "tags=a", "limit"] {
-            assert!(asked(Some(query)).is_err(), "{query}");
+            assert!(parse_query(Some(query)).is_err(), "{query}");
         }
     }
 }

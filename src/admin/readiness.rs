@@ -1,21 +1,22 @@
-//! Whether larder takes requests: what `/readyz` says.
+//! The process's phase and the state of its configuration, as reported by `/readyz`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
-/// Its clones are the same.
+/// Clones share their state.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<State>);
+pub struct Readiness(Arc<ReadinessState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ReadinessState {
     phase: AtomicU8,
     config: Mutex<ConfigState>,
 }
 
-/// What became of the last change of the configuration.
+/// Outcome of the last configuration change.
 #[derive(Debug, Default)]
 struct ConfigState {
     refused: Option<String>,
@@ -26,17 +27,17 @@ struct ConfigState {
 pub enum Phase {
     Starting,
     Ready,
-    /// It answers what is under way and takes nothing new.
+    /// Requests in flight are finished, and no new ones are accepted.
     Draining,
 }
 
 impl Readiness {
-    /// Until told otherwise, it starts.
+    /// Starts in `Phase::Starting`.
     pub fn new() -> Self {
         Self::default()
     }
 
-    pub fn set(&self, phase: Phase) {
+    pub fn set_phase(&self, phase: Phase) {
         self.0.phase.store(phase as u8, Ordering::Release);
     }
 
@@ -48,28 +49,28 @@ impl Readiness {
         }
     }
 
-    /// `needs_restart`: what the file says and this process does not do until it is started again.
-    pub fn config_in_use(&self, needs_restart: Vec<&'static str>) {
-        *self.config() = ConfigState { refused: None, needs_restart };
+    /// `needs_restart` lists changed sections that take effect only after a restart.
+    pub fn set_config_in_use(&self, needs_restart: Vec<&'static str>) {
+        *self.lock_config() = ConfigState { refused: None, needs_restart };
     }
 
-    /// The configuration stays as it was.
-    pub fn config_refused(&self, reason: String) {
-        self.config().refused = Some(reason);
+    /// Records that the changed configuration was rejected.
+    pub fn set_config_refused(&self, reason: String) {
+        self.lock_config().refused = Some(reason);
     }
 
-    /// Why the file is not what is in use, if it is not.
-    pub fn refused_config(&self) -> Option<String> {
-        self.config().refused.clone()
+    /// Why the file on disk is not in use, if it is not.
+    pub fn config_error(&self) -> Option<String> {
+        self.lock_config().refused.clone()
     }
 
     pub fn needs_restart(&self) -> Vec<&'static str> {
-        self.config().needs_restart.clone()
+        self.lock_config().needs_restart.clone()
     }
 
-    /// What `/readyz` says of the configuration, if there is something to say.
-    pub fn add_config(&self, body: &mut Value) {
-        let config = self.config();
+    /// Adds the configuration's state to the body of `/readyz`, unless there is nothing to report.
+    pub fn add_config_status(&self, body: &mut Value) {
+        let config = self.lock_config();
         if let Some(reason) = &config.refused {
             body["config"] = json!({ "status": "refused", "reason": reason });
         }
@@ -78,8 +79,8 @@ impl Readiness {
         }
     }
 
-    fn config(&self) -> MutexGuard<'_, ConfigState> {
-        self.0.config.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_config(&self) -> MutexGuard<'_, ConfigState> {
+        self.0.config.lock()
     }
 }
 

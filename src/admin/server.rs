@@ -1,4 +1,4 @@
-//! Accepts connections for the admin endpoints, bounded in number and time, until told to stop.
+//! Accept loop of the admin listener, bounded in connections and time.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -16,33 +16,33 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::{AdminState, Peer, answer};
+use super::{AdminState, Peer, handle};
 use crate::server::Listener;
 
-/// Few speak to this listener; more than these wait until one of them has gone.
+/// Maximum number of connections; more wait in the listen queue.
 const MAX_CONNECTIONS: usize = 256;
 
-/// For a request's header section, and for a connection that asks nothing.
+/// Timeout for a request head, and for an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 
-/// What is under way when told to stop has so long.
-const DRAIN: Duration = Duration::from_secs(5);
+/// Grace period for requests in flight at shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When accepting fails, the process is most likely out of file descriptors; some come back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Delay before accepting again after a failure, which is mostly a lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown`, then lets requests under way end.
+/// Serves until `shutdown` resolves, then drains.
 pub async fn serve(
     listener: Listener,
     state: Arc<ArcSwap<AdminState>>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let listener = Accepting::of(listener)?;
+    let listener = AdminListener::from_listener(listener)?;
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
-    let mut reserve = Reserve::take();
+    let mut reserve = ReservedFd::acquire();
     tokio::pin!(shutdown);
     loop {
         let next = async {
@@ -56,18 +56,18 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "the admin listener could not accept a connection");
-                if !reserve.give_up() {
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                tracing::warn!(%error, "admin listener failed to accept a connection");
+                if !reserve.release() {
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
                 continue;
             }
         };
-        reserve.take_again();
+        reserve.reacquire();
         let state = state.clone();
         let service = service_fn(move |request| {
             let state = state.clone();
-            async move { Ok::<_, Infallible>(answer(&state.load_full(), peer, request).await) }
+            async move { Ok::<_, Infallible>(handle(&state.load_full(), peer, request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -77,62 +77,62 @@ pub async fn serve(
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection of the admin listener ended early");
+                tracing::debug!(%error, "admin connection failed");
             }
             drop(permit);
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests to the admin listener were cut off");
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("admin requests were cut off at shutdown");
     }
     Ok(())
 }
 
-/// A file descriptor kept back for an operator, for when clients have taken all others.
-struct Reserve(Option<File>);
+/// A file descriptor held in reserve, so that operators get in when clients have taken all others.
+struct ReservedFd(Option<File>);
 
-impl Reserve {
-    fn take() -> Self {
+impl ReservedFd {
+    fn acquire() -> Self {
         Self(File::open("/dev/null").ok())
     }
 
-    /// Whether there was one.
-    fn give_up(&mut self) -> bool {
+    /// Returns whether there was one to release.
+    fn release(&mut self) -> bool {
         self.0.take().is_some()
     }
 
-    /// If there is one to be had.
-    fn take_again(&mut self) {
+    /// Opens it again if possible.
+    fn reacquire(&mut self) {
         if self.0.is_none() {
-            *self = Self::take();
+            *self = Self::acquire();
         }
     }
 }
 
-enum Accepting {
+enum AdminListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
 
-impl Accepting {
-    fn of(listener: Listener) -> io::Result<Self> {
+impl AdminListener {
+    fn from_listener(listener: Listener) -> io::Result<Self> {
         match listener {
-            Listener::Tcp(listener) => TcpListener::from_std(listener).map(Accepting::Tcp),
-            Listener::Unix(listener) => UnixListener::from_std(listener).map(Accepting::Unix),
+            Listener::Tcp(listener) => TcpListener::from_std(listener).map(AdminListener::Tcp),
+            Listener::Unix(listener) => UnixListener::from_std(listener).map(AdminListener::Unix),
         }
     }
 
-    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
+    async fn accept(&self) -> io::Result<(Box<dyn AdminStream>, Peer)> {
         match self {
-            Accepting::Tcp(listener) => {
+            AdminListener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 Ok((Box::new(stream), Peer::Tcp(address)))
             }
-            Accepting::Unix(listener) => {
+            AdminListener::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Box::new(stream), Peer::Unix))
             }

@@ -1,30 +1,30 @@
-//! `GET /sizes`: what this replica's memory is full of, by route, tag and path. From a sample of it; Redis is not asked.
+//! `GET /sizes`: memory use by route, tag and path prefix, estimated from a sample of this replica's entries.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::answer::Refusal;
-use super::purges::pairs;
+use super::purges::query_pairs;
+use super::response::AdminError;
 use crate::clock::Timestamp;
 use crate::policy::routes::Routes;
 use crate::purge::Validity;
 use crate::store::Store;
 use crate::stored_response::StoredResponse;
 
-const FEW: usize = 20;
-const MOST: usize = 1000;
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 1000;
 
-/// Of more responses than that, one of so many is looked at.
-const SAMPLE: usize = 10_000;
+/// Maximum number of entries looked at.
+const MAX_SAMPLED: usize = 10_000;
 
-/// Prefixes of a path are counted down to so many segments.
-const DEPTH: usize = 3;
+/// Maximum depth of path prefixes, in segments.
+const MAX_PREFIX_SEGMENTS: usize = 3;
 
-const FIX: &str = "`GET /sizes` takes `limit` (1 to 1000) and `by` (bytes, responses or uses)";
+const QUERY_USAGE: &str = "`GET /sizes` takes `limit` (1 to 1000) and `by` (bytes, responses or uses)";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub(super) enum SortBy {
     Bytes,
     Responses,
     Uses,
@@ -32,38 +32,38 @@ pub enum By {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Sizes {
-    /// What is here, valid or not.
+pub(super) struct Sizes {
+    /// Entries in memory, valid or not.
     responses: usize,
-    /// Of which so many were looked at; the figures below are of all, by their share in these.
+    /// Entries looked at; the figures below are scaled up from these.
     sampled: usize,
-    routes: Vec<Line>,
-    tags: Vec<Line>,
-    /// Of responses that were used: the path of one that nobody has asked for again is not known.
-    prefixes: Vec<Line>,
+    routes: Vec<SizeEntry>,
+    tags: Vec<SizeEntry>,
+    /// Only entries with hits: the path of an entry that was never hit is unknown.
+    prefixes: Vec<SizeEntry>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Line {
+struct SizeEntry {
     name: String,
     responses: u64,
     bytes: u64,
-    /// How often they were given to clients since they were stored.
+    /// Hits since the entry was stored.
     uses: u64,
 }
 
-pub fn asked(query: Option<&str>) -> Result<(usize, By), Refusal> {
-    let (mut limit, mut by) = (FEW, By::Bytes);
-    for (name, value) in pairs(query)? {
-        let wrong = || Refusal::bad_request(format!("`{name}={value}` can't be read"), FIX);
+pub(super) fn parse_query(query: Option<&str>) -> Result<(usize, SortBy), AdminError> {
+    let (mut limit, mut by) = (DEFAULT_LIMIT, SortBy::Bytes);
+    for (name, value) in query_pairs(query)? {
+        let wrong = || AdminError::bad_request(format!("invalid parameter `{name}={value}`"), QUERY_USAGE);
         match (name.as_str(), value.as_str()) {
             ("limit", value) => {
-                let given = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                let given = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                 limit = given.ok_or_else(wrong)?;
             }
-            ("by", "bytes") => by = By::Bytes,
-            ("by", "responses") => by = By::Responses,
-            ("by", "uses") => by = By::Uses,
+            ("by", "bytes") => by = SortBy::Bytes,
+            ("by", "responses") => by = SortBy::Responses,
+            ("by", "uses") => by = SortBy::Uses,
             _ => return Err(wrong()),
         }
     }
@@ -71,63 +71,71 @@ pub fn asked(query: Option<&str>) -> Result<(usize, By), Refusal> {
 }
 
 impl Sizes {
-    /// Takes a moment, in which nothing else should wait.
-    pub fn of(store: &dyn Store, routes: &Routes, now: Timestamp, limit: usize, by: By) -> Self {
-        let all = store.known_here();
-        let step = all.len().div_ceil(SAMPLE).max(1);
+    /// Scans the store; call it off the request path.
+    pub(super) fn measure(
+        store: &dyn Store,
+        routes: &Routes,
+        now: Timestamp,
+        limit: usize,
+        by: SortBy,
+    ) -> Self {
+        let all = store.local_responses();
+        let step = all.len().div_ceil(MAX_SAMPLED).max(1);
         let names: HashMap<_, _> = routes.iter().map(|route| (route.fingerprint.0, &route.name)).collect();
         let mut sampled = 0;
-        let (mut of_routes, mut of_tags, mut of_prefixes) = (Count::new(), Count::new(), Count::new());
+        let (mut of_routes, mut of_tags, mut of_prefixes) =
+            (SizeCounts::new(), SizeCounts::new(), SizeCounts::new());
         for response in all.iter().step_by(step) {
             let head = &response.head;
             sampled += 1;
-            if head.terms().expires_at <= now || store.judge(&head.stamp, &head.targets) == Validity::Dead {
+            if head.terms().expires_at <= now || store.validity(&head.stamp, &head.targets) == Validity::Dead
+            {
                 continue;
             }
             if let Some(name) = names.get(&head.fingerprint.0) {
-                add(&mut of_routes, name, response);
+                add_response(&mut of_routes, name, response);
             }
-            head.tags().for_each(|tag| add(&mut of_tags, tag, response));
+            head.tags().for_each(|tag| add_response(&mut of_tags, tag, response));
             if let Some(path) = head.usage.path() {
-                prefixes(path).for_each(|prefix| add(&mut of_prefixes, prefix, response));
+                path_prefixes(path).for_each(|prefix| add_response(&mut of_prefixes, prefix, response));
             }
         }
-        let lines = |count| lines(count, step as u64, limit, by);
+        let lines = |count| top_entries(count, step as u64, limit, by);
         let (routes, tags, prefixes) = (lines(of_routes), lines(of_tags), lines(of_prefixes));
         Self { responses: all.len(), sampled, routes, tags, prefixes }
     }
 }
 
-/// Responses, bytes, uses.
-type Count<'n> = HashMap<&'n str, [u64; 3]>;
+/// Responses, bytes, hits.
+type SizeCounts<'n> = HashMap<&'n str, [u64; 3]>;
 
-fn add<'n>(count: &mut Count<'n>, name: &'n str, response: &StoredResponse) {
+fn add_response<'n>(count: &mut SizeCounts<'n>, name: &'n str, response: &StoredResponse) {
     let [responses, bytes, uses] = count.entry(name).or_default();
     *responses += 1;
     *bytes += response.weight();
-    *uses += u64::from(response.head.usage.uses());
+    *uses += u64::from(response.head.usage.use_count());
 }
 
-fn lines(count: Count<'_>, step: u64, limit: usize, by: By) -> Vec<Line> {
+fn top_entries(count: SizeCounts<'_>, step: u64, limit: usize, by: SortBy) -> Vec<SizeEntry> {
     let line = |(name, figures): (&str, [u64; 3])| {
         let [responses, bytes, uses] = figures.map(|figure| figure * step);
-        Line { name: name.to_owned(), responses, bytes, uses }
+        SizeEntry { name: name.to_owned(), responses, bytes, uses }
     };
-    let mut lines: Vec<Line> = count.into_iter().map(line).collect();
-    let figure = |line: &Line| match by {
-        By::Bytes => line.bytes,
-        By::Responses => line.responses,
-        By::Uses => line.uses,
+    let mut lines: Vec<SizeEntry> = count.into_iter().map(line).collect();
+    let figure = |line: &SizeEntry| match by {
+        SortBy::Bytes => line.bytes,
+        SortBy::Responses => line.responses,
+        SortBy::Uses => line.uses,
     };
     lines.sort_by(|one, other| figure(other).cmp(&figure(one)).then_with(|| one.name.cmp(&other.name)));
     lines.truncate(limit);
     lines
 }
 
-/// `/api`, `/api/courses`, `/api/courses/7` of the last.
-fn prefixes(path: &str) -> impl Iterator<Item = &str> {
+/// Yields `/api`, `/api/courses` and `/api/courses/7` for the last of them.
+fn path_prefixes(path: &str) -> impl Iterator<Item = &str> {
     let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
-    ends.take(DEPTH).map(|end| &path[..end]).filter(|prefix| *prefix != "/")
+    ends.take(MAX_PREFIX_SEGMENTS).map(|end| &path[..end]).filter(|prefix| *prefix != "/")
 }
 
 #[cfg(test)]
@@ -136,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_path_lies_under_those_above_it() {
-        let of = |path| prefixes(path).collect::<Vec<_>>();
+        let of = |path| path_prefixes(path).collect::<Vec<_>>();
         assert_eq!(of("/api/courses/7/parts"), ["/api", "/api/courses", "/api/courses/7"]);
         assert_eq!(of("/api"), ["/api"]);
         assert_eq!(of("/"), [""; 0]);
@@ -144,10 +152,10 @@ mod tests {
 
     #[test]
     fn the_query_says_how_many_and_by_what() {
-        assert_eq!(asked(None).unwrap(), (20, By::Bytes));
-        assert_eq!(asked(Some("by=uses&limit=3")).unwrap(), (3, By::Uses));
+        assert_eq!(parse_query(None).unwrap(), (20, SortBy::Bytes));
+        assert_eq!(parse_query(Some("by=uses&limit=3")).unwrap(), (3, SortBy::Uses));
         for wrong in ["limit=0", "limit=1001", "by=name", "x=1"] {
-            assert!(asked(Some(wrong)).is_err(), "{wrong}");
+            assert!(parse_query(Some(wrong)).is_err(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /stats`: the names that a dashboard for a cache expects.
+//! `GET /stats`: counters under the names that cache dashboards expect.
 
 use std::collections::BTreeMap;
 
@@ -6,83 +6,110 @@ use serde::Serialize;
 use serde_json::Number;
 
 use crate::clock::Timestamp;
-use crate::metrics::Snapshot;
-use crate::store::Figures;
+use crate::metrics::{RouteSnapshot, Snapshot, hit_rate};
+use crate::store::StoreStats;
+use crate::store::remote_status::RemoteStatus;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Stats {
-    stats: Totals,
+pub(super) struct Stats {
+    stats: StatsTotals,
+    /// The shared store, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<SharedStore>,
     status: &'static str,
     timestamp: String,
-    routes: BTreeMap<String, OfRoute>,
+    routes: BTreeMap<String, RouteStats>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Totals {
+struct StatsTotals {
     hits: u64,
     misses: u64,
-    /// In percent, to two places.
+    /// Percentage with two decimals.
     hit_rate: f64,
+    /// Answers with a status of 500 or above.
+    errors: u64,
+    /// This replica's memory.
     memory_used: u64,
     evicted_keys: u64,
     key_count: u64,
 }
 
+/// Redis as it reports itself; `null` until it has.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OfRoute {
+struct SharedStore {
+    memory_used: Option<u64>,
+    memory_limit: Option<u64>,
+    key_count: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RouteStats {
     hits: u64,
     misses: u64,
+    errors: u64,
     invalidations: u64,
     ttl_seconds: Option<Number>,
 }
 
 impl Stats {
-    pub fn new(status: &'static str, snapshot: Snapshot, figures: Figures, now: Timestamp) -> Self {
-        let stats = Totals {
-            hits: snapshot.hits,
-            misses: snapshot.misses,
-            hit_rate: (snapshot.hit_rate() * 100.0).round() / 100.0,
-            memory_used: figures.bytes,
-            evicted_keys: figures.evicted,
-            key_count: figures.entries,
+    pub(super) fn new(
+        status: &'static str,
+        snapshot: &Snapshot,
+        store: StoreStats,
+        remote: Option<&RemoteStatus>,
+        now: Timestamp,
+    ) -> Self {
+        let (hits, misses) = (snapshot.sum(RouteSnapshot::hits), snapshot.sum(RouteSnapshot::misses));
+        let stats = StatsTotals {
+            hits,
+            misses,
+            hit_rate: round_percent(hit_rate(hits, misses).unwrap_or_default()),
+            errors: snapshot.sum(RouteSnapshot::errors),
+            memory_used: store.bytes,
+            evicted_keys: store.evicted,
+            key_count: store.entries,
         };
-        let routes = snapshot.namespaces.into_iter().map(|(name, figures)| {
-            let ttl_seconds = figures.ttl_seconds.and_then(seconds);
-            let (hits, misses, invalidations) = (figures.hits, figures.misses, figures.invalidations);
-            (name, OfRoute { hits, misses, invalidations, ttl_seconds })
+        let store = remote.map(|remote| SharedStore {
+            memory_used: remote.memory.map(|memory| memory.used),
+            memory_limit: remote.memory.and_then(|memory| memory.limit),
+            key_count: remote.memory.and_then(|memory| memory.keys),
         });
-        Self { stats, status, timestamp: rfc3339(now), routes: routes.collect() }
+        let routes = snapshot.routes.iter().filter(|route| route.is_configured);
+        let routes = routes.map(|route| (route.name.to_string(), RouteStats::new(route))).collect();
+        Self { stats, store, status, timestamp: format_rfc3339(now), routes }
     }
 }
 
+impl RouteStats {
+    fn new(route: &RouteSnapshot) -> Self {
+        Self {
+            hits: route.hits(),
+            misses: route.misses(),
+            errors: route.errors(),
+            invalidations: route.invalidations,
+            ttl_seconds: route.ttl_seconds.and_then(json_seconds),
+        }
+    }
+}
+
+/// A fraction as a percentage with two decimals.
+pub(super) fn round_percent(fraction: f64) -> f64 {
+    (fraction * 10_000.0).round() / 100.0
+}
+
 /// Whole seconds without a fraction: `60`, and `0.25`.
-fn seconds(seconds: f64) -> Option<Number> {
+fn json_seconds(seconds: f64) -> Option<Number> {
     if seconds.fract() == 0.0 { Some(Number::from(seconds as u64)) } else { Number::from_f64(seconds) }
 }
 
-/// RFC 3339, in UTC, to the millisecond: `2026-11-20T10:00:00.000Z`.
-pub fn rfc3339(now: Timestamp) -> String {
-    let (seconds, millis) = (now.as_secs(), now.as_micros() / 1000 % 1000);
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-/// Year, month and day of a number of days after 1970-01-01. It counts from March, so that the leap day is a year's
-/// last; 400 years have 146,097 days, and 719,468 days lie between 0000-03-01 and 1970-01-01.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
+/// Formats an RFC 3339 UTC time with milliseconds: `2026-11-20T10:00:00.000Z`.
+pub(super) fn format_rfc3339(now: Timestamp) -> String {
+    now.to_rfc3339(3)
 }
 
 #[cfg(test)]
@@ -100,7 +127,7 @@ mod tests {
             (1_795_170_645_678_000, "2026-11-20T10:30:45.678Z"),
             (4_107_542_400_000_000, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(rfc3339(Timestamp::from_micros(micros)), written);
+            assert_eq!(format_rfc3339(Timestamp::from_micros(micros)), written);
         }
     }
 }

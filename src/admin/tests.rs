@@ -1,61 +1,78 @@
-use std::sync::Mutex;
-
 use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http_body_util::Full;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::memory_budget::MemoryBudget;
 use crate::policy::query::QueryRule;
 use crate::policy::{CacheKey, Route, fixtures};
-use crate::purge::{Hardness, LoosePath, Mark, Position, Stamp, Target, TargetId, Validity};
-use crate::store::{Figures, Fill, Found, Recall, StoreError, Waiting};
-use crate::stored_response::Stored;
+use crate::purge::{
+    NormalizedPath, PurgeIntent, PurgeMode, PurgeVersion, ReadVersion, Target, TargetId, Validity,
+};
+use crate::store::{
+    BoxFuture, FetchLocks, FetchToken, GetResult, PurgeStore, RateBudgets, ReplicaRegistry, ResponseStore,
+    SourceOffsets, StoreError, StoreStats, ValidEntry,
+};
+use crate::stored_response::StoredEntry;
 
 /// A store that only purges; it remembers what.
 #[derive(Default)]
 struct PurgesOnly {
     purges: Mutex<Vec<Purge>>,
-    is_away: bool,
+    is_unavailable: bool,
 }
 
-impl Store for PurgesOnly {
-    fn recall(&self, _: &CacheKey) -> Recall {
+impl ResponseStore for PurgesOnly {
+    fn get(&self, _: &CacheKey) -> GetResult {
         unreachable!("admin reads no responses")
     }
 
-    fn recall_here(&self, _: &CacheKey) -> Option<Found> {
+    fn get_local(&self, _: &CacheKey) -> Option<ValidEntry> {
         unreachable!("admin reads no responses")
     }
 
-    fn permit(&self, _: &CacheKey) -> Fill {
+    fn begin_fetch(&self, _: &CacheKey) -> FetchToken {
         unreachable!("admin stores no responses")
     }
 
-    fn judge(&self, _: &Stamp, _: &[TargetId]) -> Validity {
+    fn insert(&self, _: FetchToken, _: StoredEntry) -> BoxFuture<Result<(), StoreError>> {
+        unreachable!("admin stores no responses")
+    }
+
+    fn memory_budget(&self) -> &Arc<MemoryBudget> {
+        unreachable!("no bodies are held")
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats { entries: 3, bytes: 4096, capacity: 9999, evicted: 2, purge_records: 1 }
+    }
+}
+
+impl PurgeStore for PurgesOnly {
+    fn validity(&self, _: &ReadVersion, _: &[TargetId]) -> Validity {
         unreachable!("admin judges no responses")
     }
 
-    fn insert(&self, _: Fill, _: Stored) -> Waiting<Result<(), StoreError>> {
-        unreachable!("admin stores no responses")
-    }
-
-    fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>> {
-        if self.is_away {
-            return Box::pin(async { Err(StoreError::PurgeNotTaken("it is away".into())) });
+    fn purge(&self, purge: Purge) -> BoxFuture<Result<PurgeVersion, StoreError>> {
+        if self.is_unavailable {
+            return Box::pin(async { Err(StoreError::PurgeRejected("Redis is unavailable".into())) });
         }
-        self.purges.lock().unwrap().push(purge);
-        Box::pin(async { Ok(Position(77)) })
+        self.purges.lock().push(purge);
+        Box::pin(async { Ok(PurgeVersion(77)) })
     }
 
-    fn mark(&self, _mark: Mark) -> Waiting<Result<(), StoreError>> {
+    fn record_intent(&self, _mark: PurgeIntent) -> BoxFuture<Result<(), StoreError>> {
         unreachable!("nothing is written here")
     }
-
-    fn figures(&self) -> Figures {
-        Figures { entries: 3, bytes: 4096, capacity: 9999, evicted: 2, purge_records: 1 }
-    }
 }
+
+impl ReplicaRegistry for PurgesOnly {}
+impl FetchLocks for PurgesOnly {}
+impl SourceOffsets for PurgesOnly {}
+
+impl RateBudgets for PurgesOnly {}
 
 struct Admin {
     store: Arc<PurgesOnly>,
@@ -80,10 +97,14 @@ impl Admin {
             clock: Clock::manual(Timestamp::from_secs(0)),
             wait_timeout: std::time::Duration::from_secs(5),
             token: None,
+            held_back: Arc::new(|_| Vec::new()),
             readiness: Readiness::new(),
+            audit: None,
+            decisions: Arc::default(),
             warming: None,
-            readers: super::places(),
+            reader_slots: super::ReaderSlots::default(),
             events: Arc::default(),
+            callers: Arc::default(),
         };
         Self { store, state, peer: from("127.0.0.1:5000") }
     }
@@ -108,7 +129,7 @@ impl Admin {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
-        let answer = answer(&self.state, self.peer, request).await;
+        let answer = handle(&self.state, self.peer, request).await;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(body.to_vec()).unwrap();
@@ -120,7 +141,7 @@ impl Admin {
     }
 
     fn purges(&self) -> Vec<Purge> {
-        std::mem::take(&mut self.store.purges.lock().unwrap())
+        std::mem::take(&mut self.store.purges.lock())
     }
 
     fn targets(&self) -> Vec<Target> {
@@ -133,22 +154,25 @@ fn from(peer: &str) -> Peer {
 }
 
 fn prefix(host: Option<&str>, path: &str) -> Target {
-    Target::Prefix { host: host.map(Into::into), path: LoosePath::new(path) }
+    Target::Prefix { host: host.map(Into::into), path: NormalizedPath::new(path) }
 }
 
 #[tokio::test]
 async fn a_purge_names_tags_prefixes_and_everything() {
     let admin = Admin::new();
-    let body = r#"{"tags": ["a", "b c"], "prefixes": ["/api/*", "https://H.example/x"], "everything": true}"#;
+    let body = r#"{"tags": ["a", "b,c"], "prefixes": ["/api/*", "https://H.example/x"], "everything": true}"#;
     let (status, _, answer) = admin.send("POST /purge", &[], body).await;
-    assert_eq!((status, answer), (200, json!({"status": "purged", "position": 77, "targets": 6})));
+    assert_eq!((status, &answer["status"], &answer["position"]), (200, &json!("purged"), &json!(77)));
+    let named = ["tag a", "tag b,c", "tag b%2Cc", "prefix /api", "prefix h.example/x", "everything"];
+    assert_eq!((&answer["targets"], &answer["targetCount"]), (&json!(named), &json!(6)), "{answer}");
+    assert_eq!(answer["matched"], json!({"responses": 0, "bytes": 0}));
     let purges = admin.purges();
     assert_eq!(purges.len(), 1);
-    assert_eq!(purges[0].hardness, Hardness::Hard);
+    assert_eq!(purges[0].mode, PurgeMode::Hard);
     let expected = [
         Target::tag("a"),
-        Target::tag("b c"),
-        Target::tag("b%20c"),
+        Target::tag("b,c"),
+        Target::tag("b%2Cc"),
         prefix(None, "/api"),
         prefix(Some("h.example"), "/x"),
         Target::Everything,
@@ -156,7 +180,7 @@ async fn a_purge_names_tags_prefixes_and_everything() {
     assert_eq!(purges[0].targets, expected);
 }
 
-/// What a purge of a URL or a prefix reaches, by a path and a query on `h.example`.
+/// Whether purges of URLs and prefixes reach a path and query on `h.example`.
 #[tokio::test]
 async fn urls_and_prefixes_purge_as_the_method_does() {
     let mut admin = Admin::new();
@@ -185,7 +209,7 @@ async fn urls_and_prefixes_purge_as_the_method_does() {
     ] {
         let (status, _, answer) = admin.send("POST /purge", &[], body).await;
         assert_eq!(status, 200, "{body}: {answer}");
-        let reached_by = Target::all_of("h.example", &LoosePath::new(path), query, []);
+        let reached_by = Target::ids_for_response("h.example", &NormalizedPath::new(path), query, []);
         let reaches = admin.targets().iter().any(|target| reached_by.contains(&target.id()));
         assert_eq!(reaches, expected, "{body} {path}?{query}");
     }
@@ -195,11 +219,11 @@ async fn urls_and_prefixes_purge_as_the_method_does() {
 async fn a_purge_may_be_soft() {
     let admin = Admin::new();
     admin.send("POST /purge", &[], r#"{"tags": ["a"], "soft": true}"#).await;
-    assert_eq!(admin.purges()[0].hardness, Hardness::Soft);
+    assert_eq!(admin.purges()[0].mode, PurgeMode::Soft);
 }
 
 #[tokio::test]
-async fn a_purge_that_can_not_be_understood_purges_nothing_and_says_why() {
+async fn an_invalid_purge_is_refused_whole_with_a_reason() {
     let admin = Admin::new();
     for (body, named) in [
         (r#"{"tag": ["a"]}"#, "unknown field `tag`"),
@@ -207,11 +231,12 @@ async fn a_purge_that_can_not_be_understood_purges_nothing_and_says_why() {
         (r#"{"tags": "a"}"#, "expected a sequence"),
         (r#"{"tags": ["a", 7]}"#, "expected a string"),
         (r#"{"tags": [""]}"#, "a tag is empty"),
+        (r#"{"tags": ["cat_1 cat_3"]}"#, "has a space"),
         (r#"{"prefixes": ["api"]}"#, "\"api\" is neither a path nor a URL"),
         (r#"{"prefixes": ["/api/cour*"]}"#, "ends within a segment"),
         (r#"{"urls": ["x"]}"#, "\"x\" is neither a path nor a URL"),
-        (r#"{}"#, "nothing is named"),
-        (r#"{"everything": false}"#, "nothing is named"),
+        (r#"{}"#, "no target is named"),
+        (r#"{"everything": false}"#, "no target is named"),
         (r#"{"tags": ["a"], "tags": ["b"]}"#, "duplicate field `tags`"),
         ("", "EOF"),
         ("tags=a", "expected"),
@@ -228,7 +253,7 @@ async fn a_purge_that_can_not_be_understood_purges_nothing_and_says_why() {
 #[tokio::test]
 async fn a_purge_is_bounded_in_bytes_and_targets() {
     let admin = Admin::new();
-    let long = format!(r#"{{"tags": ["{}"]}}"#, "a".repeat(MAX_BODY));
+    let long = format!(r#"{{"tags": ["{}"]}}"#, "a".repeat(MAX_BODY_BYTES));
     assert_eq!(admin.send("POST /purge", &[], &long).await.0, 413);
     let many = json!({ "tags": vec!["a"; 10_001] }).to_string();
     assert_eq!(admin.send("POST /purge", &[], &many).await.0, 400);
@@ -251,13 +276,13 @@ async fn deleting_the_cache_or_a_tag_purges() {
 
 #[tokio::test]
 async fn a_purge_that_the_store_does_not_take_is_never_acknowledged() {
-    let admin = Admin::over(PurgesOnly { is_away: true, ..PurgesOnly::default() });
+    let admin = Admin::over(PurgesOnly { is_unavailable: true, ..PurgesOnly::default() });
     for line in ["POST /purge", "DELETE /cache", "DELETE /cache/tags/a"] {
         let (status, headers, answer) = admin.send(line, &[], r#"{"tags": ["a"]}"#).await;
         assert_eq!((status, headers[RETRY_AFTER].as_bytes()), (503, &b"1"[..]), "{line}");
-        assert!(answer["error"].as_str().unwrap().contains("it is away"));
+        assert!(answer["error"].as_str().unwrap().contains("Redis is unavailable"));
     }
-    let text = admin.state.metrics.render(&Figures::default(), None);
+    let text = admin.state.metrics.snapshot().render(&StoreStats::default(), None);
     assert!(text.contains("larder_purges_failed_total{source=\"admin\"} 3"), "{text}");
     assert!(text.contains("larder_purges_total{source=\"admin\"} 0"), "{text}");
 }
@@ -265,11 +290,11 @@ async fn a_purge_that_the_store_does_not_take_is_never_acknowledged() {
 #[tokio::test]
 async fn stats_have_the_names_that_dashboards_expect() {
     let admin = Admin::new();
-    admin.state.readiness.set(Phase::Ready);
+    admin.state.readiness.set_phase(Phase::Ready);
     let (status, _, stats) = admin.send("GET /stats", &[], "").await;
     assert_eq!(status, 200);
     let totals = json!({
-        "hits": 0, "misses": 0, "hitRate": 0.0, "memoryUsed": 4096, "evictedKeys": 2, "keyCount": 3,
+        "hits": 0, "misses": 0, "hitRate": 0.0, "errors": 0, "memoryUsed": 4096, "evictedKeys": 2, "keyCount": 3,
     });
     let expected = json!({
         "stats": totals, "status": "ok", "timestamp": "1970-01-01T00:00:00.000Z", "routes": {},
@@ -291,7 +316,7 @@ async fn readiness_follows_the_process_and_health_does_not() {
     for (phase, expected, word) in
         [(Phase::Starting, 503, "starting"), (Phase::Ready, 200, "ok"), (Phase::Draining, 503, "draining")]
     {
-        admin.state.readiness.set(phase);
+        admin.state.readiness.set_phase(phase);
         let (status, _, answer) = admin.send("GET /readyz", &[], "").await;
         assert_eq!((status, answer), (expected, json!({"status": word})));
         assert_eq!(admin.status("GET /healthz", &[]).await, 200);
@@ -332,7 +357,7 @@ fn assert_refused(admin: &Admin, status: u16, expected: u16, what: &str) {
 #[tokio::test]
 async fn health_readiness_and_metrics_are_open_to_all() {
     let admin = Admin::new().with_token().from("192.0.2.1:5000");
-    admin.state.readiness.set(Phase::Ready);
+    admin.state.readiness.set_phase(Phase::Ready);
     for line in ["GET /healthz", "GET /readyz", "GET /metrics", "HEAD /healthz", "GET /"] {
         assert_eq!(admin.status(line, &[("host", "larder.example"), ("via", "1.1 x")]).await, 200, "{line}");
     }
@@ -358,7 +383,7 @@ async fn without_a_token_only_this_machine_may_ask() {
 }
 
 #[tokio::test]
-async fn without_a_token_what_came_through_a_proxy_or_a_foreign_page_is_refused() {
+async fn without_a_token_relayed_and_cross_site_requests_are_refused() {
     let admin = Admin::new();
     for header in [
         ("via", "1.1 proxy"),
@@ -396,7 +421,7 @@ async fn this_machine_is_named_by_address_or_localhost() {
 }
 
 #[tokio::test]
-async fn with_a_token_its_bearer_may_ask_from_anywhere_and_nobody_else() {
+async fn with_a_token_only_its_bearer_is_admitted_from_anywhere() {
     let admin = Admin::new().with_token().from("192.0.2.1:5000");
     for (sent, expected) in [
         ("Bearer secret", 200),

@@ -1,42 +1,97 @@
-//! `larder check`: all that is wrong with a configuration, or what it says about each route. Starts nothing.
+//! `larder check`: reports the errors and warnings of a configuration, or summarizes its routes.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::stderr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{Config, Overrides, show_duration};
+use serde_json::{Value, json};
+
+use super::connect::{Connected, connect};
+use super::output::{OutputFormat, ReportEntry, Severity, colorize, render, render_errors};
+use super::{fail, print};
+use crate::config::{Config, Finding, SettingOverrides, show_duration};
 use crate::policy::Route;
-use crate::policy::route::{Credential, Mode, Ttl};
+use crate::policy::route::{RouteMode, Shared, Ttl};
 use crate::policy::template::Template;
 
-/// `overrides` are what flags and variables say in place of the file.
-pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
-    let out = match Config::load_with(path, overrides) {
-        Ok(config) => {
-            for warning in &config.warnings {
-                eprintln!("{warning}");
-            }
-            format!("{}: {}\n{}", path.display(), headline(&config), table(&config))
-        }
+/// The scope of a check, and its strictness.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CheckOptions {
+    /// Warnings fail the check too.
+    pub(super) is_strict: bool,
+    /// Connect to Redis.
+    pub(super) connects: bool,
+    /// Connect to the API too, and give advice.
+    pub(super) is_doctor: bool,
+}
+
+pub(super) fn run(
+    path: &Path,
+    overrides: &SettingOverrides,
+    format: OutputFormat,
+    options: CheckOptions,
+) -> ExitCode {
+    let (config, warnings) = match Config::check_file(path, overrides) {
+        Ok(checked) => checked,
         Err(errors) => {
-            eprintln!("{errors}");
+            _ = print(&render_errors(format, &errors));
             return ExitCode::FAILURE;
         }
     };
-    match std::io::stdout().write_all(out.as_bytes()) {
+    let connected = match options.connects || options.is_doctor {
+        true => match connect(&config, options.is_doctor) {
+            Ok(connected) => Some(connected),
+            Err(error) => return fail(1, error),
+        },
+        false => None,
+    };
+    let out = render_report(&path.display().to_string(), format, (&config, &warnings), connected.as_ref());
+    let has = |severity| connected.as_ref().is_some_and(|connected| connected.has(severity));
+    let is_failure =
+        has(Severity::Error) || (options.is_strict && (!warnings.is_empty() || has(Severity::Warning)));
+    match print(&out) {
+        Ok(()) if is_failure => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(failure) => failure,
     }
 }
 
-fn headline(config: &Config) -> String {
+/// For people, the warnings of the file go to standard error.
+fn render_report(
+    file: &str,
+    format: OutputFormat,
+    (config, warnings): (&Config, &[Finding]),
+    connected: Option<&Connected>,
+) -> String {
+    let entry = |severity, code, diagnostic| ReportEntry { severity, code, file, diagnostic };
+    let mut findings: Vec<_> =
+        warnings.iter().map(|warning| entry(Severity::Warning, "warning", &warning.diagnostic)).collect();
+    let mut more = json!({"routes": config.routes.len()});
+    if let Some(connected) = connected {
+        findings.extend(
+            connected.diagnostics.iter().map(|(severity, found)| entry(*severity, found.name, found)),
+        );
+        if let (Value::Object(more), Value::Object(members)) = (&mut more, connected.to_json()) {
+            more.extend(members);
+        }
+    }
+    render(format, &findings, &more).unwrap_or_else(|| {
+        for warning in warnings {
+            eprintln!("{}", colorize(&warning.text, &stderr()));
+        }
+        let connected = connected.map(Connected::to_text).unwrap_or_default();
+        format!("{file}: {}\n{}{connected}", headline(config, warnings.len()), table(config))
+    })
+}
+
+fn headline(config: &Config, warnings: usize) -> String {
     let routes = match config.routes.len() {
-        0 => "no routes: everything passes uncached".to_owned(),
+        0 => "no routes: everything is forwarded uncached".to_owned(),
         1 => "1 route".to_owned(),
         many => format!("{many} routes"),
     };
-    let warnings = match config.warnings.len() {
+    let warnings = match warnings {
         0 => String::new(),
         1 => ", 1 warning".to_owned(),
         many => format!(", {many} warnings"),
@@ -59,40 +114,47 @@ fn summary(route: &Route) -> String {
         Ttl::For(duration) => format!("ttl {}", show_duration(duration)),
         Ttl::Upstream => "ttl upstream".to_owned(),
         Ttl::UntilPurged => "until purged".to_owned(),
-        Ttl::Never => "GETs pass".to_owned(),
+        Ttl::Never => "GETs not cached".to_owned(),
     };
     let mut parts = match route.mode {
-        Mode::On => vec![ttl],
-        Mode::Observe => vec!["observe".to_owned(), ttl],
-        Mode::Off => vec!["off".to_owned()],
+        RouteMode::On => vec![ttl],
+        RouteMode::Observe => vec!["observe".to_owned(), ttl],
+        RouteMode::Off => vec!["off".to_owned()],
     };
     match &route.per {
-        Some(Credential::Authorization) => parts.push("per authorization".to_owned()),
-        Some(Credential::Cookie(name)) => parts.push(format!("per cookie.{name}")),
-        Some(Credential::Header(name)) => parts.push(format!("per header.{name}")),
-        None if route.shared => parts.push("shared".to_owned()),
-        None => {}
+        Some(per) => parts.push(format!("per {per}")),
+        None => match route.shared {
+            Shared::No => {}
+            Shared::All => parts.push("shared".to_owned()),
+            Shared::SignedIn => parts.push("shared by the signed in".to_owned()),
+        },
+    }
+    if let Some(callers) = &route.callers {
+        parts.push(format!("callers {}", callers.name));
+    }
+    if let Some(rate) = &route.rate {
+        parts.push(format!("{} requests in {}", rate.requests, show_duration(rate.period)));
     }
     if !route.tags.is_empty() {
-        parts.push(format!("tags {}", list(&route.tags)));
+        parts.push(format!("tags {}", list(route.tags.iter())));
     }
     match route.purges.as_deref() {
         Some([]) => parts.push("writes purge nothing".to_owned()),
-        Some(purges) => parts.push(format!("purges {}", list(purges))),
+        Some(purges) => parts.push(format!("purges {}", list(purges.iter().map(|rule| &rule.template)))),
         None => {}
     }
     parts.join("; ")
 }
 
-fn list(templates: &[Template]) -> String {
-    let names: Vec<&str> = templates.iter().map(Template::as_str).collect();
+fn list<'t>(templates: impl Iterator<Item = &'t Template>) -> String {
+    let names: Vec<&str> = templates.map(Template::as_str).collect();
     format!("[{}]", names.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{headline, table};
-    use crate::config::{Config, Overrides};
+    use crate::config::{Config, SettingOverrides};
 
     #[test]
     fn the_summary_says_what_each_route_does() {
@@ -105,13 +167,13 @@ routes:
   - {path: /d, mode: off}
 ";
         let config =
-            Config::parse(text, "proxy.yaml", &|_| None, &Overrides::default()).expect("a right file");
-        assert_eq!(headline(&config), "no errors; 5 routes");
+            Config::parse(text, "proxy.yaml", &|_| None, &SettingOverrides::default()).expect("a right file");
+        assert_eq!(headline(&config, 0), "no errors; 5 routes");
         assert_eq!(
             table(&config),
             "  /a         ttl 90s; shared; tags [a]
   /a/{id}    observe; ttl upstream; per authorization
-  /a/{id}/b  GETs pass; purges [a]
+  /a/{id}/b  GETs not cached; purges [a]
   /c         until purged; tags [c]; writes purge nothing
   /d         off
 "

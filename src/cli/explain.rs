@@ -1,5 +1,5 @@
-//! `larder explain`: what larder makes of a request, and why. Offline by the configuration alone; with `--now` at a larder
-//! that runs, with what is stored there.
+//! `larder explain`: explains how larder handles a request. Offline from the configuration, or with `--now` at a running
+//! larder, with what is stored there.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,30 +14,30 @@ use super::admin::AdminArgs;
 use super::{USAGE, fail};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::explain::{Explainer, Question, Reply, fields, told};
+use crate::explain::{self, CallerTrust, ExplainRequest, ExplainResponse, Explainer, parse_fields, to_json};
 use crate::policy::routes::Routes;
 
 #[derive(Args, Debug)]
-pub struct ExplainArgs {
-    /// The request: a method and a path (or a URL in full); a path alone is a GET
+pub(super) struct ExplainArgs {
+    /// The request: a method and a path (or a URL); a path alone is a GET
     #[arg(value_names = ["METHOD", "URL"], num_args = 1..=2, required = true)]
     request: Vec<String>,
     /// A field of the request: 'Name: value'; may be repeated
     #[arg(long = "header", short = 'H', value_name = "FIELD")]
     headers: Vec<String>,
-    /// The request's content, or @FILE; JSON where no Content-Type is given
+    /// The request's content, or @FILE; JSON if there is no Content-Type
     #[arg(long, short, value_name = "TEXT|@FILE")]
     data: Option<String>,
-    /// The status that the upstream would answer with
+    /// The status of the upstream's response
     #[arg(long, value_name = "CODE", default_value = "200")]
     status: StatusCode,
     /// A field of the upstream's response: 'Cache-Control: max-age=60'; may be repeated
     #[arg(long = "response", value_name = "FIELD")]
     response: Vec<String>,
-    /// A file with the response's content, for tags and times that stand in it
+    /// A file with the response's content, for tags and times in it
     #[arg(long, value_name = "FILE")]
     body: Option<std::path::PathBuf>,
-    /// Ask a larder that runs, by its admin listener, what it has stored for the request now
+    /// Ask the admin listener of a running larder what is stored for the request
     #[arg(long, conflicts_with_all = ["data", "status", "response", "body"])]
     now: bool,
     /// Print JSON
@@ -47,8 +47,8 @@ pub struct ExplainArgs {
     admin: AdminArgs,
 }
 
-pub fn run(args: &ExplainArgs) -> ExitCode {
-    let explained = if args.now { now(args) } else { offline(args) };
+pub(super) fn run(args: &ExplainArgs, config: &Path) -> ExitCode {
+    let explained = if args.now { now(args, config) } else { offline(args, config) };
     match explained {
         Ok(text) => {
             print!("{text}");
@@ -58,32 +58,36 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
     }
 }
 
-type Failed = (u8, String);
+/// The exit code and the message.
+type ExplainFailure = (u8, String);
 
-fn offline(args: &ExplainArgs) -> Result<String, Failed> {
+fn offline(args: &ExplainArgs, config: &Path) -> Result<String, ExplainFailure> {
     let usage = |error: String| (USAGE, error);
-    let (question, reply) = (question(args).map_err(usage)?, reply(args).map_err(usage)?);
-    let config = Config::load(args.admin.file())
-        .map_err(|errors| usage(format!("it can't be explained by a wrong file\n{errors}")))?;
+    let request = build_request(args).map_err(usage)?;
+    let response = build_response(args).map_err(usage)?;
+    let config =
+        Config::load(config).map_err(|errors| usage(format!("the configuration has errors\n{errors}")))?;
     let routes = Routes::new(&config.routes);
-    let explainer = Explainer::new(&config, &routes, Clock::system().now());
-    let explanation = explainer.explain(&question, &reply);
+    let clock = Clock::system();
+    let callers = explain::callers(&config, clock.clone()).map_err(|error| usage(error.to_string()))?;
+    let explainer = Explainer::new(&config, &routes, CallerTrust::Verify(&callers), clock.now());
+    let explanation = explainer.explain(&request, &response);
     Ok(match args.json {
-        true => format!("{:#}\n", told(&explanation, &routes)),
+        true => format!("{:#}\n", to_json(&explanation, &routes)),
         false => explainer.text(&explanation).to_string(),
     })
 }
 
-fn now(args: &ExplainArgs) -> Result<String, Failed> {
-    let (method, target) = request(args);
+fn now(args: &ExplainArgs, config: &Path) -> Result<String, ExplainFailure> {
+    let (method, target) = method_and_target(args);
     let headers: Vec<Value> = args.headers.iter().map(|line| json!(line)).collect();
-    let asked = json!({"method": method, "url": target, "headers": headers});
-    let client = args.admin.client().map_err(|error| (1, error))?;
-    let told = client.send(Method::POST, "/explain", Some(&asked)).map_err(|error| (1, error))?;
-    Ok(format!("{told:#}\n"))
+    let request = json!({"method": method, "url": target, "headers": headers});
+    let client = args.admin.client(config).map_err(|error| (1, error))?;
+    let answer = client.send(Method::POST, "/explain", Some(&request)).map_err(|error| (1, error))?;
+    Ok(format!("{answer:#}\n"))
 }
 
-fn request(args: &ExplainArgs) -> (&str, &str) {
+fn method_and_target(args: &ExplainArgs) -> (&str, &str) {
     match args.request.as_slice() {
         [method, target, ..] => (method, target),
         [target] => ("GET", target),
@@ -91,9 +95,9 @@ fn request(args: &ExplainArgs) -> (&str, &str) {
     }
 }
 
-fn question(args: &ExplainArgs) -> Result<Question, String> {
-    let (method, target) = request(args);
-    let mut headers = fields(args.headers.iter().map(String::as_str))?;
+fn build_request(args: &ExplainArgs) -> Result<ExplainRequest, String> {
+    let (method, target) = method_and_target(args);
+    let mut headers = parse_fields(args.headers.iter().map(String::as_str))?;
     let body = match args.data.as_deref().map(|data| (data, data.strip_prefix('@'))) {
         None => Bytes::new(),
         Some((_, Some(file))) => read(Path::new(file))?,
@@ -102,13 +106,13 @@ fn question(args: &ExplainArgs) -> Result<Question, String> {
     if !body.is_empty() {
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     }
-    Question::new(method, target, headers, body)
+    ExplainRequest::new(method, target, headers, body)
 }
 
-fn reply(args: &ExplainArgs) -> Result<Reply, String> {
-    let headers = fields(args.response.iter().map(String::as_str))?;
+fn build_response(args: &ExplainArgs) -> Result<ExplainResponse, String> {
+    let headers = parse_fields(args.response.iter().map(String::as_str))?;
     let body = args.body.as_deref().map(read).transpose()?;
-    Ok(Reply { status: args.status, headers, body }.with_type())
+    Ok(ExplainResponse { status: args.status, headers, body }.with_default_type())
 }
 
 fn read(file: &Path) -> Result<Bytes, String> {

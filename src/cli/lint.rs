@@ -1,12 +1,16 @@
-//! `larder lint`: what bites whoever uses a configuration that is not wrong. Exits with 1 if there is anything.
+//! `larder lint`: reports valid but suspicious settings. Exits with 1 if there are findings.
 
+use std::io::stderr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{USAGE, fail};
-use crate::config::{Config, Finding};
+use serde_json::json;
 
-/// What findings can be, besides what `larder check` says too.
+use super::output::{OutputFormat, ReportEntry, Severity, colorize, render, render_errors};
+use super::{USAGE, fail, print};
+use crate::config::{self, Config};
+
+/// The kinds of findings; `advice` are the warnings of `larder check`.
 const NAMES: [&str; 7] = [
     "advice",
     "never-cached",
@@ -17,29 +21,45 @@ const NAMES: [&str; 7] = [
     "unknown-credential",
 ];
 
-/// `allowed`: names of findings that are meant so.
-pub fn run(path: &Path, allowed: &[String]) -> ExitCode {
+/// Findings of the kinds in `allowed` are left out.
+pub(super) fn run(path: &Path, allowed: &[String], format: OutputFormat) -> ExitCode {
     if let Some(unknown) = allowed.iter().find(|name| !NAMES.contains(&name.as_str())) {
-        return fail(USAGE, format_args!("`{unknown}` is no finding; there are {}", NAMES.join(", ")));
+        let names = NAMES.join(", ");
+        return fail(USAGE, format_args!("unknown finding `{unknown}`; expected one of {names}"));
     }
     let findings = match Config::lint_file(path) {
         Ok(findings) => findings,
         Err(errors) => {
-            eprintln!("{errors}");
+            _ = print(&render_errors(format, &errors));
             return ExitCode::FAILURE;
         }
     };
-    let is_allowed = |finding: &Finding| allowed.iter().any(|name| name == finding.name);
+    let is_allowed = |finding: &config::Finding| allowed.iter().any(|name| name == finding.diagnostic.name);
     let (allowed, found): (Vec<_>, Vec<_>) = findings.into_iter().partition(is_allowed);
-    for finding in &found {
-        eprintln!("{}", finding.text);
+    let file = path.display().to_string();
+    let reported: Vec<_> = found
+        .iter()
+        .map(|finding| ReportEntry {
+            severity: Severity::Warning,
+            code: finding.diagnostic.name,
+            file: &file,
+            diagnostic: &finding.diagnostic,
+        })
+        .collect();
+    let out = render(format, &reported, &json!({"allowed": allowed.len()})).unwrap_or_else(|| {
+        for finding in &found {
+            eprintln!("{}", colorize(&finding.text, &stderr()));
+        }
+        let but = if allowed.is_empty() { String::new() } else { format!(", and {} allowed", allowed.len()) };
+        match found.len() {
+            0 => format!("{file}: nothing found{but}\n"),
+            1 => format!("{file}: 1 finding{but}\n"),
+            many => format!("{file}: {many} findings{but}\n"),
+        }
+    });
+    match print(&out) {
+        Ok(()) if found.is_empty() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(failure) => failure,
     }
-    let but = if allowed.is_empty() { String::new() } else { format!(", and {} allowed", allowed.len()) };
-    let file = path.display();
-    match found.len() {
-        0 => println!("{file}: nothing found{but}"),
-        1 => println!("{file}: 1 finding{but}"),
-        many => println!("{file}: {many} findings{but}"),
-    }
-    if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,120 +1,275 @@
-//! The command line: what it accepts, and who carries it out.
+//! The command line: its arguments, and the commands.
 
 mod admin;
 mod check;
+mod connect;
 pub mod demo;
 mod explain;
-mod inherited;
+mod import;
+mod init;
 mod lint;
+mod man;
+mod mcp;
+mod output;
+mod redis_stats;
 mod run;
 mod schema;
 mod service_manager;
 mod signals;
+mod socket_activation;
+mod suggest;
+mod tail;
 mod test;
+mod top;
 mod watch;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-/// What was asked for can't be understood: the command line, or the configuration.
+use self::check::CheckOptions;
+use self::output::OutputFormat;
+use crate::config::SettingOverrides;
+
+/// The exit code for an invalid command line or configuration.
 const USAGE: u8 = 2;
 
 /// Without a command, larder runs.
 #[derive(Debug, Parser)]
-#[command(name = "larder", version, about = "A sidecar caching reverse proxy", max_term_width = 100)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(name = "larder", version, long_version = LONG_VERSION.as_str(), max_term_width = 100)]
+#[command(about = "A caching reverse proxy that you run in front of an existing HTTP API")]
 struct Cli {
+    #[command(flatten)]
+    config: ConfigArg,
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    run: run::RunArgs,
+    over: run::OverrideArgs,
 }
+
+/// The version with the commit, which release builds pass as `LARDER_COMMIT`, and the features.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("LARDER_COMMIT").unwrap_or("unknown");
+    let features = if cfg!(feature = "otel") { "otel" } else { "none" };
+    format!("{}\ncommit: {commit}\nfeatures: {features}", env!("CARGO_PKG_VERSION"))
+});
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy; so does larder without a command
-    Run(run::RunArgs),
-    /// Read a configuration and say everything that is wrong with it
-    Check {
-        /// The configuration
-        #[arg(value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_CONFIG)]
-        file: PathBuf,
+    /// Run the proxy (the default)
+    Run {
         #[command(flatten)]
-        over: run::OverArgs,
+        over: run::OverrideArgs,
     },
-    /// Find what bites in a configuration that is not wrong: tags that nothing purges, keys without effect
+    /// Write a first configuration from what the API answers
+    Init(init::InitArgs),
+    /// Make a configuration from that of nginx, Varnish or Souin
+    Import(import::ImportArgs),
+    /// Suggest a configuration from what describes the API or its traffic
+    Suggest(suggest::SuggestArgs),
+    /// Report every error and warning in a configuration
+    Check {
+        /// The configuration file; the same as --config
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Exit with 1 if there are warnings
+        #[arg(long)]
+        strict: bool,
+        /// Connect to Redis as the file says, and try every command that larder needs
+        #[arg(long)]
+        connect: bool,
+        #[command(flatten)]
+        output: OutputArg,
+        #[command(flatten)]
+        over: run::OverrideArgs,
+    },
+    /// Check the configuration, Redis and the API, and advise
+    Doctor {
+        /// The configuration file; the same as --config
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        output: OutputArg,
+    },
+    /// Warn about valid but suspicious settings: tags that nothing purges, keys without effect
     Lint {
-        /// The configuration
-        #[arg(value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_CONFIG)]
-        file: PathBuf,
-        /// A kind of finding that is meant so, by its name in brackets; may be repeated
+        /// The configuration file; the same as --config
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Allow a kind of finding, by its name in brackets; may be repeated
         #[arg(long = "allow", value_name = "NAME")]
         allowed: Vec<String>,
+        #[command(flatten)]
+        output: OutputArg,
     },
-    /// Try a configuration: requests with what is expected of each, out of a file
+    /// Run the request/expectation tests in a file
     Test {
-        /// The tests (docs/explain.md)
-        #[arg(value_name = "RULES")]
+        /// The test file (docs/explain.md); --config replaces the configuration that it names
+        #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// The configuration to test [default: the one that RULES names]
-        #[arg(long, short, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        output: OutputArg,
     },
-    /// Say what larder makes of a request, and why: route, key, tags, lifetime, purges
+    /// Explain how larder handles a request: route, key, tags, lifetime, purges
     Explain(explain::ExplainArgs),
-    /// Print what the configuration may say: a JSON Schema for editors, or a page for people
+    /// Print all configuration options: a JSON Schema for editors, or a page
     Schema {
         #[arg(long, value_enum, default_value_t)]
         format: schema::Format,
     },
-    /// Show what larder does: a sample API, larder in front of it, and requests to try
+    /// Run a demo: a sample API, larder in front of it, and requests to try
     Demo(demo::DemoArgs),
-    /// Purge by tag, URL or prefix, at a larder that runs
+    /// Purge responses of a running larder by tag, URL or prefix
     Purge(admin::PurgeArgs),
-    /// The last purges at a larder that runs: what, when, why
+    /// List the last purges of a running larder
     Purges(admin::PurgesArgs),
-    /// Hits and misses of a larder that runs, by route
+    /// Show hits and misses of a running larder, by route
     Stats(admin::StatsArgs),
-    /// Exit with 0 if a larder runs and takes requests; for container health checks
+    /// Show responses that differed from the API's present answer, and why
+    Audit(admin::AuditArgs),
+    /// Show the routes of a running larder with their rates, again and again
+    Top(top::TopArgs),
+    /// Print requests of a running larder and how they are answered, as they come
+    Tail(tail::TailArgs),
+    /// Serve an assistant over standard input and output (Model Context Protocol); only reads unless --allow purge
+    Mcp(mcp::McpArgs),
+    /// Look into the Redis of a configuration
+    Redis {
+        #[command(subcommand)]
+        command: RedisCommand,
+    },
+    /// Exit with 0 if larder runs and accepts requests; for container health checks
     Health(admin::HealthArgs),
+    /// Print a completion script for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write those of all commands
+    Man {
+        /// The folder for the pages of all commands
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum RedisCommand {
+    /// Count the keys of a namespace by kind, in bounded steps
+    Stats(redis_stats::RedisStatsArgs),
 }
 
 const DEFAULT_CONFIG: &str = "proxy.yaml";
 
 #[derive(Args, Clone, Debug)]
 struct ConfigArg {
-    /// The configuration
-    #[arg(long, short, value_name = "FILE", env = "LARDER_CONFIG", default_value = DEFAULT_CONFIG)]
-    config: PathBuf,
+    /// The configuration file [env: LARDER_CONFIG] [default: proxy.yaml]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
-/// Carries out the process's command line.
+impl ConfigArg {
+    /// Returns whether neither the command line nor the environment names a file.
+    fn is_default(&self) -> bool {
+        self.config.is_none() && std::env::var_os("LARDER_CONFIG").is_none()
+    }
+
+    /// The file of the command line, of `LARDER_CONFIG`, or the default.
+    fn path(&self) -> PathBuf {
+        let from_environment = || std::env::var_os("LARDER_CONFIG").map(PathBuf::from);
+        self.config.clone().or_else(from_environment).unwrap_or_else(|| DEFAULT_CONFIG.into())
+    }
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+struct OutputArg {
+    /// The format of the findings
+    #[arg(long, value_enum, default_value_t)]
+    output: OutputFormat,
+}
+
+/// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let Cli { command, run } = Cli::parse();
-    let code = match command.unwrap_or(Command::Run(run)) {
-        Command::Run(args) => run::run(&args),
-        Command::Check { file, over } => check::run(&file, &over.overrides()),
-        Command::Lint { file, allowed } => lint::run(&file, &allowed),
-        Command::Test { file, config } => test::run(&file, config.as_deref()),
-        Command::Explain(args) => explain::run(&args),
+    let Cli { config, command, over } = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let path = config.path();
+    let code = match command.unwrap_or(Command::Run { over }) {
+        Command::Run { over } => run::run(&path, config.is_default(), &over),
+        Command::Init(args) => init::run(&args, &path),
+        Command::Import(args) => import::run(&args),
+        Command::Suggest(args) => suggest::run(&args),
+        Command::Check { file, strict, connect, output, over } => {
+            let options = CheckOptions { is_strict: strict, connects: connect, is_doctor: false };
+            check::run(&file.unwrap_or(path), &over.overrides(), output.output, options)
+        }
+        Command::Doctor { file, output } => {
+            let options = CheckOptions { is_doctor: true, ..CheckOptions::default() };
+            check::run(&file.unwrap_or(path), &SettingOverrides::default(), output.output, options)
+        }
+        Command::Lint { file, allowed, output } => lint::run(&file.unwrap_or(path), &allowed, output.output),
+        Command::Test { file, output } => test::run(&file, config.config.as_deref(), output.output),
+        Command::Explain(args) => explain::run(&args, &path),
         Command::Schema { format } => schema::run(format),
         Command::Demo(args) => demo::run(&args),
-        Command::Purge(args) => admin::purge(&args),
-        Command::Purges(args) => admin::purges(&args),
-        Command::Stats(args) => admin::stats(&args),
-        Command::Health(args) => admin::health(&args),
+        Command::Purge(args) => admin::purge(&args, &path),
+        Command::Purges(args) => admin::purges(&args, &path),
+        Command::Stats(args) => admin::stats(&args, &path),
+        Command::Audit(args) => admin::audit(&args, &path),
+        Command::Top(args) => top::run(&args, &path),
+        Command::Tail(args) => tail::run(&args, &path),
+        Command::Mcp(args) => mcp::run(&args, &path),
+        Command::Redis { command: RedisCommand::Stats(args) } => redis_stats::run(&args, &path),
+        Command::Health(args) => admin::health(&args, &path),
+        Command::Completions { shell } => man::completions(Cli::command(), shell),
+        Command::Man { dir } => man::run(Cli::command(), dir.as_deref()),
     };
     crate::logging::flush();
     code
 }
 
-/// Says what went wrong, in one place and one form.
+/// Parses the arguments. Flags of `run` before another command are an error, rather than without effect.
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let is_flag = |matches: &clap::ArgMatches, id: &str| {
+        matches.try_contains_id(id).unwrap_or(false)
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    if let Some((name, sub)) = matches.subcommand() {
+        let misplaced = ["listen", "upstream", "admin", "log_level", "log_format"];
+        if let Some(id) = misplaced.into_iter().find(|id| is_flag(&matches, id)) {
+            let message = format!("write --{} after `{name}`", id.replace('_', "-"));
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
+        if matches!(name, "check" | "doctor" | "lint") && is_flag(sub, "file") && is_flag(sub, "config") {
+            let message = "the configuration is named twice; remove FILE or --config";
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
+    }
+    Cli::from_arg_matches(&matches)
+}
+
+/// Reports an error and returns the exit code.
 fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
     crate::logging::flush();
     eprintln!("larder: {message}");
     ExitCode::from(code)
+}
+
+/// Prints to standard output at once. A closed pipe (`| head`) is a failure without a message.
+fn print(text: &str) -> Result<(), ExitCode> {
+    use std::io::Write;
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|_| ExitCode::FAILURE)
+}
+
+/// Prints the whole result of a command.
+fn print_result(text: &str) -> ExitCode {
+    print(text).err().unwrap_or(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -1,28 +1,26 @@
-//! `larder schema`: what `proxy.yaml` may say, for editors and for people.
+//! `larder schema`: the reference of the configuration, for editors and for people.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 
+use super::print_result;
 use crate::config;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// JSON Schema, for editors
     #[default]
     Json,
-    /// A page with every option, for people
+    /// A page with every option
     Markdown,
 }
 
-pub fn run(format: Format) -> ExitCode {
-    let mut out = std::io::stdout();
-    let written = match format {
-        // Indented, as it stands in `config/proxy.schema.json`.
-        Format::Json => writeln!(out, "{:#}", config::schema()),
-        Format::Markdown => out.write_all(config::options().as_bytes()),
+pub(super) fn run(format: Format) -> ExitCode {
+    let page = match format {
+        // Indented like `config/proxy.schema.json`.
+        Format::Json => format!("{:#}\n", config::schema()),
+        Format::Markdown => config::options_page(),
     };
-    // A reader that has seen enough (`| head`) is no failure worth a message.
-    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    print_result(&page)
 }

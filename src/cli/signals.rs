@@ -1,5 +1,4 @@
-//! SIGTERM and SIGINT: the first asks larder to end what is under way, the second ends it at once. SIGHUP asks for the
-//! configuration to be read again.
+//! Signals. The first SIGTERM or SIGINT drains, the second exits at once. SIGHUP reloads the configuration.
 
 use std::future::Future;
 use std::io;
@@ -8,18 +7,20 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Completes at the first signal that asks for an end; `hangup` is called at each SIGHUP. The signals have a thread of their own, so that the second one is heard however
-/// busy the others are.
-pub fn shutdown(hangup: impl Fn() + Send + 'static) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+/// Completes at the first SIGTERM or SIGINT; `hangup` is called on each SIGHUP. A thread of its own handles the signals, so
+/// that the second one works even if all workers are busy.
+pub(super) fn shutdown_requested(
+    hangup: impl Fn() + Send + 'static,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let signals = Signals::register(&runtime)?;
-    let (asked, ask) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || runtime.block_on(signals.tell(asked, hangup)))?;
+        .spawn(move || runtime.block_on(signals.handle(sender, hangup)))?;
     Ok(async move {
-        if ask.await.is_err() {
-            // The thread is gone and no signal will be heard; that is no reason to stop.
+        if receiver.await.is_err() {
+            // Without the thread no signal arrives; that is no reason to stop.
             std::future::pending::<()>().await;
         }
     })
@@ -41,18 +42,18 @@ impl Signals {
         })
     }
 
-    async fn tell(mut self, asked: oneshot::Sender<()>, hangup: impl Fn()) {
+    async fn handle(mut self, shutdown: oneshot::Sender<()>, hangup: impl Fn()) {
         let name = self.next(&hangup).await.0;
-        tracing::info!(signal = name, "ending what is under way; a second signal ends at once");
-        _ = asked.send(());
+        tracing::info!(signal = name, "draining; a second signal exits at once");
+        _ = shutdown.send(());
         let (name, number) = self.next(&hangup).await;
-        tracing::warn!(signal = name, "ended at once");
+        tracing::warn!(signal = name, "exiting at once");
         crate::logging::flush();
-        // As a shell reports a process that a signal ended.
+        // The exit code by which a shell reports a signal.
         std::process::exit(128 + number);
     }
 
-    /// The next one that asks for an end.
+    /// The next SIGTERM or SIGINT.
     async fn next(&mut self, hangup: &impl Fn()) -> (&'static str, i32) {
         loop {
             tokio::select! {

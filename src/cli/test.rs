@@ -1,44 +1,83 @@
-//! `larder test`: a table of requests against a configuration, with what is expected of each. Exits with 1 if one fails.
+//! `larder test`: runs the request/expectation tests of a file. Exits with 1 if one fails.
 
+use std::fmt::Write as _;
+use std::io::stdout;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{USAGE, fail};
+use serde_json::{Value, json};
+
+use super::output::{OutputFormat, ReportEntry, Severity, colorize, render, render_errors};
+use super::{USAGE, fail, print};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::config::rules::Rules;
-use crate::explain::Explainer;
+use crate::config::{Config, ConfigErrors};
+use crate::explain::rules::TestOutcome;
+use crate::explain::{CallerTrust, Explainer};
 use crate::policy::routes::Routes;
 
-/// `config`: in place of the one that the file names.
-pub fn run(file: &Path, config: Option<&Path>) -> ExitCode {
+/// `config` replaces the configuration that the test file names.
+pub(super) fn run(file: &Path, config: Option<&Path>, format: OutputFormat) -> ExitCode {
+    let refuse = |what: &str, errors: ConfigErrors| match format {
+        OutputFormat::Text => fail(USAGE, format_args!("{what} can't be read\n{errors}")),
+        _ => {
+            _ = print(&render_errors(format, &errors));
+            ExitCode::from(USAGE)
+        }
+    };
     let rules = match Rules::load(file) {
         Ok(rules) => rules,
-        Err(errors) => return fail(USAGE, format_args!("the tests can't be read\n{errors}")),
+        Err(errors) => return refuse("the test file", errors),
     };
     let config = match Config::load(config.unwrap_or(&rules.config)) {
         Ok(config) => config,
-        Err(errors) => return fail(USAGE, format_args!("what is to be tested can't be read\n{errors}")),
+        Err(errors) => return refuse("the configuration under test", errors),
     };
     let routes = Routes::new(&config.routes);
-    let outcomes = Explainer::new(&config, &routes, Clock::system().now()).test(&rules);
-    match outcomes.len() {
-        1 => println!("\nrunning 1 test"),
-        many => println!("\nrunning {many} tests"),
+    let outcomes =
+        Explainer::new(&config, &routes, CallerTrust::Assume, Clock::system().now()).run_tests(&rules);
+    let failures = outcomes.iter().flat_map(|outcome| &outcome.failures);
+    let findings: Vec<_> = failures
+        .map(|diagnostic| ReportEntry {
+            severity: Severity::Error,
+            code: "test-failed",
+            file: rules.source(),
+            diagnostic,
+        })
+        .collect();
+    let out = render(format, &findings, &json!({"tests": test_results(&outcomes)}))
+        .unwrap_or_else(|| text_report(&rules, &outcomes));
+    match print(&out) {
+        Ok(()) if findings.is_empty() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(failure) => failure,
     }
-    for outcome in &outcomes {
-        let said = if outcome.failures.is_empty() { "ok" } else { "FAILED" };
-        println!("test {} ... {said}", outcome.test.name);
+}
+
+fn test_results(outcomes: &[TestOutcome<'_>]) -> Vec<Value> {
+    let result = |outcome: &TestOutcome<'_>| json!({"name": outcome.test.name, "line": outcome.test.location.line(), "ok": outcome.failures.is_empty()});
+    outcomes.iter().map(result).collect()
+}
+
+/// A report like that of `cargo test`.
+fn text_report(rules: &Rules, outcomes: &[TestOutcome<'_>]) -> String {
+    let verdict = |is_ok: bool| if is_ok { "ok" } else { "FAILED" };
+    let (passed, failed): (Vec<_>, Vec<_>) = outcomes.iter().partition(|outcome| outcome.failures.is_empty());
+    let plural = if outcomes.len() == 1 { "" } else { "s" };
+    // Writing to a string can't fail.
+    let mut out = format!("\nrunning {} test{plural}\n", outcomes.len());
+    for outcome in outcomes {
+        let _ = writeln!(out, "test {} ... {}", outcome.test.name, verdict(outcome.failures.is_empty()));
     }
-    let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.failures.is_empty()).collect();
     if !failed.is_empty() {
-        println!("\nfailures:");
+        out.push_str("\nfailures:\n");
     }
     for outcome in &failed {
-        println!("\n---- {} ----\n{}", outcome.test.name, outcome.failures.join("\n"));
+        let failures = outcome.failures.iter().map(|failure| rules.render_failure(failure));
+        let failures = failures.collect::<Vec<_>>().join("\n");
+        let _ = writeln!(out, "\n---- {} ----\n{}", outcome.test.name, colorize(&failures, &stdout()));
     }
-    let (passed, failed) = (outcomes.len() - failed.len(), failed.len());
-    let said = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {said}. {passed} passed; {failed} failed\n");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let result = verdict(failed.is_empty());
+    let _ = writeln!(out, "\ntest result: {result}. {} passed; {} failed\n", passed.len(), failed.len());
+    out
 }

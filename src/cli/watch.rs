@@ -1,5 +1,5 @@
-//! Reads the configuration again when its file, or one that it names, changes, or SIGHUP asks for it. It judges nothing: what was read, or why
-//! it can't be, is handed on.
+//! Watches the configuration and the files that it names, and reads it again when one changes or on SIGHUP. The result,
+//! also an error, goes to the reloader.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -9,75 +9,75 @@ use std::time::Duration;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::Change;
-use crate::config::{Config, Overrides};
+use crate::ConfigChange;
+use crate::config::{Config, SettingOverrides};
 
-/// A file is read when nothing has happened to it for so long: an editor writes in several steps.
-const QUIET: Duration = Duration::from_millis(150);
+/// How long a file must be unchanged before it is read: editors write in several steps.
+const DEBOUNCE_INTERVAL: Duration = Duration::from_millis(150);
 
-/// However busy its directory is, the file is read after so many events.
-const MOST_EVENTS: usize = 1000;
+/// The file is read after this many events, even if the directory never becomes quiet.
+const MAX_EVENTS_BEFORE_READ: usize = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Something happened in the file's directory.
-    Touched,
-    /// Somebody asks for it, changed or not.
-    Asked,
+pub(super) enum ReloadEvent {
+    /// Something changed in a watched directory.
+    Changed,
+    /// A reload was requested, whether or not the file changed.
+    ReloadRequested,
 }
 
-pub struct Watched {
+pub(super) struct ConfigWatcher {
     path: PathBuf,
-    /// Other files that it names, whose change is a change of it: certificates.
+    /// Files that the configuration names: certificates.
     others: Vec<PathBuf>,
-    overrides: Overrides,
-    /// What the files said before they were read for the first time.
-    seen: Vec<Option<Print>>,
+    overrides: SettingOverrides,
+    /// The content that was read last.
+    seen: Vec<Option<ContentHash>>,
 }
 
-/// Stands for a file's content.
-type Print = u64;
+/// A hash of a file's content.
+type ContentHash = u64;
 
-impl Watched {
-    /// To be made before the configuration is read, so that no change goes unseen.
-    pub fn new(path: &Path, overrides: Overrides) -> Self {
+impl ConfigWatcher {
+    /// Create it before the configuration is read, so that no change is missed.
+    pub(super) fn new(path: &Path, overrides: SettingOverrides) -> Self {
         let (path, others) = (path.to_path_buf(), Vec::new());
-        let seen = prints(&path, &others);
+        let seen = content_hashes(&path, &others);
         Self { path, others, overrides, seen }
     }
 
-    /// As well as the file itself.
-    pub fn also(mut self, others: Vec<PathBuf>) -> Self {
+    /// Watches other files as well.
+    pub(super) fn with_other_files(mut self, others: Vec<PathBuf>) -> Self {
         let itself = self.seen.first().copied();
-        self.seen = itself.into_iter().chain(others.iter().map(|path| print(path))).collect();
+        self.seen = itself.into_iter().chain(others.iter().map(|path| content_hash(path))).collect();
         Self { others, ..self }
     }
 
-    /// Watches from now on, on a thread of its own. Whoever holds the sender can ask.
-    pub fn start(mut self) -> (Sender<Event>, mpsc::Receiver<Change>) {
-        let (events, happened) = channel();
+    /// Starts a thread that watches. A reload can be requested with the sender.
+    pub(super) fn start(mut self) -> (Sender<ReloadEvent>, mpsc::Receiver<ConfigChange>) {
+        let (events, received) = channel();
         let (changes, changed) = mpsc::channel(1);
         let watcher = self.watch(events.clone());
-        // It may have changed while nobody watched.
-        _ = events.send(Event::Touched);
+        // The file may have changed before the watcher started.
+        _ = events.send(ReloadEvent::Changed);
         let thread = std::thread::Builder::new().name("config".into());
         let started = thread.spawn(move || {
             let _watcher = watcher;
-            self.follow(&happened, &changes);
+            self.follow(&received, &changes);
         });
         if let Err(error) = started {
-            tracing::warn!(%error, "changes of the configuration are not seen");
+            tracing::warn!(%error, "failed to start the configuration watcher; changes are ignored");
         }
         (events, changed)
     }
 
-    /// The directory is watched and not the file: it is replaced by renaming, and in a ConfigMap it is a link whose
-    /// target moves.
-    fn watch(&self, events: Sender<Event>) -> Option<RecommendedWatcher> {
+    /// Watches directories rather than files: files are replaced by renaming, and those of a ConfigMap are links whose target
+    /// changes.
+    fn watch(&self, events: Sender<ReloadEvent>) -> Option<RecommendedWatcher> {
         let tell = move |event: notify::Result<notify::Event>| {
-            // Reading it is an event too.
+            // Reads are events too.
             if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                _ = events.send(Event::Touched);
+                _ = events.send(ReloadEvent::Changed);
             }
         };
         let watching = notify::recommended_watcher(tell).and_then(|mut watcher| {
@@ -87,38 +87,38 @@ impl Watched {
             Ok(watcher)
         });
         watching
-            .inspect_err(|error| tracing::warn!(%error, "the configuration is read again on SIGHUP only"))
+            .inspect_err(|error| tracing::warn!(%error, "failed to watch the configuration; it is reloaded on SIGHUP only"))
             .ok()
     }
 
-    /// Where the file is, and where it really is.
+    /// The directories of the files and of the targets of links.
     fn directories(&self) -> Vec<PathBuf> {
-        let of = |path: &Path| match path.parent() {
+        let parent = |path: &Path| match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
         let mut directories = Vec::new();
         for path in std::iter::once(&self.path).chain(&self.others) {
-            directories.push(of(path));
-            directories.extend(path.canonicalize().map(|path| of(&path)));
+            directories.push(parent(path));
+            directories.extend(path.canonicalize().map(|path| parent(&path)));
         }
         directories.sort();
         directories.dedup();
         directories
     }
 
-    fn follow(&mut self, happened: &Receiver<Event>, changes: &mpsc::Sender<Change>) {
-        while let Ok(first) = happened.recv() {
-            let mut asked = first == Event::Asked;
-            for _ in 0..MOST_EVENTS {
-                match happened.recv_timeout(QUIET) {
-                    Ok(event) => asked |= event == Event::Asked,
+    fn follow(&mut self, received: &Receiver<ReloadEvent>, changes: &mpsc::Sender<ConfigChange>) {
+        while let Ok(first) = received.recv() {
+            let mut is_requested = first == ReloadEvent::ReloadRequested;
+            for _ in 0..MAX_EVENTS_BEFORE_READ {
+                match received.recv_timeout(DEBOUNCE_INTERVAL) {
+                    Ok(event) => is_requested |= event == ReloadEvent::ReloadRequested,
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
-            let now = prints(&self.path, &self.others);
-            if now == self.seen && !asked {
+            let now = content_hashes(&self.path, &self.others);
+            if now == self.seen && !is_requested {
                 continue;
             }
             self.seen = now;
@@ -129,11 +129,11 @@ impl Watched {
     }
 }
 
-fn prints(path: &Path, others: &[PathBuf]) -> Vec<Option<Print>> {
-    std::iter::once(path).chain(others.iter().map(PathBuf::as_path)).map(print).collect()
+fn content_hashes(path: &Path, others: &[PathBuf]) -> Vec<Option<ContentHash>> {
+    std::iter::once(path).chain(others.iter().map(PathBuf::as_path)).map(content_hash).collect()
 }
 
-fn print(path: &Path) -> Option<Print> {
+fn content_hash(path: &Path) -> Option<ContentHash> {
     let mut hasher = DefaultHasher::new();
     std::fs::read(path).ok()?.hash(&mut hasher);
     Some(hasher.finish())

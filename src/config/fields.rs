@@ -1,115 +1,161 @@
-//! A mapping of the file, read key by key. What its section does not know is an error, with the nearest right name.
+//! A mapping of the file, read key by key. A key that its section does not have is an error that suggests the nearest one.
 
-use super::keys::{Key, SECTIONS, Section};
-use super::problem::{Place, Problems};
+use super::diagnostics::{Diagnostics, Location};
+use super::keys::{Key, Reader, Section, Settings};
+use super::root::RootFields;
 use super::suggest::nearest;
-use super::tree::{self, Node, Value};
+use super::yaml::{self, Value, YamlNode};
 
-/// Reads one value; `None` once its problem is reported.
-pub type Reader<T> = fn(&Node, &Problems) -> Option<T>;
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located<T> {
+    pub value: T,
+    pub location: Location,
+}
 
-pub struct Fields<'t> {
+/// Keys at the top level that begin so are ignored: a place for the anchors of YAML.
+pub(super) const EXTENSION_PREFIX: &str = "x-";
+
+pub(super) struct Fields<'t> {
     section: &'static Section,
-    entries: &'t [(Node, Node)],
-    place: Place,
-    problems: &'t Problems,
+    entries: &'t [(YamlNode, YamlNode)],
+    /// The location of the mapping.
+    pub location: Location,
+    diagnostics: &'t Diagnostics,
 }
 
 impl<'t> Fields<'t> {
-    /// Nothing at all is an empty mapping. `None` once it is reported that `node` is something else.
-    pub fn open(node: &'t Node, section: &'static Section, problems: &'t Problems) -> Option<Self> {
+    /// Opens a mapping; an absent value is an empty one. Returns `None` after reporting that `node` is something else.
+    pub(super) fn open(
+        node: &'t YamlNode,
+        section: &'static Section,
+        diagnostics: &'t Diagnostics,
+    ) -> Option<Self> {
         let entries = match &node.value {
             Value::Mapping(entries) => entries.as_slice(),
             Value::Null => &[],
             Value::Broken => return None,
             Value::Scalar(_) | Value::List(_) => {
-                problems
-                    .error(node.place, format!("{} must be a mapping, not {}", section.name, node.kind()))
-                    .help(format!("its keys: {}", names(section)));
+                diagnostics
+                    .error(node.location, format!("{} must be a mapping, not {}", section.name, node.kind()))
+                    .help(format!("its keys: {}", key_names(section)));
                 return None;
             }
         };
-        let fields = Self { section, entries, place: node.place, problems };
+        let fields = Self { section, entries, location: node.location, diagnostics };
         fields.refuse_unknown_keys();
         Some(fields)
     }
 
-    /// Where the mapping begins.
-    pub fn place(&self) -> Place {
-        self.place
+    /// The location of the value under `name`, or of the mapping if the key is absent.
+    pub(super) fn value_location(&self, name: &str) -> Location {
+        self.node(name).map_or(self.location, |node| node.location)
     }
 
-    /// What is written under `name`.
-    pub fn given(&self, name: &str) -> Option<&'t Node> {
-        debug_assert!(self.section.key(name).is_some(), "`{name}` is not in the table of keys");
+    /// The node under `name`.
+    pub(super) fn node(&self, name: &str) -> Option<&'t YamlNode> {
+        debug_assert!(self.section.key(name).is_some(), "`{name}` is not a key of {}", self.section.name);
         self.entries.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
     }
 
-    /// The value under `name`, if one is written.
-    pub fn optional<T>(&self, name: &str, read: Reader<T>) -> Option<T> {
-        read(self.given(name)?, self.problems)
-    }
-
-    /// The value under `name`, or the table's default.
-    pub fn read<T>(&self, name: &str, read: Reader<T>) -> Option<T> {
-        match self.given(name) {
-            Some(node) => read(node, self.problems),
-            None => read(&default_of(self.section.key(name)?)?, self.problems),
+    /// The value under `name`: `Some(None)` if the key is absent, `None` if its value has an error.
+    pub(super) fn optional<T>(&self, name: &str, reader: &Reader<T>) -> Option<Option<T>> {
+        match self.node(name) {
+            Some(node) => reader.read(node, self.diagnostics).map(Some),
+            None => Some(None),
         }
     }
 
-    /// The value under `name`; an error if it is missing.
-    pub fn required<T>(&self, name: &str, read: Reader<T>) -> Option<T> {
-        if self.given(name).is_none() {
-            let doc = self.section.key(name).map(|key| key.doc).unwrap_or_default();
-            let place = if self.entries.is_empty() { Place::Start } else { self.place };
-            self.problems
-                .error(place, format!("{} has no `{name}`", self.section.name))
-                .help(format!("add `{name}: …`. {doc}"));
+    /// The value under `name`, or the declared default.
+    pub(super) fn default<T>(&self, name: &str, reader: &Reader<T>) -> Option<T> {
+        match self.node(name) {
+            Some(node) => reader.read(node, self.diagnostics),
+            None => reader.read(&default_node(self.section.key(name)?)?, self.diagnostics),
         }
-        self.optional(name, read)
+    }
+
+    /// The value under `name`; a missing key is an error.
+    pub(super) fn required<T>(&self, name: &str, reader: &Reader<T>) -> Option<T> {
+        if self.node(name).is_none() {
+            self.report_missing(name);
+        }
+        self.optional(name, reader)?
+    }
+
+    /// Reports that the key `name` is absent and needed.
+    pub(super) fn report_missing(&self, name: &str) {
+        let doc = self.section.key(name).map(Key::doc).unwrap_or_default();
+        let location = if self.entries.is_empty() { Location::Start } else { self.location };
+        self.diagnostics
+            .error(location, format!("{} has no `{name}`", self.section.name))
+            .help(format!("add `{name}: …`. {doc}"));
+    }
+
+    /// The value under `name` with its location; `None` if the key is absent or its value has an error.
+    pub(super) fn located<T>(&self, name: &str, reader: &Reader<T>) -> Option<Located<T>> {
+        let node = self.node(name)?;
+        let value = reader.read(node, self.diagnostics)?;
+        Some(Located { value, location: node.location })
     }
 
     fn refuse_unknown_keys(&self) {
         for (key, _) in self.entries {
             match &key.value {
                 Value::Scalar(name) if self.section.key(name).is_some() || name.contains("${") => {}
+                Value::Scalar(name) if self.is_root() && name.starts_with(EXTENSION_PREFIX) => {}
                 Value::Scalar(name) => self.refuse_unknown(key, name),
                 Value::Broken => {}
                 _ => {
-                    self.problems
-                        .error(key.place, format!("a key must be a name, not {}", key.kind()))
-                        .help(format!("known keys of {}: {}", self.section.name, names(self.section)));
+                    self.diagnostics
+                        .error(key.location, format!("a key must be a name, not {}", key.kind()))
+                        .help(format!("known keys of {}: {}", self.section.name, key_names(self.section)));
                 }
             }
         }
     }
 
-    fn refuse_unknown(&self, key: &Node, name: &str) {
-        let known = self.section.keys.iter().map(|key| key.name);
+    fn is_root(&self) -> bool {
+        self.section.name == RootFields::SECTION.name
+    }
+
+    fn refuse_unknown(&self, key: &YamlNode, name: &str) {
+        let known = self.section.keys().map(|key| key.name);
         let help = if let Some(right) = nearest(name, known) {
             format!("did you mean `{right}`?")
-        } else if let Some(right) = elsewhere(name).filter(|right| self.section.key(right).is_some()) {
-            format!("here it is `{right}`")
-        } else if let Some(other) = SECTIONS.iter().find(|section| section.key(name).is_some()) {
+        } else if let Some(right) = equivalent_key(name).filter(|right| self.section.key(right).is_some()) {
+            format!("in larder it is `{right}`")
+        } else if let Some(other) = find_section_with(name) {
             match other.name {
-                "proxy.yaml" => format!("`{name}` belongs at the top level of the file"),
+                section if section == RootFields::SECTION.name => {
+                    format!("`{name}` belongs at the top level of the file")
+                }
                 section => format!("`{name}` belongs under {section}"),
             }
         } else {
-            format!("known keys: {}", names(self.section))
+            format!("known keys: {}", key_names(self.section))
         };
-        let of = if self.section.name == "proxy.yaml" { "" } else { self.section.name };
-        let message = match of {
-            "" => format!("unknown key `{name}`"),
-            section => format!("unknown key `{name}` in {section}"),
+        let message = if self.is_root() {
+            format!("unknown key `{name}`")
+        } else {
+            format!("unknown key `{name}` in {}", self.section.name)
         };
-        self.problems.error(key.place, message).help(help);
+        self.diagnostics.error(key.location, message).help(help);
     }
 }
 
-/// What other proxies call a key, and what it is here.
-fn elsewhere(name: &str) -> Option<&'static str> {
+/// Rewrites a value in its short form as a mapping with the one key `key`.
+pub(super) fn expand_short_form(node: &YamlNode, key: &str) -> YamlNode {
+    match &node.value {
+        Value::Mapping(_) | Value::Broken => node.clone(),
+        _ => {
+            let entry = (YamlNode::scalar(key, node.location), node.clone());
+            YamlNode { value: Value::Mapping(vec![entry]), location: node.location }
+        }
+    }
+}
+
+/// The key of larder that corresponds to a key of another proxy.
+fn equivalent_key(name: &str) -> Option<&'static str> {
     Some(match name {
         "backend" | "backends" | "origin" | "proxy_pass" | "reverse_proxy" | "target" => "upstream",
         "certificate" | "certificate_file" | "crt" | "ssl_certificate" => "cert",
@@ -126,11 +172,17 @@ fn elsewhere(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The default as if it were written in the file.
-pub fn default_of(key: &Key) -> Option<Node> {
-    tree::parse(key.default?, &Problems::default()).map(|node| node.moved_to(Place::Start))
+/// The section that a misplaced key belongs to. `defaults` has the keys of a route, so the route is named.
+fn find_section_with(name: &str) -> Option<&'static Section> {
+    let sections = RootFields::SECTION.descendants();
+    sections.into_iter().find(|section| section.name != "defaults" && section.key(name).is_some())
 }
 
-fn names(section: &Section) -> String {
-    section.keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")
+/// The declared default as if it stood in the file.
+pub(super) fn default_node(key: &Key) -> Option<YamlNode> {
+    yaml::parse(key.default?, &Diagnostics::default()).map(|node| node.with_location(Location::Start))
+}
+
+fn key_names(section: &Section) -> String {
+    section.keys().map(|key| key.name).collect::<Vec<_>>().join(", ")
 }

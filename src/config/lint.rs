@@ -1,277 +1,313 @@
-//! `larder lint`: what is right as far as the file goes, and bites whoever uses it. Each finding has a name, by which it
-//! can be allowed. Where nothing is certain it asks the functions that the proxy asks, of requests made up for it.
+//! `larder lint`: findings about valid settings that do not do what they seem to. Each finding has a name, by which it can
+//! be allowed. Some checks classify sample requests with the functions that the proxy uses.
 
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::events::CheckedSource;
-use super::problem::Problems;
-use super::route_fields::{Placed, RouteFields};
-use super::routes::Checked;
+use super::diagnostics::Diagnostics;
+use super::events::ParsedSource;
+use super::fields::Located;
+use super::routes::ParsedRoute;
 use super::suggest::nearest;
-use crate::policy::classify::{Caller, Class, PassReason, classify};
+use crate::policy::caller::{CallerSource, CallerVerdict, Claim, IdentifyCaller, Identity};
+use crate::policy::classify::{Caller, Classification, PassReason, classify};
 use crate::policy::hop_by_hop::is_hop_by_hop;
 use crate::policy::path::Segment;
-use crate::policy::route::{Credential, Mode, Ttl};
+use crate::policy::route::{Credential, RouteMode, Shared, Ttl};
 use crate::policy::routes::Routes;
-use crate::policy::template::{Needs, Template};
-use crate::policy::{RequestHead, Route};
+use crate::policy::template::{Template, TemplateNeed};
+use crate::policy::{CallerFields, RequestHead, Route};
 
-/// Stands for any value: no literal of a route is likely to be it.
-const ANY: &str = "larder-lint";
+/// The value of every parameter and field in a sample request. No route is likely to have it as a literal.
+const SAMPLE_VALUE: &str = "larder-lint";
 
-pub fn give(routes: &[Checked], sources: &[CheckedSource], credentials: &[HeaderName], problems: &Problems) {
-    let all: Vec<Arc<Route>> = routes.iter().map(|checked| Arc::new(checked.route.clone())).collect();
-    let lint = Lint { routes, sources, tree: Routes::new(&all), credentials, problems };
-    for checked in routes {
-        if checked.route.caches() {
-            lint.never_looked_up(checked);
-            lint.credential_of_one_route(checked);
-            lint.tags_that_never_resolve(checked);
-            lint.tags_that_nothing_purges(checked);
-            lint.nothing_to_override(checked);
+pub(super) fn add_findings(
+    routes: &[ParsedRoute],
+    sources: &[ParsedSource],
+    (credentials, verifies_tokens): (&CallerFields, bool),
+    diagnostics: &Diagnostics,
+) {
+    let all: Vec<Arc<Route>> = routes.iter().map(|parsed| Arc::new(parsed.route.clone())).collect();
+    let lint = Linter { routes, sources, tree: Routes::new(&all), credentials, verifies_tokens, diagnostics };
+    for parsed in routes {
+        if parsed.route.caches() {
+            lint.check_never_looked_up(parsed);
+            lint.check_credential_of_one_route(parsed);
+            lint.check_tags_never_resolve(parsed);
+            lint.check_tags_never_purged(parsed);
+            lint.check_override_without_effect(parsed);
         } else {
-            lint.without_effect(checked);
+            lint.check_key_without_effect(parsed);
         }
-        lint.purges_of_nothing(checked);
+        lint.check_purges_without_target(parsed);
+        lint.check_unverified_claims(parsed);
     }
 }
 
-struct Lint<'l> {
-    routes: &'l [Checked],
-    sources: &'l [CheckedSource],
+struct Linter<'l> {
+    routes: &'l [ParsedRoute],
+    sources: &'l [ParsedSource],
     tree: Routes,
-    credentials: &'l [HeaderName],
-    problems: &'l Problems,
+    credentials: &'l CallerFields,
+    /// `callers` has an entry that verifies tokens.
+    verifies_tokens: bool,
+    diagnostics: &'l Diagnostics,
 }
 
-impl Lint<'_> {
-    /// A GET that carries all that the route asks for, and `more`: how is it taken?
-    fn sampled(&self, route: &Route, more: &[(HeaderName, String)]) -> Result<Caller, Option<PassReason>> {
+impl Linter<'_> {
+    /// Classifies a GET with everything that the route's key needs, and the fields in `more`.
+    fn classify_sample(
+        &self,
+        route: &Route,
+        more: &[(HeaderName, String)],
+    ) -> Result<Caller, Option<PassReason>> {
         let mut headers = HeaderMap::new();
         for (name, value) in credential(route).into_iter().chain(more.iter().cloned()) {
-            headers.append(name, HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static(ANY)));
+            headers.append(
+                name,
+                HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static(SAMPLE_VALUE)),
+            );
         }
         let path = sample_path(route);
-        let request = RequestHead { host: ANY, ..RequestHead::new(&Method::GET, &path, &headers) };
-        match classify(&self.tree, &request, false, self.credentials) {
-            Class::Lookup(lookup) if lookup.route.index == route.index => Ok(lookup.caller),
-            Class::Pass { reason, .. } => Err(Some(reason)),
-            Class::Lookup(_) | Class::Write { .. } => Err(None),
+        let request = RequestHead { host: SAMPLE_VALUE, ..RequestHead::new(&Method::GET, &path, &headers) };
+        match classify(&self.tree, &request, false, self.credentials, &SampleCaller(route)) {
+            Classification::Lookup(lookup) if lookup.route.index == route.index => Ok(lookup.caller),
+            Classification::Pass { reason, .. } => Err(Some(reason)),
+            _ => Err(None),
         }
     }
 
-    fn never_looked_up(&self, checked: &Checked) {
-        let route = &checked.route;
-        if let Some(Credential::Header(name)) = &route.per
-            && is_hop_by_hop(name, &HeaderMap::new())
+    fn check_never_looked_up(&self, parsed: &ParsedRoute) {
+        let route = &parsed.route;
+        let credentials = route.per.iter().flat_map(Credential::alternatives);
+        if let Some(name) =
+            credentials.filter_map(Credential::field).find(|name| is_hop_by_hop(name, &HeaderMap::new()))
         {
-            let place = checked.own.per.as_ref().map_or(checked.path_place, |per| per.place);
-            self.problems
+            let location = parsed.own.per.as_ref().map_or(parsed.path_location, |per| per.location);
+            self.diagnostics
                 .warning(
-                    place,
-                    format!("`per: header.{name}` never reaches the upstream: it is for larder alone"),
+                    location,
+                    format!("`{name}` of `per` is a hop-by-hop field, which the upstream never receives"),
                 )
-                .help("name the field that the API itself tells callers apart by")
-                .named("never-cached");
+                .help("name the field by which the API identifies callers")
+                .name("never-cached");
             return;
         }
-        let Err(why) = self.sampled(route, &[]) else { return };
+        let Err(why) = self.classify_sample(route, &[]) else { return };
         let (message, help) = match why {
             Some(PassReason::PathSpelling) => (
-                "no GET is looked up here: its path can be read as one of another route",
+                "no GET is cached here: its path can also be read as one of another route",
                 "write literal segments in lower case, and without escapes",
             ),
             Some(PassReason::OverrideField | PassReason::Upgrade) => (
-                "no GET is looked up here: a request with the field in `per` always passes",
-                "name the field that the API itself tells callers apart by",
+                "no GET is cached here: a request with the field in `per` is always forwarded",
+                "name the field by which the API identifies callers",
             ),
             _ => (
-                "no GET is looked up here: another route takes all of its paths",
+                "no GET is cached here: another route matches all of its paths",
                 "make them one route, or give this one a path of its own",
             ),
         };
-        self.problems.warning(checked.path_place, message).help(help).named("never-cached");
+        self.diagnostics.warning(parsed.path_location, message).help(help).name("never-cached");
     }
 
-    /// What says who asks on one route, and is no credential to the others: they share what is meant for one.
-    fn credential_of_one_route(&self, checked: &Checked) {
-        let field = match &checked.route.per {
-            Some(Credential::Authorization) => AUTHORIZATION,
-            Some(Credential::Cookie(_)) => COOKIE,
-            Some(Credential::Header(name)) => name.clone(),
-            None => return,
+    /// Warns of a field that is in `per` here but not in `credentials`: other routes share responses across its values.
+    fn check_credential_of_one_route(&self, parsed: &ParsedRoute) {
+        let credentials = parsed.route.per.iter().flat_map(Credential::alternatives);
+        let mut fields = credentials.filter_map(Credential::field);
+        let Some(field) = fields.find(|field| !self.credentials.identify(field)) else { return };
+        let separates_callers = |route: &Route| {
+            route.shared != Shared::No || route.headers.contains(&field) || route.per == parsed.route.per
         };
-        if self.credentials.contains(&field) {
-            return;
-        }
-        let tells_apart =
-            |route: &Route| route.shared || route.headers.contains(&field) || route.per == checked.route.per;
-        let other = self.routes.iter().find(|other| other.route.caches() && !tells_apart(&other.route));
+        let other = self.routes.iter().find(|other| other.route.caches() && !separates_callers(&other.route));
         if let Some(other) = other {
-            let place = checked.own.per.as_ref().map_or(checked.path_place, |per| per.place);
-            self.problems
+            let location = parsed.own.per.as_ref().map_or(parsed.path_location, |per| per.location);
+            self.diagnostics
                 .warning(
-                    place,
-                    format!("`{field}` says who asks here, and is not in `credentials`: other routes give all callers the same"),
+                    location,
+                    format!("`{field}` identifies callers here, but is not in `credentials`: other routes ignore it"),
                 )
-                .note(other.path_place, "such as this one")
-                .help(format!("add `{field}` to `credentials`, or say `shared: true` there if it is meant so"))
-                .named("unknown-credential");
+                .note(other.path_location, "such as this one")
+                .help(format!("add `{field}` to `credentials`, or write `shared: true` there if its responses are for all"))
+                .name("unknown-credential");
         }
     }
 
-    fn tags_that_never_resolve(&self, checked: &Checked) {
-        let route = &checked.route;
-        for tag in &checked.tags {
+    fn check_tags_never_resolve(&self, parsed: &ParsedRoute) {
+        let route = &parsed.route;
+        for tag in &parsed.tags {
             for need in tag.value.needs() {
                 let field = match need {
-                    Needs::Query(name) => {
+                    TemplateNeed::Query(name) => {
                         if !is_selected(route, name) {
-                            self.problems
+                            self.diagnostics
                                 .warning(
-                                    tag.place,
+                                    tag.location,
                                     format!("`{{query.{name}}}` has no value here: `query` drops it"),
                                 )
                                 .help(format!("add `{name}` to the route's `query`"))
-                                .named("tag-never-resolves");
+                                .name("tag-never-resolves");
                         }
                         continue;
                     }
-                    Needs::Jwt => (AUTHORIZATION, format!("Bearer {ANY}")),
-                    Needs::Cookie(name) => (COOKIE, format!("{name}={ANY}")),
-                    Needs::Header(name) => (name.clone(), ANY.to_owned()),
+                    TemplateNeed::Jwt => (AUTHORIZATION, format!("Bearer {SAMPLE_VALUE}")),
+                    TemplateNeed::Cookie(name) => (COOKIE, format!("{name}={SAMPLE_VALUE}")),
+                    TemplateNeed::Header(name) => (name.clone(), SAMPLE_VALUE.to_owned()),
                 };
-                // What comes with `per` is there once, and in the key.
-                let of_per = credential(route).is_some_and(|(name, _)| name == field.0);
-                if !of_per && self.sampled(route, std::slice::from_ref(&field)) == Ok(Caller::Credentialed) {
+                // The credential of `per` is part of the key.
+                let is_in_key = credential(route).is_some_and(|(name, _)| name == field.0);
+                let found = self.classify_sample(route, std::slice::from_ref(&field));
+                if !is_in_key && found.is_ok_and(|caller| !caller.is_in_key()) {
                     let name = &field.0;
-                    self.problems
+                    self.diagnostics
                         .warning(
-                            tag.place,
+                            tag.location,
                             format!(
-                                "`{}` has a value only with `{name}`, and what is asked for with it is not stored here",
+                                "`{}` has a value only with `{name}`, and responses to requests with it are not stored here",
                                 tag.value.as_str()
                             ),
                         )
-                        .help("say `per` (or `shared: true`), so that such responses are stored")
-                        .named("tag-never-resolves");
+                        .help("write `per` (or `shared: true`), so that such responses are stored")
+                        .name("tag-never-resolves");
                 }
             }
         }
     }
 
-    /// Writes here change nothing, and no other route says the tag: it is of use to operators alone.
-    fn tags_that_nothing_purges(&self, checked: &Checked) {
-        if !checked.route.purges.as_ref().is_some_and(Vec::is_empty) {
+    /// Warns of a tag with a claim that is not verified, although a token could be: a forged one then purges other callers'
+    /// responses.
+    fn check_unverified_claims(&self, parsed: &ParsedRoute) {
+        if parsed.route.callers.is_some() || !self.verifies_tokens {
             return;
         }
-        let others = || self.routes.iter().filter(|other| other.route.index != checked.route.index);
-        let purges = |other: &Checked, tag: &Template| {
-            let changes_nothing = other.route.purges.as_ref().is_some_and(Vec::is_empty);
-            let own = if changes_nothing { &[][..] } else { &other.route.tags[..] };
-            own.iter().chain(other.route.purges.iter().flatten()).any(|purged| purged.may_reach_some_of(tag))
-        };
-        let is_announced = |tag: &Template| {
-            self.sources
-                .iter()
-                .flat_map(|source| &source.purge)
-                .any(|purged| purged.value.may_reach_some_of(tag))
-        };
-        let is_purged = |tag: &Template| others().any(|other| purges(other, tag)) || is_announced(tag);
-        for tag in checked.tags.iter().filter(|tag| !is_purged(&tag.value)) {
-            self.problems
-                .warning(tag.place, format!("no write and no event purges `{}`", tag.value.as_str()))
-                .help("name it in `purges` of what changes it; the route's own `purges: []` says that writes here don't")
-                .named("tag-never-purged");
-        }
-    }
-
-    /// Tags may come from fields of responses too; who does that allows this one.
-    fn purges_of_nothing(&self, checked: &Checked) {
-        let carried =
-            || self.routes.iter().filter(|other| other.route.caches()).flat_map(|other| &other.route.tags);
-        let shapes: Vec<String> = carried().map(Template::shape).collect();
-        for purged in &checked.purges {
-            // A near one is an advice of its own.
-            let is_near = nearest(&purged.value.shape(), shapes.iter().map(String::as_str)).is_some();
-            if !is_near && !carried().any(|tag| purged.value.may_reach_some_of(tag)) {
-                self.problems
-                    .warning(purged.place, format!("no route's responses carry `{}`", purged.value.as_str()))
-                    .help("give it to the `tags` of what it changes; allow this where responses name it in `Surrogate-Key` or the like")
-                    .named("tag-never-carried");
+        for tag in parsed.tags.iter().chain(&parsed.purges) {
+            if let Some(claim) = tag.value.claims().next() {
+                self.diagnostics
+                    .warning(
+                        tag.location,
+                        format!("`{{jwt.{claim}}}` is read from a token that is not verified"),
+                    )
+                    .help("add `callers: NAME` of an entry that verifies tokens")
+                    .name("unverified-claim");
             }
         }
     }
 
-    fn nothing_to_override(&self, checked: &Checked) {
-        let route = &checked.route;
-        if let Some(Placed { value, place }) = &checked.own.overrides
+    /// Warns of a tag of a route with `purges: []` that no other route and no event purges.
+    fn check_tags_never_purged(&self, parsed: &ParsedRoute) {
+        if !parsed.route.has_empty_purges() {
+            return;
+        }
+        let others = || self.routes.iter().filter(|other| other.route.index != parsed.route.index);
+        let purges = |other: &ParsedRoute, tag: &Template| {
+            other.route.purge_templates().any(|purged| purged.may_reach_any(tag))
+        };
+        let is_announced = |tag: &Template| {
+            self.sources.iter().flat_map(|source| &source.purge).any(|purged| purged.value.may_reach_any(tag))
+        };
+        let is_purged = |tag: &Template| others().any(|other| purges(other, tag)) || is_announced(tag);
+        for tag in parsed.tags.iter().filter(|tag| !is_purged(&tag.value)) {
+            self.diagnostics
+                .warning(tag.location, format!("no write and no event purges `{}`", tag.value.as_str()))
+                .help("name it in `purges` of the route that changes it; here `purges: []` excludes the route's own writes")
+                .name("tag-never-purged");
+        }
+    }
+
+    /// Warns of a purged tag that no route has. Tags may come from response fields too; then the finding is allowed.
+    fn check_purges_without_target(&self, parsed: &ParsedRoute) {
+        let carried =
+            || self.routes.iter().filter(|other| other.route.caches()).flat_map(|other| &other.route.tags);
+        let shapes: Vec<String> = carried().map(Template::shape).collect();
+        for purged in &parsed.purges {
+            // `warnings` reports a tag that is close to one of a route.
+            let is_near = nearest(&purged.value.shape(), shapes.iter().map(String::as_str)).is_some();
+            if !is_near && !carried().any(|tag| purged.value.may_reach_any(tag)) {
+                self.diagnostics
+                    .warning(purged.location, format!("no route's responses carry `{}`", purged.value.as_str()))
+                    .help("add it to `tags` of the routes that it changes; allow this if responses carry it in `Surrogate-Key` or the like")
+                    .name("tag-never-carried");
+            }
+        }
+    }
+
+    fn check_override_without_effect(&self, parsed: &ParsedRoute) {
+        let route = &parsed.route;
+        if let Some(Located { value, location }) = &parsed.own.overrides
             && value.lifetime
             && route.ttl == Ttl::Upstream
             && route.status.is_empty()
         {
-            self.problems
-                .warning(*place, "`override: [lifetime]` has no lifetime to put in its place")
+            self.diagnostics
+                .warning(*location, "`override: [lifetime]` has no lifetime to put in its location")
                 .help("give the route a `ttl`")
-                .named("no-effect");
+                .name("no-effect");
         }
     }
 
-    /// Keys that are about stored responses, on a route whose GETs pass.
-    fn without_effect(&self, checked: &Checked) {
-        let RouteFields { per, shared, query, headers, cookies, status, .. } = &checked.own;
-        let RouteFields { stale_while_revalidate, stale_if_error, max_size, overrides, .. } = &checked.own;
-        let said = [
-            ("per", per.is_some()),
-            ("shared", shared.is_some()),
-            ("query", query.is_some()),
-            ("headers", headers.is_some()),
-            ("cookies", cookies.is_some()),
-            ("status", status.is_some()),
-            ("stale_while_revalidate", stale_while_revalidate.is_some()),
-            ("stale_if_error", stale_if_error.is_some()),
-            ("max_size", max_size.is_some()),
-            ("override", overrides.is_some()),
-        ];
-        let said: Vec<&str> = said.iter().filter(|(_, is_said)| *is_said).map(|(name, _)| *name).collect();
-        // What is switched off is meant to be switched on again.
-        if said.is_empty() || checked.route.mode == Mode::Off {
+    /// Warns of keys about stored responses on a route whose GETs are not cached.
+    fn check_key_without_effect(&self, parsed: &ParsedRoute) {
+        let given = parsed.own.given_keys().into_iter().filter(|key| key.cache_only);
+        let names: Vec<&str> = given.map(|key| key.name).collect();
+        // A route that is switched off keeps its keys for later.
+        if names.is_empty() || parsed.route.mode == RouteMode::Off {
             return;
         }
-        self.problems
+        self.diagnostics
             .warning(
-                checked.path_place,
-                format!("`{}` changes nothing here: the route's GETs pass", said.join("`, `")),
+                parsed.path_location,
+                format!("`{}` has no effect here: the route's GETs are not cached", names.join("`, `")),
             )
-            .help("give the route a `ttl`, or leave them out")
-            .named("no-effect");
+            .help("give the route a `ttl`, or remove these keys")
+            .name("no-effect");
     }
 }
 
-/// The credential of a `per:` route.
+/// Knows every caller by the same name, and the same value of each claim in the route's key.
+struct SampleCaller<'r>(&'r Route);
+
+impl IdentifyCaller for SampleCaller<'_> {
+    fn identify(&self, _: &CallerSource) -> CallerVerdict {
+        let paths = match &self.0.per {
+            Some(Credential::Claims(paths)) => paths.as_slice(),
+            _ => &[],
+        };
+        let claim = |path: &String| Claim {
+            path: path.as_str().into(),
+            json: SAMPLE_VALUE.into(),
+            text: Some(SAMPLE_VALUE.into()),
+        };
+        let claims = paths.iter().map(claim).collect();
+        CallerVerdict::Known(Arc::new(Identity { name: Some(SAMPLE_VALUE.into()), claims, expires_at: None }))
+    }
+}
+
+/// A sample of the credential in `per`, or of the one that `callers` reads.
 fn credential(route: &Route) -> Option<(HeaderName, String)> {
-    Some(match route.per.as_ref()? {
-        Credential::Authorization => (AUTHORIZATION, format!("Bearer {ANY}")),
-        Credential::Cookie(name) => (COOKIE, format!("{name}={ANY}")),
-        Credential::Header(name) => (name.clone(), ANY.to_owned()),
+    let of_source = || route.callers.as_ref().and_then(|source| source.credentials.first());
+    let of_route = route.per.as_ref().filter(|per| !per.is_verified());
+    Some(match of_route.and_then(|per| per.alternatives().first()).or_else(of_source)? {
+        Credential::AnyOf(_) | Credential::Claims(_) | Credential::Identity => return None,
+        Credential::Authorization => (AUTHORIZATION, format!("Bearer {SAMPLE_VALUE}")),
+        Credential::Cookie(name) => (COOKIE, format!("{name}={SAMPLE_VALUE}")),
+        Credential::Header(name) => (name.clone(), SAMPLE_VALUE.to_owned()),
     })
 }
 
 fn sample_path(route: &Route) -> String {
     let segments = route.path.segments().iter().map(|segment| match segment {
         Segment::Literal(literal) => format!("/{literal}"),
-        Segment::Parameter(_) | Segment::Rest(_) => format!("/{ANY}"),
+        Segment::Parameter(_) | Segment::Rest(_) => format!("/{SAMPLE_VALUE}"),
     });
     let path: String = segments.collect();
     if path.is_empty() { "/".to_owned() } else { path }
 }
 
-/// Whether a parameter that a request has is there for the tags.
+/// Whether `query` keeps a parameter, so that tags can use its value.
 fn is_selected(route: &Route, name: &str) -> bool {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
-    let asked = format!("{name}={ANY}");
+    let asked = format!("{name}={SAMPLE_VALUE}");
     !plain || route.query.select(Some(&asked)).is_some_and(|selected| selected.contains(&asked))
 }

@@ -1,81 +1,101 @@
-//! The section `listen`: addresses, and what a connection has to pass there before it speaks HTTP.
+//! The key `listen`: addresses, and what happens on a connection before HTTP.
 
 use std::path::PathBuf;
 
-use super::fields::Fields;
-use super::problem::{Place, Problems};
-use super::scalars::{boolean, list, listen, text};
-use super::tree::{Node, Value};
-use super::{CertificateFiles, DoorSettings, Listen, keys};
+use super::diagnostics::{Diagnostics, Location};
+use super::fields::expand_short_form;
+use super::keys::{Kind, Reader, Settings, mapping, settings};
+use super::scalars::{ADDRESS, BOOLEAN, PATH, list};
+use super::yaml::{Value, YamlNode};
+use super::{Listen, ListenerSettings};
 
-/// One address or a list; each may be a mapping.
-pub fn listeners(node: &Node, problems: &Problems) -> Option<(Vec<Listen>, Vec<DoorSettings>)> {
-    let read = match &node.value {
-        Value::List(_) => list(node, "[127.0.0.1:8080]", problems, listener)?,
-        _ => vec![listener(node, problems)?],
-    };
-    if read.is_empty() {
-        problems
-            .error(node.place, "there is nothing to listen on")
-            .help("write an address, `listen: 127.0.0.1:8080`");
-        return None;
+settings! {
+    struct ListenerFields = "a listener" {
+        /// An address and port, or `unix:/path`.
+        address: Listen = ADDRESS, required;
+        /// Serve TLS with this certificate. A list is searched for the host that the client names (SNI), else the first is
+        /// used.
+        /// The files are read again when they change.
+        tls: Vec<CertificateFiles> = CERTIFICATES, optional;
+        /// Each connection begins with a PROXY protocol header (version 1 or 2) that names its client. Only
+        /// `trusted_proxies` may then connect.
+        proxy_protocol: bool = BOOLEAN, default "false";
     }
-    Some(read.into_iter().unzip())
 }
 
-fn listener(node: &Node, problems: &Problems) -> Option<(Listen, DoorSettings)> {
-    let Value::Mapping(_) = &node.value else {
-        return Some((listen(node, problems)?, DoorSettings::default()));
-    };
-    let fields = Fields::open(node, &keys::LISTENER, problems)?;
-    let address = fields.required("address", listen);
-    let proxy_protocol = fields.read("proxy_protocol", boolean);
-    let tls = match fields.given("tls") {
-        Some(given) => certificates(given, problems),
-        None => Some(Vec::new()),
-    };
-    Some((address?, DoorSettings { proxy_protocol: proxy_protocol?, tls: tls? }))
+settings! {
+    /// A certificate and its key, in PEM.
+    #[derive(Eq)]
+    pub struct CertificateFiles = "a certificate" {
+        /// PEM file with the certificate chain, leaf first.
+        cert: PathBuf = PATH, required;
+        /// PEM file with the key of `cert`.
+        key: PathBuf = PATH, required;
+    }
+}
+
+const LISTENER_KINDS: &[Kind] =
+    &[ADDRESS.kind, Kind::Mapping(ListenerFields::SECTION), Kind::ListOf(&Kind::OneOf(LISTENER))];
+const LISTENER: &[Kind] = &[ADDRESS.kind, Kind::Mapping(ListenerFields::SECTION)];
+
+/// One address or a list; each may be a mapping.
+pub(super) const LISTENERS: Reader<(Vec<Listen>, Vec<ListenerSettings>)> =
+    Reader::new(Kind::OneOf(LISTENER_KINDS), |node, diagnostics| {
+        let read = match &node.value {
+            Value::List(_) => list(node, "[127.0.0.1:8080]", diagnostics, listener)?,
+            _ => vec![listener(node, diagnostics)?],
+        };
+        if read.is_empty() {
+            diagnostics
+                .error(node.location, "there is nothing to listen on")
+                .help("write an address, `listen: 127.0.0.1:8080`");
+            return None;
+        }
+        Some(read.into_iter().unzip())
+    });
+
+fn listener(node: &YamlNode, diagnostics: &Diagnostics) -> Option<(Listen, ListenerSettings)> {
+    let ListenerFields { address, tls, proxy_protocol } =
+        ListenerFields::from_node(&expand_short_form(node, "address"), diagnostics)?;
+    Some((address, ListenerSettings { proxy_protocol, tls: tls.unwrap_or_default() }))
 }
 
 /// One certificate or a list.
-fn certificates(node: &Node, problems: &Problems) -> Option<Vec<CertificateFiles>> {
-    let read = match &node.value {
-        Value::List(_) => list(node, "[{cert: a.pem, key: a.key}]", problems, certificate)?,
-        _ => vec![certificate(node, problems)?],
-    };
-    if read.is_empty() {
-        problems
-            .error(node.place, "TLS needs a certificate")
-            .help("write `tls: {cert: server.pem, key: server.key}`, or leave `tls` out");
-        return None;
-    }
-    Some(read)
-}
+const CERTIFICATES: Reader<Vec<CertificateFiles>> = Reader::new(
+    Kind::OneOf(&[
+        mapping::<CertificateFiles>().kind,
+        Kind::ListOf(&Kind::Mapping(CertificateFiles::SECTION)),
+    ]),
+    |node, diagnostics| {
+        let read = match &node.value {
+            Value::List(_) => {
+                list(node, "[{cert: a.pem, key: a.key}]", diagnostics, CertificateFiles::from_node)?
+            }
+            _ => vec![CertificateFiles::from_node(node, diagnostics)?],
+        };
+        if read.is_empty() {
+            diagnostics
+                .error(node.location, "TLS needs a certificate")
+                .help("write `tls: {cert: server.pem, key: server.key}`, or remove `tls`");
+            return None;
+        }
+        Some(read)
+    },
+);
 
-fn certificate(node: &Node, problems: &Problems) -> Option<CertificateFiles> {
-    let fields = Fields::open(node, &keys::CERTIFICATE, problems)?;
-    let (cert, key) = (fields.required("cert", file), fields.required("key", file));
-    Some(CertificateFiles { cert: cert?, key: key? })
-}
-
-fn file(node: &Node, problems: &Problems) -> Option<PathBuf> {
-    text(node, "a file in PEM", problems).map(PathBuf::from)
-}
-
-/// Whoever may say in whose name a connection comes is named.
-pub fn refuse_unnamed_balancers(
-    listen: &[Listen],
-    doors: &[DoorSettings],
-    is_anybody_trusted: bool,
-    place: Place,
-    problems: &Problems,
+/// Refuses `proxy_protocol` on a TCP listener if no balancer is trusted to name its clients.
+pub(super) fn require_trusted_proxies(
+    (listen, settings): &(Vec<Listen>, Vec<ListenerSettings>),
+    has_trusted_proxies: bool,
+    location: Location,
+    diagnostics: &Diagnostics,
 ) {
-    let is_open = |(listen, door): (&Listen, &DoorSettings)| {
-        door.proxy_protocol && matches!(listen, Listen::Tcp(_)) && !is_anybody_trusted
+    let is_open = |(listen, settings): (&Listen, &ListenerSettings)| {
+        settings.proxy_protocol && matches!(listen, Listen::Tcp(_)) && !has_trusted_proxies
     };
-    if listen.iter().zip(doors).any(is_open) {
-        problems
-            .error(place, "`proxy_protocol` is on, and nobody is trusted to say who the client is")
+    if listen.iter().zip(settings).any(is_open) {
+        diagnostics
+            .error(location, "`proxy_protocol` is on, but `trusted_proxies` is empty")
             .help("name the balancers' networks in `trusted_proxies`, such as `[10.0.0.0/8]`");
     }
 }

@@ -1,84 +1,110 @@
-//! The sections `log` and `tracing`: what is said of requests, and to whom.
+//! The sections `log` and `tracing`.
 
 use std::path::PathBuf;
 
-use super::fields::Fields;
-use super::problem::Problems;
-use super::scalars::{fraction, parsed, text, word};
-use super::sections::is_off;
+use super::diagnostics::Diagnostics;
+use super::fields::expand_short_form;
+use super::keys::{Kind, OFF, Reader, Settings, settings, words};
+use super::scalars::{FRACTION, is_off, parsed, text};
 use super::suggest::nearest;
-use super::tree::{Node, Value};
-use super::units::Wrong;
-use super::{AccessFormat, AccessLogSettings, LogSettings, TracingSettings, keys};
+use super::units::FieldError;
+use super::yaml::YamlNode;
+use super::{AccessFormat, Fraction};
 
-pub fn log(node: &Node, problems: &Problems) -> Option<LogSettings> {
-    let fields = Fields::open(node, &keys::LOG, problems)?;
-    let json =
-        fields.read("format", |node, problems| word(node, &[("text", false), ("json", true)], problems));
-    let level = fields.read("level", log_level);
-    let access = fields.read("access", access);
-    Some(LogSettings { json: json?, level: level?, access: access? })
-}
-
-/// A word for the format, or a mapping; `Some(None)`: `off`.
-fn access(node: &Node, problems: &Problems) -> Option<Option<AccessLogSettings>> {
-    let short = Node { value: Value::Mapping(Vec::new()), place: node.place };
-    let (fields, format) = match &node.value {
-        Value::Mapping(_) => {
-            let fields = Fields::open(node, &keys::ACCESS, problems)?;
-            let format = fields.read("format", access_format);
-            (fields, format)
-        }
-        _ => (Fields::open(&short, &keys::ACCESS, problems)?, access_format(node, problems)),
-    };
-    let sample = fields.read("sample", fraction);
-    let path = fields.read("path", access_path);
-    let (format, sample, path) = (format?, sample?, path?);
-    Some(format.map(|format| AccessLogSettings { format, sample, path }))
-}
-
-fn access_format(node: &Node, problems: &Problems) -> Option<Option<AccessFormat>> {
-    if node.text().is_some_and(is_off) {
-        return Some(None);
-    }
-    let words = [("json", AccessFormat::Json), ("combined", AccessFormat::Combined)];
-    word(node, &words, problems).map(Some)
-}
-
-/// `Some(None)`: standard output.
-fn access_path(node: &Node, problems: &Problems) -> Option<Option<PathBuf>> {
-    parsed(node, "`stdout`, or a file such as `/var/log/larder/access.log`", problems, |text| match text {
-        "stdout" | "-" => Ok(None),
-        path if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') => {
-            Ok(Some(path.into()))
-        }
-        other => Err((
-            format!("`{other}` is neither `stdout` nor a file's absolute path"),
-            "write `stdout`, or a file such as `/var/log/larder/access.log`".into(),
-        )),
-    })
-}
-
-fn log_level(node: &Node, problems: &Problems) -> Option<String> {
-    let level = text(node, "a level such as `info`", problems)?.trim();
-    match check_log_level(level) {
-        Ok(()) => Some(level.to_owned()),
-        Err((message, help)) => {
-            problems.error(node.place, message).help(help);
-            None
-        }
+settings! {
+    /// The log of events and of requests.
+    pub struct LogSettings = "log" {
+        /// `text` for people, `json` for machines.
+        json as "format": bool = words!("text" => false, "json" => true), default "text";
+        /// `error`, `warn`, `info`, `debug` (a line for each request), `trace`, or a filter such as
+        /// `info,larder::proxy=debug`.
+        level: String = LEVEL, default "info";
+        /// The access log, a line for each response: `json`, `combined` (Apache's format), `off`, or a mapping with
+        /// `format` and more.
+        access: Option<AccessLogSettings> = ACCESS, default "off";
     }
 }
 
-fn check_log_level(level: &str) -> Result<(), Wrong> {
+/// The access log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLogSettings {
+    pub format: AccessFormat,
+    pub sample: Fraction,
+    /// `None`: standard output.
+    pub path: Option<PathBuf>,
+}
+
+settings! {
+    struct AccessFields = "access" {
+        /// `json`, or Apache's `combined`.
+        format: Option<AccessFormat> = ACCESS_FORMAT, default "json";
+        /// The share of requests that get a line: `0.1` is one in ten. Responses with a status from 500 and aborted ones
+        /// always get one.
+        sample: Fraction = FRACTION, default "1";
+        /// `stdout`, or a file. A file that was renamed (logrotate) is opened anew.
+        path: Option<PathBuf> = ACCESS_PATH, default "stdout";
+    }
+}
+
+settings! {
+    /// The export of spans.
+    pub struct TracingSettings = "tracing" {
+        /// The collector's URL for OTLP over HTTP, such as `http://127.0.0.1:4318`.
+        otlp: http::Uri = COLLECTOR, required;
+        /// The share of requests that are traced, if the client's `traceparent` does not decide it.
+        sample: Fraction = FRACTION, default "0.01";
+    }
+}
+
+const ACCESS: Reader<Option<AccessLogSettings>> = Reader::new(
+    Kind::OneOf(&[Kind::Word(&["off", "json", "combined"]), Kind::Mapping(AccessFields::SECTION)]),
+    |node, diagnostics| {
+        let AccessFields { format, sample, path } =
+            AccessFields::from_node(&expand_short_form(node, "format"), diagnostics)?;
+        Some(format.map(|format| AccessLogSettings { format, sample, path }))
+    },
+);
+
+/// `None` stands for `off`.
+const ACCESS_FORMAT: Reader<Option<AccessFormat>> =
+    Reader::new(Kind::Word(&["json", "combined", "off"]), |node, diagnostics| {
+        if node.text().is_some_and(is_off) {
+            return Some(None);
+        }
+        let formats = words!("json" => AccessFormat::Json, "combined" => AccessFormat::Combined);
+        formats.read(node, diagnostics).map(Some)
+    });
+
+/// `None` stands for `stdout`.
+const ACCESS_PATH: Reader<Option<PathBuf>> =
+    Reader::new(Kind::OneOf(&[Kind::Word(&["stdout"]), Kind::Matching("^/")]), |node, diagnostics| {
+        const HELP: &str = "`stdout`, or a file such as `/var/log/larder/access.log`";
+        parsed(node, HELP, diagnostics, |text| match text {
+            "stdout" | "-" => Ok(None),
+            path if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') => {
+                Ok(Some(path.into()))
+            }
+            other => Err((
+                format!("`{other}` is neither `stdout` nor the absolute path of a file"),
+                format!("write {HELP}"),
+            )),
+        })
+    });
+
+const LEVEL: Reader<String> = Reader::new(Kind::Text, |node, diagnostics| {
+    let level = text(node, "a level such as `info`", diagnostics)?.trim();
+    parsed(node, "a level", diagnostics, |_| check_log_level(level).map(|()| level.to_owned()))
+});
+
+fn check_log_level(level: &str) -> Result<(), FieldError> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     const HELP: &str =
         "write error, warn, info, debug, trace or off, or a filter such as `info,larder::proxy=debug`";
     for directive in level.split(',') {
         let word = directive.trim();
-        let known = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
-        // A lone word that is no level would be taken for the name of a module, and log all of it.
-        if !known && word.chars().all(char::is_alphanumeric) {
+        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+        // `EnvFilter` takes an unknown word for the name of a module and logs all of it.
+        if !is_level && word.chars().all(char::is_alphanumeric) {
             let help =
                 nearest(word, LEVELS).map_or(HELP.to_owned(), |right| format!("did you mean `{right}`?"));
             return Err((format!("`{word}` is not a log level"), help));
@@ -90,31 +116,32 @@ fn check_log_level(level: &str) -> Result<(), Wrong> {
     }
 }
 
-/// `Some(None)`: `off`.
-pub fn tracing(node: &Node, problems: &Problems) -> Option<Option<TracingSettings>> {
+/// `None` stands for `off`.
+pub(super) const TRACING: Reader<Option<TracingSettings>> =
+    Reader::new(Kind::OneOf(&[OFF, Kind::Mapping(TracingSettings::SECTION)]), tracing);
+
+fn tracing(node: &YamlNode, diagnostics: &Diagnostics) -> Option<Option<TracingSettings>> {
     if node.text().is_some_and(is_off) {
         return Some(None);
     }
     if !cfg!(feature = "otel") {
-        problems
-            .error(node.place, "this larder was built without OpenTelemetry")
-            .help("build it with `cargo build --release --features otel`, or leave `tracing` out");
+        diagnostics
+            .error(node.location, "this larder was built without OpenTelemetry")
+            .help("build it with `cargo build --release --features otel`, or remove `tracing`");
         return None;
     }
-    let fields = Fields::open(node, &keys::TRACING, problems)?;
-    let (otlp, sample) = (fields.required("otlp", collector), fields.read("sample", fraction));
-    Some(Some(TracingSettings { otlp: otlp?, sample: sample? }))
+    TracingSettings::from_node(node, diagnostics).map(Some)
 }
 
-fn collector(node: &Node, problems: &Problems) -> Option<http::Uri> {
-    parsed(node, "a URL such as `http://127.0.0.1:4318`", problems, |text| {
+const COLLECTOR: Reader<http::Uri> = Reader::new(Kind::Matching("^http://"), |node, diagnostics| {
+    parsed(node, "a URL such as `http://127.0.0.1:4318`", diagnostics, |text| {
         let uri = text.parse::<http::Uri>().ok();
         let is_usable = |uri: &http::Uri| {
             uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty())
         };
         uri.filter(is_usable).ok_or_else(|| {
-            let help = "write `http://host:4318`; a collector beside larder speaks TLS to others";
+            let help = "write `http://host:4318`; for TLS, run a collector next to larder";
             (format!("`{text}` is not a collector's URL"), help.to_owned())
         })
     })
-}
+});

@@ -1,72 +1,108 @@
-//! SAYS what is wanted: `proxy.yaml`, checked and complete. What stands here can't be wrong any more.
+//! The configuration: `proxy.yaml`, checked and complete.
 //!
-//! The file is read into a tree that keeps places (`tree`), variables are filled in (`variables`), and the tree is
-//! walked by hand along the table of keys (`keys`), so that all errors are found at once, each with its line.
+//! The file is parsed into a tree that keeps locations (`yaml`), variables are substituted (`variables`), and each section
+//! is read by the declaration of its keys (`keys`). All errors are reported at once, each with its line.
 
-mod advice;
+mod additions;
+mod admin;
+mod audit;
+mod callers;
+mod diagnostics;
+mod document;
+mod event_rules;
 mod events;
 mod expiry;
 mod fields;
 mod keys;
+mod limits;
 mod lint;
 mod listen;
+mod load;
 mod log;
 mod options;
-mod problem;
+mod purge_rules;
 mod purged_by;
 mod query_rule;
-mod read;
+mod rate_limit;
 mod redis;
+mod root;
+mod route_callers;
 mod route_fields;
 mod routes;
 pub mod rules;
 mod scalars;
 mod schema;
-mod sections;
 mod snippet;
+mod store;
 mod suggest;
-mod tree;
 mod units;
+mod upstream;
+mod upstream_tls;
 mod url;
 mod variables;
 mod warm;
+mod warnings;
+mod webhooks;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Uri};
+use http::{HeaderMap, Uri};
 use ipnet::IpNet;
 
-pub use events::{EventKind, EventSource, Silence, Webhook};
-pub use options::options;
-pub use problem::{ConfigErrors, Place, Problem};
-pub use read::{Finding, Overrides};
-pub use redis::{RedisHost, RedisServers, RedisSettings, RedisTls};
+pub use admin::{AdminSettings, PurgeAllow, PurgeSettings};
+pub use audit::AuditSettings;
+pub use callers::{
+    AskSettings, CallerMethod, CallerSettings, JwtAlgorithm, JwtSettings, KeyLocation, RemoteUrl,
+};
+pub use diagnostics::{ConfigErrors, Diagnostic, Location};
+pub(crate) use document::{read_document, read_text};
+pub use events::{EventKind, EventSource, SilencePolicy};
+pub use limits::{ClientShare, Limits};
+pub use listen::CertificateFiles;
+pub use load::{Finding, SettingOverrides};
+pub use log::{AccessLogSettings, LogSettings, TracingSettings};
+pub use options::options_page;
+pub use redis::{CredentialSource, RedisHost, RedisServers, RedisSettings, RedisTls};
 pub use schema::schema;
+pub use store::{Encryption, EncryptionKey, StoreSettings};
+pub(crate) use suggest::nearest;
 pub use units::{duration as read_duration, show_duration};
+pub use upstream::UpstreamSettings;
+pub use upstream_tls::{TlsVersion, UpstreamTlsSettings};
+pub use warm::BackgroundSettings;
+pub use webhooks::{Webhook, WebhookScheme};
 
-use crate::policy::Route;
 use crate::policy::json_query::JsonQuery;
-use crate::policy::url_template::{UrlTemplate, Values};
+use crate::policy::url_template::{PlaceholderValues, UrlTemplate};
+use crate::policy::{CallerFields, Route};
 
+/// The settings of one larder.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: Vec<Listen>,
-    /// What stands before HTTP there; one for each of `listen`.
-    pub doors: Vec<DoorSettings>,
+    /// One for each of `listen`.
+    pub listener_settings: Vec<ListenerSettings>,
     pub upstream: UpstreamSettings,
     pub store: StoreSettings,
     pub admin: AdminSettings,
     pub purge: PurgeSettings,
-    /// Whose `X-Forwarded-*` and `Forwarded` are believed.
+    /// `None`: no hit is audited.
+    pub audit: Option<AuditSettings>,
+    /// Networks whose `X-Forwarded-*` and `Forwarded` are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Request fields that identify the caller.
-    pub credentials: Vec<HeaderName>,
+    pub credentials: CallerFields,
+    /// The ways in which routes know their callers.
+    pub callers: Vec<CallerSettings>,
+    pub underscores: Underscores,
     pub request_id: RequestIds,
     pub limits: Limits,
     pub log: LogSettings,
@@ -74,64 +110,62 @@ pub struct Config {
     pub tracing: Option<TracingSettings>,
     /// In the order of the file.
     pub routes: Vec<Arc<Route>>,
-    /// What is asked for before clients ask.
     pub warm: Vec<WarmEntry>,
     pub background: BackgroundSettings,
     pub events: Vec<EventSource>,
-    /// What can be meant so, and mostly isn't; each with its place, ready to be shown.
+    /// Valid but suspicious settings, each rendered with its location.
     pub warnings: Vec<String>,
 }
 
-/// What a connection has to pass before it speaks HTTP.
+/// The handling of a connection before HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DoorSettings {
-    /// A PROXY protocol header comes first.
+pub struct ListenerSettings {
+    /// Each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Certificates; none: no TLS. The first is for clients that name no host.
+    /// The certificates of TLS; none: no TLS. The first is for clients that send no server name.
     pub tls: Vec<CertificateFiles>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The chain, leaf first, in PEM.
-    pub cert: PathBuf,
-    pub key: PathBuf,
+/// The handling of request fields whose names a CGI-like upstream reads as others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Underscores {
+    Drop,
+    Refuse,
+    Pass,
 }
 
-/// What becomes of `X-Request-Id`.
+impl Config {
+    /// The settings of purges that are not part of a route.
+    pub fn purge_rules(&self) -> String {
+        let events: Vec<_> = self.events.iter().map(|source| &source.rules).collect();
+        format!("{} {events:?}", self.purge.parents)
+    }
+
+    /// Whether only processes on this machine can reach the listeners.
+    pub fn listens_locally(&self) -> bool {
+        self.listen.iter().all(|listen| match listen {
+            Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Listen::Unix(_) => true,
+        })
+    }
+}
+
+/// The handling of `X-Request-Id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestIds {
-    /// A field like any other.
+    /// The field has no special meaning.
     Off,
-    /// The upstream gets one.
+    /// The upstream receives one.
     Forward,
-    /// The upstream and the client get one.
+    /// The upstream and the client receive one.
     Respond,
 }
 
-/// An address to listen on, or an upstream's.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     Tcp(SocketAddr),
     Unix(PathBuf),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamSettings {
-    pub address: UpstreamAddress,
-    pub connect_timeout: Duration,
-    /// From the last byte of the request to the header section of the response, and between two parts of its body.
-    pub response_timeout: Duration,
-    /// How long an unused connection is kept.
-    pub idle_timeout: Duration,
-    pub max_connections: usize,
-    /// How long a request waits for one of them.
-    pub queue_timeout: Duration,
-    /// So many failures in a row let it rest; `None`: none do.
-    pub breaker: Option<usize>,
-    /// HTTP/2 by prior knowledge (http) or ALPN (https).
-    pub http2: bool,
-    pub host: UpstreamHost,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +175,17 @@ pub enum UpstreamAddress {
     Unix(PathBuf),
 }
 
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UpstreamAddress::Http { authority } => write!(f, "http://{authority}"),
+            UpstreamAddress::Https { authority } => write!(f, "https://{authority}"),
+            UpstreamAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The `Host` that the upstream receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamHost {
     /// The client's own.
@@ -148,143 +193,50 @@ pub enum UpstreamHost {
     Set(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreSettings {
-    /// Bytes of the first tier, or of the whole embedded store.
-    pub memory: u64,
-    pub namespace: String,
-    /// `None`: the embedded store.
-    pub redis: Option<RedisSettings>,
-    /// Zero: strict.
-    pub max_lag: Duration,
-    pub on_store_loss: OnStoreLoss,
-    /// For every call to the store.
-    pub timeout: Duration,
-    /// The channel on which purges are announced.
-    pub publish: Option<String>,
-    /// What this larder is called among those that share a store.
-    pub replica: Option<String>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStoreLoss {
-    /// Ask the upstream.
+    /// Send requests to the upstream.
     Bypass,
-    /// Go on from the first tier for so long after the last confirmation.
+    /// Serve from the memory tier for this long after the last confirmation.
     Serve(Duration),
 }
 
-#[derive(Clone, Debug)]
-pub struct AdminSettings {
-    /// `None`: no admin listener (`admin: off`).
-    pub listen: Option<Listen>,
-    pub token: Option<Secret>,
-}
-
-#[derive(Clone, Debug)]
-pub struct PurgeSettings {
-    pub allow: Vec<IpNet>,
-    pub token: Option<Secret>,
-    /// For replicas to know a purge.
-    pub wait_timeout: Duration,
-    /// Whether a write that no route matches also purges the cached paths it lies under.
-    pub parents: bool,
-    /// So many of the most used responses that a purge made invalid are fetched again.
-    pub reprime: Option<usize>,
-}
-
-/// URLs to ask for, and when.
+/// URLs to warm, and when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WarmEntry {
     pub name: String,
     pub get: Vec<UrlTemplate>,
-    pub values: Values,
-    /// Where the values of `{}` come from.
+    pub values: PlaceholderValues,
+    /// The source of the values of `{}`.
     pub list: Option<WarmList>,
     pub every: Option<Duration>,
     pub on_start: bool,
-    /// Of each request, `Host` among them.
+    /// The fields of each request, including `Host`.
     pub headers: HeaderMap,
 }
 
-/// Values out of a JSON answer.
+/// Values taken from a JSON response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WarmList {
     pub url: Uri,
     pub query: JsonQuery,
 }
 
-/// How much of the upstream goes to what no client has asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackgroundSettings {
-    /// Requests to the upstream in a second.
-    pub rate: usize,
-    pub concurrency: usize,
-    /// Of `upstream.max_connections`, in percent.
-    pub share: usize,
-    /// The fields that say under which name clients ask; empty if nobody knows.
-    pub host: HeaderMap,
-    /// More fields of these requests.
-    pub headers: HeaderMap,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub connections: usize,
-    pub header_bytes: usize,
-    /// Fields of a header section.
-    pub header_count: usize,
-    /// From the first byte of each header section to its last; of the first one from the connection's beginning.
-    pub header_timeout: Duration,
-    /// Between two parts of a request's content, and while a client takes nothing of a response.
-    pub body_timeout: Duration,
-    pub idle_timeout: Duration,
-    /// Without a byte from either side of a connection that was upgraded.
-    pub tunnel_idle: Duration,
-    pub drain: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    pub json: bool,
-    /// A level, or a filter such as `info,larder::proxy=debug`.
-    pub level: String,
-    /// `None`: no access log.
-    pub access: Option<AccessLogSettings>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLogSettings {
-    pub format: AccessFormat,
-    /// How many of the requests get a line.
-    pub sample: Fraction,
-    /// `None`: standard output.
-    pub path: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TracingSettings {
-    /// Of the collector, where spans are posted.
-    pub otlp: http::Uri,
-    /// Of the requests that say nothing of it themselves.
-    pub sample: Fraction,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessFormat {
     Json,
-    /// Apache's.
+    /// Apache's combined log format.
     Combined,
 }
 
-/// From 0 to 1, to the billionth.
+/// A number from 0 to 1, in billionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fraction(u32);
 
 impl Fraction {
     const ONE: f64 = 1e9;
 
-    /// `None` if it is not from 0 to 1.
+    /// Returns `None` for a number outside 0 to 1.
     pub fn new(fraction: f64) -> Option<Self> {
         (0.0..=1.0).contains(&fraction).then(|| Self((fraction * Self::ONE).round() as u32))
     }
@@ -294,7 +246,7 @@ impl Fraction {
     }
 }
 
-/// A token; it never shows in logs.
+/// A secret text, which `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -1,30 +1,46 @@
-//! `store.redis`: a URL, or a mapping with the URL and what should not stand in one.
+//! `store.redis`: a URL, or a mapping with the URL and the values that should not be part of one.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::fields::Fields;
-use super::problem::Problems;
-use super::scalars::{absolute_path, parsed, text};
-use super::tree::{Node, Value};
-use super::units::Wrong;
-use super::{Secret, keys};
+use super::Secret;
+use super::diagnostics::Diagnostics;
+use super::fields::{Fields, expand_short_form};
+use super::keys::{Kind, NONE, Reader, Settings, mapping, settings};
+use super::scalars::{NON_EMPTY, PATH, POSITIVE_DURATION, absolute_path, list, parsed};
+use super::units::FieldError;
+use super::yaml::YamlNode;
 
+/// A Redis deployment and how to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
     pub servers: RedisServers,
-    /// 0 in a cluster.
+    /// Always 0 in a cluster.
     pub database: u16,
     pub username: Option<String>,
     pub password: Option<Secret>,
-    /// `None`: without TLS.
+    /// Where a password comes from that changes while larder runs.
+    pub credentials: Option<CredentialSource>,
+    /// `None`: no TLS.
     pub tls: Option<RedisTls>,
+}
+
+/// The source of a password that is rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialSource {
+    File(PathBuf),
+    /// A command that prints the password, and how often it is run.
+    Command {
+        command: Vec<String>,
+        every: Duration,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisServers {
     One(RedisHost),
     Unix(PathBuf),
-    /// Some of the cluster's nodes; they name the others.
+    /// Some nodes of a cluster; the others are discovered.
     Cluster(Vec<RedisHost>),
     Sentinel {
         sentinels: Vec<RedisHost>,
@@ -38,7 +54,7 @@ pub struct RedisHost {
     pub port: u16,
 }
 
-/// Files in PEM.
+/// PEM files of a TLS connection to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisTls {
     /// Authorities to trust instead of the system's.
@@ -47,74 +63,129 @@ pub struct RedisTls {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// `none`: no Redis, so that one file can serve with and without.
-pub fn is_none(node: &Node) -> bool {
-    matches!(&node.value, Value::Scalar(text) if text == "none")
+settings! {
+    partial struct RedisFields = "redis" {
+        /// The URL, as in the short form: `redis://host:port/0` and the like.
+        url: RedisSettings = URL, required;
+        /// An ACL user, if the URL has none.
+        username: String = NON_EMPTY, optional;
+        /// A password, if the URL has none. Prefer `${REDIS_PASSWORD}`.
+        password: String = NON_EMPTY, optional;
+        /// A file with the password. It is read again for each connection, and every 10 s for connections that are open.
+        password_file: PathBuf = PATH, optional;
+        /// A command that prints the password, for tokens that expire.
+        auth: CredentialSource = AUTH, optional;
+        /// Files of a TLS connection (`rediss://`).
+        tls: RedisTls = TLS, optional;
+    }
 }
 
-pub fn read(node: &Node, problems: &Problems) -> Option<RedisSettings> {
-    if !matches!(node.value, Value::Mapping(_)) {
-        return from_url(node, problems);
+settings! {
+    struct AuthFields = "auth" {
+        /// The command and its arguments. Its output is the password; a line break at the end is ignored.
+        exec: Vec<String> = COMMAND, required;
+        /// How often the command is run, and connections that are open log in again. Less than the password's lifetime.
+        every: Duration = POSITIVE_DURATION, default "10m";
     }
-    let fields = Fields::open(node, &keys::REDIS, problems)?;
-    let settings = fields.required("url", from_url);
-    let username = fields.optional("username", non_empty);
-    let password = fields.optional("password", non_empty);
-    let tls = fields.optional("tls", tls_files);
-    let mut settings = settings?;
-    let twice = |name: &str, in_url: bool| {
-        if let (Some(given), true) = (fields.given(name), in_url) {
-            problems
-                .error(given.place, format!("`{name}` stands in the URL as well"))
-                .help("keep one of them");
+}
+
+const AUTH: Reader<CredentialSource> = Reader::new(mapping::<AuthFields>().kind, |node, diagnostics| {
+    let AuthFields { exec, every } = AuthFields::from_node(node, diagnostics)?;
+    Some(CredentialSource::Command { command: exec, every })
+});
+
+const COMMAND: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    let example = "[aws, elasticache, generate-token]";
+    let command = list(node, example, diagnostics, |node, diagnostics| NON_EMPTY.read(node, diagnostics))?;
+    if command.is_empty() {
+        diagnostics.error(node.location, "the command is empty").help(format!("write `exec: {example}`"));
+    }
+    Some(command)
+});
+
+settings! {
+    struct TlsFields = "tls" {
+        /// PEM file with the authorities to trust instead of the system's.
+        ca: PathBuf = PATH, optional;
+        /// PEM file with the client's certificate.
+        cert: PathBuf = PATH, optional;
+        /// PEM file with the key of `cert`.
+        key: PathBuf = PATH, optional;
+    }
+}
+
+/// A URL, or a mapping with `url`.
+pub(super) const REDIS: Reader<RedisSettings> =
+    Reader::new(Kind::OneOf(&[Kind::Text, Kind::Mapping(RedisFields::SECTION)]), redis);
+
+/// A Redis, or `none`, so that one file serves with and without Redis.
+pub(super) const OPTIONAL_REDIS: Reader<Option<RedisSettings>> = Reader::new(
+    Kind::OneOf(&[Kind::Text, NONE, Kind::Mapping(RedisFields::SECTION)]),
+    |node, diagnostics| match node.text() {
+        Some("none") => Some(None),
+        _ => redis(node, diagnostics).map(Some),
+    },
+);
+
+fn redis(node: &YamlNode, diagnostics: &Diagnostics) -> Option<RedisSettings> {
+    let node = expand_short_form(node, "url");
+    let fields = Fields::open(&node, RedisFields::SECTION, diagnostics)?;
+    let RedisFields { url, username, password, password_file, auth, tls } = RedisFields::read(&fields)?;
+    let mut settings = url?;
+    for (name, is_in_url) in
+        [("username", settings.username.is_some()), ("password", settings.password.is_some())]
+    {
+        if let (Some(given), true) = (fields.node(name), is_in_url) {
+            diagnostics
+                .error(given.location, format!("`{name}` is part of the URL as well"))
+                .help("remove one of them");
         }
-    };
-    twice("username", settings.username.is_some());
-    twice("password", settings.password.is_some());
-    settings.username = username.or(settings.username);
-    settings.password = password.map(Secret::new).or(settings.password);
-    if let Some(given) = fields.given("tls") {
+    }
+    settings.username = username?.or(settings.username);
+    settings.password = password?.map(Secret::new).or(settings.password);
+    let sources = ["password", "password_file", "auth"].map(|name| fields.node(name));
+    let given: Vec<_> = sources.into_iter().flatten().collect();
+    let has_two =
+        given.len() > 1 || (settings.password.is_some() && sources[0].is_none() && !given.is_empty());
+    if let (Some(last), true) = (given.last(), has_two) {
+        diagnostics
+            .error(last.location, "the password is given twice")
+            .help("keep one of: the URL's password, `password`, `password_file`, `auth`");
+    }
+    settings.credentials = password_file?.map(CredentialSource::File).or(auth?);
+    if let Some(given) = fields.node("tls") {
         if settings.tls.is_none() {
-            problems
-                .error(given.place, "`tls` is given, but the URL asks for a connection without TLS")
+            diagnostics
+                .error(given.location, "`tls` is set, but the URL's scheme is without TLS")
                 .help("write `rediss://` (`rediss-cluster://`, `rediss-sentinel://`)");
         }
-        settings.tls = tls;
+        settings.tls = tls?;
     }
     Some(settings)
 }
 
-fn non_empty(node: &Node, problems: &Problems) -> Option<String> {
-    parsed(node, "a value", problems, |text| match text {
-        "" => Err(("this is empty".into(), "leave the key out, or set the variable".into())),
-        text => Ok(text.to_owned()),
-    })
-}
-
-fn tls_files(node: &Node, problems: &Problems) -> Option<RedisTls> {
-    let fields = Fields::open(node, &keys::TLS, problems)?;
-    let file = |node: &Node, problems: &Problems| Some(PathBuf::from(text(node, "a path", problems)?));
-    let ca = fields.optional("ca", file);
-    let (cert, key) = (fields.optional("cert", file), fields.optional("key", file));
+const TLS: Reader<RedisTls> = Reader::new(mapping::<TlsFields>().kind, |node, diagnostics| {
+    let fields = Fields::open(node, TlsFields::SECTION, diagnostics)?;
+    let TlsFields { ca, cert, key } = TlsFields::read(&fields)?;
     for (one, other) in [("cert", "key"), ("key", "cert")] {
-        if let (Some(given), None) = (fields.given(one), fields.given(other)) {
-            problems
-                .error(given.place, format!("`{one}` without `{other}`"))
-                .help(format!("add `{other}:`; a client's certificate needs both"));
+        if let (Some(given), None) = (fields.node(one), fields.node(other)) {
+            diagnostics
+                .error(given.location, format!("`{one}` without `{other}`"))
+                .help(format!("add `{other}:`; a client certificate needs both"));
         }
     }
     Some(RedisTls { ca, identity: cert.zip(key) })
-}
+});
 
-fn from_url(node: &Node, problems: &Problems) -> Option<RedisSettings> {
-    parsed(node, "a URL such as `redis://127.0.0.1:6379/0`", problems, parse_url)
-}
+const URL: Reader<RedisSettings> = Reader::new(Kind::Text, |node, diagnostics| {
+    parsed(node, "a URL such as `redis://127.0.0.1:6379/0`", diagnostics, parse_url)
+});
 
 const FORMS: &str = "write `redis://host:6379/0`, `redis+unix:///run/redis.sock`, `redis-cluster://host:6379,host:6379` or \
                      `redis-sentinel://host:26379,host:26379/service`; `rediss…` for TLS";
 
 /// Never shows the URL: it may hold a password.
-fn parse_url(text: &str) -> Result<RedisSettings, Wrong> {
+fn parse_url(text: &str) -> Result<RedisSettings, FieldError> {
     let wrong = |message: &str| (message.to_owned(), FORMS.to_owned());
     let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("this is not a Redis URL"))?;
     if rest.contains(['?', '#']) {
@@ -163,20 +234,26 @@ fn parse_url(text: &str) -> Result<RedisSettings, Wrong> {
     }
 }
 
-type Login = (Option<String>, Option<String>);
+type Credentials = (Option<String>, Option<String>);
 
-fn settings(servers: RedisServers, database: u16, (username, password): Login, tls: bool) -> RedisSettings {
+fn settings(
+    servers: RedisServers,
+    database: u16,
+    (username, password): Credentials,
+    tls: bool,
+) -> RedisSettings {
     RedisSettings {
         servers,
         database,
         username,
         password: password.map(Secret::new),
+        credentials: None,
         tls: tls.then(RedisTls::default),
     }
 }
 
 /// `user:password`, `:password`, `user`; each percent-encoded.
-fn credentials(login: &str) -> Option<Login> {
+fn credentials(login: &str) -> Option<Credentials> {
     let (user, password) = match login.split_once(':') {
         Some((user, password)) => (user, Some(decoded(password)?)),
         None => (login, None),

@@ -1,165 +1,222 @@
-//! What one block says about a route: a route's own, `defaults:`, or the built-in defaults. `None` where it is silent.
+//! The keys of a block of `routes` or of `defaults`, from the table in `policy/route_keys.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode, header};
 
-use super::fields::{Fields, default_of};
-use super::keys::{self, Section};
-use super::problem::{Place, Problems};
-use super::purged_by::{self, PurgedBy};
+use super::diagnostics::{Diagnostics, Location};
+use super::expiry::{JITTER, TTL_FROM};
+use super::fields::{Fields, Located, default_node};
+use super::keys::{Key, Kind, NONE, Reader, Section, Settings, key, settings, words};
+use super::purge_rules::{ENTRIES_KIND, OWN_URL, PURGE_ON, UNCLEAR, read_rule};
+use super::query_rule::QUERY;
+use super::rate_limit::RATE;
+use super::route_callers::{ANONYMOUS, CALLERS, DROP_RESPONSE, EXEMPT, PER, SHARED};
 use super::scalars::{
-    boolean, duration, header_name, list, message_and_help, parse_cookie_name, parse_header_name, parsed,
-    positive_duration, positive_size, word,
+    BOOLEAN, COUNT, DURATION, POSITIVE_DURATION, POSITIVE_SIZE, distinct, entries, list, parse_cookie_name,
+    parse_header_name, parsed, split_help,
 };
-use super::tree::{Node, Value};
-use super::units::{self, Wrong};
-use super::{expiry, query_rule, suggest};
+use super::suggest;
+use super::units::{self, FieldError};
+use super::yaml::{Value, YamlNode};
+use crate::policy::Fingerprint;
+use crate::policy::caller::CallerSource;
+use crate::policy::compression::ResponseCoding;
+use crate::policy::content_key::{IgnoredContent, ReadMethods};
+use crate::policy::dropped_fields::DroppedFields;
+use crate::policy::invalidation::{StatusPattern, UnclearEnd};
+use crate::policy::json_query::JsonQuery;
+use crate::policy::path::PathTemplate;
+use crate::policy::purge_targets::PurgeRule;
 use crate::policy::query::QueryRule;
-use crate::policy::route::{Collapse, Credential, Mode, Overrides, Ttl};
+use crate::policy::rate_limit::RateLimit;
+use crate::policy::route::{
+    Anonymous, Collapse, Credential, Overrides, OwnUrl, PurgedBy, Route, RouteMode, Shared, Ttl,
+};
+use crate::policy::route_keys::route_keys;
+use crate::policy::targeted::SURROGATE_CONTROL;
 use crate::policy::template::Template;
 use crate::policy::ttl_from::TtlFrom;
 
-/// A value and where it stands.
-#[derive(Clone, Debug)]
-pub struct Placed<T> {
-    pub value: T,
-    pub place: Place,
+/// Declares the keys, and the values of one block before the merge.
+macro_rules! declare_route_fields {
+    ($(
+        $(#[doc = $doc:literal])+
+        $field:ident $(as $name:literal)? : $type:ty $(as $parsed:ty)? = $reader:ident, $mode:ident $($default:literal)?
+        $(, $flag:ident)?;
+    )+) => {
+        const ROUTE_KEYS: &[Key] = &[$(key!(
+            concat!($($doc),+), ($field $($name)?), parsed_type!($type $(, $parsed)?), $reader, ($mode $($default)?)
+            $(, $flag)?
+        )),+];
+
+        /// The values of a block. `None`: the key is absent, or its value has an error.
+        #[derive(Clone, Debug, Default)]
+        pub(super) struct RouteFields {
+            $(pub $field: Option<Located<parsed_type!($type $(, $parsed)?)>>,)+
+        }
+
+        impl RouteFields {
+            pub(super) fn read(fields: &Fields<'_>) -> Self {
+                Self { $($field: fields.located(key!(@name $field $($name)?), &$reader),)+ }
+            }
+
+            /// Takes the values of `other` where this block has none.
+            pub(super) fn or(self, other: &Self) -> Self {
+                Self { $($field: self.$field.or_else(|| other.$field.clone()),)+ }
+            }
+
+            /// The keys that the block has.
+            pub(super) fn given_keys(&self) -> Vec<&'static Key> {
+                let given = [$(self.$field.is_some()),+];
+                ROUTE_KEYS.iter().zip(given).filter(|(_, given)| *given).map(|(key, _)| key).collect()
+            }
+
+            /// Makes a route of merged values. Returns `None` if one is missing, because it has an error.
+            pub(super) fn into_route(self, index: usize, name: Arc<str>, path: PathTemplate) -> Option<Route> {
+                Some(Route {
+                    index,
+                    name,
+                    path,
+                    $($field: route_value!($mode, self.$field),)+
+                    fingerprint: Fingerprint::default(),
+                    lifetime_fingerprint: Fingerprint::default(),
+                })
+            }
+        }
+    };
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct RouteFields {
-    pub mode: Option<Mode>,
-    pub ttl: Option<Placed<Ttl>>,
-    /// `Some(None)`: `ttl_from: none`.
-    pub ttl_from: Option<Option<TtlFrom>>,
-    pub jitter: Option<u8>,
-    pub tags: Option<Vec<Placed<Template>>>,
-    pub purges: Option<Vec<Placed<Template>>>,
-    pub query: Option<QueryRule>,
-    pub shared: Option<Placed<bool>>,
-    /// `Some(None)`: `per: none`.
-    pub per: Option<Placed<Option<Credential>>>,
-    pub headers: Option<Vec<HeaderName>>,
-    pub cookies: Option<Vec<String>>,
-    pub status: Option<BTreeMap<u16, Duration>>,
-    pub stale_while_revalidate: Option<Duration>,
-    pub stale_if_error: Option<Duration>,
-    pub refresh_ahead: Option<Duration>,
-    pub max_size: Option<u64>,
-    pub max_json: Option<u64>,
-    pub timeout: Option<Option<Duration>>,
-    pub collapse: Option<Collapse>,
-    pub collapse_wait: Option<Duration>,
-    pub overrides: Option<Placed<Overrides>>,
-    pub heuristic: Option<bool>,
-    pub any_status: Option<bool>,
-    pub request_directives: Option<bool>,
-    pub targeted: Option<Vec<HeaderName>>,
-    pub hide_tags: Option<bool>,
-    pub purged_by: Option<PurgedBy>,
-    pub guard: Option<bool>,
-    pub settle: Option<Duration>,
+macro_rules! parsed_type {
+    ($type:ty) => {
+        $type
+    };
+    ($type:ty, $parsed:ty) => {
+        $parsed
+    };
+}
+
+macro_rules! route_value {
+    (optional, $located:expr) => {
+        $located.map(|located| located.value.into_value())
+    };
+    ($mode:ident, $located:expr) => {
+        $located?.value.into_value()
+    };
+}
+
+route_keys!(declare_route_fields);
+
+const CODING: Reader<ResponseCoding> = words!("gzip" => ResponseCoding::Gzip);
+
+const COMPRESS: Reader<Vec<ResponseCoding>> = Reader::new(Kind::ListOf(&CODING.kind), |node, diagnostics| {
+    list(node, "[gzip]", diagnostics, |node, diagnostics| CODING.read(node, diagnostics))
+});
+
+/// Converts a value as it is read into the value of a `Route`.
+trait IntoValue<T> {
+    fn into_value(self) -> T;
+}
+
+impl<T> IntoValue<T> for T {
+    fn into_value(self) -> T {
+        self
+    }
+}
+
+impl IntoValue<Vec<Template>> for Vec<Located<Template>> {
+    fn into_value(self) -> Vec<Template> {
+        self.into_iter().map(|located| located.value).collect()
+    }
+}
+
+impl IntoValue<Vec<PurgeRule>> for Vec<Located<PurgeRule>> {
+    fn into_value(self) -> Vec<PurgeRule> {
+        self.into_iter().map(|located| located.value).collect()
+    }
 }
 
 impl RouteFields {
-    pub fn read(fields: &Fields<'_>) -> Self {
-        Self {
-            mode: fields.optional("mode", mode),
-            ttl: fields.optional("ttl", ttl),
-            ttl_from: fields.optional("ttl_from", expiry::ttl_from),
-            jitter: fields.optional("jitter", expiry::jitter),
-            tags: fields.optional("tags", tags),
-            purges: fields.optional("purges", purges),
-            query: fields.optional("query", query_rule::read),
-            shared: fields.optional("shared", |node, problems| placed(node, boolean(node, problems))),
-            per: fields.optional("per", per),
-            headers: fields.optional("headers", key_headers),
-            cookies: fields.optional("cookies", cookies),
-            status: fields.optional("status", statuses),
-            stale_while_revalidate: fields.optional("stale_while_revalidate", duration),
-            stale_if_error: fields.optional("stale_if_error", duration),
-            refresh_ahead: fields.optional("refresh_ahead", duration),
-            max_size: fields.optional("max_size", positive_size),
-            max_json: fields.optional("max_json", positive_size),
-            timeout: fields.optional("timeout", timeout),
-            collapse: fields.optional("collapse", collapse),
-            collapse_wait: fields.optional("collapse_wait", positive_duration),
-            overrides: fields.optional("override", overrides),
-            heuristic: fields.optional("heuristic", boolean),
-            any_status: fields.optional("any_status", boolean),
-            request_directives: fields.optional("request_directives", boolean),
-            targeted: fields.optional("targeted", targeted),
-            hide_tags: fields.optional("hide_tags", boolean),
-            purged_by: fields.optional("purged_by", purged_by::read),
-            guard: fields.optional("guard", boolean),
-            settle: fields.optional("settle", duration),
-        }
-    }
-
-    /// What the table of keys says.
-    pub fn built_in() -> Self {
-        let section: &'static Section = &keys::DEFAULTS;
-        let written = section
-            .keys
+    /// The defaults of the table.
+    pub(super) fn built_in() -> Self {
+        let entries = ROUTE_KEYS
             .iter()
-            .filter_map(|key| Some((Node::scalar(key.name, Place::Start), default_of(key)?)));
-        let node = Node { value: Value::Mapping(written.collect()), place: Place::Start };
-        let problems = Problems::default();
-        Fields::open(&node, section, &problems).map(|fields| Self::read(&fields)).unwrap_or_default()
+            .filter_map(|key| Some((YamlNode::scalar(key.name, Location::Start), default_node(key)?)));
+        let node = YamlNode { value: Value::Mapping(entries.collect()), location: Location::Start };
+        let diagnostics = Diagnostics::default();
+        Fields::open(&node, DEFAULTS, &diagnostics).map(|fields| Self::read(&fields)).unwrap_or_default()
     }
 }
 
-fn collapse(node: &Node, problems: &Problems) -> Option<Collapse> {
-    match node.text() {
-        Some("replicas") => Some(Collapse::Replicas),
-        Some(word) if suggest::nearest(word, ["replicas"]).is_some() => {
-            problems
-                .error(node.place, format!("`{word}` is not known here"))
-                .help("did you mean `replicas`?");
-            None
+settings! {
+    /// The keys that a route has besides those of `defaults`.
+    pub(super) partial struct RouteHeadFields = "a route" {
+        /// Segments, `{name}` for any one segment, `{notes|tasks}` for one of several, and at the end `{*rest}` for all
+        /// that follow, or `{*rest?}` for all or nothing. The most specific route wins.
+        path: Vec<PathTemplate> = ROUTE_PATH, required;
+        /// The name in metrics and logs; several routes may share one. Default: the path.
+        name: String = ROUTE_NAME, optional;
+    }
+}
+
+pub(super) const ROUTE: &Section =
+    &Section { name: "a route", groups: &[RouteHeadFields::SECTION.groups[0], ROUTE_KEYS] };
+pub(super) const ROUTES_KIND: Kind = Kind::ListOf(&Kind::Mapping(ROUTE));
+
+pub(super) const DEFAULTS: &Section = &Section { name: "defaults", groups: &[ROUTE_KEYS] };
+pub(super) const DEFAULTS_KIND: Kind = Kind::Mapping(DEFAULTS);
+
+const ROUTE_PATH: Reader<Vec<PathTemplate>> = Reader::new(Kind::Matching("^/"), |node, diagnostics| {
+    const HELP: &str =
+        "a path is segments, `{name}` for any one, `{a|b}` for one of several, `{*rest}` for all that follow";
+    parsed(node, "a path such as `/api/courses/{id}`", diagnostics, |text| {
+        PathTemplate::parse_alternatives(text).map_err(|error| split_help(error, HELP))
+    })
+});
+
+const ROUTE_NAME: Reader<String> = Reader::new(Kind::Text, |node, diagnostics| {
+    const MAX_NAME_BYTES: usize = 200;
+    parsed(node, "a name", diagnostics, |text| {
+        if !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.contains(char::is_control) {
+            return Ok(text.to_owned());
         }
-        _ => boolean(node, problems).map(|here| if here { Collapse::Here } else { Collapse::No }),
-    }
-}
+        Err((
+            format!("a name has 1 to {MAX_NAME_BYTES} characters"),
+            "write a short name, as for a metric".into(),
+        ))
+    })
+});
 
-/// `Some(None)`: `timeout: none`.
-fn timeout(node: &Node, problems: &Problems) -> Option<Option<Duration>> {
-    match node.text() {
-        Some("none") => Some(None),
-        _ => positive_duration(node, problems).map(Some),
-    }
-}
-
-fn placed<T>(node: &Node, value: Option<T>) -> Option<Placed<T>> {
-    value.map(|value| Placed { value, place: node.place })
-}
-
-/// YAML 1.1 takes `on` and `off` for booleans, and some editors write them so.
-fn mode(node: &Node, problems: &Problems) -> Option<Mode> {
-    match node.text() {
-        Some("true") => Some(Mode::On),
-        Some("false") => Some(Mode::Off),
-        _ => word(node, &[("on", Mode::On), ("observe", Mode::Observe), ("off", Mode::Off)], problems),
-    }
-}
-
-fn ttl(node: &Node, problems: &Problems) -> Option<Placed<Ttl>> {
-    let read = parsed(node, "a duration, `upstream`, `none` or `never`", problems, |text| match text {
-        "upstream" => Ok(Ttl::Upstream),
-        "none" => Ok(Ttl::UntilPurged),
-        "never" | "false" => Ok(Ttl::Never),
-        text => match units::duration(text) {
-            Ok(Duration::ZERO) => {
-                Err(("a `ttl` of zero keeps nothing".into(), "write `never`: its GETs pass".into()))
-            }
-            Ok(duration) => Ok(Ttl::For(duration)),
-            Err((_, help)) => Err((format!("`{text}` is not a `ttl`"), ttl_help(text, help))),
-        },
+/// YAML 1.1 reads `on` and `off` as booleans, and some editors write them so.
+const MODE: Reader<RouteMode> =
+    Reader::new(Kind::OneOf(&[Kind::Word(&["on", "observe", "off"]), Kind::Boolean]), |node, diagnostics| {
+        match node.text() {
+            Some("true") => Some(RouteMode::On),
+            Some("false") => Some(RouteMode::Off),
+            _ => words!("on" => RouteMode::On, "observe" => RouteMode::Observe, "off" => RouteMode::Off)
+                .read(node, diagnostics),
+        }
     });
-    placed(node, read)
-}
+
+const TTL: Reader<Ttl> = Reader::new(
+    Kind::OneOf(&[Kind::Duration, Kind::Word(&["upstream", "none", "never"])]),
+    |node, diagnostics| {
+        parsed(node, "a duration, `upstream`, `none` or `never`", diagnostics, |text| match text {
+            "upstream" => Ok(Ttl::Upstream),
+            "none" => Ok(Ttl::UntilPurged),
+            "never" | "false" => Ok(Ttl::Never),
+            text => match units::duration(text) {
+                Ok(Duration::ZERO) => {
+                    Err(("a `ttl` of zero stores nothing".into(), "write `never` to not cache GETs".into()))
+                }
+                Ok(duration) => Ok(Ttl::For(duration)),
+                Err((_, help)) => Err((format!("`{text}` is not a `ttl`"), ttl_help(text, help))),
+            },
+        })
+    },
+);
 
 fn ttl_help(text: &str, help: String) -> String {
     match suggest::nearest(text, ["upstream", "none", "never"]) {
@@ -168,166 +225,191 @@ fn ttl_help(text: &str, help: String) -> String {
     }
 }
 
-fn templates(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
-    list(node, "[courses, \"course:{id}\"]", problems, template)
-}
-
-fn template(node: &Node, problems: &Problems) -> Option<Placed<Template>> {
-    let parse = |text: &str| Template::parse(text).map_err(|wrong| message_and_help(wrong, TEMPLATE_HELP));
-    placed(node, parsed(node, "a tag", problems, parse))
-}
-
-const TEMPLATE_HELP: &str = "a tag is text with values in braces: `{id}` of the path, `{query.x}`, `{header.x}`, \
-                             `{cookie.x}`, `{jwt.sub}`, `{request.json:/x}`, `{request.form:x}`, \
-                             `{response.header.x}`, `{response.json:$.items[*].x}`";
-
-fn tags(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
-    let read = templates(node, problems)?;
-    refuse_events(&read, problems);
-    for template in read.iter().filter(|template| template.value.reads_request_content()) {
-        problems
-            .error(template.place, "`tags` can't use the content of the request: a GET has none")
-            .help("write it in `purges`: what a write here changes");
-    }
-    Some(read)
-}
-
-/// What a route purges when a write passes; the content of an event is none of its business.
-fn purges(node: &Node, problems: &Problems) -> Option<Vec<Placed<Template>>> {
-    let read = templates(node, problems)?;
-    refuse_events(&read, problems);
-    Some(read)
-}
-
-fn refuse_events(templates: &[Placed<Template>], problems: &Problems) {
-    for template in templates.iter().filter(|template| template.value.reads_event()) {
-        problems
-            .error(template.place, "a route has no event")
-            .help("write it in `purge` of one of `events`; of a request it is `{request.json:/id}`");
-    }
-}
-
-fn per(node: &Node, problems: &Problems) -> Option<Placed<Option<Credential>>> {
-    const HELP: &str = "write `authorization`, `cookie.NAME` or `header.NAME`";
-    let read = parsed(node, "`authorization`, `cookie.NAME` or `header.NAME`", problems, |text| {
-        match text.split_once('.') {
-            None if text.eq_ignore_ascii_case("authorization") => Ok(Some(Credential::Authorization)),
-            None if text == "none" => Ok(None),
-            Some(("cookie", name)) => parse_cookie_name(name).map(Credential::Cookie).map(Some),
-            Some(("header", name)) => match parse_header_name(name)? {
-                header::AUTHORIZATION => Ok(Some(Credential::Authorization)),
-                header::COOKIE => Err((
-                    "all cookies together are not a credential".into(),
-                    "name the one: `cookie.NAME`".into(),
-                )),
-                name => Ok(Some(Credential::Header(name))),
-            },
-            Some(("jwt", _)) => Err((
-                format!("`{text}` is read, not checked: it can't keep callers apart"),
-                "write `authorization`: the whole credential".into(),
-            )),
-            _ => Err((format!("`{text}` names no credential"), HELP.into())),
+const COLLAPSE: Reader<Collapse> =
+    Reader::new(Kind::OneOf(&[Kind::Boolean, Kind::Word(&["replicas"])]), |node, diagnostics| {
+        match node.text() {
+            Some("replicas") => Some(Collapse::Replicas),
+            Some(word) if suggest::nearest(word, ["replicas"]).is_some() => {
+                diagnostics
+                    .error(node.location, format!("unknown value `{word}`"))
+                    .help("did you mean `replicas`?");
+                None
+            }
+            _ => BOOLEAN
+                .read(node, diagnostics)
+                .map(|collapses| if collapses { Collapse::Local } else { Collapse::No }),
         }
     });
-    placed(node, read)
-}
 
-fn key_headers(node: &Node, problems: &Problems) -> Option<Vec<HeaderName>> {
-    let names = list(node, "[Accept-Language]", problems, |node, problems| {
-        let name = header_name(node, problems)?;
-        let help = match name {
-            header::AUTHORIZATION => "write `per: authorization`",
-            header::COOKIE => "write `cookies: [NAME]`, or `per: cookie.NAME` for the one that says who asks",
-            _ => return Some(Placed { value: name, place: node.place }),
-        };
-        problems.error(node.place, format!("`{name}` can't be a part of the key by `headers`")).help(help);
-        None
-    })?;
-    distinct(names, problems)
-}
+/// `None` stands for `none`.
+const TIMEOUT: Reader<Option<Duration>> =
+    Reader::new(Kind::OneOf(&[NONE, Kind::Duration]), |node, diagnostics| match node.text() {
+        Some("none") => Some(None),
+        _ => POSITIVE_DURATION.read(node, diagnostics).map(Some),
+    });
 
-/// RFC 9213 §2: fields of responses whose names say for which caches they are.
-fn targeted(node: &Node, problems: &Problems) -> Option<Vec<HeaderName>> {
-    let names = list(node, "[Larder-Cache-Control]", problems, |node, problems| {
-        let name = header_name(node, problems)?;
-        if name.as_str().ends_with("-cache-control") {
-            return Some(Placed { value: name, place: node.place });
-        }
-        let help =
-            "write names such as `Larder-Cache-Control` or `CDN-Cache-Control`, the most specific first";
-        problems.error(node.place, format!("`{name}` is not a targeted field (RFC 9213)")).help(help);
-        None
-    })?;
-    distinct(names, problems)
-}
+const PURGED_BY: Reader<PurgedBy> = words!("rules" => PurgedBy::Rules, "admin" => PurgedBy::Admin);
 
-fn cookies(node: &Node, problems: &Problems) -> Option<Vec<String>> {
-    let names = list(node, "[theme]", problems, |node, problems| {
-        placed(node, parsed(node, "the name of a cookie", problems, parse_cookie_name))
-    })?;
-    distinct(names, problems)
-}
-
-/// The values, each of which may stand there once.
-pub fn distinct<T: PartialEq + std::fmt::Display>(
-    values: Vec<Placed<T>>,
-    problems: &Problems,
-) -> Option<Vec<T>> {
-    let mut right = true;
-    for (at, value) in values.iter().enumerate() {
-        if let Some(first) = values[..at].iter().find(|first| first.value == value.value) {
-            problems
-                .error(value.place, format!("`{}` stands twice in the list", value.value))
-                .note(first.place, "the first one")
-                .help("keep one of them");
-            right = false;
-        }
+const TAGS: Reader<Vec<Located<Template>>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    let tags = templates(node, diagnostics)?;
+    for tag in tags.iter().filter(|tag| tag.value.reads_request_content()) {
+        diagnostics
+            .error(tag.location, "`tags` can't use the content of the request: a GET has none")
+            .help("write it in `purges`, for the tags that a write changes");
     }
-    right.then(|| values.into_iter().map(|value| value.value).collect())
+    Some(tags)
+});
+
+const PURGES: Reader<Vec<Located<PurgeRule>>> = Reader::new(ENTRIES_KIND, |node, diagnostics| {
+    let example = "[courses, \"course:{id}\"]";
+    list(node, example, diagnostics, |node, diagnostics| read_rule(node, diagnostics, template))
+});
+
+fn templates(node: &YamlNode, diagnostics: &Diagnostics) -> Option<Vec<Located<Template>>> {
+    list(node, "[courses, \"course:{id}\"]", diagnostics, template)
 }
 
-fn statuses(node: &Node, problems: &Problems) -> Option<BTreeMap<u16, Duration>> {
-    let entries = match &node.value {
-        Value::Mapping(entries) => entries,
-        Value::Broken => return None,
-        _ => {
-            problems
-                .error(node.place, format!("`status` must be a mapping, not {}", node.kind()))
-                .help("write each status with its lifetime: `{404: 10s}`");
+fn template(node: &YamlNode, diagnostics: &Diagnostics) -> Option<Located<Template>> {
+    const HELP: &str = "a tag is text with values in braces: `{id}` of the path, `{query.x}`, `{header.x}`, \
+                        `{cookie.x}`, `{jwt.sub}`, `{request.json:/x}`, `{request.form:x}`, \
+                        `{response.header.x}`, `{response.json:$.items[*].x}`";
+    let template: Template = parsed(node, "a tag", diagnostics, |text| {
+        Template::parse(text).map_err(|error| split_help(error, HELP))
+    })?;
+    if template.reads_event() {
+        diagnostics.error(node.location, "a route has no event").help(
+            "write it in `purge` of one of `events`; for a request's content write `{request.json:/id}`",
+        );
+    }
+    Some(Located { value: template, location: node.location })
+}
+
+impl IntoValue<Option<CallerSource>> for Option<String> {
+    fn into_value(self) -> Option<CallerSource> {
+        None
+    }
+}
+
+const KEY_HEADERS: Reader<Vec<HeaderName>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    header_names(node, "[Accept-Language]", diagnostics, |name| {
+        let help = match *name {
+            header::AUTHORIZATION => "write `per: authorization`",
+            header::COOKIE => {
+                "write `cookies: [NAME]`, or `per: cookie.NAME` for the cookie that identifies the caller"
+            }
+            _ => return Ok(()),
+        };
+        Err((format!("`{name}` can't be part of the key by `headers`"), help.into()))
+    })
+});
+
+/// Targeted cache-control fields (RFC 9213 §2).
+const TARGETED: Reader<Vec<HeaderName>> = Reader::new(
+    Kind::ListOf(&Kind::Matching("(?i)(-cache-control|^surrogate-control)$")),
+    |node, diagnostics| {
+        header_names(node, "[Larder-Cache-Control]", diagnostics, |name| {
+            if name.as_str().ends_with("-cache-control") || *name == SURROGATE_CONTROL {
+                return Ok(());
+            }
+            Err((
+                format!("`{name}` is not a targeted field (RFC 9213)"),
+                "write names such as `Larder-Cache-Control`, `CDN-Cache-Control` or `Surrogate-Control`, the most specific first"
+                    .into(),
+            ))
+        })
+    },
+);
+
+/// Reads a list of distinct field names that `check` accepts.
+pub(super) fn header_names(
+    node: &YamlNode,
+    example: &str,
+    diagnostics: &Diagnostics,
+    check: impl Fn(&HeaderName) -> Result<(), FieldError>,
+) -> Option<Vec<HeaderName>> {
+    let names = list(node, example, diagnostics, |node, diagnostics| {
+        let value = parsed(node, "a field name", diagnostics, |text| {
+            let name = parse_header_name(text)?;
+            check(&name).map(|()| name)
+        })?;
+        Some(Located { value, location: node.location })
+    })?;
+    distinct(names, diagnostics)
+}
+
+const READ_METHOD: Reader<u8> = words!("GET" => 0, "QUERY" => 1, "POST" => 2);
+
+const READ_METHODS: Reader<ReadMethods> =
+    Reader::new(Kind::ListOf(&READ_METHOD.kind), |node, diagnostics| {
+        let given =
+            list(node, "[GET, QUERY]", diagnostics, |node, diagnostics| READ_METHOD.read(node, diagnostics))?;
+        let has = |which: u8| given.contains(&which);
+        if !has(0) {
+            diagnostics
+                .error(node.location, "`methods` lacks GET, by which every caching route is read")
+                .help("write `methods: [GET, POST]`");
             return None;
         }
-    };
-    let read = entries.iter().map(|(key, value)| {
-        let status = parsed(key, "a status", problems, status);
-        let lifetime = positive_duration(value, problems);
-        status.zip(lifetime)
+        Some(ReadMethods { query: has(1), post: has(2) })
     });
-    let read: Vec<_> = read.collect();
-    read.into_iter().collect()
-}
 
-fn status(text: &str) -> Result<u16, Wrong> {
-    let code = text
-        .parse::<u16>()
-        .ok()
-        .filter(|code| (100..600).contains(code))
-        .and_then(|code| StatusCode::from_u16(code).ok());
+const IGNORED_CONTENT: Reader<IgnoredContent> =
+    Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+        let mut ignored = IgnoredContent::default();
+        let parts = list(node, "[$.requestId]", diagnostics, |node, diagnostics| {
+            parsed(node, "a JSONPath, a JSON Pointer or a field name", diagnostics, |text| {
+                if !text.starts_with(['$', '/']) {
+                    return Ok((None, Some(text.to_owned())));
+                }
+                let query =
+                    JsonQuery::parse(text).map_err(|error| (error, "write `$.requestId`".to_owned()))?;
+                Ok((Some(query), None))
+            })
+        })?;
+        for (json, form) in parts {
+            ignored.json.extend(json);
+            ignored.form.extend(form);
+        }
+        Some(ignored)
+    });
+
+const COOKIES: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    let names = list(node, "[theme]", diagnostics, |node, diagnostics| {
+        let value = parsed(node, "a cookie name", diagnostics, parse_cookie_name)?;
+        Some(Located { value, location: node.location })
+    })?;
+    distinct(names, diagnostics)
+});
+
+const STATUSES: Reader<BTreeMap<u16, Duration>> =
+    Reader::new(Kind::Statuses(&Kind::Duration), |node, diagnostics| {
+        let read = entries(node, "status: {404: 10s}", diagnostics)?.iter().map(|(key, value)| {
+            let status = parsed(key, "a status", diagnostics, status);
+            status.zip(POSITIVE_DURATION.read(value, diagnostics))
+        });
+        let read: Vec<_> = read.collect();
+        read.into_iter().collect()
+    });
+
+fn status(text: &str) -> Result<u16, FieldError> {
+    let code = text.parse::<u16>().ok().and_then(|code| StatusCode::from_u16(code).ok());
     match code.map(|code| code.as_u16()) {
         Some(200 | 203 | 204 | 301 | 308) => {
-            Err((format!("{text} is stored for the route's `ttl`"), "leave it out here".into()))
+            Err((format!("{text} is stored for the route's `ttl`"), "remove it".into()))
         }
-        Some(100..=199 | 206 | 304) => Err((
-            format!("a {text} is not a whole response and is never stored by itself"),
-            "leave it out".into(),
-        )),
-        Some(code) => Ok(code),
-        None => Err((format!("`{text}` is not a status"), "write a number such as 404".into())),
+        Some(100..=199 | 206 | 304) => {
+            Err((format!("a {text} is not a complete response and is never stored"), "remove it".into()))
+        }
+        Some(code @ ..600) => Ok(code),
+        _ => Err((format!("`{text}` is not a status"), "write a number such as 404".into())),
     }
 }
 
-fn overrides(node: &Node, problems: &Problems) -> Option<Placed<Overrides>> {
-    let words = [("lifetime", 0_u8), ("private", 1), ("no-cache", 2)];
-    let given = list(node, "[lifetime]", problems, |node, problems| word(node, &words, problems))?;
+const OVERRIDE: Reader<u8> =
+    words!("lifetime" => 0, "private" => 1, "no-cache" => 2, "s-maxage-revalidation" => 3);
+
+const OVERRIDES: Reader<Overrides> = Reader::new(Kind::ListOf(&OVERRIDE.kind), |node, diagnostics| {
+    let given = list(node, "[lifetime]", diagnostics, |node, diagnostics| OVERRIDE.read(node, diagnostics))?;
     let has = |which: u8| given.contains(&which);
-    placed(node, Some(Overrides { lifetime: has(0), private: has(1), no_cache: has(2) }))
-}
+    Some(Overrides { lifetime: has(0), private: has(1), no_cache: has(2), s_maxage_revalidation: has(3) })
+});

@@ -1,202 +1,197 @@
-//! `routes:` and `defaults:`: each route's own word, then the defaults', then the built-in one, checked together.
+//! `routes` and `defaults`: each route takes its own values, then those of `defaults`, then the built-in ones.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::advice;
-use super::events::CheckedSource;
-use super::fields::Fields;
-use super::keys;
-use super::problem::{Place, Problems};
-use super::purged_by::{self, PurgedBy};
-use super::route_fields::{Placed, RouteFields};
-use super::scalars::{list, message_and_help, parsed};
-use super::tree::{Node, Value};
+use super::callers::CallerSettings;
+use super::diagnostics::{Diagnostics, Location};
+use super::events::ParsedSource;
+use super::fields::{Fields, Located};
+use super::keys::Settings;
+use super::route_fields::{DEFAULTS, ROUTE, RouteFields, RouteHeadFields};
+use super::scalars::list;
+use super::yaml::{Value, YamlNode};
+use super::{additions, purge_rules, purged_by, rate_limit, route_callers, warnings};
 use crate::policy::Fingerprint;
 use crate::policy::path::{PathTemplate, Segment};
-use crate::policy::route::{Credential, Route, Semantics, Ttl};
-use crate::policy::template::Template;
+use crate::policy::route::{Credential, OwnUrl, Route, Shared, Ttl};
+use crate::policy::template::{CALLER, Template};
 
-/// `None` where something is wrong with any of them. `is_strict`: `max_lag` is zero, so writes are guarded where nothing
-/// else is said.
-pub fn read(
-    defaults: Option<&Node>,
-    routes: Option<&Node>,
-    sources: Option<&[CheckedSource]>,
-    is_strict: bool,
-    problems: &Problems,
-) -> Option<Vec<Checked>> {
-    let mut defaults = defaults
-        .and_then(|node| Fields::open(node, &keys::DEFAULTS, problems))
-        .map(|fields| RouteFields::read(&fields))
-        .unwrap_or_default();
-    defaults.guard.get_or_insert(is_strict);
-    if let Some(per) = &defaults.per {
-        refuse_both(&defaults.shared, per, problems);
-    }
-    let built_in = RouteFields::built_in();
-    let blocks: &[Node] = match routes.map(|node| &node.value) {
-        Some(Value::List(blocks)) => blocks,
-        // All routes may be commented out.
-        None | Some(Value::Null | Value::Broken) => &[],
-        Some(Value::Scalar(_) | Value::Mapping(_)) => {
-            let help = "[{path: /api/courses, ttl: 30s}]";
-            routes.and_then(|node| list(node, help, problems, |_, _| None::<()>));
-            &[]
-        }
-    };
-    let read: Vec<Option<Checked>> = blocks
-        .iter()
-        .enumerate()
-        .map(|(index, block)| route(index, block, &defaults, &built_in, problems))
-        .collect();
-    refuse_same_paths(read.iter().flatten(), problems);
-    let checked: Vec<Checked> = read.into_iter().collect::<Option<_>>()?;
-    advice::give(&checked, problems);
-    purged_by::check(&checked, sources, problems);
-    Some(checked)
-}
+/// The longest `collapse_timeout` that is derived from the upstream's timeout.
+const MAX_DEFAULT_COLLAPSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A route with the places that later questions need.
-pub struct Checked {
+/// A route with the locations that later checks need.
+pub(super) struct ParsedRoute {
     pub route: Route,
-    pub path_place: Place,
-    pub tags: Vec<Placed<Template>>,
-    /// What it purges beside its tags.
-    pub purges: Vec<Placed<Template>>,
-    pub purged_by: PurgedBy,
+    pub path_location: Location,
+    pub tags: Vec<Located<Template>>,
+    /// The tags that it purges besides its own.
+    pub purges: Vec<Located<Template>>,
+    /// The values of its own block.
     pub own: RouteFields,
 }
 
-fn route(
-    index: usize,
-    block: &Node,
-    defaults: &RouteFields,
-    built_in: &RouteFields,
-    problems: &Problems,
-) -> Option<Checked> {
-    let fields = Fields::open(block, &keys::ROUTE, problems)?;
-    let path = fields.required("path", path);
-    let name = fields.optional("name", name);
-    let own = RouteFields::read(&fields);
-    if let Some(per) = &own.per {
-        refuse_both(&own.shared, per, problems);
-    }
-    let path = path?;
-    let path_place = fields.given("path").map_or(fields.place(), |node| node.place);
+/// The settings that routes depend on.
+pub(super) struct RouteContext<'s> {
+    /// `None`: they have errors.
+    pub sources: Option<&'s [ParsedSource]>,
+    /// The entries of `callers`; `None`: they have errors.
+    pub callers: Option<&'s [CallerSettings]>,
+    /// Whether `max_lag` is zero. Then writes are guarded by default.
+    pub is_strict: bool,
+    /// The upstream's `response_timeout`.
+    pub response_timeout: Duration,
+}
 
-    let tags = own.tags.as_ref().or(defaults.tags.as_ref()).or(built_in.tags.as_ref())?;
-    let purges = own.purges.as_ref().or(defaults.purges.as_ref());
-    for template in tags.iter().chain(purges.into_iter().flatten()) {
-        refuse_unknown_parameters(template, &path, path_place, problems);
-    }
-    let (shared, per) = who_shares(&own, defaults, built_in)?;
-    let templates = |list: &[Placed<Template>]| list.iter().map(|template| template.value.clone()).collect();
-
-    // The route's own word, then the defaults', then the built-in one.
-    macro_rules! said {
-        ($field:ident) => {
-            own.$field.clone().or_else(|| defaults.$field.clone()).or_else(|| built_in.$field.clone())?
-        };
-    }
-    let mut route = Route {
-        index,
-        name: name.unwrap_or_else(|| path.as_str().to_owned()).into(),
-        mode: said!(mode),
-        ttl: ttl(&own, defaults, built_in)?,
-        ttl_from: said!(ttl_from),
-        jitter: said!(jitter),
-        tags: templates(tags),
-        purges: purges.map(|list| templates(list)),
-        query: said!(query),
-        shared,
-        status: said!(status),
-        stale_while_revalidate: said!(stale_while_revalidate),
-        stale_if_error: said!(stale_if_error),
-        refresh_ahead: said!(refresh_ahead),
-        max_size: said!(max_size),
-        max_json: said!(max_json),
-        timeout: said!(timeout),
-        collapse: said!(collapse),
-        collapse_wait: said!(collapse_wait),
-        per,
-        headers: said!(headers),
-        cookies: said!(cookies),
-        overrides: said!(overrides).value,
-        semantics: Semantics {
-            heuristic: said!(heuristic),
-            any_status: said!(any_status),
-            request_directives: said!(request_directives),
-            targeted: said!(targeted),
-            hide_tags: said!(hide_tags),
-        },
-        guard: said!(guard),
-        settle: said!(settle),
-        fingerprint: Fingerprint::default(),
-        lifetimes: Fingerprint::default(),
-        path,
+/// Reads all routes. Returns `None` if one has an error.
+pub(super) fn read(
+    default_block: &YamlNode,
+    routes: &YamlNode,
+    context: &RouteContext<'_>,
+    diagnostics: &Diagnostics,
+) -> Option<Vec<ParsedRoute>> {
+    additions::refuse(default_block, diagnostics);
+    let mut defaults = Fields::open(default_block, DEFAULTS, diagnostics)
+        .map(|fields| RouteFields::read(&fields))
+        .unwrap_or_default();
+    refuse_shared_and_per(&defaults, diagnostics);
+    defaults.guard.get_or_insert(Located { value: context.is_strict, location: Location::Start });
+    let collapse_timeout = (context.response_timeout / 5).min(MAX_DEFAULT_COLLAPSE_TIMEOUT);
+    defaults.collapse_timeout.get_or_insert(Located { value: collapse_timeout, location: Location::Start });
+    let blocks = match &routes.value {
+        // All routes may be commented out.
+        Value::Null => Vec::new(),
+        _ => list(routes, "[{path: /api/courses, ttl: 30s}]", diagnostics, |node, _| Some(node.clone()))
+            .unwrap_or_default(),
     };
-    route.fingerprint = Fingerprint::of(&route);
-    route.lifetimes = Fingerprint::of_lifetimes(&route);
-    let purged_by = said!(purged_by);
-    let (tags, purges) = (tags.clone(), purges.cloned().unwrap_or_default());
-    Some(Checked { route, path_place, tags, purges, purged_by, own })
-}
-
-/// A route that has only `purges` is there for its writes: its GETs pass, whatever the defaults say.
-fn ttl(own: &RouteFields, defaults: &RouteFields, built_in: &RouteFields) -> Option<Ttl> {
-    match own {
-        RouteFields { ttl: None, tags: None, purges: Some(_), .. } => Some(Ttl::Never),
-        _ => own.ttl.as_ref().or(defaults.ttl.as_ref()).or(built_in.ttl.as_ref()).map(|ttl| ttl.value),
-    }
-}
-
-/// `shared` and `per` exclude each other: a route's own word on either silences the defaults' on both.
-fn who_shares(
-    own: &RouteFields,
-    defaults: &RouteFields,
-    built_in: &RouteFields,
-) -> Option<(bool, Option<Credential>)> {
-    let own_word = own.shared.is_some() || own.per.is_some();
-    let from = if own_word { own } else { defaults };
-    let shared = from.shared.as_ref().or(built_in.shared.as_ref())?.value;
-    let per = from.per.as_ref().or(built_in.per.as_ref())?.value.clone();
-    Some((shared, per))
-}
-
-fn refuse_both(shared: &Option<Placed<bool>>, per: &Placed<Option<Credential>>, problems: &Problems) {
-    if let (Some(shared @ Placed { value: true, .. }), Some(_)) = (shared, &per.value) {
-        problems
-            .error(shared.place, "`shared: true` gives one response to all callers, `per` one to each")
-            .note(per.place, "`per` stands here")
-            .help("keep `per` where the response depends on the caller, `shared: true` where it does not");
-    }
-}
-
-fn path(node: &Node, problems: &Problems) -> Option<PathTemplate> {
-    parsed(node, "a path such as `/api/courses/{id}`", problems, |text| {
-        PathTemplate::parse(text).map_err(|wrong| message_and_help(wrong, PATH_HELP))
-    })
-}
-
-const PATH_HELP: &str = "a path is segments, `{name}` for one of any value, `{*rest}` for all that follow";
-
-fn name(node: &Node, problems: &Problems) -> Option<String> {
-    const LONGEST: usize = 200;
-    parsed(node, "a name", problems, |text| {
-        if !text.is_empty() && text.len() <= LONGEST && !text.contains(char::is_control) {
-            return Ok(text.to_owned());
+    let built_in = RouteFields::built_in();
+    let (mut parsed, mut is_complete) = (Vec::new(), true);
+    for block in &blocks {
+        let block = additions::resolve(block, default_block, diagnostics);
+        match read_block(parsed.len(), &block, (&defaults, &built_in), context, diagnostics) {
+            Some(mut routes) => parsed.append(&mut routes),
+            None => is_complete = false,
         }
-        Err((format!("a name has 1 to {LONGEST} characters"), "write a short name, as for a metric".into()))
-    })
+    }
+    refuse_same_paths(&parsed, diagnostics);
+    rate_limit::refuse_different_limits(&parsed, diagnostics);
+    if !is_complete {
+        return None;
+    }
+    warnings::add_warnings(&parsed, diagnostics);
+    purged_by::check(&parsed, context.sources, diagnostics);
+    Some(parsed)
+}
+
+/// The routes of a block: one for each of its paths.
+fn read_block(
+    first_index: usize,
+    block: &YamlNode,
+    (defaults, built_in): (&RouteFields, &RouteFields),
+    context: &RouteContext<'_>,
+    diagnostics: &Diagnostics,
+) -> Option<Vec<ParsedRoute>> {
+    let fields = Fields::open(block, ROUTE, diagnostics)?;
+    let head = RouteHeadFields::read(&fields)?;
+    let own = RouteFields::read(&fields);
+    refuse_shared_and_per(&own, diagnostics);
+    let (paths, path_location) = (head.path?, fields.value_location("path"));
+    let name = head.name.flatten().or_else(|| fields.node("path")?.text().map(str::to_owned))?;
+    let merged = own.clone().or(&inherited(defaults, &own)).or(built_in);
+    let (name, count): (Arc<str>, usize) = (name.into(), paths.len());
+    let routes: Vec<_> = (first_index..)
+        .zip(paths)
+        .filter_map(|(index, path)| {
+            let head = (index, name.clone(), Located { value: path, location: path_location });
+            route(head, &merged, &own, context, diagnostics)
+        })
+        .collect();
+    (routes.len() == count).then_some(routes)
+}
+
+fn route(
+    (index, name, path): (usize, Arc<str>, Located<PathTemplate>),
+    merged: &RouteFields,
+    own: &RouteFields,
+    context: &RouteContext<'_>,
+    diagnostics: &Diagnostics,
+) -> Option<ParsedRoute> {
+    let tags = merged.tags.clone()?.value;
+    let purges =
+        merged.purges.clone().map(|purges| purge_rules::templates(&purges.value)).unwrap_or_default();
+    let has_callers = merged.callers.as_ref().is_some_and(|callers| callers.value.is_some());
+    for template in tags.iter().chain(&purges) {
+        refuse_unknown_parameters(template, &path, has_callers, diagnostics);
+    }
+    let caller_entry = merged.callers.clone()?;
+    let mut route = merged.clone().into_route(index, name, path.value)?;
+    check_own_url(&mut route, own, diagnostics);
+    route_callers::resolve(&mut route, &caller_entry, context.callers, diagnostics);
+    if context.callers.is_some() {
+        let templates: Vec<_> = tags.iter().chain(&purges).collect();
+        route_callers::check(&route, own, (path.location, &templates), diagnostics);
+        rate_limit::check(&route, rate_limit::location(own, path.location), diagnostics);
+    }
+    route.fingerprint = Fingerprint::from_route(&route);
+    route.lifetime_fingerprint = Fingerprint::from_lifetimes(&route);
+    Some(ParsedRoute { route, path_location: path.location, tags, purges, own: own.clone() })
+}
+
+/// The values of `defaults` that apply to a route with the values `own`.
+fn inherited(defaults: &RouteFields, own: &RouteFields) -> RouteFields {
+    let mut inherited = defaults.clone();
+    // `shared` and `per` exclude each other: a route with one of them inherits neither.
+    if own.shared.is_some() || own.per.is_some() {
+        (inherited.shared, inherited.per) = (None, None);
+    }
+    // A route with `purges` alone exists for its writes.
+    if let RouteFields { ttl: None, tags: None, purges: Some(purges), .. } = own {
+        inherited.ttl = Some(Located { value: Ttl::Never, location: purges.location });
+    }
+    inherited
+}
+
+/// `own_url: caller` needs a `per` of one credential; as a default it applies to the routes that have one.
+fn check_own_url(route: &mut Route, own: &RouteFields, diagnostics: &Diagnostics) {
+    let (wrong, help) = match &route.per {
+        None => (
+            "`own_url: caller` on a route without `per`, which separates callers",
+            "add `per: authorization` or the like, or leave out `own_url`",
+        ),
+        Some(Credential::AnyOf(_)) => (
+            "`own_url: caller` on a route that knows one caller by several credentials",
+            "leave out `own_url`: a write with one of them would miss what is stored for the others",
+        ),
+        Some(_) => return,
+    };
+    if let Some(own_url @ Located { value: OwnUrl::Caller, .. }) = &own.own_url {
+        diagnostics.error(own_url.location, wrong).help(help);
+    }
+    route.own_url = OwnUrl::All;
+}
+
+fn refuse_shared_and_per(fields: &RouteFields, diagnostics: &Diagnostics) {
+    if let (
+        Some(shared @ Located { value: Shared::All | Shared::SignedIn, .. }),
+        Some(per @ Located { value: Some(_), .. }),
+    ) = (&fields.shared, &fields.per)
+    {
+        diagnostics
+            .error(shared.location, "`shared: true` serves one response to all callers, `per` one to each")
+            .note(per.location, "`per` is here")
+            .help("keep `per` if the response depends on the caller, `shared: true` if it does not");
+    }
 }
 
 fn refuse_unknown_parameters(
-    template: &Placed<Template>,
-    path: &PathTemplate,
-    path_place: Place,
-    problems: &Problems,
+    template: &Located<Template>,
+    path: &Located<PathTemplate>,
+    has_callers: bool,
+    diagnostics: &Diagnostics,
 ) {
     let known: Vec<&str> = path
+        .value
         .segments()
         .iter()
         .filter_map(|segment| match segment {
@@ -204,37 +199,42 @@ fn refuse_unknown_parameters(
             Segment::Literal(_) => None,
         })
         .collect();
-    for parameter in template.value.path_parameters().filter(|name| !known.contains(name)) {
+    let is_known = |name: &&str| known.contains(name) || has_callers && *name == CALLER;
+    for parameter in template.value.path_parameters().filter(|name| !is_known(name)) {
         let help = match known.as_slice() {
+            _ if parameter == CALLER => "give the route `callers`, which say who sends a request".into(),
             [] => "the path has no parameters; other values are `{query.x}`, `{header.x}`, `{cookie.x}`, `{jwt.sub}`".into(),
             names => match super::suggest::nearest(parameter, names.iter().copied()) {
                 Some(name) => format!("did you mean `{{{name}}}`?"),
                 None => format!("the path has `{{{}}}`", names.join("}`, `{")),
             },
         };
-        problems
-            .error(template.place, format!("`{{{parameter}}}` is not in the route's path"))
-            .note(path_place, "the path")
+        diagnostics
+            .error(
+                template.location,
+                format!("`{{{parameter}}}` is not in the route's path `{}`", path.value.as_str()),
+            )
+            .note(path.location, "the path")
             .help(help);
     }
 }
 
-/// Two routes for the same paths: which of them holds would be chance.
-fn refuse_same_paths<'c>(routes: impl Iterator<Item = &'c Checked>, problems: &Problems) {
-    let mut seen: HashMap<String, &Checked> = HashMap::new();
-    for checked in routes {
-        let shape = shape(&checked.route.path);
+/// Refuses two routes that match the same paths.
+fn refuse_same_paths(routes: &[ParsedRoute], diagnostics: &Diagnostics) {
+    let mut seen: HashMap<String, &ParsedRoute> = HashMap::new();
+    for parsed in routes {
+        let shape = shape(&parsed.route.path);
         match seen.get(&shape) {
             None => {
-                seen.insert(shape, checked);
+                seen.insert(shape, parsed);
             }
             Some(first) => {
-                let (one, two) = (first.route.path.as_str(), checked.route.path.as_str());
-                problems
-                    .error(checked.path_place, format!("`{two}` matches the same paths as `{one}`"))
-                    .note(first.path_place, "the first one")
+                let (one, two) = (first.route.path.as_str(), parsed.route.path.as_str());
+                diagnostics
+                    .error(parsed.path_location, format!("`{two}` matches the same paths as `{one}`"))
+                    .note(first.path_location, "the first one")
                     .help(
-                        "make them one route; names of parameters, case and slashes don't tell routes apart",
+                        "make them one route; names of parameters, case and slashes don't distinguish routes",
                     );
             }
         }
@@ -244,7 +244,7 @@ fn refuse_same_paths<'c>(routes: impl Iterator<Item = &'c Checked>, problems: &P
 fn shape(path: &PathTemplate) -> String {
     let segments = path.segments().iter().map(|segment| match segment {
         Segment::Literal(text) => format!("/{text}"),
-        // No literal has braces.
+        // A literal has no braces.
         Segment::Parameter(_) => "/{}".to_owned(),
         Segment::Rest(_) => "/{*}".to_owned(),
     });

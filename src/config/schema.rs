@@ -1,13 +1,15 @@
-//! The JSON Schema (draft 2020-12) of `proxy.yaml`, for editors: the table of keys in another form.
+//! The JSON Schema (draft 2020-12) of `proxy.yaml`, for editors, generated from the declarations of the keys.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::fields::default_of;
-use super::keys::{Key, Kind, ROOT, Section};
-use super::tree::{Node, Value};
+use super::fields::{EXTENSION_PREFIX, default_node};
+use super::keys::{Key, Kind, Section, Settings};
+use super::root::RootFields;
+use super::yaml::{Value, YamlNode};
 
 pub fn schema() -> Json {
-    let mut schema = section(&ROOT);
+    let mut schema = section_schema(RootFields::SECTION);
+    schema["patternProperties"] = json!({ format!("^{EXTENSION_PREFIX}"): {} });
     let head = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "proxy.yaml",
@@ -15,8 +17,13 @@ pub fn schema() -> Json {
         "$defs": {
             "variable": {
                 "type": "string",
-                "description": "`${VAR}` or `${VAR:-default}`, filled in from the environment.",
+                "description": "`${VAR}` or `${VAR:-default}`, replaced from the environment.",
                 "pattern": "\\$\\{[A-Za-z_][A-Za-z0-9_]*(:-.*)?\\}"
+            },
+            "list": {
+                "type": "string",
+                "description": "`${VAR[]}`, replaced by the items in a variable, which commas separate.",
+                "pattern": "^\\$\\{[A-Za-z_][A-Za-z0-9_]*\\[\\](:-.*)?\\}$"
             },
             "duration": {
                 "type": ["string", "integer"],
@@ -39,10 +46,10 @@ pub fn schema() -> Json {
     schema
 }
 
-fn section(section: &Section) -> Json {
+fn section_schema(section: &Section) -> Json {
     let properties: Map<String, Json> =
-        section.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
-    let required: Vec<&str> = section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+        section.keys().map(|key| (key.name.to_owned(), property_schema(key))).collect();
+    let required: Vec<&str> = section.keys().filter(|key| key.required).map(|key| key.name).collect();
     let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
     if !required.is_empty() {
         schema["required"] = json!(required);
@@ -50,16 +57,16 @@ fn section(section: &Section) -> Json {
     schema
 }
 
-fn property(key: &Key) -> Json {
-    let mut schema = kind(&key.kind);
-    schema["description"] = json!(key.doc);
-    if let Some(default) = default_of(key) {
+fn property_schema(key: &Key) -> Json {
+    let mut schema = kind_schema(&key.kind);
+    schema["description"] = json!(key.doc());
+    if let Some(default) = default_node(key) {
         schema["default"] = plain(&default);
     }
     schema
 }
 
-fn kind(kind: &Kind) -> Json {
+fn kind_schema(kind: &Kind) -> Json {
     match kind {
         Kind::Duration => variable_or(json!({ "$ref": "#/$defs/duration" })),
         Kind::Size => variable_or(json!({ "$ref": "#/$defs/size" })),
@@ -69,27 +76,30 @@ fn kind(kind: &Kind) -> Json {
         Kind::Text => json!({ "type": ["string", "number"] }),
         Kind::Matching(pattern) => variable_or(json!({ "type": "string", "pattern": pattern })),
         Kind::Word(words) => variable_or(json!({ "enum": with_booleans(words) })),
-        Kind::ListOf(item) => json!({ "type": "array", "items": self::kind(item) }),
+        Kind::ListOf(item) => {
+            let list = json!({ "$ref": "#/$defs/list" });
+            json!({ "anyOf": [{ "type": "array", "items": { "anyOf": [kind_schema(item), list] } }, list] })
+        }
         Kind::Names(value) => {
-            let value = json!({ "anyOf": [{ "type": ["boolean", "null"] }, self::kind(value)] });
+            let value = json!({ "anyOf": [{ "type": ["boolean", "null"] }, kind_schema(value)] });
             json!({ "type": "object", "additionalProperties": value })
         }
         Kind::Statuses(value) => json!({
             "type": "object",
-            "patternProperties": { "^[2-5][0-9][0-9]$": self::kind(value) },
+            "patternProperties": { "^[2-5][0-9][0-9]$": kind_schema(value) },
             "additionalProperties": false
         }),
-        Kind::Mapping(mapping) => section(mapping),
-        Kind::OneOf(kinds) => json!({ "anyOf": kinds.iter().map(self::kind).collect::<Vec<_>>() }),
+        Kind::Mapping(mapping) => section_schema(mapping),
+        Kind::OneOf(kinds) => json!({ "anyOf": kinds.iter().map(kind_schema).collect::<Vec<_>>() }),
     }
 }
 
-/// A variable can stand in any scalar.
+/// Accepts a variable instead of a value.
 fn variable_or(kind: Json) -> Json {
     json!({ "anyOf": [kind, { "$ref": "#/$defs/variable" }] })
 }
 
-/// Where YAML 1.1 reads `off` as a boolean, an editor does so too.
+/// Adds the booleans that YAML 1.1 reads for some of the words.
 fn with_booleans(words: &[&str]) -> Vec<Json> {
     let mut values: Vec<Json> = words.iter().map(|word| json!(word)).collect();
     for (word, value) in [("on", true), ("off", false), ("never", false)] {
@@ -100,8 +110,8 @@ fn with_booleans(words: &[&str]) -> Vec<Json> {
     values
 }
 
-/// A built-in default as JSON.
-fn plain(node: &Node) -> Json {
+/// Converts a default to JSON.
+fn plain(node: &YamlNode) -> Json {
     match &node.value {
         Value::Scalar(text) => match text.as_str() {
             "true" => json!(true),

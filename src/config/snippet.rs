@@ -1,49 +1,53 @@
-//! A problem as it is shown: its place, the line with a caret below, the fix. Never shows what may be a secret.
+//! Renders a diagnostic for people: `file:line:column: level: message`, the line with carets below, and the fix. Values
+//! that may be secret are masked.
 
 use std::fmt::Write;
 
-use super::problem::{Place, Problem};
+use super::diagnostics::{Diagnostic, Location};
 
-/// A problem with its place, the line it stands in with a caret below, and the fix.
-pub fn render(level: &str, problem: &Problem, source: &str, text: &str) -> String {
-    let mut out = format!("{}: {level}: {}\n", name_of(problem.place, source), problem.message);
-    out.push_str(&snippet(problem.place, text));
-    if let Some((place, note)) = &problem.note {
+pub(super) fn render(level: &str, diagnostic: &Diagnostic, source: &str, text: &str) -> String {
+    let mut out =
+        format!("{}: {level}: {}\n", format_location(diagnostic.location, source), diagnostic.message);
+    out.push_str(&snippet(diagnostic.location, text, diagnostic.is_secret));
+    if let Some((location, note)) = &diagnostic.note {
         // Writing to a string can't fail.
-        let _ = writeln!(out, "  note: {note}: {}", name_of(*place, source));
-        out.push_str(&snippet(*place, text));
+        let _ = writeln!(out, "  note: {note}: {}", format_location(*location, source));
+        out.push_str(&snippet(*location, text, false));
     }
-    if let Some(help) = &problem.help {
+    if let Some(help) = &diagnostic.help {
         let _ = writeln!(out, "  help: {help}");
     }
     out
 }
 
-fn name_of(place: Place, source: &str) -> String {
-    match place {
-        Place::Start => source.to_owned(),
-        Place::Text { line, column, .. } => format!("{source}:{line}:{column}"),
-        Place::Override(name) => name.to_owned(),
+fn format_location(location: Location, source: &str) -> String {
+    match location {
+        Location::Start => source.to_owned(),
+        Location::Text { line, column, .. } => format!("{source}:{line}:{column}"),
+        Location::Override(name) => name.to_owned(),
     }
 }
 
-/// A line longer than this is shown around the column in question.
-const WINDOW: usize = 120;
+/// A longer line is cut to this width around the location.
+const MAX_SNIPPET_CHARS: usize = 120;
 
-fn snippet(place: Place, text: &str) -> String {
-    let Place::Text { line, column, length } = place else { return String::new() };
+fn snippet(location: Location, text: &str, is_secret: bool) -> String {
+    let Location::Text { line, column, length } = location else { return String::new() };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // What is missing at the end of the file is shown at the end of its last line.
+    // A location behind the end of the file is shown at the end of the last line.
     let (line, column) = match text.lines().count() {
         0 => return String::new(),
         last if line > last => (last, usize::MAX),
         _ => (line, column),
     };
     let written = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    let shown = without_secrets(written);
+    let mut shown = mask_secrets(written);
     let at = column.saturating_sub(1).min(shown.len());
-    let from = if shown.len() > WINDOW { at.saturating_sub(WINDOW / 2) } else { 0 };
-    let to = shown.len().min(from + WINDOW);
+    if is_secret {
+        shown.iter_mut().skip(at).take(length).for_each(|c| *c = '*');
+    }
+    let from = if shown.len() > MAX_SNIPPET_CHARS { at.saturating_sub(MAX_SNIPPET_CHARS / 2) } else { 0 };
+    let to = shown.len().min(from + MAX_SNIPPET_CHARS);
     let carets = length.clamp(1, to.saturating_sub(at).max(1));
     let number = line.to_string();
     let margin = " ".repeat(number.len());
@@ -56,8 +60,8 @@ fn snippet(place: Place, text: &str) -> String {
     )
 }
 
-/// The line without control characters; a password in a URL, a token and a password are starred out.
-fn without_secrets(line: &str) -> Vec<char> {
+/// Replaces control characters by spaces; and by stars the values of keys that hold secrets, and passwords in URLs.
+fn mask_secrets(line: &str) -> Vec<char> {
     let mut shown: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let find = |shown: &[char], word: &str, from: usize| {
         let word: Vec<char> = word.chars().collect();
@@ -75,11 +79,13 @@ fn without_secrets(line: &str) -> Vec<char> {
         }
         from = start;
     }
-    for key in ["token:", "password:"] {
+    for key in ["token:", "password:", "secret:", "Authorization:"] {
         let Some(after) = find(&shown, key, 0) else { continue };
-        let start = after + shown[after..].iter().take_while(|c| matches!(c, ' ' | '"' | '\'')).count();
-        let end =
-            start + shown[start..].iter().take_while(|c| !matches!(c, ',' | '}' | ' ' | '"' | '\'')).count();
+        let is_opening = |c: &&char| matches!(c, ' ' | '"' | '\'' | '[');
+        let start = after + shown[after..].iter().take_while(is_opening).count();
+        let is_list = shown[after..start].contains(&'[');
+        let is_value = |c: &&char| !matches!(c, '}' | ']' | '"' | '\'') && (is_list || **c != ',');
+        let end = start + shown[start..].iter().take_while(is_value).count();
         let value: String = shown[start..end].iter().collect();
         if value != "none" && !value.starts_with("${") {
             shown[start..end].fill('*');

@@ -1,50 +1,29 @@
-//! The nearest right name for a wrong one.
+//! Suggests the known name that a wrong one most likely stands for.
 
-/// The known name that `written` most likely means.
-pub fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let normal = normal_form(written);
+/// Returns the known name closest to `written`; of equally close ones, the one with the longest common prefix.
+pub(crate) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let normal = normalize(written);
     known
         .into_iter()
         .map(|name| {
-            let form = normal_form(name);
-            let begins_alike = normal.iter().zip(&form).take_while(|(a, b)| a == b).count();
-            (distance(&normal, &form), std::cmp::Reverse(begins_alike), name)
+            let form = normalize(name);
+            let common_prefix = normal.chars().zip(form.chars()).take_while(|(a, b)| a == b).count();
+            (strsim::osa_distance(&normal, &form), std::cmp::Reverse(common_prefix), name)
         })
-        .filter(|(distance, _, name)| *distance <= allowed(&normal, name))
-        .min_by_key(|(distance, begins_alike, _)| (*distance, *begins_alike))
+        .filter(|(distance, _, name)| *distance <= max_distance(&normal, name))
+        .min_by_key(|(distance, common_prefix, _)| (*distance, *common_prefix))
         .map(|(_, _, name)| name)
 }
 
-/// `maxSize` and `max-size` mean `max_size`.
-fn normal_form(name: &str) -> Vec<char> {
+/// Treats `maxSize` and `max-size` as `max_size`, and bounds the length.
+fn normalize(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).take(64).collect()
 }
 
-/// A third of the letters may be wrong.
-fn allowed(written: &[char], known: &str) -> usize {
-    (written.len().max(known.len()) / 3).max(1).min(known.len() - usize::from(known.len() > 1))
-}
-
-/// Edits between two words: insert, delete, replace, swap neighbours (optimal string alignment).
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for (i, row) in table.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    for (j, cell) in table[0].iter_mut().enumerate() {
-        *cell = j;
-    }
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let replaced = table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(table[i - 1][j] + 1).min(table[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(table[i - 2][j - 2] + 1);
-            }
-            table[i][j] = best;
-        }
-    }
-    table[a.len()][b.len()]
+/// Allows a third of the letters to be wrong.
+fn max_distance(written: &str, known: &str) -> usize {
+    let longest = written.chars().count().max(known.len());
+    (longest / 3).max(1).min(known.len() - usize::from(known.len() > 1))
 }
 
 #[cfg(test)]

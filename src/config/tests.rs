@@ -1,5 +1,6 @@
 //! The whole way from a text to settings, or to its errors.
 
+mod callers;
 mod errors;
 mod events;
 mod expiry;
@@ -7,13 +8,14 @@ mod files;
 mod hostile;
 mod lint;
 mod redis;
+mod repetition;
 mod routes;
 mod schema;
 mod settings;
 mod variables;
 mod warm;
 
-use super::{Config, ConfigErrors, Overrides};
+use super::{Config, ConfigErrors, SettingOverrides};
 
 /// The shortest right file, to which `more` is added.
 fn with(more: &str) -> String {
@@ -21,7 +23,7 @@ fn with(more: &str) -> String {
 }
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {
-    Config::parse(text, "proxy.yaml", &|_| None, &Overrides::default())
+    Config::parse(text, "proxy.yaml", &|_| None, &SettingOverrides::default())
 }
 
 /// A right file: `more`, beside an upstream.
@@ -33,8 +35,8 @@ fn right(more: &str) -> Config {
 /// Every error of a wrong file: `line:column message (help)`.
 fn wrong(text: &str) -> Vec<String> {
     let errors = parse(text).expect_err(text);
-    let shown = errors.problems().iter().map(|problem| {
-        let place = match (problem.place.line(), problem.place.column()) {
+    let shown = errors.diagnostics().iter().map(|problem| {
+        let place = match (problem.location.line(), problem.location.column()) {
             (Some(line), Some(column)) => format!("{line}:{column} "),
             _ => String::new(),
         };

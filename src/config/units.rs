@@ -1,9 +1,9 @@
-//! Durations and sizes: `250ms`, `30s`; `64KiB`, `256MiB`. An error says how to write it instead.
+//! Parses durations (`250ms`, `30s`) and sizes (`64KiB`, `256MiB`).
 
 use std::time::Duration;
 
-/// Longer is taken for a mistake; it also keeps all later arithmetic far from its bounds.
-const LONGEST: Duration = Duration::from_secs(3650 * DAY);
+/// Longer durations are most likely mistakes; the bound also keeps later arithmetic from overflowing.
+const MAX_DURATION: Duration = Duration::from_secs(3650 * DAY);
 const DAY: u64 = 24 * 3600;
 
 /// Units with their milliseconds.
@@ -12,10 +12,10 @@ const DURATIONS: [(&str, u64); 5] =
 
 const SIZES: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
 
-/// What is wrong, and how to write it instead.
-pub type Wrong = (String, String);
+/// The message of an error, and what to write instead.
+pub(super) type FieldError = (String, String);
 
-pub fn duration(text: &str) -> Result<Duration, Wrong> {
+pub fn duration(text: &str) -> Result<Duration, FieldError> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -25,24 +25,24 @@ pub fn duration(text: &str) -> Result<Duration, Wrong> {
         return Err((format!("`{text}` is not a duration"), duration_help(digits, unit)));
     };
     match parsed.and_then(|number| number.checked_mul(*factor)).map(Duration::from_millis) {
-        Some(duration) if duration <= LONGEST => Ok(duration),
+        Some(duration) if duration <= MAX_DURATION => Ok(duration),
         Some(_) => Err((format!("`{text}` is longer than ten years"), "the longest is `3650d`".into())),
         None => Err((format!("`{text}` is not a duration"), duration_help(digits, unit))),
     }
 }
 
-pub fn size(text: &str) -> Result<u64, Wrong> {
+pub(super) fn size(text: &str) -> Result<u64, FieldError> {
     let (digits, unit) = number_and_unit(text);
     let bytes = SIZES
         .iter()
         .find(|(name, _)| *name == unit)
         .and_then(|(_, factor)| digits.parse::<u64>().ok()?.checked_mul(*factor))
-        // Sizes are added up later; no file needs the last bit.
+        // Keeps sums of sizes from overflowing.
         .filter(|bytes| *bytes <= i64::MAX as u64);
     bytes.ok_or_else(|| (format!("`{text}` is not a size"), size_help(digits, unit)))
 }
 
-/// A duration as it would be written.
+/// Formats a duration as it would be written in the file.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let (unit, factor) = DURATIONS

@@ -1,43 +1,90 @@
-//! `${VAR}` and `${VAR:-default}` in scalars, filled in after parsing: a value can never change the structure.
+//! Substitution of `${VAR}` and `${VAR:-default}` in scalars, and of `${VAR[]}`, which stands for a list. It follows parsing,
+//! so a value can't change the structure.
 
-use super::problem::Problems;
-use super::tree::{Node, Value};
+use super::diagnostics::{Diagnostics, Location};
+use super::yaml::{Value, YamlNode};
 
-/// The environment, as far as it is asked for.
-pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+/// Looks up an environment variable.
+pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Fills in every scalar below `node`. One that can't be filled in is broken from then on.
-pub fn fill(node: &mut Node, environment: Environment<'_>, problems: &Problems) {
+/// Substitutes the variables in every scalar below `node`. A scalar with an error becomes [`Value::Broken`].
+pub(super) fn substitute(node: &mut YamlNode, environment: Environment<'_>, diagnostics: &Diagnostics) {
     match &mut node.value {
-        Value::Scalar(text) if text.contains("${") => match filled(text, environment) {
-            Ok(value) => *text = value,
-            Err(wrong) => {
-                problems.error(node.place, wrong.message).help(wrong.help);
-                node.value = Value::Broken;
-            }
-        },
-        Value::List(items) => items.iter_mut().for_each(|item| fill(item, environment, problems)),
+        Value::Scalar(text) if text.contains("${") => {
+            node.value = match substitute_value(text, node.location, environment) {
+                Ok(value) => value,
+                Err(wrong) => {
+                    diagnostics.error(node.location, wrong.message).help(wrong.help);
+                    Value::Broken
+                }
+            };
+        }
+        Value::List(items) => substitute_items(items, environment, diagnostics),
         Value::Mapping(entries) => {
             for (key, value) in entries {
                 if key.text().is_some_and(|text| text.contains("${")) {
-                    problems
-                        .error(key.place, "a variable stands in a key")
-                        .help("variables are filled in in values only: write the key out");
+                    diagnostics
+                        .error(key.location, "a key contains a variable")
+                        .help("variables are replaced in values only: write the key out");
                 }
-                fill(value, environment, problems);
+                substitute(value, environment, diagnostics);
             }
         }
         Value::Scalar(_) | Value::Null | Value::Broken => {}
     }
 }
 
-struct Wrong {
+/// An item that is a variable with a list becomes the items of that list.
+fn substitute_items(items: &mut Vec<YamlNode>, environment: Environment<'_>, diagnostics: &Diagnostics) {
+    let mut substituted = Vec::with_capacity(items.len());
+    for mut item in items.drain(..) {
+        let is_variable = item.text().is_some();
+        substitute(&mut item, environment, diagnostics);
+        match item.value {
+            Value::List(values) if is_variable => substituted.extend(values),
+            _ => substituted.push(item),
+        }
+    }
+    *items = substituted;
+}
+
+fn substitute_value(
+    text: &str,
+    location: Location,
+    environment: Environment<'_>,
+) -> Result<Value, VariableError> {
+    let Some((name, default)) = parse_list_reference(text) else {
+        return substitute_text(text, environment).map(Value::Scalar);
+    };
+    let values = lookup_variable(&format!("{name}{default}"), environment)?;
+    if values.trim().is_empty() {
+        return Ok(Value::List(Vec::new()));
+    }
+    let items: Vec<&str> = values.split(',').map(str::trim).collect();
+    if items.contains(&"") {
+        return Err(VariableError {
+            message: format!("the list in the variable `{name}` has an empty item"),
+            help: "separate the items by single commas: `a, b`".into(),
+        });
+    }
+    Ok(Value::List(items.into_iter().map(|item| YamlNode::scalar(item, location)).collect()))
+}
+
+/// Splits `${VAR[]:-a,b}` into `VAR` and `:-a,b`.
+fn parse_list_reference(text: &str) -> Option<(&str, &str)> {
+    let inside = text.strip_prefix("${")?;
+    let end = closing_brace(inside).filter(|end| end + 1 == inside.len())?;
+    let (name, default) = inside[..end].split_once("[]")?;
+    (is_name(name) && (default.is_empty() || default.starts_with(":-"))).then_some((name, default))
+}
+
+struct VariableError {
     message: String,
     help: String,
 }
 
-/// `$${` stands for `${` itself.
-fn filled(text: &str, environment: Environment<'_>) -> Result<String, Wrong> {
+/// `$${` is an escaped `${`.
+fn substitute_text(text: &str, environment: Environment<'_>) -> Result<String, VariableError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -51,19 +98,19 @@ fn filled(text: &str, environment: Environment<'_>) -> Result<String, Wrong> {
         }
         out.push_str(before);
         let Some((inside, after)) = closing_brace(body).map(|end| (&body[..end], &body[end + 1..])) else {
-            return Err(Wrong {
+            return Err(VariableError {
                 message: "`${` without `}`".into(),
-                help: "write `${VAR}` or `${VAR:-default}`; `$${` stands for `${` itself".into(),
+                help: "write `${VAR}` or `${VAR:-default}`; `$${` is a literal `${`".into(),
             });
         };
-        out.push_str(&value_of(inside, environment)?);
+        out.push_str(&lookup_variable(inside, environment)?);
         rest = after;
     }
     out.push_str(rest);
     Ok(out)
 }
 
-/// A default may hold braces of its own: `${TAG:-course:{id}}`.
+/// Finds the end of a reference, whose default may have braces of its own: `${TAG:-course:{id}}`.
 fn closing_brace(body: &str) -> Option<usize> {
     let mut open = 0_usize;
     for (at, byte) in body.bytes().enumerate() {
@@ -77,15 +124,21 @@ fn closing_brace(body: &str) -> Option<usize> {
     None
 }
 
-/// As in a shell, the default also stands in for a variable that is empty.
-fn value_of(inside: &str, environment: Environment<'_>) -> Result<String, Wrong> {
+/// Looks up a variable. As in a shell, the default also replaces an empty value.
+fn lookup_variable(inside: &str, environment: Environment<'_>) -> Result<String, VariableError> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
+    if name.strip_suffix("[]").is_some_and(is_name) {
+        return Err(VariableError {
+            message: format!("`${{{inside}}}` is a list and can't be a part of a text"),
+            help: format!("let it stand alone, or write `${{{}}}`", name.trim_end_matches("[]")),
+        });
+    }
     if !is_name(name) {
-        return Err(Wrong {
-            message: format!("`${{{inside}}}` names no variable"),
+        return Err(VariableError {
+            message: format!("`${{{inside}}}` is not a variable"),
             help: "write `${VAR}` or `${VAR:-default}`, where VAR has letters, digits and `_`".into(),
         });
     }
@@ -93,7 +146,7 @@ fn value_of(inside: &str, environment: Environment<'_>) -> Result<String, Wrong>
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(Wrong {
+        (None, None) => Err(VariableError {
             message: format!("the variable `{name}` is not set"),
             help: format!("set it, or give a default: `${{{name}:-…}}`"),
         }),

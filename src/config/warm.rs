@@ -1,4 +1,4 @@
-//! `warm` and `background`: what larder asks for itself, and how much of the upstream it may use for that.
+//! `warm` and `background`: the requests that larder sends by itself, and their share of the upstream.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,45 +6,68 @@ use std::time::Duration;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::diagnostics::{Diagnostics, Location};
 use super::fields::Fields;
-use super::keys;
-use super::problem::{Place, Problems};
+use super::keys::{Kind, OFF, Reader, Settings, settings};
 use super::scalars::{
-    boolean, count, list, message_and_help, parse_header_name, parsed, positive_duration, text,
+    BOOLEAN, COUNT, PERCENT, POSITIVE_DURATION, TEXT, entries, is_off, list, one_or_many, parse_header_name,
+    parsed, split_help,
 };
-use super::sections::is_off;
-use super::tree::{Node, Value};
-use super::units::Wrong;
-use super::{BackgroundSettings, Listen, WarmEntry, WarmList, url};
+use super::units::FieldError;
+use super::yaml::{Value, YamlNode};
+use super::{Listen, WarmEntry, WarmList, url};
 use crate::policy::Route;
 use crate::policy::credentials;
 use crate::policy::json_query::JsonQuery;
-use crate::policy::route::Mode;
+use crate::policy::route::RouteMode;
 use crate::policy::routes::Routes;
-use crate::policy::url_template::{UrlTemplate, Values};
+use crate::policy::url_template::{PlaceholderValues, UrlTemplate};
 
-pub fn background(node: &Node, problems: &Problems) -> Option<BackgroundSettings> {
-    let fields = Fields::open(node, &keys::BACKGROUND, problems)?;
-    let rate = fields.read("rate", count);
-    let concurrency = fields.read("concurrency", count);
-    let share = fields.read("connections", percent);
-    let host = fields.given("host").map(|node| host(node, problems));
-    let headers = fields.read("headers", headers);
-    let host = match host {
-        Some(host) => Some(host?),
-        None => None,
-    };
-    Some(BackgroundSettings {
-        rate: rate?,
-        concurrency: concurrency?,
-        share: share?,
-        host: host.unwrap_or_default(),
-        headers: headers?,
-    })
+settings! {
+    /// How larder sends the requests that no client has sent.
+    pub struct BackgroundSettings = "background" {
+        /// Maximum number of requests to the upstream per second. Entries that are still fresh cost nothing.
+        rate: usize = COUNT, default "20";
+        /// Maximum number of requests at once.
+        concurrency: usize = COUNT, default "4";
+        /// Maximum share of `upstream.max_connections`. No request starts while clients use more than half of them.
+        share as "connections": usize = PERCENT, default "25%";
+        /// The scheme and host that clients ask for, `https://api.example.com`: entries are stored under them. If empty,
+        /// the first address of `listen`.
+        host: HeaderMap = BASE_URL, default "\"\"";
+        /// More request fields, such as a service's credential.
+        headers: HeaderMap = HEADERS, default "{}";
+    }
 }
 
-/// Where no `host` is given: what clients on this machine send.
-pub fn known_as(listen: &[Listen]) -> HeaderMap {
+settings! {
+    partial struct WarmFields = "warm" {
+        /// The path and query to request, or a list of them. `{name}` stands for each of its `values`, `{}` for each
+        /// value that `each` finds.
+        get: Vec<(UrlTemplate, Location)> = TEMPLATES, required;
+        /// The values of each `{name}`: `{id: [1, 2, 3]}`.
+        values: PlaceholderValues = VALUES, optional;
+        /// The path of a JSON response that lists what to request.
+        from: Uri = LIST_URL, optional;
+        /// The values in it that fill `{}`: `$.items[*].id`.
+        each: JsonQuery = LIST_QUERY, optional;
+        /// How often to request it; what would expire before the next time is fetched anew. `off`: only at the start.
+        every: Option<Duration> = OFF_OR_DURATION, default "off";
+        /// Whether to request it when larder starts.
+        on_start: bool = BOOLEAN, default "true";
+        /// The `background.host` of this entry.
+        host: HeaderMap = BASE_URL, optional;
+        /// More request fields: those in the key, or a credential.
+        headers: HeaderMap = HEADERS, optional;
+        /// The name in metrics and logs. Default: the first path.
+        name: String = TEXT, optional;
+    }
+}
+
+pub(super) const WARM_KIND: Kind = Kind::ListOf(&Kind::Mapping(WarmFields::SECTION));
+
+/// The `Host` if `background.host` is absent: the one that clients on this machine send.
+pub(super) fn default_host(listen: &[Listen]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(Listen::Tcp(address)) = listen.first()
         && !address.ip().is_unspecified()
@@ -55,143 +78,145 @@ pub fn known_as(listen: &[Listen]) -> HeaderMap {
     headers
 }
 
-/// What entries are judged by, beside their own fields.
-pub struct Known<'k> {
+/// The settings that entries are checked against.
+pub(super) struct WarmContext<'k> {
     pub routes: &'k Routes,
     pub background: &'k BackgroundSettings,
 }
 
-/// `None` once something is wrong with an entry. `known`: where all of that is right; else only what an entry says itself
-/// is judged.
-pub fn warm(node: Option<&Node>, known: Option<&Known<'_>>, problems: &Problems) -> Option<Vec<WarmEntry>> {
-    let Some(node) = node else { return Some(Vec::new()) };
+/// Reads the entries; returns `None` if one has an error. Without `context`, because those settings have errors, only
+/// the entries themselves are checked.
+pub(super) fn warm(
+    node: &YamlNode,
+    context: Option<&WarmContext<'_>>,
+    diagnostics: &Diagnostics,
+) -> Option<Vec<WarmEntry>> {
     if matches!(node.value, Value::Null) {
         return Some(Vec::new());
     }
-    let before = problems.count();
-    let entries = list(node, "[{get: /api/courses, every: 5m}]", problems, |node, problems| {
-        let (entry, places) = entry(node, known, problems)?;
-        check(&entry, &places, known, problems);
+    let before = diagnostics.error_count();
+    let entries = list(node, "[{get: /api/courses, every: 5m}]", diagnostics, |node, diagnostics| {
+        let (entry, locations) = entry(node, context, diagnostics)?;
+        check_entry(&entry, &locations, context, diagnostics);
         Some(entry)
     })?;
-    (problems.count() == before).then_some(entries)
+    (diagnostics.error_count() == before).then_some(entries)
 }
 
-/// Where the parts of an entry stand.
-struct Places {
-    get: Vec<Place>,
-    of_entry: Place,
+struct EntryLocations {
+    entry: Location,
+    get: Vec<Location>,
 }
 
-fn entry(node: &Node, known: Option<&Known<'_>>, problems: &Problems) -> Option<(WarmEntry, Places)> {
-    let fields = Fields::open(node, &keys::WARM, problems)?;
-    let gets = fields.required("get", templates)?;
-    let values = fields.optional("values", values).unwrap_or_default();
-    let from = fields.optional("from", source);
-    let each = fields.optional("each", each);
-    let every = fields.read("every", every)?;
-    let on_start = fields.read("on_start", boolean)?;
-    let host = fields.optional("host", host).filter(|host| !host.is_empty());
-    let of_all = |field: fn(&BackgroundSettings) -> &HeaderMap| {
-        known.map(|known| field(known.background).clone()).unwrap_or_default()
-    };
-    let host = host.unwrap_or_else(|| of_all(|background| &background.host));
-    let own = fields.optional("headers", headers).unwrap_or_default();
-    let name = fields.optional("name", |node, problems| text(node, "a name", problems).map(str::to_owned));
-    let (templates, places): (Vec<_>, Vec<_>) = gets.into_iter().unzip();
-    let list = match (from, each, fields.given("from"), fields.given("each")) {
-        (Some(url), Some(query), ..) => Some(WarmList { url, query }),
-        (_, _, None, None) => None,
-        (_, _, Some(given), None) => {
-            let help = "add `each: $.items[*].id`: which values of that answer fill the `{}` of `get`";
-            problems.error(given.place, "`from` has no `each`").help(help);
-            return None;
-        }
-        (_, _, None, Some(given)) => {
-            let help = "add `from: /api/items`: the URL of the answer that it is read from";
-            problems.error(given.place, "`each` has no `from`").help(help);
-            return None;
-        }
-        _ => return None,
-    };
-    if every.is_none() && !on_start && fields.given("every").is_none() {
-        problems
-            .error(fields.place(), "nothing ever starts this")
-            .help("add `every: 5m`, or leave out `on_start`");
+fn entry(
+    node: &YamlNode,
+    context: Option<&WarmContext<'_>>,
+    diagnostics: &Diagnostics,
+) -> Option<(WarmEntry, EntryLocations)> {
+    let fields = Fields::open(node, WarmFields::SECTION, diagnostics)?;
+    let read = WarmFields::read(&fields)?;
+    let (every, on_start) = (read.every?, read.on_start?);
+    let list = warm_list(&fields, read.from?, read.each?, diagnostics)?;
+    if every.is_none() && !on_start && fields.node("every").is_none() {
+        diagnostics
+            .error(node.location, "nothing ever starts this entry")
+            .help("add `every: 5m`, or remove `on_start`");
     }
-    let mut all = of_all(|background| &background.headers);
-    all.extend(host);
-    own.iter().for_each(|(name, value)| drop(all.insert(name, value.clone())));
-    let first = templates.first().map(|template| template.as_str().to_owned()).unwrap_or_default();
-    let places = Places { get: places, of_entry: fields.place() };
-    let name = name.unwrap_or(first);
-    Some((WarmEntry { name, get: templates, values, list, every, on_start, headers: all }, places))
+    let background = context.map(|context| context.background);
+    let mut headers = background.map(|background| background.headers.clone()).unwrap_or_default();
+    let own_host = read.host?.filter(|host| !host.is_empty());
+    headers.extend(own_host.or_else(|| Some(background?.host.clone())).unwrap_or_default());
+    for (name, value) in &read.headers?.unwrap_or_default() {
+        headers.insert(name, value.clone());
+    }
+    let (get, get_locations): (Vec<_>, Vec<_>) = read.get?.into_iter().unzip();
+    let name = read.name?.unwrap_or_else(|| get.first().map_or("", UrlTemplate::as_str).to_owned());
+    let values = read.values?.unwrap_or_default();
+    let locations = EntryLocations { entry: node.location, get: get_locations };
+    Some((WarmEntry { name, get, values, list, every, on_start, headers }, locations))
 }
 
-/// `Some(None)`: `off`.
-fn every(node: &Node, problems: &Problems) -> Option<Option<Duration>> {
-    match node.text() {
+/// Combines `from` and `each`, which belong together. Returns `Some(None)` if both are absent.
+fn warm_list(
+    fields: &Fields<'_>,
+    from: Option<Uri>,
+    each: Option<JsonQuery>,
+    diagnostics: &Diagnostics,
+) -> Option<Option<WarmList>> {
+    let (key, message, help) = match (from, each) {
+        (Some(url), Some(query)) => return Some(Some(WarmList { url, query })),
+        (None, None) => return Some(None),
+        (Some(_), None) => (
+            "from",
+            "`from` has no `each`",
+            "add `each: $.items[*].id`: which values of that response fill the `{}` of `get`",
+        ),
+        (None, Some(_)) => (
+            "each",
+            "`each` has no `from`",
+            "add `from: /api/items`: the URL of the response that it is read from",
+        ),
+    };
+    diagnostics.error(fields.value_location(key), message).help(help);
+    None
+}
+
+/// `None` stands for `off`.
+const OFF_OR_DURATION: Reader<Option<Duration>> =
+    Reader::new(Kind::OneOf(&[OFF, Kind::Duration]), |node, diagnostics| match node.text() {
         Some(word) if is_off(word) => Some(None),
-        _ => positive_duration(node, problems).map(Some),
-    }
-}
+        _ => POSITIVE_DURATION.read(node, diagnostics).map(Some),
+    });
 
-/// One or a list, each with its place.
-fn templates(node: &Node, problems: &Problems) -> Option<Vec<(UrlTemplate, Place)>> {
-    let one = |node: &Node, problems: &Problems| {
-        let read = parsed(node, "a path such as `/api/courses?page=1`", problems, |text| {
-            UrlTemplate::parse(text)
-                .map_err(|wrong| message_and_help(wrong, "write a path such as `/api/courses/{id}`"))
-        });
-        read.map(|template| (template, node.place))
-    };
-    match &node.value {
-        Value::List(items) if items.is_empty() => {
-            problems.error(node.place, "`get` names nothing").help("write `get: [/api/courses]`");
-            None
+/// One template or a list, each with its location.
+const TEMPLATES: Reader<Vec<(UrlTemplate, Location)>> =
+    Reader::new(Kind::OneOf(&[Kind::Text, Kind::ListOf(&Kind::Text)]), |node, diagnostics| {
+        if node.is_empty_list() {
+            diagnostics.error(node.location, "`get` names nothing").help("write `get: [/api/courses]`");
+            return None;
         }
-        Value::List(_) => list(node, "[/api/courses, /api/courses?page=2]", problems, one),
-        _ => one(node, problems).map(|template| vec![template]),
-    }
-}
-
-fn values(node: &Node, problems: &Problems) -> Option<Values> {
-    let Value::Mapping(entries) = &node.value else {
-        problems
-            .error(node.place, format!("this must be a mapping, not {}", node.kind()))
-            .help("write `values: {id: [1, 2, 3]}`");
-        return None;
-    };
-    let mut values = BTreeMap::new();
-    for (name, given) in entries {
-        let texts = list(given, "[1, 2, 3]", problems, |node, problems| {
-            text(node, "a value", problems).map(str::to_owned)
+        let read = one_or_many(node).iter().filter_map(|node| {
+            let template = parsed(node, "a path such as `/api/courses?page=1`", diagnostics, |text| {
+                UrlTemplate::parse(text)
+                    .map_err(|error| split_help(error, "write a path such as `/api/courses/{id}`"))
+            });
+            Some((template?, node.location))
         });
-        if let (Some(name), Some(texts)) = (name.text(), texts) {
-            values.insert(name.to_owned(), texts);
-        }
-    }
-    Some(values)
-}
+        let read: Vec<_> = read.collect();
+        (!read.is_empty()).then_some(read)
+    });
 
-fn source(node: &Node, problems: &Problems) -> Option<Uri> {
-    parsed(node, "a path such as `/api/files?recent=1`", problems, |text| {
+const VALUES: Reader<PlaceholderValues> =
+    Reader::new(Kind::Names(&Kind::ListOf(&Kind::Text)), |node, diagnostics| {
+        let mut values = BTreeMap::new();
+        for (name, given) in entries(node, "values: {id: [1, 2, 3]}", diagnostics)? {
+            let texts =
+                list(given, "[1, 2, 3]", diagnostics, |node, diagnostics| TEXT.read(node, diagnostics));
+            if let (Some(name), Some(texts)) = (name.text(), texts) {
+                values.insert(name.to_owned(), texts);
+            }
+        }
+        Some(values)
+    });
+
+const LIST_URL: Reader<Uri> = Reader::new(Kind::Text, |node, diagnostics| {
+    parsed(node, "a path such as `/api/files?recent=1`", diagnostics, |text| {
         const HELP: &str = "write a path such as `/api/files?recent=1`";
-        let template = UrlTemplate::parse(text).map_err(|wrong| message_and_help(wrong, HELP))?;
-        let url = template.urls(&Values::new()).into_iter().next();
-        url.ok_or_else(|| ("`from` has no values to be filled with".into(), HELP.into()))
+        let template = UrlTemplate::parse(text).map_err(|error| split_help(error, HELP))?;
+        let url = template.expand(&PlaceholderValues::new()).into_iter().next();
+        url.ok_or_else(|| ("`from` can't have placeholders".into(), HELP.into()))
     })
-}
+});
 
-fn each(node: &Node, problems: &Problems) -> Option<JsonQuery> {
-    parsed(node, "a JSONPath such as `$.items[*].id`", problems, |text| {
-        JsonQuery::parse(text).map_err(|wrong| message_and_help(wrong, "write `$.items[*].id`"))
+const LIST_QUERY: Reader<JsonQuery> = Reader::new(Kind::Text, |node, diagnostics| {
+    parsed(node, "a JSONPath such as `$.items[*].id`", diagnostics, |text| {
+        JsonQuery::parse(text).map_err(|error| split_help(error, "write `$.items[*].id`"))
     })
-}
+});
 
-/// `https://api.example.com`, or the host alone for http; empty: not given.
-fn host(node: &Node, problems: &Problems) -> Option<HeaderMap> {
-    parsed(node, "a host such as `https://api.example.com`", problems, |text| {
+/// The fields that carry scheme and host: `https://api.example.com`, or the host alone for http. Empty if the text is.
+const BASE_URL: Reader<HeaderMap> = Reader::new(Kind::Text, |node, diagnostics| {
+    parsed(node, "a host such as `https://api.example.com`", diagnostics, |text| {
         if text.is_empty() {
             return Ok(HeaderMap::new());
         }
@@ -201,115 +226,97 @@ fn host(node: &Node, problems: &Problems) -> Option<HeaderMap> {
         match scheme {
             "http" => {}
             "https" => _ = headers.insert("x-forwarded-proto", HeaderValue::from_static("https")),
-            _ => {
-                return Err((
-                    format!("`{scheme}` is not a scheme of HTTP"),
-                    "write `http` or `https`".into(),
-                ));
-            }
+            _ => return Err((format!("`{scheme}` is not an HTTP scheme"), "write `http` or `https`".into())),
         }
         let value = HeaderValue::from_str(&host)
-            .map_err(|_| (format!("`{host}` can't stand in a field"), "write `host:port`".to_owned()))?;
+            .map_err(|_| (format!("`{host}` is not valid in a field"), "write `host:port`".to_owned()))?;
         headers.insert(HOST, value);
         Ok(headers)
     })
-}
+});
 
-fn headers(node: &Node, problems: &Problems) -> Option<HeaderMap> {
-    let Value::Mapping(entries) = &node.value else {
-        problems
-            .error(node.place, format!("this must be a mapping, not {}", node.kind()))
-            .help("write `headers: {Accept-Encoding: gzip}`");
-        return None;
+const HEADERS: Reader<HeaderMap> = Reader::new(Kind::Names(&Kind::Text), |node, diagnostics| {
+    let field_name = |text: &str| -> Result<HeaderName, FieldError> {
+        match parse_header_name(text)? {
+            HOST => Err(("`Host` has a key of its own".into(), "write `host: api.example.com`".into())),
+            name => Ok(name),
+        }
     };
     let mut headers = HeaderMap::new();
-    for (name, value) in entries {
-        let field = |name: &str| -> Result<HeaderName, Wrong> {
-            match parse_header_name(name)? {
-                HOST => Err(("`Host` has a key of its own".into(), "write `host: api.example.com`".into())),
-                name => Ok(name),
-            }
-        };
-        let name = parsed(name, "the name of a request field", problems, field);
-        let value = parsed(value, "the value of a field", problems, |text| {
+    for (name, value) in entries(node, "headers: {Accept-Encoding: gzip}", diagnostics)? {
+        let name = parsed(name, "a field name", diagnostics, field_name);
+        let value = parsed(value, "a field value", diagnostics, |text| {
             HeaderValue::from_str(text)
-                .map_err(|_| ("this can't stand in a field".into(), "use visible ASCII characters".into()))
+                .map_err(|_| ("this is not valid in a field".into(), "use visible ASCII characters".into()))
         });
         if let (Some(name), Some(value)) = (name, value) {
             headers.insert(name, value);
         }
     }
     Some(headers)
-}
+});
 
-fn percent(node: &Node, problems: &Problems) -> Option<usize> {
-    parsed(node, "a share such as `25%`", problems, |text| {
-        match text.strip_suffix('%').and_then(|digits| digits.parse().ok()) {
-            Some(percent @ 1..=100) => Ok(percent),
-            _ => Err((format!("`{text}` is not a share"), "write it from `1%` to `100%`".into())),
-        }
-    })
-}
-
-/// What could never be stored is asked for in vain.
-fn check(entry: &WarmEntry, places: &Places, known: Option<&Known<'_>>, problems: &Problems) {
-    if known.is_some() && !entry.headers.contains_key(HOST) {
-        problems.error(places.of_entry, "nobody knows under which name clients ask for this").help(
-            "responses are kept by scheme and host: write `background: {host: https://api.example.com}`",
+/// Reports placeholders without values, and requests whose responses could never be stored.
+fn check_entry(
+    entry: &WarmEntry,
+    locations: &EntryLocations,
+    context: Option<&WarmContext<'_>>,
+    diagnostics: &Diagnostics,
+) {
+    if context.is_some() && !entry.headers.contains_key(HOST) {
+        diagnostics.error(locations.entry, "there is no `Host` for these requests").help(
+            "responses are stored by scheme and host: write `background: {host: https://api.example.com}`",
         );
     }
-    let named = |template: &UrlTemplate| template.places().map(str::to_owned).collect::<Vec<_>>();
-    for (template, place) in entry.get.iter().zip(&places.get) {
-        for name in named(template) {
-            let is_known =
-                if name.is_empty() { entry.list.is_some() } else { entry.values.contains_key(&name) };
-            if !is_known {
-                let help = match name.as_str() {
-                    "" => "`{}` is filled by `from: /api/items` and `each: $.items[*].id`".to_owned(),
-                    name => format!("add `values: {{{name}: [1, 2]}}`"),
-                };
-                problems.error(*place, format!("`{{{name}}}` has no values")).help(help);
-                return;
-            }
+    for (template, location) in entry.get.iter().zip(&locations.get) {
+        let has_values = |name: &str| match name {
+            "" => entry.list.is_some(),
+            name => entry.values.contains_key(name),
+        };
+        if let Some(name) = template.placeholders().find(|name| !has_values(name)) {
+            let help = match name {
+                "" => "`{}` is filled by `from: /api/items` and `each: $.items[*].id`".to_owned(),
+                name => format!("add `values: {{{name}: [1, 2]}}`"),
+            };
+            diagnostics.error(*location, format!("`{{{name}}}` has no values")).help(help);
+            return;
         }
-        let Some(known) = known else { continue };
-        let sample = |_: &String| vec!["x".to_owned()];
-        let mut values: Values = entry.values.keys().map(|name| (name.clone(), sample(name))).collect();
-        values.insert(String::new(), vec!["x".to_owned()]);
-        let Some(url) = template.urls(&values).into_iter().next() else { continue };
-        let route = known.routes.find(url.path());
-        if let Some((wrong, help)) = why_never_stored(route.map(AsRef::as_ref), &entry.headers) {
-            problems.error(*place, format!("`{}` {wrong}", template.as_str())).help(help);
+        let Some(context) = context else { continue };
+        let names = entry.values.keys().cloned().chain([String::new()]);
+        let samples: PlaceholderValues = names.map(|name| (name, vec!["x".to_owned()])).collect();
+        let Some(url) = template.expand(&samples).into_iter().next() else { continue };
+        let route = context.routes.find(url.path());
+        if let Some((wrong, help)) = never_stored_reason(route.map(AsRef::as_ref), &entry.headers) {
+            diagnostics.error(*location, format!("`{}` {wrong}", template.as_str())).help(help);
         }
     }
 }
 
-fn why_never_stored(route: Option<&Route>, headers: &HeaderMap) -> Option<(String, &'static str)> {
+fn never_stored_reason(route: Option<&Route>, headers: &HeaderMap) -> Option<(String, &'static str)> {
     let Some(route) = route else {
-        return Some(("falls under no route".into(), "add a route with a `ttl` for it"));
+        return Some(("matches no route".into(), "add a route with a `ttl` for it"));
     };
+    let path = route.path.as_str();
     if !route.caches() {
-        return Some((
-            format!("falls under `{}`, which keeps nothing", route.path.as_str()),
-            "give that route a `ttl`",
-        ));
+        return Some((format!("matches `{path}`, which stores nothing"), "give that route a `ttl`"));
     }
-    if route.mode == Mode::Observe {
-        return Some((
-            format!("falls under `{}`, which is only watched", route.path.as_str()),
-            "set `mode: on`",
-        ));
+    if route.mode == RouteMode::Observe {
+        return Some((format!("matches `{path}`, which only observes"), "set `mode: on`"));
     }
     let per = route.per.as_ref()?;
-    credentials::value_of(per, headers).is_none().then(|| {
-        let why = format!("falls under `{}`, which is kept for each caller apart", route.path.as_str());
-        (why, "add `headers:` with the credential of the one to warm it for")
+    if per.is_verified() {
+        return None;
+    }
+    let has_value = |credential| credentials::credential_value(credential, headers).is_some();
+    (!per.alternatives().iter().any(has_value)).then(|| {
+        let why = format!("matches `{path}`, which stores one response for each caller");
+        (why, "add `headers:` with the credential of the caller to warm it for")
     })
 }
 
-/// How long there is between two runs; for an entry that runs at the start alone, nothing is expected of later.
 impl WarmEntry {
-    pub fn keeps_for(&self) -> Duration {
+    /// The time between two runs; zero for an entry that runs only at the start.
+    pub fn retention(&self) -> Duration {
         self.every.unwrap_or_default()
     }
 }

@@ -1,62 +1,63 @@
-//! A Redis channel. It keeps nothing, so whenever this larder begins to listen to it, all that could have been said before
-//! is purged; every replica listens, and purges what it hears.
+//! Consumer of a Redis pub/sub channel. Channels keep no history, so everything its events could name is purged
+//! whenever the subscription starts. Every replica subscribes.
 
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
-use super::{BATCH, Source};
+use super::{MAX_BATCH, SourceConsumer};
 use crate::config::EventKind;
 use crate::policy::content::Content;
-use crate::policy::event::{MAX_EVENT, Meaning};
-use crate::store::Heard;
+use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
+use crate::policy::purge_targets::PurgeTargets;
+use crate::store::ChannelEvent;
 
-/// Until told to stop.
-pub async fn follow(source: &Source, mut stopping: watch::Receiver<bool>) {
+/// Consumes messages until shutdown.
+pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<bool>) {
     let (Some(feed), EventKind::PubSub { channel, .. }) = (&source.feed, &source.settings.kind) else {
         return;
     };
     let mut heard = feed.listen(channel.clone());
     loop {
         let heard_now = tokio::select! {
-            heard = next(&mut heard) => heard,
+            heard = recv_batch(&mut heard) => heard,
             _ = stopping.wait_for(|stop| *stop) => return,
         };
-        take(source, heard_now).await;
+        process_messages(source, heard_now).await;
     }
 }
 
-/// What is there, messages together.
-async fn next(heard: &mut Receiver<Heard>) -> Vec<Heard> {
-    let mut all = Vec::new();
-    heard.recv_many(&mut all, BATCH).await;
-    all
+/// Receives the next messages in one batch.
+async fn recv_batch(heard: &mut Receiver<ChannelEvent>) -> Vec<ChannelEvent> {
+    let mut batch = Vec::new();
+    heard.recv_many(&mut batch, MAX_BATCH).await;
+    batch
 }
 
-/// A purge that the store did not take holds here, and waits for it; should larder end meanwhile, the next one purges all
-/// that could have been said.
-async fn take(source: &Source, heard: Vec<Heard>) {
-    let (mut targets, mut meanings) = (Vec::new(), Vec::new());
+/// A purge that Redis did not accept holds locally and is retried. If the process ends before, the next subscription
+/// purges everything.
+async fn process_messages(source: &SourceConsumer, heard: Vec<ChannelEvent>) {
+    let (mut targets, mut meanings) = (PurgeTargets::default(), Vec::new());
     for heard in heard {
         match heard {
-            Heard::Contact => source.figures.contact(),
-            Heard::Deaf(reason) => source.trouble(&reason),
-            Heard::Begun => {
-                let _ = source.purge_everything("it is listened to from now on").await;
-                source.figures.contact();
+            ChannelEvent::Alive => source.metrics.record_contact(),
+            ChannelEvent::Disconnected(reason) => source.report_error(&reason),
+            ChannelEvent::Subscribed => {
+                let _ = source.purge_everything("the subscription starts").await;
+                source.metrics.record_contact();
             }
-            Heard::Message(message) => {
-                let event = Content::of_event(&message, MAX_EVENT).ok();
-                meanings.push(source.apply(event.as_ref(), &mut targets));
+            ChannelEvent::Message(message) => {
+                let event = Content::parse_event(&message, MAX_EVENT_BYTES).ok();
+                meanings.push(source.collect_targets(event.as_ref(), &mut targets));
             }
         }
     }
     let _ = source.purge(targets).await;
     for meaning in meanings {
-        source.figures.event(meaning, source.hub.clock.now(), None);
-        if meaning == Meaning::Malformed {
+        source.metrics.record_event(meaning, source.context.clock.now(), None);
+        if meaning == EventOutcome::Malformed {
             tracing::warn!(
                 source = source.settings.name,
-                "an event can't be read: all it could name is purged"
+                "unreadable event: purged everything it could name"
             );
         }
     }

@@ -1,70 +1,84 @@
-//! HEARS: sources of change events, from a Redis stream, a Redis channel or a signed request; what each event names is
-//! purged, as any purge is. What may have been missed is purged with all that it could have named.
+//! Consumers of change events, from a Redis stream, a Redis channel or a webhook: each event purges the targets it
+//! names. After a possible gap, everything the events could have named is purged.
 //!
-//! It never sees a client's request, and knows nothing of responses.
+//! This module knows neither clients' requests nor responses.
 
 mod channel;
 mod fallback;
+mod signature;
 mod stream;
-pub mod webhook;
+pub(crate) mod webhook;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, watch};
-use tokio::task::JoinSet;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::config::{EventKind, EventSource};
-use crate::metrics::{Metrics, Patience, PurgeSource, SourceFigures};
+use crate::metrics::{Metrics, PurgeSource, SilenceLimit, SourceMetrics};
 use crate::policy::Route;
 use crate::policy::content::Content;
-use crate::policy::event::Meaning;
+use crate::policy::event::EventOutcome;
+use crate::policy::purge_targets::PurgeTargets;
 use crate::policy::routes::Routes;
-use crate::purge::{Purge, Target, Why};
-use crate::purging;
-use crate::store::sources::{Known, Word};
-use crate::store::{Feed, Store, StoreError};
-pub use fallback::Fallbacks;
+use crate::purge::PurgeCause;
+use crate::purging::{PurgeContext, PurgeThrottle, Purger, purge_targets};
+use crate::random::random_token;
+use crate::store::sources::{SourceState, SourceUpdate};
+use crate::store::{RedisEventSource, Store, StoreError};
+use crate::tasks::spawn;
+pub(crate) use fallback::FallbackTtls;
 use webhook::Webhooks;
 
-/// So many events at most are purged together.
-const BATCH: usize = 100;
+/// Maximum number of events purged together.
+const MAX_BATCH: usize = 100;
 
-/// All sources of one larder.
+/// All configured sources.
 #[derive(Default)]
-pub struct Events {
-    sources: Vec<Arc<Source>>,
+pub struct EventSources {
+    sources: Vec<Arc<SourceConsumer>>,
     webhooks: Webhooks,
-    /// Tells the sources to stop.
+    throttle: Arc<PurgeThrottle>,
+    /// Tells the consumers to stop.
     stop: watch::Sender<bool>,
-    running: Mutex<JoinSet<()>>,
+    running: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// One source, and where what it says goes.
-struct Source {
+/// One source, and the store its events are applied to.
+struct SourceConsumer {
     settings: EventSource,
-    figures: Arc<SourceFigures>,
-    feed: Option<Feed>,
-    /// What this process is called among those that may read it.
-    reader: String,
-    hub: Arc<Hub>,
+    metrics: Arc<SourceMetrics>,
+    feed: Option<RedisEventSource>,
+    /// Identifies this process among the source's possible readers.
+    reader_id: String,
+    context: Arc<ConsumerContext>,
 }
 
-struct Hub {
+struct ConsumerContext {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
-    /// Those of the configuration in use.
+    /// Routes of the configuration in use.
     routes: ArcSwap<Routes>,
     clock: Clock,
+    throttle: Arc<PurgeThrottle>,
 }
 
-impl Events {
+impl ConsumerContext {
+    fn purger(&self) -> Purger {
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        Purger { store, metrics, routes: self.routes.load_full() }
+    }
+}
+
+impl EventSources {
     /// # Errors
-    /// If a source's files for TLS can't be read.
+    /// If a source's TLS files cannot be read.
     pub fn new(
         sources: &[EventSource],
         store: Arc<dyn Store>,
@@ -72,44 +86,62 @@ impl Events {
         routes: Arc<Routes>,
         clock: Clock,
     ) -> io::Result<Arc<Self>> {
-        let hub = Arc::new(Hub { store, metrics, routes: ArcSwap::new(routes), clock });
-        let sources: Vec<Arc<Source>> = sources
+        let throttle = Arc::<PurgeThrottle>::default();
+        let (routes, shared) = (ArcSwap::new(routes), throttle.clone());
+        let context = Arc::new(ConsumerContext { store, metrics, routes, clock, throttle: shared });
+        let sources: Vec<Arc<SourceConsumer>> = sources
             .iter()
-            .map(|settings| Source::new(settings, &hub).map(Arc::new))
+            .map(|settings| SourceConsumer::new(settings, &context).map(Arc::new))
             .collect::<io::Result<_>>()?;
-        let webhooks = Webhooks::of(&sources);
-        Ok(Arc::new(Self { sources, webhooks, stop: watch::Sender::new(false), running: Mutex::default() }))
+        let webhooks = Webhooks::new(&sources);
+        Ok(Arc::new(Self {
+            sources,
+            webhooks,
+            throttle,
+            stop: watch::Sender::new(false),
+            running: Mutex::default(),
+        }))
     }
 
-    /// Begins to listen. Needs a runtime, which the sources then live on.
-    pub async fn start(&self) {
-        let mut running = self.running.lock().await;
-        for source in &self.sources {
+    /// The windows of `at_most_every`, which writes and events share.
+    pub fn throttle(&self) -> &Arc<PurgeThrottle> {
+        &self.throttle
+    }
+
+    /// Spawns the consumers on the current runtime.
+    pub fn start(&self) {
+        let consumers = self.sources.iter().map(|source| {
             let (source, stopping) = (source.clone(), self.stop.subscribe());
-            running.spawn(async move {
+            spawn(async move {
                 match source.settings.kind {
-                    EventKind::Stream { .. } => stream::follow(&source, stopping).await,
-                    EventKind::PubSub { .. } => channel::follow(&source, stopping).await,
-                    EventKind::Webhook(_) => webhook::watch(&source, stopping).await,
+                    EventKind::Stream { .. } => stream::run(&source, stopping).await,
+                    EventKind::PubSub { .. } => channel::run(&source, stopping).await,
+                    EventKind::Webhook(_) => webhook::watch_silence(&source, stopping).await,
                 }
-            });
-        }
+            })
+        });
+        self.running.lock().extend(consumers);
     }
 
-    /// Lets them end what they are at, and give up their turn: another replica goes on at once.
+    /// Stops the consumers and gives up reader leases, so that another replica continues at once.
     pub async fn stop(&self) {
         const PATIENCE: Duration = Duration::from_secs(1);
         self.stop.send_replace(true);
-        let mut running = self.running.lock().await;
-        if timeout(PATIENCE, async { while running.join_next().await.is_some() {} }).await.is_err() {
-            running.abort_all();
+        let mut running = std::mem::take(&mut *self.running.lock());
+        let ended = async {
+            for consumer in &mut running {
+                _ = consumer.await;
+            }
+        };
+        if timeout(PATIENCE, ended).await.is_err() {
+            running.iter().for_each(JoinHandle::abort);
         }
     }
 
-    /// Those of another configuration.
+    /// Replaces the routes after a configuration change.
     pub fn use_routes(&self, routes: Arc<Routes>) {
         for source in &self.sources {
-            source.hub.routes.store(routes.clone());
+            source.context.routes.store(routes.clone());
         }
     }
 
@@ -117,85 +149,90 @@ impl Events {
         &self.webhooks
     }
 
-    /// What the silence of sources means for each of the routes.
-    pub fn fallbacks<'r>(&self, routes: impl IntoIterator<Item = &'r Arc<Route>>) -> Fallbacks {
-        Fallbacks::of(&self.sources, routes)
+    /// Builds the fallback lifetimes of `routes`.
+    pub fn fallbacks<'r>(&self, routes: impl IntoIterator<Item = &'r Arc<Route>>) -> FallbackTtls {
+        FallbackTtls::new(&self.sources, routes)
     }
 }
 
-impl Source {
-    fn new(settings: &EventSource, hub: &Arc<Hub>) -> io::Result<Self> {
+impl SourceConsumer {
+    fn new(settings: &EventSource, context: &Arc<ConsumerContext>) -> io::Result<Self> {
         let patience = settings
             .silence
-            .map(|silence| Patience { lasts: silence.after, for_events: silence.without_event });
+            .map(|silence| SilenceLimit { after: silence.after, for_events: silence.without_event });
         let feed = match &settings.kind {
-            EventKind::Stream { redis, .. } | EventKind::PubSub { redis, .. } => Some(Feed::new(redis)?),
+            EventKind::Stream { redis, .. } | EventKind::PubSub { redis, .. } => {
+                Some(RedisEventSource::new(redis)?)
+            }
             EventKind::Webhook(_) => None,
         };
-        let mut reader = [0; 16];
-        getrandom::fill(&mut reader).map_err(io::Error::other)?;
         Ok(Self {
-            figures: hub.metrics.watch_source(&settings.name, settings.kind.as_str(), patience),
+            metrics: context.metrics.register_source(&settings.name, settings.kind.as_str(), patience),
             feed,
-            reader: format!("{:032x}", u128::from_le_bytes(reader)),
-            hub: hub.clone(),
+            reader_id: random_token()?,
+            context: context.clone(),
             settings: settings.clone(),
         })
     }
 
-    /// What an event purges is added to `targets`. `None`: it can't be read.
-    fn apply(&self, event: Option<&Content>, targets: &mut Vec<Target>) -> Meaning {
-        self.settings.rule.apply(&self.hub.routes.load(), event, targets)
+    /// Adds an event's targets to `targets`; `None` is an unreadable event, which purges everything its source
+    /// covers.
+    fn collect_targets(&self, event: Option<&Content>, targets: &mut PurgeTargets) -> EventOutcome {
+        self.settings.rules.apply(&self.context.routes.load(), event, targets)
     }
 
-    /// All that its events could name is purged: some may have been missed.
+    /// Purges everything the source's events could name, after a possible gap.
     async fn purge_everything(&self, why: &str) -> Result<(), StoreError> {
-        let mut targets = Vec::new();
-        self.settings.rule.add_everything(&self.hub.routes.load(), &mut targets);
+        let mut targets = PurgeTargets::default();
+        self.settings.rules.add_all_reachable(&self.context.routes.load(), &mut targets);
         self.purge(targets).await?;
-        self.figures.missed();
+        self.metrics.record_missed();
         tracing::info!(
             source = self.settings.name,
             why,
-            "events may have been missed: what they could name is purged"
+            "possible event gap: purged everything the source covers"
         );
         Ok(())
     }
 
-    async fn purge(&self, mut targets: Vec<Target>) -> Result<(), StoreError> {
-        let mut seen = std::collections::HashSet::new();
-        targets.retain(|target| seen.insert(target.clone()));
-        if targets.is_empty() {
-            return Ok(());
+    async fn purge(&self, targets: PurgeTargets) -> Result<(), StoreError> {
+        let context = PurgeContext {
+            purger: self.context.purger(),
+            source: PurgeSource::Event,
+            route: None,
+            cause: PurgeCause { from: Some(self.settings.name.clone()), ..PurgeCause::default() },
+            settle: Duration::ZERO,
+        };
+        purge_targets(&context, targets, None, &self.context.throttle).await.map(drop)
+    }
+
+    fn new_update(&self) -> SourceUpdate {
+        SourceUpdate {
+            source: self.settings.name.clone(),
+            reader: self.reader_id.clone(),
+            ..SourceUpdate::default()
         }
-        let why = Why { from: Some(self.settings.name.clone()), ..Why::default() };
-        let purge = Purge { why: Some(why), ..Purge::hard(targets) };
-        purging::purge(&self.hub.store, &self.hub.metrics, purge, PurgeSource::Event, None).await.map(drop)
     }
 
-    fn word(&self) -> Word {
-        Word { source: self.settings.name.clone(), reader: self.reader.clone(), ..Word::default() }
+    async fn update_source(&self, update: SourceUpdate) -> Result<SourceState, StoreError> {
+        self.context.store.update_source(update).await
     }
 
-    async fn tell(&self, word: Word) -> Result<Known, StoreError> {
-        self.hub.store.tell_of_source(word).await
-    }
-
-    /// What was known of it before this process began.
-    async fn learn(&self) {
+    /// Restores what other replicas recorded before this process started.
+    async fn restore_state(&self) {
         const PAUSE: Duration = Duration::from_secs(1);
         loop {
-            match self.tell(self.word()).await {
-                Ok(known) => return self.figures.heard_before(known.contact_ago, known.event_ago),
+            match self.update_source(self.new_update()).await {
+                Ok(recorded) => return self.metrics.restore_heard(recorded.contact_ago, recorded.event_ago),
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
     }
 
-    /// Says in the log what is new of its trouble.
-    fn trouble(&self, reason: &str) {
-        if self.figures.trouble(reason) {
-            tracing::warn!(source = self.settings.name, reason, "a source of change events can't be heard");
+    /// Logs the reason of a failure when it changes.
+    fn report_error(&self, reason: &str) {
+        if self.metrics.set_error(reason) {
+            tracing::warn!(source = self.settings.name, reason, "event source unavailable");
         }
     }
 }

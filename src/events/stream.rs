@@ -1,66 +1,103 @@
-//! A Redis stream: one of the replicas reads it, from the position that they keep together, and moves that on only when
-//! what it has read is purged. So no event is lost; one may be purged twice, which does no harm.
+//! Consumer of a Redis stream. One replica reads it, from a shared position that advances only after the purge. So no
+//! event is lost, and an event may be applied twice, which is harmless.
 
+use std::cmp::Ordering;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{BATCH, Source};
+use super::{MAX_BATCH, SourceConsumer};
 use crate::config::EventKind;
 use crate::policy::content::Content;
-use crate::policy::event::{MAX_EVENT, Meaning};
-use crate::store::sources::{StreamPosition, Word};
-use crate::store::{Connected, Entry, StreamState};
+use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
+use crate::policy::purge_targets::PurgeTargets;
+use crate::store::sources::{SourceUpdate, StreamPosition};
+use crate::store::{EventConnection, StreamEntry, StreamState};
 
-/// For so long after its last word a reader is not replaced.
-const TURN: Duration = Duration::from_secs(5);
+/// A reader keeps its lease this long after its last update.
+const READER_LEASE: Duration = Duration::from_secs(5);
 
-/// How long a reader waits for an entry before it says that it is still there.
-const WAITS: Duration = Duration::from_millis(900);
+/// Longest blocking read, after which the reader renews its lease.
+const READ_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Between looks whether the reader has gone, and after trouble.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Interval between attempts to become the reader, and after failures.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where to go on.
+/// Where a reader resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resume {
     From(StreamPosition),
-    /// Entries may have gone that nobody has read. What is purged now covers all up to here.
-    InDoubt(StreamPosition),
+    /// At the end, since entries may be missing before it; everything the source covers is purged first.
+    AfterGap,
 }
 
-/// Until told to stop.
-pub async fn follow(source: &Source, mut stopping: watch::Receiver<bool>) {
-    // Where no store remembers it.
+/// How far the stream was read.
+#[derive(Clone, Copy, Debug)]
+struct ReadProgress {
+    position: StreamPosition,
+    /// Entries ever added up to the position, if the server counts them.
+    added: Option<u64>,
+}
+
+impl ReadProgress {
+    /// At the last entry of the stream.
+    fn at_end(state: StreamState) -> Self {
+        Self { position: state.last, added: state.added }
+    }
+
+    fn resume(position: StreamPosition, state: StreamState) -> Self {
+        let added = match position {
+            StreamPosition::START => Some(0),
+            position => state.added.filter(|_| position == state.last),
+        };
+        Self { position, added }
+    }
+
+    fn advance(self, entries: &[StreamEntry]) -> Self {
+        let position = entries.last().map_or(self.position, |last| last.position);
+        Self { position, added: self.added.map(|added| added + entries.len() as u64) }
+    }
+}
+
+/// Consumes entries until shutdown.
+pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<bool>) {
+    // Kept here for stores that do not record positions.
     let mut read_up_to = None;
     let stopped = async { _ = stopping.wait_for(|stop| *stop).await };
     tokio::select! {
-        never = read(source, &mut read_up_to) => match never {},
+        biased;
+        never = consume_forever(source, &mut read_up_to) => match never {},
         () = stopped => {}
     }
-    let _ = source.tell(source.word()).await;
+    let _ = source.update_source(source.new_update()).await;
 }
 
-async fn read(source: &Source, read_up_to: &mut Option<StreamPosition>) -> Infallible {
-    source.learn().await;
+async fn consume_forever(source: &SourceConsumer, read_up_to: &mut Option<StreamPosition>) -> Infallible {
+    source.restore_state().await;
     loop {
-        if let Err(reason) = take_turn(source, read_up_to).await {
-            source.trouble(&reason);
-            // Another replica may have more luck.
-            let _ = source.tell(source.word()).await;
+        if let Err(reason) = consume_as_reader(source, read_up_to).await {
+            source.report_error(&reason);
+            // Release the lease: another replica may be able to read.
+            let _ = source.update_source(source.new_update()).await;
         }
-        sleep(PAUSE).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Reads, if nobody else does, until somebody else does or something is wrong.
-async fn take_turn(source: &Source, read_up_to: &mut Option<StreamPosition>) -> Result<(), String> {
-    let known = source.tell(Word { reads_for: TURN, ..source.word() }).await.map_err(told)?;
-    source.figures.heard_at(known.contact_ago, known.event_ago);
-    source.figures.stands_by(!known.is_reader);
-    if !known.is_reader {
+/// Reads while this replica is the reader; returns when another one is, or after a failure.
+async fn consume_as_reader(
+    source: &SourceConsumer,
+    read_up_to: &mut Option<StreamPosition>,
+) -> Result<(), String> {
+    let recorded = source
+        .update_source(SourceUpdate { reader_lease: READER_LEASE, ..source.new_update() })
+        .await
+        .map_err(error_text)?;
+    source.metrics.record_heard(recorded.contact_ago, recorded.event_ago);
+    source.metrics.set_standby(!recorded.is_reader);
+    if !recorded.is_reader {
         return Ok(());
     }
     let (Some(feed), EventKind::Stream { key, from_beginning, .. }) = (&source.feed, &source.settings.kind)
@@ -68,113 +105,163 @@ async fn take_turn(source: &Source, read_up_to: &mut Option<StreamPosition>) -> 
         return Ok(());
     };
     let connected = feed.connect().await?;
-    let state = connected.state(key).await?;
-    let resume = match known.position.or(*read_up_to) {
-        Some(position) => resume(position, state, is_there(&connected, key, position, state).await?),
+    let state = connected.stream_state(key).await?;
+    let resume = match recorded.position.or(*read_up_to) {
+        Some(position) => resume_from(position, state, has_entry(&connected, key, position, state).await?),
         None if *from_beginning => Resume::From(StreamPosition::START),
-        None => Resume::InDoubt(state.last),
+        None => Resume::AfterGap,
     };
-    let mut position = match resume {
-        Resume::From(position) => position,
-        Resume::InDoubt(last) => {
+    let mut read = match resume {
+        Resume::From(position) => ReadProgress::resume(position, state),
+        Resume::AfterGap => {
             source
-                .purge_everything("the stream has no entry any more from where it is to be read")
+                .purge_everything("the stream no longer has the entry to resume from")
                 .await
-                .map_err(told)?;
-            last
+                .map_err(error_text)?;
+            ReadProgress::at_end(state)
         }
     };
-    let mut word = Word { position: Some(position), begins_anew: true, ..source.word() };
+    let mut update = SourceUpdate { position: Some(read.position), rewinds: true, ..source.new_update() };
     loop {
-        *read_up_to = Some(position);
-        source.figures.read_up_to(position.to_string());
-        source.figures.contact();
-        let known = source.tell(Word { contact: true, reads_for: TURN, ..word }).await.map_err(told)?;
-        if !known.is_reader {
-            source.figures.stands_by(true);
+        *read_up_to = Some(read.position);
+        source.metrics.set_position(read.position.to_string());
+        source.metrics.record_contact();
+        let recorded = source
+            .update_source(SourceUpdate { contact: true, reader_lease: READER_LEASE, ..update })
+            .await
+            .map_err(error_text)?;
+        if !recorded.is_reader {
+            source.metrics.set_standby(true);
             return Ok(());
         }
-        word = source.word();
-        let entries = connected.read_after(key, position, BATCH, WAITS).await?;
-        if let Some(last) = entries.last() {
-            purge(source, &connected, key, position, &entries).await?;
-            position = last.position;
-            word = Word { position: Some(position), event: true, ..word };
-        }
+        let entries = connected.read_after(key, read.position, MAX_BATCH, READ_TIMEOUT).await?;
+        let reached = purge_missing(source, &connected, key, read, &entries).await?;
+        purge_entries(source, &entries).await?;
+        update = SourceUpdate {
+            position: (reached.position != read.position).then_some(reached.position),
+            rewinds: reached.position < read.position,
+            event: !entries.is_empty(),
+            ..source.new_update()
+        };
+        read = reached;
     }
 }
 
-/// Whether a reader that has read up to `position` can go on, given what the stream says of itself.
-fn resume(position: StreamPosition, state: StreamState, is_there: bool) -> Resume {
+/// Decides where a reader at `position` resumes, given the state of the stream.
+fn resume_from(position: StreamPosition, state: StreamState, is_there: bool) -> Resume {
     match position == state.last || (position < state.last && is_there) {
         true => Resume::From(position),
-        // Trimmed, deleted, or another stream by the same name.
-        false => Resume::InDoubt(state.last),
+        // The stream was trimmed, deleted or recreated.
+        false => Resume::AfterGap,
     }
 }
 
-/// Entries go from the oldest on, so nothing behind one that is there has gone.
-async fn is_there(
-    connected: &Connected,
+/// Whether no entry after `position` is missing. Redis trims the oldest entries first, so it is enough that this one exists,
+/// and that no later one was deleted.
+async fn has_entry(
+    connected: &EventConnection,
     key: &str,
     position: StreamPosition,
     state: StreamState,
 ) -> Result<bool, String> {
+    if state.max_deleted.is_some_and(|deleted| deleted > position) {
+        return Ok(false);
+    }
     match position == StreamPosition::START {
         true => Ok(state.added == Some(state.length)),
-        false => connected.has(key, position).await,
+        false => connected.contains(key, position).await,
     }
 }
 
-/// Purges what the entries behind `position` name, and all that they could if some between may have gone unread.
-async fn purge(
-    source: &Source,
-    connected: &Connected,
+/// Purges everything if entries that came after `read` are missing among `entries`. Returns how far the stream is covered.
+async fn purge_missing(
+    source: &SourceConsumer,
+    connected: &EventConnection,
     key: &str,
-    position: StreamPosition,
-    entries: &[Entry],
-) -> Result<(), String> {
-    let state =
-        if position == StreamPosition::START { connected.state(key).await? } else { StreamState::default() };
-    if !is_there(connected, key, position, state).await? {
-        source.purge_everything("entries of the stream went before they were read").await.map_err(told)?;
+    read: ReadProgress,
+    entries: &[StreamEntry],
+) -> Result<ReadProgress, String> {
+    let state = connected.stream_state(key).await?;
+    let reached = read.advance(entries);
+    if has_gap(connected, key, read, reached, state).await? {
+        source
+            .purge_everything("stream entries were deleted or trimmed before they were read")
+            .await
+            .map_err(error_text)?;
+        return Ok(ReadProgress::at_end(state));
     }
-    let mut targets = Vec::new();
-    let meanings: Vec<Meaning> =
-        entries.iter().map(|entry| source.apply(event(source, entry).as_ref(), &mut targets)).collect();
-    source.purge(targets).await.map_err(told)?;
-    let now = source.hub.clock.now();
+    match reached.position == state.last {
+        true => Ok(ReadProgress::at_end(state)),
+        false => Ok(reached),
+    }
+}
+
+/// Whether entries are missing between `read` and `reached`, by the state of the stream after they were read.
+/// A server that counts entries shows each that is missing once all are read.
+async fn has_gap(
+    connected: &EventConnection,
+    key: &str,
+    read: ReadProgress,
+    reached: ReadProgress,
+    state: StreamState,
+) -> Result<bool, String> {
+    if reached.position == state.last
+        && let (Some(counted), Some(added)) = (reached.added, state.added)
+    {
+        return Ok(counted != added);
+    }
+    if reached.position == read.position {
+        // Unless it was deleted, what was added came after the read.
+        return Ok(match reached.position.cmp(&state.last) {
+            Ordering::Less => !connected.contains(key, state.last).await?,
+            Ordering::Equal => false,
+            Ordering::Greater => true,
+        });
+    }
+    Ok(!has_entry(connected, key, read.position, state).await?)
+}
+
+/// Purges the targets of `entries`.
+async fn purge_entries(source: &SourceConsumer, entries: &[StreamEntry]) -> Result<(), String> {
+    let mut targets = PurgeTargets::default();
+    let meanings: Vec<EventOutcome> = entries
+        .iter()
+        .map(|entry| source.collect_targets(parse_event(source, entry).as_ref(), &mut targets))
+        .collect();
+    source.purge(targets).await.map_err(error_text)?;
+    let now = source.context.clock.now();
     for (entry, meaning) in entries.iter().zip(meanings) {
         let added = crate::clock::Timestamp::from_micros(entry.position.millis.saturating_mul(1000));
-        source.figures.event(meaning, now, Some(now.since(added)));
-        if meaning == Meaning::Malformed {
+        source.metrics.record_event(meaning, now, Some(now.since(added)));
+        if meaning == EventOutcome::Malformed {
             let position = entry.position.to_string();
             tracing::warn!(
                 source = source.settings.name,
                 position,
-                "an event can't be read: all it could name is purged"
+                "unreadable event: purged everything it could name"
             );
         }
     }
     Ok(())
 }
 
-/// `None`: it can't be read.
-fn event(source: &Source, entry: &Entry) -> Option<Content> {
+/// Returns `None` for an unreadable entry.
+fn parse_event(source: &SourceConsumer, entry: &StreamEntry) -> Option<Content> {
     let EventKind::Stream { field, .. } = &source.settings.kind else { return None };
     let length: usize = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if length > MAX_EVENT {
+    if length > MAX_EVENT_BYTES {
         return None;
     }
     let Some(field) = field else {
-        return Content::of_fields(entry.fields.iter().map(|(name, value)| (&name[..], &value[..]))).ok();
+        return Content::from_event_fields(entry.fields.iter().map(|(name, value)| (&name[..], &value[..])))
+            .ok();
     };
     let mut values = entry.fields.iter().filter(|(name, _)| name == field.as_bytes());
     let ((_, value), None) = (values.next()?, values.next()) else { return None };
-    Content::of_event(value, MAX_EVENT).ok()
+    Content::parse_event(value, MAX_EVENT_BYTES).ok()
 }
 
-fn told(error: impl std::fmt::Display) -> String {
+fn error_text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
@@ -185,20 +272,20 @@ mod tests {
     #[test]
     fn a_reader_goes_on_only_where_nothing_can_have_gone_unread() {
         let at = |millis| StreamPosition { millis, number: 0 };
-        let stream = |last| StreamState { last: at(last), length: 1, added: None };
+        let stream = |last| StreamState { last: at(last), length: 1, added: None, max_deleted: None };
         for (position, last, is_there, expected) in [
             (5, 5, true, Resume::From(at(5))),
             // Nothing came since, whatever was trimmed.
             (5, 5, false, Resume::From(at(5))),
             (5, 9, true, Resume::From(at(5))),
-            (5, 9, false, Resume::InDoubt(at(9))),
+            (5, 9, false, Resume::AfterGap),
             // It began anew.
-            (5, 3, false, Resume::InDoubt(at(3))),
-            (5, 3, true, Resume::InDoubt(at(3))),
+            (5, 3, false, Resume::AfterGap),
+            (5, 3, true, Resume::AfterGap),
             (0, 0, false, Resume::From(at(0))),
         ] {
             assert_eq!(
-                resume(at(position), stream(last), is_there),
+                resume_from(at(position), stream(last), is_there),
                 expected,
                 "{position} {last} {is_there}"
             );

@@ -1,381 +1,276 @@
-//! Events that are posted: signed by HMAC-SHA256 over their time and content, and taken once.
+//! Webhooks: signed events that are posted. Each one whose time is signed is accepted once.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::Source;
+use super::SourceConsumer;
+use super::signature::Signed;
 use crate::clock::Timestamp;
 use crate::config::{EventKind, Webhook};
 use crate::hex;
-use crate::metrics::NotTaken;
+use crate::metrics::WebhookRefusal;
 use crate::policy::content::Content;
-use crate::policy::event::{MAX_EVENT, Meaning};
-use crate::store::sources::Word;
+use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
+use crate::policy::purge_targets::PurgeTargets;
+use crate::store::sources::SourceUpdate;
 
-/// Seconds since 1970, with a fraction where more than one event may come in a second.
-const TIMESTAMP: &str = "larder-timestamp";
+/// Timeout for reading the whole content.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `sha256=` and the HMAC of `timestamp.content` in hexadecimal; several by comma, of which one must be right.
-const SIGNATURE: &str = "larder-signature";
+/// Maximum number of event ids remembered in this process.
+const MAX_REMEMBERED: usize = 100_000;
 
-/// For the whole of a request's content.
-const IN_ALL: Duration = Duration::from_secs(10);
-
-/// So many signatures of one request are tried.
-const MOST_SIGNATURES: usize = 4;
-
-/// So many events are remembered here.
-const REMEMBERED: usize = 100_000;
-
-/// Between looks at what other replicas have heard.
-const LOOKS: Duration = Duration::from_secs(5);
+/// Interval between checks of what other replicas received.
+const SILENCE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-pub struct Webhooks(Vec<Arc<Hook>>);
+pub struct Webhooks(Vec<Arc<WebhookReceiver>>);
 
-/// Where events are posted.
-pub struct Hook {
-    source: Arc<Source>,
+/// One webhook endpoint.
+pub struct WebhookReceiver {
+    source: Arc<SourceConsumer>,
     settings: Webhook,
-    taken: Mutex<Taken>,
+    seen: Mutex<SeenEvents>,
 }
 
-/// Names of events taken, the oldest first.
+/// Ids of accepted events, oldest first.
 #[derive(Default)]
-struct Taken {
-    names: HashSet<[u8; 32]>,
+struct SeenEvents {
+    ids: HashSet<[u8; 32]>,
     in_order: VecDeque<(Timestamp, [u8; 32])>,
 }
 
-/// Why an event is not taken, as the one who posted it is told.
+/// An error response to a webhook.
 #[derive(Debug)]
-struct Refused {
+struct WebhookError {
     status: StatusCode,
-    reason: NotTaken,
+    reason: WebhookRefusal,
     message: String,
     fix: &'static str,
 }
 
 impl Webhooks {
-    pub(super) fn of(sources: &[Arc<Source>]) -> Self {
-        let hook = |source: &Arc<Source>| match &source.settings.kind {
-            EventKind::Webhook(settings) => Some(Arc::new(Hook {
+    pub(super) fn new(sources: &[Arc<SourceConsumer>]) -> Self {
+        let hook = |source: &Arc<SourceConsumer>| match &source.settings.kind {
+            EventKind::Webhook(settings) => Some(Arc::new(WebhookReceiver {
                 source: source.clone(),
                 settings: settings.clone(),
-                taken: Mutex::default(),
+                seen: Mutex::default(),
             })),
             _ => None,
         };
         Self(sources.iter().filter_map(hook).collect())
     }
 
-    /// The one that is posted to at this path of the proxy's listener, or of the admin's.
-    pub fn find(&self, path: &str, on_proxy: bool) -> Option<&Arc<Hook>> {
+    /// Finds the webhook with this path on the proxy's listener (`on_proxy`) or the admin listener.
+    pub fn find(&self, path: &str, on_proxy: bool) -> Option<&Arc<WebhookReceiver>> {
         self.0.iter().find(|hook| hook.settings.on_proxy == on_proxy && hook.settings.path == path)
     }
 }
 
-impl Hook {
-    /// A request for it, and what to answer.
+impl WebhookReceiver {
+    /// Handles a request and returns the response's status and content.
     pub async fn receive<B>(&self, method: &Method, headers: &HeaderMap, body: B) -> (StatusCode, Value)
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let refused = |status, error: &str, fix: &str| (status, json!({ "error": error, "fix": fix }));
+        let error_response = |status, error: &str, fix: &str| (status, json!({ "error": error, "fix": fix }));
         if method != Method::POST {
-            return refused(StatusCode::METHOD_NOT_ALLOWED, "an event is posted", "send it by POST");
+            return error_response(StatusCode::METHOD_NOT_ALLOWED, "events are sent by POST", "use POST");
         }
-        let content = match timeout(IN_ALL, Limited::new(body, MAX_EVENT).collect()).await {
+        let content = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_EVENT_BYTES).collect()).await {
             Ok(Ok(whole)) => whole.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let error = format!("an event has at most {MAX_EVENT} bytes");
-                self.refuse(NotTaken::TooLarge, &error);
-                return refused(
+                let error = format!("the event exceeds {MAX_EVENT_BYTES} bytes");
+                self.record_refusal(WebhookRefusal::TooLarge, &error);
+                return error_response(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     &error,
-                    "send what changed, and not what it is now",
+                    "send the ids of what changed, not its content",
                 );
             }
             _ => {
-                return refused(StatusCode::BAD_REQUEST, "its content did not come whole", "send it at once");
+                return error_response(
+                    StatusCode::BAD_REQUEST,
+                    "the event's body was cut off",
+                    "send the body without pauses",
+                );
             }
         };
-        match self.take(headers, &content).await {
-            Ok(Meaning::Ignored) => (StatusCode::OK, json!({ "status": "ignored" })),
+        match self.accept(headers, &content).await {
+            Ok(EventOutcome::Ignored) => (StatusCode::OK, json!({ "status": "ignored" })),
             Ok(meaning) => (StatusCode::OK, json!({ "status": "purged", "meaning": meaning.as_str() })),
-            Err(Refused { status, message, fix, .. }) => refused(status, &message, fix),
+            Err(WebhookError { status, message, fix, .. }) => error_response(status, &message, fix),
         }
     }
 
-    /// Takes an event: when this returns what it named is purged.
-    async fn take(&self, headers: &HeaderMap, content: &Bytes) -> Result<Meaning, Refused> {
-        let taken = self.try_take(headers, content).await;
-        if let Err(refused) = &taken {
-            self.refuse(refused.reason, &refused.message);
+    /// Accepts an event; its targets are purged when this returns.
+    async fn accept(&self, headers: &HeaderMap, content: &Bytes) -> Result<EventOutcome, WebhookError> {
+        let accepted = self.try_accept(headers, content).await;
+        if let Err(error) = &accepted {
+            self.record_refusal(error.reason, &error.message);
         }
-        taken
+        accepted
     }
 
-    fn refuse(&self, reason: NotTaken, message: &str) {
-        self.source.figures.not_taken(reason);
+    fn record_refusal(&self, reason: WebhookRefusal, message: &str) {
+        self.source.metrics.record_refusal(reason);
         tracing::warn!(
             source = self.source.settings.name,
             reason = reason.as_str(),
             message,
-            "a webhook's request is refused"
+            "webhook request refused"
         );
     }
 
-    async fn try_take(&self, headers: &HeaderMap, content: &Bytes) -> Result<Meaning, Refused> {
-        let hub = &self.source.hub;
-        let (timestamp, sent_at) = timestamp(headers)?;
-        self.check_signature(headers, timestamp, content)?;
+    async fn try_accept(&self, headers: &HeaderMap, content: &Bytes) -> Result<EventOutcome, WebhookError> {
+        let hub = &self.source.context;
+        let signed = self.check_signature(headers, content)?;
         let now = hub.clock.now();
-        if now.since(sent_at).max(sent_at.since(now)) > self.settings.window {
-            return Err(Refused {
+        let distance = signed.sent_at.map(|sent_at| now.since(sent_at).max(sent_at.since(now)));
+        if distance.is_some_and(|distance| distance > self.settings.window) {
+            return Err(WebhookError {
                 status: StatusCode::UNAUTHORIZED,
-                reason: NotTaken::Untimely,
-                message: "its time is too far from now".to_owned(),
-                fix: "sign each event when it is sent, and set both clocks right",
+                reason: WebhookRefusal::Untimely,
+                message: "the timestamp is outside the accepted window".to_owned(),
+                fix: "sign each event when it is sent, and synchronize both clocks",
             });
         }
-        let name = name(timestamp, content);
-        self.check_new(&name).await?;
-        let mut targets = Vec::new();
-        let meaning = self.source.apply(Content::of_event(content, MAX_EVENT).ok().as_ref(), &mut targets);
-        self.source.purge(targets).await.map_err(|error| Refused {
+        // Two equal contents without a time may be two events.
+        let name = signed.sent_at.map(|_| signed.event_id(content));
+        if let Some(name) = &name {
+            self.check_replay(name).await?;
+        }
+        let mut targets = PurgeTargets::default();
+        let meaning = self
+            .source
+            .collect_targets(Content::parse_event(content, MAX_EVENT_BYTES).ok().as_ref(), &mut targets);
+        self.source.purge(targets).await.map_err(|error| WebhookError {
             status: StatusCode::SERVICE_UNAVAILABLE,
-            reason: NotTaken::NotPurged,
+            reason: WebhookRefusal::NotPurged,
             message: error.to_string(),
-            fix: "send it again",
+            fix: "send the event again",
         })?;
         self.remember(name).await;
-        self.source.figures.event(meaning, now, Some(now.since(sent_at)));
+        let delay = signed.sent_at.map(|sent_at| now.since(sent_at));
+        self.source.metrics.record_event(meaning, now, delay);
         Ok(meaning)
     }
 
-    fn check_signature(&self, headers: &HeaderMap, timestamp: &[u8], content: &[u8]) -> Result<(), Refused> {
-        const FIX: &str = "sign `TIMESTAMP.CONTENT` by HMAC-SHA256 with `secret`, and send it as `Larder-Signature: sha256=HEX`";
-        let refused = |reason, message: &str| Refused {
+    /// Reads and checks the signature.
+    fn check_signature(&self, headers: &HeaderMap, content: &[u8]) -> Result<Signed, WebhookError> {
+        let scheme = self.settings.scheme;
+        let reject = |reason, message| WebhookError {
             status: StatusCode::UNAUTHORIZED,
             reason,
-            message: message.to_owned(),
-            fix: FIX,
+            message,
+            fix: scheme.instructions(),
         };
-        let lines = headers.get_all(SIGNATURE).iter().map(|line| line.as_bytes());
-        let parts = lines.flat_map(|line| line.split(|byte| *byte == b',')).take(MOST_SIGNATURES);
-        let signatures: Vec<[u8; 32]> = parts.filter_map(signature).collect();
-        if signatures.is_empty() {
-            return Err(refused(NotTaken::Unsigned, "it has no signature that can be read"));
-        }
-        let is_right = self.settings.secrets.iter().any(|secret| {
-            // A key of any length will do.
-            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
-                return false;
-            };
-            mac.update(timestamp);
-            mac.update(b".");
-            mac.update(content);
-            // Compared in constant time.
-            signatures.iter().any(|signature| mac.clone().verify_slice(signature).is_ok())
-        });
-        if is_right {
-            Ok(())
-        } else {
-            Err(refused(NotTaken::WrongSignature, "its signature is not the right one"))
+        let signed = Signed::read(scheme, headers)
+            .map_err(|field| reject(WebhookRefusal::Unsigned, format!("missing or malformed `{field}`")))?;
+        match signed.is_right(&self.settings, content) {
+            true => Ok(signed),
+            false => Err(reject(WebhookRefusal::WrongSignature, "wrong signature".to_owned())),
         }
     }
 
-    /// Where the store can't be asked, what is known here has to do: a replay purges too much and does no other harm.
-    async fn check_new(&self, name: &[u8; 32]) -> Result<(), Refused> {
-        let is_known = self.taken().names.contains(name);
-        if is_known || self.source.hub.store.was_seen(&hex::encode(name)).await.unwrap_or(false) {
-            return Err(Refused {
+    /// Rejects a replay. If the store cannot be asked, the local record must do: a replay only purges too much.
+    async fn check_replay(&self, name: &[u8; 32]) -> Result<(), WebhookError> {
+        let is_known = self.lock_seen().ids.contains(name);
+        if is_known || self.source.context.store.was_event_seen(&hex::encode(name)).await.unwrap_or(false) {
+            return Err(WebhookError {
                 status: StatusCode::CONFLICT,
-                reason: NotTaken::Replayed,
-                message: "this very event was taken before".to_owned(),
-                fix: "two events in one second need a fraction in their timestamps to be told apart",
+                reason: WebhookRefusal::Replayed,
+                message: "this event was accepted before".to_owned(),
+                fix: "sign each event with a time of its own; `Larder-Timestamp` may have decimals",
             });
         }
         Ok(())
     }
 
-    /// Only once it has purged: one that was refused can be sent again.
-    async fn remember(&self, name: [u8; 32]) {
-        // From as far in the past to as far in the future as its time may be.
-        let lasts = self.settings.window * 2;
-        self.taken().add(name, self.source.hub.clock.now(), lasts);
-        if let Err(error) = self.source.hub.store.remember_seen(&hex::encode(&name), lasts).await {
-            tracing::debug!(%error, "other replicas don't know that an event was taken");
+    /// Remembers an accepted event. A rejected one is not remembered, so it can be sent again.
+    async fn remember(&self, name: Option<[u8; 32]>) {
+        if let Some(name) = name {
+            // Its timestamp may lie a window in the past or in the future.
+            let lasts = self.settings.window * 2;
+            self.lock_seen().insert(name, self.source.context.clock.now(), lasts);
+            if let Err(error) = self.source.context.store.mark_event_seen(&hex::encode(&name), lasts).await {
+                tracing::debug!(%error, "failed to share an accepted event's id with other replicas");
+            }
         }
         if self.source.settings.silence.is_some() {
-            let heard = Word { contact: true, event: true, ..self.source.word() };
-            let _ = self.source.tell(heard).await;
+            let heard = SourceUpdate { contact: true, event: true, ..self.source.new_update() };
+            let _ = self.source.update_source(heard).await;
         }
     }
 
-    fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_seen(&self) -> parking_lot::MutexGuard<'_, SeenEvents> {
+        self.seen.lock()
     }
 }
 
-impl Taken {
-    fn add(&mut self, name: [u8; 32], now: Timestamp, lasts: Duration) {
+impl SeenEvents {
+    fn insert(&mut self, name: [u8; 32], now: Timestamp, lasts: Duration) {
         let is_over = |(until, _): &(Timestamp, [u8; 32])| *until < now;
-        while self.in_order.front().is_some_and(is_over) || self.in_order.len() >= REMEMBERED {
+        while self.in_order.front().is_some_and(is_over) || self.in_order.len() >= MAX_REMEMBERED {
             if let Some((_, name)) = self.in_order.pop_front() {
-                self.names.remove(&name);
+                self.ids.remove(&name);
             }
         }
-        if self.names.insert(name) {
+        if self.ids.insert(name) {
             self.in_order.push_back((now.plus(lasts), name));
         }
     }
 }
 
-/// What other replicas have heard, as long as that means something; until told to stop.
-pub(super) async fn watch(source: &Source, mut stopping: watch::Receiver<bool>) {
+/// Tracks events received by other replicas, if the source has a silence limit.
+pub(super) async fn watch_silence(source: &SourceConsumer, mut stopping: watch::Receiver<bool>) {
     let Some(silence) = source.settings.silence else { return };
     tokio::select! {
-        () = source.learn() => {}
+        () = source.restore_state() => {}
         _ = stopping.wait_for(|stop| *stop) => return,
     }
     loop {
         tokio::select! {
-            () = sleep(LOOKS.min(silence.after / 4)) => {}
+            () = sleep(SILENCE_POLL_INTERVAL.min(silence.after / 4)) => {}
             _ = stopping.wait_for(|stop| *stop) => return,
         }
-        if let Ok(known) = source.tell(source.word()).await {
-            source.figures.heard_at(known.contact_ago, known.event_ago);
+        if let Ok(known) = source.update_source(source.new_update()).await {
+            source.metrics.record_heard(known.contact_ago, known.event_ago);
         }
     }
-}
-
-/// As it is signed, and what it means.
-fn timestamp(headers: &HeaderMap) -> Result<(&[u8], Timestamp), Refused> {
-    let mut fields = headers.get_all(TIMESTAMP).iter();
-    let field = match (fields.next(), fields.next()) {
-        (Some(field), None) => field.as_bytes(),
-        _ => return Err(unreadable_time()),
-    };
-    let micros = std::str::from_utf8(field).ok().and_then(micros).ok_or_else(unreadable_time)?;
-    Ok((field, Timestamp::from_micros(micros)))
-}
-
-/// Digits, and up to six after a point.
-fn micros(text: &str) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number(whole) || !is_number(fraction) || fraction.len() > 6 {
-        return None;
-    }
-    let fraction: u64 = format!("{fraction:0<6}").parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(fraction)
-}
-
-fn unreadable_time() -> Refused {
-    Refused {
-        status: StatusCode::UNAUTHORIZED,
-        reason: NotTaken::Unsigned,
-        message: "it does not say when it was signed".to_owned(),
-        fix: "send `Larder-Timestamp: SECONDS`, since 1970, and sign it with the content",
-    }
-}
-
-fn signature(text: &[u8]) -> Option<[u8; 32]> {
-    hex::decode(std::str::from_utf8(text.trim_ascii()).ok()?.strip_prefix("sha256=")?)
-}
-
-/// The same whichever secret it was signed with.
-fn name(timestamp: &[u8], content: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(timestamp);
-    hash.update(b".");
-    hash.update(content);
-    hash.finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sign(secret: &str, timestamp: &str, content: &[u8]) -> String {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
-        mac.update(format!("{timestamp}.").as_bytes());
-        mac.update(content);
-        format!("sha256={}", hex::encode(&mac.finalize().into_bytes()))
-    }
-
     #[test]
-    fn a_time_is_digits_with_at_most_six_after_the_point() {
-        for (text, expected) in [
-            ("1763640000", Some(1_763_640_000_000_000)),
-            ("1763640000.5", Some(1_763_640_000_500_000)),
-            ("1763640000.000001", Some(1_763_640_000_000_001)),
-            ("0", Some(0)),
-            ("", None),
-            ("1.", None),
-            (".5", None),
-            ("1.0000001", None),
-            ("-1", None),
-            ("+1", None),
-            ("1e9", None),
-            (" 1", None),
-            ("99999999999999999999", None),
-            ("18446744073709551615", None),
-        ] {
-            assert_eq!(micros(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_signature_is_64_digits_and_says_by_what_it_was_made() {
-        let hex = "0a".repeat(32);
-        assert_eq!(signature(format!(" sha256={hex} ").as_bytes()), Some([10; 32]));
-        for text in [
-            hex.clone(),
-            format!("sha1={hex}"),
-            format!("sha256={hex}0"),
-            "sha256=".into(),
-            format!("sha256=é{}", &hex[2..]),
-        ] {
-            assert_eq!(signature(text.as_bytes()), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_signature_is_the_one_that_openssl_makes() {
-        let expected = "sha256=a246d5a866c5c94829da12398c313c3b18110246ee4e427f5947c9f2232e40fd";
-        assert_eq!(sign("a secret of larder", "1763640000", br#"{"id": 7}"#), expected);
-    }
-
-    #[test]
-    fn what_is_over_is_forgotten_and_no_more_than_a_bound_is_remembered() {
-        let mut taken = Taken::default();
+    fn expired_events_are_forgotten_and_the_rest_is_bounded() {
+        let mut seen = SeenEvents::default();
         let at = |second| Timestamp::from_secs(second);
-        taken.add([1; 32], at(0), Duration::from_secs(10));
-        taken.add([2; 32], at(5), Duration::from_secs(10));
-        taken.add([2; 32], at(6), Duration::from_secs(10));
-        taken.add([3; 32], at(11), Duration::from_secs(10));
-        assert!(!taken.names.contains(&[1; 32]) && taken.names.contains(&[2; 32]));
-        assert_eq!((taken.names.len(), taken.in_order.len()), (2, 2));
-        for number in 0..REMEMBERED as u64 {
+        seen.insert([1; 32], at(0), Duration::from_secs(10));
+        seen.insert([2; 32], at(5), Duration::from_secs(10));
+        seen.insert([2; 32], at(6), Duration::from_secs(10));
+        seen.insert([3; 32], at(11), Duration::from_secs(10));
+        assert!(!seen.ids.contains(&[1; 32]) && seen.ids.contains(&[2; 32]));
+        assert_eq!((seen.ids.len(), seen.in_order.len()), (2, 2));
+        for number in 0..MAX_REMEMBERED as u64 {
             let mut name = [9; 32];
             name[..8].copy_from_slice(&number.to_le_bytes());
-            taken.add(name, at(12), Duration::from_secs(10));
+            seen.insert(name, at(12), Duration::from_secs(10));
         }
-        assert_eq!((taken.names.len(), taken.in_order.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!((seen.ids.len(), seen.in_order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
     }
 }

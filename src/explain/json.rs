@@ -1,113 +1,120 @@
-//! An explanation for programs to read.
+//! Renders an explanation as JSON.
 
 use serde_json::{Value, json};
 
-use super::text::{beginning, words_of_not_stored, words_of_pass};
-use super::{Explanation, Reading, Storing, Verdict, Writing, carriers};
-use crate::policy::classify::Caller;
-use crate::policy::invalidation::WriteEnd;
+use super::caller::describe_caller;
+use super::text::{abbreviate_key, describe_not_stored, describe_pass};
+use super::{Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag};
+use crate::policy::invalidation::WriteOutcome;
 use crate::policy::lifetime::Lifetime;
-use crate::policy::miss::OnMiss;
+use crate::policy::on_miss::OnMiss;
 use crate::policy::routes::Routes;
 use crate::policy::template::Template;
 use crate::purge::Target;
 
-pub fn told(explanation: &Explanation, routes: &Routes) -> Value {
+pub fn to_json(explanation: &Explanation, routes: &Routes) -> Value {
     let route = explanation.route.as_deref();
-    let mut told = json!({
+    let mut json_value = json!({
         "method": explanation.method.as_str(),
         "target": explanation.target,
         "route": route.map(|route| json!({"path": route.path.as_str(), "name": &*route.name})),
+        "caller": explanation.caller.as_ref().map(describe_caller),
     });
     let more = match &explanation.verdict {
         Verdict::Refused(why) => json!({"decision": "refused", "words": why}),
         Verdict::Pass(reason) => {
-            json!({"decision": "pass", "reason": reason.as_str(), "words": words_of_pass(*reason, route)})
+            json!({"decision": "pass", "reason": reason.as_str(), "words": describe_pass(*reason, route)})
         }
-        Verdict::Lookup(reading) => of_reading(reading),
-        Verdict::Write(writing) => of_writing(writing, routes),
-        Verdict::Purge(targets) => json!({"decision": "purge", "purges": of_targets(targets, routes)}),
+        Verdict::Identify => json!({"decision": "identify"}),
+        Verdict::Lookup(lookup) => lookup_to_json(lookup),
+        Verdict::Write(write) => write_to_json(write, routes),
+        Verdict::Purge(targets) => json!({"decision": "purge", "purges": targets_to_json(targets, routes)}),
     };
-    if let (Value::Object(told), Value::Object(more)) = (&mut told, more) {
-        told.extend(more);
+    if let (Value::Object(json_value), Value::Object(more)) = (&mut json_value, more) {
+        json_value.extend(more);
     }
-    told
+    json_value
 }
 
-fn of_reading(reading: &Reading) -> Value {
+fn lookup_to_json(lookup: &LookupExplanation) -> Value {
     let parts: Vec<Value> =
-        reading.parts.iter().map(|part| json!({"name": part.name, "values": part.values})).collect();
-    let on_miss = match reading.on_miss {
+        lookup.parts.iter().map(|part| json!({"name": part.name, "values": part.values})).collect();
+    let on_miss = match lookup.on_miss {
         OnMiss::Fetch => "fetch",
         OnMiss::Head => "forward",
-        OnMiss::Pass(reason) => reason.as_str(),
         OnMiss::OnlyIfCached => "only-if-cached",
     };
-    let mut told = json!({
+    let mut json_value = json!({
         "decision": "lookup",
-        "key": beginning(&reading.key),
+        "key": abbreviate_key(&lookup.key),
         "keyParts": parts,
-        "forwarded": reading.forwarded,
-        "credentialOutsideKey": reading.caller == Caller::Credentialed,
+        "forwarded": lookup.forwarded,
+        "credentialOutsideKey": !lookup.caller.is_in_key(),
         "onMiss": on_miss,
-        "status": reading.status.as_u16(),
-        "stored": reading.on_miss == OnMiss::Fetch && reading.fetched.is_ok(),
+        "dateSecondsBehind": lookup.clock_lag,
+        "status": lookup.status.as_u16(),
+        "stored": lookup.on_miss == OnMiss::Fetch && lookup.fetched.is_ok(),
     });
-    match &reading.fetched {
-        Ok(storing) => told["terms"] = of_storing(storing),
-        Err(why) => told["notStored"] = json!({"reason": why.as_str(), "words": words_of_not_stored(*why)}),
+    match &lookup.fetched {
+        Ok(store) => json_value["terms"] = store_to_json(store),
+        Err(why) => {
+            json_value["notStored"] = json!({"reason": why.as_str(), "words": describe_not_stored(*why)})
+        }
     }
-    told["purgedBy"] = reading
-        .purgers
+    json_value["purgedBy"] = lookup
+        .purging_routes
         .iter()
-        .map(|purger| json!({"route": purger.route, "template": purger.template, "tag": purger.tag}))
+        .map(|route| json!({"route": route.route, "template": route.template, "tag": route.tag}))
         .collect();
-    told
+    json_value
 }
 
-fn of_storing(storing: &Storing) -> Value {
-    let terms = &storing.terms;
-    let from = match storing.lifetime {
+fn store_to_json(store: &StoreExplanation) -> Value {
+    let terms = &store.terms;
+    let from = match store.lifetime {
         Lifetime::Explicit(_) => "response",
-        Lifetime::Guessed(_) => "heuristic",
-        Lifetime::Validated => "no-cache",
+        Lifetime::Heuristic(_) => "heuristic",
+        Lifetime::AlwaysValidated => "no-cache",
         Lifetime::Route(_) => "route",
         Lifetime::UntilPurged => "until-purged",
     };
-    let unread: Vec<&str> = storing.unread.iter().map(Template::as_str).collect();
+    let unread: Vec<&str> = store.unresolved_tags.iter().map(Template::as_str).collect();
     json!({
         "ttlSeconds": terms.freshness_lifetime.saturating_sub(terms.initial_age).as_secs(),
         "ttlFrom": from,
         "alwaysValidated": terms.always_validate,
         "staleWhileRevalidateSeconds": terms.stale_while_revalidate.as_secs(),
         "staleIfErrorSeconds": terms.stale_if_error.as_secs(),
-        "tags": storing.tags,
+        "staleClosedBySMaxage": store.closed_by_s_maxage,
+        "tags": store.tags,
         "tagsInContent": unread,
     })
 }
 
-fn of_writing(writing: &Writing, routes: &Routes) -> Value {
-    let end = match writing.end {
-        WriteEnd::Purge => "purge",
-        WriteEnd::PurgeInDoubt => "in-doubt",
-        WriteEnd::Nothing => "nothing",
+fn write_to_json(write: &WriteExplanation, routes: &Routes) -> Value {
+    let end = match write.end {
+        WriteOutcome::Purge => "purge",
+        WriteOutcome::PurgeUrl => "purge-url",
+        WriteOutcome::PurgeInDoubt => "in-doubt",
+        WriteOutcome::Nothing => "nothing",
     };
     json!({
         "decision": "write",
-        "status": writing.status.as_u16(),
+        "status": write.status.as_u16(),
         "end": end,
-        "purges": of_targets(&writing.targets, routes),
-        "widened": writing.widened,
+        "purges": targets_to_json(&write.targets, routes),
+        "widened": write.widened_templates,
     })
 }
 
-fn of_targets(targets: &[Target], routes: &Routes) -> Value {
-    let told = |target: &Target| match target {
-        Target::Tag(tag) => json!({"tag": tag, "carriedBy": carriers(routes, tag)}),
+fn targets_to_json(targets: &[Target], routes: &Routes) -> Value {
+    let json_value = |target: &Target| match target {
+        Target::Tag(tag) => json!({"tag": tag, "carriedBy": routes_with_tag(routes, tag)}),
         Target::Path { path, .. } => json!({"path": path.as_str()}),
         Target::Url { path, query, .. } => json!({"path": path.as_str(), "query": query}),
         Target::Prefix { path, .. } => json!({"prefix": path.as_str()}),
         Target::Everything => json!({"everything": true}),
+        Target::Rules(_) => json!({"rules": target.to_string()}),
     };
-    targets.iter().map(told).collect()
+    targets.iter().map(json_value).collect()
 }

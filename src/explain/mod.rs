@@ -1,14 +1,13 @@
-//! EXPLAINS. What larder makes of a request, and why: by the functions that the proxy itself asks, of a request that
-//! nobody sent and a response that nobody gave.
+//! Explains how larder handles a hypothetical request and response, with the functions that the proxy uses.
 //!
-//! Never decides anything of its own, and never touches a socket or a store.
+//! It decides nothing itself, and uses no socket and no store.
 
+mod caller;
 mod json;
-mod purgers;
-mod question;
+mod purging_routes;
+mod request;
 pub mod rules;
 mod stored;
-
 mod text;
 
 use std::sync::Arc;
@@ -18,15 +17,17 @@ use http::{Method, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::policy::arrival::{self, Asked};
-use crate::policy::cache_key::{KeyPart, described};
-use crate::policy::classify::{Caller, Class, Lookup, PassReason, classify};
+use crate::policy::cache_key::{KeyPart, describe_key};
+use crate::policy::caller::CallerVerdict;
+use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason, classify};
 use crate::policy::content::Content;
-use crate::policy::invalidation::{self, Exchanged, WriteEnd};
+use crate::policy::freshness;
+use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan};
 use crate::policy::lifetime::Lifetime;
-use crate::policy::miss::{OnMiss, on_miss, passes_unseen};
+use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
+use crate::policy::response_admission::{self, RequestContext};
 use crate::policy::routes::Routes;
-use crate::policy::storing::{self, Exchange, NotStored};
+use crate::policy::storing::{self, ExchangeTimes, NotStored};
 use crate::policy::template::Template;
 use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, tags};
@@ -34,217 +35,281 @@ use crate::proxy::{Client, ClientHead};
 use crate::purge::{Target, TargetId};
 use crate::stored_response::Terms;
 
-pub use json::told;
-pub use purgers::{Purger, carriers};
-pub use question::{Question, Reply, field, fields};
+use caller::ExplainedCaller;
+pub use caller::{CallerTrust, callers};
+pub use json::to_json;
+pub use purging_routes::{PurgingRoute, routes_with_tag};
+pub use request::{ExplainRequest, ExplainResponse, parse_field, parse_fields};
 
+/// The handling of one request.
 #[derive(Debug)]
 pub struct Explanation {
     pub method: Method,
     pub target: String,
     pub route: Option<Arc<Route>>,
+    /// The caller, on a route with `callers`.
+    pub caller: Option<CallerVerdict>,
     pub verdict: Verdict,
 }
 
 #[derive(Debug)]
 pub enum Verdict {
-    /// larder answers it itself, with an error.
+    /// larder answers with an error.
     Refused(String),
     Pass(PassReason),
-    Lookup(Box<Reading>),
-    Write(Box<Writing>),
-    /// The method PURGE.
+    /// The service that knows callers is asked first.
+    Identify,
+    Lookup(Box<LookupExplanation>),
+    Write(Box<WriteExplanation>),
+    /// A PURGE request.
     Purge(Vec<Target>),
 }
 
 /// A GET or HEAD that is looked up.
 #[derive(Debug)]
-pub struct Reading {
-    /// Of the request, whatever the variant.
+pub struct LookupExplanation {
+    /// The key of the request, without the variant.
     pub primary: CacheKey,
-    /// Of the response, as far as it is known.
+    /// The key of the variant that the response selects.
     pub key: CacheKey,
     pub parts: Vec<KeyPart>,
-    /// What the upstream is asked for.
+    /// The path and query that the upstream receives.
     pub forwarded: String,
     pub caller: Caller,
     pub on_miss: OnMiss,
-    /// Of the response.
+    /// How many seconds the response's `Date` lies in the past: the clock of the upstream is behind, or it was cached.
+    pub clock_lag: Option<i64>,
+    /// The status of the response.
     pub status: StatusCode,
-    /// What becomes of the response of a fetch.
-    pub fetched: Result<Storing, NotStored>,
-    /// How a write could reach the response by a tag.
-    pub purgers: Vec<Purger>,
+    /// Whether the response of a fetch is stored.
+    pub fetched: Result<StoreExplanation, NotStored>,
+    /// The routes whose writes could purge the response by a tag.
+    pub purging_routes: Vec<PurgingRoute>,
 }
 
 #[derive(Debug)]
-pub struct Storing {
+pub struct StoreExplanation {
     pub lifetime: Lifetime,
-    /// Before chance takes its part.
+    /// The terms without `jitter`.
     pub terms: Terms,
     pub tags: Vec<String>,
-    /// Tags that stand in a content that is not known.
-    pub unread: Vec<Template>,
-    /// All by which a purge reaches it.
+    /// The response would have a stale window without its `s-maxage`.
+    pub closed_by_s_maxage: bool,
+    /// Tags that need the response's content, which is unknown.
+    pub unresolved_tags: Vec<Template>,
+    /// All targets that purge the response.
     pub targets: Vec<TargetId>,
 }
 
 #[derive(Debug)]
-pub struct Writing {
+pub struct WriteExplanation {
     pub status: StatusCode,
-    pub end: WriteEnd,
-    /// What is purged, if anything is.
+    pub end: WriteOutcome,
+    /// The purged targets.
     pub targets: Vec<Target>,
-    /// Templates that found no value.
-    pub widened: usize,
+    /// The number of templates without a value, for which more is purged.
+    pub widened_templates: usize,
 }
 
 pub struct Explainer<'c> {
     config: &'c Config,
     routes: &'c Routes,
+    trust: CallerTrust<'c>,
     now: Timestamp,
-    /// Of the route that is looked at, while a source of change events is silent.
+    /// The bound on hits of the route while a source of events is silent.
     pub fallback_ttl: Option<Duration>,
 }
 
 impl<'c> Explainer<'c> {
-    /// `now`: what dates in the response are compared with.
-    pub fn new(config: &'c Config, routes: &'c Routes, now: Timestamp) -> Self {
-        Self { config, routes, now, fallback_ttl: None }
+    /// Dates in the response are compared with `now`.
+    pub fn new(config: &'c Config, routes: &'c Routes, trust: CallerTrust<'c>, now: Timestamp) -> Self {
+        Self { config, routes, trust, now, fallback_ttl: None }
     }
 
-    /// What becomes of `question`, if the upstream answers it with `reply`.
-    pub fn explain(&self, question: &Question, reply: &Reply) -> Explanation {
-        let (method, target) = (question.method().clone(), question.target().to_owned());
-        let (route, verdict) = match self.read(question) {
-            Ok(head) => self.judge(&head, question, reply),
-            Err(refused) => (None, Verdict::Refused(refused)),
+    /// Explains the handling of `input`, if the upstream answers with `response`.
+    pub fn explain(&self, input: &ExplainRequest, response: &ExplainResponse) -> Explanation {
+        let (method, target) = (input.method().clone(), input.target().to_owned());
+        let (route, caller, verdict) = match self.read(input) {
+            Ok(head) => {
+                let (route, verdict) = self.classify(&head, input, response);
+                (route, head.caller().cloned(), verdict)
+            }
+            Err(refused) => (None, None, Verdict::Refused(refused)),
         };
-        Explanation { method, target, route, verdict }
+        Explanation { method, target, route, caller, verdict }
     }
 
-    /// The one reading of it that the proxy has.
-    fn read(&self, question: &Question) -> Result<ClientHead, String> {
-        let client = Client { peer: question.peer, is_tls: question.is_tls, errand: None };
-        ClientHead::read(question.parts.clone(), client, self.config).map_err(|error| error.to_string())
+    /// Interprets the request as the proxy does.
+    fn read(&self, input: &ExplainRequest) -> Result<ClientHead, String> {
+        let client = Client { peer: input.peer, is_tls: input.is_tls, refresh: None };
+        let mut head =
+            ClientHead::read(input.parts.clone(), client, self.config).map_err(|error| error.to_string())?;
+        head.content = (!matches!(*input.method(), Method::GET | Method::HEAD)).then(|| input.body.clone());
+        Ok(head)
     }
 
-    fn judge(&self, head: &ClientHead, question: &Question, reply: &Reply) -> (Option<Arc<Route>>, Verdict) {
+    fn classify_request(&self, head: &ClientHead, input: &ExplainRequest) -> Classification<'c> {
+        let callers = ExplainedCaller { explainer: self, head };
+        classify(self.routes, &head.as_policy(), !input.body.is_empty(), &self.config.credentials, &callers)
+    }
+
+    fn classify(
+        &self,
+        head: &ClientHead,
+        input: &ExplainRequest,
+        response: &ExplainResponse,
+    ) -> (Option<Arc<Route>>, Verdict) {
         let request = head.as_policy();
-        if request.method.as_str() == "PURGE" {
-            let verdict = match invalidation::of_purge_request(self.routes, &request, head.absolute) {
+        let dialects = self.config.purge.dialects;
+        if invalidation::is_purge_method(request.method.as_str(), dialects) {
+            let verdict = match invalidation::parse_purge_request(
+                self.routes,
+                &request,
+                head.is_absolute_form,
+                dialects,
+            ) {
                 Ok((targets, _)) => Verdict::Purge(targets),
                 Err(error) => Verdict::Refused(error),
             };
             return (None, verdict);
         }
-        let has_content = !question.body.is_empty();
-        match classify(self.routes, &request, has_content, &self.config.credentials) {
-            Class::Lookup(lookup) => {
-                let verdict = match passes_unseen(&request) {
+        match self.classify_request(head, input) {
+            Classification::Lookup(lookup) => {
+                let request = head.as_policy();
+                let verdict = match requires_upstream(&request) {
                     Some(reason) => Verdict::Pass(reason),
-                    None => Verdict::Lookup(Box::new(self.reading(&lookup, &request, reply))),
+                    None => Verdict::Lookup(Box::new(self.explain_lookup(&lookup, &request, response))),
                 };
                 (Some(lookup.route.clone()), verdict)
             }
-            Class::Pass { reason, route } => (route.cloned(), Verdict::Pass(reason)),
-            Class::Write { route } => {
-                (route.cloned(), Verdict::Write(Box::new(self.writing(&request, question, reply))))
+            // Explained requests come with their content.
+            Classification::ContentRead { route } => {
+                (Some(route.clone()), Verdict::Pass(PassReason::Content))
             }
+            Classification::Pass { reason, route } => (route.cloned(), Verdict::Pass(reason)),
+            Classification::Write { route } => {
+                let request = head.as_policy();
+                (route.cloned(), Verdict::Write(Box::new(self.explain_write(&request, input, response))))
+            }
+            Classification::Identify { route } => (Some(route.clone()), Verdict::Identify),
         }
     }
 
-    fn reading(&self, lookup: &Lookup<'_>, request: &RequestHead<'_>, reply: &Reply) -> Reading {
-        // What is stored is what a GET was answered with.
+    fn explain_lookup(
+        &self,
+        lookup: &CacheLookup<'_>,
+        request: &RequestHead<'_>,
+        response: &ExplainResponse,
+    ) -> LookupExplanation {
+        // Only the response to a GET is stored.
         let fetched = RequestHead { method: &Method::GET, ..*request };
-        // How much chance takes is known only then.
+        // `jitter` is random, so it is left out.
         let route = Route { jitter: 0, ..lookup.route.as_ref().clone() };
-        let asked = Asked { route: &route, caller: lookup.caller, primary: &lookup.key, request: &fetched };
-        let outcome = self.fetched(&asked, lookup, reply);
-        let vary = match Vary::of(&reply.headers) {
+        let context =
+            RequestContext { route: &route, caller: lookup.caller, primary: &lookup.key, request: &fetched };
+        let outcome = self.explain_store(&context, lookup, response);
+        let vary = match Vary::parse(&response.headers) {
             Vary::Fields(fields) => Some(fields),
             Vary::Nothing | Vary::Everything => None,
         };
         let query = lookup.query.as_deref();
-        let purgers = outcome
-            .as_ref()
-            .map_or_else(|_| Vec::new(), |storing| purgers::of(self.routes, &storing.tags, &storing.unread));
-        Reading {
+        let purgers = outcome.as_ref().map_or_else(
+            |_| Vec::new(),
+            |storing| {
+                purging_routes::find_purging_routes(self.routes, &storing.tags, &storing.unresolved_tags)
+            },
+        );
+        LookupExplanation {
             primary: lookup.key,
-            key: asked.key(&reply.headers).unwrap_or(lookup.key),
-            parts: described(lookup.route, request, query, vary.as_ref(), &self.config.credentials),
+            key: context.select_variant_key(&response.headers).unwrap_or(lookup.key),
+            parts: describe_key(lookup.route, request, query, vary.as_ref(), &self.config.credentials),
             forwarded: query
                 .map_or_else(|| request.path.to_owned(), |query| format!("{}?{query}", request.path)),
             caller: lookup.caller,
-            on_miss: on_miss(lookup.route, request),
-            status: reply.status,
+            on_miss: decide_on_miss(lookup.route, request),
+            clock_lag: freshness::clock_lag(&response.headers, self.now).filter(|lag| *lag > 0),
+            status: response.status,
             fetched: outcome,
-            purgers,
+            purging_routes: purgers,
         }
     }
 
-    fn fetched(&self, asked: &Asked<'_>, lookup: &Lookup<'_>, reply: &Reply) -> Result<Storing, NotStored> {
-        let (route, request) = (asked.route, asked.request);
-        let exchange = Exchange { requested_at: self.now, received_at: self.now };
-        let (status, headers) = (reply.status, &reply.headers);
-        let terms = asked.terms(status, headers, reply.length(), exchange)?;
-        let lifetime = storing::lifetime(route, asked.caller, request, status, headers, exchange)?;
+    fn explain_store(
+        &self,
+        context: &RequestContext<'_>,
+        lookup: &CacheLookup<'_>,
+        response: &ExplainResponse,
+    ) -> Result<StoreExplanation, NotStored> {
+        let (route, request) = (context.route, context.request);
+        let exchange = ExchangeTimes { requested_at: self.now, received_at: self.now };
+        let (status, headers) = (response.status, &response.headers);
+        let terms = context.admit_headers(status, headers, response.content_length(), exchange)?;
+        let lifetime = storing::select_lifetime(route, context.caller, request, status, headers, exchange)?;
         let mut unread = Vec::new();
-        let (tags, terms) = match &reply.body {
-            Some(body) if route.reads_content() => asked.whole(terms, headers, body)?,
+        let (tags, terms) = match &response.body {
+            Some(body) if route.reads_content() => context.admit_content(terms, headers, body)?,
             body => {
                 let late = route.tags.iter().filter(|tag| body.is_none() && tag.reads_response_content());
                 unread.extend(late.cloned());
-                (tags::of_response(route, request, headers, None)?, terms)
+                (tags::response_tags(route, request, headers, None)?, terms)
             }
         };
-        // A `Vary` that no other request can match is found here, as it is when it is stored.
-        asked.key(headers)?;
-        let targets = arrival::targets(request, lookup.query.as_deref(), &tags);
-        Ok(Storing { lifetime, terms, tags, unread, targets })
+        // Fails if `Vary` has `*`.
+        context.select_variant_key(headers)?;
+        let targets = response_admission::response_targets(route, request, lookup.query.as_deref(), &tags);
+        let closed_by_s_maxage = storing::is_stale_window_closed_by_s_maxage(route, headers);
+        Ok(StoreExplanation { lifetime, terms, closed_by_s_maxage, tags, unresolved_tags: unread, targets })
     }
 
-    fn writing(&self, request: &RequestHead<'_>, question: &Question, reply: &Reply) -> Writing {
+    fn explain_write(
+        &self,
+        request: &RequestHead<'_>,
+        input: &ExplainRequest,
+        response: &ExplainResponse,
+    ) -> WriteExplanation {
         let routes = self.routes;
-        let written = invalidation::of_write(routes, request, self.config.purge.parents);
-        let kept = invalidation::kept_of_write(routes, request);
+        let plan = WritePlan::new(routes, request, self.config.purge.parents);
+        let kept = plan.content_to_buffer();
         let of_request =
-            kept.request.and_then(|limit| Content::of_request(request.headers, &question.body, limit).ok());
+            kept.request.and_then(|limit| Content::parse_request(request.headers, &input.body, limit).ok());
         let of_response = kept
             .response
-            .zip(reply.body.as_ref())
-            .and_then(|(limit, body)| Content::of_response(&reply.headers, body, limit).ok());
-        let exchanged = Exchanged {
+            .zip(response.body.as_ref())
+            .and_then(|(limit, body)| Content::parse_response(&response.headers, body, limit).ok());
+        let exchanged = WriteExchange {
             request_content: of_request.as_ref(),
-            response_headers: Some(&reply.headers),
+            response_headers: Some(&response.headers),
             response_content: of_response.as_ref(),
         };
-        let end = WriteEnd::of(reply.status);
-        let (end, written) = invalidation::at_end(routes, request, written, end, &exchanged);
-        let (targets, widened) = match end {
-            WriteEnd::Nothing => (Vec::new(), 0),
-            WriteEnd::Purge | WriteEnd::PurgeInDoubt => (written.targets, written.widened),
-        };
-        Writing { status: reply.status, end, targets, widened }
+        let outcome =
+            plan.outcome_rules().evaluate(ExchangeEnd::Answered(response.status), SentContent::Whole);
+        let (end, written) = plan.finish(request, plan.head_targets(request), outcome, &exchanged);
+        let end = if outcome == WriteOutcome::PurgeUrl { outcome } else { end };
+        WriteExplanation {
+            status: response.status,
+            end,
+            targets: written.targets.to_vec(),
+            widened_templates: written.widened,
+        }
     }
 }
 
 impl Explanation {
-    pub fn reading(&self) -> Option<&Reading> {
+    pub fn lookup(&self) -> Option<&LookupExplanation> {
         match &self.verdict {
             Verdict::Lookup(reading) => Some(reading),
             _ => None,
         }
     }
 
-    /// What would be stored, if it would.
-    pub fn stored(&self) -> Option<&Storing> {
-        let reading = self.reading().filter(|reading| reading.on_miss == OnMiss::Fetch)?;
+    /// The explanation of the stored response, if it is stored.
+    pub fn stored(&self) -> Option<&StoreExplanation> {
+        let reading = self.lookup().filter(|reading| reading.on_miss == OnMiss::Fetch)?;
         reading.fetched.as_ref().ok()
     }
 
-    /// What it purges.
-    pub fn purged(&self) -> &[Target] {
+    /// The targets that the request purges.
+    pub fn purge_targets(&self) -> &[Target] {
         match &self.verdict {
             Verdict::Write(writing) => &writing.targets,
             Verdict::Purge(targets) => targets,
@@ -252,9 +317,9 @@ impl Explanation {
         }
     }
 
-    /// Whether this, a write, purges the response that `read` would have stored.
-    pub fn purges(&self, read: &Explanation) -> bool {
+    /// Whether this write purges the response that `read` would store.
+    pub fn can_purge(&self, read: &Explanation) -> bool {
         let reached = read.stored().map_or(&[][..], |storing| &storing.targets);
-        self.purged().iter().any(|target| reached.contains(&target.id()))
+        self.purge_targets().iter().any(|target| reached.contains(&target.id()))
     }
 }

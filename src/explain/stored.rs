@@ -1,69 +1,78 @@
-//! What is needed to look at what is stored for a request.
+//! Inspects what is stored for a request, for `larder explain --now`.
 
-use super::{Explainer, Question};
-use crate::policy::classify::{Class, Lookup, classify};
-use crate::policy::miss::passes_unseen;
+use super::{ExplainRequest, Explainer};
+use crate::policy::accept_encoding::Negotiated;
+use crate::policy::classify::{CacheLookup, Classification};
+use crate::policy::on_miss::requires_upstream;
 use crate::policy::reuse::{Reuse, assess};
 use crate::policy::{CacheKey, RequestHead};
-use crate::purge::{LoosePath, Target, TargetId};
+use crate::purge::{NormalizedPath, Target, TargetId};
 use crate::stored_response::{StoredHead, Variants};
 
 impl Explainer<'_> {
-    /// The key under which the request is looked up, if it is.
-    pub fn looked_up(&self, question: &Question) -> Option<CacheKey> {
-        self.looking_up(question, |lookup, _| lookup.key)
+    /// The key of the lookup; `None` if the request is not looked up.
+    pub fn lookup_key(&self, input: &ExplainRequest) -> Option<CacheKey> {
+        self.with_lookup(input, |lookup, _| lookup.key)
     }
 
-    /// The keys under which its variant can stand, the latest kind first.
-    pub fn variants(&self, question: &Question, key: &CacheKey, variants: &Variants) -> Vec<CacheKey> {
-        let keys = |_: &Lookup<'_>, request: &RequestHead<'_>| {
-            variants.fields.iter().map(|fields| key.variant(fields, request)).collect()
+    /// The keys of the variants that match the request, for each known `Vary`, the latest first.
+    pub fn variant_keys(&self, input: &ExplainRequest, key: &CacheKey, variants: &Variants) -> Vec<CacheKey> {
+        let keys = |_: &CacheLookup<'_>, request: &RequestHead<'_>| {
+            let negotiated = Negotiated::expected(request.headers, variants.codings);
+            variants.fields.iter().map(|fields| key.variant_key(fields, request, negotiated)).collect()
         };
-        self.looking_up(question, keys).unwrap_or_default()
+        self.with_lookup(input, keys).unwrap_or_default()
     }
 
-    /// What may be done with this for the request, were it found valid.
-    pub fn reuse(&self, question: &Question, stored: &StoredHead, soft_purged: bool) -> Option<Reuse> {
-        self.looking_up(question, |lookup, request| {
-            assess(stored, &lookup.under(stored.key), request, soft_purged, self.now)
+    /// Whether a stored response that no purge invalidated may answer the request.
+    pub fn reuse(&self, input: &ExplainRequest, stored: &StoredHead, soft_purged: bool) -> Option<Reuse> {
+        self.with_lookup(input, |lookup, request| {
+            assess(stored, &lookup.with_key(stored.key), request, soft_purged, self.now)
         })
     }
 
-    /// The target by its name, if it is one of those that `stored` is reached by.
-    pub fn named(&self, question: &Question, stored: &StoredHead, id: TargetId) -> Option<Target> {
+    /// Finds the target with this id among those that purge `stored`.
+    pub fn resolve_target(
+        &self,
+        input: &ExplainRequest,
+        stored: &StoredHead,
+        id: TargetId,
+    ) -> Option<Target> {
         let tags = stored.tags().flat_map(|tag| {
             let above = tag.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| &tag[..at]);
             above.chain([tag]).map(Target::tag)
         });
         let tag = tags.into_iter().find(|target| target.id() == id);
-        tag.or_else(|| self.looking_up(question, |lookup, request| place(lookup, request, id)).flatten())
+        tag.or_else(|| {
+            self.with_lookup(input, |lookup, request| resolve_path_target(lookup, request, id)).flatten()
+        })
     }
 
-    fn looking_up<T>(
+    fn with_lookup<T>(
         &self,
-        question: &Question,
-        ask: impl FnOnce(&Lookup<'_>, &RequestHead<'_>) -> T,
+        input: &ExplainRequest,
+        ask: impl FnOnce(&CacheLookup<'_>, &RequestHead<'_>) -> T,
     ) -> Option<T> {
-        let head = self.read(question).ok()?;
+        let head = self.read(input).ok()?;
         let request = head.as_policy();
-        let has_content = !question.body.is_empty();
-        match classify(self.routes, &request, has_content, &self.config.credentials) {
-            Class::Lookup(lookup) if passes_unseen(&request).is_none() => {
-                Some(ask(&Lookup { fallback_ttl: self.fallback_ttl, ..lookup }, &request))
+        match self.classify_request(&head, input) {
+            Classification::Lookup(lookup) if requires_upstream(&request).is_none() => {
+                let request = head.as_policy();
+                Some(ask(&CacheLookup { fallback_ttl: self.fallback_ttl, ..lookup }, &request))
             }
             _ => None,
         }
     }
 }
 
-fn place(lookup: &Lookup<'_>, request: &RequestHead<'_>, id: TargetId) -> Option<Target> {
-    let path = LoosePath::new(request.path);
+fn resolve_path_target(lookup: &CacheLookup<'_>, request: &RequestHead<'_>, id: TargetId) -> Option<Target> {
+    let path = NormalizedPath::new(request.path);
     let query = lookup.query.clone().unwrap_or_default();
     let mut places = vec![Target::Everything];
     for host in [None, Some(request.host.to_owned())] {
         places.push(Target::Path { host: host.clone(), path: path.clone() });
         places.push(Target::Url { host: host.clone(), path: path.clone(), query: query.clone() });
-        let prefixes = path.prefixes().map(LoosePath::new);
+        let prefixes = path.prefixes().map(NormalizedPath::new);
         places.extend(prefixes.map(|path| Target::Prefix { host: host.clone(), path }));
     }
     places.into_iter().find(|target| target.id() == id)

@@ -1,243 +1,292 @@
-//! An explanation for people to read.
+//! Renders an explanation as text.
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Explainer, Explanation, Reading, Storing, Verdict, Writing, carriers};
+use super::caller::describe_caller;
+use super::{
+    Explainer, Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag,
+};
 use crate::config::show_duration;
 use crate::hex;
-use crate::policy::classify::{Caller, PassReason};
-use crate::policy::invalidation::WriteEnd;
+use crate::policy::caller::UnknownCaller;
+use crate::policy::classify::PassReason;
+use crate::policy::invalidation::WriteOutcome;
 use crate::policy::lifetime::Lifetime;
-use crate::policy::miss::OnMiss;
-use crate::policy::route::{Mode, UNTIL_PURGED};
+use crate::policy::on_miss::OnMiss;
+use crate::policy::route::{MAX_UNTIL_PURGED_LIFETIME, RouteMode};
 use crate::policy::routes::Routes;
 use crate::policy::storing::NotStored;
 use crate::policy::{CacheKey, Route};
 use crate::purge::Target;
 
-/// An explanation, and the routes that it is one under.
-pub struct Text<'e>(&'e Explanation, &'e Routes);
+/// An explanation and its routes, which `Display` renders.
+pub struct ExplanationText<'e>(&'e Explanation, &'e Routes);
 
 impl Explainer<'_> {
-    pub fn text<'e>(&'e self, explanation: &'e Explanation) -> Text<'e> {
-        Text(explanation, self.routes)
+    pub fn text<'e>(&'e self, explanation: &'e Explanation) -> ExplanationText<'e> {
+        ExplanationText(explanation, self.routes)
     }
 }
 
-/// One line; what follows the first of a kind stands below it.
-fn line(f: &mut Formatter<'_>, name: &str, text: impl Display) -> fmt::Result {
+/// Writes a line with a label, which is empty for further lines of a kind.
+fn write_line(f: &mut Formatter<'_>, name: &str, text: impl Display) -> fmt::Result {
     writeln!(f, "  {name:<11} {text}")
 }
 
-impl Display for Text<'_> {
+impl Display for ExplanationText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Text(explanation, routes) = self;
+        let ExplanationText(explanation, routes) = self;
         writeln!(f, "{} {}", explanation.method, explanation.target)?;
         match &explanation.route {
-            Some(route) if *route.name == *route.path.as_str() => line(f, "route", route.path.as_str())?,
-            Some(route) => line(f, "route", format_args!("{} ({})", route.path.as_str(), route.name))?,
-            None => line(f, "route", "none")?,
+            Some(route) if *route.name == *route.path.as_str() => {
+                write_line(f, "route", route.path.as_str())?
+            }
+            Some(route) => write_line(f, "route", format_args!("{} ({})", route.path.as_str(), route.name))?,
+            None => write_line(f, "route", "none")?,
+        }
+        if let Some(caller) = &explanation.caller {
+            write_line(f, "caller", describe_caller(caller))?;
         }
         match &explanation.verdict {
-            Verdict::Refused(why) => line(f, "refused", why),
-            Verdict::Pass(reason) => line(f, "passes", words_of_pass(*reason, explanation.route.as_deref())),
-            Verdict::Lookup(reading) => write_reading(f, reading, explanation.route.as_deref()),
-            Verdict::Write(writing) => write_writing(f, writing, routes),
+            Verdict::Identify => write_line(f, "asks first", "the service in `ask` says who the caller is"),
+            Verdict::Refused(why) => write_line(f, "refused", why),
+            Verdict::Pass(reason) => {
+                write_line(f, "passes", describe_pass(*reason, explanation.route.as_deref()))
+            }
+            Verdict::Lookup(lookup) => write_lookup(f, lookup, explanation.route.as_deref()),
+            Verdict::Write(write) => write_write(f, write, routes),
             Verdict::Purge(targets) => write_targets(f, targets, routes),
         }
     }
 }
 
-fn write_reading(f: &mut Formatter<'_>, reading: &Reading, route: Option<&Route>) -> fmt::Result {
-    let then = match reading.on_miss {
-        OnMiss::Fetch => "on a miss it is fetched",
-        OnMiss::Head => "on a miss it is forwarded, and nothing is stored: it is a HEAD",
-        OnMiss::Pass(_) => "on a miss it passes, and nothing is stored: it asks for a part",
-        OnMiss::OnlyIfCached => "on a miss it is answered 504: it says only-if-cached",
+fn write_lookup(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option<&Route>) -> fmt::Result {
+    let then = match lookup.on_miss {
+        OnMiss::Fetch => "a miss is fetched",
+        OnMiss::Head => "a miss is forwarded and not stored, because it is a HEAD",
+        OnMiss::OnlyIfCached => "a miss is answered 504, because of only-if-cached",
     };
-    line(f, "looked up", then)?;
-    if route.is_some_and(|route| route.mode == Mode::Observe) {
-        line(f, "observed", "it goes to the upstream all the same (`mode: observe`)")?;
+    write_line(f, "looked up", then)?;
+    if route.is_some_and(|route| route.mode == RouteMode::Observe) {
+        write_line(f, "observed", "the request is forwarded in any case (`mode: observe`)")?;
     }
-    line(f, "key", beginning(&reading.key))?;
-    for part in &reading.parts {
+    write_line(f, "key", abbreviate_key(&lookup.key))?;
+    for part in &lookup.parts {
         let value = if part.values.is_empty() { "(none)".to_owned() } else { part.values.join(" | ") };
         writeln!(f, "  {:<11}   {:<14} {value}", "", part.name)?;
     }
-    line(f, "asks for", &reading.forwarded)?;
-    if reading.caller == Caller::Credentialed {
-        line(
+    write_line(f, "forwards", &lookup.forwarded)?;
+    if !lookup.caller.is_in_key() {
+        write_line(
             f,
             "caller",
-            "has a credential that is not in the key: only what says `public` or `s-maxage` is shared",
+            "has a credential that is not in the key: only responses with `public` or `s-maxage` are shared",
         )?;
     }
-    line(f, "response", reading.status)?;
-    match &reading.fetched {
-        Ok(_) if reading.on_miss != OnMiss::Fetch => line(f, "not stored", "only a GET of the whole is"),
-        Ok(storing) => write_storing(f, storing, reading, route),
-        Err(why) => line(f, "not stored", format_args!("{}: {}", why.as_str(), words_of_not_stored(*why))),
+    write_line(f, "response", lookup.status)?;
+    match &lookup.fetched {
+        Ok(_) if lookup.on_miss != OnMiss::Fetch => {
+            write_line(f, "not stored", "only complete responses to GET are")
+        }
+        Ok(store) => write_store(f, store, lookup, route),
+        Err(why) => {
+            write_line(f, "not stored", format_args!("{}: {}", why.as_str(), describe_not_stored(*why)))?;
+            match lookup.clock_lag.filter(|_| *why == NotStored::AlreadyStale) {
+                Some(lag) => write_line(
+                    f,
+                    "",
+                    format_args!(
+                        "its Date is {lag} s behind this clock, which counts as age: set the clock of the API, or \
+                         `override: [lifetime]` with a `ttl`"
+                    ),
+                ),
+                None => Ok(()),
+            }
+        }
     }
 }
 
-fn write_storing(
+fn write_store(
     f: &mut Formatter<'_>,
-    storing: &Storing,
-    reading: &Reading,
+    store: &StoreExplanation,
+    lookup: &LookupExplanation,
     route: Option<&Route>,
 ) -> fmt::Result {
-    line(f, "stored", words_of_lifetime(storing, reading, route))?;
-    let terms = &storing.terms;
+    write_line(f, "stored", describe_lifetime(store, lookup, route))?;
+    let terms = &store.terms;
     for (window, what) in [
         (terms.stale_while_revalidate, "while a new one is fetched"),
         (terms.stale_if_error, "if the upstream fails"),
     ] {
         if !window.is_zero() {
-            line(f, "then stale", format_args!("{} more {what}", show_duration(window)))?;
+            write_line(f, "then stale", format_args!("{} more {what}", show_duration(window)))?;
         }
     }
+    if store.closed_by_s_maxage {
+        let reason = "no more: s-maxage forbids it (RFC 9111 §5.2.2.10); `override: [s-maxage-revalidation]`, or \
+                      `stale_while_revalidate` on the route, allows it";
+        write_line(f, "then stale", reason)?;
+    }
     if let Some(jitter) = route.map(|route| route.jitter).filter(|jitter| *jitter > 0) {
-        line(f, "less", format_args!("up to {jitter} % by chance (`jitter`)"))?;
+        write_line(f, "jitter", format_args!("up to {jitter} % less at random (`jitter`)"))?;
     }
-    let tags = if storing.tags.is_empty() { "(none)".to_owned() } else { storing.tags.join(", ") };
-    line(f, "tags", tags)?;
-    for template in &storing.unread {
-        line(f, "", format_args!("{}: known with the content (--body FILE)", template.as_str()))?;
+    let tags = if store.tags.is_empty() { "(none)".to_owned() } else { store.tags.join(", ") };
+    write_line(f, "tags", tags)?;
+    for template in &store.unresolved_tags {
+        write_line(f, "", format_args!("{}: needs the content (--body FILE)", template.as_str()))?;
     }
-    if route.is_some_and(|route| route.purges.as_ref().is_some_and(Vec::is_empty)) {
-        line(f, "purged by", "no write to its own URL: `purges: []`")?;
+    if route.is_some_and(|route| route.has_empty_purges()) {
+        write_line(f, "purged by", "no write to its own URL: `purges: []`")?;
     } else {
-        line(f, "purged by", "a write to its own URL, with any query")?;
+        write_line(f, "purged by", "a write to its own URL, with any query")?;
     }
-    for purger in &reading.purgers {
-        let same = purger.template == purger.tag;
-        let names = if same { String::new() } else { format!(", which can be {}", purger.tag) };
-        line(f, "", format_args!("a write to {}: {}{names}", purger.route, purger.template))?;
+    for purging in &lookup.purging_routes {
+        let same = purging.template == purging.tag;
+        let names = if same { String::new() } else { format!(", which can produce {}", purging.tag) };
+        write_line(f, "", format_args!("a write to {}: {}{names}", purging.route, purging.template))?;
     }
     Ok(())
 }
 
-fn words_of_lifetime(storing: &Storing, reading: &Reading, route: Option<&Route>) -> String {
-    let of_status = route.is_some_and(|route| route.status.contains_key(&reading.status.as_u16()));
-    let left = show_duration(storing.terms.freshness_lifetime.saturating_sub(storing.terms.initial_age));
-    let words = match storing.lifetime {
+fn describe_lifetime(store: &StoreExplanation, lookup: &LookupExplanation, route: Option<&Route>) -> String {
+    let of_status = route.is_some_and(|route| route.status.contains_key(&lookup.status.as_u16()));
+    let left = show_duration(store.terms.freshness_lifetime.saturating_sub(store.terms.initial_age));
+    let reason_text = match store.lifetime {
         Lifetime::UntilPurged => {
-            return format!("until it is purged (`ttl: none`), for {} at most", show_duration(UNTIL_PURGED));
+            return format!(
+                "until it is purged (`ttl: none`), {} at most",
+                show_duration(MAX_UNTIL_PURGED_LIFETIME)
+            );
         }
-        Lifetime::Validated => return "to be validated each time: the response says no-cache".to_owned(),
+        Lifetime::AlwaysValidated => {
+            return "validated on each request: the response has no-cache".to_owned();
+        }
         Lifetime::Route(_) if of_status => {
-            format!("the route's `status: {{{}: …}}`", reading.status.as_u16())
+            format!("the route's `status: {{{}: …}}`", lookup.status.as_u16())
         }
         Lifetime::Route(_) => "the route's `ttl`".to_owned(),
-        Lifetime::Explicit(_) => "the response's own word".to_owned(),
-        Lifetime::Guessed(_) => "a guess from Last-Modified (`heuristic`)".to_owned(),
+        Lifetime::Explicit(_) => "the response's own lifetime".to_owned(),
+        Lifetime::Heuristic(_) => "a tenth of the time since Last-Modified (`heuristic`)".to_owned(),
     };
     let bounded = route.is_some_and(|route| route.ttl_from.is_some());
-    let words = if bounded { format!("{words}, within `ttl_from`") } else { words };
-    match storing.terms.always_validate {
-        true => format!("fresh for {left}: {words}; but validated each time: it says no-cache"),
-        false => format!("fresh for {left}: {words}"),
+    let reason_text = if bounded { format!("{reason_text}, bounded by `ttl_from`") } else { reason_text };
+    match store.terms.always_validate {
+        true => format!("fresh for {left}: {reason_text}; but validated on each request: it has no-cache"),
+        false => format!("fresh for {left}: {reason_text}"),
     }
 }
 
-fn write_writing(f: &mut Formatter<'_>, writing: &Writing, routes: &Routes) -> fmt::Result {
-    line(f, "write", "forwarded; what it may have changed is purged before its answer goes back")?;
-    line(f, "response", writing.status)?;
-    match writing.end {
-        WriteEnd::Nothing => return line(f, "purges", "nothing: it did not happen"),
-        WriteEnd::PurgeInDoubt => {
-            line(f, "in doubt", "it may still happen: nothing fetched until then is kept")?
+fn write_write(f: &mut Formatter<'_>, write: &WriteExplanation, routes: &Routes) -> fmt::Result {
+    write_line(f, "write", "forwarded; the targets are purged before its response is sent")?;
+    write_line(f, "response", write.status)?;
+    match write.end {
+        WriteOutcome::Nothing => {
+            return write_line(f, "purges", "nothing: the status says that nothing changed");
         }
-        WriteEnd::Purge => {}
+        WriteOutcome::PurgeInDoubt => write_line(
+            f,
+            "in doubt",
+            "the write may still take effect: responses fetched meanwhile are not kept",
+        )?,
+        WriteOutcome::PurgeUrl => write_line(f, "redirected", "its own URL is purged, and nothing else")?,
+        WriteOutcome::Purge => {}
     }
-    write_targets(f, &writing.targets, routes)?;
-    match writing.widened {
+    write_targets(f, &write.targets, routes)?;
+    match write.widened_templates {
         0 => Ok(()),
-        1 => line(f, "widened", "one template found no value: more is purged in its place"),
+        1 => write_line(f, "widened", "one template has no value: more is purged instead"),
         many => {
-            line(f, "widened", format_args!("{many} templates found no value: more is purged in their place"))
+            write_line(f, "widened", format_args!("{many} templates have no value: more is purged instead"))
         }
     }
 }
 
 fn write_targets(f: &mut Formatter<'_>, targets: &[Target], routes: &Routes) -> fmt::Result {
     if targets.is_empty() {
-        return line(f, "purges", "nothing");
+        return write_line(f, "purges", "nothing");
     }
     for (at, target) in targets.iter().enumerate() {
         let name = if at == 0 { "purges" } else { "" };
         match target {
             Target::Tag(tag) => {
-                let carriers = carriers(routes, tag);
-                let reached =
-                    if carriers.is_empty() { "no route's tags".to_owned() } else { carriers.join(", ") };
-                line(f, name, format_args!("tag {tag}  (carried by {reached})"))?;
+                let carriers = routes_with_tag(routes, tag);
+                let reached = if carriers.is_empty() { "no route".to_owned() } else { carriers.join(", ") };
+                write_line(f, name, format_args!("tag {tag}  (carried by {reached})"))?;
             }
-            other => line(f, name, other)?,
+            other => write_line(f, name, other)?,
         }
     }
     Ok(())
 }
 
-/// Enough of it to tell it from others.
-pub(super) fn beginning(key: &CacheKey) -> String {
+/// The first 8 bytes of the key, in hexadecimal digits.
+pub(super) fn abbreviate_key(key: &CacheKey) -> String {
     hex::encode(&key.0[..8])
 }
 
-/// What can be done about it.
-pub(super) fn words_of_pass(reason: PassReason, route: Option<&Route>) -> String {
+/// Describes why a request is forwarded uncached, with the route.
+pub(super) fn describe_pass(reason: PassReason, route: Option<&Route>) -> String {
     let path = route.map_or("", |route| route.path.as_str());
-    let words = match reason {
+    let reason_text = match reason {
         PassReason::Method => "OPTIONS and TRACE are never cached",
         PassReason::NoRoute => "no route matches the path",
-        PassReason::RouteOff => "its route says `mode: off`",
-        PassReason::RouteNeverCaches => "its route says `ttl: never`, or has `purges` only",
-        PassReason::PathSpelling => "the path has another spelling, or can be read as one of another route",
+        PassReason::RouteOff => "its route has `mode: off`",
+        PassReason::RouteNeverCaches => "its route has `ttl: never`, or only `purges`",
+        PassReason::PathSpelling => "the path is not normalized, or can also be read as one of another route",
         PassReason::NoCredential => {
-            "its route says `per`, and the request does not carry that credential once"
+            "its route has `per`, and the request does not have exactly one such credential"
         }
+        PassReason::Caller(why) => match why {
+            UnknownCaller::Anonymous => "its route has `callers`, and the request has no credential",
+            UnknownCaller::Refused => "its route has `callers`, and the credential is not accepted",
+            UnknownCaller::Expired => "its route has `callers`, and the token is past its `exp`",
+            UnknownCaller::Unverified => "its route has `callers`, and the credential can't be verified now",
+        },
         PassReason::Content => "a GET with content",
         PassReason::OverrideField => {
-            "a field may change what is asked for (X-HTTP-Method-Override and the like)"
+            "a field may change the request's meaning (X-HTTP-Method-Override and the like)"
         }
-        PassReason::Precondition => "If-Match and If-Unmodified-Since are the upstream's to judge",
-        PassReason::Range => "it asks for a part of what is not stored",
-        PassReason::Upgrade => "it asks for another protocol",
-        PassReason::Position => "what was purged since its Larder-Position can't be known",
+        PassReason::Precondition => "only the upstream can evaluate If-Match and If-Unmodified-Since",
+        PassReason::Range => "it has a Range, and the whole response is not stored",
+        PassReason::Upgrade => "it upgrades to another protocol",
+        PassReason::Position => "the purges since its Larder-Position are unknown",
     };
     match path {
-        "" => format!("{}: {words}", reason.as_str()),
-        path => format!("{}: {words} ({path})", reason.as_str()),
+        "" => format!("{}: {reason_text}", reason.as_str()),
+        path => format!("{}: {reason_text} ({path})", reason.as_str()),
     }
 }
 
-pub(super) fn words_of_not_stored(why: NotStored) -> &'static str {
+pub(super) fn describe_not_stored(why: NotStored) -> &'static str {
     match why {
-        NotStored::Method => "only what a GET was answered with is stored",
-        NotStored::Status => "this status is not stored; `status: {404: 10s}` stores one more",
-        NotStored::NoStore => "the response says no-store",
-        NotStored::RequestNoStore => "the request says no-store, and the route obeys it",
-        NotStored::Private => "the response says private; `override: [private]` ignores that",
+        NotStored::Method => "only responses to GET are stored",
+        NotStored::Status => "this status is not stored; `status: {404: 10s}` would store it",
+        NotStored::NoStore => "the response has no-store",
+        NotStored::RequestNoStore => "the request has no-store, and the route obeys request directives",
+        NotStored::Private => "the response has private; `override: [private]` ignores it",
         NotStored::SetCookie => "the response sets a cookie",
-        NotStored::VaryStar => "its Vary matches no other request",
-        NotStored::EventStream => "a stream of events is never whole",
+        NotStored::VaryStar => "its Vary is `*`, which matches no other request",
+        NotStored::EventStream => "an event stream never ends",
         NotStored::Credentials => {
-            "the request carries a credential that is not in the key; say `per` or `shared: true`, or let the \
-             response say `public`"
+            "the request has a credential that is not in the key; write `per` or `shared: true`, or let the \
+             response have `public`"
         }
-        NotStored::NoLifetime => "neither the response nor the route's `ttl` gives it a lifetime",
-        NotStored::AlreadyStale => "it is stale on arrival, and can't be validated",
-        NotStored::Partial => "parts are not stored",
+        NotStored::NoLifetime => "neither the response nor the route's `ttl` gives a lifetime",
+        NotStored::AlreadyStale => "it is stale on arrival and has no validator",
+        NotStored::Partial => "partial responses are not stored",
         NotStored::TooLarge => "its content is larger than `max_size`",
         NotStored::TooManyTags => "it has too many tags, or one that is too long",
-        NotStored::NotJson => "its content is to be read, and is no JSON by its type and charset",
-        NotStored::Encoded => "its content is to be read, and has a coding other than gzip",
-        NotStored::MalformedJson => "its content is no JSON, or has a name twice",
-        NotStored::JsonTooLarge => "its content is to be read, and larger than `max_json`",
-        NotStored::UnusableJson => "its content has a value of which no tag can be made",
-        NotStored::NoExpiry => "the time that `ttl_from` names is missing or can't be read",
-        NotStored::Incomplete => "the upstream cut it short",
-        NotStored::Purged => "it was purged while it was fetched",
-        NotStored::Observed => "its route is only watched",
+        NotStored::NotJson => {
+            "a tag or `ttl_from` needs its content, whose Content-Type is not JSON in UTF-8"
+        }
+        NotStored::Encoded => "a tag or `ttl_from` needs its content, which has a coding other than gzip",
+        NotStored::MalformedJson => "its content is not valid JSON, or has a duplicate name",
+        NotStored::JsonTooLarge => "a tag or `ttl_from` needs its content, which is larger than `max_json`",
+        NotStored::UnusableJson => "its content has a value that can't be part of a tag",
+        NotStored::ExpiredCaller => "the token in `per` has expired, by its own `exp`",
+        NotStored::NoExpiry => "the time that `ttl_from` names is missing or invalid",
+        NotStored::StrayContent => "it is a 204 with content",
+        NotStored::Incomplete => "the upstream sent an incomplete response",
+        NotStored::Memory => "fetches and slow readers take all of the memory budget",
     }
 }

@@ -1,17 +1,18 @@
-//! Figures of what larder asks for itself.
+//! Counters of background requests.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::exposition::Family;
-use super::{Count, Metrics};
+use parking_lot::Mutex;
 
-/// Why it asks.
+use super::{Counter, Metrics};
+
+/// Reason of a background request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackgroundKind {
     Warm,
     Refresh,
     Reprime,
+    Audit,
 }
 
 impl BackgroundKind {
@@ -20,56 +21,42 @@ impl BackgroundKind {
             BackgroundKind::Warm => "warm",
             BackgroundKind::Refresh => "refresh",
             BackgroundKind::Reprime => "reprime",
+            BackgroundKind::Audit => "audit",
         }
     }
 }
 
 #[derive(Debug, Default)]
-pub struct Background {
-    /// By kind and result: the callers' own words, so there are few.
-    requests: Mutex<BTreeMap<(BackgroundKind, &'static str), u64>>,
-    warmed: Count,
-    refreshed_ahead: Count,
-}
-
-impl Background {
-    fn requests(&self) -> MutexGuard<'_, BTreeMap<(BackgroundKind, &'static str), u64>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+pub(super) struct BackgroundCounters {
+    /// By kind and result. Results are fixed strings, so the map stays small.
+    pub(super) requests: Mutex<BTreeMap<(BackgroundKind, &'static str), u64>>,
+    pub(super) warmed: Counter,
+    pub(super) refreshed_ahead: Counter,
 }
 
 impl Metrics {
-    /// A request that no client has sent, and what became of it.
-    pub fn background(&self, kind: BackgroundKind, result: &'static str) {
-        *self.all.background.requests().entry((kind, result)).or_default() += 1;
+    /// Counts a background request by its result.
+    pub fn record_background(&self, kind: BackgroundKind, result: &'static str) {
+        *self.process.background.requests.lock().entry((kind, result)).or_default() += 1;
     }
 
-    /// An entry of `warm` was gone through to its end.
-    pub fn warmed(&self) {
-        self.all.background.warmed.add(1);
+    /// The results of one kind, with their counts.
+    pub fn background_results(&self, kind: BackgroundKind) -> BTreeMap<&'static str, u64> {
+        let requests = self.process.background.requests.lock();
+        requests
+            .iter()
+            .filter(|((its, _), _)| *its == kind)
+            .map(|((_, result), count)| (*result, *count))
+            .collect()
     }
 
-    /// A response that is still fresh is fetched anew.
-    pub fn refreshed_ahead(&self) {
-        self.all.background.refreshed_ahead.add(1);
+    /// Counts a finished run of a `warm` entry.
+    pub fn record_warm_run(&self) {
+        self.process.background.warmed.add(1);
     }
 
-    pub(super) fn of_background(&self) -> Vec<Family> {
-        let background = &self.all.background;
-        let mut requests = Family::counter(
-            "larder_background_requests",
-            "Requests that no client has sent, why, and what became of them.",
-        );
-        for ((kind, result), count) in background.requests().iter() {
-            let labels = vec![("kind", kind.as_str().to_owned()), ("result", (*result).to_owned())];
-            requests.push_if_any(labels, *count);
-        }
-        vec![
-            requests,
-            Family::counter("larder_warm_runs", "Entries of `warm` that were gone through.")
-                .with(background.warmed.get()),
-            Family::counter("larder_refreshed_ahead", "Responses fetched anew while they were fresh.")
-                .with(background.refreshed_ahead.get()),
-        ]
+    /// Counts a fresh response that is fetched again before it expires.
+    pub fn record_refresh_ahead(&self) {
+        self.process.background.refreshed_ahead.add(1);
     }
 }

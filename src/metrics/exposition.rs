@@ -1,4 +1,4 @@
-//! Metric families of one moment, and how they are written. The only place that knows prometheus-client's encoder.
+//! Metric families of a snapshot, and their encoding with prometheus-client.
 
 use std::fmt;
 
@@ -8,86 +8,96 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::latency::Latencies;
+use super::latency::LatencySnapshot;
 
 #[derive(Debug)]
-pub struct Family {
+pub(super) struct MetricFamily {
     name: &'static str,
     help: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     samples: Vec<(Labels, f64)>,
-    latencies: Vec<(Labels, Latencies)>,
+    latencies: Vec<(Labels, LatencySnapshot)>,
 }
 
-pub type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum MetricKind {
     Counter,
     Gauge,
     Histogram,
 }
 
-impl Family {
-    /// The format adds `_total` to the name.
-    pub fn counter(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: Kind::Counter, samples: Vec::new(), latencies: Vec::new() }
+impl MetricFamily {
+    /// The encoder appends `_total` to the name.
+    pub(super) fn counter(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: MetricKind::Counter, samples: Vec::new(), latencies: Vec::new() }
     }
 
-    pub fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: Kind::Gauge, samples: Vec::new(), latencies: Vec::new() }
+    pub(super) fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: MetricKind::Gauge, samples: Vec::new(), latencies: Vec::new() }
     }
 
-    /// In seconds.
-    pub fn histogram(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: Kind::Histogram, samples: Vec::new(), latencies: Vec::new() }
+    /// Values are in seconds.
+    pub(super) fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: MetricKind::Histogram, samples: Vec::new(), latencies: Vec::new() }
     }
 
-    /// Leaves out what never happened.
-    pub fn push_latencies(&mut self, labels: Labels, latencies: Latencies) {
+    /// Skips histograms without observations.
+    pub(super) fn push_histogram(&mut self, labels: Labels, latencies: LatencySnapshot) {
         if latencies.count() > 0 {
             self.latencies.push((labels, latencies));
         }
     }
 
-    pub fn push(&mut self, labels: Labels, value: f64) {
+    pub(super) fn push(&mut self, labels: Labels, value: f64) {
         self.samples.push((labels, value));
     }
 
-    /// Leaves out what never happened, where there are many things that might.
-    pub fn push_if_any(&mut self, labels: Labels, count: u64) {
+    /// Skips zeros, for families with many possible label values.
+    pub(super) fn push_if_any(&mut self, labels: Labels, count: u64) {
         if count > 0 {
             self.push(labels, count as f64);
         }
     }
 
-    /// The one sample of a metric without labels.
-    pub fn with(mut self, value: u64) -> Self {
+    /// Adds the only sample of a metric without labels.
+    pub(super) fn with_value(mut self, value: u64) -> Self {
         self.push(Vec::new(), value as f64);
         self
     }
 }
 
 #[derive(Debug)]
-pub struct Exposition(pub Vec<Family>);
+pub(super) struct Exposition(pub Vec<MetricFamily>);
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for family in &self.0 {
             let kind = match family.kind {
-                Kind::Counter => MetricType::Counter,
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Histogram => MetricType::Histogram,
+                MetricKind::Counter => MetricType::Counter,
+                MetricKind::Gauge => MetricType::Gauge,
+                MetricKind::Histogram => MetricType::Histogram,
             };
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for (labels, latencies) in &family.latencies {
                 let buckets: Vec<_> = latencies.buckets().collect();
+                if labels.is_empty() {
+                    let sum = latencies.sum_seconds;
+                    metric.encode_histogram::<Labels>(sum, latencies.count(), &buckets, None)?;
+                    continue;
+                }
                 let mut metric = metric.encode_family(labels)?;
-                metric.encode_histogram::<Labels>(latencies.seconds, latencies.count(), &buckets, None)?;
+                metric.encode_histogram::<Labels>(
+                    latencies.sum_seconds,
+                    latencies.count(),
+                    &buckets,
+                    None,
+                )?;
             }
             for (labels, value) in &family.samples {
                 if labels.is_empty() {
-                    // Never more than one, so the family's own encoder can be spent on it.
+                    // Such a family has one sample, so the encoder can be consumed.
                     family.kind.encode(*value, metric)?;
                     break;
                 }
@@ -98,14 +108,14 @@ impl Collector for Exposition {
     }
 }
 
-impl Kind {
+impl MetricKind {
     fn encode(self, value: f64, encoder: MetricEncoder<'_>) -> fmt::Result {
         match self {
-            Kind::Counter => ConstCounter::new(value as u64).encode(encoder),
-            Kind::Histogram => Ok(()),
-            // Whole numbers without a fraction, which is how people write them.
-            Kind::Gauge if value.fract() == 0.0 => ConstGauge::new(value as i64).encode(encoder),
-            Kind::Gauge => ConstGauge::new(value).encode(encoder),
+            MetricKind::Counter => ConstCounter::new(value as u64).encode(encoder),
+            MetricKind::Histogram => Ok(()),
+            // Whole numbers are written without a fraction.
+            MetricKind::Gauge if value.fract() == 0.0 => ConstGauge::new(value as i64).encode(encoder),
+            MetricKind::Gauge => ConstGauge::new(value).encode(encoder),
         }
     }
 }

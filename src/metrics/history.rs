@@ -1,104 +1,123 @@
-//! The last hour in samples, by route, so that who opens the dashboard sees where the figures come from.
-//!
-//! Bounded: so many samples, and so many routes in each.
+//! The last hour in samples by route, for the dashboard. The number of samples and of routes in each is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::labels::OUTCOMES;
-use super::latency::Latencies;
-use super::{Metrics, Namespace};
+use parking_lot::Mutex;
+
+use super::latency::LatencySnapshot;
+use super::{Metrics, RouteSnapshot};
 use crate::clock::Timestamp;
 
-/// How often a sample is taken.
-pub const EVERY: Duration = Duration::from_secs(10);
+/// Interval between samples.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// An hour.
-const KEPT: usize = 360;
+/// One hour.
+const MAX_SAMPLES: usize = 360;
 
-/// The busiest of each sample.
-const ROUTES: usize = 100;
+const SAMPLES_PER_MINUTE: usize = 6;
+
+/// Each sample keeps its busiest routes.
+const MAX_ROUTES_PER_SAMPLE: usize = 100;
 
 #[derive(Debug, Default)]
-pub(super) struct History(Mutex<Ring>);
+pub(super) struct MetricsHistory(Mutex<SampleRing>);
 
 #[derive(Debug, Default)]
-struct Ring {
-    /// What had been counted when the last sample was taken.
-    before: BTreeMap<Arc<str>, Totals>,
-    failures_before: u64,
+struct SampleRing {
+    /// Totals at the last sample.
+    previous: BTreeMap<Arc<str>, RouteTotals>,
+    previous_failures: u64,
     samples: VecDeque<Sample>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Totals {
+struct RouteTotals {
     requests: u64,
     hits: u64,
     misses: u64,
-    latencies: Latencies,
+    latencies: LatencySnapshot,
 }
 
-/// What happened between two moments.
+/// Counts between two samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// The second of them.
+    /// End of the interval.
     pub at: Timestamp,
     pub upstream_failures: u64,
-    /// Of each route that was asked for.
-    pub routes: Vec<(Arc<str>, OfRoute)>,
+    /// Routes with requests in the interval.
+    pub routes: Vec<(Arc<str>, RouteSample)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct OfRoute {
+pub struct RouteSample {
     pub requests: u64,
     pub hits: u64,
     pub misses: u64,
-    /// Seconds until the response began, whoever it came from.
+    /// Seconds until the response head, over all outcomes.
     pub p50: f64,
     pub p95: f64,
 }
 
 impl Metrics {
-    /// Takes the sample that is due now.
-    pub fn sample(&self, now: Timestamp) {
-        let totals = self.namespaces.iter().map(|namespace| (namespace.name.clone(), namespace.totals()));
-        let failures = self.failures().values().sum();
-        self.all.history.add(now, totals.collect(), failures);
+    /// Records a sample of the interval that ends now.
+    pub fn record_sample(&self, now: Timestamp) {
+        let snapshot = self.snapshot();
+        let totals = snapshot.routes.iter().map(|route| (route.name.clone(), RouteTotals::new(route)));
+        self.process.history.add(now, totals.collect(), snapshot.upstream_failures.values().sum());
     }
 
-    /// The earliest first.
+    /// Failed upstream requests in the last minute, up to now.
+    pub fn recent_upstream_failures(&self) -> u64 {
+        let total: u64 = self.lock_upstream_failures().values().sum();
+        let ring = self.process.history.0.lock();
+        let sampled = ring.samples.iter().rev().take(SAMPLES_PER_MINUTE);
+        total.saturating_sub(ring.previous_failures)
+            + sampled.map(|sample| sample.upstream_failures).sum::<u64>()
+    }
+
+    /// Samples in chronological order.
     pub fn history(&self) -> Vec<Sample> {
-        self.all.history.0.lock().unwrap_or_else(PoisonError::into_inner).samples.iter().cloned().collect()
+        self.process.history.0.lock().samples.iter().cloned().collect()
     }
 }
 
-impl History {
-    fn add(&self, at: Timestamp, totals: Vec<(Arc<str>, Totals)>, failures: u64) {
-        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl MetricsHistory {
+    fn add(&self, at: Timestamp, totals: Vec<(Arc<str>, RouteTotals)>, failures: u64) {
+        let mut ring = self.0.lock();
         let mut routes: Vec<_> = totals
             .into_iter()
             .map(|(name, totals)| {
-                let before = ring.before.insert(name.clone(), totals).unwrap_or_default();
-                (name, totals.since(&before))
+                let before = ring.previous.insert(name.clone(), totals).unwrap_or_default();
+                (name, totals.delta_since(&before))
             })
             .filter(|(_, route)| route.requests > 0)
             .collect();
         routes.sort_by_key(|(_, route)| std::cmp::Reverse(route.requests));
-        routes.truncate(ROUTES);
-        let upstream_failures = failures.saturating_sub(ring.failures_before);
-        ring.failures_before = failures;
-        let kept = ring.samples.len().min(KEPT - 1);
+        routes.truncate(MAX_ROUTES_PER_SAMPLE);
+        let upstream_failures = failures.saturating_sub(ring.previous_failures);
+        ring.previous_failures = failures;
+        let kept = ring.samples.len().min(MAX_SAMPLES - 1);
         let gone = ring.samples.len() - kept;
         ring.samples.drain(..gone);
         ring.samples.push_back(Sample { at, upstream_failures, routes });
     }
 }
 
-impl Totals {
-    fn since(&self, before: &Self) -> OfRoute {
+impl RouteTotals {
+    fn new(route: &RouteSnapshot) -> Self {
+        Self {
+            requests: route.requests(),
+            hits: route.hits(),
+            misses: route.misses(),
+            latencies: route.from_store.merge(&route.from_upstream).merge(&route.from_larder),
+        }
+    }
+
+    fn delta_since(&self, before: &Self) -> RouteSample {
         let latencies = self.latencies.since(&before.latencies);
-        OfRoute {
+        RouteSample {
             requests: self.requests.saturating_sub(before.requests),
             hits: self.hits.saturating_sub(before.hits),
             misses: self.misses.saturating_sub(before.misses),
@@ -108,33 +127,23 @@ impl Totals {
     }
 }
 
-impl Namespace {
-    fn totals(&self) -> Totals {
-        Totals {
-            requests: (0..OUTCOMES.len()).map(|outcome| self.counts.requests.row(outcome)).sum(),
-            hits: self.hits(),
-            misses: self.misses(),
-            latencies: self.counts.from_store.so_far().and(&self.counts.from_upstream.so_far()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(second: u64, requests: u64, history: &History) {
-        let totals = Totals { requests, hits: requests / 2, misses: requests / 4, ..Totals::default() };
+    fn record(second: u64, requests: u64, history: &MetricsHistory) {
+        let totals =
+            RouteTotals { requests, hits: requests / 2, misses: requests / 4, ..RouteTotals::default() };
         history.add(Timestamp::from_secs(second), vec![("a".into(), totals)], second);
     }
 
     #[test]
     fn a_sample_is_what_happened_since_the_one_before() {
-        let history = History::default();
+        let history = MetricsHistory::default();
         for (second, requests) in [(10, 8), (20, 8), (30, 20)] {
-            at(second, requests, &history);
+            record(second, requests, &history);
         }
-        let ring = history.0.lock().unwrap();
+        let ring = history.0.lock();
         let seen: Vec<_> = ring
             .samples
             .iter()
@@ -147,11 +156,11 @@ mod tests {
 
     #[test]
     fn an_hour_is_kept_and_no_more() {
-        let history = History::default();
+        let history = MetricsHistory::default();
         for second in 0..1000 {
-            at(second, second, &history);
+            record(second, second, &history);
         }
-        let ring = history.0.lock().unwrap();
-        assert_eq!((ring.samples.len(), ring.samples[0].at), (KEPT, Timestamp::from_secs(640)));
+        let ring = history.0.lock();
+        assert_eq!((ring.samples.len(), ring.samples[0].at), (MAX_SAMPLES, Timestamp::from_secs(640)));
     }
 }

@@ -1,63 +1,89 @@
-//! The labels' values, and where each is counted. Every enum that labels a metric is listed here in full.
+//! Label values and the slots they are counted in. Every enum that labels a metric is listed here in full.
 
-use crate::policy::cache_status::{Detail, Fwd, Outcome};
+use crate::policy::cache_status::{CacheOutcome, Detail, Fwd};
+use crate::policy::caller::UnknownCaller;
 use crate::policy::classify::PassReason;
-use crate::policy::reuse::NoReuse;
+use crate::policy::miss_reason::MissReason;
 use crate::policy::storing::NotStored;
 
 use super::PurgeSource;
 
-/// The namespace of what falls under no route.
-pub const NO_ROUTE: &str = "other";
+/// Route label of requests that match no route.
+pub(super) const NO_ROUTE: &str = "other";
 
-/// What a reason is called that has no counter of its own, and one that was not given.
-pub const OTHER: &str = "other";
-pub const NONE: &str = "none";
+/// Labels of a reason without a slot of its own, and of no reason.
+pub(super) const OTHER_REASON: &str = "other";
+pub(super) const NO_REASON: &str = "none";
 
-/// Bounds of the buckets of latencies.
-pub const SECONDS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-/// What became of a request, in one word.
+/// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcomes {
+pub(super) enum RequestOutcome {
     Hit,
     Miss,
     Collapsed,
     Bypass,
     Method,
+    Error,
+    Purge,
+    Webhook,
+    Tunnel,
 }
 
-/// By `Outcomes as usize`.
-pub const OUTCOMES: [&str; 5] = ["hit", "miss", "collapsed", "bypass", "method"];
+/// An answer without a member in `Cache-Status`: larder's own, or an upgraded connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NonCacheReply {
+    /// larder refused the request, or got no usable response from the upstream.
+    Error,
+    /// An answer to PURGE.
+    Purge,
+    /// An answer to a webhook on the proxy's listener.
+    Webhook,
+    /// The upstream switched protocols.
+    Tunnel,
+}
 
-impl Outcomes {
-    /// Only a route that caches can have hits and misses.
-    pub fn of(outcome: &Outcome, caches: bool) -> Self {
+/// Indexed by `RequestOutcome as usize`.
+pub(super) const REQUEST_OUTCOMES: [&str; 9] =
+    ["hit", "miss", "collapsed", "bypass", "method", "error", "purge", "webhook", "tunnel"];
+
+impl RequestOutcome {
+    /// Only caching routes have hits and misses.
+    pub(super) fn classify(outcome: &CacheOutcome, caches: bool) -> Self {
         match outcome {
-            Outcome::Hit { .. } => Outcomes::Hit,
-            Outcome::Forwarded { fwd: Fwd::Method, .. } => Outcomes::Method,
-            Outcome::Forwarded { fwd: Fwd::Bypass, .. } => Outcomes::Bypass,
-            Outcome::Forwarded { .. } if !caches => Outcomes::Bypass,
-            Outcome::Forwarded { collapsed: true, .. } => Outcomes::Collapsed,
-            Outcome::Forwarded { .. } => Outcomes::Miss,
+            CacheOutcome::Hit { .. } => RequestOutcome::Hit,
+            CacheOutcome::Forwarded { fwd: Fwd::Method, .. } => RequestOutcome::Method,
+            CacheOutcome::Forwarded { fwd: Fwd::Bypass, .. } => RequestOutcome::Bypass,
+            CacheOutcome::Forwarded { .. } if !caches => RequestOutcome::Bypass,
+            CacheOutcome::Forwarded { collapsed: true, .. } => RequestOutcome::Collapsed,
+            CacheOutcome::Forwarded { .. } => RequestOutcome::Miss,
         }
     }
 }
 
-/// 1xx to 5xx, and whatever else an upstream may send.
-pub const STATUS_CLASSES: usize = 6;
+impl From<NonCacheReply> for RequestOutcome {
+    fn from(reply: NonCacheReply) -> Self {
+        match reply {
+            NonCacheReply::Error => RequestOutcome::Error,
+            NonCacheReply::Purge => RequestOutcome::Purge,
+            NonCacheReply::Webhook => RequestOutcome::Webhook,
+            NonCacheReply::Tunnel => RequestOutcome::Tunnel,
+        }
+    }
+}
 
-pub fn status_class(status: http::StatusCode) -> usize {
+/// 1xx to 5xx, and other codes an upstream may send.
+pub(super) const STATUS_CLASSES: usize = 6;
+
+pub(super) fn status_class(status: http::StatusCode) -> usize {
     usize::from(status.as_u16() / 100).saturating_sub(1).min(STATUS_CLASSES - 1)
 }
 
-pub fn status_class_name(class: usize) -> String {
-    if class + 1 < STATUS_CLASSES { format!("{}xx", class + 1) } else { OTHER.to_string() }
+pub(super) fn status_class_name(class: usize) -> String {
+    if class + 1 < STATUS_CLASSES { format!("{}xx", class + 1) } else { OTHER_REASON.to_string() }
 }
 
-/// RFC 9211's words.
-pub const FWDS: [(Fwd, &str); 8] = [
+/// `fwd` values of RFC 9211, section 2.2.
+pub(super) const FWDS: [(Fwd, &str); 7] = [
     (Fwd::Bypass, "bypass"),
     (Fwd::Method, "method"),
     (Fwd::UriMiss, "uri-miss"),
@@ -65,14 +91,13 @@ pub const FWDS: [(Fwd, &str); 8] = [
     (Fwd::Miss, "miss"),
     (Fwd::Request, "request"),
     (Fwd::Stale, "stale"),
-    (Fwd::Partial, "partial"),
 ];
 
-pub fn fwd_slot(fwd: Fwd) -> usize {
+pub(super) fn fwd_slot(fwd: Fwd) -> usize {
     fwd as usize
 }
 
-pub const NOT_STORED: [NotStored; 23] = [
+pub(super) const NOT_STORED_REASONS: [NotStored; 24] = [
     NotStored::Method,
     NotStored::Status,
     NotStored::NoStore,
@@ -93,18 +118,19 @@ pub const NOT_STORED: [NotStored; 23] = [
     NotStored::JsonTooLarge,
     NotStored::UnusableJson,
     NotStored::NoExpiry,
+    NotStored::ExpiredCaller,
     NotStored::Incomplete,
-    NotStored::Purged,
-    NotStored::Observed,
+    NotStored::StrayContent,
+    NotStored::Memory,
 ];
 
-/// The slot after the last one is for a reason that the list lacks.
-pub fn not_stored_slot(reason: NotStored) -> usize {
-    NOT_STORED.iter().position(|known| *known == reason).unwrap_or(NOT_STORED.len())
+/// Reasons missing from the list share the last slot.
+pub(super) fn not_stored_slot(reason: NotStored) -> usize {
+    NOT_STORED_REASONS.iter().position(|known| *known == reason).unwrap_or(NOT_STORED_REASONS.len())
 }
 
-/// Why a request was forwarded, besides what `fwd` says.
-pub const REASONS: [Option<Detail>; 44] = [
+/// Details of forwarded requests.
+pub(super) const FORWARD_REASONS: [Option<Detail>; 54] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -112,6 +138,10 @@ pub const REASONS: [Option<Detail>; 44] = [
     Some(Detail::Pass(PassReason::RouteNeverCaches)),
     Some(Detail::Pass(PassReason::PathSpelling)),
     Some(Detail::Pass(PassReason::NoCredential)),
+    Some(Detail::Pass(PassReason::Caller(UnknownCaller::Anonymous))),
+    Some(Detail::Pass(PassReason::Caller(UnknownCaller::Refused))),
+    Some(Detail::Pass(PassReason::Caller(UnknownCaller::Expired))),
+    Some(Detail::Pass(PassReason::Caller(UnknownCaller::Unverified))),
     Some(Detail::Pass(PassReason::Content)),
     Some(Detail::Pass(PassReason::OverrideField)),
     Some(Detail::Pass(PassReason::Precondition)),
@@ -137,40 +167,50 @@ pub const REASONS: [Option<Detail>; 44] = [
     Some(Detail::NotStored(NotStored::JsonTooLarge)),
     Some(Detail::NotStored(NotStored::UnusableJson)),
     Some(Detail::NotStored(NotStored::NoExpiry)),
+    Some(Detail::NotStored(NotStored::ExpiredCaller)),
     Some(Detail::NotStored(NotStored::Incomplete)),
-    Some(Detail::NotStored(NotStored::Purged)),
-    Some(Detail::NotStored(NotStored::Observed)),
-    Some(Detail::NoReuse(NoReuse::Foreign)),
-    Some(Detail::NoReuse(NoReuse::Credentials)),
-    Some(Detail::NoReuse(NoReuse::Expired)),
+    Some(Detail::NotStored(NotStored::StrayContent)),
+    Some(Detail::NotStored(NotStored::Memory)),
+    Some(Detail::Miss(MissReason::NeverStored)),
+    Some(Detail::Miss(MissReason::OtherVariant)),
+    Some(Detail::Miss(MissReason::OtherCaller)),
+    Some(Detail::Miss(MissReason::OtherRules)),
+    Some(Detail::Miss(MissReason::Expired)),
+    Some(Detail::Miss(MissReason::ExpiredCaller)),
+    Some(Detail::Miss(MissReason::Evicted)),
+    Some(Detail::Miss(MissReason::ANY_PURGE)),
+    Some(Detail::Miss(MissReason::InDoubt)),
     Some(Detail::StaleWhileRevalidate),
     Some(Detail::StaleIfError),
     Some(Detail::WouldHit),
     Some(Detail::WouldMiss),
     Some(Detail::WouldStore),
-    Some(Detail::StoreDown),
 ];
 
-/// A look through the list, which costs nothing beside the request to the upstream that it counts. The slot after
-/// the last one is for a reason that the list lacks.
-pub fn reason_slot(detail: Option<Detail>) -> usize {
-    REASONS.iter().position(|known| *known == detail).unwrap_or(REASONS.len())
+/// Linear search, which is cheap next to the forwarded request. Reasons missing from the list share the last slot.
+pub(super) fn reason_slot(detail: Option<Detail>) -> usize {
+    let detail = match detail {
+        // A position would be a label without a bound.
+        Some(Detail::Miss(MissReason::Purged(_))) => Some(Detail::Miss(MissReason::ANY_PURGE)),
+        other => other,
+    };
+    FORWARD_REASONS.iter().position(|known| *known == detail).unwrap_or(FORWARD_REASONS.len())
 }
 
-pub fn reason_name(slot: usize) -> &'static str {
-    match REASONS.get(slot) {
-        None => OTHER,
-        Some(None) => NONE,
+pub(super) fn reason_name(slot: usize) -> &'static str {
+    match FORWARD_REASONS.get(slot) {
+        None => OTHER_REASON,
+        Some(None) => NO_REASON,
         Some(Some(detail)) => detail.as_str(),
     }
 }
 
-/// By `PurgeSource as usize`.
-pub const SOURCES: [PurgeSource; 4] =
+/// Indexed by `PurgeSource as usize`.
+pub(super) const PURGE_SOURCES: [PurgeSource; 4] =
     [PurgeSource::Write, PurgeSource::PurgeMethod, PurgeSource::Admin, PurgeSource::Event];
 
 impl PurgeSource {
-    /// For the log and the metric.
+    /// Label in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             PurgeSource::Write => "write",
@@ -186,19 +226,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_under_a_number_stands_in_the_list_at_that_number() {
+    fn slots_match_the_order_of_the_label_lists() {
         for (slot, (fwd, _)) in FWDS.iter().enumerate() {
             assert_eq!(fwd_slot(*fwd), slot, "{fwd:?}");
         }
-        for (slot, source) in SOURCES.iter().enumerate() {
+        for (slot, source) in PURGE_SOURCES.iter().enumerate() {
             assert_eq!(*source as usize, slot, "{source:?}");
         }
-        for (outcome, name) in
-            [(Outcomes::Hit, "hit"), (Outcomes::Collapsed, "collapsed"), (Outcomes::Method, "method")]
-        {
-            assert_eq!(OUTCOMES[outcome as usize], name);
+        for (outcome, name) in [
+            (RequestOutcome::Hit, "hit"),
+            (RequestOutcome::Collapsed, "collapsed"),
+            (RequestOutcome::Method, "method"),
+        ] {
+            assert_eq!(REQUEST_OUTCOMES[outcome as usize], name);
         }
-        for (slot, reason) in REASONS.iter().enumerate() {
+        for (slot, reason) in FORWARD_REASONS.iter().enumerate() {
             assert_eq!(reason_slot(*reason), slot, "{reason:?}");
         }
     }

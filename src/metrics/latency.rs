@@ -1,79 +1,79 @@
-//! How long answers took, in buckets: one atomic add for each answer, and no lock.
+//! Lock-free latency histograms: one atomic add per observation.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::micros;
+use crate::clock::saturating_micros;
 
-/// The buckets' upper bounds, in seconds: a hit takes the time of the first few, the upstream that of the others.
-pub const BOUNDS: [f64; 16] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Upper bucket bounds in seconds. Hits fall into the lower ones, upstream responses into the upper ones.
+pub(super) const BUCKET_BOUNDS: [f64; 20] = [
+    0.000_01, 0.000_025, 0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
 
-const SLOTS: usize = BOUNDS.len() + 1;
+const BUCKET_COUNT: usize = BUCKET_BOUNDS.len() + 1;
 
 #[derive(Debug, Default)]
-pub struct Latency {
-    slots: [AtomicU64; SLOTS],
+pub(super) struct LatencyHistogram {
+    slots: [AtomicU64; BUCKET_COUNT],
     micros: AtomicU64,
 }
 
-/// What was seen up to a moment.
+/// Counts of a histogram at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Latencies {
-    /// Each by itself; the last is for what took longer than every bound.
-    slots: [u64; SLOTS],
-    pub seconds: f64,
+pub(crate) struct LatencySnapshot {
+    /// Counts per bucket, not cumulative; the last bucket has no bound.
+    slots: [u64; BUCKET_COUNT],
+    pub sum_seconds: f64,
 }
 
-impl Latency {
-    pub fn observe(&self, took: Duration) {
+impl LatencyHistogram {
+    pub(super) fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let slot = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let slot = BUCKET_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKET_BOUNDS.len());
         self.slots[slot].fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(micros(took), Ordering::Relaxed);
+        self.micros.fetch_add(saturating_micros(took), Ordering::Relaxed);
     }
 
-    pub fn so_far(&self) -> Latencies {
+    pub(super) fn snapshot(&self) -> LatencySnapshot {
         let slots = std::array::from_fn(|slot| self.slots[slot].load(Ordering::Relaxed));
-        Latencies { slots, seconds: self.micros.load(Ordering::Relaxed) as f64 / 1e6 }
+        LatencySnapshot { slots, sum_seconds: self.micros.load(Ordering::Relaxed) as f64 / 1e6 }
     }
 }
 
-impl Latencies {
-    pub fn count(&self) -> u64 {
+impl LatencySnapshot {
+    pub(crate) fn count(&self) -> u64 {
         self.slots.iter().sum()
     }
 
-    pub fn and(&self, other: &Self) -> Self {
+    pub(crate) fn merge(&self, other: &Self) -> Self {
         let slots = std::array::from_fn(|slot| self.slots[slot] + other.slots[slot]);
-        Self { slots, seconds: self.seconds + other.seconds }
+        Self { slots, sum_seconds: self.sum_seconds + other.sum_seconds }
     }
 
-    /// What came after `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
+    /// Observations since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
         let slots = std::array::from_fn(|slot| self.slots[slot].saturating_sub(earlier.slots[slot]));
-        Self { slots, seconds: (self.seconds - earlier.seconds).max(0.0) }
+        Self { slots, sum_seconds: (self.sum_seconds - earlier.sum_seconds).max(0.0) }
     }
 
-    /// Bounds and how many fell between each and the one before; the last bound stands for all that is longer.
-    pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
-        BOUNDS.into_iter().chain([f64::MAX]).zip(self.slots)
+    /// Yields each bucket's bound and count; the last bound is `f64::MAX`.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+        BUCKET_BOUNDS.into_iter().chain([f64::MAX]).zip(self.slots)
     }
 
-    /// In seconds, as Prometheus' `histogram_quantile` works it out: between two bounds it is taken to be even. `None`
-    /// where nothing was seen.
-    pub fn quantile(&self, quantile: f64) -> Option<f64> {
+    /// Quantile in seconds with linear interpolation inside a bucket, like Prometheus' `histogram_quantile`. In the
+    /// first bucket it is the bucket's bound, since nothing is known of the distribution below. `None` without
+    /// observations.
+    pub(crate) fn quantile(&self, quantile: f64) -> Option<f64> {
         let rank = quantile * self.count() as f64;
         let mut below = 0.0;
         for (slot, count) in self.slots.iter().enumerate() {
             let count = *count as f64;
             if count > 0.0 && below + count >= rank {
-                let (Some(to), from) =
-                    (BOUNDS.get(slot), slot.checked_sub(1).map_or(0.0, |slot| BOUNDS[slot]))
-                else {
-                    return BOUNDS.last().copied();
-                };
-                return Some(from + (to - from) * ((rank - below) / count));
+                let Some(upper) = BUCKET_BOUNDS.get(slot) else { return BUCKET_BOUNDS.last().copied() };
+                let lower = slot.checked_sub(1).map_or(*upper, |slot| BUCKET_BOUNDS[slot]);
+                return Some(lower + (upper - lower) * ((rank - below) / count));
             }
             below += count;
         }
@@ -87,17 +87,17 @@ mod tests {
 
     #[test]
     fn a_quantile_lies_in_the_bucket_that_it_falls_into() {
-        let latency = Latency::default();
-        assert_eq!(latency.so_far().quantile(0.5), None);
+        let latency = LatencyHistogram::default();
+        assert_eq!(latency.snapshot().quantile(0.5), None);
         for _ in 0..90 {
             latency.observe(Duration::from_micros(200));
         }
         for _ in 0..10 {
             latency.observe(Duration::from_millis(80));
         }
-        let seen = latency.so_far();
+        let seen = latency.snapshot();
         assert_eq!(seen.count(), 100);
-        assert!((seen.seconds - 0.818).abs() < 1e-9, "{}", seen.seconds);
+        assert!((seen.sum_seconds - 0.818).abs() < 1e-9, "{}", seen.sum_seconds);
         let close = |quantile, expected: f64| {
             let value = seen.quantile(quantile).expect("seen");
             assert!((value - expected).abs() < 1e-9, "{quantile}: {value}");
@@ -105,14 +105,25 @@ mod tests {
         close(0.5, 0.0001 + 0.00015 * 50.0 / 90.0);
         close(0.95, 0.075);
         latency.observe(Duration::from_secs(3600));
-        assert_eq!(latency.so_far().since(&seen).quantile(0.99), Some(10.0));
-        assert_eq!(latency.so_far().since(&seen).count(), 1);
+        assert_eq!(latency.snapshot().since(&seen).quantile(0.99), Some(30.0));
+        assert_eq!(latency.snapshot().since(&seen).count(), 1);
+    }
+
+    #[test]
+    fn a_quantile_below_the_first_bound_is_that_bound() {
+        let latency = LatencyHistogram::default();
+        for _ in 0..10 {
+            latency.observe(Duration::from_nanos(800));
+        }
+        for quantile in [0.01, 0.5, 0.99] {
+            assert_eq!(latency.snapshot().quantile(quantile), Some(0.000_01));
+        }
     }
 
     #[test]
     fn what_lies_on_a_bound_is_below_it() {
-        let latency = Latency::default();
+        let latency = LatencyHistogram::default();
         latency.observe(Duration::from_millis(1));
-        assert_eq!(latency.so_far().buckets().find(|(_, count)| *count > 0), Some((0.001, 1)));
+        assert_eq!(latency.snapshot().buckets().find(|(_, count)| *count > 0), Some((0.001, 1)));
     }
 }

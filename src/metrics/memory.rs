@@ -1,19 +1,19 @@
-//! What the process holds in memory, as the allocator knows it.
+//! Memory of the process, as counted by the allocator.
 
 use tikv_jemalloc_ctl::{epoch, stats};
 
-/// Zero where the process was built with another allocator.
+/// Zero if the process uses another allocator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct ProcessMemory {
     /// Bytes in use by the program.
     pub allocated: u64,
-    /// Bytes that the system counts for it.
+    /// Bytes resident in physical memory.
     pub resident: u64,
 }
 
-impl Memory {
-    pub fn now() -> Self {
-        // The figures are those of the last epoch.
+impl ProcessMemory {
+    pub fn read() -> Self {
+        // Statistics are refreshed per epoch.
         if epoch::advance().is_err() {
             return Self::default();
         }
@@ -24,13 +24,15 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use tikv_jemalloc_ctl::config::malloc_conf;
+    use tikv_jemalloc_ctl::{Access, AsName};
 
+    /// They come from `src/allocator_options.c`, so the folder of the build does not matter.
     #[test]
-    fn the_allocator_was_built_with_the_options_of_this_folder() {
-        let folder = include_str!("../../.cargo/config.toml");
-        // It ends as text in C does.
-        let built_in = malloc_conf::read().expect("jemalloc").trim_end_matches('\0');
-        assert!(!built_in.is_empty() && folder.contains(built_in), "{built_in}");
+    fn the_allocator_has_the_options_that_are_linked() {
+        let linked = include_str!("../allocator_options.c");
+        let pages: &'static [u8] = b"opt.thp\0".name().read().expect("an option");
+        let shifts_large_blocks: bool = b"opt.cache_oblivious\0".name().read().expect("an option");
+        assert!(linked.contains("thp:always") && pages == b"always\0", "{pages:?}");
+        assert!(linked.contains("cache_oblivious:false") && !shifts_large_blocks);
     }
 }

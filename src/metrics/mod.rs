@@ -1,89 +1,128 @@
-//! All counting. A hit is a few atomic adds: no label is looked up, no lock is taken.
+//! Counters of the whole process. A hit costs a few atomic adds, without label lookup or lock.
 //!
-//! Labels come from the names of routes and from enums, never from requests, so that their number is bounded.
+//! Labels are route names and enum values, never values from requests, so the number of series is bounded.
 
 mod background;
 mod exposition;
-mod heartbeats;
 mod history;
 mod labels;
 mod latency;
 mod memory;
-mod of_redis;
-mod overview;
+mod redis;
 mod render;
 mod snapshot;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 pub use background::BackgroundKind;
-pub use heartbeats::{EVERY as BEAT_EVERY, Heart};
-pub use history::{EVERY as SAMPLE_EVERY, Sample};
-pub use memory::Memory;
-pub use overview::{OfRoute, Overview, Quantiles};
+pub use history::{SAMPLE_INTERVAL, Sample};
+pub use labels::NonCacheReply;
+pub(crate) use latency::LatencySnapshot;
+pub use memory::ProcessMemory;
 pub use render::CONTENT_TYPE;
-pub use snapshot::{NamespaceFigures, Snapshot};
-pub use sources::{NotTaken, Patience, SourceFigures, SourceNow};
+pub(crate) use snapshot::hit_rate;
+pub use snapshot::{RouteSnapshot, Snapshot};
+pub use sources::{SilenceLimit, SourceMetrics, SourceStatus, WebhookRefusal};
+pub use watchdog::{WATCHDOG_INTERVAL, WorkerHeartbeat};
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::metrics::histogram::Histogram;
+use parking_lot::Mutex;
 
 use crate::clock::{Moment, Timestamp};
 use crate::policy::Route;
-use crate::policy::cache_status::Outcome;
+use crate::policy::cache_status::CacheOutcome;
 use crate::policy::route::Ttl;
 use crate::policy::storing::NotStored;
-use heartbeats::Heartbeats;
-use history::History;
-use labels::{FWDS, NOT_STORED, OUTCOMES, Outcomes, REASONS, SOURCES, STATUS_CLASSES};
-use latency::Latency;
+use history::MetricsHistory;
+use labels::{
+    FORWARD_REASONS, FWDS, NOT_STORED_REASONS, PURGE_SOURCES, REQUEST_OUTCOMES, RequestOutcome,
+    STATUS_CLASSES,
+};
+use latency::LatencyHistogram;
+use watchdog::Watchdog;
 
-/// The counters as one configuration sees them: its routes, and what all configurations of this process count
-/// together.
+/// Counters as seen by one configuration: its routes, and everything counted across configurations.
 #[derive(Debug)]
 pub struct Metrics {
-    /// By the route's index.
-    routes: Box<[RouteFacts]>,
-    /// The first is what falls under no route.
+    /// Indexed by route.
+    routes: Box<[RouteLabels]>,
+    /// Index 0 counts requests without a route.
     namespaces: Box<[Namespace]>,
-    all: Arc<Process>,
+    process: Arc<ProcessCounters>,
 }
 
-/// What goes on counting when the configuration changes.
-#[derive(Debug)]
-struct Process {
-    /// Of every name that a configuration ever had, so that a route that comes back goes on from where it was.
+/// Counters that survive configuration changes.
+#[derive(Debug, Default)]
+struct ProcessCounters {
+    /// Counters of every route name so far, so that a route that is removed and added again continues.
     namespaces: Mutex<BTreeMap<Arc<str>, Arc<NamespaceCounts>>>,
-    upstream_seconds: Histogram,
-    /// By reason: the callers' own words, so there are few.
+    upstream_latencies: LatencyHistogram,
+    upstream_health: Mutex<HealthSource>,
+    /// By reason. Reasons are fixed strings, so the map stays small.
     upstream_failures: Mutex<BTreeMap<&'static str, u64>>,
-    purges: [PurgeCounts; SOURCES.len()],
-    /// Purges that waited until every replica knows them: known, not known in time.
-    awaited: [Count; 2],
-    widened: Count,
-    background: background::Background,
+    purges: [PurgeCounts; PURGE_SOURCES.len()],
+    /// Purges whose sender waited for all replicas: applied in time, or not.
+    awaited: [Counter; 2],
+    widened: Counter,
+    writes_over_budget: Counter,
+    background: background::BackgroundCounters,
     connections: AtomicI64,
-    accepts_failed: Count,
-    connections_refused: [Count; Refused::ALL.len()],
-    heartbeats: Arc<Heartbeats>,
-    sources: Mutex<Vec<Arc<SourceFigures>>>,
-    history: History,
-    reloads: Count,
-    reloads_refused: Count,
-    /// Whether the last one was.
+    /// Seconds by which the `Date` of the last response lay before its receipt.
+    upstream_clock_lag: AtomicI64,
+    /// Requests that wait for another request's fetch.
+    followers: AtomicU64,
+    accepts_failed: Counter,
+    connections_refused: [Counter; RefusedBy::ALL.len()],
+    watchdog: Arc<Watchdog>,
+    sources: Mutex<Vec<Arc<SourceMetrics>>>,
+    history: MetricsHistory,
+    reloads: Counter,
+    reloads_refused: Counter,
+    /// Whether the last reload was rejected.
     refused: AtomicBool,
-    /// In seconds since 1970.
+    /// Seconds since 1970.
     loaded_at: AtomicU64,
-    /// Of the listeners' certificates: the file, and the second since 1970.
+    /// Certificate files and their expiry in seconds since 1970.
     certificates: Mutex<Vec<(String, u64)>>,
 }
 
-/// Who asked for a purge.
+/// The health of the upstream at one time.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamHealth {
+    /// The circuit breakers of all instances are open.
+    pub is_breaker_open: bool,
+    /// The URL of each instance, and whether its last request did not fail.
+    pub instances: Vec<(String, bool)>,
+}
+
+/// The source of the upstream's health.
+#[derive(Default)]
+struct HealthSource(Option<Box<dyn Fn() -> UpstreamHealth + Send + Sync>>);
+
+impl fmt::Debug for HealthSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HealthSource").finish_non_exhaustive()
+    }
+}
+
+/// A request that waits for another request's fetch.
+#[derive(Debug)]
+pub struct FollowerGuard<'a>(&'a AtomicU64);
+
+impl Drop for FollowerGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Sender of a purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PurgeSource {
     Write,
@@ -92,77 +131,97 @@ pub enum PurgeSource {
     Event,
 }
 
-/// What a connection did not get through.
+/// Stage at which a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RefusedBy {
     ProxyProtocol,
     Tls,
+    ClientLimit,
 }
 
-impl Refused {
-    pub const ALL: [Refused; 2] = [Refused::ProxyProtocol, Refused::Tls];
+impl RefusedBy {
+    pub const ALL: [RefusedBy; 3] = [RefusedBy::ProxyProtocol, RefusedBy::Tls, RefusedBy::ClientLimit];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Refused::ProxyProtocol => "proxy-protocol",
-            Refused::Tls => "tls",
+            RefusedBy::ProxyProtocol => "proxy-protocol",
+            RefusedBy::Tls => "tls",
+            RefusedBy::ClientLimit => "client-limit",
         }
     }
 }
 
 #[derive(Debug)]
-struct RouteFacts {
+struct RouteLabels {
     namespace: usize,
     caches: bool,
 }
 
-/// What is counted together: the routes of one name.
+/// Routes that share a name are counted together.
 #[derive(Debug)]
 struct Namespace {
     name: Arc<str>,
-    /// Those of its routes that cache; none for what falls under no route.
+    /// TTLs of its caching routes.
     ttls: Vec<Ttl>,
-    /// Whether a route has this name.
-    configured: bool,
+    /// Whether a configured route has this name.
+    is_configured: bool,
     counts: Arc<NamespaceCounts>,
 }
 
+/// The result of a request over the rate of its route.
+#[derive(Clone, Copy, Debug)]
+pub enum OverRate {
+    Refused,
+    Observed,
+    /// Refused for the address of a trusted proxy, whose client's address can't be read.
+    Unidentified,
+}
+
+/// The names of [`OverRate`], in its order.
+const OVER_RATE_RESULTS: [&str; 3] = ["refused", "observed", "unidentified"];
+
 #[derive(Debug, Default)]
 struct NamespaceCounts {
-    requests: Table<{ OUTCOMES.len() }, STATUS_CLASSES>,
-    forwarded: Table<{ FWDS.len() }, { REASONS.len() + 1 }>,
-    not_stored: Table<1, { NOT_STORED.len() + 1 }>,
-    stored: Count,
-    stored_bytes: Count,
-    invalidations: Count,
-    /// Until the response began: of hits, and of all others.
-    from_store: Latency,
-    from_upstream: Latency,
+    requests: CounterTable<{ REQUEST_OUTCOMES.len() }, STATUS_CLASSES>,
+    forwarded: CounterTable<{ FWDS.len() }, { FORWARD_REASONS.len() + 1 }>,
+    not_stored: CounterTable<1, { NOT_STORED_REASONS.len() + 1 }>,
+    stored: Counter,
+    stored_bytes: Counter,
+    invalidations: Counter,
+    /// By [`OverRate`].
+    over_rate: [Counter; OVER_RATE_RESULTS.len()],
+    /// Time to the response head: of hits, of forwarded requests, and of larder's own answers.
+    from_store: LatencyHistogram,
+    from_upstream: LatencyHistogram,
+    from_larder: LatencyHistogram,
 }
 
 #[derive(Debug, Default)]
 struct PurgeCounts {
-    purges: Count,
-    targets: Count,
-    failed: Count,
+    purges: Counter,
+    targets: Counter,
+    failed: Counter,
 }
 
 impl Metrics {
     pub fn new(routes: &[Arc<Route>]) -> Self {
-        Self::of(routes.iter().map(facts), Arc::default())
+        Self::with_counters(routes.iter().map(route_labels), Arc::default())
     }
 
-    /// For other routes: what they share by name with those before goes on counting.
+    /// Creates the counters for another configuration; routes keep their counts by name.
     pub fn reconfigured(&self, routes: &[Arc<Route>]) -> Self {
-        Self::of(routes.iter().map(facts), self.all.clone())
+        Self::with_counters(routes.iter().map(route_labels), self.process.clone())
     }
 
-    /// By the name of each route, and its TTL if it caches.
-    fn of<'a>(routes: impl Iterator<Item = (&'a Arc<str>, Option<Ttl>)>, all: Arc<Process>) -> Self {
+    /// Takes the name of each route, and its TTL if it caches.
+    fn with_counters<'a>(
+        routes: impl Iterator<Item = (&'a Arc<str>, Option<Ttl>)>,
+        all: Arc<ProcessCounters>,
+    ) -> Self {
         let namespace = |name: Arc<str>| {
-            let mut known = all.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = all.namespaces.lock();
             let counts = known.entry(name.clone()).or_default().clone();
-            Namespace { name, ttls: Vec::new(), configured: false, counts }
+            Namespace { name, ttls: Vec::new(), is_configured: false, counts }
         };
         let mut namespaces = vec![namespace(labels::NO_ROUTE.into())];
         let mut known = HashMap::from([(namespaces[0].name.clone(), 0)]);
@@ -171,70 +230,104 @@ impl Metrics {
                 namespaces.push(namespace(name.clone()));
                 namespaces.len() - 1
             });
-            namespaces[namespace].configured = true;
+            namespaces[namespace].is_configured = true;
             namespaces[namespace].ttls.extend(ttl);
-            RouteFacts { namespace, caches: ttl.is_some() }
+            RouteLabels { namespace, caches: ttl.is_some() }
         });
-        Self { routes: facts.collect(), namespaces: namespaces.into(), all }
+        Self { routes: facts.collect(), namespaces: namespaces.into(), process: all }
     }
 
-    /// One request that was answered with `status`, which took so long to begin. `route` is the index of its route.
-    pub fn request(&self, route: Option<usize>, outcome: &Outcome, status: http::StatusCode, took: Duration) {
-        let (namespace, caches) = self.find(route);
-        let outcomes = Outcomes::of(outcome, caches);
-        match outcomes {
-            Outcomes::Hit => namespace.counts.from_store.observe(took),
-            _ => namespace.counts.from_upstream.observe(took),
+    /// Counts an answered request. `took` is the time to the response head, `route` the index of its route.
+    pub fn record_request(
+        &self,
+        route: Option<usize>,
+        outcome: &Result<CacheOutcome, NonCacheReply>,
+        status: http::StatusCode,
+        took: Duration,
+    ) {
+        let (namespace, caches) = self.find_namespace(route);
+        let counts = &namespace.counts;
+        let kind = match outcome {
+            Ok(outcome) => RequestOutcome::classify(outcome, caches),
+            Err(reply) => (*reply).into(),
+        };
+        match (kind, outcome) {
+            (RequestOutcome::Hit, _) => counts.from_store.observe(took),
+            (_, Err(_)) => counts.from_larder.observe(took),
+            _ => counts.from_upstream.observe(took),
         }
-        namespace.counts.requests.add(outcomes as usize, labels::status_class(status), 1);
-        if let Outcome::Forwarded { fwd, detail, .. } = outcome {
-            namespace.counts.forwarded.add(labels::fwd_slot(*fwd), labels::reason_slot(*detail), 1);
+        counts.requests.add(kind as usize, labels::status_class(status), 1);
+        if let Ok(CacheOutcome::Forwarded { fwd, detail, .. }) = outcome {
+            counts.forwarded.add(labels::fwd_slot(*fwd), labels::reason_slot(*detail), 1);
         }
     }
 
-    /// From the request's last byte to the upstream's header section.
-    pub fn upstream(&self, latency: Duration) {
-        self.all.upstream_seconds.observe(latency.as_secs_f64());
+    /// Records the time from the request's last byte to the upstream's response head.
+    pub fn record_upstream_latency(&self, latency: Duration) {
+        self.process.upstream_latencies.observe(latency);
     }
 
-    pub fn upstream_failed(&self, reason: &'static str) {
-        *self.failures().entry(reason).or_default() += 1;
+    pub fn record_upstream_failure(&self, reason: &'static str) {
+        *self.lock_upstream_failures().entry(reason).or_default() += 1;
     }
 
-    /// A purge of `targets` targets. A write's counts as an invalidation of the namespace of the route that it came in on,
-    /// whatever it purges.
-    pub fn purged(&self, source: PurgeSource, route: Option<usize>, targets: usize) {
-        let counts = &self.all.purges[source as usize];
+    /// Records how far the upstream's clock is behind this one, by a response that it made now; negative if ahead.
+    pub fn record_upstream_clock_lag(&self, seconds: i64) {
+        self.process.upstream_clock_lag.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Sets the source of the upstream's health.
+    pub fn set_upstream_health(&self, read: impl Fn() -> UpstreamHealth + Send + Sync + 'static) {
+        *self.process.upstream_health.lock() = HealthSource(Some(Box::new(read)));
+    }
+
+    /// Counts an acknowledged purge, and an invalidation of each route name that it reaches.
+    pub fn record_purge(&self, source: PurgeSource, routes: &[usize], targets: usize) {
+        let counts = &self.process.purges[source as usize];
         counts.purges.add(1);
         counts.targets.add(targets as u64);
-        if source == PurgeSource::Write {
-            self.find(route).0.counts.invalidations.add(1);
+        let mut reached: Vec<_> = routes.iter().filter_map(|route| self.routes.get(*route)).collect();
+        reached.sort_unstable_by_key(|route| route.namespace);
+        reached.dedup_by_key(|route| route.namespace);
+        for route in reached {
+            self.namespaces[route.namespace].counts.invalidations.add(1);
         }
     }
 
-    /// How many were acknowledged.
-    pub fn purges(&self) -> u64 {
-        self.all.purges.iter().map(|counts| counts.purges.get()).sum()
+    /// Counts a request over the rate of its route.
+    pub fn record_over_rate(&self, route: usize, result: OverRate) {
+        let (namespace, _) = self.find_namespace(Some(route));
+        namespace.counts.over_rate[result as usize].add(1);
     }
 
-    /// A purge that the store did not take.
-    pub fn purge_failed(&self, source: PurgeSource) {
-        self.all.purges[source as usize].failed.add(1);
+    /// Number of acknowledged purges.
+    pub fn purge_count(&self) -> u64 {
+        self.process.purges.iter().map(|counts| counts.purges.get()).sum()
     }
 
-    /// A purge waited until every replica knows it, or in vain.
-    pub fn purge_awaited(&self, is_known: bool) {
-        self.all.awaited[usize::from(!is_known)].add(1);
+    /// Counts a purge that the store rejected.
+    pub fn record_purge_failure(&self, source: PurgeSource) {
+        self.process.purges[source as usize].failed.add(1);
     }
 
-    /// Templates of a write that found no value and were widened.
-    pub fn widened(&self, templates: usize) {
-        self.all.widened.add(templates as u64);
+    /// Counts a purge whose sender waited for all replicas.
+    pub fn record_purge_wait(&self, is_known: bool) {
+        self.process.awaited[usize::from(!is_known)].add(1);
     }
 
-    /// A response was stored, with so many bytes, or why not.
-    pub fn filled(&self, route: usize, result: Result<u64, NotStored>) {
-        let (namespace, _) = self.find(Some(route));
+    /// Counts tag templates of writes that had no value, so that more was purged.
+    pub fn record_widened(&self, templates: usize) {
+        self.process.widened.add(templates as u64);
+    }
+
+    /// Counts a write that left less than it named, because its sender's budget was used up.
+    pub fn record_write_over_budget(&self) {
+        self.process.writes_over_budget.add(1);
+    }
+
+    /// Counts a stored response with its size, or the reason it was not stored.
+    pub fn record_fill(&self, route: usize, result: Result<u64, NotStored>) {
+        let (namespace, _) = self.find_namespace(Some(route));
         match result {
             Ok(bytes) => {
                 namespace.counts.stored.add(1);
@@ -245,118 +338,84 @@ impl Metrics {
     }
 
     pub fn connection_opened(&self) {
-        self.all.connections.fetch_add(1, Ordering::Relaxed);
+        self.process.connections.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn connection_closed(&self) {
-        self.all.connections.fetch_sub(1, Ordering::Relaxed);
+        self.process.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A connection could not be accepted: the process is out of file descriptors, most likely.
-    pub fn accept_failed(&self) {
-        self.all.accepts_failed.add(1);
+    /// Counts a request that waits for another request's fetch, until the guard is dropped.
+    pub fn start_following(&self) -> FollowerGuard<'_> {
+        self.process.followers.fetch_add(1, Ordering::Relaxed);
+        FollowerGuard(&self.process.followers)
     }
 
-    /// A connection did not come as far as HTTP.
-    pub fn connection_refused(&self, by: Refused) {
-        self.all.connections_refused[by as usize].add(1);
+    /// Counts a failed `accept`, mostly for lack of file descriptors.
+    pub fn record_accept_failure(&self) {
+        self.process.accepts_failed.add(1);
     }
 
-    /// The heart of a worker, which is to beat every [`BEAT_EVERY`].
-    pub fn watch_worker(&self, number: usize, now: Moment) -> Heart {
-        self.all.heartbeats.watch(number, now)
+    /// Counts a connection that ended before HTTP.
+    pub fn record_connection_refusal(&self, by: RefusedBy) {
+        self.process.connections_refused[by as usize].add(1);
     }
 
-    /// A configuration came into use, the first one too.
-    pub fn config_loaded(&self, at: Timestamp) {
-        self.all.refused.store(false, Ordering::Relaxed);
-        self.all.loaded_at.store(at.as_secs(), Ordering::Relaxed);
+    /// Registers a worker, which must beat every [`WATCHDOG_INTERVAL`].
+    pub fn watch_worker(&self, number: usize, now: Moment) -> WorkerHeartbeat {
+        self.process.watchdog.register(number, now)
     }
 
-    pub fn reloaded(&self, at: Timestamp) {
-        self.all.reloads.add(1);
-        self.config_loaded(at);
+    /// Records that a configuration, possibly the first, is in use.
+    pub fn record_config_loaded(&self, at: Timestamp) {
+        self.process.refused.store(false, Ordering::Relaxed);
+        self.process.loaded_at.store(at.as_secs(), Ordering::Relaxed);
     }
 
-    /// Which certificates the listeners answer with, by file, and when they end.
-    pub fn certificates_end(&self, ends: Vec<(String, u64)>) {
-        *self.all.certificates.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+    pub fn record_reload(&self, at: Timestamp) {
+        self.process.reloads.add(1);
+        self.record_config_loaded(at);
     }
 
-    /// A configuration was wrong: the one before stays.
-    pub fn reload_refused(&self) {
-        self.all.reloads_refused.add(1);
-        self.all.refused.store(true, Ordering::Relaxed);
+    /// Replaces the certificate files and expiries of the listeners.
+    pub fn set_certificate_expiries(&self, ends: Vec<(String, u64)>) {
+        *self.process.certificates.lock() = ends;
     }
 
-    /// An index that no route has counts as no route: a wrong figure is better than a lost request.
-    fn find(&self, route: Option<usize>) -> (&Namespace, bool) {
+    /// Counts a rejected reload.
+    pub fn record_reload_refusal(&self) {
+        self.process.reloads_refused.add(1);
+        self.process.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// An unknown index counts as no route, so that no request is lost.
+    fn find_namespace(&self, route: Option<usize>) -> (&Namespace, bool) {
         match route.and_then(|index| self.routes.get(index)) {
             Some(route) => (&self.namespaces[route.namespace], route.caches),
             None => (&self.namespaces[0], false),
         }
     }
 
-    fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        self.all.upstream_failures.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_upstream_failures(&self) -> parking_lot::MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.process.upstream_failures.lock()
     }
 }
 
-fn facts(route: &Arc<Route>) -> (&Arc<str>, Option<Ttl>) {
+fn route_labels(route: &Arc<Route>) -> (&Arc<str>, Option<Ttl>) {
     (&route.name, route.caches().then_some(route.ttl))
 }
 
-impl Default for Process {
-    fn default() -> Self {
-        Self {
-            namespaces: Mutex::default(),
-            upstream_seconds: Histogram::new(labels::SECONDS),
-            upstream_failures: Mutex::default(),
-            purges: Default::default(),
-            awaited: Default::default(),
-            widened: Count::default(),
-            background: Default::default(),
-            connections: AtomicI64::default(),
-            accepts_failed: Count::default(),
-            connections_refused: Default::default(),
-            heartbeats: Arc::default(),
-            sources: Mutex::default(),
-            history: History::default(),
-            reloads: Count::default(),
-            reloads_refused: Count::default(),
-            refused: AtomicBool::default(),
-            loaded_at: AtomicU64::default(),
-            certificates: Mutex::default(),
-        }
-    }
-}
-
-/// Without routes.
+/// Counters without routes.
 impl Default for Metrics {
     fn default() -> Self {
         Self::new(&[])
     }
 }
 
-impl Namespace {
-    fn hits(&self) -> u64 {
-        self.counts.requests.row(Outcomes::Hit as usize)
-    }
-
-    /// A collapsed request is a miss too: it was not answered from the store.
-    fn misses(&self) -> u64 {
-        self.counts.requests.row(Outcomes::Miss as usize) + self.collapsed()
-    }
-
-    fn collapsed(&self) -> u64 {
-        self.counts.requests.row(Outcomes::Collapsed as usize)
-    }
-}
-
 #[derive(Debug, Default)]
-struct Count(AtomicU64);
+struct Counter(AtomicU64);
 
-impl Count {
+impl Counter {
     fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
@@ -366,11 +425,11 @@ impl Count {
     }
 }
 
-/// Counts by two enums.
+/// Counters indexed by two enums.
 #[derive(Debug)]
-struct Table<const ROWS: usize, const COLUMNS: usize>(Box<[[Count; COLUMNS]; ROWS]>);
+struct CounterTable<const ROWS: usize, const COLUMNS: usize>(Box<[[Counter; COLUMNS]; ROWS]>);
 
-impl<const ROWS: usize, const COLUMNS: usize> Table<ROWS, COLUMNS> {
+impl<const ROWS: usize, const COLUMNS: usize> CounterTable<ROWS, COLUMNS> {
     fn add(&self, row: usize, column: usize, count: u64) {
         self.0[row][column].add(count);
     }
@@ -378,14 +437,10 @@ impl<const ROWS: usize, const COLUMNS: usize> Table<ROWS, COLUMNS> {
     fn get(&self, row: usize, column: usize) -> u64 {
         self.0[row][column].get()
     }
-
-    fn row(&self, row: usize) -> u64 {
-        self.0[row].iter().map(Count::get).sum()
-    }
 }
 
-impl<const ROWS: usize, const COLUMNS: usize> Default for Table<ROWS, COLUMNS> {
+impl<const ROWS: usize, const COLUMNS: usize> Default for CounterTable<ROWS, COLUMNS> {
     fn default() -> Self {
-        Self(Box::new(std::array::from_fn(|_| std::array::from_fn(|_| Count::default()))))
+        Self(Box::new(std::array::from_fn(|_| std::array::from_fn(|_| Counter::default()))))
     }
 }

@@ -1,240 +1,257 @@
-//! `/metrics`: every name, what it means, and where its figures come from.
-
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+//! `/metrics`: names, help texts and values of a snapshot.
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-use super::exposition::{Exposition, Family, Labels};
-use super::labels::{FWDS, NOT_STORED, OUTCOMES, REASONS, SOURCES, STATUS_CLASSES};
-use super::snapshot::rate;
-use super::{Memory, Metrics, Namespace, Refused, labels, of_redis};
-use crate::clock::Moment;
-use crate::lines;
-use crate::store::Figures;
-use crate::store::remote::Remote;
+use super::exposition::{Exposition, Labels, MetricFamily};
+use super::labels::{FWDS, NOT_STORED_REASONS, REQUEST_OUTCOMES};
+use super::snapshot::hit_rate;
+use super::{OVER_RATE_RESULTS, RefusedBy, RouteSnapshot, Snapshot, labels, redis, sources};
+use crate::log_writer;
+use crate::store::StoreStats;
+use crate::store::remote_status::RemoteStatus;
 
-/// The media type of what [`Metrics::render`] writes; Prometheus reads it as well as its own older format.
+/// Media type of [`Snapshot::render`], which Prometheus accepts.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-impl Metrics {
-    /// Prometheus text format (OpenMetrics 1.0); `figures` are the store's, `remote` is the server
-    /// that it shares with other replicas.
-    pub fn render(&self, figures: &Figures, remote: Option<&Remote>) -> String {
-        let mut families = self.of_namespaces();
-        families.extend(self.of_routes());
-        families.extend(self.of_fills());
-        families.extend(self.of_purges());
-        families.extend(self.of_background());
-        families.extend(of_store(figures));
-        families.extend(remote.into_iter().flat_map(of_redis::families));
-        families.extend(self.of_process());
-        families.extend(self.of_workers());
-        families.extend(self.of_sources());
-        families.extend(self.of_configuration());
+impl Snapshot {
+    /// Renders OpenMetrics 1.0. `stats` describe the store, `remote` the Redis server shared with other replicas.
+    pub fn render(&self, stats: &StoreStats, remote: Option<&RemoteStatus>) -> String {
+        let mut families = self.namespace_families();
+        families.extend(self.route_families());
+        families.extend(self.fill_families());
+        families.extend(self.purge_families());
+        families.extend(self.background_families());
+        families.extend(store_families(stats));
+        families.extend(remote.into_iter().flat_map(redis::families));
+        families.extend(self.upstream_families());
+        families.extend(self.process_families());
+        families.extend(self.worker_families());
+        families.extend(sources::families(&self.sources));
+        families.extend(self.config_families());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Exposition(families)));
-        let help = "From the last byte of a request to the upstream's header section";
-        registry.register("larder_upstream_seconds", help, self.all.upstream_seconds.clone());
         let mut written = String::new();
         match text::encode(&mut written, &registry) {
             Ok(()) => written,
-            // Writing to a string does not fail; should it, no metrics are better than half of them.
+            // Writing to a string cannot fail.
             Err(_) => String::new(),
         }
     }
 
-    /// By `namespace`, without a prefix: the names that dashboards for caches in an application use already.
-    fn of_namespaces(&self) -> Vec<Family> {
-        let mut hits = Family::counter("cache_hits", "Requests answered from the store.");
-        let mut misses = Family::counter("cache_misses", "Requests that a stored response could not answer.");
-        let mut rates = Family::gauge("cache_hit_rate", "Hits of hits and misses, 0 to 1.");
-        let mut invalidations = Family::counter(
+    /// Unprefixed names, as used by dashboards for in-process caches.
+    fn namespace_families(&self) -> Vec<MetricFamily> {
+        let mut hits = MetricFamily::counter("cache_hits", "Requests answered from the store.");
+        let mut misses =
+            MetricFamily::counter("cache_misses", "Requests that no stored response could answer.");
+        let mut rates = MetricFamily::gauge("cache_hit_rate", "Hits divided by hits and misses, 0 to 1.");
+        let mut invalidations = MetricFamily::counter(
             "cache_invalidations",
-            "Writes that came in on a route of this name, and purged, whatever they purged.",
+            "Purges that reach a route of this name, whoever sent them.",
         );
-        for namespace in self.namespaces.iter().filter(|namespace| namespace.configured) {
-            let labels = || vec![("namespace", namespace.name.to_string())];
-            invalidations.push(labels(), namespace.counts.invalidations.get() as f64);
-            if !namespace.ttls.is_empty() {
-                let (hit, miss) = (namespace.hits(), namespace.misses());
-                hits.push(labels(), hit as f64);
-                misses.push(labels(), miss as f64);
-                rates.push(labels(), rate(hit, miss));
+        for route in self.routes.iter().filter(|route| route.is_configured) {
+            let labels = || vec![("namespace", route.name.to_string())];
+            invalidations.push(labels(), route.invalidations as f64);
+            if route.caches {
+                hits.push(labels(), route.hits() as f64);
+                misses.push(labels(), route.misses() as f64);
+                rates.push(labels(), hit_rate(route.hits(), route.misses()).unwrap_or_default());
             }
         }
         vec![hits, misses, rates, invalidations]
     }
 
-    fn of_routes(&self) -> Vec<Family> {
-        let mut requests = Family::counter("larder_requests", "Requests answered.");
-        let mut forwarded = Family::counter(
-            "larder_forwarded",
-            "Requests that went to the upstream or waited for one, and why.",
-        );
-        let mut collapsed = Family::counter(
-            "larder_collapsed",
-            "Requests answered by another request's way to the upstream.",
-        );
-        for namespace in &self.namespaces {
-            collapsed.push_if_any(route(namespace, &[]), namespace.collapsed());
-            for (outcome, class) in pairs(OUTCOMES.len(), STATUS_CLASSES) {
-                let class_name = labels::status_class_name(class);
-                let labels =
-                    route(namespace, &[("outcome", OUTCOMES[outcome]), ("status_class", &class_name)]);
-                requests.push_if_any(labels, namespace.counts.requests.get(outcome, class));
+    fn route_families(&self) -> Vec<MetricFamily> {
+        let help = "Requests answered, by outcome and status class.";
+        let mut requests = MetricFamily::counter("larder_requests", help);
+        let help = "Requests forwarded or collapsed, by reason (RFC 9211).";
+        let mut forwarded = MetricFamily::counter("larder_forwarded", help);
+        let help = "Requests that shared another request's fetch.";
+        let mut collapsed = MetricFamily::counter("larder_collapsed", help);
+        let help = "Requests over the rate of their route, refused or only observed.";
+        let mut over_rate = MetricFamily::counter("larder_over_rate", help);
+        let help = "Time from the request head to the response head, by the response's source.";
+        let mut seconds = MetricFamily::histogram("larder_request_seconds", help);
+        for route in &self.routes {
+            collapsed.push_if_any(route_labels(route, &[]), route.collapsed());
+            for (result, count) in OVER_RATE_RESULTS.iter().zip(route.over_rate) {
+                over_rate.push_if_any(route_labels(route, &[("result", result)]), count);
             }
-            for (fwd, reason) in pairs(FWDS.len(), REASONS.len() + 1) {
-                let labels =
-                    route(namespace, &[("fwd", FWDS[fwd].1), ("reason", labels::reason_name(reason))]);
-                forwarded.push_if_any(labels, namespace.counts.forwarded.get(fwd, reason));
+            for (classes, outcome) in route.requests.iter().zip(REQUEST_OUTCOMES) {
+                for (class, count) in classes.iter().enumerate() {
+                    let class = labels::status_class_name(class);
+                    let labels = route_labels(route, &[("outcome", outcome), ("status_class", &class)]);
+                    requests.push_if_any(labels, *count);
+                }
+            }
+            for (fwd, reason, count) in &route.forwarded {
+                let reason = labels::reason_name(*reason);
+                let labels = route_labels(route, &[("fwd", FWDS[*fwd].1), ("reason", reason)]);
+                forwarded.push_if_any(labels, *count);
+            }
+            for (from, latencies) in [
+                ("store", route.from_store),
+                ("upstream", route.from_upstream),
+                ("larder", route.from_larder),
+            ] {
+                seconds.push_histogram(route_labels(route, &[("from", from)]), latencies);
             }
         }
-        vec![requests, forwarded, collapsed, self.of_latencies()]
+        vec![requests, forwarded, collapsed, over_rate, seconds]
     }
 
-    fn of_latencies(&self) -> Family {
-        let help = "From a request's header section to its response's, by where the response came from.";
-        let mut seconds = Family::histogram("larder_request_seconds", help);
-        for namespace in &self.namespaces {
-            let counts = &namespace.counts;
-            seconds.push_latencies(route(namespace, &[("from", "store")]), counts.from_store.so_far());
-            seconds.push_latencies(route(namespace, &[("from", "upstream")]), counts.from_upstream.so_far());
-        }
-        seconds
-    }
-
-    fn of_fills(&self) -> Vec<Family> {
-        let mut fills = Family::counter("larder_fills", "Responses stored.");
-        let mut bytes = Family::counter("larder_filled_bytes", "Bytes of the responses stored.");
-        let mut not_stored = Family::counter("larder_not_stored", "Responses not stored, and why.");
-        for namespace in &self.namespaces {
-            fills.push_if_any(route(namespace, &[]), namespace.counts.stored.get());
-            bytes.push_if_any(route(namespace, &[]), namespace.counts.stored_bytes.get());
-            for slot in 0..=NOT_STORED.len() {
-                let reason = NOT_STORED.get(slot).map_or(labels::OTHER, |reason| reason.as_str());
-                not_stored.push_if_any(
-                    route(namespace, &[("reason", reason)]),
-                    namespace.counts.not_stored.get(0, slot),
-                );
+    fn fill_families(&self) -> Vec<MetricFamily> {
+        let mut fills = MetricFamily::counter("larder_fills", "Responses stored.");
+        let mut bytes = MetricFamily::counter("larder_filled_bytes", "Total bytes of the responses stored.");
+        let mut not_stored = MetricFamily::counter("larder_not_stored", "Responses not stored, by reason.");
+        for route in &self.routes {
+            fills.push_if_any(route_labels(route, &[]), route.fills);
+            bytes.push_if_any(route_labels(route, &[]), route.filled_bytes);
+            for (slot, count) in &route.not_stored {
+                let reason =
+                    NOT_STORED_REASONS.get(*slot).map_or(labels::OTHER_REASON, |reason| reason.as_str());
+                not_stored.push_if_any(route_labels(route, &[("reason", reason)]), *count);
             }
         }
         vec![fills, bytes, not_stored]
     }
 
-    fn of_purges(&self) -> Vec<Family> {
-        let mut purges = Family::counter("larder_purges", "Purges acknowledged.");
-        let mut targets = Family::counter("larder_purged_targets", "Targets that purges named.");
-        let mut failed = Family::counter("larder_purges_failed", "Purges that the store did not take.");
-        for (source, counts) in SOURCES.iter().zip(&self.all.purges) {
+    fn purge_families(&self) -> Vec<MetricFamily> {
+        let mut purges = MetricFamily::counter("larder_purges", "Purges acknowledged.");
+        let mut targets = MetricFamily::counter("larder_purged_targets", "Targets of acknowledged purges.");
+        let mut failed = MetricFamily::counter("larder_purges_failed", "Purges that the store rejected.");
+        for (source, counts) in &self.purges {
             let labels = || vec![("source", source.as_str().to_string())];
-            purges.push(labels(), counts.purges.get() as f64);
-            targets.push(labels(), counts.targets.get() as f64);
-            failed.push(labels(), counts.failed.get() as f64);
+            purges.push(labels(), counts.purges as f64);
+            targets.push(labels(), counts.targets as f64);
+            failed.push(labels(), counts.failed as f64);
         }
-        let mut awaited =
-            Family::counter("larder_purges_awaited", "Purges that waited until every replica knows them.");
-        for (result, count) in ["applied", "missing"].iter().zip(&self.all.awaited) {
-            awaited.push_if_any(vec![("result", (*result).to_string())], count.get());
-        }
-        let help = "Tag templates of writes that found no value, so that more was purged.";
-        vec![
-            purges,
-            targets,
-            failed,
-            awaited,
-            Family::counter("larder_widened", help).with(self.all.widened.get()),
-        ]
-    }
-
-    fn of_configuration(&self) -> Vec<Family> {
-        let mut reloads = Family::counter("larder_config_reloads", "Changes of the configuration.");
-        reloads.push(vec![("result", "used".to_string())], self.all.reloads.get() as f64);
-        reloads.push(vec![("result", "refused".to_string())], self.all.reloads_refused.get() as f64);
-        let refused = self.all.refused.load(Ordering::Relaxed);
-        let mut certificates = Family::gauge(
-            "larder_tls_certificate_expiry_seconds",
-            "When a certificate of a listener ends, in seconds since 1970.",
+        let mut awaited = MetricFamily::counter(
+            "larder_purges_awaited",
+            "Purges whose sender waited for all replicas, by result.",
         );
-        for (file, end) in self.all.certificates.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            certificates.push(vec![("cert", file.clone())], *end as f64);
+        for (result, count) in ["applied", "missing"].iter().zip(self.awaited) {
+            awaited.push_if_any(vec![("result", (*result).to_string())], count);
         }
-        vec![
-            reloads,
-            certificates,
-            Family::gauge("larder_config_in_use", "1 if the file is what is in use, 0 if it was refused.")
-                .with(u64::from(!refused)),
-            Family::gauge("larder_config_loaded_seconds", "When the configuration in use was read.")
-                .with(self.all.loaded_at.load(Ordering::Relaxed)),
-        ]
+        let help = "Tag templates of writes without a value, which were widened.";
+        let widened = MetricFamily::counter("larder_widened", help).with_value(self.widened);
+        let help = "Writes whose sender's budget was used up, and which left no doubt or were not widened.";
+        let over =
+            MetricFamily::counter("larder_writes_over_budget", help).with_value(self.writes_over_budget);
+        vec![purges, targets, failed, awaited, widened, over]
     }
 
-    fn of_process(&self) -> Vec<Family> {
-        let mut failures = Family::counter("larder_upstream_failures", "Requests that the upstream failed.");
-        for (reason, count) in self.failures().iter() {
+    fn background_families(&self) -> Vec<MetricFamily> {
+        let help = "Background requests by kind and result.";
+        let mut requests = MetricFamily::counter("larder_background_requests", help);
+        for (kind, result, count) in &self.background {
+            let labels = vec![("kind", kind.as_str().to_owned()), ("result", (*result).to_owned())];
+            requests.push_if_any(labels, *count);
+        }
+        let warm_runs = MetricFamily::counter("larder_warm_runs", "Finished runs of `warm` entries.");
+        let help = "Fresh responses refreshed before they expired.";
+        let ahead = MetricFamily::counter("larder_refreshed_ahead", help);
+        vec![requests, warm_runs.with_value(self.warm_runs), ahead.with_value(self.refreshed_ahead)]
+    }
+
+    fn config_families(&self) -> Vec<MetricFamily> {
+        let config = &self.config;
+        let mut reloads = MetricFamily::counter("larder_config_reloads", "Configuration reloads by result.");
+        reloads.push(vec![("result", "used".to_string())], config.reloads as f64);
+        reloads.push(vec![("result", "refused".to_string())], config.reloads_rejected as f64);
+        let help = "Expiry of a listener's certificate, in seconds since 1970.";
+        let mut certificates = MetricFamily::gauge("larder_tls_certificate_expiry_seconds", help);
+        for (file, expiry) in &config.certificates {
+            certificates.push(vec![("cert", file.clone())], *expiry as f64);
+        }
+        let help = "1 if the configuration file is in use, 0 if its last change was rejected.";
+        let in_use = MetricFamily::gauge("larder_config_in_use", help);
+        let help = "Time the configuration in use was loaded, in seconds since 1970.";
+        let loaded = MetricFamily::gauge("larder_config_loaded_seconds", help);
+        let in_use = in_use.with_value(u64::from(config.is_in_use));
+        vec![reloads, certificates, in_use, loaded.with_value(config.loaded_at)]
+    }
+
+    fn upstream_families(&self) -> Vec<MetricFamily> {
+        let help = "Failed upstream requests, by reason.";
+        let mut failures = MetricFamily::counter("larder_upstream_failures", help);
+        for (reason, count) in &self.upstream_failures {
             failures.push_if_any(vec![("reason", reason.to_string())], *count);
         }
-        let mut dropped = Family::counter(
+        let help = "1 while the upstream circuit breaker is open.";
+        let breaker = MetricFamily::gauge("larder_upstream_breaker_open", help);
+        let help = "0 if the last request to this instance of the upstream failed.";
+        let mut up = MetricFamily::gauge("larder_upstream_up", help);
+        for (url, is_up) in &self.upstream_health.instances {
+            up.push(vec![("upstream", url.clone())], f64::from(u8::from(*is_up)));
+        }
+        let help = "Time from the last byte of a request to the upstream's response head.";
+        let mut seconds = MetricFamily::histogram("larder_upstream_seconds", help);
+        seconds.push_histogram(Vec::new(), self.upstream_latencies);
+        let help = "How far the upstream's clock is behind, by the Date of its last response.";
+        let mut lag = MetricFamily::gauge("larder_upstream_clock_lag_seconds", help);
+        lag.push(Vec::new(), self.upstream_clock_lag as f64);
+        vec![failures, breaker.with_value(u64::from(self.upstream_health.is_breaker_open)), up, seconds, lag]
+    }
+
+    fn process_families(&self) -> Vec<MetricFamily> {
+        let mut dropped = MetricFamily::counter(
             "larder_log_lines_dropped",
-            "Lines of the log and of the access log that could not be written.",
+            "Log lines dropped because they could not be written.",
         );
-        for (log, lines) in [("log", &lines::LOG), ("access", &lines::ACCESS)] {
+        for (log, lines) in [("log", &log_writer::LOG_DROPPED), ("access", &log_writer::ACCESS_LOG_DROPPED)] {
             dropped.push(vec![("log", log.to_string())], lines.count() as f64);
         }
-        let mut refused = Family::counter(
+        let mut refused = MetricFamily::counter(
             "larder_connections_refused",
-            "Connections that ended before HTTP: without a valid PROXY protocol header or TLS handshake.",
+            "Connections refused before HTTP: invalid PROXY protocol header or TLS handshake, or too many of one client.",
         );
-        for by in Refused::ALL {
-            let count = self.all.connections_refused[by as usize].get();
+        for (by, count) in RefusedBy::ALL.iter().zip(self.connections_refused) {
             refused.push(vec![("by", by.as_str().to_string())], count as f64);
         }
-        let connections = self.all.connections.load(Ordering::Relaxed);
-        let connections = u64::try_from(connections).unwrap_or_default();
-        let mut build = Family::gauge("larder_build_info", "Always 1; the version is in the label.");
+        let mut build = MetricFamily::gauge("larder_build_info", "Always 1; the label holds the version.");
         build.push(vec![("version", env!("CARGO_PKG_VERSION").to_string())], 1.0);
-        let memory = Memory::now();
         vec![
-            failures,
-            Family::gauge("larder_connections", "Open connections of clients.").with(connections),
-            Family::counter("larder_accepts_failed", "Connections that could not be accepted.")
-                .with(self.all.accepts_failed.get()),
+            MetricFamily::gauge("larder_connections", "Open client connections.")
+                .with_value(self.connections),
+            MetricFamily::gauge("larder_followers", "Requests that wait for another request's fetch.")
+                .with_value(self.followers),
+            MetricFamily::counter("larder_accepts_failed", "Failed accepts.").with_value(self.accepts_failed),
             refused,
             dropped,
             build,
-            Family::gauge("larder_memory_allocated_bytes", "Memory in use.").with(memory.allocated),
-            Family::gauge("larder_memory_resident_bytes", "Memory held from the system.")
-                .with(memory.resident),
+            MetricFamily::gauge("larder_memory_allocated_bytes", "Memory allocated by the program.")
+                .with_value(self.memory.allocated),
+            MetricFamily::gauge("larder_memory_resident_bytes", "Resident memory.")
+                .with_value(self.memory.resident),
         ]
     }
 
-    fn of_workers(&self) -> Vec<Family> {
-        let help = "For how long a worker's thread has stood still.";
-        let mut stalled = Family::gauge("larder_worker_stalled_seconds", help);
-        for (number, overdue) in self.all.heartbeats.overdue(Moment::now()) {
+    fn worker_families(&self) -> Vec<MetricFamily> {
+        let help = "Seconds a worker's heartbeat is overdue.";
+        let mut stalled = MetricFamily::gauge("larder_worker_stalled_seconds", help);
+        for (number, overdue) in &self.workers_overdue {
             stalled.push(vec![("worker", number.to_string())], overdue.as_secs_f64());
         }
-        let help = "How often a worker's thread stood still for more than a second.";
-        vec![stalled, Family::counter("larder_worker_stalls", help).with(self.all.heartbeats.stalls())]
+        let help = "Times a worker thread was blocked for more than a second.";
+        vec![stalled, MetricFamily::counter("larder_worker_stalls", help).with_value(self.worker_stalls)]
     }
 }
 
-fn of_store(figures: &Figures) -> Vec<Family> {
+fn store_families(stats: &StoreStats) -> Vec<MetricFamily> {
     vec![
-        Family::gauge("larder_stored_entries", "Responses in the store.").with(figures.entries),
-        Family::gauge("larder_stored_bytes", "Bytes that they take.").with(figures.bytes),
-        Family::gauge("larder_store_capacity_bytes", "Bytes that they may take.").with(figures.capacity),
-        Family::counter("larder_evicted", "Responses removed to make room.").with(figures.evicted),
-        Family::gauge("larder_purge_records", "Purges that the index remembers.").with(figures.purge_records),
+        MetricFamily::gauge("larder_stored_entries", "Responses in this replica's memory.")
+            .with_value(stats.entries),
+        MetricFamily::gauge("larder_stored_bytes", "Bytes they use.").with_value(stats.bytes),
+        MetricFamily::gauge("larder_store_capacity_bytes", "Limit of these bytes (`store.memory`).")
+            .with_value(stats.capacity),
+        MetricFamily::counter("larder_evicted", "Responses evicted to make room.").with_value(stats.evicted),
+        MetricFamily::gauge("larder_purge_records", "Purge records in the index.")
+            .with_value(stats.purge_records),
     ]
 }
 
-fn route(namespace: &Namespace, more: &[(&'static str, &str)]) -> Labels {
+fn route_labels(route: &RouteSnapshot, more: &[(&'static str, &str)]) -> Labels {
     let more = more.iter().map(|(name, value)| (*name, value.to_string()));
-    std::iter::once(("route", namespace.name.to_string())).chain(more).collect()
-}
-
-fn pairs(rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
+    std::iter::once(("route", route.name.to_string())).chain(more).collect()
 }

@@ -1,72 +1,221 @@
-//! The figures of each namespace, for `GET /stats`.
+//! All counters at one time. `/metrics`, `/stats`, the dashboard and its history render it, so that they agree.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::{Metrics, Namespace};
+use super::labels::{
+    FORWARD_REASONS, FWDS, NOT_STORED_REASONS, PURGE_SOURCES, REQUEST_OUTCOMES, RequestOutcome,
+    STATUS_CLASSES,
+};
+use super::latency::LatencySnapshot;
+use super::{
+    BackgroundKind, Counter, Metrics, Namespace, OVER_RATE_RESULTS, ProcessMemory, PurgeCounts, PurgeSource,
+    RefusedBy, SourceStatus, UpstreamHealth,
+};
+use crate::clock::Moment;
 use crate::policy::route::Ttl;
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
-    pub hits: u64,
-    pub misses: u64,
-    /// By the name of the routes.
-    pub namespaces: BTreeMap<String, NamespaceFigures>,
+    /// By route name; the first counts requests without a route.
+    pub routes: Vec<RouteSnapshot>,
+    pub(crate) purges: Vec<(PurgeSource, PurgeSnapshot)>,
+    /// Purges whose sender waited for all replicas: applied in time, or not.
+    pub(super) awaited: [u64; 2],
+    pub(super) widened: u64,
+    pub(super) writes_over_budget: u64,
+    pub(super) background: Vec<(BackgroundKind, &'static str, u64)>,
+    pub(super) warm_runs: u64,
+    pub(super) refreshed_ahead: u64,
+    pub(crate) upstream_latencies: LatencySnapshot,
+    pub(crate) upstream_failures: BTreeMap<&'static str, u64>,
+    pub(crate) upstream_health: UpstreamHealth,
+    pub(super) upstream_clock_lag: i64,
+    pub(crate) connections: u64,
+    pub(super) followers: u64,
+    pub(crate) accepts_failed: u64,
+    pub(super) connections_refused: [u64; RefusedBy::ALL.len()],
+    pub(crate) memory: ProcessMemory,
+    /// How long each worker's heartbeat is overdue.
+    pub(crate) workers_overdue: Vec<(usize, Duration)>,
+    pub(crate) worker_stalls: u64,
+    pub(super) sources: Vec<SourceStatus>,
+    pub(super) config: ConfigSnapshot,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct NamespaceFigures {
-    pub hits: u64,
-    pub misses: u64,
-    pub invalidations: u64,
-    /// Of the routes of this name that cache; `None` where there is none: until purged, only what the response says,
-    /// nothing cached, or routes that differ.
+/// Counters of the routes that share a name.
+#[derive(Clone, Debug)]
+pub struct RouteSnapshot {
+    pub name: Arc<str>,
+    /// Whether a configured route has this name.
+    pub is_configured: bool,
+    /// Whether one of its routes caches.
+    pub caches: bool,
+    /// TTL that all caching routes of this name share; `None` if they differ or have no fixed TTL.
     pub ttl_seconds: Option<f64>,
+    pub(super) requests: [[u64; STATUS_CLASSES]; REQUEST_OUTCOMES.len()],
+    /// Non-zero counts by `fwd` and reason.
+    pub(super) forwarded: Vec<(usize, usize, u64)>,
+    /// Non-zero counts by reason.
+    pub(super) not_stored: Vec<(usize, u64)>,
+    pub fills: u64,
+    pub filled_bytes: u64,
+    pub invalidations: u64,
+    pub(super) over_rate: [u64; OVER_RATE_RESULTS.len()],
+    pub(crate) from_store: LatencySnapshot,
+    pub(crate) from_upstream: LatencySnapshot,
+    pub(crate) from_larder: LatencySnapshot,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PurgeSnapshot {
+    pub purges: u64,
+    pub targets: u64,
+    pub failed: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ConfigSnapshot {
+    pub reloads: u64,
+    pub reloads_rejected: u64,
+    pub is_in_use: bool,
+    pub loaded_at: u64,
+    pub certificates: Vec<(String, u64)>,
 }
 
 impl Metrics {
     pub fn snapshot(&self) -> Snapshot {
-        let namespaces = self.namespaces.iter().filter(|namespace| namespace.configured);
-        let namespaces: BTreeMap<_, _> =
-            namespaces.map(|namespace| (namespace.name.to_string(), namespace.figures())).collect();
+        let process = &self.process;
+        let background = process.background.requests.lock().clone();
         Snapshot {
-            hits: namespaces.values().map(|figures| figures.hits).sum(),
-            misses: namespaces.values().map(|figures| figures.misses).sum(),
-            namespaces,
+            routes: self.namespaces.iter().map(Namespace::snapshot).collect(),
+            purges: PURGE_SOURCES
+                .iter()
+                .copied()
+                .zip(process.purges.iter().map(PurgeCounts::snapshot))
+                .collect(),
+            awaited: process.awaited.each_ref().map(Counter::get),
+            widened: process.widened.get(),
+            writes_over_budget: process.writes_over_budget.get(),
+            background: background.into_iter().map(|((kind, result), count)| (kind, result, count)).collect(),
+            warm_runs: process.background.warmed.get(),
+            refreshed_ahead: process.background.refreshed_ahead.get(),
+            upstream_latencies: process.upstream_latencies.snapshot(),
+            upstream_failures: self.lock_upstream_failures().clone(),
+            upstream_health: process.upstream_health.lock().0.as_ref().map(|read| read()).unwrap_or_default(),
+            upstream_clock_lag: process.upstream_clock_lag.load(Ordering::Relaxed),
+            connections: u64::try_from(process.connections.load(Ordering::Relaxed)).unwrap_or_default(),
+            followers: process.followers.load(Ordering::Relaxed),
+            accepts_failed: process.accepts_failed.get(),
+            connections_refused: process.connections_refused.each_ref().map(Counter::get),
+            memory: ProcessMemory::read(),
+            workers_overdue: process.watchdog.overdue(Moment::now()),
+            worker_stalls: process.watchdog.stalls(),
+            sources: self.source_statuses(),
+            config: ConfigSnapshot {
+                reloads: process.reloads.get(),
+                reloads_rejected: process.reloads_refused.get(),
+                is_in_use: !process.refused.load(Ordering::Relaxed),
+                loaded_at: process.loaded_at.load(Ordering::Relaxed),
+                certificates: process.certificates.lock().clone(),
+            },
         }
     }
 }
 
 impl Snapshot {
-    /// In percent; zero before the first request.
-    pub fn hit_rate(&self) -> f64 {
-        rate(self.hits, self.misses) * 100.0
+    /// Sums a figure over all routes.
+    pub fn sum(&self, figure: impl Fn(&RouteSnapshot) -> u64) -> u64 {
+        self.routes.iter().map(figure).sum()
+    }
+
+    /// The number of audits with this result.
+    pub(crate) fn audits(&self, result: &str) -> u64 {
+        let audits =
+            self.background.iter().filter(|(kind, its, _)| *kind == BackgroundKind::Audit && *its == result);
+        audits.map(|(_, _, count)| count).sum()
+    }
+
+    /// Merges a histogram of all routes.
+    pub(crate) fn merge(&self, histogram: impl Fn(&RouteSnapshot) -> &LatencySnapshot) -> LatencySnapshot {
+        self.routes.iter().map(histogram).fold(LatencySnapshot::default(), |sum, route| sum.merge(route))
+    }
+}
+
+impl RouteSnapshot {
+    pub fn requests(&self) -> u64 {
+        self.requests.as_flattened().iter().sum()
+    }
+
+    pub(super) fn with_outcome(&self, outcome: RequestOutcome) -> u64 {
+        self.requests[outcome as usize].iter().sum()
+    }
+
+    pub fn hits(&self) -> u64 {
+        self.with_outcome(RequestOutcome::Hit)
+    }
+
+    /// Collapsed requests are misses too: the store did not answer them.
+    pub fn misses(&self) -> u64 {
+        self.with_outcome(RequestOutcome::Miss) + self.collapsed()
+    }
+
+    pub fn collapsed(&self) -> u64 {
+        self.with_outcome(RequestOutcome::Collapsed)
+    }
+
+    /// Answers with a status of 500 or above, by the upstream or by larder.
+    pub fn errors(&self) -> u64 {
+        self.requests.iter().map(|classes| classes[4]).sum()
     }
 }
 
 impl Namespace {
-    pub(super) fn figures(&self) -> NamespaceFigures {
-        NamespaceFigures {
-            hits: self.hits(),
-            misses: self.misses(),
-            invalidations: self.counts.invalidations.get(),
-            ttl_seconds: self.ttl_seconds(),
-        }
-    }
-
-    fn ttl_seconds(&self) -> Option<f64> {
-        match self.ttls.split_first() {
-            Some((Ttl::For(ttl), rest)) if rest.iter().all(|other| *other == Ttl::For(*ttl)) => {
-                Some(ttl.as_secs_f64())
-            }
-            _ => None,
+    fn snapshot(&self) -> RouteSnapshot {
+        let counts = &self.counts;
+        let pairs =
+            (0..FWDS.len()).flat_map(|fwd| (0..=FORWARD_REASONS.len()).map(move |reason| (fwd, reason)));
+        let forwarded = pairs.map(|(fwd, reason)| (fwd, reason, counts.forwarded.get(fwd, reason)));
+        let not_stored = (0..=NOT_STORED_REASONS.len()).map(|slot| (slot, counts.not_stored.get(0, slot)));
+        RouteSnapshot {
+            name: self.name.clone(),
+            is_configured: self.is_configured,
+            caches: !self.ttls.is_empty(),
+            ttl_seconds: shared_ttl(&self.ttls),
+            requests: std::array::from_fn(|outcome| {
+                std::array::from_fn(|class| counts.requests.get(outcome, class))
+            }),
+            forwarded: forwarded.filter(|(_, _, count)| *count > 0).collect(),
+            not_stored: not_stored.filter(|(_, count)| *count > 0).collect(),
+            fills: counts.stored.get(),
+            filled_bytes: counts.stored_bytes.get(),
+            invalidations: counts.invalidations.get(),
+            over_rate: counts.over_rate.each_ref().map(Counter::get),
+            from_store: counts.from_store.snapshot(),
+            from_upstream: counts.from_upstream.snapshot(),
+            from_larder: counts.from_larder.snapshot(),
         }
     }
 }
 
-/// Hits of all that could have been hits, 0 to 1; zero where there were none.
-pub(super) fn rate(hits: u64, misses: u64) -> f64 {
-    match hits + misses {
-        0 => 0.0,
-        all => hits as f64 / all as f64,
+fn shared_ttl(ttls: &[Ttl]) -> Option<f64> {
+    match ttls.split_first() {
+        Some((Ttl::For(ttl), rest)) if rest.iter().all(|other| *other == Ttl::For(*ttl)) => {
+            Some(ttl.as_secs_f64())
+        }
+        _ => None,
     }
+}
+
+impl PurgeCounts {
+    fn snapshot(&self) -> PurgeSnapshot {
+        PurgeSnapshot { purges: self.purges.get(), targets: self.targets.get(), failed: self.failed.get() }
+    }
+}
+
+/// Hits among hits and misses, 0 to 1; `None` if there are none.
+pub(crate) fn hit_rate(hits: u64, misses: u64) -> Option<f64> {
+    (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64)
 }

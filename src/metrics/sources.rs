@@ -1,87 +1,89 @@
-//! What is known of each source of change events: whether it can be heard, what it said, and when.
+//! State and counters of each source of change events.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::exposition::Family;
-use super::{Count, Metrics};
-use crate::clock::{Moment, Timestamp, micros};
-use crate::policy::event::Meaning;
+use parking_lot::{Mutex, MutexGuard};
 
-/// Why a webhook's request is not taken.
+use super::exposition::MetricFamily;
+use super::{Counter, Metrics};
+use crate::clock::{Moment, Timestamp, saturating_micros};
+use crate::policy::event::EventOutcome;
+
+/// Reason for refusing a webhook request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotTaken {
-    /// Without a signature, or with one that can't be read.
+pub enum WebhookRefusal {
+    /// The signature or timestamp is missing or malformed.
     Unsigned,
     WrongSignature,
-    /// Signed too long ago, or for a time to come.
+    /// The timestamp is outside the accepted window.
     Untimely,
     Replayed,
     TooLarge,
-    /// The store did not take its purge.
+    /// The store rejected the purge.
     NotPurged,
 }
 
-impl NotTaken {
-    const ALL: [NotTaken; 6] = [
-        NotTaken::Unsigned,
-        NotTaken::WrongSignature,
-        NotTaken::Untimely,
-        NotTaken::Replayed,
-        NotTaken::TooLarge,
-        NotTaken::NotPurged,
+impl WebhookRefusal {
+    const ALL: [WebhookRefusal; 6] = [
+        WebhookRefusal::Unsigned,
+        WebhookRefusal::WrongSignature,
+        WebhookRefusal::Untimely,
+        WebhookRefusal::Replayed,
+        WebhookRefusal::TooLarge,
+        WebhookRefusal::NotPurged,
     ];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            NotTaken::Unsigned => "unsigned",
-            NotTaken::WrongSignature => "wrong-signature",
-            NotTaken::Untimely => "untimely",
-            NotTaken::Replayed => "replayed",
-            NotTaken::TooLarge => "too-large",
-            NotTaken::NotPurged => "not-purged",
+            WebhookRefusal::Unsigned => "unsigned",
+            WebhookRefusal::WrongSignature => "wrong-signature",
+            WebhookRefusal::Untimely => "untimely",
+            WebhookRefusal::Replayed => "replayed",
+            WebhookRefusal::TooLarge => "too-large",
+            WebhookRefusal::NotPurged => "not-purged",
         }
     }
 }
 
-/// When silence means something.
+/// Tolerated silence of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    pub lasts: Duration,
-    /// Contact alone is not enough.
+pub struct SilenceLimit {
+    pub after: Duration,
+    /// Only events count, not mere contact.
     pub for_events: bool,
 }
 
-/// One source, as everybody may look at it.
+/// Counters and state of one source.
 #[derive(Debug)]
-pub struct SourceFigures {
+pub struct SourceMetrics {
     pub name: String,
-    /// `stream`, `pubsub`, `webhook`.
+    /// `stream`, `pubsub` or `webhook`.
     pub kind: &'static str,
-    patience: Option<Patience>,
-    by_meaning: [Count; Meaning::ALL.len()],
-    not_taken: [Count; NotTaken::ALL.len()],
-    missed: Count,
-    /// In the nanoseconds of a `Moment`; zero: never.
+    patience: Option<SilenceLimit>,
+    by_meaning: [Counter; EventOutcome::ALL.len()],
+    not_taken: [Counter; WebhookRefusal::ALL.len()],
+    missed: Counter,
+    /// Nanoseconds of a `Moment`; 0 is never.
     contact: AtomicU64,
     event: AtomicU64,
     lag_micros: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<SourceHealth>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
+struct SourceHealth {
     trouble: Option<String>,
-    /// Another replica reads it.
+    /// Another replica reads the source.
     stands_by: bool,
     position: Option<String>,
     last_event: Option<Timestamp>,
 }
 
-/// What a source is like now.
+/// State of a source at one time.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SourceNow {
+pub struct SourceStatus {
     pub name: String,
     pub kind: &'static str,
     pub status: &'static str,
@@ -89,78 +91,87 @@ pub struct SourceNow {
     pub position: Option<String>,
     pub last_event: Option<Timestamp>,
     pub contact_ago: Option<Duration>,
+    pub(super) event_ago: Option<Duration>,
+    pub(super) is_silent: bool,
     pub lag: Duration,
-    pub events: u64,
+    pub(super) by_outcome: [u64; EventOutcome::ALL.len()],
+    pub(super) refused: [u64; WebhookRefusal::ALL.len()],
     pub missed: u64,
 }
 
-impl Metrics {
-    /// A source is there from now on.
-    pub fn watch_source(
-        &self,
-        name: &str,
-        kind: &'static str,
-        patience: Option<Patience>,
-    ) -> Arc<SourceFigures> {
-        let figures = Arc::new(SourceFigures::new(name, kind, patience));
-        self.sources().push(figures.clone());
-        figures
-    }
-
-    pub fn event_sources(&self) -> Vec<SourceNow> {
-        self.sources().iter().map(|source| source.now()).collect()
-    }
-
-    /// Whether one of them can't be heard, or is silent for too long.
-    pub fn misses_a_source(&self) -> bool {
-        self.sources().iter().any(|source| !source.is_well())
-    }
-
-    fn sources(&self) -> MutexGuard<'_, Vec<Arc<SourceFigures>>> {
-        self.all.sources.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn of_sources(&self) -> Vec<Family> {
-        let mut up = Family::gauge("larder_event_source_up", "1 if the source can be heard.");
-        let mut silent = Family::gauge(
-            "larder_event_source_silent",
-            "1 if it is silent for longer than `stale_after`: `fallback_ttl` holds.",
-        );
-        let mut events = Family::counter("larder_events", "Change events, by what came of them.");
-        let mut missed = Family::counter(
-            "larder_events_missed",
-            "How often events may have been missed, so that all they could name was purged.",
-        );
-        let mut not_taken = Family::counter("larder_webhooks_refused", "Requests of webhooks not taken.");
-        let mut lag =
-            Family::gauge("larder_event_lag_seconds", "How old the last event was when it had purged.");
-        let mut age = Family::gauge(
-            "larder_event_age_seconds",
-            "Since the last event; if there was none, since the start.",
-        );
-        for source in self.sources().iter() {
-            let labels = || vec![("source", source.name.clone()), ("kind", source.kind.to_owned())];
-            let with = |name, value: &str| [labels(), vec![(name, value.to_owned())]].concat();
-            up.push(labels(), f64::from(u8::from(source.state().trouble.is_none())));
-            silent.push(labels(), f64::from(u8::from(source.is_silent(Moment::now()))));
-            for meaning in Meaning::ALL {
-                let count = source.by_meaning[meaning as usize].get();
-                events.push(with("meaning", meaning.as_str()), count as f64);
-            }
-            missed.push(labels(), source.missed.get() as f64);
-            for reason in NotTaken::ALL {
-                let count = source.not_taken[reason as usize].get();
-                not_taken.push_if_any(with("reason", reason.as_str()), count);
-            }
-            lag.push(labels(), source.lag().as_secs_f64());
-            age.push(labels(), since(&source.event, Moment::now()).unwrap_or_default().as_secs_f64());
-        }
-        vec![up, silent, events, missed, not_taken, lag, age]
+impl SourceStatus {
+    /// Number of events.
+    pub fn events(&self) -> u64 {
+        self.by_outcome.iter().sum()
     }
 }
 
-impl SourceFigures {
-    fn new(name: &str, kind: &'static str, patience: Option<Patience>) -> Self {
+impl Metrics {
+    /// Registers a source.
+    pub fn register_source(
+        &self,
+        name: &str,
+        kind: &'static str,
+        patience: Option<SilenceLimit>,
+    ) -> Arc<SourceMetrics> {
+        let figures = Arc::new(SourceMetrics::new(name, kind, patience));
+        self.lock_sources().push(figures.clone());
+        figures
+    }
+
+    pub fn source_statuses(&self) -> Vec<SourceStatus> {
+        self.lock_sources().iter().map(|source| source.status()).collect()
+    }
+
+    /// Whether a source is unavailable or has been silent for too long.
+    pub fn has_unhealthy_source(&self) -> bool {
+        self.lock_sources().iter().any(|source| !source.is_healthy())
+    }
+
+    fn lock_sources(&self) -> MutexGuard<'_, Vec<Arc<SourceMetrics>>> {
+        self.process.sources.lock()
+    }
+}
+
+pub(super) fn families(sources: &[SourceStatus]) -> Vec<MetricFamily> {
+    let mut up = MetricFamily::gauge("larder_event_source_up", "1 if the source is available.");
+    let mut silent = MetricFamily::gauge(
+        "larder_event_source_silent",
+        "1 if the source has been silent for longer than `stale_after`, so that `fallback_ttl` applies.",
+    );
+    let mut events = MetricFamily::counter("larder_events", "Change events by outcome.");
+    let mut missed = MetricFamily::counter(
+        "larder_events_missed",
+        "Possible event gaps, each of which purged everything the source covers.",
+    );
+    let mut refused =
+        MetricFamily::counter("larder_webhooks_refused", "Webhook requests refused, by reason.");
+    let mut lag =
+        MetricFamily::gauge("larder_event_lag_seconds", "Age of the last event when its purge was done.");
+    let mut age = MetricFamily::gauge(
+        "larder_event_age_seconds",
+        "Seconds since the last event, or since startup if there was none.",
+    );
+    for source in sources {
+        let labels = || vec![("source", source.name.clone()), ("kind", source.kind.to_owned())];
+        let with = |name, value: &str| [labels(), vec![(name, value.to_owned())]].concat();
+        up.push(labels(), f64::from(u8::from(source.trouble.is_none())));
+        silent.push(labels(), f64::from(u8::from(source.is_silent)));
+        for (outcome, count) in EventOutcome::ALL.iter().zip(source.by_outcome) {
+            events.push(with("meaning", outcome.as_str()), count as f64);
+        }
+        missed.push(labels(), source.missed as f64);
+        for (reason, count) in WebhookRefusal::ALL.iter().zip(source.refused) {
+            refused.push_if_any(with("reason", reason.as_str()), count);
+        }
+        lag.push(labels(), source.lag.as_secs_f64());
+        age.push(labels(), source.event_ago.unwrap_or_default().as_secs_f64());
+    }
+    vec![up, silent, events, missed, refused, lag, age]
+}
+
+impl SourceMetrics {
+    fn new(name: &str, kind: &'static str, patience: Option<SilenceLimit>) -> Self {
         let trouble = (kind != "webhook").then(|| "not connected yet".to_owned());
         let started = Moment::now().as_nanos();
         Self {
@@ -169,23 +180,23 @@ impl SourceFigures {
             patience,
             by_meaning: Default::default(),
             not_taken: Default::default(),
-            missed: Count::default(),
-            // Silence counts from the start, unless other replicas know better.
+            missed: Counter::default(),
+            // Silence counts from the start, unless other replicas heard the source before.
             contact: started.into(),
             event: started.into(),
             lag_micros: AtomicU64::default(),
-            state: Mutex::new(State { trouble, ..State::default() }),
+            state: Mutex::new(SourceHealth { trouble, ..SourceHealth::default() }),
         }
     }
 
-    /// The source answered.
-    pub fn contact(&self) {
-        self.heard_at(Some(Duration::ZERO), None);
-        self.state().trouble = None;
+    /// Records that the source answered.
+    pub fn record_contact(&self) {
+        self.record_heard(Some(Duration::ZERO), None);
+        self.lock_state().trouble = None;
     }
 
-    /// Any replica heard of it so long ago.
-    pub fn heard_at(&self, contact_ago: Option<Duration>, event_ago: Option<Duration>) {
+    /// Records contacts and events of any replica.
+    pub fn record_heard(&self, contact_ago: Option<Duration>, event_ago: Option<Duration>) {
         let now = Moment::now();
         for (at, ago) in [(&self.contact, contact_ago), (&self.event, event_ago)] {
             if let Some(ago) = ago {
@@ -194,8 +205,8 @@ impl SourceFigures {
         }
     }
 
-    /// As [`SourceFigures::heard_at`], from before this process: its start was no word.
-    pub fn heard_before(&self, contact_ago: Option<Duration>, event_ago: Option<Duration>) {
+    /// Restores what was recorded before this process started, in place of its start time.
+    pub fn restore_heard(&self, contact_ago: Option<Duration>, event_ago: Option<Duration>) {
         let now = Moment::now();
         for (at, ago) in [(&self.contact, contact_ago), (&self.event, event_ago)] {
             if let Some(ago) = ago {
@@ -204,67 +215,69 @@ impl SourceFigures {
         }
     }
 
-    /// Whether this replica reads it itself; if not, what is wrong with it is another's to say.
-    pub fn stands_by(&self, stands_by: bool) {
-        let mut state = self.state();
+    /// Sets whether another replica reads the source; that replica then reports its errors.
+    pub fn set_standby(&self, stands_by: bool) {
+        let mut state = self.lock_state();
         state.stands_by = stands_by;
         if stands_by {
             state.trouble = None;
         }
     }
 
-    /// It can't be heard. Reports whether that is news.
-    pub fn trouble(&self, reason: &str) -> bool {
-        let mut state = self.state();
+    /// Records why the source is unavailable. Returns whether the reason is new.
+    pub fn set_error(&self, reason: &str) -> bool {
+        let mut state = self.lock_state();
         let is_news = state.trouble.as_deref() != Some(reason);
         state.trouble = Some(reason.to_owned());
         is_news
     }
 
-    /// An event came, and what it named is purged. `lag`: how old it is, where that is known.
-    pub fn event(&self, meaning: Meaning, at: Timestamp, lag: Option<Duration>) {
+    /// Counts an applied event. `lag` is its age, if known.
+    pub fn record_event(&self, meaning: EventOutcome, at: Timestamp, lag: Option<Duration>) {
         self.by_meaning[meaning as usize].add(1);
-        self.heard_at(Some(Duration::ZERO), Some(Duration::ZERO));
+        self.record_heard(Some(Duration::ZERO), Some(Duration::ZERO));
         if let Some(lag) = lag {
-            self.lag_micros.store(micros(lag), Ordering::Relaxed);
+            self.lag_micros.store(saturating_micros(lag), Ordering::Relaxed);
         }
-        self.state().last_event = Some(at);
+        self.lock_state().last_event = Some(at);
     }
 
-    pub fn read_up_to(&self, position: String) {
-        self.state().position = Some(position);
+    pub fn set_position(&self, position: String) {
+        self.lock_state().position = Some(position);
     }
 
-    pub fn missed(&self) {
+    pub fn record_missed(&self) {
         self.missed.add(1);
     }
 
-    pub fn not_taken(&self, reason: NotTaken) {
+    pub fn record_refusal(&self, reason: WebhookRefusal) {
         self.not_taken[reason as usize].add(1);
     }
 
-    /// Whether it is so for longer than is tolerated.
+    /// Whether the source has been silent for longer than tolerated.
     pub fn is_silent(&self, now: Moment) -> bool {
-        let Some(Patience { lasts, for_events }) = self.patience else { return false };
-        let ago = if for_events { since(&self.event, now) } else { since(&self.contact, now) };
+        let Some(SilenceLimit { after: lasts, for_events }) = self.patience else { return false };
+        let ago =
+            if for_events { elapsed_since(&self.event, now) } else { elapsed_since(&self.contact, now) };
         ago.is_none_or(|ago| ago > lasts)
     }
 
-    fn is_well(&self) -> bool {
-        self.state().trouble.is_none() && !self.is_silent(Moment::now())
+    fn is_healthy(&self) -> bool {
+        self.lock_state().trouble.is_none() && !self.is_silent(Moment::now())
     }
 
     fn lag(&self) -> Duration {
         Duration::from_micros(self.lag_micros.load(Ordering::Relaxed))
     }
 
-    fn now(&self) -> SourceNow {
-        let State { trouble, stands_by, position, last_event } = self.state().clone();
+    fn status(&self) -> SourceStatus {
+        let SourceHealth { trouble, stands_by, position, last_event } = self.lock_state().clone();
         let now = Moment::now();
-        SourceNow {
+        let is_silent = self.is_silent(now);
+        SourceStatus {
             name: self.name.clone(),
             kind: self.kind,
-            status: match (&trouble, self.is_silent(now)) {
+            status: match (&trouble, is_silent) {
                 (Some(_), _) => "away",
                 (None, true) => "silent",
                 (None, false) if stands_by => "standby",
@@ -273,19 +286,22 @@ impl SourceFigures {
             trouble,
             position,
             last_event,
-            contact_ago: since(&self.contact, now),
+            contact_ago: elapsed_since(&self.contact, now),
+            event_ago: elapsed_since(&self.event, now),
+            is_silent,
             lag: self.lag(),
-            events: self.by_meaning.iter().map(Count::get).sum(),
+            by_outcome: self.by_meaning.each_ref().map(Counter::get),
+            refused: self.not_taken.each_ref().map(Counter::get),
             missed: self.missed.get(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_state(&self) -> MutexGuard<'_, SourceHealth> {
+        self.state.lock()
     }
 }
 
-fn since(at: &AtomicU64, now: Moment) -> Option<Duration> {
+fn elapsed_since(at: &AtomicU64, now: Moment) -> Option<Duration> {
     match at.load(Ordering::Acquire) {
         0 => None,
         nanos => Some(now.since(Moment::from_nanos(nanos))),

@@ -5,30 +5,30 @@ use http::StatusCode;
 use super::*;
 use crate::policy::cache_status::{Detail, Fwd};
 use crate::policy::classify::PassReason;
-use crate::store::Figures;
+use crate::store::StoreStats;
 
 /// Routes with their TTLs; `Ttl::Never` does not cache.
-fn metrics_of(routes: &[(&str, Ttl)]) -> Metrics {
+fn build_metrics(routes: &[(&str, Ttl)]) -> Metrics {
     let names: Vec<Arc<str>> = routes.iter().map(|(name, _)| (*name).into()).collect();
     let ttls = routes.iter().map(|(_, ttl)| (*ttl != Ttl::Never).then_some(*ttl));
-    Metrics::of(names.iter().zip(ttls), Default::default())
+    Metrics::with_counters(names.iter().zip(ttls), Default::default())
 }
 
 fn counts() -> Metrics {
     let ttl = Ttl::For(Duration::from_secs(30));
-    metrics_of(&[("courses", ttl), ("courses", ttl), ("orders", Ttl::UntilPurged), ("enroll", Ttl::Never)])
+    build_metrics(&[("courses", ttl), ("courses", ttl), ("orders", Ttl::UntilPurged), ("enroll", Ttl::Never)])
 }
 
-fn hit() -> Outcome {
-    Outcome::Hit { ttl: 9, detail: None }
+fn hit() -> CacheOutcome {
+    CacheOutcome::Hit { ttl: 9, detail: None }
 }
 
-fn miss(fwd: Fwd) -> Outcome {
-    Outcome::forwarded(fwd, None)
+fn miss(fwd: Fwd) -> CacheOutcome {
+    CacheOutcome::forwarded(fwd, None)
 }
 
-fn collapsed() -> Outcome {
-    Outcome::Forwarded {
+fn collapsed() -> CacheOutcome {
+    CacheOutcome::Forwarded {
         fwd: Fwd::UriMiss,
         fwd_status: None,
         stored: false,
@@ -38,12 +38,22 @@ fn collapsed() -> Outcome {
     }
 }
 
-fn request(metrics: &Metrics, route: Option<usize>, outcome: Outcome) {
-    metrics.request(route, &outcome, StatusCode::OK, Duration::from_millis(3));
+fn request(metrics: &Metrics, route: Option<usize>, outcome: CacheOutcome) {
+    metrics.record_request(route, &Ok(outcome), StatusCode::OK, Duration::from_millis(3));
+}
+
+fn misses(metrics: &Metrics) -> u64 {
+    metrics.snapshot().sum(RouteSnapshot::misses)
+}
+
+fn route<'s>(snapshot: &'s Snapshot, name: &str) -> &'s RouteSnapshot {
+    snapshot.routes.iter().find(|route| *route.name == *name).expect("a route")
 }
 
 fn rendered(metrics: &Metrics) -> String {
-    metrics.render(&Figures { entries: 1, bytes: 2, capacity: 3, evicted: 4, purge_records: 5 }, None)
+    metrics
+        .snapshot()
+        .render(&StoreStats { entries: 1, bytes: 2, capacity: 3, evicted: 4, purge_records: 5 }, None)
 }
 
 #[track_caller]
@@ -82,17 +92,17 @@ fn hits_and_misses_are_counted_by_namespace() {
 
 #[test]
 fn what_counts_as_a_miss() {
-    for fwd in [Fwd::UriMiss, Fwd::VaryMiss, Fwd::Miss, Fwd::Stale, Fwd::Request, Fwd::Partial] {
+    for fwd in [Fwd::UriMiss, Fwd::VaryMiss, Fwd::Miss, Fwd::Stale, Fwd::Request] {
         let metrics = counts();
         request(&metrics, Some(2), miss(fwd));
-        assert_eq!(metrics.snapshot().misses, 1, "{fwd:?}");
+        assert_eq!(misses(&metrics), 1, "{fwd:?}");
     }
     for (route, fwd) in
         [(Some(2), Fwd::Bypass), (Some(2), Fwd::Method), (Some(3), Fwd::UriMiss), (None, Fwd::Miss)]
     {
         let metrics = counts();
         request(&metrics, route, miss(fwd));
-        assert_eq!(metrics.snapshot().misses, 0, "{route:?} {fwd:?}");
+        assert_eq!(misses(&metrics), 0, "{route:?} {fwd:?}");
     }
 }
 
@@ -100,36 +110,39 @@ fn what_counts_as_a_miss() {
 fn a_collapsed_request_is_a_miss_and_counted_as_collapsed() {
     let metrics = counts();
     request(&metrics, Some(0), collapsed());
-    assert_eq!(metrics.snapshot().misses, 1);
+    assert_eq!(misses(&metrics), 1);
     assert_lines(&rendered(&metrics), &["larder_collapsed_total{route=\"courses\"} 1"]);
 }
 
 #[test]
 fn a_forwarded_request_says_why() {
     let metrics = counts();
-    request(&metrics, None, Outcome::pass(PassReason::NoRoute));
-    request(&metrics, Some(0), Outcome::forwarded(Fwd::Stale, Some(Detail::StoreDown)));
+    request(&metrics, None, CacheOutcome::pass(PassReason::NoRoute));
+    request(&metrics, Some(0), CacheOutcome::forwarded(Fwd::Stale, Some(Detail::StaleIfError)));
     request(&metrics, Some(0), miss(Fwd::UriMiss));
     assert_lines(
         &rendered(&metrics),
         &[
             "larder_forwarded_total{route=\"other\",fwd=\"bypass\",reason=\"no-route\"} 1",
-            "larder_forwarded_total{route=\"courses\",fwd=\"stale\",reason=\"store-down\"} 1",
+            "larder_forwarded_total{route=\"courses\",fwd=\"stale\",reason=\"stale-if-error\"} 1",
             "larder_forwarded_total{route=\"courses\",fwd=\"uri-miss\",reason=\"none\"} 1",
         ],
     );
 }
 
 #[test]
-fn a_writes_purge_is_an_invalidation_of_its_namespace_and_others_are_not() {
+fn a_purge_is_an_invalidation_of_each_route_name_it_reaches() {
     let metrics = counts();
-    metrics.purged(PurgeSource::Write, Some(3), 4);
-    metrics.purged(PurgeSource::Admin, None, 1);
-    metrics.purge_failed(PurgeSource::PurgeMethod);
-    metrics.widened(2);
+    metrics.record_purge(PurgeSource::Write, &[0, 1, 2], 4);
+    metrics.record_purge(PurgeSource::Event, &[2], 1);
+    metrics.record_purge(PurgeSource::Admin, &[], 1);
+    metrics.record_purge_failure(PurgeSource::PurgeMethod);
+    metrics.record_widened(2);
+    metrics.record_write_over_budget();
     let snapshot = metrics.snapshot();
-    assert_eq!(snapshot.namespaces["enroll"].invalidations, 1);
-    assert_eq!(snapshot.namespaces["courses"].invalidations, 0);
+    for (name, expected) in [("courses", 1), ("orders", 2), ("enroll", 0)] {
+        assert_eq!(route(&snapshot, name).invalidations, expected, "{name}");
+    }
     assert_lines(
         &rendered(&metrics),
         &[
@@ -138,6 +151,7 @@ fn a_writes_purge_is_an_invalidation_of_its_namespace_and_others_are_not() {
             "larder_purges_total{source=\"admin\"} 1",
             "larder_purges_failed_total{source=\"purge\"} 1",
             "larder_widened_total 2",
+            "larder_writes_over_budget_total 1",
         ],
     );
 }
@@ -145,13 +159,15 @@ fn a_writes_purge_is_an_invalidation_of_its_namespace_and_others_are_not() {
 #[test]
 fn fills_upstream_store_and_process_have_their_figures() {
     let metrics = counts();
-    metrics.filled(0, Ok(100));
-    metrics.filled(1, Err(NotStored::SetCookie));
-    metrics.upstream(Duration::from_millis(30));
-    metrics.upstream_failed("timeout");
+    metrics.record_fill(0, Ok(100));
+    metrics.record_fill(1, Err(NotStored::SetCookie));
+    metrics.record_upstream_latency(Duration::from_millis(30));
+    metrics.record_upstream_failure("timeout");
     metrics.connection_opened();
     metrics.connection_opened();
     metrics.connection_closed();
+    let _follower = metrics.start_following();
+    drop(metrics.start_following());
     let text = rendered(&metrics);
     assert_lines(
         &text,
@@ -163,6 +179,7 @@ fn fills_upstream_store_and_process_have_their_figures() {
             "larder_upstream_seconds_bucket{le=\"0.05\"} 1",
             "larder_upstream_failures_total{reason=\"timeout\"} 1",
             "larder_connections 1",
+            "larder_followers 1",
             "larder_stored_entries 1",
             "larder_stored_bytes 2",
             "larder_store_capacity_bytes 3",
@@ -178,7 +195,7 @@ fn fills_upstream_store_and_process_have_their_figures() {
 #[test]
 fn no_series_is_written_twice_whatever_routes_are_called() {
     let names = ["other", "a\"b\\c\nd", "same", "same"];
-    let metrics = metrics_of(&names.map(|name| (name, Ttl::UntilPurged)));
+    let metrics = build_metrics(&names.map(|name| (name, Ttl::UntilPurged)));
     for index in [None, Some(0), Some(1), Some(2), Some(3), Some(99)] {
         request(&metrics, index, miss(Fwd::Miss));
         request(&metrics, index, hit());
@@ -211,16 +228,47 @@ fn a_snapshot_tells_the_ttl_where_the_routes_of_a_name_agree() {
         (vec![Ttl::Never], None),
     ] {
         let routes: Vec<_> = ttls.iter().map(|ttl| ("name", *ttl)).collect();
-        assert_eq!(metrics_of(&routes).snapshot().namespaces["name"].ttl_seconds, expected, "{ttls:?}");
+        assert_eq!(route(&build_metrics(&routes).snapshot(), "name").ttl_seconds, expected, "{ttls:?}");
     }
 }
 
 #[test]
-fn the_hit_rate_of_a_snapshot_is_in_percent() {
+fn the_hit_rate_is_absent_without_cacheable_requests() {
     let metrics = counts();
-    assert_eq!(metrics.snapshot().hit_rate(), 0.0);
+    let rate = |metrics: &Metrics| {
+        let snapshot = metrics.snapshot();
+        hit_rate(snapshot.sum(RouteSnapshot::hits), snapshot.sum(RouteSnapshot::misses))
+    };
+    assert_eq!(rate(&metrics), None);
     for outcome in [hit(), hit(), hit(), miss(Fwd::Stale)] {
         request(&metrics, Some(2), outcome);
     }
-    assert_eq!(metrics.snapshot().hit_rate(), 75.0);
+    assert_eq!(rate(&metrics), Some(0.75));
+}
+
+#[test]
+fn every_answer_counts_once_by_route_outcome_and_status_class() {
+    let metrics = counts();
+    for (reply, status) in [
+        (NonCacheReply::Error, StatusCode::BAD_GATEWAY),
+        (NonCacheReply::Error, StatusCode::BAD_REQUEST),
+        (NonCacheReply::Purge, StatusCode::OK),
+        (NonCacheReply::Webhook, StatusCode::OK),
+        (NonCacheReply::Tunnel, StatusCode::SWITCHING_PROTOCOLS),
+    ] {
+        metrics.record_request(Some(0), &Err(reply), status, Duration::from_millis(3));
+    }
+    request(&metrics, Some(0), hit());
+    let snapshot = metrics.snapshot();
+    let courses = route(&snapshot, "courses");
+    assert_eq!((courses.requests(), courses.errors(), courses.hits(), courses.misses()), (6, 1, 1, 0));
+    assert_lines(
+        &rendered(&metrics),
+        &[
+            "larder_requests_total{route=\"courses\",outcome=\"error\",status_class=\"5xx\"} 1",
+            "larder_requests_total{route=\"courses\",outcome=\"error\",status_class=\"4xx\"} 1",
+            "larder_requests_total{route=\"courses\",outcome=\"tunnel\",status_class=\"1xx\"} 1",
+            "larder_request_seconds_count{route=\"courses\",from=\"larder\"} 5",
+        ],
+    );
 }

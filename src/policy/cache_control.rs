@@ -1,7 +1,8 @@
-//! `Cache-Control` (RFC 9111 §5.2) as typed fields. Parsing can't fail; what is wrong makes less cacheable.
+//! `Cache-Control` (RFC 9111 §5.2) as typed fields. Parsing cannot fail; malformed input makes a message less
+//! cacheable.
 //!
-//! Two rules for what the grammar does not allow. A directive that restricts holds whatever follows its name. One that
-//! permits holds only if it is spelled right, once, or each time with the least it grants.
+//! Two rules cover input outside the grammar. A restricting directive holds whatever follows its name. A permitting
+//! directive holds only if it is well formed; of several, the one that grants the least counts.
 
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ pub struct CacheControl {
     pub max_age: Option<Duration>,
     pub s_maxage: Option<Duration>,
     pub no_store: bool,
-    /// With or without an argument: `no-cache="field"` counts as `no-cache`, which is what it says and more (§5.2.2.4).
+    /// `no-cache="field"` counts as plain `no-cache`, which is stricter (§5.2.2.4).
     pub no_cache: bool,
-    /// With or without an argument (§5.2.2.7), as `no_cache`.
+    /// `private="field"` counts as plain `private`, which is stricter (§5.2.2.7).
     pub private: bool,
     pub public: bool,
     pub must_revalidate: bool,
@@ -30,23 +31,23 @@ pub struct CacheControl {
 }
 
 impl CacheControl {
-    /// Of a request or a response; all lines of the field together.
+    /// Parses all lines of the field, of a request or a response.
     pub fn parse(headers: &HeaderMap) -> Self {
-        Self::of_values(headers.get_all(CACHE_CONTROL).iter().map(|value| value.as_bytes()))
+        Self::parse_values(headers.get_all(CACHE_CONTROL).iter().map(|value| value.as_bytes()))
     }
 
-    /// Of any field with the same syntax.
-    pub fn of_values<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    /// Parses the lines of any field with the same syntax.
+    pub fn parse_values<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut directives = Self::default();
         for value in values {
-            for member in Members::of(value) {
-                directives.add(member);
+            for member in ListMembers::new(value) {
+                directives.add_list_member(member);
             }
         }
         directives
     }
 
-    /// A directive that was read by another grammar; `argument` is what would stand after `=`.
+    /// Adds a directive that another grammar has parsed; `argument` is the text that would follow `=`.
     pub(super) fn add_member(&mut self, name: &str, argument: Option<&str>) {
         let argument = match argument {
             None => Argument::None,
@@ -56,10 +57,10 @@ impl CacheControl {
         self.add_directive(&Directive { name: name.as_bytes(), argument });
     }
 
-    fn add(&mut self, member: &[u8]) {
-        match Directive::read(member) {
+    fn add_list_member(&mut self, member: &[u8]) {
+        match Directive::parse(member) {
             Some(directive) => self.add_directive(&directive),
-            // Which of its words was meant as a directive can't be told, so each counts that takes something away.
+            // The intended directive is unknown here, so every restricting word counts.
             None => {
                 for word in member.split(|byte| !is_token_byte(*byte)) {
                     self.add_directive(&Directive { name: word, argument: Argument::Unreadable });
@@ -69,31 +70,31 @@ impl CacheControl {
     }
 
     fn add_directive(&mut self, directive: &Directive<'_>) {
-        let Some(known) = Known::of(directive.name) else { return };
+        let Some(known) = DirectiveName::parse(directive.name) else { return };
         let seconds = || directive.argument.seconds();
         match known {
-            Known::NoStore => self.no_store = true,
-            Known::NoCache => self.no_cache = true,
-            Known::Private => self.private = true,
-            Known::MustRevalidate => self.must_revalidate = true,
-            Known::ProxyRevalidate => self.proxy_revalidate = true,
-            Known::MustUnderstand => self.must_understand = true,
-            Known::NoTransform => self.no_transform = true,
-            Known::Public => self.public |= directive.argument == Argument::None,
-            Known::OnlyIfCached => self.only_if_cached |= directive.argument == Argument::None,
-            Known::MaxAge => lower(&mut self.max_age, seconds()),
-            Known::SMaxage => lower(&mut self.s_maxage, seconds()),
-            Known::StaleWhileRevalidate => lower(&mut self.stale_while_revalidate, seconds()),
-            Known::StaleIfError => lower(&mut self.stale_if_error, seconds()),
-            Known::MaxStale => self.lower_max_stale(&directive.argument),
-            Known::MinFresh => {
-                let asked = directive.argument.seconds().unwrap_or(MOST);
+            DirectiveName::NoStore => self.no_store = true,
+            DirectiveName::NoCache => self.no_cache = true,
+            DirectiveName::Private => self.private = true,
+            DirectiveName::MustRevalidate => self.must_revalidate = true,
+            DirectiveName::ProxyRevalidate => self.proxy_revalidate = true,
+            DirectiveName::MustUnderstand => self.must_understand = true,
+            DirectiveName::NoTransform => self.no_transform = true,
+            DirectiveName::Public => self.public |= directive.argument == Argument::None,
+            DirectiveName::OnlyIfCached => self.only_if_cached |= directive.argument == Argument::None,
+            DirectiveName::MaxAge => keep_lowest(&mut self.max_age, seconds()),
+            DirectiveName::SMaxage => keep_lowest(&mut self.s_maxage, seconds()),
+            DirectiveName::StaleWhileRevalidate => keep_lowest(&mut self.stale_while_revalidate, seconds()),
+            DirectiveName::StaleIfError => keep_lowest(&mut self.stale_if_error, seconds()),
+            DirectiveName::MaxStale => self.lower_max_stale(&directive.argument),
+            DirectiveName::MinFresh => {
+                let asked = directive.argument.seconds().unwrap_or(MAX_DELTA_SECONDS);
                 self.min_fresh = Some(self.min_fresh.map_or(asked, |present| present.max(asked)));
             }
         }
     }
 
-    /// §5.2.1.2: without a value it accepts any staleness.
+    /// §5.2.1.2: `max-stale` without a value accepts any staleness.
     fn lower_max_stale(&mut self, argument: &Argument<'_>) {
         let limit = match argument {
             Argument::None => None,
@@ -106,14 +107,14 @@ impl CacheControl {
     }
 }
 
-/// RFC 9111 §4.2.1: of conflicting values, the one that makes the response stale first; one that can't be read is 0.
-fn lower(present: &mut Option<Duration>, seconds: Option<Duration>) {
+/// RFC 9111 §4.2.1: the lowest of conflicting values wins; an unreadable one is 0.
+fn keep_lowest(present: &mut Option<Duration>, seconds: Option<Duration>) {
     let seconds = seconds.unwrap_or(Duration::ZERO);
     *present = Some(present.map_or(seconds, |present| present.min(seconds)));
 }
 
 #[derive(Clone, Copy)]
-enum Known {
+enum DirectiveName {
     MaxAge,
     SMaxage,
     NoStore,
@@ -131,28 +132,31 @@ enum Known {
     MinFresh,
 }
 
-const KNOWN: [(&str, Known); 15] = [
-    ("max-age", Known::MaxAge),
-    ("s-maxage", Known::SMaxage),
-    ("no-store", Known::NoStore),
-    ("no-cache", Known::NoCache),
-    ("private", Known::Private),
-    ("public", Known::Public),
-    ("must-revalidate", Known::MustRevalidate),
-    ("proxy-revalidate", Known::ProxyRevalidate),
-    ("must-understand", Known::MustUnderstand),
-    ("no-transform", Known::NoTransform),
-    ("only-if-cached", Known::OnlyIfCached),
-    ("stale-while-revalidate", Known::StaleWhileRevalidate),
-    ("stale-if-error", Known::StaleIfError),
-    ("max-stale", Known::MaxStale),
-    ("min-fresh", Known::MinFresh),
+const DIRECTIVE_NAMES: [(&str, DirectiveName); 15] = [
+    ("max-age", DirectiveName::MaxAge),
+    ("s-maxage", DirectiveName::SMaxage),
+    ("no-store", DirectiveName::NoStore),
+    ("no-cache", DirectiveName::NoCache),
+    ("private", DirectiveName::Private),
+    ("public", DirectiveName::Public),
+    ("must-revalidate", DirectiveName::MustRevalidate),
+    ("proxy-revalidate", DirectiveName::ProxyRevalidate),
+    ("must-understand", DirectiveName::MustUnderstand),
+    ("no-transform", DirectiveName::NoTransform),
+    ("only-if-cached", DirectiveName::OnlyIfCached),
+    ("stale-while-revalidate", DirectiveName::StaleWhileRevalidate),
+    ("stale-if-error", DirectiveName::StaleIfError),
+    ("max-stale", DirectiveName::MaxStale),
+    ("min-fresh", DirectiveName::MinFresh),
 ];
 
-impl Known {
-    /// §5.2: names are compared without case; unknown ones are ignored (§5.2.3).
-    fn of(name: &[u8]) -> Option<Self> {
-        KNOWN.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name)).map(|(_, known)| *known)
+impl DirectiveName {
+    /// §5.2: names are compared case-insensitively; unknown ones are ignored (§5.2.3).
+    fn parse(name: &[u8]) -> Option<Self> {
+        DIRECTIVE_NAMES
+            .iter()
+            .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
+            .map(|(_, known)| *known)
     }
 }
 
@@ -165,19 +169,19 @@ struct Directive<'a> {
 enum Argument<'a> {
     None,
     Token(&'a [u8]),
-    /// What stands between the quotes, escapes included.
+    /// The text between the quotes, escapes included.
     Quoted(&'a [u8]),
     Unreadable,
 }
 
 impl<'a> Directive<'a> {
-    /// §5.2: `token [ "=" ( token / quoted-string ) ]`; `None` for anything else.
-    fn read(member: &'a [u8]) -> Option<Self> {
+    /// Parses `token [ "=" ( token / quoted-string ) ]` (§5.2); `None` for anything else.
+    fn parse(member: &'a [u8]) -> Option<Self> {
         let name_end = member.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(member.len());
         let (name, rest) = member.split_at(name_end);
         let argument = match rest {
             [] => Argument::None,
-            [b'=', b'"', inner @ .., b'"'] if !has_bare_quote(inner) => Argument::Quoted(inner),
+            [b'=', b'"', inner @ .., b'"'] if !has_unescaped_quote(inner) => Argument::Quoted(inner),
             [b'=', token @ ..] if !token.is_empty() && token.iter().copied().all(is_token_byte) => {
                 Argument::Token(token)
             }
@@ -188,27 +192,27 @@ impl<'a> Directive<'a> {
 }
 
 impl Argument<'_> {
-    /// Delta-seconds (§1.2.2): saturating, and also as a quoted-string (§5.2: recipients ought to accept both).
+    /// Delta-seconds (§1.2.2), saturating; a quoted-string is accepted too (§5.2).
     fn seconds(&self) -> Option<Duration> {
         match self {
-            Argument::Token(digits) | Argument::Quoted(digits) => delta_seconds(digits),
+            Argument::Token(digits) | Argument::Quoted(digits) => parse_delta_seconds(digits),
             Argument::None | Argument::Unreadable => None,
         }
     }
 }
 
-/// §1.2.2: a value greater than can be represented counts as 2^31.
-const MOST: Duration = Duration::from_secs(1 << 31);
+/// §1.2.2: larger values count as 2^31.
+const MAX_DELTA_SECONDS: Duration = Duration::from_secs(1 << 31);
 
 /// §1.2.2: `1*DIGIT`.
-pub(super) fn delta_seconds(digits: &[u8]) -> Option<Duration> {
+pub(super) fn parse_delta_seconds(digits: &[u8]) -> Option<Duration> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let seconds = digits
         .iter()
         .fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
-    Some(Duration::from_secs(seconds).min(MOST))
+    Some(Duration::from_secs(seconds).min(MAX_DELTA_SECONDS))
 }
 
 /// RFC 9110 §5.6.2.
@@ -216,8 +220,8 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether a quote stands in a quoted-string's inside without its escape, or an escape before the closing quote.
-fn has_bare_quote(inner: &[u8]) -> bool {
+/// Whether the inside of a quoted-string has an unescaped quote, or ends in an escape.
+fn has_unescaped_quote(inner: &[u8]) -> bool {
     let mut bytes = inner.iter();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -229,25 +233,25 @@ fn has_bare_quote(inner: &[u8]) -> bool {
     false
 }
 
-/// The members of a list (RFC 9110 §5.6.1), without the white space around them; empty ones are left out. A comma in a
-/// quoted-string does not end a member; a quote that is never closed quotes nothing.
-struct Members<'a> {
+/// The members of a list (RFC 9110 §5.6.1), trimmed; empty ones are skipped. A comma in a quoted-string does not
+/// end a member; an unclosed quote quotes nothing.
+struct ListMembers<'a> {
     rest: &'a [u8],
-    /// A quote was found that is never closed. Neither is any after it, so that none has to be looked for again.
+    /// An unclosed quote was found, so no later quote closes either and the search is not repeated.
     unclosed: bool,
 }
 
-impl<'a> Members<'a> {
-    fn of(list: &'a [u8]) -> Self {
+impl<'a> ListMembers<'a> {
+    fn new(list: &'a [u8]) -> Self {
         Self { rest: list, unclosed: false }
     }
 
-    fn end_of_member(&mut self) -> usize {
+    fn find_member_end(&mut self) -> usize {
         let mut at = 0;
         while let Some(byte) = self.rest.get(at) {
             match byte {
                 b',' => return at,
-                b'"' if !self.unclosed => match closing_quote(self.rest, at) {
+                b'"' if !self.unclosed => match find_closing_quote(self.rest, at) {
                     Some(closing) => at = closing,
                     None => self.unclosed = true,
                 },
@@ -259,12 +263,12 @@ impl<'a> Members<'a> {
     }
 }
 
-impl<'a> Iterator for Members<'a> {
+impl<'a> Iterator for ListMembers<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
         while !self.rest.is_empty() {
-            let end = self.end_of_member();
+            let end = self.find_member_end();
             let member = self.rest[..end].trim_ascii();
             self.rest = self.rest.get(end + 1..).unwrap_or_default();
             if !member.is_empty() {
@@ -275,7 +279,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-fn closing_quote(list: &[u8], opening: usize) -> Option<usize> {
+fn find_closing_quote(list: &[u8], opening: usize) -> Option<usize> {
     let mut at = opening + 1;
     loop {
         match list.get(at)? {

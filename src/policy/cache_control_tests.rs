@@ -7,12 +7,12 @@ fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn of(lines: &[&str]) -> CacheControl {
-    CacheControl::of_values(lines.iter().map(|line| line.as_bytes()))
+fn parse(lines: &[&str]) -> CacheControl {
+    CacheControl::parse_values(lines.iter().map(|line| line.as_bytes()))
 }
 
 fn check(lines: &[&str], expected: CacheControl) {
-    assert_eq!(of(lines), expected, "{lines:?}");
+    assert_eq!(parse(lines), expected, "{lines:?}");
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn every_directive_has_its_field() {
 }
 
 #[test]
-fn max_age_is_read_in_every_form_that_is_allowed_and_is_0_in_every_other() {
+fn max_age_is_parsed_in_valid_forms_and_zero_in_others() {
     for (line, expected) in [
         ("max-age=3600", 3600),
         ("MaX-aGe=3600", 3600),
@@ -83,7 +83,7 @@ fn max_age_is_read_in_every_form_that_is_allowed_and_is_0_in_every_other() {
         ("max-age=3600; public", 0),
         ("max-age=3600, max-age=x", 0),
     ] {
-        assert_eq!(of(&[line]).max_age, seconds(expected), "{line:?}");
+        assert_eq!(parse(&[line]).max_age, seconds(expected), "{line:?}");
     }
 }
 
@@ -110,17 +110,17 @@ fn what_restricts_holds_in_every_spelling() {
         "no-store =",
         "max-age=60,no-store",
     ] {
-        assert!(of(&[line]).no_store, "{line:?}");
+        assert!(parse(&[line]).no_store, "{line:?}");
     }
-    assert!(of(&["private=\"set-cookie, x\""]).private);
-    assert!(of(&["no-cache=\"a\""]).no_cache);
+    assert!(parse(&["private=\"set-cookie, x\""]).private);
+    assert!(parse(&["no-cache=\"a\""]).no_cache);
 }
 
 #[test]
 fn what_permits_holds_only_if_it_is_spelled_right() {
     for line in ["public=1", "public; max-age=60", "public max-age=60", "x=\"public", "\"public\"", "public="]
     {
-        assert!(!of(&[line]).public, "{line:?}");
+        assert!(!parse(&[line]).public, "{line:?}");
     }
 }
 
@@ -134,13 +134,13 @@ fn what_stands_in_quotes_or_is_unknown_says_nothing() {
 }
 
 #[test]
-fn of_request_directives_the_stricter_one_holds() {
-    assert_eq!(of(&["max-stale"]).max_stale, Some(None));
-    assert_eq!(of(&["max-stale, max-stale=5"]).max_stale, Some(seconds(5)));
-    assert_eq!(of(&["max-stale=5, max-stale"]).max_stale, Some(seconds(5)));
-    assert_eq!(of(&["max-stale=x"]).max_stale, Some(seconds(0)));
-    assert_eq!(of(&["min-fresh=5, min-fresh=9"]).min_fresh, seconds(9));
-    assert_eq!(of(&["min-fresh=x"]).min_fresh, Some(MOST));
+fn the_stricter_request_directive_holds() {
+    assert_eq!(parse(&["max-stale"]).max_stale, Some(None));
+    assert_eq!(parse(&["max-stale, max-stale=5"]).max_stale, Some(seconds(5)));
+    assert_eq!(parse(&["max-stale=5, max-stale"]).max_stale, Some(seconds(5)));
+    assert_eq!(parse(&["max-stale=x"]).max_stale, Some(seconds(0)));
+    assert_eq!(parse(&["min-fresh=5, min-fresh=9"]).min_fresh, seconds(9));
+    assert_eq!(parse(&["min-fresh=x"]).min_fresh, Some(MAX_DELTA_SECONDS));
 }
 
 #[test]
@@ -152,18 +152,18 @@ fn a_field_full_of_open_quotes_is_read_in_one_pass() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(lines in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 0..4)) {
-        CacheControl::of_values(lines.iter().map(Vec::as_slice));
+        CacheControl::parse_values(lines.iter().map(Vec::as_slice));
     }
 
     #[test]
     fn a_no_store_of_its_own_line_is_never_lost(before in "[ -~]{0,40}", after in "[ -~]{0,40}") {
-        prop_assert!(of(&[&before, "no-store", &after]).no_store);
+        prop_assert!(parse(&[&before, "no-store", &after]).no_store);
     }
 
     #[test]
     fn one_more_line_never_lengthens_a_lifetime(first in 0..100_u64, line in "(max-age|s-maxage)?[ =\"',0-9]{0,8}") {
         let before = format!("max-age={first}");
-        prop_assert!(of(&[&before, &line]).max_age <= of(&[&before]).max_age);
+        prop_assert!(parse(&[&before, &line]).max_age <= parse(&[&before]).max_age);
     }
 }
 

@@ -1,75 +1,111 @@
-//! What selects a stored response (RFC 9111 §2, §4.1): SHA-256 over length-prefixed parts.
+//! The key of a stored response (RFC 9111 §2, §4.1): SHA-256 over length-prefixed parts.
 //!
-//! Equal keys mean equal requests to the upstream, up to what the route drops or does not tell apart.
+//! Equal keys mean equal requests to the upstream, except for the parts that the route ignores.
 
-mod described;
+mod description;
 #[cfg(test)]
 mod tests;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
-pub use described::{KeyPart, described};
+pub use description::{KeyPart, describe_key};
 
+use super::accept_encoding::Negotiated;
+use super::content_key::{IgnoredContent, ReadMethods, canonical_content, content_metadata};
 use super::query::QueryRule;
-use super::route::{Credential, Mode};
-use super::{RequestHead, Route, VaryFields, credentials};
+use super::route::{Anonymous, Credential, OwnUrl, RouteMode};
+use super::{CallerFields, RequestHead, Route, VaryFields, credentials};
+use crate::purge::normalize_escapes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheKey(pub [u8; 32]);
 
-/// Of the part of a route that decides what a stored response may be used for: its key, tags and `per`.
+/// A hash of the route rules that decide which requests a stored response may answer: key, tags and `per`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u64);
 
 impl CacheKey {
-    /// The key of what `request` asks for under `route`. `query` is the selected one; `credential` is the value of
-    /// the route's `per`. HEAD has the key of GET, so the method is no part of it.
+    /// Builds the key of `request` under `route`. `query` is the selected query; `credential` is the value of the
+    /// route's `per`. HEAD shares the key of GET, so the method is not hashed.
     pub fn new(
         route: &Route,
         request: &RequestHead<'_>,
         query: Option<&str>,
         credential: Option<&[u8]>,
     ) -> Self {
-        let mut parts = Parts::new(b"key 3");
+        let mut parts = KeyHasher::new(b"key 3");
         parts.add(request.scheme.as_bytes());
         parts.add(request.host.as_bytes());
-        parts.add(request.front.as_bytes());
+        parts.add(request.forwarded_address.as_bytes());
         parts.add(request.path.as_bytes());
-        parts.add_optional(query.map(str::as_bytes));
+        parts.add_optional(query.map(normalize_escapes).as_deref().map(str::as_bytes));
         parts.add_optional(credential);
-        parts.count(route.headers.len());
+        if route.anonymous == Anonymous::Share {
+            let is_known = request.caller.known().is_some();
+            parts.add(if is_known { b"known" } else { b"nobody" });
+        }
+        parts.add_count(route.headers.len());
         for name in &route.headers {
             parts.add(name.as_str().as_bytes());
             parts.add_list(request.headers.get_all(name).iter().map(|value| value.as_bytes()));
         }
-        parts.count(route.cookies.len());
+        parts.add_count(route.cookies.len());
         for name in &route.cookies {
             parts.add(name.as_bytes());
             parts.add_list(credentials::cookie_pairs(request.headers, name));
         }
+        if let Some(content) = request.content {
+            parts.add(request.method.as_str().as_bytes());
+            content_metadata(request.headers).for_each(|value| parts.add(&value));
+            parts.add(&canonical_content(route, request, content));
+        }
         CacheKey(parts.digest())
     }
 
-    /// The key of the variant that answers `request`, where the responses under this key differ by `fields`.
-    pub fn variant(&self, fields: &VaryFields, request: &RequestHead<'_>) -> CacheKey {
-        self.variant_by(fields.names(), request.headers)
+    /// Builds the key of the variant for `request`, where the responses under this key differ by `fields`.
+    /// `negotiated` stands for `Accept-Encoding`.
+    pub fn variant_key(
+        &self,
+        fields: &VaryFields,
+        request: &RequestHead<'_>,
+        negotiated: Negotiated,
+    ) -> CacheKey {
+        self.variant_key_by_names(fields.names(), request.headers, negotiated)
     }
 
-    fn variant_by(&self, names: &[HeaderName], headers: &HeaderMap) -> CacheKey {
-        let mut parts = Parts::new(b"variant 2");
+    /// Builds the key of a response to `request` that differs by `fields`.
+    pub fn variant_key_of_response(
+        &self,
+        fields: &VaryFields,
+        request: &RequestHead<'_>,
+        response: &HeaderMap,
+    ) -> CacheKey {
+        self.variant_key(fields, request, Negotiated::received(request.headers, response))
+    }
+
+    fn variant_key_by_names(
+        &self,
+        names: &[HeaderName],
+        headers: &HeaderMap,
+        negotiated: Negotiated,
+    ) -> CacheKey {
+        let mut parts = KeyHasher::new(b"variant 3");
         parts.add(&self.0);
         for name in names {
             parts.add(name.as_str().as_bytes());
-            parts.add_optional(combined(headers, name).as_deref());
+            match negotiated.key_part().filter(|_| *name == ACCEPT_ENCODING) {
+                Some(coding) => parts.add_list([&b"coding"[..], coding].into_iter()),
+                None => parts.add_optional(combine_lines(headers, name).as_deref()),
+            }
         }
         CacheKey(parts.digest())
     }
 }
 
-/// RFC 9111 §4.1: lines of one field are combined, and white space around its members says nothing, except in a
-/// quoted string, so where there is a quote it all stays as it is. Absent is not empty.
-fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+/// Combines the lines of a field (RFC 9111 §4.1). White space around members is dropped, unless a quote occurs:
+/// then everything stays as it is. An absent field differs from an empty one.
+fn combine_lines(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
     if lines.is_empty() {
         return None;
@@ -82,40 +118,50 @@ fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 }
 
 impl Fingerprint {
-    /// The same in every process that has the same rules: SHA-256 over the text of what the route says.
-    pub fn of(route: &Route) -> Self {
-        let mut parts = Parts::new(b"larder rules 3");
-        // The path says which of its segments a tag's parameter is.
+    /// Hashes what the route says: the same in every process that has the same rules.
+    pub fn from_route(route: &Route) -> Self {
+        let mut parts = KeyHasher::new(b"larder rules 5");
+        // The path defines which segment a tag's parameter stands for.
         parts.add(route.path.as_str().as_bytes());
         parts.add_list(route.tags.iter().map(|tag| tag.as_str().as_bytes()));
         if let Some(from) = &route.ttl_from {
-            // What was stored without it may be dead already, and its content is not read again.
+            // Responses stored without `ttl_from` may be dead already, and their content is not read again.
             parts.add(format!("{from:?}").as_bytes());
         }
         add_query_rule(&mut parts, &route.query);
         add_credential(&mut parts, route.per.as_ref());
         parts.add_list(route.headers.iter().map(|name| name.as_str().as_bytes()));
         parts.add_list(route.cookies.iter().map(String::as_bytes));
-        // What was stored for all since the rules said so is not for all when they don't any more.
+        // A response that was shared under earlier overrides is not shared without them.
         let overrides = route.overrides;
-        for flag in [route.shared, overrides.lifetime, overrides.private, overrides.no_cache] {
+        parts.add(format!("{:?} {:?}", route.shared, route.anonymous).as_bytes());
+        // A name of one issuer is another person's at another.
+        parts.add_optional(route.callers.as_ref().map(|callers| callers.rules.as_bytes()));
+        parts.add(route.drop_response.describe().as_bytes());
+        parts.add_list(route.exempt.iter().map(|name| name.as_str().as_bytes()));
+        for flag in [overrides.lifetime, overrides.private, overrides.no_cache] {
             parts.add(&[u8::from(flag)]);
         }
-        parts.add_list(route.semantics.targeted.iter().map(|name| name.as_str().as_bytes()));
-        // While a route is watched nothing is left out of what it forwards, so the key does not tell all of it.
-        parts.add(&[u8::from(route.mode == Mode::Observe)]);
+        // A response that was stored without its caller's target is not reached by a purge of it.
+        parts.add(&[u8::from(route.own_url == OwnUrl::Caller)]);
+        parts.add_list(route.targeted.iter().map(|name| name.as_str().as_bytes()));
+        if route.methods != ReadMethods::default() || route.ignore != IgnoredContent::default() {
+            parts.add(format!("{:?} {:?}", route.methods, route.ignore).as_bytes());
+        }
+        // An observed route forwards the whole request, so its key does not cover all of it.
+        parts.add(&[u8::from(route.mode == RouteMode::Observe)]);
         parts.fingerprint()
     }
 
-    /// Of what the route says of lifetimes. What was stored under others is judged again, and so is what another
-    /// release stored, which may have read the same rules otherwise.
-    pub fn of_lifetimes(route: &Route) -> Self {
-        let mut parts = Parts::new(b"larder lifetimes 3");
+    /// Hashes the route's lifetime rules. A response stored under other rules, or by another release, is evaluated
+    /// again.
+    pub fn from_lifetimes(route: &Route) -> Self {
+        let mut parts = KeyHasher::new(b"larder lifetimes 4");
         parts.add(env!("CARGO_PKG_VERSION").as_bytes());
         parts.add(format!("{:?}", route.ttl).as_bytes());
         parts.add(format!("{:?}", route.status).as_bytes());
-        let semantics = &route.semantics;
-        for flag in [semantics.heuristic, semantics.any_status, semantics.request_directives] {
+        let by_s_maxage = route.overrides.s_maxage_revalidation;
+        for flag in [route.heuristic, route.any_status, route.request_directives, by_s_maxage] {
             parts.add(&[u8::from(flag)]);
         }
         parts.add(&route.stale_while_revalidate.as_nanos().to_be_bytes());
@@ -123,22 +169,22 @@ impl Fingerprint {
         parts.fingerprint()
     }
 
-    /// Together with the fields that identify a caller: what was stored for all while a field was none of them is not
-    /// for all when it is one.
-    pub fn with_credentials(self, credentials: &[HeaderName]) -> Self {
-        let mut parts = Parts::new(b"larder credentials 2");
+    /// Adds the fields that identify callers: a response that was shared before a field became a credential is not
+    /// shared after.
+    pub fn with_caller_fields(self, caller_fields: &CallerFields) -> Self {
+        let mut parts = KeyHasher::new(b"larder credentials 3");
         parts.add(&self.0.to_be_bytes());
-        parts.add_list(credentials.iter().map(|name| name.as_str().as_bytes()));
+        parts.add_list(caller_fields.describe());
         parts.fingerprint()
     }
 }
 
-fn add_query_rule(parts: &mut Parts, rule: &QueryRule) {
+fn add_query_rule(parts: &mut KeyHasher, rule: &QueryRule) {
     match rule {
         QueryRule::All => parts.add(b"all"),
         QueryRule::Only(wanted) => {
             parts.add(b"only");
-            parts.count(wanted.len());
+            parts.add_count(wanted.len());
             for (name, default) in wanted {
                 parts.add(name.as_bytes());
                 parts.add_optional(default.as_deref().map(str::as_bytes));
@@ -151,7 +197,7 @@ fn add_query_rule(parts: &mut Parts, rule: &QueryRule) {
     }
 }
 
-fn add_credential(parts: &mut Parts, per: Option<&Credential>) {
+fn add_credential(parts: &mut KeyHasher, per: Option<&Credential>) {
     match per {
         None => parts.add(b"all"),
         Some(Credential::Authorization) => parts.add(b"authorization"),
@@ -163,15 +209,25 @@ fn add_credential(parts: &mut Parts, per: Option<&Credential>) {
             parts.add(b"header");
             parts.add(name.as_str().as_bytes());
         }
+        Some(Credential::AnyOf(credentials)) => {
+            parts.add(b"any of");
+            parts.add_count(credentials.len());
+            credentials.iter().for_each(|credential| add_credential(parts, Some(credential)));
+        }
+        Some(Credential::Claims(paths)) => {
+            parts.add(b"claims");
+            parts.add_list(paths.iter().map(String::as_bytes));
+        }
+        Some(Credential::Identity) => parts.add(b"identity"),
     }
 }
 
-/// Parts are length-prefixed, and what there may be none or many of ends with a mark, so that no two lists of parts
-/// are the same bytes.
-struct Parts(Sha256);
+/// Feeds length-prefixed parts to the hash; optional parts and lists end in a marker, so that different lists of
+/// parts never produce the same bytes.
+struct KeyHasher(Sha256);
 
-impl Parts {
-    /// `purpose` keeps the hashes of different things apart; its number grows when their reading changes.
+impl KeyHasher {
+    /// `purpose` separates hashes of different kinds. Increase its number when the encoding changes.
     fn new(purpose: &[u8]) -> Self {
         let mut parts = Self(Sha256::new());
         parts.add(purpose);
@@ -179,7 +235,7 @@ impl Parts {
     }
 
     fn add(&mut self, part: &[u8]) {
-        self.count(part.len());
+        self.add_count(part.len());
         self.0.update(part);
     }
 
@@ -195,9 +251,9 @@ impl Parts {
         self.0.update([0]);
     }
 
-    /// Seven bits a byte, the highest says that there are more: nearly always one byte, so that nearly every key is one
-    /// block of the hash.
-    fn count(&mut self, mut count: usize) {
+    /// Encodes seven bits a byte, with the highest bit as the continuation flag: one byte for nearly every count,
+    /// so that nearly every key fits one block of the hash.
+    fn add_count(&mut self, mut count: usize) {
         while count >= 0x80 {
             self.0.update([0x80 | (count & 0x7f) as u8]);
             count >>= 7;

@@ -1,22 +1,22 @@
-//! `Cache-Status` (RFC 9211): what happened, told once and used everywhere.
+//! `Cache-Status` (RFC 9211): the outcome of a request, shared by the field, the metrics and the log.
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
 use super::classify::PassReason;
-use super::reuse::NoReuse;
+use super::miss_reason::MissReason;
 use super::storing::NotStored;
 
-/// What was done with one request.
+/// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Answered from the store, without going forward.
+pub enum CacheOutcome {
+    /// Answered from the store.
     Hit { ttl: i64, detail: Option<Detail> },
-    /// Went to the upstream, or waited for a request that did.
+    /// Forwarded to the upstream, or joined to a request that was.
     Forwarded {
         fwd: Fwd,
-        /// The upstream's status, where it is not the one that the client sees.
+        /// The upstream's status, if the client sees another one.
         fwd_status: Option<u16>,
         stored: bool,
         collapsed: bool,
@@ -34,7 +34,6 @@ pub enum Fwd {
     Miss,
     Request,
     Stale,
-    Partial,
 }
 
 /// larder's own reason: the `detail` parameter, the metric's label and the log's field.
@@ -42,47 +41,79 @@ pub enum Fwd {
 pub enum Detail {
     Pass(PassReason),
     NotStored(NotStored),
-    NoReuse(NoReuse),
-    /// Served stale while it is validated.
+    Miss(MissReason),
+    /// Served stale while it is revalidated.
     StaleWhileRevalidate,
-    /// Served stale since the request accepts that.
-    StaleAsAsked,
-    /// Served stale since the upstream failed.
+    /// Served stale because the request accepts it.
+    StaleOnRequest,
+    /// Served stale because the upstream failed.
     StaleIfError,
-    /// `mode: observe`: this would have been a hit.
+    /// `mode: observe`: it would have been a hit.
     WouldHit,
-    /// `mode: observe`: this would have been fetched.
+    /// `mode: observe`: it would have been fetched.
     WouldMiss,
-    /// `mode: observe`: this would have been stored.
+    /// `mode: observe`: it would have been stored.
     WouldStore,
-    StoreDown,
 }
 
-impl Outcome {
+impl CacheOutcome {
     pub fn pass(reason: PassReason) -> Self {
         let fwd = if reason == PassReason::Method { Fwd::Method } else { Fwd::Bypass };
-        Outcome::forwarded(fwd, Some(Detail::Pass(reason)))
+        CacheOutcome::forwarded(fwd, Some(Detail::Pass(reason)))
     }
 
+    /// The upstream's response, which is not stored.
     pub fn forwarded(fwd: Fwd, detail: Option<Detail>) -> Self {
-        Outcome::Forwarded { fwd, fwd_status: None, stored: false, collapsed: false, ttl: None, detail }
+        CacheOutcome::Forwarded { fwd, fwd_status: None, stored: false, collapsed: false, ttl: None, detail }
     }
 
-    /// It waited for another's request, and got a response with this much freshness left.
+    /// The response of another request's fetch, with this much freshness left.
     pub fn collapsed(fwd: Fwd, ttl: i64) -> Self {
-        Outcome::Forwarded {
-            fwd,
-            fwd_status: None,
+        let (fwd_status, detail) = (None, None);
+        CacheOutcome::Forwarded { fwd, fwd_status, stored: false, collapsed: true, ttl: Some(ttl), detail }
+    }
+
+    /// The upstream's response, which is stored with this much freshness left.
+    pub fn stored(fwd: Fwd, ttl: i64) -> Self {
+        let (fwd_status, detail) = (None, None);
+        CacheOutcome::Forwarded { fwd, fwd_status, stored: true, collapsed: false, ttl: Some(ttl), detail }
+    }
+
+    /// The stored response, which the upstream confirmed by a 304.
+    pub fn freshened(fwd: Fwd, ttl: i64) -> Self {
+        let (fwd_status, ttl) = (Some(StatusCode::NOT_MODIFIED.as_u16()), Some(ttl));
+        CacheOutcome::Forwarded { fwd, fwd_status, stored: true, collapsed: false, ttl, detail: None }
+    }
+
+    /// The same, for a request that is a miss for this reason. A reason for not storing stays.
+    #[must_use]
+    pub fn because(mut self, reason: Option<MissReason>) -> Self {
+        if let CacheOutcome::Forwarded { detail: detail @ None, .. } = &mut self {
+            *detail = reason.map(Detail::Miss);
+        }
+        self
+    }
+
+    /// The upstream's response to a HEAD. `stored`: it freshened the stored response.
+    pub fn head(fwd: Fwd, stored: bool) -> Self {
+        CacheOutcome::Forwarded { fwd, fwd_status: None, stored, collapsed: false, ttl: None, detail: None }
+    }
+
+    /// The stale response, since the upstream failed; with this status, if it answered.
+    pub fn stale_if_error(status: Option<StatusCode>, ttl: i64) -> Self {
+        CacheOutcome::Forwarded {
+            fwd: Fwd::Stale,
+            fwd_status: status.map(|status| status.as_u16()),
             stored: false,
-            collapsed: true,
+            collapsed: false,
             ttl: Some(ttl),
-            detail: None,
+            detail: Some(Detail::StaleIfError),
         }
     }
 }
 
 impl Fwd {
-    /// RFC 9211 §2.2.
+    /// The parameter's value (RFC 9211 §2.2).
     pub fn as_str(self) -> &'static str {
         match self {
             Fwd::Bypass => "bypass",
@@ -92,7 +123,6 @@ impl Fwd {
             Fwd::Miss => "miss",
             Fwd::Request => "request",
             Fwd::Stale => "stale",
-            Fwd::Partial => "partial",
         }
     }
 }
@@ -102,46 +132,55 @@ impl Detail {
         match self {
             Detail::Pass(reason) => reason.as_str(),
             Detail::NotStored(reason) => reason.as_str(),
-            Detail::NoReuse(reason) => reason.as_str(),
+            Detail::Miss(reason) => reason.as_str(),
             Detail::StaleWhileRevalidate => "stale-while-revalidate",
-            Detail::StaleAsAsked => "max-stale",
+            Detail::StaleOnRequest => "max-stale",
             Detail::StaleIfError => "stale-if-error",
             Detail::WouldHit => "would-hit",
             Detail::WouldMiss => "would-miss",
             Detail::WouldStore => "would-store",
-            Detail::StoreDown => "store-down",
         }
     }
 }
 
-/// One member of `Cache-Status`: `larder; hit; ttl=23`.
-impl Display for Outcome {
+impl Detail {
+    /// The position of the purge that made the request a miss.
+    pub fn purge_position(self) -> Option<u64> {
+        match self {
+            Detail::Miss(reason) => reason.position(),
+            _ => None,
+        }
+    }
+}
+
+/// Writes one member of `Cache-Status`: `larder; hit; ttl=23`.
+impl Display for CacheOutcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.write(f)
     }
 }
 
-impl Outcome {
-    /// As [`Display`], for the field; one allocation.
+impl CacheOutcome {
+    /// Formats the field's value with one allocation.
     pub fn to_header_value(&self) -> HeaderValue {
-        let mut member = Member { bytes: [0; LONGEST_MEMBER], length: 0 };
-        // Neither can fail: every member fits (a test writes the longest), and its bytes are visible ASCII.
+        let mut member = MemberBuffer { bytes: [0; MAX_MEMBER_BYTES], length: 0 };
+        // Neither step fails: the buffer fits the longest member (tested), and the bytes are visible ASCII.
         let written = self.write(&mut member).ok();
         written
             .and_then(|()| HeaderValue::from_bytes(&member.bytes[..member.length]).ok())
             .unwrap_or(HeaderValue::from_static("larder"))
     }
 
-    /// Parameters in the order of RFC 9211 §2.
+    /// Writes the parameters in the order of RFC 9211 §2.
     fn write(&self, out: &mut impl Write) -> fmt::Result {
         out.write_str("larder")?;
         match *self {
-            Outcome::Hit { ttl, detail } => {
+            CacheOutcome::Hit { ttl, detail } => {
                 out.write_str("; hit")?;
                 write_number(out, "; ttl=", ttl)?;
                 write_detail(out, detail)
             }
-            Outcome::Forwarded { fwd, fwd_status, stored, collapsed, ttl, detail } => {
+            CacheOutcome::Forwarded { fwd, fwd_status, stored, collapsed, ttl, detail } => {
                 out.write_str("; fwd=")?;
                 out.write_str(fwd.as_str())?;
                 if let Some(status) = fwd_status {
@@ -160,25 +199,26 @@ impl Outcome {
 
 fn write_number(out: &mut impl Write, parameter: &str, number: i64) -> fmt::Result {
     /// RFC 8941 §3.3.1: an integer has at most 15 digits.
-    const MOST: i64 = 999_999_999_999_999;
-    write!(out, "{parameter}{}", number.clamp(-MOST, MOST))
+    const MAX_SF_INTEGER: i64 = 999_999_999_999_999;
+    write!(out, "{parameter}{}", number.clamp(-MAX_SF_INTEGER, MAX_SF_INTEGER))
 }
 
 fn write_detail(out: &mut impl Write, detail: Option<Detail>) -> fmt::Result {
     let Some(detail) = detail else { return Ok(()) };
     out.write_str("; detail=")?;
-    out.write_str(detail.as_str())
+    out.write_str(detail.as_str())?;
+    detail.purge_position().map_or(Ok(()), |position| write!(out, ":{position}"))
 }
 
-const LONGEST_MEMBER: usize = 160;
+const MAX_MEMBER_BYTES: usize = 160;
 
-/// A member being written, on the stack.
-struct Member {
-    bytes: [u8; LONGEST_MEMBER],
+/// A stack buffer for one member.
+struct MemberBuffer {
+    bytes: [u8; MAX_MEMBER_BYTES],
     length: usize,
 }
 
-impl Write for Member {
+impl Write for MemberBuffer {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let end = self.length + text.len();
         self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());

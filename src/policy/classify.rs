@@ -1,6 +1,6 @@
-//! The first question: is this request to be answered from the store, passed, or is it a write?
+//! Classifies a request: cache lookup, pass, or write.
 //!
-//! What can change the response is in the key, or not forwarded, or makes the request pass.
+//! A request part that can change the response is in the key, is not forwarded, or makes the request pass.
 
 #[cfg(test)]
 mod key_properties;
@@ -12,76 +12,120 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, header};
 
-use super::path::{is_normal, normal_form};
-use super::route::Mode;
+use super::caller::{CallerVerdict, CallerView, IdentifyCaller, UnknownCaller};
+use super::caller_fields::CallerFields;
+use super::methods::is_safe;
+use super::path::{is_normal, normalize};
+use super::route::{Anonymous, RouteMode, Shared};
 use super::routes::Routes;
-use super::{CacheKey, RequestHead, Route, credentials};
-use crate::purge::LoosePath;
+use super::{CacheKey, RequestHead, Route, credentials, is_ambiguous_name, override_fields};
+use crate::clock::Timestamp;
+use crate::purge::NormalizedPath;
 
 #[derive(Debug)]
-pub enum Class<'r> {
-    /// GET or HEAD that may be answered from the store.
-    Lookup(Lookup<'r>),
-    /// Safe, and nothing is stored or reused.
+pub enum Classification<'r> {
+    /// A GET or HEAD that the store may answer.
+    Lookup(CacheLookup<'r>),
+    /// A QUERY or POST that the store may answer, once its content is known.
+    ContentRead { route: &'r Arc<Route> },
+    /// A safe request that is neither stored nor answered from the store.
     Pass { reason: PassReason, route: Option<&'r Arc<Route>> },
-    /// Any method but GET, HEAD, OPTIONS and TRACE: what it purges is `invalidation`'s question.
+    /// Any unsafe method; `invalidation` decides its purges.
     Write { route: Option<&'r Arc<Route>> },
+    /// The caller has to be identified first.
+    Identify { route: &'r Arc<Route> },
 }
 
-#[derive(Debug)]
-pub struct Lookup<'r> {
-    pub route: &'r Arc<Route>,
-    pub key: CacheKey,
-    /// The query to forward: the one in the key.
-    pub query: Option<String>,
-    pub caller: Caller,
-    /// While a source of change events is silent that purges the route's tags: nothing older is fresh.
-    pub fallback_ttl: Option<Duration>,
-}
-
-impl<'r> Lookup<'r> {
-    /// The same under another key: a variant's.
-    pub fn under(&self, key: CacheKey) -> Lookup<'r> {
-        Lookup { route: self.route, key, query: None, caller: self.caller, fallback_ttl: self.fallback_ttl }
+impl<'r> Classification<'r> {
+    pub fn route(&self) -> Option<&'r Arc<Route>> {
+        match self {
+            Classification::Lookup(lookup) => Some(lookup.route),
+            Classification::ContentRead { route } | Classification::Identify { route } => Some(route),
+            Classification::Pass { route, .. } | Classification::Write { route } => *route,
+        }
     }
 }
 
-/// What may be shared with this caller.
+#[derive(Debug)]
+pub struct CacheLookup<'r> {
+    pub route: &'r Arc<Route>,
+    pub key: CacheKey,
+    /// The query that is in the key and is forwarded.
+    pub query: Option<String>,
+    pub caller: Caller,
+    /// The maximum lifetime while an event source that purges the route's tags is silent.
+    pub fallback_ttl: Option<Duration>,
+}
+
+impl<'r> CacheLookup<'r> {
+    /// The same lookup under the key of a variant.
+    pub fn with_key(&self, key: CacheKey) -> CacheLookup<'r> {
+        CacheLookup {
+            route: self.route,
+            key,
+            query: None,
+            caller: self.caller,
+            fallback_ttl: self.fallback_ttl,
+        }
+    }
+}
+
+/// Which responses may be shared with the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// No credential, or one that stands in the key, or the route is `shared`.
+    /// The request has no credential, its credentials are in the key, or the route is `shared`.
     InKey,
-    /// Carries a credential that is not in the key: only a response that says so may answer it (RFC 9111 §3.5).
-    Credentialed,
+    /// The same for a caller who is known until a time.
+    Known { until: Timestamp },
+    /// A credential is not in the key: only responses marked as shared may answer (RFC 9111 §3.5), until then.
+    Credentialed { until: Option<Timestamp> },
+}
+
+impl Caller {
+    pub fn is_in_key(self) -> bool {
+        !matches!(self, Caller::Credentialed { .. })
+    }
+
+    /// Whether the caller is past the `exp` of the token.
+    pub fn has_expired(self, now: Timestamp) -> bool {
+        match self {
+            Caller::InKey => false,
+            Caller::Known { until } => now >= until,
+            Caller::Credentialed { until } => until.is_some_and(|until| now >= until),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PassReason {
-    /// OPTIONS, TRACE.
+    /// A safe method by which the route is not read.
     Method,
     NoRoute,
     RouteOff,
-    /// `ttl: never`, or a route that only purges.
+    /// `ttl: never`, or a route that only has `purges`.
     RouteNeverCaches,
-    /// The path is not spelled in its normal form.
+    /// The path is not in normal form.
     PathSpelling,
-    /// A `per:` route, and the request does not say who asks.
+    /// A `per:` route, and the request lacks the credential.
     NoCredential,
-    /// A GET with content.
+    /// A route with `callers`, and the caller is not known.
+    Caller(UnknownCaller),
+    /// A GET or HEAD with content, or content of unknown or too large length that would be part of the key.
     Content,
-    /// A field such as `X-HTTP-Method-Override` or `X-Original-URL` may change what the upstream answers.
+    /// A field such as `X-HTTP-Method-Override` or `X-Original-URL`, or one that the upstream may read as another, may
+    /// change what the upstream answers.
     OverrideField,
-    /// `If-Match` or `If-Unmodified-Since`: the upstream judges those.
+    /// `If-Match` or `If-Unmodified-Since`: the upstream evaluates them.
     Precondition,
-    /// `Range` on something that is not stored.
+    /// A `Range` request for something that is not stored.
     Range,
     Upgrade,
-    /// The request says what it has written, and nobody can tell here what was purged since.
+    /// `Larder-Position` names a purge that this replica cannot confirm.
     Position,
 }
 
 impl PassReason {
-    /// For the log, the metric and `Cache-Status`.
+    /// The name in the log, the metric and `Cache-Status`.
     pub fn as_str(self) -> &'static str {
         match self {
             PassReason::Method => "method",
@@ -90,6 +134,7 @@ impl PassReason {
             PassReason::RouteNeverCaches => "route-never-caches",
             PassReason::PathSpelling => "path-spelling",
             PassReason::NoCredential => "no-credential",
+            PassReason::Caller(why) => why.as_str(),
             PassReason::Content => "request-content",
             PassReason::OverrideField => "override-field",
             PassReason::Precondition => "precondition",
@@ -100,78 +145,127 @@ impl PassReason {
     }
 }
 
-/// Fields by which some frameworks and servers let a request ask for another method, path or host than it is for.
-/// `X-Forwarded-*` and `Forwarded` are not among them: larder sets those itself.
-pub static OVERRIDE_FIELDS: [HeaderName; 8] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-original-host"),
-    HeaderName::from_static("x-host"),
-    HeaderName::from_static("x-http-host-override"),
-];
-
-/// Fields that never go forward as they came, so that naming them in `Connection` changes nothing.
+/// Fields that are never forwarded as received, so `Connection` may name them.
 const HOP_BY_HOP: [&str; 7] =
     ["keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-connection", "http2-settings"];
 
-/// `has_content`: the request has a body. `credentials`: the fields that identify callers.
+/// `has_content`: the request has a body.
 pub fn classify<'r>(
     routes: &'r Routes,
     request: &RequestHead<'_>,
     has_content: bool,
-    credentials: &[HeaderName],
-) -> Class<'r> {
+    caller_fields: &CallerFields,
+    callers: &dyn IdentifyCaller,
+) -> Classification<'r> {
     match *request.method {
-        Method::GET | Method::HEAD => match reading(routes, request, has_content, credentials) {
-            Ok(lookup) => Class::Lookup(lookup),
-            Err((reason, route)) => Class::Pass { reason, route },
+        Method::GET | Method::HEAD => match find_readable_route(routes, request, has_content) {
+            Ok(route) => classify_read(route, request, caller_fields, callers),
+            Err((reason, route)) => Classification::Pass { reason, route },
         },
-        Method::OPTIONS | Method::TRACE => {
-            Class::Pass { reason: PassReason::Method, route: routes.find(request.path) }
+        _ if let Some(route) = find_content_read(routes, request) => match request.content {
+            Some(_) => classify_read(route, request, caller_fields, callers),
+            None => Classification::ContentRead { route },
+        },
+        _ if is_safe(request.method) => {
+            Classification::Pass { reason: PassReason::Method, route: routes.find(request.path) }
         }
-        _ => Class::Write { route: in_any_spelling(routes, request.path).next() },
+        _ => {
+            let route = find_in_any_spelling(routes, request.path).next();
+            // The tags of a write may name its caller.
+            match route.and_then(|route| Some((route, route.callers.as_ref()?))) {
+                Some((route, source)) if callers.identify(source) == CallerVerdict::Pending => {
+                    Classification::Identify { route }
+                }
+                _ => Classification::Write { route },
+            }
+        }
     }
 }
 
-type Passed<'r> = (PassReason, Option<&'r Arc<Route>>);
+/// The route that is read by this method. A request that may be meant as another one is none of its reads.
+fn find_content_read<'r>(routes: &'r Routes, request: &RequestHead<'_>) -> Option<&'r Arc<Route>> {
+    let route = find_caching_route(routes, request.path).ok()?;
+    let is_read = route.methods.contains(request.method)
+        && !may_be_overridden(route, request)
+        && !request.has(&header::UPGRADE);
+    is_read.then_some(route)
+}
 
-fn reading<'r>(
+type PassDecision<'r> = (PassReason, Option<&'r Arc<Route>>);
+
+/// The route of a GET or HEAD that may be looked up, whoever sends it.
+fn find_readable_route<'r>(
     routes: &'r Routes,
     request: &RequestHead<'_>,
     has_content: bool,
-    credentials: &[HeaderName],
-) -> Result<Lookup<'r>, Passed<'r>> {
+) -> Result<&'r Arc<Route>, PassDecision<'r>> {
     if request.has(&header::UPGRADE) {
         return Err((PassReason::Upgrade, routes.find(request.path)));
     }
-    let route = caching_route(routes, request.path)?;
-    let pass = |reason| (reason, Some(route));
+    let route = find_caching_route(routes, request.path)?;
     if has_content {
-        return Err(pass(PassReason::Content));
+        return Err((PassReason::Content, Some(route)));
     }
     if may_be_overridden(route, request) {
-        return Err(pass(PassReason::OverrideField));
+        return Err((PassReason::OverrideField, Some(route)));
     }
+    Ok(route)
+}
+
+fn classify_read<'r>(
+    route: &'r Arc<Route>,
+    request: &RequestHead<'_>,
+    caller_fields: &CallerFields,
+    callers: &dyn IdentifyCaller,
+) -> Classification<'r> {
+    let pass = |reason| Classification::Pass { reason, route: Some(route) };
+    let Some(source) = &route.callers else {
+        return look_up(route, request, caller_fields).map_or_else(pass, Classification::Lookup);
+    };
+    let verdict = callers.identify(source);
+    match &verdict {
+        CallerVerdict::Pending => return Classification::Identify { route },
+        CallerVerdict::Unknown(UnknownCaller::Anonymous) if route.anonymous == Anonymous::Share => {}
+        CallerVerdict::Unknown(why) => return pass(PassReason::Caller(*why)),
+        CallerVerdict::Known(_) => {}
+    }
+    let request = &RequestHead { caller: verdict.view(), ..*request };
+    look_up(route, request, caller_fields).map_or_else(pass, Classification::Lookup)
+}
+
+fn look_up<'r>(
+    route: &'r Arc<Route>,
+    request: &RequestHead<'_>,
+    caller_fields: &CallerFields,
+) -> Result<CacheLookup<'r>, PassReason> {
+    let is_anonymous = matches!(request.caller, CallerView::Nobody);
     let credential = match &route.per {
-        Some(per) => Some(credentials::value_of(per, request.headers).ok_or(pass(PassReason::NoCredential))?),
+        Some(per) => match credentials::caller_value(per, request) {
+            // Anonymous requests have a response of their own.
+            None if !is_anonymous => return Err(PassReason::NoCredential),
+            value => value,
+        },
         None => None,
     };
     let query = route.query.select(request.query);
-    let key = CacheKey::new(route, request, query.as_deref(), credential);
-    let may_say_who = credentials.iter().any(|name| request.names.may_hold(name));
-    let in_key = route.shared || !may_say_who || credentials::all_in_key(route, request.headers, credentials);
-    let caller = if in_key { Caller::InKey } else { Caller::Credentialed };
-    Ok(Lookup { route, key, query: query.map(Into::into), caller, fallback_ttl: None })
+    let key = CacheKey::new(route, request, query.as_deref(), credential.as_deref());
+    // `shared` speaks of those who are known; an anonymous request may have another credential.
+    let in_key = route.shared != Shared::No && !is_anonymous
+        || credentials::are_credentials_in_key(route, request.headers, caller_fields);
+    let until = request.caller.known().and_then(|identity| identity.expires_at);
+    let caller = match (in_key, until) {
+        (true, None) => Caller::InKey,
+        (true, Some(until)) => Caller::Known { until },
+        (false, until) => Caller::Credentialed { until },
+    };
+    Ok(CacheLookup { route, key, query: query.map(Into::into), caller, fallback_ttl: None })
 }
 
-fn caching_route<'r>(routes: &'r Routes, path: &str) -> Result<&'r Arc<Route>, Passed<'r>> {
+fn find_caching_route<'r>(routes: &'r Routes, path: &str) -> Result<&'r Arc<Route>, PassDecision<'r>> {
     let found = if is_normal(path) {
         routes.find(path)
     } else {
-        let mut found = in_any_spelling(routes, path);
+        let mut found = find_in_any_spelling(routes, path);
         let first = found.next();
         if let Some(caching) = first.into_iter().chain(found).find(|route| route.caches()) {
             return Err((PassReason::PathSpelling, Some(caching)));
@@ -179,7 +273,7 @@ fn caching_route<'r>(routes: &'r Routes, path: &str) -> Result<&'r Arc<Route>, P
         first
     };
     let route = found.ok_or((PassReason::NoRoute, None))?;
-    if route.mode == Mode::Off {
+    if route.mode == RouteMode::Off {
         Err((PassReason::RouteOff, found))
     } else if !route.caches() {
         Err((PassReason::RouteNeverCaches, found))
@@ -190,24 +284,28 @@ fn caching_route<'r>(routes: &'r Routes, path: &str) -> Result<&'r Arc<Route>, P
     }
 }
 
-/// The routes that a path falls under as it is written, by its normal form, and loosely, in this order.
-fn in_any_spelling<'r>(routes: &'r Routes, path: &str) -> impl Iterator<Item = &'r Arc<Route>> {
+/// The routes of a path as written, in normal form, and loosely matched, in this order.
+fn find_in_any_spelling<'r>(routes: &'r Routes, path: &str) -> impl Iterator<Item = &'r Arc<Route>> {
     let written = routes.find(path);
-    let normal = routes.find(&normal_form(path));
-    let loose = routes.find_loosely(&LoosePath::new(path));
+    let normal = routes.find(&normalize(path));
+    let loose = routes.find_loosely(&NormalizedPath::new(path));
     written.into_iter().chain(normal).chain(loose)
 }
 
-/// Whether what the upstream is asked for may be another thing than the key says. A field that the route has in its
-/// key may be there.
+/// Whether the upstream may be asked for something else than the key says. Override fields in the route's key are
+/// allowed.
 fn may_be_overridden(route: &Route, request: &RequestHead<'_>) -> bool {
-    let overridden = OVERRIDE_FIELDS.iter().any(|name| request.has(name) && !route.headers.contains(name));
-    overridden || (request.names.may_hold(&header::CONNECTION) && drops_fields(request.headers))
+    let overridden = override_fields::candidates(request.name_filter)
+        .any(|name| request.headers.contains_key(name) && !route.headers.contains(name));
+    let is_ambiguous = |name: &HeaderName| is_ambiguous_name(name) && !route.headers.contains(name);
+    overridden
+        || (request.name_filter.has_ambiguous() && request.headers.keys().any(is_ambiguous))
+        || (request.name_filter.may_hold(&header::CONNECTION) && connection_drops_fields(request.headers))
 }
 
 /// RFC 9110 §7.6.1: fields named in `Connection` are not forwarded. With `Connection: x-tenant` the upstream would
-/// answer for no tenant, and the key would say one.
-fn drops_fields(headers: &HeaderMap) -> bool {
+/// answer for no tenant, while the key names one.
+fn connection_drops_fields(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|line| match line.to_str() {
         Ok(line) => line.split(',').map(str::trim).any(|option| {
             headers.contains_key(option) && !HOP_BY_HOP.iter().any(|field| field.eq_ignore_ascii_case(option))

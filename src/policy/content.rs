@@ -1,6 +1,6 @@
-//! The content of a message as templates read it: JSON, or a form. What can't be read for certain is not read at all.
+//! The content of a message as templates read it: JSON or a form. Ambiguous content is not read.
 //!
-//! Never reads more than a bound, also of what a compressed body becomes.
+//! Reads are bounded, including the decompressed size.
 
 mod strict_json;
 #[cfg(test)]
@@ -13,103 +13,117 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
-use super::http_date::only_value;
-use super::json_query::{JsonQuery, Unusable};
+use super::http_date::single_value;
+use super::json_query::{JsonQuery, UnusableValue};
 use super::query;
 use super::storing::NotStored;
-use strict_json::Names;
+use strict_json::NameComparison;
+
+/// Parses JSON without duplicate names. `None`: it is malformed, or has some.
+pub fn parse_strict_json(text: &[u8]) -> Option<Value> {
+    strict_json::parse(text, NameComparison::Exact)
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     Json(Value),
-    /// `application/x-www-form-urlencoded`, as it came.
+    /// `application/x-www-form-urlencoded`, undecoded.
     Form(String),
 }
 
-/// Why it is not read.
+/// The reason why content is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// Its type is another, or its charset.
+pub enum UnreadableContent {
+    /// Another media type or charset.
     Type,
     /// A content coding other than gzip.
     Coding,
-    /// It is not what its type says, or has two readings.
+    /// The content does not parse, or has two readings.
     Malformed,
     TooLarge,
 }
 
-impl Unreadable {
-    /// As the reason why a response is not stored whose tags stand in its content.
-    pub fn not_stored(self) -> NotStored {
+impl UnreadableContent {
+    /// The matching reason for not storing a response whose tags are in its content.
+    pub fn as_not_stored(self) -> NotStored {
         match self {
-            Unreadable::Type => NotStored::NotJson,
-            Unreadable::Coding => NotStored::Encoded,
-            Unreadable::Malformed => NotStored::MalformedJson,
-            Unreadable::TooLarge => NotStored::JsonTooLarge,
+            UnreadableContent::Type => NotStored::NotJson,
+            UnreadableContent::Coding => NotStored::Encoded,
+            UnreadableContent::Malformed => NotStored::MalformedJson,
+            UnreadableContent::TooLarge => NotStored::JsonTooLarge,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum ContentKind {
     Json,
     Form,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
+enum ContentCoding {
     Identity,
     Gzip,
 }
 
 impl Content {
-    /// Whether a response with these fields is one that [`Content::of_response`] could read.
-    pub fn is_expected(headers: &HeaderMap) -> Result<(), Unreadable> {
-        match kind(headers)? {
-            Kind::Json => coding(headers).map(drop),
-            Kind::Form => Err(Unreadable::Type),
+    /// Whether [`Content::parse_response`] can read a response with these fields.
+    pub fn is_expected(headers: &HeaderMap) -> Result<(), UnreadableContent> {
+        match content_kind(headers)? {
+            ContentKind::Json => content_coding(headers).map(drop),
+            ContentKind::Form => Err(UnreadableContent::Type),
         }
     }
 
-    /// JSON of at most `limit` bytes, decoded.
-    pub fn of_response(headers: &HeaderMap, body: &[u8], limit: u64) -> Result<Self, Unreadable> {
+    /// Parses JSON of at most `limit` decoded bytes.
+    pub fn parse_response(headers: &HeaderMap, body: &[u8], limit: u64) -> Result<Self, UnreadableContent> {
         Self::is_expected(headers)?;
-        let text = decoded(coding(headers)?, body, limit)?;
-        strict_json::parse(&text, Names::AsWritten).map(Content::Json).ok_or(Unreadable::Malformed)
+        let text = decode(content_coding(headers)?, body, limit)?;
+        strict_json::parse(&text, NameComparison::Exact)
+            .map(Content::Json)
+            .ok_or(UnreadableContent::Malformed)
     }
 
-    /// JSON or a form of at most `limit` bytes. Who sends it may want the upstream to read something else than what
-    /// is read here, so names that some reader takes for the same may stand once only.
-    pub fn of_request(headers: &HeaderMap, body: &[u8], limit: u64) -> Result<Self, Unreadable> {
-        let kind = kind(headers)?;
-        let text = decoded(coding(headers)?, body, limit)?;
+    /// Parses JSON or a form of at most `limit` decoded bytes. A client may try to make the upstream read other
+    /// values than larder, so names that differ only in case are duplicates.
+    pub fn parse_request(headers: &HeaderMap, body: &[u8], limit: u64) -> Result<Self, UnreadableContent> {
+        let kind = content_kind(headers)?;
+        let text = decode(content_coding(headers)?, body, limit)?;
         match kind {
-            Kind::Json => strict_json::parse(&text, Names::WithoutCase).map(Content::Json),
-            Kind::Form => String::from_utf8(text).ok().map(Content::Form),
+            ContentKind::Json => {
+                strict_json::parse(&text, NameComparison::CaseInsensitive).map(Content::Json)
+            }
+            ContentKind::Form => String::from_utf8(text).ok().map(Content::Form),
         }
-        .ok_or(Unreadable::Malformed)
+        .ok_or(UnreadableContent::Malformed)
     }
 
-    /// The texts that `query` finds in it, `at_most` of them; none where it is no JSON.
-    pub fn texts(&self, query: &JsonQuery, at_most: usize) -> Result<Vec<String>, Unusable> {
+    /// The first `at_most` texts that `query` selects; none if the content is not JSON.
+    pub fn extract_texts(&self, query: &JsonQuery, at_most: usize) -> Result<Vec<String>, UnusableValue> {
         self.json().map_or(Ok(Vec::new()), |document| query.texts(document).take(at_most).collect())
     }
 
-    /// A change event: JSON of at most `limit` bytes, in which a name has one reading.
-    pub fn of_event(text: &[u8], limit: usize) -> Result<Self, Unreadable> {
+    /// Parses a change event: JSON of at most `limit` bytes without duplicate names.
+    pub fn parse_event(text: &[u8], limit: usize) -> Result<Self, UnreadableContent> {
         if text.len() > limit {
-            return Err(Unreadable::TooLarge);
+            return Err(UnreadableContent::TooLarge);
         }
-        strict_json::parse(text, Names::WithoutCase).map(Content::Json).ok_or(Unreadable::Malformed)
+        strict_json::parse(text, NameComparison::CaseInsensitive)
+            .map(Content::Json)
+            .ok_or(UnreadableContent::Malformed)
     }
 
-    /// A change event that comes as fields with values.
-    pub fn of_fields<'f>(fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>) -> Result<Self, Unreadable> {
+    /// Builds a change event from name-value pairs.
+    pub fn from_event_fields<'f>(
+        fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+    ) -> Result<Self, UnreadableContent> {
         let mut object = serde_json::Map::new();
         for (name, value) in fields {
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| Unreadable::Malformed);
+            let text =
+                |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| UnreadableContent::Malformed);
             if object.insert(text(name)?, Value::String(text(value)?)).is_some() {
-                return Err(Unreadable::Malformed);
+                return Err(UnreadableContent::Malformed);
             }
         }
         Ok(Content::Json(Value::Object(object)))
@@ -122,62 +136,66 @@ impl Content {
         }
     }
 
-    /// All the values of one field of a form.
+    /// All values of one form field.
     pub(super) fn form_values(&self, name: &str) -> Vec<String> {
         match self {
-            Content::Form(text) => query::values(Some(text), name),
+            Content::Form(text) => query::query_values(Some(text), name),
             Content::Json(_) => Vec::new(),
         }
     }
 }
 
-fn kind(headers: &HeaderMap) -> Result<Kind, Unreadable> {
-    let value = only_value(headers, &CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let value = str::from_utf8(value).map_err(|_| Unreadable::Type)?.to_ascii_lowercase();
-    let mut parts = value.split(';').map(str::trim);
-    let kind = match parts.next().unwrap_or_default() {
-        "application/x-www-form-urlencoded" => Kind::Form,
-        "application/json" | "text/json" => Kind::Json,
-        other if other.ends_with("+json") => Kind::Json,
-        _ => return Err(Unreadable::Type),
-    };
-    // RFC 8259 §8.1: JSON is UTF-8. Whoever says that it is something else may mean it.
-    let charsets = parts.filter_map(|parameter| parameter.strip_prefix("charset="));
-    let is_read = |charset: &str| matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii");
-    if charsets.into_iter().all(is_read) { Ok(kind) } else { Err(Unreadable::Type) }
+/// Parses JSON that every reader understands alike: no object has a name twice, in whatever case.
+pub(super) fn parse_unambiguous_json(text: &[u8]) -> Option<Value> {
+    strict_json::parse(text, NameComparison::CaseInsensitive)
 }
 
-fn coding(headers: &HeaderMap) -> Result<Coding, Unreadable> {
+pub(super) fn content_kind(headers: &HeaderMap) -> Result<ContentKind, UnreadableContent> {
+    let value = single_value(headers, &CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let value = str::from_utf8(value).map_err(|_| UnreadableContent::Type)?.to_ascii_lowercase();
+    let mut parts = value.split(';').map(str::trim);
+    let kind = match parts.next().unwrap_or_default() {
+        "application/x-www-form-urlencoded" => ContentKind::Form,
+        "application/json" | "text/json" => ContentKind::Json,
+        other if other.ends_with("+json") => ContentKind::Json,
+        _ => return Err(UnreadableContent::Type),
+    };
+    // RFC 8259 §8.1: JSON is UTF-8. Content that declares another charset is not read.
+    let charsets = parts.filter_map(|parameter| parameter.strip_prefix("charset="));
+    let is_read = |charset: &str| matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii");
+    if charsets.into_iter().all(is_read) { Ok(kind) } else { Err(UnreadableContent::Type) }
+}
+
+fn content_coding(headers: &HeaderMap) -> Result<ContentCoding, UnreadableContent> {
     let mut values = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
     let coding = match values.next() {
-        None => Coding::Identity,
-        Some(value) if value.trim_ascii().eq_ignore_ascii_case(b"identity") => Coding::Identity,
+        None => ContentCoding::Identity,
+        Some(value) if value.trim_ascii().eq_ignore_ascii_case(b"identity") => ContentCoding::Identity,
         Some(value)
             if [&b"gzip"[..], b"x-gzip"].iter().any(|name| value.trim_ascii().eq_ignore_ascii_case(name)) =>
         {
-            Coding::Gzip
+            ContentCoding::Gzip
         }
-        Some(_) => return Err(Unreadable::Coding),
+        Some(_) => return Err(UnreadableContent::Coding),
     };
-    if values.next().is_some() { Err(Unreadable::Coding) } else { Ok(coding) }
+    if values.next().is_some() { Err(UnreadableContent::Coding) } else { Ok(coding) }
 }
 
-fn decoded(coding: Coding, body: &[u8], limit: u64) -> Result<Vec<u8>, Unreadable> {
+fn decode(coding: ContentCoding, body: &[u8], limit: u64) -> Result<Vec<u8>, UnreadableContent> {
     let mut text = Vec::new();
     let read = match coding {
-        Coding::Identity => body.take(limit.saturating_add(1)).read_to_end(&mut text),
-        Coding::Gzip => MultiGzDecoder::new(body).take(limit.saturating_add(1)).read_to_end(&mut text),
+        ContentCoding::Identity => body.take(limit.saturating_add(1)).read_to_end(&mut text),
+        ContentCoding::Gzip => MultiGzDecoder::new(body).take(limit.saturating_add(1)).read_to_end(&mut text),
     };
     match read {
-        Ok(length) if length as u64 > limit => Err(Unreadable::TooLarge),
+        Ok(length) if length as u64 > limit => Err(UnreadableContent::TooLarge),
         Ok(_) => Ok(text),
-        Err(_) => Err(Unreadable::Malformed),
+        Err(_) => Err(UnreadableContent::Malformed),
     }
 }
 
-/// What to accept in place of what the client does, so that the answer can be read and still is one for this client;
-/// `None`: as it is.
-pub fn readable_coding(accepted: &HeaderMap) -> Option<HeaderValue> {
+/// The `Accept-Encoding` to send so that the response can be read and still suits the client; `None`: unchanged.
+pub fn restrict_accept_encoding(accepted: &HeaderMap) -> Option<HeaderValue> {
     let lines: Vec<&[u8]> = accepted.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
     if lines.is_empty() {
         return None;

@@ -1,74 +1,143 @@
-//! Who is asking: which credential a request carries.
+//! The credentials that a request carries.
 //!
-//! Reads, and never verifies: a token's claims may name tags, they never stand for who is allowed to see something.
+//! Nothing is verified here: a token's claims may name tags, and never grant access.
 
 mod jwt;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, header};
+use sha2::{Digest, Sha256};
 
-use super::Route;
+use super::caller_fields::CallerFields;
 use super::route::Credential;
+use super::{RequestHead, Route};
+use crate::clock::Timestamp;
+use crate::hex;
 
-pub use jwt::claim as jwt_claim;
+pub use jwt::{
+    MAX_TOKEN_BYTES, bearer_token, claim_text, decode_claims, find_claim, numeric_date,
+    read_claim as jwt_claim,
+};
 
-/// The value of the credential that a `per:` route tells callers apart by; `None` if the request does not carry it,
-/// or carries it twice: which of the two the upstream believes is not known.
-pub fn value_of<'a>(credential: &Credential, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+/// The value of the route's `per`: of a credential, or of what a known caller is known by.
+pub fn caller_value<'a>(per: &Credential, request: &RequestHead<'a>) -> Option<Cow<'a, [u8]>> {
+    let identity = request.caller.known();
+    match per {
+        Credential::Claims(paths) => {
+            let claim = |path: &String| Some(&*identity?.claim(path)?.json);
+            match paths.as_slice() {
+                [path] => Some(Cow::Borrowed(claim(path)?.as_bytes())),
+                // No two lists of JSON values have the same text.
+                paths => {
+                    Some(paths.iter().map(claim).collect::<Option<Vec<_>>>()?.join(",").into_bytes().into())
+                }
+            }
+        }
+        Credential::Identity => Some(Cow::Borrowed(identity?.name.as_ref()?.as_bytes())),
+        Credential::AnyOf(credentials) => combine_values(credentials, request.headers).map(Cow::Owned),
+        credential => credential_value(credential, request.headers).map(Cow::Borrowed),
+    }
+}
+
+/// The values of all that are sent, each behind its position and its length: which one counts is up to the upstream.
+/// `None` if none is sent, or one of them has no single value.
+fn combine_values(credentials: &[Credential], headers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut combined = Vec::new();
+    for (position, credential) in credentials.iter().enumerate().filter(|(_, it)| it.is_in(headers)) {
+        let value = credential_value(credential, headers)?;
+        combined.extend_from_slice(format!("{position} {} ", value.len()).as_bytes());
+        combined.extend_from_slice(value);
+    }
+    (!combined.is_empty()).then_some(combined)
+}
+
+/// The value of a credential; `None` if it is absent or repeated, since it is unknown which of two values the upstream
+/// uses.
+pub fn credential_value<'a>(credential: &Credential, headers: &'a HeaderMap) -> Option<&'a [u8]> {
     let value = match credential {
-        Credential::Authorization => only_one(lines(headers, &header::AUTHORIZATION)),
-        Credential::Header(name) => only_one(lines(headers, name)),
-        // An oddly spelled `session =x` is no session to every upstream.
-        Credential::Cookie(name) => only_one(cookie_pairs(headers, name))
+        Credential::AnyOf(_) | Credential::Claims(_) | Credential::Identity => None,
+        Credential::Authorization => exactly_one(field_lines(headers, &header::AUTHORIZATION)),
+        Credential::Header(name) => exactly_one(field_lines(headers, name)),
+        // `session =x` is not a session to every upstream.
+        Credential::Cookie(name) => exactly_one(cookie_pairs(headers, name))
             .and_then(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")),
     };
     value.filter(|value| !value.trim_ascii().is_empty())
 }
 
-/// Whether the request carries any of the fields that identify callers.
-pub fn presented(headers: &HeaderMap, credentials: &[HeaderName]) -> bool {
-    credentials.iter().any(|name| headers.contains_key(name))
+/// When the first of the route's `per` credentials expires that is a JWT with `exp`. Not verified: it only shortens
+/// lifetimes.
+pub fn credential_expiry(route: &Route, headers: &HeaderMap) -> Option<Timestamp> {
+    let values = route.per.as_ref()?.alternatives().iter().filter_map(|it| credential_value(it, headers));
+    values.filter_map(jwt::read_expiry).min()
 }
 
-/// Whether every credential that the request carries stands in the route's key: as its `per`, or among its `headers`
-/// and `cookies`.
+/// A hash that stands for a credential in targets.
+pub fn hash(credential: &[u8]) -> String {
+    hex::encode(&Sha256::digest(credential)[..16])
+}
+
+/// Whether all credentials of the request are in the route's key: as `per`, or in `headers` or `cookies`.
 ///
-/// One that does not stand there may change the response too, even beside one that does (an `Authorization` for the
-/// account, a cookie for the role). So each counts, and `Cookie` only if every single cookie is in the key. But where the
-/// route says which cookie tells callers apart, the others are the same caller's: browsers always send some.
-pub fn all_in_key(route: &Route, headers: &HeaderMap, credentials: &[HeaderName]) -> bool {
+/// A credential outside the key may change the response even beside one inside it (`Authorization` for the account,
+/// a cookie for the role), so each counts, and `Cookie` only if every cookie is in the key. If `per` names a
+/// cookie, the other cookies belong to the same caller: browsers always send some.
+///
+/// A field that only looks like a credential (see [`CallerFields`]) does not count where the route says `per`: the route
+/// has said by what callers differ. A field that the route's `callers` read always counts.
+pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
     let field_in_key = |name: &HeaderName| {
         route.headers.contains(name)
             || match &route.per {
-                Some(Credential::Authorization) => *name == header::AUTHORIZATION,
-                Some(Credential::Header(per)) => name == per,
-                Some(Credential::Cookie(_)) => *name == header::COOKIE,
+                // The caller was found by these.
+                Some(per) if per.is_verified() => route
+                    .callers
+                    .iter()
+                    .flat_map(|callers| &callers.credentials)
+                    .any(|credential| credential.field().as_ref() == Some(name)),
+                // Other cookies are the same caller's only beside the one that `per` names.
+                Some(Credential::AnyOf(credentials)) => {
+                    credentials.iter().any(|it| it.field().as_ref() == Some(name) && it.is_in(headers))
+                }
+                Some(per) => per.field().as_ref() == Some(name),
                 None => false,
             }
     };
     let cookie_in_key = |name: &str| route.cookies.iter().any(|cookie| cookie == name);
-    credentials.iter().filter(|name| headers.contains_key(*name)).all(|name| {
+    let counts = |name: &&HeaderName| {
+        !route.exempt.contains(name) && (route.per.is_none() || caller_fields.is_named(name))
+    };
+    let name_in_key = |name: &HeaderName| {
         field_in_key(name)
             || *name == header::COOKIE
-                && cookies(headers).all(|cookie| std::str::from_utf8(cookie.name).is_ok_and(cookie_in_key))
-    })
+                && parse_cookies(headers)
+                    .all(|cookie| std::str::from_utf8(cookie.name).is_ok_and(cookie_in_key))
+    };
+    let credential_in_key = |credential: &Credential| match credential {
+        Credential::Cookie(name) if cookie_in_key(name) => true,
+        credential => credential.field().is_none_or(|name| name_in_key(&name)),
+    };
+    let mut of_callers = route.callers.iter().flat_map(|callers| &callers.credentials);
+    caller_fields.find_in(headers).filter(counts).all(name_in_key)
+        && of_callers.all(|credential| !credential.is_in(headers) || credential_in_key(credential))
 }
 
-/// The value of one cookie; `None` if it is sent twice, or is not text.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    std::str::from_utf8(only_one(cookie_values(headers, name))?).ok()
+/// The value of one cookie; `None` if it is repeated or not text.
+pub fn single_cookie_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    std::str::from_utf8(exactly_one(cookie_values(headers, name))?).ok()
 }
 
-/// All the values of one cookie, in their order.
+/// All values of one cookie, in order.
 pub(super) fn cookie_values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    named(headers, name).map(|cookie| cookie.value)
+    cookies_named(headers, name).map(|cookie| cookie.value)
 }
 
-/// All the places where one cookie is given, as they are written (`theme` and `theme=` are not the same to each
-/// upstream).
-pub(super) fn cookie_pairs<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    named(headers, name).map(|cookie| cookie.pair)
+/// All pairs of one cookie as written: `theme` and `theme=` may differ to an upstream.
+pub fn cookie_pairs<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    cookies_named(headers, name).map(|cookie| cookie.pair)
 }
 
 #[derive(Clone, Copy)]
@@ -78,13 +147,13 @@ struct Cookie<'a> {
     pair: &'a [u8],
 }
 
-fn named<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = Cookie<'a>> {
-    cookies(headers).filter(move |cookie| cookie.name == name.as_bytes())
+fn cookies_named<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = Cookie<'a>> {
+    parse_cookies(headers).filter(move |cookie| cookie.name == name.as_bytes())
 }
 
-/// RFC 6265 §5.4, also over several lines (RFC 9113 §8.2.3).
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = Cookie<'_>> {
-    let pairs = lines(headers, &header::COOKIE).flat_map(|line| line.split(|byte| *byte == b';'));
+/// Parses `Cookie` (RFC 6265 §5.4), over all lines (RFC 9113 §8.2.3).
+fn parse_cookies(headers: &HeaderMap) -> impl Iterator<Item = Cookie<'_>> {
+    let pairs = field_lines(headers, &header::COOKIE).flat_map(|line| line.split(|byte| *byte == b';'));
     pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
         let name = halves.next().unwrap_or_default().trim_ascii();
@@ -93,11 +162,21 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = Cookie<'_>> {
     })
 }
 
-fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+impl Credential {
+    /// Whether the request has it, in whatever form.
+    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+        match self {
+            Credential::Cookie(name) => cookies_named(headers, name).next().is_some(),
+            credential => credential.field().is_some_and(|name| headers.contains_key(name)),
+        }
+    }
+}
+
+fn field_lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().map(|value| value.as_bytes())
 }
 
-fn only_one<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
+fn exactly_one<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     let first = values.next()?;
     values.next().is_none().then_some(first)
 }

@@ -1,34 +1,34 @@
-//! Entity-tags (RFC 9110 §8.8.3): what is not one, to the letter, matches nothing.
+//! Entity-tags (RFC 9110 §8.8.3), parsed strictly: a malformed tag matches nothing.
 
 use http::{HeaderMap, HeaderName};
 
-use super::http_date::only_value;
+use super::http_date::single_value;
 
-/// As it came: `"v1"` or `W/"v1"`.
+/// A tag such as `"v1"` or `W/"v1"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EntityTag<'a> {
     is_weak: bool,
-    /// With its quotes.
+    /// The tag with its quotes.
     opaque: &'a [u8],
 }
 
 impl<'a> EntityTag<'a> {
-    pub(super) fn read(value: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
         let (tag, rest) = Self::split_off(value)?;
         rest.is_empty().then_some(tag)
     }
 
-    /// The one in a field that must occur once.
-    pub(super) fn of(headers: &'a HeaderMap, name: &HeaderName) -> Option<Self> {
-        Self::read(only_value(headers, name)?.as_bytes())
+    /// Parses the tag of a field that must occur once.
+    pub(super) fn from_field(headers: &'a HeaderMap, name: &HeaderName) -> Option<Self> {
+        Self::parse(single_value(headers, name)?.as_bytes())
     }
 
-    /// §8.8.3.2: both strong, and the same.
+    /// Strong comparison (§8.8.3.2): both are strong and equal.
     pub(super) fn matches_strongly(&self, other: &EntityTag<'_>) -> bool {
         !self.is_weak && !other.is_weak && self.opaque == other.opaque
     }
 
-    /// §8.8.3.2: the same but for strength.
+    /// Weak comparison (§8.8.3.2): equal apart from strength.
     pub(super) fn matches_weakly(&self, other: &EntityTag<'_>) -> bool {
         self.opaque == other.opaque
     }
@@ -37,9 +37,9 @@ impl<'a> EntityTag<'a> {
         !self.is_weak
     }
 
-    /// The tag that `text` begins with, and what follows it.
+    /// Splits `text` into its leading tag and the rest.
     fn split_off(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        // `W/` is the one part of the syntax where case counts.
+        // `W/` is case-sensitive.
         let (is_weak, quoted) = match text.strip_prefix(b"W/") {
             Some(quoted) => (true, quoted),
             None => (false, text),
@@ -54,50 +54,50 @@ impl<'a> EntityTag<'a> {
     }
 }
 
-/// `etagc`: visible ASCII but the quote, and obs-text.
+/// `etagc`: visible ASCII except the quote, and obs-text.
 fn is_tag_byte(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x7e | 0x80..)
 }
 
-/// `If-Match`, `If-None-Match`: `*`, or a list of tags.
+/// The value of `If-Match` or `If-None-Match`: `*`, or a list of tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TagList<'a> {
+pub(super) enum EntityTagList<'a> {
     Any,
-    /// Those that could be read: what follows a mistake is left out, so it matches less.
+    /// The tags up to the first malformed one, so a malformed list matches less.
     Tags(Vec<EntityTag<'a>>),
 }
 
-impl<'a> TagList<'a> {
+impl<'a> EntityTagList<'a> {
     /// `None` if the field is absent.
-    pub(super) fn of(headers: &'a HeaderMap, name: &HeaderName) -> Option<Self> {
+    pub(super) fn from_field(headers: &'a HeaderMap, name: &HeaderName) -> Option<Self> {
         let mut tags = Vec::new();
         let mut lines = headers.get_all(name).iter().map(|line| line.as_bytes()).peekable();
         lines.peek()?;
-        if only_value(headers, name).is_some_and(|value| value == "*") {
-            return Some(TagList::Any);
+        if single_value(headers, name).is_some_and(|value| value == "*") {
+            return Some(EntityTagList::Any);
         }
         for line in lines {
-            read_list(line, &mut tags);
+            parse_list(line, &mut tags);
         }
-        Some(TagList::Tags(tags))
+        Some(EntityTagList::Tags(tags))
     }
 
     pub(super) fn any(&self, matches: impl Fn(&EntityTag<'a>) -> bool) -> bool {
         match self {
-            TagList::Any => true,
-            TagList::Tags(tags) => tags.iter().any(matches),
+            EntityTagList::Any => true,
+            EntityTagList::Tags(tags) => tags.iter().any(matches),
         }
     }
 }
 
-fn read_list<'a>(line: &'a [u8], tags: &mut Vec<EntityTag<'a>>) {
+fn parse_list<'a>(line: &'a [u8], tags: &mut Vec<EntityTag<'a>>) {
     let mut rest = line;
     loop {
         rest = match rest {
             [b',' | b' ' | b'\t', after @ ..] => after,
             _ => match EntityTag::split_off(rest) {
                 Some((tag, after)) => {
-                    // A tag ends where the list goes on or ends; else it was none.
+                    // A tag must be followed by a separator or the end.
                     if !matches!(after.first(), None | Some(b',' | b' ' | b'\t')) {
                         return;
                     }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn tag(text: &str) -> EntityTag<'_> {
-        EntityTag::read(text.as_bytes()).unwrap_or_else(|| panic!("{text} is a tag"))
+        EntityTag::parse(text.as_bytes()).unwrap_or_else(|| panic!("{text} is a tag"))
     }
 
     #[test]
@@ -153,10 +153,10 @@ mod tests {
             "\"a b\"",
             "\"a\", \"b\"",
         ] {
-            assert_eq!(EntityTag::read(text.as_bytes()), None, "{text}");
+            assert_eq!(EntityTag::parse(text.as_bytes()), None, "{text}");
         }
-        assert!(EntityTag::read(b"\"abc\xfc,d'\"").is_some());
-        assert!(EntityTag::read(b"\"\"").is_some());
+        assert!(EntityTag::parse(b"\"abc\xfc,d'\"").is_some());
+        assert!(EntityTag::parse(b"\"\"").is_some());
     }
 
     #[test]
@@ -172,18 +172,22 @@ mod tests {
             let headers: HeaderMap =
                 lines.iter().map(|line| (IF_NONE_MATCH, line.parse().unwrap())).collect();
             let tags = expected.into_iter().map(tag).collect();
-            assert_eq!(TagList::of(&headers, &IF_NONE_MATCH), Some(TagList::Tags(tags)), "{lines:?}");
+            assert_eq!(
+                EntityTagList::from_field(&headers, &IF_NONE_MATCH),
+                Some(EntityTagList::Tags(tags)),
+                "{lines:?}"
+            );
         }
         let any: HeaderMap = [(IF_NONE_MATCH, HeaderValue::from_static("*"))].into_iter().collect();
-        assert_eq!(TagList::of(&any, &IF_NONE_MATCH), Some(TagList::Any));
-        assert_eq!(TagList::of(&HeaderMap::new(), &IF_NONE_MATCH), None);
+        assert_eq!(EntityTagList::from_field(&any, &IF_NONE_MATCH), Some(EntityTagList::Any));
+        assert_eq!(EntityTagList::from_field(&HeaderMap::new(), &IF_NONE_MATCH), None);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..40)) {
-            EntityTag::read(&line);
-            read_list(&line, &mut Vec::new());
+            EntityTag::parse(&line);
+            parse_list(&line, &mut Vec::new());
         }
     }
 }

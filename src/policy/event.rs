@@ -1,128 +1,171 @@
-//! What a change event purges: its JSON, in the templates of its source. What an event does not say is widened to all
-//! that the source can name: an event too few is a stale answer.
+//! The purges of a change event: its JSON, applied to the templates of its source.
+//!
+//! An event that lacks a value purges the routes whose tags it could mean. Events that were missed, or that cannot be
+//! read, purge everything that the source can name.
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::{HeaderMap, Method};
 
 use super::content::Content;
+use super::invalidation::route_target;
 use super::json_query::JsonQuery;
+use super::purge_targets::{PurgeOptions, PurgeRule, PurgeTargets, TargetOrigin};
 use super::routes::Routes;
-use super::tags::{LISTED, MAX_TAG_BYTES, MAX_TAGS};
-use super::template::{Sources, Template};
+use super::tags::{LISTED_TAG, MAX_TAG_BYTES, MAX_TAGS};
+use super::template::{RenderLimits, Template, TemplateContext};
 use super::{RequestHead, Route};
-use crate::purge::{LoosePath, Target};
+use crate::purge::Target;
 
-/// A larger event is not read.
-pub const MAX_EVENT: usize = 1024 * 1024;
+/// Larger events are not read.
+pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
-/// What the events of one source mean.
+/// The rules for the events of one source. Each applies on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRules(pub Vec<EventRule>);
+
+/// The purges of the events that fulfil conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRule {
-    pub purge: Vec<Template>,
-    /// All must hold; an event that lacks a value may mean it.
-    pub when: Vec<Condition>,
+    pub purge: Vec<PurgeRule>,
+    /// All must hold; an event without the value may be meant.
+    pub when: Vec<EventCondition>,
 }
 
-/// A value of the event is one of these.
+/// Holds if a value of the event is one of the listed ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub struct EventCondition {
     pub value: JsonQuery,
     pub one_of: Vec<String>,
 }
 
-/// What came of an event.
+/// The result of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// It said what to purge.
+pub enum EventOutcome {
+    /// All tags were named.
     Named,
-    /// It lacked a value, or had one that no tag can be made of: more was purged.
+    /// A value was missing or unusable: more was purged.
     Widened,
-    /// It could not be read: all that the source can name was purged.
+    /// The event could not be read: everything that the source can name was purged.
     Malformed,
-    /// It is about something else (`when`).
+    /// No rule's conditions hold.
     Ignored,
 }
 
-impl Meaning {
-    pub const ALL: [Meaning; 4] = [Meaning::Named, Meaning::Widened, Meaning::Malformed, Meaning::Ignored];
+impl EventOutcome {
+    pub const ALL: [EventOutcome; 4] =
+        [EventOutcome::Named, EventOutcome::Widened, EventOutcome::Malformed, EventOutcome::Ignored];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Meaning::Named => "named",
-            Meaning::Widened => "widened",
-            Meaning::Malformed => "malformed",
-            Meaning::Ignored => "ignored",
+            EventOutcome::Named => "named",
+            EventOutcome::Widened => "widened",
+            EventOutcome::Malformed => "malformed",
+            EventOutcome::Ignored => "ignored",
         }
+    }
+}
+
+impl EventRules {
+    /// Adds the targets of an event; `None`: it cannot be read.
+    pub fn apply(
+        &self,
+        routes: &Routes,
+        event: Option<&Content>,
+        targets: &mut PurgeTargets,
+    ) -> EventOutcome {
+        let Some(event) = event else {
+            self.add_all_reachable(routes, targets);
+            return EventOutcome::Malformed;
+        };
+        let outcomes: Vec<_> = self.0.iter().map(|rule| rule.apply(routes, event, targets)).collect();
+        let by_severity = [EventOutcome::Widened, EventOutcome::Named];
+        by_severity.into_iter().find(|outcome| outcomes.contains(outcome)).unwrap_or(EventOutcome::Ignored)
+    }
+
+    /// Adds everything that events of the source can name, for events that were missed or cannot be read.
+    pub fn add_all_reachable(&self, routes: &Routes, targets: &mut PurgeTargets) {
+        self.0.iter().for_each(|rule| rule.add_all_reachable(routes, targets));
+    }
+
+    /// Whether one of its events can purge a response of this route.
+    pub fn can_reach(&self, route: &Route) -> bool {
+        self.0.iter().any(|rule| rule.can_reach(route))
     }
 }
 
 impl EventRule {
-    /// Adds to `targets` what the event purges. `None`: it can't be read.
-    pub fn apply(&self, routes: &Routes, event: Option<&Content>, targets: &mut Vec<Target>) -> Meaning {
-        let Some(event) = event else {
-            self.add_everything(routes, targets);
-            return Meaning::Malformed;
-        };
-        if self.when.iter().any(|condition| condition.fails(event)) {
-            return Meaning::Ignored;
+    fn apply(&self, routes: &Routes, event: &Content, targets: &mut PurgeTargets) -> EventOutcome {
+        if self.when.iter().any(|condition| condition.is_refuted_by(event)) {
+            return EventOutcome::Ignored;
         }
-        let mut meaning = Meaning::Named;
-        for template in &self.purge {
+        let mut outcome = EventOutcome::Named;
+        for PurgeRule { template, options, otherwise } in &self.purge {
             let tags = render(template, event).unwrap_or_default();
             let is_short = |tag: &String| tag.len() <= MAX_TAG_BYTES;
             if !(1..=MAX_TAGS).contains(&tags.len()) || !tags.iter().all(is_short) {
-                meaning = Meaning::Widened;
-                widen(template, routes, targets);
+                outcome = EventOutcome::Widened;
+                let options = PurgeOptions { at_most_every: Duration::ZERO, ..*options };
+                let mut add = |target| targets.insert(target, TargetOrigin::Widened, options);
+                let reached: Vec<_> = reached_routes(template, routes).collect();
+                reached.iter().for_each(|route| add(route_target(route)));
+                otherwise.iter().for_each(|tag| add(Target::tag(tag)));
+                if reached.is_empty() && otherwise.is_empty() {
+                    add(Target::tag(LISTED_TAG));
+                }
             }
-            targets.extend(tags.into_iter().filter(is_short).map(Target::Tag));
-        }
-        meaning
-    }
-
-    /// All that its events could name: for those that were missed or can't be read.
-    pub fn add_everything(&self, routes: &Routes, targets: &mut Vec<Target>) {
-        for template in &self.purge {
-            match template.is_literal() {
-                true => targets.push(Target::tag(template.beginning())),
-                false => widen(template, routes, targets),
+            for tag in tags.into_iter().filter(is_short) {
+                targets.insert(Target::Tag(tag), TargetOrigin::Named, *options);
             }
         }
+        outcome
     }
 
-    /// Whether one of its events can purge what this route stores.
-    pub fn reaches(&self, route: &Route) -> bool {
-        self.purge.iter().any(|purged| route.tags.iter().any(|tag| purged.may_reach_some_of(tag)))
+    fn add_all_reachable(&self, routes: &Routes, targets: &mut PurgeTargets) {
+        for template in self.purge.iter().map(|rule| &rule.template) {
+            if template.is_literal() {
+                targets.insert_named(Target::tag(template.literal_prefix()));
+                continue;
+            }
+            let reached: Vec<_> = reached_routes(template, routes).collect();
+            if reached.is_empty() || template.literal_prefix().is_empty() {
+                targets.insert_widened(Target::Everything);
+            }
+            targets.insert_widened(Target::tag(LISTED_TAG));
+            reached.iter().for_each(|route| targets.insert_widened(route_target(route)));
+        }
+    }
+
+    fn can_reach(&self, route: &Route) -> bool {
+        self.purge.iter().any(|rule| route.tags.iter().any(|tag| rule.template.may_reach_any(tag)))
     }
 }
 
-/// To the paths of each route that has such tags, and to all responses whose own fields list tags.
-fn widen(template: &Template, routes: &Routes, targets: &mut Vec<Target>) {
-    let reached = routes.iter().filter(|route| route.tags.iter().any(|tag| template.may_reach_some_of(tag)));
-    let paths: Vec<LoosePath> = reached.map(|route| route.path.literal_prefix()).collect();
-    if paths.is_empty() || template.beginning().is_empty() {
-        targets.push(Target::Everything);
-    }
-    targets.push(Target::tag(LISTED));
-    targets.extend(paths.into_iter().map(|path| Target::Prefix { host: None, path }));
+/// The routes with tags that the template could make.
+fn reached_routes<'r>(template: &Template, routes: &'r Routes) -> impl Iterator<Item = &'r Arc<Route>> {
+    routes.iter().filter(|route| route.tags.iter().any(|tag| template.may_reach_any(tag)))
 }
 
-/// `None`: there is a value that no tag can be made of.
+/// `None`: a value cannot be part of a tag.
 fn render(template: &Template, event: &Content) -> Option<Vec<String>> {
     let headers = HeaderMap::new();
-    let sources = Sources {
+    let sources = TemplateContext {
         request: RequestHead::new(&Method::POST, "/", &headers),
         captures: &[],
         request_content: Some(event),
         response_headers: None,
         response_content: None,
+        limits: RenderLimits::RESPONSE,
     };
     template.render(&sources).ok()
 }
 
-impl Condition {
-    fn fails(&self, event: &Content) -> bool {
+impl EventCondition {
+    fn is_refuted_by(&self, event: &Content) -> bool {
         let Some(document) = event.json() else { return false };
         let texts: Result<Vec<String>, _> = self.value.texts(document).take(MAX_TAGS).collect();
         texts.is_ok_and(|texts| !texts.is_empty() && !texts.iter().any(|text| self.one_of.contains(text)))

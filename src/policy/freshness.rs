@@ -1,13 +1,13 @@
-//! RFC 9111 §4.2: lifetime and age. All arithmetic saturates.
+//! Freshness lifetime and age (RFC 9111 §4.2). All arithmetic saturates.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED};
 
-use super::cache_control::{CacheControl, delta_seconds};
+use super::cache_control::{CacheControl, parse_delta_seconds};
 use super::http_date;
-use super::storing::Exchange;
+use super::storing::ExchangeTimes;
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 
@@ -22,8 +22,7 @@ impl Terms {
         self.freshness_lifetime > self.age(now)
     }
 
-    /// Seconds of freshness left, negative when stale (RFC 9211 `ttl`). What is left of a second does not count, so
-    /// that it is never more than there is.
+    /// Whole seconds of freshness left, rounded down; negative when stale (RFC 9211 `ttl`).
     pub fn ttl(&self, now: Timestamp) -> i64 {
         let age = self.age(now);
         match self.freshness_lifetime.checked_sub(age) {
@@ -36,61 +35,74 @@ impl Terms {
         }
     }
 
-    /// Whether the staleness now, if any, is within `window` (RFC 5861: counted from the end of freshness).
-    pub(super) fn is_within(&self, window: Duration, now: Timestamp) -> bool {
+    /// Whether the response is at most `window` past the end of its freshness (RFC 5861).
+    pub(super) fn is_within_stale_window(&self, window: Duration, now: Timestamp) -> bool {
         self.age(now) < self.freshness_lifetime.saturating_add(window)
     }
 }
 
-/// §4.2.1: the lifetime that the response itself gives, as a shared cache reads it.
+/// The lifetime that the response gives, as a shared cache reads it (§4.2.1).
 pub(super) fn explicit_lifetime(
     directives: &CacheControl,
     targeted: bool,
     headers: &HeaderMap,
-    exchange: Exchange,
+    exchange: ExchangeTimes,
 ) -> Option<Duration> {
     let by_directive = directives.s_maxage.or(directives.max_age);
-    // RFC 9213 §2.2: a targeted field makes `Expires` say nothing, also if it has no lifetime itself.
-    by_directive.or_else(|| if targeted { None } else { expires(headers, exchange) })
+    // RFC 9213 §2.2: a targeted field replaces `Expires`, even without a lifetime of its own.
+    by_directive.or_else(|| if targeted { None } else { expires_lifetime(headers, exchange) })
 }
 
-/// §4.2.2: "a typical setting of this fraction might be 10%". Only where nothing explicit is said.
-pub(super) fn heuristic_lifetime(headers: &HeaderMap, exchange: Exchange) -> Option<Duration> {
-    const MOST: Duration = Duration::from_secs(24 * 3600);
+/// §4.2.2: "a typical setting of this fraction might be 10%". Only used without an explicit lifetime.
+pub(super) fn heuristic_lifetime(headers: &HeaderMap, exchange: ExchangeTimes) -> Option<Duration> {
+    const MAX_HEURISTIC_LIFETIME: Duration = Duration::from_secs(24 * 3600);
     let received = exchange.received_at;
-    let modified = http_date::of_field(headers, LAST_MODIFIED, received)?;
-    let date = http_date::of_field(headers, DATE, received).unwrap_or(received);
-    Some((date.since(modified) / 10).min(MOST)).filter(|lifetime| !lifetime.is_zero())
+    let modified = http_date::parse_field(headers, LAST_MODIFIED, received)?;
+    let date = http_date::parse_field(headers, DATE, received).unwrap_or(received);
+    Some((date.since(modified) / 10).min(MAX_HEURISTIC_LIFETIME)).filter(|lifetime| !lifetime.is_zero())
 }
 
-/// §5.3: `Expires` less `Date`. A cache must treat an invalid one as in the past, and so is one that is repeated.
-/// Without a usable `Date` the time of receipt stands for it (RFC 9110 §6.6.1).
-fn expires(headers: &HeaderMap, exchange: Exchange) -> Option<Duration> {
+/// `Expires` minus `Date` (§5.3). An invalid or repeated value is in the past. Without a usable `Date` the time of
+/// receipt is used (RFC 9110 §6.6.1).
+fn expires_lifetime(headers: &HeaderMap, exchange: ExchangeTimes) -> Option<Duration> {
     if !headers.contains_key(EXPIRES) {
         return None;
     }
     let received = exchange.received_at;
-    let Some(expires) = http_date::of_field(headers, EXPIRES, received) else { return Some(Duration::ZERO) };
-    let date = http_date::of_field(headers, DATE, received).unwrap_or(received);
+    let Some(expires) = http_date::parse_field(headers, EXPIRES, received) else {
+        return Some(Duration::ZERO);
+    };
+    let date = http_date::parse_field(headers, DATE, received).unwrap_or(received);
     Some(expires.since(date))
 }
 
 /// §4.2.3 `corrected_initial_age`.
-pub(super) fn initial_age(headers: &HeaderMap, exchange: Exchange) -> Duration {
-    let apparent_age = http_date::of_field(headers, DATE, exchange.received_at)
+pub(super) fn initial_age(headers: &HeaderMap, exchange: ExchangeTimes) -> Duration {
+    let apparent_age = http_date::parse_field(headers, DATE, exchange.received_at)
         .map(|date| exchange.received_at.as_secs().saturating_sub(date.as_secs()))
         .map_or(Duration::ZERO, Duration::from_secs);
     let response_delay = exchange.received_at.since(exchange.requested_at);
-    let corrected_age_value = age_value(headers).saturating_add(response_delay);
+    let corrected_age_value = parse_age(headers).saturating_add(response_delay);
     apparent_age.max(corrected_age_value)
 }
 
-/// §5.1: of a list the first member; one that is not a number of seconds is ignored.
-fn age_value(headers: &HeaderMap) -> Duration {
+/// How many seconds the clock of an upstream that made the response just now is behind; negative if it is ahead. `None`:
+/// it has no `Date`, or comes out of a cache.
+pub fn clock_lag(headers: &HeaderMap, received_at: Timestamp) -> Option<i64> {
+    if headers.contains_key(AGE) {
+        return None;
+    }
+    let date = http_date::parse_field(headers, DATE, received_at)?;
+    let seconds = |time: Timestamp| i64::try_from(time.as_secs()).ok();
+    Some(seconds(received_at)? - seconds(date)?)
+}
+
+/// Parses `Age` (§5.1): the first member of a list; an invalid value is ignored.
+fn parse_age(headers: &HeaderMap) -> Duration {
     let mut members =
         headers.get_all(AGE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let first = members.find_map(|member| Some(member.trim_ascii()).filter(|member| !member.is_empty()));
-    first.and_then(delta_seconds).unwrap_or_default()
+    first.and_then(parse_delta_seconds).unwrap_or_default()
 }
 
 #[cfg(test)]

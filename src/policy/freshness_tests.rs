@@ -12,7 +12,7 @@ fn check_lifetime(response: &str, expected: Option<u64>) {
 }
 
 fn check_age(response: &str, delay: u64, expected: u64) {
-    let exchange = Exchange { requested_at: NOW.minus(secs(delay)), received_at: NOW };
+    let exchange = ExchangeTimes { requested_at: NOW.minus(secs(delay)), received_at: NOW };
     assert_eq!(initial_age(&headers(response), exchange), secs(expected), "{response}");
 }
 
@@ -94,7 +94,7 @@ fn a_response_is_stale_from_the_end_of_its_lifetime_on() {
 }
 
 #[test]
-fn a_clock_that_steps_back_makes_nothing_younger_than_it_arrived() {
+fn a_clock_step_back_makes_no_response_younger() {
     let terms = Terms { initial_age: secs(10), ..terms() };
     assert_eq!(terms.age(Timestamp::from_micros(0)), secs(10));
 }
@@ -110,7 +110,7 @@ proptest! {
         response in "((Age|Date|Expires|Cache-Control): ([0-9]{1,25}|s-maxage=[0-9]{1,25}|Fri, 31 Dec 9999 23:59:59 GMT|[ -~]{0,30})\n){0,4}",
     ) {
         let headers: HeaderMap = headers(&response);
-        let exchange = Exchange {
+        let exchange = ExchangeTimes {
             requested_at: Timestamp::from_micros(requested),
             received_at: Timestamp::from_micros(received),
         };

@@ -1,8 +1,7 @@
-//! Cache groups (RFC 9875): a response names the groups it belongs to, and the response to a write names those that it
-//! invalidates.
+//! Cache groups (RFC 9875): a response names its groups, and the response to a write names groups to invalidate.
 //!
-//! A group is a tag, so that all that purges tags reaches it; and a tag of its origin alone, since what one origin says
-//! invalidates nothing of another's (§2.1).
+//! A group becomes two tags: the plain one, for tag purges, and one scoped to its origin, because an origin may
+//! only invalidate its own groups (§2.1).
 
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, List, ListEntry, Parser};
@@ -13,28 +12,27 @@ use crate::purge::Target;
 pub const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
-/// §2: the tags of a response by its groups. What bounds tags bounds groups too; §2 asks for no less than 32 of 32
-/// characters each.
-pub(super) fn tags_of(request: &RequestHead<'_>, response_headers: &HeaderMap) -> Vec<String> {
-    let groups = named_in(response_headers, &CACHE_GROUPS);
-    groups.into_iter().flat_map(|group| [of_origin(request, &group), group]).collect()
+/// The tags for the groups of a response (§2). Tag limits apply; §2 requires support for 32 groups of 32
+/// characters.
+pub(super) fn group_tags(request: &RequestHead<'_>, response_headers: &HeaderMap) -> Vec<String> {
+    let groups = parse_group_names(response_headers, &CACHE_GROUPS);
+    groups.into_iter().flat_map(|group| [origin_group_tag(request, &group), group]).collect()
 }
 
-/// §3: what the response to an unsafe request invalidates. Not asked for a safe one, on which the field says nothing.
-pub fn invalidated(request: &RequestHead<'_>, response_headers: &HeaderMap) -> Vec<Target> {
-    let groups = named_in(response_headers, &CACHE_GROUP_INVALIDATION);
-    groups.iter().map(|group| Target::tag(of_origin(request, group))).collect()
+/// The targets that the response to an unsafe request invalidates (§3).
+pub fn invalidated_targets(request: &RequestHead<'_>, response_headers: &HeaderMap) -> Vec<Target> {
+    let groups = parse_group_names(response_headers, &CACHE_GROUP_INVALIDATION);
+    groups.iter().map(|group| Target::tag(origin_group_tag(request, group))).collect()
 }
 
-/// A scheme, `://` and a host, then a space: no template or list of tags is likely to make one, and if it did, more would
-/// be purged.
-fn of_origin(request: &RequestHead<'_>, group: &str) -> String {
+/// The origin-scoped tag: scheme, `://`, host, a space, group. Templates and tag lists do not produce a space.
+fn origin_group_tag(request: &RequestHead<'_>, group: &str) -> String {
     format!("{}://{} {group}", request.scheme, request.host.to_ascii_lowercase())
 }
 
-/// A list of strings (RFC 9651), over all lines; parameters say nothing. What is no such list is as if it were not there.
-/// A token is taken for a string: whoever forgot the quotes meant the group.
-fn named_in(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+/// Parses a list of strings (RFC 9651) over all lines, ignoring parameters; a malformed list counts as absent.
+/// Tokens count as strings, for senders that omit the quotes.
+fn parse_group_names(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     if !headers.contains_key(name) {
         return Vec::new();
     }
@@ -58,7 +56,7 @@ mod tests {
 
     fn groups(lines: &[&str]) -> Vec<String> {
         let lines: Vec<_> = lines.iter().map(|line| ("cache-groups", *line)).collect();
-        named_in(&fields(&lines), &CACHE_GROUPS)
+        parse_group_names(&fields(&lines), &CACHE_GROUPS)
     }
 
     #[test]
@@ -71,7 +69,7 @@ mod tests {
             (&[r#""a", 1, ("b")"#], &["a"]),
             (&[""], &[]),
             (&[r#""""#], &[]),
-            // Not a list: nothing of it counts.
+            // A malformed list is ignored as a whole.
             (&[r#""a", "b"#], &[]),
             (&[r#""a", &"#], &[]),
         ] {
@@ -84,22 +82,22 @@ mod tests {
         let many: Vec<_> = (0..32).map(|number| format!("\"{number:032}\"")).collect();
         let request = Request::get("/");
         let headers = fields(&[("cache-groups", &many.join(", "))]);
-        let tags = super::super::tags::of_response(
+        let tags = super::super::tags::response_tags(
             &crate::policy::fixtures::route("/"),
             &request.head(),
             &headers,
             None,
         );
-        // Each by its origin and by itself, and that there are some.
+        // 32 groups with two tags each, and `(listed)`.
         assert_eq!(tags.map(|tags| tags.len()), Ok(65));
     }
 
     #[test]
-    fn an_invalidation_reaches_the_group_of_the_same_origin_and_of_no_other() {
+    fn an_invalidation_reaches_groups_of_its_origin_only() {
         let headers = fields(&[("cache-groups", "\"Courses\""), ("cache-group-invalidation", "\"courses\"")]);
         let here = Request::get("/a");
         let ids = |tags: Vec<String>| tags.into_iter().map(|tag| Target::tag(tag).id()).collect::<Vec<_>>();
-        let of_response = ids(tags_of(&here.head(), &headers));
+        let of_response = ids(group_tags(&here.head(), &headers));
         for (host, scheme, reaches) in [
             ("api.example", "http", true),
             ("API.example", "http", true),
@@ -107,11 +105,11 @@ mod tests {
             ("api.example", "https", false),
         ] {
             let write = Request { host: host.to_owned(), scheme, ..Request::new("POST", "/b") };
-            let targets = invalidated(&write.head(), &headers);
+            let targets = invalidated_targets(&write.head(), &headers);
             assert_eq!(targets.len(), 1);
             assert_eq!(of_response.contains(&targets[0].id()), reaches, "{scheme}://{host}");
         }
-        // One mechanism: whoever purges the tag reaches the group too.
+        // Purging the plain tag reaches the group too.
         assert!(of_response.contains(&Target::tag("courses").id()));
     }
 }

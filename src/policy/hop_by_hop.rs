@@ -1,37 +1,42 @@
-//! Which fields are for the next recipient only (RFC 9110 §7.6.1): they are not stored (RFC 9111 §3.1), not replayed,
-//! and do not update what is stored.
+//! Hop-by-hop fields (RFC 9110 §7.6.1): neither stored (RFC 9111 §3.1) nor forwarded, and ignored in updates of a
+//! stored response.
+
+use std::sync::LazyLock;
 
 use http::header::{
     CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName};
 
-use super::Names;
+use super::HeaderNameFilter;
 
-const OF_HTTP: [HeaderName; 7] =
+const STANDARD_FIELDS: [HeaderName; 7] =
     [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-const BY_CUSTOM: [HeaderName; 4] = [
+const CUSTOMARY_FIELDS: [HeaderName; 4] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("proxy-authentication-info"),
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Whether some of these may be hop-by-hop; mostly none is.
-pub fn may_be_among(names: Names) -> bool {
-    OF_HTTP.iter().chain(&BY_CUSTOM).any(|name| names.may_hold(name))
+static ALL_NAMES: LazyLock<HeaderNameFilter> =
+    LazyLock::new(|| HeaderNameFilter::from_names(STANDARD_FIELDS.iter().chain(&CUSTOMARY_FIELDS)));
+
+/// Whether any of the fields may be hop-by-hop.
+pub fn may_have_hop_by_hop(names: HeaderNameFilter) -> bool {
+    names.may_hold_any(*ALL_NAMES)
 }
 
-/// `headers` are those that the field stands among, for what their `Connection` names.
+/// `headers` are the fields of the same message, whose `Connection` may name the field.
 pub fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
-    always(name) || named_by_connection(name, headers)
+    is_always_hop_by_hop(name) || is_named_by_connection(name, headers)
 }
 
-fn always(name: &HeaderName) -> bool {
-    OF_HTTP.contains(name) || BY_CUSTOM.contains(name)
+fn is_always_hop_by_hop(name: &HeaderName) -> bool {
+    STANDARD_FIELDS.contains(name) || CUSTOMARY_FIELDS.contains(name)
 }
 
-fn named_by_connection(name: &HeaderName, headers: &HeaderMap) -> bool {
+fn is_named_by_connection(name: &HeaderName, headers: &HeaderMap) -> bool {
     let lines = headers.get_all(CONNECTION).iter();
     let mut options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))

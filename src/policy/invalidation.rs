@@ -1,85 +1,69 @@
-//! What a request makes invalid: the route rules, RFC 9111 §4.4, and PURGE.
+//! The targets that a request invalidates: by route rules, by RFC 9111 §4.4, and by PURGE.
 //!
-//! A path is taken in every way that it could be read. Where something is in doubt, more is purged.
+//! A path counts in every way it could be read; in doubt, more is purged. A write names a bounded number of targets, and
+//! what it does not name is widened to its own routes only.
 
 #[cfg(test)]
 mod hostile_paths;
 mod location;
+mod outcome;
+mod purge_dialects;
 mod purge_request;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use purge_request::of_purge_request;
-pub use write::{Exchanged, Kept, at_end, kept_of_write, of_exchange, of_write};
+pub use outcome::{ExchangeEnd, OutcomeRules, SentContent, StatusPattern, UnclearEnd, WriteOutcome};
+pub use purge_dialects::is_purge_method;
+pub use purge_request::{parse_purge_request, purge_url_targets};
+pub use write::{BufferedContent, WriteExchange, WritePlan, WriteTargets, purges_nothing};
 
-use std::time::Duration;
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use http::StatusCode;
+use super::path::normalize;
+use super::routes::Routes;
+use super::{Route, credentials};
+use crate::purge::{NormalizedPath, Target};
 
-use super::path::normal_form;
-use crate::purge::{LoosePath, Target};
+/// The beginning of a route's own tag. A space keeps it apart from the tags of templates and fields.
+pub const ROUTE_TAG_PREFIX: &str = "(route) ";
 
-/// What a write purges, as far as its request tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WriteTargets {
-    pub targets: Vec<Target>,
-    /// Templates that found no value and were widened.
-    pub widened: usize,
-    /// The longest of what its routes ask for.
-    pub settle: Duration,
+/// The target of everything that a route has stored.
+pub fn route_target(route: &Route) -> Target {
+    Target::tag(format!("{ROUTE_TAG_PREFIX}{}", route.path.as_str()))
 }
 
-/// How a write ended, and whether it may have happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteEnd {
-    /// 2xx, 3xx; also 500: it may have happened, and it is over.
-    Purge,
-    /// 502, 503, 504, or no response at all: it may still happen.
-    PurgeInDoubt,
-    /// 4xx: it did not happen.
-    Nothing,
+/// The target of all responses of one path that were stored for one caller of a `per` route.
+pub fn caller_target(credential: &[u8], path: &NormalizedPath) -> Target {
+    Target::tag(format!("(caller) {} {}", credentials::hash(credential), path.as_str()))
 }
 
-impl WriteEnd {
-    pub fn of(status: StatusCode) -> Self {
-        match status.as_u16() {
-            200..=399 => WriteEnd::Purge,
-            400..=499 => WriteEnd::Nothing,
-            // Gateways between larder and the application say these when they have lost it (some say 503 after a
-            // reset), and it may still be working.
-            502..=504 => WriteEnd::PurgeInDoubt,
-            500..=511 => WriteEnd::Purge,
-            // An interim response ends nothing; codes without a meaning (524) may mean a timeout.
-            _ => WriteEnd::PurgeInDoubt,
-        }
-    }
+/// Every route that `path` may mean: in normal form, and in each of its readings.
+pub(super) fn possible_routes<'r>(
+    routes: &'r Routes,
+    path: &str,
+) -> impl Iterator<Item = &'r Arc<Route>> + use<'r> {
+    let loosely = possible_paths(path).into_iter().flat_map(|reading| routes.find_all_loosely(&reading));
+    routes.find(&normalize(path)).into_iter().chain(loosely)
 }
 
-/// Every path that `path` could be read as: by RFC 3986, loosely, and cut short where a decoded `?`, `#` or NUL ends
-/// it for a careless reader.
-fn readings(path: &str) -> Vec<LoosePath> {
-    let mut readings = Vec::with_capacity(1);
-    for reading in [path, &normal_form(path)] {
-        let loose = LoosePath::new(reading);
-        let cut = loose.as_str().find(['?', '#', '\0']).map(|at| LoosePath::new(&loose.as_str()[..at]));
+/// Every path that `path` could be read as: by RFC 3986, leniently, and cut where a decoded `?`, `#` or NUL ends it for a
+/// careless reader.
+fn possible_paths(path: &str) -> Vec<NormalizedPath> {
+    let mut found = Vec::with_capacity(1);
+    let mut add = |reading: &str| {
+        let loose = NormalizedPath::new(reading);
+        let cut = loose.as_str().find(['?', '#', '\0']).map(|at| NormalizedPath::new(&loose.as_str()[..at]));
         for reading in cut.into_iter().chain([loose]) {
-            if !readings.contains(&reading) {
-                readings.push(reading);
+            if !found.contains(&reading) {
+                found.push(reading);
             }
         }
+    };
+    add(path);
+    if let Cow::Owned(normal) = normalize(path) {
+        add(&normal);
     }
-    readings
-}
-
-fn add(targets: &mut Vec<Target>, target: Target) {
-    if !targets.contains(&target) {
-        targets.push(target);
-    }
-}
-
-fn add_paths(targets: &mut Vec<Target>, host: Option<&str>, path: &str) {
-    for path in readings(path) {
-        add(targets, Target::Path { host: host.map(str::to_owned), path });
-    }
+    found
 }

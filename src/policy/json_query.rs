@@ -1,4 +1,4 @@
-//! Which values of a JSON document a template means: a JSON Pointer (RFC 6901) names one, a JSONPath (RFC 9535) many.
+//! Selects values of a JSON document: a JSON Pointer (RFC 6901) for one, a JSONPath (RFC 9535) for many.
 
 use serde_json::Value;
 use serde_json_path::JsonPath;
@@ -9,12 +9,13 @@ pub enum JsonQuery {
     Path(JsonPath),
 }
 
-/// A value that no tag can be made of: an object, a list, or a number that has more than one spelling.
+/// A value that cannot be part of a tag: an object, a list, or a number with more than one spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unusable;
+pub struct UnusableValue;
 
 impl JsonQuery {
-    /// The error says what can be written.
+    /// # Errors
+    /// Says how to write a query.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.starts_with('$') {
             return JsonPath::parse(text).map(JsonQuery::Path).map_err(|error| {
@@ -39,7 +40,7 @@ impl JsonQuery {
         Ok(JsonQuery::Pointer(text.to_owned()))
     }
 
-    /// The nodes in the order of the document.
+    /// The selected nodes in document order.
     pub fn nodes<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
         match self {
             JsonQuery::Pointer(pointer) => document.pointer(pointer).into_iter().collect(),
@@ -47,19 +48,29 @@ impl JsonQuery {
         }
     }
 
-    /// The texts that can stand in a tag. `null` is no value.
-    pub fn texts(&self, document: &Value) -> impl Iterator<Item = Result<String, Unusable>> {
-        self.nodes(document).into_iter().filter(|node| !node.is_null()).map(text)
+    /// The places of the selected nodes, as JSON Pointers.
+    pub fn pointers(&self, document: &Value) -> Vec<String> {
+        match self {
+            JsonQuery::Pointer(pointer) => vec![pointer.clone()],
+            JsonQuery::Path(path) => {
+                path.query_located(document).locations().map(|location| location.to_json_pointer()).collect()
+            }
+        }
+    }
+
+    /// The selected values as text for tags; `null` is skipped.
+    pub fn texts(&self, document: &Value) -> impl Iterator<Item = Result<String, UnusableValue>> {
+        self.nodes(document).into_iter().filter(|node| !node.is_null()).map(to_text)
     }
 }
 
-fn text(value: &Value) -> Result<String, Unusable> {
+fn to_text(value: &Value) -> Result<String, UnusableValue> {
     match value {
         Value::String(text) => Ok(text.trim().to_owned()),
         Value::Bool(flag) => Ok(flag.to_string()),
-        // 7.0, 7e0 and a number beyond 64 bits are not written back as they came.
+        // 7.0, 7e0 and numbers beyond 64 bits do not round-trip.
         Value::Number(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
-        Value::Number(_) | Value::Array(_) | Value::Object(_) | Value::Null => Err(Unusable),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) | Value::Null => Err(UnusableValue),
     }
 }
 
@@ -69,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    fn texts(query: &str) -> Result<Vec<String>, Unusable> {
+    fn texts(query: &str) -> Result<Vec<String>, UnusableValue> {
         let document = json!({
             "id": 7, "name": " a b ", "none": null, "price": 7.5, "big": 1e30, "open": true, "a/b": {"m~n": "x"},
             "items": [{"id": 1, "tags": ["p", "q"]}, {"id": "2"}, {"id": null}, {"other": 4}],
@@ -110,7 +121,7 @@ mod tests {
     #[test]
     fn what_has_no_single_spelling_is_no_text() {
         for query in ["", "$", "/items", "$.items", "$.items[*]", "/price", "/big", "$.*"] {
-            assert_eq!(texts(query), Err(Unusable), "{query}");
+            assert_eq!(texts(query), Err(UnusableValue), "{query}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which lifetime a response is stored with, the response's own or the route's, and what follows from it.
+//! Selects the lifetime of a response, its own or the route's, and derives its terms.
 
 use std::time::Duration;
 
@@ -6,41 +6,41 @@ use http::{HeaderMap, StatusCode};
 
 use super::Route;
 use super::cache_control::CacheControl;
-use super::route::{Overrides, Ttl, UNTIL_PURGED};
-use super::storing::{Exchange, NotStored};
+use super::route::{MAX_UNTIL_PURGED_LIFETIME, Overrides, Ttl};
+use super::storing::{ExchangeTimes, NotStored};
 use super::validation::has_validator;
 use crate::stored_response::Terms;
 
-/// No response is kept longer. It is a day less than records of purges are kept (400 days), since a response that
-/// outlived the record of its purge would come back, and clocks differ.
-pub const LONGEST: Duration = Duration::from_secs(399 * 24 * 3600);
+/// The upper bound for keeping a response. Purge records are kept for 400 days, and a response must not outlive the
+/// record of its purge; one day allows for clock differences.
+pub const MAX_STORED_LIFETIME: Duration = Duration::from_secs(399 * 24 * 3600);
 
-/// A response with a validator is kept for as long again as it was fresh, to be validated, within these bounds.
-const KEEP_AT_LEAST: Duration = Duration::from_secs(10 * 60);
-const KEEP_AT_MOST: Duration = Duration::from_secs(24 * 3600);
+/// Bounds for how long a stale response is kept for validation: as long as it was fresh, at least and at most this.
+const MIN_STALE_RETENTION: Duration = Duration::from_secs(10 * 60);
+const MAX_STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// What `storing` has found out before.
+/// Findings of `storing` that the terms need.
 pub(super) struct Grants {
     pub always_validate: bool,
     pub open_to_credentials: bool,
 }
 
-/// Who gave the lifetime, since that decides what counts against it.
+/// The source of the lifetime, which decides whether `Age` counts against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// §4.2.1, counted from when the upstream made the response.
+    /// Given by the response (§4.2.1); counted from its generation.
     Explicit(Duration),
-    /// §4.2.2, where the route wants it.
-    Guessed(Duration),
-    /// None: stored to be validated each time.
-    Validated,
-    /// The route's, counted from receipt: it is what the operator wrote, and a wrong `Date` does not eat it up.
+    /// Heuristic (§4.2.2), on routes that allow it.
+    Heuristic(Duration),
+    /// No lifetime: stored, and validated on each use.
+    AlwaysValidated,
+    /// Given by the route; counted from receipt, so that a wrong `Date` does not shorten it.
     Route(Duration),
     UntilPurged,
 }
 
 impl Lifetime {
-    pub(super) fn of(
+    pub(super) fn select(
         route: &Route,
         status: StatusCode,
         explicit: Option<Duration>,
@@ -61,72 +61,86 @@ impl Lifetime {
             Overrides { lifetime: true, .. } => by_route.or(explicit),
             Overrides { lifetime: false, .. } => explicit.or(by_route),
         };
-        match chosen.or(heuristic.map(Lifetime::Guessed)) {
+        match chosen.or(heuristic.map(Lifetime::Heuristic)) {
             Some(lifetime) => Ok(lifetime),
-            // `no-cache` alone.
-            None if always_validate && has_route_ttl(status) => Ok(Lifetime::Validated),
+            // A response with `no-cache` and no lifetime.
+            None if always_validate && has_route_ttl(status) => Ok(Lifetime::AlwaysValidated),
             None if has_route_ttl(status) => Err(NotStored::NoLifetime),
             None => Err(NotStored::Status),
         }
     }
 
-    pub(super) fn terms(
+    pub(super) fn to_terms(
         self,
         route: &Route,
         directives: &CacheControl,
         headers: &HeaderMap,
-        (exchange, initial_age): (Exchange, Duration),
+        (exchange, initial_age): (ExchangeTimes, Duration),
         Grants { always_validate, open_to_credentials }: Grants,
     ) -> Terms {
         let freshness_lifetime = match self {
-            Lifetime::Explicit(lifetime) | Lifetime::Guessed(lifetime) => lifetime,
-            Lifetime::Validated => Duration::ZERO,
-            // The response arrives with its age, which is shown to clients; so the age is added here.
+            Lifetime::Explicit(lifetime) | Lifetime::Heuristic(lifetime) => lifetime,
+            Lifetime::AlwaysValidated => Duration::ZERO,
+            // Age on arrival is shown to clients, so it is added to the route's lifetime.
             Lifetime::Route(lifetime) => initial_age.saturating_add(lifetime),
-            Lifetime::UntilPurged => initial_age.saturating_add(UNTIL_PURGED),
+            Lifetime::UntilPurged => initial_age.saturating_add(MAX_UNTIL_PURGED_LIFETIME),
         };
-        // §5.2.2.10: s-maxage says what proxy-revalidate says.
-        let must_revalidate =
-            directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some();
-        let window =
-            |of_response: Option<Duration>, of_route: Duration| match must_revalidate || always_validate {
-                true => Duration::ZERO,
-                false => of_response.unwrap_or(of_route),
-            };
+        let by_s_maxage = is_closed_by_s_maxage(route, directives);
+        let is_closed = directives.must_revalidate || directives.proxy_revalidate || always_validate;
+        let window = |is_closed, of_response: Option<Duration>, of_route| match is_closed {
+            true => Duration::ZERO,
+            false => of_response.unwrap_or(of_route),
+        };
+        // The route's own window is a decision for all of its responses, those with s-maxage included.
+        let is_swr_closed = is_closed || (by_s_maxage && route.stale_while_revalidate.is_zero());
+        let is_sie_closed = is_closed || by_s_maxage;
         let mut terms = Terms {
             requested_at: exchange.requested_at,
             received_at: exchange.received_at,
             initial_age,
             freshness_lifetime,
-            stale_while_revalidate: window(directives.stale_while_revalidate, route.stale_while_revalidate),
-            stale_if_error: window(directives.stale_if_error, route.stale_if_error),
+            stale_while_revalidate: window(
+                is_swr_closed,
+                directives.stale_while_revalidate,
+                route.stale_while_revalidate,
+            ),
+            stale_if_error: window(is_sie_closed, directives.stale_if_error, route.stale_if_error),
             always_validate,
-            must_revalidate,
+            must_revalidate: is_closed || by_s_maxage,
             open_to_credentials,
             expires_at: exchange.received_at,
         };
-        // To be validated, or for those who ask for stale responses.
-        let is_useful_stale = has_validator(headers) || route.semantics.request_directives;
-        terms.expires_at = exchange.received_at.plus(self.useful_for(&terms, is_useful_stale));
+        // A stale response is useful for validation, or to requests that accept stale responses.
+        let is_useful_stale = has_validator(headers) || route.request_directives;
+        terms.expires_at = exchange.received_at.plus(self.retention(&terms, is_useful_stale));
         terms
     }
 
-    /// How long after its receipt the response can still be served or validated.
-    fn useful_for(self, terms: &Terms, is_useful_stale: bool) -> Duration {
+    /// How long after receipt the response can be served or validated.
+    fn retention(self, terms: &Terms, is_useful_stale: bool) -> Duration {
         let keep = match is_useful_stale {
-            true => terms.freshness_lifetime.clamp(KEEP_AT_LEAST, KEEP_AT_MOST),
+            true => terms.freshness_lifetime.clamp(MIN_STALE_RETENTION, MAX_STALE_RETENTION),
             false => Duration::ZERO,
         };
-        // Without a validator, what is never served unvalidated is of no use from the start.
+        // A response that is never served unvalidated is useless without a validator.
         let served = if terms.always_validate { Duration::ZERO } else { terms.freshness_lifetime };
         let stale = terms.stale_while_revalidate.max(terms.stale_if_error);
         let left_of = |duration: Duration| duration.saturating_sub(terms.initial_age);
         let useful = left_of(served.saturating_add(stale)).max(left_of(served).saturating_add(keep));
-        useful.min(if self == Lifetime::UntilPurged { UNTIL_PURGED } else { LONGEST })
+        useful.min(if self == Lifetime::UntilPurged {
+            MAX_UNTIL_PURGED_LIFETIME
+        } else {
+            MAX_STORED_LIFETIME
+        })
     }
 }
 
-/// Statuses that a route's `ttl` is about.
+/// §5.2.2.10: s-maxage implies proxy-revalidate, unless the route overrides that.
+pub(super) fn is_closed_by_s_maxage(route: &Route, directives: &CacheControl) -> bool {
+    directives.s_maxage.is_some() && !route.overrides.s_maxage_revalidation
+}
+
+/// The statuses that a route's `ttl` covers.
 fn has_route_ttl(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 301 | 308)
 }

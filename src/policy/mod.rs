@@ -1,39 +1,52 @@
-//! DECIDES. One pure function for each question, in the RFC's order; answers are enums that carry the reason.
+//! Caching decisions as pure functions, in the order of the RFC; results are enums that carry the reason.
 //!
-//! No I/O, no clock, no async, no logging, no randomness: `now` is an argument, and what is undecidable is answered
-//! towards *less* caching. Imports `purge`, `stored_response` and the time type, nothing else of larder.
+//! No I/O, clock, async, logging or randomness: `now` is an argument. Undecidable cases are decided towards *less*
+//! caching. Imports only `purge`, `stored_response` and the time type.
 
-pub mod arrival;
+pub mod accept_encoding;
 pub mod cache_control;
 pub mod cache_key;
 pub mod cache_status;
+pub mod caller;
+pub mod caller_fields;
 pub mod classify;
+pub mod compression;
 pub mod content;
+pub mod content_key;
 pub mod credentials;
+pub mod dropped_fields;
+mod effective_terms;
 mod entity_tag;
 pub mod event;
 pub mod freshness;
 pub mod groups;
+pub mod header_name_filter;
 pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;
 pub mod json_query;
 pub mod lifetime;
-pub mod miss;
-pub mod names;
+pub mod lifetime_limits;
+pub mod methods;
+pub mod miss_reason;
+pub mod on_miss;
+pub mod override_fields;
 pub mod path;
 pub mod precondition;
+pub mod purge_scope;
+pub mod purge_targets;
 pub mod query;
 pub mod range;
+pub mod rate_limit;
 pub mod request_directives;
+pub mod response_admission;
 #[cfg(test)]
 mod restriction_tests;
 pub mod reuse;
 pub mod route;
+pub(crate) mod route_keys;
 pub mod routes;
-pub mod shortening;
 pub mod storing;
-mod stricter;
 pub mod tags;
 pub mod targeted;
 pub mod template;
@@ -43,6 +56,7 @@ pub mod ttl_from;
 pub mod url_template;
 pub mod validation;
 pub mod vary;
+pub mod withdrawal;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -50,38 +64,54 @@ pub(crate) mod fixtures;
 use http::{HeaderMap, HeaderName, Method};
 
 pub use cache_key::{CacheKey, Fingerprint};
-pub use names::Names;
+use caller::CallerView;
+pub use caller_fields::CallerFields;
+pub use header_name_filter::{HeaderNameFilter, is_ambiguous_name};
 pub use route::Route;
 pub use vary::VaryFields;
 
-/// What policy sees of a request: the head, with one normalised authority.
+/// The head of a request, with one normalised authority.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
     pub method: &'a Method,
-    /// `http` or `https`, as the client (or a trusted proxy before larder) spoke it.
+    /// `http` or `https`, as spoken by the client or as reported by a trusted proxy.
     pub scheme: &'a str,
-    /// Lower case, with the port if one was given that is not the scheme's own.
+    /// Lower case; the port is included unless it is the scheme's default.
     pub host: &'a str,
-    /// What else a trusted proxy says of the address that it was asked under (prefix, port …); empty without one.
-    pub front: &'a str,
-    /// As it came.
+    /// Further address information of a trusted proxy (prefix, port, …); empty without one.
+    pub forwarded_address: &'a str,
+    /// Undecoded.
     pub path: &'a str,
-    /// As it came, without `?`.
+    /// Undecoded, without `?`.
     pub query: Option<&'a str>,
-    /// All fields of the request; end-to-end and not.
+    /// All fields, hop-by-hop ones included.
     pub headers: &'a HeaderMap,
-    /// Of their names.
-    pub names: Names,
+    /// The whole content of a QUERY or POST, where it has been read.
+    pub content: Option<&'a [u8]>,
+    /// A filter over the names in `headers`.
+    pub name_filter: HeaderNameFilter,
+    pub caller: CallerView<'a>,
 }
 
 impl<'a> RequestHead<'a> {
-    /// One that says nothing else: to no host, over `http`, without a query.
+    /// A request over `http` without host and query.
     pub fn new(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> Self {
-        let names = Names::of(headers);
-        Self { method, scheme: "http", host: "", front: "", path, query: None, headers, names }
+        let names = HeaderNameFilter::from_headers(headers);
+        Self {
+            method,
+            scheme: "http",
+            host: "",
+            forwarded_address: "",
+            path,
+            query: None,
+            headers,
+            content: None,
+            name_filter: names,
+            caller: CallerView::NotAsked,
+        }
     }
 
     pub fn has(&self, name: &HeaderName) -> bool {
-        self.names.may_hold(name) && self.headers.contains_key(name)
+        self.name_filter.may_hold(name) && self.headers.contains_key(name)
     }
 }

@@ -1,16 +1,17 @@
-//! Paths: the templates of routes, and the normal form of what clients send (RFC 3986 §6.2.2).
+//! Path templates of routes, and the normal form of request paths (RFC 3986 §6.2.2).
 //!
-//! A GET is cached only under the one normal spelling of its path, so no other spelling can put anything there.
+//! A GET is cached only under the normal form of its path, so other spellings cannot store anything there.
 
+mod alternatives;
 mod normal;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 pub(super) use normal::percent_decoded;
-pub use normal::{is_normal, normal_form};
+pub use normal::{is_normal, normalize};
 
-use crate::purge::LoosePath;
+use crate::purge::NormalizedPath;
 
 /// `/api/courses/{id}`, `/files/{*rest}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,17 +22,26 @@ pub struct PathTemplate {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// An empty one, only as the last, is a trailing slash.
+    /// Empty only as the last segment: a trailing slash.
     Literal(String),
     Parameter(String),
-    /// The rest of the path, at least one segment; only as the last.
+    /// The rest of the path, at least one segment; only as the last segment.
     Rest(String),
 }
 
 impl PathTemplate {
-    /// The error says what is wrong and how to write it instead.
+    /// # Errors
+    /// Says what is wrong and how to write it instead.
     pub fn parse(text: &str) -> Result<Self, String> {
-        Ok(Self { text: text.to_owned(), segments: parse::segments(text)? })
+        Ok(Self { text: text.to_owned(), segments: parse::parse_segments(text)? })
+    }
+
+    /// Parses a path with alternatives: `/api/{notes|tasks}/{*rest?}` stands for four templates.
+    ///
+    /// # Errors
+    /// Says what is wrong and how to write it instead.
+    pub fn parse_alternatives(text: &str) -> Result<Vec<Self>, String> {
+        alternatives::expand(text)
     }
 
     pub fn as_str(&self) -> &str {
@@ -42,26 +52,26 @@ impl PathTemplate {
         &self.segments
     }
 
-    /// The values of its parameters in a path that it matches, percent-decoded.
+    /// The parameters' values in a matching path, percent-decoded.
     pub fn captures<'t>(&'t self, path: &str) -> Vec<(&'t str, String)> {
-        self.values(path, percent_decoded)
+        self.capture_values(path, percent_decoded)
     }
 
-    /// The values of its parameters in any spelling of a path that it matches; a loose path is decoded already.
-    pub fn captures_loosely<'t>(&'t self, path: &LoosePath) -> Vec<(&'t str, String)> {
-        self.values(path.as_str(), str::to_owned)
+    /// The parameters' values in a normalized path, which is decoded already.
+    pub fn captures_loosely<'t>(&'t self, path: &NormalizedPath) -> Vec<(&'t str, String)> {
+        self.capture_values(path.as_str(), str::to_owned)
     }
 
-    /// The path above its first parameter, as far as whole segments go: what all the paths that it matches share.
-    pub fn literal_prefix(&self) -> LoosePath {
+    /// The literal segments before the first parameter, shared by all matching paths.
+    pub fn literal_prefix(&self) -> NormalizedPath {
         let literals = self.segments.iter().map_while(|segment| match segment {
             Segment::Literal(literal) => Some(literal.as_str()),
             Segment::Parameter(_) | Segment::Rest(_) => None,
         });
-        LoosePath::new(&format!("/{}", literals.collect::<Vec<_>>().join("/")))
+        NormalizedPath::new(&format!("/{}", literals.collect::<Vec<_>>().join("/")))
     }
 
-    fn values<'t>(&'t self, path: &str, decode: impl Fn(&str) -> String) -> Vec<(&'t str, String)> {
+    fn capture_values<'t>(&'t self, path: &str, decode: impl Fn(&str) -> String) -> Vec<(&'t str, String)> {
         let mut left = path.strip_prefix('/');
         let mut values = Vec::new();
         for segment in &self.segments {

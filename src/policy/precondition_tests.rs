@@ -9,7 +9,7 @@ const BEFORE: &str = "Sun, 06 Nov 1994 08:48:36 GMT";
 const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 
 fn ask(stored: &str, request: &str) -> Precondition {
-    precondition(&Method::GET, &headers(request), StatusCode::OK, &headers(stored), NOW)
+    evaluate_precondition(&Method::GET, &headers(request), StatusCode::OK, &headers(stored), NOW)
 }
 
 fn check(stored: &str, request: &str, expected: Precondition) {
@@ -107,7 +107,7 @@ fn what_would_be_412_is_the_upstreams_to_say() {
 }
 
 #[test]
-fn conditions_are_ignored_where_the_answer_is_no_success_or_the_method_selects_nothing() {
+fn conditions_apply_to_successful_selections_only() {
     let (stored, request) = (headers("ETag: \"a\""), headers("If-None-Match: \"a\""));
     for (method, status, expected) in [
         (Method::GET, 200, NotModified),
@@ -118,6 +118,10 @@ fn conditions_are_ignored_where_the_answer_is_no_success_or_the_method_selects_n
         (Method::GET, 404, Send),
     ] {
         let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(precondition(&method, &request, status, &stored, NOW), expected, "{method} {status}");
+        assert_eq!(
+            evaluate_precondition(&method, &request, status, &stored, NOW),
+            expected,
+            "{method} {status}"
+        );
     }
 }

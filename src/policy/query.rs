@@ -1,7 +1,7 @@
-//! Which parameters of the query make the key. What is dropped from the key is not forwarded either.
+//! Selects the query parameters of the key. Parameters outside the key are not forwarded.
 //!
-//! Parameters are told apart by their decoded names, but go on as they were written: nothing is encoded anew, so
-//! that the upstream sees exactly what stands in the key.
+//! Parameters are compared by decoded name and forwarded as written, so that the upstream sees exactly what is in
+//! the key.
 
 use std::borrow::Cow;
 
@@ -9,65 +9,71 @@ use super::path::percent_decoded;
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum QueryRule {
-    /// The query as it came.
+    /// The query as received.
     #[default]
     All,
-    /// Only these, sorted; with a default where the request leaves one out.
+    /// These parameters only, sorted; with defaults for absent ones.
     Only(Vec<(String, Option<String>)>),
-    /// All but these; a pattern may end in `*`. The rest is sorted.
+    /// All parameters except these, sorted; a pattern may end in `*`.
     Ignore(Vec<String>),
 }
 
 impl QueryRule {
-    /// The query that stands in the key and goes to the upstream.
+    /// The query that is in the key and goes to the upstream.
     pub fn select<'q>(&self, query: Option<&'q str>) -> Option<Cow<'q, str>> {
         match self {
             QueryRule::All => query.map(Cow::Borrowed),
-            QueryRule::Only(wanted) => joined(only(wanted, query)),
+            QueryRule::Only(wanted) => join_pairs(select_only(wanted, query)),
             QueryRule::Ignore(patterns) => {
-                let ignored = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
-                joined(pairs(query).filter(|(name, _)| !ignored(name)).map(into_owned).collect())
+                let ignored = |name: &str| patterns.iter().any(|pattern| matches_pattern(pattern, name));
+                join_pairs(parse_pairs(query).filter(|(name, _)| !ignored(name)).map(own_pair).collect())
             }
         }
     }
 }
 
-/// The decoded values of one parameter, in their order.
-pub(super) fn values(query: Option<&str>, name: &str) -> Vec<String> {
-    let named = pairs(query).filter(|(other, _)| other == name);
-    named.map(|(_, pair)| decoded(pair.split_once('=').map_or("", |(_, value)| value)).into_owned()).collect()
+/// The decoded values of one parameter, in order.
+pub(super) fn query_values(query: Option<&str>, name: &str) -> Vec<String> {
+    let named = parse_pairs(query).filter(|(other, _)| other == name);
+    named.map(|(_, pair)| decode(pair.split_once('=').map_or("", |(_, value)| value)).into_owned()).collect()
 }
 
-/// Decoded name, and the parameter as it is written.
-type Pair<'q> = (Cow<'q, str>, Cow<'q, str>);
+/// The decoded name, and the parameter as written.
+type QueryPair<'q> = (Cow<'q, str>, Cow<'q, str>);
 
-fn only<'q>(wanted: &[(String, Option<String>)], query: Option<&'q str>) -> Vec<Pair<'q>> {
-    let mut chosen: Vec<Pair<'q>> = pairs(query)
+fn select_only<'q>(wanted: &[(String, Option<String>)], query: Option<&'q str>) -> Vec<QueryPair<'q>> {
+    let mut chosen: Vec<QueryPair<'q>> = parse_pairs(query)
         .filter(|(name, _)| wanted.iter().any(|(want, _)| want == name))
-        .map(into_owned)
+        .map(own_pair)
         .collect();
     for (name, default) in wanted {
         if let Some(default) = default
             && !chosen.iter().any(|(given, _)| given == name)
         {
-            let pair = format!("{}={}", encoded(name), encoded(default));
+            let pair = format!("{}={}", encode(name), encode(default));
             chosen.push((Cow::Owned(name.clone()), Cow::Owned(pair)));
         }
     }
     chosen
 }
 
-fn into_owned<'q>((name, pair): (Cow<'q, str>, &'q str)) -> Pair<'q> {
+fn own_pair<'q>((name, pair): (Cow<'q, str>, &'q str)) -> QueryPair<'q> {
     (name, Cow::Borrowed(pair))
 }
 
-fn pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+fn parse_pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| (decoded(pair.split_once('=').map_or(pair, |(name, _)| name)), pair))
+    pairs.map(|pair| (decode(pair.split_once('=').map_or(pair, |(name, _)| name)), pair))
 }
 
-/// Sorted by name; parameters of one name keep their order, which means something.
-fn joined(mut pairs: Vec<Pair<'_>>) -> Option<Cow<'_, str>> {
+/// The decoded names and values of a query.
+pub(super) fn decoded_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    parse_pairs(Some(query))
+        .map(|(name, pair)| (name, decode(pair.split_once('=').map_or("", |(_, value)| value))))
+}
+
+/// Sorts by name; parameters with the same name keep their order, which is significant.
+fn join_pairs(mut pairs: Vec<QueryPair<'_>>) -> Option<Cow<'_, str>> {
     pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
     match pairs.len() {
         0 => None,
@@ -76,22 +82,22 @@ fn joined(mut pairs: Vec<Pair<'_>>) -> Option<Cow<'_, str>> {
     }
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
+fn matches_pattern(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => name == pattern,
     }
 }
 
-/// As forms write it: `+` is a space.
-fn decoded(text: &str) -> Cow<'_, str> {
+/// Form decoding: `+` is a space.
+fn decode(text: &str) -> Cow<'_, str> {
     if text.contains('+') {
         return Cow::Owned(percent_decoded(&text.replace('+', " ")));
     }
     if text.contains('%') { Cow::Owned(percent_decoded(text)) } else { Cow::Borrowed(text) }
 }
 
-fn encoded(text: &str) -> String {
+fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -167,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_values_of_a_parameter_are_decoded() {
-        assert_eq!(values(Some("a=1&b=2&%61=x+y%2C&a"), "a"), ["1", "x y,", ""]);
-        assert!(values(None, "a").is_empty());
+        assert_eq!(query_values(Some("a=1&b=2&%61=x+y%2C&a"), "a"), ["1", "x y,", ""]);
+        assert!(query_values(None, "a").is_empty());
     }
 }

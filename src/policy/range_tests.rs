@@ -6,12 +6,12 @@ use crate::policy::testing::headers;
 const STORED: &str =
     "ETag: \"1\"\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\nDate: Sun, 06 Nov 1994 08:49:38 GMT";
 
-fn check(request: &str, expected: Selected) {
-    assert_eq!(select(&headers(request), &headers(STORED), 10), expected, "{request}");
+fn check(request: &str, expected: SelectedRange) {
+    assert_eq!(select_range(&headers(request), &headers(STORED), 10), expected, "{request}");
 }
 
-fn parts(parts: &[(u64, u64)]) -> Selected {
-    Selected::Parts(parts.to_vec())
+fn parts(parts: &[(u64, u64)]) -> SelectedRange {
+    SelectedRange::Parts(parts.to_vec())
 }
 
 #[test]
@@ -39,16 +39,16 @@ fn what_lies_past_the_end_is_not_satisfiable() {
     for range in
         ["bytes=10-", "bytes=10-11", "bytes=-0", "bytes=99999999999999999999999999-", "bytes=10-,20-"]
     {
-        check(&format!("Range: {range}"), Selected::NotSatisfiable);
+        check(&format!("Range: {range}"), SelectedRange::NotSatisfiable);
     }
 }
 
 #[test]
 fn what_can_not_be_read_or_asks_for_too_much_gets_the_whole() {
-    let many: Vec<_> = (0..=MOST_PARTS).map(|at| format!("{at}-{at}")).collect();
-    check(&format!("Range: bytes={}", many.join(",")), Selected::Whole);
-    check("", Selected::Whole);
-    check("Range: bytes=0-1\nRange: bytes=2-3", Selected::Whole);
+    let many: Vec<_> = (0..=MAX_RANGES).map(|at| format!("{at}-{at}")).collect();
+    check(&format!("Range: bytes={}", many.join(",")), SelectedRange::Whole);
+    check("", SelectedRange::Whole);
+    check("Range: bytes=0-1\nRange: bytes=2-3", SelectedRange::Whole);
     for range in [
         "",
         "bytes",
@@ -66,7 +66,7 @@ fn what_can_not_be_read_or_asks_for_too_much_gets_the_whole() {
         "bytes=0-,-1",
         "bytes=0-1-2",
     ] {
-        check(&format!("Range: {range}"), Selected::Whole);
+        check(&format!("Range: {range}"), SelectedRange::Whole);
     }
 }
 
@@ -87,7 +87,7 @@ fn if_range_wants_the_same_strong_validator() {
         "If-Range: Sun, 06 Nov 1994 08:49:38 GMT",
         "If-Range: Sunday, 06-Nov-94 08:49:37 GMT",
     ] {
-        check(&format!("Range: bytes=0-1\n{condition}"), Selected::Whole);
+        check(&format!("Range: bytes=0-1\n{condition}"), SelectedRange::Whole);
     }
     let request = headers(&format!("Range: bytes=0-1\n{strong_date}"));
     for weak in [
@@ -96,26 +96,43 @@ fn if_range_wants_the_same_strong_validator() {
         "ETag: W/\"1\"",
         "",
     ] {
-        assert_eq!(select(&request, &headers(weak), 10), Selected::Whole, "{weak}");
+        assert_eq!(select_range(&request, &headers(weak), 10), SelectedRange::Whole, "{weak}");
+    }
+}
+
+#[test]
+fn no_range_is_cut_out_of_compressed_content() {
+    let request = headers("Range: bytes=0-1\nIf-Range: \"1\"");
+    for (fields, expected) in [
+        ("Accept-Ranges: none\nContent-Encoding: gzip", SelectedRange::Whole),
+        ("Accept-Ranges: bytes\nContent-Encoding: gzip", parts(&[(0, 1)])),
+        ("Accept-Ranges: none", parts(&[(0, 1)])),
+    ] {
+        let stored = headers(&format!("{STORED}\n{fields}"));
+        assert_eq!(select_range(&request, &stored, 10), expected, "{fields}");
     }
 }
 
 #[test]
 fn nothing_is_cut_out_of_empty_content() {
     for (range, expected) in [
-        ("bytes=0-", Selected::NotSatisfiable),
-        ("bytes=0-1", Selected::NotSatisfiable),
-        ("bytes=-0", Selected::NotSatisfiable),
-        ("bytes=-5", Selected::Whole),
+        ("bytes=0-", SelectedRange::NotSatisfiable),
+        ("bytes=0-1", SelectedRange::NotSatisfiable),
+        ("bytes=-0", SelectedRange::NotSatisfiable),
+        ("bytes=-5", SelectedRange::Whole),
     ] {
-        assert_eq!(select(&headers(&format!("Range: {range}")), &HeaderMap::new(), 0), expected, "{range}");
+        assert_eq!(
+            select_range(&headers(&format!("Range: {range}")), &HeaderMap::new(), 0),
+            expected,
+            "{range}"
+        );
     }
 }
 
 proptest! {
     #[test]
     fn parts_lie_within_the_content_and_apart(range in "bytes=([0-9]{0,3}-[0-9]{0,3},?){1,5}", length in 0..200_u64) {
-        if let Selected::Parts(parts) = select(&headers(&format!("Range: {range}")), &HeaderMap::new(), length) {
+        if let SelectedRange::Parts(parts) = select_range(&headers(&format!("Range: {range}")), &HeaderMap::new(), length) {
             prop_assert!(!parts.is_empty());
             prop_assert!(parts.iter().all(|(first, last)| first <= last && *last < length));
             prop_assert!(parts.iter().map(|(first, last)| last - first + 1).sum::<u64>() <= length);
@@ -124,6 +141,6 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(range in "[ -~]{0,30}", length: u64) {
-        select(&headers(&format!("Range: bytes={range}")), &HeaderMap::new(), length);
+        select_range(&headers(&format!("Range: bytes={range}")), &HeaderMap::new(), length);
     }
 }

@@ -1,6 +1,6 @@
-//! RFC 9111 §5.2.1: what the request's own `Cache-Control` makes of a stored response, on routes that obey it.
+//! `Cache-Control` of requests (RFC 9111 §5.2.1), on routes that honour it.
 //!
-//! It is advice, and by default ignored: a caller who can ask past the store can stampede the upstream.
+//! By default it is ignored: it is advice, and callers who can bypass the store can stampede the upstream.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use super::reuse::Reuse;
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 
-/// The directives that `route` obeys; none if it obeys none.
-pub fn obeyed(route: &Route, request_headers: &HeaderMap) -> Option<CacheControl> {
-    if !route.semantics.request_directives {
+/// The directives that `route` honours; `None` if it honours none.
+pub fn honored_directives(route: &Route, request_headers: &HeaderMap) -> Option<CacheControl> {
+    if !route.request_directives {
         return None;
     }
     let mut directives = CacheControl::parse(request_headers);
@@ -26,48 +26,53 @@ pub fn obeyed(route: &Route, request_headers: &HeaderMap) -> Option<CacheControl
     Some(directives)
 }
 
-/// `found`: what may be done with the stored response whatever the request says.
-pub(super) fn as_asked(found: Reuse, directives: &CacheControl, terms: &Terms, now: Timestamp) -> Reuse {
+/// `found` is the assessment without the request's directives.
+pub(super) fn apply_request_directives(
+    found: Reuse,
+    directives: &CacheControl,
+    terms: &Terms,
+    now: Timestamp,
+) -> Reuse {
     match found {
         // §5.2.1.4: "prefers a stored response not be used without validation".
         Reuse::Fresh { age, ttl } | Reuse::StaleWhileRevalidate { age, ttl } => {
-            let is_too_old = is_older(directives, age) && !tolerates(directives, terms, now);
-            match is_too_old || asks_for_more(directives, terms, age) {
-                true => Reuse::ValidateAsAsked { age, ttl },
+            let is_too_old = exceeds_max_age(directives, age) && !accepts_stale(directives, terms, now);
+            match is_too_old || requires_validation(directives, terms, age) {
+                true => Reuse::ValidateOnRequest { age, ttl },
                 false => found,
             }
         }
-        // Nor is it used if the upstream fails, as a fresher one that the request refuses is not: else the response
-        // with the shorter window would be used more.
+        // A response that the request refuses while fresh is not served on an upstream error either; otherwise a
+        // shorter window would lead to more reuse.
         Reuse::Validate { age, ttl, .. }
-            if is_older(directives, age) || asks_for_more(directives, terms, age) =>
+            if exceeds_max_age(directives, age) || requires_validation(directives, terms, age) =>
         {
             Reuse::Validate { age, ttl, if_error: false }
         }
-        // §5.2.1.2; §4.2.4 lets the client's word serve what is stale, but not past must-revalidate or no-cache.
+        // §5.2.1.2. §4.2.4 lets the client accept a stale response, but not past must-revalidate or no-cache.
         Reuse::Validate { age, ttl, .. }
-            if !terms.must_revalidate && !terms.always_validate && tolerates(directives, terms, now) =>
+            if !terms.must_revalidate && !terms.always_validate && accepts_stale(directives, terms, now) =>
         {
-            Reuse::StaleAsAsked { age, ttl }
+            Reuse::StaleOnRequest { age, ttl }
         }
         _ => found,
     }
 }
 
 /// §5.2.1.1.
-fn is_older(directives: &CacheControl, age: Duration) -> bool {
+fn exceeds_max_age(directives: &CacheControl, age: Duration) -> bool {
     directives.max_age.is_some_and(|most| age > most)
 }
 
-/// §5.2.1.3, §5.2.1.4; no `max-stale` makes up for it.
-fn asks_for_more(directives: &CacheControl, terms: &Terms, age: Duration) -> bool {
+/// §5.2.1.3 and §5.2.1.4; `max-stale` does not override them.
+fn requires_validation(directives: &CacheControl, terms: &Terms, age: Duration) -> bool {
     let is_too_close =
         directives.min_fresh.is_some_and(|least| terms.freshness_lifetime < age.saturating_add(least));
     directives.no_cache || is_too_close
 }
 
-/// Whether `max-stale` accepts a staleness as it is now.
-fn tolerates(directives: &CacheControl, terms: &Terms, now: Timestamp) -> bool {
+/// Whether `max-stale` accepts the current staleness.
+fn accepts_stale(directives: &CacheControl, terms: &Terms, now: Timestamp) -> bool {
     match directives.max_stale {
         None => false,
         Some(None) => true,
@@ -90,13 +95,11 @@ mod tests {
     use super::*;
     use crate::policy::classify::Caller;
     use crate::policy::reuse::assess;
-    use crate::policy::route::Semantics;
     use crate::policy::testing::{NOW, headers, lookup, request, route, secs, stored, terms};
 
-    /// Of a response that is fresh for 60 s, `after` so many seconds.
+    /// Assesses a response that is fresh for 60 s, `after` seconds later.
     fn assessed(obeys: bool, response: Terms, fields: &str, soft_purged: bool, after: u64) -> &'static str {
-        let semantics = Semantics { request_directives: obeys, ..Semantics::default() };
-        let route = Arc::new(Route { semantics, ..route() });
+        let route = Arc::new(Route { request_directives: obeys, ..route() });
         let fields = headers(fields);
         let request = request(&Method::GET, &fields);
         match assess(
@@ -108,10 +111,10 @@ mod tests {
         ) {
             Reuse::Fresh { .. } => "fresh",
             Reuse::StaleWhileRevalidate { .. } => "stale-while-revalidate",
-            Reuse::StaleAsAsked { .. } => "stale as asked",
+            Reuse::StaleOnRequest { .. } => "stale as asked",
             Reuse::Validate { if_error: true, .. } => "validate, or stale if that fails",
             Reuse::Validate { if_error: false, .. } => "validate",
-            Reuse::ValidateAsAsked { .. } => "validate as asked",
+            Reuse::ValidateOnRequest { .. } => "validate as asked",
             Reuse::No(_) => "no",
         }
     }
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_refuses_is_not_used_either_if_the_upstream_fails() {
+    fn a_refused_stale_response_is_not_used_on_failure() {
         let if_error = || Terms { stale_if_error: secs(50), ..terms() };
         for (fields, expected) in [
             ("", "validate, or stale if that fails"),
@@ -163,7 +166,7 @@ mod tests {
         ] {
             assert_eq!(assessed(true, if_error(), fields, false, 70), expected, "{fields}");
         }
-        // As what is within the other window.
+        // The same as within the other window.
         let while_revalidate = Terms { stale_while_revalidate: secs(50), ..if_error() };
         assert_eq!(
             assessed(true, while_revalidate, "Cache-Control: max-age=69", false, 70),
@@ -178,7 +181,7 @@ mod tests {
         {
             assert_eq!(assessed(true, response, "Cache-Control: max-stale", false, 70), "validate");
         }
-        // What was purged softly counts as stale; how stale is not known.
+        // A soft purge makes a response stale by an unknown amount.
         assert_eq!(assessed(true, terms(), "Cache-Control: max-stale=1000", true, 10), "validate");
     }
 }

@@ -1,4 +1,4 @@
-//! The property above all others: one more directive that restricts never lets store or serve more.
+//! Property: adding a restricting directive never allows more storing or serving.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::classify::Caller;
-use super::lifetime::LONGEST;
+use super::lifetime::MAX_STORED_LIFETIME;
 use super::reuse::{Reuse, assess};
-use super::route::{Overrides, Route, Semantics, Ttl};
+use super::route::{Overrides, Route, Ttl};
 use super::storing::NotStored;
 use super::testing::{NOW, headers, lookup, request, route, secs, store_for, stored};
 use crate::stored_response::Terms;
 
-/// They restrict whatever else is said.
+/// Directives that restrict in every context.
 const ALWAYS: [&str; 8] = [
     "no-store",
     "private",
@@ -38,8 +38,8 @@ fn directives() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(directive, 0..5)
 }
 
-/// What restricts given what stands there: a lifetime or a window that is there can be shortened. Where there is none,
-/// `max-age=0` gives a lifetime, which is not less.
+/// Directives that restrict in the context of `present`: lifetimes and windows can be shortened. Without one,
+/// `max-age=0` would add a lifetime.
 fn restrictions(present: &[String]) -> Vec<String> {
     let shorter =
         ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"].into_iter().flat_map(|name| {
@@ -63,25 +63,22 @@ struct Case {
     soft_purged: bool,
     /// `Cache-Control`, or a targeted field.
     field: &'static str,
-    /// Of the request.
+    /// The request's `Cache-Control`.
     asked: String,
 }
 
 fn routes() -> impl Strategy<Value = Route> {
     let ttl = proptest::sample::select(vec![Ttl::Upstream, Ttl::UntilPurged, Ttl::For(secs(100))]);
-    let overrides = any::<[bool; 3]>();
-    let overrides =
-        overrides.prop_map(|[lifetime, private, no_cache]| Overrides { lifetime, private, no_cache });
-    let semantics = any::<[bool; 3]>().prop_map(|[heuristic, any_status, request_directives]| Semantics {
-        heuristic,
-        any_status,
-        request_directives,
-        ..Semantics::default()
+    let overrides = any::<[bool; 4]>().prop_map(|[lifetime, private, no_cache, s_maxage_revalidation]| {
+        Overrides { lifetime, private, no_cache, s_maxage_revalidation }
     });
+    let flags = any::<[bool; 3]>();
     let windows = (0..100_u64, 0..100_u64);
-    (ttl, overrides, semantics, windows).prop_map(
-        |(ttl, overrides, semantics, (while_revalidate, on_error))| Route {
-            semantics,
+    (ttl, overrides, flags, windows).prop_map(
+        |(ttl, overrides, [heuristic, any_status, request_directives], (while_revalidate, on_error))| Route {
+            heuristic,
+            any_status,
+            request_directives,
             ttl,
             overrides,
             status: [(404, secs(50)), (599, secs(50))].into(),
@@ -93,10 +90,10 @@ fn routes() -> impl Strategy<Value = Route> {
 }
 
 fn callers() -> impl Strategy<Value = Caller> {
-    proptest::sample::select(vec![Caller::InKey, Caller::Credentialed])
+    proptest::sample::select(vec![Caller::InKey, Caller::Credentialed { until: None }])
 }
 
-/// What a request may say; on half of the routes nobody listens.
+/// Directives of the request; half of the routes ignore them.
 fn asked() -> impl Strategy<Value = String> {
     let directive = prop_oneof![
         Just(String::new()),
@@ -128,7 +125,7 @@ fn cases() -> impl Strategy<Value = Case> {
     (routes(), of_response, of_request, any::<bool>()).prop_map(
         |(route, of_response, (caller, asks, after, soft_purged, asked), targeted)| {
             let (status, other_fields, present, index) = of_response;
-            // In a structured field the last of a name counts, so what stands before it changes nothing.
+            // In a structured field the last duplicate counts, so a prefix changes nothing.
             let restrictions = match targeted {
                 true => ALWAYS.map(str::to_owned).to_vec(),
                 false => restrictions(&present),
@@ -154,15 +151,15 @@ fn cases() -> impl Strategy<Value = Case> {
 
 impl Case {
     fn store(&self, directives: &[String]) -> Result<Terms, NotStored> {
-        // The first member of a targeted field takes `Expires` away, and so may give the route's word way: `x` does
-        // that before anything is added.
+        // The first member of a targeted field disables `Expires`, which may let the route's lifetime apply; `x`
+        // does that before the test adds a member.
         let directives =
             ["x"].into_iter().chain(directives.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
         let response = format!("{}{}: {directives}", self.other_fields, self.field);
         store_for(self.caller, &self.route, self.status, &response)
     }
 
-    /// What is served without the upstream's word: 3 fresh, 2 stale at once, 1 stale if it fails, 0 never.
+    /// Ranks reuse: 3 fresh, 2 stale while revalidating, 1 stale on error, 0 never.
     fn served(&self, stored_terms: &Result<Terms, NotStored>) -> u8 {
         let Ok(terms) = stored_terms else { return 0 };
         let (fields, route) =
@@ -171,9 +168,9 @@ impl Case {
         let head = stored("", *terms);
         match assess(&head, &lookup(&route, self.asks), &request, self.soft_purged, NOW.plus(self.after)) {
             Reuse::Fresh { .. } => 3,
-            Reuse::StaleWhileRevalidate { .. } | Reuse::StaleAsAsked { .. } => 2,
+            Reuse::StaleWhileRevalidate { .. } | Reuse::StaleOnRequest { .. } => 2,
             Reuse::Validate { if_error: true, .. } => 1,
-            Reuse::Validate { if_error: false, .. } | Reuse::ValidateAsAsked { .. } | Reuse::No(_) => 0,
+            Reuse::Validate { if_error: false, .. } | Reuse::ValidateOnRequest { .. } | Reuse::No(_) => 0,
         }
     }
 }
@@ -182,14 +179,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn one_more_restricting_directive_never_lets_store_or_serve_more(case in cases()) {
+    fn a_restricting_response_directive_never_allows_more(case in cases()) {
         let before = case.store(&case.present);
         for at in 0..=case.present.len() {
             let mut directives = case.present.clone();
             directives.insert(at, case.added.clone());
             let after = case.store(&directives);
             prop_assert!(case.served(&after) <= case.served(&before), "{directives:?}: {before:?} {after:?}");
-            // `no-cache` gives what has no lifetime a use: to be validated.
+            // `no-cache` makes a response without lifetime storable, for validation.
             if case.added != "no-cache" && before.is_err() {
                 prop_assert!(after.is_err(), "{directives:?}: {before:?} {after:?}");
             }
@@ -197,7 +194,7 @@ proptest! {
     }
 
     #[test]
-    fn one_more_restricting_directive_of_the_request_never_serves_more(case in cases(), seconds in 0..200_u64) {
+    fn a_restricting_request_directive_never_allows_more(case in cases(), seconds in 0..200_u64) {
         let terms = case.store(&case.present);
         let added = ["no-cache".to_owned(), format!("max-age={seconds}"), format!("min-fresh={seconds}"), "max-age=x".to_owned()];
         for added in added {
@@ -222,28 +219,24 @@ proptest! {
 
     #[test]
     fn nothing_is_served_past_its_windows_or_the_longest_lifetime(case in cases()) {
-        // By `max-stale` a caller asks for more than the windows give.
+        // `max-stale` asks for more than the windows allow.
         let case = Case { asked: String::new(), ..case };
         let terms = case.store(&case.present);
         if let Ok(terms) = &terms {
             let windows = terms.stale_while_revalidate.max(terms.stale_if_error);
             let last = terms.freshness_lifetime + windows;
-            let late = Case { after: last.saturating_sub(terms.initial_age).min(LONGEST), ..case.clone() };
+            let late = Case { after: last.saturating_sub(terms.initial_age).min(MAX_STORED_LIFETIME), ..case.clone() };
             prop_assert_eq!(late.served(&Ok(*terms)), 0);
         }
     }
 }
 
-/// Found by the first property, when what a request refused was still used if the upstream failed, but only after a
-/// window had been taken away.
+/// Regression: a response that the request refused was still used on an upstream error, but only after a window had
+/// been removed.
 #[test]
-fn a_window_taken_away_makes_nothing_of_what_the_request_refuses_usable() {
+fn a_shorter_window_makes_no_refused_response_usable() {
     let case = |present: &[&str], added: &str, after| Case {
-        route: Route {
-            semantics: Semantics { request_directives: true, ..Semantics::default() },
-            stale_if_error: secs(60),
-            ..route()
-        },
+        route: Route { request_directives: true, stale_if_error: secs(60), ..route() },
         caller: Caller::InKey,
         asks: Caller::InKey,
         status: 200,

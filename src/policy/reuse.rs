@@ -1,10 +1,11 @@
-//! RFC 9111 §4: may this stored response answer this request?
+//! Decides whether a stored response may answer a request (RFC 9111 §4).
 
 use std::time::Duration;
 
-use super::classify::{Caller, Lookup};
-use super::request_directives::{as_asked, obeyed};
-use super::stricter;
+use super::classify::CacheLookup;
+use super::effective_terms;
+use super::miss_reason::MissReason;
+use super::request_directives::{apply_request_directives, honored_directives};
 use super::vary::Vary;
 use super::{CacheKey, RequestHead};
 use crate::clock::Timestamp;
@@ -16,87 +17,73 @@ pub enum Reuse {
         age: Duration,
         ttl: i64,
     },
-    /// Stale, and may be served at once while it is validated in the background.
+    /// Stale; may be served while it is revalidated in the background.
     StaleWhileRevalidate {
         age: Duration,
         ttl: i64,
     },
-    /// Must be validated first. `if_error`: may be served stale should the upstream fail.
+    /// Must be validated first. `if_error`: may be served stale if the upstream fails.
     Validate {
         age: Duration,
         ttl: i64,
         if_error: bool,
     },
-    /// Usable, but the request asks for validation (§5.2.1); on a route that obeys it.
-    ValidateAsAsked {
+    /// Usable, but the request asks for validation (§5.2.1), on a route that honours it.
+    ValidateOnRequest {
         age: Duration,
         ttl: i64,
     },
-    /// Stale, and the request accepts it so (`max-stale`); on a route that obeys it.
-    StaleAsAsked {
+    /// Stale, and the request accepts that (`max-stale`), on a route that honours it.
+    StaleOnRequest {
         age: Duration,
         ttl: i64,
     },
-    No(NoReuse),
+    No(MissReason),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NoReuse {
-    /// Under another key than asked for, or stored under other route rules.
-    Foreign,
-    /// The caller sends credentials, and the response is not marked as shared.
-    Credentials,
-    /// So old that it is of no use any more.
-    Expired,
-}
-
-impl NoReuse {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            NoReuse::Foreign => "foreign",
-            NoReuse::Credentials => "credentials",
-            NoReuse::Expired => "expired",
-        }
-    }
-}
-
-/// §4, in its order. `lookup.key` is that of the request, or of the variant that answers it. `soft_purged`: it counts as
-/// stale from now on.
+/// Follows the order of §4. `lookup.key` is the key of the request or of its variant. `soft_purged`: the response
+/// counts as stale.
 ///
-/// Directives of the request (§5.2.1) are advice; a route that obeys them weighs them last.
+/// Directives of the request (§5.2.1) come last, on routes that honour them.
 pub fn assess(
     stored: &StoredHead,
-    lookup: &Lookup<'_>,
+    lookup: &CacheLookup<'_>,
     request: &RequestHead<'_>,
     soft_purged: bool,
     now: Timestamp,
 ) -> Reuse {
-    // "the presented target URI and that of the stored response match"; "the request method associated with the stored
-    // response allows it to be used"; "request header fields nominated by the stored response (if any) match" (§4.1):
-    // all of these stand in the key. The route's rules do too, by their fingerprint.
-    if !stands_under(stored, &lookup.key, request) || stored.fingerprint != lookup.route.fingerprint {
-        return Reuse::No(NoReuse::Foreign);
+    // "the presented target URI and that of the stored response match"; "the request method associated with the
+    // stored response allows it to be used"; "request header fields nominated by the stored response (if any)
+    // match" (§4.1): the key covers all three. The fingerprint covers the route's rules.
+    if !matches_key(stored, &lookup.key, request) || stored.fingerprint != lookup.route.fingerprint {
+        return Reuse::No(MissReason::OtherRules);
     }
-    // What was stored under an older rule obeys the stricter of both.
-    let Some(terms) = stricter::terms(stored, lookup) else { return Reuse::No(NoReuse::Foreign) };
+    // A response stored under an older rule is subject to the stricter of both.
+    let Some(terms) = effective_terms::effective_terms(stored, lookup) else {
+        return Reuse::No(MissReason::OtherRules);
+    };
 
-    let found = as_stored(&terms, lookup, soft_purged, now);
-    match obeyed(lookup.route, request.headers) {
-        // How stale a soft purge made it is not known, so no `max-stale` covers it.
-        Some(directives) if !soft_purged => as_asked(found, &directives, &terms, now),
+    let found = assess_stored(&terms, lookup, soft_purged, now);
+    match honored_directives(lookup.route, request.headers) {
+        // The staleness after a soft purge is unknown, so `max-stale` does not cover it.
+        Some(directives) if !soft_purged => apply_request_directives(found, &directives, &terms, now),
         _ => found,
     }
 }
 
-/// Whatever the request's directives say.
-fn as_stored(terms: &Terms, lookup: &Lookup<'_>, soft_purged: bool, now: Timestamp) -> Reuse {
-    // §3.5, which also holds for a response that was fetched without credentials.
-    if lookup.caller == Caller::Credentialed && !terms.open_to_credentials {
-        return Reuse::No(NoReuse::Credentials);
+/// The assessment without the request's directives.
+fn assess_stored(terms: &Terms, lookup: &CacheLookup<'_>, soft_purged: bool, now: Timestamp) -> Reuse {
+    // §3.5 also applies to a response that was fetched without credentials.
+    if !lookup.caller.is_in_key() && !terms.open_to_credentials {
+        return Reuse::No(MissReason::OtherCaller);
+    }
+
+    if lookup.caller.has_expired(now) {
+        return Reuse::No(MissReason::ExpiredCaller);
     }
 
     if now >= terms.expires_at {
-        return Reuse::No(NoReuse::Expired);
+        return Reuse::No(MissReason::Expired);
     }
 
     let is_fresh = terms.is_fresh(now) && !soft_purged;
@@ -113,14 +100,9 @@ fn as_stored(terms: &Terms, lookup: &Lookup<'_>, soft_purged: bool, now: Timesta
         return Reuse::Fresh { age, ttl };
     }
 
-    // "… allowed to be served stale (§4.2.4)", which must-revalidate forbids whatever else is said;
-    if terms.must_revalidate {
-        return Reuse::Validate { age, ttl, if_error: false };
-    }
-
-    // RFC 5861 §3 and §4. When a soft purge made it stale is not known here; within the windows it is while it would be
-    // by its age.
-    let is_within = |window: Duration| !window.is_zero() && terms.is_within(window, now);
+    // "… allowed to be served stale (§4.2.4)": RFC 5861 §3 and §4. must-revalidate has closed the windows when the
+    // response was stored. The time of a soft purge is unknown here, so the windows are measured by age.
+    let is_within = |window: Duration| !window.is_zero() && terms.is_within_stale_window(window, now);
     if is_within(terms.stale_while_revalidate) {
         return Reuse::StaleWhileRevalidate { age, ttl };
     }
@@ -129,14 +111,16 @@ fn as_stored(terms: &Terms, lookup: &Lookup<'_>, soft_purged: bool, now: Timesta
     Reuse::Validate { age, ttl, if_error: is_within(terms.stale_if_error) }
 }
 
-/// Whether the stored response is the one for this request: under its key, or under that of the variant to which its own
-/// `Vary` leads this request.
-fn stands_under(stored: &StoredHead, key: &CacheKey, request: &RequestHead<'_>) -> bool {
-    stored.key == *key
-        || match stored.vary() {
-            Vary::Fields(fields) => stored.key == key.variant(&fields, request),
-            Vary::Nothing | Vary::Everything => false,
-        }
+/// Whether the stored response has the request's key, or the key of the variant that its own `Vary` selects.
+fn matches_key(stored: &StoredHead, key: &CacheKey, request: &RequestHead<'_>) -> bool {
+    if stored.key == *key {
+        return true;
+    }
+    let response = stored.fields.to_map();
+    match Vary::parse(&response) {
+        Vary::Fields(fields) => stored.key == key.variant_key_of_response(&fields, request, &response),
+        Vary::Nothing | Vary::Everything => false,
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 use super::*;
-use crate::policy::testing::{KEY, NOW, lookup, request, route, secs, stored, terms};
+use crate::policy::classify::Caller;
+use crate::policy::testing::{KEY, NOW, lookup, request, route, secs, store, stored, terms};
 use crate::policy::{Fingerprint, Route};
 use crate::stored_response::Terms;
 
@@ -29,9 +30,9 @@ fn validate(age: u64, ttl: i64, if_error: bool) -> Reuse {
     Reuse::Validate { age: secs(age), ttl, if_error }
 }
 
-const EXPIRED: Reuse = Reuse::No(NoReuse::Expired);
+const EXPIRED: Reuse = Reuse::No(MissReason::Expired);
 
-/// Fresh to 60, served stale to 70 (while validated) and 80 (on error), kept to 120.
+/// Fresh to 60 s, stale to 70 s (while revalidating) and 80 s (on error), kept to 120 s.
 fn with_windows() -> Terms {
     Terms { stale_while_revalidate: secs(10), stale_if_error: secs(20), ..terms() }
 }
@@ -61,14 +62,19 @@ fn the_age_on_arrival_counts() {
 
 #[test]
 fn must_revalidate_allows_nothing_stale() {
-    let terms = Terms { must_revalidate: true, ..with_windows() };
-    check(&terms, 59, fresh(59, 1));
-    check(&terms, 60, validate(60, 0, false));
-    assert_eq!(assess_at(terms, 0, true), validate(0, 0, false));
+    let route = Route { stale_while_revalidate: secs(10), stale_if_error: secs(20), ..route() };
+    for directive in ["must-revalidate", "proxy-revalidate"] {
+        let response =
+            format!("ETag: \"1\"\nCache-Control: max-age=60, {directive}, stale-while-revalidate=10");
+        let terms = store(&route, 200, &response).unwrap();
+        check(&terms, 59, fresh(59, 1));
+        check(&terms, 60, validate(60, 0, false));
+        assert_eq!(assess_at(terms, 0, true), validate(0, 0, false));
+    }
 }
 
 #[test]
-fn no_cache_is_validated_also_while_fresh_and_never_served_on_error() {
+fn no_cache_is_validated_while_fresh_and_on_error() {
     let terms = Terms { always_validate: true, ..with_windows() };
     check(&terms, 0, validate(0, 60, false));
     check(&terms, 65, validate(65, -5, false));
@@ -84,12 +90,12 @@ fn a_soft_purge_makes_stale_and_keeps_the_windows() {
 }
 
 #[test]
-fn only_what_is_marked_as_shared_answers_a_request_with_credentials() {
+fn credentialed_requests_get_responses_marked_shared_only() {
     let (fields, route) = (HeaderMap::new(), Arc::new(route()));
     for (caller, open_to_credentials, expected) in [
         (Caller::InKey, false, fresh(0, 60)),
-        (Caller::Credentialed, true, fresh(0, 60)),
-        (Caller::Credentialed, false, Reuse::No(NoReuse::Credentials)),
+        (Caller::Credentialed { until: None }, true, fresh(0, 60)),
+        (Caller::Credentialed { until: None }, false, Reuse::No(MissReason::OtherCaller)),
     ] {
         let stored = stored("", Terms { open_to_credentials, ..terms() });
         let request = request(&Method::GET, &fields);
@@ -104,9 +110,9 @@ fn under_another_key_or_other_rules_nothing_is_reused() {
     let other_rules = Arc::new(Route { fingerprint: Fingerprint(2), ..route() });
     let same_rules = Arc::new(route());
     let stored = stored("", terms());
-    let other_key = Lookup { key: CacheKey([8; 32]), ..lookup(&same_rules, Caller::InKey) };
+    let other_key = CacheLookup { key: CacheKey([8; 32]), ..lookup(&same_rules, Caller::InKey) };
     for lookup in [lookup(&other_rules, Caller::InKey), other_key] {
-        assert_eq!(assess(&stored, &lookup, &request, false, NOW), Reuse::No(NoReuse::Foreign));
+        assert_eq!(assess(&stored, &lookup, &request, false, NOW), Reuse::No(MissReason::OtherRules));
     }
     assert_eq!(stored.key, KEY);
 }

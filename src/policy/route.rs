@@ -1,157 +1,242 @@
-//! A route: a block of `proxy.yaml`, checked and complete.
+//! A route: one validated block of `proxy.yaml`.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use http::header::{AUTHORIZATION, COOKIE};
 
 use super::cache_key::Fingerprint;
+use super::caller::CallerSource;
+use super::compression::ResponseCoding;
+use super::content_key::{IgnoredContent, ReadMethods};
+use super::dropped_fields::DroppedFields;
+use super::invalidation::{OutcomeRules, StatusPattern, UnclearEnd};
 use super::path::PathTemplate;
+use super::purge_targets::PurgeRule;
 use super::query::QueryRule;
+use super::rate_limit::RateLimit;
+use super::route_keys::route_keys;
 use super::template::Template;
 use super::ttl_from::TtlFrom;
 
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Its place in the file, and in tables kept by route.
-    pub index: usize,
-    /// The metrics' namespace; several routes may share one.
-    pub name: Arc<str>,
-    pub path: PathTemplate,
-    pub mode: Mode,
-    pub ttl: Ttl,
-    /// A time in the response that its lifetime never goes beyond.
-    pub ttl_from: Option<TtlFrom>,
-    /// How many per cent of its lifetime a response may lose by chance, so that not all expire at once.
-    pub jitter: u8,
-    pub tags: Vec<Template>,
-    /// `None`: nothing said; an empty list says that writes here change nothing.
-    pub purges: Option<Vec<Template>>,
-    pub query: QueryRule,
-    /// One response for all callers although they send credentials.
-    pub shared: bool,
-    /// Statuses besides 200, 203, 204, 301, 308 that this route's TTL rules let store, each with its own.
-    pub status: BTreeMap<u16, Duration>,
-    pub stale_while_revalidate: Duration,
-    pub stale_if_error: Duration,
-    /// What is asked for again with less than that left is fetched anew; zero: not before its end.
-    pub refresh_ahead: Duration,
-    /// Of a stored body, in bytes.
-    pub max_size: u64,
-    /// Of the content of a message, decoded, that is read for tags and times; in bytes.
-    pub max_json: u64,
-    /// For a request in all.
-    pub timeout: Option<Duration>,
-    pub collapse: Collapse,
-    /// How long a request waits for another replica's fetch.
-    pub collapse_wait: Duration,
-    pub per: Option<Credential>,
-    /// More request fields in the key.
-    pub headers: Vec<HeaderName>,
-    /// More cookies in the key.
-    pub cookies: Vec<String>,
-    pub overrides: Overrides,
-    pub semantics: Semantics,
-    /// A write is forwarded only once what it will purge is marked, and is refused where that can't be had.
-    pub guard: bool,
-    /// What was fetched within this time after a purge of its targets is not kept (the upstream reads from lagging
-    /// replicas).
-    pub settle: Duration,
-    pub fingerprint: Fingerprint,
-    /// Of what decides how long its responses are kept; see `stricter`.
-    pub lifetimes: Fingerprint,
+/// Declares `Route` with a field for each key of `route_keys!`.
+macro_rules! declare_route {
+    ($(
+        $(#[doc = $doc:literal])+
+        $field:ident $(as $name:literal)? : $type:ty $(as $parsed:ty)? = $reader:ident, $mode:ident $($default:literal)?
+        $(, $flag:ident)?;
+    )+) => {
+        #[derive(Clone, Debug)]
+        pub struct Route {
+            /// The position in the file, and in tables kept by route.
+            pub index: usize,
+            /// The name in metrics and logs; several routes may share one.
+            pub name: Arc<str>,
+            pub path: PathTemplate,
+            $(
+                $(#[doc = $doc])+
+                pub $field: field_type!($mode, $type),
+            )+
+            /// Identifies the settings that decide which responses may answer a request.
+            pub fingerprint: Fingerprint,
+            /// Identifies the settings that decide how long responses are kept; see `effective_terms`.
+            pub lifetime_fingerprint: Fingerprint,
+        }
+
+        impl Route {
+            /// A route in which every key has the default of its type.
+            #[cfg(test)]
+            pub fn with_path(path: PathTemplate) -> Self {
+                Self {
+                    index: 0,
+                    name: path.as_str().into(),
+                    path,
+                    $($field: Default::default(),)+
+                    fingerprint: Fingerprint::default(),
+                    lifetime_fingerprint: Fingerprint::default(),
+                }
+            }
+        }
+    };
 }
 
+macro_rules! field_type {
+    (optional, $type:ty) => { Option<$type> };
+    ($mode:ident, $type:ty) => { $type };
+}
+
+route_keys!(declare_route);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum RouteMode {
     #[default]
     On,
-    /// Forward everything, and say what would have happened.
+    /// Forward everything, and report what would have happened.
     Observe,
     Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Ttl {
-    /// The lifetime where the response gives none.
+    /// The lifetime of responses that give none.
     For(Duration),
-    /// Only what the response says.
+    /// Only the response's own lifetime.
     #[default]
     Upstream,
-    /// Until purged; forgotten after [`UNTIL_PURGED`] in any case.
+    /// Until purged; at most [`MAX_UNTIL_PURGED_LIFETIME`].
     UntilPurged,
-    /// Its GETs pass.
+    /// GETs pass.
     Never,
 }
 
-/// The safety expiry of `ttl: none`.
-pub const UNTIL_PURGED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The responses of its own URL that a write purges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OwnUrl {
+    /// Those of every caller (RFC 9111 §4.4).
+    #[default]
+    All,
+    /// Those of the caller that writes, on a `per` route.
+    Caller,
+}
 
-/// Which requests for the same wait for one fetch.
+/// The safety expiry of `ttl: none`.
+pub const MAX_UNTIL_PURGED_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Which concurrent requests for the same response share one fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Collapse {
     No,
-    /// Those at this replica.
+    /// Requests at this replica.
     #[default]
-    Here,
-    /// Those at all replicas that share a store.
+    Local,
+    /// Requests at all replicas that share a store.
     Replicas,
 }
 
-/// What of the response's own word the route's `ttl` overrides.
+/// Which of the response's directives the route's `ttl` overrides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Overrides {
     pub lifetime: bool,
     pub private: bool,
     pub no_cache: bool,
+    /// `s-maxage` does not close the stale windows.
+    pub s_maxage_revalidation: bool,
 }
 
-/// How far the route takes up what HTTP allows and an API seldom means. The default: not at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Semantics {
-    /// RFC 9111 §4.2.2: a lifetime guessed from `Last-Modified` where nobody gives one.
-    pub heuristic: bool,
-    /// Any final status is stored for the lifetime that the response itself gives: 5xx and unknown ones too.
-    pub any_status: bool,
-    /// RFC 9111 §5.2.1: `Cache-Control` and `Pragma` of requests are obeyed.
-    pub request_directives: bool,
-    /// RFC 9213: fields that take the place of `Cache-Control`, the first that is there and valid.
-    pub targeted: Vec<HeaderName>,
-    /// Fields that tell caches what to do (tags, groups, targeted fields) are not shown to clients.
-    pub hide_tags: bool,
+/// How a route with `ttl: none` is purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PurgedBy {
+    /// By a write or an event, which the configuration must contain.
+    #[default]
+    Rules,
+    /// By PURGE, the admin listener, or tags in response fields, which can't be checked.
+    Admin,
 }
 
-impl Default for Semantics {
-    fn default() -> Self {
-        Self {
-            heuristic: false,
-            any_status: false,
-            request_directives: false,
-            targeted: vec![LARDER_CACHE_CONTROL],
-            hide_tags: false,
-        }
-    }
-}
-
-/// The upstream's word for larder alone (RFC 9213 §2.2: a target list begins with the most specific).
+/// The targeted field for larder alone (RFC 9213 §2.2: a target list begins with the most specific).
 pub const LARDER_CACHE_CONTROL: HeaderName = HeaderName::from_static("larder-cache-control");
 
-/// What tells one caller from another: `authorization`, `cookie.NAME`, `header.NAME`.
+/// The distinction between callers: a part of the request, or a name or claims that `callers` finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     Authorization,
     Cookie(String),
     Header(HeaderName),
+    /// At least two fields or cookies; callers send one of them.
+    AnyOf(Vec<Credential>),
+    /// Verified claims; callers with the same ones share a response.
+    Claims(Vec<String>),
+    /// The caller's name.
+    Identity,
+}
+
+/// As in the configuration.
+impl Display for Credential {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Credential::Authorization => f.write_str("authorization"),
+            Credential::Cookie(name) => write!(f, "cookie.{name}"),
+            Credential::Header(name) => write!(f, "header.{name}"),
+            Credential::AnyOf(credentials) => {
+                let names: Vec<String> = credentials.iter().map(Credential::to_string).collect();
+                f.write_str(&names.join(" | "))
+            }
+            Credential::Claims(claims) => write!(f, "jwt.{}", claims.join(", jwt.")),
+            Credential::Identity => f.write_str("identity"),
+        }
+    }
+}
+
+/// Which callers get the same response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Shared {
+    #[default]
+    No,
+    All,
+    /// All known callers have one, and all anonymous ones another.
+    SignedIn,
+}
+
+/// Requests without a credential on a route with `callers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Anonymous {
+    /// They are forwarded uncached.
+    #[default]
+    Pass,
+    /// They share responses of their own.
+    Share,
+}
+
+impl Credential {
+    /// The request field that it is sent in.
+    pub fn field(&self) -> Option<HeaderName> {
+        match self {
+            Credential::Authorization => Some(AUTHORIZATION),
+            Credential::Cookie(_) => Some(COOKIE),
+            Credential::Header(name) => Some(name.clone()),
+            Credential::AnyOf(_) | Credential::Claims(_) | Credential::Identity => None,
+        }
+    }
+
+    /// The credentials of [`Credential::AnyOf`]; any other stands for itself.
+    pub fn alternatives(&self) -> &[Credential] {
+        match self {
+            Credential::AnyOf(credentials) => credentials,
+            credential => std::slice::from_ref(credential),
+        }
+    }
+
+    pub fn is_verified(&self) -> bool {
+        matches!(self, Credential::Claims(_) | Credential::Identity)
+    }
 }
 
 impl Route {
-    /// Whether its GETs can be answered from the store at all.
+    /// Whether the store can answer GETs of the route.
     pub fn caches(&self) -> bool {
-        self.ttl != Ttl::Never && self.mode != Mode::Off
+        self.ttl != Ttl::Never && self.mode != RouteMode::Off
     }
 
-    /// Whether the content of a response tells something that must be known before it is stored.
+    /// `purges: []`: writes here change nothing.
+    pub fn has_empty_purges(&self) -> bool {
+        self.purges.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// The templates of the tags that a write here purges.
+    pub fn purge_templates(&self) -> impl Iterator<Item = &Template> {
+        let tags = if self.has_empty_purges() { &[][..] } else { &self.tags[..] };
+        tags.iter().chain(self.purges.iter().flatten().map(|rule| &rule.template))
+    }
+
+    /// The rules by which the end of a write decides on its purges.
+    pub fn outcome_rules(&self) -> OutcomeRules {
+        OutcomeRules::new(&self.purge_on, self.unclear.as_deref(), self.guard)
+    }
+
+    /// Whether the content of a response is needed before it is stored.
     pub fn reads_content(&self) -> bool {
         self.tags.iter().any(Template::reads_response_content)
             || self.ttl_from.as_ref().is_some_and(TtlFrom::reads_content)

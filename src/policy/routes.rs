@@ -1,5 +1,5 @@
-//! Which route a path falls under. The most specific wins: a literal segment beats a parameter, a parameter beats the
-//! rest, compared from the left.
+//! Finds the route of a path. The most specific wins: literal segments before parameters before the rest, compared
+//! from the left.
 
 #[cfg(test)]
 mod tests;
@@ -9,35 +9,52 @@ use std::sync::Arc;
 
 use super::Route;
 use super::path::Segment;
-use crate::purge::LoosePath;
+use crate::purge::{NormalizedPath, TargetId};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Routes {
     routes: Vec<Arc<Route>>,
-    /// Literals as they are written.
-    exact: Node,
-    /// Literals as [`LoosePath`] spells them.
-    loose: Node,
-    /// A literal has another loose form: then a path that looks plain can fall under one route as it is written and
-    /// under another loosely.
+    /// Literals as written.
+    exact: TrieNode,
+    /// Literals as [`NormalizedPath`] spells them.
+    loose: TrieNode,
+    /// A literal differs from its normalized form, so a plain path can match one route as written and another
+    /// loosely.
     has_unplain_literals: bool,
+    /// Some route has a `rate`.
+    pub(super) has_rates: bool,
+    rules: TargetId,
 }
 
-/// One place in the tree of segments. Each node lies at one depth, so a search enters it at most once.
+/// A node of the segment tree. Each node has one depth, so a search enters it at most once.
 #[derive(Clone, Debug, Default)]
-struct Node {
-    literals: BTreeMap<Box<str>, Node>,
-    parameter: Option<Box<Node>>,
+struct TrieNode {
+    literals: BTreeMap<Box<str>, TrieNode>,
+    parameter: Option<Box<TrieNode>>,
     /// Routes whose rest begins here.
     rest: Vec<usize>,
-    /// Routes that end here. In the tree of written literals there is never more than one.
+    /// Routes that end here; at most one in the tree of written literals.
     here: Vec<usize>,
 }
 
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new(&[])
+    }
+}
+
 impl Routes {
-    /// No two routes have templates that match the same paths; the configuration has seen to that.
+    /// `routes` must not contain two templates for the same paths, which the configuration checks.
     pub fn new(routes: &[Arc<Route>]) -> Self {
-        let mut tree = Routes { routes: routes.to_vec(), ..Routes::default() };
+        let rules = TargetId::hash_rules(&rules_text(routes, ""));
+        let mut tree = Routes {
+            routes: routes.to_vec(),
+            exact: TrieNode::default(),
+            loose: TrieNode::default(),
+            has_unplain_literals: false,
+            has_rates: routes.iter().any(|route| route.rate.is_some()),
+            rules,
+        };
         for (at, route) in routes.iter().enumerate() {
             let segments = route.path.segments();
             tree.exact.insert(segments, &|literal| Some(literal.into()), at);
@@ -50,53 +67,103 @@ impl Routes {
         tree
     }
 
+    /// Takes `more` into the rules: what else the configuration says of purges.
+    #[must_use]
+    pub fn with_rules(mut self, more: &str) -> Self {
+        self.rules = TargetId::hash_rules(&rules_text(&self.routes, more));
+        self
+    }
+
+    /// The target that every response under these routes carries. Configurations with the same paths, tags and purges have
+    /// the same one.
+    pub fn rules(&self) -> TargetId {
+        self.rules
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }
 
-    /// By the path as it is written, for reading. A trailing slash is another path.
+    /// Matches the path as written, for reading. A trailing slash makes another path.
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        let found = self.exact.search(below_root(path)?)?;
+        let found = self.exact.search(strip_root(path)?)?;
         self.routes.get(*found.first()?)
     }
 
-    /// By any spelling, for purging.
-    pub fn find_loosely(&self, path: &LoosePath) -> Option<&Arc<Route>> {
-        self.all_loosely(path).next()
+    /// Matches any spelling, for purging.
+    pub fn find_loosely(&self, path: &NormalizedPath) -> Option<&Arc<Route>> {
+        self.find_all_loosely(path).next()
     }
 
-    /// By any spelling: more than one route if their paths differ only in what spellings differ in.
-    pub fn all_loosely(&self, path: &LoosePath) -> impl Iterator<Item = &Arc<Route>> {
-        let found = below_root(path.as_str()).and_then(|segments| self.loose.search(segments));
+    /// Matches any spelling; several routes if their paths differ only by spelling.
+    pub fn find_all_loosely<'r>(
+        &'r self,
+        path: &NormalizedPath,
+    ) -> impl Iterator<Item = &'r Arc<Route>> + use<'r> {
+        let found = strip_root(path.as_str()).and_then(|segments| self.loose.search(segments));
         found.unwrap_or_default().iter().filter_map(|at| self.routes.get(*at))
     }
 
-    /// Whether a careless reader of paths could take `path` for one of another route than `found`, which it falls
-    /// under as it is written: `/users/ME` for `/users/me` and not for `/users/{id}`.
+    /// Whether a lenient parser could match `path` to another route than `found`, its exact match: `/users/ME` to
+    /// `/users/me` instead of `/users/{id}`.
     pub fn is_ambiguous(&self, path: &str, found: &Route) -> bool {
         let plain =
             !path.bytes().any(|byte| byte == b'%' || byte.is_ascii_uppercase()) && !path.ends_with('/');
         if plain && !self.has_unplain_literals {
             return false;
         }
-        !self.all_loosely(&LoosePath::new(path)).any(|route| route.index == found.index)
+        !self.find_all_loosely(&NormalizedPath::new(path)).any(|route| route.index == found.index)
     }
 }
 
-/// `None` below the root itself.
-fn below_root(path: &str) -> Option<Option<&str>> {
+/// All that decides which tags a response gets, and which targets a write purges. A route without tags and purges counts
+/// only where it takes paths from one that has some.
+fn rules_text(routes: &[Arc<Route>], more: &str) -> String {
+    let has_rules = |route: &Route| !route.tags.is_empty() || route.purges.is_some();
+    let with_rules: Vec<_> = routes.iter().filter(|route| has_rules(route)).collect();
+    let counts = |route: &&Arc<Route>| {
+        has_rules(route)
+            || with_rules.iter().any(|other| overlap(route.path.segments(), other.path.segments()))
+    };
+    let text = |route: &Arc<Route>| {
+        let Route { path, tags, purges, mode, max_json, max_targets, purge_on, unclear, own_url, .. } =
+            &**route;
+        let ends = format!("{max_targets:?} {purge_on:?} {unclear:?} {own_url:?}");
+        format!("{} {tags:?} {purges:?} {mode:?} {max_json} {ends}\n", path.as_str())
+    };
+    let mut texts: Vec<String> = routes.iter().filter(counts).map(text).collect();
+    texts.sort_unstable();
+    format!("{more}\n{}", texts.concat())
+}
+
+/// Whether some path matches both.
+fn overlap(one: &[Segment], other: &[Segment]) -> bool {
+    match (one, other) {
+        ([Segment::Rest(_), ..], _) | (_, [Segment::Rest(_), ..]) | ([], []) => true,
+        ([Segment::Literal(one), ..], [Segment::Literal(other), ..])
+            if loose_literal(one) != loose_literal(other) =>
+        {
+            false
+        }
+        ([_, one @ ..], [_, other @ ..]) => overlap(one, other),
+        ([], _) | (_, []) => false,
+    }
+}
+
+/// `None` within the result: the root itself.
+fn strip_root(path: &str) -> Option<Option<&str>> {
     let segments = path.strip_prefix('/')?;
     Some((!segments.is_empty()).then_some(segments))
 }
 
-/// `None`: the loose form has no such segment.
+/// `None`: the normalized form drops the segment.
 fn loose_literal(literal: &str) -> Option<Box<str>> {
-    let path = LoosePath::new(&format!("/{literal}"));
+    let path = NormalizedPath::new(&format!("/{literal}"));
     let literal = path.as_str().strip_prefix('/').unwrap_or_default();
     (!literal.is_empty()).then(|| literal.into())
 }
 
-impl Node {
+impl TrieNode {
     fn insert(&mut self, segments: &[Segment], spelled: &dyn Fn(&str) -> Option<Box<str>>, route: usize) {
         let Some((segment, after)) = segments.split_first() else {
             self.here.push(route);
@@ -112,12 +179,12 @@ impl Node {
         }
     }
 
-    /// The routes of the most specific place that `path` reaches; `None` is its end.
+    /// The routes of the most specific match for `path`; `None` is the end of the path.
     fn search(&self, path: Option<&str>) -> Option<&[usize]> {
         let Some(path) = path else {
             return (!self.here.is_empty()).then_some(&self.here);
         };
-        // Segments are short: a plain loop finds their end soonest.
+        // Segments are short: a plain loop finds their end fastest.
         let (segment, after) = match path.bytes().position(|byte| byte == b'/') {
             Some(end) => (&path[..end], Some(&path[end + 1..])),
             None => (path, None),

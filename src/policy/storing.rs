@@ -1,4 +1,4 @@
-//! RFC 9111 §3: may this response be stored, and under which terms?
+//! Decides whether a response may be stored, and under which terms (RFC 9111 §3).
 
 use std::time::Duration;
 
@@ -7,54 +7,58 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::cache_control::CacheControl;
 use super::classify::Caller;
+use super::credentials::credential_expiry;
 use super::freshness::{explicit_lifetime, heuristic_lifetime, initial_age};
-use super::lifetime::{Grants, Lifetime};
-use super::request_directives::obeyed;
-use super::targeted::Governing;
+use super::lifetime::{Grants, Lifetime, is_closed_by_s_maxage};
+use super::request_directives::honored_directives;
+use super::targeted::GoverningDirectives;
 use super::vary::Vary;
 use super::{RequestHead, Route};
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 
-/// Why not. The same value feeds the log, the metric and `Cache-Status`.
+/// The reason for not storing; shared by the log, the metric and `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotStored {
     Method,
     Status,
     NoStore,
-    /// §5.2.1.5, on a route that obeys the request.
+    /// §5.2.1.5: the request has `no-store`, on a route that honours it.
     RequestNoStore,
     Private,
     SetCookie,
     VaryStar,
-    /// `text/event-stream`: it is never whole, and what was said is not said again.
+    /// `text/event-stream`: it never completes and is not replayable.
     EventStream,
-    /// §3.5: the request carried credentials, and the response does not say that it may be shared.
+    /// §3.5: the request had credentials, and the response is not marked as shared.
     Credentials,
-    /// Neither the response nor the route gives it a lifetime.
+    /// Neither the response nor the route gives a lifetime.
     NoLifetime,
-    /// Stale on arrival, and it can't be validated later.
+    /// Stale on arrival, without a way to validate it later.
     AlreadyStale,
     Partial,
     TooLarge,
     TooManyTags,
-    /// Its tags stand in its content, and that is no JSON by its type and charset;
+    /// The tags are in the content, which is not JSON by its type and charset.
     NotJson,
-    /// … has a content coding other than gzip;
+    /// The tags are in the content, which has a coding other than gzip.
     Encoded,
-    /// … is no JSON, or has a name twice;
+    /// The tags are in the content, which is malformed or has duplicate names.
     MalformedJson,
-    /// … is larger than the route's `max_json`;
+    /// The tags are in the content, which exceeds the route's `max_json`.
     JsonTooLarge,
-    /// … has a value there that no tag can be made of.
+    /// The tags are in the content, which has a value that cannot be part of a tag.
     UnusableJson,
-    /// The route's `ttl_from` is not there, or not a time.
+    /// The route's `ttl_from` is missing or not a time.
     NoExpiry,
-    /// Cut short by the upstream.
+    /// The caller's token has expired, by its own `exp`.
+    ExpiredCaller,
+    /// The upstream cut the response short.
     Incomplete,
-    /// Purged while it was being fetched.
-    Purged,
-    Observed,
+    /// RFC 9110 §15.3.5: a 204 came with content.
+    StrayContent,
+    /// The bodies that are stored, being fetched and being sent exceed the memory budget.
+    Memory,
 }
 
 impl NotStored {
@@ -80,15 +84,16 @@ impl NotStored {
             NotStored::JsonTooLarge => "json-too-large",
             NotStored::UnusableJson => "unusable-json",
             NotStored::NoExpiry => "no-expiry",
+            NotStored::ExpiredCaller => "expired-caller",
             NotStored::Incomplete => "incomplete",
-            NotStored::Purged => "purged",
-            NotStored::Observed => "observed",
+            NotStored::StrayContent => "stray-content",
+            NotStored::Memory => "memory",
         }
     }
 
-    /// Whether the next response for the key will most likely not be storable either, so that requests for it go
-    /// side by side and don't queue behind each other (hit-for-miss).
-    pub fn is_by_nature(self) -> bool {
+    /// Whether the next response for the key is probably not storable either. Requests for the key then run in
+    /// parallel instead of waiting for one fetch (hit-for-miss).
+    pub fn predicts_uncacheable(self) -> bool {
         matches!(
             self,
             NotStored::NoStore
@@ -106,32 +111,32 @@ impl NotStored {
                 | NotStored::JsonTooLarge
                 | NotStored::UnusableJson
                 | NotStored::NoExpiry
+                | NotStored::ExpiredCaller
         )
     }
 }
 
-/// When the exchange happened.
+/// When the exchange with the upstream took place.
 #[derive(Clone, Copy, Debug)]
-pub struct Exchange {
+pub struct ExchangeTimes {
     pub requested_at: Timestamp,
     pub received_at: Timestamp,
 }
 
-/// §3, in its order; where the product says more than the RFC, it is said. `headers` are those of the response as it
-/// came, `Age` included.
+/// Follows the order of §3; deviations are noted. `headers` are the response's as received, `Age` included.
 pub fn may_store(
     route: &Route,
     caller: Caller,
     request: &RequestHead<'_>,
     status: StatusCode,
     headers: &HeaderMap,
-    exchange: Exchange,
+    exchange: ExchangeTimes,
 ) -> Result<Terms, NotStored> {
     // "the request method is understood by the cache": only GET is stored.
     if *request.method != Method::GET {
         return Err(NotStored::Method);
     }
-    may_keep(
+    may_store_with_age(
         route,
         caller,
         Some(request.headers),
@@ -141,67 +146,72 @@ pub fn may_store(
     )
 }
 
-/// Where the lifetime of what may be stored comes from.
-pub fn lifetime(
+/// The source of the lifetime of a storable response.
+pub fn select_lifetime(
     route: &Route,
     caller: Caller,
     request: &RequestHead<'_>,
     status: StatusCode,
     headers: &HeaderMap,
-    exchange: Exchange,
+    exchange: ExchangeTimes,
 ) -> Result<Lifetime, NotStored> {
     let arrived = (exchange, initial_age(headers, exchange));
-    judged(route, caller, Some(request.headers), status, headers, arrived).map(|(lifetime, _)| lifetime)
+    evaluate(route, caller, Some(request.headers), status, headers, arrived).map(|(lifetime, _)| lifetime)
 }
 
-/// As [`may_store`], of a GET's response whose age on arrival is known. `request_headers`: none where the request is
-/// not known any more.
-pub(super) fn may_keep(
+/// Like [`may_store`], for a GET's response with a known age on arrival. `request_headers`: `None` if the request
+/// is no longer known.
+pub(super) fn may_store_with_age(
     route: &Route,
     caller: Caller,
     request_headers: Option<&HeaderMap>,
     status: StatusCode,
     headers: &HeaderMap,
-    arrived: (Exchange, Duration),
+    arrived: (ExchangeTimes, Duration),
 ) -> Result<Terms, NotStored> {
-    judged(route, caller, request_headers, status, headers, arrived).map(|(_, terms)| terms)
+    evaluate(route, caller, request_headers, status, headers, arrived).map(|(_, terms)| terms)
 }
 
-fn judged(
+fn evaluate(
     route: &Route,
     caller: Caller,
     request_headers: Option<&HeaderMap>,
     status: StatusCode,
     headers: &HeaderMap,
-    (exchange, initial_age): (Exchange, Duration),
+    (exchange, initial_age): (ExchangeTimes, Duration),
 ) -> Result<(Lifetime, Terms), NotStored> {
     // RFC 9213 §2.2: a targeted field takes the place of Cache-Control and Expires.
-    let Governing { directives, targeted } = Governing::of(&route.semantics.targeted, headers);
+    let GoverningDirectives { directives, targeted } = GoverningDirectives::select(&route.targeted, headers);
     let overrides = route.overrides;
 
     // "the response status code is final"; "if the response status code is 206 or 304, or the must-understand cache
     // directive is present: the cache understands the response status code".
     check_status(route, status, &directives)?;
 
-    // "the no-store cache directive is not present in the response". must-understand does not lift it (§5.2.2.3 lets
-    // a cache ignore no-store then): whoever writes no-store means it.
+    // "the no-store cache directive is not present in the response". must-understand does not lift it, although
+    // §5.2.2.3 would allow that.
     if directives.no_store {
         return Err(NotStored::NoStore);
     }
 
-    // §5.2.1.5: the request's is advice.
-    if request_headers.and_then(|fields| obeyed(route, fields)).is_some_and(|asked| asked.no_store) {
+    // §5.2.1.5: the request's directive is advice.
+    if request_headers
+        .and_then(|fields| honored_directives(route, fields))
+        .is_some_and(|asked| asked.no_store)
+    {
         return Err(NotStored::RequestNoStore);
     }
 
-    // "if the cache is shared: the private response directive is either not present or allows a shared cache to store
-    // a modified response": the unmodified one is all there is here.
+    // "if the cache is shared: the private response directive is either not present or allows a shared cache to
+    // store a modified response": modified responses are not supported.
     if directives.private && !overrides.private {
         return Err(NotStored::Private);
     }
 
-    // Beyond the RFC (its §7.3 warns of it): a cookie that is set for one caller is never replayed to another.
-    if headers.contains_key(SET_COOKIE) || headers.contains_key("set-cookie2") {
+    // Beyond the RFC (§7.3 warns of it): a cookie set for one caller is never replayed to another.
+    if !route.drop_response.drops_cookies() && headers.contains_key(SET_COOKIE)
+        || headers.contains_key("set-cookie2")
+    {
         return Err(NotStored::SetCookie);
     }
 
@@ -209,69 +219,88 @@ fn judged(
         return Err(NotStored::EventStream);
     }
 
-    // "if the cache is shared: the Authorization header field is not present in the request or a response directive is
-    // present that explicitly allows shared caching (§3.5)". must-revalidate is not taken for one: frameworks set it
-    // on everything.
-    let open_to_credentials = says_shared(&directives);
-    if caller == Caller::Credentialed && !open_to_credentials {
+    // "if the cache is shared: the Authorization header field is not present in the request or a response directive
+    // is present that explicitly allows shared caching (§3.5)". must-revalidate does not count, because frameworks
+    // set it everywhere.
+    let open_to_credentials = explicitly_allows_shared(&directives);
+    if !caller.is_in_key() && !open_to_credentials {
         return Err(NotStored::Credentials);
     }
 
     // §4.1: "a stored response with a Vary header field value containing a member "*" always fails to match".
-    if Vary::of(headers) == Vary::Everything {
+    if Vary::parse(headers) == Vary::Everything {
         return Err(NotStored::VaryStar);
     }
 
-    // "the response contains at least one of the following": a lifetime from the response or from the route, or, where
-    // the route wants it, "a status code that is defined as heuristically cacheable", or public.
+    // "the response contains at least one of the following": a lifetime from the response or the route; on
+    // heuristic routes also "a status code that is defined as heuristically cacheable", or public.
     let explicit = explicit_lifetime(&directives, targeted, headers, exchange);
-    let may_guess = route.semantics.heuristic && (is_heuristic(status) || directives.public);
+    let may_guess = route.heuristic && (is_heuristically_cacheable(status) || directives.public);
     let heuristic = if may_guess { heuristic_lifetime(headers, exchange) } else { None };
     let always_validate = directives.no_cache && !overrides.no_cache;
-    let lifetime = Lifetime::of(route, status, explicit, heuristic, always_validate)?;
+    let lifetime = Lifetime::select(route, status, explicit, heuristic, always_validate)?;
 
     let grants = Grants { always_validate, open_to_credentials };
-    let terms = lifetime.terms(route, &directives, headers, (exchange, initial_age), grants);
+    let terms = lifetime.to_terms(route, &directives, headers, (exchange, initial_age), grants);
+    // Beyond the RFC: a response in one caller's name ends with the caller's token.
+    let terms = match request_headers.and_then(|fields| credential_expiry(route, fields)) {
+        Some(end) if end <= terms.received_at => return Err(NotStored::ExpiredCaller),
+        Some(end) => terms.bounded_by(end),
+        None => terms,
+    };
     if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok((lifetime, terms)) }
 }
 
-/// Whether an error of the upstream's, which is not stored, may answer all who asked for the same at the same time: it
-/// says nothing that is meant for one of them.
-pub fn may_answer_all(route: &Route, status: StatusCode, headers: &HeaderMap) -> bool {
-    let governing = Governing::of(&route.semantics.targeted, headers).directives;
+/// Whether the response has a stale window, its own or the route's, that only its `s-maxage` closes.
+pub fn is_stale_window_closed_by_s_maxage(route: &Route, headers: &HeaderMap) -> bool {
+    let directives = GoverningDirectives::select(&route.targeted, headers).directives;
+    let is_open =
+        |of_response: Option<Duration>, of_route: Duration| !of_response.unwrap_or(of_route).is_zero();
+    let is_swr_closed =
+        is_open(directives.stale_while_revalidate, Duration::ZERO) && route.stale_while_revalidate.is_zero();
+    let is_sie_closed = is_open(directives.stale_if_error, route.stale_if_error);
+    let by_others = directives.must_revalidate
+        || directives.proxy_revalidate
+        || (directives.no_cache && !route.overrides.no_cache);
+    is_closed_by_s_maxage(route, &directives) && !by_others && (is_swr_closed || is_sie_closed)
+}
+
+/// Whether an upstream error, which is not stored, may answer all requests that wait for the same fetch: it has
+/// nothing addressed to one caller.
+pub fn may_share_error(route: &Route, status: StatusCode, headers: &HeaderMap) -> bool {
+    let governing = GoverningDirectives::select(&route.targeted, headers).directives;
     let is_open = |directives: &CacheControl| !directives.no_store && !directives.private;
     status.is_server_error()
         && is_open(&governing)
         && is_open(&CacheControl::parse(headers))
         && !headers.contains_key(SET_COOKIE)
-        && Vary::of(headers) == Vary::Nothing
+        && Vary::parse(headers) == Vary::Nothing
 }
 
-/// Comes before all that a response says of itself, so that an error with `no-store` is still known as an error.
+/// Runs before the response's directives, so that an error with `no-store` is still reported as an error.
 fn check_status(route: &Route, status: StatusCode, directives: &CacheControl) -> Result<(), NotStored> {
     let code = status.as_u16();
     match code {
-        // Parts are not combined (§3.3, §3.4).
+        // Partial responses are not combined (§3.3, §3.4).
         206 => Err(NotStored::Partial),
-        // 304 updates what is stored, and is not stored itself. Of 428, 429, 431 and 511 RFC 6585 says that they must
-        // not be stored, whatever their fields or the route say.
+        // 304 updates a stored response and is not stored itself. RFC 6585 forbids storing 428, 429, 431 and 511.
         ..200 | 304 | 428 | 429 | 431 | 511 => Err(NotStored::Status),
-        // §5.2.2.3: understood are the codes that are registered.
+        // §5.2.2.3: registered codes are understood.
         _ if directives.must_understand && status.canonical_reason().is_none() => Err(NotStored::Status),
-        _ if route.status.contains_key(&code) || is_storable_by_its_fields(status) => Ok(()),
-        _ if route.semantics.any_status || (route.semantics.heuristic && is_heuristic(status)) => Ok(()),
+        _ if route.status.contains_key(&code) || is_storable_status(status) => Ok(()),
+        _ if route.any_status || (route.heuristic && is_heuristically_cacheable(status)) => Ok(()),
         _ => Err(NotStored::Status),
     }
 }
 
-/// Final statuses that the response's own fields may let store. Not among them: those that answer the one who asks (401,
-/// 407) or the moment (408, 425), 5xx, since frameworks put their Cache-Control on error pages too, and unknown codes.
-fn is_storable_by_its_fields(status: StatusCode) -> bool {
+/// Final statuses that the response's own fields may make storable. Excluded: statuses about the caller (401, 407)
+/// or the moment (408, 425); 5xx, since frameworks set Cache-Control on error pages too; and unknown codes.
+fn is_storable_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300..=303 | 307 | 308 | 400 | 403..=406 | 410 | 414 | 415 | 422 | 451)
 }
 
 /// RFC 9110 §15.1, less 206.
-fn is_heuristic(status: StatusCode) -> bool {
+fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
@@ -280,8 +309,8 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     media_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
-/// §3.5, §5.2.2.9, §5.2.2.10. An `s-maxage` that grants nothing, or can't be read, opens nothing.
-fn says_shared(directives: &CacheControl) -> bool {
+/// §3.5, §5.2.2.9, §5.2.2.10. An `s-maxage` of zero or a malformed one does not count.
+fn explicitly_allows_shared(directives: &CacheControl) -> bool {
     let by_s_maxage = directives.s_maxage.is_some_and(|lifetime| !lifetime.is_zero());
     (directives.public || by_s_maxage) && !directives.private
 }

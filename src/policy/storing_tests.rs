@@ -3,8 +3,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::lifetime::LONGEST;
-use crate::policy::route::{Overrides, Ttl, UNTIL_PURGED};
+use crate::policy::lifetime::MAX_STORED_LIFETIME;
+use crate::policy::route::{MAX_UNTIL_PURGED_LIFETIME, Overrides, Ttl};
 use crate::policy::testing::{NOW, at_once, headers, request, route, secs, store, store_for, with_ttl};
 
 const FRESH: &str = "Cache-Control: max-age=60";
@@ -20,7 +20,7 @@ fn stored(route: &Route, response: &str) -> Terms {
 }
 
 fn overriding(lifetime: bool, private: bool, no_cache: bool) -> Route {
-    Route { overrides: Overrides { lifetime, private, no_cache }, ..with_ttl(30) }
+    Route { overrides: Overrides { lifetime, private, no_cache, ..Overrides::default() }, ..with_ttl(30) }
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn only_answers_to_get_are_stored() {
 }
 
 #[test]
-fn the_route_gives_its_lifetime_to_few_statuses_and_the_response_to_more() {
+fn the_route_ttl_covers_fewer_statuses_than_the_response() {
     for (status, by_route, by_response) in [
         (200, Ok(30), Ok(60)),
         (203, Ok(30), Ok(60)),
@@ -129,8 +129,10 @@ fn overrides_lift_what_they_name_and_nothing_else() {
 }
 
 #[test]
-fn a_request_with_credentials_fills_only_what_is_marked_as_shared() {
-    let store = |response| store_for(Caller::Credentialed, &overriding(false, true, false), 200, response);
+fn credentialed_requests_fill_responses_marked_shared_only() {
+    let store = |response| {
+        store_for(Caller::Credentialed { until: None }, &overriding(false, true, false), 200, response)
+    };
     for response in
         ["Cache-Control: public", "Cache-Control: s-maxage=5", "Cache-Control: s-maxage=5, max-age=0"]
     {
@@ -151,7 +153,7 @@ fn a_request_with_credentials_fills_only_what_is_marked_as_shared() {
 }
 
 #[test]
-fn the_routes_lifetime_counts_from_receipt_and_the_responses_from_its_making() {
+fn the_route_ttl_counts_from_receipt_max_age_from_origin() {
     let old = "Age: 20";
     let by_route = stored(&with_ttl(30), old);
     assert_eq!((by_route.age(NOW), by_route.ttl(NOW)), (secs(20), 30));
@@ -165,14 +167,14 @@ fn until_purged_ends_with_the_safety_expiry() {
     let route = Route { ttl: Ttl::UntilPurged, stale_if_error: secs(60), ..route() };
     for response in ["", TAG, "Age: 1000"] {
         let terms = stored(&route, response);
-        assert_eq!(terms.expires_at, NOW.plus(UNTIL_PURGED), "{response}");
-        assert!(terms.is_fresh(NOW.plus(UNTIL_PURGED - secs(1))), "{response}");
+        assert_eq!(terms.expires_at, NOW.plus(MAX_UNTIL_PURGED_LIFETIME), "{response}");
+        assert!(terms.is_fresh(NOW.plus(MAX_UNTIL_PURGED_LIFETIME - secs(1))), "{response}");
     }
     check(&route, 200, FRESH, Ok(60));
 }
 
 #[test]
-fn stale_windows_are_the_responses_or_else_the_routes_and_closed_by_must_revalidate() {
+fn must_revalidate_closes_the_stale_windows() {
     let route = Route { stale_while_revalidate: secs(7), stale_if_error: secs(8), ..with_ttl(30) };
     for (response, expected) in [
         ("", (7, 8)),
@@ -181,12 +183,34 @@ fn stale_windows_are_the_responses_or_else_the_routes_and_closed_by_must_revalid
         ("Cache-Control: stale-if-error=x", (7, 0)),
         ("Cache-Control: must-revalidate", (0, 0)),
         ("Cache-Control: proxy-revalidate, stale-if-error=2", (0, 0)),
-        ("Cache-Control: s-maxage=5, stale-while-revalidate=1", (0, 0)),
+        ("Cache-Control: s-maxage=5, must-revalidate", (0, 0)),
         ("Cache-Control: no-cache, stale-if-error=2\nETag: \"1\"", (0, 0)),
     ] {
         let terms = stored(&route, response);
         let windows = (terms.stale_while_revalidate, terms.stale_if_error);
         assert_eq!(windows, (secs(expected.0), secs(expected.1)), "{response}");
+    }
+}
+
+#[test]
+fn s_maxage_closes_the_windows_that_the_operator_does_not_open() {
+    let both = "Cache-Control: s-maxage=5, stale-while-revalidate=1, stale-if-error=2";
+    let overriding = Overrides { s_maxage_revalidation: true, ..Overrides::default() };
+    for (window, overrides, response, expected) in [
+        (0, Overrides::default(), both, (0, 0)),
+        (7, Overrides::default(), both, (1, 0)),
+        (7, Overrides::default(), "Cache-Control: s-maxage=5", (7, 0)),
+        (0, overriding, both, (1, 2)),
+        (7, overriding, "Cache-Control: s-maxage=5", (7, 8)),
+        (7, overriding, "Cache-Control: s-maxage=5, proxy-revalidate", (0, 0)),
+    ] {
+        let route =
+            Route { stale_while_revalidate: secs(window), stale_if_error: secs(8), overrides, ..route() };
+        let terms = stored(&route, response);
+        let windows = (terms.stale_while_revalidate, terms.stale_if_error);
+        assert_eq!(windows, (secs(expected.0), secs(expected.1)), "{window} {overrides:?} {response}");
+        // A request's max-stale opens nothing that s-maxage closes.
+        assert_eq!(terms.must_revalidate, !overrides.s_maxage_revalidation || response.contains("proxy"));
     }
 }
 
@@ -223,12 +247,12 @@ fn no_cache_is_stored_to_be_validated_each_time() {
 
 #[test]
 fn no_response_outlives_the_record_of_its_purge() {
-    assert!(LONGEST < crate::purge::Bounds::default().longest_lifetime);
+    assert!(MAX_STORED_LIFETIME < crate::purge::IndexBounds::default().max_lifetime);
 }
 
 proptest! {
     #[test]
-    fn what_is_stored_is_of_some_use_and_never_for_longer_than_the_longest(
+    fn stored_lifetimes_are_useful_and_bounded(
         ttl in proptest::sample::select(vec![Ttl::Upstream, Ttl::UntilPurged, Ttl::For(Duration::MAX), Ttl::For(secs(0))]),
         window: u64,
         response in "(Age: [0-9]{1,12}\n)?(ETag: \"x\"\n)?Cache-Control: (max-age=[0-9]{1,12}|no-cache|public)",
@@ -236,7 +260,7 @@ proptest! {
         let route = Route { ttl, stale_if_error: secs(window), ..route() };
         if let Ok(terms) = store(&route, 200, &response) {
             prop_assert!(terms.expires_at > NOW);
-            prop_assert!(terms.expires_at <= NOW.plus(LONGEST));
+            prop_assert!(terms.expires_at <= NOW.plus(MAX_STORED_LIFETIME));
         }
     }
 }

@@ -1,24 +1,24 @@
-//! Targeted fields (RFC 9213): the upstream's word for some caches only, in the place of `Cache-Control`.
+//! Targeted fields (RFC 9213), which replace `Cache-Control` for some caches.
 //!
-//! They are structured fields (RFC 9651), with other rules than `Cache-Control` has for what is wrong: one mistake makes
-//! the whole field count as absent. `Cache-Control` itself is never read so.
+//! They are structured fields (RFC 9651): a syntax error makes the whole field count as absent, unlike in
+//! `Cache-Control`.
 
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use super::cache_control::CacheControl;
 
-/// The directives that hold for larder, and where they stood.
-pub struct Governing {
+/// The directives that apply to larder, and their source.
+pub struct GoverningDirectives {
     pub directives: CacheControl,
-    /// From a targeted field: then `Cache-Control` and `Expires` say nothing to larder (§2.2).
+    /// The source is a targeted field: `Cache-Control` and `Expires` are ignored (§2.2).
     pub targeted: bool,
 }
 
-impl Governing {
-    /// §2.2: of the fields in `targets`, the first that is there, valid and not empty; else `Cache-Control`.
-    pub fn of(targets: &[HeaderName], headers: &HeaderMap) -> Self {
-        let targeted = targets.iter().find_map(|name| read(headers, name));
+impl GoverningDirectives {
+    /// Selects the first present, valid and non-empty field of `targets`; otherwise `Cache-Control` (§2.2).
+    pub fn select(targets: &[HeaderName], headers: &HeaderMap) -> Self {
+        let targeted = targets.iter().find_map(|name| parse_field(headers, name));
         Self {
             targeted: targeted.is_some(),
             directives: targeted.unwrap_or_else(|| CacheControl::parse(headers)),
@@ -26,10 +26,16 @@ impl Governing {
     }
 }
 
-/// §2.1. `None`: absent, empty, or not a dictionary.
-fn read(headers: &HeaderMap, name: &HeaderName) -> Option<CacheControl> {
+/// The field of the Edge Architecture Specification, for surrogates such as this cache.
+pub const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+
+/// §2.1. `None`: absent, empty or not a dictionary.
+fn parse_field(headers: &HeaderMap, name: &HeaderName) -> Option<CacheControl> {
     if !headers.contains_key(name) {
         return None;
+    }
+    if *name == SURROGATE_CONTROL {
+        return parse_surrogate_control(headers);
     }
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|line| line.as_bytes()).collect();
     // RFC 9651 §4.2: all lines are one value.
@@ -39,14 +45,42 @@ fn read(headers: &HeaderMap, name: &HeaderName) -> Option<CacheControl> {
     }
     let mut directives = CacheControl::default();
     for (name, value) in &members {
-        directives.add_member(name.as_str(), argument(value).as_deref());
+        directives.add_member(name.as_str(), format_argument(value).as_deref());
     }
     Some(directives)
 }
 
-/// How `Cache-Control` would write it: `None` for a directive without argument. What no directive has (a list, a
-/// string for a number) becomes something that no directive can read, so that it restricts and permits nothing.
-fn argument(value: &ListEntry) -> Option<String> {
+/// Parses `Surrogate-Control: max-age=60+30, content="ESI/1.0"`: `+30` is a stale window, and `;name` says for which
+/// surrogate a directive is. Directives for others don't count. `content` demands processing that larder does not do, and
+/// the field counts nevertheless: its lifetime is that of the content as it is.
+fn parse_surrogate_control(headers: &HeaderMap) -> Option<CacheControl> {
+    let mut directives = CacheControl::default();
+    let mut is_empty = true;
+    let lines = headers.get_all(SURROGATE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+    for member in lines.flat_map(|line| line.split(',')).map(str::trim).filter(|member| !member.is_empty()) {
+        let (directive, surrogate) = member.split_once(';').unwrap_or((member, "larder"));
+        if !surrogate.trim().eq_ignore_ascii_case("larder") {
+            continue;
+        }
+        let (name, value) = match directive.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value.trim())),
+            None => (directive.trim(), None),
+        };
+        is_empty = false;
+        match value.and_then(|value| value.split_once('+')).filter(|_| name.eq_ignore_ascii_case("max-age")) {
+            Some((fresh, stale)) => {
+                directives.add_member("max-age", Some(fresh));
+                directives.add_member("stale-while-revalidate", Some(stale));
+            }
+            None => directives.add_member(&name.to_ascii_lowercase(), value),
+        }
+    }
+    (!is_empty).then_some(directives)
+}
+
+/// Formats a member's value as `Cache-Control` would; `None`: a directive without argument. Types that no directive
+/// has become an unreadable argument, which restricts and permits nothing.
+fn format_argument(value: &ListEntry) -> Option<String> {
     let ListEntry::Item(item) = value else { return Some(String::new()) };
     match &item.bare_item {
         BareItem::Boolean(true) => None,
@@ -63,19 +97,40 @@ mod tests {
     const LARDER: HeaderName = HeaderName::from_static("larder-cache-control");
     const CDN: HeaderName = HeaderName::from_static("cdn-cache-control");
 
-    fn governing(fields: &str) -> Governing {
-        Governing::of(&[LARDER, CDN], &headers(fields))
+    fn governing(fields: &str) -> GoverningDirectives {
+        GoverningDirectives::select(&[LARDER, CDN], &headers(fields))
     }
 
     #[test]
-    fn the_first_field_of_the_list_that_is_there_and_valid_takes_the_place_of_cache_control() {
+    fn surrogate_control_is_read_as_its_specification_says() {
+        for (field, max_age, window, no_store) in [
+            ("max-age=60", Some(60), None, false),
+            ("max-age=60+30, content=\"ESI/1.0\"", Some(60), Some(30), false),
+            ("no-store", None, None, true),
+            ("no-store, max-age=60;larder", Some(60), None, true),
+            ("max-age=60;varnish, max-age=5", Some(5), None, false),
+            ("Max-Age=oops", Some(0), None, false),
+        ] {
+            let fields = headers(&format!("Surrogate-Control: {field}\nCache-Control: max-age=1"));
+            let governing = GoverningDirectives::select(&[SURROGATE_CONTROL], &fields);
+            let found = governing.directives;
+            assert!(governing.targeted, "{field}");
+            assert_eq!((found.max_age, found.no_store), (max_age.map(secs), no_store), "{field}");
+            assert_eq!(found.stale_while_revalidate, window.map(secs), "{field}");
+        }
+        let fields = headers("Surrogate-Control: max-age=60;varnish\nCache-Control: max-age=1");
+        assert!(!GoverningDirectives::select(&[SURROGATE_CONTROL], &fields).targeted);
+    }
+
+    #[test]
+    fn the_first_valid_targeted_field_replaces_cache_control() {
         for (fields, max_age, targeted) in [
             ("Cache-Control: max-age=1", Some(1), false),
             ("CDN-Cache-Control: max-age=2\nCache-Control: max-age=1, no-store", Some(2), true),
             ("CDN-Cache-Control: max-age=2\nLarder-Cache-Control: max-age=3", Some(3), true),
-            // Nothing is added up.
+            // Fields are not merged.
             ("Larder-Cache-Control: public\nCDN-Cache-Control: max-age=2", None, true),
-            // Empty, or not a dictionary: as if it were not there.
+            // An empty or malformed field counts as absent.
             ("Larder-Cache-Control: \nCDN-Cache-Control: max-age=2", Some(2), true),
             ("Larder-Cache-Control: max-age=3, &&&\nCDN-Cache-Control: max-age=2", Some(2), true),
             (
@@ -83,7 +138,7 @@ mod tests {
                 Some(1),
                 false,
             ),
-            // One that nobody listed.
+            // The field is not in the list.
             ("Other-Cache-Control: max-age=9\nCache-Control: max-age=1", Some(1), false),
         ] {
             let governing = governing(fields);
@@ -96,11 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn members_are_structured_and_what_no_directive_has_grants_nothing() {
+    fn targeted_members_are_structured_and_grant_nothing_new() {
         let directives = |value: &str| governing(&format!("CDN-Cache-Control: {value}")).directives;
         assert_eq!(directives("max-age=10;x=1, a=b").max_age, Some(secs(10)));
         assert_eq!(directives("max-age=99999999999").max_age, Some(secs(1 << 31)));
-        // RFC 9651: of a name that stands twice, the last counts.
+        // RFC 9651: the last of duplicate keys counts.
         assert_eq!(directives("max-age=10, max-age=20").max_age, Some(secs(20)));
         for value in ["max-age=\"10\"", "max-age=10.5", "max-age=-1", "max-age", "max-age=(10)", "max-age=?1"]
         {

@@ -2,37 +2,42 @@
 
 #[cfg(test)]
 mod hostile_tests;
-mod needing;
+mod needs;
 mod parse;
-mod reaching;
+mod reach;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
 
-pub use needing::Needs;
+pub use needs::TemplateNeed;
 
+use super::caller::CallerView;
 use super::content::Content;
-use super::json_query::{JsonQuery, Unusable};
+use super::json_query::{JsonQuery, UnusableValue};
 use super::{RequestHead, credentials, query, tags};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     text: String,
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
+/// `{caller}` stands for the name of a known caller, unless the path has a parameter of this name.
+pub const CALLER: &str = "caller";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Literal(String),
-    Value(Source),
+    Value(ValueSource),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
-    /// `{id}`
+enum ValueSource {
+    /// `{id}`, and `{caller}`
     Path(String),
     /// `{query.page}`
     Query(String),
@@ -54,148 +59,246 @@ enum Source {
     ResponseJson(JsonQuery),
 }
 
-/// Where the values come from.
+/// The sources of a template's values.
 #[derive(Clone, Copy, Debug)]
-pub struct Sources<'a> {
+pub struct TemplateContext<'a> {
     pub request: RequestHead<'a>,
     /// The path's parameters.
     pub captures: &'a [(&'a str, String)],
-    /// What the request carries, once it is sent and can be read; or the change event, which has no other parts.
+    /// The request's content, once it was sent and can be read; or the change event.
     pub request_content: Option<&'a Content>,
-    /// Known once there is a response.
+    /// Present once the upstream has answered.
     pub response_headers: Option<&'a HeaderMap>,
-    /// Known once the response is whole, if it can be read.
+    /// Present once the response is complete and can be read.
     pub response_content: Option<&'a Content>,
+    pub limits: RenderLimits<'a>,
+}
+
+/// The bounds of rendering.
+#[derive(Clone, Copy, Debug)]
+pub struct RenderLimits<'a> {
+    /// Rendering stops at one tag more.
+    pub max_tags: usize,
+    /// Beyond these steps rendering fails; `None`: unlimited.
+    pub steps: Option<&'a StepLimit>,
+}
+
+/// A count of rendering steps: 16 bytes of a request's head read, or one value made.
+#[derive(Debug)]
+pub struct StepLimit {
+    left: Cell<usize>,
+    max: usize,
+}
+
+impl RenderLimits<'_> {
+    /// The limits for the tags of a response.
+    pub const RESPONSE: Self = Self { max_tags: tags::MAX_TAGS, steps: None };
+
+    fn take(&self, steps: usize) -> Result<(), UnusableValue> {
+        self.steps.map_or(Ok(()), |limit| limit.take(steps))
+    }
+
+    fn take_bytes(&self, bytes: usize) -> Result<(), UnusableValue> {
+        self.take(1 + bytes / 16)
+    }
+}
+
+impl StepLimit {
+    pub fn new(max: usize) -> Self {
+        Self { left: Cell::new(max), max }
+    }
+
+    pub fn used(&self) -> usize {
+        self.max - self.left.get()
+    }
+
+    fn take(&self, steps: usize) -> Result<(), UnusableValue> {
+        let left = self.left.get().checked_sub(steps);
+        self.left.set(left.unwrap_or_default());
+        left.map(drop).ok_or(UnusableValue)
+    }
 }
 
 impl Template {
-    /// The error says what is wrong and what can be written instead.
+    /// # Errors
+    /// Says what is wrong and what can be written instead.
     pub fn parse(text: &str) -> Result<Self, String> {
-        Ok(Self { text: text.to_owned(), parts: parse::parts(text)? })
+        Ok(Self { text: text.to_owned(), parts: parse::parse_parts(text)? })
     }
 
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Names of the path parameters it uses.
+    /// The names of the path parameters in use.
     pub fn path_parameters(&self) -> impl Iterator<Item = &str> {
         self.sources().filter_map(|source| match source {
-            Source::Path(name) => Some(name.as_str()),
+            ValueSource::Path(name) => Some(name.as_str()),
             _ => None,
         })
     }
 
-    /// Whether it stands for the same tag whatever the request.
+    /// The claims in use.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.sources().filter_map(|source| match source {
+            ValueSource::Jwt(claim) => Some(claim.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Whether the tag is the same for every request.
     pub fn is_literal(&self) -> bool {
         self.sources().next().is_none()
     }
 
-    /// What of a request's content it needs.
+    /// Whether it reads the request's content.
     pub fn reads_request_content(&self) -> bool {
-        self.sources().any(|source| matches!(source, Source::RequestJson(_) | Source::RequestForm(_)))
+        self.sources()
+            .any(|source| matches!(source, ValueSource::RequestJson(_) | ValueSource::RequestForm(_)))
     }
 
     pub fn reads_event(&self) -> bool {
-        self.sources().any(|source| matches!(source, Source::EventJson(_)))
+        self.sources().any(|source| matches!(source, ValueSource::EventJson(_)))
     }
 
-    /// Whether an event is all that it needs.
-    pub fn reads_nothing_but_an_event(&self) -> bool {
-        self.sources().all(|source| matches!(source, Source::EventJson(_)))
+    /// Whether an event has all the values it needs.
+    pub fn reads_only_event(&self) -> bool {
+        self.sources().all(|source| matches!(source, ValueSource::EventJson(_)))
     }
 
     pub fn reads_response_content(&self) -> bool {
-        self.sources().any(|source| matches!(source, Source::ResponseJson(_)))
+        self.sources().any(|source| matches!(source, ValueSource::ResponseJson(_)))
     }
 
-    /// Whether more than the head of the request is needed to render it.
-    pub fn is_known_late(&self) -> bool {
-        let of_response = |source: &Source| matches!(source, Source::ResponseHeader(_));
+    /// Whether it needs more than the head of the request.
+    pub fn needs_exchange(&self) -> bool {
+        let of_response = |source: &ValueSource| matches!(source, ValueSource::ResponseHeader(_));
         self.reads_request_content() || self.reads_response_content() || self.sources().any(of_response)
     }
 
-    /// Its text with each value as `{…}`: the same tag by other names is the same.
+    /// The text with each value replaced by `{…}`, to compare templates apart from parameter names.
     pub fn shape(&self) -> String {
-        let part = |part: &Part| match part {
-            Part::Literal(text) => text.clone(),
-            Part::Value(_) => "{…}".to_owned(),
+        let part = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => text.clone(),
+            TemplatePart::Value(_) => "{…}".to_owned(),
         };
         self.parts.iter().map(part).collect()
     }
 
-    /// What every tag that it makes begins with.
-    pub fn beginning(&self) -> &str {
+    /// The literal text before the first value.
+    pub fn literal_prefix(&self) -> &str {
         match self.parts.first() {
-            Some(Part::Literal(text)) => text,
+            Some(TemplatePart::Literal(text)) => text,
             _ => "",
         }
     }
 
-    /// The tags it makes; none if a value is missing. A source with several values makes a tag for each: too many
-    /// tags purge too much, too few would leave something stale. Never more than one above [`tags::MAX_TAGS`].
+    /// Renders the tags; none if a value is missing. A source with several values makes a tag for each. Stops at
+    /// one more than [`tags::MAX_TAGS`].
     ///
     /// # Errors
-    /// If there is a value that no tag can be made of, so that the tags would not be all.
-    pub fn render(&self, sources: &Sources<'_>) -> Result<Vec<String>, Unusable> {
+    /// If a value cannot be part of a tag, or the steps are used up, so that the list would be incomplete.
+    pub fn render(&self, sources: &TemplateContext<'_>) -> Result<Vec<String>, UnusableValue> {
         let mut rendered = vec![String::new()];
         for part in &self.parts {
             let values = match part {
-                Part::Literal(text) => vec![text.clone()],
-                Part::Value(source) => source.values(sources)?,
+                TemplatePart::Literal(text) => vec![text.clone()],
+                TemplatePart::Value(source) => source.values(sources)?,
             };
-            let mut longer = Distinct::default();
-            let every =
-                rendered.iter().flat_map(|tag| values.iter().map(move |value| format!("{tag}{value}")));
-            // Stops where there are too many.
-            let _ = every.take_while(|tag| longer.add(tag)).count();
+            let limits = &sources.limits;
+            let mut longer = DistinctTexts::new(limits.max_tags);
+            // Stop when there are too many.
+            'all: for tag in &rendered {
+                for value in &values {
+                    limits.take_bytes(tag.len() + value.len())?;
+                    if !longer.add(&format!("{tag}{value}")) {
+                        break 'all;
+                    }
+                }
+            }
             rendered = longer.texts;
         }
         Ok(rendered)
     }
 
-    fn sources(&self) -> impl Iterator<Item = &Source> {
+    fn sources(&self) -> impl Iterator<Item = &ValueSource> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Literal(_) => None,
-            Part::Value(source) => Some(source),
+            TemplatePart::Literal(_) => None,
+            TemplatePart::Value(source) => Some(source),
         })
     }
 }
 
-impl Source {
-    /// Ready to stand in a tag; an empty value counts as missing.
-    fn values(&self, sources: &Sources<'_>) -> Result<Vec<String>, Unusable> {
-        let headers = sources.request.headers;
+impl ValueSource {
+    /// The escaped values; empty ones count as missing.
+    fn values(&self, context: &TemplateContext<'_>) -> Result<Vec<String>, UnusableValue> {
+        let (headers, limits) = (context.request.headers, &context.limits);
         let values: Vec<String> = match self {
-            Source::Path(name) => {
-                let named = sources.captures.iter().filter(|(capture, _)| capture == name);
-                named.map(|(_, value)| value.clone()).collect()
+            ValueSource::Path(name) => {
+                let named = context.captures.iter().filter(|(capture, _)| capture == name);
+                let values: Vec<String> = named.map(|(_, value)| value.clone()).collect();
+                match context.request.caller.known().and_then(|identity| identity.name.as_deref()) {
+                    Some(caller) if values.is_empty() && name == CALLER => vec![caller.to_owned()],
+                    _ => values,
+                }
             }
-            Source::Query(name) => query::values(sources.request.query, name),
-            Source::Header(name) => {
-                headers.get_all(name).iter().map(|value| text_of(value.as_bytes())).collect()
+            ValueSource::Query(name) => {
+                limits.take_bytes(context.request.query.map_or(0, str::len))?;
+                query::query_values(context.request.query, name)
             }
-            Source::Cookie(name) => credentials::cookie_values(headers, name).map(text_of).collect(),
-            Source::Jwt(claim) => credentials::jwt_claim(headers, claim).into_iter().collect(),
-            Source::RequestJson(query) | Source::EventJson(query) => of_json(sources.request_content, query)?,
-            Source::RequestForm(name) => {
-                sources.request_content.map_or_else(Vec::new, |content| content.form_values(name))
+            ValueSource::Header(name) => {
+                limits.take_bytes(total_length(headers, name))?;
+                headers.get_all(name).iter().map(|value| lossy_text(value.as_bytes())).collect()
             }
-            Source::ResponseHeader(name) => {
-                sources.response_headers.map_or_else(Vec::new, |headers| tags::listed_in(headers, name))
+            ValueSource::Cookie(name) => {
+                limits.take_bytes(total_length(headers, &COOKIE))?;
+                credentials::cookie_values(headers, name).map(lossy_text).collect()
             }
-            Source::ResponseJson(query) => of_json(sources.response_content, query)?,
+            ValueSource::Jwt(claim) => match context.request.caller {
+                CallerView::Known(identity) => {
+                    let text = identity.claim(claim).and_then(|claim| claim.text.as_deref());
+                    text.map(str::to_owned).into_iter().collect()
+                }
+                CallerView::Nobody => Vec::new(),
+                CallerView::NotAsked => {
+                    limits.take_bytes(4 * total_length(headers, &AUTHORIZATION))?;
+                    credentials::jwt_claim(headers, claim).into_iter().collect()
+                }
+            },
+            ValueSource::RequestJson(query) | ValueSource::EventJson(query) => {
+                return json_values(context.request_content, query, limits);
+            }
+            ValueSource::RequestForm(name) => {
+                context.request_content.map_or_else(Vec::new, |content| content.form_values(name))
+            }
+            ValueSource::ResponseHeader(name) => {
+                context.response_headers.map_or_else(Vec::new, |headers| tags::parse_tag_field(headers, name))
+            }
+            ValueSource::ResponseJson(query) => return json_values(context.response_content, query, limits),
         };
-        Ok(values.iter().map(|value| escaped(value)).filter(|value| !value.is_empty()).collect())
+        distinct_values(values.into_iter().map(Ok), limits)
     }
 }
 
-/// A content may have many more values than there may be tags, as long as they are the same ones again.
-fn of_json(content: Option<&Content>, query: &JsonQuery) -> Result<Vec<String>, Unusable> {
+fn json_values(
+    content: Option<&Content>,
+    query: &JsonQuery,
+    limits: &RenderLimits<'_>,
+) -> Result<Vec<String>, UnusableValue> {
     let Some(document) = content.and_then(Content::json) else { return Ok(Vec::new()) };
-    let mut values = Distinct::default();
-    for text in query.texts(document) {
-        let value = escaped(&text?);
+    distinct_values(query.texts(document), limits)
+}
+
+/// Duplicates do not count against the limit of tags.
+fn distinct_values(
+    texts: impl Iterator<Item = Result<String, UnusableValue>>,
+    limits: &RenderLimits<'_>,
+) -> Result<Vec<String>, UnusableValue> {
+    let mut values = DistinctTexts::new(limits.max_tags);
+    for text in texts {
+        let text = text?;
+        limits.take_bytes(text.len())?;
+        let value = escape_value(&text);
         if !value.is_empty() && !values.add(&value) {
             break;
         }
@@ -203,30 +306,37 @@ fn of_json(content: Option<&Content>, query: &JsonQuery) -> Result<Vec<String>, 
     Ok(values.texts)
 }
 
-/// Texts that make different tags, up to one more than a response may have: what comes after that is not needed to know
-/// that they are too many. To count before telling which are the same would leave some out.
-#[derive(Default)]
-struct Distinct {
-    texts: Vec<String>,
-    seen: HashSet<String>,
+fn total_length(headers: &HeaderMap, name: &HeaderName) -> usize {
+    headers.get_all(name).iter().map(|value| value.len()).sum()
 }
 
-impl Distinct {
-    /// Whether there is room for more.
+/// Distinct texts, case-insensitively, up to one more than `max`: enough to know that there are too many.
+struct DistinctTexts {
+    texts: Vec<String>,
+    seen: HashSet<String>,
+    max: usize,
+}
+
+impl DistinctTexts {
+    fn new(max: usize) -> Self {
+        Self { texts: Vec::new(), seen: HashSet::new(), max }
+    }
+
+    /// Adds a text; `false` when full.
     fn add(&mut self, text: &str) -> bool {
         if self.seen.insert(text.to_ascii_lowercase()) {
             self.texts.push(text.to_owned());
         }
-        self.texts.len() <= tags::MAX_TAGS
+        self.texts.len() <= self.max
     }
 }
 
-fn text_of(bytes: &[u8]) -> String {
+fn lossy_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
-/// Percent-encodes what could end a tag in a list of tags: control characters, white space and the comma.
-pub fn escaped(value: &str) -> String {
+/// Percent-encodes characters that could end a tag in a list: control characters, white space and the comma.
+pub fn escape_value(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for c in value.chars() {
         if c.is_control() || c.is_whitespace() || c == ',' {

@@ -1,6 +1,9 @@
-//! A time that a response names itself, beyond which it is of no use: when a signed URL in it expires.
+//! A time in a response that bounds its lifetime, such as the expiry of a signed URL.
 //!
-//! It only ever shortens. Where it can't be read the response is not stored: it might be dead already.
+//! It only shortens. A response without a readable time is not stored: it might have expired. With `signed_url` this holds
+//! for each URL that looks signed, and a response without any has the lifetime of its route.
+
+mod signed_url;
 
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use super::content::Content;
-use super::http_date::{self, only_value, parse_rfc3339};
+use super::http_date::{self, parse_rfc3339, single_value};
 use super::json_query::JsonQuery;
 use super::storing::NotStored;
 use crate::clock::Timestamp;
@@ -17,7 +20,7 @@ use crate::stored_response::Terms;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TtlFrom {
     pub source: TimeSource,
-    /// So much earlier it is not served any more.
+    /// The margin by which the response expires earlier.
     pub minus: Duration,
 }
 
@@ -27,62 +30,87 @@ pub enum TimeSource {
     Json(JsonQuery),
     /// `{header: X-Expires}`
     Header(HeaderName),
+    /// `{signed_url: "$..url", parameter: exp}`
+    SignedUrl { urls: JsonQuery, parameter: Option<String> },
 }
 
-/// A number below this counts seconds, one from here on milliseconds: as seconds it is the year 5138, as milliseconds 1973.
-const MILLISECONDS_FROM: u64 = 100_000_000_000;
+/// Numbers from here on are milliseconds, smaller ones are seconds: as seconds this is the year 5138, as
+/// milliseconds 1973.
+const MILLISECOND_THRESHOLD: u64 = 100_000_000_000;
 
 impl TtlFrom {
     pub fn reads_content(&self) -> bool {
-        matches!(self.source, TimeSource::Json(_))
+        !matches!(self.source, TimeSource::Header(_))
     }
 
-    /// The terms within the time that the response names.
-    pub fn bound(
+    /// Bounds the terms by the time that the response names.
+    pub fn bound_terms(
         &self,
         terms: Terms,
         headers: &HeaderMap,
         content: Option<&Content>,
     ) -> Result<Terms, NotStored> {
         let named = match &self.source {
-            TimeSource::Header(name) => only_value(headers, name)
+            TimeSource::Header(name) => single_value(headers, name)
                 .and_then(|value| value.to_str().ok())
-                .and_then(|text| time(text.trim(), terms.received_at)),
+                .and_then(|text| parse_time(text.trim(), terms.received_at)),
             TimeSource::Json(query) => content
                 .and_then(Content::json)
-                .and_then(|document| of_json(query, document, terms.received_at)),
+                .and_then(|document| parse_json_time(query, document, terms.received_at)),
+            TimeSource::SignedUrl { urls, parameter } => {
+                let document = content.and_then(Content::json).ok_or(NotStored::NoExpiry)?;
+                match earliest_end(urls, parameter.as_deref(), document, terms.received_at)? {
+                    Some(end) => Some(end),
+                    None => return Ok(terms),
+                }
+            }
         };
-        let terms = terms.until(named.ok_or(NotStored::NoExpiry)?.minus(self.minus));
+        let terms = terms.bounded_by(named.ok_or(NotStored::NoExpiry)?.minus(self.minus));
         if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok(terms) }
     }
 }
 
-/// The earliest of all that are named; none if one of them can't be read.
-fn of_json(query: &JsonQuery, document: &Value, now: Timestamp) -> Option<Timestamp> {
+/// The earliest selected time; `None` if one of them is malformed.
+fn parse_json_time(query: &JsonQuery, document: &Value, now: Timestamp) -> Option<Timestamp> {
     let times = query.nodes(document).into_iter().map(|node| match node {
-        Value::String(text) => time(text.trim(), now),
-        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)).map(of_number),
+        Value::String(text) => parse_time(text.trim(), now),
+        Value::Number(number) => {
+            number.as_u64().or_else(|| to_whole_number(number.as_f64()?)).map(time_from_number)
+        }
         _ => None,
     });
     times.collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
-fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let number = || text.parse().ok().map(of_number);
+/// The earliest end of the selected URLs; `None` if none of them is signed.
+fn earliest_end(
+    urls: &JsonQuery,
+    parameter: Option<&str>,
+    document: &Value,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, NotStored> {
+    let texts = urls.nodes(document).into_iter().filter_map(Value::as_str);
+    let ends = texts.map(|text| signed_url::parse_end(text.trim(), parameter, |time| parse_time(time, now)));
+    let ends: Result<Vec<_>, _> = ends.collect();
+    ends.map(|ends| ends.into_iter().flatten().min()).map_err(|signed_url::UnreadableEnd| NotStored::NoExpiry)
+}
+
+fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let number = || text.parse().ok().map(time_from_number);
     parse_rfc3339(text).or_else(|| http_date::parse(text.as_bytes(), now)).or_else(number)
 }
 
-fn of_number(number: u64) -> Timestamp {
-    match number < MILLISECONDS_FROM {
+fn time_from_number(number: u64) -> Timestamp {
+    match number < MILLISECOND_THRESHOLD {
         true => Timestamp::from_secs(number),
         false => Timestamp::from_secs(number / 1000),
     }
 }
 
-/// `1763640000.5`: parts of a second are dropped.
-fn whole(number: f64) -> Option<u64> {
+/// `1763640000.5`: fractions are dropped.
+fn to_whole_number(number: f64) -> Option<u64> {
     let seconds = Duration::try_from_secs_f64(number).ok()?.as_secs();
-    (seconds < MILLISECONDS_FROM * 1000).then_some(seconds)
+    (seconds < MILLISECOND_THRESHOLD * 1000).then_some(seconds)
 }
 
 #[cfg(test)]
@@ -92,7 +120,7 @@ mod tests {
     use super::*;
     use crate::policy::testing::{NOW, headers, route, secs, store};
 
-    /// Fresh for an hour, and of use for ten minutes more.
+    /// Fresh for an hour, useful for ten minutes more.
     fn terms() -> Terms {
         let terms = store(&route(), 200, "Cache-Control: max-age=3600, stale-if-error=600").unwrap();
         assert_eq!(terms.expires_at, NOW.plus(secs(4200)));
@@ -105,11 +133,11 @@ mod tests {
             minus: secs(minus),
         };
         let content = Content::Json(json!({"urls": [{"expires": value}]}));
-        from.bound(terms(), &HeaderMap::new(), Some(&content))
+        from.bound_terms(terms(), &HeaderMap::new(), Some(&content))
     }
 
     #[test]
-    fn it_is_the_smaller_of_both_and_nothing_is_left_of_it_after_that() {
+    fn the_smaller_lifetime_wins_and_ends_for_good() {
         let at = NOW.as_secs();
         for value in [
             json!(at + 1000),
@@ -152,20 +180,21 @@ mod tests {
         let from =
             |text| TtlFrom { source: TimeSource::Json(JsonQuery::parse(text).unwrap()), minus: secs(0) };
         let content = Content::Json(json!({"a": at + 100, "b": at + 50, "c": "?"}));
-        let bound =
-            |text| from(text).bound(terms(), &HeaderMap::new(), Some(&content)).map(|terms| terms.expires_at);
-        // Of several the earliest.
+        let bound = |text| {
+            from(text).bound_terms(terms(), &HeaderMap::new(), Some(&content)).map(|terms| terms.expires_at)
+        };
+        // The earliest of several.
         assert_eq!(bound("$['a', 'b']"), Ok(NOW.plus(secs(50))));
         assert_eq!(bound("$.*"), Err(NotStored::NoExpiry));
         assert_eq!(bound("/d"), Err(NotStored::NoExpiry));
-        assert_eq!(from("/a").bound(terms(), &HeaderMap::new(), None), Err(NotStored::NoExpiry));
+        assert_eq!(from("/a").bound_terms(terms(), &HeaderMap::new(), None), Err(NotStored::NoExpiry));
     }
 
     #[test]
     fn a_field_may_name_it() {
         let name = HeaderName::from_static("x-expires");
         let from = TtlFrom { source: TimeSource::Header(name), minus: secs(0) };
-        let bound = |text| from.bound(terms(), &headers(text), None).map(|terms| terms.expires_at);
+        let bound = |text| from.bound_terms(terms(), &headers(text), None).map(|terms| terms.expires_at);
         assert_eq!(bound("X-Expires: 784111877"), Ok(NOW.plus(secs(100))));
         assert_eq!(bound("X-Expires: 1994-11-06T08:51:17Z"), Ok(NOW.plus(secs(100))));
         assert_eq!(bound("X-Expires: 784111877\nX-Expires: 784111877"), Err(NotStored::NoExpiry));

@@ -1,30 +1,31 @@
-//! URLs with places for values: `/api/courses/{id}?page={page}`, `/api/files/{}/url`. A value is data: it fills its place
+//! URL templates: `/api/courses/{id}?page={page}`, `/api/files/{}/url`. A value is data: it fills its placeholder
 //! and adds neither a segment nor a parameter.
 
 use std::collections::BTreeMap;
 
 use http::Uri;
 
-/// More than that are not made of one template.
-pub const MOST_URLS: usize = 100_000;
+/// Maximum URLs made of one template.
+pub const MAX_URLS: usize = 100_000;
 
-/// The values of each place, by its name; that of `{}` is empty.
-pub type Values = BTreeMap<String, Vec<String>>;
+/// The values by placeholder; the name of `{}` is empty.
+pub type PlaceholderValues = BTreeMap<String, Vec<String>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlTemplate {
     text: String,
-    parts: Vec<Part>,
+    parts: Vec<UrlPart>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum UrlPart {
     Literal(String),
     Place(String),
 }
 
 impl UrlTemplate {
-    /// The error says what is wrong, and after a semicolon what to write.
+    /// # Errors
+    /// Says what is wrong and, after a semicolon, what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
         if !text.starts_with('/') || text.starts_with("//") {
             return Err(format!("`{text}` is no path; write it from its first `/`, without scheme and host"));
@@ -43,14 +44,14 @@ impl UrlTemplate {
                     "`{{{name}}}` is no name of a value; use letters, digits and `_`, or `{{}}` with `from`"
                 ));
             }
-            parts.push(Part::Literal(before.to_owned()));
-            parts.push(Part::Place(name.to_owned()));
+            parts.push(UrlPart::Literal(before.to_owned()));
+            parts.push(UrlPart::Place(name.to_owned()));
             rest = after;
         }
         if rest.contains('}') {
             return Err(format!("a brace of `{text}` is not opened; write `{{name}}`"));
         }
-        parts.push(Part::Literal(rest.to_owned()));
+        parts.push(UrlPart::Literal(rest.to_owned()));
         Ok(Self { text: text.to_owned(), parts })
     }
 
@@ -58,19 +59,19 @@ impl UrlTemplate {
         &self.text
     }
 
-    /// The names of its places; that of `{}` is empty.
-    pub fn places(&self) -> impl Iterator<Item = &str> {
+    /// The names of the placeholders; that of `{}` is empty.
+    pub fn placeholders(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Place(name) => Some(name.as_str()),
-            Part::Literal(_) => None,
+            UrlPart::Place(name) => Some(name.as_str()),
+            UrlPart::Literal(_) => None,
         })
     }
 
-    /// One for each combination of values, [`MOST_URLS`] of them; none where a place has no value. What is no URL with
-    /// its value (longer than any request may be) is left out.
-    pub fn urls(&self, values: &Values) -> Vec<Uri> {
+    /// One URL for each combination of values, at most [`MAX_URLS`]; none if a placeholder has no value. Invalid or
+    /// too long URLs are skipped.
+    pub fn expand(&self, values: &PlaceholderValues) -> Vec<Uri> {
         let mut names: Vec<&str> = Vec::new();
-        for name in self.places() {
+        for name in self.placeholders() {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -81,25 +82,26 @@ impl UrlTemplate {
             let longer = filled.iter().flat_map(|before| {
                 known.iter().map(move |value| before.iter().copied().chain([value.as_str()]).collect())
             });
-            filled = longer.take(MOST_URLS).collect();
+            filled = longer.take(MAX_URLS).collect();
         }
         filled.iter().filter_map(|chosen| self.fill(&names, chosen).parse().ok()).collect()
     }
 
     fn fill(&self, names: &[&str], chosen: &[&str]) -> String {
-        let part = |part: &Part| match part {
-            Part::Literal(text) => text.clone(),
-            Part::Place(name) => {
+        let part = |part: &UrlPart| match part {
+            UrlPart::Literal(text) => text.clone(),
+            UrlPart::Place(name) => {
                 let at = names.iter().position(|known| known == name);
-                at.and_then(|at| chosen.get(at)).map(|value| encoded(value)).unwrap_or_default()
+                at.and_then(|at| chosen.get(at)).map(|value| encode_value(value)).unwrap_or_default()
             }
         };
         self.parts.iter().map(part).collect()
     }
 }
 
-/// Whatever is not unreserved (RFC 3986 §2.3) as %XX; dots alone would be a step in the path, and stay none.
-fn encoded(value: &str) -> String {
+/// Escapes everything that is not unreserved (RFC 3986 §2.3). Values of dots alone are escaped too, since they
+/// would be dot segments.
+fn encode_value(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let is_step = matches!(value, "." | "..");
     let mut text = String::with_capacity(value.len());
@@ -122,7 +124,7 @@ mod tests {
             .map(|(name, values)| (name.to_string(), values.iter().map(|value| value.to_string()).collect()))
             .collect();
         let template = UrlTemplate::parse(template).unwrap_or_else(|error| panic!("{error}"));
-        template.urls(&values).iter().map(Uri::to_string).collect()
+        template.expand(&values).iter().map(Uri::to_string).collect()
     }
 
     #[test]
@@ -154,7 +156,7 @@ mod tests {
     fn too_many_combinations_are_cut_off() {
         let many: Vec<String> = (0..1_000).map(|number| number.to_string()).collect();
         let values = ["a", "b", "c"].map(|name| (name.to_owned(), many.clone())).into();
-        assert_eq!(UrlTemplate::parse("/{a}/{b}/{c}").unwrap().urls(&values).len(), MOST_URLS);
+        assert_eq!(UrlTemplate::parse("/{a}/{b}/{c}").unwrap().expand(&values).len(), MAX_URLS);
     }
 
     #[test]

@@ -1,42 +1,42 @@
-//! Validation of a stored response by the upstream (RFC 9111 §4.3). That of the client's by us is `precondition`.
+//! Validation of a stored response by the upstream (RFC 9111 §4.3). Conditions of clients are in `precondition`.
 
 use http::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE, VARY,
+    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::classify::Caller;
 use super::entity_tag::EntityTag;
 use super::hop_by_hop::is_hop_by_hop;
-use super::http_date::{self, only_value};
-pub use super::precondition::{Precondition, precondition};
-use super::storing::{Exchange, NotStored, may_store};
+use super::http_date::{self, single_value};
+pub use super::precondition::{Precondition, evaluate_precondition};
+use super::storing::{ExchangeTimes, NotStored, may_store};
 use super::vary::Vary;
 use super::{RequestHead, Route};
 use crate::clock::Timestamp;
 use crate::stored_response::{StoredHead, Terms};
 
-/// Whether [`conditional_fields`] finds something: fields that are no validators, to the letter, don't count.
+/// Whether [`build_conditional_fields`] finds a well-formed validator.
 pub fn has_validator(headers: &HeaderMap) -> bool {
-    EntityTag::of(headers, &ETAG).is_some() || has_date(headers)
+    EntityTag::from_field(headers, &ETAG).is_some() || has_last_modified(headers)
 }
 
-fn has_date(headers: &HeaderMap) -> bool {
-    // Whether something is a date does not depend on when it is asked.
-    http_date::of_field(headers, LAST_MODIFIED, Timestamp::default()).is_some()
+fn has_last_modified(headers: &HeaderMap) -> bool {
+    // The year does not matter here.
+    http_date::parse_field(headers, LAST_MODIFIED, Timestamp::default()).is_some()
 }
 
-/// §4.3.1: the fields that make the request for a stored response conditional; empty if it has no validator. Byte for
-/// byte as the upstream gave them.
-pub fn conditional_fields(stored: &StoredHead) -> HeaderMap {
+/// The fields that make a validation request conditional (§4.3.1), byte for byte as received; empty without a
+/// validator.
+pub fn build_conditional_fields(stored: &StoredHead) -> HeaderMap {
     let (stored, mut fields) = (stored.fields.to_map(), HeaderMap::with_capacity(2));
-    if EntityTag::of(&stored, &ETAG).is_some()
+    if EntityTag::from_field(&stored, &ETAG).is_some()
         && let Some(tag) = stored.get(ETAG)
     {
         fields.insert(IF_NONE_MATCH, tag.clone());
     }
-    if has_date(&stored)
+    if has_last_modified(&stored)
         && let Some(date) = stored.get(LAST_MODIFIED)
     {
         fields.insert(IF_MODIFIED_SINCE, date.clone());
@@ -44,39 +44,42 @@ pub fn conditional_fields(stored: &StoredHead) -> HeaderMap {
     fields
 }
 
-/// §4.3.3: what the answer to a conditional request means for the stored response.
+/// The meaning of the answer to a conditional request (§4.3.3).
 #[derive(Debug, PartialEq, Eq)]
-pub enum Validated {
-    /// 304 that selects it: it is still good. `strong`: by a strong validator, so that its content is known to be
-    /// the one of now.
+pub enum ValidationResult {
+    /// 304 that selects the stored response. `strong`: by a strong validator, so that the content is known to be
+    /// current.
     Freshened { strong: bool },
-    /// Any other answer replaces it, or answers for itself.
+    /// Any other answer replaces the stored response.
     Replaced,
-    /// 5xx: it may be served stale if its terms allow.
+    /// 5xx: the stored response may be served stale if its terms allow.
     Failed,
-    /// 304, but for another representation: ask again without condition.
+    /// 304 for another representation: repeat the request without conditions.
     Mismatch,
 }
 
-pub fn after_validation(stored: &StoredHead, status: StatusCode, headers: &HeaderMap) -> Validated {
+pub fn evaluate_validation(stored: &StoredHead, status: StatusCode, headers: &HeaderMap) -> ValidationResult {
     match status {
-        StatusCode::NOT_MODIFIED => selects(&stored.fields.to_map(), headers),
-        _ if status.is_server_error() => Validated::Failed,
-        _ => Validated::Replaced,
+        StatusCode::NOT_MODIFIED => match_stored(&stored.fields.to_map(), headers),
+        _ if status.is_server_error() => ValidationResult::Failed,
+        _ => ValidationResult::Replaced,
     }
 }
 
-/// §4.3.4: whether a 304 is about the stored response, by the best validator that it carries.
-fn selects(stored: &HeaderMap, update: &HeaderMap) -> Validated {
-    // Beyond the RFC: a 304 that was selected by more request fields than the stored response is about a variant.
-    if !varies_no_further(stored, update) {
-        return Validated::Mismatch;
+/// Whether a 304 selects the stored response by its best validator (§4.3.4).
+fn match_stored(stored: &HeaderMap, update: &HeaderMap) -> ValidationResult {
+    // Beyond the RFC: a 304 with more `Vary` fields than the stored response is about a variant.
+    if !has_no_new_vary(stored, update) {
+        return ValidationResult::Mismatch;
     }
-    let freshened_if =
-        |matches, strong| if matches { Validated::Freshened { strong } } else { Validated::Mismatch };
+    let freshened_if = |matches, strong| {
+        if matches { ValidationResult::Freshened { strong } } else { ValidationResult::Mismatch }
+    };
     if update.contains_key(ETAG) {
-        let (Some(ours), Some(theirs)) = (EntityTag::of(stored, &ETAG), EntityTag::of(update, &ETAG)) else {
-            return Validated::Mismatch;
+        let (Some(ours), Some(theirs)) =
+            (EntityTag::from_field(stored, &ETAG), EntityTag::from_field(update, &ETAG))
+        else {
+            return ValidationResult::Mismatch;
         };
         return match theirs.is_strong() {
             // "If the new response contains one or more strong validators, then each of those strong validators
@@ -88,20 +91,20 @@ fn selects(stored: &HeaderMap, update: &HeaderMap) -> Validated {
         };
     }
     if update.contains_key(LAST_MODIFIED) {
-        let ours = only_value(stored, &LAST_MODIFIED);
-        return freshened_if(ours.is_some() && ours == only_value(update, &LAST_MODIFIED), false);
+        let ours = single_value(stored, &LAST_MODIFIED);
+        return freshened_if(ours.is_some() && ours == single_value(update, &LAST_MODIFIED), false);
     }
-    // "If the new response does not include any form of validator": the RFC selects only a response that has none
-    // either. Many upstreams leave them out, and only ours was asked about; but nothing is proved by it.
-    Validated::Freshened { strong: false }
+    // "If the new response does not include any form of validator": the RFC selects only a stored response without
+    // validators. Many upstreams omit them, and only this response was asked about; but it is no strong proof.
+    ValidationResult::Freshened { strong: false }
 }
 
-/// §4.3.5: whether a 200 to a HEAD is about the stored response: "if the stored response and HEAD response have matching
-/// values for any received validator fields (ETag and Last-Modified) and, if the HEAD response has a Content-Length header
-/// field, the value of Content-Length matches that of the stored response".
+/// Whether a 200 to a HEAD is about the stored response (§4.3.5): "if the stored response and HEAD response have
+/// matching values for any received validator fields (ETag and Last-Modified) and, if the HEAD response has a
+/// Content-Length header field, the value of Content-Length matches that of the stored response".
 ///
-/// Beyond the RFC, a validator must have come: without one, nothing is proved. Where they differ "the cache SHOULD
-/// consider the stored response to be stale", which it is already: a fresh one answers HEAD itself.
+/// Beyond the RFC, at least one validator is required. On a mismatch "the cache SHOULD consider the stored response
+/// to be stale", which it already is: a fresh one answers HEAD itself.
 pub fn is_freshened_by_head(
     stored: &StoredHead,
     content_length: u64,
@@ -109,24 +112,24 @@ pub fn is_freshened_by_head(
     update: &HeaderMap,
 ) -> bool {
     let fields = stored.fields.to_map();
-    let length = only_value(update, &CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    let length = single_value(update, &CONTENT_LENGTH).map(HeaderValue::as_bytes);
     let same_length = !update.contains_key(CONTENT_LENGTH)
         || length.is_some_and(|length| length == content_length.to_string().as_bytes());
     status == StatusCode::OK
         && stored.status == StatusCode::OK
         && same_length
         && [ETAG, LAST_MODIFIED].iter().any(|name| update.contains_key(name))
-        && same_or_absent(&fields, update, &LAST_MODIFIED)
-        && matches!(selects(&fields, update), Validated::Freshened { .. })
+        && is_same_or_absent(&fields, update, &LAST_MODIFIED)
+        && matches!(match_stored(&fields, update), ValidationResult::Freshened { .. })
 }
 
-fn same_or_absent(stored: &HeaderMap, update: &HeaderMap, name: &HeaderName) -> bool {
-    let ours = only_value(stored, name);
-    !update.contains_key(name) || (ours.is_some() && ours == only_value(update, name))
+fn is_same_or_absent(stored: &HeaderMap, update: &HeaderMap, name: &HeaderName) -> bool {
+    let ours = single_value(stored, name);
+    !update.contains_key(name) || (ours.is_some() && ours == single_value(update, name))
 }
 
-fn varies_no_further(stored: &HeaderMap, update: &HeaderMap) -> bool {
-    match (Vary::of(stored), Vary::of(update)) {
+fn has_no_new_vary(stored: &HeaderMap, update: &HeaderMap) -> bool {
+    match (Vary::parse(stored), Vary::parse(update)) {
         (_, Vary::Nothing) => true,
         (Vary::Fields(ours), Vary::Fields(theirs)) => {
             theirs.names().iter().all(|name| ours.names().contains(name))
@@ -135,35 +138,35 @@ fn varies_no_further(stored: &HeaderMap, update: &HeaderMap) -> bool {
     }
 }
 
-/// §4.3.4 whole, for a 304 that selected `stored`: its fields and its terms of now. An error says that it may not be
-/// kept any longer under them.
+/// Applies a 304 that selected `stored` (§4.3.4): updated fields and terms. An error means that the response may no
+/// longer be kept.
 pub fn freshen(
     route: &Route,
     caller: Caller,
     request: &RequestHead<'_>,
     stored: &StoredHead,
     update: &HeaderMap,
-    exchange: Exchange,
+    exchange: ExchangeTimes,
 ) -> Result<(HeaderMap, Terms), NotStored> {
-    let mut headers = freshened_headers(&stored.fields.to_map(), update);
-    // How old the 304 was when it came counts for the terms; the stored fields go without it.
+    let mut headers = merge_headers(&stored.fields.to_map(), update);
+    // The age of the 304 counts for the terms; stored fields exclude it.
     for age in update.get_all(AGE) {
         headers.append(AGE, age.clone());
     }
-    // A cookie that comes with the 304 is not stored, but says that the answer was for one caller.
-    if update.contains_key(SET_COOKIE) {
+    // A 304 with a cookie is meant for one caller.
+    if update.contains_key(SET_COOKIE) && !route.drop_response.drops_cookies() {
         return Err(NotStored::SetCookie);
     }
     let terms = may_store(route, caller, request, stored.status, &headers, exchange)?;
     headers.remove(AGE);
-    Ok((headers, freshened_terms(&stored.terms(), terms, exchange)))
+    Ok((headers, merge_terms(&stored.terms(), terms, exchange)))
 }
 
-/// §3.2, §4.3.4: the stored fields, updated from a 304 (or a HEAD); without `Age`.
-pub fn freshened_headers(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
+/// The stored fields updated from a 304 or a HEAD, without `Age` (§3.2, §4.3.4).
+pub fn merge_headers(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     let mut headers = stored.clone();
-    // §3.2: `Age` is not a field of what is stored. The old `Date` is not that of the update: without one, it was made
-    // when it was received (RFC 9110 §6.6.1).
+    // §3.2: `Age` is not stored. Without a new `Date`, the update was generated when it was received (RFC 9110
+    // §6.6.1).
     headers.remove(AGE);
     headers.remove(DATE);
     for name in update.keys().filter(|name| is_updated(name, update)) {
@@ -175,25 +178,26 @@ pub fn freshened_headers(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// §3.2: "MUST add each header field in the provided response to the stored response, replacing field values that are
-/// already present", with these exceptions.
+/// §3.2: "MUST add each header field in the provided response to the stored response, replacing field values that
+/// are already present", with exceptions.
 fn is_updated(name: &HeaderName, update: &HeaderMap) -> bool {
-    // "Header fields excepted from storage in §3.1", and those that are never stored here.
+    // "Header fields excepted from storage in §3.1", and fields that larder never stores.
     let is_never_stored =
         is_hop_by_hop(name, update) || [AGE, SET_COOKIE].contains(name) || name == "set-cookie2";
-    // "Header fields that the cache's stored response depends upon" and "that are automatically processed and removed by
-    // the recipient": they say what the stored bytes are, and the 304 brought no others.
-    let is_of_content = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_TYPE, CONTENT_RANGE, ETAG].contains(name)
+    // "Header fields that the cache's stored response depends upon" and "that are automatically processed and
+    // removed by the recipient": they describe the stored content.
+    let is_of_content = [ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_TYPE, CONTENT_RANGE, ETAG]
+        .contains(name)
         || ["content-digest", "content-md5", "digest", "repr-digest"].contains(&name.as_str());
-    // By `Vary` the stored response was filed; one that changes it would not have selected it.
+    // The stored response is filed by its `Vary`; a 304 that changes it would not have selected it.
     !is_never_stored && !is_of_content && *name != VARY
 }
 
-/// The terms of a response that was freshened; `terms` are those that its updated fields give.
+/// The terms of a freshened response; `terms` are those of its updated fields.
 ///
-/// A 304 may close a response to requests with credentials, but does not open it: it does not tell for whom the content
-/// was made.
-pub fn freshened_terms(stored: &Terms, terms: Terms, exchange: Exchange) -> Terms {
+/// A 304 may close a response to requests with credentials, but not open it: it does not tell for whom the content
+/// was generated.
+pub fn merge_terms(stored: &Terms, terms: Terms, exchange: ExchangeTimes) -> Terms {
     Terms {
         requested_at: exchange.requested_at,
         received_at: exchange.received_at,

@@ -1,6 +1,6 @@
 use http::Method;
 
-use super::Validated::{Failed, Freshened, Mismatch, Replaced};
+use super::ValidationResult::{Failed, Freshened, Mismatch, Replaced};
 use super::*;
 use crate::policy::testing::{NOW, headers, request, route, secs, stored, terms, with_ttl};
 
@@ -28,7 +28,7 @@ fn conditions_are_the_validators_byte_for_byte() {
         ("Last-Modified: yesterday".to_owned(), String::new()),
         (String::new(), String::new()),
     ] {
-        let fields = conditional_fields(&head(&response));
+        let fields = build_conditional_fields(&head(&response));
         assert_eq!(fields, headers(&expected), "{response}");
         assert_eq!(head(&response).has_validator(), !fields.is_empty(), "{response}");
     }
@@ -58,13 +58,13 @@ fn a_304_freshens_only_what_it_selects() {
         (&modified, &other, Mismatch),
         ("ETag: \"1\"", &modified, Mismatch),
     ] {
-        let answer = after_validation(&head(stored), StatusCode::NOT_MODIFIED, &headers(update));
+        let answer = evaluate_validation(&head(stored), StatusCode::NOT_MODIFIED, &headers(update));
         assert_eq!(answer, expected, "{update} after {stored}");
     }
 }
 
 #[test]
-fn a_304_that_was_selected_by_more_fields_is_about_another_variant() {
+fn a_304_selected_by_more_fields_is_another_variant() {
     for (stored, update, expected) in [
         ("Vary: a, b", "Vary: B", true),
         ("Vary: a, b", "", true),
@@ -74,7 +74,7 @@ fn a_304_that_was_selected_by_more_fields_is_about_another_variant() {
         ("Vary: a", "Vary: *", false),
     ] {
         let (stored, update) = (format!("ETag: \"1\"\n{stored}"), format!("ETag: \"1\"\n{update}"));
-        let answer = after_validation(&head(&stored), StatusCode::NOT_MODIFIED, &headers(&update));
+        let answer = evaluate_validation(&head(&stored), StatusCode::NOT_MODIFIED, &headers(&update));
         assert_eq!(answer == Freshened { strong: true }, expected, "{update} after {stored}");
     }
 }
@@ -85,16 +85,20 @@ fn other_answers_replace_it_and_errors_of_the_upstream_fail() {
         [(200, Replaced), (206, Replaced), (404, Replaced), (412, Replaced), (999, Replaced)]
     {
         let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(after_validation(&head("ETag: \"1\""), status, &HeaderMap::new()), expected, "{status}");
+        assert_eq!(
+            evaluate_validation(&head("ETag: \"1\""), status, &HeaderMap::new()),
+            expected,
+            "{status}"
+        );
     }
     for status in [500, 502, 503, 504, 599] {
         let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(after_validation(&head("ETag: \"1\""), status, &HeaderMap::new()), Failed, "{status}");
+        assert_eq!(evaluate_validation(&head("ETag: \"1\""), status, &HeaderMap::new()), Failed, "{status}");
     }
 }
 
 #[test]
-fn a_304_updates_all_fields_but_those_that_describe_the_stored_bytes() {
+fn a_304_keeps_the_fields_that_describe_the_stored_bytes() {
     for name in [
         "Test-Header",
         "Content-Foo",
@@ -108,10 +112,11 @@ fn a_304_updates_all_fields_but_those_that_describe_the_stored_bytes() {
         "Link",
     ] {
         let updated =
-            freshened_headers(&headers(&format!("{name}: a")), &headers(&format!("{name}: b\n{name}: c")));
+            merge_headers(&headers(&format!("{name}: a")), &headers(&format!("{name}: b\n{name}: c")));
         assert_eq!(updated, headers(&format!("{name}: b\n{name}: c")), "{name}");
     }
     for name in [
+        "Accept-Ranges",
         "Content-Length",
         "Content-Encoding",
         "Content-Type",
@@ -121,7 +126,7 @@ fn a_304_updates_all_fields_but_those_that_describe_the_stored_bytes() {
         "Content-MD5",
         "Repr-Digest",
     ] {
-        let updated = freshened_headers(&headers(&format!("{name}: a")), &headers(&format!("{name}: b")));
+        let updated = merge_headers(&headers(&format!("{name}: a")), &headers(&format!("{name}: b")));
         assert_eq!(updated, headers(&format!("{name}: a")), "{name}");
     }
 }
@@ -130,23 +135,20 @@ fn a_304_updates_all_fields_but_those_that_describe_the_stored_bytes() {
 fn a_304_brings_nothing_in_that_may_not_be_stored() {
     let update = "Connection: close, X-Mine\nX-Mine: 1\nKeep-Alive: 5\nTransfer-Encoding: chunked\nUpgrade: h2c\n\
                   Proxy-Authenticate: x\nTE: x\nTrailer: x\nSet-Cookie: a=b\nSet-Cookie2: a=b\nAge: 5\nX-Other: 2";
-    assert_eq!(freshened_headers(&HeaderMap::new(), &headers(update)), headers("X-Other: 2"));
+    assert_eq!(merge_headers(&HeaderMap::new(), &headers(update)), headers("X-Other: 2"));
 }
 
 #[test]
 fn what_a_304_does_not_name_stays_but_for_date_and_age() {
     let stored = headers(&format!("Test: a\nTest: b\nDate: {DATE}\nAge: 3"));
-    assert_eq!(freshened_headers(&stored, &HeaderMap::new()), headers("Test: a\nTest: b"));
+    assert_eq!(merge_headers(&stored, &HeaderMap::new()), headers("Test: a\nTest: b"));
     let update = headers(&format!("Date: {OTHER_DATE}"));
-    assert_eq!(
-        freshened_headers(&stored, &update),
-        headers(&format!("Test: a\nTest: b\nDate: {OTHER_DATE}"))
-    );
+    assert_eq!(merge_headers(&stored, &update), headers(&format!("Test: a\nTest: b\nDate: {OTHER_DATE}")));
 }
 
 fn freshened(route: &Route, stored: &StoredHead, update: &str) -> Result<(HeaderMap, Terms), NotStored> {
     let later = NOW.plus(secs(100));
-    let exchange = Exchange { requested_at: later, received_at: later };
+    let exchange = ExchangeTimes { requested_at: later, received_at: later };
     let fields = HeaderMap::new();
     freshen(route, Caller::InKey, &request(&Method::GET, &fields), stored, &headers(update), exchange)
 }

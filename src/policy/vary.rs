@@ -1,15 +1,17 @@
-//! RFC 9111 §4.1: which request fields a response was selected by.
+//! `Vary`: the request fields that selected a response (RFC 9111 §4.1).
 
-use http::header::VARY;
+use http::header::{ACCEPT_ENCODING, VARY};
 use http::{HeaderMap, HeaderName};
 
-/// A response that names more is taken for one that matches no other request: what it varies by can't repeat.
-const MOST_FIELDS: usize = 32;
+use super::accept_encoding::is_coded;
 
-/// larder itself adds the client's address to it, so what the client sent does not tell which response was selected.
+/// A response with more fields counts as `Vary: *`: such a combination does not repeat.
+const MAX_VARY_FIELDS: usize = 32;
+
+/// larder adds the client's address to this field, so the client's value does not identify the selected response.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The names in `Vary`, sorted, each once.
+/// The field names of `Vary`, sorted and without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VaryFields(Box<[HeaderName]>);
 
@@ -18,30 +20,34 @@ pub enum Vary {
     /// No `Vary`, or an empty one.
     Nothing,
     Fields(VaryFields),
-    /// `*` anywhere, something that can't be read, or `X-Forwarded-For`: matches no other request.
+    /// `*`, a malformed member, or `X-Forwarded-For`: matches no other request.
     Everything,
 }
 
 impl Vary {
-    /// All lines of the field are one list (RFC 9110 §12.5.5), of which empty members don't count (§5.6.1).
-    pub fn of(response_headers: &HeaderMap) -> Self {
+    /// Parses all lines as one list (RFC 9110 §12.5.5); empty members are ignored (§5.6.1). A response with a content
+    /// coding differs by `Accept-Encoding`, whether it says so or not.
+    pub fn parse(response_headers: &HeaderMap) -> Self {
         let lines = response_headers.get_all(VARY).iter();
         let members = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
         let mut names = Vec::new();
         for member in members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
             match HeaderName::from_bytes(member) {
-                Ok(name) if member != b"*" && name != FORWARDED_FOR && names.len() < MOST_FIELDS => {
+                Ok(name) if member != b"*" && name != FORWARDED_FOR && names.len() < MAX_VARY_FIELDS => {
                     names.push(name);
                 }
                 _ => return Vary::Everything,
             }
+        }
+        if is_coded(response_headers) {
+            names.push(ACCEPT_ENCODING);
         }
         if names.is_empty() { Vary::Nothing } else { Vary::Fields(VaryFields::new(names)) }
     }
 }
 
 impl VaryFields {
-    /// Sorted and deduplicated.
+    /// Sorts and deduplicates.
     pub fn new(mut names: Vec<HeaderName>) -> Self {
         names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         names.dedup();
@@ -60,9 +66,9 @@ mod tests {
 
     use super::*;
 
-    fn of(lines: &[&[u8]]) -> Vary {
+    fn parse(lines: &[&[u8]]) -> Vary {
         let values = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
-        Vary::of(&values.map(|value| (VARY, value)).collect())
+        Vary::parse(&values.map(|value| (VARY, value)).collect())
     }
 
     fn fields(names: &[&'static str]) -> Vary {
@@ -71,8 +77,8 @@ mod tests {
 
     #[test]
     fn names_are_sorted_and_each_stands_once() {
-        assert_eq!(of(&[b"Origin, accept ,ACCEPT", b"", b",a"]), fields(&["a", "accept", "origin"]));
-        let Vary::Fields(named) = of(&[b"b, a, B"]) else { panic!("it names fields") };
+        assert_eq!(parse(&[b"Origin, accept ,ACCEPT", b"", b",a"]), fields(&["a", "accept", "origin"]));
+        let Vary::Fields(named) = parse(&[b"b, a, B"]) else { panic!("it names fields") };
         assert_eq!(named.names(), ["a", "b"]);
     }
 
@@ -88,36 +94,46 @@ mod tests {
             vec![b"Foo, *"],
             vec![b"Foo", b"*"],
         ] {
-            assert_eq!(of(&lines), Vary::Everything, "{lines:?}");
+            assert_eq!(parse(&lines), Vary::Everything, "{lines:?}");
         }
     }
 
     #[test]
     fn what_can_not_be_read_matches_nothing() {
         for line in [&b"a b"[..], b"a;q=1", b"\"a\"", b"\xfc", b"accept-encoding:origin"] {
-            assert_eq!(of(&[line]), Vary::Everything, "{line:?}");
+            assert_eq!(parse(&[line]), Vary::Everything, "{line:?}");
         }
-        let many: Vec<_> = (0..=MOST_FIELDS).map(|number| format!("x-{number}")).collect();
-        assert_eq!(of(&[many.join(",").as_bytes()]), Vary::Everything);
-        assert_ne!(of(&[many[1..].join(",").as_bytes()]), Vary::Everything);
+        let many: Vec<_> = (0..=MAX_VARY_FIELDS).map(|number| format!("x-{number}")).collect();
+        assert_eq!(parse(&[many.join(",").as_bytes()]), Vary::Everything);
+        assert_ne!(parse(&[many[1..].join(",").as_bytes()]), Vary::Everything);
+    }
+
+    #[test]
+    fn a_coded_response_differs_by_accept_encoding() {
+        let parse = |lines| Vary::parse(&crate::policy::fixtures::fields(lines));
+        assert_eq!(parse(&[("content-encoding", "gzip")]), fields(&["accept-encoding"]));
+        assert_eq!(parse(&[("content-encoding", "gzip"), ("vary", "a")]), fields(&["a", "accept-encoding"]));
+        assert_eq!(parse(&[("content-encoding", "dcb")]), fields(&["accept-encoding"]));
+        assert_eq!(parse(&[("content-encoding", "identity")]), Vary::Nothing);
+        assert_eq!(parse(&[("content-encoding", "gzip"), ("vary", "*")]), Vary::Everything);
     }
 
     #[test]
     fn none_and_an_empty_one_are_nothing() {
-        assert_eq!(of(&[]), Vary::Nothing);
-        assert_eq!(of(&[b""]), Vary::Nothing);
-        assert_eq!(of(&[b" , ,", b""]), Vary::Nothing);
+        assert_eq!(parse(&[]), Vary::Nothing);
+        assert_eq!(parse(&[b""]), Vary::Nothing);
+        assert_eq!(parse(&[b" , ,", b""]), Vary::Nothing);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..40)) {
-            of(&[&line]);
+            parse(&[&line]);
         }
 
         #[test]
         fn a_line_with_a_star_is_never_lost(before in "[ -~]{0,20}", after in "[ -~]{0,20}") {
-            prop_assert_eq!(of(&[before.as_bytes(), b"*", after.as_bytes()]), Vary::Everything);
+            prop_assert_eq!(parse(&[before.as_bytes(), b"*", after.as_bytes()]), Vary::Everything);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the client is sent: from memory, straight from the upstream, or from a response that others read too.
+//! The body that a client is sent: from memory, from the upstream, or from a response that is shared with others.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -9,30 +9,32 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::gathering::Gathered;
-use super::shared_body::{Reader, SharedBodyError};
-use crate::access_log::Entry;
+use super::buffered_body::BufferedBody;
+use super::compressed_body::CompressedBody;
+use super::shared_body::{BodyReader, SharedBodyError};
+use crate::access_log::AccessLogEntry;
 use crate::upstream::{BodyError, UpstreamBody};
 
-/// One body path for all kinds of answers.
+/// The one body type of all responses to clients.
 pub enum Body {
     Full(Full<Bytes>),
     Upstream(UpstreamBody),
-    Gathered(Box<Gathered>),
-    Shared(Reader),
-    /// It must be over by then.
+    Compressed(Box<CompressedBody>),
+    Buffered(Box<BufferedBody>),
+    Shared(BodyReader),
+    /// A body with a deadline.
     Bounded(Box<Body>, Pin<Box<Sleep>>),
-    /// Its line in the access log is due when it has gone.
-    Logged(Box<Logged>),
+    /// A body whose access log entry is written when it has been sent.
+    Logged(Box<LoggedBody>),
 }
 
-pub struct Logged {
+pub struct LoggedBody {
     body: Body,
-    entry: Entry,
+    entry: AccessLogEntry,
     failed: bool,
 }
 
-/// Ends the client's connection in the middle of an answer, so that a part never looks like the whole.
+/// Ends the client's connection in the middle of a response, so that a part is never taken for the whole.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientBodyError {
     #[error(transparent)]
@@ -44,16 +46,16 @@ pub enum ClientBodyError {
 }
 
 impl Body {
-    /// Breaks off at `end`, if it is not over by then.
-    pub fn until(self, end: Instant) -> Self {
+    /// Fails at `end` if the body is not complete by then.
+    pub fn with_deadline(self, end: Instant) -> Self {
         match self {
             Body::Full(_) => self,
             body => Body::Bounded(Box::new(body), Box::pin(sleep_until(end))),
         }
     }
 
-    pub fn logged(self, entry: Entry) -> Self {
-        Body::Logged(Box::new(Logged { body: self, entry, failed: false }))
+    pub fn logged(self, entry: AccessLogEntry) -> Self {
+        Body::Logged(Box::new(LoggedBody { body: self, entry, failed: false }))
     }
 
     pub fn empty() -> Self {
@@ -86,7 +88,8 @@ impl http_body::Body for Body {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Body::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
-            Body::Gathered(body) => {
+            Body::Compressed(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            Body::Buffered(body) => {
                 Pin::new(body.as_mut()).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
             Body::Bounded(body, end) => match Pin::new(body.as_mut()).poll_frame(cx) {
@@ -104,7 +107,8 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.is_end_stream(),
             Body::Upstream(body) => body.is_end_stream(),
-            Body::Gathered(body) => body.is_end_stream(),
+            Body::Compressed(body) => body.is_end_stream(),
+            Body::Buffered(body) => body.is_end_stream(),
             Body::Bounded(body, _) => body.is_end_stream(),
             Body::Logged(logged) => logged.body.is_end_stream(),
             Body::Shared(reader) => reader.is_end_stream(),
@@ -115,7 +119,8 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.size_hint(),
             Body::Upstream(body) => body.size_hint(),
-            Body::Gathered(body) => body.size_hint(),
+            Body::Compressed(_) => SizeHint::default(),
+            Body::Buffered(body) => body.size_hint(),
             Body::Bounded(body, _) => body.size_hint(),
             Body::Logged(logged) => logged.body.size_hint(),
             Body::Shared(reader) => reader.size_hint(),
@@ -123,11 +128,11 @@ impl http_body::Body for Body {
     }
 }
 
-impl Logged {
+impl LoggedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => self.entry.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(Some(Ok(frame))) => self.entry.add_bytes(frame.data_ref().map_or(0, Bytes::len)),
             Poll::Ready(Some(Err(_))) => self.failed = true,
             _ => {}
         }
@@ -135,10 +140,10 @@ impl Logged {
     }
 }
 
-impl Drop for Logged {
+impl Drop for LoggedBody {
     fn drop(&mut self) {
-        // What has a length is not asked again once that is reached.
+        // hyper does not poll a body of known length again once that is reached.
         let nothing_left = self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
-        self.entry.ended(nothing_left && !self.failed);
+        self.entry.set_complete(nothing_left && !self.failed);
     }
 }

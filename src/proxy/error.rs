@@ -1,4 +1,4 @@
-//! The one place where errors become answers: what the client is told, whose fault it was, and what is logged.
+//! The errors of request handling, and the responses that they become.
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -7,10 +7,12 @@ use super::body::Body;
 use crate::upstream::UpstreamError;
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ProxyError {
-    /// The client's request can't be read in one way only.
+pub(crate) enum ProxyError {
+    /// The request can be read in more than one way.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
+    #[error("the request's target is longer than `limits.header_bytes` allows")]
+    TargetTooLong,
     #[error("the request has too many header fields")]
     TooManyFields,
     #[error("larder does not tunnel: CONNECT is refused")]
@@ -18,12 +20,11 @@ pub enum ProxyError {
     #[error("{0}")]
     Purge(String),
     #[error("{0}")]
-    PurgeForbidden(&'static str),
+    PurgeForbidden(String),
     #[error("the purge was not recorded: {0}")]
     PurgeNotRecorded(String),
-    /// The write was not forwarded.
     #[error("the write was not forwarded: {0}")]
-    NotGuarded(String),
+    WriteNotGuarded(String),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     /// RFC 9111 §5.2.1.7.
@@ -31,46 +32,61 @@ pub enum ProxyError {
     OnlyIfCached,
     /// The route's `timeout`.
     #[error("the request took too long")]
-    TooLong,
+    RouteTimeout,
+    /// The route's `rate`.
+    #[error("too many requests")]
+    OverRate,
     #[error("the fetch was interrupted")]
     Interrupted,
 }
 
 impl ProxyError {
-    pub fn status(&self) -> StatusCode {
+    /// Whether the fields of the request may have caused it. If not, it answers all who wait for the same response.
+    pub(crate) fn may_depend_on_request(&self) -> bool {
+        match self {
+            ProxyError::Upstream(error) => error.may_have_happened(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             ProxyError::BadRequest(_) | ProxyError::Purge(_) => StatusCode::BAD_REQUEST,
+            ProxyError::TargetTooLong => StatusCode::URI_TOO_LONG,
             ProxyError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ProxyError::OverRate => StatusCode::TOO_MANY_REQUESTS,
             ProxyError::Connect => StatusCode::METHOD_NOT_ALLOWED,
             ProxyError::PurgeForbidden(_) => StatusCode::FORBIDDEN,
             ProxyError::PurgeNotRecorded(_)
-            | ProxyError::NotGuarded(_)
-            | ProxyError::Upstream(UpstreamError::Busy | UpstreamError::Resting) => {
+            | ProxyError::WriteNotGuarded(_)
+            | ProxyError::Upstream(UpstreamError::Busy | UpstreamError::CircuitOpen) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            ProxyError::OnlyIfCached | ProxyError::TooLong | ProxyError::Upstream(UpstreamError::Timeout) => {
-                StatusCode::GATEWAY_TIMEOUT
+            ProxyError::OnlyIfCached
+            | ProxyError::RouteTimeout
+            | ProxyError::Upstream(UpstreamError::Timeout) => StatusCode::GATEWAY_TIMEOUT,
+            ProxyError::Upstream(UpstreamError::RequestCut | UpstreamError::RequestIncomplete) => {
+                StatusCode::REQUEST_TIMEOUT
             }
-            ProxyError::Upstream(UpstreamError::RequestCut) => StatusCode::REQUEST_TIMEOUT,
             ProxyError::Upstream(_) | ProxyError::Interrupted => StatusCode::BAD_GATEWAY,
         }
     }
 
-    /// What the client reads: which side failed, never an address or a cause.
-    fn public(&self) -> String {
+    /// The text for the client: which side failed, without addresses and causes.
+    fn client_message(&self) -> String {
         match self {
             ProxyError::Upstream(UpstreamError::Unreachable(_)) => "the upstream can't be reached".into(),
             ProxyError::Upstream(UpstreamError::Invalid(_)) => {
                 "the upstream's answer is not valid HTTP".into()
             }
             ProxyError::PurgeNotRecorded(_) => "the purge was not recorded; try again".into(),
-            ProxyError::NotGuarded(_) => "the write was not forwarded; try again".into(),
+            ProxyError::WriteNotGuarded(_) => "the write was not forwarded; try again".into(),
             other => other.to_string(),
         }
     }
 
-    pub fn response(&self) -> Response<Body> {
-        let mut response = Response::new(Body::from(format!("larder: {}\n", self.public())));
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = Response::new(Body::from(format!("larder: {}\n", self.client_message())));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -1,27 +1,22 @@
-//! What crosses the proxy: hop-by-hop fields stay behind (RFC 9110 §7.6.1), `Via` and `X-Forwarded-*` are added.
-//!
-//! Pure.
+//! Fields that cross the proxy: drops hop-by-hop fields (RFC 9110 §7.6.1), adds `Via` and `X-Forwarded-*`. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
 
 use http::header::{CONNECTION, EXPECT, HOST, InvalidHeaderValue, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use ipnet::IpNet;
 
-use crate::policy::Names;
-use crate::policy::hop_by_hop::{is_hop_by_hop, may_be_among};
+use crate::policy::hop_by_hop::{is_hop_by_hop, may_have_hop_by_hop};
+use crate::policy::{HeaderNameFilter, is_ambiguous_name, override_fields};
 
-/// What a client could say about itself to an upstream that believes its proxy; and [`OF_ADDRESS`].
-static FORWARDED: [HeaderName; 5] = [
-    HeaderName::from_static("forwarded"),
-    X_FORWARDED_FOR,
-    X_FORWARDED_HOST,
-    X_FORWARDED_PROTO,
-    HeaderName::from_static("x-real-ip"),
-];
+/// Fields by which a client could speak about itself to an upstream that believes its proxy.
+static FORWARDED_CLIENT_FIELDS: [HeaderName; 5] =
+    [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, HeaderName::from_static("x-real-ip")];
 
-/// What a proxy could say of the address that it was asked under. Upstreams make links of it, and some choose by it what
-/// they answer.
-pub static OF_ADDRESS: [HeaderName; 10] = [
+/// Fields by which a proxy says under which address it was asked. Upstreams build links from them, and some select their
+/// response by them.
+pub(super) static FORWARDED_ADDRESS_FIELDS: [HeaderName; 10] = [
     HeaderName::from_static("front-end-https"),
     HeaderName::from_static("x-forwarded-path"),
     HeaderName::from_static("x-forwarded-port"),
@@ -34,14 +29,32 @@ pub static OF_ADDRESS: [HeaderName; 10] = [
     HeaderName::from_static("x-url-scheme"),
 ];
 
+pub(super) const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Removes the fields that are meant for larder alone, and those that `Connection` names. `Trailer` stays: the trailers
-/// it names go on too.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if !may_be_among(Names::of(headers)) {
+/// The name as a CGI-like upstream reads it.
+pub(super) fn with_dashes(name: &HeaderName) -> HeaderName {
+    let text: String = name.as_str().chars().map(|c| if matches!(c, '_' | '.') { '-' } else { c }).collect();
+    HeaderName::try_from(text).unwrap_or_else(|_| name.clone())
+}
+
+/// Whether upstreams trust the field because only their proxies set it, or let it change the request.
+pub(super) fn is_set_by_proxies(name: &HeaderName) -> bool {
+    FORWARDED_CLIENT_FIELDS.contains(name)
+        || FORWARDED_ADDRESS_FIELDS.contains(name)
+        || override_fields::all().any(|field| field == name)
+}
+
+/// Whether a client's trailer may be forwarded. The upstream may read it as a field of the header section.
+pub(super) fn may_be_trailer(name: &HeaderName) -> bool {
+    !is_ambiguous_name(name) && !is_set_by_proxies(name)
+}
+
+/// Removes the hop-by-hop fields, and those that `Connection` names. `Trailer` stays, since trailers are forwarded.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if !may_have_hop_by_hop(HeaderNameFilter::from_headers(headers)) {
         return;
     }
     let removed: Vec<HeaderName> =
@@ -51,45 +64,101 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Where a request came from, as far as larder believes it.
+/// Fields that intermediaries add to say for whom they forward.
+static FORWARDING_HEADERS: [HeaderName; 9] = [
+    VIA,
+    FORWARDED,
+    X_FORWARDED_FOR,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("fastly-client-ip"),
+];
+
+static FORWARDING_NAMES: LazyLock<HeaderNameFilter> =
+    LazyLock::new(|| HeaderNameFilter::from_names(FORWARDING_HEADERS.iter()));
+
+/// The nearest address that is not one of `trusted_proxies`.
+pub(super) fn client_ip(
+    headers: &HeaderMap,
+    names: HeaderNameFilter,
+    peer: Option<IpAddr>,
+    trusted_proxies: &[IpNet],
+) -> Option<IpAddr> {
+    let is_ours = |address: &IpAddr| trusted_proxies.iter().any(|net| net.contains(address));
+    // A peer on a unix socket is on this machine.
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let is_relayed = names.may_hold_any(*FORWARDING_NAMES)
+        && FORWARDING_HEADERS.iter().any(|name| headers.contains_key(name));
+    if !is_relayed {
+        return Some(peer);
+    }
+    if !is_ours(&peer) {
+        return None;
+    }
+    let lines: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().map(|line| line.to_str().unwrap_or_default()).collect();
+    for address in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        let address = parse_address(address.trim())?;
+        if !is_ours(&address) {
+            // A client on the proxy's own machine is its peer, so the field is forged or not about this machine.
+            let address = address.to_canonical();
+            return (!address.is_loopback()).then_some(address);
+        }
+    }
+    None
+}
+
+/// An address, as some proxies send it: in brackets, or with a port.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))
+}
+
+/// The sender of a request, as far as it is trusted.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
+pub(crate) struct Origin<'a> {
     pub peer: Option<IpAddr>,
-    /// The peer is one of `trusted_proxies`: what it says of the client is kept, and added to.
-    pub trusted: bool,
+    /// The peer is one of `trusted_proxies`: its `X-Forwarded-*` fields are kept and extended.
+    pub is_trusted: bool,
     pub scheme: &'static str,
     pub host: &'a str,
 }
 
-/// Makes a client's fields those of larder's request to the upstream.
-pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>) {
-    let names = Names::of(headers);
+/// Turns a client's fields into those of the upstream request.
+pub(super) fn prepare_request(headers: &mut HeaderMap, version: Version, origin: Origin<'_>) {
+    let names = HeaderNameFilter::from_headers(headers);
     let wants_trailers = names.may_hold(&TE)
         && headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(headers);
-    // `Expect: 100-continue` was between the client and larder: reading the content is the answer.
+    // `Expect: 100-continue` concerns only the client's hop: hyper answers it when the content is read.
     if names.may_hold(&EXPECT) {
         headers.remove(EXPECT);
     }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if !origin.trusted {
-        let said = FORWARDED.iter().chain(&OF_ADDRESS).filter(|name| names.may_hold(name));
+    if !origin.is_trusted {
+        let said = FORWARDED_CLIENT_FIELDS
+            .iter()
+            .chain(&FORWARDED_ADDRESS_FIELDS)
+            .filter(|name| names.may_hold(name));
         said.for_each(|name| drop(headers.remove(name)));
     }
     if let Some(peer) = origin.peer {
-        // All lines: the last may be the only one that the trusted proxy wrote itself.
+        // Join all lines: the trusted proxy may have added only the last one.
         let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
         let chain = before.fold(String::new(), |chain, line| chain + line + ", ");
-        let chain = with_address(chain, peer);
+        let chain = append_address(chain, peer);
         if let Ok(chain) = HeaderValue::try_from(chain) {
             headers.insert(X_FORWARDED_FOR, chain);
         }
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
     if origin.host.is_empty() {
-        // An empty one is none: the upstream's own takes its place.
+        // Without a host, the upstream's own authority is sent.
         headers.remove(HOST);
         headers.remove(X_FORWARDED_HOST);
     } else if let Ok(host) = host_value(headers, origin.host) {
@@ -99,8 +168,8 @@ pub fn to_upstream(headers: &mut HeaderMap, version: Version, origin: Origin<'_>
     add_via(headers, version);
 }
 
-/// As `Display` does it, with less ado.
-fn with_address(mut text: String, address: IpAddr) -> String {
+/// Appends the address; faster than its `Display`.
+fn append_address(mut text: String, address: IpAddr) -> String {
     let IpAddr::V4(address) = address else { return text + &address.to_string() };
     text.reserve("255.255.255.255".len());
     for (at, byte) in address.octets().into_iter().enumerate() {
@@ -120,7 +189,7 @@ fn with_address(mut text: String, address: IpAddr) -> String {
     text
 }
 
-/// Mostly it is what the client sent, byte for byte.
+/// The client's value if that is the same, so that it is not allocated again.
 fn host_value(headers: &HeaderMap, host: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     match headers.get(HOST) {
         Some(sent) if sent == host => Ok(sent.clone()),
@@ -128,14 +197,14 @@ fn host_value(headers: &HeaderMap, host: &str) -> Result<HeaderValue, InvalidHea
     }
 }
 
-/// Makes the upstream's fields those of larder's answer.
-pub fn to_client(headers: &mut HeaderMap, version: Version) {
+/// Turns the upstream's fields into those of the response to the client.
+pub(super) fn prepare_response(headers: &mut HeaderMap, version: Version) {
     remove_hop_by_hop(headers);
     add_via(headers, version);
 }
 
-/// For a connection that both sides agreed to turn into something else.
-pub fn keep_upgrade(headers: &mut HeaderMap, protocol: &HeaderValue) {
+/// Restores the `Upgrade` fields of a connection that both sides agreed to upgrade.
+pub(super) fn keep_upgrade(headers: &mut HeaderMap, protocol: &HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol.clone());
 }
@@ -154,12 +223,35 @@ fn add_via(headers: &mut HeaderMap, version: Version) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_client_is_read_with_port_and_brackets() {
+        let ours = ["10.0.0.0/8".parse().expect("a network")];
+        let client = |value| {
+            let headers = headers(&[("x-forwarded-for", value)]);
+            let names = HeaderNameFilter::from_headers(&headers);
+            client_ip(&headers, names, "10.0.0.1".parse().ok(), &ours).map(|address| address.to_string())
+        };
+        for (value, address) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("192.0.2.1:5678", Some("192.0.2.1")),
+            ("192.0.2.1:5678, 10.0.0.2:80", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:1", Some("2001:db8::1")),
+            ("[192.0.2.1", None),
+            ("192.0.2.1:", None),
+            ("unknown", None),
+        ] {
+            assert_eq!(client(value).as_deref(), address, "{value}");
+        }
+    }
+
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
     }
 
     #[test]
-    fn fields_for_one_hop_stay_behind_also_those_that_connection_names() {
+    fn hop_by_hop_fields_are_removed_also_those_in_connection() {
         let mut fields = headers(&[
             ("connection", "close, X-Mine"),
             ("x-mine", "1"),
@@ -174,31 +266,31 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_written_as_everybody_writes_it() {
+    fn an_address_is_written_as_by_display() {
         for address in ["0.10.200.255", "127.0.0.1", "99.100.9.109", "2001:db8::1"] {
             let address: IpAddr = address.parse().expect("an address");
-            assert_eq!(with_address("a, ".into(), address), format!("a, {address}"));
+            assert_eq!(append_address("a, ".into(), address), format!("a, {address}"));
         }
     }
 
     #[test]
-    fn what_an_unknown_client_says_of_itself_is_not_passed_on() {
+    fn forwarded_fields_of_an_untrusted_client_are_dropped() {
         let mut fields =
             headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-host", "evil"), ("forwarded", "for=x")]);
-        let origin = Origin { peer: "10.0.0.9".parse().ok(), trusted: false, scheme: "http", host: "api" };
-        to_upstream(&mut fields, Version::HTTP_11, origin);
+        let origin = Origin { peer: "10.0.0.9".parse().ok(), is_trusted: false, scheme: "http", host: "api" };
+        prepare_request(&mut fields, Version::HTTP_11, origin);
         assert_eq!(fields["x-forwarded-for"], "10.0.0.9");
         assert_eq!(fields["x-forwarded-host"], "api");
         assert!(!fields.contains_key("forwarded"));
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_of_the_client_is_kept_and_added_to() {
+    fn forwarded_fields_of_a_trusted_proxy_are_extended() {
         let mut fields = headers(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=1.2.3.4")]);
         // As a proxy adds it that does not touch what the client claims.
         fields.append(X_FORWARDED_FOR, HeaderValue::from_static("1.2.3.4"));
-        let origin = Origin { peer: "10.0.0.9".parse().ok(), trusted: true, scheme: "https", host: "api" };
-        to_upstream(&mut fields, Version::HTTP_11, origin);
+        let origin = Origin { peer: "10.0.0.9".parse().ok(), is_trusted: true, scheme: "https", host: "api" };
+        prepare_request(&mut fields, Version::HTTP_11, origin);
         assert_eq!(fields.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(fields["x-forwarded-for"], "6.6.6.6, 1.2.3.4, 10.0.0.9");
         assert_eq!(fields["x-forwarded-proto"], "https");

@@ -1,53 +1,55 @@
 //! Interim (1xx) responses of the upstream, on their way to the client whose request they are for (RFC 9110 §15.2).
 //!
-//! hyper's server sends none, so they are written beside it: they wait here until hyper has nothing to write, which is
-//! sure to be before the final response of the same request, and the connection writes them then. Only HTTP/1.1 on both
-//! sides; whoever follows another's fetch, or is answered from the store, gets none.
+//! hyper's server sends none, so the connection writes them: they are queued until hyper has nothing to write, which is
+//! always before the final response of the same request. Only for HTTP/1.1 on both sides. A follower of a fetch and a hit
+//! get none.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Version};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::forwarding;
+use crate::upstream::ContinueGate;
 
-/// More at a time wait for no client.
-const MOST: usize = 16;
-const MOST_BYTES: usize = 64 * 1024;
+/// Interim responses queued for one request at most.
+const MAX_QUEUED: usize = 16;
+const MAX_QUEUED_BYTES: usize = 64 * 1024;
 
-/// Those that wait on one connection.
+/// The interim responses that are queued on one connection.
 #[derive(Clone, Default)]
-pub struct InterimQueue(Arc<Mutex<Queue>>);
+pub(crate) struct InterimQueue(Arc<Mutex<Queue>>);
 
 #[derive(Default)]
 struct Queue {
-    /// Counts the requests on the connection: an interim response that comes too late is for none of them.
+    /// The number of the current request: a late interim response of an earlier one is dropped.
     request: u64,
     waiting: VecDeque<Bytes>,
-    /// Of the connection.
+    /// The connection's waker.
     waker: Option<Waker>,
 }
 
-/// The way back to one request's client.
+/// Sends interim responses to one request's client.
 #[derive(Clone)]
-pub struct Interims {
+pub struct InterimSender {
     queue: InterimQueue,
     request: u64,
 }
 
 impl InterimQueue {
-    /// Runs the answer to the connection's next request; `answer` is given the way for its interim responses, which are
-    /// written until its final response is there.
-    pub async fn relay<F: Future>(&self, answer: impl FnOnce(Interims) -> F) -> F::Output {
+    /// Runs the connection's next request. `answer` gets the sender for its interim responses, which are written until the
+    /// final response is there.
+    pub(crate) async fn relay<F: Future>(&self, answer: impl FnOnce(InterimSender) -> F) -> F::Output {
         let request = {
             let mut queue = self.lock();
             queue.request += 1;
             queue.request
         };
-        let mut answer = std::pin::pin!(answer(Interims { queue: self.clone(), request }));
+        let mut answer = std::pin::pin!(answer(InterimSender { queue: self.clone(), request }));
         let mut answered = None;
         poll_fn(|cx| {
             if answered.is_none() {
@@ -59,8 +61,8 @@ impl InterimQueue {
                     }
                 }
                 if !self.lock().waiting.is_empty() {
-                    // The connection writes them at the end of this turn, if it can: a client that does
-                    // not read gets the final response alone.
+                    // The connection writes them at the end of this poll, if it can. A client that does not read gets
+                    // only the final response.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -74,35 +76,47 @@ impl InterimQueue {
         .await
     }
 
-    /// The next to be written; to be asked for only when all that hyper had to write is written.
-    pub fn next(&self) -> Option<Bytes> {
+    /// The next interim response. Call it only when hyper has written everything.
+    pub(crate) fn next(&self) -> Option<Bytes> {
         self.lock().waiting.pop_front()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
-impl Interims {
-    /// The upstream's interim responses to `request` come this way.
-    pub(super) fn listen<B>(&self, request: &mut Request<B>) {
-        let interims = self.clone();
-        hyper::ext::on_informational(request, move |response| {
-            interims.push(response.status(), response.headers().clone(), response.version());
-        });
+/// Subscribes to the upstream's interim responses to `request`. A 100 opens `gate`.
+pub(super) fn listen<B>(
+    request: &mut Request<B>,
+    interims: Option<InterimSender>,
+    gate: Option<ContinueGate>,
+) {
+    if interims.is_none() && gate.is_none() {
+        return;
     }
+    hyper::ext::on_informational(request, move |response| match (&gate, &interims) {
+        (Some(gate), _) if response.status() == StatusCode::CONTINUE => gate.open(),
+        (_, Some(interims)) => {
+            interims.push(response.status(), response.headers().clone(), response.version());
+        }
+        (_, None) => {}
+    });
+}
 
+impl InterimSender {
     fn push(&self, status: StatusCode, mut headers: HeaderMap, version: Version) {
-        // 100 is between two hops, and larder asks for none; 101 is an answer of its own kind.
+        // 100 concerns one hop only. 101 is a final response.
         if [StatusCode::CONTINUE, StatusCode::SWITCHING_PROTOCOLS].contains(&status) {
             return;
         }
-        forwarding::to_client(&mut headers, version);
-        let written = written(status, &headers);
+        forwarding::prepare_response(&mut headers, version);
+        let written = serialize(status, &headers);
         let mut queue = self.queue.lock();
         let bytes: usize = queue.waiting.iter().map(Bytes::len).sum();
-        if queue.request != self.request || queue.waiting.len() >= MOST || bytes + written.len() > MOST_BYTES
+        if queue.request != self.request
+            || queue.waiting.len() >= MAX_QUEUED
+            || bytes + written.len() > MAX_QUEUED_BYTES
         {
             return;
         }
@@ -114,7 +128,7 @@ impl Interims {
 }
 
 /// RFC 9112 §4.
-fn written(status: StatusCode, headers: &HeaderMap) -> Bytes {
+fn serialize(status: StatusCode, headers: &HeaderMap) -> Bytes {
     let reason = status.canonical_reason().unwrap_or_default();
     let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
     for (name, value) in headers {
@@ -136,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    fn push(interims: &Interims, status: u16) {
+    fn push(interims: &InterimSender, status: u16) {
         let headers = HeaderMap::from_iter([
             (LINK, HeaderValue::from_static("</a.css>; rel=preload")),
             (CONNECTION, HeaderValue::from_static("x-mine")),
@@ -145,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_written_before_the_final_response_is_given() {
+    fn interim_responses_precede_the_final_one() {
         let queue = InterimQueue::default();
         let mut relay = std::pin::pin!(queue.relay(|interims| async move { push(&interims, 103) }));
         let mut cx = Context::from_waker(Waker::noop());
@@ -159,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_could_not_be_written_in_time_is_dropped() {
+    fn an_unwritten_interim_response_is_dropped() {
         let queue = InterimQueue::default();
         let mut relay = std::pin::pin!(queue.relay(|interims| async move { push(&interims, 102) }));
         let mut cx = Context::from_waker(Waker::noop());
@@ -169,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_comes_after_the_final_response_is_for_no_later_request() {
+    async fn a_late_interim_response_is_not_for_the_next_request() {
         let queue = InterimQueue::default();
         let late = queue.relay(|interims| async move { interims }).await;
         push(&late, 103);
@@ -179,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_between_two_hops_stays_there() {
+    async fn responses_100_and_101_are_not_relayed() {
         let queue = InterimQueue::default();
         queue
             .relay(|interims| {
@@ -189,7 +203,7 @@ mod tests {
                     push(&interims, 101);
                     assert!(queue.next().is_none());
                     (0..100).for_each(|_| push(&interims, 103));
-                    assert_eq!(std::iter::from_fn(|| queue.next()).count(), MOST);
+                    assert_eq!(std::iter::from_fn(|| queue.next()).count(), MAX_QUEUED);
                 }
             })
             .await;

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::intake::ClientHead;
+use super::client_request::ClientHead;
 use crate::clock::Clock;
-use crate::config::{Config, Listen, Overrides};
+use crate::config::{Config, Listen, SettingOverrides};
 use crate::server::{Listener, Listeners};
 
 /// Panics where a request says so.
-pub fn trap(head: &ClientHead, place: &str) {
+pub(super) fn trap(head: &ClientHead, place: &str) {
     let asked = head.parts.headers.get("x-panic").is_some_and(|at| at == place);
     assert!(!asked, "as the test asks, in the {place}");
 }
@@ -59,8 +59,8 @@ impl Running {
             "upstream: http://{}\nadmin: off\nroutes: [{{path: /a, ttl: 1h, shared: true}}]",
             upstream()
         );
-        let config = Config::parse(&yaml, "", &|_| None, &Overrides::default()).unwrap();
-        let listeners = Listeners { proxy: vec![listener], admin: None, outlive: false };
+        let config = Config::parse(&yaml, "", &|_| None, &SettingOverrides::default()).unwrap();
+        let listeners = Listeners { proxy: vec![listener], admin: None, outlive_process: false };
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = thread::spawn(move || {
             crate::run(config, listeners, Clock::system(), async { drop(stopped.await) })

@@ -1,94 +1,146 @@
-//! `PURGE` on the listener: who may, what it names, and the answer. It never reaches the upstream.
+//! The method `PURGE` on the listener: authorises it, parses its targets and answers it. It is never forwarded.
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response};
-use subtle::ConstantTimeEq;
+use http::header::{CONTENT_TYPE, VIA};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use serde_json::Value;
 
+use super::answer::{Answer, LARDER_POSITION};
+use super::body::Body;
+use super::client_request::ClientHead;
 use super::error::ProxyError;
-use super::intake::{ClientHead, ClientRequest};
-use super::{Answer, Body, LARDER_POSITION, Worker};
-use crate::config::PurgeSettings;
-use crate::metrics::PurgeSource;
+use super::state::Proxy;
+use crate::access::{self, AccessDenied};
+use crate::config::{Config, PurgeAllow};
+use crate::metrics::{NonCacheReply, PurgeSource};
 use crate::policy::invalidation;
-use crate::purge::{Position, Purge};
-use crate::purging::purge;
-use crate::purging::waiting::{Applied, FIX, answer, applied, of_field};
+use crate::purge::Purge;
+use crate::purging::purge_wait::{FIELD_HINT, dry_run_response, parse_wait_field, purge_response};
 
-impl Worker {
-    pub(super) async fn purge(&self, request: &ClientRequest) -> Answer {
-        match self.purge_by_method(&request.head).await {
-            Ok((position, applied)) => Answer::new(recorded(position, applied), None, None),
-            Err(error) => Answer::own(&error, None),
-        }
+/// Whether the request is a purge. Methods of the dialects are one only if the client may purge.
+pub(super) fn is_purge(proxy: &Proxy, head: &ClientHead) -> bool {
+    let (settings, method) = (&proxy.config.purge, head.parts.method.as_str());
+    method == "PURGE"
+        || (invalidation::is_purge_method(method, settings.dialects)
+            && authorize(&proxy.config, head).is_ok())
+}
+
+pub(super) async fn purge(proxy: &Proxy, head: &ClientHead) -> Answer {
+    let response = match answer_purge(proxy, head).await {
+        Ok(response) => response,
+        Err(error) => error.response(),
+    };
+    Answer::without_cache(response, NonCacheReply::Purge, None)
+}
+
+async fn answer_purge(proxy: &Proxy, head: &ClientHead) -> Result<Response<Body>, ProxyError> {
+    let (settings, headers) = (&proxy.config.purge, &head.parts.headers);
+    authorize(&proxy.config, head)?;
+    let wait = parse_purge_wait(headers, settings.wait_timeout)?;
+    let is_dry_run = parse_dry_run(headers)?;
+    let policy_head = head.as_policy();
+    let (targets, mode) = invalidation::parse_purge_request(
+        &proxy.routes,
+        &policy_head,
+        head.is_absolute_form,
+        settings.dialects,
+    )
+    .map_err(ProxyError::Purge)?;
+    let purger = proxy.purger();
+    let report = purger.report(&targets, mode, is_dry_run).await;
+    if is_dry_run {
+        return Ok(json_response(StatusCode::OK, &dry_run_response(report)));
     }
+    let purge = Purge { mode, cause: Some(head.purge_reason()), ..Purge::hard(targets) };
+    let recorded = purger.purge(purge, PurgeSource::PurgeMethod, None).await;
+    let position = recorded.map_err(|error| ProxyError::PurgeNotRecorded(error.to_string()))?;
+    let applied = match wait {
+        Some(timeout) => Some(purger.wait_applied(position, timeout).await),
+        None => None,
+    };
+    let (status, body) = purge_response(position, report, applied);
+    let mut response = json_response(status, &body);
+    if let Ok(position) = HeaderValue::try_from(proxy.store.position(position)) {
+        response.headers_mut().insert(LARDER_POSITION, position);
+    }
+    Ok(response)
+}
 
-    async fn purge_by_method(&self, head: &ClientHead) -> Result<(Position, Option<Applied>), ProxyError> {
-        let proxy = &self.proxy;
-        may_purge(&proxy.config.purge, head)?;
-        let wait = wait(&head.parts.headers, proxy.config.purge.wait_timeout)?;
-        let (targets, hardness) =
-            invalidation::of_purge_request(&proxy.routes, &head.as_policy(), head.absolute)
-                .map_err(ProxyError::Purge)?;
-        let asked = Purge { hardness, why: Some(head.why()), ..Purge::hard(targets) };
-        let purged = purge(&proxy.store, &proxy.metrics, asked, PurgeSource::PurgeMethod, None).await;
-        let position = purged.map_err(|error| ProxyError::PurgeNotRecorded(error.to_string()))?;
-        match wait {
-            Some(within) => {
-                Ok((position, Some(applied(&proxy.store, &proxy.metrics, position, within).await)))
-            }
-            None => Ok((position, None)),
-        }
+/// Parses `Purge-Dry-Run: true`.
+fn parse_dry_run(headers: &HeaderMap) -> Result<bool, ProxyError> {
+    let mut values = headers.get_all("purge-dry-run").iter().map(HeaderValue::as_bytes);
+    match (values.next(), values.next()) {
+        (None, _) | (Some(b"false" | b"0" | b"?0"), None) => Ok(false),
+        (Some(b"true" | b"1" | b"?1"), None) => Ok(true),
+        _ => Err(ProxyError::Purge("invalid `Purge-Dry-Run`; expected `true` or `false`".to_owned())),
     }
 }
 
-/// `Purge-Wait: applied; timeout=2s`: for how long to wait until all replicas know the purge.
-fn wait(headers: &HeaderMap, usual: Duration) -> Result<Option<Duration>, ProxyError> {
+/// Parses `Purge-Wait: applied; timeout=2s`: how long to wait until all replicas know the purge.
+fn parse_purge_wait(headers: &HeaderMap, default: Duration) -> Result<Option<Duration>, ProxyError> {
     let mut fields = headers.get_all("purge-wait").iter();
-    let refuse = |error: String| ProxyError::Purge(format!("`Purge-Wait`: {error}; {FIX}"));
+    let refuse = |error: String| ProxyError::Purge(format!("`Purge-Wait`: {error}; {FIELD_HINT}"));
     match (fields.next(), fields.next()) {
         (None, _) => Ok(None),
         (Some(field), None) => {
             let value = field.to_str().map_err(|_| refuse("it is not text".into()))?;
-            of_field(value, usual).map(Some).map_err(refuse)
+            parse_wait_field(value, default).map(Some).map_err(refuse)
         }
         (Some(_), Some(_)) => Err(refuse("there are two".into())),
     }
 }
 
-fn recorded(position: Position, applied: Option<Applied>) -> Response<Body> {
-    let (status, body) = answer(position, applied);
+fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(format!("{body}\n")));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(LARDER_POSITION, HeaderValue::from(position.0));
     response
 }
 
-/// The address and the token must both pass, where both are set.
-fn may_purge(settings: &PurgeSettings, head: &ClientHead) -> Result<(), ProxyError> {
-    let address_set = !settings.allow.is_empty();
-    if !address_set && settings.token.is_none() {
-        return Err(ProxyError::PurgeForbidden(
-            "PURGE is switched off: neither `purge.allow` nor `purge.token` is set",
-        ));
+/// Checks the address and the token; where both are configured, both must pass. Without a token, nothing that a browser
+/// sends is accepted.
+fn authorize(config: &Config, head: &ClientHead) -> Result<(), ProxyError> {
+    let settings = &config.purge;
+    let forbidden = |reason: &str| ProxyError::PurgeForbidden(reason.to_owned());
+    if let PurgeAllow::Networks(networks) = &settings.allow {
+        if networks.is_empty() && settings.token.is_none() {
+            return Err(forbidden("PURGE is switched off: neither `purge.allow` nor `purge.token` is set"));
+        }
+        let is_allowed =
+            || head.client_ip.is_some_and(|ip| networks.iter().any(|network| network.contains(&ip)));
+        if !networks.is_empty() && !is_allowed() {
+            return Err(forbidden("PURGE is not allowed from this address (`purge.allow`)"));
+        }
     }
-    let allowed = || head.sender.is_some_and(|sender| settings.allow.iter().any(|net| net.contains(&sender)));
-    if address_set && !allowed() {
-        return Err(ProxyError::PurgeForbidden("PURGE is not allowed from this address (`purge.allow`)"));
-    }
-    match &settings.token {
-        Some(token) if !bears(&head.parts.headers, token.expose()) => Err(ProxyError::PurgeForbidden(
-            "PURGE needs `Authorization: Bearer …` with the right token (`purge.token`)",
-        )),
-        _ => Ok(()),
-    }
+    let headers = &head.parts.headers;
+    let (checked, fix) = match &settings.token {
+        Some(token) => {
+            (access::check_token(headers, token.expose()), "PURGE needs the token of `purge.token`")
+        }
+        None => {
+            let checked = access::refuse_browsers(headers).and_then(|()| match settings.allow {
+                PurgeAllow::Loopback => check_local(config, head),
+                PurgeAllow::Networks(_) => Ok(()),
+            });
+            (checked, "set `purge.allow` or `purge.token` in proxy.yaml")
+        }
+    };
+    checked.map_err(|denied| ProxyError::PurgeForbidden(format!("{denied}; {fix}")))
 }
 
-fn bears(headers: &HeaderMap, token: &str) -> bool {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    let given = value.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
-    given.ct_eq(token.as_bytes()).into()
+/// Checks the implicit permission: a process on this machine asks, and nothing but this machine can reach larder.
+fn check_local(config: &Config, head: &ClientHead) -> Result<(), AccessDenied> {
+    if !config.listens_locally() || !config.trusted_proxies.is_empty() {
+        return Err(AccessDenied::NotLoopback);
+    }
+    // Proxies that do not name their client mostly send HTTP/1.0 to their upstream.
+    if head.parts.version < Version::HTTP_11 {
+        return Err(AccessDenied::Forwarded(VIA));
+    }
+    access::check_loopback(head.peer, &head.parts.headers)?;
+    match &config.purge.hosts[..] {
+        [] => Ok(()),
+        hosts => access::check_host(&head.parts.uri, &head.parts.headers, hosts),
+    }
 }

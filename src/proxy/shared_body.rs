@@ -1,17 +1,18 @@
-//! A body that arrives once and is read by many, each at its own pace.
+//! A body that arrives once and is read by many clients, each at its own pace.
 //!
-//! While the whole of it may still be stored it is kept whole: whoever joins reads from the start, and no reader
-//! slows another. Past that bound ([`SharedBody::overflow`]) only a window is kept: nobody joins any more, the
-//! upstream is read as fast as the fastest reader reads, and a reader that falls out of the window is cut off.
+//! While it may still be stored, all of it is kept: each new reader begins at the start, and no reader slows another.
+//! Past that bound ([`SharedBody::overflow`]) only a window is kept: no reader is added, the upstream is read as fast as the
+//! fastest reader reads, and a reader that falls out of the window is cut off.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 
 /// How far the upstream is read ahead of the fastest reader once the body is too large to be stored.
 const READ_AHEAD: u64 = 256 * 1024;
@@ -24,7 +25,7 @@ pub enum SharedBodyError {
     TooSlow,
 }
 
-pub struct SharedBody {
+pub(super) struct SharedBody {
     state: Mutex<State>,
     /// `Content-Length`, where the upstream gave one.
     length: Option<u64>,
@@ -40,41 +41,41 @@ struct State {
     /// Bytes that have arrived.
     arrived: u64,
     end: Option<Result<Option<HeaderMap>, SharedBodyError>>,
-    /// Too large to be kept whole: how many bytes are kept at the most.
+    /// How many bytes are kept, once the body is too large to be stored.
     window: Option<u64>,
-    readers: HashMap<u64, Place>,
+    readers: HashMap<u64, ReaderPosition>,
     next_reader: u64,
-    /// Whoever fills this body, while it waits for a reader.
-    filler: Option<Waker>,
+    /// The task that fills this body, while it waits for demand.
+    producer: Option<Waker>,
 }
 
-/// Where a reader is.
+/// How far a reader has read.
 #[derive(Default)]
-struct Place {
+struct ReaderPosition {
     chunk: u64,
     bytes: u64,
     waker: Option<Waker>,
 }
 
 impl SharedBody {
-    pub fn new(length: Option<u64>) -> Arc<Self> {
+    pub(super) fn new(length: Option<u64>) -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), length })
     }
 
-    /// A reader from the start; `None` if the start is not kept any more, or the end will never come.
-    pub fn reader(self: &Arc<Self>) -> Option<Reader> {
+    /// A reader at the start. `None` if the start is not kept any more, or the body failed.
+    pub(super) fn new_reader(self: &Arc<Self>) -> Option<BodyReader> {
         let mut state = self.state();
         if state.window.is_some() || matches!(state.end, Some(Err(_))) {
             return None;
         }
         let id = state.next_reader;
         state.next_reader += 1;
-        state.readers.insert(id, Place::default());
-        Some(Reader { body: self.clone(), id, ended: false })
+        state.readers.insert(id, ReaderPosition::default());
+        Some(BodyReader { body: self.clone(), id, ended: false, range: None, takes_trailers: true })
     }
 
-    /// Adds what has arrived. Returns how much has arrived so far.
-    pub fn append(&self, chunk: Bytes) -> u64 {
+    /// Appends a chunk. Returns the number of bytes that have arrived.
+    pub(super) fn append(&self, chunk: Bytes) -> u64 {
         let mut state = self.state();
         state.arrived += chunk.len() as u64;
         state.chunks.push_back(chunk);
@@ -84,19 +85,19 @@ impl SharedBody {
         arrived
     }
 
-    /// The body is too large to be kept whole: from now on at most `window` bytes are kept.
-    pub fn overflow(&self, window: u64) {
+    /// The body is too large to be stored: keeps at most `window` bytes from now on.
+    pub(super) fn overflow(&self, window: u64) {
         let mut state = self.state();
         state.window = Some(window);
         state.trim();
     }
 
-    pub fn is_read(&self) -> bool {
+    pub(super) fn has_readers(&self) -> bool {
         !self.state().readers.is_empty()
     }
 
-    /// Resolves when some reader is close enough to the end of what has arrived, or when none is left (`false`).
-    pub async fn wanted(&self) -> bool {
+    /// Waits until a reader is within [`READ_AHEAD`] of the last chunk. `false`: no reader is left.
+    pub(super) async fn wait_for_demand(&self) -> bool {
         std::future::poll_fn(|cx| {
             let mut state = self.state();
             let Some(furthest) = state.readers.values().map(|place| place.bytes).max() else {
@@ -105,27 +106,27 @@ impl SharedBody {
             if state.arrived - furthest < READ_AHEAD {
                 return Poll::Ready(true);
             }
-            state.filler = Some(cx.waker().clone());
+            state.producer = Some(cx.waker().clone());
             Poll::Pending
         })
         .await
     }
 
-    /// No more will come; `Err`: it was cut short.
-    pub fn finish(&self, end: Result<Option<HeaderMap>, SharedBodyError>) {
+    /// Ends the body. `Err`: it was cut short. Only the first call counts.
+    pub(super) fn finish(&self, end: Result<Option<HeaderMap>, SharedBodyError>) {
         let mut state = self.state();
         state.end.get_or_insert(end);
         wake_after(state);
     }
 
-    /// The whole, in one piece of memory of just its size; `None` if some of it is not kept any more.
-    pub fn whole(&self) -> Option<Bytes> {
+    /// The complete content in one allocation of its size. `None` if a part is not kept any more.
+    pub(super) fn whole(&self) -> Option<Bytes> {
         let state = self.state();
         if state.window.is_some() {
             return None;
         }
         let (chunks, length) = (state.chunks.clone(), state.arrived);
-        // Readers go on while this copies.
+        // Copy outside the lock, so that readers go on.
         drop(state);
         let mut whole = Vec::with_capacity(usize::try_from(length).ok()?);
         chunks.iter().for_each(|chunk| whole.extend_from_slice(chunk));
@@ -133,13 +134,13 @@ impl SharedBody {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
 impl State {
-    /// Drops what every reader has read, and what lies before the window; never what no reader has read yet, so that
-    /// the fastest is not cut off, however small the window.
+    /// Drops the chunks that every reader has read, and those before the window. Chunks that no reader has read stay, so
+    /// that the fastest reader is never cut off.
     fn trim(&mut self) {
         let Some(window) = self.window else { return };
         let places = || self.readers.values().map(|place| place.chunk);
@@ -156,31 +157,59 @@ impl State {
     }
 }
 
-/// Wakes every reader that waits, outside the lock.
+/// Wakes the waiting readers, after the lock is released.
 fn wake_after(mut state: MutexGuard<'_, State>) {
     let wakers: Vec<Waker> = state.readers.values_mut().filter_map(|place| place.waker.take()).collect();
     drop(state);
     wakers.into_iter().for_each(Waker::wake);
 }
 
-/// One client's place in a shared body.
-pub struct Reader {
+/// One client's reader of a shared body.
+pub struct BodyReader {
     body: Arc<SharedBody>,
     id: u64,
     ended: bool,
+    /// The bytes to skip, and those to give after them. `None`: all.
+    range: Option<(u64, u64)>,
+    takes_trailers: bool,
 }
 
-impl Body for Reader {
-    type Data = Bytes;
-    type Error = SharedBodyError;
+impl BodyReader {
+    /// The length of the whole body, where the upstream gave one.
+    pub fn length(&self) -> Option<u64> {
+        self.body.length
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, SharedBodyError>>> {
-        if self.ended {
-            return Poll::Ready(None);
+    /// The reader of a part of the body: `first` to `last`, inclusive.
+    #[must_use]
+    pub fn with_range(mut self, first: u64, last: u64) -> Self {
+        self.range = Some((first, last - first + 1));
+        self
+    }
+
+    /// The reader of the content alone, for a follower: like a field of the head, a trailer may speak to one caller.
+    #[must_use]
+    pub fn without_trailers(mut self) -> Self {
+        self.takes_trailers = false;
+        self
+    }
+
+    /// The part of a chunk that lies within the range. `None`: the range is complete.
+    fn cut(&mut self, mut chunk: Bytes) -> Option<Bytes> {
+        let Some((skip, left)) = &mut self.range else { return Some(chunk) };
+        if *left == 0 {
+            return None;
         }
+        let skipped = usize::try_from(*skip).unwrap_or(usize::MAX).min(chunk.len());
+        *skip -= skipped as u64;
+        let chunk_left = chunk.split_off(skipped);
+        let given = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk_left.len());
+        *left -= given as u64;
+        Some(chunk_left.slice(..given))
+    }
+
+    /// The next chunk of the body, whole.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, SharedBodyError>>> {
         let body = self.body.clone();
         let mut guard = body.state();
         let state = &mut *guard;
@@ -194,9 +223,9 @@ impl Body for Reader {
             place.chunk += 1;
             place.bytes += chunk.len() as u64;
             state.trim();
-            let filler = state.filler.take();
+            let producer = state.producer.take();
             drop(guard);
-            filler.into_iter().for_each(Waker::wake);
+            producer.into_iter().for_each(Waker::wake);
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         let Some(end) = &state.end else {
@@ -210,12 +239,45 @@ impl Body for Reader {
             Err(error) => Some(Err(error.clone())),
         })
     }
+}
+
+impl Body for BodyReader {
+    type Data = Bytes;
+    type Error = SharedBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SharedBodyError>>> {
+        loop {
+            if self.ended || self.range.is_some_and(|(_, left)| left == 0) {
+                return Poll::Ready(None);
+            }
+            let chunk = match ready!(self.poll_chunk(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => chunk,
+                    // The trailers describe the whole.
+                    Err(_) if self.range.is_some() || !self.takes_trailers => continue,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            };
+            match self.cut(chunk) {
+                Some(part) if part.is_empty() && self.range.is_some() => {}
+                Some(part) => return Poll::Ready(Some(Ok(Frame::data(part)))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.ended || self.range.is_some_and(|(_, left)| left == 0)
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some((_, left)) = self.range {
+            return SizeHint::with_exact(left);
+        }
         let read = self.body.state().readers.get(&self.id).map_or(0, |place| place.bytes);
         self.body
             .length
@@ -223,12 +285,12 @@ impl Body for Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for BodyReader {
     fn drop(&mut self) {
         let mut state = self.body.state();
         state.readers.remove(&self.id);
         state.trim();
-        let filler = state.filler.take();
+        let filler = state.producer.take();
         drop(state);
         filler.into_iter().for_each(Waker::wake);
     }

@@ -3,13 +3,13 @@ use poll_once::now_or_never;
 
 use super::*;
 
-/// What can be had without waiting.
+/// Polls a future once.
 mod poll_once {
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    pub fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
+    pub(super) fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(output) => Some(output),
             Poll::Pending => None,
@@ -17,11 +17,11 @@ mod poll_once {
     }
 }
 
-fn next(reader: &mut Reader) -> Option<Option<Result<Bytes, SharedBodyError>>> {
+fn next(reader: &mut BodyReader) -> Option<Option<Result<Bytes, SharedBodyError>>> {
     now_or_never(reader.frame()).map(|frame| frame.map(|frame| frame.map(|frame| frame.into_data().unwrap())))
 }
 
-fn data(reader: &mut Reader) -> Vec<u8> {
+fn data(reader: &mut BodyReader) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(Some(Ok(chunk))) = next(reader) {
         all.extend_from_slice(&chunk);
@@ -36,11 +36,11 @@ fn chunk(byte: u8, length: usize) -> Bytes {
 #[test]
 fn whoever_joins_late_reads_from_the_start() {
     let body = SharedBody::new(None);
-    let mut early = body.reader().unwrap();
+    let mut early = body.new_reader().unwrap();
     body.append("one ".into());
     assert_eq!(data(&mut early), b"one ");
     body.append("two".into());
-    let mut late = body.reader().unwrap();
+    let mut late = body.new_reader().unwrap();
     body.finish(Ok(None));
     assert_eq!(data(&mut early), b"two");
     assert_eq!(data(&mut late), b"one two");
@@ -51,18 +51,18 @@ fn whoever_joins_late_reads_from_the_start() {
 #[test]
 fn a_body_that_was_cut_never_looks_whole() {
     let body = SharedBody::new(None);
-    let mut reader = body.reader().unwrap();
+    let mut reader = body.new_reader().unwrap();
     body.append("half".into());
     body.finish(Err(SharedBodyError::Upstream("cut".into())));
     assert!(matches!(next(&mut reader), Some(Some(Ok(_)))));
     assert!(matches!(next(&mut reader), Some(Some(Err(SharedBodyError::Upstream(_))))));
-    assert!(body.reader().is_none(), "somebody joins half a body");
+    assert!(body.new_reader().is_none(), "somebody joins half a body");
 }
 
 #[test]
 fn trailers_come_last() {
     let body = SharedBody::new(None);
-    let mut reader = body.reader().unwrap();
+    let mut reader = body.new_reader().unwrap();
     let trailers: HeaderMap =
         [(http::header::ETAG, http::HeaderValue::from_static("\"x\""))].into_iter().collect();
     body.finish(Ok(Some(trailers.clone())));
@@ -74,10 +74,10 @@ fn trailers_come_last() {
 #[test]
 fn past_its_bound_nobody_joins_and_only_a_window_is_kept() {
     let body = SharedBody::new(None);
-    let (mut fast, mut slow) = (body.reader().unwrap(), body.reader().unwrap());
+    let (mut fast, mut slow) = (body.new_reader().unwrap(), body.new_reader().unwrap());
     body.append(chunk(1, 1000));
     body.overflow(1500);
-    assert!(body.reader().is_none());
+    assert!(body.new_reader().is_none());
     assert!(body.whole().is_none());
     assert_eq!(data(&mut fast).len(), 1000);
     body.append(chunk(2, 1000));
@@ -93,21 +93,21 @@ fn past_its_bound_nobody_joins_and_only_a_window_is_kept() {
 #[test]
 fn the_upstream_is_read_as_fast_as_the_fastest_reader_reads() {
     let body = SharedBody::new(None);
-    let mut reader = body.reader().unwrap();
+    let mut reader = body.new_reader().unwrap();
     let big = usize::try_from(READ_AHEAD).unwrap();
     body.append(chunk(1, big));
     body.overflow(4 * READ_AHEAD);
-    assert_eq!(now_or_never(body.wanted()), None);
+    assert_eq!(now_or_never(body.wait_for_demand()), None);
     assert_eq!(data(&mut reader).len(), big);
-    assert_eq!(now_or_never(body.wanted()), Some(true));
+    assert_eq!(now_or_never(body.wait_for_demand()), Some(true));
     drop(reader);
-    assert_eq!(now_or_never(body.wanted()), Some(false));
+    assert_eq!(now_or_never(body.wait_for_demand()), Some(false));
 }
 
 #[test]
 fn the_length_is_what_is_left_of_it() {
     let body = SharedBody::new(Some(8));
-    let mut reader = body.reader().unwrap();
+    let mut reader = body.new_reader().unwrap();
     body.append("12345".into());
     assert_eq!(reader.size_hint().exact(), Some(8));
     assert!(next(&mut reader).is_some());

@@ -1,32 +1,32 @@
-//! What the spans of a request say: of the request itself, and of each time the upstream was asked for it. The names are
-//! those of OpenTelemetry's conventions for HTTP.
+//! The spans of a request: its own, and one for each upstream request. Attribute names follow OpenTelemetry's semantic
+//! conventions for HTTP.
 
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use super::identity;
+use super::trace_context;
 use crate::clock::Timestamp;
-use crate::policy::cache_status::{Detail, Fwd, Outcome};
-use crate::telemetry::{Fact, Span};
+use crate::policy::cache_status::{CacheOutcome, Detail, Fwd};
+use crate::telemetry::{AttributeValue, Span};
 use crate::upstream::UpstreamError;
 
-pub struct RequestSpan {
+pub(crate) struct RequestSpan {
     span: Span,
     method: Method,
     path: String,
 }
 
-pub struct UpstreamSpan {
+pub(crate) struct UpstreamSpan {
     span: Span,
     method: Method,
 }
 
 impl RequestSpan {
-    pub fn new<B>(span: Span, request: &Request<B>) -> Self {
+    pub(crate) fn new<B>(span: Span, request: &Request<B>) -> Self {
         Self { span, method: request.method().clone(), path: request.uri().path().to_owned() }
     }
 
-    /// Its answer begins. `route` is its route's name.
-    pub fn answered(&self, status: StatusCode, route: Option<&str>, outcome: Option<Outcome>) {
+    /// Ends the span with the response. `route`: the name of its route.
+    pub(crate) fn finish(&self, status: StatusCode, route: Option<&str>, outcome: Option<CacheOutcome>) {
         let name = match route {
             Some(route) => format!("{} {route}", self.method),
             None => self.method.to_string(),
@@ -34,30 +34,30 @@ impl RequestSpan {
         let mut facts = vec![
             ("http.request.method", text(self.method.as_str())),
             ("url.path", text(&self.path)),
-            ("http.response.status_code", Fact::Number(i64::from(status.as_u16()))),
+            ("http.response.status_code", AttributeValue::Number(i64::from(status.as_u16()))),
         ];
         facts.extend(route.map(|route| ("http.route", text(route))));
-        facts.extend(outcome.into_iter().flat_map(cache_facts));
+        facts.extend(outcome.into_iter().flat_map(cache_attributes));
         let error = status.is_server_error().then(|| status.to_string());
         self.span.end(name, facts, error);
     }
 
-    /// The upstream is asked with `request`, and told of it.
-    pub fn of_upstream<B>(&self, request: &mut Request<B>, now: Timestamp) -> UpstreamSpan {
-        let span = self.span.child(now);
+    /// Starts the span of an upstream request, and propagates it in `traceparent`.
+    pub(crate) fn start_upstream<B>(&self, request: &mut Request<B>, now: Timestamp) -> UpstreamSpan {
+        let span = self.span.start_child(now);
         let headers: &mut HeaderMap = request.headers_mut();
-        identity::within_span(headers, span.place);
+        trace_context::set_parent_span(headers, span.context);
         UpstreamSpan { span, method: request.method().clone() }
     }
 }
 
 impl UpstreamSpan {
-    /// Its header section is there, or will not come.
-    pub fn end(self, result: Result<StatusCode, &UpstreamError>) {
+    /// Ends the span: the header section has arrived, or the request failed.
+    pub(crate) fn end(self, result: Result<StatusCode, &UpstreamError>) {
         let mut facts = vec![("http.request.method", text(self.method.as_str()))];
         let error = match result {
             Ok(status) => {
-                facts.push(("http.response.status_code", Fact::Number(i64::from(status.as_u16()))));
+                facts.push(("http.response.status_code", AttributeValue::Number(i64::from(status.as_u16()))));
                 status.is_server_error().then(|| status.to_string())
             }
             Err(error) => {
@@ -69,21 +69,21 @@ impl UpstreamSpan {
     }
 }
 
-/// In the words of `Cache-Status`.
-fn cache_facts(outcome: Outcome) -> Vec<(&'static str, Fact)> {
+/// The attributes of `Cache-Status`.
+fn cache_attributes(outcome: CacheOutcome) -> Vec<(&'static str, AttributeValue)> {
     let (status, detail) = match outcome {
-        Outcome::Hit { detail, .. } => ("hit", detail),
-        Outcome::Forwarded { fwd, detail, .. } => (Fwd::as_str(fwd), detail),
+        CacheOutcome::Hit { detail, .. } => ("hit", detail),
+        CacheOutcome::Forwarded { fwd, detail, .. } => (Fwd::as_str(fwd), detail),
     };
     let mut facts = vec![("larder.cache.status", text(status))];
     facts.extend(detail.map(|detail| ("larder.cache.detail", text(Detail::as_str(detail)))));
-    if let Outcome::Forwarded { stored, collapsed, .. } = outcome {
-        facts.push(("larder.cache.stored", Fact::Flag(stored)));
-        facts.push(("larder.cache.collapsed", Fact::Flag(collapsed)));
+    if let CacheOutcome::Forwarded { stored, collapsed, .. } = outcome {
+        facts.push(("larder.cache.stored", AttributeValue::Flag(stored)));
+        facts.push(("larder.cache.collapsed", AttributeValue::Flag(collapsed)));
     }
     facts
 }
 
-fn text(text: &str) -> Fact {
-    Fact::Text(text.to_owned())
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::Text(text.to_owned())
 }

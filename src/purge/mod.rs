@@ -1,100 +1,143 @@
-//! Purges have a place in time (ARCHITECTURE.md, "the rule of validity").
+//! The purge protocol: targets, versions, the index, and the view that answers "was this purged since?".
 //!
-//! A purge names targets and gets a position. A stored response carries the position that its fetch began after.
-//! It is valid iff no later purge names one of its targets. From that alone follow purges that cost the same for
-//! one response as for a million, and misses in flight that cannot bring purged data back.
+//! A purge names targets and gets a version. A stored response carries the read version of its fetch. It is valid
+//! unless a purge after that read version names one of its targets (ARCHITECTURE.md, "The rule of validity").
+//! A purge therefore costs the same for one response as for a million, and a slow fetch cannot bring back purged data.
 //!
 //! Pure: no I/O, no clock, no logging.
 
-mod confirmation;
+mod audit;
 mod index;
-mod record;
+mod intents;
+mod position;
+mod sync_reply;
 mod tag;
 mod target;
+mod target_filters;
 mod view;
 
-pub use confirmation::{Change, Confirmation};
-pub use index::{Bounds, Index};
-pub use record::{Asked, NAMED, Record, Why};
-pub use tag::{MAX_TAG_DEPTH, tag_depth};
-pub use target::{LoosePath, Target, TargetId};
-pub use view::{FoundValid, View};
+pub use audit::{AuditFilter, AuditRecord, MAX_NAMED_TARGETS, PurgeCause};
+pub use index::{Index, IndexBounds};
+pub use position::{Position, PositionKey};
+pub use sync_reply::{IndexChange, SyncReply};
+pub use tag::{MAX_TAG_DEPTH, normalize_tag, tag_depth};
+pub use target::{NormalizedPath, Target, TargetId, normalize_escapes};
+pub use view::{PurgeView, ValidityCache};
 
 use std::fmt;
 use std::time::Duration;
 
-/// A purge's place in time: microseconds on the store's clock, made strictly increasing by the high-water mark.
+use crate::clock::Timestamp;
+
+/// The position of a purge in the order of all purges: microseconds on the store's clock, strictly increasing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub u64);
+pub struct PurgeVersion(pub u64);
 
-/// A random id of the purge index. An index that was lost comes back as another one, and nothing that was stored
-/// under the former is valid any more.
+/// The random id of a purge index. A lost index comes back under another epoch, and nothing stored under the former
+/// one is valid any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-// What holds one would have to begin at a multiple of sixteen otherwise, and end at one.
+// Packed to 8-byte alignment; u128 would force 16 on every stored response.
 #[repr(Rust, packed(8))]
-pub struct Incarnation(pub u128);
+pub struct Epoch(pub u128);
 
-impl Incarnation {
-    /// Of an index that was never there: nothing is valid under it.
+impl Epoch {
+    /// The epoch of an index that is not known yet: nothing is valid under it.
     pub const NONE: Self = Self(0);
 }
 
 /// 32 hexadecimal digits.
-impl fmt::Display for Incarnation {
+impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(id) = *self;
         write!(f, "{id:032x}")
     }
 }
 
-/// What a fetch carries from before it began: nothing that was purged after `as_of` may be answered from it.
+/// The state of the index before a fetch began. Purges after it invalidate the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    pub incarnation: Incarnation,
-    pub as_of: Position,
+pub struct ReadVersion {
+    pub epoch: Epoch,
+    /// All purges up to this version happened before the fetch.
+    pub version: PurgeVersion,
+    /// The store's clock, no later than the beginning of the fetch. Doubts that end later invalidate the response.
+    pub time: Timestamp,
 }
 
-/// Hard: never served again. Soft: stale from now on, so grace and validation still apply.
+impl ReadVersion {
+    /// The read version of a response that may be stale for `settle` after a purge: purges less than `settle` before
+    /// the fetch invalidate it as well.
+    #[must_use]
+    pub fn settled(self, settle: Duration) -> Self {
+        if settle.is_zero() {
+            return self;
+        }
+        let settled = PurgeVersion(self.time.minus(settle).as_micros());
+        Self { version: self.version.min(settled), ..self }
+    }
+}
+
+/// The effect of a purge on the responses that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hardness {
+pub enum PurgeMode {
+    /// They are never served again.
     Hard,
+    /// They are stale from now on, so grace and validation still apply.
     Soft,
 }
 
-/// A write that is under way, and whatever else may change what it names at any moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MarkId(pub [u8; 8]);
-
-/// Targets in doubt while a write is under way: until the purge that lifts the mark, or until its date, should the one
-/// who made it be gone by then. Nothing fetched before is served or kept meanwhile.
-#[derive(Clone, Debug)]
-pub struct Mark {
-    pub id: MarkId,
-    pub targets: Vec<TargetId>,
-    /// How long after now its date is.
-    pub lasts: Duration,
+impl PurgeMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PurgeMode::Hard => "hard",
+            PurgeMode::Soft => "soft",
+        }
+    }
 }
 
-/// One purge: what it names, how, and for how long after now its targets stay in doubt.
+/// The random id of a write under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntentId(pub [u8; 8]);
+
+/// The targets of a write under way, recorded before it is sent. They are in doubt until a purge resolves the intent,
+/// or until it expires because its owner is gone.
+#[derive(Clone, Debug)]
+pub struct PurgeIntent {
+    pub id: IntentId,
+    pub targets: Vec<TargetId>,
+    pub expires_in: Duration,
+}
+
+/// One purge.
 #[derive(Clone, Debug)]
 pub struct Purge {
     pub targets: Vec<Target>,
-    pub hardness: Hardness,
-    /// Nothing fetched before *now + this* is kept or served. Zero unless the write may still take effect.
+    pub mode: PurgeMode,
+    /// The targets stay in doubt for this long: nothing fetched meanwhile is kept or served. Zero unless the write may
+    /// still take effect.
     pub in_doubt_for: Duration,
-    /// The mark that this purge takes the place of, in one step.
-    pub lifts: Option<Mark>,
-    /// For people.
-    pub why: Option<Why>,
+    /// The intent that this purge commits (or aborts, without targets), in the same step.
+    pub resolves: Option<PurgeIntent>,
+    /// The rules that the targets were rendered by: templates of routes and events. Responses under other rules may carry
+    /// what these don't name, so those of all other rules in use are purged too. `None`: whoever asked named the targets.
+    pub rules: Option<TargetId>,
+    /// For the audit log.
+    pub cause: Option<PurgeCause>,
 }
 
 impl Purge {
     pub fn hard(targets: Vec<Target>) -> Self {
-        Self { targets, hardness: Hardness::Hard, in_doubt_for: Duration::ZERO, lifts: None, why: None }
+        Self {
+            targets,
+            mode: PurgeMode::Hard,
+            in_doubt_for: Duration::ZERO,
+            resolves: None,
+            rules: None,
+            cause: None,
+        }
     }
 
     pub fn soft(targets: Vec<Target>) -> Self {
-        Self { hardness: Hardness::Soft, ..Self::hard(targets) }
+        Self { mode: PurgeMode::Soft, ..Self::hard(targets) }
     }
 }
 
@@ -104,6 +147,6 @@ pub enum Validity {
     Valid,
     /// A soft purge names it: it counts as stale.
     Stale,
-    /// A hard purge names it, or it belongs to an index that was lost: it is never served again.
+    /// A hard purge names it, it is in doubt, or its epoch is over. It is never served again.
     Dead,
 }

@@ -7,14 +7,14 @@
 pub const MAX_TAG_DEPTH: usize = 32;
 
 /// Two tags are the same iff this is. A slash at the end says nothing.
-pub fn loose_tag(tag: &str) -> String {
-    without_end(tag).to_ascii_lowercase()
+pub fn normalize_tag(tag: &str) -> String {
+    trim_trailing_slashes(tag).to_ascii_lowercase()
 }
 
 /// The tag itself, and every tag above it: of `a/b/c` also `a/b` and `a`.
-pub fn tag_and_above(tag: &str) -> impl Iterator<Item = &str> {
+pub(super) fn tag_and_ancestors(tag: &str) -> impl Iterator<Item = &str> {
     let slashes = tag.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| &tag[..at]);
-    slashes.map(without_end).filter(|above| !above.is_empty()).chain([tag])
+    slashes.map(trim_trailing_slashes).filter(|above| !above.is_empty()).chain([tag])
 }
 
 /// In how many segments a tag is written.
@@ -22,7 +22,7 @@ pub fn tag_depth(tag: &str) -> usize {
     tag.bytes().filter(|byte| *byte == b'/').count() + 1
 }
 
-fn without_end(tag: &str) -> &str {
+fn trim_trailing_slashes(tag: &str) -> &str {
     match tag.trim_end_matches('/') {
         "" => tag,
         tag => tag,
@@ -31,10 +31,10 @@ fn without_end(tag: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use crate::purge::{LoosePath, Target};
+    use crate::purge::{NormalizedPath, Target};
 
     fn reaches(purged: &str, tag: &str) -> bool {
-        let targets = Target::all_of("h", &LoosePath::new("/p"), "", [tag]);
+        let targets = Target::ids_for_response("h", &NormalizedPath::new("/p"), "", [tag]);
         targets.contains(&Target::tag(purged).id())
     }
 

@@ -1,32 +1,36 @@
-//! What a purge can name, and the path as purges compare it.
+//! Targets of purges, and paths as purges compare them.
+
+use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::tag::{loose_tag, tag_and_above};
+use super::tag::{normalize_tag, tag_and_ancestors};
 
-/// What a purge names. Paths are [`LoosePath`]s, hosts are lower case.
+/// A target of a purge. Paths are [`NormalizedPath`]s, hosts are lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// What carries the tag, or one below it (`a/b` lies below `a`). Compared without ASCII case: a tag too many is a
-    /// miss too many, a tag too few is a stale answer.
+    /// Responses that carry the tag, or one below it (`a/b` is below `a`). Compared without ASCII case: a tag too many
+    /// is a needless miss, a tag too few is a stale answer.
     Tag(String),
     /// Every query, variant and credential of one path, on one host or on any.
     Path {
         host: Option<String>,
-        path: LoosePath,
+        path: NormalizedPath,
     },
     /// Exactly this query of one path.
     Url {
         host: Option<String>,
-        path: LoosePath,
+        path: NormalizedPath,
         query: String,
     },
     /// The path and all that lies below it, by segment.
     Prefix {
         host: Option<String>,
-        path: LoosePath,
+        path: NormalizedPath,
     },
     Everything,
+    /// All responses under some rules (`tags`, `purges` and paths of the configuration), by the id of these.
+    Rules(TargetId),
 }
 
 /// The name of a target in the index: 64 bits of SHA-256, the same in every replica. Should two targets ever have one
@@ -41,34 +45,37 @@ impl Target {
 
     pub fn id(&self) -> TargetId {
         match self {
-            Target::Tag(tag) => TargetId::of_tag(tag),
-            Target::Path { host, path } => TargetId::of(b'p', &[host_part(host), path.0.as_bytes()]),
+            Target::Tag(tag) => TargetId::hash_tag(tag),
+            Target::Path { host, path } => TargetId::hash(b'p', &[host_bytes(host), path.0.as_bytes()]),
             Target::Url { host, path, query } => {
-                TargetId::of(b'u', &[host_part(host), path.0.as_bytes(), query.as_bytes()])
+                let query = normalize_escapes(query);
+                TargetId::hash(b'u', &[host_bytes(host), path.0.as_bytes(), query.as_bytes()])
             }
             Target::Prefix { host, path } => {
-                TargetId::of(b'b', &[host_part(host), path.first_segments(MAX_DEPTH).as_bytes()])
+                TargetId::hash(b'b', &[host_bytes(host), path.first_segments(MAX_PREFIX_DEPTH).as_bytes()])
             }
-            Target::Everything => TargetId::of(b'*', &[]),
+            Target::Everything => TargetId::hash(b'*', &[]),
+            Target::Rules(rules) => *rules,
         }
     }
 
     /// Every target by which a purge can reach the response to `host`, `path`, `query` that carries `tags`.
-    pub fn all_of<'a>(
+    pub fn ids_for_response<'a>(
         host: &str,
-        path: &LoosePath,
+        path: &NormalizedPath,
         query: &str,
         tags: impl IntoIterator<Item = &'a str>,
     ) -> Vec<TargetId> {
+        let query = normalize_escapes(query);
         let mut ids = vec![Target::Everything.id()];
         for host in ["", host] {
-            ids.push(TargetId::of(b'p', &[host.as_bytes(), path.0.as_bytes()]));
-            ids.push(TargetId::of(b'u', &[host.as_bytes(), path.0.as_bytes(), query.as_bytes()]));
+            ids.push(TargetId::hash(b'p', &[host.as_bytes(), path.0.as_bytes()]));
+            ids.push(TargetId::hash(b'u', &[host.as_bytes(), path.0.as_bytes(), query.as_bytes()]));
             for prefix in path.prefixes() {
-                ids.push(TargetId::of(b'b', &[host.as_bytes(), prefix.as_bytes()]));
+                ids.push(TargetId::hash(b'b', &[host.as_bytes(), prefix.as_bytes()]));
             }
         }
-        ids.extend(tags.into_iter().flat_map(tag_and_above).map(TargetId::of_tag));
+        ids.extend(tags.into_iter().flat_map(tag_and_ancestors).map(TargetId::hash_tag));
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -85,24 +92,30 @@ impl std::fmt::Display for Target {
             Target::Url { host, path, query } => write!(f, "url {}{}?{query}", at(host), path.as_str()),
             Target::Prefix { host, path } => write!(f, "prefix {}{}", at(host), path.as_str()),
             Target::Everything => f.write_str("everything"),
+            Target::Rules(TargetId(rules)) => write!(f, "rules {:016x}", u64::from_be_bytes(*rules)),
         }
     }
 }
 
 /// The empty one stands for any host.
-fn host_part(host: &Option<String>) -> &[u8] {
+fn host_bytes(host: &Option<String>) -> &[u8] {
     host.as_deref().unwrap_or("").as_bytes()
 }
 
 impl TargetId {
     pub const LENGTH: usize = 8;
 
-    fn of_tag(tag: &str) -> Self {
-        Self::of(b't', &[loose_tag(tag).as_bytes()])
+    /// The target that every response under these rules carries.
+    pub fn hash_rules(rules: &str) -> Self {
+        Self::hash(b'r', &[rules.as_bytes()])
+    }
+
+    fn hash_tag(tag: &str) -> Self {
+        Self::hash(b't', &[normalize_tag(tag).as_bytes()])
     }
 
     /// Parts are length-prefixed, so that no two lists of parts are the same bytes.
-    fn of(kind: u8, parts: &[&[u8]]) -> Self {
+    fn hash(kind: u8, parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
         hash.update([kind]);
         for part in parts {
@@ -116,22 +129,38 @@ impl TargetId {
     }
 }
 
+/// A query with the digits of its percent-encoded bytes in upper case (RFC 3986 §6.2.2.1).
+pub fn normalize_escapes(query: &str) -> Cow<'_, str> {
+    let bytes = query.as_bytes();
+    let is_escape =
+        |at: usize| bytes.get(at..at + 3).is_some_and(|escape| parse_percent_escape(escape).is_some());
+    let lower = |at: usize| bytes[at + 1..at + 3].iter().any(u8::is_ascii_lowercase);
+    if !memchr::memchr_iter(b'%', bytes).any(|at| is_escape(at) && lower(at)) {
+        return Cow::Borrowed(query);
+    }
+    let mut normal = query.to_owned().into_bytes();
+    for at in memchr::memchr_iter(b'%', bytes).filter(|at| is_escape(*at)) {
+        normal[at + 1..at + 3].make_ascii_uppercase();
+    }
+    Cow::Owned(String::from_utf8_lossy(&normal).into_owned())
+}
+
 /// How deep a prefix purge can tell paths apart; a deeper prefix purges what its first segments name.
-const MAX_DEPTH: usize = 32;
+const MAX_PREFIX_DEPTH: usize = 32;
 
 /// How often a path is percent-decoded: a proxy between larder and the application may have decoded it once more.
-const DECODINGS: usize = 3;
+const MAX_PERCENT_DECODINGS: usize = 3;
 
 /// A path as purges compare it: percent-decoded, without dot segments, empty segments, path parameters, trailing
 /// slash and ASCII case. Many spellings have one loose path, so a purge reaches more rather than less.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LoosePath(String);
+pub struct NormalizedPath(String);
 
-impl LoosePath {
+impl NormalizedPath {
     pub fn new(path: &str) -> Self {
         let mut bytes = path.as_bytes().to_vec();
-        for _ in 0..DECODINGS {
-            match percent_decoded(&bytes) {
+        for _ in 0..MAX_PERCENT_DECODINGS {
+            match percent_decode(&bytes) {
                 Some(decoded) => bytes = decoded,
                 None => break,
             }
@@ -159,7 +188,7 @@ impl LoosePath {
         let text = self.0.as_str();
         let root = (text != "/").then_some("/");
         let below = text.char_indices().skip(1).filter(|(_, c)| *c == '/').map(move |(at, _)| &text[..at]);
-        root.into_iter().chain(below).chain(Some(text)).take(MAX_DEPTH + 1)
+        root.into_iter().chain(below).chain(Some(text)).take(MAX_PREFIX_DEPTH + 1)
     }
 
     fn first_segments(&self, count: usize) -> &str {
@@ -168,11 +197,11 @@ impl LoosePath {
 }
 
 /// `None` if there was nothing to decode.
-fn percent_decoded(bytes: &[u8]) -> Option<Vec<u8>> {
+fn percent_decode(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        match bytes.get(at..at + 3).and_then(hex_pair) {
+        match bytes.get(at..at + 3).and_then(parse_percent_escape) {
             Some(byte) => {
                 decoded.push(byte);
                 at += 3;
@@ -186,7 +215,7 @@ fn percent_decoded(bytes: &[u8]) -> Option<Vec<u8>> {
     (decoded.len() < bytes.len()).then_some(decoded)
 }
 
-fn hex_pair(escape: &[u8]) -> Option<u8> {
+fn parse_percent_escape(escape: &[u8]) -> Option<u8> {
     let [b'%', high, low] = escape else { return None };
     let high = char::from(*high).to_digit(16)?;
     let low = char::from(*low).to_digit(16)?;
@@ -199,7 +228,7 @@ mod tests {
 
     #[test]
     fn spellings_of_one_path_are_one_loose_path() {
-        let expected = LoosePath::new("/api/courses/7");
+        let expected = NormalizedPath::new("/api/courses/7");
         for spelling in [
             "/api/courses/7/",
             "/API/Courses/7",
@@ -214,22 +243,22 @@ mod tests {
             "/api/courses/7/.",
             "/../api/courses/7",
         ] {
-            assert_eq!(LoosePath::new(spelling), expected, "{spelling}");
+            assert_eq!(NormalizedPath::new(spelling), expected, "{spelling}");
         }
     }
 
     #[test]
     fn different_paths_stay_different() {
         for (one, other) in [("/a", "/b"), ("/a/b", "/ab"), ("/a/b", "/a"), ("/", "/a"), ("/a/%2", "/a/2")] {
-            assert_ne!(LoosePath::new(one), LoosePath::new(other));
+            assert_ne!(NormalizedPath::new(one), NormalizedPath::new(other));
         }
     }
 
     #[test]
     fn a_prefix_reaches_itself_and_what_is_below_by_segment() {
         let reaches = |prefix: &str, path: &str| {
-            let prefix = Target::Prefix { host: None, path: LoosePath::new(prefix) };
-            Target::all_of("h", &LoosePath::new(path), "", []).contains(&prefix.id())
+            let prefix = Target::Prefix { host: None, path: NormalizedPath::new(prefix) };
+            Target::ids_for_response("h", &NormalizedPath::new(path), "", []).contains(&prefix.id())
         };
         assert!(reaches("/api", "/api"));
         assert!(reaches("/api", "/api/courses/7"));
@@ -242,18 +271,21 @@ mod tests {
     #[test]
     fn a_prefix_too_deep_to_tell_apart_purges_more() {
         let deep = "/a".repeat(40);
-        let prefix = Target::Prefix { host: None, path: LoosePath::new(&deep) };
+        let prefix = Target::Prefix { host: None, path: NormalizedPath::new(&deep) };
         let above = "/a".repeat(33);
         for path in [&deep, &above] {
-            assert!(Target::all_of("h", &LoosePath::new(path), "", []).contains(&prefix.id()), "{path}");
+            assert!(
+                Target::ids_for_response("h", &NormalizedPath::new(path), "", []).contains(&prefix.id()),
+                "{path}"
+            );
         }
     }
 
     #[test]
     fn a_target_with_a_host_reaches_that_host_only() {
         let target =
-            |host: Option<&str>| Target::Path { host: host.map(Into::into), path: LoosePath::new("/p") };
-        let of = |host| Target::all_of(host, &LoosePath::new("/p"), "q=1", ["t"]);
+            |host: Option<&str>| Target::Path { host: host.map(Into::into), path: NormalizedPath::new("/p") };
+        let of = |host| Target::ids_for_response(host, &NormalizedPath::new("/p"), "q=1", ["t"]);
         assert!(of("a.example").contains(&target(None).id()));
         assert!(of("a.example").contains(&target(Some("a.example")).id()));
         assert!(!of("b.example").contains(&target(Some("a.example")).id()));
@@ -261,7 +293,7 @@ mod tests {
 
     #[test]
     fn tags_are_compared_without_case_and_never_mixed_with_paths() {
-        let ids = Target::all_of("h", &LoosePath::new("/p"), "", ["Course:7"]);
+        let ids = Target::ids_for_response("h", &NormalizedPath::new("/p"), "", ["Course:7"]);
         assert!(ids.contains(&Target::tag("course:7").id()));
         assert!(!ids.contains(&Target::tag("/p").id()));
         assert!(!ids.contains(&Target::tag("course").id()));

@@ -1,74 +1,70 @@
 //! The purge index as many threads read it: a version that is compared first, and a lock that is rarely taken.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Confirmation, Incarnation, Index, Position, Purge, Stamp, TargetId, Validity};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::{Epoch, Index, Purge, PurgeVersion, ReadVersion, SyncReply, TargetId, Validity};
 use crate::clock::{Moment, Timestamp};
 
-/// What this replica knows of purges.
+/// This replica's copy of the purge index.
 #[derive(Debug)]
-pub struct View {
+pub struct PurgeView {
     /// Grows with every change after which something valid may not be valid any more.
     version: AtomicU64,
     index: RwLock<Index>,
-    /// The [`Moment`] at which the view was last known to be whole; zero: never.
+    /// The [`Moment`] as of which the view was last confirmed to be complete; zero: never.
     confirmed: AtomicU64,
 }
 
-/// The version of the view under which a stored response was last found valid; it spares the next look at the
-/// index while nothing at all was purged.
+/// The version of the view under which a stored response was last found valid. It spares the next look at the index
+/// while nothing at all was purged.
 #[derive(Debug, Default)]
-pub struct FoundValid(AtomicU64);
+pub struct ValidityCache(AtomicU64);
 
-impl View {
+impl PurgeView {
     pub fn new(index: Index) -> Self {
         Self { version: AtomicU64::new(1), index: RwLock::new(index), confirmed: AtomicU64::new(0) }
     }
 
-    /// Brings the view up to date. Reports whether the index is another one than before.
+    /// Brings the view up to date. Reports whether the epoch is another one than before.
     ///
-    /// Replies may arrive in another order than their questions were sent in, so what does not join on to what is
-    /// known here is passed over: it proves nothing.
-    pub fn learn(&self, confirmation: &Confirmation) -> bool {
+    /// Replies may arrive in another order than their questions were sent in. One that does not join on to what is
+    /// known here is dropped: it proves nothing.
+    pub fn apply(&self, reply: &SyncReply) -> bool {
         let mut index = self.write();
-        let is_new = index.incarnation() != confirmation.incarnation;
+        let is_new = index.epoch() != reply.epoch;
         if is_new {
-            if !self.begins_again(confirmation) {
+            if !self.may_reset_epoch(reply) {
                 return false;
             }
-            // From here until the new index is whole, nothing is proved.
+            // From here until the new index is complete, nothing is confirmed.
             self.confirmed.store(0, Ordering::Release);
-            index.begin_again(confirmation.incarnation);
-        } else if confirmation.after > index.high_water() {
+            index.reset_epoch(reply.epoch);
+        } else if reply.base > index.high_water() {
             return false;
         }
-        // Whoever makes or lifts a mark takes a position, so the higher mark is the later word.
-        let is_last_word = confirmation.is_whole && confirmation.high_water >= index.high_water();
-        index.learn(&confirmation.changes, confirmation.high_water, confirmation.now);
-        if is_last_word {
-            index.know_marks(&confirmation.changes);
-        }
-        if is_new || !confirmation.changes.is_empty() {
+        index.apply(&reply.changes, reply.high_water, reply.server_time);
+        if is_new || !reply.changes.is_empty() {
             self.version.fetch_add(1, Ordering::Release);
         }
-        if confirmation.is_whole {
-            self.confirmed.fetch_max(confirmation.asked_at.as_nanos(), Ordering::Release);
+        if reply.is_complete && reply.rules == index.rules() {
+            self.confirmed.fetch_max(reply.sent_at.as_nanos(), Ordering::Release);
         }
         is_new
     }
 
-    /// Whether [`View::learn`] would leave the present index for another one.
-    pub fn leaves_for(&self, confirmation: &Confirmation) -> bool {
-        self.incarnation() != confirmation.incarnation && self.begins_again(confirmation)
+    /// Whether [`PurgeView::apply`] would leave the present epoch for another one.
+    pub fn would_reset_epoch(&self, reply: &SyncReply) -> bool {
+        self.epoch() != reply.epoch && self.may_reset_epoch(reply)
     }
 
-    fn begins_again(&self, confirmation: &Confirmation) -> bool {
-        let is_later = self.confirmed_at().is_none_or(|confirmed| confirmed <= confirmation.asked_at);
-        confirmation.after == Position::default() && is_later
+    fn may_reset_epoch(&self, reply: &SyncReply) -> bool {
+        let is_later = self.confirmed_at().is_none_or(|confirmed| confirmed <= reply.sent_at);
+        reply.base == PurgeVersion::default() && is_later
     }
 
-    /// When everything that had been purged was known here; `None` if the view is not whole.
+    /// The moment as of which everything that had been purged was known here; `None` if the view is not complete.
     ///
     /// Ask *before* judging: what is judged then is judged by this confirmation or a later one.
     pub fn confirmed_at(&self) -> Option<Moment> {
@@ -78,16 +74,16 @@ impl View {
         }
     }
 
-    pub fn incarnation(&self) -> Incarnation {
-        self.read().incarnation()
+    pub fn epoch(&self) -> Epoch {
+        self.read().epoch()
     }
 
     /// Records a purge. When this returns, no reader finds valid what the purge names.
-    pub fn purge(&self, purge: &Purge, now: Timestamp) -> Position {
+    pub fn purge(&self, purge: &Purge, now: Timestamp) -> PurgeVersion {
         self.change(|index| index.purge(purge, now))
     }
 
-    /// Changes the index, and lets every [`FoundValid`] be looked up anew.
+    /// Changes the index, and makes every [`ValidityCache`] ask it again.
     pub fn change<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
         let mut index = self.write();
         let result = change(&mut index);
@@ -95,41 +91,52 @@ impl View {
         result
     }
 
-    /// What a fetch that begins at `now` must carry.
-    pub fn stamp(&self, now: Timestamp) -> Stamp {
-        let index = self.read();
-        if index.last_date_passed(now).is_none() {
-            return index.stamp();
-        }
-        drop(index);
+    /// Serves only responses that carry this target from now on. A copy of an index is not confirmed again until a reply
+    /// says that these rules are on the roll. Reports whether other rules were in use.
+    pub fn set_rules(&self, rules: TargetId) -> bool {
         let mut index = self.write();
-        index.confirm(now);
-        index.stamp()
+        let is_new = index.rules() != Some(rules);
+        if is_new {
+            index.set_rules(rules);
+            self.confirmed.store(0, Ordering::Release);
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        is_new
     }
 
-    pub fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity {
-        self.read().judge(stamp, targets)
+    /// The read version of a fetch that begins at `now`, where the index is this process's own.
+    pub fn read_version(&self, now: Timestamp) -> ReadVersion {
+        self.read().read_version_at(now)
     }
 
-    /// As [`View::judge`], for something that is judged again and again.
-    pub fn judge_again(&self, found: &FoundValid, stamp: &Stamp, targets: &[TargetId]) -> Validity {
+    pub fn check_validity(&self, read: &ReadVersion, targets: &[TargetId]) -> Validity {
+        self.read().check_validity(read, targets)
+    }
+
+    /// As [`PurgeView::check_validity`], for a response that is looked up again and again.
+    pub fn check_validity_cached(
+        &self,
+        cache: &ValidityCache,
+        read: &ReadVersion,
+        targets: &[TargetId],
+    ) -> Validity {
         let version = self.version.load(Ordering::Acquire);
-        if found.0.load(Ordering::Relaxed) == version {
+        if cache.0.load(Ordering::Relaxed) == version {
             return Validity::Valid;
         }
-        let validity = self.judge(stamp, targets);
+        let validity = self.check_validity(read, targets);
         if validity == Validity::Valid {
-            found.0.store(version, Ordering::Relaxed);
+            cache.0.store(version, Ordering::Relaxed);
         }
         validity
     }
 
     pub fn read(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+        self.index.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+        self.index.write()
     }
 }
 

@@ -1,74 +1,100 @@
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::memory_budget::MemoryBudget;
 use crate::policy::CacheKey;
-use crate::purge::{LoosePath, Mark, Stamp, Target, TargetId, Validity};
-use crate::store::{Figures, Fill, Found, Recall, Waiting};
-use crate::stored_response::Stored;
+use crate::purge::{IntentId, NormalizedPath, PurgeIntent, ReadVersion, Target, TargetId, Validity};
+use crate::store::{
+    BoxFuture, FetchLocks, FetchToken, GetResult, PurgeStore, RateBudgets, ReplicaRegistry, ResponseStore,
+    SourceOffsets, StoreStats, ValidEntry,
+};
+use crate::stored_response::StoredEntry;
 
-/// A store that takes a purge when it is let.
-struct Slow(Mutex<Option<oneshot::Receiver<Taken>>>);
+/// A store that takes a purge when it is let, and counts intents.
+#[derive(Default)]
+struct Slow {
+    purge: Mutex<Option<oneshot::Receiver<Taken>>>,
+    intents: AtomicUsize,
+}
 
-impl Store for Slow {
-    fn recall(&self, _: &CacheKey) -> Recall {
+impl ResponseStore for Slow {
+    fn get(&self, _: &CacheKey) -> GetResult {
         unreachable!("purging reads no responses")
     }
 
-    fn recall_here(&self, _: &CacheKey) -> Option<Found> {
+    fn get_local(&self, _: &CacheKey) -> Option<ValidEntry> {
         unreachable!("purging reads no responses")
     }
 
-    fn permit(&self, _: &CacheKey) -> Fill {
+    fn begin_fetch(&self, _: &CacheKey) -> FetchToken {
         unreachable!("purging stores no responses")
     }
 
-    fn judge(&self, _: &Stamp, _: &[TargetId]) -> Validity {
+    fn insert(&self, _: FetchToken, _: StoredEntry) -> BoxFuture<Result<(), StoreError>> {
+        unreachable!("purging stores no responses")
+    }
+
+    fn memory_budget(&self) -> &Arc<MemoryBudget> {
+        unreachable!("no bodies are held")
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
+}
+
+impl PurgeStore for Slow {
+    fn validity(&self, _: &ReadVersion, _: &[TargetId]) -> Validity {
         unreachable!("purging judges no responses")
     }
 
-    fn insert(&self, _: Fill, _: Stored) -> Waiting<Result<(), StoreError>> {
-        unreachable!("purging stores no responses")
-    }
-
-    fn purge(&self, _: Purge) -> Waiting<Result<Position, StoreError>> {
-        let let_go = self.0.lock().unwrap().take().expect("one purge");
+    fn purge(&self, _: Purge) -> BoxFuture<Result<PurgeVersion, StoreError>> {
+        let let_go = self.purge.lock().take().expect("one purge");
         Box::pin(async { let_go.await.expect("let go") })
     }
 
-    fn mark(&self, _mark: Mark) -> Waiting<Result<(), StoreError>> {
-        unreachable!("nothing is written here")
-    }
-
-    fn figures(&self) -> Figures {
-        Figures::default()
+    fn record_intent(&self, _intent: PurgeIntent) -> BoxFuture<Result<(), StoreError>> {
+        self.intents.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
-type Taken = Result<Position, StoreError>;
+impl ReplicaRegistry for Slow {}
+impl FetchLocks for Slow {}
+impl SourceOffsets for Slow {}
+
+impl RateBudgets for Slow {}
+
+type Taken = Result<PurgeVersion, StoreError>;
 
 fn slow() -> (Arc<dyn Store>, Arc<Metrics>, oneshot::Sender<Taken>) {
     let (let_go, waits) = oneshot::channel();
-    (Arc::new(Slow(Mutex::new(Some(waits)))), Arc::default(), let_go)
+    (Arc::new(Slow { purge: Mutex::new(Some(waits)), ..Slow::default() }), Arc::default(), let_go)
 }
 
-fn of_a_tag() -> Purge {
+fn purger(store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Purger {
+    Purger { store: store.clone(), metrics: metrics.clone(), routes: Arc::default() }
+}
+
+fn tag_purge() -> Purge {
     Purge::hard(vec![Target::tag("a")])
 }
 
 #[tokio::test]
-async fn a_purge_is_counted_when_it_is_acknowledged_and_not_when_it_is_not() {
+async fn only_acknowledged_purges_are_counted() {
     for (result, line) in [
-        (Ok(Position(7)), "larder_purges_total{source=\"admin\"} 1"),
-        (Err(StoreError::PurgeNotTaken("away".into())), "larder_purges_failed_total{source=\"admin\"} 1"),
+        (Ok(PurgeVersion(7)), "larder_purges_total{source=\"admin\"} 1"),
+        (Err(StoreError::PurgeRejected("away".into())), "larder_purges_failed_total{source=\"admin\"} 1"),
     ] {
         let (store, metrics, let_go) = slow();
         let expected = result.as_ref().ok().copied();
         let_go.send(result).unwrap();
-        let purged = purge(&store, &metrics, of_a_tag(), PurgeSource::Admin, None).await;
+        let purged = purger(&store, &metrics).purge(tag_purge(), PurgeSource::Admin, None).await;
         assert_eq!(purged.ok(), expected);
-        let text = metrics.render(&store.figures(), None);
+        let text = metrics.snapshot().render(&store.stats(), None);
         assert!(text.lines().any(|written| written == line), "{text}");
     }
 }
@@ -76,17 +102,18 @@ async fn a_purge_is_counted_when_it_is_acknowledged_and_not_when_it_is_not() {
 #[tokio::test]
 async fn a_purge_that_nobody_waits_for_any_more_is_finished() {
     let (store, metrics, let_go) = slow();
-    let mut purging = Box::pin(purge(&store, &metrics, of_a_tag(), PurgeSource::Write, None));
+    let purger = purger(&store, &metrics);
+    let mut purging = Box::pin(purger.purge(tag_purge(), PurgeSource::Write, None));
     // It begins, and then whoever asked goes away.
     assert!(poll_once(&mut purging).is_none());
     drop(purging);
     tokio::task::yield_now().await;
-    // What was dropped took the waiting end with it, had the purge ended there.
-    let_go.send(Ok(Position(7))).expect("the purge goes on");
+    // Dropping the future also drops its receiver, so this fails if the purge has ended.
+    let_go.send(Ok(PurgeVersion(7))).expect("the purge goes on");
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    let text = metrics.render(&Figures::default(), None);
+    let text = metrics.snapshot().render(&StoreStats::default(), None);
     assert!(text.contains("larder_purges_total{source=\"write\"} 1"), "{text}");
 }
 
@@ -99,9 +126,31 @@ fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     }
 }
 
+/// As if the process was stopped while the write waited for its connection.
+#[tokio::test]
+async fn a_write_goes_on_only_under_an_intent_that_stands() {
+    const LIMIT: Duration = Duration::from_millis(100);
+    let store = Arc::new(Slow::default());
+    let mut guard =
+        IntentGuard::new(store.clone(), IntentId([1; 8]), Vec::new(), LIMIT, Duration::from_secs(1));
+    guard.record().await.unwrap();
+    let intents_at_polls = Mutex::new(Vec::new());
+    let write = std::future::poll_fn(|_| {
+        let mut polls = intents_at_polls.lock();
+        polls.push(store.intents.load(Ordering::SeqCst));
+        if polls.len() == 1 { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    });
+    let mut running = Box::pin(guard.run(write));
+    assert!(poll_once(&mut running).is_none());
+    std::thread::sleep(LIMIT);
+    running.await.unwrap();
+    let polls = intents_at_polls.lock();
+    assert!(polls[1] > polls[0], "the intent was not renewed: {polls:?}");
+}
+
 #[test]
 fn the_log_names_targets_up_to_a_bound() {
-    let path = LoosePath::new("/p");
+    let path = NormalizedPath::new("/p");
     for (target, expected) in [
         (Target::tag("a\nb"), "tag a\nb"),
         (Target::Path { host: None, path: path.clone() }, "path /p"),
@@ -112,6 +161,6 @@ fn the_log_names_targets_up_to_a_bound() {
     ] {
         assert_eq!(target.to_string(), expected);
     }
-    let line = Line::of(&Purge::hard(vec![Target::Everything; 50]), PurgeSource::Admin, None);
-    assert_eq!((line.targets, line.named.len()), (50, 20));
+    let line = PurgeLogLine::new(&Purge::hard(vec![Target::Everything; 50]), PurgeSource::Admin, None);
+    assert_eq!((line.targets, line.target_names.len()), (50, 20));
 }

@@ -1,80 +1,105 @@
-//! A strict reading of HTTP/1 framing, in front of the parser: where each request begins and ends, and whether it could
-//! be read in another way by whoever stands before larder (RFC 9112 §11.2). It changes nothing, and keeps no content.
+//! Request-smuggling guard: a strict scanner of HTTP/1 framing, in front of the parser (RFC 9112 §11.2).
+//!
+//! It finds where each request begins and ends, and whether an intermediary before larder could have read it otherwise.
+//! It changes nothing, and keeps no content.
 
 mod chunked;
-mod frames;
 mod head;
+mod http2_frames;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
-use chunked::Chunked;
-use frames::{Flood, Frames};
-use head::{Body, Read};
+use chunked::ChunkedScanner;
+use head::{BodyFraming, HeadScan};
+use http2_frames::{FrameFlood, Http2FrameScanner};
 
-/// What a scanner found wrong.
+use crate::config::Limits;
+
+/// A violation that the scanner found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The request that begins at this byte (0: before) has no one meaning.
+pub enum FramingFault {
+    /// The head that begins at this byte of the input is ambiguous or malformed; 0 if it began earlier.
     Head { begins: usize },
-    /// The content's framing is broken: where the next request begins is not known.
+    /// The request line is longer than larder takes; this many bytes of the input belong to its allowed part.
+    RequestLine { ends: usize },
+    /// The content's framing is malformed, so the start of the next request is unknown.
     Body,
-    /// Streams are opened and reset without end.
+    /// The client opens and resets HTTP/2 streams, or sends empty frames, without end.
     Flood,
 }
 
-/// Follows one connection, byte by byte.
+/// Scans the bytes of one connection.
 #[derive(Debug)]
-pub struct Scanner {
-    state: State,
-    /// Of a head that is not whole yet.
+pub struct FramingScanner {
+    state: ScannerState,
+    /// The bytes of an incomplete head.
     partial: Vec<u8>,
-    /// How much of it is known to hold no end.
+    /// The number of bytes of `partial` that were searched for the end of the head.
     scanned: usize,
-    most: usize,
-    /// No request was seen yet: the connection may turn out to speak HTTP/2.
-    first: bool,
+    max_head_bytes: usize,
+    max_line_bytes: usize,
+    /// No request was seen yet, so an HTTP/2 preface may still come.
+    is_first: bool,
 }
 
 #[derive(Debug)]
-enum State {
+enum ScannerState {
     Head,
     Length(u64),
-    Chunked(Chunked),
-    Http2(Frames),
-    /// Another protocol.
+    Chunked(ChunkedScanner),
+    Http2(Http2FrameScanner),
+    /// Another protocol, after an upgrade.
     Opaque,
 }
 
-/// The parser answers 431 to a head that is too long; this bound only has to come after it.
-const SLACK: usize = 16 * 1024;
+/// Bytes beyond `limits.header_bytes` that the scanner keeps, so that it is the parser that answers 431.
+const HEAD_LIMIT_SLACK: usize = 16 * 1024;
 
-impl Scanner {
+impl FramingScanner {
     pub fn new(header_bytes: usize) -> Self {
-        let most = header_bytes + SLACK;
-        Self { state: State::Head, partial: Vec::new(), scanned: 0, most, first: true }
+        let most = header_bytes + HEAD_LIMIT_SLACK;
+        Self {
+            state: ScannerState::Head,
+            partial: Vec::new(),
+            scanned: 0,
+            max_head_bytes: most,
+            max_line_bytes: Limits::max_request_line(header_bytes),
+            is_first: true,
+        }
     }
 
-    /// Takes what came next.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    /// Scans the next bytes of the connection.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), FramingFault> {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
             at += match &mut self.state {
-                State::Opaque => return Ok(()),
-                State::Http2(frames) => return frames.feed(rest).map_err(|Flood| Fault::Flood),
-                State::Head => self.head(rest).map_err(|Unclear| Fault::Head { begins: at })?,
-                State::Length(left) => {
+                ScannerState::Opaque => return Ok(()),
+                ScannerState::Http2(frames) => {
+                    return frames.feed(rest).map_err(|FrameFlood| FramingFault::Flood);
+                }
+                ScannerState::Head => {
+                    let before = self.partial.len();
+                    let ends = at + self.max_line_bytes.saturating_sub(before);
+                    let read =
+                        self.scan_head(rest).map_err(|AmbiguousHead| FramingFault::Head { begins: at })?;
+                    if self.is_line_too_long() {
+                        return Err(FramingFault::RequestLine { ends });
+                    }
+                    read
+                }
+                ScannerState::Length(left) => {
                     let here = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= here as u64;
                     if *left == 0 {
-                        self.state = State::Head;
+                        self.state = ScannerState::Head;
                     }
                     here
                 }
-                State::Chunked(chunked) => {
-                    let (here, ended) = chunked.feed(rest, self.most).ok_or(Fault::Body)?;
+                ScannerState::Chunked(chunked) => {
+                    let (here, ended) = chunked.feed(rest, self.max_head_bytes).ok_or(FramingFault::Body)?;
                     if ended {
-                        self.state = State::Head;
+                        self.state = ScannerState::Head;
                     }
                     here
                 }
@@ -83,112 +108,128 @@ impl Scanner {
         Ok(())
     }
 
-    /// A head has begun and is not whole.
+    /// The incomplete head has no end of its first line, and is longer than a line may be.
+    fn is_line_too_long(&self) -> bool {
+        self.partial.len() > self.max_line_bytes
+            && memchr(b'\n', &self.partial[..self.max_line_bytes]).is_none()
+    }
+
+    /// An incomplete head has arrived.
     pub fn is_within_head(&self) -> bool {
         match &self.state {
-            State::Http2(frames) => frames.is_within_fields(),
-            State::Opaque => false,
-            _ => !self.partial.is_empty(),
+            ScannerState::Http2(frames) => frames.is_within_field_section(),
+            ScannerState::Opaque => false,
+            _ => self.is_within_partial_head(),
         }
     }
 
-    /// Content has begun and is not whole.
+    /// Bytes of an incomplete HTTP/1.1 head are kept.
+    pub fn is_within_partial_head(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// Incomplete content has arrived.
     #[cfg(test)]
     pub fn is_within_body(&self) -> bool {
-        matches!(self.state, State::Length(_) | State::Chunked(_))
+        matches!(self.state, ScannerState::Length(_) | ScannerState::Chunked(_))
     }
 
     pub fn is_http2(&self) -> bool {
-        matches!(self.state, State::Http2(_))
+        matches!(self.state, ScannerState::Http2(_))
     }
 
-    /// It speaks another protocol than HTTP.
+    /// The connection was upgraded to another protocol.
     pub fn is_opaque(&self) -> bool {
-        matches!(self.state, State::Opaque)
+        matches!(self.state, ScannerState::Opaque)
     }
 
-    /// From now on it is another protocol: both sides agreed on it.
+    /// Stops scanning, after both sides agreed on another protocol.
     pub fn become_opaque(&mut self) {
-        self.state = State::Opaque;
+        self.state = ScannerState::Opaque;
         self.partial = Vec::new();
     }
 
-    /// How much of `bytes` belongs to this head.
-    fn head(&mut self, bytes: &[u8]) -> Result<usize, Unclear> {
+    /// Returns how many of `bytes` belong to this head.
+    fn scan_head(&mut self, bytes: &[u8]) -> Result<usize, AmbiguousHead> {
         let before = self.partial.len();
         if before == 0 {
-            // Nearly always it comes whole, and nothing is copied.
-            if let Some(end) = self.beside_a_head(bytes) {
+            // A head that arrives complete is not copied.
+            if let Some(end) = self.scan_non_head(bytes) {
                 return Ok(end);
             }
-            return match head::read(bytes) {
-                Read::Whole(end, body) => {
-                    self.follow(body);
+            return match head::scan(bytes) {
+                HeadScan::Complete(end, body) => {
+                    self.enter_body(body);
                     Ok(end)
                 }
-                Read::Part => {
+                HeadScan::Partial => {
                     self.partial.extend_from_slice(bytes);
                     Ok(bytes.len())
                 }
-                Read::Unclear => Err(Unclear),
+                HeadScan::Ambiguous => Err(AmbiguousHead),
             };
         }
         self.partial.extend_from_slice(bytes);
-        let Some(end) = end_of_head(&self.partial, self.scanned)? else {
-            // The last three bytes may be the beginning of the end.
+        let Some(end) = find_end_of_head(&self.partial, self.scanned)? else {
+            // The last three bytes may begin the end of the head.
             self.scanned = self.partial.len().saturating_sub(3);
-            return if self.partial.len() > self.most { Err(Unclear) } else { Ok(bytes.len()) };
+            return if self.partial.len() > self.max_head_bytes {
+                Err(AmbiguousHead)
+            } else {
+                Ok(bytes.len())
+            };
         };
         let partial = std::mem::take(&mut self.partial);
         self.scanned = 0;
-        if self.beside_a_head(&partial[..end]).is_none() {
-            match head::read(&partial[..end]) {
-                Read::Whole(_, body) => self.follow(body),
-                Read::Part | Read::Unclear => return Err(Unclear),
+        if self.scan_non_head(&partial[..end]).is_none() {
+            match head::scan(&partial[..end]) {
+                HeadScan::Complete(_, body) => self.enter_body(body),
+                HeadScan::Partial | HeadScan::Ambiguous => return Err(AmbiguousHead),
             }
         }
         Ok(end - before)
     }
 
-    /// What may stand where a head does: an empty line before it, which is ignored (RFC 9112 §2.2), or another protocol's
-    /// beginning.
-    fn beside_a_head(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Skips bytes that may stand in place of a head: an empty line (RFC 9112 §2.2), or the HTTP/2 preface.
+    fn scan_non_head(&mut self, bytes: &[u8]) -> Option<usize> {
         const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
         if bytes.starts_with(b"\r\n") {
             return Some(2);
         }
-        if self.first && bytes.starts_with(HTTP2) {
-            self.state = State::Http2(Frames::new());
+        if self.is_first && bytes.starts_with(HTTP2) {
+            self.state = ScannerState::Http2(Http2FrameScanner::new());
             return Some(HTTP2.len());
         }
         None
     }
 
-    fn follow(&mut self, body: Body) {
-        self.first = false;
+    fn enter_body(&mut self, body: BodyFraming) {
+        self.is_first = false;
         self.state = match body {
-            Body::None => State::Head,
-            Body::Length(length) => State::Length(length),
-            Body::Chunked => State::Chunked(Chunked::default()),
+            BodyFraming::None => ScannerState::Head,
+            BodyFraming::Length(length) => ScannerState::Length(length),
+            BodyFraming::Chunked => ScannerState::Chunked(ChunkedScanner::default()),
         };
     }
 }
 
-/// It has two readings, or none.
-struct Unclear;
+/// The head has two readings, or none.
+struct AmbiguousHead;
 
-/// Where the head ends; that of an empty line before it, if there is one. Lines end in CRLF and in nothing else
-/// (RFC 9112 §2.2 lets a recipient take a bare LF for an end; then two recipients can differ).
-fn end_of_head(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Unclear> {
+/// Finds the end of the head, or of an empty line before it. A line ends in CRLF only: RFC 9112 §2.2 lets a recipient
+/// accept a bare LF, and then two recipients can differ.
+fn find_end_of_head(bytes: &[u8], scanned: usize) -> Result<Option<usize>, AmbiguousHead> {
     for at in memchr_iter(b'\n', &bytes[scanned..]).map(|at| scanned + at) {
         match &bytes[..at] {
             [b'\r'] | [.., b'\r', b'\n', b'\r'] => return Ok(Some(at + 1)),
             [.., b'\r'] => {}
-            _ => return Err(Unclear),
+            _ => return Err(AmbiguousHead),
         }
     }
     Ok(None)
 }
 
+#[cfg(test)]
+mod parser_tests;
 #[cfg(test)]
 mod tests;

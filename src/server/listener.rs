@@ -1,4 +1,4 @@
-//! Binding addresses to listen on. It accepts nothing.
+//! Binds the addresses to listen on.
 
 use std::fmt;
 use std::io;
@@ -11,16 +11,16 @@ use socket2::{Domain, Socket, Type};
 
 use crate::config::Listen;
 
-/// What the process listens on; bound before anything starts, so that an address in use is an error at once.
+/// The sockets of the process. They are bound before anything starts, so that an address in use fails at once.
 #[derive(Debug)]
 pub struct Listeners {
     pub proxy: Vec<Listener>,
     pub admin: Option<Listener>,
-    /// They outlive this process: who waits to be let in when it stops is left to the next one.
-    pub outlive: bool,
+    /// The sockets stay open after this process, and another one accepts what waits in their backlog.
+    pub outlive_process: bool,
 }
 
-/// A bound socket; it does not block.
+/// A bound, non-blocking socket.
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),
@@ -28,8 +28,10 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// A Unix socket's file that nobody answers on any more is replaced; one that somebody answers on, and any other
-    /// file, stays, and the address is in use.
+    /// Binds `address`. The file of a unix socket that refuses connections is replaced.
+    ///
+    /// # Errors
+    /// If the address is in use: another process answers on the socket, or the path is another file.
     pub fn bind(address: &Listen) -> io::Result<Self> {
         match address {
             Listen::Tcp(address) => bind_tcp(*address).map(Listener::Tcp),
@@ -42,7 +44,7 @@ impl Listener {
         }
     }
 
-    /// Another handle of the same socket, for another runtime.
+    /// Duplicates the socket for another runtime.
     pub fn try_clone(&self) -> io::Result<Self> {
         match self {
             Listener::Tcp(listener) => listener.try_clone().map(Listener::Tcp),
@@ -50,7 +52,7 @@ impl Listener {
         }
     }
 
-    /// Where it listens in truth: with the port that the system chose, where port 0 was asked for.
+    /// The bound address, with the port that the system chose in place of port 0.
     pub fn local_addr(&self) -> io::Result<Listen> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
@@ -63,7 +65,7 @@ impl Listener {
     }
 }
 
-/// As it is written in `proxy.yaml`.
+/// Writes the address as in `proxy.yaml`.
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.local_addr() {
@@ -74,16 +76,16 @@ impl fmt::Display for Listener {
     }
 }
 
-/// The standard library's own listener keeps 128 connections waiting; of a crowd that comes at once, the others would
-/// not get in before their next SYN, a second later. The system has the last word (`net.core.somaxconn`).
-const BACKLOG: i32 = 4096;
+/// Connections that may wait to be accepted, instead of the standard library's 128: others retry their SYN a second
+/// later. The system bounds it too (`net.core.somaxconn`).
+const LISTEN_BACKLOG: i32 = 4096;
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(LISTEN_BACKLOG)?;
     Ok(socket.into())
 }
 

@@ -1,19 +1,20 @@
-//! LISTENS. Accepts, bounds and drains connections; never looks inside a request.
+//! LISTENS. Accepts, bounds and drains client connections; never looks inside a request.
 
-mod accepting;
+mod acceptor;
+mod activity;
+mod certificate_expiry;
+mod client_registry;
+mod client_stream;
 mod connection;
-mod door;
-mod expiry;
-pub mod files;
+pub mod fd_limit;
 pub mod framing;
-mod interim;
-mod lent;
+mod http2_streams;
 pub mod listener;
-mod pace;
 mod proxy_protocol;
-mod streams;
-mod strict;
+mod slow_reader;
 pub mod tls;
+mod transport;
+mod watchdog;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -27,78 +28,121 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use accepting::Accepting;
-pub use door::Door;
+use acceptor::{Acceptor, Socket};
+pub use client_registry::ClientRegistry;
 pub use listener::{Listener, Listeners};
+pub use transport::ListenerTransport;
 
 use crate::metrics::Metrics;
-use crate::proxy::Desk;
+use crate::proxy::WorkerHandle;
 
-/// When accepting fails, the process is most likely out of file descriptors; some come back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The pause after a failed accept: most likely the process is out of file descriptors, and some come back.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Accepts on one listener and one thread, until told to stop; then lets what is under way end within
-/// `limits.drain`. `slots` bounds the connections of all threads together. `outlives`: the listener is there when this
-/// process is not.
-pub async fn serve(
-    listener: Listener,
-    door: Door,
-    desk: Arc<Desk>,
-    slots: Arc<Semaphore>,
-    metrics: Arc<Metrics>,
-    outlives: bool,
-    mut shutdown: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let accepting = Accepting::of(listener)?;
-    let serving = TaskTracker::new();
-    let stopping = shutdown.clone();
-    let open = |slot, (stream, peer): (accepting::Stream, _)| {
-        let open = Open::new(slot, metrics.clone());
-        let (door, desk, stopping) = (door.clone(), desk.clone(), stopping.clone());
-        let metrics = metrics.clone();
-        serving.spawn(async move {
-            door.enter(stream, peer, desk, metrics, stopping).await;
-            drop(open);
-        });
-    };
-    loop {
-        let next = async {
-            let slot = slots.clone().acquire_owned().await.ok();
-            (slot, accepting.accept(desk.worker().limits().body_timeout).await)
-        };
-        let (slot, accepted) = tokio::select! {
-            accepted = next => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => break,
-        };
-        match accepted {
-            Ok(accepted) => open(slot, accepted),
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                metrics.accept_failed();
-                tracing::warn!(%error, "could not accept a connection");
-                sleep(ACCEPT_PAUSE).await;
+/// A connection that was idle for this long is closed when another one waits for its slot.
+const EVICTABLE_IDLE: Duration = Duration::from_secs(1);
+
+/// The interval at which a connection that waits for a slot looks for idle ones.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The last part of `limits.drain`, in which tunnels are told to close.
+const MAX_TUNNEL_CLOSE: Duration = Duration::from_secs(1);
+
+/// One listener on one thread.
+#[derive(Clone)]
+pub struct Server {
+    pub transport: ListenerTransport,
+    pub workers: Arc<WorkerHandle>,
+    /// Bounds the connections of all threads together.
+    pub slots: Arc<Semaphore>,
+    pub clients: Arc<ClientRegistry>,
+    pub metrics: Arc<Metrics>,
+    /// The listening socket stays open after this process, and another one accepts what waits in its backlog.
+    pub outlives_process: bool,
+}
+
+impl Server {
+    /// Accepts connections until a shutdown begins; then lets those in flight end within `limits.drain`.
+    ///
+    /// # Errors
+    /// If the listener can't be used on this runtime.
+    pub async fn serve(&self, listener: Listener, mut shutdown: watch::Receiver<bool>) -> io::Result<()> {
+        let acceptor = Acceptor::from_listener(listener)?;
+        let connections = TaskTracker::new();
+        let stopping = shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = acceptor.accept() => accepted,
+                _ = shutdown.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok(accepted) => {
+                    let slot = tokio::select! {
+                        slot = self.acquire_slot() => slot,
+                        _ = shutdown.wait_for(|stop| *stop) => None,
+                    };
+                    self.spawn_connection(&connections, slot, accepted, &stopping);
+                }
+                Err(error) if is_per_connection_error(&error) => {}
+                Err(error) => {
+                    self.metrics.record_accept_failure();
+                    tracing::warn!(%error, "accept failed");
+                    sleep(ACCEPT_RETRY_DELAY).await;
+                }
+            }
+        }
+        // Connections in the backlog are served, unless another process accepts them.
+        if !self.outlives_process {
+            while let Some(accepted) = accept_if_pending(&acceptor).await {
+                self.spawn_connection(&connections, None, accepted, &stopping);
+            }
+        }
+        drop(acceptor);
+        connections.close();
+        let drain = self.workers.worker().limits().drain;
+        let closing = MAX_TUNNEL_CLOSE.min(drain / 10);
+        if timeout(drain - closing, connections.wait()).await.is_err() {
+            self.workers.worker().close_tunnels();
+            if timeout(closing, connections.wait()).await.is_err() {
+                tracing::warn!("connections were closed at the end of `limits.drain`");
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a slot. When all are in use, idle connections make room.
+    async fn acquire_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let mut acquiring = pin!(self.slots.clone().acquire_owned());
+        loop {
+            if let Ok(acquired) = timeout(Duration::ZERO, &mut acquiring).await {
+                return acquired.ok();
+            }
+            self.clients.evict_idle(EVICTABLE_IDLE);
+            if let Ok(acquired) = timeout(EVICTION_INTERVAL, &mut acquiring).await {
+                return acquired.ok();
             }
         }
     }
-    // From now on nobody gets in; who is in may finish, and who waits to be let in, unless the listener outlives this
-    // process: then the next one lets them in.
-    if !outlives {
-        while let Some(accepted) = waiting(&accepting, desk.worker().limits().body_timeout).await {
-            open(None, accepted);
-        }
+
+    fn spawn_connection(
+        &self,
+        connections: &TaskTracker,
+        slot: Option<OwnedSemaphorePermit>,
+        (socket, peer): (Socket, Option<IpAddr>),
+        stopping: &watch::Receiver<bool>,
+    ) {
+        let guard = ConnectionGuard::new(slot, self.metrics.clone());
+        let (server, stopping) = (self.clone(), stopping.clone());
+        connections.spawn(async move {
+            server.transport.serve_connection(socket, peer, &server, stopping).await;
+            drop(guard);
+        });
     }
-    drop(accepting);
-    serving.close();
-    let drain = desk.worker().limits().drain;
-    if timeout(drain, serving.wait()).await.is_err() {
-        tracing::warn!("connections were cut off: they did not end within `limits.drain`");
-    }
-    Ok(())
 }
 
-/// A connection that the system has taken already.
-async fn waiting(accepting: &Accepting, patience: Duration) -> Option<(accepting::Stream, Option<IpAddr>)> {
-    let mut next = pin!(accepting.accept(patience));
+/// Accepts a connection that is in the backlog already.
+async fn accept_if_pending(acceptor: &Acceptor) -> Option<(Socket, Option<IpAddr>)> {
+    let mut next = pin!(acceptor.accept());
     poll_fn(|cx| match next.as_mut().poll(cx) {
         Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
         Poll::Pending => Poll::Ready(None),
@@ -106,26 +150,26 @@ async fn waiting(accepting: &Accepting, patience: Duration) -> Option<(accepting
     .await
 }
 
-/// The client went away before it was accepted: that says nothing of the next one.
-fn is_of_one_connection(error: &io::Error) -> bool {
+/// The client closed the connection before it was accepted. The listener has not failed.
+fn is_per_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Counts a connection while it is open.
-struct Open {
+struct ConnectionGuard {
     _slot: Option<OwnedSemaphorePermit>,
     metrics: Arc<Metrics>,
 }
 
-impl Open {
+impl ConnectionGuard {
     fn new(slot: Option<OwnedSemaphorePermit>, metrics: Arc<Metrics>) -> Self {
         metrics.connection_opened();
         Self { _slot: slot, metrics }
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.metrics.connection_closed();
     }

@@ -1,105 +1,126 @@
-//! Responses in this process: a byte-bounded, scan-resistant cache. Whether they are valid is the view's to say.
+//! The first tier: a byte-bounded, scan-resistant cache of entries in this process. The view judges their validity.
 //!
-//! A purge never touches them: they are found dead when looked up, and leave then, or make room as the least useful.
+//! A purge does not touch entries. A dead one is removed when it is looked up, or evicted as the least useful.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-use super::{Figures, Found};
+use super::absence_log::AbsenceLog;
+use super::{StoreStats, ValidEntry};
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
-use crate::purge::{Validity, View};
-use crate::stored_response::{Stored, StoredResponse};
+use crate::policy::miss_reason::MissReason;
+use crate::purge::{PurgeView, Validity};
+use crate::stored_response::{StoredEntry, StoredResponse};
 
-pub struct FirstTier {
-    responses: Cache<Slot, Stored, Weigh, DefaultHashBuilder, CountEvictions>,
-    evicted: Arc<AtomicU64>,
-    /// It has no room for anything.
-    is_off: bool,
+pub(super) struct FirstTier {
+    responses: Cache<EntryId, StoredEntry, EntryWeigher, DefaultHashBuilder, EvictionList>,
+    evicted: AtomicU64,
+    pub(super) absences: AbsenceLog,
+    /// The capacity is zero.
+    is_disabled: bool,
 }
 
-/// The beginning of a key, which is a hash itself: a response has the whole of its key, and it is compared. What stands
-/// under two keys of one slot takes turns.
+/// The first half of a key, which is a hash. A response carries its whole key, which is compared. Two keys with the same
+/// first half evict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Slot([u8; 16]);
+struct EntryId([u8; 16]);
 
-impl Slot {
-    fn of(key: &CacheKey) -> Self {
-        let mut slot = [0; 16];
-        slot.copy_from_slice(&key.0[..16]);
-        Self(slot)
+impl EntryId {
+    fn from_key(key: &CacheKey) -> Self {
+        let mut id = [0; 16];
+        id.copy_from_slice(&key.0[..16]);
+        Self(id)
     }
 }
 
-/// A shard takes nothing larger than itself, so shards are no smaller than this.
-const SMALLEST_SHARD: u64 = 32 * 1024 * 1024;
+/// Smallest size of a shard. A shard can't hold an entry larger than itself.
+const MIN_SHARD_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Only to size the memory of what was evicted lately; off by an order of magnitude is fine.
-const TYPICAL_WEIGHT: u64 = 4 * 1024;
+/// Sizes the cache's memory of recently evicted keys. Being wrong tenfold is harmless.
+const EXPECTED_ENTRY_BYTES: u64 = 4 * 1024;
 
 impl FirstTier {
     /// `capacity` is in bytes, headers and bookkeeping included.
-    pub fn new(capacity: u64) -> Self {
-        let evicted = Arc::new(AtomicU64::new(0));
+    pub(super) fn new(capacity: u64) -> Self {
         let options = OptionsBuilder::new()
-            .shards(usize::try_from((capacity / SMALLEST_SHARD).clamp(1, 64)).unwrap_or(1))
+            .shards(usize::try_from((capacity / MIN_SHARD_BYTES).clamp(1, 64)).unwrap_or(1))
             .weight_capacity(capacity)
-            .estimated_items_capacity(usize::try_from((capacity / TYPICAL_WEIGHT).max(64)).unwrap_or(64))
+            .estimated_items_capacity(
+                usize::try_from((capacity / EXPECTED_ENTRY_BYTES).max(64)).unwrap_or(64),
+            )
             .build();
         let responses = match options {
-            Ok(options) => Cache::with_options(
-                options,
-                Weigh,
-                DefaultHashBuilder::default(),
-                CountEvictions(evicted.clone()),
-            ),
-            // Both capacities are set right above.
+            Ok(options) => {
+                Cache::with_options(options, EntryWeigher, DefaultHashBuilder::default(), EvictionList)
+            }
+            // `build` fails only without the two capacities set above.
             Err(error) => unreachable!("{error}"),
         };
-        Self { responses, evicted, is_off: capacity == 0 }
+        Self {
+            responses,
+            evicted: AtomicU64::default(),
+            absences: AbsenceLog::new(),
+            is_disabled: capacity == 0,
+        }
     }
 
-    /// What is here and valid. What is dead or expired leaves.
-    pub fn find(&self, key: &CacheKey, view: &View, now: Timestamp) -> Option<Found> {
-        if self.is_off {
+    /// The valid entry under `key`. Removes a dead or expired one.
+    pub(super) fn get(&self, key: &CacheKey, view: &PurgeView, now: Timestamp) -> Option<ValidEntry> {
+        if self.is_disabled {
             return None;
         }
-        let slot = Slot::of(key);
-        let stored = self.responses.get(&slot).filter(|stored| is_under(key, stored))?;
-        let is_over = stored.expires_at() <= now;
-        let validity = if is_over { Validity::Dead } else { judge(&stored, view) };
+        let id = EntryId::from_key(key);
+        let stored = self.responses.get(&id).filter(|stored| has_key(key, stored))?;
+        let is_expired = stored.expires_at() <= now;
+        let validity = if is_expired { Validity::Dead } else { validity(&stored, view) };
         if validity == Validity::Dead {
-            self.responses.remove_if(&slot, |present| present.is(&stored));
+            let reason = if is_expired { MissReason::Expired } else { find_purge(&stored, view) };
+            self.absences.record(&id.0, reason);
+            self.responses.remove_if(&id, |present| present.ptr_eq(&stored));
         }
-        Found::new(stored, validity)
+        ValidEntry::new(stored, validity)
     }
 
-    /// What is here, valid or not.
-    pub fn peek(&self, key: &CacheKey) -> Option<Stored> {
-        self.responses.peek(&Slot::of(key)).filter(|stored| is_under(key, stored))
+    /// The entry under `key`, valid or not. Does not count as a use.
+    pub(super) fn peek(&self, key: &CacheKey) -> Option<StoredEntry> {
+        self.responses.peek(&EntryId::from_key(key)).filter(|stored| has_key(key, stored))
     }
 
-    /// What is dead already is not taken, only to save the room: it would be found dead at every look-up.
-    pub fn insert(&self, key: CacheKey, stored: Stored, view: &View) {
-        if !self.is_off && judge(&stored, view) != Validity::Dead {
-            self.responses.insert(Slot::of(&key), stored);
+    /// Does not insert an entry that is dead already: every look-up would find it dead.
+    pub(super) fn insert(&self, key: CacheKey, stored: StoredEntry, view: &PurgeView) {
+        if self.is_disabled {
+            return;
+        }
+        if validity(&stored, view) == Validity::Dead {
+            return self.record_absence(&key, find_purge(&stored, view));
+        }
+        let (id, mut evicted) = (EntryId::from_key(&key), Vec::new());
+        self.responses.insert_with_lifecycle(id, stored, &mut evicted);
+        // An entry that is replaced, or too large, was not evicted.
+        for (other, _) in evicted.iter().filter(|(evicted, _)| *evicted != id) {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+            self.absences.record(&other.0, MissReason::Evicted);
         }
     }
 
-    /// All responses that are here, valid or not.
-    pub fn known(&self) -> Vec<StoredResponse> {
-        let response = |(_, stored): (Slot, Stored)| match stored {
-            Stored::Response(response) => Some(response),
-            Stored::Variants(_) => None,
+    pub(super) fn record_absence(&self, key: &CacheKey, reason: MissReason) {
+        self.absences.record(&EntryId::from_key(key).0, reason);
+    }
+
+    /// All responses, valid or not.
+    pub(super) fn responses(&self) -> Vec<StoredResponse> {
+        let response = |(_, stored): (EntryId, StoredEntry)| match stored {
+            StoredEntry::Response(response) => Some(response),
+            StoredEntry::Variants(_) => None,
         };
         self.responses.iter().filter_map(response).collect()
     }
 
-    pub fn figures(&self, view: &View) -> Figures {
-        Figures {
+    pub(super) fn stats(&self, view: &PurgeView) -> StoreStats {
+        StoreStats {
             entries: self.responses.len() as u64,
             bytes: self.responses.weight(),
             capacity: self.responses.capacity(),
@@ -109,51 +130,61 @@ impl FirstTier {
     }
 }
 
-/// `stored`, if it is valid.
-pub fn found(stored: Stored, view: &View) -> Option<Found> {
-    let validity = judge(&stored, view);
-    Found::new(stored, validity)
+/// Judges an entry by the view as it is now.
+pub(super) fn retain_valid(stored: StoredEntry, view: &PurgeView) -> Option<ValidEntry> {
+    let validity = validity(&stored, view);
+    ValidEntry::new(stored, validity)
 }
 
-fn judge(stored: &Stored, view: &View) -> Validity {
+/// The purge that made an entry dead.
+pub(super) fn find_purge(stored: &StoredEntry, view: &PurgeView) -> MissReason {
+    let purge = match stored {
+        StoredEntry::Response(response) => {
+            view.read().last_purge(&response.head.stamp, &response.head.targets)
+        }
+        StoredEntry::Variants(_) => None,
+    };
+    purge.map_or(MissReason::InDoubt, |(_, version)| MissReason::Purged(version))
+}
+
+fn validity(stored: &StoredEntry, view: &PurgeView) -> Validity {
     match stored {
-        Stored::Variants(_) => Validity::Valid,
-        Stored::Response(response) => {
+        StoredEntry::Variants(_) => Validity::Valid,
+        StoredEntry::Response(response) => {
             let head = &response.head;
-            view.judge_again(&head.found_valid, &head.stamp, &head.targets)
+            view.check_validity_cached(&head.found_valid, &head.stamp, &head.targets)
         }
     }
 }
 
-fn is_under(key: &CacheKey, stored: &Stored) -> bool {
+fn has_key(key: &CacheKey, stored: &StoredEntry) -> bool {
     match stored {
-        Stored::Response(response) => response.head.key == *key,
-        // They name fields, and no response: what these make of a key is another key.
-        Stored::Variants(_) => true,
+        StoredEntry::Response(response) => response.head.key == *key,
+        // Variants don't carry their key. They only name fields, from which the key of a response is derived.
+        StoredEntry::Variants(_) => true,
     }
 }
 
 #[derive(Clone)]
-struct Weigh;
+struct EntryWeigher;
 
-impl Weighter<Slot, Stored> for Weigh {
-    fn weight(&self, _: &Slot, stored: &Stored) -> u64 {
+impl Weighter<EntryId, StoredEntry> for EntryWeigher {
+    fn weight(&self, _: &EntryId, stored: &StoredEntry) -> u64 {
         match stored {
-            Stored::Response(response) => response.weight(),
-            Stored::Variants(variants) => 256 + 64 * variants.fields.len() as u64,
+            StoredEntry::Response(response) => response.weight(),
+            StoredEntry::Variants(variants) => 256 + 64 * variants.fields.len() as u64,
         }
     }
 }
 
 #[derive(Clone)]
-struct CountEvictions(Arc<AtomicU64>);
+struct EvictionList;
 
-impl Lifecycle<Slot, Stored> for CountEvictions {
+impl Lifecycle<EntryId, StoredEntry> for EvictionList {
     /// Evicted entries are dropped outside the shard's lock.
-    type RequestState = Vec<Stored>;
+    type RequestState = Vec<(EntryId, StoredEntry)>;
 
-    fn on_evict(&self, evicted: &mut Vec<Stored>, _: Slot, stored: Stored) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        evicted.push(stored);
+    fn on_evict(&self, evicted: &mut Vec<(EntryId, StoredEntry)>, id: EntryId, stored: StoredEntry) {
+        evicted.push((id, stored));
     }
 }

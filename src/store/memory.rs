@@ -2,107 +2,136 @@
 //! it.
 
 use std::future::ready;
+use std::sync::Arc;
 
+use super::audit_log::{AuditLog, AuditPage};
 use super::first_tier::FirstTier;
-use super::history::{History, Purges};
-use super::{Figures, Fill, Found, Recall, Seen, Store, StoreError, Tier, Waiting};
-use crate::clock::Clock;
-use crate::policy::CacheKey;
-use crate::purge::{
-    Asked, Bounds, Incarnation, Index, Mark, Position, Purge, Record, Stamp, TargetId, Validity, View,
+use super::{
+    BoxFuture, FetchLocks, FetchToken, GetResult, InspectedEntry, PurgeStore, RateBudgets, ReplicaRegistry,
+    ResponseStore, SourceOffsets, StoreError, StoreStats, Tier, ValidEntry,
 };
-use crate::stored_response::{Stored, StoredResponse};
+use crate::clock::Clock;
+use crate::memory_budget::MemoryBudget;
+use crate::policy::CacheKey;
+use crate::policy::miss_reason::MissReason;
+use crate::purge::{
+    AuditFilter, AuditRecord, Epoch, Index, IndexBounds, Purge, PurgeIntent, PurgeVersion, PurgeView,
+    ReadVersion, Target, TargetId, Validity,
+};
+use crate::stored_response::{StoredEntry, StoredResponse};
 
 pub struct MemoryStore {
-    view: View,
+    view: PurgeView,
     responses: FirstTier,
+    memory: Arc<MemoryBudget>,
     clock: Clock,
-    history: History,
+    history: AuditLog,
     replica: String,
 }
 
 impl MemoryStore {
     /// `capacity` is in bytes, headers and bookkeeping included.
-    pub fn new(capacity: u64, incarnation: Incarnation, clock: Clock) -> Self {
-        Self::named(String::new(), capacity, incarnation, clock)
+    pub fn new(capacity: u64, epoch: Epoch, clock: Clock) -> Self {
+        Self::with_replica_name(String::new(), capacity, epoch, clock)
     }
 
     /// `replica`: what the records of purges call this one.
-    pub fn named(replica: String, capacity: u64, incarnation: Incarnation, clock: Clock) -> Self {
-        let index = Index::new(incarnation, clock.now(), Bounds::default());
-        let (view, responses) = (View::new(index), FirstTier::new(capacity));
-        Self { view, responses, clock, history: History::default(), replica }
+    pub fn with_replica_name(replica: String, capacity: u64, epoch: Epoch, clock: Clock) -> Self {
+        let index = Index::new(epoch, clock.now(), IndexBounds::default());
+        let (view, responses) = (PurgeView::new(index), FirstTier::new(capacity));
+        let memory = MemoryBudget::new(capacity);
+        Self { view, responses, memory, clock, history: AuditLog::default(), replica }
     }
 }
 
-impl Store for MemoryStore {
-    fn recall(&self, key: &CacheKey) -> Recall {
-        Recall::Ready(self.recall_here(key))
+impl ResponseStore for MemoryStore {
+    fn get(&self, key: &CacheKey) -> GetResult {
+        GetResult::Ready(self.get_local(key))
     }
 
-    fn recall_here(&self, key: &CacheKey) -> Option<Found> {
-        self.responses.find(key, &self.view, self.clock.now())
+    fn get_local(&self, key: &CacheKey) -> Option<ValidEntry> {
+        self.responses.get(key, &self.view, self.clock.now())
     }
 
-    fn permit(&self, key: &CacheKey) -> Fill {
-        Fill::new(*key, self.view.stamp(self.clock.now()))
+    fn find_absence(&self, key: &CacheKey) -> Option<MissReason> {
+        self.responses.absences.find(key)
     }
 
-    fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity {
-        self.view.judge(stamp, targets)
+    fn begin_fetch(&self, key: &CacheKey) -> FetchToken {
+        FetchToken::new(*key, self.view.read_version(self.clock.now()))
     }
 
-    fn is_unpurged(&self, stamp: &Stamp) -> bool {
-        self.view.read().is_unpurged(stamp)
-    }
-
-    fn insert(&self, fill: Fill, stored: Stored) -> Waiting<Result<(), StoreError>> {
+    fn insert(&self, fill: FetchToken, stored: StoredEntry) -> BoxFuture<Result<(), StoreError>> {
         self.responses.insert(*fill.key(), stored, &self.view);
         Box::pin(ready(Ok(())))
     }
 
-    fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>> {
+    fn inspect(&self, key: &CacheKey) -> BoxFuture<Option<InspectedEntry>> {
+        let stored = self.responses.peek(key);
+        let seen = stored.map(|stored| InspectedEntry::inspect(stored, Tier::Memory, &self.view));
+        Box::pin(ready(seen))
+    }
+
+    fn memory_budget(&self) -> &Arc<MemoryBudget> {
+        &self.memory
+    }
+
+    fn local_responses(&self) -> Vec<StoredResponse> {
+        self.responses.responses()
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.responses.stats(&self.view)
+    }
+}
+
+impl PurgeStore for MemoryStore {
+    fn validity(&self, stamp: &ReadVersion, targets: &[TargetId]) -> Validity {
+        self.view.check_validity(stamp, targets)
+    }
+
+    fn is_unpurged_since(&self, stamp: &ReadVersion) -> bool {
+        self.view.read().is_unpurged_since(stamp)
+    }
+
+    fn purge(&self, purge: Purge) -> BoxFuture<Result<PurgeVersion, StoreError>> {
         let now = self.clock.now();
-        let position = self.view.change(|index| {
-            let position = index.purge(&purge, now);
-            if let Some(Mark { id, targets, .. }) = &purge.lifts {
-                index.lift(targets, *id);
-            }
-            position
-        });
-        if let Some(record) = Record::of(&purge, &self.replica) {
-            self.history.add(Record { position, at: now, ..record });
+        let position = self.view.purge(&purge, now);
+        if let Some(record) = AuditRecord::from_purge(&purge, &self.replica) {
+            self.history.add(AuditRecord { position, at: now, ..record });
         }
         Box::pin(ready(Ok(position)))
     }
 
-    fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>> {
-        let date = Position(self.clock.now().plus(mark.lasts).as_micros());
-        self.view
-            .change(|index| index.mark(&mark.targets, mark.id, date.max(Position(index.high_water().0 + 1))));
+    fn record_intent(&self, intent: PurgeIntent) -> BoxFuture<Result<(), StoreError>> {
+        let until = self.clock.now().plus(intent.expires_in);
+        self.view.change(|index| {
+            let version = index.high_water();
+            index.add_intent(intent.id, &intent.targets, version, until);
+        });
         Box::pin(ready(Ok(())))
     }
 
-    fn purges(&self, asked: Asked) -> Waiting<Purges> {
+    fn use_rules(&self, rules: TargetId) {
+        let had_rules = self.view.read().rules().is_some();
+        if self.view.set_rules(rules) && had_rules {
+            // Purges under other rules may have missed what is left of these.
+            self.view.purge(&Purge::hard(vec![Target::Rules(rules)]), self.clock.now());
+        }
+    }
+
+    fn recent_purges(&self, asked: AuditFilter) -> BoxFuture<AuditPage> {
         let records = self.history.read(&asked);
-        Box::pin(ready(Purges { records, of_all_replicas: true }))
+        Box::pin(ready(AuditPage { records, of_all_replicas: true }))
     }
 
-    fn look(&self, key: &CacheKey) -> Waiting<Option<Seen>> {
-        let stored = self.responses.peek(key);
-        let seen = stored.map(|stored| Seen::of(stored, Tier::Memory, &self.view));
-        Box::pin(ready(seen))
-    }
-
-    fn known_here(&self) -> Vec<StoredResponse> {
-        self.responses.known()
-    }
-
-    fn latest(&self) -> Position {
+    fn latest_version(&self) -> PurgeVersion {
         self.view.read().high_water()
     }
-
-    fn figures(&self) -> Figures {
-        self.responses.figures(&self.view)
-    }
 }
+
+impl FetchLocks for MemoryStore {}
+impl ReplicaRegistry for MemoryStore {}
+impl SourceOffsets for MemoryStore {}
+
+impl RateBudgets for MemoryStore {}

@@ -1,277 +1,269 @@
-//! REMEMBERS. What every store promises, whatever it is made of.
+//! REMEMBERS. The contract that every store fulfils, one trait for each of its purposes.
 //!
-//! - What [`Store::recall`] finds is valid: no purge that was acknowledged before the call names it.
-//! - Only a [`Fill`] may write. It is taken before the fetch begins, and carries what was known of purges then; so
-//!   a slow fetch can never bring back what was purged meanwhile.
-//! - A purge is acknowledged when it holds for every later recall.
-//! - Losing anything can only cause misses.
+//! - [`ResponseStore::get`] finds valid responses only: no purge that was acknowledged before the call names them.
+//! - Only a [`FetchToken`] may write. It is taken before the fetch begins and carries the version of the purge index
+//!   at that moment, so a slow fetch can't bring back what was purged meanwhile.
+//! - A purge is acknowledged once it holds for every later `get`.
+//! - Losing data can only cause misses.
 
+mod absence_log;
+mod audit_log;
 pub mod encoding;
+mod entry;
+mod fetch_lease;
 mod first_tier;
-mod history;
 pub mod memory;
 mod redis;
-pub mod remote;
+pub mod remote_status;
 pub mod replica;
 pub mod sources;
 pub mod tiered;
-mod turn;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::memory_budget::MemoryBudget;
 use crate::policy::CacheKey;
-pub use history::Purges;
-pub use redis::{Connected, Entry, Feed, Heard, StreamState};
-pub use turn::{Ended, Lease, Turn};
+use crate::policy::miss_reason::MissReason;
+use crate::policy::rate_limit::{BudgetId, Charge};
+use crate::purge::{AuditFilter, Purge, PurgeIntent, PurgeVersion, ReadVersion, TargetId, Validity};
+use crate::stored_response::{StoredEntry, StoredResponse};
+pub use audit_log::AuditPage;
+pub use entry::{FetchToken, GetResult, InspectedEntry, Tier, ValidEntry};
+pub use fetch_lease::{FetchLease, LeaseDecision, LeaseOutcome};
+#[doc(hidden)]
+pub use redis::{
+    Address, Admission, Census, ConnectionEvent, ConnectionEvents, KindCount, RedisConnection, RedisError,
+    RedisRequest, RespValue, SendOptions, count_keys, simulate_redis,
+};
+pub use redis::{
+    ChannelEvent, EventConnection, FindingLevel, Inspection, RedisEventSource, ServerFacts, ServerFinding,
+    StreamEntry, StreamState, inspect,
+};
+use remote_status::{RemoteStatus, ReplicaStatus};
+use sources::{SourceState, SourceUpdate};
 
-use crate::purge::{Asked, Mark, Position, Purge, Stamp, TargetId, Validity, View};
-use crate::stored_response::{Stored, StoredResponse};
-use remote::{Remote, Replica};
-use sources::{Known, Word};
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A whole store: all that a worker, the admin listener and the event sources ask for.
+pub trait Store:
+    ResponseStore + PurgeStore + FetchLocks + ReplicaRegistry + SourceOffsets + RateBudgets
+{
+}
 
-pub trait Store: Send + Sync + 'static {
-    /// What is remembered under `key`, if it is valid. `Ready` where nothing has to be waited for: a hit in the
-    /// first tier costs no await.
-    fn recall(&self, key: &CacheKey) -> Recall;
+impl<S: ResponseStore + PurgeStore + FetchLocks + ReplicaRegistry + SourceOffsets + RateBudgets> Store for S {}
 
-    /// As [`Store::recall`], of the first tier alone.
-    fn recall_here(&self, key: &CacheKey) -> Option<Found>;
+/// Stored responses.
+pub trait ResponseStore: Send + Sync + 'static {
+    /// The valid entry under `key`. `Ready` where nothing must be waited for: a hit in the first tier costs no await.
+    fn get(&self, key: &CacheKey) -> GetResult;
 
-    /// As [`Store::recall`], past the first tier: what another replica has stored since is found, and the newer of both
-    /// stays.
-    fn recall_shared(&self, key: &CacheKey) -> Waiting<Option<Found>> {
-        Box::pin(std::future::ready(self.recall_here(key)))
+    /// [`ResponseStore::get`] in the first tier alone.
+    fn get_local(&self, key: &CacheKey) -> Option<ValidEntry>;
+
+    /// [`ResponseStore::get`] past the first tier: finds what another replica has stored since. The newer of both stays.
+    fn get_remote(&self, key: &CacheKey) -> BoxFuture<Option<ValidEntry>> {
+        Box::pin(ready(self.get_local(key)))
     }
 
-    /// The permit to fetch and remember what stands under `key`. Take it before the fetch begins.
-    fn permit(&self, key: &CacheKey) -> Fill;
-
-    /// Whose turn it is to fetch what stands under `key`. Waits for another replica's fetch, no longer than `within`.
-    /// `has_looked`: the caller knows what is stored, and can't use it.
-    fn turn(&self, _key: &CacheKey, _has_looked: bool, _within: Duration) -> Waiting<Turn> {
-        Box::pin(std::future::ready(Turn::Apart))
+    /// Why nothing valid is stored under `key`, as far as this replica remembers.
+    fn find_absence(&self, _key: &CacheKey) -> Option<MissReason> {
+        None
     }
 
-    /// What is known now of purges that name `targets` since `stamp`: for a response that is not stored yet.
-    fn judge(&self, stamp: &Stamp, targets: &[TargetId]) -> Validity;
+    /// The permit to fetch and store one key. Take it before the fetch begins.
+    fn begin_fetch(&self, key: &CacheKey) -> FetchToken;
 
-    /// Whether it is certain that nothing at all was purged, nor is in doubt, since `stamp`: for a response whose targets
-    /// are not all known yet.
-    fn is_unpurged(&self, _stamp: &Stamp) -> bool {
-        false
+    /// Stores `entry` under the token's key until it expires, unless it was purged since the token was taken.
+    fn insert(&self, token: FetchToken, entry: StoredEntry) -> BoxFuture<Result<(), StoreError>>;
+
+    /// The entry under `key`, valid or not, for people. Reading it does not count as a use.
+    fn inspect(&self, _key: &CacheKey) -> BoxFuture<Option<InspectedEntry>> {
+        Box::pin(ready(None))
     }
 
-    /// Remembers `stored` under the fill's key until it expires, unless it was purged since the fill was handed out.
-    fn insert(&self, fill: Fill, stored: Stored) -> Waiting<Result<(), StoreError>>;
-
-    /// Purges; `Ok` is the acknowledgement.
-    fn purge(&self, purge: Purge) -> Waiting<Result<Position, StoreError>>;
-
-    /// Waits until everything that was purged before the call is known here. `false`: that can't be had, so nothing that
-    /// is stored answers who needs it.
-    fn catch_up(&self) -> Waiting<bool> {
-        Box::pin(std::future::ready(true))
-    }
-
-    /// Puts a mark on what a write is about to change, or moves the date of one that is there; `Ok`: it holds for every
-    /// later recall, also if this process ends now. The purge that lifts it ends it.
-    fn mark(&self, mark: Mark) -> Waiting<Result<(), StoreError>>;
-
-    /// The last purges, for people.
-    fn purges(&self, _asked: Asked) -> Waiting<Purges> {
-        Box::pin(std::future::ready(Purges::default()))
-    }
-
-    /// All that share this store; none where it is not shared.
-    fn replicas(&self) -> Waiting<Result<Vec<Replica>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-
-    /// Waits until every replica knows what was purged up to `position`; those that do not within the time. What is
-    /// silent for so long that it can't answer from what it knows any more is not waited for.
-    fn known_everywhere(
-        &self,
-        _position: Position,
-        _within: Duration,
-    ) -> Waiting<Result<Vec<Replica>, StoreError>> {
-        self.replicas()
-    }
-
-    /// What stands under `key`, valid or not, for people. It changes nothing, not even what is used least.
-    fn look(&self, _key: &CacheKey) -> Waiting<Option<Seen>> {
-        Box::pin(std::future::ready(None))
-    }
+    /// The budget that the bodies of its entries count in.
+    fn memory_budget(&self) -> &Arc<MemoryBudget>;
 
     /// The responses in the first tier, valid or not.
-    fn known_here(&self) -> Vec<StoredResponse> {
+    fn local_responses(&self) -> Vec<StoredResponse> {
         Vec::new()
     }
 
-    /// Whether what is found stays in this process, and with it what is noted of its use.
-    fn keeps(&self) -> bool {
+    /// Whether entries stay in this process, and with them the record of their use.
+    fn has_local_tier(&self) -> bool {
         true
     }
 
-    /// Nothing is answered from here any more: no replica is to wait for this one.
-    fn leave(&self) -> Waiting<()> {
-        Box::pin(std::future::ready(()))
+    fn stats(&self) -> StoreStats;
+}
+
+/// The purge index.
+pub trait PurgeStore: Send + Sync + 'static {
+    /// Whether a purge since `version` names one of `targets`: for a response that is not stored yet.
+    fn validity(&self, version: &ReadVersion, targets: &[TargetId]) -> Validity;
+
+    /// Whether it is certain that nothing at all was purged or is in doubt since `version`: for a response whose targets
+    /// are not all known yet.
+    fn is_unpurged_since(&self, _version: &ReadVersion) -> bool {
+        false
     }
 
-    /// Tells what is new of a source of change events, and learns what the replicas know of it.
-    fn tell_of_source(&self, word: Word) -> Waiting<Result<Known, StoreError>> {
-        Box::pin(std::future::ready(Ok(Known::alone(&word))))
+    /// Purges; `Ok` is the acknowledgement.
+    fn purge(&self, purge: Purge) -> BoxFuture<Result<PurgeVersion, StoreError>>;
+
+    /// Records the intent of a write to purge, or moves the date of one that stands. `Ok`: it holds for every later
+    /// `get`, also if this process ends now. The purge that resolves it ends it.
+    fn record_intent(&self, intent: PurgeIntent) -> BoxFuture<Result<(), StoreError>>;
+
+    /// Waits until everything that was purged before the call is known here. `false`: that can't be confirmed, so no
+    /// stored response may answer.
+    fn sync(&self) -> BoxFuture<bool> {
+        Box::pin(ready(true))
     }
 
-    /// Whether any replica has taken the signed event of this name before.
-    fn was_seen(&self, _id: &str) -> Waiting<Result<bool, StoreError>> {
-        Box::pin(std::future::ready(Ok(false)))
+    /// The last purges, for people.
+    fn recent_purges(&self, _filter: AuditFilter) -> BoxFuture<AuditPage> {
+        Box::pin(ready(AuditPage::default()))
     }
 
-    /// Remembers that one of them has.
-    fn remember_seen(&self, _id: &str, _lasts: Duration) -> Waiting<Result<(), StoreError>> {
-        Box::pin(std::future::ready(Ok(())))
+    /// `Larder-Position`: the version of an acknowledged purge, as a client may bring it back.
+    fn position(&self, version: PurgeVersion) -> String {
+        version.0.to_string()
     }
 
-    /// Where the latest purge known here has its place.
-    fn latest(&self) -> Position {
-        Position::default()
+    /// Waits until this store knows what was purged up to a position, if it was given out here or by another replica.
+    /// `false`: that can't be had, so stored responses must not be used.
+    fn sync_to(&self, _position: &str) -> BoxFuture<bool> {
+        Box::pin(std::future::ready(true))
     }
 
-    fn figures(&self) -> Figures;
+    /// Takes rules into use: responses that do not carry this target are not served from now on.
+    fn use_rules(&self, _rules: TargetId) {}
 
-    /// What is known of the server that is shared with other replicas; `None` if there is none.
-    fn remote(&self) -> Option<Remote> {
+    /// The version of the latest purge that is known here.
+    fn latest_version(&self) -> PurgeVersion {
+        PurgeVersion::default()
+    }
+}
+
+/// One fetch for all replicas.
+pub trait FetchLocks: Send + Sync + 'static {
+    /// Decides which replica fetches `key`. Waits up to `timeout` for another replica's fetch. `has_looked`: the caller
+    /// knows the stored entry and can't use it.
+    fn acquire_fetch_lease(
+        &self,
+        _key: &CacheKey,
+        _has_looked: bool,
+        _timeout: Duration,
+    ) -> BoxFuture<LeaseDecision> {
+        Box::pin(ready(LeaseDecision::FetchLocally))
+    }
+}
+
+/// The replicas that share a store, and the server they share it through.
+pub trait ReplicaRegistry: Send + Sync + 'static {
+    /// All replicas of a shared store; none where it is not shared.
+    fn replicas(&self) -> BoxFuture<Result<Vec<ReplicaStatus>, StoreError>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
+
+    /// Waits up to `timeout` until every replica knows the purges up to `version`; returns those that don't. A replica
+    /// that has been silent for so long that it can't answer from its view any more is not waited for.
+    fn wait_replicated(
+        &self,
+        _version: PurgeVersion,
+        _timeout: Duration,
+    ) -> BoxFuture<Result<Vec<ReplicaStatus>, StoreError>> {
+        self.replicas()
+    }
+
+    /// Tells the other replicas this one's counters. They forget them soon after the last report.
+    fn report_stats(&self, _report: Bytes) -> BoxFuture<Result<(), StoreError>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    /// The last reports of the other replicas.
+    fn stats_reports(&self) -> BoxFuture<Result<StatsReports, StoreError>> {
+        Box::pin(ready(Ok(StatsReports::default())))
+    }
+
+    /// This replica answers nothing from its store any more: no other waits for it.
+    fn deregister(&self) -> BoxFuture<()> {
+        Box::pin(ready(()))
+    }
+
+    /// The state of the shared server; `None` if there is none.
+    fn remote_status(&self) -> Option<RemoteStatus> {
         None
     }
 }
 
-pub enum Recall {
-    Ready(Option<Found>),
-    Waiting(Waiting<Option<Found>>),
+/// Counters of replicas, by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatsReports {
+    pub own_name: String,
+    /// `None`: the replica has not reported.
+    pub others: Vec<(String, Option<Bytes>)>,
 }
 
-pub struct Found {
-    pub stored: Stored,
-    /// A soft purge names it: it counts as stale.
-    pub soft_purged: bool,
-}
+/// How far the sources of change events have been read, and which signed events were taken.
+pub trait SourceOffsets: Send + Sync + 'static {
+    /// Records an update of a source, and returns what all replicas know of it.
+    fn update_source(&self, update: SourceUpdate) -> BoxFuture<Result<SourceState, StoreError>> {
+        Box::pin(ready(Ok(SourceState::for_single_replica(&update))))
+    }
 
-impl Found {
-    /// `None` for what is dead.
-    pub fn new(stored: Stored, validity: Validity) -> Option<Self> {
-        let soft_purged = validity == Validity::Stale;
-        (validity != Validity::Dead).then_some(Self { stored, soft_purged })
+    /// Whether any replica has taken the signed event `id` before.
+    fn was_event_seen(&self, _id: &str) -> BoxFuture<Result<bool, StoreError>> {
+        Box::pin(ready(Ok(false)))
+    }
+
+    /// Records for `ttl` that the signed event `id` was taken.
+    fn mark_event_seen(&self, _id: &str, _ttl: Duration) -> BoxFuture<Result<(), StoreError>> {
+        Box::pin(ready(Ok(())))
     }
 }
 
-/// What stands somewhere, for people.
-pub struct Seen {
-    pub stored: Stored,
-    pub tier: Tier,
-    pub validity: Validity,
-    /// The last purge since, if it is one that names what is stored.
-    pub purged: Option<(TargetId, Position)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tier {
-    /// This process.
-    Memory,
-    Redis,
-}
-
-impl Tier {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Tier::Memory => "memory",
-            Tier::Redis => "redis",
-        }
-    }
-}
-
-impl Seen {
-    fn of(stored: Stored, tier: Tier, view: &View) -> Self {
-        let (validity, purged) = match &stored {
-            Stored::Variants(_) => (Validity::Valid, None),
-            Stored::Response(response) => {
-                let (stamp, targets) = (&response.head.stamp, &response.head.targets);
-                (view.judge(stamp, targets), view.read().last_purge(stamp, targets))
-            }
-        };
-        Self { stored, tier, validity, purged }
-    }
-}
-
-/// The one permitted write of a key, spent by [`Store::insert`]. Take it before the fetch begins.
-#[derive(Debug)]
-pub struct Fill {
-    key: CacheKey,
-    stamp: Stamp,
-    /// What a later fetch has stored stays, in every replica.
-    yields: bool,
-}
-
-impl Fill {
-    /// For stores only.
-    pub(crate) fn new(key: CacheKey, stamp: Stamp) -> Self {
-        Self { key, stamp, yields: false }
-    }
-
-    pub fn key(&self) -> &CacheKey {
-        &self.key
-    }
-
-    pub fn stamp(&self) -> Stamp {
-        self.stamp
-    }
-
-    /// The permit for a variant of this key: the same fetch, so the same stamp.
-    pub fn for_variant(&self, key: CacheKey) -> Fill {
-        Fill { key, ..*self }
-    }
-
-    /// What a later fetch has stored stays, whichever replica it was: for one more word with a shared store, which comes
-    /// before anything is remembered.
-    pub fn yields(&mut self) {
-        self.yields = true;
+/// The budgets of limited routes, for all replicas together.
+pub trait RateBudgets: Send + Sync + 'static {
+    /// Charges `price` to a budget, unless it would owe more than `capacity`. An error where nothing is shared.
+    fn charge(
+        &self,
+        _id: BudgetId,
+        _price: Duration,
+        _capacity: Duration,
+    ) -> BoxFuture<Result<Charge, StoreError>> {
+        Box::pin(ready(Err(StoreError::Unavailable("there is one replica".to_owned()))))
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the store did not take the purge: {0}")]
-    PurgeNotTaken(String),
-    #[error("the store did not take the mark: {0}")]
-    NotMarked(String),
-    #[error("what is stored is of a later fetch")]
+    #[error("the store rejected the purge: {0}")]
+    PurgeRejected(String),
+    #[error("the store rejected the purge intent: {0}")]
+    IntentRejected(String),
+    #[error("a later fetch has been stored already")]
     Outdated,
-    #[error("it is too large for the store")]
+    #[error("the response is too large for the store")]
     TooLarge,
-    #[error("the store can't be asked: {0}")]
-    NotAsked(String),
-    #[error("the store did not take the response: {0}")]
-    NotStored(String),
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    #[error("the store rejected the response: {0}")]
+    WriteFailed(String),
 }
 
-/// What a store can say of itself, for metrics and stats.
+/// Counters of the first tier and the purge index. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct StoreStats {
     pub entries: u64,
     pub bytes: u64,
     pub capacity: u64,
     pub evicted: u64,
     pub purge_records: u64,
-}
-
-impl Recall {
-    pub async fn found(self) -> Option<Found> {
-        match self {
-            Recall::Ready(found) => found,
-            Recall::Waiting(waiting) => waiting.await,
-        }
-    }
 }

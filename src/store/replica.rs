@@ -1,16 +1,16 @@
-//! What this larder is called where several are named.
+//! The name of this replica.
+
+use crate::random::random_bytes;
 
 /// `given`, or the host's name and a random suffix: two on one host are two.
-pub fn name(given: Option<&str>) -> String {
-    let mut random = [0; 3];
+pub fn replica_name(given: Option<&str>) -> String {
     // Without randomness nothing here would have started.
-    let random =
-        getrandom::fill(&mut random).map_or(0, |()| u32::from_le_bytes([random[0], random[1], random[2], 0]));
-    given.map_or_else(|| format!("{}-{random:06x}", host()), str::to_owned)
+    let random = random_bytes().map_or(0, |[a, b, c]| u32::from_le_bytes([a, b, c, 0]));
+    given.map_or_else(|| format!("{}-{random:06x}", host_name()), str::to_owned)
 }
 
-/// Whatever the system says, but never what a list of names could not hold.
-fn host() -> String {
+/// The host name of the system, without characters that separate names in lists.
+fn host_name() -> String {
     let told = ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .into_iter()
         .find_map(|path| std::fs::read_to_string(path).ok().filter(|name| !name.trim().is_empty()));
@@ -24,8 +24,8 @@ mod tests {
 
     #[test]
     fn two_on_one_host_are_told_apart_unless_they_were_named() {
-        assert_ne!(name(None), name(None));
-        assert!(name(None).starts_with(&host()));
-        assert_eq!(name(Some("one")), "one");
+        assert_ne!(replica_name(None), replica_name(None));
+        assert!(replica_name(None).starts_with(&host_name()));
+        assert_eq!(replica_name(Some("one")), "one");
     }
 }

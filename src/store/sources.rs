@@ -1,27 +1,27 @@
-//! What the replicas remember together of the sources of change events: how far each was read, by whom, when it was last
-//! heard of; and which signed events were taken.
+//! Shared state of the sources of change events: how far each was read, by which replica, when it was last heard of,
+//! and which signed events were accepted.
 
 use std::time::Duration;
 
-/// What a replica has to say of a source, and wants to know.
+/// A replica's report about a source, and its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Word {
+pub struct SourceUpdate {
     pub source: String,
-    /// Of the replica, for as long as it runs.
+    /// Identifies the replica for as long as it runs.
     pub reader: String,
-    /// What is known so far up to here has been purged. `None`: nothing new.
+    /// Events up to here have been purged. `None`: nothing new.
     pub position: Option<StreamPosition>,
     /// The position is the one to go on from, also if it lies before the one that is known.
-    pub begins_anew: bool,
+    pub rewinds: bool,
     pub contact: bool,
     pub event: bool,
     /// For how long it will read, if nobody else does. Zero: it does not, any more.
-    pub reads_for: Duration,
+    pub reader_lease: Duration,
 }
 
-/// What is known of a source.
+/// The known state of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct SourceState {
     pub position: Option<StreamPosition>,
     /// It is this replica that reads.
     pub is_reader: bool,
@@ -54,9 +54,9 @@ impl std::fmt::Display for StreamPosition {
     }
 }
 
-/// What a replica knows that shares its store with nobody.
-impl Known {
-    pub fn alone(word: &Word) -> Self {
-        Self { is_reader: !word.reads_for.is_zero(), ..Self::default() }
+/// The state for a replica that shares its store with no other.
+impl SourceState {
+    pub fn for_single_replica(word: &SourceUpdate) -> Self {
+        Self { is_reader: !word.reader_lease.is_zero(), ..Self::default() }
     }
 }

@@ -1,8 +1,8 @@
-//! The fields of what is stored, in little memory: what a route's responses have in common is there once, the values
-//! in which they differ stand side by side in one piece of memory, and the tags after them.
+//! Compact storage of response fields: names and common values are shared between responses, differing values are
+//! stored in one buffer, followed by the tags.
 //!
-//! A map of fields takes 104 bytes for each. So it is made when it is asked for, out of one that has all the names.
-//! Never holds `Age`: that is of the moment in which it is given.
+//! A `HeaderMap` takes 104 bytes for each field, so it is built on demand from a template with all names. `Age` is
+//! never stored.
 
 mod shape;
 
@@ -13,55 +13,57 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use shape::Shape;
+use shape::FieldShape;
 
 #[derive(Clone)]
 pub struct StoredFields {
-    shape: Arc<Shape>,
-    /// The length of each value that the shape does not have, in its order; then these values; then the tags. Each tag is
-    /// ended by a line feed: none holds one, for templates refuse it, or encode it.
+    shape: Arc<FieldShape>,
+    /// The lengths of the values outside the shape, in its order; the values; the tags, each followed by a line
+    /// feed, which no tag contains.
     text: Bytes,
-    /// Where in it the tags begin.
+    /// The offset of the tags.
     tags_at: u32,
-    /// Nobody had this shape before: it counts as this one's.
-    brought_shape: bool,
+    /// This response created the shape, so the shape counts to its weight.
+    owns_shape: bool,
 }
 
-const LENGTH: usize = size_of::<u32>();
+const LENGTH_PREFIX_BYTES: usize = size_of::<u32>();
 
 impl StoredFields {
-    /// A copy of them, without `Age`. As they come they are parts of a connection's read buffer, and one short value
-    /// would keep all of that.
+    /// Copies the fields, without `Age`: values received are slices of a connection's read buffer and would keep
+    /// all of it.
     pub fn new(headers: &HeaderMap, tags: &[impl AsRef<str>]) -> Self {
-        let (shape, brought_shape) = Shape::of(headers);
-        let own = || shape.differing_of(headers);
-        let tags_at: usize = own().map(|value| value.len() + LENGTH).sum();
+        let (shape, brought_shape) = FieldShape::from_headers(headers);
+        let own = || shape.differing_values(headers);
+        let tags_at: usize = own().map(|value| value.len() + LENGTH_PREFIX_BYTES).sum();
         let all = tags_at + tags.iter().map(|tag| tag.as_ref().len() + 1).sum::<usize>();
         let mut text = BytesMut::with_capacity(all);
-        // No head is longer than that can say: `limits` bounds them to far less.
+        // `limits` bounds the header section far below `u32::MAX`.
         own().for_each(|value| text.put_u32_le(value.len() as u32));
         own().for_each(|value| text.put_slice(value.as_bytes()));
         for tag in tags {
             text.put_slice(tag.as_ref().as_bytes());
             text.put_u8(b'\n');
         }
-        Self { shape, text: text.freeze(), tags_at: tags_at as u32, brought_shape }
+        Self { shape, text: text.freeze(), tags_at: tags_at as u32, owns_shape: brought_shape }
     }
 
-    /// Out of what [`StoredFields::written`] gave. `None` if it can't be that.
-    pub fn read(shape: &[u8], tags_at: u32, text: Bytes) -> Option<Self> {
-        let (shape, brought_shape) = Shape::read(shape)?;
+    /// Decodes the output of [`StoredFields::encoded_parts`]; `None` if it is malformed.
+    pub fn decode(shape: &[u8], tags_at: u32, text: Bytes) -> Option<Self> {
+        let (shape, brought_shape) = FieldShape::decode(shape)?;
         let (values, tags) = text.split_at_checked(usize::try_from(tags_at).ok()?)?;
-        let (lengths, values) = values.split_at_checked(shape.differing * LENGTH)?;
-        let total = lengths.chunks_exact(LENGTH).try_fold(0usize, |sum, one| sum.checked_add(length(one)))?;
-        let is_whole = total == values.len() && values.iter().all(is_of_a_value);
+        let (lengths, values) = values.split_at_checked(shape.differing_count * LENGTH_PREFIX_BYTES)?;
+        let total = lengths
+            .chunks_exact(LENGTH_PREFIX_BYTES)
+            .try_fold(0usize, |sum, one| sum.checked_add(decode_length(one)))?;
+        let is_whole = total == values.len() && values.iter().all(is_value_byte);
         let are_tags = str::from_utf8(tags).is_ok_and(|tags| tags.is_empty() || tags.ends_with('\n'));
-        (is_whole && are_tags).then_some(Self { shape, text, tags_at, brought_shape })
+        (is_whole && are_tags).then_some(Self { shape, text, tags_at, owns_shape: brought_shape })
     }
 
-    /// The shape, where the tags begin, and the text, as [`StoredFields::read`] takes them.
-    pub fn written(&self) -> (&[u8], u32, &[u8]) {
-        (&self.shape.written, self.tags_at, &self.text)
+    /// The shape, the offset of the tags, and the text, for [`StoredFields::decode`].
+    pub fn encoded_parts(&self) -> (&[u8], u32, &[u8]) {
+        (&self.shape.encoded, self.tags_at, &self.text)
     }
 
     pub fn tags(&self) -> impl Iterator<Item = &str> {
@@ -69,7 +71,7 @@ impl StoredFields {
         str::from_utf8(tags).unwrap_or_default().split_terminator('\n')
     }
 
-    pub fn contain(&self, name: &HeaderName) -> bool {
+    pub fn contains(&self, name: &HeaderName) -> bool {
         self.shape.contains(name)
     }
 
@@ -81,14 +83,15 @@ impl StoredFields {
 
     pub fn with_age(&self, age: HeaderValue) -> HeaderMap {
         let (mut headers, differing) = self.shape.empty_map();
-        let (lengths, _) = self.text.split_at(differing * LENGTH);
-        let (mut lengths, mut at) = (lengths.chunks_exact(LENGTH).map(length), lengths.len());
+        let (lengths, _) = self.text.split_at(differing * LENGTH_PREFIX_BYTES);
+        let (mut lengths, mut at) =
+            (lengths.chunks_exact(LENGTH_PREFIX_BYTES).map(decode_length), lengths.len());
         for place in headers.values_mut().filter(|value| value.is_empty()) {
             let Some(length) = lengths.next() else {
                 *place = age;
                 break;
             };
-            // The bytes of a value are a value.
+            // The bytes came from a valid value.
             if let Ok(mut own) = HeaderValue::from_maybe_shared(self.text.slice(at..at + length)) {
                 own.set_sensitive(place.is_sensitive());
                 *place = own;
@@ -98,18 +101,18 @@ impl StoredFields {
         headers
     }
 
-    /// Bytes that they keep in memory beside their own.
+    /// Additional memory in bytes, beside `size_of::<Self>()`.
     pub fn weight(&self) -> usize {
-        self.text.len() + if self.brought_shape { self.shape.weight() } else { 0 }
+        self.text.len() + if self.owns_shape { self.shape.weight() } else { 0 }
     }
 }
 
-/// The bytes that RFC 9110 §5.5 lets stand in a value.
-fn is_of_a_value(byte: &u8) -> bool {
+/// The bytes that RFC 9110 §5.5 allows in a value.
+fn is_value_byte(byte: &u8) -> bool {
     (*byte >= b' ' && *byte != 127) || *byte == b'\t'
 }
 
-fn length(bytes: &[u8]) -> usize {
+fn decode_length(bytes: &[u8]) -> usize {
     bytes.try_into().map_or(0, |bytes| u32::from_le_bytes(bytes) as usize)
 }
 

@@ -1,4 +1,4 @@
-//! Ended spans as OpenTelemetry knows them, in batches to the collector.
+//! Batch export of ended spans to the OpenTelemetry collector.
 
 use std::borrow::Cow;
 use std::io;
@@ -10,8 +10,8 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
-use super::post::Post;
-use super::{Ended, Fact, Kind};
+use super::otlp_client::OtlpHttpClient;
+use super::{AttributeValue, EndedSpan, SpanRole};
 use crate::config::TracingSettings;
 
 pub struct Exporter {
@@ -20,7 +20,7 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Nothing is sent yet: the collector need not be there.
+    /// Creates the exporter; it connects when the first batch is due.
     pub fn start(settings: &TracingSettings) -> io::Result<Self> {
         let path = match settings.otlp.path() {
             "" | "/" => "/v1/traces",
@@ -29,7 +29,7 @@ impl Exporter {
         let authority = settings.otlp.authority().map_or("", |authority| authority.as_str());
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Post)
+            .with_http_client(OtlpHttpClient)
             .with_endpoint(format!("http://{authority}{path}"))
             .build()
             .map_err(io::Error::other)?;
@@ -39,33 +39,36 @@ impl Exporter {
         Ok(Self { processor, scope })
     }
 
-    /// Waits for nobody: beyond what the queue holds, spans are dropped.
-    pub fn export(&self, ended: Ended) {
-        self.processor.on_end(self.data(ended));
+    /// Queues a span, or drops it if the queue is full.
+    pub fn export(&self, ended: EndedSpan) {
+        self.processor.on_end(self.span_data(ended));
     }
 
     pub fn flush(&self) {
         const PATIENCE: Duration = Duration::from_secs(2);
         if let Err(error) = self.processor.shutdown_with_timeout(PATIENCE) {
-            tracing::warn!(%error, "the last spans were not sent");
+            tracing::warn!(%error, "failed to export the last spans");
         }
     }
 
-    fn data(&self, ended: Ended) -> SpanData {
-        let Ended { place, kind, name, begun, ended, facts, error } = ended;
-        let (trace, own) = (TraceId::from(place.trace), SpanId::from(place.own));
+    fn span_data(&self, ended: EndedSpan) -> SpanData {
+        let EndedSpan { context, role, name, started_at, ended_at, attributes, error } = ended;
+        let (trace, own) = (TraceId::from(context.trace), SpanId::from(context.span_id));
         SpanData {
             span_context: SpanContext::new(trace, own, TraceFlags::SAMPLED, false, TraceState::default()),
-            parent_span_id: place.parent.map_or(SpanId::INVALID, SpanId::from),
-            parent_span_is_remote: place.is_remote,
-            span_kind: match kind {
-                Kind::Server => SpanKind::Server,
-                Kind::Client => SpanKind::Client,
+            parent_span_id: context.parent.map_or(SpanId::INVALID, SpanId::from),
+            parent_span_is_remote: context.is_remote,
+            span_kind: match role {
+                SpanRole::Server => SpanKind::Server,
+                SpanRole::Client => SpanKind::Client,
             },
             name: Cow::Owned(name),
-            start_time: begun.to_system_time(),
-            end_time: ended.to_system_time(),
-            attributes: facts.into_iter().map(|(key, fact)| KeyValue::new(key, value(fact))).collect(),
+            start_time: started_at.to_system_time(),
+            end_time: ended_at.to_system_time(),
+            attributes: attributes
+                .into_iter()
+                .map(|(key, value)| KeyValue::new(key, attribute_value(value)))
+                .collect(),
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
             links: SpanLinks::default(),
@@ -75,10 +78,10 @@ impl Exporter {
     }
 }
 
-fn value(fact: Fact) -> Value {
-    match fact {
-        Fact::Text(text) => text.into(),
-        Fact::Number(number) => number.into(),
-        Fact::Flag(flag) => flag.into(),
+fn attribute_value(value: AttributeValue) -> Value {
+    match value {
+        AttributeValue::Text(text) => text.into(),
+        AttributeValue::Number(number) => number.into(),
+        AttributeValue::Flag(flag) => flag.into(),
     }
 }

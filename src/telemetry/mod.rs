@@ -1,17 +1,17 @@
-//! Spans of requests for an OpenTelemetry collector, in builds with the feature `otel`: which requests get them, and
-//! what they say. They are sent by a thread of their own.
+//! Spans of requests for an OpenTelemetry collector (feature `otel`): sampling, span contexts and attributes. A
+//! thread of its own exports them.
 
+#[cfg(not(feature = "otel"))]
+mod disabled;
 #[cfg(feature = "otel")]
 mod export;
-#[cfg(not(feature = "otel"))]
-mod none;
 #[cfg(feature = "otel")]
-mod post;
+mod otlp_client;
 
+#[cfg(not(feature = "otel"))]
+use disabled::DisabledExporter as Exporter;
 #[cfg(feature = "otel")]
 use export::Exporter;
-#[cfg(not(feature = "otel"))]
-use none::Exporter;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -22,115 +22,125 @@ use crate::clock::Timestamp;
 use crate::config::TracingSettings;
 
 pub struct Telemetry {
-    /// Of 2^32.
-    sample: u64,
+    /// Sampled if a random 32-bit number is below it.
+    sample_threshold: u64,
     exporter: Exporter,
 }
 
 /// A span that has ended.
-pub struct Ended {
-    pub place: Place,
-    pub kind: Kind,
+pub(crate) struct EndedSpan {
+    pub context: SpanContext,
+    pub role: SpanRole,
     pub name: String,
-    pub begun: Timestamp,
-    pub ended: Timestamp,
-    pub facts: Vec<(&'static str, Fact)>,
-    /// What went wrong on larder's side of it.
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+    pub attributes: Vec<(&'static str, AttributeValue)>,
+    /// Error of larder's side of the span.
     pub error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum SpanRole {
     /// A client's request.
     Server,
-    /// larder's own, to the upstream.
+    /// A request to the upstream.
     Client,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Fact {
+pub enum AttributeValue {
     Text(String),
     Number(i64),
     Flag(bool),
 }
 
-/// Where a span stands in its trace.
+/// Ids that place a span in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SpanContext {
     pub trace: u128,
-    pub own: u64,
+    pub span_id: u64,
     pub parent: Option<u64>,
-    /// The parent is somebody else's.
+    /// The parent span was created by the client.
     pub is_remote: bool,
 }
 
-/// What a client says of its own trace.
+/// The client's trace context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remote {
+pub struct RemoteParent {
     pub trace: u128,
     pub parent: u64,
     pub is_sampled: bool,
 }
 
-/// A span that goes on.
+/// An active span.
 pub struct Span {
     telemetry: Arc<Telemetry>,
-    pub place: Place,
-    kind: Kind,
-    begun: Timestamp,
+    pub context: SpanContext,
+    role: SpanRole,
+    started_at: Timestamp,
     since: Instant,
 }
 
 impl Telemetry {
     pub fn start(settings: &TracingSettings) -> io::Result<Arc<Self>> {
         let sample = (settings.sample.as_f64() * 4_294_967_296.0) as u64;
-        Ok(Arc::new(Self { sample, exporter: Exporter::start(settings)? }))
+        Ok(Arc::new(Self { sample_threshold: sample, exporter: Exporter::start(settings)? }))
     }
 
-    /// `None`: this request gets no span. Who sends a trace decides; else it is a matter of chance.
-    pub fn begin(self: &Arc<Self>, remote: Option<Remote>, now: Timestamp) -> Option<Span> {
-        let is_sampled = remote.map_or_else(|| random() >> 32 < self.sample, |remote| remote.is_sampled);
-        let place = || Place {
-            trace: remote.map_or_else(random_id, |remote| remote.trace),
-            own: random().max(1),
+    /// Starts a request's span; `None` if it is not sampled. A client's trace context decides, otherwise chance.
+    pub fn start_span(self: &Arc<Self>, remote: Option<RemoteParent>, now: Timestamp) -> Option<Span> {
+        let is_sampled =
+            remote.map_or_else(|| random_u64() >> 32 < self.sample_threshold, |remote| remote.is_sampled);
+        let context = || SpanContext {
+            trace: remote.map_or_else(random_u128, |remote| remote.trace),
+            span_id: random_u64().max(1),
             parent: remote.map(|remote| remote.parent),
             is_remote: remote.is_some(),
         };
-        is_sampled.then(|| self.span(place(), Kind::Server, now))
+        is_sampled.then(|| self.new_span(context(), SpanRole::Server, now))
     }
 
-    fn span(self: &Arc<Self>, place: Place, kind: Kind, begun: Timestamp) -> Span {
-        Span { telemetry: self.clone(), place, kind, begun, since: Instant::now() }
+    fn new_span(self: &Arc<Self>, context: SpanContext, role: SpanRole, started_at: Timestamp) -> Span {
+        Span { telemetry: self.clone(), context, role, started_at, since: Instant::now() }
     }
 
-    /// Sends what waits, but does not wait for long: before the process ends.
+    /// Exports queued spans, with a bound on the wait; call it before exit.
     pub fn flush(&self) {
         self.exporter.flush();
     }
 }
 
 impl Span {
-    /// What is done within it.
-    pub fn child(&self, now: Timestamp) -> Span {
-        let Place { trace, own, .. } = self.place;
-        let place = Place { trace, own: random().max(1), parent: Some(own), is_remote: false };
-        self.telemetry.span(place, Kind::Client, now)
+    /// Starts a child span.
+    pub fn start_child(&self, now: Timestamp) -> Span {
+        let SpanContext { trace, span_id: own, .. } = self.context;
+        let context =
+            SpanContext { trace, span_id: random_u64().max(1), parent: Some(own), is_remote: false };
+        self.telemetry.new_span(context, SpanRole::Client, now)
     }
 
-    pub fn end(&self, name: String, facts: Vec<(&'static str, Fact)>, error: Option<String>) {
-        let ended = self.begun.plus(self.since.elapsed());
-        let Span { place, kind, begun, .. } = *self;
-        self.telemetry.exporter.export(Ended { place, kind, name, begun, ended, facts, error });
+    pub fn end(&self, name: String, attributes: Vec<(&'static str, AttributeValue)>, error: Option<String>) {
+        let ended_at = self.started_at.plus(self.since.elapsed());
+        let Span { context, role, started_at, .. } = *self;
+        self.telemetry.exporter.export(EndedSpan {
+            context,
+            role,
+            name,
+            started_at,
+            ended_at,
+            attributes,
+            error,
+        });
     }
 }
 
-/// For what nobody else is called: as [`random`], of 128 bits.
-pub fn random_id() -> u128 {
-    u128::from(random()) << 64 | u128::from(random())
+/// An unguessable 128-bit id.
+pub(crate) fn random_u128() -> u128 {
+    u128::from(random_u64()) << 64 | u128::from(random_u64())
 }
 
-/// Each time another number, that cannot be guessed from those before.
-pub fn random() -> u64 {
-    // Its keys are the system's randomness, and no two are alike.
-    RandomState::new().hash_one(0)
+/// An unguessable number.
+pub(crate) fn random_u64() -> u64 {
+    // Without the system's randomness, hash with this thread's random keys, which differ each time.
+    getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(0))
 }

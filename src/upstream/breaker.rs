@@ -1,66 +1,115 @@
-//! Lets an upstream rest that can't be reached or does not answer in time: then it is asked now and then, and nobody
-//! else waits for what will not come.
+//! Circuit breaker of one instance: after failures in a row, requests fail at once, except for a probe now and then.
+//! Where there are other instances, one failure is enough for requests to go to those.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two requests that try whether it is back.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The time between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-pub struct Breaker {
-    /// So many failures in a row; `None`: it never rests.
-    limit: Option<usize>,
+/// The longest time between two probes where other instances answer: it doubles with each probe.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A request that can't be sent elsewhere if it fails is a probe this much later than others.
+const WRITE_PROBE_DELAY: Duration = Duration::from_secs(10);
+
+pub(super) struct Breaker {
+    /// The instance, for the log.
+    name: String,
+    /// Failures in a row that open the circuit; `None`: it never opens.
+    threshold: Option<usize>,
     failures: AtomicUsize,
+    /// Probes since the last success.
+    probes: AtomicU32,
     began: Instant,
-    /// When it is tried next, in milliseconds since `began`.
-    next: AtomicU64,
+    /// The time of the next probe, in milliseconds since `began`.
+    next_probe: AtomicU64,
 }
 
 impl Breaker {
-    pub fn new(limit: Option<usize>) -> Self {
-        Self { limit, failures: AtomicUsize::new(0), began: Instant::now(), next: AtomicU64::new(0) }
+    pub(super) fn new(limit: Option<usize>, name: String) -> Self {
+        Self {
+            name,
+            threshold: limit,
+            failures: AtomicUsize::new(0),
+            probes: AtomicU32::new(0),
+            began: Instant::now(),
+            next_probe: AtomicU64::new(0),
+        }
     }
 
-    /// Whether a request may be sent.
-    pub fn admits(&self) -> bool {
-        !self.rests() || self.tries(self.now())
+    /// Returns whether a request may be sent: the circuit is closed, or this request is the probe.
+    pub(super) fn allows_request(&self) -> bool {
+        !self.is_open() || self.try_probe(self.now(), 0)
     }
 
-    fn tries(&self, now: u64) -> bool {
-        let next = self.next.load(Ordering::Relaxed);
-        // One request tries; the others see that it has been taken.
-        now >= next
+    /// Returns whether [`Breaker::allows_request`] could say so now.
+    pub(super) fn may_allow_request(&self) -> bool {
+        !self.is_open() || self.now() >= self.next_probe.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the last request failed, so that others are better sent elsewhere.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns whether this request finds out if the instance is back, although other instances answer.
+    pub(super) fn wants_probe(&self, is_repeatable: bool) -> bool {
+        let doublings = self.probes.load(Ordering::Relaxed).min(16);
+        let backoff = (PROBE_INTERVAL * (1 << doublings)).min(MAX_PROBE_INTERVAL) - PROBE_INTERVAL;
+        let delay = if is_repeatable { backoff } else { backoff + WRITE_PROBE_DELAY };
+        self.is_suspect() && self.try_probe(self.now(), millis(delay))
+    }
+
+    /// `delay`: milliseconds by which this probe comes later than another.
+    fn try_probe(&self, now: u64, delay: u64) -> bool {
+        let next = self.next_probe.load(Ordering::Relaxed);
+        // Only one request wins the exchange.
+        let is_probe = now >= next + delay
             && self
-                .next
-                .compare_exchange(next, now + millis(PAUSE), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
-
-    pub fn succeeded(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            let before = self.failures.swap(0, Ordering::Relaxed);
-            if self.limit.is_some_and(|limit| before >= limit) {
-                tracing::info!("the upstream is back");
-            }
+                .next_probe
+                .compare_exchange(next, now + millis(PROBE_INTERVAL), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_probe {
+            self.probes.fetch_add(1, Ordering::Relaxed);
         }
+        is_probe
     }
 
-    pub fn failed(&self) {
-        self.failed_at(self.now());
+    /// Returns whether the last request had failed.
+    pub(super) fn record_success(&self) -> bool {
+        if self.failures.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        self.probes.store(0, Ordering::Relaxed);
+        let before = self.failures.swap(0, Ordering::Relaxed);
+        if self.threshold.is_some_and(|limit| before >= limit) {
+            tracing::info!(upstream = self.name, "upstream circuit breaker closed");
+        }
+        before > 0
     }
 
-    fn failed_at(&self, now: u64) {
+    /// Returns whether it is the first failure in a row.
+    pub(super) fn record_failure(&self) -> bool {
+        self.record_failure_at(self.now())
+    }
+
+    fn record_failure_at(&self, now: u64) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.limit == Some(failures) {
-            self.next.store(now + millis(PAUSE), Ordering::Relaxed);
-            tracing::warn!(failures, "the upstream is left alone, and tried now and then");
+        let opens = self.threshold == Some(failures);
+        if opens || failures == 1 {
+            self.next_probe.store(now + millis(PROBE_INTERVAL), Ordering::Relaxed);
         }
+        if opens {
+            tracing::warn!(upstream = self.name, failures, "upstream circuit breaker opened");
+        }
+        failures == 1
     }
 
-    fn rests(&self) -> bool {
-        self.limit.is_some_and(|limit| self.failures.load(Ordering::Relaxed) >= limit)
+    pub(super) fn is_open(&self) -> bool {
+        self.threshold.is_some_and(|limit| self.failures.load(Ordering::Relaxed) >= limit)
     }
 
     fn now(&self) -> u64 {
@@ -78,32 +127,60 @@ mod tests {
 
     #[test]
     fn after_failures_in_a_row_one_request_at_a_time_tries() {
-        let breaker = Breaker::new(Some(3));
-        let at = |pauses: u64| pauses * millis(PAUSE);
-        breaker.failed_at(at(0));
-        breaker.failed_at(at(0));
-        breaker.succeeded();
+        let breaker = Breaker::new(Some(3), "a".into());
+        let at = |pauses: u64| pauses * millis(PROBE_INTERVAL);
+        breaker.record_failure_at(at(0));
+        breaker.record_failure_at(at(0));
+        breaker.record_success();
         for _ in 0..3 {
-            assert!(!breaker.rests());
-            breaker.failed_at(at(0));
+            assert!(!breaker.is_open());
+            breaker.record_failure_at(at(0));
         }
-        assert!(breaker.rests());
+        assert!(breaker.is_open());
         for pauses in 1..4 {
-            assert!(!breaker.tries(at(pauses) - 1));
-            assert!(breaker.tries(at(pauses)));
-            assert!(!breaker.tries(at(pauses)));
-            breaker.failed_at(at(pauses));
+            assert!(!breaker.try_probe(at(pauses) - 1, 0));
+            assert!(breaker.try_probe(at(pauses), 0));
+            assert!(!breaker.try_probe(at(pauses), 0));
+            breaker.record_failure_at(at(pauses));
         }
-        breaker.succeeded();
-        assert!(!breaker.rests());
+        breaker.record_success();
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_write_probes_later_than_a_read() {
+        let breaker = Breaker::new(None, "a".into());
+        assert!(!breaker.is_suspect() && !breaker.wants_probe(true));
+        breaker.record_failure_at(0);
+        let delay = millis(WRITE_PROBE_DELAY);
+        let next = millis(PROBE_INTERVAL);
+        assert!(breaker.is_suspect() && !breaker.try_probe(next + delay - 1, delay));
+        assert!(breaker.try_probe(next, 0) && !breaker.try_probe(2 * next - 1, 0));
+        assert!(breaker.try_probe(2 * next + delay, delay));
+        breaker.record_success();
+        assert!(!breaker.is_suspect() && !breaker.wants_probe(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_between_probes_doubles_with_each_probe() {
+        let breaker = Breaker::new(None, "a".into());
+        for _ in 0..100 {
+            breaker.record_failure();
+        }
+        for interval in [500, 1000, 2000, 4000, 8000, 10_000, 10_000] {
+            tokio::time::advance(Duration::from_millis(interval - 1)).await;
+            assert!(!breaker.wants_probe(true), "{interval}");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(breaker.wants_probe(true), "{interval}");
+        }
     }
 
     #[test]
     fn it_can_be_switched_off() {
-        let breaker = Breaker::new(None);
+        let breaker = Breaker::new(None, "a".into());
         for _ in 0..1000 {
-            breaker.failed();
+            breaker.record_failure();
         }
-        assert!(breaker.admits());
+        assert!(breaker.allows_request());
     }
 }

@@ -1,6 +1,5 @@
-//! How a connection to the upstream is made: TCP, TLS or a unix socket.
+//! Connects to the upstream: TCP, TLS or a unix socket.
 
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -10,205 +9,182 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tower_service::Service;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+use tower_service::Service as _;
 
+use super::tls::UpstreamTls;
 use crate::config::{UpstreamAddress, UpstreamSettings};
 
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-#[derive(Clone)]
-pub struct Connector {
-    way: Way,
-    timeout: Duration,
+/// The versions of HTTP that a connection may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocols {
+    Http1,
+    /// HTTP/2: negotiated over TLS, where the upstream may choose HTTP/1.1; by prior knowledge otherwise.
+    Http2,
 }
 
-#[derive(Clone)]
-enum Way {
-    Tcp(HttpsConnector<HttpConnector>),
+pub(super) struct Connector {
+    target: ConnectTarget,
+    timeout: Duration,
+    /// Maximum number of fields of a response.
+    pub header_count: usize,
+}
+
+enum ConnectTarget {
+    Tcp { origin: Uri, tls: Option<UpstreamTls> },
     Unix(PathBuf),
 }
 
 impl Connector {
-    pub fn new(settings: &UpstreamSettings) -> io::Result<Self> {
-        let way = match &settings.address {
-            UpstreamAddress::Unix(path) => Way::Unix(path.clone()),
-            UpstreamAddress::Http { .. } => {
-                Way::Tcp(tcp(settings, HttpsConnectorBuilder::new().with_tls_config(no_roots())))
-            }
-            UpstreamAddress::Https { .. } => {
-                Way::Tcp(tcp(settings, HttpsConnectorBuilder::new().with_native_roots()?))
+    /// # Errors
+    /// If the upstream wants TLS and its certificates can't be read.
+    pub(super) fn new(
+        settings: &UpstreamSettings,
+        address: &UpstreamAddress,
+        origin: Uri,
+    ) -> io::Result<Self> {
+        let target = match address {
+            UpstreamAddress::Unix(path) => ConnectTarget::Unix(path.clone()),
+            UpstreamAddress::Http { .. } => ConnectTarget::Tcp { origin, tls: None },
+            UpstreamAddress::Https { authority } => {
+                let tls = UpstreamTls::new(&settings.tls, authority)?;
+                ConnectTarget::Tcp { origin, tls: Some(tls) }
             }
         };
-        Ok(Self { way, timeout: settings.connect_timeout })
+        Ok(Self { target, timeout: settings.connect_timeout, header_count: settings.header_count })
+    }
+
+    /// Connects, and returns the version of HTTP that the connection speaks.
+    pub(super) async fn connect(
+        &self,
+        protocols: Protocols,
+    ) -> Result<(TokioIo<UpstreamStream>, Protocols), BoxError> {
+        match tokio::time::timeout(self.timeout, self.connect_within_timeout(protocols)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(format!("no connection within {:?} (connect_timeout)", self.timeout).into()),
+        }
+    }
+
+    async fn connect_within_timeout(
+        &self,
+        protocols: Protocols,
+    ) -> Result<(TokioIo<UpstreamStream>, Protocols), BoxError> {
+        let (io, protocol) = match &self.target {
+            ConnectTarget::Unix(path) => {
+                (Either::Right(Either::Right(UnixStream::connect(path).await?)), protocols)
+            }
+            ConnectTarget::Tcp { origin, tls } => {
+                let mut tcp = HttpConnector::new();
+                tcp.set_nodelay(true);
+                tcp.enforce_http(false);
+                tcp.set_connect_timeout(Some(self.timeout));
+                let stream = tcp.call(origin.clone()).await?.into_inner();
+                match tls {
+                    None => (Either::Left(stream), protocols),
+                    Some(tls) => {
+                        let stream = tls.connect(stream, protocols).await?;
+                        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        let protocol = if is_http2 { Protocols::Http2 } else { Protocols::Http1 };
+                        (Either::Right(Either::Left(Box::new(stream))), protocol)
+                    }
+                }
+            }
+        };
+        Ok((
+            TokioIo::new(UpstreamStream { io, stats: ConnectionStats::default(), refuses_writes: false }),
+            protocol,
+        ))
     }
 }
 
-fn tcp(
-    settings: &UpstreamSettings,
-    builder: HttpsConnectorBuilder<hyper_rustls::builderstates::WantsSchemes>,
-) -> HttpsConnector<HttpConnector> {
-    let mut http = HttpConnector::new();
-    http.set_nodelay(true);
-    http.enforce_http(false);
-    http.set_connect_timeout(Some(settings.connect_timeout));
-    let builder = builder.https_or_http();
-    if settings.http2 {
-        builder.enable_http2().wrap_connector(http)
-    } else {
-        builder.enable_http1().wrap_connector(http)
-    }
-}
-
-/// For a plain upstream: reading the system's certificates would cost start-up time for nothing.
-fn no_roots() -> rustls::ClientConfig {
-    rustls::ClientConfig::builder()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Stream>, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (way, limit) = (self.way.clone(), self.timeout);
-        Box::pin(async move {
-            let io = match way {
-                Way::Tcp(mut connector) => Io::Tcp(TokioIo::new(within(limit, connector.call(uri)).await?)),
-                Way::Unix(path) => Io::Unix(within(limit, UnixStream::connect(path)).await?),
-            };
-            Ok(TokioIo::new(Stream { io, wire: Wire::default() }))
-        })
-    }
-}
-
-async fn within<T, E: Into<BoxError>>(
-    limit: Duration,
-    connecting: impl Future<Output = Result<T, E>>,
-) -> Result<T, BoxError> {
-    match tokio::time::timeout(limit, connecting).await {
-        Ok(result) => result.map_err(Into::into),
-        Err(_) => Err("connecting took too long".into()),
-    }
-}
-
-/// What was seen on a connection: enough to tell "closed while idle" from "closed in the middle of an answer".
+/// Tells a connection that was closed while idle from one that was closed in the middle of a response.
 #[derive(Clone, Default)]
-pub struct Wire(Arc<Seen>);
+pub(super) struct ConnectionStats(Arc<ConnectionFlags>);
 
 #[derive(Default)]
-struct Seen {
-    /// An answer came over it before the last request.
+struct ConnectionFlags {
+    /// A response arrived before the last request was written.
     served: AtomicBool,
-    /// A byte came since the last write.
+    /// A byte arrived since the last write.
     answering: AtomicBool,
 }
 
-impl Wire {
-    pub fn of(connected: &Connected) -> Option<Wire> {
-        let mut extensions = http::Extensions::new();
-        connected.get_extras(&mut extensions);
-        extensions.remove()
-    }
-
-    /// It had served, and nothing came after the last request was written.
-    pub fn died_idle(&self) -> bool {
+impl ConnectionStats {
+    /// A response had arrived, and nothing arrived after the last request was written.
+    pub(super) fn closed_while_idle(&self) -> bool {
         self.0.served.load(Ordering::Acquire) && !self.0.answering.load(Ordering::Acquire)
     }
 
-    fn wrote(&self) {
+    fn record_write(&self) {
         if self.0.answering.swap(false, Ordering::AcqRel) {
             self.0.served.store(true, Ordering::Release);
         }
     }
 
-    fn read(&self) {
+    fn record_read(&self) {
         self.0.answering.store(true, Ordering::Release);
     }
 }
 
-/// A connection to the upstream that keeps an eye on itself.
-pub struct Stream {
-    io: Io,
-    wire: Wire,
+/// A connection to the upstream that records its reads and writes.
+pub(super) struct UpstreamStream {
+    io: Either<TcpStream, Either<Box<TlsStream<TcpStream>>, UnixStream>>,
+    stats: ConnectionStats,
+    /// The upstream accepts no more of the request. Further bytes are dropped, so that a response which came before is
+    /// still read.
+    refuses_writes: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "nearly every connection is the large one")]
-enum Io {
-    Tcp(TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>),
-    Unix(UnixStream),
-}
-
-/// Both kinds read and write alike.
-macro_rules! on_io {
-    ($self:ident, $method:ident, $($argument:expr),*) => {
-        match &mut $self.io {
-            Io::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            Io::Unix(stream) => Pin::new(stream).$method($($argument),*),
+impl UpstreamStream {
+    fn without_reset(&mut self, polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Err(error)) if is_reset(&error) => {
+                self.refuses_writes = true;
+                Poll::Ready(Ok(length))
+            }
+            polled => polled,
         }
-    };
-}
+    }
 
-impl Stream {
-    pub fn wire(&self) -> Wire {
-        self.wire.clone()
+    pub(super) fn stats(&self) -> ConnectionStats {
+        self.stats.clone()
     }
 }
 
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        let connected = match &self.io {
-            Io::Tcp(stream) => stream.inner().connected(),
-            Io::Unix(_) => Connected::new(),
-        };
-        connected.extra(self.wire.clone())
-    }
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for UpstreamStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = on_io!(self, poll_read, cx, buf);
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.wire.read();
+            self.stats.record_read();
         }
-        result
+        polled
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for UpstreamStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.wire.wrote();
-        on_io!(self, poll_write, cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_io!(self, poll_flush, cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_io!(self, poll_shutdown, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.io {
-            Io::Tcp(stream) => stream.is_write_vectored(),
-            Io::Unix(stream) => stream.is_write_vectored(),
+        if self.refuses_writes {
+            return Poll::Ready(Ok(buf.len()));
         }
+        self.stats.record_write();
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.without_reset(polled, buf.len())
     }
 
     fn poll_write_vectored(
@@ -216,7 +192,27 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.wire.wrote();
-        on_io!(self, poll_write_vectored, cx, bufs)
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.refuses_writes {
+            return Poll::Ready(Ok(length));
+        }
+        self.stats.record_write();
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.without_reset(polled, length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.refuses_writes {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -1,57 +1,59 @@
-//! The one upstream, ready to be asked: its address, the way there, and the limits that all workers share.
+//! The upstream as all workers share it: its instances, and the limit on connections.
 
 use std::io;
 use std::sync::Arc;
 
-use http::Uri;
-use http::uri::{Authority, Scheme};
-use tokio::sync::Semaphore;
+use super::instance::Instance;
+use super::slots::UpstreamSlots;
+use crate::config::UpstreamSettings;
 
-use super::breaker::Breaker;
-use super::connect::Connector;
-use crate::config::{UpstreamAddress, UpstreamSettings};
-
-pub struct Destination {
+pub(crate) struct Destination {
     pub(super) settings: UpstreamSettings,
-    pub(super) scheme: Scheme,
-    pub(super) authority: Authority,
-    pub(super) connector: Connector,
-    /// Bounds the requests under way; those that wait are served in their order.
-    pub(super) slots: Arc<Semaphore>,
-    pub(super) breaker: Breaker,
+    /// At least one.
+    pub(super) instances: Vec<Arc<Instance>>,
+    pub(super) slots: UpstreamSlots,
+    /// The content of the TLS files when they were read.
+    tls_files: Vec<Option<Vec<u8>>>,
 }
 
 impl Destination {
-    /// Fails where the system's certificates can't be read and the upstream wants TLS.
-    pub fn new(settings: &UpstreamSettings) -> io::Result<Arc<Self>> {
-        let (scheme, authority) = match &settings.address {
-            UpstreamAddress::Http { authority } => (Scheme::HTTP, authority.as_str()),
-            UpstreamAddress::Https { authority } => (Scheme::HTTPS, authority.as_str()),
-            UpstreamAddress::Unix(_) => (Scheme::HTTP, "localhost"),
-        };
+    /// # Errors
+    /// If the upstream wants TLS and its certificates can't be read, or `settings` has no address.
+    pub(crate) fn new(settings: &UpstreamSettings) -> io::Result<Arc<Self>> {
+        let instances = settings.addresses.iter().map(|address| Instance::new(settings, address));
+        let instances = instances.collect::<io::Result<Vec<_>>>()?;
+        if instances.is_empty() {
+            return Err(io::Error::other("the upstream has no address"));
+        }
         Ok(Arc::new(Self {
-            scheme,
-            authority: authority.parse().map_err(io::Error::other)?,
-            connector: Connector::new(settings)?,
-            slots: Arc::new(Semaphore::new(settings.max_connections)),
-            breaker: Breaker::new(settings.breaker),
+            instances,
+            slots: UpstreamSlots::new(settings),
+            tls_files: read_tls_files(settings),
             settings: settings.clone(),
         }))
     }
 
-    /// Scheme and authority.
-    pub(super) fn origin(&self) -> Uri {
-        let origin =
-            Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query("/");
-        origin.build().unwrap_or_default()
+    /// The number of free connections, and of all.
+    pub(crate) fn capacity(&self) -> (usize, usize) {
+        self.slots.capacity()
     }
 
-    /// How many more requests may be under way, of how many.
-    pub fn room(&self) -> (usize, usize) {
-        (self.slots.available_permits(), self.settings.max_connections)
+    /// Whether the circuit breakers of all instances are open.
+    pub(crate) fn is_breaker_open(&self) -> bool {
+        self.instances.iter().all(|instance| instance.breaker.is_open())
     }
 
-    pub fn is_for(&self, settings: &UpstreamSettings) -> bool {
-        self.settings == *settings
+    /// The URL of each instance, and whether its last request did not fail.
+    pub(crate) fn health(&self) -> Vec<(String, bool)> {
+        self.instances.iter().map(|it| (it.name.clone(), !it.breaker.is_suspect())).collect()
     }
+
+    /// Returns whether the settings, and the files that they name, are those of this destination.
+    pub(crate) fn has_settings(&self, settings: &UpstreamSettings) -> bool {
+        self.settings == *settings && self.tls_files == read_tls_files(settings)
+    }
+}
+
+fn read_tls_files(settings: &UpstreamSettings) -> Vec<Option<Vec<u8>>> {
+    settings.tls.files().into_iter().map(|path| std::fs::read(path).ok()).collect()
 }

@@ -1,59 +1,84 @@
-//! Why a request has no answer, and whether it may be sent once more.
+//! Classifies a failed exchange, and whether the request may be sent again.
 
 use std::error::Error;
 use std::io;
 
+use http::Request;
+
 use super::UpstreamError;
-use super::body::Progress;
+use super::request_body::{RequestBody, RequestProgress};
 
-pub struct Failure {
+pub(super) struct SendFailure {
     pub error: UpstreamError,
-    /// The connection had served before, and died without a byte of an answer to this request.
-    pub stale_connection: bool,
+    /// The upstream closed a reused connection without a byte of a response to this request.
+    pub is_stale_connection: bool,
+    /// The upstream said that it did not process the request (RFC 9113 §8.7).
+    pub is_unprocessed: bool,
+    /// The request, if no byte of it was sent.
+    pub unsent: Option<Box<Request<RequestBody>>>,
 }
 
-impl Failure {
-    pub fn because(error: UpstreamError) -> Self {
-        Self { error, stale_connection: false }
+impl SendFailure {
+    pub(super) fn new(error: UpstreamError) -> Self {
+        Self { error, is_stale_connection: false, is_unprocessed: false, unsent: None }
     }
 
-    /// There is no connection.
-    pub fn unreachable(error: &(dyn Error + 'static)) -> Self {
-        let is_ours = std::iter::successors(Some(error), |&error| error.source()).any(out_of_room);
-        Self::because(match is_ours {
-            true => UpstreamError::Busy,
-            false => UpstreamError::Unreachable(innermost(error)),
-        })
-    }
-
-    /// `error`: hyper's, or one that was caused by it.
-    pub fn of(error: &(dyn Error + 'static), died_idle: bool, progress: &Progress) -> Self {
-        if !progress.is_complete() && progress.is_cut() {
-            return Self::because(UpstreamError::RequestCut);
+    /// No connection could be made for this request.
+    pub(super) fn unreachable(error: &(dyn Error + 'static), unsent: Box<Request<RequestBody>>) -> Self {
+        let is_ours = std::iter::successors(Some(error), |&error| error.source()).any(is_local_exhaustion);
+        match is_ours {
+            true => Self::new(UpstreamError::Busy),
+            false => {
+                let error = UpstreamError::Unreachable(root_cause(error));
+                Self { unsent: Some(unsent), ..Self::new(error) }
+            }
         }
-        let mut causes = std::iter::successors(Some(error), |&error| error.source());
-        let is_parse = |error: &hyper::Error| error.is_parse();
-        let error = match causes.find_map(|error| error.downcast_ref()).is_some_and(is_parse) {
-            true => UpstreamError::Invalid(innermost(error)),
-            false => UpstreamError::Closed,
+    }
+
+    /// Returns whether the connection ended before the response came.
+    pub(super) fn is_closed(&self) -> bool {
+        self.error == UpstreamError::Closed
+    }
+
+    /// Classifies an error of hyper, or one that it caused.
+    pub(super) fn classify(
+        error: &(dyn Error + 'static),
+        closed_while_idle: bool,
+        progress: &RequestProgress,
+    ) -> Self {
+        if !progress.is_complete() && progress.is_cut() {
+            return Self::new(UpstreamError::RequestCut);
+        }
+        let causes = || std::iter::successors(Some(error), |&error| error.source());
+        let is_unprocessed = causes().filter_map(|error| error.downcast_ref()).any(says_unprocessed);
+        let error = match causes().find_map(|error| error.downcast_ref::<hyper::Error>()) {
+            Some(error) if error.is_parse_too_large() => UpstreamError::HeaderTooLarge,
+            Some(parse) if parse.is_parse() => UpstreamError::Invalid(root_cause(error)),
+            _ => UpstreamError::Closed,
         };
-        let stale_connection = died_idle && error == UpstreamError::Closed;
-        Self { error, stale_connection }
+        let is_stale_connection = closed_while_idle && error == UpstreamError::Closed;
+        Self { is_stale_connection, is_unprocessed, ..Self::new(error) }
     }
 }
 
-/// ENFILE and EMFILE, on every Unix; the standard library has no name for them.
-const OUT_OF_FILES: [i32; 2] = [23, 24];
+/// Returns whether the stream was refused, or lies above the last one that GOAWAY names.
+fn says_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.is_go_away() || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
+}
 
-/// This machine has no port or file left for another connection. That says nothing of the upstream.
-fn out_of_room(error: &(dyn Error + 'static)) -> bool {
+/// ENFILE and EMFILE. `io::ErrorKind` has no name for them.
+const OUT_OF_FDS: [i32; 2] = [23, 24];
+
+/// This machine is out of ports or file descriptors. The upstream has not failed.
+fn is_local_exhaustion(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| {
         matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
-            || error.raw_os_error().is_some_and(|error| OUT_OF_FILES.contains(&error))
+            || error.raw_os_error().is_some_and(|error| OUT_OF_FDS.contains(&error))
     })
 }
 
-fn innermost(error: &dyn Error) -> String {
+fn root_cause(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

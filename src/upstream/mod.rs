@@ -1,58 +1,78 @@
-//! ANSWERS. The pooled client to the one upstream; knows nothing of caching.
+//! ANSWERS. The pooled client to the upstream, of one instance or several; knows nothing of caching.
 //!
-//! Bounds what hyper's client leaves unbounded: connections, the time to connect, to answer, and between two parts
+//! Bounds what hyper's client leaves unbounded: connections, and the time to connect, to answer, and between two parts
 //! of a body.
 
+mod balancer;
 mod body;
 mod breaker;
 mod connect;
+mod connection_login;
+mod continue_gate;
 mod destination;
 mod failure;
-mod lane;
+mod framing;
+mod held_content;
+mod http1_connection;
+mod http2_connection;
+mod instance;
 mod pool;
+mod request_body;
+mod slots;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::header::{CONTENT_TYPE, HOST, UPGRADE};
+use http::uri::Scheme;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout};
 
-pub use body::{BodyCopy, BodyError, RequestBody, UpstreamBody};
-use connect::{Connector, Wire};
-pub use destination::Destination;
-use failure::Failure;
-use pool::{Loan, Pool};
+use balancer::{Attempts, Balancer, Member};
+pub(crate) use body::{BodyError, UpstreamBody};
+use connect::Protocols;
+pub(crate) use continue_gate::ContinueGate;
+pub(crate) use destination::Destination;
+use failure::SendFailure;
+pub(crate) use framing::StrayContent;
+use framing::{frame_content, normalize_framing};
+pub(crate) use held_content::CapturedBody;
+use instance::Instance;
+use pool::{Checkout, Http1Guard, PooledConnection, RequestKind};
+pub(crate) use request_body::{RequestBody, RequestProgress, UploadLimits};
+use slots::Slot;
 
 use crate::config::UpstreamHost;
 
 /// One worker's client. Workers share the limit on connections, not the connections.
 #[derive(Clone)]
-pub struct Upstream {
-    means: Means,
+pub(crate) struct Upstream {
+    balancer: Arc<Balancer>,
     destination: Arc<Destination>,
 }
 
-#[derive(Clone)]
-enum Means {
-    /// HTTP/1.1, one request at a time on each connection.
-    Lanes(Arc<Pool>),
-    /// HTTP/2.
-    Streams(Box<Client<Connector, RequestBody>>),
+/// The time-outs of one exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    /// From the end of the request to the response's head.
+    pub response: Duration,
+    /// Between two parts of the response's body.
+    pub idle: Duration,
+    /// Between two parts of an event stream or a gRPC response.
+    pub stream_idle: Duration,
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum UpstreamError {
+pub(crate) enum UpstreamError {
     #[error("all connections to the upstream are in use")]
     Busy,
-    #[error("the upstream is not asked for the moment: it failed again and again")]
-    Resting,
+    #[error("upstream circuit breaker is open after repeated failures")]
+    CircuitOpen,
     #[error("the upstream can't be reached: {0}")]
     Unreachable(String),
     #[error("the upstream did not answer in time")]
@@ -61,112 +81,173 @@ pub enum UpstreamError {
     Closed,
     #[error("the upstream's answer is not valid HTTP: {0}")]
     Invalid(String),
+    #[error("the upstream's header section is larger than larder takes (`upstream.header_count`)")]
+    HeaderTooLarge,
     #[error("the client stopped sending its request")]
     RequestCut,
+    #[error("the client did not send all of its request, and nothing of it was forwarded")]
+    RequestIncomplete,
 }
 
 impl UpstreamError {
-    /// Whether the upstream may have acted on the request, or may still.
-    pub fn may_have_happened(&self) -> bool {
-        !matches!(self, UpstreamError::Busy | UpstreamError::Resting | UpstreamError::Unreachable(_))
+    /// Returns whether the upstream may have acted on the request, or may still.
+    pub(crate) fn may_have_happened(&self) -> bool {
+        !matches!(
+            self,
+            UpstreamError::Busy
+                | UpstreamError::CircuitOpen
+                | UpstreamError::Unreachable(_)
+                | UpstreamError::RequestIncomplete
+        )
     }
 
-    /// For metrics.
-    pub fn as_str(&self) -> &'static str {
+    /// The label in metrics.
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             UpstreamError::Busy => "busy",
-            UpstreamError::Resting => "resting",
+            UpstreamError::CircuitOpen => "resting",
             UpstreamError::Unreachable(_) => "unreachable",
             UpstreamError::Timeout => "timeout",
             UpstreamError::Closed => "closed",
             UpstreamError::Invalid(_) => "invalid",
+            UpstreamError::HeaderTooLarge => "header-too-large",
             UpstreamError::RequestCut => "request-cut",
+            UpstreamError::RequestIncomplete => "request-incomplete",
         }
     }
 }
 
 impl Upstream {
-    pub fn new(destination: Arc<Destination>) -> Self {
-        let means = if destination.settings.http2 {
-            Means::Streams(Box::new(streams(&destination)))
-        } else {
-            Means::Lanes(Pool::new(
-                destination.connector.clone(),
-                destination.origin(),
-                destination.settings.idle_timeout,
-            ))
-        };
-        Self { means, destination }
+    pub(crate) fn new(destination: Arc<Destination>) -> Self {
+        Self { balancer: Arc::new(Balancer::new(&destination)), destination }
     }
 
-    pub fn destination(&self) -> &Arc<Destination> {
+    pub(crate) fn destination(&self) -> &Arc<Destination> {
         &self.destination
     }
 
-    /// Sends one request. `request` has its path and query, its fields and its body; the address and, if the
-    /// configuration says so, the `Host` are filled in here.
+    /// Sends a request that has its path and query, its fields and its body, to one instance of the upstream. The
+    /// upstream's address and, if the configuration says so, the `Host` are filled in.
     ///
-    /// A GET or HEAD without content is sent once more if a reused connection died before a byte of the answer:
-    /// the upstream closed it while it was idle.
-    // A request is large, and handed on from future to future: so it comes in a box.
-    pub async fn send(
+    /// A request that the upstream certainly did not process is sent again if its content is known (RFC 9113 §8.7). A GET
+    /// or HEAD without content is also sent again when the upstream closed a reused connection without an answer, or, to
+    /// another instance, when it closed any.
+    // Boxed, because a request is large and moves through several futures.
+    pub(crate) async fn send(
         &self,
         mut request: Box<Request<RequestBody>>,
+        timeouts: Timeouts,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        if !self.destination.breaker.admits() {
-            return Err(UpstreamError::Resting);
+        if !self.balancer.may_send() {
+            return Err(UpstreamError::CircuitOpen);
         }
-        let slots = &self.destination.slots;
-        let slot = match slots.clone().try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_) => {
-                match timeout(self.destination.settings.queue_timeout, slots.clone().acquire_owned()).await {
-                    Ok(Ok(slot)) => slot,
-                    Ok(Err(_)) | Err(_) => return Err(UpstreamError::Busy),
-                }
-            }
-        };
-        self.address(&mut request)?;
+        self.buffer_content(request.body_mut(), timeouts).await?;
+        let is_upload = request.body().is_streamed();
+        let mut slot = self.destination.slots.acquire(is_upload).await.ok_or(UpstreamError::Busy)?;
         let may_switch = request.headers().contains_key(UPGRADE);
-        let again = repeatable(&request).then(|| copy_of_head(&request));
-        let result = match (self.send_once(request).await, again) {
-            (Err(Failure { stale_connection: true, .. }), Some(again)) => self.send_once(again).await,
-            (result, _) => result,
-        };
-        let result = result.map_err(|failure| failure.error);
-        match &result {
-            Ok(_) => self.destination.breaker.succeeded(),
-            Err(UpstreamError::Unreachable(_) | UpstreamError::Timeout) => self.destination.breaker.failed(),
-            // It is there, whatever it does.
-            Err(_) => {}
-        }
-        let (mut response, loan) = result?;
+        let (mut response, connection) = self.send_with_retries(request, timeouts, &mut slot).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
             // RFC 9110 §15.2.2.
             return Err(UpstreamError::Invalid("101 unasked".into()));
         }
-        frame_once(&mut response)?;
-        Ok(UpstreamBody::of(response, loan, slot, self.destination.settings.response_timeout))
+        normalize_framing(&mut response)?;
+        let (slot, idle_timeout) = match stream_kind(&response) {
+            None => (slot, timeouts.idle),
+            Some(kind) => match (self.destination.slots.move_to_streams(slot), kind) {
+                (Ok(slot), _) | (Err(slot), StreamKind::Grpc) => (slot, timeouts.stream_idle),
+                (Err(_), StreamKind::Endless) => return Err(UpstreamError::Busy),
+            },
+        };
+        let response = UpstreamBody::from_response(response, connection, slot, idle_timeout);
+        self.destination.slots.register(response.body().held());
+        Ok(response)
     }
 
-    async fn send_once(&self, request: Box<Request<RequestBody>>) -> Result<Answer, Failure> {
+    /// Reads a content of up to `buffer_requests` whole, so that a slow client holds nothing while it sends.
+    ///
+    /// # Errors
+    ///
+    /// The client does not send all of it.
+    pub(crate) async fn buffer_content(
+        &self,
+        content: &mut RequestBody,
+        timeouts: Timeouts,
+    ) -> Result<(), UpstreamError> {
+        let limit = self.destination.settings.buffer_requests;
+        content.buffer(limit, timeouts.response).await.map_err(|error| {
+            tracing::debug!(%error, "request not forwarded");
+            UpstreamError::RequestIncomplete
+        })
+    }
+
+    /// Sends to one instance after another, as long as the failures allow it.
+    async fn send_with_retries(
+        &self,
+        mut request: Box<Request<RequestBody>>,
+        timeouts: Timeouts,
+        slot: &mut Slot,
+    ) -> Result<ConnectionResponse, UpstreamError> {
+        let (mut attempts, mut error) = (Attempts::default(), UpstreamError::CircuitOpen);
+        let began = Instant::now();
+        let has_host = has_host(&request);
+        while let Some(at) = self.balancer.choose(&attempts, &request) {
+            let member = self.balancer.member(at);
+            slot.assign(&member.instance);
+            self.set_host(&mut request, has_host, &member.instance)?;
+            let copy = self.copy_for_replay(&request);
+            let mut failure = match self.send_once(member, request, timeouts.response, began).await {
+                Ok(response) => {
+                    self.balancer.record_success(at);
+                    return Ok(response);
+                }
+                Err(failure) => failure,
+            };
+            self.balancer.record_failure(at, &attempts, &failure.error);
+            let again = self.balancer.retry(&mut attempts, at, &mut failure, copy);
+            error = failure.error;
+            match again.filter(|_| began.elapsed() < timeouts.response) {
+                Some(again) => {
+                    again.body().begin_again();
+                    request = again;
+                }
+                None => break,
+            }
+        }
+        Err(error)
+    }
+
+    /// Copies a request that may have to be sent again; over HTTP/1.1 that is one that is safe to repeat.
+    fn copy_for_replay(&self, request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+        if !self.destination.settings.http2 && !is_repeatable(request) {
+            return None;
+        }
+        let mut copy = Box::new(Request::new(request.body().replay()?));
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        *copy.extensions_mut() = request.extensions().clone();
+        Some(copy)
+    }
+
+    /// `limit`: the time for the response, from `began` or from the client's last progress.
+    async fn send_once(
+        &self,
+        member: &Member,
+        request: Box<Request<RequestBody>>,
+        limit: Duration,
+        began: Instant,
+    ) -> Result<ConnectionResponse, SendFailure> {
         let progress = request.body().progress();
-        let answer = async {
-            match &self.means {
-                Means::Lanes(pool) => by_lane(pool, request).await,
-                Means::Streams(client) => by_stream(client, request).await,
-            }
-        };
-        tokio::pin!(answer);
-        let (began, limit) = (Instant::now(), self.destination.settings.response_timeout);
-        let mut patience = limit;
+        let mut response = std::pin::pin!(self.send_over_pool(member, request));
+        let mut remaining = progress.remaining_time(limit, began);
         loop {
-            match timeout(patience, &mut answer).await {
-                Ok(answer) => return answer,
-                Err(_) => patience = progress.patience(limit, began),
+            match timeout(remaining, &mut response).await {
+                Ok(response) => return response,
+                Err(_) => remaining = progress.remaining_time(limit, began),
             }
-            if patience.is_zero() {
-                return Err(Failure::because(match progress.is_complete() {
+            if remaining.is_zero() {
+                return Err(SendFailure::new(match progress.is_complete() {
                     true => UpstreamError::Timeout,
                     false => UpstreamError::RequestCut,
                 }));
@@ -174,131 +255,167 @@ impl Upstream {
         }
     }
 
-    fn address(&self, request: &mut Request<RequestBody>) -> Result<(), UpstreamError> {
-        let invalid = |error: &dyn std::fmt::Display| UpstreamError::Invalid(error.to_string());
-        if self.destination.settings.http2 {
-            let mut uri = std::mem::take(request.uri_mut()).into_parts();
-            uri.scheme = Some(self.destination.scheme.clone());
-            uri.authority = Some(self.destination.authority.clone());
-            *request.uri_mut() = Uri::from_parts(uri).map_err(|error| invalid(&error))?;
-        }
-        *request.version_mut() =
-            if self.destination.settings.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        let host = match &self.destination.settings.host {
-            UpstreamHost::Preserve if request.headers().contains_key(http::header::HOST) => None,
-            UpstreamHost::Preserve => Some(self.destination.authority.as_str()),
-            UpstreamHost::Set(host) => Some(host.as_str()),
+    /// Sends over an open connection or a new one. A request that was certainly not sent goes over the next one.
+    async fn send_over_pool(
+        &self,
+        Member { instance, pool }: &Member,
+        mut request: Box<Request<RequestBody>>,
+    ) -> Result<ConnectionResponse, SendFailure> {
+        let progress = request.body().progress();
+        // RFC 9113 §8.6: HTTP/2 has no Upgrade.
+        let allowed = match request.headers().contains_key(UPGRADE) {
+            true => Protocols::Http1,
+            false => Protocols::Http2,
         };
-        if let Some(host) = host {
-            let host = HeaderValue::from_str(host).map_err(|error| invalid(&error))?;
-            request.headers_mut().insert(http::header::HOST, host);
+        loop {
+            let kind = RequestKind {
+                is_write: !request.method().is_safe(),
+                has_content: !request.body().is_empty(),
+                is_storable: request.extensions().get::<StorableFetch>().is_some(),
+            };
+            let checkout = match pool.checkout_idle(allowed, kind) {
+                Some(checkout) => checkout,
+                // Boxed, because connecting takes much room, and is rare.
+                None => match Box::pin(pool.connect(allowed, kind)).await {
+                    Ok(checkout) => checkout,
+                    Err(error) => return Err(SendFailure::unreachable(&*error, request)),
+                },
+            };
+            let (failed, may_resend, closed_while_idle) = match checkout {
+                Checkout::Http1 { mut connection, is_new } => {
+                    to_http1(&mut request)?;
+                    let is_exclusive = connection_login::is_exclusive(&request);
+                    match connection.send(*request).await {
+                        Ok(mut response) => {
+                            connection.set_keep_alive(response.headers());
+                            if response.status() == StatusCode::NO_CONTENT
+                                && connection.has_stray_content(&response)
+                            {
+                                response.extensions_mut().insert(StrayContent);
+                            }
+                            let is_shared =
+                                !is_exclusive && !connection_login::asks_for_login(response.headers());
+                            let is_clean = is_shared && progress.is_complete();
+                            let guard = Http1Guard::new(connection, is_clean, pool.clone());
+                            return Ok((response, Some(PooledConnection::Http1(guard))));
+                        }
+                        Err(failed) => (failed, !is_new, connection.stats().closed_while_idle()),
+                    }
+                }
+                Checkout::Http2 { mut connection, stream } => {
+                    to_http2(&mut request, &instance.scheme)?;
+                    match connection.send(*request).await {
+                        Ok(response) => {
+                            return Ok((response, Some(PooledConnection::Http2 { _stream: stream })));
+                        }
+                        Err(failed) => (failed, true, false),
+                    }
+                }
+            };
+            *request = unsent(failed, may_resend, closed_while_idle, &progress)?;
         }
+    }
+
+    /// Sets `Host` unless the client's own goes to the upstream. `has_host`: the client named one.
+    fn set_host(
+        &self,
+        request: &mut Request<RequestBody>,
+        has_host: bool,
+        instance: &Instance,
+    ) -> Result<(), UpstreamError> {
+        let host = match &self.destination.settings.host {
+            UpstreamHost::Preserve if has_host => return Ok(()),
+            UpstreamHost::Preserve => instance.authority.as_str(),
+            UpstreamHost::Set(host) => host.as_str(),
+        };
+        let host = HeaderValue::from_str(host).map_err(invalid)?;
+        request.headers_mut().insert(HOST, host);
         Ok(())
     }
 }
 
-/// The head of an answer, and what its body comes over.
-type Answer = (Response<Incoming>, Option<Loan>);
-
-async fn by_lane(pool: &Arc<Pool>, mut request: Box<Request<RequestBody>>) -> Result<Answer, Failure> {
-    let progress = request.body().progress();
-    loop {
-        let (mut lane, is_new) = match pool.take() {
-            Some(lane) => (lane, false),
-            // In a box: connecting takes a lot of room, and happens rarely.
-            None => {
-                let connected = Box::pin(pool.connect()).await;
-                (connected.map_err(|error| Failure::unreachable(&*error))?, true)
-            }
-        };
-        match lane.send(*request).await {
-            Ok(response) => {
-                let loan = Loan::new(lane, progress.is_complete(), pool.clone());
-                return Ok((response, Some(loan)));
-            }
-            Err(mut error) => match error.take_message() {
-                // It closed while it idled, and nothing was sent.
-                Some(unsent) if !is_new => *request = unsent,
-                _ => return Err(Failure::of(&error.into_error(), lane.wire().died_idle(), &progress)),
-            },
-        }
-    }
+/// Returns whether it has `Host`, or the `:authority` that it was moved to.
+fn has_host(request: &Request<RequestBody>) -> bool {
+    request.headers().contains_key(HOST) || request.uri().authority().is_some()
 }
 
-fn streams(destination: &Destination) -> Client<Connector, RequestBody> {
-    Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(destination.settings.idle_timeout)
-        .http2_only(destination.scheme == http::uri::Scheme::HTTP)
-        .http2_keep_alive_interval(Some(Duration::from_secs(20)))
-        .http2_adaptive_window(true)
-        .set_host(false)
-        .build(destination.connector.clone())
-}
-
-async fn by_stream(
-    client: &Client<Connector, RequestBody>,
-    mut request: Box<Request<RequestBody>>,
-) -> Result<Answer, Failure> {
-    let connection = capture_connection(&mut request);
-    let progress = request.body().progress();
-    let answer = client.request(*request).await;
-    if let Ok(response) = &answer
-        && !progress.is_complete()
-        && response.version() < Version::HTTP_2
-    {
-        // As in a `Loan`.
-        connection.connection_metadata().iter().for_each(Connected::poison);
-    }
-    answer.map(|response| (response, None)).map_err(|error| {
-        let wire = connection.connection_metadata().as_ref().and_then(Wire::of);
-        match error.is_connect() {
-            true => Failure::unreachable(&error),
-            false => Failure::of(&error, wire.is_some_and(|wire| wire.died_idle()), &progress),
-        }
-    })
-}
-
-/// RFC 9112 §6.3: whatever the upstream said of the length of its content, it goes on with one meaning.
-fn frame_once(response: &mut Response<Incoming>) -> Result<(), UpstreamError> {
-    let status = response.status();
-    let headers = response.headers_mut();
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let is_coded = match (codings.next(), codings.next()) {
-        (None, _) => false,
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
-        // hyper leaves other codings in the content, and nobody after larder would know.
-        _ => return Err(UpstreamError::Invalid("a transfer coding other than chunked".into())),
-    };
-    if headers.contains_key(CONTENT_LENGTH) {
-        match (is_coded || status == StatusCode::NO_CONTENT, length_of(headers)) {
-            (false, Some(length)) => drop(headers.insert(CONTENT_LENGTH, length.into())),
-            _ => drop(headers.remove(CONTENT_LENGTH)),
-        }
+/// Moves `Host` into `:authority` (RFC 9113 §8.3.1).
+fn to_http2(request: &mut Request<RequestBody>, scheme: &Scheme) -> Result<(), SendFailure> {
+    *request.version_mut() = Version::HTTP_2;
+    if let Some(host) = request.headers_mut().remove(HOST) {
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.scheme = Some(scheme.clone());
+        uri.authority = Some(host.as_bytes().try_into().map_err(|error| SendFailure::new(invalid(error)))?);
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|error| SendFailure::new(invalid(error)))?;
     }
     Ok(())
 }
 
-/// `None` if it is no number, or several that differ (only possible where there is no content).
-fn length_of(headers: &HeaderMap) -> Option<u64> {
-    let lines = headers.get_all(CONTENT_LENGTH).iter();
-    let mut lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let read = |length: &[u8]| std::str::from_utf8(length.trim_ascii()).ok()?.parse::<u64>().ok();
-    let first = read(lengths.next()?)?;
-    lengths.all(|length| read(length) == Some(first)).then_some(first)
+/// Moves `:authority` back into `Host`, if the request was made for HTTP/2.
+fn to_http1(request: &mut Request<RequestBody>) -> Result<(), SendFailure> {
+    *request.version_mut() = Version::HTTP_11;
+    frame_content(request);
+    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    if let Some(authority) = uri.authority.take() {
+        let host =
+            HeaderValue::from_str(authority.as_str()).map_err(|error| SendFailure::new(invalid(error)))?;
+        request.headers_mut().insert(HOST, host);
+        uri.scheme = None;
+    }
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|error| SendFailure::new(invalid(error)))?;
+    Ok(())
 }
 
-fn repeatable(request: &Request<RequestBody>) -> bool {
-    let safe = *request.method() == http::Method::GET || *request.method() == http::Method::HEAD;
-    safe && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
+fn invalid(error: impl std::fmt::Display) -> UpstreamError {
+    UpstreamError::Invalid(error.to_string())
 }
 
-fn copy_of_head(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
-    let mut copy = Box::new(Request::new(RequestBody::empty()));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+/// Returns the request if nothing of it was sent, because its connection had closed before.
+fn unsent(
+    mut failed: TrySendError<Request<RequestBody>>,
+    may_resend: bool,
+    closed_while_idle: bool,
+    progress: &RequestProgress,
+) -> Result<Request<RequestBody>, SendFailure> {
+    match failed.take_message() {
+        Some(request) if may_resend => Ok(request),
+        _ => Err(SendFailure::classify(&failed.into_error(), closed_while_idle, progress)),
+    }
+}
+
+/// The head of a response, and the connection that its body arrives over.
+type ConnectionResponse = (Response<Incoming>, Option<PooledConnection>);
+
+/// A response that lives long by its nature.
+#[derive(Clone, Copy)]
+enum StreamKind {
+    /// A tunnel, server-sent events, or a multipart response without end.
+    Endless,
+    /// Most gRPC calls are short, but some stream.
+    Grpc,
+}
+
+fn stream_kind(response: &Response<Incoming>) -> Option<StreamKind> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Some(StreamKind::Endless);
+    }
+    let media_type = response.headers().get(CONTENT_TYPE)?.as_bytes();
+    let is = |prefix: &[u8]| media_type.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
+    if is(b"application/grpc") {
+        Some(StreamKind::Grpc)
+    } else if is(b"text/event-stream") || is(b"multipart/x-mixed-replace") {
+        Some(StreamKind::Endless)
+    } else {
+        None
+    }
+}
+
+/// Marks a request whose response may be stored. With content, it goes over no connection that carried another's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StorableFetch;
+
+/// Returns whether a second copy of the request does no harm.
+fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    let is_safe = [Method::GET, Method::HEAD].contains(request.method());
+    is_safe && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
 }

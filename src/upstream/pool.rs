@@ -1,139 +1,243 @@
-//! A worker's connections to the upstream over HTTP/1.1: those that idle wait here for their next request. How many may
-//! be in use is bounded elsewhere.
+//! A worker's connections to the upstream. The number in use is bounded by the destination's slots.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
-use tower_service::Service;
 
-use super::connect::{BoxError, Connector};
-use super::lane::Lane;
+use super::connect::{BoxError, Connector, Protocols};
+use super::http1_connection::Http1Connection;
+use super::http2_connection::{Http2Connection, StreamGuard};
 
-pub struct Pool {
-    connector: Connector,
-    /// Scheme and authority.
-    to: Uri,
+pub(super) struct ConnectionPool {
+    connector: Arc<Connector>,
+    protocols: Protocols,
     idle_timeout: Duration,
-    idle: Mutex<Idle>,
-    /// Something happened on a connection that idles: mostly the upstream has closed it.
-    stirred: Arc<Notify>,
+    connections: Mutex<Connections>,
+    /// Held while an HTTP/2 connection is made, so that requests that come meanwhile share it.
+    connecting: tokio::sync::Mutex<()>,
+    /// Notified of events on idle HTTP/1.1 connections: mostly the upstream has closed one.
+    idle_event: Arc<Notify>,
+}
+
+type IdleConnections = Vec<(Box<Http1Connection>, Instant)>;
+
+/// The kind of request that a connection is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestKind {
+    /// It can't be sent again.
+    pub(super) is_write: bool,
+    pub(super) has_content: bool,
+    /// Its response may be stored.
+    pub(super) is_storable: bool,
 }
 
 #[derive(Default)]
-struct Idle {
-    /// The last one was used last.
-    lanes: Vec<(Box<Lane>, Instant)>,
+struct Connections {
+    /// Idle connections that never carried content of a client, in the order of their last use.
+    http1: IdleConnections,
+    /// Those that did. An upstream that ignores the content takes it for the next request, so only requests with content
+    /// of their own whose responses are not stored go over them.
+    http1_with_content: IdleConnections,
+    /// All connections, in use or not.
+    http2: Vec<Http2Connection>,
     is_watched: bool,
 }
 
-impl Pool {
-    pub fn new(connector: Connector, to: Uri, idle_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { connector, to, idle_timeout, idle: Mutex::default(), stirred: Arc::default() })
+/// A connection for one request.
+pub(super) enum Checkout {
+    Http1 { connection: Box<Http1Connection>, is_new: bool },
+    Http2 { connection: Http2Connection, stream: StreamGuard },
+}
+
+impl ConnectionPool {
+    pub(super) fn new(connector: Arc<Connector>, protocols: Protocols, idle_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            connector,
+            protocols,
+            idle_timeout,
+            connections: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+            idle_event: Arc::default(),
+        })
     }
 
-    /// One that idled, if there is one.
-    pub fn take(&self) -> Option<Box<Lane>> {
+    /// Returns an open connection that can carry a request now, if there is one. `allowed`: an upgrade wants HTTP/1.1. A
+    /// write can't be sent again, so it does not go over a connection that the upstream may be closing: one that was idle
+    /// for half of `idle_timeout`, or half of what the upstream announced.
+    pub(super) fn checkout_idle(&self, allowed: Protocols, request: RequestKind) -> Option<Checkout> {
+        let mut connections = self.connections.lock();
+        if self.protocols == Protocols::Http2 && allowed == Protocols::Http2 {
+            for connection in &connections.http2 {
+                if let Some(stream) = connection.reserve() {
+                    return Some(Checkout::Http2 { connection: connection.clone(), stream });
+                }
+            }
+        }
+        let idle_connections = match (request.has_content, request.is_storable) {
+            (true, true) => return None,
+            (true, false) => &mut connections.http1_with_content,
+            (false, _) => &mut connections.http1,
+        };
         loop {
-            let (mut lane, since) = self.idle().lanes.pop()?;
-            if since.elapsed() < self.idle_timeout && lane.rests() {
-                return Some(lane);
+            let (connection, since) = idle_connections.last()?;
+            let limit = connection.keep_alive().map_or(self.idle_timeout, |it| it.min(self.idle_timeout));
+            let idle = since.elapsed();
+            if request.is_write && idle < limit && idle >= limit / 2 {
+                return None;
+            }
+            let (mut connection, _) = idle_connections.pop()?;
+            if idle < limit && connection.is_reusable() {
+                return Some(Checkout::Http1 { connection, is_new: false });
             }
         }
     }
 
-    pub async fn connect(&self) -> Result<Box<Lane>, BoxError> {
-        let stream = self.connector.clone().call(self.to.clone()).await?;
-        Ok(Box::new(Lane::new(stream, self.stirred.clone()).await?))
+    pub(super) async fn connect(
+        self: &Arc<Self>,
+        allowed: Protocols,
+        request: RequestKind,
+    ) -> Result<Checkout, BoxError> {
+        if self.protocols == Protocols::Http1 || allowed == Protocols::Http1 {
+            return self.connect_one(Protocols::Http1).await;
+        }
+        let _connecting = self.connecting.lock().await;
+        match self.checkout_idle(allowed, request) {
+            Some(checkout) => Ok(checkout),
+            None => self.connect_one(Protocols::Http2).await,
+        }
     }
 
-    /// An exchange over it is over. If a part of the request is still on its way, that goes on by itself.
-    fn give_back(self: &Arc<Self>, mut lane: Box<Lane>, is_clean: bool) {
-        if lane.rests() {
+    async fn connect_one(self: &Arc<Self>, protocols: Protocols) -> Result<Checkout, BoxError> {
+        let (stream, negotiated) = self.connector.connect(protocols).await?;
+        if negotiated == Protocols::Http1 {
+            let connection = Box::new(
+                Http1Connection::new(stream, self.connector.header_count, self.idle_event.clone()).await?,
+            );
+            return Ok(Checkout::Http1 { connection, is_new: true });
+        }
+        let connection = Http2Connection::new(stream).await?;
+        let stream = connection.reserve().ok_or("the upstream closed the connection at once")?;
+        let mut connections = self.connections.lock();
+        connections.http2.retain(|connection| connection.is_reusable(self.idle_timeout));
+        connections.http2.push(connection.clone());
+        self.watch(&mut connections);
+        Ok(Checkout::Http2 { connection, stream })
+    }
+
+    /// Takes a connection back after an exchange. A request that is still being sent goes on by itself.
+    fn release(self: &Arc<Self>, mut connection: Box<Http1Connection>, is_clean: bool) {
+        if connection.is_reusable() {
             if is_clean {
-                self.keep(lane);
+                self.put_idle(connection);
             }
             return;
         }
         let pool = self.clone();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                lane.rested().await;
-                if is_clean && lane.rests() {
-                    pool.keep(lane);
+                connection.wait_until_reusable().await;
+                if is_clean && connection.is_reusable() {
+                    pool.put_idle(connection);
                 }
             });
         }
     }
 
-    fn keep(self: &Arc<Self>, lane: Box<Lane>) {
-        let mut idle = self.idle();
-        idle.lanes.push((lane, Instant::now()));
-        if !idle.is_watched
-            && let Ok(runtime) = Handle::try_current()
-        {
-            idle.is_watched = true;
-            let (pool, stirred, often) = (Arc::downgrade(self), self.stirred.clone(), self.idle_timeout / 2);
+    fn put_idle(self: &Arc<Self>, connection: Box<Http1Connection>) {
+        let mut connections = self.connections.lock();
+        match connection.has_carried_content() {
+            true => connections.http1_with_content.push((connection, Instant::now())),
+            false => connections.http1.push((connection, Instant::now())),
+        }
+        self.watch(&mut connections);
+    }
+
+    /// Closes expired connections from now on, on a task that ends with the pool.
+    fn watch(self: &Arc<Self>, connections: &mut Connections) {
+        if connections.is_watched {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            connections.is_watched = true;
+            let (pool, idle_event) = (Arc::downgrade(self), self.idle_event.clone());
+            let interval = self.idle_timeout / 2;
             runtime.spawn(async move {
                 loop {
-                    _ = timeout(often, stirred.notified()).await;
+                    _ = timeout(interval, idle_event.notified()).await;
                     let Some(pool) = pool.upgrade() else { return };
-                    pool.sweep();
+                    pool.close_expired();
                 }
             });
         }
     }
 
-    /// Closes those that idled for long enough, and those that the upstream has closed.
-    fn sweep(&self) {
-        let mut idle = self.idle();
-        idle.lanes.retain_mut(|(lane, since)| since.elapsed() < self.idle_timeout && lane.rests());
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Closes connections that were idle for too long, or that the upstream has closed.
+    fn close_expired(&self) {
+        let mut connections = self.connections.lock();
+        let Connections { http1, http1_with_content, .. } = &mut *connections;
+        for idle in [http1, http1_with_content] {
+            idle.retain_mut(|(connection, since)| {
+                since.elapsed() < self.idle_timeout && connection.is_reusable()
+            });
+        }
+        connections.http2.retain(|connection| connection.is_reusable(self.idle_timeout));
     }
 }
 
-impl Drop for Pool {
+impl Drop for ConnectionPool {
     fn drop(&mut self) {
-        self.stirred.notify_one();
+        self.idle_event.notify_one();
     }
 }
 
-/// A connection whose answer is still being read. Whoever has it no longer gives it back.
-pub struct Loan {
-    lane: Option<Box<Lane>>,
-    /// The whole request went out before its answer came. Else its rest is still to come, and an upstream that did not
-    /// wait for it may take it for the next request: this was the last one.
+/// The connection that a response is read from.
+pub(super) enum PooledConnection {
+    Http1(Http1Guard),
+    Http2 { _stream: StreamGuard },
+}
+
+/// An HTTP/1.1 connection that returns to its pool when this is dropped.
+pub(super) struct Http1Guard {
+    connection: Option<Box<Http1Connection>>,
+    /// The whole request was sent before its response came. Otherwise an upstream that did not wait for the rest may take
+    /// it for the next request, so the connection is not used again.
     is_clean: bool,
-    pool: Arc<Pool>,
+    pool: Arc<ConnectionPool>,
 }
 
-impl Loan {
-    pub fn new(lane: Box<Lane>, is_clean: bool, pool: Arc<Pool>) -> Self {
-        Self { lane: Some(lane), is_clean, pool }
+impl Http1Guard {
+    pub(super) fn new(connection: Box<Http1Connection>, is_clean: bool, pool: Arc<ConnectionPool>) -> Self {
+        Self { connection: Some(connection), is_clean, pool }
+    }
+}
+
+impl PooledConnection {
+    /// The connection, if this task has to poll it.
+    pub(super) fn http1(&mut self) -> Option<&mut Http1Connection> {
+        match self {
+            PooledConnection::Http1(guard) => guard.connection.as_deref_mut(),
+            PooledConnection::Http2 { .. } => None,
+        }
     }
 
-    pub fn lane(&mut self) -> Option<&mut Lane> {
-        self.lane.as_deref_mut()
-    }
-
-    /// The answer says that it becomes something else.
-    pub fn upgrade(mut self) {
-        if let Some(lane) = self.lane.take() {
-            tokio::spawn(lane.upgraded());
+    /// Polls the connection on a task of its own, after a response that switches protocols.
+    pub(super) fn upgrade(mut self) {
+        if let PooledConnection::Http1(guard) = &mut self
+            && let Some(connection) = guard.connection.take()
+        {
+            tokio::spawn(connection.run_upgraded());
         }
     }
 }
 
-impl Drop for Loan {
+impl Drop for Http1Guard {
     fn drop(&mut self) {
-        if let Some(lane) = self.lane.take() {
-            self.pool.give_back(lane, self.is_clean);
+        if let Some(connection) = self.connection.take() {
+            self.pool.release(connection, self.is_clean);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that idle, against a real socket.
+//! Connections that idle and requests that are sent again, against a real socket.
 
 use std::time::Duration;
 
@@ -8,11 +8,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{Destination, RequestBody, Upstream};
+use super::connect::Protocols;
+use super::pool::{Checkout, Http1Guard, RequestKind};
+use super::{Destination, RequestBody, Timeouts, Upstream};
 use crate::config::Config;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
+
+const TIMEOUTS: Timeouts = Timeouts { response: LONG, idle: LONG, stream_idle: LONG };
 
 async fn upstream(idle_timeout: &str) -> (Upstream, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -25,7 +29,7 @@ async fn upstream(idle_timeout: &str) -> (Upstream, TcpListener) {
 /// One request, and its whole answer.
 async fn ask(upstream: &Upstream) -> Vec<u8> {
     let request = Request::get("/a").body(RequestBody::empty()).expect("a request");
-    let answer = upstream.send(Box::new(request)).await.expect("an answer");
+    let answer = upstream.send(Box::new(request), TIMEOUTS).await.expect("an answer");
     answer.into_body().collect().await.expect("the whole").to_bytes().to_vec()
 }
 
@@ -61,7 +65,7 @@ async fn requests_one_after_another_go_over_one_connection() {
 }
 
 #[tokio::test]
-async fn what_the_upstream_closes_while_it_idles_is_closed_here_at_once() {
+async fn a_connection_closed_while_idle_is_closed_at_once() {
     let (upstream, listener) = upstream("1h").await;
     let accepting = async {
         let mut stream = listener.accept().await.expect("a connection").0;
@@ -100,8 +104,40 @@ async fn an_answer_that_nobody_reads_to_its_end_ends_its_connection() {
     };
     let asking = async {
         let request = Request::get("/a").body(RequestBody::empty()).expect("a request");
-        drop(upstream.send(Box::new(request)).await.expect("an answer"));
+        drop(upstream.send(Box::new(request), TIMEOUTS).await.expect("an answer"));
         assert_eq!(ask(&upstream).await, b"ab");
     };
     timeout(LONG, async { tokio::join!(answering, asking) }).await.expect("in time");
+}
+
+#[tokio::test]
+async fn a_declined_connection_is_not_given_out_while_connecting() {
+    let (upstream, _listener) = upstream("1h, http2: true").await;
+    let pool = &upstream.balancer.member(0).pool;
+    let kind = RequestKind { is_write: false, has_content: true, is_storable: true };
+    let Ok(Checkout::Http1 { connection, .. }) = pool.connect(Protocols::Http1, kind).await else {
+        panic!("it is to speak HTTP/1.1");
+    };
+    drop(Http1Guard::new(connection, true, pool.clone()));
+    let without_content = RequestKind { has_content: false, ..kind };
+    let Some(Checkout::Http1 { connection, .. }) = pool.checkout_idle(Protocols::Http2, without_content)
+    else {
+        panic!("it is idle");
+    };
+    drop(Http1Guard::new(connection, true, pool.clone()));
+    let checkout = pool.connect(Protocols::Http2, kind).await;
+    assert!(matches!(checkout, Ok(Checkout::Http2 { .. })), "it is of its own");
+}
+
+#[tokio::test]
+async fn a_content_that_is_sent_again_is_captured_once() {
+    let mut body = RequestBody::from_content("id=1".into());
+    let (captured, again) = (body.capture(100), body.replay().expect("known content"));
+    let progress = body.progress();
+    body.collect().await.expect("the content");
+    assert!(progress.is_complete());
+    again.begin_again();
+    assert!(!progress.is_complete() && captured.complete_content().is_none());
+    again.collect().await.expect("the content");
+    assert_eq!(captured.complete_content().expect("whole"), "id=1");
 }

@@ -1,110 +1,120 @@
-//! ASKS FIRST. What larder asks for before clients do: by the clock, on demand, and after a purge; all of it under one
+//! Background requests: scheduled warming, on-demand warming and refreshing, and re-fetching after a purge, under one
 //! budget.
 //!
-//! Each request goes the way of a client's (`proxy::errand`): it never stores what a client's could not. Only what this
-//! replica knows is gone through, never what is in Redis.
+//! Each request takes a client's path (`proxy::internal_request`), so it never stores what a client's request could
+//! not. Only entries known to this replica are considered, never those in Redis alone.
 
+mod audit;
 mod budget;
 mod on_demand;
-mod refreshing;
-mod running;
+mod refresh;
+mod runs;
 mod schedule;
 mod tally;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-pub use on_demand::{Report, Wanted, WarmRequest};
-pub use refreshing::RefreshRequest;
-pub use tally::Tally;
+pub(crate) use on_demand::{Report, WarmRequest, WarmResult};
+pub(crate) use refresh::RefreshRequest;
+pub(crate) use tally::Tally;
 
 use crate::metrics::BackgroundKind;
-use crate::proxy::{Carried, Desk, Errand, Live};
-use crate::stored_response::Asked;
+use crate::proxy::{RefreshOutcome, RefreshPolicy, SharedProxy, WorkerHandle};
+use crate::stored_response::SampleRequest;
 use budget::Budget;
-use refreshing::Seen;
-use running::Runs;
+use refresh::ReprimeState;
+use runs::Runs;
 
-/// How often it is looked whether something is due.
+/// Interval between checks of the schedule.
 const TICK: Duration = Duration::from_millis(250);
 
 pub struct Warming {
-    live: Live,
-    desk: Arc<Desk>,
+    live: SharedProxy,
+    handle: Arc<WorkerHandle>,
     budget: Budget,
     runs: Mutex<Runs>,
-    seen: Seen,
+    reprime_state: ReprimeState,
 }
 
-/// What is done, as it stands.
-pub type Progress = Arc<Mutex<Tally>>;
+/// Running totals of a run, shared with its report.
+pub(crate) type SharedTally = Arc<Mutex<Tally>>;
 
 impl Warming {
-    /// The desk is of the thread that this runs on.
-    pub fn new(live: Live) -> Arc<Self> {
-        let desk = Desk::new(live.clone());
+    /// Call it on the thread that will run the requests.
+    pub fn new(live: SharedProxy) -> Arc<Self> {
+        let handle = WorkerHandle::new(live.clone());
         Arc::new(Self {
             live,
-            desk,
+            handle,
             budget: Budget::default(),
             runs: Mutex::default(),
-            seen: Seen::default(),
+            reprime_state: ReprimeState::default(),
         })
     }
 
-    /// Sends all of it, as fast as the budget allows, until larder stops.
-    async fn carry_all(
+    /// Sends all requests as fast as the budget allows, until shutdown.
+    async fn run_all(
         self: &Arc<Self>,
         kind: BackgroundKind,
-        all: Vec<Asked>,
-        errand: Errand,
-        progress: Progress,
+        requests: Vec<SampleRequest>,
+        policy: RefreshPolicy,
+        progress: SharedTally,
     ) {
-        let mut under_way = JoinSet::new();
-        for asked in all {
-            while under_way.len() >= self.live.load().config.background.concurrency {
-                under_way.join_next().await;
+        let mut in_flight = JoinSet::new();
+        for sample in requests {
+            while in_flight.len() >= self.live.load().config.background.concurrency {
+                in_flight.join_next().await;
             }
             if self.live.load().tasks.is_closed() {
                 break;
             }
             let (warming, progress) = (self.clone(), progress.clone());
-            under_way.spawn(async move {
-                let carried = warming.carry(kind, &asked, errand).await;
-                locked(&progress).add(&carried);
+            in_flight.spawn(async move {
+                let outcome = warming.run_one(kind, &sample, policy).await;
+                progress.lock().add(&outcome);
             });
         }
-        while under_way.join_next().await.is_some() {}
+        while in_flight.join_next().await.is_some() {}
     }
 
-    async fn carry(&self, kind: BackgroundKind, asked: &Asked, errand: Errand) -> Carried {
-        let mut turn = self.budget.turn(&self.desk, &self.live).await;
-        let worker = self.desk.worker().clone();
-        let carried = worker.carry(asked, errand).await;
-        if !matches!(carried, Carried::Fetched | Carried::NotStored(_) | Carried::Failed(_)) {
-            turn.cost_nothing();
+    async fn run_one(
+        &self,
+        kind: BackgroundKind,
+        sample: &SampleRequest,
+        policy: RefreshPolicy,
+    ) -> RefreshOutcome {
+        let mut permit = self.budget.acquire(&self.handle, &self.live).await;
+        let worker = self.handle.worker().clone();
+        let outcome = worker.refresh(sample, policy).await;
+        if !matches!(
+            outcome,
+            RefreshOutcome::Fetched | RefreshOutcome::NotStored(_) | RefreshOutcome::Failed(_)
+        ) {
+            permit.refund();
         }
-        let uri = &asked.uri;
-        match &carried {
-            Carried::Failed(error) => {
-                tracing::warn!(%uri, kind = kind.as_str(), error, "could not be fetched")
+        let uri = &sample.uri;
+        match &outcome {
+            RefreshOutcome::Failed(error) => {
+                tracing::warn!(%uri, kind = kind.as_str(), error, "background request failed")
             }
-            Carried::NotStored(reason) | Carried::Refused(reason) => {
-                tracing::info!(%uri, kind = kind.as_str(), reason, "is not kept");
+            RefreshOutcome::NotStored(reason) | RefreshOutcome::Refused(reason) => {
+                tracing::info!(%uri, kind = kind.as_str(), reason, "background response not cacheable");
             }
-            Carried::Fetched | Carried::Fresh => {
-                tracing::debug!(%uri, kind = kind.as_str(), result = carried.as_str(), "is there");
+            RefreshOutcome::Fetched | RefreshOutcome::Fresh => {
+                tracing::debug!(%uri, kind = kind.as_str(), result = outcome.as_str(), "background request done");
             }
         }
-        self.live.load().metrics.background(kind, carried.as_str());
-        carried
+        self.live.load().metrics.record_background(kind, outcome.as_str());
+        outcome
     }
 
-    /// The fields of a request: those of the configuration, where it has none of its own.
-    fn with_configured(&self, mut headers: HeaderMap) -> HeaderMap {
+    /// Adds the configured fields that the request does not set itself.
+    fn with_configured_headers(&self, mut headers: HeaderMap) -> HeaderMap {
         let config = &self.live.load().config;
         let background = &config.background;
         let is_named = headers.contains_key(http::header::HOST);
@@ -117,11 +127,7 @@ impl Warming {
         headers
     }
 
-    fn runs(&self) -> std::sync::MutexGuard<'_, Runs> {
-        locked(&self.runs)
+    fn lock_runs(&self) -> parking_lot::MutexGuard<'_, Runs> {
+        self.runs.lock()
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

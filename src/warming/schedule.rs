@@ -1,46 +1,50 @@
-//! `warm` by the clock: at the start and every so often. Several replicas begin at different moments and at different
-//! places of the list, so that each finds what the others have stored, and the upstream is asked once.
+//! Scheduled warming, at startup and at intervals. Replicas start at random offsets in time and in the list, so that
+//! each finds what the others stored.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{Progress, TICK, Tally, Warming, locked};
+use super::{SharedTally, TICK, Tally, Warming};
 use crate::clock::Timestamp;
 use crate::config::{Config, WarmEntry, WarmList};
 use crate::metrics::BackgroundKind;
 use crate::policy::content::Content;
-use crate::policy::url_template::{MOST_URLS, Values};
-use crate::proxy::{Carried, Errand};
-use crate::stored_response::Asked;
+use crate::policy::url_template::{MAX_URLS, PlaceholderValues};
+use crate::proxy::{RefreshOutcome, RefreshPolicy};
+use crate::stored_response::SampleRequest;
 
-/// The largest answer that `each` is read from.
-const LARGEST_LIST: usize = 8 * 1024 * 1024;
+/// Maximum size of a response read for `each`.
+const MAX_LIST_BYTES: usize = 8 * 1024 * 1024;
 
-/// A replica of several begins within that time.
-const SPREAD: Duration = Duration::from_secs(1);
+/// Maximum random start delay of a replica.
+const MAX_START_DELAY: Duration = Duration::from_secs(1);
 
-struct Timer {
+struct WarmTimer {
     entry: Arc<WarmEntry>,
     due: Option<Timestamp>,
 }
 
 impl Warming {
-    /// Until larder stops.
+    /// Runs the schedule until shutdown.
     pub async fn run(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
+        // Aborted with this function.
+        let mut audits = JoinSet::new();
+        audits.spawn(self.clone().run_audits());
         let mut timers = Vec::new();
         let mut config: Option<Arc<Config>> = None;
         loop {
             let proxy = self.live.load_full();
             let now = proxy.clock.now();
             if !config.as_ref().is_some_and(|config| Arc::ptr_eq(config, &proxy.config)) {
-                timers = self.timers(timers, &proxy.config, now);
+                timers = self.update_timers(timers, &proxy.config, now);
                 config = Some(proxy.config.clone());
             }
-            // What was fetched before the first word from Redis could not be kept.
-            if !proxy.store.remote().is_some_and(|remote| remote.is_away()) {
+            // Responses fetched before Redis is connected could not be stored.
+            if !proxy.store.remote_status().is_some_and(|remote| remote.is_unavailable()) {
                 timers.iter_mut().for_each(|timer| self.start_if_due(timer, now));
             }
             self.reprime(&proxy);
@@ -51,95 +55,96 @@ impl Warming {
         }
     }
 
-    /// An entry that stays as it is keeps its time; a new one begins.
-    fn timers(&self, before: Vec<Timer>, config: &Config, now: Timestamp) -> Vec<Timer> {
+    /// Keeps the due time of unchanged entries; new entries start now.
+    fn update_timers(&self, before: Vec<WarmTimer>, config: &Config, now: Timestamp) -> Vec<WarmTimer> {
         let names: Vec<&str> = config.warm.iter().map(|entry| entry.name.as_str()).collect();
-        self.keep_only(&names);
+        self.retain_runs(&names);
         let timer = |entry: &WarmEntry| {
             let known = before.iter().find(|timer| *timer.entry == *entry);
             let first = match entry.on_start {
                 true => Some(now),
                 false => entry.every.map(|every| now.plus(every)),
             };
-            Timer { entry: Arc::new(entry.clone()), due: known.map_or(first, |known| known.due) }
+            WarmTimer { entry: Arc::new(entry.clone()), due: known.map_or(first, |known| known.due) }
         };
         config.warm.iter().map(timer).collect()
     }
 
-    fn start_if_due(self: &Arc<Self>, timer: &mut Timer, now: Timestamp) {
+    fn start_if_due(self: &Arc<Self>, timer: &mut WarmTimer, now: Timestamp) {
         if timer.due.is_none_or(|due| now < due) {
             return;
         }
         timer.due = timer.entry.every.map(|every| now.plus(every));
-        self.plan(&timer.entry.name, timer.due);
-        let progress = Progress::default();
-        if !self.begin(&timer.entry.name, &progress, now) {
-            tracing::warn!(name = timer.entry.name, "was still being warmed when it was due again");
+        self.schedule_next(&timer.entry.name, timer.due);
+        let progress = SharedTally::default();
+        if !self.start_run(&timer.entry.name, &progress, now) {
+            tracing::warn!(name = timer.entry.name, "warm: skipped a run, the previous one is still active");
             return;
         }
-        tokio::spawn(self.clone().warm(timer.entry.clone(), progress));
+        tokio::spawn(self.clone().run_entry(timer.entry.clone(), progress));
     }
 
-    async fn warm(self: Arc<Self>, entry: Arc<WarmEntry>, progress: Progress) {
-        let is_shared = self.live.load().store.remote().is_some();
+    async fn run_entry(self: Arc<Self>, entry: Arc<WarmEntry>, progress: SharedTally) {
+        let is_shared = self.live.load().store.remote_status().is_some();
         if is_shared {
-            sleep(SPREAD.mul_f64(random())).await;
+            sleep(MAX_START_DELAY.mul_f64(random_fraction())).await;
         }
-        let mut all = match self.urls(&entry).await {
-            Ok(all) => all,
+        let mut requests = match self.entry_requests(&entry).await {
+            Ok(requests) => requests,
             Err(error) => {
-                let error = format!("the list could not be read: {error}");
-                tracing::warn!(name = entry.name, error, "could not be warmed");
-                self.live.load().metrics.background(BackgroundKind::Warm, "failed");
-                locked(&progress).add(&Carried::Failed(error));
+                let error = format!("cannot read the list of `each`: {error}");
+                tracing::warn!(name = entry.name, error, "warm: failed");
+                self.live.load().metrics.record_background(BackgroundKind::Warm, "failed");
+                progress.lock().add(&RefreshOutcome::Failed(error));
                 Vec::new()
             }
         };
         if is_shared {
-            let length = all.len();
-            let first = (random() * length as f64) as usize;
-            all.rotate_left(first.min(length));
+            let length = requests.len();
+            let first = (random_fraction() * length as f64) as usize;
+            requests.rotate_left(first.min(length));
         }
-        locked(&progress).requests = all.len() as u64;
-        tracing::info!(name = entry.name, requests = all.len(), "warms");
-        self.carry_all(BackgroundKind::Warm, all, Errand::Keep(entry.keeps_for()), progress).await;
-        let Tally { requests, fetched, fresh, not_stored, refused, failed, .. } = self.end(&entry.name);
+        progress.lock().requests = requests.len() as u64;
+        tracing::info!(name = entry.name, requests = requests.len(), "warm: run started");
+        self.run_all(BackgroundKind::Warm, requests, RefreshPolicy::Keep(entry.retention()), progress).await;
+        let Tally { requests, fetched, fresh, not_stored, refused, failed, .. } =
+            self.finish_run(&entry.name);
         let name = &entry.name;
-        tracing::info!(name, requests, fetched, fresh, not_stored, refused, failed, "is warm");
-        self.live.load().metrics.warmed();
+        tracing::info!(name, requests, fetched, fresh, not_stored, refused, failed, "warm: run finished");
+        self.live.load().metrics.record_warm_run();
     }
 
-    async fn urls(&self, entry: &WarmEntry) -> Result<Vec<Asked>, String> {
+    async fn entry_requests(&self, entry: &WarmEntry) -> Result<Vec<SampleRequest>, String> {
         let mut values = entry.values.clone();
         if let Some(list) = &entry.list {
-            let found = self.listed(entry, list).await?;
+            let found = self.fetch_list(entry, list).await?;
             values.insert(String::new(), found);
         }
-        Ok(asked_of(entry, &values))
+        Ok(expand_requests(entry, &values))
     }
 
-    async fn listed(&self, entry: &WarmEntry, list: &WarmList) -> Result<Vec<String>, String> {
-        let asked = Asked { uri: list.url.clone(), headers: entry.headers.clone() };
-        let _turn = self.budget.turn(&self.desk, &self.live).await;
-        let worker = self.desk.worker().clone();
-        let (headers, body) = worker.obtain(&asked, LARGEST_LIST).await?;
-        let content = Content::of_response(&headers, &body, LARGEST_LIST as u64)
-            .map_err(|unreadable| format!("{} ({})", list.url, unreadable.not_stored().as_str()))?;
-        let found = content.texts(&list.query, MOST_URLS);
-        let mut found = found.map_err(|_| "`each` finds lists or objects, not values".to_owned())?;
+    async fn fetch_list(&self, entry: &WarmEntry, list: &WarmList) -> Result<Vec<String>, String> {
+        let sample = SampleRequest { uri: list.url.clone(), headers: entry.headers.clone() };
+        let _permit = self.budget.acquire(&self.handle, &self.live).await;
+        let worker = self.handle.worker().clone();
+        let (headers, body) = worker.fetch_content(&sample, MAX_LIST_BYTES).await?;
+        let content = Content::parse_response(&headers, &body, MAX_LIST_BYTES as u64)
+            .map_err(|unreadable| format!("{} ({})", list.url, unreadable.as_not_stored().as_str()))?;
+        let found = content.extract_texts(&list.query, MAX_URLS);
+        let mut found = found.map_err(|_| "`each` selects lists or objects; expected values".to_owned())?;
         let mut seen = std::collections::HashSet::new();
         found.retain(|value| !value.is_empty() && seen.insert(value.clone()));
         Ok(found)
     }
 }
 
-fn asked_of(entry: &WarmEntry, values: &Values) -> Vec<Asked> {
-    let urls = entry.get.iter().flat_map(|template| template.urls(values)).take(MOST_URLS);
-    urls.map(|uri| Asked { uri, headers: entry.headers.clone() }).collect()
+fn expand_requests(entry: &WarmEntry, values: &PlaceholderValues) -> Vec<SampleRequest> {
+    let urls = entry.get.iter().flat_map(|template| template.expand(values)).take(MAX_URLS);
+    urls.map(|uri| SampleRequest { uri, headers: entry.headers.clone() }).collect()
 }
 
-/// From 0 to 1. Without randomness all replicas begin at once, which costs more and spoils nothing.
-fn random() -> f64 {
+/// A random number in 0 to 1; 0 if there is no randomness, which only makes replicas start together.
+fn random_fraction() -> f64 {
     let mut bytes = [0; 4];
     let filled = getrandom::fill(&mut bytes);
     if filled.is_ok() { f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX) } else { 0.0 }

@@ -134,7 +134,7 @@ try {
   world.redis.kill();
   world.broken = true;
   await pause(Math.max(12_000, 1000 * seconds * 0.15));
-  await browser.until("the page says that Redis is away", text("notes") + '.includes("Redis can\\u0027t be used")');
+  await browser.until("the page says that Redis is unavailable", text("notes") + '.includes("Redis is unavailable")');
   await pictured(browser, "away");
 
   await world.calm();
@@ -147,7 +147,7 @@ try {
 
   // Asked to end, it would stay for the purges that Redis has not taken.
   world.larder.kill("SIGKILL");
-  await browser.until("the page says that larder is gone", text("status") + '.includes("does not answer")');
+  await browser.until("the page says that larder is gone", text("status") + '.includes("unreachable")');
   console.log("the dashboard agrees with /metrics; pictures are in " + pictures);
 } finally {
   await browser.end();

@@ -1,4 +1,4 @@
-//! A line for each request, by option; and nothing that reads the log, or doesn't, is felt by whoever asks.
+//! Access log lines, by option. A slow or absent reader of the log never delays a client.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -60,6 +60,7 @@ async fn each_request_leaves_a_line_that_says_what_became_of_it() {
     let (upstream_ms, first, all) =
         (millis(miss, "upstream_ms"), millis(miss, "first_byte_ms"), millis(miss, "duration_ms"));
     assert!(0.0 < upstream_ms && upstream_ms <= first && first <= all, "{miss}");
+    assert_eq!((&miss["detail"], &miss["purge_position"]), (&"never-stored".into(), &Value::Null));
     assert_eq!((&hit["cache"], &hit["request_id"]), (&"hit".into(), &"mine".into()));
     assert_eq!((&hit["upstream_ms"], &hit["bytes"]), (&Value::Null, &13.into()));
     assert_eq!((&pass["route"], &pass["status"]), (&Value::Null, &404.into()));
@@ -69,7 +70,7 @@ async fn each_request_leaves_a_line_that_says_what_became_of_it() {
 }
 
 #[tokio::test]
-async fn what_breaks_off_and_who_goes_away_are_in_it_whatever_the_sample() {
+async fn aborted_requests_are_logged_whatever_the_sample() {
     let upstream = Upstream::start();
     let (larder, scratch) = with_access_log("sample: 0", &upstream);
     upstream.on("/cut", Answer::ok("0123456789").cut_after(4));

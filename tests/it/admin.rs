@@ -88,7 +88,7 @@ async fn a_soft_purge_leaves_it_to_be_validated() {
 }
 
 #[tokio::test]
-async fn statistics_are_told_by_route_under_the_names_that_dashboards_know() {
+async fn statistics_by_route_have_the_documented_names() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     for _ in 0..4 {
@@ -105,7 +105,8 @@ async fn statistics_are_told_by_route_under_the_names_that_dashboards_know() {
     }
     assert_eq!(stats["status"], "ok");
     assert_eq!(stats["timestamp"], "2025-11-20T12:00:00.000Z");
-    let courses = serde_json::json!({"hits": 3, "misses": 1, "invalidations": 1, "ttlSeconds": 30});
+    let courses =
+        serde_json::json!({"hits": 3, "misses": 1, "errors": 0, "invalidations": 1, "ttlSeconds": 30});
     assert_eq!(stats["routes"]["courses"], courses);
     assert_eq!(stats["routes"]["static"]["ttlSeconds"], serde_json::Value::Null);
 }
@@ -152,7 +153,7 @@ async fn a_page_in_somebodys_browser_can_not_purge() {
 }
 
 #[tokio::test]
-async fn the_memory_is_told_by_route_tag_and_path_without_what_was_purged() {
+async fn sizes_are_reported_without_purged_responses() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     hits(&larder).await;

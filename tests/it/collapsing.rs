@@ -50,12 +50,12 @@ async fn every_follower_reads_the_whole_body_as_it_arrives() {
     let larder = Larder::with(ROUTES, &upstream);
     let mut leader = larder.get("/a").start().await;
     feed.send("one ").await;
-    leader.until("one ").await;
+    leader.read_until("one ").await;
     let mut late = larder.get("/a").start().await;
-    assert_eq!(late.until("one ").await, "one ");
+    assert_eq!(late.read_until("one ").await, "one ");
     feed.send("two ").await;
-    leader.until("two ").await;
-    late.until("two ").await;
+    leader.read_until("two ").await;
+    late.read_until("two ").await;
     let last = larder.get("/a").start().await;
     feed.send("three").await;
     feed.end().await;
@@ -99,7 +99,7 @@ async fn a_follower_that_goes_away_disturbs_nobody() {
     let leader = larder.get("/a").start().await;
     feed.send("one ").await;
     let mut gone = larder.get("/a").start().await;
-    gone.until("one ").await;
+    gone.read_until("one ").await;
     drop(gone);
     feed.send("two").await;
     feed.end().await;
@@ -121,7 +121,7 @@ async fn what_may_not_be_shared_reaches_one_client_each() {
         let held = upstream.hold("/a");
         let waiting = crowd(&larder, "/a", 20);
         held.arrived().await;
-        larder.metric_becomes("larder_connections", 20.0).await;
+        larder.metric_becomes("larder_followers", 19.0).await;
         held.release();
         let mut texts = vec![];
         for reply in replies(waiting).await {
@@ -179,7 +179,7 @@ async fn a_failed_fetch_answers_all_who_waited_once() {
         let held = upstream.hold("/a");
         let waiting = crowd(&larder, "/a", 20);
         held.arrived().await;
-        larder.metric_becomes("larder_connections", 20.0).await;
+        larder.metric_becomes("larder_followers", 19.0).await;
         held.release();
         for reply in replies(waiting).await {
             reply.assert_status(status);
@@ -197,9 +197,9 @@ async fn a_cut_body_is_cut_for_everyone_and_stored_for_nobody() {
     let larder = Larder::with(ROUTES, &upstream);
     let mut leader = larder.get("/a").start().await;
     feed.send("half").await;
-    leader.until("half").await;
+    leader.read_until("half").await;
     let mut follower = larder.get("/a").start().await;
-    follower.until("half").await;
+    follower.read_until("half").await;
     feed.cut();
     assert_eq!(leader.broken_off().await, b"");
     assert_eq!(follower.broken_off().await, b"");
@@ -224,7 +224,7 @@ async fn credentials_outside_the_key_never_join() {
 }
 
 #[tokio::test]
-async fn callers_of_a_shared_route_join_and_callers_of_a_per_route_join_only_their_own() {
+async fn callers_join_fetches_of_their_own_key_only() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     let (ann, bob) = (bearer(r#"{"sub":"ann"}"#), bearer(r#"{"sub":"bob"}"#));
@@ -266,7 +266,7 @@ async fn past_what_is_kept_nobody_joins() {
     let mut leader = larder.get("/small").start().await;
     feed.send(vec![b'x'; 5000]).await;
     feed.send("|").await;
-    leader.until("|").await;
+    leader.read_until("|").await;
     larder.get("/small").await.assert_text("GET /small #2");
     feed.send("end").await;
     feed.end().await;

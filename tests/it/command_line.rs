@@ -13,15 +13,37 @@ async fn run(command: Command) -> (Option<i32>, String) {
 async fn it_says_what_it_can_do() {
     let (code, help) = run(Command::new(&["--help"])).await;
     assert_eq!(code, Some(0));
-    for command in ["run", "check", "schema", "demo", "purge", "purges", "stats", "health"] {
+    for command in [
+        "run",
+        "init",
+        "suggest",
+        "import",
+        "check",
+        "doctor",
+        "redis",
+        "schema",
+        "demo",
+        "purge",
+        "purges",
+        "stats",
+        "audit",
+        "top",
+        "tail",
+        "mcp",
+        "health",
+        "completions",
+        "man",
+    ] {
         assert!(help.contains(&format!("\n  {command}")), "{command}: {help}");
     }
-    assert!(Command::new(&["--version"]).stdout().await.starts_with("larder "));
+    let version = Command::new(&["--version"]).stdout().await;
+    assert!(version.starts_with("larder ") && version.contains("\ncommit: "), "{version}");
+    assert!(version.contains("\nfeatures: "), "{version}");
     assert_eq!(run(Command::new(&["--no-such-flag"])).await.0, Some(2));
 }
 
 #[tokio::test]
-async fn check_names_every_mistake_of_a_file_with_its_line_and_snippet() {
+async fn check_reports_every_mistake_with_line_and_snippet() {
     let scratch = Scratch::new();
     let file = scratch.file(
         "proxy.yaml",
@@ -51,6 +73,94 @@ routes:
 }
 
 #[tokio::test]
+async fn every_command_takes_the_configuration_as_a_flag() {
+    let scratch = Scratch::new();
+    let file = scratch.file("other.yaml", "upstream: http://127.0.0.1:1\nroutes: []");
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["check", file][..],
+        &["check", "--config", file],
+        &["--config", file, "check"],
+        &["-c", file, "lint"],
+        &["lint", "-c", file],
+        &["explain", "-c", file, "/a"],
+        &["-c", file, "explain", "/a"],
+    ] {
+        let (code, said) = run(Command::new(arguments)).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    }
+    let (code, said) = run(Command::new(&["check"]).env("LARDER_CONFIG", file)).await;
+    assert!(code == Some(0) && said.starts_with(file), "{said}");
+    let (code, said) = run(Command::new(&["check", file, "-c", file])).await;
+    assert!(code == Some(2) && said.contains("named twice"), "{said}");
+}
+
+#[tokio::test]
+async fn findings_are_written_for_programs() {
+    let scratch = Scratch::new();
+    let file = scratch.file(
+        "proxy.yaml",
+        "upstream: http://127.0.0.1:1\nroutes: [{path: /a, ttl: 1m, override: [private], tags: [x]}]",
+    );
+    let config = file.to_str().unwrap();
+    for (arguments, code) in [(&["check"][..], 0), (&["check", "--strict"], 1), (&["lint"], 1)] {
+        for format in ["json", "github", "sarif"] {
+            let all = [arguments, &["-c", config, "--output", format]].concat();
+            let output = Command::new(&all).output().await;
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{all:?}: {said}");
+            assert!(output.stderr.is_empty(), "{all:?}: {}", String::from_utf8_lossy(&output.stderr));
+            match format {
+                "github" => {
+                    assert!(said.starts_with(&format!("::warning file={config},line=2,col=40")), "{said}")
+                }
+                "json" => {
+                    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+                    assert_eq!(
+                        (&json["warnings"], &json["diagnostics"][0]["line"]),
+                        (&1.into(), &2.into()),
+                        "{said}"
+                    );
+                }
+                _ => {
+                    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+                    let result = &json["runs"][0]["results"][0];
+                    let location = &result["locations"][0]["physicalLocation"];
+                    assert_eq!(location["region"]["startLine"], 2, "{said}");
+                    assert_eq!(location["artifactLocation"]["uri"], config, "{said}");
+                }
+            }
+        }
+    }
+    let rules = "config: proxy.yaml\ntests: [{name: a, request: /a, expect: {stored: false}}]";
+    let rules = scratch.file("rules.yaml", rules);
+    let (code, said) = run(Command::new(&["test", rules.to_str().unwrap(), "--output", "json"])).await;
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (code, &json["tests"][0]["ok"], &json["errors"]),
+        (Some(1), &false.into(), &1.into()),
+        "{said}"
+    );
+    let wrong = scratch.file("wrong.yaml", "upstream: http://127.0.0.1:1\nroutes: [{path: /a, ttl: 5}]");
+    let (code, said) = run(Command::new(&["check", wrong.to_str().unwrap(), "--output", "github"])).await;
+    assert!(code == Some(1) && said.starts_with("::error file="), "{said}");
+}
+
+#[tokio::test]
+async fn completions_and_manual_pages_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = Command::new(&["completions", shell]).stdout().await;
+        assert!(script.contains("larder") && script.contains("everything"), "{shell}: {script}");
+    }
+    assert!(Command::new(&["man"]).stdout().await.contains(".TH larder 1"));
+    let scratch = Scratch::new();
+    let pages = scratch.path().join("pages");
+    Command::new(&["man", "--dir", pages.to_str().unwrap()]).stdout().await;
+    let page = std::fs::read_to_string(pages.join("larder-purge.1")).unwrap();
+    assert!(page.contains("everything"), "{page}");
+}
+
+#[tokio::test]
 async fn run_refuses_a_wrong_file_and_says_what_to_do_without_one() {
     let scratch = Scratch::new();
     let (code, said) = run(Command::new(&[]).directory(scratch.path())).await;
@@ -70,7 +180,7 @@ async fn an_address_in_use_is_an_error_at_once_that_names_it() {
     let file = scratch.file("proxy.yaml", "upstream: http://127.0.0.1:1\nadmin: off\nroutes: []");
     let (code, said) = run(Command::new(&["--config", file.to_str().unwrap(), "--listen", &address])).await;
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains(&address), "{said}");
+    assert!(said.contains(&address) && said.contains(&format!("or in {}", file.display())), "{said}");
 }
 
 #[tokio::test]
@@ -130,9 +240,13 @@ async fn purge_stats_and_health_speak_to_a_running_larder() {
         assert!(said.contains("position"), "{said}");
         assert!(!larder.get("/a").await.is_hit(), "{targets:?}");
     }
+    let json = ask(&["purge", "--tag", "a", "--json"]).stdout().await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["position"].is_string() || json["position"].is_number(), "{json}");
     assert!(ask(&["purges", "--tag", "a b"]).stdout().await.contains("  everything  "));
     assert!(ask(&["purges"]).stdout().await.contains("by admin POST /purge"));
     assert!(ask(&["stats"]).stdout().await.contains("things"));
+    assert!(ask(&["top", "--once"]).stdout().await.contains("\nthings "));
     let json: serde_json::Value = serde_json::from_str(&ask(&["stats", "--json"]).stdout().await).unwrap();
     assert_eq!(json["routes"]["things"]["hits"], 9);
 
@@ -152,7 +266,7 @@ async fn the_schema_is_the_one_in_the_repository() {
 }
 
 #[tokio::test]
-async fn the_demo_serves_a_sample_api_and_prints_requests_that_show_what_they_say() {
+async fn the_demo_prints_requests_that_show_what_they_claim() {
     let [proxy, admin] = [free_port(), free_port()];
     let (listen, admin_listen) = (format!("127.0.0.1:{proxy}"), format!("127.0.0.1:{admin}"));
     let command = Command::new(&["demo", "--listen", &listen, "--admin", &admin_listen, "--delay", "1"]);

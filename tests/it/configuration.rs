@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use larder::config::{Config, Overrides, UpstreamAddress};
+use larder::config::{Config, SettingOverrides, UpstreamAddress};
 
 fn parse(text: &str) -> Result<Config, String> {
-    Config::parse(text, "proxy.yaml", &|_| None, &Overrides::default()).map_err(|errors| errors.to_string())
+    Config::parse(text, "proxy.yaml", &|_| None, &SettingOverrides::default())
+        .map_err(|errors| errors.to_string())
 }
 
 #[test]
-fn the_reference_and_every_ready_made_configuration_load_from_their_files() {
+fn the_reference_and_all_example_configurations_load() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in [
         "proxy.yaml",
@@ -22,13 +23,13 @@ fn the_reference_and_every_ready_made_configuration_load_from_their_files() {
     ] {
         let config = Config::load(root.join(name)).unwrap_or_else(|errors| panic!("{errors}"));
         let expected = UpstreamAddress::Http { authority: "127.0.0.1:3000".into() };
-        assert_eq!(config.upstream.address, expected, "{name}");
+        assert_eq!(config.upstream.addresses, [expected], "{name}");
         assert!(!config.routes.is_empty(), "{name}");
     }
 }
 
 #[test]
-fn a_file_with_five_different_mistakes_is_answered_with_all_five_lines() {
+fn five_mistakes_in_a_file_are_reported_at_once() {
     let errors = parse(
         "upstream: http://127.0.0.1:3000
 listen: localhost:8080

@@ -73,7 +73,7 @@ async fn each_value_is_a_tag_and_others_purge_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_json_or_has_more_than_can_be_tagged_is_not_stored_and_says_why() {
+async fn untaggable_content_is_not_stored_and_says_why() {
     let ids = |count: usize| (0..count).map(|id| format!("{{\"id\": {id}}}")).collect::<Vec<_>>().join(",");
     let html = Answer::ok("<html>").header("content-type", "text/html");
     let typeless = Answer::ok("{}");
@@ -158,7 +158,7 @@ async fn tags_outlive_a_304() {
     larder.get(LIST).await.assert_fwd("uri-miss");
 }
 
-/// What is purged, or written, while the list is being fetched.
+/// Tags purged or written while the list is fetched.
 const PURGES: [&str; 3] = ["product:1", "product:two", "brand:B"];
 
 /// The list with its head and a part of its content on the way.
@@ -167,7 +167,7 @@ async fn halfway(upstream: &Upstream, larder: &Larder) -> (Streaming, Feed) {
     upstream.once(LIST, answer.header("content-type", "application/json"));
     let mut slow = larder.get(LIST).start().await;
     feed.send("{\"nth\": 1, ").await;
-    slow.until("{\"nth\": 1, ").await;
+    slow.read_until("{\"nth\": 1, ").await;
     (slow, feed)
 }
 
@@ -202,11 +202,11 @@ async fn purged_in_the_middle_of_its_content_it_is_not_served_later() {
 }
 
 #[tokio::test]
-async fn a_follower_joins_only_if_nothing_at_all_was_purged_since_the_fetch_began() {
+async fn a_follower_joins_only_if_nothing_was_purged_since() {
     let (upstream, larder) = start();
     let (slow, feed) = halfway(&upstream, &larder).await;
     let mut joined = larder.get(LIST).start().await;
-    joined.until("{\"nth\": 1, ").await;
+    joined.read_until("{\"nth\": 1, ").await;
     assert_eq!(upstream.count(LIST), 1);
     // Any purge may be one of its tags: nobody knows yet.
     purge_tag(&larder, "another:thing").await;
@@ -276,7 +276,7 @@ fn large() -> String {
 }
 
 #[tokio::test]
-async fn the_first_byte_of_a_mebibyte_reaches_its_client_before_there_is_another_and_all_of_it_is_tagged() {
+async fn a_large_tagged_body_is_streamed_from_its_first_byte() {
     let upstream = upstream();
     let larder = Larder::with(&ROUTES.replace("300KiB", "2MiB"), &upstream);
     let (answer, feed) = Answer::fed();
@@ -288,7 +288,7 @@ async fn the_first_byte_of_a_mebibyte_reaches_its_client_before_there_is_another
     for (from, to) in [(0, 1), (1, 500_000), (500_000, text.len() - 1)] {
         feed.send(text[from..to].to_owned()).await;
         let last = &text[to.saturating_sub(50).max(from)..to];
-        reply.until(last).await;
+        reply.read_until(last).await;
     }
     feed.send(text[text.len() - 1..].to_owned()).await;
     feed.end().await;

@@ -1,6 +1,6 @@
 //! One caller's response never goes to another.
 
-use crate::support::{Answer, Larder, Received, Upstream, bearer};
+use crate::support::{Answer, Larder, Received, START, Upstream, bearer};
 
 const ROUTES: &str = "
 routes:
@@ -86,10 +86,212 @@ async fn a_per_route_has_one_for_each_credential_and_none_without() {
 }
 
 #[tokio::test]
+async fn a_route_may_be_read_with_one_credential_or_the_other() {
+    let upstream = Upstream::start();
+    upstream.on("/either", greeting);
+    let larder = Larder::with(
+        "routes: [{path: /either, ttl: 60s, per: [authorization | cookie.sid | header.X-Tenant]}]",
+        &upstream,
+    );
+    let ask = |fields: &[(&str, &str)]| {
+        fields.iter().fold(larder.get("/either"), |request, (name, value)| request.header(name, value))
+    };
+    let callers: &[&[(&str, &str)]] = &[
+        &[("authorization", "ann")],
+        &[("cookie", "sid=ann")],
+        &[("x-tenant", "ann")],
+        &[("authorization", "bob")],
+        &[("authorization", "ann"), ("cookie", "sid=ann")],
+        &[("authorization", "ann"), ("cookie", "sid=bob")],
+        &[("authorization", "ann 1 3 bob")],
+    ];
+    let mut texts = Vec::new();
+    for caller in callers {
+        texts.push(ask(caller).await.assert_fwd("uri-miss").assert_stored().text().to_owned());
+    }
+    for (caller, text) in callers.iter().zip(&texts) {
+        ask(caller).await.assert_hit().assert_text(text);
+    }
+    // Beside its session, a browser sends other cookies; beside a token they may be another caller's.
+    ask(&[("cookie", "theme=dark; sid=ann")]).await.assert_hit();
+    ask(&[("authorization", "ann"), ("cookie", "role=admin")]).await.assert_not_stored("other-caller");
+    for caller in [
+        &[("cookie", "theme=dark")][..],
+        &[],
+        &[("cookie", "sid=ann; sid=bob")],
+        &[("authorization", "ann"), ("cookie", "sid=")],
+        &[("authorization", "ann"), ("authorization", "bob"), ("cookie", "sid=ann")],
+    ] {
+        ask(caller).await.assert_not_stored("no-credential");
+    }
+}
+
+#[tokio::test]
+async fn a_response_ends_with_the_first_of_two_tokens() {
+    let upstream = Upstream::start();
+    upstream.on("/either", greeting);
+    let larder =
+        Larder::with("routes: [{path: /either, ttl: 60s, per: authorization | cookie.sid}]", &upstream);
+    let token = |seconds: u64| bearer(&format!(r#"{{"exp":{}}}"#, START.as_secs() + seconds));
+    let session = format!("sid={}", token(20).trim_start_matches("Bearer "));
+    let ask = || larder.get("/either").header("authorization", &token(40)).header("cookie", &session);
+    ask().await.assert_stored();
+    larder.after(19);
+    ask().await.assert_hit();
+    larder.after(1);
+    ask().await.assert_not_stored("expired-caller");
+}
+
+/// The `exp` is not verified: it only shortens what larder serves in the caller's name.
+#[tokio::test]
+async fn a_response_ends_with_its_callers_token() {
+    let end = START.as_secs() + 20;
+    for (path, field, name) in [("/mine", "authorization", ""), ("/session", "cookie", "sid=")] {
+        let (upstream, larder) = start();
+        let token = |claims: String| bearer(&claims);
+        let value = |token: &str| match name {
+            "" => token.to_owned(),
+            name => format!("{name}{}", token.trim_start_matches("Bearer ")),
+        };
+        let lasting = value(&token(format!(r#"{{"sub":"ann","exp":{end}.5}}"#)));
+        let expired = value(&token(format!(r#"{{"sub":"ann","exp":{}}}"#, START.as_secs())));
+        larder.get(path).header(field, &lasting).await.assert_stored();
+        larder.get(path).header(field, &expired).await.assert_not_stored("expired-caller");
+        larder.after(19);
+        larder.get(path).header(field, &lasting).await.assert_hit();
+        upstream.on(path, Answer::status(401));
+        larder.after(1);
+        larder.get(path).header(field, &lasting).await.assert_status(401);
+    }
+}
+
+#[tokio::test]
 async fn the_list_of_credentials_can_be_longer() {
     let upstream = Upstream::start();
     let larder =
         Larder::with("credentials: [authorization, x-user]\nroutes: [{path: /a, ttl: 60s}]", &upstream);
     larder.get("/a").header("x-user", "ann").await.assert_not_stored("credentials");
     larder.get("/a").header("cookie", "theme=dark").await.assert_stored();
+}
+
+/// Fields that frameworks, identity proxies and clouds use to say who sends a request.
+const CREDENTIAL_FIELDS: &[&str] = &[
+    "x-auth-token",
+    "access-token",
+    "private-token",
+    "ocp-apim-subscription-key",
+    "x-forwarded-user",
+    "remote-user",
+    "cf-access-jwt-assertion",
+    "x-session-id",
+    "x-amzn-oidc-data",
+    "x-ms-client-principal-id",
+    "x-tenant-id",
+];
+
+#[tokio::test]
+async fn a_field_that_looks_like_a_credential_shares_nothing() {
+    let upstream = Upstream::start();
+    upstream.on("/plain", |request: &Received| {
+        let name = CREDENTIAL_FIELDS.iter().find_map(|name| request.header(name));
+        Answer::ok(format!("for {}", name.unwrap_or_default()))
+    });
+    let larder =
+        Larder::with("trusted_proxies: [127.0.0.1/32]\nroutes: [{path: /plain, ttl: 60s}]", &upstream);
+    for (turn, name) in CREDENTIAL_FIELDS.iter().enumerate() {
+        // From the second turn on, what is stored is for others.
+        let reason = if turn == 0 { "credentials" } else { "other-caller" };
+        let first = larder.get("/plain").header(name, "alice").await;
+        first.assert_text("for alice").assert_not_stored(reason);
+        larder.get("/plain").header(name, "bob").await.assert_text("for bob");
+        let also = larder.get("/plain").await;
+        assert_eq!(also.text(), "for ", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_or_the_list_can_say_that_a_field_is_none() {
+    let upstream = Upstream::start();
+    let yaml = "credentials: {not: [X-Csrf-Token], also: [X-Shop]}
+routes: [{path: /a, ttl: 60s}, {path: /mine, ttl: 60s, per: authorization}]";
+    let larder = Larder::with(yaml, &upstream);
+    larder.get("/a").header("x-shop", "1").await.assert_not_stored("credentials");
+    larder.get("/a").header("x-csrf-token", "1").await.assert_stored();
+    let mine = || larder.get("/mine").header("authorization", "Bearer a").header("x-user-hint", "1");
+    mine().await.assert_stored();
+    mine().await.assert_hit();
+}
+
+#[tokio::test]
+async fn fields_with_underscores_do_not_reach_the_upstream() {
+    let upstream = Upstream::start();
+    upstream.on("/a", |request: &Received| {
+        let names = ["x_forwarded_host", "x_tenant", "x.original.url"];
+        Answer::ok(format!("{:?}", names.map(|name| request.header(name).is_some())))
+    });
+    let ask = |larder: &Larder| {
+        larder
+            .get("/a")
+            .header("x_forwarded_host", "evil")
+            .header("x_tenant", "evil")
+            .header("x.original.url", "/x")
+    };
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
+    ask(&larder).await.assert_text("[false, false, false]").assert_stored();
+    let refusing = Larder::with("underscores: refuse\nroutes: [{path: /a, ttl: 60s}]", &upstream);
+    ask(&refusing).await.assert_status(400);
+    // Fields that only proxies set are dropped here too; any other makes the request a pass.
+    let passing = Larder::with("underscores: pass\nroutes: [{path: /a, ttl: 60s}]", &upstream);
+    ask(&passing).await.assert_text("[false, true, false]").assert_not_stored("override-field");
+}
+
+/// Fields that speak to one caller reach the one whose request was forwarded, and nobody else.
+#[tokio::test]
+async fn response_fields_for_one_caller_are_not_replayed() {
+    let upstream = Upstream::start();
+    let yaml = "
+routes:
+  - {path: /default, ttl: 60s}
+  - {path: /cookie, ttl: 60s, drop_response: {also: [Set-Cookie], not: ['X-RateLimit-*']}}
+  - {path: /none, ttl: 60s, drop_response: []}
+";
+    let larder = Larder::with(yaml, &upstream);
+    let answer = |request: &Received| match request.header("if-none-match") {
+        Some(_) => Answer::status(304).header("x-session-id", "second").header("set-cookie", "a=2"),
+        None => Answer::ok("same").header("etag", "\"1\"").header("x-session-id", "first"),
+    };
+    for path in ["/default", "/cookie", "/none"] {
+        upstream.on(path, move |request: &Received| answer(request).header("x-ratelimit-remaining", "9"));
+    }
+    for (path, session, limit) in
+        [("/default", None, None), ("/cookie", None, Some("9")), ("/none", Some("first"), Some("9"))]
+    {
+        larder.get(path).await.assert_stored().assert_header("x-session-id", "first");
+        let hit = larder.get(path).await.assert_hit();
+        hit.assert_header("x-session-id", session).assert_header("x-ratelimit-remaining", limit);
+    }
+    larder.after(61);
+    let freshened = larder.get("/cookie").await.assert_text("same");
+    freshened.assert_header("set-cookie", "a=2").assert_header("x-session-id", "second");
+    larder
+        .get("/cookie")
+        .await
+        .assert_hit()
+        .assert_header("set-cookie", None)
+        .assert_header("x-session-id", None);
+    let said = larder.log().matches("response field not stored").count();
+    assert!(said >= 3, "{}", larder.log());
+}
+
+#[tokio::test]
+async fn a_route_can_say_that_a_field_identifies_nobody() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(
+        "routes: [{path: /a, ttl: 60s, credentials: {not: [X-CSRF-Token]}}, {path: /b, ttl: 60s}]",
+        &upstream,
+    );
+    larder.get("/a").header("x-csrf-token", "1").await.assert_stored();
+    larder.get("/a").header("x-csrf-token", "2").await.assert_hit();
+    larder.get("/a").header("x-auth-token", "2").await.assert_fwd("request");
+    larder.get("/b").header("x-csrf-token", "1").await.assert_not_stored("credentials");
 }

@@ -33,7 +33,7 @@ async fn every_figure_is_the_one_that_metrics_has() {
     larder.get("/a").await;
     upstream.on("/gone", Answer::hang_up());
     larder.get("/gone").await.assert_status(502);
-    // What is counted after the response has begun is counted soon.
+    // Counters may follow the beginning of the response.
     larder.metric_becomes("larder_fills_total{route=\"others\"}", 2.0).await;
     larder.metric_becomes("larder_connections", 0.0).await;
     let told = larder.admin.get("/dashboard/data").await.assert_status(200).json();
@@ -125,10 +125,10 @@ async fn what_is_wrong_is_said_in_words() {
     larder.is_cut_off().await;
     let told = notes().await;
     assert_eq!(told[0]["level"], "trouble", "{told}");
-    assert!(told[0]["text"].as_str().is_some_and(|text| text.starts_with("Redis can't be used")), "{told}");
+    assert!(told[0]["text"].as_str().is_some_and(|text| text.starts_with("Redis is unavailable")), "{told}");
     larder.reconfigure("routes: 5").await;
     let told = notes().await.to_string();
-    assert!(told.contains("The changed proxy.yaml is wrong"), "{told}");
+    assert!(told.contains("The changed proxy.yaml is invalid"), "{told}");
 }
 
 #[tokio::test]

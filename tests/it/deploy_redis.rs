@@ -91,7 +91,7 @@ fn replica(redis: &Shipped, upstream: &Upstream) -> Replica {
 }
 
 #[tokio::test]
-async fn larder_stores_purges_guards_and_reconnects_and_is_denied_nothing() {
+async fn the_shipped_acl_denies_larder_nothing() {
     let (mut redis, upstream) = (Shipped::start(), Upstream::start());
     let (one, other) = (replica(&redis, &upstream), replica(&redis, &upstream));
     for round in 0..2 {

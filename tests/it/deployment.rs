@@ -1,10 +1,10 @@
-//! What `deploy/` names exists: files parse, commands and flags are understood, metrics are exposed, ports and paths
-//! agree with each other.
+//! Everything that `deploy/` names exists: files parse, commands and flags are known, metrics are exposed, ports and
+//! paths agree.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use larder::config::{Config, Listen, Overrides};
+use larder::config::{Config, Listen, SettingOverrides};
 
 use crate::support::{Command, Larder, Upstream};
 
@@ -23,7 +23,7 @@ fn sidecar() -> Config {
         _ => None,
     };
     let text = text("kubernetes/proxy.yaml");
-    let config = Config::parse(&text, "proxy.yaml", &environment, &Overrides::default());
+    let config = Config::parse(&text, "proxy.yaml", &environment, &SettingOverrides::default());
     config.unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -41,7 +41,7 @@ fn metrics_in(text: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn every_metric_that_an_alert_or_a_panel_names_is_one_of_larders() {
+async fn alerts_and_panels_name_existing_metrics() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics");
     let mut known = String::new();
     for entry in std::fs::read_dir(source).expect("the metrics") {
@@ -111,7 +111,7 @@ fn the_dashboard_is_one() {
 }
 
 #[test]
-fn the_sidecar_s_probes_ports_and_deadlines_agree_with_its_configuration() {
+fn the_sidecar_manifest_agrees_with_its_configuration() {
     let (config, deployment) = (sidecar(), text("kubernetes/deployment.yaml"));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let admin = config.admin.listen.as_ref().expect("an admin listener");
@@ -125,7 +125,7 @@ fn the_sidecar_s_probes_ports_and_deadlines_agree_with_its_configuration() {
         assert!(deployment.contains(path), "{path}");
     }
     let number = |after: &str| -> u64 {
-        let (_, rest) = deployment.split_once(after).unwrap_or_else(|| panic!("{after}"));
+        let (_, rest) = deployment.rsplit_once(after).unwrap_or_else(|| panic!("{after}"));
         rest.trim_start()
             .split(|c: char| !c.is_ascii_digit())
             .next()
@@ -133,13 +133,17 @@ fn the_sidecar_s_probes_ports_and_deadlines_agree_with_its_configuration() {
             .expect("a number")
     };
     let grace = number("terminationGracePeriodSeconds:");
-    let before = number("sleep: {seconds:");
-    assert!(before + config.limits.drain.as_secs() < grace, "{before} + {:?} < {grace}", config.limits.drain);
+    // The API is the first container, larder the last.
+    let (api, larder) = (word_after(&deployment, "sleep: {seconds: "), number("sleep: {seconds:"));
+    let (api, ended) = (api.parse().expect("seconds"), larder + config.limits.drain.as_secs());
+    assert!(ended < api && api < grace, "{ended} < {api} < {grace}: larder ends before the API");
     let memory = number("limits: {memory:") * 1024 * 1024;
     assert!(config.store.memory * 2 < memory);
     for variable in ["LARDER_REDIS", "LARDER_ADMIN_TOKEN"] {
-        assert!(deployment.contains(&format!("name: {variable}")), "{variable}");
+        let documented = format!("--from-literal={variable}=");
+        assert!(text("kubernetes/kustomization.yaml").contains(&documented), "{variable}");
     }
+    assert!(deployment.contains("envFrom:\n            - secretRef: {name: larder}\n"));
     assert!(text("kubernetes/service.yaml").contains("targetPort: http"));
     for file in ["deployment.yaml", "service.yaml", "proxy.yaml"] {
         assert!(text("kubernetes/kustomization.yaml").contains(file), "{file}");
@@ -152,8 +156,8 @@ async fn the_commands_in_the_units_and_manifests_are_understood() {
     let config = scratch.file("proxy.yaml", "upstream: http://127.0.0.1:3000\n");
     let unit = text("systemd/larder.service");
     for (line, arguments) in [
-        ("ExecStartPre=/usr/local/bin/larder check /etc/larder/proxy.yaml", vec!["check"]),
-        ("ExecStart=/usr/local/bin/larder run --config /etc/larder/proxy.yaml", vec!["run", "--config"]),
+        ("ExecStartPre=/usr/bin/larder check /etc/larder/proxy.yaml", vec!["check"]),
+        ("ExecStart=/usr/bin/larder run --config /etc/larder/proxy.yaml", vec!["run", "--config"]),
     ] {
         assert!(unit.contains(line), "{line}");
         let path = config.to_str().expect("a path");
@@ -162,13 +166,14 @@ async fn the_commands_in_the_units_and_manifests_are_understood() {
         Command::new(&command).stdout().await;
     }
     assert!(text("kubernetes/deployment.yaml").contains("args: [run, --config, /etc/larder/proxy.yaml]"));
-    assert!(unit.contains("ExecReload=/bin/kill -HUP $MAINPID"));
+    assert!(unit.contains("kill -HUP $MAINPID"));
 }
 
 #[test]
-fn the_socket_unit_has_the_addresses_that_larder_listens_on_by_itself() {
+fn the_socket_unit_has_the_default_addresses() {
     let text_of_unit = text("systemd/larder.socket");
-    let defaults = Config::parse("upstream: http://127.0.0.1:3000", "", &|_| None, &Overrides::default());
+    let defaults =
+        Config::parse("upstream: http://127.0.0.1:3000", "", &|_| None, &SettingOverrides::default());
     let config = defaults.expect("the defaults");
     for listen in config.listen.iter().chain(&config.admin.listen) {
         let line = format!("ListenStream=127.0.0.1:{}", port(listen));
@@ -187,10 +192,10 @@ fn word_after<'t>(text: &'t str, before: &str) -> &'t str {
 }
 
 #[test]
-fn what_the_compose_file_and_the_dockerfile_name_is_there_and_agrees() {
+fn the_compose_file_and_the_dockerfile_agree() {
     let (compose, dockerfile) = (text("compose.yaml"), text("Dockerfile"));
-    let config =
-        Config::parse(&text("larder.yaml"), "", &|_| None, &Overrides::default()).expect("it is right");
+    let config = Config::parse(&text("larder.yaml"), "", &|_| None, &SettingOverrides::default())
+        .expect("it is right");
     for line in compose.lines().filter(|line| line.contains("./")) {
         let source = word_after(line, "./");
         assert!(deploy(source).exists(), "{source}: {line}");
@@ -206,8 +211,13 @@ fn what_the_compose_file_and_the_dockerfile_name_is_there_and_agrees() {
     let page = word_after(&compose, "http://127.0.0.1/");
     assert!(deploy("api").join(page).exists(), "{page}");
     // The build makes what is copied, and is not sent what it has no use for.
-    assert!(dockerfile.contains("COPY --from=build /src/target/release/larder /usr/local/bin/larder"));
-    assert!(dockerfile.contains("WORKDIR /src\n") && dockerfile.contains("ENTRYPOINT [\"larder\"]"));
+    let target = word_after(&dockerfile, "rustup target add ");
+    assert!(
+        dockerfile.contains(&format!("--from=build /src/target/{target}/release/larder /usr/bin/larder"))
+    );
+    assert!(dockerfile.contains(&format!("--locked --target {target}\n")));
+    assert!(dockerfile.contains("WORKDIR /src\n") && dockerfile.contains("ENTRYPOINT [\"/usr/bin/larder\"]"));
+    assert!(compose.contains("[CMD, /usr/bin/larder, health]"));
     let ignored = std::fs::read_to_string(deploy("../.dockerignore")).expect("it");
     for folder in [".git", "target"] {
         assert!(ignored.lines().any(|line| line == folder), "{folder}");
@@ -220,10 +230,10 @@ fn what_the_compose_file_and_the_dockerfile_name_is_there_and_agrees() {
 
 /// The one user of the Redis that is shipped may use no other.
 #[test]
-fn all_that_is_shipped_has_the_namespace_that_the_user_of_redis_may_use() {
+fn shipped_files_use_the_namespace_of_the_redis_acl() {
     let users = text("users.acl");
-    let compose =
-        Config::parse(&text("larder.yaml"), "", &|_| None, &Overrides::default()).expect("it is right");
+    let compose = Config::parse(&text("larder.yaml"), "", &|_| None, &SettingOverrides::default())
+        .expect("it is right");
     for config in [sidecar(), compose] {
         let namespace = &config.store.namespace;
         for right in

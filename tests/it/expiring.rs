@@ -1,5 +1,5 @@
-//! What dies of itself, as a signed URL does: never served after that, whatever else would allow it; and lifetimes that
-//! chance shortens.
+//! Responses with an expiry of their own, such as signed URLs, are never served after it, whatever else allows it; and
+//! lifetimes with jitter.
 
 use serde_json::json;
 
@@ -37,7 +37,7 @@ fn start() -> (Upstream, Larder) {
 }
 
 #[tokio::test]
-async fn what_the_content_says_shortens_the_lifetime_and_never_lengthens_it() {
+async fn the_content_only_shortens_the_lifetime() {
     for (dies, lifetime) in [(40, 25), (75, 60), (76, 60), (100_000, 60)] {
         let (upstream, larder) = start();
         upstream.on(URL, url(dies, 1));
@@ -71,7 +71,7 @@ async fn no_stale_window_reaches_beyond_its_end() {
 }
 
 #[tokio::test]
-async fn it_is_not_served_stale_if_it_dies_while_the_upstream_takes_its_time_to_fail() {
+async fn a_response_that_expires_during_a_failure_is_not_served() {
     let routes = ROUTES.replace("stale_while_revalidate: 1h", "stale_while_revalidate: 0s");
     for answer in [Answer::status(500), Answer::hang_up()] {
         let upstream = Upstream::start();
@@ -144,7 +144,7 @@ async fn a_head_does_not_lengthen_what_the_stored_content_says() {
 }
 
 #[tokio::test]
-async fn what_does_not_say_when_it_dies_or_is_dead_on_arrival_is_not_stored() {
+async fn responses_without_a_usable_expiry_are_not_stored() {
     let json =
         |body: serde_json::Value| Answer::ok(body.to_string()).header("content-type", "application/json");
     for (answer, why) in [
@@ -166,13 +166,13 @@ async fn what_does_not_say_when_it_dies_or_is_dead_on_arrival_is_not_stored() {
 }
 
 #[tokio::test]
-async fn a_crowd_waits_until_it_is_known_for_how_long_it_is_good_and_is_served_by_one_fetch() {
+async fn followers_wait_until_the_content_gives_the_lifetime() {
     let (upstream, larder) = start();
     let (answer, feed) = Answer::fed();
     upstream.once(URL, answer.header("content-type", "application/json"));
     let mut first = larder.get(URL).start().await;
     feed.send("{\"nth\": 1, ").await;
-    first.until("{\"nth\": 1, ").await;
+    first.read_until("{\"nth\": 1, ").await;
     let crowd: Vec<_> = (0..20).map(|_| larder.get(URL).spawn()).collect();
     larder.metric_becomes("larder_connections", 21.0).await;
     feed.send(format!("\"expires_at\": {}}}", START.as_secs() + 100)).await;
@@ -184,13 +184,13 @@ async fn a_crowd_waits_until_it_is_known_for_how_long_it_is_good_and_is_served_b
 }
 
 #[tokio::test]
-async fn one_that_dies_while_it_arrives_goes_to_the_one_who_asked_and_to_nobody_who_came_later() {
+async fn a_response_that_expires_on_arrival_answers_its_leader() {
     let (upstream, larder) = start();
     let (answer, feed) = Answer::fed();
     upstream.once(URL, answer.header("content-type", "application/json"));
     let mut first = larder.get(URL).start().await;
     feed.send("{\"nth\": 1, ").await;
-    first.until("{\"nth\": 1, ").await;
+    first.read_until("{\"nth\": 1, ").await;
     larder.after(30);
     let later = larder.get(URL).spawn();
     larder.metric_becomes("larder_connections", 2.0).await;
@@ -202,7 +202,7 @@ async fn one_that_dies_while_it_arrives_goes_to_the_one_who_asked_and_to_nobody_
 }
 
 #[tokio::test]
-async fn those_who_wait_for_the_whole_are_not_given_what_was_purged_meanwhile() {
+async fn followers_do_not_get_what_was_purged_meanwhile() {
     let routes = ROUTES.replace("tags: [urls]", "tags: [\"file:{response.json:/file}\"]");
     for (tag, is_its) in [("file:7", true), ("file:8", false)] {
         let upstream = Upstream::start();
@@ -212,7 +212,7 @@ async fn those_who_wait_for_the_whole_are_not_given_what_was_purged_meanwhile() 
         upstream.once(URL, answer.header("content-type", "application/json"));
         let mut first = larder.get(URL).start().await;
         feed.send("{\"nth\": 1, ").await;
-        first.until("{\"nth\": 1, ").await;
+        first.read_until("{\"nth\": 1, ").await;
         let waiting = larder.get(URL).spawn();
         larder.metric_becomes("larder_connections", 2.0).await;
         larder.request("PURGE", "/any").header("cache-tag", tag).await.assert_status(200);
@@ -226,7 +226,7 @@ async fn those_who_wait_for_the_whole_are_not_given_what_was_purged_meanwhile() 
 }
 
 #[tokio::test]
-async fn those_who_wait_for_one_that_breaks_off_or_grows_too_large_ask_again() {
+async fn followers_of_an_aborted_or_oversized_fetch_ask_again() {
     let routes = ROUTES.replace("ttl: 60s", "ttl: 60s\n    max_json: 1KiB");
     for breaks_off in [true, false] {
         let upstream = Upstream::start();
@@ -236,7 +236,7 @@ async fn those_who_wait_for_one_that_breaks_off_or_grows_too_large_ask_again() {
         upstream.once(URL, answer.header("content-type", "application/json"));
         let mut first = larder.get(URL).start().await;
         feed.send("{\"nth\": 1, ").await;
-        first.until("{\"nth\": 1, ").await;
+        first.read_until("{\"nth\": 1, ").await;
         let crowd: Vec<_> = (0..5).map(|_| larder.get(URL).spawn()).collect();
         larder.metric_becomes("larder_connections", 6.0).await;
         if breaks_off {
@@ -268,7 +268,7 @@ async fn a_field_may_say_it_too() {
 }
 
 #[tokio::test]
-async fn what_was_stored_before_the_rule_was_there_is_not_used_under_it() {
+async fn responses_from_before_the_rule_are_not_used() {
     let (upstream, larder) = start();
     larder.reconfigure(&ROUTES.replace("ttl_from: {json: $.expires_at, minus: 15s}", "jitter: 0%")).await;
     larder.get(URL).await.assert_stored();
@@ -321,4 +321,42 @@ async fn what_was_stored_together_does_not_expire_together() {
     // Those that were fetched anew meanwhile are good for 50 s at least; of the others none is.
     larder.after(25);
     assert_eq!(hits().await, TOGETHER - left);
+}
+
+/// A list of posts with the signed URLs of their files, which stop working so many seconds after the start.
+fn posts(ends: &[u64]) -> Answer {
+    let post = |ends: &u64| {
+        let end = START.as_secs() + ends;
+        json!({"file": {"url": format!("https://files.example/1?Expires={end}&Signature=x")}})
+    };
+    let posts: Vec<_> = ends.iter().map(post).chain([json!({"file": null})]).collect();
+    Answer::ok(json!({"posts": posts}).to_string()).header("content-type", "application/json")
+}
+
+#[tokio::test]
+async fn the_first_signed_url_in_a_list_bounds_it() {
+    let upstream = Upstream::start();
+    let routes = "routes: [{path: /posts, ttl: 60s, stale_if_error: 1h, \
+                  ttl_from: {signed_url: $..url, minus: 10s}}]";
+    let larder = Larder::with(routes, &upstream);
+    upstream.on("/posts", posts(&[500, 40, 90]));
+    larder.get("/posts").await.assert_stored();
+    assert_eq!(larder.get("/posts").await.assert_hit().remaining_ttl(), 30);
+    upstream.on("/posts", Answer::status(503));
+    larder.after(29);
+    larder.get("/posts").await.assert_hit();
+    larder.after(1);
+    larder.get("/posts").await.assert_status(503);
+
+    upstream.on("/posts", posts(&[]));
+    larder.get("/posts").await.assert_stored();
+    assert_eq!(larder.get("/posts").await.assert_hit().remaining_ttl(), 60);
+    larder.after(60);
+    let unreadable = json!({"url": "https://files.example/1?Policy=x&Signature=y"}).to_string();
+    upstream.on("/posts", Answer::ok(unreadable).header("content-type", "application/json"));
+    larder.request("PURGE", "/posts").await.assert_status(200);
+    for fetches in 4..6 {
+        larder.get("/posts").await.assert_status(200);
+        assert_eq!(upstream.count("/posts"), fetches);
+    }
 }

@@ -1,4 +1,4 @@
-//! What crosses the proxy and what stays behind, in both directions.
+//! Fields that cross the proxy, and fields that do not, in both directions.
 
 use crate::support::{Answer, Larder, Received, Upstream, Wire};
 
@@ -115,7 +115,7 @@ async fn the_upstreams_host_is_the_clients_unless_it_is_set() {
 }
 
 #[tokio::test]
-async fn every_field_of_an_answer_arrives_and_repeated_ones_stay_apart() {
+async fn every_response_field_arrives_and_repeats_stay_separate() {
     let upstream = Upstream::start();
     let answer =
         Answer::status(418).header("set-cookie", "a=1").header("set-cookie", "b=2").header("x-m", "\u{e9}");
@@ -259,14 +259,14 @@ async fn an_upstream_on_a_unix_socket_is_reached() {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
         String::from_utf8_lossy(&head[..read]).into_owned()
     });
-    let larder = Larder::in_front_of(&format!("unix:{}", path.display()), ROUTES);
+    let larder = Larder::with_upstream_url(&format!("unix:{}", path.display()), ROUTES);
     larder.get("/a").header("host", "api.test").await.assert_text("hi").assert_stored();
     let head = answering.join().unwrap();
     assert!(head.starts_with("GET /a HTTP/1.1\r\n") && head.contains("host: api.test"), "{head}");
 }
 
 #[tokio::test]
-async fn what_a_trusted_proxy_says_of_its_own_address_tells_responses_apart() {
+async fn forwarded_addresses_of_trusted_proxies_are_in_the_key() {
     let upstream = Upstream::start();
     let larder = Larder::with("trusted_proxies: [127.0.0.0/8]\nroutes: [{path: /a, ttl: 60s}]", &upstream);
     for name in ["x-forwarded-prefix", "x-forwarded-port", "x-forwarded-host"] {
@@ -290,7 +290,7 @@ async fn what_a_trusted_proxy_says_of_its_own_address_tells_responses_apart() {
     assert_eq!(upstream.last("/a").header("x-forwarded-prefix"), None);
 }
 
-/// What an upstream made of somebody's own words goes to nobody else.
+/// A response that the upstream built from one client's fields reaches no other client.
 #[tokio::test]
 async fn what_some_take_for_another_address_is_in_the_key_or_not_sent() {
     let upstream = Upstream::start();
@@ -321,7 +321,7 @@ async fn what_some_take_for_another_address_is_in_the_key_or_not_sent() {
 }
 
 #[tokio::test]
-async fn a_purge_through_trusted_proxies_comes_from_whom_the_first_of_them_saw() {
+async fn a_purge_through_trusted_proxies_has_the_first_client() {
     let upstream = Upstream::start();
     let yaml = "trusted_proxies: [127.0.0.0/8, 10.0.0.0/8]\npurge: {allow: [192.0.2.7/32]}\nroutes: [{path: /a, ttl: 60s}]";
     let larder = Larder::with(yaml, &upstream);

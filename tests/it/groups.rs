@@ -51,7 +51,7 @@ async fn a_safe_request_invalidates_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_named_is_dropped_also_where_the_rules_or_the_status_drop_nothing() {
+async fn named_groups_are_invalidated_by_any_status() {
     for (status, path) in [(200, "/nothing"), (409, "/write"), (500, "/write")] {
         let (_upstream, larder) = story(status, "\"scripts\", \"more\"");
         larder.get("/a").await;

@@ -31,7 +31,7 @@ async fn it_records_fields_in_their_order_and_spelling() {
 }
 
 #[tokio::test]
-async fn scripts_are_answers_or_functions_and_one_time_answers_go_first() {
+async fn one_time_answers_precede_scripted_ones() {
     let upstream = Upstream::start();
     upstream.on("/a", Answer::ok("standing").header("etag", "\"1\"")).once("/a", Answer::status(503));
     upstream.on("/f", |request: &_| Answer::ok(format!("{:?}", crate::support::Received::query(request))));
@@ -86,7 +86,7 @@ async fn it_cuts_resets_hangs_up_and_speaks_garbage() {
     upstream.on("/stalls", Answer::ok("whole").silent_after(2));
     let mut raw = client.raw().await;
     raw.send("GET /stalls HTTP/1.1\r\n\r\n").await;
-    assert_eq!(raw.until("\r\n\r\nwh").await.lines().next(), Some("HTTP/1.1 200 Scripted"));
+    assert_eq!(raw.read_until("\r\n\r\nwh").await.lines().next(), Some("HTTP/1.1 200 Scripted"));
     let silent = client.get("/silent").spawn();
     upstream.has_received("/silent", 1).await;
     assert!(!silent.is_finished());
@@ -103,9 +103,9 @@ async fn content_comes_part_by_part_with_trailers() {
     upstream.once("/fed", answer.header("trailer", "x-sum"));
     let mut reply = client.get("/fed").start().await;
     feed.send("one").await;
-    assert_eq!(reply.until("one").await, "one");
+    assert_eq!(reply.read_until("one").await, "one");
     feed.send("two").await;
-    assert_eq!(reply.until("two").await, "two");
+    assert_eq!(reply.read_until("two").await, "two");
     feed.end_with_trailer("x-sum", "6").await;
     assert_eq!(reply.whole().await.unwrap().trailers.unwrap()["x-sum"], "6");
 
@@ -113,7 +113,7 @@ async fn content_comes_part_by_part_with_trailers() {
     upstream.once("/fed", answer);
     let mut reply = client.get("/fed").start().await;
     feed.send("one").await;
-    reply.until("one").await;
+    reply.read_until("one").await;
     feed.cut();
     assert_eq!(reply.broken_off().await, b"");
 

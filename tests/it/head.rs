@@ -25,7 +25,7 @@ async fn an_answer_that_describes_what_is_stored_freshens_it() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_describe_it_or_proves_nothing_leaves_it_stale() {
+async fn a_head_answer_that_proves_nothing_leaves_it_stale() {
     for answer in [
         Answer::ok("content").header("etag", "\"2\""),
         Answer::ok("more content").header("etag", "\"1\""),
@@ -50,7 +50,7 @@ async fn an_answer_that_does_not_describe_it_or_proves_nothing_leaves_it_stale()
 }
 
 #[tokio::test]
-async fn it_brings_nothing_back_that_was_purged_and_is_no_newer_for_later_purges() {
+async fn a_head_answer_brings_back_nothing_purged() {
     let upstream = Upstream::start();
     upstream.on("/a", stored());
     let larder = Larder::with(A, &upstream);

@@ -1,4 +1,4 @@
-//! What is stored answers, and it answers exactly what was asked.
+//! A stored response answers exactly the requests it was made for.
 
 use crate::support::{Answer, Larder, Upstream};
 
@@ -34,7 +34,7 @@ async fn it_is_fresh_for_the_ttl_and_not_a_second_longer() {
 }
 
 #[tokio::test]
-async fn the_ttl_of_the_route_is_larders_own_and_is_not_told_to_clients() {
+async fn the_route_ttl_is_not_sent_to_clients() {
     let upstream = Upstream::start();
     let larder = Larder::with(A, &upstream);
     larder.get("/a").await.assert_header("cache-control", None).assert_header("expires", None);
@@ -42,7 +42,7 @@ async fn the_ttl_of_the_route_is_larders_own_and_is_not_told_to_clients() {
 }
 
 #[tokio::test]
-async fn the_upstreams_own_lifetime_wins_unless_the_route_overrides_it() {
+async fn the_upstream_lifetime_wins_unless_overridden() {
     let upstream = Upstream::start();
     let says = |value| Answer::ok("").header("cache-control", value);
     for path in ["/a", "/b"] {
@@ -155,7 +155,7 @@ async fn host_path_and_query_make_the_key() {
 }
 
 #[tokio::test]
-async fn a_selected_query_is_sorted_completed_and_all_that_the_upstream_sees() {
+async fn the_upstream_gets_the_selected_query_sorted() {
     let upstream = Upstream::start();
     let larder = Larder::with(
         "
@@ -210,7 +210,7 @@ routes:
 }
 
 #[tokio::test]
-async fn the_most_specific_route_wins_and_parameters_may_be_named_differently() {
+async fn the_most_specific_route_wins_whatever_its_parameters() {
     let upstream = Upstream::start();
     let larder = Larder::with(
         "
@@ -235,4 +235,18 @@ async fn http2_clients_are_answered_from_the_same_store() {
     larder.get("/a").header("host", "api.test").over_http2().await.assert_hit();
     larder.get("/a").header("host", "other.test").over_http2().await.assert_text("GET /a #2");
     assert_eq!(upstream.last("/a").header("host").as_deref(), Some("other.test"));
+}
+
+#[tokio::test]
+async fn percent_encoded_digits_are_compared_without_case() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
+    larder.get("/a?q=caf%c3%a9%2").await.assert_stored();
+    larder.get("/a?q=caf%C3%A9%2").await.assert_hit();
+    larder.get("/a?q=caf%C3%a9%2").await.assert_hit();
+    larder.get("/a?q=CAF%C3%A9%2").await.assert_stored();
+    // The upstream gets the client's own spelling.
+    assert_eq!(upstream.received("/a")[0].query(), Some("q=caf%c3%a9%2"));
+    larder.request("PURGE", "/a?q=caf%C3%A9%2").await.assert_status(200);
+    assert!(!larder.get("/a?q=caf%c3%a9%2").await.is_hit());
 }

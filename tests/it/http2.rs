@@ -8,13 +8,13 @@ use h2::client::{self, SendRequest};
 use http::Request;
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, Larder, Upstream, eventually, within};
+use crate::support::{Answer, Larder, Upstream, eventually, with_deadline};
 
 async fn connect(larder: &Larder, builder: &client::Builder) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(larder.address()).await.expect("connected");
     let (sender, connection) = builder.handshake::<_, Bytes>(stream).await.expect("a connection");
     tokio::spawn(connection);
-    within("ready", sender.ready()).await.expect("open")
+    with_deadline("ready", sender.ready()).await.expect("open")
 }
 
 fn request(method: &str, path: &str) -> Request<()> {
@@ -25,11 +25,38 @@ fn request(method: &str, path: &str) -> Request<()> {
 async fn ask(sender: &mut SendRequest<Bytes>, method: &str, path: &str) -> http::Response<h2::RecvStream> {
     poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
     let (response, _) = sender.send_request(request(method, path), true).expect("sent");
-    within("a response", response).await.expect("a response")
+    with_deadline("a response", response).await.expect("a response")
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_loses_the_stream_and_not_the_connection() {
+async fn an_empty_data_frame_is_no_content() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
+    let mut sender = connect(&larder, &client::Builder::new()).await;
+    larder.get("/a").header("host", "api").await.assert_stored();
+    for length in [None, Some("0")] {
+        let mut request = request("GET", "/a");
+        length.into_iter().for_each(|value| {
+            request.headers_mut().insert("content-length", http::HeaderValue::from_static(value));
+        });
+        poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
+        let (response, mut body) = sender.send_request(request, false).expect("sent");
+        body.send_data(Bytes::new(), false).expect("sent");
+        body.send_data(Bytes::new(), true).expect("sent");
+        let response = with_deadline("a response", response).await.expect("a response");
+        let status = response.headers()["cache-status"].to_str().expect("text");
+        assert!(status.contains("hit"), "{length:?}: {status}");
+    }
+    poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
+    let (response, mut body) = sender.send_request(request("GET", "/a"), false).expect("sent");
+    body.send_data(Bytes::from_static(b"some"), false).expect("sent");
+    body.send_data(Bytes::from_static(b" content"), true).expect("sent");
+    with_deadline("a response", response).await.expect("a response");
+    assert_eq!(upstream.last("/a").body, b"some content");
+}
+
+#[tokio::test]
+async fn a_stalled_client_loses_its_stream_not_the_connection() {
     let upstream = Upstream::start();
     upstream.on("/a", Answer::ok(vec![b'x'; 300_000]));
     upstream.on("/b", Answer::generated(50_000_000));
@@ -37,10 +64,11 @@ async fn a_client_that_takes_nothing_loses_the_stream_and_not_the_connection() {
     let mut sender = connect(&larder, client::Builder::new().initial_window_size(0)).await;
     for path in ["/a", "/a", "/b"] {
         let mut body = ask(&mut sender, "GET", path).await.into_body();
-        let error = within("an end", body.data()).await.expect("no whole body").expect_err("no part fits");
+        let error =
+            with_deadline("an end", body.data()).await.expect("no whole body").expect_err("no part fits");
         assert!(error.is_reset() && error.is_remote(), "{error}");
     }
-    // What needs no room is served all the while, on the same connection.
+    // Requests that need no flow-control window are served all the while on the same connection.
     assert_eq!(ask(&mut sender, "HEAD", "/a").await.status(), 200);
     upstream.is_left_alone().await;
 }
@@ -53,14 +81,14 @@ async fn a_window_that_opens_and_closes_gets_as_much_as_it_opens() {
     let mut sender = connect(&larder, client::Builder::new().initial_window_size(1000)).await;
     let mut body = ask(&mut sender, "GET", "/a").await.into_body();
     let mut taken = 0;
-    while let Some(Ok(part)) = within("a part or an end", body.data()).await {
+    while let Some(Ok(part)) = with_deadline("a part or an end", body.data()).await {
         taken += part.len();
     }
     assert_eq!(taken, 1000, "and then it was reset");
 }
 
 #[tokio::test]
-async fn a_client_that_reads_slowly_gets_the_whole_however_short_the_idle_time() {
+async fn a_slow_reader_gets_the_whole_body() {
     let upstream = Upstream::start();
     upstream.on("/a", Answer::ok(vec![b'x'; 600_000]));
     let yaml = "limits: {idle_timeout: 200ms, header_timeout: 200ms}\nroutes: [{path: /a, ttl: 60s}]";
@@ -69,7 +97,7 @@ async fn a_client_that_reads_slowly_gets_the_whole_however_short_the_idle_time()
     let mut sender = connect(&larder, client::Builder::new().initial_window_size(16_384)).await;
     let mut body = ask(&mut sender, "GET", "/a").await.into_body();
     let mut taken = 0;
-    while let Some(part) = within("a part", body.data()).await {
+    while let Some(part) = with_deadline("a part", body.data()).await {
         let part = part.expect("no reset");
         taken += part.len();
         body.flow_control().release_capacity(part.len()).expect("open");
@@ -87,16 +115,16 @@ async fn streams_at_a_time_are_bounded_and_each_is_answered() {
     assert_eq!(sender.current_max_send_streams(), 200);
     let mut waiting = Vec::new();
     for number in 0..300 {
-        sender = within("room", sender.ready()).await.expect("open");
+        sender = with_deadline("room", sender.ready()).await.expect("open");
         waiting.push(sender.send_request(request("GET", &format!("/{number}")), true).expect("sent").0);
     }
     for response in waiting {
-        assert_eq!(within("a response", response).await.expect("a response").status(), 200);
+        assert_eq!(with_deadline("a response", response).await.expect("a response").status(), 200);
     }
 }
 
 #[tokio::test]
-async fn fields_that_are_too_long_are_refused_and_the_connection_goes_on() {
+async fn oversized_fields_are_refused_on_a_kept_connection() {
     let upstream = Upstream::start();
     let larder = Larder::with("limits: {header_bytes: 16KiB}\nroutes: []", &upstream);
     let mut sender = connect(&larder, &client::Builder::new()).await;
@@ -106,9 +134,9 @@ async fn fields_that_are_too_long_are_refused_and_the_connection_goes_on() {
         let name = http::HeaderName::try_from(format!("x-{number}")).unwrap();
         long.headers_mut().insert(name, "x".repeat(4000).parse().unwrap());
     }
-    sender = within("room", sender.ready()).await.expect("open");
+    sender = with_deadline("room", sender.ready()).await.expect("open");
     let (response, _) = sender.send_request(long, true).expect("sent");
-    match within("an answer", response).await {
+    match with_deadline("an answer", response).await {
         Ok(response) => assert_eq!(response.status(), 431),
         Err(error) => assert!(error.is_reset(), "{error}"),
     }
@@ -122,7 +150,7 @@ async fn who_asks_and_takes_back_without_end_is_closed() {
     let larder = Larder::with("routes: []", &upstream);
     let mut sender = connect(&larder, &client::Builder::new()).await;
     let mut sent = 0;
-    let closed = within("an end", async {
+    let closed = with_deadline("an end", async {
         loop {
             if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
                 return error;
@@ -148,7 +176,7 @@ fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_field_section_has_its_time_also_beside_a_request_that_is_under_way() {
+async fn header_timeout_holds_beside_a_running_request() {
     let upstream = Upstream::start();
     let larder = Larder::with("limits: {header_timeout: 300ms}\nroutes: []", &upstream);
     let held = upstream.hold("/");

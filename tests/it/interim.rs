@@ -21,7 +21,7 @@ async fn ask(larder: &Larder, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn they_come_before_the_final_response_also_of_writes_and_of_what_passes() {
+async fn interim_responses_precede_every_final_response() {
     let upstream = Upstream::start();
     hinted(&upstream, &["/a", "/passes", "/write"]);
     let larder = Larder::with(ROUTES, &upstream);
@@ -50,7 +50,7 @@ async fn nothing_of_them_is_stored() {
 }
 
 #[tokio::test]
-async fn a_client_that_knows_no_interim_responses_gets_the_final_one_alone() {
+async fn http10_clients_get_no_interim_responses() {
     let upstream = Upstream::start();
     hinted(&upstream, &["/a"]);
     let larder = Larder::with(ROUTES, &upstream);
@@ -72,6 +72,6 @@ async fn on_one_connection_each_request_gets_its_own() {
         raw.exactly(2).await;
         let head = raw.head().await;
         assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
-        raw.until(&format!("GET /plain #{}", upstream.count("/plain"))).await;
+        raw.read_until(&format!("GET /plain #{}", upstream.count("/plain"))).await;
     }
 }

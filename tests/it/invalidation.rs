@@ -86,7 +86,8 @@ async fn only_a_write_that_did_not_happen_purges_nothing() {
         (Answer::status(404), 404, false),
         (Answer::status(409), 409, false),
         (Answer::status(500), 500, true),
-        (Answer::status(503), 503, true),
+        (Answer::status(504), 504, true),
+        (Answer::status(503), 503, false),
         (Answer::hang_up(), 502, true),
         (Answer::raw("garbage\r\n\r\n"), 502, true),
         (Answer::ok("cut short").cut_after(3), 200, true),
@@ -104,14 +105,14 @@ async fn only_a_write_that_did_not_happen_purges_nothing() {
 
 #[tokio::test]
 async fn an_unreachable_upstream_did_nothing() {
-    let larder = Larder::in_front_of(&Upstream::nowhere(), COURSES);
+    let larder = Larder::with_upstream_url(&Upstream::nowhere(), COURSES);
     larder.request("PUT", "/courses/1").body("{}").await.assert_status(502);
     let purges = larder.metric(r#"larder_purges_total{source="write"}"#).await;
     assert!(purges == 0.0);
 }
 
 #[tokio::test]
-async fn after_an_unclear_end_nothing_is_kept_until_the_write_can_not_happen_any_more() {
+async fn an_unclear_end_keeps_nothing_until_its_date() {
     let upstream = Upstream::start();
     let larder = Larder::with(
         &format!("upstream: {{url: \"${{UPSTREAM}}\", response_timeout: 20s}}\n{COURSES}"),
@@ -143,7 +144,7 @@ async fn the_purge_is_done_before_the_first_byte_of_the_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_stops_neither_the_write_nor_its_purge() {
+async fn a_disconnecting_client_stops_no_write_and_no_purge() {
     let upstream = Upstream::start();
     let larder = Larder::with(COURSES, &upstream);
     prime(&larder, &["/courses"]).await;
@@ -206,7 +207,7 @@ async fn a_write_under_another_spelling_purges_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_write_that_no_route_matches_purges_its_path_and_the_cached_path_above() {
+async fn an_unmatched_write_purges_its_path_and_the_one_above() {
     let upstream = Upstream::start();
     let yaml =
         "routes: [{path: /items, ttl: 60s}, {path: \"/items/{id}\", ttl: 60s}, {path: /other, ttl: 60s}]";

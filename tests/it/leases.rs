@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use larder::clock::Clock;
 use larder::policy::CacheKey;
-use larder::purge::{Bounds, Purge, Target};
-use larder::store::{Store, StoreError};
-use larder::stored_response::{Stored, Terms};
+use larder::purge::{IndexBounds, Purge, Target};
+use larder::store::{PurgeStore, ResponseStore, StoreError};
+use larder::stored_response::{StoredEntry, Terms};
 use tokio::task::JoinSet;
 
 use crate::support::{
     Answer, Client, HOST, Process, Redis, Replica, Request, Upstream, body, eventually, response,
-    store_settings, tiered_store, within,
+    store_settings, tiered_store, with_deadline,
 };
 
-/// Nobody gives up waiting because this machine is slow.
+/// Waiting never times out on a slow machine.
 const ROUTES: &str = "
 routes:
   - {path: \"/items/{id}\", ttl: 60s, tags: [items, \"item:{id}\"], collapse: replicas, collapse_wait: 1m}
@@ -183,7 +183,7 @@ async fn a_wake_up_that_is_lost_costs_no_second_request() {
 }
 
 #[tokio::test]
-async fn who_came_after_a_purge_does_not_get_what_was_fetched_before_it() {
+async fn requests_after_a_purge_get_no_earlier_fetch() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let [one, other]: [Replica; 2] = replicas(&redis, &upstream).await;
     upstream.once("/items/1", Answer::ok("old"));
@@ -287,7 +287,7 @@ async fn a_holder_that_is_killed_at_half_is_replaced() {
     holder.signal("KILL");
     holder.ended().await;
     let whole: Vec<u8> = (0..100_000).map(Answer::generated_byte).collect();
-    for reply in within("all are answered", crowd.join_all()).await {
+    for reply in with_deadline("all are answered", crowd.join_all()).await {
         assert!(reply.status == 200 && reply.body == whole, "not whole");
     }
     assert_eq!(upstream.count("/items/1"), 2);
@@ -325,21 +325,21 @@ async fn a_holder_that_lost_its_lease_overwrites_nothing_newer() {
 async fn by_as_of_and_then_by_time_the_later_fetch_stays() {
     let redis = Redis::start().await;
     let settings = store_settings(&redis.url(), ", max_lag: 0s");
-    let start = || tiered_store(&settings, Bounds::default());
+    let start = || tiered_store(&settings, IndexBounds::default());
     let (one, other): (Arc<_>, Arc<_>) = (start().await, start().await);
     for (round, is_purged) in [false, true].into_iter().enumerate() {
         let key = CacheKey([round as u8; 32]);
         let expires_at = Clock::system().now().plus(Duration::from_secs(60));
         let permit = |store: &Arc<larder::store::tiered::TieredStore>| {
-            let mut fill = store.permit(&key);
-            fill.yields();
+            let mut fill = store.begin_fetch(&key);
+            fill.yield_to_newer();
             fill
         };
         let early = permit(&one);
         let early_response = asked_for_earlier(response(&early, "early", &["mine"], expires_at));
         if is_purged {
             one.purge(Purge::hard(vec![Target::tag("another")])).await.unwrap();
-            assert!(other.catch_up().await);
+            assert!(other.sync().await);
         }
         let late = permit(&other);
         let late_response = response(&late, "late", &["mine"], expires_at);
@@ -360,11 +360,11 @@ async fn by_as_of_and_then_by_time_the_later_fetch_stays() {
 }
 
 /// By more than any clock can be off.
-fn asked_for_earlier(stored: Stored) -> Stored {
-    let Stored::Response(mut response) = stored else { unreachable!("a response") };
+fn asked_for_earlier(stored: StoredEntry) -> StoredEntry {
+    let StoredEntry::Response(mut response) = stored else { unreachable!("a response") };
     let head = Arc::get_mut(&mut response.head).expect("the only one");
     let terms = head.terms();
     let requested_at = terms.requested_at.minus(Duration::from_secs(20));
     head.terms = Terms { requested_at, ..terms }.into();
-    Stored::Response(response)
+    StoredEntry::Response(response)
 }

@@ -17,8 +17,7 @@ async fn a_head_that_is_too_long_is_refused() {
     }
     let mut raw = larder.raw().await;
     raw.send(format!("GET /{} HTTP/1.1\r\nHost: api\r\n\r\n", "a".repeat(100_000))).await;
-    let status = raw.status().await;
-    assert!([414, 431, 400].contains(&status), "{status}");
+    assert_eq!(raw.status().await, 414);
     assert_eq!(upstream.total(), 1);
 }
 
@@ -53,7 +52,7 @@ async fn a_connection_that_is_in_use_is_not_idle() {
     // The other connection is closed for idling while this one is in the middle of an answer.
     idle.rest().await;
     feed.send("still here").await;
-    slow.until("still here").await;
+    slow.read_until("still here").await;
     feed.end().await;
     slow.whole().await.unwrap().assert_text("");
 }
@@ -150,7 +149,7 @@ async fn memory_for_stored_responses_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_head_has_its_time_from_its_first_byte_also_on_a_connection_that_may_idle_long() {
+async fn header_timeout_counts_from_the_first_byte() {
     let upstream = Upstream::start();
     let larder = Larder::with("limits: {header_timeout: 200ms, idle_timeout: 1h}\nroutes: []", &upstream);
     for before in [0, 1] {
@@ -158,7 +157,7 @@ async fn a_head_has_its_time_from_its_first_byte_also_on_a_connection_that_may_i
         for _ in 0..before {
             raw.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await;
             assert_eq!(raw.status().await, 200);
-            raw.until(&format!("GET /a #{}", upstream.count("/a"))).await;
+            raw.read_until(&format!("GET /a #{}", upstream.count("/a"))).await;
         }
         let begun = Instant::now();
         // Byte by byte: each comes well in time, the head does not.
@@ -175,9 +174,11 @@ async fn a_head_has_its_time_from_its_first_byte_also_on_a_connection_that_may_i
 }
 
 #[tokio::test]
-async fn a_client_that_stops_sending_its_content_is_let_go_and_nothing_looks_whole() {
+async fn a_stalled_upload_ends_and_never_looks_complete() {
     let upstream = Upstream::start();
-    let larder = Larder::with("limits: {body_timeout: 200ms}\nroutes: []", &upstream);
+    let upload =
+        "upstream: {url: \"${UPSTREAM}\", buffer_requests: 0}\nlimits: {body_timeout: 200ms}\nroutes: []";
+    let larder = Larder::with(upload, &upstream);
     for content in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
         let mut raw = larder.raw().await;
         raw.send(format!("POST /w HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{content}")).await;
@@ -225,16 +226,16 @@ async fn a_route_bounds_its_requests_in_all() {
     larder.request("PURGE", "/a").await.assert_status(200);
     let mut cut = larder.get("/a").start().await;
     feed.send("begun").await;
-    cut.until("begun").await;
+    cut.read_until("begun").await;
     assert!(cut.whole().await.is_err());
 }
 
 #[tokio::test]
-async fn an_upstream_that_fails_again_and_again_is_left_alone_and_found_when_it_is_back() {
+async fn the_breaker_opens_and_closes_with_the_upstream() {
     let port = free_port();
     let address = format!("http://127.0.0.1:{port}");
     let text = format!("upstream: {{url: \"{address}\", breaker: 5}}\nroutes: []");
-    let larder = Larder::in_front_of(&address, &text);
+    let larder = Larder::with_upstream_url(&address, &text);
     for _ in 0..5 {
         larder.get("/a").await.assert_status(502);
     }
@@ -287,26 +288,28 @@ async fn idle(address: std::net::SocketAddr, count: usize) -> Vec<Raw> {
 }
 
 #[tokio::test]
-async fn ten_thousand_idle_connections_take_little_memory_each_and_new_ones_are_served() {
+async fn ten_thousand_idle_connections_take_little_memory() {
     const CONNECTIONS: usize = 10_000;
     raise_file_limit(CONNECTIONS + 1000);
     let upstream = Upstream::start();
-    let limits = "limits: {connections: 11000, idle_timeout: 1h}";
+    let limits = "limits: {connections: 11000, connections_per_client: off, idle_timeout: 1h}";
     let process = Process::with(&format!("{limits}\nroutes: [{{path: /a, ttl: 1h}}]"), &upstream).await;
     drop(idle(process.address(), 50).await);
     let before = process.memory_now();
     let connections = idle(process.address(), CONNECTIONS).await;
-    // Those that are idle long enough give back their buffers.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let each = (process.memory_now() - before) / CONNECTIONS as u64;
+    // Connections that are idle long enough give back their buffers.
+    let each = eventually("at most 16 KiB for each idle connection", || async {
+        let each = (process.memory_now() - before) / CONNECTIONS as u64;
+        (each <= 16 * 1024).then_some(each)
+    })
+    .await;
     println!("{each} bytes for each idle connection");
     process.get("/a").header("host", "a").await.assert_hit();
-    assert!(each <= 16 * 1024, "{each} bytes for each idle connection");
     drop(connections);
 }
 
 #[tokio::test]
-async fn without_file_descriptors_who_is_in_is_served_operators_get_in_and_it_recovers() {
+async fn descriptor_exhaustion_spares_operators_and_recovers() {
     let upstream = Upstream::start();
     let process = Process::with("routes: [{path: /a, ttl: 1h}]", &upstream).await;
     let mut inside = process.connection().await;

@@ -1,4 +1,4 @@
-//! What is not stored, and why: the reason stands in `Cache-Status`.
+//! Responses that are not stored, with the reason in `Cache-Status`.
 
 use crate::support::{Answer, Larder, Upstream};
 
@@ -48,7 +48,7 @@ async fn a_response_that_must_not_be_stored_is_not() {
 }
 
 #[tokio::test]
-async fn too_large_for_the_store_is_found_out_on_the_way_and_still_passed_on_whole() {
+async fn an_oversized_body_is_still_passed_on_whole() {
     let upstream = Upstream::start();
     upstream.on("/small", Answer::status(200).chunks(["six by", "eleven byte"]));
     let larder = Larder::with(ROUTES, &upstream);

@@ -116,8 +116,23 @@ async fn whoever_may_not_purge_is_refused() {
     let elsewhere = "purge: {allow: [10.0.0.0/8]}\n";
     let closed = "purge: {allow: []}\n";
     let behind = "purge: {allow: [10.0.0.0/8]}\ntrusted_proxies: [127.0.0.0/8]\n";
+    let local = "purge: {allow: [127.0.0.0/8]}\ntrusted_proxies: [127.0.0.1/32]\n";
+    let named = "purge: {hosts: [api.test]}\n";
     for (settings, field, status) in [
         ("", None, 200),
+        ("", Some(("x-real-ip", "192.0.2.1")), 403),
+        ("", Some(("cf-connecting-ip", "192.0.2.1")), 403),
+        ("", Some(("true-client-ip", "192.0.2.1")), 403),
+        ("", Some(("x-envoy-external-address", "192.0.2.1")), 403),
+        ("", Some(("origin", "https://evil.example")), 403),
+        ("", Some(("sec-fetch-site", "same-origin")), 403),
+        (named, Some(("host", "evil.example:8080")), 403),
+        (named, Some(("host", "api.test:8080")), 200),
+        ("trusted_proxies: [10.0.0.0/8]\n", None, 403),
+        // A forwarded field does not make anybody this machine.
+        (local, Some(("x-forwarded-for", "127.0.0.2")), 403),
+        (local, Some(("origin", "https://evil.example")), 403),
+        (local, None, 200),
         ("", Some(("via", "1.1 front")), 403),
         ("", Some(("x-forwarded-for", "127.0.0.1")), 403),
         ("", Some(("forwarded", "for=127.0.0.1")), 403),
@@ -155,5 +170,87 @@ async fn what_can_not_be_understood_is_refused_and_purges_nothing() {
         let purge = field.into_iter().fold(purge, |purge, (name, value)| purge.header(name, value));
         purge.await.assert_status(400);
         larder.get("/items/1").await.assert_hit();
+    }
+}
+
+const TAGGED: &str = "
+purge: {allow: [127.0.0.1]}
+routes:
+  - {path: /list, name: list, ttl: 60s, tags: [items]}
+  - {path: \"/one/{id}\", name: one, ttl: 60s, tags: [\"item:{id}\"]}
+";
+
+#[tokio::test]
+async fn the_answer_says_what_was_understood_and_matched() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(TAGGED, &upstream);
+    for path in ["/list", "/list?page=2", "/one/7"] {
+        larder.get(path).await.assert_status(200);
+        larder.get(path).await.assert_hit();
+    }
+    let dry =
+        larder.request("PURGE", "/list").header("purge-dry-run", "true").await.assert_status(200).json();
+    assert_eq!((&dry["status"], &dry["matched"]["responses"]), (&"dry-run".into(), &2.into()), "{dry}");
+    assert_eq!(dry["matched"]["hottest"], serde_json::json!(["/list"]));
+    larder.get("/list").await.assert_hit();
+    let by_tag =
+        larder.request("PURGE", "/").header("cache-tag", "item:7, items").await.assert_status(200).json();
+    assert_eq!(by_tag["targets"], serde_json::json!(["tag item:7", "tag items"]));
+    assert_eq!(by_tag["routes"], serde_json::json!(["list", "one"]));
+    assert_eq!(by_tag["matched"]["responses"], 3, "{by_tag}");
+    assert!(by_tag["matched"]["bytes"].as_u64().unwrap() > 0 && by_tag.get("warnings").is_none(), "{by_tag}");
+    assert!(!larder.get("/one/7").await.is_hit());
+    let body = r#"{"tags": ["itms"]}"#;
+    let unknown =
+        larder.admin.request("POST", "/purge?dry_run=true").body(body).await.assert_status(200).json();
+    assert_eq!(unknown["matched"]["responses"], 0);
+    let warning = unknown["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.contains("no route has the tag `itms`") && warning.contains("did you mean `items`?"),
+        "{warning}"
+    );
+    assert_eq!(unknown.get("position"), None);
+}
+
+#[tokio::test]
+async fn requests_of_other_caches_purge_or_are_refused_with_the_fix() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(TAGGED, &upstream);
+    for (method, target, field) in [
+        ("PURGE", "/", ("xkey", "items")),
+        ("PURGE", "/", ("cache-tags", "items other")),
+        ("PURGEKEYS", "/", ("xkey-purge", "items")),
+        ("PURGETAGS", "/", ("x-cache-tags", "items")),
+        ("BAN", "/", ("x-cache-tags", "(^|,)(items|b)(,|$)")),
+        ("BAN", "/", ("x-url", "^/list$")),
+        ("BAN", "/list", ("x-irrelevant", "1")),
+    ] {
+        larder.get("/list").await.assert_status(200);
+        larder.get("/list").await.assert_hit();
+        larder.request(method, target).header(field.0, field.1).await.assert_status(200);
+        assert!(!larder.get("/list").await.is_hit(), "{method} {field:?}");
+    }
+    let asked = upstream.total();
+    for (method, target, field, fix) in [
+        ("PURGE", "/", ("cache-tag", "items other"), "items, other"),
+        ("PURGE", "/list?*", ("x-irrelevant", "1"), "%2A"),
+        ("PURGE", "/", ("x-purge-key", "items"), "Surrogate-Key"),
+        ("PURGEALL", "/", ("x-irrelevant", "1"), "use PURGE"),
+        ("BAN", "/", ("x-url", "/(a|b)"), "expected a path"),
+    ] {
+        let refused = larder.request(method, target).header(field.0, field.1).await.assert_status(400);
+        assert!(refused.text().contains(fix), "{method} {field:?}: {refused}");
+    }
+    assert_eq!(upstream.total(), asked, "no purge request is forwarded");
+}
+
+#[tokio::test]
+async fn methods_of_other_caches_are_forwarded_if_no_purge() {
+    let upstream = Upstream::start();
+    for purge in ["{allow: [192.0.2.1]}", "{allow: [127.0.0.1], dialects: false}"] {
+        let larder = Larder::with(&TAGGED.replace("{allow: [127.0.0.1]}", purge), &upstream);
+        let before = upstream.total();
+        larder.request("BAN", "/list").await.assert_status(200);
+        assert_eq!(upstream.total(), before + 1, "{purge}");
     }
 }

@@ -70,7 +70,7 @@ async fn tells_of_each(larder: &Replica, replica: &str) {
 async fn it_tells_of_writes_purge_requests_and_operators() {
     let upstream = Upstream::start();
     let yaml = format!("store: {{replica: one}}\n{ROUTES}");
-    let larder = Replica::of(Larder::with(&yaml, &upstream));
+    let larder = Replica::new(Larder::with(&yaml, &upstream));
     tells_of_each(&larder, "one").await;
 }
 
@@ -97,7 +97,7 @@ async fn whatever_is_wrong_with_the_journal_no_purge_fails_for_it() {
     one.get("/items/1").await.assert_stored();
     one.purge_tag("items").await;
     one.get("/items/1").await.assert_text("GET /items/1 #2");
-    // What this replica purged itself it still knows.
+    // A replica still knows its own purges.
     let told = one.admin.get("/purges").await.assert_status(200).json();
     assert_eq!(
         (&told["ownOnly"], sources(told["purges"].as_array().unwrap())),

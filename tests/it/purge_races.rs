@@ -1,5 +1,5 @@
-//! A slow miss whose data is purged while it is fetched is never served to a later request: whatever purged it,
-//! whenever in the fetch it came, and whoever asks later.
+//! A slow miss whose data is purged while it is fetched is never served to a later request: whatever purged
+//! it and whenever during the fetch.
 //!
 //! The upstream settles what it answers when a request arrives (`#1`) and is slow to say so: the body says which
 //! fetch it comes from.
@@ -115,7 +115,7 @@ async fn halfway(upstream: &Upstream, larder: &Larder) -> (crate::support::Strea
     upstream.once("/items/1", answer);
     let mut slow = larder.get(SLOW).start().await;
     feed.send("first fetch ").await;
-    slow.until("first fetch ").await;
+    slow.read_until("first fetch ").await;
     (slow, feed)
 }
 
@@ -151,7 +151,7 @@ async fn a_follower_that_arrives_after_the_purge_is_not_served_by_it() {
 }
 
 #[tokio::test]
-async fn a_follower_that_arrives_after_a_purge_in_mid_body_fetches_for_itself() {
+async fn a_follower_after_a_purge_in_mid_body_fetches_itself() {
     for by in By::all() {
         let (upstream, larder) = start();
         let (slow, feed) = halfway(&upstream, &larder).await;
@@ -168,7 +168,7 @@ async fn a_follower_that_arrives_after_a_purge_in_mid_body_fetches_for_itself() 
 }
 
 #[tokio::test]
-async fn a_follower_from_before_the_purge_is_served_and_those_after_it_are_not() {
+async fn only_followers_from_before_the_purge_are_served() {
     for by in By::all() {
         let (upstream, larder) = start();
         let held = upstream.hold("/items/1");
@@ -219,8 +219,8 @@ async fn a_purge_of_something_else_leaves_the_slow_miss_alone() {
     }
 }
 
-/// Gives requests that were sent before time to be taken up: others that were sent after them are answered. What is
-/// asserted holds in either case; this only makes sure that the interesting one is the usual one.
+/// Waits until requests sent earlier were accepted, by sending others after them. The assertions hold either way; this
+/// makes the interesting order the usual one.
 async fn seen(larder: &Larder) {
     for _ in 0..20 {
         larder.get("/orders").await;

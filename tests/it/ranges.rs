@@ -1,5 +1,9 @@
 //! Ranges and conditions, each out of the variant that answers the request (RFC 9110 §13, §14).
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
 use crate::support::{Answer, Larder, Received, Upstream};
 
 const A: &str = "routes: [{path: /a, ttl: 60s}]";
@@ -127,5 +131,69 @@ async fn each_variant_is_validated_by_its_own_tag() {
         let asked = upstream.last("/a");
         assert_eq!(asked.header("if-none-match"), Some(format!("\"{language}\"")));
         larder.get("/a").header("accept-language", language).await.assert_hit();
+    }
+}
+
+#[tokio::test]
+async fn a_range_request_fills_the_store() {
+    let upstream = Upstream::start();
+    upstream.on("/a", Answer::ok("0123456789").header("etag", "\"v\""));
+    let larder = Larder::with(A, &upstream);
+    for (range, part, content_range) in
+        [("bytes=2-4", "234", "bytes 2-4/10"), ("bytes=0-", "0123456789", "bytes 0-9/10")]
+    {
+        let reply = larder.get("/a").header("range", range).await.assert_status(206).assert_text(part);
+        reply.assert_header("content-range", content_range);
+    }
+    larder.get("/a").await.assert_hit().assert_text("0123456789");
+    assert_eq!(upstream.count("/a"), 1);
+    assert_eq!(upstream.last("/a").header("range"), None);
+    // Stale, it is validated as a whole.
+    upstream.once("/a", Answer::status(304).header("etag", "\"v\""));
+    larder.after(61);
+    let reply = larder.get("/a").header("range", "bytes=-2").await.assert_status(206).assert_text("89");
+    assert_eq!(reply.assert_fwd("stale").cache_status("fwd-status").as_deref(), Some("304"));
+    larder.request("PURGE", "/a").await.assert_status(200);
+    let outside = larder.get("/a").header("range", "bytes=10-").await.assert_status(416);
+    outside.assert_header("content-range", "bytes */10");
+}
+
+#[tokio::test]
+async fn a_range_is_sent_as_the_response_arrives() {
+    let upstream = Upstream::start();
+    let rest = Arc::new(Notify::new());
+    let wait = rest.clone();
+    upstream.take_over("/a", move |mut wire| {
+        let wait = wait.clone();
+        async move {
+            wire.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123").await.expect("a client");
+            wait.notified().await;
+            wire.write("456789").await.expect("a client");
+        }
+    });
+    let larder = Larder::with(A, &upstream);
+    let mut player = larder.get("/a").header("range", "bytes=1-6").start().await;
+    assert_eq!(player.read_until("3").await, "123");
+    let late = larder.get("/a").header("range", "bytes=0-1").start().await;
+    assert_eq!(late.whole().await.unwrap().assert_status(206).text(), "01");
+    rest.notify_one();
+    let whole = player.whole().await.unwrap();
+    assert_eq!((whole.status, whole.text()), (206, "456"));
+    larder.get("/a").await.assert_hit().assert_text("0123456789");
+    assert_eq!(upstream.count("/a"), 1);
+}
+
+#[tokio::test]
+async fn a_range_of_a_response_that_is_not_stored_passes() {
+    let upstream = Upstream::start();
+    upstream.on("/a", |request: &Received| match request.header("range") {
+        Some(_) => Answer::status(206).body("01").header("content-range", "bytes 0-1/5000"),
+        None => Answer::ok(vec![b'x'; 5000]),
+    });
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s, max_size: 4KiB}]", &upstream);
+    for asked in [2, 3, 4] {
+        let reply = larder.get("/a").header("range", "bytes=0-1").await.assert_status(206);
+        reply.assert_text("01").assert_detail("range");
+        assert_eq!(upstream.count("/a"), asked);
     }
 }

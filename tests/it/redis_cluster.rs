@@ -37,7 +37,7 @@ fn items(range: std::ops::Range<usize>) -> Vec<String> {
 
 /// R16: a purge that names what lies in many slots is one script on one.
 #[tokio::test]
-async fn replicas_share_what_is_spread_over_the_masters_and_purge_all_of_it() {
+async fn replicas_share_and_purge_across_cluster_masters() {
     let (cluster, _upstream, [one, other]) = two(PATIENT).await;
     let all = items(0..30);
     for item in &all {
@@ -56,7 +56,7 @@ async fn replicas_share_what_is_spread_over_the_masters_and_purge_all_of_it() {
     let index = cluster.index().await;
     for master in 0..3 {
         let keys = cluster[master].command(&["KEYS", "{larder}:*"]).await;
-        assert_eq!(keys.contains("{larder}:purged"), master == index, "{keys}");
+        assert_eq!(keys.contains("{larder}:index"), master == index, "{keys}");
     }
 }
 
@@ -70,7 +70,7 @@ async fn stored_on(cluster: &Cluster, replica: &Replica, master: usize) -> (Stri
         replica.has(&item).await;
         cluster.holds(before + 1).await;
         if let Some(key) = cluster[master].responses().await.iter().find(|key| !known.contains(key)) {
-            return (item, cluster.slot_of(key).await);
+            return (item, cluster.find_slot(key).await);
         }
     }
     unreachable!("numbers end")
@@ -117,7 +117,7 @@ async fn coherent_during<T>(
 async fn slots_may_move_under_load() {
     let (cluster, upstream, [one, other]) = two(STRICT).await;
     let index = cluster.index().await;
-    let index_slot = cluster.slot_of("{larder}:purged").await;
+    let index_slot = cluster.find_slot("{larder}:index").await;
     let (item, slot) = stored_on(&cluster, &one, (index + 1) % 3).await;
     let moves = async {
         for round in 0..3 {
@@ -140,11 +140,17 @@ async fn slots_may_move_under_load() {
             replica.has(item).await;
         }
     }
-    // Whoever asks first is sent on, and has its answer.
+    // The first request is redirected and answered.
+    let reads_that = async |result: &str| {
+        one.metric(&format!("larder_redis_commands_total{{command=\"get\",result=\"{result}\"}}")).await
+    };
+    let failed = reads_that("failed").await;
     cluster.move_slot(slot, (index + 1) % 3, (index + 2) % 3).await;
     for replica in [&one, &other] {
         replica.get(&item).await.assert_hit();
     }
+    assert_eq!(reads_that("failed").await, failed, "a redirected read is not a failed one");
+    assert!(reads_that("redirected").await > 0.0);
     // The map was asked for again and again, but not for each command.
     let looks = one.metric("larder_redis_commands_total{command=\"look\",result=\"answered\"}").await;
     let reads = one.metric("larder_redis_commands_total{command=\"get\",result=\"answered\"}").await;
@@ -155,7 +161,7 @@ async fn slots_may_move_under_load() {
 
 /// R15: ASK, for a slot that is half moved: what has moved is found there, what is new is stored there.
 #[tokio::test]
-async fn what_is_in_a_slot_on_the_move_is_found_and_stored_where_it_goes() {
+async fn values_in_a_migrating_slot_are_found_and_stored() {
     let (cluster, upstream, [one, other]) = two(PATIENT).await;
     let index = cluster.index().await;
     let [from, to] = [(index + 1) % 3, (index + 2) % 3];
@@ -181,9 +187,9 @@ async fn what_is_in_a_slot_on_the_move_is_found_and_stored_where_it_goes() {
 /// everywhere.
 #[tokio::test]
 async fn purges_are_taken_while_the_slot_of_the_index_is_on_its_way() {
-    const INDEX: &str = "{larder}:purged";
+    const INDEX: &str = "{larder}:index";
     let (cluster, upstream, [one, other]) = two(PATIENT).await;
-    let (from, slot) = (cluster.index().await, cluster.slot_of(INDEX).await);
+    let (from, slot) = (cluster.index().await, cluster.find_slot(INDEX).await);
     let to = (from + 1) % 3;
     let holds = async |when: &'static str| {
         upstream.on("/items/1", Answer::ok(when));
@@ -225,7 +231,7 @@ async fn a_slot_that_nobody_serves_is_a_miss_and_refuses_purges() {
         cluster[master].command(&["CLUSTER", "DELSLOTS", &slot.to_string()]).await;
     }
     assert!(!timed(other.get(&item)).await.assert_status(200).is_hit());
-    // The first who asks is cut off for it; then the map says so.
+    // The first request pays for the discovery with its deadline; then the slot map is right.
     other.has(&elsewhere).await;
     let opened = "larder_redis_breaker_opened_total";
     let before = other.metric(opened).await;
@@ -236,7 +242,7 @@ async fn a_slot_that_nobody_serves_is_a_miss_and_refuses_purges() {
     one.purge_tag("item:1").await;
     assert_eq!(other.metric(opened).await, before, "the node's other slots are served");
     // And now that of the index.
-    let index_slot = cluster.slot_of("{larder}:purged").await;
+    let index_slot = cluster.find_slot("{larder}:index").await;
     for master in 0..3 {
         cluster[master].command(&["CLUSTER", "DELSLOTS", &index_slot.to_string()]).await;
     }
@@ -343,7 +349,7 @@ async fn a_replica_takes_the_place_of_a_dead_master() {
 async fn purges_wake_replicas_also_after_the_index_has_moved() {
     let (cluster, _upstream, [one, other]) = two("max_lag: 1h, timeout: 500ms").await;
     let index = cluster.index().await;
-    let slot = cluster.slot_of("{larder}:purged").await;
+    let slot = cluster.find_slot("{larder}:index").await;
     for round in 0..2 {
         let master = (index + round) % 3;
         let channels = || cluster[master].command(&["PUBSUB", "NUMSUB", "larder:wake"]);
@@ -399,7 +405,7 @@ async fn with_the_smallest_acl() {
     }
 }
 
-/// Nodes name the ports at which they speak TLS to who asks by TLS.
+/// Nodes announce their TLS ports to connections over TLS.
 #[tokio::test]
 async fn over_tls() {
     let certificates = Certificates::new();

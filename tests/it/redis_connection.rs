@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use larder::clock::Clock;
+use serde_json::json;
 
-use crate::support::{Answer, Certificates, Larder, Redis, Replica, Upstream, eventually, free_port};
+use crate::support::{
+    Answer, Certificates, Issuer, Larder, Redis, Replica, Scratch, Upstream, eventually, free_port,
+};
 
 const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items], collapse: replicas}]";
 
@@ -79,10 +82,13 @@ async fn with_the_smallest_acl() {
 
 /// Each environment with a login and a database, or a namespace, of its own.
 #[tokio::test]
-async fn the_ready_made_configurations_share_through_redis_as_they_are() {
+async fn the_example_configurations_share_through_redis() {
     let redis = Redis::start().await;
     redis.command(&["ACL", "SETUSER", "app", "on", ">secret", "+@all", "allkeys", "allchannels"]).await;
     let login = redis.url().replace("redis://", "redis://app:secret@");
+    let (issuer, scratch) = (Issuer::new("k"), Scratch::new());
+    let keys = scratch.file("jwks.json", &Issuer::key_set(&[&issuer]));
+    let token = format!("Bearer {}", issuer.token(&json!({"sub": "ann"})));
     for (file, api, redis_url, namespace, read) in [
         ("config/analytics.yaml", "ANALYTICS_API", login.clone(), "a", "/api/analytics/ghosts?guildId=7"),
         ("config/productivity.yaml", "APP_API", login.replace("/0", "/1"), "a", "/api/marketplace"),
@@ -99,13 +105,15 @@ async fn the_ready_made_configurations_share_through_redis_as_they_are() {
             ("LARDER_REDIS", &redis_url),
             ("LARDER_NAMESPACE", namespace),
             ("LARDER_WARM", "off"),
+            ("LARDER_JWKS", keys.to_str().expect("a path")),
         ];
-        let start = || Replica::of(Larder::under(Clock::system(), &text, &environment));
+        let start = || Replica::new(Larder::with_clock(Clock::system(), &text, &environment));
         let (one, other) = (start(), start());
         one.is_connected().await;
         other.is_connected().await;
-        one.get(read).await.assert_stored();
-        eventually("the other has it", || async { other.get(read).await.is_hit().then_some(()) }).await;
+        let get = |replica: &Replica| replica.get(read).header("authorization", &token);
+        get(&one).await.assert_stored();
+        eventually("the other has it", || async { get(&other).await.is_hit().then_some(()) }).await;
         assert!(upstream.total() <= 2, "{file}");
         // Now and then it asks Redis by itself.
         eventually("nothing is asked of Redis", || async {
@@ -123,7 +131,7 @@ async fn a_wrong_password_is_told_and_costs_no_request() {
     let redis = Redis::start().await;
     let url = redis.url();
     redis.command(&["ACL", "SETUSER", "app", "on", ">secret", "+@all", "allkeys", "allchannels"]).await;
-    is_refused(&format!("{{url: \"{url}\", username: app, password: wrong}}"), "Redis is away").await;
+    is_refused(&format!("{{url: \"{url}\", username: app, password: wrong}}"), "WRONGPASS").await;
 }
 
 /// R17: a right that is taken away while larder runs, and given again.
@@ -189,7 +197,7 @@ async fn over_tls_with_a_certificate_of_the_client() {
     let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|file| certificates.text(file));
     works(&redis, &format!("{{url: \"{url}\", tls: {{ca: \"{ca}\", cert: \"{cert}\", key: \"{key}\"}}}}"))
         .await;
-    is_refused(&format!("{{url: \"{url}\", tls: {{ca: \"{ca}\"}}}}"), "Redis is away").await;
+    is_refused(&format!("{{url: \"{url}\", tls: {{ca: \"{ca}\"}}}}"), "requires a client certificate").await;
 }
 
 /// R30
@@ -197,14 +205,14 @@ async fn over_tls_with_a_certificate_of_the_client() {
 async fn a_certificate_that_is_not_this_server_s_is_refused() {
     let certificates = Certificates::new();
     let ca = certificates.text("ca.pem");
-    for server in ["other", "expired"] {
+    for (server, reason) in [("other", "is for another name"), ("expired", "has expired")] {
         let (redis, url) = tls_redis(&certificates, server, "no").await;
-        is_refused(&format!("{{url: \"{url}\", tls: {{ca: \"{ca}\"}}}}"), "Redis is away").await;
+        is_refused(&format!("{{url: \"{url}\", tls: {{ca: \"{ca}\"}}}}"), reason).await;
         assert_eq!(redis.command(&["DBSIZE"]).await, "0", "{server}: something went there");
     }
-    // Nobody vouches for this authority but `ca:`.
+    // The system trusts no such authority.
     let (_redis, url) = tls_redis(&certificates, "server", "no").await;
-    is_refused(&format!("\"{url}\""), "Redis is away").await;
+    is_refused(&format!("\"{url}\""), "signed by an unknown CA").await;
 }
 
 /// R30: a server without TLS gets nothing, least of all a password.
@@ -213,7 +221,7 @@ async fn tls_never_falls_back_to_plain() {
     let certificates = Certificates::new();
     let redis = Redis::start().await;
     let (url, ca) = (redis.url().replace("redis://", "rediss://"), certificates.text("ca.pem"));
-    is_refused(&format!("{{url: \"{url}\", password: secret, tls: {{ca: \"{ca}\"}}}}"), "Redis is away")
+    is_refused(&format!("{{url: \"{url}\", password: secret, tls: {{ca: \"{ca}\"}}}}"), "does not speak TLS")
         .await;
     assert_eq!(redis.command(&["DBSIZE"]).await, "0");
 }

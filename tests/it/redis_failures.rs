@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::support::{Answer, ITEMS, LONGEST, Redis, Replica, Upstream, eventually, timed};
 
 const BOUNDED: &str = "max_lag: 200ms";
-/// What no test outlasts: the first tier answers while Redis is away.
+/// Longer than any test: the first tier answers while Redis is unavailable.
 const LOOSE: &str = "max_lag: 10m";
 const STRICT: &str = "max_lag: 0s";
 
@@ -27,7 +27,7 @@ async fn redis_may_come_later() {
         health["redis"]["trouble"].as_str().filter(|why| why.contains("refused")).map(drop)
     })
     .await;
-    assert!(one.log().contains("Redis is away"), "{}", one.log());
+    assert!(one.log().contains("Redis is unavailable"), "{}", one.log());
     redis.restart().await;
     one.is_connected().await;
     one.has("/items/1").await;
@@ -47,7 +47,7 @@ async fn without_redis_a_crowd_is_still_one() {
         let held = upstream.hold("/items/1");
         let leader = one.get("/items/1").spawn();
         held.arrived().await;
-        // Whoever comes now may not have what was fetched before; but they share the next fetch.
+        // Requests from now on may not have the earlier fetch, but they share the next one.
         let crowd: Vec<_> = (0..50).map(|_| one.get("/items/1").spawn()).collect();
         one.metric_becomes("larder_connections", 51.0).await;
         let next = upstream.hold("/items/1");
@@ -110,7 +110,7 @@ async fn the_first_tier_goes_on_where_it_may() {
     for _ in 0..20 {
         one.get("/items/1").await.assert_hit();
     }
-    // What is fetched now is kept as well, and what is purged here holds here.
+    // Responses fetched now are stored as well, and purges made here hold here.
     one.get("/items/2").await.assert_stored();
     one.get("/items/2").await.assert_hit();
     one.request("POST", "/items/1/sell").await.assert_status(200);
@@ -121,7 +121,7 @@ async fn the_first_tier_goes_on_where_it_may() {
 
 /// R05: a hang, under both modes; writes go through, a PURGE is refused, and both hold when it is over.
 #[tokio::test]
-async fn while_redis_hangs_no_request_fails_and_purges_hold_afterwards() {
+async fn a_hanging_redis_fails_no_request_and_loses_no_purge() {
     for store in [BOUNDED, STRICT] {
         let (redis, upstream, [one, other]) = Replica::two(store, ITEMS).await;
         for item in ["/items/1", "/items/2", "/items/3"] {
@@ -237,7 +237,7 @@ async fn without_its_index_no_response_is_valid() {
     redis.holds(1).await;
     upstream.on("/items/1", Answer::ok("new"));
     one.purge_tag("item:1").await;
-    assert_eq!(redis.command(&["UNLINK", "{larder}:purged"]).await, "1");
+    assert_eq!(redis.command(&["UNLINK", "{larder}:index"]).await, "1");
     other.get("/items/1").await.assert_text("new");
     one.get("/items/1").await.assert_text("new");
 }

@@ -1,11 +1,11 @@
-//! What sharing costs Redis: commands for each hit, and purges that cost the same for one response as for many.
+//! The cost of sharing in Redis: commands for each hit, and purges that cost the same for one response as for many.
 
 use std::time::{Duration, Instant};
 
 use larder::clock::Clock;
 use larder::policy::CacheKey;
-use larder::purge::{Bounds, LoosePath, Purge, Target};
-use larder::store::Store;
+use larder::purge::{IndexBounds, NormalizedPath, Purge, Target};
+use larder::store::{PurgeStore, ResponseStore};
 
 use crate::support::{Line, Redis, Relay, Replica, Upstream, body, response, store_settings, tiered_store};
 
@@ -58,7 +58,7 @@ fn many(small: u64) -> u64 {
 async fn a_purge_costs_redis_the_same_for_one_response_as_for_many() {
     const PURGES: u64 = 100;
     let redis = Redis::start_with(&["--enable-debug-command", "local"]).await;
-    let store = tiered_store(&store_settings(&redis.url(), ", max_lag: 1h"), Bounds::default()).await;
+    let store = tiered_store(&store_settings(&redis.url(), ", max_lag: 1h"), IndexBounds::default()).await;
     let cost = |tag: &'static str| {
         let (store, redis) = (&store, &redis);
         async move {
@@ -82,7 +82,7 @@ async fn a_purge_costs_redis_the_same_for_one_response_as_for_many() {
     };
     let (few, few_us) = cost("few").await;
     let populated =
-        redis.command(&["DEBUG", "POPULATE", &many(50_000).to_string(), "larder:r3:", "700"]).await;
+        redis.command(&["DEBUG", "POPULATE", &many(50_000).to_string(), "larder:r5:", "700"]).await;
     assert_eq!(populated, "OK");
     let (many, many_us) = cost("many").await;
     eprintln!("{few_us} us for a purge, {many_us} us among {} responses", self::many(50_000));
@@ -93,11 +93,11 @@ async fn a_purge_costs_redis_the_same_for_one_response_as_for_many() {
 
 /// Purges without end fold into buckets, and what they don't name stays.
 #[tokio::test]
-async fn purges_without_end_stay_within_bounds_and_leave_the_untouched() {
+async fn endless_purges_stay_bounded_and_spare_other_entries() {
     let purges = many(20_000);
     let records = usize::try_from(purges / 10).unwrap();
     let redis = Redis::start().await;
-    let bounds = Bounds { records, ..Bounds::default() };
+    let bounds = IndexBounds { max_records: records, ..IndexBounds::default() };
     let settings = store_settings(&redis.url(), ", max_lag: 1h");
     let stores = [tiered_store(&settings, bounds).await, tiered_store(&settings, bounds).await];
     let (mut hits, mut misses) = (0_u64, 0_u64);
@@ -105,7 +105,7 @@ async fn purges_without_end_stay_within_bounds_and_leave_the_untouched() {
     for round in 0..1000 {
         let named = (0..step).map(|number| match number % 2 {
             0 => Target::tag(format!("tag-{round}-{number}")),
-            _ => Target::Path { host: None, path: LoosePath::new(&format!("/p/{round}/{number}")) },
+            _ => Target::Path { host: None, path: NormalizedPath::new(&format!("/p/{round}/{number}")) },
         });
         stores[round % 2].purge(Purge::hard(named.collect())).await.unwrap();
         for key in (0..50).map(|number| CacheKey([number; 32])) {
@@ -113,7 +113,7 @@ async fn purges_without_end_stay_within_bounds_and_leave_the_untouched() {
                 Some(_) => hits += 1,
                 None => {
                     misses += 1;
-                    let fill = stores[0].permit(&key);
+                    let fill = stores[0].begin_fetch(&key);
                     let expires_at = Clock::system().now().plus(Duration::from_secs(3600));
                     let stored = response(&fill, "untouched", &[&format!("mine-{}", key.0[0])], expires_at);
                     stores[0].insert(fill, stored).await.unwrap();
@@ -122,13 +122,13 @@ async fn purges_without_end_stay_within_bounds_and_leave_the_untouched() {
         }
     }
     let rate = hits as f64 / (hits + misses) as f64;
-    let index = redis.command(&["ZCARD", "{larder}:purged"]).await.parse::<usize>().unwrap();
+    let index = redis.command(&["ZCARD", "{larder}:index"]).await.parse::<usize>().unwrap();
     eprintln!("{purges} purged: {index} members in the index, {:.2} % hits", 100.0 * rate);
     let bound = records + 2 * usize::try_from(step).unwrap();
     assert!(index <= bound + (1 << 16) + 4, "{index} members");
     for store in &stores {
-        drop(store.recall(&CacheKey([0; 32])).found().await);
-        assert!(store.figures().purge_records <= bound as u64, "{} records", store.figures().purge_records);
+        drop(store.get(&CacheKey([0; 32])).resolve().await);
+        assert!(store.stats().purge_records <= bound as u64, "{} records", store.stats().purge_records);
     }
     assert!(rate >= 0.98, "{rate} of the untouched were hits");
 }
@@ -138,8 +138,10 @@ async fn purges_without_end_stay_within_bounds_and_leave_the_untouched() {
 async fn a_purge_is_seen_by_the_other_replica_at_once() {
     let redis = Redis::start().await;
     let settings = store_settings(&redis.url(), ", max_lag: 0s");
-    let stores =
-        [tiered_store(&settings, Bounds::default()).await, tiered_store(&settings, Bounds::default()).await];
+    let stores = [
+        tiered_store(&settings, IndexBounds::default()).await,
+        tiered_store(&settings, IndexBounds::default()).await,
+    ];
     let key = CacheKey([1; 32]);
     let mut took = Vec::new();
     for _ in 0..200 {

@@ -1,13 +1,13 @@
-//! What several requests want of Redis at the same time is asked for once, and each has its own.
+//! Concurrent reads are batched into one command, and each gets its own value.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder::clock::Clock;
 use larder::policy::CacheKey;
-use larder::purge::Bounds;
-use larder::store::Store;
+use larder::purge::IndexBounds;
 use larder::store::tiered::TieredStore;
+use larder::store::{ReplicaRegistry, ResponseStore};
 
 use crate::support::{Redis, body, response, store_settings, tiered_store};
 
@@ -20,9 +20,9 @@ fn key(number: u8) -> CacheKey {
 /// A store without a first tier, and every second of the keys in its Redis, with `size` bytes.
 async fn filled(redis: &Redis, size: usize) -> Arc<TieredStore> {
     let settings = store_settings(&redis.url(), ", max_lag: 1h, memory: 0");
-    let store = tiered_store(&settings, Bounds::default()).await;
+    let store = tiered_store(&settings, IndexBounds::default()).await;
     for number in (0..AT_ONCE).step_by(2) {
-        let fill = store.permit(&key(number));
+        let fill = store.begin_fetch(&key(number));
         let expires_at = Clock::system().now().plus(Duration::from_secs(3600));
         let stored = response(&fill, &format!("{number:size$}"), &["items"], expires_at);
         store.insert(fill, stored).await.unwrap();
@@ -45,7 +45,7 @@ async fn read_all(store: &Arc<TieredStore>, size: usize) {
 
 /// How often the command was sent.
 fn sent(store: &TieredStore, command: &str) -> u64 {
-    let commands = store.remote().unwrap().commands;
+    let commands = store.remote_status().unwrap().commands;
     commands.iter().filter(|figure| figure.command == command).map(|figure| figure.sent).sum()
 }
 
@@ -87,7 +87,7 @@ async fn where_one_command_for_many_is_refused_each_is_read_alone() {
     }
 }
 
-/// Nobody has a value before all of its command are there.
+/// No value is delivered before the whole reply has arrived.
 #[tokio::test]
 async fn large_values_are_read_few_at_a_time() {
     let redis = Redis::start().await;
@@ -119,4 +119,26 @@ async fn a_runtime_that_ends_takes_nobody_along() {
     });
     assert_eq!(left.join().unwrap(), usize::from(AT_ONCE));
     read_all(&store, 10).await;
+}
+
+/// Values that are read and not dropped stand for those that slow clients are being sent.
+#[tokio::test]
+async fn values_beyond_the_memory_budget_are_not_read() {
+    let redis = Redis::start().await;
+    let settings = store_settings(&redis.url(), ", max_lag: 1h, memory: 0");
+    let store = tiered_store(&settings, IndexBounds::default()).await;
+    let expires_at = Clock::system().now().plus(Duration::from_secs(3600));
+    for number in 0..AT_ONCE / 2 {
+        let (fill, length) = (store.begin_fetch(&key(number)), if number == 0 { 5 } else { 1 << 20 });
+        let stored = response(&fill, &"x".repeat(length), &["items"], expires_at);
+        store.insert(fill, stored).await.unwrap();
+    }
+    let mut held = Vec::new();
+    for number in 1..AT_ONCE / 2 {
+        held.extend(store.get(&key(number)).resolve().await);
+    }
+    assert_eq!(held.len(), 16, "a store without memory has 16 MiB for values that are being sent");
+    assert_eq!(body(&*store, &key(0)).await.as_deref(), Some("xxxxx"), "small ones are");
+    drop(held);
+    assert!(body(&*store, &key(19)).await.is_some());
 }

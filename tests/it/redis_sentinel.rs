@@ -8,13 +8,15 @@ use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Answer, ITEMS, LONGEST, Redis, Replica, Sentinels, Upstream, eventually, timed};
+use crate::support::{
+    Answer, ITEMS, LONGEST, Line, Redis, Relay, Replica, Sentinels, Upstream, eventually, timed,
+};
 
 /// A busy machine keeps this deadline.
 const STRICT: &str = "max_lag: 0s, timeout: 500ms";
 const BOUNDED: &str = "max_lag: 1s, timeout: 500ms";
 
-/// What no test outlasts: the first tier answers whatever becomes of Redis.
+/// A lag that no test outlasts: the memory tier answers whatever happens to Redis.
 const LOOSE: &str = "max_lag: 10m, timeout: 500ms";
 
 async fn start(url: &str, upstream: &Upstream, store: &str) -> Replica {
@@ -132,9 +134,9 @@ async fn a_primary_that_steps_down_is_followed_at_once() {
     other.has("/items/1").await;
 }
 
-/// R26: two servers take themselves for the primary, and each replica of larder uses another. What was purged on either
-/// side holds on both once there is one primary again. (While there are two, nothing is promised, unless
-/// `min-replicas-to-write` makes the one that is alone refuse.)
+/// R26: two servers believe they are the primary, and each replica of larder uses another one. Purges made on either
+/// side hold on both once there is one primary again. (While there are two, nothing is promised unless `min-replicas-
+/// to-write` makes the lone one refuse.)
 #[tokio::test]
 async fn what_two_primaries_were_told_holds_once_there_is_one() {
     let (redis, upstream) = (Sentinels::start().await, Upstream::start());
@@ -185,6 +187,54 @@ async fn what_two_primaries_were_told_holds_once_there_is_one() {
     }
 }
 
+/// It reaches all servers, and no sentinel that would tell it of the failover.
+#[tokio::test]
+async fn a_replica_that_hears_no_sentinels_does_not_trust_the_primary() {
+    let (redis, upstream) = (Sentinels::start().await, Upstream::start());
+    let mut lines = Vec::new();
+    for sentinel in &redis.sentinels {
+        lines.push(Relay::to(sentinel.address()).await);
+    }
+    let hosts: Vec<String> = lines.iter().map(|line| line.address().to_string()).collect();
+    let deaf = start(&format!("redis-sentinel://{}/shop", hosts.join(",")), &upstream, STRICT).await;
+    let one = start(&redis.url(), &upstream, STRICT).await;
+    upstream.on("/items/1", Answer::ok("old"));
+    one.has("/items/1").await;
+    deaf.has("/items/1").await;
+    // A minority is not missed.
+    lines[0].set(Line::Dead);
+    deaf.has("/items/1").await;
+    lines[1].set(Line::Dead);
+    deaf.is_cut_off().await;
+    let health = deaf.admin.get("/healthz").await.json();
+    assert_eq!(health["redis"]["reason"], "no-sentinel-majority", "{health}");
+    // The minority goes on to name the primary, and larder does not go back and forth.
+    let connections = deaf.metric("larder_redis_connections_total").await;
+    let queries = async || {
+        let stats = redis.sentinels[2].command(&["INFO", "stats"]).await;
+        let count = stats.lines().find_map(|line| line.trim().strip_prefix("total_commands_processed:"));
+        count.expect("a count").parse::<u64>().expect("a number")
+    };
+    let before = queries().await;
+    eventually("it has asked some more", || async { (queries().await > before + 60).then_some(()) }).await;
+    assert_eq!(deaf.metric("larder_redis_connections_total").await, connections);
+    assert_eq!(redis.sentinels[0].command(&["SENTINEL", "FAILOVER", "shop"]).await, "OK");
+    let primary = redis.fails_over(0, 0).await;
+    upstream.on("/items/1", Answer::ok("new"));
+    eventually("the purge is at the new primary", || async {
+        let purged = one.request("PURGE", "/items/1").await.status == 200;
+        let index = redis.servers[primary].command(&["EXISTS", "{larder}:index"]).await;
+        (purged && index == "1").then_some(())
+    })
+    .await;
+    deaf.get("/items/1").await.assert_text("new");
+    for line in &lines {
+        line.set(Line::Whole);
+    }
+    deaf.is_connected().await;
+    deaf.has("/items/1").await.assert_text("new");
+}
+
 /// The login is the servers'; these sentinels have none, and refuse it.
 #[tokio::test]
 async fn sentinels_need_not_know_the_login_of_the_servers() {
@@ -217,7 +267,7 @@ async fn sentinels_need_not_know_the_login_of_the_servers() {
     }
 }
 
-/// What docs/redis.md says of them.
+/// The sentinels' rights according to docs/redis.md.
 const SENTINEL_RIGHTS: &str = "+sentinel|master +sentinel|get-master-addr-by-name +subscribe +ping +client|id +info +hello +auth resetchannels &+switch-master";
 
 /// A sentinel that says what the test wants.
@@ -291,7 +341,7 @@ async fn a_sentinel_that_names_a_replica_is_not_believed() {
     let one = start(&redis.url().replace("://", &format!("://{address},")), &upstream, STRICT).await;
     one.has("/items/1").await;
     assert!(!redis.servers[0].responses().await.is_empty());
-    // Whoever hears nobody else has no Redis, and purges are not promised.
+    // A replica that hears no other has no Redis, and purges are not promised.
     for _ in 0..3 {
         assert!(!timed(alone.get("/items/1")).await.assert_status(200).is_hit());
         timed(alone.request("PURGE", "/items/1")).await.assert_status(503);
@@ -316,7 +366,7 @@ async fn nobody_goes_back_to_a_primary_of_the_past() {
     })
     .await;
     one.request("PURGE", "/items/1").await.assert_status(200);
-    let index = ["EXISTS", "{larder}:purged"];
+    let index = ["EXISTS", "{larder}:index"];
     assert_eq!((old.command(&index).await, new.command(&index).await), ("0".to_owned(), "1".to_owned()));
     // All of them have been set up anew, and count from the beginning.
     knowing.says(Some((old.port(), 1)));

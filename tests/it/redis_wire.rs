@@ -106,7 +106,7 @@ async fn half_a_response_is_none() {
         assert!(reply.body == whole, "{} bytes", reply.body.len());
         net.relay.set(Line::Whole);
         net.one.is_connected().await;
-        // What was fetched meanwhile is not to be found in the first tier.
+        // The response fetched meanwhile must not be in the memory tier.
         net.other.purge_tag("item:1").await;
         net.other.get("/items/1").await.assert_stored();
         net.redis.holds(1).await;
@@ -187,7 +187,7 @@ async fn a_server_that_became_a_replica_counts_as_away() {
     let one = Replica::start(&redis, &upstream, "max_lag: 0s", ROUTES).await;
     one.get("/items/1").await.assert_stored();
     one.has("/items/1").await;
-    // Of a primary that it does not reach: it keeps what it has, and would tell.
+    // Make it a replica of an unreachable primary: it keeps its data and would answer reads.
     assert_eq!(redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await, "OK");
     one.is_cut_off().await;
     one.request("PURGE", "/items/1").await.assert_status(503);

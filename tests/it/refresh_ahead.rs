@@ -65,7 +65,7 @@ async fn a_crowd_sets_off_one_fetch_and_waits_for_none() {
 }
 
 #[tokio::test]
-async fn what_lives_shorter_than_that_is_renewed_in_its_second_half_only() {
+async fn short_lifetimes_are_refreshed_in_their_second_half() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     larder.get("/short").await;
@@ -105,7 +105,7 @@ async fn what_may_not_be_stored_takes_the_place_of_nothing() {
 }
 
 #[tokio::test]
-async fn a_failed_renewal_is_tried_again_when_half_of_what_is_left_has_passed() {
+async fn a_failed_refresh_is_retried_after_half_of_the_rest() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     larder.get("/ahead").await;

@@ -18,7 +18,7 @@ async fn a_route_that_is_added_caches_and_one_that_is_removed_passes() {
 }
 
 #[tokio::test]
-async fn what_is_stored_obeys_a_ttl_that_was_shortened_and_not_one_that_was_lengthened() {
+async fn stored_responses_obey_a_shortened_ttl_only() {
     let upstream = Upstream::start();
     let larder = Larder::with(COURSES, &upstream);
     larder.get("/courses").await;
@@ -31,17 +31,17 @@ async fn what_is_stored_obeys_a_ttl_that_was_shortened_and_not_one_that_was_leng
 }
 
 #[tokio::test]
-async fn what_was_stored_for_all_is_not_given_out_once_a_field_identifies_callers() {
+async fn a_new_credential_field_hides_responses_shared_before() {
     let upstream = Upstream::start();
     let larder = Larder::with(COURSES, &upstream);
-    larder.get("/courses").header("x-session", "alice").await.assert_text("GET /courses #1");
+    larder.get("/courses").header("x-shop", "alice").await.assert_text("GET /courses #1");
     larder.get("/courses").await.assert_text("GET /courses #1");
-    larder.reconfigure(&format!("credentials: [Authorization, Cookie, X-Session]\n{COURSES}")).await;
+    larder.reconfigure(&format!("credentials: [Authorization, Cookie, X-Shop]\n{COURSES}")).await;
     larder.get("/courses").await.assert_text("GET /courses #2");
 }
 
 #[tokio::test]
-async fn a_wrong_file_changes_nothing_and_is_named_until_a_right_one_comes() {
+async fn a_wrong_file_changes_nothing_and_is_reported() {
     let upstream = Upstream::start();
     let larder = Larder::with(COURSES, &upstream);
     larder.get("/courses").await;
@@ -101,7 +101,7 @@ async fn counters_go_on_when_routes_change_their_place() {
 }
 
 #[tokio::test]
-async fn the_request_under_way_keeps_the_configuration_that_it_began_with() {
+async fn a_running_request_keeps_its_configuration() {
     let upstream = Upstream::start();
     let larder = Larder::with(COURSES, &upstream);
     let held = upstream.hold("/courses");
@@ -110,12 +110,12 @@ async fn the_request_under_way_keeps_the_configuration_that_it_began_with() {
     larder.reconfigure("routes: [{path: /courses, mode: off}]").await;
     held.release();
     slow.await.unwrap().assert_stored();
-    // What it stored stands under the rule of then, and this one says off.
+    // The stored response stands under the former rule, and the present one says off.
     larder.get("/courses").await.assert_text("GET /courses #2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_reloads_under_load_fail_no_request_and_give_no_stale_hit() {
+async fn a_hundred_reloads_under_load_fail_nothing() {
     let upstream = Upstream::start();
     let larder = Larder::with(COURSES, &upstream);
     let load = Load::start(&upstream, "/courses", larder.address(), 4);

@@ -21,7 +21,7 @@ async fn what_is_under_way_ends_well_and_idle_connections_are_closed() {
     upstream.once("/fed", answer);
     let mut streaming = larder.get("/fed").start().await;
     feed.send("one ").await;
-    streaming.until("one ").await;
+    streaming.read_until("one ").await;
     held.arrived().await;
     larder.shut_down();
     idle.closed().await;
@@ -102,11 +102,11 @@ async fn sigterm_and_sigint_end_the_process_with_success() {
 
 /// X05
 #[tokio::test]
-async fn ten_thousand_in_flight_are_answered_and_told_that_it_was_the_last_time() {
+async fn ten_thousand_in_flight_are_answered_at_shutdown() {
     const CLIENTS: usize = 10_000;
     raise_file_limit(CLIENTS + 1000);
     let upstream = Upstream::start();
-    let limits = "limits: {connections: 11000, header_timeout: 1h, drain: 60s}";
+    let limits = "limits: {connections: 11000, connections_per_client: off, header_timeout: 1h, drain: 60s}";
     let mut larder = Process::with(&format!("{limits}\n{ROUTES}"), &upstream).await;
     let held = upstream.hold("/a");
     let mut clients = Vec::new();

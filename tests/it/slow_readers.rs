@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Answer, Process, Upstream, content, eventually, raise_file_limit, within};
+use crate::support::{Answer, Process, Upstream, content, eventually, raise_file_limit, with_deadline};
 
 /// The operating system's buffers are not larder's, but they are this machine's.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
@@ -19,7 +19,7 @@ async fn readers_of_one_fetch_however_slow_share_one_buffer() {
     let upstream = Upstream::start();
     upstream.on("/large", Answer::generated(length));
     let yaml = "upstream: {url: \"${UPSTREAM}\", response_timeout: 10m}\n\
-                limits: {body_timeout: 10m, connections: 5000}\n\
+                limits: {body_timeout: 10m, connections: 5000, connections_per_client: off}\n\
                 routes: [{path: /large, ttl: 1h, max_size: 40MiB}, {path: /small, ttl: 1h}]";
     let larder = Process::with(yaml, &upstream).await;
     larder.get("/small").await.assert_stored();
@@ -40,7 +40,7 @@ async fn readers_of_one_fetch_however_slow_share_one_buffer() {
     // A little by each, again and again: all stand at different places.
     for turn in 0..4 {
         for (number, reader) in readers.iter_mut().enumerate() {
-            within("a part", reader.take(1 + (number * 997 + turn) % 40_000)).await;
+            with_deadline("a part", reader.take(1 + (number * 997 + turn) % 40_000)).await;
         }
     }
     let (now, peak) = (larder.memory_now().saturating_sub(idle), larder.peak_memory().saturating_sub(idle));
@@ -56,7 +56,7 @@ async fn readers_of_one_fetch_however_slow_share_one_buffer() {
     // Some read to the end, and the others go: whoever stays gets every byte.
     let some: Vec<_> = readers.into_iter().step_by(count / 10).collect();
     for reader in some {
-        within("the whole", reader.read_on(length)).await;
+        with_deadline("the whole", reader.read_on(length)).await;
     }
     assert_eq!(upstream.count("/large"), 1);
 }

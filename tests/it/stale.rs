@@ -16,7 +16,7 @@ routes:
 ";
 
 #[tokio::test]
-async fn within_the_window_the_stale_response_is_served_and_validated_behind() {
+async fn a_stale_window_serves_and_validates_in_the_background() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     larder.get("/swr").await.assert_stored();
@@ -95,6 +95,30 @@ async fn must_revalidate_forbids_what_the_route_allows() {
 }
 
 #[tokio::test]
+async fn s_maxage_is_served_stale_where_the_operator_says_so() {
+    let upstream = Upstream::start();
+    let routes = "
+routes:
+  - path: /closed
+  - {path: /window, stale_while_revalidate: 30s}
+  - {path: /override, override: [s-maxage-revalidation]}
+";
+    let larder = Larder::with(routes, &upstream);
+    for (path, is_stale) in [("/closed", false), ("/window", true), ("/override", true)] {
+        let response = Answer::ok("").header("cache-control", "s-maxage=1, stale-while-revalidate=30");
+        upstream.on(path, response);
+        larder.get(path).await.assert_stored();
+        larder.after(2);
+        let second = larder.get(path).await;
+        assert_eq!(second.is_hit(), is_stale, "{path}");
+        if is_stale {
+            second.assert_detail("stale-while-revalidate");
+            eventually("it is refreshed", || async { (upstream.count(path) == 2).then_some(()) }).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_was_purged_hard_never_stands_in() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
@@ -107,7 +131,7 @@ async fn what_was_purged_hard_never_stands_in() {
 }
 
 #[tokio::test]
-async fn what_is_purged_while_its_stand_in_is_asked_for_never_stands_in() {
+async fn a_response_purged_during_a_failure_is_not_served_stale() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     larder.get("/sie").await;

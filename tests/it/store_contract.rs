@@ -1,4 +1,4 @@
-//! What every store promises (`src/store/mod.rs`), tried on each: embedded, and tiered over a real Redis.
+//! The contract of stores (`src/store/mod.rs`), checked on each: embedded, and tiered over a real Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +6,15 @@ use std::time::Duration;
 use http::HeaderName;
 use larder::clock::{Clock, Timestamp};
 use larder::config::StoreSettings;
+use larder::policy::accept_encoding::Codings;
 use larder::policy::{CacheKey, VaryFields};
-use larder::purge::{Bounds, Hardness, Incarnation, LoosePath, Mark, MarkId, Purge, Stamp, Target, Validity};
+use larder::purge::{
+    Epoch, IndexBounds, IntentId, NormalizedPath, Purge, PurgeIntent, PurgeMode, ReadVersion, Target,
+    Validity,
+};
 use larder::store::memory::MemoryStore;
-use larder::store::{Fill, Store};
-use larder::stored_response::{Stored, Variants};
+use larder::store::{FetchToken, Store};
+use larder::stored_response::{StoredEntry, Variants};
 
 use crate::support::{Redis, body, eventually, response, store_settings, targets, tiered_store};
 
@@ -28,7 +32,7 @@ struct Subject {
 
 async fn subjects() -> Vec<Subject> {
     let clock = Clock::system();
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20, Incarnation(7), clock.clone()));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20, Epoch(7), clock.clone()));
     let mut subjects = vec![Subject { name: "embedded", store, clock: clock.clone(), _redis: None }];
     for (name, lag, memory) in [
         ("strict", Duration::ZERO, 1 << 20),
@@ -37,21 +41,21 @@ async fn subjects() -> Vec<Subject> {
     ] {
         let redis = Redis::start().await;
         let settings = StoreSettings { max_lag: lag, memory, ..store_settings(&redis.url(), "") };
-        let store = tiered_store(&settings, Bounds::default()).await;
+        let store = tiered_store(&settings, IndexBounds::default()).await;
         subjects.push(Subject { name, store, clock: clock.clone(), _redis: Some(redis) });
     }
     subjects
 }
 
 impl Subject {
-    async fn fill(&self, fill: Fill, body: &str, tags: &[&str]) {
+    async fn fill(&self, fill: FetchToken, body: &str, tags: &[&str]) {
         let expires_at = self.clock.now().plus(HOUR);
         let stored = response(&fill, body, tags, expires_at);
         self.store.insert(fill, stored).await.expect(self.name);
     }
 
     async fn put(&self, key: &CacheKey, body: &str, tags: &[&str]) {
-        self.fill(self.store.permit(key), body, tags).await;
+        self.fill(self.store.begin_fetch(key), body, tags).await;
     }
 
     async fn body(&self, key: &CacheKey) -> Option<String> {
@@ -89,7 +93,7 @@ async fn what_was_inserted_is_recalled_and_nothing_else() {
 
 #[tokio::test]
 async fn a_purge_reaches_what_it_names_and_nothing_else() {
-    let path = |path| LoosePath::new(path);
+    let path = |path| NormalizedPath::new(path);
     let shop = || Some("shop.test".to_owned());
     let naming = [
         Target::tag("A"),
@@ -120,17 +124,17 @@ async fn a_purge_reaches_what_it_names_and_nothing_else() {
 #[tokio::test]
 async fn a_fill_from_before_a_purge_is_void_after_it() {
     for subject in subjects().await {
-        let before = subject.store.permit(&KEY);
-        let (stamp, targets) = (before.stamp(), targets(&["a"]));
-        assert_eq!(subject.store.judge(&stamp, &targets), Validity::Valid, "{}", subject.name);
+        let before = subject.store.begin_fetch(&KEY);
+        let (stamp, targets) = (before.read_version(), targets(&["a"]));
+        assert_eq!(subject.store.validity(&stamp, &targets), Validity::Valid, "{}", subject.name);
         subject.purge(tag("a")).await;
         subject.fill(before, "old", &["a"]).await;
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
-        assert_eq!(subject.store.judge(&stamp, &targets), Validity::Dead, "{}", subject.name);
+        assert_eq!(subject.store.validity(&stamp, &targets), Validity::Dead, "{}", subject.name);
         subject.put(&KEY, "new", &["a"]).await;
         assert_eq!(subject.body(&KEY).await.as_deref(), Some("new"), "{}", subject.name);
         // The variant of a fill is no younger than the fill.
-        let before = subject.store.permit(&KEY);
+        let before = subject.store.begin_fetch(&KEY);
         subject.purge(tag("a")).await;
         subject.fill(before.for_variant(OTHER), "old", &["a"]).await;
         assert_eq!(subject.body(&OTHER).await, None, "{}", subject.name);
@@ -140,11 +144,11 @@ async fn a_fill_from_before_a_purge_is_void_after_it() {
 #[tokio::test]
 async fn positions_grow() {
     for subject in subjects().await {
-        let mut last = subject.store.permit(&KEY).stamp().as_of;
+        let mut last = subject.store.begin_fetch(&KEY).read_version().version;
         for _ in 0..20 {
             let position = subject.store.purge(tag("a")).await.unwrap();
             assert!(position > last, "{}", subject.name);
-            assert!(subject.store.permit(&KEY).stamp().as_of >= position, "{}", subject.name);
+            assert!(subject.store.begin_fetch(&KEY).read_version().version >= position, "{}", subject.name);
             last = position;
         }
     }
@@ -154,9 +158,9 @@ async fn positions_grow() {
 async fn what_was_purged_softly_is_stale_until_it_is_purged_hard() {
     for subject in subjects().await {
         subject.put(&KEY, "body", &["a"]).await;
-        let soft = || subject.store.recall(&KEY).found();
+        let soft = || subject.store.get(&KEY).resolve();
         assert!(!soft().await.unwrap().soft_purged, "{}", subject.name);
-        subject.purge(Purge { hardness: Hardness::Soft, ..tag("a") }).await;
+        subject.purge(Purge { mode: PurgeMode::Soft, ..tag("a") }).await;
         assert!(soft().await.unwrap().soft_purged, "{}", subject.name);
         subject.purge(tag("a")).await;
         assert!(soft().await.is_none(), "{}", subject.name);
@@ -178,7 +182,8 @@ async fn while_a_purge_is_in_doubt_nothing_it_names_is_kept() {
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
         let (store, targets) = (&subject.store, targets(&["a"]));
         eventually("the doubt ends", || async {
-            (store.judge(&store.permit(&KEY).stamp(), &targets) == Validity::Valid).then_some(())
+            (store.validity(&store.begin_fetch(&KEY).read_version(), &targets) == Validity::Valid)
+                .then_some(())
         })
         .await;
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
@@ -204,7 +209,7 @@ async fn keys_that_begin_alike_are_told_apart() {
 #[tokio::test]
 async fn what_has_expired_is_gone() {
     for subject in subjects().await {
-        let fill = subject.store.permit(&KEY);
+        let fill = subject.store.begin_fetch(&KEY);
         let expired = subject.clock.now();
         let stored = response(&fill, "body", &["a"], expired);
         // Whether that is an error is the store's affair.
@@ -217,11 +222,13 @@ async fn what_has_expired_is_gone() {
 async fn variants_are_recalled_as_they_were_inserted() {
     let fields = vec![VaryFields::new(vec![HeaderName::from_static("accept")])];
     for subject in subjects().await {
-        let variants = Variants { fields: fields.clone(), expires_at: subject.later() };
-        let stored = Stored::Variants(Arc::new(variants));
-        let fill = subject.store.permit(&KEY);
+        let variants =
+            Variants { fields: fields.clone(), codings: Codings::default(), expires_at: subject.later() };
+        let stored = StoredEntry::Variants(Arc::new(variants));
+        let fill = subject.store.begin_fetch(&KEY);
         subject.store.insert(fill, stored).await.expect(subject.name);
-        let Some(Stored::Variants(found)) = subject.store.recall(&KEY).found().await.map(|f| f.stored) else {
+        let Some(StoredEntry::Variants(found)) = subject.store.get(&KEY).resolve().await.map(|f| f.stored)
+        else {
             panic!("{}", subject.name)
         };
         assert_eq!(found.fields, fields, "{}", subject.name);
@@ -231,11 +238,11 @@ async fn variants_are_recalled_as_they_were_inserted() {
 #[tokio::test]
 async fn nothing_of_another_index_is_valid() {
     for subject in subjects().await {
-        let ours = subject.store.permit(&KEY).stamp();
+        let ours = subject.store.begin_fetch(&KEY).read_version();
         let targets = targets(&["a"]);
-        for incarnation in [Incarnation::NONE, Incarnation(ours.incarnation.0 ^ 1)] {
-            let stamp = Stamp { incarnation, ..ours };
-            assert_eq!(subject.store.judge(&stamp, &targets), Validity::Dead, "{}", subject.name);
+        for epoch in [Epoch::NONE, Epoch(ours.epoch.0 ^ 1)] {
+            let stamp = ReadVersion { epoch, ..ours };
+            assert_eq!(subject.store.validity(&stamp, &targets), Validity::Dead, "{}", subject.name);
         }
     }
 }
@@ -255,15 +262,16 @@ async fn a_purge_may_name_many_targets() {
 #[tokio::test]
 async fn a_mark_keeps_and_serves_nothing_until_it_is_lifted() {
     for subject in subjects().await {
-        let mark = Mark { id: MarkId(*b"a write."), targets: targets(&["a"]).to_vec(), lasts: HOUR };
+        let mark =
+            PurgeIntent { id: IntentId(*b"a write."), targets: targets(&["a"]).to_vec(), expires_in: HOUR };
         let lifts = || Some(mark.clone());
         subject.put(&KEY, "before", &["a"]).await;
         // Marked twice is marked once.
-        subject.store.mark(mark.clone()).await.expect(subject.name);
-        subject.store.mark(mark.clone()).await.expect(subject.name);
-        let before = subject.store.permit(&KEY);
+        subject.store.record_intent(mark.clone()).await.expect(subject.name);
+        subject.store.record_intent(mark.clone()).await.expect(subject.name);
+        let before = subject.store.begin_fetch(&KEY);
         assert_eq!(
-            subject.store.judge(&before.stamp(), &targets(&["a"])),
+            subject.store.validity(&before.read_version(), &targets(&["a"])),
             Validity::Dead,
             "{}",
             subject.name
@@ -273,15 +281,15 @@ async fn a_mark_keeps_and_serves_nothing_until_it_is_lifted() {
         subject.purge(tag("a")).await;
         subject.put(&KEY, "meanwhile", &["a"]).await;
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
-        subject.purge(Purge { lifts: lifts(), ..tag("a") }).await;
+        subject.purge(Purge { resolves: lifts(), ..tag("a") }).await;
         subject.fill(before, "old", &["a"]).await;
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);
         subject.put(&KEY, "after", &["a"]).await;
         assert_eq!(subject.body(&KEY).await.as_deref(), Some("after"), "{}", subject.name);
         // A write that did not happen leaves no trace.
-        subject.store.mark(mark.clone()).await.expect(subject.name);
-        let meanwhile = subject.store.permit(&KEY);
-        subject.purge(Purge { lifts: lifts(), ..Purge::hard(Vec::new()) }).await;
+        subject.store.record_intent(mark.clone()).await.expect(subject.name);
+        let meanwhile = subject.store.begin_fetch(&KEY);
+        subject.purge(Purge { resolves: lifts(), ..Purge::hard(Vec::new()) }).await;
         subject.fill(meanwhile, "again", &["a"]).await;
         assert_eq!(subject.body(&KEY).await.as_deref(), Some("again"), "{}", subject.name);
     }
@@ -291,12 +299,14 @@ async fn a_mark_keeps_and_serves_nothing_until_it_is_lifted() {
 async fn a_mark_that_nobody_lifts_ends_at_its_date() {
     for subject in subjects().await {
         let lasts = Duration::from_millis(300);
-        let mark = Mark { id: MarkId(*b"a write."), targets: targets(&["a"]).to_vec(), lasts };
+        let mark =
+            PurgeIntent { id: IntentId(*b"a write."), targets: targets(&["a"]).to_vec(), expires_in: lasts };
         subject.put(&KEY, "before", &["a"]).await;
-        subject.store.mark(mark).await.expect(subject.name);
+        subject.store.record_intent(mark).await.expect(subject.name);
         let (store, targets) = (&subject.store, targets(&["a"]));
         eventually("the doubt ends", || async {
-            (store.judge(&store.permit(&KEY).stamp(), &targets) == Validity::Valid).then_some(())
+            (store.validity(&store.begin_fetch(&KEY).read_version(), &targets) == Validity::Valid)
+                .then_some(())
         })
         .await;
         assert_eq!(subject.body(&KEY).await, None, "{}", subject.name);

@@ -20,7 +20,7 @@ async fn the_first_bytes_arrive_before_the_last_are_made() {
         let mut reply = larder.get(path).start().await;
         for part in ["one", "two", "three"] {
             feed.send(part).await;
-            reply.until(part).await;
+            reply.read_until(part).await;
         }
         feed.end().await;
         reply.whole().await.unwrap().assert_text("");
@@ -42,7 +42,7 @@ async fn server_sent_events_are_not_held_back() {
         for n in 0..3 {
             let event = format!("data: {n}\n\n");
             feed.send(event.clone()).await;
-            assert_eq!(events.until("\n\n").await, event);
+            assert_eq!(events.read_until("\n\n").await, event);
         }
         drop(events);
         feed.abandoned().await;
@@ -59,7 +59,7 @@ async fn an_event_stream_is_never_shared_or_stored() {
         upstream.once("/a", answer.header("content-type", "text/event-stream"));
         let mut events = larder.get("/a").start().await;
         feed.send(format!("data: {n}\n\n")).await;
-        assert_eq!(events.until("\n\n").await, format!("data: {n}\n\n"));
+        assert_eq!(events.read_until("\n\n").await, format!("data: {n}\n\n"));
         streams.push((events, feed));
     }
     assert_eq!(upstream.count("/a"), 2);
@@ -80,11 +80,11 @@ async fn an_upload_reaches_the_upstream_part_by_part() {
     let mut raw = larder.raw().await;
     raw.send("POST /upload HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     raw.send("3\r\none\r\n").await;
-    raw.until("one").await;
+    raw.read_until("one").await;
     raw.send("3\r\ntwo\r\n").await;
-    raw.until("two").await;
+    raw.read_until("two").await;
     raw.send("0\r\n\r\n").await;
-    raw.until("|end").await;
+    raw.read_until("|end").await;
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn trailers_cross_both_ways() {
         upstream.on(path, answer);
         let mut raw = larder.raw().await;
         raw.send(format!("GET {path} HTTP/1.1\r\nHost: api\r\nTE: trailers\r\n\r\n")).await;
-        let reply = raw.until("0\r\n").await + &raw.until("\r\n\r\n").await;
+        let reply = raw.read_until("0\r\n").await + &raw.read_until("\r\n\r\n").await;
         assert!(reply.ends_with("x-sum: 7\r\n\r\n"), "{path}: {reply}");
     }
     let mut raw = larder.raw().await;
@@ -109,6 +109,24 @@ async fn trailers_cross_both_ways() {
 }
 
 #[tokio::test]
+async fn trailers_are_for_the_client_of_the_fetch() {
+    let upstream = Upstream::start();
+    let answer = Answer::status(200).header("trailer", "x-session-token").chunks(["content"]);
+    upstream.on("/a", answer.trailer("x-session-token", "7"));
+    let larder = Larder::with(ROUTES, &upstream);
+    let held = upstream.hold("/a");
+    let leader = larder.get("/a").header("te", "trailers").spawn();
+    held.arrived().await;
+    let follower = larder.get("/a").header("te", "trailers").spawn();
+    larder.metric_becomes("larder_followers", 1.0).await;
+    held.release();
+    assert!(leader.await.unwrap().trailers.is_some());
+    let follower = follower.await.unwrap();
+    assert_eq!(follower.trailers, None);
+    follower.assert_text("content").assert_header("trailer", None);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_ends_a_download_that_nobody_else_reads() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
@@ -117,7 +135,7 @@ async fn a_client_that_leaves_ends_a_download_that_nobody_else_reads() {
         upstream.once(path, answer);
         let mut reply = larder.get(path).start().await;
         feed.send("one").await;
-        reply.until("one").await;
+        reply.read_until("one").await;
         drop(reply);
         feed.abandoned().await;
     }
@@ -126,7 +144,8 @@ async fn a_client_that_leaves_ends_a_download_that_nobody_else_reads() {
 #[tokio::test]
 async fn an_aborted_upload_is_aborted_at_the_upstream() {
     let upstream = Upstream::start();
-    let larder = Larder::with(ROUTES, &upstream);
+    let yaml = format!("upstream: {{url: \"${{UPSTREAM}}\", buffer_requests: 0}}\n{ROUTES}");
+    let larder = Larder::with(&yaml, &upstream);
     let mut raw = larder.raw().await;
     raw.send("POST /up HTTP/1.1\r\nHost: api\r\nContent-Length: 10\r\n\r\nhalf").await;
     drop(raw);

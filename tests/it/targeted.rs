@@ -7,6 +7,7 @@ routes:
   - {path: /larder}
   - {path: /cdn, targeted: [Larder-Cache-Control, CDN-Cache-Control]}
   - {path: /none, targeted: []}
+  - {path: /surrogate, targeted: [Surrogate-Control]}
 ";
 
 /// How many seconds `path` is fresh when it answers with `fields`; `None`: not stored.
@@ -20,7 +21,7 @@ async fn lifetime(path: &str, fields: &[(&str, &str)]) -> Option<i64> {
 }
 
 #[tokio::test]
-async fn the_first_listed_field_that_is_valid_takes_the_place_of_cache_control_and_expires() {
+async fn the_first_valid_targeted_field_replaces_expires_too() {
     const LARDER: &str = "larder-cache-control";
     const CDN: &str = "cdn-cache-control";
     const CC: &str = "cache-control";
@@ -34,6 +35,12 @@ async fn the_first_listed_field_that_is_valid_takes_the_place_of_cache_control_a
         ("/larder", &[(CDN, "max-age=10"), (CC, "max-age=20")], Some(20)),
         ("/cdn", &[(CDN, "max-age=10"), (CC, "max-age=20")], Some(10)),
         ("/cdn", &[(CDN, "max-age=10"), (LARDER, "max-age=30"), (CC, "max-age=20")], Some(30)),
+        (
+            "/surrogate",
+            &[("surrogate-control", "max-age=10, content=\"ESI/1.0\""), (CC, "no-store")],
+            Some(10),
+        ),
+        ("/surrogate", &[("surrogate-control", "no-store"), (CC, "max-age=20")], None),
         ("/none", &[(LARDER, "max-age=10"), (CC, "max-age=20")], Some(20)),
         // One that is not valid, or empty, is as if it were not there.
         ("/cdn", &[(LARDER, "max-age=30, &"), (CDN, "max-age=10"), (CC, "max-age=20")], Some(10)),

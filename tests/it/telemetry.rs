@@ -62,7 +62,7 @@ fn yaml(collector: &Collector, sample: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_request_is_a_span_in_its_clients_trace_and_the_upstream_in_that() {
+async fn a_request_span_is_a_child_of_the_client_trace() {
     let (upstream, collector) = (Upstream::start(), Collector::start());
     let mut larder = Larder::with(&yaml(&collector, "0"), &upstream);
     larder.get("/a").header("traceparent", PARENT).await.assert_stored();

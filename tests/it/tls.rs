@@ -14,7 +14,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{Certificates, Larder, Process, Scratch, Upstream, eventually, free_port, within};
+use crate::support::{
+    Certificates, Larder, Process, Scratch, Upstream, eventually, free_port, with_deadline,
+};
 
 fn listen(certificates: &Certificates, names: &[&str]) -> String {
     let one = |name: &&str| {
@@ -39,14 +41,14 @@ async fn connect(
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).expect("a name");
-    within("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    with_deadline("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }
 
-/// What is answered to these bytes, until the end of the connection.
+/// Sends the bytes and returns everything until the end of the connection.
 async fn exchange(mut stream: TlsStream<TcpStream>, bytes: &str) -> String {
     stream.write_all(bytes.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
-    let _ = within("an answer", stream.read_to_end(&mut answer)).await;
+    let _ = with_deadline("an answer", stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -57,7 +59,7 @@ fn serial(stream: &TlsStream<TcpStream>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn http1_and_http2_are_spoken_as_negotiated_and_the_upstream_learns_of_it() {
+async fn alpn_selects_http1_or_http2() {
     let (upstream, certificates) = (Upstream::start(), Certificates::new());
     let larder = Larder::with(&listen(&certificates, &["server"]), &upstream);
     let ca = certificates.path("ca.pem");
@@ -72,7 +74,7 @@ async fn http1_and_http2_are_spoken_as_negotiated_and_the_upstream_learns_of_it(
     let (mut sender, connection) = handshake.await.unwrap();
     tokio::spawn(connection);
     let request = http::Request::get("https://api/a").body(Empty::<Bytes>::new()).unwrap();
-    let response = within("a response", sender.send_request(request)).await.unwrap();
+    let response = with_deadline("a response", sender.send_request(request)).await.unwrap();
     assert!(response.headers()["cache-status"].to_str().unwrap().contains("hit"));
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "GET /a #1");
 }
@@ -86,7 +88,7 @@ async fn a_connection_that_rested_goes_on() {
     tokio::spawn(connection);
     for expected in ["fwd=uri-miss", "hit"] {
         let request = http::Request::get("/a").header("host", "api").body(Empty::<Bytes>::new()).unwrap();
-        let response = within("a response", sender.send_request(request)).await.unwrap();
+        let response = with_deadline("a response", sender.send_request(request)).await.unwrap();
         assert!(response.headers()["cache-status"].to_str().unwrap().contains(expected));
         response.into_body().collect().await.unwrap();
         // Longer than the parser is kept for a connection that asks nothing.
@@ -111,7 +113,7 @@ async fn framing_is_as_strict_behind_tls() {
 }
 
 #[tokio::test]
-async fn of_several_certificates_the_client_gets_the_one_it_asks_for() {
+async fn the_certificate_is_selected_by_server_name() {
     let (upstream, certificates) = (Upstream::start(), Certificates::new());
     let larder = Larder::with(&listen(&certificates, &["server", "other"]), &upstream);
     let ca = certificates.path("ca.pem");
@@ -192,12 +194,12 @@ async fn a_certificate_that_changes_is_taken_and_a_wrong_one_is_not() {
     eventually("it is refused", || async {
         let ready = larder.admin.get("/readyz").await.assert_status(200);
         let reason = ready.json()["config"]["reason"].as_str().unwrap_or_default().to_owned();
-        (reason.contains("tls.key") && reason.contains("is not the key of")).then_some(())
+        (reason.contains("tls.key") && reason.contains("does not belong to")).then_some(())
     })
     .await;
     assert_eq!(larder.metric("larder_config_in_use").await, 0.0);
     presents("elsewhere.test").await.expect("the old one goes on");
-    assert!(larder.log().contains("so do the certificates"), "{}", larder.log());
+    assert!(larder.log().contains("cannot read the certificates"), "{}", larder.log());
     put("server");
     eventually("the right one is presented", || presents("localhost")).await;
     eventually("all is well", || async {

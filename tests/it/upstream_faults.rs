@@ -11,7 +11,7 @@ routes:
 const PATHS: [&str; 2] = ["/a", "/other"];
 
 #[tokio::test]
-async fn without_a_usable_answer_the_client_gets_an_error_that_says_which() {
+async fn an_unusable_answer_becomes_a_named_error() {
     let huge = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: 1\r\n".repeat(1000));
     for (what, answer, status, text) in [
@@ -54,7 +54,7 @@ async fn an_upstream_that_is_not_there_is_a_502() {
     for nowhere in
         [Upstream::nowhere(), "http://does-not-exist.invalid:80".to_owned(), "unix:/nowhere.sock".to_owned()]
     {
-        let larder = Larder::in_front_of(&nowhere, "routes: [{path: /a, ttl: 60s}]");
+        let larder = Larder::with_upstream_url(&nowhere, "routes: [{path: /a, ttl: 60s}]");
         for path in PATHS {
             let reply = larder.get(path).await.assert_status(502);
             assert_eq!(reply.text(), "larder: the upstream can't be reached\n", "{nowhere}");
@@ -64,7 +64,7 @@ async fn an_upstream_that_is_not_there_is_a_502() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_breaks_off_at_the_client_and_is_not_stored() {
+async fn a_truncated_body_is_truncated_and_not_stored() {
     let ten = || Answer::ok("0123456789");
     let chunks = || Answer::status(200).chunks(["0123", "4567", "89"]);
     for (what, answer) in [
@@ -136,7 +136,7 @@ async fn two_framings_are_one_framing_or_an_error() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_while_idle_is_no_clients_problem() {
+async fn a_connection_closed_while_idle_is_retried() {
     let upstream = Upstream::start();
     let larder = Larder::with("routes: []", &upstream);
     for n in 1..=20 {

@@ -160,8 +160,6 @@ async fn ranges_come_out_of_the_whole() {
     let upstream = Upstream::start();
     upstream.on("/a", Answer::ok("0123456789").header("etag", "\"1\""));
     let larder = Larder::with(A, &upstream);
-    larder.get("/a").header("range", "bytes=0-1").await.assert_detail("range");
-    assert_eq!(upstream.last("/a").header("range").as_deref(), Some("bytes=0-1"));
     larder.get("/a").await.assert_fwd("uri-miss");
     for (range, part) in [("bytes=0-3", "0123"), ("bytes=-2", "89"), ("bytes=8-", "89"), ("bytes=8-99", "89")]
     {
@@ -172,7 +170,7 @@ async fn ranges_come_out_of_the_whole() {
     larder.get("/a").header("range", "lines=1").await.assert_status(200).assert_text("0123456789");
     let other = larder.get("/a").header("range", "bytes=0-1").header("if-range", "\"0\"");
     other.await.assert_status(200).assert_text("0123456789");
-    assert_eq!(upstream.count("/a"), 2);
+    assert_eq!(upstream.count("/a"), 1);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn a_purge_of_the_url_reaches_every_variant() {
 }
 
 #[tokio::test]
-async fn the_crowd_of_one_variant_is_one_request_and_no_variant_gets_anothers() {
+async fn concurrent_requests_collapse_by_variant() {
     let upstream = Upstream::start();
     upstream.on("/a", by_language);
     let larder = Larder::with(A, &upstream);
@@ -73,7 +73,7 @@ async fn a_response_that_begins_to_vary_is_told_apart_from_then_on() {
 }
 
 #[tokio::test]
-async fn once_it_is_known_to_vary_each_variants_crowd_is_one_request_of_its_own() {
+async fn known_variants_are_fetched_once_each() {
     let upstream = Upstream::start();
     upstream.on("/a", by_language);
     let larder = Larder::with(A, &upstream);
@@ -101,7 +101,7 @@ async fn once_it_is_known_to_vary_each_variants_crowd_is_one_request_of_its_own(
 }
 
 #[tokio::test]
-async fn several_kinds_of_vary_are_known_at_a_time_and_no_more_than_four() {
+async fn at_most_four_kinds_of_vary_are_kept() {
     let upstream = Upstream::start();
     upstream.on("/a", |request: &Received| {
         let by = request.header("by").unwrap_or_default();
@@ -119,4 +119,117 @@ async fn several_kinds_of_vary_are_known_at_a_time_and_no_more_than_four() {
     ask("x-5").await.assert_hit();
     // The oldest kind is forgotten, and with it the way to its responses.
     ask("x-1").await.assert_fwd("vary-miss");
+}
+
+/// RFC 9111 §4.1; the common CORS libraries send `Vary: Origin` only where they allow the origin.
+#[tokio::test]
+async fn a_response_without_vary_leaves_the_variants_alone() {
+    let upstream = Upstream::start();
+    upstream.on("/a", |request: &Received| match request.header("origin") {
+        Some(origin) if origin != "evil" => {
+            Answer::numbered(request).header("vary", "origin").header("access-control-allow-origin", &origin)
+        }
+        _ => Answer::numbered(request),
+    });
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
+    let from = |origin: &str| larder.get("/a").header("origin", origin);
+    from("a").await.assert_text("GET /a #1");
+    larder.get("/a").await.assert_text("GET /a #2");
+    from("evil").await.assert_text("GET /a #3");
+    from("b").await.assert_text("GET /a #4").assert_header("access-control-allow-origin", "b");
+    from("a").await.assert_hit().assert_text("GET /a #1").assert_header("access-control-allow-origin", "a");
+    larder.get("/a").await.assert_hit().assert_text("GET /a #2");
+    from("evil").await.assert_hit().assert_text("GET /a #3");
+    from("b").await.assert_hit();
+}
+
+/// Compresses as Express does: by what the field says, with brotli before gzip.
+fn compressing(request: &Received) -> Answer {
+    let accepted = request.header("accept-encoding").unwrap_or_default();
+    let coding = ["br", "gzip"].into_iter().find(|coding| accepted.contains(coding));
+    let answer = Answer::ok(format!("{} #{}", coding.unwrap_or("plain"), request.nth));
+    match coding {
+        Some(coding) => answer.header("content-encoding", coding),
+        None => answer,
+    }
+}
+
+/// `Accept-Encoding` of twelve kinds of clients, and the coding that suits them.
+const CLIENTS: [(Option<&str>, Option<&str>); 12] = [
+    (Some("gzip, deflate, br, zstd"), Some("br")),
+    (Some("gzip, deflate, br"), Some("br")),
+    (Some("gzip, deflate"), Some("gzip")),
+    (Some("gzip, compress, deflate, br"), Some("br")),
+    (Some("gzip"), Some("gzip")),
+    (Some("deflate, gzip, br, zstd"), Some("br")),
+    (Some("gzip, deflate, zstd"), Some("gzip")),
+    (Some("gzip"), Some("gzip")),
+    (None, None),
+    (Some("gzip, deflate"), Some("gzip")),
+    (Some("gzip,deflate"), Some("gzip")),
+    (Some("gzip;q=1.0,deflate;q=0.6,identity;q=0.3"), Some("gzip")),
+];
+
+#[tokio::test]
+async fn twelve_spellings_of_accept_encoding_are_three_fetches() {
+    for vary in [Some("Accept-Encoding"), None] {
+        let upstream = Upstream::start();
+        upstream.on("/a", move |request: &Received| match vary {
+            Some(vary) => compressing(request).header("vary", vary),
+            None => compressing(request),
+        });
+        let larder = Larder::with(A, &upstream);
+        for round in 0..2 {
+            for (accepted, coding) in CLIENTS {
+                let mut request = larder.get("/a");
+                if let Some(accepted) = accepted {
+                    request = request.header("accept-encoding", accepted);
+                }
+                let reply = request.await;
+                assert_eq!(reply.header("content-encoding").as_deref(), coding, "{round} {accepted:?}");
+            }
+            assert_eq!(upstream.count("/a"), 3);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_coded_response_without_vary_is_for_those_who_accept_it() {
+    let upstream = Upstream::start();
+    upstream.on("/a", compressing);
+    let larder = Larder::with(A, &upstream);
+    let ask = |accepted: &'static str| larder.get("/a").header("accept-encoding", accepted);
+    ask("gzip").await.assert_text("gzip #1");
+    ask("identity").await.assert_fwd("vary-miss").assert_text("plain #2");
+    larder.get("/a").await.assert_hit().assert_text("plain #2");
+    // This upstream looks for the name alone, so what is refused is not sent to it.
+    ask("gzip;q=0, zstd").await.assert_text("plain #3");
+    ask("deflate, gzip;q=0.5").await.assert_hit().assert_text("gzip #1");
+    ask("gzip, *;q=0").await.assert_hit().assert_text("gzip #1");
+}
+
+#[tokio::test]
+async fn an_upstream_that_stops_compressing_is_asked_once_more() {
+    let upstream = Upstream::start();
+    upstream.once("/a", Answer::ok("gzip #1").header("content-encoding", "gzip"));
+    upstream.on("/a", |request: &Received| Answer::ok(format!("plain #{}", request.nth)));
+    let larder = Larder::with(A, &upstream);
+    let ask = |accepted: &'static str| larder.get("/a").header("accept-encoding", accepted);
+    ask("gzip").await.assert_text("gzip #1");
+    larder.after(61);
+    ask("gzip").await.assert_text("plain #2");
+    ask("gzip, br").await.assert_hit().assert_text("plain #2");
+}
+
+#[tokio::test]
+async fn a_coding_of_another_kind_is_selected_by_the_field_as_it_is() {
+    for coding in ["dcb", "gzip, br", "made-up"] {
+        let upstream = Upstream::start();
+        upstream.on("/a", Answer::ok("x").header("content-encoding", coding));
+        let larder = Larder::with(A, &upstream);
+        for accepted in ["dcb, gzip", "gzip"] {
+            larder.get("/a").header("accept-encoding", accepted).await.assert_stored();
+            larder.get("/a").header("accept-encoding", accepted).await.assert_hit();
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! What larder asks for before clients do: `warm`, `POST /warm`, `POST /refresh`, and `reprime` after a purge. Counted by
-//! what the upstream was asked for.
+//! Requests that larder sends before clients do: `warm`, `POST /warm`, `POST /refresh`, and `reprime` after a purge,
+//! counted at the upstream.
 
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ async fn a_json_answer_names_what_to_ask_for() {
 }
 
 #[tokio::test]
-async fn what_is_kept_warm_never_expires_and_costs_one_request_in_its_time() {
+async fn a_warm_entry_never_expires_and_costs_one_request() {
     let upstream = Upstream::start();
     let larder = warmed(&upstream, "[{get: /api/courses, every: 5m}]");
     runs(&larder, 1).await;
@@ -113,7 +113,7 @@ async fn what_clients_have_fetched_is_not_fetched_again() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_a_caller_is_warmed_with_that_caller_s_credential_alone() {
+async fn per_caller_entries_are_warmed_with_their_credential() {
     let upstream = Upstream::start();
     let (ann, ben) = (bearer(r#"{"sub":"ann"}"#), bearer(r#"{"sub":"ben"}"#));
     let larder = warmed(&upstream, &format!("[{{get: /api/me, headers: {{Authorization: {ann}}}}}]"));
@@ -187,7 +187,7 @@ async fn three_replicas_ask_the_upstream_once() {
 }
 
 #[tokio::test]
-async fn a_new_entry_of_a_new_configuration_is_warmed_and_an_old_one_is_not_again() {
+async fn a_reload_warms_new_entries_only() {
     let upstream = Upstream::start();
     let larder = warmed(&upstream, "[{get: /api/courses}]");
     runs(&larder, 1).await;
@@ -211,7 +211,7 @@ async fn on_demand_a_route_with_values_or_urls_are_warmed() {
     for target in ["/api/courses/1", "/api/courses/2", "/api/courses", "/api/courses?page=3"] {
         get(&larder, target).await.assert_hit();
     }
-    // What could not be kept does not reach the upstream.
+    // A response that could not be kept does not reach the upstream.
     let before = upstream.total();
     let refused = post(&larder, "/warm", json!({"urls": ["/api/never", "/other", "/api/me"]})).await;
     assert_eq!(refused["refused"], 3, "{refused}");
@@ -223,15 +223,15 @@ async fn on_demand_what_can_not_be_understood_is_refused_with_the_fix() {
     let upstream = Upstream::start();
     let larder = warmed(&upstream, "[]");
     for (endpoint, body, expected) in [
-        ("/warm", "{}", "nothing is named"),
+        ("/warm", "{}", "no route or URL is named"),
         ("/warm", "x", "expected value"),
         ("/warm", r#"{"url": []}"#, "unknown field"),
         ("/warm", r#"{"urls": ["http://a/b"]}"#, "is no path"),
-        ("/warm", r#"{"route": "nobody"}"#, "no route"),
+        ("/warm", r#"{"route": "nobody"}"#, "no caching route"),
         ("/warm", r#"{"route": "/api/courses/{id}"}"#, "has no values"),
         ("/warm", r#"{"route": "/api/courses", "values": {"id": [1]}}"#, "no URL has a"),
-        ("/warm", r#"{"urls": ["/api/courses/{id}"], "values": {"id": [{}]}}"#, "is not a value"),
-        ("/refresh", "{}", "what to refresh"),
+        ("/warm", r#"{"urls": ["/api/courses/{id}"], "values": {"id": [{}]}}"#, "unexpected value"),
+        ("/refresh", "{}", "missing `expiring_within`"),
         ("/refresh", r#"{"expiring_within": "soon"}"#, "soon"),
     ] {
         let reply = larder.admin.request("POST", endpoint).body(body).await.assert_status(400);
@@ -294,7 +294,7 @@ async fn a_client_s_credential_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn after_a_purge_the_hottest_of_what_it_made_invalid_is_fetched_again() {
+async fn reprime_refetches_the_hottest_purged_responses() {
     let upstream = Upstream::start();
     let larder = Larder::with(&format!("{ROUTES}\npurge: {{reprime: 2}}"), &upstream);
     for (id, uses) in [(1, 1), (2, 4), (3, 2), (4, 0)] {
@@ -312,7 +312,7 @@ async fn after_a_purge_the_hottest_of_what_it_made_invalid_is_fetched_again() {
     assert_eq!([1, 2, 3, 4].map(count), [1, 2, 2, 1]);
     assert_eq!(upstream.count("/api/courses"), 1);
     get(&larder, "/api/courses/2").await.assert_hit();
-    // What nobody used since is not hot, and what the first purge left out is not brought back by a second.
+    // An unused response is not hot, and one that the first purge left out is not brought back by a second.
     post(&larder, "/purge", purge).await;
     larder.metric_becomes(fetched, 3.0).await;
     assert_eq!([1, 2, 3, 4].map(count), [1, 3, 2, 1]);
@@ -335,7 +335,7 @@ async fn without_reprime_a_purge_fetches_nothing() {
 }
 
 #[tokio::test]
-async fn while_clients_use_the_upstream_s_connections_nothing_is_warmed() {
+async fn warming_waits_while_clients_use_the_upstream() {
     let upstream = Upstream::start();
     let held = ["/a", "/b", "/c"].map(|path| upstream.hold(path));
     let yaml = format!(

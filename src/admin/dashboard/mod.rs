@@ -1,47 +1,47 @@
-//! `GET /dashboard`: one page that draws what `GET /dashboard/data` and `GET /purges` tell. The page itself is the same for
-//! everybody and tells nothing; its data are for whoever may read statistics.
+//! `GET /dashboard`: one static page that renders `/dashboard/data` and `/purges`. The page is open; its data need
+//! the same authorization as `/stats`.
 
-mod feed;
-mod words;
+mod data;
+mod health_notices;
 
 use http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 
-use super::answer::{Answer, with_type};
+use super::response::{AdminResponse, with_content_type};
 
-pub use feed::feed;
+pub(super) use data::dashboard_data;
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum File {
+pub(super) enum Asset {
     Page,
     Style,
     Script,
 }
 
-/// Only this listener's own files, nothing inline, and in nobody's frame.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+/// Own files only, nothing inline, no framing.
+const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-impl File {
-    pub fn find(path: &str) -> Option<Self> {
+impl Asset {
+    pub(super) fn find(path: &str) -> Option<Self> {
         match path {
-            "/dashboard" => Some(File::Page),
-            "/dashboard/style.css" => Some(File::Style),
-            "/dashboard/script.js" => Some(File::Script),
+            "/dashboard" => Some(Asset::Page),
+            "/dashboard/style.css" => Some(Asset::Style),
+            "/dashboard/script.js" => Some(Asset::Script),
             _ => None,
         }
     }
 
-    pub fn answer(self) -> Answer {
+    pub(super) fn response(self) -> AdminResponse {
         let (content_type, content) = match self {
-            File::Page => ("text/html; charset=utf-8", include_str!("page.html")),
-            File::Style => ("text/css; charset=utf-8", include_str!("style.css")),
-            File::Script => ("text/javascript; charset=utf-8", include_str!("script.js")),
+            Asset::Page => ("text/html; charset=utf-8", include_str!("page.html")),
+            Asset::Style => ("text/css; charset=utf-8", include_str!("style.css")),
+            Asset::Script => ("text/javascript; charset=utf-8", include_str!("script.js")),
         };
-        let mut answer = with_type(StatusCode::OK, HeaderValue::from_static(content_type), content);
+        let mut answer = with_content_type(StatusCode::OK, HeaderValue::from_static(content_type), content);
         let fields: [(HeaderName, &'static str); 3] = [
-            (CONTENT_SECURITY_POLICY, POLICY),
+            (CONTENT_SECURITY_POLICY, CSP),
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (REFERRER_POLICY, "no-referrer"),
         ];

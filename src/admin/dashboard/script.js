@@ -1,4 +1,4 @@
-// Draws what /dashboard/data and /purges tell. Text is only ever set as text: nothing that a request sent becomes markup.
+// Renders /dashboard/data and /purges. Values are set as text only, so nothing from a request becomes markup.
 "use strict";
 
 const EVERY = 5000;
@@ -9,7 +9,7 @@ const $ = (id) => document.getElementById(id);
 let order = "requests";
 let last = null;
 
-// ---- words for numbers
+// ---- number formats
 
 const dash = "–";
 
@@ -77,7 +77,7 @@ function drawn(name, attributes, ...children) {
   return element;
 }
 
-// ---- charts: values of one moment each, null where there is none
+// ---- charts: one value per sample, null where there is none
 
 const WIDTH = 600, HEIGHT = 92;
 
@@ -87,7 +87,7 @@ function path(values, top, height, close) {
   let written = "", start = null, end = 0;
   const finish = () => {
     if (start === null) return;
-    // A moment by itself is drawn as a short line.
+    // A single sample is drawn as a short line.
     if (end === start) written += "h2";
     if (close) written += "L" + (end * step).toFixed(1) + " " + height + "L" + (start * step).toFixed(1) + " " + height + "Z";
     start = null;
@@ -116,7 +116,7 @@ function show(id, moments, layers, top, label, range) {
   const place = $(id), from = moments[0];
   const any = layers.some(({ values }) => values.some((value) => value !== null));
   if (!any || moments.length < 2) {
-    place.replaceChildren(make("p", { class: "empty" }, "The first samples come within half a minute."));
+    place.replaceChildren(make("p", { class: "empty" }, "The first samples arrive within half a minute."));
     range.textContent = "";
     return;
   }
@@ -125,7 +125,7 @@ function show(id, moments, layers, top, label, range) {
   place.replaceChildren(chart(layers, top, HEIGHT, label), axis);
 }
 
-/// Sums over all routes for each moment.
+// Sums over all routes, per sample.
 function totals(history) {
   const sum = history.at.map(() => ({ requests: 0, hits: 0, misses: 0, p50: null, p95: null, weight: 0 }));
   for (const column of Object.values(history.routes)) {
@@ -133,7 +133,7 @@ function totals(history) {
       if (cell === null) return;
       const [requests, hits, misses, p50, p95] = cell, all = sum[at];
       all.requests += requests; all.hits += hits; all.misses += misses;
-      // Of several routes: weighted by requests for the half, the slowest route for the rest.
+      // Over several routes: p50 weighted by requests, p95 of the slowest route.
       all.p50 = ((all.p50 || 0) * all.weight + p50 * requests) / (all.weight + requests);
       all.p95 = Math.max(all.p95 || 0, p95);
       all.weight += requests;
@@ -152,9 +152,9 @@ function charts(history) {
   show("chart-rate", history.at, [{ values: rate, kind: "", filled: true }], 1,
     "Hit rate over the last hour, lowest " + percent(lowest), $("rate-range"));
   show("chart-load", history.at, [{ values: load, kind: "other", filled: true }, { values: stored, kind: "", filled: true }],
-    peak || 1, "Requests a second over the last hour, at most " + peak.toFixed(1), $("load-range"));
+    peak || 1, "Requests per second over the last hour, at most " + peak.toFixed(1), $("load-range"));
   show("chart-time", history.at, [{ values: half, kind: "", filled: true }, { values: most, kind: "other", filled: false }],
-    slowest || 1, "Time until the response begins, 95 % at most " + time(slowest), $("time-range"));
+    slowest || 1, "Time to first byte, p95 at most " + time(slowest), $("time-range"));
   $("rate-range").textContent = known.length ? "lowest " + percent(lowest) : "";
   $("load-range").textContent = "at most " + peak.toFixed(peak < 10 ? 1 : 0);
   $("time-range").textContent = "at most " + time(slowest);
@@ -169,21 +169,23 @@ function figure(id, text) {
 function tiles(data) {
   const all = data.overview, answered = all.hits + all.misses;
   figure("hit-rate", percent(all.hitRate));
-  $("hit-rate-more").textContent = count(all.hits) + " of " + count(answered) + " that could be";
+  $("hit-rate-more").textContent = count(all.hits) + " of " + count(answered) + " cacheable requests";
   figure("saved", count(all.saved));
-  $("saved-more").textContent = all.requests ? percent(all.saved / all.requests) + " of all requests" : "no request yet";
+  $("saved-more").textContent = all.requests ? percent(all.saved / all.requests) + " of all requests" : "no requests yet";
   figure("requests", count(all.requests));
   const recent = totals(data.history).slice(-1)[0];
-  $("requests-more").textContent = recent ? (recent.requests / data.history.everySeconds).toFixed(1) + " a second" : "";
+  $("requests-more").textContent = recent ? (recent.requests / data.history.everySeconds).toFixed(1) + " per second" : "";
+  figure("errors", count(all.errors));
+  $("errors-more").textContent = all.requests ? percent(all.errors / all.requests) + " of all requests" : "";
   figure("p95", time(all.fromStore.p95));
-  $("p95-more").textContent = "from the store; from the API " + time(all.fromUpstream.p95);
+  $("p95-more").textContent = "from the store; API " + time(all.fromUpstream.p95);
   const purges = Object.values(all.purges), sum = (name) => purges.reduce((total, of) => total + of[name], 0);
   figure("purged", count(sum("purges")));
   const failed = sum("failed");
   $("purged-more").textContent = count(all.purges.write ? all.purges.write.purges : 0) + " by writes" + (failed ? ", " + count(failed) + " not recorded" : "");
 }
 
-/// What stands between backticks is code.
+// Renders text between backticks as code.
 function worded(text) {
   return text.split("`").map((part, at) => (at % 2 ? make("code", {}, part) : part));
 }
@@ -192,7 +194,7 @@ function notes(list) {
   const words = { trouble: "Trouble", warning: "Warning", notice: "Notice" };
   const drawn = list.map(({ level, text }) =>
     make("p", { class: "note", "data-level": level }, make("strong", {}, words[level] + ": "), make("span", {}, ...worded(text))));
-  // Only what has changed is read out again.
+  // Replace only on change, so that screen readers do not repeat the list.
   const now = list.map(({ level, text }) => level + text).join("\n");
   if ($("notes").dataset.now !== now) { $("notes").replaceChildren(...drawn); $("notes").dataset.now = now; }
 }
@@ -218,37 +220,38 @@ function routes(data) {
       cell("Hit rate", route.caches ? percent(route.hitRate) : "not cached", route.caches ? {} : { class: "none" }),
       cell("Last hour", line, { class: line === dash ? "wide none" : "wide" }),
       cell("Saved", count(route.saved), { title: grouped(route.saved) }),
-      cell("95 %, store", time(route.fromStore.p95)),
-      cell("95 %, API", time(route.fromUpstream.p95)),
+      cell("Errors", route.errors ? count(route.errors) : dash, { title: grouped(route.errors) }),
+      cell("p95, store", time(route.fromStore.p95)),
+      cell("p95, API", time(route.fromUpstream.p95)),
       cell("Stored", route.fills ? bytes(route.filledBytes) : dash, { title: grouped(route.fills) + " responses" }),
       cell("Size", mean),
       cell("Purged", route.invalidations ? count(route.invalidations) : dash),
       cell("TTL", lifetime(route.ttlSeconds)));
   }));
   $("routes-more").textContent = sorted.length > shown.length
-    ? (sorted.length - shown.length) + " more are in /stats." : "Stored: bytes put into the store so far. Size: the mean of a response.";
+    ? (sorted.length - shown.length) + " more in /stats." : "Stored: total bytes stored. Size: mean size of a response.";
 }
 
 function purges(told, now) {
   const rows = told.purges.map((purge) => {
-    const what = make("td", { class: "targets", "data-label": "What" }, purge.targets.slice(0, 4).join(", "));
+    const what = make("td", { class: "targets", "data-label": "Targets" }, purge.targets.slice(0, 4).join(", "));
     const more = purge.targetCount - Math.min(4, purge.targets.length);
     if (more > 0) what.append(" and " + more + " more");
     if (purge.mode === "soft") what.append(" ", make("span", { class: "tag" }, "soft"));
     const asked = [purge.method, purge.path].filter(Boolean).join(" ");
-    const why = make("td", { class: "targets", "data-label": "Why" }, asked || purge.source);
+    const why = make("td", { class: "targets", "data-label": "Cause" }, asked || purge.source);
     if (purge.route) why.append(" ", make("span", { class: "tag" }, purge.route));
     const at = Date.parse(purge.at);
     return make("tr", {},
       make("td", { "data-label": "When" }, make("time", { datetime: purge.at, title: purge.at }, ago(at, now))),
       what, why,
-      make("td", { "data-label": "Who", title: purge.requestId || "" }, (purge.from || "this machine") + " ", make("span", { class: "tag" }, purge.source)),
+      make("td", { "data-label": "Source", title: purge.requestId || "" }, (purge.from || "this machine") + " ", make("span", { class: "tag" }, purge.source)),
       cell("Replica", purge.replica || dash));
   });
   $("purges").hidden = rows.length === 0;
   $("purges").tBodies[0].replaceChildren(...rows);
-  $("purges-more").textContent = rows.length === 0 ? "Nothing was purged yet."
-    : told.ownOnly ? "Of this replica only." : "Of all replicas, from the journal in Redis.";
+  $("purges-more").textContent = rows.length === 0 ? "No purges yet."
+    : told.ownOnly ? "This replica only: Redis is unavailable." : "All replicas, from the journal in Redis.";
 }
 
 function bar(share) {
@@ -268,9 +271,9 @@ function state(data) {
     ["Responses", grouped(store.entries)],
     ["Memory", bytes(store.bytes) + (store.capacity ? " of " + bytes(store.capacity) : "")],
     store.capacity > 0 && ["bar", store.bytes / store.capacity],
-    ["Removed for room", grouped(store.evicted)],
-    ["Purges remembered", grouped(store.purgeRecords)],
-    ["Process, resident", bytes(overview.memoryResident)],
+    ["Evicted", grouped(store.evicted)],
+    ["Purge records", grouped(store.purgeRecords)],
+    ["Process memory (resident)", bytes(overview.memoryResident)],
   ]);
   $("redis-section").hidden = redis === null;
   if (redis !== null) {
@@ -278,33 +281,34 @@ function state(data) {
     const slowest = [...redis.commands].sort((a, b) => b.meanSeconds - a.meanSeconds)[0];
     const missed = redis.commands.reduce((sum, command) => sum + command.timedOut + command.failed, 0);
     list("redis", [
-      ["Redis", redis.up ? "answers" : "away (breaker " + redis.breaker + ")"],
-      ["Purges known up to", lag === null ? "not at all" : time(lag) + " ago"],
-      ["A hit needs", redis.maxLagSeconds === 0 ? "strict: proof for each" : "at most " + time(redis.maxLagSeconds)],
-      ["Purges waiting", grouped(redis.purgesWaiting)],
-      ["Memory", redis.memoryUsed === null ? "not told" : bytes(redis.memoryUsed) + (redis.memoryLimit ? " of " + bytes(redis.memoryLimit) : ", no limit")],
+      ["Redis", redis.up ? "connected" : "unavailable (breaker " + redis.breaker + ")"],
+      ["Purges confirmed", lag === null ? "never" : time(lag) + " ago"],
+      ["Allowed lag", redis.maxLagSeconds === 0 ? "none (strict)" : "at most " + time(redis.maxLagSeconds)],
+      ["Pending purges", grouped(redis.purgesWaiting)],
+      ["Memory", redis.memoryUsed === null ? "unknown" : bytes(redis.memoryUsed) + (redis.memoryLimit ? " of " + bytes(redis.memoryLimit) : ", no limit")],
       redis.memoryUsed !== null && redis.memoryLimit && ["bar", redis.memoryUsed / redis.memoryLimit],
       ["Slowest command", slowest ? slowest.command + ", " + time(slowest.meanSeconds) + " mean" : dash],
-      ["Commands without reply", grouped(missed)],
+      ["Commands timed out or failed", grouped(missed)],
       ["Connections made", grouped(redis.connections)],
     ]);
   }
   const failures = Object.entries(overview.upstreamFailures);
   list("process", [
-    ["Connections of clients", grouped(overview.connections)],
-    ["Not accepted", grouped(overview.acceptsFailed)],
-    ["API, half answered within", time(overview.fromUpstream.p50)],
-    ["API, 99 % within", time(overview.fromUpstream.p99)],
-    ...failures.map(([reason, number]) => ["API failed: " + reason, grouped(number)]),
-    failures.length === 0 && ["API failed", "never"],
-    ["Workers", overview.workersStalled.length + (overview.workerStalls ? ", stood still " + overview.workerStalls + " times" : "")],
+    ["API circuit breaker", overview.upstreamBreakerOpen ? "open" : "closed"],
+    ["Client connections", grouped(overview.connections)],
+    ["Accepts failed", grouped(overview.acceptsFailed)],
+    ["API latency, p50", time(overview.fromUpstream.p50)],
+    ["API latency, p99", time(overview.fromUpstream.p99)],
+    ...failures.map(([reason, number]) => ["API failures: " + reason, grouped(number)]),
+    failures.length === 0 && ["API failures", "none"],
+    ["Workers", overview.workersStalled.length + (overview.workerStalls ? ", blocked " + overview.workerStalls + " times" : "")],
   ]);
 }
 
 function draw() {
   if (last === null) return;
   const { data, told } = last, level = data.notes.length ? data.notes[0].level : "ok";
-  const words = { ok: "● All is well", trouble: "▲ Trouble", warning: "▲ Look at this", notice: "● Working" };
+  const words = { ok: "● All is well", trouble: "▲ Trouble", warning: "▲ Warning", notice: "● OK, with notices" };
   $("status").textContent = words[level];
   $("status").dataset.level = level;
   $("meta").textContent = "version " + data.version + " · " + new Date(data.at).toLocaleTimeString();
@@ -318,14 +322,14 @@ function draw() {
   $("figures").hidden = false;
 }
 
-// ---- asking
+// ---- requests
 
 async function ask(target) {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token ? { authorization: "Bearer " + token } : {};
   const answer = await fetch(target, { headers, cache: "no-store" });
   if (answer.ok) return answer.json();
-  const refusal = await answer.json().catch(() => ({ error: "the answer was " + answer.status, fix: "" }));
+  const refusal = await answer.json().catch(() => ({ error: "HTTP status " + answer.status, fix: "" }));
   throw Object.assign(new Error(refusal.error), { status: answer.status, fix: refusal.fix });
 }
 
@@ -350,7 +354,7 @@ async function turn() {
   } catch (error) {
     if (error.status === 401 || error.status === 403) return refused(error);
     document.body.classList.add("stale");
-    $("status").textContent = "▲ larder does not answer";
+    $("status").textContent = "▲ larder is unreachable";
     $("status").dataset.level = "trouble";
   }
 }

@@ -1,4 +1,4 @@
-//! One request to the admin listener and its answer.
+//! A client of the admin listener.
 
 use std::fmt;
 use std::io;
@@ -16,49 +16,62 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
 use crate::config::Listen;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub(crate) enum AdminAddress {
     /// host:port
     Tcp(String),
     Unix(PathBuf),
 }
 
 #[derive(Debug)]
-pub struct Client {
-    address: Address,
+pub(crate) struct AdminClient {
+    address: AdminAddress,
     token: Option<String>,
 }
 
-/// For connecting, asking and the whole answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of a whole exchange, from connecting to the last byte.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// Timeouts of a stream of events: to connect, and to the next bytes. larder sends a comment each 15 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(45);
 
-impl Client {
-    pub fn new(address: Address, token: Option<String>) -> Self {
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+
+impl AdminClient {
+    pub(crate) fn new(address: AdminAddress, token: Option<String>) -> Self {
         Self { address, token }
     }
 
-    /// The JSON of a 200, or what is wrong and how to mend it.
-    pub fn send(&self, method: Method, path: &str, content: Option<&Value>) -> Result<Value, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("could not start: {error}"))?;
-        runtime.block_on(self.ask(method, path, content))
+    /// Sends a request. Returns the JSON of a 200, or a message with the fix.
+    pub(crate) fn send(&self, method: Method, path: &str, content: Option<&Value>) -> Result<Value, String> {
+        new_runtime()?.block_on(self.send_async(method, path, content))
     }
 
-    pub async fn ask(&self, method: Method, path: &str, content: Option<&Value>) -> Result<Value, String> {
+    pub(crate) async fn send_async(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<&Value>,
+    ) -> Result<Value, String> {
         let address = &self.address;
-        let request = self.request(method, path, content).map_err(|error| format!("can't ask: {error}"))?;
-        let answer = match tokio::time::timeout(TIMEOUT, self.exchange(request)).await {
-            Ok(answer) => answer.map_err(|trouble| trouble.explained(address))?,
-            Err(_) => return Err(format!("{address} did not answer within {} s", TIMEOUT.as_secs())),
+        let request =
+            self.request(method, path, content).map_err(|error| format!("invalid request: {error}"))?;
+        let answer = match timeout(REQUEST_TIMEOUT, self.exchange(request)).await {
+            Ok(answer) => answer.map_err(|error| error.describe(address))?,
+            Err(_) => return Err(format!("{address} did not answer within {} s", REQUEST_TIMEOUT.as_secs())),
         };
         let (status, content) = answer;
-        let not_larder =
-            || format!("{address} answered {status}, and not as larder does: is it `admin.listen`?");
+        let not_larder = || {
+            format!(
+                "{address} answered {status}, but not as larder does: is it the address of `admin.listen`?"
+            )
+        };
         let content: Value = serde_json::from_slice(&content).map_err(|_| not_larder())?;
         if status == StatusCode::OK {
             return Ok(content);
@@ -67,6 +80,29 @@ impl Client {
             (Some(error), Some(fix), _) => Err(format!("{error} ({status})\n{fix}")),
             (_, _, Some(phase)) => Err(format!("not ready: {phase}")),
             _ => Err(not_larder()),
+        }
+    }
+
+    /// Sends a GET, and hands the name and the data of each server-sent event to `on_event`. Returns when the stream ends,
+    /// or `on_event` returns false.
+    pub(crate) fn follow(&self, path: &str, on_event: impl FnMut(&str, &str) -> bool) -> Result<(), String> {
+        let request =
+            self.request(Method::GET, path, None).map_err(|error| format!("invalid request: {error}"))?;
+        let followed = new_runtime()?.block_on(async {
+            match &self.address {
+                AdminAddress::Tcp(address) => {
+                    follow(connect(TcpStream::connect(address)).await?, request, on_event).await
+                }
+                AdminAddress::Unix(path) => {
+                    follow(connect(UnixStream::connect(path)).await?, request, on_event).await
+                }
+            }
+        });
+        match followed.map_err(|error| error.describe(&self.address))? {
+            (StatusCode::OK, _) => Ok(()),
+            (status, content) => {
+                Err(format!("{} answered {status}: {}", self.address, String::from_utf8_lossy(&content)))
+            }
         }
     }
 
@@ -88,30 +124,34 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Trouble> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
         match &self.address {
-            Address::Tcp(address) => {
-                exchange(TcpStream::connect(address).await.map_err(Trouble::Connect)?, request).await
+            AdminAddress::Tcp(address) => {
+                exchange(TcpStream::connect(address).await.map_err(ClientError::Connect)?, request).await
             }
-            Address::Unix(path) => {
-                exchange(UnixStream::connect(path).await.map_err(Trouble::Connect)?, request).await
+            AdminAddress::Unix(path) => {
+                exchange(UnixStream::connect(path).await.map_err(ClientError::Connect)?, request).await
             }
         }
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Trouble>
+fn new_runtime() -> Result<Runtime, String> {
+    Builder::new_current_thread().enable_all().build().map_err(|error| format!("can't start: {error}"))
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Trouble::Http)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Http)?;
     let answer = async {
-        let (head, content) = sender.send_request(request).await.map_err(Trouble::Http)?.into_parts();
-        let content = Limited::new(content, MAX_ANSWER).collect().await.map_err(|_| Trouble::CutShort)?;
+        let (head, content) = sender.send_request(request).await.map_err(ClientError::Http)?.into_parts();
+        let content =
+            Limited::new(content, MAX_RESPONSE_BYTES).collect().await.map_err(|_| ClientError::CutShort)?;
         Ok((head.status, content.to_bytes()))
     };
-    // The connection does the work; it ends when the answer is there and the sender is gone, or when it breaks, and
-    // then the answer says so.
+    // The connection must be polled for the exchange to proceed. It ends with the exchange, or breaks it.
     tokio::pin!(answer);
     tokio::select! {
         answer = &mut answer => answer,
@@ -119,35 +159,94 @@ where
     }
 }
 
-enum Trouble {
+async fn connect<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S, ClientError> {
+    let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+    connected.unwrap_or_else(|elapsed| Err(elapsed.into())).map_err(ClientError::Connect)
+}
+
+/// Reads the events of a 200. Returns the status, and the content of any other.
+async fn follow<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    mut on_event: impl FnMut(&str, &str) -> bool,
+) -> Result<(StatusCode, Bytes), ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Http)?;
+    let reading = async {
+        let answer = timeout(READ_TIMEOUT, sender.send_request(request)).await;
+        let (head, mut content) =
+            answer.map_err(|_| ClientError::silent())?.map_err(ClientError::Http)?.into_parts();
+        if head.status != StatusCode::OK {
+            let content = Limited::new(content, MAX_RESPONSE_BYTES).collect().await;
+            return Ok((head.status, content.map_err(|_| ClientError::CutShort)?.to_bytes()));
+        }
+        let mut unread = Vec::new();
+        while let Some(frame) =
+            timeout(READ_TIMEOUT, content.frame()).await.map_err(|_| ClientError::silent())?
+        {
+            let frame = frame.map_err(|error| ClientError::Lost(error.to_string()))?;
+            unread.extend_from_slice(frame.data_ref().map_or(&[][..], Bytes::as_ref));
+            while let Some(end) = unread.windows(2).position(|pair| pair == b"\n\n") {
+                let event = String::from_utf8_lossy(&unread[..end]).into_owned();
+                unread.drain(..end + 2);
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+                if let (Some(name), Some(data)) = (field("event: "), field("data: "))
+                    && !on_event(name, data)
+                {
+                    return Ok((head.status, Bytes::new()));
+                }
+            }
+            if unread.len() > MAX_RESPONSE_BYTES {
+                return Err(ClientError::CutShort);
+            }
+        }
+        Ok((head.status, Bytes::new()))
+    };
+    tokio::pin!(reading);
+    tokio::select! {
+        read = &mut reading => read,
+        _ = connection => reading.await,
+    }
+}
+
+enum ClientError {
     Connect(io::Error),
     Http(hyper::Error),
     CutShort,
+    /// The connection broke while events were read.
+    Lost(String),
 }
 
-impl Trouble {
-    fn explained(self, address: &Address) -> String {
+impl ClientError {
+    fn silent() -> Self {
+        Self::Lost(format!("nothing came for {} s", READ_TIMEOUT.as_secs()))
+    }
+
+    fn describe(self, address: &AdminAddress) -> String {
         match self {
-            Trouble::Connect(error)
+            ClientError::Connect(error)
                 if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) =>
             {
-                format!("nothing listens on {address}: is larder running, and is `admin.listen` the same?")
+                format!("nothing listens on {address}: is larder running, and is this its `admin.listen`?")
             }
-            Trouble::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                format!("{address} may not be opened by this user: {error}")
+            ClientError::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                format!("this user may not open {address}: {error}")
             }
-            Trouble::Connect(error) => format!("{address} can't be reached: {error}"),
-            Trouble::Http(error) => {
-                format!("{address} does not answer as HTTP ({error}): is it `admin.listen`?")
+            ClientError::Connect(error) => format!("{address} can't be reached: {error}"),
+            ClientError::Http(error) => {
+                format!("{address} does not speak HTTP ({error}): is it the address of `admin.listen`?")
             }
-            Trouble::CutShort => format!("the answer of {address} broke off"),
+            ClientError::Lost(reason) => format!("the connection to {address} was lost: {reason}"),
+            ClientError::CutShort => format!("{address} sent an incomplete answer"),
         }
     }
 }
 
-impl Address {
-    /// An address that stands for all of a machine's is reached by loopback.
-    pub fn of(listen: &Listen) -> Self {
+impl AdminAddress {
+    /// The address to connect to. Listeners on all addresses are reached by loopback.
+    pub(crate) fn from_listen(listen: &Listen) -> Self {
         match listen {
             Listen::Tcp(address) => {
                 let mut address = *address;
@@ -158,26 +257,26 @@ impl Address {
                     }
                     _ => {}
                 }
-                Address::Tcp(address.to_string())
+                AdminAddress::Tcp(address.to_string())
             }
-            Listen::Unix(path) => Address::Unix(path.clone()),
+            Listen::Unix(path) => AdminAddress::Unix(path.clone()),
         }
     }
 
     fn host(&self) -> &str {
         match self {
-            Address::Tcp(address) => address,
-            Address::Unix(_) => "localhost",
+            AdminAddress::Tcp(address) => address,
+            AdminAddress::Unix(_) => "localhost",
         }
     }
 }
 
-impl FromStr for Address {
+impl FromStr for AdminAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Address::Unix(path.into()));
+            return Ok(AdminAddress::Unix(path.into()));
         }
         if text.starts_with("https://") {
             return Err("the admin listener speaks http, not https".into());
@@ -191,15 +290,17 @@ impl FromStr for Address {
         }
         let host = if host.is_empty() { "127.0.0.1" } else { host };
         let address = format!("{host}:{port}");
-        Ok(address.parse().map_or(Address::Tcp(address), |address| Address::of(&Listen::Tcp(address))))
+        Ok(address
+            .parse()
+            .map_or(AdminAddress::Tcp(address), |address| AdminAddress::from_listen(&Listen::Tcp(address))))
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for AdminAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Address::Tcp(address) => f.write_str(address),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            AdminAddress::Tcp(address) => f.write_str(address),
+            AdminAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -1,35 +1,35 @@
-//! `larder purge`, `stats` and `health`: they ask the admin listener of a larder that runs.
+//! `larder purge`, `purges`, `stats`, `audit` and `health`: clients of the admin listener of a running larder.
 
 mod client;
 mod table;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
-use self::client::{Address, Client};
-use super::{ConfigArg, fail};
+use self::client::{AdminAddress, AdminClient};
+pub(super) use self::table::aligned;
+use super::fail;
 use crate::config::Config;
 
-/// Where the admin listener is, and what it wants to see.
+/// The address of the admin listener, and its token.
 #[derive(Args, Clone, Debug)]
 pub(super) struct AdminArgs {
-    /// The admin listener: a URL, host:port, or unix:/path [default: as the configuration says]
+    /// The admin listener: a URL, host:port, or unix:/path [default: from the configuration]
     #[arg(long, value_name = "URL", env = "LARDER_ADMIN")]
-    admin: Option<Address>,
-    /// The admin token [default: as the configuration says]
+    admin: Option<AdminAddress>,
+    /// The admin token [default: from the configuration]
     #[arg(long, value_name = "TOKEN", env = "LARDER_ADMIN_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    #[command(flatten)]
-    config: ConfigArg,
 }
 
 #[derive(Args, Debug)]
 #[group(id = "targets", required = true, multiple = true, args = ["tags", "urls", "prefixes", "everything"])]
-pub struct PurgeArgs {
-    /// All responses that carry this tag; may be repeated
+pub(super) struct PurgeArgs {
+    /// All responses with this tag; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
     /// One path with all its queries, or with one query; may be repeated
@@ -38,28 +38,34 @@ pub struct PurgeArgs {
     /// One path and all below it; may be repeated
     #[arg(long = "prefix", value_name = "PATH")]
     prefixes: Vec<String>,
-    /// Everything
+    /// All responses
     #[arg(long)]
     everything: bool,
-    /// Make stale instead of discarding, so that validation and serving stale still work
+    /// Mark as stale instead of discarding, so that validation and serving stale still work
     #[arg(long)]
     soft: bool,
-    /// Return only when every replica knows the purge; fail if that takes too long
+    /// Wait until every replica has applied the purge; fail if that takes too long
     #[arg(long)]
     wait: bool,
+    /// Show the routes and stored responses that the purge would reach, and purge nothing
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    /// Print the JSON of the admin listener
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub struct PurgesArgs {
-    /// At most so many
+pub(super) struct PurgesArgs {
+    /// Maximum number of purges
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     limit: usize,
-    /// Only those that name this tag, or everything
+    /// Only purges of this tag, or of everything
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
-    /// Print the JSON as the admin listener gives it
+    /// Print the JSON of the admin listener
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -67,8 +73,11 @@ pub struct PurgesArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct StatsArgs {
-    /// Print the JSON as the admin listener gives it
+pub(super) struct StatsArgs {
+    /// Add up all replicas
+    #[arg(long)]
+    all: bool,
+    /// Print the JSON of the admin listener
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -76,29 +85,50 @@ pub struct StatsArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct HealthArgs {
+pub(super) struct AuditArgs {
+    /// Exit with 1 if there are findings of this kind; may be repeated
+    #[arg(long, value_name = "KIND", value_parser = FINDING_KINDS)]
+    fail_on: Vec<String>,
+    /// Print the JSON of the admin listener
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-pub fn purge(args: &PurgeArgs) -> ExitCode {
-    let PurgeArgs { tags, urls, prefixes, everything, soft, wait, admin } = args;
-    let path = if *wait { "/purge?wait=applied" } else { "/purge" };
-    let wanted =
+/// The kinds of the audit's findings.
+const FINDING_KINDS: [&str; 4] = ["purge-missing", "shared-wrongly", "changed-within-ttl", "varies"];
+
+#[derive(Args, Debug)]
+pub(super) struct HealthArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+pub(super) fn purge(args: &PurgeArgs, config: &Path) -> ExitCode {
+    let PurgeArgs { tags, urls, prefixes, everything, soft, wait, dry_run, json, admin } = args;
+    let path = match (wait, dry_run) {
+        (_, true) => "/purge?dry_run=true",
+        (true, false) => "/purge?wait=applied",
+        (false, false) => "/purge",
+    };
+    let request =
         json!({"tags": tags, "urls": urls, "prefixes": prefixes, "everything": everything, "soft": soft});
-    finish(admin.client().and_then(|client| client.send(Method::POST, path, Some(&wanted))), |answer| {
-        format!("purged {} target(s), at position {}\n", answer["targets"], answer["position"])
+    let answer = admin.client(config).and_then(|client| client.send(Method::POST, path, Some(&request)));
+    finish(answer, |answer| match json {
+        true => format!("{answer:#}\n"),
+        false => table::format_purge(answer),
     })
 }
 
-pub fn purges(args: &PurgesArgs) -> ExitCode {
+pub(super) fn purges(args: &PurgesArgs, config: &Path) -> ExitCode {
     let tag = args.tag.as_ref().map_or(String::new(), |tag| format!("&tag={}", percent_encoded(tag)));
     let path = format!("/purges?limit={}{tag}", args.limit);
-    let answer = args.admin.client().and_then(|client| client.send(Method::GET, &path, None));
-    finish(answer, |told| if args.json { format!("{told:#}\n") } else { table::of_purges(told) })
+    let answer = args.admin.client(config).and_then(|client| client.send(Method::GET, &path, None));
+    finish(answer, |log| if args.json { format!("{log:#}\n") } else { table::format_purges(log) })
 }
 
-fn percent_encoded(text: &str) -> String {
+pub(super) fn percent_encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
@@ -107,63 +137,84 @@ fn percent_encoded(text: &str) -> String {
         .collect()
 }
 
-pub fn stats(args: &StatsArgs) -> ExitCode {
-    let answer = args.admin.client().and_then(|client| client.send(Method::GET, "/stats", None));
-    finish(answer, |stats| if args.json { format!("{stats:#}\n") } else { table::of_stats(stats) })
+pub(super) fn stats(args: &StatsArgs, config: &Path) -> ExitCode {
+    let path = if args.all { "/stats?scope=all" } else { "/stats" };
+    let answer = args.admin.client(config).and_then(|client| client.send(Method::GET, path, None));
+    finish(answer, |stats| if args.json { format!("{stats:#}\n") } else { table::format_stats(stats) })
 }
 
-pub fn health(args: &HealthArgs) -> ExitCode {
-    let answer = args.admin.client().and_then(|client| client.send(Method::GET, "/readyz", None));
-    finish(answer, |health| format!("{}\n", health["status"].as_str().unwrap_or("ok")))
+pub(super) fn audit(args: &AuditArgs, config: &Path) -> ExitCode {
+    let answer = args.admin.client(config).and_then(|client| client.send(Method::GET, "/audit", None));
+    let is_fatal = |finding: &Value| args.fail_on.iter().any(|kind| finding["kind"] == kind.as_str());
+    let has_fatal = |report: &Value| report["findings"].as_array().into_iter().flatten().any(is_fatal);
+    let has_failed = answer.as_ref().is_ok_and(has_fatal);
+    let code = finish(answer, |report| match args.json {
+        true => format!("{report:#}\n"),
+        false => table::format_audit(report),
+    });
+    if has_failed { ExitCode::FAILURE } else { code }
 }
 
-fn finish(answer: Result<Value, String>, shown: impl FnOnce(&Value) -> String) -> ExitCode {
+pub(super) fn health(args: &HealthArgs, config: &Path) -> ExitCode {
+    let answer = args.admin.client(config).and_then(|client| client.send(Method::GET, "/readyz", None));
+    finish(answer, |health| format!("{}\n", describe_health(health)))
+}
+
+/// The status, and why Redis can't be used or is used only in part.
+fn describe_health(health: &Value) -> String {
+    let status = health["status"].as_str().unwrap_or("ok");
+    match health["redis"]["trouble"].as_str() {
+        Some(reason) => format!("{status}: Redis: {reason}"),
+        None => status.to_owned(),
+    }
+}
+
+fn finish(answer: Result<Value, String>, render: impl FnOnce(&Value) -> String) -> ExitCode {
     match answer {
         Ok(answer) => {
-            print!("{}", shown(&answer));
+            print!("{}", render(&answer));
             ExitCode::SUCCESS
         }
         Err(error) => fail(1, error),
     }
 }
 
-/// Where the admin listener is if nothing says otherwise.
+/// The default of `admin.listen`.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9090";
 
 impl AdminArgs {
-    /// The configuration is read only for what the command line leaves open.
-    pub(super) fn client(&self) -> Result<Client, String> {
+    /// Makes a client. The configuration is read only for values that the command line lacks.
+    pub(super) fn client(&self, config_path: &Path) -> Result<AdminClient, String> {
         if let (Some(address), Some(_)) = (&self.admin, &self.token) {
-            return Ok(Client::new(address.clone(), self.token.clone()));
+            return Ok(AdminClient::new(address.clone(), self.token.clone()));
         }
-        let configured = self.configured()?;
+        let configured = self.load_config(config_path)?;
         let token = configured.as_ref().and_then(|config| config.admin.token.clone());
         let address = match (&self.admin, &configured) {
             (Some(address), _) => address.clone(),
             (None, None) => DEFAULT_ADDRESS.parse()?,
             (None, Some(config)) => match &config.admin.listen {
-                Some(listen) => Address::of(listen),
-                None => return Err("the configuration has no admin listener: set `admin.listen`".into()),
+                Some(listen) => AdminAddress::from_listen(listen),
+                None => {
+                    return Err(format!(
+                        "{} has no admin listener: set `admin.listen`",
+                        config_path.display()
+                    ));
+                }
             },
         };
-        Ok(Client::new(address, self.token.clone().or(token.map(|token| token.expose().to_owned()))))
+        Ok(AdminClient::new(address, self.token.clone().or(token.map(|token| token.expose().to_owned()))))
     }
 
-    /// The configuration's.
-    pub(super) fn file(&self) -> &std::path::Path {
-        &self.config.config
-    }
-
-    /// None where there is no file: then the defaults hold.
-    fn configured(&self) -> Result<Option<Config>, String> {
-        let path = &self.config.config;
+    /// Returns `None` if there is no file, or if an error in it does not matter.
+    fn load_config(&self, path: &Path) -> Result<Option<Config>, String> {
         if !path.exists() {
             return Ok(None);
         }
         let config = Config::load(path);
         match (config, &self.admin) {
             (Ok(config), _) => Ok(Some(config)),
-            // It was wanted for the token only, and perhaps there is none.
+            // Only the token would come from it, and there may be none.
             (Err(_), Some(_)) => Ok(None),
             (Err(errors), None) => Err(format!(
                 "the admin listener's address can't be read from {}; give it with --admin\n{errors}",

@@ -1,9 +1,9 @@
-//! Statistics and purges as people read them.
+//! Renders statistics and purges as text.
 
 use serde_json::Value;
 
-/// What `GET /stats` gave, as a table of its routes and a line for the whole.
-pub fn of_stats(stats: &Value) -> String {
+/// Renders the answer of `GET /stats`: a table of the routes, and a line of totals.
+pub(super) fn format_stats(stats: &Value) -> String {
     let mut rows = vec![["ROUTE", "HITS", "MISSES", "HIT RATE", "PURGED", "TTL"].map(String::from)];
     for (name, route) in stats["routes"].as_object().into_iter().flatten() {
         let (hits, misses) = (&route["hits"], &route["misses"]);
@@ -33,9 +33,77 @@ pub fn of_stats(stats: &Value) -> String {
     )
 }
 
-/// What `GET /purges` gave, a line each. What a request sent is written so that it can't speak to the terminal.
-pub fn of_purges(told: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().escape_debug().to_string();
+/// Renders the answer of `GET /audit`: a paragraph for each finding.
+pub(super) fn format_audit(report: &Value) -> String {
+    if report["enabled"] == false {
+        return "no hit is audited: set `audit: {sample: 0.1%}` in the configuration\n".into();
+    }
+    let counts = report["results"].as_object().into_iter().flatten();
+    let counts: Vec<String> = counts.map(|(result, count)| format!("{count} {result}")).collect();
+    let mut out =
+        format!("audits: {}\n", if counts.is_empty() { "none yet".into() } else { counts.join(", ") });
+    for finding in report["findings"].as_array().into_iter().flatten() {
+        let age = finding["ageMs"].as_u64().unwrap_or_default() as f64 / 1e3;
+        out += &format!(
+            "\n{} on {} ({} times, last {})\n  GET {}, stored {age:.1} s before\n",
+            text(&finding["kind"]),
+            text(&finding["route"]),
+            finding["count"],
+            text(&finding["lastAt"]),
+            text(&finding["url"]),
+        );
+        for difference in finding["differences"].as_array().into_iter().flatten() {
+            let place = text(&difference["place"]);
+            out += &format!(
+                "  - {place}: {}\n  + {place}: {}\n",
+                text(&difference["stored"]),
+                text(&difference["fresh"])
+            );
+        }
+        for cause in finding["causes"].as_array().into_iter().flatten() {
+            let request =
+                format!("{} {} at {}", text(&cause["method"]), text(&cause["path"]), text(&cause["at"]));
+            let evidence = format!(
+                "{} of {}",
+                cause["different"],
+                cause["different"].as_u64().unwrap_or_default() + cause["same"].as_u64().unwrap_or_default()
+            );
+            out += &format!("  after {request} (differed in {evidence} audits after such a write)\n");
+        }
+        out += &format!("  fix: {}\n", text(&finding["fix"]));
+    }
+    out
+}
+
+/// Formats the answer to a purge or to a dry run.
+pub(super) fn format_purge(answer: &Value) -> String {
+    let list = |value: &Value| {
+        let names: Vec<String> = value.as_array().into_iter().flatten().map(text).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    let verb = if answer["status"] == "dry-run" { "would purge" } else { "purged" };
+    let position = match answer["position"].as_u64() {
+        Some(position) => format!(", at position {position}"),
+        None => String::new(),
+    };
+    let mut lines = format!("{verb} {} target(s){position}\n", answer["targetCount"]);
+    lines += &format!("targets: {}\nroutes: {}\n", list(&answer["targets"]), list(&answer["routes"]));
+    let matched = &answer["matched"];
+    if matched.is_object() {
+        lines += &format!("stored here: {} response(s), {} bytes\n", matched["responses"], matched["bytes"]);
+    }
+    if matched["hottest"].is_array() {
+        lines += &format!("hottest: {}\n", list(&matched["hottest"]));
+    }
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        lines += &format!("warning: {}\n", text(warning));
+    }
+    lines
+}
+
+/// Renders the answer of `GET /purges`, a line for each purge. Values from requests are escaped, so that they can't control
+/// the terminal.
+pub(super) fn format_purges(log: &Value) -> String {
     let line = |purge: &Value| {
         let targets: Vec<String> = purge["targets"].as_array().into_iter().flatten().map(text).collect();
         let named = purge["targetCount"].as_u64().unwrap_or_default().saturating_sub(targets.len() as u64);
@@ -51,7 +119,12 @@ pub fn of_purges(told: &Value) -> String {
             text(&purge["replica"]),
         )
     };
-    told["purges"].as_array().into_iter().flatten().map(line).collect()
+    log["purges"].as_array().into_iter().flatten().map(line).collect()
+}
+
+/// A string's text, escaped so that it can't control the terminal.
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().escape_debug().to_string()
 }
 
 fn rate(hits: &Value, misses: &Value) -> String {
@@ -61,8 +134,8 @@ fn rate(hits: &Value, misses: &Value) -> String {
     }
 }
 
-/// The first column to the left, the others to the right.
-fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+/// Aligns the columns: the first to the left, the others to the right.
+pub(in crate::cli) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; COLUMNS] = std::array::from_fn(width);
     let line = |row: &[String; COLUMNS]| {
@@ -81,12 +154,12 @@ mod tests {
 
     #[test]
     fn a_purge_is_a_line_that_can_not_be_forged() {
-        let told = serde_json::json!({"purges": [{
+        let log = serde_json::json!({"purges": [{
             "at": "T", "mode": "hard", "targets": ["tag a\nb"], "targetCount": 3, "source": "write",
             "route": "sell", "method": "POST", "path": "/sell", "replica": "one",
         }]});
         let expected = "T  hard  tag a\\nb and 2 more  by write sell POST /sell at one\n";
-        assert_eq!(of_purges(&told), expected);
+        assert_eq!(format_purges(&log), expected);
     }
 
     #[test]
@@ -105,6 +178,6 @@ x           0       0         -       0     -
 
 9 hits, 3 misses, 75.0 % hits; 2 stored in 10 bytes, 0 evicted
 ";
-        assert_eq!(of_stats(&stats), expected);
+        assert_eq!(format_stats(&stats), expected);
     }
 }

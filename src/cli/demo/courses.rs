@@ -1,29 +1,29 @@
-//! The sample API's data: courses, who is enrolled, and how far they are.
+//! The data of the sample API: courses, enrolments and progress.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Course {
+pub(super) struct Course {
     pub id: u32,
     pub title: String,
     pub difficulty: String,
     pub enrolled: u32,
 }
 
-/// What a PATCH may change.
+/// The fields that a PATCH may change.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Change {
+pub(super) struct Change {
     pub title: Option<String>,
     pub difficulty: Option<String>,
 }
 
 #[derive(Debug)]
-pub struct Courses {
+pub(super) struct Courses {
     courses: Vec<Course>,
-    /// By user: the courses that they take, and their percent.
+    /// The courses of each user, with the progress in percent.
     progress: HashMap<String, BTreeMap<u32, u32>>,
 }
 
@@ -58,27 +58,27 @@ impl Default for Courses {
 }
 
 impl Courses {
-    /// One page of those of a difficulty (`any`: of all), and how many there are in all.
-    pub fn list(&self, difficulty: &str, page: usize, limit: usize) -> (Vec<Course>, usize) {
+    /// Returns a page of the courses of a difficulty (`any`: of all), and their total number.
+    pub(super) fn list(&self, difficulty: &str, page: usize, limit: usize) -> (Vec<Course>, usize) {
         let chosen = |course: &&Course| difficulty == "any" || course.difficulty == difficulty;
         let all = self.courses.iter().filter(chosen);
         let skipped = page.saturating_sub(1).saturating_mul(limit);
         (all.clone().skip(skipped).take(limit).cloned().collect(), all.count())
     }
 
-    pub fn find(&self, id: u32) -> Option<&Course> {
+    pub(super) fn find(&self, id: u32) -> Option<&Course> {
         self.courses.iter().find(|course| course.id == id)
     }
 
-    pub fn change(&mut self, id: u32, change: Change) -> Option<&Course> {
+    pub(super) fn change(&mut self, id: u32, change: Change) -> Option<&Course> {
         let course = self.courses.iter_mut().find(|course| course.id == id)?;
         course.title = change.title.unwrap_or(std::mem::take(&mut course.title));
         course.difficulty = change.difficulty.unwrap_or(std::mem::take(&mut course.difficulty));
         Some(course)
     }
 
-    /// Enrolling twice is enrolling once.
-    pub fn enroll(&mut self, id: u32, user: &str) -> Option<&Course> {
+    /// Enrols a user; does nothing if the user is enrolled already.
+    pub(super) fn enroll(&mut self, id: u32, user: &str) -> Option<&Course> {
         let course = self.courses.iter_mut().find(|course| course.id == id)?;
         let progress = self.progress.entry(user.to_owned()).or_default();
         if progress.insert(id, 0).is_none() {
@@ -87,7 +87,7 @@ impl Courses {
         Some(course)
     }
 
-    pub fn progress(&self, user: &str) -> BTreeMap<u32, u32> {
+    pub(super) fn progress(&self, user: &str) -> BTreeMap<u32, u32> {
         self.progress.get(user).cloned().unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! `larder demo`: a sample API, larder in front of it, and the requests that show what larder does.
+//! `larder demo`: a sample API with larder in front of it, and requests to try.
 
 mod courses;
 mod tour;
@@ -12,25 +12,25 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{fail, run};
-use crate::config::{Config, ConfigErrors, Listen, Overrides};
+use crate::config::{Config, ConfigErrors, Listen, SettingOverrides};
 use crate::logging;
 use crate::server::{Listener, Listeners};
 
-/// The demo's configuration, as it could stand in a file.
+/// The demo's configuration file.
 pub const CONFIG: &str = include_str!("proxy.yaml");
 
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// Where clients connect [default: 127.0.0.1:8080, or a free port]
+    /// The address for clients [default: 127.0.0.1:8080, or a free port]
     #[arg(long, value_name = "ADDRESS", env = "LARDER_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Where operators connect [default: 127.0.0.1:9090, or a free port]
+    /// The address for operators [default: 127.0.0.1:9090, or a free port]
     #[arg(long, value_name = "ADDRESS", env = "LARDER_ADMIN")]
     admin: Option<SocketAddr>,
-    /// How long the sample API takes for a query, in milliseconds
+    /// How long the sample API takes for each query, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 300)]
     delay: u64,
-    /// Print the demo's configuration and do nothing else
+    /// Print the demo's configuration and exit
     #[arg(long)]
     print_config: bool,
 }
@@ -54,29 +54,31 @@ fn start(args: &DemoArgs) -> Result<(), String> {
     let config =
         config(&proxy.to_string(), &admin.to_string(), upstream).map_err(|errors| errors.to_string())?;
     logging::init(&config.log)?;
-    print!("{}", tour::written(&proxy.to_string(), &admin.to_string(), &upstream.to_string()));
-    run::serve_on(config, Listeners { proxy: vec![proxy], admin: Some(admin), outlive: false }, None)
+    print!("{}", tour::render(&proxy.to_string(), &admin.to_string(), &upstream.to_string()));
+    run::serve_on(config, Listeners { proxy: vec![proxy], admin: Some(admin), outlive_process: false }, None)
 }
 
-/// The demo's configuration with the addresses of this run.
+/// The demo's configuration, with the addresses of this run.
 fn config(proxy: &str, admin: &str, upstream: SocketAddr) -> Result<Config, ConfigErrors> {
-    let overrides = Overrides {
+    let overrides = SettingOverrides {
         listen: vec![proxy.to_owned()],
         upstream: Some(format!("http://{upstream}")),
         admin_listen: Some(admin.to_owned()),
-        ..Overrides::default()
+        ..SettingOverrides::default()
     };
     Config::parse(CONFIG, "the demo's proxy.yaml", &|_| None, &overrides)
 }
 
-/// The address that was asked for; otherwise the usual port of this machine, or a free one where that is taken.
+/// Binds the requested address; by default the usual port on loopback, or a free one if that is taken.
 fn open(asked: Option<SocketAddr>, usual: u16, flag: &str) -> Result<Listener, String> {
     let address = asked.unwrap_or(SocketAddr::from(([127, 0, 0, 1], usual)));
     match (Listener::bind(&Listen::Tcp(address)), asked) {
         (Err(error), None) if error.kind() == io::ErrorKind::AddrInUse => {
             let free = SocketAddr::from(([127, 0, 0, 1], 0));
             let listener = Listener::bind(&Listen::Tcp(free)).map_err(|error| error.to_string())?;
-            println!("Port {usual} is in use, so this demo takes {listener} ({flag} chooses another).");
+            println!(
+                "Port {usual} is in use; the demo listens on {listener} instead ({flag} chooses another)."
+            );
             Ok(listener)
         }
         (Err(error), _) => Err(format!("can't listen on {address}: {error}\nchoose another with {flag}")),
@@ -84,7 +86,7 @@ fn open(asked: Option<SocketAddr>, usual: u16, flag: &str) -> Result<Listener, S
     }
 }
 
-/// The sample API on a free port, on a thread of its own.
+/// Starts the sample API on a free port and its own thread.
 fn serve_upstream(delay: Duration) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;

@@ -19,7 +19,7 @@ fn the_demos_configuration_has_no_errors_and_no_warnings() {
 }
 
 #[test]
-fn a_taken_port_is_replaced_by_a_free_one_unless_it_was_asked_for() {
+fn a_taken_default_port_is_replaced_by_a_free_one() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     assert!(open(None, address.port(), "--listen").is_ok());
@@ -29,7 +29,7 @@ fn a_taken_port_is_replaced_by_a_free_one_unless_it_was_asked_for() {
 
 #[test]
 fn every_command_of_the_tour_names_this_runs_addresses() {
-    let tour = tour::written("1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3");
+    let tour = tour::render("1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3");
     for line in
         tour.lines().filter(|line| line.trim_start().starts_with("curl ") || line.contains(" --admin "))
     {
@@ -106,7 +106,7 @@ async fn the_tour_shows_what_it_says() {
     let (proxy, admin) = (open(None, 0, "--listen").unwrap(), open(None, 0, "--admin").unwrap());
     let config = config(&proxy.to_string(), &admin.to_string(), upstream).unwrap();
     let (address, operators) = (proxy.to_string().parse().unwrap(), admin.to_string().parse().unwrap());
-    let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive: false };
+    let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive_process: false };
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let larder = std::thread::spawn(move || {
         crate::run(config, listeners, crate::clock::Clock::system(), async { _ = ended.await })
@@ -145,7 +145,8 @@ async fn the_tour_shows_what_it_says() {
     assert_eq!(queries().await, before + 1);
 
     let stats = ask(operators, "GET /stats", None).await.body;
-    assert_eq!(stats["routes"]["course"]["invalidations"], 1);
+    // By the PATCH of one course and by the enrolment in another.
+    assert_eq!(stats["routes"]["course"]["invalidations"], 2);
     assert_eq!(stats["routes"]["progress"]["ttlSeconds"], 10);
     end.send(()).unwrap();
     larder.join().unwrap().unwrap();

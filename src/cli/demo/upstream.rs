@@ -1,8 +1,8 @@
-//! The sample API of the demo, which knows nothing of larder: it is slow at every query, and counts them.
+//! The sample API of the demo. Each query is slow, and counted.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,16 +13,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::courses::{Change, Courses};
 use crate::policy::credentials::jwt_claim;
 
-/// Serves until it is dropped. Each read of courses or progress is a query that takes `delay`; `GET /api/queries`
-/// says how many there were.
+/// Serves until it is dropped. Each read of courses or progress is a query that takes `delay`; `GET /api/queries` returns
+/// their number.
 pub async fn serve(listener: TcpListener, delay: Duration) {
-    let api = Arc::new(Api { courses: Mutex::default(), queries: AtomicU64::new(0), delay });
+    let api = Arc::new(CourseApi { courses: Mutex::default(), queries: AtomicU64::new(0), delay });
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let api = api.clone();
@@ -31,24 +32,24 @@ pub async fn serve(listener: TcpListener, delay: Duration) {
             async move { Ok::<_, Infallible>(api.answer(request).await) }
         });
         tokio::spawn(async move {
-            // A client that goes away is none of the API's trouble.
+            // Clients may disconnect at any time.
             _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-struct Api {
+struct CourseApi {
     courses: Mutex<Courses>,
     queries: AtomicU64,
     delay: Duration,
 }
 
-/// A status that is no success, and what the body says.
+/// The status of an error, and its message.
 type Failure = (StatusCode, &'static str);
 
-impl Api {
+impl CourseApi {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (status, content) = match self.carry_out(request).await {
+        let (status, content) = match self.dispatch(request).await {
             Ok((status, content)) => (status, content),
             Err((status, error)) => (status, json!({ "error": error })),
         };
@@ -58,7 +59,7 @@ impl Api {
         response
     }
 
-    async fn carry_out(&self, request: Request<Incoming>) -> Result<(StatusCode, Value), Failure> {
+    async fn dispatch(&self, request: Request<Incoming>) -> Result<(StatusCode, Value), Failure> {
         let (head, body) = request.into_parts();
         let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
         match (&head.method, path.as_slice()) {
@@ -116,7 +117,7 @@ impl Api {
         Ok((StatusCode::OK, json!({"user": user, "progress": progress, "query": query})))
     }
 
-    /// Takes its time, and says which query this was.
+    /// Waits for the delay; returns the number of the query.
     async fn query(&self) -> u64 {
         let number = self.queries.fetch_add(1, Ordering::SeqCst) + 1;
         tokio::time::sleep(self.delay).await;
@@ -124,7 +125,7 @@ impl Api {
     }
 
     fn courses(&self) -> MutexGuard<'_, Courses> {
-        self.courses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.courses.lock()
     }
 }
 
@@ -134,7 +135,7 @@ fn number(id: &str) -> Option<u32> {
     id.parse().ok()
 }
 
-/// The value of a parameter, as it is written: this API's values need no decoding.
+/// The raw value of a query parameter. The values of this API need no decoding.
 fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query
         .split('&')
@@ -143,7 +144,7 @@ fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
         .map(|(_, value)| value)
 }
 
-/// Who asks: the name in the token, or else the credential itself. A real API would check the signature.
+/// The user: `sub` of the token, or the credential itself. A real API would verify the signature.
 fn user(headers: &HeaderMap) -> Result<String, Failure> {
     let credential = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let credential = credential.ok_or((StatusCode::UNAUTHORIZED, "who are you? send Authorization"))?;

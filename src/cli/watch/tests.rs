@@ -3,8 +3,8 @@ use super::*;
 /// A directory with a file that is watched, as a deployment has it.
 struct Deployment {
     directory: PathBuf,
-    ask: Sender<Event>,
-    changes: mpsc::Receiver<Change>,
+    ask: Sender<ReloadEvent>,
+    changes: mpsc::Receiver<ConfigChange>,
 }
 
 fn text(port: u16) -> String {
@@ -17,7 +17,7 @@ impl Deployment {
         _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         lay_out(&directory);
-        let watched = Watched::new(&directory.join("proxy.yaml"), Overrides::default());
+        let watched = ConfigWatcher::new(&directory.join("proxy.yaml"), SettingOverrides::default());
         let (ask, changes) = watched.start();
         Self { directory, ask, changes }
     }
@@ -35,8 +35,11 @@ impl Deployment {
         let change = tokio::time::timeout(limit, self.changes.recv()).await.expect("a change").expect("open");
         let config = change.unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(
-            config.upstream.address,
-            Config::parse(&text(port), "", &|_| None, &Overrides::default()).unwrap().upstream.address
+            config.upstream.addresses,
+            Config::parse(&text(port), "", &|_| None, &SettingOverrides::default())
+                .unwrap()
+                .upstream
+                .addresses
         );
     }
 }
@@ -66,7 +69,7 @@ async fn a_file_that_is_replaced_by_renaming_is_read_again_each_time() {
     }
 }
 
-/// As the kubelet does it: the file is a link through `..data`, which is replaced.
+/// The kubelet makes the file a link through `..data`, and replaces that.
 #[tokio::test]
 async fn a_config_map_that_is_replaced_is_read_again() {
     use std::os::unix::fs::symlink;
@@ -91,7 +94,7 @@ async fn a_config_map_that_is_replaced_is_read_again() {
 async fn only_who_asks_gets_a_file_that_has_not_changed() {
     let mut deployment = Deployment::new("asked", |d| std::fs::write(d.join("proxy.yaml"), text(1)).unwrap());
     deployment.write("another", "file");
-    deployment.ask.send(Event::Asked).unwrap();
+    deployment.ask.send(ReloadEvent::ReloadRequested).unwrap();
     deployment.reads(1).await;
     assert!(deployment.changes.is_empty());
 }

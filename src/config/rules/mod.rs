@@ -1,7 +1,6 @@
-//! A file of rules: requests, and what a configuration is expected to make of them. Read as `proxy.yaml` is: all that is
-//! wrong at once, each with its line and the fix. Never asks whether the expectations hold.
+//! Test files for `larder test`: requests, and the expected handling of each by a configuration. They are read as
+//! `proxy.yaml` is, with all errors at once. `explain::rules` runs the tests.
 
-mod keys;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -12,25 +11,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::problem::{ConfigErrors, Place, Problem, Problems};
-use super::route_fields::Placed;
+use super::diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Location};
+use super::fields::Located;
 use super::snippet::render;
 use super::variables::{self, Environment};
-use super::{read as files, tree};
+use super::{load, yaml};
 
+/// A test file.
 #[derive(Debug)]
 pub struct Rules {
-    /// Below the folder that the file is in.
+    /// The configuration under test.
     pub config: PathBuf,
     pub tests: Vec<Test>,
     source: String,
     text: String,
 }
 
+/// A request, the upstream's response, and the expectations.
 #[derive(Clone, Debug)]
 pub struct Test {
     pub name: String,
-    pub place: Place,
+    pub location: Location,
     pub method: String,
     pub target: String,
     pub headers: HeaderMap,
@@ -41,23 +42,25 @@ pub struct Test {
     pub expect: Expect,
 }
 
+/// The expectations of a test; what is `None` or empty is not checked.
 #[derive(Clone, Debug, Default)]
 pub struct Expect {
-    pub decision: Option<Placed<Decision>>,
-    pub route: Option<Placed<String>>,
-    pub stored: Option<Placed<bool>>,
-    pub reason: Option<Placed<String>>,
-    /// `None`: until purged.
-    pub ttl: Option<Placed<Option<Duration>>>,
-    pub tags: Option<Placed<Vec<String>>>,
-    pub purges: Option<Placed<Vec<String>>>,
-    /// Tests, by their place among the tests of the file.
-    pub purged_by: Vec<Placed<usize>>,
-    pub survives: Vec<Placed<usize>>,
-    pub same_as: Vec<Placed<usize>>,
-    pub differs_from: Vec<Placed<usize>>,
+    pub decision: Option<Located<Decision>>,
+    pub route: Option<Located<String>>,
+    pub stored: Option<Located<bool>>,
+    pub reason: Option<Located<String>>,
+    /// The inner `None` stands for `none`: until purged.
+    pub ttl: Option<Located<Option<Duration>>>,
+    pub tags: Option<Located<Vec<String>>>,
+    pub purges: Option<Located<Vec<String>>>,
+    /// Indices of other tests of the file.
+    pub purged_by: Vec<Located<usize>>,
+    pub survives: Vec<Located<usize>>,
+    pub same_as: Vec<Located<usize>>,
+    pub differs_from: Vec<Located<usize>>,
 }
 
+/// How a request is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     Lookup,
@@ -78,21 +81,21 @@ impl Decision {
 }
 
 impl Rules {
-    /// Reads a file, with the variables of this process.
+    /// Reads a file, with the environment of this process.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let (text, source) = files::file(path)?;
+        let (text, source) = load::read_file(path)?;
         let rules = Self::parse(&text, &source, &|name| std::env::var(name).ok())?;
-        let beside = path.parent().unwrap_or(Path::new(""));
-        Ok(Self { config: beside.join(&rules.config), ..rules })
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Ok(Self { config: folder.join(&rules.config), ..rules })
     }
 
     pub fn parse(text: &str, source: &str, environment: Environment<'_>) -> Result<Self, ConfigErrors> {
-        let problems = Problems::default();
-        let read = tree::parse(text, &problems).and_then(|mut root| {
-            variables::fill(&mut root, environment, &problems);
-            read::file(&root, &problems)
+        let diagnostics = Diagnostics::default();
+        let read = yaml::parse(text, &diagnostics).and_then(|mut root| {
+            variables::substitute(&mut root, environment, &diagnostics);
+            read::file(&root, &diagnostics)
         });
-        let (errors, _) = problems.into_parts();
+        let (errors, _) = diagnostics.into_parts();
         match read {
             Some((config, tests)) if errors.is_empty() => {
                 Ok(Self { config, tests, source: source.to_owned(), text: text.to_owned() })
@@ -101,9 +104,13 @@ impl Rules {
         }
     }
 
-    /// An expectation that does not hold, with its line.
-    pub fn show(&self, place: Place, message: String, help: String) -> String {
-        let problem = Problem { place, message, help: Some(help), note: None, name: "" };
-        render("failed", &problem, &self.source, &self.text)
+    /// The name of the file.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Renders a failed expectation with its line.
+    pub fn render_failure(&self, failure: &Diagnostic) -> String {
+        render("failed", failure, &self.source, &self.text)
     }
 }

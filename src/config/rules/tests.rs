@@ -57,10 +57,10 @@ tests:
     for part in [
         "rules.yaml:1:1: error: unknown key `confg`",
         "did you mean `config`?",
-        "rules.yaml:4:14: error: `nowhere` can't be asked for",
+        "rules.yaml:4:14: error: `nowhere` is not a path or a URL",
         "did you mean `tags`?",
         "`soon` is not a duration",
-        "`cached` is not known here",
+        "unknown value `cached`",
         "rules.yaml:6:11: error: two tests have the name `one`",
         "`fine` is not a status",
         "no test has the name `onn`",

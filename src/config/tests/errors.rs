@@ -1,4 +1,4 @@
-//! What is wrong is said all at once, each with its line, the line itself, and what to write instead.
+//! All errors are reported at once, each with its line and the fix.
 
 use super::{check_wrong, parse, wrong};
 
@@ -34,7 +34,7 @@ routes:
  6 |     ttl: 30
    |          ^^
   help: write `30s`",
-        "proxy.yaml:7:21: error: `{id}` is not in the route's path
+        "proxy.yaml:7:21: error: `{id}` is not in the route's path `/api/courses`
    |
  7 |     tags: [courses, \"course:{id}\"]
    |                     ^^^^^^^^^^^^^
@@ -56,7 +56,7 @@ fn errors_come_in_the_order_of_the_file() {
 }
 
 #[test]
-fn an_unknown_key_is_answered_with_the_nearest_or_with_where_it_belongs() {
+fn an_unknown_key_suggests_the_nearest_or_its_section() {
     for (more, parts) in [
         ("rotues: []", &["2:1 unknown key `rotues`", "did you mean `routes`?"][..]),
         ("store: {max_lagg: 1s}", &["2:9", "in store", "did you mean `max_lag`?"]),
@@ -65,9 +65,9 @@ fn an_unknown_key_is_answered_with_the_nearest_or_with_where_it_belongs() {
         ("admin: {max_lag: 1s}", &["`max_lag` belongs under store"]),
         ("limits: {routes: []}", &["`routes` belongs at the top level of the file"]),
         ("log: {colour: red}", &["known keys: format, level"]),
-        ("routes: [{path: /a, vary: [x]}]", &["unknown key `vary` in a route", "here it is `headers`"]),
-        ("routes: [{path: /a, grace: 1m}]", &["here it is `stale_while_revalidate`"]),
-        ("backend: 127.0.0.1:3000", &["2:1 unknown key `backend`", "here it is `upstream`"]),
+        ("routes: [{path: /a, vary: [x]}]", &["unknown key `vary` in a route", "in larder it is `headers`"]),
+        ("routes: [{path: /a, grace: 1m}]", &["in larder it is `stale_while_revalidate`"]),
+        ("backend: 127.0.0.1:3000", &["2:1 unknown key `backend`", "in larder it is `upstream`"]),
         ("routes: [{path: /a, tag: [x]}]", &["unknown key `tag` in a route", "did you mean `tags`?"]),
         ("defaults: {path: /a}", &["unknown key `path` in defaults", "belongs under a route"]),
         ("defaults: {name: a}", &["unknown key `name` in defaults"]),
@@ -108,8 +108,8 @@ fn a_file_that_is_no_yaml_is_one_error_with_its_place() {
         ("a: \"b\nc: d", &["this is not YAML", "a quote is not closed"]),
         ("upstream: *nobody", &["1:11", "unknown anchor"]),
         ("a: 1\n---\nb: 2", &["a second YAML document begins here"]),
-        ("- a", &["proxy.yaml must be a mapping, not a list"]),
-        ("", &["proxy.yaml has no `upstream`"]),
+        ("- a", &["the configuration must be a mapping, not a list"]),
+        ("", &["the configuration has no `upstream`"]),
     ] {
         let found = wrong(text);
         assert_eq!(found.len(), 1, "{text}: {found:#?}");
@@ -118,17 +118,17 @@ fn a_file_that_is_no_yaml_is_one_error_with_its_place() {
 }
 
 #[test]
-fn a_key_that_stands_twice_is_an_error_and_the_rest_is_still_read() {
+fn a_repeated_key_is_an_error_and_the_rest_is_read() {
     let text =
         "upstream: http://a\nupstream: http://b\nroutes:\n  - {path: /a, ttl: 1s, ttl: 2s}\nlisten: x\n";
     let found = wrong(text);
     let expected =
-        ["2:1 `upstream` stands twice", "4:25 `ttl` stands twice", "5:9 `x` is not an address to listen on"];
+        ["2:1 `upstream` occurs twice", "4:25 `ttl` occurs twice", "5:9 `x` is not an address to listen on"];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
         assert!(found.starts_with(expected), "{found}");
     }
-    check_wrong("routes: [{path: /a, status: {404: 1s, 404: 2s}}]", &["2:39", "stands twice"]);
+    check_wrong("routes: [{path: /a, status: {404: 1s, 404: 2s}}]", &["2:39", "occurs twice"]);
 }
 
 #[test]
@@ -151,7 +151,11 @@ fn secrets_in_the_line_of_an_error_are_not_shown() {
         ("store: {redis: {url: \"redis://a\", password: hunter2, pasword: x}}", "hunter2"),
         ("admin: {listen: nowhere, token: hunter2}", "hunter2"),
         ("purge: {token: \"hunter2\", allow: [x]}", "hunter2"),
-        ("admin: {token: \"hunter2 hunter3\"}", "hunter2"),
+        ("admin: {token: \"hunter2 hunter3\"}", "hunter3"),
+        ("admin:\n  token: |\n    hunter2 hunter3", "hunter2"),
+        ("events: [{webhook: /hooks/x, secret: hunter2}]", "hunter2"),
+        ("events:\n  - webhook: /hooks/x\n    secret: [hunter2, hunter22]", "hunter22"),
+        ("events:\n  - webhook: /hooks/x\n    secret:\n      - hunter2", "hunter2"),
         ("upstream: http://user:hunter2@127.0.0.1", "hunter2"),
     ] {
         let errors = parse(line).expect_err(line).to_string();

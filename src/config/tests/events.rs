@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{check_wrong, right, with, wrong};
-use crate::config::{EventKind, Silence};
+use crate::config::{EventKind, SilencePolicy};
 
 const ROUTES: &str = "routes: [{path: '/p/{id}', ttl: none, tags: ['product:{id}']}]\n";
 
@@ -24,7 +24,7 @@ fn each_kind_of_source_is_read_with_its_defaults() {
     let config = right(&format!("{store}{}", source(pubsub)));
     let EventKind::PubSub { redis, .. } = &config.events[0].kind else { panic!("{config:?}") };
     assert_eq!(Some(redis), config.store.redis.as_ref());
-    let silence = Silence {
+    let silence = SilencePolicy {
         after: Duration::from_secs(600),
         without_event: true,
         fallback_ttl: Duration::from_secs(60),
@@ -39,7 +39,7 @@ fn each_kind_of_source_is_read_with_its_defaults() {
         (webhook.on_proxy, webhook.window, webhook.secrets.len()),
         (false, Duration::from_secs(300), 1)
     );
-    assert_eq!(config.events[0].rule.when.len(), 2);
+    assert_eq!(config.events[0].rules.0[0].when.len(), 2);
     assert!(!format!("{config:?}").contains("0123456789abcdef"), "a secret shows");
 }
 
@@ -53,34 +53,52 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
         ("stream: a, purge: [a]".into(), &["needs a Redis", "add `redis:"]),
         ("stream: a, redis: 'redis-cluster://a', purge: [a]".into(), &["from one server"]),
         (format!("stream: a, {redis}"), &["has no `purge`"]),
-        (format!("stream: a, {redis}, purge: []"), &["purge nothing"]),
+        (format!("stream: a, {redis}, purge: []"), &["purges nothing"]),
         (
             format!("stream: a, {redis}, purge: ['x:{{request.json:/id}}']"),
             &["no request", "{event.json:/id}"],
         ),
         (format!("stream: a, {redis}, purge: ['x:{{event.json:id}}']"), &["write `/id` or `$.id`"]),
         (format!("stream: a, {redis}, purge: ['x:{{event.id}}']"), &["not a source of values"]),
-        (format!("stream: a, {redis}, purge: [a], secret: 0123456789abcdef"), &["`secret` means nothing"]),
-        (format!("{hook}, purge: [a], from: now"), &["`from` means nothing", "belongs to `stream`"]),
+        (format!("stream: a, {redis}, purge: [a], secret: 0123456789abcdef"), &["`secret` has no effect"]),
+        (format!("{hook}, purge: [a], from: now"), &["`from` has no effect", "belongs to `stream`"]),
         ("webhook: /hooks/x, purge: [a]".into(), &["has no `secret`"]),
         ("webhook: /hooks/x, secret: short, purge: [a]".into(), &["at least 16 bytes", "openssl"]),
-        ("webhook: /x, secret: 0123456789abcdef, purge: [a]".into(), &["begins with `/hooks/`"]),
-        ("webhook: '/hooks/{id}', secret: 0123456789abcdef, purge: [a]".into(), &["not a path"]),
+        ("webhook: /x, secret: 0123456789abcdef, purge: [a]".into(), &["must begin with `/hooks/`"]),
+        ("webhook: '/hooks/{id}', secret: 0123456789abcdef, purge: [a]".into(), &["not a normalized path"]),
         (format!("{hook}, purge: [a], when: [a]"), &["must be a mapping"]),
         (format!("{hook}, purge: [a], when: {{type: a}}"), &["write `/type` or `$.type`"]),
+        (
+            format!("{hook}, purge: [a], rules: [{{purge: [a]}}]"),
+            &["has `rules`, too", "into an entry of `rules`"],
+        ),
+        (format!("{hook}, when: {{/a: b}}, rules: [{{purge: [a]}}]"), &["has `rules`, too"]),
+        (format!("{hook}, rules: []"), &["purges nothing", "write `[{when:"]),
+        (format!("{hook}, rules: [{{when: {{/a: b}}}}]"), &["an entry of `rules` has no `purge`"]),
+        (format!("{hook}, purge: [a], scheme: github, window: 1m"), &["signs no time"]),
+        (format!("{hook}-, purge: [a], scheme: standard"), &["`whsec_` and the base64"]),
+        (
+            "webhook: /hooks/x, secret: whsec_QUFBQUFBQUE=, purge: [a], scheme: standard".into(),
+            &["at least 16 bytes"],
+        ),
+        (
+            format!("stream: a, {redis}, purge: [a], scheme: github"),
+            &["`scheme` has no effect", "to `webhook`"],
+        ),
+        (format!("{hook}, purge: [a], scheme: gitlab"), &["`gitlab`", "github"]),
         (format!("{hook}, purge: [a], name: 'a b'"), &["can't be the name"]),
         (format!("stream: 'a b', {redis}, purge: [a]"), &["needs a `name`"]),
     ] {
         let routes = "routes: [{path: /a, tags: [a]}]\n";
         check_wrong(&format!("{routes}events: [{{{events}}}]\n"), parts);
     }
-    check_wrong(&format!("{ROUTES}admin: off\nevents: [{{{hook}, purge: [a]}}]\n"), &["there is none"]);
+    check_wrong(&format!("{ROUTES}admin: off\nevents: [{{{hook}, purge: [a]}}]\n"), &["which is off"]);
     let twice = format!("{ROUTES}events: [{{{hook}, purge: [a]}}, {{{hook}, name: b, purge: [a]}}]\n");
     check_wrong(&twice, &["the same path"]);
     let twice =
         format!("{ROUTES}events: [{{stream: a, {redis}, purge: [a]}}, {{stream: a, {redis}, purge: [b]}}]\n");
     check_wrong(&twice, &["two event sources are called `a`"]);
-    check_wrong("store: {publish: x}", &["there is no `redis`", "GET /events"]);
+    check_wrong("store: {publish: x}", &["needs Redis", "GET /events"]);
     check_wrong("routes: [{path: /a, tags: ['a:{event.json:/id}']}]", &["a route has no event"]);
     check_wrong("routes: [{path: /a, purges: ['a:{event.json:/id}']}]", &["{request.json:/id}"]);
 }
@@ -123,7 +141,7 @@ fn a_ttl_none_needs_something_that_purges_it() {
 }
 
 #[test]
-fn an_event_s_tag_that_no_route_has_is_a_warning_where_one_is_near() {
+fn an_unknown_event_tag_warns_where_a_known_one_is_near() {
     let file = |tag: &str| {
         format!("{ROUTES}events: [{{webhook: /hooks/x, secret: 0123456789abcdef, purge: ['{tag}']}}]\n")
     };

@@ -1,4 +1,4 @@
-//! What shortens lifetimes.
+//! The keys that shorten lifetimes.
 
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ fn a_time_stands_in_the_content_or_in_a_field() {
     assert_eq!(ttl_from(own, ""), Some(expected));
     assert_eq!(ttl_from(own, "ttl_from: none"), None);
     assert_eq!(ttl_from("", ""), None);
+    let urls = JsonQuery::parse("$..url").unwrap();
+    let source = TimeSource::SignedUrl { urls, parameter: Some("exp".to_owned()) };
+    let expected = TtlFrom { source, minus: Duration::from_secs(600) };
+    assert_eq!(ttl_from("", "ttl_from: {signed_url: $..url, parameter: exp, minus: 10m}"), Some(expected));
     let field = TimeSource::Header(http::HeaderName::from_static("x-expires"));
     let expected = TtlFrom { source: field, minus: Duration::ZERO };
     assert_eq!(ttl_from("", "ttl_from: {header: X-Expires}"), Some(expected));
@@ -36,12 +40,15 @@ fn what_is_wrong_is_answered_with_what_to_write() {
     for (own, help) in [
         ("ttl_from: {}", "{json: $.expires_at, minus: 15m}"),
         ("ttl_from: {minus: 1m}", "{header: X-Expires}"),
-        ("ttl_from: {json: $.a, header: X-A}", "`ttl_from` names one time, and here are two"),
+        ("ttl_from: {json: $.a, header: X-A}", "more than one of `json`, `header` and `signed_url`"),
+        ("ttl_from: {json: $.a, signed_url: $..b}", "more than one"),
+        ("ttl_from: {json: $.a, parameter: exp}", "`parameter` belongs to `signed_url`"),
+        ("ttl_from: {signed_url: url}", "`$.url`"),
         ("ttl_from: {json: expires_at}", "`$.expires_at`"),
         ("ttl_from: {header: X A}", "X A"),
         ("ttl_from: {json: $.a, minus: 15}", "`15s`"),
         ("ttl_from: {json: $.a, less: 15m}", "minus"),
-        ("ttl_from: expires_at", "json, header, minus"),
+        ("ttl_from: expires_at", "json, header, signed_url, parameter, minus"),
         ("jitter: 10", "write `10%`"),
         ("jitter: 51%", "at most `50%`"),
         ("jitter: -1%", "write `10%`"),

@@ -3,18 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use super::right;
-use crate::config::keys::{Kind, ROOT, Section};
-use crate::config::{Config, Overrides};
+use crate::config::keys::Settings;
+use crate::config::root::RootFields;
+use crate::config::{Config, SettingOverrides};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// As a user has it: no variable is set.
+/// Loads a file with no variable set.
 fn load(path: &Path) -> Config {
     let text = std::fs::read_to_string(path).expect("a file");
     let name = path.display().to_string();
-    Config::parse(&text, &name, &|_| None, &Overrides::default()).unwrap_or_else(|errors| panic!("{errors}"))
+    Config::parse(&text, &name, &|_| None, &SettingOverrides::default())
+        .unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 #[test]
@@ -37,44 +39,31 @@ fn every_ready_made_configuration_loads_without_a_warning() {
 fn the_reference_has_every_key_and_says_the_built_in_defaults() {
     let path = repository().join("proxy.yaml");
     let text = std::fs::read_to_string(&path).expect("the reference");
-    check_keys(&ROOT, &text);
+    check_keys(&text);
     let (reference, plain) = (load(&path), right(""));
     assert!(reference.warnings.is_empty(), "{:?}", reference.warnings);
     let without_routes = |config: &Config| format!("{:?}", Config { routes: Vec::new(), ..config.clone() });
     assert_eq!(without_routes(&reference), without_routes(&plain));
 }
 
-/// Every key stands in the text, as a key or in the comment that explains its section.
-fn check_keys(section: &Section, text: &str) {
-    for key in section.keys {
-        assert!(
-            text.contains(&format!("{}:", key.name)),
-            "`{}` of {} is not in proxy.yaml",
-            key.name,
-            section.name
-        );
-        match &key.kind {
-            Kind::Mapping(inner) | Kind::ListOf(Kind::Mapping(inner)) => check_keys(inner, text),
-            Kind::OneOf(kinds) => {
-                for kind in *kinds {
-                    if let Kind::Mapping(inner) = kind {
-                        check_keys(inner, text);
-                    }
-                }
-            }
-            _ => {}
+/// Every key is in the text, as a key or in the comment that explains its section.
+fn check_keys(text: &str) {
+    for section in RootFields::SECTION.descendants() {
+        for key in section.keys() {
+            let written = format!("{}:", key.name);
+            assert!(text.contains(&written), "`{}` of {} is not in proxy.yaml", key.name, section.name);
         }
     }
 }
 
 #[test]
-fn the_reference_s_defaults_section_says_the_built_in_defaults_of_a_route() {
+fn the_reference_defaults_are_the_built_in_ones() {
     let text = std::fs::read_to_string(repository().join("proxy.yaml")).expect("the reference");
     let (before, _) = text.split_once("\nroutes:").expect("routes");
     let parse = |text: &str| {
         let text = format!("{text}\nroutes: [{{path: /a}}]\n");
-        let config =
-            Config::parse(&text, "proxy.yaml", &|_| None, &Overrides::default()).expect("a right file");
+        let config = Config::parse(&text, "proxy.yaml", &|_| None, &SettingOverrides::default())
+            .expect("a right file");
         format!("{:?}", config.routes)
     };
     assert_eq!(parse(before), parse("upstream: http://127.0.0.1:3000"));

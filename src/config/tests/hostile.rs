@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{parse, wrong};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, SettingOverrides};
 
 /// Pieces that a configuration is made of, to be put together wrongly.
 const PIECES: [&str; 40] = [
@@ -77,8 +77,8 @@ proptest! {
 
 fn check(text: &str) -> Result<(), TestCaseError> {
     let environment = |name: &str| (name.len() == 1).then(|| format!("{name}: [{{x}}]\n"));
-    if let Err(errors) = Config::parse(text, "proxy.yaml", &environment, &Overrides::default()) {
-        prop_assert!(!errors.problems().is_empty(), "refused without a reason: {text:?}");
+    if let Err(errors) = Config::parse(text, "proxy.yaml", &environment, &SettingOverrides::default()) {
+        prop_assert!(!errors.diagnostics().is_empty(), "refused without a reason: {text:?}");
         prop_assert!(errors.to_string().contains("error: "));
     }
     Ok(())
@@ -92,7 +92,7 @@ fn aliases_of_aliases_end_in_an_error() {
         text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
     }
     let found = wrong(&text);
-    assert!(found.len() == 1 && found[0].contains("more than a configuration can hold"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("the file exceeds a limit"), "{found:?}");
 }
 
 #[test]
@@ -109,6 +109,6 @@ fn deep_and_large_files_end_in_an_error() {
 fn thousands_of_errors_are_shown_in_part() {
     let text = format!("routes:\n{}", "  - {pth: /a}\n".repeat(3000));
     let errors = parse(&text).expect_err("all are wrong");
-    assert!(errors.problems().len() > 3000);
+    assert!(errors.diagnostics().len() > 3000);
     assert!(errors.to_string().contains("… and "));
 }

@@ -1,16 +1,16 @@
-//! What `larder lint` finds, and what it does not.
+//! The findings of `larder lint`.
 
 use super::with;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, SettingOverrides};
 
 /// `name line` of each finding beyond what `larder check` says.
 fn found(more: &str) -> Vec<String> {
     let text = with(more);
-    let findings = Config::lint(&text, "proxy.yaml", &|_| None, &Overrides::default())
+    let findings = Config::lint(&text, "proxy.yaml", &|_| None, &SettingOverrides::default())
         .unwrap_or_else(|errors| panic!("{text}\n{errors}"));
     let line = |text: &str| text.split(':').nth(1).unwrap_or_default().to_owned();
-    let own = findings.iter().filter(|finding| finding.name != "advice");
-    own.map(|finding| format!("{} {}", finding.name, line(&finding.text))).collect()
+    let own = findings.iter().filter(|finding| finding.diagnostic.name != "advice");
+    own.map(|finding| format!("{} {}", finding.diagnostic.name, line(&finding.text))).collect()
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn each_finding_stands_at_its_line_and_what_is_right_has_none() {
         ("[{path: /a, per: authorization, tags: ['u:{jwt.sub}']}]", &[]),
         ("[{path: /a, cookies: [s], tags: ['u:{cookie.s}']}]", &[]),
         ("[{path: /a, per: cookie.s, tags: ['u:{cookie.s}']}]", &[]),
-        ("[{path: /a, tags: ['u:{header.x-tenant}']}]", &[]),
+        ("[{path: /a, tags: ['u:{header.x-region}']}]", &[]),
         // Nothing purges it.
         (
             "\n  - path: /a\n    tags: [files, 'f:{query.x}']\n    purges: []",
@@ -42,7 +42,7 @@ fn each_finding_stands_at_its_line_and_what_is_right_has_none() {
         ("\n  - path: /a\n    purges: [guilds]", &["tag-never-carried 4"]),
         ("[{path: /a, tags: ['t/{query.x}/y']}, {path: /b, purges: ['t/{query.z}']}]", &[]),
         // A credential that the other routes don't know of.
-        ("\n  - {path: /a, per: header.x-session}\n  - {path: /b, ttl: 1m}", &["unknown-credential 3"]),
+        ("\n  - {path: /a, per: header.x-shop}\n  - {path: /b, ttl: 1m}", &["unknown-credential 3"]),
         ("[{path: /a, per: header.x-session}, {path: /b, ttl: 1m, shared: true}]", &[]),
         ("[{path: /a, per: header.x-api-key}, {path: /b, ttl: 1m}]", &[]),
         // Nothing is ever looked up.
@@ -60,9 +60,20 @@ fn each_finding_stands_at_its_line_and_what_is_right_has_none() {
 }
 
 #[test]
+fn a_claim_that_could_be_verified_is_to_be() {
+    let with_callers =
+        |routes| found(&format!("callers: {{app: {{jwt: {{keys: k.json}}}}}}\nroutes: {routes}"));
+    let verified = "[{path: /a, callers: app, per: jwt.sub, tags: ['u:{jwt.sub}', 'by:{caller}']}]";
+    assert_eq!(with_callers(verified), [""; 0]);
+    let as_it_comes = "[{path: /a, per: authorization, tags: ['u:{jwt.sub}']}]";
+    assert_eq!(with_callers(as_it_comes), ["unverified-claim 3"]);
+}
+
+#[test]
 fn a_finding_shows_its_name_its_line_and_the_fix() {
     let text = with("routes: [{path: /a, query: [x], tags: ['p:{query.page}']}]");
-    let findings = Config::lint(&text, "proxy.yaml", &|_| None, &Overrides::default()).expect("a right file");
+    let findings =
+        Config::lint(&text, "proxy.yaml", &|_| None, &SettingOverrides::default()).expect("a right file");
     let [finding] = &findings[..] else { panic!("{findings:?}") };
     for part in
         ["proxy.yaml:2:40: warning[tag-never-resolves]: ", "^^^", "help: add `page` to the route's `query`"]

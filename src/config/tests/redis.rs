@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::config::problem::Problems;
-use crate::config::redis::read;
-use crate::config::{RedisHost, RedisServers, RedisSettings, RedisTls, Secret, tree};
+use crate::config::diagnostics::Diagnostics;
+use crate::config::redis::REDIS;
+use crate::config::{CredentialSource, RedisHost, RedisServers, RedisSettings, RedisTls, Secret, yaml};
 
 fn parse(written: &str) -> Result<RedisSettings, Vec<String>> {
-    let problems = Problems::default();
-    let node = tree::parse(written, &problems).expect("YAML");
-    let settings = read(&node, &problems);
+    let problems = Diagnostics::default();
+    let node = yaml::parse(written, &problems).expect("YAML");
+    let settings = REDIS.read(&node, &problems);
     let errors: Vec<String> = problems.into_parts().0.into_iter().map(|problem| problem.message).collect();
     if errors.is_empty() { Ok(settings.expect("settings or errors")) } else { Err(errors) }
 }
@@ -19,7 +19,7 @@ fn host(host: &str, port: u16) -> RedisHost {
 }
 
 fn plain(servers: RedisServers) -> RedisSettings {
-    RedisSettings { servers, database: 0, username: None, password: None, tls: None }
+    RedisSettings { servers, database: 0, username: None, password: None, credentials: None, tls: None }
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn a_wrong_redis_is_told_without_its_password() {
         ("redis-cluster://a/1", "a Redis cluster has database 0 only"),
         ("redis-sentinel://a", "names no service"),
         ("{password: hunter2}", "redis has no `url`"),
-        ("{url: \"redis://:hunter2@a\", password: x}", "`password` stands in the URL as well"),
-        ("{url: redis://a, tls: {ca: x}}", "asks for a connection without TLS"),
+        ("{url: \"redis://:hunter2@a\", password: x}", "`password` is part of the URL as well"),
+        ("{url: redis://a, tls: {ca: x}}", "the URL's scheme is without TLS"),
         ("{url: rediss://a, tls: {cert: x}}", "`cert` without `key`"),
         ("{url: rediss://a, tls: {certificate: x}}", "unknown key `certificate` in tls"),
         ("{url: redis://a, password: \"\"}", "this is empty"),
@@ -86,4 +86,30 @@ fn a_wrong_redis_is_told_without_its_password() {
         assert!(errors.len() == 1 && errors[0].contains(message), "{written}: {errors:?}");
         assert!(!errors[0].contains("hunter2"), "{written}: {errors:?}");
     }
+}
+
+#[test]
+fn a_password_comes_from_one_source() {
+    let url = "url: \"redis://cache\", username: app";
+    let credentials =
+        |written: &str| parse(&format!("{{{url}, {written}}}")).map(|settings| settings.credentials);
+    assert_eq!(
+        credentials("password_file: /run/secrets/redis"),
+        Ok(Some(CredentialSource::File("/run/secrets/redis".into())))
+    );
+    let command = vec!["aws".to_owned(), "token".to_owned()];
+    let every = std::time::Duration::from_secs(600);
+    assert_eq!(
+        credentials("auth: {exec: [aws, token]}"),
+        Ok(Some(CredentialSource::Command { command, every }))
+    );
+    for wrong in [
+        "password: a, password_file: /b",
+        "password_file: /b, auth: {exec: [a]}",
+        "auth: {exec: []}",
+        "auth: {exec: [a], every: 0s}",
+    ] {
+        assert!(credentials(wrong).is_err(), "{wrong}");
+    }
+    assert!(parse("{url: \"redis://app:a@cache\", password_file: /b}").is_err());
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{check_wrong, right};
 use crate::policy::Route;
 use crate::policy::query::QueryRule;
-use crate::policy::route::{Collapse, Credential, Mode, Overrides, Ttl};
+use crate::policy::rate_limit::RateKey;
+use crate::policy::route::{Collapse, Credential, Overrides, RouteMode, Shared, Ttl};
 
 /// The one route of `defaults: {…}` and `routes: [{path: /a/{id}, …}]`.
 fn route(defaults: &str, own: &str) -> Route {
@@ -20,11 +21,14 @@ fn seconds(seconds: u64) -> Ttl {
 #[test]
 fn a_route_has_the_built_in_defaults_of_the_design() {
     let route = route("", "");
-    assert_eq!((&*route.name, route.index, route.mode, route.ttl), ("/a/{id}", 0, Mode::On, Ttl::Upstream));
+    assert_eq!(
+        (&*route.name, route.index, route.mode, route.ttl),
+        ("/a/{id}", 0, RouteMode::On, Ttl::Upstream)
+    );
     assert!(route.tags.is_empty() && route.purges.is_none() && route.status.is_empty());
-    assert_eq!((route.query, route.shared, route.per), (QueryRule::All, false, None));
+    assert_eq!((route.query, route.shared, route.per), (QueryRule::All, Shared::No, None));
     assert_eq!((route.stale_while_revalidate, route.stale_if_error), (Duration::ZERO, Duration::ZERO));
-    assert_eq!((route.max_size, route.collapse, route.settle), (8 << 20, Collapse::Here, Duration::ZERO));
+    assert_eq!((route.max_size, route.collapse, route.settle), (8 << 20, Collapse::Local, Duration::ZERO));
     assert!(route.headers.is_empty() && route.cookies.is_empty());
     assert_eq!(route.overrides, Overrides::default());
 }
@@ -53,7 +57,7 @@ fn a_ttl_is_a_duration_or_a_word() {
 }
 
 #[test]
-fn a_route_that_only_purges_caches_nothing_whatever_the_defaults_say() {
+fn a_purge_only_route_caches_nothing_under_any_defaults() {
     for (defaults, own, expected) in [
         ("", "purges: [x]", Ttl::Never),
         ("ttl: 1m", "purges: [x]", Ttl::Never),
@@ -75,27 +79,27 @@ fn a_route_s_own_word_takes_the_place_of_the_defaults() {
     let defaults = "mode: observe, tags: [d], status: {404: 1s}, query: [q], max_size: 1KiB, collapse: false, \
                     headers: [X-A], cookies: [a], override: [private], stale_if_error: 1s, settle: 2s";
     let given = route(defaults, "");
-    assert_eq!((given.mode, given.tags[0].as_str(), given.max_size), (Mode::Observe, "d", 1024));
+    assert_eq!((given.mode, given.tags[0].as_str(), given.max_size), (RouteMode::Observe, "d", 1024));
     assert_eq!((given.collapse, given.settle), (Collapse::No, Duration::from_secs(2)));
     assert_eq!((given.headers[0].as_str(), given.cookies[0].as_str()), ("x-a", "a"));
     assert!(given.overrides.private && given.status.contains_key(&404));
     for (written, collapse) in
-        [("replicas", Collapse::Replicas), ("on", Collapse::Here), ("false", Collapse::No)]
+        [("replicas", Collapse::Replicas), ("on", Collapse::Local), ("false", Collapse::No)]
     {
         assert_eq!(route("", &format!("collapse: {written}")).collapse, collapse, "{written}");
     }
     let own = "mode: true, tags: [], status: {}, query: all, max_size: 2KiB, collapse: true, headers: [], \
                cookies: [], override: [lifetime, no-cache], stale_if_error: 0s";
     let route = route(defaults, own);
-    assert_eq!((route.mode, route.max_size, route.collapse), (Mode::On, 2048, Collapse::Here));
+    assert_eq!((route.mode, route.max_size, route.collapse), (RouteMode::On, 2048, Collapse::Local));
     assert!(route.tags.is_empty() && route.headers.is_empty() && route.cookies.is_empty());
     assert!(route.status.is_empty() && route.stale_if_error.is_zero());
-    assert_eq!(route.overrides, Overrides { lifetime: true, private: false, no_cache: true });
+    assert_eq!(route.overrides, Overrides { lifetime: true, no_cache: true, ..Overrides::default() });
     assert_eq!(route.query, QueryRule::All);
 }
 
 #[test]
-fn shared_and_per_exclude_each_other_and_the_own_word_silences_both_defaults() {
+fn shared_and_per_conflict_and_override_both_defaults() {
     let authorization = Some(Credential::Authorization);
     for (defaults, own, shared, per) in [
         ("", "shared: true", true, None),
@@ -111,6 +115,7 @@ fn shared_and_per_exclude_each_other_and_the_own_word_silences_both_defaults() {
         ("", "shared: false, per: authorization", false, authorization),
     ] {
         let route = route(defaults, own);
+        let shared = if shared { Shared::All } else { Shared::No };
         assert_eq!((route.shared, route.per), (shared, per), "defaults {defaults}, own {own}");
     }
     check_wrong(
@@ -144,11 +149,11 @@ fn the_query_has_four_forms() {
     for (written, part) in [
         ("none", "write `[]`"),
         ("page", "for one parameter, `[page]`"),
-        ("{ignore: [a], page: 1}", "either named or ignored"),
+        ("{ignore: [a], page: 1}", "can't be combined"),
         ("{only: [a]}", "write the list itself"),
-        ("[a, a]", "`a` stands twice"),
-        ("{ignore: [\"a*b\"]}", "once at the end"),
-        ("{ignore: [\"a**\"]}", "once at the end"),
+        ("[a, a]", "`a` occurs twice"),
+        ("{ignore: [\"a*b\"]}", "only be the last character"),
+        ("{ignore: [\"a**\"]}", "only be the last character"),
         ("[\"\"]", "is empty"),
     ] {
         check_wrong(&format!("routes: [{{path: /a, query: {written}}}]"), &[part]);
@@ -196,9 +201,9 @@ fn two_routes_for_the_same_paths_are_named_with_both_lines() {
         let text = format!("routes:\n  - path: '{one}'\n  - path: '{two}'\n");
         if same {
             let errors = super::parse(&super::with(&text)).expect_err(&text);
-            let problem = &errors.problems()[0];
-            assert_eq!(errors.problems().len(), 1, "{errors}");
-            assert_eq!(problem.place.line(), Some(4), "{errors}");
+            let problem = &errors.diagnostics()[0];
+            assert_eq!(errors.diagnostics().len(), 1, "{errors}");
+            assert_eq!(problem.location.line(), Some(4), "{errors}");
             assert_eq!(problem.note.as_ref().and_then(|(place, _)| place.line()), Some(3), "{errors}");
         } else {
             assert_eq!(right(&text).routes.len(), 2, "{one} {two}");
@@ -219,15 +224,23 @@ fn fields_of_a_route_refuse_what_can_t_work() {
         ("mode: obsrve", "did you mean `observe`?"),
         ("name: ''", "a name has 1 to"),
         ("per: session", "write `authorization`, `cookie.NAME`"),
-        ("per: jwt.sub", "it can't keep callers apart"),
-        ("per: header.Cookie", "name the one: `cookie.NAME`"),
-        ("per: 'cookie.a b'", "is not the name of a cookie"),
+        ("per: jwt.sub", "the route has no `callers`"),
+        ("callers: app, per: [jwt.a, b]", "`b` is no claim"),
+        ("per: []", "`per` is empty"),
+        ("shared: signed-in", "the route has no `callers`"),
+        ("anonymous: share", "the route has no `callers`"),
+        ("callers: ap", "did you mean `app`?"),
+        ("callers: other, per: jwt.sub", "callers of `other` have no claims"),
+        ("callers: other, tags: ['u:{jwt.sub}']", "callers of `other` have no claims"),
+        ("tags: ['u:{caller}']", "give the route `callers`"),
+        ("per: header.Cookie", "name one: `cookie.NAME`"),
+        ("per: 'cookie.a b'", "is not a cookie name"),
         ("headers: [authorization]", "write `per: authorization`"),
         ("headers: [Cookie]", "cookies: [NAME]"),
-        ("headers: [X-A, x-a]", "`x-a` stands twice"),
-        ("cookies: ['a=b']", "is not the name of a cookie"),
+        ("headers: [X-A, x-a]", "`x-a` occurs twice"),
+        ("cookies: ['a=b']", "is not a cookie name"),
         ("status: {200: 1s}", "stored for the route's `ttl`"),
-        ("status: {206: 1s}", "not a whole response"),
+        ("status: {206: 1s}", "not a complete response"),
         ("status: {404: 0s}", "this can't be zero"),
         ("status: {4xx: 1s}", "`4xx` is not a status"),
         ("status: [404]", "{404: 10s}"),
@@ -235,7 +248,8 @@ fn fields_of_a_route_refuse_what_can_t_work() {
         ("max_size: 0", "this can't be zero"),
         ("settle: 2", "write `2s`"),
     ] {
-        check_wrong(&format!("routes: [{{path: /a, {fields}}}]"), &[part]);
+        let callers = "app: {jwt: {keys: keys.json}}, other: {ask: {url: 'http://a/b'}}";
+        check_wrong(&format!("callers: {{{callers}}}\nroutes: [{{path: /a, {fields}}}]"), &[part]);
     }
     check_wrong("routes: [{path: a}]", &["2:17", "write `/a`"]);
     for path in ["~ ^/a", "^/a/.*", "/a/[0-9]+", "/a/(b|c)", "/a/\\d+"] {
@@ -250,7 +264,7 @@ fn fields_of_a_route_refuse_what_can_t_work() {
 #[test]
 fn what_is_mostly_a_mistake_is_a_warning() {
     for (routes, part) in [
-        ("[{path: /a, override: [private]}]", "are given to everybody"),
+        ("[{path: /a, override: [private]}]", "are served to all callers"),
         ("[{path: /a, shared: true, tags: ['p:{jwt.sub}']}]", "names a caller"),
         ("[{path: /a, tags: [courses]}, {path: /b, purges: [coures]}]", "did you mean `courses`?"),
         (
@@ -277,4 +291,54 @@ fn anchors_and_merge_keys_serve_repeated_fields() {
     );
     assert_eq!(config.routes[1].ttl, seconds(30));
     assert_eq!(config.routes[2].tags, config.routes[0].tags);
+}
+
+#[test]
+fn a_rate_says_how_many_in_which_time_and_of_whom() {
+    let rate = |value: &str| format!("routes: [{{path: /a, ttl: 1m, rate: {value}}}]");
+    let route = &right(&rate("{limit: 5/5m}")).routes[0];
+    let limit = route.rate.as_ref().expect("a rate");
+    assert_eq!((limit.requests, limit.period.as_secs(), limit.burst), (5, 300, 5));
+    assert_eq!((&limit.by, limit.name(route)), (&RateKey::Client, "/a"));
+    let limit = right(&rate(
+        "{limit: 100/m, burst: 20, by: header.X-Key, count: misses, shared: false, mode: observe, name: api}",
+    ));
+    let limit = limit.routes[0].rate.clone().expect("a rate");
+    assert_eq!((limit.price().as_millis(), limit.capacity().as_secs(), limit.is_enforced), (600, 12, false));
+    assert!(right(&rate("off")).routes[0].rate.is_none());
+    for (value, part) in [
+        ("100/m", "must be a mapping"),
+        ("{burst: 5}", "rate has no `limit`"),
+        ("{limit: 100}", "`100` is not a limit"),
+        ("{limit: 0/m}", "`100/m`, `20/s`, `5/5m`"),
+        ("{limit: 10/ms}", "is not a limit"),
+        ("{limit: 10/2d}", "from `1s` to `1d`"),
+        ("{limit: 5000000/s}", "is not a limit"),
+        ("{limit: 1/s, burst: 0}", "not a number from 1"),
+        ("{limit: 1/s, by: cookie.sid}", "nothing to count by"),
+        ("{limit: 1/s, by: caller}", "the route has no `callers`"),
+        ("{limit: 1/s, by: jwt.sub}", "count `by: client` or `by: header.NAME`"),
+    ] {
+        check_wrong(&rate(value), &[part]);
+    }
+    let routes = |one: &str, other: &str| {
+        format!(
+            "routes:\n  - {{path: /a, rate: {{limit: 5/m, {one}}}}}\n  - {{path: /b, rate: {{{other}}}}}\n"
+        )
+    };
+    for (one, other) in [
+        ("name: api", "limit: 6/m, name: api"),
+        ("name: api", "limit: 5/h, name: api"),
+        ("name: api", "limit: 5/m, burst: 6, name: api"),
+        ("name: api", "limit: 5/m, by: header.X-Key, name: api"),
+        ("name: api", "limit: 5/m, shared: false, name: api"),
+        ("burst: 5", "limit: 6/m, name: /a"),
+    ] {
+        check_wrong(&routes(one, other), &["`/a` and `/b` have the budget", "4:22"]);
+    }
+    right(&routes("name: api", "limit: 5/m, burst: 5, count: misses, mode: observe, name: api"));
+    right(&routes("name: api", "limit: 6/m"));
+    let asked = "callers: {s: {ask: {url: 'http://a/b', forward: [cookie.s]}}}\n\
+                 routes: [{path: /a, callers: s, rate: {limit: 1/s, by: jwt.sub}}]";
+    check_wrong(asked, &["callers of `s` have no claims", "write `by: caller`"]);
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 
-use crate::config::problem::Problems;
-use crate::config::tree::{self, Node, Value};
+use crate::config::diagnostics::Diagnostics;
+use crate::config::yaml::{self, Value, YamlNode};
 
 #[test]
 fn the_schema_in_config_is_the_one_that_larder_prints() {
@@ -68,18 +68,22 @@ fn right_files_obey_the_schema_and_wrong_ones_do_not() {
         ("{upstream: http://a, routes: [{path: /a, override: [everything]}]}", false),
         ("{upstream: http://a, routes: [{path: /a, status: {404: 1s}}]}", true),
         ("{upstream: http://a, defaults: {path: /a}}", false),
+        ("{upstream: http://a, x-shop: {any: [thing]}}", true),
+        ("{upstream: http://a, trusted_proxies: \"${NETS[]}\"}", true),
+        ("{upstream: http://a, trusted_proxies: [\"${NETS[]}\", ::1]}", true),
+        ("{upstream: http://a, trusted_proxies: \"${NETS}\"}", false),
     ] {
         assert_eq!(obeys(text, &schema), expected, "{text}");
     }
 }
 
 fn obeys(text: &str, schema: &Json) -> bool {
-    let node = tree::parse(text, &Problems::default()).expect("YAML");
+    let node = yaml::parse(text, &Diagnostics::default()).expect("YAML");
     matches(&as_an_editor_reads(&node), schema, schema)
 }
 
 /// Plain scalars have types in an editor. Quotes are gone in the tree: no quoted value here looks like another type.
-fn as_an_editor_reads(node: &Node) -> Json {
+fn as_an_editor_reads(node: &YamlNode) -> Json {
     match &node.value {
         Value::Null | Value::Broken => Json::Null,
         Value::Scalar(text) => match text.as_str() {
@@ -102,7 +106,11 @@ fn matches(value: &Json, schema: &Json, root: &Json) -> bool {
     if let Some(name) = schema["$ref"].as_str() {
         let definition = name.rsplit('/').next().expect("a name");
         return matches(value, &root["$defs"][definition], root)
-            && (definition != "variable" || value.as_str().is_some_and(|text| text.contains("${")));
+            && match definition {
+                "variable" => value.as_str().is_some_and(|text| text.contains("${")),
+                "list" => value.as_str().is_some_and(|text| text.ends_with("[]}")),
+                _ => true,
+            };
     }
     let any =
         schema["anyOf"].as_array().is_none_or(|kinds| kinds.iter().any(|kind| matches(value, kind, root)));
@@ -134,11 +142,14 @@ fn has_parts(value: &Json, schema: &Json, root: &Json) -> bool {
         }
         Json::Object(members) => {
             let required = schema["required"].as_array();
-            let others =
-                schema["patternProperties"].as_object().and_then(|patterns| patterns.values().next());
+            let others = schema["patternProperties"].as_object();
+            let other = |name: &str| {
+                let takes = |pattern: &str| pattern != "^x-" || name.starts_with("x-");
+                others?.iter().find(|(pattern, _)| takes(pattern)).map(|(_, schema)| schema)
+            };
             let known = |name: &str, member: &Json| match (
                 &schema["properties"][name],
-                others,
+                other(name),
                 &schema["additionalProperties"],
             ) {
                 (Json::Null, Some(other), _) => matches(member, other, root),

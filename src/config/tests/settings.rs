@@ -3,9 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::{check_wrong, parse, right};
-use crate::config::{AccessFormat, CertificateFiles, Config, DoorSettings, Secret};
-use crate::config::{Listen, OnStoreLoss, Overrides, UpstreamAddress, UpstreamHost};
+use crate::config::keys::Settings;
+use crate::config::root::RootFields;
+use crate::config::{AccessFormat, CertificateFiles, Config, ListenerSettings, Secret};
+use crate::config::{Listen, OnStoreLoss, PurgeAllow, SettingOverrides, UpstreamAddress, UpstreamHost};
+use crate::policy::CallerFields;
 
 fn tcp(address: &str) -> Listen {
     Listen::Tcp(address.parse().expect("an address"))
@@ -16,7 +21,7 @@ fn what_is_left_out_has_the_default_of_the_design() {
     let config = right("");
     assert_eq!(config.listen, [tcp("127.0.0.1:8080")]);
     let upstream = &config.upstream;
-    assert_eq!(upstream.address, UpstreamAddress::Http { authority: "127.0.0.1:3000".into() });
+    assert_eq!(upstream.addresses, [UpstreamAddress::Http { authority: "127.0.0.1:3000".into() }]);
     assert_eq!(upstream.connect_timeout, Duration::from_secs(2));
     assert_eq!(upstream.response_timeout, Duration::from_secs(30));
     assert_eq!(upstream.idle_timeout, Duration::from_secs(4));
@@ -27,11 +32,11 @@ fn what_is_left_out_has_the_default_of_the_design() {
     assert_eq!((store.max_lag, store.timeout), (Duration::from_secs(1), Duration::from_millis(50)));
     assert_eq!((&store.redis, store.on_store_loss), (&None, OnStoreLoss::Bypass));
     assert_eq!((config.admin.listen, config.admin.token), (Some(tcp("127.0.0.1:9090")), None));
-    let allow: Vec<String> = config.purge.allow.iter().map(ToString::to_string).collect();
-    assert_eq!(allow, ["127.0.0.0/8", "::1/128"]);
+    let allow = config.purge.allow.clone();
+    assert_eq!(allow, PurgeAllow::Loopback);
     assert_eq!((config.purge.token, config.purge.parents), (None, true));
     assert!(config.trusted_proxies.is_empty());
-    assert_eq!(config.credentials, ["authorization", "cookie", "x-api-key"]);
+    assert_eq!(config.credentials, CallerFields::default());
     let limits = &config.limits;
     assert_eq!((limits.connections, limits.header_bytes), (10_000, 32 << 10));
     assert_eq!(limits.header_timeout, Duration::from_secs(10));
@@ -50,9 +55,9 @@ fn with_none_there_is_no_redis() {
 
 #[test]
 fn every_default_of_the_table_can_be_read() {
-    for section in crate::config::keys::SECTIONS {
-        for key in section.keys.iter().filter(|key| key.default.is_some()) {
-            assert!(crate::config::fields::default_of(key).is_some(), "{} of {}", key.name, section.name);
+    for section in RootFields::SECTION.descendants() {
+        for key in section.keys().filter(|key| key.default.is_some()) {
+            assert!(crate::config::fields::default_node(key).is_some(), "{} of {}", key.name, section.name);
         }
     }
 }
@@ -74,7 +79,7 @@ fn listeners_are_one_or_many() {
         ("listen: :8080", "`127.0.0.1:8080` for this machine"),
         ("listen: unix:larder.sock", "write `unix:/run/name.sock`"),
         ("listen: []", "nothing to listen on"),
-        ("listen: [127.0.0.1:1, 127.0.0.1:1]", "the same address stands twice"),
+        ("listen: [127.0.0.1:1, 127.0.0.1:1]", "the same address occurs twice"),
         ("listen: 127.0.0.1:9090\nadmin: {listen: 127.0.0.1:9090}", "the same address as `listen`"),
         ("listen: 127.0.0.1:3000", "the upstream is larder itself"),
     ] {
@@ -94,8 +99,12 @@ fn an_upstream_is_a_url_or_a_mapping_with_one() {
         ("{url: http://api}", http("api")),
     ] {
         let config = parse(&format!("upstream: {written}")).expect(written);
-        assert_eq!(config.upstream.address, expected, "{written}");
+        assert_eq!(config.upstream.addresses, [expected], "{written}");
         assert_eq!(config.upstream.max_connections, 512);
+    }
+    for written in ["[http://a, http://b]", "{url: [http://a, http://b]}"] {
+        let config = parse(&format!("upstream: {written}")).expect(written);
+        assert_eq!(config.upstream.addresses, [http("a"), http("b")], "{written}");
     }
     let more = "upstream: {url: https://api, host: api.internal:8443, http2: on, max_connections: 7}";
     let upstream = parse(more).expect(more).upstream;
@@ -109,20 +118,24 @@ fn an_upstream_that_can_t_be_reached_is_refused() {
         ("127.0.0.1:3000", "write `http://127.0.0.1:3000`"),
         ("localhost:3000/", "write `http://localhost:3000`"),
         ("$API", "write `${API}`"),
-        ("http://api/v1", "requests go to the path the client asked for"),
+        ("http://api/v1", "requests keep the client's path"),
         ("http://api?x=1", "has a path"),
         ("ftp://api", "not ftp"),
         ("http://user@api", "user name or password"),
         ("http://", "is not a URL"),
         ("http://api:99999", "is not a host"),
         ("unix:api.sock", "no absolute path"),
+        ("[]", "no URL of the API"),
+        ("[http://a, http://b, http://a]", "the same URL occurs twice"),
+        ("[http://a, https://b]", "some of the URLs are https"),
+        ("[http://a, http://b/v1]", "requests keep the client's path"),
         ("{url: http://api, host: \"a b\"}", "`a b` is not a host"),
         ("{url: http://api, response_timeout: 0s}", "this can't be zero"),
         ("{http2: true}", "upstream has no `url`"),
-        ("[http://api]", "not a list"),
+        ("[[http://api]]", "not a list"),
     ] {
         let errors = parse(&format!("upstream: {written}")).expect_err(written);
-        assert_eq!(errors.problems().len(), 1, "{errors}");
+        assert_eq!(errors.diagnostics().len(), 1, "{errors}");
         assert!(errors.to_string().contains(part), "{written}: {errors}");
     }
 }
@@ -141,7 +154,7 @@ fn sections_refuse_what_can_t_work() {
         ("admin: {token: \"\"}", "the token is empty"),
         ("purge: {allow: [localhost]}", "`localhost` is not a network"),
         ("trusted_proxies: [10.0.0.0/33]", "`10.0.0.0/33` is not a network"),
-        ("credentials: [\"X Key\"]", "`X Key` is not the name of a field"),
+        ("credentials: [\"X Key\"]", "`X Key` is not a field name"),
         ("limits: {header_bytes: 1KiB}", "between 8KiB and 16MiB"),
         ("log: {level: inf}", "did you mean `info`?"),
         ("log: {level: \"info,larder=loud\"}", "is not a log filter"),
@@ -167,11 +180,12 @@ log: {format: json, level: \"warn,larder::proxy=debug\"}
     assert_eq!((config.store.max_lag, config.store.timeout), (Duration::ZERO, Duration::from_millis(250)));
     assert_eq!(config.store.on_store_loss, OnStoreLoss::Serve(Duration::from_secs(30)));
     assert_eq!(config.admin.token, Some(Secret::new("s3cret")));
-    let allow: Vec<String> = config.purge.allow.iter().map(ToString::to_string).collect();
-    assert_eq!(allow, ["10.0.0.0/8", "192.0.2.1/32"]);
+    let allow = config.purge.allow.clone();
+    let networks = ["10.0.0.0/8", "192.0.2.1/32"].map(|net| net.parse().unwrap()).to_vec();
+    assert_eq!(allow, PurgeAllow::Networks(networks));
     assert!(!config.purge.parents);
     assert_eq!(config.trusted_proxies.len(), 1);
-    assert_eq!(config.credentials, ["x-session"]);
+    assert_eq!(config.credentials, CallerFields::only(vec![HeaderName::from_static("x-session")]));
     assert_eq!((config.limits.connections, config.limits.drain), (5, Duration::ZERO));
     assert_eq!((config.log.json, config.log.level.as_str()), (true, "warn,larder::proxy=debug"));
     for off in ["off", "false", "\"off\""] {
@@ -183,7 +197,7 @@ log: {format: json, level: \"warn,larder::proxy=debug\"}
 fn what_lets_strangers_in_is_a_warning() {
     for (more, part) in [
         ("admin: {listen: 0.0.0.0:9090}", "proxy.yaml:2:17: warning: the admin listener can be reached"),
-        ("purge: {allow: [0.0.0.0/0]}", "anybody who reaches larder may purge"),
+        ("purge: {allow: [0.0.0.0/0]}", "anybody who can reach larder may purge"),
         ("credentials: []", "no field identifies callers"),
     ] {
         let warnings = right(more).warnings;
@@ -194,7 +208,7 @@ fn what_lets_strangers_in_is_a_warning() {
 
 #[test]
 fn flags_take_the_place_of_the_file() {
-    let overrides = Overrides {
+    let overrides = SettingOverrides {
         listen: vec!["127.0.0.1:1".into(), "127.0.0.1:2".into()],
         upstream: Some("http://other".into()),
         admin_listen: Some("127.0.0.1:3".into()),
@@ -207,7 +221,7 @@ fn flags_take_the_place_of_the_file() {
     {
         let config = Config::parse(text, "proxy.yaml", &|_| None, &overrides).expect(text);
         assert_eq!(config.listen, [tcp("127.0.0.1:1"), tcp("127.0.0.1:2")]);
-        assert_eq!(config.upstream.address, other, "{text}");
+        assert_eq!(config.upstream.addresses, std::slice::from_ref(&other), "{text}");
         assert_eq!(config.admin.listen, Some(tcp("127.0.0.1:3")));
         assert_eq!((config.log.json, config.log.level.as_str()), (true, "debug"));
         assert_eq!(config.upstream.max_connections == 7, text.contains('7'));
@@ -216,20 +230,20 @@ fn flags_take_the_place_of_the_file() {
 
 #[test]
 fn a_flag_does_not_hide_what_is_wrong_in_the_file() {
-    let overrides = Overrides {
+    let overrides = SettingOverrides {
         upstream: Some("http://a".into()),
         log_level: Some("debug".into()),
-        ..Overrides::default()
+        ..SettingOverrides::default()
     };
     for text in ["- a", "log: loud", "upstream: {urll: x}"] {
         let errors = Config::parse(text, "proxy.yaml", &|_| None, &overrides).expect_err(text);
-        assert_eq!(errors.problems().len(), 1, "{errors}");
+        assert_eq!(errors.diagnostics().len(), 1, "{errors}");
     }
 }
 
 #[test]
 fn a_wrong_flag_is_named() {
-    let overrides = Overrides { upstream: Some("nowhere:x".into()), ..Overrides::default() };
+    let overrides = SettingOverrides { upstream: Some("nowhere:x".into()), ..SettingOverrides::default() };
     let errors = Config::parse("", "proxy.yaml", &|_| None, &overrides).expect_err("no URL").to_string();
     assert!(errors.starts_with("--upstream (LARDER_UPSTREAM): error: "), "{errors}");
 }
@@ -242,17 +256,17 @@ fn a_listener_says_what_stands_before_http() {
     assert_eq!(config.listen.len(), 3);
     let tls = vec![CertificateFiles { cert: "c".into(), key: "k".into() }];
     let doors = [
-        DoorSettings::default(),
-        DoorSettings { proxy_protocol: true, tls: Vec::new() },
-        DoorSettings { proxy_protocol: false, tls },
+        ListenerSettings::default(),
+        ListenerSettings { proxy_protocol: true, tls: Vec::new() },
+        ListenerSettings { proxy_protocol: false, tls },
     ];
-    assert_eq!(config.doors, doors);
+    assert_eq!(config.listener_settings, doors);
     for (wrong, expected) in [
         ("listen: {address: 127.0.0.1:1, proxy_protocol: true}", "`trusted_proxies`"),
         ("listen: {address: 127.0.0.1:1, tls: []}", "TLS needs a certificate"),
         ("listen: {address: 127.0.0.1:1, tls: {cert: c}}", "has no `key`"),
         ("listen: {tls: {cert: c, key: k}}", "has no `address`"),
-        ("listen: {address: 127.0.0.1:1, tls: {cert: c, key: k, certificate: c}}", "here it is `cert`"),
+        ("listen: {address: 127.0.0.1:1, tls: {cert: c, key: k, certificate: c}}", "in larder it is `cert`"),
     ] {
         check_wrong(wrong, &[expected]);
     }
@@ -268,7 +282,7 @@ fn an_access_log_is_a_word_or_a_mapping() {
     assert_eq!((whole.format, whole.sample.as_f64()), (AccessFormat::Combined, 0.25));
     assert_eq!(whole.path, Some("/var/log/a".into()));
     for (wrong, expected) in [
-        ("xml", "not known here"),
+        ("xml", "unknown value"),
         ("{sample: 2}", "not a number from 0 to 1"),
         ("{sample: NaN}", "not a number from 0 to 1"),
         ("{path: access.log}", "absolute path"),
@@ -279,7 +293,7 @@ fn an_access_log_is_a_word_or_a_mapping() {
 
 #[cfg(not(feature = "otel"))]
 #[test]
-fn without_opentelemetry_tracing_is_an_error_that_says_how_to_get_it() {
+fn tracing_without_the_feature_is_an_error_with_the_fix() {
     assert_eq!(right("tracing: off").tracing, None);
     check_wrong(
         "tracing: {otlp: http://127.0.0.1:4318}",

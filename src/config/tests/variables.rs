@@ -1,7 +1,7 @@
 //! `${VAR}` in any scalar, after parsing.
 
-use crate::config::{Config, Listen, Overrides, Secret};
-use crate::policy::route::Ttl;
+use crate::config::{Config, Listen, Secret, SettingOverrides};
+use crate::policy::route::{Shared, Ttl};
 
 fn parse(text: &str) -> Result<Config, String> {
     let environment = |name: &str| match name {
@@ -14,7 +14,7 @@ fn parse(text: &str) -> Result<Config, String> {
         "EMPTY" => Some(String::new()),
         _ => None,
     };
-    Config::parse(text, "proxy.yaml", &environment, &Overrides::default())
+    Config::parse(text, "proxy.yaml", &environment, &SettingOverrides::default())
         .map_err(|errors| errors.to_string())
 }
 
@@ -37,7 +37,7 @@ routes: [{path: '/${NAME:-a}/{id}', ttl: '${TTL}', shared: '${SHARED}', tags: ['
     let route = &config.routes[0];
     assert_eq!(
         (route.path.as_str(), route.ttl, route.shared),
-        ("/a/{id}", Ttl::For(std::time::Duration::from_secs(45)), true)
+        ("/a/{id}", Ttl::For(std::time::Duration::from_secs(45)), Shared::All)
     );
     assert_eq!(route.tags[0].as_str(), "a:{id}");
 }
@@ -76,10 +76,10 @@ fn a_default_stands_in_for_what_is_not_set_or_empty() {
 fn what_can_t_be_filled_in_is_one_error_at_its_place() {
     for (written, message, help) in [
         ("${NOPE}", "the variable `NOPE` is not set", "`${NOPE:-…}`"),
-        ("${NOPE", "`${` without `}`", "`$${` stands for `${`"),
-        ("${}", "`${}` names no variable", "write `${VAR}`"),
-        ("${A-B}", "`${A-B}` names no variable", "`${VAR:-default}`"),
-        ("${9}", "names no variable", "write"),
+        ("${NOPE", "`${` without `}`", "`$${` is a literal `${`"),
+        ("${}", "`${}` is not a variable", "write `${VAR}`"),
+        ("${A-B}", "`${A-B}` is not a variable", "`${VAR:-default}`"),
+        ("${9}", "is not a variable", "write"),
     ] {
         let errors =
             parse(&format!("upstream: http://a\nstore: {{namespace: '{written}'}}")).expect_err(written);
@@ -87,5 +87,5 @@ fn what_can_t_be_filled_in_is_one_error_at_its_place() {
         assert!(errors.contains(message) && errors.contains(help), "{written}: {errors}");
     }
     let errors = parse("upstream: http://a\nstore: {'${PORT}': x}").expect_err("a key");
-    assert!(errors.contains("a variable stands in a key") && errors.ends_with("1 error"), "{errors}");
+    assert!(errors.contains("a key contains a variable") && errors.ends_with("1 error"), "{errors}");
 }

@@ -58,10 +58,10 @@ warm:
 #[test]
 fn what_could_never_be_warm_is_refused_at_its_place() {
     for (more, message, fix) in [
-        ("warm: [{get: /b}]", "`/b` falls under no route", "add a route"),
-        ("warm: [{get: /never}]", "which keeps nothing", "`ttl`"),
-        ("warm: [{get: /watched}]", "only watched", "mode: on"),
-        ("warm: [{get: /me}]", "for each caller apart", "headers:"),
+        ("warm: [{get: /b}]", "`/b` matches no route", "add a route"),
+        ("warm: [{get: /never}]", "which stores nothing", "`ttl`"),
+        ("warm: [{get: /watched}]", "only observes", "mode: on"),
+        ("warm: [{get: /me}]", "one response for each caller", "headers:"),
         ("warm: [{get: '/a/{id}'}]", "`{id}` has no values", "values: {id: [1, 2]}"),
         ("warm: [{get: '/a/{}'}]", "`{}` has no values", "from: /api/items"),
         ("warm: [{get: []}]", "names nothing", "/api/courses"),
@@ -71,14 +71,14 @@ fn what_could_never_be_warm_is_refused_at_its_place() {
         ("warm: [{get: '/a/{}', from: /list}]", "`from` has no `each`", "each: $"),
         ("warm: [{get: /a, each: '$.x'}]", "`each` has no `from`", "from:"),
         ("warm: [{get: '/a/{}', from: /list, each: 'x'}]", "begins neither", "$.x"),
-        ("warm: [{get: '/a/{}', from: '/l/{x}', each: '$.x'}]", "no values to be filled", "/api/files"),
-        ("warm: [{get: /a, on_start: false}]", "nothing ever starts this", "every: 5m"),
+        ("warm: [{get: '/a/{}', from: '/l/{x}', each: '$.x'}]", "can't have placeholders", "/api/files"),
+        ("warm: [{get: /a, on_start: false}]", "nothing ever starts this entry", "every: 5m"),
         ("warm: [{get: /a, every: 0s}]", "zero", "30s"),
         ("warm: [{get: /a, headers: {Host: x}}]", "a key of its own", "host:"),
-        ("warm: [{get: /a, host: 'ftp://x'}]", "not a scheme", "https"),
+        ("warm: [{get: /a, host: 'ftp://x'}]", "not an HTTP scheme", "https"),
         ("warm: [{get: /a, evry: 5m}]", "unknown key `evry`", "`every`"),
         ("warm: {get: /a}", "must be a list", "[{get:"),
-        ("listen: 0.0.0.0:80\nwarm: [{get: /a}]", "under which name", "background: {host:"),
+        ("listen: 0.0.0.0:80\nwarm: [{get: /a}]", "there is no `Host`", "background: {host:"),
         ("background: {connections: 0%}", "not a share", "1%"),
         ("background: {rate: 0}", "not a number from 1", "digits"),
         ("purge: {reprime: 0}", "not a number from 1", "digits"),
@@ -87,9 +87,9 @@ fn what_could_never_be_warm_is_refused_at_its_place() {
     }
 }
 
-/// What depends on what is wrong is judged once that is right.
+/// Checks that depend on settings with errors are skipped.
 #[test]
-fn what_is_wrong_with_an_entry_is_told_with_what_is_wrong_elsewhere() {
+fn errors_of_warm_entries_come_with_all_others() {
     for elsewhere in ["  - {path: /b, ttl: soon}\n", "listen: nowhere\n", "background: {rate: 0}\n"] {
         let more =
             format!("{ROUTES}{elsewhere}warm: [{{get: /a, every: 0s}}, {{get: '/a/{{id}}'}}, {{get: /b}}]");

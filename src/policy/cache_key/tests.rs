@@ -1,6 +1,6 @@
 use super::*;
 use crate::policy::fixtures::{Request, fields, route, templates};
-use crate::policy::route::Overrides;
+use crate::policy::route::{Overrides, Shared};
 
 fn keyed() -> Route {
     Route {
@@ -66,7 +66,9 @@ fn what_the_route_does_not_tell_apart_is_not_in_the_key() {
 #[test]
 fn a_variant_is_told_by_its_fields_values() {
     let names = [HeaderName::from_static("accept"), HeaderName::from_static("x")];
-    let variant = |lines: &[(&'static str, &str)]| CacheKey([0; 32]).variant_by(&names, &fields(lines));
+    let variant = |lines: &[(&'static str, &str)]| {
+        CacheKey([0; 32]).variant_key_by_names(&names, &fields(lines), Negotiated::Plain)
+    };
     assert_ne!(variant(&[]), variant(&[("accept", "")]));
     assert_ne!(variant(&[("accept", "a")]), variant(&[("accept", "b")]));
     assert_ne!(variant(&[("accept", "a")]), variant(&[("x", "a")]));
@@ -76,12 +78,12 @@ fn a_variant_is_told_by_its_fields_values() {
     assert_eq!(variant(&[("accept", "a, b")]), variant(&[("accept", "a ,b ")]));
     assert_eq!(variant(&[("accept", "a, b")]), variant(&[("accept", "a"), ("accept", "b")]));
     assert_eq!(variant(&[("other", "a")]), variant(&[]));
-    let other = CacheKey([1; 32]).variant_by(&names, &fields(&[]));
+    let other = CacheKey([1; 32]).variant_key_by_names(&names, &fields(&[]), Negotiated::Plain);
     assert_ne!(variant(&[]), other);
 }
 
 #[test]
-fn the_fingerprint_changes_with_what_a_stored_response_may_be_used_for() {
+fn the_fingerprint_changes_with_the_reuse_rules() {
     let base = || route("/a/{id}");
     let different = [
         base(),
@@ -93,7 +95,7 @@ fn the_fingerprint_changes_with_what_a_stored_response_may_be_used_for() {
         Route { query: QueryRule::Only(vec![("a".to_owned(), Some(String::new()))]), ..base() },
         Route { query: QueryRule::Ignore(vec![]), ..base() },
         Route { query: QueryRule::Ignore(vec!["a".to_owned()]), ..base() },
-        Route { shared: true, ..base() },
+        Route { shared: Shared::All, ..base() },
         Route { per: Some(Credential::Authorization), ..base() },
         Route { per: Some(Credential::Cookie("x".to_owned())), ..base() },
         Route { per: Some(Credential::Header(HeaderName::from_static("x"))), ..base() },
@@ -103,7 +105,7 @@ fn the_fingerprint_changes_with_what_a_stored_response_may_be_used_for() {
     ];
     for (at, one) in different.iter().enumerate() {
         for other in &different[..at] {
-            assert_ne!(Fingerprint::of(one), Fingerprint::of(other), "{one:?} {other:?}");
+            assert_ne!(Fingerprint::from_route(one), Fingerprint::from_route(other), "{one:?} {other:?}");
         }
     }
     let same = Route {
@@ -114,10 +116,10 @@ fn the_fingerprint_changes_with_what_a_stored_response_may_be_used_for() {
         fingerprint: Fingerprint(1),
         ..base()
     };
-    assert_eq!(Fingerprint::of(&same), Fingerprint::of(&base()));
+    assert_eq!(Fingerprint::from_route(&same), Fingerprint::from_route(&base()));
 }
 
 #[test]
 fn the_fingerprint_is_the_same_in_every_process() {
-    assert_eq!(Fingerprint::of(&route("/a")), Fingerprint(14_805_788_639_609_954_746));
+    assert_eq!(Fingerprint::from_route(&route("/a")), Fingerprint(18_058_981_212_079_008_926));
 }

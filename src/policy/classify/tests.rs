@@ -1,5 +1,7 @@
 use super::*;
-use crate::policy::fixtures::{CREDENTIALS, Request, route, routes};
+use crate::policy::caller::NoCallers;
+use crate::policy::content_key::ReadMethods;
+use crate::policy::fixtures::{Request, caller_fields, route, routes};
 use crate::policy::query::QueryRule;
 use crate::policy::route::{Credential, Ttl};
 
@@ -9,24 +11,51 @@ fn api() -> Routes {
         Route { query: QueryRule::Only(vec![page]), ..route("/courses") },
         route("/courses/{id}"),
         Route { ttl: Ttl::Never, ..route("/courses/{id}/enroll") },
-        Route { mode: Mode::Off, ..route("/off") },
-        Route { mode: Mode::Observe, ..route("/observed") },
+        Route { mode: RouteMode::Off, ..route("/off") },
+        Route { mode: RouteMode::Observe, ..route("/observed") },
         Route { per: Some(Credential::Authorization), ..route("/users/me") },
-        Route { shared: true, ..route("/users/{id}") },
+        Route { shared: Shared::All, ..route("/users/{id}") },
         Route { headers: vec![HeaderName::from_static("x-original-host")], ..route("/hosts") },
+        Route { methods: ReadMethods { query: true, post: true }, ..route("/search") },
+        Route { methods: ReadMethods { query: true, post: false }, ..route("/find") },
     ])
 }
 
-/// What becomes of a request, in a word or two, and its route.
+/// Checks the classification and the route of a request.
 fn check(request: &Request, has_content: bool, expected: (&str, Option<&str>)) {
     let routes = api();
-    let (word, route) = match classify(&routes, &request.head(), has_content, &CREDENTIALS) {
-        Class::Lookup(lookup) if lookup.caller == Caller::InKey => ("lookup", Some(lookup.route)),
-        Class::Lookup(lookup) => ("credentialed", Some(lookup.route)),
-        Class::Pass { reason, route } => (reason.as_str(), route),
-        Class::Write { route } => ("write", route),
+    let (word, route) = match classify(&routes, &request.head(), has_content, &caller_fields(), &NoCallers) {
+        Classification::Lookup(lookup) if lookup.caller == Caller::InKey => ("lookup", Some(lookup.route)),
+        Classification::Lookup(lookup) => ("credentialed", Some(lookup.route)),
+        Classification::Pass { reason, route } => (reason.as_str(), route),
+        Classification::ContentRead { route } => ("content", Some(route)),
+        Classification::Write { route } => ("write", route),
+        Classification::Identify { route } => ("identify", Some(route)),
     };
     assert_eq!((word, route.map(|route| &*route.name)), expected, "{request:?}");
+}
+
+#[test]
+fn a_route_says_by_which_methods_it_is_read() {
+    for (method, path, expected) in [
+        ("POST", "/search", "content"),
+        ("QUERY", "/search", "content"),
+        ("GET", "/search", "lookup"),
+        ("PUT", "/search", "write"),
+        ("QUERY", "/find", "content"),
+        ("POST", "/find", "write"),
+        // Another spelling of the path, or of the method.
+        ("POST", "/search/", "write"),
+        ("POST", "//search", "write"),
+        ("post", "/search", "write"),
+    ] {
+        let request = Request { method: method.parse().unwrap(), ..Request::get(path) };
+        let route = format!("/{}", path.trim_matches('/'));
+        check(&request, method != "GET", (expected, Some(&*route)));
+    }
+    // A POST that the upstream may take for a DELETE.
+    let request = Request { method: Method::POST, ..Request::get("/search") };
+    check(&request.with("x-http-method-override", "DELETE"), true, ("write", Some("/search")));
 }
 
 #[test]
@@ -36,10 +65,12 @@ fn the_method_decides_first() {
         ("GET", "/courses/7", ("lookup", courses)),
         ("HEAD", "/courses/7", ("lookup", courses)),
         ("OPTIONS", "/courses/7", ("method", courses)),
+        ("QUERY", "/courses/7", ("method", courses)),
+        ("PROPFIND", "/courses/7", ("method", courses)),
         ("TRACE", "/nowhere", ("method", None)),
         ("POST", "/courses/7", ("write", courses)),
         ("DELETE", "/courses/7", ("write", courses)),
-        ("PROPFIND", "/courses/7", ("write", courses)),
+        ("LOCK", "/courses/7", ("write", courses)),
         ("get", "/courses/7", ("write", courses)),
         ("POST", "/Courses//7/", ("write", courses)),
         ("POST", "/nowhere", ("write", None)),
@@ -80,7 +111,7 @@ fn a_path_that_can_be_read_in_two_ways_passes() {
     }
     check(&Request::get("/nowhere//7"), false, ("no-route", None));
     check(&Request::get("/off//"), false, ("route-off", Some("/off")));
-    // On an upstream that ignores case this is the caller's own page, and not the one that all share.
+    // To a case-insensitive upstream this is the caller's own page, not the shared one.
     check(&Request::get("/users/ME"), false, ("path-spelling", Some("/users/{id}")));
     check(&Request::get("/users/You"), false, ("lookup", Some("/users/{id}")));
 }
@@ -91,7 +122,7 @@ fn what_may_change_the_response_and_is_not_in_the_key_passes() {
     let courses = Some("/courses/{id}");
     check(&get().with("upgrade", "websocket"), false, ("upgrade", courses));
     check(&get(), true, ("request-content", courses));
-    for name in &OVERRIDE_FIELDS {
+    for name in override_fields::all() {
         let mut request = get();
         request.headers.insert(name, "x".parse().unwrap());
         check(&request, false, ("override-field", courses));
@@ -136,10 +167,11 @@ fn who_asks_is_in_the_key_or_counts_as_credentialed() {
 #[test]
 fn the_query_in_the_key_is_the_one_to_forward() {
     let routes = api();
-    let lookup = |target| match classify(&routes, &Request::get(target).head(), false, &CREDENTIALS) {
-        Class::Lookup(lookup) => (lookup.query, lookup.key),
-        other => panic!("{other:?}"),
-    };
+    let lookup =
+        |target| match classify(&routes, &Request::get(target).head(), false, &caller_fields(), &NoCallers) {
+            Classification::Lookup(lookup) => (lookup.query, lookup.key),
+            other => panic!("{other:?}"),
+        };
     let (query, key) = lookup("/courses");
     assert_eq!(query.as_deref(), Some("page=1"));
     assert_eq!(lookup("/courses?page=1&utm=x").1, key);

@@ -1,4 +1,4 @@
-//! JSON with one reading: an object in which a name stands twice means something else to each parser, so it is refused.
+//! JSON without duplicate names: parsers disagree on which duplicate counts, so such an object is refused.
 //!
 //! Nesting is bounded by `serde_json`.
 
@@ -8,17 +8,17 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// When two names are the same.
+/// When two names are duplicates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Names {
-    AsWritten,
-    /// Go's and .NET's usual readers take `course_id` and `Course_ID` for one name, and the last one wins.
-    WithoutCase,
+pub(super) enum NameComparison {
+    Exact,
+    /// Go's and .NET's usual readers match names case-insensitively, and the last one wins.
+    CaseInsensitive,
 }
 
-/// `None`: it is no JSON, or not of one reading.
-pub(super) fn parse(text: &[u8], names: Names) -> Option<Value> {
-    // RFC 8259 §8.1: a parser may ignore it.
+/// `None`: malformed, or with duplicate names.
+pub(super) fn parse(text: &[u8], names: NameComparison) -> Option<Value> {
+    // RFC 8259 §8.1: a parser may ignore a byte order mark.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = names.deserialize(&mut reader).ok()?;
@@ -26,7 +26,7 @@ pub(super) fn parse(text: &[u8], names: Names) -> Option<Value> {
     Some(value)
 }
 
-impl<'de> DeserializeSeed<'de> for Names {
+impl<'de> DeserializeSeed<'de> for NameComparison {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -34,7 +34,7 @@ impl<'de> DeserializeSeed<'de> for Names {
     }
 }
 
-impl<'de> Visitor<'de> for Names {
+impl<'de> Visitor<'de> for NameComparison {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,7 +77,7 @@ impl<'de> Visitor<'de> for Names {
         let mut object = Map::new();
         let mut seen = HashSet::new();
         while let Some(name) = members.next_key::<String>()? {
-            if self == Names::WithoutCase && !seen.insert(name.to_lowercase()) {
+            if self == NameComparison::CaseInsensitive && !seen.insert(name.to_lowercase()) {
                 return Err(A::Error::custom("a name stands twice"));
             }
             if object.insert(name, members.next_value_seed(self)?).is_some() {

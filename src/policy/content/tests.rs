@@ -15,8 +15,8 @@ fn zipped(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn response(fields_of: &[(&'static str, &str)], body: &[u8]) -> Result<Content, Unreadable> {
-    Content::of_response(&fields(fields_of), body, LIMIT)
+fn response(fields_of: &[(&'static str, &str)], body: &[u8]) -> Result<Content, UnreadableContent> {
+    Content::parse_response(&fields(fields_of), body, LIMIT)
 }
 
 #[test]
@@ -39,13 +39,13 @@ fn json_is_what_says_so_in_a_charset_and_a_coding_that_are_read() {
     ] {
         assert_eq!(
             response(&[("content-type", content_type)], body),
-            Err(Unreadable::Type),
+            Err(UnreadableContent::Type),
             "{content_type}"
         );
     }
     let twice = [("content-type", "application/json"), ("content-type", "application/json")];
-    assert_eq!(response(&twice, body), Err(Unreadable::Type));
-    assert_eq!(response(&[], body), Err(Unreadable::Type));
+    assert_eq!(response(&twice, body), Err(UnreadableContent::Type));
+    assert_eq!(response(&[], body), Err(UnreadableContent::Type));
 }
 
 #[test]
@@ -59,12 +59,19 @@ fn gzip_is_decoded_and_other_codings_are_not() {
         );
     }
     for name in ["br", "zstd", "deflate", "gzip, gzip", "gzip, br", ""] {
-        assert_eq!(response(&[typed, ("content-encoding", name)], &body), Err(Unreadable::Coding), "{name}");
+        assert_eq!(
+            response(&[typed, ("content-encoding", name)], &body),
+            Err(UnreadableContent::Coding),
+            "{name}"
+        );
     }
     let two = [typed, ("content-encoding", "gzip"), ("content-encoding", "gzip")];
-    assert_eq!(response(&two, &body), Err(Unreadable::Coding));
+    assert_eq!(response(&two, &body), Err(UnreadableContent::Coding));
     for broken in [&body[..body.len() - 3], &body[..5], b"", b"{}"] {
-        assert_eq!(response(&[typed, ("content-encoding", "gzip")], broken), Err(Unreadable::Malformed));
+        assert_eq!(
+            response(&[typed, ("content-encoding", "gzip")], broken),
+            Err(UnreadableContent::Malformed)
+        );
     }
 }
 
@@ -73,12 +80,12 @@ fn no_more_is_read_than_the_bound_however_it_is_compressed() {
     let typed = ("content-type", "application/json");
     let of = |length: usize| format!("\"{}\"", "x".repeat(length - 2)).into_bytes();
     assert!(response(&[typed], &of(1000)).is_ok());
-    assert_eq!(response(&[typed], &of(1001)), Err(Unreadable::TooLarge));
+    assert_eq!(response(&[typed], &of(1001)), Err(UnreadableContent::TooLarge));
     let zip = ("content-encoding", "gzip");
     assert!(response(&[typed, zip], &zipped(&of(1000))).is_ok());
-    assert_eq!(response(&[typed, zip], &zipped(&of(1001))), Err(Unreadable::TooLarge));
-    // Some thousand bytes that become 10 MiB.
-    assert_eq!(response(&[typed, zip], &zipped(&of(10 << 20))), Err(Unreadable::TooLarge));
+    assert_eq!(response(&[typed, zip], &zipped(&of(1001))), Err(UnreadableContent::TooLarge));
+    // A few thousand bytes that decompress to 10 MiB.
+    assert_eq!(response(&[typed, zip], &zipped(&of(10 << 20))), Err(UnreadableContent::TooLarge));
 }
 
 #[test]
@@ -105,32 +112,32 @@ fn what_has_two_readings_is_not_read() {
         "// x\n1",
         &deep,
     ] {
-        assert_eq!(response(&[typed], text.as_bytes()), Err(Unreadable::Malformed), "{text}");
+        assert_eq!(response(&[typed], text.as_bytes()), Err(UnreadableContent::Malformed), "{text}");
     }
-    assert_eq!(response(&[typed], b"\"\xff\""), Err(Unreadable::Malformed));
+    assert_eq!(response(&[typed], b"\"\xff\""), Err(UnreadableContent::Malformed));
     assert_eq!(response(&[typed], b"\xef\xbb\xbf[1]"), Ok(Content::Json(json!([1]))));
-    // Some readers take these for one name.
+    // Some readers treat these as one name.
     let cases = br#"{"course_id": 1, "Course_ID": 2}"#;
     assert!(response(&[typed], cases).is_ok());
-    let request = |body: &[u8]| Content::of_request(&fields(&[typed]), body, LIMIT);
-    assert_eq!(request(cases), Err(Unreadable::Malformed));
+    let request = |body: &[u8]| Content::parse_request(&fields(&[typed]), body, LIMIT);
+    assert_eq!(request(cases), Err(UnreadableContent::Malformed));
     assert!(request(br#"{"course_id": 1, "user_id": 2}"#).is_ok());
 }
 
 #[test]
 fn a_form_is_read_of_requests_alone() {
     let typed = [("content-type", "application/x-www-form-urlencoded")];
-    let form = Content::of_request(&fields(&typed), b"a=1+2&b=%2C&a=3", LIMIT).unwrap();
+    let form = Content::parse_request(&fields(&typed), b"a=1+2&b=%2C&a=3", LIMIT).unwrap();
     assert_eq!(form.form_values("a"), ["1 2", "3"]);
     assert_eq!(form.form_values("b"), [","]);
     assert!(form.form_values("c").is_empty());
-    assert_eq!(response(&typed, b"a=1"), Err(Unreadable::Type));
+    assert_eq!(response(&typed, b"a=1"), Err(UnreadableContent::Type));
     let multipart = [("content-type", "multipart/form-data; boundary=x")];
-    assert_eq!(Content::of_request(&fields(&multipart), b"--x--", LIMIT), Err(Unreadable::Type));
+    assert_eq!(Content::parse_request(&fields(&multipart), b"--x--", LIMIT), Err(UnreadableContent::Type));
 }
 
 #[test]
-fn an_answer_is_asked_for_that_can_be_read_and_that_the_client_takes() {
+fn accept_encoding_allows_codings_that_can_be_read() {
     for (accepted, asked) in [
         ("gzip, deflate, br, zstd", Some("gzip")),
         ("br;q=1.0, GZIP;q=0.8, *;q=0.1", Some("gzip")),
@@ -140,8 +147,8 @@ fn an_answer_is_asked_for_that_can_be_read_and_that_the_client_takes() {
         ("br, identity;q=0", None),
         ("br, *;q=0", None),
     ] {
-        let found = readable_coding(&fields(&[("accept-encoding", accepted)]));
+        let found = restrict_accept_encoding(&fields(&[("accept-encoding", accepted)]));
         assert_eq!(found.as_ref().map(HeaderValue::as_bytes), asked.map(str::as_bytes), "{accepted}");
     }
-    assert_eq!(readable_coding(&fields(&[])), None);
+    assert_eq!(restrict_accept_encoding(&fields(&[])), None);
 }

@@ -1,28 +1,64 @@
-//! A claim of the bearer's JSON Web Token (RFC 7519), read and not trusted.
+//! Unverified claims of the bearer's JSON Web Token (RFC 7519).
+
+use std::time::Duration;
 
 use http::{HeaderMap, header};
 use serde_json::Value;
 
-/// A longer token has no claims here.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
+use crate::clock::Timestamp;
 
-/// A claim of the bearer's JWT: strings, numbers and booleans. `org.id` is the claim `id` within `org`, or one whose
-/// own name has the dot.
-pub fn claim(headers: &HeaderMap, claim: &str) -> Option<String> {
+/// Claims of longer tokens are not read.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Reads a string, number or boolean claim of the bearer's JWT. `org.id` is the claim `id` within `org`, or a claim
+/// with a dot in its name.
+pub fn read_claim(headers: &HeaderMap, claim: &str) -> Option<String> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
-    let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") || token.len() > MAX_TOKEN_BYTES {
+    claim_text(find_claim(&decode_token(bearer_token(line.as_bytes())?)?, claim)?)
+}
+
+/// The time in `exp` (RFC 7519 §4.1.4) of a credential that is a JWT, with or without `Bearer`.
+pub(super) fn read_expiry(credential: &[u8]) -> Option<Timestamp> {
+    numeric_date(decode_claims(credential)?.get("exp")?)
+}
+
+/// RFC 7519 §2. Fractions are dropped.
+pub fn numeric_date(value: &Value) -> Option<Timestamp> {
+    let seconds = value
+        .as_u64()
+        .or_else(|| Some(Duration::try_from_secs_f64(value.as_f64()?).unwrap_or(Duration::ZERO).as_secs()))?;
+    Some(Timestamp::from_secs(seconds))
+}
+
+/// The token of a `Bearer` credential (RFC 6750 §2.1).
+pub fn bearer_token(credential: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = credential.split_at_checked("bearer".len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && token.first() == Some(&b' ');
+    is_bearer.then(|| token.trim_ascii())
+}
+
+/// The claims of a token, with or without `Bearer`.
+pub fn decode_claims(credential: &[u8]) -> Option<Value> {
+    decode_token(bearer_token(credential).unwrap_or(credential))
+}
+
+fn decode_token(token: &[u8]) -> Option<Value> {
+    if token.len() > MAX_TOKEN_BYTES {
         return None;
     }
-    let mut sections = token.trim().split('.');
+    let mut sections = std::str::from_utf8(token).ok()?.trim().split('.');
     let (Some(_header), Some(payload), Some(_signature)) =
         (sections.next(), sections.next(), sections.next())
     else {
         return None;
     };
-    let claims: Value = serde_json::from_slice(&base64url(payload)?).ok()?;
-    match find(&claims, claim)? {
+    serde_json::from_slice(&decode_base64url(payload)?).ok()
+}
+
+/// A claim as part of a tag; `None` for a list, an object and `null`.
+pub fn claim_text(value: &Value) -> Option<String> {
+    match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(flag) => Some(flag.to_string()),
@@ -30,16 +66,17 @@ pub fn claim(headers: &HeaderMap, claim: &str) -> Option<String> {
     }
 }
 
-fn find<'v>(value: &'v Value, claim: &str) -> Option<&'v Value> {
+/// `org.id` is the claim `id` within `org`, or a claim with a dot in its name.
+pub fn find_claim<'v>(value: &'v Value, claim: &str) -> Option<&'v Value> {
     let object = value.as_object()?;
     object.get(claim).or_else(|| {
         let dots = claim.match_indices('.').map(|(at, _)| claim.split_at(at));
-        dots.filter_map(|(outer, inner)| find(object.get(outer)?, &inner[1..])).next()
+        dots.filter_map(|(outer, inner)| find_claim(object.get(outer)?, &inner[1..])).next()
     })
 }
 
 /// RFC 4648 §5, with or without padding.
-fn base64url(text: &str) -> Option<Vec<u8>> {
+fn decode_base64url(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_end_matches('=').as_bytes();
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     for group in text.chunks(4) {

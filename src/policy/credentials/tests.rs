@@ -1,5 +1,6 @@
 use super::*;
-use crate::policy::fixtures::{CREDENTIALS, fields, route};
+use crate::policy::caller::CallerSource;
+use crate::policy::fixtures::{caller_fields, fields, route};
 
 #[test]
 fn the_credential_of_a_route_is_given_once_or_not_at_all() {
@@ -25,7 +26,7 @@ fn the_credential_of_a_route_is_given_once_or_not_at_all() {
         (&session, &[("cookie", "session =s1; session=s2")], None),
         (&session, &[("cookie", "Session=s1; xsession=s2")], None),
     ] {
-        let value = value_of(credential, &fields(lines)).map(<[u8]>::to_vec);
+        let value = credential_value(credential, &fields(lines)).map(<[u8]>::to_vec);
         assert_eq!(value.as_deref(), expected.map(str::as_bytes), "{lines:?}");
     }
 }
@@ -59,23 +60,50 @@ fn every_credential_that_is_sent_must_stand_in_the_key() {
         (&key, &[("x-api-key", "k")], true),
         (&key, &[("x-api-key", "k"), ("authorization", "a")], false),
     ] {
-        assert_eq!(all_in_key(route, &fields(lines), &CREDENTIALS), expected, "{lines:?}");
+        assert_eq!(are_credentials_in_key(route, &fields(lines), &caller_fields()), expected, "{lines:?}");
+    }
+}
+
+#[test]
+fn a_field_that_callers_read_is_a_credential() {
+    let proof = || Credential::Header(HeaderName::from_static("x-proof"));
+    let with = |credentials: Vec<Credential>, per: Option<Credential>| {
+        let (name, rules) = ("app".into(), "".into());
+        let source = CallerSource { name, index: 0, credentials, rules, has_claims: true };
+        Route { callers: Some(source), per, ..route("/a") }
+    };
+    let (tenant, cookie) =
+        (Credential::Header(HeaderName::from_static("x-tenant")), Credential::Cookie("sid".into()));
+    let keyed = Route { cookies: vec!["sid".into()], ..with(vec![cookie.clone()], None) };
+    for (route, lines, expected) in [
+        (&with(vec![proof()], None), &[("x-proof", "a")][..], false),
+        (&with(vec![proof()], None), &[], true),
+        (&with(vec![proof()], Some(tenant)), &[("x-proof", "a"), ("x-tenant", "5")], false),
+        (&with(vec![proof()], Some(proof())), &[("x-proof", "a")], true),
+        (&with(vec![proof()], Some(Credential::Identity)), &[("x-proof", "a")], true),
+        (&with(vec![cookie], None), &[("cookie", "sid=1")], false),
+        (&keyed, &[("cookie", "sid=1; other=2")], true),
+    ] {
+        let authorization = CallerFields::only(vec![header::AUTHORIZATION]);
+        assert_eq!(are_credentials_in_key(route, &fields(lines), &authorization), expected, "{lines:?}");
     }
 }
 
 #[test]
 fn what_is_presented_is_told_by_the_configured_fields() {
-    assert!(presented(&fields(&[("cookie", "")]), &CREDENTIALS));
-    assert!(!presented(&fields(&[("x-token", "a")]), &CREDENTIALS));
-    assert!(!presented(&fields(&[("cookie", "a=b")]), &[]));
+    let finds = |fields_of: CallerFields, lines| fields_of.find_in(&fields(lines)).next().is_some();
+    assert!(finds(caller_fields(), &[("cookie", "")]));
+    assert!(!finds(caller_fields(), &[("x-token", "a")]));
+    assert!(finds(CallerFields::default(), &[("x-token", "a")]));
+    assert!(!finds(CallerFields::only(Vec::new()), &[("cookie", "a=b")]));
 }
 
 #[test]
 fn a_cookie_that_is_sent_twice_has_no_one_value() {
     let headers = fields(&[("cookie", "a=1; b=2; b=3")]);
-    assert_eq!(cookie(&headers, "a"), Some("1"));
-    assert_eq!(cookie(&headers, "b"), None);
-    assert_eq!(cookie(&headers, "c"), None);
+    assert_eq!(single_cookie_value(&headers, "a"), Some("1"));
+    assert_eq!(single_cookie_value(&headers, "b"), None);
+    assert_eq!(single_cookie_value(&headers, "c"), None);
     assert_eq!(cookie_values(&headers, "b").collect::<Vec<_>>(), [b"2", b"3"]);
 }
 

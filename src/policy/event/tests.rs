@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::fixtures::{reach_plain, route, routes, templates};
+use crate::policy::fixtures::{purges, reach_plain, route, routes, templates};
 
 fn shop() -> Routes {
     routes([
@@ -10,22 +10,26 @@ fn shop() -> Routes {
     ])
 }
 
-fn prefix(path: &str) -> Target {
-    Target::Prefix { host: None, path: LoosePath::new(path) }
+fn stored_by(path: &str) -> Target {
+    route_target(&route(path))
 }
 
 fn rule(purge: &[&str], when: &[(&str, &[&str])]) -> EventRule {
-    let condition = |(value, one_of): &(&str, &[&str])| Condition {
+    let condition = |(value, one_of): &(&str, &[&str])| EventCondition {
         value: JsonQuery::parse(value).unwrap(),
         one_of: one_of.iter().map(ToString::to_string).collect(),
     };
-    EventRule { purge: templates(purge), when: when.iter().map(condition).collect() }
+    EventRule { purge: purges(purge), when: when.iter().map(condition).collect() }
 }
 
-fn applied(rule: &EventRule, event: &str) -> (Meaning, Vec<String>) {
-    let mut targets = Vec::new();
-    let event = Content::of_event(event.as_bytes(), MAX_EVENT).ok();
-    let meaning = rule.apply(&shop(), event.as_ref(), &mut targets);
+fn applied(rule: &EventRule, event: &str) -> (EventOutcome, Vec<String>) {
+    applied_all(std::slice::from_ref(rule), event)
+}
+
+fn applied_all(rules: &[EventRule], event: &str) -> (EventOutcome, Vec<String>) {
+    let mut targets = PurgeTargets::default();
+    let event = Content::parse_event(event.as_bytes(), MAX_EVENT_BYTES).ok();
+    let meaning = EventRules(rules.to_vec()).apply(&shop(), event.as_ref(), &mut targets);
     (meaning, targets.iter().map(ToString::to_string).collect())
 }
 
@@ -33,52 +37,58 @@ fn applied(rule: &EventRule, event: &str) -> (Meaning, Vec<String>) {
 fn an_event_names_tags_by_its_values() {
     let rule = rule(&["catalog:products", "product:{event.json:/id}", "stock/{event.json:$.parts[*]}"], &[]);
     let (meaning, targets) = applied(&rule, r#"{"id": 7, "parts": ["a", "b"]}"#);
-    assert_eq!(meaning, Meaning::Named);
+    assert_eq!(meaning, EventOutcome::Named);
     assert_eq!(targets, ["tag catalog:products", "tag product:7", "tag stock/a", "tag stock/b"]);
 }
 
 #[test]
-fn what_an_event_lacks_is_widened_to_the_paths_of_routes_with_such_tags() {
+fn a_missing_event_value_widens_to_paths_of_such_routes() {
     let rule = rule(&["catalog:products", "product:{event.json:/id}"], &[]);
     let long = format!(r#"{{"id": "{}"}}"#, "x".repeat(64 * 1024));
     let many = r#"{"id": ["a"]}"#;
     for event in ["{}", r#"{"id": null}"#, r#"{"id": ""}"#, r#"{"id": 1.5}"#, "7", "[]", "null", many, &long]
     {
         let (meaning, targets) = applied(&rule, event);
-        assert_eq!(meaning, Meaning::Widened, "{event:.40}");
-        assert_eq!(targets, ["tag catalog:products", "tag (listed)", "prefix /products"], "{event:.40}");
+        assert_eq!(meaning, EventOutcome::Widened, "{event:.40}");
+        assert_eq!(targets, ["tag catalog:products", "tag (route) /products/{id}"], "{event:.40}");
     }
     for event in ["", "{", "nope", r#"{"id": 1, "ID": 2}"#, r#"{"id": 1} x"#] {
         let (meaning, targets) = applied(&rule, event);
-        assert_eq!(meaning, Meaning::Malformed, "{event}");
-        assert_eq!(targets, ["tag catalog:products", "tag (listed)", "prefix /products"], "{event}");
+        assert_eq!(meaning, EventOutcome::Malformed, "{event}");
+        let all = ["tag catalog:products", "tag (listed)", "tag (route) /products/{id}"];
+        assert_eq!(targets, all, "{event}");
     }
 }
 
 #[test]
-fn what_an_event_lacks_reaches_such_tags_in_the_fields_of_any_response() {
-    let rule = rule(&["product:{event.json:/id}"], &[]);
+fn an_event_without_a_value_reaches_tags_of_fields() {
+    let rules = EventRules(vec![rule(&["page:{event.json:/id}"], &[])]);
     for event in ["{}", r#"{"id": {}}"#, "nope"] {
-        let mut targets = Vec::new();
-        rule.apply(&shop(), Content::of_event(event.as_bytes(), MAX_EVENT).ok().as_ref(), &mut targets);
+        let mut targets = PurgeTargets::default();
+        rules.apply(
+            &shop(),
+            Content::parse_event(event.as_bytes(), MAX_EVENT_BYTES).ok().as_ref(),
+            &mut targets,
+        );
+        let targets = targets.to_vec();
         for name in ["surrogate-key", "cache-tag", "xkey", "edge-cache-tag"] {
-            assert!(reach_plain(&targets, &[(name, "product:7")]), "{name}, {event}: {targets:?}");
+            assert!(reach_plain(&targets, &[(name, "page:7")]), "{name}, {event}: {targets:?}");
         }
-        assert!(reach_plain(&targets, &[("cache-groups", "\"product:7\"")]), "{event}: {targets:?}");
-        assert!(!reach_plain(&targets, &[("cache-control", "max-age=7")]), "{event}: {targets:?}");
+        assert!(reach_plain(&targets, &[("cache-groups", "\"page:7\"")]), "{event}: {targets:?}");
+        let everything = event == "nope";
+        assert_eq!(reach_plain(&targets, &[("cache-control", "max-age=7")]), everything, "{event}");
     }
 }
 
 #[test]
-fn what_an_event_lacks_is_widened_to_each_of_the_routes_with_such_tags() {
+fn a_missing_event_value_widens_to_every_such_route() {
     let tagged = |path, tag: &str| Route { tags: templates(&["all", tag]), ..route(path) };
     let routes =
         routes([tagged("/a/{id}", "Product:{id}"), route("/b"), tagged("/c", "product:{response.json:/id}")]);
-    let mut targets = Vec::new();
-    let event = Content::of_event(b"{}", MAX_EVENT).unwrap();
-    rule(&["product:{event.json:/id}"], &[]).apply(&routes, Some(&event), &mut targets);
-    let expected = [Target::tag(LISTED), prefix("/a"), prefix("/c")];
-    assert_eq!(targets, expected);
+    let mut targets = PurgeTargets::default();
+    let event = Content::parse_event(b"{}", MAX_EVENT_BYTES).unwrap();
+    EventRules(vec![rule(&["product:{event.json:/id}"], &[])]).apply(&routes, Some(&event), &mut targets);
+    assert_eq!(targets.to_vec(), [stored_by("/a/{id}"), stored_by("/c")]);
 }
 
 #[test]
@@ -86,15 +96,16 @@ fn too_many_values_are_widened_and_named() {
     let ids: Vec<String> = (0..=MAX_TAGS).map(|id| id.to_string()).collect();
     let event = format!(r#"{{"ids": [{}]}}"#, ids.join(","));
     let (meaning, targets) = applied(&rule(&["product:{event.json:$.ids[*]}"], &[]), &event);
-    assert_eq!(meaning, Meaning::Widened);
-    assert!(targets.contains(&"prefix /products".to_owned()));
+    assert_eq!(meaning, EventOutcome::Widened);
+    assert!(targets.contains(&"tag (route) /products/{id}".to_owned()));
 }
 
 #[test]
-fn tags_that_no_route_has_widen_to_everything() {
+fn missed_events_reach_everything_where_no_route_has_their_tags() {
     for purge in ["page:{event.json:/id}", "{event.json:/tag}"] {
-        let (_, targets) = applied(&rule(&[purge], &[]), "{}");
-        assert!(targets.contains(&"everything".to_owned()), "{purge}: {targets:?}");
+        let mut targets = PurgeTargets::default();
+        rule(&[purge], &[]).add_all_reachable(&shop(), &mut targets);
+        assert!(targets.to_vec().contains(&Target::Everything), "{purge}: {targets:?}");
     }
 }
 
@@ -108,23 +119,23 @@ fn a_hostile_value_is_one_literal_tag() {
         (r"a\u0000\nb", "tag product:a%00%0Ab"),
     ] {
         let (meaning, targets) = applied(&rule, &format!(r#"{{"id": "{value}"}}"#));
-        assert_eq!((meaning, targets), (Meaning::Named, vec![tag.to_owned()]), "{value}");
+        assert_eq!((meaning, targets), (EventOutcome::Named, vec![tag.to_owned()]), "{value}");
     }
 }
 
 #[test]
-fn an_event_about_something_else_is_ignored_and_one_that_does_not_say_is_not() {
+fn only_events_about_something_else_are_ignored() {
     let conditions: &[(&str, &[&str])] = &[("/type", &["updated", "deleted"]), ("/public", &["true"])];
     let rule = rule(&["catalog:products"], conditions);
     for (event, meaning) in [
-        (r#"{"type": "updated", "public": true}"#, Meaning::Named),
-        (r#"{"type": "deleted", "public": "true"}"#, Meaning::Named),
-        (r#"{"type": "read", "public": true}"#, Meaning::Ignored),
-        (r#"{"type": "updated", "public": false}"#, Meaning::Ignored),
-        (r#"{"type": "updated"}"#, Meaning::Named),
-        (r#"{"type": {"a": 1}, "public": null}"#, Meaning::Named),
-        ("{}", Meaning::Named),
-        ("[", Meaning::Malformed),
+        (r#"{"type": "updated", "public": true}"#, EventOutcome::Named),
+        (r#"{"type": "deleted", "public": "true"}"#, EventOutcome::Named),
+        (r#"{"type": "read", "public": true}"#, EventOutcome::Ignored),
+        (r#"{"type": "updated", "public": false}"#, EventOutcome::Ignored),
+        (r#"{"type": "updated"}"#, EventOutcome::Named),
+        (r#"{"type": {"a": 1}, "public": null}"#, EventOutcome::Named),
+        ("{}", EventOutcome::Named),
+        ("[", EventOutcome::Malformed),
     ] {
         assert_eq!(applied(&rule, event).0, meaning, "{event}");
     }
@@ -133,12 +144,13 @@ fn an_event_about_something_else_is_ignored_and_one_that_does_not_say_is_not() {
 #[test]
 fn fields_with_values_are_an_event_too() {
     let fields = [(&b"id"[..], &b"7"[..]), (b"type", b"updated")];
-    let mut targets = Vec::new();
-    let event = Content::of_fields(fields).unwrap();
-    let meaning = rule(&["product:{event.json:/id}"], &[]).apply(&shop(), Some(&event), &mut targets);
-    assert_eq!((meaning, targets), (Meaning::Named, vec![Target::tag("product:7")]));
-    assert!(Content::of_fields([(&b"id"[..], &b"7"[..]), (b"id", b"8")]).is_err());
-    assert!(Content::of_fields([(&b"id"[..], &b"\xff"[..])]).is_err());
+    let mut targets = PurgeTargets::default();
+    let event = Content::from_event_fields(fields).unwrap();
+    let meaning =
+        EventRules(vec![rule(&["product:{event.json:/id}"], &[])]).apply(&shop(), Some(&event), &mut targets);
+    assert_eq!((meaning, targets.to_vec()), (EventOutcome::Named, vec![Target::tag("product:7")]));
+    assert!(Content::from_event_fields([(&b"id"[..], &b"7"[..]), (b"id", b"8")]).is_err());
+    assert!(Content::from_event_fields([(&b"id"[..], &b"\xff"[..])]).is_err());
 }
 
 #[test]
@@ -146,7 +158,7 @@ fn a_source_reaches_the_routes_whose_tags_it_can_name() {
     let routes = shop();
     let reached = |purge: &str| -> Vec<usize> {
         let rule = rule(&[purge], &[]);
-        routes.iter().filter(|route| rule.reaches(route)).map(|route| route.index).collect()
+        routes.iter().filter(|route| rule.can_reach(route)).map(|route| route.index).collect()
     };
     for (purge, expected) in [
         ("catalog:products", &[0][..]),
@@ -162,5 +174,57 @@ fn a_source_reaches_the_routes_whose_tags_it_can_name() {
         ("other:{event.json:/id}", &[]),
     ] {
         assert_eq!(reached(purge), expected, "{purge}");
+    }
+}
+
+#[test]
+fn each_rule_of_a_source_applies_on_its_own() {
+    let rules = [
+        rule(&["product:{event.json:/id}"], &[("/table", &["products"])]),
+        rule(&["stock/{event.json:/id}"], &[("/table", &["products", "stock"])]),
+        rule(&["catalog:products"], &[("$.changed[*]", &["name", "price"])]),
+    ];
+    for (event, outcome, expected) in [
+        (
+            r#"{"table": "products", "id": 7, "changed": ["price", "x"]}"#,
+            EventOutcome::Named,
+            &["tag product:7", "tag stock/7", "tag catalog:products"][..],
+        ),
+        (r#"{"table": "stock", "id": 7, "changed": ["x"]}"#, EventOutcome::Named, &["tag stock/7"]),
+        (r#"{"table": "stock", "changed": ["x"]}"#, EventOutcome::Widened, &["tag (route) /stock/{id}"]),
+        (r#"{"table": "users", "id": 7, "changed": ["x"]}"#, EventOutcome::Ignored, &[]),
+        // Without the value of a condition, the rule applies.
+        (r#"{"table": "users", "id": 7}"#, EventOutcome::Named, &["tag catalog:products"]),
+    ] {
+        let (meaning, targets) = applied_all(&rules, event);
+        assert_eq!(
+            (meaning, targets.as_slice()),
+            (outcome, &expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+            "{event}"
+        );
+    }
+    assert_eq!(applied_all(&rules, "nope").0, EventOutcome::Malformed);
+    let stock = Route { tags: templates(&["stock/{id}"]), ..route("/stock/{id}") };
+    assert!(
+        EventRules(rules.to_vec()).can_reach(&stock) && !EventRules(rules[..1].to_vec()).can_reach(&stock)
+    );
+}
+
+/// The values of Debezium's change events, with `schemas.enable=false`.
+#[test]
+fn one_tag_names_the_row_of_a_change_and_of_a_deletion() {
+    let rule = rule(&["product:{event.json:$['before','after'].id}"], &[]);
+    let source = r#""source": {"connector": "mysql", "table": "products"}, "ts_ms": 1763640000000"#;
+    for (before, after, op, expected) in [
+        ("null", r#"{"id": 7, "name": "a"}"#, "c", &["tag product:7"][..]),
+        ("null", r#"{"id": 7, "name": "a"}"#, "u", &["tag product:7"]),
+        (r#"{"id": 7, "name": "a"}"#, r#"{"id": 7, "name": "b"}"#, "u", &["tag product:7"]),
+        (r#"{"id": 7, "name": "a"}"#, r#"{"id": 8, "name": "a"}"#, "u", &["tag product:7", "tag product:8"]),
+        (r#"{"id": 7, "name": null}"#, "null", "d", &["tag product:7"]),
+    ] {
+        let event = format!(r#"{{"before": {before}, "after": {after}, {source}, "op": "{op}"}}"#);
+        let (meaning, targets) = applied(&rule, &event);
+        assert_eq!(meaning, EventOutcome::Named, "{event}");
+        assert_eq!(targets, expected, "{event}");
     }
 }

@@ -1,13 +1,13 @@
-//! RFC 3339 dates, as APIs write them in JSON: `2026-11-21T03:00:00Z`, `2026-11-21t03:00:00.5+01:00`.
+//! RFC 3339 dates as APIs write them in JSON: `2026-11-21T03:00:00Z`, `2026-11-21t03:00:00.5+01:00`.
 
 use std::time::Duration;
 
-use super::{Date, Reader};
+use super::{CivilDate, DateReader};
 use crate::clock::Timestamp;
 
-/// Parts of a second are dropped: earlier is on the safe side. Without an offset it is no point in time.
+/// Fractions of a second are dropped, so the result is never late. A date without an offset is refused.
 pub fn parse(text: &str) -> Option<Timestamp> {
-    let mut reader = Reader(text.as_bytes());
+    let mut reader = DateReader(text.as_bytes());
     let year = reader.digits(4)?;
     reader.literal("-")?;
     let month = usize::try_from(reader.digits(2)?).ok()?.checked_sub(1).filter(|month| *month < 12)?;
@@ -19,8 +19,8 @@ pub fn parse(text: &str) -> Option<Timestamp> {
         reader.digits(1)?;
         while reader.digits(1).is_some() {}
     }
-    let time = Date { year, month, day, second }.to_timestamp()?;
-    let offset = |reader: &mut Reader<'_>| {
+    let time = CivilDate { year, month, day, second }.to_timestamp()?;
+    let offset = |reader: &mut DateReader<'_>| {
         let hours = reader.digits(2)?;
         reader.literal(":")?;
         let minutes = reader.digits(2)?;

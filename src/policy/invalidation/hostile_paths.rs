@@ -1,10 +1,11 @@
-//! No spelling of a path poisons what is stored for another, and none evades a purge.
+//! Property: no spelling of a path poisons the response stored for another path, and none evades a purge.
 
 use http::HeaderMap;
 
 use super::*;
-use crate::policy::classify::{Class, classify};
-use crate::policy::fixtures::{CREDENTIALS, Random, Request, generated_cases, route, routes, templates};
+use crate::policy::caller::NoCallers;
+use crate::policy::classify::{Classification, classify};
+use crate::policy::fixtures::{Random, Request, caller_fields, generated_cases, route, routes, templates};
 use crate::policy::path::{is_normal, percent_decoded};
 use crate::policy::route::Route;
 use crate::policy::routes::Routes;
@@ -31,18 +32,23 @@ const PATHS: [&str; 6] = [
 ];
 
 fn key(routes: &Routes, path: &str) -> Option<CacheKey> {
-    match classify(routes, &Request::get(path).head(), false, &CREDENTIALS) {
-        Class::Lookup(lookup) => Some(lookup.key),
-        Class::Pass { .. } | Class::Write { .. } => None,
+    match classify(routes, &Request::get(path).head(), false, &caller_fields(), &NoCallers) {
+        Classification::Lookup(lookup) => Some(lookup.key),
+        _ => None,
     }
 }
 
-/// Every name by which a purge reaches the response to a GET, and those of them that its tags make.
+/// All targets of the response to a GET, and the targets of its tags.
 fn names(routes: &Routes, path: &str) -> (Vec<TargetId>, Vec<TargetId>) {
     let request = Request::get(path);
     let route = routes.find(path).unwrap();
-    let tags = tags::of_response(route, &request.head(), &HeaderMap::new(), None).unwrap();
-    let all = Target::all_of(&request.host, &LoosePath::new(path), "", tags.iter().map(String::as_str));
+    let tags = tags::response_tags(route, &request.head(), &HeaderMap::new(), None).unwrap();
+    let all = Target::ids_for_response(
+        &request.host,
+        &NormalizedPath::new(path),
+        "",
+        tags.iter().map(String::as_str),
+    );
     (all, tags.into_iter().map(|tag| Target::tag(tag).id()).collect())
 }
 
@@ -62,14 +68,17 @@ fn no_spelling_poisons_or_evades_a_purge() {
         }
         passed += usize::from(!is_normal(&spelling));
 
-        let purged = of_write(&routes, &Request::new("POST", &spelling).head(), true).targets;
+        let write = Request::new("POST", &spelling);
+        let found = WritePlan::new(&routes, &write.head(), true).head_targets(&write.head());
+        let purged = found.targets.to_vec();
         let by_url =
             purged.iter().any(|target| !matches!(target, Target::Tag(_)) && reached.contains(&target.id()));
         assert!(by_url, "{spelling} does not purge the URL {path}: {purged:?}");
         let by_tag = purged.iter().any(|target| reached_by_tag.contains(&target.id()));
         assert!(by_tag, "{spelling} does not purge the tags of {path}: {purged:?}");
 
-        let asked = of_purge_request(&routes, &Request::new("PURGE", &spelling).head(), false).unwrap().0;
+        let asked =
+            parse_purge_request(&routes, &Request::new("PURGE", &spelling).head(), false, false).unwrap().0;
         assert!(asked.iter().any(|target| reached.contains(&target.id())), "PURGE {spelling}: {asked:?}");
     }
     assert!(passed > cases / 2);
@@ -82,10 +91,10 @@ fn what_is_stored_has_one_spelling() {
     for _ in 0..generated_cases() / 10 {
         let path = respelled(random.pick(&PATHS), &mut random);
         if key(&routes, &path).is_some() {
-            assert_eq!(normal_form(&path), path);
-            // The most careless reader sees what one sees that decodes once.
+            assert_eq!(normalize(&path), path);
+            // Decoding once is enough for the most lenient reader.
             let once = percent_decoded(&path).to_ascii_lowercase();
-            assert_eq!(LoosePath::new(&path).as_str(), once.trim_end_matches('/'), "{path}");
+            assert_eq!(NormalizedPath::new(&path).as_str(), once.trim_end_matches('/'), "{path}");
         }
     }
 }
@@ -102,7 +111,7 @@ fn respelled(path: &str, random: &mut Random) -> String {
         let (before, after) = text.split_at(at);
         let next = after.as_bytes()[0];
         text = match random.below(7) {
-            // Not within an escape, which it would break, and not more often than anyone decodes.
+            // Not within an escape, and at most as often as any reader decodes.
             0 | 1 if encodings < 2 && next != b'/' && !in_escape(before) => {
                 encodings += 1;
                 let escape = if random.one_in(2) { format!("%{next:02x}") } else { format!("%{next:02X}") };
@@ -114,7 +123,7 @@ fn respelled(path: &str, random: &mut Random) -> String {
                     "//", "/./", "/x/../", "/x/..%2f", "\\", "/%2e/", "/;a=b/", "/x;/../", "/.;/", "%5c",
                     "%2F",
                 ];
-                // The first slash makes it a path at all.
+                // A path needs its first slash.
                 if at == 0 {
                     format!("/{}", after.trim_start_matches('/'))
                 } else {
@@ -127,7 +136,7 @@ fn respelled(path: &str, random: &mut Random) -> String {
         };
     }
     if random.one_in(6) {
-        // Below a route that says of its writes that they change nothing.
+        // Below a route with `purges: []`.
         text = format!(
             "{}{text}",
             random.pick(&["/search/..", "/search/x/../..", "/search/%2e%2E", "/search/..;"])

@@ -1,57 +1,89 @@
-//! The PURGE method: what an operator, or the application itself, asks to be purged.
+//! The PURGE method and its dialects: the targets of a purge request.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
-use super::{add, add_paths, readings};
-use crate::policy::path::normal_form;
+use super::purge_dialects::{
+    Separator, TagField, ban_tags, check_known, is_fastly_soft, parse_ban, tag_fields,
+};
+use super::{possible_paths, possible_routes};
+use crate::policy::purge_targets::PurgeTargets;
 use crate::policy::routes::Routes;
 use crate::policy::{RequestHead, tags};
-use crate::purge::{Hardness, Target};
+use crate::purge::{PurgeMode, Target};
 
-/// Tags in one request.
-const MAX_TAGS: usize = 1000;
+/// Maximum number of tags in one request.
+const MAX_TAGS_PER_PURGE: usize = 1000;
 
-static TAG_FIELDS: [HeaderName; 2] =
-    [HeaderName::from_static("cache-tag"), HeaderName::from_static("surrogate-key")];
-
-/// `PURGE /p`, `/p?q`, `/p/*`, or by `Cache-Tag` / `Surrogate-Key`; `Purge-Mode: soft`. `absolute`: the target names
-/// its host, and only that is purged. The error is for the client.
-pub fn of_purge_request(
+/// Parses `PURGE /p`, `/p?q`, `/p/*`, or tags in a field such as `Cache-Tag`; `Purge-Mode: soft`. `absolute`: the target
+/// names its host, and only that is purged. `dialects` also accepts the requests of other caches.
+///
+/// # Errors
+/// For the client: what was not understood, and what to write.
+pub fn parse_purge_request(
     routes: &Routes,
     request: &RequestHead<'_>,
     absolute: bool,
-) -> Result<(Vec<Target>, Hardness), String> {
-    let hardness = hardness(request.headers)?;
-    let targets = match tags(request.headers)? {
-        Some(tags) => tags.into_iter().map(Target::tag).collect(),
-        None => of_url(routes, request, absolute)?,
+    dialects: bool,
+) -> Result<(Vec<Target>, PurgeMode), String> {
+    let headers = request.headers;
+    check_known(request.method.as_str(), headers, dialects)?;
+    let is_ban = request.method.as_str() == "BAN";
+    let tags = parse_tags(headers, dialects, is_ban)?;
+    let mode = parse_purge_mode(headers, dialects)?;
+    let banned = if is_ban { parse_ban(headers)? } else { None };
+    let targets = match (tags, banned) {
+        (Some(tags), _) => tags.into_iter().map(Target::tag).collect(),
+        (None, Some(targets)) => targets,
+        (None, None) => purge_url_targets(routes, request, absolute)?,
     };
-    Ok((targets, hardness))
+    Ok((targets, mode))
 }
 
-fn hardness(headers: &HeaderMap) -> Result<Hardness, String> {
+fn parse_purge_mode(headers: &HeaderMap, dialects: bool) -> Result<PurgeMode, String> {
     let mut modes = headers.get_all("purge-mode").iter().map(|mode| mode.as_bytes());
-    match (modes.next(), modes.next()) {
-        (None, _) => Ok(Hardness::Hard),
-        (Some(mode), None) if mode.eq_ignore_ascii_case(b"hard") => Ok(Hardness::Hard),
-        (Some(mode), None) if mode.eq_ignore_ascii_case(b"soft") => Ok(Hardness::Soft),
-        _ => Err("Purge-Mode is `hard` or `soft`".to_owned()),
+    let named = match (modes.next(), modes.next()) {
+        (None, _) => None,
+        (Some(mode), None) if mode.eq_ignore_ascii_case(b"hard") => Some(PurgeMode::Hard),
+        (Some(mode), None) if mode.eq_ignore_ascii_case(b"soft") => Some(PurgeMode::Soft),
+        _ => return Err("invalid `Purge-Mode`; expected one of `hard` and `soft`".to_owned()),
+    };
+    let fastly = is_fastly_soft(headers, dialects).then_some(PurgeMode::Soft);
+    let sent = tag_fields(dialects).filter(|field| headers.contains_key(field.name));
+    let mut all = sent.filter_map(|field| field.mode).chain(named).chain(fastly);
+    let first = all.next().unwrap_or(PurgeMode::Hard);
+    match all.all(|mode| mode == first) {
+        true => Ok(first),
+        false => Err("the request asks for a hard and a soft purge; send one of them".to_owned()),
     }
 }
 
-/// `None`: no tags are named, so the path counts.
-fn tags(headers: &HeaderMap) -> Result<Option<Vec<String>>, String> {
-    if !TAG_FIELDS.iter().any(|name| headers.contains_key(name)) {
+/// Returns `None` if no tags are named, so that the path counts.
+fn parse_tags(headers: &HeaderMap, dialects: bool, is_ban: bool) -> Result<Option<Vec<String>>, String> {
+    let mut tags: Vec<String> = Vec::new();
+    let mut is_named = false;
+    for field in tag_fields(dialects) {
+        for value in headers.get_all(field.name) {
+            is_named = true;
+            let value = String::from_utf8_lossy(value.as_bytes());
+            match is_ban {
+                true => tags.extend(ban_tags(&value)?),
+                false => tags.extend(split_tags(field, &value)?),
+            }
+        }
+    }
+    if !is_named {
         return Ok(None);
     }
-    let mut tags: Vec<String> = TAG_FIELDS.iter().flat_map(|name| tags::listed_in(headers, name)).collect();
     tags.sort_unstable();
     tags.dedup();
     if tags.is_empty() {
-        return Err("Cache-Tag or Surrogate-Key is there, and names no tag".to_owned());
+        return Err("the tag field names no tag".to_owned());
     }
-    if tags.len() > MAX_TAGS {
-        return Err(format!("{} tags are too many for one request; the most is {MAX_TAGS}", tags.len()));
+    if tags.len() > MAX_TAGS_PER_PURGE {
+        return Err(format!(
+            "{} tags in one request exceed the maximum of {MAX_TAGS_PER_PURGE}; send several requests",
+            tags.len()
+        ));
     }
     if tags.iter().any(|tag| tag.len() > tags::MAX_TAG_BYTES) {
         return Err(format!("a tag is longer than {} bytes, and so no response has it", tags::MAX_TAG_BYTES));
@@ -59,49 +91,81 @@ fn tags(headers: &HeaderMap) -> Result<Option<Vec<String>>, String> {
     Ok(Some(tags))
 }
 
-fn of_url(routes: &Routes, request: &RequestHead<'_>, absolute: bool) -> Result<Vec<Target>, String> {
+fn split_tags(field: &TagField, value: &str) -> Result<Vec<String>, String> {
+    let is_separator = |c: char| match field.separator {
+        Separator::Comma => c == ',',
+        Separator::Space => c.is_whitespace(),
+        Separator::Any => c == ',' || c.is_whitespace(),
+    };
+    let parts =
+        value.split(is_separator).map(|part| part.trim_matches(|c: char| c == ',' || c.is_whitespace()));
+    let tags: Vec<String> = parts.filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    match tags.iter().find(|tag| tag.contains(char::is_whitespace)) {
+        Some(tag) => Err(format!(
+            "`{}` is separated by commas, and `{tag}` has a space; write `{}`, or use `Surrogate-Key`",
+            field.name,
+            tag.split_whitespace().collect::<Vec<_>>().join(", "),
+        )),
+        None => Ok(tags),
+    }
+}
+
+/// The targets that the URL of a purge request names.
+///
+/// # Errors
+/// See [`parse_purge_request`].
+pub fn purge_url_targets(
+    routes: &Routes,
+    request: &RequestHead<'_>,
+    absolute: bool,
+) -> Result<Vec<Target>, String> {
     let host = absolute.then_some(request.host);
     let path = request.path;
     if !path.starts_with('/') {
-        return Err("a path to purge begins with `/`; everything is `/*`".to_owned());
+        return Err("expected a path that begins with `/`; to purge everything, write `/*`".to_owned());
     }
     if path.strip_suffix("/*").unwrap_or(path).contains('*') {
         return Err(
-            "`*` stands for all below a path, as its last segment: `/api/*`; a star in a path is `%2A`"
+            "`*` must be the last segment, as in `/api/*`; regular expressions are not supported, and a star in a path is `%2A`"
                 .to_owned(),
         );
     }
-    let mut targets = Vec::new();
+    let mut targets = PurgeTargets::default();
     match (path.strip_suffix("/*"), request.query) {
         (Some(_), Some(_)) => {
-            return Err("a path that ends in `/*` purges all queries; leave out the query".to_owned());
+            return Err("a path that ends in `/*` purges all queries; remove the query".to_owned());
         }
-        (Some(""), None) if !absolute => targets.push(Target::Everything),
+        (Some(""), None) if !absolute => targets.insert_named(Target::Everything),
         (Some(prefix), None) => {
-            for path in readings(&format!("{prefix}/")) {
-                add(&mut targets, Target::Prefix { host: host.map(str::to_owned), path });
+            for path in possible_paths(&format!("{prefix}/")) {
+                targets.insert_named(Target::Prefix { host: host.map(str::to_owned), path });
             }
         }
-        (None, None) => add_paths(&mut targets, host, path),
+        (None, None) => {
+            for path in possible_paths(path) {
+                targets.insert_named(Target::Path { host: host.map(str::to_owned), path });
+            }
+        }
         (None, Some(query)) => {
-            let queries = spellings(routes, path, query);
-            for path in readings(path) {
+            if query.contains('*') {
+                return Err("`*` in a query is not a wildcard; a path alone purges all its queries, and a star in a query is `%2A`".to_owned());
+            }
+            let queries = query_spellings(routes, path, query);
+            for path in possible_paths(path) {
                 for query in &queries {
                     let (host, path) = (host.map(str::to_owned), path.clone());
-                    add(&mut targets, Target::Url { host, path, query: query.clone() });
+                    targets.insert_named(Target::Url { host, path, query: query.clone() });
                 }
             }
         }
     }
-    Ok(targets)
+    Ok(targets.to_vec())
 }
 
 /// The query as it is given, and as the routes of the path select it for their keys.
-fn spellings(routes: &Routes, path: &str, query: &str) -> Vec<String> {
-    let readings = readings(path);
-    let loosely = readings.iter().flat_map(|reading| routes.all_loosely(reading));
+fn query_spellings(routes: &Routes, path: &str, query: &str) -> Vec<String> {
     let mut queries = vec![query.to_owned()];
-    for route in routes.find(&normal_form(path)).into_iter().chain(loosely) {
+    for route in possible_routes(routes, path) {
         let selected = route.query.select(Some(query)).unwrap_or_default().into_owned();
         if !queries.contains(&selected) {
             queries.push(selected);

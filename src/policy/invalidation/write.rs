@@ -1,267 +1,430 @@
-//! What a write purges: what its routes say, and its own URL (RFC 9111 §4.4).
+//! The targets of a write: those of its routes, and its own URL (RFC 9111 §4.4).
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
+use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
 
-use super::{WriteEnd, WriteTargets, add, add_paths, location, readings};
+use super::outcome::{OutcomeRules, WriteOutcome};
+use super::{caller_target, location, possible_paths, route_target};
 use crate::policy::content::Content;
-use crate::policy::groups;
-use crate::policy::path::{is_normal, normal_form};
+use crate::policy::path::{is_normal, normalize};
+use crate::policy::purge_targets::{PurgeOptions, PurgeRule, PurgeTargets, TargetOrigin};
+use crate::policy::route::OwnUrl;
 use crate::policy::routes::Routes;
-use crate::policy::tags::{LISTED, MAX_TAG_BYTES, MAX_TAGS};
-use crate::policy::template::{Sources, Template};
-use crate::policy::{RequestHead, Route};
-use crate::purge::{LoosePath, Target};
+use crate::policy::tags::{LISTED_TAG, MAX_TAG_BYTES};
+use crate::policy::template::{RenderLimits, StepLimit, Template, TemplateContext};
+use crate::policy::{RequestHead, Route, credentials, groups, override_fields};
+use crate::purge::{NormalizedPath, Target};
 
-/// Some servers take the path to change from here.
-static PATH_OVERRIDES: [HeaderName; 2] =
-    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+/// The work that naming the targets of one write may take, in steps of about 50 ns: 16 bytes read, or one value made.
+/// Beyond it the write is widened.
+pub(super) const MAX_STEPS: usize = 4096;
 
-/// What is known of a write only when it is over; nothing of it, where it has no answer or the content can't be read.
+/// The lines of `Location` and of `Content-Location` that count; a second one is malformed already.
+const MAX_LOCATIONS: usize = 4;
+
+/// The parts of an exchange that are known after the request's head; `None`: absent or unreadable.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Exchanged<'a> {
+pub struct WriteExchange<'a> {
     pub request_content: Option<&'a Content>,
     pub response_headers: Option<&'a HeaderMap>,
     pub response_content: Option<&'a Content>,
 }
 
-/// How much of a write's contents must be kept for the templates of its routes; `None`: nothing.
+/// The bytes of a write's contents to buffer for the templates of its routes; `None`: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct BufferedContent {
     pub request: Option<u64>,
     pub response: Option<u64>,
 }
 
-pub fn kept_of_write(routes: &Routes, request: &RequestHead<'_>) -> Kept {
-    let mut kept = Kept::default();
-    if changes_nothing(routes, request) {
-        return kept;
-    }
-    for matched in paths(request).iter().flat_map(|path| matches(routes, path)) {
-        let limit = Some(matched.route.max_json);
-        if matched.templates().any(Template::reads_request_content) {
-            kept.request = kept.request.max(limit);
-        }
-        if matched.templates().any(Template::reads_response_content) {
-            kept.response = kept.response.max(limit);
-        }
-    }
-    kept
+/// The targets of a write, and how they were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteTargets {
+    pub targets: PurgeTargets,
+    /// Templates that were widened.
+    pub widened: usize,
+    /// Tags that templates made.
+    named: usize,
+    /// The work that it took; at most `MAX_STEPS`.
+    pub steps: usize,
+    /// The longest `settle` of its routes.
+    pub settle: Duration,
 }
 
-/// `parents`: a write that no route matches also purges the cached paths it lies under.
-pub fn of_write(routes: &Routes, request: &RequestHead<'_>, parents: bool) -> WriteTargets {
-    let mut purged = WriteTargets::default();
-    if changes_nothing(routes, request) {
-        return purged;
+impl WriteTargets {
+    /// The targets that are fully named.
+    pub fn named(&self) -> Vec<Target> {
+        let mut named = self.clone();
+        named.drop_widened();
+        named.targets.to_vec()
     }
-    for path in paths(request) {
-        add_paths(&mut purged.targets, None, &path);
-        let matches = matches(routes, &path);
-        if matches.is_empty() && parents {
-            add_parents(&mut purged.targets, routes, &path);
-        }
-        for matched in matches {
-            purged.settle = purged.settle.max(matched.route.settle);
-            matched.add_targets(&mut purged, request, None);
-        }
-    }
-    purged
-}
 
-/// What is known only when the write is over: templates that need the content of the request, or anything of the
-/// response; and RFC 9111 §4.4: `Location` and `Content-Location` of the same origin, with what their routes say by
-/// values of their paths.
-pub fn of_exchange(routes: &Routes, request: &RequestHead<'_>, exchanged: &Exchanged<'_>) -> WriteTargets {
-    let mut purged = WriteTargets::default();
-    if changes_nothing(routes, request) {
-        return purged;
-    }
-    for path in paths(request) {
-        for matched in matches(routes, &path) {
-            matched.add_targets(&mut purged, request, Some(exchanged));
-        }
-    }
-    for name in [LOCATION, CONTENT_LOCATION] {
-        for reference in exchanged.response_headers.into_iter().flat_map(|headers| headers.get_all(&name)) {
-            let reference = String::from_utf8_lossy(reference.as_bytes());
-            if let Some(path) = location::path_of_same_origin(request, &reference) {
-                add_paths(&mut purged.targets, None, &path);
-                matches(routes, &path).iter().for_each(|named| named.add_own(&mut purged, request));
-            }
-        }
-    }
-    purged
-}
-
-/// A write is over: how it counts, and what it purges in all. `written`: what its request told before.
-pub fn at_end(
-    routes: &Routes,
-    request: &RequestHead<'_>,
-    mut written: WriteTargets,
-    end: WriteEnd,
-    exchanged: &Exchanged<'_>,
-) -> (WriteEnd, WriteTargets) {
-    let groups = exchanged.response_headers.map(|headers| groups::invalidated(request, headers));
-    let groups = groups.unwrap_or_default();
-    if end == WriteEnd::Nothing {
-        // RFC 9875 §3: the upstream names what to drop, so it is dropped, and nothing else.
-        let end = if groups.is_empty() { WriteEnd::Nothing } else { WriteEnd::Purge };
-        return (end, WriteTargets { targets: groups, settle: written.settle, ..WriteTargets::default() });
-    }
-    let said = of_exchange(routes, request, exchanged);
-    written.targets.extend(said.targets.into_iter().chain(groups));
-    written.widened += said.widened;
-    (end, written)
-}
-
-/// `purges: []`. Believed only of a path that can be read in one way.
-fn changes_nothing(routes: &Routes, request: &RequestHead<'_>) -> bool {
-    let path = request.path;
-    is_normal(path)
-        && !PATH_OVERRIDES.iter().any(|name| request.headers.contains_key(name))
-        && routes.find(path).is_some_and(|route| says_nothing(route) && !routes.is_ambiguous(path, route))
-}
-
-fn says_nothing(route: &Route) -> bool {
-    route.purges.as_ref().is_some_and(Vec::is_empty)
-}
-
-/// The path that the request is for, and those that it may be taken to be for.
-fn paths(request: &RequestHead<'_>) -> Vec<String> {
-    let mut paths = vec![request.path.to_owned()];
-    for value in PATH_OVERRIDES.iter().flat_map(|name| request.headers.get_all(name)) {
-        paths.push(location::path_of(request, &String::from_utf8_lossy(value.as_bytes())));
-    }
-    paths
-}
-
-fn add_parents(targets: &mut Vec<Target>, routes: &Routes, path: &str) {
-    for reading in readings(path) {
-        for parent in reading.prefixes().map(LoosePath::new) {
-            if routes.all_loosely(&parent).any(|route| route.caches()) {
-                add(targets, Target::Path { host: None, path: parent });
-            }
-        }
+    /// Leaves the targets that are fully named.
+    pub fn drop_widened(&mut self) {
+        self.targets.retain_origins(|origin| origin != TargetOrigin::Widened);
+        self.widened = 0;
     }
 }
 
-/// A route that a path falls under in one or more readings.
-struct Match<'r> {
+/// The routes of one write and its paths, found once.
+#[derive(Debug)]
+pub struct WritePlan<'r> {
     routes: &'r Routes,
+    paths: Vec<CandidatePath<'r>>,
+    /// A write that no route matches also purges the cached paths above it.
+    purges_parents: bool,
+    /// Its route says `purges: []`.
+    purges_nothing: bool,
+    max_targets: usize,
+}
+
+/// A path that the request may be for.
+#[derive(Debug)]
+struct CandidatePath<'r> {
+    readings: Vec<NormalizedPath>,
+    matches: Vec<RouteMatch<'r>>,
+}
+
+/// A route that a path matches in one or more readings.
+#[derive(Debug)]
+struct RouteMatch<'r> {
     route: &'r Arc<Route>,
-    /// The values of its path's parameters, in each of the readings.
+    /// The distinct values of its path's parameters.
     captures: Vec<Vec<(&'r str, String)>>,
 }
 
-fn matches<'r>(routes: &'r Routes, path: &str) -> Vec<Match<'r>> {
-    let normal = normal_form(path);
-    let mut found: Vec<Match<'r>> = Vec::new();
-    let mut add = |route: &'r Arc<Route>, captures| match found
-        .iter_mut()
-        .find(|matched| Arc::ptr_eq(matched.route, route))
-    {
-        Some(matched) => matched.captures.push(captures),
-        None => found.push(Match { routes, route, captures: vec![captures] }),
-    };
-    if let Some(route) = routes.find(&normal) {
-        add(route, route.path.captures(&normal));
-    }
-    for reading in readings(path) {
-        for route in routes.all_loosely(&reading) {
-            add(route, route.path.captures_loosely(&reading));
+impl<'r> WritePlan<'r> {
+    pub fn new(routes: &'r Routes, request: &RequestHead<'_>, purges_parents: bool) -> Self {
+        if purges_nothing(routes, request) {
+            let paths = vec![CandidatePath::new(routes, request.path)];
+            return Self { routes, paths, purges_parents, purges_nothing: true, max_targets: 0 };
         }
+        let overridden = override_fields::PATH_FIELDS.iter().flat_map(|name| request.headers.get_all(name));
+        let overridden = overridden
+            .map(|value| location::resolve_path(request, &String::from_utf8_lossy(value.as_bytes())));
+        let paths: Vec<_> = std::iter::once(request.path.to_owned())
+            .chain(overridden)
+            .map(|path| CandidatePath::new(routes, &path))
+            .collect();
+        let matched = paths.iter().flat_map(|path| &path.matches);
+        let max_targets = matched.map(|matched| matched.route.max_targets).max().unwrap_or_default();
+        Self { routes, paths, purges_parents, purges_nothing: false, max_targets }
     }
-    found
-}
 
-impl Match<'_> {
-    /// Adds what the route's templates stand for: those that are known late if the write is over, else the others. One
-    /// that finds no value, a value that no tag can be made of, or more than a response may have is widened.
-    fn add_targets(
+    /// The rules by which the end of the exchange decides: those of the request's own route.
+    pub fn outcome_rules(&self) -> OutcomeRules {
+        let own = self.paths.first().and_then(|path| path.matches.first());
+        own.map(|own| own.route.outcome_rules()).unwrap_or_default()
+    }
+
+    fn matches(&self) -> impl Iterator<Item = &RouteMatch<'r>> {
+        self.paths.iter().flat_map(|path| &path.matches)
+    }
+
+    pub fn content_to_buffer(&self) -> BufferedContent {
+        let mut buffered = BufferedContent::default();
+        if self.purges_nothing {
+            return buffered;
+        }
+        for matched in self.matches() {
+            let limit = Some(matched.route.max_json);
+            if matched.rules().any(|rule| rule.template.reads_request_content()) {
+                buffered.request = buffered.request.max(limit);
+            }
+            if matched.rules().any(|rule| rule.template.reads_response_content()) {
+                buffered.response = buffered.response.max(limit);
+            }
+        }
+        buffered
+    }
+
+    /// The targets that the head of the request names.
+    pub fn head_targets(&self, request: &RequestHead<'_>) -> WriteTargets {
+        let mut found = WriteTargets::default();
+        if self.purges_nothing {
+            return found;
+        }
+        let steps = StepLimit::new(MAX_STEPS);
+        for (path, is_own) in self.paths.iter().zip([true].into_iter().chain(std::iter::repeat(false))) {
+            path.add_urls(&mut found.targets, request, is_own);
+            if path.matches.is_empty() && self.purges_parents {
+                self.add_parents(&mut found.targets, path);
+            }
+            for matched in &path.matches {
+                found.settle = found.settle.max(matched.route.settle);
+                self.add_tags(&mut found, matched, request, None, &steps);
+            }
+        }
+        found.steps = steps.used();
+        found
+    }
+
+    /// All targets that the write could name, for a purge intent: templates that need the exchange stand for every route
+    /// with such tags, and for every response that lists tags in its fields.
+    pub fn possible_targets(&self, request: &RequestHead<'_>) -> Vec<Target> {
+        let mut targets = self.head_targets(request).targets;
+        if self.purges_nothing {
+            return Vec::new();
+        }
+        for matched in self.matches() {
+            for MatchedRule { template, .. } in matched.rules().filter(|rule| rule.template.needs_exchange())
+            {
+                let has_such_tags =
+                    |route: &&Arc<Route>| route.tags.iter().any(|tag| may_make_same_tag(tag, template));
+                let routes = self.routes.iter().filter(has_such_tags).chain([matched.route]);
+                routes.for_each(|route| targets.insert_widened(route_target(route)));
+                targets.insert_widened(Target::tag(LISTED_TAG));
+            }
+        }
+        targets.to_vec()
+    }
+
+    /// The targets of a finished write. `found` are those of its head; the outcome changes if the write did not happen
+    /// but its response names groups to invalidate.
+    pub fn finish(
         &self,
-        purged: &mut WriteTargets,
         request: &RequestHead<'_>,
-        exchanged: Option<&Exchanged<'_>>,
+        mut found: WriteTargets,
+        outcome: WriteOutcome,
+        exchange: &WriteExchange<'_>,
+    ) -> (WriteOutcome, WriteTargets) {
+        // RFC 9875 §3: the upstream names the groups whatever its status.
+        let groups = exchange.response_headers.map(|headers| groups::invalidated_targets(request, headers));
+        let groups = groups.unwrap_or_default();
+        let outcome = match outcome {
+            WriteOutcome::Nothing => {
+                found.targets = PurgeTargets::default();
+                if groups.is_empty() { WriteOutcome::Nothing } else { WriteOutcome::Purge }
+            }
+            WriteOutcome::PurgeUrl => {
+                found.targets.retain_origins(|origin| origin == TargetOrigin::Url);
+                WriteOutcome::Purge
+            }
+            WriteOutcome::Purge | WriteOutcome::PurgeInDoubt => {
+                self.add_exchange_targets(&mut found, request, exchange);
+                outcome
+            }
+        };
+        if outcome == WriteOutcome::PurgeInDoubt {
+            found.targets.retain_origins(|origin| origin != TargetOrigin::Widened);
+        }
+        groups.into_iter().for_each(|group| found.targets.insert_named(group));
+        (outcome, found)
+    }
+
+    /// Templates that need the exchange, and RFC 9111 §4.4: `Location` and `Content-Location` of the same origin, with the
+    /// tags that their paths give values to.
+    fn add_exchange_targets(
+        &self,
+        found: &mut WriteTargets,
+        request: &RequestHead<'_>,
+        exchange: &WriteExchange<'_>,
     ) {
-        if says_nothing(self.route) {
+        if self.purges_nothing {
             return;
         }
-        for template in self.templates().filter(|tag| tag.is_known_late() == exchanged.is_some()) {
-            let tags = self.render(template, request, exchanged.copied().unwrap_or_default());
-            let is_short = |tag: &String| tag.len() <= MAX_TAG_BYTES;
-            let is_whole = tags
-                .as_ref()
-                .is_some_and(|tags| (1..=MAX_TAGS).contains(&tags.len()) && tags.iter().all(is_short));
-            for tag in tags.into_iter().flatten().filter(is_short) {
-                add(&mut purged.targets, Target::tag(tag));
+        let steps = StepLimit::new(MAX_STEPS);
+        for matched in self.matches() {
+            self.add_tags(found, matched, request, Some(exchange), &steps);
+        }
+        for name in [LOCATION, CONTENT_LOCATION] {
+            let lines = exchange.response_headers.into_iter().flat_map(|headers| headers.get_all(&name));
+            for reference in lines.take(MAX_LOCATIONS) {
+                let reference = String::from_utf8_lossy(reference.as_bytes());
+                let Some(path) = location::same_origin_path(request, &reference) else { continue };
+                let path = CandidatePath::new(self.routes, &path);
+                path.add_urls(&mut found.targets, request, false);
+                for named in &path.matches {
+                    self.add_path_tags(found, named, request, &steps);
+                }
             }
-            if !is_whole {
-                purged.widened += 1;
-                self.widen(purged, request, template);
+        }
+        found.steps += steps.used();
+    }
+
+    /// Adds the tags of a route's templates: those that need the exchange if there is one, else the others. A template
+    /// without a value, with an unusable one, or with too many is widened to the routes of the write.
+    fn add_tags(
+        &self,
+        found: &mut WriteTargets,
+        matched: &RouteMatch<'_>,
+        request: &RequestHead<'_>,
+        exchange: Option<&WriteExchange<'_>>,
+        steps: &StepLimit,
+    ) {
+        if matched.route.has_empty_purges() {
+            return;
+        }
+        for rule in matched.rules().filter(|rule| rule.template.needs_exchange() == exchange.is_some()) {
+            let MatchedRule { template, options, otherwise } = rule;
+            let left = self.max_targets.saturating_sub(found.named);
+            let limits = RenderLimits { max_tags: left.max(1), steps: Some(steps) };
+            let tags = matched.render(template, request, exchange.copied().unwrap_or_default(), limits);
+            let is_literal = template.is_literal();
+            let is_complete = match &tags {
+                Some(tags) => {
+                    !tags.is_empty()
+                        && (is_literal || tags.len() <= left)
+                        && tags.iter().all(|tag| tag.len() <= MAX_TAG_BYTES)
+                }
+                None => false,
+            };
+            let usable = tags.into_iter().flatten().filter(|tag| tag.len() <= MAX_TAG_BYTES);
+            for tag in usable.take(if is_literal { 1 } else { left }) {
+                found.named += usize::from(!is_literal);
+                found.targets.insert(Target::tag(tag), TargetOrigin::Named, options);
+            }
+            if !is_complete {
+                found.widened += 1;
+                let options = PurgeOptions { at_most_every: Duration::ZERO, ..options };
+                otherwise.iter().for_each(|tag| {
+                    found.targets.insert(Target::tag(tag), TargetOrigin::Widened, options);
+                });
+                let caching = self.matches().map(|matched| matched.route).filter(|route| route.caches());
+                caching.for_each(|route| {
+                    found.targets.insert(route_target(route), TargetOrigin::Widened, options);
+                });
             }
         }
     }
 
-    /// What a response named by `Location` has changed: the tags that its path gives values to.
-    fn add_own(&self, purged: &mut WriteTargets, request: &RequestHead<'_>) {
-        let of_path = |tag: &&Template| tag.path_parameters().next().is_some();
-        for template in self.route.tags.iter().filter(of_path) {
-            for tag in self.render(template, request, Exchanged::default()).into_iter().flatten() {
-                add(&mut purged.targets, Target::tag(tag));
+    /// Adds the tags that the path of a `Location` gives values to, as far as the write may name more.
+    fn add_path_tags(
+        &self,
+        found: &mut WriteTargets,
+        matched: &RouteMatch<'_>,
+        request: &RequestHead<'_>,
+        steps: &StepLimit,
+    ) {
+        for template in matched.route.tags.iter().filter(|tag| tag.path_parameters().next().is_some()) {
+            let left = self.max_targets.max(matched.route.max_targets).saturating_sub(found.named);
+            let limits = RenderLimits { max_tags: left.max(1), steps: Some(steps) };
+            let tags = matched.render(template, request, WriteExchange::default(), limits);
+            for tag in tags.into_iter().flatten().take(left) {
+                found.named += 1;
+                found.targets.insert_named(Target::tag(tag));
             }
         }
     }
 
-    /// `None`: there is a value that no tag can be made of.
+    fn add_parents(&self, targets: &mut PurgeTargets, path: &CandidatePath<'_>) {
+        for parent in path.readings.iter().flat_map(NormalizedPath::prefixes).map(NormalizedPath::new) {
+            if self.routes.find_all_loosely(&parent).any(|route| route.caches()) {
+                targets.insert_named(Target::Path { host: None, path: parent });
+            }
+        }
+    }
+}
+
+/// Whether a write changes nothing: `purges: []`, which is only believed for a path with one reading.
+pub fn purges_nothing(routes: &Routes, request: &RequestHead<'_>) -> bool {
+    let path = request.path;
+    is_normal(path)
+        && !override_fields::PATH_FIELDS.iter().any(|name| request.headers.contains_key(name))
+        && routes
+            .find(path)
+            .is_some_and(|route| route.has_empty_purges() && !routes.is_ambiguous(path, route))
+}
+
+impl<'r> CandidatePath<'r> {
+    fn new(routes: &'r Routes, path: &str) -> Self {
+        let (normal, readings) = (normalize(path), possible_paths(path));
+        let mut matches: Vec<RouteMatch<'r>> = Vec::new();
+        let mut add = |route: &'r Arc<Route>, captures: Vec<(&'r str, String)>| match matches
+            .iter_mut()
+            .find(|matched| Arc::ptr_eq(matched.route, route))
+        {
+            Some(matched) if matched.captures.contains(&captures) => {}
+            Some(matched) => matched.captures.push(captures),
+            None => matches.push(RouteMatch { route, captures: vec![captures] }),
+        };
+        if let Some(route) = routes.find(&normal) {
+            add(route, route.path.captures(&normal));
+        }
+        for reading in &readings {
+            for route in routes.find_all_loosely(reading) {
+                add(route, route.path.captures_loosely(reading));
+            }
+        }
+        Self { readings, matches }
+    }
+
+    /// Adds the path itself, with all queries. `is_own`: it is the path of the write, which `own_url: caller` limits to
+    /// the responses of its caller.
+    fn add_urls(&self, targets: &mut PurgeTargets, request: &RequestHead<'_>, is_own: bool) {
+        let credential = self.caller(request).filter(|_| is_own);
+        for path in &self.readings {
+            targets.insert_url(match &credential {
+                Some(credential) => caller_target(credential, path),
+                None => Target::Path { host: None, path: path.clone() },
+            });
+        }
+    }
+
+    /// The caller's credential, if every route of the path has `own_url: caller`.
+    fn caller<'a>(&self, request: &RequestHead<'a>) -> Option<Cow<'a, [u8]>> {
+        let is_by_caller = |matched: &RouteMatch<'_>| matched.route.own_url == OwnUrl::Caller;
+        let first = self.matches.first().filter(|_| self.matches.iter().all(is_by_caller))?;
+        let per = first.route.per.as_ref()?;
+        let is_same = |matched: &RouteMatch<'_>| matched.route.per.as_ref() == Some(per);
+        self.matches.iter().all(is_same).then(|| credentials::caller_value(per, request))?
+    }
+}
+
+impl RouteMatch<'_> {
+    /// `None`: a value cannot be part of a tag, or finding all values takes too long.
     fn render(
         &self,
         template: &Template,
         request: &RequestHead<'_>,
-        Exchanged { request_content, response_headers, response_content }: Exchanged<'_>,
+        WriteExchange { request_content, response_headers, response_content }: WriteExchange<'_>,
+        limits: RenderLimits<'_>,
     ) -> Option<Vec<String>> {
         let mut tags = Vec::new();
-        for captures in &self.captures {
+        let readings = if template.path_parameters().next().is_some() { self.captures.len() } else { 1 };
+        for captures in self.captures.iter().take(readings) {
             let request = *request;
-            let sources = Sources { request, captures, request_content, response_headers, response_content };
-            tags.extend(template.render(&sources).ok()?);
+            let context = TemplateContext {
+                request,
+                captures,
+                request_content,
+                response_headers,
+                response_content,
+                limits,
+            };
+            tags.extend(template.render(&context).ok()?);
         }
         Some(tags)
     }
 
-    /// To the route's literal tags. Where it has none, or has said that a write there changes what it can't name now: to
-    /// the paths of each route that has tags like this one, and to all responses whose own fields list tags.
-    fn widen(&self, purged: &mut WriteTargets, request: &RequestHead<'_>, template: &Template) {
-        let literal: Vec<String> = self
-            .templates()
-            .filter(|tag| tag.is_literal())
-            .filter_map(|tag| self.render(tag, request, Exchanged::default()))
-            .flatten()
-            .collect();
-        let mut add_paths_of = |route: &Route| {
-            add(&mut purged.targets, Target::Prefix { host: None, path: route.path.literal_prefix() });
-        };
-        if literal.is_empty() {
-            add_paths_of(self.route);
-        }
-        if literal.is_empty() || self.route.purges.iter().flatten().any(|purges| purges == template) {
-            let is_like = |route: &&Arc<Route>| route.tags.iter().any(|tag| are_alike(tag, template));
-            self.routes.iter().filter(is_like).for_each(|route| add_paths_of(route));
-            add(&mut purged.targets, Target::tag(LISTED));
-        }
-        for tag in literal {
-            add(&mut purged.targets, Target::tag(tag));
-        }
-    }
-
-    fn templates(&self) -> impl Iterator<Item = &Template> {
-        self.route.tags.iter().chain(self.route.purges.iter().flatten())
+    /// The templates of the route with their options; `purges` overrides the options of an equal tag.
+    fn rules(&self) -> impl Iterator<Item = MatchedRule<'_>> {
+        let purges = || self.route.purges.iter().flatten();
+        let own = self.route.tags.iter().filter(move |tag| !purges().any(|rule| rule.template == **tag));
+        let tag = |template| MatchedRule { template, options: PurgeOptions::default(), otherwise: &[] };
+        own.map(tag).chain(purges().map(MatchedRule::from))
     }
 }
 
-/// Whether both could make the same tag, by what they begin with.
-fn are_alike(one: &Template, other: &Template) -> bool {
-    let (one, other) = (one.beginning().to_ascii_lowercase(), other.beginning().to_ascii_lowercase());
+/// A template of a route, with how its tags are purged.
+struct MatchedRule<'r> {
+    template: &'r Template,
+    options: PurgeOptions,
+    otherwise: &'r [String],
+}
+
+impl<'r> From<&'r PurgeRule> for MatchedRule<'r> {
+    fn from(PurgeRule { template, options, otherwise }: &'r PurgeRule) -> Self {
+        Self { template, options: *options, otherwise }
+    }
+}
+
+/// Whether both templates could make the same tag, by their literal beginnings.
+fn may_make_same_tag(one: &Template, other: &Template) -> bool {
+    let (one, other) =
+        (one.literal_prefix().to_ascii_lowercase(), other.literal_prefix().to_ascii_lowercase());
     one.starts_with(&other) || other.starts_with(&one)
 }

@@ -1,10 +1,10 @@
-//! Reads a path template; what is wrong is said together with what to write instead.
+//! Parses path templates; errors say how to write the template.
 
-use super::{Segment, is_normal, normal_form};
+use super::{Segment, is_normal, normalize};
 
-pub(super) fn segments(text: &str) -> Result<Vec<Segment>, String> {
+pub(super) fn parse_segments(text: &str) -> Result<Vec<Segment>, String> {
     if text.starts_with(['~', '^']) {
-        return Err(no_expression("the path"));
+        return Err(reject_expression("the path"));
     }
     let Some(inner) = text.strip_prefix('/') else {
         return Err(format!("the path must begin with a slash; write `/{text}`"));
@@ -24,7 +24,7 @@ pub(super) fn segments(text: &str) -> Result<Vec<Segment>, String> {
     let mut segments = Vec::with_capacity(written.len());
     for (at, segment) in written.iter().enumerate() {
         if segment.is_empty() && at != last {
-            return Err(format!("the path has an empty segment; write `{}`", without_empty(text)));
+            return Err(format!("the path has an empty segment; write `{}`", remove_empty_segments(text)));
         }
         let segment = parse_segment(segment)?;
         if at != last
@@ -39,11 +39,11 @@ pub(super) fn segments(text: &str) -> Result<Vec<Segment>, String> {
 }
 
 fn parse_segment(segment: &str) -> Result<Segment, String> {
-    if let Some(instead) = other_style(segment) {
+    if let Some(instead) = suggest_brace_style(segment) {
         return Err(format!("`{segment}` is not how a parameter is written here; write `{instead}`"));
     }
     let Some(inner) = segment.strip_prefix('{').and_then(|text| text.strip_suffix('}')) else {
-        return literal(segment);
+        return parse_literal(segment);
     };
     let (name, rest) = match inner.strip_prefix('*') {
         Some(name) => (name, true),
@@ -51,7 +51,7 @@ fn parse_segment(segment: &str) -> Result<Segment, String> {
     };
     if !is_name(name) {
         let star = if rest { "*" } else { "" };
-        let instead = match cleaned(name) {
+        let instead = match clean_name(name) {
             name if name.is_empty() => "a name".to_owned(),
             name => format!("`{{{star}{name}}}`"),
         };
@@ -63,7 +63,7 @@ fn parse_segment(segment: &str) -> Result<Segment, String> {
     Ok(if rest { Segment::Rest(name.to_owned()) } else { Segment::Parameter(name.to_owned()) })
 }
 
-fn literal(segment: &str) -> Result<Segment, String> {
+fn parse_literal(segment: &str) -> Result<Segment, String> {
     if segment.contains(['{', '}']) {
         let instead = match segment.split_once('{').and_then(|(_, after)| after.split_once('}')) {
             Some((name, _)) if is_name(name) => format!("; write `{{{name}}}`, which takes all of it"),
@@ -76,10 +76,10 @@ fn literal(segment: &str) -> Result<Segment, String> {
         return Ok(Segment::Literal(segment.to_owned()));
     }
     if segment.contains(['[', ']', '|', '\\', '^']) {
-        return Err(no_expression(&format!("`{segment}`")));
+        return Err(reject_expression(&format!("`{segment}`")));
     }
-    let encoded = encoded(&path);
-    let normal = normal_form(&encoded);
+    let encoded = encode_path(&path);
+    let normal = normalize(&encoded);
     if is_normal(&normal) && normal.len() > 1 {
         return Err(format!("`{segment}` is not in its normal form; write `{}`", &normal[1..]));
     }
@@ -89,16 +89,16 @@ fn literal(segment: &str) -> Result<Segment, String> {
     ))
 }
 
-/// nginx, Varnish and Traefik take one here.
-fn no_expression(what: &str) -> String {
+/// nginx, Varnish and Traefik accept expressions here.
+fn reject_expression(what: &str) -> String {
     format!(
-        "{what} looks like a regular expression, which a path is not; write `{{name}}` for one segment, `{{*rest}}` for \
-         all that follow"
+        "{what} looks like a regular expression, which a path is not; write `{{name}}` for one segment, `{{a|b}}` for \
+         one of several, `{{*rest}}` for all that follow"
     )
 }
 
-/// How other tools write parameters, and how they are written here.
-fn other_style(segment: &str) -> Option<String> {
+/// Suggests larder's spelling for parameters in other tools' styles.
+fn suggest_brace_style(segment: &str) -> Option<String> {
     let between = |open: &str, close: &str| segment.strip_prefix(open)?.strip_suffix(close);
     let rest = |name: &str| if name.is_empty() { "{*rest}".to_owned() } else { format!("{{*{name}}}") };
     if segment == "*" || segment == "**" {
@@ -106,16 +106,16 @@ fn other_style(segment: &str) -> Option<String> {
     }
     if let Some(name) = between("[...", "]").or_else(|| between("{...", "}")).or_else(|| between("{", "...}"))
     {
-        return Some(rest(&cleaned(name)));
+        return Some(rest(&clean_name(name)));
     }
     if let Some(name) = between("{", "*}").or_else(|| between("{**", "}")) {
-        return Some(rest(&cleaned(name)));
+        return Some(rest(&clean_name(name)));
     }
     if let Some(name) = segment.strip_prefix('*').filter(|name| is_name(name)) {
         return Some(rest(name));
     }
     let name = segment.strip_prefix(':').or_else(|| between("<", ">")).or_else(|| between("[", "]"))?;
-    // `<int:id>` names the type first, `:id(\d+)` after.
+    // `<int:id>` has the type first, `:id(\d+)` has it last.
     let name = name.rsplit_once(':').map_or(name, |(_, name)| name);
     let name: String = name.chars().take_while(|c| is_name_char(*c)).collect();
     Some(if name.is_empty() { "{id}".to_owned() } else { format!("{{{name}}}") })
@@ -146,19 +146,19 @@ fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
-/// `id:int` and `id?` mean `id`.
-fn cleaned(name: &str) -> String {
+/// Reduces `id:int` and `id?` to `id`.
+fn clean_name(name: &str) -> String {
     name.chars().skip_while(|c| !is_name_char(*c)).take_while(|c| is_name_char(*c)).collect()
 }
 
-fn without_empty(text: &str) -> String {
+fn remove_empty_segments(text: &str) -> String {
     let slash = if text.ends_with('/') { "/" } else { "" };
     let segments: Vec<&str> = text.split('/').filter(|segment| !segment.is_empty()).collect();
     format!("/{}{slash}", segments.join("/"))
 }
 
-/// With the characters escaped that can't stand in a path.
-fn encoded(path: &str) -> String {
+/// Escapes characters that cannot stand in a path.
+fn encode_path(path: &str) -> String {
     let mut encoded = String::with_capacity(path.len());
     for c in path.chars() {
         if c.is_ascii_graphic() && !"\"<>^`{|}\\".contains(c) {

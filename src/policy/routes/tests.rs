@@ -1,7 +1,7 @@
 use super::*;
 use crate::policy::fixtures::{route, routes};
 
-fn of(paths: &[&str]) -> Routes {
+fn routes_for(paths: &[&str]) -> Routes {
     routes(paths.iter().map(|path| route(path)))
 }
 
@@ -11,7 +11,7 @@ fn name(route: Option<&Arc<Route>>) -> Option<&str> {
 
 #[test]
 fn the_most_specific_route_wins_from_the_left() {
-    let routes = of(&[
+    let routes = routes_for(&[
         "/",
         "/a",
         "/a/{x}",
@@ -52,7 +52,7 @@ fn the_most_specific_route_wins_from_the_left() {
 
 #[test]
 fn a_parameter_stands_for_one_segment_that_is_not_empty() {
-    let routes = of(&["/a/{x}"]);
+    let routes = routes_for(&["/a/{x}"]);
     for path in ["/a", "/a/", "/a/b/", "/a/b/c", "/a//", "/x/b"] {
         assert_eq!(name(routes.find(path)), None, "{path}");
     }
@@ -60,7 +60,7 @@ fn a_parameter_stands_for_one_segment_that_is_not_empty() {
 
 #[test]
 fn it_goes_back_where_a_literal_leads_nowhere() {
-    let routes = of(&["/a/b/x", "/a/{p}/y", "/{q}/b/z"]);
+    let routes = routes_for(&["/a/b/x", "/a/{p}/y", "/{q}/b/z"]);
     for (path, expected) in [
         ("/a/b/x", Some("/a/b/x")),
         ("/a/b/y", Some("/a/{p}/y")),
@@ -73,7 +73,7 @@ fn it_goes_back_where_a_literal_leads_nowhere() {
 
 #[test]
 fn every_spelling_finds_the_route_loosely() {
-    let routes = of(&["/API/courses/{id}", "/api/caf%C3%A9/", "/"]);
+    let routes = routes_for(&["/API/courses/{id}", "/api/caf%C3%A9/", "/"]);
     for (path, expected) in [
         ("/api/courses/7", "/API/courses/{id}"),
         ("/Api//COURSES/./7/", "/API/courses/{id}"),
@@ -81,21 +81,22 @@ fn every_spelling_finds_the_route_loosely() {
         ("/API/caf%c3%a9", "/api/caf%C3%A9/"),
         ("//", "/"),
     ] {
-        assert_eq!(name(routes.find_loosely(&LoosePath::new(path))), Some(expected), "{path}");
+        assert_eq!(name(routes.find_loosely(&NormalizedPath::new(path))), Some(expected), "{path}");
     }
 }
 
 #[test]
 fn routes_that_differ_only_in_spelling_are_all_found_loosely() {
-    let routes = of(&["/a/{id}", "/A/{x}/", "/a/b"]);
-    let found: Vec<&str> = routes.all_loosely(&LoosePath::new("/a/7")).map(|route| &*route.name).collect();
+    let routes = routes_for(&["/a/{id}", "/A/{x}/", "/a/b"]);
+    let found: Vec<&str> =
+        routes.find_all_loosely(&NormalizedPath::new("/a/7")).map(|route| &*route.name).collect();
     assert_eq!(found, ["/a/{id}", "/A/{x}/"]);
 }
 
 #[test]
 fn a_path_that_could_belong_to_another_route_is_ambiguous() {
     let check = |paths: &[&str], path: &str, expected: bool| {
-        let routes = of(paths);
+        let routes = routes_for(paths);
         let found = routes.find(path).unwrap();
         assert_eq!(routes.is_ambiguous(path, found), expected, "{path}");
     };

@@ -5,7 +5,7 @@ use crate::policy::query::QueryRule;
 fn check(tags: &[&str], target: &str, response: &[(&'static str, &str)], expected: &[&str]) {
     let page = ("page".to_owned(), Some("1".to_owned()));
     let route = Route { tags: templates(tags), query: QueryRule::Only(vec![page]), ..route("/courses/{id}") };
-    let found = of_response(&route, &Request::get(target).head(), &fields(response), None);
+    let found = response_tags(&route, &Request::get(target).head(), &fields(response), None);
     assert_eq!(found.as_deref(), Ok(&expected.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>()[..]));
 }
 
@@ -14,21 +14,21 @@ fn tags_come_from_the_route_and_from_the_response() {
     check(&["courses", "course:{id}"], "/courses/7", &[], &["courses", "course:7"]);
     check(&["u:{jwt.sub}", "c:{response.header.x-course}"], "/courses/7", &[], &[]);
     check(&["c:{response.header.x-course}"], "/courses/7", &[("x-course", "1, 2")], &["c:1", "c:2"]);
-    check(&[], "/courses/7", &[("surrogate-key", " a  b c,d ")], &["a", "b", "c,d", LISTED]);
-    check(&[], "/courses/7", &[("cache-tag", "a, b c ,,d")], &["a", "b c", "d", LISTED]);
-    check(&[], "/courses/7", &[("edge-cache-tag", "a,b")], &["a", "b", LISTED]);
-    check(&[], "/courses/7", &[("xkey", "a b,c"), ("xkey", "d")], &["a", "b", "c", "d", LISTED]);
+    check(&[], "/courses/7", &[("surrogate-key", " a  b c,d ")], &["a", "b", "c,d", LISTED_TAG]);
+    check(&[], "/courses/7", &[("cache-tag", "a, b c ,,d")], &["a", "b c", "d", LISTED_TAG]);
+    check(&[], "/courses/7", &[("edge-cache-tag", "a,b")], &["a", "b", LISTED_TAG]);
+    check(&[], "/courses/7", &[("xkey", "a b,c"), ("xkey", "d")], &["a", "b", "c", "d", LISTED_TAG]);
 }
 
 #[test]
 fn a_tag_stands_once_whatever_its_case() {
     let response = &[("cache-tag", "Courses, COURSE:7, new"), ("surrogate-key", "new, other")];
-    let expected = &["courses", "course:7", "new", "other", LISTED];
+    let expected = &["courses", "course:7", "new", "other", LISTED_TAG];
     check(&["courses", "course:{id}"], "/courses/7", response, expected);
 }
 
 #[test]
-fn a_default_of_the_query_names_its_tag_and_what_is_dropped_does_not() {
+fn query_defaults_name_tags_and_dropped_parameters_do_not() {
     check(&["page:{query.page}"], "/courses/7", &[], &["page:1"]);
     check(&["page:{query.page}"], "/courses/7?page=3", &[], &["page:3"]);
     check(&["x:{query.x}"], "/courses/7?x=3", &[], &[]);
@@ -41,21 +41,21 @@ fn over_the_bound_there_are_no_tags_but_an_error() {
     let (longest, longer) = ("x".repeat(MAX_TAG_BYTES), "x".repeat(MAX_TAG_BYTES + 1));
     let request = Request::get("/a");
     for (value, is_ok) in [(&most, true), (&more, false), (&longest, true), (&longer, false)] {
-        let found = of_response(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]), None);
+        let found = response_tags(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]), None);
         assert_eq!(found.is_ok(), is_ok);
     }
     let deep = |depth: usize| vec!["x"; depth].join("/");
     let (deepest, many_deep) = (deep(32), (0..128).map(|i| format!("{i}/{}", deep(20))).collect::<Vec<_>>());
     for (value, is_ok) in [(&deepest, true), (&deep(33), false), (&many_deep.join(","), false)] {
-        let found = of_response(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]), None);
+        let found = response_tags(&route("/a"), &request.head(), &fields(&[("cache-tag", value)]), None);
         assert_eq!(found.is_ok(), is_ok);
     }
-    // Values of templates count too.
+    // Template values count too.
     let route = Route { tags: templates(&["q:{query.q}"]), ..route("/a") };
     let long = Request::get(&format!("/a?q={longest}"));
-    assert_eq!(of_response(&route, &long.head(), &fields(&[]), None), Err(NotStored::TooManyTags));
+    assert_eq!(response_tags(&route, &long.head(), &fields(&[]), None), Err(NotStored::TooManyTags));
     let many = Request::get(&format!("/a?q={}", more.replace(',', "&q=")));
-    assert_eq!(of_response(&route, &many.head(), &fields(&[]), None), Err(NotStored::TooManyTags));
+    assert_eq!(response_tags(&route, &many.head(), &fields(&[]), None), Err(NotStored::TooManyTags));
 }
 
 #[test]

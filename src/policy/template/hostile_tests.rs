@@ -1,10 +1,10 @@
-//! Whatever a source holds: one literal tag for each value, or none.
+//! Property: every value makes one literal tag or none.
 
 use super::*;
 use crate::policy::fixtures::Request;
 use crate::policy::tags::parse_list;
 
-/// Values made to be more than one tag, another tag, or too much.
+/// Values that try to be several tags, another tag, or too long.
 fn hostile() -> Vec<String> {
     let mut values: Vec<String> = [
         "",
@@ -61,7 +61,7 @@ fn hostile() -> Vec<String> {
     values
 }
 
-/// The value where a field can carry it, bytes and all.
+/// The value, if a field can carry it.
 fn field(value: &str) -> Option<http::HeaderValue> {
     http::HeaderValue::from_bytes(value.as_bytes()).ok()
 }
@@ -94,12 +94,13 @@ fn a_hostile_value_of_any_source_is_one_literal_tag_or_none() {
         let (json, form) = (Content::Json(json), Content::Form(format!("v={}", percent(&value))));
         let captures = [("v", value.clone())];
         for content in [&json, &form] {
-            let sources = Sources {
+            let sources = TemplateContext {
                 request: request.head(),
                 captures: &captures,
                 request_content: Some(content),
                 response_headers: Some(&request.headers),
                 response_content: Some(content),
+                limits: RenderLimits::RESPONSE,
             };
             for source in [
                 "v",
@@ -118,14 +119,14 @@ fn a_hostile_value_of_any_source_is_one_literal_tag_or_none() {
                 assert!(tags.len() <= 1, "{source} {value:?}: {tags:?}");
                 assert!(tags.iter().all(|tag| is_one_literal(tag)), "{source} {value:?}: {tags:?}");
             }
-            // A field of a response is a list: its members are tags each.
+            // A response field is a list: each member makes a tag.
             let listed = Template::parse("t:{response.header.x-v}").unwrap().render(&sources).unwrap();
             assert!(listed.iter().all(|tag| is_one_literal(tag)), "{value:?}: {listed:?}");
         }
     }
 }
 
-/// What a list of tags, written with it, is read as: it and nothing else.
+/// Whether a tag list with this tag parses to exactly this tag.
 fn is_one_literal(tag: &str) -> bool {
     tag.starts_with("t:") && tag != "t:" && parse_list(&format!("{tag}, other")) == [tag, "other"]
 }
@@ -141,12 +142,13 @@ fn what_is_missing_or_malformed_is_no_value() {
         Content::Json(serde_json::json!("text")),
         Content::Form("v=&=v&%zz".to_owned()),
     ] {
-        let sources = Sources {
+        let sources = TemplateContext {
             request: request.head(),
             captures: &[],
             request_content: Some(&content),
             response_headers: Some(&empty),
             response_content: Some(&content),
+            limits: RenderLimits::RESPONSE,
         };
         for source in [
             "v",
@@ -167,16 +169,17 @@ fn what_is_missing_or_malformed_is_no_value() {
     }
 }
 
-/// What `{request.json:$.a[*]}` makes of these values, and whether `last` is among it.
-fn made_of(text: &str, a: &[String], b: &[&str], last: &str) -> (usize, bool) {
+/// The number of tags that `{request.json:$.a[*]}` makes of the values, and whether `last` is one of them.
+fn count_tags(text: &str, a: &[String], b: &[&str], last: &str) -> (usize, bool) {
     let request = Request::get("/x");
     let content = Content::Json(serde_json::json!({"a": a, "b": b}));
-    let sources = Sources {
+    let sources = TemplateContext {
         request: request.head(),
         captures: &[],
         request_content: Some(&content),
         response_headers: None,
         response_content: None,
+        limits: RenderLimits::RESPONSE,
     };
     let tags = Template::parse(text).unwrap().render(&sources).unwrap();
     (tags.len(), tags.iter().any(|tag| tag == last))
@@ -187,18 +190,18 @@ fn values_that_come_again_or_are_empty_leave_no_other_out() {
     let and_last = |values: Vec<String>| [values, vec!["last".to_owned()]].concat();
     let times = |value: &str| and_last(vec![value.to_owned(); 5000]);
     let text = "t:{request.json:$.a[*]}";
-    assert_eq!(made_of(text, &times("x"), &[], "t:last"), (2, true));
-    assert_eq!(made_of(text, &times(""), &[], "t:last"), (1, true));
-    // The same tags in another spelling.
+    assert_eq!(count_tags(text, &times("x"), &[], "t:last"), (2, true));
+    assert_eq!(count_tags(text, &times(""), &[], "t:last"), (1, true));
+    // Tags that differ only in case.
     let case = (0..5000).map(|n| ["x", "X"][n % 2].to_owned()).collect();
-    assert_eq!(made_of(text, &and_last(case), &[], "t:last"), (2, true));
+    assert_eq!(count_tags(text, &and_last(case), &[], "t:last"), (2, true));
     let escaped = (0..800).map(|n| format!("{}{}", n / 2, [",", "%2C"][n % 2])).collect();
-    assert_eq!(made_of(text, &and_last(escaped), &[], "t:last"), (401, true));
-    // 400 times 2 tags, of which all but one come twice: x, xx, xxx …
+    assert_eq!(count_tags(text, &and_last(escaped), &[], "t:last"), (401, true));
+    // 400 times 2 tags, all but one of them duplicates: x, xx, xxx …
     let longer: Vec<_> = (1..=400).map(|n| "x".repeat(n)).collect();
     let two = "{request.json:$.a[*]}{request.json:$.b[*]}";
-    assert_eq!(made_of(two, &longer, &["x", "xx"], &"x".repeat(402)), (401, true));
-    // Too many are too many, wherever the same ones stand.
+    assert_eq!(count_tags(two, &longer, &["x", "xx"], &"x".repeat(402)), (401, true));
+    // Too many distinct tags.
     let many = (0..tags::MAX_TAGS + 100).map(|n| n.to_string()).collect();
-    assert_eq!(made_of(text, &and_last(many), &[], "t:last"), (tags::MAX_TAGS + 1, false));
+    assert_eq!(count_tags(text, &and_last(many), &[], "t:last"), (tags::MAX_TAGS + 1, false));
 }

@@ -1,19 +1,19 @@
-//! Reads a tag template; what is wrong is said with its offset and with what can be written instead.
+//! Parses tag templates; errors give the offset and what can be written instead.
 
 use http::header::HeaderName;
 
-use super::{Part, Source};
+use super::{TemplatePart, ValueSource};
 use crate::policy::json_query::JsonQuery;
 
 const KINDS: [&str; 5] = ["query", "header", "cookie", "jwt", "response.header"];
 
-/// Sources in the content of a message; what follows may have braces in quotes.
+/// Prefixes of content sources; the rest may contain quoted braces.
 const REQUEST_JSON: &str = "request.json:";
 const REQUEST_FORM: &str = "request.form:";
 const RESPONSE_JSON: &str = "response.json:";
 const EVENT_JSON: &str = "event.json:";
 
-pub(super) fn parts(text: &str) -> Result<Vec<Part>, String> {
+pub(super) fn parse_parts(text: &str) -> Result<Vec<TemplatePart>, String> {
     if text.is_empty() {
         return Err("a tag can't be empty".to_owned());
     }
@@ -26,13 +26,15 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, String> {
             literal.push(c);
             at += 2;
         } else if c == '{' {
-            let inner = up_to_brace(&left[1..]).ok_or_else(|| {
+            let inner = take_until_brace(&left[1..]).ok_or_else(|| {
                 format!("at offset {at}: `{{` is never closed; write `{{name}}`, or `{{{{` for a brace")
             })?;
             if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
+                parts.push(TemplatePart::Literal(std::mem::take(&mut literal)));
             }
-            parts.push(Part::Value(source(inner).map_err(|error| format!("at offset {at}: {error}"))?));
+            parts.push(TemplatePart::Value(
+                parse_source(inner).map_err(|error| format!("at offset {at}: {error}"))?,
+            ));
             at += inner.len() + 2;
         } else if c == '}' {
             return Err(format!("at offset {at}: `}}` closes nothing; write `}}}}` for a brace"));
@@ -47,13 +49,13 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, String> {
         }
     }
     if !literal.is_empty() {
-        parts.push(Part::Literal(literal));
+        parts.push(TemplatePart::Literal(literal));
     }
     Ok(parts)
 }
 
-/// What stands before the closing brace; a JSONPath may have braces in its quoted names.
-fn up_to_brace(text: &str) -> Option<&str> {
+/// The text before the closing brace; a JSONPath may have braces in its quoted names.
+fn take_until_brace(text: &str) -> Option<&str> {
     if ![REQUEST_JSON, RESPONSE_JSON, EVENT_JSON].iter().any(|kind| text.starts_with(&format!("{kind}$"))) {
         return text.split_once('}').map(|(inner, _)| inner);
     }
@@ -71,44 +73,44 @@ fn up_to_brace(text: &str) -> Option<&str> {
     None
 }
 
-fn source(inner: &str) -> Result<Source, String> {
+fn parse_source(inner: &str) -> Result<ValueSource, String> {
     if let Some(query) = inner.strip_prefix(REQUEST_JSON) {
-        return JsonQuery::parse(query).map(Source::RequestJson);
+        return JsonQuery::parse(query).map(ValueSource::RequestJson);
     }
     if let Some(query) = inner.strip_prefix(RESPONSE_JSON) {
-        return JsonQuery::parse(query).map(Source::ResponseJson);
+        return JsonQuery::parse(query).map(ValueSource::ResponseJson);
     }
     if let Some(query) = inner.strip_prefix(EVENT_JSON) {
-        return JsonQuery::parse(query).map(Source::EventJson);
+        return JsonQuery::parse(query).map(ValueSource::EventJson);
     }
     match inner.strip_prefix(REQUEST_FORM) {
         Some("") => return Err(format!("`{{{inner}}}` names no value; write `{{{REQUEST_FORM}name}}`")),
-        Some(name) => return Ok(Source::RequestForm(name.to_owned())),
+        Some(name) => return Ok(ValueSource::RequestForm(name.to_owned())),
         None => {}
     }
     if is_name(inner) {
-        return Ok(Source::Path(inner.to_owned()));
+        return Ok(ValueSource::Path(inner.to_owned()));
     }
     let (kind, name) = match inner.strip_prefix("response.header.") {
         Some(name) => ("response.header", name),
-        None => inner.split_once('.').ok_or_else(|| unknown(inner))?,
+        None => inner.split_once('.').ok_or_else(|| unknown_source_error(inner))?,
     };
     if !KINDS.contains(&kind) {
-        return Err(unknown(inner));
+        return Err(unknown_source_error(inner));
     }
     if name.is_empty() {
         return Err(format!("`{{{inner}}}` names no value; write `{{{kind}.name}}`"));
     }
     Ok(match kind {
-        "query" => Source::Query(name.to_owned()),
-        "cookie" => Source::Cookie(name.to_owned()),
-        "jwt" => Source::Jwt(name.to_owned()),
-        "header" => Source::Header(header(name)?),
-        _ => Source::ResponseHeader(header(name)?),
+        "query" => ValueSource::Query(name.to_owned()),
+        "cookie" => ValueSource::Cookie(name.to_owned()),
+        "jwt" => ValueSource::Jwt(name.to_owned()),
+        "header" => ValueSource::Header(parse_header_name(name)?),
+        _ => ValueSource::ResponseHeader(parse_header_name(name)?),
     })
 }
 
-fn header(name: &str) -> Result<HeaderName, String> {
+fn parse_header_name(name: &str) -> Result<HeaderName, String> {
     HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("`{name}` can't be the name of a header field"))
 }
@@ -117,23 +119,23 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-fn unknown(inner: &str) -> String {
-    const SOURCES: &str = "`{name}` (of the path), `{query.name}`, `{header.name}`, `{cookie.name}`, `{jwt.claim}`, \
+fn unknown_source_error(inner: &str) -> String {
+    const SOURCES: &str = "`{name}` (of the path), `{query.name}`, `{header.name}`, `{cookie.name}`, `{jwt.claim}`, `{caller}`, \
                            `{request.json:/name}`, `{request.form:name}`, `{response.header.name}` and \
                            `{response.json:$.items[*].name}`; in `events`, `{event.json:/name}`";
-    match nearest(inner) {
+    match suggest_source(inner) {
         Some(instead) => format!("`{{{inner}}}` is not a source of values; did you mean `{{{instead}}}`?"),
         None => format!("`{{{inner}}}` is not a source of values; there are {SOURCES}"),
     }
 }
 
-/// The right name for what is most likely meant, by other tools' words and by slips of the pen.
-fn nearest(inner: &str) -> Option<String> {
+/// Suggests the right name for other tools' words and for typing errors.
+fn suggest_source(inner: &str) -> Option<String> {
     let inner = inner.trim().trim_start_matches('*');
     if is_name(inner) {
         return Some(inner.to_owned());
     }
-    if let Some(instead) = nearest_content(inner) {
+    if let Some(instead) = suggest_content_source(inner) {
         return Some(instead);
     }
     let words: Vec<&str> = inner.split('.').collect();
@@ -147,15 +149,15 @@ fn nearest(inner: &str) -> Option<String> {
         "claims" | "token" | "request.jwt" => "jwt",
         "res.headers" | "response" => "response.header",
         other => {
-            let near = KINDS.iter().map(|kind| (distance(kind, other), *kind)).min()?;
+            let near = KINDS.iter().map(|kind| (edit_distance(kind, other), *kind)).min()?;
             (near.0 <= 2).then_some(near.1)?
         }
     };
     Some(format!("{meant}.{last}"))
 }
 
-/// `{request.body.id}`, `{response.json.id}` and the like.
-fn nearest_content(inner: &str) -> Option<String> {
+/// Suggests a source for `{request.body.id}`, `{response.json.id}` and the like.
+fn suggest_content_source(inner: &str) -> Option<String> {
     let (side, rest) = inner.split_once('.')?;
     let (word, name) = rest.split_at(rest.find(['.', ':', '/', '['])?);
     let name = name.trim_start_matches(['.', ':', '/', '[']).trim_end_matches(']');
@@ -168,8 +170,8 @@ fn nearest_content(inner: &str) -> Option<String> {
     }
 }
 
-/// Levenshtein's.
-fn distance(one: &str, other: &str) -> usize {
+/// Levenshtein distance.
+fn edit_distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.bytes().enumerate() {
         let mut diagonal = row[0];

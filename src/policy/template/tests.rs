@@ -4,19 +4,20 @@ use crate::policy::fixtures::{Request, fields};
 /// `{"sub":"u7","org":{"id":42},"admin":true,"roles":["a"]}`
 const TOKEN: &str = "Bearer e30.eyJzdWIiOiJ1NyIsIm9yZyI6eyJpZCI6NDJ9LCJhZG1pbiI6dHJ1ZSwicm9sZXMiOlsiYSJdfQ.x";
 
-fn of(request: &Request) -> Sources<'_> {
-    Sources {
+fn context(request: &Request) -> TemplateContext<'_> {
+    TemplateContext {
         request: request.head(),
         captures: &[],
         request_content: None,
         response_headers: None,
         response_content: None,
+        limits: RenderLimits::RESPONSE,
     }
 }
 
 fn check(text: &str, request: &Request, response: Option<&HeaderMap>, expected: &[&str]) {
     let captures = [("id", "7".to_owned()), ("name", "a b,c".to_owned()), ("empty", String::new())];
-    let sources = Sources { captures: &captures, response_headers: response, ..of(request) };
+    let sources = TemplateContext { captures: &captures, response_headers: response, ..context(request) };
     assert_eq!(Template::parse(text).unwrap().render(&sources).unwrap(), expected, "{text}");
 }
 
@@ -80,7 +81,7 @@ fn several_values_make_several_tags() {
 fn the_tags_of_one_template_are_bounded() {
     let many: Vec<String> = (0..300).map(|i| format!("id={i}")).collect();
     let request = Request::get(&format!("/x?{}", many.join("&")));
-    let tags = Template::parse("{query.id}{query.id}").unwrap().render(&of(&request)).unwrap();
+    let tags = Template::parse("{query.id}{query.id}").unwrap().render(&context(&request)).unwrap();
     assert_eq!(tags.len(), tags::MAX_TAGS + 1);
 }
 
@@ -90,14 +91,14 @@ fn a_template_tells_what_it_needs() {
     assert!(parse("a{{b}}").is_literal());
     assert!(!parse("a{id}").is_literal());
     for late in ["{id}{response.header.x}", "{request.json:/a}", "{request.form:a}", "{response.json:$.a}"] {
-        assert!(parse(late).is_known_late(), "{late}");
+        assert!(parse(late).needs_exchange(), "{late}");
     }
-    assert!(!parse("{header.x}").is_known_late());
+    assert!(!parse("{header.x}").needs_exchange());
     assert!(parse("{response.json:/a}").reads_response_content());
     assert!(!parse("{request.json:/a}").reads_response_content());
     assert!(parse("{request.form:a}").reads_request_content());
-    assert_eq!(parse("a:{id}").beginning(), "a:");
-    assert_eq!(parse("{id}:a").beginning(), "");
+    assert_eq!(parse("a:{id}").literal_prefix(), "a:");
+    assert_eq!(parse("{id}:a").literal_prefix(), "");
     assert_eq!(parse("{a}{query.q}{b}").path_parameters().collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(parse("course:{id}").as_str(), "course:{id}");
 }
@@ -141,8 +142,11 @@ fn values_of_a_content_make_a_tag_each() {
     let (asked, answered) =
         (json(r#"{"course_id": 7, "ids": [1, 2]}"#), json(r#"{"items": [{"id": "a,b"}, {"id": "c/d"}]}"#));
     let request = Request::get("/x");
-    let sources =
-        Sources { request_content: Some(&asked), response_content: Some(&answered), ..of(&request) };
+    let sources = TemplateContext {
+        request_content: Some(&asked),
+        response_content: Some(&answered),
+        ..context(&request)
+    };
     for (text, expected) in [
         ("course:{request.json:/course_id}", &["course:7"][..]),
         ("{request.json:$.ids[*]}", &["1", "2"]),
@@ -154,11 +158,11 @@ fn values_of_a_content_make_a_tag_each() {
     ] {
         assert_eq!(Template::parse(text).unwrap().render(&sources).unwrap(), expected, "{text}");
     }
-    // A list, an object: no tag stands for all of it.
+    // Lists and objects cannot be part of a tag.
     for text in ["{request.json:/ids}", "{response.json:$.items[*]}", "x:{response.json:}"] {
-        assert_eq!(Template::parse(text).unwrap().render(&sources), Err(Unusable), "{text}");
+        assert_eq!(Template::parse(text).unwrap().render(&sources), Err(UnusableValue), "{text}");
     }
     let form = Content::Form("id=1&id=2".to_owned());
-    let sources = Sources { request_content: Some(&form), ..of(&request) };
+    let sources = TemplateContext { request_content: Some(&form), ..context(&request) };
     assert_eq!(Template::parse("f:{request.form:id}").unwrap().render(&sources).unwrap(), ["f:1", "f:2"]);
 }

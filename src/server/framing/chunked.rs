@@ -1,16 +1,18 @@
-//! Where chunked content ends (RFC 9112 §7.1).
+//! Finds the end of chunked content (RFC 9112 §7.1).
+
+use super::head::MAX_CONTENT_BYTES;
 
 #[derive(Debug, Default)]
-pub struct Chunked {
-    place: Place,
-    /// Of the chunk: first its size as far as it is read, then what is left of it.
+pub(super) struct ChunkedScanner {
+    state: ChunkState,
+    /// The size of the chunk as far as it is read, then the number of its bytes that are left.
     size: u64,
-    /// Bytes of the line, or of all trailers.
+    /// Bytes of the current line, or of all trailers.
     length: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum ChunkState {
     #[default]
     Size,
     Extension,
@@ -18,30 +20,30 @@ enum Place {
     Data,
     DataEnd,
     DataEndLf,
-    /// At the start of a line of the trailer section, in it, and at its end.
+    /// The start of a trailer line.
     TrailerStart,
     Trailer,
     TrailerEnd,
     LastEnd,
 }
 
-impl Chunked {
-    /// How many of `bytes` belong to it, and whether it ends there; `None` if it is broken. Lines of sizes, and all
-    /// trailers together, have at most `most` bytes.
-    pub fn feed(&mut self, bytes: &[u8], most: usize) -> Option<(usize, bool)> {
+impl ChunkedScanner {
+    /// Returns how many of `bytes` belong to the content, and whether it ends there; `None` if it is malformed. A size
+    /// line, and all trailers together, have at most `max_line_bytes`.
+    pub(super) fn feed(&mut self, bytes: &[u8], max_line_bytes: usize) -> Option<(usize, bool)> {
         let mut at = 0;
         while at < bytes.len() {
-            if self.place == Place::Data {
+            if self.state == ChunkState::Data {
                 let here = (bytes.len() - at).min(usize::try_from(self.size).unwrap_or(usize::MAX));
                 self.size -= here as u64;
                 at += here;
                 if self.size == 0 {
-                    self.place = Place::DataEnd;
+                    self.state = ChunkState::DataEnd;
                 }
                 continue;
             }
             self.length += 1;
-            if self.length > most {
+            if self.length > max_line_bytes {
                 return None;
             }
             let byte = bytes[at];
@@ -53,34 +55,37 @@ impl Chunked {
         Some((at, false))
     }
 
-    /// Whether this byte is the last.
+    /// Returns whether `byte` is the last of the content; `None` if it is malformed.
     fn step(&mut self, byte: u8) -> Option<bool> {
-        self.place = match (self.place, byte) {
-            (Place::Size, b'\r') if self.length > 1 => Place::SizeEnd,
-            (Place::Size, b';' | b' ' | b'\t') if self.length > 1 => Place::Extension,
-            (Place::Size, digit) => {
+        self.state = match (self.state, byte) {
+            (ChunkState::Size, b'\r') if self.length > 1 => ChunkState::SizeEnd,
+            (ChunkState::Size, b';' | b' ' | b'\t') if self.length > 1 => ChunkState::Extension,
+            (ChunkState::Size, digit) => {
                 let digit = (digit as char).to_digit(16)?;
                 self.size = self.size.checked_mul(16)?.checked_add(u64::from(digit))?;
-                Place::Size
+                if self.size > MAX_CONTENT_BYTES {
+                    return None;
+                }
+                ChunkState::Size
             }
-            (Place::Extension, b'\r') => Place::SizeEnd,
-            (Place::Extension, b'\n') => return None,
-            (Place::Extension, _) => Place::Extension,
-            (Place::SizeEnd, b'\n') => {
+            (ChunkState::Extension, b'\r') => ChunkState::SizeEnd,
+            (ChunkState::Extension, b'\n') => return None,
+            (ChunkState::Extension, _) => ChunkState::Extension,
+            (ChunkState::SizeEnd, b'\n') => {
                 self.length = 0;
-                if self.size == 0 { Place::TrailerStart } else { Place::Data }
+                if self.size == 0 { ChunkState::TrailerStart } else { ChunkState::Data }
             }
-            (Place::DataEnd, b'\r') => Place::DataEndLf,
-            (Place::DataEndLf, b'\n') => {
+            (ChunkState::DataEnd, b'\r') => ChunkState::DataEndLf,
+            (ChunkState::DataEndLf, b'\n') => {
                 self.length = 0;
-                Place::Size
+                ChunkState::Size
             }
-            (Place::TrailerStart, b'\r') => Place::LastEnd,
-            (Place::LastEnd, b'\n') => return Some(true),
-            (Place::Trailer, b'\r') => Place::TrailerEnd,
-            (Place::TrailerEnd, b'\n') => Place::TrailerStart,
-            (Place::Trailer | Place::TrailerStart, b'\n') => return None,
-            (Place::Trailer | Place::TrailerStart, _) => Place::Trailer,
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastEnd,
+            (ChunkState::LastEnd, b'\n') => return Some(true),
+            (ChunkState::Trailer, b'\r') => ChunkState::TrailerEnd,
+            (ChunkState::TrailerEnd, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::Trailer | ChunkState::TrailerStart, b'\n') => return None,
+            (ChunkState::Trailer | ChunkState::TrailerStart, _) => ChunkState::Trailer,
             _ => return None,
         };
         Some(false)

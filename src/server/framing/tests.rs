@@ -1,11 +1,11 @@
 use super::*;
 
-/// What a scanner says of `text`, in whatever pieces it comes.
-fn scan(text: &str) -> Result<Scanner, Fault> {
-    let mut whole = Scanner::new(8192);
+/// Scans `text` at once and in pieces.
+fn scan(text: &str) -> Result<FramingScanner, FramingFault> {
+    let mut whole = FramingScanner::new(8192);
     let found = whole.feed(text.as_bytes());
     for piece in [1, 2, 3, 7] {
-        let mut scanner = Scanner::new(8192);
+        let mut scanner = FramingScanner::new(8192);
         let in_pieces = text.as_bytes().chunks(piece).try_for_each(|part| scanner.feed(part));
         assert_eq!(in_pieces.is_ok(), found.is_ok(), "in pieces of {piece}: {text:?}");
         assert!(
@@ -39,7 +39,7 @@ fn requests_with_one_reading_are_followed_to_their_end() {
     ] {
         let scanner = scan(&text).unwrap_or_else(|fault| panic!("{text:?}: {fault:?}"));
         assert!(!scanner.is_within_head(), "{text:?}");
-        assert!(matches!(scanner.state, State::Head), "{text:?}: {:?}", scanner.state);
+        assert!(matches!(scanner.state, ScannerState::Head), "{text:?}: {:?}", scanner.state);
     }
 }
 
@@ -67,9 +67,9 @@ fn a_head_with_two_readings_is_told_with_its_beginning() {
         ": 1\r\n",
     ] {
         let text = get(fields);
-        assert_eq!(scan(&text).err(), Some(Fault::Head { begins: 0 }), "{fields:?}");
+        assert_eq!(scan(&text).err(), Some(FramingFault::Head { begins: 0 }), "{fields:?}");
         let after = format!("{GET}{text}");
-        assert_eq!(scan(&after).err(), Some(Fault::Head { begins: GET.len() }), "{fields:?}");
+        assert_eq!(scan(&after).err(), Some(FramingFault::Head { begins: GET.len() }), "{fields:?}");
     }
     for text in [
         "GET / HTTP/1.1\r\n\r\n",
@@ -77,7 +77,7 @@ fn a_head_with_two_readings_is_told_with_its_beginning() {
         "\n",
         "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
     ] {
-        assert_eq!(scan(text).err(), Some(Fault::Head { begins: 0 }), "{text:?}");
+        assert_eq!(scan(text).err(), Some(FramingFault::Head { begins: 0 }), "{text:?}");
     }
 }
 
@@ -91,31 +91,40 @@ fn broken_chunks_are_told() {
         "3\r\nabcd",
         "3\r\nabc\n",
         "ffffffffffffffffff\r\n",
+        // Refused before anything of it has come.
+        "fffffffffffffff0",
+        "1000000000000001",
         "0\r\nX: 1\n\r\n",
         "1;a\n",
     ] {
         let text = get("Transfer-Encoding: chunked\r\n") + content;
-        assert_eq!(scan(&text).err(), Some(Fault::Body), "{content:?}");
+        assert_eq!(scan(&text).err(), Some(FramingFault::Body), "{content:?}");
     }
 }
 
 #[test]
 fn a_head_without_end_is_not_kept_without_end() {
-    let mut scanner = Scanner::new(8192);
-    assert_eq!(scanner.feed(b"GET /"), Ok(()));
-    assert!(scanner.is_within_head());
-    let fault = (0..100).find_map(|_| scanner.feed(&[b'a'; 1024]).err());
-    assert_eq!(fault, Some(Fault::Head { begins: 0 }));
+    let longest = Limits::max_request_line(8192);
+    for (begin, expected) in [
+        ("GET /", FramingFault::RequestLine { ends: (longest - "GET /".len()) % 1024 }),
+        ("GET / HTTP/1.1\r\nX: ", FramingFault::Head { begins: 0 }),
+    ] {
+        let mut scanner = FramingScanner::new(8192);
+        assert_eq!(scanner.feed(begin.as_bytes()), Ok(()));
+        assert!(scanner.is_within_head());
+        let fault = (0..100).find_map(|_| scanner.feed(&[b'a'; 1024]).err());
+        assert_eq!(fault, Some(expected));
+    }
 }
 
-/// Who has sent much before is read from in large pieces.
+/// hyper reads large pieces from a client that has sent much.
 #[test]
 fn what_follows_the_end_of_a_head_in_parts_is_no_part_of_it() {
-    let mut scanner = Scanner::new(8192);
+    let mut scanner = FramingScanner::new(8192);
     let text = get("Content-Length: 65536\r\n") + &"a".repeat(65536) + GET;
     let (first, rest) = text.as_bytes().split_at(10);
     assert_eq!((scanner.feed(first), scanner.feed(rest)), (Ok(()), Ok(())));
-    assert!(matches!(scanner.state, State::Head) && !scanner.is_within_head());
+    assert!(matches!(scanner.state, ScannerState::Head) && !scanner.is_within_head());
 }
 
 #[test]
@@ -123,7 +132,7 @@ fn http_2_and_tunnels_are_not_looked_into() {
     let scanner = scan("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\n\n").unwrap();
     assert!(scanner.is_http2());
     assert!(scan(&format!("{GET}PRI * HTTP/2.0\r\n\r\n")).is_err());
-    let mut scanner = Scanner::new(8192);
+    let mut scanner = FramingScanner::new(8192);
     scanner.become_opaque();
     assert_eq!(scanner.feed(b"\n\n"), Ok(()));
 }

@@ -8,13 +8,16 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::policy::accept_encoding::Codings;
 use crate::policy::{CacheKey, Fingerprint, VaryFields};
-use crate::purge::{FoundValid, Incarnation, Position, Stamp, Target, TargetId};
-use crate::stored_response::{JudgedBy, Stored, StoredFields, StoredHead, StoredResponse, Terms, Variants};
+use crate::purge::{Epoch, PurgeVersion, ReadVersion, Target, TargetId, ValidityCache};
+use crate::stored_response::{
+    EvaluatedUnder, StoredEntry, StoredFields, StoredHead, StoredResponse, Terms, Variants,
+};
 
 const KEY: CacheKey = CacheKey([7; 32]);
 
-fn response(body: &'static [u8]) -> Stored {
+fn response(body: &'static [u8]) -> StoredEntry {
     let mut headers = HeaderMap::new();
     headers.append("content-type", HeaderValue::from_static("application/json"));
     headers.append("link", HeaderValue::from_static("</a>"));
@@ -38,36 +41,41 @@ fn response(body: &'static [u8]) -> Stored {
             expires_at: Timestamp::from_micros(1_763_640_041_000_000),
         }
         .into(),
-        stamp: Stamp {
-            incarnation: Incarnation(0xfeed_0000_0000_0000_0000_0000_0000_0001),
-            as_of: Position(1_763_639_999_999_999),
+        stamp: ReadVersion {
+            epoch: Epoch(0xfeed_0000_0000_0000_0000_0000_0000_0001),
+            version: PurgeVersion(1_763_639_999_999_999),
+            time: Timestamp::from_micros(1_763_640_000_000_000),
         },
         targets: vec![Target::Everything.id(), Target::tag("courses").id()].into(),
-        found_valid: FoundValid::default(),
-        judged_by: JudgedBy::rules(Fingerprint(0xabc)),
+        found_valid: ValidityCache::default(),
+        evaluated_under: EvaluatedUnder::new(Fingerprint(0xabc)),
         usage: Default::default(),
     };
-    Stored::Response(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) })
+    StoredEntry::Response(StoredResponse { head: Arc::new(head), body: Bytes::from_static(body) })
 }
 
-fn variants() -> Stored {
+fn variants() -> StoredEntry {
     let fields = vec![
         VaryFields::new(vec![HeaderName::from_static("accept"), HeaderName::from_static("origin")]),
         VaryFields::new(vec![HeaderName::from_static("accept-encoding")]),
     ];
-    Stored::Variants(Arc::new(Variants { fields, expires_at: Timestamp::from_secs(1_763_640_000) }))
+    StoredEntry::Variants(Arc::new(Variants {
+        fields,
+        codings: Codings::from_byte(5),
+        expires_at: Timestamp::from_secs(1_763_640_000),
+    }))
 }
 
-fn encoded(stored: &Stored) -> Bytes {
-    encode(&KEY, stored, &Clocks::default()).unwrap()
+fn encoded(stored: &StoredEntry) -> Bytes {
+    encode(&KEY, stored, &ClockOffset::default()).unwrap()
 }
 
-fn decoded(value: &[u8]) -> Option<Stored> {
-    decode(&KEY, &Bytes::copy_from_slice(value), &Clocks::default())
+fn decoded(value: &[u8]) -> Option<StoredEntry> {
+    decode(&KEY, &Bytes::copy_from_slice(value), &ClockOffset::default())
 }
 
 /// All of it, in words, but for what was only found out since it was stored.
-fn shown(stored: &Stored) -> String {
+fn shown(stored: &StoredEntry) -> String {
     format!("{stored:?}")
 }
 
@@ -83,29 +91,29 @@ fn what_was_written_is_read_again() {
 fn what_orders_two_responses_stands_where_the_script_looks() {
     let value = encoded(&response(b"x"));
     let number = |from: usize| u64::from_le_bytes(value[from - 1..from + 7].try_into().unwrap());
-    assert_eq!(value[4..6], [VERSION, RESPONSE]);
+    assert_eq!(value[4..6], [FORMAT_VERSION, KIND_RESPONSE]);
     assert_eq!(value[62..78], 0xfeed_0000_0000_0000_0000_0000_0000_0001_u128.to_le_bytes());
     assert_eq!((number(79), number(89)), (1_763_639_999_999_999, 1_763_640_000_000_001));
-    assert_eq!(TIMED, 96);
+    assert_eq!(FETCH_TIME_END, 96);
 }
 
 /// A change of the format without another version would make two releases misread each other.
 #[test]
-fn the_format_of_version_3_is_this_one() {
+fn the_format_of_version_5_is_this_one() {
     let value = encoded(&response(b"{}"));
-    assert_eq!(&value[..6], b"lrdr\x03\x01");
-    assert_eq!(crate::hex::encode(&Sha256::digest(&value)), GOLDEN_RESPONSE);
-    assert_eq!(crate::hex::encode(&Sha256::digest(encoded(&variants()))), GOLDEN_VARIANTS);
+    assert_eq!(&value[..6], b"lrdr\x05\x01");
+    let digests = [value, encoded(&variants())].map(|value| crate::hex::encode(&Sha256::digest(&value)));
+    assert_eq!(digests, [GOLDEN_RESPONSE, GOLDEN_VARIANTS]);
 }
 
-const GOLDEN_RESPONSE: &str = "6355dc3e1fd7346cff4bc31334090c0e55a909f2fd4bcef12c4a917dc3f11333";
-const GOLDEN_VARIANTS: &str = "8b01016f7eff2cb1955badadf2aaf28d065049f559f29448fc2ebb82f01e6e78";
+const GOLDEN_RESPONSE: &str = "745e4062673065c404ce50f3a1275de98f75736f023422b0fc0ee727a9a958d6";
+const GOLDEN_VARIANTS: &str = "162985a6d91336b4e473e5f000eb183a669d6d2252ba4445c625fdc9b33feef1";
 
 #[test]
 fn under_another_key_there_is_nothing() {
     let other = CacheKey([8; 32]);
     for stored in [response(b"x"), variants()] {
-        assert!(decode(&other, &encoded(&stored), &Clocks::default()).is_none());
+        assert!(decode(&other, &encoded(&stored), &ClockOffset::default()).is_none());
     }
 }
 
@@ -136,22 +144,22 @@ fn a_flipped_bit_anywhere_is_found() {
 fn resealed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut value = encoded(&response(b"content")).to_vec();
     change(&mut value);
-    let head_length = length(&value[6..10]).unwrap().min(value.len() - HEAD_AT);
+    let head_length = parse_length(&value[6..10]).unwrap().min(value.len() - HEAD_OFFSET);
     let sum = checksum(&value, head_length);
-    value[CHECKSUM_AT..HEAD_AT].copy_from_slice(&sum);
+    value[CHECKSUM_OFFSET..HEAD_OFFSET].copy_from_slice(&sum);
     value
 }
 
 #[test]
 fn a_right_checksum_does_not_make_nonsense_readable() {
     assert!(decoded(&resealed(|_| {})).is_some());
-    let targets = HEAD_AT + 32 + 8 + 16 + 8 + 2 + 3 * 8 + 4 * 8 + 1;
+    let targets = HEAD_OFFSET + 32 + 8 + 16 + 8 + 2 + 3 * 8 + 4 * 8 + 1 + 8;
     type Change = (&'static str, fn(&mut Vec<u8>, usize));
     let changes: [Change; 8] = [
-        ("another version", |value, _| value[4] = VERSION + 1),
+        ("another version", |value, _| value[4] = FORMAT_VERSION + 1),
         ("an unknown kind", |value, _| value[5] = 9),
-        ("a status of 0", |value, _| value[HEAD_AT + 64..HEAD_AT + 66].fill(0)),
-        ("an unknown flag", |value, targets| value[targets - 1] |= 128),
+        ("a status of 0", |value, _| value[HEAD_OFFSET + 64..HEAD_OFFSET + 66].fill(0)),
+        ("an unknown flag", |value, targets| value[targets - 9] |= 128),
         ("4 GiB of targets", |value, targets| value[targets..targets + 4].fill(0xff)),
         ("names of 4 GiB", |value, targets| value[targets + 28..targets + 32].fill(0xff)),
         ("a head of 4 GiB", |value, _| value[6..10].fill(0xff)),
@@ -164,12 +172,12 @@ fn a_right_checksum_does_not_make_nonsense_readable() {
 
 #[test]
 fn a_response_that_no_purge_can_reach_is_none_of_ours() {
-    let Stored::Response(response) = response(b"") else { unreachable!() };
-    let mut head = write::response_head(&KEY, &response.head, &Clocks::default());
+    let StoredEntry::Response(response) = response(b"") else { unreachable!() };
+    let mut head = encoder::encode_response_head(&KEY, &response.head, &ClockOffset::default());
     let targets = response.head.targets.len();
     let at = head.windows(4).position(|four| four == u32::try_from(targets).unwrap().to_le_bytes()).unwrap();
     head.splice(at..at + 4 + targets * TargetId::LENGTH, 0u32.to_le_bytes());
-    assert!(read::response(&KEY, head.into(), Bytes::new(), &Clocks::default()).is_none());
+    assert!(decoder::decode_response(&KEY, head.into(), Bytes::new(), &ClockOffset::default()).is_none());
 }
 
 proptest! {
@@ -181,7 +189,7 @@ proptest! {
     #[test]
     fn no_head_makes_it_panic(head in proptest::collection::vec(any::<u8>(), 0..400), kind in 1u8..=2) {
         let sealed = resealed(|value| {
-            value.truncate(HEAD_AT);
+            value.truncate(HEAD_OFFSET);
             value[5] = kind;
             value[6..10].copy_from_slice(&u32::try_from(head.len() + 32).unwrap().to_le_bytes());
             value[10..14].fill(0);
@@ -197,7 +205,7 @@ proptest! {
         fields in proptest::collection::vec(("[a-z][a-z0-9-]{0,12}", "[ -~]{0,30}"), 0..12),
         tags in proptest::collection::vec(".{0,20}", 0..6),
     ) {
-        let Stored::Response(template) = response(b"") else { unreachable!() };
+        let StoredEntry::Response(template) = response(b"") else { unreachable!() };
         let mut headers = HeaderMap::new();
         for (name, value) in &fields {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
@@ -207,12 +215,12 @@ proptest! {
             fields: StoredFields::new(&headers, &tags),
             terms: head.terms,
             targets: head.targets.clone(),
-            found_valid: FoundValid::default(),
-            judged_by: JudgedBy::rules(Fingerprint(0xabc)),
+            found_valid: ValidityCache::default(),
+            evaluated_under: EvaluatedUnder::new(Fingerprint(0xabc)),
             usage: Default::default(),
             ..*template.head
         };
-        let stored = Stored::Response(StoredResponse { head: Arc::new(head), body: body.into() });
+        let stored = StoredEntry::Response(StoredResponse { head: Arc::new(head), body: body.into() });
         prop_assert_eq!(decoded(&encoded(&stored)).map(|read| shown(&read)), Some(shown(&stored)));
     }
 }

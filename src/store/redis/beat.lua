@@ -1,9 +1,16 @@
--- Says that this replica is there and up to where it knows all purges, or that it is there no longer.
+-- Takes a replica off the roll: it answers nothing from what it knows any more. The last one leaves the index and the
+-- journal for a day. Whoever comes meanwhile keeps the index, and the next purge of the journal keeps that.
 --
--- KEYS[1] the replicas   ARGV[1] what this one is called   ARGV[2] the position, or nothing: it leaves   ARGV[3] the
--- incarnation that the position is of   ARGV[4] for how long it may go on without a word from here, in microseconds
-redis.call('HDEL', KEYS[1], '')
-if ARGV[2] == '' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
-local time = redis.call('TIME')
-local now = string.format('%d', time[1] * 1000000 + time[2])
-redis.call('HSET', KEYS[1], ARGV[1], table.concat({ ARGV[2], now, ARGV[4], ARGV[3] }, ' '))
+-- KEYS[1] the index   KEYS[2] the journal   ARGV[1] its place   ARGV[2] the id of its process   ARGV[3] milliseconds
+local left = redis.call('ZREM', KEYS[1], ARGV[1], 'k' .. ARGV[2])
+
+-- Only a user who may run PERSIST could keep the key later.
+local function expire(key)
+  if type(redis.pcall('PERSIST', key)) == 'number' then redis.pcall('PEXPIRE', key, ARGV[3]) end
+end
+
+if redis.call('ZCOUNT', KEYS[1], -10000000, -1000000) == 0 then
+  expire(KEYS[1])
+  if KEYS[2] then expire(KEYS[2]) end
+end
+return left

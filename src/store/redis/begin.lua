@@ -1,23 +1,41 @@
--- The first part of every script on the purge index: the marks, or a new incarnation.
+-- The first part of every script on the purge index: the marks, or a new epoch; and the caller's place on the roll.
 --
--- KEYS[1] the index: the only key, but for the record of a purge, so that a cluster never has one here and another there
--- while it moves the slot
--- ARGV[1] a random id, never used twice: the reply repeats it, and a new incarnation is named by it
--- ARGV[2] the incarnation that the caller knows   ARGV[3] up to which position it knows it
+-- KEYS[1] the index, the only key that a script needs   KEYS[2] the index of the former release, and KEYS[3] its roll;
+-- both are left out while a cluster moves the slot
+-- ARGV[1] a random id, never used twice: the reply repeats it, and a new epoch is named by it
+-- ARGV[2] the epoch that the caller knows   ARGV[3] up to which version it knows it
+-- ARGV[4] how many records one reply has
+-- ARGV[5] the id of the caller's process, 8 bytes   ARGV[6] the target of its rules, 8 bytes, for how many microseconds
+-- it is trusted without a reply, 16 digits, and its name; or nothing: it is not on the roll
+-- ARGV[7] '1' to report on the roll now   ARGV[8] the target that all responses have
 --
 -- The index is one sorted set, so that it is evicted as a whole or not at all. Its members:
---   h<id> s<id>  a target's last hard and last soft purge, by position
---   m<id><mark>  a target of a write that is under way, by the date at which that may be over
---   b<2 bytes>   a bucket, by the highest position that was folded into it
---   i<id>        the incarnation, at a score of -0.5      o<ids>  its owner, at -0.25
---   w            the high-water mark, negated             n       the number of buckets and one, negated
+--   h<id> s<id>     the last hard and the last soft purge of a target, by version
+--   d<id>           the last purge that left a target in doubt, by version
+--   m<id><intent>   a target of a write under way, by the version of the intent
+--   l<intent>       a write that is over, by the version of its end
+--   b<2 bytes>      a bucket: the highest version that was folded into it
+--   u<...>          until when the d, m or b member with the same rest is in doubt, negated
+--   x<intent>       until when the l member is kept, negated, in 2^20 microseconds
+--   r<process><...> a replica: when it reported, negated, in 2^30 microseconds
+--   k<process>      up to which version it knew all purges then, and one, negated
+--   g<target>       rules whose responses no purge by other rules has missed, at -0.125
+--   i<id> the epoch at -0.5   o<ids> its owner at -0.25   c its beginning, negated   w the high-water mark, negated
+--   n               the number of buckets and one, negated
+--   a<id>           the epoch of the former release's index, at -0.03125   z   up to where it was imported, negated
+--   y               a purge that the former release's index was not told of, at -0.0625
+-- Versions and dates are in microseconds; divided by a power of two they are exact.
 
 -- Nothing is called so, but that is a write: Redis refuses it on a replica and on a primary cut off from its replicas,
 -- and allows the writes after it when memory is full.
 redis.call('ZREM', KEYS[1], '')
 
+-- A replica reports at least this often, in microseconds.
+local REPORT_INTERVAL = 500000
+
 local index = KEYS[1]
 local function whole(number) return string.format('%d', number) end
+local function exact(number) return string.format('%.17g', number) end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -25,32 +43,129 @@ local now = time[1] * 1000000 + time[2]
 -- Another server, or the same one after a restart or a promotion, may have lost the last purges.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 local before = string.match(redis.call('INFO', 'replication'), 'master_replid2:(%w+)') or ''
+if run == '' then return redis.error_reply('NORUNID the server reports no run_id in INFO, so its restarts would go unseen') end
 local owner = 'o' .. run .. before
 
-local incarnation = redis.call('ZRANGEBYSCORE', index, -0.5, -0.5)[1]
+local epoch = redis.call('ZRANGEBYSCORE', index, -0.5, -0.5)[1]
 local high = redis.call('ZSCORE', index, 'w')
 local known = tonumber(ARGV[3])
-if incarnation ~= 'i' .. ARGV[2] then known = 0 end
+if epoch ~= 'i' .. ARGV[2] then known = 0 end
 
-if not incarnation or not high or not redis.call('ZSCORE', index, owner) or known > -high then
+local is_new = not epoch or not high or not redis.call('ZSCORE', index, owner) or known > -high
+if is_new then
   redis.call('UNLINK', index)
-  incarnation = 'i' .. ARGV[1]
-  redis.call('ZADD', index, -0.5, incarnation, -0.25, owner, whole(-now), 'w', -1, 'n')
+  epoch = 'i' .. ARGV[1]
+  redis.call('ZADD', index, -0.5, epoch, -0.25, owner, whole(-now), 'w', whole(-now), 'c', -1, 'n')
   high = now
   known = 0
 else
   high = -high
 end
 
-local function raise(position)
-  if position > high then
-    high = position
-    redis.call('ZADD', index, whole(-high), 'w')
+local function raise(version)
+  high = version
+  redis.call('ZADD', index, whole(-high), 'w')
+end
+
+local DATED = { d = true, m = true, b = true }
+local function until_of(member)
+  return DATED[string.sub(member, 1, 1)] and redis.call('ZSCORE', index, 'u' .. string.sub(member, 2))
+end
+
+-- All that are on the roll.
+local function roll() return redis.call('ZRANGEBYSCORE', index, -10000000, -1000000, 'WITHSCORES') end
+
+-- Reports of the caller: it knew all purges up to `known`. Rules that nobody took care of lose what was stored under them.
+local function report()
+  local place, rules = 'r' .. ARGV[5] .. ARGV[6], string.sub(ARGV[6], 1, 8)
+  local seen = redis.call('ZSCORE', index, place)
+  local age = seen and now + seen * 1073741824
+  if age and age >= 0 and age < REPORT_INTERVAL and ARGV[7] ~= '1' then return end
+  if not seen then
+    -- The last replica that left has set an end.
+    redis.pcall('PERSIST', index)
+    local all = roll()
+    for at = 1, #all, 2 do
+      if string.sub(all[at], 2, 9) == ARGV[5] then redis.call('ZREM', index, all[at]) end
+    end
+    if not redis.call('ZSCORE', index, 'g' .. rules) then
+      redis.call('ZADD', index, -0.125, 'g' .. rules)
+      if not is_new then
+        raise(math.max(now, high + 1))
+        redis.call('ZADD', index, 'GT', whole(high), 'h' .. rules)
+      end
+    end
+  end
+  redis.call('ZADD', index, exact(-now / 1073741824), place, whole(-known - 1), 'k' .. ARGV[5])
+end
+
+-- The former release has an index of its own, with dates in the future for what is in doubt. What its replicas purge is
+-- purged here too, by the same ids; what can't be told apart purges everything.
+local function import()
+  local its_epoch = redis.call('ZRANGEBYSCORE', KEYS[2], -0.5, -0.5)[1]
+  local its_high = its_epoch and redis.call('ZSCORE', KEYS[2], 'w')
+  local mark = redis.call('ZRANGEBYSCORE', index, -0.03125, -0.03125)[1]
+  if not mark and not its_high then return end
+  local everything = ARGV[8]
+  local new = {}
+  local from = redis.call('ZSCORE', index, 'z')
+  if not its_high then
+    redis.call('ZREM', index, mark, 'z')
+    new[1] = 'h' .. everything
+  else
+    if mark ~= 'a' .. string.sub(its_epoch, 2) then
+      if mark then redis.call('ZREM', index, mark) end
+      redis.call('ZADD', index, -0.03125, 'a' .. string.sub(its_epoch, 2))
+      from = its_high
+      if not is_new then new[1] = 'h' .. everything end
+    end
+    local records = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. whole(-from), '+inf', 'WITHSCORES')
+    for at = 1, #records, 2 do
+      local member, place = records[at], tonumber(records[at + 1])
+      local kind, id = string.sub(member, 1, 1), string.sub(member, 2, 9)
+      if kind == 'b' then
+        new[#new + 1] = 'h' .. everything
+      elseif place <= now then
+        new[#new + 1] = 'h' .. id
+      elseif kind ~= 'm' or not redis.call('ZSCORE', index, member) then
+        local date = redis.call('ZSCORE', index, 'u' .. id)
+        if not date or place > -date then
+          redis.call('ZADD', index, whole(-place), 'u' .. id)
+          new[#new + 1] = 'd' .. id
+        end
+      end
+    end
+    redis.call('ZADD', index, its_high, 'z')
+  end
+  if new[1] then raise(math.max(now, high + 1)) end
+  for _, member in ipairs(new) do redis.call('ZADD', index, 'GT', whole(high), member) end
+end
+
+-- The names of its replicas that are live, each with how long it has been silent.
+local function former_replicas()
+  local all = redis.pcall('HGETALL', KEYS[3])
+  local live = {}
+  for at = 2, #all, 2 do
+    local seen, lasts = string.match(all[at], '^%d+ (%d+) (%d+) %x+$')
+    if seen and now - seen <= tonumber(lasts) then live[#live + 1] = { all[at - 1], math.max(0, now - seen) } end
+  end
+  return live
+end
+
+local function forget_former()
+  redis.call('UNLINK', KEYS[2])
+  local mark = redis.call('ZRANGEBYSCORE', index, -0.03125, -0.03125)[1]
+  if mark then redis.call('ZREM', index, mark, 'z') end
+end
+
+if KEYS[2] then
+  import()
+  if redis.call('ZSCORE', index, 'y') then
+    forget_former()
+    redis.call('ZREM', index, 'y')
   end
 end
 
--- What was in doubt up to a date that has passed is so no longer for those who fetch from now on.
-local passed = redis.call('ZREVRANGEBYSCORE', index, whole(now), '(' .. whole(high), 'WITHSCORES', 'LIMIT', 0, 1)
-if passed[2] then raise(tonumber(passed[2])) end
+if ARGV[6] ~= '' then report() end
 
-local position = 0
+local version = 0

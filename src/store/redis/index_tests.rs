@@ -1,12 +1,14 @@
 //! A purge between two indexes.
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::config::{RedisHost, RedisServers, RedisSettings};
-use crate::purge::Validity;
+use crate::purge::{PurgeMode, SyncReply, Validity};
+use crate::store::redis::SentinelTrust;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Of a server that is not there.
+/// An index on a server that does not exist.
 fn index() -> RedisIndex {
     let nobody = RedisHost { host: "127.0.0.1".to_owned(), port: 1 };
     let settings = RedisSettings {
@@ -14,47 +16,49 @@ fn index() -> RedisIndex {
         database: 0,
         username: None,
         password: None,
+        credentials: None,
         tls: None,
     };
-    let keys = Keys::new("shop");
-    let servers = Servers::connect(&settings, &keys, SECOND).unwrap();
-    let beat = Beat::new("one".to_owned(), SECOND);
-    RedisIndex::new(servers, keys, beat, Bounds::default(), Clock::system(), SECOND, SECOND)
+    let keys = KeyNames::new("shop");
+    let servers = Servers::connect(&settings, &keys, SECOND, SentinelTrust::Any).unwrap();
+    let membership = Membership::new("one".to_owned(), SECOND, Timestamp::default()).unwrap();
+    RedisIndex::new(servers, keys, membership, IndexBounds::default(), Clock::system(), SECOND, SECOND)
 }
 
-fn told(incarnation: u128, position: u64, asked_at: Moment) -> Told {
-    let confirmation = Confirmation {
-        incarnation: Incarnation(incarnation),
-        after: Position::default(),
-        high_water: Position(position),
-        is_whole: true,
+fn told(epoch: u128, version: u64, sent_at: Moment) -> ScriptReply {
+    let sync = SyncReply {
+        epoch: Epoch(epoch),
+        base: PurgeVersion::default(),
+        high_water: PurgeVersion(version),
+        is_complete: true,
         changes: Vec::new(),
-        now: Timestamp::from_micros(position),
-        asked_at,
+        server_time: Timestamp::from_micros(version),
+        rules: None,
+        sent_at,
     };
-    Told { confirmation, position: Position(position) }
+    ScriptReply { sync, version: PurgeVersion(version), epoch_began: Timestamp::default() }
 }
 
 #[tokio::test]
-async fn a_purge_that_only_an_index_of_the_past_has_is_not_acknowledged() {
+async fn a_purge_of_a_former_epoch_is_not_acknowledged() {
     let (index, began) = (index(), Moment::now());
     let ids = [Target::tag("a").id()];
-    index.learn(&told(1, 10, began).confirmation);
+    index.apply(&told(1, 10, began));
     // The reply comes when the view has gone on to the next index.
     let late = told(1, 11, began.plus(SECOND));
-    index.learn(&told(2, 20, began.plus(2 * SECOND)).confirmation);
-    let taken = index.taken(&ids, Hardness::Hard, Duration::ZERO, &late);
-    assert_eq!(taken, Err(Failure::Replaced));
+    index.apply(&told(2, 20, began.plus(2 * SECOND)));
+    let taken = index.apply_purge(&ids, PurgeMode::Hard, Duration::ZERO, &late);
+    assert_eq!(taken, Err(RedisError::IndexReplaced));
 }
 
 #[tokio::test]
-async fn what_the_index_before_took_holds_under_the_next_and_waits_for_it() {
+async fn purges_of_a_former_epoch_are_replayed_in_the_next() {
     let (index, began) = (index(), Moment::now());
     let ids = [Target::tag("a").id()];
-    index.learn(&told(1, 10, began).confirmation);
-    assert_eq!(index.taken(&ids, Hardness::Hard, Duration::ZERO, &told(1, 11, began)), Ok(()));
-    index.learn(&told(2, 20, began.plus(SECOND)).confirmation);
-    let stamp = index.view.read().stamp();
-    assert_eq!(index.view.judge(&stamp, &ids), Validity::Dead);
-    assert_eq!(index.waiting(), 1);
+    index.apply(&told(1, 10, began));
+    assert_eq!(index.apply_purge(&ids, PurgeMode::Hard, Duration::ZERO, &told(1, 11, began)), Ok(()));
+    index.apply(&told(2, 20, began.plus(SECOND)));
+    let stamp = index.view.read().read_version();
+    assert_eq!(index.view.check_validity(&stamp, &ids), Validity::Dead);
+    assert_eq!(index.pending_targets(), 1);
 }

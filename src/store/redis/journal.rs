@@ -2,30 +2,31 @@
 //!
 //! It is bounded: beyond that, everything is named.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::purge::{NAMED, Target, TargetId, View};
+use parking_lot::{Mutex, MutexGuard};
 
-const MOST: usize = 10_000;
+use crate::purge::{MAX_NAMED_TARGETS, PurgeView, Target, TargetId};
+
+const MAX_TARGETS: usize = 10_000;
 
 #[derive(Debug, Default)]
-pub struct Journal(Mutex<Waiting>);
+pub(super) struct Journal(Mutex<JournalState>);
 
 #[derive(Debug, Default)]
-struct Waiting {
-    targets: HashSet<TargetId>,
+struct JournalState {
+    targets: BTreeSet<TargetId>,
     /// The first of them as text, for people.
     named: Vec<String>,
     in_doubt_for: Duration,
     /// How many are on their way to Redis.
-    taken: usize,
+    in_flight: usize,
 }
 
-/// What is to be appended now.
+/// The purges to append now.
 #[derive(Debug)]
-pub struct Batch {
+pub(super) struct JournalBatch {
     pub targets: Vec<TargetId>,
     pub named: Vec<String>,
     pub in_doubt_for: Duration,
@@ -33,64 +34,67 @@ pub struct Batch {
 
 impl Journal {
     /// How many targets wait.
-    pub fn len(&self) -> usize {
-        let waiting = self.waiting();
-        waiting.targets.len() + waiting.taken
+    pub(super) fn len(&self) -> usize {
+        let waiting = self.state();
+        waiting.targets.len() + waiting.in_flight
     }
 
     /// When this returns, nothing that the targets name is valid in `view`.
-    pub fn add(&self, targets: &[TargetId], in_doubt_for: Duration, view: &View) {
-        let mut waiting = self.waiting();
+    pub(super) fn add(&self, targets: &[TargetId], in_doubt_for: Duration, view: &PurgeView) {
+        let mut waiting = self.state();
         waiting.in_doubt_for = waiting.in_doubt_for.max(in_doubt_for);
         let everything = Target::Everything.id();
         let new: Vec<TargetId> = if waiting.targets.contains(&everything) {
             Vec::new()
-        } else if waiting.targets.len() + targets.len() > MOST {
+        } else if waiting.targets.len() + targets.len() > MAX_TARGETS {
             vec![everything]
         } else {
             targets.iter().copied().filter(|id| waiting.targets.insert(*id)).collect()
         };
-        view.change(|index| index.unsettle(&new));
+        view.change(|index| index.add_pending(&new));
         if new == [everything] {
-            let named: Vec<TargetId> = waiting.targets.drain().filter(|id| *id != everything).collect();
-            view.change(|index| index.settle(&named));
+            let before = std::mem::take(&mut waiting.targets).into_iter();
+            let named: Vec<TargetId> = before.filter(|id| *id != everything).collect();
+            view.change(|index| index.clear_pending(&named));
             waiting.targets.insert(everything);
         }
     }
 
     /// Says for people what was added.
-    pub fn name(&self, targets: Vec<String>) {
-        let named = &mut self.waiting().named;
+    pub(super) fn add_names(&self, targets: Vec<String>) {
+        let named = &mut self.state().named;
         named.extend(targets);
-        named.truncate(NAMED);
+        named.truncate(MAX_NAMED_TARGETS);
     }
 
-    /// What waits; it goes back by [`Journal::put_back`], or is [`Journal::settle`]d.
-    pub fn take(&self) -> Option<Batch> {
-        let mut waiting = self.waiting();
+    /// Takes the waiting purges; they are returned by [`Journal::put_back`] or finished by [`Journal::settle`].
+    pub(super) fn take(&self) -> Option<JournalBatch> {
+        let mut waiting = self.state();
         if waiting.targets.is_empty() {
             return None;
         }
-        let Waiting { targets, named, in_doubt_for, .. } = std::mem::take(&mut *waiting);
-        waiting.taken = targets.len();
-        Some(Batch { targets: targets.into_iter().collect(), named, in_doubt_for })
+        let JournalState { targets, named, in_doubt_for, .. } = std::mem::take(&mut *waiting);
+        waiting.in_flight = targets.len();
+        let mut targets: Vec<TargetId> = targets.into_iter().collect();
+        targets.sort_unstable();
+        Some(JournalBatch { targets, named, in_doubt_for })
     }
 
-    pub fn put_back(&self, batch: &Batch, view: &View) {
+    pub(super) fn put_back(&self, batch: &JournalBatch, view: &PurgeView) {
         self.add(&batch.targets, batch.in_doubt_for, view);
-        self.name(batch.named.clone());
+        self.add_names(batch.named.clone());
         // Named twice meanwhile: by what was taken, and by what waits.
-        self.settle(batch, view);
+        self.complete(batch, view);
     }
 
     /// Redis has it, and so has the view.
-    pub fn settle(&self, batch: &Batch, view: &View) {
-        self.waiting().taken = 0;
-        view.change(|index| index.settle(&batch.targets));
+    pub(super) fn complete(&self, batch: &JournalBatch, view: &PurgeView) {
+        self.state().in_flight = 0;
+        view.change(|index| index.clear_pending(&batch.targets));
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, JournalState> {
+        self.0.lock()
     }
 }
 
@@ -98,22 +102,22 @@ impl Journal {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::purge::{Bounds, Incarnation, Index, Validity};
+    use crate::purge::{Epoch, Index, IndexBounds, Validity};
 
     const NOW: Timestamp = Timestamp::from_secs(1_000);
 
-    fn view() -> View {
-        View::new(Index::new(Incarnation(1), NOW, Bounds::default()))
+    fn view() -> PurgeView {
+        PurgeView::new(Index::new(Epoch(1), NOW, IndexBounds::default()))
     }
 
     fn id(name: &str) -> TargetId {
         Target::tag(name).id()
     }
 
-    fn is_valid(view: &View, names: &[&str]) -> bool {
+    fn is_valid(view: &PurgeView, names: &[&str]) -> bool {
         let mut targets: Vec<TargetId> = names.iter().map(|name| id(name)).collect();
         targets.push(Target::Everything.id());
-        view.judge(&view.stamp(NOW), &targets) == Validity::Valid
+        view.check_validity(&view.read_version(NOW), &targets) == Validity::Valid
     }
 
     #[test]
@@ -126,13 +130,13 @@ mod tests {
         assert!(!is_valid(&view, &["a"]));
         // Named again while it is being appended: what is settled is the first purge only.
         journal.add(&[id("a")], Duration::from_secs(1), &view);
-        journal.settle(&batch, &view);
+        journal.complete(&batch, &view);
         assert_eq!((is_valid(&view, &["a"]), is_valid(&view, &["b"])), (false, true));
         let batch = journal.take().unwrap();
         assert_eq!(batch.in_doubt_for, Duration::from_secs(1));
         journal.put_back(&batch, &view);
         assert!(!is_valid(&view, &["a"]));
-        journal.settle(&journal.take().unwrap(), &view);
+        journal.complete(&journal.take().unwrap(), &view);
         assert!(is_valid(&view, &["a"]));
         assert!(journal.take().is_none());
     }
@@ -140,7 +144,7 @@ mod tests {
     #[test]
     fn when_it_is_full_it_names_everything() {
         let (view, journal) = (view(), Journal::default());
-        for number in 0..=MOST {
+        for number in 0..=MAX_TARGETS {
             journal.add(&[id(&number.to_string())], Duration::ZERO, &view);
         }
         assert_eq!(journal.len(), 1);
@@ -148,7 +152,7 @@ mod tests {
         journal.add(&[id("more")], Duration::ZERO, &view);
         let batch = journal.take().unwrap();
         assert_eq!(batch.targets, [Target::Everything.id()]);
-        journal.settle(&batch, &view);
+        journal.complete(&batch, &view);
         assert!(is_valid(&view, &["untouched", "more", "7"]));
     }
 }

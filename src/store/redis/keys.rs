@@ -1,68 +1,98 @@
-//! The names of keys. The index and what belongs to it lie in one slot of a cluster, responses are spread over all.
+//! Key names. The index and the keys used with it share one slot of a cluster; responses are spread over all slots.
 
 use crate::hex;
 use crate::policy::CacheKey;
+use crate::policy::rate_limit::BudgetId;
 use crate::store::encoding;
 
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub(crate) struct KeyNames {
     /// The purge index.
     pub index: String,
-    /// The last purges, for people.
+    /// The audit log of purges.
     pub history: String,
-    /// Who is there, and how much each knows.
-    pub replicas: String,
+    /// The purge index of the former release, for as long as replicas of it are live.
+    pub former_index: String,
+    /// Its replicas' heartbeats.
+    pub former_replicas: String,
     /// The channel on which a purge wakes the replicas.
     pub wake: String,
     /// The channel on which purges are announced to others.
     pub publish: Option<String>,
+    stats: String,
     response: String,
     source: String,
     seen: String,
+    rate: String,
     lease: String,
 }
 
-impl Keys {
+impl KeyNames {
     /// `namespace` has no braces.
-    pub fn new(namespace: &str) -> Self {
+    pub(crate) fn new(namespace: &str) -> Self {
         Self {
-            index: format!("{{{namespace}}}:purged"),
+            index: format!("{{{namespace}}}:index"),
+            former_index: format!("{{{namespace}}}:purged"),
             history: format!("{{{namespace}}}:journal"),
-            replicas: format!("{{{namespace}}}:replicas"),
+            former_replicas: format!("{{{namespace}}}:replicas"),
             wake: format!("{namespace}:wake"),
             publish: None,
-            // Another version of larder reads other keys: it would find nothing that it could read.
+            stats: format!("{{{namespace}}}:stats:"),
             source: format!("{{{namespace}}}:events:"),
             seen: format!("{{{namespace}}}:seen:"),
-            response: format!("{namespace}:r{}:", encoding::VERSION),
+            rate: format!("{namespace}:rate:"),
+            // Another format version uses other keys.
+            response: format!("{namespace}:r{}:", encoding::FORMAT_VERSION),
             lease: format!("{namespace}:lease:"),
         }
     }
 
-    /// What is known of a source of change events.
-    pub fn source(&self, name: &str) -> String {
+    /// Names in the patterns of larder's own keys that nobody else uses.
+    pub(super) fn for_inspection(namespace: &str, id: &str) -> Self {
+        let name = |key: &str| format!("{{{namespace}}}:check:{id}:{key}");
+        Self {
+            index: name("index"),
+            history: name("journal"),
+            former_index: name("former"),
+            former_replicas: name("former-replicas"),
+            ..Self::new(namespace)
+        }
+    }
+
+    /// The counters of a replica.
+    pub(crate) fn stats(&self, replica: &str) -> String {
+        format!("{}{replica}", self.stats)
+    }
+
+    /// The offset of a source of change events.
+    pub(crate) fn source(&self, name: &str) -> String {
         format!("{}{name}", self.source)
     }
 
-    /// Whether a signed event was taken.
-    pub fn seen(&self, id: &str) -> String {
+    /// The mark of a signed event that was taken.
+    pub(crate) fn seen(&self, id: &str) -> String {
         format!("{}{id}", self.seen)
     }
 
-    pub fn response(&self, key: &CacheKey) -> String {
+    /// The budget of a caller on a limited route.
+    pub(crate) fn rate(&self, budget: &BudgetId) -> String {
+        format!("{}{}", self.rate, hex::encode(&budget.hash))
+    }
+
+    pub(crate) fn response(&self, key: &CacheKey) -> String {
         let mut name = String::with_capacity(self.response.len() + 64);
         name.push_str(&self.response);
         name.push_str(&hex::encode(&key.0));
         name
     }
 
-    /// Of the fetch of a response, in the slot of that.
-    pub fn lease(&self, key: &CacheKey) -> String {
+    /// The fetch lease of a response, in the same slot.
+    pub(crate) fn lease(&self, key: &CacheKey) -> String {
         format!("{}{{{}}}", self.lease, self.response(key))
     }
 
-    /// Where a value stands until it takes its place, in the slot of that.
-    pub fn new_value(&self, key: &CacheKey, token: &str) -> String {
+    /// A staged value of a response, in the same slot.
+    pub(crate) fn staged_value(&self, key: &CacheKey, token: &str) -> String {
         format!("{}:{token}", self.lease(key))
     }
 }
@@ -73,13 +103,13 @@ mod tests {
 
     #[test]
     fn names_begin_with_the_namespace_and_tell_keys_apart() {
-        let keys = Keys::new("shop");
-        assert_eq!((keys.index.as_str(), keys.wake.as_str()), ("{shop}:purged", "shop:wake"));
+        let keys = KeyNames::new("shop");
+        assert_eq!((keys.index.as_str(), keys.wake.as_str()), ("{shop}:index", "shop:wake"));
         let name = keys.response(&CacheKey([0xa0; 32]));
-        assert_eq!(name, format!("shop:r3:{}", "a0".repeat(32)));
-        // What stands in braces chooses the slot.
+        assert_eq!(name, format!("shop:r5:{}", "a0".repeat(32)));
+        // The part in braces selects the slot.
         assert_eq!(keys.lease(&CacheKey([0xa0; 32])), format!("shop:lease:{{{name}}}"));
         assert_ne!(name, keys.response(&CacheKey([0x0a; 32])));
-        assert_ne!(name, Keys::new("shop2").response(&CacheKey([0xa0; 32])));
+        assert_ne!(name, KeyNames::new("shop2").response(&CacheKey([0xa0; 32])));
     }
 }

@@ -1,90 +1,154 @@
--- A purge: takes the next position, records it, makes room, wakes the replicas. `begin.lua` before, `tell.lua` after.
+-- A purge: takes the next version, records it, makes room, wakes the replicas. `begin.lua` before, `tell.lua` after.
 --
--- ARGV[5] for how many microseconds the targets stay in doubt   ARGV[6] 'h', 's', or 'm' to mark them only
--- ARGV[7] how many records are kept   ARGV[8] the longest lifetime of a response, in microseconds
--- ARGV[9] the channel to wake the others by   ARGV[10] the id of everything   ARGV[11] the id of the mark, or nothing
--- ARGV[12] the record for people, or nothing   ARGV[13] how many of these are kept   KEYS[2] the journal of them
--- ARGV[14] the channel to announce it on, or nothing   ARGV[15] how many marked targets it is lifted from
--- ARGV[16..] the ids of these, and then of the targets
+-- ARGV[9] for how many microseconds the targets stay in doubt   ARGV[10] 'h', 's', or 'm' for a write under way
+-- ARGV[11] how many records are kept   ARGV[12] the longest lifetime of a response, in microseconds
+-- ARGV[13] the channel to wake the others by   ARGV[14] the intent, or nothing   ARGV[15] the record for people, or nothing
+-- ARGV[16] how many of these are kept   KEYS[4] the journal of them   ARGV[17] the channel to announce it on, or nothing
+-- ARGV[18] the target of the rules that the targets were rendered by, or nothing   ARGV[19] how many targets the intent is resolved for
+-- ARGV[20..] the ids of these, and then of the targets
 
--- More than this many targets in doubt at once, and everything is.
-local MOST_IN_DOUBT = 10000
 -- So many records leave with each purge, besides one for each target, and no purge pays for many.
 local STEP = 4
--- Lua can't pass more arguments than some thousands at once. The caller names no more targets than this either.
+-- Lua can't pass more arguments than some thousands at once.
 local CHUNK = 1000
 
-local LIFTED = 16
-local FIRST = LIFTED + ARGV[15]
-local targets = #ARGV - FIRST + 1
-local suffix = ARGV[6] == 'm' and ARGV[11] or ''
-
-position = math.max(now, high + 1)
-raise(position)
-local dated = position + ARGV[5]
-
-local function record(ids)
-  for from = 1, #ids, CHUNK do
-    local places = {}
-    for at = from, math.min(from + CHUNK - 1, #ids) do
-      places[#places + 1] = whole(dated)
-      places[#places + 1] = ARGV[6] .. ids[at] .. suffix
-    end
-    redis.call('ZADD', index, 'GT', unpack(places))
-  end
+local RESOLVED = 20
+local FIRST = RESOLVED + ARGV[19]
+local room = STEP + #ARGV - FIRST + 1
+local in_doubt = tonumber(ARGV[9])
+local kind, suffix = ARGV[10], ''
+if kind == 'm' then
+  suffix = ARGV[14]
+elseif in_doubt > 0 then
+  kind = 'd'
 end
+
+raise(math.max(now, high + 1))
+version = high
 
 local ids = {}
 for at = FIRST, #ARGV do ids[#ids + 1] = ARGV[at] end
-if dated > position and redis.call('ZCOUNT', index, '(' .. whole(high), '+inf') + #ids > MOST_IN_DOUBT then
-  ids = { ARGV[10] }
-end
-record(ids)
 
--- The purge is there, so the doubt is over. Where too much was in doubt, everything was marked.
-if FIRST > LIFTED then
-  redis.call('ZREM', index, 'm' .. ARGV[10] .. ARGV[11])
-  for at = LIFTED, FIRST - 1 do redis.call('ZREM', index, 'm' .. ARGV[at] .. ARGV[11]) end
+-- Responses under other rules may carry what these rules don't name. Rules that no live replica has are missed from now on.
+local others = {}
+if ARGV[18] ~= '' then
+  local live = {}
+  local all = roll()
+  for at = 1, #all, 2 do live[string.sub(all[at], 10, 17)] = true end
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, -0.125, -0.125)) do
+    local rules = string.sub(member, 2)
+    if rules ~= ARGV[18] then
+      if live[rules] then
+        others[#others + 1] = rules
+      elseif #ids > 0 then
+        redis.call('ZREM', index, member)
+      end
+    end
+  end
+  if #ids > 0 then
+    for _, rules in ipairs(others) do ids[#ids + 1] = rules end
+  end
 end
+
+for from = 1, #ids, CHUNK do
+  local places, dates = {}, {}
+  for at = from, math.min(from + CHUNK - 1, #ids) do
+    local name = ids[at] .. suffix
+    places[#places + 1] = whole(version)
+    places[#places + 1] = kind .. name
+    dates[#dates + 1] = whole(-(now + in_doubt))
+    dates[#dates + 1] = 'u' .. name
+  end
+  redis.call('ZADD', index, 'GT', unpack(places))
+  if kind == 'd' or kind == 'm' then redis.call('ZADD', index, 'LT', unpack(dates)) end
+end
+
+-- The write is over: its end is told like a purge, and kept until nobody can hold the intent for valid.
+if FIRST > RESOLVED then
+  local last = 0
+  local function resolve(id)
+    local name = id .. ARGV[14]
+    last = math.min(last, tonumber(redis.call('ZSCORE', index, 'u' .. name) or 0))
+    redis.call('ZREM', index, 'm' .. name, 'u' .. name)
+  end
+  for at = RESOLVED, FIRST - 1 do resolve(ARGV[at]) end
+  for _, rules in ipairs(others) do resolve(rules) end
+  if last < 0 then
+    redis.call('ZADD', index, whole(version), 'l' .. ARGV[14], exact(last / 1048576), 'x' .. ARGV[14])
+  end
+end
+
+local function drop(member)
+  local kind, rest = string.sub(member, 1, 1), string.sub(member, 2)
+  redis.call('ZREM', index, member, DATED[kind] and 'u' .. rest or '', kind == 'l' and 'x' .. rest or '')
+end
+
+local past = redis.call('ZREVRANGEBYSCORE', index, -100000000, exact(-now / 1048576), 'LIMIT', 0, room)
+for _, member in ipairs(past) do drop('l' .. string.sub(member, 2)) end
 
 -- No response lives as long as what is this old.
-local outlived = redis.call('ZRANGEBYSCORE', index, 1, whole(now - ARGV[8]), 'LIMIT', 0, STEP + targets)
-for _, member in ipairs(outlived) do
-  redis.call('ZREM', index, member)
-  if string.sub(member, 1, 1) == 'b' then redis.call('ZINCRBY', index, 1, 'n') end
+local outlived = now - ARGV[12]
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, 1, whole(outlived), 'LIMIT', 0, room)) do
+  local date = until_of(member)
+  if not date or -date < outlived then
+    drop(member)
+    if string.sub(member, 1, 1) == 'b' then redis.call('ZINCRBY', index, 1, 'n') end
+  end
 end
 
--- The four marks come first, then the buckets, then the records by position; so the oldest record's rank is known.
--- A record in doubt is not folded.
-local first = 4 - redis.call('ZSCORE', index, 'n') - 1
-local surplus = redis.call('ZCARD', index) - first - ARGV[7]
-surplus = math.min(surplus, STEP + targets, CHUNK)
+-- Below zero is all that has no version; then the buckets, then the records by version.
+local below = redis.call('ZCOUNT', index, '-inf', '(0') - redis.call('ZSCORE', index, 'n') - 1
+local surplus = math.min(redis.call('ZCARD', index) - below - ARGV[11], room, CHUNK)
 if surplus > 0 then
-  local oldest = redis.call('ZRANGE', index, first, first + surplus - 1, 'WITHSCORES')
+  local oldest = redis.call('ZRANGE', index, below, below + surplus - 1, 'WITHSCORES')
   local new = 0
   for at = 1, #oldest, 2 do
-    local member, place = oldest[at], tonumber(oldest[at + 1])
-    if place > high then break end
-    if string.sub(member, 1, 1) ~= 'b' then
-      new = new + redis.call('ZADD', index, 'GT', whole(place), 'b' .. string.sub(member, 2, 3))
-      redis.call('ZREM', index, member)
+    local member, bucket = oldest[at], string.sub(oldest[at], 2, 3)
+    local kind = string.sub(member, 1, 1)
+    if kind ~= 'b' then
+      if kind ~= 'l' then
+        local date = until_of(member)
+        new = new + redis.call('ZADD', index, 'GT', oldest[at + 1], 'b' .. bucket)
+        if date then redis.call('ZADD', index, 'LT', date, 'u' .. bucket) end
+      end
+      drop(member)
     end
   end
   if new > 0 then redis.call('ZINCRBY', index, -new, 'n') end
 end
 
--- Nothing depends on the record. Should the clock have stepped back, the position is no id that may come next.
-if ARGV[12] ~= '' then
-  local function tell(id)
-    return redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[13], id,
-      'position', whole(position), 'at', whole(now), 'record', ARGV[12])
+-- Replicas of the former release purge the same, while there are any.
+local function tell_former()
+  if not KEYS[2] then
+    redis.call('ZADD', index, -0.0625, 'y')
+    return
   end
-  if type(tell(whole(position) .. '-0')) == 'table' then tell('*') end
-  if ARGV[14] ~= '' then
-    local record = string.format('{"position":%d,"at":%d,', position, now) .. string.sub(ARGV[12], 2)
-    redis.pcall('PUBLISH', ARGV[14], record)
+  local its_high = redis.call('ZSCORE', KEYS[2], 'w')
+  if not its_high then return end
+  if not former_replicas()[1] then return forget_former() end
+  its_high = math.max(now, -its_high + 1)
+  redis.call('ZADD', KEYS[2], whole(-its_high), 'w')
+  redis.call('ZADD', index, whole(-its_high), 'z')
+  for at = RESOLVED, FIRST - 1 do redis.call('ZREM', KEYS[2], 'm' .. ARGV[at] .. ARGV[14]) end
+  for _, id in ipairs(ids) do
+    redis.call('ZADD', KEYS[2], 'GT', whole(its_high + in_doubt), ARGV[10] .. id .. suffix)
+  end
+end
+tell_former()
+
+-- Nothing depends on the record. Should the clock have stepped back, the version is no id that may come next.
+if ARGV[15] ~= '' and KEYS[4] then
+  local function add(id)
+    return redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', ARGV[16], id,
+      'position', whole(version), 'at', whole(now), 'record', ARGV[15])
+  end
+  if type(add(whole(version) .. '-0')) == 'table' then add('*') end
+  redis.pcall('PERSIST', KEYS[4])
+  if ARGV[17] ~= '' then
+    local record = string.format('{"position":%d,"at":%d,', version, now) .. string.sub(ARGV[15], 2)
+    redis.pcall('PUBLISH', ARGV[17], record)
   end
 end
 
 -- A hint only: whoever may not publish purges all the same.
-redis.pcall('PUBLISH', ARGV[9], whole(position))
+redis.pcall('PUBLISH', ARGV[13], whole(version))

@@ -1,200 +1,343 @@
-//! Which replicas there are, and how much each knows: a heartbeat that follows a confirmation, and whoever waits for a
-//! purge to be known everywhere.
+//! The roll: which replicas are live, how much each knows, and waiting until all of them know a purge.
+//!
+//! The roll is part of the purge index, so it is lost only together with the epoch. Every script on the index puts its
+//! caller on the roll first, so a replica is on it before its first confirmation counts.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::driver::Sent;
-use super::failure::Failure;
-use super::figures::Command;
+use super::command_stats::CommandKind;
+use super::error::RedisError;
 use super::index::RedisIndex;
-use super::scripts::{BEAT, Part, REPLICAS};
-use crate::clock::Moment;
-use crate::purge::{Incarnation, Position};
-use crate::store::remote::Replica;
+use super::leases::millis_arg;
+use super::node::Admission;
+use super::scripts::{DEREGISTER, REPLICAS, RollEntry, RollReply, parse_roll};
+use crate::clock::{Moment, Timestamp};
+use crate::purge::{PurgeVersion, TargetId};
+use crate::random::random_bytes;
+use crate::store::remote_status::ReplicaStatus;
 
-/// Without another reason a replica says this often that it is there.
-const BETWEEN_BEATS: Duration = Duration::from_millis(900);
+/// How often a replica looks who else is on the roll.
+const ROLL_INTERVAL: Duration = Duration::from_millis(900);
 
-/// So much longer than it may go on without a word from Redis, a silent replica counts as being there.
-const SLACK: Duration = Duration::from_secs(1);
-const SHORTEST_LIFE: Duration = Duration::from_secs(4);
+/// A silent replica stays on the roll for this much longer than it may answer without a reply from Redis. It reports
+/// twice a second.
+const EXPIRY_SLACK: Duration = Duration::from_secs(2);
+const MIN_EXPIRY: Duration = Duration::from_secs(4);
 
 /// Between looks at who knows a purge.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(2);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An operator can wait for longer than a request.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ADMIN_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Begins a message that asks every replica to say what it knows.
-pub const ROLL_CALL: char = 'b';
+/// Begins a message that asks every replica to report what it knows.
+pub(super) const HEARTBEAT_REQUEST: char = 'b';
 
-/// What this replica has said of itself.
+/// In a place on the roll: `r`, the process, the target of its rules, its trust, when it started, its name.
+const PROCESS: std::ops::Range<usize> = 1..9;
+const TRUST: std::ops::Range<usize> = 17..33;
+const STARTED: std::ops::Range<usize> = 33..49;
+const NAME_AT: usize = 49;
+
+/// How long the index outlives the last replica. Without it everything stored is a miss, so nothing depends on it.
+const ABANDONED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// This replica's place on the roll, and what it has seen of the others.
 #[derive(Debug)]
-pub struct Beat {
+pub(crate) struct Membership {
     pub name: String,
-    lasts: Duration,
-    /// The [`Moment`] of the last one; zero: never.
-    last: AtomicU64,
-    said: AtomicU64,
-    /// Somebody waits until this position is said.
-    wanted: AtomicU64,
+    process: [u8; 8],
+    started: Timestamp,
+    /// How long this replica may answer from its view without a reply from Redis.
+    trust: Duration,
+    /// Somebody waits until every replica reports this version.
+    requested: AtomicU64,
+    last_reported: AtomicU64,
     has_left: AtomicBool,
+    has_conflict: AtomicBool,
+    seen: Mutex<Seen>,
 }
 
-impl Beat {
-    /// `trusted_for`: how long this replica may answer from what it knows without a word from Redis.
-    pub fn new(name: String, trusted_for: Duration) -> Self {
-        let lasts = (trusted_for + SLACK).max(SHORTEST_LIFE);
-        let [last, said, wanted] = std::array::from_fn(|_| AtomicU64::default());
-        Self { name, lasts, last, said, wanted, has_left: AtomicBool::new(false) }
+#[derive(Debug, Default)]
+struct Seen {
+    /// The last report of each place, and when this replica first saw it.
+    reports: HashMap<Bytes, (String, Moment)>,
+    looked_at: Option<Moment>,
+    epoch: EpochAge,
+}
+
+/// How old the epoch is, on this process's clock.
+#[derive(Clone, Copy, Debug, Default)]
+struct EpochAge {
+    at_switch: Duration,
+    switched_at: Option<Moment>,
+    /// Acknowledged purges up to this version are of another epoch.
+    former: PurgeVersion,
+    acknowledged: PurgeVersion,
+}
+
+impl Membership {
+    pub(crate) fn new(name: String, trust: Duration, now: Timestamp) -> std::io::Result<Self> {
+        Ok(Self {
+            name,
+            process: random_bytes()?,
+            started: now,
+            trust,
+            requested: AtomicU64::new(0),
+            last_reported: AtomicU64::new(0),
+            has_left: AtomicBool::new(false),
+            has_conflict: AtomicBool::new(false),
+            seen: Mutex::default(),
+        })
     }
 
-    pub fn want(&self, position: Position) {
-        self.wanted.fetch_max(position.0, Ordering::AcqRel);
+    pub(crate) fn process(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.process)
     }
 
-    /// Whether it is time to say that this is known, or somebody waits for it.
-    fn is_due(&self, known: Position) -> bool {
-        let (wanted, said) = (self.wanted.load(Ordering::Acquire), self.said.load(Ordering::Acquire));
-        let last = self.last.load(Ordering::Acquire);
-        let is_time = last == 0 || Moment::now().since(Moment::from_nanos(last)) >= BETWEEN_BEATS;
-        !self.has_left.load(Ordering::Acquire) && (is_time || (wanted > said && known.0 >= wanted))
+    /// The entry that scripts put on the roll; empty: none.
+    pub(crate) fn registration(&self, rules: Option<TargetId>) -> Bytes {
+        if self.has_left.load(Ordering::Acquire) || self.has_conflict() {
+            return Bytes::new();
+        }
+        let rules = rules.map_or([0; TargetId::LENGTH], |rules| rules.0);
+        let (trust, started) = (self.trust.as_micros(), self.started.as_micros());
+        let mut place = rules.to_vec();
+        place.extend_from_slice(format!("{trust:016}{started:016}{}", self.name).as_bytes());
+        place.into()
     }
 
-    /// Redis has heard it.
-    fn said(&self, known: Position) {
-        self.said.store(known.0, Ordering::Release);
-        self.last.store(Moment::now().as_nanos(), Ordering::Release);
+    pub(crate) fn request(&self, version: PurgeVersion) {
+        self.requested.fetch_max(version.0, Ordering::AcqRel);
+    }
+
+    /// Whether somebody waits for the report that `known` is known.
+    pub(crate) fn is_report_due(&self, known: PurgeVersion) -> bool {
+        let (requested, reported) =
+            (self.requested.load(Ordering::Acquire), self.last_reported.load(Ordering::Acquire));
+        !self.has_left.load(Ordering::Acquire) && requested > reported && known.0 >= requested
+    }
+
+    /// Redis has the report.
+    pub(crate) fn record_report(&self, known: PurgeVersion) {
+        self.last_reported.store(known.0, Ordering::Release);
+    }
+
+    pub(crate) fn has_conflict(&self) -> bool {
+        self.has_conflict.load(Ordering::Acquire)
+    }
+
+    /// The view has gone to an epoch that was `age` old. Only the first age that a process hears of is believed: later
+    /// ones may be of a clock that was set.
+    pub(crate) fn record_epoch(&self, age: Duration) {
+        self.last_reported.store(0, Ordering::Release);
+        let epoch = &mut self.seen().epoch;
+        let at_switch = if epoch.switched_at.is_none() { age } else { Duration::ZERO };
+        let former = epoch.acknowledged;
+        *epoch = EpochAge { at_switch, switched_at: Some(Moment::now()), former, ..*epoch };
+    }
+
+    /// A purge was acknowledged under the present epoch.
+    pub(crate) fn record_purge(&self, version: PurgeVersion) {
+        let epoch = &mut self.seen().epoch;
+        epoch.acknowledged = epoch.acknowledged.max(version);
+    }
+
+    /// Whether every replica that does not know the present epoch has stopped answering by now, and `version` is of this
+    /// epoch.
+    fn is_epoch_settled(&self, version: PurgeVersion, longest_trust: Duration) -> bool {
+        let epoch = self.seen().epoch;
+        let Some(switched_at) = epoch.switched_at else { return false };
+        version > epoch.former && epoch.at_switch + Moment::now().since(switched_at) > longest_trust
+    }
+
+    fn is_roll_due(&self) -> bool {
+        self.seen().looked_at.is_none_or(|looked| Moment::now().since(looked) >= ROLL_INTERVAL)
+    }
+
+    /// Notes what the replicas have reported, and returns those that have not for longer than they may answer, by this
+    /// process's clock.
+    fn observe(&self, entries: &[RollEntry], now: Moment) -> Vec<Bytes> {
+        let mut seen = self.seen();
+        seen.looked_at = Some(now);
+        let before = std::mem::take(&mut seen.reports);
+        let mut silent = Vec::new();
+        let mut has_conflict = false;
+        for entry in entries.iter().filter(|entry| entry.reported != "0") {
+            let first = match before.get(&entry.place) {
+                Some((reported, first)) if *reported == entry.reported => *first,
+                known => {
+                    has_conflict |= known.is_some() && self.must_yield_to(&entry.place);
+                    now
+                }
+            };
+            let silent_for = now.since(first);
+            has_conflict |=
+                self.has_conflict() && self.must_yield_to(&entry.place) && silent_for < MIN_EXPIRY;
+            if silent_for > (parse_trust(&entry.place) + EXPIRY_SLACK).max(MIN_EXPIRY) {
+                silent.extend([entry.place.clone(), Bytes::from(entry.reported.clone())]);
+            }
+            seen.reports.insert(entry.place.clone(), (entry.reported.clone(), first));
+        }
+        drop(seen);
+        if self.has_conflict.swap(has_conflict, Ordering::AcqRel) != has_conflict && has_conflict {
+            tracing::error!(
+                replica = self.name,
+                "another process has this replica's name: give each a `store.replica` of its own"
+            );
+        }
+        silent
+    }
+
+    /// Whether this is the later of two processes with one name, which yields.
+    fn must_yield_to(&self, place: &[u8]) -> bool {
+        let its_start = place.get(STARTED).and_then(parse_number).unwrap_or_default();
+        let its_process = place.get(PROCESS).unwrap_or_default();
+        place.get(NAME_AT..) == Some(self.name.as_bytes())
+            && its_process != self.process
+            && (its_start, its_process) < (self.started.as_micros(), &self.process[..])
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock()
     }
 }
 
 impl RedisIndex {
-    /// Call it when the view has just been confirmed.
-    pub async fn say_what_is_known(&self) {
-        let (incarnation, known) = {
-            let index = self.view.read();
-            (index.incarnation(), index.high_water())
-        };
-        if self.beat.is_due(known) && self.say(&known.0.to_string(), incarnation).await {
-            self.beat.said(known);
+    /// Looks who is on the roll, if the last look was a while ago.
+    pub(crate) async fn watch_roll(&self) {
+        if self.membership.is_roll_due()
+            && let Err(error) = self.fetch_roll("").await
+        {
+            tracing::debug!(%error, "the roll of replicas can't be read");
         }
     }
 
-    /// Nobody waits any more for this replica, which answers no request from now on.
-    pub async fn leave(&self) {
-        self.beat.has_left.store(true, Ordering::Release);
-        self.say("", Incarnation::NONE).await;
+    /// Ends the waits of others for this replica, which answers no more requests.
+    pub(crate) async fn deregister(&self) {
+        let place = self.place();
+        self.membership.has_left.store(true, Ordering::Release);
+        self.leave_roll(place).await;
     }
 
-    /// Whether Redis has heard it. Whoever may not say so reads all the same.
-    async fn say(&self, known: &str, incarnation: Incarnation) -> bool {
-        let (lasts, incarnation) = (self.beat.lasts.as_micros().to_string(), written(incarnation));
-        let args =
-            [&self.beat.name, known, &incarnation, &lasts].map(|arg| Bytes::copy_from_slice(arg.as_bytes()));
-        let keys = [self.keys.replicas.as_str()];
-        let said = self
-            .servers
-            .run(Command::Replicas, &BEAT, &keys, args.into(), Sent::IfHealthy, self.deadline)
-            .await;
-        said.is_ok()
+    fn place(&self) -> Bytes {
+        let registration = self.membership.registration(self.view.read().rules());
+        [b"r", &self.membership.process()[..], &registration].concat().into()
+    }
+
+    async fn leave_roll(&self, place: Bytes) {
+        let keys = [self.keys.index.as_str(), self.keys.history.as_str()];
+        let args = vec![place, self.membership.process(), millis_arg(ABANDONED_TTL)];
+        let (kind, admission) = (CommandKind::Replicas, Admission::IfHealthy);
+        let left = self.servers.run(kind, &DEREGISTER, &keys, args, admission, self.deadline).await;
+        if let Err(error) = left {
+            tracing::debug!(%error, "this replica stays on the roll until its time is over");
+        }
     }
 
     /// All that there are.
-    pub async fn replicas(&self) -> Result<Vec<Replica>, Failure> {
-        self.call_the_roll("").await
+    pub(crate) async fn list_replicas(&self) -> Result<Vec<ReplicaStatus>, RedisError> {
+        let roll = self.fetch_roll("").await?;
+        Ok(roll.replicas.iter().map(status).collect())
     }
 
-    /// Waits until every replica knows what was purged up to `position`; those that do not within the time.
-    pub async fn known_everywhere(
+    /// Waits until every replica knows what was purged up to `version`; those that do not within the time.
+    ///
+    /// # Errors
+    /// If the roll can't be read, or does not prove anything: another epoch has begun, and replicas that have not heard
+    /// of it may still answer.
+    pub(crate) async fn wait_replicated(
         &self,
-        position: Position,
+        version: PurgeVersion,
         within: Duration,
-    ) -> Result<Vec<Replica>, Failure> {
+    ) -> Result<Vec<ReplicaStatus>, RedisError> {
         let end = Instant::now() + within;
-        let mut message = format!("{ROLL_CALL}{}", position.0);
-        let mut pause = FIRST_PAUSE;
-        let mut missing = Err(Failure::TimedOut);
+        let mut message = format!("{HEARTBEAT_REQUEST}{}", version.0);
+        let mut pause = MIN_POLL_INTERVAL;
+        let mut missing = Err(RedisError::TimedOut);
         loop {
-            let Ok(replicas) = timeout_at(end, self.call_the_roll(&message)).await else { return missing };
-            if replicas.is_ok() {
+            let Ok(roll) = timeout_at(end, self.fetch_roll(&message)).await else { return missing };
+            if roll.is_ok() {
                 message.clear();
             }
-            missing = replicas.map(|replicas| {
-                let knows = |replica: &Replica| match replica.name == self.beat.name {
-                    true => self.view.read().high_water() >= position,
-                    false => replica.position >= position,
-                };
-                replicas.into_iter().filter(|replica| !knows(replica)).collect()
-            });
+            missing = roll.and_then(|roll| self.missing(version, &roll));
             let is_over = missing.as_ref().is_ok_and(Vec::is_empty) || Instant::now() + pause >= end;
             if is_over {
                 return missing;
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_POLL_INTERVAL);
         }
     }
 
-    async fn call_the_roll(&self, message: &str) -> Result<Vec<Replica>, Failure> {
-        let args = [&self.keys.wake, message].map(|arg| Bytes::copy_from_slice(arg.as_bytes()));
-        let keys = [self.keys.replicas.as_str()];
-        let told = self
-            .servers
-            .run(Command::Replicas, &REPLICAS, &keys, args.into(), Sent::IfHealthy, PATIENCE)
-            .await?;
-        let Part::List(replicas) = told else { return Ok(Vec::new()) };
-        let incarnation = written(self.view.incarnation());
-        Ok(replicas.iter().filter_map(|told| replica(told, &incarnation)).collect())
+    fn missing(&self, version: PurgeVersion, roll: &RollReply) -> Result<Vec<ReplicaStatus>, RedisError> {
+        let membership = &self.membership;
+        let trust = roll.replicas.iter().map(|entry| parse_trust(&entry.place)).max().unwrap_or_default();
+        if roll.epoch != self.view.epoch()
+            || !membership.is_epoch_settled(version, trust.max(membership.trust))
+        {
+            return Err(RedisError::IndexReplaced);
+        }
+        let is_own = |entry: &RollEntry| entry.place.get(PROCESS) == Some(&membership.process[..]);
+        if !roll.replicas.iter().any(is_own) {
+            return Err(RedisError::ErrorReply("this replica is not on the roll".to_owned()));
+        }
+        let knows = |entry: &&RollEntry| match is_own(entry) {
+            true => self.view.read().high_water() >= version,
+            false => entry.known >= version,
+        };
+        Ok(roll.replicas.iter().filter(|entry| !knows(entry)).map(status).collect())
+    }
+
+    /// Reads the roll, and has those forgotten that have been silent for too long.
+    async fn fetch_roll(&self, message: &str) -> Result<RollReply, RedisError> {
+        let mut forget = Vec::new();
+        loop {
+            let mut args =
+                [&self.keys.wake, message].map(|arg| Bytes::copy_from_slice(arg.as_bytes())).to_vec();
+            args.append(&mut forget);
+            let admission = match self.membership.has_conflict() {
+                true => Admission::Probe,
+                false => Admission::IfHealthy,
+            };
+            let call = self.call(CommandKind::Replicas, &REPLICAS, args, admission, ADMIN_DEADLINE);
+            let (reply, nonce) = call.await?;
+            let roll = parse_roll(&reply, &nonce).ok_or_else(|| self.lost_track())?;
+            let (place, had_conflict) = (self.place(), self.membership.has_conflict());
+            forget = self.membership.observe(&roll.replicas, Moment::now());
+            if self.membership.has_conflict() && !had_conflict {
+                self.leave_roll(place).await;
+            }
+            if forget.is_empty() {
+                return Ok(roll);
+            }
+        }
     }
 }
 
-/// What it knows of another index than the present one is nothing.
-fn replica(told: &Part, present: &str) -> Option<Replica> {
-    let Part::List(parts) = told else { return None };
-    let [name, position, silent_for, incarnation] = parts.as_slice() else { return None };
-    let position = if incarnation.text()? == present { position.number()? } else { 0 };
-    Some(Replica {
-        name: name.text()?.to_owned(),
-        position: Position(position),
-        silent_for: Duration::from_micros(silent_for.number()?),
-    })
+fn status(entry: &RollEntry) -> ReplicaStatus {
+    let name = entry.place.get(NAME_AT..).unwrap_or_default();
+    ReplicaStatus {
+        name: String::from_utf8_lossy(name).into_owned(),
+        position: entry.known,
+        last_seen_ago: entry.silent_for,
+    }
 }
 
-fn written(incarnation: Incarnation) -> String {
-    incarnation.to_string()
+fn parse_trust(place: &[u8]) -> Duration {
+    Duration::from_micros(place.get(TRUST).and_then(parse_number).unwrap_or_default())
+}
+
+fn parse_number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_replica_speaks_at_first_and_then_when_it_is_time_or_asked_and_not_after_it_left() {
-        let beat = Beat::new("one".into(), Duration::from_secs(30));
-        assert_eq!(beat.lasts, Duration::from_secs(31));
-        assert!(beat.is_due(Position(5)));
-        beat.said(Position(5));
-        assert!(!beat.is_due(Position(6)));
-        beat.want(Position(7));
-        assert!(!beat.is_due(Position(6)), "it has nothing to say yet");
-        assert!(beat.is_due(Position(7)));
-        beat.said(Position(7));
-        assert!(!beat.is_due(Position(9)));
-        beat.want(Position(10));
-        beat.has_left.store(true, Ordering::Release);
-        assert!(!beat.is_due(Position(10)));
-    }
-
-    #[test]
-    fn what_is_known_of_another_index_counts_for_nothing() {
-        let text = |text: &'static str| Part::Bytes(Bytes::from_static(text.as_bytes()));
-        let told = Part::List(vec![text("one"), text("17"), text("5"), text("ff")]);
-        assert_eq!(replica(&told, "ff").unwrap().position, Position(17));
-        assert_eq!(replica(&told, "fe").unwrap().position, Position(0));
-    }
-}
+mod tests;

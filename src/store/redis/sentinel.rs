@@ -1,7 +1,7 @@
-//! Sentinels: which of the servers is the primary, and that it is another one now.
+//! Sentinels: find the primary, and follow it to another server.
 //!
-//! All are asked at once, each with a short deadline, so that one which hangs or knows an old primary holds up nothing.
-//! What they name is believed if the server itself says that it is a primary.
+//! All sentinels are queried at once with a short deadline, so that one that hangs or knows an old primary delays nothing.
+//! A named server must confirm that it is a primary.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,170 +9,254 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::connecting::{Address, Connecting};
-use super::driver::{Changes, Node, Sent, Way};
-use super::failure::Failure;
-use super::figures::Command;
-use super::request::Request;
-use super::scripts::Part;
-use super::wake::hear;
+use super::command_stats::CommandKind;
+use super::connector::{Address, RedisConnector};
+use super::error::RedisError;
+use super::failure_reason::{explain_sentinel_reply, no_sentinel_answers, unconfirmed_primary};
+use super::node::{Admission, RedisNode, SendOptions, TopologyChanges};
+use super::pubsub::{SentinelAnnouncements, subscribe};
+use super::request::RedisRequest;
+use super::scripts::RespValue;
 use crate::config::RedisHost;
+use crate::store::remote_status::FailureReason;
 
-/// For a question to a sentinel, and for one to the server that it names.
-const LOOK: Duration = Duration::from_millis(250);
+/// For a query to a sentinel, and for one to the server that it names.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// While the primary answers. A sentinel also says at once that there is another one.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
-const WHILE_IN_TROUBLE: Duration = Duration::from_millis(100);
+/// Between refreshes while the primary answers. Sentinels also announce a new primary.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+const DEGRADED_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The channel on which a sentinel says that there is another primary.
-const SWITCHED: &str = "+switch-master";
+/// The channel on which sentinels announce a new primary.
+const SWITCH_CHANNEL: &str = "+switch-master";
 
-struct Sentinels {
-    nodes: Vec<Arc<Node>>,
-    service: String,
-    /// For the servers; and for sentinels with the login, and without.
-    connecting: Connecting,
-    logins: [Connecting; 2],
-    primary: Arc<Node>,
-    /// At which epoch it was named.
-    epoch: u64,
-    changes: Changes,
+/// Under [`SentinelTrust::Majority`] the primary is given up after so many rounds in a row that did not confirm it. At most
+/// [`REFRESH_INTERVAL`] passes before the first, and [`QUERY_TIMEOUT`] and [`DEGRADED_REFRESH_INTERVAL`] with each.
+const MAX_UNCONFIRMED_ROUNDS: u32 = 3;
+
+/// How many sentinels must be heard for a primary to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentinelTrust {
+    /// The primary is trusted until a sentinel names another.
+    Any,
+    /// A primary is adopted, and trusted, while a majority of all sentinels answers, and none names another at a later epoch.
+    Majority,
 }
 
-/// Keeps `primary` where the sentinels say, for ever.
-pub fn follow(
+struct SentinelMonitor {
+    nodes: Vec<Arc<RedisNode>>,
+    service: String,
+    /// For the primary.
+    connector: RedisConnector,
+    /// For sentinels, with credentials and without.
+    credentials: [RedisConnector; 2],
+    primary: Arc<RedisNode>,
+    /// The epoch at which the primary was named.
+    epoch: u64,
+    trust: SentinelTrust,
+    unconfirmed_rounds: u32,
+}
+
+/// Keeps `primary` at the address that the sentinels name, until the runtime ends.
+pub(super) fn follow_primary(
     sentinels: &[RedisHost],
     service: &str,
-    connecting: &Connecting,
-    primary: Arc<Node>,
-    changes: Changes,
+    connector: &RedisConnector,
+    primary: Arc<RedisNode>,
+    trust: SentinelTrust,
 ) {
-    let with_login = connecting.for_sentinel();
-    let without = with_login.without_login().unwrap_or_else(|| with_login.clone());
-    // Of these nobody has to hear: they are looked at again and again.
-    let quiet = Changes::default();
-    let connect =
-        |host: &RedisHost| Node::connect(&with_login, Some(Address::Host(host.clone())), quiet.clone());
+    let with_credentials = connector.without_database();
+    let without = with_credentials.without_credentials().unwrap_or_else(|| with_credentials.clone());
+    // Nothing waits for changes of sentinels: they are polled.
+    let quiet = TopologyChanges::default();
+    let connect = |host: &RedisHost| {
+        RedisNode::connect(&with_credentials, Some(Address::Host(host.clone())), quiet.clone())
+    };
     let nodes: Vec<_> = sentinels.iter().map(connect).collect();
-    let switched = Arc::new(Notify::new());
-    for node in &nodes {
-        let (node, switched) = (node.clone(), switched.clone());
-        tokio::spawn(hear(
-            SWITCHED.to_owned(),
-            move || node.listening_client(),
-            std::future::pending,
-            move |_| switched.notify_one(),
-        ));
+    let announced = Arc::new(Notify::new());
+    for sentinel in &nodes {
+        let (sentinel, announced) = (sentinel.clone(), announced.clone());
+        tokio::spawn(subscribe(SentinelAnnouncements { channel: SWITCH_CHANNEL, sentinel, announced }));
     }
-    let service = service.to_owned();
-    let logins = [with_login, without];
-    let connecting = connecting.clone();
-    let sentinels = Sentinels { nodes, service, connecting, logins, primary, epoch: 0, changes };
-    tokio::spawn(sentinels.keep(switched));
+    let monitor = SentinelMonitor {
+        nodes,
+        service: service.to_owned(),
+        connector: connector.clone(),
+        credentials: [with_credentials, without],
+        primary,
+        epoch: 0,
+        trust,
+        unconfirmed_rounds: 0,
+    };
+    tokio::spawn(monitor.run(announced));
 }
 
-impl Sentinels {
-    async fn keep(mut self, switched: Arc<Notify>) {
-        let mut changes = self.changes.subscribe();
+impl SentinelMonitor {
+    async fn run(mut self, announced: Arc<Notify>) {
+        let mut changes = self.primary.changes().subscribe();
         for round in 0_usize.. {
-            self.look().await;
-            self.try_logins(round);
-            let pause = if self.primary.health.is_good() { BETWEEN_LOOKS } else { WHILE_IN_TROUBLE };
+            self.refresh_primary().await;
+            self.rotate_credentials(round);
+            let pause = match self.primary.health.is_healthy() && self.unconfirmed_rounds == 0 {
+                true => REFRESH_INTERVAL,
+                false => DEGRADED_REFRESH_INTERVAL,
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = switched.notified() => {}
-                _ = changes.changed() => tokio::time::sleep(WHILE_IN_TROUBLE / 10).await,
+                () = announced.notified() => {}
+                _ = changes.changed() => tokio::time::sleep(DEGRADED_REFRESH_INTERVAL / 10).await,
             }
         }
     }
 
-    /// Who was named at the highest epoch is the primary, if that server says so too. Who says that it is a replica was
-    /// named wrongly, and the next one counts. Of a server that says nothing, nobody knows: then all stays as it is.
-    /// An epoch that has passed is one only to a sentinel that has not heard, unless all of them have begun anew.
-    async fn look(&mut self) {
+    /// Asks all sentinels, follows the primary, and gives it up if it was not confirmed for too long.
+    async fn refresh_primary(&mut self) {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
             let (node, service) = (node.clone(), self.service.clone());
-            asked.spawn(async move { named_by(&node, &service).await });
+            asked.spawn(async move { query_primary(&node, &service).await });
         }
-        let mut named: Vec<(u64, RedisHost)> = asked.join_all().await.into_iter().flatten().collect();
+        let answers = asked.join_all().await;
+        self.report_failure(&answers);
+        let heard = answers.iter().filter(|answer| is_reply(answer)).count();
+        let is_majority = 2 * heard > answers.len();
+        let may_adopt = is_majority || self.trust == SentinelTrust::Any;
+        let is_confirmed = self.follow_named(answers, may_adopt).await && is_majority;
+        self.unconfirmed_rounds = if is_confirmed { 0 } else { self.unconfirmed_rounds.saturating_add(1) };
+        let is_doubted =
+            self.trust == SentinelTrust::Majority && self.unconfirmed_rounds >= MAX_UNCONFIRMED_ROUNDS;
+        let is_in_use = self.primary.address().is_some();
+        if is_doubted && is_in_use {
+            tracing::warn!(service = self.service, "primary given up: the sentinels no longer confirm it");
+            self.primary.withdraw_address();
+        }
+        if is_doubted && (is_in_use || heard > 0) {
+            self.primary.health.on_unknown_address(unconfirmed_primary());
+        }
+    }
+
+    /// The server named at the highest epoch is the primary, if it confirms that. If it says that it is a replica, the next
+    /// one is tried; if it does not answer, nothing changes. An older epoch comes from a sentinel that is out of date,
+    /// unless all of them report one: then they were reset. Reports whether no other server than the primary is named.
+    async fn follow_named(
+        &mut self,
+        answers: Vec<Result<(u64, RedisHost), RedisError>>,
+        may_adopt: bool,
+    ) -> bool {
+        let mut named: Vec<(u64, RedisHost)> = answers.into_iter().flatten().collect();
         named.sort_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
-        let begin_anew =
+        let were_reset =
             named.len() == self.nodes.len() && named.iter().all(|(epoch, _)| *epoch < self.epoch);
-        named.retain(|(epoch, _)| *epoch >= self.epoch || begin_anew);
+        named.retain(|(epoch, _)| *epoch >= self.epoch || were_reset);
         named.dedup_by(|one, other| one.1 == other.1);
         for (epoch, host) in named {
             let address = Address::Host(host);
-            let is_it = self.primary.address().as_deref() == Some(&address) && self.primary.health.is_good();
-            match if is_it { Some(true) } else { self.is_primary(&address).await } {
+            let is_named = self.primary.address().as_deref() == Some(&address);
+            if !is_named && !may_adopt {
+                return false;
+            }
+            let is_it = is_named && self.primary.health.is_healthy();
+            match if is_it { Some(true) } else { self.verify_primary(&address).await } {
                 Some(true) => {
                     self.epoch = epoch;
-                    return self.move_to(address);
+                    self.move_to(address);
+                    return true;
                 }
                 Some(false) => {}
-                None => return,
+                None => return is_named,
             }
+        }
+        true
+    }
+
+    /// Says why the primary has no address, if no sentinel names one.
+    fn report_failure(&self, answers: &[Result<(u64, RedisHost), RedisError>]) {
+        if self.primary.address().is_some() || answers.iter().any(Result::is_ok) {
+            return;
+        }
+        let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+        let replies = errors.filter_map(|error| match error {
+            RedisError::ErrorReply(reply) => Some(reply),
+            _ => None,
+        });
+        // A reply says more than a sentinel that does not answer.
+        let reason = replies.map(|reply| explain_sentinel_reply(reply, &self.service)).next();
+        let reason = reason.or_else(|| {
+            let reason = self.nodes.iter().find_map(|node| node.health.last_error())?;
+            (reason.code != "connecting").then(|| no_sentinel_answers(&reason))
+        });
+        if let Some(reason) = reason {
+            self.primary.health.on_unknown_address(reason);
         }
     }
 
     fn move_to(&self, address: Address) {
         if self.primary.address().as_deref() != Some(&address) {
-            tracing::info!(service = self.service, primary = %address, "the sentinels name another primary");
-            self.primary.move_to(&self.connecting, address);
-            self.changes.send_replace(());
+            tracing::info!(service = self.service, primary = %address, "sentinels name a new primary");
+            self.primary.move_to(&self.connector, address);
+            self.primary.changes().send_replace(());
         }
     }
 
-    /// On a connection of its own, which then goes. `None`: it does not say.
-    async fn is_primary(&self, address: &Address) -> Option<bool> {
-        let node = Node::connect(&self.connecting, Some(address.clone()), Changes::default());
-        let question = Request::about("INFO", &["replication"]);
-        let look = Way { sent: Sent::AsProbe, asking: false, within: LOOK };
-        let answer = node.send(Command::Look, question, look).await;
-        node.end();
+    /// Asks the server itself, over a separate connection. `None`: no answer.
+    async fn verify_primary(&self, address: &Address) -> Option<bool> {
+        let node = RedisNode::connect(&self.connector, Some(address.clone()), TopologyChanges::default());
+        let query = RedisRequest::with_args("INFO", &["replication"]);
+        let look = SendOptions { admission: Admission::Probe, asking: false, timeout: QUERY_TIMEOUT };
+        let answer = node.send(CommandKind::Query, query, look).await;
+        node.shut_down();
         Some(answer.ok()?.text()?.lines().any(|line| line.trim() == "role:master"))
     }
 
-    /// A login for the servers may not be one for the sentinels, which then refuse it; they may have none at all.
-    fn try_logins(&self, round: usize) {
+    /// Sentinels may not accept the servers' credentials, or have no passwords at all: try both ways in turn.
+    fn rotate_credentials(&self, round: usize) {
         for node in &self.nodes {
             let is_refused =
-                |reason: String| reason.contains("WRONGPASS") || reason.contains("without any password");
-            if let (Some(address), true) = (node.address(), node.health.reason().is_some_and(is_refused)) {
-                node.move_to(&self.logins[(round + 1) % 2], Address::clone(&address));
+                |reason: FailureReason| ["wrong-password", "no-password-configured"].contains(&reason.code);
+            if let (Some(address), true) = (node.address(), node.health.last_error().is_some_and(is_refused))
+            {
+                node.move_to(&self.credentials[(round + 1) % 2], Address::clone(&address));
             }
         }
     }
 }
 
-/// Whom a sentinel takes for the primary, and since which epoch. It is asked for the epoch first, because it may hear of
-/// another primary in between; and for the address by a command of its own, because in the middle of a failover the
-/// description of the primary still has the old one beside the new epoch.
-async fn named_by(node: &Node, service: &str) -> Option<(u64, RedisHost)> {
-    let look = Way { sent: Sent::AsProbe, asking: false, within: LOOK };
-    let ask = |words: [&str; 2]| node.send(Command::Look, Request::about("SENTINEL", &words), look);
-    let (description, address) =
-        tokio::join!(ask(["MASTER", service]), ask(["GET-MASTER-ADDR-BY-NAME", service]));
-    for answer in [&description, &address] {
-        if let Err(Failure::Refused(reason)) = answer {
-            tracing::debug!(reason, "a sentinel does not say who is the primary");
-        }
-    }
-    let named = (epoch_in(&description.ok()?)?, host_in(&address.ok()?)?);
-    node.health.answered();
-    Some(named)
+/// Whether the sentinel answered, if only with an error.
+fn is_reply(answer: &Result<(u64, RedisHost), RedisError>) -> bool {
+    matches!(answer, Ok(_) | Err(RedisError::ErrorReply(_)))
 }
 
-/// Names and values in turn.
-fn epoch_in(description: &Part) -> Option<u64> {
-    let Part::List(fields) = description else { return None };
+/// The primary's address and epoch as a sentinel knows them. The epoch is queried first, because the sentinel may learn of
+/// a new primary in between. The address is queried by a command of its own, because during a failover the description of
+/// the primary has the old address beside the new epoch.
+async fn query_primary(node: &RedisNode, service: &str) -> Result<(u64, RedisHost), RedisError> {
+    let options = SendOptions { admission: Admission::Probe, asking: false, timeout: QUERY_TIMEOUT };
+    let query =
+        |args: [&str; 2]| node.send(CommandKind::Query, RedisRequest::with_args("SENTINEL", &args), options);
+    let (description, address) =
+        tokio::join!(query(["MASTER", service]), query(["GET-MASTER-ADDR-BY-NAME", service]));
+    let (description, address) = match (description, address) {
+        (Ok(description), Ok(address)) => (description, address),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::debug!(%error, "sentinel query failed");
+            return Err(error);
+        }
+    };
+    let malformed = || RedisError::ErrorReply("malformed description of a primary".to_owned());
+    let named = parse_epoch(&description).zip(parse_host(&address)).ok_or_else(malformed)?;
+    node.health.on_probe_success();
+    Ok(named)
+}
+
+/// Finds `config-epoch` among alternating names and values.
+fn parse_epoch(description: &RespValue) -> Option<u64> {
+    let RespValue::Array(fields) = description else { return None };
     let epoch = fields.chunks_exact(2).find(|pair| pair[0].text() == Some("config-epoch"))?;
     epoch[1].number()
 }
 
-fn host_in(address: &Part) -> Option<RedisHost> {
-    let Part::List(address) = address else { return None };
+fn parse_host(address: &RespValue) -> Option<RedisHost> {
+    let RespValue::Array(address) = address else { return None };
     let [host, port] = address.as_slice() else { return None };
     Some(RedisHost { host: host.text()?.to_owned(), port: u16::try_from(port.number()?).ok()? })
 }
@@ -181,24 +265,24 @@ fn host_in(address: &Part) -> Option<RedisHost> {
 mod tests {
     use super::*;
 
-    fn answer(fields: &[&'static str]) -> Part {
-        Part::List(
-            fields.iter().map(|text| Part::Bytes(bytes::Bytes::from_static(text.as_bytes()))).collect(),
+    fn answer(fields: &[&'static str]) -> RespValue {
+        RespValue::Array(
+            fields.iter().map(|text| RespValue::Bytes(bytes::Bytes::from_static(text.as_bytes()))).collect(),
         )
     }
 
     #[test]
     fn a_sentinel_names_a_server_and_an_epoch() {
         let fields = ["name", "config-epoch", "ip", "10.0.0.7", "flags", "master", "config-epoch", "3"];
-        assert_eq!(epoch_in(&answer(&fields)), Some(3));
+        assert_eq!(parse_epoch(&answer(&fields)), Some(3));
         for wrong in [&fields[..6], &["config-epoch", "x"], &["config-epoch"], &[]] {
-            assert_eq!(epoch_in(&answer(wrong)), None, "{wrong:?}");
+            assert_eq!(parse_epoch(&answer(wrong)), None, "{wrong:?}");
         }
         let host = RedisHost { host: "10.0.0.7".to_owned(), port: 6379 };
-        assert_eq!(host_in(&answer(&["10.0.0.7", "6379"])), Some(host));
+        assert_eq!(parse_host(&answer(&["10.0.0.7", "6379"])), Some(host));
         for wrong in [&["10.0.0.7", "x"][..], &["10.0.0.7"], &["10.0.0.7", "65536"], &[]] {
-            assert_eq!(host_in(&answer(wrong)), None, "{wrong:?}");
+            assert_eq!(parse_host(&answer(wrong)), None, "{wrong:?}");
         }
-        assert_eq!((epoch_in(&Part::Nothing), host_in(&Part::Nothing)), (None, None));
+        assert_eq!((parse_epoch(&RespValue::Nil), parse_host(&RespValue::Nil)), (None, None));
     }
 }

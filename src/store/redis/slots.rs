@@ -1,42 +1,42 @@
-//! Which node of a cluster has which slots, as one of them tells it. Pure.
+//! The slot map of a cluster, parsed from a node's reply.
 
 use std::collections::HashMap;
 
-use super::scripts::Part;
+use super::scripts::RespValue;
 use crate::config::RedisHost;
 
-pub const SLOTS: usize = 16_384;
+pub(super) const SLOT_COUNT: usize = 16_384;
 
-/// Owners of slots.
+/// The owner of each slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slots {
+pub(super) struct SlotMap {
     pub owners: Vec<RedisHost>,
-    /// By slot: which of the owners, or [`NOBODY`].
+    /// Index into `owners` by slot, or [`UNASSIGNED`].
     by_slot: Vec<u16>,
 }
 
-const NOBODY: u16 = u16::MAX;
+const UNASSIGNED: u16 = u16::MAX;
 
-pub fn slot_of(key: &str) -> u16 {
+pub(super) fn key_slot(key: &str) -> u16 {
     fred::util::redis_keyslot(key.as_bytes())
 }
 
-impl Slots {
-    /// The reply of CLUSTER SLOTS: for each range its first and last slot, its owner, and its replicas. `told_by` is
-    /// meant where no host is named. `None` if nobody owns anything, or if it is not such a reply.
-    pub fn told(reply: &Part, told_by: &RedisHost) -> Option<Self> {
-        let Part::List(ranges) = reply else { return None };
-        let mut slots = Slots { owners: Vec::new(), by_slot: vec![NOBODY; SLOTS] };
+impl SlotMap {
+    /// Parses the reply of CLUSTER SLOTS: for each range its first and last slot, its owner, and its replicas. An empty
+    /// host means `replied_by`. `None` if no slot has an owner, or if the reply is malformed.
+    pub(super) fn parse(reply: &RespValue, replied_by: &RedisHost) -> Option<Self> {
+        let RespValue::Array(ranges) = reply else { return None };
+        let mut slots = SlotMap { owners: Vec::new(), by_slot: vec![UNASSIGNED; SLOT_COUNT] };
         let mut numbers: HashMap<RedisHost, u16> = HashMap::new();
         for range in ranges {
-            let Part::List(range) = range else { return None };
+            let RespValue::Array(range) = range else { return None };
             let [first, last, owner, ..] = range.as_slice() else { return None };
             let (first, last) = (first.number()?, last.number()?);
-            let owner = host(owner, told_by)?;
+            let owner = parse_host(owner, replied_by)?;
             let number = *numbers.entry(owner.clone()).or_insert_with(|| {
                 slots.owners.push(owner);
-                // There are no more owners than slots.
-                u16::try_from(slots.owners.len() - 1).unwrap_or(NOBODY)
+                // There are at most as many owners as slots.
+                u16::try_from(slots.owners.len() - 1).unwrap_or(UNASSIGNED)
             });
             let range = usize::try_from(first).ok()?..=usize::try_from(last).ok()?;
             slots.by_slot.get_mut(range)?.fill(number);
@@ -44,26 +44,26 @@ impl Slots {
         (!slots.owners.is_empty()).then_some(slots)
     }
 
-    pub fn is_whole(&self) -> bool {
-        !self.by_slot.contains(&NOBODY)
+    pub(super) fn is_complete(&self) -> bool {
+        !self.by_slot.contains(&UNASSIGNED)
     }
 
-    /// Which of [`Slots::owners`].
-    pub fn owner(&self, slot: u16) -> Option<usize> {
+    /// Index into [`SlotMap::owners`].
+    pub(super) fn owner(&self, slot: u16) -> Option<usize> {
         let number = *self.by_slot.get(usize::from(slot))?;
-        (number != NOBODY).then_some(usize::from(number))
+        (number != UNASSIGNED).then_some(usize::from(number))
     }
 }
 
-/// `[host, port, …]`; no host, or an empty one, is that of the node that tells it.
-fn host(node: &Part, told_by: &RedisHost) -> Option<RedisHost> {
-    let Part::List(node) = node else { return None };
+/// Parses `[host, port, …]`. A missing or empty host is that of the node that replied.
+fn parse_host(node: &RespValue, replied_by: &RedisHost) -> Option<RedisHost> {
+    let RespValue::Array(node) = node else { return None };
     let [host, port, ..] = node.as_slice() else { return None };
     let host = match host.text() {
-        // Of a node whose name is not known the cluster says so.
+        // The cluster writes `?` for an unknown host.
         Some("?") => return None,
         Some(host) if !host.is_empty() => host,
-        _ => &told_by.host,
+        _ => &replied_by.host,
     };
     Some(RedisHost { host: host.to_owned(), port: u16::try_from(port.number()?).ok()? })
 }
@@ -72,30 +72,31 @@ fn host(node: &Part, told_by: &RedisHost) -> Option<RedisHost> {
 mod tests {
     use super::*;
 
-    fn text(text: &'static str) -> Part {
-        Part::Bytes(bytes::Bytes::from_static(text.as_bytes()))
+    fn text(text: &'static str) -> RespValue {
+        RespValue::Bytes(bytes::Bytes::from_static(text.as_bytes()))
     }
 
-    fn range(first: i64, last: i64, host: Part, port: i64) -> Part {
-        let replica = Part::List(vec![text("10.0.0.9"), Part::Number(6379), text("id")]);
-        let owner = Part::List(vec![host, Part::Number(port), text("id"), Part::List(vec![])]);
-        Part::List(vec![Part::Number(first), Part::Number(last), owner, replica])
+    fn range(first: i64, last: i64, host: RespValue, port: i64) -> RespValue {
+        let replica = RespValue::Array(vec![text("10.0.0.9"), RespValue::Integer(6379), text("id")]);
+        let owner =
+            RespValue::Array(vec![host, RespValue::Integer(port), text("id"), RespValue::Array(vec![])]);
+        RespValue::Array(vec![RespValue::Integer(first), RespValue::Integer(last), owner, replica])
     }
 
-    fn at(host: &str, port: u16) -> RedisHost {
+    fn host(host: &str, port: u16) -> RedisHost {
         RedisHost { host: host.to_owned(), port }
     }
 
     #[test]
-    fn every_slot_has_the_owner_that_was_told() {
-        let reply = Part::List(vec![
+    fn every_slot_has_the_owner_of_its_range() {
+        let reply = RespValue::Array(vec![
             range(0, 99, text("10.0.0.1"), 6379),
             range(100, 16_000, text("redis-2"), 6380),
             range(16_001, 16_001, text("10.0.0.1"), 6379),
-            range(16_383, 16_383, Part::Nothing, 6381),
+            range(16_383, 16_383, RespValue::Nil, 6381),
         ]);
-        let slots = Slots::told(&reply, &at("10.0.0.7", 1)).unwrap();
-        assert_eq!(slots.owners, [at("10.0.0.1", 6379), at("redis-2", 6380), at("10.0.0.7", 6381)]);
+        let slots = SlotMap::parse(&reply, &host("10.0.0.7", 1)).unwrap();
+        assert_eq!(slots.owners, [host("10.0.0.1", 6379), host("redis-2", 6380), host("10.0.0.7", 6381)]);
         for (slot, owner) in [
             (0, Some(0)),
             (99, Some(0)),
@@ -109,41 +110,45 @@ mod tests {
         ] {
             assert_eq!(slots.owner(slot), owner, "{slot}");
         }
-        assert!(!slots.is_whole());
-        let all = Part::List(vec![range(0, 16_383, text("10.0.0.1"), 6379)]);
-        assert!(Slots::told(&all, &at("10.0.0.7", 1)).unwrap().is_whole());
+        assert!(!slots.is_complete());
+        let all = RespValue::Array(vec![range(0, 16_383, text("10.0.0.1"), 6379)]);
+        assert!(SlotMap::parse(&all, &host("10.0.0.7", 1)).unwrap().is_complete());
     }
 
     #[test]
-    fn what_is_no_map_is_none() {
-        let told_by = at("10.0.0.7", 1);
+    fn malformed_replies_are_none() {
+        let replied_by = host("10.0.0.7", 1);
         for reply in [
-            Part::Nothing,
+            RespValue::Nil,
             text("ERR"),
-            Part::List(vec![]),
-            Part::List(vec![text("x")]),
-            Part::List(vec![range(0, 16_384, text("a"), 1)]),
-            Part::List(vec![range(-1, 5, text("a"), 1)]),
-            Part::List(vec![range(7, 5, text("a"), 1)]),
-            Part::List(vec![range(0, 5, text("a"), 70_000)]),
-            Part::List(vec![range(0, 5, text("?"), 1)]),
-            Part::List(vec![Part::List(vec![Part::Number(0), Part::Number(1), text("a")])]),
+            RespValue::Array(vec![]),
+            RespValue::Array(vec![text("x")]),
+            RespValue::Array(vec![range(0, 16_384, text("a"), 1)]),
+            RespValue::Array(vec![range(-1, 5, text("a"), 1)]),
+            RespValue::Array(vec![range(7, 5, text("a"), 1)]),
+            RespValue::Array(vec![range(0, 5, text("a"), 70_000)]),
+            RespValue::Array(vec![range(0, 5, text("?"), 1)]),
+            RespValue::Array(vec![RespValue::Array(vec![
+                RespValue::Integer(0),
+                RespValue::Integer(1),
+                text("a"),
+            ])]),
         ] {
-            assert_eq!(Slots::told(&reply, &told_by), None, "{reply:?}");
+            assert_eq!(SlotMap::parse(&reply, &replied_by), None, "{reply:?}");
         }
     }
 
-    /// The index has a hash tag; responses have none, and are spread.
+    /// The index has a hash tag. Responses have none, so they are spread.
     #[test]
     fn responses_are_spread_over_the_slots() {
-        let keys = super::super::Keys::new("shop");
+        let keys = super::super::KeyNames::new("shop");
         let mut slots = std::collections::HashSet::new();
         for number in 0..1_000_u16 {
             let mut hash = [0x5a; 32];
             hash[..2].copy_from_slice(&number.to_be_bytes());
-            slots.insert(slot_of(&keys.response(&crate::policy::CacheKey(hash))));
+            slots.insert(key_slot(&keys.response(&crate::policy::CacheKey(hash))));
         }
         assert!(slots.len() > 900, "{}", slots.len());
-        assert_eq!(slot_of(&keys.index), slot_of("shop"));
+        assert_eq!(key_slot(&keys.index), key_slot("shop"));
     }
 }

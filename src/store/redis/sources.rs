@@ -1,57 +1,66 @@
-//! What the replicas remember together of sources of change events, in Redis.
+//! The offsets of change event sources, which the replicas share in Redis.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::Sent;
-use super::failure::Failure;
-use super::figures::Command;
-use super::keys::Keys;
-use super::scripts::{Part, SEEN, SOURCE};
+use super::command_stats::CommandKind;
+use super::error::RedisError;
+use super::keys::KeyNames;
+use super::leases::millis_arg;
+use super::node::Admission;
+use super::scripts::{RespValue, SEEN, SOURCE};
 use super::servers::Servers;
-use crate::store::sources::{Known, StreamPosition, Word};
+use crate::store::sources::{SourceState, SourceUpdate, StreamPosition};
 
-pub async fn tell(servers: &Servers, keys: &Keys, word: &Word, within: Duration) -> Result<Known, Failure> {
+pub(crate) async fn update_source(
+    servers: &Servers,
+    keys: &KeyNames,
+    update: &SourceUpdate,
+    timeout: Duration,
+) -> Result<SourceState, RedisError> {
     let flag = |set: bool| Bytes::from_static(if set { b"1" } else { b"" });
     let args = vec![
-        Bytes::from(word.reader.clone()),
-        Bytes::from(word.position.map(|position| position.to_string()).unwrap_or_default()),
-        flag(word.begins_anew),
-        flag(word.contact),
-        flag(word.event),
-        Bytes::from(word.reads_for.as_millis().to_string()),
+        Bytes::from(update.reader.clone()),
+        Bytes::from(update.position.map(|position| position.to_string()).unwrap_or_default()),
+        flag(update.rewinds),
+        flag(update.contact),
+        flag(update.event),
+        millis_arg(update.reader_lease),
     ];
-    let key = keys.source(&word.source);
-    let told = servers.run(Command::Source, &SOURCE, &[&key], args, Sent::IfHealthy, within).await?;
-    known(&told).ok_or_else(|| Failure::Refused("what is known of a source can't be read".to_owned()))
+    let key = keys.source(&update.source);
+    let reply =
+        servers.run(CommandKind::Source, &SOURCE, &[&key], args, Admission::IfHealthy, timeout).await?;
+    let malformed = || RedisError::ErrorReply("malformed state of an event source".to_owned());
+    parse_state(&reply).ok_or_else(malformed)
 }
 
-fn known(told: &Part) -> Option<Known> {
-    let Part::List(parts) = told else { return None };
+fn parse_state(reply: &RespValue) -> Option<SourceState> {
+    let RespValue::Array(parts) = reply else { return None };
     let [position, is_reader, contact, event] = parts.as_slice() else { return None };
-    let ago = |part: &Part| part.number().map(Duration::from_millis);
-    Some(Known {
+    let millis = |part: &RespValue| part.number().map(Duration::from_millis);
+    Some(SourceState {
         position: StreamPosition::parse(position.text()?),
         is_reader: is_reader.number()? == 1,
-        contact_ago: ago(contact),
-        event_ago: ago(event),
+        contact_ago: millis(contact),
+        event_ago: millis(event),
     })
 }
 
-/// Whether an event of this name was taken before.
-pub async fn was_seen(servers: &Servers, keys: &Keys, id: &str, within: Duration) -> Result<bool, Failure> {
-    Ok(servers.get(keys.seen(id), within).await?.is_some())
+pub(crate) async fn was_event_seen(
+    servers: &Servers,
+    key: String,
+    timeout: Duration,
+) -> Result<bool, RedisError> {
+    Ok(servers.get(key, timeout).await?.is_some())
 }
 
-/// Remembers that it was.
-pub async fn remember(
+pub(crate) async fn mark_event_seen(
     servers: &Servers,
-    keys: &Keys,
-    id: &str,
-    lasts: Duration,
-    within: Duration,
-) -> Result<(), Failure> {
-    let args = vec![Bytes::from(lasts.as_millis().max(1).to_string())];
-    servers.run(Command::Source, &SEEN, &[&keys.seen(id)], args, Sent::IfHealthy, within).await.map(drop)
+    key: &str,
+    ttl: Duration,
+    timeout: Duration,
+) -> Result<(), RedisError> {
+    let args = vec![Bytes::from(ttl.as_millis().max(1).to_string())];
+    servers.run(CommandKind::Source, &SEEN, &[key], args, Admission::IfHealthy, timeout).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! Responses on their way to Redis. It decides nothing: what comes here may be stored.
+//! Writing entries to Redis. The caller has decided that they may be stored.
 
 use std::time::Duration;
 
@@ -7,66 +7,78 @@ use bytes::Bytes;
 use super::Tiers;
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
-use crate::store::encoding::{self, Clocks};
-use crate::store::redis::{Command, Failure, REPLACE, Sent};
-use crate::store::{Fill, StoreError};
-use crate::stored_response::Stored;
+use crate::random::random_bytes;
+use crate::store::encoding::{self, ClockOffset};
+use crate::store::redis::{Admission, CommandKind, REPLACE, RedisError};
+use crate::store::{FetchToken, StoreError};
+use crate::stored_response::StoredEntry;
 
-/// A larger value would hold up the small ones behind it on the connection.
-const LARGEST_VALUE: usize = 4 * 1024 * 1024;
+/// Larger values would hold up the small ones behind them on the connection.
+const MAX_VALUE_BYTES: usize = 4 * 1024 * 1024;
 
-/// How long a value stands beside its place at the most.
-const BESIDE: Duration = Duration::from_secs(60);
+/// Time to live of a staged value, in case this process ends before the value takes its place.
+const STAGED_VALUE_TTL: Duration = Duration::from_secs(60);
+
+/// A value ready to be written. Times are on Redis' clock.
+struct EncodedEntry {
+    value: Bytes,
+    requested_at: Timestamp,
+    expires_at_millis: i64,
+    staged_until_millis: i64,
+}
 
 impl Tiers {
-    pub(super) async fn write(&self, fill: &Fill, stored: &Stored) -> Result<(), StoreError> {
-        let key = fill.key();
-        let not_stored = |reason: String| StoreError::NotStored(reason);
+    pub(super) async fn write(&self, token: &FetchToken, entry: &StoredEntry) -> Result<(), StoreError> {
+        let key = token.key();
+        let failed = |reason: String| StoreError::WriteFailed(reason);
         let Some(clocks) = self.index.clocks() else {
-            return Err(not_stored("nothing is known of Redis' clock".to_owned()));
+            return Err(failed("Redis' clock has not been read yet".to_owned()));
         };
-        let value = encoding::encode(key, stored, &clocks).filter(|value| value.len() <= LARGEST_VALUE);
-        let Some(value) = value else { return Err(StoreError::TooLarge) };
-        let (name, expires_at) = (self.keys.response(key), millis(&clocks, stored.expires_at()));
-        if let (true, Stored::Response(response)) = (fill.yields, stored) {
-            let asked_for = clocks.to_store_at_most(response.head.terms().requested_at);
-            let replaced = self.replace(key, value, expires_at, asked_for, &clocks).await;
-            if matches!(&replaced, Err(Failure::Refused(reason)) if reason.contains("WRONGTYPE")) {
-                self.remove(name, Bytes::new());
+        let value = encoding::encode(key, entry, &clocks).filter(|value| value.len() <= MAX_VALUE_BYTES);
+        let Some(mut value) = value else { return Err(StoreError::TooLarge) };
+        if let Some(cipher) = &self.cipher {
+            value = cipher.seal(key, &value).ok_or_else(|| failed("encryption failed".to_owned()))?;
+        }
+        let value = self.memory.count(value);
+        let (name, expires_at) = (self.keys.response(key), store_millis(&clocks, entry.expires_at()));
+        if let (true, StoredEntry::Response(response)) = (token.yields_to_newer(), entry) {
+            let staged_until = store_millis(&clocks, self.clock.now().plus(STAGED_VALUE_TTL));
+            let encoded = EncodedEntry {
+                value,
+                requested_at: clocks.to_store_upper_bound(response.head.terms().requested_at),
+                expires_at_millis: expires_at,
+                staged_until_millis: staged_until.min(expires_at),
+            };
+            let replaced = self.replace_older(key, encoded).await;
+            if matches!(&replaced, Err(RedisError::ErrorReply(reason)) if reason.contains("WRONGTYPE")) {
+                self.delete_corrupt_value(name, Bytes::new());
             }
-            let took_its_place = replaced.map_err(|failure| not_stored(failure.to_string()))?;
-            return if took_its_place { Ok(()) } else { Err(StoreError::Outdated) };
+            let is_written = replaced.map_err(|error| failed(error.to_string()))?;
+            return if is_written { Ok(()) } else { Err(StoreError::Outdated) };
         }
         let written = self.servers.set(name, value, expires_at, self.deadline).await;
-        written.map_err(|failure| not_stored(failure.to_string()))
+        written.map_err(|error| failed(error.to_string()))
     }
-    /// The value stands beside its place first, so that it does not go through a script. Whether it took its place.
-    async fn replace(
-        &self,
-        key: &CacheKey,
-        value: Bytes,
-        expires_at: i64,
-        asked_for: Timestamp,
-        clocks: &Clocks,
-    ) -> Result<bool, Failure> {
-        let mut token = [0; 8];
-        getrandom::fill(&mut token).map_err(|error| Failure::Refused(error.to_string()))?;
-        let (name, new) = (
-            self.keys.response(key),
-            self.keys.new_value(key, &format!("{:016x}", u64::from_le_bytes(token))),
-        );
-        let beginning = value.slice(..value.len().min(encoding::TIMED));
-        // Should this process end in between, it is gone soon.
-        let soon = millis(clocks, self.clock.now().plus(BESIDE)).min(expires_at);
-        self.servers.set(new.clone(), value, soon, self.deadline).await?;
-        let args = vec![beginning, asked_for.as_micros().to_string().into(), expires_at.to_string().into()];
-        let keys = [name.as_str(), new.as_str()];
-        let replaced =
-            self.servers.run(Command::Replace, &REPLACE, &keys, args, Sent::IfHealthy, self.deadline).await?;
+
+    /// Writes a value unless a later fetch is stored. Reports whether it was written. The value is staged under a name
+    /// of its own first, so that it does not pass through a script.
+    async fn replace_older(&self, key: &CacheKey, entry: EncodedEntry) -> Result<bool, RedisError> {
+        let token = random_bytes().map_err(|error| RedisError::ErrorReply(error.to_string()))?;
+        let token = format!("{:016x}", u64::from_le_bytes(token));
+        let (name, staged) = (self.keys.response(key), self.keys.staged_value(key, &token));
+        let prefix = entry.value.slice(..entry.value.len().min(encoding::FETCH_TIME_END));
+        self.servers.set(staged.clone(), entry.value, entry.staged_until_millis, self.deadline).await?;
+        let numbers = [entry.requested_at.as_micros().to_string(), entry.expires_at_millis.to_string()];
+        let args = [prefix].into_iter().chain(numbers.map(Bytes::from)).collect();
+        let keys = [name.as_str(), staged.as_str()];
+        let replaced = self
+            .servers
+            .run(CommandKind::Replace, &REPLACE, &keys, args, Admission::IfHealthy, self.deadline)
+            .await?;
         Ok(replaced.number() == Some(1))
     }
 }
 
-fn millis(clocks: &Clocks, expires_at: Timestamp) -> i64 {
-    i64::try_from(clocks.to_store(expires_at).as_micros() / 1000).unwrap_or(i64::MAX)
+pub(super) fn store_millis(clocks: &ClockOffset, time: Timestamp) -> i64 {
+    i64::try_from(clocks.to_store(time).as_micros() / 1000).unwrap_or(i64::MAX)
 }

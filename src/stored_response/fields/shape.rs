@@ -1,30 +1,31 @@
-//! What the fields of many responses have in common: all their names, and the values of those that say the same in
-//! every response of an application.
+//! The shared part of the fields of many responses: all names, and the values that are constant for an application.
 
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
     ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE,
-    CONTENT_TYPE, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, VARY, VIA, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS, X_XSS_PROTECTION,
+    CONTENT_TYPE, MAX_FORWARDS, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, VARY, VIA,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
-pub struct Shape {
-    /// Each field in a line of its own: its name, and `: value` if that is part of the shape, or `:` if it is sensitive.
-    pub written: Bytes,
-    /// How many values are not part of it.
-    pub differing: usize,
-    /// The fields, `Age` after them, and one more so that a copy has room for one; what differs is empty.
+pub(super) struct FieldShape {
+    /// One line for each field: its name, followed by `: value` for a shared value or `:` for a sensitive one.
+    pub encoded: Bytes,
+    /// The number of values outside the shape.
+    pub differing_count: usize,
+    /// The fields, `Age`, and a spare slot so that a clone has room for one more; differing values are empty.
     template: HeaderMap,
 }
 
-/// Never of one client alone, and of few values; in `Cache-Control` many count down what is left.
-const CONSTANT: [HeaderName; 16] = [
+/// Fields with few distinct values, none of them specific to a client. `Cache-Control` is excluded: it often counts
+/// down.
+const SHARED_VALUE_FIELDS: [HeaderName; 16] = [
     ACCEPT_RANGES,
     ACCESS_CONTROL_ALLOW_CREDENTIALS,
     ACCESS_CONTROL_ALLOW_HEADERS,
@@ -42,156 +43,156 @@ const CONSTANT: [HeaderName; 16] = [
     X_FRAME_OPTIONS,
     X_XSS_PROTECTION,
 ];
-const LONGEST: usize = 64;
+const MAX_SHARED_VALUE_BYTES: usize = 64;
 
-/// Nobody else's.
-const ROOM: HeaderName = HeaderName::from_static("larder-room");
+/// The name of the spare slot. Only requests use it (RFC 9110 §7.6.2), and a standard name is removed faster.
+const SPARE_SLOT: HeaderName = MAX_FORWARDS;
 
-/// The shapes that are in use. One that falls out is made once more; one of more fields, or more text, is never here.
-static KNOWN: LazyLock<Cache<Bytes, Arc<Shape>>> = LazyLock::new(|| Cache::new(1024));
-const MOST_FIELDS: usize = 64;
-const MOST_TEXT: usize = 2048;
+/// Shapes in use. Evicted ones are rebuilt; shapes with more fields or text are not cached.
+static SHAPE_CACHE: LazyLock<Cache<Bytes, Arc<FieldShape>>> = LazyLock::new(|| Cache::new(1024));
+const MAX_CACHED_FIELDS: usize = 64;
+const MAX_CACHED_BYTES: usize = 2048;
 
-/// A map takes no more than 24,576 names, and panics at one more. What comes by HTTP has far fewer.
-const MOST_READ: usize = 10_000;
+/// `HeaderMap` panics beyond 24,576 names; messages have far fewer.
+const MAX_DECODED_FIELDS: usize = 10_000;
 
-/// Names and values that are kept as long as the process, so that no copies of them are counted: all cores would write
-/// to that count with each hit. Bounded, for an upstream may think of ever new ones.
-static LASTING: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
-const MAX_LASTING: usize = 4096;
+/// Names and values kept for the lifetime of the process, so that cloning them needs no reference count, which all
+/// cores would write to on each hit. Bounded, because upstreams can send new values forever.
+static INTERNED: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
+const MAX_INTERNED: usize = 4096;
 
-/// Those that are stored.
-fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    headers.iter().filter(|(name, _)| !is_left_out(name))
+/// The fields that are stored.
+fn stored_fields(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    headers.iter().filter(|(name, _)| !is_excluded(name))
 }
 
-fn is_left_out(name: &HeaderName) -> bool {
-    name == AGE || name == ROOM
+fn is_excluded(name: &HeaderName) -> bool {
+    name == AGE || name == SPARE_SLOT
 }
 
-/// Whether the value is part of the shape.
-fn has(name: &HeaderName, value: &HeaderValue) -> bool {
-    let is_short = !value.is_empty() && value.len() <= LONGEST;
+/// Whether the shape contains the value.
+fn is_shared_value(name: &HeaderName, value: &HeaderValue) -> bool {
+    let is_short = !value.is_empty() && value.len() <= MAX_SHARED_VALUE_BYTES;
     let is_plain = || value.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
-    is_short && CONSTANT.contains(name) && !value.is_sensitive() && is_plain()
+    is_short && SHARED_VALUE_FIELDS.contains(name) && !value.is_sensitive() && is_plain()
 }
 
-impl Shape {
-    /// That of these fields, and whether nobody had it before.
-    pub fn of(headers: &HeaderMap) -> (Arc<Self>, bool) {
-        let mut written = BytesMut::with_capacity(256);
-        for (name, value) in fields(headers) {
-            written.put_slice(name.as_str().as_bytes());
-            if has(name, value) {
-                written.put_slice(b": ");
-                written.put_slice(value.as_bytes());
+impl FieldShape {
+    /// The shape of the fields, and whether it is new.
+    pub(super) fn from_headers(headers: &HeaderMap) -> (Arc<Self>, bool) {
+        let mut encoded = BytesMut::with_capacity(256);
+        for (name, value) in stored_fields(headers) {
+            encoded.put_slice(name.as_str().as_bytes());
+            if is_shared_value(name, value) {
+                encoded.put_slice(b": ");
+                encoded.put_slice(value.as_bytes());
             } else if value.is_sensitive() {
-                written.put_u8(b':');
+                encoded.put_u8(b':');
             }
-            written.put_u8(b'\n');
+            encoded.put_u8(b'\n');
         }
-        if let Some(known) = KNOWN.get(&written[..]) {
+        if let Some(known) = SHAPE_CACHE.get(&encoded[..]) {
             return (known, false);
         }
-        let part = |(name, value)| match has(name, value) {
+        let part = |(name, value)| match is_shared_value(name, value) {
             true => (HeaderName::clone(name), HeaderValue::clone(value)),
-            false => (HeaderName::clone(name), differing(value.is_sensitive())),
+            false => (HeaderName::clone(name), empty_value(value.is_sensitive())),
         };
-        (Self::known_from_now_on(&written, fields(headers).map(part)), true)
+        (Self::insert_new(&encoded, stored_fields(headers).map(part)), true)
     }
 
-    /// `None` if it is none.
-    pub fn read(written: &[u8]) -> Option<(Arc<Self>, bool)> {
-        if let Some(known) = KNOWN.get(written) {
+    /// `None`: malformed.
+    pub(super) fn decode(encoded: &[u8]) -> Option<(Arc<Self>, bool)> {
+        if let Some(known) = SHAPE_CACHE.get(encoded) {
             return Some((known, false));
         }
-        if !written.is_empty() && !written.ends_with(b"\n") {
+        if !encoded.is_empty() && !encoded.ends_with(b"\n") {
             return None;
         }
         let mut fields = Vec::new();
-        for line in written.split_inclusive(|byte| *byte == b'\n') {
+        for line in encoded.split_inclusive(|byte| *byte == b'\n') {
             let line = str::from_utf8(&line[..line.len() - 1]).ok()?;
             let (name, value) = match line.split_once(": ") {
                 Some((name, value)) => (name, Some(HeaderValue::from_str(value).ok()?)),
                 None => (line.strip_suffix(':').unwrap_or(line), None),
             };
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            let is_foreign = value.as_ref().is_some_and(|value| !has(&name, value));
-            if is_left_out(&name) || is_foreign || fields.len() == MOST_READ {
+            let is_foreign = value.as_ref().is_some_and(|value| !is_shared_value(&name, value));
+            if is_excluded(&name) || is_foreign || fields.len() == MAX_DECODED_FIELDS {
                 return None;
             }
-            fields.push((name, value.unwrap_or_else(|| differing(line.ends_with(':')))));
+            fields.push((name, value.unwrap_or_else(|| empty_value(line.ends_with(':')))));
         }
-        Some((Self::known_from_now_on(written, fields.into_iter()), true))
+        Some((Self::insert_new(encoded, fields.into_iter()), true))
     }
 
-    fn known_from_now_on(
-        written: &[u8],
-        fields: impl Iterator<Item = (HeaderName, HeaderValue)>,
-    ) -> Arc<Self> {
+    fn insert_new(encoded: &[u8], fields: impl Iterator<Item = (HeaderName, HeaderValue)>) -> Arc<Self> {
         let (mut template, mut differing) = (HeaderMap::new(), 0);
         for (name, value) in fields {
-            let name = lasting(name.as_str()).map_or(name, HeaderName::from_static);
+            let name = intern(name.as_str()).map_or(name, HeaderName::from_static);
             differing += usize::from(value.is_empty());
-            template.append(name, if value.is_empty() { value } else { of_its_own(value) });
+            template.append(name, if value.is_empty() { value } else { detach_from_buffer(value) });
         }
         template.insert(AGE, HeaderValue::from_static(""));
-        template.append(ROOM, HeaderValue::from_static(""));
-        let written = Bytes::copy_from_slice(written);
-        let shape = Arc::new(Self { written: written.clone(), differing, template });
-        if written.len() <= MOST_TEXT && shape.template.len() <= MOST_FIELDS {
-            KNOWN.insert(written, shape.clone());
+        template.append(SPARE_SLOT, HeaderValue::from_static(""));
+        let encoded = Bytes::copy_from_slice(encoded);
+        let shape = Arc::new(Self { encoded: encoded.clone(), differing_count: differing, template });
+        if encoded.len() <= MAX_CACHED_BYTES && shape.template.len() <= MAX_CACHED_FIELDS {
+            SHAPE_CACHE.insert(encoded, shape.clone());
         }
         shape
     }
 
-    /// Of fields of this shape those values that are not part of it.
-    pub fn differing_of<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h HeaderValue> {
-        let places = fields(headers).map(|(_, value)| value).zip(self.template.values());
+    /// The values of `headers` outside this shape.
+    pub(super) fn differing_values<'h>(
+        &self,
+        headers: &'h HeaderMap,
+    ) -> impl Iterator<Item = &'h HeaderValue> {
+        let places = stored_fields(headers).map(|(_, value)| value).zip(self.template.values());
         places.filter(|(_, place)| place.is_empty()).map(|(value, _)| value)
     }
 
-    pub fn contains(&self, name: &HeaderName) -> bool {
-        !is_left_out(name) && self.template.contains_key(name)
+    pub(super) fn contains(&self, name: &HeaderName) -> bool {
+        !is_excluded(name) && self.template.contains_key(name)
     }
 
-    /// To be filled in: what differs is empty, and so is `Age`, the last. With how many differ.
-    pub fn empty_map(&self) -> (HeaderMap, usize) {
+    /// A map with empty differing values and an empty `Age` at the end, and the number of differing values.
+    pub(super) fn empty_map(&self) -> (HeaderMap, usize) {
         let mut map = self.template.clone();
-        map.remove(ROOM);
-        (map, self.differing)
+        map.remove(SPARE_SLOT);
+        (map, self.differing_count)
     }
 
-    /// Bytes that it keeps in memory, about.
-    pub fn weight(&self) -> usize {
-        2 * self.written.len() + self.template.len() * 128
+    /// Approximate memory in bytes.
+    pub(super) fn weight(&self) -> usize {
+        2 * self.encoded.len() + self.template.len() * 128
     }
 }
 
-fn differing(is_sensitive: bool) -> HeaderValue {
+fn empty_value(is_sensitive: bool) -> HeaderValue {
     let mut empty = HeaderValue::from_static("");
     empty.set_sensitive(is_sensitive);
     empty
 }
 
-/// Never a part of the buffer that it was read into: a shape would keep all of that.
-fn of_its_own(value: HeaderValue) -> HeaderValue {
-    match value.to_str().ok().and_then(lasting) {
+/// Copies the value: a shape must not keep the read buffer it came from.
+fn detach_from_buffer(value: HeaderValue) -> HeaderValue {
+    match value.to_str().ok().and_then(intern) {
         Some(lasting) => HeaderValue::from_static(lasting),
-        // The bytes of a value are a value.
+        // The bytes came from a valid value.
         None => HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value),
     }
 }
 
-fn lasting(text: &str) -> Option<&'static str> {
-    if text.len() > LONGEST {
+fn intern(text: &str) -> Option<&'static str> {
+    if text.len() > MAX_SHARED_VALUE_BYTES {
         return None;
     }
-    let mut known = LASTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = INTERNED.lock();
     if let Some(known) = known.get(text) {
         return Some(known);
     }
-    if known.len() >= MAX_LASTING {
+    if known.len() >= MAX_INTERNED {
         return None;
     }
     let lasting: &'static str = Box::leak(text.into());

@@ -18,8 +18,8 @@ fn stored(headers: &HeaderMap) -> StoredFields {
 }
 
 fn read(fields: &StoredFields) -> Option<StoredFields> {
-    let (shape, tags_at, text) = fields.written();
-    StoredFields::read(shape, tags_at, Bytes::copy_from_slice(text))
+    let (shape, tags_at, text) = fields.encoded_parts();
+    StoredFields::decode(shape, tags_at, Bytes::copy_from_slice(text))
 }
 
 #[test]
@@ -41,8 +41,12 @@ fn neither_is_a_buffer_kept_once_no_more_is_kept_for_ever() {
     for n in 0..10 {
         let names: String = (0..500).map(|m| format!("x-for-ever-{n}-{m}\n")).collect();
         assert!(
-            StoredFields::read(names.as_bytes(), 500 * LENGTH as u32, Bytes::from(vec![0; 500 * LENGTH]))
-                .is_some()
+            StoredFields::decode(
+                names.as_bytes(),
+                500 * LENGTH_PREFIX_BYTES as u32,
+                Bytes::from(vec![0; 500 * LENGTH_PREFIX_BYTES])
+            )
+            .is_some()
         );
     }
     let buffer = Bytes::from(vec![b'z'; 8192]);
@@ -56,7 +60,7 @@ fn neither_is_a_buffer_kept_once_no_more_is_kept_for_ever() {
 fn the_age_is_that_of_now_and_never_that_of_before() {
     let fields = stored(&headers(&[("age", "7"), ("etag", "\"1\"")]));
     assert_eq!(fields.to_map(), headers(&[("etag", "\"1\"")]));
-    assert!(fields.contain(&http::header::ETAG) && !fields.contain(&AGE));
+    assert!(fields.contains(&http::header::ETAG) && !fields.contains(&AGE));
     assert_eq!(fields.with_age(HeaderValue::from_static("9")), headers(&[("etag", "\"1\""), ("age", "9")]));
 }
 
@@ -94,7 +98,7 @@ fn what_is_unusually_large_is_no_example_to_others() {
 fn what_can_not_be_fields_is_not_read() {
     let (names, values) = (&b"a\nb\n"[..], &b"\x01\0\0\0\x02\0\0\0xyy"[..]);
     let read = |names: &[u8], values: &[u8]| {
-        StoredFields::read(names, values.len() as u32, Bytes::copy_from_slice(values))
+        StoredFields::decode(names, values.len() as u32, Bytes::copy_from_slice(values))
     };
     assert_eq!(read(names, values).map(|fields| fields.to_map()), Some(headers(&[("a", "x"), ("b", "yy")])));
     for names in [
@@ -115,7 +119,7 @@ fn what_can_not_be_fields_is_not_read() {
         assert!(read(names, values).is_none(), "{values:?}");
     }
     let (fields, text) = (values.len() as u32, [values, b"a\n"].concat());
-    let read = |tags_at, text: &[u8]| StoredFields::read(names, tags_at, Bytes::copy_from_slice(text));
+    let read = |tags_at, text: &[u8]| StoredFields::decode(names, tags_at, Bytes::copy_from_slice(text));
     assert!(read(fields, &text).is_some());
     for tags_at in [0, 8, fields - 1, fields + 1, fields + 3, u32::MAX] {
         assert!(read(tags_at, &text).is_none(), "{tags_at}");
@@ -140,12 +144,16 @@ fn tags_are_told_apart() {
 fn more_fields_than_a_map_takes_are_not_read() {
     let names: String = (0..40_000).map(|n| format!("x-{n}\n")).collect();
     assert!(
-        StoredFields::read(names.as_bytes(), 40_000 * LENGTH as u32, Bytes::from(vec![0; 40_000 * LENGTH]))
-            .is_none()
+        StoredFields::decode(
+            names.as_bytes(),
+            40_000 * LENGTH_PREFIX_BYTES as u32,
+            Bytes::from(vec![0; 40_000 * LENGTH_PREFIX_BYTES])
+        )
+        .is_none()
     );
 }
 
-/// RFC 7541 §6.2.3: what is never to be compressed goes on so.
+/// RFC 7541 §6.2.3: never-indexed fields keep that property.
 #[test]
 fn a_sensitive_value_stays_one() {
     let mut all =

@@ -5,13 +5,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::ROUTES;
-use crate::support::{Larder, Redis, Replica, Upstream, within};
+use crate::support::{Larder, Redis, Replica, Upstream, with_deadline};
 
 /// Reads until what came ends so.
-async fn until(stream: &mut UnixStream, end: &str) -> String {
+async fn read_until(stream: &mut UnixStream, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
-        let length = within("a message", stream.read_buf(&mut read)).await.expect("a connection");
+        let length = with_deadline("a message", stream.read_buf(&mut read)).await.expect("a connection");
         assert_ne!(length, 0, "it ended before {end:?}");
     }
     String::from_utf8(read).expect("text")
@@ -23,10 +23,10 @@ async fn each_purge_is_announced_on_a_channel_with_what_it_named() {
     let larder = Replica::start(&redis, &upstream, "publish: \"shop:purges\", timeout: 5s", ROUTES).await;
     let mut subscriber = UnixStream::connect(redis.socket()).await.unwrap();
     subscriber.write_all(b"SUBSCRIBE shop:purges\r\n").await.unwrap();
-    until(&mut subscriber, ":1\r\n").await;
+    read_until(&mut subscriber, ":1\r\n").await;
     let purge = larder.admin.request("POST", "/purge").body(r#"{"tags": ["product:1", "a\"b"]}"#);
     let position = purge.await.assert_status(200).json()["position"].clone();
-    let message = until(&mut subscriber, "}\r\n").await;
+    let message = read_until(&mut subscriber, "}\r\n").await;
     let told: Value = serde_json::from_str(&message[message.find('{').unwrap()..]).unwrap();
     assert_eq!(told["position"], position);
     assert_eq!(told["targets"], json!(["tag product:1", "tag a\"b"]));
@@ -58,18 +58,18 @@ async fn a_reader_is_told_of_each_purge_and_goes_on_where_it_was() {
     purge(&larder, "before").await;
     let mut reader = larder.admin.get("/events").start().await;
     assert_eq!(reader.headers["content-type"], "text/event-stream");
-    reader.until("retry: 1000\n\n").await;
+    reader.read_until("retry: 1000\n\n").await;
     let first = purge(&larder, "one").await;
-    let told = parsed(&reader.until("\n\n").await);
+    let told = parsed(&reader.read_until("\n\n").await);
     assert_eq!((told[0].0.as_str(), told[0].1), ("purge", first));
     assert_eq!((&told[0].2["targets"], &told[0].2["mode"]), (&json!(["tag one"]), &json!("hard")));
     drop(reader);
     let missed = [purge(&larder, "two").await, purge(&larder, "three").await];
     let mut reader = larder.admin.get("/events").header("last-event-id", &first.to_string()).start().await;
-    reader.until("retry: 1000\n\n").await;
-    let mut told = parsed(&reader.until("\n\n").await);
+    reader.read_until("retry: 1000\n\n").await;
+    let mut told = parsed(&reader.read_until("\n\n").await);
     if told.len() < 2 {
-        told.extend(parsed(&reader.until("\n\n").await));
+        told.extend(parsed(&reader.read_until("\n\n").await));
     }
     assert_eq!(told.iter().map(|told| told.1).collect::<Vec<_>>(), missed);
 }
@@ -80,9 +80,9 @@ async fn a_reader_hears_of_other_replicas_purges() {
     let one = Replica::start(&redis, &upstream, "timeout: 5s", ROUTES).await;
     let other = Replica::start(&redis, &upstream, "timeout: 5s", ROUTES).await;
     let mut reader = one.admin.get("/events").start().await;
-    reader.until("retry: 1000\n\n").await;
+    reader.read_until("retry: 1000\n\n").await;
     let position = purge(&other, "one").await;
-    assert_eq!(parsed(&reader.until("\n\n").await)[0].1, position);
+    assert_eq!(parsed(&reader.read_until("\n\n").await)[0].1, position);
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn only_an_operator_may_follow_and_a_shutdown_ends_it() {
     larder.admin.get("/events").header("via", "1.1 proxy").await.assert_status(403);
     larder.admin.get("/events").header("last-event-id", "x").await.assert_status(400);
     let mut reader = larder.admin.get("/events").start().await;
-    reader.until("retry: 1000\n\n").await;
+    reader.read_until("retry: 1000\n\n").await;
     larder.shut_down();
     reader.whole().await.expect("it ends in order");
     larder.stopped().await.expect("no error");

@@ -34,7 +34,7 @@ async fn hits(larder: &Larder) -> Vec<&'static str> {
     hits
 }
 
-/// What `/healthz` says of the only source.
+/// The only source in `/healthz`.
 async fn source(larder: &Larder) -> Value {
     health(larder).await.json()["events"][0].clone()
 }

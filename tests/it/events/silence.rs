@@ -7,7 +7,7 @@ use crate::support::{Answer, HOST, Larder, Redis, Upstream};
 
 const OTHER: &str = "  - {path: /other, ttl: none, tags: [other], purged_by: admin}\n";
 
-/// What `/explain` says of the fallback, of the time left, and of what would be done.
+/// Fallback, remaining lifetime and next steps from `/explain`.
 async fn explained(larder: &Larder, target: &str) -> (Value, Value, Value) {
     let told = larder.admin.get(&format!("/explain?url=http://{HOST}{target}")).await.assert_status(200);
     let now = &told.json()["now"];
@@ -15,7 +15,7 @@ async fn explained(larder: &Larder, target: &str) -> (Value, Value, Value) {
 }
 
 #[tokio::test]
-async fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
+async fn a_silent_source_limits_hits_to_the_fallback_ttl() {
     let (mut redis, upstream) = (Redis::start().await, Upstream::start());
     let events = format!(
         "events:\n  - {{name: shop, stream: changes, redis: \"{}\", purge: [products, \"product:{{event.json:/id}}\"], \
@@ -38,7 +38,7 @@ async fn while_a_source_is_silent_nothing_older_than_the_fallback_is_a_hit() {
     larder.get("/other").await.assert_hit();
     assert_eq!(explained(&larder, ONE).await, (60.into(), 60.into(), "hit".into()));
     assert_eq!(explained(&larder, "/other").await.0, Value::Null);
-    // What was fetched meanwhile is a hit for as long as the fallback.
+    // A response fetched meanwhile is a hit for as long as the fallback.
     larder.after(59);
     assert_eq!(get(ONE).await.assert_hit().remaining_ttl(), 1);
     larder.after(1);

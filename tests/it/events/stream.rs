@@ -7,7 +7,7 @@ use crate::support::{Larder, Redis, Replica, Upstream, eventually};
 
 const NOTHING: [&str; 0] = [];
 
-/// Of a larder whose responses and position are in this Redis.
+/// Configuration of a larder that stores its responses and its stream position in `store`.
 fn yaml(store: &Redis, stream: &Redis, more: &str) -> String {
     format!(
         "store: {{redis: \"{}\", max_lag: 0s, timeout: 5s}}\n{ROUTES}{}",
@@ -75,7 +75,7 @@ async fn an_event_purges_what_it_names_and_the_rest_stays() {
 }
 
 #[tokio::test]
-async fn what_is_announced_while_larder_is_away_is_purged_when_it_is_back() {
+async fn events_during_a_restart_are_purged_afterwards() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = replica(&redis, &redis, &upstream).await;
     source_becomes(&larder, "ok").await;
@@ -104,7 +104,7 @@ async fn entries_that_went_unread_purge_all_that_they_could_name() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_lost_with_its_redis_purges_all_that_it_could_have_said_and_begins_anew() {
+async fn a_lost_stream_purges_everything_and_starts_over() {
     let (store, mut stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&store, &stream, &upstream).await;
     stream.kill();
@@ -120,7 +120,7 @@ async fn a_stream_that_is_lost_with_its_redis_purges_all_that_it_could_have_said
 }
 
 #[tokio::test]
-async fn a_restart_of_a_redis_that_saves_loses_no_event_and_purges_no_more_than_they_name() {
+async fn a_persistent_restart_loses_no_event_and_purges_no_more() {
     let store = Redis::start().await;
     let mut stream = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let upstream = Upstream::start();
@@ -134,7 +134,7 @@ async fn a_restart_of_a_redis_that_saves_loses_no_event_and_purges_no_more_than_
 }
 
 #[tokio::test]
-async fn what_can_t_be_read_holds_up_nothing_and_purges_all_that_it_could_name() {
+async fn an_unreadable_entry_purges_all_and_blocks_nothing() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = Larder::with(&format!("{ROUTES}{}", events(&redis, ", field: data")), &upstream);
     source_becomes(&larder, "ok").await;
@@ -175,7 +175,7 @@ async fn an_event_about_something_else_purges_nothing() {
 }
 
 #[tokio::test]
-async fn one_replica_reads_for_all_and_another_goes_on_when_it_has_gone() {
+async fn one_replica_reads_and_another_takes_over() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let one = replica(&redis, &redis, &upstream).await;
     source_becomes(&one, "ok").await;
@@ -220,7 +220,7 @@ async fn from_the_beginning_all_that_the_stream_holds_is_purged() {
 
 /// A purge that the store did not take keeps the position where it was.
 #[tokio::test]
-async fn an_event_that_the_store_could_not_take_is_purged_when_it_is_back() {
+async fn an_event_during_an_outage_is_purged_afterwards() {
     let (mut store, stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
     let larder = replica(&store, &stream, &upstream).await;
     source_becomes(&larder, "ok").await;
@@ -242,7 +242,7 @@ async fn an_event_that_the_store_could_not_take_is_purged_when_it_is_back() {
     events_become(&larder, "stream", "named", 2.0).await;
 }
 
-/// Of a larder that has nothing to do with the stream: all of `ALL` is in its store.
+/// Fills the store with all of `ALL`, through a larder without the stream.
 async fn filled(store: &Redis, upstream: &Upstream) {
     let yaml = format!("store: {{redis: \"{}\", max_lag: 0s, timeout: 5s}}\n{ROUTES}", store.url());
     let larder = Replica::with(&yaml.replace("]}", "], purged_by: admin}"), upstream, Clock::system());
@@ -252,7 +252,7 @@ async fn filled(store: &Redis, upstream: &Upstream) {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_read_for_the_first_time_may_have_said_anything_before() {
+async fn the_first_read_of_a_stream_purges_all_it_could_name() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     filled(&redis, &upstream).await;
     changes(&redis, &["id", "1"]).await;
@@ -279,7 +279,7 @@ async fn a_beginning_that_is_there_no_more_may_have_said_anything() {
 
 /// The reader waits behind an entry; that, and the next one, go before it has read again.
 #[tokio::test]
-async fn entries_that_go_while_they_are_waited_for_purge_all_that_they_could_name() {
+async fn entries_trimmed_before_they_are_read_purge_all() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&redis, &redis, &upstream).await;
     let before = source(&larder).await["missed"].as_u64().expect("a count");
@@ -289,4 +289,52 @@ async fn entries_that_go_while_they_are_waited_for_purge_all_that_they_could_nam
     events_become(&larder, "stream", "named", 2.0).await;
     assert_eq!(hits(&larder).await, NOTHING);
     assert_eq!(source(&larder).await["missed"], before + 1);
+}
+
+/// A worker deletes what it has done; larder had not read it yet.
+#[tokio::test]
+async fn an_event_that_was_deleted_unread_counts_as_missed() {
+    let (store, stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
+    let larder = replica_with_a_position(&store, &stream, &upstream).await;
+    let missed = || async { source(&larder).await["missed"].as_u64().expect("a count") };
+    let before = missed().await;
+    let deletes = "local id = redis.call('XADD', KEYS[1], '*', 'id', '1'); redis.call('XDEL', KEYS[1], id); \
+                   redis.call('XADD', KEYS[1], '*', 'id', '9') return 'OK'";
+    assert_eq!(stream.command(&["EVAL", deletes, "1", "shop:changes"]).await, "OK");
+    events_become(&larder, "stream", "named", 2.0).await;
+    assert_eq!(missed().await, before + 1);
+    assert_eq!(hits(&larder).await, NOTHING);
+}
+
+/// The newest entry is gone before it was read, and none follows.
+#[tokio::test]
+async fn an_event_that_was_deleted_as_the_last_one_counts_as_missed() {
+    let (store, stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
+    let larder = replica_with_a_position(&store, &stream, &upstream).await;
+    let missed = || async { source(&larder).await["missed"].as_u64().expect("a count") };
+    let before = missed().await;
+    let deletes = "redis.call('XDEL', KEYS[1], redis.call('XADD', KEYS[1], '*', 'id', '1')) return 'OK'";
+    assert_eq!(stream.command(&["EVAL", deletes, "1", "shop:changes"]).await, "OK");
+    eventually("it is missed", || async { (missed().await > before).then_some(()) }).await;
+    assert_eq!(hits(&larder).await, NOTHING);
+    changes(&stream, &["id", "1"]).await;
+    events_become(&larder, "stream", "named", 2.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+    assert_eq!(missed().await, before + 1, "once");
+}
+
+/// A worker keeps the stream short by deleting what it has done. larder had read it.
+#[tokio::test]
+async fn an_event_that_was_deleted_after_it_was_read_costs_nothing() {
+    let (store, stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
+    let larder = replica_with_a_position(&store, &stream, &upstream).await;
+    let before = source(&larder).await["missed"].clone();
+    for (number, id) in ["1", "8", "9"].into_iter().enumerate() {
+        let entry = changes(&stream, &["id", id]).await;
+        events_become(&larder, "stream", "named", 2.0 + number as f64).await;
+        eventually("it is read", || async { (source(&larder).await["position"] == *entry).then_some(()) })
+            .await;
+        stream.command(&["XDEL", "shop:changes", &entry]).await;
+    }
+    assert_eq!(source(&larder).await["missed"], before);
 }

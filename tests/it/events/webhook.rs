@@ -19,10 +19,14 @@ fn yaml(more: &str) -> String {
 }
 
 fn signature(secret: &str, timestamp: &str, content: &str) -> String {
+    format!("sha256={}", hmac(secret, &format!("{timestamp}.{content}")))
+}
+
+/// In hexadecimal digits.
+fn hmac(secret: &str, text: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(format!("{timestamp}.{content}").as_bytes());
-    let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={digits}")
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn post(to: &Client, timestamp: &str, signature: &str, content: &str) -> Reply {
@@ -75,7 +79,7 @@ async fn nobody_purges_without_the_secret() {
         // Its beginning is no more right than its end.
         (&now, &but_for("sha256=".len()), content),
         (&now, &but_for(right.len() - 1), content),
-        // So many are not tried.
+        // Only a bounded number of signatures is tried.
         (&now, &[&[wrong.as_str(); 4][..], &[&right]].concat().join(","), content),
         (&now, &right, "{\"id\": 2}"),
         (&format!("{now}.0"), &right, content),
@@ -146,7 +150,7 @@ async fn an_event_whose_purge_was_not_taken_can_be_sent_again() {
 }
 
 #[tokio::test]
-async fn what_is_signed_and_can_t_be_read_purges_all_that_it_could_name() {
+async fn a_signed_unreadable_event_purges_all_it_could_name() {
     let upstream = Upstream::start();
     let larder = Larder::with(&yaml(""), &upstream);
     let long = format!("{{\"id\": \"{}\"}}", "x".repeat(64 * 1024));
@@ -167,13 +171,13 @@ async fn what_is_signed_and_can_t_be_read_purges_all_that_it_could_name() {
 }
 
 #[tokio::test]
-async fn an_event_that_does_not_say_which_reaches_what_the_upstream_has_tagged_on_any_route() {
+async fn an_unreadable_event_reaches_responses_that_name_their_tags() {
     let upstream = Upstream::start();
     let home = "  - {path: /home, ttl: 1h}\n  - {path: /plain, ttl: 1h}\n";
     let larder = Larder::with(&yaml("").replace("events:", &format!("{home}events:")), &upstream);
     let content = ["{\"id\": 2}", "{}", "not JSON"];
     upstream.on("/home", |_: &Received| Answer::ok("").header("surrogate-key", "product:1"));
-    for (at, (content, home_stays)) in content.into_iter().zip([true, false, false]).enumerate() {
+    for (at, (content, home_stays)) in content.into_iter().zip([true, true, false]).enumerate() {
         larder.get("/home").await.assert_status(200);
         larder.get("/plain").await.assert_status(200);
         event(&larder.admin, i64::try_from(at).unwrap(), content).await.assert_status(200);
@@ -195,4 +199,62 @@ async fn on_the_proxy_s_listener_its_path_never_reaches_the_upstream() {
     assert_eq!(hits(&larder).await, [TWO]);
     larder.admin.request("POST", "/hooks/shop").body("{}").await.assert_status(404);
     assert_eq!(source(&larder).await["events"], 1);
+}
+
+/// Senders that sign no time: an event that is sent again is purged again, since it may be another one.
+#[tokio::test]
+async fn senders_sign_in_the_way_of_their_scheme() {
+    let upstream = Upstream::start();
+    let yaml = format!(
+        "{ROUTES}events:
+  - {{name: code, webhook: /hooks/code, scheme: github, secret: \"{SECRET}\", purge: [\"product:{{event.json:/id}}\"]}}
+  - {{name: paid, webhook: /hooks/paid, scheme: stripe, secret: \"{SECRET}\", purge: [products]}}
+"
+    );
+    let larder = Larder::with(&yaml, &upstream);
+    let content = "{\"id\": 1}";
+    let github = format!("sha256={}", hmac(SECRET, content));
+    let post = |path: &str, field: &str, signature: &str| {
+        larder.admin.request("POST", path).header(field, signature).body(content.to_owned())
+    };
+    for _ in 0..2 {
+        hits(&larder).await;
+        post("/hooks/code", "x-hub-signature-256", &github).await.assert_status(200);
+        assert_eq!(hits(&larder).await, ["/products", TWO]);
+    }
+    let now = START.as_secs();
+    let stripe = |at: u64| format!("t={at},v1={}", hmac(SECRET, &format!("{at}.{content}")));
+    post("/hooks/paid", "stripe-signature", &stripe(now)).await.assert_status(200);
+    assert_eq!(hits(&larder).await, ["/products/1", TWO]);
+    post("/hooks/paid", "stripe-signature", &stripe(now)).await.assert_status(409);
+    post("/hooks/paid", "stripe-signature", &stripe(now - 301)).await.assert_status(401);
+    post("/hooks/paid", "x-hub-signature-256", &github).await.assert_status(401);
+    post("/hooks/code", "stripe-signature", &stripe(now)).await.assert_status(401);
+    assert_eq!(hits(&larder).await, ALL);
+}
+
+#[tokio::test]
+async fn rules_of_one_source_select_what_an_event_purges() {
+    let upstream = Upstream::start();
+    let yaml = format!(
+        "{ROUTES}events:
+  - name: shop
+    webhook: /hooks/shop
+    secret: \"{SECRET}\"
+    rules:
+      - {{when: {{/table: products}}, purge: [\"product:{{event.json:/id}}\"]}}
+      - {{when: {{/table: products, \"$.changed[*]\": [name, price]}}, purge: [products]}}
+"
+    );
+    let larder = Larder::with(&yaml, &upstream);
+    for (content, outcome, left) in [
+        ("{\"table\": \"products\", \"id\": 1, \"changed\": [\"stock\"]}", "named", &["/products", TWO][..]),
+        ("{\"table\": \"products\", \"id\": 1, \"changed\": [\"stock\", \"name\"]}", "named", &[TWO]),
+        ("{\"table\": \"users\", \"id\": 1, \"changed\": [\"name\"]}", "ignored", &ALL),
+    ] {
+        hits(&larder).await;
+        let answer = event(&larder.admin, 0, content).await.assert_status(200).json();
+        assert_eq!(answer["meaning"].as_str().or(answer["status"].as_str()), Some(outcome), "{content}");
+        assert_eq!(hits(&larder).await, left, "{content}");
+    }
 }

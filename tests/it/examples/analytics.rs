@@ -2,22 +2,23 @@
 
 use serde_json::json;
 
-use super::{Case, NOTHING, SampleApi, bucket, send};
-use crate::support::Answer;
+use super::{Case, NOTHING, SampleApi, bucket, issued, send};
+use crate::support::{Answer, Issuer};
 
-const GHOSTS: &str = "/api/analytics/ghosts?guildId=7&since=7d";
-const LURKERS: &str = "/api/analytics/lurkers?guildId=7&since=7d";
-const SHIFTS: &str = "/api/analytics/shifts?guildId=7&since=7d";
-const HEATMAP: &str = "/api/analytics/heatmap?guildId=7&since=7d";
-const ROLES: &str = "/api/analytics/roles?guildId=7&since=7d";
-const CLIENTS: &str = "/api/analytics/clients?guildId=7&since=7d";
+const GHOSTS: &str = "ann /api/analytics/ghosts?guildId=7&since=7d";
+const LURKERS: &str = "ann /api/analytics/lurkers?guildId=7&since=7d";
+const SHIFTS: &str = "ann /api/analytics/shifts?guildId=7&since=7d";
+const HEATMAP: &str = "ann /api/analytics/heatmap?guildId=7&since=7d";
+const ROLES: &str = "ann /api/analytics/roles?guildId=7&since=7d";
+const CLIENTS: &str = "ann /api/analytics/clients?guildId=7&since=7d";
 const OF_GUILD_7: [&str; 6] = [GHOSTS, LURKERS, SHIFTS, HEATMAP, ROLES, CLIENTS];
-const HEATMAP_OF_8: &str = "/api/analytics/heatmap?guildId=8&since=7d";
-const CLIENTS_OF_8: &str = "/api/analytics/clients?guildId=8&since=7d";
+const HEATMAP_OF_8: &str = "ann /api/analytics/heatmap?guildId=8&since=7d";
+const CLIENTS_OF_8: &str = "ann /api/analytics/clients?guildId=8&since=7d";
 const ALL: [&str; 8] = [GHOSTS, LURKERS, SHIFTS, HEATMAP, ROLES, CLIENTS, HEATMAP_OF_8, CLIENTS_OF_8];
 
 fn api() -> SampleApi {
     SampleApi::start()
+        .members_only("/api/analytics/")
         .answers("/api/analytics/ghosts", &["messages of {guildId}"])
         .answers("/api/analytics/lurkers", &["messages of {guildId}", "presence in {guildId}"])
         .answers("/api/analytics/shifts", &["messages of {guildId}"])
@@ -50,28 +51,48 @@ async fn guild_and_time_span_tell_figures_apart_and_nothing_else_does() {
     let case = analytics();
     assert_eq!(case.asked(&ALL).await, ALL);
     let the_same = [
-        "/api/analytics/ghosts?since=7d&guildId=7",
-        "/api/analytics/ghosts?guildId=7&since=7d&_=1763640000",
-        "/api/analytics/ghosts?utm_source=mail&guildId=7&since=7d",
+        "ann /api/analytics/ghosts?since=7d&guildId=7",
+        "cleo /api/analytics/ghosts?guildId=7&since=7d&_=1763640000",
+        "ben /api/analytics/ghosts?utm_source=mail&guildId=7&since=7d",
         "ann /api/analytics/ghosts?guildId=7&since=7d",
         "ben /api/analytics/ghosts?guildId=7&since=7d",
     ];
     assert_eq!(case.asked(&the_same).await, NOTHING);
     let others = [
-        "/api/analytics/ghosts?guildId=7&since=1d",
-        "/api/analytics/ghosts?guildId=8&since=7d",
+        "ann /api/analytics/ghosts?guildId=7&since=1d",
+        "ann /api/analytics/ghosts?guildId=8&since=7d",
         // Without a time span it is an answer of its own.
-        "/api/analytics/ghosts?guildId=7",
+        "ann /api/analytics/ghosts?guildId=7",
     ];
     assert_eq!(case.asked(&others).await, others);
     assert_eq!(case.asked(&others).await, NOTHING);
 
-    // What makes no key does not reach the API either.
-    assert_eq!(case.asked(&["/api/analytics/roles?_=17&since=1d&guildId=7"]).await.len(), 1);
+    // Parameters outside the key do not reach the API.
+    assert_eq!(case.asked(&["ann /api/analytics/roles?_=17&since=1d&guildId=7"]).await.len(), 1);
     assert_eq!(
         case.api.upstream.last("/api/analytics/roles").target,
         "/api/analytics/roles?guildId=7&since=1d"
     );
+}
+
+#[tokio::test]
+async fn figures_are_for_members() {
+    let case = analytics();
+    case.asked(&ALL).await;
+    let (_, target) = GHOSTS.split_once(' ').expect("a user first");
+    case.send(target).await.assert_status(401).assert_detail("anonymous-caller");
+    let forged = Issuer::new("sample").token(&json!({"sub": "ann"}));
+    let expired = issued(&json!({"sub": "ann", "exp": case.larder.clock.now().as_secs() - 1}));
+    for (sent, detail) in [
+        (&*format!("Bearer {forged}"), "refused-caller"),
+        (&*expired, "expired-caller"),
+        ("Bearer garbage", "refused-caller"),
+        ("Basic YW5uOnA=", "refused-caller"),
+    ] {
+        case.api.upstream.once("/api/analytics/ghosts", Answer::status(401));
+        case.larder.get(target).header("authorization", sent).await.assert_status(401).assert_detail(detail);
+    }
+    assert_eq!(case.asked(&ALL).await, NOTHING);
 }
 
 #[tokio::test]
@@ -95,7 +116,7 @@ async fn an_event_purges_what_it_touches_of_its_guild_alone() {
 }
 
 #[tokio::test]
-async fn the_content_of_an_event_names_what_it_touches_and_nothing_else_is_asked_for_again() {
+async fn an_event_refetches_only_what_its_content_names() {
     let case = analytics();
     case.asked(&ALL).await;
     for (event, changed, expected) in [
@@ -124,7 +145,7 @@ async fn the_content_of_an_event_names_what_it_touches_and_nothing_else_is_asked
 }
 
 #[tokio::test]
-async fn an_event_that_does_not_say_what_it_touches_may_have_touched_everything() {
+async fn an_event_without_values_may_touch_everything() {
     let case = analytics();
     case.asked(&ALL).await;
     for event in [
@@ -179,13 +200,13 @@ async fn the_statistics_count_every_request_by_figure_and_in_all() {
         case.write(write).await;
     }
 
-    assert_eq!(case.bucket("ghosts").await, bucket(2, 2, 0, 300));
-    assert_eq!(case.bucket("lurkers").await, bucket(1, 1, 0, 300));
-    assert_eq!(case.bucket("shifts").await, bucket(1, 1, 0, 300));
-    assert_eq!(case.bucket("heatmap").await, bucket(2, 2, 0, 900));
-    assert_eq!(case.bucket("roles").await, bucket(2, 1, 0, 600));
-    assert_eq!(case.bucket("clients").await, bucket(2, 2, 0, 120));
-    assert_eq!(case.bucket("events").await, bucket(0, 0, 4, None));
+    assert_eq!(case.bucket("ghosts").await, bucket(2, 2, 2, 300));
+    assert_eq!(case.bucket("lurkers").await, bucket(1, 1, 3, 300));
+    assert_eq!(case.bucket("shifts").await, bucket(1, 1, 2, 300));
+    assert_eq!(case.bucket("heatmap").await, bucket(2, 2, 2, 900));
+    assert_eq!(case.bucket("roles").await, bucket(2, 1, 2, 600));
+    assert_eq!(case.bucket("clients").await, bucket(2, 2, 2, 120));
+    assert_eq!(case.bucket("events").await, bucket(0, 0, 0, None));
     assert_eq!(case.larder.metric("cache_hit_rate{namespace=\"ghosts\"}").await, 0.5);
 
     let stats = case.operate("/stats").await;
@@ -199,7 +220,7 @@ async fn the_statistics_count_every_request_by_figure_and_in_all() {
 }
 
 #[tokio::test]
-async fn a_figure_that_is_a_little_old_is_better_than_an_empty_dashboard() {
+async fn stale_figures_are_served_while_the_api_is_down() {
     let case = analytics();
     case.asked(&[GHOSTS]).await;
     case.larder.after(5 * 60);
@@ -224,7 +245,7 @@ async fn with_a_token_only_its_bearer_operates() {
     let api = api();
     let url = api.upstream.url();
     let environment = [("ANALYTICS_API", url.as_str()), ("LARDER_ADMIN_TOKEN", "open-sesame")];
-    let case = Case::under("config/analytics.yaml", &environment, api);
+    let case = Case::with_environment("config/analytics.yaml", &environment, api);
     case.asked(&ALL).await;
     for request in ["DELETE /cache", "DELETE /cache/tags/guild:7", "/stats", "ann DELETE /cache"] {
         send(&case.larder.admin, request).await.assert_status(401);

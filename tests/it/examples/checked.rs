@@ -1,6 +1,6 @@
 //! Every configuration of the repository, as `larder check` sees it, and under the variables that it names.
 
-use larder::config::{Config, ConfigErrors, Listen, Overrides, UpstreamAddress};
+use larder::config::{Config, ConfigErrors, Listen, SettingOverrides, UpstreamAddress};
 
 use super::{path, text};
 use crate::support::{Command, Process, Scratch, Upstream, free_port};
@@ -60,7 +60,7 @@ fn one_file_serves_every_environment() {
             let variable = |name: &str| {
                 environment.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
             };
-            Config::parse(&text(file), file, &variable, &Overrides::default())
+            Config::parse(&text(file), file, &variable, &SettingOverrides::default())
         };
         let plain = parse(&[]).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(plain.store.namespace, namespace, "{file}");
@@ -78,7 +78,7 @@ fn one_file_serves_every_environment() {
         assert_eq!(production.admin.token.expect("a token").expose(), "open-sesame", "{file}");
         assert_eq!(production.listen, [Listen::Tcp(([0, 0, 0, 0], 80).into())], "{file}");
         let expected = UpstreamAddress::Https { authority: "api.example.com".into() };
-        assert_eq!(production.upstream.address, expected, "{file}");
+        assert_eq!(production.upstream.addresses, [expected], "{file}");
     }
 }
 
@@ -87,7 +87,10 @@ fn signed_urls_log_as_much_as_the_environment_says() {
     let level = |said: Option<&str>| {
         let variable = |name: &str| said.filter(|_| name == "LARDER_LOG_LEVEL").map(str::to_owned);
         let file = "config/signed-urls.yaml";
-        Config::parse(&text(file), file, &variable, &Overrides::default()).expect("a right file").log.level
+        Config::parse(&text(file), file, &variable, &SettingOverrides::default())
+            .expect("a right file")
+            .log
+            .level
     };
     assert_eq!((level(None).as_str(), level(Some("debug")).as_str()), ("info", "debug"));
 }

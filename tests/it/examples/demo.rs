@@ -15,7 +15,7 @@ async fn demo() -> Larder {
     Larder::with_environment(&CONFIG.replace("127.0.0.1:3000", &address.to_string()), &[])
 }
 
-/// What the API counts itself.
+/// The API's own counter.
 async fn queries(larder: &Larder) -> u64 {
     larder.get("/api/queries").await.assert_status(200).json()["queries"].as_u64().expect("a count")
 }
@@ -70,7 +70,7 @@ async fn enrolling_purges_the_progress_of_who_enrols_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn lists_live_30_seconds_a_course_2_minutes_and_progress_10_seconds() {
+async fn the_documented_lifetimes_hold() {
     let larder = demo().await;
     for (seconds, path) in [(30, "/api/courses"), (120, "/api/courses/1"), (10, "/api/users/me/progress")] {
         let read = || larder.get(path).header("authorization", &token("ann"));

@@ -15,12 +15,12 @@ mod warm;
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Client, Larder, Reply};
-use sample::{SampleApi, token};
+use sample::{SampleApi, issued, token};
 
-/// What `asked` says when all was answered from the cache.
+/// The result of `asked` if the cache answered everything.
 const NOTHING: [&str; 0] = [];
 
 /// A file of the repository.
@@ -39,7 +39,7 @@ struct Case {
     larder: Larder,
 }
 
-/// What `/stats` says of the routes of one name.
+/// Figures of `/stats` for the routes of one name.
 #[derive(Debug, PartialEq)]
 struct Bucket {
     hits: u64,
@@ -51,16 +51,19 @@ struct Bucket {
 impl Case {
     /// `variable` is the one by which the file names its upstream.
     fn start(file: &str, variable: &str, api: SampleApi) -> Self {
-        Self::under(file, &[(variable, &api.upstream.url())], api)
+        Self::with_environment(file, &[(variable, &api.upstream.url())], api)
     }
 
     /// Under these variables of the environment.
-    fn under(file: &str, environment: &[(&str, &str)], api: SampleApi) -> Self {
-        // What happens by itself is switched on where it is looked at.
+    fn with_environment(file: &str, environment: &[(&str, &str)], api: SampleApi) -> Self {
+        // Background requests are off by default; tests of them switch them on.
+        let (keys, service) = (api.key_file(), token("cleo"));
+        let given =
+            [("LARDER_JWKS", keys.as_str()), ("FORUM_SERVICE_TOKEN", service.trim_start_matches("Bearer "))];
         let quiet = [("LARDER_WARM", "off"), ("LARDER_WARM_EVERY", "off"), ("LARDER_REFRESH_AHEAD", "0s")];
         let is_given = |name| environment.iter().any(|(given, _)| *given == name);
         let quiet = quiet.into_iter().filter(|(name, _)| !is_given(*name));
-        let environment: Vec<_> = environment.iter().copied().chain(quiet).collect();
+        let environment: Vec<_> = environment.iter().copied().chain(quiet).chain(given).collect();
         let larder = Larder::with_environment(&text(file), &environment);
         Self { api, larder }
     }
@@ -75,7 +78,7 @@ impl Case {
         send(&self.larder, sentence).await
     }
 
-    /// Which of these reads the API was asked for. Whatever the answer came from, it must be true.
+    /// Returns the reads that reached the API. Every answer must be true, wherever it came from.
     #[track_caller]
     fn asked<'r>(&self, reads: &[&'r str]) -> impl Future<Output = Vec<&'r str>> {
         let caller = std::panic::Location::caller();
@@ -131,7 +134,7 @@ impl Case {
         }
     }
 
-    /// What is read now is kept until just before so many seconds have gone by, and not longer.
+    /// Asserts that the response is kept until just before `seconds` have passed, and no longer.
     async fn is_kept_for(&self, seconds: u64, read: &str) {
         self.clear().await;
         assert_eq!(self.asked(&[read]).await, [read]);
@@ -175,6 +178,17 @@ impl Case {
 
 fn bucket(hits: u64, misses: u64, invalidations: u64, ttl: impl Into<Option<u64>>) -> Bucket {
     Bucket { hits, misses, invalidations, ttl: ttl.into() }
+}
+
+/// Asserts that `user` has one response on all devices, also with a renewed token.
+async fn has_one_response(case: &Case, user: &str, target: &str) {
+    let get = |claims: Value| case.larder.get(target).header("authorization", &issued(&claims));
+    get(json!({"sub": user})).await.assert_stored();
+    for device in ["phone", "tablet"] {
+        for issued_at in [1, 2] {
+            get(json!({"sub": user, "device": device, "iat": issued_at})).await.assert_hit();
+        }
+    }
 }
 
 async fn send(client: &Client, sentence: &str) -> Reply {

@@ -2,16 +2,16 @@
 //!
 //! Its data are facts, each with a version that a write raises; an answer says the versions of the facts that it is made
 //! of, and which query it was. So a test sees both: whether the API was asked, and whether what a client got is true.
-//! `{user}` in a fact is who asks, any other name in braces a parameter of the query.
+//! `{user}` in a fact is the caller, any other name in braces a parameter of the query.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Received, Upstream, bearer};
+use crate::support::{Answer, Issuer, Received, Scratch, Upstream, decode_base64url};
 
-/// Who may ask, besides nobody in particular.
+/// Known users; anybody else is anonymous.
 const USERS: [&str; 3] = ["ann", "ben", "cleo"];
 
 type Facts = &'static [&'static str];
@@ -21,6 +21,7 @@ type List = (&'static str, &'static [(&'static str, &'static str)]);
 
 pub struct SampleApi {
     pub upstream: Upstream,
+    scratch: Scratch,
     data: Arc<Mutex<Data>>,
 }
 
@@ -28,7 +29,9 @@ pub struct SampleApi {
 struct Data {
     /// By path.
     answers: HashMap<&'static str, Facts>,
-    /// By who asks, path and parameters, as far as they matter: `ann /api/search?q=bread`, `/api/products`.
+    /// The start of paths that only known users may read.
+    members_only: Option<&'static str>,
+    /// By caller, path and parameters, as far as they matter: `ann /api/search?q=bread`, `/api/products`.
     lists: Vec<(&'static str, List)>,
     /// Paths.
     signed: Vec<&'static str>,
@@ -39,13 +42,24 @@ struct Data {
 
 impl SampleApi {
     pub fn start() -> Self {
-        Self { upstream: Upstream::start(), data: Arc::default() }
+        Self { upstream: Upstream::start(), scratch: Scratch::new(), data: Arc::default() }
     }
 
     /// A GET of this path is answered with these facts.
     pub fn answers(self, path: &'static str, facts: Facts) -> Self {
         self.data().answers.insert(path, facts);
         self.serves(path)
+    }
+
+    /// Paths that start so are for known users; anybody else is answered 401.
+    pub fn members_only(self, prefix: &'static str) -> Self {
+        self.data().members_only = Some(prefix);
+        self
+    }
+
+    /// A file with the keys that verify the users' tokens.
+    pub fn key_file(&self) -> String {
+        self.scratch.file("jwks.json", &Issuer::key_set(&[&ISSUER])).to_str().expect("a path").to_owned()
     }
 
     /// A write, such as `POST /api/courses`, raises the versions of these facts.
@@ -61,7 +75,7 @@ impl SampleApi {
         self
     }
 
-    /// What is answered there has a signature, which ends in the year 2100.
+    /// Answers at `path` carry a signature that ends in the year 2100.
     pub fn signs(self, path: &'static str) -> Self {
         self.data().signed.push(path);
         self
@@ -78,7 +92,7 @@ impl SampleApi {
         *self.data().versions.entry(fact.to_owned()).or_default() += 1;
     }
 
-    /// What an answer must say now.
+    /// The correct answer at this moment.
     pub fn truth(&self, user: Option<&str>, target: &str) -> Value {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let data = self.data();
@@ -94,8 +108,11 @@ impl SampleApi {
 
 impl Data {
     fn answer(&mut self, request: &Received) -> Answer {
-        let user = request.header("authorization").and_then(|sent| user_of(&sent));
+        let user = request.header("authorization").and_then(|sent| parse_user(&sent));
         let (path, query) = (request.path(), request.query().unwrap_or_default());
+        if user.is_none() && self.members_only.is_some_and(|prefix| path.starts_with(prefix)) {
+            return Answer::status(401);
+        }
         let write = format!("{} {path}", request.method);
         let facts = if request.method == "GET" {
             self.answers.get(path).map(|facts| self.facts(facts, user, query))
@@ -161,14 +178,25 @@ impl Data {
     }
 }
 
+static ISSUER: LazyLock<Issuer> = LazyLock::new(|| Issuer::new("sample"));
+
+static TOKENS: LazyLock<[String; 3]> = LazyLock::new(|| USERS.map(|user| issued(&json!({"sub": user}))));
+
 /// The value of an `Authorization` field that `user` sends.
 pub fn token(user: &str) -> String {
-    assert!(USERS.contains(&user), "nobody is called {user}");
-    bearer(&json!({"sub": user}).to_string())
+    let known = USERS.iter().position(|known| *known == user);
+    TOKENS[known.unwrap_or_else(|| panic!("nobody is called {user}"))].clone()
 }
 
-fn user_of(sent: &str) -> Option<&'static str> {
-    USERS.into_iter().find(|user| token(user) == sent)
+/// The value of an `Authorization` field with a token that the API has issued.
+pub fn issued(claims: &Value) -> String {
+    format!("Bearer {}", ISSUER.token(claims))
+}
+
+fn parse_user(sent: &str) -> Option<&'static str> {
+    let claims = sent.strip_prefix("Bearer ")?.split('.').nth(1)?;
+    let claims: Value = serde_json::from_slice(&decode_base64url(claims)?).ok()?;
+    USERS.into_iter().find(|user| claims["sub"] == *user)
 }
 
 fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {

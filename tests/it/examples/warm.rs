@@ -10,7 +10,7 @@ use crate::support::{Answer, HOST, Reply, eventually};
 
 const MINUTE: u64 = 60;
 
-/// As it runs for users, who ask for `HOST`.
+/// Runs the case for clients that ask for `HOST`.
 fn running(file: &str, variable: &str, api: super::SampleApi) -> Case {
     let url = api.upstream.url();
     let variables = [
@@ -20,7 +20,7 @@ fn running(file: &str, variable: &str, api: super::SampleApi) -> Case {
         ("LARDER_WARM_EVERY", "5m"),
         ("LARDER_REFRESH_AHEAD", "5m"),
     ];
-    Case::under(file, &variables, api)
+    Case::with_environment(file, &variables, api)
 }
 
 impl Case {
@@ -39,7 +39,7 @@ impl Case {
 }
 
 #[tokio::test]
-async fn the_courses_are_warm_on_start_and_looked_after_every_5_minutes() {
+async fn the_courses_are_warmed_on_start_and_every_5_minutes() {
     let listed: (&str, &[(&str, &str)]) = ("courses", &[("7", "course 7"), ("8", "course 8")]);
     let case = running("config/courses.yaml", "COURSES_API", courses::api().lists("/api/courses", listed));
     let reads = ["/api/courses", "ann /api/courses?page=2", "ben /api/courses/7", "/api/courses/8"];
@@ -55,7 +55,7 @@ async fn the_courses_are_warm_on_start_and_looked_after_every_5_minutes() {
             let (user, _, target) = parsed(read);
             assert_eq!(reply.json()["facts"], case.api.truth(user, target), "{read}");
         }
-        // Nobody tells larder; five minutes later it shows.
+        // Without an announcement the change shows after five minutes.
         case.api.changed_unseen("courses");
         case.api.changed_unseen("course 8");
         case.larder.after(5 * MINUTE);
@@ -95,11 +95,11 @@ fn is_good_for_three_hours(case: &Case, reply: &Reply) {
 }
 
 #[tokio::test]
-async fn used_urls_are_signed_anew_before_they_end_and_nine_of_ten_calls_are_saved() {
+async fn used_signed_urls_are_renewed_before_they_expire() {
     let api = signed_urls::api();
     let url = api.upstream.url();
     let variables = [("FORUM_API", &*url), ("LARDER_HOST", HOST), ("LARDER_REFRESH_AHEAD", "5m")];
-    let case = Case::under("config/signed-urls.yaml", &variables, api);
+    let case = Case::with_environment("config/signed-urls.yaml", &variables, api);
     storage(&case, &case.larder.clock);
     let mut asked = 0;
     for minute in 0..8 * 60 {

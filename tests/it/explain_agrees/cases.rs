@@ -1,7 +1,7 @@
 //! The cases: configurations, requests and responses, most of which have to do with each other.
 
 use http::HeaderMap;
-use larder::explain::Reply as Said;
+use larder::explain::ExplainResponse as Said;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use serde_json::json;
@@ -28,9 +28,9 @@ pub struct Say {
 #[derive(Clone, Debug)]
 pub struct Case {
     pub yaml: String,
-    /// What GETs are answered.
+    /// The answer to GETs.
     pub read: Say,
-    /// What all else is answered.
+    /// The answer to all other methods.
     pub write: Say,
     pub asks: Vec<Ask>,
 }
@@ -94,7 +94,13 @@ fn route(path: &'static str) -> impl Strategy<Value = String> {
         mostly(
             "    shared: true\n",
             14,
-            vec!["", "    per: authorization\n", "    per: cookie.c\n", "    per: header.x-t\n"],
+            vec![
+                "",
+                "    per: authorization\n",
+                "    per: cookie.c\n",
+                "    per: header.x-t\n",
+                "    per: authorization | cookie.c\n",
+            ],
         ),
         rarely(vec!["    headers: [X-T]\n", "    cookies: [c]\n"]),
         rarely(vec!["    status: {404: 10s}\n"]),

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::record::{Content, End, Fault, Harm, History, Read, Seen, Span, Write};
 
-/// What was promised.
+/// The promise of a mode.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
     /// How long after its acknowledgement a purge may be unknown to other replicas; zero: strict.
@@ -47,13 +47,13 @@ pub struct Violation {
 
 /// Everything that is wrong with `history`, the shortest first.
 pub fn check(history: &History, promise: Promise) -> Vec<Violation> {
-    let judge = Judge::of(history, promise);
+    let judge = Judge::new(history, promise);
     let mut violations: Vec<Violation> = history.reads.iter().flat_map(|read| judge.read(read)).collect();
     violations.extend(judge.writes());
     violations.extend(judge.going_back());
     violations.extend(judge.acknowledgements());
-    violations.extend(convergence::of(history, promise));
-    violations.extend(herd::of(history, promise));
+    violations.extend(convergence::check_convergence(history, promise));
+    violations.extend(herd::check_herds(history, promise));
     violations.sort_by_key(|violation| violation.span.ret - violation.span.inv);
     violations
 }
@@ -63,7 +63,7 @@ pub fn check(history: &History, promise: Promise) -> Vec<Violation> {
 struct Highest(Vec<(u64, u64)>);
 
 impl Highest {
-    fn of(mut values: Vec<(u64, u64)>) -> Self {
+    fn from_values(mut values: Vec<(u64, u64)>) -> Self {
         values.sort_unstable();
         let mut highest = 0;
         for (_, value) in &mut values {
@@ -83,7 +83,7 @@ impl Highest {
 struct Judge<'h> {
     history: &'h History,
     promise: Promise,
-    /// Of each version, when it came to be.
+    /// When each version took effect.
     applied: HashMap<(usize, u64), u64>,
     /// The version that each write made, and how often it was applied.
     made: HashMap<u64, (u64, u32)>,
@@ -92,12 +92,12 @@ struct Judge<'h> {
     held_by: HashMap<(usize, usize, usize), Highest>,
     purged: HashMap<usize, Highest>,
     unknown: HashMap<usize, Highest>,
-    /// What may have been seen and be unseen again, guarded as it was: its mark may be lost.
+    /// Versions that may disappear again although their write was guarded, since the intent may be lost.
     unmarked: HashSet<(usize, u64)>,
 }
 
 impl<'h> Judge<'h> {
-    fn of(history: &'h History, promise: Promise) -> Self {
+    fn new(history: &'h History, promise: Promise) -> Self {
         let applied = history.applies.iter().map(|apply| ((apply.key, apply.version), apply.at)).collect();
         let mut made: HashMap<u64, (u64, u32)> = HashMap::new();
         for apply in &history.applies {
@@ -155,11 +155,13 @@ impl<'h> Judge<'h> {
             let covers = |named: Option<usize>| named.is_none_or(|named| named == key);
             let purges = self.history.purges.iter().filter(|purge| purge.acknowledged && covers(purge.key));
             let purges = purges.map(|purge| (purge.span.ret, purge.span.inv)).collect();
-            self.purged.insert(key, Highest::of(purges));
+            self.purged.insert(key, Highest::from_values(purges));
         }
-        self.acknowledged = by_key.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
-        self.held_by = by_replica.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
-        self.unknown = unknown.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
+        self.acknowledged =
+            by_key.into_iter().map(|(key, values)| (key, Highest::from_values(values))).collect();
+        self.held_by =
+            by_replica.into_iter().map(|(key, values)| (key, Highest::from_values(values))).collect();
+        self.unknown = unknown.into_iter().map(|(key, values)| (key, Highest::from_values(values))).collect();
     }
 
     fn read(&self, read: &Read) -> Vec<Violation> {
@@ -239,8 +241,8 @@ impl<'h> Judge<'h> {
         self.history.faults.iter().any(|fault| harms(fault.harms) && fault.span.overlaps(&span))
     }
 
-    /// The stated residual: the index is lost while a write is on its way, and its mark with it. What is fetched then,
-    /// before the write takes effect, is stored in good faith until the purge.
+    /// The documented residual: the index is lost together with the intent while a write is on its way. A response
+    /// fetched then, before the write takes effect, is stored until the purge.
     fn loses_mark(&self, write: &Write, version: u64) -> bool {
         let applied = self.applied.get(&(write.key, version)).copied();
         let open = Span { inv: write.span.inv, ret: applied.unwrap_or(write.span.inv) };
@@ -263,7 +265,7 @@ impl<'h> Judge<'h> {
         })
     }
 
-    /// What was acknowledged while it was impossible.
+    /// Purges that were acknowledged while that was impossible.
     fn acknowledgements(&self) -> Vec<Violation> {
         let is_impossible = |replica: usize, span: &Span| {
             let cuts_off = |fault: &Fault| {
@@ -324,7 +326,7 @@ impl<'h> Judge<'h> {
         found
     }
 
-    /// Guarded, whoever asks after somebody has seen a version sees it too, be it acknowledged or not.
+    /// Guarded: once a version was read, every later read sees it, acknowledged or not.
     ///
     /// Without a guard nothing keeps two fetches apart of which one read before a change and one after it, until its
     /// purge: so nothing is promised of it before it is acknowledged, and then [`Invariant::FreshAfterAcknowledgement`]
@@ -344,7 +346,7 @@ impl<'h> Judge<'h> {
             }
         }
         let seen: HashMap<usize, Highest> =
-            seen.into_iter().map(|(key, values)| (key, Highest::of(values))).collect();
+            seen.into_iter().map(|(key, values)| (key, Highest::from_values(values))).collect();
         let reads = self.history.reads.iter().filter_map(contents);
         let back = reads.filter_map(|(read, version)| {
             let before = before(seen.get(&read.key), read.span.inv.saturating_sub(self.promise.lag));

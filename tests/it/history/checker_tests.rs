@@ -41,7 +41,7 @@ fn finds(history: &History, promise: Promise, expected: &[Invariant]) {
 }
 
 #[test]
-fn a_read_that_begins_after_an_acknowledgement_has_what_was_acknowledged() {
+fn a_read_after_an_acknowledgement_sees_the_write() {
     let old_at = |replica, inv| with(written(End::Acknowledged), [read(replica, inv, content(0))]);
     let stale = &[Invariant::FreshAfterAcknowledgement];
     finds(&old_at(1, 20), STRICT, &[]);
@@ -54,7 +54,7 @@ fn a_read_that_begins_after_an_acknowledgement_has_what_was_acknowledged() {
 }
 
 #[test]
-fn a_purge_that_is_not_recorded_is_promised_only_where_a_mark_stands() {
+fn an_unrecorded_purge_is_promised_only_under_an_intent() {
     let old = with(written(End::NotRecorded), [read(1, 50, content(0))]);
     finds(&old, STRICT, &[]);
     finds(&old, GUARDED, &[Invariant::FreshAfterAcknowledgement]);
@@ -125,7 +125,7 @@ fn a_write_takes_place_once_or_as_its_end_says() {
 }
 
 #[test]
-fn what_waits_for_redis_holds_in_the_replica_that_took_it_for_as_long_as_that_lives() {
+fn a_journaled_purge_holds_in_its_own_replica() {
     let history = |replica| with(written(End::NotRecorded), [read(replica, 30, content(0))]);
     finds(&history(1), STRICT, &[]);
     finds(&history(0), STRICT, &[Invariant::FreshAfterAcknowledgement]);
@@ -187,7 +187,7 @@ fn guarded_a_write_that_nobody_heard_of_shows_in_time() {
 }
 
 #[test]
-fn a_mark_that_is_lost_with_the_index_is_no_promise_while_its_write_is_under_way() {
+fn an_intent_lost_with_the_index_promises_nothing() {
     let lost = |at, replica_too: bool| {
         let fault = |harms| Fault { what: "a fault".into(), span: span(at, at + 1), harms, away: None };
         let mut faults = vec![fault(Harm::Index)];
@@ -196,7 +196,7 @@ fn a_mark_that_is_lost_with_the_index_is_no_promise_while_its_write_is_under_way
     };
     let back = [read(0, 16, content(1)), read(1, 22, content(0))];
     finds(&with(lost(12, false), back.clone()), GUARDED, &[]);
-    // What was lost after it took effect took everything stored with it.
+    // A loss after the write took effect takes every stored response with it.
     for late in [17, 30] {
         finds(&with(lost(late, false), back.clone()), GUARDED, &[Invariant::NoGoingBack]);
     }

@@ -19,7 +19,7 @@ pub struct Caller {
     wires: Vec<Wire>,
 }
 
-/// What is read, where, and by whom.
+/// A read: key, replica and caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish {
     pub replica: usize,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::split_mix;
+
 /// SplitMix64.
 pub struct Dice(u64);
 
@@ -14,11 +16,7 @@ impl Dice {
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        split_mix::draw(&mut self.0)
     }
 
     pub fn below(&mut self, bound: usize) -> usize {

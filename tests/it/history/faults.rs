@@ -1,4 +1,4 @@
-//! What goes wrong, as the seed says: one thing after the other, with a pause in between.
+//! Faults in the order given by the seed, one after the other with pauses in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +58,9 @@ pub const ALL: &[Kind] = &[
     Kind::UpstreamCuts,
     Kind::UpstreamFails,
 ];
+
+/// Faults of a rolling update: replicas end, start and reload.
+pub const UPDATES: &[Kind] = &[Kind::ReplicaTerminated, Kind::ReplicaTerminated, Kind::ReplicaReloaded];
 
 /// Since when nothing reaches Redis, of whom; until the fault is over.
 type Away = Option<(Option<usize>, Span)>;
@@ -137,7 +140,7 @@ async fn on_lines(world: &World, line: Line, replica: Option<usize>, lasts: Dura
     away
 }
 
-/// What was on its way already has come or gone when the span begins.
+/// Waits until commands in flight have arrived or been lost.
 async fn settled(world: &World, lasts: Duration) -> Span {
     tokio::time::sleep(Duration::from_millis(10)).await;
     let inv = world.now();
@@ -183,7 +186,7 @@ async fn in_redis(world: &World, kind: Kind, lasts: Duration) -> Option<Span> {
             redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
             redis.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
         }
-        Kind::IndexLost => drop(redis.command(&["UNLINK", "{larder}:purged"]).await),
+        Kind::IndexLost => drop(redis.command(&["UNLINK", "{larder}:index"]).await),
         _ => {
             redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
             redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;

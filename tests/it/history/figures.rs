@@ -1,4 +1,4 @@
-//! What happened in a run, in figures: that enough of it did to show something.
+//! Figures of a run, which show that it exercised enough.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,10 +29,10 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn of(history: &History) -> Self {
+    pub fn from_history(history: &History) -> Self {
         let trouble = troubled(history);
         let mut figures = Self { runs: 1, reads: history.reads.len(), ..Self::default() };
-        let soon = SoonAfter::of(history);
+        let soon = SoonAfter::from_history(history);
         for read in &history.reads {
             let untroubled = !trouble.iter().any(|span| span.overlaps(&read.span));
             figures.hits += usize::from(read.hit);
@@ -135,7 +135,7 @@ fn converged_after(history: &History) -> u64 {
 struct SoonAfter(Vec<(usize, u64)>);
 
 impl SoonAfter {
-    fn of(history: &History) -> Self {
+    fn from_history(history: &History) -> Self {
         let writes = history.writes.iter().filter(|write| write.end == End::Acknowledged);
         let mut acknowledged: Vec<(usize, u64)> = writes.map(|write| (write.key, write.span.ret)).collect();
         acknowledged.sort_unstable();

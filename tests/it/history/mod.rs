@@ -6,12 +6,13 @@
 
 mod checker;
 mod clients;
-mod dice;
+pub mod dice;
 mod faults;
 mod figures;
 mod mutants;
 mod origin;
 mod record;
+mod split_mix;
 mod wire;
 mod world;
 
@@ -22,9 +23,11 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+pub use dice::Dice;
+
 use checker::{Invariant, Promise, Violation, check};
 use clients::{Caller, Wish};
-use faults::{ALL, Kind};
+use faults::{ALL, Kind, UPDATES};
 use figures::Figures;
 use origin::KEYS;
 use record::{History, Span};
@@ -46,6 +49,7 @@ const STRICT: Setting = Setting {
     guarded: false,
     edits_only: false,
     program: None,
+    former: None,
 };
 const BOUNDED: Setting = Setting { store: "max_lag: 300ms", ..STRICT };
 const GUARDED: Setting = Setting { guarded: true, ..STRICT };
@@ -138,7 +142,7 @@ impl Run {
 
     async fn assert_right(&self, promise: Promise) -> Figures {
         let violations = self.violations(promise);
-        let figures = Figures::of(&self.history);
+        let figures = Figures::from_history(&self.history);
         println!("seed {}: {figures}", self.world.seed);
         let Some(smallest) = violations.first() else { return figures };
         let Span { inv, ret } = smallest.span;
@@ -186,6 +190,16 @@ async fn holds(setting: Setting, promise: Promise, kinds: &'static [Kind]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strict_no_acknowledged_change_is_ever_unseen() {
     holds(STRICT, PROMISED_STRICT, ALL).await;
+}
+
+/// `tests/ship/mixed` builds the former release, names it in `LARDER_FORMER_PROGRAM`, and runs this test. Without it there
+/// is nothing to mix.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mixed_releases_leave_no_acknowledged_change_unseen() {
+    let Ok(former) = std::env::var("LARDER_FORMER_PROGRAM") else { return };
+    let mixed = Setting { former: Some(former.into()), ..STRICT };
+    holds(mixed.clone(), PROMISED_STRICT, UPDATES).await;
+    holds(mixed, PROMISED_STRICT, ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -88,8 +88,8 @@ const MUTANTS: &[Mutant] = &[
         name: "a: one purge of a hundred is skipped",
         changes: &[(
             "src/store/redis/purge.lua",
-            "\nrecord(ids)\n",
-            "\nif position % 100 ~= 0 then record(ids) end\n",
+            "\nfor from = 1, #ids, CHUNK do\n",
+            "\nif version % 100 == 0 then ids = {} end\nfor from = 1, #ids, CHUNK do\n",
         )],
         guarded: false,
         kinds: &[],
@@ -98,10 +98,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "b: a response carries the moment of its answer, not that of its request",
         changes: &[(
-            "src/proxy/fetching.rs",
-            "match terms.and_then(|terms| self.head_of(&arrived, terms, self.fill.stamp())) {",
-            "match terms.and_then(|terms| self.head_of(&arrived, terms, \
-             self.worker.proxy.store.permit(self.fill.key()).stamp())) {",
+            "src/proxy/fetch/mod.rs",
+            "        let version = self.token.read_version();\n        let target",
+            "        let version = self.target.proxy().store.begin_fetch(self.token.key()).read_version();\n        let target",
         )],
         guarded: false,
         kinds: &[],
@@ -111,8 +110,8 @@ const MUTANTS: &[Mutant] = &[
         name: "c: the first tier is not judged",
         changes: &[(
             "src/store/first_tier.rs",
-            "if is_over { Validity::Dead } else { judge(&stored, view) };",
-            "if is_over { Validity::Dead } else { Validity::Valid };",
+            "if is_expired { Validity::Dead } else { validity(&stored, view) };",
+            "if is_expired { Validity::Dead } else { Validity::Valid };",
         )],
         guarded: false,
         kinds: &[],
@@ -122,16 +121,16 @@ const MUTANTS: &[Mutant] = &[
         name: "d: a write is purged while it is forwarded, and not after it",
         changes: &[
             (
-                "src/proxy/writing.rs",
-                "        let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;",
-                "        let early = Purge::hard(written.targets.clone());\n\
-                 let early = self.proxy.store.purge(early).await.ok();\n\
-                 let result = self.send_guarded(forwarded, &head, guard.as_mut()).await;",
+                "src/proxy/write.rs",
+                "        let result = match &mut guard {",
+                "        let early = Purge::hard(written.named());\n\
+                 let early = proxy.store.purge(early).await.ok();\n\
+                 let result = match &mut guard {",
             ),
             (
-                "src/proxy/writing.rs",
-                "let position = self.purge_written(&head, end, written, guard, route.as_ref()).await;",
-                "let position = early;\nlet _ = (end, written, guard);",
+                "src/proxy/write.rs",
+                "let position = self.purge(outcome, written, guard).await;",
+                "let position = early;\nlet _ = (outcome, written, guard);",
             ),
         ],
         guarded: false,
@@ -141,13 +140,13 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "e: positions are counted, and an index that is lost begins anew",
         changes: &[
-            ("src/store/redis/begin.lua", "or known > -high then", "then"),
+            ("src/store/redis/begin.lua", "owner) or known > -high\n", "owner)\n"),
             (
                 "src/store/redis/begin.lua",
-                "  incarnation = 'i' .. ARGV[1]\n",
-                "  incarnation = 'i' .. string.rep('0', 31) .. '1'\n  now = 1000000\n",
+                "  epoch = 'i' .. ARGV[1]\n",
+                "  epoch = 'i' .. string.rep('0', 31) .. '1'\n  now = 1000000\n",
             ),
-            ("src/store/redis/purge.lua", "position = math.max(now, high + 1)", "position = high + 1"),
+            ("src/store/redis/purge.lua", "\nraise(math.max(now, high + 1))", "\nraise(high + 1)"),
         ],
         guarded: false,
         kinds: &[Kind::RedisFlushed],
@@ -156,9 +155,10 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "f: a write that ended unclearly purges nothing",
         changes: &[(
-            "src/proxy/writing.rs",
-            "            Err(_) => WriteEnd::PurgeInDoubt,",
-            "            Err(_) => WriteEnd::Nothing,",
+            "src/proxy/write.rs",
+            "        let mut result = result.map(|response| self.client_response(response, upgrade));\n",
+            "        let outcome = if result.is_err() { WriteOutcome::Nothing } else { outcome };\n        \
+             let mut result = result.map(|response| self.client_response(response, upgrade));\n",
         )],
         guarded: true,
         kinds: &[Kind::UpstreamCuts],
@@ -168,9 +168,9 @@ const MUTANTS: &[Mutant] = &[
         name: "g: a value is taken for whatever key was asked for",
         changes: &[
             (
-                "src/store/encoding/read.rs",
-                "    reader.key(key)?;\n    let fingerprint",
-                "    let _ = reader.key(key);\n    let fingerprint",
+                "src/store/encoding/decoder.rs",
+                "    reader.expect_key(key)?;\n    let fingerprint",
+                "    let _ = reader.expect_key(key);\n    let fingerprint",
             ),
             ("src/store/redis/keys.rs", "hex::encode(&key.0)", "hex::encode(&[key.0[0] & 7; 32])"),
         ],
@@ -183,20 +183,21 @@ const MUTANTS: &[Mutant] = &[
         changes: &[
             (
                 "src/upstream/mod.rs",
-                "    let safe = *request.method() == http::Method::GET || *request.method() == http::Method::HEAD;\n    \
-                 safe && request.body().is_empty() && !request",
+                "    let is_safe = [Method::GET, Method::HEAD].contains(request.method());\n    \
+                 is_safe && request.body().is_empty() && !request",
                 "    !request",
             ),
             (
-                "src/upstream/mod.rs",
-                "(Err(Failure { stale_connection: true, .. }), Some(again))",
-                "(Err(_), Some(again))",
+                "src/upstream/balancer.rs",
+                "failure.is_stale_connection && is_safe && attempts.replays == 0",
+                "is_safe && attempts.replays == 0",
             ),
             (
                 "src/upstream/mod.rs",
-                "    *copy.headers_mut() = request.headers().clone();\n",
-                "    *copy.headers_mut() = request.headers().clone();\n    copy.headers_mut().remove(http::header::CONTENT_LENGTH);\n",
+                "        *copy.headers_mut() = request.headers().clone();\n",
+                "        *copy.headers_mut() = request.headers().clone();\n        copy.headers_mut().remove(http::header::CONTENT_LENGTH);\n",
             ),
+            ("src/upstream/mod.rs", "request.body().replay()?", "RequestBody::empty()"),
         ],
         guarded: false,
         kinds: &[Kind::UpstreamCuts],
@@ -242,7 +243,7 @@ impl Mutant {
             std::fs::write(path, text.replacen(from, to, 1)).expect(file);
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let build = Command::of(cargo, &["build", "--bin", "larder"]).directory(copy.path());
+        let build = Command::with_program(cargo, &["build", "--bin", "larder"]).directory(copy.path());
         let target_dir = target.to_str().expect("a path");
         let mut build = build.env("CARGO_TARGET_DIR", target_dir).into_inner();
         let status = tokio::task::spawn_blocking(move || build.status()).await.expect("no panic");

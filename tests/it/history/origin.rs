@@ -40,7 +40,7 @@ pub struct Origin {
     fetches: Mutex<Vec<Fetch>>,
     mood: AtomicU8,
     seed: u64,
-    /// What a checker must find: every so many answers it is another key's; zero: never.
+    /// How often an answer is another key's, which the checker must find; zero: never.
     pub confuses: AtomicU64,
     /// Likewise: a write takes place twice.
     pub repeats: AtomicU64,

@@ -1,4 +1,4 @@
-//! What happened, as the driver saw it: every time is on its one clock, in microseconds.
+//! The events of a run as the driver saw them, in microseconds of its one clock.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub struct Read {
     pub replica: usize,
     pub key: usize,
     pub variant: usize,
-    /// Who asked, on a key that is one for each caller.
+    /// The caller, on a key that differs by caller.
     pub identity: Option<usize>,
     pub span: Span,
     pub seen: Seen,
@@ -38,7 +38,7 @@ pub enum Seen {
     Failed(String),
 }
 
-/// What the upstream wrote into an answer.
+/// The version that the upstream wrote into an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     pub key: usize,
@@ -47,7 +47,7 @@ pub struct Content {
     pub owner: Option<usize>,
     /// When the upstream looked the version up.
     pub origin_at: u64,
-    /// What fills it up is what the upstream filled it up with.
+    /// The padding is the one that the upstream wrote.
     pub intact: bool,
 }
 
@@ -127,7 +127,7 @@ pub enum Harm {
     Killed(usize),
 }
 
-/// Who waits so long where nothing is wrong waits for the machine; and so does Redis' deadline.
+/// A wait of this many microseconds without a fault is the machine's, and may exceed the Redis deadline too.
 pub const STALLED: u64 = 40_000;
 
 #[derive(Clone, Debug, Default)]

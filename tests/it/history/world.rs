@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,20 @@ use crate::support::{Command, Line, Process, Redis, Relay, Scratch, eventually, 
 
 pub const REPLICAS: usize = 3;
 
-/// What the replicas are told, besides where things are.
+/// Settings of the replicas besides addresses.
 #[derive(Clone)]
 pub struct Setting {
     pub store: &'static str,
-    /// What a write on `/edit/{id}` purges.
+    /// Targets of a write on `/edit/{id}`.
     pub purges: &'static str,
     pub guarded: bool,
     /// Writes go to `/edit/{id}` only.
     pub edits_only: bool,
     /// Another larder than the one that is tested.
     pub program: Option<PathBuf>,
+    /// The former release. Replicas switch between it and this one each time they start, as in a rolling update, and the
+    /// odd ones begin with it.
+    pub former: Option<PathBuf>,
 }
 
 pub struct World {
@@ -53,6 +56,8 @@ struct Site {
     config: String,
     scratch: Scratch,
     process: tokio::sync::Mutex<Process>,
+    /// Even: the next process is of this release; odd: of the former one, if the setting has it.
+    starts: AtomicUsize,
 }
 
 impl World {
@@ -61,13 +66,20 @@ impl World {
         let origin = Origin::start(seed, began).await;
         let pair = Pair { primary: Redis::start().await, standby: Redis::start().await };
         let mut replicas = Vec::new();
-        for _ in 0..REPLICAS {
+        for number in 0..REPLICAS {
             let ports = [free_port(), free_port()];
             let line = Relay::to(pair.primary.address()).await;
             let config = configuration(seed, &setting, &origin, &line, ports);
             let scratch = Scratch::new();
-            let process = tokio::sync::Mutex::new(launch(&setting, &scratch, &config, ports).await);
-            replicas.push(Site { line, ports, config, scratch, process });
+            let process = tokio::sync::Mutex::new(launch(&setting, number, &scratch, &config, ports).await);
+            replicas.push(Site {
+                line,
+                ports,
+                config,
+                scratch,
+                process,
+                starts: AtomicUsize::new(number + 1),
+            });
         }
         Arc::new(Self {
             seed,
@@ -150,7 +162,8 @@ impl World {
         process.signal(signal);
         process.ended().await;
         tokio::time::sleep(away).await;
-        *process = launch(&self.setting, &site.scratch, &site.config, site.ports).await;
+        let start = site.starts.fetch_add(1, Ordering::SeqCst);
+        *process = launch(&self.setting, start, &site.scratch, &site.config, site.ports).await;
     }
 
     /// Gives it a configuration with another lifetime.
@@ -216,11 +229,18 @@ fn configuration(seed: u64, setting: &Setting, origin: &Origin, line: &Relay, po
     )
 }
 
-async fn launch(setting: &Setting, scratch: &Scratch, config: &str, ports: [u16; 2]) -> Process {
+async fn launch(
+    setting: &Setting,
+    start: usize,
+    scratch: &Scratch,
+    config: &str,
+    ports: [u16; 2],
+) -> Process {
     let path = scratch.file("proxy.yaml", config);
     let arguments = ["--config", path.to_str().expect("a path")];
-    let command = match &setting.program {
-        Some(program) => Command::of(program, &arguments),
+    let former = setting.former.as_ref().filter(|_| start % 2 == 1);
+    let command = match former.or(setting.program.as_ref()) {
+        Some(program) => Command::with_program(program, &arguments),
         None => Command::new(&arguments),
     };
     Process::spawn(command, Scratch::new(), ports[0], ports[1]).await

@@ -37,7 +37,7 @@ pub struct Stage {
     pub mode: Mode,
     pub upstream: Upstream,
     redis: Option<Redis>,
-    /// What lies between replica A and Redis.
+    /// The connection between replica A and Redis.
     line: Option<Relay>,
     replicas: Vec<Replica>,
 }
@@ -82,7 +82,7 @@ impl Stage {
         };
         let routes = format!("defaults: {{guard: {guard}}}\n{ROUTES}");
         let stage = if mode == Mode::Embedded {
-            let only = Replica::of(Larder::with(&routes, &upstream));
+            let only = Replica::new(Larder::with(&routes, &upstream));
             Self { mode, upstream, redis: None, line: None, replicas: vec![only] }
         } else {
             let redis = Redis::start().await;
@@ -157,7 +157,7 @@ impl Stage {
     pub async fn fill_is_sent(&self, fill: Fill) -> Sent {
         self.line(Line::Dead);
         let sent = self.fill_is_answered(fill).await;
-        self.line_holds("larder:r3:").await;
+        self.line_holds("larder:r5:").await;
         sent
     }
 
@@ -228,9 +228,11 @@ impl Stage {
     /// In bounded mode a purge is promised once each view was confirmed after it.
     pub async fn is_known_to_all(&self) {
         if self.mode == Mode::Bounded {
+            let purge = self.replica(C).request("PURGE", "/nothing").await.assert_status(200);
+            let position = purge.header("larder-position").expect("a position");
             for replica in &self.replicas {
-                // Whoever brings a position is answered by a view that was confirmed since.
-                replica.get("/elsewhere").header("larder-position", "1").await.assert_status(200);
+                // A request with a position is answered by a view that was synced since.
+                replica.get("/elsewhere").header("larder-position", &position).await.assert_status(200);
             }
         }
     }

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use super::{Raw, Reply, eventually, within};
+use super::{Raw, Reply, eventually, with_deadline};
 
 /// Sends requests to one address.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Request {
     /// As [`Request::start`], for replies that may never come.
     pub async fn try_start(self) -> Result<Streaming, String> {
         let what = format!("a response to {} {}", self.method, self.target);
-        within(&what, self.exchange()).await
+        with_deadline(&what, self.exchange()).await
     }
 
     /// The whole reply, or what went wrong.
@@ -168,9 +168,10 @@ pub struct Connection {
 
 impl Connection {
     pub async fn get(&mut self, target: &str) -> Reply {
-        within("the connection is ready", self.sender.ready()).await.expect("open");
+        with_deadline("the connection is ready", self.sender.ready()).await.expect("open");
         let request = Client::new(self.address).get(target).for_http1();
-        let response = within("a response", self.sender.send_request(request)).await.expect("a response");
+        let response =
+            with_deadline("a response", self.sender.send_request(request)).await.expect("a response");
         Streaming::new(response, None).whole().await.expect("a whole response")
     }
 
@@ -198,7 +199,7 @@ impl Streaming {
 
     /// The next part of the content; `None` at its end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
-        while let Some(frame) = within("the next part", self.body.frame()).await {
+        while let Some(frame) = with_deadline("the next part", self.body.frame()).await {
             match frame.map_err(message)?.into_data() {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => return Ok(Some(data)),
@@ -209,7 +210,7 @@ impl Streaming {
     }
 
     /// Reads until the content so far ends with `part`.
-    pub async fn until(&mut self, part: &str) -> String {
+    pub async fn read_until(&mut self, part: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(part.as_bytes()) {
             let next = self.next().await.expect("no break");

@@ -7,7 +7,7 @@ use super::{Redis, eventually, free_port};
 
 const MASTERS: usize = 3;
 
-/// Of each master, at first.
+/// Initial slots of each master.
 pub const SLOTS: [(u16, u16); MASTERS] = [(0, 5460), (5461, 10922), (10923, 16383)];
 
 /// The masters are 0, 1 and 2; the replica of 0 is 3, and so on.
@@ -72,7 +72,7 @@ impl Cluster {
         cluster
     }
 
-    /// What `store.redis` says.
+    /// The value of `store.redis`.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.0.iter().map(|node| node.address().to_string()).collect();
         format!("redis-cluster://{}", hosts.join(","))
@@ -90,13 +90,13 @@ impl Cluster {
         .await;
     }
 
-    pub async fn slot_of(&self, key: &str) -> u16 {
+    pub async fn find_slot(&self, key: &str) -> u16 {
         self[0].command(&["CLUSTER", "KEYSLOT", key]).await.parse().expect("a slot")
     }
 
     /// The number of the master that has the index, at first.
     pub async fn index(&self) -> usize {
-        let slot = self.slot_of("{larder}:purged").await;
+        let slot = self.find_slot("{larder}:index").await;
         SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&slot)).expect("a master")
     }
 

@@ -1,28 +1,52 @@
-//! Bearer tokens for tests: claims that larder reads and never trusts, so nothing signs them.
+//! Bearer tokens for tests.
 
-/// The value of an `Authorization` field whose JWT carries these claims, such as `{"sub":"ann"}`.
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+/// The value of an `Authorization` field whose JWT carries these claims, such as `{"sub":"ann"}`. Nothing signs it.
 pub fn bearer(claims: &str) -> String {
-    format!("Bearer {}.{}.c2lnbmF0dXJl", base64url(br#"{"alg":"HS256"}"#), base64url(claims.as_bytes()))
+    format!("Bearer {}.{}.c2lnbmF0dXJl", base64url(br#"{"alg":"HS256"}"#), base64url(claims))
 }
 
 /// RFC 4648 §5, without padding.
-fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits =
-            group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..=group.len() {
-            text.push(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63] as char);
-        }
-    }
-    text
+pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-#[test]
-fn the_encoding_is_rfc_4648s() {
-    for (bytes, text) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg")] {
-        assert_eq!(base64url(bytes.as_bytes()), text);
+pub fn decode_base64url(text: &str) -> Option<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+/// Issues tokens signed with ES256.
+pub struct Issuer {
+    pair: EcdsaKeyPair,
+    key_id: &'static str,
+}
+
+impl Issuer {
+    pub fn new(key_id: &'static str) -> Self {
+        Self { pair: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key"), key_id }
     }
-    assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
+
+    /// The public keys of these issuers (RFC 7517 §5).
+    pub fn key_set(issuers: &[&Issuer]) -> String {
+        let keys: Vec<_> = issuers.iter().map(|issuer| issuer.jwk()).collect();
+        json!({"keys": keys}).to_string()
+    }
+
+    fn jwk(&self) -> Value {
+        let (x, y) = self.pair.public_key().as_ref()[1..].split_at(32);
+        json!({"kty": "EC", "crv": "P-256", "kid": self.key_id, "x": base64url(x), "y": base64url(y)})
+    }
+
+    /// The JWT with these claims.
+    pub fn token(&self, claims: &Value) -> String {
+        let header = json!({"alg": "ES256", "kid": self.key_id});
+        let signed = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
+        let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
+        format!("{signed}.{}", base64url(signature))
+    }
 }

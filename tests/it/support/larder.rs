@@ -18,7 +18,7 @@ pub struct Larder {
     proxy: Client,
     pub admin: Client,
     pub clock: Clock,
-    reconfigure: tokio::sync::mpsc::Sender<::larder::Change>,
+    reconfigure: tokio::sync::mpsc::Sender<::larder::ConfigChange>,
     environment: std::collections::HashMap<String, String>,
     stop: Option<oneshot::Sender<()>>,
     ended: Option<oneshot::Receiver<std::io::Result<()>>>,
@@ -28,20 +28,20 @@ pub struct Larder {
 impl Larder {
     /// Starts it with a `proxy.yaml` that need not name its upstream (`${UPSTREAM}` stands for it where it does).
     pub fn with(yaml: &str, upstream: &Upstream) -> Self {
-        Self::in_front_of(&upstream.url(), yaml)
+        Self::with_upstream_url(&upstream.url(), yaml)
     }
 
-    pub fn in_front_of(upstream: &str, yaml: &str) -> Self {
+    pub fn with_upstream_url(upstream: &str, yaml: &str) -> Self {
         Self::with_environment(&complete(yaml), &[("UPSTREAM", upstream)])
     }
 
     /// Starts it with exactly this `proxy.yaml` (but for the listeners), under an environment.
     pub fn with_environment(yaml: &str, environment: &[(&str, &str)]) -> Self {
-        Self::under(Clock::manual(START), yaml, environment)
+        Self::with_clock(Clock::manual(START), yaml, environment)
     }
 
     /// As [`Larder::with_environment`], under this clock.
-    pub fn under(clock: Clock, yaml: &str, environment: &[(&str, &str)]) -> Self {
+    pub fn with_clock(clock: Clock, yaml: &str, environment: &[(&str, &str)]) -> Self {
         let log_mark = logs::mark();
         let variable =
             |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
@@ -49,14 +49,15 @@ impl Larder {
             .unwrap_or_else(|errors| panic!("{errors}"));
         let (proxy, proxy_client) = listen();
         let (admin, admin_client) = listen();
-        let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive: false };
+        let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive_process: false };
         let (reconfigure, changes) = tokio::sync::mpsc::channel(1);
         let (stop, stopped) = oneshot::channel::<()>();
         let (say_ended, ended) = oneshot::channel();
         let its_clock = clock.clone();
         std::thread::spawn(move || {
             let shutdown = async { drop(stopped.await) };
-            let _ = say_ended.send(::larder::run_reloading(config, changes, listeners, its_clock, shutdown));
+            let _ =
+                say_ended.send(::larder::run_with_reload(config, changes, listeners, its_clock, shutdown));
         });
         Self {
             proxy: proxy_client,
@@ -98,7 +99,18 @@ impl Larder {
     /// Waits until it has stopped.
     pub async fn stopped(&mut self) -> std::io::Result<()> {
         let ended = self.ended.take().expect("asked once");
-        super::within("larder has stopped", ended).await.expect("no panic in larder")
+        super::with_deadline("larder has stopped", ended).await.expect("no panic in larder")
+    }
+
+    /// The paths of `reads` that are no hits.
+    pub async fn misses<'p>(&self, reads: &[&'p str]) -> Vec<&'p str> {
+        let mut misses = Vec::new();
+        for read in reads {
+            if !self.get(read).await.assert_status(200).is_hit() {
+                misses.push(*read);
+            }
+        }
+        misses
     }
 
     /// The value of a metric, by its name and labels as they are printed; 0 if it is not there.

@@ -1,4 +1,4 @@
-//! What larder logs in this process, kept so that a failing test can show it.
+//! Captures larder's log in this process, so that a failing test can show it.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
@@ -18,7 +18,7 @@ struct Gate {
 }
 
 impl Block {
-    pub fn at(word: &'static str) -> Self {
+    pub fn set(word: &'static str) -> Self {
         let gate = Arc::new(Gate {
             word,
             reached: tokio::sync::Notify::new(),
@@ -31,7 +31,7 @@ impl Block {
 
     /// Waits until a thread stands still.
     pub async fn reached(&self) {
-        super::within("a thread stands still", self.0.reached.notified()).await;
+        super::with_deadline("a thread stands still", self.0.reached.notified()).await;
     }
 }
 
@@ -66,7 +66,7 @@ pub fn mark() -> usize {
     lines(|lines| lines.len())
 }
 
-/// What was logged since `mark`; tests that run at the same time are in it too.
+/// Returns the log since `mark`, including lines of tests that run at the same time.
 pub fn since(mark: usize) -> String {
     lines(|lines| String::from_utf8_lossy(&lines[mark..]).into_owned())
 }

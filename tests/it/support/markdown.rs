@@ -2,35 +2,41 @@
 
 use std::path::{Path, PathBuf};
 
-/// A block that is fenced as `language`, and where it begins.
+/// A fenced block, and the line its text begins on.
 pub struct Block {
     pub file: PathBuf,
     pub line: usize,
+    /// Everything after the opening fence: `yaml`, `sh no-run`.
+    pub info: String,
     pub text: String,
 }
 
-pub fn blocks(file: &Path, language: &str) -> Vec<Block> {
+/// All fenced blocks of a document.
+pub fn all_blocks(file: &Path) -> Vec<Block> {
     let text = std::fs::read_to_string(file).expect("a document");
     let mut found: Vec<Block> = Vec::new();
-    let mut fence: Option<bool> = None;
+    let mut is_open = false;
     for (at, line) in text.lines().enumerate() {
-        match (fence, line.trim_start().strip_prefix("```")) {
-            (None, Some(opened)) => {
-                let is_wanted = opened.trim() == language;
-                if is_wanted {
-                    found.push(Block { file: file.to_owned(), line: at + 2, text: String::new() });
-                }
-                fence = Some(is_wanted);
+        match (is_open, line.trim_start().strip_prefix("```")) {
+            (false, Some(info)) => {
+                let info = info.trim().to_owned();
+                found.push(Block { file: file.to_owned(), line: at + 2, info, text: String::new() });
+                is_open = true;
             }
-            (Some(_), Some(_)) => fence = None,
-            (Some(true), None) => {
+            (true, Some(_)) => is_open = false,
+            (true, None) => {
                 let block = &mut found.last_mut().expect("one is open").text;
                 block.push_str(line);
                 block.push('\n');
             }
-            (Some(false) | None, None) => {}
+            (false, None) => {}
         }
     }
-    assert_eq!(fence, None, "{}: a block is not closed", file.display());
+    assert!(!is_open, "{}: a block is not closed", file.display());
     found
+}
+
+/// The fenced blocks with exactly this info string.
+pub fn blocks(file: &Path, info: &str) -> Vec<Block> {
+    all_blocks(file).into_iter().filter(|block| block.info == info).collect()
 }

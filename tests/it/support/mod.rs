@@ -17,6 +17,7 @@ mod redis;
 mod relay;
 mod replicas;
 mod reply;
+mod resp_proxy;
 mod scratch;
 mod sentinels;
 mod stores;
@@ -29,7 +30,7 @@ use std::time::Duration;
 pub use certificates::Certificates;
 pub use client::{Client, Request, Streaming};
 pub use cluster::Cluster;
-pub use jwt::bearer;
+pub use jwt::{Issuer, base64url, bearer, decode_base64url};
 pub use larder::{Larder, START};
 pub use logs::Block;
 pub use ports::free_port;
@@ -39,6 +40,7 @@ pub use redis::Redis;
 pub use relay::{Line, Relay};
 pub use replicas::{HOST, ITEMS, LONGEST, Replica, timed};
 pub use reply::{Reply, content};
+pub use resp_proxy::{Refuse, RespProxy};
 pub use scratch::Scratch;
 pub use sentinels::Sentinels;
 pub use stores::{body, is_connected, response, store_settings, targets, tiered_store};
@@ -50,7 +52,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits for `future`, and says what did not happen.
 #[track_caller]
-pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
+pub fn with_deadline<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
     let caller = std::panic::Location::caller();
     let what = what.to_owned();
     async move {
@@ -67,7 +69,7 @@ pub fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut question: impl FnMut() -> F,
 ) -> impl Future<Output = T> {
-    within(what, async move {
+    with_deadline(what, async move {
         loop {
             if let Some(answer) = question().await {
                 return answer;

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::process::{Child, ExitStatus, Output, Stdio};
 
 use super::larder::{complete, metric};
-use super::{Client, Scratch, Upstream, eventually, free_port, within};
+use super::{Client, Scratch, Upstream, eventually, free_port, with_deadline};
 
 /// A run of `larder` to come.
 pub struct Command(std::process::Command);
@@ -14,10 +14,10 @@ impl Command {
     /// `LARDER_PROGRAM` names another larder: one that was built for release, say.
     pub fn new(arguments: &[&str]) -> Self {
         let program = std::env::var_os("LARDER_PROGRAM");
-        Self::of(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_larder").into()), arguments)
+        Self::with_program(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_larder").into()), arguments)
     }
 
-    pub fn of(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Self {
+    pub fn with_program(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Self {
         let mut command = std::process::Command::new(program);
         command.args(arguments).stdin(Stdio::null());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LARDER_")) {
@@ -67,7 +67,7 @@ impl Command {
     /// Runs it to its end.
     pub async fn output(mut self) -> Output {
         let run = tokio::task::spawn_blocking(move || self.0.output());
-        within("the command ends", run).await.expect("no panic").expect("it can be run")
+        with_deadline("the command ends", run).await.expect("no panic").expect("it can be run")
     }
 
     /// Runs it to its end, which must be a success, and gives what it printed.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::within;
+use super::with_deadline;
 
 pub struct Raw {
     stream: BufReader<TcpStream>,
@@ -28,7 +28,7 @@ impl Raw {
     /// The head of a response, with its empty line; what there is of it when the connection ends before.
     pub async fn head(&mut self) -> String {
         let mut head = Vec::new();
-        within("the head of a response", async {
+        with_deadline("the head of a response", async {
             while !head.ends_with(b"\r\n\r\n") {
                 if self.stream.read_until(b'\n', &mut head).await.unwrap_or(0) == 0 {
                     break;
@@ -46,12 +46,12 @@ impl Raw {
 
     pub async fn exactly(&mut self, bytes: usize) -> Vec<u8> {
         let mut read = vec![0; bytes];
-        within("bytes", self.stream.read_exact(&mut read)).await.expect("bytes");
+        with_deadline("bytes", self.stream.read_exact(&mut read)).await.expect("bytes");
         read
     }
 
     /// Everything up to and with `end`.
-    pub async fn until(&mut self, end: &str) -> String {
+    pub async fn read_until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
             read.extend(self.exactly(1).await);
@@ -62,7 +62,7 @@ impl Raw {
     /// Everything until the other side closes.
     pub async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
-        let _ = within("the end of the connection", self.stream.read_to_end(&mut rest)).await;
+        let _ = with_deadline("the end of the connection", self.stream.read_to_end(&mut rest)).await;
         String::from_utf8_lossy(&rest).into_owned()
     }
 

@@ -8,9 +8,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::process::send_signal;
-use super::{Scratch, eventually, free_port, within};
+use super::{Scratch, eventually, free_port, with_deadline};
+
+const SHIPPED_USERS: &str = include_str!("../../../deploy/users.acl");
 
 pub struct Redis {
+    program: String,
     port: u16,
     /// In its directory.
     config: Option<&'static str>,
@@ -31,10 +34,19 @@ impl Redis {
         redis
     }
 
+    /// Another server than `redis-server`: Valkey's.
+    pub async fn start_program(program: &str, arguments: &[&str]) -> Self {
+        let mut redis = Self::prepared(free_port(), arguments);
+        redis.program = program.to_owned();
+        redis.start_now().await;
+        redis
+    }
+
     /// One that will be on this port once it is started.
     pub fn prepared(port: u16, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Self { port, config: None, arguments, scratch: Scratch::new(), child: None }
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        Self { program, port, config: None, arguments, scratch: Scratch::new(), child: None }
     }
 
     /// Puts a file into its directory before it is started.
@@ -77,8 +89,17 @@ impl Redis {
 
     /// One command, and its reply as redis-cli without a terminal would print it; an error begins with `-`.
     pub async fn command(&self, words: &[&str]) -> String {
-        let reply = within("Redis replies", self.try_command(words)).await;
+        let reply = with_deadline("Redis replies", self.try_command(words)).await;
         reply.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Makes the user `app` with the password `p`, the shipped rights, and changes to them as words of ACL SETUSER.
+    pub async fn set_user(&self, changes: &[&str]) {
+        let rights = SHIPPED_USERS.lines().find_map(|line| line.strip_prefix("user larder on #PASSWORD "));
+        let mut words = vec!["ACL", "SETUSER", "app", "reset", "on", ">p"];
+        words.extend(rights.expect("larder's rights").split(' '));
+        words.extend(changes);
+        assert_eq!(self.command(&words).await, "OK", "{changes:?}");
     }
 
     /// As `redis-cli --rdb` makes it.
@@ -87,7 +108,7 @@ impl Redis {
         let mut command = Command::new("redis-cli");
         command.arg("-s").arg(socket).arg("--rdb").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
         let run = tokio::task::spawn_blocking(move || command.status());
-        assert!(within("a backup", run).await.unwrap().expect("redis-cli").success());
+        assert!(with_deadline("a backup", run).await.unwrap().expect("redis-cli").success());
     }
 
     pub async fn flush(&self) {
@@ -129,9 +150,8 @@ impl Redis {
     }
 
     fn spawn(&mut self) {
-        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
         let log = File::create(self.scratch.path().join("log")).expect("a file for the log");
-        let mut command = Command::new(&program);
+        let mut command = Command::new(&self.program);
         command.current_dir(self.scratch.path()).stdin(Stdio::null()).stderr(Stdio::null()).stdout(log);
         command.args(self.config);
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
@@ -141,7 +161,7 @@ impl Redis {
             self.scratch.file("users.acl", &users());
             command.args(["--aclfile", "users.acl"]);
         }
-        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}")));
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program)));
     }
 
     async fn answers(&self) {
@@ -179,10 +199,8 @@ fn is_restricted() -> bool {
 
 /// The rights to commands; the tests have keys and channels of many names.
 fn users() -> String {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/users.acl");
-    let shipped = std::fs::read_to_string(file).expect("the users");
-    let rights =
-        shipped.lines().find_map(|line| Some(line.split_once("-@all ")?.1)).expect("larder's rights");
+    let rights = SHIPPED_USERS.lines().find_map(|line| Some(line.split_once("-@all ")?.1));
+    let rights = rights.expect("larder's rights");
     format!(
         "user default on nopass allkeys allchannels +@all\nuser larder on >secret allkeys allchannels -@all {rights}\n"
     )

@@ -33,7 +33,7 @@ pub struct Relay {
     address: SocketAddr,
     target: Arc<watch::Sender<SocketAddr>>,
     line: Arc<watch::Sender<Line>>,
-    /// What waits on its way to Redis since the line went dead.
+    /// Bytes held back on their way to Redis since the connection went dead.
     held: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -58,6 +58,10 @@ impl Relay {
             }
         });
         Self { address, target: Arc::new(target), line, held }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn url(&self) -> String {
@@ -99,7 +103,7 @@ async fn carry(
             let mut waits = buffer[..length].to_vec();
             if *asking_line.borrow() == Line::Dead {
                 held.lock().unwrap().extend_from_slice(&waits);
-                // What comes now is to be seen, whatever came before it.
+                // Later bytes must be visible, whatever came before them.
                 while length > 0 && waits.len() < MOST_HELD {
                     tokio::select! {
                         () = alive(&asking_line) => break,

@@ -11,7 +11,7 @@ use super::{Larder, Redis, Upstream, eventually};
 /// Clients reach every replica under one name, or they would not ask for the same.
 pub const HOST: &str = "shop.test";
 
-/// What is kept by its number, and sold; writes without a guard go through while Redis is away.
+/// Items by number, which can be sold; unguarded writes are forwarded while Redis is down.
 pub const ITEMS: &str = "
 defaults: {guard: false}
 routes:
@@ -58,13 +58,13 @@ impl Replica {
         Self::with(&format!("store: {{redis: \"{redis}\"{comma}{store}}}\n{rest}"), upstream, Clock::system())
     }
 
-    pub fn of(larder: Larder) -> Self {
+    pub fn new(larder: Larder) -> Self {
         Self(larder)
     }
 
     /// Redis keeps its own time, so a clock that stands still beside it is only for tests of that.
     pub fn with(yaml: &str, upstream: &Upstream, clock: Clock) -> Self {
-        Self(Larder::under(clock, &complete(yaml), &[("UPSTREAM", &upstream.url())]))
+        Self(Larder::with_clock(clock, &complete(yaml), &[("UPSTREAM", &upstream.url())]))
     }
 
     pub fn get(&self, target: &str) -> Request {
@@ -159,7 +159,7 @@ impl Redis {
 
     /// The keys of the responses in it.
     pub async fn responses(&self) -> Vec<String> {
-        let keys = self.command(&["KEYS", "larder:r3:*"]).await;
+        let keys = self.command(&["KEYS", "larder:r5:*"]).await;
         keys.lines().filter(|key| !key.is_empty()).map(str::to_owned).collect()
     }
 }

@@ -45,7 +45,7 @@ impl Reply {
         self.cache_status("hit").is_some()
     }
 
-    /// What larder says of itself, in full: `hit; ttl=23`.
+    /// The remaining lifetime in `Cache-Status`: 23 for `hit; ttl=23`.
     pub fn remaining_ttl(&self) -> i64 {
         let ttl = self.cache_status("ttl").unwrap_or_else(|| panic!("no ttl: {self}"));
         ttl.parse().unwrap_or_else(|_| panic!("no number: {self}"))
@@ -90,6 +90,13 @@ impl Reply {
     pub fn assert_not_stored(self, why: &str) -> Self {
         assert!(self.cache_status("stored").is_none(), "stored: {self}");
         self.assert_detail(why)
+    }
+
+    #[track_caller]
+    pub fn assert_detail_begins(self, start: &str) -> Self {
+        let detail = self.cache_status("detail").unwrap_or_default();
+        assert!(detail.starts_with(start), "{self}");
+        self
     }
 
     #[track_caller]

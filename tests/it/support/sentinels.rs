@@ -3,7 +3,7 @@
 
 use super::{Redis, eventually, free_port};
 
-/// What the sentinels call it.
+/// The sentinels' name for the primary.
 pub const SERVICE: &str = "shop";
 
 /// How the sentinels are set: fast, for a test.
@@ -72,7 +72,7 @@ impl Sentinels {
         .await;
     }
 
-    /// What `store.redis` says.
+    /// The value of `store.redis`.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|one| one.address().to_string()).collect();
         format!("redis-sentinel://{}/{SERVICE}", hosts.join(","))

@@ -7,10 +7,10 @@ use http::{HeaderMap, StatusCode};
 use larder::clock::{Clock, Timestamp};
 use larder::config::{Config, StoreSettings};
 use larder::policy::Fingerprint;
-use larder::purge::{Bounds, FoundValid, LoosePath, Target, TargetId};
+use larder::purge::{IndexBounds, NormalizedPath, Target, TargetId, ValidityCache};
 use larder::store::tiered::TieredStore;
-use larder::store::{Fill, Store};
-use larder::stored_response::{Stored, StoredFields, StoredHead, StoredResponse, Terms};
+use larder::store::{FetchToken, ReplicaRegistry, ResponseStore};
+use larder::stored_response::{StoredEntry, StoredFields, StoredHead, StoredResponse, Terms};
 
 use super::eventually;
 
@@ -21,20 +21,20 @@ pub fn store_settings(url: &str, more: &str) -> StoreSettings {
 }
 
 /// A store over Redis that has confirmed its view of purges.
-pub async fn tiered_store(settings: &StoreSettings, bounds: Bounds) -> Arc<TieredStore> {
+pub async fn tiered_store(settings: &StoreSettings, bounds: IndexBounds) -> Arc<TieredStore> {
     let redis = settings.redis.as_ref().unwrap();
-    let store = Arc::new(TieredStore::start_within(bounds, settings, redis, Clock::system()).unwrap());
+    let store = Arc::new(TieredStore::start_with_bounds(bounds, settings, redis, Clock::system()).unwrap());
     is_connected(&store).await;
     store
 }
 
 pub async fn is_connected(store: &TieredStore) {
-    let is_away = || store.remote().is_none_or(|remote| remote.is_away());
+    let is_away = || store.remote_status().is_none_or(|remote| remote.is_unavailable());
     eventually("the store is connected", || async { (!is_away()).then_some(()) }).await;
 }
 
 /// A response to `GET /shop/items/1?q=1` on `shop.test`.
-pub fn response(fill: &Fill, body: &str, tags: &[&str], expires_at: Timestamp) -> Stored {
+pub fn response(fill: &FetchToken, body: &str, tags: &[&str], expires_at: Timestamp) -> StoredEntry {
     let now = Clock::system().now();
     let head = StoredHead {
         key: *fill.key(),
@@ -42,25 +42,26 @@ pub fn response(fill: &Fill, body: &str, tags: &[&str], expires_at: Timestamp) -
         status: StatusCode::OK,
         fields: StoredFields::new(&HeaderMap::new(), tags),
         terms: Terms { expires_at, ..Terms::unstored(now, now) }.into(),
-        stamp: fill.stamp(),
+        stamp: fill.read_version(),
         targets: targets(tags),
-        found_valid: FoundValid::default(),
-        judged_by: Default::default(),
+        found_valid: ValidityCache::default(),
+        evaluated_under: Default::default(),
         usage: Default::default(),
     };
     let body = Bytes::copy_from_slice(body.as_bytes());
-    Stored::Response(StoredResponse { head: Arc::new(head), body })
+    StoredEntry::Response(StoredResponse { head: Arc::new(head), body })
 }
 
-/// What purges [`response`].
+/// Targets that purge [`response`].
 pub fn targets(tags: &[&str]) -> Box<[TargetId]> {
-    Target::all_of("shop.test", &LoosePath::new("/shop/items/1"), "q=1", tags.iter().copied()).into()
+    Target::ids_for_response("shop.test", &NormalizedPath::new("/shop/items/1"), "q=1", tags.iter().copied())
+        .into()
 }
 
 /// The content of what is recalled.
-pub async fn body(store: &dyn Store, key: &larder::policy::CacheKey) -> Option<String> {
-    match store.recall(key).found().await?.stored {
-        Stored::Response(response) => Some(String::from_utf8(response.body.to_vec()).unwrap()),
-        Stored::Variants(_) => None,
+pub async fn body(store: &dyn ResponseStore, key: &larder::policy::CacheKey) -> Option<String> {
+    match store.get(key).resolve().await?.stored {
+        StoredEntry::Response(response) => Some(String::from_utf8(response.body.to_vec()).unwrap()),
+        StoredEntry::Variants(_) => None,
     }
 }

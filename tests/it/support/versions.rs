@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::task::JoinHandle;
 
-use super::{Answer, Client, Received, Upstream, within};
+use super::{Answer, Client, Received, Upstream, with_deadline};
 
-/// What a reader's loop saw in all.
+/// Totals of a reader's loop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub answers: u64,
@@ -61,7 +61,7 @@ impl Load {
         self.shared.done.store(true, Ordering::SeqCst);
         let mut all = Seen::default();
         for client in self.clients {
-            let seen = within("a client ends", client).await.expect("no failed request, no stale hit");
+            let seen = with_deadline("a client ends", client).await.expect("no failed request, no stale hit");
             all.answers += seen.answers;
             all.hits += seen.hits;
             all.writes += seen.writes;

@@ -8,13 +8,13 @@ use super::*;
 use crate::admin::{AdminState, Phase, Readiness, serve};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
-use crate::purge::Incarnation;
+use crate::purge::Epoch;
 use crate::server::Listener;
 use crate::store::memory::MemoryStore;
 
-fn listener() -> (Listener, Address) {
+fn listener() -> (Listener, AdminAddress) {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
-    let address = Address::of(&listener.local_addr().unwrap());
+    let address = AdminAddress::from_listen(&listener.local_addr().unwrap());
     (listener, address)
 }
 
@@ -22,16 +22,20 @@ fn listener() -> (Listener, Address) {
 async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnce(Readiness) -> F) {
     let readiness = Readiness::new();
     let state = AdminState {
-        store: Arc::new(MemoryStore::new(1 << 20, Incarnation(1), Clock::system())),
+        store: Arc::new(MemoryStore::new(1 << 20, Epoch(1), Clock::system())),
         metrics: Arc::default(),
         routes: Arc::default(),
         config: Arc::new(Config::parse("upstream: http://a", "", &|_| None, &Default::default()).unwrap()),
         clock: Clock::system(),
         wait_timeout: std::time::Duration::from_secs(5),
         token: Some(Secret::new("secret")),
-        readers: crate::admin::places(),
+        reader_slots: crate::admin::ReaderSlots::default(),
         events: Arc::default(),
+        callers: Arc::default(),
+        held_back: Arc::new(|_| Vec::new()),
         readiness: readiness.clone(),
+        audit: None,
+        decisions: Arc::default(),
         warming: None,
     };
     let (end, ended) = oneshot::channel::<()>();
@@ -54,12 +58,12 @@ fn an_address_is_a_url_an_authority_or_a_socket() {
         ("0.0.0.0:9090", "127.0.0.1:9090"),
         ("unix:/run/larder.sock", "unix:/run/larder.sock"),
     ] {
-        assert_eq!(text.parse::<Address>().unwrap().to_string(), shown, "{text}");
+        assert_eq!(text.parse::<AdminAddress>().unwrap().to_string(), shown, "{text}");
     }
     for text in
         ["", "9090", "127.0.0.1", "http://h", "https://h:1", "h:x", "h:99999", "::1:9090", "http://h:1/x"]
     {
-        assert!(text.parse::<Address>().is_err(), "{text}");
+        assert!(text.parse::<AdminAddress>().is_err(), "{text}");
     }
 }
 
@@ -68,7 +72,7 @@ fn an_address_of_all_interfaces_is_reached_by_loopback() {
     for (listen, reached) in
         [("0.0.0.0:9", "127.0.0.1:9"), ("[::]:9", "[::1]:9"), ("10.0.0.1:9", "10.0.0.1:9")]
     {
-        assert_eq!(Address::of(&Listen::Tcp(listen.parse().unwrap())).to_string(), reached);
+        assert_eq!(AdminAddress::from_listen(&Listen::Tcp(listen.parse().unwrap())).to_string(), reached);
     }
 }
 
@@ -76,24 +80,21 @@ fn an_address_of_all_interfaces_is_reached_by_loopback() {
 async fn it_asks_a_larder_that_runs() {
     let (listener, address) = listener();
     with_admin(listener, |readiness| async move {
-        let knows = Client::new(address.clone(), Some("secret".into()));
-        let stats = knows.ask(Method::GET, "/stats", None).await.unwrap();
+        let knows = AdminClient::new(address.clone(), Some("secret".into()));
+        let stats = knows.send_async(Method::GET, "/stats", None).await.unwrap();
         assert_eq!(stats["status"], "starting");
         let wanted = serde_json::json!({"tags": ["a", "b"]});
-        let purged = knows.ask(Method::POST, "/purge", Some(&wanted)).await.unwrap();
-        assert_eq!(purged["targets"], 2);
+        let purged = knows.send_async(Method::POST, "/purge", Some(&wanted)).await.unwrap();
+        assert_eq!(purged["targetCount"], 2);
 
-        let guesses = Client::new(address.clone(), Some("guess".into()));
-        let refused = guesses.ask(Method::GET, "/stats", None).await.unwrap_err();
-        assert!(
-            refused.contains("this is not the admin token") && refused.contains("admin.token"),
-            "{refused}"
-        );
+        let guesses = AdminClient::new(address.clone(), Some("guess".into()));
+        let refused = guesses.send_async(Method::GET, "/stats", None).await.unwrap_err();
+        assert!(refused.contains("this is not the token") && refused.contains("admin.token"), "{refused}");
 
-        let asks = Client::new(address, None);
-        assert_eq!(asks.ask(Method::GET, "/readyz", None).await.unwrap_err(), "not ready: starting");
-        readiness.set(Phase::Ready);
-        assert_eq!(asks.ask(Method::GET, "/readyz", None).await.unwrap()["status"], "ok");
+        let asks = AdminClient::new(address, None);
+        assert_eq!(asks.send_async(Method::GET, "/readyz", None).await.unwrap_err(), "not ready: starting");
+        readiness.set_phase(Phase::Ready);
+        assert_eq!(asks.send_async(Method::GET, "/readyz", None).await.unwrap()["status"], "ok");
     })
     .await;
 }
@@ -103,9 +104,9 @@ async fn it_asks_by_a_unix_socket() {
     let path = std::env::temp_dir().join(format!("larder-{}-admin.sock", std::process::id()));
     let listener = Listener::bind(&Listen::Unix(path.clone())).unwrap();
     with_admin(listener, |readiness| async move {
-        readiness.set(Phase::Ready);
-        let asks = Client::new(Address::Unix(path.clone()), None);
-        assert_eq!(asks.ask(Method::GET, "/readyz", None).await.unwrap()["status"], "ok");
+        readiness.set_phase(Phase::Ready);
+        let asks = AdminClient::new(AdminAddress::Unix(path.clone()), None);
+        assert_eq!(asks.send_async(Method::GET, "/readyz", None).await.unwrap()["status"], "ok");
         std::fs::remove_file(path).unwrap();
     })
     .await;
@@ -115,33 +116,56 @@ async fn it_asks_by_a_unix_socket() {
 async fn nothing_that_listens_is_explained() {
     let (listener, address) = listener();
     drop(listener);
-    let error = Client::new(address.clone(), None).ask(Method::GET, "/readyz", None).await.unwrap_err();
+    let error =
+        AdminClient::new(address.clone(), None).send_async(Method::GET, "/readyz", None).await.unwrap_err();
     let expected =
-        format!("nothing listens on {address}: is larder running, and is `admin.listen` the same?");
+        format!("nothing listens on {address}: is larder running, and is this its `admin.listen`?");
     assert_eq!(error, expected);
-    let missing = Client::new(Address::Unix("/nowhere/larder.sock".into()), None);
-    let error = missing.ask(Method::GET, "/readyz", None).await.unwrap_err();
+    let missing = AdminClient::new(AdminAddress::Unix("/nowhere/larder.sock".into()), None);
+    let error = missing.send_async(Method::GET, "/readyz", None).await.unwrap_err();
     assert!(error.starts_with("nothing listens on unix:/nowhere/larder.sock"), "{error}");
 }
 
 #[tokio::test]
 async fn something_else_that_listens_is_explained() {
     for (answer, expected) in [
-        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "is it `admin.listen`?"),
-        ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}", "is it `admin.listen`?"),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{}", "broke off"),
-        ("220 mail.example ESMTP\r\n", "does not answer as HTTP"),
-        ("", "does not answer as HTTP"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "is it the address of `admin.listen`?"),
+        ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}", "is it the address of `admin.listen`?"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{}", "incomplete answer"),
+        ("220 mail.example ESMTP\r\n", "does not speak HTTP"),
+        ("", "does not speak HTTP"),
     ] {
         let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = Address::Tcp(other.local_addr().unwrap().to_string());
+        let address = AdminAddress::Tcp(other.local_addr().unwrap().to_string());
         let answering = tokio::spawn(async move {
             let (mut stream, _) = other.accept().await.unwrap();
             _ = stream.read(&mut [0; 1024]).await;
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
-        let error = Client::new(address, None).ask(Method::GET, "/readyz", None).await.unwrap_err();
+        let error =
+            AdminClient::new(address, None).send_async(Method::GET, "/readyz", None).await.unwrap_err();
         assert!(error.contains(expected), "{answer:?}: {error}");
         answering.await.unwrap();
     }
+}
+
+#[test]
+fn a_stream_that_breaks_is_said_to_be_lost() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = AdminAddress::Tcp(other.local_addr().unwrap().to_string());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nevent: decision\ndata: {}\n\n";
+        std::io::Write::write_all(&mut stream, answer).unwrap();
+    });
+    let mut events = 0;
+    let followed = AdminClient::new(address.clone(), None).follow("/decisions", |_, _| {
+        events += 1;
+        true
+    });
+    let error = followed.expect_err("the stream breaks");
+    assert!(error.starts_with(&format!("the connection to {address} was lost")), "{error}");
+    assert_eq!(events, 1);
+    answering.join().unwrap();
 }

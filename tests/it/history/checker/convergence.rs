@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Invariant, Promise, Violation};
 use crate::history::record::{History, Read, Seen};
 
-pub fn of(history: &History, promise: Promise) -> Vec<Violation> {
+pub fn check_convergence(history: &History, promise: Promise) -> Vec<Violation> {
     let Some(well_since) = history.well_since else { return Vec::new() };
     // A machine that stands still is one more fault.
     let stalled = history.stalled().map(|span| span.ret).filter(|ret| *ret > well_since).max();

@@ -10,18 +10,18 @@ use crate::history::world::REPLICAS;
 /// A fetch that began before may still be on its way to the upstream.
 const ON_ITS_WAY: u64 = 100_000;
 
-/// What was wrong shows for so long.
+/// How long the effects of a fault may show, in microseconds.
 const AFTERMATH: u64 = 1_500_000;
 
-pub fn of(history: &History, promise: Promise) -> Vec<Violation> {
+pub fn check_herds(history: &History, promise: Promise) -> Vec<Violation> {
     let keys = history.fetches.iter().map(|fetch| fetch.key).max().map_or(0, |last| last + 1);
     let mut trouble: Vec<Span> =
         history.faults.iter().filter(|fault| fault.harms != Harm::Nothing).map(|fault| fault.span).collect();
     trouble.extend(history.stalled());
-    (0..keys).flat_map(|key| of_key(history, promise, &trouble, key)).collect()
+    (0..keys).flat_map(|key| check_key(history, promise, &trouble, key)).collect()
 }
 
-fn of_key(history: &History, promise: Promise, trouble: &[Span], key: usize) -> Vec<Violation> {
+fn check_key(history: &History, promise: Promise, trouble: &[Span], key: usize) -> Vec<Violation> {
     let mut restless: Vec<Span> = Vec::new();
     for write in history.writes.iter().filter(|write| write.key == key) {
         let doubt = match write.end {

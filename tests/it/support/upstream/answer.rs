@@ -1,4 +1,4 @@
-//! What the upstream answers: right or wrong, whole or not, at once or bit by bit.
+//! Scripted answers of the upstream: right or wrong, whole or partial, at once or bit by bit.
 
 use std::sync::{Arc, Mutex};
 
@@ -61,7 +61,7 @@ impl Answer {
         Self { status, headers: vec![], content, trailers: vec![], end: End::Proper, head_only: false }
     }
 
-    /// What is answered where nothing is scripted.
+    /// The default answer where nothing is scripted.
     pub fn numbered(request: &Received) -> Self {
         Self::ok(format!("{} {} #{}", request.method, request.target, request.nth))
     }
@@ -176,11 +176,11 @@ impl Feed {
 
     /// Waits until whoever asked has gone away.
     pub async fn abandoned(&self) {
-        super::super::within("the answer's connection is closed", self.0.closed()).await;
+        super::super::with_deadline("the answer's connection is closed", self.0.closed()).await;
     }
 
     async fn pass_on(&self, fed: Fed) {
-        let sent = super::super::within("the upstream takes a part", self.0.send(fed)).await;
+        let sent = super::super::with_deadline("the upstream takes a part", self.0.send(fed)).await;
         assert!(sent.is_ok(), "the connection of this answer is gone");
     }
 }

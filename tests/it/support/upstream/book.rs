@@ -1,4 +1,4 @@
-//! What the upstream is to answer, and what it saw: shared between the test and the upstream's thread.
+//! The script of the upstream and the requests it received, shared between the test and the upstream's thread.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -86,7 +86,7 @@ impl Held {
     pub async fn arrived_times(&self, n: usize) {
         let what = format!("{n} held requests for {}", self.path);
         let came = || self.book.received(&self.path).len() >= self.before + n;
-        super::super::within(&what, self.book.until(came)).await;
+        super::super::with_deadline(&what, self.book.wait_until(came)).await;
     }
 
     /// Lets the answer go.
@@ -157,7 +157,7 @@ impl Book {
     }
 
     /// Waits until `holds` holds, and looks again with every change.
-    pub async fn until(&self, holds: impl Fn() -> bool) {
+    pub async fn wait_until(&self, holds: impl Fn() -> bool) {
         let mut changes = self.changed.subscribe();
         while !holds() {
             let _ = changes.changed().await;

@@ -1,7 +1,7 @@
 //! The scripted upstream: HTTP/1.1 by hand over TCP, so that it can misbehave on the wire in any way.
 //!
-//! It runs on a thread of its own. What is not scripted is answered with a body that changes with each request for its
-//! path (`GET /a #1`, `GET /a #2` …), so that a test sees whether an answer is a stored one.
+//! It runs on a thread of its own. Unscripted requests are answered with a body that changes with each request for its
+//! path (`GET /a #1`, `GET /a #2` …), which tells stored answers from new ones.
 
 mod answer;
 mod book;
@@ -83,8 +83,8 @@ impl Upstream {
         self
     }
 
-    /// The next request for `path` gets no answer until it is released. What it will be answered is settled when it
-    /// arrives: a slow upstream that has read its data already.
+    /// Holds the next request for `path` until it is released. Its answer is chosen on arrival, like that of a slow
+    /// upstream that has read its data already.
     pub fn hold(&self, path: &str) -> Held {
         self.book.hold(path, 1)
     }
@@ -104,7 +104,7 @@ impl Upstream {
         self.book.all().len()
     }
 
-    /// What came for `path`, in order.
+    /// Requests received for `path`, in order.
     pub fn received(&self, path: &str) -> Vec<Arc<Received>> {
         self.book.received(path)
     }
@@ -116,12 +116,20 @@ impl Upstream {
 
     /// Waits until `n` requests for `path` came.
     pub async fn has_received(&self, path: &str, n: usize) {
-        super::within(&format!("{n} requests for {path}"), self.book.until(|| self.count(path) >= n)).await;
+        super::with_deadline(
+            &format!("{n} requests for {path}"),
+            self.book.wait_until(|| self.count(path) >= n),
+        )
+        .await;
     }
 
     /// Waits until no connection that sent a request is open any more.
     pub async fn is_left_alone(&self) {
-        super::within("all connections closed", self.book.until(|| self.book.open_connections() == 0)).await;
+        super::with_deadline(
+            "all connections closed",
+            self.book.wait_until(|| self.book.open_connections() == 0),
+        )
+        .await;
     }
 
     /// Closes every connection that waits for a request, as a server does when it has waited long enough.

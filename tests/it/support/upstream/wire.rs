@@ -104,7 +104,7 @@ impl Wire {
         match (answer.end, &answer.content) {
             (End::HangUp | End::Silent, _) => return Ok(()),
             (_, Content::Raw(bytes)) => return self.write(bytes).await,
-            _ => self.write(head_of(answer)).await?,
+            _ => self.write(format_head(answer)).await?,
         }
         if answer.head_only {
             return Ok(());
@@ -206,7 +206,7 @@ fn up_to(end: End, whole: usize) -> usize {
     }
 }
 
-fn head_of(answer: &Answer) -> String {
+fn format_head(answer: &Answer) -> String {
     let mut head = format!("HTTP/1.1 {} Scripted\r\n", answer.status);
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");

@@ -1,0 +1,309 @@
+//! Notices of the dashboard: each names a problem, its consequence and the remedy.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::admin::Phase;
+use crate::metrics::Snapshot;
+use crate::store::StoreStats;
+use crate::store::remote_status::RemoteStatus;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Notice {
+    pub level: NoticeLevel,
+    pub text: String,
+}
+
+/// Severity of a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum NoticeLevel {
+    /// Clients are affected, or may get stale responses.
+    Trouble,
+    /// The service works with reduced efficiency.
+    Warning,
+    /// Informational.
+    Notice,
+}
+
+pub(super) struct NoticeInputs<'f> {
+    pub phase: Phase,
+    pub refused: Option<String>,
+    pub needs_restart: Vec<&'static str>,
+    /// `None` if no Redis is configured.
+    pub remote: Option<&'f RemoteStatus>,
+    pub figures: &'f StoreStats,
+    pub metrics: &'f Snapshot,
+    /// Failed upstream requests in the last minute.
+    pub recent_upstream_failures: u64,
+}
+
+/// Collects the notices, most severe first.
+pub(super) fn collect_notices(facts: &NoticeInputs) -> Vec<Notice> {
+    let mut notes = Vec::new();
+    add_process_notices(facts, &mut notes);
+    if let Some(remote) = facts.remote {
+        add_redis_notices(remote, &mut notes);
+    }
+    add_upstream_notices(facts, &mut notes);
+    add_audit_notices(facts.metrics, &mut notes);
+    add_store_notices(facts.figures, &mut notes);
+    add_config_notices(facts, &mut notes);
+    notes.sort_by_key(|note| note.level);
+    notes
+}
+
+fn add_process_notices(facts: &NoticeInputs, notes: &mut Vec<Notice>) {
+    match facts.phase {
+        Phase::Ready => {}
+        Phase::Starting => {
+            push_notice(notes, NoticeLevel::Notice, "larder is starting and accepts no requests yet.")
+        }
+        Phase::Draining => {
+            push_notice(
+                notes,
+                NoticeLevel::Warning,
+                "larder is shutting down: requests in flight are finished, new ones are refused.",
+            );
+        }
+    }
+    let overdue = facts.metrics.workers_overdue.iter();
+    let stalled = overdue.filter(|(_, overdue)| *overdue > Duration::from_secs(1)).count();
+    if stalled > 0 {
+        let text =
+            format!("{} blocked: its clients are waiting.", count_noun(stalled, "worker is", "workers are"));
+        push_notice(notes, NoticeLevel::Trouble, text);
+    }
+}
+
+fn add_redis_notices(remote: &RemoteStatus, notes: &mut Vec<Notice>) {
+    if remote.is_unavailable() {
+        let reason = remote.failure.as_ref().map_or("connecting", |reason| reason.message.as_str());
+        let told = match remote.synced_ago {
+            Some(ago) => format!("It last confirmed purges {} ago. ", format_duration(ago)),
+            None => String::new(),
+        };
+        let text = format!(
+            "Redis is unavailable: {reason}. {told}Until it is back, nearly every request reaches the API, guarded writes \
+             and purge requests are answered 503, and other replicas miss this one's purges."
+        );
+        push_notice(notes, NoticeLevel::Trouble, text);
+    } else if let Some(ago) = remote.synced_ago.filter(|ago| *ago > remote.max_lag.max(MIN_LAG_WARNING)) {
+        let text = format!(
+            "Purges by other replicas in the last {} are unknown here, so no hits are served until Redis confirms them.",
+            format_duration(ago)
+        );
+        push_notice(notes, NoticeLevel::Trouble, text);
+    }
+    for reason in remote.failure.iter().filter(|_| !remote.is_unavailable()).chain(&remote.wake_up_failure) {
+        let text = format!("Redis works only in part: {}.", reason.message);
+        push_notice(notes, NoticeLevel::Warning, text);
+    }
+    if remote.pending_purges > 0 {
+        let text = format!(
+            "{} for Redis. This replica applies them already; the others do not know them.",
+            count_noun(remote.pending_purges, "purge target waits", "purge targets wait")
+        );
+        push_notice(notes, NoticeLevel::Trouble, text);
+    }
+    let full = remote.memory.and_then(|memory| Some(memory.used as f64 / memory.limit? as f64));
+    if let Some(share) = full.filter(|share| *share > 0.8) {
+        let text = format!(
+            "Redis uses {:.0} % of its `maxmemory` and evicts responses or refuses new ones. Raise `maxmemory`.",
+            share * 100.0
+        );
+        push_notice(notes, NoticeLevel::Warning, text);
+    }
+    if remote.index_resets > 1 {
+        let times = count_noun(remote.index_resets as usize - 1, "time", "times");
+        let text = format!(
+            "The purge index was reset {times} since startup: Redis lost its data or was replaced, and everything \
+             stored before counts as purged."
+        );
+        push_notice(notes, NoticeLevel::Notice, text);
+    }
+}
+
+fn add_audit_notices(metrics: &Snapshot, notes: &mut Vec<Notice>) {
+    for (result, finding) in [
+        ("purge-missing", "changed by a write that did not purge"),
+        ("shared-wrongly", "shared by callers who get different responses"),
+    ] {
+        let count = metrics.audits(result) as usize;
+        if count > 0 {
+            let hits = count_noun(count, "audited hit was", "audited hits were");
+            let text = format!("{hits} {finding}. `larder audit` names the routes and the fixes.");
+            push_notice(notes, NoticeLevel::Trouble, text);
+        }
+    }
+}
+
+/// Smallest staleness worth a notice: in strict mode, confirmations happen only on demand.
+const MIN_LAG_WARNING: Duration = Duration::from_secs(1);
+
+fn add_upstream_notices(facts: &NoticeInputs, notes: &mut Vec<Notice>) {
+    if facts.metrics.upstream_health.is_breaker_open {
+        let text = "The circuit breaker of the API is open: requests that no stored response answers get 503, except \
+                    for a probe now and then. It closes with the first probe that succeeds.";
+        push_notice(notes, NoticeLevel::Trouble, text);
+    }
+    if facts.recent_upstream_failures > 0 {
+        let text = format!(
+            "The API failed {} in the last minute. See the log and `larder_upstream_failures_total` for the reasons.",
+            count_noun(facts.recent_upstream_failures as usize, "request", "requests")
+        );
+        push_notice(notes, NoticeLevel::Trouble, text);
+    }
+}
+
+fn add_store_notices(figures: &StoreStats, notes: &mut Vec<Notice>) {
+    let nearly = figures.capacity - figures.capacity / 20;
+    if figures.capacity > 0 && figures.bytes > nearly && figures.evicted > 0 {
+        let text = format!(
+            "The response memory is full, and {}. Raise `store.memory` if the hit rate is low.",
+            count_noun(figures.evicted as usize, "response was evicted", "responses were evicted")
+        );
+        push_notice(notes, NoticeLevel::Notice, text);
+    }
+}
+
+fn add_config_notices(facts: &NoticeInputs, notes: &mut Vec<Notice>) {
+    if let Some(reason) = &facts.refused {
+        let text = format!("The changed proxy.yaml is invalid, so the previous one stays in use: {reason}.");
+        push_notice(notes, NoticeLevel::Warning, text);
+    }
+    if !facts.needs_restart.is_empty() {
+        let text = format!(
+            "These sections of proxy.yaml changed and take effect only after a restart: {}.",
+            facts.needs_restart.join(", ")
+        );
+        push_notice(notes, NoticeLevel::Notice, text);
+    }
+}
+
+fn push_notice(notes: &mut Vec<Notice>, level: NoticeLevel, text: impl Into<String>) {
+    notes.push(Notice { level, text: text.into() });
+}
+
+fn count_noun(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// Formats with a resolution of a second, from one second on.
+fn format_duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{BackgroundKind, Metrics};
+    use crate::store::remote_status::{BreakerState, LeaseStats, ServerMemory};
+
+    fn remote() -> RemoteStatus {
+        RemoteStatus {
+            breaker: BreakerState::Closed,
+            failure: None,
+            wake_up_failure: None,
+            times_opened: 0,
+            connections: 1,
+            in_flight: 0,
+            pending_purges: 0,
+            synced_ago: Some(Duration::from_millis(3)),
+            max_lag: Duration::from_secs(1),
+            rejected_values: 0,
+            index_resets: 1,
+            memory: Some(ServerMemory { used: 1, limit: Some(100), keys: None }),
+            leases: LeaseStats::default(),
+            nodes: Vec::new(),
+            commands: Vec::new(),
+        }
+    }
+
+    fn told(
+        remote: Option<&RemoteStatus>,
+        change: impl FnOnce(&mut NoticeInputs),
+    ) -> Vec<(NoticeLevel, String)> {
+        let figures = StoreStats { entries: 1, bytes: 1, capacity: 100, evicted: 0, purge_records: 0 };
+        let metrics = Metrics::default().snapshot();
+        let mut facts = NoticeInputs {
+            phase: Phase::Ready,
+            refused: None,
+            needs_restart: Vec::new(),
+            remote,
+            figures: &figures,
+            metrics: &metrics,
+            recent_upstream_failures: 0,
+        };
+        change(&mut facts);
+        collect_notices(&facts).into_iter().map(|note| (note.level, note.text)).collect()
+    }
+
+    #[test]
+    fn findings_of_the_audit_are_said() {
+        let metrics = Metrics::default();
+        for result in ["same", "purge-missing", "purge-missing"] {
+            metrics.record_background(BackgroundKind::Audit, result);
+        }
+        let mut notes = Vec::new();
+        add_audit_notices(&metrics.snapshot(), &mut notes);
+        let [note] = &*notes else { panic!("{notes:?}") };
+        assert!(
+            note.level == NoticeLevel::Trouble && note.text.starts_with("2 audited hits were changed"),
+            "{note:?}"
+        );
+    }
+
+    #[test]
+    fn where_all_is_well_there_is_nothing_to_say() {
+        assert_eq!(told(None, |_| {}), []);
+        assert_eq!(told(Some(&remote()), |_| {}), []);
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_said() {
+        type RemoteFault = (fn(&mut RemoteStatus), NoticeLevel, &'static str);
+        let wrongs: [RemoteFault; 5] = [
+            (|remote| remote.breaker = BreakerState::Open, NoticeLevel::Trouble, "Redis is unavailable"),
+            (
+                |remote| remote.synced_ago = Some(Duration::from_secs(5)),
+                NoticeLevel::Trouble,
+                "in the last 5 s",
+            ),
+            (|remote| remote.pending_purges = 1, NoticeLevel::Trouble, "1 purge target waits"),
+            (
+                |remote| remote.memory = Some(ServerMemory { used: 90, limit: Some(100), keys: None }),
+                NoticeLevel::Warning,
+                "90 % of its",
+            ),
+            (|remote| remote.index_resets = 3, NoticeLevel::Notice, "reset 2 times"),
+        ];
+        for (wrong, level, text) in wrongs {
+            let mut remote = remote();
+            wrong(&mut remote);
+            let told = told(Some(&remote), |_| {});
+            assert!(
+                matches!(&*told, [(its, words)] if *its == level && words.contains(text)),
+                "{text}: {told:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let told = told(None, |facts| {
+            facts.needs_restart = vec!["store", "log"];
+            facts.refused = Some("proxy.yaml:2: unknown key `tll`".to_owned());
+            facts.recent_upstream_failures = 2;
+        });
+        let levels: Vec<_> = told.iter().map(|(level, _)| *level).collect();
+        assert_eq!(levels, [NoticeLevel::Trouble, NoticeLevel::Warning, NoticeLevel::Notice]);
+        assert!(told[0].1.starts_with("The API failed 2 requests"), "{told:?}");
+        assert!(told[2].1.ends_with("store, log."), "{told:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! `GET /decisions`: how requests are answered, as server-sent events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use super::event_stream::{KEEP_ALIVE_INTERVAL, acquire_slot, respond};
+use super::purges::query_pairs;
+use super::response::{AdminError, AdminResponse};
+use super::{AdminState, Phase, Readiness};
+use crate::config::read_duration;
+use crate::decision_feed::{DecisionFeed, DecisionFilter, DecisionReader};
+
+/// Frames buffered per reader.
+const QUEUE_CAPACITY: usize = 256;
+
+/// Interval of the reports on skipped decisions.
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+
+const QUERY_USAGE: &str =
+    "`GET /decisions` takes `route`, `outcome`, `path`, `client` (an address) and `slower` (50ms)";
+
+pub(super) fn stream_decisions(state: &AdminState, query: Option<&str>) -> Result<AdminResponse, AdminError> {
+    let filter = parse_query(query)?;
+    let slot = acquire_slot(&state.reader_slots.decisions)?;
+    let (sender, frames) = mpsc::channel(QUEUE_CAPACITY);
+    let reader = state.decisions.add(filter, sender.clone());
+    tokio::spawn(report_until_closed(state.decisions.clone(), reader, sender, state.readiness.clone()));
+    Ok(respond(frames, slot))
+}
+
+fn parse_query(query: Option<&str>) -> Result<DecisionFilter, AdminError> {
+    let mut filter = DecisionFilter::default();
+    for (name, value) in query_pairs(query)? {
+        let wrong = || AdminError::bad_request(format!("invalid parameter `{name}={value}`"), QUERY_USAGE);
+        match name.as_str() {
+            _ if value.is_empty() => return Err(wrong()),
+            "route" => filter.route = Some(value),
+            "outcome" => filter.outcome = Some(value),
+            "path" => filter.path = Some(value),
+            "client" => filter.client = Some(value.parse().map_err(|_| wrong())?),
+            "slower" => filter.slower_than = Some(read_duration(&value).map_err(|_| wrong())?),
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(filter)
+}
+
+/// Tells the reader how many decisions it did not get, and removes it from the feed once it is gone.
+async fn report_until_closed(
+    feed: Arc<DecisionFeed>,
+    reader: Arc<DecisionReader>,
+    frames: mpsc::Sender<Bytes>,
+    readiness: Readiness,
+) {
+    _ = frames.try_send(": one event per request\n\n".into());
+    let mut told_at = Instant::now();
+    while !frames.is_closed() && readiness.phase() != Phase::Draining {
+        tokio::select! {
+            () = sleep(REPORT_INTERVAL) => {}
+            () = frames.closed() => break,
+        }
+        let skipped = reader.take_skipped();
+        if skipped > 0 {
+            told_at = Instant::now();
+            _ = frames.try_send(format!("event: skipped\ndata: {{\"skipped\":{skipped}}}\n\n").into());
+        } else if told_at.elapsed() >= KEEP_ALIVE_INTERVAL {
+            told_at = Instant::now();
+            _ = frames.try_send(":\n\n".into());
+        }
+    }
+    feed.remove(&reader);
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode, Uri};
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::decision_feed::LiveDecision;
+
+    #[tokio::test]
+    async fn a_reader_that_falls_behind_is_told_how_much_it_missed() {
+        let (feed, readiness) = (Arc::new(DecisionFeed::default()), Readiness::new());
+        let (sender, mut frames) = mpsc::channel(QUEUE_CAPACITY);
+        let reader = feed.add(DecisionFilter::default(), sender.clone());
+        let (method, uri) = (Method::GET, Uri::from_static("/a"));
+        let decision = LiveDecision {
+            at: Timestamp::from_secs(0),
+            method: &method,
+            uri: &uri,
+            route: None,
+            status: StatusCode::OK,
+            outcome: None,
+            client: None,
+            took: Duration::ZERO,
+        };
+        (0..QUEUE_CAPACITY).for_each(|_| feed.publish(&decision));
+        let reporting = tokio::spawn(report_until_closed(feed.clone(), reader, sender, readiness));
+        let skipped = loop {
+            let frame = frames.recv().await.expect("the report");
+            if frame.starts_with(b"event: skipped") {
+                break frame;
+            }
+        };
+        // Two frames stay free, and a second has a bound of its own.
+        let data = String::from_utf8_lossy(&skipped).into_owned();
+        let number =
+            data.split(':').next_back().and_then(|number| number.trim().trim_end_matches('}').parse().ok());
+        assert!(number.is_some_and(|number: usize| (2..QUEUE_CAPACITY).contains(&number)), "{data}");
+        drop(frames);
+        reporting.await.expect("it ends");
+        assert!(!feed.is_watched());
+    }
+}

@@ -1,0 +1,223 @@
+//! `/explain`: how the rules treat a request, and what is stored for it now. Lookups here do not touch recency.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::AdminState;
+use super::purges::{self, PurgeEntry, query_pairs};
+use super::response::{AdminError, AdminResponse, json};
+use crate::explain::{
+    CallerTrust, ExplainRequest, ExplainResponse, Explainer, Verdict, parse_fields, to_json,
+};
+use crate::policy::miss_reason::MissReason;
+use crate::policy::reuse::Reuse;
+use crate::purge::{AuditFilter, PurgeVersion, Validity};
+use crate::store::InspectedEntry;
+use crate::stored_response::{StoredEntry, StoredResponse};
+
+const FIX: &str = "ask GET /explain?url=http://api.example/path, or POST {\"method\": \"GET\", \"url\": \"…\", \
+                   \"headers\": [\"Name: value\"]}; the host stands in the key";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuery {
+    #[serde(default = "get")]
+    method: String,
+    url: String,
+    #[serde(default)]
+    headers: Vec<String>,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+/// `body` is the content of a POST.
+pub(super) async fn explain(
+    state: &AdminState,
+    query: Option<&str>,
+    body: Option<Bytes>,
+) -> Result<AdminResponse, AdminError> {
+    let wanted = match body {
+        Some(body) => serde_json::from_slice(&body)
+            .map_err(|error| AdminError::bad_request(format!("invalid JSON body: {error}"), FIX))?,
+        None => parse_query(query)?,
+    };
+    let question = build_question(&wanted)?;
+    let now = state.clock.now();
+    let mut explainer =
+        Explainer::new(&state.config, &state.routes, CallerTrust::Verify(&state.callers), now);
+    let mut explanation = explainer.explain(&question, &ExplainResponse::default());
+    if let (Verdict::Identify, Some(route)) = (&explanation.verdict, &explanation.route)
+        && let Some(source) = &route.callers
+    {
+        // The verdict is remembered.
+        state.callers.ask(source, question.headers()).await;
+        explanation = explainer.explain(&question, &ExplainResponse::default());
+    }
+    let fallbacks = state.events.fallbacks(state.routes.iter());
+    explainer.fallback_ttl = explanation.route.as_ref().and_then(|route| fallbacks.find(route.index));
+    let mut told = to_json(&explanation, &state.routes);
+    // The rest of the reply describes the present entry, so the hypothetical fields go.
+    if let Some(told) = told.as_object_mut() {
+        for hypothetical in ["status", "stored", "terms", "notStored", "purgedBy"] {
+            told.remove(hypothetical);
+        }
+    }
+    if let Some(key) = explainer.lookup_key(&question) {
+        let mut seen = state.store.inspect(&key).await;
+        let (mut looked_up, mut absent) = (key, MissReason::NeverStored);
+        if let Some(InspectedEntry { stored: StoredEntry::Variants(variants), .. }) = &seen {
+            let keys = explainer.variant_keys(&question, &key, variants);
+            (looked_up, absent) = (keys.first().copied().unwrap_or(key), MissReason::OtherVariant);
+            seen = None;
+            for key in keys {
+                if seen.is_none() {
+                    seen = state.store.inspect(&key).await;
+                }
+            }
+        }
+        let mut keys = vec![key];
+        if let Some(InspectedEntry { stored: StoredEntry::Response(response), .. }) = &seen {
+            keys.extend(Some(response.head.key).filter(|variant| *variant != key));
+        }
+        told["now"] = match &seen {
+            Some(InspectedEntry { stored: StoredEntry::Response(response), .. }) => {
+                describe_stored(state, &explainer, &question, response, &seen)
+            }
+            _ => {
+                let reason = state.store.find_absence(&looked_up).unwrap_or(absent);
+                let purge = find_purge_record(state, reason.position().map(PurgeVersion)).await;
+                json!({"stored": false, "reason": reason.as_str(), "purge": purge})
+            }
+        };
+        if let Some((_, version)) = seen.as_ref().and_then(|seen| seen.last_purge) {
+            told["now"]["purge"] = json!(find_purge_record(state, Some(version)).await);
+        }
+        let held_back: Vec<Value> =
+            keys.iter().flat_map(|key| (state.held_back)(key)).map(describe_held_back).collect();
+        if !held_back.is_empty() {
+            told["now"]["heldBack"] = held_back.into();
+        }
+    }
+    Ok(json(StatusCode::OK, &told))
+}
+
+/// The purge with this version, as `GET /purges` lists it; `None` if the journal does not have it any more.
+async fn find_purge_record(state: &AdminState, version: Option<PurgeVersion>) -> Option<PurgeEntry> {
+    let version = version?;
+    let since = PurgeVersion(version.0.saturating_sub(1));
+    let page = state.store.recent_purges(AuditFilter { limit: purges::MAX_LIMIT, since, tag: None }).await;
+    let record = page.records.into_iter().find(|record| record.position == version);
+    record.map(PurgeEntry::from_record)
+}
+
+/// A kind of requests that is not collapsed or refreshed for a while.
+fn describe_held_back((what, reason, left): (&str, &str, Duration)) -> Value {
+    json!({"what": what, "reason": reason, "forSeconds": left.as_secs_f64().ceil()})
+}
+
+fn parse_query(query: Option<&str>) -> Result<ExplainQuery, AdminError> {
+    let mut wanted = ExplainQuery { method: get(), url: String::new(), headers: Vec::new() };
+    for (name, value) in query_pairs(query)? {
+        match name.as_str() {
+            "url" => wanted.url = value,
+            "method" => wanted.method = value,
+            "header" => wanted.headers.push(value),
+            _ => {
+                return Err(AdminError::bad_request(
+                    format!("unknown parameter `{name}`; expected `url`, `method` or `header`"),
+                    FIX,
+                ));
+            }
+        }
+    }
+    if wanted.url.is_empty() {
+        Err(AdminError::bad_request("missing parameter `url`", FIX))
+    } else {
+        Ok(wanted)
+    }
+}
+
+fn build_question(wanted: &ExplainQuery) -> Result<ExplainRequest, AdminError> {
+    let refuse = |error: String| AdminError::bad_request(error, FIX);
+    let headers: HeaderMap = parse_fields(wanted.headers.iter().map(String::as_str)).map_err(refuse)?;
+    if wanted.url.starts_with('/') && !headers.contains_key("host") {
+        return Err(refuse(format!("{:?} has no host; the key contains the host", wanted.url)));
+    }
+    ExplainRequest::new(&wanted.method, &wanted.url, headers, Bytes::new()).map_err(refuse)
+}
+
+fn describe_stored(
+    state: &AdminState,
+    explainer: &Explainer<'_>,
+    question: &ExplainRequest,
+    response: &StoredResponse,
+    seen: &Option<InspectedEntry>,
+) -> Value {
+    let (head, now) = (&response.head, state.clock.now());
+    let Some(seen) = seen else { return json!({"stored": false}) };
+    let soft_purged = seen.validity == Validity::Stale;
+    let validity = match seen.validity {
+        Validity::Valid => "valid",
+        Validity::Stale => "stale",
+        Validity::Dead => "purged",
+    };
+    let judged = explainer.reuse(question, head, soft_purged);
+    let reuse = match seen.validity {
+        Validity::Dead => Some("never"),
+        _ => judged.as_ref().map(describe_reuse),
+    };
+    json!({
+        "stored": true,
+        "tier": seen.tier.as_str(),
+        "status": head.status.as_u16(),
+        "ageSeconds": head.terms().age(now).as_secs(),
+        "ttlSeconds": judged.as_ref().and_then(remaining_ttl).unwrap_or_else(|| head.terms().ttl(now)),
+        "fallbackTtlSeconds": explainer.fallback_ttl.map(|fallback| fallback.as_secs()),
+        "forgottenInSeconds": head.terms().expires_at.since(now).as_secs(),
+        "tags": head.tags().collect::<Vec<_>>(),
+        "contentBytes": response.body.len(),
+        "weightBytes": response.weight(),
+        "asOf": head.stamp.version.0,
+        "validity": validity,
+        "purgedBy": seen.last_purge.map(|(target, position)| {
+            let name = explainer.resolve_target(question, head, target).map(|target| target.to_string());
+            json!({"target": name, "position": position.0})
+        }),
+        "reuse": reuse,
+    })
+}
+
+/// The remaining lifetime under the rules in use now, not those of when it was stored.
+fn remaining_ttl(reuse: &Reuse) -> Option<i64> {
+    match *reuse {
+        Reuse::Fresh { ttl, .. }
+        | Reuse::StaleWhileRevalidate { ttl, .. }
+        | Reuse::StaleOnRequest { ttl, .. }
+        | Reuse::Validate { ttl, .. }
+        | Reuse::ValidateOnRequest { ttl, .. } => Some(ttl),
+        Reuse::No(_) => None,
+    }
+}
+
+fn describe_reuse(reuse: &Reuse) -> &'static str {
+    match reuse {
+        Reuse::Fresh { .. } => "hit",
+        Reuse::StaleWhileRevalidate { .. } => "hit, stale while revalidating",
+        Reuse::StaleOnRequest { .. } => "hit, stale as the request allows (max-stale)",
+        Reuse::Validate { if_error: true, .. } => "to be validated, or stale if the upstream fails",
+        Reuse::Validate { if_error: false, .. } | Reuse::ValidateOnRequest { .. } => "to be validated",
+        Reuse::No(MissReason::OtherCaller) => {
+            "not for this caller: the request has a credential outside the key"
+        }
+        Reuse::No(MissReason::Expired) => "expired",
+        Reuse::No(MissReason::ExpiredCaller) => "not for this caller: the token has expired",
+        Reuse::No(MissReason::OtherRules) => "stored under other rules",
+        Reuse::No(reason) => reason.as_str(),
+    }
+}

@@ -1,0 +1,165 @@
+//! `GET /stats?scope=all`: the counters of all replicas, added up. Each replica reports its own through the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::purges::query_pairs;
+use super::stats::round_percent;
+use super::{AdminError, AdminState};
+use crate::metrics::hit_rate;
+use crate::store::StatsReports;
+
+/// Between reports. Redis forgets those of a replica that has ended soon after.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Larger reports, of thousands of routes, are reduced to their totals.
+const MAX_REPORT_BYTES: usize = 64 * 1024;
+
+const QUERY_USAGE: &str = "write `?scope=all`, or nothing for this replica alone";
+
+/// Reports this replica's counters until the runtime ends; returns at once if the store is not shared.
+pub async fn report_stats(state: Arc<ArcSwap<AdminState>>) {
+    if state.load().store.remote_status().is_none() {
+        return;
+    }
+    loop {
+        let state = state.load_full();
+        if let Err(error) = state.store.report_stats(encode_report(state.stats_value())).await {
+            tracing::debug!(%error, "counters not reported to the other replicas");
+        }
+        tokio::time::sleep(REPORT_INTERVAL).await;
+    }
+}
+
+fn encode_report(mut stats: Value) -> Bytes {
+    let report = stats.to_string();
+    if report.len() <= MAX_REPORT_BYTES {
+        return report.into();
+    }
+    stats["routes"] = json!({});
+    stats.to_string().into()
+}
+
+/// Whether all replicas are asked for.
+pub(super) fn parse_scope(query: Option<&str>) -> Result<bool, AdminError> {
+    let mut is_all = false;
+    for (name, value) in query_pairs(query)? {
+        is_all = match (name.as_str(), value.as_str()) {
+            ("scope", "all") => true,
+            ("scope", "replica") => false,
+            _ => {
+                let message = format!("invalid parameter `{name}={value}`");
+                return Err(AdminError::bad_request(message, QUERY_USAGE));
+            }
+        };
+    }
+    Ok(is_all)
+}
+
+/// Adds the reports of the others to this replica's counters. Times to live and the state are this replica's.
+pub(super) fn add_reports(mut own: Value, reports: &StatsReports) -> Value {
+    let mut replicas = vec![summary(&reports.own_name, &own)];
+    let mut missing = Vec::new();
+    for (other, report) in &reports.others {
+        match report.as_ref().and_then(|report| serde_json::from_slice::<Value>(report).ok()) {
+            Some(report) => {
+                add_counters(&mut own["stats"], &report["stats"]);
+                add_routes(&mut own["routes"], &report["routes"]);
+                replicas.push(summary(other, &report));
+            }
+            None => missing.push(other.as_str()),
+        }
+    }
+    let count = |name: &str| own["stats"][name].as_u64().unwrap_or_default();
+    let rate = hit_rate(count("hits"), count("misses")).unwrap_or_default();
+    own["stats"]["hitRate"] = round_percent(rate).into();
+    own["missing"] = json!(missing);
+    own["replicas"] = replicas.into();
+    own
+}
+
+fn summary(name: &str, stats: &Value) -> Value {
+    let totals = &stats["stats"];
+    json!({
+        "name": name,
+        "hits": totals["hits"],
+        "misses": totals["misses"],
+        "memoryUsed": totals["memoryUsed"],
+        "timestamp": stats["timestamp"],
+    })
+}
+
+/// Adds whole numbers, except `ttlSeconds`.
+fn add_counters(own: &mut Value, other: &Value) {
+    let (Some(own), Some(other)) = (own.as_object_mut(), other.as_object()) else { return };
+    for (name, value) in own.iter_mut().filter(|(name, _)| *name != "ttlSeconds") {
+        if let (Some(one), Some(more)) = (value.as_u64(), other.get(name).and_then(Value::as_u64)) {
+            *value = one.saturating_add(more).into();
+        }
+    }
+}
+
+/// Routes that this replica lacks are those of another configuration.
+fn add_routes(own: &mut Value, other: &Value) {
+    let empty = Map::new();
+    for (name, route) in other.as_object().unwrap_or(&empty) {
+        match own.get_mut(name) {
+            Some(own) => add_counters(own, route),
+            None => own[name] = route.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(hits: u64, misses: u64, route: &str) -> Value {
+        json!({
+            "stats": {"hits": hits, "misses": misses, "hitRate": 0.0, "memoryUsed": 100},
+            "routes": {route: {"hits": hits, "ttlSeconds": 60}},
+            "status": "ok",
+            "timestamp": "2026-11-20T10:00:00.000Z",
+        })
+    }
+
+    #[test]
+    fn counters_are_added_and_the_rate_follows() {
+        let other = |name: &str, report: Option<Value>| {
+            (name.to_owned(), report.map(|report| Bytes::from(report.to_string())))
+        };
+        let others = vec![
+            other("two", Some(report(1, 2, "a"))),
+            other("three", Some(report(5, 0, "b"))),
+            other("four", None),
+            ("five".to_owned(), Some(Bytes::from_static(b"{"))),
+        ];
+        let reports = StatsReports { own_name: "one".to_owned(), others };
+        let all = add_reports(report(4, 3, "a"), &reports);
+        assert_eq!((&all["stats"]["hits"], &all["stats"]["misses"]), (&json!(10), &json!(5)));
+        assert_eq!((&all["stats"]["hitRate"], &all["stats"]["memoryUsed"]), (&json!(66.67), &json!(300)));
+        assert_eq!(all["routes"]["a"], json!({"hits": 5, "ttlSeconds": 60}));
+        assert_eq!(all["routes"]["b"]["hits"], 5);
+        let names: Vec<_> = all["replicas"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+        assert_eq!(names, ["one", "two", "three"]);
+        assert_eq!(all["missing"], json!(["four", "five"]));
+    }
+
+    #[test]
+    fn a_report_is_bounded() {
+        let mut stats = report(1, 2, "a");
+        stats["routes"] = (0..5000).map(|number| (format!("route-{number}"), json!({"hits": 1}))).collect();
+        let report: Value = serde_json::from_slice(&encode_report(stats)).unwrap();
+        assert_eq!((&report["stats"]["hits"], &report["routes"]), (&json!(1), &json!({})));
+    }
+
+    #[test]
+    fn the_scope_is_checked() {
+        assert!(!parse_scope(None).unwrap() && parse_scope(Some("scope=all")).unwrap());
+        assert!(parse_scope(Some("scope=some")).is_err() && parse_scope(Some("x=all")).is_err());
+    }
+}

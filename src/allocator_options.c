@@ -1,0 +1,4 @@
+// The options of jemalloc that every build has, wherever it is built. _RJEM_MALLOC_CONF in the environment overrides them.
+// Huge pages: a cache is larger than what the processor's TLB covers with small pages. Without cache_oblivious, a large
+// block begins at the start of a page: a body of 16 KiB takes 16 KiB instead of 20.
+const char *_rjem_malloc_conf = "thp:always,cache_oblivious:false";

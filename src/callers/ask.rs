@@ -1,0 +1,185 @@
+//! Asks a service who a caller is, as nginx's `auth_request` does.
+//!
+//! Requests with the same credentials wait for one answer, and share it for `every`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use super::key_store::fetch;
+use super::{CredentialHash, EXPECTED_VERDICTS, MAX_VERDICT_BYTES};
+use crate::clock::{Clock, Timestamp};
+use crate::config::AskSettings;
+use crate::hex;
+use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
+use crate::policy::credentials::cookie_pairs;
+use crate::policy::route::Credential;
+use crate::upstream::{Destination, Upstream};
+
+/// How long the service is not asked again after it failed.
+const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The content of an answer is not used.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// A longer name is not used.
+const MAX_NAME_BYTES: usize = 1024;
+
+pub(super) struct AskClient {
+    settings: AskSettings,
+    upstream: Upstream,
+    clock: Clock,
+    verdicts: Cache<CredentialHash, Answered, AnswerWeigher>,
+}
+
+#[derive(Clone)]
+struct Answered {
+    verdict: CallerVerdict,
+    until: Timestamp,
+}
+
+#[derive(Clone)]
+struct AnswerWeigher;
+
+impl Weighter<CredentialHash, Answered> for AnswerWeigher {
+    fn weight(&self, hash: &CredentialHash, answered: &Answered) -> u64 {
+        let identity = answered.verdict.view().known().map_or(0, Identity::weight);
+        (size_of_val(hash) + size_of::<Answered>() + identity + 64) as u64
+    }
+}
+
+impl AskClient {
+    pub(super) fn new(settings: &AskSettings, clock: Clock) -> io::Result<Self> {
+        Ok(Self {
+            upstream: Upstream::new(Destination::new(&settings.url.upstream)?),
+            settings: settings.clone(),
+            clock,
+            verdicts: Cache::with_weighter(EXPECTED_VERDICTS, MAX_VERDICT_BYTES, AnswerWeigher),
+        })
+    }
+
+    /// The remembered verdict.
+    pub(super) fn peek(&self, headers: &HeaderMap) -> CallerVerdict {
+        let forwarded = self.forwarded_fields(headers);
+        if forwarded.is_empty() {
+            return CallerVerdict::Unknown(UnknownCaller::Anonymous);
+        }
+        let now = self.clock.now();
+        let known = self.verdicts.get(&hash_fields(&forwarded)).filter(|known| now < known.until);
+        known.map_or(CallerVerdict::Pending, |known| known.verdict)
+    }
+
+    pub(super) async fn ask(&self, headers: &HeaderMap) -> CallerVerdict {
+        let forwarded = self.forwarded_fields(headers);
+        if forwarded.is_empty() {
+            return CallerVerdict::Unknown(UnknownCaller::Anonymous);
+        }
+        let hash = hash_fields(&forwarded);
+        let now = self.clock.now();
+        drop(self.verdicts.remove_if(&hash, |known| now >= known.until));
+        // If this request goes away, the next one that waits asks.
+        match self.verdicts.get_value_or_guard_async(&hash).await {
+            Ok(known) => known.verdict,
+            Err(guard) => {
+                let (verdict, lasts) = self.send(forwarded, &hash).await;
+                let until = self.clock.now().plus(lasts);
+                let _evicted = guard.insert(Answered { verdict: verdict.clone(), until });
+                verdict
+            }
+        }
+    }
+
+    /// The verdict of the service, and how long it counts.
+    async fn send(&self, forwarded: HeaderMap, hash: &CredentialHash) -> (CallerVerdict, Duration) {
+        let AskSettings { url, every, .. } = &self.settings;
+        match fetch(&self.upstream, url, forwarded, MAX_ANSWER_BYTES).await {
+            Ok((status, fields, _)) if status.is_success() => match self.name(&fields, hash) {
+                Some(name) => {
+                    let identity = Identity { name: Some(name.into()), claims: Vec::new(), expires_at: None };
+                    (CallerVerdict::Known(Arc::new(identity)), *every)
+                }
+                None => {
+                    tracing::warn!(url = %url.target, "the answer about a caller lacks a field of `identity`");
+                    (CallerVerdict::Unknown(UnknownCaller::Unverified), FAILURE_INTERVAL.min(*every))
+                }
+            },
+            Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, ..)) => {
+                (CallerVerdict::Unknown(UnknownCaller::Refused), *every)
+            }
+            failed => {
+                let error =
+                    failed.map_or_else(|error| error, |(status, ..)| format!("it was answered {status}"));
+                tracing::warn!(url = %url.target, error, "asking about a caller failed");
+                (CallerVerdict::Unknown(UnknownCaller::Unverified), FAILURE_INTERVAL.min(*every))
+            }
+        }
+    }
+
+    /// The caller's name by the fields of the answer; `None` if one is absent, repeated or too long.
+    fn name(&self, fields: &HeaderMap, hash: &CredentialHash) -> Option<String> {
+        let names = self.settings.identity.iter().filter_map(Credential::field);
+        let values: Option<Vec<String>> = names
+            .map(|name| {
+                let mut values = fields.get_all(name).iter();
+                let (Some(value), None) = (values.next(), values.next()) else { return None };
+                value.to_str().ok().map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned)
+            })
+            .collect();
+        match values?.as_slice() {
+            [] => Some(hex::encode(&hash[..16])),
+            [one] => Some(one.clone()),
+            // Values with the separator can't stand for others.
+            several => Some(
+                several
+                    .iter()
+                    .map(|value| value.replace('%', "%25").replace(':', "%3A"))
+                    .collect::<Vec<_>>()
+                    .join(":"),
+            ),
+        }
+        .filter(|name| name.len() <= MAX_NAME_BYTES)
+    }
+
+    /// The credentials of the request, as they are sent on.
+    fn forwarded_fields(&self, headers: &HeaderMap) -> HeaderMap {
+        let mut forwarded = HeaderMap::new();
+        let mut copy = |name: HeaderName| {
+            for value in headers.get_all(&name) {
+                forwarded.append(name.clone(), value.clone());
+            }
+        };
+        let mut cookies = Vec::new();
+        for credential in &self.settings.forward {
+            match credential {
+                Credential::Authorization => copy(AUTHORIZATION),
+                Credential::Header(name) => copy(name.clone()),
+                Credential::Cookie(name) => cookies.extend(cookie_pairs(headers, name)),
+                Credential::AnyOf(_) | Credential::Claims(_) | Credential::Identity => {}
+            }
+        }
+        if let Ok(cookie) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+            && !cookie.is_empty()
+        {
+            forwarded.append(COOKIE, cookie);
+        }
+        forwarded
+    }
+}
+
+/// A hash over all fields, each with its length.
+fn hash_fields(fields: &HeaderMap) -> CredentialHash {
+    let mut hash = Sha256::new();
+    for (name, value) in fields {
+        for part in [name.as_str().as_bytes(), value.as_bytes()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,206 @@
+//! Verifies JSON Web Tokens (RFC 7515, 7519) as RFC 8725 advises: the algorithm is the configuration's choice, not the
+//! token's.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::HeaderMap;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::key_store::KeyStore;
+use super::{CredentialHash, EXPECTED_VERDICTS, MAX_VERDICT_BYTES};
+use crate::clock::Timestamp;
+use crate::config::{JwtAlgorithm, JwtSettings};
+use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
+use crate::policy::content::parse_strict_json;
+use crate::policy::credentials::{MAX_TOKEN_BYTES, bearer_token, credential_value, numeric_date};
+use crate::policy::route::Credential;
+
+pub(super) struct JwtVerifier {
+    settings: JwtSettings,
+    /// The claims that the configuration uses.
+    claims: Vec<String>,
+    keys: Arc<KeyStore>,
+    verdicts: Cache<CredentialHash, Verified, VerdictWeigher>,
+}
+
+/// The verdict on a token at any time, under one generation of the keys.
+#[derive(Clone)]
+struct Verified {
+    generation: u64,
+    /// `None`: it is refused.
+    token: Option<Token>,
+}
+
+#[derive(Clone)]
+struct Token {
+    identity: Arc<Identity>,
+    not_before: Option<Timestamp>,
+}
+
+/// Why a token can't be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rejection {
+    Invalid,
+    /// No key fits, now.
+    UnknownKey,
+}
+
+#[derive(Clone)]
+struct VerdictWeigher;
+
+impl Weighter<CredentialHash, Verified> for VerdictWeigher {
+    fn weight(&self, hash: &CredentialHash, verified: &Verified) -> u64 {
+        let identity = verified.token.as_ref().map_or(0, |token| token.identity.weight());
+        (size_of_val(hash) + size_of::<Verified>() + identity + 64) as u64
+    }
+}
+
+impl JwtVerifier {
+    pub(super) fn new(settings: &JwtSettings, claims: &[String]) -> io::Result<Self> {
+        Ok(Self {
+            keys: KeyStore::new(settings)?,
+            settings: settings.clone(),
+            claims: claims.to_vec(),
+            verdicts: Cache::with_weighter(EXPECTED_VERDICTS, MAX_VERDICT_BYTES, VerdictWeigher),
+        })
+    }
+
+    pub(super) fn start(&self, name: &str) {
+        self.keys.start(name);
+    }
+
+    pub(super) fn identify(&self, headers: &HeaderMap, now: Timestamp) -> CallerVerdict {
+        let unknown = CallerVerdict::Unknown;
+        let token = match presented_token(&self.settings.from, headers) {
+            Ok(Some(token)) => token,
+            Ok(None) => return unknown(UnknownCaller::Anonymous),
+            Err(Rejection::Invalid | Rejection::UnknownKey) => return unknown(UnknownCaller::Refused),
+        };
+        match self.verified(token) {
+            Ok(Some(token)) => token.verdict_at(now, self.settings.leeway),
+            Ok(None) => unknown(UnknownCaller::Refused),
+            Err(_) => {
+                self.keys.want_refresh();
+                unknown(UnknownCaller::Unverified)
+            }
+        }
+    }
+
+    /// `Ok(None)`: the token is refused.
+    fn verified(&self, token: &[u8]) -> Result<Option<Token>, Rejection> {
+        let generation = self.keys.generation();
+        let hash: CredentialHash = Sha256::digest(token).into();
+        if let Some(known) = self.verdicts.get(&hash).filter(|known| known.generation == generation) {
+            return Ok(known.token);
+        }
+        let token = match self.verify(token) {
+            Ok(token) => Some(token),
+            Err(Rejection::Invalid) => None,
+            Err(Rejection::UnknownKey) => return Err(Rejection::UnknownKey),
+        };
+        self.verdicts.insert(hash, Verified { generation, token: token.clone() });
+        Ok(token)
+    }
+
+    fn verify(&self, token: &[u8]) -> Result<Token, Rejection> {
+        let mut sections = token.split(|byte| *byte == b'.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (sections.next(), sections.next(), sections.next(), sections.next())
+        else {
+            return Err(Rejection::Invalid);
+        };
+        let signed = &token[..header.len() + 1 + payload.len()];
+        let (header, signature) = (decode_object(header)?, decode(signature)?);
+        // RFC 7515 §4.1.11: an extension that is not understood.
+        if header.contains_key("crit") {
+            return Err(Rejection::Invalid);
+        }
+        let algorithm = header.get("alg").and_then(Value::as_str).and_then(JwtAlgorithm::from_name);
+        let algorithm = algorithm.filter(|algorithm| self.settings.algorithms.contains(algorithm));
+        let algorithm = algorithm.ok_or(Rejection::Invalid)?;
+        let key_id = match header.get("kid") {
+            None => None,
+            Some(Value::String(id)) => Some(id.as_str()),
+            Some(_) => return Err(Rejection::Invalid),
+        };
+        match self.keys.present().verify(algorithm, key_id, signed, &signature) {
+            None => return Err(Rejection::UnknownKey),
+            Some(false) => return Err(Rejection::Invalid),
+            Some(true) => {}
+        }
+        self.accept(decode_object(payload)?)
+    }
+
+    /// Accepts the claims of a token with a valid signature.
+    fn accept(&self, claims: Map<String, Value>) -> Result<Token, Rejection> {
+        let JwtSettings { issuer, audience, leeway, .. } = &self.settings;
+        let is_issuer =
+            issuer.as_ref().is_none_or(|issuer| claims.get("iss").and_then(Value::as_str) == Some(issuer));
+        if !is_issuer || !is_audience(audience.as_deref(), claims.get("aud")) {
+            return Err(Rejection::Invalid);
+        }
+        let claims = Value::Object(claims);
+        let mut identity = Identity::from_claims(&claims, &self.claims).ok_or(Rejection::Invalid)?;
+        identity.expires_at = identity.expires_at.map(|end| end.plus(*leeway));
+        let not_before = match claims.get("nbf") {
+            None => None,
+            Some(start) => Some(numeric_date(start).ok_or(Rejection::Invalid)?),
+        };
+        Ok(Token { identity: Arc::new(identity), not_before })
+    }
+}
+
+impl Token {
+    fn verdict_at(self, now: Timestamp, leeway: Duration) -> CallerVerdict {
+        if self.identity.expires_at.is_some_and(|end| now >= end) {
+            CallerVerdict::Unknown(UnknownCaller::Expired)
+        } else if self.not_before.is_some_and(|start| now.plus(leeway) < start) {
+            CallerVerdict::Unknown(UnknownCaller::Refused)
+        } else {
+            CallerVerdict::Known(self.identity)
+        }
+    }
+}
+
+/// The token in a request; `None` if there is nothing where it should be.
+fn presented_token<'h>(from: &Credential, headers: &'h HeaderMap) -> Result<Option<&'h [u8]>, Rejection> {
+    let Some(value) = credential_value(from, headers) else {
+        return if from.is_in(headers) { Err(Rejection::Invalid) } else { Ok(None) };
+    };
+    let token = match from {
+        Credential::Authorization => bearer_token(value).ok_or(Rejection::Invalid)?,
+        Credential::Header(_) => bearer_token(value).unwrap_or(value.trim_ascii()),
+        _ => value,
+    };
+    if token.len() > MAX_TOKEN_BYTES { Err(Rejection::Invalid) } else { Ok(Some(token)) }
+}
+
+/// RFC 7519 §4.1.3: a token for somebody else is rejected.
+fn is_audience(audience: Option<&str>, claim: Option<&Value>) -> bool {
+    match (audience, claim) {
+        (None, None) => true,
+        (None, Some(_)) | (Some(_), None) => false,
+        (Some(audience), Some(Value::String(one))) => one == audience,
+        (Some(audience), Some(Value::Array(all))) => all.iter().any(|one| one.as_str() == Some(audience)),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn decode(section: &[u8]) -> Result<Vec<u8>, Rejection> {
+    BASE64_URL_SAFE_NO_PAD.decode(section).map_err(|_| Rejection::Invalid)
+}
+
+/// A JSON object without duplicate names.
+fn decode_object(section: &[u8]) -> Result<Map<String, Value>, Rejection> {
+    match parse_strict_json(&decode(section)?) {
+        Some(Value::Object(object)) => Ok(object),
+        _ => Err(Rejection::Invalid),
+    }
+}

@@ -1,0 +1,165 @@
+//! The present keys of an entry, and the task that fetches them ahead.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::key_set::KeySet;
+use crate::config::{JwtSettings, KeyLocation, RemoteUrl};
+use crate::upstream::{Destination, RequestBody, Timeouts, Upstream};
+
+/// How often keys are fetched.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// How long to wait after a failure, at first and at most; and between two fetches because of an unknown key.
+const MIN_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(60);
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long keys are used that can't be fetched again.
+const MAX_OUTAGE: Duration = Duration::from_secs(24 * 3600);
+
+const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+pub(super) struct KeyStore {
+    present: ArcSwap<KeySet>,
+    /// Counts the changes of `present`, so that verdicts under earlier keys don't count.
+    generation: AtomicU64,
+    location: Option<KeyLocation>,
+    upstream: Option<Upstream>,
+    wanted: Notify,
+    is_started: AtomicBool,
+}
+
+impl KeyStore {
+    /// # Errors
+    /// If TLS to the URL can't be set up.
+    pub(super) fn new(settings: &JwtSettings) -> io::Result<Arc<Self>> {
+        let upstream = match &settings.keys {
+            Some(KeyLocation::Url(url)) => Some(Upstream::new(Destination::new(&url.upstream)?)),
+            _ => None,
+        };
+        let secret = settings.secret.as_ref().map(|secret| KeySet::from_secret(secret.expose()));
+        let store = Self {
+            present: ArcSwap::from_pointee(secret.unwrap_or_default()),
+            generation: AtomicU64::new(0),
+            location: settings.keys.clone(),
+            upstream,
+            wanted: Notify::new(),
+            is_started: AtomicBool::new(false),
+        };
+        if let Some(KeyLocation::File(path)) = &store.location {
+            match read_file(path) {
+                Ok(keys) => store.set(keys),
+                Err(error) => tracing::error!(file = %path.display(), %error, "keys of callers not read"),
+            }
+        }
+        Ok(Arc::new(store))
+    }
+
+    pub(super) fn present(&self) -> Guard<Arc<KeySet>> {
+        self.present.load()
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Fetches soon, because a token names a key that is not there.
+    pub(super) fn want_refresh(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Refreshes the keys from now on, until the store is dropped.
+    pub(super) fn start(self: &Arc<Self>, name: &str) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.location.is_some() && !self.is_started.swap(true, Ordering::AcqRel) {
+            runtime.spawn(refresh_keys(Arc::downgrade(self), name.to_owned()));
+        }
+    }
+
+    fn set(&self, keys: KeySet) {
+        if self.present.load().digest == keys.digest {
+            return;
+        }
+        self.present.store(Arc::new(keys));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    async fn load(&self) -> Result<KeySet, String> {
+        match (&self.location, &self.upstream) {
+            (Some(KeyLocation::Url(url)), Some(upstream)) => {
+                let (_, _, document) = fetch(upstream, url, HeaderMap::new(), MAX_DOCUMENT_BYTES)
+                    .await
+                    .and_then(|answer| match answer.0 {
+                        StatusCode::OK => Ok(answer),
+                        status => Err(format!("it was answered {status}")),
+                    })?;
+                KeySet::parse(&document)
+            }
+            (Some(KeyLocation::File(path)), _) => read_file(path),
+            _ => Err("there is nothing to read".into()),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<KeySet, String> {
+    KeySet::parse(&std::fs::read(path).map_err(|error| error.to_string())?)
+}
+
+async fn refresh_keys(store: Weak<KeyStore>, name: String) {
+    let (mut retry, mut loaded_at) = (MIN_RETRY, Instant::now());
+    loop {
+        let Some(present) = store.upgrade() else { return };
+        let pause = match present.load().await {
+            Ok(keys) => {
+                present.set(keys);
+                (retry, loaded_at) = (MIN_RETRY, Instant::now());
+                REFRESH_INTERVAL
+            }
+            Err(error) => {
+                tracing::warn!(callers = name, error, "keys of callers not fetched");
+                if loaded_at.elapsed() > MAX_OUTAGE {
+                    present.set(KeySet::default());
+                }
+                retry = (2 * retry).min(MAX_RETRY);
+                retry / 2
+            }
+        };
+        // Without a strong reference, so that the task ends with the store.
+        drop(present);
+        let at_least = pause.min(MIN_INTERVAL);
+        sleep(at_least).await;
+        let Some(waiting) = store.upgrade() else { return };
+        _ = timeout(pause - at_least, waiting.wanted.notified()).await;
+    }
+}
+
+/// Sends a GET, and reads the whole answer.
+pub(super) async fn fetch(
+    upstream: &Upstream,
+    url: &RemoteUrl,
+    headers: HeaderMap,
+    limit: usize,
+) -> Result<(StatusCode, HeaderMap, bytes::Bytes), String> {
+    let mut request = Box::new(Request::new(RequestBody::empty()));
+    *request.uri_mut() = url.target.clone().into();
+    *request.headers_mut() = headers;
+    let wait = url.upstream.response_timeout;
+    let timeouts = Timeouts { response: wait, idle: wait, stream_idle: wait };
+    let answer = upstream.send(request, timeouts).await.map_err(|error| error.to_string())?;
+    let (parts, body) = answer.into_parts();
+    let body =
+        timeout(wait, Limited::new(body, limit).collect()).await.map_err(|_| "it did not end in time")?;
+    let body = body.map_err(|error| error.to_string())?.to_bytes();
+    Ok((parts.status, parts.headers, body))
+}

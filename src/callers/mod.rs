@@ -1,0 +1,110 @@
+//! KNOWS CALLERS. Verifies tokens, and asks the service that knows sessions.
+//!
+//! A verdict is remembered by the hash of what the caller presented, so that a hit costs one lookup. A
+//! caller who can't be verified is not known: the request is forwarded uncached, and the upstream decides.
+
+mod ask;
+mod jwt;
+mod key_set;
+mod key_store;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use ask::AskClient;
+use jwt::JwtVerifier;
+
+use crate::clock::Clock;
+use crate::config::{CallerMethod, CallerSettings};
+use crate::policy::caller::{CallerSource, CallerVerdict, UnknownCaller};
+
+/// The bytes that the remembered verdicts of one entry may occupy.
+const MAX_VERDICT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Sizes the cache's memory of recently evicted verdicts.
+const EXPECTED_VERDICTS: usize = 16 * 1024;
+
+/// The hash of what a caller presented.
+type CredentialHash = [u8; 32];
+
+/// All entries of `callers`.
+pub struct Callers {
+    entries: Vec<(CallerSettings, Arc<Entry>)>,
+    clock: Clock,
+}
+
+enum Entry {
+    Jwt(Box<JwtVerifier>),
+    Ask(Box<AskClient>),
+}
+
+impl Default for Callers {
+    /// No entries.
+    fn default() -> Self {
+        Self { entries: Vec::new(), clock: Clock::system() }
+    }
+}
+
+impl Callers {
+    /// # Errors
+    /// If TLS to one of the URLs can't be set up.
+    pub fn new(settings: &[CallerSettings], clock: Clock) -> io::Result<Arc<Self>> {
+        Self { entries: Vec::new(), clock }.reconfigured(settings)
+    }
+
+    /// The entries of another configuration. Those that are the same keep their keys and verdicts.
+    ///
+    /// # Errors
+    /// See [`Callers::new`].
+    pub fn reconfigured(&self, settings: &[CallerSettings]) -> io::Result<Arc<Self>> {
+        let entry = |settings: &CallerSettings| {
+            let known = self.entries.iter().find(|(known, _)| known == settings);
+            let entry = match (known, &settings.method) {
+                (Some((_, entry)), _) => entry.clone(),
+                (None, CallerMethod::Jwt(jwt)) => {
+                    Arc::new(Entry::Jwt(Box::new(JwtVerifier::new(jwt, &settings.claims)?)))
+                }
+                (None, CallerMethod::Ask(ask)) => {
+                    Arc::new(Entry::Ask(Box::new(AskClient::new(ask, self.clock.clone())?)))
+                }
+            };
+            Ok((settings.clone(), entry))
+        };
+        let entries = settings.iter().map(entry).collect::<io::Result<_>>()?;
+        Ok(Arc::new(Self { entries, clock: self.clock.clone() }))
+    }
+
+    /// Fetches keys from now on, on tasks of the current runtime.
+    pub fn start(&self) {
+        for (settings, entry) in &self.entries {
+            if let Entry::Jwt(verifier) = &**entry {
+                verifier.start(&settings.name);
+            }
+        }
+    }
+
+    /// Identifies the caller without waiting.
+    pub fn identify(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
+        match self.entry(source) {
+            Some(Entry::Jwt(verifier)) => verifier.identify(headers, self.clock.now()),
+            Some(Entry::Ask(client)) => client.peek(headers),
+            None => CallerVerdict::Unknown(UnknownCaller::Unverified),
+        }
+    }
+
+    /// Identifies a caller whose verdict is pending.
+    pub async fn ask(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
+        match self.entry(source) {
+            Some(Entry::Ask(client)) => client.ask(headers).await,
+            _ => self.identify(source, headers),
+        }
+    }
+
+    fn entry(&self, source: &CallerSource) -> Option<&Entry> {
+        self.entries.get(source.index).map(|(_, entry)| &**entry)
+    }
+}

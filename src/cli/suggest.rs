@@ -1,0 +1,53 @@
+//! `larder suggest`: prints a configuration, with the reason of each line, from what describes an API or its traffic.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{USAGE, fail, print_result};
+use crate::config::read_document;
+use crate::draft::{DEFAULT_UPSTREAM, Draft, access_log, openapi};
+
+#[derive(Args, Debug)]
+#[group(id = "source", required = true, args = ["openapi", "access_log"])]
+pub(super) struct SuggestArgs {
+    /// An OpenAPI 3.0 or 3.1 document of the API, in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    openapi: Option<PathBuf>,
+    /// An access log in the combined format or with a JSON object a line; larder's own will do
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// The API's address; by default the first server of the document
+    #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
+    upstream: Option<String>,
+}
+
+pub(super) fn run(args: &SuggestArgs) -> ExitCode {
+    let upstream = args.upstream.as_deref();
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    print_draft(match (&args.openapi, &args.access_log) {
+        (Some(path), _) => read_document(path)
+            .map_err(|errors| errors.to_string())
+            .and_then(|document| openapi::draft(&document, &name(path), upstream)),
+        (None, Some(path)) => {
+            let open = || File::open(path).map(BufReader::new);
+            access_log::draft(open, &name(path), upstream.unwrap_or(DEFAULT_UPSTREAM))
+        }
+        (None, None) => Err("name a source: --openapi FILE or --access-log FILE".into()),
+    })
+}
+
+/// Prints the text of a draft, and what `larder lint` finds in it.
+pub(super) fn print_draft(draft: Result<Draft, String>) -> ExitCode {
+    let written = draft.and_then(|draft| draft.write().map_err(|errors| errors.to_string()));
+    match written {
+        Ok((text, findings)) => {
+            findings.iter().for_each(|finding| eprintln!("{}", finding.text));
+            print_result(&text)
+        }
+        Err(error) => fail(USAGE, error),
+    }
+}

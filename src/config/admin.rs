@@ -1,0 +1,134 @@
+//! The sections `admin` and `purge`: who may operate larder, and who may purge.
+
+use std::time::Duration;
+
+use http::uri::Authority;
+use ipnet::IpNet;
+
+use super::diagnostics::Diagnostics;
+use super::fields::Fields;
+use super::keys::{Kind, OFF, Reader, Settings, settings};
+use super::scalars::{ADDRESS, BOOLEAN, NETWORKS, POSITIVE_DURATION, TOKEN, is_off, list, parsed};
+use super::upstream::OFF_OR_COUNT;
+use super::yaml::YamlNode;
+use super::{Listen, Secret};
+
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    /// `None`: no admin listener (`admin: off`).
+    pub listen: Option<Listen>,
+    pub token: Option<Secret>,
+}
+
+settings! {
+    struct AdminFields = "admin" {
+        /// An address and port, or `unix:/path`.
+        listen: Listen = ADDRESS, default "127.0.0.1:9090";
+        /// The token that `Authorization: Bearer …` must carry. `none`: only requests from loopback are accepted.
+        token: Option<Secret> = TOKEN, default "none";
+    }
+}
+
+settings! {
+    /// The sources and the reach of purges.
+    pub struct PurgeSettings = "purge" {
+        /// Networks that may send PURGE to the listener. With a token both must match. `loopback`: a process on this machine
+        /// that asks without a proxy in between, if larder listens on loopback or Unix sockets only and trusts no proxies;
+        /// with a token, any address.
+        allow: PurgeAllow = PURGE_ALLOW, default "loopback";
+        /// Names in `Host`, besides `localhost` and IP addresses, under which `loopback` holds; `[]`: any name.
+        hosts: Vec<String> = HOST_NAMES, default "[]";
+        /// The token that `Authorization: Bearer …` of a PURGE must carry.
+        token: Option<Secret> = TOKEN, default "none";
+        /// Whether purge requests in the form of other caches are accepted too: `PURGEKEYS`, `PURGETAGS` and `BAN`, and
+        /// fields such as `xkey`, `Cache-Tags` and `Ykey`.
+        dialects: bool = BOOLEAN, default "true";
+        /// How long a purge with `Purge-Wait: applied` or `?wait=applied` waits for all replicas, unless it names a time.
+        wait_timeout: Duration = POSITIVE_DURATION, default "5s";
+        /// Whether a write that matches no route also purges the cached paths above its own.
+        parents: bool = BOOLEAN, default "true";
+        /// How many of the most requested responses that a purge invalidated are fetched again. Each replica counts the
+        /// requests it served.
+        reprime: Option<usize> = OFF_OR_COUNT, default "off";
+    }
+}
+
+/// A mapping, or `off`.
+pub(super) const ADMIN: Reader<AdminSettings> =
+    Reader::new(Kind::OneOf(&[OFF, Kind::Mapping(AdminFields::SECTION)]), admin);
+
+fn admin(node: &YamlNode, diagnostics: &Diagnostics) -> Option<AdminSettings> {
+    match node.text() {
+        Some(word) if is_off(word) => return Some(AdminSettings { listen: None, token: None }),
+        Some(word) => {
+            diagnostics
+                .error(node.location, format!("unknown value `{word}`"))
+                .help("write `admin: off`, or `admin: {listen: 127.0.0.1:9090, token: none}`");
+            return None;
+        }
+        None => {}
+    }
+    let fields = Fields::open(node, AdminFields::SECTION, diagnostics)?;
+    let AdminFields { listen, token } = AdminFields::read(&fields)?;
+    if let (Listen::Tcp(address), None) = (&listen, &token)
+        && !address.ip().is_loopback()
+    {
+        diagnostics
+            .warning(
+                fields.value_location("listen"),
+                "the admin listener can be reached from other machines and has no token",
+            )
+            .help("without a token only loopback may purge and read statistics; set `token: ${LARDER_ADMIN_TOKEN}`");
+    }
+    Some(AdminSettings { listen: Some(listen), token })
+}
+
+/// The senders of PURGE.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PurgeAllow {
+    /// With a token everybody; without one this machine, if nothing else can reach the listeners.
+    Loopback,
+    Networks(Vec<IpNet>),
+}
+
+impl PurgeAllow {
+    fn is_everybody(&self) -> bool {
+        match self {
+            PurgeAllow::Loopback => false,
+            PurgeAllow::Networks(networks) => networks.iter().any(|network| network.prefix_len() == 0),
+        }
+    }
+}
+
+const PURGE_ALLOW: Reader<PurgeAllow> =
+    Reader::new(Kind::OneOf(&[Kind::Word(&["loopback"]), Kind::ListOf(&Kind::Text)]), |node, diagnostics| {
+        match node.text() {
+            Some("loopback") => Some(PurgeAllow::Loopback),
+            _ => NETWORKS.read(node, diagnostics).map(PurgeAllow::Networks),
+        }
+    });
+
+const HOST_NAMES: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    list(node, "[api.example.com]", diagnostics, |node, diagnostics| {
+        parsed(node, "a host name", diagnostics, |text| match text.parse::<Authority>() {
+            Ok(authority) if authority.host() == text => Ok(text.to_ascii_lowercase()),
+            _ => Err((
+                format!("`{text}` is not a host name"),
+                "write a name without port, such as `api.example.com`".into(),
+            )),
+        })
+    })
+});
+
+pub(super) const PURGE: Reader<PurgeSettings> = Reader::new(Kind::Mapping(PurgeSettings::SECTION), purge);
+
+fn purge(node: &YamlNode, diagnostics: &Diagnostics) -> Option<PurgeSettings> {
+    let fields = Fields::open(node, PurgeSettings::SECTION, diagnostics)?;
+    let settings = PurgeSettings::read(&fields)?;
+    if settings.token.is_none() && settings.allow.is_everybody() {
+        diagnostics
+            .warning(fields.value_location("allow"), "anybody who can reach larder may purge")
+            .help("name the networks that may, or set `token: ${LARDER_PURGE_TOKEN}`");
+    }
+    Some(settings)
+}

@@ -1,0 +1,192 @@
+//! Errors and warnings about a configuration. They are collected while the file is read, each with its location and fix.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use super::snippet::render;
+
+/// A location in the configuration. Lines and columns count from 1; columns and lengths are in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Location {
+    /// The file as a whole.
+    Start,
+    Text {
+        line: usize,
+        column: usize,
+        length: usize,
+    },
+    /// A flag or variable, by its name.
+    Override(&'static str),
+}
+
+/// An error or a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    pub location: Location,
+    pub message: String,
+    /// The fix: what to write instead.
+    pub help: Option<String>,
+    /// A related location.
+    pub note: Option<(Location, String)>,
+    /// The kind of a warning, for `larder lint --allow`.
+    pub name: &'static str,
+    /// The text at the location is a secret and must not be shown.
+    pub is_secret: bool,
+}
+
+/// Collects errors and warnings while the file is read.
+#[derive(Debug, Default)]
+pub(super) struct Diagnostics {
+    errors: RefCell<Vec<Diagnostic>>,
+    warnings: RefCell<Vec<Diagnostic>>,
+}
+
+/// Completes the diagnostic that was reported last.
+pub(super) struct DiagnosticBuilder<'p>(&'p RefCell<Vec<Diagnostic>>, usize);
+
+/// All errors of one file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfigErrors {
+    source: String,
+    text: String,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Diagnostic {
+    pub fn error(location: Location, message: String, help: String) -> Self {
+        Self { location, message, help: Some(help), note: None, name: "error", is_secret: false }
+    }
+}
+
+impl Location {
+    pub fn line(self) -> Option<usize> {
+        match self {
+            Location::Text { line, .. } => Some(line),
+            _ => None,
+        }
+    }
+
+    pub fn column(self) -> Option<usize> {
+        match self {
+            Location::Text { column, .. } => Some(column),
+            _ => None,
+        }
+    }
+}
+
+impl Diagnostics {
+    pub(super) fn error(&self, place: Location, message: impl Into<String>) -> DiagnosticBuilder<'_> {
+        push(&self.errors, place, message.into())
+    }
+
+    pub(super) fn warning(&self, place: Location, message: impl Into<String>) -> DiagnosticBuilder<'_> {
+        push(&self.warnings, place, message.into())
+    }
+
+    pub(super) fn error_count(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    /// Returns the errors and the warnings, in the order of the file and without duplicates.
+    pub(super) fn into_parts(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        (sorted(self.errors.into_inner()), sorted(self.warnings.into_inner()))
+    }
+}
+
+fn push(list: &RefCell<Vec<Diagnostic>>, place: Location, message: String) -> DiagnosticBuilder<'_> {
+    let mut diagnostics = list.borrow_mut();
+    diagnostics.push(Diagnostic {
+        location: place,
+        message,
+        help: None,
+        note: None,
+        name: "advice",
+        is_secret: false,
+    });
+    DiagnosticBuilder(list, diagnostics.len() - 1)
+}
+
+fn sorted(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_key(|diagnostic| diagnostic.location);
+    diagnostics.dedup();
+    diagnostics
+}
+
+impl DiagnosticBuilder<'_> {
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        self.edit(|diagnostic| diagnostic.help = Some(help.into()))
+    }
+
+    pub(super) fn note(self, place: Location, note: impl Into<String>) -> Self {
+        self.edit(|diagnostic| diagnostic.note = Some((place, note.into())))
+    }
+
+    pub(super) fn secret(self) -> Self {
+        self.edit(|diagnostic| diagnostic.is_secret = true)
+    }
+
+    pub(super) fn name(self, name: &'static str) -> Self {
+        self.edit(|diagnostic| diagnostic.name = name)
+    }
+
+    fn edit(self, change: impl FnOnce(&mut Diagnostic)) -> Self {
+        if let Some(diagnostic) = self.0.borrow_mut().get_mut(self.1) {
+            change(diagnostic);
+        }
+        self
+    }
+}
+
+impl ConfigErrors {
+    pub(super) fn new(source: &str, text: &str, diagnostics: Vec<Diagnostic>) -> Self {
+        Self { source: source.to_owned(), text: text.to_owned(), diagnostics }
+    }
+
+    /// A line without quoted configuration: the first error's location and message, and the number of errors.
+    pub fn summary(&self) -> String {
+        let first = self.diagnostics.first();
+        let at = first.and_then(|diagnostic| diagnostic.location.line()).map(|line| format!(":{line}"));
+        let (source, at) = (&self.source, at.unwrap_or_default());
+        match (self.diagnostics.len(), first) {
+            (1, Some(only)) => format!("{source}{at}: {}", only.message),
+            (count, Some(first)) => format!("{source}{at}: {} (and {} more)", first.message, count - 1),
+            (_, None) => source.clone(),
+        }
+    }
+
+    /// The name of the file.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// At least one, in the order of the file.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+}
+
+/// Maximum number of errors that are shown.
+const MAX_SHOWN: usize = 100;
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for diagnostic in self.diagnostics.iter().take(MAX_SHOWN) {
+            writeln!(f, "{}", render("error", diagnostic, &self.source, &self.text))?;
+        }
+        if self.diagnostics.len() > MAX_SHOWN {
+            writeln!(f, "… and {} more\n", self.diagnostics.len() - MAX_SHOWN)?;
+        }
+        match self.diagnostics.len() {
+            1 => write!(f, "{}: 1 error", self.source),
+            many => write!(f, "{}: {many} errors", self.source),
+        }
+    }
+}
+
+impl fmt::Debug for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

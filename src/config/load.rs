@@ -1,0 +1,175 @@
+//! Loading a [`Config`] from a file or a text, with overrides from the command line.
+
+use std::path::Path;
+
+use super::Config;
+use super::diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Location};
+use super::root::{self, Mode};
+use super::scalars::is_off;
+use super::snippet::render;
+use super::variables::{self, Environment};
+use super::yaml::{self, Value, YamlNode};
+
+/// Values of flags and `LARDER_*` variables, which take precedence over the file.
+#[derive(Clone, Debug, Default)]
+pub struct SettingOverrides {
+    pub listen: Vec<String>,
+    pub upstream: Option<String>,
+    pub admin_listen: Option<String>,
+    pub log_format: Option<String>,
+    pub log_level: Option<String>,
+}
+
+impl Config {
+    /// Reads a file, with the environment of this process.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+        Self::load_with(path, &SettingOverrides::default())
+    }
+
+    pub fn load_with(path: impl AsRef<Path>, overrides: &SettingOverrides) -> Result<Self, ConfigErrors> {
+        let (text, source) = read_file(path.as_ref())?;
+        Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
+    }
+
+    /// Reads a file; returns its warnings too.
+    pub fn check_file(
+        path: impl AsRef<Path>,
+        overrides: &SettingOverrides,
+    ) -> Result<(Self, Vec<Finding>), ConfigErrors> {
+        let (text, source) = read_file(path.as_ref())?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let (config, warnings) = read((&text, &source), &environment, overrides, Mode::Check)?;
+        let finding = |warning: Diagnostic| Finding {
+            text: render("warning", &warning, &source, &text),
+            diagnostic: warning,
+        };
+        Ok((config, warnings.into_iter().map(finding).collect()))
+    }
+
+    /// Parses a text; `source` is the file's name in errors.
+    pub fn parse(
+        text: &str,
+        source: &str,
+        environment: Environment<'_>,
+        overrides: &SettingOverrides,
+    ) -> Result<Self, ConfigErrors> {
+        let (mut config, warnings) = read((text, source), environment, overrides, Mode::Check)?;
+        config.warnings = warnings.iter().map(|warning| render("warning", warning, source, text)).collect();
+        Ok(config)
+    }
+
+    /// Lints a file; see [`Config::lint`].
+    pub fn lint_file(path: impl AsRef<Path>) -> Result<Vec<Finding>, ConfigErrors> {
+        let (text, source) = read_file(path.as_ref())?;
+        Self::lint(&text, &source, &|name| std::env::var(name).ok(), &SettingOverrides::default())
+    }
+
+    /// Returns the warnings of `larder check` and the findings about valid but suspicious settings.
+    pub fn lint(
+        text: &str,
+        source: &str,
+        environment: Environment<'_>,
+        overrides: &SettingOverrides,
+    ) -> Result<Vec<Finding>, ConfigErrors> {
+        let (_, warnings) = read((text, source), environment, overrides, Mode::Lint)?;
+        let finding = |warning: Diagnostic| Finding {
+            text: render(&format!("warning[{}]", warning.name), &warning, source, text),
+            diagnostic: warning,
+        };
+        Ok(warnings.into_iter().map(finding).collect())
+    }
+}
+
+/// Reads a file; returns its text, and its name in errors.
+pub(super) fn read_file(path: &Path) -> Result<(String, String), ConfigErrors> {
+    let source = path.display().to_string();
+    let unreadable = |message: String, help: &str| {
+        let diagnostics = Diagnostics::default();
+        diagnostics.error(Location::Start, message).help(help);
+        ConfigErrors::new(&source, "", diagnostics.into_parts().0)
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        unreadable(format!("the file can't be read: {error}"), "name another one with `--config FILE`")
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| unreadable("the file is not text in UTF-8".into(), "save it in UTF-8"))?;
+    Ok((text, source))
+}
+
+/// A warning of `larder check` or a finding of `larder lint`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub diagnostic: Diagnostic,
+    /// The diagnostic, rendered with its line.
+    pub text: String,
+}
+
+fn read(
+    (text, source): (&str, &str),
+    environment: Environment<'_>,
+    overrides: &SettingOverrides,
+    mode: Mode,
+) -> Result<(Config, Vec<Diagnostic>), ConfigErrors> {
+    let diagnostics = Diagnostics::default();
+    let config = yaml::parse(text, &diagnostics).and_then(|mut tree| {
+        overrides.apply(&mut tree);
+        variables::substitute(&mut tree, environment, &diagnostics);
+        root::config(&tree, mode, &diagnostics)
+    });
+    let (errors, warnings) = diagnostics.into_parts();
+    match config {
+        Some(config) if errors.is_empty() => Ok((config, warnings)),
+        _ => Err(ConfigErrors::new(source, text, errors)),
+    }
+}
+
+impl SettingOverrides {
+    /// Puts the values into the tree, as if the file contained them.
+    fn apply(&self, root: &mut YamlNode) {
+        let scalar = |text: &str, name| YamlNode::scalar(text, Location::Override(name));
+        if !self.listen.is_empty() {
+            let location = Location::Override("--listen (LARDER_LISTEN)");
+            let items = self.listen.iter().map(|text| YamlNode::scalar(text, location)).collect();
+            set_value(root, &["listen"], YamlNode { value: Value::List(items), location });
+        }
+        if let Some(text) = &self.upstream {
+            let url = scalar(text, "--upstream (LARDER_UPSTREAM)");
+            let keeps_settings =
+                root.entry("upstream").is_some_and(|node| matches!(node.value, Value::Mapping(_)));
+            set_value(root, if keeps_settings { &["upstream", "url"] } else { &["upstream"] }, url);
+        }
+        // `off` replaces the whole section.
+        let is_off = self.admin_listen.as_ref().is_some_and(|text| text.eq_ignore_ascii_case("off"));
+        let admin: &[&str] = if is_off { &["admin"] } else { &["admin", "listen"] };
+        for (text, name, path) in [
+            (&self.admin_listen, "--admin (LARDER_ADMIN)", admin),
+            (&self.log_format, "--log-format (LARDER_LOG_FORMAT)", &["log", "format"]),
+            (&self.log_level, "--log-level (LARDER_LOG)", &["log", "level"]),
+        ] {
+            if let Some(text) = text {
+                set_value(root, path, scalar(text, name));
+            }
+        }
+    }
+}
+
+/// Sets the value under `path`. Creates sections that are absent or `off`; a section with an error stays one.
+fn set_value(node: &mut YamlNode, path: &[&str], value: YamlNode) {
+    let [name, rest @ ..] = path else {
+        *node = value;
+        return;
+    };
+    if matches!(node.value, Value::Null) || node.text().is_some_and(is_off) {
+        node.value = Value::Mapping(Vec::new());
+    }
+    let Value::Mapping(entries) = &mut node.value else { return };
+    match entries.iter_mut().find(|(key, _)| key.text() == Some(name)) {
+        Some((_, known)) => set_value(known, rest, value),
+        None => {
+            let location = value.location;
+            let mut new = YamlNode { value: Value::Null, location };
+            set_value(&mut new, rest, value);
+            entries.push((YamlNode::scalar(*name, location), new));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! `rate` of a route: how often its callers may ask.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::diagnostics::{Diagnostics, Location};
+use super::keys::{Kind, OFF, Reader, Settings, settings, words};
+use super::route_fields::RouteFields;
+use super::routes::ParsedRoute;
+use super::scalars::{BOOLEAN, NON_EMPTY, parse_header_name, parsed};
+use super::units::{self, FieldError};
+use crate::policy::Route;
+use crate::policy::rate_limit::{CountedRequests, RateKey, RateLimit};
+
+settings! {
+    struct RateFields = "rate" {
+        /// The requests of a caller in a time: `100/m`, `20/s`, `5/5m`.
+        limit: (u32, Duration) = LIMIT, required;
+        /// The requests that may come at once. Default: the number in `limit`.
+        burst: u32 = NUMBER, optional;
+        /// The requests that have a budget together: those of a `client` (an address, of IPv6 a /64), of a known `caller`, with
+        /// the same `jwt.CLAIM`, or with the same `header.NAME`, which is not verified. A request without it counts for its
+        /// address.
+        by: RateKey = BY, default "client";
+        /// The requests that count: `all`, or `misses`, which are all but hits.
+        counted as "count": CountedRequests =
+            words!("all" => CountedRequests::All, "misses" => CountedRequests::Misses), default "all";
+        /// Whether replicas that share a Redis have their budgets together. A request that counts then waits for Redis.
+        is_shared as "shared": bool = BOOLEAN, default "true";
+        /// `on` answers 429 beyond the limit; `observe` only counts such requests (`larder_over_rate_total`).
+        is_enforced as "mode": bool = words!("on" => true, "observe" => false), default "on";
+        /// Routes with the same name have their budgets together. Default: the route's path.
+        name: String = NON_EMPTY, optional;
+    }
+}
+
+/// `None` stands for `off`.
+pub(super) const RATE: Reader<Option<RateLimit>> =
+    Reader::new(Kind::OneOf(&[OFF, Kind::Mapping(RateFields::SECTION)]), |node, diagnostics| {
+        if node.text() == Some("off") {
+            return Some(None);
+        }
+        let RateFields { limit: (requests, period), burst, by, counted, is_shared, is_enforced, name } =
+            RateFields::from_node(node, diagnostics)?;
+        let burst = burst.unwrap_or(requests);
+        Some(Some(RateLimit { name, requests, period, burst, by, counted, is_shared, is_enforced }))
+    });
+
+const MAX_REQUESTS: u32 = 1_000_000;
+const LIMIT_HELP: &str = "write a number and a time from `1s` to `1d`: `100/m`, `20/s`, `5/5m`";
+
+const LIMIT: Reader<(u32, Duration)> =
+    Reader::new(Kind::Matching("^[0-9]+/[0-9]*(s|m|h|d)$"), |node, diagnostics| {
+        parsed(node, "a limit such as `100/m`", diagnostics, parse_limit)
+    });
+
+fn parse_limit(text: &str) -> Result<(u32, Duration), FieldError> {
+    let wrong = || (format!("`{text}` is not a limit"), LIMIT_HELP.to_owned());
+    let (requests, period) = text.split_once('/').ok_or_else(wrong)?;
+    let requests =
+        requests.trim().parse().ok().filter(|it| (1..=MAX_REQUESTS).contains(it)).ok_or_else(wrong)?;
+    let period = match period.trim() {
+        unit if unit.starts_with(|first: char| first.is_ascii_alphabetic()) => format!("1{unit}"),
+        period => period.to_owned(),
+    };
+    let day = Duration::from_secs(24 * 3600);
+    let period = units::duration(&period).map_err(|_| wrong())?;
+    let is_fit = (Duration::from_secs(1)..=day).contains(&period);
+    is_fit.then_some((requests, period)).ok_or_else(wrong)
+}
+
+const NUMBER: Reader<u32> = Reader::new(Kind::Count, |node, diagnostics| {
+    parsed(node, "a number", diagnostics, |text| {
+        let number = text.parse().ok().filter(|number| (1..=MAX_REQUESTS).contains(number));
+        number.ok_or_else(|| {
+            (format!("`{text}` is not a number from 1 to {MAX_REQUESTS}"), "write digits only".into())
+        })
+    })
+});
+
+const BY_HELP: &str = "`client`, `caller`, `jwt.CLAIM` or `header.NAME`";
+
+const BY: Reader<RateKey> =
+    Reader::new(Kind::Matching("^(client|caller|jwt\\..+|header\\..+)$"), |node, diagnostics| {
+        parsed(node, BY_HELP, diagnostics, |text| match text.split_once('.') {
+            None if text == "client" => Ok(RateKey::Client),
+            None if text == "caller" => Ok(RateKey::Caller),
+            Some(("jwt", claim)) if !claim.is_empty() => Ok(RateKey::Claim(claim.to_owned())),
+            Some(("header", name)) => parse_header_name(name).map(RateKey::Header),
+            _ => Err((format!("`{text}` is nothing to count by"), format!("write {BY_HELP}"))),
+        })
+    });
+
+/// The place of a route's `rate`: its own, or the route, which takes that of `defaults`.
+pub(super) fn location(own: &RouteFields, path: Location) -> Location {
+    own.rate.as_ref().map_or(path, |rate| rate.location)
+}
+
+/// Refuses routes that have one budget under different limits: a request to one would exceed the other for long.
+pub(super) fn refuse_different_limits(routes: &[ParsedRoute], diagnostics: &Diagnostics) {
+    let terms =
+        |limit: &RateLimit| (limit.requests, limit.period, limit.burst, limit.by.clone(), limit.is_shared);
+    let mut seen: HashMap<&str, (&ParsedRoute, &RateLimit)> = HashMap::new();
+    for parsed in routes {
+        let Some(limit) = &parsed.route.rate else { continue };
+        let name = limit.name(&parsed.route);
+        let (first, firsts) = *seen.entry(name).or_insert((parsed, limit));
+        if terms(limit) == terms(firsts) {
+            continue;
+        }
+        let (one, two) = (first.route.path.as_str(), parsed.route.path.as_str());
+        diagnostics
+            .error(
+                location(&parsed.own, parsed.path_location),
+                format!("`{one}` and `{two}` have the budget `{name}` under different limits"),
+            )
+            .note(location(&first.own, first.path_location), "the first limit")
+            .help("write the same `limit`, `burst`, `by` and `shared`, or another `name`");
+    }
+}
+
+/// Refuses what only a known caller has where no caller is known. `location`: of the key.
+pub(super) fn check(route: &Route, location: Location, diagnostics: &Diagnostics) {
+    let Some(rate) = &route.rate else { return };
+    match &route.callers {
+        None if rate.by.needs_caller() => {
+            diagnostics
+                .error(location, "`rate` counts by the caller, and the route has no `callers`")
+                .help("add `callers: NAME`, or count `by: client` or `by: header.NAME`");
+        }
+        Some(source) if matches!(rate.by, RateKey::Claim(_)) && !source.has_claims => {
+            diagnostics
+                .error(location, format!("callers of `{}` have no claims", source.name))
+                .help("write `by: caller`");
+        }
+        _ => {}
+    }
+}

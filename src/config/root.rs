@@ -1,0 +1,273 @@
+//! The top level of the file: its keys, and the checks that need several of them.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use super::admin::{ADMIN, AdminSettings, PURGE, PurgeSettings};
+use super::audit::{AUDIT, AuditSettings};
+use super::callers::{CALLER_ENTRIES, CallerMethod, CallerSettings};
+use super::diagnostics::Diagnostics;
+use super::events::{EVENTS_KIND, EventContext};
+use super::fields::Fields;
+use super::keys::{Kind, Reader, Settings, deferred, mapping, settings, words};
+use super::limits::Limits;
+use super::listen::LISTENERS;
+use super::log::{LogSettings, TRACING, TracingSettings};
+use super::route_fields::{DEFAULTS_KIND, ROUTES_KIND};
+use super::scalars::{HEADER_NAME, NETWORKS, is_off, list};
+use super::store::{STORE, StoreSettings};
+use super::upstream::{UPSTREAM, UpstreamSettings};
+use super::warm::{BackgroundSettings, WARM_KIND, WarmContext};
+use super::yaml::{Value, YamlNode};
+use super::{
+    Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, events, lint, listen, routes,
+    warm,
+};
+use crate::policy::rate_limit::{RateKey, RateLimit};
+use crate::policy::route::Credential;
+use crate::policy::routes::Routes;
+use crate::policy::template::Template;
+use crate::policy::{CallerFields, Route};
+
+settings! {
+    pub(super) partial struct RootFields = "the configuration" {
+        /// The address for clients: an address and port, `unix:/path`, a mapping with `address` and more, or a list of
+        /// them.
+        listen: (Vec<Listen>, Vec<ListenerSettings>) = LISTENERS, default "127.0.0.1:8080";
+        /// The API behind larder: its URL (`http://`, `https://`, `unix:/path`), a list of the URLs of its instances, or a
+        /// mapping with `url` and more.
+        upstream: UpstreamSettings = UPSTREAM, required;
+        /// Where responses are stored.
+        store: StoreSettings = STORE, default "{}";
+        /// The listener for operators. /healthz, /readyz and /metrics are open to all; everything else needs the token, or
+        /// loopback if there is none. `off`: no such listener.
+        admin: AdminSettings = ADMIN, default "{}";
+        /// The sources of PURGE requests, and the purges by writes that match no route.
+        purge: PurgeSettings = PURGE, default "{}";
+        /// Compare a share of the hits with the API's present answer, and explain what differs: see docs/audit.md. `off`: no
+        /// hit is compared.
+        audit: Option<AuditSettings> = AUDIT, default "off";
+        /// Networks whose `X-Forwarded-*` and `Forwarded` are trusted. From others these fields are replaced.
+        trusted_proxies: Vec<IpNet> = NETWORKS, default "[]";
+        /// Request fields that identify a caller. A request with one of them neither reads nor fills a shared response,
+        /// unless its route has `per` or `shared`, or the response has `public` or `s-maxage` (RFC 9111 §3.5). Default:
+        /// `Authorization`, `Cookie`, `X-API-Key`, and all fields whose names look like a credential's (`X-Auth-Token`,
+        /// `Remote-User`, `X-Tenant-Id` …). A list stands for these fields and no others.
+        credentials: CallerFields = CREDENTIALS, default "{}";
+        /// Named ways to know who sends a request, for the routes' `callers`: `{app: {jwt: {…}}, session: {ask: {…}}}`. See
+        /// docs/callers.md.
+        callers: Vec<CallerSettings> = CALLER_ENTRIES, default "{}";
+        /// Request fields with `_` or `.` in their names, which CGI, WSGI and PHP servers read as the field with `-`. `drop`:
+        /// they are not forwarded; `refuse`: the request is answered 400; `pass`: they are forwarded, and a GET with one is
+        /// not cached.
+        underscores: Underscores = UNDERSCORES, default "drop";
+        /// `X-Request-Id`, the client's or a new one. `forward`: sent to the upstream; `respond`: sent to the client too;
+        /// `off`: no special handling.
+        request_id: RequestIds = REQUEST_ID, default "forward";
+        /// Limits on client connections and their requests.
+        limits: Limits = mapping(), default "{}";
+        /// The log: its format, its level, and the access log.
+        log: LogSettings = mapping(), default "{}";
+        /// Export spans of requests to an OpenTelemetry collector. Only in a build with the feature `otel`.
+        tracing: Option<TracingSettings> = TRACING, default "off";
+        /// Requests that larder sends before clients do: at the start, and periodically. See docs/warming.md.
+        warm: YamlNode = deferred(WARM_KIND), default "[]";
+        /// How larder sends the requests that no client has sent: to warm, to refresh, and after a purge.
+        background: BackgroundSettings = mapping(), default "{}";
+        /// Keys of a route, for the routes that do not set them.
+        defaults: YamlNode = deferred(DEFAULTS_KIND), default "{}";
+        /// The routes that are cached: for how long, and what purges them. Requests that match no route are forwarded uncached.
+        routes: YamlNode = deferred(ROUTES_KIND), default "[]";
+        /// Sources that announce changes made elsewhere; each announcement purges tags.
+        events: YamlNode = deferred(EVENTS_KIND), default "[]";
+    }
+}
+
+const UNDERSCORES: Reader<Underscores> = words!(
+    "drop" => Underscores::Drop, "refuse" => Underscores::Refuse, "pass" => Underscores::Pass
+);
+
+settings! {
+    struct CredentialFields = "credentials" {
+        /// More request fields that identify a caller.
+        also: Vec<HeaderName> = HEADER_NAMES, default "[]";
+        /// Request fields that identify nobody, although their names look so.
+        not: Vec<HeaderName> = HEADER_NAMES, default "[]";
+    }
+}
+
+const HEADER_NAMES: Reader<Vec<HeaderName>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    list(node, "[Authorization, Cookie, X-API-Key]", diagnostics, |node, diagnostics| {
+        HEADER_NAME.read(node, diagnostics)
+    })
+});
+
+const CREDENTIALS_KIND: Kind =
+    Kind::OneOf(&[Kind::ListOf(&Kind::Text), Kind::Mapping(CredentialFields::SECTION)]);
+
+const CREDENTIALS: Reader<CallerFields> = Reader::new(CREDENTIALS_KIND, |node, diagnostics| {
+    if matches!(node.value, Value::Mapping(_)) {
+        let CredentialFields { also, not } = CredentialFields::from_node(node, diagnostics)?;
+        return Some(CallerFields::recognised(also, not));
+    }
+    let names = HEADER_NAMES.read(node, diagnostics)?;
+    if names.is_empty() {
+        diagnostics
+            .warning(node.location, "no field identifies callers, so responses to one are served to all")
+            .help("name at least `Authorization` and `Cookie`");
+    }
+    Some(CallerFields::only(names))
+});
+
+const REQUEST_ID: Reader<RequestIds> =
+    Reader::new(Kind::Word(&["forward", "respond", "off"]), |node, diagnostics| {
+        if node.text().is_some_and(is_off) {
+            return Some(RequestIds::Off);
+        }
+        let words = words!(
+            "forward" => RequestIds::Forward, "respond" => RequestIds::Respond, "off" => RequestIds::Off
+        );
+        words.read(node, diagnostics)
+    });
+
+/// The depth of the checks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Check,
+    Lint,
+}
+
+/// Reads the whole file. Every part is read before the first error returns.
+pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> Option<Config> {
+    let fields = Fields::open(root, RootFields::SECTION, diagnostics)?;
+    let read = RootFields::read(&fields)?;
+    check_addresses(&read, &fields, diagnostics);
+    let context = EventContext {
+        store: read.store.as_ref(),
+        has_admin: read.admin.as_ref().is_none_or(|admin| admin.listen.is_some()),
+    };
+    let events = events::read(&read.events?, &context, diagnostics);
+    let context = routes::RouteContext {
+        sources: events.as_deref(),
+        response_timeout: read
+            .upstream
+            .as_ref()
+            .map_or(std::time::Duration::MAX, |upstream| upstream.response_timeout),
+        callers: read.callers.as_deref(),
+        is_strict: read.store.as_ref().is_some_and(|store| store.max_lag.is_zero()),
+    };
+    let routes = routes::read(&read.defaults?, &read.routes?, &context, diagnostics);
+    let warm_node = read.warm?;
+    let (Some(parsed), Some(credentials), Some((listen, listener_settings)), Some(mut background)) =
+        (routes, read.credentials, read.listen, read.background)
+    else {
+        warm::warm(&warm_node, None, diagnostics);
+        return None;
+    };
+    if mode == Mode::Lint {
+        let verifies = |entry: &CallerSettings| matches!(entry.method, CallerMethod::Jwt(_));
+        let verifies_tokens = read.callers.iter().flatten().any(verifies);
+        let sources = events.as_deref().unwrap_or_default();
+        lint::add_findings(&parsed, sources, (&credentials, verifies_tokens), diagnostics);
+    }
+    let routes = parsed.into_iter().map(|routes::ParsedRoute { mut route, .. }| {
+        route.fingerprint = route.fingerprint.with_caller_fields(&credentials);
+        Arc::new(route)
+    });
+    let routes: Vec<_> = routes.collect();
+    if background.host.is_empty() {
+        background.host = warm::default_host(&listen);
+    }
+    let context = WarmContext { routes: &Routes::new(&routes), background: &background };
+    let warm = warm::warm(&warm_node, Some(&context), diagnostics)?;
+    Some(Config {
+        listen,
+        listener_settings,
+        upstream: read.upstream?,
+        store: read.store?,
+        admin: read.admin?,
+        purge: read.purge?,
+        audit: read.audit?,
+        trusted_proxies: read.trusted_proxies?,
+        credentials,
+        callers: with_claims(read.callers?, &routes),
+        underscores: read.underscores?,
+        request_id: read.request_id?,
+        limits: read.limits?,
+        log: read.log?,
+        tracing: read.tracing?,
+        routes,
+        warm,
+        background,
+        events: events?.into_iter().map(|parsed| parsed.source).collect(),
+        warnings: Vec::new(),
+    })
+}
+
+/// Adds the claims that routes use.
+fn with_claims(mut callers: Vec<CallerSettings>, routes: &[Arc<Route>]) -> Vec<CallerSettings> {
+    for route in routes {
+        let Some(entry) = route.callers.as_ref().and_then(|source| callers.get_mut(source.index)) else {
+            continue;
+        };
+        let in_key = match &route.per {
+            Some(Credential::Claims(claims)) => claims.as_slice(),
+            _ => &[],
+        };
+        let in_tags = route.tags.iter().chain(route.purge_templates()).flat_map(Template::claims);
+        let of_rate = match &route.rate {
+            Some(RateLimit { by: RateKey::Claim(claim), .. }) => Some(claim.as_str()),
+            _ => None,
+        };
+        for claim in in_key.iter().map(String::as_str).chain(in_tags).chain(of_rate) {
+            if !entry.claims.iter().any(|known| known == claim) {
+                entry.claims.push(claim.to_owned());
+            }
+        }
+    }
+    callers
+}
+
+/// Checks the addresses of the listeners against each other, the upstream and the trusted proxies.
+fn check_addresses(read: &RootFields, fields: &Fields<'_>, diagnostics: &Diagnostics) {
+    let Some(listeners) = &read.listen else { return };
+    if let Some(trusted) = &read.trusted_proxies {
+        let location = fields.value_location("listen");
+        listen::require_trusted_proxies(listeners, !trusted.is_empty(), location, diagnostics);
+    }
+    let Some(admin) = &read.admin else { return };
+    let listen = &listeners.0;
+    let error = |key: &str, message: &str, help: &str| {
+        diagnostics.error(fields.value_location(key), message).help(help);
+    };
+    // Each listener on port 0 gets a free port of its own.
+    let is_fixed = |address: &Listen| !matches!(address, Listen::Tcp(address) if address.port() == 0);
+    let is_repeated = |(at, address): (usize, &Listen)| is_fixed(address) && listen[..at].contains(address);
+    if listen.iter().enumerate().any(is_repeated) {
+        error("listen", "the same address occurs twice", "remove one of them");
+    }
+    if admin.listen.as_ref().is_some_and(|admin| is_fixed(admin) && listen.contains(admin)) {
+        error(
+            "admin",
+            "the admin listener has the same address as `listen`",
+            "give it a port of its own, such as `127.0.0.1:9090`",
+        );
+    }
+    let mut upstreams = read.upstream.iter().flat_map(|upstream| &upstream.addresses);
+    let is_own = |upstream: &UpstreamAddress| {
+        listen.iter().any(|address| match (address, upstream) {
+            (Listen::Tcp(one), UpstreamAddress::Http { authority }) => one.to_string() == *authority,
+            (Listen::Unix(one), UpstreamAddress::Unix(other)) => one == other,
+            _ => false,
+        })
+    };
+    if upstreams.any(is_own) {
+        error(
+            "upstream",
+            "the upstream is larder itself: requests would loop",
+            "write the address at which the API listens",
+        );
+    }
+}

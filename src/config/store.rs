@@ -1,0 +1,158 @@
+//! The section `store`: where responses are kept, and how far replicas may lag behind each other.
+
+use std::time::Duration;
+
+use super::diagnostics::Diagnostics;
+use super::fields::Fields;
+use super::keys::{Kind, Reader, Settings, mapping, settings};
+use super::redis::{OPTIONAL_REDIS, RedisSettings};
+use super::scalars::{DURATION, NON_EMPTY, POSITIVE_DURATION, SIZE, TEXT, list, parsed, parsed_secret};
+use super::yaml::{Value, YamlNode};
+use super::{OnStoreLoss, Secret};
+
+settings! {
+    /// The store of responses.
+    pub struct StoreSettings = "store" {
+        /// Share responses between replicas through Redis: a URL (`redis://`, `redis+unix://`, `redis-sentinel://`,
+        /// `redis-cluster://`; `rediss…` with TLS), or a mapping. Without it, or with `none`, responses are kept in this
+        /// process.
+        redis: Option<RedisSettings> = OPTIONAL_REDIS, default "none";
+        /// Prefix of all keys in Redis. Give each environment its own.
+        namespace: String = NAMESPACE, default "larder";
+        /// Size of the memory tier in this process; without `redis` it is the whole store. `0`: no memory tier.
+        memory: u64 = SIZE, default "256MiB";
+        /// How long, after a failure, a replica may still serve what another replica has purged. `0s`: never; each hit
+        /// then asks Redis first.
+        max_lag: Duration = DURATION, default "1s";
+        /// When Redis is unavailable: `bypass` sends requests to the upstream, `serve: 30s` serves from the memory tier
+        /// for that long first.
+        on_store_loss: OnStoreLoss = ON_STORE_LOSS, default "bypass";
+        /// Timeout of each call to the store.
+        timeout: Duration = POSITIVE_DURATION, default "50ms";
+        /// Encrypt responses in Redis (AES-256-GCM), so that others with access to it can neither read nor forge them.
+        encrypt: Encryption = mapping(), optional;
+        /// A Redis channel on which every purge is published as JSON.
+        publish: String = TEXT, optional;
+        /// The name of this replica in the purge log and in the answers to `Purge-Wait`. Must be unique. Default: the
+        /// host name and a random suffix.
+        replica: String = REPLICA, optional;
+    }
+}
+
+settings! {
+    /// Keys for values in Redis.
+    pub struct Encryption = "encrypt" {
+        /// The keys. The first one encrypts; any decrypts, so that keys can be rotated: add the new one last in all replicas,
+        /// then move it to the front, and remove the old one when its responses have expired.
+        keys: Vec<EncryptionKey> = ENCRYPTION_KEYS, required;
+    }
+}
+
+settings! {
+    /// A key for values in Redis.
+    pub struct EncryptionKey = "an encryption key" {
+        /// The name of the key, which values carry.
+        id: String = NON_EMPTY, required;
+        /// The secret, at least 32 characters of it random, for example `${LARDER_REDIS_KEY}`.
+        secret: Secret = ENCRYPTION_SECRET, required;
+    }
+}
+
+const ENCRYPTION_KEYS: Reader<Vec<EncryptionKey>> =
+    Reader::new(Kind::ListOf(&Kind::Mapping(EncryptionKey::SECTION)), |node, diagnostics| {
+        let keys =
+            list(node, "[{id: a, secret: \"${LARDER_REDIS_KEY}\"}]", diagnostics, EncryptionKey::from_node)?;
+        let is_repeated =
+            |(at, key): (usize, &EncryptionKey)| keys[..at].iter().any(|other| other.id == key.id);
+        if keys.is_empty() {
+            diagnostics
+                .error(node.location, "`keys` is empty")
+                .help("leave `encrypt` out to store plain responses");
+        } else if keys.iter().enumerate().any(is_repeated) {
+            diagnostics
+                .error(node.location, "two keys have the same `id`")
+                .help("give each key an id of its own");
+        }
+        Some(keys)
+    });
+
+const ENCRYPTION_SECRET: Reader<Secret> = Reader::new(Kind::Text, |node, diagnostics| {
+    parsed_secret(node, "a secret", diagnostics, |text| match text.len() {
+        ..MIN_SECRET_LENGTH => Err((
+            format!("the secret is shorter than {MIN_SECRET_LENGTH} characters"),
+            "generate one: `openssl rand -base64 32`".into(),
+        )),
+        _ => Ok(Secret::new(text)),
+    })
+});
+
+/// 32 base64 characters hold 192 random bits.
+const MIN_SECRET_LENGTH: usize = 32;
+
+settings! {
+    struct ServeOnLoss = "on_store_loss" {
+        /// How long the memory tier may serve after the last answer from Redis.
+        serve: Duration = POSITIVE_DURATION, required;
+    }
+}
+
+pub(super) const STORE: Reader<StoreSettings> = Reader::new(mapping::<StoreSettings>().kind, store);
+
+fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
+    let fields = Fields::open(node, StoreSettings::SECTION, diagnostics)?;
+    let has_redis = fields.node("redis").is_some_and(|node| node.text() != Some("none"));
+    let settings = StoreSettings::read(&fields);
+    if let (Some(memory), false) = (fields.node("memory"), has_redis)
+        && SIZE.read(memory, &Diagnostics::default()) == Some(0)
+    {
+        diagnostics
+            .error(memory.location, "without `redis`, `memory` is the whole store: it can't be 0")
+            .help("to cache nothing, write `defaults: {mode: off}`");
+    }
+    if let (Some(publish), false) = (fields.node("publish"), has_redis) {
+        diagnostics
+            .error(publish.location, "`publish` needs Redis, and `redis` is not set")
+            .help("add `redis: redis://host:6379`, or read `GET /events` on the admin listener");
+    }
+    settings
+}
+
+const REPLICA: Reader<String> = Reader::new(Kind::Text, |node, diagnostics| {
+    parsed(node, "a name", diagnostics, |text| match text.len() {
+        1..=128 if text.chars().all(|c| c.is_ascii_graphic() && c != ',') => Ok(text.to_owned()),
+        _ => Err((
+            "this can't be the name of a replica".into(),
+            "write a short name without spaces, such as `${HOSTNAME}`".into(),
+        )),
+    })
+});
+
+/// Braces would choose the hash slot of a Redis cluster.
+const NAMESPACE: Reader<String> = Reader::new(Kind::Text, |node, diagnostics| {
+    const MAX_BYTES: usize = 128;
+    parsed(node, "a name", diagnostics, |text| {
+        let wrong = match text {
+            "" => "the namespace is empty",
+            text if text.contains(['{', '}']) => "a namespace has no braces",
+            text if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+                "a namespace has no spaces"
+            }
+            text if text.len() > MAX_BYTES => "the namespace is too long",
+            text => return Ok(text.to_owned()),
+        };
+        Err((wrong.into(), "write a short name such as `larder` or `shop-staging`".into()))
+    })
+});
+
+const ON_STORE_LOSS: Reader<OnStoreLoss> = Reader::new(
+    Kind::OneOf(&[Kind::Word(&["bypass"]), Kind::Mapping(ServeOnLoss::SECTION)]),
+    |node, diagnostics| match &node.value {
+        Value::Mapping(_) => {
+            ServeOnLoss::from_node(node, diagnostics).map(|loss| OnStoreLoss::Serve(loss.serve))
+        }
+        _ => parsed(node, "`bypass` or `{serve: 30s}`", diagnostics, |text| match text {
+            "bypass" => Ok(OnStoreLoss::Bypass),
+            _ => Err((format!("unknown value `{text}`"), "write `bypass`, or `{serve: 30s}`".into())),
+        }),
+    },
+);

@@ -1,0 +1,82 @@
+//! Finds which segments of the paths in a log are values: those that look so, and those with too many siblings.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::draft::openapi::CALLER_SEGMENTS;
+
+/// Children of one prefix beyond which they are values.
+const MAX_LITERAL_CHILDREN: usize = 20;
+
+/// Most prefixes that are watched, and deepest path.
+const MAX_PREFIXES: usize = 5_000;
+const MAX_DEPTH: usize = 12;
+
+/// The name of every parameter.
+const PARAMETER: &str = "{id}";
+
+#[derive(Default)]
+pub(super) struct Templates {
+    children: HashMap<String, HashSet<String>>,
+    /// Prefixes whose children are values.
+    wide: HashSet<String>,
+}
+
+impl Templates {
+    /// Learns from a path. Returns whether another prefix has become wide, so that what lies below has to be learned again.
+    pub(super) fn learn(&mut self, path: &str) -> bool {
+        let mut has_changed = false;
+        let mut prefix = String::new();
+        for segment in path.split('/').skip(1).take(MAX_DEPTH) {
+            if !is_value(segment) && !is_caller(segment) && !self.wide.contains(&prefix) {
+                has_changed |= self.add_child(&prefix, segment);
+            }
+            self.extend(&mut prefix, segment);
+        }
+        has_changed
+    }
+
+    fn add_child(&mut self, prefix: &str, segment: &str) -> bool {
+        if self.children.len() >= MAX_PREFIXES && !self.children.contains_key(prefix) {
+            return false;
+        }
+        let children = self.children.entry(prefix.to_owned()).or_default();
+        children.insert(segment.to_owned());
+        if children.len() <= MAX_LITERAL_CHILDREN {
+            return false;
+        }
+        self.children.remove(prefix);
+        self.wide.insert(prefix.to_owned())
+    }
+
+    /// The path with a parameter for each value.
+    pub(super) fn apply(&self, path: &str) -> String {
+        let mut prefix = String::new();
+        for segment in path.split('/').skip(1).take(MAX_DEPTH) {
+            self.extend(&mut prefix, segment);
+        }
+        prefix
+    }
+
+    fn extend(&self, prefix: &mut String, segment: &str) {
+        let is_value = !is_caller(segment) && (is_value(segment) || self.wide.contains(prefix.as_str()));
+        prefix.push('/');
+        prefix.push_str(if is_value { PARAMETER } else { segment });
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.children.len(), self.children.values().map(HashSet::len).max().unwrap_or_default())
+    }
+}
+
+/// The segment stands for the caller, so that it is no value among others.
+fn is_caller(segment: &str) -> bool {
+    CALLER_SEGMENTS.contains(&segment)
+}
+
+fn is_value(segment: &str) -> bool {
+    let is_version = segment.len() < 4 && segment.starts_with('v');
+    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
+    let is_hex = segment.len() >= 16 && segment.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    !is_version && (segment.len() > 40 || is_hex || digits > 0 && digits * 2 >= segment.len())
+}

@@ -1,0 +1,102 @@
+//! Souin: `default_cache`, `urls`, and `surrogate_keys`.
+
+use serde_json::Value;
+
+use super::{CATCH_ALL, DraftRoute, ask, duration, exact_pattern, exclude, plain_pattern, push_route};
+use crate::draft::{Draft, Setting, flow_item, scalar, sequence};
+
+pub(super) fn draft(root: &Value) -> Result<Draft, String> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let Some(default) = root.get("default_cache") else {
+        return Err("there is no `default_cache`; is it the configuration of Souin?".into());
+    };
+    let mut draft = Draft::default();
+    if let Some(url) = text(root, "reverse_proxy_url").filter(|url| url.starts_with("http")) {
+        draft.settings.push(Setting::new(
+            "upstream",
+            scalar(url.trim_end_matches('/')),
+            "`reverse_proxy_url`",
+        ));
+    }
+    if let Some(url) = default.pointer("/redis/url").and_then(Value::as_str) {
+        let url = if url.contains("://") { url.to_owned() } else { format!("redis://{url}") };
+        draft.settings.push(Setting::new("store", format!("{{redis: {}}}", flow_item(&url)), "`redis.url`"));
+    }
+    for (pattern, settings) in root.get("urls").and_then(Value::as_object).into_iter().flatten() {
+        let settings = read_settings(&mut draft, &[settings, default]);
+        // The host is a part of every key anyway.
+        let unescaped = pattern.replace("\\/", "/");
+        let path = unescaped.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+        match path.and_then(|path| plain_pattern(&format!("^{path}"))) {
+            Some(path) => {
+                push_route(&mut draft, DraftRoute { path, about: vec![format!("`{pattern}`")], settings })
+            }
+            None => {
+                draft.questions.push(format!("`{pattern}`: a regular expression. Which paths are these?"))
+            }
+        }
+    }
+    let about = vec!["Everything else: `default_cache`.".to_owned()];
+    let settings = read_settings(&mut draft, &[default]);
+    push_route(&mut draft, DraftRoute { path: CATCH_ALL.into(), about, settings });
+    if let Some(excluded) = default.pointer("/regex/exclude") {
+        let path = excluded.as_str().and_then(exact_pattern);
+        exclude(&mut draft, path, &format!("`default_cache.regex.exclude: {excluded}`"), "`regex.exclude`");
+    }
+    for (name, key) in root.get("surrogate_keys").and_then(Value::as_object).into_iter().flatten() {
+        let url = text(key, "url").unwrap_or_default();
+        draft.questions.push(format!("`surrogate_keys.{name}` for `{url}`: give that route `tags: [{name}]`, and the routes of its writes `purges`."));
+    }
+    for (place, why) in [
+        (
+            "/default_cache/key",
+            "the key of larder has method, host, path and query; `query` leaves parameters out",
+        ),
+        ("/default_cache/allowed_http_verbs", "`methods` of a route names reads by POST and QUERY"),
+        ("/cache_keys", "`query`, `headers` and `cookies` of a route make its key"),
+        ("/default_cache/cdn", "larder purges no CDN"),
+    ] {
+        if root.pointer(place).is_some() {
+            draft.questions.push(format!("`{}`: {why}.", place[1..].replace('/', ".")));
+        }
+    }
+    Ok(draft)
+}
+
+/// The first of these that has a value counts.
+fn read_settings(draft: &mut Draft, scopes: &[&Value]) -> Vec<Setting> {
+    let find = |name: &str| scopes.iter().find_map(|scope| scope.get(name));
+    let mut settings = Vec::new();
+    match find("ttl").map(|ttl| (ttl, ttl.as_str().and_then(duration))) {
+        None => settings.push(Setting::new("ttl", "2m", "Souin's own default")),
+        Some((_, Some(ttl))) if ttl == "0s" => return vec![Setting::new("mode", "off", "`ttl` is 0")],
+        Some((_, Some(ttl))) => settings.push(Setting::new("ttl", ttl, "`ttl`")),
+        Some((unread, None)) => {
+            ask(draft, format!("`ttl: {unread}`: which lifetime is this?"));
+            settings.push(Setting::new("mode", "observe", "`ttl` can't be read"));
+            settings.push(Setting::new("ttl", "upstream", "the response's own lifetime"));
+        }
+    }
+    let stale = find("stale").and_then(Value::as_str).and_then(duration);
+    if let Some(stale) = stale.filter(|time| time != "0s") {
+        settings.push(Setting::new("stale_while_revalidate", stale, "`stale`"));
+    }
+    let headers: Vec<String> = find("headers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|name| Some(name.as_str()?.to_ascii_lowercase()))
+        .collect();
+    if headers.iter().any(|name| name == "authorization") {
+        settings.push(Setting::new("per", "authorization", "`headers`"));
+    }
+    let others: Vec<&str> = headers
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !["authorization", "cookie"].contains(name))
+        .collect();
+    if !others.is_empty() {
+        settings.push(Setting::new("headers", sequence(others), "`headers`"));
+    }
+    settings
+}

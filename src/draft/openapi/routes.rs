@@ -1,0 +1,271 @@
+//! The routes of a draft: one for each path that is read, or whose writes change what is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::operation::{Access, PathItem, ReadOperation};
+use super::resource::{Resource, Tag, is_reached, reaches_any, shape};
+use crate::draft::{Draft, DraftRoute, Setting, flow_item, scalar, sequence};
+
+/// The lifetime where no documented write ends it earlier.
+const TTL_UNPURGED: &str = "30s";
+const TTL_PURGED: &str = "1m";
+
+/// A schema of more kinds than this is an envelope, not a kind of its own.
+const MAX_KINDS_OF_SCHEMA: usize = 2;
+
+/// Names of segments that stand for the caller.
+pub(in crate::draft) const CALLER_SEGMENTS: [&str; 6] = ["me", "self", "my", "mine", "current", "session"];
+
+/// A path with its tags.
+struct Planned<'p> {
+    item: &'p PathItem,
+    resource: Resource,
+    /// The tags of its responses.
+    tags: Vec<Tag>,
+    /// Further tags that its writes purge.
+    purges: Vec<Tag>,
+}
+
+/// Adds the routes and questions. Returns the request fields in `per`.
+pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<String> {
+    let mut planned: Vec<_> = items.iter().map(Planned::new).collect();
+    add_bulk_tags(&mut planned);
+    add_embedded_tags(&mut planned);
+    keep_matching_tags(&mut planned);
+    let mut names = BTreeSet::new();
+    for plan in &planned {
+        match plan.item.read.as_ref().map(|read| (read, plan.obstacle(read))) {
+            Some((read, None)) => {
+                names.extend(read.access.headers());
+                draft.routes.push(plan.caching_route(read));
+                draft.questions.extend(plan.questions(read));
+            }
+            Some((_, Some(why))) => {
+                draft.questions.push(format!(
+                    "GET {}: not cached: {why}. Who may share its responses?",
+                    plan.item.path()
+                ));
+                draft.routes.extend(plan.writing_route());
+            }
+            None => draft.routes.extend(plan.writing_route()),
+        }
+    }
+    names
+}
+
+impl<'p> Planned<'p> {
+    fn new(item: &'p PathItem) -> Self {
+        let resource = Resource::new(item);
+        let mut tags: Vec<Tag> = resource
+            .items
+            .iter()
+            .map(|text| Tag { text: text.clone(), why: "the item on its path".into() })
+            .collect();
+        tags.extend(
+            resource.list.iter().map(|text| Tag { text: text.clone(), why: format!("the list of {text}") }),
+        );
+        let mut purges = Vec::new();
+        if !item.writes.is_empty() {
+            let items = resource.items.iter().map(|text| (text.clone(), "a write below an item changes it"));
+            let kinds = resource.kinds.iter().map(|text| (text.clone(), "and the lists of its kind"));
+            let list = resource.list.iter().map(|text| (text.clone(), "a write to a list changes it"));
+            purges.extend(items.chain(kinds).chain(list).map(|(text, why)| Tag { text, why: why.into() }));
+        }
+        Self { item, resource, tags, purges }
+    }
+
+    fn caches(&self) -> bool {
+        self.item.read.as_ref().is_some_and(|read| self.obstacle(read).is_none())
+    }
+
+    /// Why responses are not cached.
+    fn obstacle(&self, read: &ReadOperation) -> Option<String> {
+        let is_caller = |name: &&&str| {
+            let segments = self.item.path();
+            segments.split('/').any(|segment| segment.eq_ignore_ascii_case(name))
+        };
+        if read.is_stream {
+            return Some("it is an event stream".into());
+        }
+        match &read.access {
+            Access::Unclear(why) => Some(why.clone()),
+            Access::Open => {
+                let name = CALLER_SEGMENTS.iter().find(is_caller)?;
+                Some(format!("`{name}` stands for the caller, and the document has no `security` here"))
+            }
+            _ => None,
+        }
+    }
+
+    fn caching_route(&self, read: &ReadOperation) -> DraftRoute {
+        let mut settings = vec![self.ttl(read)];
+        settings.extend(query(read));
+        settings.extend(access(&read.access));
+        let list = |names: &BTreeSet<String>| sequence(names.iter().map(String::as_str));
+        if !read.headers.is_empty() {
+            settings.push(Setting::new(
+                "headers",
+                list(&read.headers),
+                "documented request fields, a part of the key",
+            ));
+        }
+        if !read.cookies.is_empty() {
+            settings.push(Setting::new(
+                "cookies",
+                list(&read.cookies),
+                "documented cookies, a part of the key",
+            ));
+        }
+        settings.extend(tag_setting("tags", &self.tags));
+        settings.extend(tag_setting("purges", &self.own_purges()));
+        DraftRoute { path: self.item.path(), about: vec![self.describe()], settings }
+    }
+
+    /// The route of a path without cached responses; `None` if its writes change nothing that is cached.
+    fn writing_route(&self) -> Option<DraftRoute> {
+        let purges = tag_setting("purges", &self.purges)?;
+        Some(DraftRoute { path: self.item.path(), about: vec![self.describe()], settings: vec![purges] })
+    }
+
+    fn describe(&self) -> String {
+        let read = self.item.read.iter().map(|read| ("GET", &read.name));
+        let writes = self.item.writes.iter().map(|write| (write.method.as_str(), &write.name));
+        let mut operations: Vec<String> = Vec::new();
+        for (method, name) in read.chain(writes) {
+            operations.push(if name.is_empty() { method.to_owned() } else { format!("{method} {name}") });
+        }
+        let widened = if self.item.is_widened { "; a parameter here takes its whole segment" } else { "" };
+        format!("{}{widened}", operations.join(", "))
+    }
+
+    fn ttl(&self, read: &ReadOperation) -> Setting {
+        let is_purged = !self.tags.is_empty() || !self.item.writes.is_empty();
+        match (read.has_lifetime, is_purged) {
+            (true, _) => {
+                Setting::new("ttl", "upstream", "the document says that the response has a lifetime")
+            }
+            (false, true) => {
+                Setting::new("ttl", TTL_PURGED, "the writes below end it earlier; this bounds a missed one")
+            }
+            (false, false) => {
+                Setting::new("ttl", TTL_UNPURGED, "no documented write changes it, so only time does")
+            }
+        }
+    }
+
+    /// The purges that its own tags do not include.
+    fn own_purges(&self) -> Vec<Tag> {
+        let is_own = |tag: &&Tag| !self.tags.iter().any(|own| own.text == tag.text);
+        self.purges.iter().filter(is_own).cloned().collect()
+    }
+
+    fn questions(&self, read: &ReadOperation) -> Option<String> {
+        let path = self.item.path();
+        if read.query.is_none() {
+            return Some(format!(
+                "GET {path}: an object in the query can't be listed, so every parameter makes a key. Which matter?"
+            ));
+        }
+        if let Access::Credential { per, is_optional: true } = &read.access {
+            return Some(format!(
+                "GET {path}: `{per}` is optional; requests without it pass. Do they all get one response?"
+            ));
+        }
+        None
+    }
+}
+
+fn query(read: &ReadOperation) -> Option<Setting> {
+    let query = read.query.as_ref().filter(|query| !query.is_empty())?;
+    let why = "documented parameters; others are neither in the key nor sent on";
+    let has_defaults = query.values().any(Option::is_some);
+    // One parameter named `ignore` with a list would be another form.
+    let value = match has_defaults {
+        false => sequence(query.keys().map(String::as_str)),
+        true => {
+            let entry = |(name, default): (&String, &Option<String>)| match default {
+                Some(default) => format!("{}: {}", flow_item(name), flow_item(default)),
+                None => format!("{}: ~", flow_item(name)),
+            };
+            format!("{{{}}}", query.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+    };
+    Some(Setting::new("query", value, why))
+}
+
+fn access(access: &Access) -> Option<Setting> {
+    match access {
+        Access::Credential { per, .. } => Some(Setting::new(
+            "per",
+            scalar(per),
+            "callers identify themselves by it; `shared: true` if all get the same",
+        )),
+        Access::Open | Access::Query(_) | Access::Unclear(_) => None,
+    }
+}
+
+fn tag_setting(key: &'static str, tags: &[Tag]) -> Option<Setting> {
+    if tags.is_empty() {
+        return None;
+    }
+    let mut reasons: Vec<&str> = Vec::new();
+    for tag in tags {
+        if !reasons.contains(&tag.why.as_str()) {
+            reasons.push(&tag.why);
+        }
+    }
+    Some(Setting::new(key, sequence(tags.iter().map(|tag| tag.text.as_str())), reasons.join("; ")))
+}
+
+/// A PUT, PATCH or DELETE of a list changes all of its items, so they carry the name of the list.
+fn add_bulk_tags(planned: &mut [Planned<'_>]) {
+    let is_bulk = |plan: &&Planned<'_>| plan.item.writes.iter().any(|write| write.method != "POST");
+    let lists: BTreeSet<String> =
+        planned.iter().filter(is_bulk).filter_map(|plan| plan.resource.list.clone()).collect();
+    for plan in planned {
+        for kind in plan.resource.kinds.clone() {
+            if lists.contains(&kind) && plan.tags.iter().all(|tag| tag.text != kind) {
+                let why = format!("a write to the list of {kind} changes its items");
+                plan.tags.push(Tag { text: kind, why });
+            }
+        }
+    }
+}
+
+/// A response whose schema embeds another kind carries the name of that kind.
+fn add_embedded_tags(planned: &mut [Planned<'_>]) {
+    let mut kinds: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for plan in planned.iter() {
+        let schema = plan.item.read.as_ref().and_then(|read| read.schema.clone());
+        if let (Some(schema), Some(kind)) = (schema, plan.resource.item_kind()) {
+            kinds.entry(schema).or_default().insert(kind.to_owned());
+        }
+    }
+    kinds.retain(|_, kinds| kinds.len() <= MAX_KINDS_OF_SCHEMA);
+    for plan in planned.iter_mut() {
+        let Some(read) = &plan.item.read else { continue };
+        for (schema, kinds) in kinds.iter().filter(|(schema, _)| read.embedded.contains(*schema)) {
+            for kind in kinds {
+                let is_own = plan.resource.kinds.contains(kind) || plan.resource.list.as_ref() == Some(kind);
+                if !is_own && plan.tags.iter().all(|tag| tag.text != *kind) {
+                    let why = format!("its schema embeds {schema}");
+                    plan.tags.push(Tag { text: kind.clone(), why });
+                }
+            }
+        }
+    }
+}
+
+/// Drops tags that no write purges, and purges of tags that no response carries.
+fn keep_matching_tags(planned: &mut [Planned<'_>]) {
+    let caching = planned.iter().filter(|plan| plan.caches());
+    let carried: BTreeSet<String> = caching.flat_map(|plan| &plan.tags).map(|tag| shape(&tag.text)).collect();
+    for plan in planned.iter_mut() {
+        plan.purges.retain(|tag| reaches_any(&shape(&tag.text), &carried));
+    }
+    let purged: BTreeSet<String> =
+        planned.iter().flat_map(|plan| &plan.purges).map(|tag| shape(&tag.text)).collect();
+    for plan in planned {
+        plan.tags.retain(|tag| is_reached(&shape(&tag.text), &purged));
+    }
+}

@@ -1,0 +1,154 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Our own petstore: lists, items, actions, embedded schemas, and all kinds of callers.
+const PETSHOP: &str = include_str!("petshop.yaml");
+
+fn petshop() -> Value {
+    let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/draft/openapi/petshop.yaml"));
+    assert!(PETSHOP.starts_with("openapi: 3.1"));
+    crate::config::read_document(path).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn suggest(root: &Value) -> String {
+    let draft = draft(root, "api.yaml", None).unwrap_or_else(|error| panic!("{error}"));
+    let (text, findings) = draft.write().unwrap_or_else(|errors| panic!("{errors}\n{draft:#?}"));
+    assert_eq!(findings, [], "{text}");
+    text
+}
+
+/// The keys of a route, without their reasons.
+fn route(text: &str, path: &str) -> Vec<String> {
+    let block = text.split("  - path: ").find(|block| block.lines().next().is_some_and(|line| line == path));
+    let lines = block.unwrap_or_else(|| panic!("{path}: {text}")).lines().skip(1);
+    let keys = lines.filter(|line| line.starts_with("    ") && !line.trim_start().starts_with('#'));
+    keys.map(|line| line.split("  # ").next().unwrap_or_default().trim().to_owned()).collect()
+}
+
+#[test]
+fn a_document_becomes_routes_that_check_and_lint_accept() {
+    let text = suggest(&petshop());
+    for line in [
+        "upstream: \"https://eu.petshop.example\"",
+        "credentials: {also: [x-shop-pass]}",
+        "defaults: {mode: observe}",
+    ] {
+        assert!(text.contains(&format!("\n{line}")), "{line}\n{text}");
+    }
+    for (path, expected) in [
+        (
+            "/v1/pets",
+            &["ttl: 1m", "query: {page: \"1\", status: ~}", "headers: [accept-language]", "tags: [pets]"][..],
+        ),
+        ("/v1/pets/{petId}", &["ttl: 1m", "tags: [\"pets:{petId}\"]", "purges: [pets]"]),
+        ("/v1/pets/{petId}/photos", &["ttl: 1m", "tags: [\"pets:{petId}\", photos]", "purges: [pets]"]),
+        ("/v1/pets/{petId}/adopt", &["purges: [\"pets:{petId}\", pets]"]),
+        ("/v1/orders", &["ttl: 1m", "per: authorization", "tags: [orders, pets]"]),
+        ("/v1/orders/{orderId}", &["ttl: 1m", "per: authorization", "tags: [pets]"]),
+        ("/v1/inventory", &["ttl: upstream", "per: header.x-shop-pass"]),
+        ("/v1/files/{name}", &["ttl: 30s"]),
+        ("/v1/prices", &["ttl: 30s", "per: \"authorization | header.x-shop-pass\""]),
+    ] {
+        assert_eq!(route(&text, path), expected, "{path}\n{text}");
+    }
+    for question in ["? GET /v1/users/me: not cached", "? GET /v1/feed: not cached: it is an event"] {
+        assert!(text.contains(question), "{question}\n{text}");
+    }
+    assert!(!text.contains("login"), "a write that changes nothing that is read has no route: {text}");
+    assert!(text.contains("listPets, POST addPet"), "{text}");
+}
+
+#[test]
+fn other_documents_are_refused_with_what_to_do() {
+    for (root, expected) in [
+        (json!({"swagger": "2.0"}), "convert it"),
+        (json!({"openapi": "4.0.0", "paths": {"/a": {}}}), "expected 3.0 or 3.1"),
+        (json!([1]), "no OpenAPI document"),
+        (json!({"openapi": "3.0.3"}), "no `paths`"),
+        (json!({"openapi": "3.0.3", "paths": {"x-a": {}}}), "no `paths`"),
+    ] {
+        let error = draft(&root, "api.json", None).expect_err("refused");
+        assert!(error.contains(expected), "{error}");
+    }
+    let many: serde_json::Map<_, _> = (0..=MAX_PATHS).map(|at| (format!("/a{at}"), json!({}))).collect();
+    let error = draft(&json!({"openapi": "3.0.0", "paths": many}), "api.json", None).expect_err("too many");
+    assert!(error.contains("4001 paths"), "{error}");
+}
+
+#[test]
+fn credentials_are_named_if_per_takes_all_of_them() {
+    let schemes = json!({
+        "basic": {"type": "http", "scheme": "basic"},
+        "oauth": {"type": "oauth2"},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": "session"},
+        "query": {"type": "apiKey", "in": "query", "name": "key"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-Shop-Pass"},
+        "hop": {"type": "apiKey", "in": "header", "name": "Connection"},
+        "tls": {"type": "mutualTLS"},
+    });
+    for (security, expected) in [
+        (json!([]), &["ttl: 30s"][..]),
+        (json!([{"basic": []}]), &["ttl: 30s", "per: authorization"]),
+        (json!([{"basic": []}, {"oauth": []}]), &["ttl: 30s", "per: authorization"]),
+        (json!([{"cookie": []}, {}]), &["ttl: 30s", "per: cookie.session"]),
+        (json!([{"query": []}]), &["ttl: 30s", "query: [key]"]),
+        (json!([{"cookie": []}, {"basic": []}]), &["ttl: 30s", "per: \"authorization | cookie.session\""]),
+        (json!([{"cookie": [], "basic": []}]), &["ttl: 30s", "per: \"authorization | cookie.session\""]),
+        (json!([{"key": []}, {"basic": []}]), &["ttl: 30s", "per: \"authorization | header.x-shop-pass\""]),
+        (json!([{"query": []}, {"basic": []}]), &[]),
+        (json!([{"hop": []}]), &[]),
+        (json!([{"tls": []}]), &[]),
+        (json!([{"unknown": []}]), &[]),
+    ] {
+        let root = json!({
+            "openapi": "3.0.0",
+            "components": {"securitySchemes": schemes},
+            "paths": {"/a": {"get": {"security": security, "responses": {"200": {}}}}},
+        });
+        let text = suggest(&root);
+        match expected.is_empty() {
+            true => assert!(
+                !text.contains("- path:") && text.contains("? GET /a: not cached"),
+                "{security}: {text}"
+            ),
+            false => assert_eq!(route(&text, "/a"), expected, "{security}: {text}"),
+        }
+    }
+}
+
+#[test]
+fn hostile_documents_are_read_in_bounds() {
+    let loops = json!({
+        "openapi": "3.0.0",
+        "paths": {
+            "/a": {"$ref": "#/paths/~1a"},
+            "/b/{x}/{x}": {"get": {"parameters": {"$ref": "#/nowhere"}, "responses": {"200": {"content": {"a/b": {
+                "schema": {"$ref": "#/components/schemas/S"}}}}}}},
+            "/c\nroutes: []/${HOME}": {"get": 7},
+            "/d/{*rest}": {"get": {"responses": {"200": {"content": {"a/b": {"schema": {"$ref": "#/x"}}}}}}},
+            "/e/../f": {"get": {}},
+            "/${HOME}": {"get": {}},
+            "/g": {"get": {"parameters": [{"name": "a\nb: c", "in": "query"}, {"name": "", "in": "query"},
+                {"name": "ignore", "in": "query", "schema": {"default": 1}}, {"name": "bad name", "in": "header"},
+                {"name": "a;b", "in": "cookie"}, {"name": "connection", "in": "header"}]}},
+            "/H": {"get": {}}, "/h": {"post": {}},
+        },
+        "components": {"schemas": {"S": {"allOf": [{"$ref": "#/components/schemas/S"}, {"$ref": "#/components/schemas/T"}]},
+            "T": {"properties": {"s": {"$ref": "#/components/schemas/S"}}}}},
+        "x": {"$ref": "#/x"},
+    });
+    let text = suggest(&loops);
+    assert!(text.contains("/b/{x}/{x1}"), "{text}");
+    // Each schema refers to the next two: walked naively, that takes 2^100 steps.
+    let next = |at: usize| json!({"$ref": format!("#/components/schemas/S{at}")});
+    let schemas: serde_json::Map<_, _> =
+        (0..100).map(|at| (format!("S{at}"), json!({"anyOf": [next(at + 1), next(at + 2)]}))).collect();
+    let wide = json!({"type": "object", "properties": (0..50_000).map(|at| (at.to_string(), next(0))).collect::<serde_json::Map<_, _>>()});
+    let root = json!({
+        "openapi": "3.0.0",
+        "components": {"schemas": schemas},
+        "paths": {"/a": {"get": {"responses": {"200": {"content": {"a/b": {"schema": wide}}}}}}},
+    });
+    assert_eq!(route(&suggest(&root), "/a"), ["ttl: 30s"]);
+}

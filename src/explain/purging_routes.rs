@@ -1,0 +1,43 @@
+//! Relates tags to routes by their templates: the routes whose writes purge a tag, and those whose responses carry it.
+
+use crate::policy::Route;
+use crate::policy::routes::Routes;
+use crate::policy::template::Template;
+
+/// A route whose writes can purge one of the tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgingRoute {
+    pub route: String,
+    /// The template in the route's `tags` or `purges`.
+    pub template: String,
+    /// The tag that the template can produce.
+    pub tag: String,
+}
+
+/// Finds the routes whose writes can purge one of `tags`, or a tag of the templates in `unread`.
+pub(super) fn find_purging_routes(
+    routes: &Routes,
+    tags: &[String],
+    unread: &[Template],
+) -> Vec<PurgingRoute> {
+    let mut found = Vec::new();
+    for route in routes.iter() {
+        for template in route.purge_templates() {
+            let known = tags.iter().find(|tag| template.may_reach(tag)).map(String::as_str);
+            let late = unread.iter().find(|tag| template.may_reach_any(tag)).map(Template::as_str);
+            let purger = |tag: &str| PurgingRoute {
+                route: route.path.as_str().to_owned(),
+                template: template.as_str().to_owned(),
+                tag: tag.to_owned(),
+            };
+            found.extend(known.or(late).map(purger).filter(|purger| !found.contains(purger)));
+        }
+    }
+    found
+}
+
+/// The paths of the routes whose responses can carry `tag` or a tag below it.
+pub fn routes_with_tag(routes: &Routes, tag: &str) -> Vec<String> {
+    let carry = |route: &Route| route.caches() && route.tags.iter().any(|own| own.may_be_reached_by(tag));
+    routes.iter().filter(|route| carry(route)).map(|route| route.path.as_str().to_owned()).collect()
+}

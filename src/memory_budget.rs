@@ -1,0 +1,171 @@
+//! One budget for what is held for clients: the bodies of responses (stored, being fetched, read from Redis, and evicted
+//! but still being sent), the heads of requests that wait, and the contents of requests that are read.
+//!
+//! Beyond it, large responses that are fetched are only passed on, those in Redis count as absent, contents of requests
+//! are not kept, and the clients that have read or sent nothing for longest are disconnected, until there is room again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// Bodies up to this size are admitted even beyond the budget: most of one fits into its client's socket buffer, so a
+/// slow reader does not keep it. No client can switch off the cache for them.
+const ALWAYS_ADMITTED: u64 = 64 * 1024;
+
+/// A reader may be this slow when the budget has just been exceeded. The time halves with each second.
+const MAX_STALL: Duration = Duration::from_secs(16);
+
+/// A reader may be this slow however long the budget is exceeded.
+const MIN_STALL: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub struct MemoryBudget {
+    limit: u64,
+    used: AtomicU64,
+    started_at: Instant,
+    /// Milliseconds since `started_at`; [`NEVER`] while the budget is not exceeded.
+    exceeded_since: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// Bytes for fetches and slow readers, however small the store is.
+const MIN_OUTSIDE: u64 = 16 * 1024 * 1024;
+
+impl MemoryBudget {
+    /// `store_bytes`: the size of the store. A quarter is added to it for bodies that are not in it, and at least
+    /// [`MIN_OUTSIDE`].
+    pub fn new(store_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit: store_bytes.saturating_add((store_bytes / 4).max(MIN_OUTSIDE)),
+            used: AtomicU64::new(0),
+            started_at: Instant::now(),
+            exceeded_since: AtomicU64::new(NEVER),
+        })
+    }
+
+    /// Counts `body` until its last copy is dropped. The bytes are not copied.
+    pub fn count(self: &Arc<Self>, body: Bytes) -> Bytes {
+        if body.is_empty() {
+            return body;
+        }
+        let mut reservation = self.reserve();
+        reservation.grow(body.len() as u64);
+        reservation.attach(body)
+    }
+
+    /// Begins to count what grows while it is held.
+    pub fn reserve(self: &Arc<Self>) -> Reservation {
+        Reservation { bytes: 0, budget: self.clone() }
+    }
+
+    /// Whether there is room for more of what a client sends. However little each client sends, all together are bounded.
+    pub fn has_room(&self) -> bool {
+        !self.is_exceeded()
+    }
+
+    /// Whether there is room to keep a body that has this size as far as it is known.
+    pub fn admits(&self, bytes: u64) -> bool {
+        bytes <= ALWAYS_ADMITTED || !self.is_exceeded()
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.exceeded_since.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// The time without progress after which a reader is disconnected; `None` while there is room.
+    pub fn max_stall(&self) -> Option<Duration> {
+        let since = Some(self.exceeded_since.load(Ordering::Relaxed)).filter(|since| *since != NEVER)?;
+        let seconds = self.elapsed_millis().saturating_sub(since) / 1000;
+        let halvings = u32::try_from(seconds).unwrap_or(u32::MAX).min(8);
+        Some((MAX_STALL / 2_u32.pow(halvings)).max(MIN_STALL))
+    }
+
+    fn add(&self, bytes: u64) {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if used > self.limit && !self.is_exceeded() {
+            self.exceeded_since.store(self.elapsed_millis(), Ordering::Relaxed);
+        }
+    }
+
+    fn subtract(&self, bytes: u64) {
+        let used = self.used.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        if used <= self.limit && self.is_exceeded() {
+            self.exceeded_since.store(NEVER, Ordering::Relaxed);
+        }
+    }
+
+    fn elapsed_millis(&self) -> u64 {
+        u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(NEVER - 1)
+    }
+}
+
+/// Bytes that count until it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    bytes: u64,
+    budget: Arc<MemoryBudget>,
+}
+
+impl Reservation {
+    pub fn grow(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.budget.add(bytes);
+    }
+
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.budget
+    }
+
+    /// The reservation lasts until the last copy of `body` is dropped.
+    pub fn attach(self, body: Bytes) -> Bytes {
+        Bytes::from_owner(CountedBody { body, _reservation: self })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.subtract(self.bytes);
+    }
+}
+
+struct CountedBody {
+    body: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for CountedBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_count_until_their_last_copy_is_gone() {
+        let budget = MemoryBudget::new(0);
+        let small: Vec<_> = (0..100).map(|_| budget.count(Bytes::from(vec![0; 100]))).collect();
+        let stored = budget.count(Bytes::from(vec![1; MIN_OUTSIDE as usize - 20_000]));
+        assert!(budget.admits(1 << 20) && !stored.is_empty() && small.len() == 100);
+        let fetched = budget.count(Bytes::from(vec![2; 10_001]));
+        assert_eq!(budget.max_stall(), Some(MAX_STALL), "small bodies count");
+        assert!(budget.admits(ALWAYS_ADMITTED) && !budget.admits(ALWAYS_ADMITTED + 1));
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(budget.max_stall(), Some(MAX_STALL / 4));
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(budget.max_stall(), Some(MIN_STALL));
+        let slice = fetched.slice(..10);
+        drop(fetched);
+        assert!(budget.is_exceeded());
+        drop(slice);
+        assert_eq!(budget.max_stall(), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! The parts of a key as text, for operators. Credentials and cookies are shown by their hash only.
+//!
+//! Mirrors [`CacheKey`](super::CacheKey); a test checks that equal descriptions mean equal keys.
+
+use std::borrow::Cow;
+
+use http::HeaderName;
+use sha2::{Digest, Sha256};
+
+use super::combine_lines;
+use crate::hex;
+use crate::policy::content_key::{canonical_content, content_metadata};
+use crate::policy::route::Anonymous;
+use crate::policy::{CallerFields, RequestHead, Route, VaryFields, credentials};
+use crate::purge::normalize_escapes;
+
+/// One part with its values; it is absent if it has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPart {
+    pub name: String,
+    pub values: Vec<String>,
+}
+
+/// Describes the key of `request` under `route`. `query` is the selected query; values of `caller_fields` are
+/// hashed; `vary` lists the fields that select the variant.
+pub fn describe_key(
+    route: &Route,
+    request: &RequestHead<'_>,
+    query: Option<&str>,
+    vary: Option<&VaryFields>,
+    caller_fields: &CallerFields,
+) -> Vec<KeyPart> {
+    let mut parts = vec![
+        key_part("scheme", [request.scheme.to_owned()]),
+        key_part("host", [request.host.to_owned()]),
+        key_part("path", [request.path.to_owned()]),
+        key_part("query", query.map(|query| normalize_escapes(query).into_owned())),
+    ];
+    if !request.forwarded_address.is_empty() {
+        parts.insert(2, key_part("forwarded", [request.forwarded_address.to_owned()]));
+    }
+    if let Some(per) = &route.per {
+        let shown = |value: Cow<'_, [u8]>| match per.is_verified() {
+            true => String::from_utf8_lossy(&value).into_owned(),
+            false => hash_for_display(&value),
+        };
+        parts.push(key_part(per.to_string(), credentials::caller_value(per, request).map(shown)));
+    }
+    if route.anonymous == Anonymous::Share {
+        parts.push(key_part("signed in", request.caller.known().map(|_| "yes".to_owned())));
+    }
+    let shown = |name: &HeaderName, value: &[u8]| match caller_fields.identify(name) {
+        true => hash_for_display(value),
+        false => value.escape_ascii().to_string(),
+    };
+    for name in &route.headers {
+        let values = request.headers.get_all(name).iter().map(|value| shown(name, value.as_bytes()));
+        parts.push(key_part(format!("header {name}"), values));
+    }
+    for name in &route.cookies {
+        parts.push(key_part(
+            format!("cookie {name}"),
+            credentials::cookie_pairs(request.headers, name).map(hash_for_display),
+        ));
+    }
+    if let Some(content) = request.content {
+        let canonical = canonical_content(route, request, content);
+        parts.push(key_part("method", [request.method.to_string()]));
+        let metadata = content_metadata(request.headers);
+        parts.push(key_part("content type", metadata.map(|value| value.escape_ascii().to_string())));
+        parts.push(key_part("content", [hash_for_display(&canonical)]));
+    }
+    for name in vary.iter().flat_map(|fields| fields.names()) {
+        let value = combine_lines(request.headers, name).map(|value| shown(name, &value));
+        parts.push(key_part(format!("vary {name}"), value));
+    }
+    parts
+}
+
+fn key_part(name: impl Into<String>, values: impl IntoIterator<Item = String>) -> KeyPart {
+    KeyPart { name: name.into(), values: values.into_iter().collect() }
+}
+
+/// A short hash: enough to compare values by eye.
+fn hash_for_display(value: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(&Sha256::digest(value)[..6]))
+}

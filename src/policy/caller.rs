@@ -1,0 +1,185 @@
+//! The caller of a request, as an entry of `callers` in the configuration knows it.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::credentials::{claim_text, decode_claims, find_claim, numeric_date};
+use super::route::Credential;
+use crate::clock::Timestamp;
+
+/// The way in which a route knows its callers: an entry of `callers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerSource {
+    pub name: Arc<str>,
+    /// The position among the entries.
+    pub index: usize,
+    /// The parts of a request that identify its caller.
+    pub credentials: Vec<Credential>,
+    /// All settings that decide who a caller is, as text.
+    pub rules: Arc<str>,
+    /// Whether callers have claims.
+    pub has_claims: bool,
+}
+
+/// A caller that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The caller's name: the token's `sub`, or the fields that `ask` takes from the answer.
+    pub name: Option<Box<str>>,
+    /// The claims that the configuration uses.
+    pub claims: Vec<Claim>,
+    /// Nothing is served to the caller from then on.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A verified claim of a caller's token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub path: Box<str>,
+    /// The value as JSON, so that `1` and `"1"` differ.
+    pub json: Box<str>,
+    /// The value as part of a tag; `None` for a list or an object.
+    pub text: Option<Box<str>>,
+}
+
+/// The result of identifying the caller of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallerVerdict {
+    Known(Arc<Identity>),
+    Unknown(UnknownCaller),
+    /// Another service has to be asked first.
+    Pending,
+}
+
+/// Why a caller is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnknownCaller {
+    /// The request has no credential.
+    Anonymous,
+    /// The credential is malformed, forged, or not accepted.
+    Refused,
+    /// The token is past its `exp`.
+    Expired,
+    /// The credential can't be verified now.
+    Unverified,
+}
+
+impl UnknownCaller {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UnknownCaller::Anonymous => "anonymous-caller",
+            UnknownCaller::Refused => "refused-caller",
+            UnknownCaller::Expired => "expired-caller",
+            UnknownCaller::Unverified => "unverified-caller",
+        }
+    }
+}
+
+/// Identifies the caller of one request. The same request always has the same caller.
+pub trait IdentifyCaller {
+    fn identify(&self, source: &CallerSource) -> CallerVerdict;
+}
+
+/// For routes without `callers`.
+pub struct NoCallers;
+
+impl IdentifyCaller for NoCallers {
+    fn identify(&self, _: &CallerSource) -> CallerVerdict {
+        CallerVerdict::Unknown(UnknownCaller::Unverified)
+    }
+}
+
+/// The part of a caller that templates and keys may use.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum CallerView<'a> {
+    /// The route has no `callers`: claims are read from the bearer's token, unverified.
+    #[default]
+    NotAsked,
+    Known(&'a Identity),
+    /// The route has `callers`, and this one is not known.
+    Nobody,
+}
+
+impl<'a> CallerView<'a> {
+    pub fn known(self) -> Option<&'a Identity> {
+        match self {
+            CallerView::Known(identity) => Some(identity),
+            CallerView::NotAsked | CallerView::Nobody => None,
+        }
+    }
+}
+
+impl CallerVerdict {
+    pub fn view(&self) -> CallerView<'_> {
+        match self {
+            CallerVerdict::Known(identity) => CallerView::Known(identity),
+            CallerVerdict::Unknown(_) | CallerVerdict::Pending => CallerView::Nobody,
+        }
+    }
+}
+
+impl Identity {
+    pub fn claim(&self, path: &str) -> Option<&Claim> {
+        self.claims.iter().find(|claim| &*claim.path == path)
+    }
+
+    /// An estimate of the memory that the identity occupies, in bytes.
+    pub fn weight(&self) -> usize {
+        let claim = |claim: &Claim| {
+            let text = claim.text.as_ref().map_or(0, |text| text.len());
+            size_of::<Claim>() + claim.path.len() + claim.json.len() + text
+        };
+        size_of::<Self>()
+            + self.name.as_ref().map_or(0, |name| name.len())
+            + self.claims.iter().map(claim).sum::<usize>()
+    }
+}
+
+impl CallerSource {
+    /// Whether the request has none of the credentials.
+    pub fn is_anonymous(&self, headers: &HeaderMap) -> bool {
+        !self.credentials.iter().any(|credential| credential.is_in(headers))
+    }
+}
+
+impl Identity {
+    /// The identity that a set of claims (RFC 7519 §4) states. `used`: the claims to keep. A claim with a number that is
+    /// no integer of 64 bits counts as absent. `None`: `exp` is no time.
+    pub fn from_claims(claims: &Value, used: &[String]) -> Option<Self> {
+        let expires_at = match claims.get("exp") {
+            None => None,
+            Some(exp) => Some(numeric_date(exp)?),
+        };
+        let claim = |path: &String| {
+            let value = find_claim(claims, path).filter(|value| !value.is_null() && is_exact(value))?;
+            let text = claim_text(value).map(String::into_boxed_str);
+            Some(Claim { path: path.as_str().into(), json: value.to_string().into(), text })
+        };
+        Some(Self {
+            name: claims
+                .get("sub")
+                .filter(|sub| is_exact(sub))
+                .and_then(claim_text)
+                .map(String::into_boxed_str),
+            claims: used.iter().filter_map(claim).collect(),
+            expires_at,
+        })
+    }
+
+    /// The identity that a token states, with or without `Bearer`. Nothing is verified.
+    pub fn from_unverified(token: &[u8], used: &[String]) -> Option<Self> {
+        Self::from_claims(&decode_claims(token)?, used)
+    }
+}
+
+/// Whether all numbers in the value are as they were sent. Numbers beyond 64 bits are rounded, and two become equal.
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_i64() || number.is_u64(),
+        Value::Array(items) => items.iter().all(is_exact),
+        Value::Object(members) => members.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
+}

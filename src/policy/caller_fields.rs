@@ -1,0 +1,352 @@
+//! Request fields that identify a caller: those that are named, and those whose name says so.
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName};
+
+/// Decides which request fields identify a caller.
+///
+/// A field counts if it is one of `named`, or if its name looks like a credential's and it is not exempt. A false
+/// positive costs a miss; a false negative gives one caller's response to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerFields {
+    named: Vec<HeaderName>,
+    /// Whether one of `named` is usual: see [`is_usual`].
+    names_usual: bool,
+    /// `None`: only `named` counts.
+    exempt: Option<Vec<HeaderName>>,
+}
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+impl Default for CallerFields {
+    fn default() -> Self {
+        Self::recognised(Vec::new(), Vec::new())
+    }
+}
+
+impl CallerFields {
+    /// `Authorization`, `Cookie`, `X-API-Key`, the fields of `also`, and all whose name looks like a credential's.
+    pub fn recognised(also: Vec<HeaderName>, exempt: Vec<HeaderName>) -> Self {
+        let mut named = vec![AUTHORIZATION, COOKIE, X_API_KEY];
+        named.retain(|name| !exempt.contains(name));
+        named.extend(also);
+        Self::new(named, Some(exempt))
+    }
+
+    /// These and no others.
+    pub fn only(named: Vec<HeaderName>) -> Self {
+        Self::new(named, None)
+    }
+
+    fn new(named: Vec<HeaderName>, exempt: Option<Vec<HeaderName>>) -> Self {
+        Self { names_usual: named.iter().any(|name| is_usual(name.as_str())), named, exempt }
+    }
+
+    pub fn identify(&self, name: &HeaderName) -> bool {
+        match is_usual(name.as_str()) {
+            true => self.names_usual && self.is_named(name),
+            false => self.is_named(name) || self.is_recognised(name),
+        }
+    }
+
+    /// The fields that were listed by name. They count beside a route's `per` too.
+    pub fn is_named(&self, name: &HeaderName) -> bool {
+        self.named.contains(name)
+    }
+
+    pub fn find_in<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h HeaderName> {
+        headers.keys().filter(|name| self.identify(name))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.exempt.is_none()
+    }
+
+    /// All that decides, as text, for fingerprints.
+    pub fn describe(&self) -> impl Iterator<Item = &[u8]> {
+        let kind: &[u8] = if self.exempt.is_some() { b"recognised" } else { b"only" };
+        let names = self.named.iter().map(|name| name.as_str().as_bytes());
+        let exempt = self.exempt.iter().flatten().map(|name| name.as_str().as_bytes());
+        names.chain([kind]).chain(exempt)
+    }
+
+    fn is_recognised(&self, name: &HeaderName) -> bool {
+        let is_exempt = |exempt: &Vec<_>| exempt.contains(name);
+        looks_like_credential(name.as_str()) && !self.exempt.as_ref().is_none_or(is_exempt)
+    }
+}
+
+/// Fields that every browser, library or proxy sends and that identify nobody. Compared first, since nearly all fields
+/// of nearly all requests are among them.
+fn is_usual(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "accept"
+            | "accept-charset"
+            | "accept-encoding"
+            | "accept-language"
+            | "cache-control"
+            | "connection"
+            | "content-length"
+            | "content-type"
+            | "dnt"
+            | "expect"
+            | "forwarded"
+            | "if-match"
+            | "if-modified-since"
+            | "if-none-match"
+            | "if-range"
+            | "if-unmodified-since"
+            | "idempotency-key"
+            | "origin"
+            | "pragma"
+            | "priority"
+            | "proxy-authorization"
+            | "range"
+            | "referer"
+            | "sec-fetch-dest"
+            | "sec-fetch-mode"
+            | "sec-fetch-site"
+            | "sec-fetch-user"
+            | "sec-websocket-key"
+            | "te"
+            | "traceparent"
+            | "tracestate"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "upgrade-insecure-requests"
+            | "user-agent"
+            | "via"
+            | "x-correlation-id"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-request-id"
+            | "x-requested-with"
+            | "x-user-agent"
+    )
+}
+
+/// Found anywhere in a name, whatever stands around it: `x-authtoken`, `mysession`.
+const PARTS: &[&str] = &[
+    "account",
+    "apikey",
+    "api-key",
+    "app-key",
+    "assertion",
+    "auth",
+    "bearer",
+    "client-cert",
+    "clientcert",
+    "client-id",
+    "clientid",
+    "cookie",
+    "credential",
+    "csrf",
+    "customer",
+    "device",
+    "dpop",
+    "email",
+    "employee",
+    "entitle",
+    "fingerprint",
+    "hasura",
+    "hmac",
+    "identity",
+    "impersonat",
+    "jwt",
+    "login",
+    "member",
+    "oauth",
+    "oidc",
+    "on-behalf",
+    "passw",
+    "passport",
+    "permission",
+    "persona",
+    "principal",
+    "remote-",
+    "saml",
+    "secret",
+    "session",
+    "sign",
+    "ssl-client",
+    "sso",
+    "subscription",
+    "tenant",
+    "ticket",
+    "tls-client",
+    "token",
+    "user",
+    "visitor",
+    "xsrf",
+];
+
+/// Whole words of a name: `x-sid`, `dd-application-key`.
+const WORDS: &[&str] = &[
+    "acting",
+    "actor",
+    "caller",
+    "cert",
+    "dn",
+    "group",
+    "groups",
+    "guest",
+    "guid",
+    "iap",
+    "installation",
+    "key",
+    "mfa",
+    "org",
+    "organisation",
+    "organization",
+    "otp",
+    "owner",
+    "pat",
+    "player",
+    "profile",
+    "pwd",
+    "role",
+    "roles",
+    "scope",
+    "scopes",
+    "sess",
+    "sid",
+    "sig",
+    "sub",
+    "subject",
+    "team",
+    "uid",
+    "upn",
+    "uuid",
+    "viewer",
+    "wallet",
+    "whoami",
+    "workspace",
+];
+
+fn looks_like_credential(name: &str) -> bool {
+    PARTS.iter().any(|part| name.contains(part))
+        || name.split(['-', '_', '.']).any(|word| WORDS.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> HeaderName {
+        HeaderName::try_from(text).expect("a name")
+    }
+
+    #[test]
+    fn a_usual_field_counts_where_it_is_named() {
+        let usual = name("x-request-id");
+        assert!(!CallerFields::default().identify(&usual));
+        assert!(CallerFields::recognised(vec![usual.clone()], Vec::new()).identify(&usual));
+        assert!(CallerFields::only(vec![usual.clone()]).identify(&usual));
+    }
+
+    #[test]
+    fn names_of_credentials_are_recognised() {
+        let fields = CallerFields::default();
+        for text in [
+            "Authorization",
+            "Cookie",
+            "X-API-Key",
+            "X-Auth-Token",
+            "Access-Token",
+            "X-Access-Token",
+            "Api-Key",
+            "apikey",
+            "X-Session-Token",
+            "X-Session-Id",
+            "Private-Token",
+            "Ocp-Apim-Subscription-Key",
+            "X-Amz-Security-Token",
+            "X-Vault-Token",
+            "X-Shopify-Access-Token",
+            "X-Forwarded-User",
+            "X-Forwarded-Email",
+            "X-Auth-Request-User",
+            "Remote-User",
+            "Remote-Groups",
+            "X-Remote-User",
+            "X-Goog-IAP-JWT-Assertion",
+            "Cf-Access-Jwt-Assertion",
+            "X-MS-Client-Principal",
+            "X-Amzn-Oidc-Data",
+            "X-Consumer-Username",
+            "X-Forwarded-Client-Cert",
+            "X-SSL-Client-S-DN",
+            "X-Hasura-Role",
+            "X-Tenant-ID",
+            "X-Org-Id",
+            "X-UID",
+            "X-CSRF-Token",
+            "DD-APPLICATION-KEY",
+            "X-Plex-Token",
+            "X-Authenticated-Userid",
+            "X-Device-Id",
+            "DPoP",
+            "X-Webauth-Name",
+            "X-Signature",
+            "X-Customer-Number",
+        ] {
+            assert!(fields.identify(&name(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn usual_fields_identify_nobody() {
+        let fields = CallerFields::default();
+        for text in [
+            "Host",
+            "User-Agent",
+            "Accept",
+            "Accept-Language",
+            "Sec-Fetch-User",
+            "Sec-CH-UA-Platform",
+            "X-Request-Id",
+            "X-Forwarded-For",
+            "X-Correlation-Id",
+            "X-B3-TraceId",
+            "Save-Data",
+            "X-Requested-With",
+            "If-None-Match",
+            "X-Client-Version",
+            "X-Amzn-Trace-Id",
+            "Content-Type",
+            "Range",
+            "X-Locale",
+            "X-Country",
+            "Proxy-Authorization",
+        ] {
+            assert!(!fields.identify(&name(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_replaces_the_names_and_exempt_ones_do_not_count() {
+        let only = CallerFields::only(vec![name("x-who")]);
+        assert!(only.identify(&name("x-who")) && !only.identify(&name("authorization")));
+        let exempt =
+            CallerFields::recognised(vec![name("x-shop")], vec![name("x-csrf-token"), name("cookie")]);
+        assert!(exempt.identify(&name("x-shop")) && exempt.identify(&name("authorization")));
+        assert!(!exempt.identify(&name("x-csrf-token")) && !exempt.identify(&name("cookie")));
+    }
+
+    #[test]
+    fn what_was_decided_otherwise_is_described_otherwise() {
+        let all = [
+            CallerFields::default(),
+            CallerFields::only(vec![AUTHORIZATION, COOKIE, X_API_KEY]),
+            CallerFields::recognised(Vec::new(), vec![name("x-csrf-token")]),
+            CallerFields::recognised(vec![name("x-csrf-token")], Vec::new()),
+        ];
+        let described: std::collections::HashSet<Vec<&[u8]>> =
+            all.iter().map(|fields| fields.describe().collect()).collect();
+        assert_eq!(described.len(), all.len());
+    }
+}

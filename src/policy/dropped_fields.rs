@@ -1,0 +1,113 @@
+//! Response fields that are not stored: they speak to one caller.
+
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderName};
+
+/// The response fields that the response to a fetch has and no stored one. The client whose request was forwarded gets
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedFields {
+    names: Vec<HeaderName>,
+    /// The beginnings of names.
+    prefixes: Vec<String>,
+}
+
+/// Sessions, tokens, and counters of one caller.
+const DEFAULT: &[&str] = &[
+    "access-token",
+    "refresh-token",
+    "x-access-token",
+    "x-refresh-token",
+    "x-auth-token",
+    "x-csrf-token",
+    "x-xsrf-token",
+    "x-session-id",
+    "x-session-token",
+    "x-user-id",
+    "x-user-email",
+    "x-username",
+    "authentication-info",
+    "ratelimit",
+    "ratelimit-*",
+    "x-ratelimit-*",
+    "x-rate-limit-*",
+];
+
+impl Default for DroppedFields {
+    fn default() -> Self {
+        Self::new(DEFAULT.iter().copied()).unwrap_or(Self { names: Vec::new(), prefixes: Vec::new() })
+    }
+}
+
+impl DroppedFields {
+    /// `None`: one is neither a name nor the beginning of one with `*`.
+    pub fn new<'p>(patterns: impl Iterator<Item = &'p str>) -> Option<Self> {
+        let mut fields = Self { names: Vec::new(), prefixes: Vec::new() };
+        for pattern in patterns {
+            match pattern.strip_suffix('*') {
+                None => fields.names.push(pattern.parse().ok()?),
+                Some(prefix) => {
+                    let name: HeaderName = prefix.parse().ok()?;
+                    fields.prefixes.push(name.as_str().to_owned());
+                }
+            }
+        }
+        Some(fields)
+    }
+
+    /// The defaults without `exempt`, and `also`.
+    #[must_use]
+    pub fn amended(mut self, also: Self, exempt: &Self) -> Self {
+        self.names.retain(|name| !exempt.drops(name));
+        self.prefixes.retain(|prefix| !exempt.prefixes.contains(prefix));
+        self.names.extend(also.names);
+        self.prefixes.extend(also.prefixes);
+        self
+    }
+
+    pub fn drops(&self, name: &HeaderName) -> bool {
+        self.names.contains(name) || self.prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
+    }
+
+    pub fn drops_cookies(&self) -> bool {
+        self.names.contains(&SET_COOKIE)
+    }
+
+    /// The fields of a response that are not stored.
+    pub fn select_from(&self, headers: &HeaderMap) -> HeaderMap {
+        let dropped = headers.iter().filter(|(name, _)| self.drops(name));
+        dropped.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// All that decides, as text, for fingerprints.
+    pub(super) fn describe(&self) -> String {
+        format!("{:?} {:?}", self.names, self.prefixes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixtures::fields;
+
+    #[test]
+    fn fields_for_one_caller_are_selected_by_name_and_prefix() {
+        let sent = fields(&[
+            ("x-session-id", "1"),
+            ("x-ratelimit-remaining", "2"),
+            ("etag", "\"3\""),
+            ("set-cookie", "a=4"),
+            ("x-shop", "5"),
+        ]);
+        let names = |fields: &DroppedFields| {
+            fields.select_from(&sent).keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let default = DroppedFields::default();
+        assert_eq!(names(&default), ["x-session-id", "x-ratelimit-remaining"]);
+        let list = |all: &[&'static str]| DroppedFields::new(all.iter().copied()).unwrap();
+        let amended = default.clone().amended(list(&["Set-Cookie", "x-sh*"]), &list(&["X-RateLimit-*"]));
+        assert_eq!(names(&amended), ["x-session-id", "set-cookie", "x-shop"]);
+        assert!(amended.drops_cookies() && !default.drops_cookies());
+        assert_eq!(DroppedFields::new(["a b"].into_iter()), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! A filter over the field names of a request, so that lookups of absent fields are skipped.
+
+use http::{HeaderMap, HeaderName};
+
+/// A Bloom filter over names: false positives are possible, false negatives are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderNameFilter {
+    bits: u128,
+    has_ambiguous: bool,
+}
+
+impl HeaderNameFilter {
+    /// Valid as long as no field with a new name is added.
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        Self::from_names(headers.keys())
+    }
+
+    pub fn from_names<'a>(names: impl Iterator<Item = &'a HeaderName>) -> Self {
+        names.fold(Self::default(), |Self { bits, has_ambiguous }, name| Self {
+            bits: bits | filter_bit(name),
+            has_ambiguous: has_ambiguous || is_ambiguous_name(name),
+        })
+    }
+
+    /// Whether any name is ambiguous: see [`is_ambiguous_name`].
+    pub fn has_ambiguous(self) -> bool {
+        self.has_ambiguous
+    }
+
+    pub fn may_hold(self, name: &HeaderName) -> bool {
+        self.bits & filter_bit(name) != 0
+    }
+
+    /// Whether any name of `others` may be held.
+    pub fn may_hold_any(self, others: Self) -> bool {
+        self.bits & others.bits != 0
+    }
+}
+
+/// Whether a CGI-like upstream reads the field as another one: CGI and WSGI make `_` of `-`, PHP also of `.`.
+pub fn is_ambiguous_name(name: &HeaderName) -> bool {
+    let bytes = name.as_str().as_bytes();
+    // Eight bytes at a time, the last eight overlapping: each name of each request comes here.
+    match bytes.last_chunk() {
+        None => bytes.iter().any(|byte| matches!(byte, b'_' | b'.')),
+        Some(last) => bytes.as_chunks().0.iter().chain([last]).any(|chunk| {
+            let word = u64::from_ne_bytes(*chunk);
+            word_has(word, b'_') || word_has(word, b'.')
+        }),
+    }
+}
+
+/// Whether one of the eight bytes is `byte`.
+fn word_has(word: u64, byte: u8) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // A byte that is equal becomes zero, and only a zero borrows into its own high bit first.
+    let differences = word ^ (ONES * u64::from(byte));
+    differences.wrapping_sub(ONES) & !differences & HIGH_BITS != 0
+}
+
+/// Hashes the length and both ends of the name, in which most names differ.
+fn filter_bit(name: &HeaderName) -> u128 {
+    let bytes = name.as_str().as_bytes();
+    let (first, last) = match bytes {
+        [first, .., last] => (usize::from(*first), usize::from(*last)),
+        _ => (0, 0),
+    };
+    1 << ((bytes.len() + 11 * first + 29 * last) % 128)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn an_ambiguous_byte_is_found_at_each_place() {
+        for length in 1..40 {
+            let plain = "a-z^09~`|!".repeat(4)[..length].to_owned();
+            assert!(!is_ambiguous_name(&HeaderName::try_from(&plain).expect("a name")), "{plain}");
+            for (at, byte) in (0..length).flat_map(|at| [(at, "_"), (at, ".")]) {
+                let mut name = plain.clone();
+                name.replace_range(at..=at, byte);
+                assert!(is_ambiguous_name(&HeaderName::try_from(&name).expect("a name")), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_held_and_most_of_what_is_not_there_is_not() {
+        let usual =
+            ["host", "user-agent", "accept", "accept-encoding", "referer", "sec-fetch-mode", "x-request-id"];
+        let headers: HeaderMap =
+            usual.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x"))).collect();
+        let names = HeaderNameFilter::from_headers(&headers);
+        assert!(headers.keys().all(|name| names.may_hold(name)));
+        let asked = [
+            "range",
+            "if-none-match",
+            "if-modified-since",
+            "if-match",
+            "if-unmodified-since",
+            "upgrade",
+            "via",
+            "connection",
+            "cookie",
+            "authorization",
+            "x-api-key",
+            "forwarded",
+            "x-forwarded-for",
+            "te",
+            "x-host",
+            "transfer-encoding",
+            "x-original-url",
+            "x-http-method",
+            "x-http-method-override",
+            "larder-position",
+        ];
+        let held = asked.iter().filter(|name| names.may_hold(&HeaderName::from_static(name)));
+        assert!(held.clone().count() <= 2, "{:?}", held.collect::<Vec<_>>());
+    }
+}

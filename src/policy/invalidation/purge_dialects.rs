@@ -1,0 +1,225 @@
+//! The purge requests of other caches: their methods, their tag fields, and the part of BAN's regular expressions
+//! that names URLs and tags. Anything else that looks like a purge is an error, so that no purge is acknowledged and
+//! does nothing.
+
+use http::HeaderMap;
+
+use crate::purge::{NormalizedPath, PurgeMode, Target};
+
+/// How a field separates its tags.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Separator {
+    Comma,
+    Space,
+    Any,
+}
+
+/// A field of a purge request that lists tags.
+pub(super) struct TagField {
+    pub name: &'static str,
+    pub separator: Separator,
+    pub mode: Option<PurgeMode>,
+    is_dialect: bool,
+}
+
+const fn native(name: &'static str, separator: Separator) -> TagField {
+    TagField { name, separator, mode: None, is_dialect: false }
+}
+
+const fn dialect(name: &'static str, mode: Option<PurgeMode>) -> TagField {
+    TagField { name, separator: Separator::Any, mode, is_dialect: true }
+}
+
+/// The fields that list tags. The dialects are those of Varnish's xkey, FOSHttpCache, Drupal and Yahoo.
+const TAG_FIELDS: [TagField; 9] = [
+    native("cache-tag", Separator::Comma),
+    native("surrogate-key", Separator::Space),
+    dialect("cache-tags", None),
+    dialect("x-cache-tags", None),
+    dialect("purge-cache-tags", None),
+    dialect("xkey", None),
+    dialect("xkey-purge", Some(PurgeMode::Hard)),
+    dialect("xkey-softpurge", Some(PurgeMode::Soft)),
+    dialect("ykey", None),
+];
+
+/// Other fields of a purge request.
+const OTHER_FIELDS: [&str; 3] = ["purge-mode", "purge-wait", "purge-dry-run"];
+const OTHER_DIALECT_FIELDS: [&str; 1] = ["fastly-soft-purge"];
+
+/// Whether the method asks for a purge; with dialects, every `PURGE…` and `BAN…` does.
+pub fn is_purge_method(method: &str, dialects: bool) -> bool {
+    method == "PURGE" || (dialects && (method.starts_with("PURGE") || method.starts_with("BAN")))
+}
+
+pub(super) fn tag_fields(dialects: bool) -> impl Iterator<Item = &'static TagField> {
+    TAG_FIELDS.iter().filter(move |field| dialects || !field.is_dialect)
+}
+
+/// Refuses methods that are no purge after all, and fields that look like one's but are not known.
+pub(super) fn check_known(method: &str, headers: &HeaderMap, dialects: bool) -> Result<(), String> {
+    let has_tags = || tag_fields(dialects).any(|field| headers.contains_key(field.name));
+    match method {
+        "PURGE" | "BAN" => {}
+        "PURGEKEYS" | "PURGETAGS" if has_tags() => {}
+        "PURGEKEYS" | "PURGETAGS" => {
+            return Err(format!("{method} without tags; list them in `xkey-purge` or `Cache-Tag`"));
+        }
+        _ => return Err(format!("unknown purge method {method}; use PURGE, PURGEKEYS, PURGETAGS or BAN")),
+    }
+    let is_known = |name: &str| {
+        tag_fields(dialects).any(|field| field.name == name)
+            || OTHER_FIELDS.contains(&name)
+            || (dialects && OTHER_DIALECT_FIELDS.contains(&name))
+    };
+    let mut names = headers.keys().map(http::HeaderName::as_str);
+    match names.find(|name| looks_like_purge_field(name) && !is_known(name)) {
+        Some(name) => Err(format!(
+            "unknown purge field `{name}`; list tags in `Cache-Tag` (by comma) or `Surrogate-Key` (by space)"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn looks_like_purge_field(name: &str) -> bool {
+    ["purge", "cache-tag", "surrogate-key", "xkey", "ykey"].iter().any(|part| name.contains(part))
+        || name.starts_with("x-ban")
+}
+
+/// `Fastly-Soft-Purge: 1`.
+pub(super) fn is_fastly_soft(headers: &HeaderMap, dialects: bool) -> bool {
+    dialects && headers.get("fastly-soft-purge").is_some_and(|value| value == "1")
+}
+
+/// The targets of a BAN with `X-Url`, `X-Host` and `X-Content-Type`. `None` without `X-Url`: the path or tags count.
+pub(super) fn parse_ban(headers: &HeaderMap) -> Result<Option<Vec<Target>>, String> {
+    let text = |name: &str| -> Result<Option<&str>, String> {
+        let mut values = headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => {
+                value.to_str().map(|text| Some(text.trim())).map_err(|_| format!("`{name}` is not ASCII"))
+            }
+            _ => Err(format!("`{name}` is sent twice")),
+        }
+    };
+    if text("x-content-type")?.is_some_and(|pattern| !is_everything(pattern)) {
+        return Err("BAN by `X-Content-Type` is not supported; name URLs or tags".to_owned());
+    }
+    let host = match text("x-host")? {
+        Some(pattern) if !is_everything(pattern) => {
+            let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+            let host = literal(pattern.strip_suffix('$').unwrap_or(pattern));
+            Some(host.ok_or_else(|| format!("`X-Host: {pattern}`: expected a host or `.*`"))?)
+        }
+        _ => None,
+    };
+    let Some(pattern) = text("x-url")? else {
+        return match host {
+            Some(_) => Err("BAN with `X-Host` needs `X-Url`, such as `.*`".to_owned()),
+            None => Ok(None),
+        };
+    };
+    Ok(Some(vec![url_pattern(pattern, host)?]))
+}
+
+/// Understands `/a/b`, `^/a/b$`, `/a/.*` and `.*`. A pattern that ends within a segment is widened to the prefix above.
+fn url_pattern(pattern: &str, host: Option<String>) -> Result<Target, String> {
+    let refuse = || {
+        format!("`X-Url: {pattern}`: expected a path such as `^/api/courses$`, or a prefix such as `/api/.*`")
+    };
+    let anchored = pattern.strip_prefix('^').unwrap_or(pattern);
+    if is_everything(anchored) || is_everything(anchored.strip_prefix('/').unwrap_or(anchored)) {
+        return Ok(match host {
+            None => Target::Everything,
+            host => Target::Prefix { host, path: NormalizedPath::new("/") },
+        });
+    }
+    let (is_exact, rest) = match anchored.strip_suffix('$') {
+        Some(rest) => (!rest.ends_with(".*"), rest),
+        None => (!anchored.ends_with(".*") && !pattern.starts_with('^'), anchored),
+    };
+    let path = literal(rest.strip_suffix(".*").unwrap_or(rest)).ok_or_else(refuse)?;
+    if !path.starts_with('/') || path.contains('?') {
+        return Err(refuse());
+    }
+    let path = match (is_exact, path.rsplit_once('/')) {
+        (true, _) | (false, None) => path,
+        (false, Some((above, _))) => format!("{above}/"),
+    };
+    let path = NormalizedPath::new(&path);
+    Ok(if is_exact { Target::Path { host, path } } else { Target::Prefix { host, path } })
+}
+
+/// The tags of a field, where BAN may write them as an alternative: `(^|,)(a|b)(,|$)`.
+pub(super) fn ban_tags(value: &str) -> Result<Vec<String>, String> {
+    let inner = value.trim().trim_start_matches("(^|,)").trim_end_matches("(,|$)");
+    let inner = inner.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(inner);
+    let parts = inner.split(|c: char| c == '|' || c == ',' || c.is_whitespace());
+    let tags = parts.filter(|part| !part.is_empty()).map(literal);
+    tags.collect::<Option<_>>().ok_or_else(|| {
+        format!("`{value}`: expected tags, or an alternative of tags such as `(^|,)(a|b)(,|$)`")
+    })
+}
+
+fn is_everything(pattern: &str) -> bool {
+    matches!(pattern, "" | ".*" | "^.*" | "^.*$" | ".*$" | ".+")
+}
+
+/// The text that a pattern without operators matches.
+fn literal(pattern: &str) -> Option<String> {
+    let mut text = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => text.push(chars.next().filter(|c| c.is_ascii_punctuation())?),
+            '*' | '+' | '?' | '[' | ']' | '(' | ')' | '{' | '}' | '^' | '$' | '|' => return None,
+            // An unescaped dot is most likely a literal one.
+            c => text.push(c),
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_by_url_is_a_path_a_prefix_or_everything() {
+        let path = |path: &str| Target::Path { host: None, path: NormalizedPath::new(path) };
+        let prefix = |path: &str| Target::Prefix { host: None, path: NormalizedPath::new(path) };
+        for (pattern, expected) in [
+            (".*", Some(Target::Everything)),
+            ("^/.*$", Some(Target::Everything)),
+            ("/api/courses", Some(path("/api/courses"))),
+            ("^/api/courses$", Some(path("/api/courses"))),
+            ("^/a\\.html$", Some(path("/a.html"))),
+            ("/api/.*", Some(prefix("/api"))),
+            ("^/api/courses/.*$", Some(prefix("/api/courses"))),
+            ("^/api/cour", Some(prefix("/api"))),
+            ("/api/cour.*", Some(prefix("/api"))),
+            ("^/(a|b)$", None),
+            ("\\.png$", None),
+            ("/a[0-9]", None),
+            ("/a?", None),
+        ] {
+            assert_eq!(url_pattern(pattern, None).ok(), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn ban_tags_may_be_an_alternative() {
+        for (value, expected) in [
+            ("a", Some(vec!["a"])),
+            ("node:1 node_list", Some(vec!["node:1", "node_list"])),
+            ("(^|,)(tag\\-one|b)(,|$)", Some(vec!["tag-one", "b"])),
+            ("a|b", Some(vec!["a", "b"])),
+            ("a.*", None),
+            ("[ab]", None),
+        ] {
+            let expected = expected.map(|tags| tags.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(ban_tags(value).ok(), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Fields by which frameworks and servers let a request ask for another method, path or host.
+//!
+//! From clients that are not trusted they are removed, as `X-Forwarded-*` are. `X-Forwarded-*` and `Forwarded` are not
+//! listed here: larder sets those itself.
+
+use std::sync::LazyLock;
+
+use http::{HeaderMap, HeaderName};
+
+use super::HeaderNameFilter;
+
+pub static METHOD_FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+pub static PATH_FIELDS: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+pub static HOST_FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-http-host-override"),
+];
+
+/// All override fields.
+pub fn all() -> impl Iterator<Item = &'static HeaderName> {
+    METHOD_FIELDS.iter().chain(&PATH_FIELDS).chain(&HOST_FIELDS)
+}
+
+static ALL_NAMES: LazyLock<HeaderNameFilter> = LazyLock::new(|| HeaderNameFilter::from_names(all()));
+
+/// The override fields that a request may have, by its filter.
+pub fn candidates(names: HeaderNameFilter) -> impl Iterator<Item = &'static HeaderName> {
+    let may_hold_any = names.may_hold_any(*ALL_NAMES);
+    all().take_while(move |_| may_hold_any).filter(move |name| names.may_hold(name))
+}
+
+/// Removes the fields of a client that is not trusted.
+pub fn remove(headers: &mut HeaderMap, names: HeaderNameFilter) {
+    candidates(names).for_each(|name| drop(headers.remove(name)));
+}
+
+/// Finds the first kind of override with more than one line. Upstreams disagree on which line counts, so such a request
+/// has no single meaning.
+pub fn find_repeated(headers: &HeaderMap, names: HeaderNameFilter) -> Option<&'static str> {
+    let has_several = |fields: &[HeaderName]| {
+        let lines = fields.iter().filter(|name| names.may_hold(name)).flat_map(|name| headers.get_all(name));
+        lines.count() > 1
+    };
+    let kinds = [
+        (&METHOD_FIELDS[..], "more than one field that overrides the method"),
+        (&PATH_FIELDS[..], "more than one field that overrides the path"),
+        (&HOST_FIELDS[..], "more than one field that overrides the host"),
+    ];
+    kinds.into_iter().find(|(fields, _)| has_several(fields)).map(|(_, error)| error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixtures::fields;
+
+    #[test]
+    fn one_line_of_each_kind_counts() {
+        for (lines, expected) in [
+            (&[][..], None),
+            (&[("x-original-url", "/a"), ("x-http-method", "PUT"), ("x-host", "a")], None),
+            (&[("x-original-url", "/a"), ("x-original-url", "/a")], Some("path")),
+            (&[("x-original-url", "/a"), ("x-rewrite-url", "/b")], Some("path")),
+            (&[("x-http-method", "PUT"), ("x-http-method-override", "PUT")], Some("method")),
+            (&[("x-host", "a"), ("x-original-host", "a")], Some("host")),
+        ] {
+            let mut headers = fields(lines);
+            let names = HeaderNameFilter::from_headers(&headers);
+            let found = find_repeated(&headers, names);
+            assert_eq!(found.and_then(|error| error.rsplit(' ').next()), expected, "{lines:?}");
+            remove(&mut headers, names);
+            assert!(headers.is_empty());
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Admits a response to the store: whether, for how long, under which key and with which tags. Decided by the
+//! headers first, then, where the route reads it, by the whole content.
+//!
+//! Shared by the proxy and by `larder explain`.
+
+use http::{HeaderMap, StatusCode};
+
+use super::classify::Caller;
+use super::content::Content;
+use super::credentials::caller_value;
+use super::invalidation::{caller_target, route_target};
+use super::lifetime_limits::{bound_by_headers, limit_lifetime};
+use super::route::OwnUrl;
+use super::storing::{ExchangeTimes, NotStored, may_store};
+use super::vary::Vary;
+use super::{CacheKey, RequestHead, Route, tags};
+use crate::purge::{NormalizedPath, Target, TargetId};
+use crate::stored_response::Terms;
+
+/// The request that the response answers.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestContext<'a> {
+    pub route: &'a Route,
+    pub caller: Caller,
+    /// The key of the request, without its variant.
+    pub primary: &'a CacheKey,
+    /// A GET.
+    pub request: &'a RequestHead<'a>,
+}
+
+impl RequestContext<'_> {
+    /// Decides by the headers. `length` is the declared content length. If the route reads the content, the terms
+    /// are provisional.
+    pub fn admit_headers(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        length: Option<u64>,
+        exchange: ExchangeTimes,
+    ) -> Result<Terms, NotStored> {
+        let terms = may_store(self.route, self.caller, self.request, status, headers, exchange)?;
+        if length.is_some_and(|length| length > max_stored_body(self.route)) {
+            return Err(too_large_reason(self.route));
+        }
+        if !self.route.reads_content() {
+            return limit_lifetime(self.route, self.primary, terms, headers, None);
+        }
+        Content::is_expected(headers).map_err(|unreadable| unreadable.as_not_stored())?;
+        bound_by_headers(self.route, terms, headers)
+    }
+
+    /// Decides by the whole content, on routes that read it: all tags, and the final terms.
+    pub fn admit_content(
+        &self,
+        terms: Terms,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(Vec<String>, Terms), NotStored> {
+        let content = Content::parse_response(headers, body, self.route.max_json)
+            .map_err(|unreadable| unreadable.as_not_stored())?;
+        let tags = tags::response_tags(self.route, self.request, headers, Some(&content))?;
+        Ok((tags, limit_lifetime(self.route, self.primary, terms, headers, Some(&content))?))
+    }
+
+    /// The key to store the response under: that of its variant, if it has `Vary`.
+    pub fn select_variant_key(&self, headers: &HeaderMap) -> Result<CacheKey, NotStored> {
+        match Vary::parse(headers) {
+            Vary::Nothing => Ok(*self.primary),
+            Vary::Fields(fields) => Ok(self.primary.variant_key_of_response(&fields, self.request, headers)),
+            Vary::Everything => Err(NotStored::VaryStar),
+        }
+    }
+}
+
+/// All targets by which a purge can reach the response to `request`; `query` is the selected query.
+pub fn response_targets(
+    route: &Route,
+    request: &RequestHead<'_>,
+    query: Option<&str>,
+    tags: &[String],
+) -> Vec<TargetId> {
+    let path = NormalizedPath::new(request.path);
+    let tags = tags.iter().map(String::as_str);
+    let mut ids = Target::ids_for_response(request.host, &path, query.unwrap_or_default(), tags);
+    ids.push(route_target(route).id());
+    if let Some(per) = route.per.as_ref().filter(|_| route.own_url == OwnUrl::Caller)
+        && let Some(credential) = caller_value(per, request)
+    {
+        ids.push(caller_target(&credential, &path).id());
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// The maximum number of bytes that are stored of a body.
+pub fn max_stored_body(route: &Route) -> u64 {
+    match route.reads_content() {
+        true => route.max_size.min(route.max_json),
+        false => route.max_size,
+    }
+}
+
+/// The reason for not storing a body beyond [`max_stored_body`].
+pub fn too_large_reason(route: &Route) -> NotStored {
+    match max_stored_body(route) < route.max_size {
+        true => NotStored::JsonTooLarge,
+        false => NotStored::TooLarge,
+    }
+}

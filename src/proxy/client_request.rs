@@ -1,0 +1,428 @@
+//! Reads a request once: its authority, scheme and sender. A request that can be read in two ways is refused.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
+
+use super::error::ProxyError;
+use super::forwarding::{
+    FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, client_ip, is_set_by_proxies, with_dashes,
+};
+use super::interim::InterimSender;
+use super::request_host::{authority, normalize_host, single_value};
+use super::spans::RequestSpan;
+use super::trace_context::{self, TRACEPARENT, TRACESTATE, X_REQUEST_ID};
+use crate::access_log::UpstreamTime;
+use crate::config::{Config, RequestIds, Underscores};
+use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
+use crate::policy::{HeaderNameFilter, RequestHead, Route, is_ambiguous_name, override_fields};
+use crate::purge::PurgeCause;
+use crate::purging::describe_request;
+use crate::upstream::Timeouts;
+
+/// Fields that name one request.
+pub(super) const REQUEST_ID_FIELDS: [HeaderName; 3] = [X_REQUEST_ID, TRACEPARENT, TRACESTATE];
+
+/// The sender of a request.
+pub struct Client {
+    /// The peer of the connection; `None` on a unix socket.
+    pub peer: Option<IpAddr>,
+    pub is_tls: bool,
+    /// Set on larder's internal requests.
+    pub refresh: Option<RefreshPolicy>,
+}
+
+/// How fresh an internal request wants the stored response to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshPolicy {
+    /// Fetch only if less freshness than this is left, and less than half of its lifetime.
+    Keep(Duration),
+    /// Fetch if less freshness than this is left.
+    Renew(Duration),
+}
+
+/// A client's request that can be read in one way only.
+pub(super) struct ClientRequest {
+    pub head: ClientHead,
+    /// `None`: the request has no body.
+    pub body: Option<Incoming>,
+}
+
+pub(crate) struct ClientHead {
+    pub parts: Parts,
+    /// The whole content of a read by QUERY or POST.
+    pub content: Option<Bytes>,
+    /// The part of the content that was read to find out whether there is any.
+    pub content_start: Option<Bytes>,
+    pub scheme: &'static str,
+    names: HeaderNameFilter,
+    /// Lower case, without the scheme's own port; empty for HTTP/1.0 without `Host`.
+    pub host: String,
+    /// The other fields by which a trusted proxy says under which address it was asked. They may change the response, so
+    /// they are part of the key.
+    forwarded_address: String,
+    /// The client's address. `None` behind an intermediary that is not trusted.
+    pub client_ip: Option<IpAddr>,
+    /// The peer of the connection; `None` on a unix socket.
+    pub peer: Option<IpAddr>,
+    /// Where interim responses go; `None` where none can be sent.
+    pub interims: Option<InterimSender>,
+    pub is_trusted: bool,
+    /// The request target was in absolute form (RFC 9112 §3.2.2).
+    pub is_absolute_form: bool,
+    request_ids: RequestIds,
+    request_id: OnceLock<HeaderValue>,
+    /// Receives the upstream's latency, for the access log.
+    pub upstream_time: Option<UpstreamTime>,
+    /// The request's span, where requests are traced.
+    pub span: Option<Arc<RequestSpan>>,
+    /// The time-outs of the route that matches, if there is one.
+    pub route_timeouts: Option<Timeouts>,
+    /// Set on larder's internal requests.
+    pub refresh: Option<RefreshPolicy>,
+    /// The position of the entry of `callers`, and its verdict; set once the caller is identified.
+    caller: OnceLock<(usize, CallerVerdict)>,
+}
+
+impl ClientRequest {
+    pub(super) fn accept(
+        request: Request<Option<Incoming>>,
+        client: Client,
+        config: &Config,
+    ) -> Result<Self, ProxyError> {
+        let (parts, body) = request.into_parts();
+        Ok(Self { head: ClientHead::read(parts, client, config)?, body })
+    }
+
+    pub(super) fn has_content(&self) -> bool {
+        let is_empty = |body: &Incoming| body.is_end_stream() || body.size_hint().exact() == Some(0);
+        self.head.content_start.is_some() || self.body.as_ref().is_some_and(|body| !is_empty(body))
+    }
+
+    /// Whether an empty DATA frame may yet end the content (RFC 9113 §8.1). Only for a GET or HEAD does it matter.
+    pub(super) fn may_be_empty(&self) -> bool {
+        let ClientHead { parts, content_start, .. } = &self.head;
+        let is_open = |body: &Incoming| !body.is_end_stream() && body.size_hint().exact().is_none();
+        parts.version == Version::HTTP_2
+            && [Method::GET, Method::HEAD].contains(&parts.method)
+            && content_start.is_none()
+            && self.body.as_ref().is_some_and(is_open)
+    }
+
+    /// Reads the first part of the content. A client that sends none within `limit` has content to come.
+    pub(super) async fn begin_content(&mut self, limit: Duration) {
+        let Some(body) = &mut self.body else { return };
+        let first = timeout(limit, async {
+            loop {
+                match body.frame().await {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) if data.is_empty() => {}
+                        Ok(data) => return Some(data),
+                        Err(_trailers) => return None,
+                    },
+                    // The connection tells why.
+                    Some(Err(_)) => return Some(Bytes::new()),
+                    None => return None,
+                }
+            }
+        });
+        match first.await {
+            Ok(None) => self.body = None,
+            Ok(Some(data)) => self.head.content_start = Some(data),
+            Err(_) => self.head.content_start = Some(Bytes::new()),
+        }
+    }
+}
+
+impl ClientHead {
+    pub(crate) fn read(
+        mut parts: Parts,
+        Client { peer, is_tls, refresh }: Client,
+        config: &Config,
+    ) -> Result<Self, ProxyError> {
+        if config.limits.is_target_too_long(parts.method.as_str().len() + 1 + target_length(&parts.uri)) {
+            return Err(ProxyError::TargetTooLong);
+        }
+        let mut names = HeaderNameFilter::from_headers(&parts.headers);
+        if names.has_ambiguous() {
+            apply_underscores(&mut parts.headers, config.underscores)?;
+            names = HeaderNameFilter::from_headers(&parts.headers);
+        }
+        // Internal requests are trusted: their fields come from the configuration or from trusted requests.
+        let trusted = refresh.is_some()
+            || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
+        if !trusted {
+            override_fields::remove(&mut parts.headers, names);
+        } else if let Some(error) = override_fields::find_repeated(&parts.headers, names) {
+            return Err(ProxyError::BadRequest(error));
+        }
+        if parts.method == Method::CONNECT {
+            return Err(ProxyError::Connect);
+        }
+        // RFC 9112 §3.2.4.
+        if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+            return Err(ProxyError::BadRequest("the target `*`, which is for OPTIONS"));
+        }
+        // RFC 9113 §8.2.3: HTTP/2 clients send one field for each cookie. They count as one.
+        if names.may_hold(&COOKIE) {
+            join_cookies(&mut parts.headers);
+        }
+        if parts.headers.len() > config.limits.header_count {
+            return Err(ProxyError::TooManyFields);
+        }
+        if names.may_hold(&UPGRADE) && !asks_for_upgrade(&parts) {
+            // RFC 9110 §7.8: a recipient may ignore it, and it means nothing without `Connection`.
+            parts.headers.remove(UPGRADE);
+            parts.headers.remove(HTTP2_SETTINGS);
+        }
+        if names.may_hold(&CONTENT_LENGTH) {
+            join_lengths(&mut parts.headers)?;
+        }
+        // hyper lets `Transfer-Encoding` win over `Content-Length`, and closes the connection then (RFC 9112 §6.3). It does
+        // not decode any coding but chunked.
+        if names.may_hold(&TRANSFER_ENCODING)
+            && parts.headers.contains_key(TRANSFER_ENCODING)
+            && !is_only(&parts.headers, TRANSFER_ENCODING, "chunked")
+        {
+            return Err(ProxyError::BadRequest("a transfer coding other than chunked"));
+        }
+        let scheme = match trusted.then(|| single_value(&parts.headers, "x-forwarded-proto")).flatten() {
+            Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+            None if is_tls => "https",
+            _ => "http",
+        };
+        let front = if trusted { forwarded_address_key(&parts.headers) } else { String::new() };
+        let sender = client_ip(&parts.headers, names, peer, &config.trusted_proxies);
+        let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
+        let host = normalize_host(authority(&parts, trusted)?, scheme)?;
+        Ok(Self {
+            parts,
+            content: None,
+            content_start: None,
+            names,
+            scheme,
+            host,
+            forwarded_address: front,
+            client_ip: sender,
+            peer,
+            interims: None,
+            is_trusted: trusted,
+            is_absolute_form: absolute,
+            request_ids: config.request_id,
+            request_id: OnceLock::new(),
+            upstream_time: None,
+            span: None,
+            route_timeouts: None,
+            refresh,
+            caller: OnceLock::new(),
+        })
+    }
+
+    /// The time-outs of the request to the upstream.
+    pub(crate) fn timeouts(&self, config: &Config) -> Timeouts {
+        self.route_timeouts.unwrap_or_else(|| timeouts(config, None))
+    }
+
+    /// The request id, made at the first call: most hits need none.
+    pub(crate) fn request_id(&self) -> &HeaderValue {
+        self.request_id.get_or_init(|| trace_context::request_id(&self.parts.headers))
+    }
+
+    /// A log span that names this request.
+    pub(crate) fn span(&self) -> tracing::Span {
+        let (method, path) = (&self.parts.method, self.parts.uri.path());
+        tracing::error_span!("request", %method, path, request_id = ?self.request_id())
+    }
+
+    pub(crate) fn set_request_id(&self, request_id: HeaderValue) {
+        self.request_id.get_or_init(|| request_id);
+    }
+
+    /// The request id to forward, unless that is off.
+    pub(crate) fn forwarded_id(&self) -> Option<&HeaderValue> {
+        (self.request_ids != RequestIds::Off).then(|| self.request_id())
+    }
+
+    pub(crate) fn has(&self, name: &HeaderName) -> bool {
+        self.names.may_hold(name) && self.parts.headers.contains_key(name)
+    }
+
+    pub(crate) fn as_policy(&self) -> RequestHead<'_> {
+        RequestHead {
+            method: &self.parts.method,
+            scheme: self.scheme,
+            host: &self.host,
+            forwarded_address: &self.forwarded_address,
+            path: self.parts.uri.path(),
+            query: self.parts.uri.query(),
+            headers: &self.parts.headers,
+            content: self.content.as_deref(),
+            name_filter: self.names,
+            caller: self.caller().map_or(CallerView::NotAsked, CallerVerdict::view),
+        }
+    }
+
+    /// The caller, once it is identified.
+    pub(crate) fn caller(&self) -> Option<&CallerVerdict> {
+        self.caller.get().map(|(_, verdict)| verdict)
+    }
+
+    /// The caller, if this entry identified it.
+    pub(crate) fn find_caller(&self, source: &CallerSource) -> Option<&CallerVerdict> {
+        self.caller.get().filter(|(index, _)| *index == source.index).map(|(_, verdict)| verdict)
+    }
+
+    /// Keeps the first verdict that is not pending.
+    pub(crate) fn set_caller(&self, source: &CallerSource, verdict: CallerVerdict) {
+        if verdict != CallerVerdict::Pending {
+            self.caller.get_or_init(|| (source.index, verdict));
+        }
+    }
+
+    /// The cause that is recorded with a purge of this request.
+    pub(crate) fn purge_reason(&self) -> PurgeCause {
+        let from = self.client_ip.or(self.peer).map(|address| address.to_string());
+        describe_request(&self.parts.method, self.parts.uri.path(), from, &self.parts.headers)
+    }
+
+    /// The client's address, unless it is a trusted proxy that does not name its client.
+    pub(crate) fn untrusted_address(&self) -> Option<IpAddr> {
+        match self.is_trusted {
+            true => self.client_ip.filter(|_| self.client_ip != self.peer),
+            false => self.client_ip.or(self.peer),
+        }
+    }
+
+    pub(crate) fn origin(&self) -> Origin<'_> {
+        Origin { peer: self.peer, is_trusted: self.is_trusted, scheme: self.scheme, host: &self.host }
+    }
+
+    /// Whether both requests forward the same fields, but for those that name one request.
+    pub(crate) fn forwards_same_fields(&self, other: &Self) -> bool {
+        let fields = |head: &Self| {
+            let mut headers = head.parts.headers.clone();
+            REQUEST_ID_FIELDS.iter().for_each(|name| drop(headers.remove(name)));
+            headers
+        };
+        std::ptr::eq(self, other) || fields(self) == fields(other)
+    }
+
+    /// Whether the client waits for a 100 before it sends its content. hyper's server sends one over HTTP/1.1 only.
+    pub(super) fn expects_continue(&self) -> bool {
+        let is_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        self.parts.version == Version::HTTP_11
+            && self.names.may_hold(&EXPECT)
+            && self.parts.headers.get(EXPECT).is_some_and(is_continue)
+    }
+
+    /// Whether it asks for an upgrade to a protocol other than HTTP. Writes of a tunnelled HTTP would not be purged.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.has(&UPGRADE) && asks_for_upgrade(&self.parts)
+    }
+}
+
+/// The length of the target as it was sent over HTTP/1.1.
+fn target_length(uri: &Uri) -> usize {
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len() + "://".len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    uri.scheme_str().map_or(0, str::len) + authority + path
+}
+
+fn asks_for_upgrade(parts: &Parts) -> bool {
+    let mut protocols = parts.headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes);
+    let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return false };
+    let protocol = protocol.trim_ascii().to_ascii_lowercase();
+    let is_http = [&b"h2"[..], b"h3", b"http", b"tls"].iter().any(|http| protocol.starts_with(http));
+    let mut options =
+        parts.headers.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let is_named = options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    parts.version == Version::HTTP_11 && !is_http && !protocol.contains(&b',') && is_named
+}
+
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Leaves one of several equal lengths (RFC 9110 §8.6). Over HTTP/1.1 they are refused before.
+fn join_lengths(headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next().cloned() else { return Ok(()) };
+    match (lengths.next(), headers.get_all(CONTENT_LENGTH).iter().all(|length| *length == first)) {
+        (None, _) => {}
+        (Some(_), true) => drop(headers.insert(CONTENT_LENGTH, first)),
+        (Some(_), false) => return Err(ProxyError::BadRequest("several lengths of one content")),
+    }
+    Ok(())
+}
+
+/// The time-outs of requests to the upstream: those of the route win over those of `upstream`.
+pub(super) fn timeouts(config: &Config, route: Option<&Route>) -> Timeouts {
+    let upstream = config.upstream.response_timeout;
+    let total = route.and_then(|route| route.timeout);
+    let response = route.and_then(|route| route.response_timeout).or(total);
+    let idle = route.and_then(|route| route.idle_timeout);
+    let stream_idle = idle.unwrap_or(config.limits.tunnel_idle);
+    Timeouts { response: response.unwrap_or(upstream), idle: idle.or(total).unwrap_or(upstream), stream_idle }
+}
+
+/// The fields of a trusted proxy that upstreams build links from, as a part of the key.
+fn forwarded_address_key(headers: &HeaderMap) -> String {
+    let mut front = String::new();
+    let mut add = |name: &HeaderName, value: &[u8]| front.push_str(&format!("{name}={value:?};"));
+    for name in &FORWARDED_ADDRESS_FIELDS {
+        headers.get_all(name).iter().for_each(|value| add(name, value.as_bytes()));
+    }
+    let forwarded = headers.get_all(FORWARDED).iter().map(|value| forwarded_without_client(value.as_bytes()));
+    forwarded.filter(|said| !said.is_empty()).for_each(|said| add(&FORWARDED, &said));
+    front
+}
+
+/// A `Forwarded` value (RFC 7239) without its `for=` pairs, since clients would share nothing otherwise. A value whose
+/// quoted strings contain separators is kept as it is.
+pub(super) fn forwarded_without_client(value: &[u8]) -> Vec<u8> {
+    let pairs = || value.split(|byte| b",;".contains(byte)).map(<[u8]>::trim_ascii);
+    let is_plain = pairs().all(|pair| pair.iter().filter(|byte| **byte == b'"').count() % 2 == 0);
+    if !is_plain {
+        return value.to_vec();
+    }
+    let of_client = |pair: &&[u8]| pair.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"for="));
+    pairs().filter(|pair| !of_client(pair)).collect::<Vec<_>>().join(&b';')
+}
+
+/// Settles fields with `_` or `.` in their names before anything else reads the header section.
+fn apply_underscores(headers: &mut HeaderMap, underscores: Underscores) -> Result<(), ProxyError> {
+    let is_removed: fn(&HeaderName) -> bool = match underscores {
+        Underscores::Refuse => {
+            return Err(ProxyError::BadRequest(
+                "a field whose name has `_` or `.` (`underscores` in proxy.yaml)",
+            ));
+        }
+        Underscores::Drop => is_ambiguous_name,
+        Underscores::Pass => |name| is_ambiguous_name(name) && is_set_by_proxies(&with_dashes(name)),
+    };
+    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
+    removed.iter().for_each(|name| drop(headers.remove(name)));
+    Ok(())
+}
+
+fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
+    let mut values = headers.get_all(name).iter();
+    values.next().is_some_and(|first| first.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+        && values.next().is_none()
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 may send it in pieces, which are one field to everybody else.
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, cookie);
+    }
+}

@@ -1,0 +1,365 @@
+//! Request collapsing: one fetch serves all requests for the same response at the same time (RFC 9111 §4).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{RANGE, TRAILER};
+use http::{HeaderMap, Response, StatusCode};
+use tokio::time::timeout_at;
+
+use super::answer::Answer;
+use super::body::Body;
+use super::client_request::ClientHead;
+use super::error::ProxyError;
+use super::fetch::{Fetch, LeaderResult};
+use super::lookup::{CacheHit, CacheRequest, LookupOutcome, Miss};
+use super::single_flight::{FetchOutcome, InFlightFetch, InFlightResponse, Join, Leader};
+use super::worker::Worker;
+use super::{reply, upstream_request};
+use crate::policy::cache_status::CacheOutcome;
+use crate::policy::classify::{CacheLookup, PassReason};
+use crate::policy::compression::may_compress;
+use crate::policy::route::Collapse;
+use crate::purge::Validity;
+use crate::upstream::{RequestBody, UpstreamError};
+
+/// How many fetches in a row a request joins before it fetches alone.
+const MAX_JOINS: usize = 4;
+
+/// A request that nothing stored answers.
+#[derive(Clone, Copy)]
+pub(super) struct MissedRequest<'a> {
+    pub worker: &'a Worker,
+    pub head: &'a Arc<ClientHead>,
+    pub lookup: &'a CacheLookup<'a>,
+}
+
+/// The events that a request has waited for.
+struct Waited {
+    since: Instant,
+    /// The last fetch that did not serve it.
+    refused: Option<Arc<InFlightFetch>>,
+    /// The fetch that takes too long, beside which another one goes on.
+    overdue: Option<Arc<InFlightFetch>>,
+    /// Another request's error was not for this one.
+    has_refused_error: bool,
+    /// It does not try again after a timeout.
+    has_retried: bool,
+}
+
+/// The next step of a request whose fetch has ended.
+#[expect(clippy::large_enum_variant, reason = "it is matched at once")]
+enum Next {
+    Answer(Answer),
+    LookUpAgain,
+    FetchAlone,
+}
+
+impl<'a> MissedRequest<'a> {
+    fn cached(&self) -> CacheRequest<'a> {
+        CacheRequest { worker: self.worker, head: self.head, lookup: self.lookup }
+    }
+
+    /// Fetches, or waits for another request's fetch if its response would be a hit.
+    pub(super) async fn fetch_or_join(&self, mut miss: Miss) -> Answer {
+        if !self.lookup.caller.is_in_key() || self.lookup.route.collapse == Collapse::No {
+            return self.fetch_alone(&miss).await;
+        }
+        let (table, caller) = (&self.worker.proxy.collapse_table, self.cached().caller_kind());
+        if table.has_timed_out(&miss.key)
+            && let Some(hit) = miss.stale_hit(&self.cached())
+        {
+            return hit.into_answer(&self.cached());
+        }
+        let mut waited = Waited::new();
+        for _ in 0..MAX_JOINS {
+            let (fetch, leads) =
+                match table.join(&miss.key, caller, waited.refused.as_ref(), waited.has_refused_error) {
+                    Join::Bypass => break,
+                    Join::Follower(fetch) => (fetch, false),
+                    Join::Leader(leader) => {
+                        if let Some(hit) = self.find_again(&miss).await {
+                            leader.finish(FetchOutcome::Retry);
+                            return hit.into_answer(&self.cached());
+                        }
+                        let fetch = leader.fetch().clone();
+                        match self.lead(leader, &miss, &mut waited).await {
+                            Some(answer) => return answer,
+                            None => (fetch, true),
+                        }
+                    }
+                };
+            match self.wait(&fetch, leads, &miss, &mut waited).await {
+                Next::Answer(answer) => return answer,
+                Next::FetchAlone => break,
+                Next::LookUpAgain => waited.refused = Some(fetch),
+            }
+            match self.cached().look_up().await {
+                LookupOutcome::Fresh(hit) | LookupOutcome::Stale(hit, _) => {
+                    return hit.into_answer(&self.cached());
+                }
+                LookupOutcome::Miss(again) => miss = again,
+            }
+        }
+        match self.may_pass_range() {
+            true => self.pass_range().await,
+            false => self.fetch_alone(&miss).await,
+        }
+    }
+
+    /// Whether the upstream's part continues the whole that the client would get. A date in `If-Range` does not tell the
+    /// compressed content from the upstream's.
+    fn may_pass_range(&self) -> bool {
+        self.head.has(&RANGE) && !may_compress(self.lookup.route, &self.head.parts.headers)
+    }
+
+    /// Forwards a request for a range as it is: the whole response is not for the store.
+    async fn pass_range(&self) -> Answer {
+        let (headers, query) = (self.head.parts.headers.clone(), self.head.parts.uri.query());
+        let request = upstream_request::build(self.head, headers, query, RequestBody::empty());
+        let route = Some(self.lookup.route);
+        match upstream_request::send(self.worker, request, self.head).await {
+            Ok(response) => {
+                let outcome = CacheOutcome::pass(PassReason::Range);
+                Answer::new(upstream_request::client_response(response), outcome, route)
+            }
+            Err(error) => Answer::from_error(&error, route),
+        }
+    }
+
+    /// Fetches without letting others join.
+    pub(super) async fn fetch_alone(&self, miss: &Miss) -> Answer {
+        let caller = self.cached().caller_kind();
+        let leader = self.worker.proxy.collapse_table.lead_unshared(&miss.key, caller);
+        let fetch = leader.fetch().clone();
+        let mut waited = Waited::new();
+        if let Some(answer) = self.lead(leader, miss, &mut waited).await {
+            return answer;
+        }
+        match self.settle(fetch.outcome().await, &fetch, miss, &mut waited) {
+            Next::Answer(answer) => answer,
+            Next::LookUpAgain | Next::FetchAlone => {
+                miss.answer_error(&self.cached(), &ProxyError::Interrupted)
+            }
+        }
+    }
+
+    /// Looks once more as the new leader: a fetch that ended meanwhile may have stored the response.
+    async fn find_again(&self, miss: &Miss) -> Option<CacheHit> {
+        match self.head.refresh {
+            Some(_) => self.cached().find_remote(miss).await,
+            None => self.cached().find_local(miss.key),
+        }
+    }
+
+    /// Runs the fetch as a task of its own: if this client goes away, it goes on for the followers and for the store.
+    /// `None`: the leader has no response of its own, and gets the outcome that everyone gets.
+    async fn lead(&self, leader: Leader, miss: &Miss, waited: &mut Waited) -> Option<Answer> {
+        let request = self.cached();
+        let now = || self.worker.proxy.clock.now();
+        let mut own = Fetch::new(self.worker, self.head, self.lookup, miss).start(leader);
+        let result = match waited.overdue.take() {
+            None => own.await,
+            Some(overdue) => tokio::select! {
+                result = &mut own => result,
+                outcome = overdue.outcome() => {
+                    match self.settle_overdue(outcome, &overdue, miss, waited) {
+                        Some(answer) => return Some(answer),
+                        None => own.await,
+                    }
+                }
+            },
+        };
+        let (response, outcome) = match result.ok()? {
+            LeaderResult::Reader { shared, reader } => {
+                let now = now();
+                let outcome = match shared.not_stored.or(shared.predicted_uncacheable) {
+                    Some(reason) => miss.not_stored(reason),
+                    None => CacheOutcome::stored(miss.fwd, shared.head.terms().ttl(now)).because(miss.reason),
+                };
+                let mut response = reply::from_in_flight(&shared.head, reader, self.head, now);
+                add_fields(&mut response, &shared.dropped);
+                (response, outcome)
+            }
+            LeaderResult::Freshened { stored, dropped } => {
+                let now = now();
+                let outcome = CacheOutcome::freshened(miss.fwd, stored.head.terms().ttl(now));
+                let mut answer = CacheHit { stored, now, outcome }.into_answer(&request);
+                add_fields(&mut answer.response, &dropped);
+                return Some(answer);
+            }
+            LeaderResult::Response { response, .. }
+                if response.status() == StatusCode::OK && self.may_pass_range() =>
+            {
+                drop(response);
+                return Some(self.pass_range().await);
+            }
+            LeaderResult::Response { response, not_stored } => (response, miss.not_stored(not_stored)),
+        };
+        let failed = response.status().is_server_error().then(|| response.status());
+        let stale = failed.and_then(|status| miss.stale_if_error(&request, Some(status)));
+        Some(stale.unwrap_or_else(|| Answer::new(response, outcome, Some(self.lookup.route))))
+    }
+
+    /// Waits for the outcome of a fetch, and answers with it if it is for this request. If it takes too long, one more
+    /// request goes to the upstream, and the first outcome counts.
+    async fn wait(&self, fetch: &Arc<InFlightFetch>, leads: bool, miss: &Miss, waited: &mut Waited) -> Next {
+        let _follower = (!leads).then(|| self.worker.proxy.metrics.start_following());
+        let outcome = match waited.overdue.take() {
+            _ if leads => fetch.outcome().await,
+            Some(overdue) => tokio::select! {
+                outcome = fetch.outcome() => outcome,
+                outcome = overdue.outcome() => {
+                    match self.settle_overdue(outcome, &overdue, miss, waited) {
+                        Some(answer) => return Next::Answer(answer),
+                        None => fetch.outcome().await,
+                    }
+                }
+            },
+            None if waited.has_retried => fetch.outcome().await,
+            None => match timeout_at(self.patience_with(fetch), fetch.outcome()).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    waited.has_retried = true;
+                    waited.overdue = Some(fetch.clone());
+                    return Next::LookUpAgain;
+                }
+            },
+        };
+        // Only a follower tries again.
+        waited.has_retried |= leads;
+        self.settle(outcome, fetch, miss, waited)
+    }
+
+    /// When another request than the leader goes to the upstream.
+    fn patience_with(&self, fetch: &InFlightFetch) -> tokio::time::Instant {
+        let route = self.lookup.route;
+        let lease_wait = match route.collapse {
+            Collapse::Replicas => route.collapse_wait,
+            Collapse::No | Collapse::Local => Duration::ZERO,
+        };
+        (fetch.started_at() + route.collapse_timeout + lease_wait).into()
+    }
+
+    /// The answer by a fetch that took too long, unless another one is still under way that may bring a better one.
+    fn settle_overdue(
+        &self,
+        outcome: FetchOutcome,
+        fetch: &InFlightFetch,
+        miss: &Miss,
+        waited: &mut Waited,
+    ) -> Option<Answer> {
+        if matches!(outcome, FetchOutcome::Failed(_) | FetchOutcome::Interrupted) {
+            return None;
+        }
+        match self.settle(outcome, fetch, miss, waited) {
+            Next::Answer(answer) => Some(answer),
+            Next::LookUpAgain | Next::FetchAlone => None,
+        }
+    }
+
+    /// Answers with the outcome of a fetch if it is for this request.
+    fn settle(&self, outcome: FetchOutcome, fetch: &InFlightFetch, miss: &Miss, waited: &mut Waited) -> Next {
+        let request = self.cached();
+        match outcome {
+            FetchOutcome::Streaming(shared) => match self.follow(&shared, fetch, miss, waited) {
+                Some(answer) => Next::Answer(answer),
+                None => Next::LookUpAgain,
+            },
+            FetchOutcome::Complete(stored) | FetchOutcome::StoredElsewhere(stored) => {
+                if !request.is_hit(&stored.head, miss.key) {
+                    return Next::LookUpAgain;
+                }
+                let now = self.worker.proxy.clock.now();
+                let outcome =
+                    CacheOutcome::collapsed(miss.fwd, stored.head.terms().ttl(now)).because(miss.reason);
+                Next::Answer(CacheHit { stored, now, outcome }.into_answer(&request))
+            }
+            FetchOutcome::Retry => Next::LookUpAgain,
+            // A response to a caller of the other kind says nothing of this one's.
+            FetchOutcome::Uncacheable if fetch.caller != request.caller_kind() => Next::LookUpAgain,
+            FetchOutcome::Uncacheable => Next::FetchAlone,
+            FetchOutcome::Failed(error) => {
+                if let Some(answer) = miss.stale_if_error(&request, None) {
+                    return Next::Answer(answer);
+                }
+                let is_timeout = error == ProxyError::Upstream(UpstreamError::Timeout);
+                if !waited.accepts_error(fetch, self.head, error.may_depend_on_request())
+                    || (is_timeout && !waited.has_retried)
+                {
+                    waited.has_retried = true;
+                    return Next::LookUpAgain;
+                }
+                Next::Answer(Answer::from_error(&error, Some(self.lookup.route)))
+            }
+            FetchOutcome::Interrupted => Next::Answer(miss.answer_error(&request, &ProxyError::Interrupted)),
+        }
+    }
+
+    /// Joins the response in flight if it would be a hit were it stored now. An error answers those whose forwarded fields
+    /// are the leader's.
+    fn follow(
+        &self,
+        shared: &InFlightResponse,
+        fetch: &InFlightFetch,
+        miss: &Miss,
+        waited: &mut Waited,
+    ) -> Option<Answer> {
+        let request = self.cached();
+        // No purge that was acknowledged before this request is missing from a fetch that began later.
+        let validity = match fetch.started_at() > waited.since {
+            true => Validity::Valid,
+            false => request.validity_in_flight(shared),
+        };
+        let is_usable = match shared.error_status() {
+            Some(_) => validity != Validity::Dead,
+            None => request.is_reusable(&shared.head, validity, miss.key),
+        };
+        if !is_usable {
+            return None;
+        }
+        if let Some(status) = shared.error_status() {
+            if let Some(answer) = miss.stale_if_error(&request, Some(status)) {
+                return Some(answer);
+            }
+            if !waited.accepts_error(fetch, self.head, true) {
+                return None;
+            }
+        }
+        let reader = shared.body.new_reader()?.without_trailers();
+        let now = self.worker.proxy.clock.now();
+        let outcome = CacheOutcome::collapsed(miss.fwd, shared.head.terms().ttl(now)).because(miss.reason);
+        let mut response = reply::from_in_flight(&shared.head, reader, self.head, now);
+        response.headers_mut().remove(TRAILER);
+        Some(Answer::new(response, outcome, Some(self.lookup.route)))
+    }
+}
+
+/// Adds the fields that only the leader gets.
+fn add_fields(response: &mut Response<Body>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        response.headers_mut().append(name.clone(), value.clone());
+    }
+}
+
+impl Waited {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            refused: None,
+            overdue: None,
+            has_refused_error: false,
+            has_retried: false,
+        }
+    }
+
+    /// Whether the error of a fetch answers this request: its leader forwarded the same fields, or it was led by a request
+    /// that, like this one, another fetch's error did not answer.
+    fn accepts_error(&mut self, fetch: &InFlightFetch, head: &ClientHead, depends_on_request: bool) -> bool {
+        let accepts = !depends_on_request
+            || (self.has_refused_error && fetch.is_retry)
+            || fetch.forwards_same_fields(head);
+        self.has_refused_error |= !accepts;
+        accepts
+    }
+}

@@ -1,0 +1,191 @@
+//! The request of a fetch to the upstream, conditional where a stored response can be validated.
+
+use std::sync::Arc;
+
+use http::header::{
+    ACCEPT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+};
+use http::{HeaderMap, Method, Response, StatusCode};
+
+use super::super::body::Body;
+use super::super::client_request::ClientHead;
+use super::super::compressed_body::CompressedBody;
+use super::super::error::ProxyError;
+use super::super::lookup::{StaleResponse, caller_kind};
+use super::super::single_flight::CallerKind;
+use super::super::state::Proxy;
+use super::super::worker::Worker;
+use super::super::{forwarding, reply, upstream_request};
+use crate::policy::accept_encoding::remove_refused_codings;
+use crate::policy::classify::{CacheLookup, Caller};
+use crate::policy::compression::{ResponseCoding, compress_response, mark_tag, restore_tags};
+use crate::policy::content;
+use crate::policy::freshness::clock_lag;
+use crate::policy::response_admission::RequestContext;
+use crate::policy::route::RouteMode;
+use crate::policy::storing::ExchangeTimes;
+use crate::policy::validation::{ValidationResult, build_conditional_fields, evaluate_validation};
+use crate::policy::{CacheKey, RequestHead, Route, VaryFields};
+use crate::stored_response::StoredEntry;
+use crate::upstream::{RequestBody, StorableFetch, StrayContent, UpstreamError};
+
+pub(in crate::proxy) struct FetchTarget {
+    pub worker: Worker,
+    pub head: Arc<ClientHead>,
+    pub route: Arc<Route>,
+    pub caller: Caller,
+    pub query: Option<String>,
+    /// The key of the request, whatever the variant.
+    pub primary: CacheKey,
+}
+
+/// The upstream's response, with its end-to-end fields.
+pub(in crate::proxy) struct UpstreamResponse {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Body,
+    pub times: ExchangeTimes,
+    /// A 204 with content.
+    pub has_stray_content: bool,
+}
+
+/// The upstream's answer to a fetch.
+pub(super) enum Fetched {
+    Response(UpstreamResponse),
+    /// 304: the stored response is still good. `strong`: by a strong validator.
+    NotModified {
+        update: UpstreamResponse,
+        stale: StaleResponse,
+        strong: bool,
+    },
+}
+
+impl FetchTarget {
+    pub(in crate::proxy) fn new(worker: &Worker, head: &Arc<ClientHead>, lookup: &CacheLookup<'_>) -> Self {
+        Self {
+            worker: worker.clone(),
+            head: head.clone(),
+            route: lookup.route.clone(),
+            caller: lookup.caller,
+            query: lookup.query.clone(),
+            primary: lookup.key,
+        }
+    }
+
+    /// The kind of caller on whose behalf it fetches.
+    pub(super) fn caller_kind(&self) -> CallerKind {
+        caller_kind(&self.route, &self.head, &self.proxy().config.credentials)
+    }
+
+    /// The most recent `Vary` of the responses that are stored for this key.
+    pub(super) fn known_vary(&self) -> Option<VaryFields> {
+        match self.proxy().store.get_local(&self.primary)?.stored {
+            StoredEntry::Variants(variants) => variants.fields.first().cloned(),
+            StoredEntry::Response(_) => None,
+        }
+    }
+
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.worker.proxy
+    }
+
+    /// The request as policy sees it. A HEAD that sets off a fetch is a GET here.
+    pub(super) fn request(&self) -> RequestHead<'_> {
+        RequestHead { method: &Method::GET, ..self.head.as_policy() }
+    }
+
+    pub(super) fn context<'a>(&'a self, request: &'a RequestHead<'a>) -> RequestContext<'a> {
+        RequestContext { route: &self.route, caller: self.caller, primary: &self.primary, request }
+    }
+
+    /// Asks the upstream, with the condition of the stored response if that can be validated (RFC 9111 §4.3).
+    pub(super) async fn fetch(&self, stale: Option<&StaleResponse>) -> Result<Fetched, ProxyError> {
+        // A POST has no conditions that a 304 could answer (RFC 9110 §13.2.1).
+        let Some(stale) = stale.filter(|_| self.head.parts.method != Method::POST) else {
+            return self.send_unconditional().await;
+        };
+        let condition = build_conditional_fields(&stale.response.head);
+        // A soft-purged response is freshened only if its content is known to be the present one.
+        if condition.is_empty() || (stale.soft_purged && !condition.contains_key(IF_NONE_MATCH)) {
+            return self.send_unconditional().await;
+        }
+        let response = self.send(condition).await?;
+        match evaluate_validation(&stale.response.head, response.status, &response.headers) {
+            // It may have expired while the upstream was asked.
+            ValidationResult::Freshened { strong }
+                if stale.is_usable(response.times.received_at) && (strong || !stale.soft_purged) =>
+            {
+                Ok(Fetched::NotModified { update: response, stale: stale.clone(), strong })
+            }
+            ValidationResult::Freshened { .. } | ValidationResult::Mismatch => {
+                self.send_unconditional().await
+            }
+            ValidationResult::Replaced | ValidationResult::Failed => Ok(Fetched::Response(response)),
+        }
+    }
+
+    /// Asks without a condition: a 304 would say nothing then.
+    async fn send_unconditional(&self) -> Result<Fetched, ProxyError> {
+        let response = self.send(HeaderMap::new()).await?;
+        match response.status {
+            StatusCode::NOT_MODIFIED => Err(UpstreamError::Invalid("304 unasked".into()).into()),
+            _ => Ok(Fetched::Response(response)),
+        }
+    }
+
+    /// Asks without a condition, for an answer that is not stored.
+    pub(in crate::proxy) async fn ask(&self) -> Result<UpstreamResponse, ProxyError> {
+        self.send(HeaderMap::new()).await
+    }
+
+    async fn send(&self, mut condition: HeaderMap) -> Result<UpstreamResponse, ProxyError> {
+        let headers = self.head.parts.headers.clone();
+        let query = self.query.as_deref();
+        let content = self.head.content.clone();
+        let body = content.clone().map_or_else(RequestBody::empty, RequestBody::from_content);
+        let mut request = upstream_request::build(&self.head, headers, query, body);
+        request.extensions_mut().insert(StorableFetch);
+        if content.is_none() {
+            *request.method_mut() = Method::GET;
+        }
+        for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
+            request.headers_mut().remove(name);
+        }
+        let has_marked_tag = restore_tags(&mut condition, IF_NONE_MATCH);
+        request.headers_mut().extend(condition);
+        if let Some(accepted) = remove_refused_codings(request.headers()) {
+            request.headers_mut().insert(ACCEPT_ENCODING, accepted);
+        }
+        if self.route.reads_content()
+            && self.route.mode == RouteMode::On
+            && let Some(coding) = content::restrict_accept_encoding(request.headers())
+        {
+            request.headers_mut().insert(ACCEPT_ENCODING, coding);
+        }
+        let requested_at = self.proxy().clock.now();
+        let (mut parts, body) = upstream_request::send(&self.worker, request, &self.head).await?.into_parts();
+        let times = ExchangeTimes { requested_at, received_at: self.proxy().clock.now() };
+        if let Some(lag) = clock_lag(&parts.headers, times.received_at) {
+            self.proxy().metrics.record_upstream_clock_lag(lag);
+        }
+        forwarding::prepare_response(&mut parts.headers, parts.version);
+        if has_marked_tag && parts.status == StatusCode::NOT_MODIFIED {
+            mark_tag(&mut parts.headers);
+        }
+        let accepted = &self.head.parts.headers;
+        let memory = self.worker.memory();
+        let fields = &mut parts.headers;
+        let body = match compress_response(&self.route, accepted, parts.status, fields, memory.has_room()) {
+            Some(ResponseCoding::Gzip) => Body::Compressed(Box::new(CompressedBody::new(body, memory))),
+            None => Body::Upstream(body),
+        };
+        let has_stray_content = parts.extensions.get::<StrayContent>().is_some();
+        Ok(UpstreamResponse { status: parts.status, headers: parts.headers, body, times, has_stray_content })
+    }
+}
+
+impl UpstreamResponse {
+    pub(super) fn into_response(self) -> Response<Body> {
+        reply::with_body(self.status, self.headers, self.body)
+    }
+}

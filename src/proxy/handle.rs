@@ -1,0 +1,464 @@
+//! Handles one request from top to bottom: [`Worker::handle`].
+//!
+//! Hits in the first tier are answered synchronously. Anything that must wait becomes a [`PendingRequest`], which carries
+//! the lookup result so far.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use http::header::{CONTENT_TYPE, IF_MATCH, IF_UNMODIFIED_SINCE};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::{Answer, CACHE_STATUS, LARDER_POSITION};
+use super::background_refresh::refresh_in_background;
+use super::body::Body;
+use super::client_request::{Client, ClientHead, ClientRequest, timeouts};
+use super::collapse::MissedRequest;
+use super::content_read::read_content;
+use super::error::ProxyError;
+use super::interim::InterimSender;
+use super::lookup::{CacheRequest, LookupOutcome, LookupStep, Miss};
+use super::rate_limit::{
+    charge, charge_locally, find_rated_route, is_caller_pending, judge, rate_request, refuse_miss,
+};
+use super::request_log::RequestLog;
+use super::worker::Worker;
+use super::{head_request, observe, pass_through, purge_method, write};
+use crate::events::webhook::WebhookReceiver;
+use crate::memory_budget::{MemoryBudget, Reservation};
+use crate::metrics::NonCacheReply;
+use crate::policy::cache_status::CacheOutcome;
+use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
+use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
+use crate::policy::route::RouteMode;
+use crate::policy::tags::remove_cache_fields;
+use crate::policy::{CacheKey, Route};
+use crate::store::{GetResult, ValidEntry};
+
+/// A request that a worker has accepted.
+#[expect(clippy::large_enum_variant, reason = "a hit is not boxed")]
+pub enum Handled {
+    Ready(Response<Body>),
+    Pending(Box<PendingRequest>),
+}
+
+/// A request whose response has to be waited for.
+pub struct PendingRequest {
+    worker: Arc<Worker>,
+    /// Boxed because it is moved from future to future.
+    request: Box<ClientRequest>,
+    action: Action,
+    log: RequestLog,
+}
+
+/// How a request is answered.
+#[expect(clippy::large_enum_variant, reason = "boxed as a part of `PendingRequest`")]
+enum Action {
+    LookUp {
+        route: Arc<Route>,
+        key: CacheKey,
+        query: Option<String>,
+        caller: Caller,
+        step: Option<LookupStep>,
+    },
+    ContentRead {
+        route: Arc<Route>,
+    },
+    Pass {
+        reason: PassReason,
+        route: Option<Arc<Route>>,
+    },
+    Write {
+        route: Option<Arc<Route>>,
+    },
+    Purge,
+    Event(Arc<WebhookReceiver>),
+    /// The caller is asked for, and the request is planned again.
+    Identify {
+        route: Arc<Route>,
+    },
+    /// The beginning of the content is waited for, and the request is planned again.
+    BeginContent,
+    /// The shared store is asked for the caller's budget, and the request is planned again.
+    Charge {
+        route: Arc<Route>,
+    },
+}
+
+impl Action {
+    fn route(&self) -> Option<&Route> {
+        match self {
+            Action::LookUp { route, .. }
+            | Action::Identify { route }
+            | Action::Charge { route }
+            | Action::ContentRead { route } => Some(route),
+            Action::Pass { route, .. } | Action::Write { route } => route.as_deref(),
+            Action::Purge | Action::Event(_) | Action::BeginContent => None,
+        }
+    }
+}
+
+impl Worker {
+    /// Never fails: every error has a response.
+    pub fn handle(self: &Arc<Self>, request: Request<Incoming>, client: Client) -> Handled {
+        let mut log = RequestLog::start(&self.proxy, &request, &client);
+        let mut request = match ClientRequest::accept(request.map(Some), client, &self.proxy.config) {
+            Ok(request) => request,
+            Err(error) => return Handled::Ready(self.finish(log, Answer::from_error(&error, None))),
+        };
+        log.set_context(&mut request.head);
+        #[cfg(test)]
+        super::panic_tests::trap(&request.head, "request");
+        match self.plan(&request, &mut log) {
+            Ok(answer) => Handled::Ready(self.finish(log, answer)),
+            Err(action) => {
+                let request = Box::new(request);
+                Handled::Pending(Box::new(PendingRequest { worker: self.clone(), request, action, log }))
+            }
+        }
+    }
+
+    /// Answers a hit in the first tier, and decides what is to be done for every other request.
+    #[expect(clippy::result_large_err, reason = "it is moved once, and a hit does not have it")]
+    fn plan(&self, request: &ClientRequest, log: &mut RequestLog) -> Result<Answer, Action> {
+        let head = &request.head;
+        if purge_method::is_purge(&self.proxy, head) {
+            return Err(Action::Purge);
+        }
+        if let Some(receiver) = self.proxy.events.webhooks().find(head.parts.uri.path(), true) {
+            return Err(Action::Event(receiver.clone()));
+        }
+        if request.may_be_empty() {
+            return Err(Action::BeginContent);
+        }
+        let class = self.classify(head, request.has_content());
+        if let Err(result) = self.charge_first(head, &class, log) {
+            return result;
+        }
+        match class {
+            Classification::Lookup(lookup) => {
+                let cached = CacheRequest { worker: self, head, lookup: &lookup };
+                let step = match can_look_up_first(request, &lookup).then(|| cached.look_up_sync()) {
+                    Some(LookupStep::Done(LookupOutcome::Fresh(hit))) => return Ok(hit.into_answer(&cached)),
+                    step => step,
+                };
+                let CacheLookup { route, key, query, caller, fallback_ttl: _ } = lookup;
+                Err(Action::LookUp { route: route.clone(), key, query, caller, step })
+            }
+            Classification::ContentRead { route } => Err(Action::ContentRead { route: route.clone() }),
+            Classification::Pass { reason, route } => Err(Action::Pass { reason, route: route.cloned() }),
+            Classification::Write { route } => Err(Action::Write { route: route.cloned() }),
+            Classification::Identify { route } => Err(Action::Identify { route: route.clone() }),
+        }
+    }
+
+    /// Charges the request, if a limit counts it before the lookup. `Err`: it is refused, or something is asked first.
+    #[expect(clippy::result_large_err, reason = "it is moved once, and a hit does not have it")]
+    fn charge_first(
+        &self,
+        head: &ClientHead,
+        class: &Classification<'_>,
+        log: &mut RequestLog,
+    ) -> Result<(), Result<Answer, Action>> {
+        if log.is_charged() {
+            return Ok(());
+        }
+        let Some(route) = find_rated_route(&self.proxy.routes, head, class) else { return Ok(()) };
+        if is_caller_pending(self, head, class, route) {
+            return Err(Err(Action::Identify { route: route.clone() }));
+        }
+        let Some(rated) = rate_request(head, route) else { return Ok(()) };
+        let Some(charge) = charge_locally(self, &rated) else {
+            return Err(Err(Action::Charge { route: route.clone() }));
+        };
+        log.set_charged(judge(self, &rated, charge).map_err(Ok)?);
+        Ok(())
+    }
+
+    /// Charges the request in the shared store. Goes on like [`Worker::plan`].
+    async fn charge_and_plan(
+        &self,
+        route: &Arc<Route>,
+        request: &ClientRequest,
+        log: &mut RequestLog,
+    ) -> Result<Answer, Action> {
+        if let Some(rated) = rate_request(&request.head, route) {
+            match judge(self, &rated, charge(self, &rated).await) {
+                Ok(fields) => log.set_charged(fields),
+                Err(answer) => return Ok(answer),
+            }
+        }
+        self.plan(request, log)
+    }
+
+    /// Counts the answer, adds larder's own fields to it (`Cache-Status` after those of inner caches, RFC 9211), and logs it.
+    fn finish(&self, log: RequestLog, answer: Answer) -> Response<Body> {
+        let Answer { mut response, outcome, route } = answer;
+        let config = route.and_then(|index| self.proxy.config.routes.get(index));
+        self.proxy.metrics.record_request(route, &outcome, response.status(), log.elapsed());
+        if let (Ok(outcome), Some(route)) = (&outcome, config) {
+            remove_cache_fields(route, response.headers_mut());
+            response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
+        }
+        log.publish(&self.proxy, (config.map(AsRef::as_ref), response.status()), outcome.ok());
+        log.add_request_id(response.headers_mut());
+        log.add_rate(response.headers_mut());
+        match log.record(&response, config, outcome.ok()) {
+            Some(entry) => response.map(|body| body.logged(entry)),
+            None => response,
+        }
+    }
+}
+
+/// Whether nothing comes before the lookup.
+fn can_look_up_first(request: &ClientRequest, lookup: &CacheLookup<'_>) -> bool {
+    const CHECKED_FIRST: [HeaderName; 3] = [IF_MATCH, IF_UNMODIFIED_SINCE, LARDER_POSITION];
+    lookup.route.mode != RouteMode::Observe && !CHECKED_FIRST.iter().any(|name| request.head.has(name))
+}
+
+impl PendingRequest {
+    /// Answers a hit of the shared store, and never fetches: its future is small, since many requests wait for the store
+    /// at a time. `Err`: the request goes on with what is known now.
+    pub async fn respond_from_store(mut self: Box<Self>) -> Result<Response<Body>, Box<Self>> {
+        let Some(result) = self.take_store_result() else { return Err(self) };
+        let entry = result.resolve().await;
+        self.respond_with_entry(entry)
+    }
+
+    /// The pending store lookup, if the request waits for nothing else. The route's timeout is not measured here.
+    fn take_store_result(&mut self) -> Option<GetResult> {
+        match &mut self.action {
+            Action::LookUp { route, step: Some(LookupStep::Pending(result, _)), .. }
+                if route.timeout.is_none() =>
+            {
+                Some(std::mem::replace(result, GetResult::Ready(None)))
+            }
+            _ => None,
+        }
+    }
+
+    fn respond_with_entry(
+        mut self: Box<Self>,
+        entry: Option<ValidEntry>,
+    ) -> Result<Response<Body>, Box<Self>> {
+        let PendingRequest { worker, request, action, .. } = &mut *self;
+        let Action::LookUp { route, key, query, caller, step } = action else { return Err(self) };
+        let Some(LookupStep::Pending(_, cursor)) = step.take() else { return Err(self) };
+        let lookup = worker.cache_lookup(route, *key, query.take(), *caller);
+        let cached = CacheRequest { worker, head: &request.head, lookup: &lookup };
+        match cached.advance(GetResult::Ready(entry), cursor) {
+            LookupStep::Done(LookupOutcome::Fresh(hit)) => {
+                let answer = hit.into_answer(&cached);
+                let PendingRequest { worker, log, .. } = *self;
+                Ok(worker.finish(log, answer))
+            }
+            other => {
+                *step = Some(other);
+                *query = lookup.query;
+                Err(self)
+            }
+        }
+    }
+
+    /// `interims`: where interim responses go; `None` where none can be sent.
+    pub async fn respond(self: Box<Self>, interims: Option<InterimSender>) -> Response<Body> {
+        let PendingRequest { worker, mut request, mut action, mut log } = *self;
+        let _counted = reserve_head(worker.memory(), &request.head.parts);
+        // The content begins, the caller is identified, and the request is charged: each once.
+        for _ in 0..3 {
+            let planned = match &action {
+                Action::BeginContent => {
+                    request.begin_content(worker.limits().body_timeout).await;
+                    worker.plan(&request, &mut log)
+                }
+                Action::Identify { route } => {
+                    worker.ask_caller(route, &request.head).await;
+                    worker.plan(&request, &mut log)
+                }
+                Action::Charge { route } => worker.charge_and_plan(route, &request, &mut log).await,
+                _ => break,
+            };
+            action = match planned {
+                Ok(answer) => return worker.finish(log, answer),
+                Err(action) => action,
+            };
+        }
+        request.head.interims = interims;
+        if let Some(route) = action.route() {
+            request.head.route_timeouts = Some(timeouts(&worker.proxy.config, Some(route)));
+        }
+        // Each future is boxed, so that it takes only its own size.
+        let answer = match action {
+            Action::LookUp { route, key, query, caller, step } => {
+                let lookup = worker.cache_lookup(&route, key, query, caller);
+                let answer = Box::pin(answer_cached(&worker, request, lookup, step));
+                with_route_timeout(Some(&route), answer).await
+            }
+            Action::ContentRead { route } => {
+                let answer = Box::pin(answer_content_read(&worker, request, &route));
+                with_route_timeout(Some(&route), answer).await
+            }
+            Action::Pass { reason, route } => {
+                let outcome = CacheOutcome::pass(reason);
+                let answer = Box::pin(pass_through::pass(&worker, request, route.as_ref(), outcome));
+                with_route_timeout(route.as_ref(), answer).await
+            }
+            Action::Write { route } => {
+                let answer = Box::pin(write::write(&worker, *request, route.as_ref()));
+                with_route_timeout(route.as_ref(), answer).await
+            }
+            Action::Purge => Box::pin(purge_method::purge(&worker.proxy, &request.head)).await,
+            Action::Event(receiver) => Box::pin(receive_event(&receiver, *request)).await,
+            // The caller is identified and charged by now, and the content has begun.
+            Action::Identify { .. } | Action::Charge { .. } | Action::BeginContent => {
+                Answer::from_error(&ProxyError::Interrupted, None)
+            }
+        };
+        worker.finish(log, answer)
+    }
+}
+
+/// Counts a head in the memory budget while its response is waited for.
+fn reserve_head(memory: &Arc<MemoryBudget>, head: &Parts) -> Reservation {
+    let fields = head.headers.iter();
+    let field_bytes =
+        fields.map(|(name, value)| size_of::<HeaderValue>() + name.as_str().len() + value.len());
+    let target_bytes = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let mut reservation = memory.reserve();
+    reservation.grow((field_bytes.sum::<usize>() + target_bytes) as u64);
+    reservation
+}
+
+/// Answers a request on a route that caches: from the store, or by a fetch. Futures that wait for the upstream are
+/// boxed, so that waiting for the store takes little memory.
+pub(super) async fn answer_cached(
+    worker: &Worker,
+    request: Box<ClientRequest>,
+    lookup: CacheLookup<'_>,
+    step: Option<LookupStep>,
+) -> Answer {
+    if let Some(reason) = reason_to_forward(worker, &request.head, lookup.route).await {
+        return Box::pin(pass_miss(worker, request, lookup.route, reason)).await;
+    }
+    let cached = CacheRequest { worker, head: &request.head, lookup: &lookup };
+    let step = step.unwrap_or_else(|| cached.look_up_sync());
+    let found = cached.finish(step).await;
+    let is_observed = lookup.route.mode == RouteMode::Observe;
+    let on_miss = decide_on_miss(lookup.route, &request.head.as_policy());
+    if matches!(found, LookupOutcome::Miss(_))
+        && (is_observed || on_miss != OnMiss::OnlyIfCached)
+        && let Some(refusal) = refuse_miss(worker, &request.head, lookup.route).await
+    {
+        return refusal;
+    }
+    if is_observed {
+        return Box::pin(observe::observe(worker, request, &lookup, found)).await;
+    }
+    match found {
+        LookupOutcome::Fresh(hit) => hit.into_answer(&cached),
+        LookupOutcome::Stale(_, miss) if request.head.refresh.is_some() => {
+            Box::pin(fetch(worker, request.head, &lookup, miss)).await
+        }
+        LookupOutcome::Stale(hit, miss) => {
+            let head = Arc::new(request.head);
+            refresh_in_background(worker, &head, &lookup, miss);
+            hit.into_answer(&CacheRequest { worker, head: &head, lookup: &lookup })
+        }
+        LookupOutcome::Miss(miss) => match on_miss {
+            OnMiss::OnlyIfCached => Answer::from_error(&ProxyError::OnlyIfCached, Some(lookup.route)),
+            OnMiss::Head => Box::pin(head_request::forward_head(worker, *request, &lookup, &miss)).await,
+            OnMiss::Fetch => Box::pin(fetch(worker, request.head, &lookup, miss)).await,
+        },
+    }
+}
+
+/// Why a request on a route that caches goes to the upstream whatever is stored.
+async fn reason_to_forward(worker: &Worker, head: &ClientHead, route: &Route) -> Option<PassReason> {
+    if let Some(reason) = requires_upstream(&head.as_policy()) {
+        return Some(reason);
+    }
+    let position =
+        head.parts.headers.get(LARDER_POSITION).filter(|_| route.read_your_writes)?.to_str().ok()?;
+    (!worker.proxy.store.sync_to(position).await).then_some(PassReason::Position)
+}
+
+/// Answers a read by QUERY or POST: from the store, or by a fetch that sends the same content.
+async fn answer_content_read(worker: &Worker, mut request: Box<ClientRequest>, route: &Arc<Route>) -> Answer {
+    let reason = match read_content(worker, &mut request).await {
+        Ok(Some(reason)) => reason,
+        Ok(None) => match worker.classify_after_asking(&request.head).await {
+            Classification::Lookup(lookup) => return answer_cached(worker, request, lookup, None).await,
+            Classification::Pass { reason, .. } => reason,
+            _ => PassReason::Content,
+        },
+        Err(error) => return Answer::from_error(&error, Some(route)),
+    };
+    pass_miss(worker, request, route, reason).await
+}
+
+/// Forwards a request that is not answered from the store, unless it is over the limit of its route.
+async fn pass_miss(
+    worker: &Worker,
+    request: Box<ClientRequest>,
+    route: &Arc<Route>,
+    reason: PassReason,
+) -> Answer {
+    match refuse_miss(worker, &request.head, route).await {
+        Some(refusal) => refusal,
+        None => pass_through::pass(worker, request, Some(route), CacheOutcome::pass(reason)).await,
+    }
+}
+
+async fn fetch(worker: &Worker, head: ClientHead, lookup: &CacheLookup<'_>, miss: Miss) -> Answer {
+    MissedRequest { worker, head: &Arc::new(head), lookup }.fetch_or_join(miss).await
+}
+
+/// The route's `timeout`. A write that is cut off goes on and purges, like one whose client has gone.
+pub(super) async fn with_route_timeout(
+    route: Option<&Arc<Route>>,
+    answer: impl Future<Output = Answer>,
+) -> Answer {
+    let Some(limit) = route.and_then(|route| route.timeout) else { return answer.await };
+    let deadline = Instant::now() + limit;
+    match timeout_at(deadline, answer).await {
+        Ok(mut answer) => {
+            answer.response = answer.response.map(|body| body.with_deadline(deadline));
+            answer
+        }
+        Err(_) => Answer::from_error(&ProxyError::RouteTimeout, route),
+    }
+}
+
+/// A change event posted by a webhook. It is never forwarded.
+async fn receive_event(receiver: &WebhookReceiver, request: ClientRequest) -> Answer {
+    let ClientRequest { head, body } = request;
+    let (method, headers) = (&head.parts.method, &head.parts.headers);
+    let (status, report) = match body {
+        Some(body) => receiver.receive(method, headers, body).await,
+        None => receiver.receive(method, headers, Empty::new()).await,
+    };
+    let mut response = Response::new(Body::from(format!("{report}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Answer::without_cache(response, NonCacheReply::Webhook, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F>(_: impl Fn(Box<PendingRequest>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn waiting_for_the_store_takes_little_memory() {
+        // A response, and next to nothing besides.
+        let size = size_of_future(PendingRequest::respond_from_store);
+        assert!(size <= 384, "{size}");
+    }
+}

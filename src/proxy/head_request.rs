@@ -1,0 +1,52 @@
+//! HEAD requests that are forwarded, and what their responses say of the stored GET (RFC 9111 §4.3.5).
+
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::client_request::ClientRequest;
+use super::fetch::Fetch;
+use super::lookup::{CacheRequest, Miss};
+use super::upstream_request;
+use super::worker::Worker;
+use crate::policy::cache_status::CacheOutcome;
+use crate::policy::classify::CacheLookup;
+use crate::policy::storing::ExchangeTimes;
+use crate::policy::validation::is_freshened_by_head;
+use crate::upstream::RequestBody;
+
+/// Forwards a HEAD for which nothing fresh is stored. A fresh response answers HEAD itself.
+pub(super) async fn forward_head(
+    worker: &Worker,
+    request: ClientRequest,
+    lookup: &CacheLookup<'_>,
+    miss: &Miss,
+) -> Answer {
+    let head = Arc::new(request.head);
+    let cached = CacheRequest { worker, head: &head, lookup };
+    let fetch = Fetch::new(worker, &head, lookup, miss);
+    let (headers, query) = (head.parts.headers.clone(), lookup.query.as_deref());
+    let forwarded = upstream_request::build(&head, headers, query, RequestBody::empty());
+    let requested_at = worker.proxy.clock.now();
+    let response = match upstream_request::send(worker, forwarded, &head).await {
+        Ok(response) => response,
+        Err(error) => return miss.answer_error(&cached, &error),
+    };
+    if response.status().is_server_error()
+        && let Some(answer) = miss.stale_if_error(&cached, Some(response.status()))
+    {
+        return answer;
+    }
+    let times = ExchangeTimes { requested_at, received_at: worker.proxy.clock.now() };
+    let (status, headers) = (response.status(), response.headers());
+    // HEAD tells nothing of the content, so it does not bring a soft-purged response back.
+    let stale = miss.stale.as_ref().filter(|stale| {
+        let stored = &stale.response;
+        !stale.soft_purged && is_freshened_by_head(&stored.head, stored.body.len() as u64, status, headers)
+    });
+    let is_stored = match stale {
+        Some(stale) => fetch.freshen_by_head(stale, headers, times).await,
+        None => false,
+    };
+    let outcome = CacheOutcome::head(miss.fwd, is_stored).because(miss.reason);
+    Answer::new(upstream_request::client_response(response), outcome, Some(lookup.route))
+}

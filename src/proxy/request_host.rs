@@ -1,0 +1,99 @@
+//! The host that a request is for.
+
+use std::net::Ipv6Addr;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, Version};
+
+use super::error::ProxyError;
+
+/// RFC 9112 §3.2: the target's own authority wins over `Host`; without either the request has no meaning.
+pub(super) fn authority(parts: &Parts, trusted: bool) -> Result<&str, ProxyError> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(ProxyError::BadRequest("more than one Host"));
+    }
+    let host = match host.map(|host| host.to_str()) {
+        Some(Ok(host)) => Some(host),
+        Some(Err(_)) => return Err(ProxyError::BadRequest("Host is not valid")),
+        None => None,
+    };
+    if let Some(forwarded) = trusted.then(|| single_value(&parts.headers, "x-forwarded-host")).flatten() {
+        return Ok(forwarded);
+    }
+    match (parts.uri.authority(), host) {
+        (Some(authority), _) if authority.as_str().contains('@') => {
+            Err(ProxyError::BadRequest("a target with user information"))
+        }
+        (Some(authority), _) => Ok(authority.as_str()),
+        (None, Some(host)) => Ok(host),
+        (None, None) if parts.version == Version::HTTP_10 => Ok(""),
+        (None, None) => Err(ProxyError::BadRequest("no Host")),
+    }
+}
+
+pub(super) fn normalize_host(host: &str, scheme: &str) -> Result<String, ProxyError> {
+    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)) {
+        return Err(ProxyError::BadRequest("Host is not valid"));
+    }
+    if !is_host_with_port(host) {
+        return Err(ProxyError::BadRequest("Host is not a name or an address, with a port from 1 to 65535"));
+    }
+    let own_port = if scheme == "https" { ":443" } else { ":80" };
+    Ok(host.strip_suffix(own_port).unwrap_or(host).to_ascii_lowercase())
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2). No port may be empty: recipients disagree on what that means.
+fn is_host_with_port(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[').map(|host| host.split_once(']')) {
+        Some(Some((address, port))) if address.parse::<Ipv6Addr>().is_ok() => ("[]", port),
+        Some(_) => return false,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let is_port = |port: &str| {
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    let has_port = port.strip_prefix(':').map(is_port);
+    let is_name = name == "[]" || !name.contains(['[', ']']);
+    is_name && has_port.unwrap_or(port.is_empty()) && (has_port.is_none() || !name.is_empty())
+}
+
+/// A field that came once, with one value.
+pub(super) fn single_value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?.trim();
+    (values.next().is_none() && !value.is_empty() && !value.contains(',')).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_port_in_range_or_none() {
+        for host in ["a", "a:1", "a.b:65535", "[::1]", "[2001:db8::1]:8080", "127.0.0.1:80", "", "a_b"] {
+            assert!(is_host_with_port(host), "{host}");
+        }
+        for host in [
+            "a:1:2",
+            "a:",
+            ":80",
+            "a:0",
+            "a:65536",
+            "a:99999999999",
+            "a:+1",
+            "a:x",
+            "[::1",
+            "::1",
+            "[a]",
+            "[::1]:",
+            "[::1]x",
+            "a]",
+        ] {
+            assert!(!is_host_with_port(host), "{host}");
+        }
+    }
+}

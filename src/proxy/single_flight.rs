@@ -1,0 +1,482 @@
+//! Single-flight table: one fetch at a time for each key, which other requests join (RFC 9111 §4, "collapsed").
+//!
+//! A follower gets the response in flight iff it would be a hit were it stored now. So no request follows a fetch from before
+//! a purge, and no private response reaches a second client. A fetch that began after the follower arrived needs no check
+//! for purges, so requests are collapsed while a purge is pending, too.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
+
+use super::backoff::Backoff;
+use super::client_request::ClientHead;
+use super::error::ProxyError;
+use super::shared_body::SharedBody;
+use crate::clock::Clock;
+use crate::policy::CacheKey;
+use crate::policy::storing::NotStored;
+use crate::stored_response::{StoredHead, StoredResponse};
+
+/// How long a key counts as uncacheable at first, and at most (hit-for-miss).
+const MIN_HIT_FOR_MISS: Duration = Duration::from_secs(5);
+pub(super) const MAX_HIT_FOR_MISS: Duration = Duration::from_secs(120);
+
+/// How long a key is not refreshed after a failure, at first and at most.
+const MIN_REFRESH_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_REFRESH_BACKOFF: Duration = Duration::from_secs(30);
+
+/// The outcome of a fetch, which everyone who waits for it gets.
+#[derive(Clone)]
+pub(super) enum FetchOutcome {
+    /// The header section is there, and the content is arriving.
+    Streaming(Arc<InFlightResponse>),
+    /// The response is complete: the upstream confirmed the stored one, or only the content told its lifetime.
+    Complete(StoredResponse),
+    /// Another replica has fetched and stored the response.
+    StoredElsewhere(StoredResponse),
+    /// The leader found it stored, or its fetch broke off: look it up again.
+    Retry,
+    /// The response is for the leader alone; the others fetch for themselves.
+    Uncacheable,
+    /// The upstream did not answer.
+    Failed(ProxyError),
+    /// The fetch ended without an outcome: larder ends, or it panicked.
+    Interrupted,
+}
+
+/// A response in flight.
+pub(super) struct InFlightResponse {
+    pub head: Arc<StoredHead>,
+    pub body: Arc<SharedBody>,
+    /// Fields for the leader alone.
+    pub dropped: HeaderMap,
+    /// Set on an error that is shared with those who wait for it, and not stored.
+    pub not_stored: Option<NotStored>,
+    /// Whether the head has all its tags. If not, any purge since the fetch began may name it.
+    pub has_all_tags: bool,
+    /// Why the last response for this key was not stored once it was complete: this one will most likely not be, either.
+    pub predicted_uncacheable: Option<NotStored>,
+}
+
+impl InFlightResponse {
+    /// The status of an upstream error, which answers those who waited for it, and nobody later.
+    pub(super) fn error_status(&self) -> Option<StatusCode> {
+        self.not_stored.map(|_| self.head.status)
+    }
+}
+
+/// The fetches in flight, and the keys that are known to be uncacheable or to fail.
+pub(super) struct CollapseTable {
+    by_key: Mutex<HashMap<CacheKey, Arc<InFlightFetch>>>,
+    hit_for_miss: Backoff<(CacheKey, CallerKind), Uncacheable>,
+    failures: Backoff<CacheKey, RefreshFailure>,
+}
+
+/// The kinds of callers that hit-for-miss markers keep apart: a response to one kind says nothing of the other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum CallerKind {
+    /// The request has no credentials, or all of them are in the key.
+    InKey,
+    /// The request has a credential that is not in the key.
+    OutsideKey,
+}
+
+/// Why a key counts as uncacheable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Uncacheable {
+    /// The header section of the last response said so.
+    ByHeaders(NotStored),
+    /// The last response said so only once it was complete.
+    ByContent(NotStored),
+    /// The last response has to be validated for each request.
+    AlwaysStale,
+    /// Another replica found it so.
+    ByReplica,
+}
+
+impl CallerKind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            CallerKind::InKey => "collapse, callers in the key",
+            CallerKind::OutsideKey => "collapse, callers outside the key",
+        }
+    }
+}
+
+impl Uncacheable {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Uncacheable::ByHeaders(reason) | Uncacheable::ByContent(reason) => reason.as_str(),
+            Uncacheable::AlwaysStale => "always-validated",
+            Uncacheable::ByReplica => "another-replica",
+        }
+    }
+}
+
+/// How the last fetch that was to replace a stale response failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefreshFailure {
+    Timeout,
+    Other,
+}
+
+pub(super) struct InFlightFetch {
+    /// The key under which others find it: the request's, then the variant's once that is known.
+    key: Mutex<CacheKey>,
+    started_at: Instant,
+    /// Whether others may join.
+    is_joinable: bool,
+    pub caller: CallerKind,
+    /// Whether it was started by a request that another fetch's error did not answer.
+    pub is_retry: bool,
+    /// The request that the leader forwards.
+    head: OnceLock<Arc<ClientHead>>,
+    outcome: watch::Sender<Option<FetchOutcome>>,
+}
+
+pub(super) enum Join {
+    /// This request fetches. Dropping the [`Leader`] ends the fetch.
+    Leader(Leader),
+    /// Another request fetches already.
+    Follower(Arc<InFlightFetch>),
+    /// The key is known to be uncacheable: fetch alone.
+    Bypass,
+}
+
+impl CollapseTable {
+    pub(super) fn new(clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            by_key: Mutex::default(),
+            hit_for_miss: Backoff::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
+            failures: Backoff::new(clock, MIN_REFRESH_BACKOFF, MAX_REFRESH_BACKOFF),
+        })
+    }
+
+    /// Joins the fetch of `key`, or starts it. `refused` is a fetch that did not serve this request: it is replaced, not
+    /// joined again. `is_retry`: because it ended in an error that is not for this request.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        caller: CallerKind,
+        refused: Option<&Arc<InFlightFetch>>,
+        is_retry: bool,
+    ) -> Join {
+        if self.hit_for_miss.active(&(*key, caller)).is_some() {
+            return Join::Bypass;
+        }
+        let mut fetches = self.lock();
+        match fetches.entry(*key) {
+            Entry::Occupied(present)
+                if !refused.is_some_and(|refused| Arc::ptr_eq(refused, present.get())) =>
+            {
+                Join::Follower(present.get().clone())
+            }
+            entry => {
+                let fetch = InFlightFetch::new(*key, caller, true, is_retry);
+                entry.insert_entry(fetch.clone());
+                Join::Leader(Leader { table: self.clone(), fetch })
+            }
+        }
+    }
+
+    /// Leads the refresh of a stale response, also of an uncacheable key. `None`: another fetch is under way, or the last
+    /// ones failed and the back-off is not over.
+    pub(super) fn lead_refresh(self: &Arc<Self>, key: &CacheKey, caller: CallerKind) -> Option<Leader> {
+        if self.failures.active(key).is_some() {
+            return None;
+        }
+        match self.lock().entry(*key) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(entry) => {
+                let fetch = InFlightFetch::new(*key, caller, true, false);
+                entry.insert(fetch.clone());
+                Some(Leader { table: self.clone(), fetch })
+            }
+        }
+    }
+
+    /// Leads a fetch that no request can join.
+    pub(super) fn lead_unshared(self: &Arc<Self>, key: &CacheKey, caller: CallerKind) -> Leader {
+        Leader { table: self.clone(), fetch: InFlightFetch::new(*key, caller, false, false) }
+    }
+
+    /// Whether the last fetch of `key` timed out, and the back-off is not over.
+    pub(super) fn has_timed_out(&self, key: &CacheKey) -> bool {
+        self.failures.active(key).is_some_and(|(failure, _)| failure == RefreshFailure::Timeout)
+    }
+
+    /// Returns the kinds of callers held back for `key`, with reason and remaining time, for operators.
+    pub(super) fn describe(&self, key: &CacheKey) -> Vec<(&'static str, &'static str, Duration)> {
+        let uncacheable = |caller: CallerKind| {
+            let (reason, left) = self.hit_for_miss.active(&(*key, caller))?;
+            Some((caller.as_str(), reason.as_str(), left))
+        };
+        let failing = self.failures.active(key).map(|(failure, left)| match failure {
+            RefreshFailure::Timeout => ("refresh", "timeout", left),
+            RefreshFailure::Other => ("refresh", "failed", left),
+        });
+        let kinds = [CallerKind::InKey, CallerKind::OutsideKey];
+        kinds.into_iter().filter_map(uncacheable).chain(failing).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Arc<InFlightFetch>>> {
+        self.by_key.lock()
+    }
+}
+
+impl InFlightFetch {
+    fn new(key: CacheKey, caller: CallerKind, is_joinable: bool, is_retry: bool) -> Arc<Self> {
+        Arc::new(Self {
+            key: Mutex::new(key),
+            started_at: Instant::now(),
+            is_joinable,
+            caller,
+            is_retry,
+            head: OnceLock::new(),
+            outcome: watch::Sender::new(None),
+        })
+    }
+
+    pub(super) fn started_at(&self) -> Instant {
+        self.started_at
+    }
+
+    /// Whether the leader forwards the same fields as this request would, so that its error is this request's, too.
+    pub(super) fn forwards_same_fields(&self, head: &ClientHead) -> bool {
+        self.head.get().is_none_or(|leader| leader.forwards_same_fields(head))
+    }
+
+    fn key(&self) -> CacheKey {
+        *self.key.lock()
+    }
+
+    /// Waits for the outcome of the fetch.
+    pub(super) async fn outcome(&self) -> FetchOutcome {
+        let mut outcome = self.outcome.subscribe();
+        match outcome.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            _ => FetchOutcome::Interrupted,
+        }
+    }
+}
+
+/// The right to fetch. Dropping it ends the fetch for everyone who waits, also when it panics.
+pub(super) struct Leader {
+    table: Arc<CollapseTable>,
+    fetch: Arc<InFlightFetch>,
+}
+
+impl Leader {
+    pub(super) fn fetch(&self) -> &Arc<InFlightFetch> {
+        &self.fetch
+    }
+
+    /// Gives the outcome to everyone who waits; only the first one counts.
+    pub(super) fn complete(&self, outcome: FetchOutcome) {
+        self.fetch.outcome.send_if_modified(|present| {
+            let first = present.is_none();
+            present.get_or_insert(outcome);
+            first
+        });
+    }
+
+    /// Ends the fetch: nobody joins any more, and everyone who waits gets the outcome.
+    pub(super) fn finish(&self, outcome: FetchOutcome) {
+        self.close();
+        self.complete(outcome);
+    }
+
+    /// Lets no further request join.
+    pub(super) fn close(&self) {
+        self.unregister(&mut self.table.lock());
+    }
+
+    /// The response is one of several variants: others find this fetch under `key` from now on.
+    pub(super) fn rekey(&self, key: CacheKey) {
+        let mut fetches = self.table.lock();
+        if self.unregister(&mut fetches) {
+            fetches.entry(key).or_insert_with(|| self.fetch.clone());
+            *self.fetch.key.lock() = key;
+        }
+    }
+
+    pub(super) fn is_joinable(&self) -> bool {
+        self.fetch.is_joinable
+    }
+
+    /// Names the request that is forwarded.
+    pub(super) fn set_head(&self, head: &Arc<ClientHead>) {
+        _ = self.fetch.head.set(head.clone());
+    }
+
+    /// Requests of the same kind of callers are not collapsed for a while, and longer if that was so before. Returns for
+    /// how long.
+    pub(super) fn mark_hit_for_miss(&self, reason: Uncacheable) -> Duration {
+        self.table.hit_for_miss.extend(self.marker(), reason)
+    }
+
+    /// As [`Leader::mark_hit_for_miss`], for as long as another replica says.
+    pub(super) fn mark_hit_for_miss_for(&self, lasts: Duration) {
+        self.table.hit_for_miss.hold(self.marker(), lasts, Uncacheable::ByReplica);
+    }
+
+    /// Why the last complete response was not stored, if it is marked so.
+    pub(super) fn predict_uncacheable(&self) -> Option<NotStored> {
+        match self.table.hit_for_miss.active(&self.marker())? {
+            (Uncacheable::ByContent(reason), _) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The response turned out to be storable.
+    pub(super) fn clear_hit_for_miss(&self) {
+        self.table.hit_for_miss.clear(&self.marker());
+    }
+
+    /// The fetch that was to replace a stale response failed, or did not.
+    pub(super) fn record_refresh(&self, failure: Option<RefreshFailure>) {
+        match failure {
+            Some(failure) => _ = self.table.failures.extend(self.fetch.key(), failure),
+            None => self.table.failures.clear(&self.fetch.key()),
+        }
+    }
+
+    fn marker(&self) -> (CacheKey, CallerKind) {
+        (self.fetch.key(), self.fetch.caller)
+    }
+
+    /// Removes the fetch from the table. Whether it was there.
+    fn unregister(&self, fetches: &mut HashMap<CacheKey, Arc<InFlightFetch>>) -> bool {
+        let key = self.fetch.key();
+        let present = fetches.get(&key).is_some_and(|present| Arc::ptr_eq(present, &self.fetch));
+        if present {
+            fetches.remove(&key);
+        }
+        present
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.close();
+        self.complete(FetchOutcome::Interrupted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    const KEY: CacheKey = CacheKey([1; 32]);
+    const VARIANT: CacheKey = CacheKey([2; 32]);
+
+    fn table() -> (Arc<CollapseTable>, Clock) {
+        let clock = Clock::manual(Timestamp::from_secs(1_000));
+        (CollapseTable::new(clock.clone()), clock)
+    }
+
+    fn leader(table: &Arc<CollapseTable>, key: &CacheKey) -> Leader {
+        match table.join(key, CallerKind::InKey, None, false) {
+            Join::Leader(leader) => leader,
+            _ => panic!("another request leads already"),
+        }
+    }
+
+    fn follower(table: &Arc<CollapseTable>, key: &CacheKey) -> Arc<InFlightFetch> {
+        match table.join(key, CallerKind::InKey, None, false) {
+            Join::Follower(fetch) => fetch,
+            _ => panic!("no request leads"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_leader_ends_the_fetch_for_all() {
+        let (table, _) = table();
+        let lead = leader(&table, &KEY);
+        let fetch = follower(&table, &KEY);
+        drop(lead);
+        assert!(matches!(fetch.outcome().await, FetchOutcome::Interrupted));
+        leader(&table, &KEY);
+    }
+
+    #[tokio::test]
+    async fn the_first_outcome_counts() {
+        let (table, _) = table();
+        let lead = leader(&table, &KEY);
+        let fetch = lead.fetch().clone();
+        lead.complete(FetchOutcome::Uncacheable);
+        lead.complete(FetchOutcome::Retry);
+        assert!(matches!(fetch.outcome().await, FetchOutcome::Uncacheable));
+    }
+
+    #[test]
+    fn a_refused_fetch_is_replaced_once_for_all() {
+        let (table, _) = table();
+        let old = leader(&table, &KEY);
+        let refused = old.fetch().clone();
+        let Join::Leader(new) = table.join(&KEY, CallerKind::InKey, Some(&refused), false) else {
+            panic!("not replaced")
+        };
+        assert!(matches!(table.join(&KEY, CallerKind::InKey, Some(&refused), false), Join::Follower(_)));
+        // The old one leaves without taking the new one with it.
+        drop(old);
+        assert!(Arc::ptr_eq(&follower(&table, &KEY), new.fetch()));
+    }
+
+    #[test]
+    fn a_variant_is_joined_under_its_own_key() {
+        let (table, _) = table();
+        let lead = leader(&table, &KEY);
+        lead.rekey(VARIANT);
+        assert!(Arc::ptr_eq(&follower(&table, &VARIANT), lead.fetch()));
+        let _other_variant = leader(&table, &KEY);
+        drop(lead);
+        let _again = leader(&table, &VARIANT);
+    }
+
+    #[test]
+    fn an_uncacheable_key_is_not_collapsed_for_a_while() {
+        let (table, clock) = table();
+        let reason = Uncacheable::ByHeaders(NotStored::Private);
+        for lasts in [5, 10, 20] {
+            let lasts = Duration::from_secs(lasts);
+            assert_eq!(leader(&table, &KEY).mark_hit_for_miss(reason), lasts);
+            assert!(matches!(table.join(&KEY, CallerKind::InKey, None, false), Join::Bypass));
+            clock.advance(lasts);
+        }
+        leader(&table, &KEY).mark_hit_for_miss(reason);
+        table.lead_unshared(&KEY, CallerKind::InKey).clear_hit_for_miss();
+        leader(&table, &KEY);
+    }
+
+    #[test]
+    fn a_marker_of_one_kind_of_callers_is_none_of_the_other() {
+        let (table, _) = table();
+        let reason = Uncacheable::ByHeaders(NotStored::Private);
+        table.lead_unshared(&KEY, CallerKind::OutsideKey).mark_hit_for_miss(reason);
+        assert!(matches!(table.join(&KEY, CallerKind::OutsideKey, None, false), Join::Bypass));
+        leader(&table, &KEY);
+    }
+
+    #[test]
+    fn a_refresh_ignores_the_marker_and_obeys_the_back_off() {
+        let (table, clock) = table();
+        leader(&table, &KEY).mark_hit_for_miss(Uncacheable::AlwaysStale);
+        let refresh = || table.lead_refresh(&KEY, CallerKind::InKey);
+        let lead = refresh().expect("the refresh");
+        assert!(refresh().is_none(), "one at a time");
+        lead.record_refresh(Some(RefreshFailure::Timeout));
+        drop(lead);
+        assert!(refresh().is_none() && table.has_timed_out(&KEY));
+        clock.advance(MIN_REFRESH_BACKOFF);
+        assert!(!table.has_timed_out(&KEY));
+        refresh().expect("a second attempt").record_refresh(None);
+        refresh().expect("a third one, since the second succeeded");
+    }
+}

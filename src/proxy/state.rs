@@ -1,0 +1,197 @@
+//! The state that all workers share, under one configuration.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::content_parser::ContentParser;
+use super::first_notices::FirstNotices;
+use super::pending_writes::PendingWrites;
+use super::rate_budgets::LocalBudgets;
+use super::single_flight::CollapseTable;
+use super::write_budget::WriteBudgets;
+use crate::access_log::AccessLog;
+use crate::audit::Audit;
+use crate::callers::Callers;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::decision_feed::DecisionFeed;
+use crate::events::{EventSources, FallbackTtls};
+use crate::memory_budget::MemoryBudget;
+use crate::metrics::{Metrics, UpstreamHealth};
+use crate::policy::routes::Routes;
+use crate::policy::{CacheKey, Route};
+use crate::purging::Purger;
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+use crate::upstream::Destination;
+
+/// The shared state under one configuration. A request keeps the one that it began with.
+pub struct Proxy {
+    pub config: Arc<Config>,
+    pub routes: Arc<Routes>,
+    pub store: Arc<dyn Store>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub events: Arc<EventSources>,
+    pub callers: Arc<Callers>,
+    /// The routes' lifetimes while sources of change events are silent.
+    pub(super) fallbacks: FallbackTtls,
+    pub(super) collapse_table: Arc<CollapseTable>,
+    pub(super) content_parser: Arc<ContentParser>,
+    pub(super) destination: Arc<Destination>,
+    /// `None`: requests are not logged.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// `None`: requests are not traced.
+    pub telemetry: Option<Arc<Telemetry>>,
+    /// `None`: no hit is audited.
+    pub(crate) audit: Option<Arc<Audit>>,
+    pub(crate) decisions: Arc<DecisionFeed>,
+    pub(super) pending_writes: Arc<PendingWrites>,
+    pub(super) first_notices: FirstNotices,
+    pub(super) write_budgets: Arc<WriteBudgets>,
+    pub(super) rate_budgets: Arc<LocalBudgets>,
+    /// Bounds the bodies of responses that are stored, being fetched and being sent.
+    pub(super) memory: Arc<MemoryBudget>,
+    /// Turns true when tunnels are to close.
+    pub(super) tunnels: watch::Sender<bool>,
+    /// Writes and fetches, which go on when their client has gone. A shutdown waits for them.
+    pub tasks: TaskTracker,
+}
+
+/// Returns the kinds of callers held back for a key, with reason and remaining time.
+pub(super) type HeldBackKeys =
+    Arc<dyn Fn(&CacheKey) -> Vec<(&'static str, &'static str, Duration)> + Send + Sync>;
+
+impl Proxy {
+    /// # Errors
+    ///
+    /// The upstream's or a caller source's TLS settings, the access log or the exporter can't be used.
+    pub fn new(config: Config, store: Arc<dyn Store>, clock: Clock) -> io::Result<Self> {
+        let routes = Arc::new(Routes::new(&config.routes).with_rules(&config.purge_rules()));
+        store.use_rules(routes.rules());
+        let metrics = Arc::new(Metrics::new(&config.routes));
+        let events =
+            EventSources::new(&config.events, store.clone(), metrics.clone(), routes.clone(), clock.clone())?;
+        let destination = Destination::new(&config.upstream)?;
+        watch_health(&metrics, &destination);
+        Ok(Self {
+            fallbacks: events.fallbacks(&config.routes),
+            events,
+            routes,
+            memory: store.memory_budget().clone(),
+            store,
+            metrics,
+            collapse_table: CollapseTable::new(clock.clone()),
+            content_parser: Arc::new(ContentParser::new()),
+            callers: Callers::new(&config.callers, clock.clone())?,
+            destination,
+            clock,
+            access_log: config.log.access.as_ref().map(AccessLog::open).transpose()?,
+            telemetry: config.tracing.as_ref().map(Telemetry::start).transpose()?,
+            audit: config.audit.as_ref().map(Audit::new),
+            decisions: Arc::default(),
+            pending_writes: Arc::default(),
+            first_notices: FirstNotices::default(),
+            write_budgets: Arc::default(),
+            rate_budgets: Arc::default(),
+            tunnels: watch::Sender::new(false),
+            tasks: TaskTracker::new(),
+            config: Arc::new(config),
+        })
+    }
+
+    /// The same state under another configuration: stored responses, counters and running tasks stay.
+    ///
+    /// # Errors
+    ///
+    /// The new upstream's TLS settings can't be used.
+    pub fn reconfigured(&self, config: Config) -> io::Result<Self> {
+        let destination = match self.destination.has_settings(&config.upstream) {
+            true => self.destination.clone(),
+            false => Destination::new(&config.upstream)?,
+        };
+        let routes = Arc::new(Routes::new(&config.routes).with_rules(&config.purge_rules()));
+        watch_health(&self.metrics, &destination);
+        Ok(Self {
+            audit: self.reconfigured_audit(&config, &routes),
+            routes,
+            store: self.store.clone(),
+            metrics: Arc::new(self.metrics.reconfigured(&config.routes)),
+            collapse_table: self.collapse_table.clone(),
+            content_parser: self.content_parser.clone(),
+            callers: self.callers.reconfigured(&config.callers)?,
+            destination,
+            clock: self.clock.clone(),
+            fallbacks: self.events.fallbacks(&config.routes),
+            events: self.events.clone(),
+            access_log: self.access_log.clone(),
+            telemetry: self.telemetry.clone(),
+            decisions: self.decisions.clone(),
+            pending_writes: self.pending_writes.clone(),
+            first_notices: FirstNotices::default(),
+            write_budgets: self.write_budgets.clone(),
+            rate_budgets: self.rate_budgets.clone(),
+            tunnels: self.tunnels.clone(),
+            memory: self.memory.clone(),
+            tasks: self.tasks.clone(),
+            config: Arc::new(config),
+        })
+    }
+
+    /// The same audit while its settings and what it judges by are the same: the purges, and each route's callers and
+    /// lifetimes.
+    fn reconfigured_audit(&self, config: &Config, routes: &Routes) -> Option<Arc<Audit>> {
+        let settings = config.audit.as_ref()?;
+        let judged_by = |routes: &[Arc<Route>]| {
+            let route = |route: &Arc<Route>| {
+                (route.path.as_str().to_owned(), route.fingerprint, route.lifetime_fingerprint)
+            };
+            routes.iter().map(route).collect::<Vec<_>>()
+        };
+        let known = self.audit.as_ref().filter(|audit| {
+            audit.settings == *settings
+                && routes.rules() == self.routes.rules()
+                && judged_by(&config.routes) == judged_by(&self.config.routes)
+        });
+        Some(known.cloned().unwrap_or_else(|| Audit::new(settings)))
+    }
+
+    /// A mark behind the writes that were accepted so far.
+    pub(crate) fn writes_so_far(&self) -> u64 {
+        self.pending_writes.next_number()
+    }
+
+    /// Whether a write from before the mark is still under way.
+    pub(crate) fn has_pending_write(&self, mark: u64) -> bool {
+        self.pending_writes.is_any_before(mark)
+    }
+
+    /// Tells what keeps requests for a key from being collapsed or refreshed now.
+    pub fn held_back_keys(&self) -> HeldBackKeys {
+        let table = self.collapse_table.clone();
+        Arc::new(move |key| table.describe(key))
+    }
+
+    /// Purges, as in doubt, the targets of the writes that larder's end cuts off.
+    pub async fn purge_pending_writes(&self) {
+        self.pending_writes.purge_all(&self.purger()).await;
+        self.events.throttle().flush().await;
+    }
+
+    pub(super) fn purger(&self) -> Purger {
+        let (store, metrics, routes) = (self.store.clone(), self.metrics.clone(), self.routes.clone());
+        Purger { store, metrics, routes }
+    }
+}
+
+fn watch_health(metrics: &Metrics, destination: &Arc<Destination>) {
+    let destination = destination.clone();
+    metrics.set_upstream_health(move || UpstreamHealth {
+        is_breaker_open: destination.is_breaker_open(),
+        instances: destination.health(),
+    });
+}

@@ -1,0 +1,131 @@
+//! Requests to the upstream: built from the client's, sent, counted and traced.
+
+use http::header::{CONTENT_TYPE, EXPECT, IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, uri};
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::client_request::ClientHead;
+use super::error::ProxyError;
+use super::forwarding::may_be_trailer;
+use super::worker::Worker;
+use super::{forwarding, interim, trace_context};
+use crate::policy::compression::restore_tags;
+use crate::policy::methods::is_safe;
+use crate::upstream::{RequestBody, UploadLimits, UpstreamBody};
+
+/// Builds the upstream request for a client's: same method and path, and the fields that a proxy forwards.
+pub(super) fn build(
+    head: &ClientHead,
+    headers: HeaderMap,
+    query: Option<&str>,
+    body: RequestBody,
+) -> Box<Request<RequestBody>> {
+    let mut request = Box::new(Request::new(body));
+    let gate = request.body().continue_gate().cloned();
+    let is_held_back = gate.is_some();
+    interim::listen(&mut request, head.interims.clone(), gate);
+    *request.method_mut() = head.parts.method.clone();
+    *request.uri_mut() = target(query, &head.parts.uri);
+    *request.headers_mut() = headers;
+    forwarding::prepare_request(request.headers_mut(), head.parts.version, head.origin());
+    if is_held_back {
+        request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    trace_context::prepare_request(request.headers_mut(), head.forwarded_id());
+    restore_tags(request.headers_mut(), IF_MATCH);
+    // A 304 to a safe request would carry the upstream's own tag.
+    if !is_safe(&head.parts.method) {
+        restore_tags(request.headers_mut(), IF_NONE_MATCH);
+    }
+    request
+}
+
+/// Bounds how slowly the client may send its content. A gRPC call may be quiet for as long as a tunnel.
+pub(super) fn body(worker: &Worker, head: &ClientHead, body: Option<Incoming>) -> RequestBody {
+    let limits = worker.limits();
+    let is_grpc = || {
+        let content_type = head.parts.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+        content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
+    };
+    let (timeout, min_rate) = match body.is_some() && is_grpc() {
+        true => (limits.tunnel_idle, 0),
+        false => (limits.body_timeout, limits.min_rate),
+    };
+    let upload = UploadLimits { timeout, min_rate, may_be_trailer, memory: worker.memory().clone() };
+    let mut body = RequestBody::from_client(body, head.content_start.clone(), head.parts.version, upload);
+    let settings = &worker.proxy.config.upstream;
+    if settings.forwards_expect && !settings.http2 && head.expects_continue() {
+        body.wait_for_continue();
+    }
+    body
+}
+
+/// Reads a small content whole, before anything is done for its request.
+pub(super) async fn buffer_content(
+    worker: &Worker,
+    head: &ClientHead,
+    content: &mut RequestBody,
+) -> Result<(), ProxyError> {
+    let buffered = worker.upstream.buffer_content(content, head.timeouts(&worker.proxy.config)).await;
+    buffered.map_err(|error| {
+        worker.proxy.metrics.record_upstream_failure(error.as_str());
+        error.into()
+    })
+}
+
+/// Sends the request, and records latency and failure.
+pub(super) async fn send(
+    worker: &Worker,
+    mut request: Box<Request<RequestBody>>,
+    head: &ClientHead,
+) -> Result<Response<UpstreamBody>, ProxyError> {
+    let proxy = &worker.proxy;
+    let span = head.span.as_ref().map(|span| span.start_upstream(&mut request, proxy.clock.now()));
+    let started = tokio::time::Instant::now();
+    let result = worker.upstream.send(request, head.timeouts(&proxy.config)).await;
+    let duration = started.elapsed();
+    head.upstream_time.iter().for_each(|time| time.add(duration));
+    if let Some(span) = span {
+        span.end(result.as_ref().map(Response::status));
+    }
+    match result {
+        Ok(response) => {
+            proxy.metrics.record_upstream_latency(duration);
+            Ok(response)
+        }
+        Err(error) => {
+            proxy.metrics.record_upstream_failure(error.as_str());
+            let (method, path, request_id) = (&head.parts.method, head.parts.uri.path(), head.request_id());
+            tracing::warn!(%error, %method, path, ?request_id, "upstream request failed");
+            Err(error.into())
+        }
+    }
+}
+
+/// The upstream's response as it goes on to the client.
+pub(super) fn client_response(response: Response<UpstreamBody>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    forwarding::prepare_response(&mut parts.headers, parts.version);
+    let mut response = Response::new(Body::Upstream(body));
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    response
+}
+
+/// Path and query go out byte for byte. The upstream client fills in the authority.
+fn target(query: Option<&str>, original: &Uri) -> Uri {
+    let mut parts = uri::Parts::default();
+    let as_received = original.path_and_query().cloned();
+    parts.path_and_query = if original.authority().is_none() && query == original.query() {
+        as_received
+    } else {
+        let path_and_query = match query {
+            Some(query) => format!("{}?{query}", original.path()).try_into(),
+            None => original.path().try_into(),
+        };
+        // A selected query consists of parts of a valid one, so this does not fail.
+        path_and_query.ok().or(as_received)
+    };
+    Uri::from_parts(parts).unwrap_or_default()
+}

@@ -1,0 +1,144 @@
+//! One thread's access to the upstream and to the state that all threads share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::client_request::ClientHead;
+use super::state::Proxy;
+use crate::callers::Callers;
+use crate::config::Limits;
+use crate::memory_budget::MemoryBudget;
+use crate::policy::caller::{CallerSource, CallerVerdict, IdentifyCaller};
+use crate::policy::classify::{CacheLookup, Caller, Classification, classify};
+use crate::policy::{CacheKey, Route};
+use crate::upstream::Upstream;
+
+/// The present configuration, and all state that depends on it.
+pub(crate) type SharedProxy = Arc<ArcSwap<Proxy>>;
+
+/// The context that a request is handled in: the shared state and this thread's upstream client.
+#[derive(Clone)]
+pub struct Worker {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) upstream: Upstream,
+}
+
+/// One thread's [`Worker`], replaced when the configuration is. A request keeps the worker that it began with.
+pub struct WorkerHandle {
+    proxy: SharedProxy,
+    worker: ArcSwap<Worker>,
+}
+
+impl WorkerHandle {
+    pub fn new(proxy: SharedProxy) -> Arc<Self> {
+        let present = proxy.load_full();
+        let upstream = Upstream::new(present.destination.clone());
+        Arc::new(Self { proxy, worker: ArcSwap::from_pointee(Worker { proxy: present, upstream }) })
+    }
+
+    pub fn worker(&self) -> Guard<Arc<Worker>> {
+        let worker = self.worker.load();
+        let proxy = self.proxy.load();
+        if Arc::ptr_eq(&worker.proxy, &proxy) {
+            return worker;
+        }
+        // Connections to an unchanged upstream are kept.
+        let upstream = match Arc::ptr_eq(worker.upstream.destination(), &proxy.destination) {
+            true => worker.upstream.clone(),
+            false => Upstream::new(proxy.destination.clone()),
+        };
+        self.worker.store(Arc::new(Worker { proxy: Guard::into_inner(proxy), upstream }));
+        self.worker.load()
+    }
+}
+
+/// The caller of a request, which is kept with it.
+struct HeadCaller<'a> {
+    callers: &'a Callers,
+    head: &'a ClientHead,
+}
+
+impl IdentifyCaller for HeadCaller<'_> {
+    fn identify(&self, source: &CallerSource) -> CallerVerdict {
+        if let Some(known) = self.head.caller() {
+            return known.clone();
+        }
+        let verdict = self.callers.identify(source, &self.head.parts.headers);
+        self.head.set_caller(source, verdict.clone());
+        verdict
+    }
+}
+
+impl Worker {
+    /// Whether this peer's `X-Forwarded-*` fields are believed. A peer on a unix socket is trusted.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        let trusted = &self.proxy.config.trusted_proxies;
+        peer.is_none_or(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.proxy.config.limits
+    }
+
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.proxy.memory
+    }
+
+    /// Tells all tunnels to close, at the end of a drain.
+    pub fn close_tunnels(&self) {
+        self.proxy.tunnels.send_replace(true);
+    }
+
+    /// How many more requests the upstream takes now, and how many at most.
+    pub fn upstream_capacity(&self) -> (usize, usize) {
+        self.upstream.destination().capacity()
+    }
+
+    /// Classifies a request by the route rules, under the present fallback lifetimes.
+    pub(super) fn classify(&self, head: &ClientHead, has_content: bool) -> Classification<'_> {
+        let proxy = &self.proxy;
+        let callers = HeadCaller { callers: &proxy.callers, head };
+        let request = head.as_policy();
+        let mut class = classify(&proxy.routes, &request, has_content, &proxy.config.credentials, &callers);
+        if let Classification::Lookup(lookup) = &mut class {
+            lookup.fallback_ttl = proxy.fallbacks.find(lookup.route.index);
+        }
+        class
+    }
+
+    /// Classifies a read, after its caller is asked for where that takes time.
+    pub(super) async fn classify_after_asking(&self, head: &ClientHead) -> Classification<'_> {
+        match self.classify(head, false) {
+            Classification::Identify { route } => {
+                self.ask_caller(route, head).await;
+                self.classify(head, false)
+            }
+            class => class,
+        }
+    }
+
+    /// Identifies the caller, as far as that takes no time.
+    pub(super) fn identify_caller(&self, source: &CallerSource, head: &ClientHead) -> CallerVerdict {
+        HeadCaller { callers: &self.proxy.callers, head }.identify(source)
+    }
+
+    /// Asks who the caller is, where that takes time.
+    pub(super) async fn ask_caller(&self, route: &Route, head: &ClientHead) {
+        if let Some(source) = &route.callers {
+            head.set_caller(source, self.proxy.callers.ask(source, &head.parts.headers).await);
+        }
+    }
+
+    /// Restores an earlier classification, under the present fallback lifetimes.
+    pub(super) fn cache_lookup<'r>(
+        &self,
+        route: &'r Arc<Route>,
+        key: CacheKey,
+        query: Option<String>,
+        caller: Caller,
+    ) -> CacheLookup<'r> {
+        CacheLookup { route, key, query, caller, fallback_ttl: self.proxy.fallbacks.find(route.index) }
+    }
+}

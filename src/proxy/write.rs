@@ -1,0 +1,322 @@
+//! A write: forwarded, and its targets are purged *before* the first byte of the response goes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+use tracing::Instrument as _;
+
+use super::answer::{Answer, LARDER_POSITION};
+use super::body::Body;
+use super::buffered_body::buffer_body;
+use super::client_request::{ClientHead, ClientRequest};
+use super::error::ProxyError;
+use super::pending_writes::PendingWrite;
+use super::state::Proxy;
+use super::tunnel::{ClientUpgrade, TunnelLimits};
+use super::worker::Worker;
+use super::write_guard::WriteGuard;
+use super::{tunnel, upstream_request};
+use crate::audit::AcknowledgedWrite;
+use crate::clock::{Moment, Timestamp};
+use crate::metrics::{NonCacheReply, PurgeSource};
+use crate::policy::cache_status::{CacheOutcome, Fwd};
+use crate::policy::content::Content;
+use crate::policy::invalidation::{
+    BufferedContent, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan, WriteTargets,
+    purges_nothing,
+};
+use crate::policy::{RequestHead, Route};
+use crate::purge::{Purge, PurgeVersion, Target};
+use crate::purging::{PurgeContext, purge_targets};
+use crate::upstream::{CapturedBody, RequestProgress, UpstreamBody};
+
+/// Forwards a write on a task of its own: a client that goes away stops neither the write nor its purge. A write that
+/// purges nothing may become a tunnel.
+pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
+    let span = request.head.span();
+    let may_be_tunnel = purges_nothing(&worker.proxy.routes, &request.head.as_policy());
+    let upgrade = may_be_tunnel.then(|| ClientUpgrade::take(&mut request.head)).flatten();
+    let exchange = run(worker.clone(), request, route.cloned(), upgrade);
+    let exchange = worker.proxy.tasks.spawn(exchange.instrument(span));
+    match exchange.await.unwrap_or(Err(ProxyError::Interrupted)) {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Answer::without_cache(response, NonCacheReply::Tunnel, route)
+        }
+        Ok(response) => Answer::new(response, CacheOutcome::forwarded(Fwd::Method, None), route),
+        Err(error) => Answer::from_error(&error, route),
+    }
+}
+
+/// Runs the write so that its purge comes before its response, and is not lost even if the write panics.
+async fn run(
+    worker: Worker,
+    request: ClientRequest,
+    route: Option<Arc<Route>>,
+    upgrade: Option<ClientUpgrade>,
+) -> Result<Response<Body>, ProxyError> {
+    let proxy = worker.proxy.clone();
+    let pending = proxy.pending_writes.register();
+    let ClientRequest { head, body } = request;
+    let write = Write { worker, head, route, pending: pending.clone() };
+    match tokio::spawn(write.forward(body, upgrade).in_current_span()).await {
+        Ok(result) => result,
+        Err(error) => {
+            tracing::error!(%error, "write interrupted");
+            pending.purge_as_in_doubt(&proxy.purger()).await;
+            Err(ProxyError::Interrupted)
+        }
+    }
+}
+
+struct Write {
+    worker: Worker,
+    head: ClientHead,
+    route: Option<Arc<Route>>,
+    pending: PendingWrite,
+}
+
+/// The contents that templates read, as far as they could be parsed.
+#[derive(Default)]
+struct Contents {
+    request: Option<Content>,
+    response: Option<Content>,
+}
+
+fn exchange_end(result: &Result<Response<UpstreamBody>, ProxyError>) -> ExchangeEnd {
+    match result {
+        Ok(response) => ExchangeEnd::Answered(response.status()),
+        Err(ProxyError::Upstream(error)) if !error.may_have_happened() => ExchangeEnd::NotSent,
+        Err(_) => ExchangeEnd::Unanswered,
+    }
+}
+
+fn sent_content(progress: &RequestProgress) -> SentContent {
+    match progress.is_complete() {
+        true => SentContent::Whole,
+        false if progress.is_cut() => SentContent::Cut,
+        false => SentContent::Running,
+    }
+}
+
+impl Write {
+    async fn forward(
+        self,
+        body: Option<Incoming>,
+        upgrade: Option<ClientUpgrade>,
+    ) -> Result<Response<Body>, ProxyError> {
+        let (proxy, head) = (&self.worker.proxy, &self.head);
+        let (routes, request) = (&proxy.routes, head.as_policy());
+        let plan = WritePlan::new(routes, &request, proxy.config.purge.parents);
+        let written = plan.head_targets(&request);
+        let mut body = upstream_request::body(&self.worker, head, body);
+        let progress = body.progress();
+        let buffered = plan.content_to_buffer();
+        let captured = buffered.request.map(|limit| body.capture(limit));
+        // No intent stands while a slow client sends a small content.
+        upstream_request::buffer_content(&self.worker, head, &mut body).await?;
+        let intended = || self.intent_targets(&plan, &request, &written);
+        let in_doubt_for = self.in_doubt_period(written.settle);
+        let mut guard = WriteGuard::acquire(proxy, head, self.route.as_ref(), in_doubt_for, intended).await?;
+        let (headers, query) = (head.parts.headers.clone(), head.parts.uri.query());
+        let mut forwarded = upstream_request::build(head, headers, query, body);
+        if let Some(upgrade) = &upgrade {
+            upgrade.add_fields(forwarded.headers_mut());
+        }
+        let purge = Purge { in_doubt_for, cause: Some(head.purge_reason()), ..Purge::hard(written.named()) };
+        self.pending.mark_sent(purge, self.route.clone());
+        let sent_at = proxy.clock.now();
+        let result = match &mut guard {
+            Some(guard) => guard.send(&self.worker, forwarded, head).await,
+            None => upstream_request::send(&self.worker, forwarded, head).await,
+        };
+        let outcome = plan.outcome_rules().evaluate(exchange_end(&result), sent_content(&progress));
+        let mut result = result.map(|response| self.client_response(response, upgrade));
+        let contents = match outcome {
+            WriteOutcome::Nothing | WriteOutcome::PurgeUrl => Contents::default(),
+            WriteOutcome::Purge | WriteOutcome::PurgeInDoubt => {
+                self.parse_contents(buffered, captured, &mut result).await
+            }
+        };
+        let exchange = WriteExchange {
+            request_content: contents.request.as_ref(),
+            response_headers: result.as_ref().ok().map(Response::headers),
+            response_content: contents.response.as_ref(),
+        };
+        let (mut outcome, mut written) = plan.finish(&request, written, outcome, &exchange);
+        let is_limited = self.is_over_budget(outcome, &written);
+        if is_limited {
+            self.record_overrun();
+            written.drop_widened();
+            outcome = WriteOutcome::Purge;
+        }
+        if result.as_ref().is_ok_and(|response| response.status() == StatusCode::ACCEPTED) {
+            let accepted = self.route.as_ref().map(|route| route.accepted_settle).unwrap_or_default();
+            written.settle = written.settle.max(accepted);
+        }
+        #[cfg(test)]
+        super::panic_tests::trap(head, "write");
+        let position = self.purge(outcome, written, guard).await;
+        self.record_for_audit(sent_at, &result);
+        self.pending.settle();
+        // A position says that everything the write changed is purged.
+        let position = position.filter(|_| !is_limited);
+        Ok(self.with_position(result?, position))
+    }
+
+    /// The response as it goes on to the client, who switches protocols with the upstream's consent.
+    fn client_response(
+        &self,
+        response: Response<UpstreamBody>,
+        upgrade: Option<ClientUpgrade>,
+    ) -> Response<Body> {
+        match upgrade {
+            Some(upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                tunnel::open(upgrade, response, TunnelLimits::new(&self.worker))
+            }
+            _ => upstream_request::client_response(response),
+        }
+    }
+
+    /// Keeps the write as a possible cause of changes, unless it failed. It is kept before it counts as settled.
+    fn record_for_audit(&self, sent_at: Timestamp, result: &Result<Response<Body>, ProxyError>) {
+        let Some(audit) = &self.worker.proxy.audit else { return };
+        let has_failed = result.as_ref().is_ok_and(|response| response.status().is_client_error());
+        if !has_failed {
+            let parts = &self.head.parts;
+            let times = (sent_at, self.worker.proxy.clock.now());
+            audit.record_write(AcknowledgedWrite::new(
+                &parts.method,
+                parts.uri.path(),
+                self.route.as_deref(),
+                times,
+            ));
+        }
+    }
+
+    fn with_position(&self, mut response: Response<Body>, version: Option<PurgeVersion>) -> Response<Body> {
+        response.headers_mut().remove(LARDER_POSITION);
+        let position = version.map(|version| self.worker.proxy.store.position(version));
+        if let Some(position) = position.and_then(|position| HeaderValue::try_from(position).ok()) {
+            response.headers_mut().insert(LARDER_POSITION, position);
+        }
+        response
+    }
+
+    /// The targets of the purge intent: all that the write may purge; beyond the sender's budget, those named in full.
+    fn intent_targets(
+        &self,
+        plan: &WritePlan<'_>,
+        request: &RequestHead<'_>,
+        written: &WriteTargets,
+    ) -> Vec<Target> {
+        let (possible, named) = (plan.possible_targets(request), written.named());
+        let widened = possible.len().saturating_sub(named.len());
+        if widened == 0 || self.charge_budget(widened) {
+            return possible;
+        }
+        self.record_overrun();
+        named
+    }
+
+    /// Whether the write only purges what it names in full, and leaves no doubt, since its sender's budget is used up.
+    fn is_over_budget(&self, outcome: WriteOutcome, written: &WriteTargets) -> bool {
+        let is_charged = outcome == WriteOutcome::Nothing || self.charge_budget(written.targets.len());
+        let is_exact = outcome == WriteOutcome::Purge && written.widened == 0;
+        !is_charged && !is_exact
+    }
+
+    /// Charges the sender's budget. `false`: it is used up.
+    fn charge_budget(&self, targets: usize) -> bool {
+        let Proxy { config, write_budgets, .. } = &*self.worker.proxy;
+        let limit = config.limits.purge_targets_per_client;
+        let sender = || write_budgets.sender(&self.head, &config.credentials);
+        limit == 0 || write_budgets.charge(sender(), targets, limit, Moment::now())
+    }
+
+    fn record_overrun(&self) {
+        self.worker.proxy.metrics.record_write_over_budget();
+        self.worker.proxy.write_budgets.log_overrun(&self.head, Moment::now());
+    }
+
+    async fn parse_contents(
+        &self,
+        buffered: BufferedContent,
+        captured: Option<CapturedBody>,
+        result: &mut Result<Response<Body>, ProxyError>,
+    ) -> Contents {
+        let mut contents = Contents::default();
+        let captured = captured.and_then(|captured| captured.complete_content());
+        if let (Some(limit), Some(content)) = (buffered.request, captured) {
+            let (headers, length) = (self.head.parts.headers.clone(), content.len());
+            let parse = move || Content::parse_request(&headers, &content, limit).ok();
+            contents.request = self.parse(length, parse).await;
+        }
+        if let (Some(limit), Ok(response)) = (buffered.response, result)
+            && Content::is_expected(response.headers()).is_ok()
+        {
+            let body = std::mem::replace(response.body_mut(), Body::empty());
+            let timeout = self.head.timeouts(&self.worker.proxy.config).idle;
+            let (body, content) = match body {
+                Body::Upstream(body) => {
+                    let (body, content) = buffer_body(body, limit, timeout, self.worker.memory()).await;
+                    (Body::Buffered(Box::new(body)), content)
+                }
+                body => (body, None),
+            };
+            *response.body_mut() = body;
+            if let Some(content) = content {
+                let (headers, length) = (response.headers().clone(), content.len());
+                let parse = move || Content::parse_response(&headers, &content, limit).ok();
+                contents.response = self.parse(length, parse).await;
+            }
+        }
+        contents
+    }
+
+    async fn parse(
+        &self,
+        length: usize,
+        parse: impl FnOnce() -> Option<Content> + Send + 'static,
+    ) -> Option<Content> {
+        self.worker.proxy.content_parser.run(length, parse).await.flatten()
+    }
+
+    /// How long an upstream may still answer from before a write whose outcome is unknown: the write takes effect late,
+    /// and after that copies lag.
+    fn in_doubt_period(&self, settle: Duration) -> Duration {
+        settle + self.head.timeouts(&self.worker.proxy.config).response
+    }
+
+    /// Purges what the write changed, or may have changed. A failure is counted and logged; the response goes on.
+    async fn purge(
+        &self,
+        outcome: WriteOutcome,
+        written: WriteTargets,
+        guard: Option<WriteGuard>,
+    ) -> Option<PurgeVersion> {
+        let proxy = &self.worker.proxy;
+        if outcome == WriteOutcome::Nothing || written.targets.is_empty() {
+            guard.into_iter().for_each(|guard| guard.abort(proxy));
+            return None;
+        }
+        proxy.metrics.record_widened(written.widened);
+        let (intent, cause) = (guard.map(WriteGuard::into_intent), self.head.purge_reason());
+        if outcome == WriteOutcome::PurgeInDoubt {
+            // Hard and at once, whatever the options of its targets: doubt does not wait.
+            let in_doubt_for = self.in_doubt_period(written.settle);
+            let targets = Purge::hard(written.targets.to_vec());
+            let doubted = Purge { in_doubt_for, resolves: intent, cause: Some(cause), ..targets };
+            return proxy.purger().purge(doubted, PurgeSource::Write, self.route.as_ref()).await.ok();
+        }
+        let context = PurgeContext {
+            purger: proxy.purger(),
+            source: PurgeSource::Write,
+            route: self.route.clone(),
+            cause,
+            settle: written.settle,
+        };
+        purge_targets(&context, written.targets, intent, proxy.events.throttle()).await.ok().flatten()
+    }
+}

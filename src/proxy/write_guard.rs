@@ -1,0 +1,89 @@
+//! Guarded writes (`guard: true`): a purge intent is recorded before the write is forwarded, and stays until its purge.
+//!
+//! If larder ends in between, the intent expires into a purge, so nothing from before the write survives it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+
+use super::client_request::ClientHead;
+use super::error::ProxyError;
+use super::state::Proxy;
+use super::upstream_request::send;
+use super::worker::Worker;
+use crate::policy::Route;
+use crate::policy::route::RouteMode;
+use crate::purge::{IntentId, Purge, PurgeIntent, Target};
+use crate::purging::{GuardError, IntentGuard};
+use crate::random::random_bytes;
+use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
+
+/// A recorded purge intent.
+pub(super) struct WriteGuard(IntentGuard);
+
+impl WriteGuard {
+    /// Records the intent. `None` if the route asks for no guard, or the write purges nothing. `outlives`: how long a
+    /// write that is given up may still take effect, and copies lag after that.
+    ///
+    /// # Errors
+    ///
+    /// The intent was not recorded: the write must not be forwarded.
+    pub(super) async fn acquire(
+        proxy: &Proxy,
+        head: &ClientHead,
+        route: Option<&Arc<Route>>,
+        outlives: Duration,
+        targets: impl FnOnce() -> Vec<Target>,
+    ) -> Result<Option<Self>, ProxyError> {
+        if !route.is_some_and(|route| route.guard && route.mode == RouteMode::On) {
+            return Ok(None);
+        }
+        let targets: Vec<_> = targets().iter().map(Target::id).collect();
+        if targets.is_empty() {
+            return Ok(None);
+        }
+        let id = random_bytes().map_err(|error| ProxyError::WriteNotGuarded(error.to_string()))?;
+        let limit = proxy.config.upstream.connect_timeout + head.timeouts(&proxy.config).response;
+        let mut guard = IntentGuard::new(proxy.store.clone(), IntentId(id), targets, limit, outlives);
+        match guard.record().await {
+            Ok(()) => Ok(Some(Self(guard))),
+            Err(error) => {
+                tracing::warn!(%error, "guarded write refused: its purge intent was not recorded");
+                // It may have been recorded all the same.
+                Self(guard).abort(proxy);
+                Err(ProxyError::WriteNotGuarded(error.to_string()))
+            }
+        }
+    }
+
+    /// Sends the write, and extends the intent while it goes on. Gives the write up if that fails for too long.
+    pub(super) async fn send(
+        &mut self,
+        worker: &Worker,
+        request: Box<Request<RequestBody>>,
+        head: &ClientHead,
+    ) -> Result<Response<UpstreamBody>, ProxyError> {
+        match self.0.run(send(worker, request, head)).await {
+            Ok(result) => result,
+            Err(GuardError::NotRecorded(error)) => Err(ProxyError::WriteNotGuarded(error.to_string())),
+            Err(GuardError::Expired) => Err(UpstreamError::Timeout.into()),
+        }
+    }
+
+    /// The write did not happen: withdraws the intent in the background.
+    pub(super) fn abort(self, proxy: &Proxy) {
+        let (store, rules) = (proxy.store.clone(), Some(proxy.routes.rules()));
+        proxy.tasks.spawn(async move {
+            let nothing = Purge { resolves: Some(self.into_intent()), rules, ..Purge::hard(Vec::new()) };
+            if let Err(error) = store.purge(nothing).await {
+                tracing::debug!(%error, "purge intent not withdrawn; it stays until it expires");
+            }
+        });
+    }
+
+    /// The intent, which the write's purge resolves.
+    pub(super) fn into_intent(self) -> PurgeIntent {
+        self.0.into_intent()
+    }
+}

@@ -1,0 +1,117 @@
+//! Reports on a purge: its targets as understood, the routes they reach, and the stored responses they match.
+
+use std::collections::HashSet;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::Purger;
+use crate::config::nearest;
+use crate::policy::purge_scope::{reached_routes, route_tags};
+use crate::policy::routes::Routes;
+use crate::purge::{PurgeMode, Target, TargetId, Validity};
+
+/// Responses are only counted in a store of at most this many, so that a purge stays cheap.
+const MAX_COUNTED: u64 = 100_000;
+
+/// Reports made at once, in the whole process, and how long a purge waits for its turn.
+static REPORTS: Semaphore = Semaphore::const_new(2);
+const MAX_WAIT: Duration = Duration::from_millis(100);
+
+/// Maximum number of targets in a report.
+const MAX_TARGETS: usize = 100;
+
+/// Maximum number of most requested paths in a report.
+const MAX_HOTTEST: usize = 10;
+
+/// The stored responses of this replica that a purge matches.
+#[derive(Debug, Default)]
+struct Matched {
+    responses: u64,
+    bytes: u64,
+    /// Paths by use count, highest first.
+    hottest: Vec<(u32, String)>,
+    targets: HashSet<TargetId>,
+}
+
+impl Purger {
+    /// Reports on a purge before it is done. Matches are `null` if too many responses are stored, or too many purges
+    /// are reported on at once.
+    pub async fn report(&self, targets: &[Target], mode: PurgeMode, is_dry_run: bool) -> Value {
+        let reached = reached_routes(&self.routes, targets);
+        let mut names: Vec<&str> = reached.iter().map(|route| &*route.name).collect();
+        names.dedup();
+        let matched = self.count_matches(targets).await;
+        let mut report = json!({
+            "mode": mode.as_str(),
+            "targets": targets.iter().take(MAX_TARGETS).map(Target::to_string).collect::<Vec<_>>(),
+            "targetCount": targets.len(),
+            "routes": names,
+            "matched": matched.as_ref().map(|matched| {
+                let mut counts = json!({"responses": matched.responses, "bytes": matched.bytes});
+                if is_dry_run {
+                    counts["hottest"] = matched.hottest.iter().map(|(_, path)| path.as_str()).collect();
+                }
+                counts
+            }),
+        });
+        let warnings = warnings(&self.routes, targets, matched.as_ref());
+        if !warnings.is_empty() {
+            report["warnings"] = warnings.into();
+        }
+        report
+    }
+
+    async fn count_matches(&self, targets: &[Target]) -> Option<Matched> {
+        if self.store.stats().entries > MAX_COUNTED {
+            return None;
+        }
+        let permit = timeout(MAX_WAIT, REPORTS.acquire()).await.ok()?.ok()?;
+        let (store, ids) = (self.store.clone(), targets.iter().map(Target::id).collect::<HashSet<_>>());
+        let counting = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut matched = Matched::default();
+            for response in store.local_responses() {
+                let head = &response.head;
+                let mut hits = head.targets.iter().filter(|id| ids.contains(id)).peekable();
+                if hits.peek().is_none() || store.validity(&head.stamp, &head.targets) == Validity::Dead {
+                    continue;
+                }
+                matched.targets.extend(hits);
+                matched.responses += 1;
+                matched.bytes += response.weight();
+                if let Some(path) = head.usage.path() {
+                    matched.hottest.push((head.usage.use_count(), path.to_owned()));
+                }
+            }
+            matched.hottest.sort_unstable_by(|one, other| other.cmp(one));
+            matched.hottest.dedup_by(|one, other| one.1 == other.1);
+            matched.hottest.truncate(MAX_HOTTEST);
+            matched
+        });
+        counting.await.ok()
+    }
+}
+
+/// Names the tags that no route has and no response here carries.
+fn warnings(routes: &Routes, targets: &[Target], matched: Option<&Matched>) -> Vec<String> {
+    let Some(matched) = matched else { return Vec::new() };
+    let is_unknown = |target: &&Target| {
+        !matched.targets.contains(&target.id())
+            && reached_routes(routes, std::slice::from_ref(*target)).is_empty()
+    };
+    let tags = targets.iter().take(MAX_TARGETS).filter(is_unknown).filter_map(|target| match target {
+        Target::Tag(tag) => Some(tag),
+        _ => None,
+    });
+    let known = route_tags(routes);
+    tags.map(|tag| {
+        let near = nearest(tag, known.iter().map(String::as_str));
+        let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        format!("no route has the tag `{tag}`, and no response here carries it{hint}")
+    })
+    .collect()
+}

@@ -1,0 +1,313 @@
+//! A client's connection as the HTTP parser reads and writes it.
+//!
+//! Reads pass the framing validator, so that a request with two readings becomes one that the parser refuses. Writes
+//! are bounded in time, and carry the interim responses that hyper's server does not send. Dropping the stream with the
+//! parser that owns it gives its state to the [`ReclaimHandle`]: an idle connection keeps no parser.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::activity::ConnectionActivity;
+use super::framing::{FramingFault, FramingScanner};
+use super::slow_reader::SlowReaderTimeout;
+use crate::config::Limits;
+use crate::memory_budget::{MemoryBudget, Reservation};
+use crate::progress_timeout::ProgressTimeout;
+use crate::proxy::InterimQueue;
+
+/// The parser answers 400 to these bytes, and closes the connection after the responses before it.
+const UNPARSABLE_HEAD: &[u8] = b"\0\0\0\0\0\0\0\0\r\n\r\n";
+
+/// The end of a head whose request line is too long. Two `Host` fields are refused whatever the target is (RFC 9112
+/// §3.2); where the target itself is too long, the refusal is 414.
+const END_OF_LONG_LINE: &[u8] = b" HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n";
+
+/// The time that a closed connection is read on for, at most.
+const MAX_LINGER: Duration = Duration::from_secs(5);
+
+/// The time without a byte after which a closed connection is not read on.
+const LINGER_IDLE: Duration = Duration::from_secs(1);
+
+/// The bytes of a connection, encrypted or not.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Resolves when a byte can be read, or the peer has closed; reads nothing. Called only between requests.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Bytes that the socket has taken since it was opened.
+    fn bytes_written(&self) -> u64;
+}
+
+pub(super) struct ClientStream<S> {
+    /// `None` only while it is dropped.
+    state: Option<Box<ClientStreamState<S>>>,
+    slot: ReclaimSlot<S>,
+}
+
+type ReclaimSlot<S> = Arc<Reclaimed<S>>;
+
+/// The place that a dropped stream goes to.
+struct Reclaimed<S> {
+    state: Mutex<Option<Box<ClientStreamState<S>>>>,
+    arrived: Notify,
+}
+
+struct ClientStreamState<S> {
+    transport: S,
+    scanner: FramingScanner,
+    memory: Arc<MemoryBudget>,
+    /// Counts a head that has not arrived whole, here and in the parser.
+    head: Option<Reservation>,
+    activity: Arc<ConnectionActivity>,
+    write_timeout: SlowReaderTimeout,
+    /// The transport's `bytes_written` at the last write.
+    written: u64,
+    /// The rest of the refusal that the parser has yet to read.
+    refusal: Option<&'static [u8]>,
+    interims: InterimQueue,
+    /// The rest of an interim response whose first byte is written. It goes before anything else.
+    partial: Bytes,
+}
+
+/// Takes a stream back from the parser that dropped it.
+pub(super) struct ReclaimHandle<S>(ReclaimSlot<S>);
+
+impl<S> ReclaimHandle<S> {
+    /// Returns the stream, or `None` while it is in use.
+    pub(super) fn reclaim(self) -> Option<ClientStream<S>> {
+        let state = self.0.state.lock().take();
+        state.map(|state| ClientStream { state: Some(state), slot: self.0 })
+    }
+
+    /// Waits until the stream is dropped, by a tunnel or by its parser.
+    pub(super) async fn wait(&self) {
+        while self.0.state.lock().is_none() {
+            self.0.arrived.notified().await;
+        }
+    }
+}
+
+impl<S> Drop for ClientStream<S> {
+    fn drop(&mut self) {
+        *self.slot.state.lock() = self.state.take();
+        self.slot.arrived.notify_one();
+    }
+}
+
+impl<S> ClientStream<S> {
+    pub(super) fn new(
+        transport: S,
+        limits: &Limits,
+        activity: Arc<ConnectionActivity>,
+        interims: InterimQueue,
+        memory: Arc<MemoryBudget>,
+    ) -> Self {
+        let min_rate = ProgressTimeout::with_min_rate(limits.body_timeout, limits.min_rate);
+        let state = ClientStreamState {
+            transport,
+            scanner: FramingScanner::new(limits.header_bytes),
+            memory: memory.clone(),
+            head: None,
+            activity,
+            write_timeout: SlowReaderTimeout::new(min_rate, memory),
+            written: 0,
+            refusal: None,
+            interims,
+            partial: Bytes::new(),
+        };
+        let slot = Reclaimed { state: Mutex::new(None), arrived: Notify::new() };
+        Self { state: Some(Box::new(state)), slot: Arc::new(slot) }
+    }
+
+    pub(super) fn reclaim_handle(&self) -> ReclaimHandle<S> {
+        ReclaimHandle(self.slot.clone())
+    }
+
+    pub(super) fn transport(&self) -> Option<&S> {
+        self.state.as_ref().map(|state| &state.transport)
+    }
+
+    fn state(self: Pin<&mut Self>) -> io::Result<&mut ClientStreamState<S>> {
+        self.get_mut().state.as_deref_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl<S> ClientStreamState<S> {
+    /// Gives the parser as much of the refusal as `buf` has room for.
+    fn refuse(&mut self, refusal: &'static [u8], buf: &mut ReadBuf<'_>) {
+        let (now, later) = refusal.split_at(refusal.len().min(buf.remaining()));
+        buf.put_slice(now);
+        self.refusal = Some(later);
+    }
+
+    /// Validates what was read after the first `before` bytes of `buf`, and withholds a head that is ambiguous.
+    fn validate(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        if self.activity.is_tunnel() && !self.scanner.is_opaque() {
+            self.scanner.become_opaque();
+        }
+        match self.scanner.feed(&buf.filled()[before..]) {
+            Ok(()) => {
+                self.activity.set_within_head(self.scanner.is_within_head());
+                self.count_head((buf.filled().len() - before) as u64);
+                if self.scanner.is_http2() {
+                    self.activity.set_http2();
+                }
+                Ok(())
+            }
+            Err(FramingFault::Head { begins }) => {
+                self.activity.set_within_head(false);
+                // At least one byte is withheld, so the buffer has room.
+                buf.set_filled(before + begins);
+                self.refuse(UNPARSABLE_HEAD, buf);
+                Ok(())
+            }
+            Err(FramingFault::RequestLine { ends }) => {
+                self.activity.set_within_head(false);
+                self.activity.set_unread();
+                buf.set_filled(before + ends);
+                self.refuse(END_OF_LONG_LINE, buf);
+                Ok(())
+            }
+            Err(FramingFault::Body) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "malformed chunked framing in a request"))
+            }
+            Err(FramingFault::Flood) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the client resets most of its streams, or sends empty frames",
+            )),
+        }
+    }
+}
+
+impl<S> ClientStreamState<S> {
+    /// Counts what has just arrived, if it is a part of an HTTP/1.1 head.
+    fn count_head(&mut self, bytes: u64) {
+        if !self.scanner.is_within_partial_head() {
+            self.head = None;
+            return;
+        }
+        let head = self.head.get_or_insert_with(|| self.memory.reserve());
+        head.grow(2 * bytes);
+    }
+}
+
+impl<S: Transport> ClientStreamState<S> {
+    /// Fails a write once the client has read too little during `limits.body_timeout` of waiting.
+    fn bound_write<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.activity.set_write_blocked(polled.is_pending());
+        let written = self.transport.bytes_written();
+        if written != self.written {
+            self.write_timeout.record(written - self.written);
+            self.written = written;
+        }
+        if polled.is_pending() {
+            ready!(self.write_timeout.poll_expired(cx));
+            let error = "the client reads a response more slowly than `limits.min_rate` allows";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)));
+        }
+        polled
+    }
+
+    fn poll_write_partial(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.partial.is_empty() {
+            let polled = Pin::new(&mut self.transport).poll_write(cx, &self.partial);
+            match ready!(self.bound_write(cx, polled))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.partial.advance(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Transport> ClientStream<S> {
+    /// Reads and drops what a client still sends after the response, so that it reads the response before the connection
+    /// is reset (RFC 9112 §9.6). The sending side is closed already. Bounded in time.
+    pub(super) async fn linger(mut self) {
+        let Some(state) = &mut self.state else { return };
+        // On the heap, so that a connection's task has no room for it.
+        let mut buffer = vec![0; 8192];
+        let deadline = Instant::now() + MAX_LINGER;
+        loop {
+            let quiet = (Instant::now() + LINGER_IDLE).min(deadline);
+            match timeout_at(quiet, state.transport.read(&mut buffer)).await {
+                Ok(Ok(read)) if read > 0 => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+impl<S: Transport> AsyncRead for ClientStream<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let state = self.state()?;
+        match state.refusal {
+            // An end would make the parser drop the response.
+            Some([]) => return Poll::Pending,
+            Some(refusal) => {
+                state.refuse(refusal, buf);
+                return Poll::Ready(Ok(()));
+            }
+            None => {}
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut state.transport).poll_read(cx, buf))?;
+        Poll::Ready(state.validate(buf, before))
+    }
+}
+
+impl<S: Transport> AsyncWrite for ClientStream<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let state = self.state()?;
+        ready!(state.poll_write_partial(cx))?;
+        let polled = Pin::new(&mut state.transport).poll_write(cx, buf);
+        state.bound_write(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let state = self.state()?;
+        ready!(state.poll_write_partial(cx))?;
+        let polled = Pin::new(&mut state.transport).poll_write_vectored(cx, bufs);
+        state.bound_write(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    /// hyper flushes at the end of each turn, when it has written all that it has: interim responses fit there.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = self.state()?;
+        loop {
+            ready!(state.poll_write_partial(cx))?;
+            match state.interims.next() {
+                Some(next) => state.partial = next,
+                None => break,
+            }
+        }
+        let polled = Pin::new(&mut state.transport).poll_flush(cx);
+        let polled = state.bound_write(cx, polled);
+        if polled.is_ready() {
+            // Nothing is left that the client would have to read.
+            state.write_timeout.reset();
+        }
+        polled
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.state()?.transport).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,241 @@
+//! Change events from a Redis server: entries of a stream, or messages on a channel. The server need not be the store's.
+//! Events are not interpreted here.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::connection::{ConnectionEvent, ConnectionEvents, RedisConnection};
+use super::connector::{Address, PubsubProtocol, RedisConnector};
+use super::error::RedisError;
+use super::node::{Admission, SendOptions};
+use super::request::RedisRequest;
+use super::scripts::RespValue;
+use crate::config::{RedisServers, RedisSettings};
+use crate::store::sources::StreamPosition;
+use crate::tasks::spawn;
+
+/// For connecting, and for a command that does not block.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between PINGs on a quiet subscription, which would not notice a dead connection otherwise.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Delay before reconnecting.
+const RECONNECT_DELAY: Duration = Duration::from_millis(250);
+
+/// Maximum number of unprocessed messages; more end the connection.
+const MAX_BUFFERED_MESSAGES: usize = 10_000;
+
+/// A server that has change events.
+#[derive(Clone)]
+pub struct RedisEventSource(RedisConnector);
+
+/// A connection to an event server; dropping it closes it.
+pub struct EventConnection {
+    connection: Arc<dyn RedisConnection>,
+    events: Box<dyn ConnectionEvents>,
+}
+
+/// An entry of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEntry {
+    pub position: StreamPosition,
+    pub fields: Vec<(Bytes, Bytes)>,
+}
+
+/// The state of a stream; of a missing stream it is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamState {
+    pub last: StreamPosition,
+    pub length: u64,
+    /// Number of entries ever added, where the server counts them (Redis 7).
+    pub added: Option<u64>,
+    /// The latest entry that was deleted out of turn (Redis 7).
+    pub max_deleted: Option<StreamPosition>,
+}
+
+/// An event of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelEvent {
+    Message(Bytes),
+    /// The server answers, and no message is pending.
+    Alive,
+    /// The subscription has begun; earlier messages were missed.
+    Subscribed,
+    /// There is no subscription, for this reason.
+    Disconnected(String),
+}
+
+impl RedisEventSource {
+    /// # Errors
+    /// If a TLS file can't be read, or the settings name no single server.
+    pub fn new(settings: &RedisSettings) -> io::Result<Self> {
+        let address = match &settings.servers {
+            RedisServers::One(host) => Address::Host(host.clone()),
+            RedisServers::Unix(path) => Address::Socket(path.clone()),
+            // The configuration check rejects these.
+            RedisServers::Cluster(_) | RedisServers::Sentinel { .. } => {
+                return Err(io::Error::other("change events are read from a single server"));
+            }
+        };
+        Ok(Self(RedisConnector::new(settings, COMMAND_TIMEOUT)?.with_address(&address)))
+    }
+
+    /// # Errors
+    /// The reason why there is no connection.
+    pub async fn connect(&self) -> Result<EventConnection, String> {
+        EventConnection::open(self.0.build_client()).await
+    }
+
+    /// Subscribes until the receiver is dropped. If messages come too fast, the connection ends, which tells the receiver
+    /// that some were missed.
+    pub fn listen(&self, channel: String) -> mpsc::Receiver<ChannelEvent> {
+        let (tell, heard) = mpsc::channel(MAX_BUFFERED_MESSAGES);
+        let connecting = self.0.clone();
+        spawn(async move {
+            loop {
+                let Err(reason) = run_subscription(&connecting, &channel, &tell).await;
+                if tell.send(ChannelEvent::Disconnected(reason)).await.is_err() {
+                    return;
+                }
+                sleep(RECONNECT_DELAY).await;
+            }
+        });
+        heard
+    }
+}
+
+/// Runs one subscription until it ends. Returns the reason.
+async fn run_subscription(
+    connecting: &RedisConnector,
+    channel: &str,
+    tell: &mpsc::Sender<ChannelEvent>,
+) -> Result<std::convert::Infallible, String> {
+    let mut connected = EventConnection::open(connecting.build_pubsub_client(PubsubProtocol::Resp3)).await?;
+    connected.connection.subscribe(channel).await.map_err(describe_error)?;
+    tell.send(ChannelEvent::Subscribed).await.map_err(|_| "the receiver is gone".to_owned())?;
+    loop {
+        let heard = tokio::select! {
+            biased;
+            event = connected.events.next() => match event {
+                ConnectionEvent::Message(Some(message)) => ChannelEvent::Message(message),
+                ConnectionEvent::Message(None) => return Err("messages came too fast".to_owned()),
+                ConnectionEvent::Ended(reason) => return Err(format!("the connection ended: {reason:?}")),
+                ConnectionEvent::Connected => return Err("the connection was lost".to_owned()),
+                // It is connected again, or ends.
+                ConnectionEvent::Failed(_) => continue,
+            },
+            () = sleep(PING_INTERVAL) => {
+                connected.connection.ping().await.map_err(describe_error)?;
+                ChannelEvent::Alive
+            }
+        };
+        tell.try_send(heard)
+            .map_err(|_| format!("more than {MAX_BUFFERED_MESSAGES} messages are pending"))?;
+    }
+}
+
+impl EventConnection {
+    async fn open(connection: Arc<dyn RedisConnection>) -> Result<Self, String> {
+        let mut events = connection.open();
+        match timeout(COMMAND_TIMEOUT, events.next()).await {
+            Ok(ConnectionEvent::Connected) => Ok(Self { connection, events }),
+            Ok(ConnectionEvent::Failed(Some(error))) => Err(describe_error(error)),
+            Ok(event) => Err(format!("no connection: {event:?}")),
+            Err(_) => Err("connecting took too long".to_owned()),
+        }
+    }
+
+    /// Reads the entries after `position`. Blocks up to `within` for the first one.
+    ///
+    /// # Errors
+    /// The reason why the stream can't be read.
+    pub async fn read_after(
+        &self,
+        key: &str,
+        position: StreamPosition,
+        count: usize,
+        within: Duration,
+    ) -> Result<Vec<StreamEntry>, String> {
+        let (count, block) = (count.to_string(), within.as_millis().max(1).to_string());
+        let words = ["COUNT", &count, "BLOCK", &block, "STREAMS", key, &position.to_string()];
+        let read = RedisRequest { blocks: true, ..RedisRequest::with_args("XREAD", &words) };
+        let reply = self.query(read, within).await?;
+        let RespValue::Array(streams) = reply else { return Ok(Vec::new()) };
+        let entries = match streams.first() {
+            Some(RespValue::Array(stream)) => stream.get(1),
+            _ => None,
+        };
+        let Some(RespValue::Array(entries)) = entries else { return Ok(Vec::new()) };
+        entries.iter().map(|entry| self::parse_entry(entry).ok_or_else(malformed_reply)).collect()
+    }
+
+    /// # Errors
+    /// The reason why the state can't be read.
+    pub async fn stream_state(&self, key: &str) -> Result<StreamState, String> {
+        let look = RedisRequest::with_args("XINFO", &["STREAM", key]);
+        let reply = match self.query(look, Duration::ZERO).await {
+            Err(error) if error.contains("no such key") => return Ok(StreamState::default()),
+            reply => reply?,
+        };
+        let RespValue::Array(parts) = reply else { return Err(malformed_reply()) };
+        let value = |name: &str| {
+            let pair = parts.chunks(2).find(|pair| pair[0].text() == Some(name))?;
+            pair.get(1)
+        };
+        let last = value("last-generated-id").and_then(RespValue::text).and_then(StreamPosition::parse);
+        let number = |name| value(name).and_then(RespValue::number);
+        Ok(StreamState {
+            last: last.ok_or_else(malformed_reply)?,
+            length: number("length").ok_or_else(malformed_reply)?,
+            added: number("entries-added"),
+            max_deleted: value("max-deleted-entry-id")
+                .and_then(RespValue::text)
+                .and_then(StreamPosition::parse),
+        })
+    }
+
+    /// Whether the stream still has the entry at `position`.
+    ///
+    /// # Errors
+    /// The reason why the stream can't be read.
+    pub async fn contains(&self, key: &str, position: StreamPosition) -> Result<bool, String> {
+        let position = position.to_string();
+        let look = RedisRequest::with_args("XRANGE", &[key, &position, &position, "COUNT", "1"]);
+        let reply = self.query(look, Duration::ZERO).await?;
+        Ok(matches!(reply, RespValue::Array(entries) if !entries.is_empty()))
+    }
+
+    async fn query(&self, request: RedisRequest, waits: Duration) -> Result<RespValue, String> {
+        let (admission, timeout) = (Admission::IfHealthy, waits + COMMAND_TIMEOUT);
+        let options = SendOptions { admission, asking: false, timeout };
+        self.connection.send(request, options).await.map_err(describe_error)
+    }
+}
+
+fn parse_entry(entry: &RespValue) -> Option<StreamEntry> {
+    let RespValue::Array(parts) = entry else { return None };
+    let [id, fields] = parts.as_slice() else { return None };
+    let position = StreamPosition::parse(id.text()?)?;
+    // An entry that was deleted meanwhile has an id alone.
+    let RespValue::Array(fields) = fields else { return Some(StreamEntry { position, fields: Vec::new() }) };
+    let bytes = |part: &RespValue| match part {
+        RespValue::Bytes(bytes) => Some(Bytes::copy_from_slice(bytes)),
+        _ => None,
+    };
+    let pairs = fields.chunks(2).map(|pair| Some((bytes(pair.first()?)?, bytes(pair.get(1)?)?)));
+    Some(StreamEntry { position, fields: pairs.collect::<Option<_>>()? })
+}
+
+fn malformed_reply() -> String {
+    "malformed reply about a stream".to_owned()
+}
+
+fn describe_error(error: RedisError) -> String {
+    error.to_string()
+}

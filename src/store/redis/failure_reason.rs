@@ -1,0 +1,449 @@
+//! Explains failures of Redis to an operator: what was found, and what to do.
+
+use super::error::RedisError;
+use crate::store::remote_status::FailureReason;
+
+/// Settings that an explanation refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExplainContext {
+    pub uses_tls: bool,
+    pub topology: TopologyKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TopologyKind {
+    Single,
+    Sentinel,
+    Cluster,
+}
+
+/// Result of a separate connection to the port, made if the failure itself is ambiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortFinding {
+    /// It answers a TLS handshake.
+    SpeaksTls,
+    /// It answers Redis commands without TLS.
+    SpeaksPlainRedis,
+    /// It accepts connections and sends nothing.
+    Silent,
+}
+
+impl ExplainContext {
+    pub(crate) fn is_cluster(self) -> bool {
+        self.topology == TopologyKind::Cluster
+    }
+}
+
+/// A code, words that reveal it, and the explanation. `%` stands for the server's own words.
+type Rule = (&'static str, &'static [&'static str], &'static str);
+
+/// The beginning of errors about a password that could not be read.
+pub(super) const NO_PASSWORD: &str = "no password:";
+
+/// Replies to commands and to the login. Words are searched within the reply, because Redis 6.2 wraps the errors of
+/// scripts. The first match counts.
+const REPLIES: &[Rule] = &[
+    (
+        "no-credentials",
+        &[NO_PASSWORD],
+        "the password can't be obtained: check `password_file` or `auth` under `store.redis` (%)",
+    ),
+    (
+        "no-password-configured",
+        &["without any password configured"],
+        "the server has no password, but one is configured: remove `password` under `store.redis`",
+    ),
+    (
+        "wrong-password",
+        &["WRONGPASS", "invalid password", "invalid username-password"],
+        "the server rejects the user name or the password (WRONGPASS): check `username` and `password` under `store.redis`",
+    ),
+    (
+        "no-resp3",
+        &["NOPROTO", "command 'HELLO'", "command `HELLO`", "command 'hello'", "unsupported protocol version"],
+        "the server or a proxy in front of it does not speak RESP3 (HELLO 3), which larder's subscriptions need",
+    ),
+    (
+        "auth-required",
+        &["NOAUTH"],
+        "the server requires a password (NOAUTH): set `password`, and `username` if it is not `default`, under `store.redis`",
+    ),
+    (
+        "no-permission",
+        &["NOPERM", "no permissions", "user executing the script can't"],
+        "the Redis user lacks a permission: grant it, as in the smallest ACL in docs/redis.md (%)",
+    ),
+    (
+        "not-a-cluster",
+        &["cluster support disabled"],
+        "the server is not a node of a cluster: write `redis://` instead of `redis-cluster://`",
+    ),
+    (
+        "cluster-down",
+        &["CLUSTERDOWN"],
+        "the cluster is down or does not serve all slots: see `CLUSTER INFO` on its nodes (%)",
+    ),
+    ("loading", &["LOADING"], "Redis is loading its data set; larder uses it as soon as it is ready"),
+    (
+        "max-clients",
+        &["max number of clients"],
+        "the server has reached its max number of clients: raise `maxclients` in redis.conf, or close other clients",
+    ),
+    (
+        "read-only-replica",
+        &["READONLY"],
+        "the server is a read-only replica: let `store.redis` name the primary, or use `redis-sentinel://`",
+    ),
+    (
+        "primary-down",
+        &["MASTERDOWN"],
+        "the server is a replica that has lost its primary: let `store.redis` name the primary",
+    ),
+    (
+        "cannot-persist",
+        &["MISCONF"],
+        "Redis refuses writes because it can't save to disk (MISCONF): see its log and its disk",
+    ),
+    (
+        "too-few-replicas",
+        &["NOREPLICAS"],
+        "Redis refuses writes because too few replicas are connected: see `min-replicas-to-write` in redis.conf",
+    ),
+    ("busy-script", &["BUSY "], "Redis is busy with a script of another client: see `SCRIPT KILL`"),
+    (
+        "out-of-memory",
+        &["OOM "],
+        "Redis is full: raise `maxmemory`, or set `maxmemory-policy` to `volatile-lru`",
+    ),
+    (
+        "database-out-of-range",
+        &["DB index is out of range", "invalid DB index"],
+        "the server has no database with this number: check the path of `store.redis.url` and `databases` in redis.conf",
+    ),
+    (
+        "unknown-command",
+        &["unknown command", "Unknown Redis command", "unsupported command"],
+        "the server does not know a command that larder needs; it is renamed, or a proxy refuses it (%)",
+    ),
+    (
+        "no-run-id",
+        &["NORUNID"],
+        "the server does not tell its run id in INFO, so a restart that loses purges would go unseen: allow `INFO server`",
+    ),
+    (
+        "wrong-type",
+        &["WRONGTYPE"],
+        "one of larder's keys holds data of another application (WRONGTYPE): choose another `store.namespace`",
+    ),
+];
+
+/// Failures of a connection, as the operating system and rustls word them.
+const CONNECTIONS: &[Rule] = &[
+    (
+        "name-not-resolved",
+        &["failed to lookup address", "Name or service not known"],
+        "the server's name can't be resolved: check the host in `store.redis.url` and the DNS",
+    ),
+    (
+        "refused",
+        &["ConnectionRefused"],
+        "the connection was refused: Redis does not listen on this address; check host and port, and that Redis runs",
+    ),
+    (
+        "unreachable",
+        &["HostUnreachable", "NetworkUnreachable"],
+        "the server's network can't be reached: check routes and firewalls",
+    ),
+    (
+        "no-socket",
+        &["kind: NotFound"],
+        "the Unix socket does not exist: check the path in `store.redis.url`, and `unixsocket` in redis.conf",
+    ),
+    (
+        "socket-permission",
+        &["PermissionDenied"],
+        "access to the server's address is denied by the system: check `unixsocketperm` in redis.conf",
+    ),
+    (
+        "unknown-ca",
+        &["UnknownIssuer"],
+        "the server's certificate is signed by an unknown CA: set `store.redis.tls.ca` to the CA's certificate",
+    ),
+    (
+        "certificate-expired",
+        &["InvalidCertificate(Expired"],
+        "the server's certificate has expired: renew it, or check this machine's clock",
+    ),
+    (
+        "certificate-not-yet-valid",
+        &["InvalidCertificate(NotValidYet"],
+        "the server's certificate is not valid yet: check this machine's clock",
+    ),
+    (
+        "certificate-name",
+        &["NotValidForName"],
+        "the server's certificate is for another name: let `store.redis.url` name the host in the certificate (%)",
+    ),
+    (
+        "client-certificate",
+        &["AlertReceived(CertificateRequired", "AlertReceived(BadCertificate", "AlertReceived(UnknownCA"],
+        "the server requires a client certificate that it trusts: set `store.redis.tls.cert` and `store.redis.tls.key`",
+    ),
+    ("certificate-invalid", &["InvalidCertificate"], "the server's certificate is not acceptable (%)"),
+    (
+        "tls-to-plain-port",
+        &["InvalidMessage", "InvalidContentType"],
+        "the port does not speak TLS: write `redis://` instead of `rediss://`, or use the server's `tls-port`",
+    ),
+    ("tls-failed", &["AlertReceived", "PeerIncompatible", "PeerMisbehaved"], "the TLS handshake failed (%)"),
+];
+
+/// Explains a failure to connect or to get a reply.
+pub(super) fn explain(error: &RedisError, context: ExplainContext) -> FailureReason {
+    match error {
+        RedisError::TimedOut => reason(
+            "no-reply",
+            "the server does not answer in time; it hangs, is overloaded or far away: check it, and `store.timeout`",
+        ),
+        RedisError::Redirected(redirect) if !context.is_cluster() => FailureReason {
+            code: "cluster-node",
+            message: format!(
+                "the server is a node of a cluster: write `redis-cluster://` instead of `redis://` (it redirects to {}:{})",
+                redirect.host, redirect.port
+            ),
+        },
+        RedisError::ErrorReply(reply) => explain_reply(reply),
+        RedisError::ConnectionLost(detail) => explain_connection(detail),
+        error => reason("other", &error.to_string()),
+    }
+}
+
+/// Explains an ambiguous failure by what another connection to the port found.
+pub(super) fn explain_finding(
+    before: &FailureReason,
+    finding: PortFinding,
+    context: ExplainContext,
+) -> Option<FailureReason> {
+    match (finding, context.uses_tls) {
+        (PortFinding::SpeaksTls, false) => Some(reason(
+            "plain-to-tls-port",
+            "the port speaks TLS only: write `rediss://` instead of `redis://` in `store.redis.url`",
+        )),
+        (PortFinding::SpeaksPlainRedis, true) => Some(reason(
+            "tls-to-plain-port",
+            "the port does not speak TLS: write `redis://` instead of `rediss://`, or use the server's `tls-port`",
+        )),
+        (PortFinding::Silent, _) if before.code == "timed-out" => Some(reason(
+            "no-reply",
+            "the port accepts connections, but nothing answers: the server hangs, or a proxy or firewall is in between",
+        )),
+        _ => None,
+    }
+}
+
+/// Whether another connection to the port may tell more about a failure to connect.
+pub(super) fn is_ambiguous(reason: &FailureReason) -> bool {
+    ["connection-closed", "timed-out", "no-reply", "not-redis"].contains(&reason.code)
+}
+
+/// Whether the server or a proxy refuses `HELLO 3`.
+pub(super) fn is_resp3_refusal(error: &RedisError) -> bool {
+    matches!(error, RedisError::ErrorReply(reply) if explain_reply(reply).code == "no-resp3")
+}
+
+fn explain_reply(reply: &str) -> FailureReason {
+    let words = server_words(reply);
+    let unknown =
+        || FailureReason { code: "error-reply", message: format!("Redis answers with an error: {words}") };
+    find(REPLIES, reply, words).unwrap_or_else(unknown)
+}
+
+fn explain_connection(detail: &str) -> FailureReason {
+    if let Some(found) = find(CONNECTIONS, detail, &tls_words(detail)) {
+        return found;
+    }
+    if detail.contains("Decode Error") || detail.contains("frame_type") {
+        return reason(
+            "not-redis",
+            "the server does not speak the Redis protocol: check host and port in `store.redis.url`",
+        );
+    }
+    if ["TimedOut", "timed out"].iter().any(|word| detail.contains(word)) {
+        return timed_out();
+    }
+    let closed =
+        ["ConnectionReset", "ConnectionAborted", "BrokenPipe", "UnexpectedEof", "Canceled", "eof", "EOF"];
+    if detail.is_empty() || closed.iter().any(|word| detail.contains(word)) {
+        return reason(
+            "connection-closed",
+            "the server closed the connection: it was restarted, or a proxy or firewall ended it",
+        );
+    }
+    FailureReason { code: "connection-failed", message: format!("the connection failed: {detail}") }
+}
+
+/// Explains a sentinel's error.
+pub(super) fn explain_sentinel_reply(reply: &str, service: &str) -> FailureReason {
+    let is_unknown = |words: &[&str]| words.iter().any(|word| reply.to_lowercase().contains(word));
+    if is_unknown(&["no such master"]) {
+        return FailureReason {
+            code: "unknown-service",
+            message: format!(
+                "the sentinels know no service `{service}`: check the path of `store.redis.url` and `sentinel monitor` in \
+                 sentinel.conf"
+            ),
+        };
+    }
+    if is_unknown(&["unknown command", "unknown subcommand", "unknown sub command"]) {
+        return reason(
+            "not-a-sentinel",
+            "the server is not a sentinel: write `redis://` instead of `redis-sentinel://`, or name a sentinel's port",
+        );
+    }
+    explain_reply(reply)
+}
+
+/// Explains that no sentinel answers, by the failure of one of them.
+pub(super) fn no_sentinel_answers(of_one: &FailureReason) -> FailureReason {
+    FailureReason { code: "no-sentinel", message: format!("no sentinel answers: {}", of_one.message) }
+}
+
+/// Explains that the primary may have been replaced without a word to this replica.
+pub(super) fn unconfirmed_primary() -> FailureReason {
+    reason(
+        "no-sentinel-majority",
+        "no majority of the sentinels answers, or they name a server that can't be reached, so another server may be the \
+         primary: check the hosts in `store.redis.url`, and the network to the sentinels and all servers",
+    )
+}
+
+/// A connection, its TLS handshake or its login took too long.
+pub(super) fn timed_out() -> FailureReason {
+    reason(
+        "timed-out",
+        "the server can't be reached in time: check host and port in `store.redis.url`, and firewalls in between",
+    )
+}
+
+/// The state before the first attempt to connect has ended.
+pub(super) fn connecting() -> FailureReason {
+    reason("connecting", "connecting to Redis")
+}
+
+fn find(rules: &[Rule], text: &str, words: &str) -> Option<FailureReason> {
+    let (code, _, message) =
+        rules.iter().find(|(_, revealing, _)| revealing.iter().any(|word| text.contains(word)))?;
+    Some(FailureReason { code, message: message.replace('%', words) })
+}
+
+/// The names in a certificate, or the last error of a chain in debug format.
+fn tls_words(detail: &str) -> String {
+    let names = detail.split_once("presented: [").and_then(|(_, rest)| Some(rest.split_once(']')?.0));
+    let words = names.or_else(|| Some(detail.split_once("error: ")?.1)).unwrap_or(detail);
+    let words = words.replace("DnsName(", "").replace("IpAddress(", "").replace("\\\"", "");
+    words.trim_matches(['"', '}', ' ', ')']).replace(")\"", "").replace('"', "")
+}
+
+fn reason(code: &'static str, message: &str) -> FailureReason {
+    FailureReason { code, message: message.to_owned() }
+}
+
+/// A reply without the parts that differ each time: arguments, the name of the script and the place in it.
+fn server_words(reply: &str) -> &str {
+    let ends = [", with args beginning", " script: ", " on @user_script"].map(|end| reply.find(end));
+    let end = ends.into_iter().flatten().min().unwrap_or(reply.len());
+    reply[..end].trim_end_matches([',', ' ', '.'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Redirect;
+    use super::*;
+
+    const PLAIN: ExplainContext = ExplainContext { uses_tls: false, topology: TopologyKind::Single };
+
+    #[test]
+    fn replies_are_explained_by_what_to_do() {
+        for (reply, code, advice) in [
+            ("NOAUTH Authentication required.", "auth-required", "set `password`"),
+            ("WRONGPASS invalid username-password pair or user is disabled.", "wrong-password", "`username`"),
+            (
+                "ERR AUTH <password> called without any password configured",
+                "no-password-configured",
+                "remove",
+            ),
+            (
+                "ERR The user executing the script can't run this command or subcommand",
+                "no-permission",
+                "ACL",
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'evalsha' command",
+                "no-permission",
+                "'evalsha'",
+            ),
+            ("ERR unknown command 'HELLO', with args beginning with: '3' ", "no-resp3", "RESP3"),
+            ("NOPROTO unsupported protocol version", "no-resp3", "RESP3"),
+            (
+                "ERR unknown command 'EVALSHA', with args beginning with: '0b9' ",
+                "unknown-command",
+                "'EVALSHA')",
+            ),
+            ("LOADING Redis is loading the dataset in memory", "loading", "ready"),
+            ("ERR max number of clients reached", "max-clients", "`maxclients`"),
+            (
+                "READONLY You can't write against a read only replica. script: 0b, on @user_script:17.",
+                "read-only-replica",
+                "redis-sentinel",
+            ),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "out-of-memory", "volatile-lru"),
+            ("ERR DB index is out of range", "database-out-of-range", "databases"),
+            ("ERR This instance has cluster support disabled", "not-a-cluster", "redis://"),
+            ("ERR something new", "error-reply", "ERR something new"),
+        ] {
+            let found = explain(&RedisError::ErrorReply(reply.to_owned()), PLAIN);
+            assert_eq!(found.code, code, "{reply}");
+            assert!(found.message.contains(advice), "{reply}: {}", found.message);
+        }
+    }
+
+    #[test]
+    fn words_that_differ_each_time_are_left_out() {
+        let reply = "ERR unknown command 'EVALSHA', with args beginning with: '0b98' '1' '{larder}:purged' ";
+        assert_eq!(server_words(reply), "ERR unknown command 'EVALSHA'");
+        assert_eq!(
+            server_words("WRONGTYPE Operation script: 0b, on @user_script:17."),
+            "WRONGTYPE Operation"
+        );
+    }
+
+    #[test]
+    fn a_redirection_means_a_cluster_unless_it_is_known_to_be_one() {
+        let redirect = Redirect { is_ask: false, host: "10.0.0.7".to_owned(), port: 6379 };
+        let found = explain(&RedisError::Redirected(redirect.clone()), PLAIN);
+        assert!(found.code == "cluster-node" && found.message.contains("redis-cluster://"), "{found:?}");
+        let cluster = ExplainContext { topology: TopologyKind::Cluster, ..PLAIN };
+        assert_eq!(explain(&RedisError::Redirected(redirect), cluster).code, "other");
+    }
+
+    #[test]
+    fn a_port_that_speaks_the_other_way_is_named() {
+        let tls = ExplainContext { uses_tls: true, ..PLAIN };
+        let code =
+            |finding, context| explain_finding(&timed_out(), finding, context).map(|reason| reason.code);
+        assert_eq!(code(PortFinding::SpeaksTls, PLAIN), Some("plain-to-tls-port"));
+        assert_eq!(code(PortFinding::SpeaksTls, tls), None);
+        assert_eq!(code(PortFinding::SpeaksPlainRedis, tls), Some("tls-to-plain-port"));
+        assert_eq!(code(PortFinding::SpeaksPlainRedis, PLAIN), None);
+        assert_eq!(code(PortFinding::Silent, PLAIN), Some("no-reply"));
+    }
+
+    #[test]
+    fn the_names_in_a_certificate_are_said() {
+        let detail = "IO Error: Custom { kind: InvalidData, error: InvalidCertificate(NotValidForNameContext { expected: \
+                      IpAddress(V4(Ipv4Addr([127, 0, 0, 1]))), presented: [\"DnsName(\\\"other.example\\\")\"] }) }";
+        let found = explain(&RedisError::ConnectionLost(detail.to_owned()), PLAIN);
+        assert_eq!(found.code, "certificate-name");
+        assert!(found.message.ends_with("(other.example)"), "{}", found.message);
+    }
+}

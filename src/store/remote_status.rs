@@ -1,0 +1,154 @@
+//! The state of the servers that replicas share a store through, for health checks and metrics.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::purge::PurgeVersion;
+
+/// The state of all servers of a shared store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteStatus {
+    /// The breaker of the server that has the purge index.
+    pub breaker: BreakerState,
+    /// Why it is unavailable, or what is wrong although it is available.
+    pub failure: Option<FailureReason>,
+    /// Why wake-ups of other replicas are not received. Purges are noticed by polling meanwhile.
+    pub wake_up_failure: Option<FailureReason>,
+    /// Number of times that a breaker has opened.
+    pub times_opened: u64,
+    /// Connections made since the start; all but the first are reconnections.
+    pub connections: u64,
+    pub in_flight: usize,
+    /// Number of purge targets that Redis has not accepted yet.
+    pub pending_purges: usize,
+    /// Time since the last confirmation of the view; `None` before the first one of the present epoch.
+    pub synced_ago: Option<Duration>,
+    /// The largest `synced_ago` at which hits are served.
+    pub max_lag: Duration,
+    /// Number of values in Redis that were forged, damaged, or encrypted with other keys.
+    pub rejected_values: u64,
+    /// Number of new epochs of the purge index.
+    pub index_resets: u64,
+    /// Memory of the server that is nearest to its limit; `None` while unknown.
+    pub memory: Option<ServerMemory>,
+    pub commands: Vec<CommandStats>,
+    pub leases: LeaseStats,
+    /// The masters of a cluster; empty for a single server.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// Why something about Redis does not work, in words for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureReason {
+    /// Stable, for metrics and alerts: `refused`, `unknown-ca`, …
+    pub code: &'static str,
+    /// A sentence that says what was found and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Counters of fetch leases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseStats {
+    pub taken: u64,
+    /// Waits for another replica's fetch.
+    pub waited: u64,
+    /// Waits after which this replica fetched for itself.
+    pub fell_back: u64,
+    pub lost: u64,
+}
+
+/// Memory of a server, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerMemory {
+    pub used: u64,
+    /// `maxmemory`; `None` if it is unlimited.
+    pub limit: Option<u64>,
+    /// Keys of all databases, the purge index and other applications' keys included.
+    pub keys: Option<u64>,
+}
+
+impl ServerMemory {
+    /// The fraction of the limit that is in use; 0 without a limit.
+    pub fn used_fraction(&self) -> f64 {
+        self.limit.map_or(0.0, |limit| self.used as f64 / limit as f64)
+    }
+}
+
+/// One master of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeStatus {
+    /// `host:port`
+    pub name: String,
+    /// Whether it has the purge index.
+    pub has_index: bool,
+    pub breaker: BreakerState,
+    pub failure: Option<FailureReason>,
+    pub in_flight: usize,
+}
+
+/// One of the larders that share a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    pub name: String,
+    /// It knows all purges up to this version.
+    pub position: PurgeVersion,
+    /// Time since its last heartbeat.
+    pub last_seen_ago: Duration,
+}
+
+/// The state of the circuit breaker in front of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// The server answers; commands are sent.
+    Closed,
+    /// A probe is under way.
+    HalfOpen,
+    /// The server does not answer; commands fail at once.
+    Open,
+}
+
+/// Counters of one kind of command.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CommandStats {
+    pub command: &'static str,
+    pub sent: u64,
+    pub timed_out: u64,
+    /// Answered by a node of a cluster that names another.
+    pub redirected: u64,
+    /// Failures other than these.
+    pub failed: u64,
+    /// Total time waited for replies.
+    pub seconds: f64,
+}
+
+impl RemoteStatus {
+    /// Whether the server that has the purge index does not answer, so that nothing is shared.
+    pub fn is_unavailable(&self) -> bool {
+        self.breaker != BreakerState::Closed
+    }
+
+    /// Whether any server does not answer, or answers in a way that larder can't fully use.
+    pub fn is_degraded(&self) -> bool {
+        self.is_unavailable()
+            || self.failure.is_some()
+            || self.nodes.iter().any(|node| node.breaker != BreakerState::Closed)
+    }
+}
+
+impl BreakerState {
+    pub const ALL: [BreakerState; 3] = [BreakerState::Closed, BreakerState::HalfOpen, BreakerState::Open];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::HalfOpen => "half-open",
+            BreakerState::Open => "open",
+        }
+    }
+}

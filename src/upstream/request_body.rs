@@ -1,0 +1,337 @@
+//! Request bodies to the upstream, with the bounds on how slowly a client may send.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::{Instant, timeout};
+
+use super::body::{BodyError, is_stream_reset};
+use super::continue_gate::{ContinueGate, ContinueWait};
+use super::held_content::{CapturedBody, HeldContent};
+use crate::memory_budget::MemoryBudget;
+use crate::progress_timeout::ProgressTimeout;
+
+/// The client's request body on its way to the upstream.
+pub(crate) struct RequestBody {
+    source: Source,
+    progress: RequestProgress,
+    capture: Option<CapturedBody>,
+}
+
+enum Source {
+    Empty,
+    /// The whole content, read before a connection is taken. `None` once it was forwarded.
+    Buffered(Option<Bytes>, Option<HeaderMap>),
+    Client(ClientBody),
+}
+
+/// A body that arrives from the client.
+struct ClientBody {
+    /// Set while the upstream has yet to say that it wants the content.
+    wait: Option<ContinueWait>,
+    /// The part that was read before.
+    start: Option<Bytes>,
+    incoming: Incoming,
+    version: Version,
+    /// Bounds how slowly the client may send, also after an early response.
+    timeout: ProgressTimeout,
+    may_be_trailer: fn(&HeaderName) -> bool,
+    memory: Arc<MemoryBudget>,
+}
+
+/// The bounds on what a client may send as its request.
+#[derive(Clone, Debug)]
+pub(crate) struct UploadLimits {
+    /// The time between two parts.
+    pub timeout: Duration,
+    /// Bytes a second, over `timeout` of waiting; 0: no minimum.
+    pub min_rate: u64,
+    /// Trailers that it refuses are dropped.
+    pub may_be_trailer: fn(&HeaderName) -> bool,
+    /// Counts what is kept of the content.
+    pub memory: Arc<MemoryBudget>,
+}
+
+/// The progress of a request body, shared with the task that waits for the response. `None`: there is no body.
+#[derive(Clone)]
+pub(crate) struct RequestProgress(Option<Arc<Mutex<ProgressState>>>);
+
+struct ProgressState {
+    last: Instant,
+    complete: bool,
+    cut: bool,
+}
+
+impl RequestProgress {
+    fn started() -> Self {
+        let state = ProgressState { last: Instant::now(), complete: false, cut: false };
+        Self(Some(Arc::new(Mutex::new(state))))
+    }
+
+    fn state(&self) -> Option<MutexGuard<'_, ProgressState>> {
+        self.0.as_ref().map(|state| state.lock())
+    }
+
+    fn update(&self, change: impl FnOnce(&mut ProgressState)) {
+        if let Some(mut state) = self.state() {
+            state.last = Instant::now();
+            change(&mut state);
+        }
+    }
+
+    /// The rest of `limit`, measured from `since` or from later progress.
+    pub(crate) fn remaining_time(&self, limit: Duration, since: Instant) -> Duration {
+        let last = self.state().map_or(since, |state| state.last.max(since));
+        limit.saturating_sub(last.elapsed())
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state().is_none_or(|state| state.complete)
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.state().is_some_and(|state| state.cut)
+    }
+}
+
+impl ClientBody {
+    fn with_allowed_trailers(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let mut trailers = match frame.into_trailers() {
+            Ok(trailers) => trailers,
+            Err(frame) => return frame,
+        };
+        let refused: Vec<_> = trailers.keys().filter(|name| !(self.may_be_trailer)(name)).cloned().collect();
+        refused.iter().for_each(|name| drop(trailers.remove(name)));
+        Frame::trailers(trailers)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(wait) = &mut self.wait {
+            ready!(wait.poll_open(cx));
+            self.wait = None;
+            self.timeout.reset();
+        }
+        if let Some(start) = self.start.take().filter(|start| !start.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(start))));
+        }
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            ready!(self.timeout.poll_expired(cx));
+            return Poll::Ready(Some(Err(BodyError::RequestStalled)));
+        };
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                self.timeout.record(frame.data_ref().map_or(1, |data| data.len() as u64));
+                Some(Ok(self.with_allowed_trailers(frame)))
+            }
+            Some(Err(error)) => Some(Err(BodyError::RequestCut(error))),
+            None if is_stream_reset(&self.incoming, self.version) => Some(Err(BodyError::RequestReset)),
+            None => None,
+        })
+    }
+}
+
+impl RequestBody {
+    pub(crate) fn empty() -> Self {
+        Self { source: Source::Empty, progress: RequestProgress(None), capture: None }
+    }
+
+    /// Content that is known as a whole.
+    pub(crate) fn from_content(content: Bytes) -> Self {
+        if content.is_empty() {
+            return Self::empty();
+        }
+        let source = Source::Buffered(Some(content), None);
+        Self { source, progress: RequestProgress::started(), capture: None }
+    }
+
+    /// The content, if it was buffered and not yet sent.
+    pub(crate) fn into_content(self) -> Bytes {
+        if let Source::Buffered(Some(content), _) = self.source { content } else { Bytes::new() }
+    }
+
+    /// `start`: the part that was read before.
+    pub(crate) fn from_client(
+        incoming: Option<Incoming>,
+        start: Option<Bytes>,
+        version: Version,
+        limits: UploadLimits,
+    ) -> Self {
+        let Some(incoming) = incoming.filter(|incoming| start.is_some() || !incoming.is_end_stream()) else {
+            return Self::empty();
+        };
+        let timeout = ProgressTimeout::with_min_rate(limits.timeout, limits.min_rate);
+        Self {
+            source: Source::Client(ClientBody {
+                wait: None,
+                start,
+                incoming,
+                version,
+                timeout,
+                may_be_trailer: limits.may_be_trailer,
+                memory: limits.memory,
+            }),
+            progress: RequestProgress::started(),
+            capture: None,
+        }
+    }
+
+    /// Holds the content back until the upstream wants it.
+    pub(crate) fn wait_for_continue(&mut self) {
+        if let Source::Client(body) = &mut self.source {
+            body.wait = Some(ContinueWait::new(ContinueGate::default()));
+        }
+    }
+
+    /// The gate of a content that is held back.
+    pub(crate) fn continue_gate(&self) -> Option<&ContinueGate> {
+        match &self.source {
+            Source::Client(body) => body.wait.as_ref().map(ContinueWait::gate),
+            _ => None,
+        }
+    }
+
+    /// Copies the content as it is forwarded.
+    pub(crate) fn capture(&mut self, limit: u64) -> CapturedBody {
+        let held = match &self.source {
+            Source::Client(body) => HeldContent::counted_by(&body.memory),
+            Source::Empty | Source::Buffered(..) => HeldContent::default(),
+        };
+        self.capture.insert(CapturedBody::new(held, limit, self.progress())).clone()
+    }
+
+    /// Reads the whole content if its announced length is at most `limit`, there is room, and it is not held back. Then no
+    /// slow client holds a connection, and the request can be sent again.
+    ///
+    /// # Errors
+    /// If the client does not send all of it, or stalls while memory is short.
+    pub(crate) async fn buffer(&mut self, limit: u64, idle_timeout: Duration) -> Result<(), BodyError> {
+        let Source::Client(body) = &mut self.source else { return Ok(()) };
+        if body.wait.is_some()
+            || !body.memory.has_room()
+            || body.incoming.size_hint().exact().is_none_or(|length| length > limit)
+        {
+            return Ok(());
+        }
+        // Grown as it arrives: the length is only announced.
+        let mut content = HeldContent::counted_by(&body.memory);
+        let mut trailers = None;
+        loop {
+            let patience = body.memory.max_stall().map_or(idle_timeout, |stall| stall.min(idle_timeout));
+            let frame = timeout(patience, poll_fn(|cx| body.poll_frame(cx))).await;
+            let Some(frame) = frame.map_err(|_| BodyError::RequestStalled)? else { break };
+            match frame?.into_data() {
+                Ok(data) => content.append(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+        }
+        self.source = Source::Buffered(Some(content.freeze()), trailers);
+        Ok(())
+    }
+
+    /// Returns another body with the same content, unless that is not known any more. Both share their progress and
+    /// their capture, of the attempt that runs.
+    pub(crate) fn replay(&self) -> Option<Self> {
+        let source = match &self.source {
+            Source::Empty => Source::Empty,
+            Source::Buffered(Some(content), trailers) => {
+                Source::Buffered(Some(content.clone()), trailers.clone())
+            }
+            Source::Buffered(None, _) | Source::Client(_) => return None,
+        };
+        Some(Self { source, progress: self.progress.clone(), capture: self.capture.clone() })
+    }
+
+    /// Forgets how far another attempt came, when this body is sent in its place.
+    pub(super) fn begin_again(&self) {
+        if let Some(mut state) = self.progress.state() {
+            (state.complete, state.cut) = (false, false);
+        }
+        self.capture.iter().for_each(CapturedBody::clear);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.source, Source::Empty)
+    }
+
+    /// Returns whether the content has yet to arrive from the client.
+    pub(crate) fn is_streamed(&self) -> bool {
+        matches!(self.source, Source::Client(_))
+    }
+
+    pub(crate) fn progress(&self) -> RequestProgress {
+        self.progress.clone()
+    }
+
+    /// Returns whether nothing but trailers is left to be forwarded.
+    fn is_complete(&self) -> bool {
+        match &self.source {
+            Source::Client(body) => body.incoming.size_hint().exact() == Some(0) || self.is_end_stream(),
+            _ => self.is_end_stream(),
+        }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            Source::Empty => Poll::Ready(None),
+            Source::Buffered(content, trailers) => Poll::Ready(match (content.take(), trailers.take()) {
+                (Some(content), later) => {
+                    *trailers = later;
+                    Some(Ok(Frame::data(content)))
+                }
+                (None, Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
+                (None, None) => None,
+            }),
+            Source::Client(body) => body.poll_frame(cx),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(self.poll_source(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(capture), Some(data)) = (&self.capture, frame.data_ref()) {
+                    capture.append(data);
+                }
+                let complete = self.is_complete();
+                self.progress.update(|state| state.complete = complete);
+            }
+            Some(Err(_)) => self.progress.update(|state| state.cut = true),
+            None => self.progress.update(|state| state.complete = true),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Buffered(content, trailers) => content.is_none() && trailers.is_none(),
+            Source::Client(body) => body.start.is_none() && body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Buffered(content, _) => {
+                SizeHint::with_exact(content.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Source::Client(body) => body.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Bounds the requests in flight to the upstream, and keeps one kind of client from holding all of them.
+//!
+//! A quarter of the connections is closed to requests whose content still arrives from a client. Event streams, gRPC
+//! and tunnels move to a pool of their own. When no connection is free, the response whose client has read nothing for
+//! longest is cut.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::{Instant, timeout};
+
+use super::body::HeldResponse;
+use super::instance::{InFlight, Instance};
+use crate::config::UpstreamSettings;
+
+/// A response whose client has read nothing for this long is cut when a request waits for a connection.
+const STALLED_READER_GRACE: Duration = Duration::from_secs(5);
+
+/// The interval at which a request that waits for a connection looks for stalled readers.
+const STALLED_READER_CHECK: Duration = Duration::from_millis(250);
+
+pub(super) struct UpstreamSlots {
+    all: Arc<Semaphore>,
+    /// The part of `all` that requests with content may use.
+    uploads: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    max_connections: usize,
+    queue_timeout: Duration,
+    /// Responses that are being read.
+    responses: Mutex<Vec<Weak<HeldResponse>>>,
+}
+
+/// A connection in use; free when it is dropped.
+pub struct Slot {
+    _permit: OwnedSemaphorePermit,
+    _upload: Option<OwnedSemaphorePermit>,
+    /// The request at the instance that it goes to.
+    in_flight: Option<InFlight>,
+}
+
+impl Slot {
+    /// Counts the request as one of `instance`, instead of the one before.
+    pub(super) fn assign(&mut self, instance: &Arc<Instance>) {
+        self.in_flight = Some(instance.begin_request());
+    }
+}
+
+impl UpstreamSlots {
+    pub(super) fn new(settings: &UpstreamSettings) -> Self {
+        let max = settings.max_connections;
+        Self {
+            all: Arc::new(Semaphore::new(max)),
+            uploads: Arc::new(Semaphore::new(max - max / 4)),
+            streams: Arc::new(Semaphore::new(settings.max_streams)),
+            max_connections: max,
+            queue_timeout: settings.queue_timeout,
+            responses: Mutex::default(),
+        }
+    }
+
+    /// Waits for a connection, in the order of arrival; `None` if none is free within `queue_timeout`.
+    pub(super) async fn acquire(&self, is_upload: bool) -> Option<Slot> {
+        let deadline = Instant::now() + self.queue_timeout;
+        let upload = match is_upload {
+            true => Some(timeout(self.queue_timeout, self.uploads.clone().acquire_owned()).await.ok()?.ok()?),
+            false => None,
+        };
+        if let Ok(permit) = self.all.clone().try_acquire_owned() {
+            return Some(Slot { _permit: permit, _upload: upload, in_flight: None });
+        }
+        let mut waiting = std::pin::pin!(self.all.clone().acquire_owned());
+        while Instant::now() < deadline {
+            self.cut_stalled_reader();
+            let wait = STALLED_READER_CHECK.min(deadline.saturating_duration_since(Instant::now()));
+            if let Ok(permit) = timeout(wait, &mut waiting).await {
+                return Some(Slot { _permit: permit.ok()?, _upload: upload, in_flight: None });
+            }
+        }
+        None
+    }
+
+    /// Moves a long-lived response to the streams' pool.
+    ///
+    /// # Errors
+    /// If all of them are in use; `slot` comes back.
+    pub(super) fn move_to_streams(&self, slot: Slot) -> Result<Slot, Slot> {
+        match self.streams.clone().try_acquire_owned() {
+            Ok(permit) => Ok(Slot { _permit: permit, _upload: None, in_flight: slot.in_flight }),
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(slot),
+        }
+    }
+
+    /// The number of free connections, and of all.
+    pub(super) fn capacity(&self) -> (usize, usize) {
+        (self.all.available_permits(), self.max_connections)
+    }
+
+    pub(super) fn register(&self, response: &Arc<HeldResponse>) {
+        let mut responses = self.responses.lock();
+        // Amortised: the list is swept when it would grow.
+        if responses.len() == responses.capacity() {
+            responses.retain(|response| response.strong_count() > 0);
+        }
+        responses.push(Arc::downgrade(response));
+    }
+
+    fn cut_stalled_reader(&self) {
+        let stalled = {
+            let mut responses = self.responses.lock();
+            responses.retain(|response| response.strong_count() > 0);
+            let stalled = responses.iter().filter_map(|response| {
+                let response = response.upgrade()?;
+                Some((response.unread_for()?, response))
+            });
+            stalled.max_by_key(|(unread_for, _)| *unread_for)
+        };
+        if let Some((unread_for, response)) = stalled
+            && unread_for >= STALLED_READER_GRACE
+            && response.cut()
+        {
+            tracing::debug!(
+                ?unread_for,
+                "response cut: all connections are in use and its client reads nothing"
+            );
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! TLS to the upstream: which authorities are trusted, the client certificate, and the protocols that are offered.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::uri::Authority;
+use hyper_rustls::ConfigBuilderExt as _;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::connect::Protocols;
+use crate::config::{TlsVersion, UpstreamTlsSettings};
+
+pub(super) struct UpstreamTls {
+    http1: TlsConnector,
+    http2: TlsConnector,
+    server_name: ServerName<'static>,
+}
+
+impl UpstreamTls {
+    /// # Errors
+    /// If a file can't be used, or `authority` is no name that a certificate can have.
+    pub(super) fn new(settings: &UpstreamTlsSettings, authority: &str) -> io::Result<Self> {
+        let config = client_config(settings)?;
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            TlsConnector::from(Arc::new(config))
+        };
+        let authority: Authority = authority.parse().map_err(io::Error::other)?;
+        let name = settings.server_name.as_deref().unwrap_or(authority.host());
+        let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self {
+            http1: offering(&[b"http/1.1"]),
+            http2: offering(&[b"h2", b"http/1.1"]),
+            server_name: ServerName::try_from(name).map_err(io::Error::other)?,
+        })
+    }
+
+    pub(super) async fn connect(
+        &self,
+        stream: TcpStream,
+        protocols: Protocols,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let connector = match protocols {
+            Protocols::Http1 => &self.http1,
+            Protocols::Http2 => &self.http2,
+        };
+        connector.connect(self.server_name.clone(), stream).await
+    }
+}
+
+fn client_config(settings: &UpstreamTlsSettings) -> io::Result<ClientConfig> {
+    let builder: ConfigBuilder<ClientConfig, WantsVerifier> = match settings.min_version {
+        TlsVersion::Tls12 => ClientConfig::builder(),
+        TlsVersion::Tls13 => ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]),
+    };
+    let provider = builder.crypto_provider().clone();
+    let builder = match &settings.ca {
+        None => builder.with_native_roots()?,
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in read_certificates(path)? {
+                roots.add(certificate).map_err(|error| file_error(path, error))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+    };
+    let mut config = match &settings.identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, error))?;
+            let chain = read_certificates(certificate)?;
+            builder.with_client_auth_cert(chain, private).map_err(|error| file_error(certificate, error))?
+        }
+    };
+    if settings.accept_any_certificate {
+        config.dangerous().set_certificate_verifier(Arc::new(AcceptAny(provider)));
+    }
+    Ok(config)
+}
+
+fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(file_error(path, "found no certificate in the file"))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(file_error(path, error)),
+    }
+}
+
+fn file_error(path: &Path, error: impl fmt::Display) -> io::Error {
+    io::Error::other(format!("upstream.tls: {}: {error}", path.display()))
+}
+
+/// Verifies the handshake, and accepts any certificate: `dangerously_accept_any_certificate`.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

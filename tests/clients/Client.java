@@ -1,0 +1,61 @@
+// Java's HttpClient. Usage: java Client.java URL
+import java.io.ByteArrayInputStream;
+import java.net.CookieManager;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpRequest.BodyPublishers;
+import java.net.http.HttpResponse;
+import java.net.http.HttpResponse.BodyHandlers;
+import java.security.MessageDigest;
+import java.util.HexFormat;
+
+class Client {
+    static String url;
+    static final HttpClient CLIENT = HttpClient.newBuilder()
+        .followRedirects(HttpClient.Redirect.NORMAL).cookieHandler(new CookieManager()).build();
+
+    static void say(String name, Object status, byte[] body, String more) throws Exception {
+        byte[] hash = MessageDigest.getInstance("SHA-256").digest(body);
+        System.out.println(name + "\t" + status + "\t" + HexFormat.of().formatHex(hash, 0, 4) + "\t" + more);
+    }
+
+    static HttpResponse<byte[]> ask(String method, String path, HttpRequest.BodyPublisher body, String... fields)
+        throws Exception {
+        var request = HttpRequest.newBuilder(URI.create(url + path)).method(method, body);
+        if (fields.length > 0) request.headers(fields);
+        return CLIENT.send(request.build(), BodyHandlers.ofByteArray());
+    }
+
+    static HttpResponse<byte[]> check(String name, String method, String path, HttpRequest.BodyPublisher body,
+        String... fields) throws Exception {
+        try {
+            var answer = ask(method, path, body, fields);
+            say(name, answer.statusCode(), answer.body(), answer.headers().firstValue("content-range").orElse(""));
+            return answer;
+        } catch (java.io.IOException error) {
+            say(name, error.getClass().getSimpleName(), new byte[0], "");
+            return null;
+        }
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        url = arguments[0];
+        byte[] upload = "0123456789".repeat(20_000).getBytes();
+        var none = BodyPublishers.noBody();
+        ask("GET", "/text", none);
+        var answer = check("get", "GET", "/text", none);
+        boolean hit = answer.headers().firstValue("cache-status").orElse("").contains("hit");
+        System.out.println("cached\t" + (hit ? "True" : "False"));
+        check("304", "GET", "/text", none, "If-None-Match", "\"1\"");
+        check("range", "GET", "/text", none, "Range", "bytes=700-1399");
+        check("head", "HEAD", "/text", none);
+        for (String name : new String[] {"gzip", "chunked", "redirect"}) check(name, "GET", "/" + name, none);
+        ask("GET", "/set-cookies", none);
+        check("cookies", "GET", "/cookies", none);
+        check("upload", "POST", "/echo", BodyPublishers.ofByteArray(upload));
+        check("stream", "POST", "/echo", BodyPublishers.ofInputStream(() -> new ByteArrayInputStream(upload)));
+        check("events", "GET", "/events", none);
+        check("early", "POST", "/refused", BodyPublishers.ofByteArray(new byte[8_000_000]));
+    }
+}

@@ -1,0 +1,117 @@
+//! `callers` with `ask`: another service knows who a caller is.
+
+use crate::support::{Answer, Larder, Received, Redis, Replica, Upstream};
+
+const YAML: &str = "
+callers:
+  session: {ask: {url: '${UPSTREAM}/check', forward: [cookie.sid], every: 10s, identity: [header.X-User]}}
+routes:
+  - {path: /mine, ttl: 60s, callers: session, per: identity, tags: ['by:{caller}']}
+  - {path: /logout, callers: session, purges: ['by:{caller}']}
+";
+
+/// Knows sessions that begin with the user's name.
+fn start() -> (Upstream, Larder) {
+    let upstream = start_service();
+    let larder = Larder::with(YAML, &upstream);
+    (upstream, larder)
+}
+
+fn start_service() -> Upstream {
+    let upstream = Upstream::start();
+    upstream.on("/check", |request: &Received| {
+        match request.header("cookie").unwrap_or_default().trim_start_matches("sid=").split_once('-') {
+            Some((user @ ("ann" | "bob"), _)) => Answer::status(204).header("x-user", user),
+            _ => Answer::status(401),
+        }
+    });
+    upstream.on("/mine", |request: &Received| Answer::ok(format!("#{}", request.nth)));
+    upstream
+}
+
+fn mine(larder: &Larder, session: &str) -> crate::support::Request {
+    larder.get("/mine").header("cookie", &format!("theme=dark; sid={session}"))
+}
+
+#[tokio::test]
+async fn the_service_says_whose_a_session_is() {
+    let (upstream, larder) = start();
+    mine(&larder, "ann-1").await.assert_stored();
+    mine(&larder, "ann-1").await.assert_hit();
+    // Another device of the same user.
+    mine(&larder, "ann-2").await.assert_hit();
+    mine(&larder, "bob-1").await.assert_text("#2");
+    mine(&larder, "eve-1").await.assert_detail("refused-caller");
+    mine(&larder, "eve-1").await.assert_detail("refused-caller");
+    larder.get("/mine").header("cookie", "theme=dark").await.assert_detail("anonymous-caller");
+    // Each session once, refused or not; and of the cookies the session alone was sent on.
+    assert_eq!(upstream.count("/check"), 4);
+    assert_eq!(upstream.last("/check").header("cookie").as_deref(), Some("sid=eve-1"));
+    larder.after(10);
+    mine(&larder, "ann-1").await.assert_hit();
+    assert_eq!(upstream.count("/check"), 5);
+}
+
+#[tokio::test]
+async fn requests_of_one_caller_wait_for_one_answer() {
+    let (upstream, larder) = start();
+    let held = upstream.hold("/check");
+    let waiting: Vec<_> = (0..8).map(|_| mine(&larder, "ann-1").spawn()).collect();
+    held.arrived().await;
+    larder.metric_becomes("larder_connections", 8.0).await;
+    held.release();
+    for reply in waiting {
+        reply.await.unwrap().assert_text("#1");
+    }
+    assert_eq!((upstream.count("/check"), upstream.count("/mine")), (1, 1));
+}
+
+#[tokio::test]
+async fn nobody_is_known_while_the_service_fails() {
+    for failure in [Answer::status(500), Answer::status(302), Answer::hang_up(), Answer::status(200)] {
+        let (upstream, larder) = start();
+        mine(&larder, "ann-1").await.assert_stored();
+        larder.after(10);
+        upstream.on("/check", failure);
+        mine(&larder, "ann-1").await.assert_detail("unverified-caller").assert_text("#2");
+        upstream.on("/check", Answer::status(204).header("x-user", "ann"));
+        larder.after(1);
+        mine(&larder, "ann-1").await.assert_hit().assert_text("#1");
+    }
+}
+
+#[tokio::test]
+async fn a_logout_ends_the_responses_of_its_user() {
+    let (upstream, larder) = start();
+    mine(&larder, "ann-1").await.assert_stored();
+    mine(&larder, "bob-1").await.assert_stored();
+    upstream.on("/logout", Answer::status(204));
+    larder.request("POST", "/logout").header("cookie", "sid=ann-2").await.assert_status(204);
+    mine(&larder, "bob-1").await.assert_hit();
+    mine(&larder, "ann-1").await.assert_stored();
+}
+
+/// The budgets are in Redis: a request is charged first and identified then, or the other way round.
+#[tokio::test]
+async fn a_rate_by_caller_asks_first_and_one_by_address_does_not() {
+    let upstream = start_service();
+    let redis = Redis::start().await;
+    let routes = "
+callers:
+  session: {ask: {url: '${UPSTREAM}/check', forward: [cookie.sid], every: 10s, identity: [header.X-User]}}
+defaults: {callers: session}
+routes:
+  - {path: /chat, ttl: never, rate: {limit: 1/d, by: caller}}
+  - {path: /mine, ttl: 60s, per: identity, rate: {limit: 2/d}}
+";
+    let larder = Replica::start_alone(&redis.url(), &upstream, "", routes);
+    let ask = |path: &str, session: &str| larder.get(path).header("cookie", &format!("sid={session}"));
+    for (session, status) in [("ann-1", 200), ("bob-1", 200), ("ann-2", 429), ("bob-1", 429)] {
+        ask("/chat", session).await.assert_status(status);
+    }
+    assert_eq!(upstream.count("/check"), 3);
+    for (session, status) in [("ann-1", 200), ("bob-2", 200), ("ann-3", 429), ("ann-4", 429)] {
+        ask("/mine", session).await.assert_status(status);
+    }
+    assert_eq!(upstream.count("/check"), 4, "a refused request asks nobody");
+}

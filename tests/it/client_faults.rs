@@ -1,0 +1,78 @@
+//! Clients that close one half, leave, or push on: what they asked for happens once, in order, and within bounds.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Larder, Process, Upstream, with_deadline};
+
+const ROUTES: &str = "
+routes:
+  - {path: /a, ttl: 60s}
+  - {path: /never, ttl: never}
+  - {path: /w, purges: [x]}
+";
+
+/// Whichever it is, the client learns it: the connection ends, and what was forwarded is over.
+#[tokio::test]
+async fn a_half_closed_client_gets_the_whole_answer_or_an_end() {
+    for (method, path) in [("GET", "/a"), ("GET", "/never"), ("GET", "/other"), ("POST", "/w")] {
+        let upstream = Upstream::start();
+        let larder = Larder::with(ROUTES, &upstream);
+        let held = upstream.hold(path);
+        let mut raw = larder.raw().await;
+        raw.send(format!("{method} {path} HTTP/1.1\r\nHost: api\r\nContent-Length: 0\r\n\r\n")).await;
+        held.arrived().await;
+        raw.half_close().await;
+        held.release();
+        let rest = raw.rest().await;
+        let answer = format!("{method} {path} #1");
+        assert!(rest.is_empty() || rest.ends_with(&answer), "{method} {path}: {rest}");
+        assert_eq!(upstream.count(path), 1);
+        larder.metric_becomes("larder_connections", 0.0).await;
+    }
+}
+
+/// Tens of thousands of requests wait behind a slow one: they wait in the client's own socket, not in larder.
+#[tokio::test]
+async fn pipelined_requests_wait_and_are_answered_in_order() {
+    const PIECE: usize = 64;
+    let upstream = Upstream::start();
+    let larder = Process::with(ROUTES, &upstream).await;
+    larder.get("/a").header("host", "api").await.assert_status(200);
+    let idle = larder.memory_now();
+    let held = upstream.hold("/slow");
+    let stream = tokio::net::TcpStream::connect(larder.address()).await.expect("connected");
+    let (reading, mut writing) = stream.into_split();
+    writing.write_all(b"GET /slow HTTP/1.1\r\nHost: api\r\n\r\n").await.expect("sent");
+    held.arrived().await;
+    // As many as larder takes: once it takes no more, this does not go on.
+    let padding = "x".repeat(4000);
+    let piece = format!("GET /a HTTP/1.1\r\nHost: api\r\nX-Padding: {padding}\r\n\r\n").repeat(PIECE);
+    let mut sent = 0;
+    while let Ok(written) =
+        tokio::time::timeout(Duration::from_millis(500), writing.write_all(piece.as_bytes())).await
+    {
+        written.expect("it is open");
+        sent += PIECE;
+        assert!(sent < 100_000, "larder takes requests without end");
+    }
+    let grown = larder.memory_now().saturating_sub(idle);
+    println!("{sent} requests taken by the sockets, and {} KiB by larder", grown / 1024);
+    assert!(grown < 8 << 20, "{grown} bytes");
+    // The piece that was cut off in the middle can't be completed: no more requests come.
+    drop(writing);
+    held.release();
+    let replies = replies(reading).await;
+    let slow = replies.find("GET /slow #1").expect("the slow one is answered");
+    assert_eq!(replies.find("GET /a #1").map(|first| first > slow), Some(true));
+    assert_eq!(upstream.count("/slow"), 1);
+}
+
+async fn replies(mut reading: tokio::net::tcp::OwnedReadHalf) -> String {
+    use tokio::io::AsyncReadExt;
+    let mut replies = Vec::new();
+    // A connection that is reset at its end has said what it had to say.
+    let _ = with_deadline("the end", reading.read_to_end(&mut replies)).await;
+    String::from_utf8_lossy(&replies).into_owned()
+}

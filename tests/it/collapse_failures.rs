@@ -1,0 +1,148 @@
+//! Followers of a fetch that fails, takes too long, or is not for them.
+
+use crate::support::{Answer, Larder, Received, Reply, Upstream, with_deadline};
+
+const ROUTES: &str = "
+routes:
+  - {path: /a, ttl: 60s, collapse_timeout: 1m}
+  - {path: /shared, ttl: 60s, shared: true, collapse_timeout: 1m}
+  - {path: /slow, ttl: 60s, collapse_timeout: 100ms}
+";
+
+fn fails_for_bad_fields(request: &Received) -> Answer {
+    match request.header("x-bad") {
+        Some(_) => Answer::status(500),
+        None => Answer::numbered(request),
+    }
+}
+
+async fn replies(waiting: Vec<tokio::task::JoinHandle<Reply>>) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    for reply in waiting {
+        replies.push(reply.await.expect("a reply"));
+    }
+    replies
+}
+
+#[tokio::test]
+async fn an_error_answers_only_requests_with_the_same_fields() {
+    let upstream = Upstream::start();
+    upstream.on("/a", fails_for_bad_fields);
+    let larder = Larder::with(ROUTES, &upstream);
+    let held = upstream.hold("/a");
+    let mut bad = vec![larder.get("/a").header("x-bad", "1").spawn()];
+    held.arrived().await;
+    bad.extend((0..3).map(|_| larder.get("/a").header("x-bad", "1").spawn()));
+    let good = (0..20).map(|_| larder.get("/a").spawn()).collect();
+    larder.metric_becomes("larder_connections", 24.0).await;
+    held.release();
+    for reply in replies(bad).await {
+        reply.assert_status(500);
+    }
+    for reply in replies(good).await {
+        reply.assert_status(200).assert_text("GET /a #2");
+    }
+    assert_eq!(upstream.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn all_others_of_an_error_share_one_more_fetch() {
+    for failure in [Answer::status(503), Answer::hang_up()] {
+        let upstream = Upstream::start();
+        upstream.on("/a", failure);
+        let larder = Larder::with(ROUTES, &upstream);
+        let held = upstream.hold("/a");
+        let get = |number: usize| larder.get("/a").header("user-agent", &format!("client {number}")).spawn();
+        let mut waiting = vec![get(0)];
+        held.arrived().await;
+        waiting.extend((1..20).map(get));
+        larder.metric_becomes("larder_connections", 20.0).await;
+        held.release();
+        for reply in replies(waiting).await {
+            assert!(reply.status >= 500);
+        }
+        // One that is late for the second fetch starts a third.
+        assert!((2..10).contains(&upstream.count("/a")), "{}", upstream.count("/a"));
+    }
+}
+
+#[tokio::test]
+async fn a_private_response_to_one_caller_stops_no_others() {
+    let upstream = Upstream::start();
+    upstream.on("/shared", |request: &Received| match request.header("authorization") {
+        Some(_) => Answer::numbered(request).header("cache-control", "private"),
+        None => Answer::numbered(request),
+    });
+    let larder = Larder::with(ROUTES, &upstream);
+    let held = upstream.hold("/shared");
+    let signed_in = larder.get("/shared").header("authorization", "Bearer ann").spawn();
+    held.arrived().await;
+    let anonymous = (0..20).map(|_| larder.get("/shared").spawn()).collect();
+    larder.metric_becomes("larder_connections", 21.0).await;
+    held.release();
+    signed_in.await.unwrap().assert_text("GET /shared #1").assert_not_stored("private");
+    for reply in replies(anonymous).await {
+        reply.assert_text("GET /shared #2");
+    }
+    assert_eq!(upstream.count("/shared"), 2);
+    // And the next cold requests are collapsed, too.
+    larder.request("PURGE", "/shared").await.assert_status(200);
+    let held = upstream.hold("/shared");
+    let anonymous: Vec<_> = (0..20).map(|_| larder.get("/shared").spawn()).collect();
+    held.arrived().await;
+    larder.metric_becomes("larder_connections", 20.0).await;
+    held.release();
+    replies(anonymous).await;
+    assert_eq!(upstream.count("/shared"), 3);
+}
+
+#[tokio::test]
+async fn one_more_request_goes_beside_a_fetch_that_takes_too_long() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let held = upstream.hold("/slow");
+    let stuck = larder.get("/slow").spawn();
+    held.arrived().await;
+    let others = (0..10).map(|_| larder.get("/slow").spawn()).collect();
+    for reply in with_deadline("the others are answered", replies(others)).await {
+        reply.assert_text("GET /slow #2");
+    }
+    assert_eq!(upstream.count("/slow"), 2);
+    held.release();
+    stuck.await.unwrap().assert_text("GET /slow #1");
+}
+
+#[tokio::test]
+async fn the_first_of_two_fetches_answers_all_who_wait() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let first = upstream.hold("/slow");
+    let leader = larder.get("/slow").spawn();
+    first.arrived().await;
+    let second = upstream.hold("/slow");
+    let others = (0..10).map(|_| larder.get("/slow").spawn()).collect();
+    second.arrived().await;
+    first.release();
+    for reply in with_deadline("all are answered", replies(others)).await {
+        reply.assert_text("GET /slow #1");
+    }
+    leader.await.unwrap().assert_text("GET /slow #1");
+    assert_eq!(upstream.count("/slow"), 2);
+    second.release();
+}
+
+#[tokio::test]
+async fn followers_of_a_fetch_that_timed_out_try_once_more() {
+    let upstream = Upstream::start();
+    let yaml = format!("upstream: {{url: {}, response_timeout: 500ms}}{ROUTES}", upstream.url());
+    let larder = Larder::with_environment(&yaml, &[]);
+    let held = upstream.hold("/a");
+    let leader = larder.get("/a").spawn();
+    held.arrived().await;
+    let others = (0..10).map(|_| larder.get("/a").spawn()).collect();
+    leader.await.unwrap().assert_status(504);
+    for reply in replies(others).await {
+        reply.assert_text("GET /a #2");
+    }
+    assert_eq!(upstream.count("/a"), 2);
+}

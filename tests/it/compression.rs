@@ -1,0 +1,183 @@
+//! `compress`: larder compresses what its API does not.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+
+use crate::support::{Answer, Larder, Received, Reply, Request, Upstream};
+
+const YAML: &str = "
+routes:
+  - {path: \"/items/{id}\", ttl: 60s, compress: [gzip], tags: [\"item:{id}\"]}
+  - {path: /tagged, ttl: 60s, compress: [gzip], tags: [\"item:{response.json:$.items[*].id}\"]}
+  - {path: /plain, ttl: 60s}
+  - {path: /observed, ttl: 60s, compress: [gzip], mode: observe}
+";
+
+fn content() -> String {
+    format!("{{\"items\": [{}{{\"id\": 0}}]}}", "{\"id\": 7}, ".repeat(500))
+}
+
+fn json() -> Answer {
+    Answer::ok(content()).header("content-type", "application/json").header("etag", "\"v1\"")
+}
+
+fn gzip(request: Request) -> Request {
+    request.header("accept-encoding", "gzip, deflate, br")
+}
+
+fn unpacked(reply: &Reply) -> String {
+    assert_eq!(reply.header("content-encoding").as_deref(), Some("gzip"), "{reply}");
+    let mut text = String::new();
+    GzDecoder::new(&reply.body[..]).read_to_string(&mut text).expect("gzip");
+    text
+}
+
+#[tokio::test]
+async fn what_a_client_accepts_is_compressed_once_and_stored() {
+    let upstream = Upstream::start();
+    upstream.on("/items/1", json());
+    let larder = Larder::with(YAML, &upstream);
+    let first = gzip(larder.get("/items/1")).await.assert_stored();
+    assert_eq!(unpacked(&first), content());
+    let hit = gzip(larder.get("/items/1")).await.assert_hit();
+    assert_eq!((unpacked(&hit), &hit.body), (content(), &first.body));
+    assert!(hit.body.len() * 10 < content().len(), "{}", hit.body.len());
+    assert_eq!(hit.header("content-length"), Some(hit.body.len().to_string()));
+    assert_eq!(hit.header("etag").as_deref(), Some("\"v1-larder-gzip\""));
+    // Another spelling of the same.
+    larder.get("/items/1").header("accept-encoding", "gzip").await.assert_hit();
+    let head = gzip(larder.request("HEAD", "/items/1")).await.assert_hit();
+    assert_eq!(head.header("content-encoding").as_deref(), Some("gzip"));
+    // A client that accepts none has its own.
+    let plain = larder.get("/items/1").await.assert_stored().assert_text(&content());
+    assert_eq!((plain.header("etag").as_deref(), plain.header("content-encoding")), (Some("\"v1\""), None));
+    assert_eq!(plain.header("vary").as_deref(), Some("accept-encoding"));
+    larder.get("/items/1").await.assert_hit().assert_text(&content());
+    gzip(larder.get("/items/1")).await.assert_hit();
+    assert_eq!(upstream.count("/items/1"), 2);
+    // Both go with the same purge.
+    larder.request("PURGE", "/items/1").await.assert_status(200);
+    gzip(larder.get("/items/1")).await.assert_stored();
+    larder.get("/items/1").await.assert_stored();
+}
+
+#[tokio::test]
+async fn each_form_is_validated_by_its_own_tag() {
+    let upstream = Upstream::start();
+    upstream.on("/items/1", |request: &Received| match request.header("if-none-match").as_deref() {
+        Some("\"v1\"") => Answer::status(304).header("etag", "\"v1\""),
+        Some(_) => Answer::status(500),
+        None => json(),
+    });
+    let larder = Larder::with(YAML, &upstream);
+    gzip(larder.get("/items/1")).await.assert_stored();
+    let with = |tag: &str| gzip(larder.get("/items/1")).header("if-none-match", tag);
+    with("\"v1-larder-gzip\"").await.assert_status(304);
+    with("\"v1\"").await.assert_status(200).assert_hit();
+    // The API knows its own tag only.
+    larder.after(61);
+    let freshened = gzip(larder.get("/items/1")).await.assert_status(200);
+    assert_eq!(unpacked(&freshened), content());
+    assert_eq!(upstream.last("/items/1").header("if-none-match").as_deref(), Some("\"v1\""));
+    with("\"v1-larder-gzip\"").await.assert_status(304).assert_hit();
+    assert_eq!(upstream.count("/items/1"), 2);
+    let put = larder.request("PUT", "/items/1").header("if-match", "\"v1-larder-gzip\", \"x\"");
+    put.body("{}").await;
+    assert_eq!(upstream.last("/items/1").header("if-match").as_deref(), Some("\"v1\", \"x\""));
+    larder.request("PUT", "/items/1").header("if-none-match", "\"v1-larder-gzip\"").body("{}").await;
+    assert_eq!(upstream.last("/items/1").header("if-none-match").as_deref(), Some("\"v1\""));
+}
+
+const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+/// Two fetches may give different bytes for the same validators.
+#[tokio::test]
+async fn no_range_is_cut_from_compressed_content() {
+    let upstream = Upstream::start();
+    let answer = |answer: Answer| answer.header("accept-ranges", "bytes").header("last-modified", MODIFIED);
+    upstream.on("/items/1", move |request: &Received| match request.header("if-none-match") {
+        Some(_) => answer(Answer::status(304).header("etag", "\"v1\"")),
+        None => answer(json()),
+    });
+    let larder = Larder::with(YAML, &upstream);
+    gzip(larder.get("/items/1")).await.assert_stored().assert_header("accept-ranges", "none");
+    let range =
+        |request: Request, condition| request.header("range", "bytes=5-9").header("if-range", condition);
+    for _ in 0..2 {
+        for condition in ["\"v1-larder-gzip\"", MODIFIED] {
+            let whole = range(gzip(larder.get("/items/1")), condition).await.assert_status(200).assert_hit();
+            assert_eq!(unpacked(&whole), content());
+        }
+        larder.after(61);
+        // The 304 says what ranges the API supports, not what is stored.
+        gzip(larder.get("/items/1")).await.assert_header("accept-ranges", "none");
+    }
+    larder.get("/items/1").await.assert_stored();
+    range(larder.get("/items/1"), "\"v1\"").await.assert_status(206).assert_text(&content()[5..=9]);
+}
+
+#[tokio::test]
+async fn a_range_of_what_is_not_stored_has_the_form_of_the_client() {
+    let upstream = Upstream::start();
+    upstream.on("/items/1", |request: &Received| match request.header("range") {
+        Some(_) => Answer::status(206).header("content-range", "bytes 5-9/9999").body("plain"),
+        None => json().header("cache-control", "no-store").header("last-modified", MODIFIED),
+    });
+    let larder = Larder::with(YAML, &upstream);
+    let range = |request: Request| request.header("range", "bytes=5-9").header("if-range", MODIFIED);
+    for _ in 0..2 {
+        let whole = range(gzip(larder.get("/items/1"))).await.assert_status(200);
+        assert_eq!(unpacked(&whole), content());
+        range(larder.get("/items/1")).await.assert_status(206).assert_text("plain");
+    }
+}
+
+#[tokio::test]
+async fn tags_are_read_of_what_is_compressed() {
+    let upstream = Upstream::start();
+    upstream.on("/tagged", json());
+    let larder = Larder::with(YAML, &upstream);
+    assert_eq!(unpacked(&gzip(larder.get("/tagged")).await.assert_stored()), content());
+    gzip(larder.get("/tagged")).await.assert_hit();
+    larder.request("PURGE", "/x").header("cache-tag", "item:7").await.assert_status(200);
+    gzip(larder.get("/tagged")).await.assert_stored();
+}
+
+#[tokio::test]
+async fn what_should_not_change_does_not() {
+    let upstream = Upstream::start();
+    upstream.on("/plain", json());
+    upstream.on("/observed", json());
+    upstream.on("/items/2", json().header("cache-control", "no-transform"));
+    upstream.on("/items/3", Answer::ok("{}").header("content-type", "application/json"));
+    upstream.on("/items/4", Answer::ok(content()).header("content-type", "image/png"));
+    upstream.on("/items/5", json().header("content-encoding", "br"));
+    let larder = Larder::with(YAML, &upstream);
+    for (path, coding) in [
+        ("/plain", None),
+        ("/items/2", None),
+        ("/items/3", None),
+        ("/items/4", None),
+        ("/items/5", Some("br")),
+    ] {
+        let first = gzip(larder.get(path)).await.assert_stored().assert_header("content-encoding", coding);
+        let hit = gzip(larder.get(path)).await.assert_hit();
+        assert_eq!(hit.body, first.body, "{path}");
+    }
+    let observed = gzip(larder.get("/observed")).await.assert_text(&content());
+    observed.assert_header("etag", "\"v1\"").assert_header("vary", None);
+}
+
+/// A response that is not stored is compressed, too: its tag names the form that it has.
+#[tokio::test]
+async fn trailers_and_unstored_responses_keep_their_form() {
+    let upstream = Upstream::start();
+    upstream.on("/items/1", json().header("cache-control", "no-store"));
+    let larder = Larder::with(YAML, &upstream);
+    for _ in 0..2 {
+        let reply = gzip(larder.get("/items/1")).await.assert_status(200);
+        assert!(!reply.is_hit());
+        assert_eq!(unpacked(&reply), content());
+    }
+}

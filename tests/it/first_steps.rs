@@ -1,0 +1,133 @@
+//! The way from an address of an API to a first `proxy.yaml`.
+
+use crate::support::{Answer, Command, Larder, Process, Scratch, Upstream, eventually, free_port};
+
+/// `/dated` has a lifetime of its own, `/plain` has none, `/mine` is for one caller.
+fn api() -> Upstream {
+    let upstream = Upstream::start();
+    upstream.on("/dated", Answer::ok("dated").header("cache-control", "max-age=60"));
+    upstream.on("/plain", Answer::ok("plain"));
+    upstream.on("/mine", Answer::ok("mine").header("cache-control", "private, max-age=60"));
+    upstream.on("/gone", Answer::status(404));
+    upstream
+}
+
+#[tokio::test]
+async fn an_address_is_enough_and_init_writes_the_rest() {
+    let upstream = api();
+    let (scratch, folder) = (Scratch::new(), Scratch::new());
+    let [proxy, admin] = [free_port(), free_port()];
+    let (listen, operators) = (format!("127.0.0.1:{proxy}"), format!("127.0.0.1:{admin}"));
+    let run = ["--upstream", &upstream.url(), "--listen", &listen, "--admin", &operators];
+    let command = Command::new(&run).directory(folder.path());
+    let larder = Process::spawn(command, scratch, proxy, admin).await;
+    larder.get("/dated").await.assert_stored();
+    larder.get("/dated").await.assert_hit();
+    larder.get("/plain").await.assert_not_stored("no-lifetime");
+    larder.get("/mine").await.assert_not_stored("private");
+    eventually("it says how to go on", || async {
+        larder.log().contains("larder init --upstream").then_some(())
+    })
+    .await;
+
+    let init = |more: &[&str]| {
+        let paths = ["init", "--upstream", &upstream.url(), "/dated", "/plain", "/mine?x=1", "/gone"];
+        Command::new(&[&paths, more].concat()).directory(folder.path()).output()
+    };
+    let first = init(&[]).await;
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let file = folder.path().join("proxy.yaml");
+    let text = std::fs::read_to_string(&file).expect("it is written");
+    for line in [
+        "  - path: /dated\n    ttl: upstream  # its own lifetime: 60 s\n",
+        "  - path: /plain\n    mode: observe",
+        "  - path: /mine\n    ttl: upstream  # not stored as it is (private)",
+        "  - path: /{*rest?}\n    ttl: upstream\n",
+        "# ? GET /gone: 404 in",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    Command::new(&["check", "--strict", file.to_str().unwrap()]).stdout().await;
+    // The larder that runs without a file takes the new one.
+    eventually("the file is in use", || async {
+        let reply = larder.get("/plain").await;
+        reply.header("cache-status")?.contains("would-store").then_some(())
+    })
+    .await;
+
+    let again = init(&[]).await;
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
+    assert!(init(&["--force"]).await.status.success());
+    let printed = init(&["--print"]).await;
+    assert!(String::from_utf8_lossy(&printed.stdout).contains("  - path: /dated\n"));
+}
+
+#[tokio::test]
+async fn without_an_api_there_is_no_file() {
+    let folder = Scratch::new();
+    let command = |arguments: &[&str]| Command::new(arguments).directory(folder.path()).output();
+    let nowhere = Upstream::nowhere();
+    for (arguments, code, message) in [
+        (&["init", "--upstream", &nowhere][..], 1, "can't be reached"),
+        (&["init", "--upstream", "htp://a"], 2, "--upstream"),
+        (&["init", "--upstream", &nowhere, "no-path"], 2, "is not a path"),
+        (&[], 2, "larder --upstream URL"),
+        (&["--upstream", &nowhere, "-c", "named.yaml"], 2, "named.yaml"),
+    ] {
+        let output = command(arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(message), "{arguments:?}: {said}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+const PETSHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/draft/openapi/petshop.yaml");
+
+#[tokio::test]
+async fn a_suggestion_passes_every_check_and_purges_enough() {
+    let suggested = Command::new(&["suggest", "--openapi", PETSHOP]).stdout().await;
+    let scratch = Scratch::new();
+    let file = scratch.file("proxy.yaml", &suggested);
+    let name = file.to_str().unwrap();
+    Command::new(&["check", "--strict", name]).stdout().await;
+    Command::new(&["lint", name]).stdout().await;
+
+    let upstream = Upstream::start();
+    let observed = suggested.replace("upstream: \"https://eu.petshop.example\"\n", "");
+    let larder = Larder::with(&observed, &upstream);
+    larder.get("/v1/pets").await.assert_not_stored("would-store");
+    let on: Vec<_> = observed.lines().filter(|line| !line.starts_with("defaults: {mode: observe}")).collect();
+    let larder = Larder::with(&on.join("\n"), &upstream);
+    let reads = ["/v1/pets?page=1", "/v1/pets/7", "/v1/pets/7/photos", "/v1/pets/8", "/v1/inventory"];
+    let hits = async || {
+        let mut hits = Vec::new();
+        for path in reads {
+            let request = larder.get(path);
+            let request = if path == "/v1/inventory" { request.header("x-shop-pass", "a") } else { request };
+            hits.push(request.await.is_hit());
+        }
+        hits
+    };
+    upstream.on("/v1/inventory", Answer::ok("").header("cache-control", "max-age=60"));
+    hits().await;
+    assert_eq!(hits().await, [true; 5]);
+    larder.request("PATCH", "/v1/pets/7").await.assert_status(200);
+    assert_eq!(hits().await, [false, false, false, true, true]);
+    larder.request("POST", "/v1/pets/8/adopt").await.assert_status(200);
+    assert_eq!(hits().await, [false, true, true, false, true]);
+
+    let log = scratch
+        .file("access.log", &"::1 - - [20/Nov/2025:13:00:00 +0100] \"GET /a HTTP/1.1\" 200 1\n".repeat(3));
+    let suggested = Command::new(&["suggest", "--access-log", log.to_str().unwrap()]).stdout().await;
+    assert!(suggested.contains("  # GET 3 times; hits without writes: 66 % at 10s"), "{suggested}");
+    let vcl = scratch.file("default.vcl", "vcl 4.1; sub vcl_backend_response { set beresp.ttl = 30s; }");
+    let imported = Command::new(&["import", "--from", vcl.to_str().unwrap()]).stdout().await;
+    assert!(imported.contains("    ttl: 30s"), "{imported}");
+
+    let output = Command::new(&["suggest", "--openapi", name]).output().await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no OpenAPI document"), "{said}");
+}

@@ -1,0 +1,96 @@
+//! Passwords that change while larder runs: from a file, and from a command.
+
+use larder::clock::Clock;
+
+use crate::support::{Redis, Replica, Scratch, Upstream, eventually};
+
+const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items]}]";
+
+/// With the only password of the user `app`.
+async fn set_password(redis: &Redis, password: &str) {
+    let password = format!(">{password}");
+    let rule = ["ACL", "SETUSER", "app", "on", "resetpass", &password, "+@all", "~*", "&*"];
+    assert_eq!(redis.command(&rule).await, "OK");
+}
+
+fn start(redis: &Redis, credentials: &str, upstream: &Upstream) -> Replica {
+    let url = format!("redis://127.0.0.1:{}", redis.port());
+    let store = format!("store: {{redis: {{url: \"{url}\", username: app, {credentials}}}, timeout: 1s}}\n");
+    Replica::with(&(store + ROUTES), upstream, Clock::system())
+}
+
+async fn shares(larder: &Replica) {
+    larder.is_connected().await;
+    larder.get("/items/1").await.assert_status(200);
+    larder.has("/items/1").await;
+}
+
+/// How often Redis was asked to log in so far.
+async fn logins(redis: &Redis) -> u64 {
+    let stats = redis.command(&["INFO", "commandstats"]).await;
+    let calls = |name: &str| {
+        let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
+        line.and_then(|calls| calls.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    calls("cmdstat_auth") + calls("cmdstat_hello")
+}
+
+#[tokio::test]
+async fn a_password_file_is_read_again_for_each_connection() {
+    let (redis, upstream, scratch) = (Redis::start().await, Upstream::start(), Scratch::new());
+    set_password(&redis, "first").await;
+    scratch.file("password", "first\n");
+    let file = scratch.path().join("password");
+    let larder = start(&redis, &format!("password_file: \"{}\"", file.display()), &upstream);
+    shares(&larder).await;
+    set_password(&redis, "second").await;
+    scratch.file("password", "second");
+    redis.command(&["CLIENT", "KILL", "USER", "app"]).await;
+    eventually("connected again", || async {
+        let health = larder.admin.get("/healthz").await.json();
+        (health["redis"]["status"] == "ok" && health["redis"]["reconnections"] != 0).then_some(())
+    })
+    .await;
+    shares(&larder).await;
+    std::fs::remove_file(file).unwrap();
+    redis.command(&["CLIENT", "KILL", "USER", "app"]).await;
+    larder.metric_becomes("larder_redis_failure{reason=\"no-credentials\"}", 1.0).await;
+    assert!(!larder.log().contains("second"), "{}", larder.log());
+}
+
+#[tokio::test]
+async fn a_rotated_password_reaches_open_connections() {
+    let (redis, upstream, scratch) = (Redis::start().await, Upstream::start(), Scratch::new());
+    set_password(&redis, "first").await;
+    scratch.file("password", "first");
+    let file = scratch.path().join("password");
+    let command = format!("auth: {{exec: [cat, \"{}\"], every: 1s}}", file.display());
+    let larder = start(&redis, &command, &upstream);
+    shares(&larder).await;
+    let before = logins(&redis).await;
+    eventually("open connections log in again", || async {
+        (logins(&redis).await > before + 3).then_some(())
+    })
+    .await;
+    // Wrong passwords would be counted as failed logins.
+    set_password(&redis, "second").await;
+    scratch.file("password", "second");
+    redis.command(&["ACL", "LOG", "RESET"]).await;
+    let before = logins(&redis).await;
+    eventually("all log in with the new one", || async { (logins(&redis).await > before + 6).then_some(()) })
+        .await;
+    let health = larder.admin.get("/healthz").await.json();
+    assert_eq!((&health["redis"]["status"], &health["redis"]["reconnections"]), (&"ok".into(), &0.into()));
+    shares(&larder).await;
+    assert!(!larder.log().contains("second"), "{}", larder.log());
+}
+
+#[tokio::test]
+async fn a_command_that_fails_is_named() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = start(&redis, "auth: {exec: [\"false\"]}", &upstream);
+    larder.metric_becomes("larder_redis_failure{reason=\"no-credentials\"}", 1.0).await;
+    let health = larder.admin.get("/healthz").await.json();
+    let trouble = health["redis"]["trouble"].as_str().unwrap();
+    assert!(trouble.contains("false: exit status: 1"), "{trouble}");
+}

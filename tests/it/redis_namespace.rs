@@ -1,0 +1,102 @@
+//! Contents of a namespace in Redis: `larder redis stats`, its end when nobody uses it, and the counters of all replicas.
+
+use serde_json::Value;
+
+use crate::support::{Command, Redis, Replica, Scratch, Upstream, eventually};
+
+const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items]}]";
+
+async fn count(redis: &Redis, more: &[&str]) -> Value {
+    let scratch = Scratch::new();
+    let yaml = format!("upstream: http://127.0.0.1:1\nstore: {{redis: \"{}\"}}\nroutes: []\n", redis.url());
+    let file = scratch.file("proxy.yaml", &yaml);
+    let arguments = [&["redis", "stats", "--json", file.to_str().unwrap()], more].concat();
+    serde_json::from_str(&Command::new(&arguments).stdout().await).expect("JSON")
+}
+
+#[tokio::test]
+async fn keys_are_counted_by_kind_and_within_a_limit() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Replica::start(&redis, &upstream, "timeout: 5s", ROUTES).await;
+    for item in ["/items/1", "/items/2", "/items/3"] {
+        larder.get(item).await.assert_stored();
+    }
+    redis.holds(3).await;
+    larder.purge_tag("items").await;
+    let populate = "for at = 1, 3000 do redis.call('SET', 'foreign:' .. at, at) end return 1";
+    assert_eq!(redis.command(&["EVAL", populate, "0"]).await, "1");
+    let counted = count(&redis, &[]).await;
+    assert_eq!((&counted["complete"], &counted["kinds"]["responses"]["keys"]), (&true.into(), &3.into()));
+    assert!(counted["kinds"]["responses"]["bytes"].as_u64().is_some_and(|bytes| bytes > 300), "{counted:#}");
+    assert_eq!(counted["kinds"]["purge index"]["keys"], 1, "{counted:#}");
+    assert!(counted["indexMembers"].as_u64().is_some_and(|members| members > 5), "{counted:#}");
+    assert!(counted["visited"].as_u64().is_some_and(|visited| visited >= 3000), "{counted:#}");
+    let other = count(&redis, &["--namespace", "shop"]).await;
+    assert_eq!((&other["kinds"], &other["complete"]), (&serde_json::json!({}), &true.into()));
+    let bounded = count(&redis, &["--limit", "100"]).await;
+    assert_eq!((&bounded["complete"], &bounded["visited"]), (&false.into(), &100.into()), "{bounded:#}");
+}
+
+/// The last replica gives the index and the journal a day; the next one keeps them.
+#[tokio::test]
+async fn an_abandoned_namespace_expires() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let [one, other] = [(); 2].map(|()| Replica::start(&redis, &upstream, "timeout: 5s", ROUTES));
+    let (one, other) = (one.await, other.await);
+    one.purge_tag("items").await;
+    let ttl = async |key: &str| redis.command(&["PTTL", key]).await.parse::<i64>().unwrap();
+    let keys = ["{larder}:index", "{larder}:journal"];
+    one.ends().await;
+    for key in keys {
+        assert_eq!(ttl(key).await, -1, "{key}: a replica is left");
+    }
+    other.ends().await;
+    for key in keys {
+        assert!((1..=86_400_000).contains(&ttl(key).await), "{key}: nobody is left");
+    }
+    let next = Replica::start(&redis, &upstream, "timeout: 5s", ROUTES).await;
+    eventually("the index stays", || async { (ttl(keys[0]).await == -1).then_some(()) }).await;
+    next.purge_tag("items").await;
+    eventually("the journal stays", || async { (ttl(keys[1]).await == -1).then_some(()) }).await;
+    drop(next);
+    // Nothing else is without an end.
+    let names = redis.command(&["KEYS", "*"]).await;
+    for name in names.lines().filter(|name| !keys.contains(name)) {
+        assert!(ttl(name).await != -1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn counters_of_all_replicas_are_added_up() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = Replica::start(&redis, &upstream, "timeout: 5s, replica: one", ROUTES).await;
+    let two = Replica::start(&redis, &upstream, "timeout: 5s, replica: two", ROUTES).await;
+    one.get("/items/1").await.assert_status(200);
+    for item in ["/items/1", "/items/2", "/items/2"] {
+        two.get(item).await.assert_status(200);
+    }
+    let all = eventually("both have reported", || async {
+        let all = one.admin.get("/stats?scope=all").await.assert_status(200).json();
+        let answered = all["stats"]["hits"].as_u64()? + all["stats"]["misses"].as_u64()?;
+        (answered == 4).then_some(all)
+    })
+    .await;
+    let names: Vec<&str> =
+        all["replicas"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!((names, &all["missing"]), (vec!["one", "two"], &serde_json::json!([])), "{all:#}");
+    let route = &all["routes"]["/items/{id}"];
+    assert_eq!(route["hits"].as_u64().unwrap() + route["misses"].as_u64().unwrap(), 4, "{all:#}");
+    let own = one.admin.get("/stats").await.json();
+    assert_eq!(
+        own["stats"]["hits"].as_u64().unwrap() + own["stats"]["misses"].as_u64().unwrap(),
+        1,
+        "{own:#}"
+    );
+    one.admin.get("/stats?scope=some").await.assert_status(400);
+    let admin = format!("http://{}", one.admin.address());
+    let table = Command::new(&["stats", "--all", "--admin", &admin]).stdout().await;
+    assert!(table.contains("/items/{id}"), "{table}");
+    redis.stop();
+    one.admin.get("/stats?scope=all").await.assert_status(503);
+    redis.cont();
+}

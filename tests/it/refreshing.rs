@@ -1,0 +1,154 @@
+//! Background refresh goes on whatever the last response said, backs off while it fails, and ends with the resource.
+
+use crate::support::{Answer, Larder, Received, Upstream, eventually};
+
+const ROUTES: &str = "
+routes:
+  - {path: \"/items/{id}\"}
+  - {path: /sie, ttl: 10s, stale_if_error: 60s}
+  - {path: /swr, ttl: 10s, stale_while_revalidate: 1h}
+";
+
+const NOT_STORED: &str = "larder_not_stored_total{route=\"/swr\",reason=\"status\"}";
+
+fn with_windows(request: &Received) -> Answer {
+    Answer::numbered(request)
+        .header("cache-control", "max-age=0, stale-while-revalidate=60, stale-if-error=60")
+}
+
+async fn is_answered(larder: &Larder, path: &str, text: &str) {
+    eventually(text, || async { (larder.get(path).await.text() == text).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_response_that_is_stale_on_arrival_is_refreshed_at_each_use() {
+    let upstream = Upstream::start();
+    upstream.on("/items/1", with_windows);
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/items/1").await.assert_stored();
+    for _ in 0..4 {
+        let before = larder.get("/items/1").await.assert_hit().text().to_owned();
+        // Each use asks for a refresh, these too: the version may be later than the next one.
+        eventually("a later version", || async {
+            (larder.get("/items/1").await.assert_hit().text() != before).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_stale_window_collapses_cold_requests() {
+    let upstream = Upstream::start();
+    upstream.on("/items/1", with_windows);
+    let larder = Larder::with(ROUTES, &upstream);
+    let held = upstream.hold("/items/1");
+    let waiting: Vec<_> = (0..20).map(|_| larder.get("/items/1").spawn()).collect();
+    held.arrived().await;
+    larder.metric_becomes("larder_followers", 19.0).await;
+    assert_eq!(upstream.count("/items/1"), 1);
+    held.release();
+    for reply in waiting {
+        assert!(reply.await.unwrap().text().starts_with("GET /items/1 #"));
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_with_a_cookie_does_not_freeze_the_page() {
+    let upstream = Upstream::start();
+    upstream
+        .once("/items/1", Answer::ok("old").header("cache-control", "max-age=10, stale-while-revalidate=60"));
+    upstream.once("/items/1", Answer::ok("cookie").header("set-cookie", "a=1"));
+    upstream.on("/items/1", Answer::ok("new").header("cache-control", "max-age=10"));
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/items/1").await.assert_stored();
+    larder.after(15).get("/items/1").await.assert_hit().assert_text("old");
+    is_answered(&larder, "/items/1", "new").await;
+}
+
+#[tokio::test]
+async fn a_resource_that_is_gone_is_never_served_stale_again() {
+    for status in [404, 410, 401, 403, 200, 302] {
+        let upstream = Upstream::start();
+        upstream.once("/sie", Answer::ok("old").header("etag", "\"v\""));
+        upstream.once("/sie", Answer::status(status).header("cache-control", "no-store"));
+        upstream.on("/sie", Answer::status(500));
+        let larder = Larder::with(ROUTES, &upstream);
+        larder.get("/sie").await.assert_stored();
+        larder.after(15).get("/sie").await.assert_status(status);
+        larder.get("/sie").await.assert_status(500);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_outside_the_key_withdraws_nothing() {
+    let upstream = Upstream::start();
+    upstream.once("/sie", Answer::ok("old").header("cache-control", "public, max-age=10"));
+    upstream.once("/sie", Answer::status(404));
+    upstream.on("/sie", Answer::status(500));
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/sie").await.assert_stored();
+    larder.after(15).get("/sie").header("authorization", "Bearer ann").await.assert_status(404);
+    larder.get("/sie").await.assert_text("old").assert_detail("stale-if-error");
+}
+
+#[tokio::test]
+async fn a_failing_upstream_is_not_asked_at_each_hit() {
+    let upstream = Upstream::start();
+    upstream.once("/swr", Answer::ok("old"));
+    upstream.on("/swr", Answer::status(500));
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/swr").await.assert_stored();
+    larder.after(15);
+    let mut asked = 1;
+    for seconds in [1, 2, 4, 8, 16, 30, 30] {
+        larder.get("/swr").await.assert_hit().assert_text("old");
+        asked += 1;
+        upstream.has_received("/swr", asked).await;
+        larder.metric_becomes(NOT_STORED, asked as f64 - 1.0).await;
+        for _ in 0..5 {
+            larder.get("/swr").await.assert_hit().assert_text("old");
+        }
+        assert_eq!(upstream.count("/swr"), asked);
+        larder.after(seconds);
+    }
+    // It recovers: the next failure starts from one second again.
+    upstream.on("/swr", Answer::ok("new").header("cache-control", "max-age=1"));
+    is_answered(&larder, "/swr", "new").await;
+}
+
+#[tokio::test]
+async fn a_key_that_has_timed_out_is_served_stale_at_once() {
+    let upstream = Upstream::start();
+    let yaml = format!("upstream: {{url: {}, response_timeout: 300ms}}{ROUTES}", upstream.url());
+    let larder = Larder::with_environment(&yaml, &[]);
+    larder.get("/sie").await.assert_stored();
+    larder.after(15);
+    let _held = upstream.hold_every("/sie");
+    larder.get("/sie").await.assert_detail("stale-if-error").assert_fwd("stale");
+    for _ in 0..3 {
+        larder.get("/sie").await.assert_hit().assert_detail("stale-if-error").assert_text("GET /sie #1");
+    }
+    assert_eq!(upstream.count("/sie"), 2);
+}
+
+#[tokio::test]
+async fn explain_tells_who_is_held_back_and_for_how_long() {
+    let upstream = Upstream::start();
+    upstream.on("/items/1", Answer::ok("mine").header("set-cookie", "a=1"));
+    let larder = Larder::with(ROUTES, &upstream);
+    let told = || async {
+        let told = larder.admin.get("/explain?url=http://api.test/items/1").await.assert_status(200);
+        told.json()["now"]["heldBack"].clone()
+    };
+    assert_eq!(told().await, serde_json::Value::Null);
+    for seconds in [5.0, 10.0] {
+        larder.get("/items/1").header("host", "api.test").await.assert_not_stored("set-cookie");
+        let expected = serde_json::json!([
+            {"what": "collapse, callers in the key", "reason": "set-cookie", "forSeconds": seconds}
+        ]);
+        assert_eq!(told().await, expected);
+        larder.after(5);
+    }
+    larder.after(5);
+    assert_eq!(told().await, serde_json::Value::Null);
+}

@@ -1,0 +1,117 @@
+//! The one memory budget counts what clients send and larder keeps: heads that wait, and contents that are read.
+
+use crate::support::{Answer, Larder, Raw, Upstream, eventually, raise_file_limit};
+
+/// The budget is 4 MiB of store, and 16 MiB beside it.
+const YAML: &str = "
+store: {memory: 4MiB}
+upstream: {url: \"${UPSTREAM}\", max_connections: 2000}
+limits: {connections_per_client: off, body_timeout: 10m, min_rate: 0}
+routes:
+  - {path: \"/large/{n}\", ttl: 1h, max_size: 1MiB}
+  - {path: \"/items/{id}\", ttl: 1h, tags: [\"item:{id}\"]}
+  - {path: /sell, purges: [\"item:{request.json:/id}\"]}
+";
+const MIB: usize = 1 << 20;
+
+/// A large response is stored while there is room, and only passed on while there is none.
+async fn is_short_of_memory(larder: &Larder, expected: bool) {
+    let number = std::cell::Cell::new(0);
+    eventually(&format!("memory is short: {expected}"), || async {
+        number.set(number.get() + 1);
+        let target = format!("/large/{}", number.get() % 3);
+        larder.request("PURGE", &target).await.assert_status(200);
+        larder.get(&target).await.assert_status(200);
+        (larder.get(&target).await.is_hit() != expected).then_some(())
+    })
+    .await;
+}
+
+fn upstream() -> Upstream {
+    let upstream = Upstream::start();
+    for number in 0..3 {
+        upstream.on(&format!("/large/{number}"), Answer::ok(vec![b'x'; 128 * 1024]));
+    }
+    upstream
+}
+
+async fn send(larder: &Larder, bytes: impl AsRef<[u8]>) -> Raw {
+    let mut raw = larder.raw().await;
+    raw.send(bytes).await;
+    raw
+}
+
+#[tokio::test]
+async fn contents_that_are_captured_count() {
+    let upstream = upstream();
+    let larder = Larder::with(YAML, &upstream);
+    let content = format!("{{\"id\": \"1\", \"pad\": \"{}\"}}", "x".repeat(MIB - 200));
+    let (most, end) = content.split_at(content.len() - 1);
+    let head = format!(
+        "POST /sell HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        content.len()
+    );
+    let mut uploads = Vec::new();
+    for _ in 0..24 {
+        uploads.push(send(&larder, format!("{head}{most}")).await);
+    }
+    is_short_of_memory(&larder, true).await;
+    let widened = larder.metric("larder_widened_total").await;
+    for upload in &mut uploads {
+        upload.send(end).await;
+        assert_eq!(upload.status().await, 200);
+    }
+    drop(uploads);
+    assert!(larder.metric("larder_widened_total").await > widened, "some were not kept");
+    is_short_of_memory(&larder, false).await;
+}
+
+#[tokio::test]
+async fn contents_that_are_read_before_they_are_sent_count() {
+    let upstream = upstream();
+    let yaml = YAML.replace("max_connections: 2000", "max_connections: 2000, buffer_requests: 1MiB");
+    let larder = Larder::with(&yaml, &upstream);
+    let head = format!("POST /any HTTP/1.1\r\nhost: a\r\ncontent-length: {MIB}\r\n\r\n");
+    let mut uploads = Vec::new();
+    for _ in 0..24 {
+        uploads.push(send(&larder, [head.as_bytes(), &vec![b'x'; MIB - 1][..]].concat()).await);
+    }
+    is_short_of_memory(&larder, true).await;
+    drop(uploads);
+    is_short_of_memory(&larder, false).await;
+}
+
+#[tokio::test]
+async fn heads_that_are_not_whole_count() {
+    const CLIENTS: usize = 600;
+    raise_file_limit(CLIENTS);
+    let upstream = upstream();
+    let yaml = YAML.replace("limits: {", "limits: {header_timeout: 5m, ");
+    let larder = Larder::with(&yaml, &upstream);
+    let head = format!("GET /slow HTTP/1.1\r\nhost: a\r\nx-pad: {}", "x".repeat(30_000));
+    let mut arriving = Vec::new();
+    for _ in 0..CLIENTS {
+        arriving.push(send(&larder, &head).await);
+    }
+    is_short_of_memory(&larder, true).await;
+    drop(arriving);
+    is_short_of_memory(&larder, false).await;
+}
+
+#[tokio::test]
+async fn heads_that_wait_count() {
+    const CLIENTS: usize = 800;
+    raise_file_limit(CLIENTS);
+    let upstream = upstream();
+    let larder = Larder::with(YAML, &upstream);
+    let held = upstream.hold_every("/slow");
+    let head = format!("GET /slow HTTP/1.1\r\nhost: a\r\nx-pad: {}\r\n\r\n", "x".repeat(30_000));
+    let mut waiting = Vec::new();
+    for _ in 0..CLIENTS {
+        waiting.push(send(&larder, &head).await);
+    }
+    is_short_of_memory(&larder, true).await;
+    held.release();
+    drop(waiting);
+    is_short_of_memory(&larder, false).await;
+}

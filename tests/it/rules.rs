@@ -1,0 +1,110 @@
+//! Rules have a place in the order of purges: what one configuration calls `courses` another may call `catalog`, in a
+//! reload and in a rolling deployment, and no acknowledged write is missed for that.
+
+use crate::support::{Answer, Larder, Redis, Replica, Upstream};
+
+const STRICT: &str = "max_lag: 0s, timeout: 5s";
+const BOUNDED: &str = "max_lag: 2s, timeout: 5s";
+
+fn routes(tag: &str, ttl: &str) -> String {
+    format!(
+        "routes:\n  - {{path: /courses, ttl: {ttl}, tags: [{tag}]}}\n  - {{path: \"/courses/{{id}}\", ttl: {ttl}, tags: [{tag}, \"{tag}:{{id}}\"]}}\n"
+    )
+}
+
+async fn reads(larder: &Larder, text: &str) {
+    larder.request("GET", "/courses").header("host", crate::support::HOST).await.assert_text(text);
+}
+
+/// A write is under way while the rules change, and what is fetched under the new ones is from before it.
+async fn a_reload_under_a_write_misses_nothing(larder: &Larder, upstream: &Upstream, more: &str) {
+    upstream.on("/courses", Answer::ok("old"));
+    let held = upstream.hold("/courses/7");
+    let write = larder.request("PUT", "/courses/7").header("host", crate::support::HOST).spawn();
+    held.arrived().await;
+    larder.reconfigure(&format!("{more}{}", routes("catalog", "1h"))).await;
+    for _ in 0..3 {
+        reads(larder, "old").await;
+    }
+    upstream.on("/courses", Answer::ok("new"));
+    held.release();
+    write.await.unwrap().assert_status(200);
+    reads(larder, "new").await;
+}
+
+#[tokio::test]
+async fn a_reload_under_a_write_misses_nothing_in_the_embedded_store() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&routes("courses", "1h"), &upstream);
+    a_reload_under_a_write_misses_nothing(&larder, &upstream, "").await;
+}
+
+#[tokio::test]
+async fn a_reload_under_a_write_misses_nothing_over_redis() {
+    for guard in [true, false] {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let defaults = format!("defaults: {{guard: {guard}}}\n");
+        let rules = format!("{defaults}{}", routes("courses", "1h"));
+        let replica = Replica::start(&redis, &upstream, STRICT, &rules).await;
+        let more = format!("store: {{redis: \"{}\", {STRICT}}}\n{defaults}", redis.url());
+        a_reload_under_a_write_misses_nothing(&replica, &upstream, &more).await;
+    }
+}
+
+#[tokio::test]
+async fn in_a_rolling_deployment_each_write_is_seen_under_both_rules() {
+    for store in [STRICT, BOUNDED] {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let old = Replica::start(&redis, &upstream, store, &routes("courses", "1h")).await;
+        let new = Replica::start(&redis, &upstream, store, &routes("catalog", "1h")).await;
+        for (round, writer) in [&old, &new, &old, &new].into_iter().enumerate() {
+            upstream.on("/courses", Answer::ok(round.to_string()));
+            old.request("PURGE", "/courses").header("purge-wait", "applied").await.assert_status(200);
+            for replica in [&old, &new] {
+                replica.has("/courses").await.assert_text(&round.to_string());
+            }
+            upstream.on("/courses", Answer::ok(format!("{round} changed")));
+            let written = writer.request("PUT", "/courses/7").await.assert_status(200);
+            let position = written.header("larder-position").expect("a position");
+            for replica in [&old, &new] {
+                let read = replica.get("/courses").header("larder-position", &position).await;
+                read.assert_text(&format!("{round} changed"));
+            }
+        }
+        // Once the old ones have gone, what they stored is not served; nor is it when they come back.
+        upstream.on("/courses", Answer::ok("by the old"));
+        old.request("PUT", "/courses/7").await.assert_status(200);
+        old.has("/courses").await.assert_text("by the old");
+        old.ends().await;
+        upstream.on("/courses", Answer::ok("by the new"));
+        new.request("PUT", "/courses/7").await.assert_status(200);
+        new.has("/courses").await.assert_text("by the new");
+        let back = Replica::start(&redis, &upstream, store, &routes("courses", "1h")).await;
+        back.get("/courses").await.assert_text("by the new");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_without_new_tags_or_purges_costs_no_hit() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&routes("courses", "1h"), &upstream);
+    larder.get("/courses").await;
+    larder.get("/courses").await.assert_hit();
+    larder.reconfigure(&routes("courses", "2h")).await;
+    larder.get("/courses").await.assert_hit();
+    let more = "  - {path: /users, ttl: 1h}\n  - {path: \"/users/{id}\", ttl: 1h}\n";
+    larder.reconfigure(&format!("{}{more}", routes("courses", "2h"))).await;
+    larder.get("/courses").await.assert_hit();
+    // Another name and back: in between, purges went by the other.
+    larder.reconfigure(&routes("catalog", "1h")).await;
+    larder.reconfigure(&routes("courses", "1h")).await;
+    larder.get("/courses").await.assert_fwd("uri-miss");
+
+    let redis = Redis::start().await;
+    let one = Replica::start(&redis, &upstream, STRICT, &routes("courses", "1h")).await;
+    one.has("/courses").await;
+    redis.holds(1).await;
+    one.ends().await;
+    let next = Replica::start(&redis, &upstream, STRICT, &routes("courses", "1h")).await;
+    next.get("/courses").await.assert_hit();
+}

@@ -1,0 +1,99 @@
+//! larder ends, and no purge ends with it: that of a write that was cut off, and those that wait for Redis.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Redis, Replica, Upstream, eventually};
+
+const ROUTES: &str = "
+defaults: {guard: false}
+routes:
+  - {path: /a, ttl: 1h, tags: [t]}
+  - {path: /w, purges: [t]}
+";
+
+const STRICT: &str = "max_lag: 0s";
+
+#[tokio::test]
+async fn a_write_that_is_cut_off_by_the_end_is_purged_as_in_doubt() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let mut one =
+        Replica::start(&redis, &upstream, STRICT, &format!("limits: {{drain: 200ms}}\n{ROUTES}")).await;
+    let two = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    two.get("/a").await.assert_stored();
+    two.has("/a").await;
+    let held = upstream.hold("/w");
+    let waits = tokio::spawn(one.request("POST", "/w").body("x").attempt());
+    held.arrived().await;
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    assert!(waits.await.unwrap().is_err());
+    assert!(!two.get("/a").await.is_hit());
+    // It may still happen, so nothing that is fetched now is kept.
+    assert!(!two.get("/a").await.is_hit());
+    let log = one.log();
+    assert!(log.contains("writes or fetches were cut off") && log.contains("purged"), "{log}");
+    held.release();
+}
+
+#[tokio::test]
+async fn purges_that_wait_for_redis_go_there_before_the_end() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let mut one = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    let two = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    two.get("/a").await.assert_stored();
+    two.has("/a").await;
+    redis.stop();
+    one.request("POST", "/w").body("x").await.assert_status(200);
+    assert!(one.metric("larder_purges_waiting").await > 0.0);
+    one.shut_down();
+    eventually("it drains", || async { one.get("/a").attempt().await.err() }).await;
+    redis.cont();
+    one.stopped().await.expect("a clean end");
+    assert!(!two.get("/a").await.is_hit());
+}
+
+#[tokio::test]
+async fn purges_that_redis_never_took_are_counted_in_the_log() {
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
+    let mut one =
+        Replica::start(&redis, &upstream, STRICT, &format!("limits: {{drain: 300ms}}\n{ROUTES}")).await;
+    redis.kill();
+    one.request("POST", "/w").body("x").await.assert_status(200);
+    let waiting = one.metric("larder_purges_waiting").await;
+    assert!(waiting > 0.0);
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    // Other tests write to the same log.
+    let (log, targets) = (one.log(), format!("targets={waiting}"));
+    assert!(log.lines().any(|line| line.contains("purges lost") && line.ends_with(&targets)), "{log}");
+}
+
+/// A request, a write and a purge that do not end each have until the one end, and not one after the other.
+#[tokio::test]
+async fn all_that_ends_late_shares_one_deadline() {
+    const DRAIN: Duration = Duration::from_secs(4);
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let limits = format!("limits: {{drain: {}s}}", DRAIN.as_secs());
+    let mut one =
+        Replica::start(&redis, &upstream, "max_lag: 0s, timeout: 100ms", &format!("{limits}\n{ROUTES}"))
+            .await;
+    redis.stop();
+    one.request("POST", "/w").body("waits for Redis").await.assert_status(200);
+    let held = [upstream.hold("/a"), upstream.hold("/w")];
+    let reads = tokio::spawn(one.get("/a").attempt());
+    let writes = one.request("POST", "/w").body("its client leaves").spawn();
+    for held in &held {
+        held.arrived().await;
+    }
+    writes.abort();
+    let began = Instant::now();
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    let took = began.elapsed();
+    assert!(reads.await.unwrap().is_err());
+    let log = one.log();
+    assert!(log.contains("writes or fetches were cut off") && log.contains("purges lost"), "{log}");
+    // One after the other they would have had twice that, at the least.
+    assert!(took >= DRAIN && took < 2 * DRAIN, "{took:?}");
+    redis.cont();
+}

@@ -1,0 +1,114 @@
+//! Beyond its budget a sender's writes pass and purge what they name in full, and nothing more.
+
+use crate::support::{Answer, Larder, Upstream};
+
+const ROUTES: &str = "
+routes:
+  - {path: \"/courses/{id}\", ttl: 1h, tags: [courses, \"course:{id}\"]}
+  - {path: \"/orders/{id}\", ttl: 1h, tags: [\"order:{query.x}\"]}
+";
+
+/// The budget grows by a target in 30 seconds, which no test takes.
+const TWO_A_MINUTE: &str = "limits: {purge_targets_per_client: 2}";
+
+const READS: [&str; 2] = ["/courses/7", "/orders/1?x=1"];
+
+async fn over_budget(larder: &Larder) -> f64 {
+    larder.metric("larder_writes_over_budget_total").await
+}
+
+#[tokio::test]
+async fn writes_over_the_budget_are_not_widened() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&format!("{TWO_A_MINUTE}{ROUTES}"), &upstream);
+    let write = |path: &str| larder.request("POST", path).body("{}");
+    larder.misses(&READS).await;
+    write("/orders/9").await.assert_status(200);
+    assert_eq!(larder.misses(&READS).await, ["/orders/1?x=1"], "widened to its route");
+    write("/orders/9").await.assert_status(200);
+    assert_eq!(larder.misses(&READS).await, [""; 0], "its own URL only");
+    write("/orders/1?x=1").await.assert_status(200);
+    assert_eq!(larder.misses(&READS).await, ["/orders/1?x=1"], "what it names is purged");
+    assert_eq!(over_budget(&larder).await, 1.0, "the last one lost nothing");
+    write("/orders/9").header("authorization", "Bearer a").await.assert_status(200);
+    assert_eq!(larder.misses(&READS).await, ["/orders/1?x=1"], "a credential has a budget of its own");
+    assert!(larder.log().contains("writes over `limits.purge_targets_per_client`"));
+}
+
+#[tokio::test]
+async fn writes_over_the_budget_purge_and_leave_no_doubt() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&format!("{TWO_A_MINUTE}{ROUTES}"), &upstream);
+    larder.misses(&READS).await;
+    upstream.once("/courses/7", Answer::status(502));
+    larder.request("POST", "/courses/7").body("{}").await.assert_status(502);
+    assert_eq!(larder.misses(&READS).await, ["/courses/7"], "three targets at once");
+    assert_eq!(larder.misses(&READS).await, [""; 0], "and no doubt");
+    assert_eq!(over_budget(&larder).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_proxy_that_names_no_client_has_no_budget() {
+    let upstream = Upstream::start();
+    for limits in [
+        "trusted_proxies: [127.0.0.0/8]\nlimits: {purge_targets_per_client: 1}",
+        "limits: {purge_targets_per_client: off}",
+    ] {
+        let larder = Larder::with(&format!("{limits}{ROUTES}"), &upstream);
+        larder.misses(&READS).await;
+        for _ in 0..3 {
+            larder.request("POST", "/orders/9").body("{}").await.assert_status(200);
+            assert_eq!(larder.misses(&READS).await, ["/orders/1?x=1"], "{limits}");
+        }
+        assert_eq!(over_budget(&larder).await, 0.0);
+    }
+}
+
+/// An intent invalidates all that the write might purge, while the write is under way.
+#[tokio::test]
+async fn a_guarded_write_over_the_budget_marks_what_it_names() {
+    let upstream = Upstream::start();
+    let routes = "
+routes:
+  - {path: /list, ttl: 1h, tags: [\"item:1\"]}
+  - {path: /items, guard: true, purges: [\"item:{request.json:/id}\"]}
+";
+    for (budget, is_marked) in [("off", true), ("1", false)] {
+        let larder =
+            Larder::with(&format!("limits: {{purge_targets_per_client: {budget}}}{routes}"), &upstream);
+        larder.get("/list").await.assert_stored();
+        larder.get("/list").await.assert_hit();
+        let held = upstream.hold("/items");
+        let content = r#"{"id": 2}"#;
+        let write = larder.request("POST", "/items").header("content-type", "application/json").body(content);
+        let write = write.spawn();
+        held.arrived().await;
+        assert_eq!(!larder.get("/list").await.is_hit(), is_marked, "{budget}");
+        held.release();
+        write.await.expect("no panic").assert_status(200);
+    }
+}
+
+#[tokio::test]
+async fn a_guarded_write_marks_nothing_while_its_content_arrives() {
+    let upstream = Upstream::start();
+    let routes = "
+routes:
+  - {path: /list, ttl: 1h, tags: [\"item:1\"]}
+  - {path: /items, guard: true, purges: [\"item:{request.json:/id}\"]}
+";
+    let larder = Larder::with(routes, &upstream);
+    larder.get("/list").await.assert_stored();
+    let mut slow = larder.raw().await;
+    slow.send(
+        "POST /items HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    )
+    .await;
+    for _ in 0..50 {
+        larder.get("/list").await.assert_hit();
+    }
+    assert_eq!(upstream.count("/items"), 0);
+    slow.send("\"id\": 1}").await;
+    assert_eq!(slow.status().await, 200);
+    larder.get("/list").await.assert_stored();
+}

@@ -1,0 +1,128 @@
+//! The purge index on one server: one atomic function for each script.
+
+use crate::scope::{Fix, Scope};
+
+/// Targets: the tag under the first rules, the tag under the second, the first rules, the second rules.
+pub const TARGETS: usize = 4;
+
+/// How long a mark lasts.
+pub const MARK_LASTS: u8 = 1;
+
+/// The target of the tag under these rules.
+pub fn tag(rules: usize) -> usize {
+    rules
+}
+
+/// The target of everything that is stored under these rules.
+pub fn rules_target(rules: usize) -> usize {
+    2 + rules
+}
+
+/// The last purge of one target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Record {
+    pub version: u8,
+    /// Nothing fetched before this time is valid.
+    pub until: u8,
+}
+
+/// A write under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    pub rules: usize,
+    pub until: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Member {
+    pub rules: usize,
+    pub known: u8,
+    pub epoch: u8,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Index {
+    pub epoch: u8,
+    pub version: u8,
+    pub records: [Record; TARGETS],
+    /// By the replica that writes.
+    pub marks: [Option<Mark>; 2],
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Server {
+    pub is_primary: bool,
+    pub index: Index,
+    pub began: u8,
+    /// Which rules are on record.
+    pub rules: [bool; 2],
+    pub roll: [Option<Member>; 2],
+}
+
+impl Index {
+    /// The latest date until which the target is in doubt.
+    pub fn doubted_until(&self, target: usize) -> u8 {
+        let marks = self.marks.iter().flatten();
+        let marked = marks.filter(|mark| tag(mark.rules) == target || rules_target(1 - mark.rules) == target);
+        marked.map(|mark| mark.until).max().unwrap_or_default().max(self.records[target].until)
+    }
+}
+
+impl Server {
+    /// A server whose index began at `now`.
+    pub fn new(is_primary: bool, epoch: u8, now: u8) -> Self {
+        Self { is_primary, index: Index { epoch, ..Index::default() }, began: now, ..Self::default() }
+    }
+
+    /// Puts the caller on the roll: every script begins with it.
+    pub fn register(&mut self, scope: &Scope, replica: usize, member: Member) {
+        if !self.rules[member.rules] {
+            self.rules[member.rules] = true;
+            if scope.has(Fix::ReturningRulesPurged) {
+                self.index.version += 1;
+                self.index.records[rules_target(member.rules)].version = self.index.version;
+            }
+        }
+        self.roll[replica] = Some(member);
+    }
+
+    fn is_live(&self, rules: usize) -> bool {
+        self.roll.iter().flatten().any(|member| member.rules == rules)
+    }
+
+    /// Records a purge by targets that were rendered under `rules`, and ends the caller's mark. Returns its version.
+    pub fn purge(&mut self, scope: &Scope, replica: usize, rules: [usize; 2]) -> u8 {
+        self.index.version += 1;
+        let version = self.index.version;
+        self.index.marks[replica] = None;
+        for rules in rules {
+            self.index.records[tag(rules)].version = version;
+            let other = 1 - rules;
+            if self.rules[other] && scope.has(Fix::OtherRulesPurged) {
+                match self.is_live(other) {
+                    true => self.index.records[rules_target(other)].version = version,
+                    false => self.rules[other] = false,
+                }
+            }
+        }
+        version
+    }
+
+    pub fn mark(&mut self, replica: usize, rules: usize, now: u8) -> u8 {
+        self.index.version += 1;
+        let until = now + MARK_LASTS;
+        self.index.marks[replica] = Some(Mark { rules, until });
+        until
+    }
+
+    /// The writer is gone: its mark stays until its date, and acts as a purge with that date.
+    pub fn orphan_mark(&mut self, scope: &Scope, replica: usize) {
+        let Some(mark) = self.index.marks[replica].take() else { return };
+        if scope.has(Fix::MarksOutliveReplicas) {
+            for target in [tag(mark.rules), rules_target(1 - mark.rules)] {
+                let record = &mut self.index.records[target];
+                record.until = record.until.max(mark.until);
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Clients: each asks replicas one request after another, and records what it gets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use larder::store::sources::StreamPosition;
+use tokio::time::{Instant, sleep};
+
+use crate::dice::Dice;
+use crate::history::{Duty, Point, Read, Seen};
+use crate::plan::{Actor, Operation};
+use crate::redis::Reply;
+use crate::replica::{GUARD_LIMIT, Replica, Written};
+use crate::rules::{STREAM, position_key};
+use crate::simulation::Simulation;
+use crate::upstream::{ITEMS, RESOURCES, RESPONSE_TIMEOUT};
+
+/// A client gives up on a replica that does not answer.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The write that a client knows of: the item, its version, and its `Larder-Position`.
+type Known = (usize, u64, String);
+
+struct Client {
+    simulation: Arc<Simulation>,
+    dice: Dice,
+    known: Option<Known>,
+}
+
+/// Asks until the time is over.
+pub async fn run(simulation: Arc<Simulation>, number: u64, dice: Dice, until: Instant) {
+    let actor = Actor::Client(number);
+    let mut client = Client { simulation, dice: dice.clone(), known: None };
+    for number in 0.. {
+        client.dice = dice.branch(number);
+        sleep(client.dice.millis(0, 30)).await;
+        if Instant::now() >= until {
+            return;
+        }
+        if !client.simulation.begins(Operation { actor, number }) {
+            continue;
+        }
+        match client.dice.below(24) {
+            0..4 => client.write().await,
+            4 => client.purge().await,
+            5 if client.simulation.setting().has_events => client.announce().await,
+            _ => client.read().await,
+        }
+    }
+}
+
+impl Client {
+    fn choose(&mut self) -> (usize, Arc<Replica>) {
+        let slot = self.dice.below(self.simulation.setting().replicas);
+        (slot, self.simulation.replica(slot))
+    }
+
+    /// Runs a request in the process of its replica.
+    async fn ask<T: Send + 'static>(
+        replica: &Arc<Replica>,
+        request: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let running = replica.process.enter(|| larder::tasks::spawn(request));
+        tokio::select! {
+            biased;
+            answer = running => answer.ok(),
+            () = replica.process.wait_killed() => None,
+            () = sleep(PATIENCE) => None,
+        }
+    }
+
+    async fn read(&mut self) {
+        let (slot, replica) = self.choose();
+        let by = self.simulation.process_id(slot);
+        let resource = self.dice.below(RESOURCES);
+        // While Redis is unavailable, `on_store_loss` decides, and not the position.
+        let brings = self.dice.one_in(3) && self.simulation.setting().serve.is_zero();
+        let known = self.known.clone().filter(|_| brings);
+        let asked = self.simulation.world.history.now();
+        let position = known.as_ref().map(|(_, _, position)| position.clone());
+        let answer = Self::ask(&replica, replica.clone().read(resource, position)).await;
+        let history = &self.simulation.world.history;
+        if let Some(Some((body, obtained))) = answer {
+            let (after, answered) = (known.map(|(item, version, _)| (item, version)), history.now());
+            history.read(Read { by, resource, asked, answered, body, obtained, after });
+        }
+    }
+
+    async fn write(&mut self) {
+        let (slot, replica) = self.choose();
+        let by = self.simulation.process_id(slot);
+        let (item, soft) = (self.dice.below(ITEMS), self.dice.one_in(4));
+        let sent = Arc::new(AtomicU64::new(0));
+        let note = sent.clone();
+        let mark_sent = move || note.store(crate::process::millis() + 1, Ordering::SeqCst);
+        let answer = Self::ask(&replica, replica.clone().write(item, soft, mark_sent)).await;
+        let done = self.simulation.world.history.now();
+        match answer {
+            Some(Written::Done { version, purge, position }) => {
+                let duty = self.require(
+                    "an acknowledged write",
+                    item,
+                    version,
+                    Some((by, done)),
+                    purge.map(|_| done),
+                );
+                if let Some(purge) = purge {
+                    self.known = Some((item, version, position));
+                    self.wait_applied(&replica, purge, duty).await;
+                }
+            }
+            Some(Written::Unknown { is_purged: true }) => self.expect_in_doubt(item, done).await,
+            None if self.simulation.setting().guarded && sent.load(Ordering::SeqCst) > 0 => {
+                self.expect_guarded(item, sent.load(Ordering::SeqCst)).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// A write with an unknown outcome is visible once its doubt is over.
+    async fn expect_in_doubt(&mut self, item: usize, done: Point) {
+        if self.simulation.setting().has(crate::faults::Kind::ClockSteps) {
+            return;
+        }
+        let at = done.at + RESPONSE_TIMEOUT.as_millis() as u64;
+        self.expect_later(item, at, "a write with an unknown outcome").await;
+    }
+
+    /// A guarded write whose replica is gone is visible once its mark has expired.
+    async fn expect_guarded(&mut self, item: usize, sent: u64) {
+        if self.simulation.setting().loses_the_index() {
+            return;
+        }
+        // The mark was extended while the write went on.
+        let lasts = 2 * GUARD_LIMIT + RESPONSE_TIMEOUT;
+        self.expect_later(item, sent + lasts.as_millis() as u64, "a guarded write without an end").await;
+    }
+
+    /// The versions that the upstream had applied by then must be seen from then on.
+    async fn expect_later(&mut self, item: usize, at: u64, cause: &'static str) {
+        let settle = self.simulation.setting().settle;
+        sleep(Duration::from_millis(at.saturating_sub(crate::process::millis()) + 2) + settle).await;
+        let applied = self.simulation.upstream().applied();
+        let version = applied[item].partition_point(|time| *time <= at) as u64 - 1;
+        let now = self.simulation.world.history.now();
+        self.require(cause, item, version, None, Some(now));
+    }
+
+    /// Somebody changes an item and announces it. Now and then the event is deleted at once or soon. Once the stream is
+    /// read up to the event, the change must be seen.
+    async fn announce(&mut self) {
+        let item = self.dice.below(ITEMS);
+        let version = self.simulation.upstream().apply(item);
+        let (network, id) = (self.simulation.network().clone(), item.to_string());
+        let Some(Reply::Bulk(event)) = network.run_for_others(&["XADD", STREAM, "*", "id", &id]) else {
+            return;
+        };
+        let event = String::from_utf8_lossy(&event).into_owned();
+        if self.dice.one_in(4) {
+            sleep(self.dice.millis(0, 60) / (1 + 5 * u32::from(self.dice.one_in(2)))).await;
+            network.run_for_others(&["XDEL", STREAM, &event]);
+        }
+        // Positions of a stream that was lost may be later than those of another one, on a clock that was set back.
+        if self.simulation.setting().has(crate::faults::Kind::ClockSteps) {
+            return;
+        }
+        let added = StreamPosition::parse(&event).expect("a position");
+        let is_read = || {
+            let reply = network.run_for_others(&["HGETALL", &position_key()]);
+            let Some(Reply::Array(fields)) = reply else { return false };
+            let mut pairs = fields.chunks(2);
+            let position = pairs.find_map(|pair| match pair {
+                [Reply::Bulk(name), Reply::Bulk(value)] if &name[..] == b"position" => {
+                    StreamPosition::parse(std::str::from_utf8(value).ok()?)
+                }
+                _ => None,
+            });
+            position.is_some_and(|position| position >= added)
+        };
+        for _ in 0..100 {
+            if is_read() {
+                let now = self.simulation.world.history.now();
+                self.require("an event that was read", item, version, None, Some(now));
+                return;
+            }
+            sleep(self.dice.millis(1, 10)).await;
+        }
+    }
+
+    fn require(
+        &self,
+        cause: &'static str,
+        item: usize,
+        version: u64,
+        there: Option<(crate::history::ProcessId, Point)>,
+        everywhere: Option<Point>,
+    ) -> usize {
+        let seen = Seen::Version { item, version };
+        self.simulation.world.history.require(Duty { cause, seen, there, everywhere, applied: None })
+    }
+
+    async fn purge(&mut self) {
+        let (slot, replica) = self.choose();
+        let by = self.simulation.process_id(slot);
+        let resource = (!self.dice.one_in(4)).then(|| self.dice.below(RESOURCES));
+        let begun = self.simulation.world.history.now();
+        let Some(Some(version)) = Self::ask(&replica, replica.clone().purge(resource)).await else { return };
+        let history = &self.simulation.world.history;
+        let done = history.now();
+        let duty = history.require(Duty {
+            cause: "an acknowledged purge",
+            seen: Seen::Purged { resource, begun },
+            there: Some((by, done)),
+            everywhere: Some(done),
+            applied: None,
+        });
+        self.wait_applied(&replica, version, duty).await;
+    }
+
+    /// Now and then a client waits until all replicas have it.
+    async fn wait_applied(
+        &mut self,
+        replica: &Arc<Replica>,
+        version: larder::purge::PurgeVersion,
+        duty: usize,
+    ) {
+        if self.dice.one_in(self.simulation.setting().waits)
+            && Self::ask(replica, replica.clone().wait_applied(version)).await == Some(true)
+        {
+            self.simulation.world.history.is_applied(duty);
+        }
+    }
+}

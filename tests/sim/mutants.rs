@@ -1,0 +1,249 @@
+//! Tests of the simulation: larders with one defect each, which it must find.
+//!
+//! `LARDER_SIM_MUTANTS=all`, or a part of a name, plays them. One build has all that are in Rust, and a variable switches
+//! one on. Scripts are changed when they are loaded. Every run checks that the changed text is still there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// How many seeds a mutant may survive.
+const SEEDS: &str = "3000";
+
+struct Mutant {
+    name: &'static str,
+    file: &'static str,
+    /// A text that the file has once. In Rust `MUTANT` stands for the name of the switch.
+    from: &'static str,
+    to: &'static str,
+}
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "v1: responses under other rules are served",
+        file: "src/purge/index.rs",
+        from: "if self.rules.is_some_and(|rules| !targets.contains(&rules)) {",
+        to: "if !MUTANT && self.rules.is_some_and(|rules| !targets.contains(&rules)) {",
+    },
+    Mutant {
+        name: "v1: a write does not purge responses under other rules",
+        file: "src/store/redis/purge.lua",
+        from: "others[#others + 1] = rules",
+        to: "others = {}",
+    },
+    Mutant {
+        name: "v1: rules that come back find their old responses",
+        file: "src/store/redis/begin.lua",
+        from: "        redis.call('ZADD', index, 'GT', whole(high), 'h' .. rules)\n",
+        to: "",
+    },
+    Mutant {
+        name: "v2: a young epoch counts as applied",
+        file: "src/store/redis/replicas.rs",
+        from: "|| !membership.is_epoch_settled(",
+        to: "|| !MUTANT && !membership.is_epoch_settled(",
+    },
+    Mutant {
+        name: "v2: a silent replica is forgotten while it may answer",
+        file: "src/store/redis/replicas.rs",
+        from: "(parse_trust(&entry.place) + EXPIRY_SLACK).max(MIN_EXPIRY) {",
+        to: "(parse_trust(&entry.place) + EXPIRY_SLACK).max(MIN_EXPIRY)\n                \
+             || (MUTANT && silent_for > Duration::from_millis(100))\n            {",
+    },
+    Mutant {
+        name: "v4: a response is kept although it was fetched within settle",
+        file: "src/purge/mod.rs",
+        from: "if settle.is_zero() {",
+        to: "if settle.is_zero() || MUTANT {",
+    },
+    Mutant {
+        name: "v5: a write is sent after its mark has expired",
+        file: "src/purging/intent_guard.rs",
+        from: "poll_fn(|cx| match self.is_expired() {",
+        to: "poll_fn(|cx| match !MUTANT && self.is_expired() {",
+    },
+    Mutant {
+        name: "v6: entries that were deleted unread are not missed",
+        file: "src/events/stream.rs",
+        from: "        return Ok(counted != added);",
+        to: "        return Ok(!MUTANT && counted != added);",
+    },
+    Mutant {
+        name: "v6: events are not purged before their position is recorded",
+        file: "src/events/stream.rs",
+        from: "        purge_entries(source, &entries).await?;",
+        to: "        if !MUTANT {\n            purge_entries(source, &entries).await?;\n        }",
+    },
+    Mutant {
+        name: "a: one purge of ten is skipped",
+        file: "src/store/redis/purge.lua",
+        from: "\nfor from = 1, #ids, CHUNK do\n",
+        to: "\nif version % 10 == 0 then ids = {} end\nfor from = 1, #ids, CHUNK do\n",
+    },
+    Mutant {
+        name: "b: an index that another server has is believed",
+        file: "src/store/redis/begin.lua",
+        from: "not redis.call('ZSCORE', index, owner) or known > -high",
+        to: "false",
+    },
+    Mutant {
+        name: "c: the first tier is not judged",
+        file: "src/store/first_tier.rs",
+        from: "if is_expired { Validity::Dead } else { validity(&stored, view) };",
+        to: "if is_expired { Validity::Dead } else if MUTANT { Validity::Valid } else { validity(&stored, view) };",
+    },
+    Mutant {
+        name: "d: a purge that Redis did not take does not hold here",
+        file: "src/store/redis/index/writing.rs",
+        from: "if recorded.is_err() && !targets.is_empty() {",
+        to: "if recorded.is_err() && !targets.is_empty() && !MUTANT {",
+    },
+    Mutant {
+        name: "e: a view is confirmed as of the reply",
+        file: "src/store/redis/index.rs",
+        from: "let mut reply = parse_reply(&reply, &nonce, sent_at)",
+        to: "let sent_at = if MUTANT { Moment::now() } else { sent_at };\n        \
+             let mut reply = parse_reply(&reply, &nonce, sent_at)",
+    },
+    Mutant {
+        name: "f: a write with an unknown outcome leaves no doubt",
+        file: "src/store/redis/purge.lua",
+        from: "elseif in_doubt > 0 then",
+        to: "elseif false then",
+    },
+    Mutant {
+        name: "g: max_lag is not compared",
+        file: "src/store/tiered/lag_policy.rs",
+        from: "now.since(proved) <= lag)",
+        to: "(MUTANT || now.since(proved) <= lag))",
+    },
+    Mutant {
+        name: "h: a strict hit waits for no confirmation",
+        file: "src/store/tiered/responses.rs",
+        from: "if view.confirmed_at().is_none_or(|confirmed| confirmed < required)",
+        to: "if !MUTANT && view.confirmed_at().is_none_or(|confirmed| confirmed < required)",
+    },
+    Mutant {
+        name: "i: a position is taken as known",
+        file: "src/store/redis/index.rs",
+        from: "true => position.version <= high_water,",
+        to: "true => MUTANT || position.version <= high_water,",
+    },
+    Mutant {
+        name: "j: the last purge is not told",
+        file: "src/store/redis/tell.lua",
+        from: "'(' .. whole(known), whole(high)",
+        to: "'(' .. whole(known), whole(high - 1)",
+    },
+    Mutant {
+        name: "k: a mark does not outlive its replica",
+        file: "src/store/redis/purge.lua",
+        from: "if kind == 'd' or kind == 'm' then",
+        to: "if kind == 'd' then",
+    },
+    Mutant {
+        name: "l: a lost index begins with the former name",
+        file: "src/store/redis/begin.lua",
+        from: "  epoch = 'i' .. ARGV[1]\n",
+        to: "  epoch = 'i' .. string.rep('0', 31) .. '1'\n",
+    },
+    Mutant {
+        name: "m: folded records are forgotten",
+        file: "src/store/redis/purge.lua",
+        from: "new = new + redis.call('ZADD', index, 'GT', oldest[at + 1], 'b' .. bucket)",
+        to: "new = new + 0",
+    },
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+impl Mutant {
+    fn is_script(&self) -> bool {
+        self.file.ends_with(".lua")
+    }
+}
+
+/// The text of a script, changed if a variable names a mutant.
+pub fn changed_script(text: &str) -> String {
+    let chosen = std::env::var("LARDER_SIM_MUTANT").unwrap_or_default();
+    let mutant = MUTANTS.iter().find(|mutant| mutant.is_script() && mutant.name == chosen);
+    mutant.map_or_else(|| text.to_owned(), |mutant| text.replacen(mutant.from, mutant.to, 1))
+}
+
+#[test]
+fn changed_texts_are_there_once() {
+    for mutant in MUTANTS {
+        let text = std::fs::read_to_string(root().join(mutant.file)).expect(mutant.file);
+        assert_eq!(
+            text.matches(mutant.from).count(),
+            1,
+            "{}: in {}: {}",
+            mutant.name,
+            mutant.file,
+            mutant.from
+        );
+    }
+}
+
+/// Copies the sources with a switch for each mutant, and builds this simulation of them.
+fn build_with_switches(copy: &Path) -> PathBuf {
+    std::fs::create_dir_all(copy).expect("a directory");
+    for part in
+        ["src", "tests", "benches", "Cargo.toml", "Cargo.lock", "config", "proxy.yaml", "README.md", "docs"]
+    {
+        let status = Command::new("cp").arg("-r").arg(root().join(part)).arg(copy).status();
+        assert!(status.expect("cp").success(), "{part}");
+    }
+    for mutant in MUTANTS.iter().filter(|mutant| !mutant.is_script()) {
+        let path = copy.join(mutant.file);
+        let text = std::fs::read_to_string(&path).expect(mutant.file);
+        let switch = format!("crate::is_mutant({:?})", mutant.name);
+        std::fs::write(path, text.replacen(mutant.from, &mutant.to.replace("MUTANT", &switch), 1))
+            .expect("a file");
+    }
+    let lib = std::fs::read_to_string(copy.join("src/lib.rs")).expect("the library");
+    let switch = "fn is_mutant(name: &str) -> bool {\n    static CHOSEN: std::sync::OnceLock<Option<String>> = \
+                  std::sync::OnceLock::new();\n    CHOSEN.get_or_init(|| std::env::var(\"LARDER_SIM_MUTANT\").ok())\
+                  .as_deref() == Some(name)\n}\n";
+    std::fs::write(copy.join("src/lib.rs"), lib + switch).expect("a file");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    // As in `tests/sim-seeds`.
+    build.envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);
+    build.args(["test", "--locked", "--release", "--test", "sim", "--no-run", "--message-format=json"]);
+    let built =
+        build.current_dir(copy).env("CARGO_TARGET_DIR", root().join("target/sim")).output().expect("cargo");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let messages = String::from_utf8_lossy(&built.stdout).into_owned();
+    let program =
+        messages.lines().rev().find_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
+    program.expect("the simulation").into()
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let Ok(chosen) = std::env::var("LARDER_SIM_MUTANTS") else { return };
+    let copy = std::env::temp_dir().join(format!("larder-mutants-{}", std::process::id()));
+    let program = build_with_switches(&copy);
+    let mut survivors = Vec::new();
+    for mutant in MUTANTS.iter().filter(|mutant| chosen == "all" || mutant.name.contains(&chosen)) {
+        let began = Instant::now();
+        let mut run = Command::new(&program);
+        run.args(["new_seeds_keep_every_promise", "--nocapture"]).env("LARDER_SIM_MUTANT", mutant.name);
+        run.env("LARDER_SIM_SEED", "1").env("LARDER_SIM_SEEDS", SEEDS).env_remove("LARDER_SIM_MUTANTS");
+        if mutant.name.starts_with("v6") {
+            run.env("LARDER_SIM_EVENTS", "1");
+        }
+        let output = run.output().expect("the simulation");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let found = printed.lines().find(|line| line.contains("breaks a promise")).unwrap_or("not found");
+        println!("{}: {found} ({:.1?})", mutant.name, began.elapsed());
+        if !printed.contains("breaks a promise") {
+            survivors.push(mutant.name);
+        }
+    }
+    std::fs::remove_dir_all(copy).expect("the copy");
+    assert!(survivors.is_empty(), "not found: {survivors:?}");
+}

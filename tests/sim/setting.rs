@@ -1,0 +1,161 @@
+//! The setting of a simulation: how larder is configured, which faults there are, for how long.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use larder::config::{Config, OnStoreLoss, StoreSettings};
+use larder::purge::IndexBounds;
+
+use crate::dice::Dice;
+use crate::faults::Kind;
+use crate::history::{Duty, Read, Seen};
+
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub replicas: usize,
+    /// Zero: strict.
+    pub max_lag: Duration,
+    /// `on_store_loss: serve`; zero: `bypass`.
+    pub serve: Duration,
+    pub guarded: bool,
+    pub leases: bool,
+    /// Items are also changed behind larder's back, and announced on a stream.
+    pub has_events: bool,
+    /// The upstream's reads are up to this old.
+    pub settle: Duration,
+    pub ttl: Duration,
+    /// For so long after its freshness a response may be validated.
+    pub stale: Duration,
+    pub has_local_tier: bool,
+    /// A small index, which folds its records.
+    pub is_small: bool,
+    pub lasts: Duration,
+    /// One acknowledgement of so many is followed by a wait until it is applied.
+    pub waits: u64,
+    pub faults: Vec<Kind>,
+}
+
+impl Setting {
+    pub fn draw(dice: &mut Dice) -> Self {
+        let is_strict = dice.one_in(2);
+        let guarded = dice.one_in(3);
+        let settle = if dice.one_in(4) { dice.millis(50, 250) } else { Duration::ZERO };
+        let mut faults = Vec::new();
+        for _ in 0..dice.below(6) {
+            faults.push(*dice.pick(Kind::ALL));
+        }
+        // The promises of dates hold as long as the clock of the server runs.
+        if guarded || !settle.is_zero() {
+            faults.retain(|kind| *kind != Kind::ClockSteps);
+        }
+        let usual = Self {
+            replicas: dice.below(2) + 2,
+            max_lag: if is_strict { Duration::ZERO } else { dice.millis(40, 400) },
+            serve: if dice.one_in(6) { dice.millis(200, 800) } else { Duration::ZERO },
+            guarded,
+            leases: dice.one_in(4),
+            has_events: dice.one_in(4) && std::env::var_os("LARDER_SIM_EVENTS").is_some(),
+            settle,
+            ttl: dice.millis(300, 3000),
+            stale: if dice.one_in(2) { dice.millis(0, 1000) } else { Duration::ZERO },
+            has_local_tier: !dice.one_in(6),
+            is_small: dice.one_in(5),
+            lasts: dice.millis(600, 1600),
+            waits: 3,
+            faults,
+        };
+        usual.with_theme(dice)
+    }
+
+    /// Every other setting brings together what is rarely together by chance.
+    fn with_theme(mut self, dice: &mut Dice) -> Self {
+        match dice.below(8) {
+            // Replicas that have lost touch, and an index that is lost.
+            0 => {
+                let lost = *dice.pick(&[Kind::RedisFlushed, Kind::RedisEvictsIndex, Kind::FailoverWhole]);
+                let away = *dice.pick(&[Kind::PathSilent, Kind::PathCut, Kind::PathLossy]);
+                self.faults.extend([lost, lost, away, away]);
+                (self.max_lag, self.waits) = (dice.millis(300, 900), 1);
+                (self.ttl, self.has_local_tier) = (Duration::from_secs(3), true);
+            }
+            // Marks that expire.
+            1 => {
+                self.faults.retain(|kind| !kind.loses_the_index() && *kind != Kind::ClockSteps);
+                self.faults.extend([Kind::ReplicaFrozen, Kind::ReplicaPausedBeforeSend]);
+                self.faults.extend([Kind::ReplicaPausedBeforeSend, Kind::ReplicaPausedBeforeSend]);
+                self.faults.extend([Kind::UpstreamSlow, Kind::UpstreamSlow, Kind::ReplicaKilled]);
+                (self.max_lag, self.serve, self.settle) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+                (self.guarded, self.has_events) = (true, false);
+            }
+            // Copies that lag.
+            2 => {
+                self.faults.retain(|kind| *kind != Kind::ClockSteps);
+                self.faults.push(Kind::UpstreamCuts);
+                self.settle = dice.millis(50, 250);
+            }
+            3 => self.faults.extend([Kind::Reload, Kind::Reload, Kind::RollingDeployment]),
+            _ => {}
+        }
+        self
+    }
+
+    /// As `proxy.yaml` would say it.
+    pub fn store(&self, slot: usize) -> StoreSettings {
+        static USUAL: OnceLock<StoreSettings> = OnceLock::new();
+        let usual = USUAL.get_or_init(|| {
+            let yaml = "upstream: http://127.0.0.1:1\nstore: {redis: \"redis://simulated\", timeout: 50ms}";
+            Config::parse(yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration").store
+        });
+        StoreSettings {
+            max_lag: self.max_lag,
+            memory: if self.has_local_tier { 1 << 20 } else { 0 },
+            on_store_loss: match self.serve {
+                Duration::ZERO => OnStoreLoss::Bypass,
+                serve => OnStoreLoss::Serve(serve),
+            },
+            replica: Some(format!("replica-{slot}")),
+            ..usual.clone()
+        }
+    }
+
+    pub fn bounds(&self) -> IndexBounds {
+        let usual = IndexBounds::default();
+        IndexBounds { max_records: if self.is_small { 3 } else { usual.max_records }, ..usual }
+    }
+
+    /// How old a read may be, in milliseconds. Zero: strict.
+    pub fn lag(&self) -> u64 {
+        u64::try_from(self.max_lag.max(self.serve).as_millis()).expect("a short time")
+    }
+
+    pub fn has(&self, kind: Kind) -> bool {
+        self.faults.contains(&kind)
+    }
+
+    pub fn loses_the_index(&self) -> bool {
+        self.faults.iter().any(|kind| kind.loses_the_index())
+    }
+
+    /// Whether nobody sees an older version than somebody has seen.
+    pub fn is_monotonic(&self) -> bool {
+        self.guarded
+            && !self.has_events
+            && self.lag() == 0
+            && self.settle.is_zero()
+            && !self.loses_the_index()
+    }
+
+    /// A response is not used beyond its lifetime.
+    pub fn outlived(&self, read: &Read) -> Option<Duty> {
+        let age = u128::from(read.asked.at.saturating_sub(read.body.begun.at));
+        // The fetch, and two clocks that are compared over the network.
+        let most = self.ttl.as_millis() + 600;
+        (age > most && !self.has(Kind::ClockSteps)).then_some(Duty {
+            cause: "its lifetime is over",
+            seen: Seen::Purged { resource: None, begun: read.body.begun },
+            there: None,
+            everywhere: None,
+            applied: None,
+        })
+    }
+}
