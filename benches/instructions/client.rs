@@ -7,23 +7,33 @@ use std::time::Duration;
 
 use crate::Failure;
 
-pub struct Client(BufReader<TcpStream>);
+pub struct Client {
+    stream: BufReader<TcpStream>,
+    /// Lines of each request's header section.
+    fields: &'static str,
+}
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Result<Self, Failure> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Self(BufReader::new(stream)))
+        Ok(Self { stream: BufReader::new(stream), fields: "" })
     }
 
-    /// What a browser's request looks like, more or less: nine fields.
+    /// With these lines in each GET.
+    pub fn with_fields(self, fields: &'static str) -> Self {
+        Self { fields, ..self }
+    }
+
+    /// Sends a GET with the nine fields that a browser sends.
     pub fn get(&mut self, path: &str) -> Result<String, Failure> {
+        let fields = self.fields;
         self.send(&format!(
             "GET {path} HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\
              Accept: application/json\r\nAccept-Language: en\r\nAccept-Encoding: gzip, br\r\n\
              Referer: https://example.com/courses\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Site: same-site\r\n\
-             X-Request-Id: 0123456789abcdef\r\n\r\n"
+             X-Request-Id: 0123456789abcdef\r\n{fields}\r\n"
         ))
     }
 
@@ -37,15 +47,15 @@ impl Client {
 
     /// The head of the answer.
     fn send(&mut self, request: &str) -> Result<String, Failure> {
-        self.0.get_mut().write_all(request.as_bytes())?;
-        let head = head(&mut self.0)?.ok_or("the connection ended before the answer")?;
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let head = head(&mut self.stream)?.ok_or("the connection ended before the answer")?;
         if !head.starts_with("HTTP/1.1 200") {
             return Err(format!("not a 200: {head}").into());
         }
         let length = head
             .lines()
             .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
-        std::io::copy(&mut (&mut self.0).take(length.unwrap_or(0)), &mut std::io::sink())?;
+        std::io::copy(&mut (&mut self.stream).take(length.unwrap_or(0)), &mut std::io::sink())?;
         Ok(head)
     }
 }

@@ -1,5 +1,5 @@
-//! What it costs to read a response's content for its tags and its end, once for each response that is stored and off its
-//! clients' path.
+//! Cost of reading a response's content for its tags and expiry. Paid once for each stored response, off the clients'
+//! path.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use larder::clock::Timestamp;
 use larder::config::Config;
 use larder::policy::content::Content;
-use larder::policy::shortening::shorten;
+use larder::policy::lifetime_limits::limit_lifetime;
 use larder::policy::{CacheKey, RequestHead, Route, tags};
-use larder::purge::{LoosePath, Target};
+use larder::purge::{NormalizedPath, Target};
 
 use crate::{Failure, fresh, timed};
 
@@ -24,7 +24,7 @@ routes:
     tags: [\"list:{id}\", \"product:{response.json:$.items[*].id}\"]
 ";
 
-/// So many products of so many bytes each.
+/// Number of products in a list, and bytes of each.
 const LISTS: [(usize, usize); 5] = [(5, 200), (100, 300), (100, 10_000), (500, 2_000), (500, 20_000)];
 
 const NOW: Timestamp = Timestamp::from_secs(1_763_640_000);
@@ -57,16 +57,16 @@ fn list(products: usize, size: usize) -> Vec<u8> {
     format!("{{\"expires_at\": {}, \"items\": [{}]}}", NOW.as_secs() + 3600, items.join(",")).into_bytes()
 }
 
-/// What is done with the whole before it is stored. How many tags it has.
+/// Does everything that precedes storing, and returns the number of tags.
 fn one(route: &Route, body: &[u8]) -> Option<usize> {
     let headers =
         HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     let request = RequestHead { host: "api.test", ..RequestHead::new(&Method::GET, "/lists/7", &headers) };
-    let content = Content::of_response(&headers, black_box(body), route.max_json).ok()?;
-    let tags = tags::of_response(route, &request, &headers, Some(&content)).ok()?;
+    let content = Content::parse_response(&headers, black_box(body), route.max_json).ok()?;
+    let tags = tags::response_tags(route, &request, &headers, Some(&content)).ok()?;
     let terms = fresh(NOW, Duration::from_secs(60));
-    let terms = shorten(route, &CacheKey([7; 32]), terms, &headers, Some(&content)).ok()?;
-    let path = LoosePath::new("/lists/7");
-    black_box((terms, Target::all_of("api.test", &path, "", tags.iter().map(String::as_str))));
+    let terms = limit_lifetime(route, &CacheKey([7; 32]), terms, &headers, Some(&content)).ok()?;
+    let path = NormalizedPath::new("/lists/7");
+    black_box((terms, Target::ids_for_response("api.test", &path, "", tags.iter().map(String::as_str))));
     Some(tags.len())
 }

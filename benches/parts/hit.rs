@@ -1,5 +1,5 @@
-//! What larder itself does for a hit, part by part in the order of a request, where there is little and where there is
-//! much of everything. What is missing to the whole is hyper's, the allocator's and the kernel's.
+//! Cost of larder's own parts of a hit, in the order of a request, with small and with large inputs. The rest of a hit
+//! is hyper, the allocator and the kernel.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use larder::clock::{Clock, Timestamp};
 use larder::config::Config;
 use larder::metrics::Metrics;
-use larder::policy::cache_status::Outcome;
-use larder::policy::classify::{Caller, Lookup, classify};
+use larder::policy::cache_status::CacheOutcome;
+use larder::policy::caller::{CallerView, NoCallers};
+use larder::policy::classify::{CacheLookup, Caller, classify};
 use larder::policy::reuse::assess;
 use larder::policy::routes::Routes;
-use larder::policy::{CacheKey, Names, RequestHead, Route};
-use larder::purge::{Incarnation, LoosePath, Purge, Target};
-use larder::server::framing::Scanner;
+use larder::policy::{CacheKey, HeaderNameFilter, RequestHead, Route};
+use larder::purge::{Epoch, NormalizedPath, Purge, Target};
+use larder::server::framing::FramingScanner;
 use larder::store::memory::MemoryStore;
-use larder::store::{Recall, Store};
-use larder::stored_response::{JudgedBy, Stored, StoredFields, StoredHead, StoredResponse};
+use larder::store::{GetResult, PurgeStore, ResponseStore};
+use larder::stored_response::{EvaluatedUnder, StoredEntry, StoredFields, StoredHead, StoredResponse};
 
 use crate::{Failure, fresh, timed};
 
@@ -35,16 +36,16 @@ const MUCH: Size = Size { routes: 10_000, entries: 10_000, purge_records: 10_000
 
 type Part = fn(&Scene, &Case);
 
-/// What is set in is a part of the one above it, or beside the way.
+/// Indented parts belong to the part above them, or are not on the path of every hit.
 const PARTS: [(&str, Part); 10] = [
     ("the head, read strictly", |_, case| {
-        _ = black_box(Scanner::new(1 << 16).feed(&case.head));
+        _ = black_box(FramingScanner::new(1 << 16).feed(&case.head));
     }),
     ("its fields' names", |_, case| {
-        black_box(Names::of(&case.headers));
+        black_box(HeaderNameFilter::from_headers(&case.headers));
     }),
     ("what it means: the route and the key", |scene, case| {
-        black_box(classify(&scene.routes, &case.request(), false, &scene.config.credentials));
+        black_box(classify(&scene.routes, &case.request(), false, &scene.config.credentials, &NoCallers));
     }),
     ("  its route", |scene, case| {
         black_box(scene.routes.find(&case.path));
@@ -52,12 +53,12 @@ const PARTS: [(&str, Part); 10] = [
     ("  its key", |scene, case| {
         black_box(CacheKey::new(scene.route(), &case.request(), None, None));
     }),
-    ("found, and found valid again", |scene, case| match scene.store.recall(&case.stored.key) {
-        Recall::Ready(Some(found)) => drop(black_box(found)),
+    ("found, and found valid again", |scene, case| match scene.store.get(&case.stored.key) {
+        GetResult::Ready(Some(found)) => drop(black_box(found)),
         _ => unreachable!("all of it is stored, and valid"),
     }),
     ("  judged anew, as after each purge", |scene, case| {
-        black_box(scene.store.judge(&case.stored.stamp, &case.stored.targets));
+        black_box(scene.store.validity(&case.stored.stamp, &case.stored.targets));
     }),
     ("whether it may be used", |scene, case| {
         black_box(assess(&case.stored, &scene.lookup(case), &case.request(), false, scene.now));
@@ -66,9 +67,9 @@ const PARTS: [(&str, Part); 10] = [
         black_box(case.stored.fields.with_age(HeaderValue::from_static("7")));
     }),
     ("`Cache-Status`, and counted", |scene, _| {
-        let outcome = black_box(Outcome::Hit { ttl: 53, detail: None });
-        black_box(outcome.to_header_value());
-        scene.metrics.request(Some(0), &outcome, StatusCode::OK, Duration::from_micros(5));
+        let outcome = CacheOutcome::Hit { ttl: 53, detail: None };
+        black_box(black_box(outcome).to_header_value());
+        scene.metrics.record_request(Some(0), &Ok(outcome), StatusCode::OK, Duration::from_micros(5));
     }),
 ];
 
@@ -99,16 +100,16 @@ struct Scene {
 
 /// A request, and what is stored for it.
 struct Case {
-    /// As it comes.
+    /// Raw request head.
     head: Vec<u8>,
     path: String,
     headers: HeaderMap,
     /// Gathered once for each request, as by the proxy.
-    names: Names,
+    names: HeaderNameFilter,
     stored: Arc<StoredHead>,
 }
 
-/// What a browser sends, more or less.
+/// Typical fields of a browser's request.
 const FIELDS: [(&str, &str); 9] = [
     ("host", "api.example.com"),
     ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)"),
@@ -138,7 +139,7 @@ impl Scene {
         let config = Config::parse(&text, "proxy.yaml", &|_| None, &Default::default())?;
         let clock = Clock::system();
         let now = clock.now();
-        let store = MemoryStore::new(1 << 30, Incarnation(7), clock);
+        let store = MemoryStore::new(1 << 30, Epoch(7), clock);
         let purged = (0..size.purge_records).map(|n| Target::tag(format!("purged-{n}"))).collect();
         drop(store.purge(Purge::hard(purged)));
         let (routes, metrics) = (Routes::new(&config.routes), Metrics::new(&config.routes));
@@ -152,25 +153,26 @@ impl Scene {
         let head: String = FIELDS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!("GET {path} HTTP/1.1\r\n{head}\r\n").into_bytes();
         let headers = fields(&FIELDS);
-        let names = Names::of(&headers);
+        let names = HeaderNameFilter::from_headers(&headers);
         let key = CacheKey::new(self.route(), &request(&path, &headers, names), None, None);
         let tags: Vec<String> = (0..tags).map(|n| format!("tag-{number}-{n}")).collect();
-        let targets = Target::all_of(HOST, &LoosePath::new(&path), "", tags.iter().map(String::as_str));
-        let fill = self.store.permit(&key);
+        let targets =
+            Target::ids_for_response(HOST, &NormalizedPath::new(&path), "", tags.iter().map(String::as_str));
+        let fill = self.store.begin_fetch(&key);
         let stored = Arc::new(StoredHead {
             key,
             fingerprint: self.route().fingerprint,
             status: StatusCode::OK,
             fields: StoredFields::new(&fields(&ANSWERED), &tags),
             terms: fresh(self.now, DAY).into(),
-            stamp: fill.stamp(),
+            stamp: fill.read_version(),
             targets: targets.into(),
             found_valid: Default::default(),
-            judged_by: JudgedBy::rules(self.route().lifetimes),
+            evaluated_under: EvaluatedUnder::new(self.route().lifetime_fingerprint),
             usage: Default::default(),
         });
         let body = Bytes::from(vec![b'x'; 1024]);
-        drop(self.store.insert(fill, Stored::Response(StoredResponse { head: stored.clone(), body })));
+        drop(self.store.insert(fill, StoredEntry::Response(StoredResponse { head: stored.clone(), body })));
         Case { head, path, headers, names, stored }
     }
 
@@ -178,12 +180,13 @@ impl Scene {
         &self.config.routes[7]
     }
 
-    fn lookup(&self, case: &Case) -> Lookup<'_> {
+    fn lookup(&self, case: &Case) -> CacheLookup<'_> {
         let (route, key) = (self.route(), case.stored.key);
-        Lookup { route, key, query: None, caller: Caller::InKey, fallback_ttl: None }
+        CacheLookup { route, key, query: None, caller: Caller::InKey, fallback_ttl: None }
     }
 
-    /// Of one case after the other, and not in their order: so far each is as far away as in a cache of this size.
+    /// Times the part over all cases in an order unlike the one they were made in, so that memory is as cold as in a
+    /// cache of this size.
     fn time(&self, part: Part) -> Duration {
         let mut next = 0;
         timed(|| {
@@ -196,9 +199,20 @@ impl Scene {
 const HOST: &str = "api.example.com";
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn request<'a>(path: &'a str, headers: &'a HeaderMap, names: Names) -> RequestHead<'a> {
+fn request<'a>(path: &'a str, headers: &'a HeaderMap, names: HeaderNameFilter) -> RequestHead<'a> {
     let method = &Method::GET;
-    RequestHead { method, scheme: "http", host: HOST, front: "", path, query: None, headers, names }
+    RequestHead {
+        method,
+        scheme: "http",
+        host: HOST,
+        forwarded_address: "",
+        path,
+        query: None,
+        headers,
+        content: None,
+        name_filter: names,
+        caller: CallerView::NotAsked,
+    }
 }
 
 impl Case {

@@ -1,10 +1,11 @@
-//! What single parts cost: those of a hit, and the reading of a content for its tags. Wall-clock time of one thread, so for
-//! comparing on one machine; nothing is held to a bound here.
+//! Wall-clock cost of single parts: those of a hit, reading a content for its tags, and naming a write's targets. One thread; compare figures of
+//! one machine only. Nothing is held to a bound here.
 //!
 //! `cargo bench --bench parts`
 
 mod content;
 mod hit;
+mod write;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -14,13 +15,15 @@ use larder::stored_response::Terms;
 
 pub type Failure = Box<dyn Error>;
 
-/// What is shorter is done again until it takes as long: looking at the clock takes time itself.
+/// Minimum duration of a round: shorter parts are repeated, since reading the clock takes time.
 const ROUND: Duration = Duration::from_micros(50);
 
 fn main() -> Result<(), Failure> {
     hit::measure()?;
     println!();
-    content::measure()
+    content::measure()?;
+    println!();
+    write::measure()
 }
 
 /// The least of many rounds: what else the machine does only adds.
@@ -40,7 +43,7 @@ pub fn timed(mut work: impl FnMut()) -> Duration {
     least / times
 }
 
-/// Of a response that came at `now`, and is fresh for so long.
+/// Terms of a response that arrived at `now` and is fresh for `lasts`.
 pub fn fresh(now: Timestamp, lasts: Duration) -> Terms {
     let unstored = Terms::unstored(now, now);
     Terms { freshness_lifetime: lasts, always_validate: false, expires_at: now.plus(lasts), ..unstored }

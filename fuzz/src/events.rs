@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use larder::config::Config;
 use larder::policy::content::Content;
-use larder::policy::event::{EventRule, MAX_EVENT, Meaning};
+use larder::policy::event::{EventOutcome, EventRules, MAX_EVENT_BYTES};
+use larder::policy::purge_targets::PurgeTargets;
 use larder::policy::routes::Routes;
-use larder::policy::tags::{LISTED, MAX_TAG_BYTES, parse_list};
+use larder::policy::tags::{LISTED_TAG, MAX_TAG_BYTES, parse_list};
 use larder::purge::Target;
 
 /// A value by itself, within a tag, of many, beside another, anywhere; and what is always the same.
@@ -24,9 +25,9 @@ events:
   - {name: '7', pubsub: a, purge: [e], when: {/a: ['1', a]}}
 ";
 
-static RULES: LazyLock<(Vec<EventRule>, Routes)> = LazyLock::new(|| {
+static RULES: LazyLock<(Vec<EventRules>, Routes)> = LazyLock::new(|| {
     let config = Config::parse(SOURCES, "proxy.yaml", &|_| None, &Default::default()).expect("a right file");
-    (config.events.iter().map(|source| source.rule.clone()).collect(), Routes::new(&config.routes))
+    (config.events.iter().map(|source| source.rules.clone()).collect(), Routes::new(&config.routes))
 });
 
 /// The first byte says what is done with the rest: as it is; many times; deep in lists, in objects, in a value; as fields
@@ -37,7 +38,7 @@ pub fn events(data: &[u8]) {
     let within = |before: &str, after: &str| {
         [before.repeat(times).as_bytes(), rest, after.repeat(times).as_bytes()].concat()
     };
-    let json = |text: &[u8]| Content::of_event(text, MAX_EVENT).ok();
+    let json = |text: &[u8]| Content::parse_event(text, MAX_EVENT_BYTES).ok();
     let event = match how % 8 {
         0 => json(&rest.repeat(1 + times)),
         1 => json(&within("[", "]")),
@@ -45,14 +46,14 @@ pub fn events(data: &[u8]) {
         3 => json(&[b"{\"a\":\"", &rest.repeat(1 + times)[..], b"\"}"].concat()),
         // As large as an event may be, or one byte more; takes long.
         4 if times > 29 => {
-            json(&[&vec![b' '; MAX_EVENT.saturating_sub(rest.len()) + times % 2], rest].concat())
+            json(&[&vec![b' '; MAX_EVENT_BYTES.saturating_sub(rest.len()) + times % 2], rest].concat())
         }
         5 => {
             let fields = rest.split(|byte| *byte == b'&').map(|field| {
                 let mut parts = field.splitn(2, |byte| *byte == b'=');
                 (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
             });
-            Content::of_fields(fields).ok()
+            Content::from_event_fields(fields).ok()
         }
         6 => Some(Content::Form(String::from_utf8_lossy(rest).into_owned())),
         _ => json(rest),
@@ -63,23 +64,37 @@ pub fn events(data: &[u8]) {
     }
 }
 
-fn holds(rule: &EventRule, routes: &Routes, event: Option<&Content>) {
-    let (mut targets, mut all) = (Vec::new(), Vec::new());
-    let meaning = rule.apply(routes, event, &mut targets);
-    rule.add_everything(routes, &mut all);
+fn holds(rules: &EventRules, routes: &Routes, event: Option<&Content>) {
+    let (mut targets, mut all) = (PurgeTargets::default(), PurgeTargets::default());
+    let meaning = rules.apply(routes, event, &mut targets);
+    rules.add_all_reachable(routes, &mut all);
+    let (targets, all) = (targets.to_vec(), all.to_vec());
     match meaning {
-        Meaning::Ignored => assert!(targets.is_empty() && !rule.when.is_empty()),
-        Meaning::Named => {
+        EventOutcome::Ignored => {
+            assert!(targets.is_empty() && rules.0.iter().all(|rule| !rule.when.is_empty()))
+        }
+        EventOutcome::Named => {
             assert!(!targets.is_empty());
             for target in &targets {
                 let Target::Tag(tag) = target else { panic!("an event names tags: {target}") };
-                assert!(tag != LISTED && tag.len() <= MAX_TAG_BYTES && parse_list(tag) == [tag.as_str()]);
-                assert!(rule.purge.iter().any(|template| template.may_reach(tag)), "{tag}");
+                assert!(tag != LISTED_TAG && tag.len() <= MAX_TAG_BYTES && parse_list(tag) == [tag.as_str()]);
+                assert!(
+                    rules.0.iter().flat_map(|rule| &rule.purge).any(|entry| entry.template.may_reach(tag)),
+                    "{tag}"
+                );
             }
         }
-        Meaning::Widened | Meaning::Malformed => {
+        EventOutcome::Malformed => {
             assert!(!all.is_empty() && all.iter().all(|target| targets.contains(target)), "{targets:?}");
         }
+        EventOutcome::Widened => {
+            let is_route =
+                |target: &&Target| matches!(target, Target::Tag(tag) if tag.starts_with("(route) "));
+            let mut routes = all.iter().filter(is_route).peekable();
+            let listed = Target::tag(LISTED_TAG);
+            assert!(routes.peek().is_some() || targets.contains(&listed), "{targets:?}");
+            assert!(routes.all(|route| targets.contains(route)), "{targets:?}");
+        }
     }
-    assert_eq!(event.is_none(), meaning == Meaning::Malformed);
+    assert_eq!(event.is_none(), meaning == EventOutcome::Malformed);
 }
