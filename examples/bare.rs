@@ -1,5 +1,5 @@
 //! The bare stack that larder stands on: the same builder with the same time-outs, which answers each request with the
-//! same bytes. What larder costs more than this is its own. For measuring only.
+//! same bytes. The difference in cost is larder's own. For measuring only.
 //!
 //! `bare ADDRESS BYTES`
 
