@@ -34,7 +34,7 @@ async fn an_error_answers_only_requests_with_the_same_fields() {
     held.arrived().await;
     bad.extend((0..3).map(|_| larder.get("/a").header("x-bad", "1").spawn()));
     let good = (0..20).map(|_| larder.get("/a").spawn()).collect();
-    larder.metric_becomes("larder_connections", 24.0).await;
+    larder.metric_becomes("larder_followers", 23.0).await;
     held.release();
     for reply in replies(bad).await {
         reply.assert_status(500);
@@ -56,7 +56,7 @@ async fn all_others_of_an_error_share_one_more_fetch() {
         let mut waiting = vec![get(0)];
         held.arrived().await;
         waiting.extend((1..20).map(get));
-        larder.metric_becomes("larder_connections", 20.0).await;
+        larder.metric_becomes("larder_followers", 19.0).await;
         held.release();
         for reply in replies(waiting).await {
             assert!(reply.status >= 500);
@@ -78,7 +78,7 @@ async fn a_private_response_to_one_caller_stops_no_others() {
     let signed_in = larder.get("/shared").header("authorization", "Bearer ann").spawn();
     held.arrived().await;
     let anonymous = (0..20).map(|_| larder.get("/shared").spawn()).collect();
-    larder.metric_becomes("larder_connections", 21.0).await;
+    larder.metric_becomes("larder_followers", 20.0).await;
     held.release();
     signed_in.await.unwrap().assert_text("GET /shared #1").assert_not_stored("private");
     for reply in replies(anonymous).await {
@@ -90,7 +90,7 @@ async fn a_private_response_to_one_caller_stops_no_others() {
     let held = upstream.hold("/shared");
     let anonymous: Vec<_> = (0..20).map(|_| larder.get("/shared").spawn()).collect();
     held.arrived().await;
-    larder.metric_becomes("larder_connections", 20.0).await;
+    larder.metric_becomes("larder_followers", 19.0).await;
     held.release();
     replies(anonymous).await;
     assert_eq!(upstream.count("/shared"), 3);

@@ -32,7 +32,7 @@ async fn a_hundred_concurrent_misses_are_one_request() {
     let held = upstream.hold("/a");
     let waiting = crowd(&larder, "/a", 100);
     held.arrived().await;
-    larder.metric_becomes("larder_connections", 100.0).await;
+    larder.metric_becomes("larder_followers", 99.0).await;
     held.release();
     let replies = replies(waiting).await;
     let collapsed = replies.iter().filter(|reply| reply.cache_status("collapsed").is_some()).count();
@@ -76,7 +76,7 @@ async fn a_leaders_client_that_goes_away_does_not_end_the_fetch() {
     let leader = larder.get("/a").spawn();
     held.arrived().await;
     let followers = crowd(&larder, "/a", 5);
-    larder.metric_becomes("larder_connections", 6.0).await;
+    larder.metric_becomes("larder_followers", 5.0).await;
     leader.abort();
     assert!(leader.await.is_err());
     larder.metric_becomes("larder_connections", 5.0).await;
@@ -159,7 +159,7 @@ async fn when_it_becomes_storable_again_it_is_stored_and_shared_again() {
     let held = upstream.hold("/a");
     let waiting = crowd(&larder, "/a", 10);
     held.arrived().await;
-    larder.metric_becomes("larder_connections", 10.0).await;
+    larder.metric_becomes("larder_followers", 9.0).await;
     held.release();
     replies(waiting).await;
     assert_eq!(upstream.count("/a"), 3);
@@ -234,7 +234,7 @@ async fn callers_join_fetches_of_their_own_key_only() {
             .map(|n| larder.get(target).header("authorization", if n % 2 == 0 { &ann } else { &bob }).spawn())
             .collect();
         held.arrived_times(fetches).await;
-        larder.metric_becomes("larder_connections", 20.0).await;
+        larder.metric_becomes("larder_followers", (20 - fetches) as f64).await;
         held.release();
         let replies = replies(waiting).await;
         assert_eq!(upstream.count(target), fetches, "{target}");

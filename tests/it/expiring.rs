@@ -174,7 +174,7 @@ async fn followers_wait_until_the_content_gives_the_lifetime() {
     feed.send("{\"nth\": 1, ").await;
     first.read_until("{\"nth\": 1, ").await;
     let crowd: Vec<_> = (0..20).map(|_| larder.get(URL).spawn()).collect();
-    larder.metric_becomes("larder_connections", 21.0).await;
+    larder.metric_becomes("larder_followers", 20.0).await;
     feed.send(format!("\"expires_at\": {}}}", START.as_secs() + 100)).await;
     feed.end().await;
     for reply in crowd {
@@ -193,7 +193,7 @@ async fn a_response_that_expires_on_arrival_answers_its_leader() {
     first.read_until("{\"nth\": 1, ").await;
     larder.after(30);
     let later = larder.get(URL).spawn();
-    larder.metric_becomes("larder_connections", 2.0).await;
+    larder.metric_becomes("larder_followers", 1.0).await;
     feed.send(format!("\"expires_at\": {}}}", START.as_secs() + 30)).await;
     feed.end().await;
     first.whole().await.unwrap();
@@ -214,7 +214,7 @@ async fn followers_do_not_get_what_was_purged_meanwhile() {
         feed.send("{\"nth\": 1, ").await;
         first.read_until("{\"nth\": 1, ").await;
         let waiting = larder.get(URL).spawn();
-        larder.metric_becomes("larder_connections", 2.0).await;
+        larder.metric_becomes("larder_followers", 1.0).await;
         larder.request("PURGE", "/any").header("cache-tag", tag).await.assert_status(200);
         feed.send(format!("\"file\": 7, \"expires_at\": {}}}", START.as_secs() + 100)).await;
         feed.end().await;
@@ -238,7 +238,7 @@ async fn followers_of_an_aborted_or_oversized_fetch_ask_again() {
         feed.send("{\"nth\": 1, ").await;
         first.read_until("{\"nth\": 1, ").await;
         let crowd: Vec<_> = (0..5).map(|_| larder.get(URL).spawn()).collect();
-        larder.metric_becomes("larder_connections", 6.0).await;
+        larder.metric_becomes("larder_followers", 5.0).await;
         if breaks_off {
             feed.cut();
         } else {

@@ -29,7 +29,7 @@ async fn a_response_purged_while_waiting_is_not_validated() {
     let leader = larder.get("/a").spawn();
     held.arrived().await;
     let follower = larder.get("/a").spawn();
-    larder.metric_becomes("larder_connections", 2.0).await;
+    larder.metric_becomes("larder_followers", 1.0).await;
     larder.request("PURGE", "/a").await.assert_status(200);
     held.release();
     leader.await.unwrap().assert_text("for one");

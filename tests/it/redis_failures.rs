@@ -49,7 +49,7 @@ async fn without_redis_a_crowd_is_still_one() {
         held.arrived().await;
         // Requests from now on may not have the earlier fetch, but they share the next one.
         let crowd: Vec<_> = (0..50).map(|_| one.get("/items/1").spawn()).collect();
-        one.metric_becomes("larder_connections", 51.0).await;
+        one.metric_becomes("larder_followers", 50.0).await;
         let next = upstream.hold("/items/1");
         held.release();
         leader.await.unwrap().assert_status(200);

@@ -87,7 +87,7 @@ async fn known_variants_are_fetched_once_each() {
         .collect();
     // Both are at the upstream at the same time: no variant waits for another.
     held.arrived_times(2).await;
-    larder.metric_becomes("larder_connections", 40.0).await;
+    larder.metric_becomes("larder_followers", 38.0).await;
     held.release();
     let mut texts = vec![];
     for (language, reply) in crowd {

@@ -151,7 +151,7 @@ async fn a_client_joins_what_is_being_warmed() {
     let larder = warmed(&upstream, "[{get: /api/courses}]");
     held.arrived().await;
     let client = larder.get("/api/courses").header("host", HOST).spawn();
-    larder.metric_becomes("larder_connections", 1.0).await;
+    larder.metric_becomes("larder_followers", 1.0).await;
     held.release();
     client.await.expect("no panic").assert_status(200);
     runs(&larder, 1).await;
