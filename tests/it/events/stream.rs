@@ -393,3 +393,24 @@ async fn a_worker_that_deletes_the_last_entry_read_costs_no_restart_anything() {
     assert_eq!(hits(&larder).await, [TWO]);
     assert_eq!(source(&larder).await["missed"], 0);
 }
+
+/// Other events need a restart. Until then the former ones name tags that nothing stored has any more.
+#[tokio::test]
+async fn a_reload_that_renames_a_tag_of_routes_and_events_misses_no_event() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let yaml = |tag: &str| yaml(&redis, &redis, "").replace("product:", &format!("{tag}:"));
+    let larder = Replica::with(&yaml("product"), &upstream, Clock::system());
+    larder.is_connected().await;
+    source_becomes(&larder, "ok").await;
+    larder.reconfigure(&yaml("item")).await;
+    is_filled(&larder, &redis).await;
+    changes(&redis, &["id", "1"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, NOTHING, "all that is stored under the new rules");
+    // Back to those that the events belong to.
+    larder.reconfigure(&yaml("product")).await;
+    is_filled(&larder, &redis).await;
+    changes(&redis, &["id", "1"]).await;
+    events_become(&larder, "stream", "named", 2.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+}
