@@ -94,7 +94,8 @@ impl Client {
         let sent = Arc::new(AtomicU64::new(0));
         let note = sent.clone();
         let mark_sent = move || note.store(crate::process::millis() + 1, Ordering::SeqCst);
-        let answer = Self::ask(&replica, replica.clone().write(item, soft, mark_sent)).await;
+        let id = self.simulation.world.history.now().order;
+        let answer = Self::ask(&replica, replica.clone().write((item, id), soft, mark_sent)).await;
         let done = self.simulation.world.history.now();
         match answer {
             Some(Written::Done { version, purge, position }) => {
@@ -110,39 +111,38 @@ impl Client {
                     self.wait_applied(&replica, purge, duty).await;
                 }
             }
-            Some(Written::Unknown { is_purged: true }) => self.expect_in_doubt(item, done).await,
+            Some(Written::Unknown { is_purged: true }) => self.expect_in_doubt((item, id), done).await,
             None if self.simulation.setting().guarded && sent.load(Ordering::SeqCst) > 0 => {
-                self.expect_guarded(item, sent.load(Ordering::SeqCst)).await;
+                self.expect_guarded((item, id), sent.load(Ordering::SeqCst)).await;
             }
             _ => {}
         }
     }
 
     /// A write with an unknown outcome is visible once its doubt is over.
-    async fn expect_in_doubt(&mut self, item: usize, done: Point) {
+    async fn expect_in_doubt(&mut self, write: (usize, u64), done: Point) {
         if self.simulation.setting().has(crate::faults::Kind::ClockSteps) {
             return;
         }
         let at = done.at + RESPONSE_TIMEOUT.as_millis() as u64;
-        self.expect_later(item, at, "a write with an unknown outcome").await;
+        self.expect_later(write, at, "a write with an unknown outcome").await;
     }
 
     /// A guarded write whose replica is gone is visible once its mark has expired.
-    async fn expect_guarded(&mut self, item: usize, sent: u64) {
+    async fn expect_guarded(&mut self, write: (usize, u64), sent: u64) {
         if self.simulation.setting().loses_the_index() {
             return;
         }
         // The mark was extended while the write went on.
         let lasts = 2 * GUARD_LIMIT + RESPONSE_TIMEOUT;
-        self.expect_later(item, sent + lasts.as_millis() as u64, "a guarded write without an end").await;
+        self.expect_later(write, sent + lasts.as_millis() as u64, "a guarded write without an end").await;
     }
 
-    /// The versions that the upstream had applied by then must be seen from then on.
-    async fn expect_later(&mut self, item: usize, at: u64, cause: &'static str) {
+    /// If it has taken effect by then, it must be seen from then on.
+    async fn expect_later(&mut self, (item, id): (usize, u64), at: u64, cause: &'static str) {
         let settle = self.simulation.setting().settle;
         sleep(Duration::from_millis(at.saturating_sub(crate::process::millis()) + 2) + settle).await;
-        let applied = self.simulation.upstream().applied();
-        let version = applied[item].partition_point(|time| *time <= at) as u64 - 1;
+        let Some(version) = self.simulation.upstream().version_of(item, id) else { return };
         let now = self.simulation.world.history.now();
         self.require(cause, item, version, None, Some(now));
     }
@@ -151,7 +151,7 @@ impl Client {
     /// read up to the event, the change must be seen.
     async fn announce(&mut self) {
         let item = self.dice.below(ITEMS);
-        let version = self.simulation.upstream().apply(item);
+        let version = self.simulation.upstream().apply(item, 0);
         let (network, id) = (self.simulation.network().clone(), item.to_string());
         let Some(Reply::Bulk(event)) = network.run_for_others(&["XADD", STREAM, "*", "id", &id]) else {
             return;
@@ -182,6 +182,10 @@ impl Client {
             if is_read() {
                 let now = self.simulation.world.history.now();
                 self.require("an event that was read", item, version, None, Some(now));
+                // Whoever works with the events is done with this one.
+                if self.dice.one_in(2) {
+                    network.run_for_others(&["XDEL", STREAM, &event]);
+                }
                 return;
             }
             sleep(self.dice.millis(1, 10)).await;

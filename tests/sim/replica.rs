@@ -100,7 +100,7 @@ impl Replica {
     pub fn use_rules(&self, rules: u64) {
         self.rules.store(rules, Ordering::SeqCst);
         self.process.enter(|| self.store.use_rules(rules_target(rules)));
-        self.events.iter().for_each(|events| events.use_routes(rules::numbered(rules).routes.clone()));
+        // Other events come with a restart. Until then they go with the former routes, as in `reload.rs`.
     }
 
     /// Answers a request for a resource. `None`: with an error.
@@ -238,7 +238,12 @@ impl Replica {
     }
 
     /// Forwards a write, and purges what it changes before it answers.
-    pub async fn write(self: Arc<Self>, item: usize, soft: bool, sent: impl Fn() + Send) -> Written {
+    pub async fn write(
+        self: Arc<Self>,
+        (item, id): (usize, u64),
+        soft: bool,
+        sent: impl Fn() + Send,
+    ) -> Written {
         let rules = self.rules();
         let targets = vec![Target::tag(tag(rules, item))];
         let upstream = self.world.upstream.clone();
@@ -246,7 +251,7 @@ impl Replica {
         let end = match self.world.setting.guarded {
             false => {
                 sent();
-                upstream.write(item).await
+                upstream.write(item, id).await
             }
             true => {
                 let mut acquired = self.guard(&targets);
@@ -257,7 +262,7 @@ impl Replica {
                 let writing = async {
                     upstream.connect(&self.process).await;
                     sent();
-                    upstream.write(item).await
+                    upstream.write(item, id).await
                 };
                 let run = acquired.run(writing).await;
                 if matches!(run, Err(GuardError::NotRecorded(_))) {

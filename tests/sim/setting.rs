@@ -54,7 +54,7 @@ impl Setting {
             serve: if dice.one_in(6) { dice.millis(200, 800) } else { Duration::ZERO },
             guarded,
             leases: dice.one_in(4),
-            has_events: dice.one_in(4) && std::env::var_os("LARDER_SIM_EVENTS").is_some(),
+            has_events: dice.one_in(4),
             settle,
             ttl: dice.millis(300, 3000),
             stale: if dice.one_in(2) { dice.millis(0, 1000) } else { Duration::ZERO },
@@ -94,6 +94,14 @@ impl Setting {
                 self.settle = dice.millis(50, 250);
             }
             3 => self.faults.extend([Kind::Reload, Kind::Reload, Kind::RollingDeployment]),
+            // Rules that join while guarded writes are under way.
+            4 => {
+                self.faults.retain(|kind| !kind.loses_the_index() && *kind != Kind::ClockSteps);
+                self.faults.extend([Kind::Reload, Kind::Reload, Kind::Reload, Kind::ReplicaKilled]);
+                self.faults.extend([Kind::UpstreamSlow, Kind::UpstreamSlow]);
+                (self.max_lag, self.serve, self.settle) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+                (self.guarded, self.has_events) = (true, false);
+            }
             _ => {}
         }
         self

@@ -30,8 +30,8 @@ struct State {
     mood: Mood,
     /// How long ago the copies are from that reads may go to, at most, in milliseconds.
     lag: u64,
-    /// When each item got its versions, which count from zero.
-    applied: Vec<Vec<u64>>,
+    /// When each item got its versions, which count from zero, and by which write.
+    applied: Vec<Vec<(u64, u64)>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub enum WriteEnd {
 
 impl Upstream {
     pub fn new(dice: Dice, lag: u64) -> Arc<Self> {
-        let applied = vec![vec![0]; ITEMS];
+        let applied = vec![vec![(0, 0)]; ITEMS];
         Arc::new(Self { state: Mutex::new(State { dice, mood: Mood::Well, lag, applied }) })
     }
 
@@ -67,7 +67,7 @@ impl Upstream {
             let mut state = self.state.lock();
             let most = state.lag + 1;
             let until = millis().saturating_sub(state.dice.between(0, most));
-            let latest = |item: usize| state.applied[item].partition_point(|at| *at <= until).max(1) - 1;
+            let latest = |item: usize| state.applied[item].partition_point(|(at, _)| *at <= until).max(1) - 1;
             list_items(resource).map(|item| latest(item) as u64).collect()
         };
         sleep(back).await;
@@ -81,8 +81,8 @@ impl Upstream {
         sleep(there + back).await;
     }
 
-    /// Writes an item. The write goes on if nobody waits for it.
-    pub async fn write(self: Arc<Self>, item: usize) -> WriteEnd {
+    /// Writes an item. The write goes on if nobody waits for it. `id` is its own.
+    pub async fn write(self: Arc<Self>, item: usize, id: u64) -> WriteEnd {
         let (mut there, back) = self.delays();
         let (is_cut, is_applied) = {
             let mut state = self.state.lock();
@@ -96,7 +96,7 @@ impl Upstream {
         let upstream = self.clone();
         let applying = tokio::spawn(async move {
             sleep(there.min(RESPONSE_TIMEOUT * 2 - Duration::from_millis(1))).await;
-            (is_applied || !is_cut).then(|| upstream.apply(item))
+            (is_applied || !is_cut).then(|| upstream.apply(item, id))
         });
         if is_cut || there + back >= RESPONSE_TIMEOUT {
             sleep(if is_cut { back.min(RESPONSE_TIMEOUT) } else { RESPONSE_TIMEOUT }).await;
@@ -107,18 +107,18 @@ impl Upstream {
         version.map_or(WriteEnd::Unknown, |version| WriteEnd::Done { version })
     }
 
-    /// Changes an item at once, as somebody else would. Returns its version.
-    pub fn apply(&self, item: usize) -> u64 {
+    /// Changes an item at once; `id` is zero if somebody else does. Returns its version.
+    pub fn apply(&self, item: usize, id: u64) -> u64 {
         let mut state = self.state.lock();
-        state.applied[item].push(millis());
+        state.applied[item].push((millis(), id));
         let version = state.applied[item].len() as u64 - 1;
         trace(version << 8 | item as u64);
         version
     }
 
-    /// When an item got its versions, in milliseconds.
-    pub fn applied(&self) -> Vec<Vec<u64>> {
-        self.state.lock().applied.clone()
+    /// The version that a write has made, if it has taken effect.
+    pub fn version_of(&self, item: usize, id: u64) -> Option<u64> {
+        self.state.lock().applied[item].iter().position(|(_, by)| *by == id).map(|version| version as u64)
     }
 
     fn delays(&self) -> (Duration, Duration) {
