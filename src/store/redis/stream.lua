@@ -3,7 +3,7 @@
 -- KEYS[1] the stream   ARGV[1] the position   ARGV[2] how many entries at most
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if info.err then
-  if string.find(info.err, 'no such key', 1, true) then return { '0-0', 0, '', '', '', 0, {} } end
+  if string.find(info.err, 'no such key', 1, true) then return { '0-0', 0, 0, '', '', 0, {} } end
   return info
 end
 local state = {}
