@@ -74,7 +74,7 @@ async fn consume_as_reader(
         None => {
             let found = connected.read_after(key, StreamPosition::START, MAX_BATCH).await?;
             source.purge_everything("the stream is read for the first time").await.map_err(error_text)?;
-            end_of(&found)
+            skip_to_end(&found)
         }
     };
     let mut update = SourceUpdate { progress: Some(read), rewinds: true, ..source.new_update() };
@@ -115,7 +115,7 @@ async fn purge_read(
         let why =
             "stream entries were deleted or trimmed before they were read, or the stream is another one";
         source.purge_everything(why).await.map_err(error_text)?;
-        return Ok(end_of(found));
+        return Ok(skip_to_end(found));
     }
     purge_entries(source, &found.entries).await?;
     Ok(match found.entries.last() {
@@ -123,15 +123,15 @@ async fn purge_read(
             position: last.position,
             added: read.added.map(|added| added + found.entries.len() as u64),
         },
-        _ => end_of(found),
+        _ => skip_to_end(found),
     })
 }
 
 /// Before the first entry.
 const BEGINNING: StreamProgress = StreamProgress { position: StreamPosition::START, added: Some(0) };
 
-/// At the last entry of the stream.
-fn end_of(found: &StreamRead) -> StreamProgress {
+/// The progress at the last entry of the stream.
+fn skip_to_end(found: &StreamRead) -> StreamProgress {
     StreamProgress { position: found.state.last, added: found.state.added }
 }
 
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use crate::store::StreamState;
 
-    fn at(millis: u64) -> StreamPosition {
+    fn to_position(millis: u64) -> StreamPosition {
         StreamPosition { millis, number: 0 }
     }
 
@@ -212,21 +212,21 @@ mod tests {
         let is_there = |id: &u64| !deleted.contains(id) && *id > trimmed;
         let present = (1..=last).filter(is_there);
         let state = StreamState {
-            last: at(last),
+            last: to_position(last),
             length: present.clone().count() as u64,
             added: Some(last),
-            max_deleted: deleted.iter().max().map(|id| at(*id)),
-            first: present.clone().next().map(at),
+            max_deleted: deleted.iter().max().map(|id| to_position(*id)),
+            first: present.clone().next().map(to_position),
         };
         let after = present.clone().filter(|id| *id > position);
         let entries: Vec<_> =
-            after.map(|id| StreamEntry { position: at(id), fields: Vec::new() }).take(3).collect();
+            after.map(|id| StreamEntry { position: to_position(id), fields: Vec::new() }).take(3).collect();
         let (has_position, is_complete) = (is_there(&position), entries.len() < 3);
         StreamRead { state, has_position, entries, is_complete }
     }
 
     fn is_missed(position: u64, found: &StreamRead) -> bool {
-        has_gap(StreamProgress { position: at(position), added: Some(position) }, found)
+        has_gap(StreamProgress { position: to_position(position), added: Some(position) }, found)
     }
 
     #[test]
@@ -265,22 +265,25 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_count_shows_a_gap_by_its_oldest_entries() {
+    fn without_counts_the_oldest_entries_show_a_gap() {
         let uncounted = |position, last, deleted: &[u64], trimmed| {
             let mut found = found(position, last, deleted, trimmed);
             (found.state.added, found.state.max_deleted) = (None, None);
-            has_gap(StreamProgress { position: at(position), added: None }, &found)
+            has_gap(StreamProgress { position: to_position(position), added: None }, &found)
         };
         assert!(!uncounted(5, 5, &[], 5) && !uncounted(5, 9, &[], 4));
         assert!(uncounted(5, 9, &[], 5) && uncounted(5, 9, &[], 6) && uncounted(5, 3, &[], 0));
         assert!(uncounted(0, 9, &[], 0) && !uncounted(0, 0, &[], 0), "from the beginning");
     }
 
-    /// Of a position that was recorded without a count.
+    /// A position may be recorded without a count.
     #[test]
     fn the_count_is_known_again_once_all_was_read() {
-        let read = StreamProgress { position: at(5), added: None };
+        let read = StreamProgress { position: to_position(5), added: None };
         assert!(!has_gap(read, &found(5, 7, &[], 0)) && has_gap(read, &found(5, 7, &[5], 0)));
-        assert_eq!(end_of(&found(5, 7, &[], 0)), StreamProgress { position: at(7), added: Some(7) });
+        assert_eq!(
+            skip_to_end(&found(5, 7, &[], 0)),
+            StreamProgress { position: to_position(7), added: Some(7) }
+        );
     }
 }

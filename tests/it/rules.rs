@@ -146,7 +146,7 @@ async fn a_write_that_ends_hides_nothing_under_rules_that_joined() {
     let rules = |tag| format!("defaults: {{guard: true}}\n{}", routes(tag, "1h"));
     let writer = Replica::start(&redis, &upstream, STRICT, &rules("courses")).await;
     let held = upstream.hold("/courses/7");
-    let write = writer.request("PUT", "/courses/7").header("host", HOST).spawn();
+    let write = writer.request("PUT", "/courses/7").spawn();
     held.arrived().await;
     let joined = Replica::start(&redis, &upstream, STRICT, &rules("catalog")).await;
     joined.get("/courses").await.assert_fwd("uri-miss");

@@ -145,7 +145,7 @@ async fn it_holds_in_every_replica() {
     }
 }
 
-/// What was purged before the index began is not known: nothing is kept that may be from before it.
+/// Purges from before the index are not known, so nothing is kept that may be older than the index.
 #[tokio::test]
 async fn settle_outlives_a_lost_index() {
     const ROUTES: &str = "routes: [{path: /r, ttl: 1h, settle: 1h}, {path: /s, ttl: 1h, settle: 1ms}]";

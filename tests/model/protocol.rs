@@ -12,7 +12,7 @@ pub enum Step {
     BeginFetch(usize),
     /// The upstream reads, and the response is stored.
     EndFetch(usize),
-    /// As it was before the last write.
+    /// The upstream reads a copy from before the last write.
     EndStaleFetch(usize),
     Hit(usize),
     Mark(usize),

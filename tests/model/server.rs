@@ -79,7 +79,7 @@ impl Index {
 }
 
 impl Server {
-    /// A server whose index began at `now`. Nobody knows what was purged before.
+    /// A server whose index began at `now`. Earlier purges are not known.
     pub fn new(scope: &Scope, epoch: u8, now: u8) -> Self {
         let at = (scope.settle > 0 && scope.has(Fix::SettleOutlivesIndex)).then_some(now);
         let index =

@@ -142,7 +142,7 @@ impl Client {
     async fn expect_later(&mut self, (item, id): (usize, u64), at: u64, cause: &'static str) {
         let settle = self.simulation.setting().settle;
         sleep(Duration::from_millis(at.saturating_sub(crate::process::millis()) + 2) + settle).await;
-        let Some(version) = self.simulation.upstream().version_of(item, id) else { return };
+        let Some(version) = self.simulation.upstream().find_version(item, id) else { return };
         let now = self.simulation.world.history.now();
         self.require(cause, item, version, None, Some(now));
     }
@@ -182,7 +182,7 @@ impl Client {
             if is_read() {
                 let now = self.simulation.world.history.now();
                 self.require("an event that was read", item, version, None, Some(now));
-                // Whoever works with the events is done with this one.
+                // A worker that is done with an event deletes it.
                 if self.dice.one_in(2) {
                     network.run_for_others(&["XDEL", STREAM, &event]);
                 }

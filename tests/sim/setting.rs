@@ -97,8 +97,8 @@ impl Setting {
             // Rules that join while guarded writes are under way.
             4 => {
                 self.faults.retain(|kind| !kind.loses_the_index() && *kind != Kind::ClockSteps);
-                self.faults.extend([Kind::Reload, Kind::Reload, Kind::Reload, Kind::ReplicaKilled]);
-                self.faults.extend([Kind::UpstreamSlow, Kind::UpstreamSlow]);
+                self.faults.extend([Kind::RollingDeployment, Kind::RollingDeployment, Kind::Reload]);
+                self.faults.extend([Kind::RollingDeployment, Kind::UpstreamSlow, Kind::UpstreamSlow]);
                 (self.max_lag, self.serve, self.settle) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
                 (self.guarded, self.has_events) = (true, false);
             }

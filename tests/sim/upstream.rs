@@ -117,7 +117,7 @@ impl Upstream {
     }
 
     /// The version that a write has made, if it has taken effect.
-    pub fn version_of(&self, item: usize, id: u64) -> Option<u64> {
+    pub fn find_version(&self, item: usize, id: u64) -> Option<u64> {
         self.state.lock().applied[item].iter().position(|(_, by)| *by == id).map(|version| version as u64)
     }
 

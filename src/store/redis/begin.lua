@@ -55,7 +55,7 @@ local is_new = not epoch or not high or not redis.call('ZSCORE', index, owner) o
 if is_new then
   redis.call('UNLINK', index)
   epoch = 'i' .. ARGV[1]
-  -- Nobody knows what was purged before. A fetch that may be as stale as from then on (`settle`) began too early.
+  -- Purges from before the epoch are not known. A fetch that may be as stale as from then on (`settle`) began too early.
   redis.call('ZADD', index, -0.5, epoch, -0.25, owner, whole(-now), 'w', whole(-now), 'c', -1, 'n',
     whole(now), 'h' .. ARGV[8])
   high = now

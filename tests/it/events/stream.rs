@@ -357,7 +357,7 @@ async fn work(redis: &Redis, count: usize, deletes_unread: bool) {
 
 /// It reads while others add and delete: one step of theirs comes between any two of its own.
 #[tokio::test]
-async fn a_worker_that_deletes_what_was_read_costs_nothing_however_busy_the_stream_is() {
+async fn a_busy_worker_that_deletes_what_was_read_costs_nothing() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&redis, &redis, &upstream).await;
     let missed = || async { source(&larder).await["missed"].as_u64().expect("a count") };
@@ -377,7 +377,7 @@ async fn a_worker_that_deletes_what_was_read_costs_nothing_however_busy_the_stre
 
 /// Another replica goes on where the first has ended, although the entry there is gone.
 #[tokio::test]
-async fn a_worker_that_deletes_the_last_entry_read_costs_no_restart_anything() {
+async fn a_restart_behind_a_deleted_entry_misses_nothing() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&redis, &redis, &upstream).await;
     let last = changes(&redis, &["id", "9"]).await;
@@ -396,7 +396,7 @@ async fn a_worker_that_deletes_the_last_entry_read_costs_no_restart_anything() {
 
 /// Other events need a restart. Until then the former ones name tags that nothing stored has any more.
 #[tokio::test]
-async fn a_reload_that_renames_a_tag_of_routes_and_events_misses_no_event() {
+async fn a_reload_that_renames_tags_of_events_misses_none() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let yaml = |tag: &str| yaml(&redis, &redis, "").replace("product:", &format!("{tag}:"));
     let larder = Replica::with(&yaml("product"), &upstream, Clock::system());
