@@ -1,4 +1,5 @@
-//! Captures larder's log in this process, so that a failing test can show it.
+//! Captures larder's log in this process, so that a failing test can show it. `LARDER_TEST_LOG` sets what is logged: a run of
+//! hours keeps too much otherwise.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
@@ -59,7 +60,8 @@ fn pass(line: &[u8]) {
 pub fn mark() -> usize {
     static KEEP: Once = Once::new();
     KEEP.call_once(|| {
-        let filter = tracing_subscriber::EnvFilter::new("larder=debug");
+        let directives = std::env::var("LARDER_TEST_LOG").unwrap_or_else(|_| "larder=debug".into());
+        let filter = tracing_subscriber::EnvFilter::new(directives);
         let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
         subscriber.with_writer(|| Keeper).init();
     });
