@@ -147,6 +147,7 @@ impl<'c> Explainer<'c> {
         head.content = (!matches!(*input.method(), Method::GET | Method::HEAD)).then(|| input.body.clone());
         Ok(head)
     }
+        head.choose_language(self.routes);
 
     fn classify_request(&self, head: &ClientHead, input: &ExplainRequest) -> Classification<'c> {
         let callers = ExplainedCaller { explainer: self, head };

@@ -25,6 +25,7 @@ pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;
 pub mod json_query;
+pub mod languages;
 pub mod lifetime;
 pub mod lifetime_limits;
 pub mod methods;

@@ -96,6 +96,10 @@ macro_rules! route_keys {
             cookies: Vec<String> = COOKIES, default "[]", cache_only;
 
             /// Statuses to store besides 200, 203, 204, 301 and 308, each with its lifetime: `{404: 10s}`.
+            /// The languages that the API answers in: `[en, de]`. A request's `Accept-Language` is replaced by the one that it
+            /// likes best, the first of equals, so that there is one response for each; without any of them by none.
+            languages: Vec<String> = LANGUAGES, default "[]", cache_only;
+
             status: BTreeMap<u16, Duration> = STATUSES, default "{}", cache_only;
 
             /// How long a stale response is served while a new one is fetched (RFC 5861), where it does not say itself. Also

@@ -111,6 +111,7 @@ impl Worker {
             Err(error) => return Handled::Ready(self.finish(log, Answer::from_error(&error, None))),
         };
         log.set_context(&mut request.head);
+        request.head.choose_language(&self.proxy.routes);
         #[cfg(test)]
         super::panic_tests::trap(&request.head, "request");
         match self.plan(&request, &mut log) {
