@@ -157,6 +157,10 @@ impl Fingerprint {
         if route.methods != ReadMethods::default() || route.ignore != IgnoredContent::default() {
             parts.add(format!("{:?} {:?}", route.methods, route.ignore).as_bytes());
         }
+        // A response that was stored without the target of its equivalents is not reached by a purge of their URLs.
+        if route.no_vary_search {
+            parts.add(b"no-vary-search");
+        }
         // An observed route forwards the whole request, so its key does not cover all of it.
         parts.add(&[u8::from(route.mode == RouteMode::Observe)]);
         parts.fingerprint()

@@ -54,6 +54,10 @@ async fn explain_gives_the_decision_and_the_remedy() {
             &["then stale  no more: s-maxage forbids it", "`override: [s-maxage-revalidation]`"],
         ),
         (
+            &["/api/courses", "--response", "No-Vary-Search: key-order"],
+            &["not for     other queries: `no_vary_search: true` would obey"],
+        ),
+        (
             &[
                 "/api/courses",
                 "--response",
