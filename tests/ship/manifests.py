@@ -87,7 +87,11 @@ ROUTES = {"routes": [{"path": "/a", "ttl": "30s"}]}
 
 
 def alone():
-    for problem in (["a token is missing", {}], ["an unknown key", {**SECRET, "replica": 3}]):
+    for problem in (
+        ["a token is missing", {}],
+        ["an unknown key", {**SECRET, "replica": 3}],
+        ["a sidecar needs an API", {**SECRET, "nativeSidecar": True}],
+    ):
         try:
             render(DEPLOY / "helm", problem[1])
         except helm_python.errors.HelmError as error:
@@ -175,6 +179,10 @@ def chart_beside_an_api():
         example = copy / "examples/sidecar"
         helm_python.dependency_update(example, skip_refresh=True)
         sidecar("the chart's sidecar", render(example, name="shop"))
+        native = render(example, {"larder": {"nativeSidecar": True}}, name="shop")
+        pod = of_kind(native, "Deployment")[0]["spec"]["template"]["spec"]
+        check("the chart's native sidecar is one", larder_container(pod)["restartPolicy"] == "Always")
+        sidecar("the chart's native sidecar", native)
         both = {"larder": {"podMonitor": {"enabled": True}, "networkPolicy": {"enabled": True}}}
         found = render(example, both, name="shop")
         labels = of_kind(found, "Deployment")[0]["spec"]["template"]["metadata"]["labels"]
