@@ -4,6 +4,7 @@ mod admin;
 mod check;
 mod connect;
 pub mod demo;
+mod drain;
 mod explain;
 mod import;
 mod init;
@@ -143,6 +144,8 @@ enum Command {
         #[command(subcommand)]
         command: RedisCommand,
     },
+    /// Tell clients of a running larder to use other replicas
+    Drain(drain::DrainArgs),
     /// Exit with 0 if larder runs and accepts requests; for container health checks
     Health(admin::HealthArgs),
     /// Print a completion script for a shell
@@ -223,6 +226,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(&args, &path),
         Command::Mcp(args) => mcp::run(&args, &path),
         Command::Redis { command: RedisCommand::Stats(args) } => redis_stats::run(&args, &path),
+        Command::Drain(args) => drain::run(&args, &path),
         Command::Health(args) => admin::health(&args, &path),
         Command::Completions { shell } => man::completions(Cli::command(), shell),
         Command::Man { dir } => man::run(Cli::command(), dir.as_deref()),
