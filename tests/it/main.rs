@@ -83,6 +83,7 @@ mod redis_wire;
 mod refresh_ahead;
 mod refreshing;
 mod reloading;
+mod replaying;
 mod request_framing;
 mod request_ids;
 mod request_memory;
