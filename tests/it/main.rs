@@ -50,6 +50,7 @@ mod memory_baseline;
 mod metrics;
 mod miss;
 mod miss_reasons;
+mod no_vary_search;
 mod observe;
 mod optional_semantics;
 mod passing;
