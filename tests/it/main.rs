@@ -67,6 +67,7 @@ mod rate_limits;
 mod redis_chaos;
 mod redis_check;
 mod redis_cluster;
+mod redis_compression;
 mod redis_connection;
 mod redis_credentials;
 mod redis_encryption;
