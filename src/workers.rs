@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::replica;
 use crate::store::tiered::TieredStore;
+use crate::upstream;
 use crate::warming::Warming;
 
 /// Longest wait for the first Redis connection before requests are accepted.
@@ -102,6 +103,8 @@ pub fn run_with_reload(
         events.start();
         context.live.load().callers.start();
         tokio::spawn(sample_metrics(context.live.clone()));
+        let live = context.live.clone();
+        tokio::spawn(upstream::keep_resolving(move || live.load().destination.clone()));
         phase.advance(Phase::Ready);
         tokio::spawn(warming.run(phase.subscribe()));
         let stopping = phase.subscribe();

@@ -316,10 +316,13 @@ impl AdminState {
 
     /// The findings of this replica.
     fn audit(&self) -> AdminResponse {
+        // Read first, so that the results of all others are in the report.
+        let pending = self.audit.as_ref().map_or(0, |audit| audit.pending());
         let findings = self.audit.as_ref().map(|audit| audit.findings());
         let results = self.metrics.background_results(BackgroundKind::Audit);
         let report = serde_json::json!({
             "enabled": findings.is_some(),
+            "pending": pending,
             "results": results,
             "findings": findings.unwrap_or_default(),
         });

@@ -13,6 +13,7 @@ mod man;
 mod mcp;
 mod output;
 mod redis_stats;
+mod replay;
 mod run;
 mod schema;
 mod service_manager;
@@ -131,7 +132,7 @@ enum Command {
     Purges(admin::PurgesArgs),
     /// Show hits and misses of a running larder, by route
     Stats(admin::StatsArgs),
-    /// Show responses that differed from the API's present answer, and why
+    /// Show responses that differed from the API's present answer, and why; with --replay, those of a file of requests
     Audit(admin::AuditArgs),
     /// Show the routes of a running larder with their rates, again and again
     Top(top::TopArgs),
@@ -221,7 +222,10 @@ pub fn main() -> ExitCode {
         Command::Purge(args) => admin::purge(&args, &path),
         Command::Purges(args) => admin::purges(&args, &path),
         Command::Stats(args) => admin::stats(&args, &path),
-        Command::Audit(args) => admin::audit(&args, &path),
+        Command::Audit(args) => match &args.replay {
+            Some(file) => replay::run(&args, file, &path),
+            None => admin::audit(&args, &path),
+        },
         Command::Top(args) => top::run(&args, &path),
         Command::Tail(args) => tail::run(&args, &path),
         Command::Mcp(args) => mcp::run(&args, &path),

@@ -224,6 +224,7 @@ mod tests {
             synced_ago: Some(Duration::from_millis(3)),
             max_lag: Duration::from_secs(1),
             rejected_values: 0,
+            compression: None,
             index_resets: 1,
             memory: Some(ServerMemory { used: 1, limit: Some(100), keys: None }),
             leases: LeaseStats::default(),
