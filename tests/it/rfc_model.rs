@@ -240,7 +240,8 @@ impl World {
         // The request may have joined a fetch in the background (RFC 9111 §4).
         let has_failed = failed(background);
         if matches!(reply.status, 502 | 503) {
-            let is_joined = reply.cache_status("collapsed").is_some();
+            // An error of larder's own does not say whose fetch it was.
+            let is_joined = reply.status == 502 || reply.cache_status("collapsed").is_some();
             let is_told = failed(since) || (is_joined && has_failed);
             return if is_told { Ok(Use::Fresh) } else { Err("an error out of nothing".into()) };
         }
