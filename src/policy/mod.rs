@@ -30,6 +30,7 @@ pub mod lifetime_limits;
 pub mod methods;
 pub mod miss_reason;
 pub mod on_miss;
+pub mod overlay;
 pub mod override_fields;
 pub mod path;
 pub mod precondition;

@@ -52,6 +52,7 @@ mod miss;
 mod miss_reasons;
 mod observe;
 mod optional_semantics;
+mod overlay;
 mod passing;
 mod position;
 mod process_faults;
