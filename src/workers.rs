@@ -26,6 +26,7 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::replica;
 use crate::store::tiered::TieredStore;
+use crate::upstream;
 use crate::warming::Warming;
 
 /// Longest wait for the first Redis connection before requests are accepted.
@@ -101,6 +102,8 @@ pub fn run_with_reload(
         events.start();
         context.live.load().callers.start();
         tokio::spawn(sample_metrics(context.live.clone()));
+        let live = context.live.clone();
+        tokio::spawn(upstream::keep_resolving(move || live.load().destination.clone()));
         let (readiness, stop_workers) = (context.readiness.clone(), stop.clone());
         readiness.set_phase(Phase::Ready);
         tokio::spawn(warming.run(stopping.clone()));

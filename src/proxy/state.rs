@@ -42,7 +42,7 @@ pub struct Proxy {
     pub(super) fallbacks: FallbackTtls,
     pub(super) collapse_table: Arc<CollapseTable>,
     pub(super) content_parser: Arc<ContentParser>,
-    pub(super) destination: Arc<Destination>,
+    pub(crate) destination: Arc<Destination>,
     /// `None`: requests are not logged.
     pub access_log: Option<Arc<AccessLog>>,
     /// `None`: requests are not traced.
