@@ -48,7 +48,8 @@ impl Explainer<'_> {
         let route = self.config.routes.get(part.route.index);
         let urls = route.map(|route| route.caller_parts()).unwrap_or_default();
         let caller_parts = urls.into_iter().map(|url| {
-            let own = head.for_part(url.clone(), part_fields(&head.parts.headers));
+            let mut own = head.for_part(url.clone(), part_fields(&head.parts.headers));
+            own.choose_language(self.routes);
             ExplainedPart { url: url.to_string(), verdict: self.explain_part(&own) }
         });
         LookupExplanation { caller_parts: caller_parts.collect(), ..explained }
@@ -64,7 +65,7 @@ impl Explainer<'_> {
         let (callers, credentials) = (ExplainedCaller { explainer: self, head }, &self.config.credentials);
         match classify(self.routes, &head.as_policy(), false, credentials, &callers) {
             Classification::Lookup(lookup) => {
-                let (request, query) = (head.as_policy(), lookup.query.as_deref());
+                let (request, query) = (head.as_policy(), lookup.query.sent());
                 let parts = describe_key(lookup.route, &request, query, None, credentials);
                 PartVerdict::Lookup { key: lookup.key, parts }
             }

@@ -29,6 +29,7 @@ use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::metrics::NonCacheReply;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
+use crate::policy::no_vary_search::LookupQuery;
 use crate::policy::route::RouteMode;
 use crate::policy::tags::remove_cache_fields;
 use crate::policy::{CacheKey, Route};
@@ -56,7 +57,7 @@ enum Action {
     LookUp {
         route: Arc<Route>,
         key: CacheKey,
-        query: Option<String>,
+        query: LookupQuery,
         caller: Caller,
         step: Option<LookupStep>,
     },
@@ -111,6 +112,7 @@ impl Worker {
             Ok(request) => request,
             Err(error) => return Handled::Ready(self.finish(log, Answer::from_error(&error, None))),
         };
+        request.head.choose_language(&self.proxy.routes);
         log.set_context(&mut request.head);
         #[cfg(test)]
         super::panic_tests::trap(&request.head, "request");
@@ -257,7 +259,7 @@ impl PendingRequest {
         let PendingRequest { worker, request, action, .. } = &mut *self;
         let Action::LookUp { route, key, query, caller, step } = action else { return Err(self) };
         let Some(LookupStep::Pending(_, cursor)) = step.take() else { return Err(self) };
-        let lookup = worker.cache_lookup(route, *key, query.take(), *caller);
+        let lookup = worker.cache_lookup(route, *key, std::mem::take(query), *caller);
         let cached = CacheRequest { worker, head: &request.head, lookup: &lookup };
         match cached.advance(GetResult::Ready(entry), cursor) {
             LookupStep::Done(LookupOutcome::Fresh(hit)) => {

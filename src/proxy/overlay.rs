@@ -141,7 +141,8 @@ impl OverlayRequest<'_> {
 
     /// `Err`: it is not known who the caller is, or the API refuses the caller.
     async fn fetch_caller_part(&self, url: &Uri) -> Result<CallerPart, Unmerged> {
-        let head = self.head.for_part(url.clone(), part_fields(&self.head.parts.headers));
+        let mut head = self.head.for_part(url.clone(), part_fields(&self.head.parts.headers));
+        head.choose_language(&self.worker.proxy.routes);
         let lookup = match self.worker.classify_after_asking(&head).await {
             Classification::Lookup(lookup) => lookup,
             Classification::Pass {

@@ -102,6 +102,7 @@ impl SharedPart {
             callers: None,
             anonymous: Default::default(),
             compress: Vec::new(),
+            no_vary_search: false,
             overlay: Vec::new(),
             shared_part: None,
             fingerprint: route.fingerprint.as_shared_part(route.overlay_as),
