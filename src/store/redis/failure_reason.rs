@@ -122,7 +122,7 @@ const REPLIES: &[Rule] = &[
     ),
     (
         "unknown-command",
-        &["unknown command", "Unknown Redis command", "unsupported command"],
+        &["unknown command", "Unknown command", "Unknown Redis command", "unsupported command"],
         "the server does not know a command that larder needs; it is renamed, or a proxy refuses it (%)",
     ),
     (
