@@ -108,7 +108,7 @@ async fn a_drain_moves_clients_and_refuses_none() {
 
 /// Its handshake is within the time that a drain leaves an idle connection.
 #[tokio::test]
-async fn an_http2_connection_of_a_draining_process_serves_its_first_requests() {
+async fn an_http2_connection_to_a_draining_process_is_served() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     larder.admin.request("POST", "/drain").await.assert_status(200);
