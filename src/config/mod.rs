@@ -20,6 +20,7 @@ mod listen;
 mod load;
 mod log;
 mod options;
+mod overlay;
 mod purge_rules;
 mod purged_by;
 mod query_rule;

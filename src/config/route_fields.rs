@@ -10,6 +10,7 @@ use super::diagnostics::{Diagnostics, Location};
 use super::expiry::{JITTER, TTL_FROM};
 use super::fields::{Fields, Located, default_node};
 use super::keys::{Key, Kind, NONE, Reader, Section, Settings, key, settings, words};
+use super::overlay::{OVERLAY, OVERLAY_AS};
 use super::purge_rules::{ENTRIES_KIND, OWN_URL, PURGE_ON, UNCLEAR, read_rule};
 use super::query_rule::QUERY;
 use super::rate_limit::RATE;
@@ -29,6 +30,7 @@ use crate::policy::dropped_fields::DroppedFields;
 use crate::policy::invalidation::{StatusPattern, UnclearEnd};
 use crate::policy::json_query::JsonQuery;
 use crate::policy::languages::is_language_tag;
+use crate::policy::overlay::{Overlay, OverlayAs};
 use crate::policy::path::PathTemplate;
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::query::QueryRule;
@@ -82,6 +84,7 @@ macro_rules! declare_route_fields {
                     name,
                     path,
                     $($field: route_value!($mode, self.$field),)+
+                    shared_part: None,
                     fingerprint: Fingerprint::default(),
                     lifetime_fingerprint: Fingerprint::default(),
                 })
@@ -135,6 +138,12 @@ impl IntoValue<Vec<Template>> for Vec<Located<Template>> {
 
 impl IntoValue<Vec<PurgeRule>> for Vec<Located<PurgeRule>> {
     fn into_value(self) -> Vec<PurgeRule> {
+        self.into_iter().map(|located| located.value).collect()
+    }
+}
+
+impl IntoValue<Vec<Overlay>> for Vec<Located<Overlay>> {
+    fn into_value(self) -> Vec<Overlay> {
         self.into_iter().map(|located| located.value).collect()
     }
 }

@@ -192,7 +192,7 @@ const VALUES: Reader<PlaceholderValues> =
         Some(values)
     });
 
-const LIST_URL: Reader<Uri> = Reader::new(Kind::Text, |node, diagnostics| {
+pub(super) const LIST_URL: Reader<Uri> = Reader::new(Kind::Text, |node, diagnostics| {
     parsed(node, "a path such as `/api/files?recent=1`", diagnostics, |text| {
         const HELP: &str = "write a path such as `/api/files?recent=1`";
         let template = UrlTemplate::parse(text).map_err(|error| split_help(error, HELP))?;
@@ -201,7 +201,7 @@ const LIST_URL: Reader<Uri> = Reader::new(Kind::Text, |node, diagnostics| {
     })
 });
 
-const LIST_QUERY: Reader<JsonQuery> = Reader::new(Kind::Text, |node, diagnostics| {
+pub(super) const LIST_QUERY: Reader<JsonQuery> = Reader::new(Kind::Text, |node, diagnostics| {
     parsed(node, "a JSONPath such as `$.items[*].id`", diagnostics, |text| {
         JsonQuery::parse(text).map_err(|error| split_help(error, "write `$.items[*].id`"))
     })

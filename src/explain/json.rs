@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::caller::describe_caller;
+use super::overlay::caller_parts_to_json;
 use super::text::{abbreviate_key, describe_not_stored, describe_pass};
 use super::{Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag};
 use crate::policy::invalidation::WriteOutcome;
@@ -55,6 +56,9 @@ fn lookup_to_json(lookup: &LookupExplanation) -> Value {
         "status": lookup.status.as_u16(),
         "stored": lookup.on_miss == OnMiss::Fetch && lookup.fetched.is_ok(),
     });
+    if !lookup.caller_parts.is_empty() {
+        json_value["callerParts"] = caller_parts_to_json(&lookup.caller_parts);
+    }
     match &lookup.fetched {
         Ok(store) => json_value["terms"] = store_to_json(store),
         Err(why) => {

@@ -4,6 +4,7 @@
 
 mod caller;
 mod json;
+mod overlay;
 mod purging_routes;
 mod request;
 pub mod rules;
@@ -26,7 +27,9 @@ use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange,
 use crate::policy::lifetime::Lifetime;
 use crate::policy::no_vary_search::SearchVariance;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
+use crate::policy::overlay::SharedPart;
 use crate::policy::response_admission::{self, RequestContext};
+use crate::policy::route::RouteMode;
 use crate::policy::routes::Routes;
 use crate::policy::storing::{self, ExchangeTimes, NotStored};
 use crate::policy::template::Template;
@@ -39,6 +42,7 @@ use crate::stored_response::Terms;
 use caller::ExplainedCaller;
 pub use caller::{CallerTrust, callers};
 pub use json::to_json;
+pub use overlay::{ExplainedPart, PartVerdict};
 pub use purging_routes::{PurgingRoute, routes_with_tag};
 pub use request::{ExplainRequest, ExplainResponse, parse_field, parse_fields};
 
@@ -86,6 +90,8 @@ pub struct LookupExplanation {
     pub fetched: Result<StoreExplanation, NotStored>,
     /// The routes whose writes could purge the response by a tag.
     pub purging_routes: Vec<PurgingRoute>,
+    /// On a route with `overlay`, the parts of the caller. All else is then about the part that all share.
+    pub caller_parts: Vec<ExplainedPart>,
 }
 
 #[derive(Debug)]
@@ -182,6 +188,9 @@ impl<'c> Explainer<'c> {
                 let request = head.as_policy();
                 let verdict = match requires_upstream(&request) {
                     Some(reason) => Verdict::Pass(reason),
+                    None if let Some(part) = merged_part(lookup.route) => {
+                        Verdict::Lookup(Box::new(self.explain_overlay(part, head, response)))
+                    }
                     None => Verdict::Lookup(Box::new(self.explain_lookup(&lookup, &request, response))),
                 };
                 (Some(lookup.route.clone()), verdict)
@@ -235,6 +244,7 @@ impl<'c> Explainer<'c> {
             status: response.status,
             fetched: outcome,
             purging_routes: purgers,
+            caller_parts: Vec::new(),
         }
     }
 
@@ -306,6 +316,11 @@ impl<'c> Explainer<'c> {
             widened_templates: written.widened,
         }
     }
+}
+
+/// The shared part of a route whose responses are merged.
+fn merged_part(route: &Route) -> Option<&SharedPart> {
+    route.shared_part.as_deref().filter(|_| route.mode == RouteMode::On)
 }
 
 impl Explanation {

@@ -130,7 +130,7 @@ pub(super) fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Details of forwarded requests.
-pub(super) const FORWARD_REASONS: [Option<Detail>; 55] = [
+pub(super) const FORWARD_REASONS: [Option<Detail>; 60] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -148,6 +148,8 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 55] = [
     Some(Detail::Pass(PassReason::Position)),
     Some(Detail::Pass(PassReason::Range)),
     Some(Detail::Pass(PassReason::Upgrade)),
+    Some(Detail::Pass(PassReason::SharedPart)),
+    Some(Detail::Pass(PassReason::CallerPart)),
     Some(Detail::NotStored(NotStored::Method)),
     Some(Detail::NotStored(NotStored::Status)),
     Some(Detail::NotStored(NotStored::NoStore)),
@@ -183,6 +185,9 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 55] = [
     Some(Detail::Miss(MissReason::InDoubt)),
     Some(Detail::StaleWhileRevalidate),
     Some(Detail::StaleIfError),
+    Some(Detail::Overlay),
+    Some(Detail::OverlayAnonymous),
+    Some(Detail::OverlayFailed),
     Some(Detail::WouldHit),
     Some(Detail::WouldMiss),
     Some(Detail::WouldStore),

@@ -13,6 +13,7 @@ pub use description::{KeyPart, describe_key};
 
 use super::accept_encoding::Negotiated;
 use super::content_key::{IgnoredContent, ReadMethods, canonical_content, content_metadata};
+use super::overlay::OverlayAs;
 use super::query::QueryRule;
 use super::route::{Anonymous, Credential, OwnUrl, RouteMode};
 use super::{CallerFields, RequestHead, Route, VaryFields, credentials};
@@ -179,6 +180,14 @@ impl Fingerprint {
         }
         parts.add(&route.stale_while_revalidate.as_nanos().to_be_bytes());
         parts.add(&route.stale_if_error.as_nanos().to_be_bytes());
+        parts.fingerprint()
+    }
+
+    /// Tells the shared part of a route with `overlay` from the route without it, whose responses may be of one caller.
+    pub fn as_shared_part(self, asked_as: OverlayAs) -> Self {
+        let mut parts = KeyHasher::new(b"larder shared part 1");
+        parts.add(&self.0.to_be_bytes());
+        parts.add(&[u8::from(asked_as == OverlayAs::Background)]);
         parts.fingerprint()
     }
 

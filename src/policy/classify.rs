@@ -16,6 +16,7 @@ use super::caller::{CallerVerdict, CallerView, IdentifyCaller, UnknownCaller};
 use super::caller_fields::CallerFields;
 use super::methods::is_safe;
 use super::no_vary_search::LookupQuery;
+use super::overlay::SharedPart;
 use super::path::{is_normal, normalize};
 use super::route::{Anonymous, RouteMode, Shared};
 use super::routes::Routes;
@@ -126,6 +127,10 @@ pub enum PassReason {
     Upgrade,
     /// `Larder-Position` names a purge that this replica cannot confirm.
     Position,
+    /// A route with `overlay`, whose shared part is not JSON of the form that it describes.
+    SharedPart,
+    /// A route with `overlay`, and a part of the caller is not there or can't be read.
+    CallerPart,
 }
 
 impl PassReason {
@@ -145,6 +150,8 @@ impl PassReason {
             PassReason::Position => "position",
             PassReason::Range => "range",
             PassReason::Upgrade => "upgrade",
+            PassReason::SharedPart => "overlay-shared-part",
+            PassReason::CallerPart => "overlay-caller-part",
         }
     }
 }
@@ -235,6 +242,21 @@ fn classify_read<'r>(
     }
     let request = &RequestHead { caller: verdict.view(), ..*request };
     look_up(route, request, caller_fields).map_or_else(pass, Classification::Lookup)
+}
+
+/// The lookup of the shared part of a route with `overlay`. `request` has the part's own fields.
+pub fn look_up_shared_part<'r>(part: &'r SharedPart, request: &RequestHead<'_>) -> CacheLookup<'r> {
+    let route = &part.route;
+    let query = LookupQuery::as_asked(route.query.select(request.query));
+    let key = CacheKey::new(route, request, query.sent(), None);
+    CacheLookup { route, key, query, caller: Caller::InKey, fallback_ttl: None }
+}
+
+/// The route with `overlay` that a GET or HEAD reads, whoever sends it.
+pub fn find_overlay<'r>(routes: &'r Routes, request: &RequestHead<'_>) -> Option<&'r Arc<SharedPart>> {
+    let is_read = matches!(*request.method, Method::GET | Method::HEAD);
+    let route = is_read.then(|| find_readable_route(routes, request, false).ok()).flatten()?;
+    route.shared_part.as_ref()
 }
 
 fn look_up<'r>(

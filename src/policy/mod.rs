@@ -32,6 +32,7 @@ pub mod methods;
 pub mod miss_reason;
 pub mod no_vary_search;
 pub mod on_miss;
+pub mod overlay;
 pub mod override_fields;
 pub mod path;
 pub mod precondition;

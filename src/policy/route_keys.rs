@@ -93,6 +93,16 @@ macro_rules! route_keys {
             /// one response of their own.
             anonymous: Anonymous = ANONYMOUS, default "pass", cache_only;
 
+            /// Additions for each caller to the items of a response that all share: `{from: /api/me/enrollments, each:
+            /// "$.enrollments[*].courseId", into: "$.courses[*]", on: id, set: {isEnrolled: true}, default: {isEnrolled:
+            /// false}}`. The route's own response is fetched without the caller's credentials and stored once; `from` is the
+            /// path of a route with `per`, which is stored for each caller.
+            overlay: Vec<Overlay> as Vec<Located<Overlay>> = OVERLAY, default "[]", cache_only;
+
+            /// On a route with `overlay`, as whom larder fetches the part that all callers share: `anonymous`, without any
+            /// credential, or `background`, with `background.headers`. The latter needs `callers`.
+            overlay_as: OverlayAs = OVERLAY_AS, default "anonymous", cache_only;
+
             /// More request fields in the key.
             headers: Vec<HeaderName> = KEY_HEADERS, default "[]", cache_only;
 

@@ -228,6 +228,36 @@ impl ClientHead {
         })
     }
 
+    /// The GET for a part of this request's response.
+    pub(crate) fn for_part(&self, uri: Uri, headers: HeaderMap) -> Self {
+        let mut parts = Request::new(()).into_parts().0;
+        (parts.uri, parts.version) = (uri, self.parts.version);
+        let names = HeaderNameFilter::from_headers(&headers);
+        parts.headers = headers;
+        Self {
+            parts,
+            content: None,
+            content_start: None,
+            scheme: self.scheme,
+            names,
+            host: self.host.clone(),
+            forwarded_address: self.forwarded_address.clone(),
+            client_ip: self.client_ip,
+            peer: self.peer,
+            interims: None,
+            is_trusted: self.is_trusted,
+            is_absolute_form: self.is_absolute_form,
+            request_ids: self.request_ids,
+            request_id: OnceLock::from(self.request_id().clone()),
+            upstream_time: self.upstream_time.clone(),
+            span: self.span.clone(),
+            route_timeouts: None,
+            refresh: self.refresh,
+            // The routes of two parts may know their callers in two ways.
+            caller: OnceLock::new(),
+        }
+    }
+
     /// Replaces `Accept-Language` on a route with `languages`.
     pub(crate) fn choose_language(&mut self, routes: &Routes) {
         let Parts { method, uri, headers, .. } = &mut self.parts;

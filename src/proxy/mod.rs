@@ -12,6 +12,7 @@ mod backoff;
 mod body;
 mod buffered_body;
 mod cached_answer;
+mod cached_request;
 mod client_request;
 mod collapse;
 mod compressed_body;
@@ -27,6 +28,7 @@ mod interim;
 mod internal_request;
 mod lookup;
 mod observe;
+mod overlay;
 #[cfg(test)]
 mod panic_tests;
 mod pass_through;

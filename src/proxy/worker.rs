@@ -11,8 +11,11 @@ use crate::callers::Callers;
 use crate::config::Limits;
 use crate::memory_budget::MemoryBudget;
 use crate::policy::caller::{CallerSource, CallerVerdict, IdentifyCaller};
-use crate::policy::classify::{CacheLookup, Caller, Classification, classify};
+use crate::policy::classify::{
+    CacheLookup, Caller, Classification, classify, find_overlay, look_up_shared_part,
+};
 use crate::policy::no_vary_search::{LookupQuery, SearchVariance};
+use crate::policy::overlay::SharedPart;
 use crate::policy::{CacheKey, RequestHead, Route};
 use crate::upstream::Upstream;
 
@@ -136,6 +139,27 @@ impl Worker {
             }
             class => class,
         }
+    }
+
+    /// Classifies an internal request. On a route with `overlay` it is one for the shared part, and loses all credentials.
+    pub(super) async fn classify_internal(&self, head: &mut ClientHead) -> Classification<'_> {
+        let Some(part) = find_overlay(&self.proxy.routes, &head.as_policy()) else {
+            return self.classify_after_asking(head).await;
+        };
+        *head = self.shared_part_head(part, head);
+        Classification::Lookup(self.look_up_shared(part, head))
+    }
+
+    /// The request for the shared part of this request's response.
+    pub(super) fn shared_part_head(&self, part: &SharedPart, head: &ClientHead) -> ClientHead {
+        let fields = part.request_fields(&head.parts.headers, &self.proxy.config.credentials);
+        head.for_part(head.parts.uri.clone(), fields)
+    }
+
+    /// The lookup of a shared part. `head`: [`Worker::shared_part_head`].
+    pub(super) fn look_up_shared<'r>(&self, part: &'r SharedPart, head: &ClientHead) -> CacheLookup<'r> {
+        let fallback_ttl = self.proxy.fallbacks.find(part.route.index);
+        CacheLookup { fallback_ttl, ..look_up_shared_part(part, &head.as_policy()) }
     }
 
     /// Identifies the caller, as far as that takes no time.

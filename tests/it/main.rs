@@ -53,6 +53,7 @@ mod miss_reasons;
 mod no_vary_search;
 mod observe;
 mod optional_semantics;
+mod overlay;
 mod passing;
 mod position;
 mod process_faults;

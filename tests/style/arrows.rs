@@ -134,7 +134,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("hyper::client", &["upstream/", "cli/admin/client.rs"]),
     ("prometheus_client", &["metrics/"]),
     ("clap", &["cli/"]),
-    ("fred", &["store/redis/"]),
+    ("fred", &["store/redis/driver/"]),
     ("notify::", &["cli/watch.rs"]),
     ("listenfd", &["cli/socket_activation.rs"]),
     ("rustix", &["clock.rs", "server/fd_limit.rs"]),

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 use super::cluster::Cluster;
 use super::command_stats::{CommandCounters, CommandKind};
-use super::connector::{Address, RedisConnector};
+use super::connection::Address;
+use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::failure_reason::ExplainContext;
 use super::keys::KeyNames;
