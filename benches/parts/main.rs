@@ -1,10 +1,12 @@
-//! Wall-clock cost of single parts: those of a hit, reading a content for its tags, and naming a write's targets. One thread; compare figures of
+//! Wall-clock cost of single parts: those of a hit, reading a content for its tags,
+//! naming a write's targets, and merging what concerns one caller. One thread; compare figures of
 //! one machine only. Nothing is held to a bound here.
 //!
 //! `cargo bench --bench parts`
 
 mod content;
 mod hit;
+mod overlay;
 mod write;
 
 use std::error::Error;
@@ -23,7 +25,9 @@ fn main() -> Result<(), Failure> {
     println!();
     content::measure()?;
     println!();
-    write::measure()
+    write::measure()?;
+    println!();
+    overlay::measure()
 }
 
 /// The least of many rounds: what else the machine does only adds.

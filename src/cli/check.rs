@@ -121,6 +121,9 @@ fn summary(route: &Route) -> String {
         RouteMode::Observe => vec!["observe".to_owned(), ttl],
         RouteMode::Off => vec!["off".to_owned()],
     };
+    for url in route.caller_parts() {
+        parts.push(format!("overlay {url}"));
+    }
     match &route.per {
         Some(per) => parts.push(format!("per {per}")),
         None => match route.shared {

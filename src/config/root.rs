@@ -22,8 +22,8 @@ use super::upstream::{UPSTREAM, UpstreamSettings};
 use super::warm::{BackgroundSettings, WARM_KIND, WarmContext};
 use super::yaml::{Value, YamlNode};
 use super::{
-    Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, events, lint, listen, routes,
-    warm,
+    Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, events, lint, listen,
+    overlay, routes, warm,
 };
 use crate::policy::rate_limit::{RateKey, RateLimit};
 use crate::policy::route::Credential;
@@ -172,11 +172,17 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         let sources = events.as_deref().unwrap_or_default();
         lint::add_findings(&parsed, sources, (&credentials, verifies_tokens), diagnostics);
     }
-    let routes = parsed.into_iter().map(|routes::ParsedRoute { mut route, .. }| {
+    let callers = read.callers;
+    let mut routes: Vec<Route> = parsed.into_iter().map(|parsed| parsed.route).collect();
+    for route in &mut routes {
         route.fingerprint = route.fingerprint.with_caller_fields(&credentials);
-        Arc::new(route)
-    });
-    let routes: Vec<_> = routes.collect();
+    }
+    let shared_parts =
+        overlay::shared_parts(&routes, callers.as_deref().unwrap_or_default(), &background.headers);
+    for (route, part) in routes.iter_mut().zip(shared_parts) {
+        route.shared_part = part;
+    }
+    let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
     if background.host.is_empty() {
         background.host = warm::default_host(&listen);
     }
@@ -192,7 +198,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         audit: read.audit?,
         trusted_proxies: read.trusted_proxies?,
         credentials,
-        callers: with_claims(read.callers?, &routes),
+        callers: with_claims(callers?, &routes),
         underscores: read.underscores?,
         request_id: read.request_id?,
         limits: read.limits?,

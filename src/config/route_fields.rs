@@ -10,6 +10,7 @@ use super::diagnostics::{Diagnostics, Location};
 use super::expiry::{JITTER, TTL_FROM};
 use super::fields::{Fields, Located, default_node};
 use super::keys::{Key, Kind, NONE, Reader, Section, Settings, key, settings, words};
+use super::overlay::{OVERLAY, OVERLAY_AS};
 use super::purge_rules::{ENTRIES_KIND, OWN_URL, PURGE_ON, UNCLEAR, read_rule};
 use super::query_rule::QUERY;
 use super::rate_limit::RATE;
@@ -28,6 +29,8 @@ use crate::policy::content_key::{IgnoredContent, ReadMethods};
 use crate::policy::dropped_fields::DroppedFields;
 use crate::policy::invalidation::{StatusPattern, UnclearEnd};
 use crate::policy::json_query::JsonQuery;
+use crate::policy::languages::is_language_tag;
+use crate::policy::overlay::{Overlay, OverlayAs};
 use crate::policy::path::PathTemplate;
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::query::QueryRule;
@@ -81,6 +84,7 @@ macro_rules! declare_route_fields {
                     name,
                     path,
                     $($field: route_value!($mode, self.$field),)+
+                    shared_part: None,
                     fingerprint: Fingerprint::default(),
                     lifetime_fingerprint: Fingerprint::default(),
                 })
@@ -134,6 +138,12 @@ impl IntoValue<Vec<Template>> for Vec<Located<Template>> {
 
 impl IntoValue<Vec<PurgeRule>> for Vec<Located<PurgeRule>> {
     fn into_value(self) -> Vec<PurgeRule> {
+        self.into_iter().map(|located| located.value).collect()
+    }
+}
+
+impl IntoValue<Vec<Overlay>> for Vec<Located<Overlay>> {
+    fn into_value(self) -> Vec<Overlay> {
         self.into_iter().map(|located| located.value).collect()
     }
 }
@@ -379,6 +389,20 @@ const COOKIES: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |nod
         Some(Located { value, location: node.location })
     })?;
     distinct(names, diagnostics)
+});
+
+const LANGUAGES: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    let tags = list(node, "[en, de]", diagnostics, |node, diagnostics| {
+        let value = parsed(node, "a language", diagnostics, |text| match is_language_tag(text) {
+            true => Ok(text.to_owned()),
+            false => Err((
+                format!("`{text}` is not a language tag"),
+                "write a tag such as `de` or `pt-BR` (RFC 5646)".to_owned(),
+            )),
+        })?;
+        Some(Located { value, location: node.location })
+    })?;
+    distinct(tags, diagnostics)
 });
 
 const STATUSES: Reader<BTreeMap<u16, Duration>> =

@@ -12,7 +12,7 @@ use super::keys::Settings;
 use super::route_fields::{DEFAULTS, ROUTE, RouteFields, RouteHeadFields};
 use super::scalars::list;
 use super::yaml::{Value, YamlNode};
-use super::{additions, purge_rules, purged_by, rate_limit, route_callers, warnings};
+use super::{additions, overlay, purge_rules, purged_by, rate_limit, route_callers, warnings};
 use crate::policy::Fingerprint;
 use crate::policy::path::{PathTemplate, Segment};
 use crate::policy::route::{Credential, OwnUrl, Route, Shared, Ttl};
@@ -56,6 +56,7 @@ pub(super) fn read(
         .map(|fields| RouteFields::read(&fields))
         .unwrap_or_default();
     refuse_shared_and_per(&defaults, diagnostics);
+    overlay::refuse_in_defaults(defaults.overlay.take(), diagnostics);
     defaults.guard.get_or_insert(Located { value: context.is_strict, location: Location::Start });
     let collapse_timeout = (context.response_timeout / 5).min(MAX_DEFAULT_COLLAPSE_TIMEOUT);
     defaults.collapse_timeout.get_or_insert(Located { value: collapse_timeout, location: Location::Start });
@@ -79,6 +80,7 @@ pub(super) fn read(
     if !is_complete {
         return None;
     }
+    overlay::check(&parsed, diagnostics);
     warnings::add_warnings(&parsed, diagnostics);
     purged_by::check(&parsed, context.sources, diagnostics);
     Some(parsed)

@@ -7,6 +7,7 @@ mod expiry;
 mod files;
 mod hostile;
 mod lint;
+mod overlay;
 mod redis;
 mod repetition;
 mod routes;

@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::diagnostics::{Diagnostics, Location};
 use super::fields::Fields;
-use super::keys::{Kind, OFF, Reader, Settings, settings};
+use super::keys::{Kind, Reader, Settings, settings};
 use super::scalars::{
-    BOOLEAN, COUNT, PERCENT, POSITIVE_DURATION, TEXT, entries, is_off, list, one_or_many, parse_header_name,
-    parsed, split_help,
+    BOOLEAN, COUNT, PERCENT, TEXT, entries, list, one_or_many, parse_header_name, parsed, split_help,
 };
 use super::units::FieldError;
+use super::upstream::OFF_OR_DURATION;
 use super::yaml::{Value, YamlNode};
 use super::{Listen, WarmEntry, WarmList, url};
 use crate::policy::Route;
@@ -161,13 +161,6 @@ fn warm_list(
     None
 }
 
-/// `None` stands for `off`.
-const OFF_OR_DURATION: Reader<Option<Duration>> =
-    Reader::new(Kind::OneOf(&[OFF, Kind::Duration]), |node, diagnostics| match node.text() {
-        Some(word) if is_off(word) => Some(None),
-        _ => POSITIVE_DURATION.read(node, diagnostics).map(Some),
-    });
-
 /// One template or a list, each with its location.
 const TEMPLATES: Reader<Vec<(UrlTemplate, Location)>> =
     Reader::new(Kind::OneOf(&[Kind::Text, Kind::ListOf(&Kind::Text)]), |node, diagnostics| {
@@ -199,7 +192,7 @@ const VALUES: Reader<PlaceholderValues> =
         Some(values)
     });
 
-const LIST_URL: Reader<Uri> = Reader::new(Kind::Text, |node, diagnostics| {
+pub(super) const LIST_URL: Reader<Uri> = Reader::new(Kind::Text, |node, diagnostics| {
     parsed(node, "a path such as `/api/files?recent=1`", diagnostics, |text| {
         const HELP: &str = "write a path such as `/api/files?recent=1`";
         let template = UrlTemplate::parse(text).map_err(|error| split_help(error, HELP))?;
@@ -208,7 +201,7 @@ const LIST_URL: Reader<Uri> = Reader::new(Kind::Text, |node, diagnostics| {
     })
 });
 
-const LIST_QUERY: Reader<JsonQuery> = Reader::new(Kind::Text, |node, diagnostics| {
+pub(super) const LIST_QUERY: Reader<JsonQuery> = Reader::new(Kind::Text, |node, diagnostics| {
     parsed(node, "a JSONPath such as `$.items[*].id`", diagnostics, |text| {
         JsonQuery::parse(text).map_err(|error| split_help(error, "write `$.items[*].id`"))
     })

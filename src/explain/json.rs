@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::caller::describe_caller;
+use super::overlay::caller_parts_to_json;
 use super::text::{abbreviate_key, describe_not_stored, describe_pass};
 use super::{Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag};
 use crate::policy::invalidation::WriteOutcome;
@@ -55,6 +56,9 @@ fn lookup_to_json(lookup: &LookupExplanation) -> Value {
         "status": lookup.status.as_u16(),
         "stored": lookup.on_miss == OnMiss::Fetch && lookup.fetched.is_ok(),
     });
+    if !lookup.caller_parts.is_empty() {
+        json_value["callerParts"] = caller_parts_to_json(&lookup.caller_parts);
+    }
     match &lookup.fetched {
         Ok(store) => json_value["terms"] = store_to_json(store),
         Err(why) => {
@@ -86,6 +90,7 @@ fn store_to_json(store: &StoreExplanation) -> Value {
         "staleWhileRevalidateSeconds": terms.stale_while_revalidate.as_secs(),
         "staleIfErrorSeconds": terms.stale_if_error.as_secs(),
         "staleClosedBySMaxage": store.closed_by_s_maxage,
+        "noVarySearch": store.equivalents.as_ref().map(ToString::to_string),
         "tags": store.tags,
         "tagsInContent": unread,
     })
@@ -112,6 +117,7 @@ fn targets_to_json(targets: &[Target], routes: &Routes) -> Value {
         Target::Tag(tag) => json!({"tag": tag, "carriedBy": routes_with_tag(routes, tag)}),
         Target::Path { path, .. } => json!({"path": path.as_str()}),
         Target::Url { path, query, .. } => json!({"path": path.as_str(), "query": query}),
+        Target::Equivalents { path, .. } => json!({"path": path.as_str(), "equivalentQueries": true}),
         Target::Prefix { path, .. } => json!({"prefix": path.as_str()}),
         Target::Everything => json!({"everything": true}),
         Target::Rules(_) => json!({"rules": target.to_string()}),

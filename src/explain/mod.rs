@@ -4,6 +4,7 @@
 
 mod caller;
 mod json;
+mod overlay;
 mod purging_routes;
 mod request;
 pub mod rules;
@@ -24,8 +25,11 @@ use crate::policy::content::Content;
 use crate::policy::freshness;
 use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan};
 use crate::policy::lifetime::Lifetime;
+use crate::policy::no_vary_search::SearchVariance;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
+use crate::policy::overlay::SharedPart;
 use crate::policy::response_admission::{self, RequestContext};
+use crate::policy::route::RouteMode;
 use crate::policy::routes::Routes;
 use crate::policy::storing::{self, ExchangeTimes, NotStored};
 use crate::policy::template::Template;
@@ -38,6 +42,7 @@ use crate::stored_response::Terms;
 use caller::ExplainedCaller;
 pub use caller::{CallerTrust, callers};
 pub use json::to_json;
+pub use overlay::{ExplainedPart, PartVerdict};
 pub use purging_routes::{PurgingRoute, routes_with_tag};
 pub use request::{ExplainRequest, ExplainResponse, parse_field, parse_fields};
 
@@ -85,6 +90,8 @@ pub struct LookupExplanation {
     pub fetched: Result<StoreExplanation, NotStored>,
     /// The routes whose writes could purge the response by a tag.
     pub purging_routes: Vec<PurgingRoute>,
+    /// On a route with `overlay`, the parts of the caller. All else is then about the part that all share.
+    pub caller_parts: Vec<ExplainedPart>,
 }
 
 #[derive(Debug)]
@@ -95,6 +102,8 @@ pub struct StoreExplanation {
     pub tags: Vec<String>,
     /// The response would have a stale window without its `s-maxage`.
     pub closed_by_s_maxage: bool,
+    /// The differences between queries that the response says do not matter.
+    pub equivalents: Option<SearchVariance>,
     /// Tags that need the response's content, which is unknown.
     pub unresolved_tags: Vec<Template>,
     /// All targets that purge the response.
@@ -144,6 +153,7 @@ impl<'c> Explainer<'c> {
         let client = Client { peer: input.peer, is_tls: input.is_tls, refresh: None };
         let mut head =
             ClientHead::read(input.parts.clone(), client, self.config).map_err(|error| error.to_string())?;
+        head.choose_language(self.routes);
         head.content = (!matches!(*input.method(), Method::GET | Method::HEAD)).then(|| input.body.clone());
         Ok(head)
     }
@@ -178,6 +188,9 @@ impl<'c> Explainer<'c> {
                 let request = head.as_policy();
                 let verdict = match requires_upstream(&request) {
                     Some(reason) => Verdict::Pass(reason),
+                    None if let Some(part) = merged_part(lookup.route) => {
+                        Verdict::Lookup(Box::new(self.explain_overlay(part, head, response)))
+                    }
                     None => Verdict::Lookup(Box::new(self.explain_lookup(&lookup, &request, response))),
                 };
                 (Some(lookup.route.clone()), verdict)
@@ -212,7 +225,7 @@ impl<'c> Explainer<'c> {
             Vary::Fields(fields) => Some(fields),
             Vary::Nothing | Vary::Everything => None,
         };
-        let query = lookup.query.as_deref();
+        let query = lookup.query.sent();
         let purgers = outcome.as_ref().map_or_else(
             |_| Vec::new(),
             |storing| {
@@ -231,6 +244,7 @@ impl<'c> Explainer<'c> {
             status: response.status,
             fetched: outcome,
             purging_routes: purgers,
+            caller_parts: Vec::new(),
         }
     }
 
@@ -256,9 +270,19 @@ impl<'c> Explainer<'c> {
         };
         // Fails if `Vary` has `*`.
         context.select_variant_key(headers)?;
-        let targets = response_admission::response_targets(route, request, lookup.query.as_deref(), &tags);
+        let targets =
+            response_admission::response_targets(route, request, lookup.query.sent(), headers, &tags);
+        let equivalents = SearchVariance::parse(headers);
         let closed_by_s_maxage = storing::is_stale_window_closed_by_s_maxage(route, headers);
-        Ok(StoreExplanation { lifetime, terms, closed_by_s_maxage, tags, unresolved_tags: unread, targets })
+        Ok(StoreExplanation {
+            lifetime,
+            terms,
+            closed_by_s_maxage,
+            equivalents,
+            tags,
+            unresolved_tags: unread,
+            targets,
+        })
     }
 
     fn explain_write(
@@ -292,6 +316,11 @@ impl<'c> Explainer<'c> {
             widened_templates: written.widened,
         }
     }
+}
+
+/// The shared part of a route whose responses are merged.
+fn merged_part(route: &Route) -> Option<&SharedPart> {
+    route.shared_part.as_deref().filter(|_| route.mode == RouteMode::On)
 }
 
 impl Explanation {

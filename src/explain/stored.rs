@@ -1,8 +1,8 @@
 //! Inspects what is stored for a request, for `larder explain --now`.
 
-use super::{ExplainRequest, Explainer};
+use super::{ExplainRequest, Explainer, merged_part};
 use crate::policy::accept_encoding::Negotiated;
-use crate::policy::classify::{CacheLookup, Classification};
+use crate::policy::classify::{CacheLookup, Classification, look_up_shared_part};
 use crate::policy::on_miss::requires_upstream;
 use crate::policy::reuse::{Reuse, assess};
 use crate::policy::{CacheKey, RequestHead};
@@ -57,6 +57,13 @@ impl Explainer<'_> {
         let request = head.as_policy();
         match self.classify_request(&head, input) {
             Classification::Lookup(lookup) if requires_upstream(&request).is_none() => {
+                if let Some(part) = merged_part(lookup.route) {
+                    let shared = self.shared_part_head(part, &head);
+                    let request = shared.as_policy();
+                    let fallback_ttl = self.fallback_ttl;
+                    let lookup = CacheLookup { fallback_ttl, ..look_up_shared_part(part, &request) };
+                    return Some(ask(&lookup, &request));
+                }
                 let request = head.as_policy();
                 Some(ask(&CacheLookup { fallback_ttl: self.fallback_ttl, ..lookup }, &request))
             }
@@ -67,11 +74,12 @@ impl Explainer<'_> {
 
 fn resolve_path_target(lookup: &CacheLookup<'_>, request: &RequestHead<'_>, id: TargetId) -> Option<Target> {
     let path = NormalizedPath::new(request.path);
-    let query = lookup.query.clone().unwrap_or_default();
+    let query = lookup.query.sent().unwrap_or_default().to_owned();
     let mut places = vec![Target::Everything];
     for host in [None, Some(request.host.to_owned())] {
         places.push(Target::Path { host: host.clone(), path: path.clone() });
         places.push(Target::Url { host: host.clone(), path: path.clone(), query: query.clone() });
+        places.push(Target::Equivalents { host: host.clone(), path: path.clone() });
         let prefixes = path.prefixes().map(NormalizedPath::new);
         places.extend(prefixes.map(|path| Target::Prefix { host: host.clone(), path }));
     }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::caller::describe_caller;
+use super::overlay::{write_caller_parts, write_shared_part};
 use super::{
     Explainer, Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag,
 };
@@ -29,7 +30,7 @@ impl Explainer<'_> {
 }
 
 /// Writes a line with a label, which is empty for further lines of a kind.
-fn write_line(f: &mut Formatter<'_>, name: &str, text: impl Display) -> fmt::Result {
+pub(super) fn write_line(f: &mut Formatter<'_>, name: &str, text: impl Display) -> fmt::Result {
     writeln!(f, "  {name:<11} {text}")
 }
 
@@ -61,6 +62,15 @@ impl Display for ExplanationText<'_> {
 }
 
 fn write_lookup(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option<&Route>) -> fmt::Result {
+    let Some(merged) = route.filter(|_| !lookup.caller_parts.is_empty()) else {
+        return write_cached(f, lookup, route);
+    };
+    write_shared_part(f, merged)?;
+    write_cached(f, lookup, route)?;
+    write_caller_parts(f, lookup, merged)
+}
+
+fn write_cached(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option<&Route>) -> fmt::Result {
     let then = match lookup.on_miss {
         OnMiss::Fetch => "a miss is fetched",
         OnMiss::Head => "a miss is forwarded and not stored, because it is a HEAD",
@@ -126,6 +136,16 @@ fn write_store(
         let reason = "no more: s-maxage forbids it (RFC 9111 §5.2.2.10); `override: [s-maxage-revalidation]`, or \
                       `stale_while_revalidate` on the route, allows it";
         write_line(f, "then stale", reason)?;
+    }
+    if let Some(variance) = &store.equivalents {
+        match route.is_some_and(|route| route.no_vary_search) {
+            true => {
+                write_line(f, "also for", format_args!("queries that differ in {variance} (No-Vary-Search)"))?
+            }
+            false => {
+                write_line(f, "not for", "other queries: `no_vary_search: true` would obey No-Vary-Search")?
+            }
+        }
     }
     if let Some(jitter) = route.map(|route| route.jitter).filter(|jitter| *jitter > 0) {
         write_line(f, "jitter", format_args!("up to {jitter} % less at random (`jitter`)"))?;
@@ -250,6 +270,8 @@ pub(super) fn describe_pass(reason: PassReason, route: Option<&Route>) -> String
         PassReason::Range => "it has a Range, and the whole response is not stored",
         PassReason::Upgrade => "it upgrades to another protocol",
         PassReason::Position => "the purges since its Larder-Position are unknown",
+        PassReason::SharedPart => "the shared part is not JSON of the form that `overlay` describes",
+        PassReason::CallerPart => "a part of the caller can't be had or read",
     };
     match path {
         "" => format!("{}: {reason_text}", reason.as_str()),

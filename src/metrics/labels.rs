@@ -130,7 +130,7 @@ pub(super) fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Details of forwarded requests.
-pub(super) const FORWARD_REASONS: [Option<Detail>; 54] = [
+pub(super) const FORWARD_REASONS: [Option<Detail>; 60] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -148,6 +148,8 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 54] = [
     Some(Detail::Pass(PassReason::Position)),
     Some(Detail::Pass(PassReason::Range)),
     Some(Detail::Pass(PassReason::Upgrade)),
+    Some(Detail::Pass(PassReason::SharedPart)),
+    Some(Detail::Pass(PassReason::CallerPart)),
     Some(Detail::NotStored(NotStored::Method)),
     Some(Detail::NotStored(NotStored::Status)),
     Some(Detail::NotStored(NotStored::NoStore)),
@@ -175,6 +177,7 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 54] = [
     Some(Detail::Miss(MissReason::OtherVariant)),
     Some(Detail::Miss(MissReason::OtherCaller)),
     Some(Detail::Miss(MissReason::OtherRules)),
+    Some(Detail::Miss(MissReason::OtherQuery)),
     Some(Detail::Miss(MissReason::Expired)),
     Some(Detail::Miss(MissReason::ExpiredCaller)),
     Some(Detail::Miss(MissReason::Evicted)),
@@ -182,6 +185,9 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 54] = [
     Some(Detail::Miss(MissReason::InDoubt)),
     Some(Detail::StaleWhileRevalidate),
     Some(Detail::StaleIfError),
+    Some(Detail::Overlay),
+    Some(Detail::OverlayAnonymous),
+    Some(Detail::OverlayFailed),
     Some(Detail::WouldHit),
     Some(Detail::WouldMiss),
     Some(Detail::WouldStore),

@@ -6,13 +6,14 @@ mod description;
 #[cfg(test)]
 mod tests;
 
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 pub use description::{KeyPart, describe_key};
 
 use super::accept_encoding::Negotiated;
 use super::content_key::{IgnoredContent, ReadMethods, canonical_content, content_metadata};
+use super::overlay::OverlayAs;
 use super::query::QueryRule;
 use super::route::{Anonymous, Credential, OwnUrl, RouteMode};
 use super::{CallerFields, RequestHead, Route, VaryFields, credentials};
@@ -96,11 +97,20 @@ impl CacheKey {
             parts.add(name.as_str().as_bytes());
             match negotiated.key_part().filter(|_| *name == ACCEPT_ENCODING) {
                 Some(coding) => parts.add_list([&b"coding"[..], coding].into_iter()),
-                None => parts.add_optional(combine_lines(headers, name).as_deref()),
+                None => parts.add_optional(normalize_field(headers, name).as_deref()),
             }
         }
         CacheKey(parts.digest())
     }
+}
+
+/// Normalises a field where that does not change its meaning (RFC 9111 §4.1): language tags have no case (RFC 5646 §2.1.1).
+fn normalize_field(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut value = combine_lines(headers, name)?;
+    if *name == ACCEPT_LANGUAGE {
+        value.make_ascii_lowercase();
+    }
+    Some(value)
 }
 
 /// Combines the lines of a field (RFC 9111 §4.1). White space around members is dropped, unless a quote occurs:
@@ -148,6 +158,10 @@ impl Fingerprint {
         if route.methods != ReadMethods::default() || route.ignore != IgnoredContent::default() {
             parts.add(format!("{:?} {:?}", route.methods, route.ignore).as_bytes());
         }
+        // A response that was stored without the target of its equivalents is not reached by a purge of their URLs.
+        if route.no_vary_search {
+            parts.add(b"no-vary-search");
+        }
         // An observed route forwards the whole request, so its key does not cover all of it.
         parts.add(&[u8::from(route.mode == RouteMode::Observe)]);
         parts.fingerprint()
@@ -166,6 +180,14 @@ impl Fingerprint {
         }
         parts.add(&route.stale_while_revalidate.as_nanos().to_be_bytes());
         parts.add(&route.stale_if_error.as_nanos().to_be_bytes());
+        parts.fingerprint()
+    }
+
+    /// Tells the shared part of a route with `overlay` from the route without it, whose responses may be of one caller.
+    pub fn as_shared_part(self, asked_as: OverlayAs) -> Self {
+        let mut parts = KeyHasher::new(b"larder shared part 1");
+        parts.add(&self.0.to_be_bytes());
+        parts.add(&[u8::from(asked_as == OverlayAs::Background)]);
         parts.fingerprint()
     }
 

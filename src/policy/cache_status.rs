@@ -48,6 +48,12 @@ pub enum Detail {
     StaleOnRequest,
     /// Served stale because the upstream failed.
     StaleIfError,
+    /// Merged with what concerns the caller (`overlay`).
+    Overlay,
+    /// Merged for a caller who is nobody: no item is selected.
+    OverlayAnonymous,
+    /// A part of the caller failed, so that it selects no item.
+    OverlayFailed,
     /// `mode: observe`: it would have been a hit.
     WouldHit,
     /// `mode: observe`: it would have been fetched.
@@ -112,6 +118,56 @@ impl CacheOutcome {
     }
 }
 
+impl CacheOutcome {
+    /// The outcome of a response that is merged of parts: a hit if all are, with the least lifetime.
+    #[must_use]
+    pub fn merged_with(self, part: CacheOutcome, merged: Detail) -> Self {
+        let ttl = match (self.ttl(), part.ttl()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        match (self, part) {
+            (CacheOutcome::Hit { ttl: own, .. }, CacheOutcome::Hit { .. }) => {
+                CacheOutcome::Hit { ttl: ttl.unwrap_or(own), detail: Some(merged) }
+            }
+            (CacheOutcome::Hit { .. }, forwarded) | (forwarded, _) => {
+                forwarded.with_ttl(ttl).detailed(merged)
+            }
+        }
+    }
+
+    /// The same with this detail.
+    #[must_use]
+    pub fn detailed(mut self, with: Detail) -> Self {
+        match &mut self {
+            CacheOutcome::Hit { detail, .. } | CacheOutcome::Forwarded { detail, .. } => *detail = Some(with),
+        }
+        self
+    }
+
+    fn ttl(self) -> Option<i64> {
+        match self {
+            CacheOutcome::Hit { ttl, .. } => Some(ttl),
+            CacheOutcome::Forwarded { ttl, .. } => ttl,
+        }
+    }
+
+    fn with_ttl(mut self, least: Option<i64>) -> Self {
+        if let CacheOutcome::Forwarded { ttl, .. } = &mut self {
+            *ttl = least;
+        }
+        self
+    }
+
+    /// The member of a part, under a name of its own, with the part's URL as `key` (RFC 9211 §2.8).
+    pub fn to_part_value(self, name: &str, key: Option<&str>) -> Option<HeaderValue> {
+        let member = self.to_string();
+        let parameters = member.strip_prefix("larder")?;
+        let key = key.map(|key| format!("; key=\"{key}\"")).unwrap_or_default();
+        HeaderValue::from_str(&format!("{name}{parameters}{key}")).ok()
+    }
+}
+
 impl Fwd {
     /// The parameter's value (RFC 9211 §2.2).
     pub fn as_str(self) -> &'static str {
@@ -136,6 +192,9 @@ impl Detail {
             Detail::StaleWhileRevalidate => "stale-while-revalidate",
             Detail::StaleOnRequest => "max-stale",
             Detail::StaleIfError => "stale-if-error",
+            Detail::Overlay => "overlay",
+            Detail::OverlayAnonymous => "overlay-anonymous",
+            Detail::OverlayFailed => "overlay-failed",
             Detail::WouldHit => "would-hit",
             Detail::WouldMiss => "would-miss",
             Detail::WouldStore => "would-store",

@@ -15,6 +15,8 @@ use http::{HeaderMap, HeaderName, Method, header};
 use super::caller::{CallerVerdict, CallerView, IdentifyCaller, UnknownCaller};
 use super::caller_fields::CallerFields;
 use super::methods::is_safe;
+use super::no_vary_search::LookupQuery;
+use super::overlay::SharedPart;
 use super::path::{is_normal, normalize};
 use super::route::{Anonymous, RouteMode, Shared};
 use super::routes::Routes;
@@ -51,7 +53,7 @@ pub struct CacheLookup<'r> {
     pub route: &'r Arc<Route>,
     pub key: CacheKey,
     /// The query that is in the key and is forwarded.
-    pub query: Option<String>,
+    pub query: LookupQuery,
     pub caller: Caller,
     /// The maximum lifetime while an event source that purges the route's tags is silent.
     pub fallback_ttl: Option<Duration>,
@@ -63,7 +65,10 @@ impl<'r> CacheLookup<'r> {
         CacheLookup {
             route: self.route,
             key,
-            query: None,
+            query: match self.query.is_simplified() {
+                true => self.query.clone(),
+                false => LookupQuery::default(),
+            },
             caller: self.caller,
             fallback_ttl: self.fallback_ttl,
         }
@@ -122,6 +127,10 @@ pub enum PassReason {
     Upgrade,
     /// `Larder-Position` names a purge that this replica cannot confirm.
     Position,
+    /// A route with `overlay`, whose shared part is not JSON of the form that it describes.
+    SharedPart,
+    /// A route with `overlay`, and a part of the caller is not there or can't be read.
+    CallerPart,
 }
 
 impl PassReason {
@@ -141,6 +150,8 @@ impl PassReason {
             PassReason::Position => "position",
             PassReason::Range => "range",
             PassReason::Upgrade => "upgrade",
+            PassReason::SharedPart => "overlay-shared-part",
+            PassReason::CallerPart => "overlay-caller-part",
         }
     }
 }
@@ -233,6 +244,21 @@ fn classify_read<'r>(
     look_up(route, request, caller_fields).map_or_else(pass, Classification::Lookup)
 }
 
+/// The lookup of the shared part of a route with `overlay`. `request` has the part's own fields.
+pub fn look_up_shared_part<'r>(part: &'r SharedPart, request: &RequestHead<'_>) -> CacheLookup<'r> {
+    let route = &part.route;
+    let query = LookupQuery::as_asked(route.query.select(request.query));
+    let key = CacheKey::new(route, request, query.sent(), None);
+    CacheLookup { route, key, query, caller: Caller::InKey, fallback_ttl: None }
+}
+
+/// The route with `overlay` that a GET or HEAD reads, whoever sends it.
+pub fn find_overlay<'r>(routes: &'r Routes, request: &RequestHead<'_>) -> Option<&'r Arc<SharedPart>> {
+    let is_read = matches!(*request.method, Method::GET | Method::HEAD);
+    let route = is_read.then(|| find_readable_route(routes, request, false).ok()).flatten()?;
+    route.shared_part.as_ref()
+}
+
 fn look_up<'r>(
     route: &'r Arc<Route>,
     request: &RequestHead<'_>,
@@ -247,8 +273,12 @@ fn look_up<'r>(
         },
         None => None,
     };
-    let query = route.query.select(request.query);
-    let key = CacheKey::new(route, request, query.as_deref(), credential.as_deref());
+    let selected = route.query.select(request.query);
+    let query = match request.search_hint.filter(|_| simplifies_queries(route, request)) {
+        Some(variance) => LookupQuery::simplified(selected, variance),
+        None => LookupQuery::as_asked(selected),
+    };
+    let key = CacheKey::new(route, request, query.sent(), credential.as_deref());
     // `shared` speaks of those who are known; an anonymous request may have another credential.
     let in_key = route.shared != Shared::No && !is_anonymous
         || credentials::are_credentials_in_key(route, request.headers, caller_fields);
@@ -258,7 +288,12 @@ fn look_up<'r>(
         (true, Some(until)) => Caller::Known { until },
         (false, until) => Caller::Credentialed { until },
     };
-    Ok(CacheLookup { route, key, query: query.map(Into::into), caller, fallback_ttl: None })
+    Ok(CacheLookup { route, key, query, caller, fallback_ttl: None })
+}
+
+/// A request that is forwarded whole, or read by its content, is looked up as it is.
+fn simplifies_queries(route: &Route, request: &RequestHead<'_>) -> bool {
+    route.no_vary_search && route.mode == RouteMode::On && request.content.is_none()
 }
 
 fn find_caching_route<'r>(routes: &'r Routes, path: &str) -> Result<&'r Arc<Route>, PassDecision<'r>> {

@@ -29,7 +29,7 @@ const NO_RANGES: HeaderValue = HeaderValue::from_static("none");
 const MIN_LENGTH: u64 = 512;
 
 /// Fields that hold a hash of the content as it is sent (RFC 9530 and before), or may sign it (RFC 9421).
-const DIGESTS: [HeaderName; 5] = [
+pub(super) const DIGESTS: [HeaderName; 5] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),

@@ -85,6 +85,13 @@ impl Content {
             .ok_or(UnreadableContent::Malformed)
     }
 
+    /// The text of a JSON response of at most `limit` decoded bytes.
+    pub fn response_text(headers: &HeaderMap, body: &[u8], limit: u64) -> Result<String, UnreadableContent> {
+        Self::is_expected(headers)?;
+        let text = decode(content_coding(headers)?, body, limit)?;
+        String::from_utf8(text).map_err(|_| UnreadableContent::Malformed)
+    }
+
     /// Parses JSON or a form of at most `limit` decoded bytes. A client may try to make the upstream read other
     /// values than larder, so names that differ only in case are duplicates.
     pub fn parse_request(headers: &HeaderMap, body: &[u8], limit: u64) -> Result<Self, UnreadableContent> {

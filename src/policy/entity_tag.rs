@@ -1,8 +1,14 @@
 //! Entity-tags (RFC 9110 §8.8.3), parsed strictly: a malformed tag matches nothing.
 
+use http::header::ETAG;
 use http::{HeaderMap, HeaderName};
 
 use super::http_date::single_value;
+
+/// The entity-tag of a response with its quotes, if it is a strong one.
+pub(super) fn strong_tag(headers: &HeaderMap) -> Option<&[u8]> {
+    EntityTag::from_field(headers, &ETAG).filter(EntityTag::is_strong).map(|tag| tag.opaque)
+}
 
 /// A tag such as `"v1"` or `W/"v1"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

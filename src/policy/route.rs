@@ -14,6 +14,7 @@ use super::compression::ResponseCoding;
 use super::content_key::{IgnoredContent, ReadMethods};
 use super::dropped_fields::DroppedFields;
 use super::invalidation::{OutcomeRules, StatusPattern, UnclearEnd};
+use super::overlay::{Overlay, OverlayAs, SharedPart};
 use super::path::PathTemplate;
 use super::purge_targets::PurgeRule;
 use super::query::QueryRule;
@@ -40,6 +41,8 @@ macro_rules! declare_route {
                 $(#[doc = $doc])+
                 pub $field: field_type!($mode, $type),
             )+
+            /// The part that all callers share, on a route with `overlay`.
+            pub shared_part: Option<Arc<SharedPart>>,
             /// Identifies the settings that decide which responses may answer a request.
             pub fingerprint: Fingerprint,
             /// Identifies the settings that decide how long responses are kept; see `effective_terms`.
@@ -55,6 +58,7 @@ macro_rules! declare_route {
                     name: path.as_str().into(),
                     path,
                     $($field: Default::default(),)+
+                    shared_part: None,
                     fingerprint: Fingerprint::default(),
                     lifetime_fingerprint: Fingerprint::default(),
                 }

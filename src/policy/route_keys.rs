@@ -61,6 +61,10 @@ macro_rules! route_keys {
             /// to defaults, or `{ignore: ["utm_*"]}`.
             query: QueryRule = QUERY, default "all", cache_only;
 
+            /// Obey `No-Vary-Search` of responses: one response answers all queries that differ only in parameters that it
+            /// names. Those are not sent to the upstream once it has named them.
+            no_vary_search: bool = BOOLEAN, default "false", cache_only;
+
             /// The methods by which the route is read: GET with HEAD, and `QUERY` (RFC 10008) or `POST`, whose content is
             /// then part of the key: JSON and forms by what they mean, all else byte for byte. Such a POST is no write and
             /// purges nothing. Content above 64 KiB, or without a length, is forwarded and not looked up.
@@ -89,8 +93,22 @@ macro_rules! route_keys {
             /// one response of their own.
             anonymous: Anonymous = ANONYMOUS, default "pass", cache_only;
 
+            /// Additions for each caller to the items of a response that all share: `{from: /api/me/enrollments, each:
+            /// "$.enrollments[*].courseId", into: "$.courses[*]", on: id, set: {isEnrolled: true}, default: {isEnrolled:
+            /// false}}`. The route's own response is fetched without the caller's credentials and stored once; `from` is the
+            /// path of a route with `per`, which is stored for each caller.
+            overlay: Vec<Overlay> as Vec<Located<Overlay>> = OVERLAY, default "[]", cache_only;
+
+            /// On a route with `overlay`, as whom larder fetches the part that all callers share: `anonymous`, without any
+            /// credential, or `background`, with `background.headers`. The latter needs `callers`.
+            overlay_as: OverlayAs = OVERLAY_AS, default "anonymous", cache_only;
+
             /// More request fields in the key.
             headers: Vec<HeaderName> = KEY_HEADERS, default "[]", cache_only;
+
+            /// The languages that the API answers in: `[en, de]`. A request's `Accept-Language` is replaced by the one that it
+            /// likes best, the first of equals, so that there is one response for each; without any of them by none.
+            languages: Vec<String> = LANGUAGES, default "[]", cache_only;
 
             /// More cookies in the key.
             cookies: Vec<String> = COOKIES, default "[]", cache_only;

@@ -83,12 +83,13 @@ pub(crate) async fn ask_again(
     *request.version_mut() = sampled.version;
     *request.headers_mut() = sampled.headers.clone();
     let client = Client { peer: sampled.peer, is_tls: sampled.is_tls, refresh: None };
-    let head =
+    let mut head =
         ClientHead::read(request.into_parts().0, client, &worker.proxy.config).map_err(|_| "refused")?;
-    let head = Arc::new(head);
-    let target = match worker.classify_after_asking(&head).await {
+    let target = match worker.classify_internal(&mut head).await {
         _ if !worker.proxy.memory.admits(MAX_AUDITED_BYTES as u64) => return Err("skipped"),
-        Classification::Lookup(lookup) if lookup.key == key => FetchTarget::new(worker, &head, &lookup),
+        Classification::Lookup(lookup) if lookup.key == key => {
+            FetchTarget::new(worker, &Arc::new(head), &lookup)
+        }
         _ => return Err("refused"),
     };
     let mut answer = target.ask().await.map_err(|_| "failed")?;

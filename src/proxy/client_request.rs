@@ -23,6 +23,8 @@ use super::trace_context::{self, TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::access_log::UpstreamTime;
 use crate::config::{Config, RequestIds, Underscores};
 use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
+use crate::policy::languages::choose_request_language;
+use crate::policy::routes::Routes;
 use crate::policy::{HeaderNameFilter, RequestHead, Route, is_ambiguous_name, override_fields};
 use crate::purge::PurgeCause;
 use crate::purging::describe_request;
@@ -226,6 +228,42 @@ impl ClientHead {
         })
     }
 
+    /// The GET for a part of this request's response.
+    pub(crate) fn for_part(&self, uri: Uri, headers: HeaderMap) -> Self {
+        let mut parts = Request::new(()).into_parts().0;
+        (parts.uri, parts.version) = (uri, self.parts.version);
+        let names = HeaderNameFilter::from_headers(&headers);
+        parts.headers = headers;
+        Self {
+            parts,
+            content: None,
+            content_start: None,
+            scheme: self.scheme,
+            names,
+            host: self.host.clone(),
+            forwarded_address: self.forwarded_address.clone(),
+            client_ip: self.client_ip,
+            peer: self.peer,
+            interims: None,
+            is_trusted: self.is_trusted,
+            is_absolute_form: self.is_absolute_form,
+            request_ids: self.request_ids,
+            request_id: OnceLock::from(self.request_id().clone()),
+            upstream_time: self.upstream_time.clone(),
+            span: self.span.clone(),
+            route_timeouts: None,
+            refresh: self.refresh,
+            // The routes of two parts may know their callers in two ways.
+            caller: OnceLock::new(),
+        }
+    }
+
+    /// Replaces `Accept-Language` on a route with `languages`.
+    pub(crate) fn choose_language(&mut self, routes: &Routes) {
+        let Parts { method, uri, headers, .. } = &mut self.parts;
+        choose_request_language(routes, method, uri.path(), headers);
+    }
+
     /// The time-outs of the request to the upstream.
     pub(crate) fn timeouts(&self, config: &Config) -> Timeouts {
         self.route_timeouts.unwrap_or_else(|| timeouts(config, None))
@@ -265,6 +303,7 @@ impl ClientHead {
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
             content: self.content.as_deref(),
+            search_hint: None,
             name_filter: self.names,
             caller: self.caller().map_or(CallerView::NotAsked, CallerVerdict::view),
         }

@@ -1,4 +1,5 @@
-//! Says once, for each route and field, that a response is not shared or not stored whole because of the field.
+//! Says once, for each route and field, that a response is not shared or not stored whole because of the field; and once
+//! for each route that its responses can't be merged.
 
 use std::collections::HashSet;
 
@@ -6,17 +7,18 @@ use http::HeaderName;
 use parking_lot::Mutex;
 
 use crate::policy::Route;
+use crate::policy::overlay::Mismatch;
 
 /// Clients and upstreams choose names, so no more are remembered, and none beyond them is said.
 const MAX_NOTICES: usize = 256;
 
 #[derive(Default)]
-pub(super) struct FirstNotices(Mutex<HashSet<(usize, HeaderName)>>);
+pub(super) struct FirstNotices(Mutex<HashSet<(usize, Box<str>)>>);
 
 impl FirstNotices {
     /// A request field kept a response from being shared.
     pub(super) fn record_credential(&self, route: &Route, field: &HeaderName) {
-        if self.is_first(route, field) {
+        if self.is_first(route, field.as_str()) {
             tracing::info!(
                 route = &*route.name,
                 %field,
@@ -27,7 +29,7 @@ impl FirstNotices {
 
     /// A response field is not stored.
     pub(super) fn record_dropped(&self, route: &Route, field: &HeaderName) {
-        if self.is_first(route, field) {
+        if self.is_first(route, field.as_str()) {
             tracing::info!(
                 route = &*route.name,
                 %field,
@@ -36,8 +38,20 @@ impl FirstNotices {
         }
     }
 
-    fn is_first(&self, route: &Route, field: &HeaderName) -> bool {
+    /// A shared part does not have the form that the route's `overlay` describes.
+    pub(super) fn record_unmerged(&self, route: &Route, mismatch: Mismatch) {
+        // No field has such a name.
+        if self.is_first(route, "(overlay)") {
+            tracing::warn!(
+                route = &*route.name,
+                reason = mismatch.as_str(),
+                "response can't be merged as its route's `overlay` says: such requests are forwarded"
+            );
+        }
+    }
+
+    fn is_first(&self, route: &Route, name: &str) -> bool {
         let mut known = self.0.lock();
-        known.len() < MAX_NOTICES && known.insert((route.index, field.clone()))
+        known.len() < MAX_NOTICES && known.insert((route.index, name.into()))
     }
 }

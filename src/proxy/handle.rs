@@ -3,7 +3,6 @@
 //! Hits in the first tier are answered synchronously. Anything that must wait becomes a [`PendingRequest`], which carries
 //! the lookup result so far.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_UNMODIFIED_SINCE};
@@ -11,29 +10,26 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, CACHE_STATUS, LARDER_POSITION};
-use super::background_refresh::refresh_in_background;
 use super::body::Body;
+use super::cached_request::{answer_cached, pass_miss, with_route_timeout};
 use super::client_request::{Client, ClientHead, ClientRequest, timeouts};
-use super::collapse::MissedRequest;
 use super::content_read::read_content;
 use super::error::ProxyError;
 use super::interim::InterimSender;
-use super::lookup::{CacheRequest, LookupOutcome, LookupStep, Miss};
-use super::rate_limit::{
-    charge, charge_locally, find_rated_route, is_caller_pending, judge, rate_request, refuse_miss,
-};
+use super::lookup::{CacheRequest, LookupOutcome, LookupStep};
+use super::overlay::answer_with_overlay;
+use super::rate_limit::{charge, charge_locally, find_rated_route, is_caller_pending, judge, rate_request};
 use super::request_log::RequestLog;
 use super::worker::Worker;
-use super::{head_request, observe, pass_through, purge_method, write};
+use super::{pass_through, purge_method, write};
 use crate::events::webhook::WebhookReceiver;
 use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::metrics::NonCacheReply;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
-use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
+use crate::policy::no_vary_search::LookupQuery;
 use crate::policy::route::RouteMode;
 use crate::policy::tags::remove_cache_fields;
 use crate::policy::{CacheKey, Route};
@@ -61,12 +57,17 @@ enum Action {
     LookUp {
         route: Arc<Route>,
         key: CacheKey,
-        query: Option<String>,
+        query: LookupQuery,
         caller: Caller,
         step: Option<LookupStep>,
     },
     ContentRead {
         route: Arc<Route>,
+    },
+    /// The response is merged of parts.
+    Overlay {
+        route: Arc<Route>,
+        caller: Caller,
     },
     Pass {
         reason: PassReason,
@@ -95,6 +96,7 @@ impl Action {
             Action::LookUp { route, .. }
             | Action::Identify { route }
             | Action::Charge { route }
+            | Action::Overlay { route, .. }
             | Action::ContentRead { route } => Some(route),
             Action::Pass { route, .. } | Action::Write { route } => route.as_deref(),
             Action::Purge | Action::Event(_) | Action::BeginContent => None,
@@ -110,6 +112,7 @@ impl Worker {
             Ok(request) => request,
             Err(error) => return Handled::Ready(self.finish(log, Answer::from_error(&error, None))),
         };
+        request.head.choose_language(&self.proxy.routes);
         log.set_context(&mut request.head);
         #[cfg(test)]
         super::panic_tests::trap(&request.head, "request");
@@ -140,6 +143,9 @@ impl Worker {
             return result;
         }
         match class {
+            Classification::Lookup(lookup) if is_merged(lookup.route) => {
+                Err(Action::Overlay { route: lookup.route.clone(), caller: lookup.caller })
+            }
             Classification::Lookup(lookup) => {
                 let cached = CacheRequest { worker: self, head, lookup: &lookup };
                 let step = match can_look_up_first(request, &lookup).then(|| cached.look_up_sync()) {
@@ -214,6 +220,11 @@ impl Worker {
     }
 }
 
+/// Whether responses are merged of parts. A route that only observes forwards them whole.
+fn is_merged(route: &Route) -> bool {
+    !route.overlay.is_empty() && route.mode == RouteMode::On
+}
+
 /// Whether nothing comes before the lookup.
 fn can_look_up_first(request: &ClientRequest, lookup: &CacheLookup<'_>) -> bool {
     const CHECKED_FIRST: [HeaderName; 3] = [IF_MATCH, IF_UNMODIFIED_SINCE, LARDER_POSITION];
@@ -248,7 +259,7 @@ impl PendingRequest {
         let PendingRequest { worker, request, action, .. } = &mut *self;
         let Action::LookUp { route, key, query, caller, step } = action else { return Err(self) };
         let Some(LookupStep::Pending(_, cursor)) = step.take() else { return Err(self) };
-        let lookup = worker.cache_lookup(route, *key, query.take(), *caller);
+        let lookup = worker.cache_lookup(route, *key, std::mem::take(query), *caller);
         let cached = CacheRequest { worker, head: &request.head, lookup: &lookup };
         match cached.advance(GetResult::Ready(entry), cursor) {
             LookupStep::Done(LookupOutcome::Fresh(hit)) => {
@@ -302,6 +313,10 @@ impl PendingRequest {
                 let answer = Box::pin(answer_content_read(&worker, request, &route));
                 with_route_timeout(Some(&route), answer).await
             }
+            Action::Overlay { route, caller } => {
+                let answer = Box::pin(answer_with_overlay(&worker, request, &route, caller));
+                with_route_timeout(Some(&route), answer).await
+            }
             Action::Pass { reason, route } => {
                 let outcome = CacheOutcome::pass(reason);
                 let answer = Box::pin(pass_through::pass(&worker, request, route.as_ref(), outcome));
@@ -333,59 +348,6 @@ fn reserve_head(memory: &Arc<MemoryBudget>, head: &Parts) -> Reservation {
     reservation
 }
 
-/// Answers a request on a route that caches: from the store, or by a fetch. Futures that wait for the upstream are
-/// boxed, so that waiting for the store takes little memory.
-pub(super) async fn answer_cached(
-    worker: &Worker,
-    request: Box<ClientRequest>,
-    lookup: CacheLookup<'_>,
-    step: Option<LookupStep>,
-) -> Answer {
-    if let Some(reason) = reason_to_forward(worker, &request.head, lookup.route).await {
-        return Box::pin(pass_miss(worker, request, lookup.route, reason)).await;
-    }
-    let cached = CacheRequest { worker, head: &request.head, lookup: &lookup };
-    let step = step.unwrap_or_else(|| cached.look_up_sync());
-    let found = cached.finish(step).await;
-    let is_observed = lookup.route.mode == RouteMode::Observe;
-    let on_miss = decide_on_miss(lookup.route, &request.head.as_policy());
-    if matches!(found, LookupOutcome::Miss(_))
-        && (is_observed || on_miss != OnMiss::OnlyIfCached)
-        && let Some(refusal) = refuse_miss(worker, &request.head, lookup.route).await
-    {
-        return refusal;
-    }
-    if is_observed {
-        return Box::pin(observe::observe(worker, request, &lookup, found)).await;
-    }
-    match found {
-        LookupOutcome::Fresh(hit) => hit.into_answer(&cached),
-        LookupOutcome::Stale(_, miss) if request.head.refresh.is_some() => {
-            Box::pin(fetch(worker, request.head, &lookup, miss)).await
-        }
-        LookupOutcome::Stale(hit, miss) => {
-            let head = Arc::new(request.head);
-            refresh_in_background(worker, &head, &lookup, miss);
-            hit.into_answer(&CacheRequest { worker, head: &head, lookup: &lookup })
-        }
-        LookupOutcome::Miss(miss) => match on_miss {
-            OnMiss::OnlyIfCached => Answer::from_error(&ProxyError::OnlyIfCached, Some(lookup.route)),
-            OnMiss::Head => Box::pin(head_request::forward_head(worker, *request, &lookup, &miss)).await,
-            OnMiss::Fetch => Box::pin(fetch(worker, request.head, &lookup, miss)).await,
-        },
-    }
-}
-
-/// Why a request on a route that caches goes to the upstream whatever is stored.
-async fn reason_to_forward(worker: &Worker, head: &ClientHead, route: &Route) -> Option<PassReason> {
-    if let Some(reason) = requires_upstream(&head.as_policy()) {
-        return Some(reason);
-    }
-    let position =
-        head.parts.headers.get(LARDER_POSITION).filter(|_| route.read_your_writes)?.to_str().ok()?;
-    (!worker.proxy.store.sync_to(position).await).then_some(PassReason::Position)
-}
-
 /// Answers a read by QUERY or POST: from the store, or by a fetch that sends the same content.
 async fn answer_content_read(worker: &Worker, mut request: Box<ClientRequest>, route: &Arc<Route>) -> Answer {
     let reason = match read_content(worker, &mut request).await {
@@ -398,39 +360,6 @@ async fn answer_content_read(worker: &Worker, mut request: Box<ClientRequest>, r
         Err(error) => return Answer::from_error(&error, Some(route)),
     };
     pass_miss(worker, request, route, reason).await
-}
-
-/// Forwards a request that is not answered from the store, unless it is over the limit of its route.
-async fn pass_miss(
-    worker: &Worker,
-    request: Box<ClientRequest>,
-    route: &Arc<Route>,
-    reason: PassReason,
-) -> Answer {
-    match refuse_miss(worker, &request.head, route).await {
-        Some(refusal) => refusal,
-        None => pass_through::pass(worker, request, Some(route), CacheOutcome::pass(reason)).await,
-    }
-}
-
-async fn fetch(worker: &Worker, head: ClientHead, lookup: &CacheLookup<'_>, miss: Miss) -> Answer {
-    MissedRequest { worker, head: &Arc::new(head), lookup }.fetch_or_join(miss).await
-}
-
-/// The route's `timeout`. A write that is cut off goes on and purges, like one whose client has gone.
-pub(super) async fn with_route_timeout(
-    route: Option<&Arc<Route>>,
-    answer: impl Future<Output = Answer>,
-) -> Answer {
-    let Some(limit) = route.and_then(|route| route.timeout) else { return answer.await };
-    let deadline = Instant::now() + limit;
-    match timeout_at(deadline, answer).await {
-        Ok(mut answer) => {
-            answer.response = answer.response.map(|body| body.with_deadline(deadline));
-            answer
-        }
-        Err(_) => Answer::from_error(&ProxyError::RouteTimeout, route),
-    }
 }
 
 /// A change event posted by a webhook. It is never forwarded.

@@ -10,8 +10,8 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 
 use super::answer::Answer;
+use super::cached_request::{answer_cached, with_route_timeout};
 use super::client_request::{Client, ClientRequest, RefreshPolicy};
-use super::handle::{answer_cached, with_route_timeout};
 use super::pass_through::pass;
 use super::worker::Worker;
 use crate::policy::cache_status::{CacheOutcome, Detail};
@@ -37,11 +37,11 @@ pub enum RefreshOutcome {
 impl Worker {
     /// Makes sure that the response to `sample` is stored and as fresh as the policy asks.
     pub async fn refresh(&self, sample: &SampleRequest, policy: RefreshPolicy) -> RefreshOutcome {
-        let request = match self.internal_request(sample, policy) {
+        let mut request = match self.internal_request(sample, policy) {
             Ok(request) => request,
             Err(error) => return RefreshOutcome::Failed(error),
         };
-        let lookup = match self.classify_after_asking(&request.head).await {
+        let lookup = match self.classify_internal(&mut request.head).await {
             Classification::Lookup(lookup) if lookup.route.mode == RouteMode::On => lookup,
             Classification::Lookup(_) => return RefreshOutcome::Refused("observe"),
             Classification::Pass { reason, .. } => return RefreshOutcome::Refused(reason.as_str()),
@@ -67,8 +67,8 @@ impl Worker {
         sample: &SampleRequest,
         limit: usize,
     ) -> Result<(HeaderMap, Bytes), String> {
-        let request = Box::new(self.internal_request(sample, RefreshPolicy::Keep(Duration::ZERO))?);
-        let answer = match self.classify_after_asking(&request.head).await {
+        let mut request = Box::new(self.internal_request(sample, RefreshPolicy::Keep(Duration::ZERO))?);
+        let answer = match self.classify_internal(&mut request.head).await {
             Classification::Lookup(lookup) => {
                 let route = Some(lookup.route);
                 with_route_timeout(route, answer_cached(self, request, lookup, None)).await
@@ -99,7 +99,10 @@ impl Worker {
         *request.uri_mut() = sample.uri.clone();
         *request.headers_mut() = sample.headers.clone();
         let client = Client { peer: None, is_tls: false, refresh: Some(policy) };
-        ClientRequest::accept(request, client, &self.proxy.config).map_err(|error| error.to_string())
+        let mut request =
+            ClientRequest::accept(request, client, &self.proxy.config).map_err(|error| error.to_string())?;
+        request.head.choose_language(&self.proxy.routes);
+        Ok(request)
     }
 }
 

@@ -73,6 +73,27 @@ pub(super) fn from_in_flight(
     with_body(head_of.status, headers, Body::Shared(reader))
 }
 
+/// The response to this request out of a whole content with a tag and no date. Its bytes may differ from the last, so no
+/// range is cut.
+pub(super) fn from_merged(
+    content: Bytes,
+    mut headers: HeaderMap,
+    head: &ClientHead,
+    now: Timestamp,
+) -> Response<Body> {
+    let mut condition = HeaderMap::new();
+    for tags in head.parts.headers.get_all(IF_NONE_MATCH) {
+        condition.append(IF_NONE_MATCH, tags.clone());
+    }
+    let precondition = evaluate_precondition(&head.parts.method, &condition, StatusCode::OK, &headers, now);
+    if precondition == Precondition::NotModified {
+        return without_content(StatusCode::NOT_MODIFIED, headers);
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(content.len()));
+    let body = if head.parts.method == Method::HEAD { Body::empty() } else { Body::from(content) };
+    with_body(StatusCode::OK, headers, body)
+}
+
 pub(super) fn with_body(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -140,7 +140,9 @@ impl RequestLog {
         outcome: Option<CacheOutcome>,
     ) -> Option<AccessLogEntry> {
         if let Some((method, uri)) = self.target {
-            let cache = response.headers().get(CACHE_STATUS).and_then(|status| status.to_str().ok());
+            // The last one is larder's own.
+            let mut members = response.headers().get_all(CACHE_STATUS).iter();
+            let cache = members.next_back().and_then(|status| status.to_str().ok());
             tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "request handled");
         }
         if let Some(span) = &self.span {

@@ -12,6 +12,7 @@ use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
 use crate::policy::compression::restore_tags;
 use crate::policy::methods::is_safe;
+use crate::policy::overlay;
 use crate::upstream::{RequestBody, UploadLimits, UpstreamBody};
 
 /// Builds the upstream request for a client's: same method and path, and the fields that a proxy forwards.
@@ -34,9 +35,11 @@ pub(super) fn build(
     }
     trace_context::prepare_request(request.headers_mut(), head.forwarded_id());
     restore_tags(request.headers_mut(), IF_MATCH);
+    overlay::restore_tags(request.headers_mut(), IF_MATCH);
     // A 304 to a safe request would carry the upstream's own tag.
     if !is_safe(&head.parts.method) {
         restore_tags(request.headers_mut(), IF_NONE_MATCH);
+        overlay::restore_tags(request.headers_mut(), IF_NONE_MATCH);
     }
     request
 }

@@ -43,7 +43,11 @@ async fn a_server_set_as_documented_is_without_fault() {
     let (code, report) = check(&quoted(&format!("redis://app:p@127.0.0.1:{}", redis.port()))).await;
     assert_eq!((code, &report["errors"], &report["warnings"]), (Some(0), &0.into(), &0.into()), "{report:#}");
     let found = &report["redis"];
-    assert_eq!((&found["topology"], &found["server"]), (&"single".into(), &"redis".into()), "{found}");
+    assert_eq!(
+        (&found["topology"], &found["server"]),
+        (&"single".into(), &redis.product().into()),
+        "{found}"
+    );
     assert_eq!(
         (&found["maxmemoryPolicy"], &found["maxmemory"]),
         (&"volatile-lru".into(), &(64 << 20).into())
@@ -175,9 +179,8 @@ async fn people_read_the_same_in_lines() {
     let yaml = format!("upstream: http://127.0.0.1:1\nstore: {{redis: \"{}\"}}\nroutes: []\n", redis.url());
     let file = scratch.file("proxy.yaml", &yaml);
     let text = Command::new(&["check", "--connect", file.to_str().unwrap()]).stdout().await;
-    for words in
-        ["no errors; no routes", "Redis: redis ", "round trip ", "warning: Redis: `maxmemory` is not set"]
-    {
+    let server = format!("Redis: {} ", redis.product());
+    for words in ["no errors; no routes", &server, "round trip ", "warning: Redis: `maxmemory` is not set"] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let file = scratch.file("memory.yaml", "upstream: http://127.0.0.1:1\nroutes: []\n");

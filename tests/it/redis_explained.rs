@@ -143,7 +143,7 @@ async fn credentials_that_are_wrong_or_missing() {
 async fn permissions_that_are_missing() {
     let redis = Redis::start().await;
     let port = redis.port();
-    for (denied, words) in [("-evalsha", "'evalsha'"), ("resetkeys", "one of the keys")] {
+    for (denied, words) in [("-evalsha", "'evalsha'"), ("resetkeys", "ermissions to access")] {
         redis.command(&["ACL", "SETUSER", "app", "reset", "on", ">p", "~*", "&*", "+@all", denied]).await;
         let (upstream, url) = (Upstream::start(), format!("\"redis://app:p@127.0.0.1:{port}\""));
         is_explained(&start(&url, &upstream), "no-permission", words).await;

@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::command_stats::CommandKind;
-use super::connector::{Address, RedisConnector};
+use super::connection::Address;
+use super::connector::RedisConnector;
 use super::error::{Redirect, RedisError};
 use super::node::{Admission, RedisNode, SendOptions, TopologyChanges, remaining_time};
 use super::request::RedisRequest;

@@ -1,7 +1,5 @@
 //! Why a command has no reply, and whether that says something about the server.
 
-use fred::error::{Error, ErrorKind};
-
 use crate::config::RedisHost;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,24 +39,6 @@ const UNUSABLE_SERVER_ERRORS: [&str; 8] =
     ["LOADING", "BUSY", "MASTERDOWN", "MISCONF", "READONLY", "NOREPLICAS", "NOAUTH", "WRONGPASS"];
 
 impl RedisError {
-    pub(crate) fn from_driver(error: &Error) -> Self {
-        let details = error.details();
-        match error.kind() {
-            ErrorKind::Timeout => RedisError::TimedOut,
-            // The client was replaced in between.
-            ErrorKind::Unknown if details.contains("send command to router") => RedisError::Unavailable,
-            ErrorKind::IO
-            | ErrorKind::Canceled
-            | ErrorKind::Routing
-            | ErrorKind::Protocol
-            | ErrorKind::Tls => RedisError::ConnectionLost(details.to_owned()),
-            _ => match parse_redirect(details) {
-                Some(redirect) => RedisError::Redirected(redirect),
-                None => RedisError::ErrorReply(details.to_owned()),
-            },
-        }
-    }
-
     /// Whether the server does not know a script by its digest.
     pub(super) fn is_unknown_script(&self) -> bool {
         matches!(self, RedisError::ErrorReply(reply) if reply.contains("NOSCRIPT"))
@@ -87,7 +67,7 @@ impl Redirect {
 }
 
 /// Parses `MOVED 8579 10.0.0.7:6379`. The host may be an IPv6 address, a name, or empty.
-fn parse_redirect(details: &str) -> Option<Redirect> {
+pub(super) fn parse_redirect(details: &str) -> Option<Redirect> {
     let mut words = details.split_ascii_whitespace();
     let is_ask = match words.next()? {
         "MOVED" => false,

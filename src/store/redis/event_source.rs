@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{ConnectionEvent, ConnectionEvents, RedisConnection};
-use super::connector::{Address, PubsubProtocol, RedisConnector};
+use super::connection::{Address, ConnectionEvent, ConnectionEvents, PubsubProtocol, RedisConnection};
+use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::node::{Admission, SendOptions};
 use super::request::RedisRequest;

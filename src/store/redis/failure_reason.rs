@@ -122,7 +122,7 @@ const REPLIES: &[Rule] = &[
     ),
     (
         "unknown-command",
-        &["unknown command", "Unknown Redis command", "unsupported command"],
+        &["unknown command", "Unknown command", "Unknown Redis command", "unsupported command"],
         "the server does not know a command that larder needs; it is renamed, or a proxy refuses it (%)",
     ),
     (
@@ -271,8 +271,17 @@ fn explain_connection(detail: &str) -> FailureReason {
     if ["TimedOut", "timed out"].iter().any(|word| detail.contains(word)) {
         return timed_out();
     }
-    let closed =
-        ["ConnectionReset", "ConnectionAborted", "BrokenPipe", "UnexpectedEof", "Canceled", "eof", "EOF"];
+    let closed = [
+        "ConnectionReset",
+        "Connection reset",
+        "ConnectionAborted",
+        "BrokenPipe",
+        "Broken pipe",
+        "UnexpectedEof",
+        "Canceled",
+        "eof",
+        "EOF",
+    ];
     if detail.is_empty() || closed.iter().any(|word| detail.contains(word)) {
         return reason(
             "connection-closed",

@@ -7,6 +7,7 @@ mod command_stats;
 mod connection;
 mod connector;
 mod credentials;
+mod driver;
 mod error;
 mod event_source;
 mod failure_reason;
@@ -34,8 +35,7 @@ mod waiters;
 
 pub(super) use audit_log::read_purges;
 pub(super) use command_stats::CommandKind;
-pub use connection::{ConnectionEvent, ConnectionEvents, RedisConnection, simulate_redis};
-pub use connector::Address;
+pub use connection::{Address, ConnectionEvent, ConnectionEvents, RedisConnection, simulate_redis};
 pub use error::RedisError;
 pub use event_source::{
     ChannelEvent, EventConnection, RedisEventSource, StreamEntry, StreamRead, StreamState,

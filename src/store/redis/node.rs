@@ -1,7 +1,6 @@
 //! One Redis server: its connection, deadlines, and health.
 //!
-//! In this folder only `connection`, `connector`, `credentials`, `error` and `slots` name the client library. Some of its
-//! habits don't suit a cache:
+//! In this folder only `driver` names the client library. Some of its habits don't suit a cache:
 //!
 //! - It queues without a bound while the server is unavailable. Here nothing is sent then ([`NodeHealth`]), and a
 //!   bounded number of commands otherwise.
@@ -19,8 +18,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::command_stats::{CommandCounters, CommandKind};
-use super::connection::{ConnectionEvent, RedisConnection};
-use super::connector::{Address, PubsubProtocol, RedisConnector};
+use super::connection::{Address, ConnectionEvent, PubsubProtocol, RedisConnection};
+use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::health::NodeHealth;
 use super::port_probe::probe_port;

@@ -8,8 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connection::{ConnectionEvent, RedisConnection};
-use super::connector::PubsubProtocol;
+use super::connection::{ConnectionEvent, PubsubProtocol, RedisConnection};
 use super::error::RedisError;
 use super::failure_reason::{ExplainContext, explain, is_resp3_refusal};
 use super::index::RedisIndex;

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::command_stats::CommandKind;
-use super::connector::{Address, RedisConnector};
+use super::connection::Address;
+use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::failure_reason::{explain_sentinel_reply, no_sentinel_answers, unconfirmed_primary};
 use super::node::{Admission, RedisNode, SendOptions, TopologyChanges};

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 use super::cluster::Cluster;
 use super::command_stats::{CommandCounters, CommandKind};
-use super::connector::{Address, RedisConnector};
+use super::connection::Address;
+use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::failure_reason::ExplainContext;
 use super::keys::KeyNames;
@@ -120,6 +121,7 @@ impl Servers {
             synced_ago: None,
             max_lag: Duration::ZERO,
             rejected_values: 0,
+            compression: None,
             index_resets: 0,
             memory: memory()
                 .max_by(|a, b| a.used_fraction().total_cmp(&b.used_fraction()))

@@ -17,8 +17,16 @@ pub(super) struct SlotMap {
 
 const UNASSIGNED: u16 = u16::MAX;
 
+/// The hash slot of a key: the CRC-16 (XMODEM) of the part in its first braces, or of all of it.
 pub(super) fn key_slot(key: &str) -> u16 {
-    fred::util::redis_keyslot(key.as_bytes())
+    let tag = key.split_once('{').and_then(|(_, rest)| Some(rest.split_once('}')?.0));
+    let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+    let crc = hashed.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % 16_384
 }
 
 impl SlotMap {
@@ -136,6 +144,15 @@ mod tests {
         ] {
             assert_eq!(SlotMap::parse(&reply, &replied_by), None, "{reply:?}");
         }
+    }
+
+    #[test]
+    fn slots_are_those_of_the_cluster_specification() {
+        for (key, slot) in [("123456789", 12_739), ("foo", 12_182), ("{foo}:bar", 12_182), ("", 0)] {
+            assert_eq!(key_slot(key), slot, "{key}");
+        }
+        assert_eq!(key_slot("foo{}{bar}"), 8_363);
+        assert_eq!(key_slot("foo{{bar}}zap"), key_slot("{bar"));
     }
 
     /// The index has a hash tag. Responses have none, so they are spread.

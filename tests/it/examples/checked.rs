@@ -3,7 +3,7 @@
 use larder::config::{Config, ConfigErrors, Listen, SettingOverrides, UpstreamAddress};
 
 use super::{path, text};
-use crate::support::{Command, Process, Scratch, Upstream, free_port};
+use crate::support::{Answer, Command, Process, Scratch, Upstream, free_port};
 
 #[tokio::test]
 async fn every_configuration_passes_larder_check_without_a_warning() {
@@ -32,6 +32,7 @@ async fn the_demo_prints_a_configuration_that_passes_too() {
 #[tokio::test]
 async fn a_case_runs_by_its_file_and_one_variable() {
     let api = Upstream::start();
+    api.on("/api/courses", Answer::ok("{\"courses\": []}").header("content-type", "application/json"));
     let [proxy, admin] = [free_port(), free_port()];
     let (listen, operate) = (format!("127.0.0.1:{proxy}"), format!("127.0.0.1:{admin}"));
     let file = path("config/courses.yaml");

@@ -1,7 +1,9 @@
 //! `config/courses.yaml`: a courses API with lists for all and progress for each.
 
+use serde_json::json;
+
 use super::{Case, NOTHING, SampleApi, bucket, has_one_response, token};
-use crate::support::Answer;
+use crate::support::{Answer, Received};
 
 const LIST: &str = "/api/courses";
 const PAGE_2: &str = "/api/courses?page=2";
@@ -31,6 +33,8 @@ pub fn courses() -> Case {
 pub fn api() -> SampleApi {
     SampleApi::start()
         .answers("/api/courses", &["courses"])
+        .lists("/api/courses", ("courses", &[("7", "course 7"), ("8", "course 8")]))
+        .answers("/api/users/me/enrollments", &["enrolments of {user}"])
         .answers("/api/courses/7", &["course 7"])
         .answers("/api/courses/8", &["course 8"])
         .answers("/api/courses/7/enrollment", &["enrolment in 7 of {user}"])
@@ -42,8 +46,15 @@ pub fn api() -> SampleApi {
         .changes("DELETE /api/courses/7", &["courses", "course 7"])
         .changes(
             "POST /api/courses/7/enroll",
-            &["courses", "course 7", "progress of {user}", "enrolment in 7 of {user}"],
+            &[
+                "courses",
+                "course 7",
+                "progress of {user}",
+                "enrolment in 7 of {user}",
+                "enrolments of {user}",
+            ],
         )
+        .changes("POST /api/courses/8/enroll", &["courses", "course 8", "enrolments of {user}"])
         .changes("POST /api/auth/logout", &[])
         .changes("POST /api/rewards/claim", &["progress of {user}", "rewards of {user}"])
 }
@@ -63,6 +74,8 @@ async fn a_list_is_shared_by_all_who_mean_the_same_page() {
     let case = courses();
     assert_eq!(case.asked(&[LIST]).await, [LIST]);
     assert_eq!(case.api.upstream.last("/api/courses").target, "/api/courses?difficulty=all&limit=20&page=1");
+    // The part of each is a response of its own.
+    case.asked(&["ann /api/users/me/enrollments", "ben /api/users/me/enrollments"]).await;
     let the_same = [
         "/api/courses?page=1",
         "/api/courses?limit=20&difficulty=all",
@@ -81,6 +94,34 @@ async fn a_list_is_shared_by_all_who_mean_the_same_page() {
     assert_eq!(case.asked(&others).await, NOTHING);
     // A course has no parameters.
     assert_eq!(case.asked(&["ann /api/courses/7", "ben /api/courses/7?utm_source=mail"]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn each_user_sees_its_own_enrolments_in_the_list() {
+    let case = courses();
+    case.api.upstream.on("/api/users/me/enrollments", |request: &Received| {
+        let of_ann = request.header("authorization").as_deref() == Some(token("ann").as_str());
+        let course = if of_ann { "7" } else { "8" };
+        let list = json!({"enrollments": [{"courseId": course}]});
+        Answer::ok(list.to_string()).header("content-type", "application/json")
+    });
+    for _ in 0..2 {
+        for (read, expected) in
+            [(LIST, [false, false]), ("ann /api/courses", [true, false]), ("ben /api/courses", [false, true])]
+        {
+            let list = case.send(read).await.assert_status(200).json();
+            let enrolled =
+                [0, 1].map(|at| list["courses"][at]["isEnrolled"].as_bool().expect("a truth value"));
+            assert_eq!(enrolled, expected, "{read}");
+        }
+    }
+    let count = |path| case.api.upstream.count(path);
+    assert_eq!((count("/api/courses"), count("/api/users/me/enrollments")), (1, 2));
+    // A new enrolment shows at once, and only the lists and the caller's part are asked for again.
+    case.write("ann POST /api/courses/8/enroll").await;
+    case.send("ben /api/courses").await.assert_fwd("uri-miss");
+    case.send("ann /api/courses").await.assert_fwd("uri-miss");
+    assert_eq!((count("/api/courses"), count("/api/users/me/enrollments")), (2, 3));
 }
 
 #[tokio::test]

@@ -272,6 +272,11 @@ pub const ROWS: &[Row] = &[
     valkey("no HELLO: RESP2 only", Setup::Server(&["--rename-command", "HELLO", ""]), "works"),
     valkey("no channels", Setup::User(&["resetchannels"]), "works without wake-ups"),
     valkey("no INFO", Setup::User(&["-info"]), "shares nothing: `no-permission`"),
+    valkey(
+        "INFO is renamed",
+        Setup::Server(&["--rename-command", "INFO", ""]),
+        "shares nothing: `unknown-command`",
+    ),
     valkey("full, with `noeviction`", Setup::Server(FULL), "works without stored responses, leases"),
     valkey("`timeout 1`", Setup::Server(&["--timeout", "1"]), "works"),
     valkey(

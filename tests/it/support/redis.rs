@@ -66,6 +66,11 @@ impl Redis {
         self.answers().await;
     }
 
+    /// The name that the server gives itself.
+    pub fn product(&self) -> &'static str {
+        if self.program.contains("valkey") { "valkey" } else { "redis" }
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -16,7 +16,7 @@ pub use self::census::{Census, KindCount, count_keys};
 pub use self::facts::ServerFacts;
 use self::trials::{Refusals, Trials};
 use super::command_stats::CommandKind;
-use super::connector::PubsubProtocol;
+use super::connection::PubsubProtocol;
 use super::error::RedisError;
 use super::failure_reason::{ExplainContext, TopologyKind, explain, is_ambiguous, is_resp3_refusal};
 use super::keys::KeyNames;

@@ -1,0 +1,146 @@
+//! The fields of the requests for the parts, and those of the merged response.
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    COOKIE, ETAG, EXPIRES, Entry, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    LAST_MODIFIED, PRAGMA, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TRAILER,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
+
+use super::SharedPart;
+use crate::hex;
+use crate::policy::cache_control::CacheControl;
+use crate::policy::compression::DIGESTS;
+use crate::policy::entity_tag::strong_tag;
+use crate::policy::targeted::SURROGATE_CONTROL;
+use crate::policy::{CallerFields, Route, credentials};
+
+/// Stands in the tag of a merged response, between the API's own and a hash.
+const TAG_MARK: &[u8] = b"-larder-overlay-";
+
+/// The hexadecimal digits of the hash in a tag.
+const TAG_DIGITS: usize = 32;
+
+/// Conditions and ranges are about the whole response.
+const OF_THE_WHOLE: [HeaderName; 6] =
+    [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
+
+/// The fields of the request for a part of the caller.
+pub fn part_fields(request: &HeaderMap) -> HeaderMap {
+    let mut fields = request.clone();
+    OF_THE_WHOLE.iter().for_each(|name| drop(fields.remove(name)));
+    fields.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    fields
+}
+
+impl SharedPart {
+    /// The fields of the request for the shared part: without those that identify the caller, and of the cookies only those
+    /// in the key.
+    pub fn request_fields(&self, request: &HeaderMap, caller_fields: &CallerFields) -> HeaderMap {
+        const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+        let is_removed = |name: &&HeaderName| {
+            let is_credential =
+                caller_fields.identify(name) || CREDENTIALS.contains(name) || self.credentials.contains(name);
+            OF_THE_WHOLE.contains(name) || is_credential && !self.route.headers.contains(name)
+        };
+        let mut fields = request.clone();
+        request.keys().filter(is_removed).for_each(|name| drop(fields.remove(name)));
+        let pairs = self.route.cookies.iter().flat_map(|name| credentials::cookie_pairs(request, name));
+        let cookies = pairs.collect::<Vec<_>>().join(&b"; "[..]);
+        if !cookies.is_empty()
+            && let Ok(cookies) = HeaderValue::from_bytes(&cookies)
+        {
+            fields.insert(COOKIE, cookies);
+        }
+        fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        for (name, value) in &self.headers {
+            fields.insert(name, value.clone());
+        }
+        fields
+    }
+}
+
+/// The merged content, and the fields of the parts it was made of.
+#[derive(Clone, Copy, Debug)]
+pub struct MergedContent<'a> {
+    pub content: &'a [u8],
+    pub shared: &'a HeaderMap,
+    pub of_caller: &'a [&'a HeaderMap],
+}
+
+/// The fields of the merged response: those of the shared part, but for what is about its bytes, its lifetime and its
+/// client. No cache but the caller's own may store it, and that one asks each time.
+pub fn merged_fields(route: &Route, merged: MergedContent<'_>) -> HeaderMap {
+    const REPLACED: [HeaderName; 9] = [
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        EXPIRES,
+        LAST_MODIFIED,
+        PRAGMA,
+        SET_COOKIE,
+        SURROGATE_CONTROL,
+        TRAILER,
+    ];
+    let MergedContent { content, shared, of_caller } = merged;
+    let mut fields = shared.clone();
+    let is_for_caches = |name: &HeaderName| name.as_str().ends_with("-cache-control");
+    let is_replaced = |name: &&HeaderName| {
+        REPLACED.contains(name) || DIGESTS.contains(name) || is_for_caches(name) || *name == "signature"
+    };
+    shared.keys().filter(is_replaced).for_each(|name| drop(fields.remove(name)));
+    route.drop_response.select_from(shared).keys().for_each(|name| drop(fields.remove(name)));
+    let parts = || std::iter::once(shared).chain(of_caller.iter().copied());
+    let is_unstorable = parts().any(|part| CacheControl::parse(part).no_store);
+    let control = if is_unstorable { "private, no-store" } else { "private, no-cache" };
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static(control));
+    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
+    // They are answers to this very caller.
+    for cookie in of_caller.iter().flat_map(|part| part.get_all(SET_COOKIE)) {
+        fields.append(SET_COOKIE, cookie.clone());
+    }
+    let tag = tag(strong_tag(shared), content);
+    match HeaderValue::from_bytes(&tag) {
+        Ok(tag) => fields.insert(ETAG, tag),
+        Err(_) => fields.remove(ETAG),
+    };
+    fields
+}
+
+/// The tag of the merged content. It names that of the shared part, so that a write can be conditional on it.
+fn tag(shared: Option<&[u8]>, content: &[u8]) -> Vec<u8> {
+    let hash = hex::encode(&Sha256::digest(content)[..TAG_DIGITS / 2]);
+    let own = shared.and_then(|tag| tag.strip_suffix(b"\"")).unwrap_or(b"\"");
+    [own, TAG_MARK, hash.as_bytes(), b"\""].concat()
+}
+
+/// Gives the API its own tags back in `name`, a condition of a write.
+pub fn restore_tags(request: &mut HeaderMap, name: HeaderName) {
+    let Entry::Occupied(mut lines) = request.entry(name) else { return };
+    for line in lines.iter_mut() {
+        if let Some(restored) = restore_line(line.as_bytes())
+            && let Ok(restored) = HeaderValue::from_bytes(&restored)
+        {
+            *line = restored;
+        }
+    }
+}
+
+/// `None`: no tag of the line is marked. A tag of larder alone stays: the API has none like it.
+fn restore_line(line: &[u8]) -> Option<Vec<u8>> {
+    let (mut restored, mut rest, mut has_marks) = (Vec::with_capacity(line.len()), line, false);
+    while let Some(at) = rest.windows(TAG_MARK.len()).position(|window| window == TAG_MARK) {
+        let end = at + TAG_MARK.len() + TAG_DIGITS;
+        let is_hash =
+            rest.get(at + TAG_MARK.len()..end).is_some_and(|hash| hash.iter().all(u8::is_ascii_hexdigit));
+        let is_restored = is_hash && rest.get(end) == Some(&b'"') && !rest[..at].ends_with(b"\"");
+        let kept = if is_restored { at } else { at + TAG_MARK.len() };
+        restored.extend_from_slice(&rest[..kept]);
+        rest = if is_restored { &rest[end..] } else { &rest[kept..] };
+        has_marks |= is_restored;
+    }
+    restored.extend_from_slice(rest);
+    has_marks.then_some(restored)
+}

@@ -1,0 +1,152 @@
+//! `overlay` of a route: what concerns the caller alone is added to the items of a response that all callers share.
+//!
+//! The response consists of parts. The shared part is the route's own response to a request that identifies nobody; the
+//! parts of the caller are responses of other routes, one for each caller. Each part is stored, purged and validated for
+//! itself. They are merged for each request, and the merged response is not stored.
+
+mod fields;
+mod items;
+mod merge;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, Uri};
+
+use super::content::Content;
+use super::credentials::are_credentials_in_key;
+use super::json_query::JsonQuery;
+use super::route::{Credential, Shared};
+use super::{CallerFields, Route};
+
+pub use fields::{MergedContent, merged_fields, part_fields, restore_tags};
+pub use items::ItemsPath;
+pub use merge::{Mismatch, merge};
+
+/// One addition to the items of the shared part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// The URL of the caller's part.
+    pub from: Uri,
+    /// The values in it that select items.
+    pub each: JsonQuery,
+    /// Where the items are in the shared part.
+    pub into: ItemsPath,
+    /// The member of an item that is compared with the values.
+    pub on: String,
+    pub members: Vec<OverlayMember>,
+    pub on_error: OnPartError,
+}
+
+/// A member that items get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayMember {
+    pub name: String,
+    /// Its value as JSON in the items that are selected; `None`: the item keeps its own.
+    set: Option<String>,
+    /// The same for all other items.
+    default: Option<String>,
+    /// The name as it is added behind another member.
+    label: String,
+}
+
+impl OverlayMember {
+    pub fn new(name: String, set: Option<String>, default: Option<String>) -> Self {
+        let label = format!(",{}:", serde_json::Value::from(name.as_str()));
+        Self { name, set, default, label }
+    }
+
+    fn value(&self, is_selected: bool) -> Option<&str> {
+        if is_selected { self.set.as_deref() } else { self.default.as_deref() }
+    }
+}
+
+/// The handling of a caller's part that can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnPartError {
+    /// The request is forwarded.
+    #[default]
+    Pass,
+    /// No item is selected.
+    Default,
+}
+
+/// The sender of the requests for shared parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OverlayAs {
+    /// Nobody: the requests have no credential.
+    #[default]
+    Anonymous,
+    /// larder, with `background.headers`.
+    Background,
+}
+
+/// The part of a response that is the same for all callers.
+#[derive(Clone, Debug)]
+pub struct SharedPart {
+    /// The rules of the part: those of the route, but for one response to all.
+    pub route: Arc<Route>,
+    /// More fields that identify a caller: those by which the other routes know theirs.
+    credentials: Vec<HeaderName>,
+    /// The fields that larder adds.
+    headers: HeaderMap,
+}
+
+impl SharedPart {
+    pub fn new(route: &Route, credentials: Vec<HeaderName>, background: &HeaderMap) -> Self {
+        let part = Route {
+            shared: Shared::All,
+            per: None,
+            callers: None,
+            anonymous: Default::default(),
+            compress: Vec::new(),
+            no_vary_search: false,
+            overlay: Vec::new(),
+            shared_part: None,
+            fingerprint: route.fingerprint.as_shared_part(route.overlay_as),
+            ..route.clone()
+        };
+        let headers = match route.overlay_as {
+            OverlayAs::Anonymous => HeaderMap::new(),
+            OverlayAs::Background => background.clone(),
+        };
+        Self { route: Arc::new(part), credentials, headers }
+    }
+}
+
+impl Overlay {
+    /// The values of the caller's part that select items. `None`: one is neither text nor a whole number.
+    pub fn select(&self, content: &Content) -> Option<HashSet<String>> {
+        let nodes = self.each.nodes(content.json()?).into_iter().filter(|node| !node.is_null());
+        let text = |node: &serde_json::Value| match node {
+            serde_json::Value::String(text) => Some(text.clone()),
+            serde_json::Value::Number(number) if number.is_i64() || number.is_u64() => {
+                Some(number.to_string())
+            }
+            _ => None,
+        };
+        nodes.map(text).collect()
+    }
+}
+
+/// Whether a request has nothing by which the route of a caller's part could know its caller.
+pub fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
+    let mut credentials = route.per.iter().flat_map(Credential::alternatives);
+    !credentials.any(|credential| credential.is_in(headers))
+        && are_credentials_in_key(route, headers, caller_fields)
+}
+
+impl Route {
+    /// The URLs of the caller's parts, each once.
+    pub fn caller_parts(&self) -> Vec<&Uri> {
+        let mut urls: Vec<&Uri> = Vec::new();
+        for overlay in &self.overlay {
+            if !urls.contains(&&overlay.from) {
+                urls.push(&overlay.from);
+            }
+        }
+        urls
+    }
+}

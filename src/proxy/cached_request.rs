@@ -1,0 +1,139 @@
+//! Answers a request on a route that caches: from the store, by a fetch, or by passing it on.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::{Answer, LARDER_POSITION};
+use super::background_refresh::refresh_in_background;
+use super::client_request::{ClientHead, ClientRequest};
+use super::collapse::{MissedRequest, OtherQuery};
+use super::error::ProxyError;
+use super::lookup::{CacheRequest, LookupOutcome, LookupStep};
+use super::rate_limit::refuse_miss;
+use super::worker::Worker;
+use super::{head_request, observe, pass_through};
+use crate::policy::Route;
+use crate::policy::cache_status::CacheOutcome;
+use crate::policy::classify::{CacheLookup, PassReason};
+use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
+use crate::policy::route::RouteMode;
+
+/// Answers a request on a route that caches: from the store, or by a fetch. Futures that wait for the upstream are
+/// boxed, so that waiting for the store takes little memory.
+pub(super) async fn answer_cached(
+    worker: &Worker,
+    request: Box<ClientRequest>,
+    lookup: CacheLookup<'_>,
+    step: Option<LookupStep>,
+) -> Answer {
+    if let Some(reason) = reason_to_forward(worker, &request.head, lookup.route).await {
+        return Box::pin(pass_miss(worker, request, lookup.route, reason)).await;
+    }
+    let cached = CacheRequest { worker, head: &request.head, lookup: &lookup };
+    let step = step.unwrap_or_else(|| cached.look_up_sync());
+    let found = cached.finish(step).await;
+    let is_observed = lookup.route.mode == RouteMode::Observe;
+    let on_miss = decide_on_miss(lookup.route, &request.head.as_policy());
+    if matches!(found, LookupOutcome::Miss(_))
+        && (is_observed || on_miss != OnMiss::OnlyIfCached)
+        && let Some(refusal) = refuse_miss(worker, &request.head, lookup.route).await
+    {
+        return refusal;
+    }
+    if is_observed {
+        return Box::pin(observe::observe(worker, request, &lookup, found)).await;
+    }
+    if let LookupOutcome::Fresh(hit) = found {
+        return hit.into_answer(&cached);
+    }
+    let head = Arc::new(request.head);
+    if let Ok(answer) = answer_found(worker, &head, (&lookup, found), on_miss).await {
+        return answer;
+    }
+    match worker.look_up_as_asked(&head) {
+        Some(lookup) => Box::pin(answer_as_asked(worker, &head, lookup, on_miss)).await,
+        None => Answer::from_error(&ProxyError::Interrupted, Some(lookup.route)),
+    }
+}
+
+/// Answers by what the lookup found, or by a fetch.
+async fn answer_found(
+    worker: &Worker,
+    head: &Arc<ClientHead>,
+    (lookup, found): (&CacheLookup<'_>, LookupOutcome),
+    on_miss: OnMiss,
+) -> Result<Answer, OtherQuery> {
+    let missed = MissedRequest { worker, head, lookup };
+    match found {
+        LookupOutcome::Fresh(hit) => Ok(hit.into_answer(&CacheRequest { worker, head, lookup })),
+        LookupOutcome::Stale(_, miss) if head.refresh.is_some() => Box::pin(missed.fetch_or_join(miss)).await,
+        LookupOutcome::Stale(hit, miss) => {
+            refresh_in_background(worker, head, lookup, miss);
+            Ok(hit.into_answer(&CacheRequest { worker, head, lookup }))
+        }
+        LookupOutcome::Miss(miss) if miss.is_of_other_query() => {
+            worker.proxy.search_hints.forget(head);
+            Err(OtherQuery)
+        }
+        LookupOutcome::Miss(miss) => match on_miss {
+            OnMiss::Fetch => Box::pin(missed.fetch_or_join(miss)).await,
+            // Only a GET asks the upstream for another query than the client's.
+            _ if lookup.query.is_simplified() => Err(OtherQuery),
+            OnMiss::OnlyIfCached => Ok(Answer::from_error(&ProxyError::OnlyIfCached, Some(lookup.route))),
+            OnMiss::Head => Ok(Box::pin(head_request::forward_head(worker, head, lookup, &miss)).await),
+        },
+    }
+}
+
+/// Answers by the query as the client sent it.
+async fn answer_as_asked(
+    worker: &Worker,
+    head: &Arc<ClientHead>,
+    lookup: CacheLookup<'_>,
+    on_miss: OnMiss,
+) -> Answer {
+    let found = CacheRequest { worker, head, lookup: &lookup }.look_up().await;
+    let answered = answer_found(worker, head, (&lookup, found), on_miss).await;
+    answered.unwrap_or_else(|OtherQuery| Answer::from_error(&ProxyError::Interrupted, Some(lookup.route)))
+}
+
+/// Why a request on a route that caches goes to the upstream whatever is stored.
+async fn reason_to_forward(worker: &Worker, head: &ClientHead, route: &Route) -> Option<PassReason> {
+    if let Some(reason) = requires_upstream(&head.as_policy()) {
+        return Some(reason);
+    }
+    let position =
+        head.parts.headers.get(LARDER_POSITION).filter(|_| route.read_your_writes)?.to_str().ok()?;
+    (!worker.proxy.store.sync_to(position).await).then_some(PassReason::Position)
+}
+
+/// Forwards a request that is not answered from the store, unless it is over the limit of its route.
+pub(super) async fn pass_miss(
+    worker: &Worker,
+    request: Box<ClientRequest>,
+    route: &Arc<Route>,
+    reason: PassReason,
+) -> Answer {
+    match refuse_miss(worker, &request.head, route).await {
+        Some(refusal) => refusal,
+        None => pass_through::pass(worker, request, Some(route), CacheOutcome::pass(reason)).await,
+    }
+}
+
+/// The route's `timeout`. A write that is cut off goes on and purges, like one whose client has gone.
+pub(super) async fn with_route_timeout(
+    route: Option<&Arc<Route>>,
+    answer: impl Future<Output = Answer>,
+) -> Answer {
+    let Some(limit) = route.and_then(|route| route.timeout) else { return answer.await };
+    let deadline = Instant::now() + limit;
+    match timeout_at(deadline, answer).await {
+        Ok(mut answer) => {
+            answer.response = answer.response.map(|body| body.with_deadline(deadline));
+            answer
+        }
+        Err(_) => Answer::from_error(&ProxyError::RouteTimeout, route),
+    }
+}

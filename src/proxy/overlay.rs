@@ -1,0 +1,298 @@
+//! Answers of a route with `overlay`: a shared part, and parts of the caller, which take the way of any cached request,
+//! side by side. They are merged for this request alone, and the result is not stored.
+//!
+//! A request whose parts can't be merged for certain is forwarded whole, as the client sent it.
+
+use std::collections::HashSet;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
+use http::{HeaderMap, StatusCode, Uri};
+use http_body_util::BodyExt;
+
+use super::answer::{Answer, CACHE_STATUS};
+use super::body::Body;
+use super::cached_request::{answer_cached, pass_miss, with_route_timeout};
+use super::client_request::{ClientHead, ClientRequest, timeouts};
+use super::reply;
+use super::worker::Worker;
+use crate::memory_budget::MemoryBudget;
+use crate::policy::Route;
+use crate::policy::cache_control::CacheControl;
+use crate::policy::cache_status::{CacheOutcome, Detail};
+use crate::policy::caller::UnknownCaller;
+use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
+use crate::policy::content::Content;
+use crate::policy::on_miss::requires_upstream;
+use crate::policy::overlay::{
+    MergedContent, Mismatch, OnPartError, Overlay, SharedPart, is_anonymous, merge, merged_fields,
+    part_fields,
+};
+
+/// A request on a route with `overlay`.
+#[derive(Clone, Copy)]
+struct OverlayRequest<'a> {
+    worker: &'a Worker,
+    head: &'a ClientHead,
+    route: &'a Arc<Route>,
+}
+
+/// A complete part.
+#[derive(Clone)]
+struct Part {
+    headers: HeaderMap,
+    body: Bytes,
+    outcome: CacheOutcome,
+}
+
+/// A part of the caller.
+enum CallerPart {
+    /// `caller`: until when it may be used.
+    Read { part: Part, caller: Caller },
+    /// The caller is nobody.
+    Anonymous,
+    /// The upstream failed, or the response is none that can be read.
+    Failed,
+}
+
+/// Why nothing is merged.
+enum Unmerged {
+    Pass(PassReason),
+    /// The answer to the request for the shared part is that to this one.
+    Answer(Box<Answer>),
+}
+
+impl From<PassReason> for Unmerged {
+    fn from(reason: PassReason) -> Self {
+        Unmerged::Pass(reason)
+    }
+}
+
+/// `caller`: the caller of the request, as its route knows it.
+pub(super) async fn answer_with_overlay(
+    worker: &Worker,
+    request: Box<ClientRequest>,
+    route: &Arc<Route>,
+    caller: Caller,
+) -> Answer {
+    let merging = OverlayRequest { worker, head: &request.head, route };
+    let reason = match Box::pin(merging.answer(caller)).await {
+        Ok(answer) => return answer,
+        Err(Unmerged::Answer(answer)) => return *answer,
+        Err(Unmerged::Pass(reason)) => reason,
+    };
+    Box::pin(pass_miss(worker, request, route, reason)).await
+}
+
+impl OverlayRequest<'_> {
+    async fn answer(&self, caller: Caller) -> Result<Answer, Unmerged> {
+        if let Some(reason) = requires_upstream(&self.head.as_policy()) {
+            return Err(reason.into());
+        }
+        let part = self.route.shared_part.as_ref().ok_or(PassReason::SharedPart)?;
+        let urls = self.route.caller_parts();
+        let parts = urls.iter().map(|url| Box::pin(self.fetch_caller_part(url)) as _).collect();
+        let (shared, parts) = tokio::join!(Box::pin(self.fetch_shared_part(part)), join_all(parts));
+        let (shared, parts) = (shared?, parts.into_iter().collect::<Result<Vec<_>, _>>()?);
+        let (content, detail) = self.merge(&shared, &parts).await?;
+        let now = self.worker.proxy.clock.now();
+        let is_over =
+            |part: &CallerPart| matches!(part, CallerPart::Read { caller, .. } if caller.has_expired(now));
+        if caller.has_expired(now) || parts.iter().any(is_over) {
+            return Err(PassReason::Caller(UnknownCaller::Expired).into());
+        }
+        let of_caller: Vec<&HeaderMap> =
+            parts.iter().filter_map(CallerPart::part).map(|it| &it.headers).collect();
+        let merged = MergedContent { content: &content, shared: &shared.headers, of_caller: &of_caller };
+        let mut headers = merged_fields(self.route, merged);
+        let mut outcome = shared.outcome.detailed(detail);
+        headers.extend(shared.outcome.to_part_value("shared-part", None).map(|value| (CACHE_STATUS, value)));
+        for (url, part) in urls.iter().zip(&parts).filter_map(|(url, part)| Some((url, part.part()?))) {
+            outcome = outcome.merged_with(part.outcome, detail);
+            if let Some(value) = part.outcome.to_part_value("caller-part", Some(&url.to_string())) {
+                headers.append(CACHE_STATUS, value);
+            }
+        }
+        let content = self.worker.memory().count(content);
+        let response = reply::from_merged(content, headers, self.head, now);
+        Ok(Answer::new(response, outcome, Some(self.route)))
+    }
+
+    async fn fetch_shared_part(&self, part: &SharedPart) -> Result<Part, Unmerged> {
+        let head = self.worker.shared_part_head(part, self.head);
+        let lookup = self.worker.look_up_shared(part, &head);
+        let mut answer = self.fetch_part(head, lookup).await;
+        let status = answer.response.status();
+        if answer.outcome.is_err() || status.is_server_error() {
+            // A cookie would be one of nobody.
+            answer.response.headers_mut().remove(SET_COOKIE);
+            return Err(Unmerged::Answer(Box::new(answer)));
+        }
+        if status != StatusCode::OK || CacheControl::parse(answer.response.headers()).no_transform {
+            return Err(PassReason::SharedPart.into());
+        }
+        let part = self.read(answer, self.route.max_json).await;
+        part.ok_or(Unmerged::Pass(PassReason::SharedPart))
+    }
+
+    /// `Err`: it is not known who the caller is, or the API refuses the caller.
+    async fn fetch_caller_part(&self, url: &Uri) -> Result<CallerPart, Unmerged> {
+        let mut head = self.head.for_part(url.clone(), part_fields(&self.head.parts.headers));
+        head.choose_language(&self.worker.proxy.routes);
+        let lookup = match self.worker.classify_after_asking(&head).await {
+            Classification::Lookup(lookup) => lookup,
+            Classification::Pass {
+                reason: PassReason::NoCredential | PassReason::Caller(UnknownCaller::Anonymous),
+                route: Some(route),
+            } if is_anonymous(route, &self.head.parts.headers, &self.worker.proxy.config.credentials) => {
+                return Ok(CallerPart::Anonymous);
+            }
+            _ => return Err(PassReason::CallerPart.into()),
+        };
+        let (caller, limit) = (lookup.caller, lookup.route.max_json);
+        let answer = self.fetch_part(head, lookup).await;
+        match answer.response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PassReason::CallerPart.into()),
+            StatusCode::OK => {
+                let part = self.read(answer, limit).await;
+                Ok(part.map_or(CallerPart::Failed, |part| CallerPart::Read { part, caller }))
+            }
+            _ => Ok(CallerPart::Failed),
+        }
+    }
+
+    async fn fetch_part(&self, mut head: ClientHead, lookup: CacheLookup<'_>) -> Answer {
+        let route = lookup.route;
+        head.route_timeouts = Some(timeouts(&self.worker.proxy.config, Some(route)));
+        let request = Box::new(ClientRequest { head, body: None });
+        with_route_timeout(Some(route), answer_cached(self.worker, request, lookup, None)).await
+    }
+
+    /// Reads the content of a part. `None`: it is cut short, larger than `limit`, or there is no memory for it.
+    async fn read(&self, answer: Answer, limit: u64) -> Option<Part> {
+        let outcome = answer.outcome.ok()?;
+        let (parts, body) = answer.response.into_parts();
+        let length =
+            parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > limit) {
+            return None;
+        }
+        let body = read_counted(body, limit, self.worker.memory()).await?;
+        Some(Part { headers: parts.headers, body, outcome })
+    }
+
+    /// The merged content.
+    async fn merge(&self, shared: &Part, parts: &[CallerPart]) -> Result<(Bytes, Detail), Unmerged> {
+        let urls = self.route.caller_parts();
+        let mut sources = Vec::with_capacity(self.route.overlay.len());
+        for overlay in &self.route.overlay {
+            let part = urls.iter().position(|url| **url == overlay.from).and_then(|at| parts.get(at));
+            sources.push(match part {
+                Some(CallerPart::Read { part, .. }) => ItemSource::Part(part.clone()),
+                Some(CallerPart::Anonymous) => ItemSource::Nobody,
+                Some(CallerPart::Failed) | None => ItemSource::Failed,
+            });
+        }
+        let (route, shared) = (self.route.clone(), shared.clone());
+        let read_bytes = parts.iter().filter_map(CallerPart::part).map(|part| part.body.len());
+        let length = shared.body.len() + read_bytes.sum::<usize>();
+        let merging = move || merge_all(&route, &shared, &sources);
+        let merged = self.worker.proxy.content_parser.run(length, merging).await;
+        match merged.unwrap_or(Err(MergeError::Shared(Mismatch::Malformed))) {
+            Ok((content, detail)) => Ok((content.into(), detail)),
+            Err(MergeError::Shared(mismatch)) => {
+                self.worker.proxy.first_notices.record_unmerged(self.route, mismatch);
+                Err(PassReason::SharedPart.into())
+            }
+            Err(MergeError::Caller) => Err(PassReason::CallerPart.into()),
+        }
+    }
+}
+
+impl CallerPart {
+    fn part(&self) -> Option<&Part> {
+        match self {
+            CallerPart::Read { part, .. } => Some(part),
+            CallerPart::Anonymous | CallerPart::Failed => None,
+        }
+    }
+}
+
+/// The response that selects the items of an overlay.
+enum ItemSource {
+    Part(Part),
+    Nobody,
+    Failed,
+}
+
+enum MergeError {
+    Shared(Mismatch),
+    Caller,
+}
+
+fn merge_all(route: &Route, shared: &Part, sources: &[ItemSource]) -> Result<(String, Detail), MergeError> {
+    let text = Content::response_text(&shared.headers, &shared.body, route.max_json);
+    let mut text = text.map_err(|_| MergeError::Shared(Mismatch::Malformed))?;
+    let mut detail = Detail::OverlayAnonymous;
+    for (overlay, source) in route.overlay.iter().zip(sources) {
+        let selected = match source {
+            ItemSource::Nobody => HashSet::new(),
+            source => match (select(overlay, source, route.max_json), overlay.on_error) {
+                (Some(selected), _) => {
+                    if detail != Detail::OverlayFailed {
+                        detail = Detail::Overlay;
+                    }
+                    selected
+                }
+                (None, OnPartError::Default) => {
+                    detail = Detail::OverlayFailed;
+                    HashSet::new()
+                }
+                (None, OnPartError::Pass) => return Err(MergeError::Caller),
+            },
+        };
+        text = merge(&text, &selected, overlay).map_err(MergeError::Shared)?;
+    }
+    Ok((text, detail))
+}
+
+/// `None`: the part failed, or is not JSON with such values.
+fn select(overlay: &Overlay, source: &ItemSource, limit: u64) -> Option<HashSet<String>> {
+    let ItemSource::Part(part) = source else { return None };
+    overlay.select(&Content::parse_response(&part.headers, &part.body, limit).ok()?)
+}
+
+/// The whole content, which counts until it is dropped. `None`: it fails, is larger than `limit`, or there is no memory.
+async fn read_counted(mut body: Body, limit: u64, memory: &Arc<MemoryBudget>) -> Option<Bytes> {
+    let (mut chunks, mut length, mut reservation) = (Vec::new(), 0, memory.reserve());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        length += data.len() as u64;
+        reservation.grow(data.len() as u64);
+        if length > limit || !memory.admits(length) {
+            return None;
+        }
+        chunks.push(data);
+    }
+    let content = if chunks.len() == 1 { chunks.swap_remove(0) } else { chunks.concat().into() };
+    Some(if content.is_empty() { content } else { reservation.attach(content) })
+}
+
+/// Waits for all of a few futures.
+async fn join_all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
+    let mut outputs: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        for (future, output) in futures.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none()) {
+            if let Poll::Ready(ready) = future.as_mut().poll(cx) {
+                *output = Some(ready);
+            }
+        }
+        if outputs.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
+}

@@ -1,0 +1,234 @@
+//! Connections by fred.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::{Client, Pipeline, WithOptions};
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use fred::types::config::{
+    Config, ConnectionConfig, CredentialProvider, Options, PerformanceConfig, ReconnectPolicy, Server,
+    ServerConfig, TcpConfig, TlsConnector,
+};
+use fred::types::{ConnectHandle, CustomCommand, Message, RespVersion, Value};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::super::connection::{
+    Address, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings, PubsubProtocol,
+    RedisConnection,
+};
+use super::super::credentials::LoginSource;
+use super::super::error::{RedisError, parse_redirect};
+use super::super::node::{Admission, SendOptions};
+use super::super::request::RedisRequest;
+use super::super::scripts::RespValue;
+use super::{CONNECT_TIMEOUT, MAX_RECONNECT_DELAY_MS, MIN_RECONNECT_DELAY_MS, RECONNECT_JITTER_MS};
+use crate::store::BoxFuture;
+
+struct FredConnection(Client);
+
+struct FredEvents {
+    running: ConnectHandle,
+    connects: Receiver<Server>,
+    errors: Receiver<(Error, Option<Server>)>,
+    messages: Receiver<Message>,
+}
+
+/// A client, which connects once its events are opened.
+pub(in super::super) fn connect(settings: &ConnectionSettings) -> Arc<dyn RedisConnection> {
+    let mut policy = ReconnectPolicy::new_exponential(0, MIN_RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS, 2);
+    policy.set_jitter(RECONNECT_JITTER_MS);
+    let connection = ConnectionConfig {
+        connection_timeout: CONNECT_TIMEOUT,
+        internal_command_timeout: CONNECT_TIMEOUT,
+        max_command_attempts: 1,
+        tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
+        // Error replies never trigger a reconnect: the caller decides.
+        reconnect_errors: Vec::new(),
+        ..ConnectionConfig::default()
+    };
+    let performance =
+        PerformanceConfig { default_command_timeout: settings.timeout, ..PerformanceConfig::default() };
+    let config = client_config(settings);
+    Arc::new(FredConnection(Client::new(config, Some(performance), Some(connection), Some(policy))))
+}
+
+fn client_config(settings: &ConnectionSettings) -> Config {
+    let server = match &settings.address {
+        Some(Address::Host(host)) => {
+            ServerConfig::Centralized { server: Server::new(host.host.as_str(), host.port) }
+        }
+        Some(Address::Socket(path)) => ServerConfig::Unix { path: path.clone() },
+        None => ServerConfig::default(),
+    };
+    let version = match settings.purpose {
+        ConnectionPurpose::Subscription(PubsubProtocol::Resp3) => RespVersion::RESP3,
+        ConnectionPurpose::Subscription(PubsubProtocol::Resp2) | ConnectionPurpose::Commands => {
+            RespVersion::RESP2
+        }
+    };
+    let provider = |credentials: &LoginSource| -> Arc<dyn CredentialProvider> {
+        Arc::new(FredCredentials(credentials.clone()))
+    };
+    Config {
+        // Retry the first connection like any other.
+        fail_fast: false,
+        server,
+        version,
+        database: (settings.database != 0).then_some(settings.database),
+        username: settings.username.clone(),
+        password: settings.password.as_ref().map(|password| password.expose().to_owned()),
+        credential_provider: settings.credentials.as_ref().map(provider),
+        tls: settings.tls.clone().map(|tls| TlsConnector::from((*tls).clone()).into()),
+        ..Config::default()
+    }
+}
+
+impl RedisConnection for FredConnection {
+    fn open(&self) -> Box<dyn ConnectionEvents> {
+        let Self(client) = self;
+        let (connects, errors) = (client.reconnect_rx(), client.error_rx());
+        Box::new(FredEvents { connects, errors, messages: client.message_rx(), running: client.connect() })
+    }
+
+    fn send(&self, request: RedisRequest, options: SendOptions) -> BoxFuture<Result<RespValue, RedisError>> {
+        let driver_options = Options {
+            timeout: Some(options.timeout),
+            max_attempts: Some(1),
+            // A probe may wait for the connection.
+            fail_fast: options.admission == Admission::IfHealthy,
+            ..Options::default()
+        };
+        let client = self.0.with_options(&driver_options);
+        Box::pin(async move {
+            let sent = match options.asking {
+                true => send_asking(client, request).await,
+                false => client.custom(custom_command(&request), request.args).await,
+            };
+            sent.map(to_resp).map_err(|error| to_redis_error(&error))
+        })
+    }
+
+    fn subscribe(&self, channel: &str) -> BoxFuture<Result<(), RedisError>> {
+        let (client, channel) = (self.0.clone(), channel.to_owned());
+        Box::pin(async move {
+            let mut subscribed = client.subscribe(channel).await;
+            if subscribed.is_ok() {
+                // The library takes the refusal of a subscription for the reply to the next command.
+                subscribed = client.ping::<()>(None).await;
+            }
+            subscribed.map_err(|error| to_redis_error(&error))
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<Result<(), RedisError>> {
+        let client = self.0.clone();
+        Box::pin(async move { client.ping::<()>(None).await.map_err(|error| to_redis_error(&error)) })
+    }
+}
+
+impl ConnectionEvents for FredEvents {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = ConnectionEvent> + Send + '_>> {
+        Box::pin(async {
+            tokio::select! {
+                ended = &mut self.running => match ended {
+                    Ok(Err(error)) => ConnectionEvent::Ended(Some(to_redis_error(&error))),
+                    _ => ConnectionEvent::Ended(None),
+                },
+                error = self.errors.recv() => {
+                    ConnectionEvent::Failed(error.ok().map(|(error, _)| to_redis_error(&error)))
+                }
+                Ok(_) = self.connects.recv() => ConnectionEvent::Connected,
+                message = self.messages.recv() => match message {
+                    Ok(message) => ConnectionEvent::Message(message.value.into_bytes()),
+                    Err(RecvError::Lagged(_)) => ConnectionEvent::Message(None),
+                    Err(RecvError::Closed) => ConnectionEvent::Ended(None),
+                },
+            }
+        })
+    }
+}
+
+impl Drop for FredEvents {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+/// Sends the command to a node that is importing the slot. The pipeline puts ASKING right before it on the connection.
+/// If another command still comes in between, the node redirects this one.
+async fn send_asking(client: WithOptions<Client>, request: RedisRequest) -> Result<Value, Error> {
+    let pipeline = Pipeline::from(client);
+    // The pipeline only queues commands here.
+    let asking = CustomCommand::new_static("ASKING", None::<u16>, false);
+    pipeline.custom::<Value, Value>(asking, Vec::new()).await?;
+    pipeline.custom::<Value, Bytes>(custom_command(&request), request.args).await?;
+    let mut replies = pipeline.try_all::<Value>().await;
+    replies.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Protocol, "no reply")))
+}
+
+fn custom_command(request: &RedisRequest) -> CustomCommand {
+    CustomCommand::new_static(request.name, None::<u16>, request.blocks)
+}
+
+fn to_resp(value: Value) -> RespValue {
+    match value {
+        Value::Null => RespValue::Nil,
+        Value::Integer(number) => RespValue::Integer(number),
+        Value::Array(values) => RespValue::Array(values.into_iter().map(to_resp).collect()),
+        value => value.into_bytes().map_or(RespValue::Nil, RespValue::Bytes),
+    }
+}
+
+fn to_redis_error(error: &Error) -> RedisError {
+    let details = error.details();
+    match error.kind() {
+        ErrorKind::Timeout => RedisError::TimedOut,
+        // The client was replaced in between.
+        ErrorKind::Unknown if details.contains("send command to router") => RedisError::Unavailable,
+        ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Protocol | ErrorKind::Tls => {
+            RedisError::ConnectionLost(details.to_owned())
+        }
+        _ => match parse_redirect(details) {
+            Some(redirect) => RedisError::Redirected(redirect),
+            None => RedisError::ErrorReply(details.to_owned()),
+        },
+    }
+}
+
+type FredLogin = (Option<String>, Option<String>);
+type LoginFuture<'f> = Pin<Box<dyn Future<Output = Result<FredLogin, Error>> + Send + 'f>>;
+
+/// Gives the library the present password, for new connections and, at an interval, for open ones.
+struct FredCredentials(LoginSource);
+
+impl fmt::Debug for FredCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl CredentialProvider for FredCredentials {
+    /// A connection that is being made has a server, one that logs in again has none.
+    fn fetch<'s, 'h, 'f>(&'s self, server: Option<&'h Server>) -> LoginFuture<'f>
+    where
+        's: 'f,
+        'h: 'f,
+        Self: 'f,
+    {
+        let is_new = server.is_some();
+        Box::pin(async move {
+            let login = self.0.fetch(is_new).await.map_err(|reason| Error::new(ErrorKind::Auth, reason))?;
+            Ok((login.username, Some(login.password.expose().to_owned())))
+        })
+    }
+
+    fn refresh_interval(&self) -> Option<Duration> {
+        Some(self.0.refresh_interval())
+    }
+}
