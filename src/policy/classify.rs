@@ -250,7 +250,9 @@ fn look_up<'r>(
     let query = route.query.select(request.query);
     let key = CacheKey::new(route, request, query.as_deref(), credential.as_deref());
     // `shared` speaks of those who are known; an anonymous request may have another credential.
-    let in_key = route.shared != Shared::No && !is_anonymous
+    let has_none = route.callers.is_none() && !caller_fields.may_be_in(request.name_filter);
+    let in_key = has_none
+        || route.shared != Shared::No && !is_anonymous
         || credentials::are_credentials_in_key(route, request.headers, caller_fields);
     let until = request.caller.known().and_then(|identity| identity.expires_at);
     let caller = match (in_key, until) {
