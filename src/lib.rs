@@ -25,6 +25,7 @@ mod log_writer;
 pub mod logging;
 mod memory_budget;
 pub mod metrics;
+pub mod phase;
 pub mod policy;
 mod progress_timeout;
 mod proxy;

@@ -80,7 +80,9 @@ impl ConfigReloader {
         self.admin.store(Arc::new(state));
         // First, so that no response under the former rules is served by a request under these.
         proxy.store.use_rules(proxy.routes.rules());
-        proxy.events.use_routes(proxy.routes.clone());
+        if !needs_restart.contains(&"events") {
+            proxy.events.use_routes(proxy.routes.clone());
+        }
         proxy.callers.start();
         self.live.store(proxy);
         tracing::info!(routes, "configuration reloaded");

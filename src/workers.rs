@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::admin::{self, Phase, Readiness};
+use crate::admin::{self, Readiness};
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, StoreSettings};
 use crate::metrics::{SAMPLE_INTERVAL, WATCHDOG_INTERVAL, WorkerHeartbeat};
+use crate::phase::{Phase, PhaseReceiver};
 use crate::proxy::{Proxy, SharedProxy, WorkerHandle};
 use crate::purge::Epoch;
 use crate::random::random_bytes;
@@ -26,6 +27,7 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::replica;
 use crate::store::tiered::TieredStore;
+use crate::upstream;
 use crate::warming::Warming;
 
 /// Longest wait for the first Redis connection before requests are accepted.
@@ -65,12 +67,12 @@ pub fn run_with_reload(
         let listeners = listeners.proxy.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
         others.push((build_runtime()?, listeners));
     }
-    let (stop, stopping) = watch::channel(false);
+    let phase = context.readiness.phase().clone();
     // Each thread holds a sender while it works; nothing is sent.
     let (working, mut all_drained) = mpsc::channel::<()>(1);
     let (mut threads, mut starts) = (Vec::new(), Vec::new());
     for (number, (runtime, listeners)) in others.into_iter().enumerate() {
-        let work = context.clone().run_worker(number + 1, listeners, stop.clone(), stopping.clone());
+        let work = context.clone().run_worker(number + 1, listeners);
         let working = working.clone();
         let (start, started) = oneshot::channel::<()>();
         starts.push(start);
@@ -101,18 +103,17 @@ pub fn run_with_reload(
         events.start();
         context.live.load().callers.start();
         tokio::spawn(sample_metrics(context.live.clone()));
-        let (readiness, stop_workers) = (context.readiness.clone(), stop.clone());
-        readiness.set_phase(Phase::Ready);
-        tokio::spawn(warming.run(stopping.clone()));
+        let live = context.live.clone();
+        tokio::spawn(upstream::keep_resolving(move || live.load().destination.clone()));
+        phase.advance(Phase::Ready);
+        tokio::spawn(warming.run(phase.subscribe()));
+        let stopping = phase.subscribe();
         tokio::spawn(async move {
             shutdown.await;
-            readiness.set_phase(Phase::Draining);
-            stop_workers.send_replace(true);
+            phase.advance(Phase::Stopping);
         });
-        let (worked, stopped) = tokio::join!(
-            context.clone().run_worker(0, listeners.proxy, stop, stopping.clone()),
-            shutdown_time(stopping)
-        );
+        let (worked, stopped) =
+            tokio::join!(context.clone().run_worker(0, listeners.proxy), stop_time(stopping));
         drop(working);
         // The admin listener stays up until the last request is answered and the last purge recorded.
         all_drained.recv().await;
@@ -221,13 +222,8 @@ impl WorkerContext {
 
     /// Serves one thread's share until it has drained. A listener that fails stops the process: half a proxy would
     /// look like a whole one.
-    async fn run_worker(
-        self,
-        number: usize,
-        listeners: Vec<Listener>,
-        stop: watch::Sender<bool>,
-        stopping: watch::Receiver<bool>,
-    ) -> io::Result<()> {
+    async fn run_worker(self, number: usize, listeners: Vec<Listener>) -> io::Result<()> {
+        let phase = self.readiness.phase().clone();
         let heart = self.live.load().metrics.watch_worker(number, Moment::now());
         let beating = tokio::spawn(run_heartbeat(number, heart));
         let handle = WorkerHandle::new(self.live.clone());
@@ -243,14 +239,14 @@ impl WorkerContext {
                 metrics: self.live.load().metrics.clone(),
                 outlives_process: outlive,
             };
-            let (stop, stopping) = (stop.clone(), stopping.clone());
+            let phase = phase.clone();
             serving.spawn(async move {
-                let served = server.serve(listener, stopping).await;
-                stop.send_replace(true);
+                let served = server.serve(listener, phase.subscribe()).await;
+                phase.advance(Phase::Stopping);
                 served
             });
         }
-        let (served, stopped) = tokio::join!(serving.join_all(), shutdown_time(stopping));
+        let (served, stopped) = tokio::join!(serving.join_all(), stop_time(phase.subscribe()));
         let proxy = self.live.load_full();
         proxy.tasks.close();
         let end = stopped + proxy.config.limits.drain;
@@ -283,8 +279,8 @@ impl WorkerContext {
     }
 }
 
-/// Resolves when shutdown begins.
-async fn shutdown_time(mut stopping: watch::Receiver<bool>) -> Instant {
-    drop(stopping.wait_for(|stop| *stop).await);
+/// Resolves when the process stops accepting connections.
+async fn stop_time(mut phase: PhaseReceiver) -> Instant {
+    phase.reached(Phase::Stopping).await;
     Instant::now()
 }

@@ -13,6 +13,7 @@ use larder::metrics::Metrics;
 use larder::policy::cache_status::CacheOutcome;
 use larder::policy::caller::{CallerView, NoCallers};
 use larder::policy::classify::{CacheLookup, Caller, classify};
+use larder::policy::no_vary_search::LookupQuery;
 use larder::policy::reuse::assess;
 use larder::policy::routes::Routes;
 use larder::policy::{CacheKey, HeaderNameFilter, RequestHead, Route};
@@ -182,7 +183,7 @@ impl Scene {
 
     fn lookup(&self, case: &Case) -> CacheLookup<'_> {
         let (route, key) = (self.route(), case.stored.key);
-        CacheLookup { route, key, query: None, caller: Caller::InKey, fallback_ttl: None }
+        CacheLookup { route, key, query: LookupQuery::default(), caller: Caller::InKey, fallback_ttl: None }
     }
 
     /// Times the part over all cases in an order unlike the one they were made in, so that memory is as cold as in a
@@ -210,6 +211,7 @@ fn request<'a>(path: &'a str, headers: &'a HeaderMap, names: HeaderNameFilter) -
         query: None,
         headers,
         content: None,
+        search_hint: None,
         name_filter: names,
         caller: CallerView::NotAsked,
     }

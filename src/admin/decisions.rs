@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep};
 use super::event_stream::{KEEP_ALIVE_INTERVAL, acquire_slot, respond};
 use super::purges::query_pairs;
 use super::response::{AdminError, AdminResponse};
-use super::{AdminState, Phase, Readiness};
+use super::{AdminState, Readiness};
 use crate::config::read_duration;
 use crate::decision_feed::{DecisionFeed, DecisionFilter, DecisionReader};
+use crate::phase::Phase;
 
 /// Frames buffered per reader.
 const QUEUE_CAPACITY: usize = 256;
@@ -58,7 +59,7 @@ async fn report_until_closed(
 ) {
     _ = frames.try_send(": one event per request\n\n".into());
     let mut told_at = Instant::now();
-    while !frames.is_closed() && readiness.phase() != Phase::Draining {
+    while !frames.is_closed() && readiness.phase().current() != Phase::Stopping {
         tokio::select! {
             () = sleep(REPORT_INTERVAL) => {}
             () = frames.closed() => break,

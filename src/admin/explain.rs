@@ -218,6 +218,7 @@ fn describe_reuse(reuse: &Reuse) -> &'static str {
         Reuse::No(MissReason::Expired) => "expired",
         Reuse::No(MissReason::ExpiredCaller) => "not for this caller: the token has expired",
         Reuse::No(MissReason::OtherRules) => "stored under other rules",
+        Reuse::No(MissReason::OtherQuery) => "its No-Vary-Search does not cover this query",
         Reuse::No(reason) => reason.as_str(),
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::Phase;
 use super::stats::format_rfc3339;
 use crate::metrics::SourceStatus;
+use crate::phase::Phase;
 use crate::store::remote_status::{NodeStatus, RemoteStatus};
 
 /// Returns `degraded` if Redis is unavailable in whole or in part.

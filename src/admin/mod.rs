@@ -4,6 +4,7 @@
 mod access;
 mod dashboard;
 mod decisions;
+mod drain;
 mod event_stream;
 mod explain;
 mod health;
@@ -22,7 +23,7 @@ mod warm;
 
 pub use access::Peer;
 pub use event_stream::ReaderSlots;
-pub use readiness::{Phase, Readiness};
+pub use readiness::Readiness;
 pub use server::serve;
 pub use shared_stats::report_stats;
 use sizes::Sizes;
@@ -44,6 +45,7 @@ use crate::config::{Config, Secret};
 use crate::decision_feed::DecisionFeed;
 use crate::events::EventSources;
 use crate::metrics::{BackgroundKind, CONTENT_TYPE, Metrics, PurgeSource};
+use crate::phase::Phase;
 use crate::policy::CacheKey;
 use crate::policy::routes::Routes;
 use crate::purge::Purge;
@@ -107,6 +109,7 @@ POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"eve
 GET    /warm                progress of the `warm` entries
 POST   /warm                {\"route\": \"/api/courses/{id}\", \"values\": {\"id\": [1, 2]}}, or {\"urls\": []}: fetches them now
 POST   /refresh             {\"expiring_within\": \"5m\", \"route\": …, \"tag\": …}: refreshes used entries
+POST   /drain              clients are told to close their connections; ?exit=true ends the process as SIGTERM does
 DELETE /cache               purges everything
 DELETE /cache/tags/{tag}    purges a tag
 
@@ -134,6 +137,7 @@ enum Endpoint<'p> {
     /// GET reports progress, POST starts a run.
     Warm,
     Refresh,
+    Drain,
     PurgeEverything,
     /// Holds the tag as spelled in the path.
     PurgeTag(&'p str),
@@ -189,6 +193,7 @@ where
         Endpoint::Warm if head.method == Method::POST => state.warm(&read_body(body).await?).await,
         Endpoint::Warm => Ok(state.warm_status()),
         Endpoint::Refresh => state.refresh(&read_body(body).await?).await,
+        Endpoint::Drain => drain::drain(state, head.uri.query()),
         Endpoint::PurgeEverything => state.purge(purge_request::purge_everything(), peer, &head).await,
         Endpoint::PurgeTag(tag) => {
             state.purge(purge_request::parse_tag_path(tag, head.uri.query())?, peer, &head).await
@@ -218,6 +223,7 @@ impl<'p> Endpoint<'p> {
             "/purge" => Ok(Endpoint::Purge),
             "/warm" => Ok(Endpoint::Warm),
             "/refresh" => Ok(Endpoint::Refresh),
+            "/drain" => Ok(Endpoint::Drain),
             "/cache" => Ok(Endpoint::PurgeEverything),
             _ => match path.strip_prefix("/cache/tags/") {
                 Some(tag) if !tag.is_empty() => Ok(Endpoint::PurgeTag(tag)),
@@ -233,7 +239,7 @@ impl<'p> Endpoint<'p> {
     fn check_method(&self, method: &Method) -> Result<(), AdminError> {
         let allowed = match self {
             Endpoint::Explain | Endpoint::Warm => "GET, HEAD, POST",
-            Endpoint::Purge | Endpoint::Refresh => "POST",
+            Endpoint::Purge | Endpoint::Refresh | Endpoint::Drain => "POST",
             Endpoint::PurgeEverything | Endpoint::PurgeTag(_) => "DELETE",
             _ => "GET, HEAD",
         };
@@ -260,8 +266,9 @@ impl AdminState {
         Purger { store, metrics, routes }
     }
 
+    /// A process that starts or drains is alive.
     fn healthz(&self) -> AdminResponse {
-        json(StatusCode::OK, &self.health(Phase::Ready))
+        json(StatusCode::OK, &self.health(self.readiness.phase().current().max(Phase::Ready)))
     }
 
     fn health(&self, phase: Phase) -> Value {
@@ -271,7 +278,7 @@ impl AdminState {
     }
 
     fn readyz(&self) -> AdminResponse {
-        let phase = self.readiness.phase();
+        let phase = self.readiness.phase().current();
         let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let mut body = self.health(phase);
         self.readiness.add_config_status(&mut body);
@@ -302,17 +309,20 @@ impl AdminState {
 
     fn current_stats(&self) -> Stats {
         let remote = self.store.remote_status();
-        let status = health::overall_status(self.readiness.phase(), remote.as_ref());
+        let status = health::overall_status(self.readiness.phase().current(), remote.as_ref());
         let (snapshot, stats) = (self.metrics.snapshot(), self.store.stats());
         Stats::new(status, &snapshot, stats, remote.as_ref(), self.clock.now())
     }
 
     /// The findings of this replica.
     fn audit(&self) -> AdminResponse {
+        // Read first, so that the results of all others are in the report.
+        let pending = self.audit.as_ref().map_or(0, |audit| audit.pending());
         let findings = self.audit.as_ref().map(|audit| audit.findings());
         let results = self.metrics.background_results(BackgroundKind::Audit);
         let report = serde_json::json!({
             "enabled": findings.is_some(),
+            "pending": pending,
             "results": results,
             "findings": findings.unwrap_or_default(),
         });

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::event_stream::{KEEP_ALIVE_INTERVAL, acquire_slot, respond};
 use super::purges::PurgeEntry;
 use super::response::{AdminError, AdminResponse};
-use super::{AdminState, Phase, Readiness};
+use super::{AdminState, Readiness};
+use crate::phase::Phase;
 use crate::purge::{AuditFilter, PurgeVersion};
 use crate::store::Store;
 
@@ -82,7 +83,7 @@ impl FeedReader {
         self.send(": one event per purge\nretry: 1000\n\n".into())?;
         let mut looked = None;
         let (mut looked_at, mut said_at) = (Instant::now(), Instant::now());
-        while self.readiness.phase() != Phase::Draining {
+        while self.readiness.phase().current() != Phase::Stopping {
             let latest = self.store.latest_version();
             if looked != Some(latest) || looked_at.elapsed() >= FORCED_READ_INTERVAL {
                 looked_at = Instant::now();

@@ -1,10 +1,11 @@
 //! The process's phase and the state of its configuration, as reported by `/readyz`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
+
+use crate::phase::ProcessPhase;
 
 /// Clones share their state.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +13,7 @@ pub struct Readiness(Arc<ReadinessState>);
 
 #[derive(Debug, Default)]
 struct ReadinessState {
-    phase: AtomicU8,
+    phase: ProcessPhase,
     config: Mutex<ConfigState>,
 }
 
@@ -23,30 +24,14 @@ struct ConfigState {
     needs_restart: Vec<&'static str>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Starting,
-    Ready,
-    /// Requests in flight are finished, and no new ones are accepted.
-    Draining,
-}
-
 impl Readiness {
     /// Starts in `Phase::Starting`.
     pub fn new() -> Self {
         Self::default()
     }
 
-    pub fn set_phase(&self, phase: Phase) {
-        self.0.phase.store(phase as u8, Ordering::Release);
-    }
-
-    pub fn phase(&self) -> Phase {
-        match self.0.phase.load(Ordering::Acquire) {
-            0 => Phase::Starting,
-            1 => Phase::Ready,
-            _ => Phase::Draining,
-        }
+    pub fn phase(&self) -> &ProcessPhase {
+        &self.0.phase
     }
 
     /// `needs_restart` lists changed sections that take effect only after a restart.
@@ -81,15 +66,5 @@ impl Readiness {
 
     fn lock_config(&self) -> MutexGuard<'_, ConfigState> {
         self.0.config.lock()
-    }
-}
-
-impl Phase {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Starting => "starting",
-            Phase::Ready => "ok",
-            Phase::Draining => "draining",
-        }
     }
 }

@@ -290,7 +290,7 @@ async fn a_purge_that_the_store_does_not_take_is_never_acknowledged() {
 #[tokio::test]
 async fn stats_have_the_names_that_dashboards_expect() {
     let admin = Admin::new();
-    admin.state.readiness.set_phase(Phase::Ready);
+    admin.state.readiness.phase().advance(Phase::Ready);
     let (status, _, stats) = admin.send("GET /stats", &[], "").await;
     assert_eq!(status, 200);
     let totals = json!({
@@ -316,10 +316,31 @@ async fn readiness_follows_the_process_and_health_does_not() {
     for (phase, expected, word) in
         [(Phase::Starting, 503, "starting"), (Phase::Ready, 200, "ok"), (Phase::Draining, 503, "draining")]
     {
-        admin.state.readiness.set_phase(phase);
+        admin.state.readiness.phase().advance(phase);
         let (status, _, answer) = admin.send("GET /readyz", &[], "").await;
         assert_eq!((status, answer), (expected, json!({"status": word})));
-        assert_eq!(admin.status("GET /healthz", &[]).await, 200);
+        let (status, _, answer) = admin.send("GET /healthz", &[], "").await;
+        let alive = if phase == Phase::Draining { "draining" } else { "ok" };
+        assert_eq!((status, answer), (200, json!({"status": alive})));
+    }
+}
+
+#[tokio::test]
+async fn a_drain_begins_once_and_ends_the_process_only_on_demand() {
+    let admin = Admin::new();
+    admin.state.readiness.phase().advance(Phase::Ready);
+    admin.state.metrics.connection_opened();
+    assert_eq!(admin.status("POST /drain?exit=maybe", &[]).await, 400);
+    assert_eq!(admin.state.readiness.phase().current(), Phase::Ready);
+    for (line, phase) in [
+        ("POST /drain", Phase::Draining),
+        ("POST /drain?exit=false", Phase::Draining),
+        ("POST /drain?exit=true", Phase::Stopping),
+        ("POST /drain", Phase::Stopping),
+    ] {
+        let (status, _, answer) = admin.send(line, &[], "").await;
+        assert_eq!((status, answer), (200, json!({"status": "draining", "connections": 1})));
+        assert_eq!(admin.state.readiness.phase().current(), phase, "{line}");
     }
 }
 
@@ -332,6 +353,7 @@ async fn unknown_paths_and_methods_are_refused() {
         ("POST /replicas", 405, Some("GET, HEAD")),
         ("POST /purges", 405, Some("GET, HEAD")),
         ("GET /purge", 405, Some("POST")),
+        ("GET /drain", 405, Some("POST")),
         ("GET /cache", 405, Some("DELETE")),
         ("POST /cache/tags/a", 405, Some("DELETE")),
         ("POST /stats", 405, Some("GET, HEAD")),
@@ -345,8 +367,15 @@ async fn unknown_paths_and_methods_are_refused() {
     assert!(admin.purges().is_empty());
 }
 
-const CLOSED: [&str; 6] =
-    ["GET /stats", "GET /purges", "GET /replicas", "POST /purge", "DELETE /cache", "DELETE /cache/tags/a"];
+const CLOSED: [&str; 7] = [
+    "GET /stats",
+    "GET /purges",
+    "GET /replicas",
+    "POST /purge",
+    "POST /drain",
+    "DELETE /cache",
+    "DELETE /cache/tags/a",
+];
 
 #[track_caller]
 fn assert_refused(admin: &Admin, status: u16, expected: u16, what: &str) {
@@ -357,7 +386,7 @@ fn assert_refused(admin: &Admin, status: u16, expected: u16, what: &str) {
 #[tokio::test]
 async fn health_readiness_and_metrics_are_open_to_all() {
     let admin = Admin::new().with_token().from("192.0.2.1:5000");
-    admin.state.readiness.set_phase(Phase::Ready);
+    admin.state.readiness.phase().advance(Phase::Ready);
     for line in ["GET /healthz", "GET /readyz", "GET /metrics", "HEAD /healthz", "GET /"] {
         assert_eq!(admin.status(line, &[("host", "larder.example"), ("via", "1.1 x")]).await, 200, "{line}");
     }

@@ -10,6 +10,7 @@ mod writes;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{HeaderMap, HeaderName, Uri, Version};
 use parking_lot::Mutex;
@@ -75,6 +76,8 @@ pub(crate) struct Audit {
     sampler: Sampler,
     queue: Mutex<VecDeque<AuditSample>>,
     is_queued: Notify,
+    /// The hits that wait or are being audited.
+    pending: AtomicUsize,
     writes: Mutex<WriteHistory>,
     callers: Mutex<VecDeque<(CacheKey, Timestamp, HeaderMap)>>,
     findings: Mutex<Findings>,
@@ -89,6 +92,7 @@ impl Audit {
             sampler: Sampler::new(settings.sample),
             queue: Mutex::default(),
             is_queued: Notify::new(),
+            pending: AtomicUsize::new(0),
             writes: Mutex::default(),
             callers: Mutex::default(),
             findings: Mutex::default(),
@@ -113,6 +117,7 @@ impl Audit {
             return false;
         }
         queue.push_back(sample);
+        self.pending.fetch_add(1, Ordering::Relaxed);
         drop(queue);
         self.is_queued.notify_one();
         true
@@ -127,6 +132,16 @@ impl Audit {
             }
             queued.await;
         }
+    }
+
+    /// The number of hits whose audit has not ended.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// Ends the audit of a hit whose result is recorded.
+    pub(crate) fn finish_sample(&self) {
+        self.pending.fetch_sub(1, Ordering::Release);
     }
 
     /// Keeps a write whose response goes back now.

@@ -11,14 +11,16 @@ use super::{USAGE, fail, print};
 use crate::config::{self, Config};
 
 /// The kinds of findings; `advice` are the warnings of `larder check`.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 9] = [
     "advice",
     "never-cached",
     "no-effect",
+    "s-maxage-forbids-stale",
     "tag-never-carried",
     "tag-never-purged",
     "tag-never-resolves",
     "unknown-credential",
+    "unverified-claim",
 ];
 
 /// Findings of the kinds in `allowed` are left out.

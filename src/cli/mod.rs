@@ -4,6 +4,7 @@ mod admin;
 mod check;
 mod connect;
 pub mod demo;
+mod drain;
 mod explain;
 mod import;
 mod init;
@@ -12,6 +13,7 @@ mod man;
 mod mcp;
 mod output;
 mod redis_stats;
+mod replay;
 mod run;
 mod schema;
 mod service_manager;
@@ -130,7 +132,7 @@ enum Command {
     Purges(admin::PurgesArgs),
     /// Show hits and misses of a running larder, by route
     Stats(admin::StatsArgs),
-    /// Show responses that differed from the API's present answer, and why
+    /// Show responses that differed from the API's present answer, and why; with --replay, those of a file of requests
     Audit(admin::AuditArgs),
     /// Show the routes of a running larder with their rates, again and again
     Top(top::TopArgs),
@@ -143,6 +145,8 @@ enum Command {
         #[command(subcommand)]
         command: RedisCommand,
     },
+    /// Tell clients of a running larder to use other replicas
+    Drain(drain::DrainArgs),
     /// Exit with 0 if larder runs and accepts requests; for container health checks
     Health(admin::HealthArgs),
     /// Print a completion script for a shell
@@ -218,11 +222,15 @@ pub fn main() -> ExitCode {
         Command::Purge(args) => admin::purge(&args, &path),
         Command::Purges(args) => admin::purges(&args, &path),
         Command::Stats(args) => admin::stats(&args, &path),
-        Command::Audit(args) => admin::audit(&args, &path),
+        Command::Audit(args) => match &args.replay {
+            Some(file) => replay::run(&args, file, &path),
+            None => admin::audit(&args, &path),
+        },
         Command::Top(args) => top::run(&args, &path),
         Command::Tail(args) => tail::run(&args, &path),
         Command::Mcp(args) => mcp::run(&args, &path),
         Command::Redis { command: RedisCommand::Stats(args) } => redis_stats::run(&args, &path),
+        Command::Drain(args) => drain::run(&args, &path),
         Command::Health(args) => admin::health(&args, &path),
         Command::Completions { shell } => man::completions(Cli::command(), shell),
         Command::Man { dir } => man::run(Cli::command(), dir.as_deref()),

@@ -56,6 +56,7 @@ fn what_is_accepted_and_what_is_not() {
         ("tail --client me", false),
         ("audit --fail-on purge-missing --fail-on varies --json", true),
         ("audit --fail-on nothing", false),
+        ("audit --replay a.http --fail-on stale --upstream http://h -c a.yaml", true),
         ("health --admin unix:/run/larder.sock", true),
         ("--listen 127.0.0.1:1 stats", false),
         ("sing", false),

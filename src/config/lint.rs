@@ -38,6 +38,7 @@ pub(super) fn add_findings(
             lint.check_tags_never_resolve(parsed);
             lint.check_tags_never_purged(parsed);
             lint.check_override_without_effect(parsed);
+            lint.check_stale_closed_by_s_maxage(parsed);
         } else {
             lint.check_key_without_effect(parsed);
         }
@@ -244,6 +245,24 @@ impl Linter<'_> {
                 .warning(*location, "`override: [lifetime]` has no lifetime to put in its location")
                 .help("give the route a `ttl`")
                 .name("no-effect");
+        }
+    }
+
+    /// Warns of a stale window that `s-maxage` closes, where lifetimes are the upstream's own.
+    fn check_stale_closed_by_s_maxage(&self, parsed: &ParsedRoute) {
+        let route = &parsed.route;
+        if let Some(Located { value, location }) = &parsed.own.stale_if_error
+            && !value.is_zero()
+            && route.ttl == Ttl::Upstream
+            && !route.overrides.s_maxage_revalidation
+        {
+            self.diagnostics
+                .warning(
+                    *location,
+                    "`stale_if_error` does not hold for responses with `s-maxage`, which forbids stale ones (RFC 9111 §5.2.2.10)",
+                )
+                .help("add `s-maxage-revalidation` to `override`, or allow this if the API sends no `s-maxage` or means it so")
+                .name("s-maxage-forbids-stale");
         }
     }
 

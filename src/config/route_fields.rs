@@ -28,6 +28,7 @@ use crate::policy::content_key::{IgnoredContent, ReadMethods};
 use crate::policy::dropped_fields::DroppedFields;
 use crate::policy::invalidation::{StatusPattern, UnclearEnd};
 use crate::policy::json_query::JsonQuery;
+use crate::policy::languages::is_language_tag;
 use crate::policy::path::PathTemplate;
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::query::QueryRule;
@@ -379,6 +380,20 @@ const COOKIES: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |nod
         Some(Located { value, location: node.location })
     })?;
     distinct(names, diagnostics)
+});
+
+const LANGUAGES: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    let tags = list(node, "[en, de]", diagnostics, |node, diagnostics| {
+        let value = parsed(node, "a language", diagnostics, |text| match is_language_tag(text) {
+            true => Ok(text.to_owned()),
+            false => Err((
+                format!("`{text}` is not a language tag"),
+                "write a tag such as `de` or `pt-BR` (RFC 5646)".to_owned(),
+            )),
+        })?;
+        Some(Located { value, location: node.location })
+    })?;
+    distinct(tags, diagnostics)
 });
 
 const STATUSES: Reader<BTreeMap<u16, Duration>> =

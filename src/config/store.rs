@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
-use super::keys::{Kind, Reader, Settings, mapping, settings};
+use super::keys::{Kind, Reader, Settings, mapping, settings, words};
 use super::redis::{OPTIONAL_REDIS, RedisSettings};
 use super::scalars::{DURATION, NON_EMPTY, POSITIVE_DURATION, SIZE, TEXT, list, parsed, parsed_secret};
 use super::yaml::{Value, YamlNode};
@@ -31,6 +31,8 @@ settings! {
         timeout: Duration = POSITIVE_DURATION, default "50ms";
         /// Encrypt responses in Redis (AES-256-GCM), so that others with access to it can neither read nor forge them.
         encrypt: Encryption = mapping(), optional;
+        /// Compress responses in Redis, before they are encrypted.
+        compress: StoreCompression = mapping(), optional;
         /// A Redis channel on which every purge is published as JSON.
         publish: String = TEXT, optional;
         /// The name of this replica in the purge log and in the answers to `Purge-Wait`. Must be unique. Default: the
@@ -90,6 +92,36 @@ const ENCRYPTION_SECRET: Reader<Secret> = Reader::new(Kind::Text, |node, diagnos
 const MIN_SECRET_LENGTH: usize = 32;
 
 settings! {
+    /// Compression of values in Redis.
+    pub struct StoreCompression = "compress" {
+        /// The algorithm.
+        algorithm: CompressionAlgorithm = ALGORITHM, default "zstd";
+        /// From `1`, the fastest, to `9`, the smallest.
+        level: u8 = COMPRESSION_LEVEL, default "1";
+        /// Smaller responses, with their fields, stay as they are.
+        min_size: u64 = SIZE, default "1KiB";
+    }
+}
+
+/// How values in Redis are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionAlgorithm {
+    Zstd,
+}
+
+const ALGORITHM: Reader<CompressionAlgorithm> = words!("zstd" => CompressionAlgorithm::Zstd);
+
+/// Higher levels take a second for a large response, and gain little.
+const COMPRESSION_LEVEL: Reader<u8> = Reader::new(Kind::Count, |node, diagnostics| {
+    parsed(node, "a level such as `3`", diagnostics, |text| match text.parse() {
+        Ok(level @ 1..=9) => Ok(level),
+        _ => {
+            Err((format!("`{text}` is not a level from 1 to 9"), "write `1` for speed, `9` for size".into()))
+        }
+    })
+});
+
+settings! {
     struct ServeOnLoss = "on_store_loss" {
         /// How long the memory tier may serve after the last answer from Redis.
         serve: Duration = POSITIVE_DURATION, required;
@@ -108,6 +140,13 @@ fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
         diagnostics
             .error(memory.location, "without `redis`, `memory` is the whole store: it can't be 0")
             .help("to cache nothing, write `defaults: {mode: off}`");
+    }
+    if let (Some(compress), false) = (fields.node("compress"), has_redis) {
+        diagnostics
+            .error(compress.location, "`store.compress` is for responses in Redis, and `redis` is not set")
+            .help(
+                "add `redis: redis://host:6379`; to compress for clients, set `compress: [gzip]` on a route",
+            );
     }
     if let (Some(publish), false) = (fields.node("publish"), has_redis) {
         diagnostics

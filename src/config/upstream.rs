@@ -40,6 +40,9 @@ settings! {
         /// probe the upstream and all others are answered 503, until it answers. `off` disables it. Each of several
         /// instances has its own, and the others are preferred after its first failure.
         breaker: Option<usize> = OFF_OR_COUNT, default "20";
+        /// Look up the addresses of the upstream's names again after each such time, and balance over them: each address is
+        /// an instance of its own, with its own health. `off`: connections go to the first address that accepts one.
+        resolve_every: Option<Duration> = OFF_OR_DURATION, default "off";
         /// Use HTTP/2: with prior knowledge over http, negotiated by ALPN over https.
         http2: bool = BOOLEAN, default "false";
         /// TLS to an `https` upstream. The files are read again when they change.
@@ -85,6 +88,13 @@ pub(super) const OFF_OR_COUNT: Reader<Option<usize>> =
     Reader::new(Kind::OneOf(&[OFF, Kind::Count]), |node, diagnostics| match node.text() {
         Some(word) if is_off(word) => Some(None),
         _ => COUNT.read(node, diagnostics).map(Some),
+    });
+
+/// `None` stands for `off`.
+pub(super) const OFF_OR_DURATION: Reader<Option<Duration>> =
+    Reader::new(Kind::OneOf(&[OFF, Kind::Duration]), |node, diagnostics| match node.text() {
+        Some(word) if is_off(word) => Some(None),
+        _ => POSITIVE_DURATION.read(node, diagnostics).map(Some),
     });
 
 const EXPECT: Reader<bool> = words!("answer" => false, "forward" => true);

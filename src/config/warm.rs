@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::diagnostics::{Diagnostics, Location};
 use super::fields::Fields;
-use super::keys::{Kind, OFF, Reader, Settings, settings};
+use super::keys::{Kind, Reader, Settings, settings};
 use super::scalars::{
-    BOOLEAN, COUNT, PERCENT, POSITIVE_DURATION, TEXT, entries, is_off, list, one_or_many, parse_header_name,
-    parsed, split_help,
+    BOOLEAN, COUNT, PERCENT, TEXT, entries, list, one_or_many, parse_header_name, parsed, split_help,
 };
 use super::units::FieldError;
+use super::upstream::OFF_OR_DURATION;
 use super::yaml::{Value, YamlNode};
 use super::{Listen, WarmEntry, WarmList, url};
 use crate::policy::Route;
@@ -160,13 +160,6 @@ fn warm_list(
     diagnostics.error(fields.value_location(key), message).help(help);
     None
 }
-
-/// `None` stands for `off`.
-const OFF_OR_DURATION: Reader<Option<Duration>> =
-    Reader::new(Kind::OneOf(&[OFF, Kind::Duration]), |node, diagnostics| match node.text() {
-        Some(word) if is_off(word) => Some(None),
-        _ => POSITIVE_DURATION.read(node, diagnostics).map(Some),
-    });
 
 /// One template or a list, each with its location.
 const TEMPLATES: Reader<Vec<(UrlTemplate, Location)>> =

@@ -37,6 +37,7 @@ async fn recv_batch(heard: &mut Receiver<ChannelEvent>) -> Vec<ChannelEvent> {
 /// purges everything.
 async fn process_messages(source: &SourceConsumer, heard: Vec<ChannelEvent>) {
     let (mut targets, mut meanings) = (PurgeTargets::default(), Vec::new());
+    let routes = source.routes();
     for heard in heard {
         match heard {
             ChannelEvent::Alive => source.metrics.record_contact(),
@@ -47,11 +48,11 @@ async fn process_messages(source: &SourceConsumer, heard: Vec<ChannelEvent>) {
             }
             ChannelEvent::Message(message) => {
                 let event = Content::parse_event(&message, MAX_EVENT_BYTES).ok();
-                meanings.push(source.collect_targets(event.as_ref(), &mut targets));
+                meanings.push(source.collect_targets(&routes, event.as_ref(), &mut targets));
             }
         }
     }
-    let _ = source.purge(targets).await;
+    let _ = source.purge(routes, targets).await;
     for meaning in meanings {
         source.metrics.record_event(meaning, source.context.clock.now(), None);
         if meaning == EventOutcome::Malformed {

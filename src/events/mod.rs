@@ -70,9 +70,8 @@ struct ConsumerContext {
 }
 
 impl ConsumerContext {
-    fn purger(&self) -> Purger {
-        let (store, metrics) = (self.store.clone(), self.metrics.clone());
-        Purger { store, metrics, routes: self.routes.load_full() }
+    fn purger(&self, routes: Arc<Routes>) -> Purger {
+        Purger { store: self.store.clone(), metrics: self.metrics.clone(), routes }
     }
 }
 
@@ -138,7 +137,9 @@ impl EventSources {
         }
     }
 
-    /// Replaces the routes after a configuration change.
+    /// Replaces the routes after a configuration change. Those of a file with other `events` belong to templates that
+    /// need a restart: until then the former templates go with the former routes, and each event purges what is stored
+    /// under the new ones.
     pub fn use_routes(&self, routes: Arc<Routes>) {
         for source in &self.sources {
             source.context.routes.store(routes.clone());
@@ -176,16 +177,26 @@ impl SourceConsumer {
     }
 
     /// Adds an event's targets to `targets`; `None` is an unreadable event, which purges everything its source
-    /// covers.
-    fn collect_targets(&self, event: Option<&Content>, targets: &mut PurgeTargets) -> EventOutcome {
-        self.settings.rules.apply(&self.context.routes.load(), event, targets)
+    /// covers. They are purged by the same `routes`: the purge says by which rules its targets were rendered.
+    fn collect_targets(
+        &self,
+        routes: &Routes,
+        event: Option<&Content>,
+        targets: &mut PurgeTargets,
+    ) -> EventOutcome {
+        self.settings.rules.apply(routes, event, targets)
+    }
+
+    /// The routes in use.
+    fn routes(&self) -> Arc<Routes> {
+        self.context.routes.load_full()
     }
 
     /// Purges everything the source's events could name, after a possible gap.
     async fn purge_everything(&self, why: &str) -> Result<(), StoreError> {
-        let mut targets = PurgeTargets::default();
-        self.settings.rules.add_all_reachable(&self.context.routes.load(), &mut targets);
-        self.purge(targets).await?;
+        let (routes, mut targets) = (self.routes(), PurgeTargets::default());
+        self.settings.rules.add_all_reachable(&routes, &mut targets);
+        self.purge(routes, targets).await?;
         self.metrics.record_missed();
         tracing::info!(
             source = self.settings.name,
@@ -195,9 +206,9 @@ impl SourceConsumer {
         Ok(())
     }
 
-    async fn purge(&self, targets: PurgeTargets) -> Result<(), StoreError> {
+    async fn purge(&self, routes: Arc<Routes>, targets: PurgeTargets) -> Result<(), StoreError> {
         let context = PurgeContext {
-            purger: self.context.purger(),
+            purger: self.context.purger(routes),
             source: PurgeSource::Event,
             route: None,
             cause: PurgeCause { from: Some(self.settings.name.clone()), ..PurgeCause::default() },

@@ -1,7 +1,6 @@
 //! Consumer of a Redis stream. One replica reads it, from a shared position that advances only after the purge. So no
 //! event is lost, and an event may be applied twice, which is harmless.
 
-use std::cmp::Ordering;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use crate::config::EventKind;
 use crate::policy::content::Content;
 use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
 use crate::policy::purge_targets::PurgeTargets;
-use crate::store::sources::{SourceUpdate, StreamPosition};
-use crate::store::{EventConnection, StreamEntry, StreamState};
+use crate::store::sources::{SourceUpdate, StreamPosition, StreamProgress};
+use crate::store::{StreamEntry, StreamRead};
 
 /// A reader keeps its lease this long after its last update.
 const READER_LEASE: Duration = Duration::from_secs(5);
@@ -24,42 +23,6 @@ const READ_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Interval between attempts to become the reader, and after failures.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Where a reader resumes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Resume {
-    From(StreamPosition),
-    /// At the end, since entries may be missing before it; everything the source covers is purged first.
-    AfterGap,
-}
-
-/// How far the stream was read.
-#[derive(Clone, Copy, Debug)]
-struct ReadProgress {
-    position: StreamPosition,
-    /// Entries ever added up to the position, if the server counts them.
-    added: Option<u64>,
-}
-
-impl ReadProgress {
-    /// At the last entry of the stream.
-    fn at_end(state: StreamState) -> Self {
-        Self { position: state.last, added: state.added }
-    }
-
-    fn resume(position: StreamPosition, state: StreamState) -> Self {
-        let added = match position {
-            StreamPosition::START => Some(0),
-            position => state.added.filter(|_| position == state.last),
-        };
-        Self { position, added }
-    }
-
-    fn advance(self, entries: &[StreamEntry]) -> Self {
-        let position = entries.last().map_or(self.position, |last| last.position);
-        Self { position, added: self.added.map(|added| added + entries.len() as u64) }
-    }
-}
 
 /// Consumes entries until shutdown.
 pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<bool>) {
@@ -74,7 +37,7 @@ pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<b
     let _ = source.update_source(source.new_update()).await;
 }
 
-async fn consume_forever(source: &SourceConsumer, read_up_to: &mut Option<StreamPosition>) -> Infallible {
+async fn consume_forever(source: &SourceConsumer, read_up_to: &mut Option<StreamProgress>) -> Infallible {
     source.restore_state().await;
     loop {
         if let Err(reason) = consume_as_reader(source, read_up_to).await {
@@ -89,7 +52,7 @@ async fn consume_forever(source: &SourceConsumer, read_up_to: &mut Option<Stream
 /// Reads while this replica is the reader; returns when another one is, or after a failure.
 async fn consume_as_reader(
     source: &SourceConsumer,
-    read_up_to: &mut Option<StreamPosition>,
+    read_up_to: &mut Option<StreamProgress>,
 ) -> Result<(), String> {
     let recorded = source
         .update_source(SourceUpdate { reader_lease: READER_LEASE, ..source.new_update() })
@@ -105,25 +68,18 @@ async fn consume_as_reader(
         return Ok(());
     };
     let connected = feed.connect().await?;
-    let state = connected.stream_state(key).await?;
-    let resume = match recorded.position.or(*read_up_to) {
-        Some(position) => resume_from(position, state, has_entry(&connected, key, position, state).await?),
-        None if *from_beginning => Resume::From(StreamPosition::START),
-        None => Resume::AfterGap,
-    };
-    let mut read = match resume {
-        Resume::From(position) => ReadProgress::resume(position, state),
-        Resume::AfterGap => {
-            source
-                .purge_everything("the stream no longer has the entry to resume from")
-                .await
-                .map_err(error_text)?;
-            ReadProgress::at_end(state)
+    let mut read = match recorded.progress.or(*read_up_to) {
+        Some(read) => read,
+        None if *from_beginning => BEGINNING,
+        None => {
+            let found = connected.read_after(key, StreamPosition::START, MAX_BATCH).await?;
+            source.purge_everything("the stream is read for the first time").await.map_err(error_text)?;
+            end_of(&found)
         }
     };
-    let mut update = SourceUpdate { position: Some(read.position), rewinds: true, ..source.new_update() };
+    let mut update = SourceUpdate { progress: Some(read), rewinds: true, ..source.new_update() };
     loop {
-        *read_up_to = Some(read.position);
+        *read_up_to = Some(read);
         source.metrics.set_position(read.position.to_string());
         source.metrics.record_contact();
         let recorded = source
@@ -134,101 +90,78 @@ async fn consume_as_reader(
             source.metrics.set_standby(true);
             return Ok(());
         }
-        let entries = connected.read_after(key, read.position, MAX_BATCH, READ_TIMEOUT).await?;
-        let reached = purge_missing(source, &connected, key, read, &entries).await?;
-        purge_entries(source, &entries).await?;
+        let found = connected.read_after(key, read.position, MAX_BATCH).await?;
+        let reached = purge_read(source, read, &found).await?;
+        if reached == read {
+            connected.wait_for_entry(key, read.position, READ_TIMEOUT).await?;
+        }
         update = SourceUpdate {
-            position: (reached.position != read.position).then_some(reached.position),
-            rewinds: reached.position < read.position,
-            event: !entries.is_empty(),
+            progress: (reached != read).then_some(reached),
+            rewinds: reached.position <= read.position,
+            event: !found.entries.is_empty(),
             ..source.new_update()
         };
         read = reached;
     }
 }
 
-/// Decides where a reader at `position` resumes, given the state of the stream.
-fn resume_from(position: StreamPosition, state: StreamState, is_there: bool) -> Resume {
-    match position == state.last || (position < state.last && is_there) {
-        true => Resume::From(position),
-        // The stream was trimmed, deleted or recreated.
-        false => Resume::AfterGap,
-    }
-}
-
-/// Whether no entry after `position` is missing. Redis trims the oldest entries first, so it is enough that this one exists,
-/// and that no later one was deleted.
-async fn has_entry(
-    connected: &EventConnection,
-    key: &str,
-    position: StreamPosition,
-    state: StreamState,
-) -> Result<bool, String> {
-    if state.max_deleted.is_some_and(|deleted| deleted > position) {
-        return Ok(false);
-    }
-    match position == StreamPosition::START {
-        true => Ok(state.added == Some(state.length)),
-        false => connected.contains(key, position).await,
-    }
-}
-
-/// Purges everything if entries that came after `read` are missing among `entries`. Returns how far the stream is covered.
-async fn purge_missing(
+/// Purges what was found after `read`: everything if entries are missing. Returns how far the stream is covered.
+async fn purge_read(
     source: &SourceConsumer,
-    connected: &EventConnection,
-    key: &str,
-    read: ReadProgress,
-    entries: &[StreamEntry],
-) -> Result<ReadProgress, String> {
-    let state = connected.stream_state(key).await?;
-    let reached = read.advance(entries);
-    if has_gap(connected, key, read, reached, state).await? {
-        source
-            .purge_everything("stream entries were deleted or trimmed before they were read")
-            .await
-            .map_err(error_text)?;
-        return Ok(ReadProgress::at_end(state));
+    read: StreamProgress,
+    found: &StreamRead,
+) -> Result<StreamProgress, String> {
+    if has_gap(read, found) {
+        let why =
+            "stream entries were deleted or trimmed before they were read, or the stream is another one";
+        source.purge_everything(why).await.map_err(error_text)?;
+        return Ok(end_of(found));
     }
-    match reached.position == state.last {
-        true => Ok(ReadProgress::at_end(state)),
-        false => Ok(reached),
-    }
+    purge_entries(source, &found.entries).await?;
+    Ok(match found.entries.last() {
+        Some(last) if !found.is_complete => StreamProgress {
+            position: last.position,
+            added: read.added.map(|added| added + found.entries.len() as u64),
+        },
+        _ => end_of(found),
+    })
 }
 
-/// Whether entries are missing between `read` and `reached`, by the state of the stream after they were read.
-/// A server that counts entries shows each that is missing once all are read.
-async fn has_gap(
-    connected: &EventConnection,
-    key: &str,
-    read: ReadProgress,
-    reached: ReadProgress,
-    state: StreamState,
-) -> Result<bool, String> {
-    if reached.position == state.last
-        && let (Some(counted), Some(added)) = (reached.added, state.added)
-    {
-        return Ok(counted != added);
+/// Before the first entry.
+const BEGINNING: StreamProgress = StreamProgress { position: StreamPosition::START, added: Some(0) };
+
+/// At the last entry of the stream.
+fn end_of(found: &StreamRead) -> StreamProgress {
+    StreamProgress { position: found.state.last, added: found.state.added }
+}
+
+/// Whether an entry after `read` may be missing among those found there. Entries up to `read` may be deleted.
+fn has_gap(read: StreamProgress, found: &StreamRead) -> bool {
+    let (position, state) = (read.position, &found.state);
+    if state.last < position || state.max_deleted.is_some_and(|deleted| deleted > position) {
+        return true;
     }
-    if reached.position == read.position {
-        // Unless it was deleted, what was added came after the read.
-        return Ok(match reached.position.cmp(&state.last) {
-            Ordering::Less => !connected.contains(key, state.last).await?,
-            Ordering::Equal => false,
-            Ordering::Greater => true,
-        });
-    }
-    Ok(!has_entry(connected, key, read.position, state).await?)
+    let (Some(before), Some(added)) = (read.added, state.added) else {
+        // The server does not count. It trims the oldest entries first.
+        return state.last != position && !found.has_position;
+    };
+    let present = match (found.is_complete, state.first) {
+        (true, _) => found.entries.len() as u64,
+        (false, Some(first)) if first > position => state.length,
+        // An older entry is left, so none after it was trimmed. The count follows when the rest has been read.
+        (false, _) => return false,
+    };
+    added != before + present
 }
 
 /// Purges the targets of `entries`.
 async fn purge_entries(source: &SourceConsumer, entries: &[StreamEntry]) -> Result<(), String> {
-    let mut targets = PurgeTargets::default();
+    let (routes, mut targets) = (source.routes(), PurgeTargets::default());
     let meanings: Vec<EventOutcome> = entries
         .iter()
-        .map(|entry| source.collect_targets(parse_event(source, entry).as_ref(), &mut targets))
+        .map(|entry| source.collect_targets(&routes, parse_event(source, entry).as_ref(), &mut targets))
         .collect();
-    source.purge(targets).await.map_err(error_text)?;
+    source.purge(routes, targets).await.map_err(error_text)?;
     let now = source.context.clock.now();
     for (entry, meaning) in entries.iter().zip(meanings) {
         let added = crate::clock::Timestamp::from_micros(entry.position.millis.saturating_mul(1000));
@@ -268,27 +201,86 @@ fn error_text(error: impl std::fmt::Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StreamState;
+
+    fn at(millis: u64) -> StreamPosition {
+        StreamPosition { millis, number: 0 }
+    }
+
+    /// The entries after `position` of a stream that has had the entries 1 to `last`, without those that are gone.
+    fn found(position: u64, last: u64, deleted: &[u64], trimmed: u64) -> StreamRead {
+        let is_there = |id: &u64| !deleted.contains(id) && *id > trimmed;
+        let present = (1..=last).filter(is_there);
+        let state = StreamState {
+            last: at(last),
+            length: present.clone().count() as u64,
+            added: Some(last),
+            max_deleted: deleted.iter().max().map(|id| at(*id)),
+            first: present.clone().next().map(at),
+        };
+        let after = present.clone().filter(|id| *id > position);
+        let entries: Vec<_> =
+            after.map(|id| StreamEntry { position: at(id), fields: Vec::new() }).take(3).collect();
+        let (has_position, is_complete) = (is_there(&position), entries.len() < 3);
+        StreamRead { state, has_position, entries, is_complete }
+    }
+
+    fn is_missed(position: u64, found: &StreamRead) -> bool {
+        has_gap(StreamProgress { position: at(position), added: Some(position) }, found)
+    }
 
     #[test]
-    fn a_reader_goes_on_only_where_nothing_can_have_gone_unread() {
-        let at = |millis| StreamPosition { millis, number: 0 };
-        let stream = |last| StreamState { last: at(last), length: 1, added: None, max_deleted: None };
-        for (position, last, is_there, expected) in [
-            (5, 5, true, Resume::From(at(5))),
-            // Nothing came since, whatever was trimmed.
-            (5, 5, false, Resume::From(at(5))),
-            (5, 9, true, Resume::From(at(5))),
-            (5, 9, false, Resume::AfterGap),
-            // It began anew.
-            (5, 3, false, Resume::AfterGap),
-            (5, 3, true, Resume::AfterGap),
-            (0, 0, false, Resume::From(at(0))),
-        ] {
-            assert_eq!(
-                resume_from(at(position), stream(last), is_there),
-                expected,
-                "{position} {last} {is_there}"
-            );
+    fn what_was_deleted_after_it_was_read_is_not_missed() {
+        for last in 5..=12 {
+            for deleted in [&[][..], &[5], &[3, 5], &[1, 2, 3, 4, 5]] {
+                assert!(!is_missed(5, &found(5, last, deleted, 0)), "{deleted:?} of {last}");
+            }
+            for trimmed in 0..=5 {
+                assert!(!is_missed(5, &found(5, last, &[], trimmed)), "up to {trimmed} of {last}");
+            }
         }
+    }
+
+    #[test]
+    fn what_was_deleted_or_trimmed_unread_is_missed() {
+        for last in 6..=12 {
+            for deleted in [&[6][..], &[5, 6], &[1, 2, 3, 4, 5, 6], &[last]] {
+                assert!(is_missed(5, &found(5, last, deleted, 0)), "{deleted:?} of {last}");
+            }
+            for trimmed in 6..=last {
+                assert!(is_missed(5, &found(5, last, &[], trimmed)), "up to {trimmed} of {last}");
+            }
+        }
+    }
+
+    /// Four entries were added after the copy, three of them were read, and then others were added to the copy.
+    #[test]
+    fn another_stream_is_noticed() {
+        let mut copy = found(8, 10, &[8], 0);
+        assert!(!is_missed(8, &copy));
+        copy.state.added = Some(9);
+        assert!(is_missed(8, &copy));
+        assert!(is_missed(8, &found(8, 7, &[], 0)), "an older copy");
+        assert!(is_missed(8, &StreamRead { is_complete: true, ..StreamRead::default() }), "an empty one");
+    }
+
+    #[test]
+    fn a_server_that_does_not_count_shows_a_gap_by_its_oldest_entries() {
+        let uncounted = |position, last, deleted: &[u64], trimmed| {
+            let mut found = found(position, last, deleted, trimmed);
+            (found.state.added, found.state.max_deleted) = (None, None);
+            has_gap(StreamProgress { position: at(position), added: None }, &found)
+        };
+        assert!(!uncounted(5, 5, &[], 5) && !uncounted(5, 9, &[], 4));
+        assert!(uncounted(5, 9, &[], 5) && uncounted(5, 9, &[], 6) && uncounted(5, 3, &[], 0));
+        assert!(uncounted(0, 9, &[], 0) && !uncounted(0, 0, &[], 0), "from the beginning");
+    }
+
+    /// Of a position that was recorded without a count.
+    #[test]
+    fn the_count_is_known_again_once_all_was_read() {
+        let read = StreamProgress { position: at(5), added: None };
+        assert!(!has_gap(read, &found(5, 7, &[], 0)) && has_gap(read, &found(5, 7, &[5], 0)));
+        assert_eq!(end_of(&found(5, 7, &[], 0)), StreamProgress { position: at(7), added: Some(7) });
     }
 }

@@ -152,11 +152,10 @@ impl WebhookReceiver {
         if let Some(name) = &name {
             self.check_replay(name).await?;
         }
-        let mut targets = PurgeTargets::default();
-        let meaning = self
-            .source
-            .collect_targets(Content::parse_event(content, MAX_EVENT_BYTES).ok().as_ref(), &mut targets);
-        self.source.purge(targets).await.map_err(|error| WebhookError {
+        let (routes, mut targets) = (self.source.routes(), PurgeTargets::default());
+        let event = Content::parse_event(content, MAX_EVENT_BYTES).ok();
+        let meaning = self.source.collect_targets(&routes, event.as_ref(), &mut targets);
+        self.source.purge(routes, targets).await.map_err(|error| WebhookError {
             status: StatusCode::SERVICE_UNAVAILABLE,
             reason: WebhookRefusal::NotPurged,
             message: error.to_string(),

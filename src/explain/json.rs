@@ -86,6 +86,7 @@ fn store_to_json(store: &StoreExplanation) -> Value {
         "staleWhileRevalidateSeconds": terms.stale_while_revalidate.as_secs(),
         "staleIfErrorSeconds": terms.stale_if_error.as_secs(),
         "staleClosedBySMaxage": store.closed_by_s_maxage,
+        "noVarySearch": store.equivalents.as_ref().map(ToString::to_string),
         "tags": store.tags,
         "tagsInContent": unread,
     })
@@ -112,6 +113,7 @@ fn targets_to_json(targets: &[Target], routes: &Routes) -> Value {
         Target::Tag(tag) => json!({"tag": tag, "carriedBy": routes_with_tag(routes, tag)}),
         Target::Path { path, .. } => json!({"path": path.as_str()}),
         Target::Url { path, query, .. } => json!({"path": path.as_str(), "query": query}),
+        Target::Equivalents { path, .. } => json!({"path": path.as_str(), "equivalentQueries": true}),
         Target::Prefix { path, .. } => json!({"prefix": path.as_str()}),
         Target::Everything => json!({"everything": true}),
         Target::Rules(_) => json!({"rules": target.to_string()}),

@@ -24,6 +24,7 @@ use crate::policy::content::Content;
 use crate::policy::freshness;
 use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan};
 use crate::policy::lifetime::Lifetime;
+use crate::policy::no_vary_search::SearchVariance;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
 use crate::policy::response_admission::{self, RequestContext};
 use crate::policy::routes::Routes;
@@ -95,6 +96,8 @@ pub struct StoreExplanation {
     pub tags: Vec<String>,
     /// The response would have a stale window without its `s-maxage`.
     pub closed_by_s_maxage: bool,
+    /// The differences between queries that the response says do not matter.
+    pub equivalents: Option<SearchVariance>,
     /// Tags that need the response's content, which is unknown.
     pub unresolved_tags: Vec<Template>,
     /// All targets that purge the response.
@@ -149,6 +152,7 @@ impl<'c> Explainer<'c> {
         let client = Client { peer: input.peer, is_tls: input.is_tls, refresh: None };
         let mut head =
             ClientHead::read(input.parts.clone(), client, self.config).map_err(|error| error.to_string())?;
+        head.choose_language(self.routes);
         head.content = (!matches!(*input.method(), Method::GET | Method::HEAD)).then(|| input.body.clone());
         Ok(head)
     }
@@ -217,7 +221,7 @@ impl<'c> Explainer<'c> {
             Vary::Fields(fields) => Some(fields),
             Vary::Nothing | Vary::Everything => None,
         };
-        let query = lookup.query.as_deref();
+        let query = lookup.query.sent();
         let purgers = outcome.as_ref().map_or_else(
             |_| Vec::new(),
             |storing| {
@@ -261,9 +265,19 @@ impl<'c> Explainer<'c> {
         };
         // Fails if `Vary` has `*`.
         context.select_variant_key(headers)?;
-        let targets = response_admission::response_targets(route, request, lookup.query.as_deref(), &tags);
+        let targets =
+            response_admission::response_targets(route, request, lookup.query.sent(), headers, &tags);
+        let equivalents = SearchVariance::parse(headers);
         let closed_by_s_maxage = storing::is_stale_window_closed_by_s_maxage(route, headers);
-        Ok(StoreExplanation { lifetime, terms, closed_by_s_maxage, tags, unresolved_tags: unread, targets })
+        Ok(StoreExplanation {
+            lifetime,
+            terms,
+            closed_by_s_maxage,
+            equivalents,
+            tags,
+            unresolved_tags: unread,
+            targets,
+        })
     }
 
     fn explain_write(

@@ -67,11 +67,12 @@ impl Explainer<'_> {
 
 fn resolve_path_target(lookup: &CacheLookup<'_>, request: &RequestHead<'_>, id: TargetId) -> Option<Target> {
     let path = NormalizedPath::new(request.path);
-    let query = lookup.query.clone().unwrap_or_default();
+    let query = lookup.query.sent().unwrap_or_default().to_owned();
     let mut places = vec![Target::Everything];
     for host in [None, Some(request.host.to_owned())] {
         places.push(Target::Path { host: host.clone(), path: path.clone() });
         places.push(Target::Url { host: host.clone(), path: path.clone(), query: query.clone() });
+        places.push(Target::Equivalents { host: host.clone(), path: path.clone() });
         let prefixes = path.prefixes().map(NormalizedPath::new);
         places.extend(prefixes.map(|path| Target::Prefix { host: host.clone(), path }));
     }

@@ -127,6 +127,16 @@ fn write_store(
                       `stale_while_revalidate` on the route, allows it";
         write_line(f, "then stale", reason)?;
     }
+    if let Some(variance) = &store.equivalents {
+        match route.is_some_and(|route| route.no_vary_search) {
+            true => {
+                write_line(f, "also for", format_args!("queries that differ in {variance} (No-Vary-Search)"))?
+            }
+            false => {
+                write_line(f, "not for", "other queries: `no_vary_search: true` would obey No-Vary-Search")?
+            }
+        }
+    }
     if let Some(jitter) = route.map(|route| route.jitter).filter(|jitter| *jitter > 0) {
         write_line(f, "jitter", format_args!("up to {jitter} % less at random (`jitter`)"))?;
     }

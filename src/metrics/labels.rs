@@ -130,7 +130,7 @@ pub(super) fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Details of forwarded requests.
-pub(super) const FORWARD_REASONS: [Option<Detail>; 54] = [
+pub(super) const FORWARD_REASONS: [Option<Detail>; 55] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -175,6 +175,7 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 54] = [
     Some(Detail::Miss(MissReason::OtherVariant)),
     Some(Detail::Miss(MissReason::OtherCaller)),
     Some(Detail::Miss(MissReason::OtherRules)),
+    Some(Detail::Miss(MissReason::OtherQuery)),
     Some(Detail::Miss(MissReason::Expired)),
     Some(Detail::Miss(MissReason::ExpiredCaller)),
     Some(Detail::Miss(MissReason::Evicted)),

@@ -345,6 +345,11 @@ impl Metrics {
         self.process.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// The client connections that are open now.
+    pub fn open_connections(&self) -> u64 {
+        u64::try_from(self.process.connections.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
     /// Counts a request that waits for another request's fetch, until the guard is dropped.
     pub fn start_following(&self) -> FollowerGuard<'_> {
         self.process.followers.fetch_add(1, Ordering::Relaxed);

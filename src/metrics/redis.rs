@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::exposition::{Labels, MetricFamily};
+use crate::store::encoding::CompressionStats;
 use crate::store::remote_status::{BreakerState, CommandStats, LeaseStats, NodeStatus, RemoteStatus};
 
 /// The codes of all present failures, each once.
@@ -75,9 +76,21 @@ pub(super) fn families(remote: &RemoteStatus) -> Vec<MetricFamily> {
         leases.push_if_any(vec![("result", result.to_string())], count);
     }
     families.push(leases);
+    families.extend(remote.compression.as_ref().map(compression_family));
     families.extend(command_families(&remote.commands));
     families.extend(node_families(&remote.nodes));
     families
+}
+
+fn compression_family(stats: &CompressionStats) -> MetricFamily {
+    let mut bytes = MetricFamily::counter(
+        "larder_redis_compressed_bytes",
+        "Bytes of values that were long enough to be compressed, before and after.",
+    );
+    for (stage, count) in [("before", stats.bytes_before), ("after", stats.bytes_after)] {
+        bytes.push(vec![("stage", stage.to_string())], count as f64);
+    }
+    bytes
 }
 
 /// Nodes beyond this number share one label.

@@ -106,7 +106,7 @@ impl Metrics {
             upstream_failures: self.lock_upstream_failures().clone(),
             upstream_health: process.upstream_health.lock().0.as_ref().map(|read| read()).unwrap_or_default(),
             upstream_clock_lag: process.upstream_clock_lag.load(Ordering::Relaxed),
-            connections: u64::try_from(process.connections.load(Ordering::Relaxed)).unwrap_or_default(),
+            connections: self.open_connections(),
             followers: process.followers.load(Ordering::Relaxed),
             accepts_failed: process.accepts_failed.get(),
             connections_refused: process.connections_refused.each_ref().map(Counter::get),

@@ -152,7 +152,7 @@ impl Accepted {
 }
 
 /// Parses `gzip;q=0.5` into the name and its weight in thousandths.
-fn parse_member(member: &[u8]) -> Option<(&[u8], u16)> {
+pub(super) fn parse_member(member: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().filter(|name| !name.is_empty() && !name.contains(&b' '))?;
     let weight = match (parts.next(), parts.next()) {

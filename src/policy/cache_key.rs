@@ -7,7 +7,7 @@ mod description;
 mod tests;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName};
 
 pub use description::{KeyPart, describe_key};
 
@@ -100,11 +100,20 @@ impl CacheKey {
             parts.add(name.as_str().as_bytes());
             match negotiated.key_part().filter(|_| *name == ACCEPT_ENCODING) {
                 Some(coding) => parts.add_list([&b"coding"[..], coding].into_iter()),
-                None => parts.add_optional(combine_lines(headers, name).as_deref()),
+                None => parts.add_optional(normalize_field(headers, name).as_deref()),
             }
         }
         CacheKey(parts.digest())
     }
+}
+
+/// Normalises a field where that does not change its meaning (RFC 9111 §4.1): language tags have no case (RFC 5646 §2.1.1).
+fn normalize_field(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut value = combine_lines(headers, name)?;
+    if *name == ACCEPT_LANGUAGE {
+        value.make_ascii_lowercase();
+    }
+    Some(value)
 }
 
 /// Combines the lines of a field (RFC 9111 §4.1). White space around members is dropped, unless a quote occurs:
@@ -151,6 +160,10 @@ impl Fingerprint {
         parts.add_list(route.targeted.iter().map(|name| name.as_str().as_bytes()));
         if route.methods != ReadMethods::default() || route.ignore != IgnoredContent::default() {
             parts.add(format!("{:?} {:?}", route.methods, route.ignore).as_bytes());
+        }
+        // A response that was stored without the target of its equivalents is not reached by a purge of their URLs.
+        if route.no_vary_search {
+            parts.add(b"no-vary-search");
         }
         // An observed route forwards the whole request, so its key does not cover all of it.
         parts.add(&[u8::from(route.mode == RouteMode::Observe)]);

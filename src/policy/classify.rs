@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 use super::caller::{CallerVerdict, CallerView, IdentifyCaller, UnknownCaller};
 use super::caller_fields::CallerFields;
 use super::methods::is_safe;
+use super::no_vary_search::LookupQuery;
 use super::path::{is_normal, normalize};
 use super::route::{Anonymous, RouteMode, Shared};
 use super::routes::Routes;
@@ -51,7 +52,7 @@ pub struct CacheLookup<'r> {
     pub route: &'r Arc<Route>,
     pub key: CacheKey,
     /// The query that is in the key and is forwarded.
-    pub query: Option<String>,
+    pub query: LookupQuery,
     pub caller: Caller,
     /// The maximum lifetime while an event source that purges the route's tags is silent.
     pub fallback_ttl: Option<Duration>,
@@ -63,7 +64,10 @@ impl<'r> CacheLookup<'r> {
         CacheLookup {
             route: self.route,
             key,
-            query: None,
+            query: match self.query.is_simplified() {
+                true => self.query.clone(),
+                false => LookupQuery::default(),
+            },
             caller: self.caller,
             fallback_ttl: self.fallback_ttl,
         }
@@ -247,8 +251,12 @@ fn look_up<'r>(
         },
         None => None,
     };
-    let query = route.query.select(request.query);
-    let key = CacheKey::new(route, request, query.as_deref(), credential.as_deref());
+    let selected = route.query.select(request.query);
+    let query = match request.search_hint.filter(|_| simplifies_queries(route, request)) {
+        Some(variance) => LookupQuery::simplified(selected, variance),
+        None => LookupQuery::as_asked(selected),
+    };
+    let key = CacheKey::new(route, request, query.sent(), credential.as_deref());
     // `shared` speaks of those who are known; an anonymous request may have another credential.
     let has_none = route.callers.is_none() && !caller_fields.may_be_in(request.name_filter);
     let in_key = has_none
@@ -260,7 +268,12 @@ fn look_up<'r>(
         (true, Some(until)) => Caller::Known { until },
         (false, until) => Caller::Credentialed { until },
     };
-    Ok(CacheLookup { route, key, query: query.map(Into::into), caller, fallback_ttl: None })
+    Ok(CacheLookup { route, key, query, caller, fallback_ttl: None })
+}
+
+/// A request that is forwarded whole, or read by its content, is looked up as it is.
+fn simplifies_queries(route: &Route, request: &RequestHead<'_>) -> bool {
+    route.no_vary_search && route.mode == RouteMode::On && request.content.is_none()
 }
 
 fn find_caching_route<'r>(routes: &'r Routes, path: &str) -> Result<&'r Arc<Route>, PassDecision<'r>> {

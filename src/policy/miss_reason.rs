@@ -14,6 +14,8 @@ pub enum MissReason {
     OtherCaller,
     /// Stored under another key or other route rules.
     OtherRules,
+    /// Stored for another query, from which this one differs by more than the response allows (`No-Vary-Search`).
+    OtherQuery,
     /// Past its last use, including validation.
     Expired,
     /// The caller's token has expired since the request came.
@@ -36,6 +38,7 @@ impl MissReason {
             MissReason::OtherVariant => "other-variant",
             MissReason::OtherCaller => "other-caller",
             MissReason::OtherRules => "other-rules",
+            MissReason::OtherQuery => "other-query",
             MissReason::Expired => "expired",
             MissReason::ExpiredCaller => "expired-caller",
             MissReason::Evicted => "evicted",

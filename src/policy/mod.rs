@@ -26,10 +26,12 @@ pub mod hop_by_hop;
 pub mod http_date;
 pub mod invalidation;
 pub mod json_query;
+pub mod languages;
 pub mod lifetime;
 pub mod lifetime_limits;
 pub mod methods;
 pub mod miss_reason;
+pub mod no_vary_search;
 pub mod on_miss;
 pub mod override_fields;
 pub mod path;
@@ -69,6 +71,7 @@ pub use cache_key::{CacheKey, Fingerprint};
 use caller::CallerView;
 pub use caller_fields::CallerFields;
 pub use header_name_filter::{HeaderNameFilter, is_ambiguous_name};
+use no_vary_search::SearchVariance;
 pub use route::Route;
 pub use vary::VaryFields;
 
@@ -90,6 +93,8 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// The whole content of a QUERY or POST, where it has been read.
     pub content: Option<&'a [u8]>,
+    /// The `No-Vary-Search` of the latest response of the path.
+    pub search_hint: Option<&'a SearchVariance>,
     /// A filter over the names in `headers`.
     pub name_filter: HeaderNameFilter,
     pub caller: CallerView<'a>,
@@ -108,6 +113,7 @@ impl<'a> RequestHead<'a> {
             query: None,
             headers,
             content: None,
+            search_hint: None,
             name_filter: names,
             caller: CallerView::NotAsked,
         }

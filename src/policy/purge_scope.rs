@@ -35,7 +35,7 @@ fn reaches(routes: &Routes, target: &Target, route: &Route) -> bool {
             let tag = normalize_tag(tag);
             route.tags.iter().any(|template| may_render(template, &tag))
         }
-        Target::Path { path, .. } | Target::Url { path, .. } => {
+        Target::Path { path, .. } | Target::Url { path, .. } | Target::Equivalents { path, .. } => {
             routes.find_all_loosely(path).any(|found| is_route(found))
         }
         Target::Prefix { path, .. } => {

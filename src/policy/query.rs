@@ -23,10 +23,13 @@ impl QueryRule {
     pub fn select<'q>(&self, query: Option<&'q str>) -> Option<Cow<'q, str>> {
         match self {
             QueryRule::All => query.map(Cow::Borrowed),
-            QueryRule::Only(wanted) => join_pairs(select_only(wanted, query)),
+            QueryRule::Only(wanted) => join_pairs(select_only(wanted, query), true),
             QueryRule::Ignore(patterns) => {
                 let ignored = |name: &str| patterns.iter().any(|pattern| matches_pattern(pattern, name));
-                join_pairs(parse_pairs(query).filter(|(name, _)| !ignored(name)).map(own_pair).collect())
+                join_pairs(
+                    parse_pairs(query).filter(|(name, _)| !ignored(name)).map(own_pair).collect(),
+                    true,
+                )
             }
         }
     }
@@ -39,7 +42,7 @@ pub(super) fn query_values(query: Option<&str>, name: &str) -> Vec<String> {
 }
 
 /// The decoded name, and the parameter as written.
-type QueryPair<'q> = (Cow<'q, str>, Cow<'q, str>);
+pub(super) type QueryPair<'q> = (Cow<'q, str>, Cow<'q, str>);
 
 fn select_only<'q>(wanted: &[(String, Option<String>)], query: Option<&'q str>) -> Vec<QueryPair<'q>> {
     let mut chosen: Vec<QueryPair<'q>> = parse_pairs(query)
@@ -61,7 +64,8 @@ fn own_pair<'q>((name, pair): (Cow<'q, str>, &'q str)) -> QueryPair<'q> {
     (name, Cow::Borrowed(pair))
 }
 
-fn parse_pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+/// The decoded name of each parameter, and the parameter as written.
+pub(super) fn parse_pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| (decode(pair.split_once('=').map_or(pair, |(name, _)| name)), pair))
 }
@@ -72,9 +76,11 @@ pub(super) fn decoded_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, 
         .map(|(name, pair)| (name, decode(pair.split_once('=').map_or("", |(_, value)| value))))
 }
 
-/// Sorts by name; parameters with the same name keep their order, which is significant.
-fn join_pairs(mut pairs: Vec<QueryPair<'_>>) -> Option<Cow<'_, str>> {
-    pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+/// `sorts`: by name; parameters with the same name keep their order, which is significant.
+pub(super) fn join_pairs(mut pairs: Vec<QueryPair<'_>>, sorts: bool) -> Option<Cow<'_, str>> {
+    if sorts {
+        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    }
     match pairs.len() {
         0 => None,
         1 => pairs.pop().map(|(_, pair)| pair),
@@ -90,7 +96,7 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
 }
 
 /// Form decoding: `+` is a space.
-fn decode(text: &str) -> Cow<'_, str> {
+pub(super) fn decode(text: &str) -> Cow<'_, str> {
     if text.contains('+') {
         return Cow::Owned(percent_decoded(&text.replace('+', " ")));
     }

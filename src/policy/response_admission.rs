@@ -10,6 +10,7 @@ use super::content::Content;
 use super::credentials::caller_value;
 use super::invalidation::{caller_target, route_target};
 use super::lifetime_limits::{bound_by_headers, limit_lifetime};
+use super::no_vary_search::SearchVariance;
 use super::route::OwnUrl;
 use super::storing::{ExchangeTimes, NotStored, may_store};
 use super::vary::Vary;
@@ -72,16 +73,20 @@ impl RequestContext<'_> {
     }
 }
 
-/// All targets by which a purge can reach the response to `request`; `query` is the selected query.
+/// All targets by which a purge can reach the response to `request` with `headers`; `query` is the selected query.
 pub fn response_targets(
     route: &Route,
     request: &RequestHead<'_>,
     query: Option<&str>,
+    headers: &HeaderMap,
     tags: &[String],
 ) -> Vec<TargetId> {
     let path = NormalizedPath::new(request.path);
     let tags = tags.iter().map(String::as_str);
     let mut ids = Target::ids_for_response(request.host, &path, query.unwrap_or_default(), tags);
+    if route.no_vary_search && SearchVariance::parse(headers).is_some() {
+        ids.extend(TargetId::list_equivalents(request.host, &path));
+    }
     ids.push(route_target(route).id());
     if let Some(per) = route.per.as_ref().filter(|_| route.own_url == OwnUrl::Caller)
         && let Some(credential) = caller_value(per, request)

@@ -58,6 +58,10 @@ pub fn assess(
     if !matches_key(stored, &lookup.key, request) || stored.fingerprint != lookup.route.fingerprint {
         return Reuse::No(MissReason::OtherRules);
     }
+    // draft-ietf-httpbis-no-vary-search: "… or are equivalent, given the variance obtained from the stored response".
+    if lookup.query.is_simplified() && !lookup.query.accepts(&stored.fields.to_map()) {
+        return Reuse::No(MissReason::OtherQuery);
+    }
     // A response stored under an older rule is subject to the stricter of both.
     let Some(terms) = effective_terms::effective_terms(stored, lookup) else {
         return Reuse::No(MissReason::OtherRules);

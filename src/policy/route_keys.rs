@@ -61,6 +61,10 @@ macro_rules! route_keys {
             /// to defaults, or `{ignore: ["utm_*"]}`.
             query: QueryRule = QUERY, default "all", cache_only;
 
+            /// Obey `No-Vary-Search` of responses: one response answers all queries that differ only in parameters that it
+            /// names. Those are not sent to the upstream once it has named them.
+            no_vary_search: bool = BOOLEAN, default "false", cache_only;
+
             /// The methods by which the route is read: GET with HEAD, and `QUERY` (RFC 10008) or `POST`, whose content is
             /// then part of the key: JSON and forms by what they mean, all else byte for byte. Such a POST is no write and
             /// purges nothing. Content above 64 KiB, or without a length, is forwarded and not looked up.
@@ -91,6 +95,10 @@ macro_rules! route_keys {
 
             /// More request fields in the key.
             headers: Vec<HeaderName> = KEY_HEADERS, default "[]", cache_only;
+
+            /// The languages that the API answers in: `[en, de]`. A request's `Accept-Language` is replaced by the one that it
+            /// likes best, the first of equals, so that there is one response for each; without any of them by none.
+            languages: Vec<String> = LANGUAGES, default "[]", cache_only;
 
             /// More cookies in the key.
             cookies: Vec<String> = COOKIES, default "[]", cache_only;

@@ -23,6 +23,8 @@ pub struct Routes {
     has_unplain_literals: bool,
     /// Some route has a `rate`.
     pub(super) has_rates: bool,
+    /// Some route has `languages`.
+    pub(super) has_languages: bool,
     rules: TargetId,
 }
 
@@ -53,6 +55,7 @@ impl Routes {
             loose: TrieNode::default(),
             has_unplain_literals: false,
             has_rates: routes.iter().any(|route| route.rate.is_some()),
+            has_languages: routes.iter().any(|route| !route.languages.is_empty()),
             rules,
         };
         for (at, route) in routes.iter().enumerate() {

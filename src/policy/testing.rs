@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::classify::{CacheLookup, Caller};
+use super::no_vary_search::LookupQuery;
 use super::path::PathTemplate;
 use super::route::{Route, Ttl};
 use super::storing::{ExchangeTimes, NotStored, may_store};
@@ -107,5 +108,5 @@ pub(super) fn terms() -> Terms {
 }
 
 pub(super) fn lookup(route: &Arc<Route>, caller: Caller) -> CacheLookup<'_> {
-    CacheLookup { route, key: KEY, query: None, caller, fallback_ttl: None }
+    CacheLookup { route, key: KEY, query: LookupQuery::default(), caller, fallback_ttl: None }
 }

@@ -23,6 +23,8 @@ use super::trace_context::{self, TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::access_log::UpstreamTime;
 use crate::config::{Config, RequestIds, Underscores};
 use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
+use crate::policy::languages::choose_request_language;
+use crate::policy::routes::Routes;
 use crate::policy::{HeaderNameFilter, RequestHead, Route, is_ambiguous_name, override_fields};
 use crate::purge::PurgeCause;
 use crate::purging::describe_request;
@@ -226,6 +228,12 @@ impl ClientHead {
         })
     }
 
+    /// Replaces `Accept-Language` on a route with `languages`.
+    pub(crate) fn choose_language(&mut self, routes: &Routes) {
+        let Parts { method, uri, headers, .. } = &mut self.parts;
+        choose_request_language(routes, method, uri.path(), headers);
+    }
+
     /// The time-outs of the request to the upstream.
     pub(crate) fn timeouts(&self, config: &Config) -> Timeouts {
         self.route_timeouts.unwrap_or_else(|| timeouts(config, None))
@@ -265,6 +273,7 @@ impl ClientHead {
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
             content: self.content.as_deref(),
+            search_hint: None,
             name_filter: self.names,
             caller: self.caller().map_or(CallerView::NotAsked, CallerVerdict::view),
         }

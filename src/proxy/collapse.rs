@@ -47,12 +47,16 @@ struct Waited {
     has_retried: bool,
 }
 
+/// The response is not for the query that the client sent (`No-Vary-Search`), which is to be looked up as it came.
+pub(super) struct OtherQuery;
+
 /// The next step of a request whose fetch has ended.
 #[expect(clippy::large_enum_variant, reason = "it is matched at once")]
 enum Next {
     Answer(Answer),
     LookUpAgain,
     FetchAlone,
+    OtherQuery,
 }
 
 impl<'a> MissedRequest<'a> {
@@ -61,7 +65,7 @@ impl<'a> MissedRequest<'a> {
     }
 
     /// Fetches, or waits for another request's fetch if its response would be a hit.
-    pub(super) async fn fetch_or_join(&self, mut miss: Miss) -> Answer {
+    pub(super) async fn fetch_or_join(&self, mut miss: Miss) -> Result<Answer, OtherQuery> {
         if !self.lookup.caller.is_in_key() || self.lookup.route.collapse == Collapse::No {
             return self.fetch_alone(&miss).await;
         }
@@ -69,7 +73,7 @@ impl<'a> MissedRequest<'a> {
         if table.has_timed_out(&miss.key)
             && let Some(hit) = miss.stale_hit(&self.cached())
         {
-            return hit.into_answer(&self.cached());
+            return Ok(hit.into_answer(&self.cached()));
         }
         let mut waited = Waited::new();
         for _ in 0..MAX_JOINS {
@@ -80,7 +84,7 @@ impl<'a> MissedRequest<'a> {
                     Join::Leader(leader) => {
                         if let Some(hit) = self.find_again(&miss).await {
                             leader.finish(FetchOutcome::Retry);
-                            return hit.into_answer(&self.cached());
+                            return Ok(hit.into_answer(&self.cached()));
                         }
                         let fetch = leader.fetch().clone();
                         match self.lead(leader, &miss, &mut waited).await {
@@ -90,19 +94,21 @@ impl<'a> MissedRequest<'a> {
                     }
                 };
             match self.wait(&fetch, leads, &miss, &mut waited).await {
-                Next::Answer(answer) => return answer,
+                Next::Answer(answer) => return Ok(answer),
+                Next::OtherQuery => return Err(OtherQuery),
                 Next::FetchAlone => break,
                 Next::LookUpAgain => waited.refused = Some(fetch),
             }
             match self.cached().look_up().await {
                 LookupOutcome::Fresh(hit) | LookupOutcome::Stale(hit, _) => {
-                    return hit.into_answer(&self.cached());
+                    return Ok(hit.into_answer(&self.cached()));
                 }
+                LookupOutcome::Miss(again) if again.is_of_other_query() => return Err(OtherQuery),
                 LookupOutcome::Miss(again) => miss = again,
             }
         }
         match self.may_pass_range() {
-            true => self.pass_range().await,
+            true => Ok(self.pass_range().await),
             false => self.fetch_alone(&miss).await,
         }
     }
@@ -128,7 +134,7 @@ impl<'a> MissedRequest<'a> {
     }
 
     /// Fetches without letting others join.
-    pub(super) async fn fetch_alone(&self, miss: &Miss) -> Answer {
+    pub(super) async fn fetch_alone(&self, miss: &Miss) -> Result<Answer, OtherQuery> {
         let caller = self.cached().caller_kind();
         let leader = self.worker.proxy.collapse_table.lead_unshared(&miss.key, caller);
         let fetch = leader.fetch().clone();
@@ -137,9 +143,10 @@ impl<'a> MissedRequest<'a> {
             return answer;
         }
         match self.settle(fetch.outcome().await, &fetch, miss, &mut waited) {
-            Next::Answer(answer) => answer,
+            Next::Answer(answer) => Ok(answer),
+            Next::OtherQuery => Err(OtherQuery),
             Next::LookUpAgain | Next::FetchAlone => {
-                miss.answer_error(&self.cached(), &ProxyError::Interrupted)
+                Ok(miss.answer_error(&self.cached(), &ProxyError::Interrupted))
             }
         }
     }
@@ -154,7 +161,12 @@ impl<'a> MissedRequest<'a> {
 
     /// Runs the fetch as a task of its own: if this client goes away, it goes on for the followers and for the store.
     /// `None`: the leader has no response of its own, and gets the outcome that everyone gets.
-    async fn lead(&self, leader: Leader, miss: &Miss, waited: &mut Waited) -> Option<Answer> {
+    async fn lead(
+        &self,
+        leader: Leader,
+        miss: &Miss,
+        waited: &mut Waited,
+    ) -> Option<Result<Answer, OtherQuery>> {
         let request = self.cached();
         let now = || self.worker.proxy.clock.now();
         let mut own = Fetch::new(self.worker, self.head, self.lookup, miss).start(leader);
@@ -164,13 +176,18 @@ impl<'a> MissedRequest<'a> {
                 result = &mut own => result,
                 outcome = overdue.outcome() => {
                     match self.settle_overdue(outcome, &overdue, miss, waited) {
-                        Some(answer) => return Some(answer),
+                        Some(answer) => return Some(Ok(answer)),
                         None => own.await,
                     }
                 }
             },
         };
-        let (response, outcome) = match result.ok()? {
+        let result = result.ok()?;
+        if !self.is_for_client(&result) {
+            self.worker.proxy.search_hints.forget(self.head);
+            return Some(Err(OtherQuery));
+        }
+        let (response, outcome) = match result {
             LeaderResult::Reader { shared, reader } => {
                 let now = now();
                 let outcome = match shared.not_stored.or(shared.predicted_uncacheable) {
@@ -186,19 +203,35 @@ impl<'a> MissedRequest<'a> {
                 let outcome = CacheOutcome::freshened(miss.fwd, stored.head.terms().ttl(now));
                 let mut answer = CacheHit { stored, now, outcome }.into_answer(&request);
                 add_fields(&mut answer.response, &dropped);
-                return Some(answer);
+                return Some(Ok(answer));
             }
             LeaderResult::Response { response, .. }
                 if response.status() == StatusCode::OK && self.may_pass_range() =>
             {
                 drop(response);
-                return Some(self.pass_range().await);
+                return Some(Ok(self.pass_range().await));
             }
             LeaderResult::Response { response, not_stored } => (response, miss.not_stored(not_stored)),
         };
         let failed = response.status().is_server_error().then(|| response.status());
         let stale = failed.and_then(|status| miss.stale_if_error(&request, Some(status)));
-        Some(stale.unwrap_or_else(|| Answer::new(response, outcome, Some(self.lookup.route))))
+        Some(Ok(stale.unwrap_or_else(|| Answer::new(response, outcome, Some(self.lookup.route)))))
+    }
+
+    /// Whether the response answers the query that the client sent. An error says that the upstream failed, whatever it was
+    /// asked.
+    fn is_for_client(&self, result: &LeaderResult) -> bool {
+        let query = &self.lookup.query;
+        match result {
+            _ if !query.is_simplified() => true,
+            LeaderResult::Reader { shared, .. } => {
+                shared.head.status.is_server_error() || query.accepts(&shared.head.fields.to_map())
+            }
+            LeaderResult::Freshened { stored, .. } => query.accepts(&stored.head.fields.to_map()),
+            LeaderResult::Response { response, .. } => {
+                response.status().is_server_error() || query.accepts(response.headers())
+            }
+        }
     }
 
     /// Waits for the outcome of a fetch, and answers with it if it is for this request. If it takes too long, one more
@@ -254,7 +287,7 @@ impl<'a> MissedRequest<'a> {
         }
         match self.settle(outcome, fetch, miss, waited) {
             Next::Answer(answer) => Some(answer),
-            Next::LookUpAgain | Next::FetchAlone => None,
+            Next::LookUpAgain | Next::FetchAlone | Next::OtherQuery => None,
         }
     }
 
@@ -262,6 +295,16 @@ impl<'a> MissedRequest<'a> {
     fn settle(&self, outcome: FetchOutcome, fetch: &InFlightFetch, miss: &Miss, waited: &mut Waited) -> Next {
         let request = self.cached();
         match outcome {
+            FetchOutcome::Streaming(shared)
+                if shared.error_status().is_none() && !request.covers_query(&shared.head) =>
+            {
+                Next::OtherQuery
+            }
+            FetchOutcome::Complete(stored) | FetchOutcome::StoredElsewhere(stored)
+                if !request.covers_query(&stored.head) =>
+            {
+                Next::OtherQuery
+            }
             FetchOutcome::Streaming(shared) => match self.follow(&shared, fetch, miss, waited) {
                 Some(answer) => Next::Answer(answer),
                 None => Next::LookUpAgain,

@@ -17,11 +17,11 @@ use super::answer::{Answer, CACHE_STATUS, LARDER_POSITION};
 use super::background_refresh::refresh_in_background;
 use super::body::Body;
 use super::client_request::{Client, ClientHead, ClientRequest, timeouts};
-use super::collapse::MissedRequest;
+use super::collapse::{MissedRequest, OtherQuery};
 use super::content_read::read_content;
 use super::error::ProxyError;
 use super::interim::InterimSender;
-use super::lookup::{CacheRequest, LookupOutcome, LookupStep, Miss};
+use super::lookup::{CacheRequest, LookupOutcome, LookupStep};
 use super::rate_limit::{
     charge, charge_locally, find_rated_route, is_caller_pending, judge, rate_request, refuse_miss,
 };
@@ -33,6 +33,7 @@ use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::metrics::NonCacheReply;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
+use crate::policy::no_vary_search::LookupQuery;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
 use crate::policy::route::RouteMode;
 use crate::policy::tags::remove_cache_fields;
@@ -61,7 +62,7 @@ enum Action {
     LookUp {
         route: Arc<Route>,
         key: CacheKey,
-        query: Option<String>,
+        query: LookupQuery,
         caller: Caller,
         step: Option<LookupStep>,
     },
@@ -110,6 +111,7 @@ impl Worker {
             Ok(request) => request,
             Err(error) => return Handled::Ready(self.finish(log, Answer::from_error(&error, None))),
         };
+        request.head.choose_language(&self.proxy.routes);
         log.set_context(&mut request.head);
         #[cfg(test)]
         super::panic_tests::trap(&request.head, "request");
@@ -248,7 +250,7 @@ impl PendingRequest {
         let PendingRequest { worker, request, action, .. } = &mut *self;
         let Action::LookUp { route, key, query, caller, step } = action else { return Err(self) };
         let Some(LookupStep::Pending(_, cursor)) = step.take() else { return Err(self) };
-        let lookup = worker.cache_lookup(route, *key, query.take(), *caller);
+        let lookup = worker.cache_lookup(route, *key, std::mem::take(query), *caller);
         let cached = CacheRequest { worker, head: &request.head, lookup: &lookup };
         match cached.advance(GetResult::Ready(entry), cursor) {
             LookupStep::Done(LookupOutcome::Fresh(hit)) => {
@@ -358,22 +360,58 @@ pub(super) async fn answer_cached(
     if is_observed {
         return Box::pin(observe::observe(worker, request, &lookup, found)).await;
     }
+    if let LookupOutcome::Fresh(hit) = found {
+        return hit.into_answer(&cached);
+    }
+    let head = Arc::new(request.head);
+    if let Ok(answer) = answer_found(worker, &head, (&lookup, found), on_miss).await {
+        return answer;
+    }
+    match worker.look_up_as_asked(&head) {
+        Some(lookup) => Box::pin(answer_as_asked(worker, &head, lookup, on_miss)).await,
+        None => Answer::from_error(&ProxyError::Interrupted, Some(lookup.route)),
+    }
+}
+
+/// Answers by what the lookup found, or by a fetch.
+async fn answer_found(
+    worker: &Worker,
+    head: &Arc<ClientHead>,
+    (lookup, found): (&CacheLookup<'_>, LookupOutcome),
+    on_miss: OnMiss,
+) -> Result<Answer, OtherQuery> {
+    let missed = MissedRequest { worker, head, lookup };
     match found {
-        LookupOutcome::Fresh(hit) => hit.into_answer(&cached),
-        LookupOutcome::Stale(_, miss) if request.head.refresh.is_some() => {
-            Box::pin(fetch(worker, request.head, &lookup, miss)).await
-        }
+        LookupOutcome::Fresh(hit) => Ok(hit.into_answer(&CacheRequest { worker, head, lookup })),
+        LookupOutcome::Stale(_, miss) if head.refresh.is_some() => Box::pin(missed.fetch_or_join(miss)).await,
         LookupOutcome::Stale(hit, miss) => {
-            let head = Arc::new(request.head);
-            refresh_in_background(worker, &head, &lookup, miss);
-            hit.into_answer(&CacheRequest { worker, head: &head, lookup: &lookup })
+            refresh_in_background(worker, head, lookup, miss);
+            Ok(hit.into_answer(&CacheRequest { worker, head, lookup }))
+        }
+        LookupOutcome::Miss(miss) if miss.is_of_other_query() => {
+            worker.proxy.search_hints.forget(head);
+            Err(OtherQuery)
         }
         LookupOutcome::Miss(miss) => match on_miss {
-            OnMiss::OnlyIfCached => Answer::from_error(&ProxyError::OnlyIfCached, Some(lookup.route)),
-            OnMiss::Head => Box::pin(head_request::forward_head(worker, *request, &lookup, &miss)).await,
-            OnMiss::Fetch => Box::pin(fetch(worker, request.head, &lookup, miss)).await,
+            OnMiss::Fetch => Box::pin(missed.fetch_or_join(miss)).await,
+            // Only a GET asks the upstream for another query than the client's.
+            _ if lookup.query.is_simplified() => Err(OtherQuery),
+            OnMiss::OnlyIfCached => Ok(Answer::from_error(&ProxyError::OnlyIfCached, Some(lookup.route))),
+            OnMiss::Head => Ok(Box::pin(head_request::forward_head(worker, head, lookup, &miss)).await),
         },
     }
+}
+
+/// Answers by the query as the client sent it.
+async fn answer_as_asked(
+    worker: &Worker,
+    head: &Arc<ClientHead>,
+    lookup: CacheLookup<'_>,
+    on_miss: OnMiss,
+) -> Answer {
+    let found = CacheRequest { worker, head, lookup: &lookup }.look_up().await;
+    let answered = answer_found(worker, head, (&lookup, found), on_miss).await;
+    answered.unwrap_or_else(|OtherQuery| Answer::from_error(&ProxyError::Interrupted, Some(lookup.route)))
 }
 
 /// Why a request on a route that caches goes to the upstream whatever is stored.
@@ -411,10 +449,6 @@ async fn pass_miss(
         Some(refusal) => refusal,
         None => pass_through::pass(worker, request, Some(route), CacheOutcome::pass(reason)).await,
     }
-}
-
-async fn fetch(worker: &Worker, head: ClientHead, lookup: &CacheLookup<'_>, miss: Miss) -> Answer {
-    MissedRequest { worker, head: &Arc::new(head), lookup }.fetch_or_join(miss).await
 }
 
 /// The route's `timeout`. A write that is cut off goes on and purges, like one whose client has gone.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::client_request::ClientRequest;
+use super::client_request::ClientHead;
 use super::fetch::Fetch;
 use super::lookup::{CacheRequest, Miss};
 use super::upstream_request;
@@ -17,17 +17,16 @@ use crate::upstream::RequestBody;
 /// Forwards a HEAD for which nothing fresh is stored. A fresh response answers HEAD itself.
 pub(super) async fn forward_head(
     worker: &Worker,
-    request: ClientRequest,
+    head: &Arc<ClientHead>,
     lookup: &CacheLookup<'_>,
     miss: &Miss,
 ) -> Answer {
-    let head = Arc::new(request.head);
-    let cached = CacheRequest { worker, head: &head, lookup };
-    let fetch = Fetch::new(worker, &head, lookup, miss);
-    let (headers, query) = (head.parts.headers.clone(), lookup.query.as_deref());
-    let forwarded = upstream_request::build(&head, headers, query, RequestBody::empty());
+    let cached = CacheRequest { worker, head, lookup };
+    let fetch = Fetch::new(worker, head, lookup, miss);
+    let (headers, query) = (head.parts.headers.clone(), lookup.query.sent());
+    let forwarded = upstream_request::build(head, headers, query, RequestBody::empty());
     let requested_at = worker.proxy.clock.now();
-    let response = match upstream_request::send(worker, forwarded, &head).await {
+    let response = match upstream_request::send(worker, forwarded, head).await {
         Ok(response) => response,
         Err(error) => return miss.answer_error(&cached, &error),
     };

@@ -99,7 +99,10 @@ impl Worker {
         *request.uri_mut() = sample.uri.clone();
         *request.headers_mut() = sample.headers.clone();
         let client = Client { peer: None, is_tls: false, refresh: Some(policy) };
-        ClientRequest::accept(request, client, &self.proxy.config).map_err(|error| error.to_string())
+        let mut request =
+            ClientRequest::accept(request, client, &self.proxy.config).map_err(|error| error.to_string())?;
+        request.head.choose_language(&self.proxy.routes);
+        Ok(request)
     }
 }
 

@@ -196,6 +196,12 @@ impl CacheRequest<'_> {
         self.is_reusable(response, self.validity(response), joined)
     }
 
+    /// Whether the response answers the query that the client sent, if another one was looked up for it.
+    pub(super) fn covers_query(&self, response: &StoredHead) -> bool {
+        let query = &self.lookup.query;
+        !query.is_simplified() || query.accepts(&response.fields.to_map())
+    }
+
     fn validity(&self, response: &StoredHead) -> Validity {
         self.store().validity(&response.stamp, &response.targets)
     }
@@ -237,6 +243,11 @@ pub(super) fn caller_kind(route: &Route, head: &ClientHead, caller_fields: &Call
 }
 
 impl Miss {
+    /// Whether what is stored answers other queries than the one that the client sent.
+    pub(super) fn is_of_other_query(&self) -> bool {
+        self.reason == Some(MissReason::OtherQuery)
+    }
+
     /// The outcome of a request whose response was not stored. Where something is stored for others, that is the reason.
     pub(super) fn not_stored(&self, reason: NotStored) -> CacheOutcome {
         let detail = match self.reason {

@@ -38,6 +38,7 @@ mod refresh_window;
 mod reply;
 mod request_host;
 mod request_log;
+mod search_hints;
 mod shared_body;
 mod single_flight;
 mod spans;

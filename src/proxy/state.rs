@@ -11,6 +11,7 @@ use super::content_parser::ContentParser;
 use super::first_notices::FirstNotices;
 use super::pending_writes::PendingWrites;
 use super::rate_budgets::LocalBudgets;
+use super::search_hints::SearchHints;
 use super::single_flight::CollapseTable;
 use super::write_budget::WriteBudgets;
 use crate::access_log::AccessLog;
@@ -42,7 +43,7 @@ pub struct Proxy {
     pub(super) fallbacks: FallbackTtls,
     pub(super) collapse_table: Arc<CollapseTable>,
     pub(super) content_parser: Arc<ContentParser>,
-    pub(super) destination: Arc<Destination>,
+    pub(crate) destination: Arc<Destination>,
     /// `None`: requests are not logged.
     pub access_log: Option<Arc<AccessLog>>,
     /// `None`: requests are not traced.
@@ -52,6 +53,7 @@ pub struct Proxy {
     pub(crate) decisions: Arc<DecisionFeed>,
     pub(super) pending_writes: Arc<PendingWrites>,
     pub(super) first_notices: FirstNotices,
+    pub(super) search_hints: SearchHints,
     pub(super) write_budgets: Arc<WriteBudgets>,
     pub(super) rate_budgets: Arc<LocalBudgets>,
     /// Bounds the bodies of responses that are stored, being fetched and being sent.
@@ -96,6 +98,7 @@ impl Proxy {
             decisions: Arc::default(),
             pending_writes: Arc::default(),
             first_notices: FirstNotices::default(),
+            search_hints: SearchHints::default(),
             write_budgets: Arc::default(),
             rate_budgets: Arc::default(),
             tunnels: watch::Sender::new(false),
@@ -133,6 +136,7 @@ impl Proxy {
             decisions: self.decisions.clone(),
             pending_writes: self.pending_writes.clone(),
             first_notices: FirstNotices::default(),
+            search_hints: SearchHints::default(),
             write_budgets: self.write_budgets.clone(),
             rate_budgets: self.rate_budgets.clone(),
             tunnels: self.tunnels.clone(),

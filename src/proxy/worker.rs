@@ -12,7 +12,8 @@ use crate::config::Limits;
 use crate::memory_budget::MemoryBudget;
 use crate::policy::caller::{CallerSource, CallerVerdict, IdentifyCaller};
 use crate::policy::classify::{CacheLookup, Caller, Classification, classify};
-use crate::policy::{CacheKey, Route};
+use crate::policy::no_vary_search::{LookupQuery, SearchVariance};
+use crate::policy::{CacheKey, RequestHead, Route};
 use crate::upstream::Upstream;
 
 /// The present configuration, and all state that depends on it.
@@ -98,9 +99,27 @@ impl Worker {
 
     /// Classifies a request by the route rules, under the present fallback lifetimes.
     pub(super) fn classify(&self, head: &ClientHead, has_content: bool) -> Classification<'_> {
+        let hint = self.proxy.search_hints.find(head);
+        self.classify_with(head, has_content, hint.as_deref())
+    }
+
+    /// The lookup of the query as the client sent it, where the one by the hint found nothing for it.
+    pub(super) fn look_up_as_asked(&self, head: &ClientHead) -> Option<CacheLookup<'_>> {
+        match self.classify_with(head, false, None) {
+            Classification::Lookup(lookup) => Some(lookup),
+            _ => None,
+        }
+    }
+
+    fn classify_with(
+        &self,
+        head: &ClientHead,
+        has_content: bool,
+        search_hint: Option<&SearchVariance>,
+    ) -> Classification<'_> {
         let proxy = &self.proxy;
         let callers = HeadCaller { callers: &proxy.callers, head };
-        let request = head.as_policy();
+        let request = RequestHead { search_hint, ..head.as_policy() };
         let mut class = classify(&proxy.routes, &request, has_content, &proxy.config.credentials, &callers);
         if let Classification::Lookup(lookup) = &mut class {
             lookup.fallback_ttl = proxy.fallbacks.find(lookup.route.index);
@@ -136,7 +155,7 @@ impl Worker {
         &self,
         route: &'r Arc<Route>,
         key: CacheKey,
-        query: Option<String>,
+        query: LookupQuery,
         caller: Caller,
     ) -> CacheLookup<'r> {
         CacheLookup { route, key, query, caller, fallback_ttl: self.proxy.fallbacks.find(route.index) }

@@ -23,6 +23,11 @@ pub enum Target {
         path: NormalizedPath,
         query: String,
     },
+    /// The responses of one path that answer more queries than their own (`No-Vary-Search`).
+    Equivalents {
+        host: Option<String>,
+        path: NormalizedPath,
+    },
     /// The path and all that lies below it, by segment.
     Prefix {
         host: Option<String>,
@@ -50,6 +55,9 @@ impl Target {
             Target::Url { host, path, query } => {
                 let query = normalize_escapes(query);
                 TargetId::hash(b'u', &[host_bytes(host), path.0.as_bytes(), query.as_bytes()])
+            }
+            Target::Equivalents { host, path } => {
+                TargetId::hash_equivalents(host.as_deref().unwrap_or_default(), path)
             }
             Target::Prefix { host, path } => {
                 TargetId::hash(b'b', &[host_bytes(host), path.first_segments(MAX_PREFIX_DEPTH).as_bytes()])
@@ -90,6 +98,9 @@ impl std::fmt::Display for Target {
             Target::Tag(tag) => write!(f, "tag {tag}"),
             Target::Path { host, path } => write!(f, "path {}{}", at(host), path.as_str()),
             Target::Url { host, path, query } => write!(f, "url {}{}?{query}", at(host), path.as_str()),
+            Target::Equivalents { host, path } => {
+                write!(f, "equivalent queries of {}{}", at(host), path.as_str())
+            }
             Target::Prefix { host, path } => write!(f, "prefix {}{}", at(host), path.as_str()),
             Target::Everything => f.write_str("everything"),
             Target::Rules(TargetId(rules)) => write!(f, "rules {:016x}", u64::from_be_bytes(*rules)),
@@ -104,6 +115,15 @@ fn host_bytes(host: &Option<String>) -> &[u8] {
 
 impl TargetId {
     pub const LENGTH: usize = 8;
+
+    /// The targets of a response to `host`, `path` that answers more queries than its own.
+    pub fn list_equivalents(host: &str, path: &NormalizedPath) -> [Self; 2] {
+        ["", host].map(|host| Self::hash_equivalents(host, path))
+    }
+
+    fn hash_equivalents(host: &str, path: &NormalizedPath) -> Self {
+        Self::hash(b'e', &[host.as_bytes(), path.0.as_bytes()])
+    }
 
     /// The target that every response under these rules carries.
     pub fn hash_rules(rules: &str) -> Self {

@@ -17,7 +17,6 @@ use crate::config::Limits;
 pub(super) struct ConnectionActivity {
     opened: Instant,
     requests: AtomicU32,
-    /// No request has begun yet.
     is_new: AtomicBool,
     /// Milliseconds since `opened`, or [`NOT_SET`].
     idle_since: AtomicU64,
@@ -132,6 +131,18 @@ impl ConnectionActivity {
         self.is_idle().then(|| self.opened.elapsed().saturating_sub(idle_since))
     }
 
+    /// The time from which the connection has been idle, and took all that was sent to it; `None` while it is in use.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        let idle_since = self.idle_since.load(Ordering::Relaxed);
+        let is_quiet = self.is_idle() && !self.write_blocked.load(Ordering::Relaxed);
+        is_quiet.then(|| self.instant_after(idle_since, Duration::ZERO))
+    }
+
+    /// No request has begun yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new.load(Ordering::Relaxed)
+    }
+
     /// The client may still be sending the content of a request that was answered.
     pub(super) fn had_content(&self) -> bool {
         self.had_content.load(Ordering::Relaxed) || self.unread.load(Ordering::Relaxed)
@@ -174,7 +185,7 @@ impl ConnectionActivity {
         Some(match head_since {
             // The time of a pipelined head begins when the response before it has ended.
             Some(begun) => self.instant_after(begun.max(idle_since), limits.header_timeout),
-            None if self.is_new.load(Ordering::Relaxed) => self.instant_after(0, limits.header_timeout),
+            None if self.is_new() => self.instant_after(0, limits.header_timeout),
             None => self.instant_after(idle_since, limits.idle_timeout),
         })
     }

@@ -13,15 +13,15 @@ use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::sync::watch;
 
 use super::activity::{ConnectionActivity, InFlightGuard};
 use super::client_stream::{ClientStream, ReclaimHandle, Transport};
 use super::http2_streams::{StreamExecutor, TrackedBody};
-pub(super) use super::watchdog::IDLE_SHUTDOWN_GRACE;
+pub(super) use super::watchdog::IDLE_DRAIN_GRACE;
 use super::watchdog::{ConnectionWatchdog, TimeoutAction};
 use crate::config::Limits;
 use crate::memory_budget::MemoryBudget;
+use crate::phase::{Phase, PhaseReceiver};
 use crate::proxy::{Body, Client, Handled, InterimQueue, PendingRequest, WorkerHandle};
 
 /// HTTP/2 requests at a time on one connection.
@@ -44,27 +44,27 @@ pub(super) struct ConnectionInfo {
     pub is_tls: bool,
 }
 
-/// Serves a connection until the peer closes it, a limit is exceeded, or a shutdown finds no request in flight.
+/// Serves a connection until the peer closes it, a limit is exceeded, or a drain finds no request in flight.
 pub(super) async fn serve<S: Transport>(
     transport: S,
     info: ConnectionInfo,
     activity: Arc<ConnectionActivity>,
     workers: Arc<WorkerHandle>,
-    stopping: watch::Receiver<bool>,
+    phase: PhaseReceiver,
 ) {
     let connection = Arc::new(Connection {
         info,
         workers: workers.clone(),
         activity: activity.clone(),
         interims: InterimQueue::default(),
-        stopping: stopping.clone(),
+        phase: phase.clone(),
     });
     let mut stream = {
         let worker = workers.worker();
         let (activity, interims) = (activity.clone(), connection.interims.clone());
         ClientStream::new(transport, worker.limits(), activity, interims, worker.memory().clone())
     };
-    let mut watchdog = ConnectionWatchdog::new(activity.clone(), workers.clone(), stopping);
+    let mut watchdog = ConnectionWatchdog::new(activity.clone(), workers.clone(), phase);
     let service = service_fn(move |request| connection.respond(request));
     loop {
         let reclaim = stream.reclaim_handle();
@@ -74,19 +74,22 @@ pub(super) async fn serve<S: Transport>(
         };
         let parser = parser.serve_connection_with_upgrades(TokioIo::new(stream), service.clone());
         let mut parser = Box::pin(parser.into_owned());
-        let event = poll_fn(|cx| match parser.as_mut().poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => watchdog.poll(cx, true).map(Ok),
+        let event = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ended) = parser.as_mut().poll(cx) {
+                    return Poll::Ready(Err(ended));
+                }
+                let action = watchdog.poll(cx, true);
+                if !watchdog.take_goaway() {
+                    return action.map(Ok);
+                }
+                parser.as_mut().graceful_shutdown();
+            }
         });
         match event.await {
             Err(Ok(())) => return Box::pin(finish(reclaim, &activity)).await,
             Err(Err(error)) => return tracing::debug!(%error, "connection failed"),
             Ok(TimeoutAction::Close) => return tracing::debug!("connection timed out"),
-            Ok(TimeoutAction::GracefulShutdown) => {
-                parser.as_mut().graceful_shutdown();
-                _ = parser.await;
-                return;
-            }
             Ok(TimeoutAction::ReleaseParser) => {
                 drop(parser);
                 let Some(reclaimed) = reclaim.reclaim() else { return };
@@ -128,7 +131,7 @@ struct Connection {
     workers: Arc<WorkerHandle>,
     activity: Arc<ConnectionActivity>,
     interims: InterimQueue,
-    stopping: watch::Receiver<bool>,
+    phase: PhaseReceiver,
 }
 
 impl Connection {
@@ -181,7 +184,7 @@ impl Connection {
         in_flight: InFlightGuard,
     ) -> Response<TrackedBody<Body>> {
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if !switches && version < Version::HTTP_2 && *self.stopping.borrow() {
+        if !switches && version < Version::HTTP_2 && self.phase.has_reached(Phase::Draining) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response.map(|body| TrackedBody::new(body, in_flight))

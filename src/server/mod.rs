@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -34,6 +34,7 @@ pub use listener::{Listener, Listeners};
 pub use transport::ListenerTransport;
 
 use crate::metrics::Metrics;
+use crate::phase::{Phase, PhaseReceiver};
 use crate::proxy::WorkerHandle;
 
 /// The pause after a failed accept: most likely the process is out of file descriptors, and some come back.
@@ -62,26 +63,26 @@ pub struct Server {
 }
 
 impl Server {
-    /// Accepts connections until a shutdown begins; then lets those in flight end within `limits.drain`.
+    /// Accepts connections until the process stops; then lets those in flight end within `limits.drain`.
     ///
     /// # Errors
     /// If the listener can't be used on this runtime.
-    pub async fn serve(&self, listener: Listener, mut shutdown: watch::Receiver<bool>) -> io::Result<()> {
+    pub async fn serve(&self, listener: Listener, mut phase: PhaseReceiver) -> io::Result<()> {
         let acceptor = Acceptor::from_listener(listener)?;
         let connections = TaskTracker::new();
-        let stopping = shutdown.clone();
+        let observer = phase.clone();
         loop {
             let accepted = tokio::select! {
                 accepted = acceptor.accept() => accepted,
-                _ = shutdown.wait_for(|stop| *stop) => break,
+                () = phase.reached(Phase::Stopping) => break,
             };
             match accepted {
                 Ok(accepted) => {
                     let slot = tokio::select! {
                         slot = self.acquire_slot() => slot,
-                        _ = shutdown.wait_for(|stop| *stop) => None,
+                        () = phase.reached(Phase::Stopping) => None,
                     };
-                    self.spawn_connection(&connections, slot, accepted, &stopping);
+                    self.spawn_connection(&connections, slot, accepted, &observer);
                 }
                 Err(error) if is_per_connection_error(&error) => {}
                 Err(error) => {
@@ -94,7 +95,7 @@ impl Server {
         // Connections in the backlog are served, unless another process accepts them.
         if !self.outlives_process {
             while let Some(accepted) = accept_if_pending(&acceptor).await {
-                self.spawn_connection(&connections, None, accepted, &stopping);
+                self.spawn_connection(&connections, None, accepted, &observer);
             }
         }
         drop(acceptor);
@@ -129,12 +130,12 @@ impl Server {
         connections: &TaskTracker,
         slot: Option<OwnedSemaphorePermit>,
         (socket, peer): (Socket, Option<IpAddr>),
-        stopping: &watch::Receiver<bool>,
+        phase: &PhaseReceiver,
     ) {
         let guard = ConnectionGuard::new(slot, self.metrics.clone());
-        let (server, stopping) = (self.clone(), stopping.clone());
+        let (server, phase) = (self.clone(), phase.clone());
         connections.spawn(async move {
-            server.transport.serve_connection(socket, peer, &server, stopping).await;
+            server.transport.serve_connection(socket, peer, &server, phase).await;
             drop(guard);
         });
     }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Server;
@@ -20,6 +19,7 @@ use super::proxy_protocol;
 use super::tls::ListenerTls;
 use crate::config::ListenerSettings;
 use crate::metrics::RefusedBy;
+use crate::phase::{Phase, PhaseReceiver};
 
 const TOO_MANY_CONNECTIONS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
@@ -47,7 +47,7 @@ impl ListenerTransport {
         mut socket: Socket,
         peer: Option<IpAddr>,
         server: &Server,
-        stopping: watch::Receiver<bool>,
+        phase: PhaseReceiver,
     ) {
         let workers = server.workers.clone();
         let (limit, max_connections) = {
@@ -77,7 +77,7 @@ impl ListenerTransport {
             }
             return refuse(RefusedBy::ClientLimit, too_many);
         }
-        if !wait_for_first_byte(&socket, limit, &activity, stopping.clone()).await {
+        if !wait_for_first_byte(&socket, limit, &activity, phase.clone()).await {
             return;
         }
         if self.proxy_protocol {
@@ -91,7 +91,7 @@ impl ListenerTransport {
             }
         }
         let Some(tls) = &self.tls else {
-            return connection::serve(socket, info, activity, workers, stopping).await;
+            return connection::serve(socket, info, activity, workers, phase).await;
         };
         // Boxed, so that a plain connection's task has no room for it.
         let encrypted = Box::pin(async {
@@ -99,7 +99,7 @@ impl ListenerTransport {
                 accepted = with_timeout(limit, tls.accept(socket)) => accepted?,
                 () = activity.evicted() => return Ok(()),
             };
-            connection::serve(stream, info, activity.clone(), workers, stopping).await;
+            connection::serve(stream, info, activity.clone(), workers, phase).await;
             Ok::<_, io::Error>(())
         });
         if let Err(error) = encrypted.await {
@@ -117,15 +117,15 @@ async fn wait_for_first_byte(
     socket: &Socket,
     limit: Duration,
     activity: &ConnectionActivity,
-    mut stopping: watch::Receiver<bool>,
+    mut phase: PhaseReceiver,
 ) -> bool {
-    let shutdown = async {
-        drop(stopping.wait_for(|stop| *stop).await);
-        sleep(connection::IDLE_SHUTDOWN_GRACE).await;
+    let drained = async {
+        phase.reached(Phase::Draining).await;
+        sleep(connection::IDLE_DRAIN_GRACE).await;
     };
     tokio::select! {
         first = timeout(limit, socket.readable()) => matches!(first, Ok(Ok(()))),
         () = activity.evicted() => false,
-        () = shutdown => false,
+        () = drained => false,
     }
 }

@@ -6,31 +6,38 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::ConnectionActivity;
+use crate::phase::{Phase, PhaseReceiver};
 use crate::proxy::WorkerHandle;
 
-/// How long an idle connection stays open after a shutdown began. A client that is about to send a request gets its
+/// How long an idle connection stays open while the process drains. A client that is about to send a request gets its
 /// response, with `Connection: close`.
-pub(super) const IDLE_SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+pub(super) const IDLE_DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeoutAction {
     Close,
-    /// The shutdown of an HTTP/2 connection: GOAWAY loses no request.
-    GracefulShutdown,
     ReleaseParser,
+}
+
+/// Tells an HTTP/2 client to use another connection; no request is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goaway {
+    NotDue,
+    Due,
+    Sent,
 }
 
 pub(super) struct ConnectionWatchdog {
     activity: Arc<ConnectionActivity>,
     workers: Arc<WorkerHandle>,
-    stopping: watch::Receiver<bool>,
-    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The time at which the shutdown began.
-    stopped: Option<Instant>,
+    phase: PhaseReceiver,
+    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// The time at which the drain began.
+    closing_since: Option<Instant>,
+    goaway: Goaway,
     timer: Pin<Box<Sleep>>,
     /// The state that the timer was set for: idle, may release its parser, has its parser.
     armed_for: Option<(bool, bool, bool)>,
@@ -40,12 +47,13 @@ impl ConnectionWatchdog {
     pub(super) fn new(
         activity: Arc<ConnectionActivity>,
         workers: Arc<WorkerHandle>,
-        stopping: watch::Receiver<bool>,
+        phase: PhaseReceiver,
     ) -> Self {
-        let mut stop = stopping.clone();
-        let stop = Box::pin(async move { drop(stop.wait_for(|stop| *stop).await) });
+        let mut observer = phase.clone();
+        let drain = Box::pin(async move { observer.reached(Phase::Draining).await });
         let timer = Box::pin(sleep_until(Instant::now()));
-        Self { activity, workers, stopping, stop, stopped: None, timer, armed_for: None }
+        let (closing_since, goaway) = (None, Goaway::NotDue);
+        Self { activity, workers, phase, drain, closing_since, goaway, timer, armed_for: None }
     }
 
     /// The time at which a limit is exceeded, and the latest time of the next check.
@@ -53,22 +61,47 @@ impl ConnectionWatchdog {
         let worker = self.workers.worker();
         let limits = worker.limits();
         let by_activity = self.activity.deadline(limits);
-        let by_shutdown = self.stopped.filter(|_| self.activity.is_idle()).map(|at| at + IDLE_SHUTDOWN_GRACE);
-        let interval = match self.stopped {
-            Some(_) => IDLE_SHUTDOWN_GRACE / 10,
+        // After its GOAWAY an HTTP/2 connection closes by itself: the end of a response may wait for the client's window.
+        let closing_since = self.closing_since.filter(|_| self.goaway == Goaway::NotDue);
+        let by_drain = closing_since.zip(self.activity.quiet_since());
+        let by_drain = by_drain.map(|(closing, quiet)| closing.max(quiet) + IDLE_DRAIN_GRACE);
+        let interval = match self.closing_since {
+            Some(_) => IDLE_DRAIN_GRACE,
             None => limits.idle_timeout.min(limits.header_timeout).min(limits.body_timeout),
         };
-        (by_activity.into_iter().chain(by_shutdown).min(), Instant::now() + interval)
+        (by_activity.into_iter().chain(by_drain).min(), Instant::now() + interval)
+    }
+
+    /// Returns whether a GOAWAY is to be sent now.
+    pub(super) fn take_goaway(&mut self) -> bool {
+        let is_due = self.goaway == Goaway::Due;
+        if is_due {
+            self.goaway = Goaway::Sent;
+        }
+        is_due
+    }
+
+    /// Lets the parser send a GOAWAY. It loses a connection whose first request has not begun, which may be within the
+    /// handshake, so that one gets its GOAWAY in place of being closed.
+    fn request_goaway(&mut self, is_expired: bool) -> bool {
+        let is_due = self.closing_since.is_some()
+            && self.goaway == Goaway::NotDue
+            && self.activity.is_http2()
+            && (is_expired || !self.activity.is_new());
+        if is_due {
+            self.goaway = Goaway::Due;
+        }
+        is_due
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, has_parser: bool) -> Poll<TimeoutAction> {
         // The common case costs no clock read: the state is the one that the timer was set for, and what has begun since
         // then is not due before the timer. Only this task polls both futures, so their wakers stay valid.
         let state = Some((self.activity.is_idle(), self.activity.can_release_parser(), has_parser));
-        let is_stopping = self.stopped.is_some() || self.stopping.has_changed().unwrap_or(true);
+        let is_draining = self.closing_since.is_some() || self.phase.has_changed();
         // A timer for the release of the parser is earlier than any other deadline.
         let is_armed = self.armed_for == state || self.armed_for == Some((true, true, has_parser));
-        if !is_stopping && is_armed && !self.timer.is_elapsed() {
+        if !is_draining && is_armed && !self.timer.is_elapsed() {
             return Poll::Pending;
         }
         if self.armed_for.is_none() {
@@ -78,18 +111,19 @@ impl ConnectionWatchdog {
         if self.activity.is_evicted() {
             return Poll::Ready(TimeoutAction::Close);
         }
-        if self.stopped.is_none() && self.stop.as_mut().poll(cx).is_ready() {
-            self.stopped = Some(Instant::now());
+        if self.closing_since.is_none() && self.drain.as_mut().poll(cx).is_ready() {
+            self.closing_since = Some(Instant::now());
         }
-        if self.stopped.is_some() && self.activity.is_http2() {
-            return Poll::Ready(TimeoutAction::GracefulShutdown);
+        if self.request_goaway(false) {
+            return Poll::Pending;
         }
         loop {
             let (deadline, next_check) = self.deadlines();
             let release = self.activity.parser_release_time().filter(|_| has_parser);
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                return Poll::Ready(TimeoutAction::Close);
+                let goes_away = self.request_goaway(true);
+                return if goes_away { Poll::Pending } else { Poll::Ready(TimeoutAction::Close) };
             }
             if release.is_some_and(|release| release <= now) {
                 return Poll::Ready(TimeoutAction::ReleaseParser);

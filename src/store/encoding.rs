@@ -12,6 +12,7 @@
 
 mod cipher;
 mod clock_offset;
+mod compression;
 mod decoder;
 mod encoder;
 
@@ -21,6 +22,8 @@ mod tests;
 use bytes::Bytes;
 pub use cipher::{SealError, ValueCipher};
 pub use clock_offset::ClockOffset;
+use compression::COMPRESSED;
+pub use compression::{CompressionStats, ValueCompressor, decompress, into_plain, plain_size};
 use crc32fast::Hasher;
 
 use crate::policy::CacheKey;
@@ -34,11 +37,17 @@ pub const FORMAT_VERSION: u8 = 5;
 const KIND_RESPONSE: u8 = 1;
 const KIND_VARIANTS: u8 = 2;
 
+/// Length of the longest value that is written. Larger ones would hold up the small ones behind them on the connection.
+pub const MAX_VALUE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Length of the prefix that holds magic, version, epoch and the time of the request: `redis/replace.lua` compares it.
 pub const FETCH_TIME_END: usize = HEAD_OFFSET + 74;
 
 const CHECKSUM_OFFSET: usize = 14;
 const HEAD_OFFSET: usize = 22;
+
+/// Length of a variants' prefix: up to the cache key.
+const VARIANTS_PREFIX: usize = HEAD_OFFSET + 32;
 
 /// Encodes an entry; `None` if a length does not fit into 32 bits.
 pub fn encode(key: &CacheKey, stored: &StoredEntry, clocks: &ClockOffset) -> Option<Bytes> {
@@ -62,15 +71,35 @@ pub fn encode(key: &CacheKey, stored: &StoredEntry, clocks: &ClockOffset) -> Opt
     Some(value.into())
 }
 
+/// Length of the prefix of an encrypted or compressed value, which stays readable.
+fn prefix_length(kind: u8) -> Option<usize> {
+    match kind {
+        KIND_RESPONSE => Some(FETCH_TIME_END),
+        KIND_VARIANTS => Some(VARIANTS_PREFIX),
+        _ => None,
+    }
+}
+
 /// Writes the checksum of a value that is complete otherwise; `None` if it is shorter than its head.
 fn put_checksum(value: &mut [u8]) -> Option<()> {
-    let head_length = parse_length(value.get(6..10)?)?;
-    if value.len() < HEAD_OFFSET.checked_add(head_length)? {
-        return None;
-    }
-    let checksum = checksum(value, head_length);
+    let checksum = checksum(value, checksum_split(value)?);
     value[CHECKSUM_OFFSET..HEAD_OFFSET].copy_from_slice(&checksum);
     Some(())
+}
+
+fn has_valid_checksum(value: &[u8]) -> bool {
+    checksum_split(value).is_some_and(|split| value[CHECKSUM_OFFSET..HEAD_OFFSET] == checksum(value, split))
+}
+
+/// How much behind the fixed part the first half of the checksum covers: the head, of a compressed value what is readable
+/// of it.
+fn checksum_split(value: &[u8]) -> Option<usize> {
+    let kind = *value.get(5)?;
+    let split = match kind & COMPRESSED {
+        0 => parse_length(value.get(6..10)?)?,
+        _ => prefix_length(kind & !COMPRESSED)? - HEAD_OFFSET,
+    };
+    (value.len() >= HEAD_OFFSET.checked_add(split)?).then_some(split)
 }
 
 /// Decodes the entry that was written under `key`. Fields and content are slices of `value`.
@@ -83,7 +112,7 @@ pub fn decode(key: &CacheKey, value: &Bytes, clocks: &ClockOffset) -> Option<Sto
     if value.len() != HEAD_OFFSET.checked_add(head_length)?.checked_add(content_length)? {
         return None;
     }
-    if fixed[CHECKSUM_OFFSET..] != checksum(value, head_length) {
+    if !has_valid_checksum(value) {
         return None;
     }
     let head = value.slice(HEAD_OFFSET..HEAD_OFFSET + head_length);

@@ -37,7 +37,9 @@ impl MemoryStore {
 
     /// `replica`: what the records of purges call this one.
     pub fn with_replica_name(replica: String, capacity: u64, epoch: Epoch, clock: Clock) -> Self {
-        let index = Index::new(epoch, clock.now(), IndexBounds::default());
+        let mut index = Index::new(epoch, clock.now(), IndexBounds::default());
+        // Nobody knows what was purged before. A fetch that may be as stale as from then on (`settle`) began too early.
+        index.purge(&Purge::hard(vec![Target::Everything]), clock.now());
         let (view, responses) = (PurgeView::new(index), FirstTier::new(capacity));
         let memory = MemoryBudget::new(capacity);
         Self { view, responses, memory, clock, history: AuditLog::default(), replica }

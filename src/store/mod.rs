@@ -42,7 +42,7 @@ pub use redis::{
 };
 pub use redis::{
     ChannelEvent, EventConnection, FindingLevel, Inspection, RedisEventSource, ServerFacts, ServerFinding,
-    StreamEntry, StreamState, inspect,
+    StreamEntry, StreamRead, StreamState, inspect,
 };
 use remote_status::{RemoteStatus, ReplicaStatus};
 use sources::{SourceState, SourceUpdate};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::encoding::CompressionStats;
 use crate::purge::PurgeVersion;
 
 /// The state of all servers of a shared store.
@@ -27,6 +28,8 @@ pub struct RemoteStatus {
     pub max_lag: Duration,
     /// Number of values in Redis that were forged, damaged, or encrypted with other keys.
     pub rejected_values: u64,
+    /// `None` if values are not compressed.
+    pub compression: Option<CompressionStats>,
     /// Number of new epochs of the purge index.
     pub index_resets: u64,
     /// Memory of the server that is nearest to its limit; `None` while unknown.

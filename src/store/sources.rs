@@ -10,7 +10,7 @@ pub struct SourceUpdate {
     /// Identifies the replica for as long as it runs.
     pub reader: String,
     /// Events up to here have been purged. `None`: nothing new.
-    pub position: Option<StreamPosition>,
+    pub progress: Option<StreamProgress>,
     /// The position is the one to go on from, also if it lies before the one that is known.
     pub rewinds: bool,
     pub contact: bool,
@@ -22,12 +22,20 @@ pub struct SourceUpdate {
 /// The known state of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceState {
-    pub position: Option<StreamPosition>,
+    pub progress: Option<StreamProgress>,
     /// It is this replica that reads.
     pub is_reader: bool,
     /// How long ago any replica heard of it.
     pub contact_ago: Option<Duration>,
     pub event_ago: Option<Duration>,
+}
+
+/// How far a stream was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamProgress {
+    pub position: StreamPosition,
+    /// How many entries were ever added up to the position, if the server counts them and nobody has lost count.
+    pub added: Option<u64>,
 }
 
 /// A place in a Redis stream: the id of an entry.

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::StoreError;
 use super::audit_log::AuditLog;
-use super::encoding::ValueCipher;
+use super::encoding::{ValueCipher, ValueCompressor};
 use super::first_tier::FirstTier;
 use super::redis::{
     FetchLeases, KeyNames, Membership, RedisError, RedisIndex, SentinelTrust, Servers, listen_for_wake_ups,
@@ -58,6 +58,8 @@ struct Tiers {
     /// For a whole look-up or write.
     deadline: Duration,
     leases: Arc<FetchLeases>,
+    /// Compresses values in Redis, before they are encrypted.
+    compressor: Option<ValueCompressor>,
     /// Encrypts values in Redis.
     cipher: Option<ValueCipher>,
     /// Values in Redis that were forged, damaged, or written with other keys.
@@ -143,6 +145,7 @@ impl TieredStore {
             clock,
             deadline: settings.timeout,
             leases,
+            compressor: settings.compress.as_ref().map(ValueCompressor::new),
             cipher: settings.encrypt.as_ref().and_then(|encrypt| ValueCipher::new(&encrypt.keys)),
             rejected_values: AtomicU64::new(0),
             audit: AuditLog::default(),

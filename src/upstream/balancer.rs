@@ -20,6 +20,7 @@ const MAX_UNREACHABLE: u32 = 3;
 const MAX_REPLAYS: usize = 3;
 
 /// One worker's connections to one instance.
+#[derive(Clone)]
 pub(super) struct Member {
     pub(super) instance: Arc<Instance>,
     pub(super) pool: Arc<ConnectionPool>,
@@ -27,6 +28,8 @@ pub(super) struct Member {
 
 /// One worker's instances.
 pub(super) struct Balancer {
+    /// The destination's instances that `members` were made from.
+    instances: Arc<Vec<Arc<Instance>>>,
     members: Vec<Member>,
     /// The instance that the next choice begins with, so that equals take turns.
     next: AtomicUsize,
@@ -48,14 +51,22 @@ impl Attempts {
 }
 
 impl Balancer {
-    pub(super) fn new(destination: &Destination) -> Self {
+    /// Balances over the destination's instances. Those that `before` had keep their connections.
+    pub(super) fn new(destination: &Destination, before: Option<&Self>) -> Self {
         let settings = &destination.settings;
         let protocols = if settings.http2 { Protocols::Http2 } else { Protocols::Http1 };
+        let instances = destination.instances();
+        let known = |instance| before?.members.iter().find(|it| Arc::ptr_eq(&it.instance, instance)).cloned();
         let member = |instance: &Arc<Instance>| Member {
             instance: instance.clone(),
             pool: ConnectionPool::new(instance.connector.clone(), protocols, settings.idle_timeout),
         };
-        Self { members: destination.instances.iter().map(member).collect(), next: AtomicUsize::new(0) }
+        let members = instances.iter().map(|instance| known(instance).unwrap_or_else(|| member(instance)));
+        Self { members: members.collect(), instances, next: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn has_instances_of(&self, destination: &Destination) -> bool {
+        Arc::ptr_eq(&self.instances, &destination.instances())
     }
 
     /// Returns whether some instance may be sent a request, as far as is known before one is chosen.
@@ -155,7 +166,7 @@ mod tests {
     async fn a_request_probes_once_and_then_goes_to_one_that_answers() {
         let yaml = "upstream: ['http://a:1', 'http://a:2', 'http://a:3', 'http://a:4']\nroutes: []\n";
         let config = Config::parse(yaml, "proxy.yaml", &|_| None, &Default::default()).expect("valid");
-        let balancer = Balancer::new(&Destination::new(&config.upstream).expect("valid"));
+        let balancer = Balancer::new(&Destination::new(&config.upstream).expect("valid"), None);
         let unreachable = UpstreamError::Unreachable("gone".into());
         (0..3).for_each(|at| balancer.record_failure(at, &Attempts::default(), &unreachable));
         tokio::time::advance(Duration::from_secs(60)).await;

@@ -1,6 +1,7 @@
 //! Connects to the upstream: TCP, TLS or a unix socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(super) struct Connector {
 }
 
 enum ConnectTarget {
-    Tcp { origin: Uri, tls: Option<UpstreamTls> },
+    Tcp { origin: Uri, address: Option<SocketAddr>, tls: Option<UpstreamTls> },
     Unix(PathBuf),
 }
 
@@ -47,15 +48,16 @@ impl Connector {
     /// If the upstream wants TLS and its certificates can't be read.
     pub(super) fn new(
         settings: &UpstreamSettings,
-        address: &UpstreamAddress,
+        url: &UpstreamAddress,
+        address: Option<SocketAddr>,
         origin: Uri,
     ) -> io::Result<Self> {
-        let target = match address {
+        let target = match url {
             UpstreamAddress::Unix(path) => ConnectTarget::Unix(path.clone()),
-            UpstreamAddress::Http { .. } => ConnectTarget::Tcp { origin, tls: None },
+            UpstreamAddress::Http { .. } => ConnectTarget::Tcp { origin, address, tls: None },
             UpstreamAddress::Https { authority } => {
                 let tls = UpstreamTls::new(&settings.tls, authority)?;
-                ConnectTarget::Tcp { origin, tls: Some(tls) }
+                ConnectTarget::Tcp { origin, address, tls: Some(tls) }
             }
         };
         Ok(Self { target, timeout: settings.connect_timeout, header_count: settings.header_count })
@@ -80,12 +82,15 @@ impl Connector {
             ConnectTarget::Unix(path) => {
                 (Either::Right(Either::Right(UnixStream::connect(path).await?)), protocols)
             }
-            ConnectTarget::Tcp { origin, tls } => {
-                let mut tcp = HttpConnector::new();
-                tcp.set_nodelay(true);
-                tcp.enforce_http(false);
-                tcp.set_connect_timeout(Some(self.timeout));
-                let stream = tcp.call(origin.clone()).await?.into_inner();
+            ConnectTarget::Tcp { origin, address, tls } => {
+                let stream = match address {
+                    Some(address) => {
+                        let stream = TcpStream::connect(address).await?;
+                        stream.set_nodelay(true)?;
+                        stream
+                    }
+                    None => self.connect_by_name(origin).await?,
+                };
                 match tls {
                     None => (Either::Left(stream), protocols),
                     Some(tls) => {
@@ -101,6 +106,15 @@ impl Connector {
             TokioIo::new(UpstreamStream { io, stats: ConnectionStats::default(), refuses_writes: false }),
             protocol,
         ))
+    }
+
+    /// Connects to the first of the name's addresses that accepts.
+    async fn connect_by_name(&self, origin: &Uri) -> Result<TcpStream, BoxError> {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(self.timeout));
+        Ok(tcp.call(origin.clone()).await?.into_inner())
     }
 }
 

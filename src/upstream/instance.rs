@@ -1,6 +1,7 @@
 //! One instance of the upstream as all workers share it: its connector, its health, and the requests in flight to it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,8 +13,11 @@ use super::connect::Connector;
 use crate::config::{UpstreamAddress, UpstreamSettings};
 
 pub(super) struct Instance {
-    /// Its URL.
+    /// Its URL, and its address if that was looked up.
     pub(super) name: String,
+    pub(super) url: UpstreamAddress,
+    /// The address that its connections go to; `None`: the one that the URL's name has at the time.
+    pub(super) address: Option<SocketAddr>,
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     pub(super) connector: Arc<Connector>,
@@ -27,8 +31,12 @@ pub(super) struct InFlight(Arc<Instance>);
 impl Instance {
     /// # Errors
     /// If it wants TLS and its certificates can't be read.
-    pub(super) fn new(settings: &UpstreamSettings, address: &UpstreamAddress) -> io::Result<Arc<Self>> {
-        let (scheme, authority) = match address {
+    pub(super) fn new(
+        settings: &UpstreamSettings,
+        url: &UpstreamAddress,
+        address: Option<SocketAddr>,
+    ) -> io::Result<Arc<Self>> {
+        let (scheme, authority) = match url {
             UpstreamAddress::Http { authority } => (Scheme::HTTP, authority.as_str()),
             UpstreamAddress::Https { authority } => (Scheme::HTTPS, authority.as_str()),
             UpstreamAddress::Unix(_) => (Scheme::HTTP, "localhost"),
@@ -36,11 +44,16 @@ impl Instance {
         let authority: Authority = authority.parse().map_err(io::Error::other)?;
         let origin =
             Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query("/").build();
-        let connector = Connector::new(settings, address, origin.map_err(io::Error::other)?)?;
-        let name = address.to_string();
+        let connector = Connector::new(settings, url, address, origin.map_err(io::Error::other)?)?;
+        let name = match address {
+            None => url.to_string(),
+            Some(address) => format!("{url} ({address})"),
+        };
         Ok(Arc::new(Self {
             breaker: Breaker::new(settings.breaker, name.clone()),
             name,
+            url: url.clone(),
+            address,
             scheme,
             authority,
             connector: Arc::new(connector),

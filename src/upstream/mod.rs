@@ -18,6 +18,7 @@ mod http2_connection;
 mod instance;
 mod pool;
 mod request_body;
+mod resolve;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::header::{CONTENT_TYPE, HOST, UPGRADE};
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -45,6 +47,7 @@ pub(crate) use held_content::CapturedBody;
 use instance::Instance;
 use pool::{Checkout, Http1Guard, PooledConnection, RequestKind};
 pub(crate) use request_body::{RequestBody, RequestProgress, UploadLimits};
+pub(crate) use resolve::keep_resolving;
 use slots::Slot;
 
 use crate::config::UpstreamHost;
@@ -52,7 +55,7 @@ use crate::config::UpstreamHost;
 /// One worker's client. Workers share the limit on connections, not the connections.
 #[derive(Clone)]
 pub(crate) struct Upstream {
-    balancer: Arc<Balancer>,
+    balancer: Arc<ArcSwap<Balancer>>,
     destination: Arc<Destination>,
 }
 
@@ -119,11 +122,21 @@ impl UpstreamError {
 
 impl Upstream {
     pub(crate) fn new(destination: Arc<Destination>) -> Self {
-        Self { balancer: Arc::new(Balancer::new(&destination)), destination }
+        Self { balancer: Arc::new(ArcSwap::from_pointee(Balancer::new(&destination, None))), destination }
     }
 
     pub(crate) fn destination(&self) -> &Arc<Destination> {
         &self.destination
+    }
+
+    fn balancer(&self) -> Arc<Balancer> {
+        let balancer = self.balancer.load_full();
+        if balancer.has_instances_of(&self.destination) {
+            return balancer;
+        }
+        let balancer = Arc::new(Balancer::new(&self.destination, Some(&balancer)));
+        self.balancer.store(balancer.clone());
+        balancer
     }
 
     /// Sends a request that has its path and query, its fields and its body, to one instance of the upstream. The
@@ -138,7 +151,7 @@ impl Upstream {
         mut request: Box<Request<RequestBody>>,
         timeouts: Timeouts,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        if !self.balancer.may_send() {
+        if !self.balancer().may_send() {
             return Err(UpstreamError::CircuitOpen);
         }
         self.buffer_content(request.body_mut(), timeouts).await?;
@@ -187,23 +200,24 @@ impl Upstream {
         timeouts: Timeouts,
         slot: &mut Slot,
     ) -> Result<ConnectionResponse, UpstreamError> {
+        let balancer = self.balancer();
         let (mut attempts, mut error) = (Attempts::default(), UpstreamError::CircuitOpen);
         let began = Instant::now();
         let has_host = has_host(&request);
-        while let Some(at) = self.balancer.choose(&attempts, &request) {
-            let member = self.balancer.member(at);
+        while let Some(at) = balancer.choose(&attempts, &request) {
+            let member = balancer.member(at);
             slot.assign(&member.instance);
             self.set_host(&mut request, has_host, &member.instance)?;
             let copy = self.copy_for_replay(&request);
             let mut failure = match self.send_once(member, request, timeouts.response, began).await {
                 Ok(response) => {
-                    self.balancer.record_success(at);
+                    balancer.record_success(at);
                     return Ok(response);
                 }
                 Err(failure) => failure,
             };
-            self.balancer.record_failure(at, &attempts, &failure.error);
-            let again = self.balancer.retry(&mut attempts, at, &mut failure, copy);
+            balancer.record_failure(at, &attempts, &failure.error);
+            let again = balancer.retry(&mut attempts, at, &mut failure, copy);
             error = failure.error;
             match again.filter(|_| began.elapsed() < timeouts.response) {
                 Some(again) => {
@@ -330,8 +344,19 @@ impl Upstream {
         };
         let host = HeaderValue::from_str(host).map_err(invalid)?;
         request.headers_mut().insert(HOST, host);
+        // A former attempt over HTTP/2 moved its own there.
+        if request.uri().authority().is_some() {
+            *request.uri_mut() = origin_form(request.uri())?;
+        }
         Ok(())
     }
+}
+
+/// Returns the path and query alone.
+fn origin_form(uri: &Uri) -> Result<Uri, UpstreamError> {
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = uri.path_and_query().cloned();
+    Uri::from_parts(parts).map_err(invalid)
 }
 
 /// Returns whether it has `Host`, or the `:authority` that it was moved to.

@@ -1,5 +1,6 @@
 //! Connections that idle and requests that are sent again, against a real socket.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Request;
@@ -113,7 +114,7 @@ async fn an_answer_that_nobody_reads_to_its_end_ends_its_connection() {
 #[tokio::test]
 async fn a_declined_connection_is_not_given_out_while_connecting() {
     let (upstream, _listener) = upstream("1h, http2: true").await;
-    let pool = &upstream.balancer.member(0).pool;
+    let pool = upstream.balancer().member(0).pool.clone();
     let kind = RequestKind { is_write: false, has_content: true, is_storable: true };
     let Ok(Checkout::Http1 { connection, .. }) = pool.connect(Protocols::Http1, kind).await else {
         panic!("it is to speak HTTP/1.1");
@@ -140,4 +141,53 @@ async fn a_content_that_is_sent_again_is_captured_once() {
     assert!(!progress.is_complete() && captured.complete_content().is_none());
     again.collect().await.expect("the content");
     assert_eq!(captured.complete_content().expect("whole"), "id=1");
+}
+
+/// A name with the addresses 127.0.0.1 and 127.0.0.2, and then others.
+#[tokio::test]
+async fn each_address_of_a_name_is_an_instance() {
+    let first = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = first.local_addr().expect("an address").port();
+    let second = TcpListener::bind(("127.0.0.2", port)).await.expect("a port");
+    let yaml = format!("upstream: {{url: 'http://api.test:{port}', resolve_every: 1s}}\nroutes: []\n");
+    let config = Config::parse(&yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration");
+    let destination = Destination::new(&config.upstream).expect("a destination");
+    let upstream = Upstream::new(destination.clone());
+    let resolve = |addresses: &'static [&'static str]| {
+        let lookup = move |name: String| async move {
+            assert_eq!(name, format!("api.test:{port}"));
+            Ok(addresses
+                .iter()
+                .map(|address| (address.parse::<IpAddr>().expect("one"), port).into())
+                .collect())
+        };
+        let destination = destination.clone();
+        async move { destination.resolve(lookup).await.expect("no TLS") }
+    };
+    let names = || destination.health().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let named = |address: &str| format!("http://api.test:{port} ({address}:{port})");
+
+    resolve(&["127.0.0.2", "127.0.0.1", "127.0.0.2"]).await;
+    assert_eq!(names(), [named("127.0.0.1"), named("127.0.0.2")]);
+    let mut connections = vec![];
+    let asking = async { (ask(&upstream).await, ask(&upstream).await) };
+    let answering = async {
+        for listener in [&first, &second] {
+            let mut stream = listener.accept().await.expect("each is asked").0;
+            answer(&mut stream, KNOWN_LENGTH).await;
+            connections.push(stream);
+        }
+    };
+    timeout(LONG, async { tokio::join!(asking, answering) }).await.expect("both answer");
+
+    // The first address goes away: the connection to the second is used on.
+    resolve(&["127.0.0.2"]).await;
+    assert_eq!(names(), [named("127.0.0.2")]);
+    let answering = answer(&mut connections[1], KNOWN_LENGTH);
+    timeout(LONG, async { tokio::join!(ask(&upstream), answering) }).await.expect("it answers");
+
+    // No address, or no answer: those of before stay.
+    resolve(&[]).await;
+    destination.resolve(|_| async { Err(std::io::ErrorKind::TimedOut.into()) }).await.expect("no TLS");
+    assert_eq!(names(), [named("127.0.0.2")]);
 }

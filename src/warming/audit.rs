@@ -49,6 +49,7 @@ impl Warming {
                 under_way.spawn(async move {
                     let result = warming.audit(&audit, &sample).await.unwrap_or_else(|reason| reason);
                     warming.live.load().metrics.record_background(BackgroundKind::Audit, result);
+                    audit.finish_sample();
                 });
             }
         }

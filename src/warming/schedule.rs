@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -12,6 +11,7 @@ use super::{SharedTally, TICK, Tally, Warming};
 use crate::clock::Timestamp;
 use crate::config::{Config, WarmEntry, WarmList};
 use crate::metrics::BackgroundKind;
+use crate::phase::{Phase, PhaseReceiver};
 use crate::policy::content::Content;
 use crate::policy::url_template::{MAX_URLS, PlaceholderValues};
 use crate::proxy::{RefreshOutcome, RefreshPolicy};
@@ -29,8 +29,8 @@ struct WarmTimer {
 }
 
 impl Warming {
-    /// Runs the schedule until shutdown.
-    pub async fn run(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
+    /// Runs the schedule until the process stops.
+    pub async fn run(self: Arc<Self>, mut phase: PhaseReceiver) {
         // Aborted with this function.
         let mut audits = JoinSet::new();
         audits.spawn(self.clone().run_audits());
@@ -50,7 +50,7 @@ impl Warming {
             self.reprime(&proxy);
             tokio::select! {
                 () = sleep(TICK) => {}
-                _ = stopping.wait_for(|stop| *stop) => return,
+                () = phase.reached(Phase::Stopping) => return,
             }
         }
     }

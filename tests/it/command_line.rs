@@ -30,6 +30,7 @@ async fn it_says_what_it_can_do() {
         "top",
         "tail",
         "mcp",
+        "drain",
         "health",
         "completions",
         "man",

@@ -96,6 +96,12 @@ fn alerts_have_the_thresholds_that_operators_expect() {
     }
 }
 
+/// Helm packs only what is below the chart.
+#[test]
+fn the_chart_has_the_alerts() {
+    assert_eq!(text("helm/files/alerts.yaml"), text("monitoring/alerts.yaml"));
+}
+
 #[test]
 fn the_dashboard_is_one() {
     let dashboard: serde_json::Value = serde_json::from_str(&text("monitoring/grafana.json")).expect("JSON");

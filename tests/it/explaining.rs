@@ -54,6 +54,10 @@ async fn explain_gives_the_decision_and_the_remedy() {
             &["then stale  no more: s-maxage forbids it", "`override: [s-maxage-revalidation]`"],
         ),
         (
+            &["/api/courses", "--response", "No-Vary-Search: key-order"],
+            &["not for     other queries: `no_vary_search: true` would obey"],
+        ),
+        (
             &[
                 "/api/courses",
                 "--response",
@@ -128,8 +132,13 @@ async fn every_configuration_of_the_repository_is_clean_to_lint() {
     }
     assert!(files.len() >= 8, "{files:?}");
     for file in files {
-        let said = Command::new(&["lint", &file]).stdout().await;
-        assert_eq!(said, format!("{file}: nothing found\n"));
+        // This one takes every response by its own word.
+        let (arguments, allowed) = match file.ends_with("permissive.yaml") {
+            true => (&["lint", &file, "--allow", "s-maxage-forbids-stale"][..], ", and 1 allowed"),
+            false => (&["lint", &file][..], ""),
+        };
+        let said = Command::new(arguments).stdout().await;
+        assert_eq!(said, format!("{file}: nothing found{allowed}\n"));
     }
 }
 

@@ -10,19 +10,23 @@ use tokio::net::TcpStream;
 
 use crate::support::{Answer, Larder, Upstream, eventually, with_deadline};
 
-async fn connect(larder: &Larder, builder: &client::Builder) -> SendRequest<Bytes> {
+pub(crate) async fn connect(larder: &Larder, builder: &client::Builder) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(larder.address()).await.expect("connected");
     let (sender, connection) = builder.handshake::<_, Bytes>(stream).await.expect("a connection");
     tokio::spawn(connection);
     with_deadline("ready", sender.ready()).await.expect("open")
 }
 
-fn request(method: &str, path: &str) -> Request<()> {
+pub(crate) fn request(method: &str, path: &str) -> Request<()> {
     Request::builder().method(method).uri(format!("http://api{path}")).body(()).expect("a request")
 }
 
 /// Asks without content.
-async fn ask(sender: &mut SendRequest<Bytes>, method: &str, path: &str) -> http::Response<h2::RecvStream> {
+pub(crate) async fn ask(
+    sender: &mut SendRequest<Bytes>,
+    method: &str,
+    path: &str,
+) -> http::Response<h2::RecvStream> {
     poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
     let (response, _) = sender.send_request(request(method, path), true).expect("sent");
     with_deadline("a response", response).await.expect("a response")

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Larder, Process, Raw, Upstream, eventually, free_port, raise_file_limit};
+use crate::support::{Answer, Larder, Process, Raw, Upstream, eventually, free_port, one_crowd};
 
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
@@ -290,7 +290,7 @@ async fn idle(address: std::net::SocketAddr, count: usize) -> Vec<Raw> {
 #[tokio::test]
 async fn ten_thousand_idle_connections_take_little_memory() {
     const CONNECTIONS: usize = 10_000;
-    raise_file_limit(CONNECTIONS + 1000);
+    let _only = one_crowd(CONNECTIONS + 1000).await;
     let upstream = Upstream::start();
     let limits = "limits: {connections: 11000, connections_per_client: off, idle_timeout: 1h}";
     let process = Process::with(&format!("{limits}\nroutes: [{{path: /a, ttl: 1h}}]"), &upstream).await;

@@ -86,8 +86,8 @@ async fn a_purge_costs_redis_the_same_for_one_response_as_for_many() {
     assert_eq!(populated, "OK");
     let (many, many_us) = cost("many").await;
     eprintln!("{few_us} us for a purge, {many_us} us among {} responses", self::many(50_000));
-    // Confirmations on the timer come between; a look at each response would be thousands.
-    let is_alike = few.iter().zip(&many).all(|(few, many)| *many <= few + 100.0);
+    // Confirmations on the timer come between; a look at each response would be half a million.
+    let is_alike = few.iter().zip(&many).all(|(few, many)| *many <= few + 1000.0);
     assert!(is_alike, "{few:?} commands, then {many:?}");
 }
 

@@ -1,6 +1,6 @@
 //! The one memory budget counts what clients send and larder keeps: heads that wait, and contents that are read.
 
-use crate::support::{Answer, Larder, Raw, Upstream, eventually, raise_file_limit};
+use crate::support::{Answer, Larder, Raw, Upstream, eventually, one_crowd};
 
 /// The budget is 4 MiB of store, and 16 MiB beside it.
 const YAML: &str = "
@@ -84,7 +84,7 @@ async fn contents_that_are_read_before_they_are_sent_count() {
 #[tokio::test]
 async fn heads_that_are_not_whole_count() {
     const CLIENTS: usize = 600;
-    raise_file_limit(CLIENTS);
+    let _only = one_crowd(CLIENTS).await;
     let upstream = upstream();
     let yaml = YAML.replace("limits: {", "limits: {header_timeout: 5m, ");
     let larder = Larder::with(&yaml, &upstream);
@@ -101,7 +101,7 @@ async fn heads_that_are_not_whole_count() {
 #[tokio::test]
 async fn heads_that_wait_count() {
     const CLIENTS: usize = 800;
-    raise_file_limit(CLIENTS);
+    let _only = one_crowd(CLIENTS).await;
     let upstream = upstream();
     let larder = Larder::with(YAML, &upstream);
     let held = upstream.hold_every("/slow");

@@ -2,24 +2,36 @@
 //!
 //! The model is written from the RFCs alone, and says of each answer whether a shared cache may give it. It knows what the
 //! upstream has said, and nothing of larder's store. `LARDER_MODEL_STEPS` sets the number of steps, `LARDER_MODEL_SEED` the
-//! seed.
+//! seed:
+//!
+//! `LARDER_TEST_LOG=off LARDER_MODEL_STEPS=1000000 cargo test --locked --test it -- rfc_model`
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use larder::clock::Clock;
+use tokio::task::JoinSet;
 
 use crate::history::dice::Dice;
-use crate::support::{Answer, Larder, Received, Reply, Upstream, eventually};
+use crate::support::{Answer, Larder, Received, Reply, Upstream};
 
 const DEFAULT_STEPS: u64 = 1500;
+/// A run of its own for each so many steps, so that the figures of one stay small; and how many go on at once.
+const STEPS_PER_RUN: u64 = 1000;
+const CONCURRENT_RUNS: usize = 6;
 const PATHS: [&str; 3] = ["/a", "/b", "/c"];
 const LANGUAGES: [&str; 2] = ["de", "en"];
 /// Seconds.
 const MAX_STEP: u64 = 5;
 /// The steps that a fetch in the background may take: the machine's time goes on beside the clock's.
-const BACKGROUND_STEPS: u64 = 10;
-/// Failed refreshes may be held back for as long (ARCHITECTURE.md, back-off).
+const BACKGROUND_STEPS: usize = 10;
+/// Failed refreshes may be held back for 1 s, twice as long after each further one, and no longer than this.
 const MAX_BACKOFF: u64 = 30;
+/// Seconds after which no failure counts as one of a row any more, however long the pauses between.
+const LONGEST_ROW: u64 = 400;
+/// A refresh that is due has begun by then; the clock stands still meanwhile.
+const REFRESH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The cache directives of a response, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +47,7 @@ struct Directives {
 }
 
 /// A response that the upstream has given; its content is its number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Given {
     path: usize,
     language: usize,
@@ -46,8 +58,9 @@ struct Given {
     at: u64,
     /// The number of the event that generated or confirmed it.
     event: usize,
-    /// Before the last 304, whose fetch may still be under way behind a client's back.
-    former: Option<(Directives, u64)>,
+    /// Before each 304. The fetch of the last one may still be under way behind a client's back, and those of one second may
+    /// have arrived in any order.
+    former: Vec<(Directives, u64)>,
     /// A client has had it: its fetch has ended.
     is_told: bool,
 }
@@ -184,7 +197,7 @@ impl World {
             let event = self.events.len();
             self.events.push((path, now, Event::Confirmed));
             let given = &mut self.given[number];
-            given.former = Some((given.directives, given.at));
+            given.former.push((given.directives, given.at));
             (given.directives, given.at, given.event) = (directives, now, event);
             return Answer::status(304)
                 .header("etag", &format!("\"{number}\""))
@@ -202,7 +215,7 @@ impl World {
             varies,
             at: now,
             event,
-            former: None,
+            former: Vec::new(),
             is_told: false,
         });
         let mut answer = Answer::status(status).body(number.to_string());
@@ -213,19 +226,23 @@ impl World {
         if varies { answer.header("vary", "Accept-Language") } else { answer }
     }
 
-    /// Why a shared cache may not give this answer to a request that was made when `since` events had happened. A fetch in
-    /// the background that began after `horizon` may not have ended.
+    /// Why a shared cache may not give this answer to a request.
     fn find_fault(
         &self,
         reply: &Reply,
         (path, language): (usize, usize),
-        since: usize,
-        horizon: u64,
+        Asked { since, background, horizon }: Asked,
     ) -> Result<Use, String> {
-        let mine = self.events[since..].iter().filter(|(of, ..)| *of == path);
-        let has_failed = mine.clone().any(|(.., event)| *event == Event::Failed);
+        let failed = |from: usize| {
+            let mut mine = self.events[from..].iter().filter(|(of, ..)| *of == path);
+            mine.any(|(.., event)| *event == Event::Failed)
+        };
+        // The request may have joined a fetch in the background (RFC 9111 §4).
+        let has_failed = failed(background);
         if matches!(reply.status, 502 | 503) {
-            return if has_failed { Ok(Use::Fresh) } else { Err("an error out of nothing".into()) };
+            let is_joined = reply.cache_status("collapsed").is_some();
+            let is_told = failed(since) || (is_joined && has_failed);
+            return if is_told { Ok(Use::Fresh) } else { Err("an error out of nothing".into()) };
         }
         let number: usize =
             reply.text().parse().map_err(|_| format!("not an answer of the upstream: {reply}"))?;
@@ -236,24 +253,27 @@ impl World {
         let is_new = given.event >= since && given.path == path;
         if is_new
             && (given.language == language
-                || given.is_selected_by(path, language) && (given.may_be_stored() || given.former.is_some()))
+                || given.is_selected_by(path, language)
+                    && (given.may_be_stored() || !given.former.is_empty()))
         {
             return Ok(Use::Fresh);
         }
-        let found = self.judge_reuse(reply, *given, (path, language), has_failed);
-        match given.former.filter(|_| given.at >= horizon) {
-            Some((directives, at)) if found.is_err() => {
-                self.judge_reuse(reply, Given { directives, at, ..*given }, (path, language), has_failed)
-            }
-            _ => found,
-        }
+        let judge = |given: &Given| self.judge_reuse(reply, given, (path, language), has_failed);
+        let last = given.former.last().filter(|_| given.at >= horizon);
+        let former = given.former.iter().filter(|(_, at)| *at == given.at).chain(last);
+        let former =
+            former.map(|(directives, at)| Given { directives: *directives, at: *at, ..given.clone() });
+        former.map(|former| judge(&former)).fold(judge(given), |one, other| match (&one, &other) {
+            (Ok(Use::Fresh), _) | (_, Err(_)) => one,
+            _ => other,
+        })
     }
 
     /// Whether a stored response may be used without asking the upstream.
     fn judge_reuse(
         &self,
         reply: &Reply,
-        given: Given,
+        given: &Given,
         (path, language): (usize, usize),
         has_failed: bool,
     ) -> Result<Use, String> {
@@ -295,12 +315,32 @@ impl World {
         given.into_iter().for_each(|given| given.is_told = true);
     }
 
-    /// Whether a refresh of `path` has begun since `from`, or may be held back.
-    fn is_refreshing(&self, path: usize, from: u64) -> bool {
-        let mine = || self.events.iter().filter(|(of, ..)| *of == path);
-        mine().any(|(_, at, _)| *at >= from)
-            || mine().any(|(_, at, event)| *event == Event::Failed && at + 2 * MAX_BACKOFF >= from)
+    /// Whether a fetch of `path` has begun since so many events had happened, or may be held back.
+    fn is_refreshing(&self, path: usize, since: usize) -> bool {
+        let now = self.now();
+        let failures: Vec<u64> = self
+            .events
+            .iter()
+            .filter(|(of, at, event)| *of == path && *event == Event::Failed && at + LONGEST_ROW >= now)
+            .map(|(_, at, _)| *at)
+            .collect();
+        let back_off = 1_u64.checked_shl(failures.len().saturating_sub(1) as u32).unwrap_or(MAX_BACKOFF);
+        // Larder may hear of a failure two steps later.
+        let is_held_back =
+            failures.last().is_some_and(|at| now < at + back_off.min(MAX_BACKOFF) + 2 * MAX_STEP);
+        is_held_back || self.events[since..].iter().any(|(of, ..)| *of == path)
     }
+}
+
+/// When a request was made.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// The number of events that had happened.
+    since: usize,
+    /// A fetch in the background whose event is a later one than this may not have ended.
+    background: usize,
+    /// The same as a time.
+    horizon: u64,
 }
 
 /// One run.
@@ -308,8 +348,8 @@ struct Run {
     larder: Larder,
     world: Arc<Mutex<World>>,
     dice: Dice,
-    /// The time of the step before.
-    previous: u64,
+    /// The events and the time at the beginning of the last steps, the earliest first.
+    begun: VecDeque<(usize, u64)>,
 }
 
 impl Run {
@@ -321,18 +361,18 @@ impl Run {
             given: Vec::new(),
             events: Vec::new(),
         };
-        let previous = world.now();
+        let begun = VecDeque::from([(0, world.now())]);
         let world = Arc::new(Mutex::new(world));
         for (number, path) in PATHS.iter().enumerate() {
             let world = world.clone();
             upstream.on(path, move |request: &Received| lock(&world).answer(number, request));
         }
-        Self { larder, world, dice: Dice::new(seed, 2), previous }
+        Self { larder, world, dice: Dice::new(seed, 2), begun }
     }
 
     /// Lets time pass, sends one request or several at once, and asks the model what it thinks of the answers.
     async fn step(&mut self) -> Result<(), String> {
-        let before = lock(&self.world).now();
+        self.begin();
         if self.dice.one_in(2) {
             self.larder.after(self.dice.below(6) as u64 % (MAX_STEP + 1));
         }
@@ -346,24 +386,53 @@ impl Run {
                 self.larder.get(PATHS[path]).header("accept-language", LANGUAGES[*language]).spawn()
             })
             .collect();
-        let mut is_refresh_due = false;
+        let mut is_refresh_due = None;
         let mut told = Vec::new();
         for (language, reply) in languages.into_iter().zip(replies) {
             let reply = reply.await.map_err(|error| error.to_string())?;
             let world = lock(&self.world);
-            let horizon = self.previous.saturating_sub(BACKGROUND_STEPS * MAX_STEP);
-            let used = world.find_fault(&reply, (path, language), since, horizon);
+            let used = world.find_fault(&reply, (path, language), self.asked(since));
             let used = used.map_err(|fault| describe(&world, &reply, path, language, &fault))?;
-            is_refresh_due |= used == Use::WhileRevalidate;
+            is_refresh_due = (used == Use::WhileRevalidate).then_some(language).or(is_refresh_due);
             told.push(reply);
         }
         told.iter().for_each(|reply| lock(&self.world).mark_told(reply));
-        let from = std::mem::replace(&mut self.previous, before);
-        if is_refresh_due {
-            // RFC 5861 §3: the cache "SHOULD" revalidate.
-            let world = &self.world;
-            let begun = || async move { lock(world).is_refreshing(path, from).then_some(()) };
-            eventually("a refresh begins", begun).await;
+        if let Some(language) = is_refresh_due {
+            self.expect_refresh(path, language, since).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the beginning of a step.
+    fn begin(&mut self) {
+        let world = lock(&self.world);
+        self.begun.push_back((world.events.len(), world.now()));
+        if self.begun.len() > BACKGROUND_STEPS {
+            self.begun.pop_front();
+        }
+    }
+
+    fn asked(&self, since: usize) -> Asked {
+        let (background, horizon) = self.begun.front().copied().unwrap_or_default();
+        Asked { since, background, horizon }
+    }
+
+    /// RFC 5861 §3: the cache "SHOULD" revalidate. The fetch of an earlier step may be under way still. So the client asks
+    /// until another one begins, or the stale response is served no more.
+    async fn expect_refresh(&self, path: usize, language: usize, since: usize) -> Result<(), String> {
+        let deadline = Instant::now() + REFRESH_DEADLINE;
+        while !lock(&self.world).is_refreshing(path, since) {
+            let known = lock(&self.world).events.len();
+            let reply = self.larder.get(PATHS[path]).header("accept-language", LANGUAGES[language]).await;
+            let world = lock(&self.world);
+            let used = world.find_fault(&reply, (path, language), self.asked(known));
+            match used.map_err(|fault| describe(&world, &reply, path, language, &fault))? {
+                Use::WhileRevalidate if Instant::now() > deadline => {
+                    return Err(describe(&world, &reply, path, language, "no refresh begins (RFC 5861 §3)"));
+                }
+                Use::WhileRevalidate => {}
+                _ => break,
+            }
         }
         Ok(())
     }
@@ -374,7 +443,7 @@ fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
 }
 
 fn describe(world: &World, reply: &Reply, path: usize, language: usize, fault: &str) -> String {
-    let given = reply.text().parse().ok().and_then(|number: usize| world.given.get(number).copied());
+    let given = reply.text().parse().ok().and_then(|number: usize| world.given.get(number));
     let recent: Vec<_> =
         world.given.iter().enumerate().filter(|(_, given)| given.path == path).rev().take(5).collect();
     format!(
@@ -390,15 +459,24 @@ async fn every_answer_is_one_that_the_rfcs_allow() {
     let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let steps = variable("LARDER_MODEL_STEPS").unwrap_or(DEFAULT_STEPS);
     let seed = variable("LARDER_MODEL_SEED").unwrap_or(9111);
-    // A run of its own for each thousand steps, so that the figures of one stay small.
-    for first in (0..steps).step_by(1000) {
-        let upstream = Upstream::start();
-        let seed = seed + first / 1000;
-        let mut model = Run::start(seed, &upstream);
-        for step in first..steps.min(first + 1000) {
-            if let Err(fault) = model.step().await {
-                panic!("seed {seed}, step {}: {fault}", step - first);
-            }
+    let mut runs = JoinSet::new();
+    for first in (0..steps).step_by(STEPS_PER_RUN as usize) {
+        if runs.len() == CONCURRENT_RUNS {
+            runs.join_next().await.expect("a run").expect("it passes");
+        }
+        runs.spawn(run(seed + first / STEPS_PER_RUN, STEPS_PER_RUN.min(steps - first)));
+    }
+    while let Some(run) = runs.join_next().await {
+        run.expect("it passes");
+    }
+}
+
+async fn run(seed: u64, steps: u64) {
+    let upstream = Upstream::start();
+    let mut model = Run::start(seed, &upstream);
+    for step in 0..steps {
+        if let Err(fault) = model.step().await {
+            panic!("seed {seed}, step {step}: {fault}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rules have a place in the order of purges: what one configuration calls `courses` another may call `catalog`, in a
 //! reload and in a rolling deployment, and no acknowledged write is missed for that.
 
-use crate::support::{Answer, Larder, Redis, Replica, Upstream};
+use crate::support::{Answer, HOST, Larder, Process, Redis, Replica, Upstream, eventually};
 
 const STRICT: &str = "max_lag: 0s, timeout: 5s";
 const BOUNDED: &str = "max_lag: 2s, timeout: 5s";
@@ -13,14 +13,14 @@ fn routes(tag: &str, ttl: &str) -> String {
 }
 
 async fn reads(larder: &Larder, text: &str) {
-    larder.request("GET", "/courses").header("host", crate::support::HOST).await.assert_text(text);
+    larder.request("GET", "/courses").header("host", HOST).await.assert_text(text);
 }
 
 /// A write is under way while the rules change, and what is fetched under the new ones is from before it.
 async fn a_reload_under_a_write_misses_nothing(larder: &Larder, upstream: &Upstream, more: &str) {
     upstream.on("/courses", Answer::ok("old"));
     let held = upstream.hold("/courses/7");
-    let write = larder.request("PUT", "/courses/7").header("host", crate::support::HOST).spawn();
+    let write = larder.request("PUT", "/courses/7").header("host", HOST).spawn();
     held.arrived().await;
     larder.reconfigure(&format!("{more}{}", routes("catalog", "1h"))).await;
     for _ in 0..3 {
@@ -107,4 +107,52 @@ async fn a_reload_without_new_tags_or_purges_costs_no_hit() {
     one.ends().await;
     let next = Replica::start(&redis, &upstream, STRICT, &routes("courses", "1h")).await;
     next.get("/courses").await.assert_hit();
+}
+
+/// A replica with other rules joins while a guarded write is under way, whose replica dies then.
+#[tokio::test]
+async fn a_write_under_way_reaches_the_rules_of_a_replica_that_joins() {
+    for store in [STRICT, BOUNDED] {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let rules = |tag| format!("defaults: {{guard: true}}\n{}", routes(tag, "1h"));
+        let yaml = format!("store: {{redis: \"{}\", {store}}}\n{}", redis.url(), rules("courses"));
+        let mut writer = Process::with(&yaml, &upstream).await;
+        eventually("it is connected", || async {
+            (writer.metric("larder_redis_up").await == 1.0).then_some(())
+        })
+        .await;
+        upstream.on("/courses", Answer::ok("old"));
+        let held = upstream.hold("/courses/7");
+        let write = tokio::spawn(writer.request("PUT", "/courses/7").header("host", HOST).attempt());
+        held.arrived().await;
+        let joined = Replica::start(&redis, &upstream, store, &rules("catalog")).await;
+        for _ in 0..3 {
+            joined.get("/courses").await.assert_text("old").assert_fwd("uri-miss");
+        }
+        upstream.on("/courses", Answer::ok("new"));
+        writer.signal("KILL");
+        writer.ended().await;
+        assert!(write.await.unwrap().is_err());
+        for _ in 0..3 {
+            joined.get("/courses").await.assert_text("new");
+        }
+    }
+}
+
+/// Its mark reaches them, and goes with the write.
+#[tokio::test]
+async fn a_write_that_ends_hides_nothing_under_rules_that_joined() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let rules = |tag| format!("defaults: {{guard: true}}\n{}", routes(tag, "1h"));
+    let writer = Replica::start(&redis, &upstream, STRICT, &rules("courses")).await;
+    let held = upstream.hold("/courses/7");
+    let write = writer.request("PUT", "/courses/7").header("host", HOST).spawn();
+    held.arrived().await;
+    let joined = Replica::start(&redis, &upstream, STRICT, &rules("catalog")).await;
+    joined.get("/courses").await.assert_fwd("uri-miss");
+    joined.get("/courses").await.assert_fwd("uri-miss");
+    held.release();
+    write.await.unwrap().assert_status(200);
+    joined.has("/courses").await;
+    joined.get("/courses").await.assert_hit();
 }

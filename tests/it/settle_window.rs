@@ -84,6 +84,7 @@ routes:
 ";
     let upstream = Upstream::start();
     let larder = Larder::with(routes, &upstream);
+    larder.after(3601);
     larder.get("/shop/me").await;
     larder.get("/shop/me").await.assert_hit();
     larder.request("PUT", "/shop/ME").await.assert_status(200);
@@ -142,4 +143,28 @@ async fn it_holds_in_every_replica() {
         }
         drop((redis, upstream));
     }
+}
+
+/// What was purged before the index began is not known: nothing is kept that may be from before it.
+#[tokio::test]
+async fn settle_outlives_a_lost_index() {
+    const ROUTES: &str = "routes: [{path: /r, ttl: 1h, settle: 1h}, {path: /s, ttl: 1h, settle: 1ms}]";
+    for store in [STRICT, BOUNDED] {
+        let (redis, upstream, replicas) = Replica::two(store, ROUTES).await;
+        redis.command(&["UNLINK", "{larder}:index"]).await;
+        for replica in &replicas {
+            replica.has("/s").await;
+            for _ in 0..3 {
+                replica.get("/r").await.assert_fwd("uri-miss");
+            }
+        }
+        drop(upstream);
+    }
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    for _ in 0..3 {
+        larder.get("/r").await.assert_fwd("uri-miss");
+    }
+    larder.after(3601).get("/r").await.assert_fwd("uri-miss");
+    larder.get("/r").await.assert_hit();
 }

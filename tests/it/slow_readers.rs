@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Answer, Process, Upstream, content, eventually, raise_file_limit, with_deadline};
+use crate::support::{Answer, Process, Upstream, content, eventually, one_crowd, with_deadline};
 
 /// The operating system's buffers are not larder's, but they are this machine's.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
@@ -15,7 +15,7 @@ const RECEIVE_BUFFER: u32 = 16 * 1024;
 async fn readers_of_one_fetch_however_slow_share_one_buffer() {
     let long = std::env::var("LARDER_LONG").is_ok_and(|long| long == "1");
     let (count, length) = if long { (2000, 32 << 20) } else { (200, 8 << 20) };
-    raise_file_limit(count);
+    let _only = one_crowd(count).await;
     let upstream = Upstream::start();
     upstream.on("/large", Answer::generated(length));
     let yaml = "upstream: {url: \"${UPSTREAM}\", response_timeout: 10m}\n\

@@ -5,36 +5,34 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::{
-    Answer, Process, Redis, Upstream, content, eventually, raise_file_limit, with_deadline,
-};
+use crate::support::{Answer, Process, Redis, Upstream, content, eventually, one_crowd, with_deadline};
 
 const CROWD: usize = 10_000;
 
 #[tokio::test]
 async fn ten_thousand_concurrent_cold_requests_are_one_request() {
-    raise_file_limit(CROWD);
+    let _only = one_crowd(CROWD).await;
     let upstream = Upstream::start();
     upstream.on("/a", Answer::generated(20_000));
     // However long it takes until all have come, the upstream has not timed out.
     let yaml = "upstream: {url: \"${UPSTREAM}\", response_timeout: 10m}\nlimits: {connections: 12000, connections_per_client: off}\n\
-                routes: [{path: /a, ttl: 60s}]";
+                routes: [{path: /a, ttl: 60s, collapse_timeout: 10m}]";
     let larder = Process::with(yaml, &upstream).await;
     come_and_are_answered(&upstream, &[larder]).await;
 }
 
 #[tokio::test]
 async fn ten_thousand_at_three_replicas_are_one_request() {
-    raise_file_limit(CROWD);
+    let _only = one_crowd(CROWD).await;
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     upstream.on("/a", Answer::generated(20_000));
     let yaml = format!(
         "upstream: {{url: \"${{UPSTREAM}}\", response_timeout: 10m}}\nlimits: {{connections: 12000, connections_per_client: off}}\n\
          store: {{redis: \"{}\", timeout: 10s}}\n\
-         routes: [{{path: /a, ttl: 10m, collapse: replicas, collapse_wait: 10m}}]",
+         routes: [{{path: /a, ttl: 10m, collapse: replicas, collapse_wait: 10m, collapse_timeout: 10m}}]",
         redis.url()
     );
     let mut replicas = Vec::new();
@@ -49,12 +47,8 @@ async fn ten_thousand_at_three_replicas_are_one_request() {
     come_and_are_answered(&upstream, &replicas).await;
 }
 
-/// A second crowd's connections would be too many for this process.
-static ONE_CROWD: Mutex<()> = Mutex::const_new(());
-
 /// All at once, and all before the upstream answers.
 async fn come_and_are_answered(upstream: &Upstream, larders: &[Process]) {
-    let _only = ONE_CROWD.lock().await;
     let held = upstream.hold("/a");
     let (may_read, reading) = watch::channel(false);
     let mut clients = JoinSet::new();

@@ -233,3 +233,43 @@ async fn a_coding_of_another_kind_is_selected_by_the_field_as_it_is() {
         }
     }
 }
+
+#[tokio::test]
+async fn language_tags_have_no_case() {
+    let upstream = Upstream::start();
+    upstream.on("/a", by_language);
+    let larder = Larder::with(A, &upstream);
+    for (language, text) in
+        [("en-GB, de", "en-GB, de #1"), ("EN-gb,DE", "en-GB, de #1"), ("de, en-GB", "de, en-GB #2")]
+    {
+        larder.get("/a").header("accept-language", language).await.assert_text(text);
+    }
+}
+
+/// The languages of a dozen browsers, and an API that speaks two.
+#[tokio::test]
+async fn a_route_with_languages_has_one_response_for_each() {
+    let upstream = Upstream::start();
+    upstream.on("/a", by_language);
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s, languages: [en, de]}]", &upstream);
+    for (languages, chosen) in [
+        (&["en-US,en;q=0.9", "en-GB,en;q=0.9,de;q=0.8", "en, de", "de, en", "*", "EN"][..], "en"),
+        (&["de-DE,de;q=0.9,en;q=0.8", "de", "fr,de;q=0.1", "en;q=0.3, de-AT"], "de"),
+        (&["fr", "", "ja,zh;q=0.5"], ""),
+    ] {
+        let nth = upstream.count("/a") + 1;
+        for language in languages {
+            let reply = larder.get("/a").header("accept-language", language).await;
+            reply.assert_text(&format!("{chosen} #{nth}"));
+        }
+    }
+    larder.get("/a").await.assert_hit().assert_text(" #3");
+    // A request that is forwarded uncached asks for the same language.
+    larder
+        .get("/a")
+        .header("if-match", "\"x\"")
+        .header("accept-language", "de-CH")
+        .await
+        .assert_text("de #4");
+    larder.request("POST", "/a").header("accept-language", "de-CH").await.assert_text("de-CH #5");
+}

@@ -18,11 +18,14 @@ const STRICT: Scope = Scope {
     failovers: 0,
     outages: 0,
     lag: 0,
+    settle: 0,
     guarded: false,
     without: None,
 };
 const GUARDED: Scope = Scope { writes: 1, ticks: 2, reloads: 0, crashes: 1, guarded: true, ..STRICT };
+const GUARDED_RENAME: Scope = Scope { reloads: 1, ticks: 1, ..GUARDED };
 const BOUNDED: Scope = Scope { writes: 1, ticks: 2, reloads: 0, flushes: 1, lag: 1, ..STRICT };
+const LAGGING: Scope = Scope { writes: 1, ticks: 2, reloads: 0, flushes: 1, settle: 1, ..STRICT };
 const FAILOVER: Scope = Scope { writes: 2, ticks: 0, reloads: 0, failovers: 1, ..STRICT };
 const OUTAGE: Scope = Scope { writes: 2, ticks: 0, reloads: 0, outages: 1, ..STRICT };
 
@@ -44,8 +47,18 @@ fn guarded_reads_never_go_back() {
 }
 
 #[test]
+fn guarded_reads_never_go_back_while_rules_change() {
+    expect_nothing(&GUARDED_RENAME);
+}
+
+#[test]
 fn bounded_reads_lag_no_further_and_applied_means_applied() {
     expect_nothing(&BOUNDED);
+}
+
+#[test]
+fn copies_that_lag_fill_nothing_whatever_is_lost() {
+    expect_nothing(&LAGGING);
 }
 
 #[test]
@@ -64,8 +77,11 @@ fn every_part_of_the_protocol_is_necessary() {
         (Fix::RulesInValidity, STRICT),
         (Fix::OtherRulesPurged, STRICT),
         (Fix::ReturningRulesPurged, STRICT),
+        (Fix::MarksReachNewRules, GUARDED_RENAME),
         (Fix::YoungEpochWaits, BOUNDED),
         (Fix::RollBeforeConfirmation, BOUNDED),
+        (Fix::Settle, LAGGING),
+        (Fix::SettleOutlivesIndex, LAGGING),
         (Fix::FencedWrites, GUARDED),
         (Fix::MarksOutliveReplicas, GUARDED),
         (Fix::FencedPrimary, FAILOVER),

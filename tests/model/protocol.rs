@@ -12,6 +12,8 @@ pub enum Step {
     BeginFetch(usize),
     /// The upstream reads, and the response is stored.
     EndFetch(usize),
+    /// As it was before the last write.
+    EndStaleFetch(usize),
     Hit(usize),
     Mark(usize),
     /// The write reaches the upstream, and takes effect.
@@ -88,6 +90,8 @@ struct Replica {
 pub struct State {
     clock: u8,
     upstream: u8,
+    /// When the last write took effect, where copies lag.
+    written_at: u8,
     epochs: u8,
     servers: [Server; 2],
     replicas: [Replica; 2],
@@ -111,8 +115,9 @@ impl Model for Scope {
         State {
             clock: 0,
             upstream: 0,
+            written_at: 0,
             epochs: 1,
-            servers: [Server::new(true, 1, 0), Server::default()],
+            servers: [Server::new(self, 1, 0), Server::default()],
             replicas: Default::default(),
             acknowledged: (0, 0),
             applied: 0,
@@ -151,7 +156,8 @@ impl Model for Scope {
             Step::Confirm(replica) => self.confirm(&mut next, replica),
             Step::Hit(replica) => self.hit(&mut next, replica)?,
             Step::BeginFetch(replica) => self.begin_fetch(&mut next, replica),
-            Step::EndFetch(replica) => end_fetch(&mut next, replica),
+            Step::EndFetch(replica) => end_fetch(&mut next, replica, state.upstream),
+            Step::EndStaleFetch(replica) => end_fetch(&mut next, replica, state.upstream - 1),
             Step::Mark(_) | Step::Send(_) | Step::Purge(_) => self.write(&mut next, step),
             Step::WaitApplied(replica) => self.wait_applied(&mut next, replica),
             Step::ReplayJournal(replica) => self.replay_journal(&mut next, replica),
@@ -167,7 +173,7 @@ impl Model for Scope {
             }
             Step::Flush => {
                 (next.epochs, next.flushes) = (next.epochs + 1, next.flushes + 1);
-                next.servers[0] = Server::new(true, next.epochs, next.clock);
+                next.servers[0] = Server::new(self, next.epochs, next.clock);
             }
             Step::Leave | Step::Return => {
                 next.is_away = step == Step::Leave;
@@ -177,7 +183,7 @@ impl Model for Scope {
             Step::Failover => {
                 (next.epochs, next.has_failed_over) = (next.epochs + 1, true);
                 next.servers[0].is_primary = !self.has(Fix::FencedPrimary);
-                next.servers[1] = Server::new(true, next.epochs, next.clock);
+                next.servers[1] = Server::new(self, next.epochs, next.clock);
             }
             Step::HearOfFailover(replica) => next.replicas[replica].server = 1,
         }
@@ -198,7 +204,7 @@ impl Scope {
         state.servers.iter_mut().for_each(|server| server.began = server.began.max(long_ago));
         for replica in &mut state.replicas {
             replica.view.iter_mut().for_each(|view| view.at = view.at.max(long_ago));
-            if !self.guarded {
+            if !self.guarded && self.settle == 0 {
                 let entries = replica.fetch.iter_mut().chain(&mut replica.entry);
                 entries.for_each(|entry| entry.time = 0);
             }
@@ -249,6 +255,8 @@ impl Scope {
         let may_confirm = self.lag == 0 && is_served && !has_journal;
         offer(Step::BeginFetch(number), (may_confirm || replica.view.is_some()) && replica.fetch.is_none());
         offer(Step::EndFetch(number), replica.fetch.is_some());
+        let is_stale = state.upstream > 0 && state.clock < state.written_at + self.settle;
+        offer(Step::EndStaleFetch(number), replica.fetch.is_some() && is_stale);
         // Replicas are alike, so it does not matter which one writes first.
         let is_first = number == 0 || state.upstream > 0;
         let may_write = is_first && state.upstream + pending_writes(state) < self.writes;
@@ -324,7 +332,11 @@ impl Scope {
     fn is_valid(&self, replica: &Replica, entry: &Entry, view: &View) -> bool {
         let index = &view.index;
         let is_current = |target: usize| {
-            index.records[target].version <= entry.read && index.doubted_until(target) <= entry.time
+            let settled = index.records[target].at.map(|at| at + self.settle).unwrap_or_default();
+            let has_settled = settled <= entry.time || !self.has(Fix::Settle);
+            index.records[target].version <= entry.read
+                && index.doubted_until(target) <= entry.time
+                && has_settled
         };
         let has_rules = entry.rules == replica.rules && view.rules == replica.rules;
         let is_unsettled = replica.journal[entry.rules] && self.has(Fix::Journal);
@@ -343,6 +355,7 @@ impl Scope {
             }
             Step::Send(number) => {
                 state.upstream += 1;
+                state.written_at = if self.settle > 0 { state.clock } else { 0 };
                 let replica = &mut state.replicas[number];
                 let rules = match replica.write {
                     Write::Marked { rules, .. } => rules,
@@ -367,8 +380,9 @@ impl Scope {
             return;
         }
         self.register(state, number);
+        let clock = state.clock;
         let server = &mut state.servers[server];
-        let purged = server.purge(self, number, both);
+        let purged = server.purge(self, number, both, clock);
         let epoch = server.index.epoch;
         let replica = &mut state.replicas[number];
         replica.write = Write::Purged { version: purged, epoch, at: state.upstream.min(version) };
@@ -391,7 +405,8 @@ impl Scope {
         let server = state.replicas[number].server;
         if self.has(Fix::Journal) {
             for rules in rules {
-                state.servers[server].purge(self, number, [rules, state.replicas[number].rules]);
+                let both = [rules, state.replicas[number].rules];
+                state.servers[server].purge(self, number, both, state.clock);
             }
         }
         state.replicas[number].journal = [false; 2];
@@ -428,8 +443,7 @@ fn pending_writes(state: &State) -> u8 {
     state.replicas.iter().filter(|replica| matches!(replica.write, Write::Marked { .. })).count() as u8
 }
 
-fn end_fetch(state: &mut State, number: usize) {
-    let version = state.upstream;
+fn end_fetch(state: &mut State, number: usize, version: u8) {
     state.seen = state.seen.max(version);
     let replica = &mut state.replicas[number];
     replica.entry = replica.fetch.take().map(|entry| Entry { version, ..entry });

@@ -9,10 +9,16 @@ pub enum Fix {
     OtherRulesPurged,
     /// V1: rules that were dropped and come back find nothing.
     ReturningRulesPurged,
+    /// V1: writes under way reach the responses under rules that are used from now on.
+    MarksReachNewRules,
     /// V2: nothing counts as applied in an epoch that is younger than the longest trust.
     YoungEpochWaits,
     /// V2: the roll has a replica before its first confirmation counts.
     RollBeforeConfirmation,
+    /// V4: a response is valid only if no purge came less than `settle` before its fetch.
+    Settle,
+    /// V4: nor did the index begin then.
+    SettleOutlivesIndex,
     /// V5: a write is sent only under a mark that has not expired.
     FencedWrites,
     /// V5: the mark of a replica that died stays until its date.
@@ -36,6 +42,8 @@ pub struct Scope {
     pub outages: u8,
     /// `max_lag`; zero: strict.
     pub lag: u8,
+    /// The upstream reads from copies that lag by so much at most.
+    pub settle: u8,
     pub guarded: bool,
     pub without: Option<Fix>,
 }

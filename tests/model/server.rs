@@ -24,6 +24,8 @@ pub struct Record {
     pub version: u8,
     /// Nothing fetched before this time is valid.
     pub until: u8,
+    /// When it was purged, where responses may be stale for a while (`settle`).
+    pub at: Option<u8>,
 }
 
 /// A write under way.
@@ -31,6 +33,8 @@ pub struct Record {
 pub struct Mark {
     pub rules: usize,
     pub until: u8,
+    /// It marks the other rules, too: they are on record.
+    pub reaches_other: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,19 +63,28 @@ pub struct Server {
     pub roll: [Option<Member>; 2],
 }
 
+impl Mark {
+    fn names(&self, target: usize) -> bool {
+        tag(self.rules) == target || self.reaches_other && rules_target(1 - self.rules) == target
+    }
+}
+
 impl Index {
     /// The latest date until which the target is in doubt.
     pub fn doubted_until(&self, target: usize) -> u8 {
         let marks = self.marks.iter().flatten();
-        let marked = marks.filter(|mark| tag(mark.rules) == target || rules_target(1 - mark.rules) == target);
+        let marked = marks.filter(|mark| mark.names(target));
         marked.map(|mark| mark.until).max().unwrap_or_default().max(self.records[target].until)
     }
 }
 
 impl Server {
-    /// A server whose index began at `now`.
-    pub fn new(is_primary: bool, epoch: u8, now: u8) -> Self {
-        Self { is_primary, index: Index { epoch, ..Index::default() }, began: now, ..Self::default() }
+    /// A server whose index began at `now`. Nobody knows what was purged before.
+    pub fn new(scope: &Scope, epoch: u8, now: u8) -> Self {
+        let at = (scope.settle > 0 && scope.has(Fix::SettleOutlivesIndex)).then_some(now);
+        let index =
+            Index { epoch, records: [Record { at, ..Record::default() }; TARGETS], ..Index::default() };
+        Self { is_primary: true, index, began: now, ..Self::default() }
     }
 
     /// Puts the caller on the roll: every script begins with it.
@@ -82,6 +95,13 @@ impl Server {
                 self.index.version += 1;
                 self.index.records[rules_target(member.rules)].version = self.index.version;
             }
+            if scope.has(Fix::MarksReachNewRules) {
+                let until = self.index.records.iter().map(|record| record.until).max().unwrap_or_default();
+                let record = &mut self.index.records[rules_target(member.rules)];
+                record.until = record.until.max(until);
+                let marks = self.index.marks.iter_mut().flatten();
+                marks.for_each(|mark| mark.reaches_other |= mark.rules != member.rules);
+            }
         }
         self.roll[replica] = Some(member);
     }
@@ -90,17 +110,20 @@ impl Server {
         self.roll.iter().flatten().any(|member| member.rules == rules)
     }
 
-    /// Records a purge by targets that were rendered under `rules`, and ends the caller's mark. Returns its version.
-    pub fn purge(&mut self, scope: &Scope, replica: usize, rules: [usize; 2]) -> u8 {
+    /// Records a purge at `now` by targets that were rendered under `rules`, and ends the caller's mark. Returns its
+    /// version.
+    pub fn purge(&mut self, scope: &Scope, replica: usize, rules: [usize; 2], now: u8) -> u8 {
         self.index.version += 1;
         let version = self.index.version;
         self.index.marks[replica] = None;
+        let at = (scope.settle > 0).then_some(now);
+        let purge = |record: &mut Record| *record = Record { version, at, ..*record };
         for rules in rules {
-            self.index.records[tag(rules)].version = version;
+            purge(&mut self.index.records[tag(rules)]);
             let other = 1 - rules;
             if self.rules[other] && scope.has(Fix::OtherRulesPurged) {
                 match self.is_live(other) {
-                    true => self.index.records[rules_target(other)].version = version,
+                    true => purge(&mut self.index.records[rules_target(other)]),
                     false => self.rules[other] = false,
                 }
             }
@@ -110,8 +133,11 @@ impl Server {
 
     pub fn mark(&mut self, replica: usize, rules: usize, now: u8) -> u8 {
         self.index.version += 1;
-        let until = now + MARK_LASTS;
-        self.index.marks[replica] = Some(Mark { rules, until });
+        let (until, other) = (now + MARK_LASTS, 1 - rules);
+        let reaches_other = self.rules[other] && self.is_live(other);
+        // No purge reaches them from now on, so they are new if they come back.
+        self.rules[other] = reaches_other;
+        self.index.marks[replica] = Some(Mark { rules, until, reaches_other });
         until
     }
 
@@ -119,7 +145,7 @@ impl Server {
     pub fn orphan_mark(&mut self, scope: &Scope, replica: usize) {
         let Some(mark) = self.index.marks[replica].take() else { return };
         if scope.has(Fix::MarksOutliveReplicas) {
-            for target in [tag(mark.rules), rules_target(1 - mark.rules)] {
+            for target in (0..TARGETS).filter(|target| mark.names(*target)) {
                 let record = &mut self.index.records[target];
                 record.until = record.until.max(mark.until);
             }

@@ -12,6 +12,8 @@ import helm_python
 import kubernetes_validate
 import yaml
 
+import json_patch
+
 DEPLOY = pathlib.Path("deploy")
 PROGRAM = sys.argv[1]
 # The oldest with everything that the files use, and the newest whose schemas are packaged.
@@ -58,9 +60,14 @@ def accepts(name, text):
         check(f"{name}: larder accepts its proxy.yaml", run.returncode == 0, run.stdout + run.stderr)
 
 
+def larder_container(pod):
+    (larder,) = [c for c in [*pod["containers"], *pod.get("initContainers", [])] if c["name"] == "larder"]
+    return larder
+
+
 def variables_from_secret(name, pod, configuration):
     """Every variable of the configuration is a key of the Secret that each page tells the reader to create."""
-    (larder,) = [container for container in pod["containers"] if container["name"] == "larder"]
+    larder = larder_container(pod)
     check(f"{name}: the container reads the Secret", {"secretRef": {"name": "larder"}} in larder["envFrom"], larder["envFrom"])
     used = set(re.findall(r"\$\{(\w+)", configuration))
     for page in SECRET_PAGES:
@@ -80,7 +87,11 @@ ROUTES = {"routes": [{"path": "/a", "ttl": "30s"}]}
 
 
 def alone():
-    for problem in (["a token is missing", {}], ["an unknown key", {**SECRET, "replica": 3}]):
+    for problem in (
+        ["a token is missing", {}],
+        ["an unknown key", {**SECRET, "replica": 3}],
+        ["a sidecar needs an API", {**SECRET, "nativeSidecar": True}],
+    ):
         try:
             render(DEPLOY / "helm", problem[1])
         except helm_python.errors.HelmError as error:
@@ -138,6 +149,11 @@ def order_of_ends(name, pod, drain):
     """The API serves until larder has ended, and both do within the grace period."""
     sleeps = {c["name"]: c["lifecycle"]["preStop"]["sleep"]["seconds"] for c in pod["containers"]}
     grace = pod["terminationGracePeriodSeconds"]
+    if pod.get("initContainers"):
+        hook = larder_container(pod)["lifecycle"]["preStop"]["exec"]["command"]
+        arguments = subprocess.run([PROGRAM, *hook[1:], "--help"], capture_output=True, text=True)
+        check(f"{name}: larder understands its preStop", arguments.returncode == 0, arguments.stderr)
+        return check(f"{name}: the API, then larder, end in time", sleeps["api"] + drain < grace, sleeps)
     check(f"{name}: larder ends before the API", sleeps["larder"] + drain < sleeps["api"] < grace, sleeps)
 
 
@@ -147,7 +163,7 @@ def sidecar(name, found):
     accepts(name, configuration)
     pod = of_kind(found, "Deployment")[0]["spec"]["template"]["spec"]
     variables_from_secret(name, pod, configuration)
-    (larder,) = [container for container in pod["containers"] if container["name"] == "larder"]
+    larder = larder_container(pod)
     order_of_ends(name, pod, int(yaml.safe_load(configuration)["limits"]["drain"].removesuffix("s")))
     service = of_kind(found, "Service")[0]["spec"]
     target = service["ports"][0]["targetPort"]
@@ -163,6 +179,10 @@ def chart_beside_an_api():
         example = copy / "examples/sidecar"
         helm_python.dependency_update(example, skip_refresh=True)
         sidecar("the chart's sidecar", render(example, name="shop"))
+        native = render(example, {"larder": {"nativeSidecar": True}}, name="shop")
+        pod = of_kind(native, "Deployment")[0]["spec"]["template"]["spec"]
+        check("the chart's native sidecar is one", larder_container(pod)["restartPolicy"] == "Always")
+        sidecar("the chart's native sidecar", native)
         both = {"larder": {"podMonitor": {"enabled": True}, "networkPolicy": {"enabled": True}}}
         found = render(example, both, name="shop")
         labels = of_kind(found, "Deployment")[0]["spec"]["template"]["metadata"]["labels"]
@@ -171,18 +191,23 @@ def chart_beside_an_api():
             check(f"the chart's sidecar: the {name} finds the pods", selector["matchLabels"].items() <= labels.items(), selector)
 
 
-def kustomization():
+def kustomizations():
+    folder = DEPLOY / "kubernetes"
     if kubectl := shutil.which("kubectl"):
-        command = [kubectl, "kustomize", str(DEPLOY / "kubernetes")]
-        texts = [subprocess.run(command, check=True, capture_output=True, text=True).stdout]
+        for name, path in (("the kustomization", folder), ("the native sidecar", DEPLOY / "native-sidecar")):
+            command = [kubectl, "kustomize", str(path)]
+            sidecar(name, objects([subprocess.run(command, check=True, capture_output=True, text=True).stdout]))
     else:
         print("kubectl is not installed: the files one by one")
-        folder = DEPLOY / "kubernetes"
         listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
         texts = [(folder / file).read_text() for file in listed]
         data = {"proxy.yaml": (folder / "proxy.yaml").read_text()}
         texts.append(yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "larder"}, "data": data}))
-    sidecar("the kustomization", objects(texts))
+        sidecar("the kustomization", objects(texts))
+        (patch,) = yaml.safe_load((DEPLOY / "native-sidecar/kustomization.yaml").read_text())["patches"]
+        found = objects(texts)
+        json_patch.apply(of_kind(found, patch["target"]["kind"])[0], yaml.safe_load(patch["patch"]))
+        sidecar("the native sidecar", found)
 
 
 def lint():
@@ -193,5 +218,5 @@ def lint():
 lint()
 alone()
 chart_beside_an_api()
-kustomization()
+kustomizations()
 print(f"{passed} passed, 0 failed")

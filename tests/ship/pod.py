@@ -1,5 +1,6 @@
 """A kubelet and a Service of one Deployment, as far as its manifest uses them: two pods of an API and larder over one
-Redis are replaced one after the other, while clients read and write through the Service.
+Redis are replaced one after the other, while clients read and write through the Service. First with larder beside the API,
+then as a native sidecar.
 
 Times come from the manifest, shortened by SPEED. Endpoints go away late, as kube-proxy's do."""
 
@@ -16,12 +17,16 @@ import time
 
 import yaml
 
+import json_patch
+
 PROGRAM, WORK = sys.argv[1], pathlib.Path(sys.argv[2])
 FOLDER = pathlib.Path("deploy/kubernetes")
 DEADLINE = 120
 SPEED = 5
 # How long after its removal an endpoint still gets connections.
 ENDPOINT_LAG = 3 / SPEED
+# How long an API that accepts no more takes to end.
+API_END = 5 / SPEED
 CLIENTS = 6
 
 
@@ -97,8 +102,10 @@ class Api(http.server.ThreadingHTTPServer):
 class Pod:
     def __init__(self, spec, configuration, number):
         self.spec = spec
-        containers = {container["name"]: container for container in spec["containers"]}
+        sidecars = spec.get("initContainers", [])
+        containers = {container["name"]: container for container in [*sidecars, *spec["containers"]]}
         self.larder_spec, self.api_spec = containers["larder"], containers["api"]
+        self.is_native = self.larder_spec in sidecars and self.larder_spec["restartPolicy"] == "Always"
         self.http, self.admin, api = free_port(), free_port(), free_port()
         path = WORK / f"pod-{number}.yaml"
         path.write_text(configuration)
@@ -119,24 +126,31 @@ class Pod:
             return False
 
     def pre_stop(self, container):
-        time.sleep(container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) / SPEED)
+        hook = container.get("lifecycle", {}).get("preStop", {})
+        time.sleep(hook.get("sleep", {}).get("seconds", 0) / SPEED)
+        if command := hook.get("exec", {}).get("command"):
+            command = [word.replace("127.0.0.1:9090", f"127.0.0.1:{self.admin}") for word in command]
+            subprocess.run([PROGRAM, *command[1:]], check=True, stdout=subprocess.DEVNULL)
 
     def end_api(self):
         self.pre_stop(self.api_spec)
         self.api.end()
+        time.sleep(API_END)
 
-    def end_larder(self):
+    def end_larder(self, api):
         self.pre_stop(self.larder_spec)
+        if self.is_native:
+            api.join()
         self.larder.send_signal(signal.SIGTERM)
         if self.larder.wait(DEADLINE) != 0:
             sys.exit(f"failed: larder ended with {self.larder.returncode}")
 
     def end(self):
-        """All containers at once."""
+        """All containers at once, but a native sidecar gets SIGTERM after the others have ended."""
         began = time.monotonic()
         api = threading.Thread(target=self.end_api)
         api.start()
-        self.end_larder()
+        self.end_larder(api)
         api.join()
         took = (time.monotonic() - began) * SPEED
         if took > self.spec["terminationGracePeriodSeconds"]:
@@ -221,8 +235,22 @@ class Load:
             client.join()
 
 
+def native_sidecar(deployment):
+    """What deploy/native-sidecar makes of it."""
+    (patch,) = yaml.safe_load((FOLDER.parent / "native-sidecar/kustomization.yaml").read_text())["patches"]
+    json_patch.apply(deployment, yaml.safe_load(patch["patch"]))
+    return deployment
+
+
 def main():
-    spec = yaml.safe_load((FOLDER / "deployment.yaml").read_text())["spec"]
+    for name, change in (("two containers", lambda deployment: deployment), ("a native sidecar", native_sidecar)):
+        print(f"== {name}")
+        deployment = change(yaml.safe_load((FOLDER / "deployment.yaml").read_text()))
+        roll(deployment["spec"])
+    print("2 passed, 0 failed")
+
+
+def roll(spec):
     pod_spec, replicas = spec["template"]["spec"], spec["replicas"]
     redis = free_port()
     command = ["redis-server", "--port", str(redis), "--save", "", "--dir", str(WORK)]
@@ -256,7 +284,6 @@ def main():
         print("  ", wrong)
     if load.wrong or load.hits < 100 or load.writes < 5:
         sys.exit("failed: a rolling update")
-    print("1 passed, 0 failed")
 
 
 main()

@@ -213,7 +213,7 @@ impl Replica {
         let tags: Vec<String> = crate::upstream::list_items(resource).map(|item| tag(rules, item)).collect();
         let (path, fields) = (path(resource), HeaderMap::new());
         let request = RequestHead { host: "h", ..RequestHead::new(&Method::GET, &path, &fields) };
-        let mut targets = response_targets(rules::route(rules, resource), &request, None, &tags);
+        let mut targets = response_targets(rules::route(rules, resource), &request, None, &fields, &tags);
         targets.push(rules_target(rules));
         targets.sort_unstable();
         let now = self.clock.now();

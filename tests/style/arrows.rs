@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "events",
             "explain",
             "metrics",
+            "phase",
             "policy",
             "purge",
             "purging",
@@ -90,7 +91,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("reload", &["admin", "config", "proxy", "server", "warming"]),
     ("sampler", &["config"]),
-    ("server", &["clock", "config", "memory_budget", "metrics", "proxy", "progress_timeout"]),
+    ("phase", &[]),
+    ("server", &["clock", "config", "memory_budget", "metrics", "phase", "proxy", "progress_timeout"]),
     ("memory_budget", &[]),
     ("progress_timeout", &[]),
     (
@@ -103,13 +105,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upstream", &["config", "memory_budget", "progress_timeout"]),
     (
         "warming",
-        &["audit", "clock", "config", "metrics", "policy", "proxy", "purge", "store", "stored_response"],
+        &[
+            "audit",
+            "clock",
+            "config",
+            "metrics",
+            "phase",
+            "policy",
+            "proxy",
+            "purge",
+            "store",
+            "stored_response",
+        ],
     ),
     (
         "workers",
         &[
-            "admin", "clock", "config", "metrics", "proxy", "purge", "random", "reload", "server", "store",
-            "warming",
+            "admin", "clock", "config", "metrics", "phase", "proxy", "purge", "random", "reload", "server",
+            "store", "warming",
         ],
     ),
 ];

@@ -31,6 +31,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{/* larder's container, alone in a pod or beside an API. */}}
 {{- define "larder.container" -}}
 name: larder
+{{- if .Values.nativeSidecar }}
+restartPolicy: Always
+{{- end }}
 image: {{ include "larder.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [run, --config, /etc/larder/proxy.yaml]
@@ -53,9 +56,16 @@ readinessProbe:
   periodSeconds: 2
   timeoutSeconds: 2
 lifecycle:
+  {{- if .Values.nativeSidecar }}
+  # larder gets SIGTERM after the API has ended. Clients leave while the API sleeps.
+  preStop:
+    exec:
+      command: [/usr/bin/larder, drain, --admin, "127.0.0.1:{{ include "larder.port" .Values.config.admin.listen }}"]
+  {{- else }}
   # Time for the Service to stop sending new connections.
   preStop:
     sleep: {seconds: {{ .Values.preStopSeconds }}}
+  {{- end }}
 resources: {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
   allowPrivilegeEscalation: false

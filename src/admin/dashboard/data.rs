@@ -14,7 +14,7 @@ pub(crate) fn dashboard_data(state: &AdminState) -> Value {
     let (figures, remote) = (state.store.stats(), state.store.remote_status());
     let (metrics, history) = (state.metrics.snapshot(), state.metrics.history());
     let facts = health_notices::NoticeInputs {
-        phase: state.readiness.phase(),
+        phase: state.readiness.phase().current(),
         refused: state.readiness.config_error(),
         needs_restart: state.readiness.needs_restart(),
         remote: remote.as_ref(),
@@ -25,7 +25,7 @@ pub(crate) fn dashboard_data(state: &AdminState) -> Value {
     json!({
         "at": unix_millis(state.clock.now()),
         "version": env!("CARGO_PKG_VERSION"),
-        "status": health::overall_status(state.readiness.phase(), remote.as_ref()),
+        "status": health::overall_status(state.readiness.phase().current(), remote.as_ref()),
         "notes": health_notices::collect_notices(&facts),
         "overview": overview_json(&metrics),
         "store": store_json(&figures),

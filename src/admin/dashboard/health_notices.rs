@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::admin::Phase;
 use crate::metrics::Snapshot;
+use crate::phase::Phase;
 use crate::store::StoreStats;
 use crate::store::remote_status::RemoteStatus;
 
@@ -61,6 +61,13 @@ fn add_process_notices(facts: &NoticeInputs, notes: &mut Vec<Notice>) {
             push_notice(notes, NoticeLevel::Notice, "larder is starting and accepts no requests yet.")
         }
         Phase::Draining => {
+            push_notice(
+                notes,
+                NoticeLevel::Warning,
+                "larder drains: clients are told to close their connections.",
+            );
+        }
+        Phase::Stopping => {
             push_notice(
                 notes,
                 NoticeLevel::Warning,
@@ -217,6 +224,7 @@ mod tests {
             synced_ago: Some(Duration::from_millis(3)),
             max_lag: Duration::from_secs(1),
             rejected_values: 0,
+            compression: None,
             index_resets: 1,
             memory: Some(ServerMemory { used: 1, limit: Some(100), keys: None }),
             leases: LeaseStats::default(),

@@ -3,15 +3,15 @@
 mod client;
 mod table;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
-use self::client::{AdminAddress, AdminClient};
-pub(super) use self::table::aligned;
+pub(super) use self::client::{AdminAddress, AdminClient};
+pub(super) use self::table::{aligned, format_audit};
 use super::fail;
 use crate::config::Config;
 
@@ -86,18 +86,25 @@ pub(super) struct StatsArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct AuditArgs {
-    /// Exit with 1 if there are findings of this kind; may be repeated
+    /// Exit with 1 if there are findings of this kind; stale: purge-missing or changed-within-ttl; may be repeated
     #[arg(long, value_name = "KIND", value_parser = FINDING_KINDS)]
     fail_on: Vec<String>,
+    /// Start a larder of its own, play the requests of this .http file through it, and compare each hit
+    #[arg(long, value_name = "FILE")]
+    pub(super) replay: Option<PathBuf>,
+    /// With --replay, the API in place of the configuration's
+    #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
+    pub(super) upstream: Option<String>,
     /// Print the JSON of the admin listener
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// The kinds of the audit's findings.
-const FINDING_KINDS: [&str; 4] = ["purge-missing", "shared-wrongly", "changed-within-ttl", "varies"];
+/// The kinds of the audit's findings, and the name of those that served something old.
+const FINDING_KINDS: [&str; 5] = ["stale", "purge-missing", "shared-wrongly", "changed-within-ttl", "varies"];
+const STALE_KINDS: [&str; 2] = ["purge-missing", "changed-within-ttl"];
 
 #[derive(Args, Debug)]
 pub(super) struct HealthArgs {
@@ -145,14 +152,23 @@ pub(super) fn stats(args: &StatsArgs, config: &Path) -> ExitCode {
 
 pub(super) fn audit(args: &AuditArgs, config: &Path) -> ExitCode {
     let answer = args.admin.client(config).and_then(|client| client.send(Method::GET, "/audit", None));
-    let is_fatal = |finding: &Value| args.fail_on.iter().any(|kind| finding["kind"] == kind.as_str());
-    let has_fatal = |report: &Value| report["findings"].as_array().into_iter().flatten().any(is_fatal);
-    let has_failed = answer.as_ref().is_ok_and(has_fatal);
+    let has_failed = answer.as_ref().is_ok_and(|report| args.is_fatal(report));
     let code = finish(answer, |report| match args.json {
         true => format!("{report:#}\n"),
         false => table::format_audit(report),
     });
     if has_failed { ExitCode::FAILURE } else { code }
+}
+
+impl AuditArgs {
+    /// Whether the report has a finding that is to fail.
+    pub(super) fn is_fatal(&self, report: &Value) -> bool {
+        let is_fatal = |finding: &Value| {
+            let kind = finding["kind"].as_str().unwrap_or_default();
+            self.fail_on.iter().any(|named| named == kind || named == "stale" && STALE_KINDS.contains(&kind))
+        };
+        report["findings"].as_array().into_iter().flatten().any(is_fatal)
+    }
 }
 
 pub(super) fn health(args: &HealthArgs, config: &Path) -> ExitCode {

@@ -34,7 +34,7 @@ pub(super) fn format_stats(stats: &Value) -> String {
 }
 
 /// Renders the answer of `GET /audit`: a paragraph for each finding.
-pub(super) fn format_audit(report: &Value) -> String {
+pub(in crate::cli) fn format_audit(report: &Value) -> String {
     if report["enabled"] == false {
         return "no hit is audited: set `audit: {sample: 0.1%}` in the configuration\n".into();
     }
@@ -45,12 +45,13 @@ pub(super) fn format_audit(report: &Value) -> String {
     for finding in report["findings"].as_array().into_iter().flatten() {
         let age = finding["ageMs"].as_u64().unwrap_or_default() as f64 / 1e3;
         out += &format!(
-            "\n{} on {} ({} times, last {})\n  GET {}, stored {age:.1} s before\n",
+            "\n{} on {} ({} times, last {})\n  GET {}{}, stored {age:.1} s before\n",
             text(&finding["kind"]),
             text(&finding["route"]),
             finding["count"],
             text(&finding["lastAt"]),
             text(&finding["url"]),
+            finding["request"].as_str().map_or_else(String::new, |place| format!(" ({place})")),
         );
         for difference in finding["differences"].as_array().into_iter().flatten() {
             let place = text(&difference["place"]);

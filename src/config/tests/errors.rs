@@ -60,6 +60,8 @@ fn an_unknown_key_suggests_the_nearest_or_its_section() {
     for (more, parts) in [
         ("rotues: []", &["2:1 unknown key `rotues`", "did you mean `routes`?"][..]),
         ("store: {max_lagg: 1s}", &["2:9", "in store", "did you mean `max_lag`?"]),
+        ("store: {redis: 'redis://h', compress: {level: 10}}", &["not a level from 1 to 9", "`9` for size"]),
+        ("store: {redis: 'redis://h', compress: {algorithm: zst}}", &["did you mean `zstd`?"]),
         ("store: {maxLag: 1s}", &["did you mean `max_lag`?"]),
         ("ttl: 30s", &["`ttl` belongs under a route"]),
         ("admin: {max_lag: 1s}", &["`max_lag` belongs under store"]),

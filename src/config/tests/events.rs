@@ -99,6 +99,7 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
         format!("{ROUTES}events: [{{stream: a, {redis}, purge: [a]}}, {{stream: a, {redis}, purge: [b]}}]\n");
     check_wrong(&twice, &["two event sources are called `a`"]);
     check_wrong("store: {publish: x}", &["needs Redis", "GET /events"]);
+    check_wrong("store: {compress: {}}", &["`redis` is not set", "compress: [gzip]"]);
     check_wrong("routes: [{path: /a, tags: ['a:{event.json:/id}']}]", &["a route has no event"]);
     check_wrong("routes: [{path: /a, purges: ['a:{event.json:/id}']}]", &["{request.json:/id}"]);
 }

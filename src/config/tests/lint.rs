@@ -54,6 +54,10 @@ fn each_finding_stands_at_its_line_and_what_is_right_has_none() {
         ("\n  - path: /a\n    override: [lifetime]", &["no-effect 4"]),
         ("[{path: /a, override: [lifetime], status: {404: 1m}}]", &[]),
         ("[{path: /a, mode: off, query: [x]}]", &[]),
+        // A window that the response closes.
+        ("\n  - path: /a\n    stale_if_error: 1h", &["s-maxage-forbids-stale 4"]),
+        ("[{path: /a, stale_if_error: 1h, override: [s-maxage-revalidation]}]", &[]),
+        ("[{path: /a, ttl: 1m, stale_if_error: 1h}, {path: /b, stale_while_revalidate: 1m}]", &[]),
     ] {
         assert_eq!(found(&format!("routes: {routes}")), expected, "{routes}");
     }

@@ -56,7 +56,7 @@ fn forwarded(request: &Request, lookup: &CacheLookup<'_>) -> Forwarded {
         named.map(str::to_owned).collect::<Vec<_>>()
     };
     let query =
-        lookup.query.as_ref().map_or_else(String::new, |query| format!("?{}", normalize_escapes(query)));
+        lookup.query.sent().map_or_else(String::new, |query| format!("?{}", normalize_escapes(query)));
     Forwarded {
         target: [request.scheme.to_owned(), request.host.clone(), request.path.clone(), query],
         fields: route.headers.iter().map(|name| sent(name.as_str())).chain([credential]).collect(),
@@ -87,7 +87,7 @@ fn equal_keys_imply_equal_requests_to_the_upstream() {
         let [Classification::Lookup(first), Classification::Lookup(second)] = classes else { continue };
         // The description distinguishes keys exactly as the key does.
         let words = |lookup: &CacheLookup<'_>, request: &Request| {
-            describe_key(lookup.route, &request.head(), lookup.query.as_deref(), None, &caller_fields())
+            describe_key(lookup.route, &request.head(), lookup.query.sent(), None, &caller_fields())
         };
         assert_eq!(
             first.key == second.key,

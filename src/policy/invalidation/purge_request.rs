@@ -156,6 +156,8 @@ pub fn purge_url_targets(
                     let (host, path) = (host.map(str::to_owned), path.clone());
                     targets.insert_named(Target::Url { host, path, query: query.clone() });
                 }
+                // The routes here decide nothing: another replica may have `no_vary_search`.
+                targets.insert_named(Target::Equivalents { host: host.map(str::to_owned), path });
             }
         }
     }

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AGE, DATE};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::super::trace_context;
-use super::target::{FetchTarget, UpstreamResponse};
+use super::target::{FetchTarget, UpstreamResponse, fetched_request};
 use crate::policy::content::Content;
 use crate::policy::lifetime_limits::{self, limit_lifetime};
 use crate::policy::response_admission::{RequestContext, response_targets};
 use crate::policy::storing::{ExchangeTimes, NotStored};
 use crate::policy::validation::freshen;
-use crate::policy::{RequestHead, Route, http_date, tags};
+use crate::policy::{Route, http_date, tags};
 use crate::purge::{ReadVersion, ValidityCache};
 use crate::stored_response::{EvaluatedUnder, StoredFields, StoredHead, StoredResponse, Terms};
 
@@ -45,11 +45,11 @@ pub(super) async fn complete(
     if !target.route.reads_content() {
         return Ok(StoredResponse { head, body });
     }
-    let (route, caller, client, primary) =
-        (target.route.clone(), target.caller, target.head.clone(), target.primary);
+    let (route, caller, client, query, primary) =
+        (target.route.clone(), target.caller, target.head.clone(), target.query.clone(), target.primary);
     let (incomplete, content) = (head.clone(), body.clone());
     let admit = move || {
-        let request = RequestHead { method: &Method::GET, ..client.as_policy() };
+        let request = fetched_request(&client, &query);
         let context = RequestContext { route: &route, caller, primary: &primary, request: &request };
         context.admit_content(incomplete.terms(), &incomplete.fields.to_map(), &content)
     };
@@ -107,7 +107,7 @@ fn build_head(
     // RFC 9110 §6.6.1: a recipient that stores a response without Date records when it was received.
     headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
     let request = target.request();
-    let mut targets = response_targets(&target.route, &request, target.query.as_deref(), &tags);
+    let mut targets = response_targets(&target.route, &request, target.query.sent(), &headers, &tags);
     targets.push(target.proxy().routes.rules());
     targets.sort_unstable();
     let mut key = target.context(&request).select_variant_key(&headers)?;

@@ -28,6 +28,7 @@ use super::single_flight::{CallerKind, FetchOutcome, InFlightResponse, Leader, R
 use super::worker::Worker;
 use crate::policy::classify::CacheLookup;
 use crate::policy::lifetime_limits;
+use crate::policy::no_vary_search::{NO_VARY_SEARCH, SearchVariance};
 use crate::policy::response_admission::too_large_reason;
 use crate::policy::route::Collapse;
 use crate::policy::storing::{ExchangeTimes, NotStored, may_share_error};
@@ -164,6 +165,7 @@ impl Fetch {
             leader.close();
             return self.lease.release(LeaseOutcome::FAILED);
         }
+        self.learn_variance(head);
         if !is_fresh(head) && head.terms().stale_while_revalidate.is_zero() {
             // Each request has to validate it, so there is nothing to wait for.
             self.mark_hit_for_miss(leader, Uncacheable::AlwaysStale);
@@ -303,6 +305,7 @@ impl Fetch {
             .await
         {
             Ok(head) => {
+                self.learn_variance(&head);
                 let dropped = self.drop_fields(&update.headers);
                 let freshened = StoredResponse { head: Arc::new(head), body };
                 let stored = insert::insert(&self.target, &self.token, freshened.clone());
@@ -368,6 +371,17 @@ impl Fetch {
     fn mark_hit_for_miss(&mut self, leader: &Leader, reason: Uncacheable) {
         let lasts = leader.mark_hit_for_miss(reason);
         self.lease.release(LeaseOutcome::NotShareable(lasts));
+    }
+
+    /// Remembers which queries the response answers, for later requests.
+    fn learn_variance(&self, head: &StoredHead) {
+        let target = &self.target;
+        if target.route.no_vary_search
+            && head.fields.contains(&NO_VARY_SEARCH)
+            && let Some(variance) = SearchVariance::parse(&head.fields.to_map())
+        {
+            target.proxy().search_hints.learn(&target.head, variance);
+        }
     }
 
     /// The response with this status is not stored: where it says that the resource is gone or has changed, the stored one

@@ -21,6 +21,7 @@ use crate::policy::classify::{CacheLookup, Caller};
 use crate::policy::compression::{ResponseCoding, compress_response, mark_tag, restore_tags};
 use crate::policy::content;
 use crate::policy::freshness::clock_lag;
+use crate::policy::no_vary_search::LookupQuery;
 use crate::policy::response_admission::RequestContext;
 use crate::policy::route::RouteMode;
 use crate::policy::storing::ExchangeTimes;
@@ -34,7 +35,7 @@ pub(in crate::proxy) struct FetchTarget {
     pub head: Arc<ClientHead>,
     pub route: Arc<Route>,
     pub caller: Caller,
-    pub query: Option<String>,
+    pub query: LookupQuery,
     /// The key of the request, whatever the variant.
     pub primary: CacheKey,
 }
@@ -91,7 +92,7 @@ impl FetchTarget {
 
     /// The request as policy sees it. A HEAD that sets off a fetch is a GET here.
     pub(super) fn request(&self) -> RequestHead<'_> {
-        RequestHead { method: &Method::GET, ..self.head.as_policy() }
+        fetched_request(&self.head, &self.query)
     }
 
     pub(super) fn context<'a>(&'a self, request: &'a RequestHead<'a>) -> RequestContext<'a> {
@@ -140,7 +141,7 @@ impl FetchTarget {
 
     async fn send(&self, mut condition: HeaderMap) -> Result<UpstreamResponse, ProxyError> {
         let headers = self.head.parts.headers.clone();
-        let query = self.query.as_deref();
+        let query = self.query.sent();
         let content = self.head.content.clone();
         let body = content.clone().map_or_else(RequestBody::empty, RequestBody::from_content);
         let mut request = upstream_request::build(&self.head, headers, query, body);
@@ -181,6 +182,15 @@ impl FetchTarget {
         };
         let has_stray_content = parts.extensions.get::<StrayContent>().is_some();
         Ok(UpstreamResponse { status: parts.status, headers: parts.headers, body, times, has_stray_content })
+    }
+}
+
+/// The request that goes to the upstream, as policy sees it.
+pub(super) fn fetched_request<'a>(head: &'a ClientHead, query: &'a LookupQuery) -> RequestHead<'a> {
+    let request = RequestHead { method: &Method::GET, ..head.as_policy() };
+    match query.is_simplified() {
+        true => RequestHead { query: query.sent(), ..request },
+        false => request,
     }
 }
 

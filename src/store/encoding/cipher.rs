@@ -12,16 +12,14 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::{digest, hkdf};
 use bytes::Bytes;
 
-use super::{CHECKSUM_OFFSET, FETCH_TIME_END, HEAD_OFFSET, KIND_RESPONSE, KIND_VARIANTS};
+use super::compression::COMPRESSED;
+use super::{CHECKSUM_OFFSET, HEAD_OFFSET, prefix_length};
 use crate::config::EncryptionKey;
 use crate::policy::CacheKey;
 use crate::random::random_bytes;
 
 /// Set in the kind of an encrypted value.
 const ENCRYPTED: u8 = 0x80;
-
-/// Length of a variants' prefix: up to the cache key.
-const VARIANTS_PREFIX: usize = HEAD_OFFSET + 32;
 
 const KEY_ID_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
@@ -50,11 +48,11 @@ impl ValueCipher {
         (!keys.is_empty()).then(|| Self { keys: keys.iter().map(key).collect() })
     }
 
-    /// Encrypts an encoded value. `None` if no random nonce can be drawn.
+    /// Encrypts an encoded value, compressed or not. `None` if no random nonce can be drawn.
     pub fn seal(&self, key: &CacheKey, value: &[u8]) -> Option<Bytes> {
         let (id, cipher) = self.keys.first()?;
         let nonce: [u8; NONCE_LEN] = random_bytes().ok()?;
-        let (prefix, rest) = value.split_at_checked(prefix_length(*value.get(5)?)?)?;
+        let (prefix, rest) = value.split_at_checked(prefix_length(*value.get(5)? & !COMPRESSED)?)?;
         let mut sealed = Vec::with_capacity(value.len() + KEY_ID_BYTES + NONCE_LEN + TAG_BYTES);
         sealed.extend_from_slice(prefix);
         sealed[5] |= ENCRYPTED;
@@ -78,7 +76,7 @@ impl ValueCipher {
     pub fn open(&self, key: &CacheKey, value: &[u8]) -> Result<Bytes, SealError> {
         let kind =
             value.get(5).filter(|kind| **kind & ENCRYPTED != 0).ok_or(SealError::UnknownKey)? & !ENCRYPTED;
-        let prefix_length = prefix_length(kind).ok_or(SealError::NotAuthentic)?;
+        let prefix_length = prefix_length(kind & !COMPRESSED).ok_or(SealError::NotAuthentic)?;
         let split = value.split_at_checked(prefix_length + KEY_ID_BYTES).ok_or(SealError::NotAuthentic)?;
         let (with_id, rest) = split;
         let (prefix, id) = with_id.split_at(prefix_length);
@@ -97,14 +95,6 @@ impl ValueCipher {
         opened[5] = kind;
         super::put_checksum(&mut opened).ok_or(SealError::NotAuthentic)?;
         Ok(opened.into())
-    }
-}
-
-fn prefix_length(kind: u8) -> Option<usize> {
-    match kind {
-        KIND_RESPONSE => Some(FETCH_TIME_END),
-        KIND_VARIANTS => Some(VARIANTS_PREFIX),
-        _ => None,
     }
 }
 

@@ -55,7 +55,9 @@ local is_new = not epoch or not high or not redis.call('ZSCORE', index, owner) o
 if is_new then
   redis.call('UNLINK', index)
   epoch = 'i' .. ARGV[1]
-  redis.call('ZADD', index, -0.5, epoch, -0.25, owner, whole(-now), 'w', whole(-now), 'c', -1, 'n')
+  -- Nobody knows what was purged before. A fetch that may be as stale as from then on (`settle`) began too early.
+  redis.call('ZADD', index, -0.5, epoch, -0.25, owner, whole(-now), 'w', whole(-now), 'c', -1, 'n',
+    whole(now), 'h' .. ARGV[8])
   high = now
   known = 0
 else
@@ -75,6 +77,30 @@ end
 -- All that are on the roll.
 local function roll() return redis.call('ZRANGEBYSCORE', index, -10000000, -1000000, 'WITHSCORES') end
 
+-- Writes under way or in doubt may change what is stored under rules that nobody took care of until now. Each write that is
+-- marked marks these rules, too. Of too many, and of doubts, the last date counts.
+local MARKS = 1000
+local function leave_in_doubt(rules)
+  local pending = redis.call('ZRANGEBYSCORE', index, '-inf', '(' .. whole(-now), 'WITHSCORES', 'LIMIT', 0, MARKS)
+  local last = #pending == 2 * MARKS and pending[2] or nil
+  for at = 1, #pending, 2 do
+    local member, date = pending[at], pending[at + 1]
+    if string.sub(member, 1, 1) == 'u' then
+      if #member >= 17 then
+        local name = rules .. string.sub(member, -8)
+        redis.call('ZADD', index, 'GT', whole(high), 'm' .. name)
+        redis.call('ZADD', index, 'LT', date, 'u' .. name)
+      else
+        last = last or date
+      end
+    end
+  end
+  if last then
+    redis.call('ZADD', index, 'GT', whole(high), 'd' .. rules)
+    redis.call('ZADD', index, 'LT', last, 'u' .. rules)
+  end
+end
+
 -- Reports of the caller: it knew all purges up to `known`. Rules that nobody took care of lose what was stored under them.
 local function report()
   local place, rules = 'r' .. ARGV[5] .. ARGV[6], string.sub(ARGV[6], 1, 8)
@@ -93,6 +119,7 @@ local function report()
       if not is_new then
         raise(math.max(now, high + 1))
         redis.call('ZADD', index, 'GT', whole(high), 'h' .. rules)
+        leave_in_doubt(rules)
       end
     end
   end

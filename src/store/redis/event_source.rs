@@ -14,7 +14,7 @@ use super::connector::{Address, PubsubProtocol, RedisConnector};
 use super::error::RedisError;
 use super::node::{Admission, SendOptions};
 use super::request::RedisRequest;
-use super::scripts::RespValue;
+use super::scripts::{RespValue, STREAM};
 use crate::config::{RedisServers, RedisSettings};
 use crate::store::sources::StreamPosition;
 use crate::tasks::spawn;
@@ -57,6 +57,19 @@ pub struct StreamState {
     pub added: Option<u64>,
     /// The latest entry that was deleted out of turn (Redis 7).
     pub max_deleted: Option<StreamPosition>,
+    /// The first entry that the stream still has.
+    pub first: Option<StreamPosition>,
+}
+
+/// The entries of a stream after a position, and the state of the stream at the same moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamRead {
+    pub state: StreamState,
+    /// Whether the stream still has the entry at the position.
+    pub has_position: bool,
+    pub entries: Vec<StreamEntry>,
+    /// Whether these are all entries after the position.
+    pub is_complete: bool,
 }
 
 /// An event of a subscription.
@@ -151,7 +164,24 @@ impl EventConnection {
         }
     }
 
-    /// Reads the entries after `position`. Blocks up to `within` for the first one.
+    /// Waits up to `within` for an entry after `position`.
+    ///
+    /// # Errors
+    /// The reason why the stream can't be read.
+    pub async fn wait_for_entry(
+        &self,
+        key: &str,
+        position: StreamPosition,
+        within: Duration,
+    ) -> Result<(), String> {
+        let block = within.as_millis().max(1).to_string();
+        let words = ["COUNT", "1", "BLOCK", &block, "STREAMS", key, &position.to_string()];
+        let read = RedisRequest { blocks: true, ..RedisRequest::with_args("XREAD", &words) };
+        self.query(read, within).await.map(drop)
+    }
+
+    /// Reads up to `count` entries after `position`. One script reads them and the state, so that what is added or
+    /// deleted meanwhile makes no difference between the two.
     ///
     /// # Errors
     /// The reason why the stream can't be read.
@@ -160,62 +190,51 @@ impl EventConnection {
         key: &str,
         position: StreamPosition,
         count: usize,
-        within: Duration,
-    ) -> Result<Vec<StreamEntry>, String> {
-        let (count, block) = (count.to_string(), within.as_millis().max(1).to_string());
-        let words = ["COUNT", &count, "BLOCK", &block, "STREAMS", key, &position.to_string()];
-        let read = RedisRequest { blocks: true, ..RedisRequest::with_args("XREAD", &words) };
-        let reply = self.query(read, within).await?;
-        let RespValue::Array(streams) = reply else { return Ok(Vec::new()) };
-        let entries = match streams.first() {
-            Some(RespValue::Array(stream)) => stream.get(1),
-            _ => None,
+    ) -> Result<StreamRead, String> {
+        let args = || vec![Bytes::from(position.to_string()), Bytes::from(count.to_string())];
+        let by_digest = || RedisRequest::evalsha(STREAM.sha(), &[key], args());
+        let reply = match self.send(by_digest(), Duration::ZERO).await {
+            Err(error) if error.is_unknown_script() => {
+                match self.send(RedisRequest::script_load(STREAM.text), Duration::ZERO).await {
+                    Ok(_) => self.query(by_digest(), Duration::ZERO).await?,
+                    Err(RedisError::ErrorReply(_)) => {
+                        self.query(RedisRequest::eval(STREAM.text, &[key], args()), Duration::ZERO).await?
+                    }
+                    Err(error) => return Err(describe_error(error)),
+                }
+            }
+            reply => reply.map_err(describe_error)?,
         };
-        let Some(RespValue::Array(entries)) = entries else { return Ok(Vec::new()) };
-        entries.iter().map(|entry| self::parse_entry(entry).ok_or_else(malformed_reply)).collect()
-    }
-
-    /// # Errors
-    /// The reason why the state can't be read.
-    pub async fn stream_state(&self, key: &str) -> Result<StreamState, String> {
-        let look = RedisRequest::with_args("XINFO", &["STREAM", key]);
-        let reply = match self.query(look, Duration::ZERO).await {
-            Err(error) if error.contains("no such key") => return Ok(StreamState::default()),
-            reply => reply?,
-        };
-        let RespValue::Array(parts) = reply else { return Err(malformed_reply()) };
-        let value = |name: &str| {
-            let pair = parts.chunks(2).find(|pair| pair[0].text() == Some(name))?;
-            pair.get(1)
-        };
-        let last = value("last-generated-id").and_then(RespValue::text).and_then(StreamPosition::parse);
-        let number = |name| value(name).and_then(RespValue::number);
-        Ok(StreamState {
-            last: last.ok_or_else(malformed_reply)?,
-            length: number("length").ok_or_else(malformed_reply)?,
-            added: number("entries-added"),
-            max_deleted: value("max-deleted-entry-id")
-                .and_then(RespValue::text)
-                .and_then(StreamPosition::parse),
-        })
-    }
-
-    /// Whether the stream still has the entry at `position`.
-    ///
-    /// # Errors
-    /// The reason why the stream can't be read.
-    pub async fn contains(&self, key: &str, position: StreamPosition) -> Result<bool, String> {
-        let position = position.to_string();
-        let look = RedisRequest::with_args("XRANGE", &[key, &position, &position, "COUNT", "1"]);
-        let reply = self.query(look, Duration::ZERO).await?;
-        Ok(matches!(reply, RespValue::Array(entries) if !entries.is_empty()))
+        parse_read(&reply, count).ok_or_else(malformed_reply)
     }
 
     async fn query(&self, request: RedisRequest, waits: Duration) -> Result<RespValue, String> {
+        self.send(request, waits).await.map_err(describe_error)
+    }
+
+    async fn send(&self, request: RedisRequest, waits: Duration) -> Result<RespValue, RedisError> {
         let (admission, timeout) = (Admission::IfHealthy, waits + COMMAND_TIMEOUT);
         let options = SendOptions { admission, asking: false, timeout };
-        self.connection.send(request, options).await.map_err(describe_error)
+        self.connection.send(request, options).await
     }
+}
+
+/// Parses the reply of [`STREAM`].
+fn parse_read(reply: &RespValue, count: usize) -> Option<StreamRead> {
+    let [last, length, added, max_deleted, first, has_position, entries] = reply.array()? else {
+        return None;
+    };
+    let position = |part: &RespValue| part.text().and_then(StreamPosition::parse);
+    let entries = entries.array()?.iter().map(parse_entry).collect::<Option<Vec<_>>>()?;
+    let state = StreamState {
+        last: position(last)?,
+        length: length.number()?,
+        added: added.number(),
+        max_deleted: position(max_deleted),
+        first: position(first),
+    };
+    let (has_position, is_complete) = (has_position.number()? == 1, entries.len() < count);
+    Some(StreamRead { state, has_position, entries, is_complete })
 }
 
 fn parse_entry(entry: &RespValue) -> Option<StreamEntry> {

@@ -37,7 +37,9 @@ pub(super) use command_stats::CommandKind;
 pub use connection::{ConnectionEvent, ConnectionEvents, RedisConnection, simulate_redis};
 pub use connector::Address;
 pub use error::RedisError;
-pub use event_source::{ChannelEvent, EventConnection, RedisEventSource, StreamEntry, StreamState};
+pub use event_source::{
+    ChannelEvent, EventConnection, RedisEventSource, StreamEntry, StreamRead, StreamState,
+};
 pub(super) use index::RedisIndex;
 pub use inspection::{
     Census, FindingLevel, Inspection, KindCount, ServerFacts, ServerFinding, count_keys, inspect,

@@ -45,6 +45,9 @@ pub(crate) static REMOVE: Script = Script::new(include_str!("remove.lua"));
 /// Tells what is new of a source of change events, and what is known of it.
 pub(super) static SOURCE: Script = Script::new(include_str!("source.lua"));
 
+/// Reads a stream of change events, and its state.
+pub(super) static STREAM: Script = Script::new(include_str!("stream.lua"));
+
 /// Remembers that a signed event was taken.
 pub(super) static SEEN: Script = Script::new(include_str!("seen.lua"));
 

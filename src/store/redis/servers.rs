@@ -120,6 +120,7 @@ impl Servers {
             synced_ago: None,
             max_lag: Duration::ZERO,
             rejected_values: 0,
+            compression: None,
             index_resets: 0,
             memory: memory()
                 .max_by(|a, b| a.used_fraction().total_cmp(&b.used_fraction()))

@@ -2,6 +2,7 @@
 --
 -- KEYS[1] the source   ARGV[1] who asks   ARGV[2] purged up to here, or nothing   ARGV[3] '1': also if that is further back
 -- ARGV[4] '1': it was heard of now   ARGV[5] '1': by an event   ARGV[6] for how many milliseconds the caller will read
+-- ARGV[7] how many entries were ever added up to the position, or nothing
 local known = {}
 local all = redis.call('HGETALL', KEYS[1])
 for at = 1, #all, 2 do known[all[at]] = all[at + 1] end
@@ -28,6 +29,7 @@ end
 
 if ARGV[2] ~= '' and (ARGV[3] == '1' or not known.position or is_before(known.position, ARGV[2])) then
   set('position', ARGV[2])
+  set('added', ARGV[7])
 end
 if ARGV[4] == '1' then set('contact', string.format('%d', now)) end
 if ARGV[5] == '1' then set('event', string.format('%d', now)) end
@@ -44,4 +46,6 @@ end
 local function ago(field)
   return known[field] and string.format('%d', math.max(0, now - tonumber(known[field]))) or ''
 end
-return { known.position or '', (reads_for > 0 and is_free) and 1 or 0, ago('contact'), ago('event') }
+return {
+  known.position or '', (reads_for > 0 and is_free) and 1 or 0, ago('contact'), ago('event'), known.added or '',
+}

@@ -11,7 +11,7 @@ use super::leases::millis_arg;
 use super::node::Admission;
 use super::scripts::{RespValue, SEEN, SOURCE};
 use super::servers::Servers;
-use crate::store::sources::{SourceState, SourceUpdate, StreamPosition};
+use crate::store::sources::{SourceState, SourceUpdate, StreamPosition, StreamProgress};
 
 pub(crate) async fn update_source(
     servers: &Servers,
@@ -22,11 +22,14 @@ pub(crate) async fn update_source(
     let flag = |set: bool| Bytes::from_static(if set { b"1" } else { b"" });
     let args = vec![
         Bytes::from(update.reader.clone()),
-        Bytes::from(update.position.map(|position| position.to_string()).unwrap_or_default()),
+        Bytes::from(update.progress.map(|read| read.position.to_string()).unwrap_or_default()),
         flag(update.rewinds),
         flag(update.contact),
         flag(update.event),
         millis_arg(update.reader_lease),
+        Bytes::from(
+            update.progress.and_then(|read| read.added).map(|added| added.to_string()).unwrap_or_default(),
+        ),
     ];
     let key = keys.source(&update.source);
     let reply =
@@ -37,10 +40,11 @@ pub(crate) async fn update_source(
 
 fn parse_state(reply: &RespValue) -> Option<SourceState> {
     let RespValue::Array(parts) = reply else { return None };
-    let [position, is_reader, contact, event] = parts.as_slice() else { return None };
+    let [position, is_reader, contact, event, added] = parts.as_slice() else { return None };
     let millis = |part: &RespValue| part.number().map(Duration::from_millis);
     Some(SourceState {
-        position: StreamPosition::parse(position.text()?),
+        progress: StreamPosition::parse(position.text()?)
+            .map(|position| StreamProgress { position, added: added.number() }),
         is_reader: is_reader.number()? == 1,
         contact_ago: millis(contact),
         event_ago: millis(event),

@@ -187,7 +187,7 @@ impl Tiers {
             }
             Err(_) => return None,
         };
-        if !self.memory.admits(value.len() as u64) {
+        if !self.memory.admits(encoding::plain_size(&value)) {
             return None;
         }
         let entry = match self.decode(key, &value)? {
@@ -218,16 +218,18 @@ impl Tiers {
         Some(found)
     }
 
-    /// Decrypts and decodes a value. `None` before Redis' clock is known.
+    /// Decrypts, expands and decodes a value. `None` before Redis' clock is known.
     fn decode(&self, key: &CacheKey, value: &Bytes) -> Option<Result<StoredEntry, Rejected>> {
         let clocks = self.index.clocks()?;
-        let value = match &self.cipher {
-            // The value is a slice of the connection's read buffer, and would keep all of that alive.
-            None => Ok(Bytes::copy_from_slice(value)),
-            Some(cipher) => cipher.open(key, value),
+        // The value is a slice of the connection's read buffer, and would keep all of that alive: each step copies it.
+        let (value, is_foreign) = match &self.cipher {
+            None => (encoding::decompress(value), false),
+            Some(cipher) => match cipher.open(key, value) {
+                Ok(value) => (encoding::into_plain(value), false),
+                Err(error) => (None, error == SealError::UnknownKey),
+            },
         };
-        let is_foreign = value == Err(SealError::UnknownKey);
-        let entry = value.ok().and_then(|value| encoding::decode(key, &self.memory.count(value), &clocks));
+        let entry = value.and_then(|value| encoding::decode(key, &self.memory.count(value), &clocks));
         Some(entry.ok_or(Rejected { is_foreign }))
     }
 

@@ -11,6 +11,7 @@ use super::{TieredStore, unavailable};
 use crate::policy::CacheKey;
 use crate::policy::rate_limit::{BudgetId, Charge};
 use crate::purge::PurgeVersion;
+use crate::store::encoding::ValueCompressor;
 use crate::store::redis::{rates, sources};
 use crate::store::remote_status::{RemoteStatus, ReplicaStatus};
 use crate::store::sources::{SourceState, SourceUpdate};
@@ -81,7 +82,8 @@ impl ReplicaRegistry for TieredStore {
     fn remote_status(&self) -> Option<RemoteStatus> {
         let status = self.tiers.index.figures(self.tiers.lag.max_lag());
         let rejected_values = self.tiers.rejected_values.load(Ordering::Relaxed);
-        Some(RemoteStatus { leases: self.tiers.leases.figures(), rejected_values, ..status })
+        let compression = self.tiers.compressor.as_ref().map(ValueCompressor::stats);
+        Some(RemoteStatus { leases: self.tiers.leases.figures(), rejected_values, compression, ..status })
     }
 }
 

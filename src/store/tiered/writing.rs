@@ -13,9 +13,6 @@ use crate::store::redis::{Admission, CommandKind, REPLACE, RedisError};
 use crate::store::{FetchToken, StoreError};
 use crate::stored_response::StoredEntry;
 
-/// Larger values would hold up the small ones behind them on the connection.
-const MAX_VALUE_BYTES: usize = 4 * 1024 * 1024;
-
 /// Time to live of a staged value, in case this process ends before the value takes its place.
 const STAGED_VALUE_TTL: Duration = Duration::from_secs(60);
 
@@ -34,8 +31,12 @@ impl Tiers {
         let Some(clocks) = self.index.clocks() else {
             return Err(failed("Redis' clock has not been read yet".to_owned()));
         };
-        let value = encoding::encode(key, entry, &clocks).filter(|value| value.len() <= MAX_VALUE_BYTES);
+        let value = encoding::encode(key, entry, &clocks);
+        let value = value.filter(|value| value.len() <= encoding::MAX_VALUE_BYTES);
         let Some(mut value) = value else { return Err(StoreError::TooLarge) };
+        if let Some(compressor) = &self.compressor {
+            value = compressor.compress(value).await;
+        }
         if let Some(cipher) = &self.cipher {
             value = cipher.seal(key, &value).ok_or_else(|| failed("encryption failed".to_owned()))?;
         }

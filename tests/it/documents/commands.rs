@@ -7,7 +7,7 @@ use super::{documents, root};
 use crate::support::Command;
 
 /// Programs that only a `no-run` block may call.
-const FOREIGN: [&str; 19] = [
+const FOREIGN: [&str; 21] = [
     "cargo",
     "npm",
     "docker",
@@ -27,6 +27,8 @@ const FOREIGN: [&str; 19] = [
     "java",
     "nginx",
     "caddy",
+    "npx",
+    "puma",
 ];
 
 #[tokio::test]

@@ -338,3 +338,79 @@ async fn an_event_that_was_deleted_after_it_was_read_costs_nothing() {
     }
     assert_eq!(source(&larder).await["missed"], before);
 }
+
+/// Adds so many events in one step each, and deletes all that larder has read by then. Deletes one unread, if so asked.
+async fn work(redis: &Redis, count: usize, deletes_unread: bool) {
+    const STEP: &str = "
+        local read = redis.call('HGET', KEYS[2], 'position')
+        for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', read)) do redis.call('XDEL', KEYS[1], entry[1]) end
+        local ids = {}
+        for number = 1, 1 + ARGV[1] % 3 do ids[number] = redis.call('XADD', KEYS[1], '*', 'id', '9') end
+        if ARGV[2] == 'true' then redis.call('XDEL', KEYS[1], ids[1]) end
+        return #ids";
+    let deletes_unread = deletes_unread.to_string();
+    for number in 0..count {
+        let (keys, number) = (["shop:changes", "{larder}:events:shop"], number.to_string());
+        redis.command(&["EVAL", STEP, "2", keys[0], keys[1], &number, &deletes_unread]).await;
+    }
+}
+
+/// It reads while others add and delete: one step of theirs comes between any two of its own.
+#[tokio::test]
+async fn a_worker_that_deletes_what_was_read_costs_nothing_however_busy_the_stream_is() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = replica_with_a_position(&redis, &redis, &upstream).await;
+    let missed = || async { source(&larder).await["missed"].as_u64().expect("a count") };
+    let before = missed().await;
+    work(&redis, 1500, false).await;
+    events_become(&larder, "stream", "named", 3001.0).await;
+    assert_eq!(missed().await, before);
+    assert_eq!(hits(&larder).await, [ONE, TWO], "the list is in each event");
+    // One that goes unread among them.
+    tokio::join!(work(&redis, 100, false), work(&redis, 1, true));
+    eventually("it is missed", || async { (missed().await > before).then_some(()) }).await;
+    work(&redis, 100, false).await;
+    let last = changes(&redis, &["id", "1"]).await;
+    eventually("all is read", || async { (source(&larder).await["position"] == *last).then_some(()) }).await;
+    assert_eq!(missed().await, before + 1, "once");
+}
+
+/// Another replica goes on where the first has ended, although the entry there is gone.
+#[tokio::test]
+async fn a_worker_that_deletes_the_last_entry_read_costs_no_restart_anything() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = replica_with_a_position(&redis, &redis, &upstream).await;
+    let last = changes(&redis, &["id", "9"]).await;
+    eventually("its position", || async {
+        (redis.command(&["HGET", "{larder}:events:shop", "position"]).await == last).then_some(())
+    })
+    .await;
+    larder.ends().await;
+    redis.command(&["XTRIM", "shop:changes", "MAXLEN", "0"]).await;
+    changes(&redis, &["id", "1"]).await;
+    let larder = replica(&redis, &redis, &upstream).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+    assert_eq!(source(&larder).await["missed"], 0);
+}
+
+/// Other events need a restart. Until then the former ones name tags that nothing stored has any more.
+#[tokio::test]
+async fn a_reload_that_renames_a_tag_of_routes_and_events_misses_no_event() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let yaml = |tag: &str| yaml(&redis, &redis, "").replace("product:", &format!("{tag}:"));
+    let larder = Replica::with(&yaml("product"), &upstream, Clock::system());
+    larder.is_connected().await;
+    source_becomes(&larder, "ok").await;
+    larder.reconfigure(&yaml("item")).await;
+    is_filled(&larder, &redis).await;
+    changes(&redis, &["id", "1"]).await;
+    events_become(&larder, "stream", "named", 1.0).await;
+    assert_eq!(hits(&larder).await, NOTHING, "all that is stored under the new rules");
+    // Back to those that the events belong to.
+    larder.reconfigure(&yaml("product")).await;
+    is_filled(&larder, &redis).await;
+    changes(&redis, &["id", "1"]).await;
+    events_become(&larder, "stream", "named", 2.0).await;
+    assert_eq!(hits(&larder).await, [TWO]);
+}

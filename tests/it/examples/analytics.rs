@@ -16,7 +16,7 @@ const HEATMAP_OF_8: &str = "ann /api/analytics/heatmap?guildId=8&since=7d";
 const CLIENTS_OF_8: &str = "ann /api/analytics/clients?guildId=8&since=7d";
 const ALL: [&str; 8] = [GHOSTS, LURKERS, SHIFTS, HEATMAP, ROLES, CLIENTS, HEATMAP_OF_8, CLIENTS_OF_8];
 
-fn api() -> SampleApi {
+pub fn api() -> SampleApi {
     SampleApi::start()
         .members_only("/api/analytics/")
         .answers("/api/analytics/ghosts", &["messages of {guildId}"])

@@ -34,9 +34,8 @@ pub fn catalogue() -> Case {
     hearing("redis://127.0.0.1:1/0")
 }
 
-/// With the changes that are announced in this Redis.
-fn hearing(redis: &str) -> Case {
-    let api = SampleApi::start()
+pub fn api() -> SampleApi {
+    SampleApi::start()
         .answers("/api/catalog/products", &["products"])
         .answers("/api/catalog/products/1", &["product 1"])
         .answers("/api/catalog/products/2", &["product 2"])
@@ -56,7 +55,12 @@ fn hearing(redis: &str) -> Case {
         .changes("POST /api/orders", &["stock", "orders of {user}"])
         .changes("PUT /api/orders/5", &["stock", "orders of {user}"])
         .changes("DELETE /api/orders/5", &["stock", "orders of {user}"])
-        .changes("POST /api/events/products/1", &[]);
+        .changes("POST /api/events/products/1", &[])
+}
+
+/// With the changes that are announced in this Redis.
+fn hearing(redis: &str) -> Case {
+    let api = api();
     let environment = [("SHOP_API", &*api.upstream.url()), ("SHOP_REDIS", redis)];
     Case::with_environment("config/catalogue.yaml", &environment, api)
 }

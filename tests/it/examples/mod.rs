@@ -2,6 +2,7 @@
 //! comments, with numbers.
 
 mod analytics;
+mod audited;
 mod catalogue;
 mod checked;
 mod courses;
@@ -56,6 +57,11 @@ impl Case {
 
     /// Under these variables of the environment.
     fn with_environment(file: &str, environment: &[(&str, &str)], api: SampleApi) -> Self {
+        Self::with_text(&text(file), environment, api)
+    }
+
+    /// As [`Case::with_environment`], with another text in the place of the file.
+    fn with_text(text: &str, environment: &[(&str, &str)], api: SampleApi) -> Self {
         // Background requests are off by default; tests of them switch them on.
         let (keys, service) = (api.key_file(), token("cleo"));
         let given =
@@ -64,7 +70,7 @@ impl Case {
         let is_given = |name| environment.iter().any(|(given, _)| *given == name);
         let quiet = quiet.into_iter().filter(|(name, _)| !is_given(*name));
         let environment: Vec<_> = environment.iter().copied().chain(quiet).chain(given).collect();
-        let larder = Larder::with_environment(&text(file), &environment);
+        let larder = Larder::with_environment(text, &environment);
         Self { api, larder }
     }
 

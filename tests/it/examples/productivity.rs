@@ -26,6 +26,10 @@ const ALL: [&str; 9] = [
 
 /// Ann shares her note n1 with Ben, and nothing with Cleo.
 pub fn productivity() -> Case {
+    Case::start("config/productivity.yaml", "APP_API", api())
+}
+
+pub fn api() -> SampleApi {
     let mut api = SampleApi::start()
         .lists("ann /api/search?q=bread", ("results", &[("n1", "note 1"), ("n2", "note 2")]))
         .lists("ben /api/search?q=bread", ("results", &[("n1", "note 1"), ("t8", "task 8")]))
@@ -55,7 +59,7 @@ pub fn productivity() -> Case {
         let (_, write) = write.split_once(' ').expect("a user first");
         api = api.changes(write, &["content of {user}"]);
     }
-    Case::start("config/productivity.yaml", "APP_API", api)
+    api
 }
 
 const CONTENT_WRITES: [&str; 9] = [

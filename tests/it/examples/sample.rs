@@ -16,6 +16,9 @@ const USERS: [&str; 3] = ["ann", "ben", "cleo"];
 
 type Facts = &'static [&'static str];
 
+/// The facts that a write changes, by its content.
+type Told = fn(&Value) -> Vec<String>;
+
 /// A list in an answer: its name, and what it has by id, each with the fact that it shows.
 type List = (&'static str, &'static [(&'static str, &'static str)]);
 
@@ -37,6 +40,7 @@ struct Data {
     signed: Vec<&'static str>,
     /// By method and path.
     changes: HashMap<&'static str, Facts>,
+    told: HashMap<&'static str, Told>,
     versions: BTreeMap<String, u64>,
 }
 
@@ -67,6 +71,12 @@ impl SampleApi {
         self.data().changes.insert(write, facts);
         let (_, path) = write.split_once(' ').expect("a method and a path");
         self.serves(path)
+    }
+
+    /// A write that [`SampleApi::changes`] something also changes what its content says.
+    pub fn changes_as_told(self, write: &'static str, told: Told) -> Self {
+        self.data().told.insert(write, told);
+        self
     }
 
     /// Answers to reads like this one have a list of things in them besides.
@@ -119,8 +129,12 @@ impl Data {
         } else {
             self.changes.get(write.as_str()).copied().map(|facts| {
                 let now = self.facts(facts, user, query)?;
-                for fact in now.as_object().into_iter().flat_map(|facts| facts.keys()) {
-                    *self.versions.entry(fact.clone()).or_default() += 1;
+                let told = self.told.get(write.as_str()).and_then(|told| {
+                    serde_json::from_slice(&request.body).ok().map(|content| told(&content))
+                });
+                let facts = now.as_object().into_iter().flat_map(|facts| facts.keys());
+                for fact in facts.cloned().chain(told.into_iter().flatten()) {
+                    *self.versions.entry(fact).or_default() += 1;
                 }
                 Ok(now)
             })

@@ -236,9 +236,14 @@ async fn launch(
     config: &str,
     ports: [u16; 2],
 ) -> Process {
-    let path = scratch.file("proxy.yaml", config);
-    let arguments = ["--config", path.to_str().expect("a path")];
     let former = setting.former.as_ref().filter(|_| start % 2 == 1);
+    // The former release treats compressed values as misses.
+    let config = match (&setting.former, former) {
+        (Some(_), None) => config.replacen("store: {", "store: {compress: {min_size: 1}, ", 1),
+        _ => config.to_owned(),
+    };
+    let path = scratch.file("proxy.yaml", &config);
+    let arguments = ["--config", path.to_str().expect("a path")];
     let command = match former.or(setting.program.as_ref()) {
         Some(program) => Command::with_program(program, &arguments),
         None => Command::new(&arguments),

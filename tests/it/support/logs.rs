@@ -55,11 +55,12 @@ fn pass(line: &[u8]) {
     }
 }
 
-/// Begins to keep the log, once for all tests, and says where in it we are.
+/// Begins to keep the log, once for all tests, and says where in it we are. `LARDER_TEST_LOG` keeps less of it in long runs.
 pub fn mark() -> usize {
     static KEEP: Once = Once::new();
     KEEP.call_once(|| {
-        let filter = tracing_subscriber::EnvFilter::new("larder=debug");
+        let filter = std::env::var("LARDER_TEST_LOG").unwrap_or_else(|_| "larder=debug".to_owned());
+        let filter = tracing_subscriber::EnvFilter::new(filter);
         let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
         subscriber.with_writer(|| Keeper).init();
     });

@@ -34,7 +34,7 @@ pub use jwt::{Issuer, base64url, bearer, decode_base64url};
 pub use larder::{Larder, START};
 pub use logs::Block;
 pub use ports::free_port;
-pub use process::{Command, Process, raise_file_limit, send_signal};
+pub use process::{Command, Process, one_crowd, send_signal};
 pub use raw::Raw;
 pub use redis::Redis;
 pub use relay::{Line, Relay};
@@ -48,7 +48,7 @@ pub use upstream::{Answer, Feed, Held, Received, Upstream, Wire};
 pub use versions::Load;
 
 /// After this long something that should have happened has not. It is never slept through when all is well.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Waits for `future`, and says what did not happen.
 #[track_caller]

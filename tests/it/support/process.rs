@@ -4,6 +4,8 @@ use std::fs::File;
 use std::ops::Deref;
 use std::process::{Child, ExitStatus, Output, Stdio};
 
+use tokio::sync::{Mutex, MutexGuard};
+
 use super::larder::{complete, metric};
 use super::{Client, Scratch, Upstream, eventually, free_port, with_deadline};
 
@@ -212,7 +214,15 @@ impl Drop for Process {
 }
 
 /// Lets this process, and those it starts, have at least so many files and connections open.
-pub fn raise_file_limit(files: usize) {
+/// Makes room for `files` open files in this process, and waits until no other crowd has them.
+pub async fn one_crowd(files: usize) -> MutexGuard<'static, ()> {
+    static ONE_CROWD: Mutex<()> = Mutex::const_new(());
+    let only = ONE_CROWD.lock().await;
+    raise_file_limit(files);
+    only
+}
+
+fn raise_file_limit(files: usize) {
     let (files, own) = (files + 500, std::process::id());
     let raise = format!(
         "test $(prlimit --pid {own} --nofile --noheadings --output SOFT) -ge {files} \

@@ -52,10 +52,12 @@ impl Replica {
         replica
     }
 
-    /// Starts one, whether there is a Redis or not.
+    /// Starts one, whether there is a Redis or not. Where `store` has no time-out, it is one that a busy machine keeps.
     pub fn start_alone(redis: &str, upstream: &Upstream, store: &str, rest: &str) -> Self {
+        let timeout = if store.contains("timeout:") { "" } else { ", timeout: 500ms" };
         let comma = if store.is_empty() { "" } else { ", " };
-        Self::with(&format!("store: {{redis: \"{redis}\"{comma}{store}}}\n{rest}"), upstream, Clock::system())
+        let store = format!("redis: \"{redis}\"{timeout}{comma}{store}");
+        Self::with(&format!("store: {{{store}}}\n{rest}"), upstream, Clock::system())
     }
 
     pub fn new(larder: Larder) -> Self {

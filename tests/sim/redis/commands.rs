@@ -1,5 +1,7 @@
 //! The commands, each on the database as it is. `None`: nothing that larder sends looks like this.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 
 use super::zset::Limit;
@@ -275,8 +277,13 @@ impl Stream {
                 Reply::flag(is_gone)
             }
             "XRANGE" => {
-                let (from, to) = (parse_id(&words[1])?, parse_id(&words[2])?);
-                Reply::Array(self.entries.range(from..=to).map(entry_reply).collect())
+                let from = match words[1].strip_prefix(b"(") {
+                    Some(after) => Bound::Excluded(parse_id(after)?),
+                    None => Bound::Included(parse_id(&words[1])?),
+                };
+                let to = if &words[2][..] == b"+" { (u64::MAX, u64::MAX) } else { parse_id(&words[2])? };
+                let found = self.entries.range((from, Bound::Included(to)));
+                Reply::Array(found.take(number(&words[4])?).map(entry_reply).collect())
             }
             "XREVRANGE" => Reply::Array(self.entries.iter().rev().take(200).map(entry_reply).collect()),
             "XREAD" => {
@@ -303,6 +310,8 @@ impl Stream {
                 id_reply(self.max_deleted),
                 Reply::text("entries-added"),
                 Reply::Integer(self.added as i64),
+                Reply::text("first-entry"),
+                self.entries.first_key_value().map_or(Reply::Nil, entry_reply),
             ]),
         })
     }

@@ -5,9 +5,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::admin::{AdminState, Phase, Readiness, serve};
+use crate::admin::{AdminState, Readiness, serve};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
+use crate::phase::Phase;
 use crate::purge::Epoch;
 use crate::server::Listener;
 use crate::store::memory::MemoryStore;
@@ -93,7 +94,7 @@ async fn it_asks_a_larder_that_runs() {
 
         let asks = AdminClient::new(address, None);
         assert_eq!(asks.send_async(Method::GET, "/readyz", None).await.unwrap_err(), "not ready: starting");
-        readiness.set_phase(Phase::Ready);
+        readiness.phase().advance(Phase::Ready);
         assert_eq!(asks.send_async(Method::GET, "/readyz", None).await.unwrap()["status"], "ok");
     })
     .await;
@@ -104,7 +105,7 @@ async fn it_asks_by_a_unix_socket() {
     let path = std::env::temp_dir().join(format!("larder-{}-admin.sock", std::process::id()));
     let listener = Listener::bind(&Listen::Unix(path.clone())).unwrap();
     with_admin(listener, |readiness| async move {
-        readiness.set_phase(Phase::Ready);
+        readiness.phase().advance(Phase::Ready);
         let asks = AdminClient::new(AdminAddress::Unix(path.clone()), None);
         assert_eq!(asks.send_async(Method::GET, "/readyz", None).await.unwrap()["status"], "ok");
         std::fs::remove_file(path).unwrap();

@@ -112,6 +112,8 @@ struct State {
     once: HashMap<String, VecDeque<Answer>>,
     holds: Vec<Hold>,
     received: Vec<Arc<Received>>,
+    /// How many requests came for each path.
+    counts: HashMap<String, usize>,
     connections: usize,
 }
 
@@ -156,6 +158,11 @@ impl Book {
         self.state().received.iter().filter(|request| request.path() == path).cloned().collect()
     }
 
+    /// Forgets the requests so far, but not how many they were.
+    pub fn forget(&self) {
+        self.state().received.clear();
+    }
+
     /// Waits until `holds` holds, and looks again with every change.
     pub async fn wait_until(&self, holds: impl Fn() -> bool) {
         let mut changes = self.changed.subscribe();
@@ -173,7 +180,9 @@ impl Book {
 
     pub fn record(&self, mut request: Received) -> Arc<Received> {
         let mut state = self.state();
-        request.nth = 1 + state.received.iter().filter(|r| r.path() == request.path()).count();
+        let count = state.counts.entry(request.path().to_owned()).or_default();
+        *count += 1;
+        request.nth = *count;
         let request = Arc::new(request);
         state.received.push(Arc::clone(&request));
         drop(state);

@@ -114,6 +114,11 @@ impl Upstream {
         self.book.received(path).pop().unwrap_or_else(|| panic!("nothing came for {path}"))
     }
 
+    /// Forgets the requests so far: a long run has too many to keep.
+    pub fn forget(&self) {
+        self.book.forget();
+    }
+
     /// Waits until `n` requests for `path` came.
     pub async fn has_received(&self, path: &str, n: usize) {
         super::with_deadline(
