@@ -4,6 +4,7 @@
 //!     cargo +nightly fuzz run cache_control -- -max_total_time=180
 
 mod events;
+mod readers;
 mod writes;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ use larder::stored_response::Terms;
 use sha2::{Digest, Sha256};
 
 pub use events::events;
+pub use readers::readers;
 pub use writes::{GeneratedWrite, MAX_TARGETS, ROUTES, writes};
 
 const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
@@ -369,11 +371,15 @@ mod tests {
             usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).unwrap()
         }
 
+        fn byte(&mut self) -> u8 {
+            u8::try_from(self.below(256)).unwrap()
+        }
+
         fn bytes(&mut self) -> Vec<u8> {
             let mut bytes = Vec::new();
             for _ in 0..self.below(12) {
                 match self.below(6) {
-                    0 => bytes.push(u8::try_from(self.below(256)).unwrap()),
+                    0 => bytes.push(self.byte()),
                     _ => bytes.extend_from_slice(WORDS[self.below(WORDS.len())].as_bytes()),
                 }
             }
@@ -413,5 +419,12 @@ mod tests {
         for _ in 0..count / 400 {
             super::writes(&random.bytes());
         }
+        let requests = count / 4;
+        let looked_up = (0..requests).filter(|_| {
+            let bytes: Vec<u8> = (0..1 + 2 * random.below(7)).map(|_| random.byte()).collect();
+            super::readers(&bytes)
+        });
+        // Otherwise it would prove nothing.
+        assert!(looked_up.count() > requests / 10);
     }
 }

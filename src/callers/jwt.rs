@@ -8,13 +8,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::HeaderMap;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::key_store::KeyStore;
-use super::{CredentialHash, EXPECTED_VERDICTS, MAX_VERDICT_BYTES};
+use super::verdict_cache::{Token, VerdictCache};
 use crate::clock::Timestamp;
 use crate::config::{JwtAlgorithm, JwtSettings};
 use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
@@ -27,21 +24,7 @@ pub(super) struct JwtVerifier {
     /// The claims that the configuration uses.
     claims: Vec<String>,
     keys: Arc<KeyStore>,
-    verdicts: Cache<CredentialHash, Verified, VerdictWeigher>,
-}
-
-/// The verdict on a token at any time, under one generation of the keys.
-#[derive(Clone)]
-struct Verified {
-    generation: u64,
-    /// `None`: it is refused.
-    token: Option<Token>,
-}
-
-#[derive(Clone)]
-struct Token {
-    identity: Arc<Identity>,
-    not_before: Option<Timestamp>,
+    verdicts: VerdictCache,
 }
 
 /// Why a token can't be accepted.
@@ -52,23 +35,13 @@ enum Rejection {
     UnknownKey,
 }
 
-#[derive(Clone)]
-struct VerdictWeigher;
-
-impl Weighter<CredentialHash, Verified> for VerdictWeigher {
-    fn weight(&self, hash: &CredentialHash, verified: &Verified) -> u64 {
-        let identity = verified.token.as_ref().map_or(0, |token| token.identity.weight());
-        (size_of_val(hash) + size_of::<Verified>() + identity + 64) as u64
-    }
-}
-
 impl JwtVerifier {
     pub(super) fn new(settings: &JwtSettings, claims: &[String]) -> io::Result<Self> {
         Ok(Self {
             keys: KeyStore::new(settings)?,
             settings: settings.clone(),
             claims: claims.to_vec(),
-            verdicts: Cache::with_weighter(EXPECTED_VERDICTS, MAX_VERDICT_BYTES, VerdictWeigher),
+            verdicts: VerdictCache::new(),
         })
     }
 
@@ -95,18 +68,13 @@ impl JwtVerifier {
 
     /// `Ok(None)`: the token is refused.
     fn verified(&self, token: &[u8]) -> Result<Option<Token>, Rejection> {
+        // Read before the keys are: a verdict under earlier keys is never taken for one under later ones.
         let generation = self.keys.generation();
-        let hash: CredentialHash = Sha256::digest(token).into();
-        if let Some(known) = self.verdicts.get(&hash).filter(|known| known.generation == generation) {
-            return Ok(known.token);
-        }
-        let token = match self.verify(token) {
-            Ok(token) => Some(token),
-            Err(Rejection::Invalid) => None,
-            Err(Rejection::UnknownKey) => return Err(Rejection::UnknownKey),
-        };
-        self.verdicts.insert(hash, Verified { generation, token: token.clone() });
-        Ok(token)
+        self.verdicts.get_or_verify(token, generation, || match self.verify(token) {
+            Ok(token) => Ok(Some(token)),
+            Err(Rejection::Invalid) => Ok(None),
+            Err(Rejection::UnknownKey) => Err(Rejection::UnknownKey),
+        })
     }
 
     fn verify(&self, token: &[u8]) -> Result<Token, Rejection> {

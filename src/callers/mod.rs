@@ -1,7 +1,7 @@
 //! KNOWS CALLERS. Verifies tokens, and asks the service that knows sessions.
 //!
-//! A verdict is remembered by the hash of what the caller presented, so that a hit costs one lookup. A
-//! caller who can't be verified is not known: the request is forwarded uncached, and the upstream decides.
+//! A verdict on what a caller presented is remembered, so that a hit costs one lookup. A caller who can't be verified is
+//! not known: the request is forwarded uncached, and the upstream decides.
 
 mod ask;
 mod jwt;
@@ -9,6 +9,7 @@ mod key_set;
 mod key_store;
 #[cfg(test)]
 mod tests;
+mod verdict_cache;
 
 use std::io;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ mod text;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -146,6 +146,11 @@ impl<'c> Explainer<'c> {
             Err(refused) => (None, None, Verdict::Refused(refused)),
         };
         Explanation { method, target, route, caller, verdict }
+    }
+
+    /// The fields that the upstream receives; `None` if larder refuses the request.
+    pub fn forwarded_fields(&self, input: &ExplainRequest) -> Option<HeaderMap> {
+        self.read(input).ok().map(|head| head.forwarded_fields())
     }
 
     /// Interprets the request as the proxy does.

@@ -6,8 +6,8 @@ mod description;
 #[cfg(test)]
 mod tests;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName};
-use sha2::{Digest, Sha256};
 
 pub use description::{KeyPart, describe_key};
 
@@ -35,8 +35,12 @@ impl CacheKey {
         query: Option<&str>,
         credential: Option<&[u8]>,
     ) -> Self {
-        let mut parts = KeyHasher::new(b"key 3");
-        parts.add(request.scheme.as_bytes());
+        let mut parts = KeyHasher::new(b"key 4");
+        parts.add(match request.scheme {
+            "http" => b"",
+            "https" => b"s",
+            other => other.as_bytes(),
+        });
         parts.add(request.host.as_bytes());
         parts.add(request.forwarded_address.as_bytes());
         parts.add(request.path.as_bytes());
@@ -244,21 +248,24 @@ fn add_credential(parts: &mut KeyHasher, per: Option<&Credential>) {
     }
 }
 
-/// Feeds length-prefixed parts to the hash; optional parts and lists end in a marker, so that different lists of
-/// parts never produce the same bytes.
-struct KeyHasher(Sha256);
+/// Collects length-prefixed parts, and hashes them together; optional parts and lists end in a marker, so that different
+/// lists of parts never produce the same bytes. The largest part is a content, which is bounded.
+struct KeyHasher(Vec<u8>);
+
+/// Room for nearly every key.
+const USUAL_KEY_BYTES: usize = 256;
 
 impl KeyHasher {
     /// `purpose` separates hashes of different kinds. Increase its number when the encoding changes.
     fn new(purpose: &[u8]) -> Self {
-        let mut parts = Self(Sha256::new());
+        let mut parts = Self(Vec::with_capacity(USUAL_KEY_BYTES));
         parts.add(purpose);
         parts
     }
 
     fn add(&mut self, part: &[u8]) {
         self.add_count(part.len());
-        self.0.update(part);
+        self.0.extend_from_slice(part);
     }
 
     fn add_optional(&mut self, part: Option<&[u8]>) {
@@ -267,24 +274,26 @@ impl KeyHasher {
 
     fn add_list<'p>(&mut self, list: impl Iterator<Item = &'p [u8]>) {
         for part in list {
-            self.0.update([1]);
+            self.0.push(1);
             self.add(part);
         }
-        self.0.update([0]);
+        self.0.push(0);
     }
 
     /// Encodes seven bits a byte, with the highest bit as the continuation flag: one byte for nearly every count,
     /// so that nearly every key fits one block of the hash.
     fn add_count(&mut self, mut count: usize) {
         while count >= 0x80 {
-            self.0.update([0x80 | (count & 0x7f) as u8]);
+            self.0.push(0x80 | (count & 0x7f) as u8);
             count >>= 7;
         }
-        self.0.update([count as u8]);
+        self.0.push(count as u8);
     }
 
     fn digest(self) -> [u8; 32] {
-        self.0.finalize().into()
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &self.0).as_ref());
+        hash
     }
 
     fn fingerprint(self) -> Fingerprint {

@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use http::{HeaderValue, StatusCode};
 
 use super::classify::PassReason;
+use super::decimal::Decimal;
 use super::miss_reason::MissReason;
 use super::storing::NotStored;
 
@@ -259,7 +260,9 @@ impl CacheOutcome {
 fn write_number(out: &mut impl Write, parameter: &str, number: i64) -> fmt::Result {
     /// RFC 8941 §3.3.1: an integer has at most 15 digits.
     const MAX_SF_INTEGER: i64 = 999_999_999_999_999;
-    write!(out, "{parameter}{}", number.clamp(-MAX_SF_INTEGER, MAX_SF_INTEGER))
+    out.write_str(parameter)?;
+    out.write_str(if number < 0 { "-" } else { "" })?;
+    out.write_str(Decimal::new(number.clamp(-MAX_SF_INTEGER, MAX_SF_INTEGER).unsigned_abs()).as_str())
 }
 
 fn write_detail(out: &mut impl Write, detail: Option<Detail>) -> fmt::Result {

@@ -3,6 +3,9 @@
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 
+use super::HeaderNameFilter;
+use super::usual_fields::is_usual;
+
 /// Decides which request fields identify a caller.
 ///
 /// A field counts if it is one of `named`, or if its name looks like a credential's and it is not exempt. A false
@@ -49,9 +52,18 @@ impl CallerFields {
         }
     }
 
-    /// The fields that were listed by name. They count beside a route's `per` too.
-    pub fn is_named(&self, name: &HeaderName) -> bool {
+    /// Whether a request with these names may have a field that identifies a caller.
+    pub fn may_be_in(&self, names: HeaderNameFilter) -> bool {
+        self.names_usual || names.has_unusual()
+    }
+
+    fn is_named(&self, name: &HeaderName) -> bool {
         self.named.contains(name)
+    }
+
+    /// The fields that were listed by name. They count beside a route's `per` too.
+    pub fn find_named_in(&self, headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
+        self.named.iter().filter(|name| headers.contains_key(*name))
     }
 
     pub fn find_in<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h HeaderName> {
@@ -74,59 +86,6 @@ impl CallerFields {
         let is_exempt = |exempt: &Vec<_>| exempt.contains(name);
         looks_like_credential(name.as_str()) && !self.exempt.as_ref().is_none_or(is_exempt)
     }
-}
-
-/// Fields that every browser, library or proxy sends and that identify nobody. Compared first, since nearly all fields
-/// of nearly all requests are among them.
-fn is_usual(name: &str) -> bool {
-    matches!(
-        name,
-        "host"
-            | "accept"
-            | "accept-charset"
-            | "accept-encoding"
-            | "accept-language"
-            | "cache-control"
-            | "connection"
-            | "content-length"
-            | "content-type"
-            | "dnt"
-            | "expect"
-            | "forwarded"
-            | "if-match"
-            | "if-modified-since"
-            | "if-none-match"
-            | "if-range"
-            | "if-unmodified-since"
-            | "idempotency-key"
-            | "origin"
-            | "pragma"
-            | "priority"
-            | "proxy-authorization"
-            | "range"
-            | "referer"
-            | "sec-fetch-dest"
-            | "sec-fetch-mode"
-            | "sec-fetch-site"
-            | "sec-fetch-user"
-            | "sec-websocket-key"
-            | "te"
-            | "traceparent"
-            | "tracestate"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "upgrade-insecure-requests"
-            | "user-agent"
-            | "via"
-            | "x-correlation-id"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-request-id"
-            | "x-requested-with"
-            | "x-user-agent"
-    )
 }
 
 /// Found anywhere in a name, whatever stands around it: `x-authtoken`, `mysession`.
@@ -246,6 +205,21 @@ mod tests {
         assert!(!CallerFields::default().identify(&usual));
         assert!(CallerFields::recognised(vec![usual.clone()], Vec::new()).identify(&usual));
         assert!(CallerFields::only(vec![usual.clone()]).identify(&usual));
+    }
+
+    #[test]
+    fn a_filter_tells_requests_without_callers_apart() {
+        let names = |texts: &[&str]| {
+            let names: Vec<_> = texts.iter().map(|text| name(text)).collect();
+            HeaderNameFilter::from_names(names.iter())
+        };
+        let all = CallerFields::default();
+        assert!(!all.may_be_in(names(&[])) && !all.may_be_in(names(&["host", "x-request-id", "via"])));
+        for credential in ["authorization", "cookie", "x-api-key", "x-user", "x-anything-else"] {
+            assert!(all.may_be_in(names(&["host", credential, "via"])), "{credential}");
+        }
+        let usual = CallerFields::recognised(vec![name("x-request-id")], Vec::new());
+        assert!(usual.may_be_in(names(&["host"])));
     }
 
     #[test]

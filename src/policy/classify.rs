@@ -280,7 +280,9 @@ fn look_up<'r>(
     };
     let key = CacheKey::new(route, request, query.sent(), credential.as_deref());
     // `shared` speaks of those who are known; an anonymous request may have another credential.
-    let in_key = route.shared != Shared::No && !is_anonymous
+    let has_none = route.callers.is_none() && !caller_fields.may_be_in(request.name_filter);
+    let in_key = has_none
+        || route.shared != Shared::No && !is_anonymous
         || credentials::are_credentials_in_key(route, request.headers, caller_fields);
     let until = request.caller.known().and_then(|identity| identity.expires_at);
     let caller = match (in_key, until) {
@@ -335,7 +337,18 @@ fn may_be_overridden(route: &Route, request: &RequestHead<'_>) -> bool {
     let is_ambiguous = |name: &HeaderName| is_ambiguous_name(name) && !route.headers.contains(name);
     overridden
         || (request.name_filter.has_ambiguous() && request.headers.keys().any(is_ambiguous))
+        || (route.headers.iter().any(is_ambiguous_name) && has_alias_of_key(route, request.headers))
         || (request.name_filter.may_hold(&header::CONNECTION) && connection_drops_fields(request.headers))
+}
+
+/// Whether an upstream may read a field as one of the key that has another name: `x-zone` as `x_zone`.
+fn has_alias_of_key(route: &Route, headers: &HeaderMap) -> bool {
+    let dash = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    let is_alias = |key: &HeaderName, name: &HeaderName| {
+        key.as_str().bytes().map(dash).eq(name.as_str().bytes().map(dash))
+    };
+    let mut others = headers.keys().filter(|name| !route.headers.contains(name));
+    others.any(|name| route.headers.iter().any(|key| is_alias(key, name)))
 }
 
 /// RFC 9110 §7.6.1: fields named in `Connection` are not forwarded. With `Connection: x-tenant` the upstream would

@@ -107,9 +107,7 @@ pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields:
             }
     };
     let cookie_in_key = |name: &str| route.cookies.iter().any(|cookie| cookie == name);
-    let counts = |name: &&HeaderName| {
-        !route.exempt.contains(name) && (route.per.is_none() || caller_fields.is_named(name))
-    };
+    let counts = |name: &&HeaderName| !route.exempt.contains(name);
     let name_in_key = |name: &HeaderName| {
         field_in_key(name)
             || *name == header::COOKIE
@@ -121,8 +119,15 @@ pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields:
         credential => credential.field().is_none_or(|name| name_in_key(&name)),
     };
     let mut of_callers = route.callers.iter().flat_map(|callers| &callers.credentials);
-    caller_fields.find_in(headers).filter(counts).all(name_in_key)
-        && of_callers.all(|credential| !credential.is_in(headers) || credential_in_key(credential))
+    let is_verified = route.per.as_ref().is_some_and(Credential::is_verified);
+    let fields_in_key = match &route.per {
+        None => caller_fields.find_in(headers).filter(counts).all(name_in_key),
+        Some(_) => caller_fields.find_named_in(headers).filter(counts).all(name_in_key),
+    };
+    // Where `per` is verified, what the callers are found by is in the key.
+    let callers_in_key = is_verified
+        || of_callers.all(|credential| !credential.is_in(headers) || credential_in_key(credential));
+    fields_in_key && callers_in_key
 }
 
 /// The value of one cookie; `None` if it is repeated or not text.

@@ -2,11 +2,14 @@
 
 use http::{HeaderMap, HeaderName};
 
+use super::usual_fields::{is_usual_in_slot, name_slot};
+
 /// A Bloom filter over names: false positives are possible, false negatives are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeaderNameFilter {
     bits: u128,
     has_ambiguous: bool,
+    has_unusual: bool,
 }
 
 impl HeaderNameFilter {
@@ -16,10 +19,22 @@ impl HeaderNameFilter {
     }
 
     pub fn from_names<'a>(names: impl Iterator<Item = &'a HeaderName>) -> Self {
-        names.fold(Self::default(), |Self { bits, has_ambiguous }, name| Self {
-            bits: bits | filter_bit(name),
-            has_ambiguous: has_ambiguous || is_ambiguous_name(name),
-        })
+        let mut filter = Self::default();
+        for name in names {
+            let slot = name_slot(name.as_str());
+            filter.bits |= 1 << slot;
+            // No usual name is ambiguous.
+            if !is_usual_in_slot(name.as_str(), slot) {
+                filter.has_unusual = true;
+                filter.has_ambiguous |= is_ambiguous_name(name);
+            }
+        }
+        filter
+    }
+
+    /// Whether any name is not one of those that nearly all requests have and that identify nobody.
+    pub fn has_unusual(self) -> bool {
+        self.has_unusual
     }
 
     /// Whether any name is ambiguous: see [`is_ambiguous_name`].
@@ -28,7 +43,7 @@ impl HeaderNameFilter {
     }
 
     pub fn may_hold(self, name: &HeaderName) -> bool {
-        self.bits & filter_bit(name) != 0
+        self.bits & (1 << name_slot(name.as_str())) != 0
     }
 
     /// Whether any name of `others` may be held.
@@ -57,16 +72,6 @@ fn word_has(word: u64, byte: u8) -> bool {
     // A byte that is equal becomes zero, and only a zero borrows into its own high bit first.
     let differences = word ^ (ONES * u64::from(byte));
     differences.wrapping_sub(ONES) & !differences & HIGH_BITS != 0
-}
-
-/// Hashes the length and both ends of the name, in which most names differ.
-fn filter_bit(name: &HeaderName) -> u128 {
-    let bytes = name.as_str().as_bytes();
-    let (first, last) = match bytes {
-        [first, .., last] => (usize::from(*first), usize::from(*last)),
-        _ => (0, 0),
-    };
-    1 << ((bytes.len() + 11 * first + 29 * last) % 128)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::error::ProxyError;
 use super::forwarding::{
-    FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, client_ip, is_set_by_proxies, with_dashes,
+    self, FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, client_ip, is_set_by_proxies, with_dashes,
 };
 use super::interim::InterimSender;
 use super::request_host::{authority, normalize_host, single_value};
@@ -342,6 +342,13 @@ impl ClientHead {
 
     pub(crate) fn origin(&self) -> Origin<'_> {
         Origin { peer: self.peer, is_trusted: self.is_trusted, scheme: self.scheme, host: &self.host }
+    }
+
+    /// The fields as a proxy forwards them.
+    pub(crate) fn forwarded_fields(&self) -> HeaderMap {
+        let mut headers = self.parts.headers.clone();
+        forwarding::prepare_request(&mut headers, self.parts.version, self.origin());
+        headers
     }
 
     /// Whether both requests forward the same fields, but for those that name one request.

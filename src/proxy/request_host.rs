@@ -35,8 +35,13 @@ pub(super) fn authority(parts: &Parts, trusted: bool) -> Result<&str, ProxyError
 }
 
 pub(super) fn normalize_host(host: &str, scheme: &str) -> Result<String, ProxyError> {
-    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)) {
+    let kinds = host.bytes().fold(0, |kinds, byte| kinds | HOST_BYTES[usize::from(byte)]);
+    if kinds & INVALID != 0 {
         return Err(ProxyError::BadRequest("Host is not valid"));
+    }
+    if kinds & SEPARATOR == 0 {
+        // Neither a port nor an address in brackets.
+        return Ok(if kinds & UPPER_CASE == 0 { host.to_owned() } else { host.to_ascii_lowercase() });
     }
     if !is_host_with_port(host) {
         return Err(ProxyError::BadRequest("Host is not a name or an address, with a port from 1 to 65535"));
@@ -44,6 +49,42 @@ pub(super) fn normalize_host(host: &str, scheme: &str) -> Result<String, ProxyEr
     let own_port = if scheme == "https" { ":443" } else { ":80" };
     Ok(host.strip_suffix(own_port).unwrap_or(host).to_ascii_lowercase())
 }
+
+const INVALID: u8 = 1;
+const SEPARATOR: u8 = 2;
+const UPPER_CASE: u8 = 4;
+
+/// The kind of each byte of a host (RFC 3986 §3.2.2).
+const HOST_BYTES: [u8; 256] = {
+    let (mut kinds, mut byte) = ([INVALID; 256], 0);
+    while byte < 128 {
+        kinds[byte] = match byte as u8 {
+            b'A'..=b'Z' => UPPER_CASE,
+            b':' | b'[' | b']' => SEPARATOR,
+            b'a'..=b'z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'%'
+            | b'!'
+            | b'$'
+            | b'&'
+            | b'\''
+            | b'('
+            | b')'
+            | b'*'
+            | b'+'
+            | b','
+            | b';'
+            | b'=' => 0,
+            _ => INVALID,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2). No port may be empty: recipients disagree on what that means.
 fn is_host_with_port(host: &str) -> bool {
@@ -71,6 +112,33 @@ pub(super) fn single_value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_a_name_in_lower_case_without_the_own_port() {
+        for (host, scheme, expected) in [
+            ("a.b", "http", Some("a.b")),
+            ("A.b", "https", Some("a.b")),
+            ("", "http", Some("")),
+            ("A:80", "http", Some("a")),
+            ("a:80", "https", Some("a:80")),
+            ("a:443", "https", Some("a")),
+            ("[2001:DB8::1]:80", "http", Some("[2001:db8::1]")),
+            ("a_-.~%!$&'()*+,;=", "http", Some("a_-.~%!$&'()*+,;=")),
+            ("a b", "http", None),
+            ("a/b", "http", None),
+            ("a@b", "http", None),
+            ("é", "http", None),
+            ("a\u{7f}", "http", None),
+            ("a:", "http", None),
+            ("a]", "http", None),
+        ] {
+            assert_eq!(normalize_host(host, scheme).ok().as_deref(), expected, "{host}");
+        }
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte);
+        for byte in 0..=255 {
+            assert_eq!(HOST_BYTES[usize::from(byte)] & INVALID == 0, is_valid(byte), "{byte}");
+        }
+    }
 
     #[test]
     fn a_host_has_one_port_in_range_or_none() {

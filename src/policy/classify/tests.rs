@@ -16,6 +16,7 @@ fn api() -> Routes {
         Route { per: Some(Credential::Authorization), ..route("/users/me") },
         Route { shared: Shared::All, ..route("/users/{id}") },
         Route { headers: vec![HeaderName::from_static("x-original-host")], ..route("/hosts") },
+        Route { headers: vec![HeaderName::from_static("x_zone")], ..route("/zones") },
         Route { methods: ReadMethods { query: true, post: true }, ..route("/search") },
         Route { methods: ReadMethods { query: true, post: false }, ..route("/find") },
     ])
@@ -178,4 +179,17 @@ fn the_query_in_the_key_is_the_one_to_forward() {
     assert_ne!(lookup("/courses?page=2").1, key);
     assert_eq!(lookup("/courses/7").0.sent(), None);
     assert_eq!(lookup("/courses/7?b&a").0.sent(), Some("b&a"));
+}
+
+#[test]
+fn a_field_that_may_be_read_as_one_of_the_key_is_not_looked_up() {
+    for (name, expected) in [
+        ("x_zone", "lookup"),
+        ("x-zone", "override-field"),
+        ("x.zone", "override-field"),
+        ("x-zones", "lookup"),
+        ("x-zon", "lookup"),
+    ] {
+        check(&Request::get("/zones").with(name, "1"), false, (expected, Some("/zones")));
+    }
 }
