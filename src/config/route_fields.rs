@@ -113,10 +113,12 @@ macro_rules! route_value {
 
 route_keys!(declare_route_fields);
 
-const CODING: Reader<ResponseCoding> = words!("gzip" => ResponseCoding::Gzip);
+const CODING: Reader<ResponseCoding> = words!(
+    "zstd" => ResponseCoding::Zstd, "br" => ResponseCoding::Brotli, "gzip" => ResponseCoding::Gzip
+);
 
 const COMPRESS: Reader<Vec<ResponseCoding>> = Reader::new(Kind::ListOf(&CODING.kind), |node, diagnostics| {
-    list(node, "[gzip]", diagnostics, |node, diagnostics| CODING.read(node, diagnostics))
+    list(node, "[zstd, br, gzip]", diagnostics, |node, diagnostics| CODING.read(node, diagnostics))
 });
 
 /// Converts a value as it is read into the value of a `Route`.

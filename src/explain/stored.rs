@@ -1,8 +1,8 @@
 //! Inspects what is stored for a request, for `larder explain --now`.
 
 use super::{ExplainRequest, Explainer, merged_part};
-use crate::policy::accept_encoding::Negotiated;
 use crate::policy::classify::{CacheLookup, Classification, look_up_shared_part};
+use crate::policy::compression::expected_variant;
 use crate::policy::on_miss::requires_upstream;
 use crate::policy::reuse::{Reuse, assess};
 use crate::policy::{CacheKey, RequestHead};
@@ -17,8 +17,8 @@ impl Explainer<'_> {
 
     /// The keys of the variants that match the request, for each known `Vary`, the latest first.
     pub fn variant_keys(&self, input: &ExplainRequest, key: &CacheKey, variants: &Variants) -> Vec<CacheKey> {
-        let keys = |_: &CacheLookup<'_>, request: &RequestHead<'_>| {
-            let negotiated = Negotiated::expected(request.headers, variants.codings);
+        let keys = |lookup: &CacheLookup<'_>, request: &RequestHead<'_>| {
+            let negotiated = expected_variant(lookup.route, request.headers, variants.codings);
             variants.fields.iter().map(|fields| key.variant_key(fields, request, negotiated)).collect()
         };
         self.with_lookup(input, keys).unwrap_or_default()

@@ -17,6 +17,9 @@ pub struct Codings(u8);
 /// Stands for all other codings, and for several at once.
 const OTHER_CODING: Codings = Codings(16);
 
+/// Larder gives responses their coding, the upstream does not.
+const GIVEN_BY_LARDER: u8 = 32;
+
 /// The part of a variant's key that stands for `Accept-Encoding`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Negotiated {
@@ -40,6 +43,8 @@ struct Accepted {
 }
 
 impl Codings {
+    pub const BROTLI: Codings = Codings(1);
+    pub const ZSTD: Codings = Codings(2);
     pub const GZIP: Codings = Codings(4);
 
     /// The set as one byte, for encoding.
@@ -48,7 +53,19 @@ impl Codings {
     }
 
     pub fn from_byte(byte: u8) -> Self {
-        Self(byte & 0x1f)
+        Self(byte & 0x3f)
+    }
+
+    /// Whether the last coded response had its coding of larder.
+    pub fn are_given_by_larder(self) -> bool {
+        self.0 & GIVEN_BY_LARDER != 0
+    }
+
+    /// The same set after a coded response. `by_larder`: it has its coding of larder.
+    #[must_use]
+    pub fn with_larders(self, by_larder: bool) -> Self {
+        let given = if by_larder { GIVEN_BY_LARDER } else { 0 };
+        Self(self.0 & !GIVEN_BY_LARDER | given)
     }
 
     fn contains(self, other: Codings) -> bool {
@@ -149,6 +166,16 @@ impl Accepted {
         let best = self.weights.into_iter().max().unwrap_or(0);
         if best > 0 && best >= self.identity { Negotiated::Offered } else { Negotiated::Plain }
     }
+}
+
+/// The coding that the request gives the highest weight, and no lower one than to no coding: of several the first.
+pub fn select_preferred(request: &HeaderMap, codings: impl Iterator<Item = Codings>) -> Option<Codings> {
+    let accepted = Accepted::parse(request)?;
+    let weigh =
+        |coding: Codings| accepted.iter().find(|(known, _)| *known == coding).map_or(0, |(_, weight)| weight);
+    let weighed = codings.map(|coding| (coding, weigh(coding)));
+    let usable: Vec<_> = weighed.filter(|(_, weight)| *weight > 0 && *weight >= accepted.identity).collect();
+    usable.into_iter().rev().max_by_key(|(_, weight)| *weight).map(|(coding, _)| coding)
 }
 
 /// Parses `gzip;q=0.5` into the name and its weight in thousandths.

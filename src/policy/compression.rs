@@ -3,24 +3,54 @@
 
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    Entry, TRAILER, VARY,
+    Entry, IF_NONE_MATCH, TRAILER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Route;
-use super::accept_encoding::{Codings, Negotiated};
+use super::accept_encoding::{Codings, Negotiated, select_preferred};
 use super::cache_control::CacheControl;
+use super::entity_tag::{EntityTag, EntityTagList};
 use super::http_date::single_value;
 use super::route::RouteMode;
 
 /// A coding that larder gives to responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseCoding {
+    Zstd,
+    Brotli,
     Gzip,
 }
 
-/// Ends the tag of a response that larder compressed.
-const TAG_END: &[u8] = b"-larder-gzip\"";
+impl ResponseCoding {
+    const ALL: [ResponseCoding; 3] = [ResponseCoding::Zstd, ResponseCoding::Brotli, ResponseCoding::Gzip];
+
+    /// The name in `Content-Encoding`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResponseCoding::Zstd => "zstd",
+            ResponseCoding::Brotli => "br",
+            ResponseCoding::Gzip => "gzip",
+        }
+    }
+
+    /// Ends the tag of a response that larder compressed so.
+    fn tag_end(self) -> &'static [u8] {
+        match self {
+            ResponseCoding::Zstd => b"-larder-zstd\"",
+            ResponseCoding::Brotli => b"-larder-br\"",
+            ResponseCoding::Gzip => b"-larder-gzip\"",
+        }
+    }
+
+    fn to_codings(self) -> Codings {
+        match self {
+            ResponseCoding::Zstd => Codings::ZSTD,
+            ResponseCoding::Brotli => Codings::BROTLI,
+            ResponseCoding::Gzip => Codings::GZIP,
+        }
+    }
+}
 
 /// Says that no ranges are cut from the content.
 const NO_RANGES: HeaderValue = HeaderValue::from_static("none");
@@ -37,9 +67,22 @@ pub(super) const DIGESTS: [HeaderName; 5] = [
     HeaderName::from_static("signature-input"),
 ];
 
-/// Whether responses to `request` may be compressed.
-pub fn may_compress(route: &Route, request: &HeaderMap) -> bool {
-    compresses(route) && Negotiated::expected(request, Codings::GZIP) == Negotiated::Coded(Codings::GZIP)
+/// The coding that responses to `request` get: of those that it likes best, the route's first.
+pub fn select_coding(route: &Route, request: &HeaderMap) -> Option<ResponseCoding> {
+    // The content is read of what is stored, and of codings gzip alone is read.
+    let is_usable = |coding: &ResponseCoding| *coding == ResponseCoding::Gzip || !route.reads_content();
+    let usable = || route.compress.iter().copied().filter(is_usable).filter(|_| compresses(route));
+    let selected = select_preferred(request, usable().map(ResponseCoding::to_codings))?;
+    usable().find(|coding| coding.to_codings() == selected)
+}
+
+/// The variant that a request selects, where responses are known to have `codings`. Those that larder compresses exist in
+/// each coding of the route.
+pub fn expected_variant(route: &Route, request: &HeaderMap, codings: Codings) -> Negotiated {
+    match select_coding(route, request).filter(|_| codings.are_given_by_larder()) {
+        Some(coding) => Negotiated::Coded(coding.to_codings()),
+        None => Negotiated::expected(request, codings),
+    }
 }
 
 fn compresses(route: &Route) -> bool {
@@ -59,14 +102,12 @@ pub fn compress_response(
         return None;
     }
     response.append(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
-    if !has_room || !may_compress(route, request) {
-        return None;
-    }
+    let coding = select_coding(route, request).filter(|_| has_room)?;
     response.remove(CONTENT_LENGTH);
-    response.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
     response.insert(ACCEPT_RANGES, NO_RANGES);
-    mark_tag(response);
-    Some(ResponseCoding::Gzip)
+    mark_tag(response, coding);
+    Some(coding)
 }
 
 /// Whether the bytes of the content may be others in another response with the same validators, so that no ranges are
@@ -106,37 +147,62 @@ fn has_text(response: &HeaderMap) -> bool {
 }
 
 /// Marks the entity-tag as that of the compressed content.
-pub fn mark_tag(headers: &mut HeaderMap) {
+pub fn mark_tag(headers: &mut HeaderMap, coding: ResponseCoding) {
     let Some(tag) = single_value(headers, &ETAG).and_then(|tag| tag.as_bytes().strip_suffix(b"\"")) else {
         return;
     };
-    if let Ok(marked) = HeaderValue::from_bytes(&[tag, TAG_END].concat()) {
+    if let Ok(marked) = HeaderValue::from_bytes(&[tag, coding.tag_end()].concat()) {
         headers.insert(ETAG, marked);
     }
 }
 
-/// Gives the API its own entity-tags back in `name`, a condition. Whether one of them was marked.
-pub fn restore_tags(request: &mut HeaderMap, name: HeaderName) -> bool {
-    let Entry::Occupied(mut lines) = request.entry(name) else { return false };
-    let mut has_marks = false;
+/// Gives the API its own entity-tags back in `name`, a condition. The coding of the first that was marked.
+pub fn restore_tags(request: &mut HeaderMap, name: HeaderName) -> Option<ResponseCoding> {
+    let Entry::Occupied(mut lines) = request.entry(name) else { return None };
+    let mut first = None;
     for line in lines.iter_mut() {
-        let parts: Vec<&[u8]> = split_at_marks(line.as_bytes()).collect();
-        if let (2.., Ok(restored)) = (parts.len(), HeaderValue::from_bytes(&parts.join(&b"\""[..]))) {
+        let Some((restored, coding)) = restore_line(line.as_bytes()) else { continue };
+        if let Ok(restored) = HeaderValue::from_bytes(&restored) {
             *line = restored;
-            has_marks = true;
+            first.get_or_insert(coding);
         }
     }
-    has_marks
+    first
 }
 
-fn split_at_marks(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(line);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let mark = text.windows(TAG_END.len()).position(|window| window == TAG_END);
-        rest = mark.map(|mark| &text[mark + TAG_END.len()..]);
-        Some(&text[..mark.unwrap_or(text.len())])
-    })
+/// `None`: no tag of the line is marked.
+fn restore_line(line: &[u8]) -> Option<(Vec<u8>, ResponseCoding)> {
+    let (mut restored, mut rest, mut first) = (Vec::with_capacity(line.len()), line, None);
+    let find = |text: &[u8], mark: &[u8]| text.windows(mark.len()).position(|window| window == mark);
+    loop {
+        let marks = ResponseCoding::ALL
+            .into_iter()
+            .filter_map(|coding| Some((find(rest, coding.tag_end())?, coding)));
+        let Some((at, coding)) = marks.min_by_key(|(at, _)| *at) else { break };
+        restored.extend_from_slice(&rest[..at]);
+        restored.push(b'"');
+        rest = &rest[at + coding.tag_end().len()..];
+        first.get_or_insert(coding);
+    }
+    restored.extend_from_slice(rest);
+    Some((restored, first?))
+}
+
+/// Marks the tag of a 304 as the client knows it. `sent`: the client's `If-None-Match`. It stays if the client sent it as
+/// it is.
+pub fn mark_as_sent(response: &mut HeaderMap, sent: &HeaderMap) {
+    let Some(own) = EntityTag::from_field(response, &ETAG) else { return };
+    let Some(EntityTagList::Tags(tags)) = EntityTagList::from_field(sent, &IF_NONE_MATCH) else { return };
+    if tags.iter().any(|tag| tag.matches_weakly(&own)) {
+        return;
+    }
+    let coding = ResponseCoding::ALL.into_iter().find(|coding| {
+        let marked = [own.text().strip_suffix(b"\"").unwrap_or_default(), coding.tag_end()].concat();
+        tags.iter().any(|tag| tag.text() == marked)
+    });
+    if let Some(coding) = coding {
+        mark_tag(response, coding);
+    }
 }
 
 #[cfg(test)]
@@ -222,13 +288,78 @@ mod tests {
         for (sent, restored) in [
             ("\"v1-larder-gzip\"", Some("\"v1\"")),
             ("W/\"v1-larder-gzip\", \"v2\" ,\"v3-larder-gzip\"", Some("W/\"v1\", \"v2\" ,\"v3\"")),
+            ("\"v1-larder-br\", W/\"v2-larder-zstd\"", Some("\"v1\", W/\"v2\"")),
             ("\"v1-gzip\"", None),
             ("*", None),
         ] {
             let mut request = fields(&[("if-match", sent)]);
-            assert_eq!(restore_tags(&mut request, IF_MATCH), restored.is_some(), "{sent}");
+            assert_eq!(restore_tags(&mut request, IF_MATCH).is_some(), restored.is_some(), "{sent}");
             assert_eq!(request[IF_MATCH], restored.unwrap_or(sent));
         }
-        assert!(!restore_tags(&mut HeaderMap::new(), IF_MATCH));
+        assert_eq!(restore_tags(&mut HeaderMap::new(), IF_MATCH), None);
+    }
+
+    #[test]
+    fn the_clients_weights_come_first_and_then_the_routes_order() {
+        use ResponseCoding::{Brotli, Gzip, Zstd};
+        let select = |compress: &[ResponseCoding], accepted: &str| {
+            let route = Route { compress: compress.to_vec(), ..route("/a") };
+            select_coding(&route, &fields(&[("accept-encoding", accepted)]))
+        };
+        let all = &[Zstd, Brotli, Gzip];
+        for (compress, accepted, selected) in [
+            (&all[..], "gzip, deflate, br, zstd", Some(Zstd)),
+            (&all[..], "gzip, deflate, br", Some(Brotli)),
+            (&all[..], "gzip", Some(Gzip)),
+            (&all[..], "x-gzip", Some(Gzip)),
+            (&[Gzip, Zstd], "gzip, br, zstd", Some(Gzip)),
+            (&[Gzip, Zstd], "gzip;q=0.5, zstd", Some(Zstd)),
+            (&all[..], "zstd;q=0.1, gzip;q=0.2, br;q=0.3", Some(Brotli)),
+            (&all[..], "zstd;q=0, *", Some(Brotli)),
+            (&all[..], "*;q=0.5", Some(Zstd)),
+            (&all[..], "gzip;q=0.5, identity", None),
+            (&all[..], "gzip;q=0.5, identity;q=0.5", Some(Gzip)),
+            (&all[..], "deflate", None),
+            (&all[..], "", None),
+            (&all[..], "gzip;q=2", None),
+            (&[Zstd], "gzip, br", None),
+            (&[], "gzip", None),
+        ] {
+            assert_eq!(select(compress, accepted), selected, "{compress:?} {accepted}");
+        }
+        // Content is read through gzip alone.
+        let tags = crate::policy::fixtures::templates(&["item:{response.json:$.id}"]);
+        let reading = Route { compress: all.to_vec(), tags, ..route("/a") };
+        assert_eq!(select_coding(&reading, &fields(&[("accept-encoding", "zstd, gzip")])), Some(Gzip));
+    }
+
+    #[test]
+    fn what_larder_compresses_exists_in_each_coding_of_the_route() {
+        let route = Route { compress: vec![ResponseCoding::Zstd, ResponseCoding::Gzip], ..route("/a") };
+        let request = fields(&[("accept-encoding", "gzip, br, zstd")]);
+        let expected = |codings| expected_variant(&route, &request, codings);
+        assert_eq!(expected(Codings::default()), Negotiated::Offered);
+        // Another client has brought gzip; this one gets what it would get of a fetch.
+        assert_eq!(expected(Codings::GZIP.with_larders(true)), Negotiated::Coded(Codings::ZSTD));
+        // The API compresses itself.
+        assert_eq!(expected(Codings::GZIP), Negotiated::Coded(Codings::GZIP));
+        let none = expected_variant(&route, &HeaderMap::new(), Codings::GZIP.with_larders(true));
+        assert_eq!(none, Negotiated::Plain);
+    }
+
+    #[test]
+    fn a_304_has_the_tag_that_the_client_knows() {
+        for (sent, tag, marked) in [
+            ("\"v1-larder-br\"", "\"v1\"", "\"v1-larder-br\""),
+            ("\"v0\", \"v1-larder-zstd\"", "\"v1\"", "\"v1-larder-zstd\""),
+            ("W/\"v1-larder-gzip\"", "W/\"v1\"", "W/\"v1-larder-gzip\""),
+            ("\"v1\", \"v1-larder-gzip\"", "\"v1\"", "\"v1\""),
+            ("\"v2-larder-gzip\"", "\"v1\"", "\"v1\""),
+            ("*", "\"v1\"", "\"v1\""),
+        ] {
+            let mut response = fields(&[("etag", tag)]);
+            mark_as_sent(&mut response, &fields(&[("if-none-match", sent)]));
+            assert_eq!(response[ETAG], marked, "{sent}");
+        }
     }
 }

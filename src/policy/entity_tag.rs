@@ -39,6 +39,11 @@ impl<'a> EntityTag<'a> {
         self.opaque == other.opaque
     }
 
+    /// The tag with its quotes.
+    pub(super) fn text(&self) -> &'a [u8] {
+        self.opaque
+    }
+
     pub(super) fn is_strong(&self) -> bool {
         !self.is_weak
     }

@@ -165,8 +165,9 @@ macro_rules! route_keys {
             /// `s-maxage-revalidation`: `s-maxage` does not forbid stale responses.
             overrides as "override": Overrides = OVERRIDES, default "[]", cache_only;
 
-            /// Codings that larder gives to text that comes without one, for clients that accept them: `[gzip]`. Each is stored
-            /// beside the others, with an `ETag` of its own.
+            /// Codings that larder gives to text that comes without one, for clients that accept them, the preferred first:
+            /// `[zstd, br, gzip]`. Each is stored beside the others, with an `ETag` of its own. Where tags or `ttl_from` read
+            /// the content, gzip alone is given.
             compress: Vec<ResponseCoding> = COMPRESS, default "[]", cache_only;
 
             /// Response fields that are not stored, because they speak to one caller; the client whose request was forwarded

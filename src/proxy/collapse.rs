@@ -18,7 +18,7 @@ use super::worker::Worker;
 use super::{reply, upstream_request};
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, PassReason};
-use crate::policy::compression::may_compress;
+use crate::policy::compression::select_coding;
 use crate::policy::route::Collapse;
 use crate::purge::Validity;
 use crate::upstream::{RequestBody, UpstreamError};
@@ -116,13 +116,14 @@ impl<'a> MissedRequest<'a> {
     /// Whether the upstream's part continues the whole that the client would get. A date in `If-Range` does not tell the
     /// compressed content from the upstream's.
     fn may_pass_range(&self) -> bool {
-        self.head.has(&RANGE) && !may_compress(self.lookup.route, &self.head.parts.headers)
+        self.head.has(&RANGE) && select_coding(self.lookup.route, &self.head.parts.headers).is_none()
     }
 
     /// Forwards a request for a range as it is: the whole response is not for the store.
     async fn pass_range(&self) -> Answer {
         let (headers, query) = (self.head.parts.headers.clone(), self.head.parts.uri.query());
-        let request = upstream_request::build(self.head, headers, query, RequestBody::empty());
+        let mut request = upstream_request::build(self.head, headers, query, RequestBody::empty());
+        upstream_request::restore_condition(&mut request);
         let route = Some(self.lookup.route);
         match upstream_request::send(self.worker, request, self.head).await {
             Ok(response) => {

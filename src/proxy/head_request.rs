@@ -24,7 +24,8 @@ pub(super) async fn forward_head(
     let cached = CacheRequest { worker, head, lookup };
     let fetch = Fetch::new(worker, head, lookup, miss);
     let (headers, query) = (head.parts.headers.clone(), lookup.query.sent());
-    let forwarded = upstream_request::build(head, headers, query, RequestBody::empty());
+    let mut forwarded = upstream_request::build(head, headers, query, RequestBody::empty());
+    upstream_request::restore_condition(&mut forwarded);
     let requested_at = worker.proxy.clock.now();
     let response = match upstream_request::send(worker, forwarded, head).await {
         Ok(response) => response,

@@ -15,6 +15,7 @@ use crate::policy::accept_encoding::Negotiated;
 use crate::policy::cache_status::{CacheOutcome, Detail, Fwd};
 use crate::policy::caller_fields::CallerFields;
 use crate::policy::classify::CacheLookup;
+use crate::policy::compression::expected_variant;
 use crate::policy::credentials::are_credentials_in_key;
 use crate::policy::miss_reason::MissReason;
 use crate::policy::reuse::{Reuse, assess};
@@ -280,7 +281,7 @@ impl Cursor {
         self.next += 1;
         let request_head = request.head.as_policy();
         let negotiated = match fields.names().contains(&ACCEPT_ENCODING) {
-            true => Negotiated::expected(request_head.headers, variants.codings),
+            true => expected_variant(request.lookup.route, request_head.headers, variants.codings),
             // The key has no part for it.
             false => Negotiated::Verbatim,
         };

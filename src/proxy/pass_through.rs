@@ -31,6 +31,7 @@ pub(super) async fn pass(
     head.request_id();
     let headers = std::mem::take(&mut head.parts.headers);
     let mut forwarded = upstream_request::build(head, headers, head.parts.uri.query(), body);
+    upstream_request::restore_condition(&mut forwarded);
     if let Some(upgrade) = &upgrade {
         upgrade.add_fields(forwarded.headers_mut());
     }

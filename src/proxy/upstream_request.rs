@@ -1,7 +1,7 @@
 //! Requests to the upstream: built from the client's, sent, counted and traced.
 
 use http::header::{CONTENT_TYPE, EXPECT, IF_MATCH, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, uri};
 use hyper::body::Incoming;
 
 use super::body::Body;
@@ -10,7 +10,7 @@ use super::error::ProxyError;
 use super::forwarding::may_be_trailer;
 use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
-use crate::policy::compression::restore_tags;
+use crate::policy::compression::{mark_as_sent, restore_tags};
 use crate::policy::methods::is_safe;
 use crate::policy::overlay;
 use crate::upstream::{RequestBody, UploadLimits, UpstreamBody};
@@ -36,12 +36,28 @@ pub(super) fn build(
     trace_context::prepare_request(request.headers_mut(), head.forwarded_id());
     restore_tags(request.headers_mut(), IF_MATCH);
     overlay::restore_tags(request.headers_mut(), IF_MATCH);
-    // A 304 to a safe request would carry the upstream's own tag.
+    // [`restore_condition`] does it for safe ones that are passed.
     if !is_safe(&head.parts.method) {
         restore_tags(request.headers_mut(), IF_NONE_MATCH);
         overlay::restore_tags(request.headers_mut(), IF_NONE_MATCH);
     }
     request
+}
+
+/// The client's `If-None-Match`, whose marked tags the upstream does not know.
+#[derive(Clone)]
+struct SentCondition(HeaderMap);
+
+/// Gives the upstream its own tags in the condition of a safe request that is passed. A 304 then has the client's.
+pub(super) fn restore_condition(request: &mut Request<RequestBody>) {
+    if !is_safe(request.method()) {
+        return;
+    }
+    let lines = request.headers().get_all(IF_NONE_MATCH).iter().cloned();
+    let sent: HeaderMap = lines.map(|line| (IF_NONE_MATCH, line)).collect();
+    if restore_tags(request.headers_mut(), IF_NONE_MATCH).is_some() {
+        request.extensions_mut().insert(SentCondition(sent));
+    }
 }
 
 /// Bounds how slowly the client may send its content. A gRPC call may be quiet for as long as a tunnel.
@@ -85,6 +101,7 @@ pub(super) async fn send(
 ) -> Result<Response<UpstreamBody>, ProxyError> {
     let proxy = &worker.proxy;
     let span = head.span.as_ref().map(|span| span.start_upstream(&mut request, proxy.clock.now()));
+    let condition = request.extensions_mut().remove::<SentCondition>();
     let started = tokio::time::Instant::now();
     let result = worker.upstream.send(request, head.timeouts(&proxy.config)).await;
     let duration = started.elapsed();
@@ -93,8 +110,13 @@ pub(super) async fn send(
         span.end(result.as_ref().map(Response::status));
     }
     match result {
-        Ok(response) => {
+        Ok(mut response) => {
             proxy.metrics.record_upstream_latency(duration);
+            if let Some(SentCondition(sent)) =
+                condition.filter(|_| response.status() == StatusCode::NOT_MODIFIED)
+            {
+                mark_as_sent(response.headers_mut(), &sent);
+            }
             Ok(response)
         }
         Err(error) => {

@@ -31,6 +31,8 @@ pub enum BodyError {
     RequestReset,
     #[error("the client sent its request more slowly than `limits.body_timeout` and `limits.min_rate` allow")]
     RequestStalled,
+    #[error("the response could not be compressed: {0}")]
+    Coding(#[source] std::io::Error),
     #[error("the client read nothing of the response while other requests waited for a connection")]
     ReaderStalled,
 }

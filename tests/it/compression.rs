@@ -11,6 +11,8 @@ routes:
   - {path: \"/items/{id}\", ttl: 60s, compress: [gzip], tags: [\"item:{id}\"]}
   - {path: /tagged, ttl: 60s, compress: [gzip], tags: [\"item:{response.json:$.items[*].id}\"]}
   - {path: /plain, ttl: 60s}
+  - {path: \"/all/{id}\", ttl: 60s, compress: [zstd, br, gzip], tags: [\"item:{id}\"]}
+  - {path: /all-tagged, ttl: 60s, compress: [zstd, gzip], tags: [\"item:{response.json:$.items[*].id}\"]}
   - {path: /observed, ttl: 60s, compress: [gzip], mode: observe}
 ";
 
@@ -27,9 +29,18 @@ fn gzip(request: Request) -> Request {
 }
 
 fn unpacked(reply: &Reply) -> String {
-    assert_eq!(reply.header("content-encoding").as_deref(), Some("gzip"), "{reply}");
+    unpacked_as("gzip", reply)
+}
+
+fn unpacked_as(coding: &str, reply: &Reply) -> String {
+    assert_eq!(reply.header("content-encoding").as_deref(), Some(coding), "{reply}");
     let mut text = String::new();
-    GzDecoder::new(&reply.body[..]).read_to_string(&mut text).expect("gzip");
+    let read = match coding {
+        "gzip" => GzDecoder::new(&reply.body[..]).read_to_string(&mut text),
+        "br" => brotli::Decompressor::new(&reply.body[..], 4096).read_to_string(&mut text),
+        _ => zstd::stream::read::Decoder::new(&reply.body[..]).expect("zstd").read_to_string(&mut text),
+    };
+    read.unwrap_or_else(|error| panic!("{coding}: {error}"));
     text
 }
 
@@ -179,5 +190,144 @@ async fn trailers_and_unstored_responses_keep_their_form() {
         let reply = gzip(larder.get("/items/1")).await.assert_status(200);
         assert!(!reply.is_hit());
         assert_eq!(unpacked(&reply), content());
+    }
+}
+
+#[tokio::test]
+async fn each_client_gets_the_coding_that_it_likes_best() {
+    let upstream = Upstream::start();
+    upstream.on("/all/1", json());
+    let larder = Larder::with(YAML, &upstream);
+    let get = |accepted: &str| larder.get("/all/1").header("accept-encoding", accepted);
+    // The first fetch of each coding is compressed and stored; all other spellings find it.
+    for (accepted, coding, tag) in [
+        ("gzip", "gzip", "\"v1-larder-gzip\""),
+        ("gzip, deflate, br, zstd", "zstd", "\"v1-larder-zstd\""),
+        ("gzip, deflate, br", "br", "\"v1-larder-br\""),
+    ] {
+        let first = get(accepted).await.assert_stored();
+        assert_eq!(unpacked_as(coding, &first), content());
+        let hit = get(accepted)
+            .await
+            .assert_hit()
+            .assert_header("etag", tag)
+            .assert_header("accept-ranges", "none");
+        assert_eq!(
+            (hit.header("content-length"), &hit.body),
+            (Some(first.body.len().to_string()), &first.body)
+        );
+        assert!(hit.body.len() * 10 < content().len(), "{coding}: {}", hit.body.len());
+        get(accepted).header("if-none-match", tag).await.assert_status(304).assert_hit();
+    }
+    for (accepted, coding) in [
+        ("zstd, gzip", "zstd"),
+        ("zstd;q=0.5, br;q=0.9, gzip;q=0.7", "br"),
+        ("gzip, zstd;q=0", "gzip"),
+        ("*", "zstd"),
+        ("br, *;q=0.1", "br"),
+    ] {
+        assert_eq!(unpacked_as(coding, &get(accepted).await.assert_hit()), content(), "{accepted}");
+    }
+    larder.get("/all/1").await.assert_stored().assert_text(&content());
+    get("identity, gzip;q=0.5").await.assert_hit().assert_text(&content());
+    assert_eq!(upstream.count("/all/1"), 4);
+    larder.request("PURGE", "/all/1").await.assert_status(200);
+    for accepted in ["gzip", "br", "zstd"] {
+        get(accepted).await.assert_stored();
+    }
+}
+
+#[tokio::test]
+async fn each_coding_is_validated_by_the_tag_of_the_api() {
+    let upstream = Upstream::start();
+    upstream.on("/all/1", |request: &Received| match request.header("if-none-match").as_deref() {
+        Some("\"v1\"") => Answer::status(304).header("etag", "\"v1\""),
+        Some(_) => Answer::status(500),
+        None => json(),
+    });
+    let larder = Larder::with(YAML, &upstream);
+    for coding in ["zstd", "br", "gzip"] {
+        let get = || larder.get("/all/1").header("accept-encoding", coding);
+        get().await.assert_stored();
+        larder.after(61);
+        let freshened = get().await.assert_status(200);
+        assert_eq!(unpacked_as(coding, &freshened), content());
+        let tag = format!("\"v1-larder-{coding}\"");
+        get()
+            .header("if-none-match", &tag)
+            .await
+            .assert_status(304)
+            .assert_hit()
+            .assert_header("etag", tag.as_str());
+    }
+}
+
+/// The API would answer with all of it, if it were asked for a tag that it never gave.
+#[tokio::test]
+async fn a_condition_that_is_passed_has_the_tag_of_the_api() {
+    let upstream = Upstream::start();
+    upstream.on("/all/1", |request: &Received| match request.header("if-none-match").as_deref() {
+        Some("\"v1\"" | "\"v0\", \"v1\"") => Answer::status(304).header("etag", "\"v1\""),
+        _ => json().header("cache-control", "no-store"),
+    });
+    let larder = Larder::with(YAML, &upstream);
+    let ask = |method: &str, tags: &str| {
+        let request = larder.request(method, "/all/1").header("accept-encoding", "zstd");
+        request.header("if-none-match", tags)
+    };
+    // `If-Match` makes it one for the API, and a cold HEAD is one.
+    let passed = |tags| ask("GET", tags).header("if-match", "*");
+    for tags in ["\"v1-larder-zstd\"", "\"v0\", \"v1-larder-zstd\""] {
+        passed(tags).await.assert_status(304).assert_header("etag", "\"v1-larder-zstd\"");
+        ask("HEAD", tags).await.assert_status(304).assert_header("etag", "\"v1-larder-zstd\"");
+    }
+    passed("\"v1\"").await.assert_status(304).assert_header("etag", "\"v1\"");
+    passed("\"v2-larder-zstd\"").await.assert_status(200);
+}
+
+/// A coding that content is not read through would leave it without tags.
+#[tokio::test]
+async fn content_that_is_read_is_compressed_with_gzip() {
+    let upstream = Upstream::start();
+    upstream.on("/all-tagged", json());
+    let larder = Larder::with(YAML, &upstream);
+    let get = || larder.get("/all-tagged").header("accept-encoding", "zstd, gzip");
+    assert_eq!(unpacked(&get().await.assert_stored()), content());
+    get().await.assert_hit();
+    larder.request("PURGE", "/x").header("cache-tag", "item:7").await.assert_status(200);
+    get().await.assert_stored();
+    larder.get("/all-tagged").header("accept-encoding", "zstd").await.assert_text(&content());
+}
+
+#[tokio::test]
+async fn an_api_that_compresses_itself_is_not_asked_again() {
+    let upstream = Upstream::start();
+    upstream.on("/all/1", json().header("content-encoding", "gzip").header("vary", "accept-encoding"));
+    let larder = Larder::with(YAML, &upstream);
+    let get = |accepted: &str| larder.get("/all/1").header("accept-encoding", accepted);
+    get("gzip, br, zstd").await.assert_stored().assert_header("content-encoding", "gzip");
+    for accepted in ["gzip, br, zstd", "zstd, gzip", "gzip"] {
+        get(accepted).await.assert_hit().assert_header("content-encoding", "gzip");
+    }
+    assert_eq!(upstream.count("/all/1"), 1);
+}
+
+/// All that has come leaves, however little it is.
+#[tokio::test]
+async fn a_slow_response_stays_a_stream_in_each_coding() {
+    for coding in ["zstd", "br", "gzip"] {
+        let upstream = Upstream::start();
+        let (answer, feed) = Answer::fed();
+        upstream.once(
+            "/all/1",
+            answer.header("content-type", "application/json").header("cache-control", "no-store"),
+        );
+        let larder = Larder::with(YAML, &upstream);
+        let mut reply = larder.get("/all/1").header("accept-encoding", coding).start().await;
+        feed.send("[1,").await;
+        assert!(reply.next().await.expect("a part").is_some_and(|part| !part.is_empty()), "{coding}");
+        feed.send("2]").await;
+        feed.end().await;
+        reply.whole().await.expect("the rest");
     }
 }

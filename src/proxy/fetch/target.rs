@@ -18,7 +18,7 @@ use super::super::worker::Worker;
 use super::super::{forwarding, reply, upstream_request};
 use crate::policy::accept_encoding::remove_refused_codings;
 use crate::policy::classify::{CacheLookup, Caller};
-use crate::policy::compression::{ResponseCoding, compress_response, mark_tag, restore_tags};
+use crate::policy::compression::{compress_response, mark_tag, restore_tags};
 use crate::policy::content;
 use crate::policy::freshness::clock_lag;
 use crate::policy::no_vary_search::LookupQuery;
@@ -152,7 +152,7 @@ impl FetchTarget {
         for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
             request.headers_mut().remove(name);
         }
-        let has_marked_tag = restore_tags(&mut condition, IF_NONE_MATCH);
+        let marked = restore_tags(&mut condition, IF_NONE_MATCH);
         request.headers_mut().extend(condition);
         if let Some(accepted) = remove_refused_codings(request.headers()) {
             request.headers_mut().insert(ACCEPT_ENCODING, accepted);
@@ -170,14 +170,14 @@ impl FetchTarget {
             self.proxy().metrics.record_upstream_clock_lag(lag);
         }
         forwarding::prepare_response(&mut parts.headers, parts.version);
-        if has_marked_tag && parts.status == StatusCode::NOT_MODIFIED {
-            mark_tag(&mut parts.headers);
+        if let Some(coding) = marked.filter(|_| parts.status == StatusCode::NOT_MODIFIED) {
+            mark_tag(&mut parts.headers, coding);
         }
         let accepted = &self.head.parts.headers;
         let memory = self.worker.memory();
         let fields = &mut parts.headers;
         let body = match compress_response(&self.route, accepted, parts.status, fields, memory.has_room()) {
-            Some(ResponseCoding::Gzip) => Body::Compressed(Box::new(CompressedBody::new(body, memory))),
+            Some(coding) => Body::Compressed(Box::new(CompressedBody::new(body, coding, memory))),
             None => Body::Upstream(body),
         };
         let has_stray_content = parts.extensions.get::<StrayContent>().is_some();
