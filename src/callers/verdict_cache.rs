@@ -32,7 +32,7 @@ pub(super) struct VerdictCache {
     hash_key: RandomState,
 }
 
-/// What a token says that was verified.
+/// The identity that a verified token proves.
 #[derive(Clone)]
 pub(super) struct Token {
     pub identity: Arc<Identity>,

@@ -141,7 +141,9 @@ fn has_gap(read: StreamProgress, found: &StreamRead) -> bool {
     if state.last < position || state.max_deleted.is_some_and(|deleted| deleted > position) {
         return true;
     }
-    let (Some(before), Some(added)) = (read.added, state.added) else {
+    // A position that an earlier release recorded has no count. Nothing is before the first entry.
+    let before = read.added.or((position == StreamPosition::START).then_some(0));
+    let (Some(before), Some(added)) = (before, state.added) else {
         // The server does not count. It trims the oldest entries first.
         return state.last != position && !found.has_position;
     };
@@ -281,6 +283,8 @@ mod tests {
     fn the_count_is_known_again_once_all_was_read() {
         let read = StreamProgress { position: to_position(5), added: None };
         assert!(!has_gap(read, &found(5, 7, &[], 0)) && has_gap(read, &found(5, 7, &[5], 0)));
+        let start = StreamProgress { position: StreamPosition::START, added: None };
+        assert!(!has_gap(start, &found(0, 2, &[], 0)) && has_gap(start, &found(0, 2, &[], 1)));
         assert_eq!(
             skip_to_end(&found(5, 7, &[], 0)),
             StreamProgress { position: to_position(7), added: Some(7) }

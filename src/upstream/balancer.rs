@@ -65,7 +65,7 @@ impl Balancer {
         Self { members: members.collect(), instances, next: AtomicUsize::new(0) }
     }
 
-    pub(super) fn has_instances_of(&self, destination: &Destination) -> bool {
+    pub(super) fn is_up_to_date_with(&self, destination: &Destination) -> bool {
         Arc::ptr_eq(&self.instances, &destination.instances())
     }
 

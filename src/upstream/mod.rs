@@ -131,7 +131,7 @@ impl Upstream {
 
     fn balancer(&self) -> Arc<Balancer> {
         let balancer = self.balancer.load_full();
-        if balancer.has_instances_of(&self.destination) {
+        if balancer.is_up_to_date_with(&self.destination) {
             return balancer;
         }
         let balancer = Arc::new(Balancer::new(&self.destination, Some(&balancer)));

@@ -122,7 +122,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "workers",
         &[
             "admin", "clock", "config", "metrics", "phase", "proxy", "purge", "random", "reload", "server",
-            "store", "warming",
+            "store", "upstream", "warming",
         ],
     ),
 ];

@@ -135,7 +135,7 @@ impl Play {
         match (reading.on_miss, &reading.fetched) {
             (OnMiss::OnlyIfCached, _) => assert_eq!(reply.status, 504),
             (OnMiss::Head, _) => {}
-            // Nobody can share what is stale on arrival: a key that is known for it has its ranges passed.
+            // A response that is stale on arrival is shared with nobody: where that is known, ranges pass.
             (OnMiss::Fetch, Ok(stored))
                 if !stored.terms.is_fresh(START)
                     && reply.cache_status("detail").as_deref() == Some("range") => {}
