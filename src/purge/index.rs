@@ -300,10 +300,14 @@ impl Index {
             if !is_outlived && self.records.len() <= self.bounds.max_records {
                 return;
             }
+            self.order.remove(&(version, id));
             if !is_outlived {
+                // All responses have this one: were it folded, later purges beside it would take all.
+                if id == Target::Everything.id() {
+                    continue;
+                }
                 self.fold(&id, version, until);
             }
-            self.order.remove(&(version, id));
             self.records.remove(&id);
         }
     }

@@ -84,6 +84,8 @@ routes:
 ";
     let upstream = Upstream::start();
     let larder = Larder::with(routes, &upstream);
+    // Once it answers, its index has begun.
+    larder.get("/shop/me").await;
     larder.after(3601);
     larder.get("/shop/me").await;
     larder.get("/shop/me").await.assert_hit();
@@ -110,6 +112,7 @@ routes:
         let upstream = Upstream::start();
         let larder = Larder::with(ROUTES, &upstream);
         upstream.on("/r/1", Answer::ok("old"));
+        larder.get("/r/1").await;
         for path in ["/r/1", "/other/1"] {
             larder.after(3).get(path).await;
             larder.get(path).await.assert_hit();
