@@ -12,13 +12,14 @@ use crate::phase::Phase;
 pub(super) fn drain(state: &AdminState, query: Option<&str>) -> Result<AdminResponse, AdminError> {
     let exits = parse_query(query)?;
     let phase = state.readiness.phase();
+    // Before the first of them closes.
+    let connections = state.metrics.open_connections();
     if phase.advance(Phase::Draining) {
         tracing::info!("draining: clients are told to close their connections");
     }
     if exits && phase.advance(Phase::Stopping) {
         tracing::info!("exiting once the requests in flight have ended");
     }
-    let connections = state.metrics.open_connections();
     Ok(json(StatusCode::OK, &value!({ "status": phase.current().as_str(), "connections": connections })))
 }
 
