@@ -17,7 +17,7 @@ use crate::policy::content_key::ReadMethods;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::overlay::{ItemsPath, OnPartError, Overlay, OverlayAs, OverlayMember, SharedPart};
 use crate::policy::rate_limit::{CountedRequests, RateKey};
-use crate::policy::route::{Credential, Shared};
+use crate::policy::route::{Anonymous, Credential, Shared};
 use crate::policy::routes::Routes;
 use crate::policy::template::{CALLER, Template};
 
@@ -200,12 +200,17 @@ fn check_route(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
         let help = "leave it out; a proxy in front of larder can compress it";
         error(compress.location, "a response with `overlay` is not compressed", help);
     }
-    if route.overlay_as == OverlayAs::Background && route.callers.is_none() {
+    if own.no_vary_search.as_ref().is_some_and(|it| it.value) {
+        let location = place(own.no_vary_search.as_ref().map(|it| it.location));
+        error(location, "`no_vary_search` has no effect on a route with `overlay`", "leave it out");
+    }
+    let is_open = route.callers.is_none() || route.anonymous == Anonymous::Share;
+    if route.overlay_as == OverlayAs::Background && is_open {
         let location = place(own.overlay_as.as_ref().map(|it| it.location));
         error(
             location,
             "`overlay_as: background` would show everybody what only larder's own credential may see",
-            "add `callers: NAME`, so that only known callers get it",
+            "add `callers: NAME` without `anonymous: share`, so that only known callers get it",
         );
     }
     let of_caller =

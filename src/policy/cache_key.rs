@@ -187,11 +187,20 @@ impl Fingerprint {
         parts.fingerprint()
     }
 
-    /// Tells the shared part of a route with `overlay` from the route without it, whose responses may be of one caller.
-    pub fn as_shared_part(self, asked_as: OverlayAs) -> Self {
+    /// Tells the shared part of a route with `overlay` from the route without it, whose responses may be of one caller, and
+    /// from the part as it was asked for without one of the fields `removed`, or with others than `added`.
+    pub fn as_shared_part(self, asked_as: OverlayAs, removed: &[HeaderName], added: &HeaderMap) -> Self {
         let mut parts = KeyHasher::new(b"larder shared part 1");
         parts.add(&self.0.to_be_bytes());
         parts.add(&[u8::from(asked_as == OverlayAs::Background)]);
+        let mut removed: Vec<&[u8]> = removed.iter().map(|name| name.as_str().as_bytes()).collect();
+        removed.sort_unstable();
+        removed.dedup();
+        parts.add_list(removed.into_iter());
+        let mut added: Vec<_> =
+            added.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect();
+        added.sort_unstable();
+        parts.add_list(added.into_iter().flat_map(|(name, value)| [name, value]));
         parts.fingerprint()
     }
 

@@ -172,17 +172,26 @@ pub fn restore_tags(request: &mut HeaderMap, name: HeaderName) -> Option<Respons
 
 /// `None`: no tag of the line is marked.
 fn restore_line(line: &[u8]) -> Option<(Vec<u8>, ResponseCoding)> {
+    /// Every `tag_end` begins so.
+    const MARK: &[u8] = b"-larder-";
     let (mut restored, mut rest, mut first) = (Vec::with_capacity(line.len()), line, None);
-    let find = |text: &[u8], mark: &[u8]| text.windows(mark.len()).position(|window| window == mark);
-    loop {
-        let marks = ResponseCoding::ALL
-            .into_iter()
-            .filter_map(|coding| Some((find(rest, coding.tag_end())?, coding)));
-        let Some((at, coding)) = marks.min_by_key(|(at, _)| *at) else { break };
-        restored.extend_from_slice(&rest[..at]);
-        restored.push(b'"');
-        rest = &rest[at + coding.tag_end().len()..];
-        first.get_or_insert(coding);
+    // Each byte is looked at once: a client chooses how many marks there are.
+    while let Some(at) = memchr::memmem::find(rest, MARK) {
+        let (before, marked) = rest.split_at(at);
+        restored.extend_from_slice(before);
+        let coding = ResponseCoding::ALL.into_iter().find(|coding| marked.starts_with(coding.tag_end()));
+        let length = match coding {
+            Some(coding) => {
+                restored.push(b'"');
+                first.get_or_insert(coding);
+                coding.tag_end().len()
+            }
+            None => {
+                restored.extend_from_slice(MARK);
+                MARK.len()
+            }
+        };
+        rest = &marked[length..];
     }
     restored.extend_from_slice(rest);
     Some((restored, first?))
@@ -361,5 +370,14 @@ mod tests {
             mark_as_sent(&mut response, &fields(&[("if-none-match", sent)]));
             assert_eq!(response[ETAG], marked, "{sent}");
         }
+    }
+
+    #[test]
+    fn a_line_full_of_marks_is_restored_in_one_pass() {
+        let line = b"\"a-larder-br\", -larder-overlay-\", \"-larder-gzip".repeat(1000);
+        let (restored, coding) = restore_line(&line).expect("marked");
+        assert_eq!(restored, b"\"a\", -larder-overlay-\", \"-larder-gzip".repeat(1000));
+        assert_eq!(coding, ResponseCoding::Brotli);
+        assert!(restore_line(b"\"-larder-overlay-1\"").is_none());
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, SET_COOKIE};
-use http::{HeaderMap, StatusCode, Uri};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, SET_COOKIE};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
 use super::answer::{Answer, CACHE_STATUS};
@@ -130,6 +130,9 @@ impl OverlayRequest<'_> {
         if answer.outcome.is_err() || status.is_server_error() {
             // A cookie would be one of nobody.
             answer.response.headers_mut().remove(SET_COOKIE);
+            if self.head.parts.method == Method::HEAD {
+                answer.response = answer.response.map(|_| Body::empty());
+            }
             return Err(Unmerged::Answer(Box::new(answer)));
         }
         if status != StatusCode::OK || CacheControl::parse(answer.response.headers()).no_transform {
@@ -155,6 +158,10 @@ impl OverlayRequest<'_> {
         };
         let (caller, limit) = (lookup.caller, lookup.route.max_json);
         let answer = self.fetch_part(head, lookup).await;
+        if answer.outcome.is_err() && answer.response.status() == StatusCode::TOO_MANY_REQUESTS {
+            // Passed on, the request would cost the upstream more than what was refused.
+            return Err(Unmerged::Answer(Box::new(answer)));
+        }
         match answer.response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PassReason::CallerPart.into()),
             StatusCode::OK => {
@@ -199,7 +206,12 @@ impl OverlayRequest<'_> {
         }
         let (route, shared) = (self.route.clone(), shared.clone());
         let read_bytes = parts.iter().filter_map(CallerPart::part).map(|part| part.body.len());
-        let length = shared.body.len() + read_bytes.sum::<usize>();
+        let mut headers = parts.iter().filter_map(CallerPart::part).map(|part| &part.headers);
+        let is_coded = |headers: &HeaderMap| headers.contains_key(CONTENT_ENCODING);
+        let length = match is_coded(&shared.headers) || headers.any(is_coded) {
+            true => usize::try_from(route.max_json).unwrap_or(usize::MAX),
+            false => shared.body.len() + read_bytes.sum::<usize>(),
+        };
         let merging = move || merge_all(&route, &shared, &sources);
         let merged = self.worker.proxy.content_parser.run(length, merging).await;
         match merged.unwrap_or(Err(MergeError::Shared(Mismatch::Malformed))) {

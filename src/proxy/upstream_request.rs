@@ -1,6 +1,6 @@
 //! Requests to the upstream: built from the client's, sent, counted and traced.
 
-use http::header::{CONTENT_TYPE, EXPECT, IF_MATCH, IF_NONE_MATCH};
+use http::header::{CONTENT_TYPE, EXPECT, IF_MATCH, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, uri};
 use hyper::body::Incoming;
 
@@ -34,10 +34,14 @@ pub(super) fn build(
         request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
     }
     trace_context::prepare_request(request.headers_mut(), head.forwarded_id());
-    restore_tags(request.headers_mut(), IF_MATCH);
-    overlay::restore_tags(request.headers_mut(), IF_MATCH);
+    let is_write = !is_safe(&head.parts.method);
+    // A range continues bytes that the upstream does not have: it answers 412.
+    if is_write || !request.headers().contains_key(RANGE) {
+        restore_tags(request.headers_mut(), IF_MATCH);
+        overlay::restore_tags(request.headers_mut(), IF_MATCH);
+    }
     // [`restore_condition`] does it for safe ones that are passed.
-    if !is_safe(&head.parts.method) {
+    if is_write {
         restore_tags(request.headers_mut(), IF_NONE_MATCH);
         overlay::restore_tags(request.headers_mut(), IF_NONE_MATCH);
     }

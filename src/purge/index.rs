@@ -267,8 +267,13 @@ impl Index {
         read.epoch == self.epoch
             && read.epoch != Epoch::NONE
             && self.high_water <= read.version
-            && self.latest_doubt.max(self.intents.latest()) <= read.time
+            && self.latest_doubt() <= read.time
             && self.pending.is_empty()
+    }
+
+    /// When the last doubt of all ends, those of writes under way with it.
+    pub fn latest_doubt(&self) -> Timestamp {
+        self.latest_doubt.max(self.intents.latest())
     }
 
     fn insert_record(&mut self, id: TargetId, version: PurgeVersion, mode: PurgeMode, until: Timestamp) {

@@ -77,6 +77,12 @@ impl PurgeThrottle {
         let id = target.id();
         let mut windows = self.windows.lock();
         match windows.get_mut(&id) {
+            // Purges by other rules are others: each reaches the responses under the rules that are not its own.
+            Some(Window { joined: Some(present), .. })
+                if present.context.purger.routes.rules() != context.purger.routes.rules() =>
+            {
+                return ThrottleDecision::Now;
+            }
             Some(Window { joined: Some(present), .. }) => {
                 // Hard purges include soft ones, and the longer settling the shorter.
                 present.options.soft &= options.soft;

@@ -134,7 +134,8 @@ impl ConnectionActivity {
     /// The time from which the connection has been idle, and took all that was sent to it; `None` while it is in use.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
         let idle_since = self.idle_since.load(Ordering::Relaxed);
-        let is_quiet = self.is_idle() && !self.write_blocked.load(Ordering::Relaxed);
+        let head_begun = self.head_since.load(Ordering::Relaxed) != NOT_SET && !self.is_http2();
+        let is_quiet = self.is_idle() && !head_begun && !self.write_blocked.load(Ordering::Relaxed);
         is_quiet.then(|| self.instant_after(idle_since, Duration::ZERO))
     }
 

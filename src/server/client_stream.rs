@@ -35,6 +35,9 @@ const END_OF_LONG_LINE: &[u8] = b" HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection:
 /// The time that a closed connection is read on for, at most.
 const MAX_LINGER: Duration = Duration::from_secs(5);
 
+/// The time without a byte after which a closed connection is not read on.
+const LINGER_IDLE: Duration = Duration::from_secs(2);
+
 /// The bytes of a connection, encrypted or not.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Resolves when a byte can be read, or the peer has closed; reads nothing. Called only between requests.
@@ -235,7 +238,8 @@ impl<S: Transport> ClientStream<S> {
         let mut buffer = vec![0; 8192];
         let deadline = Instant::now() + MAX_LINGER;
         loop {
-            match timeout_at(deadline, state.transport.read(&mut buffer)).await {
+            let quiet = (Instant::now() + LINGER_IDLE).min(deadline);
+            match timeout_at(quiet, state.transport.read(&mut buffer)).await {
                 Ok(Ok(read)) if read > 0 => {}
                 _ => return,
             }

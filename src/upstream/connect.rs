@@ -38,6 +38,7 @@ pub(super) struct Connector {
     pub header_count: usize,
 }
 
+#[derive(Clone)]
 enum ConnectTarget {
     Tcp { origin: Uri, address: Option<SocketAddr>, tls: Option<UpstreamTls> },
     Unix(PathBuf),
@@ -46,21 +47,25 @@ enum ConnectTarget {
 impl Connector {
     /// # Errors
     /// If the upstream wants TLS and its certificates can't be read.
-    pub(super) fn new(
-        settings: &UpstreamSettings,
-        url: &UpstreamAddress,
-        address: Option<SocketAddr>,
-        origin: Uri,
-    ) -> io::Result<Self> {
+    pub(super) fn new(settings: &UpstreamSettings, url: &UpstreamAddress, origin: Uri) -> io::Result<Self> {
         let target = match url {
             UpstreamAddress::Unix(path) => ConnectTarget::Unix(path.clone()),
-            UpstreamAddress::Http { .. } => ConnectTarget::Tcp { origin, address, tls: None },
+            UpstreamAddress::Http { .. } => ConnectTarget::Tcp { origin, address: None, tls: None },
             UpstreamAddress::Https { authority } => {
                 let tls = UpstreamTls::new(&settings.tls, authority)?;
-                ConnectTarget::Tcp { origin, address, tls: Some(tls) }
+                ConnectTarget::Tcp { origin, address: None, tls: Some(tls) }
             }
         };
         Ok(Self { target, timeout: settings.connect_timeout, header_count: settings.header_count })
+    }
+
+    /// The same, to this address of the name, or to the one that it has at the time.
+    pub(super) fn to_address(&self, to: Option<SocketAddr>) -> Self {
+        let mut target = self.target.clone();
+        if let ConnectTarget::Tcp { address, .. } = &mut target {
+            *address = to;
+        }
+        Self { target, timeout: self.timeout, header_count: self.header_count }
     }
 
     /// Connects, and returns the version of HTTP that the connection speaks.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use http::uri::Authority;
@@ -15,11 +16,16 @@ use crate::config::{UpstreamAddress, UpstreamSettings};
 /// The number of instances that are used; further addresses of a name are left out.
 const MAX_INSTANCES: usize = 64;
 
+/// After so many look-ups in a row that failed or found nothing, the last addresses of a name are given up.
+const MAX_FAILED_LOOKUPS: u32 = 10;
+
 pub(crate) struct Destination {
     pub(super) settings: UpstreamSettings,
     /// At least one.
     instances: ArcSwap<Vec<Arc<Instance>>>,
     pub(super) slots: UpstreamSlots,
+    /// For each URL, how often in a row its name was not found.
+    failed_lookups: Vec<AtomicU32>,
     /// The content of the TLS files when they were read.
     tls_files: Vec<Option<Vec<u8>>>,
 }
@@ -28,7 +34,7 @@ impl Destination {
     /// # Errors
     /// If the upstream wants TLS and its certificates can't be read, or `settings` has no address.
     pub(crate) fn new(settings: &UpstreamSettings) -> io::Result<Arc<Self>> {
-        let instances = settings.addresses.iter().map(|address| Instance::new(settings, address, None));
+        let instances = settings.addresses.iter().map(|url| Instance::new(settings, url));
         let instances = instances.collect::<io::Result<Vec<_>>>()?;
         if instances.is_empty() {
             return Err(io::Error::other("the upstream has no address"));
@@ -36,6 +42,7 @@ impl Destination {
         Ok(Arc::new(Self {
             instances: ArcSwap::from_pointee(instances),
             slots: UpstreamSlots::new(settings),
+            failed_lookups: settings.addresses.iter().map(|_| AtomicU32::new(0)).collect(),
             tls_files: read_tls_files(settings),
             settings: settings.clone(),
         }))
@@ -45,44 +52,49 @@ impl Destination {
         self.instances.load_full()
     }
 
-    /// Makes an instance of each address that the upstream's names have now. `lookup` returns the addresses of a `host:port`,
-    /// or an error; then, and if there is none, those of before stay. An instance that stays keeps its health and its
-    /// connections. Only one task may do this at a time.
-    ///
-    /// # Errors
-    /// If the upstream wants TLS and its certificates can't be read.
-    pub(super) async fn resolve<F>(&self, lookup: impl Fn(String) -> F) -> io::Result<()>
+    /// Makes an instance of each address that the upstream's names have now. `lookup` returns the addresses of a `host:port`.
+    /// Where it fails or finds none, those of before stay, until it has failed [`MAX_FAILED_LOOKUPS`] times: by then they may
+    /// be another's. An instance that stays keeps its health and its connections. Only one task may do this at a time.
+    pub(super) async fn resolve<F>(&self, lookup: impl Fn(String) -> F)
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>>,
     {
         let before = self.instances();
         let mut instances = Vec::new();
-        for url in &self.settings.addresses {
-            let known = before.iter().filter(|instance| instance.url == *url);
-            let addresses: BTreeSet<SocketAddr> = match name_and_port(url) {
-                None => BTreeSet::new(),
-                Some(name) => lookup(name).await.unwrap_or_default().into_iter().collect(),
-            };
-            if addresses.is_empty() {
-                instances.extend(known.cloned());
+        for (url, failures) in self.settings.addresses.iter().zip(&self.failed_lookups) {
+            let known: Vec<_> = before.iter().filter(|instance| instance.url == *url).cloned().collect();
+            let Some(name) = name_and_port(url) else {
+                instances.extend(known);
                 continue;
-            }
-            for address in addresses {
-                let known = known.clone().find(|instance| instance.address == Some(address));
-                instances.push(match known {
-                    Some(instance) => instance.clone(),
-                    None => Instance::new(&self.settings, url, Some(address))?,
-                });
+            };
+            let addresses = usable_addresses(lookup(name).await.unwrap_or_default());
+            let failed = match addresses.is_empty() {
+                true => failures.fetch_add(1, Ordering::Relaxed) + 1,
+                false => 0,
+            };
+            failures.store(failed.min(MAX_FAILED_LOOKUPS), Ordering::Relaxed);
+            let wanted: Vec<Option<SocketAddr>> = match failed {
+                0 => addresses.into_iter().map(Some).take(self.most_addresses()).collect(),
+                MAX_FAILED_LOOKUPS.. => vec![None],
+                _ => known.iter().map(|instance| instance.address).collect(),
+            };
+            for address in wanted {
+                let same = known.iter().find(|instance| instance.address == address).cloned();
+                let other = || Some(known.first()?.to_address(&self.settings, address));
+                instances.extend(same.or_else(other));
             }
         }
-        instances.truncate(MAX_INSTANCES);
         let is_same = |(one, other): (&Arc<Instance>, &Arc<Instance>)| Arc::ptr_eq(one, other);
         if instances.len() != before.len() || !instances.iter().zip(&*before).all(is_same) {
             let names: Vec<_> = instances.iter().map(|instance| instance.name.as_str()).collect();
             tracing::info!(instances = ?names, "upstream's addresses changed");
             self.instances.store(Arc::new(instances));
         }
-        Ok(())
+    }
+
+    /// The number of addresses of one name that are used.
+    fn most_addresses(&self) -> usize {
+        (MAX_INSTANCES / self.settings.addresses.len()).max(1)
     }
 
     /// The number of free connections, and of all.
@@ -117,6 +129,22 @@ fn name_and_port(url: &UpstreamAddress) -> Option<String> {
     let host = authority.host();
     let is_address = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
     (!is_address).then(|| format!("{host}:{}", authority.port_u16().unwrap_or(default_port)))
+}
+
+/// Each address once, without those of a family that this host has no route for, if others are left.
+fn usable_addresses(found: Vec<SocketAddr>) -> BTreeSet<SocketAddr> {
+    let all: BTreeSet<SocketAddr> = found.into_iter().collect();
+    let routed: BTreeSet<SocketAddr> = all.iter().copied().filter(has_route).collect();
+    if routed.is_empty() { all } else { routed }
+}
+
+/// Nothing is sent: connecting a UDP socket only looks for a route.
+fn has_route(address: &SocketAddr) -> bool {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
 }
 
 fn read_tls_files(settings: &UpstreamSettings) -> Vec<Option<Vec<u8>>> {

@@ -31,11 +31,7 @@ pub(super) struct InFlight(Arc<Instance>);
 impl Instance {
     /// # Errors
     /// If it wants TLS and its certificates can't be read.
-    pub(super) fn new(
-        settings: &UpstreamSettings,
-        url: &UpstreamAddress,
-        address: Option<SocketAddr>,
-    ) -> io::Result<Arc<Self>> {
+    pub(super) fn new(settings: &UpstreamSettings, url: &UpstreamAddress) -> io::Result<Arc<Self>> {
         let (scheme, authority) = match url {
             UpstreamAddress::Http { authority } => (Scheme::HTTP, authority.as_str()),
             UpstreamAddress::Https { authority } => (Scheme::HTTPS, authority.as_str()),
@@ -44,21 +40,36 @@ impl Instance {
         let authority: Authority = authority.parse().map_err(io::Error::other)?;
         let origin =
             Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query("/").build();
-        let connector = Connector::new(settings, url, address, origin.map_err(io::Error::other)?)?;
-        let name = match address {
-            None => url.to_string(),
-            Some(address) => format!("{url} ({address})"),
-        };
+        let connector = Connector::new(settings, url, origin.map_err(io::Error::other)?)?;
+        let name = url.to_string();
         Ok(Arc::new(Self {
             breaker: Breaker::new(settings.breaker, name.clone()),
             name,
             url: url.clone(),
-            address,
+            address: None,
             scheme,
             authority,
             connector: Arc::new(connector),
             in_flight: AtomicUsize::new(0),
         }))
+    }
+
+    /// Another instance of the same URL: at this address, or at the one that its name has at the time.
+    pub(super) fn to_address(&self, settings: &UpstreamSettings, address: Option<SocketAddr>) -> Arc<Self> {
+        let name = match address {
+            None => self.url.to_string(),
+            Some(address) => format!("{} ({address})", self.url),
+        };
+        Arc::new(Self {
+            breaker: Breaker::new(settings.breaker, name.clone()),
+            name,
+            url: self.url.clone(),
+            address,
+            scheme: self.scheme.clone(),
+            authority: self.authority.clone(),
+            connector: Arc::new(self.connector.to_address(address)),
+            in_flight: AtomicUsize::new(0),
+        })
     }
 
     pub(super) fn begin_request(self: &Arc<Self>) -> InFlight {

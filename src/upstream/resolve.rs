@@ -24,9 +24,7 @@ pub(crate) async fn keep_resolving(current: impl Fn() -> Arc<Destination>) {
         if let Some(interval) = destination.settings.resolve_every
             && (is_new || resolved_at.elapsed() >= interval)
         {
-            if let Err(error) = destination.resolve(lookup).await {
-                tracing::warn!(%error, "upstream's addresses not used");
-            }
+            destination.resolve(lookup).await;
             (resolved, resolved_at) = (Arc::downgrade(&destination), Instant::now());
         }
         drop(destination);
@@ -38,7 +36,7 @@ async fn lookup(name: String) -> io::Result<Vec<SocketAddr>> {
     let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(&name)).await;
     let found = found.map_err(io::Error::from).and_then(|found| found.map(Iterator::collect));
     if let Err(error) = &found {
-        tracing::warn!(name, %error, "upstream's name not resolved: its last addresses stay");
+        tracing::warn!(name, %error, "upstream's name not resolved");
     }
     found
 }

@@ -21,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 use super::connect::Protocols;
 use crate::config::{TlsVersion, UpstreamTlsSettings};
 
+#[derive(Clone)]
 pub(super) struct UpstreamTls {
     http1: TlsConnector,
     http2: TlsConnector,

@@ -109,6 +109,8 @@ fn load_config(args: &AuditArgs, path: &Path) -> Result<Config, ReplayFailure> {
     (config.log.access, config.tracing) = (None, None);
     config.listener_settings = vec![ListenerSettings::default()];
     config.admin.token = None;
+    // All requests come from one client here.
+    config.limits.purge_targets_per_client = 0;
     for route in &mut config.routes {
         Arc::make_mut(route).rate = None;
     }

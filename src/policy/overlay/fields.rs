@@ -87,8 +87,12 @@ pub fn merged_fields(route: &Route, merged: MergedContent<'_>) -> HeaderMap {
     let MergedContent { content, shared, of_caller } = merged;
     let mut fields = shared.clone();
     let is_for_caches = |name: &HeaderName| name.as_str().ends_with("-cache-control");
+    const OTHERS: [&str; 4] = ["edge-control", "no-vary-search", "signature", "x-accel-expires"];
     let is_replaced = |name: &&HeaderName| {
-        REPLACED.contains(name) || DIGESTS.contains(name) || is_for_caches(name) || *name == "signature"
+        REPLACED.contains(name)
+            || DIGESTS.contains(name)
+            || is_for_caches(name)
+            || OTHERS.contains(&name.as_str())
     };
     shared.keys().filter(is_replaced).for_each(|name| drop(fields.remove(name)));
     route.drop_response.select_from(shared).keys().for_each(|name| drop(fields.remove(name)));

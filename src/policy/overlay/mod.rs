@@ -96,6 +96,10 @@ pub struct SharedPart {
 
 impl SharedPart {
     pub fn new(route: &Route, credentials: Vec<HeaderName>, background: &HeaderMap) -> Self {
+        let headers = match route.overlay_as {
+            OverlayAs::Anonymous => HeaderMap::new(),
+            OverlayAs::Background => background.clone(),
+        };
         let part = Route {
             shared: Shared::All,
             per: None,
@@ -105,12 +109,8 @@ impl SharedPart {
             no_vary_search: false,
             overlay: Vec::new(),
             shared_part: None,
-            fingerprint: route.fingerprint.as_shared_part(route.overlay_as),
+            fingerprint: route.fingerprint.as_shared_part(route.overlay_as, &credentials, &headers),
             ..route.clone()
-        };
-        let headers = match route.overlay_as {
-            OverlayAs::Anonymous => HeaderMap::new(),
-            OverlayAs::Background => background.clone(),
         };
         Self { route: Arc::new(part), credentials, headers }
     }
@@ -133,8 +133,14 @@ impl Overlay {
 
 /// Whether a request has nothing by which the route of a caller's part could know its caller.
 pub fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
-    let mut credentials = route.per.iter().flat_map(Credential::alternatives);
-    !credentials.any(|credential| credential.is_in(headers))
+    let of_callers = route.callers.iter().flat_map(|callers| &callers.credentials);
+    let credentials: Vec<&Credential> =
+        route.per.iter().flat_map(Credential::alternatives).chain(of_callers).collect();
+    let is_read = |name: &HeaderName| {
+        route.exempt.contains(name) || credentials.iter().any(|it| it.field().as_ref() == Some(name))
+    };
+    !credentials.iter().any(|credential| credential.is_in(headers))
+        && caller_fields.find_in(headers).all(is_read)
         && are_credentials_in_key(route, headers, caller_fields)
 }
 
