@@ -374,9 +374,9 @@ mod tests {
 
     #[test]
     fn a_line_full_of_marks_is_restored_in_one_pass() {
-        let line = b"\"a-larder-br\", -larder-overlay-\", \"-larder-gzip".repeat(1000);
+        let line = b"\"a-larder-br\", -larder-overlay-\", \"-larder-gzip ".repeat(1000);
         let (restored, coding) = restore_line(&line).expect("marked");
-        assert_eq!(restored, b"\"a\", -larder-overlay-\", \"-larder-gzip".repeat(1000));
+        assert!(restored == b"\"a\", -larder-overlay-\", \"-larder-gzip ".repeat(1000));
         assert_eq!(coding, ResponseCoding::Brotli);
         assert!(restore_line(b"\"-larder-overlay-1\"").is_none());
     }
