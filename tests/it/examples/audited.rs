@@ -298,6 +298,7 @@ async fn every_missing_purge_is_named(load: &Load) -> (usize, usize) {
 }
 
 #[tokio::test]
+#[ignore = "on a busy machine a hit can be audited after the next write, which is then named; `.ci/run audit` plays it"]
 async fn every_missing_purge_of_the_examples_is_named() {
     let results = tokio::join!(
         every_missing_purge_is_named(&LOADS[0]),
