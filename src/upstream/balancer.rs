@@ -66,7 +66,7 @@ impl Balancer {
     }
 
     pub(super) fn is_up_to_date_with(&self, destination: &Destination) -> bool {
-        Arc::ptr_eq(&self.instances, &destination.instances())
+        destination.has_instances(&self.instances)
     }
 
     /// Returns whether some instance may be sent a request, as far as is known before one is chosen.

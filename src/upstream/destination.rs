@@ -52,6 +52,11 @@ impl Destination {
         self.instances.load_full()
     }
 
+    /// Returns whether `instances` are those that [`Destination::instances`] returns now.
+    pub(super) fn has_instances(&self, instances: &Arc<Vec<Arc<Instance>>>) -> bool {
+        Arc::ptr_eq(&self.instances.load(), instances)
+    }
+
     /// Makes an instance of each address that the upstream's names have now. `lookup` returns the addresses of a `host:port`.
     /// Where it fails or finds none, those of before stay, until it has failed [`MAX_FAILED_LOOKUPS`] times: by then they may
     /// be another's. An instance that stays keeps its health and its connections. Only one task may do this at a time.
@@ -69,10 +74,10 @@ impl Destination {
             };
             let addresses = usable_addresses(lookup(name).await.unwrap_or_default());
             let failed = match addresses.is_empty() {
-                true => failures.fetch_add(1, Ordering::Relaxed) + 1,
+                true => (failures.load(Ordering::Relaxed) + 1).min(MAX_FAILED_LOOKUPS),
                 false => 0,
             };
-            failures.store(failed.min(MAX_FAILED_LOOKUPS), Ordering::Relaxed);
+            failures.store(failed, Ordering::Relaxed);
             let wanted: Vec<Option<SocketAddr>> = match failed {
                 0 => addresses.into_iter().map(Some).take(self.most_addresses()).collect(),
                 MAX_FAILED_LOOKUPS.. => vec![None],
