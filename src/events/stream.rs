@@ -72,7 +72,7 @@ async fn consume_as_reader(
         Some(read) => read,
         None if *from_beginning => BEGINNING,
         None => {
-            let found = connected.read_after(key, StreamPosition::START, MAX_BATCH).await?;
+            let found = connected.read_after(key, StreamPosition::START, 1).await?;
             source.purge_everything("the stream is read for the first time").await.map_err(error_text)?;
             skip_to_end(&found)
         }
@@ -81,9 +81,8 @@ async fn consume_as_reader(
     loop {
         *read_up_to = Some(read);
         source.metrics.set_position(read.position.to_string());
-        source.metrics.record_contact();
         let recorded = source
-            .update_source(SourceUpdate { contact: true, reader_lease: READER_LEASE, ..update })
+            .update_source(SourceUpdate { reader_lease: READER_LEASE, ..update })
             .await
             .map_err(error_text)?;
         if !recorded.is_reader {
@@ -92,12 +91,14 @@ async fn consume_as_reader(
         }
         let found = connected.read_after(key, read.position, MAX_BATCH).await?;
         let reached = purge_read(source, read, &found).await?;
+        source.metrics.record_contact();
         if reached == read {
             connected.wait_for_entry(key, read.position, READ_TIMEOUT).await?;
         }
         update = SourceUpdate {
             progress: (reached != read).then_some(reached),
             rewinds: reached.position <= read.position,
+            contact: true,
             event: !found.entries.is_empty(),
             ..source.new_update()
         };
