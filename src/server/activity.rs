@@ -134,9 +134,13 @@ impl ConnectionActivity {
     /// The time from which the connection has been idle, and took all that was sent to it; `None` while it is in use.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
         let idle_since = self.idle_since.load(Ordering::Relaxed);
+        self.is_quiet().then(|| self.instant_after(idle_since, Duration::ZERO))
+    }
+
+    /// It is idle, no head of HTTP/1.1 has begun, and the client took all that was sent.
+    fn is_quiet(&self) -> bool {
         let head_begun = self.head_since.load(Ordering::Relaxed) != NOT_SET && !self.is_http2();
-        let is_quiet = self.is_idle() && !head_begun && !self.write_blocked.load(Ordering::Relaxed);
-        is_quiet.then(|| self.instant_after(idle_since, Duration::ZERO))
+        self.is_idle() && !head_begun && !self.write_blocked.load(Ordering::Relaxed)
     }
 
     /// No request has begun yet.
@@ -161,11 +165,7 @@ impl ConnectionActivity {
     /// The parser has nothing to do until the next request. A request with content keeps its parser: another one would
     /// take the rest of the content for a request.
     pub(super) fn can_release_parser(&self) -> bool {
-        self.is_idle()
-            && !self.is_http2()
-            && self.head_since.load(Ordering::Relaxed) == NOT_SET
-            && !self.write_blocked.load(Ordering::Relaxed)
-            && !self.had_content.load(Ordering::Relaxed)
+        self.is_quiet() && !self.is_http2() && !self.had_content.load(Ordering::Relaxed)
     }
 
     /// The time from which the parser is not needed; `None` while it is in use.

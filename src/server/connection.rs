@@ -74,28 +74,22 @@ pub(super) async fn serve<S: Transport>(
         };
         let parser = parser.serve_connection_with_upgrades(TokioIo::new(stream), service.clone());
         let mut parser = Box::pin(parser.into_owned());
-        let event = poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(ended) = parser.as_mut().poll(cx) {
-                    return Poll::Ready(Err(ended));
-                }
-                let action = watchdog.poll(cx, true);
-                if !watchdog.take_goaway() {
-                    return action.map(Ok);
-                }
-                parser.as_mut().graceful_shutdown();
-            }
-        });
-        match event.await {
-            Err(Ok(())) => return Box::pin(finish(reclaim, &activity)).await,
-            Err(Err(error)) => return tracing::debug!(%error, "connection failed"),
-            Ok(TimeoutAction::Close) => return tracing::debug!("connection timed out"),
-            Ok(TimeoutAction::ReleaseParser) => {
-                drop(parser);
-                let Some(reclaimed) = reclaim.reclaim() else { return };
-                stream = reclaimed;
+        loop {
+            let event = poll_fn(|cx| match parser.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Err(ended)),
+                Poll::Pending => watchdog.poll(cx, true).map(Ok),
+            });
+            match event.await {
+                Err(Ok(())) => return Box::pin(finish(reclaim, &activity)).await,
+                Err(Err(error)) => return tracing::debug!(%error, "connection failed"),
+                Ok(TimeoutAction::Close) => return tracing::debug!("connection timed out"),
+                Ok(TimeoutAction::Goaway) => parser.as_mut().graceful_shutdown(),
+                Ok(TimeoutAction::ReleaseParser) => break,
             }
         }
+        drop(parser);
+        let Some(reclaimed) = reclaim.reclaim() else { return };
+        stream = reclaimed;
         // While it is idle, a connection is its socket, this task and the stream's state.
         if !has_next_request(&stream, &mut watchdog).await {
             return;

@@ -19,15 +19,9 @@ pub(super) const IDLE_DRAIN_GRACE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeoutAction {
     Close,
+    /// Tells an HTTP/2 client to use another connection; no request is lost.
+    Goaway,
     ReleaseParser,
-}
-
-/// Tells an HTTP/2 client to use another connection; no request is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Goaway {
-    NotDue,
-    Due,
-    Sent,
 }
 
 pub(super) struct ConnectionWatchdog {
@@ -37,7 +31,7 @@ pub(super) struct ConnectionWatchdog {
     drain: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The time at which the drain began.
     closing_since: Option<Instant>,
-    goaway: Goaway,
+    has_sent_goaway: bool,
     timer: Pin<Box<Sleep>>,
     /// The state that the timer was set for: idle, may release its parser, has its parser.
     armed_for: Option<(bool, bool, bool)>,
@@ -52,8 +46,8 @@ impl ConnectionWatchdog {
         let mut observer = phase.clone();
         let drain = Box::pin(async move { observer.reached(Phase::Draining).await });
         let timer = Box::pin(sleep_until(Instant::now()));
-        let (closing_since, goaway) = (None, Goaway::NotDue);
-        Self { activity, workers, phase, drain, closing_since, goaway, timer, armed_for: None }
+        let (closing_since, has_sent_goaway) = (None, false);
+        Self { activity, workers, phase, drain, closing_since, has_sent_goaway, timer, armed_for: None }
     }
 
     /// The time at which a limit is exceeded, and the latest time of the next check.
@@ -62,7 +56,7 @@ impl ConnectionWatchdog {
         let limits = worker.limits();
         let by_activity = self.activity.deadline(limits);
         // After its GOAWAY an HTTP/2 connection closes by itself: the end of a response may wait for the client's window.
-        let closing_since = self.closing_since.filter(|_| self.goaway == Goaway::NotDue);
+        let closing_since = self.closing_since.filter(|_| !self.has_sent_goaway);
         let by_drain = closing_since.zip(self.activity.quiet_since());
         let by_drain = by_drain.map(|(closing, quiet)| closing.max(quiet) + IDLE_DRAIN_GRACE);
         let interval = match self.closing_since {
@@ -72,25 +66,14 @@ impl ConnectionWatchdog {
         (by_activity.into_iter().chain(by_drain).min(), Instant::now() + interval)
     }
 
-    /// Returns whether a GOAWAY is to be sent now.
-    pub(super) fn take_goaway(&mut self) -> bool {
-        let is_due = self.goaway == Goaway::Due;
-        if is_due {
-            self.goaway = Goaway::Sent;
-        }
-        is_due
-    }
-
-    /// Lets the parser send a GOAWAY. It loses a connection whose first request has not begun, which may be within the
-    /// handshake, so that one gets its GOAWAY in place of being closed.
-    fn request_goaway(&mut self, is_expired: bool) -> bool {
+    /// Returns whether the parser is to send a GOAWAY now, the only one. A GOAWAY loses a connection whose first request
+    /// has not begun, which may be within the handshake, so that one gets it in place of being closed.
+    fn take_goaway(&mut self, is_expired: bool) -> bool {
         let is_due = self.closing_since.is_some()
-            && self.goaway == Goaway::NotDue
+            && !self.has_sent_goaway
             && self.activity.is_http2()
             && (is_expired || !self.activity.is_new());
-        if is_due {
-            self.goaway = Goaway::Due;
-        }
+        self.has_sent_goaway |= is_due;
         is_due
     }
 
@@ -114,16 +97,16 @@ impl ConnectionWatchdog {
         if self.closing_since.is_none() && self.drain.as_mut().poll(cx).is_ready() {
             self.closing_since = Some(Instant::now());
         }
-        if self.request_goaway(false) {
-            return Poll::Pending;
+        if self.take_goaway(false) {
+            return Poll::Ready(TimeoutAction::Goaway);
         }
         loop {
             let (deadline, next_check) = self.deadlines();
             let release = self.activity.parser_release_time().filter(|_| has_parser);
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                let goes_away = self.request_goaway(true);
-                return if goes_away { Poll::Pending } else { Poll::Ready(TimeoutAction::Close) };
+                let goes_away = self.take_goaway(true);
+                return Poll::Ready(if goes_away { TimeoutAction::Goaway } else { TimeoutAction::Close });
             }
             if release.is_some_and(|release| release <= now) {
                 return Poll::Ready(TimeoutAction::ReleaseParser);
