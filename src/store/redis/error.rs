@@ -39,6 +39,14 @@ const UNUSABLE_SERVER_ERRORS: [&str; 8] =
     ["LOADING", "BUSY", "MASTERDOWN", "MISCONF", "READONLY", "NOREPLICAS", "NOAUTH", "WRONGPASS"];
 
 impl RedisError {
+    /// The error that a server's own words mean.
+    pub(super) fn from_reply(text: &str) -> Self {
+        match parse_redirect(text) {
+            Some(redirect) => RedisError::Redirected(redirect),
+            None => RedisError::ErrorReply(text.to_owned()),
+        }
+    }
+
     /// Whether the server does not know a script by its digest.
     pub(super) fn is_unknown_script(&self) -> bool {
         matches!(self, RedisError::ErrorReply(reply) if reply.contains("NOSCRIPT"))
@@ -67,7 +75,7 @@ impl Redirect {
 }
 
 /// Parses `MOVED 8579 10.0.0.7:6379`. The host may be an IPv6 address, a name, or empty.
-pub(super) fn parse_redirect(details: &str) -> Option<Redirect> {
+fn parse_redirect(details: &str) -> Option<Redirect> {
     let mut words = details.split_ascii_whitespace();
     let is_ask = match words.next()? {
         "MOVED" => false,

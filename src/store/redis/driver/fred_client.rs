@@ -23,7 +23,7 @@ use super::super::connection::{
     RedisConnection,
 };
 use super::super::credentials::LoginSource;
-use super::super::error::{RedisError, parse_redirect};
+use super::super::error::RedisError;
 use super::super::node::{Admission, SendOptions};
 use super::super::request::RedisRequest;
 use super::super::scripts::RespValue;
@@ -194,10 +194,7 @@ fn to_redis_error(error: &Error) -> RedisError {
         ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Protocol | ErrorKind::Tls => {
             RedisError::ConnectionLost(details.to_owned())
         }
-        _ => match parse_redirect(details) {
-            Some(redirect) => RedisError::Redirected(redirect),
-            None => RedisError::ErrorReply(details.to_owned()),
-        },
+        _ => RedisError::from_reply(details),
     }
 }
 

@@ -22,7 +22,7 @@ use super::super::connection::{
     Address, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings, RedisConnection,
 };
 use super::super::credentials::Login;
-use super::super::error::{RedisError, parse_redirect};
+use super::super::error::RedisError;
 use super::super::node::{Admission, SendOptions};
 use super::super::request::RedisRequest;
 use super::super::scripts::RespValue;
@@ -165,7 +165,7 @@ async fn exchange(
         }
     };
     match reply.map_err(|error| to_redis_error(&error))? {
-        Value::ServerError(error) => Err(to_error_reply(&error_text(&error))),
+        Value::ServerError(error) => Err(RedisError::from_reply(&error_text(&error))),
         value => Ok(to_resp(value)),
     }
 }
@@ -398,7 +398,7 @@ fn to_redis_error(error: &redis::RedisError) -> RedisError {
     match error.kind() {
         ErrorKind::Server(_) | ErrorKind::Extension => {
             let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
-            to_error_reply(format!("{code} {detail}").trim_end())
+            RedisError::from_reply(format!("{code} {detail}").trim_end())
         }
         kind => RedisError::ConnectionLost(format!("{kind:?}: {error}")),
     }
@@ -408,12 +408,5 @@ fn error_text(error: &ServerError) -> String {
     match error.details() {
         Some(details) => format!("{} {details}", error.code()),
         None => error.code().to_owned(),
-    }
-}
-
-fn to_error_reply(text: &str) -> RedisError {
-    match parse_redirect(text) {
-        Some(redirect) => RedisError::Redirected(redirect),
-        None => RedisError::ErrorReply(text.to_owned()),
     }
 }
