@@ -227,18 +227,13 @@ fn check_route(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
     }
 }
 
-/// The shared part of each route, if it has `overlay`.
-pub(super) fn shared_parts(
-    routes: &[Route],
-    callers: &[CallerSettings],
-    background: &HeaderMap,
-) -> Vec<Option<Arc<SharedPart>>> {
+/// Adds the shared part to each route that has `overlay`.
+pub(super) fn add_shared_parts(routes: &mut [Route], callers: &[CallerSettings], background: &HeaderMap) {
     let of_routes = routes.iter().flat_map(|route| &route.per).flat_map(Credential::alternatives);
     let of_callers: Vec<Credential> =
         callers.iter().enumerate().flat_map(|(index, entry)| entry.source(index).credentials).collect();
     let names: Vec<HeaderName> = of_routes.chain(&of_callers).filter_map(Credential::field).collect();
-    let part = |route: &Route| {
-        (!route.overlay.is_empty()).then(|| Arc::new(SharedPart::new(route, names.clone(), background)))
-    };
-    routes.iter().map(part).collect()
+    for route in routes.iter_mut().filter(|route| !route.overlay.is_empty()) {
+        route.shared_part = Some(Arc::new(SharedPart::new(route, names.clone(), background)));
+    }
 }

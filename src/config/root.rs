@@ -177,11 +177,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
     for route in &mut routes {
         route.fingerprint = route.fingerprint.with_caller_fields(&credentials);
     }
-    let shared_parts =
-        overlay::shared_parts(&routes, callers.as_deref().unwrap_or_default(), &background.headers);
-    for (route, part) in routes.iter_mut().zip(shared_parts) {
-        route.shared_part = part;
-    }
+    overlay::add_shared_parts(&mut routes, callers.as_deref().unwrap_or_default(), &background.headers);
     let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
     if background.host.is_empty() {
         background.host = warm::default_host(&listen);

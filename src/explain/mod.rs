@@ -27,9 +27,7 @@ use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange,
 use crate::policy::lifetime::Lifetime;
 use crate::policy::no_vary_search::SearchVariance;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
-use crate::policy::overlay::SharedPart;
 use crate::policy::response_admission::{self, RequestContext};
-use crate::policy::route::RouteMode;
 use crate::policy::routes::Routes;
 use crate::policy::storing::{self, ExchangeTimes, NotStored};
 use crate::policy::template::Template;
@@ -193,8 +191,8 @@ impl<'c> Explainer<'c> {
                 let request = head.as_policy();
                 let verdict = match requires_upstream(&request) {
                     Some(reason) => Verdict::Pass(reason),
-                    None if let Some(part) = merged_part(lookup.route) => {
-                        Verdict::Lookup(Box::new(self.explain_overlay(part, head, response)))
+                    None if let Some(part) = lookup.route.merged_part() => {
+                        Verdict::Lookup(Box::new(self.explain_overlay(part, lookup.route, head, response)))
                     }
                     None => Verdict::Lookup(Box::new(self.explain_lookup(&lookup, &request, response))),
                 };
@@ -321,11 +319,6 @@ impl<'c> Explainer<'c> {
             widened_templates: written.widened,
         }
     }
-}
-
-/// The shared part of a route whose responses are merged.
-fn merged_part(route: &Route) -> Option<&SharedPart> {
-    route.shared_part.as_deref().filter(|_| route.mode == RouteMode::On)
 }
 
 impl Explanation {

@@ -10,7 +10,7 @@ use super::{ExplainResponse, Explainer, LookupExplanation};
 use crate::policy::cache_key::{KeyPart, describe_key};
 use crate::policy::caller::UnknownCaller;
 use crate::policy::classify::{Classification, PassReason, classify, look_up_shared_part};
-use crate::policy::overlay::{OnPartError, OverlayAs, SharedPart, is_anonymous, part_fields};
+use crate::policy::overlay::{OnPartError, OverlayAs, SharedPart, is_anonymous};
 use crate::policy::{CacheKey, Route};
 use crate::proxy::ClientHead;
 
@@ -38,27 +38,19 @@ impl Explainer<'_> {
     pub(super) fn explain_overlay(
         &self,
         part: &SharedPart,
+        route: &Route,
         head: &ClientHead,
         response: &ExplainResponse,
     ) -> LookupExplanation {
-        let shared = self.shared_part_head(part, head);
+        let shared = head.for_shared_part(part, &self.config.credentials);
         let request = shared.as_policy();
         let lookup = look_up_shared_part(part, &request);
         let explained = self.explain_lookup(&lookup, &request, response);
-        let route = self.config.routes.get(part.route.index);
-        let urls = route.map(|route| route.caller_parts()).unwrap_or_default();
-        let caller_parts = urls.into_iter().map(|url| {
-            let mut own = head.for_part(url.clone(), part_fields(&head.parts.headers));
-            own.choose_language(self.routes);
+        let caller_parts = route.caller_parts().into_iter().map(|url| {
+            let own = head.for_caller_part(url, self.routes);
             ExplainedPart { url: url.to_string(), verdict: self.explain_part(&own) }
         });
         LookupExplanation { caller_parts: caller_parts.collect(), ..explained }
-    }
-
-    /// The request for the shared part.
-    pub(super) fn shared_part_head(&self, part: &SharedPart, head: &ClientHead) -> ClientHead {
-        let fields = part.request_fields(&head.parts.headers, &self.config.credentials);
-        head.for_part(head.parts.uri.clone(), fields)
     }
 
     fn explain_part(&self, head: &ClientHead) -> PartVerdict {

@@ -1,6 +1,6 @@
 //! Inspects what is stored for a request, for `larder explain --now`.
 
-use super::{ExplainRequest, Explainer, merged_part};
+use super::{ExplainRequest, Explainer};
 use crate::policy::classify::{CacheLookup, Classification, look_up_shared_part};
 use crate::policy::compression::expected_variant;
 use crate::policy::on_miss::requires_upstream;
@@ -57,8 +57,8 @@ impl Explainer<'_> {
         let request = head.as_policy();
         match self.classify_request(&head, input) {
             Classification::Lookup(lookup) if requires_upstream(&request).is_none() => {
-                if let Some(part) = merged_part(lookup.route) {
-                    let shared = self.shared_part_head(part, &head);
+                if let Some(part) = lookup.route.merged_part() {
+                    let shared = head.for_shared_part(part, &self.config.credentials);
                     let request = shared.as_policy();
                     let fallback_ttl = self.fallback_ttl;
                     let lookup = CacheLookup { fallback_ttl, ..look_up_shared_part(part, &request) };

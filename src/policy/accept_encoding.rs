@@ -169,13 +169,17 @@ impl Accepted {
 }
 
 /// The coding that the request gives the highest weight, and no lower one than to no coding: of several the first.
-pub fn select_preferred(request: &HeaderMap, codings: impl Iterator<Item = Codings>) -> Option<Codings> {
+pub fn select_preferred(
+    request: &HeaderMap,
+    codings: impl DoubleEndedIterator<Item = Codings>,
+) -> Option<Codings> {
     let accepted = Accepted::parse(request)?;
     let weigh =
         |coding: Codings| accepted.iter().find(|(known, _)| *known == coding).map_or(0, |(_, weight)| weight);
-    let weighed = codings.map(|coding| (coding, weigh(coding)));
-    let usable: Vec<_> = weighed.filter(|(_, weight)| *weight > 0 && *weight >= accepted.identity).collect();
-    usable.into_iter().rev().max_by_key(|(_, weight)| *weight).map(|(coding, _)| coding)
+    // `max_by_key` returns the last of equals.
+    let weighed = codings.rev().map(|coding| (coding, weigh(coding)));
+    let usable = weighed.filter(|(_, weight)| *weight > 0 && *weight >= accepted.identity);
+    usable.max_by_key(|(_, weight)| *weight).map(|(coding, _)| coding)
 }
 
 /// Parses `gzip;q=0.5` into the name and its weight in thousandths.

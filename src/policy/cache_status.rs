@@ -122,19 +122,17 @@ impl CacheOutcome {
 impl CacheOutcome {
     /// The outcome of a response that is merged of parts: a hit if all are, with the least lifetime.
     #[must_use]
-    pub fn merged_with(self, part: CacheOutcome, merged: Detail) -> Self {
-        let ttl = match (self.ttl(), part.ttl()) {
+    pub fn merged_with(self, part: CacheOutcome) -> Self {
+        let least = match (self.ttl(), part.ttl()) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        match (self, part) {
-            (CacheOutcome::Hit { ttl: own, .. }, CacheOutcome::Hit { .. }) => {
-                CacheOutcome::Hit { ttl: ttl.unwrap_or(own), detail: Some(merged) }
-            }
-            (CacheOutcome::Hit { .. }, forwarded) | (forwarded, _) => {
-                forwarded.with_ttl(ttl).detailed(merged)
-            }
+        let mut merged = if matches!(self, CacheOutcome::Hit { .. }) { part } else { self };
+        match &mut merged {
+            CacheOutcome::Hit { ttl, .. } => *ttl = least.unwrap_or(*ttl),
+            CacheOutcome::Forwarded { ttl, .. } => *ttl = least,
         }
+        merged
     }
 
     /// The same with this detail.
@@ -151,13 +149,6 @@ impl CacheOutcome {
             CacheOutcome::Hit { ttl, .. } => Some(ttl),
             CacheOutcome::Forwarded { ttl, .. } => ttl,
         }
-    }
-
-    fn with_ttl(mut self, least: Option<i64>) -> Self {
-        if let CacheOutcome::Forwarded { ttl, .. } = &mut self {
-            *ttl = least;
-        }
-        self
     }
 
     /// The member of a part, under a name of its own, with the part's URL as `key` (RFC 9211 §2.8).

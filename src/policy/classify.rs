@@ -23,6 +23,7 @@ use super::routes::Routes;
 use super::{CacheKey, RequestHead, Route, credentials, is_ambiguous_name, override_fields};
 use crate::clock::Timestamp;
 use crate::purge::NormalizedPath;
+use crate::stored_response::StoredHead;
 
 #[derive(Debug)]
 pub enum Classification<'r> {
@@ -72,6 +73,11 @@ impl<'r> CacheLookup<'r> {
             caller: self.caller,
             fallback_ttl: self.fallback_ttl,
         }
+    }
+
+    /// Whether a stored response answers the query that the client sent, if another one was looked up for it.
+    pub fn covers_query(&self, stored: &StoredHead) -> bool {
+        !self.query.is_simplified() || self.query.accepts(&stored.fields.to_map())
     }
 }
 

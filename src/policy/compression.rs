@@ -3,14 +3,14 @@
 
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    Entry, IF_NONE_MATCH, TRAILER, VARY,
+    IF_NONE_MATCH, TRAILER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Route;
 use super::accept_encoding::{Codings, Negotiated, select_preferred};
 use super::cache_control::CacheControl;
-use super::entity_tag::{EntityTag, EntityTagList};
+use super::entity_tag::{EntityTag, EntityTagList, restore_lines};
 use super::http_date::single_value;
 use super::route::RouteMode;
 
@@ -79,7 +79,8 @@ pub fn select_coding(route: &Route, request: &HeaderMap) -> Option<ResponseCodin
 /// The variant that a request selects, where responses are known to have `codings`. Those that larder compresses exist in
 /// each coding of the route.
 pub fn expected_variant(route: &Route, request: &HeaderMap, codings: Codings) -> Negotiated {
-    match select_coding(route, request).filter(|_| codings.are_given_by_larder()) {
+    let selected = codings.are_given_by_larder().then(|| select_coding(route, request)).flatten();
+    match selected {
         Some(coding) => Negotiated::Coded(coding.to_codings()),
         None => Negotiated::expected(request, codings),
     }
@@ -158,16 +159,7 @@ pub fn mark_tag(headers: &mut HeaderMap, coding: ResponseCoding) {
 
 /// Gives the API its own entity-tags back in `name`, a condition. The coding of the first that was marked.
 pub fn restore_tags(request: &mut HeaderMap, name: HeaderName) -> Option<ResponseCoding> {
-    let Entry::Occupied(mut lines) = request.entry(name) else { return None };
-    let mut first = None;
-    for line in lines.iter_mut() {
-        let Some((restored, coding)) = restore_line(line.as_bytes()) else { continue };
-        if let Ok(restored) = HeaderValue::from_bytes(&restored) {
-            *line = restored;
-            first.get_or_insert(coding);
-        }
-    }
-    first
+    restore_lines(request, name, restore_line)
 }
 
 /// `None`: no tag of the line is marked.

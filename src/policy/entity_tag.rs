@@ -1,13 +1,31 @@
 //! Entity-tags (RFC 9110 §8.8.3), parsed strictly: a malformed tag matches nothing.
 
-use http::header::ETAG;
-use http::{HeaderMap, HeaderName};
+use http::header::{ETAG, Entry};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::http_date::single_value;
 
 /// The entity-tag of a response with its quotes, if it is a strong one.
 pub(super) fn strong_tag(headers: &HeaderMap) -> Option<&[u8]> {
     EntityTag::from_field(headers, &ETAG).filter(EntityTag::is_strong).map(|tag| tag.opaque)
+}
+
+/// Replaces each line of a condition for which `restore` has another. Returns what it says of the first.
+pub(super) fn restore_lines<T>(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    restore: impl Fn(&[u8]) -> Option<(Vec<u8>, T)>,
+) -> Option<T> {
+    let Entry::Occupied(mut lines) = headers.entry(name) else { return None };
+    let mut first = None;
+    for line in lines.iter_mut() {
+        let Some((restored, what)) = restore(line.as_bytes()) else { continue };
+        if let Ok(restored) = HeaderValue::from_bytes(&restored) {
+            *line = restored;
+            first.get_or_insert(what);
+        }
+    }
+    first
 }
 
 /// A tag such as `"v1"` or `W/"v1"`.

@@ -59,7 +59,7 @@ pub fn assess(
         return Reuse::No(MissReason::OtherRules);
     }
     // draft-ietf-httpbis-no-vary-search: "… or are equivalent, given the variance obtained from the stored response".
-    if lookup.query.is_simplified() && !lookup.query.accepts(&stored.fields.to_map()) {
+    if !lookup.covers_query(stored) {
         return Reuse::No(MissReason::OtherQuery);
     }
     // A response stored under an older rule is subject to the stricter of both.

@@ -24,8 +24,9 @@ use crate::access_log::UpstreamTime;
 use crate::config::{Config, RequestIds, Underscores};
 use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
 use crate::policy::languages::choose_request_language;
+use crate::policy::overlay::{SharedPart, part_fields};
 use crate::policy::routes::Routes;
-use crate::policy::{HeaderNameFilter, RequestHead, Route, is_ambiguous_name, override_fields};
+use crate::policy::{CallerFields, HeaderNameFilter, RequestHead, Route, is_ambiguous_name, override_fields};
 use crate::purge::PurgeCause;
 use crate::purging::describe_request;
 use crate::upstream::Timeouts;
@@ -228,8 +229,20 @@ impl ClientHead {
         })
     }
 
+    /// The request for the part of this request's response that all callers share.
+    pub(crate) fn for_shared_part(&self, part: &SharedPart, caller_fields: &CallerFields) -> Self {
+        self.for_part(self.parts.uri.clone(), part.request_fields(&self.parts.headers, caller_fields))
+    }
+
+    /// The request for a part of this request's response that is of its caller.
+    pub(crate) fn for_caller_part(&self, url: &Uri, routes: &Routes) -> Self {
+        let mut head = self.for_part(url.clone(), part_fields(&self.parts.headers));
+        head.choose_language(routes);
+        head
+    }
+
     /// The GET for a part of this request's response.
-    pub(crate) fn for_part(&self, uri: Uri, headers: HeaderMap) -> Self {
+    fn for_part(&self, uri: Uri, headers: HeaderMap) -> Self {
         let mut parts = Request::new(()).into_parts().0;
         (parts.uri, parts.version) = (uri, self.parts.version);
         let names = HeaderNameFilter::from_headers(&headers);

@@ -222,15 +222,13 @@ impl<'a> MissedRequest<'a> {
     /// Whether the response answers the query that the client sent. An error says that the upstream failed, whatever it was
     /// asked.
     fn is_for_client(&self, result: &LeaderResult) -> bool {
-        let query = &self.lookup.query;
         match result {
-            _ if !query.is_simplified() => true,
             LeaderResult::Reader { shared, .. } => {
-                shared.head.status.is_server_error() || query.accepts(&shared.head.fields.to_map())
+                shared.head.status.is_server_error() || self.lookup.covers_query(&shared.head)
             }
-            LeaderResult::Freshened { stored, .. } => query.accepts(&stored.head.fields.to_map()),
+            LeaderResult::Freshened { stored, .. } => self.lookup.covers_query(&stored.head),
             LeaderResult::Response { response, .. } => {
-                response.status().is_server_error() || query.accepts(response.headers())
+                response.status().is_server_error() || self.lookup.query.accepts(response.headers())
             }
         }
     }
@@ -297,12 +295,12 @@ impl<'a> MissedRequest<'a> {
         let request = self.cached();
         match outcome {
             FetchOutcome::Streaming(shared)
-                if shared.error_status().is_none() && !request.covers_query(&shared.head) =>
+                if shared.error_status().is_none() && !self.lookup.covers_query(&shared.head) =>
             {
                 Next::OtherQuery
             }
             FetchOutcome::Complete(stored) | FetchOutcome::StoredElsewhere(stored)
-                if !request.covers_query(&stored.head) =>
+                if !self.lookup.covers_query(&stored.head) =>
             {
                 Next::OtherQuery
             }

@@ -91,10 +91,8 @@ impl Encoder {
 /// stream.
 pub struct CompressedBody {
     inner: UpstreamBody,
-    /// `None`: the content has ended.
-    encoder: Option<Encoder>,
-    /// The encoder could not be made or failed, so that the content ends in an error.
-    error: Option<io::Error>,
+    /// `None`: the content has ended. An error: it could not be made, and the content ends so.
+    encoder: Option<io::Result<Encoder>>,
     /// The encoder holds content that has not left.
     is_unflushed: bool,
     trailers: Option<HeaderMap>,
@@ -105,24 +103,24 @@ impl CompressedBody {
     pub(super) fn new(inner: UpstreamBody, coding: ResponseCoding, memory: &Arc<MemoryBudget>) -> Self {
         let mut reservation = memory.reserve();
         reservation.grow(Encoder::memory(coding));
-        let (encoder, error) = match Encoder::new(coding) {
-            Ok(encoder) => (Some(encoder), None),
-            Err(error) => (None, Some(error)),
-        };
-        Self { inner, encoder, error, is_unflushed: false, trailers: None, _reservation: reservation }
+        let encoder = Some(Encoder::new(coding));
+        Self { inner, encoder, is_unflushed: false, trailers: None, _reservation: reservation }
     }
 
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(error) = self.error.take() {
-            self.encoder = None;
-            return Poll::Ready(Some(Err(BodyError::Coding(error))));
-        }
         loop {
-            let Some(encoder) = &mut self.encoder else {
-                return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            let encoder = match &mut self.encoder {
+                Some(Ok(encoder)) => encoder,
+                Some(Err(_)) => {
+                    let failed = self.encoder.take().and_then(Result::err);
+                    return Poll::Ready(failed.map(|error| Err(BodyError::Coding(error))));
+                }
+                None => {
+                    return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+                }
             };
             let compressed = match Pin::new(&mut self.inner).poll_frame(cx)? {
                 Poll::Pending if !self.is_unflushed => return Poll::Pending,
@@ -141,7 +139,7 @@ impl CompressedBody {
                     }
                     end => {
                         self.trailers = end.and_then(|frame| frame.err()?.into_trailers().ok());
-                        self.encoder.take().map_or(Ok(Vec::new()), Encoder::finish)
+                        self.encoder.take().map_or(Ok(Vec::new()), |encoder| encoder?.finish())
                     }
                 },
             };
@@ -156,6 +154,6 @@ impl CompressedBody {
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.encoder.is_none() && self.error.is_none() && self.trailers.is_none()
+        self.encoder.is_none() && self.trailers.is_none()
     }
 }

@@ -12,13 +12,14 @@ use crate::policy::overlay::Mismatch;
 /// Clients and upstreams choose names, so no more are remembered, and none beyond them is said.
 const MAX_NOTICES: usize = 256;
 
+/// The routes and the fields. `None`: the route's responses can't be merged.
 #[derive(Default)]
-pub(super) struct FirstNotices(Mutex<HashSet<(usize, Box<str>)>>);
+pub(super) struct FirstNotices(Mutex<HashSet<(usize, Option<HeaderName>)>>);
 
 impl FirstNotices {
     /// A request field kept a response from being shared.
     pub(super) fn record_credential(&self, route: &Route, field: &HeaderName) {
-        if self.is_first(route, field.as_str()) {
+        if self.is_first(route, Some(field)) {
             tracing::info!(
                 route = &*route.name,
                 %field,
@@ -29,7 +30,7 @@ impl FirstNotices {
 
     /// A response field is not stored.
     pub(super) fn record_dropped(&self, route: &Route, field: &HeaderName) {
-        if self.is_first(route, field.as_str()) {
+        if self.is_first(route, Some(field)) {
             tracing::info!(
                 route = &*route.name,
                 %field,
@@ -40,8 +41,7 @@ impl FirstNotices {
 
     /// A shared part does not have the form that the route's `overlay` describes.
     pub(super) fn record_unmerged(&self, route: &Route, mismatch: Mismatch) {
-        // No field has such a name.
-        if self.is_first(route, "(overlay)") {
+        if self.is_first(route, None) {
             tracing::warn!(
                 route = &*route.name,
                 reason = mismatch.as_str(),
@@ -50,8 +50,8 @@ impl FirstNotices {
         }
     }
 
-    fn is_first(&self, route: &Route, name: &str) -> bool {
+    fn is_first(&self, route: &Route, field: Option<&HeaderName>) -> bool {
         let mut known = self.0.lock();
-        known.len() < MAX_NOTICES && known.insert((route.index, name.into()))
+        known.len() < MAX_NOTICES && known.insert((route.index, field.cloned()))
     }
 }

@@ -143,7 +143,7 @@ impl Worker {
             return result;
         }
         match class {
-            Classification::Lookup(lookup) if is_merged(lookup.route) => {
+            Classification::Lookup(lookup) if lookup.route.merged_part().is_some() => {
                 Err(Action::Overlay { route: lookup.route.clone(), caller: lookup.caller })
             }
             Classification::Lookup(lookup) => {
@@ -218,11 +218,6 @@ impl Worker {
             None => response,
         }
     }
-}
-
-/// Whether responses are merged of parts. A route that only observes forwards them whole.
-fn is_merged(route: &Route) -> bool {
-    !route.overlay.is_empty() && route.mode == RouteMode::On
 }
 
 /// Whether nothing comes before the lookup.

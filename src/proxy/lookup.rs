@@ -197,12 +197,6 @@ impl CacheRequest<'_> {
         self.is_reusable(response, self.validity(response), joined)
     }
 
-    /// Whether the response answers the query that the client sent, if another one was looked up for it.
-    pub(super) fn covers_query(&self, response: &StoredHead) -> bool {
-        let query = &self.lookup.query;
-        !query.is_simplified() || query.accepts(&response.fields.to_map())
-    }
-
     fn validity(&self, response: &StoredHead) -> Validity {
         self.store().validity(&response.stamp, &response.targets)
     }

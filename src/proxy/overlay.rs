@@ -29,8 +29,7 @@ use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
 use crate::policy::content::Content;
 use crate::policy::on_miss::requires_upstream;
 use crate::policy::overlay::{
-    MergedContent, Mismatch, OnPartError, Overlay, SharedPart, is_anonymous, merge, merged_fields,
-    part_fields,
+    MergedContent, Mismatch, OnPartError, SharedPart, is_anonymous, merge, merged_fields,
 };
 
 /// A request on a route with `overlay`.
@@ -50,6 +49,7 @@ struct Part {
 }
 
 /// A part of the caller.
+#[derive(Clone)]
 enum CallerPart {
     /// `caller`: until when it may be used.
     Read { part: Part, caller: Caller },
@@ -109,21 +109,21 @@ impl OverlayRequest<'_> {
             parts.iter().filter_map(CallerPart::part).map(|it| &it.headers).collect();
         let merged = MergedContent { content: &content, shared: &shared.headers, of_caller: &of_caller };
         let mut headers = merged_fields(self.route, merged);
-        let mut outcome = shared.outcome.detailed(detail);
+        let mut outcome = shared.outcome;
         headers.extend(shared.outcome.to_part_value("shared-part", None).map(|value| (CACHE_STATUS, value)));
         for (url, part) in urls.iter().zip(&parts).filter_map(|(url, part)| Some((url, part.part()?))) {
-            outcome = outcome.merged_with(part.outcome, detail);
+            outcome = outcome.merged_with(part.outcome);
             if let Some(value) = part.outcome.to_part_value("caller-part", Some(&url.to_string())) {
                 headers.append(CACHE_STATUS, value);
             }
         }
         let content = self.worker.memory().count(content);
         let response = reply::from_merged(content, headers, self.head, now);
-        Ok(Answer::new(response, outcome, Some(self.route)))
+        Ok(Answer::new(response, outcome.detailed(detail), Some(self.route)))
     }
 
     async fn fetch_shared_part(&self, part: &SharedPart) -> Result<Part, Unmerged> {
-        let head = self.worker.shared_part_head(part, self.head);
+        let head = self.head.for_shared_part(part, &self.worker.proxy.config.credentials);
         let lookup = self.worker.look_up_shared(part, &head);
         let mut answer = self.fetch_part(head, lookup).await;
         let status = answer.response.status();
@@ -144,8 +144,7 @@ impl OverlayRequest<'_> {
 
     /// `Err`: it is not known who the caller is, or the API refuses the caller.
     async fn fetch_caller_part(&self, url: &Uri) -> Result<CallerPart, Unmerged> {
-        let mut head = self.head.for_part(url.clone(), part_fields(&self.head.parts.headers));
-        head.choose_language(&self.worker.proxy.routes);
+        let head = self.head.for_caller_part(url, &self.worker.proxy.routes);
         let lookup = match self.worker.classify_after_asking(&head).await {
             Classification::Lookup(lookup) => lookup,
             Classification::Pass {
@@ -194,17 +193,7 @@ impl OverlayRequest<'_> {
 
     /// The merged content.
     async fn merge(&self, shared: &Part, parts: &[CallerPart]) -> Result<(Bytes, Detail), Unmerged> {
-        let urls = self.route.caller_parts();
-        let mut sources = Vec::with_capacity(self.route.overlay.len());
-        for overlay in &self.route.overlay {
-            let part = urls.iter().position(|url| **url == overlay.from).and_then(|at| parts.get(at));
-            sources.push(match part {
-                Some(CallerPart::Read { part, .. }) => ItemSource::Part(part.clone()),
-                Some(CallerPart::Anonymous) => ItemSource::Nobody,
-                Some(CallerPart::Failed) | None => ItemSource::Failed,
-            });
-        }
-        let (route, shared) = (self.route.clone(), shared.clone());
+        let (route, shared, of_caller) = (self.route.clone(), shared.clone(), parts.to_vec());
         let read_bytes = parts.iter().filter_map(CallerPart::part).map(|part| part.body.len());
         let mut headers = parts.iter().filter_map(CallerPart::part).map(|part| &part.headers);
         let is_coded = |headers: &HeaderMap| headers.contains_key(CONTENT_ENCODING);
@@ -212,7 +201,7 @@ impl OverlayRequest<'_> {
             true => usize::try_from(route.max_json).unwrap_or(usize::MAX),
             false => shared.body.len() + read_bytes.sum::<usize>(),
         };
-        let merging = move || merge_all(&route, &shared, &sources);
+        let merging = move || merge_all(&route, &shared, &of_caller);
         let merged = self.worker.proxy.content_parser.run(length, merging).await;
         match merged.unwrap_or(Err(MergeError::Shared(Mismatch::Malformed))) {
             Ok((content, detail)) => Ok((content.into(), detail)),
@@ -234,26 +223,28 @@ impl CallerPart {
     }
 }
 
-/// The response that selects the items of an overlay.
-enum ItemSource {
-    Part(Part),
-    Nobody,
-    Failed,
-}
-
 enum MergeError {
     Shared(Mismatch),
     Caller,
 }
 
-fn merge_all(route: &Route, shared: &Part, sources: &[ItemSource]) -> Result<(String, Detail), MergeError> {
+/// `parts`: those of [`Route::caller_parts`].
+fn merge_all(route: &Route, shared: &Part, parts: &[CallerPart]) -> Result<(String, Detail), MergeError> {
     let text = Content::response_text(&shared.headers, &shared.body, route.max_json);
     let mut text = text.map_err(|_| MergeError::Shared(Mismatch::Malformed))?;
-    let mut detail = Detail::OverlayAnonymous;
-    for (overlay, source) in route.overlay.iter().zip(sources) {
-        let selected = match source {
-            ItemSource::Nobody => HashSet::new(),
-            source => match (select(overlay, source, route.max_json), overlay.on_error) {
+    let read = |part: &CallerPart| {
+        let part = part.part()?;
+        Content::parse_response(&part.headers, &part.body, route.max_json).ok()
+    };
+    let contents: Vec<Option<Content>> = parts.iter().map(read).collect();
+    let (urls, mut detail) = (route.caller_parts(), Detail::OverlayAnonymous);
+    for overlay in &route.overlay {
+        let at = urls.iter().position(|url| **url == overlay.from);
+        // `None`: the part failed, or is not JSON with such values.
+        let select = |at: usize| overlay.select(contents.get(at)?.as_ref()?);
+        let selected = match at.and_then(|at| parts.get(at)) {
+            Some(CallerPart::Anonymous) => HashSet::new(),
+            _ => match (at.and_then(select), overlay.on_error) {
                 (Some(selected), _) => {
                     if detail != Detail::OverlayFailed {
                         detail = Detail::Overlay;
@@ -270,12 +261,6 @@ fn merge_all(route: &Route, shared: &Part, sources: &[ItemSource]) -> Result<(St
         text = merge(&text, &selected, overlay).map_err(MergeError::Shared)?;
     }
     Ok((text, detail))
-}
-
-/// `None`: the part failed, or is not JSON with such values.
-fn select(overlay: &Overlay, source: &ItemSource, limit: u64) -> Option<HashSet<String>> {
-    let ItemSource::Part(part) = source else { return None };
-    overlay.select(&Content::parse_response(&part.headers, &part.body, limit).ok()?)
 }
 
 /// The whole content, which counts until it is dropped. `None`: it fails, is larger than `limit`, or there is no memory.

@@ -146,17 +146,11 @@ impl Worker {
         let Some(part) = find_overlay(&self.proxy.routes, &head.as_policy()) else {
             return self.classify_after_asking(head).await;
         };
-        *head = self.shared_part_head(part, head);
+        *head = head.for_shared_part(part, &self.proxy.config.credentials);
         Classification::Lookup(self.look_up_shared(part, head))
     }
 
-    /// The request for the shared part of this request's response.
-    pub(super) fn shared_part_head(&self, part: &SharedPart, head: &ClientHead) -> ClientHead {
-        let fields = part.request_fields(&head.parts.headers, &self.proxy.config.credentials);
-        head.for_part(head.parts.uri.clone(), fields)
-    }
-
-    /// The lookup of a shared part. `head`: [`Worker::shared_part_head`].
+    /// The lookup of a shared part. `head`: [`ClientHead::for_shared_part`].
     pub(super) fn look_up_shared<'r>(&self, part: &'r SharedPart, head: &ClientHead) -> CacheLookup<'r> {
         let fallback_ttl = self.proxy.fallbacks.find(part.route.index);
         CacheLookup { fallback_ttl, ..look_up_shared_part(part, &head.as_policy()) }

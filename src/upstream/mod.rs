@@ -344,19 +344,8 @@ impl Upstream {
         };
         let host = HeaderValue::from_str(host).map_err(invalid)?;
         request.headers_mut().insert(HOST, host);
-        // A former attempt over HTTP/2 moved its own there.
-        if request.uri().authority().is_some() {
-            *request.uri_mut() = origin_form(request.uri())?;
-        }
         Ok(())
     }
-}
-
-/// Returns the path and query alone.
-fn origin_form(uri: &Uri) -> Result<Uri, UpstreamError> {
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = uri.path_and_query().cloned();
-    Uri::from_parts(parts).map_err(invalid)
 }
 
 /// Returns whether it has `Host`, or the `:authority` that it was moved to.
@@ -382,10 +371,13 @@ fn to_http1(request: &mut Request<RequestBody>) -> Result<(), SendFailure> {
     frame_content(request);
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     if let Some(authority) = uri.authority.take() {
-        let host =
-            HeaderValue::from_str(authority.as_str()).map_err(|error| SendFailure::new(invalid(error)))?;
-        request.headers_mut().insert(HOST, host);
         uri.scheme = None;
+        // A `Host` was set since: the authority is that of a former attempt.
+        if !request.headers().contains_key(HOST) {
+            let host = HeaderValue::from_str(authority.as_str())
+                .map_err(|error| SendFailure::new(invalid(error)))?;
+            request.headers_mut().insert(HOST, host);
+        }
     }
     *request.uri_mut() = Uri::from_parts(uri).map_err(|error| SendFailure::new(invalid(error)))?;
     Ok(())

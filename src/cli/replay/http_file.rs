@@ -202,18 +202,17 @@ impl HttpFileReader<'_> {
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
-            let name = after.split_once("}}").map(|(name, _)| name.trim());
-            let Some(name) = name.filter(|name| is_variable(name)) else {
-                out.push_str(before);
+            out.push_str(before);
+            let variable = after.split_once("}}").map(|(name, behind)| (name.trim(), behind));
+            let Some((name, behind)) = variable.filter(|(name, _)| is_variable(name)) else {
                 out.push_str("{{");
                 rest = after;
                 continue;
             };
             let value = self.variables.get(name).cloned().or_else(|| (self.environment)(name));
             let unknown = || error(line, format!("the variable `{name}` has no value"), VARIABLE_HELP);
-            out.push_str(before);
             out.push_str(&value.ok_or_else(unknown)?);
-            rest = &after[after.find("}}").map_or(after.len(), |end| end + 2)..];
+            rest = behind;
             if out.len() > max_bytes {
                 break;
             }

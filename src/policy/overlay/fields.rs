@@ -2,7 +2,7 @@
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-    COOKIE, ETAG, EXPIRES, Entry, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    COOKIE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     LAST_MODIFIED, PRAGMA, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TRAILER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +12,7 @@ use super::SharedPart;
 use crate::hex;
 use crate::policy::cache_control::CacheControl;
 use crate::policy::compression::DIGESTS;
-use crate::policy::entity_tag::strong_tag;
+use crate::policy::entity_tag::{restore_lines, strong_tag};
 use crate::policy::targeted::SURROGATE_CONTROL;
 use crate::policy::{CallerFields, Route, credentials};
 
@@ -122,20 +122,13 @@ fn tag(shared: Option<&[u8]>, content: &[u8]) -> Vec<u8> {
 
 /// Gives the API its own tags back in `name`, a condition of a write.
 pub fn restore_tags(request: &mut HeaderMap, name: HeaderName) {
-    let Entry::Occupied(mut lines) = request.entry(name) else { return };
-    for line in lines.iter_mut() {
-        if let Some(restored) = restore_line(line.as_bytes())
-            && let Ok(restored) = HeaderValue::from_bytes(&restored)
-        {
-            *line = restored;
-        }
-    }
+    restore_lines(request, name, |line| Some((restore_line(line)?, ())));
 }
 
 /// `None`: no tag of the line is marked. A tag of larder alone stays: the API has none like it.
 fn restore_line(line: &[u8]) -> Option<Vec<u8>> {
     let (mut restored, mut rest, mut has_marks) = (Vec::with_capacity(line.len()), line, false);
-    while let Some(at) = rest.windows(TAG_MARK.len()).position(|window| window == TAG_MARK) {
+    while let Some(at) = memchr::memmem::find(rest, TAG_MARK) {
         let end = at + TAG_MARK.len() + TAG_DIGITS;
         let is_hash =
             rest.get(at + TAG_MARK.len()..end).is_some_and(|hash| hash.iter().all(u8::is_ascii_hexdigit));

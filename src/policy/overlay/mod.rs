@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, Uri};
 use super::content::Content;
 use super::credentials::are_credentials_in_key;
 use super::json_query::JsonQuery;
-use super::route::{Credential, Shared};
+use super::route::{Credential, RouteMode, Shared};
 use super::{CallerFields, Route};
 
 pub use fields::{MergedContent, merged_fields, part_fields, restore_tags};
@@ -145,6 +145,11 @@ pub fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &CallerFi
 }
 
 impl Route {
+    /// The shared part, if responses are merged. A route that only observes forwards them whole.
+    pub fn merged_part(&self) -> Option<&SharedPart> {
+        self.shared_part.as_deref().filter(|_| self.mode == RouteMode::On)
+    }
+
     /// The URLs of the caller's parts, each once.
     pub fn caller_parts(&self) -> Vec<&Uri> {
         let mut urls: Vec<&Uri> = Vec::new();
