@@ -40,20 +40,16 @@ fn text(body: &str) -> Answer {
     Answer::ok(body.to_owned()).header("content-type", "text/plain")
 }
 
-fn json(body: String) -> Answer {
-    Answer::ok(body).header("content-type", "application/json")
-}
-
 #[tokio::test]
 async fn a_write_that_purges_too_little_is_named() {
     let upstream = Upstream::start();
-    upstream.on("/api/courses", json("{\"seats\": 2}".into()));
+    upstream.on("/api/courses", Answer::json("{\"seats\": 2}"));
     let larder = audited("10ms", COURSES, &upstream);
     larder.get("/api/courses").await.assert_stored();
     larder.get("/api/courses").await.assert_hit();
     results(&larder, "same", 1).await;
     larder.after(1);
-    upstream.on("/api/courses", json("{\"seats\": 1}".into()));
+    upstream.on("/api/courses", Answer::json("{\"seats\": 1}"));
     larder.request("POST", "/api/courses/7/enroll").await.assert_status(200);
     larder.after(1);
     larder.get("/api/courses").await.assert_hit();
@@ -189,7 +185,8 @@ async fn a_response_that_is_not_for_all_is_named() {
 async fn what_varies_by_itself_is_told_apart_and_can_be_ignored() {
     let upstream = Upstream::start();
     for (path, member) in [("/ignored", "at"), ("/found", "id")] {
-        upstream.on(path, move |request: &Received| json(format!("{{\"{member}\": {}}}", request.nth)));
+        upstream
+            .on(path, move |request: &Received| Answer::json(format!("{{\"{member}\": {}}}", request.nth)));
     }
     let larder = audited("0s", "  - {path: '/{name}', ttl: 60s}", &upstream);
     larder.get("/ignored").await.assert_stored();

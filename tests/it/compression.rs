@@ -21,7 +21,7 @@ fn content() -> String {
 }
 
 fn json() -> Answer {
-    Answer::ok(content()).header("content-type", "application/json").header("etag", "\"v1\"")
+    Answer::json(content()).header("etag", "\"v1\"")
 }
 
 fn gzip(request: Request) -> Request {
@@ -161,7 +161,7 @@ async fn what_should_not_change_does_not() {
     upstream.on("/plain", json());
     upstream.on("/observed", json());
     upstream.on("/items/2", json().header("cache-control", "no-transform"));
-    upstream.on("/items/3", Answer::ok("{}").header("content-type", "application/json"));
+    upstream.on("/items/3", Answer::json("{}"));
     upstream.on("/items/4", Answer::ok(content()).header("content-type", "image/png"));
     upstream.on("/items/5", json().header("content-encoding", "br"));
     let larder = Larder::with(YAML, &upstream);

@@ -22,11 +22,7 @@ const LIST: &str = "/lists/1";
 
 /// A list of products, with the number of its fetch.
 fn list(products: &str, nth: usize) -> Answer {
-    json(format!("{{\"items\": [{products}], \"brand\": \"B\", \"nth\": {nth}}}"))
-}
-
-fn json(body: impl Into<bytes::Bytes>) -> Answer {
-    Answer::ok(body).header("content-type", "application/json")
+    Answer::json(format!("{{\"items\": [{products}], \"brand\": \"B\", \"nth\": {nth}}}"))
 }
 
 fn nth(text: &str) -> u64 {
@@ -77,17 +73,17 @@ async fn untaggable_content_is_not_stored_and_says_why() {
     let ids = |count: usize| (0..count).map(|id| format!("{{\"id\": {id}}}")).collect::<Vec<_>>().join(",");
     let html = Answer::ok("<html>").header("content-type", "text/html");
     let typeless = Answer::ok("{}");
-    let brotli = json("x").header("content-encoding", "br");
-    let large = json(format!("\"{}\"", "x".repeat(300 << 10)));
-    let large_unannounced = json("").chunks(vec![format!("\"{}\"", "x".repeat(300 << 10))]);
-    let twice = json(r#"{"brand": "a", "brand": "b"}"#);
+    let brotli = Answer::json("x").header("content-encoding", "br");
+    let large = Answer::json(format!("\"{}\"", "x".repeat(300 << 10)));
+    let large_unannounced = Answer::json("").chunks(vec![format!("\"{}\"", "x".repeat(300 << 10))]);
+    let twice = Answer::json(r#"{"brand": "a", "brand": "b"}"#);
     for (answer, why, is_known_from_the_head) in [
         (html, "not-json", true),
         (typeless, "not-json", true),
         (brotli, "encoded-json", true),
         (large, "json-too-large", true),
         (large_unannounced, "json-too-large", false),
-        (json("{\"items\": ["), "malformed-json", false),
+        (Answer::json("{\"items\": ["), "malformed-json", false),
         (twice, "malformed-json", false),
         (list(&ids(600), 1), "too-many-tags", false),
         (list("{\"id\": [1]}", 1), "unusable-json", false),
@@ -115,7 +111,7 @@ async fn untaggable_content_is_not_stored_and_says_why() {
 #[tokio::test]
 async fn a_content_without_values_has_no_tags_of_its_own() {
     let (upstream, larder) = start();
-    upstream.on(LIST, json(r#"{"items": [{"id": null}, {}], "nth": 1}"#));
+    upstream.on(LIST, Answer::json(r#"{"items": [{"id": null}, {}], "nth": 1}"#));
     larder.get(LIST).await.assert_stored();
     purge_tag(&larder, "product:null").await;
     larder.get(LIST).await.assert_hit();
@@ -130,7 +126,7 @@ async fn a_zipped_list_is_asked_for_and_tagged() {
         let mut zip = GzEncoder::new(Vec::new(), Compression::default());
         zip.write_all(br#"{"items": [{"id": 7}]}"#).expect("in memory");
         assert_eq!(request.header("accept-encoding"), Some("gzip".to_owned()));
-        json(zip.finish().expect("in memory"))
+        Answer::json(zip.finish().expect("in memory"))
             .header("content-encoding", "gzip")
             .header("vary", "accept-encoding")
     });

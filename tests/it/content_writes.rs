@@ -148,7 +148,7 @@ async fn a_write_that_ends_unclearly_purges_by_its_content_too() {
 }
 
 fn made(id: &str) -> Answer {
-    Answer::ok(format!("{{\"made\": {{\"id\": {id}}}}}")).header("content-type", JSON)
+    Answer::json(format!("{{\"made\": {{\"id\": {id}}}}}"))
 }
 
 #[tokio::test]

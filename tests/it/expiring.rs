@@ -25,7 +25,7 @@ const URL: &str = "/urls/1";
 /// A URL that dies so many seconds after the start, with the number of its fetch.
 fn url(dies: u64, nth: usize) -> Answer {
     let body = json!({"expires_at": START.as_secs() + dies, "nth": nth}).to_string();
-    Answer::ok(body).header("content-type", "application/json").header("etag", "\"1\"")
+    Answer::json(body).header("etag", "\"1\"")
 }
 
 /// Each dies 100 s after the start, and so is not served from 85 s on.
@@ -145,8 +145,7 @@ async fn a_head_does_not_lengthen_what_the_stored_content_says() {
 
 #[tokio::test]
 async fn responses_without_a_usable_expiry_are_not_stored() {
-    let json =
-        |body: serde_json::Value| Answer::ok(body.to_string()).header("content-type", "application/json");
+    let json = |body: serde_json::Value| Answer::json(body.to_string());
     for (answer, why) in [
         (json(json!({"url": "u"})), "no-expiry"),
         (json(json!({"expires_at": "tomorrow"})), "no-expiry"),
@@ -285,7 +284,7 @@ async fn another_replica_does_not_serve_it_any_longer() {
     let now = larder::clock::Clock::system().now().as_secs();
     upstream.on(URL, move |request: &Received| {
         let body = json!({"expires_at": now + 1000, "nth": request.nth}).to_string();
-        Answer::ok(body).header("content-type", "application/json")
+        Answer::json(body)
     });
     let routes = ROUTES.replace("ttl: 60s", "ttl: 1h");
     let one = Replica::start(&redis, &upstream, "max_lag: 0s, timeout: 5s", &routes).await;
@@ -330,7 +329,7 @@ fn posts(ends: &[u64]) -> Answer {
         json!({"file": {"url": format!("https://files.example/1?Expires={end}&Signature=x")}})
     };
     let posts: Vec<_> = ends.iter().map(post).chain([json!({"file": null})]).collect();
-    Answer::ok(json!({"posts": posts}).to_string()).header("content-type", "application/json")
+    Answer::json(json!({"posts": posts}).to_string())
 }
 
 #[tokio::test]
@@ -353,7 +352,7 @@ async fn the_first_signed_url_in_a_list_bounds_it() {
     assert_eq!(larder.get("/posts").await.assert_hit().remaining_ttl(), 60);
     larder.after(60);
     let unreadable = json!({"url": "https://files.example/1?Policy=x&Signature=y"}).to_string();
-    upstream.on("/posts", Answer::ok(unreadable).header("content-type", "application/json"));
+    upstream.on("/posts", Answer::json(unreadable));
     larder.request("PURGE", "/posts").await.assert_status(200);
     for fetches in 4..6 {
         larder.get("/posts").await.assert_status(200);

@@ -94,10 +94,7 @@ async fn a_kill_between_change_and_purge_leaves_nothing_stale() {
     let other = Replica::start(&redis, &upstream, STORE, ROUTES).await;
     let yaml = format!("store: {{redis: \"{}\", {STORE}}}\n{ROUTES}", redis.url());
     let mut killed = Process::with(&yaml, &upstream).await;
-    crate::support::eventually("it is connected", || async {
-        (killed.metric("larder_redis_up").await == 1.0).then_some(())
-    })
-    .await;
+    killed.is_connected().await;
     upstream.on("/a", Answer::ok("old"));
     other.has("/a").await.assert_text("old");
     let held = upstream.hold("/w");

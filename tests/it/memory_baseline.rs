@@ -117,8 +117,7 @@ async fn memory_returns_to_its_baseline() {
         FIRST_TIER / MIB,
     );
     let larder = Process::with(&yaml, &nobody).await;
-    eventually("it is connected", || async { (larder.metric("larder_redis_up").await == 1.0).then_some(()) })
-        .await;
+    larder.is_connected().await;
     let world = World { redis, larder, asked: Arc::default() };
     world.responses(1000).await;
     let before = world.floor().await;

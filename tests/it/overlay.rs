@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::callers::{SECRET, token};
-use crate::support::{Answer, HOST, Larder, Received, Reply, Request, Upstream};
+use crate::history::dice::Dice;
+use crate::support::{Answer, HOST, Larder, Received, Reply, Request, START, Upstream};
 
 const COURSES: &str = r#"{"courses": [ {"id": 1, "title": "a\u0062"}, {"id": 2} ], "total": 2}"#;
 
@@ -26,21 +27,17 @@ fn api() -> Upstream {
     let upstream = Upstream::start();
     upstream.on("/courses", |request: &Received| match request.header("authorization") {
         None => list(),
-        Some(_) => json_answer(r#"{"whole": true}"#),
+        Some(_) => Answer::json(r#"{"whole": true}"#),
     });
     upstream.on("/me/enrollments", |request: &Received| match request.header("authorization") {
-        Some(course) => json_answer(&format!(r#"{{"enrollments": [{{"courseId": {course}}}]}}"#)),
+        Some(course) => Answer::json(format!(r#"{{"enrollments": [{{"courseId": {course}}}]}}"#)),
         None => Answer::status(401),
     });
     upstream
 }
 
-fn json_answer(text: &str) -> Answer {
-    Answer::ok(text.to_owned()).header("content-type", "application/json")
-}
-
 fn list() -> Answer {
-    json_answer(COURSES).header("etag", "\"v1\"").header("cache-control", "public, max-age=60")
+    Answer::json(COURSES).header("etag", "\"v1\"").header("cache-control", "public, max-age=60")
 }
 
 fn as_caller(request: Request, caller: &str) -> Request {
@@ -128,11 +125,11 @@ async fn a_purge_of_either_part_holds_at_once() {
     for caller in ["1", "2"] {
         as_caller(larder.get("/courses"), caller).await;
     }
-    upstream.on("/me/enrollments", json_answer(r#"{"enrollments": []}"#));
+    upstream.on("/me/enrollments", Answer::json(r#"{"enrollments": []}"#));
     as_caller(larder.request("POST", "/courses/1/enroll"), "1").body("{}").await.assert_status(200);
     assert_eq!(enrolled(&as_caller(larder.get("/courses"), "1").await.assert_stored()), Vec::<i64>::new());
     assert_eq!(enrolled(&as_caller(larder.get("/courses"), "2").await.assert_hit()), [2], "not hers");
-    upstream.on("/courses", json_answer(r#"{"courses": [{"id": 2}, {"id": 9}]}"#));
+    upstream.on("/courses", Answer::json(r#"{"courses": [{"id": 2}, {"id": 9}]}"#));
     larder.request("PURGE", "/x").header("cache-tag", "courses").await.assert_status(200);
     let fresh = as_caller(larder.get("/courses"), "2").await.assert_stored();
     assert_eq!((enrolled(&fresh), fresh.json()["courses"][1]["id"].clone()), (vec![2], json!(9)));
@@ -163,7 +160,7 @@ async fn concurrent_callers_share_one_fetch_and_nothing_else() {
 #[tokio::test]
 async fn a_stale_part_is_refreshed_behind_the_answer() {
     let upstream = api();
-    upstream.on("/courses", json_answer(COURSES));
+    upstream.on("/courses", Answer::json(COURSES));
     let larder = Larder::with(&format!("defaults: {{stale_while_revalidate: 60s}}\n{YAML}"), &upstream);
     for caller in ["1", "2"] {
         as_caller(larder.get("/courses"), caller).await.assert_stored();
@@ -181,13 +178,13 @@ async fn a_stale_part_is_refreshed_behind_the_answer() {
 async fn what_can_not_be_merged_is_forwarded_whole() {
     for answer in [
         Answer::ok("id,title").header("content-type", "text/csv"),
-        json_answer("{\"courses\": ["),
-        json_answer("{\"error\": \"soon\"}"),
-        json_answer("{\"courses\": [{}]}"),
+        Answer::json("{\"courses\": ["),
+        Answer::json("{\"error\": \"soon\"}"),
+        Answer::json("{\"courses\": [{}]}"),
         list().header("cache-control", "no-transform"),
         Answer::status(404),
         Answer::status(403),
-        json_answer(&format!("{{\"courses\": [], \"x\": \"{}\"}}", "x".repeat(3000))),
+        Answer::json(format!("{{\"courses\": [], \"x\": \"{}\"}}", "x".repeat(3000))),
     ] {
         let upstream = api();
         upstream.once("/courses", answer);
@@ -220,8 +217,8 @@ async fn a_failed_part_of_the_caller_is_passed_or_selects_nothing() {
             Answer::status(500),
             Answer::status(404),
             Answer::hang_up(),
-            json_answer("[").header("cache-control", "no-store"),
-            json_answer("{\"enrollments\": [{\"courseId\": 1.5}]}"),
+            Answer::json("[").header("cache-control", "no-store"),
+            Answer::json("{\"enrollments\": [{\"courseId\": 1.5}]}"),
             Answer::ok("1").header("content-type", "text/plain"),
         ]
     };
@@ -282,7 +279,7 @@ routes:
 }
 
 fn jwt(sub: &str) -> String {
-    format!("Bearer {}", token(&json!({"sub": sub, "exp": 1_763_640_000_u64 + 120}).to_string()))
+    format!("Bearer {}", token(&json!({"sub": sub, "exp": START.as_secs() + 120}).to_string()))
 }
 
 #[tokio::test]
@@ -290,10 +287,10 @@ async fn larder_s_own_credential_fetches_for_known_callers_alone() {
     let upstream = api();
     let asked = |request: &Received| match request.header("authorization").as_deref() {
         Some("service") => list(),
-        _ => json_answer(r#"{"whole": true}"#),
+        _ => Answer::json(r#"{"whole": true}"#),
     };
     upstream.on("/courses", asked);
-    upstream.on("/me/enrollments", json_answer(r#"{"enrollments": [{"courseId": 2}]}"#));
+    upstream.on("/me/enrollments", Answer::json(r#"{"enrollments": [{"courseId": 2}]}"#));
     let larder = Larder::with(&known("callers: users\n    overlay_as: background"), &upstream);
     assert_eq!(enrolled(&as_caller(larder.get("/courses"), &jwt("ann")).await.assert_stored()), [2]);
     assert_eq!(enrolled(&as_caller(larder.get("/courses"), &jwt("ben")).await), [2]);
@@ -307,14 +304,10 @@ async fn larder_s_own_credential_fetches_for_known_callers_alone() {
 #[tokio::test]
 async fn a_token_that_ends_meanwhile_ends_the_answer() {
     let upstream = api();
-    upstream.on("/me/enrollments", json_answer(r#"{"enrollments": [{"courseId": 2}]}"#));
+    upstream.on("/me/enrollments", Answer::json(r#"{"enrollments": [{"courseId": 2}]}"#));
     let larder = Larder::with(&known("callers: users"), &upstream);
-    let ann = {
-        let exp = larder.clock.now().as_secs() + 120;
-        format!("Bearer {}", token(&json!({"sub": "ann", "exp": exp}).to_string()))
-    };
     let held = upstream.hold("/courses");
-    let waiting = as_caller(larder.get("/courses"), &ann).spawn();
+    let waiting = as_caller(larder.get("/courses"), &jwt("ann")).spawn();
     held.arrived().await;
     upstream.has_received("/me/enrollments", 1).await;
     larder.after(121);
@@ -388,20 +381,19 @@ type Enrollments = Arc<Mutex<BTreeMap<String, BTreeSet<i64>>>>;
 #[tokio::test]
 async fn no_caller_ever_sees_another_s_or_an_old_one() {
     let (upstream, state) = (Upstream::start(), Enrollments::default());
-    upstream.on("/courses", json_answer(r#"{"courses": [{"id": 0}, {"id": 1}, {"id": 2}, {"id": 3}]}"#));
+    upstream.on("/courses", Answer::json(r#"{"courses": [{"id": 0}, {"id": 1}, {"id": 2}, {"id": 3}]}"#));
     let of_caller = state.clone();
     upstream.on("/me/enrollments", move |request: &Received| {
         let caller = request.header("authorization").expect("a caller");
         let ids = of_caller.lock().expect("the state").get(&caller).cloned().unwrap_or_default();
         let list: Vec<Value> = ids.iter().map(|id| json!({"courseId": id})).collect();
-        json_answer(&json!({"enrollments": list}).to_string())
+        Answer::json(json!({"enrollments": list}).to_string())
     });
     let larder = Larder::with(YAML, &upstream);
-    let (mut seed, mut tags) = (7_u64, BTreeMap::new());
+    let (mut dice, mut tags) = (Dice::new(7, 0), BTreeMap::new());
     for _ in 0..400 {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let (caller, course) = (format!("u{}", (seed >> 33) % 5), ((seed >> 40) % 4) as i64);
-        match (seed >> 50) % 8 {
+        let (caller, course) = (format!("u{}", dice.below(5)), dice.below(4) as i64);
+        match dice.below(8) {
             0 => {
                 state.lock().expect("the state").entry(caller.clone()).or_default().insert(course);
                 as_caller(larder.request("POST", &format!("/courses/{course}/enroll")), &caller)

@@ -27,9 +27,9 @@ fn list(items: usize) -> String {
 /// Names and lengths of the stored responses.
 async fn values(redis: &Redis) -> Vec<(String, usize)> {
     let mut values = Vec::new();
-    for key in redis.command(&["KEYS", "larder:r*"]).await.lines() {
-        let length = redis.command(&["STRLEN", key]).await.parse().expect("a length");
-        values.push((key.to_owned(), length));
+    for key in redis.responses().await {
+        let length = redis.command(&["STRLEN", &key]).await.parse().expect("a length");
+        values.push((key, length));
     }
     values
 }

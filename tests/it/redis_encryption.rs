@@ -19,10 +19,6 @@ fn start(redis: &Redis, keys: &[&str], upstream: &Upstream) -> Replica {
     Replica::with(&(store + ROUTES), upstream, Clock::system())
 }
 
-async fn response_keys(redis: &Redis) -> Vec<String> {
-    redis.command(&["KEYS", "larder:r*"]).await.lines().map(str::to_owned).collect()
-}
-
 #[tokio::test]
 async fn responses_are_unreadable_in_redis_and_hits_for_all_replicas() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
@@ -31,7 +27,7 @@ async fn responses_are_unreadable_in_redis_and_hits_for_all_replicas() {
     other.is_connected().await;
     one.get("/items/1").await.assert_text("GET /items/1 #1").assert_stored();
     other.has("/items/1").await.assert_text("GET /items/1 #1");
-    for key in response_keys(&redis).await {
+    for key in redis.responses().await {
         let find = "return string.find(redis.call('GET', KEYS[1]), ARGV[1], 1, true) and 1 or 0";
         assert_eq!(redis.command(&["EVAL", find, "1", &key, "GET /items"]).await, "0", "{key}");
         assert_eq!(redis.command(&["EVAL", find, "1", &key, "lrdr"]).await, "1", "{key}");
@@ -49,11 +45,11 @@ async fn forged_swapped_and_truncated_values_are_counted_misses() {
     for change in ["truncate", "swap", "forge"] {
         redis.flush_responses().await;
         larder.get("/items/1").await.assert_status(200);
-        let first = response_keys(&redis).await;
+        let first = redis.responses().await;
         larder.has("/items/1").await;
         larder.get("/items/2").await.assert_status(200);
         larder.has("/items/2").await;
-        let all = response_keys(&redis).await;
+        let all = redis.responses().await;
         let second = all.iter().find(|key| !first.contains(key)).expect("another");
         match change {
             "truncate" => redis.command(&["SETRANGE", &first[0], "100", ""]).await,
@@ -83,9 +79,9 @@ async fn keys_are_rotated_without_losing_what_is_stored() {
     during.get("/items/2").await.assert_status(200);
     during.has("/items/2").await;
     // A replica without the new key fetches for itself, and leaves the value to those that have it.
-    let count = response_keys(&redis).await.len();
+    let count = redis.responses().await.len();
     assert!(!before.get("/items/2").await.is_hit());
-    assert_eq!(response_keys(&redis).await.len(), count);
+    assert_eq!(redis.responses().await.len(), count);
     let after = start(&redis, &[NEW], &upstream);
     after.is_connected().await;
     assert!(!after.get("/items/1").await.is_hit());

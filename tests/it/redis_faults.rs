@@ -76,10 +76,7 @@ impl Two {
         let yaml = format!("store: {{redis: \"{}\", {STRICT}}}\n{ROUTES}", redis.url());
         let (one, other) = (Process::with(&yaml, &upstream).await, Process::with(&yaml, &upstream).await);
         for process in [&one, &other] {
-            eventually("it is connected", || async {
-                (process.metric("larder_redis_up").await == 1.0).then_some(())
-            })
-            .await;
+            process.is_connected().await;
         }
         Self { redis, upstream, one, other }
     }

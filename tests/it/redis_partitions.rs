@@ -8,10 +8,7 @@ const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [\"item:{i
 async fn process(redis: &str, upstream: &Upstream, store: &str) -> Process {
     let yaml = format!("store: {{redis: \"{redis}\", {store}}}\n{ROUTES}");
     let process = Process::with(&yaml, upstream).await;
-    eventually("it is connected", || async {
-        (process.metric("larder_redis_up").await == 1.0).then_some(())
-    })
-    .await;
+    process.is_connected().await;
     process
 }
 

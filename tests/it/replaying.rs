@@ -11,8 +11,7 @@ use crate::support::{Answer, Command, Received, Scratch, Upstream};
 fn api() -> Upstream {
     let seats = Arc::new(AtomicU64::new(20));
     let upstream = Upstream::start();
-    let list =
-        |seats: u64| Answer::ok(format!("{{\"seats\": {seats}}}")).header("content-type", "application/json");
+    let list = |seats: u64| Answer::json(format!("{{\"seats\": {seats}}}"));
     let read = seats.clone();
     upstream.on("/api/courses", move |_: &Received| list(read.load(Ordering::SeqCst)));
     upstream.on("/api/courses/7/enroll", move |request: &Received| {

@@ -25,10 +25,7 @@ async fn on(socket: &TcpListener, upstream: &Upstream, store: &str) -> Process {
     let config = scratch.file("proxy.yaml", &text);
     let command = Command::on_socket(socket, &["--config", config.to_str().expect("a path")]);
     let process = Process::spawn(command, scratch, proxy, admin).await;
-    eventually("it is connected", || async {
-        (process.metric("larder_redis_up").await == 1.0).then_some(())
-    })
-    .await;
+    process.is_connected().await;
     process
 }
 

@@ -1,7 +1,7 @@
 //! Rules have a place in the order of purges: what one configuration calls `courses` another may call `catalog`, in a
 //! reload and in a rolling deployment, and no acknowledged write is missed for that.
 
-use crate::support::{Answer, HOST, Larder, Process, Redis, Replica, Upstream, eventually};
+use crate::support::{Answer, HOST, Larder, Process, Redis, Replica, Upstream};
 
 const STRICT: &str = "max_lag: 0s, timeout: 5s";
 const BOUNDED: &str = "max_lag: 2s, timeout: 5s";
@@ -117,10 +117,7 @@ async fn a_write_under_way_reaches_the_rules_of_a_replica_that_joins() {
         let rules = |tag| format!("defaults: {{guard: true}}\n{}", routes(tag, "1h"));
         let yaml = format!("store: {{redis: \"{}\", {store}}}\n{}", redis.url(), rules("courses"));
         let mut writer = Process::with(&yaml, &upstream).await;
-        eventually("it is connected", || async {
-            (writer.metric("larder_redis_up").await == 1.0).then_some(())
-        })
-        .await;
+        writer.is_connected().await;
         upstream.on("/courses", Answer::ok("old"));
         let held = upstream.hold("/courses/7");
         let write = tokio::spawn(writer.request("PUT", "/courses/7").header("host", HOST).attempt());

@@ -66,7 +66,7 @@ async fn a_template_is_filled_with_each_value() {
 async fn a_json_answer_names_what_to_ask_for() {
     let upstream = Upstream::start();
     let recent = json!({"items": [{"id": 7}, {"id": "x y"}, {"id": 7}, {"id": null}]}).to_string();
-    upstream.on("/api/files", Answer::ok(recent).header("content-type", "application/json"));
+    upstream.on("/api/files", Answer::json(recent));
     let warm = "[{from: '/api/files?recent=1', each: '$.items[*].id', get: '/api/files/{}/url', every: 4m}]";
     let larder = warmed(&upstream, warm);
     runs(&larder, 1).await;

@@ -1,5 +1,19 @@
 """The operations of JSON Patch (RFC 6902) that deploy/kubernetes uses."""
 
+import pathlib
+
+import yaml
+
+NATIVE_SIDECAR = pathlib.Path("deploy/native-sidecar/kustomization.yaml")
+
+
+def native_sidecar(deployment):
+    """What deploy/native-sidecar makes of it."""
+    (patch,) = yaml.safe_load(NATIVE_SIDECAR.read_text())["patches"]
+    assert patch["target"]["kind"] == deployment["kind"], patch["target"]
+    apply(deployment, yaml.safe_load(patch["patch"]))
+    return deployment
+
 
 def apply(document, operations):
     for operation in operations:

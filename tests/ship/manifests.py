@@ -204,9 +204,8 @@ def kustomizations():
         data = {"proxy.yaml": (folder / "proxy.yaml").read_text()}
         texts.append(yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "larder"}, "data": data}))
         sidecar("the kustomization", objects(texts))
-        (patch,) = yaml.safe_load((DEPLOY / "native-sidecar/kustomization.yaml").read_text())["patches"]
         found = objects(texts)
-        json_patch.apply(of_kind(found, patch["target"]["kind"])[0], yaml.safe_load(patch["patch"]))
+        json_patch.native_sidecar(of_kind(found, "Deployment")[0])
         sidecar("the native sidecar", found)
 
 

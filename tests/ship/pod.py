@@ -235,15 +235,8 @@ class Load:
             client.join()
 
 
-def native_sidecar(deployment):
-    """What deploy/native-sidecar makes of it."""
-    (patch,) = yaml.safe_load((FOLDER.parent / "native-sidecar/kustomization.yaml").read_text())["patches"]
-    json_patch.apply(deployment, yaml.safe_load(patch["patch"]))
-    return deployment
-
-
 def main():
-    for name, change in (("two containers", lambda deployment: deployment), ("a native sidecar", native_sidecar)):
+    for name, change in (("two containers", lambda deployment: deployment), ("a native sidecar", json_patch.native_sidecar)):
         print(f"== {name}")
         deployment = change(yaml.safe_load((FOLDER / "deployment.yaml").read_text()))
         roll(deployment["spec"])

@@ -96,11 +96,17 @@ def copy(recipe):
     return folder
 
 
-def framework(recipe):
-    folder = copy(recipe)
+def installed(folder):
+    """Runs the page's commands but the last, which starts the server, and returns that."""
     *installs, start = commands(folder)
     for install in installs:
         subprocess.run(install, shell=True, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return start
+
+
+def framework(recipe):
+    folder = copy(recipe)
+    start = installed(folder)
     port = free_port()
     environment = {**os.environ, "PORT": str(port), "DATABASE": str(folder / "db.sqlite")}
     # The API purges at the admin listener, and larder needs the API's port.
@@ -188,10 +194,7 @@ def server(recipe):
     """The server in front of larder, then behind it."""
     folder = copy(recipe)
     front = free_port()
-    *installs, command = commands(folder)
-    for install in installs:
-        subprocess.run(install, shell=True, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    command = command.replace(".venv/", f"{folder}/.venv/")
+    command = installed(folder).replace(".venv/", f"{folder}/.venv/")
     environment = {**os.environ, "HOME": str(folder)}
     with Api() as api, larder(folder, api) as (proxy, _):
         moved(recipe, folder, {8000: front, 8080: proxy})

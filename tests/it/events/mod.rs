@@ -39,6 +39,19 @@ async fn source(larder: &Larder) -> Value {
     health(larder).await.json()["events"][0].clone()
 }
 
+/// How many events of the only source may have been missed.
+async fn missed(larder: &Larder) -> u64 {
+    source(larder).await["missed"].as_u64().expect("a count")
+}
+
+/// Waits until so many may have been.
+async fn missed_becomes(larder: &Larder, count: u64) {
+    eventually(&format!("{count} are missed"), || async {
+        (source(larder).await["missed"] == count).then_some(())
+    })
+    .await;
+}
+
 async fn health(larder: &Larder) -> Reply {
     larder.admin.get("/healthz").await.assert_status(200)
 }

@@ -54,7 +54,7 @@ async fn a_silent_source_limits_hits_to_the_fallback_ttl() {
 #[tokio::test]
 async fn a_list_that_warms_others_is_not_read_from_before_the_silence() {
     let (mut redis, upstream) = (Redis::start().await, Upstream::start());
-    upstream.on(LIST, Answer::ok("[{\"id\": 1}]").header("content-type", "application/json"));
+    upstream.on(LIST, Answer::json("[{\"id\": 1}]"));
     let more = format!(
         "warm: [{{from: /products, each: '$[*].id', get: '/products/{{}}', every: 1h, host: {HOST}}}]\nevents:\n  \
          - {{name: shop, stream: changes, redis: \"{}\", purge: [products, \"product:{{event.json:/id}}\"], \

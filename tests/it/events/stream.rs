@@ -2,7 +2,9 @@
 
 use ::larder::clock::Clock;
 
-use super::{ALL, LIST, ONE, ROUTES, TWO, events_become, hits, source, source_becomes};
+use super::{
+    ALL, LIST, ONE, ROUTES, TWO, events_become, hits, missed, missed_becomes, source, source_becomes,
+};
 use crate::support::{Larder, Redis, Replica, Upstream, eventually};
 
 const NOTHING: [&str; 0] = [];
@@ -272,7 +274,7 @@ async fn a_beginning_that_is_there_no_more_may_have_said_anything() {
     redis.command(&["XTRIM", "shop:changes", "MAXLEN", "1"]).await;
     let yaml = yaml(&redis, &redis, ", from: beginning");
     let larder = Replica::with(&yaml, &upstream, Clock::system());
-    eventually("a missed event", || async { (source(&larder).await["missed"] == 1).then_some(()) }).await;
+    missed_becomes(&larder, 1).await;
     assert_eq!(hits(&larder).await, NOTHING);
 }
 
@@ -281,12 +283,11 @@ async fn a_beginning_that_is_there_no_more_may_have_said_anything() {
 async fn entries_trimmed_before_they_are_read_purge_all() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&redis, &redis, &upstream).await;
-    let before = source(&larder).await["missed"].as_u64().expect("a count");
+    let before = missed(&larder).await;
     let at_once = "redis.call('XADD', KEYS[1], '*', 'id', '1'); redis.call('XADD', KEYS[1], '*', 'id', '9'); \
                    return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)";
     redis.command(&["EVAL", at_once, "1", "shop:changes"]).await;
-    eventually("a missed event", || async { (source(&larder).await["missed"] == before + 1).then_some(()) })
-        .await;
+    missed_becomes(&larder, before + 1).await;
     assert_eq!(hits(&larder).await, NOTHING);
 }
 
@@ -295,12 +296,11 @@ async fn entries_trimmed_before_they_are_read_purge_all() {
 async fn an_event_that_was_deleted_unread_counts_as_missed() {
     let (store, stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&store, &stream, &upstream).await;
-    let missed = || async { source(&larder).await["missed"].as_u64().expect("a count") };
-    let before = missed().await;
+    let before = missed(&larder).await;
     let deletes = "local id = redis.call('XADD', KEYS[1], '*', 'id', '1'); redis.call('XDEL', KEYS[1], id); \
                    redis.call('XADD', KEYS[1], '*', 'id', '9') return 'OK'";
     assert_eq!(stream.command(&["EVAL", deletes, "1", "shop:changes"]).await, "OK");
-    eventually("a missed event", || async { (missed().await == before + 1).then_some(()) }).await;
+    missed_becomes(&larder, before + 1).await;
     assert_eq!(hits(&larder).await, NOTHING);
 }
 
@@ -309,16 +309,15 @@ async fn an_event_that_was_deleted_unread_counts_as_missed() {
 async fn an_event_that_was_deleted_as_the_last_one_counts_as_missed() {
     let (store, stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&store, &stream, &upstream).await;
-    let missed = || async { source(&larder).await["missed"].as_u64().expect("a count") };
-    let before = missed().await;
+    let before = missed(&larder).await;
     let deletes = "redis.call('XDEL', KEYS[1], redis.call('XADD', KEYS[1], '*', 'id', '1')) return 'OK'";
     assert_eq!(stream.command(&["EVAL", deletes, "1", "shop:changes"]).await, "OK");
-    eventually("it is missed", || async { (missed().await > before).then_some(()) }).await;
+    eventually("it is missed", || async { (missed(&larder).await > before).then_some(()) }).await;
     assert_eq!(hits(&larder).await, NOTHING);
     changes(&stream, &["id", "1"]).await;
     events_become(&larder, "stream", "named", 2.0).await;
     assert_eq!(hits(&larder).await, [TWO]);
-    assert_eq!(missed().await, before + 1, "once");
+    assert_eq!(missed(&larder).await, before + 1, "once");
 }
 
 /// A worker keeps the stream short by deleting what it has done. larder had read it.
@@ -358,19 +357,18 @@ async fn work(redis: &Redis, count: usize, deletes_unread: bool) {
 async fn a_busy_worker_that_deletes_what_was_read_costs_nothing() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&redis, &redis, &upstream).await;
-    let missed = || async { source(&larder).await["missed"].as_u64().expect("a count") };
-    let before = missed().await;
+    let before = missed(&larder).await;
     work(&redis, 1500, false).await;
     events_become(&larder, "stream", "named", 3001.0).await;
-    assert_eq!(missed().await, before);
+    assert_eq!(missed(&larder).await, before);
     assert_eq!(hits(&larder).await, [ONE, TWO], "the list is in each event");
     // One that goes unread among them.
     tokio::join!(work(&redis, 100, false), work(&redis, 1, true));
-    eventually("it is missed", || async { (missed().await > before).then_some(()) }).await;
+    eventually("it is missed", || async { (missed(&larder).await > before).then_some(()) }).await;
     work(&redis, 100, false).await;
     let last = changes(&redis, &["id", "1"]).await;
     eventually("all is read", || async { (source(&larder).await["position"] == *last).then_some(()) }).await;
-    assert_eq!(missed().await, before + 1, "once");
+    assert_eq!(missed(&larder).await, before + 1, "once");
 }
 
 /// Another replica goes on where the first has ended, although the entry there is gone.

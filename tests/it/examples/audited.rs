@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, SampleApi, analytics, catalogue, courses, parsed, productivity, signed_urls, text, token};
+use super::{Case, SampleApi, analytics, catalogue, courses, productivity, request, signed_urls, text};
 use crate::history::dice::Dice;
 use crate::support::eventually;
 
@@ -229,11 +229,7 @@ async fn judged(case: &Case) -> Value {
 }
 
 async fn send(case: &Case, sentence: &str, content: &str) {
-    let (user, method, target) = parsed(sentence);
-    let mut request = case.larder.request(method, target);
-    if let Some(user) = user {
-        request = request.header("authorization", &token(user));
-    }
+    let mut request = request(&case.larder, sentence);
     if !content.is_empty() {
         request = request.header("content-type", "application/json").body(content.to_owned());
     }

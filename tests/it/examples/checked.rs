@@ -32,7 +32,7 @@ async fn the_demo_prints_a_configuration_that_passes_too() {
 #[tokio::test]
 async fn a_case_runs_by_its_file_and_one_variable() {
     let api = Upstream::start();
-    api.on("/api/courses", Answer::ok("{\"courses\": []}").header("content-type", "application/json"));
+    api.on("/api/courses", Answer::json("{\"courses\": []}"));
     let [proxy, admin] = [free_port(), free_port()];
     let (listen, operate) = (format!("127.0.0.1:{proxy}"), format!("127.0.0.1:{admin}"));
     let file = path("config/courses.yaml");

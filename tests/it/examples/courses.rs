@@ -103,7 +103,7 @@ async fn each_user_sees_its_own_enrolments_in_the_list() {
         let of_ann = request.header("authorization").as_deref() == Some(token("ann").as_str());
         let course = if of_ann { "7" } else { "8" };
         let list = json!({"enrollments": [{"courseId": course}]});
-        Answer::ok(list.to_string()).header("content-type", "application/json")
+        Answer::json(list.to_string())
     });
     for _ in 0..2 {
         for (read, expected) in

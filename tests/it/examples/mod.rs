@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Larder, Reply};
+use crate::support::{Client, Larder, Reply, Request};
 use sample::{SampleApi, issued, token};
 
 /// The result of `asked` if the cache answered everything.
@@ -121,11 +121,7 @@ impl Case {
         for fact in changed {
             self.api.changed_unseen(fact);
         }
-        let (user, method, target) = parsed(sentence);
-        let mut request = self.larder.request(method, target).header("content-type", "application/json");
-        if let Some(user) = user {
-            request = request.header("authorization", &token(user));
-        }
+        let request = request(&self.larder, sentence).header("content-type", "application/json");
         let reply = request.body(content.to_string()).await;
         assert_eq!(reply.status, 200, "{sentence}: {reply}");
     }
@@ -198,11 +194,16 @@ async fn has_one_response(case: &Case, user: &str, target: &str) {
 }
 
 async fn send(client: &Client, sentence: &str) -> Reply {
+    request(client, sentence).await
+}
+
+/// The request that a sentence describes, with the token of who sends it.
+fn request(client: &Client, sentence: &str) -> Request {
     let (user, method, target) = parsed(sentence);
     let request = client.request(method, target);
     match user {
-        Some(user) => request.header("authorization", &token(user)).await,
-        None => request.await,
+        Some(user) => request.header("authorization", &token(user)),
+        None => request,
     }
 }
 

@@ -152,7 +152,7 @@ impl Data {
                 if let Some((name, things)) = list {
                     body[name] = things.iter().map(|(id, _)| json!({"id": id})).collect();
                 }
-                Answer::ok(body.to_string()).header("content-type", "application/json")
+                Answer::json(body.to_string())
             }
             Some(Err(status)) => Answer::status(status),
             None => Answer::status(404),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use larder::clock::{Clock, Timestamp};
 use serde_json::json;
 
-use super::{Case, bucket, courses, parsed, signed_urls, token};
+use super::{Case, bucket, courses, parsed, request, signed_urls};
 use crate::support::{Answer, HOST, Reply, eventually};
 
 const MINUTE: u64 = 60;
@@ -25,12 +25,7 @@ fn running(file: &str, variable: &str, api: super::SampleApi) -> Case {
 
 impl Case {
     async fn ask(&self, sentence: &str) -> Reply {
-        let (user, method, target) = parsed(sentence);
-        let request = self.larder.request(method, target).header("host", HOST);
-        match user {
-            Some(user) => request.header("authorization", &token(user)).await,
-            None => request.await,
-        }
+        request(&self.larder, sentence).header("host", HOST).await
     }
 
     async fn is_warmed(&self, times: u64) {
@@ -72,13 +67,11 @@ fn storage(case: &Case, clock: &Clock) {
         case.api.upstream.on(path, move |request: &crate::support::Received| {
             let expires_at = clock.now().as_secs() + 4 * 60 * MINUTE;
             let url = format!("https://storage.example/{}?signature={expires_at}", request.nth);
-            Answer::ok(json!({"url": url, "expires_at": expires_at}).to_string())
-                .header("content-type", "application/json")
+            Answer::json(json!({"url": url, "expires_at": expires_at}).to_string())
         });
     }
     let recent = json!({"items": [{"id": 1}, {"id": 2}]}).to_string();
-    let recent = Answer::ok(recent).header("content-type", "application/json");
-    case.api.upstream.on("/api/files", recent);
+    case.api.upstream.on("/api/files", Answer::json(recent));
 }
 
 const URLS: [&str; 2] = ["ann /api/files/1/url", "ben /api/files/2/url"];

@@ -225,8 +225,7 @@ async fn s11_larder_is_killed_between_the_change_and_its_purge() {
         stage.redis().url()
     );
     let mut killed = Process::with(&yaml, &stage.upstream).await;
-    eventually("it is connected", || async { (killed.metric("larder_redis_up").await == 1.0).then_some(()) })
-        .await;
+    killed.is_connected().await;
     let fill = stage.fill_reads(A).await;
     let held = stage.upstream.hold("/w");
     let write = tokio::spawn(killed.request("POST", "/w").header("host", HOST).attempt());

@@ -143,6 +143,17 @@ impl Process {
         metric(&self.admin.get("/metrics").await.assert_status(200), name)
     }
 
+    /// Waits until a metric has a value.
+    pub async fn metric_becomes(&self, name: &str, value: f64) {
+        let what = format!("{name} is {value}");
+        eventually(&what, || async { (self.metric(name).await == value).then_some(()) }).await;
+    }
+
+    /// Waits until it is connected with Redis.
+    pub async fn is_connected(&self) {
+        self.metric_becomes("larder_redis_up", 1.0).await;
+    }
+
     /// `TERM`, `STOP`, `CONT`, `HUP` …
     pub fn signal(&self, signal: &str) {
         send_signal(self.child.id(), signal);
@@ -213,7 +224,6 @@ impl Drop for Process {
     }
 }
 
-/// Lets this process, and those it starts, have at least so many files and connections open.
 /// Makes room for `files` open files in this process, and waits until no other crowd has them.
 pub async fn one_crowd(files: usize) -> MutexGuard<'static, ()> {
     static ONE_CROWD: Mutex<()> = Mutex::const_new(());
@@ -222,6 +232,7 @@ pub async fn one_crowd(files: usize) -> MutexGuard<'static, ()> {
     only
 }
 
+/// Lets this process, and those it starts, have at least so many files and connections open.
 fn raise_file_limit(files: usize) {
     let (files, own) = (files + 500, std::process::id());
     let raise = format!(

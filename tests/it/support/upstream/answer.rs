@@ -56,6 +56,10 @@ impl Answer {
         Self::status(200).body(body)
     }
 
+    pub fn json(body: impl Into<Bytes>) -> Self {
+        Self::ok(body).header("content-type", "application/json")
+    }
+
     pub fn status(status: u16) -> Self {
         let content = Content::Whole(Bytes::new());
         Self { status, headers: vec![], content, trailers: vec![], end: End::Proper, head_only: false }

@@ -158,7 +158,7 @@ impl Book {
         self.state().received.iter().filter(|request| request.path() == path).cloned().collect()
     }
 
-    /// Forgets the requests so far, but not how many they were.
+    /// Forgets the requests so far; the numbers of later ones (`nth`) go on.
     pub fn forget(&self) {
         self.state().received.clear();
     }
