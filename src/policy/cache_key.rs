@@ -89,6 +89,19 @@ impl CacheKey {
         self.variant_key(fields, request, Negotiated::received(request.headers, response))
     }
 
+    /// Builds the key of the requests for this response that have exactly these fields.
+    pub fn key_of_fields(&self, headers: &HeaderMap, ignored: &[HeaderName]) -> CacheKey {
+        let mut names: Vec<&HeaderName> = headers.keys().filter(|name| !ignored.contains(name)).collect();
+        names.sort_unstable_by_key(|name| name.as_str());
+        let mut parts = KeyHasher::new(b"fields 1");
+        parts.add(&self.0);
+        for name in names {
+            parts.add(name.as_str().as_bytes());
+            parts.add_list(headers.get_all(name).iter().map(|value| value.as_bytes()));
+        }
+        CacheKey(parts.digest())
+    }
+
     fn variant_key_by_names(
         &self,
         names: &[HeaderName],

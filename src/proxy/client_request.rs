@@ -26,7 +26,9 @@ use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
 use crate::policy::languages::choose_request_language;
 use crate::policy::overlay::{SharedPart, part_fields};
 use crate::policy::routes::Routes;
-use crate::policy::{CallerFields, HeaderNameFilter, RequestHead, Route, is_ambiguous_name, override_fields};
+use crate::policy::{
+    CacheKey, CallerFields, HeaderNameFilter, RequestHead, Route, is_ambiguous_name, override_fields,
+};
 use crate::purge::PurgeCause;
 use crate::purging::describe_request;
 use crate::upstream::Timeouts;
@@ -364,14 +366,10 @@ impl ClientHead {
         headers
     }
 
-    /// Whether both requests forward the same fields, but for those that name one request.
-    pub(crate) fn forwards_same_fields(&self, other: &Self) -> bool {
-        let fields = |head: &Self| {
-            let mut headers = head.parts.headers.clone();
-            REQUEST_ID_FIELDS.iter().for_each(|name| drop(headers.remove(name)));
-            headers
-        };
-        std::ptr::eq(self, other) || fields(self) == fields(other)
+    /// The key of the requests for the response under `key` that forward the same fields as this one, but for those that
+    /// name one request.
+    pub(crate) fn key_of_fields(&self, key: &CacheKey) -> CacheKey {
+        key.key_of_fields(&self.parts.headers, &REQUEST_ID_FIELDS)
     }
 
     /// Whether the client waits for a 100 before it sends its content. hyper's server sends one over HTTP/1.1 only.

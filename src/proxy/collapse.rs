@@ -41,8 +41,8 @@ struct Waited {
     refused: Option<Arc<InFlightFetch>>,
     /// The fetch that takes too long, beside which another one goes on.
     overdue: Option<Arc<InFlightFetch>>,
-    /// Another request's error was not for this one.
-    has_refused_error: bool,
+    /// How many errors of other requests were not for this one.
+    refused_errors: usize,
     /// It does not try again after a timeout.
     has_retried: bool,
 }
@@ -77,22 +77,28 @@ impl<'a> MissedRequest<'a> {
         }
         let mut waited = Waited::new();
         for _ in 0..MAX_JOINS {
-            let (fetch, leads) =
-                match table.join(&miss.key, caller, waited.refused.as_ref(), waited.has_refused_error) {
-                    Join::Bypass => break,
-                    Join::Follower(fetch) => (fetch, false),
-                    Join::Leader(leader) => {
-                        if let Some(hit) = self.find_again(&miss).await {
-                            leader.finish(FetchOutcome::Retry);
-                            return Ok(hit.into_answer(&self.cached()));
-                        }
-                        let fetch = leader.fetch().clone();
-                        match self.lead(leader, &miss, &mut waited).await {
-                            Some(answer) => return answer,
-                            None => (fetch, true),
-                        }
+            // The first error of another request may be a bad request's. The second one is left to requests like this one.
+            let refuses = waited.refused_errors > 1;
+            let among = refuses.then(|| self.head.key_of_fields(&miss.key));
+            let (fetch, leads) = match table.join(&miss.key, caller, waited.refused.as_ref(), among) {
+                Join::Bypass => break,
+                Join::Follower(fetch) => (fetch, false),
+                Join::Leader(leader) => {
+                    let _turn = match refuses {
+                        true => table.take_turn(self.lookup.route.collapse_timeout).await,
+                        false => None,
+                    };
+                    if let Some(hit) = self.find_again(&miss).await {
+                        leader.finish(FetchOutcome::Retry);
+                        return Ok(hit.into_answer(&self.cached()));
                     }
-                };
+                    let fetch = leader.fetch().clone();
+                    match self.lead(leader, &miss, &mut waited).await {
+                        Some(answer) => return answer,
+                        None => (fetch, true),
+                    }
+                }
+            };
             match self.wait(&fetch, leads, &miss, &mut waited).await {
                 Next::Answer(answer) => return Ok(answer),
                 Next::OtherQuery => return Err(OtherQuery),
@@ -386,22 +392,13 @@ fn add_fields(response: &mut Response<Body>, fields: &HeaderMap) {
 
 impl Waited {
     fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            refused: None,
-            overdue: None,
-            has_refused_error: false,
-            has_retried: false,
-        }
+        Self { since: Instant::now(), refused: None, overdue: None, refused_errors: 0, has_retried: false }
     }
 
-    /// Whether the error of a fetch answers this request: its leader forwarded the same fields, or it was led by a request
-    /// that, like this one, another fetch's error did not answer.
+    /// Whether the error of a fetch answers this request: its leader forwarded the same fields.
     fn accepts_error(&mut self, fetch: &InFlightFetch, head: &ClientHead, depends_on_request: bool) -> bool {
-        let accepts = !depends_on_request
-            || (self.has_refused_error && fetch.is_retry)
-            || fetch.forwards_same_fields(head);
-        self.has_refused_error |= !accepts;
+        let accepts = !depends_on_request || fetch.forwards_same_fields(head);
+        self.refused_errors += usize::from(!accepts);
         accepts
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::backoff::Backoff;
 use super::client_request::ClientHead;
@@ -25,6 +25,9 @@ use crate::stored_response::{StoredHead, StoredResponse};
 /// How long a key counts as uncacheable at first, and at most (hit-for-miss).
 const MIN_HIT_FOR_MISS: Duration = Duration::from_secs(5);
 pub(super) const MAX_HIT_FOR_MISS: Duration = Duration::from_secs(120);
+
+/// How many requests that another request's error did not answer, twice, fetch at the same time.
+const MAX_REFUSING_FETCHES: usize = 64;
 
 /// How long a key is not refreshed after a failure, at first and at most.
 const MIN_REFRESH_BACKOFF: Duration = Duration::from_secs(1);
@@ -75,6 +78,7 @@ pub(super) struct CollapseTable {
     by_key: Mutex<HashMap<CacheKey, Arc<InFlightFetch>>>,
     hit_for_miss: Backoff<(CacheKey, CallerKind), Uncacheable>,
     failures: Backoff<CacheKey, RefreshFailure>,
+    refusing: Semaphore,
 }
 
 /// The kinds of callers that hit-for-miss markers keep apart: a response to one kind says nothing of the other's.
@@ -132,8 +136,6 @@ pub(super) struct InFlightFetch {
     /// Whether others may join.
     is_joinable: bool,
     pub caller: CallerKind,
-    /// Whether it was started by a request that another fetch's error did not answer.
-    pub is_retry: bool,
     /// The request that the leader forwards.
     head: OnceLock<Arc<ClientHead>>,
     outcome: watch::Sender<Option<FetchOutcome>>,
@@ -154,30 +156,32 @@ impl CollapseTable {
             by_key: Mutex::default(),
             hit_for_miss: Backoff::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
             failures: Backoff::new(clock, MIN_REFRESH_BACKOFF, MAX_REFRESH_BACKOFF),
+            refusing: Semaphore::new(MAX_REFUSING_FETCHES),
         })
     }
 
     /// Joins the fetch of `key`, or starts it. `refused` is a fetch that did not serve this request: it is replaced, not
-    /// joined again. `is_retry`: because it ended in an error that is not for this request.
+    /// joined again. `among`: a key of the requests among which it is shared, in place of all for `key`.
     pub(super) fn join(
         self: &Arc<Self>,
         key: &CacheKey,
         caller: CallerKind,
         refused: Option<&Arc<InFlightFetch>>,
-        is_retry: bool,
+        among: Option<CacheKey>,
     ) -> Join {
         if self.hit_for_miss.active(&(*key, caller)).is_some() {
             return Join::Bypass;
         }
+        let key = among.unwrap_or(*key);
         let mut fetches = self.lock();
-        match fetches.entry(*key) {
+        match fetches.entry(key) {
             Entry::Occupied(present)
                 if !refused.is_some_and(|refused| Arc::ptr_eq(refused, present.get())) =>
             {
                 Join::Follower(present.get().clone())
             }
             entry => {
-                let fetch = InFlightFetch::new(*key, caller, true, is_retry);
+                let fetch = InFlightFetch::new(key, caller, true);
                 entry.insert_entry(fetch.clone());
                 Join::Leader(Leader { table: self.clone(), fetch })
             }
@@ -193,7 +197,7 @@ impl CollapseTable {
         match self.lock().entry(*key) {
             Entry::Occupied(_) => None,
             Entry::Vacant(entry) => {
-                let fetch = InFlightFetch::new(*key, caller, true, false);
+                let fetch = InFlightFetch::new(*key, caller, true);
                 entry.insert(fetch.clone());
                 Some(Leader { table: self.clone(), fetch })
             }
@@ -202,7 +206,13 @@ impl CollapseTable {
 
     /// Leads a fetch that no request can join.
     pub(super) fn lead_unshared(self: &Arc<Self>, key: &CacheKey, caller: CallerKind) -> Leader {
-        Leader { table: self.clone(), fetch: InFlightFetch::new(*key, caller, false, false) }
+        Leader { table: self.clone(), fetch: InFlightFetch::new(*key, caller, false) }
+    }
+
+    /// Waits until fewer than [`MAX_REFUSING_FETCHES`] such requests fetch, so that they are no crowd at an upstream that
+    /// fails; but not longer than `timeout`, so that slow ones do not hold up others. Dropping the permit ends the turn.
+    pub(super) async fn take_turn(&self, timeout: Duration) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(timeout, self.refusing.acquire()).await.ok()?.ok()
     }
 
     /// Whether the last fetch of `key` timed out, and the back-off is not over.
@@ -230,13 +240,12 @@ impl CollapseTable {
 }
 
 impl InFlightFetch {
-    fn new(key: CacheKey, caller: CallerKind, is_joinable: bool, is_retry: bool) -> Arc<Self> {
+    fn new(key: CacheKey, caller: CallerKind, is_joinable: bool) -> Arc<Self> {
         Arc::new(Self {
             key: Mutex::new(key),
             started_at: Instant::now(),
             is_joinable,
             caller,
-            is_retry,
             head: OnceLock::new(),
             outcome: watch::Sender::new(None),
         })
@@ -248,7 +257,9 @@ impl InFlightFetch {
 
     /// Whether the leader forwards the same fields as this request would, so that its error is this request's, too.
     pub(super) fn forwards_same_fields(&self, head: &ClientHead) -> bool {
-        self.head.get().is_none_or(|leader| leader.forwards_same_fields(head))
+        let key = self.key();
+        let fields = |head: &ClientHead| head.key_of_fields(&key);
+        self.head.get().is_none_or(|leader| fields(leader) == fields(head))
     }
 
     fn key(&self) -> CacheKey {
@@ -382,14 +393,14 @@ mod tests {
     }
 
     fn leader(table: &Arc<CollapseTable>, key: &CacheKey) -> Leader {
-        match table.join(key, CallerKind::InKey, None, false) {
+        match table.join(key, CallerKind::InKey, None, None) {
             Join::Leader(leader) => leader,
             _ => panic!("another request leads already"),
         }
     }
 
     fn follower(table: &Arc<CollapseTable>, key: &CacheKey) -> Arc<InFlightFetch> {
-        match table.join(key, CallerKind::InKey, None, false) {
+        match table.join(key, CallerKind::InKey, None, None) {
             Join::Follower(fetch) => fetch,
             _ => panic!("no request leads"),
         }
@@ -420,10 +431,10 @@ mod tests {
         let (table, _) = table();
         let old = leader(&table, &KEY);
         let refused = old.fetch().clone();
-        let Join::Leader(new) = table.join(&KEY, CallerKind::InKey, Some(&refused), false) else {
+        let Join::Leader(new) = table.join(&KEY, CallerKind::InKey, Some(&refused), None) else {
             panic!("not replaced")
         };
-        assert!(matches!(table.join(&KEY, CallerKind::InKey, Some(&refused), false), Join::Follower(_)));
+        assert!(matches!(table.join(&KEY, CallerKind::InKey, Some(&refused), None), Join::Follower(_)));
         // The old one leaves without taking the new one with it.
         drop(old);
         assert!(Arc::ptr_eq(&follower(&table, &KEY), new.fetch()));
@@ -447,7 +458,7 @@ mod tests {
         for lasts in [5, 10, 20] {
             let lasts = Duration::from_secs(lasts);
             assert_eq!(leader(&table, &KEY).mark_hit_for_miss(reason), lasts);
-            assert!(matches!(table.join(&KEY, CallerKind::InKey, None, false), Join::Bypass));
+            assert!(matches!(table.join(&KEY, CallerKind::InKey, None, None), Join::Bypass));
             clock.advance(lasts);
         }
         leader(&table, &KEY).mark_hit_for_miss(reason);
@@ -460,7 +471,7 @@ mod tests {
         let (table, _) = table();
         let reason = Uncacheable::ByHeaders(NotStored::Private);
         table.lead_unshared(&KEY, CallerKind::OutsideKey).mark_hit_for_miss(reason);
-        assert!(matches!(table.join(&KEY, CallerKind::OutsideKey, None, false), Join::Bypass));
+        assert!(matches!(table.join(&KEY, CallerKind::OutsideKey, None, None), Join::Bypass));
         leader(&table, &KEY);
     }
 
