@@ -19,6 +19,7 @@ mod lint;
 mod listen;
 mod load;
 mod log;
+mod masking;
 mod options;
 mod overlay;
 mod purge_rules;

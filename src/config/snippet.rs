@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::diagnostics::{Diagnostic, Location};
+use super::masking::mask_line;
 
 pub(super) fn render(level: &str, diagnostic: &Diagnostic, source: &str, text: &str) -> String {
     let mut out =
@@ -40,8 +41,7 @@ fn snippet(location: Location, text: &str, is_secret: bool) -> String {
         last if line > last => (last, usize::MAX),
         _ => (line, column),
     };
-    let written = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    let mut shown = mask_secrets(written);
+    let mut shown = mask_line(text, line.saturating_sub(1));
     let at = column.saturating_sub(1).min(shown.len());
     if is_secret {
         shown.iter_mut().skip(at).take(length).for_each(|c| *c = '*');
@@ -58,38 +58,4 @@ fn snippet(location: Location, text: &str, is_secret: bool) -> String {
         " ".repeat(at - from),
         "^".repeat(carets)
     )
-}
-
-/// Replaces control characters by spaces; and by stars the values of keys that hold secrets, and passwords in URLs.
-fn mask_secrets(line: &str) -> Vec<char> {
-    let mut shown: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let find = |shown: &[char], word: &str, from: usize| {
-        let word: Vec<char> = word.chars().collect();
-        let at = shown.get(from..)?.windows(word.len()).position(|window| window == word)?;
-        Some(from + at + word.len())
-    };
-    let mut from = 0;
-    while let Some(start) = find(&shown, "://", from) {
-        let host = shown[start..]
-            .iter()
-            .position(|c| *c == '/' || c.is_whitespace())
-            .map_or(shown.len(), |n| start + n);
-        if let Some(at) = shown[start..host].iter().rposition(|c| *c == '@') {
-            shown[start..start + at].fill('*');
-        }
-        from = start;
-    }
-    for key in ["token:", "password:", "secret:", "Authorization:"] {
-        let Some(after) = find(&shown, key, 0) else { continue };
-        let is_opening = |c: &&char| matches!(c, ' ' | '"' | '\'' | '[');
-        let start = after + shown[after..].iter().take_while(is_opening).count();
-        let is_list = shown[after..start].contains(&'[');
-        let is_value = |c: &&char| !matches!(c, '}' | ']' | '"' | '\'') && (is_list || **c != ',');
-        let end = start + shown[start..].iter().take_while(is_value).count();
-        let value: String = shown[start..end].iter().collect();
-        if value != "none" && !value.starts_with("${") {
-            shown[start..end].fill('*');
-        }
-    }
-    shown
 }

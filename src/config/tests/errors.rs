@@ -159,6 +159,25 @@ fn secrets_in_the_line_of_an_error_are_not_shown() {
         ("events:\n  - webhook: /hooks/x\n    secret: [hunter2, hunter22]", "hunter22"),
         ("events:\n  - webhook: /hooks/x\n    secret:\n      - hunter2", "hunter2"),
         ("upstream: http://user:hunter2@127.0.0.1", "hunter2"),
+        (
+            "store: {redis: a, encrypt: {keys: [{id: a, secret: A234}, {id: b, secret: hunter2, x: y}]}}",
+            "hunter2",
+        ),
+        ("store: {redis: {url: \"redis://a\", \"password\": \"hunter2\", x: y}}", "hunter2"),
+        ("admin: {token : hunter2, x: y}", "hunter2"),
+        ("admin: {token: \"a}, hunter2\", x: y}", "hunter2"),
+        ("admin: {token: \"${X:-hunter2}\", x: y}", "hunter2"),
+        ("admin: {tokn: hunter2}", "hunter2"),
+        ("admin: {TOKEN: hunter2}", "hunter2"),
+        ("background: {headers: {authorization: hunter2}, x: y}", "hunter2"),
+        ("background: {headers: {X-API-Key: hunter2, Cookie: hunter3}, x: y}", "hunter"),
+        ("background:\n  headers:\n    X-Any: [hunter2]", "hunter2"),
+        ("background:\n  headers:\n    X-Any: hunter2\n    \"x y\": z hunter2", "hunter2"),
+        ("store: {redis: \"redis://:abc/hunter2@host\", x: y}", "hunter2"),
+        ("admin: {token: hunter2", "hunter2"),
+        ("admin:\n  token:\n    hunter2: : x", "hunter2"),
+        ("{\"admin\": {\"token\": \"hunter2\", \"x\": 1}}", "hunter2"),
+        ("events:\n  - secret:\n    - hunter2 # x\n    - [a", "hunter2"),
     ] {
         let errors = parse(line).expect_err(line).to_string();
         assert!(!errors.contains(secret), "{errors}");
