@@ -16,7 +16,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Args, Debug)]
 pub(super) struct DrainArgs {
-    /// End the process once the requests in flight have ended, as SIGTERM does
+    /// End the process once the requests in flight are answered, as SIGTERM does
     #[arg(long)]
     exit: bool,
     /// Wait until no client is connected; fail if that takes longer

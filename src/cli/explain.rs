@@ -19,25 +19,25 @@ use crate::policy::routes::Routes;
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
-    /// The request: a method and a path (or a URL); a path alone is a GET
+    /// The request: an optional method (default GET), and a path or URL
     #[arg(value_names = ["METHOD", "URL"], num_args = 1..=2, required = true)]
     request: Vec<String>,
-    /// A field of the request: 'Name: value'; may be repeated
+    /// A request header: 'Name: value'; may be repeated
     #[arg(long = "header", short = 'H', value_name = "FIELD")]
     headers: Vec<String>,
-    /// The request's content, or @FILE; JSON if there is no Content-Type
+    /// The request's body, or @FILE; sent as JSON unless a Content-Type is given
     #[arg(long, short, value_name = "TEXT|@FILE")]
     data: Option<String>,
     /// The status of the upstream's response
     #[arg(long, value_name = "CODE", default_value = "200")]
     status: StatusCode,
-    /// A field of the upstream's response: 'Cache-Control: max-age=60'; may be repeated
+    /// A header of the upstream's response: 'Cache-Control: max-age=60'; may be repeated
     #[arg(long = "response", value_name = "FIELD")]
     response: Vec<String>,
-    /// A file with the response's content, for tags and times in it
+    /// A file with the response's body, if tags or times are read from it
     #[arg(long, value_name = "FILE")]
     body: Option<std::path::PathBuf>,
-    /// Ask the admin listener of a running larder what is stored for the request
+    /// Ask a running larder what it has stored for the request
     #[arg(long, conflicts_with_all = ["data", "status", "response", "body"])]
     now: bool,
     /// Print JSON

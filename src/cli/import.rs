@@ -11,10 +11,10 @@ use crate::draft::{Draft, import};
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
-    /// The file: nginx.conf, default.vcl or souin.yaml
+    /// The configuration file to convert, such as nginx.conf, default.vcl or souin.yaml
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
-    /// Its kind; by default by its extension
+    /// File format [default: by extension]
     #[arg(long, value_enum)]
     kind: Option<CacheKind>,
 }

@@ -30,13 +30,13 @@ const MAX_PATHS: usize = 64;
 
 #[derive(Args, Debug)]
 pub(super) struct InitArgs {
-    /// Paths of the API to ask with a GET, without credentials
+    /// Paths of the API to GET, without credentials
     #[arg(value_name = "PATH", default_value = "/")]
     paths: Vec<String>,
     /// The API: http://host:port, https://host or unix:/path
     #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
     upstream: String,
-    /// Replace a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
     /// Print the configuration instead of writing it

@@ -68,11 +68,11 @@ enum Command {
         #[command(flatten)]
         over: run::OverrideArgs,
     },
-    /// Write a first configuration from what the API answers
+    /// Request some paths of the API and write a first configuration
     Init(init::InitArgs),
-    /// Make a configuration from that of nginx, Varnish or Souin
+    /// Convert an nginx, Varnish or Souin configuration
     Import(import::ImportArgs),
-    /// Suggest a configuration from what describes the API or its traffic
+    /// Suggest a configuration from an OpenAPI document or an access log
     Suggest(suggest::SuggestArgs),
     /// Report every error and warning in a configuration
     Check {
@@ -82,7 +82,7 @@ enum Command {
         /// Exit with 1 if there are warnings
         #[arg(long)]
         strict: bool,
-        /// Connect to Redis as the file says, and try every command that larder needs
+        /// Connect to the configured Redis and try every command that larder uses
         #[arg(long)]
         connect: bool,
         #[command(flatten)]
@@ -90,7 +90,7 @@ enum Command {
         #[command(flatten)]
         over: run::OverrideArgs,
     },
-    /// Check the configuration, Redis and the API, and advise
+    /// Diagnose the configuration, Redis and the API
     Doctor {
         /// The configuration file; the same as --config
         #[arg(value_name = "FILE")]
@@ -103,7 +103,7 @@ enum Command {
         /// The configuration file; the same as --config
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Allow a kind of finding, by its name in brackets; may be repeated
+        /// Ignore findings of this kind (the name in brackets); may be repeated
         #[arg(long = "allow", value_name = "NAME")]
         allowed: Vec<String>,
         #[command(flatten)]
@@ -119,44 +119,44 @@ enum Command {
     },
     /// Explain how larder handles a request: route, key, tags, lifetime, purges
     Explain(explain::ExplainArgs),
-    /// Print all configuration options: a JSON Schema for editors, or a page
+    /// Print all configuration options as a JSON Schema (for editors) or a Markdown page
     Schema {
         #[arg(long, value_enum, default_value_t)]
         format: schema::Format,
     },
     /// Run a demo: a sample API, larder in front of it, and requests to try
     Demo(demo::DemoArgs),
-    /// Purge responses of a running larder by tag, URL or prefix
+    /// Purge responses by tag, URL or prefix
     Purge(admin::PurgeArgs),
-    /// List the last purges of a running larder
+    /// List the last purges
     Purges(admin::PurgesArgs),
-    /// Show hits and misses of a running larder, by route
+    /// Show hits and misses by route
     Stats(admin::StatsArgs),
-    /// Show responses that differed from the API's present answer, and why; with --replay, those of a file of requests
+    /// Show hits that differed from the API's current response, and why
     Audit(admin::AuditArgs),
-    /// Show the routes of a running larder with their rates, again and again
+    /// Show request rates by route, refreshed continuously
     Top(top::TopArgs),
-    /// Print requests of a running larder and how they are answered, as they come
+    /// Stream requests and their cache outcome
     Tail(tail::TailArgs),
-    /// Serve an assistant over standard input and output (Model Context Protocol); only reads unless --allow purge
+    /// Run an MCP server on stdin/stdout; read-only without --allow purge
     Mcp(mcp::McpArgs),
-    /// Look into the Redis of a configuration
+    /// Inspect the configured Redis
     Redis {
         #[command(subcommand)]
         command: RedisCommand,
     },
-    /// Tell clients of a running larder to use other replicas
+    /// Drain a running larder: clients are told to close their connections
     Drain(drain::DrainArgs),
-    /// Exit with 0 if larder runs and accepts requests; for container health checks
+    /// Exit with 0 if larder accepts requests; for container health checks
     Health(admin::HealthArgs),
     /// Print a completion script for a shell
     Completions {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write those of all commands
+    /// Print the manual page, or write the pages of all commands
     Man {
-        /// The folder for the pages of all commands
+        /// Write the pages of all commands to this folder
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -164,7 +164,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum RedisCommand {
-    /// Count the keys of a namespace by kind, in bounded steps
+    /// Count the keys of a namespace by kind
     Stats(redis_stats::RedisStatsArgs),
 }
 

@@ -18,10 +18,10 @@ pub(super) struct RedisStatsArgs {
     /// The configuration file; the same as --config
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Another namespace than the configuration's
+    /// Namespace to count instead of the configured one
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
-    /// Keys to visit on each server at the most, other applications' included
+    /// Maximum number of keys to scan per server, all applications' included
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
     limit: u64,
     /// Print JSON

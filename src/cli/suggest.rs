@@ -17,10 +17,10 @@ pub(super) struct SuggestArgs {
     /// An OpenAPI 3.0 or 3.1 document of the API, in YAML or JSON
     #[arg(long, value_name = "FILE")]
     openapi: Option<PathBuf>,
-    /// An access log in the combined format or with a JSON object a line; larder's own will do
+    /// An access log in the combined format, or with one JSON object per line, such as larder's own
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
-    /// The API's address; by default the first server of the document
+    /// The API's address [default: the first server of the document]
     #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
     upstream: Option<String>,
 }

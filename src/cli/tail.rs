@@ -18,16 +18,16 @@ pub(super) struct TailArgs {
     /// Only requests with this text in their Cache-Status: hit, stored, uri-miss …
     #[arg(long, value_name = "TEXT")]
     outcome: Option<String>,
-    /// Only requests whose path begins so
+    /// Only paths that start with this
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
     /// Only requests of this client address
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
-    /// Only requests that took longer, such as 50ms
+    /// Only requests that took longer than this, such as 50ms
     #[arg(long, value_name = "DURATION")]
     slower: Option<String>,
-    /// Print the JSON of the admin listener, a line for each request
+    /// Print the JSON of the admin listener, one line per request
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -22,16 +22,16 @@ const MIN_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Args, Debug)]
 pub(super) struct TopArgs {
-    /// The time between two pictures
+    /// Time between refreshes
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     interval: String,
     /// The column to sort by
     #[arg(long, value_enum, default_value_t)]
     sort: SortColumn,
-    /// Most routes to show
+    /// Maximum number of routes
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     limit: usize,
-    /// Print one table and end, as if the output were no terminal
+    /// Print one table and exit
     #[arg(long)]
     once: bool,
     #[command(flatten)]

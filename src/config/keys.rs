@@ -5,7 +5,7 @@
 //! # Adding a key
 //!
 //! Add an entry to the `settings!` declaration of its section, or, for a key of a route, to `route_keys!` in
-//! `policy/route.rs`:
+//! `policy/route_keys.rs`:
 //!
 //! ```text
 //! /// Maximum number of client connections.

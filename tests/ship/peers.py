@@ -176,10 +176,10 @@ def callers_apart(port, api):
 
 
 CLAIMS = {
-    "A write that passes purges what it changed": write_purges,
-    "Concurrent misses are one fetch": one_fetch,
+    "A write through the proxy purges what it changed": write_purges,
+    "Concurrent misses cause one fetch": one_fetch,
     "A slow fetch cannot bring back what was purged": slow_fetch_stays_away,
-    "Callers with credentials share nothing unless told so": callers_apart,
+    "Callers with credentials share nothing by default": callers_apart,
 }
 WORDS = {True: "yes", False: "no", None: "no purges"}
 

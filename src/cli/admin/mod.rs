@@ -32,10 +32,10 @@ pub(super) struct PurgeArgs {
     /// All responses with this tag; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// One path with all its queries, or with one query; may be repeated
+    /// A path with any query, or one exact URL; may be repeated
     #[arg(long = "url", value_name = "URL")]
     urls: Vec<String>,
-    /// One path and all below it; may be repeated
+    /// A path and everything below it; may be repeated
     #[arg(long = "prefix", value_name = "PATH")]
     prefixes: Vec<String>,
     /// All responses
@@ -44,7 +44,7 @@ pub(super) struct PurgeArgs {
     /// Mark as stale instead of discarding, so that validation and serving stale still work
     #[arg(long)]
     soft: bool,
-    /// Wait until every replica has applied the purge; fail if that takes too long
+    /// Wait until every replica has applied the purge; fail on a timeout
     #[arg(long)]
     wait: bool,
     /// Show the routes and stored responses that the purge would reach, and purge nothing
@@ -74,7 +74,7 @@ pub(super) struct PurgesArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct StatsArgs {
-    /// Add up all replicas
+    /// Sum over all replicas
     #[arg(long)]
     all: bool,
     /// Print the JSON of the admin listener
@@ -86,13 +86,13 @@ pub(super) struct StatsArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct AuditArgs {
-    /// Exit with 1 if there are findings of this kind; stale: purge-missing or changed-within-ttl; may be repeated
+    /// Exit with 1 on findings of this kind; `stale` covers purge-missing and changed-within-ttl; may be repeated
     #[arg(long, value_name = "KIND", value_parser = FINDING_KINDS)]
     fail_on: Vec<String>,
-    /// Start a larder of its own, play the requests of this .http file through it, and compare each hit
+    /// Play the requests of this .http file through a temporary larder, and compare each hit
     #[arg(long, value_name = "FILE")]
     pub(super) replay: Option<PathBuf>,
-    /// With --replay, the API in place of the configuration's
+    /// With --replay: the API to use instead of the configured one
     #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
     pub(super) upstream: Option<String>,
     /// Print the JSON of the admin listener

@@ -27,7 +27,7 @@ pub struct DemoArgs {
     /// The address for operators [default: 127.0.0.1:9090, or a free port]
     #[arg(long, value_name = "ADDRESS", env = "LARDER_ADMIN")]
     admin: Option<SocketAddr>,
-    /// How long the sample API takes for each query, in milliseconds
+    /// Time that the sample API takes for a query, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 300)]
     delay: u64,
     /// Print the demo's configuration and exit
