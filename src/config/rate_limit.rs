@@ -13,7 +13,7 @@ use crate::policy::Route;
 use crate::policy::rate_limit::{CountedRequests, RateKey, RateLimit};
 
 settings! {
-    struct RateFields = "rate" {
+    struct RateKeys = "rate" {
         /// The requests of a caller in a time: `100/m`, `20/s`, `5/5m`.
         limit: (u32, Duration) = LIMIT, required;
         /// The requests that may come at once. Default: the number in `limit`.
@@ -36,12 +36,12 @@ settings! {
 
 /// `None` stands for `off`.
 pub(super) const RATE: Reader<Option<RateLimit>> =
-    Reader::new(Kind::OneOf(&[OFF, Kind::Mapping(RateFields::SECTION)]), |node, diagnostics| {
+    Reader::new(Kind::OneOf(&[OFF, Kind::Mapping(RateKeys::SECTION)]), |node, diagnostics| {
         if node.text() == Some("off") {
             return Some(None);
         }
-        let RateFields { limit: (requests, period), burst, by, counted, is_shared, is_enforced, name } =
-            RateFields::from_node(node, diagnostics)?;
+        let RateKeys { limit: (requests, period), burst, by, counted, is_shared, is_enforced, name } =
+            RateKeys::from_node(node, diagnostics)?;
         let burst = burst.unwrap_or(requests);
         Some(Some(RateLimit { name, requests, period, burst, by, counted, is_shared, is_enforced }))
     });

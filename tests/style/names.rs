@@ -28,8 +28,9 @@ fn functions_are_verb_phrases() {
 fn a_type_has_one_meaning() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in rust_files().into_iter().filter(File::is_production) {
-        for (number, line) in file.lines() {
-            if let Some(name) = top_level_type(line) {
+        let code = file.text.split("#[cfg(test)]\nmod tests {").next().expect("a first part");
+        for (number, line) in code.lines().enumerate().map(|(at, line)| (at + 1, line)) {
+            if let Some(name) = declared_type(line) {
                 places.entry(name.to_owned()).or_default().push(format!("{}:{number}", file.path));
             }
         }
@@ -65,15 +66,20 @@ fn function(line: &str) -> Option<&str> {
     before.split_whitespace().all(is_qualifier).then(|| word(&after["fn ".len()..]))
 }
 
-/// The name of the type that a line declares outside of any block. Associated types stand inside one.
-fn top_level_type(line: &str) -> Option<&str> {
-    let line = line
-        .strip_prefix("pub ")
-        .or_else(|| {
-            line.split_once(") ").filter(|(before, _)| before.starts_with("pub(")).map(|(_, after)| after)
-        })
-        .unwrap_or(line);
-    ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| line.strip_prefix(kind)).map(word)
+/// The name of the type that a line declares, also inside a macro or a function. An indented `type` is an associated one.
+fn declared_type(line: &str) -> Option<&str> {
+    let is_indented = line.starts_with(' ');
+    let line = line.trim_start();
+    let line = match line.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
+        Some(rest) => rest.strip_prefix(' ')?,
+        None => line,
+    };
+    let kinds: &[&str] = match is_indented {
+        true => &["struct ", "enum ", "trait "],
+        false => &["struct ", "enum ", "trait ", "type "],
+    };
+    kinds.iter().find_map(|kind| line.strip_prefix(kind)).map(word).filter(|name| !name.is_empty())
 }
 
 fn word(text: &str) -> &str {
@@ -85,6 +91,8 @@ fn word(text: &str) -> &str {
 fn declarations_are_recognised() {
     assert_eq!(function("    pub(super) async fn of(x: u8) {"), Some("of"));
     assert_eq!(function("// a fn of nothing"), None);
-    assert_eq!(top_level_type("pub(crate) struct Route<'a> {"), Some("Route"));
-    assert_eq!(top_level_type("    type Error = Infallible;"), None);
+    assert_eq!(declared_type("pub(crate) struct Route<'a> {"), Some("Route"));
+    assert_eq!(declared_type("    struct RateFields = \"rate\" {"), Some("RateFields"));
+    assert_eq!(declared_type("    type Error = Infallible;"), None);
+    assert_eq!(declared_type("published struct"), None);
 }
