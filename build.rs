@@ -2,7 +2,7 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=src/allocator_options.c");
-    // As an object of the program: out of a library it would not replace jemalloc's own, weak symbol.
+    // Link it as an object of the program: out of a library it would not replace jemalloc's own, weak symbol.
     for object in cc::Build::new().file("src/allocator_options.c").compile_intermediates() {
         println!("cargo::rustc-link-arg={}", object.display());
     }

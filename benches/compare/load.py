@@ -56,7 +56,7 @@ class Scenario:
         self.name, self.kind, self.keys, self.zipf, self.connections = name, kind, keys, zipf, connections
         self.field, self.value, self.method, self.purges = field, value, method, purges
         self.reaches, self.latency, self.together = reaches, latency, together
-        # So many clients beside these read slowly; HTTP/2 without TLS; all keys are stored before it begins.
+        # `slow`: clients beside these that read slowly; `h2`: HTTP/2 without TLS; `stored`: all keys are stored first.
         self.slow, self.h2, self.stored = slow, h2, stored
 
     def plain(self):
@@ -71,7 +71,7 @@ class Scenario:
 class Round:
     def __init__(self, requests, seconds, cpu, p50, p99, p999, errors, size, upstream):
         self.requests, self.errors, self.bytes = requests, errors, size
-        # Of a hundred requests, so many reached the upstream.
+        # The share of requests that reached the upstream, in percent.
         self.reached = max(upstream, 0) / max(requests, 1) * 100
         self.rate = requests / seconds
         # Microseconds of the server's processor time for each request.

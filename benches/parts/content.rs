@@ -45,7 +45,7 @@ pub fn measure() -> Result<(), Failure> {
     Ok(())
 }
 
-/// As text with escapes in it, as APIs send it.
+/// A list as text with escapes in it, as APIs send it.
 fn list(products: usize, size: usize) -> Vec<u8> {
     let text: String =
         "a \\\"quoted\\\" word, 1 \\u20ac; ".chars().cycle().take(size.saturating_sub(60)).collect();

@@ -44,7 +44,7 @@ pub fn events(data: &[u8]) {
         1 => json(&within("[", "]")),
         2 => json(&within("{\"a\":", "}")),
         3 => json(&[b"{\"a\":\"", &rest.repeat(1 + times)[..], b"\"}"].concat()),
-        // As large as an event may be, or one byte more; takes long.
+        // The largest event that is allowed, or one byte more; takes long.
         4 if times > 29 => {
             json(&[&vec![b' '; MAX_EVENT_BYTES.saturating_sub(rest.len()) + times % 2], rest].concat())
         }

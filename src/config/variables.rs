@@ -124,7 +124,7 @@ fn closing_brace(body: &str) -> Option<usize> {
     None
 }
 
-/// Looks up a variable. As in a shell, the default also replaces an empty value.
+/// Looks up a variable. The default also replaces an empty value, as in a shell.
 fn lookup_variable(inside: &str, environment: Environment<'_>) -> Result<String, VariableError> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),

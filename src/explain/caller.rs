@@ -14,7 +14,7 @@ use crate::proxy::ClientHead;
 /// How the callers of routes with `callers` are identified.
 #[derive(Clone, Copy)]
 pub enum CallerTrust<'c> {
-    /// As the proxy does.
+    /// Verifies the caller as the proxy does.
     Verify(&'c Callers),
     /// Takes a request's word for its caller, for tests of a configuration.
     Assume,

@@ -36,7 +36,7 @@ fn a_file_that_is_renamed_is_made_anew_and_no_line_is_lost() {
     log.flush(PATIENCE);
     assert_eq!(std::fs::read_to_string(&old).unwrap(), "one\n");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
-    // As with `create` of logrotate: another file stands under the name already.
+    // Another file has the name already, as with `create` of logrotate.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "").unwrap();
     log.try_send("three".into());

@@ -157,7 +157,7 @@ pub enum Credential {
     Identity,
 }
 
-/// As in the configuration.
+/// The spelling of the configuration.
 impl Display for Credential {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {

@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn forwarded_fields_of_a_trusted_proxy_are_extended() {
         let mut fields = headers(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=1.2.3.4")]);
-        // As a proxy adds it that does not touch what the client claims.
+        // Some proxies append a field and leave the client's own in place.
         fields.append(X_FORWARDED_FOR, HeaderValue::from_static("1.2.3.4"));
         let origin = Origin { peer: "10.0.0.9".parse().ok(), is_trusted: true, scheme: "https", host: "api" };
         prepare_request(&mut fields, Version::HTTP_11, origin);

@@ -331,7 +331,7 @@ impl Leader {
         self.table.hit_for_miss.extend(self.marker(), reason)
     }
 
-    /// As [`Leader::mark_hit_for_miss`], for as long as another replica says.
+    /// Like [`Leader::mark_hit_for_miss`], for as long as another replica says.
     pub(super) fn mark_hit_for_miss_for(&self, lasts: Duration) {
         self.table.hit_for_miss.hold(self.marker(), lasts, Uncacheable::ByReplica);
     }

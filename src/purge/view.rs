@@ -113,7 +113,7 @@ impl PurgeView {
         self.read().check_validity(read, targets)
     }
 
-    /// As [`PurgeView::check_validity`], for a response that is looked up again and again.
+    /// Like [`PurgeView::check_validity`], for a response that is looked up repeatedly.
     pub fn check_validity_cached(
         &self,
         cache: &ValidityCache,

@@ -126,7 +126,7 @@ fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     }
 }
 
-/// As if the process was stopped while the write waited for its connection.
+/// The process may be suspended while the write waits for its connection.
 #[tokio::test]
 async fn a_write_goes_on_only_under_an_intent_that_stands() {
     const LIMIT: Duration = Duration::from_millis(100);

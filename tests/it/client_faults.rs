@@ -46,7 +46,7 @@ async fn pipelined_requests_wait_and_are_answered_in_order() {
     let (reading, mut writing) = stream.into_split();
     writing.write_all(b"GET /slow HTTP/1.1\r\nHost: api\r\n\r\n").await.expect("sent");
     held.arrived().await;
-    // As many as larder takes: once it takes no more, this does not go on.
+    // Send until larder takes no more.
     let padding = "x".repeat(4000);
     let piece = format!("GET /a HTTP/1.1\r\nHost: api\r\nX-Padding: {padding}\r\n\r\n").repeat(PIECE);
     let mut sent = 0;

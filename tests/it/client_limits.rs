@@ -131,7 +131,7 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
         let mut stream = TcpStream::connect(larder.address()).await.expect("connected");
         let head = "POST /up HTTP/1.1\r\nHost: api\r\nContent-Length: 30000000\r\n\r\n";
         stream.write_all(head.as_bytes()).await.expect("sent");
-        // As a client does that reads only when it has sent everything, or can't send any more.
+        // The client reads only when it has sent everything, or can't send any more.
         let part = vec![0; 64 * 1024];
         for _ in 0..400 {
             if with_deadline("a part is sent", stream.write_all(&part)).await.is_err() {

@@ -35,7 +35,7 @@ struct Shipped {
 impl Shipped {
     fn start() -> Self {
         let scratch = Scratch::new();
-        // As deploy/compose.yaml makes it.
+        // The hash is made as in deploy/compose.yaml.
         let hash = format!("printf %s '{PASSWORD}' | sha256sum | cut -c1-64");
         let hash = Command::new("sh").args(["-c", &hash]).output().expect("a shell").stdout;
         let hash = String::from_utf8(hash).expect("hexadecimal");

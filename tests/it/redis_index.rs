@@ -245,7 +245,7 @@ async fn purges_that_outlived_every_response_are_dropped() {
     .await;
 }
 
-/// As many as an attacker can make. In small; `LARDER_LONG` has it with a million, and prints what a confirmation costs.
+/// An attacker can cause many doubts. `LARDER_LONG` makes it a million, and prints what a confirmation costs.
 #[tokio::test]
 async fn doubts_are_told_once_and_bounded_and_leave_the_untouched() {
     const RECORDS: usize = 1000;

@@ -133,7 +133,6 @@ async fn endless_purges_stay_bounded_and_spare_other_entries() {
     assert!(rate >= 0.98, "{rate} of the untouched were hits");
 }
 
-/// As the other replica sees it.
 #[tokio::test]
 async fn a_purge_is_seen_by_the_other_replica_at_once() {
     let redis = Redis::start().await;

@@ -49,7 +49,7 @@ fn sent(store: &TieredStore, command: &str) -> u64 {
     commands.iter().filter(|figure| figure.command == command).map(|figure| figure.sent).sum()
 }
 
-/// As many as a busy server has connections: none is turned away to the upstream.
+/// A busy server has as many connections: none is turned away to the upstream.
 #[tokio::test]
 async fn two_thousand_that_read_at_once_all_find_it() {
     let redis = Redis::start().await;

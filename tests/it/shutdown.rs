@@ -69,7 +69,7 @@ async fn goes_away(sender: &h2::client::SendRequest<bytes::Bytes>) {
     .await;
 }
 
-/// As before the end of the API beside it: larder serves on, and its clients go elsewhere.
+/// A drain precedes the end of the API beside it: larder serves on, and its clients go elsewhere.
 #[tokio::test]
 async fn a_drain_moves_clients_and_refuses_none() {
     let upstream = Upstream::start();

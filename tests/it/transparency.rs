@@ -13,7 +13,7 @@ const ROUTES: &str = "routes: [{path: '/a', ttl: 60s}]";
 async fn an_offer_of_another_http_is_ignored() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
-    // As Java's HttpClient and `curl --http2` send it.
+    // Java's HttpClient and `curl --http2` send this.
     let h2c = || {
         let request = larder.get("/a").header("connection", "Upgrade, HTTP2-Settings");
         request.header("upgrade", "h2c").header("http2-settings", "AAEAAEAAAAIAAAAB")

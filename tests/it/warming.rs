@@ -19,7 +19,7 @@ fn warmed(upstream: &Upstream, warm: &str) -> Larder {
     Larder::with(&format!("{ROUTES}\nwarm: {warm}"), upstream)
 }
 
-/// As a client of `shop.test`.
+/// Asks as a client of `shop.test`.
 async fn get(larder: &Larder, target: &str) -> Reply {
     larder.get(target).header("host", HOST).await
 }

@@ -15,7 +15,7 @@ import time
 
 PROGRAM, WORK, RECIPES = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3:]
 DEADLINE = 120
-# What is asked of each API: a list, one course, and a change of it.
+# The requests to each API: a list, one course, and a change of it.
 REST = ("/courses", "/courses/7", "PATCH", "/courses/7", '{"title": "Splices"}')
 REQUESTS = {
     "graphql": (

@@ -26,7 +26,7 @@ use tikv_jemallocator::Jemalloc;
 use plan::shrink;
 use simulation::{Outcome, play};
 
-/// As in larder.
+/// larder's own allocator.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -264,7 +264,7 @@ fn build_with_switches(copy: &Path) -> PathBuf {
     std::fs::write(copy.join("src/lib.rs"), lib + switch).expect("a file");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    // As in `tests/sim-seeds`; the program itself is built faster, and runs slower.
+    // The profile of `tests/sim-seeds`; the program itself is built faster, and runs slower.
     build.envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);
     build.args(["test", "--locked", "--release", "--test", "sim", "--no-run", "--message-format=json"]);
     build.args(["--config", "profile.release.package.larder.opt-level=1"]);

@@ -107,7 +107,7 @@ impl Setting {
         self
     }
 
-    /// As `proxy.yaml` would say it.
+    /// The settings of a `proxy.yaml`.
     pub fn store(&self, slot: usize) -> StoreSettings {
         static USUAL: OnceLock<StoreSettings> = OnceLock::new();
         let usual = USUAL.get_or_init(|| {

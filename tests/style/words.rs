@@ -1,7 +1,7 @@
 //! Words that a reader of Varnish's documentation or linkerd's code would stop at, and the ones to use instead.
 
 use super::report;
-use super::sources::{prose_files, rust_files};
+use super::sources::{pages, rust_files, script_files};
 
 /// Word or phrase in lower case, and its replacement.
 const BANNED: &[(&str, &str)] = &[
@@ -29,7 +29,7 @@ const BANNED: &[(&str, &str)] = &[
 #[test]
 fn no_word_needs_a_dictionary() {
     let mut findings = Vec::new();
-    for file in rust_files().into_iter().chain(prose_files()) {
+    for file in rust_files().into_iter().chain(pages()).chain(script_files()) {
         for (number, line) in file.lines() {
             let lower = line.to_ascii_lowercase();
             for (banned, instead) in BANNED {

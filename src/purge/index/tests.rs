@@ -205,7 +205,7 @@ fn beyond_its_bound_it_forgets_no_purge_and_does_not_grow() {
     assert_eq!(index.check_validity(&index.read_version(), &ids("7")), Validity::Valid);
 }
 
-/// As many as an attacker can make: the bound holds, no doubt is forgotten, and what nobody wrote stays valid.
+/// However many doubts an attacker causes, the bound holds, no doubt is forgotten, and what nobody wrote stays valid.
 #[test]
 fn surplus_doubts_are_folded_and_leave_the_untouched() {
     let long = std::env::var_os("LARDER_LONG").map(|_| 1_000_000);

@@ -203,7 +203,7 @@ fn scanned(bytes: &[u8]) -> Vec<Seen> {
             let head = String::from_utf8_lossy(&bytes[begins..at]).into_owned();
             let mut words = head.split(' ');
             let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            // As the parser writes it.
+            // The parser's spelling.
             let target = target.parse::<Uri>().map_or(target.to_owned(), |target| target.to_string());
             let asks = format!("{method} {target}");
             seen.push(Seen { asks, content: None });

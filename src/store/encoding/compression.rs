@@ -47,7 +47,7 @@ pub struct ValueCompressor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompressionStats {
     pub bytes_before: u64,
-    /// As written, before encryption.
+    /// The size as written, before encryption.
     pub bytes_after: u64,
 }
 

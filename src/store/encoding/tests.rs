@@ -140,7 +140,7 @@ fn a_flipped_bit_anywhere_is_found() {
     }
 }
 
-/// As a newer or an older version would write it: whole, and with a right checksum.
+/// A value that a newer or an older version would write: whole, and with a right checksum.
 fn resealed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut value = encoded(&response(b"content")).to_vec();
     change(&mut value);

@@ -1,5 +1,5 @@
 -- Takes a replica off the roll: it answers nothing from what it knows any more. The last one leaves the index and the
--- journal for a day. Whoever comes meanwhile keeps the index, and the next purge of the journal keeps that.
+-- journal for a day. A replica that joins meanwhile keeps the index, and the next purge of the journal keeps that.
 --
 -- KEYS[1] the index   KEYS[2] the journal   ARGV[1] its place   ARGV[2] the id of its process   ARGV[3] milliseconds
 local left = redis.call('ZREM', KEYS[1], ARGV[1], 'k' .. ARGV[2])

@@ -78,7 +78,7 @@ end
 local function roll() return redis.call('ZRANGEBYSCORE', index, -10000000, -1000000, 'WITHSCORES') end
 
 -- Writes under way or in doubt may change what is stored under rules that nobody took care of until now. Each write that is
--- marked marks these rules, too. Of too many, and of doubts, the last date counts.
+-- marked marks these rules, too. If there are too many, and for doubts, the last date counts.
 local MARKS = 1000
 local function leave_in_doubt(rules)
   local pending = redis.call('ZRANGEBYSCORE', index, '-inf', '(' .. whole(-now), 'WITHSCORES', 'LIMIT', 0, MARKS)
@@ -126,8 +126,8 @@ local function report()
   redis.call('ZADD', index, exact(-now / 1073741824), place, whole(-known - 1), 'k' .. ARGV[5])
 end
 
--- The former release has an index of its own, with dates in the future for what is in doubt. What its replicas purge is
--- purged here too, by the same ids; what can't be told apart purges everything.
+-- The former release has an index of its own, with dates in the future for what is in doubt. Purges of its replicas are
+-- repeated here, by the same ids; those that can't be told apart purge everything.
 local function import()
   local its_epoch = redis.call('ZRANGEBYSCORE', KEYS[2], -0.5, -0.5)[1]
   local its_high = its_epoch and redis.call('ZSCORE', KEYS[2], 'w')

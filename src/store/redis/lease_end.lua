@@ -1,4 +1,4 @@
--- Ends the lease, if it is still held by who asks, and wakes those who wait for it.
+-- Ends the lease, if the caller still holds it, and wakes the replicas that wait for it.
 --
 -- KEYS[1] the lease   ARGV[1] the holder's token   ARGV[2] what stands there from now on, or nothing   ARGV[3] for how
 -- long, in milliseconds   ARGV[4] the channel   ARGV[5] what to say there

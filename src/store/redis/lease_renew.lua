@@ -1,4 +1,4 @@
--- Lets the lease last on, if it is still held by who asks.
+-- Renews the lease, if the caller still holds it.
 --
 -- KEYS[1] the lease   ARGV[1] the holder's token   ARGV[2] how long it lasts, in milliseconds
 local held = redis.call('GET', KEYS[1])

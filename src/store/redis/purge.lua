@@ -7,7 +7,7 @@
 -- ARGV[18] the target of the rules that the targets were rendered by, or nothing   ARGV[19] how many targets the intent is resolved for
 -- ARGV[20..] the ids of these, and then of the targets
 
--- So many records leave with each purge, besides one for each target, and no purge pays for many.
+-- Each purge removes up to this many old records, besides one for each target, so that no purge pays for many.
 local STEP = 4
 -- Lua can't pass more arguments than some thousands at once.
 local CHUNK = 1000

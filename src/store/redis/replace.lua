@@ -4,7 +4,7 @@
 -- KEYS[1] the response   KEYS[2] the new value   ARGV[1] how the new value begins, up to the time it was asked for
 -- ARGV[2] when it was asked for at the latest, in microseconds   ARGV[3] when it expires, in milliseconds
 --
--- By bytes: 5-6 version and kind, 63-78 incarnation, 79-86 `as_of`, 89-96 time; the numbers with their lowest byte first.
+-- By bytes: 5-6 version and kind, 63-78 epoch, 79-86 read version, 89-96 time; the numbers with their lowest byte first.
 local function part(value, from, to) return string.sub(value, from, to) end
 local function number(value, first)
   local sum = 0

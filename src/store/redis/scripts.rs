@@ -133,7 +133,7 @@ pub(super) fn parse_reply(reply: &RespValue, nonce: &str, sent_at: Moment) -> Op
     Some(ScriptReply { sync, version: PurgeVersion(version.number()?), epoch_began })
 }
 
-/// As [`parse_reply`], for [`REPLICAS`].
+/// Like [`parse_reply`], for [`REPLICAS`].
 pub(super) fn parse_roll(reply: &RespValue, nonce: &str) -> Option<RollReply> {
     let [echo, epoch, _now, _began, replicas] = reply.array()? else { return None };
     if echo.bytes()? != nonce.as_bytes() {

@@ -1,6 +1,6 @@
--- What the replicas know together of a source of change events. One of them reads it; should it go, another does.
+-- The shared state of a source of change events. One replica reads the source; if that one goes, another does.
 --
--- KEYS[1] the source   ARGV[1] who asks   ARGV[2] purged up to here, or nothing   ARGV[3] '1': also if that is further back
+-- KEYS[1] the source   ARGV[1] the caller   ARGV[2] purged up to here, or nothing   ARGV[3] '1': also if that is further back
 -- ARGV[4] '1': it was heard of now   ARGV[5] '1': by an event   ARGV[6] for how many milliseconds the caller will read
 -- ARGV[7] how many entries were ever added up to the position, or nothing
 local known = {}

@@ -37,7 +37,7 @@ impl LagPolicy {
         is_fresh(self.max_lag, proved, now)
     }
 
-    /// As [`Trust::holds`], while Redis is unavailable.
+    /// Like [`Trust::holds`], while Redis is unavailable.
     pub(super) fn is_within_store_loss(&self, proved: Option<Moment>, now: Moment) -> bool {
         is_fresh(self.serve, proved, now)
     }

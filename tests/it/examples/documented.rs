@@ -123,7 +123,7 @@ impl Session<'_> {
         headers.into_iter().fold(request, |request, (name, value)| request.header(name, value)).await
     }
 
-    /// As a shell reads them, as far as the documents need it: quotes, and variables.
+    /// The words that a shell reads, as far as the documents need it: quotes, and variables.
     fn words(&self, command: &str) -> Vec<String> {
         let mut words = vec![String::new()];
         let mut quote = None;
@@ -142,7 +142,7 @@ impl Session<'_> {
     }
 }
 
-/// As `curl -i` shows it.
+/// The reply in the form of `curl -i`.
 fn written(reply: &Reply) -> String {
     let fields = reply.headers.iter();
     let fields: String = fields

@@ -60,7 +60,7 @@ impl Case {
         Self::with_text(&text(file), environment, api)
     }
 
-    /// As [`Case::with_environment`], with another text in the place of the file.
+    /// Like [`Case::with_environment`], with another text in the place of the file.
     fn with_text(text: &str, environment: &[(&str, &str)], api: SampleApi) -> Self {
         // Background requests are off by default; tests of them switch them on.
         let (keys, service) = (api.key_file(), token("cleo"));
@@ -146,7 +146,7 @@ impl Case {
         assert_eq!(self.asked(&[read]).await, [read], "{read} after {seconds} s");
     }
 
-    /// As an operator, with the answer's status 200.
+    /// Sends an operator's request, which must be answered with 200.
     async fn operate(&self, request: &str) -> Value {
         send(&self.larder.admin, request).await.assert_status(200).json()
     }

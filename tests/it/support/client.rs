@@ -94,7 +94,7 @@ impl Request {
         self.try_start().await.expect("a response")
     }
 
-    /// As [`Request::start`], for replies that may never come.
+    /// Like [`Request::start`], for replies that may never come.
     pub async fn try_start(self) -> Result<Streaming, String> {
         let what = format!("a response to {} {}", self.method, self.target);
         with_deadline(&what, self.exchange()).await

@@ -40,7 +40,7 @@ impl Larder {
         Self::with_clock(Clock::manual(START), yaml, environment)
     }
 
-    /// As [`Larder::with_environment`], under this clock.
+    /// Like [`Larder::with_environment`], under this clock.
     pub fn with_clock(clock: Clock, yaml: &str, environment: &[(&str, &str)]) -> Self {
         let log_mark = logs::mark();
         let variable =

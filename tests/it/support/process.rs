@@ -28,7 +28,7 @@ impl Command {
         Self(command)
     }
 
-    /// As a service manager starts it: with a socket that is open already.
+    /// Starts larder as a service manager does: with a socket that is open already.
     pub fn on_socket(socket: &std::net::TcpListener, arguments: &[&str]) -> Self {
         let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
         let mut command = std::process::Command::new("sh");

@@ -107,7 +107,7 @@ impl Redis {
         assert_eq!(self.command(&words).await, "OK", "{changes:?}");
     }
 
-    /// As `redis-cli --rdb` makes it.
+    /// Makes a backup with `redis-cli --rdb`.
     pub async fn back_up(&self) {
         let (socket, file) = (self.socket(), self.scratch.path().join("backup.rdb"));
         let mut command = Command::new("redis-cli");

@@ -14,7 +14,7 @@ use larder::stored_response::{StoredEntry, StoredFields, StoredHead, StoredRespo
 
 use super::eventually;
 
-/// As `proxy.yaml` would say it; with a deadline that a busy machine keeps.
+/// The settings of a `proxy.yaml`, with a deadline that a busy machine keeps.
 pub fn store_settings(url: &str, more: &str) -> StoreSettings {
     let yaml = format!("upstream: http://127.0.0.1:1\nstore: {{redis: \"{url}\", timeout: 5s{more}}}");
     Config::parse(&yaml, "proxy.yaml", &|_| None, &Default::default()).unwrap().store

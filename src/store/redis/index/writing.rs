@@ -210,7 +210,7 @@ impl RedisIndex {
     }
 }
 
-/// As the index records it: in one script, so everything where there are too many targets.
+/// Bounds the intent to what one script can record: everything if it has too many targets.
 fn bound_intent(intent: &PurgeIntent) -> PurgeIntent {
     let mut intent = intent.clone();
     if intent.targets.len() > MAX_TARGETS_PER_SCRIPT {

@@ -41,7 +41,7 @@ pub(super) enum End {
     Proper,
     /// The connection is closed after this many bytes of content.
     CutAfter(usize),
-    /// As `CutAfter`, by a reset.
+    /// Like `CutAfter`, by a reset.
     ResetAfter(usize),
     /// Silence after this many bytes of content; the connection stays.
     SilentAfter(usize),

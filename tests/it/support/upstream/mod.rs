@@ -67,7 +67,7 @@ impl Upstream {
         self
     }
 
-    /// As [`Upstream::on`], for the next request only.
+    /// Like [`Upstream::on`], for the next request only.
     pub fn once(&self, path: &str, answer: Answer) -> &Self {
         self.book.script_once(path, answer);
         self
@@ -89,7 +89,7 @@ impl Upstream {
         self.book.hold(path, 1)
     }
 
-    /// As [`Upstream::hold`], for every request until the release.
+    /// Like [`Upstream::hold`], for every request until the release.
     pub fn hold_every(&self, path: &str) -> Held {
         self.book.hold(path, usize::MAX)
     }
