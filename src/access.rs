@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, ORIGIN, VIA};
 use http::uri::Authority;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Uri, Version};
 use subtle::ConstantTimeEq;
 
 /// Why a request may not operate larder.
@@ -19,6 +19,8 @@ pub(crate) enum AccessDenied {
     NotLoopback,
     /// The field says that a proxy forwarded the request.
     Forwarded(HeaderName),
+    /// Proxies that do not name their client mostly send HTTP/1.0.
+    OldVersion,
     /// A browser sent it for a page of another site.
     CrossSite,
     /// The name in `Host` may be an attacker's that resolves to this machine.
@@ -37,6 +39,9 @@ impl fmt::Display for AccessDenied {
                     "the field `{name}` says that a proxy forwarded this request from an unknown client"
                 )
             }
+            Self::OldVersion => f.write_str(
+                "this is HTTP/1.0, as a proxy sends it that may have forwarded it from an unknown client",
+            ),
             Self::CrossSite => f.write_str("a browser sends this request for a page of another site"),
             Self::ForeignHost => {
                 f.write_str("without a token, larder is operated by IP address or as localhost only")
@@ -45,8 +50,51 @@ impl fmt::Display for AccessDenied {
     }
 }
 
+/// A request to operate larder.
+pub(crate) struct AccessRequest<'r> {
+    /// The other end of the connection; `None` on a Unix socket, whose file's permissions decide who may connect.
+    pub peer: Option<IpAddr>,
+    pub version: Version,
+    pub uri: &'r Uri,
+    pub headers: &'r HeaderMap,
+}
+
+/// Those who may operate larder.
+pub(crate) enum Trusted<'t> {
+    Token(&'t str),
+    /// Clients whose address has been checked.
+    Address,
+    /// Processes on this machine, which name it by an IP address, as `localhost`, or as one of `hosts` (lower case, without
+    /// ports); `None`: by any name.
+    Machine {
+        hosts: Option<&'t [String]>,
+    },
+}
+
+impl AccessRequest<'_> {
+    /// Checks whether the request is one of those `trusted`. `shows_pages`: pages of this address may send it.
+    pub(crate) fn authorize(&self, trusted: Trusted<'_>, shows_pages: bool) -> Result<(), AccessDenied> {
+        // A page of the API is no page of larder's, but may know the token.
+        match shows_pages || matches!(trusted, Trusted::Token(_)) {
+            true => check_same_origin(self.headers)?,
+            false => refuse_browsers(self.headers)?,
+        }
+        match trusted {
+            Trusted::Token(expected) => check_token(self.headers, expected),
+            Trusted::Address => Ok(()),
+            Trusted::Machine { hosts } => {
+                check_loopback(self.peer, self.headers)?;
+                if self.version < Version::HTTP_11 {
+                    return Err(AccessDenied::OldVersion);
+                }
+                hosts.map_or(Ok(()), |hosts| check_host(self.uri, self.headers, hosts))
+            }
+        }
+    }
+}
+
 /// Compares the token of the only `Authorization` field in constant time.
-pub(crate) fn check_token(headers: &HeaderMap, expected: &str) -> Result<(), AccessDenied> {
+fn check_token(headers: &HeaderMap, expected: &str) -> Result<(), AccessDenied> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(AccessDenied::MissingToken) };
     let sent = match value.as_bytes().split_at_checked("Bearer ".len()) {
@@ -59,8 +107,7 @@ pub(crate) fn check_token(headers: &HeaderMap, expected: &str) -> Result<(), Acc
     }
 }
 
-/// `peer`: `None` on a Unix socket, whose file's permissions decide who may connect.
-pub(crate) fn check_loopback(peer: Option<IpAddr>, headers: &HeaderMap) -> Result<(), AccessDenied> {
+fn check_loopback(peer: Option<IpAddr>, headers: &HeaderMap) -> Result<(), AccessDenied> {
     if peer.is_some_and(|address| !address.to_canonical().is_loopback()) {
         return Err(AccessDenied::NotLoopback);
     }
@@ -106,7 +153,7 @@ pub(crate) fn is_forwarding_header(name: &HeaderName) -> bool {
 }
 
 /// Refuses what a browser sends for a page of another site.
-pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), AccessDenied> {
+fn check_same_origin(headers: &HeaderMap) -> Result<(), AccessDenied> {
     let host = headers.get(HOST).map(|host| host.as_bytes().to_ascii_lowercase());
     let is_own = |origin: &[u8]| {
         let origin = origin.to_ascii_lowercase();
@@ -122,13 +169,13 @@ pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), AccessDenied>
 }
 
 /// Refuses whatever a browser sends: no page that larder shows sends it.
-pub(crate) fn refuse_browsers(headers: &HeaderMap) -> Result<(), AccessDenied> {
+fn refuse_browsers(headers: &HeaderMap) -> Result<(), AccessDenied> {
     let is_typed = headers.get_all("sec-fetch-site").iter().all(|site| site == "none");
     if headers.contains_key(ORIGIN) || !is_typed { Err(AccessDenied::CrossSite) } else { Ok(()) }
 }
 
-/// Takes IP addresses, `localhost` and `allowed` for the name of this machine. `allowed` is lower case, without ports.
-pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap, allowed: &[String]) -> Result<(), AccessDenied> {
+/// Takes IP addresses, `localhost` and `allowed` for the name of this machine.
+fn check_host(uri: &Uri, headers: &HeaderMap, allowed: &[String]) -> Result<(), AccessDenied> {
     let named = headers.get_all(HOST).iter().map(|host| Authority::try_from(host.as_bytes()).ok());
     let mut all = named.chain(uri.authority().map(|authority| Some(authority.clone())));
     let is_known = |authority: Authority| {

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, Uri};
+use http::request::Parts;
 
 use super::response::AdminError;
-use crate::access::{self, AccessDenied};
+use crate::access::{AccessDenied, AccessRequest, Trusted};
 use crate::config::Secret;
 
 /// The other end of the connection.
@@ -16,20 +16,17 @@ pub enum Peer {
     Unix,
 }
 
-pub(super) fn authorize(
-    token: Option<&Secret>,
-    peer: Peer,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<(), AdminError> {
-    let address = match peer {
+pub(super) fn authorize(token: Option<&Secret>, peer: Peer, head: &Parts) -> Result<(), AdminError> {
+    let peer = match peer {
         Peer::Tcp(address) => Some(address.ip()),
         Peer::Unix => None,
     };
-    let allowed = access::check_same_origin(headers).and_then(|()| match token {
-        Some(token) => access::check_token(headers, token.expose()),
-        None => access::check_loopback(address, headers).and_then(|()| access::check_host(uri, headers, &[])),
-    });
+    let request = AccessRequest { peer, version: head.version, uri: &head.uri, headers: &head.headers };
+    let trusted = match token {
+        Some(token) => Trusted::Token(token.expose()),
+        None => Trusted::Machine { hosts: Some(&[]) },
+    };
+    let allowed = request.authorize(trusted, true);
     allowed.map_err(|denied| {
         let fix = fix(&denied);
         match denied {
@@ -46,7 +43,7 @@ fn fix(denied: &AccessDenied) -> &'static str {
         AccessDenied::MissingToken | AccessDenied::WrongToken => {
             "send `Authorization: Bearer TOKEN` with the value of `admin.token` in proxy.yaml"
         }
-        AccessDenied::NotLoopback | AccessDenied::Forwarded(_) => {
+        AccessDenied::NotLoopback | AccessDenied::Forwarded(_) | AccessDenied::OldVersion => {
             "ask from the machine that larder runs on, or set `admin.token` in proxy.yaml and send it"
         }
         AccessDenied::CrossSite => {

@@ -166,7 +166,7 @@ where
     let endpoint = Endpoint::find(head.uri.path())?;
     endpoint.check_method(&head.method)?;
     if !endpoint.is_open() {
-        access::authorize(state.token.as_ref(), peer, &head.uri, &head.headers)?;
+        access::authorize(state.token.as_ref(), peer, &head)?;
     }
     match endpoint {
         Endpoint::Index => Ok(text(StatusCode::OK, INDEX)),

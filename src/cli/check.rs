@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::connect::{Connected, connect};
 use super::output::{OutputFormat, ReportEntry, Severity, colorize, render, render_errors};
 use super::{fail, print};
-use crate::config::{Config, Finding, SettingOverrides, show_duration};
+use crate::config::{Config, Finding, PurgeAllow, SettingOverrides, show_duration};
 use crate::policy::Route;
 use crate::policy::route::{RouteMode, Shared, Ttl};
 use crate::policy::template::Template;
@@ -67,7 +67,7 @@ fn render_report(
     let entry = |severity, code, diagnostic| ReportEntry { severity, code, file, diagnostic };
     let mut findings: Vec<_> =
         warnings.iter().map(|warning| entry(Severity::Warning, "warning", &warning.diagnostic)).collect();
-    let mut more = json!({"routes": config.routes.len()});
+    let mut more = json!({"routes": config.routes.len(), "purge": purge_senders(config)});
     if let Some(connected) = connected {
         findings.extend(
             connected.diagnostics.iter().map(|(severity, found)| entry(*severity, found.name, found)),
@@ -81,8 +81,24 @@ fn render_report(
             eprintln!("{}", colorize(&warning.text, &stderr()));
         }
         let connected = connected.map(Connected::to_text).unwrap_or_default();
-        format!("{file}: {}\n{}{connected}", headline(config, warnings.len()), table(config))
+        let headline = headline(config, warnings.len());
+        format!("{file}: {headline}\n{}  PURGE: {}\n{connected}", table(config), purge_senders(config))
     })
+}
+
+/// Who may send PURGE to the listener.
+fn purge_senders(config: &Config) -> &'static str {
+    match (&config.purge.allow, &config.purge.token) {
+        (PurgeAllow::Loopback, Some(_)) => "with the token",
+        (PurgeAllow::Networks(networks), Some(_)) if networks.is_empty() => "with the token",
+        (PurgeAllow::Networks(_), Some(_)) => "from `purge.allow`, with the token",
+        (PurgeAllow::Networks(networks), None) if networks.is_empty() => "off",
+        (PurgeAllow::Networks(_), None) => "from `purge.allow`",
+        (PurgeAllow::Loopback, None) if config.is_reached_from_elsewhere() => {
+            "refused, since others can reach larder; set `purge.token` or `purge.allow`"
+        }
+        (PurgeAllow::Loopback, None) => "from this machine; behind a proxy on it, set `purge.token`",
+    }
 }
 
 fn headline(config: &Config, warnings: usize) -> String {

@@ -130,5 +130,10 @@ fn purge(node: &YamlNode, diagnostics: &Diagnostics) -> Option<PurgeSettings> {
             .warning(fields.value_location("allow"), "anybody who can reach larder may purge")
             .help("name the networks that may, or set `token: ${LARDER_PURGE_TOKEN}`");
     }
+    if !settings.hosts.is_empty() && (settings.token.is_some() || settings.allow != PurgeAllow::Loopback) {
+        diagnostics
+            .warning(fields.value_location("hosts"), "`hosts` has no effect beside `token` or `allow`")
+            .help("remove it: it narrows down who on this machine may purge, where neither is set");
+    }
     Some(settings)
 }

@@ -101,8 +101,7 @@ fn is_secret_key(key: &[char]) -> bool {
 
 fn is_secret_mapping(key: &[char], after: &[char]) -> bool {
     let is_named = |name: &&str| name.chars().eq(key.iter().copied());
-    SECRET_MAPPINGS.iter().any(|name| is_named(&name))
-        && after.iter().find(|c| !c.is_whitespace()) == Some(&'{')
+    SECRET_MAPPINGS.iter().any(is_named) && after.iter().find(|c| !c.is_whitespace()) == Some(&'{')
 }
 
 /// The first and the last character of the value that begins at `from`.

@@ -143,12 +143,13 @@ impl Config {
         format!("{} {events:?}", self.purge.parents)
     }
 
-    /// Whether only processes on this machine can reach the listeners.
-    pub fn listens_locally(&self) -> bool {
-        self.listen.iter().all(|listen| match listen {
+    /// Whether others than processes on this machine can reach the listeners, themselves or by a proxy.
+    pub fn is_reached_from_elsewhere(&self) -> bool {
+        let is_local = |listen: &Listen| match listen {
             Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Listen::Unix(_) => true,
-        })
+        };
+        !self.trusted_proxies.is_empty() || !self.listen.iter().all(is_local)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, VIA};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
 use super::answer::{Answer, LARDER_POSITION};
@@ -11,7 +11,7 @@ use super::body::Body;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
 use super::state::Proxy;
-use crate::access::{self, AccessDenied};
+use crate::access::{AccessDenied, AccessRequest, Trusted};
 use crate::config::{Config, PurgeAllow};
 use crate::metrics::{NonCacheReply, PurgeSource};
 use crate::policy::invalidation;
@@ -113,34 +113,23 @@ fn authorize(config: &Config, head: &ClientHead) -> Result<(), ProxyError> {
             return Err(forbidden("PURGE is not allowed from this address (`purge.allow`)"));
         }
     }
-    let headers = &head.parts.headers;
-    let (checked, fix) = match &settings.token {
-        Some(token) => {
-            (access::check_token(headers, token.expose()), "PURGE needs the token of `purge.token`")
-        }
-        None => {
-            let checked = access::refuse_browsers(headers).and_then(|()| match settings.allow {
-                PurgeAllow::Loopback => check_local(config, head),
-                PurgeAllow::Networks(_) => Ok(()),
-            });
+    let parts = &head.parts;
+    let request =
+        AccessRequest { peer: head.peer, version: parts.version, uri: &parts.uri, headers: &parts.headers };
+    let (checked, fix) = match (&settings.token, &settings.allow) {
+        (Some(token), _) => (
+            request.authorize(Trusted::Token(token.expose()), false),
+            "PURGE needs the token of `purge.token`",
+        ),
+        (None, allow) => {
+            let hosts = Some(&settings.hosts[..]).filter(|hosts| !hosts.is_empty());
+            let checked = match allow {
+                PurgeAllow::Networks(_) => request.authorize(Trusted::Address, false),
+                PurgeAllow::Loopback if config.is_reached_from_elsewhere() => Err(AccessDenied::NotLoopback),
+                PurgeAllow::Loopback => request.authorize(Trusted::Machine { hosts }, false),
+            };
             (checked, "set `purge.allow` or `purge.token` in proxy.yaml")
         }
     };
     checked.map_err(|denied| ProxyError::PurgeForbidden(format!("{denied}; {fix}")))
-}
-
-/// Checks the implicit permission: a process on this machine asks, and nothing but this machine can reach larder.
-fn check_local(config: &Config, head: &ClientHead) -> Result<(), AccessDenied> {
-    if !config.listens_locally() || !config.trusted_proxies.is_empty() {
-        return Err(AccessDenied::NotLoopback);
-    }
-    // Proxies that do not name their client mostly send HTTP/1.0 to their upstream.
-    if head.parts.version < Version::HTTP_11 {
-        return Err(AccessDenied::Forwarded(VIA));
-    }
-    access::check_loopback(head.peer, &head.parts.headers)?;
-    match &config.purge.hosts[..] {
-        [] => Ok(()),
-        hosts => access::check_host(&head.parts.uri, &head.parts.headers, hosts),
-    }
 }

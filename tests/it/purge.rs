@@ -140,6 +140,7 @@ async fn whoever_may_not_purge_is_refused() {
         (token, Some(("authorization", "Bearer wrong")), 403),
         (token, Some(("authorization", "Basic secret")), 403),
         (token, Some(("authorization", "Bearer secret")), 200),
+        ("purge: {hosts: [api.test], allow: [127.0.0.1]}\n", Some(("host", "evil.example")), 200),
         (elsewhere, None, 403),
         (elsewhere, Some(("x-forwarded-for", "10.0.0.1")), 403),
         (closed, None, 403),
@@ -154,6 +155,31 @@ async fn whoever_may_not_purge_is_refused() {
         assert_eq!(reply.status, status, "{settings}{field:?}: {reply}");
         assert_eq!(larder.get("/items").await.is_hit(), status != 200, "{settings}{field:?}");
     }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_may_not_purge_with_the_token_either() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&format!("purge: {{token: secret}}\n{ROUTES}"), &upstream);
+    larder.get("/items").await.assert_stored();
+    let purge = || larder.request("PURGE", "/items").header("authorization", "Bearer secret");
+    purge().header("origin", "https://evil.example").await.assert_status(403);
+    purge().header("sec-fetch-site", "cross-site").await.assert_status(403);
+    larder.get("/items").await.assert_hit();
+    purge().await.assert_status(200);
+    assert!(!larder.get("/items").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_proxy_that_speaks_http_1_0_is_not_this_machine() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/items").await.assert_stored();
+    let mut raw = larder.raw().await;
+    raw.send("PURGE /items HTTP/1.0\r\nHost: api.test\r\n\r\n").await;
+    let reply = raw.rest().await;
+    assert!(reply.contains(" 403 ") && reply.contains("this is HTTP/1.0"), "{reply}");
+    larder.get("/items").await.assert_hit();
 }
 
 #[tokio::test]
