@@ -8,17 +8,17 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::admin::{self, Readiness};
+use crate::admin::{self, AdminState, Readiness};
 use crate::clock::{Clock, Moment};
 use crate::config::{Config, StoreSettings};
 use crate::metrics::{SAMPLE_INTERVAL, WATCHDOG_INTERVAL, WorkerHeartbeat};
 use crate::phase::{Phase, PhaseReceiver};
-use crate::proxy::{Proxy, SharedProxy, WorkerHandle};
+use crate::proxy::{Operator, Proxy, SharedProxy, WorkerHandle};
 use crate::purge::Epoch;
 use crate::random::random_bytes;
 use crate::reload::{ConfigChange, ConfigReloader, admin_state};
@@ -92,11 +92,12 @@ pub fn run_with_reload(
         let warming = Warming::new(context.live.clone());
         let view = admin_state(&context.live.load(), context.readiness.clone(), Some(warming.clone()));
         let state = Arc::new(ArcSwap::from_pointee(view));
+        _ = context.live.load().operator.set(make_operator(&state));
         let certificates = context.transports.iter().filter_map(|transport| transport.tls.clone()).collect();
         tokio::spawn(ConfigReloader::new(context.live.clone(), state.clone(), certificates).run(changes));
         tokio::spawn(admin::report_stats(state.clone()));
         let admin = listeners.admin.map(|listener| {
-            let drained = drained.clone();
+            let (state, drained) = (state.clone(), drained.clone());
             tokio::spawn(async move { admin::serve(listener, state, drained.notified()).await })
         });
         let events = context.live.load().events.clone();
@@ -120,6 +121,7 @@ pub fn run_with_reload(
         events.stop().await;
         context.flush_purges(stopped).await;
         drained.notify_one();
+        drop(state);
         match admin {
             Some(admin) => worked.and(admin.await.map_err(io::Error::other)?),
             None => worked,
@@ -148,6 +150,18 @@ fn build_store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn St
         epoch,
         clock.clone(),
     )))
+}
+
+/// Carries out operations on the runtime of the admin endpoints, so that no client that leaves ends them.
+fn make_operator(state: &Arc<ArcSwap<AdminState>>) -> Operator {
+    // The state holds the proxy, which holds this.
+    let (state, runtime) = (Arc::downgrade(state), Handle::current());
+    Arc::new(move |operation, from, request| {
+        let state = state.upgrade();
+        let task = runtime
+            .spawn(async move { Some(admin::operate(&state?.load_full(), operation, from, request).await) });
+        Box::pin(async move { task.await.ok().flatten() })
+    })
 }
 
 /// Waits briefly for the first connection, so that early guarded writes are not refused.

@@ -8,6 +8,7 @@ mod drain;
 mod event_stream;
 mod explain;
 mod health;
+mod operate;
 mod purge_events;
 mod purge_request;
 mod purges;
@@ -23,6 +24,7 @@ mod warm;
 
 pub use access::Peer;
 pub use event_stream::ReaderSlots;
+pub use operate::operate;
 pub use readiness::Readiness;
 pub use server::serve;
 pub use shared_stats::report_stats;
@@ -168,6 +170,21 @@ where
     if !endpoint.is_open() {
         access::authorize(state.token.as_ref(), peer, &head)?;
     }
+    respond(state, endpoint, peer, &head, body).await
+}
+
+/// Answers a request that is authorized.
+async fn respond<B>(
+    state: &AdminState,
+    endpoint: Endpoint<'_>,
+    peer: Peer,
+    head: &Parts,
+    body: B,
+) -> Result<AdminResponse, AdminError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     match endpoint {
         Endpoint::Index => Ok(text(StatusCode::OK, INDEX)),
         Endpoint::Healthz => Ok(state.healthz()),
@@ -188,15 +205,15 @@ where
         Endpoint::PurgeEvents => purge_events::stream_purges(state, &head.headers),
         Endpoint::Purge => {
             let body = read_body(body).await?;
-            state.purge(purge_request::parse_body(&state.routes, &body)?, peer, &head).await
+            state.purge(purge_request::parse_body(&state.routes, &body)?, peer, head).await
         }
         Endpoint::Warm if head.method == Method::POST => state.warm(&read_body(body).await?).await,
         Endpoint::Warm => Ok(state.warm_status()),
         Endpoint::Refresh => state.refresh(&read_body(body).await?).await,
         Endpoint::Drain => drain::drain(state, head.uri.query()),
-        Endpoint::PurgeEverything => state.purge(purge_request::purge_everything(), peer, &head).await,
+        Endpoint::PurgeEverything => state.purge(purge_request::purge_everything(), peer, head).await,
         Endpoint::PurgeTag(tag) => {
-            state.purge(purge_request::parse_tag_path(tag, head.uri.query())?, peer, &head).await
+            state.purge(purge_request::parse_tag_path(tag, head.uri.query())?, peer, head).await
         }
     }
 }

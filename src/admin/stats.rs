@@ -35,6 +35,8 @@ struct StatsTotals {
     memory_used: u64,
     evicted_keys: u64,
     key_count: u64,
+    /// Acknowledged purges by writes, events and operators.
+    invalidations: u64,
 }
 
 /// Redis as it reports itself; `null` until it has.
@@ -73,6 +75,7 @@ impl Stats {
             memory_used: store.bytes,
             evicted_keys: store.evicted,
             key_count: store.entries,
+            invalidations: snapshot.purges.iter().map(|(_, counts)| counts.purges).sum(),
         };
         let store = remote.map(|remote| SharedStore {
             memory_used: remote.memory.map(|memory| memory.used),

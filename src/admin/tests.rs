@@ -294,7 +294,7 @@ async fn stats_have_the_names_that_dashboards_expect() {
     let (status, _, stats) = admin.send("GET /stats", &[], "").await;
     assert_eq!(status, 200);
     let totals = json!({
-        "hits": 0, "misses": 0, "hitRate": 0.0, "errors": 0, "memoryUsed": 4096, "evictedKeys": 2, "keyCount": 3,
+        "hits": 0, "misses": 0, "hitRate": 0.0, "errors": 0, "memoryUsed": 4096, "evictedKeys": 2, "keyCount": 3, "invalidations": 0,
     });
     let expected = json!({
         "stats": totals, "status": "ok", "timestamp": "1970-01-01T00:00:00.000Z", "routes": {},

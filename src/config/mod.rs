@@ -5,6 +5,7 @@
 
 mod additions;
 mod admin;
+mod admin_at;
 mod audit;
 mod callers;
 mod diagnostics;
@@ -60,6 +61,7 @@ use http::{HeaderMap, Uri};
 use ipnet::IpNet;
 
 pub use admin::{AdminSettings, PurgeAllow, PurgeSettings};
+pub use admin_at::{Operation, OperationPaths};
 pub use audit::AuditSettings;
 pub use callers::{
     AskSettings, CallerMethod, CallerSettings, JwtAlgorithm, JwtSettings, KeyLocation, RemoteUrl,
@@ -95,6 +97,8 @@ pub struct Config {
     pub upstream: UpstreamSettings,
     pub store: StoreSettings,
     pub admin: AdminSettings,
+    /// `None`: the API's paths are all the API's.
+    pub admin_at: Option<OperationPaths>,
     pub purge: PurgeSettings,
     /// `None`: no hit is audited.
     pub audit: Option<AuditSettings>,

@@ -6,6 +6,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::admin::{ADMIN, AdminSettings, PURGE, PurgeSettings};
+use super::admin_at::ADMIN_AT;
 use super::audit::{AUDIT, AuditSettings};
 use super::callers::{CALLER_ENTRIES, CallerMethod, CallerSettings};
 use super::diagnostics::Diagnostics;
@@ -22,8 +23,8 @@ use super::upstream::{UPSTREAM, UpstreamSettings};
 use super::warm::{BackgroundSettings, WARM_KIND, WarmContext};
 use super::yaml::{Value, YamlNode};
 use super::{
-    Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, events, lint, listen,
-    overlay, routes, warm,
+    Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, admin_at, events, lint,
+    listen, overlay, routes, warm,
 };
 use crate::policy::rate_limit::{RateKey, RateLimit};
 use crate::policy::route::Credential;
@@ -44,6 +45,9 @@ settings! {
         /// The listener for operators. /healthz, /readyz and /metrics are open to all; everything else needs the token, or
         /// loopback if there is none. `off`: no such listener.
         admin: AdminSettings = ADMIN, default "{}";
+        /// Operations at paths of the API, for those whom the API lets operate it: see docs/operations.md. Without a path,
+        /// operations are on the admin listener alone.
+        admin_at: YamlNode = ADMIN_AT, default "{}";
         /// The sources of PURGE requests, and the purges by writes that match no route.
         purge: PurgeSettings = PURGE, default "{}";
         /// Compare a share of the hits with the API's present answer, and explain what differs: see docs/audit.md. `off`: no
@@ -173,6 +177,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         lint::add_findings(&parsed, sources, (&credentials, verifies_tokens), diagnostics);
     }
     let callers = read.callers;
+    let admin_at = admin_at::admin_at(&read.admin_at?, callers.as_deref(), diagnostics);
     let mut routes: Vec<Route> = parsed.into_iter().map(|parsed| parsed.route).collect();
     for route in &mut routes {
         route.fingerprint = route.fingerprint.with_caller_fields(&credentials);
@@ -190,6 +195,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         upstream: read.upstream?,
         store: read.store?,
         admin: read.admin?,
+        admin_at: admin_at?,
         purge: read.purge?,
         audit: read.audit?,
         trusted_proxies: read.trusted_proxies?,

@@ -29,6 +29,7 @@ pub fn to_json(explanation: &Explanation, routes: &Routes) -> Value {
         Verdict::Identify => json!({"decision": "identify"}),
         Verdict::Lookup(lookup) => lookup_to_json(lookup),
         Verdict::Write(write) => write_to_json(write, routes),
+        Verdict::Operation(operation) => json!({"decision": "operation", "operation": operation.to_string()}),
         Verdict::Purge(targets) => json!({"decision": "purge", "purges": targets_to_json(targets, routes)}),
     };
     if let (Value::Object(json_value), Value::Object(more)) = (&mut json_value, more) {

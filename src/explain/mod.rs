@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::clock::Timestamp;
-use crate::config::Config;
+use crate::config::{Config, Operation};
 use crate::policy::cache_key::{KeyPart, describe_key};
 use crate::policy::caller::CallerVerdict;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason, classify};
@@ -66,6 +66,8 @@ pub enum Verdict {
     Write(Box<WriteExplanation>),
     /// A PURGE request.
     Purge(Vec<Target>),
+    /// An operation of `admin_at`.
+    Operation(Operation),
 }
 
 /// A GET or HEAD that is looked up.
@@ -185,6 +187,10 @@ impl<'c> Explainer<'c> {
                 Err(error) => Verdict::Refused(error),
             };
             return (None, verdict);
+        }
+        let paths = self.config.admin_at.as_ref();
+        if let Some(operation) = paths.and_then(|paths| paths.find(request.method, request.path)) {
+            return (None, Verdict::Operation(operation));
         }
         match self.classify_request(head, input) {
             Classification::Lookup(lookup) => {

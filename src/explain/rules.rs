@@ -153,7 +153,7 @@ enum Relation {
 fn actual_decision(explanation: &Explanation) -> Decision {
     match &explanation.verdict {
         Verdict::Refused(_) => Decision::Refused,
-        Verdict::Pass(_) | Verdict::Identify => Decision::Pass,
+        Verdict::Pass(_) | Verdict::Identify | Verdict::Operation(_) => Decision::Pass,
         Verdict::Lookup(_) => Decision::Lookup,
         Verdict::Write(_) | Verdict::Purge(_) => Decision::Write,
     }
@@ -163,7 +163,11 @@ fn actual_reason(explanation: &Explanation) -> Option<&'static str> {
     match &explanation.verdict {
         Verdict::Pass(reason) => Some(reason.as_str()),
         Verdict::Lookup(reading) => reading.fetched.as_ref().err().map(|why| why.as_str()),
-        Verdict::Refused(_) | Verdict::Write(_) | Verdict::Purge(_) | Verdict::Identify => None,
+        Verdict::Refused(_)
+        | Verdict::Write(_)
+        | Verdict::Purge(_)
+        | Verdict::Operation(_)
+        | Verdict::Identify => None,
     }
 }
 

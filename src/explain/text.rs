@@ -57,6 +57,11 @@ impl Display for ExplanationText<'_> {
             Verdict::Lookup(lookup) => write_lookup(f, lookup, explanation.route.as_deref()),
             Verdict::Write(write) => write_write(f, write, routes),
             Verdict::Purge(targets) => write_targets(f, targets, routes),
+            Verdict::Operation(operation) => write_line(
+                f,
+                "answers",
+                format_args!("`admin_at.{operation}`, once the API has said that the caller may"),
+            ),
         }
     }
 }

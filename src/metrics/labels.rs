@@ -26,6 +26,7 @@ pub(super) enum RequestOutcome {
     Error,
     Purge,
     Webhook,
+    Operation,
     Tunnel,
 }
 
@@ -38,13 +39,15 @@ pub enum NonCacheReply {
     Purge,
     /// An answer to a webhook on the proxy's listener.
     Webhook,
+    /// An answer at a path of `admin_at`.
+    Operation,
     /// The upstream switched protocols.
     Tunnel,
 }
 
 /// Indexed by `RequestOutcome as usize`.
-pub(super) const REQUEST_OUTCOMES: [&str; 9] =
-    ["hit", "miss", "collapsed", "bypass", "method", "error", "purge", "webhook", "tunnel"];
+pub(super) const REQUEST_OUTCOMES: [&str; 10] =
+    ["hit", "miss", "collapsed", "bypass", "method", "error", "purge", "webhook", "operation", "tunnel"];
 
 impl RequestOutcome {
     /// Only caching routes have hits and misses.
@@ -66,6 +69,7 @@ impl From<NonCacheReply> for RequestOutcome {
             NonCacheReply::Error => RequestOutcome::Error,
             NonCacheReply::Purge => RequestOutcome::Purge,
             NonCacheReply::Webhook => RequestOutcome::Webhook,
+            NonCacheReply::Operation => RequestOutcome::Operation,
             NonCacheReply::Tunnel => RequestOutcome::Tunnel,
         }
     }

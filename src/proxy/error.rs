@@ -1,6 +1,6 @@
 //! The errors of request handling, and the responses that they become.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::Body;
@@ -23,6 +23,16 @@ pub(crate) enum ProxyError {
     PurgeForbidden(String),
     #[error("the purge was not recorded: {0}")]
     PurgeNotRecorded(String),
+    /// An operation of `admin_at` without a credential.
+    #[error("this needs a credential of somebody who may operate the API")]
+    OperatorAnonymous,
+    #[error("{0}")]
+    OperatorRefused(&'static str),
+    /// The API did not say who the caller is.
+    #[error("the API does not say now who may do this; try again")]
+    OperatorUnverified,
+    #[error("larder is starting or stopping; try again")]
+    NoOperator,
     #[error("the write was not forwarded: {0}")]
     WriteNotGuarded(String),
     #[error(transparent)]
@@ -56,9 +66,12 @@ impl ProxyError {
             ProxyError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ProxyError::OverRate => StatusCode::TOO_MANY_REQUESTS,
             ProxyError::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            ProxyError::PurgeForbidden(_) => StatusCode::FORBIDDEN,
+            ProxyError::OperatorAnonymous => StatusCode::UNAUTHORIZED,
+            ProxyError::PurgeForbidden(_) | ProxyError::OperatorRefused(_) => StatusCode::FORBIDDEN,
             ProxyError::PurgeNotRecorded(_)
             | ProxyError::WriteNotGuarded(_)
+            | ProxyError::OperatorUnverified
+            | ProxyError::NoOperator
             | ProxyError::Upstream(UpstreamError::Busy | UpstreamError::CircuitOpen) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -93,6 +106,9 @@ impl ProxyError {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if *self == ProxyError::OperatorAnonymous {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -19,11 +19,13 @@ use super::content_read::read_content;
 use super::error::ProxyError;
 use super::interim::InterimSender;
 use super::lookup::{CacheRequest, LookupOutcome, LookupStep};
+use super::operate::operate;
 use super::overlay::answer_with_overlay;
 use super::rate_limit::{charge, charge_locally, find_rated_route, is_caller_pending, judge, rate_request};
 use super::request_log::RequestLog;
 use super::worker::Worker;
 use super::{pass_through, purge_method, write};
+use crate::config::Operation;
 use crate::events::webhook::WebhookReceiver;
 use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::metrics::NonCacheReply;
@@ -78,6 +80,7 @@ enum Action {
     },
     Purge,
     Event(Arc<WebhookReceiver>),
+    Operate(Operation),
     /// The caller is asked for, and the request is planned again.
     Identify {
         route: Arc<Route>,
@@ -99,7 +102,7 @@ impl Action {
             | Action::Overlay { route, .. }
             | Action::ContentRead { route } => Some(route),
             Action::Pass { route, .. } | Action::Write { route } => route.as_deref(),
-            Action::Purge | Action::Event(_) | Action::BeginContent => None,
+            Action::Purge | Action::Event(_) | Action::Operate(_) | Action::BeginContent => None,
         }
     }
 }
@@ -134,6 +137,11 @@ impl Worker {
         }
         if let Some(receiver) = self.proxy.events.webhooks().find(head.parts.uri.path(), true) {
             return Err(Action::Event(receiver.clone()));
+        }
+        if let Some(paths) = &self.proxy.config.admin_at
+            && let Some(operation) = paths.find(&head.parts.method, head.parts.uri.path())
+        {
+            return Err(Action::Operate(operation));
         }
         if request.may_be_empty() {
             return Err(Action::BeginContent);
@@ -323,6 +331,7 @@ impl PendingRequest {
             }
             Action::Purge => Box::pin(purge_method::purge(&worker.proxy, &request.head)).await,
             Action::Event(receiver) => Box::pin(receive_event(&receiver, *request)).await,
+            Action::Operate(operation) => Box::pin(operate(&worker, *request, operation)).await,
             // The caller is identified and charged by now, and the content has begun.
             Action::Identify { .. } | Action::Charge { .. } | Action::BeginContent => {
                 Answer::from_error(&ProxyError::Interrupted, None)

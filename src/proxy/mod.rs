@@ -28,6 +28,8 @@ mod interim;
 mod internal_request;
 mod lookup;
 mod observe;
+mod operate;
+mod operator;
 mod overlay;
 #[cfg(test)]
 mod panic_tests;
@@ -61,6 +63,7 @@ pub(crate) use client_request::{Client, ClientHead, RefreshPolicy};
 pub(crate) use handle::{Handled, PendingRequest};
 pub(crate) use interim::InterimQueue;
 pub(crate) use internal_request::RefreshOutcome;
+pub(crate) use operator::Operator;
 pub(crate) use state::Proxy;
 pub(crate) use worker::{SharedProxy, WorkerHandle};
 pub(crate) use write_budget::client_network;

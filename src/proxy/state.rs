@@ -1,7 +1,7 @@
 //! The state that all workers share, under one configuration.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::content_parser::ContentParser;
 use super::first_notices::FirstNotices;
+use super::operator::Operator;
 use super::pending_writes::PendingWrites;
 use super::rate_budgets::LocalBudgets;
 use super::search_hints::SearchHints;
@@ -58,6 +59,8 @@ pub struct Proxy {
     pub(super) rate_budgets: Arc<LocalBudgets>,
     /// Bounds the bodies of responses that are stored, being fetched and being sent.
     pub(super) memory: Arc<MemoryBudget>,
+    /// Carries out the operations of `admin_at`; set once the admin endpoints are there.
+    pub(crate) operator: Arc<OnceLock<Operator>>,
     /// Turns true when tunnels are to close.
     pub(super) tunnels: watch::Sender<bool>,
     /// Writes and fetches, which go on when their client has gone. A shutdown waits for them.
@@ -101,6 +104,7 @@ impl Proxy {
             search_hints: SearchHints::default(),
             write_budgets: Arc::default(),
             rate_budgets: Arc::default(),
+            operator: Arc::default(),
             tunnels: watch::Sender::new(false),
             tasks: TaskTracker::new(),
             config: Arc::new(config),
@@ -139,6 +143,7 @@ impl Proxy {
             search_hints: SearchHints::default(),
             write_budgets: self.write_budgets.clone(),
             rate_budgets: self.rate_budgets.clone(),
+            operator: self.operator.clone(),
             tunnels: self.tunnels.clone(),
             memory: self.memory.clone(),
             tasks: self.tasks.clone(),

@@ -52,6 +52,7 @@ mod miss;
 mod miss_reasons;
 mod no_vary_search;
 mod observe;
+mod operations;
 mod optional_semantics;
 mod overlay;
 mod passing;

@@ -114,7 +114,9 @@ impl Play {
             }
             Verdict::Write(_) => self.after_write(&explanation, &reply).await,
             Verdict::Lookup(_) => self.after_read(ask, explanation, &reply).await,
-            Verdict::Identify | Verdict::Purge(_) => panic!("nobody asked for that"),
+            Verdict::Identify | Verdict::Purge(_) | Verdict::Operation(_) => {
+                panic!("nobody asked for that")
+            }
         }
     }
 
