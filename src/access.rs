@@ -153,7 +153,7 @@ pub(crate) fn is_forwarding_header(name: &HeaderName) -> bool {
 }
 
 /// Refuses what a browser sends for a page of another site.
-fn check_same_origin(headers: &HeaderMap) -> Result<(), AccessDenied> {
+pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), AccessDenied> {
     let host = headers.get(HOST).map(|host| host.as_bytes().to_ascii_lowercase());
     let is_own = |origin: &[u8]| {
         let origin = origin.to_ascii_lowercase();
