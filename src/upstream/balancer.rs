@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Request;
 
-use super::connect::Protocols;
 use super::destination::Destination;
 use super::failure::SendFailure;
 use super::instance::Instance;
 use super::pool::ConnectionPool;
+use super::protocols::Protocols;
 use super::request_body::RequestBody;
 use super::{UpstreamError, is_repeatable};
 

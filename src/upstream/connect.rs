@@ -18,18 +18,11 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tower_service::Service as _;
 
+use super::protocols::Protocols;
 use super::tls::UpstreamTls;
 use crate::config::{UpstreamAddress, UpstreamSettings};
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The versions of HTTP that a connection may speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocols {
-    Http1,
-    /// HTTP/2: negotiated over TLS, where the upstream may choose HTTP/1.1; by prior knowledge otherwise.
-    Http2,
-}
 
 pub(super) struct Connector {
     target: ConnectTarget,

@@ -6,7 +6,8 @@ use std::io;
 use http::Request;
 
 use super::UpstreamError;
-use super::request_body::{RequestBody, RequestProgress};
+use super::request_body::RequestBody;
+use super::request_progress::RequestProgress;
 
 pub(super) struct SendFailure {
     pub error: UpstreamError,

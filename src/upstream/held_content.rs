@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
-use super::request_body::RequestProgress;
+use super::request_progress::RequestProgress;
 use crate::memory_budget::{MemoryBudget, Reservation};
 
 /// A copy of the content that was forwarded, up to a limit and while there is room for it.

@@ -5,6 +5,7 @@
 
 mod balancer;
 mod body;
+mod body_error;
 mod breaker;
 mod connect;
 mod connection_login;
@@ -17,8 +18,11 @@ mod http1_connection;
 mod http2_connection;
 mod instance;
 mod pool;
+mod protocols;
 mod request_body;
+mod request_progress;
 mod resolve;
+mod slot;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -36,8 +40,8 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout};
 
 use balancer::{Attempts, Balancer, Member};
-pub(crate) use body::{BodyError, UpstreamBody};
-use connect::Protocols;
+pub(crate) use body::UpstreamBody;
+pub(crate) use body_error::BodyError;
 pub(crate) use continue_gate::ContinueGate;
 pub(crate) use destination::Destination;
 use failure::SendFailure;
@@ -46,9 +50,11 @@ use framing::{frame_content, normalize_framing};
 pub(crate) use held_content::CapturedBody;
 use instance::Instance;
 use pool::{Checkout, Http1Guard, PooledConnection, RequestKind};
-pub(crate) use request_body::{RequestBody, RequestProgress, UploadLimits};
+use protocols::Protocols;
+pub(crate) use request_body::{RequestBody, UploadLimits};
+pub(crate) use request_progress::RequestProgress;
 pub(crate) use resolve::keep_resolving;
-use slots::Slot;
+use slot::Slot;
 
 use crate::config::UpstreamHost;
 

@@ -8,9 +8,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::connect::{BoxError, Connector, Protocols};
+use super::connect::{BoxError, Connector};
 use super::http1_connection::Http1Connection;
 use super::http2_connection::{Http2Connection, StreamGuard};
+use super::protocols::Protocols;
 
 pub(super) struct ConnectionPool {
     connector: Arc<Connector>,

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use parking_lot::{Mutex, MutexGuard};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::body::{BodyError, is_stream_reset};
+use super::body_error::{BodyError, is_stream_reset};
 use super::continue_gate::{ContinueGate, ContinueWait};
 use super::held_content::{CapturedBody, HeldContent};
+use super::request_progress::RequestProgress;
 use crate::memory_budget::MemoryBudget;
 use crate::progress_timeout::ProgressTimeout;
 
@@ -60,48 +60,6 @@ pub(crate) struct UploadLimits {
     pub memory: Arc<MemoryBudget>,
 }
 
-/// The progress of a request body, shared with the task that waits for the response. `None`: there is no body.
-#[derive(Clone)]
-pub(crate) struct RequestProgress(Option<Arc<Mutex<ProgressState>>>);
-
-struct ProgressState {
-    last: Instant,
-    complete: bool,
-    cut: bool,
-}
-
-impl RequestProgress {
-    fn started() -> Self {
-        let state = ProgressState { last: Instant::now(), complete: false, cut: false };
-        Self(Some(Arc::new(Mutex::new(state))))
-    }
-
-    fn state(&self) -> Option<MutexGuard<'_, ProgressState>> {
-        self.0.as_ref().map(|state| state.lock())
-    }
-
-    fn update(&self, change: impl FnOnce(&mut ProgressState)) {
-        if let Some(mut state) = self.state() {
-            state.last = Instant::now();
-            change(&mut state);
-        }
-    }
-
-    /// The rest of `limit`, measured from `since` or from later progress.
-    pub(crate) fn remaining_time(&self, limit: Duration, since: Instant) -> Duration {
-        let last = self.state().map_or(since, |state| state.last.max(since));
-        limit.saturating_sub(last.elapsed())
-    }
-
-    pub(crate) fn is_complete(&self) -> bool {
-        self.state().is_none_or(|state| state.complete)
-    }
-
-    pub(crate) fn is_cut(&self) -> bool {
-        self.state().is_some_and(|state| state.cut)
-    }
-}
-
 impl ClientBody {
     fn with_allowed_trailers(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         let mut trailers = match frame.into_trailers() {
@@ -140,7 +98,7 @@ impl ClientBody {
 
 impl RequestBody {
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Empty, progress: RequestProgress(None), capture: None }
+        Self { source: Source::Empty, progress: RequestProgress::without_body(), capture: None }
     }
 
     /// Content that is known as a whole.

@@ -8,11 +8,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout};
 
 use super::body::HeldResponse;
-use super::instance::{InFlight, Instance};
+use super::slot::Slot;
 use crate::config::UpstreamSettings;
 
 /// A response whose client has read nothing for this long is cut when a request waits for a connection.
@@ -30,21 +30,6 @@ pub(super) struct UpstreamSlots {
     queue_timeout: Duration,
     /// Responses that are being read.
     responses: Mutex<Vec<Weak<HeldResponse>>>,
-}
-
-/// A connection in use; free when it is dropped.
-pub struct Slot {
-    _permit: OwnedSemaphorePermit,
-    _upload: Option<OwnedSemaphorePermit>,
-    /// The request at the instance that it goes to.
-    in_flight: Option<InFlight>,
-}
-
-impl Slot {
-    /// Counts the request as one of `instance`, instead of the one before.
-    pub(super) fn assign(&mut self, instance: &Arc<Instance>) {
-        self.in_flight = Some(instance.begin_request());
-    }
 }
 
 impl UpstreamSlots {
@@ -68,14 +53,14 @@ impl UpstreamSlots {
             false => None,
         };
         if let Ok(permit) = self.all.clone().try_acquire_owned() {
-            return Some(Slot { _permit: permit, _upload: upload, in_flight: None });
+            return Some(Slot::new(permit, upload));
         }
         let mut waiting = std::pin::pin!(self.all.clone().acquire_owned());
         while Instant::now() < deadline {
             self.cut_stalled_reader();
             let wait = STALLED_READER_CHECK.min(deadline.saturating_duration_since(Instant::now()));
             if let Ok(permit) = timeout(wait, &mut waiting).await {
-                return Some(Slot { _permit: permit.ok()?, _upload: upload, in_flight: None });
+                return Some(Slot::new(permit.ok()?, upload));
             }
         }
         None
@@ -87,7 +72,7 @@ impl UpstreamSlots {
     /// If all of them are in use; `slot` comes back.
     pub(super) fn move_to_streams(&self, slot: Slot) -> Result<Slot, Slot> {
         match self.streams.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Slot { _permit: permit, _upload: None, in_flight: slot.in_flight }),
+            Ok(permit) => Ok(slot.with_permit(permit)),
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(slot),
         }
     }

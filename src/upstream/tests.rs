@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::connect::Protocols;
 use super::pool::{Checkout, Http1Guard, RequestKind};
+use super::protocols::Protocols;
 use super::{Destination, RequestBody, Timeouts, Upstream};
 use crate::config::Config;
 

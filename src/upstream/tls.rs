@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::connect::Protocols;
+use super::protocols::Protocols;
 use crate::config::{TlsVersion, UpstreamTlsSettings};
 
 #[derive(Clone)]

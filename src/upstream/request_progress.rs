@@ -1,0 +1,53 @@
+//! The progress of a request's body on its way to the upstream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+/// The progress of a request body, shared with the task that waits for the response. `None`: there is no body.
+#[derive(Clone)]
+pub(crate) struct RequestProgress(Option<Arc<Mutex<ProgressState>>>);
+
+pub(super) struct ProgressState {
+    last: Instant,
+    pub(super) complete: bool,
+    pub(super) cut: bool,
+}
+
+impl RequestProgress {
+    pub(super) fn without_body() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn started() -> Self {
+        let state = ProgressState { last: Instant::now(), complete: false, cut: false };
+        Self(Some(Arc::new(Mutex::new(state))))
+    }
+
+    pub(super) fn state(&self) -> Option<MutexGuard<'_, ProgressState>> {
+        self.0.as_ref().map(|state| state.lock())
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut ProgressState)) {
+        if let Some(mut state) = self.state() {
+            state.last = Instant::now();
+            change(&mut state);
+        }
+    }
+
+    /// The rest of `limit`, measured from `since` or from later progress.
+    pub(crate) fn remaining_time(&self, limit: Duration, since: Instant) -> Duration {
+        let last = self.state().map_or(since, |state| state.last.max(since));
+        limit.saturating_sub(last.elapsed())
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state().is_none_or(|state| state.complete)
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.state().is_some_and(|state| state.cut)
+    }
+}
