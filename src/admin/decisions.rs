@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::event_stream::{KEEP_ALIVE_INTERVAL, acquire_slot, respond};
-use super::purges::query_pairs;
+use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse};
 use super::{AdminState, Readiness};
 use crate::config::read_duration;

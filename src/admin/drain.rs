@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::json as value;
 
 use super::AdminState;
-use super::purges::query_pairs;
+use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse, json};
 use crate::phase::Phase;
 

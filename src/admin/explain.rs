@@ -8,11 +8,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::AdminState;
-use super::purges::{self, PurgeEntry, query_pairs};
+use super::purges::{self, PurgeEntry};
+use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse, json};
 use crate::explain::{
     CallerTrust, ExplainRequest, ExplainResponse, Explainer, Verdict, parse_fields, to_json,
 };
+use crate::policy::CacheKey;
 use crate::policy::miss_reason::MissReason;
 use crate::policy::reuse::Reuse;
 use crate::purge::{AuditFilter, PurgeVersion, Validity};
@@ -69,42 +71,70 @@ pub(super) async fn explain(
         }
     }
     if let Some(key) = explainer.lookup_key(&question) {
-        let mut seen = state.store.inspect(&key).await;
-        let (mut looked_up, mut absent) = (key, MissReason::NeverStored);
-        if let Some(InspectedEntry { stored: StoredEntry::Variants(variants), .. }) = &seen {
-            let keys = explainer.variant_keys(&question, &key, variants);
-            (looked_up, absent) = (keys.first().copied().unwrap_or(key), MissReason::OtherVariant);
-            seen = None;
-            for key in keys {
-                if seen.is_none() {
-                    seen = state.store.inspect(&key).await;
-                }
-            }
-        }
-        let mut keys = vec![key];
-        if let Some(InspectedEntry { stored: StoredEntry::Response(response), .. }) = &seen {
-            keys.extend(Some(response.head.key).filter(|variant| *variant != key));
-        }
-        told["now"] = match &seen {
-            Some(InspectedEntry { stored: StoredEntry::Response(response), .. }) => {
-                describe_stored(state, &explainer, &question, response, &seen)
-            }
-            _ => {
-                let reason = state.store.find_absence(&looked_up).unwrap_or(absent);
-                let purge = find_purge_record(state, reason.position().map(PurgeVersion)).await;
-                json!({"stored": false, "reason": reason.as_str(), "purge": purge})
-            }
-        };
-        if let Some((_, version)) = seen.as_ref().and_then(|seen| seen.last_purge) {
-            told["now"]["purge"] = json!(find_purge_record(state, Some(version)).await);
-        }
-        let held_back: Vec<Value> =
-            keys.iter().flat_map(|key| (state.held_back)(key)).map(describe_held_back).collect();
-        if !held_back.is_empty() {
-            told["now"]["heldBack"] = held_back.into();
-        }
+        told["now"] = describe_now(state, &explainer, &question, key).await;
     }
     Ok(json(StatusCode::OK, &told))
+}
+
+/// Describes what the store has for a request with this key.
+async fn describe_now(
+    state: &AdminState,
+    explainer: &Explainer<'_>,
+    question: &ExplainRequest,
+    key: CacheKey,
+) -> Value {
+    let SeenEntry { entry: seen, looked_up, absent } = inspect(state, explainer, question, key).await;
+    let mut keys = vec![key];
+    if let Some(InspectedEntry { stored: StoredEntry::Response(response), .. }) = &seen {
+        keys.extend(Some(response.head.key).filter(|variant| *variant != key));
+    }
+    let mut now = match &seen {
+        Some(InspectedEntry { stored: StoredEntry::Response(response), .. }) => {
+            describe_stored(state, explainer, question, response, &seen)
+        }
+        _ => {
+            let reason = state.store.find_absence(&looked_up).unwrap_or(absent);
+            let purge = find_purge_record(state, reason.position().map(PurgeVersion)).await;
+            json!({"stored": false, "reason": reason.as_str(), "purge": purge})
+        }
+    };
+    if let Some((_, version)) = seen.as_ref().and_then(|seen| seen.last_purge) {
+        now["purge"] = json!(find_purge_record(state, Some(version)).await);
+    }
+    let held_back: Vec<Value> =
+        keys.iter().flat_map(|key| (state.held_back)(key)).map(describe_held_back).collect();
+    if !held_back.is_empty() {
+        now["heldBack"] = held_back.into();
+    }
+    now
+}
+
+struct SeenEntry {
+    entry: Option<InspectedEntry>,
+    looked_up: CacheKey,
+    /// The reason of a miss that the store does not know better.
+    absent: MissReason,
+}
+
+/// Reads the entry under `key`, or the variant that the request selects.
+async fn inspect(
+    state: &AdminState,
+    explainer: &Explainer<'_>,
+    question: &ExplainRequest,
+    key: CacheKey,
+) -> SeenEntry {
+    let entry = state.store.inspect(&key).await;
+    let Some(InspectedEntry { stored: StoredEntry::Variants(variants), .. }) = &entry else {
+        return SeenEntry { entry, looked_up: key, absent: MissReason::NeverStored };
+    };
+    let keys = explainer.variant_keys(question, &key, variants);
+    let looked_up = keys.first().copied().unwrap_or(key);
+    for key in keys {
+        if let Some(entry) = state.store.inspect(&key).await {
+            return SeenEntry { entry: Some(entry), looked_up, absent: MissReason::OtherVariant };
+        }
+    }
+    SeenEntry { entry: None, looked_up, absent: MissReason::OtherVariant }
 }
 
 /// The purge with this version, as `GET /purges` lists it; `None` if the journal does not have it any more.

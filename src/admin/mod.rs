@@ -12,6 +12,7 @@ mod operate;
 mod purge_events;
 mod purge_request;
 mod purges;
+mod query;
 mod readiness;
 mod response;
 mod server;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 
-use super::purges::query_pairs;
+use super::query::{percent_decode, query_pairs};
 use super::response::AdminError;
 use crate::policy::RequestHead;
 use crate::policy::invalidation::purge_url_targets;
@@ -210,26 +210,6 @@ impl<'u> PurgeLocation<'u> {
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self { scheme, host: Some(host), path: path.to_string(), query })
     }
-}
-
-/// Percent-decodes; invalid escapes stay as they are. `None` if the result is not UTF-8.
-pub(super) fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    while let [first, rest @ ..] = bytes {
-        let digit = |at: usize| rest.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                bytes = &rest[2..];
-            }
-            _ => {
-                decoded.push(*first);
-                bytes = rest;
-            }
-        }
-    }
-    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::query::query_pairs;
 use super::response::AdminError;
 use super::stats::format_rfc3339;
 use crate::purge::{AuditFilter, AuditRecord, PurgeCause, PurgeVersion};
@@ -48,21 +49,6 @@ pub(super) fn parse_query(query: Option<&str>) -> Result<AuditFilter, AdminError
         }
     }
     Ok(asked)
-}
-
-/// Decodes the parameters of a query.
-pub(super) fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, AdminError> {
-    let decoded = |text: &str| {
-        super::purge_request::percent_decode(&text.replace('+', " "))
-            .ok_or_else(|| AdminError::bad_request("the query is not UTF-8", "write it as %XX"))
-    };
-    let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            Ok((decoded(name)?, decoded(value)?))
-        })
-        .collect()
 }
 
 impl PurgeList {

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::purges::query_pairs;
+use super::query::query_pairs;
 use super::stats::round_percent;
 use super::{AdminError, AdminState};
 use crate::metrics::hit_rate;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::purges::query_pairs;
+use super::query::query_pairs;
 use super::response::AdminError;
 use crate::clock::Timestamp;
 use crate::policy::routes::Routes;

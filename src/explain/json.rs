@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::caller::describe_caller;
+use super::describe::{abbreviate_key, describe_not_stored, describe_pass};
 use super::overlay::caller_parts_to_json;
-use super::text::{abbreviate_key, describe_not_stored, describe_pass};
 use super::{Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag};
 use crate::policy::invalidation::WriteOutcome;
 use crate::policy::lifetime::Lifetime;

@@ -3,6 +3,7 @@
 //! It decides nothing itself, and uses no socket and no store.
 
 mod caller;
+mod describe;
 mod json;
 mod overlay;
 mod purging_routes;

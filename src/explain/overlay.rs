@@ -5,7 +5,7 @@ use std::fmt::{self, Formatter};
 use serde_json::{Value, json};
 
 use super::caller::ExplainedCaller;
-use super::text::{abbreviate_key, describe_pass, write_line};
+use super::describe::{abbreviate_key, describe_pass, write_line};
 use super::{ExplainResponse, Explainer, LookupExplanation};
 use crate::policy::cache_key::{KeyPart, describe_key};
 use crate::policy::caller::UnknownCaller;

@@ -3,21 +3,19 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::caller::describe_caller;
+use super::describe::{abbreviate_key, describe_not_stored, describe_pass, write_line};
 use super::overlay::{write_caller_parts, write_shared_part};
 use super::{
     Explainer, Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag,
 };
 use crate::config::show_duration;
-use crate::hex;
-use crate::policy::caller::UnknownCaller;
-use crate::policy::classify::PassReason;
+use crate::policy::Route;
 use crate::policy::invalidation::WriteOutcome;
 use crate::policy::lifetime::Lifetime;
 use crate::policy::on_miss::OnMiss;
 use crate::policy::route::{MAX_UNTIL_PURGED_LIFETIME, RouteMode};
 use crate::policy::routes::Routes;
 use crate::policy::storing::NotStored;
-use crate::policy::{CacheKey, Route};
 use crate::purge::Target;
 
 /// An explanation and its routes, which `Display` renders.
@@ -27,11 +25,6 @@ impl Explainer<'_> {
     pub fn text<'e>(&'e self, explanation: &'e Explanation) -> ExplanationText<'e> {
         ExplanationText(explanation, self.routes)
     }
-}
-
-/// Writes a line with a label, which is empty for further lines of a kind.
-pub(super) fn write_line(f: &mut Formatter<'_>, name: &str, text: impl Display) -> fmt::Result {
-    writeln!(f, "  {name:<11} {text}")
 }
 
 impl Display for ExplanationText<'_> {
@@ -85,11 +78,7 @@ fn write_cached(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option
     if route.is_some_and(|route| route.mode == RouteMode::Observe) {
         write_line(f, "observed", "the request is forwarded in any case (`mode: observe`)")?;
     }
-    write_line(f, "key", abbreviate_key(&lookup.key))?;
-    for part in &lookup.parts {
-        let value = if part.values.is_empty() { "(none)".to_owned() } else { part.values.join(" | ") };
-        writeln!(f, "  {:<11}   {:<14} {value}", "", part.name)?;
-    }
+    write_key(f, lookup)?;
     write_line(f, "forwards", &lookup.forwarded)?;
     if !lookup.caller.is_in_key() {
         write_line(
@@ -104,20 +93,31 @@ fn write_cached(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option
             write_line(f, "not stored", "only complete responses to GET are")
         }
         Ok(store) => write_store(f, store, lookup, route),
-        Err(why) => {
-            write_line(f, "not stored", format_args!("{}: {}", why.as_str(), describe_not_stored(*why)))?;
-            match lookup.clock_lag.filter(|_| *why == NotStored::AlreadyStale) {
-                Some(lag) => write_line(
-                    f,
-                    "",
-                    format_args!(
-                        "its Date is {lag} s behind this clock, which counts as age: set the clock of the API, or \
-                         `override: [lifetime]` with a `ttl`"
-                    ),
-                ),
-                None => Ok(()),
-            }
-        }
+        Err(why) => write_not_stored(f, *why, lookup.clock_lag),
+    }
+}
+
+fn write_key(f: &mut Formatter<'_>, lookup: &LookupExplanation) -> fmt::Result {
+    write_line(f, "key", abbreviate_key(&lookup.key))?;
+    for part in &lookup.parts {
+        let value = if part.values.is_empty() { "(none)".to_owned() } else { part.values.join(" | ") };
+        writeln!(f, "  {:<11}   {:<14} {value}", "", part.name)?;
+    }
+    Ok(())
+}
+
+fn write_not_stored(f: &mut Formatter<'_>, why: NotStored, clock_lag: Option<i64>) -> fmt::Result {
+    write_line(f, "not stored", format_args!("{}: {}", why.as_str(), describe_not_stored(why)))?;
+    match clock_lag.filter(|_| why == NotStored::AlreadyStale) {
+        Some(lag) => write_line(
+            f,
+            "",
+            format_args!(
+                "its Date is {lag} s behind this clock, which counts as age: set the clock of the API, or \
+                 `override: [lifetime]` with a `ttl`"
+            ),
+        ),
+        None => Ok(()),
     }
 }
 
@@ -128,20 +128,7 @@ fn write_store(
     route: Option<&Route>,
 ) -> fmt::Result {
     write_line(f, "stored", describe_lifetime(store, lookup, route))?;
-    let terms = &store.terms;
-    for (window, what) in [
-        (terms.stale_while_revalidate, "while a new one is fetched"),
-        (terms.stale_if_error, "if the upstream fails"),
-    ] {
-        if !window.is_zero() {
-            write_line(f, "then stale", format_args!("{} more {what}", show_duration(window)))?;
-        }
-    }
-    if store.closed_by_s_maxage {
-        let reason = "no more: s-maxage forbids it (RFC 9111 §5.2.2.10); `override: [s-maxage-revalidation]`, or \
-                      `stale_while_revalidate` on the route, allows it";
-        write_line(f, "then stale", reason)?;
-    }
+    write_stale_windows(f, store)?;
     if let Some(variance) = &store.equivalents {
         match route.is_some_and(|route| route.no_vary_search) {
             true => {
@@ -160,10 +147,35 @@ fn write_store(
     for template in &store.unresolved_tags {
         write_line(f, "", format_args!("{}: needs the content (--body FILE)", template.as_str()))?;
     }
-    if route.is_some_and(|route| route.has_empty_purges()) {
-        write_line(f, "purged by", "no write to its own URL: `purges: []`")?;
-    } else {
-        write_line(f, "purged by", "a write to its own URL, with any query")?;
+    write_purging_writes(f, lookup, route)
+}
+
+fn write_stale_windows(f: &mut Formatter<'_>, store: &StoreExplanation) -> fmt::Result {
+    let terms = &store.terms;
+    for (window, what) in [
+        (terms.stale_while_revalidate, "while a new one is fetched"),
+        (terms.stale_if_error, "if the upstream fails"),
+    ] {
+        if !window.is_zero() {
+            write_line(f, "then stale", format_args!("{} more {what}", show_duration(window)))?;
+        }
+    }
+    if store.closed_by_s_maxage {
+        let reason = "no more: s-maxage forbids it (RFC 9111 §5.2.2.10); `override: [s-maxage-revalidation]`, or \
+                      `stale_while_revalidate` on the route, allows it";
+        write_line(f, "then stale", reason)?;
+    }
+    Ok(())
+}
+
+fn write_purging_writes(
+    f: &mut Formatter<'_>,
+    lookup: &LookupExplanation,
+    route: Option<&Route>,
+) -> fmt::Result {
+    match route.is_some_and(|route| route.has_empty_purges()) {
+        true => write_line(f, "purged by", "no write to its own URL: `purges: []`")?,
+        false => write_line(f, "purged by", "a write to its own URL, with any query")?,
     }
     for purging in &lookup.purging_routes {
         let same = purging.template == purging.tag;
@@ -242,78 +254,4 @@ fn write_targets(f: &mut Formatter<'_>, targets: &[Target], routes: &Routes) -> 
         }
     }
     Ok(())
-}
-
-/// The first 8 bytes of the key, in hexadecimal digits.
-pub(super) fn abbreviate_key(key: &CacheKey) -> String {
-    hex::encode(&key.0[..8])
-}
-
-/// Describes why a request is forwarded uncached, with the route.
-pub(super) fn describe_pass(reason: PassReason, route: Option<&Route>) -> String {
-    let path = route.map_or("", |route| route.path.as_str());
-    let reason_text = match reason {
-        PassReason::Method => "OPTIONS and TRACE are never cached",
-        PassReason::NoRoute => "no route matches the path",
-        PassReason::RouteOff => "its route has `mode: off`",
-        PassReason::RouteNeverCaches => "its route has `ttl: never`, or only `purges`",
-        PassReason::PathSpelling => "the path is not normalized, or can also be read as one of another route",
-        PassReason::NoCredential => {
-            "its route has `per`, and the request does not have exactly one such credential"
-        }
-        PassReason::Caller(why) => match why {
-            UnknownCaller::Anonymous => "its route has `callers`, and the request has no credential",
-            UnknownCaller::Refused => "its route has `callers`, and the credential is not accepted",
-            UnknownCaller::Expired => "its route has `callers`, and the token is past its `exp`",
-            UnknownCaller::Unverified => "its route has `callers`, and the credential can't be verified now",
-        },
-        PassReason::Content => "a GET with content",
-        PassReason::OverrideField => {
-            "a field may change the request's meaning (X-HTTP-Method-Override and the like)"
-        }
-        PassReason::Precondition => "only the upstream can evaluate If-Match and If-Unmodified-Since",
-        PassReason::Range => "it has a Range, and the whole response is not stored",
-        PassReason::Upgrade => "it upgrades to another protocol",
-        PassReason::Position => "the purges since its Larder-Position are unknown",
-        PassReason::SharedPart => "the shared part is not JSON of the form that `overlay` describes",
-        PassReason::CallerPart => "a part of the caller can't be had or read",
-    };
-    match path {
-        "" => format!("{}: {reason_text}", reason.as_str()),
-        path => format!("{}: {reason_text} ({path})", reason.as_str()),
-    }
-}
-
-pub(super) fn describe_not_stored(why: NotStored) -> &'static str {
-    match why {
-        NotStored::Method => "only responses to GET are stored",
-        NotStored::Status => "this status is not stored; `status: {404: 10s}` would store it",
-        NotStored::NoStore => "the response has no-store",
-        NotStored::RequestNoStore => "the request has no-store, and the route obeys request directives",
-        NotStored::Private => "the response has private; `override: [private]` ignores it",
-        NotStored::SetCookie => "the response sets a cookie",
-        NotStored::VaryStar => "its Vary is `*`, which matches no other request",
-        NotStored::EventStream => "an event stream never ends",
-        NotStored::Credentials => {
-            "the request has a credential that is not in the key; write `per` or `shared: true`, or let the \
-             response have `public`"
-        }
-        NotStored::NoLifetime => "neither the response nor the route's `ttl` gives a lifetime",
-        NotStored::AlreadyStale => "it is stale on arrival and has no validator",
-        NotStored::Partial => "partial responses are not stored",
-        NotStored::TooLarge => "its content is larger than `max_size`",
-        NotStored::TooManyTags => "it has too many tags, or one that is too long",
-        NotStored::NotJson => {
-            "a tag or `ttl_from` needs its content, whose Content-Type is not JSON in UTF-8"
-        }
-        NotStored::Encoded => "a tag or `ttl_from` needs its content, which has a coding other than gzip",
-        NotStored::MalformedJson => "its content is not valid JSON, or has a duplicate name",
-        NotStored::JsonTooLarge => "a tag or `ttl_from` needs its content, which is larger than `max_json`",
-        NotStored::UnusableJson => "its content has a value that can't be part of a tag",
-        NotStored::ExpiredCaller => "the token in `per` has expired, by its own `exp`",
-        NotStored::NoExpiry => "the time that `ttl_from` names is missing or invalid",
-        NotStored::StrayContent => "it is a 204 with content",
-        NotStored::Incomplete => "the upstream sent an incomplete response",
-        NotStored::Memory => "fetches and slow readers take all of the memory budget",
-    }
 }

@@ -1,0 +1,38 @@
+//! Decodes percent-encoded paths and queries.
+
+use super::response::AdminError;
+
+/// Decodes the parameters of a query.
+pub(super) fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, AdminError> {
+    let decoded = |text: &str| {
+        percent_decode(&text.replace('+', " "))
+            .ok_or_else(|| AdminError::bad_request("the query is not UTF-8", "write it as %XX"))
+    };
+    let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            Ok((decoded(name)?, decoded(value)?))
+        })
+        .collect()
+}
+
+/// Percent-decodes; invalid escapes stay as they are. `None` if the result is not UTF-8.
+pub(super) fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    while let [first, rest @ ..] = bytes {
+        let digit = |at: usize| rest.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                bytes = &rest[2..];
+            }
+            _ => {
+                decoded.push(*first);
+                bytes = rest;
+            }
+        }
+    }
+    String::from_utf8(decoded).ok()
+}

@@ -1,0 +1,88 @@
+//! The parts of an explanation's text: labelled lines, and reasons in words.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::hex;
+use crate::policy::caller::UnknownCaller;
+use crate::policy::classify::PassReason;
+use crate::policy::storing::NotStored;
+use crate::policy::{CacheKey, Route};
+
+/// Writes a line with a label, which is empty for further lines of a kind.
+pub(super) fn write_line(f: &mut Formatter<'_>, name: &str, text: impl Display) -> fmt::Result {
+    writeln!(f, "  {name:<11} {text}")
+}
+
+/// The first 8 bytes of the key, in hexadecimal digits.
+pub(super) fn abbreviate_key(key: &CacheKey) -> String {
+    hex::encode(&key.0[..8])
+}
+
+/// Describes why a request is forwarded uncached, with the route.
+pub(super) fn describe_pass(reason: PassReason, route: Option<&Route>) -> String {
+    let path = route.map_or("", |route| route.path.as_str());
+    let reason_text = match reason {
+        PassReason::Method => "OPTIONS and TRACE are never cached",
+        PassReason::NoRoute => "no route matches the path",
+        PassReason::RouteOff => "its route has `mode: off`",
+        PassReason::RouteNeverCaches => "its route has `ttl: never`, or only `purges`",
+        PassReason::PathSpelling => "the path is not normalized, or can also be read as one of another route",
+        PassReason::NoCredential => {
+            "its route has `per`, and the request does not have exactly one such credential"
+        }
+        PassReason::Caller(why) => match why {
+            UnknownCaller::Anonymous => "its route has `callers`, and the request has no credential",
+            UnknownCaller::Refused => "its route has `callers`, and the credential is not accepted",
+            UnknownCaller::Expired => "its route has `callers`, and the token is past its `exp`",
+            UnknownCaller::Unverified => "its route has `callers`, and the credential can't be verified now",
+        },
+        PassReason::Content => "a GET with content",
+        PassReason::OverrideField => {
+            "a field may change the request's meaning (X-HTTP-Method-Override and the like)"
+        }
+        PassReason::Precondition => "only the upstream can evaluate If-Match and If-Unmodified-Since",
+        PassReason::Range => "it has a Range, and the whole response is not stored",
+        PassReason::Upgrade => "it upgrades to another protocol",
+        PassReason::Position => "the purges since its Larder-Position are unknown",
+        PassReason::SharedPart => "the shared part is not JSON of the form that `overlay` describes",
+        PassReason::CallerPart => "a part of the caller can't be had or read",
+    };
+    match path {
+        "" => format!("{}: {reason_text}", reason.as_str()),
+        path => format!("{}: {reason_text} ({path})", reason.as_str()),
+    }
+}
+
+pub(super) fn describe_not_stored(why: NotStored) -> &'static str {
+    match why {
+        NotStored::Method => "only responses to GET are stored",
+        NotStored::Status => "this status is not stored; `status: {404: 10s}` would store it",
+        NotStored::NoStore => "the response has no-store",
+        NotStored::RequestNoStore => "the request has no-store, and the route obeys request directives",
+        NotStored::Private => "the response has private; `override: [private]` ignores it",
+        NotStored::SetCookie => "the response sets a cookie",
+        NotStored::VaryStar => "its Vary is `*`, which matches no other request",
+        NotStored::EventStream => "an event stream never ends",
+        NotStored::Credentials => {
+            "the request has a credential that is not in the key; write `per` or `shared: true`, or let the \
+             response have `public`"
+        }
+        NotStored::NoLifetime => "neither the response nor the route's `ttl` gives a lifetime",
+        NotStored::AlreadyStale => "it is stale on arrival and has no validator",
+        NotStored::Partial => "partial responses are not stored",
+        NotStored::TooLarge => "its content is larger than `max_size`",
+        NotStored::TooManyTags => "it has too many tags, or one that is too long",
+        NotStored::NotJson => {
+            "a tag or `ttl_from` needs its content, whose Content-Type is not JSON in UTF-8"
+        }
+        NotStored::Encoded => "a tag or `ttl_from` needs its content, which has a coding other than gzip",
+        NotStored::MalformedJson => "its content is not valid JSON, or has a duplicate name",
+        NotStored::JsonTooLarge => "a tag or `ttl_from` needs its content, which is larger than `max_json`",
+        NotStored::UnusableJson => "its content has a value that can't be part of a tag",
+        NotStored::ExpiredCaller => "the token in `per` has expired, by its own `exp`",
+        NotStored::NoExpiry => "the time that `ttl_from` names is missing or invalid",
+        NotStored::StrayContent => "it is a 204 with content",
+        NotStored::Incomplete => "the upstream sent an incomplete response",
+        NotStored::Memory => "fetches and slow readers take all of the memory budget",
+    }
+}
