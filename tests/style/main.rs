@@ -3,6 +3,7 @@
 
 mod arrows;
 mod comments;
+mod complexity;
 mod layers;
 mod names;
 mod sizes;
