@@ -26,8 +26,8 @@ pub fn init(settings: &LogSettings) -> Result<(), String> {
 
 /// Waits until the log is written, with a bound; call it before exit.
 pub fn flush() {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    WRITER.get().into_iter().for_each(|lines| lines.flush(PATIENCE));
+    const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+    WRITER.get().into_iter().for_each(|lines| lines.flush(FLUSH_TIMEOUT));
 }
 
 fn start_writer() -> io::Result<LogWriter<Vec<u8>>> {
@@ -52,7 +52,7 @@ impl io::Write for QueueWriter {
 
 /// A plain level applies to larder itself. Libraries log warnings only, and the Redis driver errors only, because
 /// larder reports an unavailable Redis itself.
-pub fn parse_filter(level: &str) -> Result<EnvFilter, String> {
+fn parse_filter(level: &str) -> Result<EnvFilter, String> {
     let directives = match level.trim().to_ascii_lowercase().as_str() {
         plain @ ("info" | "debug" | "trace") => format!("warn,fred=error,larder={plain}"),
         _ => level.trim().to_string(),

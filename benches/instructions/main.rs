@@ -1,10 +1,11 @@
 //! How many instructions a hit costs, from the socket to the socket, and how that grows. Instructions in user space do
 //! not depend on what else the machine does, so a bound on them holds where one on time can't.
 //!
-//! `cargo bench --bench instructions`; needs valgrind and taskset. Fails if a hit costs more than [`MOST`], or that of a
-//! verified caller more than [`MOST_VERIFIED`] times as much, if a hit grows by more than [`MOST_GROWTH`], or if the
-//! program is larger than [`MOST_BYTES`]. With `-- --keep DIR` the profiles stay there, for callgrind_annotate; with `-- --hit`
-//! only the hit is counted; with `-- --binary FILE` that of another build (the profile `profiling` has names in it).
+//! `cargo bench --bench instructions`; needs valgrind and taskset. Fails if a hit costs more than
+//! [`MAX_INSTRUCTIONS`], or that of a verified caller more than [`MAX_VERIFIED`] times as much, if a hit grows by more
+//! than [`MAX_GROWTH`], or if the program is larger than [`MAX_BYTES`]. With `-- --keep DIR` the profiles stay there,
+//! for callgrind_annotate; with `-- --hit` only the hit is counted; with `-- --binary FILE` that of another build (the
+//! profile `profiling` has names in it).
 
 mod client;
 mod counted;
@@ -20,16 +21,16 @@ use counted::Counted;
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Instructions of one hit of 1 KiB over HTTP/1.1, asked one after another on one connection. When it falls, lower it.
-const MOST: u64 = 30_000;
+const MAX_INSTRUCTIONS: u64 = 30_000;
 
 /// Bytes of the release, which has no names in it. zstd and brotli are two MiB of it.
-const MOST_BYTES: u64 = 20 << 20;
+const MAX_BYTES: u64 = 20 << 20;
 
 /// How much more a hit may cost where there is a thousand times as much of something: a tenth.
-const MOST_GROWTH: f64 = 1.10;
+const MAX_GROWTH: f64 = 1.10;
 
 /// How many times as much as a plain hit that of a verified caller may cost, whose request has one more field.
-const MOST_VERIFIED: f64 = 1.15;
+const MAX_VERIFIED: f64 = 1.15;
 
 /// Few enough to be quick, and enough that what happens now and then is not seen.
 const HITS: usize = 2_000;
@@ -80,15 +81,15 @@ fn main() -> Result<(), Failure> {
 fn counts(arguments: &Arguments) -> Result<(), Failure> {
     let upstream = client::upstream()?;
     let small = SMALL.count(arguments, upstream)?;
-    println!("{small:>7} instructions a hit (at most {MOST})");
+    println!("{small:>7} instructions a hit (at most {MAX_INSTRUCTIONS})");
     let bare = arguments.binary.with_file_name("examples").join("bare");
     if bare.exists() {
         let bare = count_bare(&bare, arguments)?;
         println!("{bare:>7} of the bare server: {:.2} times that", ratio(small, bare));
     }
     let bytes = fs::metadata(&arguments.binary)?.len();
-    println!("{:>7.1} MiB of a program (at most {})", ratio(bytes, 1 << 20), MOST_BYTES >> 20);
-    let mut fits = small <= MOST && (bytes <= MOST_BYTES || !arguments.is_release);
+    println!("{:>7.1} MiB of a program (at most {})", ratio(bytes, 1 << 20), MAX_BYTES >> 20);
+    let mut fits = small <= MAX_INSTRUCTIONS && (bytes <= MAX_BYTES || !arguments.is_release);
     for (what, root) in [("misses", "/api/things-7"), ("passes", "/elsewhere")] {
         if !arguments.hit_only {
             println!("{:>7} of a request that {what}", count_forwarded(arguments, upstream, what, root)?);
@@ -98,19 +99,19 @@ fn counts(arguments: &Arguments) -> Result<(), Failure> {
         let verified =
             Scenario { name: "verified", is_verified: true, ..SMALL }.count(arguments, upstream)?;
         println!(
-            "{verified:>7} of a verified caller: {:.3} times that of anybody (at most {MOST_VERIFIED:.2})",
+            "{verified:>7} of a verified caller: {:.3} times that of anybody (at most {MAX_VERIFIED:.2})",
             ratio(verified, small)
         );
-        fits &= ratio(verified, small) <= MOST_VERIFIED;
+        fits &= ratio(verified, small) <= MAX_VERIFIED;
     }
     for scenario in GROWN.iter().filter(|_| !arguments.hit_only) {
         let grown = scenario.count(arguments, upstream)?;
         println!(
-            "{grown:>7} with {}: {:.3} times (at most {MOST_GROWTH:.2})",
+            "{grown:>7} with {}: {:.3} times (at most {MAX_GROWTH:.2})",
             scenario.name,
             ratio(grown, small)
         );
-        fits &= ratio(grown, small) <= MOST_GROWTH;
+        fits &= ratio(grown, small) <= MAX_GROWTH;
     }
     if fits {
         Ok(())

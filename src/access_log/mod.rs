@@ -53,8 +53,8 @@ impl AccessLog {
 
     /// Waits until the lines so far are written, with a bound.
     pub fn flush(&self) {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        self.lines.flush(PATIENCE);
+        const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+        self.lines.flush(FLUSH_TIMEOUT);
     }
 }
 

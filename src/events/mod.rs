@@ -124,7 +124,7 @@ impl EventSources {
 
     /// Stops the consumers and gives up reader leases, so that another replica continues at once.
     pub async fn stop(&self) {
-        const PATIENCE: Duration = Duration::from_secs(1);
+        const STOP_TIMEOUT: Duration = Duration::from_secs(1);
         self.stop.send_replace(true);
         let mut running = std::mem::take(&mut *self.running.lock());
         let ended = async {
@@ -132,7 +132,7 @@ impl EventSources {
                 _ = consumer.await;
             }
         };
-        if timeout(PATIENCE, ended).await.is_err() {
+        if timeout(STOP_TIMEOUT, ended).await.is_err() {
             running.iter().for_each(JoinHandle::abort);
         }
     }
@@ -231,11 +231,11 @@ impl SourceConsumer {
 
     /// Restores what other replicas recorded before this process started.
     async fn restore_state(&self) {
-        const PAUSE: Duration = Duration::from_secs(1);
+        const RETRY_INTERVAL: Duration = Duration::from_secs(1);
         loop {
             match self.update_source(self.new_update()).await {
                 Ok(recorded) => return self.metrics.restore_heard(recorded.contact_ago, recorded.event_ago),
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
             }
         }
     }

@@ -6,7 +6,7 @@ use super::*;
 
 static LOST: DroppedLines = DroppedLines(AtomicU64::new(0));
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("larder-lines-{}-{name}", std::process::id()));
@@ -30,17 +30,17 @@ fn a_file_that_is_renamed_is_made_anew_and_no_line_is_lost() {
     let (path, old) = (directory.join("access.log"), directory.join("access.log.1"));
     let log = lines(Sink::open_file(&path).unwrap(), &LOST);
     log.try_send("one".into());
-    log.flush(PATIENCE);
+    log.flush(FLUSH_TIMEOUT);
     std::fs::rename(&path, &old).unwrap();
     log.try_send("two".into());
-    log.flush(PATIENCE);
+    log.flush(FLUSH_TIMEOUT);
     assert_eq!(std::fs::read_to_string(&old).unwrap(), "one\n");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
     // Another file has the name already, as with `create` of logrotate.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "").unwrap();
     log.try_send("three".into());
-    log.flush(PATIENCE);
+    log.flush(FLUSH_TIMEOUT);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
     std::fs::remove_dir_all(directory).unwrap();
 }
@@ -53,7 +53,7 @@ fn while_its_directory_is_gone_the_renamed_file_goes_on() {
     let log = lines(Sink::open_file(&inner.join("a")).unwrap(), &LOST);
     std::fs::rename(&inner, &elsewhere).unwrap();
     log.try_send("one".into());
-    log.flush(PATIENCE);
+    log.flush(FLUSH_TIMEOUT);
     assert_eq!(std::fs::read_to_string(elsewhere.join("a")).unwrap(), "one\n");
     std::fs::remove_dir_all(directory).unwrap();
 }
@@ -86,6 +86,6 @@ fn a_full_disk_costs_the_lines_that_did_not_fit() {
     for _ in 0..3 {
         log.try_send("lost".into());
     }
-    log.flush(PATIENCE);
+    log.flush(FLUSH_TIMEOUT);
     assert_eq!(FULL.count(), 3);
 }

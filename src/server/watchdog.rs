@@ -1,4 +1,4 @@
-//! The timer over one connection: closes it when a limit is exceeded, and releases its parser when it is idle.
+//! The timer over one connection: closes it when a limit is exceeded (slowloris), and releases its idle parser.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -45,8 +45,8 @@ impl Exporter {
     }
 
     pub fn flush(&self) {
-        const PATIENCE: Duration = Duration::from_secs(2);
-        if let Err(error) = self.processor.shutdown_with_timeout(PATIENCE) {
+        const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+        if let Err(error) = self.processor.shutdown_with_timeout(FLUSH_TIMEOUT) {
             tracing::warn!(%error, "failed to export the last spans");
         }
     }

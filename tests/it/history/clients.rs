@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::checker::LEFT;
 use super::dice::Dice;
-use super::origin::{self, KEYS, PATIENCE, PUBLIC};
+use super::origin::{self, ANSWER_TIMEOUT, KEYS, PUBLIC};
 use super::record::{Content, End, History, Purge, Read, STALLED, Seen, Span, Write};
 use super::wire::{Answer, Wire};
 use super::world::{REPLICAS, World};
@@ -36,12 +36,12 @@ impl Caller {
     pub async fn read(&mut self, world: &World, wish: Wish) -> Read {
         let Wish { replica, key, variant, caller } = wish;
         let inv = world.now();
-        let reply = timeout(PATIENCE, self.wires[replica].ask(&get(wish))).await;
+        let reply = timeout(ANSWER_TIMEOUT, self.wires[replica].ask(&get(wish))).await;
         let span = Span { inv, ret: world.now() };
         let (hit, seen) = match reply {
             Ok(Ok(reply)) => (reply.is_hit, seen(&reply)),
             Ok(Err(error)) => (false, Seen::Failed(error)),
-            Err(_) => (false, Seen::Failed(format!("no answer within {PATIENCE:?}"))),
+            Err(_) => (false, Seen::Failed(format!("no answer within {ANSWER_TIMEOUT:?}"))),
         };
         let identity = (key >= PUBLIC).then_some(caller);
         Read { replica, key, variant, identity, span, seen, hit }
@@ -66,7 +66,7 @@ impl Caller {
             "{method} {path} HTTP/1.1\r\nhost: {HOST}\r\nx-write: {id}\r\ncontent-length: 3\r\n\r\nnew"
         );
         let leaves = dice.one_in(10);
-        let patience = if leaves { dice.micros(100, 5000) } else { PATIENCE };
+        let patience = if leaves { dice.micros(100, 5000) } else { ANSWER_TIMEOUT };
         let inv = world.now();
         let reply = timeout(patience, self.wires[replica].ask(&request)).await;
         let span = Span { inv, ret: world.now() };
@@ -74,7 +74,7 @@ impl Caller {
             Ok(Ok(reply)) => ended(&reply),
             Ok(Err(error)) => End::Unknown(error),
             Err(_) if leaves => End::Unknown(LEFT.to_owned()),
-            Err(_) => End::Unknown(format!("no answer within {PATIENCE:?}")),
+            Err(_) => End::Unknown(format!("no answer within {ANSWER_TIMEOUT:?}")),
         };
         if end == End::Acknowledged {
             world.latest.store(key as u64, Ordering::SeqCst);
@@ -91,7 +91,7 @@ impl Caller {
         };
         let inv = world.now();
         let request = format!("PURGE {target} HTTP/1.1\r\nhost: {HOST}\r\n{fields}\r\n");
-        let reply = timeout(PATIENCE, self.wires[replica].ask(&request)).await;
+        let reply = timeout(ANSWER_TIMEOUT, self.wires[replica].ask(&request)).await;
         let acknowledged = matches!(&reply, Ok(Ok(reply)) if reply.status == 200);
         Purge { replica, key, span: Span { inv, ret: world.now() }, acknowledged }
     }

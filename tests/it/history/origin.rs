@@ -221,4 +221,4 @@ pub fn read(text: &str) -> Option<Content> {
 }
 
 /// Nothing of the driver waits longer than this for an answer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// A dead line takes no more than this.
-const MOST_HELD: usize = 1 << 20;
+const MAX_HELD: usize = 1 << 20;
 
 /// How what Redis says arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ async fn carry(
             if *asking_line.borrow() == Line::Dead {
                 held.lock().unwrap().extend_from_slice(&waits);
                 // Later bytes must be visible, whatever came before them.
-                while length > 0 && waits.len() < MOST_HELD {
+                while length > 0 && waits.len() < MAX_HELD {
                     tokio::select! {
                         () = alive(&asking_line) => break,
                         read = client_in.read(&mut buffer) => length = read?,
