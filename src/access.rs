@@ -118,7 +118,7 @@ fn check_loopback(peer: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Acces
 }
 
 /// Fields by which proxies and CDNs name the client that they forward for.
-pub(crate) fn is_forwarding_header(name: &HeaderName) -> bool {
+fn is_forwarding_header(name: &HeaderName) -> bool {
     let text = name.as_str();
     *name == VIA
         || *name == FORWARDED

@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use crate::clock::{Moment, Timestamp};
 use crate::policy::cache_status::CacheOutcome;
 
-/// Most decisions that one reader gets in a second.
-pub(crate) const MAX_PER_SECOND: u32 = 200;
+/// Maximum number of decisions that one reader gets in a second.
+const MAX_PER_SECOND: u32 = 200;
 
-/// Longest path and query in a decision, in bytes.
+/// Maximum length of path and query in a decision, in bytes.
 const MAX_TARGET_BYTES: usize = 512;
 
 /// How a request was answered.

@@ -13,7 +13,7 @@ pub(super) const NO_ROUTE: &str = "other";
 
 /// Labels of a reason without a slot of its own, and of no reason.
 pub(super) const OTHER_REASON: &str = "other";
-pub(super) const NO_REASON: &str = "none";
+const NO_REASON: &str = "none";
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

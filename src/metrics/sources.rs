@@ -123,11 +123,6 @@ impl Metrics {
         self.lock_sources().iter().map(|source| source.status()).collect()
     }
 
-    /// Whether a source is unavailable or has been silent for too long.
-    pub fn has_unhealthy_source(&self) -> bool {
-        self.lock_sources().iter().any(|source| !source.is_healthy())
-    }
-
     fn lock_sources(&self) -> MutexGuard<'_, Vec<Arc<SourceMetrics>>> {
         self.process.sources.lock()
     }
@@ -260,10 +255,6 @@ impl SourceMetrics {
         let ago =
             if for_events { elapsed_since(&self.event, now) } else { elapsed_since(&self.contact, now) };
         ago.is_none_or(|ago| ago > lasts)
-    }
-
-    fn is_healthy(&self) -> bool {
-        self.lock_state().trouble.is_none() && !self.is_silent(Moment::now())
     }
 
     fn lag(&self) -> Duration {

@@ -130,11 +130,6 @@ pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields:
     fields_in_key && callers_in_key
 }
 
-/// The value of one cookie; `None` if it is repeated or not text.
-pub fn single_cookie_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    std::str::from_utf8(exactly_one(cookie_values(headers, name))?).ok()
-}
-
 /// All values of one cookie, in order.
 pub(super) fn cookie_values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     cookies_named(headers, name).map(|cookie| cookie.value)

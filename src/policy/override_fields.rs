@@ -9,14 +9,14 @@ use http::{HeaderMap, HeaderName};
 
 use super::HeaderNameFilter;
 
-pub static METHOD_FIELDS: [HeaderName; 3] = [
+static METHOD_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
 ];
 pub static PATH_FIELDS: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
-pub static HOST_FIELDS: [HeaderName; 3] = [
+static HOST_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-original-host"),
     HeaderName::from_static("x-host"),
     HeaderName::from_static("x-http-host-override"),

@@ -197,7 +197,7 @@ fn is_updated(name: &HeaderName, update: &HeaderMap) -> bool {
 ///
 /// A 304 may close a response to requests with credentials, but not open it: it does not tell for whom the content
 /// was generated.
-pub fn merge_terms(stored: &Terms, terms: Terms, exchange: ExchangeTimes) -> Terms {
+fn merge_terms(stored: &Terms, terms: Terms, exchange: ExchangeTimes) -> Terms {
     Terms {
         requested_at: exchange.requested_at,
         received_at: exchange.received_at,

@@ -28,10 +28,6 @@ pub struct Tally {
 const MAX_REASONS: usize = 16;
 
 impl Tally {
-    pub fn with_requests(requests: usize) -> Self {
-        Self { requests: requests as u64, ..Self::default() }
-    }
-
     pub fn add(&mut self, outcome: &RefreshOutcome) {
         let (count, reason) = match outcome {
             RefreshOutcome::Fetched => (&mut self.fetched, None),

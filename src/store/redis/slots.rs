@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::scripts::RespValue;
 use crate::config::RedisHost;
 
-pub(super) const SLOT_COUNT: usize = 16_384;
+const SLOT_COUNT: usize = 16_384;
 
 /// The owner of each slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
