@@ -326,7 +326,7 @@ async fn descriptor_exhaustion_spares_operators_and_recovers() {
     })
     .await;
     inside.get("/a").await.assert_hit();
-    // It does not spin: twenty tries a second on each thread.
+    // It does not spin: twenty tries a second on each thread. The sleep is the window in which tries are counted.
     let (began, before) = (std::time::Instant::now(), process.metric(failed).await);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let tries = process.metric(failed).await - before;

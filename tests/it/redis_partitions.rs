@@ -62,6 +62,7 @@ async fn a_resumed_replica_sees_that_its_view_is_old() {
     upstream.on("/items/1", Answer::ok("new"));
     other.request("PURGE", "/items/1").await.assert_status(200);
     let waiting: Vec<_> = (0..4).map(|_| ask(&one, "GET", "/items/1").spawn()).collect();
+    // A stopped process has no clock that the test could move, and reports nothing.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     one.signal("CONT");
     for reply in waiting {

@@ -87,3 +87,19 @@ fn workflows_call_steps_that_exist() {
     }
     assert!(calls >= 4, "{calls}");
 }
+
+/// `tests/fast` and nextest's profile `fast` leave out the same groups.
+#[test]
+fn both_fast_runs_leave_out_the_same_groups() {
+    let script = text("tests/fast");
+    let slow = script.split_once("slow=(").and_then(|(_, rest)| rest.split_once(')')).expect("a list").0;
+    let mut slow: Vec<&str> = slow.split_whitespace().collect();
+    let config = text(".config/nextest.toml");
+    let profile = config.split_once("[profile.fast]").expect("a profile").1;
+    let filter = profile.split("\"\"\"").nth(1).expect("a filter");
+    let mut left_out: Vec<&str> =
+        filter.split("test(").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect();
+    slow.sort_unstable();
+    left_out.sort_unstable();
+    assert_eq!(slow, left_out);
+}
