@@ -86,7 +86,7 @@ fn render_report(
     })
 }
 
-/// Who may send PURGE to the listener.
+/// The clients that may send PURGE to the listener.
 fn purge_senders(config: &Config) -> &'static str {
     match (&config.purge.allow, &config.purge.token) {
         (PurgeAllow::Loopback, Some(_)) => "with the token",

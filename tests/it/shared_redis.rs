@@ -95,7 +95,7 @@ async fn bounded_a_purge_wakes_the_other_long_before_its_time() {
         upstream.on("/items/1", Answer::ok(new.clone()));
         one.purge_tag("items").await;
         other.answers("/items/1", &new).await;
-        // What it fetched just before it heard of the purge is purged, too.
+        // Its fetch just before it heard of the purge is purged, too.
         other.has("/items/1").await;
         other.get("/items/1").await.assert_text(&new);
     }
