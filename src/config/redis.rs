@@ -184,53 +184,68 @@ const URL: Reader<RedisSettings> = Reader::new(Kind::Text, |node, diagnostics| {
 const FORMS: &str = "write `redis://host:6379/0`, `redis+unix:///run/redis.sock`, `redis-cluster://host:6379,host:6379` or \
                      `redis-sentinel://host:26379,host:26379/service`; `rediss…` for TLS";
 
+fn url_error(message: &str) -> FieldError {
+    (message.to_owned(), FORMS.to_owned())
+}
+
 /// Never shows the URL: it may hold a password.
 fn parse_url(text: &str) -> Result<RedisSettings, FieldError> {
-    let wrong = |message: &str| (message.to_owned(), FORMS.to_owned());
-    let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("this is not a Redis URL"))?;
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| url_error("this is not a Redis URL"))?;
     if rest.contains(['?', '#']) {
-        return Err(wrong("a Redis URL has no `?` or `#` here; percent-encode them in a password"));
+        return Err(url_error("a Redis URL has no `?` or `#` here; percent-encode them in a password"));
     }
     if scheme == "redis+unix" {
-        let path = absolute_path(rest).map_err(|_| wrong("this Redis URL has no absolute path"))?;
+        let path = absolute_path(rest).map_err(|_| url_error("this Redis URL has no absolute path"))?;
         return Ok(settings(RedisServers::Unix(path), 0, (None, None), false));
     }
     let (kind, tls) = match scheme.strip_prefix("rediss") {
         Some(kind) => (kind, true),
-        None => (scheme.strip_prefix("redis").ok_or_else(|| wrong("this is not a Redis URL"))?, false),
+        None => (scheme.strip_prefix("redis").ok_or_else(|| url_error("this is not a Redis URL"))?, false),
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, hosts) = match authority.rsplit_once('@') {
-        Some((login, hosts)) => {
-            (credentials(login).ok_or_else(|| wrong("the Redis URL's password is not readable"))?, hosts)
-        }
-        None => ((None, None), authority),
-    };
+    let (login, hosts) = split_login(authority)?;
     let default_port = if kind == "-sentinel" { 26379 } else { 6379 };
     let hosts: Option<Vec<RedisHost>> = hosts.split(',').map(|host| redis_host(host, default_port)).collect();
-    let hosts = hosts.ok_or_else(|| wrong("the Redis URL's hosts are not readable"))?;
-    let database = |text: &str| match text {
-        "" => Ok(0),
-        number => number.parse().map_err(|_| wrong("the Redis URL's database is not a number")),
+    let hosts = hosts.ok_or_else(|| url_error("the Redis URL's hosts are not readable"))?;
+    let (servers, database) = match kind {
+        "" => one_server(&hosts, path)?,
+        "-cluster" => cluster(hosts, path)?,
+        "-sentinel" => sentinel(hosts, path)?,
+        _ => return Err(url_error("this is not a Redis URL")),
     };
-    match (kind, hosts.as_slice()) {
-        ("", [host]) => Ok(settings(RedisServers::One(host.clone()), database(path)?, login, tls)),
-        ("", _) => Err(wrong("`redis://` has one host")),
-        ("-cluster", _) if !matches!(path, "" | "0") => Err((
-            "a Redis cluster has database 0 only".into(),
-            "tell environments apart by `namespace`".into(),
-        )),
-        ("-cluster", _) => Ok(settings(RedisServers::Cluster(hosts), 0, login, tls)),
-        ("-sentinel", _) => {
-            let (service, number) = path.split_once('/').unwrap_or((path, ""));
-            let service = match decoded(service) {
-                Some(service) if !service.is_empty() => service,
-                _ => return Err(wrong("the Redis URL names no service of the sentinels")),
-            };
-            let servers = RedisServers::Sentinel { sentinels: hosts, service };
-            Ok(settings(servers, database(number)?, login, tls))
-        }
-        _ => Err(wrong("this is not a Redis URL")),
+    Ok(settings(servers, database, login, tls))
+}
+
+fn split_login(authority: &str) -> Result<(Credentials, &str), FieldError> {
+    let Some((login, hosts)) = authority.rsplit_once('@') else { return Ok(((None, None), authority)) };
+    let login = credentials(login).ok_or_else(|| url_error("the Redis URL's password is not readable"))?;
+    Ok((login, hosts))
+}
+
+fn one_server(hosts: &[RedisHost], path: &str) -> Result<(RedisServers, u16), FieldError> {
+    let [host] = hosts else { return Err(url_error("`redis://` has one host")) };
+    Ok((RedisServers::One(host.clone()), database(path)?))
+}
+
+fn cluster(hosts: Vec<RedisHost>, path: &str) -> Result<(RedisServers, u16), FieldError> {
+    if !matches!(path, "" | "0") {
+        let fix = "tell environments apart by `namespace`".to_owned();
+        return Err(("a Redis cluster has database 0 only".to_owned(), fix));
+    }
+    Ok((RedisServers::Cluster(hosts), 0))
+}
+
+fn sentinel(sentinels: Vec<RedisHost>, path: &str) -> Result<(RedisServers, u16), FieldError> {
+    let (service, number) = path.split_once('/').unwrap_or((path, ""));
+    let service = decoded(service).filter(|service| !service.is_empty());
+    let service = service.ok_or_else(|| url_error("the Redis URL names no service of the sentinels"))?;
+    Ok((RedisServers::Sentinel { sentinels, service }, database(number)?))
+}
+
+fn database(text: &str) -> Result<u16, FieldError> {
+    match text {
+        "" => Ok(0),
+        number => number.parse().map_err(|_| url_error("the Redis URL's database is not a number")),
     }
 }
 

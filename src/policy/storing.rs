@@ -182,42 +182,11 @@ fn evaluate(
 ) -> Result<(Lifetime, Terms), NotStored> {
     // RFC 9213 §2.2: a targeted field takes the place of Cache-Control and Expires.
     let GoverningDirectives { directives, targeted } = GoverningDirectives::select(&route.targeted, headers);
-    let overrides = route.overrides;
 
     // "the response status code is final"; "if the response status code is 206 or 304, or the must-understand cache
     // directive is present: the cache understands the response status code".
     check_status(route, status, &directives)?;
-
-    // "the no-store cache directive is not present in the response". must-understand does not lift it, although
-    // §5.2.2.3 would allow that.
-    if directives.no_store {
-        return Err(NotStored::NoStore);
-    }
-
-    // §5.2.1.5: the request's directive is advice.
-    if request_headers
-        .and_then(|fields| honored_directives(route, fields))
-        .is_some_and(|asked| asked.no_store)
-    {
-        return Err(NotStored::RequestNoStore);
-    }
-
-    // "if the cache is shared: the private response directive is either not present or allows a shared cache to
-    // store a modified response": modified responses are not supported.
-    if directives.private && !overrides.private {
-        return Err(NotStored::Private);
-    }
-
-    // Beyond the RFC (§7.3 warns of it): a cookie set for one caller is never replayed to another.
-    if !route.drop_response.drops_cookies() && headers.contains_key(SET_COOKIE)
-        || headers.contains_key("set-cookie2")
-    {
-        return Err(NotStored::SetCookie);
-    }
-
-    if is_event_stream(headers) {
-        return Err(NotStored::EventStream);
-    }
+    check_withheld(route, request_headers, headers, &directives)?;
 
     // "if the cache is shared: the Authorization header field is not present in the request or a response directive
     // is present that explicitly allows shared caching (§3.5)". must-revalidate does not count, because frameworks
@@ -237,7 +206,7 @@ fn evaluate(
     let explicit = explicit_lifetime(&directives, targeted, headers, exchange);
     let may_guess = route.heuristic && (is_heuristically_cacheable(status) || directives.public);
     let heuristic = if may_guess { heuristic_lifetime(headers, exchange) } else { None };
-    let always_validate = directives.no_cache && !overrides.no_cache;
+    let always_validate = directives.no_cache && !route.overrides.no_cache;
     let lifetime = Lifetime::select(route, status, explicit, heuristic, always_validate)?;
 
     let grants = Grants { always_validate, open_to_credentials };
@@ -249,6 +218,43 @@ fn evaluate(
         None => terms,
     };
     if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok((lifetime, terms)) }
+}
+
+/// Refuses what the request or the response withholds from all caches, or from shared ones.
+fn check_withheld(
+    route: &Route,
+    request_headers: Option<&HeaderMap>,
+    headers: &HeaderMap,
+    directives: &CacheControl,
+) -> Result<(), NotStored> {
+    // "the no-store cache directive is not present in the response". must-understand does not lift it, although
+    // §5.2.2.3 would allow that.
+    if directives.no_store {
+        return Err(NotStored::NoStore);
+    }
+
+    // §5.2.1.5: the request's directive is advice.
+    if request_headers
+        .and_then(|fields| honored_directives(route, fields))
+        .is_some_and(|asked| asked.no_store)
+    {
+        return Err(NotStored::RequestNoStore);
+    }
+
+    // "if the cache is shared: the private response directive is either not present or allows a shared cache to
+    // store a modified response": modified responses are not supported.
+    if directives.private && !route.overrides.private {
+        return Err(NotStored::Private);
+    }
+
+    // Beyond the RFC (§7.3 warns of it): a cookie set for one caller is never replayed to another.
+    if !route.drop_response.drops_cookies() && headers.contains_key(SET_COOKIE)
+        || headers.contains_key("set-cookie2")
+    {
+        return Err(NotStored::SetCookie);
+    }
+
+    if is_event_stream(headers) { Err(NotStored::EventStream) } else { Ok(()) }
 }
 
 /// Whether the response has a stale window, its own or the route's, that only its `s-maxage` closes.

@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::client_request::{ClientHead, forwarded_without_client};
 use super::forwarding::FORWARDED;
 use super::forwarding::FORWARDED_ADDRESS_FIELDS;
-use crate::policy::CallerFields;
 use crate::policy::classify::CacheLookup;
 use crate::policy::route::Shared;
 use crate::policy::vary::Vary;
+use crate::policy::{CallerFields, Route};
 use crate::stored_response::{SampleRequest, StoredHead};
 
 /// Fields that upstreams select a variant by.
@@ -37,14 +37,7 @@ fn anonymous_sample(
     stored: &StoredHead,
     caller_fields: &CallerFields,
 ) -> Option<SampleRequest> {
-    let route = lookup.route;
-    let is_credential = |name: &HeaderName| caller_fields.identify(name);
-    let is_personal = route.per.is_some()
-        || (route.callers.is_some() && route.shared != Shared::All)
-        || !route.cookies.is_empty()
-        || route.headers.iter().any(is_credential)
-        || (route.shared == Shared::No && caller_fields.find_in(&head.parts.headers).next().is_some());
-    if is_personal {
+    if is_personal(lookup.route, &head.parts.headers, caller_fields) {
         return None;
     }
     let mut headers = HeaderMap::new();
@@ -54,13 +47,8 @@ fn anonymous_sample(
     if head.scheme == "https" {
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     }
-    let vary = match stored.vary() {
-        Vary::Fields(fields) => fields.names().to_vec(),
-        Vary::Nothing | Vary::Everything => Vec::new(),
-    };
-    let address = head.is_trusted.then_some(FORWARDED_ADDRESS_FIELDS.iter().cloned()).into_iter().flatten();
-    for name in route.headers.iter().cloned().chain(vary).chain(NEGOTIATION_FIELDS).chain(address) {
-        if is_credential(&name) {
+    for name in selecting_fields(head, lookup.route, stored) {
+        if caller_fields.identify(&name) {
             return None;
         }
         if !headers.contains_key(&name) {
@@ -70,16 +58,46 @@ fn anonymous_sample(
             }
         }
     }
-    for value in head.parts.headers.get_all(FORWARDED).iter().filter(|_| head.is_trusted) {
+    if head.is_trusted {
+        copy_forwarded(&head.parts.headers, &mut headers)?;
+    }
+    let uri = Uri::try_from(head.parts.uri.path_and_query()?.as_str()).ok()?;
+    Some(SampleRequest { uri, headers })
+}
+
+/// Whether a response of this route belongs to one caller, or a credential stands in its key.
+fn is_personal(route: &Route, fields: &HeaderMap, caller_fields: &CallerFields) -> bool {
+    route.per.is_some()
+        || (route.callers.is_some() && route.shared != Shared::All)
+        || !route.cookies.is_empty()
+        || route.headers.iter().any(|name| caller_fields.identify(name))
+        || (route.shared == Shared::No && caller_fields.find_in(fields).next().is_some())
+}
+
+/// The fields that select a variant, here or at the upstream.
+fn selecting_fields(
+    head: &ClientHead,
+    route: &Route,
+    stored: &StoredHead,
+) -> impl Iterator<Item = HeaderName> {
+    let vary = match stored.vary() {
+        Vary::Fields(fields) => fields.names().to_vec(),
+        Vary::Nothing | Vary::Everything => Vec::new(),
+    };
+    let address = head.is_trusted.then_some(FORWARDED_ADDRESS_FIELDS.iter().cloned()).into_iter().flatten();
+    route.headers.iter().cloned().chain(vary).chain(NEGOTIATION_FIELDS).chain(address)
+}
+
+/// Copies `Forwarded` without the client. `None` if it may still say who the client is.
+fn copy_forwarded(from: &HeaderMap, to: &mut HeaderMap) -> Option<()> {
+    for value in from.get_all(FORWARDED) {
         let value = forwarded_without_client(value.as_bytes());
-        // It may still say who the client is.
         if value.contains(&b'"') {
             return None;
         }
         if !value.is_empty() {
-            headers.append(FORWARDED, HeaderValue::from_bytes(&value).ok()?);
+            to.append(FORWARDED, HeaderValue::from_bytes(&value).ok()?);
         }
     }
-    let uri = Uri::try_from(head.parts.uri.path_and_query()?.as_str()).ok()?;
-    Some(SampleRequest { uri, headers })
+    Some(())
 }

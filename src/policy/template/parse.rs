@@ -13,6 +13,15 @@ const REQUEST_FORM: &str = "request.form:";
 const RESPONSE_JSON: &str = "response.json:";
 const EVENT_JSON: &str = "event.json:";
 
+type JsonSource = fn(JsonQuery) -> ValueSource;
+
+/// Sources that a query finds in JSON.
+const JSON_SOURCES: [(&str, JsonSource); 3] = [
+    (REQUEST_JSON, ValueSource::RequestJson),
+    (RESPONSE_JSON, ValueSource::ResponseJson),
+    (EVENT_JSON, ValueSource::EventJson),
+];
+
 pub(super) fn parse_parts(text: &str) -> Result<Vec<TemplatePart>, String> {
     if text.is_empty() {
         return Err("a tag can't be empty".to_owned());
@@ -56,7 +65,7 @@ pub(super) fn parse_parts(text: &str) -> Result<Vec<TemplatePart>, String> {
 
 /// The text before the closing brace; a JSONPath may have braces in its quoted names.
 fn take_until_brace(text: &str) -> Option<&str> {
-    if ![REQUEST_JSON, RESPONSE_JSON, EVENT_JSON].iter().any(|kind| text.starts_with(&format!("{kind}$"))) {
+    if !JSON_SOURCES.iter().any(|(kind, _)| text.starts_with(&format!("{kind}$"))) {
         return text.split_once('}').map(|(inner, _)| inner);
     }
     let (mut quote, mut escaped) = (None, false);
@@ -74,23 +83,20 @@ fn take_until_brace(text: &str) -> Option<&str> {
 }
 
 fn parse_source(inner: &str) -> Result<ValueSource, String> {
-    if let Some(query) = inner.strip_prefix(REQUEST_JSON) {
-        return JsonQuery::parse(query).map(ValueSource::RequestJson);
-    }
-    if let Some(query) = inner.strip_prefix(RESPONSE_JSON) {
-        return JsonQuery::parse(query).map(ValueSource::ResponseJson);
-    }
-    if let Some(query) = inner.strip_prefix(EVENT_JSON) {
-        return JsonQuery::parse(query).map(ValueSource::EventJson);
+    let with_prefix = |(kind, source): &(&str, JsonSource)| Some((inner.strip_prefix(kind)?, *source));
+    if let Some((query, source)) = JSON_SOURCES.iter().find_map(with_prefix) {
+        return JsonQuery::parse(query).map(source);
     }
     match inner.strip_prefix(REQUEST_FORM) {
-        Some("") => return Err(format!("`{{{inner}}}` names no value; write `{{{REQUEST_FORM}name}}`")),
-        Some(name) => return Ok(ValueSource::RequestForm(name.to_owned())),
-        None => {}
+        Some("") => Err(format!("`{{{inner}}}` names no value; write `{{{REQUEST_FORM}name}}`")),
+        Some(name) => Ok(ValueSource::RequestForm(name.to_owned())),
+        None if is_name(inner) => Ok(ValueSource::Path(inner.to_owned())),
+        None => parse_named_source(inner),
     }
-    if is_name(inner) {
-        return Ok(ValueSource::Path(inner.to_owned()));
-    }
+}
+
+/// Parses `query.name`, `response.header.name` and the like.
+fn parse_named_source(inner: &str) -> Result<ValueSource, String> {
     let (kind, name) = match inner.strip_prefix("response.header.") {
         Some(name) => ("response.header", name),
         None => inner.split_once('.').ok_or_else(|| unknown_source_error(inner))?,
