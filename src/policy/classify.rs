@@ -315,7 +315,10 @@ fn find_caching_route<'r>(routes: &'r Routes, path: &str) -> Result<&'r Arc<Rout
         }
         first
     };
-    let route = found.ok_or((PassReason::NoRoute, None))?;
+    let Some(route) = found else {
+        let reading = routes.find_by_reading(path);
+        return Err((reading.map_or(PassReason::NoRoute, |_| PassReason::PathSpelling), reading));
+    };
     if route.mode == RouteMode::Off {
         Err((PassReason::RouteOff, found))
     } else if !route.caches() {

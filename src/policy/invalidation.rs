@@ -21,7 +21,7 @@ pub use write::{BufferedContent, WriteExchange, WritePlan, WriteTargets, purges_
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::path::normalize;
+use super::path::{framework_readings, normalize};
 use super::routes::Routes;
 use super::{Route, credentials};
 use crate::purge::{NormalizedPath, Target};
@@ -48,8 +48,8 @@ pub(super) fn possible_routes<'r>(
     routes.find(&normalize(path)).into_iter().chain(loosely)
 }
 
-/// Every path that `path` could be read as: by RFC 3986, leniently, and cut where a decoded `?`, `#` or NUL ends it for a
-/// careless reader.
+/// Every path that `path` could be read as: by RFC 3986, leniently, by frameworks, and cut where a decoded `?`, `#` or NUL
+/// ends it for a careless reader.
 fn possible_paths(path: &str) -> Vec<NormalizedPath> {
     let mut found = Vec::with_capacity(1);
     let mut add = |reading: &str| {
@@ -65,5 +65,8 @@ fn possible_paths(path: &str) -> Vec<NormalizedPath> {
     if let Cow::Owned(normal) = normalize(path) {
         add(&normal);
     }
+    let others: Vec<_> =
+        found.iter().flat_map(framework_readings).filter(|other| !found.contains(other)).collect();
+    found.extend(others);
     found
 }

@@ -3,11 +3,13 @@
 //! A GET is cached only under the normal form of its path, so other spellings cannot store anything there.
 
 mod alternatives;
+mod framework_readings;
 mod normal;
 mod parse;
 #[cfg(test)]
 mod tests;
 
+pub(super) use framework_readings::framework_readings;
 pub(super) use normal::percent_decoded;
 pub use normal::{is_normal, normalize};
 

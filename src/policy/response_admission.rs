@@ -11,6 +11,7 @@ use super::credentials::caller_value;
 use super::invalidation::{caller_target, route_target};
 use super::lifetime_limits::{bound_by_headers, limit_lifetime};
 use super::no_vary_search::SearchVariance;
+use super::path::framework_readings;
 use super::route::OwnUrl;
 use super::storing::{ExchangeTimes, NotStored, may_store};
 use super::vary::Vary;
@@ -88,10 +89,12 @@ pub fn response_targets(
         ids.extend(TargetId::list_equivalents(request.host, &path));
     }
     ids.push(route_target(route).id());
-    if let Some(per) = route.per.as_ref().filter(|_| route.own_url == OwnUrl::Caller)
-        && let Some(credential) = caller_value(per, request)
-    {
-        ids.push(caller_target(&credential, &path).id());
+    let own_caller = route.per.as_ref().filter(|_| route.own_url == OwnUrl::Caller);
+    let credential = own_caller.and_then(|per| caller_value(per, request));
+    ids.extend(credential.iter().map(|credential| caller_target(credential, &path).id()));
+    for reading in framework_readings(&path) {
+        ids.extend(["", request.host].map(|host| TargetId::hash_path(host, &reading)));
+        ids.extend(credential.iter().map(|credential| caller_target(credential, &reading).id()));
     }
     ids.sort_unstable();
     ids.dedup();

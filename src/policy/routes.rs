@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Route;
-use super::path::Segment;
+use super::path::{Segment, framework_readings};
 use crate::purge::{NormalizedPath, TargetId};
 
 #[derive(Clone, Debug)]
@@ -107,16 +107,38 @@ impl Routes {
         found.unwrap_or_default().iter().filter_map(|at| self.routes.get(*at))
     }
 
-    /// Whether a lenient parser could match `path` to another route than `found`, its exact match: `/users/ME` to
-    /// `/users/me` instead of `/users/{id}`.
+    /// Whether a lenient parser or a framework could match `path` to another route than `found`, its exact match:
+    /// `/users/ME` or `/users/me.json` to `/users/me` instead of `/users/{id}`.
     pub fn is_ambiguous(&self, path: &str, found: &Route) -> bool {
-        let plain =
-            !path.bytes().any(|byte| byte == b'%' || byte.is_ascii_uppercase()) && !path.ends_with('/');
-        if plain && !self.has_unplain_literals {
+        if is_plain(path) && !self.has_unplain_literals {
             return false;
         }
-        !self.find_all_loosely(&NormalizedPath::new(path)).any(|route| route.index == found.index)
+        let path = NormalizedPath::new(path);
+        let is_other = |reading: &NormalizedPath| {
+            let mut all = self.find_all_loosely(reading).peekable();
+            all.peek().is_some() && all.all(|route| route.index != found.index)
+        };
+        self.find_all_loosely(&path).all(|route| route.index != found.index)
+            || framework_readings(&path).iter().any(is_other)
     }
+
+    /// A route that a lenient parser or a framework could match to a path that matches none as it is written.
+    pub fn find_by_reading(&self, path: &str) -> Option<&Arc<Route>> {
+        let path = NormalizedPath::new(path);
+        let readings = framework_readings(&path);
+        std::iter::once(&path).chain(&readings).find_map(|reading| self.find_loosely(reading))
+    }
+}
+
+/// Whether a path has only one reading.
+fn is_plain(path: &str) -> bool {
+    let mut before = b'/';
+    let has_others = path.bytes().any(|byte| {
+        let is_zero = byte == b'0' && before == b'/';
+        before = byte;
+        is_zero || matches!(byte, b'%' | b'.' | b'+') || byte.is_ascii_uppercase()
+    });
+    !has_others && before != b'/'
 }
 
 /// All that decides which tags a response gets, and which targets a write purges. A route without tags and purges counts

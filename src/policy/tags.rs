@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use http::{HeaderMap, HeaderName};
 
 use super::content::Content;
+use super::path::framework_readings;
 use super::storing::NotStored;
-use super::template::{RenderLimits, TemplateContext};
+use super::template::{RenderLimits, Template, TemplateContext};
 use super::{HeaderNameFilter, RequestHead, Route, groups};
-use crate::purge::{MAX_TAG_DEPTH, tag_depth};
+use crate::purge::{MAX_TAG_DEPTH, NormalizedPath, tag_depth};
 
 /// A response with more tags, or with a longer or deeper one, is not stored: dropping tags would cause stale
 /// answers.
@@ -45,16 +46,29 @@ pub fn response_tags(
 ) -> Result<Vec<String>, NotStored> {
     // The selected query with defaults, so that a page without parameters has its tag.
     let query = route.query.select(request.query);
-    let captures = route.path.captures(request.path);
-    let sources = TemplateContext {
-        request: RequestHead { query: query.as_deref(), ..*request },
-        captures: &captures,
-        request_content: None,
-        response_headers: Some(response_headers),
-        response_content: content,
-        limits: RenderLimits::RESPONSE,
+    let render = |template: &Template, captures: &[(&str, String)]| {
+        template.render(&TemplateContext {
+            request: RequestHead { query: query.as_deref(), ..*request },
+            captures,
+            request_content: None,
+            response_headers: Some(response_headers),
+            response_content: content,
+            limits: RenderLimits::RESPONSE,
+        })
     };
-    let rendered: Result<Vec<_>, _> = route.tags.iter().map(|template| template.render(&sources)).collect();
+    let captures = route.path.captures(request.path);
+    let written = route.tags.iter().map(|template| render(template, &captures));
+    // A write to `/courses/7` purges `/courses/7.json`, too.
+    let by_path = || route.tags.iter().filter(|template| template.path_parameters().next().is_some());
+    let readings = match by_path().next() {
+        Some(_) => framework_readings(&NormalizedPath::new(request.path)),
+        None => Vec::new(),
+    };
+    let read = readings.iter().flat_map(|reading| {
+        let captures = route.path.captures_loosely(reading);
+        by_path().map(|template| render(template, &captures)).collect::<Vec<_>>()
+    });
+    let rendered: Result<Vec<_>, _> = written.chain(read).collect();
     let rendered = rendered.map_err(|_| NotStored::UnusableJson)?.into_iter().flatten();
     let listed = TAG_FIELDS.iter().flat_map(|name| parse_tag_field(response_headers, name));
     let groups = groups::group_tags(request, response_headers);

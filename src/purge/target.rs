@@ -51,7 +51,7 @@ impl Target {
     pub fn id(&self) -> TargetId {
         match self {
             Target::Tag(tag) => TargetId::hash_tag(tag),
-            Target::Path { host, path } => TargetId::hash(b'p', &[host_bytes(host), path.0.as_bytes()]),
+            Target::Path { host, path } => TargetId::hash_path(host.as_deref().unwrap_or_default(), path),
             Target::Url { host, path, query } => {
                 let query = normalize_escapes(query);
                 TargetId::hash(b'u', &[host_bytes(host), path.0.as_bytes(), query.as_bytes()])
@@ -77,7 +77,7 @@ impl Target {
         let query = normalize_escapes(query);
         let mut ids = vec![Target::Everything.id()];
         for host in ["", host] {
-            ids.push(TargetId::hash(b'p', &[host.as_bytes(), path.0.as_bytes()]));
+            ids.push(TargetId::hash_path(host, path));
             ids.push(TargetId::hash(b'u', &[host.as_bytes(), path.0.as_bytes(), query.as_bytes()]));
             for prefix in path.prefixes() {
                 ids.push(TargetId::hash(b'b', &[host.as_bytes(), prefix.as_bytes()]));
@@ -119,6 +119,11 @@ impl TargetId {
     /// The targets of a response to `host`, `path` that answers more queries than its own.
     pub fn list_equivalents(host: &str, path: &NormalizedPath) -> [Self; 2] {
         ["", host].map(|host| Self::hash_equivalents(host, path))
+    }
+
+    /// The target of a path with all queries; the empty host stands for any.
+    pub fn hash_path(host: &str, path: &NormalizedPath) -> Self {
+        Self::hash(b'p', &[host.as_bytes(), path.0.as_bytes()])
     }
 
     fn hash_equivalents(host: &str, path: &NormalizedPath) -> Self {

@@ -83,8 +83,8 @@ fn the_method_decides_first() {
 #[test]
 fn a_route_says_whether_it_caches() {
     check(&Request::get("/nowhere"), false, ("no-route", None));
-    check(&Request::get("/courses/7/"), false, ("no-route", None));
-    check(&Request::get("/COURSES/7"), false, ("no-route", None));
+    check(&Request::get("/courses/7/"), false, ("path-spelling", Some("/courses/{id}")));
+    check(&Request::get("/COURSES/7"), false, ("path-spelling", Some("/courses/{id}")));
     check(&Request::get("/off"), false, ("route-off", Some("/off")));
     check(&Request::get("/courses/7/enroll"), false, ("route-never-caches", Some("/courses/{id}/enroll")));
     check(&Request::get("/observed"), false, ("lookup", Some("/observed")));
@@ -115,6 +115,9 @@ fn a_path_that_can_be_read_in_two_ways_passes() {
     // To a case-insensitive upstream this is the caller's own page, not the shared one.
     check(&Request::get("/users/ME"), false, ("path-spelling", Some("/users/{id}")));
     check(&Request::get("/users/You"), false, ("lookup", Some("/users/{id}")));
+    // To a framework with format suffixes it is, too.
+    check(&Request::get("/users/me.json"), false, ("path-spelling", Some("/users/{id}")));
+    check(&Request::get("/users/you.json"), false, ("lookup", Some("/users/{id}")));
 }
 
 #[test]

@@ -135,6 +135,11 @@ fn respelled(path: &str, random: &mut Random) -> String {
             _ => continue,
         };
     }
+    let ends_in_escape = text.len() > 2 && text.as_bytes()[text.len() - 3] == b'%';
+    if text.ends_with(char::is_alphanumeric) && !ends_in_escape && random.one_in(4) {
+        // What a framework drops.
+        text.push_str(random.pick(&[".json", "%0a", "%20", "%09", ".json%0A"]));
+    }
     if random.one_in(6) {
         // Below a route with `purges: []`.
         text = format!(

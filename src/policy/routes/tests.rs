@@ -105,6 +105,9 @@ fn a_path_that_could_belong_to_another_route_is_ambiguous() {
     check(users, "/users/Seven", false);
     check(users, "/users/ME", true);
     check(users, "/users/%6De", true);
+    check(users, "/users/me.json", true);
+    check(users, "/users/me%20", true);
+    check(users, "/users/7.json", false);
     check(users, "/files/x/", true);
     check(users, "/files/y/", false);
     check(&["/users/{id}", "/users/ME"], "/users/me", true);
