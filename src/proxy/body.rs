@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::buffered_body::BufferedBody;
 use super::compressed_body::CompressedBody;
 use super::shared_body::{BodyReader, SharedBodyError};
+use super::streamed_write::WriteBody;
 use crate::access_log::AccessLogEntry;
 use crate::upstream::{BodyError, UpstreamBody};
 
@@ -22,6 +23,8 @@ pub enum Body {
     Compressed(Box<CompressedBody>),
     Buffered(Box<BufferedBody>),
     Shared(BodyReader),
+    /// A body whose write is purged at its end.
+    OfWrite(Box<WriteBody>),
     /// A body with a deadline.
     Bounded(Box<Body>, Pin<Box<Sleep>>),
     /// A body whose access log entry is written when it has been sent.
@@ -96,6 +99,7 @@ impl http_body::Body for Body {
                 Poll::Pending => end.as_mut().poll(cx).map(|()| Some(Err(ClientBodyError::TooLong))),
                 ready => ready,
             },
+            Body::OfWrite(body) => body.poll_frame(cx),
             Body::Logged(logged) => logged.poll_frame(cx),
             Body::Shared(reader) => {
                 Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
@@ -110,6 +114,7 @@ impl http_body::Body for Body {
             Body::Compressed(body) => body.is_end_stream(),
             Body::Buffered(body) => body.is_end_stream(),
             Body::Bounded(body, _) => body.is_end_stream(),
+            Body::OfWrite(body) => body.is_end_stream(),
             Body::Logged(logged) => logged.body.is_end_stream(),
             Body::Shared(reader) => reader.is_end_stream(),
         }
@@ -119,7 +124,7 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.size_hint(),
             Body::Upstream(body) => body.size_hint(),
-            Body::Compressed(_) => SizeHint::default(),
+            Body::Compressed(_) | Body::OfWrite(_) => SizeHint::default(),
             Body::Buffered(body) => body.size_hint(),
             Body::Bounded(body, _) => body.size_hint(),
             Body::Logged(logged) => logged.body.size_hint(),

@@ -47,6 +47,7 @@ mod shared_body;
 mod single_flight;
 mod spans;
 mod state;
+mod streamed_write;
 mod trace_context;
 mod tunnel;
 mod upstream_request;

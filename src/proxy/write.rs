@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::ACCEPT_ENCODING;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::Instrument as _;
@@ -14,22 +15,22 @@ use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
 use super::pending_writes::PendingWrite;
 use super::state::Proxy;
+use super::streamed_write::{WritePurge, is_streamed};
 use super::tunnel::{ClientUpgrade, TunnelLimits};
 use super::worker::Worker;
 use super::write_guard::WriteGuard;
 use super::{tunnel, upstream_request};
 use crate::audit::AcknowledgedWrite;
 use crate::clock::{Moment, Timestamp};
-use crate::metrics::{NonCacheReply, PurgeSource};
+use crate::metrics::NonCacheReply;
 use crate::policy::cache_status::{CacheOutcome, Fwd};
-use crate::policy::content::Content;
+use crate::policy::content::{Content, restrict_accept_encoding};
 use crate::policy::invalidation::{
     BufferedContent, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan, WriteTargets,
     purges_nothing,
 };
 use crate::policy::{RequestHead, Route};
 use crate::purge::{Purge, PurgeVersion, Target};
-use crate::purging::{PurgeContext, purge_targets};
 use crate::upstream::{CapturedBody, RequestProgress, UpstreamBody};
 
 /// Forwards a write on a task of its own: a client that goes away stops neither the write nor its purge. A write that
@@ -119,7 +120,12 @@ impl Write {
         let intended = || self.intent_targets(&plan, &request, &written);
         let in_doubt_for = self.in_doubt_period(written.settle);
         let mut guard = WriteGuard::acquire(proxy, head, self.route.as_ref(), in_doubt_for, intended).await?;
-        let (headers, query) = (head.parts.headers.clone(), head.parts.uri.query());
+        let (mut headers, query) = (head.parts.headers.clone(), head.parts.uri.query());
+        if buffered.response.is_some()
+            && let Some(coding) = restrict_accept_encoding(&headers)
+        {
+            headers.insert(ACCEPT_ENCODING, coding);
+        }
         let mut forwarded = upstream_request::build(head, headers, query, body);
         if let Some(upgrade) = &upgrade {
             upgrade.add_fields(forwarded.headers_mut());
@@ -157,12 +163,31 @@ impl Write {
         }
         #[cfg(test)]
         super::panic_tests::trap(head, "write");
-        let position = self.purge(outcome, written, guard).await;
+        let purges = outcome != WriteOutcome::Nothing && !written.targets.is_empty();
+        let is_streamed = match &mut result {
+            Ok(response) if purges => is_streamed(response, self.worker.memory()).await,
+            _ => false,
+        };
+        if !purges {
+            guard.into_iter().for_each(|guard| guard.abort(proxy));
+            self.record_for_audit(sent_at, &result);
+            self.pending.settle();
+            return Ok(self.with_position(result?, None));
+        }
+        proxy.metrics.record_widened(written.widened);
+        let in_doubt_for = self.in_doubt_period(written.settle);
+        let (route, cause) = (self.route.clone(), head.purge_reason());
+        let purge = WritePurge { proxy: proxy.clone(), route, cause, written, in_doubt_for };
+        let position = purge.record(outcome, guard.map(WriteGuard::into_intent)).await;
         self.record_for_audit(sent_at, &result);
-        self.pending.settle();
         // A position says that everything the write changed is purged.
-        let position = position.filter(|_| !is_limited);
-        Ok(self.with_position(result?, position))
+        let position = position.filter(|_| !is_limited && !is_streamed);
+        let response = self.with_position(result?, position);
+        if is_streamed {
+            return Ok(purge.at_end_of(response, self.pending.clone()));
+        }
+        self.pending.settle();
+        Ok(response)
     }
 
     /// The response as it goes on to the client, who switches protocols with the upstream's consent.
@@ -287,36 +312,5 @@ impl Write {
     /// and after that copies lag.
     fn in_doubt_period(&self, settle: Duration) -> Duration {
         settle + self.head.timeouts(&self.worker.proxy.config).response
-    }
-
-    /// Purges what the write changed, or may have changed. A failure is counted and logged; the response goes on.
-    async fn purge(
-        &self,
-        outcome: WriteOutcome,
-        written: WriteTargets,
-        guard: Option<WriteGuard>,
-    ) -> Option<PurgeVersion> {
-        let proxy = &self.worker.proxy;
-        if outcome == WriteOutcome::Nothing || written.targets.is_empty() {
-            guard.into_iter().for_each(|guard| guard.abort(proxy));
-            return None;
-        }
-        proxy.metrics.record_widened(written.widened);
-        let (intent, cause) = (guard.map(WriteGuard::into_intent), self.head.purge_reason());
-        if outcome == WriteOutcome::PurgeInDoubt {
-            // Hard and at once, whatever the options of its targets: doubt does not wait.
-            let in_doubt_for = self.in_doubt_period(written.settle);
-            let targets = Purge::hard(written.targets.to_vec());
-            let doubted = Purge { in_doubt_for, resolves: intent, cause: Some(cause), ..targets };
-            return proxy.purger().purge(doubted, PurgeSource::Write, self.route.as_ref()).await.ok();
-        }
-        let context = PurgeContext {
-            purger: proxy.purger(),
-            source: PurgeSource::Write,
-            route: self.route.clone(),
-            cause,
-            settle: written.settle,
-        };
-        purge_targets(&context, written.targets, intent, proxy.events.throttle()).await.ok().flatten()
     }
 }

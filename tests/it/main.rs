@@ -105,6 +105,7 @@ mod socket_handover;
 mod stale;
 mod stampede;
 mod store_contract;
+mod streamed_writes;
 mod streaming;
 mod support;
 mod tags;
