@@ -218,7 +218,9 @@ impl<'a> MissedRequest<'a> {
                 drop(response);
                 return Some(Ok(self.pass_range().await));
             }
-            LeaderResult::Response { response, not_stored } => (response, miss.not_stored(not_stored)),
+            LeaderResult::Response { response, not_stored } => {
+                (reply::from_upstream(response, self.head, now()), miss.not_stored(not_stored))
+            }
         };
         let failed = response.status().is_server_error().then(|| response.status());
         let stale = failed.and_then(|status| miss.stale_if_error(&request, Some(status)));

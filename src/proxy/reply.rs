@@ -95,6 +95,14 @@ pub(super) fn from_merged(
     with_body(StatusCode::OK, headers, body)
 }
 
+/// The upstream's response, or a 304 in its place if the client has it already: its condition was not forwarded.
+pub(super) fn from_upstream(response: Response<Body>, head: &ClientHead, now: Timestamp) -> Response<Body> {
+    match not_modified(response.status(), response.headers(), head, now) {
+        true => without_content(StatusCode::NOT_MODIFIED, response.into_parts().0.headers),
+        false => response,
+    }
+}
+
 pub(super) fn with_body(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -124,3 +124,24 @@ async fn request_no_store_and_max_stale_are_obeyed() {
     larder.after(70);
     ask("max-stale").await.assert_fwd("stale");
 }
+
+/// larder does not forward the condition of a request that may fill, so it judges the response itself.
+#[tokio::test]
+async fn a_condition_holds_for_a_response_that_is_not_stored() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: '/{x}', ttl: upstream}]", &upstream);
+    for (path, name, value) in [
+        ("/unbounded", "x-nothing", "1"),
+        ("/private", "cache-control", "private, max-age=0"),
+        ("/forbidden", "cache-control", "no-store"),
+        ("/cookie", "set-cookie", "a=1"),
+        ("/varies", "vary", "*"),
+    ] {
+        upstream.on(path, Answer::ok("content").header("etag", "\"1\"").header(name, value));
+        for _ in 0..2 {
+            let known = larder.get(path).header("if-none-match", "\"1\"").await.assert_status(304);
+            known.assert_text("").assert_header("etag", "\"1\"");
+            larder.get(path).header("if-none-match", "\"2\"").await.assert_status(200).assert_text("content");
+        }
+    }
+}
