@@ -89,9 +89,9 @@ impl CacheKey {
         self.variant_key(fields, request, Negotiated::received(request.headers, response))
     }
 
-    /// Builds the key of the requests for this response that have exactly these fields.
-    pub fn key_of_fields(&self, headers: &HeaderMap, ignored: &[HeaderName]) -> CacheKey {
-        let mut names: Vec<&HeaderName> = headers.keys().filter(|name| !ignored.contains(name)).collect();
+    /// Builds the key of the requests for this response that have these values in the selected fields.
+    pub fn key_of_fields(&self, headers: &HeaderMap, is_selected: impl Fn(&HeaderName) -> bool) -> CacheKey {
+        let mut names: Vec<&HeaderName> = headers.keys().filter(|name| is_selected(name)).collect();
         names.sort_unstable_by_key(|name| name.as_str());
         let mut parts = KeyHasher::new(b"fields 1");
         parts.add(&self.0);

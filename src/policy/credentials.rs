@@ -80,32 +80,53 @@ pub fn hash(credential: &[u8]) -> String {
     hex::encode(&Sha256::digest(credential)[..16])
 }
 
+/// The fields that look like a credential (see [`CallerFields`]) beside the one that the route's `per` names. They may
+/// select another response for the same caller (a tenant, somebody to act for), so they are in the key, too.
+pub fn fields_beside_per<'h>(
+    route: &Route,
+    headers: &'h HeaderMap,
+    caller_fields: &CallerFields,
+) -> Vec<&'h HeaderName> {
+    let counts = |name: &&HeaderName| {
+        !caller_fields.is_named(name)
+            && !route.exempt.contains(name)
+            && !is_field_in_key(route, headers, name)
+    };
+    match route.per {
+        Some(_) => caller_fields.find_in(headers).filter(counts).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// Whether a field is in the route's `headers`, or its `per`.
+fn is_field_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> bool {
+    route.headers.contains(name)
+        || match &route.per {
+            // The caller was found by these.
+            Some(per) if per.is_verified() => route
+                .callers
+                .iter()
+                .flat_map(|callers| &callers.credentials)
+                .any(|credential| credential.field().as_ref() == Some(name)),
+            // Other cookies are the same caller's only beside the one that `per` names.
+            Some(Credential::AnyOf(credentials)) => {
+                credentials.iter().any(|it| it.field().as_ref() == Some(name) && it.is_in(headers))
+            }
+            Some(per) => per.field().as_ref() == Some(name),
+            None => false,
+        }
+}
+
 /// Whether all credentials of the request are in the route's key: as `per`, or in `headers` or `cookies`.
 ///
 /// A credential outside the key may change the response even beside one inside it (`Authorization` for the account,
 /// a cookie for the role), so each counts, and `Cookie` only if every cookie is in the key. If `per` names a
 /// cookie, the other cookies belong to the same caller: browsers always send some.
 ///
-/// A field that only looks like a credential (see [`CallerFields`]) does not count where the route says `per`: the route
-/// has said by what callers differ. A field that the route's `callers` read always counts.
+/// A field that only looks like a credential does not count where the route says `per`: see [`fields_beside_per`]. A field
+/// that the route's `callers` read always counts.
 pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
-    let field_in_key = |name: &HeaderName| {
-        route.headers.contains(name)
-            || match &route.per {
-                // The caller was found by these.
-                Some(per) if per.is_verified() => route
-                    .callers
-                    .iter()
-                    .flat_map(|callers| &callers.credentials)
-                    .any(|credential| credential.field().as_ref() == Some(name)),
-                // Other cookies are the same caller's only beside the one that `per` names.
-                Some(Credential::AnyOf(credentials)) => {
-                    credentials.iter().any(|it| it.field().as_ref() == Some(name) && it.is_in(headers))
-                }
-                Some(per) => per.field().as_ref() == Some(name),
-                None => false,
-            }
-    };
+    let field_in_key = |name: &HeaderName| is_field_in_key(route, headers, name);
     let cookie_in_key = |name: &str| route.cookies.iter().any(|cookie| cookie == name);
     let counts = |name: &&HeaderName| !route.exempt.contains(name);
     let name_in_key = |name: &HeaderName| {
@@ -148,7 +169,19 @@ struct Cookie<'a> {
 }
 
 fn cookies_named<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = Cookie<'a>> {
-    parse_cookies(headers).filter(move |cookie| cookie.name == name.as_bytes())
+    parse_cookies(headers).filter(move |cookie| is_cookie_name(cookie.name, name.as_bytes()))
+}
+
+/// Whether an upstream may take the name of a cookie for this one: PHP reads `site.lang`, `site lang` and `site[lang` as
+/// `site_lang`, and `site_lang[]` as a list of that name.
+fn is_cookie_name(sent: &[u8], name: &[u8]) -> bool {
+    if sent == name {
+        return true;
+    }
+    let read = |byte: &u8| if matches!(byte, b'.' | b' ' | b'[') { b'_' } else { *byte };
+    let is_alike = |sent: &[u8]| sent.iter().map(read).eq(name.iter().map(read));
+    let list = sent.iter().position(|byte| *byte == b'[');
+    is_alike(sent) || list.is_some_and(|end| is_alike(&sent[..end]))
 }
 
 /// Parses `Cookie` (RFC 6265 §5.4), over all lines (RFC 9113 §8.2.3).

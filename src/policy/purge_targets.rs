@@ -108,6 +108,11 @@ impl PurgeTargets {
         self.targets.keys()
     }
 
+    /// Whether all are purged at once, and leave nothing to be served stale.
+    pub fn are_hard_and_at_once(&self) -> bool {
+        self.targets.values().all(|(_, options)| *options == PurgeOptions::default())
+    }
+
     pub fn to_vec(&self) -> Vec<Target> {
         self.targets.keys().cloned().collect()
     }

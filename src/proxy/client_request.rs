@@ -176,6 +176,10 @@ impl ClientHead {
         if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
             return Err(ProxyError::BadRequest("the target `*`, which is for OPTIONS"));
         }
+        // RFC 9112 §3.2.3: a target without scheme and path is for CONNECT.
+        if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
+            return Err(ProxyError::BadRequest("a target that is neither a path nor a URL"));
+        }
         // RFC 9113 §8.2.3: HTTP/2 clients send one field for each cookie. They count as one.
         if names.may_hold(&COOKIE) {
             join_cookies(&mut parts.headers);
@@ -369,7 +373,7 @@ impl ClientHead {
     /// The key of the requests for the response under `key` that forward the same fields as this one, but for those that
     /// name one request.
     pub(crate) fn key_of_fields(&self, key: &CacheKey) -> CacheKey {
-        key.key_of_fields(&self.parts.headers, &REQUEST_ID_FIELDS)
+        key.key_of_fields(&self.parts.headers, |name| !REQUEST_ID_FIELDS.contains(name))
     }
 
     /// Whether the client waits for a 100 before it sends its content. hyper's server sends one over HTTP/1.1 only.

@@ -181,7 +181,8 @@ impl Write {
         let position = purge.record(outcome, guard.map(WriteGuard::into_intent)).await;
         self.record_for_audit(sent_at, &result);
         // A position says that everything the write changed is purged.
-        let position = position.filter(|_| !is_limited && !is_streamed);
+        let is_whole = !is_limited && !is_streamed && purge.written.targets.are_hard_and_at_once();
+        let position = position.filter(|_| is_whole);
         let response = self.with_position(result?, position);
         if is_streamed {
             return Ok(purge.at_end_of(response, self.pending.clone()));

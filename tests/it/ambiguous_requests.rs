@@ -47,6 +47,12 @@ async fn ambiguous_requests_never_reach_the_upstream() {
             "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
             400,
         ),
+        ("a target that is an authority", "GET evil.test HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (
+            "a write to an authority",
+            "POST evil.test:80 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            400,
+        ),
         (
             "a coding over HTTP/1.0",
             "POST /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -187,6 +187,8 @@ const CREDENTIAL_FIELDS: &[&str] = &[
     "x-amzn-oidc-data",
     "x-ms-client-principal-id",
     "x-tenant-id",
+    "x-consumer-id",
+    "x-wx-unionid",
 ];
 
 #[tokio::test]
@@ -220,6 +222,41 @@ routes: [{path: /a, ttl: 60s}, {path: /mine, ttl: 60s, per: authorization}]";
     let mine = || larder.get("/mine").header("authorization", "Bearer a").header("x-user-hint", "1");
     mine().await.assert_stored();
     mine().await.assert_hit();
+}
+
+#[tokio::test]
+async fn beside_per_every_other_credential_is_in_the_key() {
+    let upstream = Upstream::start();
+    upstream.on("/mine", |request: &Received| {
+        Answer::ok(format!("{:?} {:?}", request.header("authorization"), request.header("x-tenant-id")))
+    });
+    let yaml = "routes: [{path: /mine, ttl: 60s, per: authorization, credentials: {not: [X-Csrf-Token]}}]";
+    let larder = Larder::with(yaml, &upstream);
+    let mine = || larder.get("/mine").header("authorization", "Bearer a");
+    let first = mine().header("x-tenant-id", "1").await;
+    first.assert_text(r#"Some("Bearer a") Some("1")"#).assert_stored();
+    mine().header("x-tenant-id", "2").await.assert_text(r#"Some("Bearer a") Some("2")"#);
+    mine().await.assert_text(r#"Some("Bearer a") None"#);
+    mine().header("x-tenant-id", "1").await.assert_text(r#"Some("Bearer a") Some("1")"#).assert_hit();
+    // One that identifies nobody on this route.
+    mine().header("x-csrf-token", "1").await.assert_hit();
+    // The caller's own write reaches all of them.
+    let write = larder.request("POST", "/mine").header("authorization", "Bearer a");
+    write.await.assert_status(200);
+    assert!(!mine().header("x-tenant-id", "1").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_cookie_that_php_takes_for_one_of_the_key_is_in_the_key() {
+    let upstream = Upstream::start();
+    upstream.on("/a", |request: &Received| Answer::ok(request.header("cookie").unwrap_or_default()));
+    let yaml = "routes: [{path: /a, ttl: 60s, shared: true, cookies: [site_lang]}]";
+    let larder = Larder::with(yaml, &upstream);
+    for alias in ["site.lang=x", "site lang=x", "site[lang=x", "site_lang[]=x"] {
+        let poison = format!("{alias}; site_lang=en");
+        larder.get("/a").header("cookie", &poison).await.assert_text(&poison);
+    }
+    larder.get("/a").header("cookie", "site_lang=en").await.assert_text("site_lang=en");
 }
 
 #[tokio::test]
