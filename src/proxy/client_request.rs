@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use http::header::{EXPECT, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::BodyExt as _;
@@ -13,22 +13,19 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::error::ProxyError;
-use super::forwarding::{
-    self, FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, client_ip, is_set_by_proxies, with_dashes,
-};
+use super::forwarding::{self, FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, client_ip};
 use super::interim::InterimSender;
+use super::request_fields::{asks_for_upgrade, normalize_fields, unambiguous_names};
 use super::request_host::{authority, normalize_host, single_value};
 use super::spans::RequestSpan;
 use super::trace_context::{self, TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::access_log::UpstreamTime;
-use crate::config::{Config, RequestIds, Underscores};
+use crate::config::{Config, RequestIds};
 use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
 use crate::policy::languages::choose_request_language;
 use crate::policy::overlay::{SharedPart, part_fields};
 use crate::policy::routes::Routes;
-use crate::policy::{
-    CacheKey, CallerFields, HeaderNameFilter, RequestHead, Route, is_ambiguous_name, override_fields,
-};
+use crate::policy::{CacheKey, CallerFields, HeaderNameFilter, RequestHead, Route, override_fields};
 use crate::purge::PurgeCause;
 use crate::purging::describe_request;
 use crate::upstream::Timeouts;
@@ -156,11 +153,7 @@ impl ClientHead {
         if config.limits.is_target_too_long(parts.method.as_str().len() + 1 + target_length(&parts.uri)) {
             return Err(ProxyError::TargetTooLong);
         }
-        let mut names = HeaderNameFilter::from_headers(&parts.headers);
-        if names.has_ambiguous() {
-            apply_underscores(&mut parts.headers, config.underscores)?;
-            names = HeaderNameFilter::from_headers(&parts.headers);
-        }
+        let names = unambiguous_names(&mut parts.headers, config.underscores)?;
         // Internal requests are trusted: their fields come from the configuration or from trusted requests.
         let trusted = refresh.is_some()
             || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
@@ -169,45 +162,9 @@ impl ClientHead {
         } else if let Some(error) = override_fields::find_repeated(&parts.headers, names) {
             return Err(ProxyError::BadRequest(error));
         }
-        if parts.method == Method::CONNECT {
-            return Err(ProxyError::Connect);
-        }
-        // RFC 9112 §3.2.4.
-        if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
-            return Err(ProxyError::BadRequest("the target `*`, which is for OPTIONS"));
-        }
-        // RFC 9112 §3.2.3: a target without scheme and path is for CONNECT.
-        if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
-            return Err(ProxyError::BadRequest("a target that is neither a path nor a URL"));
-        }
-        // RFC 9113 §8.2.3: HTTP/2 clients send one field for each cookie. They count as one.
-        if names.may_hold(&COOKIE) {
-            join_cookies(&mut parts.headers);
-        }
-        if parts.headers.len() > config.limits.header_count {
-            return Err(ProxyError::TooManyFields);
-        }
-        if names.may_hold(&UPGRADE) && !asks_for_upgrade(&parts) {
-            // RFC 9110 §7.8: a recipient may ignore it, and it means nothing without `Connection`.
-            parts.headers.remove(UPGRADE);
-            parts.headers.remove(HTTP2_SETTINGS);
-        }
-        if names.may_hold(&CONTENT_LENGTH) {
-            join_lengths(&mut parts.headers)?;
-        }
-        // hyper lets `Transfer-Encoding` win over `Content-Length`, and closes the connection then (RFC 9112 §6.3). It does
-        // not decode any coding but chunked.
-        if names.may_hold(&TRANSFER_ENCODING)
-            && parts.headers.contains_key(TRANSFER_ENCODING)
-            && !is_only(&parts.headers, TRANSFER_ENCODING, "chunked")
-        {
-            return Err(ProxyError::BadRequest("a transfer coding other than chunked"));
-        }
-        let scheme = match trusted.then(|| single_value(&parts.headers, "x-forwarded-proto")).flatten() {
-            Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
-            None if is_tls => "https",
-            _ => "http",
-        };
+        check_target(&parts)?;
+        normalize_fields(&mut parts, names, config.limits.header_count)?;
+        let scheme = scheme(&parts.headers, trusted, is_tls);
         let front = if trusted { forwarded_address_key(&parts.headers) } else { String::new() };
         let sender = client_ip(&parts.headers, names, peer, &config.trusted_proxies);
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
@@ -390,36 +347,35 @@ impl ClientHead {
     }
 }
 
+fn check_target(parts: &Parts) -> Result<(), ProxyError> {
+    if parts.method == Method::CONNECT {
+        return Err(ProxyError::Connect);
+    }
+    // RFC 9112 §3.2.4.
+    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(ProxyError::BadRequest("the target `*`, which is for OPTIONS"));
+    }
+    // RFC 9112 §3.2.3: a target without scheme and path is for CONNECT.
+    if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
+        return Err(ProxyError::BadRequest("a target that is neither a path nor a URL"));
+    }
+    Ok(())
+}
+
+/// The scheme of the target: the connection's, or the one that a trusted proxy names.
+fn scheme(headers: &HeaderMap, is_trusted: bool, is_tls: bool) -> &'static str {
+    match is_trusted.then(|| single_value(headers, "x-forwarded-proto")).flatten() {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+        None if is_tls => "https",
+        _ => "http",
+    }
+}
+
 /// The length of the target as it was sent over HTTP/1.1.
 fn target_length(uri: &Uri) -> usize {
     let authority = uri.authority().map_or(0, |authority| authority.as_str().len() + "://".len());
     let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
     uri.scheme_str().map_or(0, str::len) + authority + path
-}
-
-fn asks_for_upgrade(parts: &Parts) -> bool {
-    let mut protocols = parts.headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes);
-    let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return false };
-    let protocol = protocol.trim_ascii().to_ascii_lowercase();
-    let is_http = [&b"h2"[..], b"h3", b"http", b"tls"].iter().any(|http| protocol.starts_with(http));
-    let mut options =
-        parts.headers.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let is_named = options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-    parts.version == Version::HTTP_11 && !is_http && !protocol.contains(&b',') && is_named
-}
-
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// Leaves one of several equal lengths (RFC 9110 §8.6). Over HTTP/1.1 they are refused before.
-fn join_lengths(headers: &mut HeaderMap) -> Result<(), ProxyError> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next().cloned() else { return Ok(()) };
-    match (lengths.next(), headers.get_all(CONTENT_LENGTH).iter().all(|length| *length == first)) {
-        (None, _) => {}
-        (Some(_), true) => drop(headers.insert(CONTENT_LENGTH, first)),
-        (Some(_), false) => return Err(ProxyError::BadRequest("several lengths of one content")),
-    }
-    Ok(())
 }
 
 /// The time-outs of requests to the upstream: those of the route win over those of `upstream`.
@@ -454,36 +410,4 @@ pub(super) fn forwarded_without_client(value: &[u8]) -> Vec<u8> {
     }
     let of_client = |pair: &&[u8]| pair.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"for="));
     pairs().filter(|pair| !of_client(pair)).collect::<Vec<_>>().join(&b';')
-}
-
-/// Settles fields with `_` or `.` in their names before anything else reads the header section.
-fn apply_underscores(headers: &mut HeaderMap, underscores: Underscores) -> Result<(), ProxyError> {
-    let is_removed: fn(&HeaderName) -> bool = match underscores {
-        Underscores::Refuse => {
-            return Err(ProxyError::BadRequest(
-                "a field whose name has `_` or `.` (`underscores` in proxy.yaml)",
-            ));
-        }
-        Underscores::Drop => is_ambiguous_name,
-        Underscores::Pass => |name| is_ambiguous_name(name) && is_set_by_proxies(&with_dashes(name)),
-    };
-    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
-    removed.iter().for_each(|name| drop(headers.remove(name)));
-    Ok(())
-}
-
-fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
-    let mut values = headers.get_all(name).iter();
-    values.next().is_some_and(|first| first.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
-        && values.next().is_none()
-}
-
-/// RFC 9113 §8.2.3: HTTP/2 may send it in pieces, which are one field to everybody else.
-fn join_cookies(headers: &mut HeaderMap) {
-    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if pieces.len() > 1
-        && let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))
-    {
-        headers.insert(COOKIE, cookie);
-    }
 }

@@ -40,6 +40,7 @@ mod rate_budgets;
 mod rate_limit;
 mod refresh_window;
 mod reply;
+mod request_fields;
 mod request_host;
 mod request_log;
 mod search_hints;
