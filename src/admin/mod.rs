@@ -23,12 +23,12 @@ mod stats;
 mod tests;
 mod warm;
 
-pub use access::Peer;
-pub use event_stream::ReaderSlots;
-pub use operate::operate;
-pub use readiness::Readiness;
-pub use server::serve;
-pub use shared_stats::report_stats;
+pub(crate) use access::Peer;
+pub(crate) use event_stream::ReaderSlots;
+pub(crate) use operate::operate;
+pub(crate) use readiness::Readiness;
+pub(crate) use server::serve;
+pub(crate) use shared_stats::report_stats;
 use sizes::Sizes;
 
 use std::sync::Arc;
@@ -60,11 +60,11 @@ use response::{AdminError, AdminResponse, json, text, with_content_type};
 use stats::Stats;
 
 /// Tells who is held back for a key, why, and for how long.
-pub type HeldBackReporter =
+pub(crate) type HeldBackReporter =
     Arc<dyn Fn(&CacheKey) -> Vec<(&'static str, &'static str, Duration)> + Send + Sync>;
 
 /// Everything the endpoints need.
-pub struct AdminState {
+pub(crate) struct AdminState {
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub routes: Arc<Routes>,
@@ -120,7 +120,7 @@ Everything after /dashboard needs `Authorization: Bearer TOKEN` if `admin.token`
 machine.
 ";
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint<'p> {
     Index,
     Healthz,
@@ -146,8 +146,30 @@ enum Endpoint<'p> {
     PurgeTag(&'p str),
 }
 
+/// The endpoints with a path of their own.
+const ENDPOINTS: [(&str, Endpoint<'static>); 18] = [
+    ("/", Endpoint::Index),
+    ("/healthz", Endpoint::Healthz),
+    ("/readyz", Endpoint::Readyz),
+    ("/metrics", Endpoint::Metrics),
+    ("/dashboard/data", Endpoint::DashboardData),
+    ("/stats", Endpoint::Stats),
+    ("/purges", Endpoint::Purges),
+    ("/events", Endpoint::PurgeEvents),
+    ("/replicas", Endpoint::Replicas),
+    ("/sizes", Endpoint::Sizes),
+    ("/decisions", Endpoint::Decisions),
+    ("/audit", Endpoint::Audit),
+    ("/explain", Endpoint::Explain),
+    ("/purge", Endpoint::Purge),
+    ("/warm", Endpoint::Warm),
+    ("/refresh", Endpoint::Refresh),
+    ("/drain", Endpoint::Drain),
+    ("/cache", Endpoint::PurgeEverything),
+];
+
 /// Answers one request.
-pub async fn handle<B>(state: &AdminState, peer: Peer, request: Request<B>) -> AdminResponse
+pub(crate) async fn handle<B>(state: &AdminState, peer: Peer, request: Request<B>) -> AdminResponse
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -224,34 +246,17 @@ impl<'p> Endpoint<'p> {
         if let Some(file) = dashboard::Asset::find(path) {
             return Ok(Endpoint::Dashboard(file));
         }
-        match path {
-            "/" => Ok(Endpoint::Index),
-            "/healthz" => Ok(Endpoint::Healthz),
-            "/readyz" => Ok(Endpoint::Readyz),
-            "/metrics" => Ok(Endpoint::Metrics),
-            "/dashboard/data" => Ok(Endpoint::DashboardData),
-            "/stats" => Ok(Endpoint::Stats),
-            "/purges" => Ok(Endpoint::Purges),
-            "/events" => Ok(Endpoint::PurgeEvents),
-            "/replicas" => Ok(Endpoint::Replicas),
-            "/sizes" => Ok(Endpoint::Sizes),
-            "/decisions" => Ok(Endpoint::Decisions),
-            "/audit" => Ok(Endpoint::Audit),
-            "/explain" => Ok(Endpoint::Explain),
-            "/purge" => Ok(Endpoint::Purge),
-            "/warm" => Ok(Endpoint::Warm),
-            "/refresh" => Ok(Endpoint::Refresh),
-            "/drain" => Ok(Endpoint::Drain),
-            "/cache" => Ok(Endpoint::PurgeEverything),
-            _ => match path.strip_prefix("/cache/tags/") {
-                Some(tag) if !tag.is_empty() => Ok(Endpoint::PurgeTag(tag)),
-                _ => Err(AdminError::new(
-                    StatusCode::NOT_FOUND,
-                    "unknown endpoint",
-                    "GET / lists the endpoints; clients' requests belong on the proxy's listener",
-                )),
-            },
+        if let Some((_, endpoint)) = ENDPOINTS.iter().find(|(known, _)| *known == path) {
+            return Ok(*endpoint);
         }
+        let tag = path.strip_prefix("/cache/tags/").filter(|tag| !tag.is_empty());
+        tag.map(Endpoint::PurgeTag).ok_or_else(|| {
+            AdminError::new(
+                StatusCode::NOT_FOUND,
+                "unknown endpoint",
+                "GET / lists the endpoints; clients' requests belong on the proxy's listener",
+            )
+        })
     }
 
     fn check_method(&self, method: &Method) -> Result<(), AdminError> {
