@@ -12,7 +12,7 @@ use crate::log_writer::{self, LogWriter, Sink, WriterOptions};
 static WRITER: OnceLock<LogWriter<Vec<u8>>> = OnceLock::new();
 
 /// Installs the global subscriber; call it once.
-pub fn init(settings: &LogSettings) -> Result<(), String> {
+pub(crate) fn init(settings: &LogSettings) -> Result<(), String> {
     let filter = parse_filter(&settings.level)?;
     let lines = start_writer().map_err(|error| format!("cannot write the log: {error}"))?;
     WRITER.set(lines).map_err(|_| "logging was initialized twice")?;
@@ -25,7 +25,7 @@ pub fn init(settings: &LogSettings) -> Result<(), String> {
 }
 
 /// Waits until the log is written, with a bound; call it before exit.
-pub fn flush() {
+pub(crate) fn flush() {
     const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
     WRITER.get().into_iter().for_each(|lines| lines.flush(FLUSH_TIMEOUT));
 }

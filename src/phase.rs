@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 /// In the order in which a process passes through them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     Starting,
     Ready,
     /// Connections are accepted and requests served, but clients are told to close their connections.
@@ -14,7 +14,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Phase::Starting => "starting",
             Phase::Ready => "ok",
@@ -25,7 +25,7 @@ impl Phase {
 
 /// Clones share their state.
 #[derive(Clone, Debug)]
-pub struct ProcessPhase(watch::Sender<Phase>);
+pub(crate) struct ProcessPhase(watch::Sender<Phase>);
 
 impl Default for ProcessPhase {
     fn default() -> Self {
@@ -34,12 +34,12 @@ impl Default for ProcessPhase {
 }
 
 impl ProcessPhase {
-    pub fn current(&self) -> Phase {
+    pub(crate) fn current(&self) -> Phase {
         *self.0.borrow()
     }
 
     /// Enters `phase`, unless the process is in it or beyond it. Returns whether it was entered.
-    pub fn advance(&self, phase: Phase) -> bool {
+    pub(crate) fn advance(&self, phase: Phase) -> bool {
         self.0.send_if_modified(|current| {
             let advances = *current < phase;
             *current = phase.max(*current);
@@ -47,22 +47,22 @@ impl ProcessPhase {
         })
     }
 
-    pub fn subscribe(&self) -> PhaseReceiver {
+    pub(crate) fn subscribe(&self) -> PhaseReceiver {
         PhaseReceiver(self.0.subscribe())
     }
 }
 
 /// Observes the phase.
 #[derive(Clone, Debug)]
-pub struct PhaseReceiver(watch::Receiver<Phase>);
+pub(crate) struct PhaseReceiver(watch::Receiver<Phase>);
 
 impl PhaseReceiver {
-    pub fn has_reached(&self, phase: Phase) -> bool {
+    pub(crate) fn has_reached(&self, phase: Phase) -> bool {
         *self.0.borrow() >= phase
     }
 
     /// Returns whether the phase has changed since the last call; costs no lock.
-    pub fn has_changed(&mut self) -> bool {
+    pub(crate) fn has_changed(&mut self) -> bool {
         let has_changed = self.0.has_changed().unwrap_or(true);
         if has_changed {
             self.0.mark_unchanged();
@@ -71,7 +71,7 @@ impl PhaseReceiver {
     }
 
     /// Resolves in `phase` or beyond it, or when the process has ended.
-    pub async fn reached(&mut self, phase: Phase) {
+    pub(crate) async fn reached(&mut self, phase: Phase) {
         drop(self.0.wait_for(|current| *current >= phase).await);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct AccessRecord {
 }
 
 #[derive(Debug)]
-pub struct ResponseInfo {
+pub(crate) struct ResponseInfo {
     pub status: StatusCode,
     /// Name of the route.
     pub route: Option<Arc<str>>,
@@ -71,20 +71,20 @@ impl AccessRecord {
 
 /// Time until the upstream's response head, shared with the fetch.
 #[derive(Clone, Debug)]
-pub struct UpstreamTime(Arc<AtomicU64>);
+pub(crate) struct UpstreamTime(Arc<AtomicU64>);
 
 impl UpstreamTime {
     const UNSET: u64 = u64::MAX;
 
     /// Adds the time of another attempt.
-    pub fn add(&self, time: Duration) {
+    pub(crate) fn add(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(Self::UNSET - 1);
         let before = self.get().map_or(0, |before| u64::try_from(before.as_micros()).unwrap_or_default());
         self.0.store(micros.saturating_add(before).min(Self::UNSET - 1), Ordering::Relaxed);
     }
 
     /// `None` if the upstream was not asked.
-    pub fn get(&self) -> Option<Duration> {
+    pub(crate) fn get(&self) -> Option<Duration> {
         let micros = self.0.load(Ordering::Relaxed);
         (micros != Self::UNSET).then(|| Duration::from_micros(micros))
     }
@@ -97,7 +97,7 @@ impl Default for UpstreamTime {
 }
 
 /// A pending line, written on drop.
-pub struct AccessLogEntry {
+pub(crate) struct AccessLogEntry {
     /// Taken on drop.
     record: Option<Box<AccessRecord>>,
     started: Instant,
@@ -105,7 +105,7 @@ pub struct AccessLogEntry {
 }
 
 impl AccessLog {
-    pub fn start_entry<B>(
+    pub(crate) fn start_entry<B>(
         self: &Arc<Self>,
         request: &Request<B>,
         peer: Option<IpAddr>,
@@ -134,36 +134,36 @@ impl AccessLog {
 }
 
 impl AccessLogEntry {
-    pub fn upstream_time(&self) -> Option<UpstreamTime> {
+    pub(crate) fn upstream_time(&self) -> Option<UpstreamTime> {
         self.record.as_ref().map(|facts| facts.upstream.clone())
     }
 
     /// Sets the ids that other systems know the request by.
-    pub fn set_ids(&mut self, request_id: Option<HeaderValue>, trace_id: Option<HeaderValue>) {
+    pub(crate) fn set_ids(&mut self, request_id: Option<HeaderValue>, trace_id: Option<HeaderValue>) {
         let Some(facts) = &mut self.record else { return };
         (facts.request_id, facts.trace_id) = (request_id, trace_id);
     }
 
     /// Sets the client's address as forwarded by trusted proxies.
-    pub fn set_client(&mut self, sender: Option<IpAddr>) {
+    pub(crate) fn set_client(&mut self, sender: Option<IpAddr>) {
         let Some(facts) = &mut self.record else { return };
         facts.client = sender.or(facts.client);
     }
 
     /// Records the response head.
-    pub fn set_response(&mut self, answered: ResponseInfo) {
+    pub(crate) fn set_response(&mut self, answered: ResponseInfo) {
         let Some(facts) = &mut self.record else { return };
         facts.response = Some(answered);
         facts.first_byte = Some(self.started.elapsed());
     }
 
-    pub fn add_bytes(&mut self, bytes: usize) {
+    pub(crate) fn add_bytes(&mut self, bytes: usize) {
         let Some(facts) = &mut self.record else { return };
         facts.bytes += bytes as u64;
     }
 
     /// Records whether the whole body was sent.
-    pub fn set_complete(&mut self, whole: bool) {
+    pub(crate) fn set_complete(&mut self, whole: bool) {
         let Some(facts) = &mut self.record else { return };
         facts.complete = whole;
     }

@@ -20,13 +20,13 @@ use crate::sampler::Sampler;
 /// Pause between batches: waking the thread for each line would cost more than the line.
 const BATCH_INTERVAL: Duration = Duration::from_millis(5);
 
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     lines: LogWriter<Box<AccessRecord>>,
     sampler: Sampler,
 }
 
 impl AccessLog {
-    pub fn open(settings: &AccessLogSettings) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(settings: &AccessLogSettings) -> io::Result<Arc<Self>> {
         let sink = match &settings.path {
             None => Sink::stdout()?,
             Some(path) => Sink::open_file(path).map_err(|error| open_error(path, &error))?,
@@ -52,7 +52,7 @@ impl AccessLog {
     }
 
     /// Waits until the lines so far are written, with a bound.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
         self.lines.flush(FLUSH_TIMEOUT);
     }

@@ -10,7 +10,7 @@ use crate::config::Secret;
 
 /// The other end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub(crate) enum Peer {
     Tcp(SocketAddr),
     /// The permissions of the socket's file decide who may connect.
     Unix,

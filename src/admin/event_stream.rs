@@ -30,7 +30,7 @@ struct EventStreamBody {
 
 /// Slots for the readers of one admin listener.
 #[derive(Clone)]
-pub struct ReaderSlots {
+pub(crate) struct ReaderSlots {
     pub(super) events: Arc<Semaphore>,
     pub(super) decisions: Arc<Semaphore>,
 }

@@ -13,7 +13,7 @@ use super::{AdminState, Endpoint, Peer, respond, shared_stats};
 use crate::config::Operation;
 
 /// Answers an operation of a caller at this address.
-pub async fn operate(
+pub(crate) async fn operate(
     state: &AdminState,
     operation: Operation,
     from: Option<IpAddr>,

@@ -9,7 +9,7 @@ use crate::phase::ProcessPhase;
 
 /// Clones share their state.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<ReadinessState>);
+pub(crate) struct Readiness(Arc<ReadinessState>);
 
 #[derive(Debug, Default)]
 struct ReadinessState {
@@ -26,35 +26,35 @@ struct ConfigState {
 
 impl Readiness {
     /// Starts in `Phase::Starting`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    pub fn phase(&self) -> &ProcessPhase {
+    pub(crate) fn phase(&self) -> &ProcessPhase {
         &self.0.phase
     }
 
     /// `needs_restart` lists changed sections that take effect only after a restart.
-    pub fn set_config_in_use(&self, needs_restart: Vec<&'static str>) {
+    pub(crate) fn set_config_in_use(&self, needs_restart: Vec<&'static str>) {
         *self.lock_config() = ConfigState { refused: None, needs_restart };
     }
 
     /// Records that the changed configuration was rejected.
-    pub fn set_config_refused(&self, reason: String) {
+    pub(crate) fn set_config_refused(&self, reason: String) {
         self.lock_config().refused = Some(reason);
     }
 
     /// Why the file on disk is not in use, if it is not.
-    pub fn config_error(&self) -> Option<String> {
+    pub(crate) fn config_error(&self) -> Option<String> {
         self.lock_config().refused.clone()
     }
 
-    pub fn needs_restart(&self) -> Vec<&'static str> {
+    pub(crate) fn needs_restart(&self) -> Vec<&'static str> {
         self.lock_config().needs_restart.clone()
     }
 
     /// Adds the configuration's state to the body of `/readyz`, unless there is nothing to report.
-    pub fn add_config_status(&self, body: &mut Value) {
+    pub(crate) fn add_config_status(&self, body: &mut Value) {
         let config = self.lock_config();
         if let Some(reason) = &config.refused {
             body["config"] = json!({ "status": "refused", "reason": reason });

@@ -34,7 +34,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` resolves, then drains.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: Listener,
     state: Arc<ArcSwap<AdminState>>,
     shutdown: impl Future<Output = ()>,

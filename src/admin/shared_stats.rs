@@ -22,7 +22,7 @@ const MAX_REPORT_BYTES: usize = 64 * 1024;
 const QUERY_USAGE: &str = "write `?scope=all`, or nothing for this replica alone";
 
 /// Reports this replica's counters until the runtime ends; returns at once if the store is not shared.
-pub async fn report_stats(state: Arc<ArcSwap<AdminState>>) {
+pub(crate) async fn report_stats(state: Arc<ArcSwap<AdminState>>) {
     if state.load().store.remote_status().is_none() {
         return;
     }

@@ -10,7 +10,7 @@ use crate::policy::Route;
 
 /// By route index: the sources that purge the route's tags.
 #[derive(Default)]
-pub struct FallbackTtls(Box<[Vec<Fallback>]>);
+pub(crate) struct FallbackTtls(Box<[Vec<Fallback>]>);
 
 /// A source, and the lifetime while it is silent.
 type Fallback = (Arc<SourceMetrics>, Duration);
@@ -31,7 +31,7 @@ impl FallbackTtls {
     }
 
     /// Returns the shortest fallback lifetime of the route's silent sources.
-    pub fn find(&self, index: usize) -> Option<Duration> {
+    pub(crate) fn find(&self, index: usize) -> Option<Duration> {
         let sources = self.0.get(index)?;
         if sources.is_empty() {
             return None;

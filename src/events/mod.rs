@@ -146,12 +146,12 @@ impl EventSources {
         }
     }
 
-    pub fn webhooks(&self) -> &Webhooks {
+    pub(crate) fn webhooks(&self) -> &Webhooks {
         &self.webhooks
     }
 
     /// Builds the fallback lifetimes of `routes`.
-    pub fn fallbacks<'r>(&self, routes: impl IntoIterator<Item = &'r Arc<Route>>) -> FallbackTtls {
+    pub(crate) fn fallbacks<'r>(&self, routes: impl IntoIterator<Item = &'r Arc<Route>>) -> FallbackTtls {
         FallbackTtls::new(&self.sources, routes)
     }
 }

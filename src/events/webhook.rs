@@ -34,10 +34,10 @@ const MAX_REMEMBERED: usize = 100_000;
 const SILENCE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-pub struct Webhooks(Vec<Arc<WebhookReceiver>>);
+pub(crate) struct Webhooks(Vec<Arc<WebhookReceiver>>);
 
 /// One webhook endpoint.
-pub struct WebhookReceiver {
+pub(crate) struct WebhookReceiver {
     source: Arc<SourceConsumer>,
     settings: Webhook,
     seen: Mutex<SeenEvents>,
@@ -73,14 +73,19 @@ impl Webhooks {
     }
 
     /// Finds the webhook with this path on the proxy's listener (`on_proxy`) or the admin listener.
-    pub fn find(&self, path: &str, on_proxy: bool) -> Option<&Arc<WebhookReceiver>> {
+    pub(crate) fn find(&self, path: &str, on_proxy: bool) -> Option<&Arc<WebhookReceiver>> {
         self.0.iter().find(|hook| hook.settings.on_proxy == on_proxy && hook.settings.path == path)
     }
 }
 
 impl WebhookReceiver {
     /// Handles a request and returns the response's status and content.
-    pub async fn receive<B>(&self, method: &Method, headers: &HeaderMap, body: B) -> (StatusCode, Value)
+    pub(crate) async fn receive<B>(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        body: B,
+    ) -> (StatusCode, Value)
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

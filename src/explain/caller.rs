@@ -24,7 +24,7 @@ pub enum CallerTrust<'c> {
 ///
 /// # Errors
 /// If TLS to one of the URLs can't be set up.
-pub fn callers(config: &Config, clock: Clock) -> io::Result<Arc<Callers>> {
+pub(crate) fn callers(config: &Config, clock: Clock) -> io::Result<Arc<Callers>> {
     Callers::new(&config.callers, clock)
 }
 

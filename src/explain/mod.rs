@@ -38,12 +38,15 @@ use crate::proxy::{Client, ClientHead};
 use crate::purge::{Target, TargetId};
 use crate::stored_response::Terms;
 
+pub use crate::callers::Callers;
+pub use caller::CallerTrust;
 use caller::ExplainedCaller;
-pub use caller::{CallerTrust, callers};
+pub(crate) use caller::callers;
 pub use json::to_json;
 pub use overlay::{ExplainedPart, PartVerdict};
 pub use purging_routes::{PurgingRoute, routes_with_tag};
 pub use request::{ExplainRequest, ExplainResponse, parse_field, parse_fields};
+pub use text::ExplanationText;
 
 /// The handling of one request.
 #[derive(Debug)]

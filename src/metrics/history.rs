@@ -11,7 +11,7 @@ use super::{Metrics, RouteSnapshot};
 use crate::clock::Timestamp;
 
 /// Interval between samples.
-pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One hour.
 const MAX_SAMPLES: usize = 360;
@@ -42,7 +42,7 @@ struct RouteTotals {
 
 /// Counts between two samples.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// End of the interval.
     pub at: Timestamp,
     pub upstream_failures: u64,
@@ -51,7 +51,7 @@ pub struct Sample {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RouteSample {
+pub(crate) struct RouteSample {
     pub requests: u64,
     pub hits: u64,
     pub misses: u64,
@@ -78,7 +78,7 @@ impl Metrics {
     }
 
     /// Samples in chronological order.
-    pub fn history(&self) -> Vec<Sample> {
+    pub(crate) fn history(&self) -> Vec<Sample> {
         self.process.history.0.lock().samples.iter().cloned().collect()
     }
 }

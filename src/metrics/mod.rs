@@ -17,7 +17,7 @@ mod tests;
 mod watchdog;
 
 pub use background::BackgroundKind;
-pub use history::{SAMPLE_INTERVAL, Sample};
+pub(crate) use history::{SAMPLE_INTERVAL, Sample};
 pub use labels::NonCacheReply;
 pub(crate) use latency::LatencySnapshot;
 pub use memory::ProcessMemory;

@@ -17,7 +17,7 @@ use crate::access_log::AccessLogEntry;
 use crate::upstream::{BodyError, UpstreamBody};
 
 /// The one body type of all responses to clients.
-pub enum Body {
+pub(crate) enum Body {
     Full(Full<Bytes>),
     Upstream(UpstreamBody),
     Compressed(Box<CompressedBody>),
@@ -31,7 +31,7 @@ pub enum Body {
     Logged(Box<LoggedBody>),
 }
 
-pub struct LoggedBody {
+pub(crate) struct LoggedBody {
     body: Body,
     entry: AccessLogEntry,
     failed: bool,
@@ -39,7 +39,7 @@ pub struct LoggedBody {
 
 /// Ends the client's connection in the middle of a response, so that a part is never taken for the whole.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientBodyError {
+pub(crate) enum ClientBodyError {
     #[error(transparent)]
     Upstream(#[from] BodyError),
     #[error("the request took too long")]
@@ -50,18 +50,18 @@ pub enum ClientBodyError {
 
 impl Body {
     /// Fails at `end` if the body is not complete by then.
-    pub fn with_deadline(self, end: Instant) -> Self {
+    pub(crate) fn with_deadline(self, end: Instant) -> Self {
         match self {
             Body::Full(_) => self,
             body => Body::Bounded(Box::new(body), Box::pin(sleep_until(end))),
         }
     }
 
-    pub fn logged(self, entry: AccessLogEntry) -> Self {
+    pub(crate) fn logged(self, entry: AccessLogEntry) -> Self {
         Body::Logged(Box::new(LoggedBody { body: self, entry, failed: false }))
     }
 
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Body::Full(Full::default())
     }
 }

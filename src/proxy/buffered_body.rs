@@ -16,7 +16,7 @@ use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::upstream::{BodyError, UpstreamBody};
 
 /// The frames that have arrived, and the rest of the body.
-pub struct BufferedBody {
+pub(crate) struct BufferedBody {
     buffered: VecDeque<Result<Frame<Bytes>, BodyError>>,
     rest: UpstreamBody,
     /// Counts the buffered frames, and the copy of their content.

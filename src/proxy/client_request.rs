@@ -34,7 +34,7 @@ use crate::upstream::Timeouts;
 pub(super) const REQUEST_ID_FIELDS: [HeaderName; 3] = [X_REQUEST_ID, TRACEPARENT, TRACESTATE];
 
 /// The sender of a request.
-pub struct Client {
+pub(crate) struct Client {
     /// The peer of the connection; `None` on a unix socket.
     pub peer: Option<IpAddr>,
     pub is_tls: bool,
@@ -44,7 +44,7 @@ pub struct Client {
 
 /// How fresh an internal request wants the stored response to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefreshPolicy {
+pub(crate) enum RefreshPolicy {
     /// Fetch only if less freshness than this is left, and less than half of its lifetime.
     Keep(Duration),
     /// Fetch if less freshness than this is left.

@@ -89,7 +89,7 @@ impl Encoder {
 
 /// A response's content in a coding. All that has arrived leaves before it waits for more, so that a slow response stays a
 /// stream.
-pub struct CompressedBody {
+pub(crate) struct CompressedBody {
     inner: UpstreamBody,
     /// `None`: the content has ended. An error: it could not be made, and the content ends so.
     encoder: Option<io::Result<Encoder>>,

@@ -39,13 +39,13 @@ use crate::store::{GetResult, ValidEntry};
 
 /// A request that a worker has accepted.
 #[expect(clippy::large_enum_variant, reason = "a hit is not boxed")]
-pub enum Handled {
+pub(crate) enum Handled {
     Ready(Response<Body>),
     Pending(Box<PendingRequest>),
 }
 
 /// A request whose response has to be waited for.
-pub struct PendingRequest {
+pub(crate) struct PendingRequest {
     worker: Arc<Worker>,
     /// Boxed because it is moved from future to future.
     request: Box<ClientRequest>,
@@ -109,7 +109,7 @@ impl Action {
 
 impl Worker {
     /// Never fails: every error has a response.
-    pub fn handle(self: &Arc<Self>, request: Request<Incoming>, client: Client) -> Handled {
+    pub(crate) fn handle(self: &Arc<Self>, request: Request<Incoming>, client: Client) -> Handled {
         let mut log = RequestLog::start(&self.proxy, &request, &client);
         let mut request = match ClientRequest::accept(request.map(Some), client, &self.proxy.config) {
             Ok(request) => request,
@@ -237,7 +237,7 @@ fn can_look_up_first(request: &ClientRequest, lookup: &CacheLookup<'_>) -> bool 
 impl PendingRequest {
     /// Answers a hit of the shared store, and never fetches: its future is small, since many requests wait for the store
     /// at a time. `Err`: the request goes on with what is known now.
-    pub async fn respond_from_store(mut self: Box<Self>) -> Result<Response<Body>, Box<Self>> {
+    pub(crate) async fn respond_from_store(mut self: Box<Self>) -> Result<Response<Body>, Box<Self>> {
         let Some(result) = self.take_store_result() else { return Err(self) };
         let entry = result.resolve().await;
         self.respond_with_entry(entry)
@@ -279,7 +279,7 @@ impl PendingRequest {
     }
 
     /// `interims`: where interim responses go; `None` where none can be sent.
-    pub async fn respond(self: Box<Self>, interims: Option<InterimSender>) -> Response<Body> {
+    pub(crate) async fn respond(self: Box<Self>, interims: Option<InterimSender>) -> Response<Body> {
         let PendingRequest { worker, mut request, mut action, mut log } = *self;
         let _counted = reserve_head(worker.memory(), &request.head.parts);
         // The content begins, the caller is identified, and the request is charged: each once.

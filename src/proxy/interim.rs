@@ -35,7 +35,7 @@ struct Queue {
 
 /// Sends interim responses to one request's client.
 #[derive(Clone)]
-pub struct InterimSender {
+pub(crate) struct InterimSender {
     queue: InterimQueue,
     request: u64,
 }

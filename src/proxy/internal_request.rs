@@ -21,7 +21,7 @@ use crate::stored_response::SampleRequest;
 
 /// The outcome of an internal request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RefreshOutcome {
+pub(crate) enum RefreshOutcome {
     /// The upstream was asked, and its response is stored.
     Fetched,
     /// A fresh response was stored already, or another fetch stored it.
@@ -36,7 +36,7 @@ pub enum RefreshOutcome {
 
 impl Worker {
     /// Makes sure that the response to `sample` is stored and as fresh as the policy asks.
-    pub async fn refresh(&self, sample: &SampleRequest, policy: RefreshPolicy) -> RefreshOutcome {
+    pub(crate) async fn refresh(&self, sample: &SampleRequest, policy: RefreshPolicy) -> RefreshOutcome {
         let mut request = match self.internal_request(sample, policy) {
             Ok(request) => request,
             Err(error) => return RefreshOutcome::Failed(error),
@@ -62,7 +62,7 @@ impl Worker {
     }
 
     /// The fields and the content of a 200 to a GET, from the store or the upstream.
-    pub async fn fetch_content(
+    pub(crate) async fn fetch_content(
         &self,
         sample: &SampleRequest,
         limit: usize,
@@ -124,7 +124,7 @@ impl RefreshOutcome {
     }
 
     /// The metric's label.
-    pub fn as_str(&self) -> &'static str {
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             RefreshOutcome::Fetched => "fetched",
             RefreshOutcome::Fresh => "fresh",

@@ -18,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 const READ_AHEAD: u64 = 256 * 1024;
 
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum SharedBodyError {
+pub(crate) enum SharedBodyError {
     #[error("{0}")]
     Upstream(String),
     #[error("this client read too slowly to share a response that is too large to be kept")]
@@ -165,7 +165,7 @@ fn wake_after(mut state: MutexGuard<'_, State>) {
 }
 
 /// One client's reader of a shared body.
-pub struct BodyReader {
+pub(crate) struct BodyReader {
     body: Arc<SharedBody>,
     id: u64,
     ended: bool,
@@ -176,20 +176,20 @@ pub struct BodyReader {
 
 impl BodyReader {
     /// The length of the whole body, where the upstream gave one.
-    pub fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         self.body.length
     }
 
     /// The reader of a part of the body: `first` to `last`, inclusive.
     #[must_use]
-    pub fn with_range(mut self, first: u64, last: u64) -> Self {
+    pub(crate) fn with_range(mut self, first: u64, last: u64) -> Self {
         self.range = Some((first, last - first + 1));
         self
     }
 
     /// The reader of the content alone, for a follower: like a field of the head, a trailer may speak to one caller.
     #[must_use]
-    pub fn without_trailers(mut self) -> Self {
+    pub(crate) fn without_trailers(mut self) -> Self {
         self.takes_trailers = false;
         self
     }

@@ -32,7 +32,7 @@ use crate::telemetry::Telemetry;
 use crate::upstream::Destination;
 
 /// The shared state under one configuration. A request keeps the one that it began with.
-pub struct Proxy {
+pub(crate) struct Proxy {
     pub config: Arc<Config>,
     pub routes: Arc<Routes>,
     pub store: Arc<dyn Store>,
@@ -75,7 +75,7 @@ impl Proxy {
     /// # Errors
     ///
     /// The upstream's or a caller source's TLS settings, the access log or the exporter can't be used.
-    pub fn new(config: Config, store: Arc<dyn Store>, clock: Clock) -> io::Result<Self> {
+    pub(crate) fn new(config: Config, store: Arc<dyn Store>, clock: Clock) -> io::Result<Self> {
         let routes = Arc::new(Routes::new(&config.routes).with_rules(&config.purge_rules()));
         store.use_rules(routes.rules());
         let metrics = Arc::new(Metrics::new(&config.routes));
@@ -116,7 +116,7 @@ impl Proxy {
     /// # Errors
     ///
     /// The new upstream's TLS settings can't be used.
-    pub fn reconfigured(&self, config: Config) -> io::Result<Self> {
+    pub(crate) fn reconfigured(&self, config: Config) -> io::Result<Self> {
         let destination = match self.destination.has_settings(&config.upstream) {
             true => self.destination.clone(),
             false => Destination::new(&config.upstream)?,
@@ -180,13 +180,13 @@ impl Proxy {
     }
 
     /// Tells what keeps requests for a key from being collapsed or refreshed now.
-    pub fn held_back_keys(&self) -> HeldBackKeys {
+    pub(crate) fn held_back_keys(&self) -> HeldBackKeys {
         let table = self.collapse_table.clone();
         Arc::new(move |key| table.describe(key))
     }
 
     /// Purges, as in doubt, the targets of the writes that larder's end cuts off.
-    pub async fn purge_pending_writes(&self) {
+    pub(crate) async fn purge_pending_writes(&self) {
         self.pending_writes.purge_all(&self.purger()).await;
         self.events.throttle().flush().await;
     }

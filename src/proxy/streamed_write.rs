@@ -104,7 +104,7 @@ impl WriteEnd {
 }
 
 /// The content of a write's response. Its end waits for the purge.
-pub struct WriteBody {
+pub(crate) struct WriteBody {
     body: Body,
     /// `None`: the end has been seen.
     end: Option<WriteEnd>,

@@ -24,25 +24,25 @@ pub(crate) type SharedProxy = Arc<ArcSwap<Proxy>>;
 
 /// The context that a request is handled in: the shared state and this thread's upstream client.
 #[derive(Clone)]
-pub struct Worker {
+pub(crate) struct Worker {
     pub(super) proxy: Arc<Proxy>,
     pub(super) upstream: Upstream,
 }
 
 /// One thread's [`Worker`], replaced when the configuration is. A request keeps the worker that it began with.
-pub struct WorkerHandle {
+pub(crate) struct WorkerHandle {
     proxy: SharedProxy,
     worker: ArcSwap<Worker>,
 }
 
 impl WorkerHandle {
-    pub fn new(proxy: SharedProxy) -> Arc<Self> {
+    pub(crate) fn new(proxy: SharedProxy) -> Arc<Self> {
         let present = proxy.load_full();
         let upstream = Upstream::new(present.destination.clone());
         Arc::new(Self { proxy, worker: ArcSwap::from_pointee(Worker { proxy: present, upstream }) })
     }
 
-    pub fn worker(&self) -> Guard<Arc<Worker>> {
+    pub(crate) fn worker(&self) -> Guard<Arc<Worker>> {
         let worker = self.worker.load();
         let proxy = self.proxy.load();
         if Arc::ptr_eq(&worker.proxy, &proxy) {
@@ -77,26 +77,26 @@ impl IdentifyCaller for HeadCaller<'_> {
 
 impl Worker {
     /// Whether this peer's `X-Forwarded-*` fields are believed. A peer on a unix socket is trusted.
-    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+    pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {
         let trusted = &self.proxy.config.trusted_proxies;
         peer.is_none_or(|peer| trusted.iter().any(|net| net.contains(&peer)))
     }
 
-    pub fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.proxy.config.limits
     }
 
-    pub fn memory(&self) -> &Arc<MemoryBudget> {
+    pub(crate) fn memory(&self) -> &Arc<MemoryBudget> {
         &self.proxy.memory
     }
 
     /// Tells all tunnels to close, at the end of a drain.
-    pub fn close_tunnels(&self) {
+    pub(crate) fn close_tunnels(&self) {
         self.proxy.tunnels.send_replace(true);
     }
 
     /// How many more requests the upstream takes now, and how many at most.
-    pub fn upstream_capacity(&self) -> (usize, usize) {
+    pub(crate) fn upstream_capacity(&self) -> (usize, usize) {
         self.upstream.destination().capacity()
     }
 

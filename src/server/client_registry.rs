@@ -15,7 +15,7 @@ const MAX_INSPECTED: usize = 256;
 
 /// Shared by all listeners and threads.
 #[derive(Default)]
-pub struct ClientRegistry(Mutex<Clients>);
+pub(crate) struct ClientRegistry(Mutex<Clients>);
 
 #[derive(Default)]
 struct Clients {

@@ -29,9 +29,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use acceptor::{Acceptor, Socket};
-pub use client_registry::ClientRegistry;
+pub(crate) use client_registry::ClientRegistry;
 pub use listener::{Listener, Listeners};
-pub use transport::ListenerTransport;
+pub(crate) use transport::ListenerTransport;
 
 use crate::metrics::Metrics;
 use crate::phase::{Phase, PhaseReceiver};
@@ -51,7 +51,7 @@ const MAX_TUNNEL_CLOSE: Duration = Duration::from_secs(1);
 
 /// One listener on one thread.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     pub transport: ListenerTransport,
     pub workers: Arc<WorkerHandle>,
     /// Bounds the connections of all threads together.
@@ -67,7 +67,7 @@ impl Server {
     ///
     /// # Errors
     /// If the listener can't be used on this runtime.
-    pub async fn serve(&self, listener: Listener, mut phase: PhaseReceiver) -> io::Result<()> {
+    pub(crate) async fn serve(&self, listener: Listener, mut phase: PhaseReceiver) -> io::Result<()> {
         let acceptor = Acceptor::from_listener(listener)?;
         let connections = TaskTracker::new();
         let observer = phase.clone();

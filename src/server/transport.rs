@@ -27,7 +27,7 @@ const TOO_MANY_CONNECTIONS: &[u8] =
 
 /// The PROXY protocol and TLS settings of one listener.
 #[derive(Clone, Default)]
-pub struct ListenerTransport {
+pub(crate) struct ListenerTransport {
     proxy_protocol: bool,
     /// `None`: plain text.
     pub tls: Option<Arc<ListenerTls>>,
@@ -36,7 +36,7 @@ pub struct ListenerTransport {
 impl ListenerTransport {
     /// # Errors
     /// If a certificate can't be read.
-    pub fn from_settings(settings: &ListenerSettings) -> io::Result<Self> {
+    pub(crate) fn from_settings(settings: &ListenerSettings) -> io::Result<Self> {
         let tls = if settings.tls.is_empty() { None } else { Some(ListenerTls::load(&settings.tls)?) };
         Ok(Self { proxy_protocol: settings.proxy_protocol, tls })
     }

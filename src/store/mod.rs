@@ -37,8 +37,8 @@ pub use entry::{FetchToken, GetResult, InspectedEntry, Tier, ValidEntry};
 pub use fetch_lease::{FetchLease, LeaseDecision, LeaseOutcome};
 #[doc(hidden)]
 pub use redis::{
-    Address, Admission, Census, ConnectionEvent, ConnectionEvents, KindCount, RedisConnection, RedisError,
-    RedisRequest, RespValue, SendOptions, count_keys, simulate_redis,
+    Address, Admission, Census, ConnectionEvent, ConnectionEvents, KindCount, Redirect, RedisConnection,
+    RedisError, RedisRequest, RespValue, SendOptions, count_keys, simulate_redis,
 };
 pub use redis::{
     ChannelEvent, EventConnection, FindingLevel, Inspection, RedisEventSource, ServerFacts, ServerFinding,

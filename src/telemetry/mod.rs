@@ -21,7 +21,7 @@ use std::time::Instant;
 use crate::clock::Timestamp;
 use crate::config::TracingSettings;
 
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     /// Sampled if a random 32-bit number is below it.
     sample_threshold: u64,
     exporter: Exporter,
@@ -48,7 +48,7 @@ pub(crate) enum SpanRole {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum AttributeValue {
+pub(crate) enum AttributeValue {
     Text(String),
     Number(i64),
     Flag(bool),
@@ -56,7 +56,7 @@ pub enum AttributeValue {
 
 /// Ids that place a span in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpanContext {
+pub(crate) struct SpanContext {
     pub trace: u128,
     pub span_id: u64,
     pub parent: Option<u64>,
@@ -66,14 +66,14 @@ pub struct SpanContext {
 
 /// The client's trace context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemoteParent {
+pub(crate) struct RemoteParent {
     pub trace: u128,
     pub parent: u64,
     pub is_sampled: bool,
 }
 
 /// An active span.
-pub struct Span {
+pub(crate) struct Span {
     telemetry: Arc<Telemetry>,
     pub context: SpanContext,
     role: SpanRole,
@@ -82,13 +82,13 @@ pub struct Span {
 }
 
 impl Telemetry {
-    pub fn start(settings: &TracingSettings) -> io::Result<Arc<Self>> {
+    pub(crate) fn start(settings: &TracingSettings) -> io::Result<Arc<Self>> {
         let sample = (settings.sample.as_f64() * 4_294_967_296.0) as u64;
         Ok(Arc::new(Self { sample_threshold: sample, exporter: Exporter::start(settings)? }))
     }
 
     /// Starts a request's span; `None` if it is not sampled. A client's trace context decides, otherwise chance.
-    pub fn start_span(self: &Arc<Self>, remote: Option<RemoteParent>, now: Timestamp) -> Option<Span> {
+    pub(crate) fn start_span(self: &Arc<Self>, remote: Option<RemoteParent>, now: Timestamp) -> Option<Span> {
         let is_sampled =
             remote.map_or_else(|| random_u64() >> 32 < self.sample_threshold, |remote| remote.is_sampled);
         let context = || SpanContext {
@@ -105,21 +105,26 @@ impl Telemetry {
     }
 
     /// Exports queued spans, with a bound on the wait; call it before exit.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.exporter.flush();
     }
 }
 
 impl Span {
     /// Starts a child span.
-    pub fn start_child(&self, now: Timestamp) -> Span {
+    pub(crate) fn start_child(&self, now: Timestamp) -> Span {
         let SpanContext { trace, span_id: own, .. } = self.context;
         let context =
             SpanContext { trace, span_id: random_u64().max(1), parent: Some(own), is_remote: false };
         self.telemetry.new_span(context, SpanRole::Client, now)
     }
 
-    pub fn end(&self, name: String, attributes: Vec<(&'static str, AttributeValue)>, error: Option<String>) {
+    pub(crate) fn end(
+        &self,
+        name: String,
+        attributes: Vec<(&'static str, AttributeValue)>,
+        error: Option<String>,
+    ) {
         let ended_at = self.started_at.plus(self.since.elapsed());
         let Span { context, role, started_at, .. } = *self;
         self.telemetry.exporter.export(EndedSpan {

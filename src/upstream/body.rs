@@ -19,7 +19,7 @@ use crate::progress_timeout::ProgressTimeout;
 
 /// A response body of the upstream. It holds its slot until it has ended or is dropped, and fails if nothing arrives for
 /// too long.
-pub struct UpstreamBody {
+pub(crate) struct UpstreamBody {
     held: Arc<HeldResponse>,
     version: Version,
     timeout: ProgressTimeout,
@@ -121,7 +121,7 @@ impl UpstreamBody {
     }
 
     /// Takes the slot for a connection that becomes a tunnel.
-    pub fn take_slot(&mut self) -> Option<Slot> {
+    pub(crate) fn take_slot(&mut self) -> Option<Slot> {
         self.held.parts.lock().slot.take()
     }
 

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 
 /// A failure in the middle of a body.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     #[error("the upstream stopped sending in the middle of its response")]
     Stalled,
     #[error("the upstream's response was cut short: {0}")]

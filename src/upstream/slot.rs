@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::instance::{InFlight, Instance};
 
 /// A connection in use; free when it is dropped.
-pub struct Slot {
+pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
     _upload: Option<OwnedSemaphorePermit>,
     /// The request at the instance that it goes to.

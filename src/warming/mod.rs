@@ -33,7 +33,7 @@ use runs::Runs;
 /// Interval between checks of the schedule.
 const TICK: Duration = Duration::from_millis(250);
 
-pub struct Warming {
+pub(crate) struct Warming {
     live: SharedProxy,
     handle: Arc<WorkerHandle>,
     budget: Budget,
@@ -46,7 +46,7 @@ pub(crate) type SharedTally = Arc<Mutex<Tally>>;
 
 impl Warming {
     /// Call it on the thread that will run the requests.
-    pub fn new(live: SharedProxy) -> Arc<Self> {
+    pub(crate) fn new(live: SharedProxy) -> Arc<Self> {
         let handle = WorkerHandle::new(live.clone());
         Arc::new(Self {
             live,

@@ -23,7 +23,7 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct WarmRequest {
+pub(crate) struct WarmRequest {
     /// A route's name, or its path as written in the configuration.
     route: Option<String>,
     /// Values of the path's parameters.
@@ -37,13 +37,13 @@ pub(crate) type WarmResult<T> = Result<T, (String, String)>;
 
 /// State of a run when the response is sent.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     pub tally: Tally,
     pub is_done: bool,
 }
 
 impl Warming {
-    pub async fn warm_now(self: &Arc<Self>, request: WarmRequest) -> WarmResult<Report> {
+    pub(crate) async fn warm_now(self: &Arc<Self>, request: WarmRequest) -> WarmResult<Report> {
         let headers = self.with_configured_headers(parse_headers(&request.headers)?);
         if !headers.contains_key(HOST) {
             let fix = "add `\"headers\": {\"Host\": \"api.example.com\"}`, or `background: {host: …}` to proxy.yaml";

@@ -20,7 +20,7 @@ use crate::stored_response::{SampleRequest, StoredHead};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RefreshRequest {
+pub(crate) struct RefreshRequest {
     /// A duration such as `5m`.
     expiring_within: Option<String>,
     /// Restricts the run to routes of this name or path.
@@ -41,7 +41,7 @@ pub(super) struct ReprimeState {
 const PENDING_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Warming {
-    pub async fn refresh(self: &Arc<Self>, request: RefreshRequest) -> WarmResult<Report> {
+    pub(crate) async fn refresh(self: &Arc<Self>, request: RefreshRequest) -> WarmResult<Report> {
         let fix = r#"send {"expiring_within": "5m"}"#;
         let Some(written) = &request.expiring_within else {
             return Err(("missing `expiring_within`".into(), fix.into()));

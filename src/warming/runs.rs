@@ -22,7 +22,7 @@ pub(super) struct Run {
 /// One entry of `GET /warm`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RunStatus {
+pub(crate) struct RunStatus {
     name: String,
     /// Completed runs.
     runs: u64,
@@ -64,7 +64,7 @@ impl Warming {
         self.lock_runs().retain(|name, run| run.present.is_some() || names.contains(&name.as_str()));
     }
 
-    pub fn run_statuses(&self) -> Vec<RunStatus> {
+    pub(crate) fn run_statuses(&self) -> Vec<RunStatus> {
         let shown = |(name, run): (&String, &Run)| RunStatus {
             name: name.clone(),
             runs: run.runs,

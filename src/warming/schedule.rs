@@ -30,7 +30,7 @@ struct WarmTimer {
 
 impl Warming {
     /// Runs the schedule until the process stops.
-    pub async fn run(self: Arc<Self>, mut phase: PhaseReceiver) {
+    pub(crate) async fn run(self: Arc<Self>, mut phase: PhaseReceiver) {
         // Aborted with this function.
         let mut audits = JoinSet::new();
         audits.spawn(self.clone().run_audits());

@@ -8,7 +8,7 @@ use crate::proxy::RefreshOutcome;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tally {
+pub(crate) struct Tally {
     /// All requests of the run.
     pub requests: u64,
     /// Fetched from the upstream and stored.
@@ -28,7 +28,7 @@ pub struct Tally {
 const MAX_REASONS: usize = 16;
 
 impl Tally {
-    pub fn add(&mut self, outcome: &RefreshOutcome) {
+    pub(crate) fn add(&mut self, outcome: &RefreshOutcome) {
         let (count, reason) = match outcome {
             RefreshOutcome::Fetched => (&mut self.fetched, None),
             RefreshOutcome::Fresh => (&mut self.fresh, None),
@@ -42,9 +42,5 @@ impl Tally {
         {
             *self.reasons.entry(reason.to_owned()).or_default() += 1;
         }
-    }
-
-    pub fn done(&self) -> u64 {
-        self.fetched + self.fresh + self.not_stored + self.refused + self.failed
     }
 }

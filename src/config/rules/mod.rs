@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Location};
-use super::fields::Located;
+pub use super::fields::Located;
 use super::snippet::render;
 use super::variables::{self, Environment};
 use super::{load, yaml};

@@ -36,7 +36,7 @@ mod waiters;
 pub(super) use audit_log::read_purges;
 pub(super) use command_stats::CommandKind;
 pub use connection::{Address, ConnectionEvent, ConnectionEvents, RedisConnection, simulate_redis};
-pub use error::RedisError;
+pub use error::{Redirect, RedisError};
 pub use event_source::{
     ChannelEvent, EventConnection, RedisEventSource, StreamEntry, StreamRead, StreamState,
 };
