@@ -216,7 +216,10 @@ fn describe_stored(
         "asOf": head.stamp.version.0,
         "validity": validity,
         "purgedBy": seen.last_purge.map(|(target, position)| {
-            let name = explainer.resolve_target(question, head, target).map(|target| target.to_string());
+            let name = match target.is_rules() {
+                true => Some("other rules".to_owned()),
+                false => explainer.resolve_target(question, head, target).map(|target| target.to_string()),
+            };
             json!({"target": name, "position": position.0})
         }),
         "reuse": reuse,

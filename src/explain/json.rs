@@ -121,7 +121,6 @@ fn targets_to_json(targets: &[Target], routes: &Routes) -> Value {
         Target::Equivalents { path, .. } => json!({"path": path.as_str(), "equivalentQueries": true}),
         Target::Prefix { path, .. } => json!({"prefix": path.as_str()}),
         Target::Everything => json!({"everything": true}),
-        Target::Rules(_) => json!({"rules": target.to_string()}),
     };
     targets.iter().map(json_value).collect()
 }

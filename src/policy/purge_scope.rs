@@ -29,7 +29,7 @@ pub fn route_tags(routes: &Routes) -> Vec<String> {
 fn reaches(routes: &Routes, target: &Target, route: &Route) -> bool {
     let is_route = |found: &Route| found.index == route.index;
     match target {
-        Target::Everything | Target::Rules(_) => true,
+        Target::Everything => true,
         Target::Tag(tag) if tag.strip_prefix(ROUTE_TAG_PREFIX) == Some(route.path.as_str()) => true,
         Target::Tag(tag) => {
             let tag = normalize_tag(tag);

@@ -39,10 +39,12 @@ impl WriteGuard {
         if !route.is_some_and(|route| route.guard && route.mode == RouteMode::On) {
             return Ok(None);
         }
-        let targets: Vec<_> = targets().iter().map(Target::id).collect();
+        let targets = targets();
         if targets.is_empty() {
             return Ok(None);
         }
+        // The mark names what the write's purge will name.
+        let targets = Purge { rules: Some(proxy.routes.rules()), ..Purge::hard(targets) }.ids();
         let id = random_bytes().map_err(|error| ProxyError::WriteNotGuarded(error.to_string()))?;
         let limit = proxy.config.upstream.connect_timeout + head.timeouts(&proxy.config).response;
         let mut guard = IntentGuard::new(proxy.store.clone(), IntentId(id), targets, limit, outlives);
@@ -73,9 +75,9 @@ impl WriteGuard {
 
     /// The write did not happen: withdraws the intent in the background.
     pub(super) fn abort(self, proxy: &Proxy) {
-        let (store, rules) = (proxy.store.clone(), Some(proxy.routes.rules()));
+        let store = proxy.store.clone();
         proxy.tasks.spawn(async move {
-            let nothing = Purge { resolves: Some(self.into_intent()), rules, ..Purge::hard(Vec::new()) };
+            let nothing = Purge { resolves: Some(self.into_intent()), ..Purge::hard(Vec::new()) };
             if let Err(error) = store.purge(nothing).await {
                 tracing::debug!(%error, "purge intent not withdrawn; it stays until it expires");
             }

@@ -52,6 +52,9 @@ struct Bucket {
 /// One for each value of a target's first two bytes.
 const BUCKET_COUNT: usize = 1 << 16;
 
+/// Rules that are told apart. Those with the oldest purge are folded.
+const MAX_RULES: usize = 64;
+
 /// Old records leave in small steps with each purge, so that no purge pays for many.
 const EVICTIONS_PER_PURGE: usize = 4;
 
@@ -73,7 +76,11 @@ pub struct Index {
     /// Targets of purges that have no version yet, each with how many purges name it.
     pending: HashMap<TargetId, u32>,
     intents: Intents,
-    /// The target that every response under the rules in use carries; responses without it are not served.
+    /// The rules that purges were made by. Each purge reaches the responses under all other rules.
+    rules_of_purges: BTreeSet<TargetId>,
+    /// The purges of rules that are not told apart any more: they reach everything.
+    folded_rules: Bucket,
+    /// The rules in use; responses under others are not served.
     rules: Option<TargetId>,
     bounds: IndexBounds,
 }
@@ -92,6 +99,8 @@ impl Index {
             latest_doubt: Timestamp::default(),
             pending: HashMap::new(),
             intents: Intents::default(),
+            rules_of_purges: BTreeSet::new(),
+            folded_rules: Bucket::default(),
             rules: None,
             bounds,
         }
@@ -105,15 +114,17 @@ impl Index {
     /// Forgets everything but what is pending here, because the index that this is a copy of is another one now.
     pub fn reset_epoch(&mut self, epoch: Epoch) {
         let (pending, rules) = (std::mem::take(&mut self.pending), self.rules);
-        *self = Self { epoch, pending, rules, ..Self::new_replica(self.bounds) };
+        let rules_of_purges = pending.keys().filter(|id| id.is_rules()).copied().collect();
+        *self = Self { epoch, pending, rules_of_purges, rules, ..Self::new_replica(self.bounds) };
     }
 
+    /// How many targets are on record.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.records.len() - self.rules_of_purges.iter().filter(|id| self.records.contains_key(id)).count()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.len() == 0
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -128,7 +139,7 @@ impl Index {
         self.rules
     }
 
-    /// Responses that do not carry this target are not served from now on.
+    /// Responses under other rules are not served from now on.
     pub fn set_rules(&mut self, rules: TargetId) {
         self.rules = Some(rules);
     }
@@ -141,15 +152,14 @@ impl Index {
             Duration::ZERO => Timestamp::default(),
             lasts => now.plus(lasts),
         };
-        let renamed = purge.rules.filter(|_| !purge.targets.is_empty()).and(self.rules);
-        let renamed = renamed.filter(|rules| purge.rules != Some(*rules));
-        for id in purge.targets.iter().map(Target::id).chain(renamed) {
-            self.insert_record(id, version, purge.mode, until);
+        let ids = purge.ids();
+        for id in &ids {
+            self.insert_record(*id, version, purge.mode, until);
         }
         if let Some(intent) = &purge.resolves {
             self.intents.remove(intent.id);
         }
-        self.evict_old_records(now, EVICTIONS_PER_PURGE + purge.targets.len());
+        self.evict_old_records(now, EVICTIONS_PER_PURGE + ids.len());
         version
     }
 
@@ -167,7 +177,7 @@ impl Index {
                 // An older reply may name an intent that is known to be resolved.
                 IndexChange::Intent { version, .. } if version <= self.high_water => {}
                 IndexChange::Intent { id, intent, version, until } => {
-                    self.intents.add(intent, id, version, until);
+                    self.add_intent(intent, &[id], version, until);
                 }
                 IndexChange::Resolved { intent, .. } => drop(self.intents.remove(intent)),
             }
@@ -191,6 +201,7 @@ impl Index {
     ) {
         for id in targets {
             self.intents.add(intent, *id, version, until);
+            self.notice_rules(id);
         }
     }
 
@@ -198,6 +209,7 @@ impl Index {
     pub fn add_pending(&mut self, targets: &[TargetId]) {
         for id in targets {
             *self.pending.entry(*id).or_default() += 1;
+            self.notice_rules(id);
         }
     }
 
@@ -230,11 +242,14 @@ impl Index {
         if self.rules.is_some_and(|rules| !targets.contains(&rules)) {
             return Validity::Dead;
         }
-        if !self.pending.is_empty() && targets.iter().any(|id| self.pending.contains_key(id)) {
+        if !self.pending.is_empty() && self.reached_by(targets).any(|id| self.pending.contains_key(id)) {
+            return Validity::Dead;
+        }
+        if self.folded_rules.version > read.version || self.folded_rules.until > read.time {
             return Validity::Dead;
         }
         let mut validity = Validity::Valid;
-        for id in targets {
+        for id in self.reached_by(targets) {
             let record = self.records.get(id).copied().unwrap_or_default();
             if record.hard > read.version
                 || self.folded_after(id, read.version).is_some()
@@ -258,7 +273,8 @@ impl Index {
             let folded = self.folded_after(id, read.version).unwrap_or_default();
             record.latest_version().max(folded).max(doubted)
         };
-        let purged = targets.iter().map(|id| (*id, last(id))).filter(|(_, at)| *at > read.version);
+        let reached = self.reached_by(targets);
+        let purged = reached.map(|id| (*id, last(id))).filter(|(_, at)| *at > read.version);
         purged.max_by_key(|(_, at)| *at)
     }
 
@@ -276,6 +292,28 @@ impl Index {
         self.latest_doubt.max(self.intents.latest())
     }
 
+    /// The ids whose purges reach a response with these targets: those of its own that are no rules, and all other rules.
+    fn reached_by<'a>(&'a self, targets: &'a [TargetId]) -> impl Iterator<Item = &'a TargetId> {
+        let others = self.rules_of_purges.iter().filter(|id| !targets.contains(id));
+        targets.iter().filter(|id| !id.is_rules()).chain(others)
+    }
+
+    /// Notes the rules of a purge, and folds those with the oldest purge if there are too many.
+    fn notice_rules(&mut self, id: &TargetId) {
+        if !id.is_rules() || !self.rules_of_purges.insert(*id) || self.rules_of_purges.len() <= MAX_RULES {
+            return;
+        }
+        let is_settled = |id: &&TargetId| !self.pending.contains_key(id) && !self.intents.names(id);
+        let record = |id: &TargetId| self.records.get(id).copied().unwrap_or_default();
+        let settled = self.rules_of_purges.iter().filter(is_settled);
+        let Some(oldest) = settled.min_by_key(|id| record(id).latest_version()).copied() else { return };
+        let record = record(&oldest);
+        self.fold(&oldest, record.latest_version(), record.until);
+        self.rules_of_purges.remove(&oldest);
+        self.records.remove(&oldest);
+        self.order.remove(&(record.latest_version(), oldest));
+    }
+
     fn insert_record(&mut self, id: TargetId, version: PurgeVersion, mode: PurgeMode, until: Timestamp) {
         let record = self.records.entry(id).or_default();
         let before = record.latest_version();
@@ -290,6 +328,7 @@ impl Index {
             self.order.remove(&(before, id));
             self.order.insert((after, id));
         }
+        self.notice_rules(&id);
     }
 
     /// Drops records that outlived every response, and folds the oldest while there are too many.
@@ -307,8 +346,8 @@ impl Index {
             }
             self.order.remove(&(version, id));
             if !is_outlived {
-                // All responses have this one: were it folded, later purges beside it would take all.
-                if id == Target::Everything.id() {
+                // These reach all responses: were they folded, later purges beside them would take all.
+                if id == Target::Everything.id() || id.is_rules() {
                     continue;
                 }
                 self.fold(&id, version, until);
@@ -335,6 +374,12 @@ impl Index {
 
     /// A soft purge is folded as a hard one: a fetch too many, never a stale answer.
     fn fold(&mut self, id: &TargetId, version: PurgeVersion, until: Timestamp) {
+        if id.is_rules() {
+            let Bucket { version: before, until: doubted } = self.folded_rules;
+            self.folded_rules = Bucket { version: version.max(before), until: until.max(doubted) };
+            self.latest_doubt = self.latest_doubt.max(until);
+            return;
+        }
         self.folded_purges.insert(id, version);
         if until > Timestamp::default() {
             self.latest_doubt = self.latest_doubt.max(until);

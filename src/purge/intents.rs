@@ -57,6 +57,11 @@ impl Intents {
         Some(intent)
     }
 
+    /// Whether an intent names the target.
+    pub(super) fn names(&self, target: &TargetId) -> bool {
+        self.by_target.contains_key(target)
+    }
+
     /// The intent that expires first.
     pub(super) fn first(&self) -> Option<(Timestamp, IntentId)> {
         self.by_date.first().copied()

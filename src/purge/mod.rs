@@ -118,7 +118,8 @@ pub struct Purge {
     /// The intent that this purge commits (or aborts, without targets), in the same step.
     pub resolves: Option<PurgeIntent>,
     /// The rules that the targets were rendered by: templates of routes and events. Responses under other rules may carry
-    /// what these don't name, so those of all other rules in use are purged too. `None`: whoever asked named the targets.
+    /// what these don't name, so all of them are purged too. The same holds for the rules by which the query of a URL was
+    /// selected. `None`: whoever asked named the targets.
     pub rules: Option<TargetId>,
     /// For the audit log.
     pub cause: Option<PurgeCause>,
@@ -138,6 +139,15 @@ impl Purge {
 
     pub fn soft(targets: Vec<Target>) -> Self {
         Self { mode: PurgeMode::Soft, ..Self::hard(targets) }
+    }
+
+    /// All that it names, sorted: its targets and the rules that they were rendered by.
+    pub fn ids(&self) -> Vec<TargetId> {
+        let rules = self.rules.filter(|_| !self.targets.is_empty());
+        let mut ids: Vec<TargetId> = self.targets.iter().map(Target::id).chain(rules).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 }
 

@@ -16,8 +16,6 @@ pub struct SyncReply {
     pub changes: Vec<IndexChange>,
     /// The index's clock when it answered.
     pub server_time: Timestamp,
-    /// The rules with which the caller was put on the roll.
-    pub rules: Option<TargetId>,
     /// A moment before the question was sent.
     pub sent_at: Moment,
 }

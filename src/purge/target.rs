@@ -34,12 +34,16 @@ pub enum Target {
         path: NormalizedPath,
     },
     Everything,
-    /// All responses under some rules (`tags`, `purges` and paths of the configuration), by the id of these.
-    Rules(TargetId),
 }
+
+/// Ids of rules begin with these bytes, those of targets do not.
+const RULES_PREFIX: [u8; 3] = [0xff; 3];
 
 /// The name of a target in the index: 64 bits of SHA-256, the same in every replica. Should two targets ever have one
 /// name, a purge of one is a purge of both.
+///
+/// Rules (paths, tags and purges of a configuration) have ids, too. A response carries that of the rules it was stored
+/// under, and a purge that names rules reaches all responses that do *not* carry them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(pub [u8; TargetId::LENGTH]);
 
@@ -63,7 +67,6 @@ impl Target {
                 TargetId::hash(b'b', &[host_bytes(host), path.first_segments(MAX_PREFIX_DEPTH).as_bytes()])
             }
             Target::Everything => TargetId::hash(b'*', &[]),
-            Target::Rules(rules) => *rules,
         }
     }
 
@@ -103,7 +106,6 @@ impl std::fmt::Display for Target {
             }
             Target::Prefix { host, path } => write!(f, "prefix {}{}", at(host), path.as_str()),
             Target::Everything => f.write_str("everything"),
-            Target::Rules(TargetId(rules)) => write!(f, "rules {:016x}", u64::from_be_bytes(*rules)),
         }
     }
 }
@@ -130,9 +132,16 @@ impl TargetId {
         Self::hash(b'e', &[host.as_bytes(), path.0.as_bytes()])
     }
 
-    /// The target that every response under these rules carries.
+    /// The id of rules.
     pub fn hash_rules(rules: &str) -> Self {
-        Self::hash(b'r', &[rules.as_bytes()])
+        let mut id = Self::hash(b'r', &[rules.as_bytes()]);
+        id.0[..RULES_PREFIX.len()].copy_from_slice(&RULES_PREFIX);
+        id
+    }
+
+    /// Whether this is the id of rules, and not of a target.
+    pub fn is_rules(&self) -> bool {
+        self.0.starts_with(&RULES_PREFIX)
     }
 
     fn hash_tag(tag: &str) -> Self {
@@ -150,6 +159,9 @@ impl TargetId {
         let digest = hash.finalize();
         let mut id = [0; Self::LENGTH];
         id.copy_from_slice(&digest[..Self::LENGTH]);
+        if id.starts_with(&RULES_PREFIX) {
+            id[0] ^= 1;
+        }
         Self(id)
     }
 }
@@ -314,6 +326,13 @@ mod tests {
         assert!(of("a.example").contains(&target(None).id()));
         assert!(of("a.example").contains(&target(Some("a.example")).id()));
         assert!(!of("b.example").contains(&target(Some("a.example")).id()));
+    }
+
+    #[test]
+    fn rules_are_told_from_targets() {
+        assert!(TargetId::hash_rules("one").is_rules());
+        assert_ne!(TargetId::hash_rules("one"), TargetId::hash_rules("two"));
+        assert!((0..1000).all(|number: u32| !Target::tag(number.to_string()).id().is_rules()));
     }
 
     #[test]

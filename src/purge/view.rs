@@ -48,7 +48,7 @@ impl PurgeView {
         if is_new || !reply.changes.is_empty() {
             self.version.fetch_add(1, Ordering::Release);
         }
-        if reply.is_complete && reply.rules == index.rules() {
+        if reply.is_complete {
             self.confirmed.fetch_max(reply.sent_at.as_nanos(), Ordering::Release);
         }
         is_new
@@ -91,17 +91,9 @@ impl PurgeView {
         result
     }
 
-    /// Serves only responses that carry this target from now on. A copy of an index is not confirmed again until a reply
-    /// says that these rules are on the roll. Reports whether other rules were in use.
-    pub fn set_rules(&self, rules: TargetId) -> bool {
-        let mut index = self.write();
-        let is_new = index.rules() != Some(rules);
-        if is_new {
-            index.set_rules(rules);
-            self.confirmed.store(0, Ordering::Release);
-            self.version.fetch_add(1, Ordering::Release);
-        }
-        is_new
+    /// Serves only responses under these rules from now on.
+    pub fn set_rules(&self, rules: TargetId) {
+        self.change(|index| index.set_rules(rules));
     }
 
     /// The read version of a fetch that begins at `now`, where the index is this process's own.

@@ -33,16 +33,14 @@ pub enum GuardError {
 }
 
 impl IntentGuard {
-    /// `outlives`: how long a write that was given up may still take effect.
+    /// `targets`: as the write's purge will name them ([`crate::purge::Purge::ids`]). `outlives`: how long a write that was given up may still take effect.
     pub fn new(
         store: Arc<dyn Store>,
         id: IntentId,
-        mut targets: Vec<TargetId>,
+        targets: Vec<TargetId>,
         limit: Duration,
         outlives: Duration,
     ) -> Self {
-        targets.sort_unstable();
-        targets.dedup();
         let intent = PurgeIntent { id, targets, expires_in: limit + outlives };
         Self { store, intent, asked_at: Moment::now(), limit }
     }

@@ -95,8 +95,13 @@ async fn a_reload_without_new_tags_or_purges_costs_no_hit() {
     let more = "  - {path: /users, ttl: 1h}\n  - {path: \"/users/{id}\", ttl: 1h}\n";
     larder.reconfigure(&format!("{}{more}", routes("courses", "2h"))).await;
     larder.get("/courses").await.assert_hit();
-    // Another name and back: in between, purges went by the other.
+    // Another name and back: what was not written in between is still there.
     larder.reconfigure(&routes("catalog", "1h")).await;
+    larder.get("/courses/8").await;
+    larder.reconfigure(&routes("courses", "1h")).await;
+    larder.get("/courses").await.assert_hit();
+    larder.reconfigure(&routes("catalog", "1h")).await;
+    larder.request("PUT", "/courses/7").header("host", HOST).await.assert_status(200);
     larder.reconfigure(&routes("courses", "1h")).await;
     larder.get("/courses").await.assert_fwd("uri-miss");
 
@@ -134,6 +139,32 @@ async fn a_write_under_way_reaches_the_rules_of_a_replica_that_joins() {
             joined.get("/courses").await.assert_text("new");
         }
     }
+}
+
+/// The rules change while the content of the write arrives, so its mark is recorded after that.
+#[tokio::test]
+async fn a_mark_by_former_rules_reaches_what_is_stored_under_the_new() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let rules = |tag| format!("defaults: {{guard: true}}\n{}", routes(tag, "1h"));
+    let replica = Replica::start(&redis, &upstream, STRICT, &rules("courses")).await;
+    upstream.on("/courses", Answer::ok("old"));
+    let held = upstream.hold("/courses/7");
+    let mut write = replica.raw().await;
+    let head = format!(
+        "PUT /courses/7 HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+    );
+    assert!(write.send(head).await.head().await.starts_with("HTTP/1.1 100"));
+    let yaml = format!("store: {{redis: \"{}\", {STRICT}}}\n{}", redis.url(), rules("catalog"));
+    replica.reconfigure(&yaml).await;
+    write.send("ab").await;
+    held.arrived().await;
+    for _ in 0..3 {
+        replica.get("/courses").await.assert_text("old").assert_fwd("uri-miss");
+    }
+    upstream.on("/courses", Answer::ok("new"));
+    held.release();
+    assert_eq!(write.status().await, 200);
+    replica.has("/courses").await.assert_text("new");
 }
 
 /// Its mark reaches them, and goes with the write.

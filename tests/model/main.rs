@@ -28,6 +28,7 @@ const BOUNDED: Scope = Scope { writes: 1, ticks: 2, reloads: 0, flushes: 1, lag:
 const LAGGING: Scope = Scope { writes: 1, ticks: 2, reloads: 0, flushes: 1, settle: 1, ..STRICT };
 const FAILOVER: Scope = Scope { writes: 2, ticks: 0, reloads: 0, failovers: 1, ..STRICT };
 const OUTAGE: Scope = Scope { writes: 2, ticks: 0, reloads: 0, outages: 1, ..STRICT };
+const OUTAGE_RENAME: Scope = Scope { writes: 1, reloads: 2, ..OUTAGE };
 
 fn expect_nothing(scope: &Scope) {
     match search(scope) {
@@ -72,12 +73,17 @@ fn an_outage_costs_no_purge() {
 }
 
 #[test]
+fn an_outage_costs_no_purge_while_rules_change() {
+    expect_nothing(&OUTAGE_RENAME);
+}
+
+#[test]
 fn every_part_of_the_protocol_is_necessary() {
     for (fix, scope) in [
         (Fix::RulesInValidity, STRICT),
         (Fix::OtherRulesPurged, STRICT),
-        (Fix::ReturningRulesPurged, STRICT),
-        (Fix::MarksReachNewRules, GUARDED_RENAME),
+        (Fix::OtherRulesPurged, OUTAGE_RENAME),
+        (Fix::OtherRulesMarked, GUARDED_RENAME),
         (Fix::YoungEpochWaits, BOUNDED),
         (Fix::RollBeforeConfirmation, BOUNDED),
         (Fix::Settle, LAGGING),

@@ -3,7 +3,7 @@
 
 use crate::checker::Model;
 use crate::scope::{Fix, Scope};
-use crate::server::{Index, Member, Server, rules_target, tag};
+use crate::server::{Index, Member, Server, rendered_by, tag};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -47,7 +47,6 @@ struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct View {
     index: Index,
-    rules: usize,
     at: u8,
 }
 
@@ -238,7 +237,7 @@ impl Scope {
         let is_newer = |target: usize| index.records[target].version > entry.read;
         let has_rules = self.has(Fix::RulesInValidity);
         entry.epoch == index.epoch
-            && (is_newer(tag(entry.rules)) || has_rules && is_newer(rules_target(entry.rules)))
+            && (is_newer(tag(entry.rules)) || has_rules && is_newer(rendered_by(1 - entry.rules)))
     }
 
     fn offer_replica_steps(&self, state: &State, number: usize, offer: &mut impl FnMut(Step, bool)) {
@@ -278,7 +277,7 @@ impl Scope {
         self.register(state, number);
         let replica = &mut state.replicas[number];
         let index = state.servers[replica.server].index.clone();
-        replica.view = Some(View { index, rules: replica.rules, at: state.clock });
+        replica.view = Some(View { index, at: state.clock });
     }
 
     fn register(&self, state: &mut State, number: usize) {
@@ -288,8 +287,7 @@ impl Scope {
         if replica.view.is_none() && !self.has(Fix::RollBeforeConfirmation) {
             return;
         }
-        let member = Member { rules: replica.rules, known, epoch };
-        state.servers[replica.server].register(self, number, member);
+        state.servers[replica.server].register(number, Member { known, epoch });
     }
 
     fn begin_fetch(&self, state: &mut State, number: usize) {
@@ -338,10 +336,9 @@ impl Scope {
                 && index.doubted_until(target) <= entry.time
                 && has_settled
         };
-        let has_rules = entry.rules == replica.rules && view.rules == replica.rules;
-        let is_unsettled = replica.journal[entry.rules] && self.has(Fix::Journal);
-        let is_under_rules =
-            !self.has(Fix::RulesInValidity) || has_rules && is_current(rules_target(entry.rules));
+        let is_unsettled = replica.journal.contains(&true) && self.has(Fix::Journal);
+        let is_under_rules = !self.has(Fix::RulesInValidity)
+            || entry.rules == replica.rules && is_current(rendered_by(1 - entry.rules));
         entry.epoch == index.epoch && is_current(tag(entry.rules)) && is_under_rules && !is_unsettled
     }
 
@@ -350,7 +347,7 @@ impl Scope {
             Step::Mark(number) => {
                 self.register(state, number);
                 let Replica { server, rules, .. } = state.replicas[number];
-                let until = state.servers[server].mark(number, rules, state.clock);
+                let until = state.servers[server].mark(self, number, rules, state.clock);
                 state.replicas[number].write = Write::Marked { rules, until };
             }
             Step::Send(number) => {
@@ -372,17 +369,16 @@ impl Scope {
         let Write::Sent { rules, version } = state.replicas[number].write else { return };
         let replica = &mut state.replicas[number];
         replica.shows = replica.shows.max(version);
-        let both = [rules, replica.rules];
         let server = replica.server;
         if !state.servers[server].is_primary {
-            both.into_iter().for_each(|rules| state.replicas[number].journal[rules] = true);
-            state.replicas[number].write = Write::None;
+            replica.journal[rules] = true;
+            replica.write = Write::None;
             return;
         }
         self.register(state, number);
         let clock = state.clock;
         let server = &mut state.servers[server];
-        let purged = server.purge(self, number, both, clock);
+        let purged = server.purge(self, number, rules, clock);
         let epoch = server.index.epoch;
         let replica = &mut state.replicas[number];
         replica.write = Write::Purged { version: purged, epoch, at: state.upstream.min(version) };
@@ -396,7 +392,7 @@ impl Scope {
     fn learn(&self, state: &mut State, number: usize) {
         let replica = &mut state.replicas[number];
         let index = state.servers[replica.server].index.clone();
-        replica.view = Some(View { index, rules: replica.rules, at: state.clock });
+        replica.view = Some(View { index, at: state.clock });
     }
 
     fn replay_journal(&self, state: &mut State, number: usize) {
@@ -405,8 +401,7 @@ impl Scope {
         let server = state.replicas[number].server;
         if self.has(Fix::Journal) {
             for rules in rules {
-                let both = [rules, state.replicas[number].rules];
-                state.servers[server].purge(self, number, both, state.clock);
+                state.servers[server].purge(self, number, rules, state.clock);
             }
         }
         state.replicas[number].journal = [false; 2];

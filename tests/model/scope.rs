@@ -5,12 +5,10 @@
 pub enum Fix {
     /// V1: a response is valid only under the rules it was stored under.
     RulesInValidity,
-    /// V1: a purge names the responses under other live rules.
+    /// V1: a purge reaches the responses under all rules but those that rendered its targets.
     OtherRulesPurged,
-    /// V1: rules that were dropped and come back find nothing.
-    ReturningRulesPurged,
-    /// V1: writes under way reach the responses under rules that are used from now on.
-    MarksReachNewRules,
+    /// V1: so does a mark.
+    OtherRulesMarked,
     /// V2: nothing counts as applied in an epoch that is younger than the longest trust.
     YoungEpochWaits,
     /// V2: the roll has a replica before its first confirmation counts.

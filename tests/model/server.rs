@@ -2,7 +2,7 @@
 
 use crate::scope::{Fix, Scope};
 
-/// Targets: the tag under the first rules, the tag under the second, the first rules, the second rules.
+/// Ids that purges name: the tag under the first rules, the tag under the second, the first rules, the second rules.
 pub const TARGETS: usize = 4;
 
 /// How long a mark lasts.
@@ -13,8 +13,8 @@ pub fn tag(rules: usize) -> usize {
     rules
 }
 
-/// The target of everything that is stored under these rules.
-pub fn rules_target(rules: usize) -> usize {
+/// The rules that a purge was rendered by: it reaches everything that is stored under the others.
+pub fn rendered_by(rules: usize) -> usize {
     2 + rules
 }
 
@@ -33,13 +33,11 @@ pub struct Record {
 pub struct Mark {
     pub rules: usize,
     pub until: u8,
-    /// It marks the other rules, too: they are on record.
-    pub reaches_other: bool,
+    pub reaches_others: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
-    pub rules: usize,
     pub known: u8,
     pub epoch: u8,
 }
@@ -58,14 +56,12 @@ pub struct Server {
     pub is_primary: bool,
     pub index: Index,
     pub began: u8,
-    /// Which rules are on record.
-    pub rules: [bool; 2],
     pub roll: [Option<Member>; 2],
 }
 
 impl Mark {
     fn names(&self, target: usize) -> bool {
-        tag(self.rules) == target || self.reaches_other && rules_target(1 - self.rules) == target
+        tag(self.rules) == target || self.reaches_others && rendered_by(self.rules) == target
     }
 }
 
@@ -88,56 +84,29 @@ impl Server {
     }
 
     /// Puts the caller on the roll: every script begins with it.
-    pub fn register(&mut self, scope: &Scope, replica: usize, member: Member) {
-        if !self.rules[member.rules] {
-            self.rules[member.rules] = true;
-            if scope.has(Fix::ReturningRulesPurged) {
-                self.index.version += 1;
-                self.index.records[rules_target(member.rules)].version = self.index.version;
-            }
-            if scope.has(Fix::MarksReachNewRules) {
-                let until = self.index.records.iter().map(|record| record.until).max().unwrap_or_default();
-                let record = &mut self.index.records[rules_target(member.rules)];
-                record.until = record.until.max(until);
-                let marks = self.index.marks.iter_mut().flatten();
-                marks.for_each(|mark| mark.reaches_other |= mark.rules != member.rules);
-            }
-        }
+    pub fn register(&mut self, replica: usize, member: Member) {
         self.roll[replica] = Some(member);
-    }
-
-    fn is_live(&self, rules: usize) -> bool {
-        self.roll.iter().flatten().any(|member| member.rules == rules)
     }
 
     /// Records a purge at `now` by targets that were rendered under `rules`, and ends the caller's mark. Returns its
     /// version.
-    pub fn purge(&mut self, scope: &Scope, replica: usize, rules: [usize; 2], now: u8) -> u8 {
+    pub fn purge(&mut self, scope: &Scope, replica: usize, rules: usize, now: u8) -> u8 {
         self.index.version += 1;
         let version = self.index.version;
         self.index.marks[replica] = None;
         let at = (scope.settle > 0).then_some(now);
-        let purge = |record: &mut Record| *record = Record { version, at, ..*record };
-        for rules in rules {
-            purge(&mut self.index.records[tag(rules)]);
-            let other = 1 - rules;
-            if self.rules[other] && scope.has(Fix::OtherRulesPurged) {
-                match self.is_live(other) {
-                    true => purge(&mut self.index.records[rules_target(other)]),
-                    false => self.rules[other] = false,
-                }
-            }
+        let others = scope.has(Fix::OtherRulesPurged).then_some(rendered_by(rules));
+        for target in [tag(rules)].into_iter().chain(others) {
+            let record = &mut self.index.records[target];
+            *record = Record { version, at, ..*record };
         }
         version
     }
 
-    pub fn mark(&mut self, replica: usize, rules: usize, now: u8) -> u8 {
+    pub fn mark(&mut self, scope: &Scope, replica: usize, rules: usize, now: u8) -> u8 {
         self.index.version += 1;
-        let (until, other) = (now + MARK_LASTS, 1 - rules);
-        let reaches_other = self.rules[other] && self.is_live(other);
-        // No purge reaches them from now on, so they are new if they come back.
-        self.rules[other] = reaches_other;
-        self.index.marks[replica] = Some(Mark { rules, until, reaches_other });
+        let (until, reaches_others) = (now + MARK_LASTS, scope.has(Fix::OtherRulesMarked));
+        self.index.marks[replica] = Some(Mark { rules, until, reaches_others });
         until
     }
 

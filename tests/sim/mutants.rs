@@ -26,20 +26,28 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "v1: a write does not purge responses under other rules",
+        file: "src/purge/index.rs",
+        from: "record.until = record.until.max(until);",
+        to: "if MUTANT && id.is_rules() {\n            record.hard = PurgeVersion(0);\n        }\n        \
+             record.until = record.until.max(until);",
+    },
+    Mutant {
+        name: "v1: a mark does not reach responses under other rules",
+        file: "src/purge/index.rs",
+        from: "self.intents.add(intent, *id, version, until);\n",
+        to: "if !MUTANT || !id.is_rules() {\n                self.intents.add(intent, *id, version, until);\n            }\n",
+    },
+    Mutant {
+        name: "v1: a purge that Redis did not take holds under its own rules alone",
+        file: "src/store/redis/index/writing.rs",
+        from: "if recorded.is_err() && !targets.is_empty() {",
+        to: "let targets: Vec<_> = targets.into_iter().filter(|id| !MUTANT || recorded.is_ok() || !id.is_rules()).collect();\n        \
+             if recorded.is_err() && !targets.is_empty() {",
+    },
+    Mutant {
+        name: "v1: rules that are folded reach nothing",
         file: "src/store/redis/purge.lua",
-        from: "others[#others + 1] = rules",
-        to: "others = {}",
-    },
-    Mutant {
-        name: "v1: rules that come back find their old responses",
-        file: "src/store/redis/begin.lua",
-        from: "        redis.call('ZADD', index, 'GT', whole(high), 'h' .. rules)\n",
-        to: "",
-    },
-    Mutant {
-        name: "v1: writes under way do not reach rules that are new",
-        file: "src/store/redis/begin.lua",
-        from: "        leave_in_doubt(rules)\n",
+        from: "redis.call('ZADD', index, 'GT', oldest[at + 1], (date and 'd' or 'h') .. folded)",
         to: "",
     },
     Mutant {
@@ -106,15 +114,16 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "d: a purge that Redis did not take does not hold here",
         file: "src/store/redis/index/writing.rs",
-        from: "if recorded.is_err() && !targets.is_empty() {",
-        to: "if recorded.is_err() && !targets.is_empty() && !MUTANT {",
+        from: "let journal = &self.journals[usize::from(!purge.in_doubt_for.is_zero())];",
+        to: "if MUTANT {\n                return recorded;\n            }\n            \
+             let journal = &self.journals[usize::from(!purge.in_doubt_for.is_zero())];",
     },
     Mutant {
         name: "e: a view is confirmed as of the reply",
         file: "src/store/redis/index.rs",
-        from: "let mut reply = parse_reply(&reply, &nonce, sent_at)",
+        from: "let reply = parse_reply(&reply, &nonce, sent_at)",
         to: "let sent_at = if MUTANT { Moment::now() } else { sent_at };\n        \
-             let mut reply = parse_reply(&reply, &nonce, sent_at)",
+             let reply = parse_reply(&reply, &nonce, sent_at)",
     },
     Mutant {
         name: "f: a write with an unknown outcome leaves no doubt",
@@ -161,13 +170,13 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "m: folded records are forgotten",
         file: "src/store/redis/purge.lua",
-        from: "new = new + redis.call('ZADD', index, 'GT', oldest[at + 1], 'b' .. bucket)",
+        from: "new = new + redis.call('ZADD', index, 'GT', oldest[at + 1], 'b' .. folded)",
         to: "new = new + 0",
     },
     Mutant {
         name: "n: the date of a folded doubt is forgotten",
         file: "src/store/redis/purge.lua",
-        from: "if date then redis.call('ZADD', index, 'LT', date, 'u' .. bucket) end",
+        from: "if date then redis.call('ZADD', index, 'LT', date, 'u' .. folded) end",
         to: "",
     },
     Mutant {
@@ -183,25 +192,31 @@ const MUTANTS: &[Mutant] = &[
         to: "} else if !MUTANT && reply.base > index.high_water() {",
     },
     Mutant {
-        name: "q: rules are confirmed before the roll has them",
-        file: "src/purge/view.rs",
-        from: "if reply.is_complete && reply.rules == index.rules() {",
-        to: "if reply.is_complete && (MUTANT || reply.rules == index.rules()) {",
-    },
-    Mutant {
-        name: "r: a reply from before brings a former epoch back",
+        name: "q: a reply from before brings a former epoch back",
         file: "src/purge/view.rs",
         from: "reply.base == PurgeVersion::default() && is_later",
         to: "reply.base == PurgeVersion::default() && (MUTANT || is_later)",
     },
     Mutant {
-        name: "s: a soft purge leaves its targets fresh",
+        name: "q: a body whose tags are not known is shared after a purge",
+        file: "src/purge/index.rs",
+        from: "&& self.high_water <= read.version",
+        to: "&& (MUTANT || self.high_water <= read.version)",
+    },
+    Mutant {
+        name: "t: a fetch under way is joined although it was purged",
+        file: "src/store/tiered/purges.rs",
+        from: "let validity = view.check_validity(version, targets);",
+        to: "let validity = if MUTANT { Validity::Valid } else { view.check_validity(version, targets) };",
+    },
+    Mutant {
+        name: "r: a soft purge leaves its targets fresh",
         file: "src/purge/index.rs",
         from: "if record.soft > read.version {",
         to: "if !MUTANT && record.soft > read.version {",
     },
     Mutant {
-        name: "t: a doubt is compared with the version, not the time",
+        name: "s: a doubt is compared with the version, not the time",
         file: "src/purge/index.rs",
         from: "|| self.doubted_until(id, record) > read.time\n",
         to: "|| (!MUTANT && self.doubted_until(id, record) > read.time)\n",

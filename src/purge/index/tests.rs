@@ -166,18 +166,88 @@ fn a_copy_takes_a_time_no_earlier_than_its_high_water_mark() {
     assert_eq!(index.check_validity(&index.read_version(), &ids("a")), Validity::Valid);
 }
 
+/// A response under these rules that carries the tag.
+fn targets_under(rules: &str, name: &str) -> Vec<TargetId> {
+    vec![Target::tag(name).id(), TargetId::hash_rules(rules)]
+}
+
+/// A purge of the tag that these rules have rendered.
+fn rendered(rules: &str, name: &str) -> Purge {
+    Purge { rules: Some(TargetId::hash_rules(rules)), ..Purge::hard(tag(name)) }
+}
+
 #[test]
-fn under_other_rules_nothing_is_valid() {
+fn under_other_rules_nothing_is_served() {
     let mut index = index();
-    let (old, new) = (Target::tag("old rules").id(), Target::tag("new rules").id());
-    let (mut before, mut after) = (ids("a"), ids("a"));
-    before.push(old);
-    after.push(new);
     let read = index.read_version();
-    index.set_rules(new);
+    index.set_rules(TargetId::hash_rules("new"));
     index.reset_epoch(Epoch(1));
-    assert_eq!(index.check_validity(&read, &before), Validity::Dead);
-    assert_eq!(index.check_validity(&read, &after), Validity::Valid);
+    assert_eq!(index.check_validity(&read, &targets_under("old", "a")), Validity::Dead);
+    assert_eq!(index.check_validity(&read, &targets_under("new", "a")), Validity::Valid);
+}
+
+#[test]
+fn a_purge_reaches_what_is_stored_under_any_other_rules() {
+    let mut index = index();
+    let before = index.read_version();
+    index.purge(&rendered("one", "a"), NOW);
+    let judge = |index: &Index, rules, name| index.check_validity(&before, &targets_under(rules, name));
+    assert_eq!(judge(&index, "one", "a"), Validity::Dead);
+    assert_eq!(judge(&index, "one", "b"), Validity::Valid);
+    assert_eq!(judge(&index, "two", "b"), Validity::Dead);
+    let purged = index.last_purge(&before, &targets_under("two", "b")).unwrap();
+    assert_eq!(purged, (TargetId::hash_rules("one"), index.high_water()));
+    // A later fetch is valid until the next purge.
+    let read = index.read_version();
+    assert_eq!(index.check_validity(&read, &targets_under("two", "a")), Validity::Valid);
+    index.purge(&rendered("two", "a"), NOW);
+    assert_eq!(index.check_validity(&read, &targets_under("two", "b")), Validity::Valid);
+    assert_eq!(index.check_validity(&read, &targets_under("one", "b")), Validity::Dead);
+    assert_eq!(index.len(), 1, "rules are no targets");
+}
+
+#[test]
+fn an_intent_a_doubt_and_a_pending_purge_reach_other_rules() {
+    let (mut index, intent) = (index(), IntentId([1; 8]));
+    let ids = rendered("one", "a").ids();
+    let judge = |index: &Index| {
+        [("one", "b"), ("two", "b")].map(|(rules, name)| {
+            index.check_validity(&index.read_version_at(NOW), &targets_under(rules, name)) == Validity::Valid
+        })
+    };
+    index.add_intent(intent, &ids, index.high_water(), NOW.plus(SECOND));
+    assert_eq!(judge(&index), [true, false]);
+    index.purge(&resolving(intent), NOW);
+    assert_eq!(judge(&index), [true, true]);
+    index.add_pending(&ids);
+    assert_eq!(judge(&index), [true, false]);
+    // The index is lost, and what waits is not.
+    index.reset_epoch(Epoch(2));
+    assert_eq!(judge(&index), [true, false]);
+    index.clear_pending(&ids);
+    assert_eq!(judge(&index), [true, true]);
+    index.purge(&Purge { in_doubt_for: SECOND, ..rendered("one", "a") }, NOW);
+    assert_eq!(judge(&index), [true, false]);
+}
+
+#[test]
+fn rules_are_folded_and_no_purge_by_them_is_forgotten() {
+    let mut index = index();
+    let before = index.read_version();
+    let count = MAX_RULES + 10;
+    for number in 0..count {
+        index.purge(&rendered(&number.to_string(), "a"), NOW);
+    }
+    assert_eq!(index.rules_of_purges.len(), MAX_RULES);
+    for number in 0..count {
+        assert_eq!(
+            index.check_validity(&before, &targets_under(&number.to_string(), "b")),
+            Validity::Dead,
+            "{number}"
+        );
+    }
+    let read = index.read_version();
+    assert_eq!(index.check_validity(&read, &targets_under("0", "b")), Validity::Valid);
 }
 
 #[test]

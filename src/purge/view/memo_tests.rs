@@ -134,7 +134,6 @@ fn take(view: &PurgeView, step: Step, stored: &mut Vec<Stored>, asked: u64) {
                 is_complete: is_whole,
                 changes: changes.into_iter().map(change).collect(),
                 server_time: NOW,
-                rules: None,
                 sent_at: Moment::from_nanos(asked),
             });
         }

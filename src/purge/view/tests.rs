@@ -33,7 +33,6 @@ fn confirmation(after: u64, high_water: u64, asked_at: Moment) -> SyncReply {
         is_complete: true,
         changes: Vec::new(),
         server_time: NOW,
-        rules: None,
         sent_at: asked_at,
     }
 }

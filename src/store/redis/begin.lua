@@ -5,8 +5,8 @@
 -- ARGV[1] a random id, never used twice: the reply repeats it, and a new epoch is named by it
 -- ARGV[2] the epoch that the caller knows   ARGV[3] up to which version it knows it
 -- ARGV[4] how many records one reply has
--- ARGV[5] the id of the caller's process, 8 bytes   ARGV[6] the target of its rules, 8 bytes, for how many microseconds
--- it is trusted without a reply, 16 digits, and its name; or nothing: it is not on the roll
+-- ARGV[5] the id of the caller's process, 8 bytes   ARGV[6] for how many microseconds it is trusted without a reply, and
+-- when it started, 16 digits each, and its name; or nothing: it is not on the roll
 -- ARGV[7] '1' to report on the roll now   ARGV[8] the target that all responses have
 --
 -- The index is one sorted set, so that it is evicted as a whole or not at all. Its members:
@@ -19,7 +19,6 @@
 --   x<intent>       until when the l member is kept, negated, in 2^20 microseconds
 --   r<process><...> a replica: when it reported, negated, in 2^30 microseconds
 --   k<process>      up to which version it knew all purges then, and one, negated
---   g<target>       rules whose responses no purge by other rules has missed, at -0.125
 --   i<id> the epoch at -0.5   o<ids> its owner at -0.25   c its beginning, negated   w the high-water mark, negated
 --   n               the number of buckets and one, negated
 --   a<id>           the epoch of the former release's index, at -0.03125   z   up to where it was imported, negated
@@ -77,33 +76,9 @@ end
 -- All that are on the roll.
 local function roll() return redis.call('ZRANGEBYSCORE', index, -10000000, -1000000, 'WITHSCORES') end
 
--- Writes under way or in doubt may change what is stored under rules that nobody took care of until now. Each write that is
--- marked marks these rules, too. If there are too many, and for doubts, the last date counts.
-local MARKS = 1000
-local function leave_in_doubt(rules)
-  local pending = redis.call('ZRANGEBYSCORE', index, '-inf', '(' .. whole(-now), 'WITHSCORES', 'LIMIT', 0, MARKS)
-  local last = #pending == 2 * MARKS and pending[2] or nil
-  for at = 1, #pending, 2 do
-    local member, date = pending[at], pending[at + 1]
-    if string.sub(member, 1, 1) == 'u' then
-      if #member >= 17 then
-        local name = rules .. string.sub(member, -8)
-        redis.call('ZADD', index, 'GT', whole(high), 'm' .. name)
-        redis.call('ZADD', index, 'LT', date, 'u' .. name)
-      else
-        last = last or date
-      end
-    end
-  end
-  if last then
-    redis.call('ZADD', index, 'GT', whole(high), 'd' .. rules)
-    redis.call('ZADD', index, 'LT', last, 'u' .. rules)
-  end
-end
-
--- Reports of the caller: it knew all purges up to `known`. Rules that nobody took care of lose what was stored under them.
+-- Reports of the caller: it knew all purges up to `known`.
 local function report()
-  local place, rules = 'r' .. ARGV[5] .. ARGV[6], string.sub(ARGV[6], 1, 8)
+  local place = 'r' .. ARGV[5] .. ARGV[6]
   local seen = redis.call('ZSCORE', index, place)
   local age = seen and now + seen * 1073741824
   if age and age >= 0 and age < REPORT_INTERVAL and ARGV[7] ~= '1' then return end
@@ -113,14 +88,6 @@ local function report()
     local all = roll()
     for at = 1, #all, 2 do
       if string.sub(all[at], 2, 9) == ARGV[5] then redis.call('ZREM', index, all[at]) end
-    end
-    if not redis.call('ZSCORE', index, 'g' .. rules) then
-      redis.call('ZADD', index, -0.125, 'g' .. rules)
-      if not is_new then
-        raise(math.max(now, high + 1))
-        redis.call('ZADD', index, 'GT', whole(high), 'h' .. rules)
-        leave_in_doubt(rules)
-      end
     end
   end
   redis.call('ZADD', index, exact(-now / 1073741824), place, whole(-known - 1), 'k' .. ARGV[5])

@@ -27,7 +27,7 @@ use super::scripts::{PURGE, RespValue, SYNC, Script, ScriptReply, parse_reply};
 use super::servers::Servers;
 use super::waiters::Waiter;
 use crate::clock::{Clock, Moment};
-use crate::purge::{Epoch, Index, IndexBounds, Position, PurgeVersion, PurgeView, Target, TargetId};
+use crate::purge::{Epoch, Index, IndexBounds, Position, PurgeVersion, PurgeView, Target};
 use crate::random::random_token;
 use crate::store::encoding::ClockOffset;
 use crate::store::remote_status::RemoteStatus;
@@ -159,13 +159,6 @@ impl RedisIndex {
         }
     }
 
-    /// Serves only responses that carry this target from now on. The roll has the rules before the next confirmation counts.
-    pub(crate) fn set_rules(&self, rules: TargetId) {
-        if self.view.set_rules(rules) {
-            self.wake_up.notify_one();
-        }
-    }
-
     /// Keeps the view up to date, for ever.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut changes = self.servers.changes();
@@ -240,10 +233,8 @@ impl RedisIndex {
         admission: Admission,
     ) -> Result<ScriptReply, RedisError> {
         let (sent_at, before) = (Moment::now(), self.clock.now());
-        let rules = self.view.read().rules();
         let (reply, nonce) = self.call(command, script, more, admission, self.deadline).await?;
-        let mut reply = parse_reply(&reply, &nonce, sent_at).ok_or_else(|| self.lost_track())?;
-        reply.sync.rules = rules;
+        let reply = parse_reply(&reply, &nonce, sent_at).ok_or_else(|| self.lost_track())?;
         let clocks = ClockOffset::from_exchange(before, reply.sync.server_time, self.clock.now());
         *self.clocks.lock() = Some(clocks);
         Ok(reply)
@@ -259,9 +250,9 @@ impl RedisIndex {
         deadline: Duration,
     ) -> Result<(RespValue, String), RedisError> {
         let nonce = random_token().map_err(|error| RedisError::ErrorReply(error.to_string()))?;
-        let (epoch, known, rules) = {
+        let (epoch, known) = {
             let index = self.view.read();
-            (index.epoch(), index.high_water(), index.rules())
+            (index.epoch(), index.high_water())
         };
         let is_report_due = self.membership.is_report_due(known);
         let mut args = vec![
@@ -270,7 +261,7 @@ impl RedisIndex {
             integer_arg(known.0),
             integer_arg(RECORDS_PER_REPLY as u64),
             self.membership.process(),
-            self.membership.registration(rules),
+            self.membership.registration(),
             Bytes::from_static(if is_report_due { b"1" } else { b"" }),
             Bytes::copy_from_slice(&Target::Everything.id().0),
         ];

@@ -4,16 +4,17 @@
 -- ARGV[11] how many records are kept   ARGV[12] the longest lifetime of a response, in microseconds
 -- ARGV[13] the channel to wake the others by   ARGV[14] the intent, or nothing   ARGV[15] the record for people, or nothing
 -- ARGV[16] how many of these are kept   KEYS[4] the journal of them   ARGV[17] the channel to announce it on, or nothing
--- ARGV[18] the target of the rules that the targets were rendered by, or nothing   ARGV[19] how many targets the intent is resolved for
--- ARGV[20..] the ids of these, and then of the targets
+-- ARGV[18] how many targets the intent is resolved for   ARGV[19..] the ids of these, and then of the targets
 
 -- Each purge removes up to this many old records, besides one for each target, so that no purge pays for many.
 local STEP = 4
 -- Lua can't pass more arguments than some thousands at once.
 local CHUNK = 1000
+-- Ids of rules begin like this. A purge that names rules reaches all responses that do not carry them.
+local RULES = '\255\255\255'
 
-local RESOLVED = 20
-local FIRST = RESOLVED + ARGV[19]
+local RESOLVED = 19
+local FIRST = RESOLVED + ARGV[18]
 local room = STEP + #ARGV - FIRST + 1
 local in_doubt = tonumber(ARGV[9])
 local kind, suffix = ARGV[10], ''
@@ -28,27 +29,6 @@ version = high
 
 local ids = {}
 for at = FIRST, #ARGV do ids[#ids + 1] = ARGV[at] end
-
--- Responses under other rules may carry what these rules don't name. Rules that no live replica has are missed from now on.
-local others = {}
-if ARGV[18] ~= '' then
-  local live = {}
-  local all = roll()
-  for at = 1, #all, 2 do live[string.sub(all[at], 10, 17)] = true end
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, -0.125, -0.125)) do
-    local rules = string.sub(member, 2)
-    if rules ~= ARGV[18] then
-      if live[rules] then
-        others[#others + 1] = rules
-      elseif #ids > 0 then
-        redis.call('ZREM', index, member)
-      end
-    end
-  end
-  if #ids > 0 then
-    for _, rules in ipairs(others) do ids[#ids + 1] = rules end
-  end
-end
 
 for from = 1, #ids, CHUNK do
   local places, dates = {}, {}
@@ -72,7 +52,6 @@ if FIRST > RESOLVED then
     redis.call('ZREM', index, 'm' .. name, 'u' .. name)
   end
   for at = RESOLVED, FIRST - 1 do resolve(ARGV[at]) end
-  for _, rules in ipairs(others) do resolve(rules) end
   if last < 0 then
     redis.call('ZADD', index, whole(version), 'l' .. ARGV[14], exact(last / 1048576), 'x' .. ARGV[14])
   end
@@ -103,14 +82,18 @@ if surplus > 0 then
   local oldest = redis.call('ZRANGE', index, below, below + surplus - 1, 'WITHSCORES')
   local new = 0
   for at = 1, #oldest, 2 do
-    local member, bucket = oldest[at], string.sub(oldest[at], 2, 3)
+    local member, folded = oldest[at], string.sub(oldest[at], 2, 3)
     local kind = string.sub(member, 1, 1)
     if kind ~= 'b' then
-      if kind ~= 'l' then
-        local date = until_of(member)
-        new = new + redis.call('ZADD', index, 'GT', oldest[at + 1], 'b' .. bucket)
-        if date then redis.call('ZADD', index, 'LT', date, 'u' .. bucket) end
+      local date = kind ~= 'l' and until_of(member)
+      if kind ~= 'l' and string.sub(member, 2, 4) == RULES then
+        -- They reach everything but their own, and so does what is left of them.
+        folded = ARGV[8]
+        redis.call('ZADD', index, 'GT', oldest[at + 1], (date and 'd' or 'h') .. folded)
+      elseif kind ~= 'l' then
+        new = new + redis.call('ZADD', index, 'GT', oldest[at + 1], 'b' .. folded)
       end
+      if date then redis.call('ZADD', index, 'LT', date, 'u' .. folded) end
       drop(member)
     end
   end

@@ -18,7 +18,7 @@ for at = 1, #all, 2 do
 end
 -- Those of the former release know nothing of this index.
 for _, former in ipairs(KEYS[3] and former_replicas() or {}) do
-  live[#live + 1] = { 'r' .. string.rep('0', 48) .. former[1], '0', '0', whole(former[2]) }
+  live[#live + 1] = { 'r' .. string.rep('0', 40) .. former[1], '0', '0', whole(former[2]) }
 end
 return {
   ARGV[1], string.sub(epoch, 2), whole(now), whole(-redis.call('ZSCORE', index, 'c')), live,

@@ -18,7 +18,7 @@ use super::leases::millis_arg;
 use super::node::Admission;
 use super::scripts::{DEREGISTER, REPLICAS, RollEntry, RollReply, parse_roll};
 use crate::clock::{Moment, Timestamp};
-use crate::purge::{PurgeVersion, TargetId};
+use crate::purge::PurgeVersion;
 use crate::random::random_bytes;
 use crate::store::remote_status::ReplicaStatus;
 
@@ -40,11 +40,11 @@ const ADMIN_DEADLINE: Duration = Duration::from_secs(1);
 /// Begins a message that asks every replica to report what it knows.
 pub(super) const HEARTBEAT_REQUEST: char = 'b';
 
-/// In a place on the roll: `r`, the process, the target of its rules, its trust, when it started, its name.
+/// In a place on the roll: `r`, the process, its trust, when it started, its name.
 const PROCESS: std::ops::Range<usize> = 1..9;
-const TRUST: std::ops::Range<usize> = 17..33;
-const STARTED: std::ops::Range<usize> = 33..49;
-const NAME_AT: usize = 49;
+const TRUST: std::ops::Range<usize> = 9..25;
+const STARTED: std::ops::Range<usize> = 25..41;
+const NAME_AT: usize = 41;
 
 /// How long the index outlives the last replica. Without it everything stored is a miss, so nothing depends on it.
 const ABANDONED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -103,15 +103,12 @@ impl Membership {
     }
 
     /// The entry that scripts put on the roll; empty: none.
-    pub(crate) fn registration(&self, rules: Option<TargetId>) -> Bytes {
+    pub(crate) fn registration(&self) -> Bytes {
         if self.has_left.load(Ordering::Acquire) || self.has_conflict() {
             return Bytes::new();
         }
-        let rules = rules.map_or([0; TargetId::LENGTH], |rules| rules.0);
         let (trust, started) = (self.trust.as_micros(), self.started.as_micros());
-        let mut place = rules.to_vec();
-        place.extend_from_slice(format!("{trust:016}{started:016}{}", self.name).as_bytes());
-        place.into()
+        format!("{trust:016}{started:016}{}", self.name).into()
     }
 
     pub(crate) fn request(&self, version: PurgeVersion) {
@@ -228,7 +225,7 @@ impl RedisIndex {
     }
 
     fn place(&self) -> Bytes {
-        let registration = self.membership.registration(self.view.read().rules());
+        let registration = self.membership.registration();
         [b"r", &self.membership.process()[..], &registration].concat().into()
     }
 

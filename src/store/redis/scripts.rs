@@ -126,7 +126,6 @@ pub(super) fn parse_reply(reply: &RespValue, nonce: &str, sent_at: Moment) -> Op
         is_complete: is_complete.number()? == 1,
         changes,
         server_time: Timestamp::from_micros(now.number()?),
-        rules: None,
         sent_at,
     };
     let epoch_began = Timestamp::from_micros(began.number()?);
@@ -262,7 +261,6 @@ mod tests {
             is_complete: true,
             changes,
             server_time: Timestamp::from_micros(1_763_640_000_123_456),
-            rules: None,
             sent_at,
         };
         assert_eq!(told.sync, expected);

@@ -78,7 +78,7 @@ impl PurgeStore for TieredStore {
     }
 
     fn use_rules(&self, rules: TargetId) {
-        self.tiers.index.set_rules(rules);
+        self.tiers.index.view.set_rules(rules);
     }
 
     fn latest_version(&self) -> PurgeVersion {

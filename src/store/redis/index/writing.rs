@@ -25,7 +25,6 @@ const MAX_TARGETS_PER_SCRIPT: usize = 1000;
 struct WriteOptions {
     mode: PurgeMode,
     in_doubt_for: Duration,
-    rules: Option<TargetId>,
     resolves: Option<PurgeIntent>,
     audit: Option<AuditRecord>,
 }
@@ -33,22 +32,15 @@ struct WriteOptions {
 impl RedisIndex {
     /// `Ok`: Redis has it, and so has the view. Otherwise it waits until Redis takes it, and holds here meanwhile.
     pub(crate) async fn purge(&self, purge: &Purge) -> Result<PurgeVersion, RedisError> {
-        let mut targets: Vec<TargetId> = purge.targets.iter().map(Target::id).collect();
-        targets.sort_unstable();
-        targets.dedup();
+        let targets = purge.ids();
         let options = WriteOptions {
             mode: purge.mode,
             in_doubt_for: purge.in_doubt_for,
-            rules: purge.rules,
             resolves: purge.resolves.as_ref().map(bound_intent),
             audit: AuditRecord::from_purge(purge, &self.membership.name),
         };
         let recorded = self.write_purge(&targets, options, self.admission()).await;
         if recorded.is_err() && !targets.is_empty() {
-            // Journaled purges are written under the rules at the time of the replay.
-            targets.extend(
-                self.view.read().rules().filter(|rules| purge.rules.is_some_and(|its| its != *rules)),
-            );
             let journal = &self.journals[usize::from(!purge.in_doubt_for.is_zero())];
             journal.add(&targets, purge.in_doubt_for, &self.view);
             journal.add_names(purge.describe_targets());
@@ -63,7 +55,6 @@ impl RedisIndex {
         let options = WriteOptions {
             mode: PurgeMode::Hard,
             in_doubt_for: intent.expires_in,
-            rules: self.view.read().rules(),
             resolves: None,
             audit: None,
         };
@@ -86,7 +77,6 @@ impl RedisIndex {
             let options = WriteOptions {
                 mode: PurgeMode::Hard,
                 in_doubt_for: batch.in_doubt_for,
-                rules: self.view.read().rules(),
                 resolves: None,
                 audit: Some(self.late_audit_record(&batch)),
             };
@@ -114,7 +104,7 @@ impl RedisIndex {
             cause: PurgeCause { source: "late".to_owned(), ..PurgeCause::default() },
             soft: false,
             targets: batch.named.clone(),
-            target_count: batch.targets.len(),
+            target_count: batch.targets.iter().filter(|id| !id.is_rules()).count(),
             replica: self.membership.name.clone(),
         }
     }
@@ -202,7 +192,6 @@ impl RedisIndex {
             audit_log::encode_record(options.audit.as_ref()),
             integer_arg(MAX_AUDIT_RECORDS as u64),
             Bytes::copy_from_slice(self.keys.publish.as_deref().unwrap_or_default().as_bytes()),
-            options.rules.map_or_else(Bytes::new, |rules| Bytes::copy_from_slice(&rules.0)),
             integer_arg(resolved.len() as u64),
         ];
         args.extend(resolved.iter().chain(targets).map(|id| Bytes::copy_from_slice(&id.0)));

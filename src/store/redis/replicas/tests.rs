@@ -8,7 +8,7 @@ fn member(name: &str, started: u64, trust: Duration) -> Membership {
 }
 
 fn entry(member: &Membership, reported: &str) -> RollEntry {
-    let place = [b"r", &member.process()[..], &member.registration(None)].concat().into();
+    let place = [b"r", &member.process()[..], &member.registration()].concat().into();
     let (known, silent_for) = (PurgeVersion(7), Duration::ZERO);
     RollEntry { place, reported: reported.to_owned(), known, silent_for }
 }
@@ -25,7 +25,7 @@ fn a_replica_reports_awaited_purges_until_it_leaves() {
     one.request(PurgeVersion(10));
     one.has_left.store(true, Ordering::Release);
     assert!(!one.is_report_due(PurgeVersion(10)));
-    assert!(one.registration(None).is_empty());
+    assert!(one.registration().is_empty());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_later_of_two_replicas_with_one_name_yields() {
     first.observe(&both("-1", "-1"), began);
     first.observe(&both("-2", "-2"), began.plus(SECOND));
     assert!(second.has_conflict() && !first.has_conflict());
-    assert!(second.registration(None).is_empty());
+    assert!(second.registration().is_empty());
     second.observe(&[entry(&first, "-3")], began.plus(2 * SECOND));
     assert!(second.has_conflict());
     second.observe(&[entry(&first, "-3")], began.plus(9 * SECOND));
