@@ -16,7 +16,7 @@ use crate::policy::Route;
 use crate::policy::purge_scope::reached_routes;
 use crate::policy::purge_targets::PurgeTargets;
 use crate::policy::routes::Routes;
-use crate::purge::{Purge, PurgeCause, PurgeIntent, PurgeVersion, Target};
+use crate::purge::{Purge, PurgeCause, PurgeIntent, PurgeVersion, Target, TargetId};
 use crate::store::{Store, StoreError};
 use crate::tasks::spawn;
 pub use intent_guard::{GuardError, IntentGuard};
@@ -41,9 +41,7 @@ impl Purger {
         source: PurgeSource,
         route: Option<&Arc<Route>>,
     ) -> Result<PurgeVersion, StoreError> {
-        if matches!(source, PurgeSource::Write | PurgeSource::Event) {
-            purge.rules = Some(self.routes.rules());
-        }
+        purge.rules = self.find_rules(&purge, source);
         purge.cause = Some(PurgeCause {
             source: source.as_str().to_owned(),
             route: route.map(|route| route.name.to_string()),
@@ -64,6 +62,18 @@ impl Purger {
         spawn(purging.in_current_span())
             .await
             .unwrap_or_else(|stopped| Err(StoreError::PurgeRejected(stopped.to_string())))
+    }
+
+    /// The rules that rendered the targets. Operators name theirs, but for the query of a URL, which routes select.
+    fn find_rules(&self, purge: &Purge, source: PurgeSource) -> Option<TargetId> {
+        if purge.rules.is_some() {
+            return purge.rules;
+        }
+        let has_query = purge.targets.iter().any(|target| matches!(target, Target::Url { .. }));
+        match source {
+            PurgeSource::Write | PurgeSource::Event => Some(self.routes.rules()),
+            PurgeSource::PurgeMethod | PurgeSource::Admin => has_query.then(|| self.routes.query_rules()),
+        }
     }
 
     fn reached_routes(&self, targets: &[Target]) -> Vec<usize> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Route;
 use super::path::{Segment, framework_readings};
+use super::query::QueryRule;
 use crate::purge::{NormalizedPath, TargetId};
 
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ pub struct Routes {
     /// Some route has `languages`.
     pub(super) has_languages: bool,
     rules: TargetId,
+    query_rules: TargetId,
 }
 
 /// A node of the segment tree. Each node has one depth, so a search enters it at most once.
@@ -57,6 +59,7 @@ impl Routes {
             has_rates: routes.iter().any(|route| route.rate.is_some()),
             has_languages: routes.iter().any(|route| !route.languages.is_empty()),
             rules,
+            query_rules: TargetId::hash_rules(&query_rules_text(routes)),
         };
         for (at, route) in routes.iter().enumerate() {
             let segments = route.path.segments();
@@ -77,10 +80,14 @@ impl Routes {
         self
     }
 
-    /// The target that every response under these routes carries. Configurations with the same paths, tags and purges have
-    /// the same one.
+    /// The rules that render tags and purges. Configurations with the same paths, tags and purges have the same.
     pub fn rules(&self) -> TargetId {
         self.rules
+    }
+
+    /// The rules that select queries, by which a purge of a URL names what is stored.
+    pub fn query_rules(&self) -> TargetId {
+        self.query_rules
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
@@ -159,6 +166,17 @@ fn rules_text(routes: &[Arc<Route>], more: &str) -> String {
     let mut texts: Vec<String> = routes.iter().filter(counts).map(text).collect();
     texts.sort_unstable();
     format!("{more}\n{}", texts.concat())
+}
+
+/// All that decides which query is the one of a stored response.
+fn query_rules_text(routes: &[Arc<Route>]) -> String {
+    if routes.iter().all(|route| route.query == QueryRule::All) {
+        return "all queries".to_owned();
+    }
+    let text = |route: &Arc<Route>| format!("{} {:?}\n", route.path.as_str(), route.query);
+    let mut texts: Vec<String> = routes.iter().map(text).collect();
+    texts.sort_unstable();
+    format!("queries of\n{}", texts.concat())
 }
 
 /// Whether some path matches both.

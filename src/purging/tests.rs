@@ -99,6 +99,21 @@ async fn only_acknowledged_purges_are_counted() {
     }
 }
 
+/// A write that began before a reload is purged as its own rules have rendered it, also when larder ends.
+#[test]
+fn a_purge_keeps_the_rules_that_rendered_it() {
+    let (store, metrics, _let_go) = slow();
+    let purger = purger(&store, &metrics);
+    let former = Some(TargetId::hash_rules("former"));
+    let rendered = Purge { rules: former, ..tag_purge() };
+    assert_eq!(purger.find_rules(&rendered, PurgeSource::Write), former);
+    assert_eq!(purger.find_rules(&tag_purge(), PurgeSource::Write), Some(purger.routes.rules()));
+    assert_eq!(purger.find_rules(&tag_purge(), PurgeSource::Admin), None);
+    let (host, path) = (None, NormalizedPath::new("/a"));
+    let url = Purge::hard(vec![Target::Url { host, path, query: "page=1".to_owned() }]);
+    assert_eq!(purger.find_rules(&url, PurgeSource::PurgeMethod), Some(purger.routes.query_rules()));
+}
+
 #[tokio::test]
 async fn a_purge_that_nobody_waits_for_any_more_is_finished() {
     let (store, metrics, let_go) = slow();

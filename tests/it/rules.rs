@@ -184,3 +184,27 @@ async fn a_write_that_ends_hides_nothing_under_rules_that_joined() {
     joined.has("/courses").await;
     joined.get("/courses").await.assert_hit();
 }
+
+/// One replica keeps every query apart, and for the other all with the same page are one.
+#[tokio::test]
+async fn a_purged_url_is_gone_under_rules_that_select_its_query() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let plain = "routes:\n  - {path: /courses, ttl: 1h}\n";
+    let selecting = "routes:\n  - {path: /courses, ttl: 1h, query: [page]}\n";
+    let one = Replica::start(&redis, &upstream, STRICT, plain).await;
+    let other = Replica::start(&redis, &upstream, STRICT, selecting).await;
+    upstream.on("/courses", Answer::ok("old"));
+    let url = "/courses?page=1&from=mail";
+    for target in [url, "/courses?page=2"] {
+        other.has(target).await.assert_text("old");
+    }
+    upstream.on("/courses", Answer::ok("new"));
+    one.request("PURGE", url).await.assert_status(200);
+    other.get(url).await.assert_text("new");
+    // By its own rules the URL alone.
+    other.has(url).await;
+    other.has("/courses?page=2").await;
+    other.request("PURGE", url).await.assert_status(200);
+    other.get(url).await.assert_fwd("uri-miss");
+    other.get("/courses?page=2").await.assert_hit();
+}

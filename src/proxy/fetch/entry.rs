@@ -108,7 +108,8 @@ fn build_head(
     headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
     let request = target.request();
     let mut targets = response_targets(&target.route, &request, target.query.sent(), &headers, &tags);
-    targets.push(target.proxy().routes.rules());
+    let routes = &target.proxy().routes;
+    targets.extend([routes.rules(), routes.query_rules()]);
     targets.sort_unstable();
     let mut key = target.context(&request).select_variant_key(&headers)?;
     // A response without Vary does not take the place of those that have one (RFC 9111 §4.1): it is stored for requests
