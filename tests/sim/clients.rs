@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use larder::store::ReplicaRegistry;
 use larder::store::sources::StreamPosition;
 use tokio::time::{Instant, sleep};
 
@@ -95,7 +96,10 @@ impl Client {
         let note = sent.clone();
         let mark_sent = move || note.store(crate::process::millis() + 1, Ordering::SeqCst);
         let id = self.simulation.world.history.now().order;
-        let answer = Self::ask(&replica, replica.clone().write((item, id), soft, mark_sent)).await;
+        let mut content = self.dice.branch(1);
+        let slow_for = if content.one_in(3) { content.millis(0, 90) } else { Duration::ZERO };
+        let writing = replica.clone().write((item, id), soft, slow_for, mark_sent);
+        let answer = Self::ask(&replica, writing).await;
         let done = self.simulation.world.history.now();
         match answer {
             Some(Written::Done { version, purge, position }) => {
@@ -109,6 +113,9 @@ impl Client {
                 if let Some(purge) = purge {
                     self.known = Some((item, version, position));
                     self.wait_applied(&replica, purge, duty).await;
+                } else if self.wait_taken(&replica).await {
+                    let now = self.simulation.world.history.now();
+                    self.require("a write whose purge Redis took later", item, version, None, Some(now));
                 }
             }
             Some(Written::Unknown { is_purged: true }) => self.expect_in_doubt((item, id), done).await,
@@ -220,6 +227,18 @@ impl Client {
             applied: None,
         });
         self.wait_applied(&replica, version, duty).await;
+    }
+
+    /// Waits until Redis has taken the purges that wait in a replica. `false`: not in time, or the replica is gone.
+    async fn wait_taken(&mut self, replica: &Arc<Replica>) -> bool {
+        for _ in 0..100 {
+            sleep(self.dice.millis(1, 10)).await;
+            let status = replica.store.remote_status();
+            if status.is_some_and(|status| status.pending_purges == 0) {
+                return !replica.process.is_dead();
+            }
+        }
+        false
     }
 
     /// Now and then a client waits until all replicas have it.

@@ -10,6 +10,7 @@ mod mutants;
 mod network;
 mod plan;
 mod process;
+mod reading;
 mod redis;
 mod replica;
 mod rules;

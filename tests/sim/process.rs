@@ -99,6 +99,10 @@ impl Process {
         self.died.notify_waiters();
     }
 
+    pub fn is_dead(&self) -> bool {
+        self.state.lock().is_dead
+    }
+
     /// Waits until it is killed.
     pub async fn wait_killed(&self) {
         let died = self.died.notified();

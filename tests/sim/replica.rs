@@ -4,43 +4,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use larder::clock::{Clock, Timestamp};
+use larder::clock::Clock;
 use larder::events::EventSources;
-use larder::policy::response_admission::response_targets;
-use larder::policy::{CacheKey, Fingerprint, RequestHead};
-use larder::purge::{
-    IntentId, NormalizedPath, Purge, PurgeMode, PurgeVersion, Target, TargetId, ValidityCache,
-};
+use larder::policy::CacheKey;
+use larder::purge::{IntentId, NormalizedPath, Purge, PurgeMode, PurgeVersion, Target, TargetId};
 use larder::purging::{GuardError, IntentGuard};
 use larder::random::random_bytes;
 use larder::store::tiered::TieredStore;
-use larder::store::{
-    FetchLease, FetchLocks, FetchToken, LeaseDecision, LeaseOutcome, PurgeStore, ReplicaRegistry,
-    ResponseStore, Store,
-};
-use larder::stored_response::{StoredEntry, StoredFields, StoredHead, StoredResponse, Terms};
+use larder::store::{PurgeStore, ReplicaRegistry, Store};
+use tokio::time::sleep;
 
-use crate::history::{Body, History, Obtained};
+use crate::history::History;
 use crate::process::Process;
+use crate::reading::Fetches;
 use crate::rules::{self, Rules, tag};
 use crate::setting::Setting;
 use crate::upstream::{ITEMS, RESPONSE_TIMEOUT, Upstream, WriteEnd};
 
 /// How long a guarded write may take under one recording of its intent.
 pub const GUARD_LIMIT: Duration = Duration::from_millis(200);
-const LEASE_PATIENCE: Duration = Duration::from_millis(300);
 
 pub struct Replica {
     pub process: Arc<Process>,
     pub store: Arc<TieredStore>,
-    clock: Clock,
+    pub clock: Clock,
     /// The number of the rules in use: the same tags have other names under other rules.
     rules: AtomicU64,
     /// The consumer of change events, where there is a stream of them.
     events: Option<Arc<EventSources>>,
-    world: Arc<Surroundings>,
+    pub world: Arc<Surroundings>,
+    pub fetches: Fetches,
 }
 
 /// The parts that all replicas have in common.
@@ -86,7 +79,9 @@ impl Replica {
             process.enter(start).expect("a source")
         });
         let rules_number = AtomicU64::new(rules);
-        let replica = Self { process, store, clock, rules: rules_number, events, world: world.clone() };
+        let fetches = Fetches::default();
+        let replica =
+            Self { process, store, clock, rules: rules_number, events, world: world.clone(), fetches };
         replica.use_rules(rules);
         replica.process.enter(|| replica.events.iter().for_each(|events| events.start()));
         Arc::new(replica)
@@ -99,142 +94,8 @@ impl Replica {
     /// A reload.
     pub fn use_rules(&self, rules: u64) {
         self.rules.store(rules, Ordering::SeqCst);
-        self.process.enter(|| self.store.use_rules(rules_target(rules)));
+        self.process.enter(|| self.store.use_rules(rules_id(rules)));
         // Other events come with a restart. Until then they go with the former routes, as in `reload.rs`.
-    }
-
-    /// Answers a request for a resource. `None`: with an error.
-    pub async fn read(
-        self: Arc<Self>,
-        resource: usize,
-        position: Option<String>,
-    ) -> Option<(Body, Obtained)> {
-        let rules = self.rules();
-        if let Some(position) = position
-            && !self.store.sync_to(&position).await
-        {
-            let token = self.store.begin_fetch(&key(resource));
-            return Some((self.fetch(resource, rules, token, false).await?, Obtained::Fetched));
-        }
-        if let Some(found) = self.look_up(resource, false).await {
-            return self.use_entry(resource, rules, found).await;
-        }
-        let mut lease = None;
-        if self.world.setting.leases {
-            for _ in 0..3 {
-                match self.store.acquire_fetch_lease(&key(resource), false, LEASE_PATIENCE).await {
-                    LeaseDecision::Acquired(acquired) => lease = Some(acquired),
-                    LeaseDecision::LookAgain => match self.look_up(resource, false).await {
-                        Some(found) => return self.use_entry(resource, rules, found).await,
-                        None => continue,
-                    },
-                    _ => {}
-                }
-                break;
-            }
-        }
-        let token = self.store.begin_fetch(&key(resource));
-        Some((self.fetch_under(lease, resource, rules, token).await?, Obtained::Fetched))
-    }
-
-    /// The stored response, and whether it is fresh.
-    async fn look_up(&self, resource: usize, past_local: bool) -> Option<(Body, bool)> {
-        let found = match past_local {
-            true => self.store.get_remote(&key(resource)).await,
-            false => self.store.get(&key(resource)).resolve().await,
-        }?;
-        let StoredEntry::Response(response) = found.stored else { return None };
-        let terms = response.head.terms();
-        let age = self.clock.now().since(terms.received_at);
-        Some((Body::decode(&response.body), age < terms.freshness_lifetime && !found.soft_purged))
-    }
-
-    async fn use_entry(
-        self: &Arc<Self>,
-        resource: usize,
-        rules: u64,
-        (body, is_fresh): (Body, bool),
-    ) -> Option<(Body, Obtained)> {
-        if is_fresh {
-            return Some((body, Obtained::Hit));
-        }
-        let token = self.store.begin_fetch(&key(resource));
-        Some((self.fetch(resource, rules, token, true).await?, Obtained::Fetched))
-    }
-
-    async fn fetch_under(
-        &self,
-        lease: Option<FetchLease>,
-        resource: usize,
-        rules: u64,
-        token: FetchToken,
-    ) -> Option<Body> {
-        let body = self.fetch(resource, rules, token, true).await;
-        if let Some(lease) = lease {
-            lease.release(if body.is_some() { LeaseOutcome::Stored } else { LeaseOutcome::FAILED });
-        }
-        body
-    }
-
-    async fn fetch(&self, resource: usize, rules: u64, token: FetchToken, stores: bool) -> Option<Body> {
-        let Setting { settle, leases, .. } = self.world.setting;
-        let mut token = token.settled(settle);
-        if leases {
-            token.yield_to_newer();
-        }
-        let (begun, requested_at) = (self.world.history.now(), self.clock.now());
-        let versions = self.world.upstream.read(resource).await?;
-        let body = Body { begun, versions };
-        if stores {
-            let entry = self.entry(resource, rules, &token, &body, requested_at);
-            let is_outdated = self.store.get_local(&key(resource)).is_some_and(|found| match found.stored {
-                StoredEntry::Response(stored) => {
-                    !found.soft_purged && stored.head.terms().requested_at > requested_at
-                }
-                StoredEntry::Variants(_) => false,
-            });
-            if !is_outdated {
-                // A response that can't be stored is answered all the same.
-                _ = self.store.insert(token, entry).await;
-            }
-        }
-        Some(body)
-    }
-
-    fn entry(
-        &self,
-        resource: usize,
-        rules: u64,
-        token: &FetchToken,
-        body: &Body,
-        requested_at: Timestamp,
-    ) -> StoredEntry {
-        let Setting { ttl, stale, .. } = self.world.setting;
-        let tags: Vec<String> = crate::upstream::list_items(resource).map(|item| tag(rules, item)).collect();
-        let (path, fields) = (path(resource), HeaderMap::new());
-        let request = RequestHead { host: "h", ..RequestHead::new(&Method::GET, &path, &fields) };
-        let mut targets = response_targets(rules::route(rules, resource), &request, None, &fields, &tags);
-        targets.push(rules_target(rules));
-        targets.sort_unstable();
-        let now = self.clock.now();
-        let terms = Terms {
-            freshness_lifetime: ttl,
-            expires_at: now.plus(ttl + stale),
-            ..Terms::unstored(requested_at, now)
-        };
-        let head = StoredHead {
-            key: key(resource),
-            fingerprint: Fingerprint(rules),
-            status: StatusCode::OK,
-            fields: StoredFields::new(&HeaderMap::new(), &tags),
-            terms: terms.into(),
-            stamp: token.read_version(),
-            targets: targets.into(),
-            found_valid: ValidityCache::default(),
-            evaluated_under: Default::default(),
-            usage: Default::default(),
-        };
-        StoredEntry::Response(StoredResponse { head: Arc::new(head), body: Bytes::from(body.encode()) })
     }
 
     /// Forwards a write, and purges what it changes before it answers.
@@ -242,10 +103,16 @@ impl Replica {
         self: Arc<Self>,
         (item, id): (usize, u64),
         soft: bool,
+        slow_for: Duration,
         sent: impl Fn() + Send,
     ) -> Written {
         let rules = self.rules();
         let targets = vec![Target::tag(tag(rules, item))];
+        let mut purge = Purge { rules: Some(rules_id(rules)), ..Purge::hard(targets) };
+        // Its content is sent slowly.
+        if !slow_for.is_zero() {
+            sleep(slow_for).await;
+        }
         let upstream = self.world.upstream.clone();
         let mut guard = None;
         let end = match self.world.setting.guarded {
@@ -254,9 +121,9 @@ impl Replica {
                 upstream.write(item, id).await
             }
             true => {
-                let mut acquired = self.guard(&targets);
+                let mut acquired = self.guard(&purge);
                 if acquired.record().await.is_err() {
-                    self.abort(acquired, rules);
+                    self.abort(acquired);
                     return Written::Refused;
                 }
                 let writing = async {
@@ -266,14 +133,13 @@ impl Replica {
                 };
                 let run = acquired.run(writing).await;
                 if matches!(run, Err(GuardError::NotRecorded(_))) {
-                    self.abort(acquired, rules);
+                    self.abort(acquired);
                     return Written::Refused;
                 }
                 guard = Some(acquired);
                 run.unwrap_or(WriteEnd::Unknown)
             }
         };
-        let mut purge = Purge { rules: Some(rules_target(rules)), ..Purge::hard(targets) };
         purge.resolves = guard.map(IntentGuard::into_intent);
         match end {
             WriteEnd::Done { version } => {
@@ -289,16 +155,15 @@ impl Replica {
         }
     }
 
-    fn guard(&self, targets: &[Target]) -> IntentGuard {
+    fn guard(&self, purge: &Purge) -> IntentGuard {
         let store: Arc<dyn Store> = self.store.clone();
         let id = IntentId(random_bytes().expect("randomness"));
         let outlives = RESPONSE_TIMEOUT + self.world.setting.settle;
-        IntentGuard::new(store, id, targets.iter().map(Target::id).collect(), GUARD_LIMIT, outlives)
+        IntentGuard::new(store, id, purge.ids(), GUARD_LIMIT, outlives)
     }
 
-    fn abort(&self, guard: IntentGuard, rules: u64) {
-        let rules = Some(rules_target(rules));
-        let nothing = Purge { resolves: Some(guard.into_intent()), rules, ..Purge::hard(Vec::new()) };
+    fn abort(&self, guard: IntentGuard) {
+        let nothing = Purge { resolves: Some(guard.into_intent()), ..Purge::hard(Vec::new()) };
         let purging = self.store.purge(nothing);
         larder::tasks::spawn(async move { _ = purging.await });
     }
@@ -319,14 +184,14 @@ impl Replica {
     }
 }
 
-fn key(resource: usize) -> CacheKey {
+pub fn key(resource: usize) -> CacheKey {
     CacheKey([resource as u8 + 1; 32])
 }
 
-fn path(resource: usize) -> String {
+pub fn path(resource: usize) -> String {
     if resource == ITEMS { "/items".to_owned() } else { format!("/items/{resource}") }
 }
 
-fn rules_target(rules: u64) -> TargetId {
+pub fn rules_id(rules: u64) -> TargetId {
     rules::numbered(rules).routes.rules()
 }

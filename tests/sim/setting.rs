@@ -27,6 +27,10 @@ pub struct Setting {
     /// For so long after its freshness a response may be validated.
     pub stale: Duration,
     pub has_local_tier: bool,
+    /// Requests join the fetch of another one.
+    pub collapses: bool,
+    /// Tags are known when the whole body is there.
+    pub has_body_tags: bool,
     /// A small index, which folds its records.
     pub is_small: bool,
     pub lasts: Duration,
@@ -59,6 +63,8 @@ impl Setting {
             ttl: dice.millis(300, 3000),
             stale: if dice.one_in(2) { dice.millis(0, 1000) } else { Duration::ZERO },
             has_local_tier: !dice.one_in(6),
+            collapses: dice.branch(3).one_in(2),
+            has_body_tags: dice.branch(4).one_in(2),
             is_small: dice.one_in(5),
             lasts: dice.millis(600, 1600),
             waits: 3,
@@ -102,9 +108,18 @@ impl Setting {
                 (self.max_lag, self.serve, self.settle) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
                 (self.guarded, self.has_events) = (true, false);
             }
+            _ if dice.branch(1).one_in(4) => self.with_rules_that_change_in_outages(&mut dice.branch(2)),
             _ => {}
         }
         self
+    }
+
+    /// Purges that wait for Redis while the rules change.
+    fn with_rules_that_change_in_outages(&mut self, dice: &mut Dice) {
+        let away = *dice.pick(&[Kind::PathSilent, Kind::PathCut, Kind::RedisHangs]);
+        self.faults.retain(|kind| *kind != Kind::ClockSteps && !kind.loses_the_index());
+        self.faults.extend([away, away, Kind::PathCut, Kind::Reload, Kind::Reload, Kind::RollingDeployment]);
+        self.has_local_tier = true;
     }
 
     /// The settings of a `proxy.yaml`.

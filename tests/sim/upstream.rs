@@ -121,6 +121,11 @@ impl Upstream {
         self.state.lock().applied[item].iter().position(|(_, by)| *by == id).map(|version| version as u64)
     }
 
+    /// The time from the head of a response to the end of its body.
+    pub fn draw_body_delay(&self) -> Duration {
+        self.state.lock().dice.millis(0, 30)
+    }
+
     fn delays(&self) -> (Duration, Duration) {
         let mut state = self.state.lock();
         let most = if state.mood == Mood::Slow { 90 } else { 12 };
