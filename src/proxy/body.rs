@@ -2,17 +2,17 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::buffered_body::BufferedBody;
 use super::compressed_body::CompressedBody;
 use super::shared_body::{BodyReader, SharedBodyError};
-use super::streamed_write::WriteBody;
 use crate::access_log::AccessLogEntry;
 use crate::upstream::{BodyError, UpstreamBody};
 
@@ -23,8 +23,8 @@ pub(crate) enum Body {
     Compressed(Box<CompressedBody>),
     Buffered(Box<BufferedBody>),
     Shared(BodyReader),
-    /// A body whose write is purged at its end.
-    OfWrite(Box<WriteBody>),
+    /// A body whose end waits for a task.
+    WithEnd(Box<BodyWithEnd>),
     /// A body with a deadline.
     Bounded(Box<Body>, Pin<Box<Sleep>>),
     /// A body whose access log entry is written when it has been sent.
@@ -35,6 +35,19 @@ pub(crate) struct LoggedBody {
     body: Body,
     entry: AccessLogEntry,
     failed: bool,
+}
+
+/// Starts a task when the end of a body is seen, or (`false`) the body is dropped before.
+pub(crate) type OnEnd = Box<dyn FnOnce(bool) -> JoinHandle<()> + Send>;
+
+/// The client does not see the end before the task is done.
+pub(crate) struct BodyWithEnd {
+    body: Body,
+    /// `None`: the end has been seen.
+    on_end: Option<OnEnd>,
+    task: Option<JoinHandle<()>>,
+    /// The frame that follows the task.
+    last: Option<Frame<Bytes>>,
 }
 
 /// Ends the client's connection in the middle of a response, so that a part is never taken for the whole.
@@ -59,6 +72,10 @@ impl Body {
 
     pub(crate) fn logged(self, entry: AccessLogEntry) -> Self {
         Body::Logged(Box::new(LoggedBody { body: self, entry, failed: false }))
+    }
+
+    pub(crate) fn with_end(self, on_end: OnEnd) -> Self {
+        Body::WithEnd(Box::new(BodyWithEnd { body: self, on_end: Some(on_end), task: None, last: None }))
     }
 
     pub(crate) fn empty() -> Self {
@@ -99,7 +116,7 @@ impl http_body::Body for Body {
                 Poll::Pending => end.as_mut().poll(cx).map(|()| Some(Err(ClientBodyError::TooLong))),
                 ready => ready,
             },
-            Body::OfWrite(body) => body.poll_frame(cx),
+            Body::WithEnd(body) => body.poll_frame(cx),
             Body::Logged(logged) => logged.poll_frame(cx),
             Body::Shared(reader) => {
                 Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
@@ -114,7 +131,7 @@ impl http_body::Body for Body {
             Body::Compressed(body) => body.is_end_stream(),
             Body::Buffered(body) => body.is_end_stream(),
             Body::Bounded(body, _) => body.is_end_stream(),
-            Body::OfWrite(body) => body.is_end_stream(),
+            Body::WithEnd(body) => body.is_end_stream(),
             Body::Logged(logged) => logged.body.is_end_stream(),
             Body::Shared(reader) => reader.is_end_stream(),
         }
@@ -124,7 +141,7 @@ impl http_body::Body for Body {
         match self {
             Body::Full(full) => full.size_hint(),
             Body::Upstream(body) => body.size_hint(),
-            Body::Compressed(_) | Body::OfWrite(_) => SizeHint::default(),
+            Body::Compressed(_) | Body::WithEnd(_) => SizeHint::default(),
             Body::Buffered(body) => body.size_hint(),
             Body::Bounded(body, _) => body.size_hint(),
             Body::Logged(logged) => logged.body.size_hint(),
@@ -150,5 +167,42 @@ impl Drop for LoggedBody {
         // hyper does not poll a body of known length again once that is reached.
         let nothing_left = self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
         self.entry.set_complete(nothing_left && !self.failed);
+    }
+}
+
+impl BodyWithEnd {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
+        if self.on_end.is_some() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                frame => frame.and_then(Result::ok),
+            };
+            // Trailers are an end, and so is the last frame of a body that says so.
+            match frame {
+                Some(frame) if frame.is_data() && !self.body.is_end_stream() => {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                last => self.last = last,
+            }
+            self.task = self.on_end.take().map(|on_end| on_end(true));
+        }
+        if let Some(task) = &mut self.task {
+            // A task that panicked has been logged, and is no reason to keep the end back.
+            _ = ready!(Pin::new(task).poll(cx));
+            self.task = None;
+        }
+        Poll::Ready(self.last.take().map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.on_end.is_none() && self.task.is_none() && self.last.is_none()
+    }
+}
+
+impl Drop for BodyWithEnd {
+    fn drop(&mut self) {
+        if let Some(on_end) = self.on_end.take() {
+            on_end(false);
+        }
     }
 }

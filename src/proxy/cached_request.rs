@@ -99,14 +99,25 @@ async fn answer_as_asked(
     answered.unwrap_or_else(|OtherQuery| Answer::from_error(&ProxyError::Interrupted, Some(lookup.route)))
 }
 
+/// The positions that a request may bring: of several writes, or of several larders in a row.
+const MAX_POSITIONS: usize = 8;
+
 /// Why a request on a route that caches goes to the upstream whatever is stored.
 async fn reason_to_forward(worker: &Worker, head: &ClientHead, route: &Route) -> Option<PassReason> {
     if let Some(reason) = requires_upstream(&head.as_policy()) {
         return Some(reason);
     }
-    let position =
-        head.parts.headers.get(LARDER_POSITION).filter(|_| route.read_your_writes)?.to_str().ok()?;
-    (!worker.proxy.store.sync_to(position).await).then_some(PassReason::Position)
+    if !route.read_your_writes || !head.has(&LARDER_POSITION) {
+        return None;
+    }
+    let lines = head.parts.headers.get_all(LARDER_POSITION).iter();
+    let positions = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    for (number, position) in positions.map(str::trim).filter(|position| !position.is_empty()).enumerate() {
+        if number >= MAX_POSITIONS || !worker.proxy.store.sync_to(position).await {
+            return Some(PassReason::Position);
+        }
+    }
+    None
 }
 
 /// Forwards a request that is not answered from the store, unless it is over the limit of its route.

@@ -1,18 +1,13 @@
 //! A write whose response is still arriving when its head is passed on: it may take effect until its response ends, so it
 //! is purged once more there, before the client sees the end. If nobody sees the end, it stays in doubt.
 
-use std::future::Future as _;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Response;
-use http_body::{Body as _, Frame};
-use tokio::task::JoinHandle;
+use http_body::Body as _;
 
-use super::body::{Body, ClientBodyError};
+use super::body::Body;
 use super::buffered_body::buffer_body;
 use super::pending_writes::PendingWrite;
 use super::state::Proxy;
@@ -64,10 +59,17 @@ impl WritePurge {
         purge_targets(&context, targets, intent, proxy.events.throttle()).await.ok().flatten()
     }
 
-    /// The response with the purge at its end.
-    pub(super) fn at_end_of(self, response: Response<Body>, pending: PendingWrite) -> Response<Body> {
-        let end = Some(WriteEnd { purge: self, pending });
-        response.map(|body| Body::OfWrite(Box::new(WriteBody { body, end, purging: None, last: None })))
+    /// Purges at the end of the response, too. A client that goes away does not stop that.
+    pub(super) fn repeat_at_end(self, response: Response<Body>, pending: PendingWrite) -> Response<Body> {
+        let tasks = self.proxy.tasks.clone();
+        let record = move |is_seen| {
+            tasks.spawn(async move {
+                let outcome = if is_seen { WriteOutcome::Purge } else { WriteOutcome::PurgeInDoubt };
+                self.record(outcome, None).await;
+                pending.settle();
+            })
+        };
+        response.map(|body| body.with_end(Box::new(record)))
     }
 }
 
@@ -85,71 +87,4 @@ pub(super) async fn is_streamed(response: &mut Response<Body>, memory: &Arc<Memo
         *response.body_mut() = body;
     }
     !is_complete(response.body())
-}
-
-struct WriteEnd {
-    purge: WritePurge,
-    pending: PendingWrite,
-}
-
-impl WriteEnd {
-    /// Purges on a task of its own: a client that goes away does not stop it.
-    fn start(self, outcome: WriteOutcome) -> JoinHandle<()> {
-        let tasks = self.purge.proxy.tasks.clone();
-        tasks.spawn(async move {
-            self.purge.record(outcome, None).await;
-            self.pending.settle();
-        })
-    }
-}
-
-/// The content of a write's response. Its end waits for the purge.
-pub(crate) struct WriteBody {
-    body: Body,
-    /// `None`: the end has been seen.
-    end: Option<WriteEnd>,
-    purging: Option<JoinHandle<()>>,
-    /// What follows the purge.
-    last: Option<Frame<Bytes>>,
-}
-
-impl WriteBody {
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
-        if self.end.is_some() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => Some(frame),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => None,
-            };
-            // Trailers are an end, and so is the last frame of a body that says so.
-            match frame {
-                Some(frame) if frame.is_data() && !self.body.is_end_stream() => {
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                last => self.last = last,
-            }
-            self.purging = self.end.take().map(|end| end.start(WriteOutcome::Purge));
-        }
-        if let Some(purging) = &mut self.purging {
-            // A purge that panicked has been logged, and is no reason to keep the response back.
-            let _ = ready!(Pin::new(purging).poll(cx));
-            self.purging = None;
-        }
-        Poll::Ready(self.last.take().map(Ok))
-    }
-
-    pub(super) fn is_end_stream(&self) -> bool {
-        self.end.is_none() && self.purging.is_none() && self.last.is_none()
-    }
-}
-
-impl Drop for WriteBody {
-    fn drop(&mut self) {
-        if let Some(end) = self.end.take() {
-            end.start(WriteOutcome::PurgeInDoubt);
-        }
-    }
 }

@@ -185,7 +185,7 @@ impl Write {
         let position = position.filter(|_| is_whole);
         let response = self.with_position(result?, position);
         if is_streamed {
-            return Ok(purge.at_end_of(response, self.pending.clone()));
+            return Ok(purge.repeat_at_end(response, self.pending.clone()));
         }
         self.pending.settle();
         Ok(response)

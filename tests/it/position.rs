@@ -37,6 +37,26 @@ async fn a_position_reads_the_write_on_another_replica() {
 }
 
 #[tokio::test]
+async fn each_of_several_positions_counts() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start();
+    let [one, other] = replicas(&redis, &upstream).await;
+    for (round, foreign) in ["1, {}", "{}, {}", "x,{}", "a-1-b, {}"].into_iter().enumerate() {
+        upstream.on("/a", Answer::ok(format!("{round} old")));
+        other.purge_tag("a").await;
+        other.has("/a").await.assert_text(&format!("{round} old"));
+        upstream.on("/a", Answer::ok(format!("{round} new")));
+        let written = one.request("POST", "/a").await.assert_status(200);
+        let position = written.header("larder-position").expect("a position");
+        let read = other
+            .get("/a")
+            .header("larder-position", "other")
+            .header("larder-position", &foreign.replace("{}", &position));
+        read.await.assert_text(&format!("{round} new"));
+    }
+}
+
+#[tokio::test]
 async fn known_and_forged_positions_cost_no_confirmation() {
     let redis = Redis::start().await;
     let upstream = Upstream::start();

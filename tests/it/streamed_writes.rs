@@ -24,7 +24,7 @@ async fn begin(upstream: &Upstream, larder: &Larder) -> (Streaming, Feed) {
 }
 
 #[tokio::test]
-async fn a_write_that_takes_effect_at_the_end_of_its_response_is_purged_there() {
+async fn a_streamed_write_is_purged_again_at_its_end() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     for trailer in [false, true] {
@@ -53,7 +53,7 @@ async fn a_write_whose_end_nobody_saw_stays_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_response_without_a_length_that_is_there_at_once_is_purged_once() {
+async fn a_response_of_unknown_length_that_ends_soon_is_purged_once() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
     upstream.on("/chat", Answer::ok("").chunks(["a", "b"]));
@@ -61,7 +61,7 @@ async fn a_response_without_a_length_that_is_there_at_once_is_purged_once() {
     assert!(reply.headers.contains_key("larder-position"));
 }
 
-/// What a browser accepts.
+/// The codings that browsers accept.
 const CODINGS: &str = "gzip, deflate, br, zstd";
 
 #[tokio::test]

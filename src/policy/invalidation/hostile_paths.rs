@@ -137,7 +137,7 @@ fn respelled(path: &str, random: &mut Random) -> String {
     }
     let ends_in_escape = text.len() > 2 && text.as_bytes()[text.len() - 3] == b'%';
     if text.ends_with(char::is_alphanumeric) && !ends_in_escape && random.one_in(4) {
-        // What a framework drops.
+        // Frameworks drop these.
         text.push_str(random.pick(&[".json", "%0a", "%20", "%09", ".json%0A"]));
     }
     if random.one_in(6) {
