@@ -130,7 +130,8 @@ impl Write {
         if let Some(upgrade) = &upgrade {
             upgrade.add_fields(forwarded.headers_mut());
         }
-        let purge = Purge { in_doubt_for, cause: Some(head.purge_reason()), ..Purge::hard(written.named()) };
+        let (rules, cause) = (Some(routes.rules()), Some(head.purge_reason()));
+        let purge = Purge { in_doubt_for, rules, cause, ..Purge::hard(written.named()) };
         self.pending.mark_sent(purge, self.route.clone());
         let sent_at = proxy.clock.now();
         let result = match &mut guard {
