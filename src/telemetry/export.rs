@@ -14,14 +14,14 @@ use super::otlp_client::OtlpHttpClient;
 use super::{AttributeValue, EndedSpan, SpanRole};
 use crate::config::TracingSettings;
 
-pub struct Exporter {
+pub(super) struct Exporter {
     processor: BatchSpanProcessor,
     scope: InstrumentationScope,
 }
 
 impl Exporter {
     /// Creates the exporter; it connects when the first batch is due.
-    pub fn start(settings: &TracingSettings) -> io::Result<Self> {
+    pub(super) fn start(settings: &TracingSettings) -> io::Result<Self> {
         let path = match settings.otlp.path() {
             "" | "/" => "/v1/traces",
             path => path,
@@ -40,11 +40,11 @@ impl Exporter {
     }
 
     /// Queues a span, or drops it if the queue is full.
-    pub fn export(&self, ended: EndedSpan) {
+    pub(super) fn export(&self, ended: EndedSpan) {
         self.processor.on_end(self.span_data(ended));
     }
 
-    pub fn flush(&self) {
+    pub(super) fn flush(&self) {
         const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
         if let Err(error) = self.processor.shutdown_with_timeout(FLUSH_TIMEOUT) {
             tracing::warn!(%error, "failed to export the last spans");

@@ -15,7 +15,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug)]
-pub struct OtlpHttpClient;
+pub(super) struct OtlpHttpClient;
 
 #[async_trait]
 impl HttpClient for OtlpHttpClient {
