@@ -15,9 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::response::{AdminError, AdminResponse};
 
-/// Maximum numbers of concurrent readers of purges and of decisions.
+/// Maximum numbers of concurrent readers of purges, of decisions, and of the progress of runs.
 const MAX_EVENT_READERS: usize = 32;
 const MAX_DECISION_READERS: usize = 8;
+const MAX_PROGRESS_READERS: usize = 8;
 
 /// Interval of comment frames that keep idle connections open.
 pub(super) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -33,12 +34,17 @@ struct EventStreamBody {
 pub(crate) struct ReaderSlots {
     pub(super) events: Arc<Semaphore>,
     pub(super) decisions: Arc<Semaphore>,
+    pub(super) progress: Arc<Semaphore>,
 }
 
 impl Default for ReaderSlots {
     fn default() -> Self {
         let slots = |count| Arc::new(Semaphore::new(count));
-        Self { events: slots(MAX_EVENT_READERS), decisions: slots(MAX_DECISION_READERS) }
+        Self {
+            events: slots(MAX_EVENT_READERS),
+            decisions: slots(MAX_DECISION_READERS),
+            progress: slots(MAX_PROGRESS_READERS),
+        }
     }
 }
 

@@ -110,7 +110,7 @@ GET    /decisions           requests and how they are answered as server-sent ev
 GET    /explain             how a request is treated, and what is stored for it: ?url=http://host/path; or POST
 POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}; ?wait=applied&timeout=5s&dry_run=true
 GET    /warm                progress of the `warm` entries
-POST   /warm                {\"route\": \"/api/courses/{id}\", \"values\": {\"id\": [1, 2]}}, or {\"urls\": []}: fetches them now
+POST   /warm                {\"route\": \"/api/courses/{id}\", \"values\": {\"id\": [1, 2]}}, or {\"urls\": []}, or {\"name\": …}: fetches them now
 POST   /refresh             {\"expiring_within\": \"5m\", \"route\": …, \"tag\": …}: refreshes used entries
 POST   /drain              clients are told to close their connections; ?exit=true ends the process as SIGTERM does
 DELETE /cache               purges everything
@@ -230,9 +230,11 @@ where
             let body = read_body(body).await?;
             state.purge(purge_request::parse_body(&state.routes, &body)?, peer, head).await
         }
-        Endpoint::Warm if head.method == Method::POST => state.warm(&read_body(body).await?).await,
+        Endpoint::Warm if head.method == Method::POST => {
+            state.warm(&head.headers, &read_body(body).await?).await
+        }
         Endpoint::Warm => Ok(state.warm_status()),
-        Endpoint::Refresh => state.refresh(&read_body(body).await?).await,
+        Endpoint::Refresh => state.refresh(&head.headers, &read_body(body).await?).await,
         Endpoint::Drain => drain::drain(state, head.uri.query()),
         Endpoint::PurgeEverything => state.purge(purge_request::purge_everything(), peer, head).await,
         Endpoint::PurgeTag(tag) => {

@@ -23,6 +23,7 @@ mod suggest;
 mod tail;
 mod test;
 mod top;
+mod warm;
 mod watch;
 
 use std::ffi::OsString;
@@ -130,6 +131,10 @@ enum Command {
     Purge(admin::PurgeArgs),
     /// List the last purges
     Purges(admin::PurgesArgs),
+    /// Fetch responses before clients ask, and show the progress
+    Warm(warm::WarmArgs),
+    /// Fetch again what clients use and what would soon expire
+    Refresh(warm::RefreshArgs),
     /// Show hits and misses by route
     Stats(admin::StatsArgs),
     /// Show hits that differed from the API's current response, and why
@@ -221,6 +226,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Purge(args) => admin::purge(&args, &path),
         Command::Purges(args) => admin::purges(&args, &path),
+        Command::Warm(args) => warm::warm(&args, &path),
+        Command::Refresh(args) => warm::refresh(&args, &path),
         Command::Stats(args) => admin::stats(&args, &path),
         Command::Audit(args) => match &args.replay {
             Some(file) => replay::run(&args, file, &path),

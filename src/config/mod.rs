@@ -57,7 +57,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 use ipnet::IpNet;
 
 pub use admin::{AdminSettings, PurgeAllow, PurgeSettings};
@@ -222,11 +222,21 @@ pub struct WarmEntry {
     pub headers: HeaderMap,
 }
 
-/// Values taken from a JSON response.
+/// Values taken from a JSON response, or from all pages of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WarmList {
-    pub url: Uri,
+    /// The only page or the first one; `{page}` stands for the page's number.
+    pub url: UrlTemplate,
     pub query: JsonQuery,
+    /// Set if the list is read to its last page.
+    pub pages: Option<PageWalk>,
+}
+
+/// How the pages of a list are found. Without a field and without `{page}`, by `Link` with `rel=next`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PageWalk {
+    /// The field of a page that has the URL of the next one.
+    pub next: Option<JsonQuery>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,20 +8,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::diagnostics::{Diagnostics, Location};
 use super::fields::Fields;
-use super::keys::{Kind, Reader, Settings, settings};
+use super::keys::{Kind, Reader, Settings, settings, words};
 use super::scalars::{
     BOOLEAN, COUNT, PERCENT, TEXT, entries, list, one_or_many, parse_header_name, parsed, split_help,
 };
 use super::units::FieldError;
 use super::upstream::OFF_OR_DURATION;
 use super::yaml::{Value, YamlNode};
-use super::{Listen, WarmEntry, WarmList, url};
+use super::{Listen, PageWalk, WarmEntry, WarmList, url};
 use crate::policy::Route;
 use crate::policy::credentials;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::route::RouteMode;
 use crate::policy::routes::Routes;
-use crate::policy::url_template::{PlaceholderValues, UrlTemplate};
+use crate::policy::url_template::{PAGE_NUMBER, PlaceholderValues, UrlTemplate};
 
 settings! {
     /// How larder sends the requests that no client has sent.
@@ -44,13 +44,19 @@ settings! {
     partial struct WarmFields = "warm" {
         /// The path and query to request, or a list of them. `{name}` stands for each of its `values`, `{}` for each
         /// value that `each` finds.
-        get: Vec<(UrlTemplate, Location)> = TEMPLATES, required;
+        get: Vec<(UrlTemplate, Location)> = TEMPLATES, optional;
         /// The values of each `{name}`: `{id: [1, 2, 3]}`.
         values: PlaceholderValues = VALUES, optional;
         /// The path of a JSON response that lists what to request.
-        from: Uri = LIST_URL, optional;
+        from: UrlTemplate = LIST_PAGE, optional;
         /// The values in it that fill `{}`: `$.items[*].id`.
         each: JsonQuery = LIST_QUERY, optional;
+        /// `last_page`: `from` is the first of many pages, and each is requested, too. A page leads to the next by
+        /// `Link: …; rel=next`, or by the field in `next`; with `{page}` in `from` the pages are 1, 2, 3 … until one has
+        /// nothing for `each`. At most 1,000 pages.
+        until: () = UNTIL, optional;
+        /// The field of a page that has the URL of the next one: `$.links.next`.
+        next: JsonQuery = LIST_QUERY, optional;
         /// How often to request it; what would expire before the next time is fetched anew. `off`: only at the start.
         every: Option<Duration> = OFF_OR_DURATION, default "off";
         /// Whether to request it when larder starts.
@@ -106,6 +112,7 @@ pub(super) fn warm(
 struct EntryLocations {
     entry: Location,
     get: Vec<Location>,
+    from: Location,
 }
 
 fn entry(
@@ -116,7 +123,13 @@ fn entry(
     let fields = Fields::open(node, WarmFields::SECTION, diagnostics)?;
     let read = WarmFields::read(&fields)?;
     let (every, on_start) = (read.every?, read.on_start?);
-    let list = warm_list(&fields, read.from?, read.each?, diagnostics)?;
+    let pages = page_walk(&fields, (read.until?, read.next?), diagnostics)?;
+    let list = warm_list(&fields, read.from?, read.each?, pages, diagnostics)?;
+    let get = read.get?.unwrap_or_default();
+    if get.is_empty() && list.as_ref().is_none_or(|list| list.pages.is_none()) {
+        fields.report_missing("get");
+        return None;
+    }
     if every.is_none() && !on_start && fields.node("every").is_none() {
         diagnostics
             .error(node.location, "nothing ever starts this entry")
@@ -129,23 +142,54 @@ fn entry(
     for (name, value) in &read.headers?.unwrap_or_default() {
         headers.insert(name, value.clone());
     }
-    let (get, get_locations): (Vec<_>, Vec<_>) = read.get?.into_iter().unzip();
-    let name = read.name?.unwrap_or_else(|| get.first().map_or("", UrlTemplate::as_str).to_owned());
+    let (get, get_locations): (Vec<_>, Vec<_>) = get.into_iter().unzip();
+    let first = get.first().or(list.as_ref().map(|list| &list.url));
+    let name = read.name?.unwrap_or_else(|| first.map_or("", UrlTemplate::as_str).to_owned());
     let values = read.values?.unwrap_or_default();
-    let locations = EntryLocations { entry: node.location, get: get_locations };
+    let from = fields.value_location("from");
+    let locations = EntryLocations { entry: node.location, get: get_locations, from };
     Some((WarmEntry { name, get, values, list, every, on_start, headers }, locations))
+}
+
+/// Reads `until` and `next`. Returns `Some(None)` if both are absent.
+fn page_walk(
+    fields: &Fields<'_>,
+    read: (Option<()>, Option<JsonQuery>),
+    diagnostics: &Diagnostics,
+) -> Option<Option<PageWalk>> {
+    match read {
+        (None, None) => Some(None),
+        (Some(()), next) => Some(Some(PageWalk { next })),
+        (None, Some(_)) => {
+            diagnostics
+                .error(fields.value_location("next"), "`next` has no effect without `until`")
+                .help("add `until: last_page`");
+            None
+        }
+    }
 }
 
 /// Combines `from` and `each`, which belong together. Returns `Some(None)` if both are absent.
 fn warm_list(
     fields: &Fields<'_>,
-    from: Option<Uri>,
+    from: Option<UrlTemplate>,
     each: Option<JsonQuery>,
+    pages: Option<PageWalk>,
     diagnostics: &Diagnostics,
 ) -> Option<Option<WarmList>> {
     let (key, message, help) = match (from, each) {
-        (Some(url), Some(query)) => return Some(Some(WarmList { url, query })),
-        (None, None) => return Some(None),
+        (Some(url), Some(query)) if url.placeholders().next().is_none() || pages.is_some() => {
+            return Some(Some(WarmList { url, query, pages }));
+        }
+        (Some(_), Some(_)) => {
+            ("from", "`{page}` needs `until`", "add `until: last_page`, or write the number of one page")
+        }
+        (None, None) if pages.is_none() => return Some(None),
+        (None, None) => (
+            "until",
+            "`until` has no `from`",
+            "add `from: /api/items` and `each: $.items[*].id`: the first page, and what its items are",
+        ),
         (Some(_), None) => (
             "from",
             "`from` has no `each`",
@@ -160,6 +204,8 @@ fn warm_list(
     diagnostics.error(fields.value_location(key), message).help(help);
     None
 }
+
+const UNTIL: Reader<()> = words!("last_page" => ());
 
 /// One template or a list, each with its location.
 const TEMPLATES: Reader<Vec<(UrlTemplate, Location)>> =
@@ -198,6 +244,21 @@ pub(super) const LIST_URL: Reader<Uri> = Reader::new(Kind::Text, |node, diagnost
         let template = UrlTemplate::parse(text).map_err(|error| split_help(error, HELP))?;
         let url = template.expand(&PlaceholderValues::new()).into_iter().next();
         url.ok_or_else(|| ("`from` can't have placeholders".into(), HELP.into()))
+    })
+});
+
+const LIST_PAGE: Reader<UrlTemplate> = Reader::new(Kind::Text, |node, diagnostics| {
+    parsed(node, "a path such as `/api/files?recent=1`", diagnostics, |text| {
+        let template = UrlTemplate::parse(text)
+            .map_err(|error| split_help(error, "write a path such as `/api/files?recent=1`"))?;
+        let other = template.placeholders().find(|name| *name != PAGE_NUMBER).map(str::to_owned);
+        match other {
+            None => Ok(template),
+            Some(name) => Err((
+                format!("`from` can't have `{{{name}}}`"),
+                "write a path such as `/api/files?page={page}`".into(),
+            )),
+        }
     })
 });
 
@@ -261,9 +322,12 @@ fn check_entry(
             "responses are stored by scheme and host: write `background: {host: https://api.example.com}`",
         );
     }
-    for (template, location) in entry.get.iter().zip(&locations.get) {
+    // Where `get` is given, the list itself need not be cached.
+    let page = entry.list.as_ref().filter(|_| entry.get.is_empty()).map(|list| (&list.url, &locations.from));
+    for (template, location) in entry.get.iter().zip(&locations.get).chain(page) {
         let has_values = |name: &str| match name {
             "" => entry.list.is_some(),
+            PAGE_NUMBER if page.is_some_and(|(from, _)| from == template) => true,
             name => entry.values.contains_key(name),
         };
         if let Some(name) = template.placeholders().find(|name| !has_values(name)) {
@@ -275,7 +339,7 @@ fn check_entry(
             return;
         }
         let Some(context) = context else { continue };
-        let names = entry.values.keys().cloned().chain([String::new()]);
+        let names = entry.values.keys().cloned().chain([String::new(), PAGE_NUMBER.to_owned()]);
         let samples: PlaceholderValues = names.map(|name| (name, vec!["x".to_owned()])).collect();
         let Some(url) = template.expand(&samples).into_iter().next() else { continue };
         let route = context.routes.find(url.path());

@@ -31,6 +31,7 @@ pub mod lifetime;
 pub mod lifetime_limits;
 pub mod methods;
 pub mod miss_reason;
+pub mod next_page;
 pub mod no_vary_search;
 pub mod on_miss;
 pub mod overlay;

@@ -8,6 +8,9 @@ use http::Uri;
 /// Maximum URLs made of one template.
 pub const MAX_URLS: usize = 100_000;
 
+/// The placeholder for the number of a list's page.
+pub const PAGE_NUMBER: &str = "page";
+
 /// The values by placeholder; the name of `{}` is empty.
 pub type PlaceholderValues = BTreeMap<String, Vec<String>>;
 

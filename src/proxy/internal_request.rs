@@ -61,12 +61,12 @@ impl Worker {
         }
     }
 
-    /// The fields and the content of a 200 to a GET, from the store or the upstream.
+    /// The status, the fields and the content of the response to a GET, from the store or the upstream.
     pub(crate) async fn fetch_content(
         &self,
         sample: &SampleRequest,
         limit: usize,
-    ) -> Result<(HeaderMap, Bytes), String> {
+    ) -> Result<(StatusCode, HeaderMap, Bytes), String> {
         let mut request = Box::new(self.internal_request(sample, RefreshPolicy::Keep(Duration::ZERO))?);
         let answer = match self.classify_internal(&mut request.head).await {
             Classification::Lookup(lookup) => {
@@ -83,11 +83,8 @@ impl Worker {
             }
         };
         let (parts, body) = answer.response.into_parts();
-        if parts.status != StatusCode::OK {
-            return Err(format!("it was answered {}", parts.status));
-        }
         let content = Limited::new(body, limit).collect().await.map_err(|error| error.to_string())?;
-        Ok((parts.headers, content.to_bytes()))
+        Ok((parts.status, parts.headers, content.to_bytes()))
     }
 
     fn internal_request(

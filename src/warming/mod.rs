@@ -6,6 +6,7 @@
 
 mod audit;
 mod budget;
+mod list;
 mod on_demand;
 mod refresh;
 mod runs;
@@ -19,7 +20,7 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-pub(crate) use on_demand::{Report, WarmRequest, WarmResult};
+pub(crate) use on_demand::{ActiveRun, WarmRequest, WarmResult};
 pub(crate) use refresh::RefreshRequest;
 pub(crate) use tally::Tally;
 

@@ -1,6 +1,7 @@
 //! `POST /warm` and `POST /refresh`: runs started by an operator. An invalid request is refused as a whole.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,93 +9,163 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{SharedTally, Tally, Warming};
-use crate::metrics::BackgroundKind;
+use crate::config::{PageWalk, WarmEntry, WarmList};
 use crate::policy::Route;
+use crate::policy::json_query::JsonQuery;
 use crate::policy::path::Segment;
-use crate::policy::url_template::{PlaceholderValues, UrlTemplate};
-use crate::proxy::RefreshPolicy;
-use crate::stored_response::SampleRequest;
-
-/// Longest time a response waits for its run.
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::policy::url_template::{PAGE_NUMBER, PlaceholderValues, UrlTemplate};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WarmRequest {
+    /// The name of an entry of `warm`.
+    name: Option<String>,
     /// A route's name, or its path as written in the configuration.
     route: Option<String>,
     /// Values of the path's parameters.
     values: BTreeMap<String, Vec<Value>>,
     urls: Vec<String>,
     headers: BTreeMap<String, String>,
+    /// These four are those of an entry of `warm`.
+    from: Option<String>,
+    each: Option<String>,
+    until: Option<String>,
+    next: Option<String>,
 }
 
 /// A result whose error is a message and its fix.
 pub(crate) type WarmResult<T> = Result<T, (String, String)>;
 
-/// State of a run when the response is sent.
+/// A run that an operator has started. It goes on when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Report {
-    pub tally: Tally,
-    pub is_done: bool,
+pub(crate) struct ActiveRun {
+    progress: SharedTally,
+    task: JoinHandle<()>,
+}
+
+impl ActiveRun {
+    pub(super) fn start(progress: SharedTally, run: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { progress, task: tokio::spawn(run) }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.progress.lock().clone()
+    }
+
+    /// Waits for the end of the run, but not longer than this; returns whether it has ended.
+    pub(crate) async fn wait(&mut self, within: Duration) -> bool {
+        self.task.is_finished() || timeout(within, &mut self.task).await.is_ok()
+    }
 }
 
 impl Warming {
-    pub(crate) async fn warm_now(self: &Arc<Self>, request: WarmRequest) -> WarmResult<Report> {
+    pub(crate) fn warm_now(self: &Arc<Self>, request: WarmRequest) -> WarmResult<ActiveRun> {
+        if let Some(name) = &request.name {
+            return self.run_named(name, &request);
+        }
         let headers = self.with_configured_headers(parse_headers(&request.headers)?);
         if !headers.contains_key(HOST) {
             let fix = "add `\"headers\": {\"Host\": \"api.example.com\"}`, or `background: {host: …}` to proxy.yaml";
             return Err(("no Host for the warm requests".into(), fix.into()));
         }
         let routes = self.live.load().config.routes.clone();
-        let (templates, values) = request.resolve_templates(&routes)?;
-        let urls = templates.iter().flat_map(|template| template.expand(&values));
-        let requests: Vec<SampleRequest> =
-            urls.map(|uri| SampleRequest { uri, headers: headers.clone() }).collect();
-        Ok(self.run_with_report(BackgroundKind::Warm, requests, RefreshPolicy::Keep(Duration::ZERO)).await)
+        let list = request.read_list()?;
+        let (get, values) = request.resolve_templates(&routes, list.as_ref())?;
+        let entry = WarmEntry {
+            name: "on demand".to_owned(),
+            get,
+            values,
+            list,
+            every: None,
+            on_start: false,
+            headers,
+        };
+        let (warming, progress) = (self.clone(), SharedTally::default());
+        Ok(ActiveRun::start(progress.clone(), async move { warming.send_entry(&entry, progress).await }))
     }
 
-    /// Starts a run and waits for it; it continues after `RESPONSE_TIMEOUT`.
-    pub(super) async fn run_with_report(
-        self: &Arc<Self>,
-        kind: BackgroundKind,
-        requests: Vec<SampleRequest>,
-        policy: RefreshPolicy,
-    ) -> Report {
+    /// Starts an entry of the configuration, unless it is running.
+    fn run_named(self: &Arc<Self>, name: &str, request: &WarmRequest) -> WarmResult<ActiveRun> {
+        if !request.has_only_name() {
+            return Err(("`name` stands alone".into(), "remove the other fields, or `name`".into()));
+        }
+        let proxy = self.live.load_full();
+        let Some(entry) = proxy.config.warm.iter().find(|entry| entry.name == name) else {
+            let known: Vec<&str> = proxy.config.warm.iter().map(|entry| entry.name.as_str()).collect();
+            let known = if known.is_empty() { "it has no entries".to_owned() } else { known.join(", ") };
+            return Err((format!("`warm` has no entry {name:?}"), format!("use a name in `warm`: {known}")));
+        };
         let progress = SharedTally::default();
-        progress.lock().requests = requests.len() as u64;
-        let (warming, shared) = (self.clone(), progress.clone());
-        let run = tokio::spawn(async move { warming.run_all(kind, requests, policy, shared).await });
-        let is_done = timeout(RESPONSE_TIMEOUT, run).await.is_ok();
-        let tally = progress.lock().clone();
-        Report { tally, is_done }
+        if !self.start_run(name, &progress, proxy.clock.now()) {
+            let fix = "wait for its end; GET /warm shows the progress";
+            return Err((format!("the entry {name:?} is running"), fix.into()));
+        }
+        let run = self.clone().run_entry_now(Arc::new(entry.clone()), progress.clone());
+        Ok(ActiveRun::start(progress, run))
     }
 }
 
 impl WarmRequest {
-    fn resolve_templates(&self, routes: &[Arc<Route>]) -> WarmResult<(Vec<UrlTemplate>, PlaceholderValues)> {
-        let parse = |text: &String| {
-            UrlTemplate::parse(text).map_err(|error| match error.split_once("; ") {
-                Some((error, fix)) => (error.to_owned(), fix.to_owned()),
-                None => (error, "write a path such as /api/courses".into()),
-            })
+    /// Whether all fields but `name` are absent.
+    fn has_only_name(&self) -> bool {
+        let texts = [&self.route, &self.from, &self.each, &self.until, &self.next];
+        texts.iter().all(|text| text.is_none())
+            && self.values.is_empty()
+            && self.urls.is_empty()
+            && self.headers.is_empty()
+    }
+
+    /// The list of `from`, `each`, `until` and `next`.
+    fn read_list(&self) -> WarmResult<Option<WarmList>> {
+        const EXAMPLE: &str = r#"send {"from": "/api/items?page={page}", "each": "$.items[*].id", "until": "last_page", "urls": ["/api/items/{}"]}"#;
+        let query = |text: &String| JsonQuery::parse(text).map_err(|error| (error, EXAMPLE.to_owned()));
+        let pages = match self.until.as_deref() {
+            Some("last_page") => Some(PageWalk { next: self.next.as_ref().map(query).transpose()? }),
+            None if self.next.is_none() => None,
+            _ => return Err(("unknown value of `until`".into(), EXAMPLE.into())),
         };
-        let mut templates = self.urls.iter().map(parse).collect::<WarmResult<Vec<_>>>()?;
-        if let Some(name) = &self.route {
-            templates.push(parse(&self.find_path(name, routes)?)?);
+        let (url, query) = match (&self.from, &self.each) {
+            (Some(from), Some(each)) => (parse_template(from)?, query(each)?),
+            (None, None) if pages.is_none() => return Ok(None),
+            _ => return Err(("`from` and `each` belong together".into(), EXAMPLE.into())),
+        };
+        let is_other = |name: &&str| *name != PAGE_NUMBER || pages.is_none();
+        let other = url.placeholders().find(is_other).map(str::to_owned);
+        match other {
+            None => Ok(Some(WarmList { url, query, pages })),
+            Some(name) => Err((format!("`from` can't have `{{{name}}}`"), EXAMPLE.into())),
         }
-        if templates.is_empty() {
+    }
+
+    /// The URLs to fetch, and the values of their placeholders; those of `{}` are in the list.
+    fn resolve_templates(
+        &self,
+        routes: &[Arc<Route>],
+        list: Option<&WarmList>,
+    ) -> WarmResult<(Vec<UrlTemplate>, PlaceholderValues)> {
+        let mut templates =
+            self.urls.iter().map(|url| parse_template(url)).collect::<WarmResult<Vec<_>>>()?;
+        if let Some(name) = &self.route {
+            let mut path = self.find_path(name, routes, list.is_some())?;
+            if let Some((before, after)) = path.split_once('{').filter(|_| list.is_some()) {
+                let after = after.split_once('}').map_or("", |(_, after)| after);
+                path = format!("{before}{{}}{after}");
+            }
+            templates.push(parse_template(&path)?);
+        }
+        if templates.is_empty() && list.is_none_or(|list| list.pages.is_none()) {
             let fix = r#"send {"route": "/api/courses/{id}", "values": {"id": [1, 2]}} or {"urls": ["/api/courses"]}"#;
             return Err(("no route or URL is named".into(), fix.into()));
         }
         let values = self.values.iter().map(|(name, values)| Ok((name.clone(), value_texts(values)?)));
         let values: PlaceholderValues = values.collect::<WarmResult<_>>()?;
         let placeholders: Vec<&str> = templates.iter().flat_map(UrlTemplate::placeholders).collect();
-        if let Some(placeholder) = placeholders.iter().find(|placeholder| !values.contains_key(**placeholder))
-        {
+        let has_values = |name: &str| values.contains_key(name) || name.is_empty() && list.is_some();
+        if let Some(placeholder) = placeholders.iter().find(|placeholder| !has_values(placeholder)) {
             return Err((
                 format!("`{{{placeholder}}}` has no values"),
                 format!("add \"values\": {{\"{placeholder}\": [1, 2]}}"),
@@ -106,14 +177,20 @@ impl WarmRequest {
         Ok((templates, values))
     }
 
-    /// Finds the path of the one route with this name whose parameters have values here.
-    fn find_path(&self, name: &str, routes: &[Arc<Route>]) -> WarmResult<String> {
+    /// Finds the path of the one route with this name whose parameters have values here; its only parameter may have those
+    /// of a list.
+    fn find_path(&self, name: &str, routes: &[Arc<Route>], has_list: bool) -> WarmResult<String> {
         let has_these_values = |route: &&Arc<Route>| {
             let parameters = route.path.segments().iter().filter_map(|segment| match segment {
                 Segment::Parameter(name) | Segment::Rest(name) => Some(name),
                 Segment::Literal(_) => None,
             });
-            route.caches() && parameters.collect::<Vec<_>>() == self.values.keys().collect::<Vec<_>>()
+            let parameters: Vec<_> = parameters.collect();
+            let has_values = match has_list {
+                true => parameters.len() == 1 && self.values.is_empty(),
+                false => parameters == self.values.keys().collect::<Vec<_>>(),
+            };
+            route.caches() && has_values
         };
         let by_path = routes.iter().find(|route| route.path.as_str() == name);
         let mut named = routes.iter().filter(|route| *route.name == *name).filter(has_these_values);
@@ -133,6 +210,13 @@ impl WarmRequest {
         // `{*rest}` is a single placeholder here; a slash in its value stays one.
         Ok(route.path.as_str().replace("{*", "{"))
     }
+}
+
+fn parse_template(text: &str) -> WarmResult<UrlTemplate> {
+    UrlTemplate::parse(text).map_err(|error| match error.split_once("; ") {
+        Some((error, fix)) => (error.to_owned(), fix.to_owned()),
+        None => (error, "write a path such as /api/courses".into()),
+    })
 }
 
 fn parse_headers(written: &BTreeMap<String, String>) -> WarmResult<HeaderMap> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::on_demand::{Report, WarmResult};
+use super::on_demand::{ActiveRun, WarmResult};
 use super::{SharedTally, Warming};
 use crate::clock::Timestamp;
 use crate::config::show_duration;
@@ -41,7 +41,7 @@ pub(super) struct ReprimeState {
 const PENDING_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Warming {
-    pub(crate) async fn refresh(self: &Arc<Self>, request: RefreshRequest) -> WarmResult<Report> {
+    pub(crate) fn refresh(self: &Arc<Self>, request: RefreshRequest) -> WarmResult<ActiveRun> {
         let fix = r#"send {"expiring_within": "5m"}"#;
         let Some(written) = &request.expiring_within else {
             return Err(("missing `expiring_within`".into(), fix.into()));
@@ -62,7 +62,12 @@ impl Warming {
             }
         }
         tracing::info!(requests = requests.len(), within = show_duration(within), "refresh started");
-        Ok(self.run_with_report(BackgroundKind::Refresh, requests, RefreshPolicy::Renew(within)).await)
+        let progress = SharedTally::default();
+        progress.lock().requests = requests.len() as u64;
+        let (warming, policy) = (self.clone(), RefreshPolicy::Renew(within));
+        Ok(ActiveRun::start(progress.clone(), async move {
+            warming.run_all(BackgroundKind::Refresh, requests, policy, progress).await;
+        }))
     }
 
     fn complete_request(&self, sample: &SampleRequest) -> SampleRequest {

@@ -4,21 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::list::ListContents;
 use super::{SharedTally, TICK, Tally, Warming};
 use crate::clock::Timestamp;
-use crate::config::{Config, WarmEntry, WarmList};
+use crate::config::{Config, WarmEntry};
 use crate::metrics::BackgroundKind;
 use crate::phase::{Phase, PhaseReceiver};
-use crate::policy::content::Content;
 use crate::policy::url_template::{MAX_URLS, PlaceholderValues};
 use crate::proxy::{RefreshOutcome, RefreshPolicy};
 use crate::stored_response::SampleRequest;
-
-/// Maximum size of a response read for `each`.
-const MAX_LIST_BYTES: usize = 8 * 1024 * 1024;
 
 /// Maximum random start delay of a replica.
 const MAX_START_DELAY: Duration = Duration::from_secs(1);
@@ -85,28 +83,15 @@ impl Warming {
     }
 
     async fn run_entry(self: Arc<Self>, entry: Arc<WarmEntry>, progress: SharedTally) {
-        let is_shared = self.live.load().store.remote_status().is_some();
-        if is_shared {
+        if self.live.load().store.remote_status().is_some() {
             sleep(MAX_START_DELAY.mul_f64(random_fraction())).await;
         }
-        let mut requests = match self.entry_requests(&entry).await {
-            Ok(requests) => requests,
-            Err(error) => {
-                let error = format!("cannot read the list of `each`: {error}");
-                tracing::warn!(name = entry.name, error, "warm: failed");
-                self.live.load().metrics.record_background(BackgroundKind::Warm, "failed");
-                progress.lock().add(&RefreshOutcome::Failed(error));
-                Vec::new()
-            }
-        };
-        if is_shared {
-            let length = requests.len();
-            let first = (random_fraction() * length as f64) as usize;
-            requests.rotate_left(first.min(length));
-        }
-        progress.lock().requests = requests.len() as u64;
-        tracing::info!(name = entry.name, requests = requests.len(), "warm: run started");
-        self.run_all(BackgroundKind::Warm, requests, RefreshPolicy::Keep(entry.retention()), progress).await;
+        self.run_entry_now(entry, progress).await;
+    }
+
+    /// Runs a registered entry.
+    pub(super) async fn run_entry_now(self: Arc<Self>, entry: Arc<WarmEntry>, progress: SharedTally) {
+        self.send_entry(&entry, progress).await;
         let Tally { requests, fetched, fresh, not_stored, refused, failed, .. } =
             self.finish_run(&entry.name);
         let name = &entry.name;
@@ -114,27 +99,40 @@ impl Warming {
         self.live.load().metrics.record_warm_run();
     }
 
-    async fn entry_requests(&self, entry: &WarmEntry) -> Result<Vec<SampleRequest>, String> {
-        let mut values = entry.values.clone();
-        if let Some(list) = &entry.list {
-            let found = self.fetch_list(entry, list).await?;
-            values.insert(String::new(), found);
+    /// Sends the requests of an entry.
+    pub(super) async fn send_entry(self: &Arc<Self>, entry: &WarmEntry, progress: SharedTally) {
+        let (mut requests, failure) = self.entry_requests(entry).await;
+        if let Some(error) = failure {
+            let error = format!("cannot read the list of `each`: {error}");
+            tracing::warn!(name = entry.name, error, "warm: failed");
+            self.live.load().metrics.record_background(BackgroundKind::Warm, "failed");
+            progress.lock().add(&RefreshOutcome::Failed(error));
         }
-        Ok(expand_requests(entry, &values))
+        if self.live.load().store.remote_status().is_some() {
+            let length = requests.len();
+            let first = (random_fraction() * length as f64) as usize;
+            requests.rotate_left(first.min(length));
+        }
+        progress.lock().requests = requests.len() as u64;
+        tracing::info!(name = entry.name, requests = requests.len(), "warm: run started");
+        self.run_all(BackgroundKind::Warm, requests, RefreshPolicy::Keep(entry.retention()), progress).await;
     }
 
-    async fn fetch_list(&self, entry: &WarmEntry, list: &WarmList) -> Result<Vec<String>, String> {
-        let sample = SampleRequest { uri: list.url.clone(), headers: entry.headers.clone() };
-        let _permit = self.budget.acquire(&self.handle, &self.live).await;
-        let worker = self.handle.worker().clone();
-        let (headers, body) = worker.fetch_content(&sample, MAX_LIST_BYTES).await?;
-        let content = Content::parse_response(&headers, &body, MAX_LIST_BYTES as u64)
-            .map_err(|unreadable| format!("{} ({})", list.url, unreadable.as_not_stored().as_str()))?;
-        let found = content.extract_texts(&list.query, MAX_URLS);
-        let mut found = found.map_err(|_| "`each` selects lists or objects; expected values".to_owned())?;
-        let mut seen = std::collections::HashSet::new();
-        found.retain(|value| !value.is_empty() && seen.insert(value.clone()));
-        Ok(found)
+    /// The requests of an entry, and why its list could not be read to the end.
+    pub(super) async fn entry_requests(&self, entry: &WarmEntry) -> (Vec<SampleRequest>, Option<String>) {
+        let Some(list) = &entry.list else { return (expand_requests(entry, &entry.values), None) };
+        let ListContents { values: found, pages, failure } = self.read_list(list, &entry.headers).await;
+        let mut values = entry.values.clone();
+        values.insert(String::new(), found);
+        // A list that no route caches is read for its values alone.
+        let routes = self.live.load().routes.clone();
+        let is_cached = |page: &Uri| routes.find(page.path()).is_some_and(|route| route.caches());
+        let pages = pages
+            .into_iter()
+            .filter(is_cached)
+            .map(|uri| SampleRequest { uri, headers: entry.headers.clone() });
+        let requests = pages.chain(expand_requests(entry, &values)).take(MAX_URLS).collect();
+        (requests, failure)
     }
 }
 

@@ -124,6 +124,7 @@ mod upstream_tls;
 mod upstreams;
 mod validation;
 mod vary;
+mod warm_lists;
 mod warming;
 mod write_bounds;
 mod write_budget;

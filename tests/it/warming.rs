@@ -231,6 +231,13 @@ async fn on_demand_what_can_not_be_understood_is_refused_with_the_fix() {
         ("/warm", r#"{"route": "/api/courses/{id}"}"#, "has no values"),
         ("/warm", r#"{"route": "/api/courses", "values": {"id": [1]}}"#, "no URL has a"),
         ("/warm", r#"{"urls": ["/api/courses/{id}"], "values": {"id": [{}]}}"#, "unexpected value"),
+        ("/warm", r#"{"name": "nobody"}"#, "`warm` has no entry"),
+        ("/warm", r#"{"name": "x", "urls": ["/a"]}"#, "`name` stands alone"),
+        ("/warm", r#"{"from": "/api/courses", "urls": ["/api/courses/{}"]}"#, "belong together"),
+        ("/warm", r#"{"urls": ["/api/courses/{}"]}"#, "has no values"),
+        ("/warm", r#"{"from": "/a?p={page}", "each": "$.x", "urls": ["/a"]}"#, "can't have `{page}`"),
+        ("/warm", r#"{"from": "/a", "each": "$.x", "until": "never"}"#, "unknown value of `until`"),
+        ("/warm", r#"{"urls": ["/a"], "until": "last_page"}"#, "belong together"),
         ("/refresh", "{}", "missing `expiring_within`"),
         ("/refresh", r#"{"expiring_within": "soon"}"#, "soon"),
     ] {

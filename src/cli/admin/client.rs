@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Method, Request, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -86,8 +86,20 @@ impl AdminClient {
     /// Sends a GET, and hands the name and the data of each server-sent event to `on_event`. Returns when the stream ends,
     /// or `on_event` returns false.
     pub(crate) fn follow(&self, path: &str, on_event: impl FnMut(&str, &str) -> bool) -> Result<(), String> {
-        let request =
-            self.request(Method::GET, path, None).map_err(|error| format!("invalid request: {error}"))?;
+        self.follow_answer(Method::GET, path, None, on_event)
+    }
+
+    /// Sends a request that is answered with events, as [`AdminClient::follow`] does.
+    pub(crate) fn follow_answer(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<&Value>,
+        on_event: impl FnMut(&str, &str) -> bool,
+    ) -> Result<(), String> {
+        let mut request =
+            self.request(method, path, content).map_err(|error| format!("invalid request: {error}"))?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let followed = new_runtime()?.block_on(async {
             match &self.address {
                 AdminAddress::Tcp(address) => {
@@ -98,11 +110,14 @@ impl AdminClient {
                 }
             }
         });
-        match followed.map_err(|error| error.describe(&self.address))? {
-            (StatusCode::OK, _) => Ok(()),
-            (status, content) => {
-                Err(format!("{} answered {status}: {}", self.address, String::from_utf8_lossy(&content)))
-            }
+        let (status, content) = followed.map_err(|error| error.describe(&self.address))?;
+        if status == StatusCode::OK {
+            return Ok(());
+        }
+        let answer: Value = serde_json::from_slice(&content).unwrap_or_default();
+        match (answer["error"].as_str(), answer["fix"].as_str()) {
+            (Some(error), Some(fix)) => Err(format!("{error} ({status})\n{fix}")),
+            _ => Err(format!("{} answered {status}: {}", self.address, String::from_utf8_lossy(&content))),
         }
     }
 

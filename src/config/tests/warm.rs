@@ -51,8 +51,21 @@ warm:
         (&"own".parse().unwrap(), &"all".parse().unwrap())
     );
     assert_eq!(host(details).0, "other.test");
-    assert_eq!(details.list.as_ref().map(|list| list.url.to_string()).as_deref(), Some("/list?n=1"));
+    assert_eq!(details.list.as_ref().map(|list| list.url.as_str()), Some("/list?n=1"));
     assert_eq!((background.rate, background.share), (5, 100));
+}
+
+#[test]
+fn a_list_of_pages_needs_no_get_and_no_cached_list() {
+    let (warm, _) = read(
+        "warm:
+  - {from: '/a?p={page}', each: '$.x[*]', until: last_page}
+  - {from: /elsewhere, each: '$.x[*]', until: last_page, next: '$.next', get: '/a/{}'}",
+    );
+    let [pages, details] = warm.as_slice() else { panic!("{warm:?}") };
+    assert_eq!((pages.name.as_str(), pages.get.len()), ("/a?p={page}", 0));
+    let walks = [pages, details].map(|entry| entry.list.as_ref().and_then(|list| list.pages.clone()));
+    assert_eq!(walks.map(|walk| walk.map(|walk| walk.next.is_some())), [Some(false), Some(true)]);
 }
 
 #[test]
@@ -71,7 +84,13 @@ fn what_could_never_be_warm_is_refused_at_its_place() {
         ("warm: [{get: '/a/{}', from: /list}]", "`from` has no `each`", "each: $"),
         ("warm: [{get: /a, each: '$.x'}]", "`each` has no `from`", "from:"),
         ("warm: [{get: '/a/{}', from: /list, each: 'x'}]", "begins neither", "$.x"),
-        ("warm: [{get: '/a/{}', from: '/l/{x}', each: '$.x'}]", "can't have placeholders", "/api/files"),
+        ("warm: [{get: '/a/{}', from: '/l/{x}', each: '$.x'}]", "can't have `{x}`", "/api/files"),
+        ("warm: [{from: '/a?p={page}', each: '$.x', get: '/a/{}'}]", "`{page}` needs `until`", "last_page"),
+        ("warm: [{get: /a, until: last_page}]", "`until` has no `from`", "from: /api/items"),
+        ("warm: [{get: /a, next: '$.next'}]", "`next` has no effect", "until: last_page"),
+        ("warm: [{from: /b, each: '$.x', until: last_page}]", "`/b` matches no route", "add a route"),
+        ("warm: [{from: /a, each: '$.x', until: last}]", "last_page", "last_page"),
+        ("warm: [{from: /a, each: '$.x'}]", "has no `get`", "get"),
         ("warm: [{get: /a, on_start: false}]", "nothing ever starts this entry", "every: 5m"),
         ("warm: [{get: /a, every: 0s}]", "zero", "30s"),
         ("warm: [{get: /a, headers: {Host: x}}]", "a key of its own", "host:"),
