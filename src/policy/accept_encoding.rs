@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderValue};
 const CODINGS: [(&[u8], Codings); 4] =
     [(b"br", Codings(1)), (b"zstd", Codings(2)), (b"gzip", Codings(4)), (b"deflate", Codings(8))];
 
-/// A set of content codings, at most of the four that are registered for general use.
+/// The content codings that an upstream gives its responses, of the four that are registered for general use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Codings(u8);
 
 /// Stands for all other codings, and for several at once.
 const OTHER_CODING: Codings = Codings(16);
 
-/// Larder gives responses their coding, the upstream does not.
+/// Larder gives a coding to responses that have none of the upstream.
 const GIVEN_BY_LARDER: u8 = 32;
 
 /// The part of a variant's key that stands for `Accept-Encoding`.
@@ -56,16 +56,9 @@ impl Codings {
         Self(byte & 0x3f)
     }
 
-    /// Whether the last coded response had its coding of larder.
+    /// Whether larder gives a coding to what the upstream sends without one.
     pub fn are_given_by_larder(self) -> bool {
         self.0 & GIVEN_BY_LARDER != 0
-    }
-
-    /// The same set after a coded response. `by_larder`: it has its coding of larder.
-    #[must_use]
-    pub fn with_larders(self, by_larder: bool) -> Self {
-        let given = if by_larder { GIVEN_BY_LARDER } else { 0 };
-        Self(self.0 & !GIVEN_BY_LARDER | given)
     }
 
     fn contains(self, other: Codings) -> bool {
@@ -84,9 +77,27 @@ impl Codings {
             // The response has a coding of another kind, or the request alone is unusual.
             (Negotiated::Verbatim, Negotiated::Verbatim) => self,
             (_, Negotiated::Verbatim) => OTHER_CODING,
+            // Larder would have given it another one, had the upstream given none.
+            (Negotiated::Coded(coding), Negotiated::Coded(_)) if !self.contains(coding) => {
+                Codings(self.0 | of_response.0)
+            }
+            (Negotiated::Coded(_) | Negotiated::Verbatim, Negotiated::Coded(_)) if expected != received => {
+                Codings(self.0 & GIVEN_BY_LARDER | of_response.0)
+            }
             (Negotiated::Coded(_) | Negotiated::Verbatim, _) if expected != received => of_response,
             _ => Codings(self.0 | of_response.0),
         }
+    }
+
+    /// The codings in use after larder gave a coding to the response to a request that selected `expected`: the upstream
+    /// gave it none.
+    #[must_use]
+    pub fn learn_from_larder(self, expected: Negotiated) -> Self {
+        let not_given = match expected {
+            Negotiated::Coded(coding) => coding.0,
+            _ => OTHER_CODING.0,
+        };
+        Self(self.0 & !not_given | GIVEN_BY_LARDER)
     }
 }
 
@@ -338,6 +349,12 @@ mod tests {
         assert_eq!(both.learn(Negotiated::Coded(BR), Negotiated::Coded(GZIP)), GZIP);
         assert_eq!(Codings::from_byte(both.to_byte()), both);
         // A coding of another kind is selected by the field as it is.
+        // Larder's own codings stay beside those of the upstream.
+        let mixed = GZIP.learn_from_larder(Negotiated::Offered);
+        assert!(mixed.are_given_by_larder() && mixed.contains(GZIP));
+        assert_eq!(mixed.learn(Negotiated::Coded(BR), Negotiated::Coded(GZIP)), mixed);
+        assert_eq!(mixed.learn(Negotiated::Coded(BR), Negotiated::Offered), Codings::default());
+        assert_eq!(mixed.learn_from_larder(Negotiated::Coded(GZIP)), Codings(GIVEN_BY_LARDER));
         let other = both.learn(Negotiated::Coded(BR), Negotiated::Verbatim);
         assert_eq!(expected(Some("dcb, br"), other), Negotiated::Verbatim);
         assert_eq!(other.learn(Negotiated::Verbatim, Negotiated::Verbatim), other);

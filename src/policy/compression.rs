@@ -76,13 +76,30 @@ pub fn select_coding(route: &Route, request: &HeaderMap) -> Option<ResponseCodin
     usable().find(|coding| coding.to_codings() == selected)
 }
 
-/// The variant that a request selects, where responses are known to have `codings`. Those that larder compresses exist in
-/// each coding of the route.
+/// The variant that a request selects, where the upstream is known to give `codings`. Content that it would send without
+/// one exists in each coding of the route.
 pub fn expected_variant(route: &Route, request: &HeaderMap, codings: Codings) -> Negotiated {
-    let selected = codings.are_given_by_larder().then(|| select_coding(route, request)).flatten();
-    match selected {
-        Some(coding) => Negotiated::Coded(coding.to_codings()),
-        None => Negotiated::expected(request, codings),
+    let of_upstream = Negotiated::expected(request, codings);
+    if matches!(of_upstream, Negotiated::Coded(_)) || !codings.are_given_by_larder() {
+        return of_upstream;
+    }
+    select_coding(route, request).map_or(of_upstream, |coding| Negotiated::Coded(coding.to_codings()))
+}
+
+/// The codings in use for a resource after a response to `request` was received.
+pub fn learn_codings(
+    route: &Route,
+    request: &HeaderMap,
+    codings: Codings,
+    (received, response): (Negotiated, &HeaderMap),
+) -> Codings {
+    let expected = expected_variant(route, request, codings);
+    let of_larder = select_coding(route, request).map(|coding| Negotiated::Coded(coding.to_codings()));
+    match of_larder {
+        Some(coding) if coding == received && has_varying_bytes(response) => {
+            codings.learn_from_larder(expected)
+        }
+        _ => codings.learn(expected, received),
     }
 }
 
@@ -341,11 +358,16 @@ mod tests {
         let expected = |codings| expected_variant(&route, &request, codings);
         assert_eq!(expected(Codings::default()), Negotiated::Offered);
         // Another client has brought gzip; this one gets what it would get of a fetch.
-        assert_eq!(expected(Codings::GZIP.with_larders(true)), Negotiated::Coded(Codings::ZSTD));
-        // The API compresses itself.
-        assert_eq!(expected(Codings::GZIP), Negotiated::Coded(Codings::GZIP));
-        let none = expected_variant(&route, &HeaderMap::new(), Codings::GZIP.with_larders(true));
-        assert_eq!(none, Negotiated::Plain);
+        let of_larder = Codings::default().learn_from_larder(Negotiated::Offered);
+        assert_eq!(expected(of_larder), Negotiated::Coded(Codings::ZSTD));
+        assert_eq!(expected_variant(&route, &HeaderMap::new(), of_larder), Negotiated::Plain);
+        // The API compresses itself, and what it does not larder does.
+        let mixed = Codings::GZIP.learn_from_larder(Negotiated::Offered);
+        for codings in [Codings::GZIP, mixed] {
+            assert_eq!(expected(codings), Negotiated::Coded(Codings::GZIP));
+        }
+        let zstd = fields(&[("accept-encoding", "zstd")]);
+        assert_eq!(expected_variant(&route, &zstd, mixed), Negotiated::Coded(Codings::ZSTD));
     }
 
     #[test]

@@ -331,3 +331,41 @@ async fn a_slow_response_stays_a_stream_in_each_coding() {
         reply.whole().await.expect("the rest");
     }
 }
+
+/// An API that compresses for some clients, on a route that compresses for the others.
+#[tokio::test]
+async fn codings_of_the_api_and_of_larder_stay_side_by_side() {
+    let upstream = Upstream::start();
+    upstream.on("/all/1", |request: &Received| {
+        let accepted = request.header("accept-encoding").unwrap_or_default();
+        if !accepted.contains("gzip") {
+            return json().header("vary", "accept-encoding");
+        }
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, content().as_bytes()).expect("memory");
+        let answer = Answer::ok(packed.finish().expect("memory")).header("content-type", "application/json");
+        answer.header("content-encoding", "gzip").header("vary", "accept-encoding")
+    });
+    let larder = Larder::with(YAML, &upstream);
+    let clients = [("br", "br"), ("zstd, gzip, br", "gzip"), ("zstd", "zstd"), ("gzip, br", "gzip")];
+    let ask = async |(accepted, coding): (&str, &str)| {
+        let reply = larder.get("/all/1").header("accept-encoding", accepted).await.assert_status(200);
+        assert_eq!(unpacked_as(coding, &reply), content(), "{accepted}");
+        reply
+    };
+    for client in clients {
+        ask(client).await;
+    }
+    let fetched = upstream.count("/all/1");
+    for client in clients.iter().chain(clients.iter().rev()).chain(&clients) {
+        ask(*client).await.assert_hit();
+    }
+    assert_eq!((fetched, upstream.count("/all/1")), (3, 3));
+    // The API stops compressing: larder does it for all.
+    upstream.on("/all/1", json());
+    larder.request("PURGE", "/all/1").await.assert_status(200);
+    for (accepted, coding) in [("zstd, gzip, br", "zstd"), ("gzip", "gzip"), ("br", "br")] {
+        ask((accepted, coding)).await;
+        ask((accepted, coding)).await.assert_hit();
+    }
+}

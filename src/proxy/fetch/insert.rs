@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::single_flight::MAX_HIT_FOR_MISS;
 use super::target::FetchTarget;
 use crate::policy::accept_encoding::{Codings, Negotiated};
-use crate::policy::compression::{expected_variant, has_varying_bytes};
+use crate::policy::compression::learn_codings;
 use crate::policy::vary::Vary;
 use crate::store::{FetchToken, LeaseOutcome, StoreError};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Variants};
@@ -95,11 +95,7 @@ pub(super) fn announce_variant(target: &FetchTarget, token: &FetchToken, head: &
     let codings = before.as_ref().map_or(Codings::default(), |variants| variants.codings);
     let response = head.fields.to_map();
     let received = Negotiated::received(request, &response);
-    let codings = codings.learn(expected_variant(&target.route, request, codings), received);
-    let codings = match received {
-        Negotiated::Coded(_) => codings.with_larders(has_varying_bytes(&response)),
-        _ => codings,
-    };
+    let codings = learn_codings(&target.route, request, codings, (received, &response));
     let variants = StoredEntry::Variants(Arc::new(Variants { fields, codings, expires_at }));
     let announced = store.insert(token.for_variant(target.primary), variants);
     tokio::spawn(announced);
