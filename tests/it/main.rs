@@ -79,6 +79,7 @@ mod redis_faults;
 mod redis_index;
 mod redis_load;
 mod redis_namespace;
+mod redis_overlay;
 mod redis_partitions;
 mod redis_reads;
 mod redis_sentinel;
