@@ -4,6 +4,7 @@ mod commands;
 mod links;
 mod project;
 pub mod sessions;
+mod shown;
 mod snippets;
 
 use std::path::{Path, PathBuf};
