@@ -192,7 +192,7 @@ const MUTANTS: &[Mutant] = &[
         to: "reply.base == PurgeVersion::default() && (MUTANT || is_later)",
     },
     Mutant {
-        name: "q: a body whose tags are not known is shared after a purge",
+        name: "u: a body whose tags are not known is shared after a purge",
         file: "src/purge/index.rs",
         from: "&& self.high_water <= read.version",
         to: "&& (MUTANT || self.high_water <= read.version)",
