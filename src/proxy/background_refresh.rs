@@ -27,7 +27,8 @@ pub(super) fn refresh_in_background(
         return;
     }
     let caller = CacheRequest { worker, head, lookup }.caller_kind();
-    let Some(leader) = proxy.collapse_table.lead_refresh(&miss.key, caller) else { return };
+    let timeout = lookup.route.collapse_timeout;
+    let Some(leader) = proxy.collapse_table.lead_refresh(&miss.key, caller, timeout) else { return };
     if fresh.is_some() {
         proxy.metrics.record_refresh_ahead();
     }

@@ -346,7 +346,7 @@ impl<'a> MissedRequest<'a> {
         }
     }
 
-    /// Joins the response in flight if it would be a hit were it stored now. An error answers those whose forwarded fields
+    /// Joins the response in flight if it would be a hit were it stored now, and its content arrives. An error answers those whose forwarded fields
     /// are the leader's.
     fn follow(
         &self,
@@ -356,6 +356,10 @@ impl<'a> MissedRequest<'a> {
         waited: &mut Waited,
     ) -> Option<Answer> {
         let request = self.cached();
+        // Those who have joined read on; this one asks the upstream once more.
+        if fetch.has_stalled(self.lookup.route.collapse_timeout) {
+            return None;
+        }
         // No purge that was acknowledged before this request is missing from a fetch that began later.
         let validity = match fetch.started_at() > waited.since {
             true => Validity::Valid,

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -31,7 +32,6 @@ pub(super) struct SharedBody {
     length: Option<u64>,
 }
 
-#[derive(Default)]
 struct State {
     chunks: VecDeque<Bytes>,
     /// The number of the first chunk in `chunks`.
@@ -40,6 +40,8 @@ struct State {
     dropped: u64,
     /// Bytes that have arrived.
     arrived: u64,
+    /// When the last of them arrived, or the header section before them.
+    progressed_at: Instant,
     end: Option<Result<Option<HeaderMap>, SharedBodyError>>,
     /// How many bytes are kept, once the body is too large to be stored.
     window: Option<u64>,
@@ -47,6 +49,23 @@ struct State {
     next_reader: u64,
     /// The task that fills this body, while it waits for demand.
     producer: Option<Waker>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            first: 0,
+            dropped: 0,
+            arrived: 0,
+            progressed_at: Instant::now(),
+            end: None,
+            window: None,
+            readers: HashMap::new(),
+            next_reader: 0,
+            producer: None,
+        }
+    }
 }
 
 /// How far a reader has read.
@@ -78,6 +97,9 @@ impl SharedBody {
     pub(super) fn append(&self, chunk: Bytes) -> u64 {
         let mut state = self.state();
         state.arrived += chunk.len() as u64;
+        if !chunk.is_empty() {
+            state.progressed_at = Instant::now();
+        }
         state.chunks.push_back(chunk);
         state.trim();
         let arrived = state.arrived;
@@ -90,6 +112,12 @@ impl SharedBody {
         let mut state = self.state();
         state.window = Some(window);
         state.trim();
+    }
+
+    /// Whether the body has not ended, and nothing of it has arrived for `timeout`.
+    pub(super) fn has_stalled(&self, timeout: Duration) -> bool {
+        let state = self.state();
+        state.end.is_none() && state.progressed_at.elapsed() >= timeout
     }
 
     pub(super) fn has_readers(&self) -> bool {

@@ -139,6 +139,8 @@ pub(super) struct InFlightFetch {
     /// The request that the leader forwards.
     head: OnceLock<Arc<ClientHead>>,
     outcome: watch::Sender<Option<FetchOutcome>>,
+    /// The content, once the header section is there.
+    content: OnceLock<Arc<SharedBody>>,
 }
 
 pub(super) enum Join {
@@ -188,17 +190,22 @@ impl CollapseTable {
         }
     }
 
-    /// Leads the refresh of a stale response, also of an uncacheable key. `None`: another fetch is under way, or the last
-    /// ones failed and the back-off is not over.
-    pub(super) fn lead_refresh(self: &Arc<Self>, key: &CacheKey, caller: CallerKind) -> Option<Leader> {
+    /// Leads the refresh of a stale response, also of an uncacheable key. `None`: another fetch is under way whose content
+    /// has not stalled for `collapse_timeout`, or the last ones failed and the back-off is not over.
+    pub(super) fn lead_refresh(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        caller: CallerKind,
+        collapse_timeout: Duration,
+    ) -> Option<Leader> {
         if self.failures.active(key).is_some() {
             return None;
         }
         match self.lock().entry(*key) {
-            Entry::Occupied(_) => None,
-            Entry::Vacant(entry) => {
+            Entry::Occupied(present) if !present.get().has_stalled(collapse_timeout) => None,
+            entry => {
                 let fetch = InFlightFetch::new(*key, caller, true);
-                entry.insert(fetch.clone());
+                entry.insert_entry(fetch.clone());
                 Some(Leader { table: self.clone(), fetch })
             }
         }
@@ -248,11 +255,17 @@ impl InFlightFetch {
             caller,
             head: OnceLock::new(),
             outcome: watch::Sender::new(None),
+            content: OnceLock::new(),
         })
     }
 
     pub(super) fn started_at(&self) -> Instant {
         self.started_at
+    }
+
+    /// Whether the content has begun, and nothing more of it has arrived for `timeout`.
+    pub(super) fn has_stalled(&self, timeout: Duration) -> bool {
+        self.content.get().is_some_and(|content| content.has_stalled(timeout))
     }
 
     /// Whether the leader forwards the same fields as this request would, so that its error is this request's, too.
@@ -320,6 +333,11 @@ impl Leader {
         self.fetch.is_joinable
     }
 
+    /// Names the content that is arriving.
+    pub(super) fn set_content(&self, content: &Arc<SharedBody>) {
+        _ = self.fetch.content.set(content.clone());
+    }
+
     /// Names the request that is forwarded.
     pub(super) fn set_head(&self, head: &Arc<ClientHead>) {
         _ = self.fetch.head.set(head.clone());
@@ -380,114 +398,5 @@ impl Drop for Leader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-
-    const KEY: CacheKey = CacheKey([1; 32]);
-    const VARIANT: CacheKey = CacheKey([2; 32]);
-
-    fn table() -> (Arc<CollapseTable>, Clock) {
-        let clock = Clock::manual(Timestamp::from_secs(1_000));
-        (CollapseTable::new(clock.clone()), clock)
-    }
-
-    fn leader(table: &Arc<CollapseTable>, key: &CacheKey) -> Leader {
-        match table.join(key, CallerKind::InKey, None, None) {
-            Join::Leader(leader) => leader,
-            _ => panic!("another request leads already"),
-        }
-    }
-
-    fn follower(table: &Arc<CollapseTable>, key: &CacheKey) -> Arc<InFlightFetch> {
-        match table.join(key, CallerKind::InKey, None, None) {
-            Join::Follower(fetch) => fetch,
-            _ => panic!("no request leads"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_dropped_leader_ends_the_fetch_for_all() {
-        let (table, _) = table();
-        let lead = leader(&table, &KEY);
-        let fetch = follower(&table, &KEY);
-        drop(lead);
-        assert!(matches!(fetch.outcome().await, FetchOutcome::Interrupted));
-        leader(&table, &KEY);
-    }
-
-    #[tokio::test]
-    async fn the_first_outcome_counts() {
-        let (table, _) = table();
-        let lead = leader(&table, &KEY);
-        let fetch = lead.fetch().clone();
-        lead.complete(FetchOutcome::Uncacheable);
-        lead.complete(FetchOutcome::Retry);
-        assert!(matches!(fetch.outcome().await, FetchOutcome::Uncacheable));
-    }
-
-    #[test]
-    fn a_refused_fetch_is_replaced_once_for_all() {
-        let (table, _) = table();
-        let old = leader(&table, &KEY);
-        let refused = old.fetch().clone();
-        let Join::Leader(new) = table.join(&KEY, CallerKind::InKey, Some(&refused), None) else {
-            panic!("not replaced")
-        };
-        assert!(matches!(table.join(&KEY, CallerKind::InKey, Some(&refused), None), Join::Follower(_)));
-        // The old one leaves without taking the new one with it.
-        drop(old);
-        assert!(Arc::ptr_eq(&follower(&table, &KEY), new.fetch()));
-    }
-
-    #[test]
-    fn a_variant_is_joined_under_its_own_key() {
-        let (table, _) = table();
-        let lead = leader(&table, &KEY);
-        lead.rekey(VARIANT);
-        assert!(Arc::ptr_eq(&follower(&table, &VARIANT), lead.fetch()));
-        let _other_variant = leader(&table, &KEY);
-        drop(lead);
-        let _again = leader(&table, &VARIANT);
-    }
-
-    #[test]
-    fn an_uncacheable_key_is_not_collapsed_for_a_while() {
-        let (table, clock) = table();
-        let reason = Uncacheable::ByHeaders(NotStored::Private);
-        for lasts in [5, 10, 20] {
-            let lasts = Duration::from_secs(lasts);
-            assert_eq!(leader(&table, &KEY).mark_hit_for_miss(reason), lasts);
-            assert!(matches!(table.join(&KEY, CallerKind::InKey, None, None), Join::Bypass));
-            clock.advance(lasts);
-        }
-        leader(&table, &KEY).mark_hit_for_miss(reason);
-        table.lead_unshared(&KEY, CallerKind::InKey).clear_hit_for_miss();
-        leader(&table, &KEY);
-    }
-
-    #[test]
-    fn a_marker_of_one_kind_of_callers_is_none_of_the_other() {
-        let (table, _) = table();
-        let reason = Uncacheable::ByHeaders(NotStored::Private);
-        table.lead_unshared(&KEY, CallerKind::OutsideKey).mark_hit_for_miss(reason);
-        assert!(matches!(table.join(&KEY, CallerKind::OutsideKey, None, None), Join::Bypass));
-        leader(&table, &KEY);
-    }
-
-    #[test]
-    fn a_refresh_ignores_the_marker_and_obeys_the_back_off() {
-        let (table, clock) = table();
-        leader(&table, &KEY).mark_hit_for_miss(Uncacheable::AlwaysStale);
-        let refresh = || table.lead_refresh(&KEY, CallerKind::InKey);
-        let lead = refresh().expect("the refresh");
-        assert!(refresh().is_none(), "one at a time");
-        lead.record_refresh(Some(RefreshFailure::Timeout));
-        drop(lead);
-        assert!(refresh().is_none() && table.has_timed_out(&KEY));
-        clock.advance(MIN_REFRESH_BACKOFF);
-        assert!(!table.has_timed_out(&KEY));
-        refresh().expect("a second attempt").record_refresh(None);
-        refresh().expect("a third one, since the second succeeded");
-    }
-}
+#[path = "single_flight_tests.rs"]
+mod tests;

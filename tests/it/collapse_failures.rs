@@ -1,6 +1,6 @@
 //! Followers of a fetch that fails, takes too long, or is not for them.
 
-use crate::support::{Answer, Larder, Received, Reply, Upstream, with_deadline};
+use crate::support::{Answer, Larder, Received, Reply, Upstream, eventually, with_deadline};
 
 const ROUTES: &str = "
 routes:
@@ -170,4 +170,28 @@ async fn followers_of_a_fetch_that_timed_out_try_once_more() {
         reply.assert_text("GET /a #2");
     }
     assert_eq!(upstream.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn no_newcomer_joins_a_response_whose_content_is_stuck() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let (stuck, feed) = Answer::fed();
+    upstream.once("/slow", stuck);
+    let mut leader = larder.get("/slow").start().await;
+    feed.send("abc").await;
+    leader.read_until("abc").await;
+    larder.after(1);
+    // Once it has made no progress for the route's `collapse_timeout`, newcomers get the response to another request.
+    let first_part = || async {
+        let mut newcomer = larder.get("/slow").start().await;
+        newcomer.next().await.expect("no error").expect("some content")
+    };
+    eventually("another response", || async { (first_part().await == "GET /slow #2").then_some(()) }).await;
+    assert_eq!(upstream.count("/slow"), 2);
+    // Those who joined before read on, and the newer response stays.
+    feed.send("def").await;
+    feed.end().await;
+    leader.whole().await.expect("whole").assert_text("def");
+    larder.get("/slow").await.assert_hit().assert_text("GET /slow #2");
 }

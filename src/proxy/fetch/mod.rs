@@ -195,6 +195,7 @@ impl Fetch {
     ) {
         let InFlightResponse { body: shared, not_stored, has_all_tags, .. } = &*response;
         let _finish = FinishOnDrop(shared.clone());
+        leader.set_content(shared);
         if let Some(reader) = shared.new_reader() {
             let _gone = own.send(LeaderResult::Reader { shared: response.clone(), reader });
         }

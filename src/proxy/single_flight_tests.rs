@@ -1,0 +1,109 @@
+use super::*;
+use crate::clock::Timestamp;
+
+const KEY: CacheKey = CacheKey([1; 32]);
+const VARIANT: CacheKey = CacheKey([2; 32]);
+
+fn table() -> (Arc<CollapseTable>, Clock) {
+    let clock = Clock::manual(Timestamp::from_secs(1_000));
+    (CollapseTable::new(clock.clone()), clock)
+}
+
+fn leader(table: &Arc<CollapseTable>, key: &CacheKey) -> Leader {
+    match table.join(key, CallerKind::InKey, None, None) {
+        Join::Leader(leader) => leader,
+        _ => panic!("another request leads already"),
+    }
+}
+
+fn follower(table: &Arc<CollapseTable>, key: &CacheKey) -> Arc<InFlightFetch> {
+    match table.join(key, CallerKind::InKey, None, None) {
+        Join::Follower(fetch) => fetch,
+        _ => panic!("no request leads"),
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_leader_ends_the_fetch_for_all() {
+    let (table, _) = table();
+    let lead = leader(&table, &KEY);
+    let fetch = follower(&table, &KEY);
+    drop(lead);
+    assert!(matches!(fetch.outcome().await, FetchOutcome::Interrupted));
+    leader(&table, &KEY);
+}
+
+#[tokio::test]
+async fn the_first_outcome_counts() {
+    let (table, _) = table();
+    let lead = leader(&table, &KEY);
+    let fetch = lead.fetch().clone();
+    lead.complete(FetchOutcome::Uncacheable);
+    lead.complete(FetchOutcome::Retry);
+    assert!(matches!(fetch.outcome().await, FetchOutcome::Uncacheable));
+}
+
+#[test]
+fn a_refused_fetch_is_replaced_once_for_all() {
+    let (table, _) = table();
+    let old = leader(&table, &KEY);
+    let refused = old.fetch().clone();
+    let Join::Leader(new) = table.join(&KEY, CallerKind::InKey, Some(&refused), None) else {
+        panic!("not replaced")
+    };
+    assert!(matches!(table.join(&KEY, CallerKind::InKey, Some(&refused), None), Join::Follower(_)));
+    // The old one leaves without taking the new one with it.
+    drop(old);
+    assert!(Arc::ptr_eq(&follower(&table, &KEY), new.fetch()));
+}
+
+#[test]
+fn a_variant_is_joined_under_its_own_key() {
+    let (table, _) = table();
+    let lead = leader(&table, &KEY);
+    lead.rekey(VARIANT);
+    assert!(Arc::ptr_eq(&follower(&table, &VARIANT), lead.fetch()));
+    let _other_variant = leader(&table, &KEY);
+    drop(lead);
+    let _again = leader(&table, &VARIANT);
+}
+
+#[test]
+fn an_uncacheable_key_is_not_collapsed_for_a_while() {
+    let (table, clock) = table();
+    let reason = Uncacheable::ByHeaders(NotStored::Private);
+    for lasts in [5, 10, 20] {
+        let lasts = Duration::from_secs(lasts);
+        assert_eq!(leader(&table, &KEY).mark_hit_for_miss(reason), lasts);
+        assert!(matches!(table.join(&KEY, CallerKind::InKey, None, None), Join::Bypass));
+        clock.advance(lasts);
+    }
+    leader(&table, &KEY).mark_hit_for_miss(reason);
+    table.lead_unshared(&KEY, CallerKind::InKey).clear_hit_for_miss();
+    leader(&table, &KEY);
+}
+
+#[test]
+fn a_marker_of_one_kind_of_callers_is_none_of_the_other() {
+    let (table, _) = table();
+    let reason = Uncacheable::ByHeaders(NotStored::Private);
+    table.lead_unshared(&KEY, CallerKind::OutsideKey).mark_hit_for_miss(reason);
+    assert!(matches!(table.join(&KEY, CallerKind::OutsideKey, None, None), Join::Bypass));
+    leader(&table, &KEY);
+}
+
+#[test]
+fn a_refresh_ignores_the_marker_and_obeys_the_back_off() {
+    let (table, clock) = table();
+    leader(&table, &KEY).mark_hit_for_miss(Uncacheable::AlwaysStale);
+    let refresh = || table.lead_refresh(&KEY, CallerKind::InKey, Duration::from_secs(5));
+    let lead = refresh().expect("the refresh");
+    assert!(refresh().is_none(), "one at a time");
+    lead.record_refresh(Some(RefreshFailure::Timeout));
+    drop(lead);
+    assert!(refresh().is_none() && table.has_timed_out(&KEY));
+    clock.advance(MIN_REFRESH_BACKOFF);
+    assert!(!table.has_timed_out(&KEY));
+    refresh().expect("a second attempt").record_refresh(None);
+    refresh().expect("a third one, since the second succeeded");
+}
