@@ -39,6 +39,15 @@ pub struct Variants {
     pub codings: Codings,
     /// The expiry of the entry; never before that of the last variant.
     pub expires_at: Timestamp,
+    /// When the resource was found to be gone.
+    pub withdrawn_at: Option<Timestamp>,
+}
+
+impl Variants {
+    /// Whether the resource was found to be gone since this response was requested, so that it is not served stale.
+    pub fn have_withdrawn(&self, response: &StoredHead) -> bool {
+        self.withdrawn_at.is_some_and(|at| response.terms().requested_at < at)
+    }
 }
 
 #[derive(Clone, Debug)]

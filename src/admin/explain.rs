@@ -1,5 +1,6 @@
 //! `/explain`: how the rules treat a request, and what is stored for it now. Lookups here do not touch recency.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use super::AdminState;
 use super::purges::{self, PurgeEntry};
 use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse, json};
+use crate::clock::Timestamp;
 use crate::explain::{
     CallerTrust, ExplainRequest, ExplainResponse, Explainer, Verdict, parse_fields, to_json,
 };
@@ -19,7 +21,7 @@ use crate::policy::miss_reason::MissReason;
 use crate::policy::reuse::Reuse;
 use crate::purge::{AuditFilter, PurgeVersion, Validity};
 use crate::store::InspectedEntry;
-use crate::stored_response::{StoredEntry, StoredResponse};
+use crate::stored_response::{StoredEntry, StoredResponse, Variants};
 
 const FIX: &str = "ask GET /explain?url=http://api.example/path, or POST {\"method\": \"GET\", \"url\": \"…\", \
                    \"headers\": [\"Name: value\"]}; the host stands in the key";
@@ -71,7 +73,7 @@ pub(super) async fn explain(
         }
     }
     if let Some(key) = explainer.lookup_key(&question) {
-        told["now"] = describe_now(state, &explainer, &question, key).await;
+        told["now"] = describe_now(state, &mut explainer, &question, key).await;
     }
     Ok(json(StatusCode::OK, &told))
 }
@@ -79,11 +81,13 @@ pub(super) async fn explain(
 /// Describes what the store has for a request with this key.
 async fn describe_now(
     state: &AdminState,
-    explainer: &Explainer<'_>,
+    explainer: &mut Explainer<'_>,
     question: &ExplainRequest,
     key: CacheKey,
 ) -> Value {
-    let SeenEntry { entry: seen, looked_up, absent } = inspect(state, explainer, question, key).await;
+    let SeenEntry { entry: seen, looked_up, absent, variants } =
+        inspect(state, explainer, question, key).await;
+    explainer.variants = variants;
     let mut keys = vec![key];
     if let Some(InspectedEntry { stored: StoredEntry::Response(response), .. }) = &seen {
         keys.extend(Some(response.head.key).filter(|variant| *variant != key));
@@ -114,6 +118,7 @@ struct SeenEntry {
     looked_up: CacheKey,
     /// The reason of a miss that the store does not know better.
     absent: MissReason,
+    variants: Option<Arc<Variants>>,
 }
 
 /// Reads the entry under `key`, or the variant that the request selects.
@@ -125,16 +130,29 @@ async fn inspect(
 ) -> SeenEntry {
     let entry = state.store.inspect(&key).await;
     let Some(InspectedEntry { stored: StoredEntry::Variants(variants), .. }) = &entry else {
-        return SeenEntry { entry, looked_up: key, absent: MissReason::NeverStored };
+        return SeenEntry { entry, looked_up: key, absent: MissReason::NeverStored, variants: None };
     };
     let keys = explainer.variant_keys(question, &key, variants);
     let looked_up = keys.first().copied().unwrap_or(key);
+    let mut latest: Option<InspectedEntry> = None;
     for key in keys {
-        if let Some(entry) = state.store.inspect(&key).await {
-            return SeenEntry { entry: Some(entry), looked_up, absent: MissReason::OtherVariant };
+        if let Some(entry) = state.store.inspect(&key).await
+            && latest.as_ref().is_none_or(|latest| rank(latest) < rank(&entry))
+        {
+            latest = Some(entry);
         }
     }
-    SeenEntry { entry: None, looked_up, absent: MissReason::OtherVariant }
+    SeenEntry { entry: latest, looked_up, absent: MissReason::OtherVariant, variants: Some(variants.clone()) }
+}
+
+/// The most recent of several responses that match a request is used, unless a purge has ended it.
+fn rank(entry: &InspectedEntry) -> Option<(bool, Timestamp)> {
+    match &entry.stored {
+        StoredEntry::Response(response) => {
+            Some((entry.validity != Validity::Dead, response.head.terms().requested_at))
+        }
+        StoredEntry::Variants(_) => None,
+    }
 }
 
 /// The purge with this version, as `GET /purges` lists it; `None` if the journal does not have it any more.

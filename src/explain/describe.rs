@@ -61,7 +61,9 @@ pub(super) fn describe_not_stored(why: NotStored) -> &'static str {
         NotStored::RequestNoStore => "the request has no-store, and the route obeys request directives",
         NotStored::Private => "the response has private; `override: [private]` ignores it",
         NotStored::SetCookie => "the response sets a cookie",
-        NotStored::VaryStar => "its Vary is `*`, which matches no other request",
+        NotStored::VaryStar => {
+            "its Vary matches no other request: it is `*`, has `X-Forwarded-For`, or more than 32 fields"
+        }
         NotStored::EventStream => "an event stream never ends",
         NotStored::Credentials => {
             "the request has a credential that is not in the key; write `per` or `shared: true`, or let the \

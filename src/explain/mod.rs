@@ -36,7 +36,7 @@ use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, tags};
 use crate::proxy::{Client, ClientHead};
 use crate::purge::{Target, TargetId};
-use crate::stored_response::Terms;
+use crate::stored_response::{Terms, Variants};
 
 pub use crate::callers::Callers;
 pub use caller::CallerTrust;
@@ -131,12 +131,14 @@ pub struct Explainer<'c> {
     now: Timestamp,
     /// The bound on hits of the route while a source of events is silent.
     pub fallback_ttl: Option<Duration>,
+    /// The variants that are stored for the request, if there are any.
+    pub variants: Option<Arc<Variants>>,
 }
 
 impl<'c> Explainer<'c> {
     /// Dates in the response are compared with `now`.
     pub fn new(config: &'c Config, routes: &'c Routes, trust: CallerTrust<'c>, now: Timestamp) -> Self {
-        Self { config, routes, trust, now, fallback_ttl: None }
+        Self { config, routes, trust, now, fallback_ttl: None, variants: None }
     }
 
     /// Explains the handling of `input`, if the upstream answers with `response`.

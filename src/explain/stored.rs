@@ -27,7 +27,11 @@ impl Explainer<'_> {
     /// Whether a stored response that no purge invalidated may answer the request.
     pub fn reuse(&self, input: &ExplainRequest, stored: &StoredHead, soft_purged: bool) -> Option<Reuse> {
         self.with_lookup(input, |lookup, request| {
-            assess(stored, &lookup.with_key(stored.key), request, soft_purged, self.now)
+            let reuse = assess(stored, &lookup.with_key(stored.key), request, soft_purged, self.now);
+            match self.variants.as_ref().is_some_and(|variants| variants.have_withdrawn(stored)) {
+                true => reuse.without_stale_windows(),
+                false => reuse,
+            }
         })
     }
 

@@ -41,6 +41,19 @@ pub enum Reuse {
     No(MissReason),
 }
 
+impl Reuse {
+    /// The same for a response that is not to be served stale.
+    #[must_use]
+    pub fn without_stale_windows(self) -> Self {
+        match self {
+            Reuse::StaleWhileRevalidate { age, ttl }
+            | Reuse::StaleOnRequest { age, ttl }
+            | Reuse::Validate { age, ttl, .. } => Reuse::Validate { age, ttl, if_error: false },
+            Reuse::Fresh { .. } | Reuse::ValidateOnRequest { .. } | Reuse::No(_) => self,
+        }
+    }
+}
+
 /// Follows the order of §4. `lookup.key` is the key of the request or of its variant. `soft_purged`: the response
 /// counts as stale.
 ///

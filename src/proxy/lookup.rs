@@ -47,13 +47,23 @@ pub(super) enum LookupStep {
     Pending(GetResult, Cursor),
 }
 
-/// The entry that a lookup has come to: the primary key's, then each variant's, the most recent first.
+/// The entry that a lookup has come to: the primary key's, then each kind of variant's, the latest kind first.
 pub(super) struct Cursor {
     key: CacheKey,
     variants: Option<Arc<Variants>>,
     next: usize,
     /// The key of the most recent variant: a fetch goes under it.
     latest: Option<CacheKey>,
+    /// The most recent response so far, and its key.
+    found: Option<(CacheKey, Found)>,
+}
+
+/// A stored response that was found for the request.
+struct Found {
+    stored: StoredResponse,
+    soft_purged: bool,
+    /// It is not served stale any more.
+    is_withdrawn: bool,
 }
 
 /// A stored response that answers the request.
@@ -124,7 +134,11 @@ impl CacheRequest<'_> {
             };
             match entry {
                 Some(ValidEntry { stored: StoredEntry::Response(response), soft_purged }) => {
-                    return LookupStep::Done(self.evaluate(response, soft_purged, cursor.key));
+                    let found = Found { stored: response, soft_purged, is_withdrawn: false };
+                    if cursor.variants.is_none() {
+                        return LookupStep::Done(self.evaluate(found, cursor.key));
+                    }
+                    cursor.keep_latest(found);
                 }
                 Some(ValidEntry { stored: StoredEntry::Variants(variants), .. }) => {
                     cursor.variants.get_or_insert(variants);
@@ -133,7 +147,12 @@ impl CacheRequest<'_> {
             }
             match cursor.select_next_variant(self) {
                 Some(key) => result = self.store().get(&key),
-                None => return LookupStep::Done(LookupOutcome::Miss(cursor.into_miss(self.store()))),
+                None => {
+                    return LookupStep::Done(match cursor.found.take() {
+                        Some((key, found)) => self.evaluate(found, key),
+                        None => LookupOutcome::Miss(cursor.into_miss(self.store())),
+                    });
+                }
             }
         }
     }
@@ -142,7 +161,7 @@ impl CacheRequest<'_> {
     pub(super) fn find_local(&self, key: CacheKey) -> Option<CacheHit> {
         let found = self.store().get_local(&key)?;
         let StoredEntry::Response(response) = found.stored else { return None };
-        self.evaluate(response, found.soft_purged, key).fresh()
+        self.evaluate(Found::fresh_only(response, found.soft_purged), key).fresh()
     }
 
     /// Looks past the first tier: another replica may have stored a newer response.
@@ -153,21 +172,23 @@ impl CacheRequest<'_> {
         if known.is_some_and(|known| response.head.terms().requested_at <= known) {
             return None;
         }
-        self.evaluate(response, found.soft_purged, miss.key).fresh()
+        self.evaluate(Found::fresh_only(response, found.soft_purged), miss.key).fresh()
     }
 
     /// Decides what a stored response is to this request. `key` is the key that it was found under.
-    fn evaluate(&self, stored: StoredResponse, soft_purged: bool, key: CacheKey) -> LookupOutcome {
+    fn evaluate(&self, found: Found, key: CacheKey) -> LookupOutcome {
         let CacheRequest { worker, head, lookup } = *self;
+        let Found { stored, soft_purged, is_withdrawn } = found;
         let miss = |if_error| {
             let stale = Some(StaleResponse { response: stored.clone(), soft_purged, if_error });
             Miss { key, fwd: Fwd::Stale, reason: None, stale }
         };
         let now = worker.proxy.clock.now();
-        match assess(&stored.head, &lookup.with_key(key), &head.as_policy(), soft_purged, now) {
+        let reuse = assess(&stored.head, &lookup.with_key(key), &head.as_policy(), soft_purged, now);
+        match if is_withdrawn { reuse.without_stale_windows() } else { reuse } {
             Reuse::Fresh { ttl, .. } => {
                 let is_due = is_refresh_due(&stored.head, ttl, lookup.route, head.refresh, now);
-                let miss = is_due.then(|| miss(true));
+                let miss = is_due.then(|| miss(!is_withdrawn));
                 let hit = CacheHit { stored, now, outcome: CacheOutcome::Hit { ttl, detail: None } };
                 match miss {
                     Some(miss) => LookupOutcome::Stale(hit, miss),
@@ -255,6 +276,13 @@ impl Miss {
     }
 }
 
+impl Found {
+    /// A response that is used only if it is fresh.
+    fn fresh_only(stored: StoredResponse, soft_purged: bool) -> Self {
+        Self { stored, soft_purged, is_withdrawn: false }
+    }
+}
+
 impl LookupOutcome {
     fn fresh(self) -> Option<CacheHit> {
         match self {
@@ -266,7 +294,18 @@ impl LookupOutcome {
 
 impl Cursor {
     fn new(key: CacheKey) -> Self {
-        Self { key, variants: None, next: 0, latest: None }
+        Self { key, variants: None, next: 0, latest: None, found: None }
+    }
+
+    /// Keeps the most recent response of all kinds that match the request (RFC 9111 §4).
+    fn keep_latest(&mut self, found: Found) {
+        let requested_at = |found: &Found| found.stored.head.terms().requested_at;
+        if self.found.as_ref().is_some_and(|(_, kept)| requested_at(kept) >= requested_at(&found)) {
+            return;
+        }
+        let variants = self.variants.as_ref();
+        let is_withdrawn = variants.is_some_and(|variants| variants.have_withdrawn(&found.stored.head));
+        self.found = Some((self.key, Found { is_withdrawn, ..found }));
     }
 
     fn select_next_variant(&mut self, request: &CacheRequest<'_>) -> Option<CacheKey> {

@@ -7,6 +7,7 @@ routes:
   - {path: \"/items/{id}\"}
   - {path: /sie, ttl: 10s, stale_if_error: 60s}
   - {path: /swr, ttl: 10s, stale_while_revalidate: 1h}
+  - {path: /kept, ttl: 10s, stale_if_error: 60s, status: {404: 20s}}
 ";
 
 const NOT_STORED: &str = "larder_not_stored_total{route=\"/swr\",reason=\"status\"}";
@@ -67,7 +68,7 @@ async fn a_refresh_with_a_cookie_does_not_freeze_the_page() {
 
 #[tokio::test]
 async fn a_resource_that_is_gone_is_never_served_stale_again() {
-    for status in [404, 410, 401, 403, 200, 302] {
+    for status in [404, 410, 451, 401, 403, 200, 302] {
         let upstream = Upstream::start();
         upstream.once("/sie", Answer::ok("old").header("etag", "\"v\""));
         upstream.once("/sie", Answer::status(status).header("cache-control", "no-store"));
@@ -77,6 +78,81 @@ async fn a_resource_that_is_gone_is_never_served_stale_again() {
         larder.after(15).get("/sie").await.assert_status(status);
         larder.get("/sie").await.assert_status(500);
     }
+}
+
+fn by_language(request: &Received) -> Answer {
+    Answer::ok(request.header("accept-language").unwrap_or_default()).header("vary", "accept-language")
+}
+
+/// The API compresses, and does not say so in `Vary`.
+fn by_coding(request: &Received) -> Answer {
+    match request.header("accept-encoding") {
+        Some(coding) => Answer::ok("coded").header("content-encoding", &coding),
+        None => Answer::ok("plain"),
+    }
+}
+
+#[tokio::test]
+async fn a_resource_that_is_gone_takes_its_variants_along() {
+    for (field, [told, other]) in
+        [("accept-language", [Some("de"), Some("en")]), ("accept-encoding", [Some("gzip"), None])]
+    {
+        let variants = if field == "accept-language" { by_language } else { by_coding };
+        for (path, method) in [("/sie", "GET"), ("/sie", "HEAD"), ("/kept", "GET")] {
+            let upstream = Upstream::start();
+            let larder = Larder::with(ROUTES, &upstream);
+            let ask = |method: &str, value: Option<&str>| {
+                let request = larder.request(method, path);
+                value.into_iter().fold(request, |request, value| request.header(field, value))
+            };
+            upstream.on(path, variants);
+            ask("GET", told).await.assert_stored();
+            ask("GET", other).await.assert_stored();
+            larder.after(15);
+            upstream.once(path, Answer::status(404));
+            ask(method, told).await.assert_status(404);
+            upstream.on(path, Answer::status(500));
+            ask("GET", other).await.assert_status(500);
+            // A response that is stored later has windows again.
+            upstream.on(path, variants);
+            ask("GET", other).await.assert_stored();
+            upstream.on(path, Answer::status(500));
+            larder.after(25);
+            ask("GET", other).await.assert_status(200).assert_detail("stale-if-error");
+            assert!(ask("GET", told).await.status >= 400);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_finds_no_error_withdraws_nothing() {
+    for status in [200, 204, 304, 500] {
+        let upstream = Upstream::start();
+        upstream.once("/sie", Answer::ok("old"));
+        upstream.once("/sie", Answer::status(status).header("cache-control", "no-store"));
+        upstream.on("/sie", Answer::status(500));
+        let larder = Larder::with(ROUTES, &upstream);
+        larder.get("/sie").await.assert_stored();
+        larder.after(15).request("HEAD", "/sie").await;
+        larder.get("/sie").await.assert_text("old").assert_detail("stale-if-error");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_whose_content_is_stuck_is_followed_by_another() {
+    let routes = "routes: [{path: /swr, ttl: 10s, stale_while_revalidate: 1h, collapse_timeout: 100ms}]";
+    let upstream = Upstream::start();
+    let larder = Larder::with(routes, &upstream);
+    upstream.once("/swr", Answer::ok("old"));
+    larder.get("/swr").await.assert_stored();
+    larder.after(15);
+    let (stuck, feed) = Answer::fed();
+    upstream.once("/swr", stuck);
+    upstream.on("/swr", Answer::ok("new"));
+    larder.get("/swr").await.assert_hit().assert_text("old");
+    feed.send("abc").await;
+    is_answered(&larder, "/swr", "new").await;
+    assert_eq!(upstream.count("/swr"), 3);
 }
 
 #[tokio::test]

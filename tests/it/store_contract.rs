@@ -222,8 +222,12 @@ async fn what_has_expired_is_gone() {
 async fn variants_are_recalled_as_they_were_inserted() {
     let fields = vec![VaryFields::new(vec![HeaderName::from_static("accept")])];
     for subject in subjects().await {
-        let variants =
-            Variants { fields: fields.clone(), codings: Codings::default(), expires_at: subject.later() };
+        let variants = Variants {
+            fields: fields.clone(),
+            codings: Codings::default(),
+            expires_at: subject.later(),
+            withdrawn_at: None,
+        };
         let stored = StoredEntry::Variants(Arc::new(variants));
         let fill = subject.store.begin_fetch(&KEY);
         subject.store.insert(fill, stored).await.expect(subject.name);

@@ -273,3 +273,23 @@ async fn a_route_with_languages_has_one_response_for_each() {
         .assert_text("de #4");
     larder.request("POST", "/a").header("accept-language", "de-CH").await.assert_text("de-CH #5");
 }
+
+#[tokio::test]
+async fn the_latest_of_all_kinds_of_vary_is_used() {
+    let upstream = Upstream::start();
+    upstream.on("/a", |request: &Received| {
+        let vary = if request.nth % 2 == 1 { "X-A, X-B" } else { "X-A" };
+        Answer::numbered(request).header("vary", vary)
+    });
+    let larder = Larder::with(A, &upstream);
+    let ask = |a: &'static str, b: &'static str| larder.get("/a").header("x-a", a).header("x-b", b);
+    ask("1", "1").await.assert_text("GET /a #1");
+    larder.after(1);
+    ask("1", "2").await.assert_text("GET /a #2");
+    ask("1", "1").await.assert_hit().assert_text("GET /a #2");
+    // Another request brings the first kind of `Vary` to the front.
+    ask("2", "1").await.assert_text("GET /a #3");
+    ask("1", "1").await.assert_hit().assert_text("GET /a #2");
+    ask("2", "1").await.assert_hit().assert_text("GET /a #3");
+    assert_eq!(upstream.count("/a"), 3);
+}

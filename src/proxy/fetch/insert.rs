@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::single_flight::MAX_HIT_FOR_MISS;
 use super::target::FetchTarget;
+use crate::clock::Timestamp;
 use crate::policy::accept_encoding::{Codings, Negotiated};
 use crate::policy::compression::learn_codings;
 use crate::policy::vary::Vary;
@@ -96,7 +97,22 @@ pub(super) fn announce_variant(target: &FetchTarget, token: &FetchToken, head: &
     let response = head.fields.to_map();
     let received = Negotiated::received(request, &response);
     let codings = learn_codings(&target.route, request, codings, (received, &response));
-    let variants = StoredEntry::Variants(Arc::new(Variants { fields, codings, expires_at }));
-    let announced = store.insert(token.for_variant(target.primary), variants);
-    tokio::spawn(announced);
+    let withdrawn_at = before.as_ref().and_then(|variants| variants.withdrawn_at);
+    insert_variants(target, token, Variants { fields, codings, expires_at, withdrawn_at });
+}
+
+/// The resource was found to be gone at `now`: no variant that was requested before is served stale.
+pub(super) fn withdraw_variants(target: &FetchTarget, token: &FetchToken, now: Timestamp) {
+    let found = target.proxy().store.get_local(&target.primary);
+    if let Some(StoredEntry::Variants(variants)) = found.map(|found| found.stored)
+        && variants.withdrawn_at < Some(now)
+    {
+        insert_variants(target, token, Variants { withdrawn_at: Some(now), ..(*variants).clone() });
+    }
+}
+
+fn insert_variants(target: &FetchTarget, token: &FetchToken, variants: Variants) {
+    let variants = StoredEntry::Variants(Arc::new(variants));
+    let inserted = target.proxy().store.insert(token.for_variant(target.primary), variants);
+    tokio::spawn(inserted);
 }

@@ -33,7 +33,7 @@ use crate::policy::response_admission::too_large_reason;
 use crate::policy::route::Collapse;
 use crate::policy::storing::{ExchangeTimes, NotStored, may_share_error};
 use crate::policy::validation::merge_headers;
-use crate::policy::withdrawal::ends_stale_windows;
+use crate::policy::withdrawal::{Withdrawal, withdrawal, withdrawal_by_head};
 use crate::store::{FetchToken, LeaseOutcome};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Terms};
 use crate::upstream::UpstreamError;
@@ -274,6 +274,7 @@ impl Fetch {
                 }
                 // Stored before the last reader sees the end, so that its next request finds it.
                 let stored = insert::insert(&self.target, &self.token, complete.clone());
+                self.withdraw_other_variants(&complete.head);
                 leader.complete(FetchOutcome::Complete(complete));
                 shared.finish(Ok(trailers));
                 self.lease.release(stored.await);
@@ -388,14 +389,38 @@ impl Fetch {
     /// The response with this status is not stored: where it says that the resource is gone or has changed, the stored one
     /// is not served stale any more. It may still be validated.
     fn withdraw_stale(&self, status: StatusCode) {
-        let (Some(stale), target) = (&self.stale, &self.target) else { return };
+        let target = &self.target;
         let is_in_key = target.caller_kind() == CallerKind::InKey;
-        if ends_stale_windows(&target.route, target.caller, is_in_key, status) {
+        self.withdraw(withdrawal(&target.route, target.caller, is_in_key, status));
+    }
+
+    /// The same for the status of a response to a HEAD.
+    pub(super) fn withdraw_by_head(&self, status: StatusCode) {
+        let target = &self.target;
+        let is_in_key = target.caller_kind() == CallerKind::InKey;
+        self.withdraw(withdrawal_by_head(&target.route, target.caller, is_in_key, status));
+    }
+
+    fn withdraw(&self, withdrawal: Withdrawal) {
+        let (target, now) = (&self.target, self.target.proxy().clock.now());
+        if withdrawal == Withdrawal::AllVariants {
+            insert::withdraw_variants(target, &self.token, now);
+        }
+        if let Some(stale) = self.stale.as_ref().filter(|_| withdrawal != Withdrawal::Nothing) {
             let head = entry::without_stale_windows(&stale.response.head, &target.route);
             // Where it is still fresh, it has just been refreshed ahead.
-            claim_refresh(&head, target.proxy().clock.now());
+            claim_refresh(&head, now);
             let withdrawn = StoredResponse { head: Arc::new(head), body: stale.response.body.clone() };
             target.proxy().tasks.spawn(insert::replace(target, &self.token, withdrawn));
+        }
+    }
+
+    /// The response is stored. Where it says that the resource is gone, no other variant is served stale.
+    fn withdraw_other_variants(&self, stored: &StoredHead) {
+        let target = &self.target;
+        let is_in_key = target.caller_kind() == CallerKind::InKey;
+        if withdrawal(&target.route, target.caller, is_in_key, stored.status) == Withdrawal::AllVariants {
+            insert::withdraw_variants(target, &self.token, stored.terms().requested_at);
         }
     }
 

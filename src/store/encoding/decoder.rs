@@ -63,8 +63,12 @@ pub(super) fn decode_variants(key: &CacheKey, head: Bytes, clocks: &ClockOffset)
     let codings = Codings::from_byte(codings);
     let fields =
         reader.take_list(|reader| reader.take_list(HeadReader::take_header_name).map(VaryFields::new))?;
+    let withdrawn_at = match reader.expect_end() {
+        Some(()) => None,
+        None => Some(clocks.from_store(Timestamp::from_micros(reader.take_u64()?))),
+    };
     reader.expect_end()?;
-    Some(StoredEntry::Variants(Arc::new(Variants { fields, codings, expires_at })))
+    Some(StoredEntry::Variants(Arc::new(Variants { fields, codings, expires_at, withdrawn_at })))
 }
 
 struct HeadReader {

@@ -42,6 +42,10 @@ pub(super) fn encode_variants(key: &CacheKey, variants: &Variants, clocks: &Cloc
     for fields in &variants.fields {
         put_header_names(&mut written, fields.names());
     }
+    // It stands at the end, and only where it is set: replicas that do not know it read all other variants.
+    if let Some(time) = variants.withdrawn_at {
+        written.extend_from_slice(&clocks.to_store(time).as_micros().to_le_bytes());
+    }
     written
 }
 

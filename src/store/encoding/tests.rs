@@ -63,6 +63,7 @@ fn variants() -> StoredEntry {
         fields,
         codings: Codings::from_byte(5),
         expires_at: Timestamp::from_secs(1_763_640_000),
+        withdrawn_at: None,
     }))
 }
 
@@ -108,6 +109,18 @@ fn the_format_of_version_5_is_this_one() {
 
 const GOLDEN_RESPONSE: &str = "745e4062673065c404ce50f3a1275de98f75736f023422b0fc0ee727a9a958d6";
 const GOLDEN_VARIANTS: &str = "162985a6d91336b4e473e5f000eb183a669d6d2252ba4445c625fdc9b33feef1";
+
+#[test]
+fn variants_say_when_the_resource_was_found_to_be_gone() {
+    let StoredEntry::Variants(variants) = variants() else { unreachable!() };
+    let withdrawn_at = Some(Timestamp::from_secs(1_763_630_000));
+    let withdrawn = StoredEntry::Variants(Arc::new(Variants { withdrawn_at, ..(*variants).clone() }));
+    let value = encoded(&withdrawn);
+    assert_eq!(decoded(&value).map(|stored| shown(&stored)), Some(shown(&withdrawn)));
+    for length in 0..value.len() {
+        assert!(decoded(&value[..length]).is_none(), "{length}");
+    }
+}
 
 #[test]
 fn under_another_key_there_is_nothing() {
