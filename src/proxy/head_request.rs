@@ -10,6 +10,7 @@ use super::upstream_request;
 use super::worker::Worker;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::CacheLookup;
+use crate::policy::compression::compress_response;
 use crate::policy::storing::ExchangeTimes;
 use crate::policy::validation::is_freshened_by_head;
 use crate::upstream::RequestBody;
@@ -37,7 +38,13 @@ pub(super) async fn forward_head(
         return answer;
     }
     let times = ExchangeTimes { requested_at, received_at: worker.proxy.clock.now() };
-    let (status, headers) = (response.status(), response.headers());
+    let mut response = upstream_request::client_response(response);
+    let status = response.status();
+    fetch.withdraw_by_head(status);
+    // HEAD says what GET would (RFC 9110 §9.3.2), whose content larder compresses.
+    let has_room = worker.memory().has_room();
+    compress_response(lookup.route, &head.parts.headers, status, response.headers_mut(), has_room);
+    let headers = response.headers();
     // HEAD tells nothing of the content, so it does not bring a soft-purged response back.
     let stale = miss.stale.as_ref().filter(|stale| {
         let stored = &stale.response;
@@ -48,5 +55,5 @@ pub(super) async fn forward_head(
         None => false,
     };
     let outcome = CacheOutcome::head(miss.fwd, is_stored).because(miss.reason);
-    Answer::new(upstream_request::client_response(response), outcome, Some(lookup.route))
+    Answer::new(response, outcome, Some(lookup.route))
 }

@@ -74,6 +74,25 @@ async fn what_a_client_accepts_is_compressed_once_and_stored() {
 }
 
 #[tokio::test]
+async fn a_cold_head_says_what_get_would() {
+    let upstream = Upstream::start();
+    upstream.on("/items/1", json());
+    let larder = Larder::with(YAML, &upstream);
+    let fields = ["etag", "content-encoding", "vary", "accept-ranges"];
+    let said = |reply: &Reply| fields.map(|name| reply.header(name));
+    let head = gzip(larder.request("HEAD", "/items/1")).await.assert_status(200);
+    let get = gzip(larder.get("/items/1")).await.assert_stored();
+    assert_eq!(said(&head), said(&get));
+    assert_eq!(head.header("content-length"), None);
+    // And it freshens what is stored, as the upstream's own fields would.
+    larder.after(61);
+    gzip(larder.request("HEAD", "/items/1")).await.assert_status(200);
+    gzip(larder.get("/items/1")).await.assert_hit();
+    let plain = larder.request("HEAD", "/items/1").await.assert_status(200);
+    assert_eq!(said(&plain), said(&larder.get("/items/1").await.assert_stored()));
+}
+
+#[tokio::test]
 async fn each_form_is_validated_by_its_own_tag() {
     let upstream = Upstream::start();
     upstream.on("/items/1", |request: &Received| match request.header("if-none-match").as_deref() {
