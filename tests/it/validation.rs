@@ -182,3 +182,40 @@ async fn preconditions_that_only_the_upstream_can_judge_go_there() {
     assert_eq!(upstream.last("/a").header("if-match").as_deref(), Some("\"9\""));
     larder.get("/a").await.assert_hit().assert_text("GET /a #1");
 }
+
+#[tokio::test]
+async fn a_condition_is_answered_by_a_response_that_is_not_stored() {
+    const ROUTES: &str = "routes: [{path: \"/{*x}\", max_size: 100KiB}]";
+    let date = "Thu, 20 Nov 2025 11:00:00 GMT";
+    for (name, value, size) in [
+        ("cache-control", "no-store", 5000),
+        ("cache-control", "private, max-age=60", 5000),
+        ("x-lifetime", "none", 5000),
+        ("set-cookie", "a=b", 5000),
+        ("vary", "*", 5000),
+        ("cache-control", "max-age=60", 300_000),
+    ] {
+        let upstream = Upstream::start();
+        upstream.on("/a", move |_: &Received| {
+            let answer = Answer::ok(vec![b'x'; size]).header(name, value);
+            answer.header("etag", "\"1\"").header("last-modified", date)
+        });
+        let larder = Larder::with(ROUTES, &upstream);
+        for (field, condition, status) in [
+            ("if-none-match", "\"1\"", 304),
+            ("if-none-match", "\"0\", W/\"1\"", 304),
+            ("if-none-match", "\"2\"", 200),
+            ("if-modified-since", date, 304),
+            ("if-modified-since", "Thu, 20 Nov 2025 10:59:59 GMT", 200),
+        ] {
+            let reply = larder.get("/a").header(field, condition).await.assert_status(status);
+            assert_eq!(reply.body.len(), if status == 304 { 0 } else { size }, "{value}: {condition}");
+            let reply = reply.assert_header("etag", "\"1\"");
+            if name == "set-cookie" {
+                reply.assert_header(name, value);
+            }
+        }
+        larder.get("/a").header("cookie", "s=1").header("if-none-match", "\"1\"").await.assert_status(304);
+        assert_eq!(upstream.count("/a"), 6, "{value}");
+    }
+}
