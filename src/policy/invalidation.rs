@@ -9,6 +9,7 @@ mod location;
 mod outcome;
 mod purge_dialects;
 mod purge_request;
+mod tag_pattern;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -16,7 +16,7 @@ use super::error::ProxyError;
 use super::forwarding::{self, FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, client_ip};
 use super::interim::InterimSender;
 use super::request_fields::{asks_for_upgrade, normalize_fields, unambiguous_names};
-use super::request_host::{authority, normalize_host, single_value};
+use super::request_host::{authority, keep_ban_host, normalize_host, single_value};
 use super::spans::RequestSpan;
 use super::trace_context::{self, TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::access_log::UpstreamTime;
@@ -158,6 +158,7 @@ impl ClientHead {
         let trusted = refresh.is_some()
             || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
         if !trusted {
+            keep_ban_host(&mut parts);
             override_fields::remove(&mut parts.headers, names);
         } else if let Some(error) = override_fields::find_repeated(&parts.headers, names) {
             return Err(ProxyError::BadRequest(error));

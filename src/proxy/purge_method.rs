@@ -10,11 +10,12 @@ use super::answer::{Answer, LARDER_POSITION};
 use super::body::Body;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
+use super::request_host::purge_fields;
 use super::state::Proxy;
 use crate::access::{AccessDenied, AccessRequest, Trusted};
 use crate::config::{Config, PurgeAllow};
 use crate::metrics::{NonCacheReply, PurgeSource};
-use crate::policy::invalidation;
+use crate::policy::{RequestHead, invalidation};
 use crate::purge::Purge;
 use crate::purging::purge_wait::{FIELD_HINT, dry_run_response, parse_wait_field, purge_response};
 
@@ -39,7 +40,8 @@ async fn answer_purge(proxy: &Proxy, head: &ClientHead) -> Result<Response<Body>
     authorize(&proxy.config, head)?;
     let wait = parse_purge_wait(headers, settings.wait_timeout)?;
     let is_dry_run = parse_dry_run(headers)?;
-    let policy_head = head.as_policy();
+    let fields = purge_fields(&head.parts);
+    let policy_head = RequestHead { headers: &fields, ..head.as_policy() };
     let (targets, mode) = invalidation::parse_purge_request(
         &proxy.routes,
         &policy_head,

@@ -1,12 +1,15 @@
 //! The host that a request is for.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderName, Uri, Version};
 
 use super::error::ProxyError;
+
+const X_HOST: HeaderName = HeaderName::from_static("x-host");
 
 /// RFC 9112 §3.2: the target's own authority wins over `Host`; without either the request has no meaning.
 pub(super) fn authority(parts: &Parts, trusted: bool) -> Result<&str, ProxyError> {
@@ -31,6 +34,39 @@ pub(super) fn authority(parts: &Parts, trusted: bool) -> Result<&str, ProxyError
         (None, Some(host)) => Ok(host),
         (None, None) if parts.version == Version::HTTP_10 => Ok(""),
         (None, None) => Err(ProxyError::BadRequest("no Host")),
+    }
+}
+
+/// RFC 9112 §3.2.2 lets the target win; RFC 9113 §8.3.1 calls the request malformed.
+fn check_host(target: &Uri, host: Option<&str>) -> Result<(), ProxyError> {
+    let (Some(authority), Some(host)) = (target.authority(), host) else { return Ok(()) };
+    let normalize = |host: &str| normalize_host(host, target.scheme_str().unwrap_or("https")).ok();
+    let is_same = authority.as_str() == host
+        || normalize(host).is_some_and(|host| normalize(authority.as_str()) == Some(host));
+    is_same.then_some(()).ok_or(ProxyError::BadRequest("a Host that differs from :authority"))
+}
+
+/// The `X-Host` of a BAN, which names what is purged. A client that is not trusted overrides no host by it.
+#[derive(Clone)]
+struct BanHost(HeaderMap);
+
+/// Keeps the `X-Host` of a BAN before fields that override the host are removed.
+pub(super) fn keep_ban_host(parts: &mut Parts) {
+    if parts.method.as_str() == "BAN" && parts.headers.contains_key(X_HOST) {
+        let hosts = parts.headers.get_all(X_HOST).iter().cloned();
+        parts.extensions.insert(BanHost(hosts.map(|host| (X_HOST, host)).collect()));
+    }
+}
+
+/// The fields of a purge request, as they were sent.
+pub(super) fn purge_fields(parts: &Parts) -> Cow<'_, HeaderMap> {
+    match parts.extensions.get::<BanHost>() {
+        Some(BanHost(hosts)) => {
+            let mut headers = parts.headers.clone();
+            headers.extend(hosts.clone());
+            Cow::Owned(headers)
+        }
+        None => Cow::Borrowed(&parts.headers),
     }
 }
 

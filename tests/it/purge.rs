@@ -249,6 +249,10 @@ async fn requests_of_other_caches_purge_or_are_refused_with_the_fix() {
         ("PURGETAGS", "/", ("x-cache-tags", "items")),
         ("BAN", "/", ("x-cache-tags", "(^|,)(items|b)(,|$)")),
         ("BAN", "/", ("x-url", "^/list$")),
+        ("BAN", "/", ("apiplatform-ban-regex", "((^|\\,)items($|\\,))|((^|\\,)b($|\\,))")),
+        ("BAN", "/", ("apiplatform-ban-regex", "(^|\\,)items($|\\,)")),
+        ("PURGE", "/", ("x-magento-tags-pattern", "((^|,)items(,|$))")),
+        ("PURGE", "/", ("x-magento-tags-pattern", ".*")),
         ("BAN", "/list", ("x-irrelevant", "1")),
     ] {
         larder.get("/list").await.assert_status(200);
@@ -263,11 +267,23 @@ async fn requests_of_other_caches_purge_or_are_refused_with_the_fix() {
         ("PURGE", "/", ("x-purge-key", "items"), "Surrogate-Key"),
         ("PURGEALL", "/", ("x-irrelevant", "1"), "use PURGE"),
         ("BAN", "/", ("x-url", "/(a|b)"), "expected a path"),
+        ("BAN", "/", ("x-host", "api"), "needs `X-Url`"),
+        ("BAN", "/", ("tags", "items"), "unknown purge field `tags`"),
+        ("PURGE", "/", ("x-key", "items"), "unknown purge field `x-key`"),
+        ("PURGE", "/", ("x-url", "/list"), "send PURGE to the path"),
+        ("PURGE", "/", ("x-magento-tags-pattern", "items"), "whole tags"),
     ] {
         let refused = larder.request(method, target).header(field.0, field.1).await.assert_status(400);
         assert!(refused.text().contains(fix), "{method} {field:?}: {refused}");
     }
     assert_eq!(upstream.total(), asked, "no purge request is forwarded");
+    // `X-Host` says which host's response goes, whoever sends it.
+    for (host, is_hit) in [("other.test", true), ("api.test", false)] {
+        larder.get("/list").header("host", "api.test").await.assert_status(200);
+        let ban = larder.request("BAN", "/").header("x-url", ".*").header("x-host", host);
+        ban.await.assert_status(200);
+        assert_eq!(larder.get("/list").header("host", "api.test").await.is_hit(), is_hit, "{host}");
+    }
 }
 
 #[tokio::test]

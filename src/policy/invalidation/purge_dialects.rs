@@ -4,6 +4,7 @@
 
 use http::HeaderMap;
 
+use super::tag_pattern::{literal, parse_tag_pattern};
 use crate::purge::{NormalizedPath, PurgeMode, Target};
 
 /// How a field separates its tags.
@@ -43,6 +44,12 @@ const TAG_FIELDS: [TagField; 9] = [
     dialect("ykey", None),
 ];
 
+/// Fields that hold a regular expression over tags: API Platform's and Magento's.
+const PATTERN_FIELDS: [&str; 2] = ["apiplatform-ban-regex", "x-magento-tags-pattern"];
+
+/// The fields of a BAN, of the dialect of FOSHttpCache.
+const BAN_FIELDS: [&str; 3] = ["x-url", "x-host", "x-content-type"];
+
 /// Other fields of a purge request.
 const OTHER_FIELDS: [&str; 3] = ["purge-mode", "purge-wait", "purge-dry-run"];
 const OTHER_DIALECT_FIELDS: [&str; 1] = ["fastly-soft-purge"];
@@ -56,6 +63,10 @@ pub(super) fn tag_fields(dialects: bool) -> impl Iterator<Item = &'static TagFie
     TAG_FIELDS.iter().filter(move |field| dialects || !field.is_dialect)
 }
 
+pub(super) fn pattern_fields(dialects: bool) -> impl Iterator<Item = &'static str> {
+    PATTERN_FIELDS.into_iter().filter(move |_| dialects)
+}
+
 /// Refuses methods that are no purge after all, and fields that look like one's but are not known.
 pub(super) fn check_known(method: &str, headers: &HeaderMap, dialects: bool) -> Result<(), String> {
     let has_tags = || tag_fields(dialects).any(|field| headers.contains_key(field.name));
@@ -67,13 +78,20 @@ pub(super) fn check_known(method: &str, headers: &HeaderMap, dialects: bool) -> 
         }
         _ => return Err(format!("unknown purge method {method}; use PURGE, PURGEKEYS, PURGETAGS or BAN")),
     }
-    let is_known = |name: &str| {
-        tag_fields(dialects).any(|field| field.name == name)
-            || OTHER_FIELDS.contains(&name)
-            || (dialects && OTHER_DIALECT_FIELDS.contains(&name))
-    };
+    check_fields(method, headers, dialects)
+}
+
+fn check_fields(method: &str, headers: &HeaderMap, dialects: bool) -> Result<(), String> {
+    let of_dialects: &[&str] = if dialects { &OTHER_DIALECT_FIELDS } else { &[] };
+    let of_ban: &[&str] = if method == "BAN" { &BAN_FIELDS } else { &[] };
+    let tags = tag_fields(dialects).map(|field| field.name);
+    let others = [&OTHER_FIELDS[..], of_dialects, of_ban].into_iter().flatten().copied();
+    let known: Vec<&str> = tags.chain(pattern_fields(dialects)).chain(others).collect();
     let mut names = headers.keys().map(http::HeaderName::as_str);
-    match names.find(|name| looks_like_purge_field(name) && !is_known(name)) {
+    match names.find(|name| looks_like_purge_field(name) && !known.contains(name)) {
+        Some("x-url") => {
+            Err("`X-Url` is a field of BAN; send PURGE to the path itself, or BAN with `X-Url`".to_owned())
+        }
         Some(name) => Err(format!(
             "unknown purge field `{name}`; list tags in `Cache-Tag` (by comma) or `Surrogate-Key` (by space)"
         )),
@@ -82,8 +100,14 @@ pub(super) fn check_known(method: &str, headers: &HeaderMap, dialects: bool) -> 
 }
 
 fn looks_like_purge_field(name: &str) -> bool {
-    ["purge", "cache-tag", "surrogate-key", "xkey", "ykey"].iter().any(|part| name.contains(part))
+    const PARTS: [&str; 6] = ["purge", "cache-tag", "surrogate-key", "cache-key", "xkey", "ykey"];
+    const WORDS: [&str; 5] = ["ban", "tag", "tags", "regex", "pattern"];
+    // A key alone may be a credential, such as `X-Api-Key`.
+    const NAMES: [&str; 6] = ["key", "keys", "x-key", "x-keys", "x-pool", "x-url"];
+    PARTS.iter().any(|part| name.contains(part))
+        || name.split('-').any(|word| WORDS.contains(&word))
         || name.starts_with("x-ban")
+        || NAMES.contains(&name)
 }
 
 /// `Fastly-Soft-Purge: 1`.
@@ -153,7 +177,10 @@ fn url_pattern(pattern: &str, host: Option<String>) -> Result<Target, String> {
 
 /// The tags of a field, where BAN may write them as an alternative: `(^|,)(a|b)(,|$)`.
 pub(super) fn ban_tags(value: &str) -> Result<Vec<String>, String> {
-    let inner = value.trim().trim_start_matches("(^|,)").trim_end_matches("(,|$)");
+    if let Some(tags) = parse_tag_pattern(value) {
+        return Ok(tags);
+    }
+    let inner = value.trim();
     let inner = inner.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(inner);
     let parts = inner.split(|c: char| c == '|' || c == ',' || c.is_whitespace());
     let tags = parts.filter(|part| !part.is_empty()).map(literal);
@@ -162,23 +189,20 @@ pub(super) fn ban_tags(value: &str) -> Result<Vec<String>, String> {
     })
 }
 
-fn is_everything(pattern: &str) -> bool {
-    matches!(pattern, "" | ".*" | "^.*" | "^.*$" | ".*$" | ".+")
+/// The tags of a regular expression; `None` for all responses. Unlike a list, it must say where a tag begins and ends.
+pub(super) fn pattern_tags(field: &str, pattern: &str) -> Result<Option<Vec<String>>, String> {
+    if !pattern.is_empty() && is_everything(pattern) {
+        return Ok(None);
+    }
+    parse_tag_pattern(pattern).map(Some).ok_or_else(|| {
+        format!(
+            "`{field}: {pattern}`: expected alternatives of whole tags such as `((^|,)(a|b)(,|$))`, or `.*`"
+        )
+    })
 }
 
-/// The text that a pattern without operators matches.
-fn literal(pattern: &str) -> Option<String> {
-    let mut text = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => text.push(chars.next().filter(|c| c.is_ascii_punctuation())?),
-            '*' | '+' | '?' | '[' | ']' | '(' | ')' | '{' | '}' | '^' | '$' | '|' => return None,
-            // An unescaped dot is most likely a literal one.
-            c => text.push(c),
-        }
-    }
-    Some(text)
+fn is_everything(pattern: &str) -> bool {
+    matches!(pattern, "" | ".*" | "^.*" | "^.*$" | ".*$" | ".+")
 }
 
 #[cfg(test)]
@@ -205,6 +229,47 @@ mod tests {
             ("/a?", None),
         ] {
             assert_eq!(url_pattern(pattern, None).ok(), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn fields_that_look_like_a_purges_are_refused() {
+        let check = |method: &str, name: &'static str| {
+            let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), "a".parse().unwrap())]);
+            check_known(method, &headers, true)
+        };
+        for name in [
+            "tags",
+            "x-tags",
+            "key",
+            "x-key",
+            "cache-key",
+            "x-litespeed-tag",
+            "x-pool",
+            "x-magento-tags",
+            "x-purge-regex",
+            "x-ban-url",
+            "x-surrogate-keys",
+        ] {
+            assert!(check("PURGE", name).is_err() && check("BAN", name).is_err(), "{name}");
+        }
+        for name in ["x-api-key", "if-none-match", "x-host", "content-type", "x-request-id", "xkey"] {
+            assert!(check("PURGE", name).is_ok() && check("BAN", name).is_ok(), "{name}");
+        }
+        assert!(check("PURGE", "x-url").unwrap_err().contains("send PURGE to the path"));
+        assert!(check("BAN", "x-url").is_ok());
+    }
+
+    #[test]
+    fn a_pattern_names_whole_tags_or_everything() {
+        let tags = pattern_tags("x-magento-tags-pattern", "((^|,)a(,|$))|((^|,)b(,|$))");
+        assert_eq!(tags, Ok(Some(vec!["a".to_owned(), "b".to_owned()])));
+        assert_eq!(pattern_tags("x-magento-tags-pattern", ".*"), Ok(None));
+        for pattern in ["", "a", "a,b"] {
+            assert!(
+                pattern_tags("apiplatform-ban-regex", pattern).unwrap_err().contains("whole tags"),
+                "{pattern}"
+            );
         }
     }
 

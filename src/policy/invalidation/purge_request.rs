@@ -3,7 +3,8 @@
 use http::HeaderMap;
 
 use super::purge_dialects::{
-    Separator, TagField, ban_tags, check_known, is_fastly_soft, parse_ban, tag_fields,
+    Separator, TagField, ban_tags, check_known, is_fastly_soft, parse_ban, pattern_fields, pattern_tags,
+    tag_fields,
 };
 use super::{possible_paths, possible_routes};
 use crate::policy::purge_targets::PurgeTargets;
@@ -32,7 +33,7 @@ pub fn parse_purge_request(
     let mode = parse_purge_mode(headers, dialects)?;
     let banned = if is_ban { parse_ban(headers)? } else { None };
     let targets = match (tags, banned) {
-        (Some(tags), _) => tags.into_iter().map(Target::tag).collect(),
+        (Some(tags), _) => tags,
         (None, Some(targets)) => targets,
         (None, None) => purge_url_targets(routes, request, absolute)?,
     };
@@ -58,7 +59,7 @@ fn parse_purge_mode(headers: &HeaderMap, dialects: bool) -> Result<PurgeMode, St
 }
 
 /// Returns `None` if no tags are named, so that the path counts.
-fn parse_tags(headers: &HeaderMap, dialects: bool, is_ban: bool) -> Result<Option<Vec<String>>, String> {
+fn parse_tags(headers: &HeaderMap, dialects: bool, is_ban: bool) -> Result<Option<Vec<Target>>, String> {
     let mut tags: Vec<String> = Vec::new();
     let mut is_named = false;
     for field in tag_fields(dialects) {
@@ -71,14 +72,31 @@ fn parse_tags(headers: &HeaderMap, dialects: bool, is_ban: bool) -> Result<Optio
             }
         }
     }
-    if !is_named {
-        return Ok(None);
+    let mut is_everything = false;
+    for field in pattern_fields(dialects) {
+        for value in headers.get_all(field) {
+            is_named = true;
+            let pattern = String::from_utf8_lossy(value.as_bytes());
+            match pattern_tags(field, pattern.trim())? {
+                Some(more) => tags.extend(more),
+                None => is_everything = true,
+            }
+        }
     }
-    tags.sort_unstable();
-    tags.dedup();
-    if tags.is_empty() {
+    if is_everything {
+        return Ok(Some(vec![Target::Everything]));
+    }
+    if is_named && tags.is_empty() {
         return Err("the tag field names no tag".to_owned());
     }
+    check_tags(&mut tags)?;
+    Ok(is_named.then(|| tags.into_iter().map(Target::tag).collect()))
+}
+
+/// Sorts the tags of all fields, and refuses too many and too long ones.
+fn check_tags(tags: &mut Vec<String>) -> Result<(), String> {
+    tags.sort_unstable();
+    tags.dedup();
     if tags.len() > MAX_TAGS_PER_PURGE {
         return Err(format!(
             "{} tags in one request exceed the maximum of {MAX_TAGS_PER_PURGE}; send several requests",
@@ -88,7 +106,7 @@ fn parse_tags(headers: &HeaderMap, dialects: bool, is_ban: bool) -> Result<Optio
     if tags.iter().any(|tag| tag.len() > tags::MAX_TAG_BYTES) {
         return Err(format!("a tag is longer than {} bytes, and so no response has it", tags::MAX_TAG_BYTES));
     }
-    Ok(Some(tags))
+    Ok(())
 }
 
 fn split_tags(field: &TagField, value: &str) -> Result<Vec<String>, String> {
