@@ -360,7 +360,11 @@ fn check_target(parts: &Parts) -> Result<(), ProxyError> {
     if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
         return Err(ProxyError::BadRequest("a target that is neither a path nor a URL"));
     }
-    Ok(())
+    // RFC 9110 §7.4: what larder answers is a response of HTTP.
+    match parts.uri.scheme_str() {
+        None | Some("http" | "https") => Ok(()),
+        Some(_) => Err(ProxyError::BadRequest("a target whose scheme is neither http nor https")),
+    }
 }
 
 /// The scheme of the target: the connection's, or the one that a trusted proxy names.

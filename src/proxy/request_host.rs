@@ -23,6 +23,9 @@ pub(super) fn authority(parts: &Parts, trusted: bool) -> Result<&str, ProxyError
         Some(Err(_)) => return Err(ProxyError::BadRequest("Host is not valid")),
         None => None,
     };
+    if parts.version == Version::HTTP_2 {
+        check_host(&parts.uri, host)?;
+    }
     if let Some(forwarded) = trusted.then(|| single_value(&parts.headers, "x-forwarded-host")).flatten() {
         return Ok(forwarded);
     }

@@ -16,6 +16,11 @@ async fn ambiguous_requests_never_reach_the_upstream() {
         ("a Host that is none", "GET /a HTTP/1.1\r\nHost: a/b?c\r\n\r\n", 400),
         ("a Host with a user", "GET /a HTTP/1.1\r\nHost: me@api\r\n\r\n", 400),
         ("a list in Host", "GET /a HTTP/1.1\r\nHost: one, two\r\n\r\n", 400),
+        ("a target without a path", "GET evil.test HTTP/1.1\r\nHost: api\r\n\r\n", 400),
+        ("a target that is a word", "POST a HTTP/1.1\r\nHost: api\r\nContent-Length: 0\r\n\r\n", 400),
+        ("a host and a port as target", "GET api:80 HTTP/1.1\r\nHost: api\r\n\r\n", 400),
+        ("a star and more", "GET *x HTTP/1.1\r\nHost: api\r\n\r\n", 400),
+        ("another scheme", "GET ftp://api/a HTTP/1.1\r\nHost: api\r\n\r\n", 400),
         ("a target with a user", "GET http://me@api/a HTTP/1.1\r\nHost: api\r\n\r\n", 400),
         (
             "two lengths",

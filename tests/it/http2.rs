@@ -60,6 +60,27 @@ async fn an_empty_data_frame_is_no_content() {
 }
 
 #[tokio::test]
+async fn a_host_that_differs_from_the_authority_is_refused() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
+    let mut sender = connect(&larder, &client::Builder::new()).await;
+    for (host, status) in
+        [("api", 200), ("API", 200), ("api:80", 200), ("other", 400), ("api:81", 400), ("", 400)]
+    {
+        let mut request = request("GET", "/a");
+        request.headers_mut().insert("host", host.parse().expect("a value"));
+        poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
+        let (response, _) = sender.send_request(request, true).expect("sent");
+        assert_eq!(
+            with_deadline("a response", response).await.expect("a response").status(),
+            status,
+            "{host}"
+        );
+    }
+    assert_eq!(upstream.count("/a"), 1);
+}
+
+#[tokio::test]
 async fn a_stalled_client_loses_its_stream_not_the_connection() {
     let upstream = Upstream::start();
     upstream.on("/a", Answer::ok(vec![b'x'; 300_000]));
