@@ -96,22 +96,25 @@ impl Purger {
     }
 }
 
-/// Names the tags that no route has and no response here carries.
+/// Names the tags that no response here carries, where no route has them or they look like a pattern or a list.
 fn warnings(routes: &Routes, targets: &[Target], matched: Option<&Matched>) -> Vec<String> {
     let Some(matched) = matched else { return Vec::new() };
-    let is_unknown = |target: &&Target| {
-        !matched.targets.contains(&target.id())
-            && reached_routes(routes, std::slice::from_ref(*target)).is_empty()
-    };
-    let tags = targets.iter().take(MAX_TARGETS).filter(is_unknown).filter_map(|target| match target {
-        Target::Tag(tag) => Some(tag),
-        _ => None,
-    });
     let known = route_tags(routes);
-    tags.map(|tag| {
+    let unmatched = targets.iter().filter(|target| !matched.targets.contains(&target.id()));
+    let warnings = unmatched.take(MAX_TARGETS).filter_map(|target| {
+        let Target::Tag(tag) = target else { return None };
+        if !reached_routes(routes, std::slice::from_ref(target)).is_empty() {
+            let warning =
+                || format!("no response here carries the tag `{tag}`: tags are compared as a whole; list each of them");
+            return looks_like_pattern(tag).then(warning);
+        }
         let near = nearest(tag, known.iter().map(String::as_str));
         let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        format!("no route has the tag `{tag}`, and no response here carries it{hint}")
-    })
-    .collect()
+        Some(format!("no route has the tag `{tag}`, and no response here carries it{hint}"))
+    });
+    warnings.collect()
+}
+
+fn looks_like_pattern(tag: &str) -> bool {
+    tag.contains(|c: char| c.is_whitespace() || c.is_control() || "*{}|,[]()\"'".contains(c))
 }

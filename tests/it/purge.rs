@@ -239,6 +239,26 @@ async fn the_answer_says_what_was_understood_and_matched() {
 }
 
 #[tokio::test]
+async fn a_tag_that_looks_like_a_pattern_is_a_warning() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: \"/c/{id}\", ttl: 60s, tags: [\"course:{id}\"]}]", &upstream);
+    for (tag, is_warned) in [
+        ("course:*", true),
+        ("course:.*", true),
+        ("course:{id}", true),
+        ("course:7|k2", true),
+        ("course:8", false),
+        ("course:7", false),
+    ] {
+        larder.get("/c/7").await.assert_status(200);
+        let report =
+            larder.request("PURGE", "/").header("surrogate-key", tag).await.assert_status(200).json();
+        let warning = report["warnings"][0].as_str().unwrap_or_default();
+        assert_eq!(warning.contains("tags are compared as a whole"), is_warned, "{tag}: {report}");
+    }
+}
+
+#[tokio::test]
 async fn requests_of_other_caches_purge_or_are_refused_with_the_fix() {
     let upstream = Upstream::start();
     let larder = Larder::with(TAGGED, &upstream);
