@@ -92,6 +92,10 @@ impl ProxyError {
             ProxyError::Upstream(UpstreamError::Invalid(_)) => {
                 "the upstream's answer is not valid HTTP".into()
             }
+            ProxyError::Upstream(UpstreamError::Reset(_)) => "the upstream reset the request's stream".into(),
+            ProxyError::Upstream(UpstreamError::TlsRefused(_)) => {
+                "the upstream refused the TLS connection".into()
+            }
             ProxyError::PurgeNotRecorded(_) => "the purge was not recorded; try again".into(),
             ProxyError::WriteNotGuarded(_) => "the write was not forwarded; try again".into(),
             other => other.to_string(),

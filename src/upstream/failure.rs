@@ -36,15 +36,16 @@ impl SendFailure {
         }
     }
 
-    /// Returns whether the connection ended before the response came.
+    /// Returns whether the connection or the stream ended before the response came.
     pub(super) fn is_closed(&self) -> bool {
-        self.error == UpstreamError::Closed
+        matches!(self.error, UpstreamError::Closed | UpstreamError::Reset(_))
     }
 
-    /// Classifies an error of hyper, or one that it caused.
+    /// Classifies an error of hyper, or one that it caused. `may_be_stale`: the connection had been idle, so that the
+    /// upstream may have closed it before it saw the request.
     pub(super) fn classify(
         error: &(dyn Error + 'static),
-        closed_while_idle: bool,
+        may_be_stale: bool,
         progress: &RequestProgress,
     ) -> Self {
         if !progress.is_complete() && progress.is_cut() {
@@ -55,10 +56,49 @@ impl SendFailure {
         let error = match causes().find_map(|error| error.downcast_ref::<hyper::Error>()) {
             Some(error) if error.is_parse_too_large() => UpstreamError::HeaderTooLarge,
             Some(parse) if parse.is_parse() => UpstreamError::Invalid(root_cause(error)),
-            _ => UpstreamError::Closed,
+            _ => causes().find_map(classify_cause).unwrap_or(UpstreamError::Closed),
         };
-        let is_stale_connection = closed_while_idle && error == UpstreamError::Closed;
+        let is_stale_connection = may_be_stale && error == UpstreamError::Closed;
         Self { is_stale_connection, is_unprocessed, ..Self::new(error) }
+    }
+}
+
+/// An error of HTTP/2 or TLS that is more than the end of the connection.
+fn classify_cause(error: &(dyn Error + 'static)) -> Option<UpstreamError> {
+    if let Some(error) = error.downcast_ref::<h2::Error>() {
+        let reason = error.reason()?;
+        return match error.is_remote() {
+            true => error.is_reset().then_some(UpstreamError::Reset(reason)),
+            // Larder's side does not accept what came.
+            false => Some(UpstreamError::Invalid(format!("HTTP/2 {reason:?}: {reason}"))),
+        };
+    }
+    let alert = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
+    match alert {
+        rustls::Error::AlertReceived(alert) => Some(UpstreamError::TlsRefused(format!("{alert:?}"))),
+        _ => None,
+    }
+}
+
+/// The text for a stream that the upstream has reset, with the reason's name.
+pub(super) fn describe_reset(reason: h2::Reason) -> String {
+    let advice = match reason {
+        h2::Reason::HTTP_1_1_REQUIRED => "; it wants HTTP/1.1: remove `http2` under `upstream`",
+        _ => "",
+    };
+    format!("the upstream reset the HTTP/2 stream of the request: {reason:?}{advice}")
+}
+
+/// The advice on a TLS alert.
+pub(super) fn advice_on_alert(alert: &str) -> &'static str {
+    match alert {
+        "CertificateRequired" => "; set `cert` and `key` under `upstream.tls`",
+        "BadCertificate"
+        | "UnknownCA"
+        | "CertificateUnknown"
+        | "CertificateExpired"
+        | "UnsupportedCertificate" => "; it does not accept the certificate of `upstream.tls`",
+        _ => "",
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) use body::UpstreamBody;
 pub(crate) use body_error::BodyError;
 pub(crate) use continue_gate::ContinueGate;
 pub(crate) use destination::Destination;
-use failure::SendFailure;
+use failure::{SendFailure, advice_on_alert, describe_reset};
 pub(crate) use framing::StrayContent;
 use framing::{frame_content, normalize_framing};
 pub(crate) use held_content::CapturedBody;
@@ -88,6 +88,10 @@ pub(crate) enum UpstreamError {
     Timeout,
     #[error("the upstream closed the connection before it answered")]
     Closed,
+    #[error("{}", describe_reset(*.0))]
+    Reset(h2::Reason),
+    #[error("the upstream refused the TLS connection: {0}{advice}", advice = advice_on_alert(.0))]
+    TlsRefused(String),
     #[error("the upstream's answer is not valid HTTP: {0}")]
     Invalid(String),
     #[error("the upstream's header section is larger than larder takes (`upstream.header_count`)")]
@@ -118,6 +122,8 @@ impl UpstreamError {
             UpstreamError::Unreachable(_) => "unreachable",
             UpstreamError::Timeout => "timeout",
             UpstreamError::Closed => "closed",
+            UpstreamError::Reset(_) => "reset",
+            UpstreamError::TlsRefused(_) => "tls-refused",
             UpstreamError::Invalid(_) => "invalid",
             UpstreamError::HeaderTooLarge => "header-too-large",
             UpstreamError::RequestCut => "request-cut",
@@ -301,7 +307,7 @@ impl Upstream {
                     Err(error) => return Err(SendFailure::unreachable(&*error, request)),
                 },
             };
-            let (failed, may_resend, closed_while_idle) = match checkout {
+            let (failed, may_resend, may_be_stale) = match checkout {
                 Checkout::Http1 { mut connection, is_new } => {
                     to_http1(&mut request)?;
                     let is_exclusive = connection_login::is_exclusive(&request);
@@ -322,17 +328,17 @@ impl Upstream {
                         Err(failed) => (failed, !is_new, connection.stats().closed_while_idle()),
                     }
                 }
-                Checkout::Http2 { mut connection, stream } => {
+                Checkout::Http2 { mut connection, stream, is_new } => {
                     to_http2(&mut request, &instance.scheme)?;
                     match connection.send(*request).await {
                         Ok(response) => {
                             return Ok((response, Some(PooledConnection::Http2 { _stream: stream })));
                         }
-                        Err(failed) => (failed, true, false),
+                        Err(failed) => (failed, true, !is_new),
                     }
                 }
             };
-            *request = unsent(failed, may_resend, closed_while_idle, &progress)?;
+            *request = unsent(failed, may_resend, may_be_stale, &progress)?;
         }
     }
 
@@ -397,12 +403,12 @@ fn invalid(error: impl std::fmt::Display) -> UpstreamError {
 fn unsent(
     mut failed: TrySendError<Request<RequestBody>>,
     may_resend: bool,
-    closed_while_idle: bool,
+    may_be_stale: bool,
     progress: &RequestProgress,
 ) -> Result<Request<RequestBody>, SendFailure> {
     match failed.take_message() {
         Some(request) if may_resend => Ok(request),
-        _ => Err(SendFailure::classify(&failed.into_error(), closed_while_idle, progress)),
+        _ => Err(SendFailure::classify(&failed.into_error(), may_be_stale, progress)),
     }
 }
 

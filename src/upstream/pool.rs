@@ -51,7 +51,7 @@ struct Connections {
 /// A connection for one request.
 pub(super) enum Checkout {
     Http1 { connection: Box<Http1Connection>, is_new: bool },
-    Http2 { connection: Http2Connection, stream: StreamGuard },
+    Http2 { connection: Http2Connection, stream: StreamGuard, is_new: bool },
 }
 
 impl ConnectionPool {
@@ -74,7 +74,8 @@ impl ConnectionPool {
         if self.protocols == Protocols::Http2 && allowed == Protocols::Http2 {
             for connection in &connections.http2 {
                 if let Some(stream) = connection.reserve() {
-                    return Some(Checkout::Http2 { connection: connection.clone(), stream });
+                    let connection = connection.clone();
+                    return Some(Checkout::Http2 { connection, stream, is_new: false });
                 }
             }
         }
@@ -126,7 +127,7 @@ impl ConnectionPool {
         connections.http2.retain(|connection| connection.is_reusable(self.idle_timeout));
         connections.http2.push(connection.clone());
         self.watch(&mut connections);
-        Ok(Checkout::Http2 { connection, stream })
+        Ok(Checkout::Http2 { connection, stream, is_new: true })
     }
 
     /// Takes a connection back after an exchange. A request that is still being sent goes on by itself.

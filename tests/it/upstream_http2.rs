@@ -19,6 +19,8 @@ use crate::support::{Larder, eventually};
 enum Second {
     Ok,
     Reset(Reason),
+    /// The connection is closed without GOAWAY.
+    Close,
 }
 
 struct Http2Upstream {
@@ -68,6 +70,9 @@ async fn serve(
         let number = total.fetch_add(1, Ordering::Relaxed) + 1;
         let (parts, mut body) = request.into_parts();
         seen.lock().push(Request::from_parts(parts, ()));
+        if (number, second) == (2, Second::Close) {
+            return;
+        }
         tokio::spawn(async move {
             while let Some(Ok(data)) = body.data().await {
                 _ = body.flow_control().release_capacity(data.len());
@@ -117,6 +122,7 @@ async fn a_request_that_was_not_processed_is_sent_again_and_no_other() {
         (Second::Reset(Reason::REFUSED_STREAM), true),
         (Second::Reset(Reason::CANCEL), false),
         (Second::Reset(Reason::INTERNAL_ERROR), false),
+        (Second::Reset(Reason::HTTP_1_1_REQUIRED), false),
     ] {
         for method in ["GET", "POST"] {
             let upstream = Http2Upstream::start(second).await;
@@ -130,8 +136,36 @@ async fn a_request_that_was_not_processed_is_sent_again_and_no_other() {
             let second_status = if retried { 200 } else { 502 };
             assert_eq!(statuses, [200, second_status, 200], "{second:?} {method}");
             assert_eq!(upstream.requests.lock().len(), if retried { 4 } else { 3 });
+            if !retried {
+                let Second::Reset(reason) = second else { unreachable!() };
+                let told = format!("the upstream reset the HTTP/2 stream of the request: {reason:?}");
+                assert!(larder.log().contains(&told), "{}", larder.log());
+                assert_eq!(larder.metric("larder_upstream_failures_total{reason=\"reset\"}").await, 1.0);
+            }
         }
     }
+}
+
+#[tokio::test]
+async fn a_read_on_a_closed_connection_is_sent_once_more() {
+    let upstream = Http2Upstream::start(Second::Close).await;
+    let larder = upstream.larder();
+    // One connection is one worker's, which has one to the upstream.
+    let mut client = larder.connection().await;
+    for number in 0..3 {
+        client.get(&format!("/b/{number}")).await.assert_status(200);
+    }
+    assert_eq!(upstream.requests.lock().len(), 4);
+}
+
+#[tokio::test]
+async fn a_write_on_a_connection_that_is_closed_is_not_sent_again() {
+    let upstream = Http2Upstream::start(Second::Close).await;
+    let larder = upstream.larder();
+    for status in [200, 502, 200] {
+        larder.request("POST", "/b/1").body("abc").await.assert_status(status);
+    }
+    assert_eq!(upstream.requests.lock().len(), 3);
 }
 
 #[tokio::test]
@@ -149,8 +183,11 @@ routes:
     assert_eq!(larder.misses(&["/a/1"]).await, ["/a/1"]);
 }
 
-/// Serves one connection by hand: one request is answered 204, and GOAWAY says that it was the last one.
-async fn serve_one_and_go_away(mut stream: TcpStream) -> Option<()> {
+/// The fields `:status: 204`, in HPACK's static table.
+const NO_CONTENT: &[u8] = &[0x89];
+
+/// Serves one connection by hand: one request is answered with these fields, and GOAWAY says that it was the last one.
+async fn serve_one_and_go_away(mut stream: TcpStream, fields: &'static [u8]) -> Option<()> {
     const ACK: u8 = 1;
     const HEADERS_END: u8 = 5;
     let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
@@ -168,8 +205,7 @@ async fn serve_one_and_go_away(mut stream: TcpStream) -> Option<()> {
         stream.read_exact(&mut vec![0; length]).await.ok()?;
         match (head[3], head[4], head[8]) {
             (4, flags, _) if flags & ACK == 0 => stream.write_all(&frame(4, ACK, 0, &[])).await.ok()?,
-            // 0x89 is `:status: 204` in HPACK's static table.
-            (1, _, 1) => stream.write_all(&frame(1, HEADERS_END, 1, &[0x89])).await.ok()?,
+            (1, _, 1) => stream.write_all(&frame(1, HEADERS_END, 1, fields)).await.ok()?,
             (1, _, _) => {
                 // The last stream is 1, and there is no error.
                 stream.write_all(&frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0])).await.ok()?;
@@ -180,18 +216,32 @@ async fn serve_one_and_go_away(mut stream: TcpStream) -> Option<()> {
     }
 }
 
-#[tokio::test]
-async fn a_request_above_the_last_stream_of_goaway_is_sent_again() {
+async fn with_upstream_by_hand(fields: &'static [u8]) -> Larder {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else { return };
-            tokio::spawn(serve_one_and_go_away(stream));
+            tokio::spawn(serve_one_and_go_away(stream, fields));
         }
     });
     let yaml = "upstream: {url: \"${UPSTREAM}\", http2: true}\nroutes: []";
-    let larder = Larder::with_upstream_url(&format!("http://{address}"), yaml);
+    Larder::with_upstream_url(&format!("http://{address}"), yaml)
+}
+
+#[tokio::test]
+async fn a_malformed_response_is_told_as_such() {
+    // `:status: 204` and a field whose name is an upper-case letter.
+    let larder = with_upstream_by_hand(&[0x89, 0, 1, b'X', 1, b'1']).await;
+    let reply = larder.get("/").await.assert_status(502);
+    assert_eq!(reply.text(), "larder: the upstream's answer is not valid HTTP\n");
+    assert!(larder.log().contains("not valid HTTP: HTTP/2 PROTOCOL_ERROR"), "{}", larder.log());
+    assert_eq!(larder.metric("larder_upstream_failures_total{reason=\"invalid\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_request_above_the_last_stream_of_goaway_is_sent_again() {
+    let larder = with_upstream_by_hand(NO_CONTENT).await;
     for number in 0..5 {
         larder.get(&format!("/{number}")).await.assert_status(204);
         larder.request("POST", "/").body("abc").await.assert_status(204);
