@@ -65,7 +65,7 @@ pub(super) fn run(path: &Path, is_default_path: bool, over: &OverrideArgs) -> Ex
     for warning in &config.warnings {
         eprintln!("{}", colorize(warning, &io::stderr()));
     }
-    let watcher = watcher.with_other_files(tls::certificate_files(&config.listener_settings));
+    let watcher = watcher.with_certificates(tls::certificate_files(&config.listener_settings), &config);
     let served = bind(&config, path).and_then(|listeners| {
         if is_without_file {
             _ = print(&first_steps(&config, &listeners));

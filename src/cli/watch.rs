@@ -28,7 +28,9 @@ pub(super) enum ReloadEvent {
 
 pub(super) struct ConfigWatcher {
     path: PathBuf,
-    /// Files that the configuration names: certificates.
+    /// The files of the listeners, which stay until a restart.
+    certificates: Vec<PathBuf>,
+    /// Those files, and the others that the present configuration names.
     others: Vec<PathBuf>,
     overrides: SettingOverrides,
     /// The content that was read last.
@@ -41,16 +43,23 @@ type ContentHash = u64;
 impl ConfigWatcher {
     /// Create it before the configuration is read, so that no change is missed.
     pub(super) fn new(path: &Path, overrides: SettingOverrides) -> Self {
-        let (path, others) = (path.to_path_buf(), Vec::new());
-        let seen = content_hashes(&path, &others);
-        Self { path, others, overrides, seen }
+        let path = path.to_path_buf();
+        let seen = content_hashes(&path, &[]);
+        Self { path, certificates: Vec::new(), others: Vec::new(), overrides, seen }
     }
 
-    /// Watches other files as well.
-    pub(super) fn with_other_files(mut self, others: Vec<PathBuf>) -> Self {
-        let itself = self.seen.first().copied();
-        self.seen = itself.into_iter().chain(others.iter().map(|path| content_hash(path))).collect();
-        Self { others, ..self }
+    /// Watches the certificates of the listeners and of the upstream as well.
+    pub(super) fn with_certificates(mut self, of_listeners: Vec<PathBuf>, config: &Config) -> Self {
+        self.certificates = of_listeners;
+        self.watch_named_files(config);
+        self
+    }
+
+    /// Watches the files that `config` names from now on. A later change of the configuration itself is still seen.
+    fn watch_named_files(&mut self, config: &Config) {
+        self.others = self.certificates.iter().cloned().chain(config.upstream.tls.files()).collect();
+        self.seen.truncate(1);
+        self.seen.extend(self.others.iter().map(|path| content_hash(path)));
     }
 
     /// Starts a thread that watches. A reload can be requested with the sender.
@@ -62,8 +71,7 @@ impl ConfigWatcher {
         _ = events.send(ReloadEvent::Changed);
         let thread = std::thread::Builder::new().name("config".into());
         let started = thread.spawn(move || {
-            let _watcher = watcher;
-            self.follow(&received, &changes);
+            self.follow(watcher, &received, &changes);
         });
         if let Err(error) = started {
             tracing::warn!(%error, "failed to start the configuration watcher; changes are ignored");
@@ -81,14 +89,18 @@ impl ConfigWatcher {
             }
         };
         let watching = notify::recommended_watcher(tell).and_then(|mut watcher| {
-            for directory in self.directories() {
-                watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-            }
+            self.watch_directories(&mut watcher)?;
             Ok(watcher)
         });
         watching
             .inspect_err(|error| tracing::warn!(%error, "failed to watch the configuration; it is reloaded on SIGHUP only"))
             .ok()
+    }
+
+    fn watch_directories(&self, watcher: &mut RecommendedWatcher) -> notify::Result<()> {
+        self.directories()
+            .iter()
+            .try_for_each(|directory| watcher.watch(directory, RecursiveMode::NonRecursive))
     }
 
     /// The directories of the files and of the targets of links.
@@ -107,7 +119,12 @@ impl ConfigWatcher {
         directories
     }
 
-    fn follow(&mut self, received: &Receiver<ReloadEvent>, changes: &mpsc::Sender<ConfigChange>) {
+    fn follow(
+        &mut self,
+        mut watcher: Option<RecommendedWatcher>,
+        received: &Receiver<ReloadEvent>,
+        changes: &mpsc::Sender<ConfigChange>,
+    ) {
         while let Ok(first) = received.recv() {
             let mut is_requested = first == ReloadEvent::ReloadRequested;
             for _ in 0..MAX_EVENTS_BEFORE_READ {
@@ -122,7 +139,15 @@ impl ConfigWatcher {
                 continue;
             }
             self.seen = now;
-            if changes.blocking_send(Config::load_with(&self.path, &self.overrides)).is_err() {
+            let change = Config::load_with(&self.path, &self.overrides);
+            if let Ok(config) = &change {
+                self.watch_named_files(config);
+                let watching = watcher.as_mut().map_or(Ok(()), |watcher| self.watch_directories(watcher));
+                if let Err(error) = watching {
+                    tracing::warn!(%error, "failed to watch a file of the new configuration");
+                }
+            }
+            if changes.blocking_send(change).is_err() {
                 return;
             }
         }

@@ -30,10 +30,14 @@ impl Deployment {
         std::fs::rename(self.directory.join(from), self.directory.join(to)).unwrap();
     }
 
-    async fn reads(&mut self, port: u16) {
+    async fn changed(&mut self) -> Config {
         let limit = Duration::from_secs(30);
         let change = tokio::time::timeout(limit, self.changes.recv()).await.expect("a change").expect("open");
-        let config = change.unwrap_or_else(|errors| panic!("{errors}"));
+        change.unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    async fn reads(&mut self, port: u16) {
+        let config = self.changed().await;
         assert_eq!(
             config.upstream.addresses,
             Config::parse(&text(port), "", &|_| None, &SettingOverrides::default())
@@ -107,4 +111,33 @@ async fn a_file_that_is_wrong_or_gone_is_told_as_such() {
     assert!(errors.summary().contains("proxy.yaml:1"), "{}", errors.summary());
     std::fs::remove_file(deployment.directory.join("proxy.yaml")).unwrap();
     assert!(deployment.changes.recv().await.unwrap().unwrap_err().summary().contains("can't be read"));
+}
+
+#[tokio::test]
+async fn certificates_of_the_upstream_are_watched() {
+    let named = |directory: &Path, ca: &str| {
+        let ca = directory.join(ca);
+        format!("upstream: {{url: 'https://127.0.0.1:1', tls: {{ca: {}}}}}\n", ca.display())
+    };
+    let mut deployment = Deployment::new("upstream", |d| {
+        std::fs::create_dir(d.join("certificates")).unwrap();
+        std::fs::create_dir(d.join("others")).unwrap();
+        for file in ["certificates/ca.pem", "others/ca.pem"] {
+            std::fs::write(d.join(file), "first").unwrap();
+        }
+        std::fs::write(d.join("proxy.yaml"), named(d, "certificates/ca.pem")).unwrap();
+    });
+    // The watcher reads the configuration at the first request.
+    deployment.ask.send(ReloadEvent::ReloadRequested).unwrap();
+    deployment.changed().await;
+    deployment.write("certificates/ca.pem", "second");
+    deployment.changed().await;
+    deployment.write("new.pem", "third");
+    deployment.rename("new.pem", "certificates/ca.pem");
+    deployment.changed().await;
+    let other = named(&deployment.directory, "others/ca.pem");
+    deployment.write("proxy.yaml", &other);
+    deployment.changed().await;
+    deployment.write("others/ca.pem", "second");
+    deployment.changed().await;
 }
