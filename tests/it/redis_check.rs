@@ -65,7 +65,7 @@ async fn missing_rights_are_named_with_the_command_that_grants_them() {
     let url = quoted(&format!("redis://app:p@127.0.0.1:{}", redis.port()));
     for (rights, severity, words) in [
         (&["-zadd", "-hset"][..], "error", &["zadd", "+zadd", "not shared"][..]),
-        (&["-evalsha"], "error", &["sync"]),
+        (&["-evalsha"], "error", &["may not run evalsha", "+evalsha"]),
         (&["-rename"], "warning", &["rename", "`collapse: replicas`"]),
         (&["-xadd"], "warning", &["+xadd", "GET /purges"]),
         (&["-mget"], "warning", &["+mget"]),

@@ -88,9 +88,17 @@ async fn a_rotated_password_reaches_open_connections() {
 #[tokio::test]
 async fn a_command_that_fails_is_named() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
-    let larder = start(&redis, "auth: {exec: [\"false\"]}", &upstream);
-    larder.metric_becomes("larder_redis_failure{reason=\"no-credentials\"}", 1.0).await;
-    let health = larder.admin.get("/healthz").await.json();
-    let trouble = health["redis"]["trouble"].as_str().unwrap();
-    assert!(trouble.contains("false: exit status: 1"), "{trouble}");
+    for (command, told) in [
+        ("[\"false\"]", "false: exit status: 1"),
+        ("[sh, -c, \"echo token >&2; echo expired >&2; exit 3\"]", "sh: exit status: 3: token expired"),
+        ("[sh, -c, \"yes a | head -c 1000000 >&2; exit 3\"]", "a a a"),
+        ("[sh, -c, \"echo no token >&2\"]", "sh: it printed no password: no token"),
+        ("[sleep, \"1000\"]", "sleep: it runs, and has printed no password yet"),
+    ] {
+        let larder = start(&redis, &format!("auth: {{exec: {command}}}"), &upstream);
+        larder.metric_becomes("larder_redis_failure{reason=\"no-credentials\"}", 1.0).await;
+        let health = larder.admin.get("/healthz").await.json();
+        let trouble = health["redis"]["trouble"].as_str().unwrap();
+        assert!(trouble.contains(told) && trouble.len() < 600, "{trouble}");
+    }
 }

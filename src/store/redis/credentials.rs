@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -21,6 +22,17 @@ const FILE_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A command that takes longer is killed.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a login waits for the command: less than the driver waits for the connection.
+const LOGIN_PATIENCE: Duration = Duration::from_millis(300);
+const TOO_SLOW: &str = "it runs, and has printed no password yet; larder waits for it up to 30 s";
+
+/// How much of its output and its errors is kept.
+const MAX_OUTPUT_BYTES: usize = 64 * 1024;
+const MAX_ERROR_BYTES: usize = 300;
+
+/// How long its standard error may stay open after its end.
+const ERROR_PATIENCE: Duration = Duration::from_millis(200);
 
 /// A new connection runs the command again if its last output is older than this.
 const MAX_AGE_FOR_LOGIN: Duration = Duration::from_secs(5);
@@ -116,7 +128,8 @@ async fn run_or_reuse(
     let (words, last) = (command.to_vec(), last.clone());
     // On a task of its own: a connection gives up its login after a while, but the next one needs the result.
     let password = tokio::spawn(async move {
-        let mut last = last.lock().await;
+        // A login that has waited for longer than a run may take leaves the next run to others.
+        let mut last = timeout(COMMAND_TIMEOUT, last.lock()).await.map_err(|_| TOO_SLOW.to_owned())?;
         if let Some((_, password)) = last.as_ref().filter(|(at, _)| at.elapsed() < max_age) {
             return Ok(password.clone());
         }
@@ -124,24 +137,59 @@ async fn run_or_reuse(
         *last = Some((Instant::now(), password.clone()));
         Ok::<_, String>(password)
     });
-    let password = password.await.map_err(|error| error.to_string())?;
+    let password = match timeout(LOGIN_PATIENCE, password).await {
+        Ok(password) => password.map_err(|error| error.to_string())?,
+        Err(_) => Err(TOO_SLOW.to_owned()),
+    };
     password.map_err(|error| format!("{}: {error}", command[0]))
 }
 
-/// Runs the command. Its errors go to larder's standard error; no output of it is in the result's error.
+/// Runs the command. Its error has the beginning of what it wrote to its standard error, and nothing of its output.
 async fn run(command: &[String]) -> Result<String, String> {
     let (program, args) = command.split_first().ok_or("the command is empty")?;
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
-    let output = timeout(COMMAND_TIMEOUT, command.output());
-    let output = output.await.map_err(|_| format!("it took longer than {} s", COMMAND_TIMEOUT.as_secs()))?;
-    let output = output.map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(output.status.to_string());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let errors = tokio::spawn(read_start(errors, MAX_ERROR_BYTES));
+    let exchange = async { tokio::join!(read_start(output, MAX_OUTPUT_BYTES), child.wait()) };
+    let (output, status) = timeout(COMMAND_TIMEOUT, exchange)
+        .await
+        .map_err(|_| format!("it took longer than {} s, and was killed", COMMAND_TIMEOUT.as_secs()))?;
+    let status = status.map_err(|error| error.to_string())?;
+    // A process that the command has left behind may keep it open.
+    let errors = timeout(ERROR_PATIENCE, errors).await.ok().and_then(Result::ok).unwrap_or_default();
+    let told = as_one_line(&errors);
+    if !status.success() {
+        return Err(if told.is_empty() { status.to_string() } else { format!("{status}: {told}") });
     }
-    let text = String::from_utf8(output.stdout).map_err(|_| "its output is not UTF-8")?;
+    if !told.is_empty() {
+        tracing::debug!(command = program, stderr = told, "the password command wrote to its standard error");
+    }
+    if output.len() > MAX_OUTPUT_BYTES {
+        return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes"));
+    }
+    let text = String::from_utf8(output).map_err(|_| "its output is not UTF-8")?;
     match text.trim_end_matches(['\r', '\n']) {
-        "" => Err("it printed no password".to_owned()),
+        "" if told.is_empty() => Err("it printed no password".to_owned()),
+        "" => Err(format!("it printed no password: {told}")),
         password => Ok(password.to_owned()),
     }
+}
+
+/// Reads to the end, and keeps one byte more than `limit` at most.
+async fn read_start(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
+    let mut start = Vec::new();
+    if let Some(mut stream) = stream {
+        _ = (&mut stream).take(limit as u64 + 1).read_to_end(&mut start).await;
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    }
+    start
+}
+
+/// The words of a command's standard error as one line.
+fn as_one_line(errors: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&errors[..errors.len().min(MAX_ERROR_BYTES)]);
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
 }

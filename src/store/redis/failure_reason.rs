@@ -79,6 +79,17 @@ const REPLIES: &[Rule] = &[
         "the server is not a node of a cluster: write `redis://` instead of `redis-cluster://`",
     ),
     (
+        "cluster-node",
+        &["SELECT is not allowed in cluster mode"],
+        "the server is a node of a cluster: write `redis-cluster://` instead of `redis://`, without a database number",
+    ),
+    (
+        "protected-mode",
+        &["DENIED Redis is running in protected mode"],
+        "the server takes no connections from other machines (protected mode): set `requirepass` in redis.conf, and \
+         `password` under `store.redis`",
+    ),
+    (
         "cluster-down",
         &["CLUSTERDOWN"],
         "the cluster is down or does not serve all slots: see `CLUSTER INFO` on its nodes (%)",
@@ -203,7 +214,7 @@ pub(super) fn explain(error: &RedisError, context: ExplainContext) -> FailureRea
     match error {
         RedisError::TimedOut => reason(
             "no-reply",
-            "the server does not answer in time; it hangs, is overloaded or far away: check it, and `store.timeout`",
+            "the server does not answer within `store.timeout`: it hangs, is overloaded or far away; check it, or raise `store.timeout`",
         ),
         RedisError::Redirected(redirect) if !context.is_cluster() => FailureReason {
             code: "cluster-node",
@@ -407,6 +418,12 @@ mod tests {
             ),
             ("OOM command not allowed when used memory > 'maxmemory'.", "out-of-memory", "volatile-lru"),
             ("ERR DB index is out of range", "database-out-of-range", "databases"),
+            ("ERR SELECT is not allowed in cluster mode", "cluster-node", "redis-cluster://"),
+            (
+                "DENIED Redis is running in protected mode because protected mode is enabled and no password is set",
+                "protected-mode",
+                "`requirepass`",
+            ),
             ("ERR This instance has cluster support disabled", "not-a-cluster", "redis://"),
             ("ERR something new", "error-reply", "ERR something new"),
         ] {

@@ -190,7 +190,9 @@ fn to_redis_error(error: &Error) -> RedisError {
     match error.kind() {
         ErrorKind::Timeout => RedisError::TimedOut,
         // The client was replaced in between.
-        ErrorKind::Unknown if details.contains("send command to router") => RedisError::Unavailable,
+        ErrorKind::Unknown if details.contains("send command to router") || details == "channel closed" => {
+            RedisError::Unavailable
+        }
         ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Protocol | ErrorKind::Tls => {
             RedisError::ConnectionLost(details.to_owned())
         }

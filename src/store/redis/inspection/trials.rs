@@ -202,7 +202,16 @@ impl<'p> Trials<'p> {
             Ok(()) => {}
             // A command that is refused for its arguments is one that the user may run.
             Err(RedisError::ErrorReply(reply)) if !is_script && !is_refusal(&reply) => {}
-            Err(error) => self.refusals.refused.push(Refusal { name, is_script, loss, error }),
+            Err(error) => {
+                let command = match &error {
+                    RedisError::ErrorReply(reply) if is_script => find_refused_command(reply),
+                    _ => None,
+                };
+                // The command that runs a script, not one within it.
+                let is_script = is_script && command.is_none();
+                let name = command.unwrap_or(name);
+                self.refusals.refused.push(Refusal { name, is_script, loss, error });
+            }
         }
     }
 }
@@ -235,6 +244,15 @@ pub(super) fn is_refusal(reply: &str) -> bool {
         "unsupported command",
     ];
     words.iter().any(|word| reply.contains(word))
+}
+
+/// The command that a reply says was refused: `no permissions to run the 'evalsha' command`, `unknown command 'EVALSHA'`.
+fn find_refused_command(reply: &str) -> Option<String> {
+    let (_, after) =
+        ["run the '", "command '", "command `"].iter().find_map(|words| reply.split_once(words))?;
+    let name: String =
+        after.chars().take_while(|c| c.is_ascii_alphanumeric() || "|-_".contains(*c)).collect();
+    (!name.is_empty()).then(|| name.to_lowercase())
 }
 
 fn args(words: &[&str]) -> Vec<Bytes> {
@@ -292,6 +310,10 @@ impl Refusal {
         names.dedup();
         let reason = explain(&self.error, context);
         let (message, help) = match kind {
+            "command" if self.is_script => (
+                format!("the Redis user may not run a command of larder's scripts {}", names.join(", ")),
+                Some("grant the commands of the smallest ACL in docs/redis.md".to_owned()),
+            ),
             "command" => (
                 format!("the Redis user may not run {}", names.join(", ")),
                 Some(format!("ACL SETUSER … +{}  (docs/redis.md has the smallest ACL)", names.join(" +"))),
