@@ -72,9 +72,7 @@ fn parse_limit(text: &str) -> Result<(u32, Duration), FieldError> {
 const NUMBER: Reader<u32> = Reader::new(Kind::Count, |node, diagnostics| {
     parsed(node, "a number", diagnostics, |text| {
         let number = text.parse().ok().filter(|number| (1..=MAX_REQUESTS).contains(number));
-        number.ok_or_else(|| {
-            (format!("`{text}` is not a number from 1 to {MAX_REQUESTS}"), "write digits only".into())
-        })
+        number.ok_or_else(|| units::wrong_count(text, MAX_REQUESTS.into()))
     })
 });
 

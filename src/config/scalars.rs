@@ -118,7 +118,7 @@ pub(super) const COUNT: Reader<usize> = Reader::new(Kind::Count, |node, diagnost
     const MAX_COUNT: usize = 1 << 24;
     parsed(node, "a number", diagnostics, |text| match text.parse::<usize>() {
         Ok(number @ 1..=MAX_COUNT) => Ok(number),
-        _ => Err((format!("`{text}` is not a number from 1 to {MAX_COUNT}"), "write digits only".into())),
+        _ => Err(units::wrong_count(text, MAX_COUNT as u64)),
     })
 });
 

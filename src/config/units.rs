@@ -26,20 +26,30 @@ pub fn duration(text: &str) -> Result<Duration, FieldError> {
     };
     match parsed.and_then(|number| number.checked_mul(*factor)).map(Duration::from_millis) {
         Some(duration) if duration <= MAX_DURATION => Ok(duration),
-        Some(_) => Err((format!("`{text}` is longer than ten years"), "the longest is `3650d`".into())),
-        None => Err((format!("`{text}` is not a duration"), duration_help(digits, unit))),
+        _ if digits.is_empty() => Err((format!("`{text}` is not a duration"), duration_help(digits, unit))),
+        // The number may be too large to be counted.
+        _ => Err((format!("`{text}` is longer than ten years"), "the longest is `3650d`".into())),
     }
 }
 
 pub(super) fn size(text: &str) -> Result<u64, FieldError> {
     let (digits, unit) = number_and_unit(text);
-    let bytes = SIZES
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .and_then(|(_, factor)| digits.parse::<u64>().ok()?.checked_mul(*factor))
-        // Keeps sums of sizes from overflowing.
-        .filter(|bytes| *bytes <= i64::MAX as u64);
-    bytes.ok_or_else(|| (format!("`{text}` is not a size"), size_help(digits, unit)))
+    let factor = SIZES.iter().find(|(name, _)| *name == unit).filter(|_| !digits.is_empty());
+    let Some((_, factor)) = factor else {
+        return Err((format!("`{text}` is not a size"), size_help(digits, unit)));
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor));
+    // Keeps sums of sizes from overflowing.
+    let bytes = bytes.filter(|bytes| *bytes <= i64::MAX as u64);
+    bytes.ok_or_else(|| (format!("`{text}` is too large"), "the largest is `8589934591GiB`".into()))
+}
+
+/// The error of a text that is no number from 1 to `max`.
+pub(super) fn wrong_count(text: &str, max: u64) -> FieldError {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let help =
+        if is_number { format!("write a number between 1 and {max}") } else { "write digits only".into() };
+    (format!("`{text}` is not a number from 1 to {max}"), help)
 }
 
 /// Formats a duration as it would be written in the file.
@@ -69,10 +79,17 @@ fn duration_help(digits: &str, unit: &str) -> String {
         "day" | "days" => "d",
         other => DURATIONS.iter().map(|(name, _)| *name).find(|name| *name == other).unwrap_or(""),
     };
-    if digits.is_empty() || meant.is_empty() || digits.parse::<u64>().is_err() {
-        return format!("write {known}");
+    suggest(format!("{digits}{meant}"), known, |text| {
+        !digits.is_empty() && !meant.is_empty() && duration(text).is_ok()
+    })
+}
+
+/// Suggests what was meant, if it can be read.
+fn suggest(meant: String, known: &str, is_valid: impl FnOnce(&str) -> bool) -> String {
+    match is_valid(&meant) {
+        true => format!("write `{meant}`: {known}"),
+        false => format!("write {known}"),
     }
-    format!("write `{digits}{meant}`: {known}")
 }
 
 fn size_help(digits: &str, unit: &str) -> String {
@@ -83,17 +100,16 @@ fn size_help(digits: &str, unit: &str) -> String {
         "g" | "gb" | "gib" => "GiB",
         _ => "",
     };
-    if digits.is_empty() || meant.is_empty() || digits.parse::<u64>().is_err() {
-        return format!("write {known}");
-    }
-    format!("write `{digits}{meant}`: {known}")
+    suggest(format!("{digits}{meant}"), known, |text| {
+        !digits.is_empty() && !meant.is_empty() && size(text).is_ok()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{duration, show_duration, size};
+    use super::{duration, show_duration, size, wrong_count};
 
     #[test]
     fn durations_are_a_number_and_a_unit() {
@@ -120,6 +136,28 @@ mod tests {
         ] {
             assert_eq!(duration(text).ok(), millis.map(Duration::from_millis), "{text}");
         }
+    }
+
+    #[test]
+    fn a_value_that_is_too_large_is_told_so_and_not_suggested() {
+        for text in ["3651d", "99999999999999d", "18446744073709551616ms", "99999999999999999999s"] {
+            let (message, help) = duration(text).expect_err(text);
+            assert!(
+                message.ends_with("longer than ten years") && help == "the longest is `3650d`",
+                "{text}: {help}"
+            );
+        }
+        for text in ["99999999999999 days", "5 weeks"] {
+            assert!(duration(text).expect_err(text).1.starts_with("write a number"), "{text}");
+        }
+        for text in ["8589934592GiB", "18446744073709551616"] {
+            let (message, help) = size(text).expect_err(text);
+            assert!(message.ends_with("too large") && help.contains("`8589934591GiB`"), "{text}: {help}");
+        }
+        assert!(size("8589934591GiB").is_ok());
+        assert!(size("8589934592GB").expect_err("too large").1.starts_with("write bytes"));
+        assert_eq!(wrong_count("0", 9).1, "write a number between 1 and 9");
+        assert_eq!(wrong_count("1_0", 9).1, "write digits only");
     }
 
     #[test]

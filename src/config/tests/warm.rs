@@ -99,8 +99,8 @@ fn what_could_never_be_warm_is_refused_at_its_place() {
         ("warm: {get: /a}", "must be a list", "[{get:"),
         ("listen: 0.0.0.0:80\nwarm: [{get: /a}]", "there is no `Host`", "background: {host:"),
         ("background: {connections: 0%}", "not a share", "1%"),
-        ("background: {rate: 0}", "not a number from 1", "digits"),
-        ("purge: {reprime: 0}", "not a number from 1", "digits"),
+        ("background: {rate: 0}", "not a number from 1", "between 1 and"),
+        ("purge: {reprime: 0}", "not a number from 1", "between 1 and"),
     ] {
         check_wrong(&format!("{ROUTES}{more}"), &[message, fix]);
     }
