@@ -9,13 +9,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
 
 use super::activity::ConnectionActivity;
 use super::framing::{FramingFault, FramingScanner};
@@ -31,12 +29,6 @@ const UNPARSABLE_HEAD: &[u8] = b"\0\0\0\0\0\0\0\0\r\n\r\n";
 /// The end of a head whose request line is too long. Two `Host` fields are refused whatever the target is (RFC 9112
 /// §3.2); where the target itself is too long, the refusal is 414.
 const END_OF_LONG_LINE: &[u8] = b" HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n";
-
-/// The time that a closed connection is read on for, at most.
-const MAX_LINGER: Duration = Duration::from_secs(5);
-
-/// The time without a byte after which a closed connection is not read on.
-const LINGER_IDLE: Duration = Duration::from_secs(2);
 
 /// The bytes of a connection, encrypted or not.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -136,6 +128,10 @@ impl<S> ClientStream<S> {
         self.state.as_ref().map(|state| &state.transport)
     }
 
+    pub(super) fn into_transport(mut self) -> Option<S> {
+        self.state.take().map(|state| state.transport)
+    }
+
     fn state(self: Pin<&mut Self>) -> io::Result<&mut ClientStreamState<S>> {
         self.get_mut().state.as_deref_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -226,24 +222,6 @@ impl<S: Transport> ClientStreamState<S> {
             }
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: Transport> ClientStream<S> {
-    /// Reads and drops what a client still sends after the response, so that it reads the response before the connection
-    /// is reset (RFC 9112 §9.6). The sending side is closed already. Bounded in time.
-    pub(super) async fn linger(mut self) {
-        let Some(state) = &mut self.state else { return };
-        // On the heap, so that a connection's task has no room for it.
-        let mut buffer = vec![0; 8192];
-        let deadline = Instant::now() + MAX_LINGER;
-        loop {
-            let quiet = (Instant::now() + LINGER_IDLE).min(deadline);
-            match timeout_at(quiet, state.transport.read(&mut buffer)).await {
-                Ok(Ok(read)) if read > 0 => {}
-                _ => return,
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One client connection from its first request to its last.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -17,6 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use super::activity::{ConnectionActivity, InFlightGuard};
 use super::client_stream::{ClientStream, ReclaimHandle, Transport};
 use super::http2_streams::{StreamExecutor, TrackedBody};
+use super::linger::LingeringConnection;
 pub(super) use super::watchdog::IDLE_DRAIN_GRACE;
 use super::watchdog::{ConnectionWatchdog, TimeoutAction};
 use crate::config::Limits;
@@ -64,7 +66,7 @@ pub(super) async fn serve<S: Transport>(
         let (activity, interims) = (activity.clone(), connection.interims.clone());
         ClientStream::new(transport, worker.limits(), activity, interims, worker.memory().clone())
     };
-    let mut watchdog = ConnectionWatchdog::new(activity.clone(), workers.clone(), phase);
+    let mut watchdog = ConnectionWatchdog::new(activity.clone(), workers.clone(), phase.clone());
     let service = service_fn(move |request| connection.respond(request));
     loop {
         let reclaim = stream.reclaim_handle();
@@ -80,8 +82,11 @@ pub(super) async fn serve<S: Transport>(
                 Poll::Pending => watchdog.poll(cx, true).map(Ok),
             });
             match event.await {
-                Err(Ok(())) => return Box::pin(finish(reclaim, &activity)).await,
-                Err(Err(error)) => return tracing::debug!(%error, "connection failed"),
+                Err(ended) => {
+                    // The parser has ended, and still owns the stream.
+                    drop(parser);
+                    return Box::pin(finish(ended, reclaim, &Closing { activity, workers, phase })).await;
+                }
                 Ok(TimeoutAction::Close) => return tracing::debug!("connection timed out"),
                 Ok(TimeoutAction::Goaway) => parser.as_mut().graceful_shutdown(),
                 Ok(TimeoutAction::ReleaseParser) => break,
@@ -97,14 +102,36 @@ pub(super) async fn serve<S: Transport>(
     }
 }
 
+/// The parts of a connection that outlive its parser.
+struct Closing {
+    activity: Arc<ConnectionActivity>,
+    workers: Arc<WorkerHandle>,
+    phase: PhaseReceiver,
+}
+
 /// Waits for the end of a tunnel, and lingers after a response that came before the end of its request.
-async fn finish<S: Transport>(reclaim: ReclaimHandle<S>, activity: &ConnectionActivity) {
+async fn finish<S: Transport>(
+    ended: Result<(), Box<dyn Error + Send + Sync>>,
+    reclaim: ReclaimHandle<S>,
+    closing: &Closing,
+) {
+    let Closing { activity, workers, phase } = closing;
+    if let Err(error) = &ended {
+        tracing::debug!(%error, "connection failed");
+    }
     if activity.is_tunnel() {
-        reclaim.wait().await;
-    } else if activity.had_content()
-        && let Some(stream) = reclaim.reclaim()
-    {
-        stream.linger().await;
+        return reclaim.wait().await;
+    }
+    // The parser answers a head that it can't read, and reports an error then.
+    let is_refused = match &ended {
+        Ok(()) => false,
+        Err(error) => error.downcast_ref().is_some_and(hyper::Error::is_parse),
+    };
+    let lingers = is_refused || ended.is_ok() && activity.had_content();
+    if let Some(transport) = reclaim.reclaim().filter(|_| lingers).and_then(ClientStream::into_transport) {
+        let (activity, phase) = (activity.clone(), phase.clone());
+        let connection = LingeringConnection::new(transport, workers.worker().limits(), activity, phase);
+        connection.run().await;
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 pub mod fd_limit;
 pub mod framing;
 mod http2_streams;
+mod linger;
 pub mod listener;
 mod proxy_protocol;
 mod slow_reader;

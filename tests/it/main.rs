@@ -22,6 +22,7 @@ mod dashboard;
 mod deploy_redis;
 mod deployment;
 mod documents;
+mod early_answers;
 mod events;
 mod examples;
 mod expiring;

@@ -18,7 +18,7 @@ use crate::support::{
     Certificates, Larder, Process, Scratch, Upstream, eventually, free_port, with_deadline,
 };
 
-fn listen(certificates: &Certificates, names: &[&str]) -> String {
+pub(crate) fn listen(certificates: &Certificates, names: &[&str]) -> String {
     let one = |name: &&str| {
         let (cert, key) =
             (certificates.text(&format!("{name}.pem")), certificates.text(&format!("{name}.key")));
@@ -29,7 +29,7 @@ fn listen(certificates: &Certificates, names: &[&str]) -> String {
 }
 
 /// A connection under a name, to a server that `ca` stands for.
-async fn connect(
+pub(crate) async fn connect(
     address: SocketAddr,
     ca: &Path,
     name: &str,

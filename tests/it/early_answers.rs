@@ -1,0 +1,116 @@
+//! Answers that come before the end of the request: a client that sends on reads all of its answer, and no reset comes
+//! before (RFC 9112 §9.6).
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+
+use crate::support::{Certificates, Larder, Upstream, Wire, with_deadline};
+use crate::tls;
+
+const LENGTH: &str = "Content-Length: 100000000";
+const CHUNKED: &str = "Transfer-Encoding: chunked";
+
+/// An upstream that refuses uploads to `/up` before any content, and closes.
+fn refusing() -> Upstream {
+    let upstream = Upstream::start();
+    upstream.take_over("/up", async |mut wire: Wire| {
+        let answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig";
+        _ = wire.write(answer).await;
+    });
+    upstream
+}
+
+fn part(framing: &str) -> Vec<u8> {
+    let part = vec![b'x'; 16 * 1024];
+    if framing == CHUNKED { [b"4000\r\n", &part[..], b"\r\n"].concat() } else { part }
+}
+
+/// Waits until the server has sent everything, without reading it.
+async fn wait_for_end(stream: &TcpStream) {
+    with_deadline("the end of the answer", async {
+        while !stream.ready(Interest::READABLE).await.expect("open").is_read_closed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Sends a head and parts of content as a client does that reads only when it has sent all.
+async fn upload(larder: &Larder, head: &str, framing: &str) -> String {
+    let mut stream = TcpStream::connect(larder.address()).await.expect("connected");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    wait_for_end(&stream).await;
+    // More than the buffers of both sockets hold.
+    for number in 0..1000 {
+        let sent = with_deadline("a part is taken", stream.write_all(&part(framing))).await;
+        sent.unwrap_or_else(|error| panic!("part {number} after {head:.30}: {error}"));
+    }
+    let mut answer = Vec::new();
+    with_deadline("the answer", stream.read_to_end(&mut answer)).await.expect("not reset");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_sends_on_reads_the_upstreams_answer() {
+    let upstream = refusing();
+    let larder = Larder::with("routes: []", &upstream);
+    for framing in [LENGTH, CHUNKED] {
+        let head = format!("POST /up HTTP/1.1\r\nHost: api\r\n{framing}\r\n\r\n");
+        let answer = upload(&larder, &head, framing).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.ends_with("\r\n\r\nbig"), "{framing}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_on_reads_larders_own_answers() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /limited, rate: {limit: 1/d, burst: 1}}]", &upstream);
+    larder.get("/limited").await.assert_status(200);
+    let unreachable = Larder::with_upstream_url(&Upstream::nowhere(), "routes: []");
+    let long = "x".repeat(40_000);
+    for (larder, target, field, status) in [
+        (&larder, "/limited", "Accept: text/plain", 429),
+        (&unreachable, "/up", "Accept: text/plain", 502),
+        (&larder, "/two-hosts", "Host: other", 400),
+        (&larder, &*long, "Accept: text/plain", 414),
+    ] {
+        for framing in [LENGTH, CHUNKED] {
+            let head = format!("POST {target} HTTP/1.1\r\nHost: api\r\n{field}\r\n{framing}\r\n\r\n");
+            let answer = upload(larder, &head, framing).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{field}, {framing}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_on_over_tls_reads_the_answer() {
+    let (upstream, certificates) = (refusing(), Certificates::new());
+    let larder = Larder::with(&tls::listen(&certificates, &["server"]), &upstream);
+    let ca = certificates.path("ca.pem");
+    let connecting = tls::connect(larder.address(), &ca, "localhost", &["http/1.1"]);
+    let mut stream = connecting.await.expect("connected");
+    let head = format!("POST /up HTTP/1.1\r\nHost: api\r\n{LENGTH}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.flush().await.expect("sent");
+    wait_for_end(stream.get_ref().0).await;
+    for _ in 0..1000 {
+        with_deadline("a part is taken", stream.write_all(&part(LENGTH))).await.expect("not reset");
+    }
+    let mut answer = Vec::new();
+    with_deadline("the answer", stream.read_to_end(&mut answer)).await.expect("not reset");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.ends_with("\r\n\r\nbig"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_on_makes_room_for_others() {
+    let upstream = refusing();
+    let larder = Larder::with("limits: {connections_per_client: 1}\nroutes: []", &upstream);
+    let mut stream = TcpStream::connect(larder.address()).await.expect("connected");
+    let head = format!("POST /up HTTP/1.1\r\nHost: api\r\n{LENGTH}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    wait_for_end(&stream).await;
+    stream.write_all(&part(LENGTH)).await.expect("sent");
+    larder.get("/other").await.assert_status(200);
+    with_deadline("the connection is closed", async { while stream.write_all(b"x").await.is_ok() {} }).await;
+}
