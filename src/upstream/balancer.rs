@@ -42,6 +42,17 @@ pub(super) struct Attempts {
     failed: u64,
     replays: usize,
     is_failed_over: bool,
+    probe: Option<Probe>,
+}
+
+/// The one request at a time that finds out if an instance is back.
+#[derive(Debug)]
+struct Probe(Arc<Instance>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.breaker.end_probe();
+    }
 }
 
 impl Attempts {
@@ -77,7 +88,8 @@ impl Balancer {
     /// Chooses the instance with the fewest requests in flight among those whose last request did not fail; if there is
     /// none, among those whose circuit breaker is closed. Only a first attempt probes an instance that failed while others
     /// answer. `None`: no instance is left.
-    pub(super) fn choose(&self, attempts: &Attempts, request: &Request<RequestBody>) -> Option<usize> {
+    pub(super) fn choose(&self, attempts: &mut Attempts, request: &Request<RequestBody>) -> Option<usize> {
+        attempts.probe = None;
         if let [member] = &self.members[..] {
             return (attempts.failed == 0 && member.instance.breaker.allows_request()).then_some(0);
         }
@@ -85,12 +97,14 @@ impl Balancer {
         let least_loaded = |candidates: &mut dyn Iterator<Item = usize>| {
             candidates.min_by_key(|at| self.members[*at].instance.in_flight())
         };
-        let mut left = self.untried(attempts);
+        let mut left = self.untried(attempts.failed);
         let healthy = least_loaded(&mut left.clone().filter(|at| !breaker(at).is_suspect()));
         if healthy.is_some() {
             let may_repeat = is_repeatable(request);
             let mut probes = left.filter(|_| attempts.is_first());
-            return probes.find(|at| breaker(at).wants_probe(may_repeat)).or(healthy);
+            let probed = probes.find(|at| breaker(at).begin_probe(may_repeat));
+            attempts.probe = probed.map(|at| Probe(self.members[at].instance.clone()));
+            return probed.or(healthy);
         }
         least_loaded(&mut left.clone().filter(|at| !breaker(at).is_open()))
             .or_else(|| left.find(|at| breaker(at).allows_request()))
@@ -148,9 +162,9 @@ impl Balancer {
     }
 
     /// The instances that did not fail, each time from another one on.
-    fn untried(&self, attempts: &Attempts) -> impl Iterator<Item = usize> + Clone {
+    fn untried(&self, failed: u64) -> impl Iterator<Item = usize> + Clone + use<> {
         let count = self.members.len();
-        let (first, failed) = (self.next.fetch_add(1, Ordering::Relaxed), attempts.failed);
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
         (0..count).map(move |at| (first.wrapping_add(at)) % count).filter(move |at| failed & (1 << at) == 0)
     }
 }
@@ -162,22 +176,49 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_request_probes_once_and_then_goes_to_one_that_answers() {
+    /// Four instances, of which only the last did not fail a minute ago.
+    async fn balancer() -> Balancer {
         let yaml = "upstream: ['http://a:1', 'http://a:2', 'http://a:3', 'http://a:4']\nroutes: []\n";
         let config = Config::parse(yaml, "proxy.yaml", &|_| None, &Default::default()).expect("valid");
         let balancer = Balancer::new(&Destination::new(&config.upstream).expect("valid"), None);
         let unreachable = UpstreamError::Unreachable("gone".into());
         (0..3).for_each(|at| balancer.record_failure(at, &Attempts::default(), &unreachable));
         tokio::time::advance(Duration::from_secs(60)).await;
+        balancer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_probes_once_and_then_goes_to_one_that_answers() {
+        let balancer = balancer().await;
         let request = Request::new(RequestBody::empty());
         for _ in 0..3 {
             let mut attempts = Attempts::default();
-            let probed = balancer.choose(&attempts, &request).expect("an instance");
+            let probed = balancer.choose(&mut attempts, &request).expect("an instance");
             assert!(probed < 3);
             attempts.failed |= 1 << probed;
-            assert_eq!(balancer.choose(&attempts, &request), Some(3));
+            assert_eq!(balancer.choose(&mut attempts, &request), Some(3));
         }
-        assert_eq!(balancer.choose(&Attempts::default(), &request), Some(3));
+        assert_eq!(balancer.choose(&mut Attempts::default(), &request), Some(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_hangs_is_probed_by_one_request_at_a_time() {
+        let balancer = balancer().await;
+        let request = Request::new(RequestBody::empty());
+        let mut hanging: Vec<Attempts> = Vec::new();
+        for _ in 0..10 {
+            let mut attempts = Attempts::default();
+            let chosen = balancer.choose(&mut attempts, &request).expect("an instance");
+            assert_eq!(chosen < 3, hanging.len() < 3, "one for each");
+            if chosen < 3 {
+                hanging.push(attempts);
+            }
+            tokio::time::advance(Duration::from_secs(60)).await;
+        }
+        hanging.pop();
+        assert!(
+            balancer.choose(&mut Attempts::default(), &request).expect("an instance") < 3,
+            "it has ended"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Circuit breaker of one instance: after failures in a row, requests fail at once, except for a probe now and then.
 //! Where there are other instances, one failure is enough for requests to go to those.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,6 +23,8 @@ pub(super) struct Breaker {
     failures: AtomicUsize,
     /// Probes since the last success.
     probes: AtomicU32,
+    /// A probe has begun that has not ended, although other instances answer.
+    is_probed: AtomicBool,
     began: Instant,
     /// The time of the next probe, in milliseconds since `began`.
     next_probe: AtomicU64,
@@ -35,6 +37,7 @@ impl Breaker {
             threshold: limit,
             failures: AtomicUsize::new(0),
             probes: AtomicU32::new(0),
+            is_probed: AtomicBool::new(false),
             began: Instant::now(),
             next_probe: AtomicU64::new(0),
         }
@@ -55,12 +58,22 @@ impl Breaker {
         self.failures.load(Ordering::Relaxed) > 0
     }
 
-    /// Returns whether this request finds out if the instance is back, although other instances answer.
-    pub(super) fn wants_probe(&self, is_repeatable: bool) -> bool {
+    /// Returns whether this request finds out if the instance is back, although other instances answer. No other does
+    /// until [`Breaker::end_probe`]: an instance that hangs keeps one request at a time.
+    pub(super) fn begin_probe(&self, is_repeatable: bool) -> bool {
         let doublings = self.probes.load(Ordering::Relaxed).min(16);
         let backoff = (PROBE_INTERVAL * (1 << doublings)).min(MAX_PROBE_INTERVAL) - PROBE_INTERVAL;
         let delay = if is_repeatable { backoff } else { backoff + WRITE_PROBE_DELAY };
-        self.is_suspect() && self.try_probe(self.now(), millis(delay))
+        if !self.is_suspect() || self.is_probed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let begins = self.try_probe(self.now(), millis(delay));
+        self.is_probed.fetch_or(begins, Ordering::Relaxed);
+        begins
+    }
+
+    pub(super) fn end_probe(&self) {
+        self.is_probed.store(false, Ordering::Relaxed);
     }
 
     /// `delay`: milliseconds by which this probe comes later than another.
@@ -150,7 +163,7 @@ mod tests {
     #[test]
     fn a_write_probes_later_than_a_read() {
         let breaker = Breaker::new(None, "a".into());
-        assert!(!breaker.is_suspect() && !breaker.wants_probe(true));
+        assert!(!breaker.is_suspect() && !breaker.begin_probe(true));
         breaker.record_failure_at(0);
         let delay = millis(WRITE_PROBE_DELAY);
         let next = millis(PROBE_INTERVAL);
@@ -158,7 +171,7 @@ mod tests {
         assert!(breaker.try_probe(next, 0) && !breaker.try_probe(2 * next - 1, 0));
         assert!(breaker.try_probe(2 * next + delay, delay));
         breaker.record_success();
-        assert!(!breaker.is_suspect() && !breaker.wants_probe(true));
+        assert!(!breaker.is_suspect() && !breaker.begin_probe(true));
     }
 
     #[tokio::test(start_paused = true)]
@@ -169,9 +182,10 @@ mod tests {
         }
         for interval in [500, 1000, 2000, 4000, 8000, 10_000, 10_000] {
             tokio::time::advance(Duration::from_millis(interval - 1)).await;
-            assert!(!breaker.wants_probe(true), "{interval}");
+            assert!(!breaker.begin_probe(true), "{interval}");
             tokio::time::advance(Duration::from_millis(1)).await;
-            assert!(breaker.wants_probe(true), "{interval}");
+            assert!(breaker.begin_probe(true), "{interval}");
+            breaker.end_probe();
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use http::uri::Authority;
+use parking_lot::Mutex;
 
 use super::instance::Instance;
 use super::slots::UpstreamSlots;
@@ -19,10 +20,21 @@ const MAX_INSTANCES: usize = 64;
 /// After so many look-ups in a row that failed or found nothing, the last addresses of a name are given up.
 const MAX_FAILED_LOOKUPS: u32 = 10;
 
+/// An address that was missing from more answers than these has lost its health.
+const MAX_MISSED_ANSWERS: u32 = 10;
+
+/// An instance whose address is missing from the last answers.
+struct AbsentInstance {
+    instance: Arc<Instance>,
+    missed_answers: u32,
+}
+
 pub(crate) struct Destination {
     pub(super) settings: UpstreamSettings,
     /// At least one.
     instances: ArcSwap<Vec<Arc<Instance>>>,
+    /// At most [`MAX_INSTANCES`], the latest first.
+    absent: Mutex<Vec<AbsentInstance>>,
     pub(super) slots: UpstreamSlots,
     /// For each URL, how often in a row its name was not found.
     failed_lookups: Vec<AtomicU32>,
@@ -41,6 +53,7 @@ impl Destination {
         }
         Ok(Arc::new(Self {
             instances: ArcSwap::from_pointee(instances),
+            absent: Mutex::default(),
             slots: UpstreamSlots::new(settings),
             failed_lookups: settings.addresses.iter().map(|_| AtomicU32::new(0)).collect(),
             tls_files: read_tls_files(settings),
@@ -59,7 +72,9 @@ impl Destination {
 
     /// Makes an instance of each address that the upstream's names have now. `lookup` returns the addresses of a `host:port`.
     /// Where it fails or finds none, those of before stay, until it has failed [`MAX_FAILED_LOOKUPS`] times: by then they may
-    /// be another's. An instance that stays keeps its health and its connections. Only one task may do this at a time.
+    /// be another's. An instance that stays keeps its health and its connections; one whose address is missing gets no
+    /// requests, and has its health still if it comes back within [`MAX_MISSED_ANSWERS`]. Only one task may do this at a
+    /// time.
     pub(super) async fn resolve<F>(&self, lookup: impl Fn(String) -> F)
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>>,
@@ -85,16 +100,36 @@ impl Destination {
             };
             for address in wanted {
                 let same = known.iter().find(|instance| instance.address == address).cloned();
+                let same = same.or_else(|| self.take_absent(url, address));
                 let other = || Some(known.first()?.to_address(&self.settings, address));
                 instances.extend(same.or_else(other));
             }
         }
         let is_same = |(one, other): (&Arc<Instance>, &Arc<Instance>)| Arc::ptr_eq(one, other);
+        self.remember_absent(&before, &instances);
         if instances.len() != before.len() || !instances.iter().zip(&*before).all(is_same) {
             let names: Vec<_> = instances.iter().map(|instance| instance.name.as_str()).collect();
             tracing::info!(instances = ?names, "upstream's addresses changed");
             self.instances.store(Arc::new(instances));
         }
+    }
+
+    fn take_absent(&self, url: &UpstreamAddress, address: Option<SocketAddr>) -> Option<Arc<Instance>> {
+        let mut absent = self.absent.lock();
+        let is_same = |it: &AbsentInstance| it.instance.url == *url && it.instance.address == address;
+        absent.iter().position(is_same).map(|at| absent.remove(at).instance)
+    }
+
+    /// Counts an answer from which the absent instances were missing, and those of `before` that are not in `after`.
+    fn remember_absent(&self, before: &[Arc<Instance>], after: &[Arc<Instance>]) {
+        let is_missing =
+            |it: &&Arc<Instance>| it.address.is_some() && !after.iter().any(|one| Arc::ptr_eq(one, it));
+        let mut absent = self.absent.lock();
+        absent.iter_mut().for_each(|it| it.missed_answers += 1);
+        absent.retain(|it| it.missed_answers < MAX_MISSED_ANSWERS);
+        let missing = before.iter().filter(is_missing).cloned();
+        absent.splice(0..0, missing.map(|instance| AbsentInstance { instance, missed_answers: 1 }));
+        absent.truncate(MAX_INSTANCES);
     }
 
     /// The number of addresses of one name that are used.

@@ -216,7 +216,7 @@ impl Upstream {
         let (mut attempts, mut error) = (Attempts::default(), UpstreamError::CircuitOpen);
         let began = Instant::now();
         let has_host = has_host(&request);
-        while let Some(at) = balancer.choose(&attempts, &request) {
+        while let Some(at) = balancer.choose(&mut attempts, &request) {
             let member = balancer.member(at);
             slot.assign(&member.instance);
             self.set_host(&mut request, has_host, &member.instance)?;

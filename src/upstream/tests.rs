@@ -200,3 +200,31 @@ async fn each_address_of_a_name_is_an_instance() {
     resolve(&["127.0.0.1"]).await;
     assert_eq!(names(), [named("127.0.0.1")]);
 }
+
+#[tokio::test]
+async fn an_address_that_is_missing_from_some_answers_keeps_its_health() {
+    let yaml = "upstream: {url: 'http://api.test:9', resolve_every: 1s}\nroutes: []\n";
+    let config = Config::parse(yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration");
+    let destination = Destination::new(&config.upstream).expect("a destination");
+    let resolve = |last: &'static [u8]| {
+        let found = last.iter().map(|last| (IpAddr::from([127, 0, 0, *last]), 9).into()).collect();
+        destination.resolve(move |_| std::future::ready(Ok(Vec::clone(&found))))
+    };
+    let are_up = || destination.health().into_iter().map(|(_, is_up)| is_up).collect::<Vec<_>>();
+    resolve(&[1, 2]).await;
+    destination.instances()[1].breaker.record_failure();
+    assert_eq!(are_up(), [true, false]);
+    // Nine answers without it, and one with it.
+    for missed in 1..10 {
+        resolve(&[1, 3]).await;
+        assert_eq!(are_up(), [true, true], "{missed}");
+    }
+    resolve(&[1, 2]).await;
+    assert_eq!(are_up(), [true, false]);
+    // After ten it is another's.
+    for _ in 0..10 {
+        resolve(&[1]).await;
+    }
+    resolve(&[1, 2]).await;
+    assert_eq!(are_up(), [true, true]);
+}
