@@ -12,10 +12,12 @@ use std::cell::RefCell;
 use std::io::Cursor;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{FORMAT_VERSION, HEAD_OFFSET, MAGIC, MAX_VALUE_BYTES, parse_length, prefix_length};
@@ -62,23 +64,25 @@ impl ValueCompressor {
         }
     }
 
-    /// Compresses an encoded value. One that is short or does not shrink stays as it is.
-    pub async fn compress(&self, value: Bytes) -> Bytes {
+    /// Compresses an encoded value. `None`: one that is short, does not shrink, or is large and would wait for its turn
+    /// for longer than `max_wait`.
+    pub async fn compress(&self, value: &Bytes, max_wait: Duration) -> Option<Bytes> {
         if (value.len() as u64) < self.min_size {
-            return value;
+            return None;
         }
         let compressed = match value.len() {
-            ..=MAX_INLINE_BYTES => compress_inline(&value, self.level),
-            _ => self.compress_large(value.clone()).await,
+            ..=MAX_INLINE_BYTES => compress_inline(value, self.level),
+            _ => self.compress_large(value.clone(), max_wait).await,
         };
+        let compressed = compressed.filter(|compressed| compressed.len() < value.len());
+        let written = compressed.as_ref().unwrap_or(value).len();
         self.bytes_before.fetch_add(value.len() as u64, Ordering::Relaxed);
-        let written = compressed.filter(|compressed| compressed.len() < value.len()).unwrap_or(value);
-        self.bytes_after.fetch_add(written.len() as u64, Ordering::Relaxed);
-        written
+        self.bytes_after.fetch_add(written as u64, Ordering::Relaxed);
+        compressed
     }
 
-    async fn compress_large(&self, value: Bytes) -> Option<Bytes> {
-        let _permit = self.large.acquire().await.ok()?;
+    async fn compress_large(&self, value: Bytes, max_wait: Duration) -> Option<Bytes> {
+        let _permit = timeout(max_wait, self.large.acquire()).await.ok()?.ok()?;
         let level = self.level;
         let compress = move || compress_with(&mut Compressor::new(level).ok()?, &value);
         spawn_blocking(compress).await.ok().flatten()
@@ -174,6 +178,8 @@ mod tests {
     use super::*;
     use crate::config::CompressionAlgorithm;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     /// An encoded response with a head of 200 bytes and a content of `length` that compresses well.
     fn value(length: u32) -> Bytes {
         let lengths = [200_u32.to_le_bytes(), length.to_le_bytes()].concat();
@@ -192,7 +198,7 @@ mod tests {
         for level in 1..=9 {
             for length in [0, 5_000, 300_000] {
                 let (compressor, value) = (compressor(level, 0), value(length));
-                let compressed = compressor.compress(value.clone()).await;
+                let compressed = compressor.compress(&value, LONG).await.expect("it shrinks");
                 assert!(compressed.len() < value.len(), "{level} {length}");
                 assert_eq!(plain_size(&compressed), value.len() as u64);
                 assert_eq!(decompress(&compressed), Some(value.clone()), "{level} {length}");
@@ -206,7 +212,7 @@ mod tests {
     async fn a_value_stays_plain_if_it_is_short_or_does_not_shrink() {
         let short = value(500);
         let untouched = compressor(1, 1024);
-        assert_eq!(untouched.compress(short.clone()).await, short);
+        assert_eq!(untouched.compress(&short, LONG).await, None);
         assert_eq!(untouched.stats(), CompressionStats::default());
         let random: [u8; 4096] = crate::random::random_bytes().unwrap();
         let lengths = [200_u32.to_le_bytes(), 3896_u32.to_le_bytes()].concat();
@@ -214,13 +220,23 @@ mod tests {
         let mut value = [&start[..], &random].concat();
         put_checksum(&mut value).unwrap();
         let value = Bytes::from(value);
-        assert_eq!(compressor(9, 1024).compress(value.clone()).await, value);
+        assert_eq!(compressor(9, 1024).compress(&value, LONG).await, None);
         assert_eq!(decompress(&value), Some(value));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_value_that_would_wait_too_long_stays_plain() {
+        let compressor = compressor(1, 0);
+        let held = compressor.large.acquire_many(compressor.large.available_permits() as u32).await;
+        assert_eq!(compressor.compress(&value(300_000), LONG).await, None);
+        assert!(compressor.compress(&value(5_000), LONG).await.is_some(), "it needs no turn");
+        drop(held);
+        assert!(compressor.compress(&value(300_000), LONG).await.is_some());
     }
 
     #[tokio::test]
     async fn any_change_and_any_cut_is_found() {
-        let compressed = compressor(3, 0).compress(value(600)).await;
+        let compressed = compressor(3, 0).compress(&value(600), LONG).await.expect("it shrinks");
         for at in 6..compressed.len() {
             let mut changed = compressed.to_vec();
             changed[at] ^= 1;
@@ -232,7 +248,7 @@ mod tests {
     /// Somebody who may write to Redis can compute the checksum.
     #[tokio::test]
     async fn a_forged_value_never_expands_beyond_its_length() {
-        let compressed = compressor(3, 0).compress(value(600)).await;
+        let compressed = compressor(3, 0).compress(&value(600), LONG).await.expect("it shrinks");
         let forge = |length: u32, frame: &[u8]| {
             let mut forged = [&compressed[..96], frame].concat();
             forged[10..14].copy_from_slice(&length.to_le_bytes());

@@ -33,14 +33,16 @@ impl Tiers {
         };
         let value = encoding::encode(key, entry, &clocks);
         let value = value.filter(|value| value.len() <= encoding::MAX_VALUE_BYTES);
-        let Some(mut value) = value else { return Err(StoreError::TooLarge) };
-        if let Some(compressor) = &self.compressor {
-            value = compressor.compress(value).await;
+        let Some(value) = value else { return Err(StoreError::TooLarge) };
+        // Counted from here on: it may wait to be compressed, and then for Redis.
+        let mut value = self.memory.count(value);
+        if let Some(compressed) = self.compress(&value).await {
+            value = self.memory.count(compressed);
         }
         if let Some(cipher) = &self.cipher {
-            value = cipher.seal(key, &value).ok_or_else(|| failed("encryption failed".to_owned()))?;
+            let sealed = cipher.seal(key, &value).ok_or_else(|| failed("encryption failed".to_owned()))?;
+            value = self.memory.count(sealed);
         }
-        let value = self.memory.count(value);
         let (name, expires_at) = (self.keys.response(key), store_millis(&clocks, entry.expires_at()));
         if let (true, StoredEntry::Response(response)) = (token.yields_to_newer(), entry) {
             let staged_until = store_millis(&clocks, self.clock.now().plus(STAGED_VALUE_TTL));
@@ -59,6 +61,12 @@ impl Tiers {
         }
         let written = self.servers.set(name, value, expires_at, self.deadline).await;
         written.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Compresses a value if that is wanted, it shrinks, and it need not wait for long: not at all while memory is short.
+    async fn compress(&self, value: &Bytes) -> Option<Bytes> {
+        let max_wait = if self.memory.has_room() { self.deadline } else { Duration::ZERO };
+        self.compressor.as_ref()?.compress(value, max_wait).await
     }
 
     /// Writes a value unless a later fetch is stored. Reports whether it was written. The value is staged under a name
