@@ -1,9 +1,12 @@
 //! Answers that come before the end of the request: a client that sends on reads all of its answer, and no reset comes
 //! before (RFC 9112 §9.6).
 
+use std::future::poll_fn;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
+use crate::http2;
 use crate::support::{Certificates, Larder, Upstream, Wire, with_deadline};
 use crate::tls;
 
@@ -113,4 +116,31 @@ async fn a_client_that_sends_on_makes_room_for_others() {
     stream.write_all(&part(LENGTH)).await.expect("sent");
     larder.get("/other").await.assert_status(200);
     with_deadline("the connection is closed", async { while stream.write_all(b"x").await.is_ok() {} }).await;
+}
+
+/// RFC 9113 §8.1: the whole response, then RST_STREAM with NO_ERROR; what still comes takes no other stream's window.
+#[tokio::test]
+async fn over_http2_the_whole_answer_comes_before_the_reset() {
+    let upstream = refusing();
+    let larder = Larder::with("routes: []", &upstream);
+    let mut sender = http2::connect(&larder, &Default::default()).await;
+    for _ in 0..20 {
+        poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
+        let (response, mut body) = sender.send_request(http2::request("POST", "/up"), false).expect("sent");
+        // As much as the client may send at once.
+        body.send_data(vec![b'x'; 4 << 20].into(), false).expect("open");
+        let response = with_deadline("a response", response).await.expect("a response");
+        assert_eq!(response.status(), 413);
+        let mut content = response.into_body();
+        let part = with_deadline("its content", content.data()).await;
+        assert_eq!(part.expect("a part").expect("no reset before"), "big");
+        let reset = with_deadline("a reset", poll_fn(|cx| body.poll_reset(cx))).await.expect("a reset");
+        assert_eq!(reset, h2::Reason::NO_ERROR);
+    }
+    assert_eq!(http2::ask(&mut sender, "GET", "/other").await.status(), 200);
+    poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
+    let (response, mut body) = sender.send_request(http2::request("POST", "/whole"), false).expect("sent");
+    body.send_data(vec![b'x'; 4 << 20].into(), true).expect("open");
+    assert_eq!(with_deadline("a response", response).await.expect("a response").status(), 200);
+    assert_eq!(upstream.last("/whole").body.len(), 4 << 20);
 }

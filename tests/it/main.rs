@@ -95,6 +95,7 @@ mod request_ids;
 mod request_memory;
 mod requirements;
 mod rfc_model;
+mod rolling_streams;
 mod rolling_update;
 mod rules;
 mod schedules;

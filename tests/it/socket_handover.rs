@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::{Client, Command, Process, Scratch, Upstream, eventually, free_port, with_deadline};
 
-/// Starts a larder on a socket that is open already.
-async fn on(socket: &TcpListener, upstream: &Upstream) -> Process {
+const ROUTES: &str = "routes: [{path: /a, ttl: 60s}]";
+
+/// Starts a larder on a socket that is open already. `yaml`: its `proxy.yaml` without listeners and upstream.
+pub(crate) async fn on(socket: &TcpListener, upstream: &Upstream, yaml: &str) -> Process {
     let (proxy, admin) = (socket.local_addr().expect("an address").port(), free_port());
     let scratch = Scratch::new();
     let listeners = format!("listen: 127.0.0.1:{proxy}\nadmin: {{listen: \"127.0.0.1:{admin}\"}}\n");
-    let routes = "routes: [{path: /a, ttl: 60s}]";
-    let config = scratch.file("proxy.yaml", &format!("{listeners}upstream: {}\n{routes}\n", upstream.url()));
+    let config = scratch.file("proxy.yaml", &format!("{listeners}upstream: {}\n{yaml}\n", upstream.url()));
     let command = Command::on_socket(socket, &["--config", config.to_str().expect("a path")]);
     Process::spawn(command, scratch, proxy, admin).await
 }
@@ -41,14 +42,14 @@ async fn twenty_rolling_restarts_under_load_fail_no_request() {
     let upstream = Upstream::start();
     let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("an address");
-    let mut process = on(&socket, &upstream).await;
+    let mut process = on(&socket, &upstream, ROUTES).await;
     let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..6)
         .map(|number| tokio::spawn(client(Client::new(address), done.clone(), answered.clone(), number > 0)))
         .collect();
     for _ in 0..20 {
         let before = answered.load(Ordering::SeqCst);
-        let next = on(&socket, &upstream).await;
+        let next = on(&socket, &upstream, ROUTES).await;
         eventually("clients are served meanwhile", || async {
             (answered.load(Ordering::SeqCst) > before + 50).then_some(())
         })
@@ -69,12 +70,12 @@ async fn who_comes_while_nobody_serves_waits_and_is_served() {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("an address");
     let early = Client::new(address).get("/a").spawn();
-    let mut process = on(&socket, &upstream).await;
+    let mut process = on(&socket, &upstream, ROUTES).await;
     early.await.expect("no panic").assert_status(200);
     process.signal("TERM");
     assert!(process.ended().await.success());
     let between = Client::new(address).get("/a").spawn();
-    let _next = on(&socket, &upstream).await;
+    let _next = on(&socket, &upstream, ROUTES).await;
     between.await.expect("no panic").assert_status(200);
 }
 
