@@ -42,14 +42,14 @@ pub(super) struct Attempts {
     failed: u64,
     replays: usize,
     is_failed_over: bool,
-    probe: Option<Probe>,
+    probe: Option<InstanceProbe>,
 }
 
 /// The one request at a time that finds out if an instance is back.
 #[derive(Debug)]
-struct Probe(Arc<Instance>);
+struct InstanceProbe(Arc<Instance>);
 
-impl Drop for Probe {
+impl Drop for InstanceProbe {
     fn drop(&mut self) {
         self.0.breaker.end_probe();
     }
@@ -103,7 +103,7 @@ impl Balancer {
             let may_repeat = is_repeatable(request);
             let mut probes = left.filter(|_| attempts.is_first());
             let probed = probes.find(|at| breaker(at).begin_probe(may_repeat));
-            attempts.probe = probed.map(|at| Probe(self.members[at].instance.clone()));
+            attempts.probe = probed.map(|at| InstanceProbe(self.members[at].instance.clone()));
             return probed.or(healthy);
         }
         least_loaded(&mut left.clone().filter(|at| !breaker(at).is_open()))

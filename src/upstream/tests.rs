@@ -202,7 +202,7 @@ async fn each_address_of_a_name_is_an_instance() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_missing_from_some_answers_keeps_its_health() {
+async fn an_address_missing_from_some_answers_keeps_its_health() {
     let yaml = "upstream: {url: 'http://api.test:9', resolve_every: 1s}\nroutes: []\n";
     let config = Config::parse(yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration");
     let destination = Destination::new(&config.upstream).expect("a destination");

@@ -127,7 +127,7 @@ async fn over_http2_the_whole_answer_comes_before_the_reset() {
     for _ in 0..20 {
         poll_fn(|cx| sender.poll_ready(cx)).await.expect("open");
         let (response, mut body) = sender.send_request(http2::request("POST", "/up"), false).expect("sent");
-        // As much as the client may send at once.
+        // Beyond the window, so that some of it has yet to be sent.
         body.send_data(vec![b'x'; 4 << 20].into(), false).expect("open");
         let response = with_deadline("a response", response).await.expect("a response");
         assert_eq!(response.status(), 413);
