@@ -105,7 +105,7 @@ async fn a_suggestion_passes_every_check_and_purges_enough() {
         let mut hits = Vec::new();
         for path in reads {
             let request = larder.get(path);
-            let request = if path == "/v1/inventory" { request.header("x-shop-pass", "a") } else { request };
+            let request = if path == "/v1/inventory" { request.header("x-shop-badge", "a") } else { request };
             hits.push(request.await.is_hit());
         }
         hits

@@ -31,7 +31,7 @@ fn a_document_becomes_routes_that_check_and_lint_accept() {
     let text = suggest(&petshop());
     for line in [
         "upstream: \"https://eu.petshop.example\"",
-        "credentials: {also: [x-shop-pass]}",
+        "credentials: {also: [x-shop-badge]}",
         "defaults: {mode: observe}",
     ] {
         assert!(text.contains(&format!("\n{line}")), "{line}\n{text}");
@@ -46,9 +46,9 @@ fn a_document_becomes_routes_that_check_and_lint_accept() {
         ("/v1/pets/{petId}/adopt", &["purges: [\"pets:{petId}\", pets]"]),
         ("/v1/orders", &["ttl: 1m", "per: authorization", "tags: [orders, pets]"]),
         ("/v1/orders/{orderId}", &["ttl: 1m", "per: authorization", "tags: [pets]"]),
-        ("/v1/inventory", &["ttl: upstream", "per: header.x-shop-pass"]),
+        ("/v1/inventory", &["ttl: upstream", "per: header.x-shop-badge"]),
         ("/v1/files/{name}", &["ttl: 30s"]),
-        ("/v1/prices", &["ttl: 30s", "per: \"authorization | header.x-shop-pass\""]),
+        ("/v1/prices", &["ttl: 30s", "per: \"authorization | header.x-shop-badge\""]),
     ] {
         assert_eq!(route(&text, path), expected, "{path}\n{text}");
     }
@@ -83,7 +83,7 @@ fn credentials_are_named_if_per_takes_all_of_them() {
         "oauth": {"type": "oauth2"},
         "cookie": {"type": "apiKey", "in": "cookie", "name": "session"},
         "query": {"type": "apiKey", "in": "query", "name": "key"},
-        "key": {"type": "apiKey", "in": "header", "name": "X-Shop-Pass"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-Shop-Badge"},
         "hop": {"type": "apiKey", "in": "header", "name": "Connection"},
         "tls": {"type": "mutualTLS"},
     });
@@ -95,7 +95,7 @@ fn credentials_are_named_if_per_takes_all_of_them() {
         (json!([{"query": []}]), &["ttl: 30s", "query: [key]"]),
         (json!([{"cookie": []}, {"basic": []}]), &["ttl: 30s", "per: \"authorization | cookie.session\""]),
         (json!([{"cookie": [], "basic": []}]), &["ttl: 30s", "per: \"authorization | cookie.session\""]),
-        (json!([{"key": []}, {"basic": []}]), &["ttl: 30s", "per: \"authorization | header.x-shop-pass\""]),
+        (json!([{"key": []}, {"basic": []}]), &["ttl: 30s", "per: \"authorization | header.x-shop-badge\""]),
         (json!([{"query": []}, {"basic": []}]), &[]),
         (json!([{"hop": []}]), &[]),
         (json!([{"tls": []}]), &[]),
