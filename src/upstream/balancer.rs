@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Request;
 
+use super::breaker::SentRequest;
 use super::destination::Destination;
 use super::failure::SendFailure;
 use super::instance::Instance;
@@ -119,14 +120,19 @@ impl Balancer {
 
     /// Records a failure to connect, or to answer a first attempt in time: later attempts have less. After any other
     /// the instance is there, whatever it does.
-    pub(super) fn record_failure(&self, at: usize, attempts: &Attempts, error: &UpstreamError) {
+    pub(super) fn record_failure(
+        &self,
+        (at, sent): (usize, SentRequest),
+        attempts: &Attempts,
+        error: &UpstreamError,
+    ) {
         let Instance { breaker, name, .. } = &*self.members[at].instance;
-        let has_failed = match error {
-            UpstreamError::Unreachable(_) => true,
-            UpstreamError::Timeout => attempts.is_first(),
+        let is_first_in_row = match error {
+            UpstreamError::Unreachable(_) => breaker.record_unreachable(sent),
+            UpstreamError::Timeout => attempts.is_first() && breaker.record_timeout(sent),
             _ => false,
         };
-        if has_failed && breaker.record_failure() && self.members.len() > 1 {
+        if is_first_in_row && self.members.len() > 1 {
             tracing::warn!(upstream = name, %error, "upstream instance failed: others are preferred");
         }
     }
@@ -182,7 +188,10 @@ mod tests {
         let config = Config::parse(yaml, "proxy.yaml", &|_| None, &Default::default()).expect("valid");
         let balancer = Balancer::new(&Destination::new(&config.upstream).expect("valid"), None);
         let unreachable = UpstreamError::Unreachable("gone".into());
-        (0..3).for_each(|at| balancer.record_failure(at, &Attempts::default(), &unreachable));
+        (0..3).for_each(|at| {
+            let sent = balancer.member(at).instance.breaker.begin_request(Duration::from_secs(30));
+            balancer.record_failure((at, sent), &Attempts::default(), &unreachable);
+        });
         tokio::time::advance(Duration::from_secs(60)).await;
         balancer
     }

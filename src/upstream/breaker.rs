@@ -1,5 +1,8 @@
 //! Circuit breaker of one instance: after failures in a row, requests fail at once, except for a probe now and then.
 //! Where there are other instances, one failure is enough for requests to go to those.
+//!
+//! A failure counts only if the instance answered nothing since that request was sent. So requests for one slow path
+//! that time out together say nothing about an instance that answers others meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +23,13 @@ pub(super) struct Breaker {
     name: String,
     /// Failures in a row that open the circuit; `None`: it never opens.
     threshold: Option<usize>,
+    /// The time for an answer after which a request's failure counts, in milliseconds: the upstream's own.
+    full_wait: u64,
     failures: AtomicUsize,
+    /// The last request failed.
+    is_suspect: AtomicBool,
+    /// The first millisecond after the last answer, since `began`; 0: there was none.
+    answered_until: AtomicU64,
     /// Probes since the last success.
     probes: AtomicU32,
     /// A probe has begun that has not ended, although other instances answer.
@@ -30,12 +39,25 @@ pub(super) struct Breaker {
     next_probe: AtomicU64,
 }
 
+/// A request that was sent, as its failure is judged by.
+#[derive(Clone, Copy)]
+pub(super) struct SentRequest {
+    /// In milliseconds since the breaker began.
+    at: u64,
+    /// Its route waits for less time than the upstream's `response_timeout`.
+    is_impatient: bool,
+}
+
 impl Breaker {
-    pub(super) fn new(limit: Option<usize>, name: String) -> Self {
+    /// `full_wait`: the upstream's `response_timeout`.
+    pub(super) fn new(limit: Option<usize>, full_wait: Duration, name: String) -> Self {
         Self {
             name,
             threshold: limit,
+            full_wait: millis(full_wait),
             failures: AtomicUsize::new(0),
+            is_suspect: AtomicBool::new(false),
+            answered_until: AtomicU64::new(0),
             probes: AtomicU32::new(0),
             is_probed: AtomicBool::new(false),
             began: Instant::now(),
@@ -55,7 +77,12 @@ impl Breaker {
 
     /// Returns whether the last request failed, so that others are better sent elsewhere.
     pub(super) fn is_suspect(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) > 0
+        self.is_suspect.load(Ordering::Relaxed)
+    }
+
+    /// Notes a request that is sent now and waits for its answer for `limit`.
+    pub(super) fn begin_request(&self, limit: Duration) -> SentRequest {
+        SentRequest { at: self.now(), is_impatient: millis(limit) < self.full_wait }
     }
 
     /// Returns whether this request finds out if the instance is back, although other instances answer. No other does
@@ -93,7 +120,8 @@ impl Breaker {
 
     /// Returns whether the last request had failed.
     pub(super) fn record_success(&self) -> bool {
-        if self.failures.load(Ordering::Relaxed) == 0 {
+        self.answered_until.fetch_max(self.now() + 1, Ordering::Relaxed);
+        if !self.is_suspect() {
             return false;
         }
         self.probes.store(0, Ordering::Relaxed);
@@ -101,24 +129,37 @@ impl Breaker {
         if self.threshold.is_some_and(|limit| before >= limit) {
             tracing::info!(upstream = self.name, "upstream circuit breaker closed");
         }
-        before > 0
+        self.is_suspect.swap(false, Ordering::Relaxed)
     }
 
-    /// Returns whether it is the first failure in a row.
-    pub(super) fn record_failure(&self) -> bool {
-        self.record_failure_at(self.now())
+    /// Records that no connection could be made for a request. Returns whether it is the first failure in a row.
+    pub(super) fn record_unreachable(&self, sent: SentRequest) -> bool {
+        self.record_failure_at(self.now(), SentRequest { is_impatient: false, ..sent })
     }
 
-    fn record_failure_at(&self, now: u64) -> bool {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let opens = self.threshold == Some(failures);
-        if opens || failures == 1 {
+    /// Records that a request was not answered in time. Returns whether it is the first failure in a row.
+    pub(super) fn record_timeout(&self, sent: SentRequest) -> bool {
+        self.record_failure_at(self.now(), sent)
+    }
+
+    /// Requests that wait for less time than the upstream's own are counted only if it has not answered for that long:
+    /// else a route with a short time could open the circuit between two answers to others.
+    fn record_failure_at(&self, now: u64, sent: SentRequest) -> bool {
+        let answered_until = self.answered_until.load(Ordering::Relaxed);
+        if answered_until > sent.at {
+            return false;
+        }
+        let is_first = !self.is_suspect.swap(true, Ordering::Relaxed);
+        let is_counted = !sent.is_impatient || now.saturating_sub(answered_until) >= self.full_wait;
+        let failures = self.failures.fetch_add(usize::from(is_counted), Ordering::Relaxed) + 1;
+        let opens = is_counted && self.threshold == Some(failures);
+        if opens || is_first {
             self.next_probe.store(now + millis(PROBE_INTERVAL), Ordering::Relaxed);
         }
         if opens {
             tracing::warn!(upstream = self.name, failures, "upstream circuit breaker opened");
         }
-        failures == 1
+        is_first
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -138,23 +179,29 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    const FULL_WAIT: Duration = Duration::from_secs(30);
+
+    fn unreachable_at(breaker: &Breaker, now: u64) {
+        breaker.record_failure_at(now, SentRequest { at: now, is_impatient: false });
+    }
+
     #[test]
     fn after_failures_in_a_row_one_request_at_a_time_tries() {
-        let breaker = Breaker::new(Some(3), "a".into());
-        let at = |pauses: u64| pauses * millis(PROBE_INTERVAL);
-        breaker.record_failure_at(at(0));
-        breaker.record_failure_at(at(0));
+        let breaker = Breaker::new(Some(3), FULL_WAIT, "a".into());
+        let at = |pauses: u64| (pauses + 100) * millis(PROBE_INTERVAL);
+        unreachable_at(&breaker, at(0));
+        unreachable_at(&breaker, at(0));
         breaker.record_success();
         for _ in 0..3 {
             assert!(!breaker.is_open());
-            breaker.record_failure_at(at(0));
+            unreachable_at(&breaker, at(0));
         }
         assert!(breaker.is_open());
         for pauses in 1..4 {
             assert!(!breaker.try_probe(at(pauses) - 1, 0));
             assert!(breaker.try_probe(at(pauses), 0));
             assert!(!breaker.try_probe(at(pauses), 0));
-            breaker.record_failure_at(at(pauses));
+            unreachable_at(&breaker, at(pauses));
         }
         breaker.record_success();
         assert!(!breaker.is_open());
@@ -162,9 +209,9 @@ mod tests {
 
     #[test]
     fn a_write_probes_later_than_a_read() {
-        let breaker = Breaker::new(None, "a".into());
+        let breaker = Breaker::new(None, FULL_WAIT, "a".into());
         assert!(!breaker.is_suspect() && !breaker.begin_probe(true));
-        breaker.record_failure_at(0);
+        unreachable_at(&breaker, 0);
         let delay = millis(WRITE_PROBE_DELAY);
         let next = millis(PROBE_INTERVAL);
         assert!(breaker.is_suspect() && !breaker.try_probe(next + delay - 1, delay));
@@ -176,9 +223,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_between_probes_doubles_with_each_probe() {
-        let breaker = Breaker::new(None, "a".into());
+        let breaker = Breaker::new(None, FULL_WAIT, "a".into());
         for _ in 0..100 {
-            breaker.record_failure();
+            breaker.record_unreachable(breaker.begin_request(FULL_WAIT));
         }
         for interval in [500, 1000, 2000, 4000, 8000, 10_000, 10_000] {
             tokio::time::advance(Duration::from_millis(interval - 1)).await;
@@ -189,11 +236,54 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_counts_only_if_nothing_was_answered_since() {
+        let breaker = Breaker::new(Some(2), FULL_WAIT, "a".into());
+        let wait = async |time| {
+            let sent = [breaker.begin_request(FULL_WAIT), breaker.begin_request(FULL_WAIT)];
+            tokio::time::advance(time).await;
+            sent
+        };
+        let early = wait(FULL_WAIT / 2).await;
+        breaker.record_success();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let late = wait(FULL_WAIT / 2).await;
+        for sent in early {
+            assert!(!breaker.record_timeout(sent) && !breaker.record_unreachable(sent));
+        }
+        assert!(!breaker.is_suspect() && !breaker.is_open());
+        late.into_iter().for_each(|sent| _ = breaker.record_timeout(sent));
+        assert!(breaker.is_suspect() && breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_impatient_route_counts_only_after_the_full_time() {
+        let breaker = Breaker::new(Some(2), FULL_WAIT, "a".into());
+        let time_out = async || {
+            let sent = breaker.begin_request(Duration::from_secs(1));
+            tokio::time::advance(Duration::from_secs(1)).await;
+            breaker.record_timeout(sent);
+        };
+        for _ in 1..30 {
+            time_out().await;
+            assert!(breaker.is_suspect() && !breaker.is_open());
+        }
+        breaker.record_success();
+        for _ in 1..30 {
+            time_out().await;
+            assert!(!breaker.is_open());
+        }
+        for _ in 0..3 {
+            time_out().await;
+        }
+        assert!(breaker.is_open());
+    }
+
     #[test]
     fn it_can_be_switched_off() {
-        let breaker = Breaker::new(None, "a".into());
+        let breaker = Breaker::new(None, FULL_WAIT, "a".into());
         for _ in 0..1000 {
-            breaker.record_failure();
+            breaker.record_unreachable(breaker.begin_request(FULL_WAIT));
         }
         assert!(breaker.allows_request());
     }

@@ -44,7 +44,7 @@ impl Instance {
         let connector = Connector::new(settings, url, origin.map_err(io::Error::other)?)?;
         let name = url.to_string();
         Ok(Arc::new(Self {
-            breaker: Breaker::new(settings.breaker, name.clone()),
+            breaker: Breaker::new(settings.breaker, settings.response_timeout, name.clone()),
             name,
             url: url.clone(),
             address: None,
@@ -62,7 +62,7 @@ impl Instance {
             Some(address) => format!("{} ({address})", self.url),
         };
         Arc::new(Self {
-            breaker: Breaker::new(settings.breaker, name.clone()),
+            breaker: Breaker::new(settings.breaker, settings.response_timeout, name.clone()),
             name,
             url: self.url.clone(),
             address,

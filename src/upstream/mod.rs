@@ -221,6 +221,7 @@ impl Upstream {
             slot.assign(&member.instance);
             self.set_host(&mut request, has_host, &member.instance)?;
             let copy = self.copy_for_replay(&request);
+            let sent = member.instance.breaker.begin_request(timeouts.response);
             let mut failure = match self.send_once(member, request, timeouts.response, began).await {
                 Ok(response) => {
                     balancer.record_success(at);
@@ -228,7 +229,7 @@ impl Upstream {
                 }
                 Err(failure) => failure,
             };
-            balancer.record_failure(at, &attempts, &failure.error);
+            balancer.record_failure((at, sent), &attempts, &failure.error);
             let again = balancer.retry(&mut attempts, at, &mut failure, copy);
             error = failure.error;
             match again.filter(|_| began.elapsed() < timeouts.response) {

@@ -258,6 +258,31 @@ async fn the_breaker_opens_and_closes_with_the_upstream() {
     }
 }
 
+/// Requests for one slow path that time out together say nothing about an upstream that answers others meanwhile.
+#[tokio::test]
+async fn a_slow_path_does_not_open_the_breaker_for_the_others() {
+    let upstream = Upstream::start();
+    upstream.on("/slow", Answer::silence()).on("/impatient", Answer::silence());
+    let larder = Larder::with(
+        "upstream: {url: \"${UPSTREAM}\", breaker: 3, response_timeout: 2s}
+routes: [{path: /impatient, ttl: never, response_timeout: 50ms}]",
+        &upstream,
+    );
+    let slow: Vec<_> = (0..6).map(|_| larder.get("/slow").spawn()).collect();
+    upstream.has_received("/slow", 6).await;
+    larder.get("/quick").await.assert_status(200);
+    // These end long before a request with the upstream's own time would.
+    for _ in 0..6 {
+        larder.get("/impatient").await.assert_status(504);
+    }
+    larder.request("POST", "/quick").await.assert_status(200);
+    for reply in slow {
+        reply.await.expect("a reply").assert_status(504);
+    }
+    larder.request("POST", "/quick").await.assert_status(200);
+    assert_eq!(larder.metric("larder_upstream_failures_total{reason=\"resting\"}").await, 0.0);
+}
+
 #[tokio::test]
 async fn http_2_has_the_same_bound_on_fields() {
     let upstream = Upstream::start();
