@@ -46,6 +46,8 @@ impl Destination {
     /// # Errors
     /// If the upstream wants TLS and its certificates can't be read, or `settings` has no address.
     pub(crate) fn new(settings: &UpstreamSettings) -> io::Result<Arc<Self>> {
+        // Before they are used, so that a change in between is one to `has_settings`.
+        let tls_files = read_tls_files(settings);
         let instances = settings.addresses.iter().map(|url| Instance::new(settings, url));
         let instances = instances.collect::<io::Result<Vec<_>>>()?;
         if instances.is_empty() {
@@ -56,7 +58,7 @@ impl Destination {
             absent: Mutex::default(),
             slots: UpstreamSlots::new(settings),
             failed_lookups: settings.addresses.iter().map(|_| AtomicU32::new(0)).collect(),
-            tls_files: read_tls_files(settings),
+            tls_files,
             settings: settings.clone(),
         }))
     }

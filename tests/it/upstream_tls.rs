@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Certificates, Larder};
+use crate::support::{Certificates, Command, Larder, Process, Scratch, eventually, free_port};
 
 struct Options {
     certificate: &'static str,
@@ -112,6 +112,11 @@ async fn a_client_certificate_is_shown_where_it_is_wanted() {
     let (ca, cert, key) =
         (certificates.text("ca.pem"), certificates.text("client.pem"), certificates.text("client.key"));
     assert_eq!(status("localhost", address, &format!("tls: {{ca: '{ca}'}}")).await, 502);
+    let anonymous = larder("localhost", address, &format!("tls: {{ca: '{ca}'}}"));
+    for method in ["GET", "POST"] {
+        anonymous.request(method, "/a").await.assert_status(502);
+    }
+    assert!(anonymous.log().contains("CertificateRequired"), "{}", anonymous.log());
     let identified = format!("tls: {{ca: '{ca}', cert: '{cert}', key: '{key}'}}");
     assert_eq!(status("localhost", address, &identified).await, 200);
 }
@@ -138,4 +143,49 @@ async fn files_that_change_are_read_with_the_next_configuration() {
     std::fs::copy(certificates.path("ca.pem"), others.path("ca.pem")).expect("copied");
     larder.reconfigure(&yaml).await;
     larder.get("/a").await.assert_status(200);
+}
+
+#[tokio::test]
+async fn files_that_change_are_taken_and_garbage_is_not() {
+    let (certificates, others, watched) = (Certificates::new(), Certificates::new(), Scratch::new());
+    let address = start(&certificates, USUAL).await;
+    let put = |text: &[u8]| {
+        let (new, place) = (watched.path().join("new"), watched.path().join("ca.pem"));
+        std::fs::write(&new, text).expect("written");
+        std::fs::rename(new, place).expect("in its place");
+    };
+    let authority = |certificates: &Certificates| std::fs::read(certificates.path("ca.pem")).expect("a file");
+    let config = |settings: &str| {
+        format!("upstream: {{url: \"https://localhost:{}\"{settings}}}\nroutes: []\n", address.port())
+    };
+    put(&authority(&others));
+    let [proxy, admin] = [free_port(), free_port()];
+    let own = Scratch::new();
+    let listeners = format!("listen: 127.0.0.1:{proxy}\nadmin: {{listen: \"127.0.0.1:{admin}\"}}\n");
+    // The file is named by a configuration that comes later.
+    let file = own.file("proxy.yaml", &(listeners.clone() + &config("")));
+    let larder =
+        Process::spawn(Command::new(&["--config", &file.to_string_lossy()]), own, proxy, admin).await;
+    let named = config(&format!(", tls: {{ca: {}/ca.pem}}", watched.path().display()));
+    std::fs::write(&file, listeners + &named).expect("written");
+    eventually("it is named", || async { larder.log().contains("configuration reloaded").then_some(()) })
+        .await;
+    larder.get("/a").await.assert_status(502);
+    let is_trusted = || async { (larder.get("/a").await.status == 200).then_some(()) };
+    put(&authority(&certificates));
+    eventually("the authority is trusted", is_trusted).await;
+    put(b"garbage");
+    larder.metric_becomes("larder_config_in_use", 0.0).await;
+    let ready = larder.admin.get("/readyz").await.assert_status(200).json();
+    let reason = ready["config"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("upstream.tls") && reason.contains("ca.pem"), "{ready}");
+    assert!(larder.log().contains("configuration reload rejected"), "{}", larder.log());
+    larder.get("/a").await.assert_status(200);
+    put(&authority(&certificates));
+    larder.metric_becomes("larder_config_in_use", 1.0).await;
+    put(&authority(&others));
+    eventually("the authority is trusted no more", || async {
+        (larder.get("/a").await.status == 502).then_some(())
+    })
+    .await;
 }
