@@ -1,6 +1,7 @@
 //! The one way to purge: tells the store, counts, and logs. It never decides what to purge.
 
 mod intent_guard;
+mod literal_tags;
 pub mod purge_wait;
 mod report;
 mod throttle;

@@ -401,6 +401,11 @@ impl AdminState {
         let purge = Purge { cause: Some(why), ..purge };
         let options = purge_request::parse_options(head.uri.query(), self.wait_timeout)?;
         let purger = self.purger();
+        // `DELETE /cache/tags/a%2Cb` means the comma.
+        if !head.uri.path().to_ascii_uppercase().contains("%2C") {
+            let checked = purger.check_tags(&purge.targets).await;
+            checked.map_err(|(error, fix)| AdminError::bad_request(error, fix))?;
+        }
         let report = purger.report(&purge.targets, purge.mode, options.is_dry_run).await;
         if options.is_dry_run {
             return Ok(json(StatusCode::OK, &purge_wait::dry_run_response(report)));

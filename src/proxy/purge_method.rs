@@ -50,6 +50,8 @@ async fn answer_purge(proxy: &Proxy, head: &ClientHead) -> Result<Response<Body>
     )
     .map_err(ProxyError::Purge)?;
     let purger = proxy.purger();
+    let checked = purger.check_tags(&targets).await;
+    checked.map_err(|(error, fix)| ProxyError::Purge(format!("{error}; {fix}")))?;
     let report = purger.report(&targets, mode, is_dry_run).await;
     if is_dry_run {
         return Ok(json_response(StatusCode::OK, &dry_run_response(report)));

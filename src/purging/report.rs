@@ -29,12 +29,12 @@ const MAX_HOTTEST: usize = 10;
 
 /// The stored responses of this replica that a purge matches.
 #[derive(Debug, Default)]
-struct Matched {
+pub(super) struct Matched {
     responses: u64,
     bytes: u64,
     /// Paths by use count, highest first.
     hottest: Vec<(u32, String)>,
-    targets: HashSet<TargetId>,
+    pub(super) targets: HashSet<TargetId>,
 }
 
 impl Purger {
@@ -65,7 +65,7 @@ impl Purger {
         report
     }
 
-    async fn count_matches(&self, targets: &[Target]) -> Option<Matched> {
+    pub(super) async fn count_matches(&self, targets: &[Target]) -> Option<Matched> {
         if self.store.stats().entries > MAX_COUNTED {
             return None;
         }
@@ -96,13 +96,18 @@ impl Purger {
     }
 }
 
-/// Names the tags that no response here carries, where no route has them or they look like a pattern or a list.
+/// Names the tags that no response here carries, where no route has them or they look like a pattern or a list, and the
+/// paths that look like a pattern and match nothing.
 fn warnings(routes: &Routes, targets: &[Target], matched: Option<&Matched>) -> Vec<String> {
     let Some(matched) = matched else { return Vec::new() };
     let known = route_tags(routes);
     let unmatched = targets.iter().filter(|target| !matched.targets.contains(&target.id()));
     let warnings = unmatched.take(MAX_TARGETS).filter_map(|target| {
-        let Target::Tag(tag) = target else { return None };
+        let tag = match target {
+            Target::Tag(tag) => tag,
+            Target::Path { path, .. } | Target::Url { path, .. } => return warn_of_path(path.as_str()),
+            _ => return None,
+        };
         if !reached_routes(routes, std::slice::from_ref(target)).is_empty() {
             let warning =
                 || format!("no response here carries the tag `{tag}`: tags are compared as a whole; list each of them");
@@ -117,4 +122,18 @@ fn warnings(routes: &Routes, targets: &[Target], matched: Option<&Matched>) -> V
 
 fn looks_like_pattern(tag: &str) -> bool {
     tag.contains(|c: char| c.is_whitespace() || c.is_control() || "*{}|,[]()\"'".contains(c))
+}
+
+fn warn_of_path(path: &str) -> Option<String> {
+    let warning = || {
+        format!(
+            "`{path}` is taken literally, and no response here has this path; for all below a path, end it in `/*`"
+        )
+    };
+    path.contains(is_operator).then(warning)
+}
+
+/// Whether it is an operator of regular expressions that a path rarely has.
+fn is_operator(c: char) -> bool {
+    matches!(c, '[' | ']' | '(' | ')' | '|' | '^' | '$' | '+' | '\\' | '{' | '}')
 }

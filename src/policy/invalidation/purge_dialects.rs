@@ -147,7 +147,8 @@ pub(super) fn parse_ban(headers: &HeaderMap) -> Result<Option<Vec<Target>>, Stri
     Ok(Some(vec![url_pattern(pattern, host)?]))
 }
 
-/// Understands `/a/b`, `^/a/b$`, `/a/.*` and `.*`. A pattern that ends within a segment is widened to the prefix above.
+/// Understands `^/a/b$`, `/a/b`, `/a/.*` and `.*`. Without `$`, a pattern matches whatever begins with it, and so it is
+/// widened to the prefix above its last segment.
 fn url_pattern(pattern: &str, host: Option<String>) -> Result<Target, String> {
     let refuse = || {
         format!("`X-Url: {pattern}`: expected a path such as `^/api/courses$`, or a prefix such as `/api/.*`")
@@ -161,7 +162,7 @@ fn url_pattern(pattern: &str, host: Option<String>) -> Result<Target, String> {
     }
     let (is_exact, rest) = match anchored.strip_suffix('$') {
         Some(rest) => (!rest.ends_with(".*"), rest),
-        None => (!anchored.ends_with(".*") && !pattern.starts_with('^'), anchored),
+        None => (false, anchored),
     };
     let path = literal(rest.strip_suffix(".*").unwrap_or(rest)).ok_or_else(refuse)?;
     if !path.starts_with('/') || path.contains('?') {
@@ -216,7 +217,9 @@ mod tests {
         for (pattern, expected) in [
             (".*", Some(Target::Everything)),
             ("^/.*$", Some(Target::Everything)),
-            ("/api/courses", Some(path("/api/courses"))),
+            ("/api/courses", Some(prefix("/api"))),
+            ("/api/courses$", Some(path("/api/courses"))),
+            ("/api/courses/", Some(prefix("/api/courses"))),
             ("^/api/courses$", Some(path("/api/courses"))),
             ("^/a\\.html$", Some(path("/a.html"))),
             ("/api/.*", Some(prefix("/api"))),
