@@ -193,7 +193,7 @@ macro_rules! route_keys {
             /// upstream.
             request_directives: bool = BOOLEAN, default "false";
 
-            /// Remove fields meant for caches from responses: `Surrogate-Key`, `Cache-Tag`, `xkey`, `Edge-Cache-Tag`,
+            /// Remove fields meant for caches from responses: those that list tags (`Surrogate-Key`, `Cache-Tag` …),
             /// `Cache-Groups`, `Cache-Group-Invalidation` and those in `targeted`.
             hide_tags: bool = BOOLEAN, default "false";
 

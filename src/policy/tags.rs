@@ -25,16 +25,20 @@ const MAX_TAG_SEGMENTS: usize = 4 * MAX_TAGS;
 /// unknown tags reaches them by this one.
 pub const LISTED_TAG: &str = "(listed)";
 
-/// Response fields that list tags.
-static TAG_FIELDS: [HeaderName; 4] = [
+/// Response fields that list tags. Each field that a purge request may list tags in is one, or its purge would be
+/// acknowledged and reach nothing.
+static TAG_FIELDS: [HeaderName; 8] = [
     HeaderName::from_static("surrogate-key"),
     HeaderName::from_static("cache-tag"),
     HeaderName::from_static("xkey"),
     HeaderName::from_static("edge-cache-tag"),
+    HeaderName::from_static("cache-tags"),
+    HeaderName::from_static("x-cache-tags"),
+    HeaderName::from_static("purge-cache-tags"),
+    HeaderName::from_static("ykey"),
 ];
 
-/// The tags of the route's templates, of `Surrogate-Key`, `Cache-Tag`, `xkey` and `Edge-Cache-Tag`, of groups (RFC
-/// 9875), and [`LISTED_TAG`]. `content`: if the route's tags need it and it is known.
+/// The tags of the route's templates, of the response's [`TAG_FIELDS`], of groups (RFC 9875), and [`LISTED_TAG`]. `content`: if the route's tags need it and it is known.
 ///
 /// # Errors
 /// If there are too many tags, or a value cannot be part of a tag.
@@ -121,7 +125,8 @@ pub(super) fn parse_tag_field(headers: &HeaderMap, name: &HeaderName) -> Vec<Str
     lines
         .flat_map(|line| match name.as_str() {
             "surrogate-key" => split_list(&line, char::is_whitespace),
-            "xkey" => parse_list(&line),
+            // Their senders use either separator.
+            "xkey" | "ykey" | "cache-tags" | "x-cache-tags" | "purge-cache-tags" => parse_list(&line),
             _ => split_list(&line, |c| c == ','),
         })
         .collect()

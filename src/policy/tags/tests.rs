@@ -17,7 +17,9 @@ fn tags_come_from_the_route_and_from_the_response() {
     check(&[], "/courses/7", &[("surrogate-key", " a  b c,d ")], &["a", "b", "c,d", LISTED_TAG]);
     check(&[], "/courses/7", &[("cache-tag", "a, b c ,,d")], &["a", "b c", "d", LISTED_TAG]);
     check(&[], "/courses/7", &[("edge-cache-tag", "a,b")], &["a", "b", LISTED_TAG]);
-    check(&[], "/courses/7", &[("xkey", "a b,c"), ("xkey", "d")], &["a", "b", "c", "d", LISTED_TAG]);
+    for name in ["xkey", "ykey", "cache-tags", "x-cache-tags", "purge-cache-tags"] {
+        check(&[], "/courses/7", &[(name, "a b,c"), (name, "d")], &["a", "b", "c", "d", LISTED_TAG]);
+    }
 }
 
 #[test]
