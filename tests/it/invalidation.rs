@@ -221,3 +221,39 @@ async fn an_unmatched_write_purges_its_path_and_the_one_above() {
         assert!(!purge.is_empty() || !hits.contains(&"/items/1"), "{hits:?}");
     }
 }
+
+/// RFC 4918 §9.8, §9.9: they write to the URL in `Destination`.
+#[tokio::test]
+async fn a_move_purges_where_it_goes() {
+    for (method, destination, is_purged) in [
+        ("MOVE", "/courses/2", true),
+        ("COPY", "http://api/courses/2", true),
+        ("MOVE", "http://api/v1/courses/2", true),
+        ("COPY", "http://elsewhere/courses/2", false),
+        ("PUT", "/courses/2", false),
+    ] {
+        let upstream = Upstream::start();
+        let larder = Larder::with(&format!("trusted_proxies: [127.0.0.1]\n{COURSES}"), &upstream);
+        let get = |path: &str| larder.get(path).header("host", "api").header("x-forwarded-prefix", "/v1");
+        for path in ["/log", "/courses/2"] {
+            get(path).await;
+            get(path).await.assert_hit();
+        }
+        let write = larder.request(method, "/log").header("destination", destination).header("host", "api");
+        write.header("x-forwarded-prefix", "/v1").await.assert_status(200);
+        assert_eq!(!get("/courses/2").await.is_hit(), is_purged, "{method} {destination}");
+    }
+}
+
+/// An API behind a proxy that removes a prefix writes it into its own URLs.
+#[tokio::test]
+async fn a_location_is_purged_with_and_without_a_removed_prefix() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&format!("trusted_proxies: [127.0.0.1]\n{COURSES}"), &upstream);
+    let get = || larder.get("/courses/2").header("x-forwarded-prefix", "/v1");
+    get().await;
+    get().await.assert_hit();
+    upstream.on("/other", Answer::status(201).header("location", "/v1/courses/2"));
+    larder.request("POST", "/other").header("x-forwarded-prefix", "/v1").await.assert_status(201);
+    assert!(!get().await.is_hit());
+}

@@ -1,6 +1,33 @@
 //! Resolves references of the same origin to their paths (RFC 3986 §5.2).
 
+use http::HeaderName;
+
 use crate::policy::RequestHead;
+
+/// The URL that `MOVE` and `COPY` write to (RFC 4918 §10.3).
+const DESTINATION: HeaderName = HeaderName::from_static("destination");
+
+/// The part of the path that a proxy in front of larder removed, and that the upstream writes into its own URLs.
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Returns the value of `Destination`, if the method writes there. A second one is malformed.
+pub(super) fn destination<'a>(request: &RequestHead<'a>) -> Option<&'a [u8]> {
+    let writes_there = ["MOVE", "COPY"].contains(&request.method.as_str());
+    let headers = request.headers;
+    headers.get(DESTINATION).filter(|_| writes_there).map(|value| value.as_bytes())
+}
+
+/// The path as it is written, and without `X-Forwarded-Prefix`.
+pub(super) fn with_and_without_prefix(request: &RequestHead<'_>, path: String) -> Vec<String> {
+    let prefix = request.headers.get(X_FORWARDED_PREFIX).and_then(|value| value.to_str().ok());
+    let prefix = prefix.map(|prefix| prefix.trim().trim_end_matches('/')).filter(|prefix| !prefix.is_empty());
+    let behind = match prefix.and_then(|prefix| path.strip_prefix(prefix)) {
+        Some("") => Some("/".to_owned()),
+        Some(rest) if rest.starts_with('/') => Some(rest.to_owned()),
+        _ => None,
+    };
+    std::iter::once(path).chain(behind).collect()
+}
 
 /// `None` for another origin, whose responses must not be invalidated (RFC 9111 §4.4).
 pub(super) fn same_origin_path(request: &RequestHead<'_>, reference: &str) -> Option<String> {

@@ -105,8 +105,12 @@ impl<'r> WritePlan<'r> {
         let overridden = override_fields::PATH_FIELDS.iter().flat_map(|name| request.headers.get_all(name));
         let overridden = overridden
             .map(|value| location::resolve_path(request, &String::from_utf8_lossy(value.as_bytes())));
+        let destination = location::destination(request)
+            .and_then(|reference| location::same_origin_path(request, &String::from_utf8_lossy(reference)));
+        let destination = destination.map(|path| location::with_and_without_prefix(request, path));
         let paths: Vec<_> = std::iter::once(request.path.to_owned())
             .chain(overridden)
+            .chain(destination.into_iter().flatten())
             .map(|path| CandidatePath::new(routes, &path))
             .collect();
         let matched = paths.iter().flat_map(|path| &path.matches);
@@ -235,10 +239,12 @@ impl<'r> WritePlan<'r> {
             for reference in lines.take(MAX_LOCATIONS) {
                 let reference = String::from_utf8_lossy(reference.as_bytes());
                 let Some(path) = location::same_origin_path(request, &reference) else { continue };
-                let path = CandidatePath::new(self.routes, &path);
-                path.add_urls(&mut found.targets, request, false);
-                for named in &path.matches {
-                    self.add_path_tags(found, named, request, &steps);
+                for path in location::with_and_without_prefix(request, path) {
+                    let path = CandidatePath::new(self.routes, &path);
+                    path.add_urls(&mut found.targets, request, false);
+                    for named in &path.matches {
+                        self.add_path_tags(found, named, request, &steps);
+                    }
                 }
             }
         }
@@ -324,6 +330,7 @@ pub fn purges_nothing(routes: &Routes, request: &RequestHead<'_>) -> bool {
     let path = request.path;
     is_normal(path)
         && !override_fields::PATH_FIELDS.iter().any(|name| request.headers.contains_key(name))
+        && location::destination(request).is_none()
         && routes
             .find(path)
             .is_some_and(|route| route.has_empty_purges() && !routes.is_ambiguous(path, route))
