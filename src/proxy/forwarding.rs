@@ -3,7 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 
-use http::header::{CONNECTION, EXPECT, HOST, InvalidHeaderValue, TE, TRAILER, UPGRADE, VIA};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    InvalidHeaderValue, MAX_FORWARDS, PRAGMA, RANGE, SET_COOKIE, TE, TRAILER, UPGRADE, VIA,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use ipnet::IpNet;
 
@@ -47,9 +51,35 @@ pub(super) fn is_set_by_proxies(name: &HeaderName) -> bool {
         || override_fields::all().any(|field| field == name)
 }
 
+/// Fields that frame, route, authenticate or change a request (RFC 9110 §6.5.1).
+static HEADER_SECTION_FIELDS: [HeaderName; 19] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    COOKIE,
+    EXPECT,
+    HOST,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    MAX_FORWARDS,
+    PRAGMA,
+    RANGE,
+    SET_COOKIE,
+    VIA,
+];
+
 /// Whether a client's trailer may be forwarded. The upstream may read it as a field of the header section.
 pub(super) fn may_be_trailer(name: &HeaderName) -> bool {
-    !is_ambiguous_name(name) && !is_set_by_proxies(name)
+    !is_ambiguous_name(name)
+        && !is_set_by_proxies(name)
+        && !HEADER_SECTION_FIELDS.contains(name)
+        && !is_hop_by_hop(name, &HeaderMap::new())
 }
 
 /// Removes the hop-by-hop fields, and those that `Connection` names. `Trailer` stays, since trailers are forwarded.
@@ -243,6 +273,32 @@ mod tests {
             ("unknown", None),
         ] {
             assert_eq!(client(value).as_deref(), address, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_trailer_is_no_field_that_the_header_section_must_have() {
+        for (name, may_be) in [
+            ("x-checksum", true),
+            ("content-digest", true),
+            ("grpc-status", true),
+            ("host", false),
+            ("content-length", false),
+            ("transfer-encoding", false),
+            ("connection", false),
+            ("te", false),
+            ("trailer", false),
+            ("keep-alive", false),
+            ("cookie", false),
+            ("authorization", false),
+            ("proxy-authorization", false),
+            ("if-match", false),
+            ("range", false),
+            ("max-forwards", false),
+            ("x-forwarded-for", false),
+            ("x_forwarded_for", false),
+        ] {
+            assert_eq!(may_be_trailer(&HeaderName::from_static(name)), may_be, "{name}");
         }
     }
 

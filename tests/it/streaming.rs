@@ -100,8 +100,12 @@ async fn trailers_cross_both_ways() {
         assert!(reply.ends_with("x-sum: 7\r\n\r\n"), "{path}: {reply}");
     }
     let mut raw = larder.raw().await;
-    raw.send("POST /up HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n").await;
-    raw.send("3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n").await;
+    raw.send(
+        "POST /up HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, Cookie\r\n\r\n",
+    )
+    .await;
+    // RFC 9110 §6.5.1: these belong into the header section.
+    raw.send("3\r\nabc\r\n0\r\nX-Sum: 3\r\nCookie: a=b\r\nConnection: close\r\nHost: evil\r\n\r\n").await;
     assert_eq!(raw.status().await, 200);
     let seen: Vec<_> =
         upstream.last("/up").trailers.iter().map(|(n, v)| (n.to_lowercase(), v.clone())).collect();
