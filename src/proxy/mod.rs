@@ -27,6 +27,7 @@ mod head_request;
 mod interim;
 mod internal_request;
 mod lookup;
+mod max_forwards;
 mod observe;
 mod operate;
 mod operator;

@@ -9,7 +9,7 @@ use super::client_request::ClientRequest;
 use super::error::ProxyError;
 use super::tunnel::{ClientUpgrade, TunnelLimits};
 use super::worker::Worker;
-use super::{tunnel, upstream_request};
+use super::{max_forwards, tunnel, upstream_request};
 use crate::metrics::NonCacheReply;
 use crate::policy::Route;
 use crate::policy::cache_status::CacheOutcome;
@@ -22,6 +22,9 @@ pub(super) async fn pass(
     outcome: CacheOutcome,
 ) -> Answer {
     let ClientRequest { head, body } = &mut *request;
+    if let Some(response) = max_forwards::count_down(&head.parts.method, &mut head.parts.headers) {
+        return Answer::without_cache(response, NonCacheReply::Error, route);
+    }
     let upgrade = ClientUpgrade::take(head);
     let body = match head.content.take() {
         Some(content) => RequestBody::from_content(content),

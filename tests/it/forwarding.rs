@@ -337,3 +337,28 @@ async fn a_purge_through_trusted_proxies_has_the_first_client() {
         assert_eq!(purged.status, status, "{chain}");
     }
 }
+
+/// RFC 9110 §7.6.2.
+#[tokio::test]
+async fn max_forwards_of_options_and_trace_is_counted_down() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: []", &upstream);
+    for (method, sent, forwarded) in [
+        ("OPTIONS", "5", Some("4")),
+        ("TRACE", "1", Some("0")),
+        ("OPTIONS", "many", Some("many")),
+        ("GET", "0", Some("0")),
+        ("OPTIONS", "0", None),
+        ("TRACE", "0", None),
+    ] {
+        let before = upstream.total();
+        let reply = larder.request(method, "/a").header("max-forwards", sent).await;
+        match forwarded {
+            Some(field) => assert_eq!(upstream.last("/a").header("max-forwards").as_deref(), Some(field)),
+            None => {
+                assert_eq!(upstream.total(), before, "{method}");
+                assert!(reply.header("allow").is_some_and(|allow| allow.contains("OPTIONS")), "{method}");
+            }
+        }
+    }
+}
