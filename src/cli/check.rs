@@ -1,7 +1,7 @@
 //! `larder check`: reports the errors and warnings of a configuration, or summarizes its routes.
 
 use std::fmt::Write as _;
-use std::io::stderr;
+use std::io::{self, stderr};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,6 +14,8 @@ use crate::config::{Config, Finding, PurgeAllow, SettingOverrides, show_duration
 use crate::policy::Route;
 use crate::policy::route::{RouteMode, Shared, Ttl};
 use crate::policy::template::Template;
+use crate::server::tls::ListenerTls;
+use crate::upstream::Destination;
 
 /// The scope of a check, and its strictness.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +41,9 @@ pub(super) fn run(
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = load_tls_files(&config) {
+        return fail(1, error);
+    }
     let connected = match options.connects || options.is_doctor {
         true => match connect(&config, options.is_doctor) {
             Ok(connected) => Some(connected),
@@ -55,6 +60,15 @@ pub(super) fn run(
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure,
     }
+}
+
+/// Loads what larder could not start without.
+fn load_tls_files(config: &Config) -> io::Result<()> {
+    let of_listeners = config.listener_settings.iter().map(|settings| &settings.tls[..]);
+    for files in of_listeners.filter(|files| !files.is_empty()) {
+        ListenerTls::load(files)?;
+    }
+    Destination::new(&config.upstream).map(drop)
 }
 
 /// For people, the warnings of the file go to standard error.

@@ -112,16 +112,18 @@ pub(super) fn serve_on(
         .map_err(|error| format!("can't listen to signals: {error}"))?;
     let of_proxy: Vec<_> = listeners.proxy.iter().map(Listener::to_string).collect();
     let of_admin = listeners.admin.as_ref().map_or("off".to_string(), Listener::to_string);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        listen = of_proxy.join(", "),
-        admin = of_admin,
-        upstream = config.upstream.urls(),
-        routes = config.routes.len(),
-        "listening"
-    );
-    service_manager::notify_ready();
+    let (upstream, routes) = (config.upstream.urls(), config.routes.len());
+    // Polled once everything is set up that could fail.
     let shutdown = async move {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listen = of_proxy.join(", "),
+            admin = of_admin,
+            upstream,
+            routes,
+            "listening"
+        );
+        service_manager::notify_ready();
         shutdown.await;
         service_manager::notify_stopping();
     };

@@ -2,6 +2,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::snippet::render;
 
@@ -39,6 +42,16 @@ pub struct Diagnostic {
 pub(super) struct Diagnostics {
     errors: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
+    files: RefCell<Vec<NamedFile>>,
+}
+
+/// A file without which larder does not start.
+#[derive(Debug)]
+struct NamedFile {
+    location: Location,
+    path: PathBuf,
+    /// It is written; else it is read.
+    is_written: bool,
 }
 
 /// Completes the diagnostic that was reported last.
@@ -83,6 +96,29 @@ impl Diagnostics {
         push(&self.warnings, place, message.into())
     }
 
+    /// Notes a file that larder reads at its start.
+    pub(super) fn name_file_to_read(&self, location: Location, path: &Path) {
+        self.files.borrow_mut().push(NamedFile { location, path: path.to_owned(), is_written: false });
+    }
+
+    /// Notes a file that larder writes, and makes if it is not there.
+    pub(super) fn name_file_to_write(&self, location: Location, path: &Path) {
+        self.files.borrow_mut().push(NamedFile { location, path: path.to_owned(), is_written: true });
+    }
+
+    /// Reports the named files that can't be used from here.
+    pub(super) fn check_files(&self) {
+        for NamedFile { location, path, is_written } in self.files.take() {
+            if let Err(error) = try_file(&path, is_written) {
+                let (what, fix) = match is_written {
+                    true => ("written", "make its directory, or let larder write there"),
+                    false => ("read", "name a file that is there, and let larder read it"),
+                };
+                self.error(location, format!("`{}` can't be {what}: {error}", path.display())).help(fix);
+            }
+        }
+    }
+
     pub(super) fn error_count(&self) -> usize {
         self.errors.borrow().len()
     }
@@ -90,6 +126,21 @@ impl Diagnostics {
     /// Returns the errors and the warnings, in the order of the file and without duplicates.
     pub(super) fn into_parts(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         (sorted(self.errors.into_inner()), sorted(self.warnings.into_inner()))
+    }
+}
+
+/// Leaves everything as it is.
+fn try_file(path: &Path, is_written: bool) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(file) if file.is_file() => {
+            OpenOptions::new().read(!is_written).append(is_written).open(path).map(drop)
+        }
+        Ok(_) => Ok(()),
+        Err(error) if is_written && error.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(directory) => fs::metadata(directory).map(drop),
+            None => Err(error),
+        },
+        Err(error) => Err(error),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::diagnostics::{Diagnostics, Location};
 use super::fields::expand_short_form;
 use super::keys::{Kind, Reader, Settings, mapping, settings};
-use super::scalars::{ADDRESS, BOOLEAN, PATH, list};
+use super::scalars::{ADDRESS, BOOLEAN, FILE, list};
 use super::yaml::{Value, YamlNode};
 use super::{Listen, ListenerSettings};
 
@@ -28,9 +28,9 @@ settings! {
     #[derive(Eq)]
     pub struct CertificateFiles = "a certificate" {
         /// PEM file with the certificate chain, leaf first.
-        cert: PathBuf = PATH, required;
+        cert: PathBuf = FILE, required;
         /// PEM file with the key of `cert`.
-        key: PathBuf = PATH, required;
+        key: PathBuf = FILE, required;
     }
 }
 

@@ -31,14 +31,14 @@ impl Config {
         Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
     }
 
-    /// Reads a file; returns its warnings too.
+    /// Reads a file; returns its warnings too. Files that it names must be there.
     pub fn check_file(
         path: impl AsRef<Path>,
         overrides: &SettingOverrides,
     ) -> Result<(Self, Vec<Finding>), ConfigErrors> {
         let (text, source) = read_file(path.as_ref())?;
         let environment = |name: &str| std::env::var(name).ok();
-        let (config, warnings) = read((&text, &source), &environment, overrides, Mode::Check)?;
+        let (config, warnings) = read((&text, &source), &environment, overrides, Mode::CheckFiles)?;
         let finding = |warning: Diagnostic| Finding {
             text: render("warning", &warning, &source, &text),
             diagnostic: warning,
@@ -116,6 +116,9 @@ fn read(
         variables::substitute(&mut tree, environment, &diagnostics);
         root::config(&tree, mode, &diagnostics)
     });
+    if mode == Mode::CheckFiles {
+        diagnostics.check_files();
+    }
     let (errors, warnings) = diagnostics.into_parts();
     match config {
         Some(config) if errors.is_empty() => Ok((config, warnings)),

@@ -79,7 +79,7 @@ const ACCESS_FORMAT: Reader<Option<AccessFormat>> =
 const ACCESS_PATH: Reader<Option<PathBuf>> =
     Reader::new(Kind::OneOf(&[Kind::Word(&["stdout"]), Kind::Matching("^/")]), |node, diagnostics| {
         const HELP: &str = "`stdout`, or a file such as `/var/log/larder/access.log`";
-        parsed(node, HELP, diagnostics, |text| match text {
+        let path: Option<PathBuf> = parsed(node, HELP, diagnostics, |text| match text {
             "stdout" | "-" => Ok(None),
             path if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') => {
                 Ok(Some(path.into()))
@@ -88,7 +88,9 @@ const ACCESS_PATH: Reader<Option<PathBuf>> =
                 format!("`{other}` is neither `stdout` nor the absolute path of a file"),
                 format!("write {HELP}"),
             )),
-        })
+        })?;
+        path.iter().for_each(|path| diagnostics.name_file_to_write(node.location, path));
+        Some(path)
     });
 
 const LEVEL: Reader<String> = Reader::new(Kind::Text, |node, diagnostics| {

@@ -7,7 +7,7 @@ use super::Secret;
 use super::diagnostics::Diagnostics;
 use super::fields::{Fields, expand_short_form};
 use super::keys::{Kind, NONE, Reader, Settings, mapping, settings};
-use super::scalars::{NON_EMPTY, PATH, POSITIVE_DURATION, absolute_path, list, parsed};
+use super::scalars::{FILE, NON_EMPTY, PATH, POSITIVE_DURATION, absolute_path, list, parsed};
 use super::units::FieldError;
 use super::yaml::YamlNode;
 
@@ -106,11 +106,11 @@ const COMMAND: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |nod
 settings! {
     struct TlsFields = "tls" {
         /// PEM file with the authorities to trust instead of the system's.
-        ca: PathBuf = PATH, optional;
+        ca: PathBuf = FILE, optional;
         /// PEM file with the client's certificate.
-        cert: PathBuf = PATH, optional;
+        cert: PathBuf = FILE, optional;
         /// PEM file with the key of `cert`.
-        key: PathBuf = PATH, optional;
+        key: PathBuf = FILE, optional;
     }
 }
 

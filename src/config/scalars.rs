@@ -1,6 +1,6 @@
 //! Readers of single values and lists. Each reports its own error, at the value, with the fix.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +88,13 @@ pub(super) const NON_EMPTY: Reader<String> = Reader::new(Kind::Text, |node, diag
 
 pub(super) const PATH: Reader<PathBuf> =
     Reader::new(Kind::Text, |node, diagnostics| text(node, "a path", diagnostics).map(PathBuf::from));
+
+/// A file without which larder does not start.
+pub(super) const FILE: Reader<PathBuf> = Reader::new(Kind::Text, |node, diagnostics| {
+    let path = PATH.read(node, diagnostics)?;
+    diagnostics.name_file_to_read(node.location, &path);
+    Some(path)
+});
 
 pub(super) const DURATION: Reader<Duration> = Reader::new(Kind::Duration, |node, diagnostics| {
     parsed(node, "a duration such as `30s`", diagnostics, units::duration)
@@ -249,8 +256,9 @@ fn listen_address(text: &str) -> Result<Listen, FieldError> {
         return absolute_path(path).map(Listen::Unix);
     }
     text.parse::<SocketAddr>().map(Listen::Tcp).map_err(|_| {
-        let port = text.rsplit(':').next().unwrap_or(text);
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         let help = match (port.parse::<u16>(), text.starts_with("localhost:")) {
+            (Ok(port), _) if host.parse::<Ipv6Addr>().is_ok() => format!("write `[{host}]:{port}`"),
             (Ok(port), true) => format!("write `127.0.0.1:{port}`"),
             (Ok(port), false) => format!(
                 "write `127.0.0.1:{port}` for this machine, `0.0.0.0:{port}` for all of its addresses"

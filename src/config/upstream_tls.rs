@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
 use super::keys::{Reader, Settings, mapping, settings, words};
-use super::scalars::{BOOLEAN, NON_EMPTY, PATH};
+use super::scalars::{BOOLEAN, FILE, NON_EMPTY};
 use super::yaml::YamlNode;
 
 /// TLS to an `https` upstream. Files are in PEM.
@@ -39,11 +39,11 @@ impl UpstreamTlsSettings {
 settings! {
     struct UpstreamTlsFields = "upstream.tls" {
         /// PEM file with the authorities to trust instead of the system's.
-        ca: PathBuf = PATH, optional;
+        ca: PathBuf = FILE, optional;
         /// PEM file with the client's certificate.
-        cert: PathBuf = PATH, optional;
+        cert: PathBuf = FILE, optional;
         /// PEM file with the key of `cert`.
-        key: PathBuf = PATH, optional;
+        key: PathBuf = FILE, optional;
         /// The name that the certificate must have, and that is sent as SNI. Default: the host of `url`.
         server_name: String = NON_EMPTY, optional;
         /// The oldest version of TLS that is accepted.

@@ -327,3 +327,40 @@ async fn it_listens_on_unix_sockets_and_on_several_addresses() {
     let reply = reply.await.unwrap();
     assert!(reply.contains("cache-status: larder; hit"), "{reply}");
 }
+
+/// A file that would end the start is an error of `check`, with its place; `run` ends before it says that it listens.
+#[tokio::test]
+async fn files_that_are_not_there_are_found_before_the_start() {
+    for (settings, place, path) in [
+        (
+            "listen: {address: \"127.0.0.1:PORT\", tls: {cert: /nowhere/c.pem, key: /nowhere/c.key}}",
+            ":2:",
+            "c.pem",
+        ),
+        ("listen: 127.0.0.1:PORT\nlog: {access: {path: /nowhere/access.log}}", ":3:", "access.log"),
+    ] {
+        let scratch = Scratch::new();
+        let settings = settings.replace("PORT", &free_port().to_string());
+        let yaml = format!("admin: off\n{settings}\nupstream: http://127.0.0.1:1\n");
+        let config = scratch.file("proxy.yaml", &yaml).to_string_lossy().into_owned();
+        let checked = Command::new(&["check", &config]).output().await;
+        let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(1), "{said}");
+        assert!(said.contains(place) && said.contains(&format!("/nowhere/{path}")), "{said}");
+        let ran = Command::new(&["--config", &config]).output().await;
+        let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{said}");
+        assert!(said.contains(path) && !said.contains("listening"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_garbage_is_an_error_of_check() {
+    let scratch = Scratch::new();
+    let garbage = scratch.file("ca.pem", "garbage").to_string_lossy().into_owned();
+    let yaml = format!("upstream: {{url: \"https://127.0.0.1:1\", tls: {{ca: '{garbage}'}}}}\n");
+    let config = scratch.file("proxy.yaml", &yaml).to_string_lossy().into_owned();
+    let checked = Command::new(&["check", &config]).output().await;
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.code() == Some(1) && said.contains("ca.pem"), "{said}");
+}
