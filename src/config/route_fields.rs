@@ -16,8 +16,8 @@ use super::query_rule::QUERY;
 use super::rate_limit::RATE;
 use super::route_callers::{ANONYMOUS, CALLERS, DROP_RESPONSE, EXEMPT, PER, SHARED};
 use super::scalars::{
-    BOOLEAN, COUNT, DURATION, POSITIVE_DURATION, POSITIVE_SIZE, distinct, entries, list, parse_cookie_name,
-    parse_header_name, parsed, split_help,
+    BOOLEAN, COUNT, DURATION, POSITIVE_DURATION, POSITIVE_SIZE, distinct, entries, list, one_or_many,
+    parse_cookie_name, parse_header_name, parsed, split_help,
 };
 use super::suggest;
 use super::units::{self, FieldError};
@@ -118,8 +118,18 @@ const CODING: Reader<ResponseCoding> = words!(
 );
 
 const COMPRESS: Reader<Vec<ResponseCoding>> = Reader::new(Kind::ListOf(&CODING.kind), |node, diagnostics| {
-    list(node, "[zstd, br, gzip]", diagnostics, |node, diagnostics| CODING.read(node, diagnostics))
+    let codings =
+        list(node, "[zstd, br, gzip]", diagnostics, |node, diagnostics| CODING.read(node, diagnostics));
+    codings.filter(|_| is_distinct(node, diagnostics))
 });
+
+/// Reports the texts that occur twice in a list.
+fn is_distinct(node: &YamlNode, diagnostics: &Diagnostics) -> bool {
+    let written = one_or_many(node)
+        .iter()
+        .filter_map(|node| Some(Located { value: node.text()?.to_owned(), location: node.location }));
+    distinct(written.collect(), diagnostics).is_some()
+}
 
 /// Converts a value as it is read into the value of a `Route`.
 trait IntoValue<T> {
@@ -269,7 +279,7 @@ const TAGS: Reader<Vec<Located<Template>>> = Reader::new(Kind::ListOf(&Kind::Tex
             .error(tag.location, "`tags` can't use the content of the request: a GET has none")
             .help("write it in `purges`, for the tags that a write changes");
     }
-    Some(tags)
+    is_distinct(node, diagnostics).then_some(tags)
 });
 
 const PURGES: Reader<Vec<Located<PurgeRule>>> = Reader::new(ENTRIES_KIND, |node, diagnostics| {
