@@ -140,9 +140,14 @@ async fn a_head_that_finds_no_error_withdraws_nothing() {
 
 #[tokio::test]
 async fn a_refresh_whose_content_is_stuck_is_followed_by_another() {
-    let routes = "routes: [{path: /swr, ttl: 10s, stale_while_revalidate: 1h, collapse_timeout: 100ms}]";
     let upstream = Upstream::start();
-    let larder = Larder::with(routes, &upstream);
+    // The stuck fetch does not end by itself.
+    let yaml = format!(
+        "upstream: {{url: {}, response_timeout: 10m}}
+routes: [{{path: /swr, ttl: 10s, stale_while_revalidate: 1h, collapse_timeout: 100ms}}]",
+        upstream.url()
+    );
+    let larder = Larder::with_environment(&yaml, &[]);
     upstream.once("/swr", Answer::ok("old"));
     larder.get("/swr").await.assert_stored();
     larder.after(15);
