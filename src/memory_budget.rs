@@ -37,7 +37,7 @@ const MIN_OUTSIDE: u64 = 16 * 1024 * 1024;
 
 impl MemoryBudget {
     /// `store_bytes`: the size of the store. A quarter is added to it for bodies that are not in it, and at least
-    /// [`MIN_OUTSIDE`].
+    /// 16 MiB.
     pub fn new(store_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
             limit: store_bytes.saturating_add((store_bytes / 4).max(MIN_OUTSIDE)),

@@ -38,7 +38,8 @@ static TAG_FIELDS: [HeaderName; 8] = [
     HeaderName::from_static("ykey"),
 ];
 
-/// The tags of the route's templates, of the response's [`TAG_FIELDS`], of groups (RFC 9875), and [`LISTED_TAG`]. `content`: if the route's tags need it and it is known.
+/// The tags of the route's templates, of the response fields that list tags, of groups (RFC 9875), and [`LISTED_TAG`].
+/// `content`: if the route's tags need it and it is known.
 ///
 /// # Errors
 /// If there are too many tags, or a value cannot be part of a tag.
