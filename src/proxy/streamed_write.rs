@@ -59,13 +59,19 @@ impl WritePurge {
         purge_targets(&context, targets, intent, proxy.events.throttle()).await.ok().flatten()
     }
 
-    /// Purges at the end of the response, too. A client that goes away does not stop that.
-    pub(super) fn repeat_at_end(self, response: Response<Body>, pending: PendingWrite) -> Response<Body> {
+    /// Purges at the end of the response, too, and resolves `intent`. A client that goes away does not stop that; `unseen`
+    /// is the outcome if nobody sees the end.
+    pub(super) fn repeat_at_end(
+        self,
+        response: Response<Body>,
+        pending: PendingWrite,
+        (unseen, intent): (WriteOutcome, Option<PurgeIntent>),
+    ) -> Response<Body> {
         let tasks = self.proxy.tasks.clone();
         let record = move |is_seen| {
             tasks.spawn(async move {
-                let outcome = if is_seen { WriteOutcome::Purge } else { WriteOutcome::PurgeInDoubt };
-                self.record(outcome, None).await;
+                let outcome = if is_seen { WriteOutcome::Purge } else { unseen };
+                self.record(outcome, intent).await;
                 pending.settle();
             })
         };

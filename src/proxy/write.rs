@@ -179,14 +179,18 @@ impl Write {
         let in_doubt_for = self.in_doubt_period(written.settle);
         let (route, cause) = (self.route.clone(), head.purge_reason());
         let purge = WritePurge { proxy: proxy.clone(), route, cause, written, in_doubt_for };
-        let position = purge.record(outcome, guard.map(WriteGuard::into_intent)).await;
+        let intent = guard.map(WriteGuard::into_intent);
+        // A mark stands until the write has ended, if it does not expire before that.
+        let (now, at_end) = if is_streamed { (None, intent) } else { (intent, None) };
+        let position = purge.record(outcome, now).await;
         self.record_for_audit(sent_at, &result);
         // A position says that everything the write changed is purged.
         let is_whole = !is_limited && !is_streamed && purge.written.targets.are_hard_and_at_once();
         let position = position.filter(|_| is_whole);
         let response = self.with_position(result?, position);
         if is_streamed {
-            return Ok(purge.repeat_at_end(response, self.pending.clone()));
+            let unseen = if is_limited { WriteOutcome::Purge } else { WriteOutcome::PurgeInDoubt };
+            return Ok(purge.repeat_at_end(response, self.pending.clone(), (unseen, at_end)));
         }
         self.pending.settle();
         Ok(response)
