@@ -139,13 +139,13 @@ impl Routes {
 
 /// Whether a path has only one reading.
 fn is_plain(path: &str) -> bool {
-    let mut before = b'/';
+    let mut before = [b'/'; 2];
     let has_others = path.bytes().any(|byte| {
-        let is_zero = byte == b'0' && before == b'/';
-        before = byte;
-        is_zero || matches!(byte, b'%' | b'.' | b'+') || byte.is_ascii_uppercase()
+        let is_padded = before == *b"/0" && byte.is_ascii_digit();
+        before = [before[1], byte];
+        is_padded || matches!(byte, b'%' | b'.' | b'+') || byte.is_ascii_uppercase()
     });
-    !has_others && before != b'/'
+    !has_others && before[1] != b'/'
 }
 
 /// All that decides which tags a response gets, and which targets a write purges. A route without tags and purges counts
