@@ -61,11 +61,6 @@ impl CallerFields {
         self.named.contains(name)
     }
 
-    /// The fields that were listed by name. They count beside a route's `per` too.
-    pub fn find_named_in(&self, headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
-        self.named.iter().filter(|name| headers.contains_key(*name))
-    }
-
     pub fn find_in<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h HeaderName> {
         headers.keys().filter(|name| self.identify(name))
     }

@@ -285,18 +285,17 @@ fn look_up<'r>(
         None => LookupQuery::as_asked(selected),
     };
     let mut key = CacheKey::new(route, request, query.sent(), credential.as_deref());
-    let may_have_some = caller_fields.may_be_in(request.name_filter);
-    if may_have_some && route.per.is_some() {
-        let beside = credentials::fields_beside_per(route, request.headers, caller_fields);
-        if !beside.is_empty() {
-            key = key.key_of_fields(request.headers, |name| beside.contains(&name));
-        }
-    }
     // `shared` speaks of those who are known; an anonymous request may have another credential.
-    let has_none = route.callers.is_none() && !may_have_some;
-    let in_key = has_none
-        || route.shared != Shared::No && !is_anonymous
-        || credentials::are_credentials_in_key(route, request.headers, caller_fields);
+    let is_shared = route.shared != Shared::No && !is_anonymous;
+    let has_none = route.callers.is_none() && !caller_fields.may_be_in(request.name_filter);
+    let (are_in_key, beside) = match has_none || is_shared && route.per.is_none() {
+        true => (true, Vec::new()),
+        false => credentials::judge_credentials(route, request.headers, caller_fields),
+    };
+    if !beside.is_empty() {
+        key = key.key_of_fields(request.headers, |name| beside.contains(&name));
+    }
+    let in_key = are_in_key || is_shared;
     let until = request.caller.known().and_then(|identity| identity.expires_at);
     let caller = match (in_key, until) {
         (true, None) => Caller::InKey,

@@ -80,24 +80,6 @@ pub fn hash(credential: &[u8]) -> String {
     hex::encode(&Sha256::digest(credential)[..16])
 }
 
-/// The fields that look like a credential (see [`CallerFields`]) beside the one that the route's `per` names. They may
-/// select another response for the same caller (a tenant, somebody to act for), so they are in the key, too.
-pub fn fields_beside_per<'h>(
-    route: &Route,
-    headers: &'h HeaderMap,
-    caller_fields: &CallerFields,
-) -> Vec<&'h HeaderName> {
-    let counts = |name: &&HeaderName| {
-        !caller_fields.is_named(name)
-            && !route.exempt.contains(name)
-            && !is_field_in_key(route, headers, name)
-    };
-    match route.per {
-        Some(_) => caller_fields.find_in(headers).filter(counts).collect(),
-        None => Vec::new(),
-    }
-}
-
 /// Whether a field is in the route's `headers`, or its `per`.
 fn is_field_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> bool {
     route.headers.contains(name)
@@ -117,38 +99,51 @@ fn is_field_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> boo
         }
 }
 
-/// Whether all credentials of the request are in the route's key: as `per`, or in `headers` or `cookies`.
+/// Whether all credentials of the request are in the route's key; see [`judge_credentials`].
+pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
+    judge_credentials(route, headers, caller_fields).0
+}
+
+/// Whether all credentials of the request are in the route's key (as `per`, or in `headers` or `cookies`), and the fields
+/// beside `per` that are in it, too.
 ///
 /// A credential outside the key may change the response even beside one inside it (`Authorization` for the account,
 /// a cookie for the role), so each counts, and `Cookie` only if every cookie is in the key. If `per` names a
 /// cookie, the other cookies belong to the same caller: browsers always send some.
 ///
-/// A field that only looks like a credential does not count where the route says `per`: see [`fields_beside_per`]. A field
-/// that the route's `callers` read always counts.
-pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
-    let field_in_key = |name: &HeaderName| is_field_in_key(route, headers, name);
+/// Where the route says `per`, a field that only looks like a credential may select another response for the same caller (a
+/// tenant, somebody to act for), so it is in the key, too. A field that the route's `callers` read always counts.
+pub fn judge_credentials<'h>(
+    route: &Route,
+    headers: &'h HeaderMap,
+    caller_fields: &CallerFields,
+) -> (bool, Vec<&'h HeaderName>) {
     let cookie_in_key = |name: &str| route.cookies.iter().any(|cookie| cookie == name);
-    let counts = |name: &&HeaderName| !route.exempt.contains(name);
     let name_in_key = |name: &HeaderName| {
-        field_in_key(name)
+        is_field_in_key(route, headers, name)
             || *name == header::COOKIE
                 && parse_cookies(headers)
                     .all(|cookie| std::str::from_utf8(cookie.name).is_ok_and(cookie_in_key))
     };
+    let (mut are_in_key, mut beside) = (true, Vec::new());
+    for name in caller_fields.find_in(headers) {
+        if route.exempt.contains(name) || name_in_key(name) {
+            continue;
+        }
+        match route.per.is_some() && !caller_fields.is_named(name) {
+            true => beside.push(name),
+            false => are_in_key = false,
+        }
+    }
     let credential_in_key = |credential: &Credential| match credential {
         Credential::Cookie(name) if cookie_in_key(name) => true,
         credential => credential.field().is_none_or(|name| name_in_key(&name)),
     };
     let mut of_callers = route.callers.iter().flat_map(|callers| &callers.credentials);
-    let is_verified = route.per.as_ref().is_some_and(Credential::is_verified);
-    let fields_in_key = match &route.per {
-        None => caller_fields.find_in(headers).filter(counts).all(name_in_key),
-        Some(_) => caller_fields.find_named_in(headers).filter(counts).all(name_in_key),
-    };
     // Where `per` is verified, what the callers are found by is in the key.
-    let callers_in_key = is_verified
+    let callers_in_key = route.per.as_ref().is_some_and(Credential::is_verified)
         || of_callers.all(|credential| !credential.is_in(headers) || credential_in_key(credential));
-    fields_in_key && callers_in_key
+    (are_in_key && callers_in_key, beside)
 }
 
 /// All values of one cookie, in order.

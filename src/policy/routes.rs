@@ -139,14 +139,36 @@ impl Routes {
 
 /// Whether a path has only one reading.
 fn is_plain(path: &str) -> bool {
-    let mut before = [b'/'; 2];
-    let has_others = path.bytes().any(|byte| {
-        let is_padded = before == *b"/0" && byte.is_ascii_digit();
-        before = [before[1], byte];
-        is_padded || matches!(byte, b'%' | b'.' | b'+') || byte.is_ascii_uppercase()
-    });
-    !has_others && before[1] != b'/'
+    let bytes = path.as_bytes();
+    let is_other = |(at, byte): (usize, &u8)| match BYTE_READINGS[usize::from(*byte)] {
+        Reading::One => false,
+        Reading::Several => true,
+        // Padding: a zero at the beginning of a segment, before another digit.
+        Reading::Zero => at > 0 && bytes[at - 1] == b'/' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit),
+    };
+    bytes.last() != Some(&b'/') && !bytes.iter().enumerate().any(is_other)
 }
+
+/// The readings of a path that has a byte.
+#[derive(Clone, Copy)]
+enum Reading {
+    One,
+    Several,
+    Zero,
+}
+
+const BYTE_READINGS: [Reading; 256] = {
+    let (mut readings, mut byte) = ([Reading::One; 256], 0);
+    while byte < 256 {
+        readings[byte] = match byte as u8 {
+            b'0' => Reading::Zero,
+            b'%' | b'.' | b'+' | b'A'..=b'Z' => Reading::Several,
+            _ => Reading::One,
+        };
+        byte += 1;
+    }
+    readings
+};
 
 /// All that decides which tags a response gets, and which targets a write purges. A route without tags and purges counts
 /// only where it takes paths from one that has some.

@@ -57,7 +57,7 @@ pub fn describe_key(
         let values = request.headers.get_all(name).iter().map(|value| shown(name, value.as_bytes()));
         parts.push(key_part(format!("header {name}"), values));
     }
-    for name in credentials::fields_beside_per(route, request.headers, caller_fields) {
+    for name in credentials::judge_credentials(route, request.headers, caller_fields).1 {
         let values = request.headers.get_all(name).iter().map(|value| hash_for_display(value.as_bytes()));
         parts.push(key_part(format!("header {name}"), values));
     }
