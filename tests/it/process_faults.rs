@@ -48,7 +48,8 @@ impl Cramped {
             .ok()?;
         let mut cramped = Self { scratch, child };
         let front = cramped.scratch.path().join("front");
-        while !front.exists() {
+        // The file of a socket is there before anybody listens on it.
+        while UnixStream::connect(&front).is_err() {
             if cramped.child.try_wait().expect("a child").is_some() {
                 assert!(!cramped.scratch.path().join("made").exists(), "{}", cramped.log());
                 return None;

@@ -45,10 +45,12 @@ async fn forged_swapped_and_truncated_values_are_counted_misses() {
     for change in ["truncate", "swap", "forge"] {
         redis.flush_responses().await;
         larder.get("/items/1").await.assert_status(200);
+        redis.holds(1).await;
         let first = redis.responses().await;
         larder.has("/items/1").await;
         larder.get("/items/2").await.assert_status(200);
         larder.has("/items/2").await;
+        redis.holds(2).await;
         let all = redis.responses().await;
         let second = all.iter().find(|key| !first.contains(key)).expect("another");
         match change {

@@ -129,8 +129,8 @@ const MUTANTS: &[Mutant] = &[
             ),
             (
                 "src/proxy/write.rs",
-                "let position = self.purge(outcome, written, guard).await;",
-                "let position = early;\nlet _ = (outcome, written, guard);",
+                "let position = purge.record(outcome, now).await;",
+                "let position = early;\nlet _ = (outcome, now);",
             ),
         ],
         guarded: false,
