@@ -131,6 +131,9 @@ impl Routes {
 
     /// A route that a lenient parser or a framework could match to a path that matches none as it is written.
     pub fn find_by_reading(&self, path: &str) -> Option<&Arc<Route>> {
+        if is_plain(path) && !self.has_unplain_literals {
+            return None;
+        }
         let path = NormalizedPath::new(path);
         let readings = framework_readings(&path);
         std::iter::once(&path).chain(&readings).find_map(|reading| self.find_loosely(reading))

@@ -9,14 +9,19 @@ const MAX_FORMAT_BYTES: usize = 10;
 /// the end, converters to numbers take white space, a sign and leading zeros, and Rails, Django REST framework, Spring and
 /// API Platform take `/courses/7.json` for `/courses/7`.
 pub(in crate::policy) fn framework_readings(path: &NormalizedPath) -> Vec<NormalizedPath> {
+    let segments = path.as_str().trim_start_matches('/').split('/');
+    let is_read_otherwise = |segment: &str| number(trimmed(segment)) != segment;
+    let has_format = segments.clone().next_back().is_some_and(|last| without_format(last).is_some());
     let mut readings = Vec::new();
+    if !has_format && !segments.clone().any(is_read_otherwise) {
+        return readings;
+    }
     let mut add = |segments: &[&str]| {
         let reading = NormalizedPath::new(&format!("/{}", segments.join("/")));
         if reading != *path && !readings.contains(&reading) {
             readings.push(reading);
         }
     };
-    let segments = path.as_str().trim_start_matches('/').split('/');
     let segments = segments.map(|segment| number(trimmed(segment)));
     let mut segments: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
     add(&segments);
