@@ -22,12 +22,41 @@ static HOST_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-http-host-override"),
 ];
 
+/// Fields by which gateways tell frameworks how a request reached them: its scheme, its prefix, its path before a rewrite.
+/// A proxy that is trusted sets some of them on all requests, so they do not keep a response from being cached.
+static CONTEXT_FIELDS: [HeaderName; 22] = [
+    HeaderName::from_static("cloudfront-forwarded-proto"),
+    HeaderName::from_static("disguised-host"),
+    HeaderName::from_static("front-end-https"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-ingress-path"),
+    HeaderName::from_static("x-invoke-output"),
+    HeaderName::from_static("x-invoke-path"),
+    HeaderName::from_static("x-invoke-query"),
+    HeaderName::from_static("x-matched-path"),
+    HeaderName::from_static("x-middleware-rewrite"),
+    HeaderName::from_static("x-middleware-subrequest"),
+    HeaderName::from_static("x-ms-original-url"),
+    HeaderName::from_static("x-original-path"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-proxycontextpath"),
+    HeaderName::from_static("x-proxyhost"),
+    HeaderName::from_static("x-proxyport"),
+    HeaderName::from_static("x-proxyscheme"),
+    HeaderName::from_static("x-scheme"),
+    HeaderName::from_static("x-script-name"),
+    HeaderName::from_static("x-url-scheme"),
+    HeaderName::from_static("x-waws-unencoded-url"),
+];
+
 /// All override fields.
 pub fn all() -> impl Iterator<Item = &'static HeaderName> {
     METHOD_FIELDS.iter().chain(&PATH_FIELDS).chain(&HOST_FIELDS)
 }
 
 static ALL_NAMES: LazyLock<HeaderNameFilter> = LazyLock::new(|| HeaderNameFilter::from_names(all()));
+static CONTEXT_NAMES: LazyLock<HeaderNameFilter> =
+    LazyLock::new(|| HeaderNameFilter::from_names(CONTEXT_FIELDS.iter()));
 
 /// The override fields that a request may have, by its filter.
 pub fn candidates(names: HeaderNameFilter) -> impl Iterator<Item = &'static HeaderName> {
@@ -38,6 +67,9 @@ pub fn candidates(names: HeaderNameFilter) -> impl Iterator<Item = &'static Head
 /// Removes the fields of a client that is not trusted.
 pub fn remove(headers: &mut HeaderMap, names: HeaderNameFilter) {
     candidates(names).for_each(|name| drop(headers.remove(name)));
+    if names.may_hold_any(*CONTEXT_NAMES) {
+        CONTEXT_FIELDS.iter().for_each(|name| drop(headers.remove(name)));
+    }
 }
 
 /// Finds the first kind of override with more than one line. Upstreams disagree on which line counts, so such a request
@@ -77,5 +109,14 @@ mod tests {
             remove(&mut headers, names);
             assert!(headers.is_empty());
         }
+    }
+
+    #[test]
+    fn what_gateways_tell_is_taken_from_those_that_are_trusted() {
+        let mut headers = fields(&[("x-scheme", "https"), ("x-script-name", "/a"), ("x-schema", "kept")]);
+        let names = HeaderNameFilter::from_headers(&headers);
+        assert!(!all().any(|name| headers.contains_key(name)), "it may be cached");
+        remove(&mut headers, names);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-schema"]);
     }
 }
