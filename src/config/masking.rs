@@ -27,7 +27,7 @@ pub(super) fn mask_line(text: &str, number: usize) -> Vec<char> {
     let written = lines.get(number).copied().unwrap_or_default();
     let mut shown: Vec<char> = written.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let parent = parent_key(&lines, number);
-    if parent.is_some_and(|key| is_secret_key(&key.chars().collect::<Vec<_>>())) {
+    if parent.is_some_and(|key| is_secret_key(key.chars())) {
         let start = indent(written) + usize::from(written.trim_start().starts_with("- ")) * 2;
         mask(&mut shown, start, written.chars().count());
         return shown;
@@ -36,7 +36,8 @@ pub(super) fn mask_line(text: &str, number: usize) -> Vec<char> {
     let line = shown.clone();
     for colon in (0..line.len()).filter(|at| ends_key(&line, *at)) {
         let key = key_before(&line[..colon]);
-        if are_all_secret || is_secret_key(key) || is_secret_mapping(key, &line[colon + 1..]) {
+        if are_all_secret || is_secret_key(key.iter().copied()) || is_secret_mapping(key, &line[colon + 1..])
+        {
             let (start, end) = value_after(&line, colon + 1);
             if !is_reference(&line[start..end]) {
                 mask(&mut shown, start, end);
@@ -89,9 +90,8 @@ fn key_before(line: &[char]) -> &[char] {
     }
 }
 
-fn is_secret_key(key: &[char]) -> bool {
-    let name: String =
-        key.iter().flat_map(|c| c.to_lowercase()).map(|c| if c == '_' { '-' } else { c }).collect();
+fn is_secret_key(key: impl Iterator<Item = char>) -> bool {
+    let name: String = key.flat_map(char::to_lowercase).map(|c| if c == '_' { '-' } else { c }).collect();
     // The path of a file with a secret is none.
     !name.ends_with("-file")
         && (SECRET_PARTS.iter().any(|part| name.contains(part))

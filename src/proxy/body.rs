@@ -2,7 +2,9 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -10,10 +12,11 @@ use http_body_util::Full;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::buffered_body::BufferedBody;
+use super::buffered_body::{BufferedBody, buffer_body};
 use super::compressed_body::CompressedBody;
 use super::shared_body::{BodyReader, SharedBodyError};
 use crate::access_log::AccessLogEntry;
+use crate::memory_budget::MemoryBudget;
 use crate::upstream::{BodyError, UpstreamBody};
 
 /// The one body type of all responses to clients.
@@ -72,6 +75,27 @@ impl Body {
 
     pub(crate) fn logged(self, entry: AccessLogEntry) -> Self {
         Body::Logged(Box::new(LoggedBody { body: self, entry, failed: false }))
+    }
+
+    /// Buffers content that arrives from the upstream. Returns it if it is complete within `limit` bytes and `timeout`, and
+    /// there is room; it is sent on as it came.
+    pub(crate) async fn buffer(
+        &mut self,
+        limit: u64,
+        timeout: Duration,
+        memory: &Arc<MemoryBudget>,
+    ) -> Option<Bytes> {
+        match std::mem::replace(self, Body::empty()) {
+            Body::Upstream(body) => {
+                let (body, content) = buffer_body(body, limit, timeout, memory).await;
+                *self = Body::Buffered(Box::new(body));
+                content
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
     }
 
     pub(crate) fn with_end(self, on_end: OnEnd) -> Self {

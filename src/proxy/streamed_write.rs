@@ -8,7 +8,6 @@ use http::Response;
 use http_body::Body as _;
 
 use super::body::Body;
-use super::buffered_body::buffer_body;
 use super::pending_writes::PendingWrite;
 use super::state::Proxy;
 use crate::memory_budget::MemoryBudget;
@@ -82,15 +81,8 @@ impl WritePurge {
 /// Whether the response goes on arriving. One of unknown length is buffered if it ends soon.
 pub(super) async fn is_streamed(response: &mut Response<Body>, memory: &Arc<MemoryBudget>) -> bool {
     let is_complete = |body: &Body| body.is_end_stream() || body.size_hint().exact().is_some();
-    if !is_complete(response.body()) && matches!(response.body(), Body::Upstream(_)) {
-        let body = match std::mem::replace(response.body_mut(), Body::empty()) {
-            Body::Upstream(body) => {
-                let (body, _) = buffer_body(body, MAX_BUFFERED_BYTES, END_TIMEOUT, memory).await;
-                Body::Buffered(Box::new(body))
-            }
-            body => body,
-        };
-        *response.body_mut() = body;
+    if !is_complete(response.body()) {
+        response.body_mut().buffer(MAX_BUFFERED_BYTES, END_TIMEOUT, memory).await;
     }
     !is_complete(response.body())
 }

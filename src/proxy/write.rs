@@ -10,7 +10,6 @@ use tracing::Instrument as _;
 
 use super::answer::{Answer, LARDER_POSITION};
 use super::body::Body;
-use super::buffered_body::buffer_body;
 use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
 use super::pending_writes::PendingWrite;
@@ -287,16 +286,8 @@ impl Write {
         if let (Some(limit), Ok(response)) = (buffered.response, result)
             && Content::is_expected(response.headers()).is_ok()
         {
-            let body = std::mem::replace(response.body_mut(), Body::empty());
             let timeout = self.head.timeouts(&self.worker.proxy.config).idle;
-            let (body, content) = match body {
-                Body::Upstream(body) => {
-                    let (body, content) = buffer_body(body, limit, timeout, self.worker.memory()).await;
-                    (Body::Buffered(Box::new(body)), content)
-                }
-                body => (body, None),
-            };
-            *response.body_mut() = body;
+            let content = response.body_mut().buffer(limit, timeout, self.worker.memory()).await;
             if let Some(content) = content {
                 let (headers, length) = (response.headers().clone(), content.len());
                 let parse = move || Content::parse_response(&headers, &content, limit).ok();

@@ -33,7 +33,8 @@ pub enum GuardError {
 }
 
 impl IntentGuard {
-    /// `targets`: as the write's purge will name them ([`crate::purge::Purge::ids`]). `outlives`: how long a write that was given up may still take effect.
+    /// `targets`: as the write's purge will name them ([`crate::purge::Purge::ids`]). `outlives`: how long a write that was
+    /// given up may still take effect.
     pub fn new(
         store: Arc<dyn Store>,
         id: IntentId,

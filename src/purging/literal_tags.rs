@@ -41,7 +41,7 @@ impl Purger {
 }
 
 /// Whether no template renders the character, or it is an operator of patterns.
-fn is_never_rendered(c: char) -> bool {
+pub(super) fn is_never_rendered(c: char) -> bool {
     matches!(c, '*' | '{' | '}' | '|' | ',') || c.is_control()
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Purger;
+use super::literal_tags::is_never_rendered;
 use crate::config::nearest;
 use crate::policy::purge_scope::{reached_routes, route_tags};
 use crate::policy::routes::Routes;
@@ -121,7 +122,7 @@ fn warnings(routes: &Routes, targets: &[Target], matched: Option<&Matched>) -> V
 }
 
 fn looks_like_pattern(tag: &str) -> bool {
-    tag.contains(|c: char| c.is_whitespace() || c.is_control() || "*{}|,[]()\"'".contains(c))
+    tag.contains(|c: char| is_never_rendered(c) || c.is_whitespace() || "[]()\"'".contains(c))
 }
 
 fn warn_of_path(path: &str) -> Option<String> {

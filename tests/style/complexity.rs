@@ -9,7 +9,7 @@ const MAX_DECISIONS: usize = 10;
 /// A function above this counts as one with many parameters. `self` is a parameter.
 const MAX_PARAMETERS: usize = 5;
 
-/// Of 1,000 functions.
+/// The share of functions, in thousandths.
 const MAX_COMPLEX_SHARE: usize = 20;
 const MAX_PARAMETERS_SHARE: usize = 4;
 
