@@ -1,6 +1,7 @@
 //! Decodes percent-encoded paths and queries.
 
 use super::response::AdminError;
+use crate::policy::path::decode_escapes;
 
 /// Decodes the parameters of a query.
 pub(super) fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, AdminError> {
@@ -19,20 +20,5 @@ pub(super) fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, 
 
 /// Percent-decodes; invalid escapes stay as they are. `None` if the result is not UTF-8.
 pub(super) fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    while let [first, rest @ ..] = bytes {
-        let digit = |at: usize| rest.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                bytes = &rest[2..];
-            }
-            _ => {
-                decoded.push(*first);
-                bytes = rest;
-            }
-        }
-    }
-    String::from_utf8(decoded).ok()
+    String::from_utf8(decode_escapes(text).into_owned()).ok()
 }

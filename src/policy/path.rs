@@ -10,6 +10,7 @@ mod parse;
 mod tests;
 
 pub(super) use framework_readings::framework_readings;
+pub(crate) use normal::decode_escapes;
 pub(super) use normal::percent_decoded;
 pub use normal::{is_normal, normalize};
 

@@ -63,7 +63,7 @@ fn is_plain_escape(bytes: &[u8]) -> bool {
 
 /// Overlong forms such as `%C0%AF` are a slash to a careless decoder.
 fn is_utf8_decoded(path: &str) -> bool {
-    std::str::from_utf8(&decode_bytes(path)).is_ok()
+    std::str::from_utf8(&decode_escapes(path)).is_ok()
 }
 
 /// Normalizes a path: decodes escapes of unreserved characters, upper-cases the others, removes dot segments (RFC
@@ -121,10 +121,11 @@ fn remove_dot_segments(path: &str) -> String {
 
 /// Percent-decodes once. Invalid UTF-8 becomes U+FFFD: two values may become one, none is lost.
 pub(in crate::policy) fn percent_decoded(text: &str) -> String {
-    String::from_utf8_lossy(&decode_bytes(text)).into_owned()
+    String::from_utf8_lossy(&decode_escapes(text)).into_owned()
 }
 
-fn decode_bytes(text: &str) -> Cow<'_, [u8]> {
+/// Decodes escapes once; invalid ones stay as they are.
+pub(crate) fn decode_escapes(text: &str) -> Cow<'_, [u8]> {
     if !text.contains('%') {
         return Cow::Borrowed(text.as_bytes());
     }
