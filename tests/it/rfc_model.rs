@@ -61,7 +61,7 @@ struct Given {
     /// Before each 304. The fetch of the last one may still be under way behind a client's back, and those of one second may
     /// have arrived in any order.
     former: Vec<(Directives, u64)>,
-    /// A client has had it: its fetch has ended.
+    /// A client has had it as it was generated or last confirmed: that fetch has ended.
     is_told: bool,
 }
 
@@ -199,6 +199,7 @@ impl World {
             let given = &mut self.given[number];
             given.former.push((given.directives, given.at));
             (given.directives, given.at, given.event) = (directives, now, event);
+            given.is_told = false;
             return Answer::status(304)
                 .header("etag", &format!("\"{number}\""))
                 .header("cache-control", &directives.field());
@@ -311,9 +312,12 @@ impl World {
         Ok(used)
     }
 
-    fn mark_told(&mut self, reply: &Reply) {
+    /// Takes a reply to a request of `asked_at`. One that is older than the last confirmation does not tell of it.
+    fn mark_told(&mut self, reply: &Reply, asked_at: u64) {
+        let age = reply.header("age").and_then(|age| age.parse::<u64>().ok()).unwrap_or(0);
         let given = reply.text().parse().ok().and_then(|number: usize| self.given.get_mut(number));
-        given.into_iter().for_each(|given| given.is_told = true);
+        let confirmed = given.filter(|given| given.at + age <= asked_at);
+        confirmed.into_iter().for_each(|given| given.is_told = true);
     }
 
     /// Whether a fetch of `path` has begun since so many events had happened, or may be held back.
@@ -380,7 +384,10 @@ impl Run {
         let path = self.dice.below(PATHS.len());
         let requests = if self.dice.one_in(6) { 4 } else { 1 };
         let languages: Vec<usize> = (0..requests).map(|_| self.dice.below(LANGUAGES.len())).collect();
-        let since = lock(&self.world).events.len();
+        let (since, asked_at) = {
+            let world = lock(&self.world);
+            (world.events.len(), world.now())
+        };
         let replies: Vec<_> = languages
             .iter()
             .map(|language| {
@@ -397,7 +404,7 @@ impl Run {
             is_refresh_due = (used == Use::WhileRevalidate).then_some(language).or(is_refresh_due);
             told.push(reply);
         }
-        told.iter().for_each(|reply| lock(&self.world).mark_told(reply));
+        told.iter().for_each(|reply| lock(&self.world).mark_told(reply, asked_at));
         if let Some(language) = is_refresh_due {
             self.expect_refresh(path, language, since).await?;
         }
