@@ -13,10 +13,17 @@ pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
         Some(client) => _ = write!(out, "{client}"),
         None => out.push(b'-'),
     }
-    _ = write!(out, " - - [{}] \"{} ", time::format_clf(facts.at), facts.method);
-    escape(facts.target().as_bytes(), out);
-    // Formats as `HTTP/1.1` and `HTTP/2.0`.
-    _ = write!(out, " {:?}\" {} ", facts.version, facts.status());
+    _ = write!(out, " - - [{}] \"", time::format_clf(facts.at));
+    match &facts.line {
+        Some(line) => {
+            _ = write!(out, "{} ", line.method);
+            escape(line.target().as_bytes(), out);
+            // Formats as `HTTP/1.1` and `HTTP/2.0`.
+            _ = write!(out, " {:?}", line.version);
+        }
+        None => out.push(b'-'),
+    }
+    _ = write!(out, "\" {} ", facts.status());
     match facts.bytes {
         0 => out.push(b'-'),
         bytes => _ = write!(out, "{bytes}"),

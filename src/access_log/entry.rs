@@ -17,9 +17,8 @@ use crate::policy::cache_status::CacheOutcome;
 pub(crate) struct AccessRecord {
     pub at: Timestamp,
     pub client: Option<IpAddr>,
-    pub method: Method,
-    pub uri: Uri,
-    pub version: Version,
+    /// `None` if the parser could not read the request.
+    pub line: Option<RequestLine>,
     pub referer: Option<HeaderValue>,
     pub user_agent: Option<HeaderValue>,
     pub request_id: Option<HeaderValue>,
@@ -33,6 +32,14 @@ pub(crate) struct AccessRecord {
     pub first_byte: Option<Duration>,
     pub duration: Duration,
     pub upstream: UpstreamTime,
+}
+
+/// The request line, or what stands for it in HTTP/2.
+#[derive(Debug)]
+pub(crate) struct RequestLine {
+    pub method: Method,
+    pub uri: Uri,
+    pub version: Version,
 }
 
 #[derive(Debug)]
@@ -58,7 +65,9 @@ impl AccessRecord {
     pub(crate) fn outcome(&self) -> Option<CacheOutcome> {
         self.response.as_ref()?.outcome
     }
+}
 
+impl RequestLine {
     /// The request target as sent by the client.
     pub(crate) fn target(&self) -> String {
         match self.uri.path_and_query() {
@@ -112,14 +121,31 @@ impl AccessLog {
         at: Timestamp,
     ) -> AccessLogEntry {
         let field = |name| request.headers().get(name).cloned();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let facts = AccessRecord {
-            at,
-            client: peer,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
+            line: Some(RequestLine { method, uri, version: request.version() }),
             referer: field(REFERER),
             user_agent: field(USER_AGENT),
+            ..AccessRecord::new(peer, at)
+        };
+        AccessLogEntry { record: Some(Box::new(facts)), started: Instant::now(), log: self.clone() }
+    }
+
+    /// Writes the line of a request that the parser could not read, and answered with `status` and no content.
+    pub(crate) fn write_unread(&self, peer: Option<IpAddr>, at: Timestamp, status: StatusCode) {
+        let response = Some(ResponseInfo { status, route: None, outcome: None });
+        self.write(Box::new(AccessRecord { response, complete: true, ..AccessRecord::new(peer, at) }));
+    }
+}
+
+impl AccessRecord {
+    fn new(client: Option<IpAddr>, at: Timestamp) -> Self {
+        Self {
+            at,
+            client,
+            line: None,
+            referer: None,
+            user_agent: None,
             request_id: None,
             trace_id: None,
             response: None,
@@ -128,8 +154,7 @@ impl AccessLog {
             first_byte: None,
             duration: Duration::ZERO,
             upstream: UpstreamTime::default(),
-        };
-        AccessLogEntry { record: Some(Box::new(facts)), started: Instant::now(), log: self.clone() }
+        }
     }
 }
 

@@ -5,8 +5,11 @@ use std::time::Duration;
 use http::HeaderValue;
 use serde::Serialize;
 
-use super::{AccessRecord, time};
+use super::{AccessRecord, RequestLine, time};
 use crate::policy::cache_status::{CacheOutcome, Detail, Fwd};
+
+/// The method, path and protocol of a request that could not be read.
+const UNREAD: &str = "-";
 
 /// Fields in reading order; unknown ones are omitted.
 #[derive(Serialize)]
@@ -50,17 +53,17 @@ struct JsonEntry<'f> {
 }
 
 pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
-    let outcome = facts.outcome();
+    let (line, outcome) = (facts.line.as_ref(), facts.outcome());
     let (stored, collapsed) = match outcome {
         Some(CacheOutcome::Forwarded { stored, collapsed, .. }) => (stored, collapsed),
         _ => (false, false),
     };
-    let line = JsonEntry {
+    let entry = JsonEntry {
         time: time::format_rfc3339(facts.at),
         client: facts.client,
-        method: facts.method.as_str(),
-        path: facts.target(),
-        protocol: format!("{:?}", facts.version),
+        method: line.map_or(UNREAD, |line| line.method.as_str()),
+        path: line.map_or_else(|| UNREAD.to_owned(), RequestLine::target),
+        protocol: line.map_or_else(|| UNREAD.to_owned(), |line| format!("{:?}", line.version)),
         status: facts.status(),
         bytes: facts.bytes,
         whole: facts.complete,
@@ -80,7 +83,7 @@ pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
     };
     // Writing to memory cannot fail.
     let before = out.len();
-    match serde_json::to_writer(&mut *out, &line) {
+    match serde_json::to_writer(&mut *out, &entry) {
         Ok(()) => out.push(b'\n'),
         Err(_) => out.truncate(before),
     }

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 pub(crate) use entry::{AccessLogEntry, AccessRecord, ResponseInfo, UpstreamTime};
 
+use entry::RequestLine;
+
 use crate::config::{AccessFormat, AccessLogSettings};
 use crate::log_writer::{self, LogWriter, Sink, WriterOptions};
 use crate::sampler::Sampler;

@@ -16,9 +16,7 @@ fn facts(target: &str, user_agent: &[u8]) -> AccessRecord {
     AccessRecord {
         at: AT,
         client: "192.0.2.7".parse().ok(),
-        method: Method::GET,
-        uri: target.parse().unwrap(),
-        version: Version::HTTP_11,
+        line: Some(line(target, Version::HTTP_11)),
         referer: None,
         user_agent: HeaderValue::from_bytes(user_agent).ok(),
         request_id: Some(HeaderValue::from_static("r1")),
@@ -36,6 +34,10 @@ fn facts(target: &str, user_agent: &[u8]) -> AccessRecord {
     }
 }
 
+fn line(target: &str, version: Version) -> RequestLine {
+    RequestLine { method: Method::GET, uri: target.parse().unwrap(), version }
+}
+
 fn written(write: fn(&AccessRecord, &mut Vec<u8>), facts: &AccessRecord) -> String {
     let mut out = Vec::new();
     write(facts, &mut out);
@@ -49,10 +51,22 @@ fn combined_is_apaches() {
     let line = "192.0.2.7 - - [20/Nov/2025:12:00:00 +0000] \"GET /a?b=%22 HTTP/1.1\" 200 2326 \"http://x/\" \"curl/8\"\n";
     assert_eq!(written(combined::write, &facts), line);
     (facts.client, facts.bytes, facts.referer, facts.user_agent) = (None, 0, None, None);
-    (facts.version, facts.uri) = (Version::HTTP_2, "http://api/a".parse().unwrap());
+    facts.line = Some(line("http://api/a", Version::HTTP_2));
     facts.response = None;
     let line = "- - - [20/Nov/2025:12:00:00 +0000] \"GET /a HTTP/2.0\" 499 - \"-\" \"-\"\n";
     assert_eq!(written(combined::write, &facts), line);
+}
+
+#[test]
+fn a_request_that_could_not_be_read_has_a_line() {
+    let mut facts = facts("/", b"");
+    let response = ResponseInfo { status: StatusCode::BAD_REQUEST, route: None, outcome: None };
+    (facts.line, facts.user_agent, facts.bytes, facts.response) = (None, None, 0, Some(response));
+    let line = "192.0.2.7 - - [20/Nov/2025:12:00:00 +0000] \"-\" 400 - \"-\" \"-\"\n";
+    assert_eq!(written(combined::write, &facts), line);
+    let json: serde_json::Value = serde_json::from_str(&written(json::write, &facts)).unwrap();
+    assert_eq!([&json["method"], &json["path"], &json["protocol"]], ["-"; 3]);
+    assert_eq!((&json["status"], &json["client"]), (&400.into(), &"192.0.2.7".into()));
 }
 
 #[test]

