@@ -16,7 +16,7 @@ fn facts(target: &str, user_agent: &[u8]) -> AccessRecord {
     AccessRecord {
         at: AT,
         client: "192.0.2.7".parse().ok(),
-        line: Some(line(target, Version::HTTP_11)),
+        line: Some(request_line(target, Version::HTTP_11)),
         referer: None,
         user_agent: HeaderValue::from_bytes(user_agent).ok(),
         request_id: Some(HeaderValue::from_static("r1")),
@@ -34,7 +34,7 @@ fn facts(target: &str, user_agent: &[u8]) -> AccessRecord {
     }
 }
 
-fn line(target: &str, version: Version) -> RequestLine {
+fn request_line(target: &str, version: Version) -> RequestLine {
     RequestLine { method: Method::GET, uri: target.parse().unwrap(), version }
 }
 
@@ -51,7 +51,7 @@ fn combined_is_apaches() {
     let line = "192.0.2.7 - - [20/Nov/2025:12:00:00 +0000] \"GET /a?b=%22 HTTP/1.1\" 200 2326 \"http://x/\" \"curl/8\"\n";
     assert_eq!(written(combined::write, &facts), line);
     (facts.client, facts.bytes, facts.referer, facts.user_agent) = (None, 0, None, None);
-    facts.line = Some(line("http://api/a", Version::HTTP_2));
+    facts.line = Some(request_line("http://api/a", Version::HTTP_2));
     facts.response = None;
     let line = "- - - [20/Nov/2025:12:00:00 +0000] \"GET /a HTTP/2.0\" 499 - \"-\" \"-\"\n";
     assert_eq!(written(combined::write, &facts), line);

@@ -157,7 +157,7 @@ routes:
     assert_eq!(counted, [2, 1, 0].map(serde_json::Value::from), "{stats}");
 }
 
-/// What the parser answers, before there is a request.
+/// Input that the parser answers itself.
 const UNREADABLE: [&str; 9] = [
     "GET /a/0 HTTP/1.1\r\n\r\n",
     "GET /a/0 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
