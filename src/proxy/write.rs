@@ -186,13 +186,14 @@ impl Write {
         // A position says that everything the write changed is purged.
         let is_whole = !is_limited && !is_streamed && purge.written.targets.are_hard_and_at_once();
         let position = position.filter(|_| is_whole);
-        let response = self.with_position(result?, position);
-        if is_streamed {
-            let unseen = if is_limited { WriteOutcome::Purge } else { WriteOutcome::PurgeInDoubt };
-            return Ok(purge.repeat_at_end(response, self.pending.clone(), (unseen, at_end)));
+        if !is_streamed {
+            // Also if nothing was answered: the purge above is all that there is to do.
+            self.pending.settle();
+            return Ok(self.with_position(result?, position));
         }
-        self.pending.settle();
-        Ok(response)
+        let response = self.with_position(result?, position);
+        let unseen = if is_limited { WriteOutcome::Purge } else { WriteOutcome::PurgeInDoubt };
+        Ok(purge.repeat_at_end(response, self.pending.clone(), (unseen, at_end)))
     }
 
     /// The response as it goes on to the client, who switches protocols with the upstream's consent.

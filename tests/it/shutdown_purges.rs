@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Redis, Replica, Upstream, eventually};
+use crate::support::{Answer, Redis, Replica, Upstream, eventually};
 
 const ROUTES: &str = "
 defaults: {guard: false}
@@ -33,6 +33,21 @@ async fn a_write_that_is_cut_off_by_the_end_is_purged_as_in_doubt() {
     let log = one.log();
     assert!(log.contains("writes or fetches were cut off") && log.contains("purged"), "{log}");
     held.release();
+}
+
+#[tokio::test]
+async fn a_write_that_failed_is_purged_once() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let yaml = format!("upstream: {{url: \"${{UPSTREAM}}\", response_timeout: 300ms}}\n{ROUTES}");
+    let mut one = Replica::start(&redis, &upstream, STRICT, &yaml).await;
+    let two = Replica::start(&redis, &upstream, STRICT, &yaml).await;
+    upstream.on("/w", Answer::hang_up());
+    one.request("POST", "/w").body("x").await.assert_status(502);
+    eventually("it can't take effect any more", || async { two.get("/a").await.is_hit().then_some(()) })
+        .await;
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    two.get("/a").await.assert_hit();
 }
 
 #[tokio::test]
