@@ -24,10 +24,10 @@ pub(super) async fn read_content(
     if length.is_none_or(|length| length > MAX_KEY_CONTENT_BYTES) || !worker.memory().has_room() {
         return Ok(Some(PassReason::Content));
     }
-    let mut body = upstream_request::body(worker, &request.head, request.body.take());
-    body.buffer(MAX_KEY_CONTENT_BYTES, worker.limits().body_timeout).await.map_err(|error| {
+    let mut body = upstream_request::received_body(worker, &request.head, request.body.take());
+    body.read_whole(|_| Ok(()), worker.limits().body_timeout).await.map_err(|error| {
         tracing::debug!(%error, "content of a read not received");
-        ProxyError::from(UpstreamError::RequestIncomplete)
+        ProxyError::from(UpstreamError::from(error))
     })?;
     let head = &mut request.head;
     head.content = Some(body.into_content());

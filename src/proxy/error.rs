@@ -33,6 +33,8 @@ pub(crate) enum ProxyError {
     OperatorUnverified,
     #[error("larder is starting or stopping; try again")]
     NoOperator,
+    #[error("larder has no memory for the request's content now; try again")]
+    NoMemory,
     #[error("the write was not forwarded: {0}")]
     WriteNotGuarded(String),
     #[error(transparent)]
@@ -72,6 +74,7 @@ impl ProxyError {
             | ProxyError::WriteNotGuarded(_)
             | ProxyError::OperatorUnverified
             | ProxyError::NoOperator
+            | ProxyError::NoMemory
             | ProxyError::Upstream(UpstreamError::Busy | UpstreamError::CircuitOpen) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -81,6 +84,7 @@ impl ProxyError {
             ProxyError::Upstream(UpstreamError::RequestCut | UpstreamError::RequestIncomplete) => {
                 StatusCode::REQUEST_TIMEOUT
             }
+            ProxyError::Upstream(UpstreamError::RequestMalformed { .. }) => StatusCode::BAD_REQUEST,
             ProxyError::Upstream(_) | ProxyError::Interrupted => StatusCode::BAD_GATEWAY,
         }
     }

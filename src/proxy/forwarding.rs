@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use ipnet::IpNet;
 
 use crate::policy::hop_by_hop::{is_hop_by_hop, may_have_hop_by_hop};
-use crate::policy::{HeaderNameFilter, is_ambiguous_name, override_fields};
+use crate::policy::{HeaderNameFilter, override_fields};
 
 /// Fields by which a client could speak about itself to an upstream that believes its proxy.
 static FORWARDED_CLIENT_FIELDS: [HeaderName; 5] =
@@ -76,8 +76,7 @@ static HEADER_SECTION_FIELDS: [HeaderName; 19] = [
 
 /// Whether a client's trailer may be forwarded. The upstream may read it as a field of the header section.
 pub(super) fn may_be_trailer(name: &HeaderName) -> bool {
-    !is_ambiguous_name(name)
-        && !is_set_by_proxies(name)
+    !is_set_by_proxies(name)
         && !HEADER_SECTION_FIELDS.contains(name)
         && !is_hop_by_hop(name, &HeaderMap::new())
 }
@@ -296,7 +295,6 @@ mod tests {
             ("range", false),
             ("max-forwards", false),
             ("x-forwarded-for", false),
-            ("x_forwarded_for", false),
         ] {
             assert_eq!(may_be_trailer(&HeaderName::from_static(name)), may_be, "{name}");
         }

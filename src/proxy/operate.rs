@@ -3,22 +3,21 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::body::Body;
 use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
+use super::upstream_request;
 use super::worker::Worker;
 use crate::access;
 use crate::config::Operation;
 use crate::metrics::NonCacheReply;
 use crate::policy::caller::{CallerVerdict, UnknownCaller};
-use crate::upstream::UpstreamError;
+use crate::upstream::{BodyError, UpstreamError};
 
-const MAX_CONTENT_BYTES: usize = 1024 * 1024;
+const MAX_CONTENT_BYTES: u64 = 1024 * 1024;
 
 pub(super) async fn operate(worker: &Worker, request: ClientRequest, operation: Operation) -> Answer {
     let response = match answer_operation(worker, request, operation).await {
@@ -36,7 +35,7 @@ async fn answer_operation(
     let ClientRequest { head, body } = request;
     authorize(worker, &head).await?;
     let content = match body {
-        Some(body) => read_content(worker, body).await?,
+        Some(body) => read_content(worker, &head, body).await?,
         None => Bytes::new(),
     };
     let operator = worker.proxy.operator.get().ok_or(ProxyError::NoOperator)?;
@@ -63,13 +62,20 @@ async fn authorize(worker: &Worker, head: &ClientHead) -> Result<(), ProxyError>
     }
 }
 
-async fn read_content(worker: &Worker, body: Incoming) -> Result<Bytes, ProxyError> {
-    let whole = Limited::new(body, MAX_CONTENT_BYTES).collect();
-    match timeout(worker.limits().body_timeout, whole).await {
-        Ok(Ok(content)) => Ok(content.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+/// The content counts in the memory budget until the operation has read it.
+async fn read_content(worker: &Worker, head: &ClientHead, body: Incoming) -> Result<Bytes, ProxyError> {
+    let mut body = upstream_request::received_body(worker, head, Some(body));
+    let check = |length| match worker.memory().admits(length) {
+        _ if length > MAX_CONTENT_BYTES => Err(BodyError::RequestTooLarge),
+        false => Err(BodyError::NoMemory),
+        true => Ok(()),
+    };
+    match body.read_whole(check, worker.limits().body_timeout).await {
+        Ok(()) => Ok(body.into_content()),
+        Err(BodyError::RequestTooLarge) => {
             Err(ProxyError::BadRequest("the content of an operation is larger than 1 MiB"))
         }
-        Ok(Err(_)) | Err(_) => Err(ProxyError::from(UpstreamError::RequestIncomplete)),
+        Err(BodyError::NoMemory) => Err(ProxyError::NoMemory),
+        Err(error) => Err(ProxyError::from(UpstreamError::from(error))),
     }
 }

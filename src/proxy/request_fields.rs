@@ -5,9 +5,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::error::ProxyError;
-use super::forwarding::{is_set_by_proxies, with_dashes};
+use super::forwarding::{is_set_by_proxies, may_be_trailer, with_dashes};
 use crate::config::Underscores;
 use crate::policy::{HeaderNameFilter, is_ambiguous_name};
+use crate::upstream::TrailerVerdict;
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
@@ -77,6 +78,30 @@ fn join_lengths(headers: &mut HeaderMap) -> Result<(), ProxyError> {
         (Some(_), false) => return Err(ProxyError::BadRequest("several lengths of one content")),
     }
     Ok(())
+}
+
+/// Judges a client's trailers: `underscores` holds for them as for the header section. The upstream may read one as a
+/// field of the header section, under the name that it reads in it.
+pub(super) fn judge_trailers(underscores: Underscores) -> fn(&HeaderName) -> TrailerVerdict {
+    fn judge(name: &HeaderName) -> TrailerVerdict {
+        match may_be_trailer(name) {
+            true => TrailerVerdict::Forward,
+            false => TrailerVerdict::Drop,
+        }
+    }
+    match underscores {
+        Underscores::Drop => |name| match is_ambiguous_name(name) {
+            true => TrailerVerdict::Drop,
+            false => judge(name),
+        },
+        Underscores::Refuse => |name| match is_ambiguous_name(name) {
+            true => {
+                TrailerVerdict::Refuse("a trailer whose name has `_` or `.` (`underscores` in proxy.yaml)")
+            }
+            false => judge(name),
+        },
+        Underscores::Pass => |name| judge(&with_dashes(name)),
+    }
 }
 
 /// Settles fields with `_` or `.` in their names before anything else reads the header section.

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
-use super::forwarding::may_be_trailer;
+use super::request_fields::judge_trailers;
 use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
 use crate::policy::compression::{mark_as_sent, restore_tags};
@@ -64,8 +64,18 @@ pub(super) fn restore_condition(request: &mut Request<RequestBody>) {
     }
 }
 
-/// Bounds how slowly the client may send its content. A gRPC call may be quiet for as long as a tunnel.
+/// A content that is forwarded. It is held back where the upstream is to say whether it wants it.
 pub(super) fn body(worker: &Worker, head: &ClientHead, body: Option<Incoming>) -> RequestBody {
+    let mut body = received_body(worker, head, body);
+    let settings = &worker.proxy.config.upstream;
+    if settings.forwards_expect && !settings.http2 && head.expects_continue() {
+        body.wait_for_continue();
+    }
+    body
+}
+
+/// Bounds how slowly the client may send its content. A gRPC call may be quiet for as long as a tunnel.
+pub(super) fn received_body(worker: &Worker, head: &ClientHead, body: Option<Incoming>) -> RequestBody {
     let limits = worker.limits();
     let is_grpc = || {
         let content_type = head.parts.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
@@ -75,13 +85,9 @@ pub(super) fn body(worker: &Worker, head: &ClientHead, body: Option<Incoming>) -
         true => (limits.tunnel_idle, 0),
         false => (limits.body_timeout, limits.min_rate),
     };
-    let upload = UploadLimits { timeout, min_rate, may_be_trailer, memory: worker.memory().clone() };
-    let mut body = RequestBody::from_client(body, head.content_start.clone(), head.parts.version, upload);
-    let settings = &worker.proxy.config.upstream;
-    if settings.forwards_expect && !settings.http2 && head.expects_continue() {
-        body.wait_for_continue();
-    }
-    body
+    let judge_trailer = judge_trailers(worker.proxy.config.underscores);
+    let upload = UploadLimits { timeout, min_rate, judge_trailer, memory: worker.memory().clone() };
+    RequestBody::from_client(body, head.content_start.clone(), head.parts.version, upload)
 }
 
 /// Reads a small content whole, before anything is done for its request.

@@ -63,11 +63,18 @@ struct ClientStreamState<S> {
     write_timeout: SlowReaderTimeout,
     /// The transport's `bytes_written` at the last write.
     written: u64,
-    /// The rest of the refusal that the parser has yet to read.
-    refusal: Option<&'static [u8]>,
+    refusal: Option<ParserRefusal>,
     interims: InterimQueue,
     /// The rest of an interim response whose first byte is written. It goes before anything else.
     partial: Bytes,
+}
+
+/// The input that the parser gets in place of the rest of the connection.
+enum ParserRefusal {
+    /// The rest of a head that it refuses, and then nothing: an end would make it drop the response.
+    Head(&'static [u8]),
+    /// One error, of the content that it reads; the response to its request goes out.
+    Content,
 }
 
 /// Takes a stream back from the parser that dropped it.
@@ -142,7 +149,13 @@ impl<S> ClientStreamState<S> {
     fn refuse(&mut self, refusal: &'static [u8], buf: &mut ReadBuf<'_>) {
         let (now, later) = refusal.split_at(refusal.len().min(buf.remaining()));
         buf.put_slice(now);
-        self.refusal = Some(later);
+        self.refusal = Some(ParserRefusal::Head(later));
+    }
+
+    /// The parser reads nothing after this error.
+    fn refuse_content(&mut self) -> io::Error {
+        self.refusal = Some(ParserRefusal::Head(&[]));
+        io::Error::new(io::ErrorKind::InvalidData, "malformed chunked framing in a request")
     }
 
     /// Validates what was read after the first `before` bytes of `buf`, and withholds a head that is ambiguous.
@@ -173,8 +186,11 @@ impl<S> ClientStreamState<S> {
                 self.refuse(END_OF_LONG_LINE, buf);
                 Ok(())
             }
-            Err(FramingFault::Body) => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "malformed chunked framing in a request"))
+            Err(FramingFault::Body { ends: 0 }) => Err(self.refuse_content()),
+            Err(FramingFault::Body { ends }) => {
+                buf.set_filled(before + ends);
+                self.refusal = Some(ParserRefusal::Content);
+                Ok(())
             }
             Err(FramingFault::Flood) => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -229,12 +245,12 @@ impl<S: Transport> AsyncRead for ClientStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let state = self.state()?;
         match state.refusal {
-            // An end would make the parser drop the response.
-            Some([]) => return Poll::Pending,
-            Some(refusal) => {
-                state.refuse(refusal, buf);
+            Some(ParserRefusal::Head([])) => return Poll::Pending,
+            Some(ParserRefusal::Head(rest)) => {
+                state.refuse(rest, buf);
                 return Poll::Ready(Ok(()));
             }
+            Some(ParserRefusal::Content) => return Poll::Ready(Err(state.refuse_content())),
             None => {}
         }
         let before = buf.filled().len();

@@ -22,8 +22,9 @@ pub enum FramingFault {
     Head { begins: usize },
     /// The request line is longer than larder takes; this many bytes of the input belong to its allowed part.
     RequestLine { ends: usize },
-    /// The content's framing is malformed, so the start of the next request is unknown.
-    Body,
+    /// The content's framing is malformed, so the start of the next request is unknown; this many bytes of the input come
+    /// before the fault.
+    Body { ends: usize },
     /// The client opens and resets HTTP/2 streams, or sends empty frames, without end.
     Flood,
 }
@@ -97,7 +98,8 @@ impl FramingScanner {
                     here
                 }
                 ScannerState::Chunked(chunked) => {
-                    let (here, ended) = chunked.feed(rest, self.max_head_bytes).ok_or(FramingFault::Body)?;
+                    let fed = chunked.feed(rest, self.max_head_bytes);
+                    let (here, ended) = fed.map_err(|valid| FramingFault::Body { ends: at + valid })?;
                     if ended {
                         self.state = ScannerState::Head;
                     }

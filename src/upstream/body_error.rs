@@ -1,8 +1,13 @@
 //! Failures in the middle of a request's or a response's body.
 
+use std::error::Error;
+use std::io;
+
 use http::Version;
 use http_body::Body as _;
 use hyper::body::Incoming;
+
+use super::UpstreamError;
 
 /// A failure in the middle of a body.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +20,13 @@ pub(crate) enum BodyError {
     Reset,
     #[error("the client stopped sending in the middle of its request: {0}")]
     RequestCut(#[source] hyper::Error),
+    /// The request breaks the rules of HTTP, or those of the configuration, after its head.
+    #[error("bad request: {0}")]
+    RequestMalformed(&'static str),
+    #[error("the client's content is larger than larder reads")]
+    RequestTooLarge,
+    #[error("there is no memory for the client's content")]
+    NoMemory,
     #[error("the client reset its request")]
     RequestReset,
     #[error("the client sent its request more slowly than `limits.body_timeout` and `limits.min_rate` allow")]
@@ -23,6 +35,29 @@ pub(crate) enum BodyError {
     Coding(#[source] std::io::Error),
     #[error("the client read nothing of the response while other requests waited for a connection")]
     ReaderStalled,
+}
+
+impl BodyError {
+    /// Classifies the parser's error in a client's content. It says so if the framing or a trailer can't be read (RFC 9112
+    /// §7.1); every other error is the end of the connection.
+    pub(super) fn from_client(error: hyper::Error) -> Self {
+        use io::ErrorKind::{InvalidData, InvalidInput};
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        match cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput)) {
+            true => BodyError::RequestMalformed("malformed chunked content"),
+            false => BodyError::RequestCut(error),
+        }
+    }
+}
+
+/// The error of a request whose content was to be read before any of it is forwarded.
+impl From<BodyError> for UpstreamError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::RequestMalformed(fault) => UpstreamError::RequestMalformed { fault, is_sent: false },
+            _ => UpstreamError::RequestIncomplete,
+        }
+    }
 }
 
 /// Detects a reset that hyper reports as the end of a body. Only END_STREAM ends one (RFC 9113 §8.1).

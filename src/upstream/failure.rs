@@ -49,7 +49,7 @@ impl SendFailure {
         progress: &RequestProgress,
     ) -> Self {
         if !progress.is_complete() && progress.is_cut() {
-            return Self::new(UpstreamError::RequestCut);
+            return Self::new(progress.cut_error());
         }
         let causes = || std::iter::successors(Some(error), |&error| error.source());
         let is_unprocessed = causes().filter_map(|error| error.downcast_ref()).any(says_unprocessed);

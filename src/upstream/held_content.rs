@@ -57,6 +57,10 @@ impl HeldContent {
         Self { bytes: BytesMut::new(), reservation: Some(memory.reserve()) }
     }
 
+    pub(super) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     fn has_room(&self) -> bool {
         self.reservation.as_ref().is_none_or(|reservation| reservation.budget().has_room())
     }

@@ -51,7 +51,7 @@ pub(crate) use held_content::CapturedBody;
 use instance::Instance;
 use pool::{Checkout, Http1Guard, PooledConnection, RequestKind};
 use protocols::Protocols;
-pub(crate) use request_body::{RequestBody, UploadLimits};
+pub(crate) use request_body::{RequestBody, TrailerVerdict, UploadLimits};
 pub(crate) use request_progress::RequestProgress;
 pub(crate) use resolve::keep_resolving;
 use slot::Slot;
@@ -100,6 +100,9 @@ pub(crate) enum UpstreamError {
     RequestCut,
     #[error("the client did not send all of its request, and nothing of it was forwarded")]
     RequestIncomplete,
+    /// `is_sent`: a part of the request was forwarded.
+    #[error("bad request: {fault}")]
+    RequestMalformed { fault: &'static str, is_sent: bool },
 }
 
 impl UpstreamError {
@@ -111,6 +114,7 @@ impl UpstreamError {
                 | UpstreamError::CircuitOpen
                 | UpstreamError::Unreachable(_)
                 | UpstreamError::RequestIncomplete
+                | UpstreamError::RequestMalformed { is_sent: false, .. }
         )
     }
 
@@ -128,6 +132,7 @@ impl UpstreamError {
             UpstreamError::HeaderTooLarge => "header-too-large",
             UpstreamError::RequestCut => "request-cut",
             UpstreamError::RequestIncomplete => "request-incomplete",
+            UpstreamError::RequestMalformed { .. } => "request-malformed",
         }
     }
 }
@@ -201,7 +206,7 @@ impl Upstream {
         let limit = self.destination.settings.buffer_requests;
         content.buffer(limit, timeouts.response).await.map_err(|error| {
             tracing::debug!(%error, "request not forwarded");
-            UpstreamError::RequestIncomplete
+            error.into()
         })
     }
 
@@ -276,7 +281,7 @@ impl Upstream {
             if remaining.is_zero() {
                 return Err(SendFailure::new(match progress.is_complete() {
                     true => UpstreamError::Timeout,
-                    false => UpstreamError::RequestCut,
+                    false => progress.cut_error(),
                 }));
             }
         }

@@ -43,7 +43,7 @@ struct ClientBody {
     version: Version,
     /// Bounds how slowly the client may send, also after an early response.
     timeout: ProgressTimeout,
-    may_be_trailer: fn(&HeaderName) -> bool,
+    judge_trailer: fn(&HeaderName) -> TrailerVerdict,
     memory: Arc<MemoryBudget>,
 }
 
@@ -54,21 +54,36 @@ pub(crate) struct UploadLimits {
     pub timeout: Duration,
     /// Bytes a second, over `timeout` of waiting; 0: no minimum.
     pub min_rate: u64,
-    /// Trailers that it refuses are dropped.
-    pub may_be_trailer: fn(&HeaderName) -> bool,
+    pub judge_trailer: fn(&HeaderName) -> TrailerVerdict,
     /// Counts what is kept of the content.
     pub memory: Arc<MemoryBudget>,
 }
 
+/// The decision about a client's trailer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TrailerVerdict {
+    Forward,
+    Drop,
+    /// The request is refused, for this reason.
+    Refuse(&'static str),
+}
+
 impl ClientBody {
-    fn with_allowed_trailers(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+    fn with_allowed_trailers(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         let mut trailers = match frame.into_trailers() {
             Ok(trailers) => trailers,
-            Err(frame) => return frame,
+            Err(frame) => return Ok(frame),
         };
-        let refused: Vec<_> = trailers.keys().filter(|name| !(self.may_be_trailer)(name)).cloned().collect();
-        refused.iter().for_each(|name| drop(trailers.remove(name)));
-        Frame::trailers(trailers)
+        let mut dropped = Vec::new();
+        for name in trailers.keys() {
+            match (self.judge_trailer)(name) {
+                TrailerVerdict::Forward => {}
+                TrailerVerdict::Drop => dropped.push(name.clone()),
+                TrailerVerdict::Refuse(reason) => return Err(BodyError::RequestMalformed(reason)),
+            }
+        }
+        dropped.iter().for_each(|name| drop(trailers.remove(name)));
+        Ok(Frame::trailers(trailers))
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -87,9 +102,9 @@ impl ClientBody {
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 self.timeout.record(frame.data_ref().map_or(1, |data| data.len() as u64));
-                Some(Ok(self.with_allowed_trailers(frame)))
+                Some(self.with_allowed_trailers(frame))
             }
-            Some(Err(error)) => Some(Err(BodyError::RequestCut(error))),
+            Some(Err(error)) => Some(Err(BodyError::from_client(error))),
             None if is_stream_reset(&self.incoming, self.version) => Some(Err(BodyError::RequestReset)),
             None => None,
         })
@@ -133,7 +148,7 @@ impl RequestBody {
                 incoming,
                 version,
                 timeout,
-                may_be_trailer: limits.may_be_trailer,
+                judge_trailer: limits.judge_trailer,
                 memory: limits.memory,
             }),
             progress: RequestProgress::started(),
@@ -178,6 +193,19 @@ impl RequestBody {
         {
             return Ok(());
         }
+        self.read_whole(|_| Ok(()), idle_timeout).await
+    }
+
+    /// Reads the whole content, unless `check` refuses its length so far. It counts in the memory budget.
+    ///
+    /// # Errors
+    /// If the client does not send all of it, or stalls while memory is short; and the error of `check`.
+    pub(crate) async fn read_whole(
+        &mut self,
+        check: impl Fn(u64) -> Result<(), BodyError>,
+        idle_timeout: Duration,
+    ) -> Result<(), BodyError> {
+        let Source::Client(body) = &mut self.source else { return Ok(()) };
         // Grown as it arrives: the length is only announced.
         let mut content = HeldContent::counted_by(&body.memory);
         let mut trailers = None;
@@ -189,6 +217,7 @@ impl RequestBody {
                 Ok(data) => content.append(&data),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
+            check(content.len())?;
         }
         self.source = Source::Buffered(Some(content.freeze()), trailers);
         Ok(())
@@ -210,7 +239,7 @@ impl RequestBody {
     /// Forgets how far another attempt came, when this body is sent in its place.
     pub(super) fn begin_again(&self) {
         if let Some(mut state) = self.progress.state() {
-            (state.complete, state.cut) = (false, false);
+            (state.complete, state.cut, state.fault) = (false, false, None);
         }
         self.capture.iter().for_each(CapturedBody::clear);
     }
@@ -269,7 +298,12 @@ impl Body for RequestBody {
                 let complete = self.is_complete();
                 self.progress.update(|state| state.complete = complete);
             }
-            Some(Err(_)) => self.progress.update(|state| state.cut = true),
+            Some(Err(error)) => self.progress.update(|state| {
+                state.cut = true;
+                if let BodyError::RequestMalformed(fault) = error {
+                    state.fault = Some(*fault);
+                }
+            }),
             None => self.progress.update(|state| state.complete = true),
         }
         Poll::Ready(frame)

@@ -6,6 +6,8 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
+use super::UpstreamError;
+
 /// The progress of a request body, shared with the task that waits for the response. `None`: there is no body.
 #[derive(Clone)]
 pub(crate) struct RequestProgress(Option<Arc<Mutex<ProgressState>>>);
@@ -14,6 +16,8 @@ pub(super) struct ProgressState {
     last: Instant,
     pub(super) complete: bool,
     pub(super) cut: bool,
+    /// The fault of a content that can't be read on.
+    pub(super) fault: Option<&'static str>,
 }
 
 impl RequestProgress {
@@ -22,7 +26,7 @@ impl RequestProgress {
     }
 
     pub(super) fn started() -> Self {
-        let state = ProgressState { last: Instant::now(), complete: false, cut: false };
+        let state = ProgressState { last: Instant::now(), complete: false, cut: false, fault: None };
         Self(Some(Arc::new(Mutex::new(state))))
     }
 
@@ -49,5 +53,13 @@ impl RequestProgress {
 
     pub(crate) fn is_cut(&self) -> bool {
         self.state().is_some_and(|state| state.cut)
+    }
+
+    /// The error of a request whose content did not arrive whole.
+    pub(super) fn cut_error(&self) -> UpstreamError {
+        match self.state().and_then(|state| state.fault) {
+            Some(fault) => UpstreamError::RequestMalformed { fault, is_sent: true },
+            None => UpstreamError::RequestCut,
+        }
     }
 }

@@ -49,6 +49,19 @@ async fn one_search_by_post_is_one_request_to_the_upstream() {
     assert_eq!(upstream.count("/search"), 8);
 }
 
+/// The content is part of the key, so it is read whoever is to say that it is wanted.
+#[tokio::test]
+async fn a_content_that_is_announced_by_expect_is_read() {
+    let upstream = Upstream::start();
+    upstream.on("/search", echo);
+    let yaml = format!("upstream: {{url: \"${{UPSTREAM}}\", expect: forward}}\n{ROUTES}");
+    let larder = Larder::with(&yaml, &upstream);
+    for (content, nth) in [("a", 1), ("b", 2), ("a", 1)] {
+        let reply = ask(&larder, "POST", "text/plain", content).header("expect", "100-continue").await;
+        reply.assert_status(200).assert_text(&format!("POST {content} #{nth}"));
+    }
+}
+
 #[tokio::test]
 async fn a_crowd_that_searches_alike_waits_for_one_fetch() {
     let upstream = Upstream::start();

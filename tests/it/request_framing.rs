@@ -240,16 +240,55 @@ async fn the_target_of_all_is_for_options_alone() {
     }
 }
 
+/// RFC 9112 §2.2 and §7.1. Nothing after the fault is a request.
 #[tokio::test]
-async fn a_chunk_of_nearly_all_bytes_is_refused_at_once() {
+async fn content_that_can_not_be_read_is_a_bad_request() {
     let upstream = Upstream::start();
-    let larder = Larder::with(YAML, &upstream);
-    for size in ["fffffffffffffff0", "ffffffffffffffff", "7fffffffffffffff"] {
-        let mut raw = larder.raw().await;
-        raw.send(format!("POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nabc"))
-            .await;
-        raw.is_closed().await;
+    let yaml = YAML.replace("response_timeout: 1s", "response_timeout: 1m");
+    let larder = Larder::with(&yaml, &upstream);
+    let mut sent = 0.0;
+    for (valid, broken) in [
+        ("", "zz\r\nabc"),
+        ("", "-1\r\nabc"),
+        ("", "0x3\r\nabc"),
+        ("3\r\nabc", "d\r\n0\r\n\r\n"),
+        ("3\r\nabc\r\n", "\r\n0\r\n\r\n"),
+        ("3\r\nabc\r\n", "fffffffffffffff0\r\nabc"),
+        ("", "ffffffffffffffff\r\nabc"),
+        ("", "7fffffffffffffff\r\nabc"),
+        ("3\r\nabc\r\n0\r\n", "bad name: 1\r\n\r\n"),
+        ("3\r\nabc\r\n0\r\n", "no colon\r\n\r\n"),
+        ("0\r\nX: 1\r\n", " folded\r\n\r\n"),
+    ] {
+        for (method, path) in [("POST", "/b"), ("POST", "/cached"), ("GET", "/cached"), ("GET", "/b")] {
+            for is_whole in [true, false] {
+                let mut raw = larder.raw().await;
+                let head =
+                    format!("{method} {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+                let rest = format!("{broken}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+                match is_whole {
+                    true => drop(raw.send(format!("{head}{valid}{rest}")).await),
+                    false => {
+                        raw.send(format!("{head}{valid}")).await;
+                        raw.send(rest).await;
+                    }
+                }
+                assert_eq!(raw.status().await, 400, "{method} {path} {valid:?} {broken:?} {is_whole}");
+                raw.rest().await;
+                sent += 1.0;
+            }
+        }
     }
+    assert_eq!(upstream.count("/smuggled"), 0);
+    for path in ["/b", "/cached"] {
+        assert!(upstream.received(path).iter().all(|request| request.aborted), "{path}");
+    }
+    let all =
+        larder.metric("larder_requests_total{route=\"other\",outcome=\"error\",status_class=\"4xx\"}").await;
+    let cached = larder
+        .metric("larder_requests_total{route=\"/cached\",outcome=\"error\",status_class=\"4xx\"}")
+        .await;
+    assert_eq!(all + cached, sent);
 }
 
 #[tokio::test]

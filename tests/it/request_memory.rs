@@ -1,6 +1,6 @@
 //! The one memory budget counts what clients send and larder keeps: heads that wait, and contents that are read.
 
-use crate::support::{Answer, Larder, Raw, Upstream, eventually, one_crowd};
+use crate::support::{Answer, Larder, Raw, Received, Upstream, eventually, one_crowd};
 
 /// The budget is 4 MiB of store, and 16 MiB beside it.
 const YAML: &str = "
@@ -13,6 +13,7 @@ routes:
   - {path: /sell, purges: [\"item:{request.json:/id}\"]}
 ";
 const MIB: usize = 1 << 20;
+const JSON: &str = "application/json";
 
 /// A large response is stored while there is room, and only passed on while there is none.
 async fn is_short_of_memory(larder: &Larder, expected: bool) {
@@ -79,6 +80,34 @@ async fn contents_that_are_read_before_they_are_sent_count() {
     is_short_of_memory(&larder, true).await;
     drop(uploads);
     is_short_of_memory(&larder, false).await;
+}
+
+#[tokio::test]
+async fn contents_of_operations_count() {
+    let upstream = upstream();
+    upstream.on("/me", |request: &Received| {
+        Answer::status(if request.header("authorization").is_some() { 204 } else { 401 })
+    });
+    let operators = "
+callers: {operators: {ask: {url: '${UPSTREAM}/me', every: 10s}}}
+admin_at: {callers: operators, clear: /clear}";
+    let larder = Larder::with(&format!("{operators}{YAML}"), &upstream);
+    let head =
+        format!("POST /clear HTTP/1.1\r\nhost: a\r\nauthorization: root\r\ncontent-length: {MIB}\r\n\r\n");
+    let mut operations = Vec::new();
+    for _ in 0..24 {
+        operations.push(send(&larder, [head.as_bytes(), &vec![b' '; MIB - 1][..]].concat()).await);
+    }
+    // Beyond the budget a large one is refused, which makes room again; a short one finds room, as short responses do.
+    let refused = "larder_requests_total{route=\"other\",outcome=\"operation\",status_class=\"5xx\"}";
+    eventually("some are refused", || async { (larder.metric(refused).await > 0.0).then_some(()) }).await;
+    let purge = larder.request("POST", "/clear").header("authorization", "root").header("content-type", JSON);
+    purge.body("{\"tags\": [\"item:1\"]}").await.assert_status(200);
+    drop(operations);
+    is_short_of_memory(&larder, false).await;
+    let mut large = send(&larder, [head.as_bytes(), &vec![b' '; MIB - 1][..]].concat()).await;
+    large.send("x").await;
+    assert_eq!(large.status().await, 400, "it is read whole, and is no JSON");
 }
 
 #[tokio::test]

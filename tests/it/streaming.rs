@@ -112,6 +112,38 @@ async fn trailers_cross_both_ways() {
     assert_eq!(seen, [("x-sum".to_owned(), "3".to_owned())]);
 }
 
+/// RFC 9110 §5.1: a field has one name. The upstream may read `content_type` as the field with a dash.
+#[tokio::test]
+async fn trailers_with_underscores_are_treated_as_fields_are() {
+    let upstream = Upstream::start();
+    for (setting, expected) in
+        [("drop", Some(&["x-ok"][..])), ("pass", Some(&["x-ok", "x_sum", "x.sum"])), ("refuse", None)]
+    {
+        let yaml = format!("underscores: {setting}\nroutes: [{{path: /a, ttl: 60s}}]");
+        let larder = Larder::with(&yaml, &upstream);
+        let names = ["X-Ok", "X_Sum", "X.Sum", "X_Forwarded_For", "Content_Type", "Transfer_Encoding"];
+        let fields: String = names.iter().map(|name| format!("{name}: 1\r\n")).collect();
+        for content in ["", "3\r\nabc\r\n"] {
+            let mut raw = larder.raw().await;
+            let announced = names.join(", ");
+            raw.send(format!(
+                "POST /up/{setting} HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\nTrailer: {announced}\r\n\r\n"
+            ))
+            .await;
+            raw.send(format!("{content}0\r\n{fields}\r\n")).await;
+            let Some(expected) = expected else {
+                assert_eq!(raw.status().await, 400);
+                continue;
+            };
+            assert_eq!(raw.status().await, 200, "{setting}");
+            let last = upstream.last(&format!("/up/{setting}"));
+            let seen: Vec<_> = last.trailers.iter().map(|(name, _)| name.to_lowercase()).collect();
+            assert_eq!(seen, *expected, "{setting}");
+        }
+    }
+    assert!(upstream.received("/up/refuse").iter().all(|request| request.aborted));
+}
+
 #[tokio::test]
 async fn trailers_are_for_the_client_of_the_fetch() {
     let upstream = Upstream::start();

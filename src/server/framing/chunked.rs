@@ -28,9 +28,12 @@ enum ChunkState {
 }
 
 impl ChunkedScanner {
-    /// Returns how many of `bytes` belong to the content, and whether it ends there; `None` if it is malformed. A size
-    /// line, and all trailers together, have at most `max_line_bytes`.
-    pub(super) fn feed(&mut self, bytes: &[u8], max_line_bytes: usize) -> Option<(usize, bool)> {
+    /// Returns how many of `bytes` belong to the content, and whether it ends there. A size line, and all trailers
+    /// together, have at most `max_line_bytes`.
+    ///
+    /// # Errors
+    /// If the content is malformed: the number of bytes before the fault.
+    pub(super) fn feed(&mut self, bytes: &[u8], max_line_bytes: usize) -> Result<(usize, bool), usize> {
         let mut at = 0;
         while at < bytes.len() {
             if self.state == ChunkState::Data {
@@ -44,15 +47,15 @@ impl ChunkedScanner {
             }
             self.length += 1;
             if self.length > max_line_bytes {
-                return None;
+                return Err(at);
             }
-            let byte = bytes[at];
+            let is_last = self.step(bytes[at]).ok_or(at)?;
             at += 1;
-            if self.step(byte)? {
-                return Some((at, true));
+            if is_last {
+                return Ok((at, true));
             }
         }
-        Some((at, false))
+        Ok((at, false))
     }
 
     /// Returns whether `byte` is the last of the content; `None` if it is malformed.

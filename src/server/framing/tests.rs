@@ -82,23 +82,24 @@ fn a_head_with_two_readings_is_told_with_its_beginning() {
 }
 
 #[test]
-fn broken_chunks_are_told() {
-    for content in [
-        "x\r\n",
-        "\r\n",
-        ";\r\n",
-        "3\nabc",
-        "3\r\nabcd",
-        "3\r\nabc\n",
-        "ffffffffffffffffff\r\n",
+fn broken_chunks_are_told_with_what_comes_before() {
+    for (valid, broken) in [
+        ("", "x\r\n"),
+        ("", "\r\n"),
+        ("", ";\r\n"),
+        ("3", "\nabc"),
+        ("3\r\nabc", "d"),
+        ("3\r\nabc", "\n"),
         // Refused before anything of it has come.
-        "fffffffffffffff0",
-        "1000000000000001",
-        "0\r\nX: 1\n\r\n",
-        "1;a\n",
+        ("fffffffffffffff", "fff\r\n"),
+        ("fffffffffffffff", "0"),
+        ("100000000000000", "1"),
+        ("0\r\nX: 1", "\n\r\n"),
+        ("1;a", "\n"),
     ] {
-        let text = get("Transfer-Encoding: chunked\r\n") + content;
-        assert_eq!(scan(&text).err(), Some(FramingFault::Body), "{content:?}");
+        let before = get("Transfer-Encoding: chunked\r\n") + valid;
+        let fault = FramingFault::Body { ends: before.len() };
+        assert_eq!(scan(&format!("{before}{broken}")).err(), Some(fault), "{valid:?} {broken:?}");
     }
 }
 
