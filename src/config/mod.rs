@@ -76,7 +76,9 @@ pub use log::{AccessLogSettings, LogSettings, TracingSettings};
 pub use options::options_page;
 pub use redis::{CredentialSource, RedisHost, RedisServers, RedisSettings, RedisTls};
 pub use schema::schema;
-pub use store::{CompressionAlgorithm, Encryption, EncryptionKey, StoreCompression, StoreSettings};
+pub use store::{
+    CompressionAlgorithm, Encryption, SealingKey, SealingMode, Signing, StoreCompression, StoreSettings,
+};
 pub(crate) use suggest::nearest;
 pub use units::{duration as read_duration, show_duration};
 pub use upstream::UpstreamSettings;

@@ -31,7 +31,10 @@ settings! {
         timeout: Duration = POSITIVE_DURATION, default "50ms";
         /// Encrypt responses in Redis (AES-256-GCM), so that others with access to it can neither read nor forge them.
         encrypt: Encryption = mapping(), optional;
-        /// Compress responses in Redis, before they are encrypted.
+        /// Sign responses in Redis (HMAC-SHA256), so that others with access to it can read but not forge them. `encrypt`
+        /// does both.
+        sign: Signing = mapping(), optional;
+        /// Compress responses in Redis, before they are encrypted or signed.
         compress: StoreCompression = mapping(), optional;
         /// A Redis channel on which every purge is published as JSON.
         publish: String = TEXT, optional;
@@ -42,34 +45,57 @@ settings! {
 }
 
 settings! {
-    /// Keys for values in Redis.
+    /// Keys that encrypt values in Redis.
     pub struct Encryption = "encrypt" {
         /// The keys. The first one encrypts; any decrypts, so that keys can be rotated: add the new one last in all replicas,
         /// then move it to the front, and remove the old one when its responses have expired.
-        keys: Vec<EncryptionKey> = ENCRYPTION_KEYS, required;
+        keys: Vec<SealingKey> = SEALING_KEYS, required;
+    }
+}
+
+settings! {
+    /// Keys that sign values in Redis.
+    pub struct Signing = "sign" {
+        /// The keys. The first one signs, and what any of them signed is believed. They are rotated like those of `encrypt`,
+        /// and read what `encrypt` wrote with them.
+        keys: Vec<SealingKey> = SEALING_KEYS, required;
     }
 }
 
 settings! {
     /// A key for values in Redis.
-    pub struct EncryptionKey = "an encryption key" {
+    pub struct SealingKey = "a key for values in Redis" {
         /// The name of the key, which values carry.
         id: String = NON_EMPTY, required;
         /// The secret, at least 32 characters of it random, for example `${LARDER_REDIS_KEY}`.
-        secret: Secret = ENCRYPTION_SECRET, required;
+        secret: Secret = SEALING_SECRET, required;
     }
 }
 
-const ENCRYPTION_KEYS: Reader<Vec<EncryptionKey>> =
-    Reader::new(Kind::ListOf(&Kind::Mapping(EncryptionKey::SECTION)), |node, diagnostics| {
+/// The protection of values in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealingMode {
+    Encrypt,
+    Sign,
+}
+
+impl StoreSettings {
+    /// The keys by which values in Redis are encrypted or signed.
+    pub fn sealing(&self) -> Option<(SealingMode, &[SealingKey])> {
+        let encryption = self.encrypt.as_ref().map(|encrypt| (SealingMode::Encrypt, encrypt.keys.as_slice()));
+        encryption.or_else(|| self.sign.as_ref().map(|sign| (SealingMode::Sign, sign.keys.as_slice())))
+    }
+}
+
+const SEALING_KEYS: Reader<Vec<SealingKey>> =
+    Reader::new(Kind::ListOf(&Kind::Mapping(SealingKey::SECTION)), |node, diagnostics| {
         let keys =
-            list(node, "[{id: a, secret: \"${LARDER_REDIS_KEY}\"}]", diagnostics, EncryptionKey::from_node)?;
-        let is_repeated =
-            |(at, key): (usize, &EncryptionKey)| keys[..at].iter().any(|other| other.id == key.id);
+            list(node, "[{id: a, secret: \"${LARDER_REDIS_KEY}\"}]", diagnostics, SealingKey::from_node)?;
+        let is_repeated = |(at, key): (usize, &SealingKey)| keys[..at].iter().any(|other| other.id == key.id);
         if keys.is_empty() {
             diagnostics
                 .error(node.location, "`keys` is empty")
-                .help("leave `encrypt` out to store plain responses");
+                .help("leave `encrypt` and `sign` out to store plain responses");
         } else if keys.iter().enumerate().any(is_repeated) {
             diagnostics
                 .error(node.location, "two keys have the same `id`")
@@ -78,7 +104,7 @@ const ENCRYPTION_KEYS: Reader<Vec<EncryptionKey>> =
         Some(keys)
     });
 
-const ENCRYPTION_SECRET: Reader<Secret> = Reader::new(Kind::Text, |node, diagnostics| {
+const SEALING_SECRET: Reader<Secret> = Reader::new(Kind::Text, |node, diagnostics| {
     parsed_secret(node, "a secret", diagnostics, |text| match text.len() {
         ..MIN_SECRET_LENGTH => Err((
             format!("the secret is shorter than {MIN_SECRET_LENGTH} characters"),
@@ -147,6 +173,11 @@ fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
             .help(
                 "add `redis: redis://host:6379`; to compress for clients, set `compress: [gzip]` on a route",
             );
+    }
+    if let (Some(sign), Some(_)) = (fields.node("sign"), fields.node("encrypt")) {
+        diagnostics
+            .error(sign.location, "`encrypt` protects responses from changes already")
+            .help("remove `sign`: the keys of `encrypt` read what they signed, too");
     }
     if let (Some(publish), false) = (fields.node("publish"), has_redis) {
         diagnostics

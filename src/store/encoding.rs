@@ -8,23 +8,23 @@
 //! 4       1        1     4                   4                      8         …        …
 //! ```
 //! Numbers are little-endian. The checksum is the CRC-32 of everything before it and the head, and that of the content.
-//! It detects corruption in transit, not forgery by somebody who may write to Redis.
+//! It detects corruption in transit, not forgery by somebody who may write to Redis; `seal` does.
 
-mod cipher;
 mod clock_offset;
 mod compression;
 mod decoder;
 mod encoder;
+mod seal;
 
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
-pub use cipher::{SealError, ValueCipher};
 pub use clock_offset::ClockOffset;
 use compression::COMPRESSED;
 pub use compression::{CompressionStats, ValueCompressor, decompress, into_plain, plain_size};
 use crc32fast::Hasher;
+pub use seal::{SealError, ValueSeal, is_sealed};
 
 use crate::policy::CacheKey;
 use crate::stored_response::StoredEntry;
@@ -71,7 +71,7 @@ pub fn encode(key: &CacheKey, stored: &StoredEntry, clocks: &ClockOffset) -> Opt
     Some(value.into())
 }
 
-/// Length of the prefix of an encrypted or compressed value, which stays readable.
+/// Length of the prefix of a sealed or compressed value, which stays readable.
 fn prefix_length(kind: u8) -> Option<usize> {
     match kind {
         KIND_RESPONSE => Some(FETCH_TIME_END),

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::StoreError;
 use super::audit_log::AuditLog;
-use super::encoding::{ValueCipher, ValueCompressor};
+use super::encoding::{ValueCompressor, ValueSeal};
 use super::first_tier::FirstTier;
 use super::redis::{
     FetchLeases, KeyNames, Membership, RedisError, RedisIndex, SentinelTrust, Servers, listen_for_wake_ups,
@@ -58,10 +58,10 @@ struct Tiers {
     /// For a whole look-up or write.
     deadline: Duration,
     leases: Arc<FetchLeases>,
-    /// Compresses values in Redis, before they are encrypted.
+    /// Compresses values in Redis, before they are sealed.
     compressor: Option<ValueCompressor>,
-    /// Encrypts values in Redis.
-    cipher: Option<ValueCipher>,
+    /// Encrypts or signs values in Redis.
+    seal: Option<ValueSeal>,
     /// Values in Redis that were forged, damaged, or written with other keys.
     rejected_values: AtomicU64,
     /// This replica's own purges, for when Redis can't be read.
@@ -146,7 +146,7 @@ impl TieredStore {
             deadline: settings.timeout,
             leases,
             compressor: settings.compress.as_ref().map(ValueCompressor::new),
-            cipher: settings.encrypt.as_ref().and_then(|encrypt| ValueCipher::new(&encrypt.keys)),
+            seal: settings.sealing().and_then(|(mode, keys)| ValueSeal::new(mode, keys, &settings.namespace)),
             rejected_values: AtomicU64::new(0),
             audit: AuditLog::default(),
             replica,

@@ -103,7 +103,8 @@ fn load_config(args: &AuditArgs, path: &Path) -> Result<Config, ReplayFailure> {
     config.audit = Some(AuditSettings { sample: every_hit, ..settings });
     (config.background.rate, config.background.concurrency, config.background.share) =
         (1_000_000, MAX_PENDING, 100);
-    (config.store.redis, config.store.encrypt, config.store.publish) = (None, None, None);
+    (config.store.redis, config.store.publish) = (None, None);
+    (config.store.encrypt, config.store.sign) = (None, None);
     config.warm.clear();
     config.events.retain(|source| matches!(source.kind, EventKind::Webhook(_)));
     (config.log.access, config.tracing) = (None, None);

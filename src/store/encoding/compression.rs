@@ -1,7 +1,7 @@
 //! Compression of stored values: a zstd frame in place of everything behind the readable prefix.
 //!
 //! The lengths in the prefix stay those of the plain value, so the size is known and checked before anything is expanded.
-//! The checksum is that of the compressed value. Encryption comes after compression.
+//! The checksum is that of the compressed value. Sealing comes after compression.
 //!
 //! ```text
 //! prefix (kind + 0x40)  zstd frame
@@ -49,7 +49,7 @@ pub struct ValueCompressor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompressionStats {
     pub bytes_before: u64,
-    /// The size as written, before encryption.
+    /// The size as written, before it is sealed.
     pub bytes_after: u64,
 }
 

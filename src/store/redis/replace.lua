@@ -13,8 +13,8 @@ local function number(value, first)
 end
 local new = ARGV[1]
 local present = redis.call('GETRANGE', KEYS[1], 0, 95)
--- The two highest bits of the kind say how the value is compressed and encrypted.
-local function kind(value) return part(value, 1, 5) .. string.byte(value, 6) % 64 end
+-- The three highest bits of the kind say how the value is compressed, encrypted and signed.
+local function kind(value) return part(value, 1, 5) .. string.byte(value, 6) % 32 end
 if #present == 96 and kind(present) == kind(new) and part(present, 63, 78) == part(new, 63, 78) then
   local its, ours = number(present, 79), number(new, 79)
   if its > ours or (its == ours and number(present, 89) > tonumber(ARGV[2])) then

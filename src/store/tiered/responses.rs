@@ -24,12 +24,13 @@ use crate::store::{
 use crate::stored_response::{StoredEntry, StoredResponse};
 use crate::tasks::spawn;
 
-/// The first bytes of a corrupt value (magic, lengths, checksum). It is deleted only while they are still the same.
-const DELETE_COMPARE_BYTES: usize = 22;
+/// The first bytes of a corrupt value: of a sealed one up to its nonce or MAC. It is deleted only while they are still the
+/// same.
+const DELETE_COMPARE_BYTES: usize = 136;
 
 /// A value that can't be used.
 struct Rejected {
-    /// It is encrypted with a key that is not configured here, or not at all.
+    /// It is sealed with a key that is not configured here, or not at all.
     is_foreign: bool,
 }
 
@@ -218,13 +219,14 @@ impl Tiers {
         Some(found)
     }
 
-    /// Decrypts, expands and decodes a value. `None` before Redis' clock is known.
+    /// Opens, expands and decodes a value. `None` before Redis' clock is known.
     fn decode(&self, key: &CacheKey, value: &Bytes) -> Option<Result<StoredEntry, Rejected>> {
         let clocks = self.index.clocks()?;
         // The value is a slice of the connection's read buffer, and would keep all of that alive: each step copies it.
-        let (value, is_foreign) = match &self.cipher {
+        let (value, is_foreign) = match &self.seal {
+            None if encoding::is_sealed(value) => (None, true),
             None => (encoding::decompress(value), false),
-            Some(cipher) => match cipher.open(key, value) {
+            Some(seal) => match seal.open(key, value) {
                 Ok(value) => (encoding::into_plain(value), false),
                 Err(error) => (None, error == SealError::UnknownKey),
             },

@@ -39,8 +39,8 @@ impl Tiers {
         if let Some(compressed) = self.compress(&value).await {
             value = self.memory.count(compressed);
         }
-        if let Some(cipher) = &self.cipher {
-            let sealed = cipher.seal(key, &value).ok_or_else(|| failed("encryption failed".to_owned()))?;
+        if let Some(seal) = &self.seal {
+            let sealed = seal.seal(key, &value).ok_or_else(|| failed("encryption failed".to_owned()))?;
             value = self.memory.count(sealed);
         }
         let (name, expires_at) = (self.keys.response(key), store_millis(&clocks, entry.expires_at()));
