@@ -21,7 +21,7 @@ use jwt::JwtVerifier;
 
 use crate::clock::Clock;
 use crate::config::{CallerMethod, CallerSettings};
-use crate::policy::caller::{CallerSource, CallerVerdict, UnknownCaller};
+use crate::policy::caller::{CallerSource, CallerVerdict, UnknownCaller, WriteCaller};
 
 /// The bytes that the remembered verdicts of one entry may occupy.
 const MAX_VERDICT_BYTES: u64 = 16 * 1024 * 1024;
@@ -102,6 +102,23 @@ impl Callers {
         match self.entry(source) {
             Some(Entry::Ask(client)) => client.ask(headers).await,
             _ => self.identify(source, headers),
+        }
+    }
+
+    /// Whom a write is from that has this verdict, for its purges.
+    pub fn name_writer(&self, index: usize, verdict: &CallerVerdict, headers: &HeaderMap) -> WriteCaller {
+        let why = match verdict {
+            CallerVerdict::Known(identity) => return WriteCaller::Known(identity.clone()),
+            CallerVerdict::Unknown(why) => *why,
+            CallerVerdict::Pending => UnknownCaller::Unverified,
+        };
+        match (self.entries.get(index).map(|(_, entry)| &**entry), why) {
+            (_, UnknownCaller::Anonymous) | (None, _) => WriteCaller::Nobody,
+            (Some(Entry::Jwt(verifier)), _) => {
+                verifier.named(headers).map_or(WriteCaller::Nobody, WriteCaller::Stated)
+            }
+            (Some(Entry::Ask(_)), UnknownCaller::Unverified) => WriteCaller::Uncertain,
+            (Some(Entry::Ask(_)), UnknownCaller::Refused | UnknownCaller::Expired) => WriteCaller::Nobody,
         }
     }
 

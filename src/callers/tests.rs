@@ -283,3 +283,45 @@ fn a_set_without_usable_keys_is_refused() {
         assert!(KeySet::parse(wrong.as_bytes()).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_write_is_of_whom_its_token_names_also_past_its_end() {
+    let (callers, source, _) = callers(&format!("secret: '{SECRET}', audience: api"));
+    let claims = |aud: &str, more: &str| format!(r#"{{"aud":"{aud}","sub":"ann"{more}}}"#);
+    let signed = |secret: &str, claims: &str| bearer(&token(&json!({"alg": "HS256"}), claims, hs256(secret)));
+    let past = format!(r#","exp":{}"#, NOW.as_secs() - 9);
+    let future = format!(r#","nbf":{}"#, NOW.as_secs() + 9);
+    let unsigned = |claims: &str| bearer(&token(&json!({"alg": "none"}), claims, |_| Vec::new()));
+    for (headers, name) in [
+        (signed(SECRET, &claims("api", "")), Some("ann")),
+        (signed(SECRET, &claims("api", &past)), Some("ann")),
+        (signed(SECRET, &claims("api", &future)), Some("ann")),
+        (signed(SECRET, &claims("other", &past)), None),
+        (signed("another secret of more than 32 bytes..", &claims("api", "")), None),
+        (unsigned(&claims("api", "")), None),
+        (bearer("garbage"), None),
+        (sent(&[]), None),
+    ] {
+        let verdict = callers.identify(&source, &headers);
+        let found = match callers.name_writer(source.index, &verdict, &headers) {
+            WriteCaller::Known(identity) | WriteCaller::Stated(identity) => identity.name.clone(),
+            WriteCaller::Nobody => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found.as_deref(), name, "{headers:?}");
+    }
+}
+
+/// The key of a token may be newer than the set that is known.
+#[test]
+fn a_write_with_an_unknown_key_is_of_whom_the_token_states() {
+    let (callers, source, _) = callers("keys: 'http://127.0.0.1:9/keys', algorithms: [ES256], issuer: us");
+    for (issuer, name) in [("us", Some("ann")), ("others", None)] {
+        let claims = json!({"iss": issuer, "sub": "ann"}).to_string();
+        let headers = bearer(&token(&json!({"alg": "ES256", "kid": "new"}), &claims, |_| vec![0; 64]));
+        let verdict = callers.identify(&source, &headers);
+        assert_eq!(verdict, CallerVerdict::Unknown(UnknownCaller::Unverified));
+        let found = callers.name_writer(source.index, &verdict, &headers);
+        assert_eq!(found.view().named().and_then(|identity| identity.name.as_deref()), name);
+    }
+}

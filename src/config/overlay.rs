@@ -19,7 +19,6 @@ use crate::policy::overlay::{ItemsPath, OnPartError, Overlay, OverlayAs, Overlay
 use crate::policy::rate_limit::{CountedRequests, RateKey};
 use crate::policy::route::{Anonymous, Credential, Shared};
 use crate::policy::routes::Routes;
-use crate::policy::template::{CALLER, Template};
 
 /// The entries of a route. Each may need a request of its own.
 const MAX_ENTRIES: usize = 8;
@@ -213,9 +212,7 @@ fn check_route(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
             "add `callers: NAME` without `anonymous: share`, so that only known callers get it",
         );
     }
-    let of_caller =
-        |tag: &Template| tag.claims().next().is_some() || tag.path_parameters().any(|it| it == CALLER);
-    for tag in tags.iter().filter(|tag| of_caller(&tag.value)) {
+    for tag in tags.iter().filter(|tag| tag.value.names_caller()) {
         let help = "write such a tag on the route that `from` names";
         error(tag.location, "the shared part of a route with `overlay` is of no caller", help);
     }

@@ -7,7 +7,9 @@ use super::Explainer;
 use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::policy::caller::{CallerSource, CallerVerdict, Claim, IdentifyCaller, Identity, UnknownCaller};
+use crate::policy::caller::{
+    CallerSource, CallerVerdict, Claim, IdentifyCaller, Identity, UnknownCaller, WriteCaller,
+};
 use crate::policy::credentials;
 use crate::proxy::ClientHead;
 
@@ -50,7 +52,35 @@ impl IdentifyCaller for ExplainedCaller<'_> {
 }
 
 impl ExplainedCaller<'_> {
+    /// Whom a write is from, once it is classified.
+    pub(super) fn name_writer(&self) -> WriteCaller {
+        let Some((index, verdict)) = self.head.caller_of_entry() else { return WriteCaller::NotAsked };
+        match (self.explainer.trust, verdict) {
+            (CallerTrust::Verify(callers), _) => {
+                callers.name_writer(index, verdict, &self.head.parts.headers)
+            }
+            (CallerTrust::Assume, CallerVerdict::Known(identity)) => WriteCaller::Known(identity.clone()),
+            (CallerTrust::Assume, CallerVerdict::Unknown(UnknownCaller::Expired)) => {
+                let source = self.explainer.config.callers.get(index).map(|entry| entry.source(index));
+                let identity = source.and_then(|source| self.stated_identity(&source));
+                identity.map_or(WriteCaller::Nobody, |identity| WriteCaller::Stated(Arc::new(identity)))
+            }
+            (CallerTrust::Assume, _) => WriteCaller::Nobody,
+        }
+    }
+
     fn assume(&self, source: &CallerSource) -> CallerVerdict {
+        match self.stated_identity(source) {
+            None => CallerVerdict::Unknown(UnknownCaller::Refused),
+            Some(identity) if identity.expires_at.is_some_and(|end| self.explainer.now >= end) => {
+                CallerVerdict::Unknown(UnknownCaller::Expired)
+            }
+            Some(identity) => CallerVerdict::Known(Arc::new(identity)),
+        }
+    }
+
+    /// Whom the request says to be from.
+    fn stated_identity(&self, source: &CallerSource) -> Option<Identity> {
         let values = source
             .credentials
             .iter()
@@ -58,16 +88,10 @@ impl ExplainedCaller<'_> {
         let presented: Vec<u8> = values.collect::<Vec<_>>().join(&0);
         if !source.has_claims {
             let name = Some(String::from_utf8_lossy(&presented).into_owned().into());
-            return CallerVerdict::Known(Arc::new(Identity { name, claims: Vec::new(), expires_at: None }));
+            return Some(Identity { name, claims: Vec::new(), expires_at: None });
         }
         let claims = self.explainer.config.callers.get(source.index).map_or(&[][..], |entry| &entry.claims);
-        match Identity::from_unverified(&presented, claims) {
-            None => CallerVerdict::Unknown(UnknownCaller::Refused),
-            Some(identity) if identity.expires_at.is_some_and(|end| self.explainer.now >= end) => {
-                CallerVerdict::Unknown(UnknownCaller::Expired)
-            }
-            Some(identity) => CallerVerdict::Known(Arc::new(identity)),
-        }
+        Identity::from_unverified(&presented, claims)
     }
 }
 

@@ -216,7 +216,8 @@ impl<'c> Explainer<'c> {
             }
             Classification::Pass { reason, route } => (route.cloned(), Verdict::Pass(reason)),
             Classification::Write { route } => {
-                let request = head.as_policy();
+                let writer = ExplainedCaller { explainer: self, head }.name_writer();
+                let request = RequestHead { caller: writer.view(), ..head.as_policy() };
                 (route.cloned(), Verdict::Write(Box::new(self.explain_write(&request, input, response))))
             }
             Classification::Identify { route } => (Some(route.clone()), Verdict::Identify),

@@ -100,13 +100,50 @@ pub enum CallerView<'a> {
     Known(&'a Identity),
     /// The route has `callers`, and this one is not known.
     Nobody,
+    /// A write of somebody who has no hits: the tags of its purges may name it, and nothing else relies on it.
+    Stated(&'a Identity),
+    /// The route has `callers`, and it can't be found out now who sent this write.
+    Uncertain,
+}
+
+/// Whom a write is taken to be from, for its purges alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteCaller {
+    /// The route has no `callers`.
+    NotAsked,
+    Known(Arc<Identity>),
+    /// By a token that has ended, or can't be verified: a purge for somebody else only costs misses.
+    Stated(Arc<Identity>),
+    Nobody,
+    /// The credential can't be judged now.
+    Uncertain,
+}
+
+impl WriteCaller {
+    pub fn view(&self) -> CallerView<'_> {
+        match self {
+            WriteCaller::NotAsked => CallerView::NotAsked,
+            WriteCaller::Known(identity) => CallerView::Known(identity),
+            WriteCaller::Stated(identity) => CallerView::Stated(identity),
+            WriteCaller::Nobody => CallerView::Nobody,
+            WriteCaller::Uncertain => CallerView::Uncertain,
+        }
+    }
 }
 
 impl<'a> CallerView<'a> {
     pub fn known(self) -> Option<&'a Identity> {
         match self {
             CallerView::Known(identity) => Some(identity),
-            CallerView::NotAsked | CallerView::Nobody => None,
+            _ => None,
+        }
+    }
+
+    /// The caller by whose name tags are made.
+    pub fn named(self) -> Option<&'a Identity> {
+        match self {
+            CallerView::Known(identity) | CallerView::Stated(identity) => Some(identity),
+            CallerView::NotAsked | CallerView::Nobody | CallerView::Uncertain => None,
         }
     }
 }

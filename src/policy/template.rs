@@ -146,6 +146,11 @@ impl Template {
         })
     }
 
+    /// Whether it names the caller, or one of its claims.
+    pub fn names_caller(&self) -> bool {
+        self.claims().next().is_some() || self.path_parameters().any(|name| name == CALLER)
+    }
+
     /// Whether the tag is the same for every request.
     pub fn is_literal(&self) -> bool {
         self.sources().next().is_none()
@@ -237,7 +242,7 @@ impl ValueSource {
             ValueSource::Path(name) => {
                 let named = context.captures.iter().filter(|(capture, _)| capture == name);
                 let values: Vec<String> = named.map(|(_, value)| value.clone()).collect();
-                match context.request.caller.known().and_then(|identity| identity.name.as_deref()) {
+                match context.request.caller.named().and_then(|identity| identity.name.as_deref()) {
                     Some(caller) if values.is_empty() && name == CALLER => vec![caller.to_owned()],
                     _ => values,
                 }
@@ -255,11 +260,11 @@ impl ValueSource {
                 credentials::cookie_values(headers, name).map(lossy_text).collect()
             }
             ValueSource::Jwt(claim) => match context.request.caller {
-                CallerView::Known(identity) => {
+                CallerView::Known(identity) | CallerView::Stated(identity) => {
                     let text = identity.claim(claim).and_then(|claim| claim.text.as_deref());
                     text.map(str::to_owned).into_iter().collect()
                 }
-                CallerView::Nobody => Vec::new(),
+                CallerView::Nobody | CallerView::Uncertain => Vec::new(),
                 CallerView::NotAsked => {
                     limits.take_bytes(4 * total_length(headers, &AUTHORIZATION))?;
                     credentials::jwt_claim(headers, claim).into_iter().collect()

@@ -291,6 +291,11 @@ impl ClientHead {
         self.caller.get().map(|(_, verdict)| verdict)
     }
 
+    /// The caller, and the position of the entry that identified it.
+    pub(crate) fn caller_of_entry(&self) -> Option<(usize, &CallerVerdict)> {
+        self.caller.get().map(|(index, verdict)| (*index, verdict))
+    }
+
     /// The caller, if this entry identified it.
     pub(crate) fn find_caller(&self, source: &CallerSource) -> Option<&CallerVerdict> {
         self.caller.get().filter(|(index, _)| *index == source.index).map(|(_, verdict)| verdict)

@@ -13,7 +13,7 @@ use crate::callers::Callers;
 use crate::config::Limits;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::NonCacheReply;
-use crate::policy::caller::{CallerSource, CallerVerdict, IdentifyCaller};
+use crate::policy::caller::{CallerSource, CallerVerdict, IdentifyCaller, WriteCaller};
 use crate::policy::classify::{
     CacheLookup, Caller, Classification, classify, find_overlay, look_up_shared_part,
 };
@@ -171,6 +171,12 @@ impl Worker {
     /// Identifies the caller, as far as that takes no time.
     pub(super) fn identify_caller(&self, source: &CallerSource, head: &ClientHead) -> CallerVerdict {
         HeadCaller { callers: &self.proxy.callers, head }.identify(source)
+    }
+
+    /// Whom a write is from, for its purges. It may be a caller who is none any more.
+    pub(super) fn name_writer(&self, head: &ClientHead) -> WriteCaller {
+        let Some((index, verdict)) = head.caller_of_entry() else { return WriteCaller::NotAsked };
+        self.proxy.callers.name_writer(index, verdict, &head.parts.headers)
     }
 
     /// Asks who the caller is, where that takes time.

@@ -107,7 +107,8 @@ impl Write {
         upgrade: Option<ClientUpgrade>,
     ) -> Result<Response<Body>, ProxyError> {
         let (proxy, head) = (&self.worker.proxy, &self.head);
-        let (routes, request) = (&proxy.routes, head.as_policy());
+        let (routes, writer) = (&proxy.routes, self.worker.name_writer(head));
+        let request = RequestHead { caller: writer.view(), ..head.as_policy() };
         let plan = WritePlan::new(routes, &request, proxy.config.purge.parents);
         let written = plan.head_targets(&request);
         let mut body = upstream_request::body(&self.worker, head, body);

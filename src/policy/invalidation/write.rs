@@ -8,6 +8,7 @@ use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
 
 use super::outcome::{OutcomeRules, WriteOutcome};
 use super::{caller_target, location, possible_paths, route_target};
+use crate::policy::caller::CallerView;
 use crate::policy::content::Content;
 use crate::policy::path::{is_normal, normalize};
 use crate::policy::purge_targets::{PurgeOptions, PurgeRule, PurgeTargets, TargetOrigin};
@@ -290,11 +291,25 @@ impl<'r> WritePlan<'r> {
                     found.targets.insert(Target::tag(tag), TargetOrigin::Widened, options);
                 });
                 let caching = self.matches().map(|matched| matched.route).filter(|route| route.caches());
-                caching.for_each(|route| {
+                let of_family = self.routes_of_unknown_caller(template, request);
+                caching.chain(of_family).for_each(|route| {
                     found.targets.insert(route_target(route), TargetOrigin::Widened, options);
                 });
             }
         }
+    }
+
+    /// The routes with tags that name the caller as this template does, if it can't be found out now who that is: they may
+    /// have stored what the write changes. A request without a credential, or with a refused one, is nobody's.
+    fn routes_of_unknown_caller(
+        &self,
+        template: &Template,
+        request: &RequestHead<'_>,
+    ) -> impl Iterator<Item = &'r Arc<Route>> {
+        let is_uncertain = matches!(request.caller, CallerView::Uncertain) && template.names_caller();
+        let routes = is_uncertain.then(|| self.routes.iter().filter(|route| route.caches()));
+        let may_be_meant = |route: &&Arc<Route>| route.tags.iter().any(|tag| template.may_reach_any(tag));
+        routes.into_iter().flatten().filter(may_be_meant)
     }
 
     /// Adds the tags that the path of a `Location` gives values to, as far as the write may name more.

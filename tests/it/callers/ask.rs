@@ -8,6 +8,7 @@ callers:
 routes:
   - {path: /mine, ttl: 60s, callers: session, per: identity, tags: ['by:{caller}']}
   - {path: /logout, callers: session, purges: ['by:{caller}']}
+  - {path: /public, ttl: 60s, tags: [all]}
 ";
 
 /// Knows sessions that begin with the user's name.
@@ -19,14 +20,18 @@ fn start() -> (Upstream, Larder) {
 
 fn start_service() -> Upstream {
     let upstream = Upstream::start();
+    know_sessions(&upstream);
+    upstream.on("/mine", |request: &Received| Answer::ok(format!("#{}", request.nth)));
+    upstream
+}
+
+fn know_sessions(upstream: &Upstream) {
     upstream.on("/check", |request: &Received| {
         match request.header("cookie").unwrap_or_default().trim_start_matches("sid=").split_once('-') {
             Some((user @ ("ann" | "bob"), _)) => Answer::status(204).header("x-user", user),
             _ => Answer::status(401),
         }
     });
-    upstream.on("/mine", |request: &Received| Answer::ok(format!("#{}", request.nth)));
-    upstream
 }
 
 fn mine(larder: &Larder, session: &str) -> crate::support::Request {
@@ -89,6 +94,39 @@ async fn a_logout_ends_the_responses_of_its_user() {
     larder.request("POST", "/logout").header("cookie", "sid=ann-2").await.assert_status(204);
     mine(&larder, "bob-1").await.assert_hit();
     mine(&larder, "ann-1").await.assert_stored();
+}
+
+/// Whose dashboard a write changes is not known while the service fails: everybody's is fetched again, and nothing else.
+#[tokio::test]
+async fn a_write_while_the_service_fails_purges_for_all_callers() {
+    let (upstream, larder) = start();
+    upstream.on("/logout", Answer::status(204));
+    let logout = |cookie: &str| larder.request("POST", "/logout").header("cookie", cookie);
+    let stored = || async {
+        for session in ["ann-1", "bob-1"] {
+            mine(&larder, session).await.assert_status(200);
+            mine(&larder, session).await.assert_hit();
+        }
+        larder.get("/public").await.assert_status(200);
+        larder.get("/public").await.assert_hit();
+    };
+    for failure in [Answer::status(500), Answer::hang_up()] {
+        stored().await;
+        // No session, and one that the service refuses, are nobody's.
+        logout("theme=dark").await.assert_status(204);
+        logout("sid=eve-1").await.assert_status(204);
+        mine(&larder, "bob-1").await.assert_hit();
+        let works = Answer::status(204).header("x-user", "ann");
+        upstream.on("/check", failure);
+        logout("sid=ann-9").await.assert_status(204);
+        upstream.on("/check", works);
+        larder.get("/public").await.assert_hit();
+        mine(&larder, "ann-1").await.assert_stored();
+        know_sessions(&upstream);
+        larder.after(10);
+        mine(&larder, "bob-1").await.assert_stored();
+    }
+    assert_eq!(larder.metric("larder_widened_total").await, 6.0);
 }
 
 /// The budgets are in Redis: a request is charged first and identified then, or the other way round.

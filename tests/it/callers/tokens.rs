@@ -177,6 +177,41 @@ async fn a_logout_purges_the_responses_of_its_caller_alone() {
     }
 }
 
+/// The API may take a logout or a new password with a token that has just ended: it says whose responses change.
+#[tokio::test]
+async fn a_write_with_a_token_past_its_exp_purges_for_its_caller() {
+    let (upstream, larder) = start();
+    let (ended, later) = (token(&claims("ann", "t", 5)), token(&claims("ann", "t", 50)));
+    let bob = token(&claims("bob", "t", 50));
+    larder.after(10);
+    for token in [&later, &bob] {
+        get(&larder, "/mine", token).await.assert_stored();
+    }
+    let logout =
+        |token: &str| larder.request("POST", "/logout").header("authorization", &format!("Bearer {token}"));
+    // Refused by the API: nothing has changed.
+    upstream.on("/logout", Answer::status(401));
+    logout(&ended).await.assert_status(401);
+    get(&larder, "/mine", &later).await.assert_hit();
+    upstream.on("/logout", Answer::status(204));
+    // A token that nobody issued names nobody.
+    let forged = token_signed_with("another secret of more than 32 bytes..", &claims("ann", "t", 50));
+    logout(&forged).await.assert_status(204);
+    get(&larder, "/mine", &later).await.assert_hit();
+    logout(&ended).await.assert_status(204);
+    get(&larder, "/mine", &bob).await.assert_hit();
+    get(&larder, "/mine", &later).await.assert_stored();
+    // And it has no hit itself.
+    get(&larder, "/mine", &ended).await.assert_detail("expired-caller");
+    // The URL of such a write is purged for all: whom it is from is no longer sure.
+    larder
+        .request("POST", "/mine")
+        .header("authorization", &format!("Bearer {ended}"))
+        .await
+        .assert_status(200);
+    get(&larder, "/mine", &bob).await.assert_stored();
+}
+
 /// A claim is used only verified: a forged token purges what the write could name, not what it says.
 #[tokio::test]
 async fn a_forged_token_names_nobody() {
@@ -215,6 +250,34 @@ async fn keys_are_fetched_ahead_and_kept_while_they_cannot_be_fetched() {
     upstream.on("/keys", Answer::status(500));
     get(&larder, "/mine", &token_by(&unknown, "ann")).await.assert_detail("unverified-caller");
     get(&larder, "/mine", &ann).await.assert_hit();
+}
+
+/// A token of a key that was not fetched yet may be right: what it states is purged, though never served.
+#[tokio::test]
+async fn a_write_with_an_unknown_key_purges_for_whom_it_states() {
+    let upstream = Upstream::start();
+    let (first, new) = (Issuer::new("a"), Issuer::new("b"));
+    let scratch = Scratch::new();
+    let file = scratch.file("keys.json", &Issuer::key_set(&[&first])).display().to_string();
+    let larder = Larder::with(
+        &format!(
+            "callers: {{app: {{jwt: {{issuer: us, keys: {file}}}}}}}\n\
+             defaults: {{callers: app}}\n\
+             routes: [{{path: /mine, ttl: 60s, per: jwt.sub, tags: ['by:{{caller}}']}}, {{path: /logout, purges: ['by:{{jwt.sub}}']}}]"
+        ),
+        &upstream,
+    );
+    upstream.on("/logout", Answer::status(204));
+    let logout =
+        |token: String| larder.request("POST", "/logout").header("authorization", &format!("Bearer {token}"));
+    for sub in ["ann", "bob"] {
+        get(&larder, "/mine", &token_by(&first, sub)).await.assert_stored();
+    }
+    logout(new.token(&json!({"sub": "ann", "iss": "others"}))).await.assert_status(204);
+    get(&larder, "/mine", &token_by(&first, "ann")).await.assert_hit();
+    logout(token_by(&new, "ann")).await.assert_status(204);
+    get(&larder, "/mine", &token_by(&first, "bob")).await.assert_hit();
+    get(&larder, "/mine", &token_by(&first, "ann")).await.assert_stored();
 }
 
 #[tokio::test]
