@@ -11,8 +11,9 @@ use super::{USAGE, fail, print};
 use crate::config::{self, Config};
 
 /// The kinds of findings; `advice` are the warnings of `larder check`.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "advice",
+    "framework-cookie",
     "never-cached",
     "no-effect",
     "s-maxage-forbids-stale",

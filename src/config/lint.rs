@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::diagnostics::Diagnostics;
 use super::events::ParsedSource;
 use super::fields::Located;
+use super::framework_cookies;
 use super::routes::ParsedRoute;
 use super::suggest::nearest;
 use crate::policy::caller::{CallerSource, CallerVerdict, Claim, IdentifyCaller, Identity};
@@ -31,6 +32,7 @@ pub(super) fn add_findings(
 ) {
     let all: Vec<Arc<Route>> = routes.iter().map(|parsed| Arc::new(parsed.route.clone())).collect();
     let lint = Linter { routes, sources, tree: Routes::new(&all), credentials, verifies_tokens, diagnostics };
+    framework_cookies::check(routes, credentials, diagnostics);
     for parsed in routes {
         if parsed.route.caches() {
             lint.check_never_looked_up(parsed);

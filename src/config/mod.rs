@@ -14,6 +14,7 @@ mod event_rules;
 mod events;
 mod expiry;
 mod fields;
+mod framework_cookies;
 mod keys;
 mod limits;
 mod lint;

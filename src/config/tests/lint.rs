@@ -64,6 +64,38 @@ fn each_finding_stands_at_its_line_and_what_is_right_has_none() {
 }
 
 #[test]
+fn cookies_of_the_usual_frameworks_are_known() {
+    for (routes, expected) in [
+        // Everybody has one.
+        ("\n  - path: /a\n    per: cookie.csrftoken", &["framework-cookie 4"][..]),
+        ("\n  - path: /a\n    per: authorization | cookie._ga_X1", &["framework-cookie 4"]),
+        ("\n  - path: /a\n    per: cookie.__Host-next-auth.csrf-token", &["framework-cookie 4"]),
+        // Each response sets another one.
+        ("\n  - path: /a\n    per: cookie.laravel_session", &["framework-cookie 4"]),
+        ("\n  - path: /a\n    per: cookie._shop_session", &["framework-cookie 4"]),
+        ("\n  - path: /a\n    per: cookie..AspNetCore.Cookies", &["framework-cookie 4"]),
+        ("[{path: /a, per: cookie.sessionid}, {path: /b, per: cookie.connect.sid}]", &[]),
+        ("[{path: /a, per: cookie.PHPSESSID}, {path: /b, per: cookie._session}]", &[]),
+        // Each browser has a response of its own.
+        ("\n  - path: /a\n    shared: true\n    cookies: [lang, XSRF-TOKEN]", &["framework-cookie 5"]),
+        ("\n  - path: /a\n    shared: true\n    cookies: [JSESSIONID]", &["framework-cookie 5"]),
+        ("[{path: /a, shared: true, cookies: [lang]}]", &[]),
+        // Browsers share nothing on the route that says nothing.
+        ("\n  - {path: /a, per: cookie.sessionid}\n  - {path: /b, ttl: 1m}", &["framework-cookie 4"]),
+        (
+            "\n  - {path: /a, per: cookie.sessionid}\n  - {path: /b, ttl: 1m, cookies: [lang]}",
+            &["framework-cookie 4"],
+        ),
+        ("[{path: /a, per: cookie.sessionid}, {path: /b, ttl: 1m, shared: true}]", &[]),
+        ("[{path: /a, per: cookie.sessionid}, {path: /b, ttl: 1m, credentials: {not: [Cookie]}}]", &[]),
+        ("[{path: /a, per: cookie.my-own}, {path: /b, ttl: 1m}]", &[]),
+        ("[{path: /a, per: cookie.sessionid}, {path: /b, purges: []}]", &[]),
+    ] {
+        assert_eq!(found(&format!("routes: {routes}")), expected, "{routes}");
+    }
+}
+
+#[test]
 fn a_claim_that_could_be_verified_is_to_be() {
     let with_callers =
         |routes| found(&format!("callers: {{app: {{jwt: {{keys: k.json}}}}}}\nroutes: {routes}"));
