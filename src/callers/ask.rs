@@ -75,6 +75,12 @@ impl AskClient {
         known.map_or(CallerVerdict::Pending, |known| known.verdict)
     }
 
+    /// Forgets that these credentials were refused.
+    pub(super) fn forget_refusal(&self, headers: &HeaderMap) {
+        let is_refusal = |known: &Answered| known.verdict == CallerVerdict::Unknown(UnknownCaller::Refused);
+        drop(self.verdicts.remove_if(&hash_fields(&self.forwarded_fields(headers)), is_refusal));
+    }
+
     pub(super) async fn ask(&self, headers: &HeaderMap) -> CallerVerdict {
         let forwarded = self.forwarded_fields(headers);
         if forwarded.is_empty() {

@@ -97,12 +97,28 @@ impl Callers {
         }
     }
 
+    /// Identifies the caller of a write without waiting. A refusal that is remembered does not count.
+    pub fn identify_writer(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
+        match (self.entry(source), self.identify(source, headers)) {
+            (Some(Entry::Ask(_)), CallerVerdict::Unknown(UnknownCaller::Refused)) => CallerVerdict::Pending,
+            (_, verdict) => verdict,
+        }
+    }
+
     /// Identifies a caller whose verdict is pending.
     pub async fn ask(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
         match self.entry(source) {
             Some(Entry::Ask(client)) => client.ask(headers).await,
             _ => self.identify(source, headers),
         }
+    }
+
+    /// Identifies the caller of a write whose verdict is pending.
+    pub async fn ask_for_writer(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
+        if let Some(Entry::Ask(client)) = self.entry(source) {
+            client.forget_refusal(headers);
+        }
+        self.ask(source, headers).await
     }
 
     /// Whom a write is from that has this verdict, for its purges.

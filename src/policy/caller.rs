@@ -80,6 +80,11 @@ impl UnknownCaller {
 /// Identifies the caller of one request. The same request always has the same caller.
 pub trait IdentifyCaller {
     fn identify(&self, source: &CallerSource) -> CallerVerdict;
+
+    /// Identifies the caller of a write: a session that was refused before may have begun since.
+    fn identify_writer(&self, source: &CallerSource) -> CallerVerdict {
+        self.identify(source)
+    }
 }
 
 /// For routes without `callers`.

@@ -190,7 +190,7 @@ pub fn classify<'r>(
             let route = find_in_any_spelling(routes, request.path).next();
             // The tags of a write may name its caller.
             match route.and_then(|route| Some((route, route.callers.as_ref()?))) {
-                Some((route, source)) if callers.identify(source) == CallerVerdict::Pending => {
+                Some((route, source)) if callers.identify_writer(source) == CallerVerdict::Pending => {
                     Classification::Identify { route }
                 }
                 _ => Classification::Write { route },

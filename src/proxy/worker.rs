@@ -17,6 +17,7 @@ use crate::policy::caller::{CallerSource, CallerVerdict, IdentifyCaller, WriteCa
 use crate::policy::classify::{
     CacheLookup, Caller, Classification, classify, find_overlay, look_up_shared_part,
 };
+use crate::policy::methods::is_safe;
 use crate::policy::no_vary_search::{LookupQuery, SearchVariance};
 use crate::policy::overlay::SharedPart;
 use crate::policy::{CacheKey, RequestHead, Route};
@@ -73,6 +74,15 @@ impl IdentifyCaller for HeadCaller<'_> {
             return known.clone();
         }
         let verdict = self.callers.identify(source, &self.head.parts.headers);
+        self.head.set_caller(source, verdict.clone());
+        verdict
+    }
+
+    fn identify_writer(&self, source: &CallerSource) -> CallerVerdict {
+        if let Some(known) = self.head.caller() {
+            return known.clone();
+        }
+        let verdict = self.callers.identify_writer(source, &self.head.parts.headers);
         self.head.set_caller(source, verdict.clone());
         verdict
     }
@@ -170,7 +180,8 @@ impl Worker {
 
     /// Identifies the caller, as far as that takes no time.
     pub(super) fn identify_caller(&self, source: &CallerSource, head: &ClientHead) -> CallerVerdict {
-        HeadCaller { callers: &self.proxy.callers, head }.identify(source)
+        let caller = HeadCaller { callers: &self.proxy.callers, head };
+        if is_safe(&head.parts.method) { caller.identify(source) } else { caller.identify_writer(source) }
     }
 
     /// Whom a write is from, for its purges. It may be a caller who is none any more.
@@ -181,8 +192,15 @@ impl Worker {
 
     /// Asks who the caller is, where that takes time.
     pub(super) async fn ask_caller(&self, route: &Route, head: &ClientHead) {
+        let (callers, headers) = (&self.proxy.callers, &head.parts.headers);
         if let Some(source) = &route.callers {
-            head.set_caller(source, self.proxy.callers.ask(source, &head.parts.headers).await);
+            head.set_caller(
+                source,
+                match is_safe(&head.parts.method) {
+                    true => callers.ask(source, headers).await,
+                    false => callers.ask_for_writer(source, headers).await,
+                },
+            );
         }
     }
 

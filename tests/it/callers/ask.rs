@@ -129,6 +129,24 @@ async fn a_write_while_the_service_fails_purges_for_all_callers() {
     assert_eq!(larder.metric("larder_widened_total").await, 6.0);
 }
 
+/// A session that was refused a moment ago has begun since, under the same cookie.
+#[tokio::test]
+async fn a_write_of_a_refused_session_is_asked_about_again() {
+    let (upstream, larder) = start();
+    upstream.on("/logout", Answer::status(204));
+    let logout = || larder.request("POST", "/logout").header("cookie", "sid=new-1");
+    mine(&larder, "ann-1").await.assert_stored();
+    mine(&larder, "new-1").await.assert_detail("refused-caller");
+    let asked = upstream.count("/check");
+    logout().await.assert_status(204);
+    mine(&larder, "ann-1").await.assert_hit();
+    upstream.on("/check", Answer::status(204).header("x-user", "ann"));
+    logout().await.assert_status(204);
+    mine(&larder, "ann-1").await.assert_stored();
+    mine(&larder, "new-1").await.assert_hit();
+    assert_eq!(upstream.count("/check"), asked + 2);
+}
+
 /// The budgets are in Redis: a request is charged first and identified then, or the other way round.
 #[tokio::test]
 async fn a_rate_by_caller_asks_first_and_one_by_address_does_not() {
