@@ -118,6 +118,26 @@ async fn forged_swapped_and_truncated_values_are_counted_misses() {
     }
 }
 
+/// A whole value with a right checksum, and the id of a key that is in use: the signature alone is wrong.
+#[tokio::test]
+async fn a_value_made_by_somebody_without_the_secret_is_a_miss() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = start_connected(&redis, Some(("sign", &[NEW])), &upstream).await;
+    let value = store(&larder, &redis, "/items/1").await;
+    assert_eq!(redis.command(&["COPY", &value, "signed"]).await, "1");
+    // Somebody who runs larder without the secret, for the same epoch.
+    let plain = start_connected(&redis, None, &upstream).await;
+    plain.get("/items/1").await.assert_text("GET /items/1 #2").assert_status(200);
+    plain.has("/items/1").await.assert_text("GET /items/1 #2");
+    let signed = "local s = redis.call('GET', 'signed'); local v = redis.call('GET', KEYS[1])
+        local kind = string.char(string.byte(v, 6) + 32)
+        local forged = string.sub(v, 1, 5) .. kind .. string.sub(v, 7, 96) .. string.sub(s, 97, 136) .. string.sub(v, 97)
+        redis.call('SET', KEYS[1], forged, 'KEEPTTL')";
+    redis.command(&["EVAL", signed, "1", &value]).await;
+    larder.get("/items/1").await.assert_text("GET /items/1 #3");
+    larder.metric_becomes("larder_redis_values_rejected_total", 1.0).await;
+}
+
 /// A value that was copied while it was valid, and is written back.
 #[tokio::test]
 async fn a_replayed_value_is_a_miss_once_it_is_purged() {
