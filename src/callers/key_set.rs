@@ -90,7 +90,7 @@ impl KeySet {
 impl VerificationKey {
     fn parse(key: &Map<String, Value>) -> Option<Self> {
         let text = |name: &str| key.get(name).and_then(Value::as_str);
-        if text("use").is_some_and(|purpose| purpose != "sig") {
+        if !may_verify(key) {
             return None;
         }
         let bytes = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(text(name)?).ok();
@@ -111,6 +111,15 @@ impl VerificationKey {
         };
         Some(Self { id: text("kid").map(str::to_owned), algorithm, material })
     }
+}
+
+/// Whether the owner of the key lets it verify signatures (RFC 7517 §4.2, §4.3). Each of the two members restricts it.
+fn may_verify(key: &Map<String, Value>) -> bool {
+    let is_for_signatures = key.get("use").is_none_or(|purpose| purpose == "sig");
+    let verifies = |operations: &Value| {
+        operations.as_array().is_some_and(|operations| operations.iter().any(|it| it == "verify"))
+    };
+    is_for_signatures && key.get("key_ops").is_none_or(verifies)
 }
 
 impl KeyMaterial {

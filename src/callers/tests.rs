@@ -263,7 +263,20 @@ fn each_algorithm_is_verified_with_its_own_kind_of_key() {
             let found = keys.verify(other, None, b"text", &made);
             assert!(other == *algorithm || found != Some(true), "{algorithm:?} as {other:?}");
         }
-        assert!(set(with(jwk, json!({"use": "enc"}))).is_err());
+        for (purpose, is_usable) in [
+            (json!({"use": "enc"}), false),
+            (json!({"use": ["sig"]}), false),
+            (json!({"key_ops": ["encrypt"]}), false),
+            (json!({"key_ops": ["sign", "deriveKey"]}), false),
+            (json!({"key_ops": []}), false),
+            (json!({"key_ops": "verify"}), false),
+            (json!({"use": "sig", "key_ops": ["wrapKey"]}), false),
+            (json!({"use": "enc", "key_ops": ["verify"]}), false),
+            (json!({"key_ops": ["encrypt", "verify"]}), true),
+            (json!({"use": "sig", "key_ops": ["verify"]}), true),
+        ] {
+            assert_eq!(set(with(jwk, purpose.clone())).is_ok(), is_usable, "{purpose}");
+        }
         // A key for another algorithm only.
         let bound = set(with(jwk, json!({"alg": "RS512"}))).unwrap();
         assert_eq!(bound.verify(*algorithm, None, b"text", &made), None, "{algorithm:?}");
