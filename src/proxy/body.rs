@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::buffered_body::{BufferedBody, buffer_body};
 use super::compressed_body::CompressedBody;
@@ -18,6 +19,13 @@ use super::shared_body::{BodyReader, SharedBodyError};
 use crate::access_log::AccessLogEntry;
 use crate::memory_budget::MemoryBudget;
 use crate::upstream::{BodyError, UpstreamBody};
+
+/// A response that nobody reads is read to its end if it has no more bytes than these, so that its connection can carry the
+/// next request. To open another one costs about as much as to read them.
+const MAX_DRAIN_BYTES: u64 = 64 * 1024;
+
+/// The time that the end of such a response is waited for.
+const MAX_DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// The one body type of all responses to clients.
 pub(crate) enum Body {
@@ -96,6 +104,22 @@ impl Body {
                 None
             }
         }
+    }
+
+    /// Reads the upstream's content to its end on a task of its own if it is short. A longer one is dropped with its connection.
+    pub(super) fn drain(self, tasks: &TaskTracker) {
+        let Body::Upstream(mut body) = self else { return };
+        if body.size_hint().lower() > MAX_DRAIN_BYTES {
+            return;
+        }
+        tasks.spawn(timeout(MAX_DRAIN_TIME, async move {
+            let mut left = MAX_DRAIN_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                let read = frame.data_ref().map_or(0, Bytes::len) as u64;
+                let Some(rest) = left.checked_sub(read) else { return };
+                left = rest;
+            }
+        }));
     }
 
     pub(crate) fn with_end(self, on_end: OnEnd) -> Self {

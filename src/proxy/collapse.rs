@@ -215,11 +215,13 @@ impl<'a> MissedRequest<'a> {
             LeaderResult::Response { response, .. }
                 if response.status() == StatusCode::OK && self.may_pass_range() =>
             {
-                drop(response);
+                response.into_body().drain(&self.worker.proxy.tasks);
                 return Some(Ok(self.pass_range().await));
             }
             LeaderResult::Response { response, not_stored } => {
-                (reply::from_upstream(response, self.head, now()), miss.not_stored(not_stored))
+                let (response, unsent) = reply::from_upstream(response, self.head, now());
+                unsent.into_iter().for_each(|body| body.drain(&self.worker.proxy.tasks));
+                (response, miss.not_stored(not_stored))
             }
         };
         let failed = response.status().is_server_error().then(|| response.status());

@@ -95,11 +95,19 @@ pub(super) fn from_merged(
     with_body(StatusCode::OK, headers, body)
 }
 
-/// The upstream's response, or a 304 in its place if the client has it already: its condition was not forwarded.
-pub(super) fn from_upstream(response: Response<Body>, head: &ClientHead, now: Timestamp) -> Response<Body> {
+/// The upstream's response, or a 304 in its place if the client has it already: its condition was not forwarded. Then
+/// also the content that is not sent.
+pub(super) fn from_upstream(
+    response: Response<Body>,
+    head: &ClientHead,
+    now: Timestamp,
+) -> (Response<Body>, Option<Body>) {
     match not_modified(response.status(), response.headers(), head, now) {
-        true => without_content(StatusCode::NOT_MODIFIED, response.into_parts().0.headers),
-        false => response,
+        true => {
+            let (parts, body) = response.into_parts();
+            (without_content(StatusCode::NOT_MODIFIED, parts.headers), Some(body))
+        }
+        false => (response, None),
     }
 }
 

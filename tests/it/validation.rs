@@ -183,6 +183,31 @@ async fn preconditions_that_only_the_upstream_can_judge_go_there() {
     larder.get("/a").await.assert_hit().assert_text("GET /a #1");
 }
 
+/// Only a short content is read to its end where nobody wants it.
+#[tokio::test]
+async fn a_304_in_place_of_a_short_response_keeps_the_connection() {
+    let upstream = Upstream::start();
+    let answer = |size: usize| Answer::ok(vec![b'x'; size]).header("cache-control", "no-store");
+    upstream.on("/short", answer(5000).header("etag", "\"1\""));
+    upstream.on("/long", answer(300_000).header("etag", "\"1\""));
+    let larder = Larder::with("routes: [{path: \"/{*x}\", max_size: 100KiB}]", &upstream);
+    let ask = async |path: &str| {
+        larder.get(path).header("if-none-match", "\"1\"").await.assert_status(304);
+        upstream.last(path).connection
+    };
+    let mut connections = std::collections::HashSet::new();
+    for _ in 0..5 {
+        assert!(connections.insert(ask("/long").await), "its end was read");
+    }
+    connections.clear();
+    let known = std::cell::RefCell::new(connections);
+    eventually("a connection is used again", || async {
+        let connection = ask("/short").await;
+        (!known.borrow_mut().insert(connection)).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_condition_is_answered_by_a_response_that_is_not_stored() {
     const ROUTES: &str = "routes: [{path: \"/{*x}\", max_size: 100KiB}]";
