@@ -113,6 +113,7 @@ pub(crate) fn admin_state(proxy: &Proxy, readiness: Readiness, warming: Option<A
         wait_timeout: proxy.config.purge.wait_timeout,
         readiness,
         held_back: proxy.held_back_keys(),
+        field_notices: proxy.field_notices(),
         warming,
         reader_slots: admin::ReaderSlots::default(),
     }

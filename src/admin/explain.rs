@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -71,6 +71,13 @@ pub(super) async fn explain(
         for hypothetical in ["status", "stored", "terms", "notStored", "purgedBy"] {
             told.remove(hypothetical);
         }
+    }
+    let mut noticed = (state.field_notices)();
+    noticed.retain(|(route, ..)| explanation.route.as_ref().is_some_and(|it| it.name == *route));
+    if !noticed.is_empty() {
+        let said =
+            |(_, effect, field): &(_, &str, HeaderName)| json!({"field": field.as_str(), "effect": effect});
+        told["fieldNotices"] = noticed.iter().map(said).collect();
     }
     if let Some(key) = explainer.lookup_key(&question) {
         told["now"] = describe_now(state, &mut explainer, &question, key).await;

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 use serde_json::Value;
@@ -63,6 +63,10 @@ use stats::Stats;
 pub(crate) type HeldBackReporter =
     Arc<dyn Fn(&CacheKey) -> Vec<(&'static str, &'static str, Duration)> + Send + Sync>;
 
+/// Lists the fields because of which something is shared or not: the name of the route, the effect, the field.
+pub(crate) type FieldNoticeReporter =
+    Arc<dyn Fn() -> Vec<(Arc<str>, &'static str, HeaderName)> + Send + Sync>;
+
 /// Everything the endpoints need.
 pub(crate) struct AdminState {
     pub store: Arc<dyn Store>,
@@ -82,6 +86,7 @@ pub(crate) struct AdminState {
     pub(crate) audit: Option<Arc<Audit>>,
     /// Keys that are not collapsed or refreshed for a while.
     pub held_back: HeldBackReporter,
+    pub field_notices: FieldNoticeReporter,
     /// `None` in a process that sends no background requests.
     pub warming: Option<Arc<Warming>>,
     pub(crate) decisions: Arc<DecisionFeed>,

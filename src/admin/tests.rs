@@ -98,6 +98,7 @@ impl Admin {
             wait_timeout: std::time::Duration::from_secs(5),
             token: None,
             held_back: Arc::new(|_| Vec::new()),
+            field_notices: Arc::new(Vec::new),
             readiness: Readiness::new(),
             audit: None,
             decisions: Arc::default(),

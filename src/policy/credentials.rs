@@ -119,12 +119,7 @@ pub fn judge_credentials<'h>(
     caller_fields: &CallerFields,
 ) -> (bool, Vec<&'h HeaderName>) {
     let cookie_in_key = |name: &str| route.cookies.iter().any(|cookie| cookie == name);
-    let name_in_key = |name: &HeaderName| {
-        is_field_in_key(route, headers, name)
-            || *name == header::COOKIE
-                && parse_cookies(headers)
-                    .all(|cookie| std::str::from_utf8(cookie.name).is_ok_and(cookie_in_key))
-    };
+    let name_in_key = |name: &HeaderName| is_name_in_key(route, headers, name);
     let (mut are_in_key, mut beside) = (true, Vec::new());
     for name in caller_fields.find_in(headers) {
         if route.exempt.contains(name) || name_in_key(name) {
@@ -144,6 +139,28 @@ pub fn judge_credentials<'h>(
     let callers_in_key = route.per.as_ref().is_some_and(Credential::is_verified)
         || of_callers.all(|credential| !credential.is_in(headers) || credential_in_key(credential));
     (are_in_key && callers_in_key, beside)
+}
+
+/// The first field of the request that identifies its caller and is not in the route's key.
+pub fn field_outside_key<'h>(
+    route: &Route,
+    headers: &'h HeaderMap,
+    caller_fields: &CallerFields,
+) -> Option<&'h HeaderName> {
+    let mut outside = caller_fields
+        .find_in(headers)
+        .filter(|name| !route.exempt.contains(name) && !is_name_in_key(route, headers, name));
+    // Beside `per`, fields that only look like a credential's are in the key.
+    outside.find(|name| route.per.is_none() || caller_fields.is_named(name))
+}
+
+/// Whether the whole field is in the route's key.
+fn is_name_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> bool {
+    let is_cookie_in_key = |cookie: Cookie<'_>| {
+        std::str::from_utf8(cookie.name).is_ok_and(|name| route.cookies.iter().any(|it| it == name))
+    };
+    is_field_in_key(route, headers, name)
+        || *name == header::COOKIE && parse_cookies(headers).all(is_cookie_in_key)
 }
 
 /// All values of one cookie, in order.

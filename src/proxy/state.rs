@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::content_parser::ContentParser;
-use super::first_notices::FirstNotices;
+use super::first_notices::{FieldEffect, FieldNotices, FirstNotices};
 use super::operator::Operator;
 use super::pending_writes::PendingWrites;
 use super::rate_budgets::LocalBudgets;
@@ -53,7 +53,7 @@ pub(crate) struct Proxy {
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) decisions: Arc<DecisionFeed>,
     pub(super) pending_writes: Arc<PendingWrites>,
-    pub(super) first_notices: FirstNotices,
+    pub(super) first_notices: Arc<FirstNotices>,
     pub(super) search_hints: SearchHints,
     pub(super) write_budgets: Arc<WriteBudgets>,
     pub(super) rate_budgets: Arc<LocalBudgets>,
@@ -100,7 +100,7 @@ impl Proxy {
             audit: config.audit.as_ref().map(Audit::new),
             decisions: Arc::default(),
             pending_writes: Arc::default(),
-            first_notices: FirstNotices::default(),
+            first_notices: Arc::default(),
             search_hints: SearchHints::default(),
             write_budgets: Arc::default(),
             rate_budgets: Arc::default(),
@@ -139,7 +139,7 @@ impl Proxy {
             telemetry: self.telemetry.clone(),
             decisions: self.decisions.clone(),
             pending_writes: self.pending_writes.clone(),
-            first_notices: FirstNotices::default(),
+            first_notices: Arc::default(),
             search_hints: SearchHints::default(),
             write_budgets: self.write_budgets.clone(),
             rate_budgets: self.rate_budgets.clone(),
@@ -183,6 +183,17 @@ impl Proxy {
     pub(crate) fn held_back_keys(&self) -> HeldBackKeys {
         let table = self.collapse_table.clone();
         Arc::new(move |key| table.describe(key))
+    }
+
+    /// Lists the fields because of which something is shared or not, as far as that was said.
+    pub(crate) fn field_notices(&self) -> FieldNotices {
+        let (notices, config) = (self.first_notices.clone(), self.config.clone());
+        Arc::new(move || {
+            let named = |(route, effect, field): (usize, FieldEffect, _)| {
+                Some((config.routes.get(route)?.name.clone(), effect.as_str(), field))
+            };
+            notices.fields().into_iter().filter_map(named).collect()
+        })
     }
 
     /// Purges, as in doubt, the targets of the writes that larder's end cuts off.

@@ -282,6 +282,35 @@ async fn fields_with_underscores_do_not_reach_the_upstream() {
     ask(&passing).await.assert_text("[false, true, false]").assert_not_stored("override-field");
 }
 
+#[tokio::test]
+async fn fields_that_decide_what_is_shared_are_shown() {
+    let upstream = Upstream::start();
+    upstream.on("/shared", Answer::ok("x").header("x-session-id", "1"));
+    let routes = "routes: [{path: /own, ttl: 60s}, {path: /shared, ttl: 60s, shared: true}]";
+    let larder = Larder::with(routes, &upstream);
+    // One client's odd names take no place from the fields of others.
+    for number in 0..300 {
+        larder.get("/own").header(&format!("x-token-{number}"), "1").await.assert_status(200);
+    }
+    larder.get("/own").header("authorization", "Bearer x").await.assert_status(200);
+    larder.get("/shared").header("cookie", "a=b").await.assert_stored();
+    let explain = async |path: &str| {
+        let target = format!("/explain?url=http://a{path}");
+        larder.admin.get(&target).await.json()["fieldNotices"].as_array().cloned().unwrap_or_default()
+    };
+    let notice = |field: &str, effect: &str| serde_json::json!({"field": field, "effect": effect});
+    let own = explain("/own").await;
+    assert!(own.contains(&notice("authorization", "not-shared")) && own.len() < 20, "{own:?}");
+    let shared = [notice("cookie", "shared"), notice("x-session-id", "not-stored")];
+    assert_eq!(explain("/shared").await, shared);
+    let notes = larder.admin.get("/dashboard/data").await.json()["notes"].to_string();
+    for part in
+        ["`/own`: responses are not shared", "shared by requests with `cookie`", "without `x-session-id`"]
+    {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+}
+
 /// Fields that speak to one caller reach the one whose request was forwarded, and nobody else.
 #[tokio::test]
 async fn response_fields_for_one_caller_are_not_replayed() {

@@ -21,6 +21,7 @@ pub(crate) fn dashboard_data(state: &AdminState) -> Value {
         figures: &figures,
         metrics: &metrics,
         recent_upstream_failures: state.metrics.recent_upstream_failures(),
+        field_notices: (state.field_notices)(),
     };
     json!({
         "at": unix_millis(state.clock.now()),

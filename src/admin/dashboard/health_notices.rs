@@ -1,7 +1,10 @@
 //! Notices of the dashboard: each names a problem, its consequence and the remedy.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use serde::Serialize;
 
 use crate::metrics::Snapshot;
@@ -37,6 +40,8 @@ pub(super) struct NoticeInputs<'f> {
     pub metrics: &'f Snapshot,
     /// Failed upstream requests in the last minute.
     pub recent_upstream_failures: u64,
+    /// The name of the route, the effect, and the field.
+    pub field_notices: Vec<(Arc<str>, &'static str, HeaderName)>,
 }
 
 /// Collects the notices, most severe first.
@@ -50,6 +55,7 @@ pub(super) fn collect_notices(facts: &NoticeInputs) -> Vec<Notice> {
     add_audit_notices(facts.metrics, &mut notes);
     add_store_notices(facts.figures, &mut notes);
     add_config_notices(facts, &mut notes);
+    add_field_notices(&facts.field_notices, &mut notes);
     notes.sort_by_key(|note| note.level);
     notes
 }
@@ -189,6 +195,37 @@ fn add_config_notices(facts: &NoticeInputs, notes: &mut Vec<Notice>) {
     }
 }
 
+/// Fields of one notice that are named.
+const MAX_SHOWN_FIELDS: usize = 5;
+
+/// One notice for each route and effect.
+fn add_field_notices(fields: &[(Arc<str>, &'static str, HeaderName)], notes: &mut Vec<Notice>) {
+    let mut by_effect: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for (route, effect, field) in fields {
+        by_effect.entry((route, effect)).or_default().push(field.as_str());
+    }
+    for ((route, effect), fields) in by_effect {
+        let mut shown = fields[..fields.len().min(MAX_SHOWN_FIELDS)].join("`, `");
+        if fields.len() > MAX_SHOWN_FIELDS {
+            shown += &format!("` and {} more", fields.len() - MAX_SHOWN_FIELDS);
+        } else {
+            shown.push('`');
+        }
+        let text = match effect {
+            "not-shared" => format!(
+                "`{route}`: responses are not shared, since requests have `{shown}. Say in `per`, `headers`, `shared` or \
+                 `credentials` what it means."
+            ),
+            "shared" => format!(
+                "`{route}`: responses are shared by requests with `{shown}. Where it changes the response, replace \
+                 `shared` by `per` or `headers`."
+            ),
+            _ => format!("`{route}`: responses are stored without `{shown}; see `drop_response`."),
+        };
+        push_notice(notes, NoticeLevel::Notice, text);
+    }
+}
+
 fn push_notice(notes: &mut Vec<Notice>, level: NoticeLevel, text: impl Into<String>) {
     notes.push(Notice { level, text: text.into() });
 }
@@ -247,6 +284,7 @@ mod tests {
             figures: &figures,
             metrics: &metrics,
             recent_upstream_failures: 0,
+            field_notices: Vec::new(),
         };
         change(&mut facts);
         collect_notices(&facts).into_iter().map(|note| (note.level, note.text)).collect()
@@ -300,6 +338,22 @@ mod tests {
                 "{text}: {told:?}"
             );
         }
+    }
+
+    #[test]
+    fn fields_that_decide_what_is_shared_are_named() {
+        let notice = |route: &str, effect, field: String| (route.into(), effect, field.parse().unwrap());
+        let many = (0..7).map(|number| notice("b", "not-shared", format!("x-token-{number}")));
+        let told = told(None, |facts| {
+            facts.field_notices = vec![notice("a", "shared", "cookie".to_owned())];
+            facts.field_notices.extend(many);
+            facts.field_notices.push(notice("b", "not-stored", "x-user".to_owned()));
+        });
+        let [shared, not_shared, not_stored] = &*told else { panic!("{told:?}") };
+        assert!(shared.1.starts_with("`a`: responses are shared by requests with `cookie`."), "{told:?}");
+        assert!(not_shared.1.contains("since requests have `x-token-0`, `"), "{told:?}");
+        assert!(not_shared.1.contains("`x-token-4` and 2 more."), "{told:?}");
+        assert!(not_stored.1.contains("without `x-user`;"), "{told:?}");
     }
 
     #[test]

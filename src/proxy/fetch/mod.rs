@@ -20,17 +20,20 @@ use super::body::Body;
 use super::client_request::ClientHead;
 use super::content_parser::ContentParser;
 use super::error::ProxyError;
+use super::first_notices::{FieldEffect, FieldSender};
 use super::lookup::{Miss, StaleResponse};
 use super::refresh_window::claim_refresh;
 use super::reply;
 use super::shared_body::{BodyReader, SharedBody};
 use super::single_flight::{CallerKind, FetchOutcome, InFlightResponse, Leader, RefreshFailure, Uncacheable};
 use super::worker::Worker;
+use super::write_budget::client_network;
 use crate::policy::classify::CacheLookup;
+use crate::policy::credentials::field_outside_key;
 use crate::policy::lifetime_limits;
 use crate::policy::no_vary_search::{NO_VARY_SEARCH, SearchVariance};
 use crate::policy::response_admission::too_large_reason;
-use crate::policy::route::Collapse;
+use crate::policy::route::{Collapse, Shared};
 use crate::policy::storing::{ExchangeTimes, NotStored, may_share_error};
 use crate::policy::validation::merge_headers;
 use crate::policy::withdrawal::{Withdrawal, withdrawal, withdrawal_by_head};
@@ -151,6 +154,9 @@ impl Fetch {
         match head {
             Ok(head) => {
                 self.announce(&head, not_stored, &leader);
+                if not_stored.is_none() && self.target.route.shared != Shared::No {
+                    self.record_credential(FieldEffect::Shared);
+                }
                 let dropped = self.drop_fields(&response.headers);
                 let shared = in_flight(head, (length, dropped), not_stored, &self.target, &leader);
                 self.stream_to_all(shared, response.body, leader, own).await;
@@ -432,12 +438,22 @@ impl Fetch {
         dropped
     }
 
+    /// Says what the request's first field outside the key does to the response.
+    fn record_credential(&self, effect: FieldEffect) {
+        let (proxy, head) = (self.target.proxy(), &self.target.head);
+        let (route, fields) = (&self.target.route, &proxy.config.credentials);
+        let headers = &head.parts.headers;
+        if let Some(field) = field_outside_key(route, headers, fields) {
+            let client = head.untrusted_address().map(client_network);
+            let sender = FieldSender { is_named: fields.is_named(field), client };
+            proxy.first_notices.record_credential(route, (effect, field), sender);
+        }
+    }
+
     fn record_not_stored(&self, reason: NotStored) {
         let (proxy, route) = (self.target.proxy(), &self.target.route);
-        if reason == NotStored::Credentials
-            && let Some(field) = proxy.config.credentials.find_in(&self.target.head.parts.headers).next()
-        {
-            proxy.first_notices.record_credential(route, field);
+        if reason == NotStored::Credentials {
+            self.record_credential(FieldEffect::NotShared);
         }
         proxy.metrics.record_fill(route.index, Err(reason));
     }

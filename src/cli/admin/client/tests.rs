@@ -34,6 +34,7 @@ async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnc
         events: Arc::default(),
         callers: Arc::default(),
         held_back: Arc::new(|_| Vec::new()),
+        field_notices: Arc::new(Vec::new),
         readiness: readiness.clone(),
         audit: None,
         decisions: Arc::default(),
