@@ -24,6 +24,7 @@ mod log_writer;
 mod logging;
 pub mod memory_budget;
 pub mod metrics;
+pub mod observation;
 mod phase;
 pub mod policy;
 mod progress_timeout;

@@ -108,6 +108,7 @@ pub(crate) fn admin_state(proxy: &Proxy, readiness: Readiness, warming: Option<A
         events: proxy.events.clone(),
         callers: proxy.callers.clone(),
         audit: proxy.audit.clone(),
+        observed: proxy.observed.clone(),
         decisions: proxy.decisions.clone(),
         token: proxy.config.admin.token.clone(),
         wait_timeout: proxy.config.purge.wait_timeout,

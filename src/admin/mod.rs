@@ -48,6 +48,7 @@ use crate::config::{Config, Secret};
 use crate::decision_feed::DecisionFeed;
 use crate::events::EventSources;
 use crate::metrics::{BackgroundKind, CONTENT_TYPE, Metrics, PurgeSource};
+use crate::observation::TrafficSketch;
 use crate::phase::Phase;
 use crate::policy::CacheKey;
 use crate::policy::routes::Routes;
@@ -84,6 +85,8 @@ pub(crate) struct AdminState {
     pub readiness: Readiness,
     /// `None`: no hit is audited.
     pub(crate) audit: Option<Arc<Audit>>,
+    /// `None`: no route has `mode: observe`.
+    pub(crate) observed: Option<Arc<TrafficSketch>>,
     /// Keys that are not collapsed or refreshed for a while.
     pub held_back: HeldBackReporter,
     pub field_notices: FieldNoticeReporter,
@@ -111,6 +114,7 @@ GET    /replicas            replicas that share the store, and which purges each
 GET    /events              purges as server-sent events
 GET    /purges              journal of purges: ?limit=100&since=POSITION&tag=TAG
 GET    /audit               responses that differed from the API's present answer, and why
+GET    /observed            a sketch of the traffic on routes in `mode: observe`, for `larder suggest --observed`
 GET    /decisions           requests and how they are answered as server-sent events: ?route=NAME&outcome=hit&path=/api&client=IP&slower=50ms
 GET    /explain             how a request is treated, and what is stored for it: ?url=http://host/path; or POST
 POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}; ?wait=applied&timeout=5s&dry_run=true
@@ -139,6 +143,7 @@ enum Endpoint<'p> {
     Replicas,
     Sizes,
     Audit,
+    Observed,
     Decisions,
     Explain,
     Purge,
@@ -152,7 +157,7 @@ enum Endpoint<'p> {
 }
 
 /// The endpoints with a path of their own.
-const ENDPOINTS: [(&str, Endpoint<'static>); 18] = [
+const ENDPOINTS: [(&str, Endpoint<'static>); 19] = [
     ("/", Endpoint::Index),
     ("/healthz", Endpoint::Healthz),
     ("/readyz", Endpoint::Readyz),
@@ -165,6 +170,7 @@ const ENDPOINTS: [(&str, Endpoint<'static>); 18] = [
     ("/sizes", Endpoint::Sizes),
     ("/decisions", Endpoint::Decisions),
     ("/audit", Endpoint::Audit),
+    ("/observed", Endpoint::Observed),
     ("/explain", Endpoint::Explain),
     ("/purge", Endpoint::Purge),
     ("/warm", Endpoint::Warm),
@@ -225,6 +231,7 @@ where
         Endpoint::Sizes => state.sizes(head.uri.query()).await,
         Endpoint::Decisions => decisions::stream_decisions(state, head.uri.query()),
         Endpoint::Audit => Ok(state.audit()),
+        Endpoint::Observed => state.observed(),
         Endpoint::Purges => state.purges(head.uri.query()).await,
         Endpoint::Explain => {
             let body = if head.method == Method::POST { Some(read_body(body).await?) } else { None };
@@ -357,6 +364,15 @@ impl AdminState {
             "findings": findings.unwrap_or_default(),
         });
         json(StatusCode::OK, &report)
+    }
+
+    /// The sketch of this replica.
+    fn observed(&self) -> Result<AdminResponse, AdminError> {
+        let sketch = self.observed.as_ref().ok_or_else(|| {
+            let fix = "write `defaults: {mode: observe}`, or `mode: observe` on routes, and send requests";
+            AdminError::new(StatusCode::NOT_FOUND, "no route is observed", fix)
+        })?;
+        Ok(json(StatusCode::OK, &sketch.report(self.clock.now())))
     }
 
     async fn replicas(&self) -> Result<AdminResponse, AdminError> {

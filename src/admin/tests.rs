@@ -101,6 +101,7 @@ impl Admin {
             field_notices: Arc::new(Vec::new),
             readiness: Readiness::new(),
             audit: None,
+            observed: None,
             decisions: Arc::default(),
             warming: None,
             reader_slots: super::ReaderSlots::default(),

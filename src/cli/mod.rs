@@ -210,7 +210,7 @@ pub fn main() -> ExitCode {
         Command::Run { over } => run::run(&path, config.is_default(), &over),
         Command::Init(args) => init::run(&args, &path),
         Command::Import(args) => import::run(&args),
-        Command::Suggest(args) => suggest::run(&args),
+        Command::Suggest(args) => suggest::run(&args, &path),
         Command::Check { file, strict, connect, output, over } => {
             let options = CheckOptions { is_strict: strict, connects: connect, is_doctor: false };
             check::run(&file.unwrap_or(path), &over.overrides(), output.output, options)

@@ -7,12 +7,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use http::Method;
+
+use super::admin::AdminArgs;
 use super::{USAGE, fail, print_result};
-use crate::config::read_document;
-use crate::draft::{DEFAULT_UPSTREAM, Draft, access_log, openapi};
+use crate::config::{Config, read_document};
+use crate::draft::{DEFAULT_UPSTREAM, Draft, access_log, observed, openapi};
+use crate::observation::ObservedTraffic;
 
 #[derive(Args, Debug)]
-#[group(id = "source", required = true, args = ["openapi", "access_log"])]
+#[group(id = "source", required = true, args = ["openapi", "access_log", "observed"])]
 pub(super) struct SuggestArgs {
     /// An OpenAPI 3.0 or 3.1 document of the API, in YAML or JSON
     #[arg(long, value_name = "FILE")]
@@ -20,12 +24,17 @@ pub(super) struct SuggestArgs {
     /// An access log in the combined format, or with one JSON object per line, such as larder's own
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
-    /// The API's address [default: the first server of the document]
+    /// The traffic that a running larder has seen on routes in `mode: observe`
+    #[arg(long, conflicts_with_all = ["openapi", "access_log"])]
+    observed: bool,
+    /// The API's address [default: the first server of the document, or the configured upstream]
     #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
     upstream: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
-pub(super) fn run(args: &SuggestArgs) -> ExitCode {
+pub(super) fn run(args: &SuggestArgs, config: &Path) -> ExitCode {
     let upstream = args.upstream.as_deref();
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     print_draft(match (&args.openapi, &args.access_log) {
@@ -36,8 +45,19 @@ pub(super) fn run(args: &SuggestArgs) -> ExitCode {
             let open = || File::open(path).map(BufReader::new);
             access_log::draft(open, &name(path), upstream.unwrap_or(DEFAULT_UPSTREAM))
         }
-        (None, None) => Err("name a source: --openapi FILE or --access-log FILE".into()),
+        (None, None) if args.observed => draft_observed(args, config),
+        (None, None) => Err("name a source: --openapi FILE, --access-log FILE or --observed".into()),
     })
+}
+
+/// Asks a running larder.
+fn draft_observed(args: &SuggestArgs, config: &Path) -> Result<Draft, String> {
+    let report = args.admin.client(config)?.send(Method::GET, "/observed", None)?;
+    let traffic: ObservedTraffic = serde_json::from_value(report)
+        .map_err(|error| format!("another version of larder answered: {error}"))?;
+    let configured = || Config::load(config).ok().map(|config| config.upstream.urls());
+    let upstream = args.upstream.clone().or_else(configured);
+    observed::draft(&traffic, "a running larder", upstream.as_deref().unwrap_or(DEFAULT_UPSTREAM))
 }
 
 /// Prints the text of a draft, and what `larder lint` finds in it.

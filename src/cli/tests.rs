@@ -18,6 +18,8 @@ fn what_is_accepted_and_what_is_not() {
         ("init", false),
         ("suggest --openapi api.yaml --upstream http://h", true),
         ("suggest --access-log access.log", true),
+        ("suggest --observed --admin h:1 --token t", true),
+        ("suggest --observed --access-log a", false),
         ("suggest", false),
         ("import --from nginx.conf", true),
         ("import --from a --kind vcl", true),

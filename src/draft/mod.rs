@@ -4,6 +4,7 @@
 
 pub(crate) mod access_log;
 pub(crate) mod import;
+pub(crate) mod observed;
 pub(crate) mod openapi;
 pub(crate) mod probed;
 mod yaml_text;

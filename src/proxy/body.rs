@@ -18,6 +18,7 @@ use super::compressed_body::CompressedBody;
 use super::shared_body::{BodyReader, SharedBodyError};
 use crate::access_log::AccessLogEntry;
 use crate::memory_budget::MemoryBudget;
+use crate::observation::ReadRecorder;
 use crate::upstream::{BodyError, UpstreamBody};
 
 /// A response that nobody reads is read to its end if it has no more bytes than these, so that its connection can carry the
@@ -40,6 +41,8 @@ pub(crate) enum Body {
     Bounded(Box<Body>, Pin<Box<Sleep>>),
     /// A body whose access log entry is written when it has been sent.
     Logged(Box<LoggedBody>),
+    /// A body that is fingerprinted on its way.
+    Observed(Box<ObservedBody>),
 }
 
 pub(crate) struct LoggedBody {
@@ -59,6 +62,12 @@ pub(crate) struct BodyWithEnd {
     task: Option<JoinHandle<()>>,
     /// The frame that follows the task.
     last: Option<Frame<Bytes>>,
+}
+
+pub(crate) struct ObservedBody {
+    body: Body,
+    recorder: ReadRecorder,
+    failed: bool,
 }
 
 /// Ends the client's connection in the middle of a response, so that a part is never taken for the whole.
@@ -126,6 +135,15 @@ impl Body {
         Body::WithEnd(Box::new(BodyWithEnd { body: self, on_end: Some(on_end), task: None, last: None }))
     }
 
+    pub(super) fn observed(self, recorder: ReadRecorder) -> Self {
+        Body::Observed(Box::new(ObservedBody { body: self, recorder, failed: false }))
+    }
+
+    /// Whether all of it has been sent. hyper does not poll a body of known length again once that is reached.
+    fn is_sent(&self) -> bool {
+        self.is_end_stream() || self.size_hint().exact() == Some(0)
+    }
+
     pub(crate) fn empty() -> Self {
         Body::Full(Full::default())
     }
@@ -166,6 +184,7 @@ impl http_body::Body for Body {
             },
             Body::WithEnd(body) => body.poll_frame(cx),
             Body::Logged(logged) => logged.poll_frame(cx),
+            Body::Observed(observed) => observed.poll_frame(cx),
             Body::Shared(reader) => {
                 Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
@@ -181,6 +200,7 @@ impl http_body::Body for Body {
             Body::Bounded(body, _) => body.is_end_stream(),
             Body::WithEnd(body) => body.is_end_stream(),
             Body::Logged(logged) => logged.body.is_end_stream(),
+            Body::Observed(observed) => observed.body.is_end_stream(),
             Body::Shared(reader) => reader.is_end_stream(),
         }
     }
@@ -193,6 +213,7 @@ impl http_body::Body for Body {
             Body::Buffered(body) => body.size_hint(),
             Body::Bounded(body, _) => body.size_hint(),
             Body::Logged(logged) => logged.body.size_hint(),
+            Body::Observed(observed) => observed.body.size_hint(),
             Body::Shared(reader) => reader.size_hint(),
         }
     }
@@ -212,9 +233,25 @@ impl LoggedBody {
 
 impl Drop for LoggedBody {
     fn drop(&mut self) {
-        // hyper does not poll a body of known length again once that is reached.
-        let nothing_left = self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
-        self.entry.set_complete(nothing_left && !self.failed);
+        self.entry.set_complete(self.body.is_sent() && !self.failed);
+    }
+}
+
+impl ObservedBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.recorder.add(frame.data_ref().map_or(&[], Bytes::as_ref)),
+            Poll::Ready(Some(Err(_))) => self.failed = true,
+            _ => {}
+        }
+        polled
+    }
+}
+
+impl Drop for ObservedBody {
+    fn drop(&mut self) {
+        self.recorder.finish(self.body.is_sent() && !self.failed);
     }
 }
 

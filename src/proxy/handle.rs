@@ -24,7 +24,7 @@ use super::overlay::answer_with_overlay;
 use super::rate_limit::{charge, charge_locally, find_rated_route, is_caller_pending, judge, rate_request};
 use super::request_log::RequestLog;
 use super::worker::Worker;
-use super::{pass_through, purge_method, write};
+use super::{observe, pass_through, purge_method, write};
 use crate::config::Operation;
 use crate::events::webhook::WebhookReceiver;
 use crate::memory_budget::{MemoryBudget, Reservation};
@@ -305,6 +305,7 @@ impl PendingRequest {
         if let Some(route) = action.route() {
             request.head.route_timeouts = Some(timeouts(&worker.proxy.config, Some(route)));
         }
+        let observed = observe::begin(&worker.proxy, &request.head, action.route());
         // Each future is boxed, so that it takes only its own size.
         let answer = match action {
             Action::LookUp { route, key, query, caller, step } => {
@@ -337,6 +338,7 @@ impl PendingRequest {
                 Answer::from_error(&ProxyError::Interrupted, None)
             }
         };
+        let answer = observe::sketch(&worker.proxy, observed, answer);
         worker.finish(log, answer)
     }
 }

@@ -24,6 +24,8 @@ use crate::decision_feed::DecisionFeed;
 use crate::events::{EventSources, FallbackTtls};
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::{Metrics, UpstreamHealth};
+use crate::observation::TrafficSketch;
+use crate::policy::route::RouteMode;
 use crate::policy::routes::Routes;
 use crate::policy::{CacheKey, Route};
 use crate::purging::Purger;
@@ -51,6 +53,8 @@ pub(crate) struct Proxy {
     pub telemetry: Option<Arc<Telemetry>>,
     /// `None`: no hit is audited.
     pub(crate) audit: Option<Arc<Audit>>,
+    /// `None`: no route has `mode: observe`.
+    pub(crate) observed: Option<Arc<TrafficSketch>>,
     pub(crate) decisions: Arc<DecisionFeed>,
     pub(super) pending_writes: Arc<PendingWrites>,
     pub(super) first_notices: Arc<FirstNotices>,
@@ -84,6 +88,7 @@ impl Proxy {
         let destination = Destination::new(&config.upstream)?;
         watch_health(&metrics, &destination);
         Ok(Self {
+            observed: start_sketch(&config, &clock),
             fallbacks: events.fallbacks(&config.routes),
             events,
             routes,
@@ -125,6 +130,7 @@ impl Proxy {
         watch_health(&self.metrics, &destination);
         Ok(Self {
             audit: self.reconfigured_audit(&config, &routes),
+            observed: self.reconfigured_sketch(&config),
             routes,
             store: self.store.clone(),
             metrics: Arc::new(self.metrics.reconfigured(&config.routes)),
@@ -169,6 +175,13 @@ impl Proxy {
         Some(known.cloned().unwrap_or_else(|| Audit::new(settings)))
     }
 
+    /// The same sketch while routes are observed and callers are told apart in the same way.
+    fn reconfigured_sketch(&self, config: &Config) -> Option<Arc<TrafficSketch>> {
+        let new = start_sketch(config, &self.clock)?;
+        let known = self.observed.clone().filter(|_| config.credentials == self.config.credentials);
+        Some(known.unwrap_or(new))
+    }
+
     /// A mark behind the writes that were accepted so far.
     pub(crate) fn writes_so_far(&self) -> u64 {
         self.pending_writes.next_number()
@@ -206,6 +219,11 @@ impl Proxy {
         let (store, metrics, routes) = (self.store.clone(), self.metrics.clone(), self.routes.clone());
         Purger { store, metrics, routes }
     }
+}
+
+fn start_sketch(config: &Config, clock: &Clock) -> Option<Arc<TrafficSketch>> {
+    let is_observed = config.routes.iter().any(|route| route.mode == RouteMode::Observe);
+    is_observed.then(|| Arc::new(TrafficSketch::new(&config.credentials, clock.now())))
 }
 
 fn watch_health(metrics: &Metrics, destination: &Arc<Destination>) {

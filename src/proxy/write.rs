@@ -22,6 +22,7 @@ use super::{tunnel, upstream_request};
 use crate::audit::AcknowledgedWrite;
 use crate::clock::{Moment, Timestamp};
 use crate::metrics::NonCacheReply;
+use crate::observation::WriteRecorder;
 use crate::policy::cache_status::{CacheOutcome, Fwd};
 use crate::policy::content::{Content, restrict_accept_encoding};
 use crate::policy::invalidation::{
@@ -134,6 +135,7 @@ impl Write {
         let purge = Purge { in_doubt_for, rules, cause, ..Purge::hard(written.named()) };
         self.pending.mark_sent(purge, self.route.clone());
         let sent_at = proxy.clock.now();
+        let observed = self.begin_observing();
         let result = match &mut guard {
             Some(guard) => guard.send(&self.worker, forwarded, head).await,
             None => upstream_request::send(&self.worker, forwarded, head).await,
@@ -171,7 +173,7 @@ impl Write {
         };
         if !purges {
             guard.into_iter().for_each(|guard| guard.abort(proxy));
-            self.record_for_audit(sent_at, &result);
+            self.record_end(sent_at, &result, observed);
             self.pending.settle();
             return Ok(self.with_position(result?, None));
         }
@@ -183,7 +185,7 @@ impl Write {
         // A mark stands until the write has ended, if it does not expire before that.
         let (now, at_end) = if is_streamed { (None, intent) } else { (intent, None) };
         let position = purge.record(outcome, now).await;
-        self.record_for_audit(sent_at, &result);
+        self.record_end(sent_at, &result, observed);
         // A position says that everything the write changed is purged.
         let is_whole = !is_limited && !is_streamed && purge.written.targets.are_hard_and_at_once();
         let position = position.filter(|_| is_whole);
@@ -211,20 +213,33 @@ impl Write {
         }
     }
 
+    fn begin_observing(&self) -> Option<WriteRecorder> {
+        let proxy = &self.worker.proxy;
+        let sketch = proxy.observed.as_ref()?;
+        Some(WriteRecorder::begin(sketch, &self.head.parts, &proxy.clock))
+    }
+
     /// Keeps the write as a possible cause of changes, unless it failed. It is kept before it counts as settled.
-    fn record_for_audit(&self, sent_at: Timestamp, result: &Result<Response<Body>, ProxyError>) {
-        let Some(audit) = &self.worker.proxy.audit else { return };
+    fn record_end(
+        &self,
+        sent_at: Timestamp,
+        result: &Result<Response<Body>, ProxyError>,
+        mut observed: Option<WriteRecorder>,
+    ) {
         let has_failed = result.as_ref().is_ok_and(|response| response.status().is_client_error());
-        if !has_failed {
-            let parts = &self.head.parts;
-            let times = (sent_at, self.worker.proxy.clock.now());
-            audit.record_write(AcknowledgedWrite::new(
-                &parts.method,
-                parts.uri.path(),
-                self.route.as_deref(),
-                times,
-            ));
+        if has_failed {
+            observed.iter_mut().for_each(WriteRecorder::set_failed);
+            return;
         }
+        let Some(audit) = &self.worker.proxy.audit else { return };
+        let parts = &self.head.parts;
+        let times = (sent_at, self.worker.proxy.clock.now());
+        audit.record_write(AcknowledgedWrite::new(
+            &parts.method,
+            parts.uri.path(),
+            self.route.as_deref(),
+            times,
+        ));
     }
 
     fn with_position(&self, mut response: Response<Body>, version: Option<PurgeVersion>) -> Response<Body> {

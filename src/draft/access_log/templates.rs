@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::draft::openapi::CALLER_SEGMENTS;
+use crate::observation::is_value_segment;
 
 /// Children of one prefix beyond which they are values.
 const MAX_LITERAL_CHILDREN: usize = 20;
@@ -27,7 +28,7 @@ impl Templates {
         let mut has_changed = false;
         let mut prefix = String::new();
         for segment in path.split('/').skip(1).take(MAX_DEPTH) {
-            if !is_value(segment) && !is_caller(segment) && !self.wide.contains(&prefix) {
+            if !is_value_segment(segment) && !is_caller(segment) && !self.wide.contains(&prefix) {
                 has_changed |= self.add_child(&prefix, segment);
             }
             self.extend(&mut prefix, segment);
@@ -58,7 +59,8 @@ impl Templates {
     }
 
     fn extend(&self, prefix: &mut String, segment: &str) {
-        let is_value = !is_caller(segment) && (is_value(segment) || self.wide.contains(prefix.as_str()));
+        let is_value =
+            !is_caller(segment) && (is_value_segment(segment) || self.wide.contains(prefix.as_str()));
         prefix.push('/');
         prefix.push_str(if is_value { PARAMETER } else { segment });
     }
@@ -72,11 +74,4 @@ impl Templates {
 /// The segment stands for the caller, so that it is no value among others.
 fn is_caller(segment: &str) -> bool {
     CALLER_SEGMENTS.contains(&segment)
-}
-
-fn is_value(segment: &str) -> bool {
-    let is_version = segment.len() < 4 && segment.starts_with('v');
-    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
-    let is_hex = segment.len() >= 16 && segment.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    !is_version && (segment.len() > 40 || is_hex || digits > 0 && digits * 2 >= segment.len())
 }

@@ -19,16 +19,16 @@ const RIGHT_REQUESTS: usize = 1_500;
 const MAX_READS: usize = 12;
 
 /// An example under a load.
-struct Load {
-    file: &'static str,
-    variable: &'static str,
-    api: fn() -> SampleApi,
-    reads: &'static [&'static str],
+pub(super) struct Load {
+    pub(super) file: &'static str,
+    pub(super) variable: &'static str,
+    pub(super) api: fn() -> SampleApi,
+    pub(super) reads: &'static [&'static str],
     /// Writes, each with its content or nothing.
-    writes: &'static [(&'static str, &'static str)],
+    pub(super) writes: &'static [(&'static str, &'static str)],
 }
 
-const LOADS: [Load; 5] = [
+pub(super) const LOADS: [Load; 5] = [
     Load {
         file: "config/analytics.yaml",
         variable: "ANALYTICS_API",
@@ -177,7 +177,7 @@ fn tell_product(content: &Value) -> Vec<String> {
 
 impl Load {
     /// Starts larder with this text, every hit audited, and no limits on a single client.
-    fn start(&self, text: &str) -> Case {
+    pub(super) fn start(&self, text: &str) -> Case {
         let api = (self.api)();
         let mut text = text.replace("limit: 100/m", "limit: 1000000/m").replace("rate: 20\n", "");
         match text.contains("\nbackground:\n") {
@@ -190,7 +190,7 @@ impl Load {
     }
 
     /// Plays the load until `stops` says so of the report, or so many requests are sent. Returns their number and the report.
-    async fn play(
+    pub(super) async fn play(
         &self,
         case: &Case,
         seed: u64,
@@ -228,7 +228,7 @@ async fn judged(case: &Case) -> Value {
     .await
 }
 
-async fn send(case: &Case, sentence: &str, content: &str) {
+pub(super) async fn send(case: &Case, sentence: &str, content: &str) {
     let mut request = request(&case.larder, sentence);
     if !content.is_empty() {
         request = request.header("content-type", "application/json").body(content.to_owned());

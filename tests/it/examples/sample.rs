@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{Answer, Issuer, Received, Scratch, Upstream, decode_base64url};
 
 /// Known users; anybody else is anonymous.
-const USERS: [&str; 3] = ["ann", "ben", "cleo"];
+pub const USERS: [&str; 3] = ["ann", "ben", "cleo"];
 
 type Facts = &'static [&'static str];
 
@@ -41,6 +41,8 @@ struct Data {
     /// By method and path.
     changes: HashMap<&'static str, Facts>,
     told: HashMap<&'static str, Told>,
+    /// Answers do not say which request they are for.
+    is_unmarked: bool,
     versions: BTreeMap<String, u64>,
 }
 
@@ -76,6 +78,12 @@ impl SampleApi {
     /// A write that [`SampleApi::changes`] something also changes what its content says.
     pub fn changes_as_told(self, write: &'static str, told: Told) -> Self {
         self.data().told.insert(write, told);
+        self
+    }
+
+    /// From now on two answers are equal if their facts are.
+    pub fn unmarked(self) -> Self {
+        self.data().is_unmarked = true;
         self
     }
 
@@ -146,6 +154,9 @@ impl Data {
                     _ => (facts, None),
                 };
                 let mut body = json!({"facts": facts, "target": request.target, "query": request.nth});
+                if self.is_unmarked {
+                    body = json!({"facts": facts});
+                }
                 if self.signed.contains(&path) {
                     body["expires_at"] = json!("2100-01-01T00:00:00Z");
                 }

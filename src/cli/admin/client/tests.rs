@@ -37,6 +37,7 @@ async fn with_admin<F: Future<Output = ()>>(listener: Listener, test: impl FnOnc
         field_notices: Arc::new(Vec::new),
         readiness: readiness.clone(),
         audit: None,
+        observed: None,
         decisions: Arc::default(),
         warming: None,
     };
