@@ -1,11 +1,11 @@
-//! Wall-clock cost of single parts: those of a hit, reading a content for its tags,
-//! naming a write's targets, and merging what concerns one caller. One thread; compare figures of
-//! one machine only. Nothing is held to a bound here.
+//! Wall-clock cost of single parts: those of a hit, reading a content for its tags, naming a write's targets, merging what
+//! concerns one caller, and observing. One thread; compare figures of one machine only. Nothing is held to a bound here.
 //!
 //! `cargo bench --bench parts`
 
 mod content;
 mod hit;
+mod observation;
 mod overlay;
 mod write;
 
@@ -27,7 +27,9 @@ fn main() -> Result<(), Failure> {
     println!();
     write::measure()?;
     println!();
-    overlay::measure()
+    overlay::measure()?;
+    println!();
+    observation::measure()
 }
 
 /// The least of many rounds: what else the machine does only adds.
