@@ -5,6 +5,7 @@
 //! and names of parameters and fields are kept as they are. Memory and work are bounded: see the constants.
 
 mod budget;
+mod dimensions;
 mod links;
 mod paths;
 mod recorder;
@@ -22,16 +23,16 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
 
+pub use self::dimensions::{DimensionEvidence, LIFETIMES};
 pub(crate) use self::paths::{is_plain_word, is_value_segment};
 pub use self::recorder::{ReadRecorder, WriteRecorder};
-pub use self::report::{
-    DimensionEvidence, LIFETIMES, ObservedRoute, ObservedTraffic, SharedChange, SharedValue, WriteLink,
-};
+pub use self::report::{ObservedRoute, ObservedTraffic, SharedChange, SharedValue, WriteLink};
 
 use self::budget::{ContentBudget, ObservationBudget};
+use self::dimensions::Dimensions;
 use self::links::WriteLinks;
 use self::paths::PathShapes;
-use self::samples::{Dimensions, ReadSample, Samples};
+use self::samples::{ReadSample, Samples};
 use self::templates::TemplateSketches;
 use crate::clock::Timestamp;
 use crate::policy::CallerFields;

@@ -7,7 +7,8 @@ use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
-use super::samples::{Dimensions, ReadSample};
+use super::dimensions::Dimensions;
+use super::samples::ReadSample;
 use super::{MAX_CONTENT_BYTES, TrafficSketch};
 use crate::clock::{Clock, Timestamp};
 

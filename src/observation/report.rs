@@ -4,21 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::dimensions::DimensionEvidence;
 use super::links::{PairCounts, PossibleCause, ReadValue};
 use super::paths::parameter_name;
 use super::templates::TemplateSketch;
 use super::{SELECTING_FIELDS, SketchState};
 use crate::clock::Timestamp;
-
-/// Lifetimes whose hits are estimated: in seconds, and as `ttl` has them.
-pub const LIFETIMES: [(u64, &str); 4] = [(10, "10s"), (60, "1m"), (300, "5m"), (3_600, "1h")];
-
-/// Pairs of requests that differ in this dimension alone: how many got the same answer, and how many another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DimensionEvidence {
-    pub same: u64,
-    pub different: u64,
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -177,15 +168,6 @@ fn describe_shared(
         }
     };
     Some(SharedValue { read, write: parameter_name(write + 1) })
-}
-
-impl DimensionEvidence {
-    pub(super) fn add(&mut self, is_different: bool) {
-        match is_different {
-            true => self.different += 1,
-            false => self.same += 1,
-        }
-    }
 }
 
 impl SketchState {

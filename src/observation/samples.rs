@@ -8,9 +8,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::FIELD_COUNT;
+use super::dimensions::{Dimensions, LIFETIMES};
 use super::links::{ChangeInterval, ReadValue, WriteLinks};
 use super::paths::ObservedPath;
-use super::report::LIFETIMES;
 use super::templates::TemplateSketch;
 use crate::clock::{Timestamp, saturating_micros};
 
@@ -23,20 +23,6 @@ const MAX_REQUESTS: usize = 32_768;
 
 /// Longest time between two reads that are compared in one dimension.
 const SAME_TIME: Duration = Duration::from_secs(10);
-
-/// The parts of a request that may select the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Dimensions {
-    /// Names with the fingerprints of their values, sorted.
-    pub parameters: Vec<(String, u64)>,
-    /// Zero for an absent one.
-    pub fields: [u64; FIELD_COUNT],
-    pub caller: Option<u64>,
-    /// The caller by the token's `sub`.
-    pub subject: Option<u64>,
-    /// The names of the fields that are the caller's credentials.
-    pub credentials: Vec<String>,
-}
 
 /// A read with a 200.
 #[derive(Clone, Debug)]

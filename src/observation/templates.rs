@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::dimensions::{DimensionEvidence, Dimensions, LIFETIMES};
 use super::links::PossibleCause;
-use super::report::{DimensionEvidence, LIFETIMES};
-use super::samples::Dimensions;
 
 /// Most templates of reads; requests beyond it are not observed.
 pub(super) const MAX_TEMPLATES: usize = 256;

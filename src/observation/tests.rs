@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::report::DimensionEvidence;
+use super::dimensions::DimensionEvidence;
 use super::*;
 use crate::clock::Clock;
 

@@ -1,0 +1,38 @@
+//! The parts of a request that may select its answer, and the evidence that they do.
+
+use serde::{Deserialize, Serialize};
+
+use super::FIELD_COUNT;
+
+/// Lifetimes whose hits are estimated: in seconds, and as `ttl` has them.
+pub const LIFETIMES: [(u64, &str); 4] = [(10, "10s"), (60, "1m"), (300, "5m"), (3_600, "1h")];
+
+/// The parts of a request that may select the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dimensions {
+    /// Names with the fingerprints of their values, sorted.
+    pub parameters: Vec<(String, u64)>,
+    /// Zero for an absent one.
+    pub fields: [u64; FIELD_COUNT],
+    pub caller: Option<u64>,
+    /// The caller by the token's `sub`.
+    pub subject: Option<u64>,
+    /// The names of the fields that are the caller's credentials.
+    pub credentials: Vec<String>,
+}
+
+/// Pairs of requests that differ in this dimension alone: how many got the same answer, and how many another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DimensionEvidence {
+    pub same: u64,
+    pub different: u64,
+}
+
+impl DimensionEvidence {
+    pub(super) fn add(&mut self, is_different: bool) {
+        match is_different {
+            true => self.different += 1,
+            false => self.same += 1,
+        }
+    }
+}
