@@ -59,8 +59,7 @@ pub(super) async fn explain(
     if let (Verdict::Identify, Some(route)) = (&explanation.verdict, &explanation.route)
         && let Some(source) = &route.callers
     {
-        // The verdict is remembered.
-        state.callers.ask(source, question.headers()).await;
+        explainer.ask_caller(source, &question).await;
         explanation = explainer.explain(&question, &ExplainResponse::default());
     }
     let fallbacks = state.events.fallbacks(state.routes.iter());

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE};
@@ -13,7 +14,7 @@ use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 
 use super::key_store::fetch;
-use super::{CredentialHash, EXPECTED_VERDICTS, MAX_VERDICT_BYTES};
+use super::{CallerRequest, CredentialHash, EXPECTED_VERDICTS, MAX_VERDICT_BYTES};
 use crate::clock::{Clock, Timestamp};
 use crate::config::AskSettings;
 use crate::hex;
@@ -31,16 +32,25 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// A longer name is not used.
 const MAX_NAME_BYTES: usize = 1024;
 
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 pub(super) struct AskClient {
     settings: AskSettings,
     upstream: Upstream,
     clock: Clock,
     verdicts: Cache<CredentialHash, Answered, AnswerWeigher>,
+    /// Counts the questions and the ends of verdicts, in their order.
+    sequence: AtomicU64,
+    /// Callers, by the hash of their name, whose verdicts of an earlier number are forgotten.
+    ended: Cache<CredentialHash, u64>,
 }
 
 #[derive(Clone)]
 struct Answered {
     verdict: CallerVerdict,
+    /// The number of the question.
+    number: u64,
     until: Timestamp,
 }
 
@@ -61,44 +71,59 @@ impl AskClient {
             settings: settings.clone(),
             clock,
             verdicts: Cache::with_weighter(EXPECTED_VERDICTS, MAX_VERDICT_BYTES, AnswerWeigher),
+            sequence: AtomicU64::new(0),
+            ended: Cache::new(EXPECTED_VERDICTS),
         })
     }
 
     /// The remembered verdict.
-    pub(super) fn peek(&self, headers: &HeaderMap) -> CallerVerdict {
-        let forwarded = self.forwarded_fields(headers);
-        if forwarded.is_empty() {
+    pub(super) fn peek(&self, request: CallerRequest<'_>) -> CallerVerdict {
+        let Some(forwarded) = self.forwarded_fields(request) else {
             return CallerVerdict::Unknown(UnknownCaller::Anonymous);
-        }
-        let now = self.clock.now();
-        let known = self.verdicts.get(&hash_fields(&forwarded)).filter(|known| now < known.until);
+        };
+        let known = self.verdicts.get(&hash_fields(&forwarded)).filter(|known| !self.is_over(known));
         known.map_or(CallerVerdict::Pending, |known| known.verdict)
     }
 
-    /// Forgets that these credentials were refused.
-    pub(super) fn forget_refusal(&self, headers: &HeaderMap) {
-        let is_refusal = |known: &Answered| known.verdict == CallerVerdict::Unknown(UnknownCaller::Refused);
-        drop(self.verdicts.remove_if(&hash_fields(&self.forwarded_fields(headers)), is_refusal));
-    }
-
-    pub(super) async fn ask(&self, headers: &HeaderMap) -> CallerVerdict {
-        let forwarded = self.forwarded_fields(headers);
-        if forwarded.is_empty() {
+    pub(super) async fn ask(&self, request: CallerRequest<'_>) -> CallerVerdict {
+        let Some(forwarded) = self.forwarded_fields(request) else {
             return CallerVerdict::Unknown(UnknownCaller::Anonymous);
-        }
+        };
         let hash = hash_fields(&forwarded);
-        let now = self.clock.now();
-        drop(self.verdicts.remove_if(&hash, |known| now >= known.until));
+        drop(self.verdicts.remove_if(&hash, |known| self.is_over(known)));
         // If this request goes away, the next one that waits asks.
         match self.verdicts.get_value_or_guard_async(&hash).await {
             Ok(known) => known.verdict,
             Err(guard) => {
+                let number = self.sequence.fetch_add(1, Ordering::Relaxed);
                 let (verdict, lasts) = self.send(forwarded, &hash).await;
                 let until = self.clock.now().plus(lasts);
-                let _evicted = guard.insert(Answered { verdict: verdict.clone(), until });
+                let _forgotten = guard.insert(Answered { verdict: verdict.clone(), number, until });
                 verdict
             }
         }
+    }
+
+    /// Forgets the verdict. One that is asked for now answers those who wait for it, and is not remembered.
+    pub(super) fn forget(&self, request: CallerRequest<'_>) {
+        if let Some(forwarded) = self.forwarded_fields(request) {
+            drop(self.verdicts.remove(&hash_fields(&forwarded)));
+        }
+    }
+
+    /// Forgets the verdicts on all sessions of this caller, and those that are asked for now.
+    pub(super) fn forget_identity(&self, identity: &Identity) {
+        if let Some(name) = &identity.name {
+            let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+            self.ended.insert(Sha256::digest(name.as_bytes()).into(), number);
+        }
+    }
+
+    fn is_over(&self, answered: &Answered) -> bool {
+        let name = || answered.verdict.view().known()?.name.as_deref();
+        let ended = || self.ended.get::<CredentialHash>(&Sha256::digest(name()?.as_bytes()).into());
+        self.clock.now() >= answered.until
+            || !self.ended.is_empty() && ended().is_some_and(|ended| answered.number < ended)
     }
 
     /// The verdict of the service, and how long it counts.
@@ -152,8 +177,11 @@ impl AskClient {
         .filter(|name| name.len() <= MAX_NAME_BYTES)
     }
 
-    /// The credentials of the request, as they are sent on.
-    fn forwarded_fields(&self, headers: &HeaderMap) -> HeaderMap {
+    /// The credentials of the request, as they are sent on, and where it was sent. `None`: it has no credential.
+    fn forwarded_fields(
+        &self,
+        CallerRequest { headers, host, scheme }: CallerRequest<'_>,
+    ) -> Option<HeaderMap> {
         let mut forwarded = HeaderMap::new();
         let mut copy = |name: HeaderName| {
             for value in headers.get_all(&name) {
@@ -174,7 +202,13 @@ impl AskClient {
         {
             forwarded.append(COOKIE, cookie);
         }
-        forwarded
+        if forwarded.is_empty() {
+            return None;
+        }
+        for (name, value) in [(X_FORWARDED_HOST, host), (X_FORWARDED_PROTO, scheme)] {
+            forwarded.insert(name, HeaderValue::from_str(value).ok()?);
+        }
+        Some(forwarded)
     }
 }
 

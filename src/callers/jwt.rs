@@ -79,6 +79,13 @@ impl JwtVerifier {
         }
     }
 
+    /// Leaves a verified token to the upstream from now on, as long as the keys are the same.
+    pub(super) fn leave_to_upstream(&self, headers: &HeaderMap) {
+        if let Ok(Some(token)) = presented_token(&self.settings.from, headers) {
+            self.verdicts.leave_to_upstream(token, self.keys.generation());
+        }
+    }
+
     /// `Ok(None)`: the token is refused.
     fn verified(&self, token: &[u8]) -> Result<Option<Token>, Rejection> {
         // Read before the keys are: a verdict under earlier keys is never taken for one under later ones.
@@ -127,6 +134,8 @@ impl JwtVerifier {
         if !is_issuer || !is_audience(audience.as_deref(), claims.get("aud")) {
             return Err(Rejection::Invalid);
         }
+        // RFC 7800: the token counts only with a proof of its key (RFC 9449 §7.2, RFC 8705 §3), which larder does not check.
+        let is_left_to_upstream = claims.contains_key("cnf");
         let claims = Value::Object(claims);
         let mut identity = Identity::from_claims(&claims, &self.claims).ok_or(Rejection::Invalid)?;
         identity.expires_at = identity.expires_at.map(|end| end.plus(*leeway));
@@ -134,7 +143,7 @@ impl JwtVerifier {
             None => None,
             Some(start) => Some(numeric_date(start).ok_or(Rejection::Invalid)?),
         };
-        Ok(Token { identity: Arc::new(identity), not_before })
+        Ok(Token { identity: Arc::new(identity), not_before, is_left_to_upstream })
     }
 }
 
@@ -142,6 +151,8 @@ impl Token {
     fn verdict_at(self, now: Timestamp, leeway: Duration) -> CallerVerdict {
         if self.identity.expires_at.is_some_and(|end| now >= end) {
             CallerVerdict::Unknown(UnknownCaller::Expired)
+        } else if self.is_left_to_upstream {
+            CallerVerdict::Unknown(UnknownCaller::Refused)
         } else if self.not_before.is_some_and(|start| now.plus(leeway) < start) {
             CallerVerdict::Unknown(UnknownCaller::Refused)
         } else {

@@ -32,6 +32,15 @@ const EXPECTED_VERDICTS: usize = 16 * 1024;
 /// The hash of what a caller presented.
 type CredentialHash = [u8; 32];
 
+/// The part of a request that says who its caller is.
+#[derive(Clone, Copy)]
+pub(crate) struct CallerRequest<'a> {
+    pub headers: &'a HeaderMap,
+    /// The authority and the scheme under which the client asked. The same session may be somebody else's under another.
+    pub host: &'a str,
+    pub scheme: &'a str,
+}
+
 /// All entries of `callers`.
 pub struct Callers {
     entries: Vec<(CallerSettings, Arc<Entry>)>,
@@ -89,36 +98,52 @@ impl Callers {
     }
 
     /// Identifies the caller without waiting.
-    pub fn identify(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
+    pub(crate) fn identify(&self, source: &CallerSource, request: CallerRequest<'_>) -> CallerVerdict {
         match self.entry(source) {
-            Some(Entry::Jwt(verifier)) => verifier.identify(headers, self.clock.now()),
-            Some(Entry::Ask(client)) => client.peek(headers),
+            Some(Entry::Jwt(verifier)) => verifier.identify(request.headers, self.clock.now()),
+            Some(Entry::Ask(client)) => client.peek(request),
             None => CallerVerdict::Unknown(UnknownCaller::Unverified),
         }
     }
 
-    /// Identifies the caller of a write without waiting. A refusal that is remembered does not count.
-    pub fn identify_writer(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
-        match (self.entry(source), self.identify(source, headers)) {
-            (Some(Entry::Ask(_)), CallerVerdict::Unknown(UnknownCaller::Refused)) => CallerVerdict::Pending,
-            (_, verdict) => verdict,
-        }
-    }
-
     /// Identifies a caller whose verdict is pending.
-    pub async fn ask(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
+    pub(crate) async fn ask(&self, source: &CallerSource, request: CallerRequest<'_>) -> CallerVerdict {
         match self.entry(source) {
-            Some(Entry::Ask(client)) => client.ask(headers).await,
-            _ => self.identify(source, headers),
+            Some(Entry::Ask(client)) => client.ask(request).await,
+            _ => self.identify(source, request),
         }
     }
 
-    /// Identifies the caller of a write whose verdict is pending.
-    pub async fn ask_for_writer(&self, source: &CallerSource, headers: &HeaderMap) -> CallerVerdict {
+    /// Forgets what a service has answered about the request's caller. An answer that is under way is not remembered.
+    pub(crate) fn forget(&self, source: &CallerSource, request: CallerRequest<'_>) {
         if let Some(Entry::Ask(client)) = self.entry(source) {
-            client.forget_refusal(headers);
+            client.forget(request);
         }
-        self.ask(source, headers).await
+    }
+
+    /// Forgets what a service has answered about all sessions of this caller.
+    pub(crate) fn forget_identity(&self, source: &CallerSource, verdict: &CallerVerdict) {
+        if let (Some(Entry::Ask(client)), CallerVerdict::Known(identity)) = (self.entry(source), verdict) {
+            client.forget_identity(identity);
+        }
+    }
+
+    /// The upstream has answered 401 to a caller whom the entry at this position knows: it knows better.
+    pub(crate) fn leave_to_upstream(&self, entry: usize, request: CallerRequest<'_>) {
+        match self.entries.get(entry).map(|(_, entry)| &**entry) {
+            Some(Entry::Jwt(verifier)) => verifier.leave_to_upstream(request.headers),
+            Some(Entry::Ask(client)) => client.forget(request),
+            None => {}
+        }
+    }
+
+    /// [`Callers::forget`] for all entries: a write may have ended the caller's session, or made it another's.
+    pub(crate) fn forget_everywhere(&self, request: CallerRequest<'_>) {
+        for (_, entry) in &self.entries {
+            if let Entry::Ask(client) = &**entry {
+                client.forget(request);
+            }
+        }
     }
 
     /// Whom a write is from that has this verdict, for its purges.

@@ -37,6 +37,8 @@ pub(super) struct VerdictCache {
 pub(super) struct Token {
     pub identity: Arc<Identity>,
     pub not_before: Option<Timestamp>,
+    /// The token names its caller, who gets no hit: the upstream decides.
+    pub is_left_to_upstream: bool,
 }
 
 #[derive(Clone)]
@@ -151,6 +153,17 @@ impl VerdictCache {
         Ok(token)
     }
 
+    /// Remembers that the upstream does not accept a token, although it can be verified.
+    pub(super) fn leave_to_upstream(&self, text: &[u8], generation: u64) {
+        let presented = self.presented(text);
+        let known = self.verified.get(&presented).filter(|known| known.generation == generation);
+        if let Some(Verified { token, .. }) = known {
+            let token = Token { is_left_to_upstream: true, ..token };
+            let stored = StoredToken { hash: presented.hash, text: text.into() };
+            self.verified.insert(stored, Verified { generation, token });
+        }
+    }
+
     fn presented<'t>(&self, text: &'t [u8]) -> PresentedToken<'t> {
         let end = &text[text.len().saturating_sub(HASHED_BYTES)..];
         PresentedToken { hash: self.hash_key.hash_one((text.len(), end)), text }
@@ -163,7 +176,7 @@ mod tests {
 
     fn token(name: &str) -> Token {
         let identity = Identity { name: Some(name.into()), claims: Vec::new(), expires_at: None };
-        Token { identity: Arc::new(identity), not_before: None }
+        Token { identity: Arc::new(identity), not_before: None, is_left_to_upstream: false }
     }
 
     /// The name in the verdict, and whether it was made anew.

@@ -40,7 +40,7 @@ impl IdentifyCaller for ExplainedCaller<'_> {
     fn identify(&self, source: &CallerSource) -> CallerVerdict {
         let headers = &self.head.parts.headers;
         let verdict = match self.explainer.trust {
-            CallerTrust::Verify(callers) => callers.identify(source, headers),
+            CallerTrust::Verify(callers) => callers.identify(source, self.head.as_asked()),
             CallerTrust::Assume if source.is_anonymous(headers) => {
                 CallerVerdict::Unknown(UnknownCaller::Anonymous)
             }

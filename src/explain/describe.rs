@@ -84,6 +84,7 @@ pub(super) fn describe_not_stored(why: NotStored) -> &'static str {
         NotStored::ExpiredCaller => "the token in `per` has expired, by its own `exp`",
         NotStored::NoExpiry => "the time that `ttl_from` names is missing or invalid",
         NotStored::StrayContent => "it is a 204 with content",
+        NotStored::ChangedCaller => "its session became somebody else's, or ended, while it was fetched",
         NotStored::Incomplete => "the upstream sent an incomplete response",
         NotStored::Memory => "fetches and slow readers take all of the memory budget",
     }

@@ -20,7 +20,7 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::clock::Timestamp;
 use crate::config::{Config, Operation};
 use crate::policy::cache_key::{KeyPart, describe_key};
-use crate::policy::caller::CallerVerdict;
+use crate::policy::caller::{CallerSource, CallerVerdict};
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason, classify};
 use crate::policy::content::Content;
 use crate::policy::freshness;
@@ -157,6 +157,13 @@ impl<'c> Explainer<'c> {
     /// The fields that the upstream receives; `None` if larder refuses the request.
     pub fn forwarded_fields(&self, input: &ExplainRequest) -> Option<HeaderMap> {
         self.read(input).ok().map(|head| head.forwarded_fields())
+    }
+
+    /// Asks the service that knows the caller of the request. Its verdict is remembered.
+    pub async fn ask_caller(&self, source: &CallerSource, input: &ExplainRequest) {
+        if let (CallerTrust::Verify(callers), Ok(head)) = (self.trust, self.read(input)) {
+            callers.ask(source, head.as_asked()).await;
+        }
     }
 
     /// Interprets the request as the proxy does.

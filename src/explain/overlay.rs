@@ -44,7 +44,7 @@ impl Explainer<'_> {
     ) -> LookupExplanation {
         let shared = head.for_shared_part(part, &self.config.credentials);
         let request = shared.as_policy();
-        let lookup = look_up_shared_part(part, &request);
+        let lookup = look_up_shared_part(part, &request, &self.config.credentials);
         let explained = self.explain_lookup(&lookup, &request, response);
         let caller_parts = route.caller_parts().into_iter().map(|url| {
             let own = head.for_caller_part(url, self.routes);

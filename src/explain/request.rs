@@ -61,10 +61,6 @@ impl ExplainRequest {
         Self { peer: Some(peer), ..self }
     }
 
-    pub fn headers(&self) -> &HeaderMap {
-        &self.parts.headers
-    }
-
     pub fn method(&self) -> &Method {
         &self.parts.method
     }

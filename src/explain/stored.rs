@@ -65,7 +65,10 @@ impl Explainer<'_> {
                     let shared = head.for_shared_part(part, &self.config.credentials);
                     let request = shared.as_policy();
                     let fallback_ttl = self.fallback_ttl;
-                    let lookup = CacheLookup { fallback_ttl, ..look_up_shared_part(part, &request) };
+                    let lookup = CacheLookup {
+                        fallback_ttl,
+                        ..look_up_shared_part(part, &request, &self.config.credentials)
+                    };
                     return Some(ask(&lookup, &request));
                 }
                 let request = head.as_policy();

@@ -101,7 +101,7 @@ pub(super) fn fwd_slot(fwd: Fwd) -> usize {
     fwd as usize
 }
 
-pub(super) const NOT_STORED_REASONS: [NotStored; 24] = [
+pub(super) const NOT_STORED_REASONS: [NotStored; 25] = [
     NotStored::Method,
     NotStored::Status,
     NotStored::NoStore,
@@ -123,6 +123,7 @@ pub(super) const NOT_STORED_REASONS: [NotStored; 24] = [
     NotStored::UnusableJson,
     NotStored::NoExpiry,
     NotStored::ExpiredCaller,
+    NotStored::ChangedCaller,
     NotStored::Incomplete,
     NotStored::StrayContent,
     NotStored::Memory,
@@ -134,7 +135,7 @@ pub(super) fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Details of forwarded requests.
-pub(super) const FORWARD_REASONS: [Option<Detail>; 60] = [
+pub(super) const FORWARD_REASONS: [Option<Detail>; 61] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -174,6 +175,7 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 60] = [
     Some(Detail::NotStored(NotStored::UnusableJson)),
     Some(Detail::NotStored(NotStored::NoExpiry)),
     Some(Detail::NotStored(NotStored::ExpiredCaller)),
+    Some(Detail::NotStored(NotStored::ChangedCaller)),
     Some(Detail::NotStored(NotStored::Incomplete)),
     Some(Detail::NotStored(NotStored::StrayContent)),
     Some(Detail::NotStored(NotStored::Memory)),

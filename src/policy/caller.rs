@@ -19,7 +19,7 @@ pub struct CallerSource {
     pub credentials: Vec<Credential>,
     /// All settings that decide who a caller is, as text.
     pub rules: Arc<str>,
-    /// Whether callers have claims.
+    /// Whether callers have claims. If not, a service is asked, whose verdict on the same credentials may change.
     pub has_claims: bool,
 }
 
@@ -81,7 +81,7 @@ impl UnknownCaller {
 pub trait IdentifyCaller {
     fn identify(&self, source: &CallerSource) -> CallerVerdict;
 
-    /// Identifies the caller of a write: a session that was refused before may have begun since.
+    /// Identifies the caller of a write, whose purges may name it. A former answer of a service does not count.
     fn identify_writer(&self, source: &CallerSource) -> CallerVerdict {
         self.identify(source)
     }

@@ -251,10 +251,18 @@ fn classify_read<'r>(
 }
 
 /// The lookup of the shared part of a route with `overlay`. `request` has the part's own fields.
-pub fn look_up_shared_part<'r>(part: &'r SharedPart, request: &RequestHead<'_>) -> CacheLookup<'r> {
+pub fn look_up_shared_part<'r>(
+    part: &'r SharedPart,
+    request: &RequestHead<'_>,
+    caller_fields: &CallerFields,
+) -> CacheLookup<'r> {
     let route = &part.route;
     let query = LookupQuery::as_asked(route.query.select(request.query));
     let key = CacheKey::new(route, request, query.sent(), None);
+    let key = match part.find_selecting_fields(request.headers, caller_fields) {
+        beside if beside.is_empty() => key,
+        beside => key.key_of_fields(request.headers, |name| beside.contains(&name)),
+    };
     CacheLookup { route, key, query, caller: Caller::InKey, fallback_ttl: None }
 }
 

@@ -53,6 +53,8 @@ pub enum NotStored {
     NoExpiry,
     /// The caller's token has expired, by its own `exp`.
     ExpiredCaller,
+    /// Asked again after the response, the service knows another caller by the same credentials.
+    ChangedCaller,
     /// The upstream cut the response short.
     Incomplete,
     /// RFC 9110 §15.3.5: a 204 came with content.
@@ -85,6 +87,7 @@ impl NotStored {
             NotStored::UnusableJson => "unusable-json",
             NotStored::NoExpiry => "no-expiry",
             NotStored::ExpiredCaller => "expired-caller",
+            NotStored::ChangedCaller => "changed-caller",
             NotStored::Incomplete => "incomplete",
             NotStored::StrayContent => "stray-content",
             NotStored::Memory => "memory",

@@ -131,6 +131,16 @@ impl Body {
         }));
     }
 
+    /// Whether nothing more has to arrive, though there may be frames to send.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Body::Full(_) => true,
+            Body::Buffered(body) => body.is_whole(),
+            Body::Bounded(body, _) => body.is_whole(),
+            body => body.is_end_stream(),
+        }
+    }
+
     pub(crate) fn with_end(self, on_end: OnEnd) -> Self {
         Body::WithEnd(Box::new(BodyWithEnd { body: self, on_end: Some(on_end), task: None, last: None }))
     }
@@ -262,9 +272,10 @@ impl BodyWithEnd {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 frame => frame.and_then(Result::ok),
             };
-            // Trailers are an end, and so is the last frame of a body that says so.
+            // Trailers are an end, and so is the last frame of a body that says so, or has a known length.
+            let is_ended = self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
             match frame {
-                Some(frame) if frame.is_data() && !self.body.is_end_stream() => {
+                Some(frame) if frame.is_data() && !is_ended => {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 last => self.last = last,

@@ -25,6 +25,13 @@ pub(crate) struct BufferedBody {
     is_ended: bool,
 }
 
+impl BufferedBody {
+    /// Whether nothing more has to arrive.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_ended || self.rest.is_end_stream()
+    }
+}
+
 /// Buffers the body. Returns its content if that is complete within `limit` bytes and `timeout`, and there is room.
 pub(super) async fn buffer_body(
     body: UpstreamBody,
@@ -70,7 +77,7 @@ impl Body for BufferedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.buffered.is_empty() && (self.is_ended || self.rest.is_end_stream())
+        self.buffered.is_empty() && self.is_whole()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -20,6 +20,7 @@ use super::request_host::{authority, keep_ban_host, normalize_host, single_value
 use super::spans::RequestSpan;
 use super::trace_context::{self, TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::access_log::UpstreamTime;
+use crate::callers::CallerRequest;
 use crate::config::{Config, RequestIds};
 use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
 use crate::policy::languages::choose_request_language;
@@ -284,6 +285,11 @@ impl ClientHead {
             name_filter: self.names,
             caller: self.caller().map_or(CallerView::NotAsked, CallerVerdict::view),
         }
+    }
+
+    /// The part that says who the caller is.
+    pub(crate) fn as_asked(&self) -> CallerRequest<'_> {
+        CallerRequest { headers: &self.parts.headers, host: &self.host, scheme: self.scheme }
     }
 
     /// The caller, once it is identified.

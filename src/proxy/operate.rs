@@ -50,7 +50,7 @@ async fn authorize(worker: &Worker, head: &ClientHead) -> Result<(), ProxyError>
     if access::check_same_origin(&head.parts.headers).is_err() {
         return Err(ProxyError::OperatorRefused("a browser sends this request for a page of another site"));
     }
-    match worker.proxy.callers.ask(&paths.callers, &head.parts.headers).await {
+    match worker.proxy.callers.ask(&paths.callers, head.as_asked()).await {
         CallerVerdict::Known(_) => Ok(()),
         CallerVerdict::Unknown(UnknownCaller::Anonymous) => Err(ProxyError::OperatorAnonymous),
         CallerVerdict::Unknown(UnknownCaller::Refused | UnknownCaller::Expired) => {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
-use http_body::Body as _;
 
 use super::body::Body;
 use super::pending_writes::PendingWrite;
@@ -17,8 +16,8 @@ use crate::policy::invalidation::{WriteOutcome, WriteTargets};
 use crate::purge::{Purge, PurgeCause, PurgeIntent, PurgeVersion};
 use crate::purging::{PurgeContext, purge_targets};
 
-/// How long a response of unknown length is waited for, and how much of it is buffered. One that was computed before its
-/// head was sent is complete by then.
+/// How long the end of a response is waited for, and how much of it is buffered. One that was computed before its head was
+/// sent is complete by then.
 const END_TIMEOUT: Duration = Duration::from_millis(10);
 const MAX_BUFFERED_BYTES: u64 = 64 << 10;
 
@@ -78,11 +77,10 @@ impl WritePurge {
     }
 }
 
-/// Whether the response goes on arriving. One of unknown length is buffered if it ends soon.
+/// Whether the response goes on arriving, whatever length it announced. It is buffered if it ends soon.
 pub(super) async fn is_streamed(response: &mut Response<Body>, memory: &Arc<MemoryBudget>) -> bool {
-    let is_complete = |body: &Body| body.is_end_stream() || body.size_hint().exact().is_some();
-    if !is_complete(response.body()) {
+    if !response.body().is_whole() {
         response.body_mut().buffer(MAX_BUFFERED_BYTES, END_TIMEOUT, memory).await;
     }
-    !is_complete(response.body())
+    !response.body().is_whole()
 }

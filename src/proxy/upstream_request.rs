@@ -10,6 +10,7 @@ use super::error::ProxyError;
 use super::request_fields::judge_trailers;
 use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
+use crate::policy::caller::CallerVerdict;
 use crate::policy::compression::{mark_as_sent, restore_tags};
 use crate::policy::methods::is_safe;
 use crate::policy::overlay;
@@ -122,6 +123,11 @@ pub(super) async fn send(
     match result {
         Ok(mut response) => {
             proxy.metrics.record_upstream_latency(duration);
+            if response.status() == StatusCode::UNAUTHORIZED
+                && let Some((entry, CallerVerdict::Known(_))) = head.caller_of_entry()
+            {
+                proxy.callers.leave_to_upstream(entry, head.as_asked());
+            }
             if let Some(SentCondition(sent)) =
                 condition.filter(|_| response.status() == StatusCode::NOT_MODIFIED)
             {

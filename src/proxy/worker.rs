@@ -73,18 +73,16 @@ impl IdentifyCaller for HeadCaller<'_> {
         if let Some(known) = self.head.caller() {
             return known.clone();
         }
-        let verdict = self.callers.identify(source, &self.head.parts.headers);
+        let verdict = self.callers.identify(source, self.head.as_asked());
         self.head.set_caller(source, verdict.clone());
         verdict
     }
 
     fn identify_writer(&self, source: &CallerSource) -> CallerVerdict {
-        if let Some(known) = self.head.caller() {
-            return known.clone();
+        if self.head.caller().is_none() {
+            self.callers.forget(source, self.head.as_asked());
         }
-        let verdict = self.callers.identify_writer(source, &self.head.parts.headers);
-        self.head.set_caller(source, verdict.clone());
-        verdict
+        self.identify(source)
     }
 }
 
@@ -175,7 +173,10 @@ impl Worker {
     /// The lookup of a shared part. `head`: [`ClientHead::for_shared_part`].
     pub(super) fn look_up_shared<'r>(&self, part: &'r SharedPart, head: &ClientHead) -> CacheLookup<'r> {
         let fallback_ttl = self.proxy.fallbacks.find(part.route.index);
-        CacheLookup { fallback_ttl, ..look_up_shared_part(part, &head.as_policy()) }
+        CacheLookup {
+            fallback_ttl,
+            ..look_up_shared_part(part, &head.as_policy(), &self.proxy.config.credentials)
+        }
     }
 
     /// Identifies the caller, as far as that takes no time.
@@ -192,15 +193,8 @@ impl Worker {
 
     /// Asks who the caller is, where that takes time.
     pub(super) async fn ask_caller(&self, route: &Route, head: &ClientHead) {
-        let (callers, headers) = (&self.proxy.callers, &head.parts.headers);
         if let Some(source) = &route.callers {
-            head.set_caller(
-                source,
-                match is_safe(&head.parts.method) {
-                    true => callers.ask(source, headers).await,
-                    false => callers.ask_for_writer(source, headers).await,
-                },
-            );
+            head.set_caller(source, self.proxy.callers.ask(source, head.as_asked()).await);
         }
     }
 

@@ -140,6 +140,9 @@ impl Write {
             Some(guard) => guard.send(&self.worker, forwarded, head).await,
             None => upstream_request::send(&self.worker, forwarded, head).await,
         };
+        // It may have ended its caller's session, or made it somebody else's.
+        proxy.callers.forget_everywhere(head.as_asked());
+        self.end_verdicts_on_caller();
         let outcome = plan.outcome_rules().evaluate(exchange_end(&result), sent_content(&progress));
         let mut result = result.map(|response| self.client_response(response, upgrade));
         let contents = match outcome {
@@ -187,7 +190,11 @@ impl Write {
         let position = purge.record(outcome, now).await;
         self.record_end(sent_at, &result, observed);
         // A position says that everything the write changed is purged.
-        let is_whole = !is_limited && !is_streamed && purge.written.targets.are_hard_and_at_once();
+        let is_whole = outcome == WriteOutcome::Purge
+            && purge.written.widened == 0
+            && !is_limited
+            && !is_streamed
+            && purge.written.targets.are_hard_and_at_once();
         let position = position.filter(|_| is_whole);
         if !is_streamed {
             // Also if nothing was answered: the purge above is all that there is to do.
@@ -217,6 +224,17 @@ impl Write {
         let proxy = &self.worker.proxy;
         let sketch = proxy.observed.as_ref()?;
         Some(WriteRecorder::begin(sketch, &self.head.parts, &proxy.clock))
+    }
+
+    /// The write may have ended other sessions of its caller, too, if it is one that purges what the caller has.
+    fn end_verdicts_on_caller(&self) {
+        let purging =
+            self.route.as_ref().filter(|route| route.purges.as_ref().is_some_and(|it| !it.is_empty()));
+        if let Some(source) = purging.and_then(|route| route.callers.as_ref())
+            && let Some(verdict) = self.head.find_caller(source)
+        {
+            self.worker.proxy.callers.forget_identity(source, verdict);
+        }
     }
 
     /// Keeps the write as a possible cause of changes, unless it failed. It is kept before it counts as settled.

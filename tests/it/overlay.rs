@@ -82,6 +82,25 @@ async fn each_caller_gets_its_own_of_what_is_stored_once() {
     assert!(parts.iter().all(|part| status.contains(part)), "{status}");
 }
 
+/// Tenants are a field: it selects the shared part, too, and is in its key.
+#[tokio::test]
+async fn a_field_beside_the_credential_selects_the_shared_part() {
+    let upstream = api();
+    upstream.on("/courses", |request: &Received| match request.header("x-tenant-id").as_deref() {
+        Some("acme") => Answer::json(r#"{"courses": [{"id": 1, "title": "of acme"}]}"#),
+        _ => list(),
+    });
+    let larder = Larder::with(YAML, &upstream);
+    as_caller(larder.get("/courses"), "1").await.assert_stored();
+    let at_acme = || as_caller(larder.get("/courses"), "1").header("x-tenant-id", "acme");
+    for (reply, is_stored) in [(at_acme().await, true), (at_acme().await, false)] {
+        let reply = if is_stored { reply.assert_stored() } else { reply.assert_hit() };
+        assert_eq!(reply.json()["courses"][0]["title"], "of acme");
+    }
+    assert_eq!(as_caller(larder.get("/courses"), "1").await.assert_hit().json()["total"], 2);
+    assert_eq!(upstream.last("/courses").header("authorization"), None);
+}
+
 #[tokio::test]
 async fn what_is_merged_is_validated_by_a_tag_of_its_own() {
     let upstream = api();

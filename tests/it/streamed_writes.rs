@@ -9,10 +9,11 @@ routes:
 ";
 
 /// A write whose response has begun, and the response that was stored meanwhile.
-async fn begin(upstream: &Upstream, larder: &Larder) -> (Streaming, Feed) {
+async fn begin(upstream: &Upstream, larder: &Larder, length: Option<&str>) -> (Streaming, Feed) {
     upstream.on("/messages", Answer::ok("old"));
     let (answer, feed) = Answer::fed();
-    upstream.once("/chat", answer.header("content-type", "text/event-stream"));
+    let answer = answer.header("content-type", "text/event-stream");
+    upstream.once("/chat", length.into_iter().fold(answer, |answer, it| answer.header("content-length", it)));
     let mut reply = larder.request("POST", "/chat").start().await;
     assert!(!reply.headers.contains_key("larder-position"), "it is not purged yet");
     feed.send("data: 1\n\n").await;
@@ -27,8 +28,8 @@ async fn begin(upstream: &Upstream, larder: &Larder) -> (Streaming, Feed) {
 async fn a_streamed_write_is_purged_again_at_its_end() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
-    for trailer in [false, true] {
-        let (reply, feed) = begin(&upstream, &larder).await;
+    for (trailer, length) in [(false, None), (true, None), (false, Some("18"))] {
+        let (reply, feed) = begin(&upstream, &larder, length).await;
         feed.send("data: 2\n\n").await;
         match trailer {
             true => feed.end_with_trailer("x-done", "yes").await,
@@ -43,7 +44,7 @@ async fn a_streamed_write_is_purged_again_at_its_end() {
 async fn a_write_whose_end_nobody_saw_stays_in_doubt() {
     let upstream = Upstream::start();
     let larder = Larder::with(ROUTES, &upstream);
-    let (reply, feed) = begin(&upstream, &larder).await;
+    let (reply, feed) = begin(&upstream, &larder, None).await;
     drop(reply);
     feed.abandoned().await;
     eventually("it is purged", || async { (larder.get("/messages").await.text() == "new").then_some(()) })

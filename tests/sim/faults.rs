@@ -148,7 +148,7 @@ async fn strike_replica(simulation: &Arc<Simulation>, kind: Kind, slot: usize, d
 }
 
 /// Pauses the process at its next guarded write, for longer than the mark lasts, or for less. Its way to the server may
-/// be slow when it goes on, so that a mark renewed after the write is too late.
+/// be slow or cut when it goes on, so that a mark renewed after the write is too late.
 async fn pause_before_send(simulation: &Arc<Simulation>, slot: usize, dice: &mut Dice) {
     let process = simulation.replica(slot).process.clone();
     process.pause_before_send();
@@ -158,12 +158,16 @@ async fn pause_before_send(simulation: &Arc<Simulation>, slot: usize, dice: &mut
         }
         sleep(dice.millis(1, 20)).await;
     }
-    let (path, is_slow) = (simulation.path(slot), dice.one_in(2));
+    let (path, is_slow) = (simulation.path(slot), !dice.one_in(3));
     let before = path.weather.lock().clone();
     if is_slow {
         path.weather.lock().delay = dice.between(20, 150);
     }
     sleep(if is_slow { dice.millis(310, 700) } else { dice.millis(50, 700) }).await;
+    if is_slow && dice.one_in(2) {
+        path.weather.lock().is_cut = true;
+        simulation.network().reset(Some(&path));
+    }
     process.thaw();
     if is_slow {
         sleep(dice.millis(20, 200)).await;

@@ -109,9 +109,23 @@ impl Setting {
                 (self.guarded, self.has_events) = (true, false);
             }
             _ if dice.branch(1).one_in(4) => self.with_rules_that_change_in_outages(&mut dice.branch(2)),
+            _ if dice.branch(5).one_in(3) => self.with_doubts_that_are_lost(&mut dice.branch(6)),
             _ => {}
         }
         self
+    }
+
+    /// Writes with an unknown outcome, which a small index folds, or which the index is lost with.
+    fn with_doubts_that_are_lost(&mut self, dice: &mut Dice) {
+        self.faults.retain(|kind| *kind != Kind::ClockSteps);
+        self.faults.extend([Kind::UpstreamCuts; 4]);
+        self.is_small = dice.one_in(2);
+        if !self.is_small {
+            let lost = *dice.pick(&[Kind::RedisFlushed, Kind::RedisEvictsIndex, Kind::FailoverWhole]);
+            self.faults.extend([lost; 3]);
+        }
+        (self.ttl, self.has_local_tier, self.guarded) = (Duration::from_secs(3), true, false);
+        self.settle = Duration::ZERO;
     }
 
     /// Purges that wait for Redis while the rules change.

@@ -36,14 +36,32 @@ pub fn part_fields(request: &HeaderMap) -> HeaderMap {
 }
 
 impl SharedPart {
+    /// The fields that only look like a credential. They may select another response for the same caller (a tenant,
+    /// somebody to act for), so they are sent on, and are in the key.
+    pub fn find_selecting_fields<'h>(
+        &self,
+        request: &'h HeaderMap,
+        caller_fields: &CallerFields,
+    ) -> Vec<&'h HeaderName> {
+        let is_selecting = |name: &&HeaderName| {
+            !caller_fields.is_named(name) && !self.is_credential(name) && !self.route.exempt.contains(name)
+        };
+        caller_fields.find_in(request).filter(is_selecting).collect()
+    }
+
+    fn is_credential(&self, name: &HeaderName) -> bool {
+        const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+        CREDENTIALS.contains(name) || self.credentials.contains(name)
+    }
+
     /// The fields of the request for the shared part: without those that identify the caller, and of the cookies only those
     /// in the key.
     pub fn request_fields(&self, request: &HeaderMap, caller_fields: &CallerFields) -> HeaderMap {
-        const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+        let selecting = self.find_selecting_fields(request, caller_fields);
         let is_removed = |name: &&HeaderName| {
-            let is_credential =
-                caller_fields.identify(name) || CREDENTIALS.contains(name) || self.credentials.contains(name);
-            OF_THE_WHOLE.contains(name) || is_credential && !self.route.headers.contains(name)
+            let is_credential = caller_fields.identify(name) || self.is_credential(name);
+            let is_in_key = self.route.headers.contains(name) || selecting.contains(name);
+            OF_THE_WHOLE.contains(name) || is_credential && !is_in_key
         };
         let mut fields = request.clone();
         request.keys().filter(is_removed).for_each(|name| drop(fields.remove(name)));

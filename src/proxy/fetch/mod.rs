@@ -3,6 +3,7 @@
 //! It asks the upstream for the whole response, gives it to all who wait as soon as its header section is there, and stores
 //! it once the last byte has come. It runs as a task of its own: a client that goes away does not end it.
 
+mod changed_caller;
 mod entry;
 mod insert;
 mod lease;
@@ -107,7 +108,9 @@ impl Fetch {
         if self.stale.is_some() {
             leader.record_refresh(refresh_failure(&fetched));
         }
+        let has_same_caller = fetched.is_err() || self.target.has_same_caller().await;
         match fetched {
+            Ok(fetched) if !has_same_caller => self.answer_changed_caller(fetched, leader, own).await,
             Ok(Fetched::Response(response)) => self.handle_response(response, leader, own).await,
             Ok(Fetched::NotModified { update, stale, strong }) => {
                 self.freshen(update, &stale, strong, &leader, own).await;
@@ -342,6 +345,9 @@ impl Fetch {
         times: ExchangeTimes,
     ) -> bool {
         let (target, stored) = (&self.target, &stale.response);
+        if !target.has_same_caller().await {
+            return false;
+        }
         let Ok(head) = entry::freshened_head(target, stored, update, times, stored.head.stamp).await else {
             return false;
         };

@@ -1,5 +1,7 @@
 //! `callers` with `ask`: another service knows who a caller is.
 
+use std::sync::{Arc, Mutex};
+
 use crate::support::{Answer, Larder, Received, Redis, Replica, Upstream};
 
 const YAML: &str = "
@@ -49,12 +51,12 @@ async fn the_service_says_whose_a_session_is() {
     mine(&larder, "eve-1").await.assert_detail("refused-caller");
     mine(&larder, "eve-1").await.assert_detail("refused-caller");
     larder.get("/mine").header("cookie", "theme=dark").await.assert_detail("anonymous-caller");
-    // Each session once, refused or not; and of the cookies the session alone was sent on.
-    assert_eq!(upstream.count("/check"), 4);
+    // Each session once, refused or not, and again after a fetch; of the cookies the session alone was sent on.
+    assert_eq!(upstream.count("/check"), 6);
     assert_eq!(upstream.last("/check").header("cookie").as_deref(), Some("sid=eve-1"));
     larder.after(10);
     mine(&larder, "ann-1").await.assert_hit();
-    assert_eq!(upstream.count("/check"), 5);
+    assert_eq!(upstream.count("/check"), 7);
 }
 
 #[tokio::test]
@@ -68,7 +70,7 @@ async fn requests_of_one_caller_wait_for_one_answer() {
     for reply in waiting {
         reply.await.unwrap().assert_text("#1");
     }
-    assert_eq!((upstream.count("/check"), upstream.count("/mine")), (1, 1));
+    assert_eq!((upstream.count("/check"), upstream.count("/mine")), (2, 1));
 }
 
 #[tokio::test]
@@ -144,7 +146,158 @@ async fn a_write_of_a_refused_session_is_asked_about_again() {
     logout().await.assert_status(204);
     mine(&larder, "ann-1").await.assert_stored();
     mine(&larder, "new-1").await.assert_hit();
-    assert_eq!(upstream.count("/check"), asked + 2);
+    assert_eq!(upstream.count("/check"), asked + 5);
+}
+
+/// An API with sessions that change hands: `sid=s` is whose `session` says.
+fn start_with_session(routes: &str) -> (Upstream, Arc<Mutex<String>>, Larder) {
+    let upstream = Upstream::start();
+    let session = Arc::new(Mutex::new("ann".to_owned()));
+    let whose = {
+        let session = session.clone();
+        move |request: &Received| match request.header("cookie").as_deref() {
+            Some("sid=s") => session.lock().unwrap().clone(),
+            Some("sid=ann-2") => "ann".to_owned(),
+            Some("sid=bob-2") => "bob".to_owned(),
+            _ => String::new(),
+        }
+    };
+    let name = whose.clone();
+    upstream.on("/check", move |request: &Received| match name(request) {
+        user if user.is_empty() => Answer::status(401),
+        user => Answer::status(204).header("x-user", &user),
+    });
+    for path in ["/mine", "/prices"] {
+        let name = whose.clone();
+        upstream.on(path, move |request: &Received| {
+            Answer::ok(format!("for {}", name(request))).header("etag", "\"1\"")
+        });
+    }
+    let switched = session.clone();
+    upstream.on("/switch", move |request: &Received| {
+        *switched.lock().unwrap() = request.header("x-to").unwrap_or_default();
+        Answer::status(204)
+    });
+    let yaml = "
+callers:
+  session: {ask: {url: '${UPSTREAM}/check', forward: [cookie.sid], every: 10s, identity: [header.X-User]}}
+routes:
+";
+    let larder = Larder::with(&format!("{yaml}{routes}"), &upstream);
+    (upstream, session, larder)
+}
+
+const SWITCHED: &str = "  - {path: /mine, ttl: 60s, callers: session, per: identity, tags: ['by:{caller}']}
+  - {path: /prices, ttl: 60s, callers: session, shared: signed-in, anonymous: share}
+  - {path: /switch, callers: session, purges: ['by:{caller}']}
+";
+
+fn as_session(larder: &Larder, path: &str, session: &str) -> crate::support::Request {
+    larder.get(path).header("cookie", &format!("sid={session}"))
+}
+
+#[tokio::test]
+async fn a_session_that_becomes_anothers_fills_nothing_of_its_former_user() {
+    let (_upstream, session, larder) = start_with_session(SWITCHED);
+    as_session(&larder, "/mine", "s").await.assert_stored().assert_text("for ann");
+    // Elsewhere, so that no write passes here.
+    *session.lock().unwrap() = "bob".to_owned();
+    larder.request("PURGE", "/mine").await.assert_status(200);
+    as_session(&larder, "/mine", "s").await.assert_not_stored("changed-caller").assert_text("for bob");
+    as_session(&larder, "/mine", "ann-2").await.assert_stored().assert_text("for ann");
+    // By now larder knows whose the session is.
+    as_session(&larder, "/mine", "s").await.assert_stored().assert_text("for bob");
+    as_session(&larder, "/mine", "ann-2").await.assert_hit().assert_text("for ann");
+}
+
+/// Two callers' responses have the same tag.
+#[tokio::test]
+async fn a_validation_by_anothers_session_does_not_confirm() {
+    let (upstream, session, larder) = start_with_session(SWITCHED);
+    as_session(&larder, "/mine", "ann-2").await.assert_stored().assert_text("for ann");
+    larder.after(59);
+    as_session(&larder, "/mine", "s").await.assert_hit();
+    larder.after(2);
+    *session.lock().unwrap() = "bob".to_owned();
+    upstream.on("/mine", |request: &Received| match request.header("if-none-match") {
+        Some(_) => Answer::status(304).header("etag", "\"1\""),
+        None => Answer::ok("for bob"),
+    });
+    as_session(&larder, "/mine", "s").await.assert_not_stored("changed-caller").assert_text("for bob");
+}
+
+#[tokio::test]
+async fn a_session_that_ended_fills_nothing_for_those_who_are_signed_in() {
+    let (_upstream, session, larder) = start_with_session(SWITCHED);
+    as_session(&larder, "/mine", "s").await.assert_stored();
+    session.lock().unwrap().clear();
+    as_session(&larder, "/prices", "s").await.assert_not_stored("changed-caller").assert_text("for ");
+    as_session(&larder, "/prices", "bob-2").await.assert_stored().assert_text("for bob");
+    as_session(&larder, "/prices", "s").await.assert_detail("refused-caller");
+}
+
+#[tokio::test]
+async fn a_write_purges_what_its_present_caller_has_and_ends_the_verdict() {
+    let (_upstream, _, larder) = start_with_session(SWITCHED);
+    let switch = |to: &str| larder.request("POST", "/switch").header("cookie", "sid=s").header("x-to", to);
+    as_session(&larder, "/mine", "s").await.assert_stored();
+    switch("bob").await.assert_status(204);
+    // No verdict outlives the write: the session is bob's.
+    as_session(&larder, "/mine", "s").await.assert_stored().assert_text("for bob");
+    as_session(&larder, "/mine", "bob-2").await.assert_hit();
+    as_session(&larder, "/mine", "ann-2").await.assert_stored();
+    // It is bob's write.
+    switch("bob").await.assert_status(204);
+    as_session(&larder, "/mine", "bob-2").await.assert_stored();
+    as_session(&larder, "/mine", "ann-2").await.assert_hit();
+    switch("").await.assert_status(204);
+    as_session(&larder, "/mine", "s").await.assert_detail("refused-caller");
+}
+
+/// Another replica's write has made the session bob's within `every`.
+#[tokio::test]
+async fn a_write_asks_anew_who_its_caller_is() {
+    let (_upstream, session, larder) = start_with_session(SWITCHED);
+    as_session(&larder, "/mine", "bob-2").await.assert_stored();
+    as_session(&larder, "/mine", "s").await.assert_stored();
+    *session.lock().unwrap() = "bob".to_owned();
+    larder
+        .request("POST", "/switch")
+        .header("cookie", "sid=s")
+        .header("x-to", "bob")
+        .await
+        .assert_status(204);
+    as_session(&larder, "/mine", "bob-2").await.assert_stored();
+    as_session(&larder, "/mine", "ann-2").await.assert_hit();
+}
+
+/// "Sign out everywhere", sent by another session of the same user.
+#[tokio::test]
+async fn a_write_that_purges_its_caller_ends_all_verdicts_on_it() {
+    let (_upstream, session, larder) = start_with_session(SWITCHED);
+    as_session(&larder, "/mine", "s").await.assert_stored();
+    as_session(&larder, "/mine", "bob-2").await.assert_stored();
+    session.lock().unwrap().clear();
+    let everywhere = larder.request("POST", "/switch").header("cookie", "sid=ann-2");
+    everywhere.await.assert_status(204);
+    as_session(&larder, "/mine", "ann-2").await.assert_stored();
+    as_session(&larder, "/mine", "s").await.assert_detail("refused-caller").assert_text("for ");
+    as_session(&larder, "/mine", "bob-2").await.assert_hit();
+}
+
+/// Tenants are hosts: a session of one is none of another.
+#[tokio::test]
+async fn a_session_counts_for_the_host_that_knows_it() {
+    let (upstream, larder) = start();
+    upstream.on("/check", |request: &Received| match request.header("x-forwarded-host").as_deref() {
+        Some("a.example") => Answer::status(204).header("x-user", "ann"),
+        _ => Answer::status(401),
+    });
+    let at = |host: &str| mine(&larder, "ann-1").header("host", host);
+    at("a.example").await.assert_stored();
+    at("a.example").await.assert_hit();
+    at("b.example").await.assert_detail("refused-caller");
+    assert_eq!(upstream.last("/check").header("x-forwarded-proto").as_deref(), Some("http"));
 }
 
 /// The budgets are in Redis: a request is charged first and identified then, or the other way round.
@@ -169,5 +322,6 @@ routes:
     for (session, status) in [("ann-1", 200), ("bob-2", 200), ("ann-3", 429), ("ann-4", 429)] {
         ask("/mine", session).await.assert_status(status);
     }
-    assert_eq!(upstream.count("/check"), 4, "a refused request asks nobody");
+    // Each fetch is followed by a question.
+    assert_eq!(upstream.count("/check"), 6, "a refused request asks nobody");
 }

@@ -129,6 +129,36 @@ async fn nothing_is_served_after_the_callers_own_exp() {
     get(&larder, "/members", &long).await.assert_status(503);
 }
 
+/// The API knows a token that it has revoked; larder learns of it by the API's answer.
+#[tokio::test]
+async fn a_token_that_the_api_refuses_gets_no_hit() {
+    let (upstream, larder) = start();
+    let (laptop, phone) = (token(&claims("ann", "t", 90)), token(&claims("ann", "t", 91)));
+    upstream.once("/mine", Answer::status(401));
+    get(&larder, "/mine", &laptop).await.assert_status(401);
+    get(&larder, "/mine", &phone).await.assert_stored();
+    get(&larder, "/mine", &laptop).await.assert_detail("refused-caller");
+    get(&larder, "/mine", &phone).await.assert_hit();
+    // Another status says nothing about the token.
+    upstream.once("/cohort", Answer::status(403));
+    get(&larder, "/cohort", &phone).await.assert_status(403);
+    get(&larder, "/mine", &phone).await.assert_hit();
+}
+
+/// RFC 9449 and RFC 8705: without the proof of its key it is nobody's.
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_key_is_left_to_the_api() {
+    let (_upstream, larder) = start();
+    let bound = json!({"sub": "ann", "exp": START.as_secs() + 90, "cnf": {"jkt": "0ZcOCORZNYy"}}).to_string();
+    get(&larder, "/mine", &token(&bound)).await.assert_detail("refused-caller");
+    // It names whom a write is from.
+    let phone = token(&claims("ann", "t", 91));
+    get(&larder, "/mine", &phone).await.assert_stored();
+    let logout = larder.request("POST", "/logout");
+    logout.header("authorization", &format!("Bearer {}", token(&bound))).await.assert_status(200);
+    get(&larder, "/mine", &phone).await.assert_stored();
+}
+
 /// The one who waited is not served with what came after the token's end.
 #[tokio::test]
 async fn a_token_that_expires_while_waiting_gets_nothing_of_another() {

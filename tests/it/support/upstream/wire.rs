@@ -118,7 +118,7 @@ impl Wire {
             Content::Generated(length) => self.write_generated(*length).await,
             Content::Fed(parts) => {
                 let parts = parts.lock().expect("not poisoned").take();
-                self.write_fed(parts.expect("a fed answer is for one request")).await
+                self.write_fed(parts.expect("a fed answer is for one request"), has_length(answer)).await
             }
         }
     }
@@ -149,7 +149,7 @@ impl Wire {
         self.write_last_chunk(&[]).await
     }
 
-    async fn write_fed(&mut self, mut parts: tokio::sync::mpsc::Receiver<Fed>) -> Written {
+    async fn write_fed(&mut self, mut parts: tokio::sync::mpsc::Receiver<Fed>, has_length: bool) -> Written {
         let mut trailers = vec![];
         loop {
             let mut nothing_expected = [0];
@@ -159,6 +159,8 @@ impl Wire {
                 _ = self.stream.read(&mut nothing_expected) => None,
             };
             match part {
+                Some(Fed::Part(part)) if has_length => self.write(&part).await?,
+                Some(Fed::End) if has_length => return Ok(()),
                 Some(Fed::Part(part)) => self.write_chunk(&part).await?,
                 Some(Fed::Trailer(name, value)) => trailers.push((name, value)),
                 Some(Fed::End) => return self.write_last_chunk(&trailers).await,
@@ -206,12 +208,16 @@ fn up_to(end: End, whole: usize) -> usize {
     }
 }
 
+fn has_length(answer: &Answer) -> bool {
+    answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+}
+
 fn format_head(answer: &Answer) -> String {
     let mut head = format!("HTTP/1.1 {} Scripted\r\n", answer.status);
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    let framed = answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let framed = has_length(answer);
     head += &match &answer.content {
         _ if framed || matches!(answer.status, 204 | 304) => String::new(),
         Content::Whole(body) => format!("content-length: {}\r\n", body.len()),
