@@ -75,18 +75,21 @@ fn a_caller_is_known_by_the_claims_in_use() {
     let headers = bearer(&token(&json!({"alg": "HS256", "kid": "any"}), &claims.to_string(), hs256(SECRET)));
     // The second time it is remembered.
     for _ in 0..2 {
-        let identity = known(callers.identify(&source, &headers));
+        let identity = known(callers.identify(&source, asked(&headers)));
         assert_eq!(identity.name.as_deref(), Some("ann"));
         let claims: Vec<_> = identity.claims.iter().map(|claim| (&*claim.path, &*claim.json)).collect();
         assert_eq!(claims, [("sub", "\"ann\""), ("org.id", "7")]);
         assert_eq!(identity.expires_at, Some(NOW.plus(Duration::from_secs(9))));
     }
     clock.advance(Duration::from_secs(9));
-    assert_eq!(callers.identify(&source, &headers), CallerVerdict::Unknown(UnknownCaller::Expired));
+    assert_eq!(callers.identify(&source, asked(&headers)), CallerVerdict::Unknown(UnknownCaller::Expired));
     // Later settings with other keys don't know it.
     let other = callers_of_secret("another secret of more than 32 bytes..");
     let reconfigured = callers.reconfigured(&other).unwrap();
-    assert_eq!(reconfigured.identify(&source, &headers), CallerVerdict::Unknown(UnknownCaller::Refused));
+    assert_eq!(
+        reconfigured.identify(&source, asked(&headers)),
+        CallerVerdict::Unknown(UnknownCaller::Refused)
+    );
 }
 
 /// Two numbers beyond 64 bits are equal once they are read.
@@ -102,10 +105,14 @@ fn a_rounded_number_names_nobody() {
     ] {
         let claims = format!("{{\"sub\": {value}, \"org\": {{\"id\": {value}}}}}");
         let token = token(&json!({"alg": "HS256"}), &claims, hs256(SECRET));
-        let identity = known(callers.identify(&source, &bearer(&token)));
+        let identity = known(callers.identify(&source, asked(&bearer(&token))));
         assert_eq!(identity.claim("org.id").map(|claim| &*claim.json), expected);
         assert_eq!(identity.name.as_deref(), expected.filter(|text| !text.starts_with('[')), "{value}");
     }
+}
+
+fn asked(headers: &HeaderMap) -> CallerRequest<'_> {
+    CallerRequest { headers, host: "api.example", scheme: "https" }
 }
 
 fn callers_of_secret(secret: &str) -> Vec<CallerSettings> {
@@ -120,7 +127,7 @@ fn whatever_is_not_right_is_refused() {
     let good = json!({"iss": "us", "sub": "ann"}).to_string();
     let with = |header: Value, claims: &str| token(&header, claims, hs256(SECRET));
     let right = with(head.clone(), &good);
-    known(callers.identify(&source, &bearer(&right)));
+    known(callers.identify(&source, asked(&bearer(&right))));
     let unsigned = format!("{}.{}.", base64(json!({"alg": "none"}).to_string()), base64(&good));
     let (first, last) = right.rsplit_once('.').unwrap();
     for wrong in [
@@ -149,7 +156,7 @@ fn whatever_is_not_right_is_refused() {
         with(head.clone(), &json!({"iss": "us", "nbf": NOW.as_secs() + 1}).to_string()),
         with(head.clone(), &json!({"iss": "us", "x": "y".repeat(8192)}).to_string()),
     ] {
-        let verdict = callers.identify(&source, &bearer(&wrong));
+        let verdict = callers.identify(&source, asked(&bearer(&wrong)));
         assert_eq!(verdict, CallerVerdict::Unknown(UnknownCaller::Refused), "{wrong}");
     }
     let line = format!("Bearer {right}");
@@ -159,10 +166,16 @@ fn whatever_is_not_right_is_refused() {
         sent(&[("authorization", "")]),
         sent(&[("authorization", &line), ("authorization", &line)]),
     ] {
-        assert_eq!(callers.identify(&source, &headers), CallerVerdict::Unknown(UnknownCaller::Refused));
+        assert_eq!(
+            callers.identify(&source, asked(&headers)),
+            CallerVerdict::Unknown(UnknownCaller::Refused)
+        );
     }
     let elsewhere = sent(&[("cookie", &format!("token={right}"))]);
-    assert_eq!(callers.identify(&source, &elsewhere), CallerVerdict::Unknown(UnknownCaller::Anonymous));
+    assert_eq!(
+        callers.identify(&source, asked(&elsewhere)),
+        CallerVerdict::Unknown(UnknownCaller::Anonymous)
+    );
 }
 
 #[test]
@@ -176,7 +189,7 @@ fn tokens_are_found_where_the_configuration_says() {
         ("authorization", "authorization", format!("bEARER  {right}"), true),
     ] {
         let (callers, source, _) = callers(&format!("secret: '{SECRET}', from: {from}"));
-        let verdict = callers.identify(&source, &sent(&[(field, &value)]));
+        let verdict = callers.identify(&source, asked(&sent(&[(field, &value)])));
         assert_eq!(verdict.view().known().is_some(), is_known, "{from} {value}");
     }
 }

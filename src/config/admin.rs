@@ -45,7 +45,7 @@ settings! {
         dialects: bool = BOOLEAN, default "true";
         /// How long a purge with `Purge-Wait: applied` or `?wait=applied` waits for all replicas, unless it names a time.
         wait_timeout: Duration = POSITIVE_DURATION, default "5s";
-        /// Whether a write that matches no route also purges the cached paths above its own.
+        /// Whether a write that no route says `tags` or `purges` for also purges the cached paths above its own.
         parents: bool = BOOLEAN, default "true";
         /// How many of the most requested responses that a purge invalidated are fetched again. Each replica counts the
         /// requests it served.

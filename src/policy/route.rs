@@ -229,6 +229,11 @@ impl Route {
         self.purges.as_ref().is_some_and(Vec::is_empty)
     }
 
+    /// Whether the configuration names what a write here purges, beside its own URL.
+    pub fn says_what_writes_purge(&self) -> bool {
+        self.purges.is_some() || !self.tags.is_empty()
+    }
+
     /// The templates of the tags that a write here purges.
     pub fn purge_templates(&self) -> impl Iterator<Item = &Template> {
         let tags = if self.has_empty_purges() { &[][..] } else { &self.tags[..] };

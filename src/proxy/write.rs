@@ -33,6 +33,9 @@ use crate::policy::{RequestHead, Route};
 use crate::purge::{Purge, PurgeVersion, Target};
 use crate::upstream::{CapturedBody, RequestProgress, UpstreamBody};
 
+/// The default of `accepted_settle`, for a write that no route matches.
+const UNROUTED_ACCEPTED_SETTLE: Duration = Duration::from_secs(10);
+
 /// Forwards a write on a task of its own: a client that goes away stops neither the write nor its purge. A write that
 /// purges nothing may become a tunnel.
 pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
@@ -164,7 +167,8 @@ impl Write {
             outcome = WriteOutcome::Purge;
         }
         if result.as_ref().is_ok_and(|response| response.status() == StatusCode::ACCEPTED) {
-            let accepted = self.route.as_ref().map(|route| route.accepted_settle).unwrap_or_default();
+            let of_route = self.route.as_ref().map(|route| route.accepted_settle);
+            let accepted = of_route.unwrap_or(UNROUTED_ACCEPTED_SETTLE);
             written.settle = written.settle.max(accepted);
         }
         #[cfg(test)]

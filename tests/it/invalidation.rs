@@ -207,6 +207,32 @@ async fn a_write_under_another_spelling_purges_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_write_on_a_route_that_names_no_tag_purges_the_path_above() {
+    let upstream = Upstream::start();
+    let routes = [
+        ("[{path: /items, ttl: 60s}, {path: \"/items/{id}\", ttl: 60s}]", vec![]),
+        ("[{path: \"/{*rest}\", ttl: 60s}]", vec![]),
+        // It is said what a write purges.
+        (
+            "[{path: /items, ttl: 60s}, {path: \"/items/{id}\", ttl: 60s, tags: [\"item:{id}\"]}]",
+            vec!["/items"],
+        ),
+        (
+            "[{path: /items, ttl: 60s}, {path: \"/items/{id}\", ttl: 60s, purges: []}]",
+            vec!["/items", "/items/1"],
+        ),
+    ];
+    for (routes, left) in routes {
+        let larder = Larder::with(&format!("routes: {routes}"), &upstream);
+        for path in ["/items", "/items/1"] {
+            larder.get(path).await.assert_stored();
+        }
+        larder.request("PATCH", "/items/1").await.assert_status(200);
+        assert_eq!(hits(&larder, &["/items", "/items/1"]).await, left, "{routes}");
+    }
+}
+
+#[tokio::test]
 async fn an_unmatched_write_purges_its_path_and_the_one_above() {
     let upstream = Upstream::start();
     let yaml =

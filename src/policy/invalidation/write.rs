@@ -75,7 +75,7 @@ impl WriteTargets {
 pub struct WritePlan<'r> {
     routes: &'r Routes,
     paths: Vec<CandidatePath<'r>>,
-    /// A write that no route matches also purges the cached paths above it.
+    /// A write also purges the cached paths above it, unless a route says what it purges.
     purges_parents: bool,
     /// Its route says `purges: []`.
     purges_nothing: bool,
@@ -155,7 +155,9 @@ impl<'r> WritePlan<'r> {
         let steps = StepLimit::new(MAX_STEPS);
         for (path, is_own) in self.paths.iter().zip([true].into_iter().chain(std::iter::repeat(false))) {
             path.add_urls(&mut found.targets, request, is_own);
-            if path.matches.is_empty() && self.purges_parents {
+            if self.purges_parents
+                && !path.matches.iter().any(|matched| matched.route.says_what_writes_purge())
+            {
                 self.add_parents(&mut found.targets, path);
             }
             for matched in &path.matches {

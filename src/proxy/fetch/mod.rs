@@ -3,7 +3,6 @@
 //! It asks the upstream for the whole response, gives it to all who wait as soon as its header section is there, and stores
 //! it once the last byte has come. It runs as a task of its own: a client that goes away does not end it.
 
-mod changed_caller;
 mod entry;
 mod insert;
 mod lease;
@@ -29,7 +28,7 @@ use super::shared_body::{BodyReader, SharedBody};
 use super::single_flight::{CallerKind, FetchOutcome, InFlightResponse, Leader, RefreshFailure, Uncacheable};
 use super::worker::Worker;
 use super::write_budget::client_network;
-use crate::policy::classify::CacheLookup;
+use crate::policy::classify::{CacheLookup, Caller};
 use crate::policy::credentials::field_outside_key;
 use crate::policy::lifetime_limits;
 use crate::policy::no_vary_search::{NO_VARY_SEARCH, SearchVariance};
@@ -110,7 +109,17 @@ impl Fetch {
         }
         let has_same_caller = fetched.is_err() || self.target.has_same_caller().await;
         match fetched {
-            Ok(fetched) if !has_same_caller => self.answer_changed_caller(fetched, leader, own).await,
+            Ok(fetched) if !has_same_caller => {
+                // A response to this caller says nothing about those to the other one.
+                (self.stale, self.target.caller) = (None, Caller::Credentialed { until: None });
+                match self.target.without_validation(fetched).await {
+                    Ok(response) => {
+                        let (response, reason) = (response.into_response(), NotStored::ChangedCaller);
+                        self.finish_unstored(response, reason, &leader, own);
+                    }
+                    Err(error) => leader.finish(FetchOutcome::Failed(error)),
+                }
+            }
             Ok(Fetched::Response(response)) => self.handle_response(response, leader, own).await,
             Ok(Fetched::NotModified { update, stale, strong }) => {
                 self.freshen(update, &stale, strong, &leader, own).await;

@@ -17,6 +17,7 @@ use super::super::state::Proxy;
 use super::super::worker::Worker;
 use super::super::{forwarding, reply, upstream_request};
 use crate::policy::accept_encoding::remove_refused_codings;
+use crate::policy::caller::CallerVerdict;
 use crate::policy::classify::{CacheLookup, Caller};
 use crate::policy::compression::{compress_response, mark_tag, restore_tags};
 use crate::policy::content;
@@ -126,6 +127,29 @@ impl FetchTarget {
     }
 
     /// Asks without a condition: a 304 would say nothing then.
+    /// Whether the caller is still the one that the request was looked up for. A service's verdict is remembered for a
+    /// while; meanwhile the session may have ended or become somebody else's, and the upstream answers for whoever it is by
+    /// then. So the service is asked again *after* the response: if it names the same caller before and after, the response
+    /// is that caller's.
+    pub(super) async fn has_same_caller(&self) -> bool {
+        let (head, callers) = (&self.head, &self.proxy().callers);
+        let Some(source) = self.route.callers.as_ref().filter(|source| !source.has_claims) else {
+            return true;
+        };
+        let Some(before @ CallerVerdict::Known(_)) = head.find_caller(source) else { return true };
+        callers.forget(source, head.as_asked());
+        callers.ask(source, head.as_asked()).await == *before
+    }
+
+    /// The response to the present caller. Two callers' responses at one URL may have the same validator, so that a 304
+    /// says nothing.
+    pub(super) async fn without_validation(&self, fetched: Fetched) -> Result<UpstreamResponse, ProxyError> {
+        match fetched {
+            Fetched::Response(response) => Ok(response),
+            Fetched::NotModified { .. } => self.send(HeaderMap::new()).await,
+        }
+    }
+
     async fn send_unconditional(&self) -> Result<Fetched, ProxyError> {
         let response = self.send(HeaderMap::new()).await?;
         match response.status {

@@ -197,7 +197,7 @@ fn as_session(larder: &Larder, path: &str, session: &str) -> crate::support::Req
 }
 
 #[tokio::test]
-async fn a_session_that_becomes_anothers_fills_nothing_of_its_former_user() {
+async fn a_session_that_becomes_anothers_fills_nothing_of_its_user() {
     let (_upstream, session, larder) = start_with_session(SWITCHED);
     as_session(&larder, "/mine", "s").await.assert_stored().assert_text("for ann");
     // Elsewhere, so that no write passes here.
@@ -227,7 +227,7 @@ async fn a_validation_by_anothers_session_does_not_confirm() {
 }
 
 #[tokio::test]
-async fn a_session_that_ended_fills_nothing_for_those_who_are_signed_in() {
+async fn a_session_that_ended_fills_nothing_for_who_is_signed_in() {
     let (_upstream, session, larder) = start_with_session(SWITCHED);
     as_session(&larder, "/mine", "s").await.assert_stored();
     session.lock().unwrap().clear();
@@ -237,7 +237,7 @@ async fn a_session_that_ended_fills_nothing_for_those_who_are_signed_in() {
 }
 
 #[tokio::test]
-async fn a_write_purges_what_its_present_caller_has_and_ends_the_verdict() {
+async fn a_write_purges_for_its_present_caller_and_ends_the_verdict() {
     let (_upstream, _, larder) = start_with_session(SWITCHED);
     let switch = |to: &str| larder.request("POST", "/switch").header("cookie", "sid=s").header("x-to", to);
     as_session(&larder, "/mine", "s").await.assert_stored();
