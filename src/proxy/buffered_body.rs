@@ -23,12 +23,15 @@ pub(crate) struct BufferedBody {
     reservation: Reservation,
     /// Nothing follows the buffered frames.
     is_ended: bool,
+    /// The error that is the last buffered frame was held back for a turn.
+    is_error_deferred: bool,
 }
 
 impl BufferedBody {
-    /// Whether nothing more has to arrive.
+    /// Whether all of it has arrived.
     pub(super) fn is_whole(&self) -> bool {
-        self.is_ended || self.rest.is_end_stream()
+        let is_cut = self.buffered.back().is_some_and(Result::is_err);
+        !is_cut && (self.is_ended || self.rest.is_end_stream())
     }
 }
 
@@ -41,7 +44,13 @@ pub(super) async fn buffer_body(
 ) -> (BufferedBody, Option<Bytes>) {
     let end = Instant::now() + timeout;
     let reservation = memory.reserve();
-    let mut gathered = BufferedBody { buffered: VecDeque::new(), rest: body, reservation, is_ended: false };
+    let mut gathered = BufferedBody {
+        buffered: VecDeque::new(),
+        rest: body,
+        reservation,
+        is_ended: false,
+        is_error_deferred: false,
+    };
     let mut content = BytesMut::new();
     while let Ok(frame) = timeout_at(end, gathered.rest.frame()).await {
         let Some(frame) = frame else {
@@ -69,6 +78,12 @@ impl Body for BufferedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if matches!(self.buffered.front(), Some(Err(_))) && !self.is_error_deferred {
+            // An error makes hyper drop what it has not written yet, the head included.
+            self.is_error_deferred = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match self.buffered.pop_front() {
             Some(frame) => Poll::Ready(Some(frame)),
             None if self.is_ended => Poll::Ready(None),
@@ -77,7 +92,7 @@ impl Body for BufferedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.buffered.is_empty() && self.is_whole()
+        self.buffered.is_empty() && (self.is_ended || self.rest.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -53,6 +53,23 @@ async fn a_write_whose_end_nobody_saw_stays_in_doubt() {
     assert!(!larder.get("/messages").await.is_hit());
 }
 
+/// The upstream breaks off, and may go on working.
+#[tokio::test]
+async fn a_write_whose_response_is_cut_stays_in_doubt() {
+    for answer in [Answer::ok("cut short").cut_after(3), Answer::ok("").chunks(["cut", "short"]).cut_after(3)]
+    {
+        let upstream = Upstream::start();
+        let larder = Larder::with(ROUTES, &upstream);
+        larder.get("/messages").await.assert_stored();
+        upstream.on("/chat", answer);
+        let reply = larder.request("POST", "/chat").start().await;
+        assert_eq!((reply.status, reply.headers.contains_key("larder-position")), (200, false));
+        assert!(reply.whole().await.is_err());
+        larder.get("/messages").await;
+        assert!(!larder.get("/messages").await.is_hit());
+    }
+}
+
 #[tokio::test]
 async fn a_response_of_unknown_length_that_ends_soon_is_purged_once() {
     let upstream = Upstream::start();
