@@ -151,9 +151,7 @@ impl Token {
     fn verdict_at(self, now: Timestamp, leeway: Duration) -> CallerVerdict {
         if self.identity.expires_at.is_some_and(|end| now >= end) {
             CallerVerdict::Unknown(UnknownCaller::Expired)
-        } else if self.is_left_to_upstream {
-            CallerVerdict::Unknown(UnknownCaller::Refused)
-        } else if self.not_before.is_some_and(|start| now.plus(leeway) < start) {
+        } else if self.is_left_to_upstream || self.not_before.is_some_and(|start| now.plus(leeway) < start) {
             CallerVerdict::Unknown(UnknownCaller::Refused)
         } else {
             CallerVerdict::Known(self.identity)

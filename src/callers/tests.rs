@@ -328,7 +328,7 @@ fn a_write_is_of_whom_its_token_names_also_past_its_end() {
         (bearer("garbage"), None),
         (sent(&[]), None),
     ] {
-        let verdict = callers.identify(&source, &headers);
+        let verdict = callers.identify(&source, asked(&headers));
         let found = match callers.name_writer(source.index, &verdict, &headers) {
             WriteCaller::Known(identity) | WriteCaller::Stated(identity) => identity.name.clone(),
             WriteCaller::Nobody => None,
@@ -345,7 +345,7 @@ fn a_write_with_an_unknown_key_is_of_whom_the_token_states() {
     for (issuer, name) in [("us", Some("ann")), ("others", None)] {
         let claims = json!({"iss": issuer, "sub": "ann"}).to_string();
         let headers = bearer(&token(&json!({"alg": "ES256", "kid": "new"}), &claims, |_| vec![0; 64]));
-        let verdict = callers.identify(&source, &headers);
+        let verdict = callers.identify(&source, asked(&headers));
         assert_eq!(verdict, CallerVerdict::Unknown(UnknownCaller::Unverified));
         let found = callers.name_writer(source.index, &verdict, &headers);
         assert_eq!(found.view().named().and_then(|identity| identity.name.as_deref()), name);

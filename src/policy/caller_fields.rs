@@ -214,9 +214,42 @@ const WORDS: &[&str] = &[
     "workspace",
 ];
 
+/// Found in the names of fields that say on whose behalf, or in which part of an API, a caller asks.
+const SELECTOR_PARTS: &[&str] =
+    &["account", "customer", "impersonat", "on-behalf", "shop-id", "store-id", "tenant"];
+
+/// Whole words of such names.
+const SELECTOR_WORDS: &[&str] = &[
+    "acting",
+    "actor",
+    "company",
+    "group",
+    "groups",
+    "merchant",
+    "org",
+    "organisation",
+    "organization",
+    "role",
+    "roles",
+    "scope",
+    "scopes",
+    "sudo",
+    "team",
+    "workspace",
+];
+
+/// Whether the field selects something beside who the caller is: a tenant, a role, somebody to act for.
+pub fn is_selector(name: &HeaderName) -> bool {
+    contains(name.as_str(), SELECTOR_PARTS, SELECTOR_WORDS)
+}
+
 fn looks_like_credential(name: &str) -> bool {
-    PARTS.iter().any(|part| name.contains(part))
-        || name.split(['-', '_', '.']).any(|word| WORDS.contains(&word))
+    contains(name, PARTS, WORDS)
+}
+
+fn contains(name: &str, parts: &[&str], words: &[&str]) -> bool {
+    parts.iter().any(|part| name.contains(part))
+        || name.split(['-', '_', '.']).any(|word| words.contains(&word))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::SharedPart;
 use crate::hex;
 use crate::policy::cache_control::CacheControl;
+use crate::policy::caller_fields::is_selector;
 use crate::policy::compression::DIGESTS;
 use crate::policy::entity_tag::{restore_lines, strong_tag};
 use crate::policy::targeted::SURROGATE_CONTROL;
@@ -36,15 +37,15 @@ pub fn part_fields(request: &HeaderMap) -> HeaderMap {
 }
 
 impl SharedPart {
-    /// The fields that only look like a credential. They may select another response for the same caller (a tenant,
-    /// somebody to act for), so they are sent on, and are in the key.
+    /// The fields that say more than who the caller is (a tenant, a role, somebody to act for), and may select another
+    /// response for all of those: they are sent on, and are in the key.
     pub fn find_selecting_fields<'h>(
         &self,
         request: &'h HeaderMap,
         caller_fields: &CallerFields,
     ) -> Vec<&'h HeaderName> {
         let is_selecting = |name: &&HeaderName| {
-            !caller_fields.is_named(name) && !self.is_credential(name) && !self.route.exempt.contains(name)
+            is_selector(name) && !self.is_credential(name) && !self.route.exempt.contains(name)
         };
         caller_fields.find_in(request).filter(is_selecting).collect()
     }

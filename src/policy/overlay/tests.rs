@@ -170,6 +170,7 @@ fn the_shared_part_is_fetched_without_the_callers_credentials() {
         ("cookie", "sid=1; theme=dark"),
         ("x-api-key", "k"),
         ("x-user-id", "7"),
+        ("x-org-id", "acme"),
         ("who", "ann"),
         ("x-tenant", "t"),
         ("accept-language", "de"),
@@ -185,6 +186,7 @@ fn the_shared_part_is_fetched_without_the_callers_credentials() {
         fields(&[
             ("cookie", "theme=dark"),
             ("x-tenant", "t"),
+            ("x-org-id", "acme"),
             ("accept-language", "de"),
             ("accept", "application/json"),
             ("accept-encoding", "identity"),
