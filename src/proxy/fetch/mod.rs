@@ -39,11 +39,10 @@ use crate::policy::validation::merge_headers;
 use crate::policy::withdrawal::{Withdrawal, withdrawal, withdrawal_by_head};
 use crate::store::{FetchToken, LeaseOutcome};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Terms};
-use crate::upstream::UpstreamError;
 use lease::{HeldLease, LeaseResult};
 use pump::{FinishOnDrop, pump};
 pub(super) use target::FetchTarget;
-use target::{Fetched, UpstreamResponse};
+use target::{Fetched, UpstreamResponse, refresh_failure};
 
 pub(super) struct Fetch {
     target: FetchTarget,
@@ -471,16 +470,6 @@ impl Fetch {
             self.record_credential(FieldEffect::NotShared);
         }
         proxy.metrics.record_fill(route.index, Err(reason));
-    }
-}
-
-/// How a fetch that was to replace a stale response failed, if it did.
-fn refresh_failure(fetched: &Result<Fetched, ProxyError>) -> Option<RefreshFailure> {
-    match fetched {
-        Ok(Fetched::Response(response)) if response.status.is_server_error() => Some(RefreshFailure::Other),
-        Ok(_) => None,
-        Err(ProxyError::Upstream(UpstreamError::Timeout)) => Some(RefreshFailure::Timeout),
-        Err(_) => Some(RefreshFailure::Other),
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::client_request::ClientHead;
 use super::super::compressed_body::CompressedBody;
 use super::super::error::ProxyError;
 use super::super::lookup::{StaleResponse, caller_kind};
-use super::super::single_flight::CallerKind;
+use super::super::single_flight::{CallerKind, RefreshFailure};
 use super::super::state::Proxy;
 use super::super::worker::Worker;
 use super::super::{forwarding, reply, upstream_request};
@@ -221,5 +221,15 @@ pub(super) fn fetched_request<'a>(head: &'a ClientHead, query: &'a LookupQuery) 
 impl UpstreamResponse {
     pub(super) fn into_response(self) -> Response<Body> {
         reply::with_body(self.status, self.headers, self.body)
+    }
+}
+
+/// How a fetch that was to replace a stale response failed, if it did.
+pub(super) fn refresh_failure(fetched: &Result<Fetched, ProxyError>) -> Option<RefreshFailure> {
+    match fetched {
+        Ok(Fetched::Response(response)) if response.status.is_server_error() => Some(RefreshFailure::Other),
+        Ok(_) => None,
+        Err(ProxyError::Upstream(UpstreamError::Timeout)) => Some(RefreshFailure::Timeout),
+        Err(_) => Some(RefreshFailure::Other),
     }
 }
