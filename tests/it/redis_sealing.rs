@@ -165,6 +165,35 @@ async fn a_replayed_value_is_a_miss_once_it_is_purged() {
     }
 }
 
+/// The index is not signed, as `docs/security.md` says: whoever writes to it can withhold a purge from a replica that has not
+/// read it, and bring back what was valid before.
+#[tokio::test]
+async fn who_writes_to_the_index_can_bring_back_what_was_valid() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let seal = Some(("encrypt", &[NEW][..]));
+    let larder = start_connected(&redis, seal, &upstream).await;
+    let value = store(&larder, &redis, "/items/1").await;
+    let replay = || async {
+        assert_eq!(redis.command(&["COPY", "copy", &value, "REPLACE"]).await, "1");
+    };
+    assert_eq!(redis.command(&["COPY", &value, "copy"]).await, "1");
+    redis.command(&["DEL", &value]).await;
+    larder.get("/items/1").await.assert_text("GET /items/1 #2");
+    larder.has("/items/1").await.assert_text("GET /items/1 #2");
+    // Older, and within its lifetime.
+    replay().await;
+    larder.has("/items/1").await.assert_text("GET /items/1 #1");
+    larder.purge_tag("items").await;
+    replay().await;
+    let withhold = "local last = -redis.call('ZSCORE', KEYS[1], 'w')
+        for _, record in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], last, last)) do redis.call('ZREM', KEYS[1], record) end";
+    redis.command(&["EVAL", withhold, "1", "{larder}:index"]).await;
+    // The replica that knows the purge keeps to it.
+    let late = start_connected(&redis, seal, &upstream).await;
+    late.has("/items/1").await.assert_text("GET /items/1 #1");
+    larder.get("/items/1").await.assert_text("GET /items/1 #3");
+}
+
 #[tokio::test]
 async fn values_of_another_namespace_or_secret_are_not_believed() {
     for mode in MODES {
