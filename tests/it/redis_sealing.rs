@@ -76,7 +76,7 @@ async fn responses_are_unreadable_in_redis_and_hits_for_all_replicas() {
             assert!(contains(&redis, &key, "lrdr").await, "{key}");
         }
         one.purge_tag("items").await;
-        other.get("/items/1").await.assert_text("GET /items/1 #2");
+        other.answers("/items/1", "GET /items/1 #2").await;
     }
 }
 
