@@ -9,12 +9,15 @@ use super::yaml::{self, Value, YamlNode};
 /// Most bytes of a JSON document. YAML has a bound of its own.
 const MAX_JSON_BYTES: usize = 32 << 20;
 
+/// The help where a file can't be read.
+const CHECK_PATH: &str = "check the path of the file, and that this user may read it";
+
 /// Reads a document. The scalars of YAML are texts.
 ///
 /// # Errors
 /// The file can't be read, is too large, or is neither JSON nor YAML.
 pub(crate) fn read_document(path: &Path) -> Result<serde_json::Value, ConfigErrors> {
-    let (text, source) = read_file(path)?;
+    let (text, source) = read_file(path, CHECK_PATH)?;
     let diagnostics = Diagnostics::default();
     if text.trim_start().starts_with('{') {
         if text.len() > MAX_JSON_BYTES {
@@ -35,7 +38,7 @@ pub(crate) fn read_document(path: &Path) -> Result<serde_json::Value, ConfigErro
 /// # Errors
 /// The file can't be read, or is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String, ConfigErrors> {
-    read_file(path).map(|(text, _)| text)
+    read_file(path, CHECK_PATH).map(|(text, _)| text)
 }
 
 fn to_json(node: YamlNode) -> serde_json::Value {

@@ -27,7 +27,7 @@ impl Config {
     }
 
     pub fn load_with(path: impl AsRef<Path>, overrides: &SettingOverrides) -> Result<Self, ConfigErrors> {
-        let (text, source) = read_file(path.as_ref())?;
+        let (text, source) = read_file(path.as_ref(), NAME_ANOTHER)?;
         Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
     }
 
@@ -36,7 +36,7 @@ impl Config {
         path: impl AsRef<Path>,
         overrides: &SettingOverrides,
     ) -> Result<(Self, Vec<Finding>), ConfigErrors> {
-        let (text, source) = read_file(path.as_ref())?;
+        let (text, source) = read_file(path.as_ref(), NAME_ANOTHER)?;
         let environment = |name: &str| std::env::var(name).ok();
         let (config, warnings) = read((&text, &source), &environment, overrides, Mode::CheckFiles)?;
         let finding = |warning: Diagnostic| Finding {
@@ -60,7 +60,7 @@ impl Config {
 
     /// Lints a file; see [`Config::lint`].
     pub fn lint_file(path: impl AsRef<Path>) -> Result<Vec<Finding>, ConfigErrors> {
-        let (text, source) = read_file(path.as_ref())?;
+        let (text, source) = read_file(path.as_ref(), NAME_ANOTHER)?;
         Self::lint(&text, &source, &|name| std::env::var(name).ok(), &SettingOverrides::default())
     }
 
@@ -80,17 +80,19 @@ impl Config {
     }
 }
 
+/// The help where the configuration can't be read.
+const NAME_ANOTHER: &str = "name another one with `--config FILE`";
+
 /// Reads a file; returns its text, and its name in errors.
-pub(super) fn read_file(path: &Path) -> Result<(String, String), ConfigErrors> {
+pub(super) fn read_file(path: &Path, help: &str) -> Result<(String, String), ConfigErrors> {
     let source = path.display().to_string();
     let unreadable = |message: String, help: &str| {
         let diagnostics = Diagnostics::default();
         diagnostics.error(Location::Start, message).help(help);
         ConfigErrors::new(&source, "", diagnostics.into_parts().0)
     };
-    let bytes = std::fs::read(path).map_err(|error| {
-        unreadable(format!("the file can't be read: {error}"), "name another one with `--config FILE`")
-    })?;
+    let bytes =
+        std::fs::read(path).map_err(|error| unreadable(format!("the file can't be read: {error}"), help))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| unreadable("the file is not text in UTF-8".into(), "save it in UTF-8"))?;
     Ok((text, source))

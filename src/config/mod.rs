@@ -48,6 +48,7 @@ mod warm;
 mod warnings;
 mod webhooks;
 mod yaml;
+mod yaml_help;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use serde_yaml::Spanned;
 use serde_yaml::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use super::diagnostics::{Diagnostics, Location};
+use super::yaml_help::locate_syntax_error;
 
 /// Maximum size of a file.
 pub(super) const MAX_FILE_BYTES: usize = 4 << 20;
@@ -103,8 +104,8 @@ pub(super) fn parse(text: &str, diagnostics: &Diagnostics) -> Option<YamlNode> {
         }
         Err(error) => {
             let message = syntax_message(&error);
-            let help = syntax_help(&message);
-            let diagnostic = diagnostics.error(error_location(&error), message);
+            let (location, help) = locate_syntax_error(text, &message, error_location(&error));
+            let diagnostic = diagnostics.error(location, message);
             if let Some(help) = help {
                 diagnostic.help(help);
             }
@@ -235,18 +236,6 @@ fn syntax_message(error: &serde_yaml::Error) -> String {
             format!("this is not YAML: {text}")
         }
     }
-}
-
-/// The most likely fix for an error of the parser.
-fn syntax_help(message: &str) -> Option<&'static str> {
-    [
-        ("tabs disallowed", "indent with spaces; YAML does not allow tabs there"),
-        ("may not precede any of", "put text with braces in quotes: `\"course:{id}\"`"),
-        ("quoted scalar", "a quote is not closed, here or on an earlier line"),
-    ]
-    .into_iter()
-    .find(|(words, _)| message.contains(words))
-    .map(|(_, help)| help)
 }
 
 impl<'de> Deserialize<'de> for Raw {

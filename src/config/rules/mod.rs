@@ -83,7 +83,10 @@ impl Decision {
 impl Rules {
     /// Reads a file, with the environment of this process.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let (text, source) = load::read_file(path)?;
+        let (text, source) = load::read_file(
+            path,
+            "check the path of the test file; `--config` names the configuration under test",
+        )?;
         let rules = Self::parse(&text, &source, &|name| std::env::var(name).ok())?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Ok(Self { config: folder.join(&rules.config), ..rules })

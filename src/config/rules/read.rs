@@ -88,6 +88,12 @@ settings! {
 
 /// Reads the file: the path of the configuration and the tests. Returns `None` if there is an error.
 pub(super) fn file(root: &YamlNode, diagnostics: &Diagnostics) -> Option<(PathBuf, Vec<Test>)> {
+    if root.entry("tests").is_none() && root.entry("routes").or_else(|| root.entry("upstream")).is_some() {
+        diagnostics
+            .error(root.location, "this is a configuration, not a file of tests")
+            .help("`larder check FILE` checks it; a test file has `config: FILE` and `tests: […]`");
+        return None;
+    }
     let FileFields { config, tests } = FileFields::from_node(root, diagnostics)?;
     let example = "[{name: …, request: GET /, expect: {…}}]";
     let blocks = list(&tests, example, diagnostics, |node, _| Some(node.clone()))?;

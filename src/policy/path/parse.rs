@@ -6,6 +6,14 @@ pub(super) fn parse_segments(text: &str) -> Result<Vec<Segment>, String> {
     if text.starts_with(['~', '^']) {
         return Err(reject_expression("the path"));
     }
+    if let Some(quoted) = text.strip_prefix(['“', '”', '„', '‘', '’', '«', '»']) {
+        let bare = quoted.trim_end_matches(['“', '”', '‘', '’', '«', '»']);
+        return Err(format!("typographic quotation marks are part of the text; write `{bare}`"));
+    }
+    if let Some((_, after)) = text.split_once("://") {
+        let path = after.find('/').map_or("/", |at| &after[at..]);
+        return Err(format!("a route has a path, not a URL, and holds for all hosts; write `{path}`"));
+    }
     let Some(inner) = text.strip_prefix('/') else {
         return Err(format!("the path must begin with a slash; write `/{text}`"));
     };
