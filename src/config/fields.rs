@@ -120,7 +120,9 @@ impl<'t> Fields<'t> {
 
     fn refuse_unknown(&self, key: &YamlNode, name: &str) {
         let known = self.section.keys().map(|key| key.name);
-        let help = if let Some(right) = nearest(name, known) {
+        let help = if matches!(name, "true" | "True") && self.section.key("on").is_some() {
+            "a tool that reads YAML 1.1 has taken `on` for `true`; write `by`".to_owned()
+        } else if let Some(right) = nearest(name, known) {
             format!("did you mean `{right}`?")
         } else if let Some(right) = equivalent_key(name).filter(|right| self.section.key(right).is_some()) {
             format!("in larder it is `{right}`")

@@ -32,7 +32,9 @@ settings! {
         /// The items in the route's own response, by names and `[*]` alone: `$.courses[*]`; `$` for the object itself.
         into: ItemsPath = ITEMS, required;
         /// The member of an item that is compared with the values.
-        on as "on": String = NON_EMPTY, required;
+        by: String = NON_EMPTY, optional;
+        /// The former name of `by`. Tools that read YAML 1.1 (Helm, Ansible, PyYAML) take it for `true`.
+        on: String = NON_EMPTY, optional;
         /// The members that the selected items get: `{isEnrolled: true}`. Text, a number, `true`, `false` or `null`.
         set: Vec<(String, String)> = MEMBERS, required;
         /// The members that all other items get, and all items for a caller who is nobody.
@@ -46,7 +48,7 @@ pub(super) const OVERLAY: Reader<Vec<Located<Overlay>>> = Reader::new(
     Kind::ListOf(&Kind::Mapping(OverlayFields::SECTION)),
     |node, diagnostics| {
         const EXAMPLE: &str = "[{from: /api/me/enrollments, each: \"$.enrollments[*].courseId\", into: \
-                               \"$.courses[*]\", on: id, set: {isEnrolled: true}, default: {isEnrolled: false}}]";
+                               \"$.courses[*]\", by: id, set: {isEnrolled: true}, default: {isEnrolled: false}}]";
         let read = list(node, EXAMPLE, diagnostics, read_entry)?;
         if read.len() > MAX_ENTRIES {
             let message = format!("`overlay` has {} entries; at most {MAX_ENTRIES} are merged", read.len());
@@ -104,11 +106,25 @@ fn json(node: &YamlNode, diagnostics: &Diagnostics) -> Option<String> {
 
 fn read_entry(node: &YamlNode, diagnostics: &Diagnostics) -> Option<Located<Overlay>> {
     let fields = Fields::open(node, OverlayFields::SECTION, diagnostics)?;
-    let OverlayFields { from, each, into, on, set, default, on_error } = OverlayFields::read(&fields)?;
+    let OverlayFields { from, each, into, by, on, set, default, on_error } = OverlayFields::read(&fields)?;
+    let name = if by.is_some() { "by" } else { "on" };
+    let on = match (by, on) {
+        (Some(_), Some(_)) => {
+            diagnostics
+                .error(fields.value_location("on"), "`by` and `on` are two names of one key")
+                .help("remove `on`");
+            return None;
+        }
+        (Some(name), None) | (None, Some(name)) => name,
+        (None, None) => {
+            fields.report_missing("by");
+            return None;
+        }
+    };
     let (place, problem) = match () {
         () if set.is_empty() => ("set", "`set` gives the selected items nothing".to_owned()),
         () if set.iter().chain(&default).any(|(name, _)| *name == on) => {
-            ("on", format!("`{on}` identifies an item, so it can't be set"))
+            (name, format!("`{on}` identifies an item, so it can't be set"))
         }
         () => {
             let find = |of: &[(String, String)], name: &str| {

@@ -94,7 +94,7 @@ macro_rules! route_keys {
             anonymous: Anonymous = ANONYMOUS, default "pass", cache_only;
 
             /// Additions for each caller to the items of a response that all share: `{from: /api/me/enrollments, each:
-            /// "$.enrollments[*].courseId", into: "$.courses[*]", on: id, set: {isEnrolled: true}, default: {isEnrolled:
+            /// "$.enrollments[*].courseId", into: "$.courses[*]", by: id, set: {isEnrolled: true}, default: {isEnrolled:
             /// false}}`. The route's own response is fetched without the caller's credentials and stored once; `from` is the
             /// path of a route with `per`, which is stored for each caller.
             overlay: Vec<Overlay> as Vec<Located<Overlay>> = OVERLAY, default "[]", cache_only;

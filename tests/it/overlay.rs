@@ -17,7 +17,7 @@ routes:
     ttl: 60s
     tags: [courses]
     overlay:
-      - {from: /me/enrollments, each: '$.enrollments[*].courseId', into: '$.courses[*]', on: id, set: {isEnrolled: true}, default: {isEnrolled: false}}
+      - {from: /me/enrollments, each: '$.enrollments[*].courseId', into: '$.courses[*]', by: id, set: {isEnrolled: true}, default: {isEnrolled: false}}
   - {path: /me/enrollments, ttl: 60s, per: authorization, tags: ['enrollments:{header.authorization}']}
   - {path: '/courses/{id}/enroll', purges: ['enrollments:{header.authorization}']}
 ";
@@ -243,7 +243,7 @@ async fn a_failed_part_of_the_caller_is_passed_or_selects_nothing() {
     };
     for (on_error, detail) in [("pass", "overlay-caller-part"), ("default", "overlay-failed")] {
         let upstream = api();
-        let yaml = YAML.replace("on: id,", &format!("on: id, on_error: {on_error},"));
+        let yaml = YAML.replace("by: id,", &format!("by: id, on_error: {on_error},"));
         let larder = Larder::with(&yaml, &upstream);
         for (caller, answer) in (10..).zip(fails()) {
             upstream.on("/me/enrollments", answer);
@@ -291,7 +291,7 @@ routes:
     ttl: 60s
     {route}
     overlay:
-      - {{from: /me/enrollments, each: '$.enrollments[*].courseId', into: '$.courses[*]', on: id, set: {{isEnrolled: true}}, default: {{isEnrolled: false}}}}
+      - {{from: /me/enrollments, each: '$.enrollments[*].courseId', into: '$.courses[*]', by: id, set: {{isEnrolled: true}}, default: {{isEnrolled: false}}}}
   - {{path: /me/enrollments, ttl: 10m, callers: users, per: jwt.sub}}
 "
     )

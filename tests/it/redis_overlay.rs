@@ -10,7 +10,7 @@ routes:
     ttl: 1h
     tags: [courses]
     overlay:
-      - {from: /me/enrollments, each: '$.enrollments[*].courseId', into: '$.courses[*]', on: id, set: {isEnrolled: true}, default: {isEnrolled: false}}
+      - {from: /me/enrollments, each: '$.enrollments[*].courseId', into: '$.courses[*]', by: id, set: {isEnrolled: true}, default: {isEnrolled: false}}
   - {path: /me/enrollments, ttl: 1h, per: authorization, tags: ['enrollments:{header.authorization}']}
   - {path: '/courses/{id}/enroll', purges: ['enrollments:{header.authorization}']}
 ";

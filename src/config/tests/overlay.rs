@@ -36,28 +36,34 @@ fn an_entry_has_its_members_as_json() {
 #[test]
 fn a_wrong_entry_is_named_with_its_place_and_the_fix() {
     for (entry, parts) in [
-        ("from: me, each: $, into: $, on: id, set: {a: 1}", &["`me`", "/"][..]),
-        ("from: /me, each: '$[', into: $, on: id, set: {a: 1}", &["`$[` is not a JSONPath"]),
+        ("from: me, each: $, into: $, by: id, set: {a: 1}", &["`me`", "/"][..]),
+        ("from: /me, each: '$[', into: $, by: id, set: {a: 1}", &["`$[` is not a JSONPath"]),
         (
-            "from: /me, each: $, into: '$.items[0]', on: id, set: {a: 1}",
+            "from: /me, each: $, into: '$.items[0]', by: id, set: {a: 1}",
             &["`[0]` can't be followed", "`[*]`"],
         ),
-        ("from: /me, each: $, into: 'items', on: id, set: {a: 1}", &["does not begin with `$`"]),
-        ("from: /me, each: $, into: '$..id', on: id, set: {a: 1}", &["can't be followed"]),
-        ("from: /me, each: $, into: $, set: {a: 1}", &["overlay has no `on`", "add `on: …`"]),
-        ("from: /me, each: $, into: $, on: id", &["overlay has no `set`"]),
-        ("from: /me, each: $, into: $, on: id, set: {}", &["`set` gives the selected items nothing"]),
-        ("from: /me, each: $, into: $, on: id, set: {id: 1}", &["`id` identifies an item"]),
-        ("from: /me, each: $, into: $, on: id, set: {a: [1]}", &["must be a single value"]),
-        ("from: /me, each: $, into: $, on: id, set: {a: 1}, on_error: ignore", &["unknown value `ignore`"]),
+        ("from: /me, each: $, into: 'items', by: id, set: {a: 1}", &["does not begin with `$`"]),
+        ("from: /me, each: $, into: '$..id', by: id, set: {a: 1}", &["can't be followed"]),
+        ("from: /me, each: $, into: $, set: {a: 1}", &["overlay has no `by`", "add `by: …`"]),
         (
-            "from: /nobody, each: $, into: $, on: id, set: {a: 1}",
+            "from: /me, each: $, into: $, by: id, on: id, set: {a: 1}",
+            &["two names of one key", "remove `on`"],
+        ),
+        ("from: /me, each: $, into: $, by: id, true: id, set: {a: 1}", &["unknown key `true`", "write `by`"]),
+        ("from: /me, each: $, into: $, by: id", &["overlay has no `set`"]),
+        ("from: /me, each: $, into: $, by: id, set: {}", &["`set` gives the selected items nothing"]),
+        ("from: /me, each: $, into: $, by: id, set: {id: 1}", &["`id` identifies an item"]),
+        ("from: /me, each: $, into: $, on: id, set: {id: 1}", &["`id` identifies an item"]),
+        ("from: /me, each: $, into: $, by: id, set: {a: [1]}", &["must be a single value"]),
+        ("from: /me, each: $, into: $, by: id, set: {a: 1}, on_error: ignore", &["unknown value `ignore`"]),
+        (
+            "from: /nobody, each: $, into: $, by: id, set: {a: 1}",
             &["`/nobody` matches no route", "per: authorization"],
         ),
     ] {
         check_wrong(&with_entry("", entry), parts);
     }
-    let shown = parse(&with(&with_entry("", "from: /me, each: $, into: '$.x[1]', on: id, set: {a: 1}")));
+    let shown = parse(&with(&with_entry("", "from: /me, each: $, into: '$.x[1]', by: id, set: {a: 1}")));
     let shown = shown.expect_err("a wrong path").to_string();
     let caret = "                                          ^^^^^^^^";
     assert!(
