@@ -46,6 +46,13 @@ fn import(path: &Path, kind: Option<CacheKind>) -> Result<Draft, String> {
         Some(CacheKind::Souin) => {
             import::from_souin(&read_document(path).map_err(|errors| errors.to_string())?, &source)
         }
-        None => Err(format!("{source} is neither .conf, .vcl nor .yaml; name its kind with --kind")),
+        None if source.starts_with("Caddyfile") || source.ends_with(".Caddyfile") => Err(format!(
+            "{source}: the configuration of Caddy can't be read; nginx, Varnish and Souin can\n\
+             `larder init --upstream URL` and `larder suggest` write a first proxy.yaml without it"
+        )),
+        None => Err(format!(
+            "{source} is neither .conf (nginx), .vcl (Varnish) nor .yaml (Souin)\n\
+             name its kind with --kind; other formats can't be read, and `larder init` starts without one"
+        )),
     }
 }

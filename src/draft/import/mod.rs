@@ -3,9 +3,17 @@
 //! These readers know the words that caching needs, not the whole languages.
 
 mod nginx;
+mod nginx_text;
+mod nginx_upstream;
+mod region;
 mod souin;
 mod vcl;
+mod vcl_passes;
+mod vcl_text;
 
+use std::ops::{Deref, DerefMut};
+
+use region::{Region, caches_more, exclude, restrain};
 use serde_json::Value;
 
 use super::{DEFAULT_UPSTREAM, Draft, DraftRoute, Setting, scalar};
@@ -15,6 +23,27 @@ const MAX_STATEMENTS: usize = 50_000;
 
 /// Deepest nesting of blocks.
 const MAX_DEPTH: usize = 32;
+
+/// A draft, and what the other cache does with paths that no route says exactly.
+#[derive(Default)]
+struct Import {
+    draft: Draft,
+    regions: Vec<Region>,
+}
+
+impl Deref for Import {
+    type Target = Draft;
+
+    fn deref(&self) -> &Draft {
+        &self.draft
+    }
+}
+
+impl DerefMut for Import {
+    fn deref_mut(&mut self) -> &mut Draft {
+        &mut self.draft
+    }
+}
 
 /// # Errors
 /// The text is no configuration of nginx.
@@ -35,7 +64,7 @@ pub(crate) fn from_souin(root: &Value, source: &str) -> Result<Draft, String> {
 }
 
 /// Adds the head of the file, and an upstream if there is none. Routes of one path become one.
-fn finish(mut draft: Draft, source: &str) -> Draft {
+fn finish(mut draft: Import, source: &str) -> Draft {
     draft.about.push(format!(
         "Imported by `larder import` from {source}. Nothing is cached while `defaults` has `mode: observe`. \
          What does not map stands at the end."
@@ -53,7 +82,12 @@ fn finish(mut draft: Draft, source: &str) -> Draft {
                 known.about.extend(route.about.iter().cloned());
                 known.settings = if is_off(known) { known.settings.clone() } else { route.settings };
             }
-            Some(_) => ask(&mut draft, format!("{}: it occurs twice; the first one counts.", route.path)),
+            Some(known) => {
+                ask(&mut draft, format!("{}: it occurs twice; the first one counts.", route.path));
+                if caches_more(&known.settings, &route.settings) {
+                    known.settings.push(Setting::new("mode", "observe", "the second one caches less"));
+                }
+            }
             None => routes.push(route),
         }
     }
@@ -64,8 +98,9 @@ fn finish(mut draft: Draft, source: &str) -> Draft {
             route.settings.push(setting);
         }
     }
-    draft.routes = routes;
-    draft
+    restrain(&mut routes, &draft.regions);
+    draft.draft.routes = routes;
+    draft.draft
 }
 
 fn is_off(route: &DraftRoute) -> bool {
@@ -73,7 +108,7 @@ fn is_off(route: &DraftRoute) -> bool {
 }
 
 /// Replaces an upstream that no configuration takes, and asks for it.
-fn check_upstream(draft: &mut Draft) {
+fn check_upstream(draft: &mut Import) {
     let Some(upstream) = draft.settings.iter().position(|setting| setting.key == "upstream") else { return };
     let alone = Draft { settings: vec![draft.settings[upstream].clone()], ..Draft::default() };
     // The name of a variable is no host.
@@ -86,34 +121,13 @@ fn check_upstream(draft: &mut Draft) {
 }
 
 /// Adds a question once.
-fn ask(draft: &mut Draft, question: String) {
+fn ask(draft: &mut Import, question: String) {
     if draft.questions.len() < MAX_QUESTIONS && !draft.questions.contains(&question) {
         draft.questions.push(question);
         if draft.questions.len() == MAX_QUESTIONS {
             draft.questions.push("There are more questions than are written here.".into());
         }
     }
-}
-
-/// A route that caches nothing. Without a path that says it exactly, everything that has no route of its own is not cached.
-fn exclude(draft: &mut Draft, path: Option<String>, about: &str, why: &str) {
-    if path.is_none() {
-        ask(
-            draft,
-            format!(
-                "{about}: no path says this exactly, so `{CATCH_ALL}` is not cached. Which paths are these?"
-            ),
-        );
-    }
-    let settings = vec![Setting::new("mode", "off", why)];
-    let path = path.unwrap_or_else(|| CATCH_ALL.to_owned());
-    push_route(draft, DraftRoute { path, about: vec![about.to_owned()], settings });
-}
-
-/// The path of a pattern, if it contains all that the pattern matches.
-fn exact_pattern(pattern: &str) -> Option<String> {
-    let inner = pattern.strip_suffix(".*").or_else(|| pattern.strip_suffix(".+")).unwrap_or(pattern);
-    plain_pattern(pattern).filter(|_| inner.ends_with(['/', '$']))
 }
 
 /// The path of every request.
@@ -141,12 +155,14 @@ fn plain_pattern(pattern: &str) -> Option<String> {
     let path = inner.replace("\\/", "/").replace("\\.", ".").replace("\\-", "-");
     let is_plain = path.starts_with('/')
         && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.".contains(&byte))
-        && (!inner.contains('.') || inner.contains("\\."));
+        && (!inner.contains('.') || inner.contains("\\."))
+        // The beginning of a name, as in `^/first-`.
+        && (is_whole || !path.ends_with(['-', '_', '.']));
     is_plain.then(|| route_path(&path, !is_whole))
 }
 
 /// A route that checks as a path; the others become questions.
-fn push_route(draft: &mut Draft, route: DraftRoute) {
+fn push_route(draft: &mut Import, route: DraftRoute) {
     match crate::policy::path::PathTemplate::parse_alternatives(&route.path) {
         Ok(_) => draft.routes.push(route),
         Err(error) => draft.questions.push(format!("{}: {error}", route.path)),
@@ -156,6 +172,16 @@ fn push_route(draft: &mut Draft, route: DraftRoute) {
 /// A duration of nginx, VCL or Go as larder writes it: `10m`, `1h30m`, `90` seconds.
 fn duration(text: &str) -> Option<String> {
     const MAX_SECONDS: f64 = 31_536_000.0;
+    let millis = (duration_seconds(text)?.min(MAX_SECONDS) * 1e3).round() as u64;
+    Some(match millis {
+        millis if millis % 3_600_000 == 0 && millis > 0 => format!("{}h", millis / 3_600_000),
+        millis if millis % 60_000 == 0 && millis > 0 => format!("{}m", millis / 60_000),
+        millis if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
+        millis => format!("{millis}ms"),
+    })
+}
+
+fn duration_seconds(text: &str) -> Option<f64> {
     let (mut rest, mut seconds) = (text, 0.0);
     while !rest.is_empty() || text.is_empty() {
         let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
@@ -166,13 +192,7 @@ fn duration(text: &str) -> Option<String> {
         seconds += number * unit_seconds(unit)?;
         rest = after;
     }
-    let millis = (seconds.min(MAX_SECONDS) * 1e3).round() as u64;
-    Some(match millis {
-        millis if millis % 3_600_000 == 0 && millis > 0 => format!("{}h", millis / 3_600_000),
-        millis if millis % 60_000 == 0 && millis > 0 => format!("{}m", millis / 60_000),
-        millis if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
-        millis => format!("{millis}ms"),
-    })
+    Some(seconds)
 }
 
 fn unit_seconds(unit: &str) -> Option<f64> {
@@ -189,5 +209,7 @@ fn unit_seconds(unit: &str) -> Option<f64> {
     })
 }
 
+#[cfg(test)]
+mod caution_tests;
 #[cfg(test)]
 mod tests;

@@ -1,69 +1,96 @@
 //! nginx: `proxy_cache` and its companions in `location` blocks.
 
-use super::{
-    DraftRoute, MAX_DEPTH, MAX_STATEMENTS, ask, duration, exclude, plain_pattern, push_route, route_path,
-};
-use crate::draft::{Draft, Setting, scalar, sequence};
-
-/// A directive with its arguments, and the directives of its block.
-#[derive(Debug)]
-struct NginxDirective {
-    line: usize,
-    words: Vec<String>,
-    block: Vec<NginxDirective>,
-}
+use super::nginx_text::{NginxDirective, parse};
+use super::nginx_upstream::find_upstreams;
+use super::region::{PathSet, Region};
+use super::{DraftRoute, Import, ask, duration, push_route};
+use crate::draft::{Setting, sequence};
 
 /// Directives about caching that need no key in larder.
-const BUILT_IN: [&str; 7] = [
+const BUILT_IN: [&str; 6] = [
     "proxy_cache",
     "proxy_cache_lock",
     "proxy_cache_lock_timeout",
     "proxy_cache_revalidate",
-    "proxy_cache_path",
     "proxy_cache_background_update",
     "proxy_cache_valid",
 ];
 
 /// Directives that decide who gets a response, or how many.
-const ACCESS_CONTROL: [&str; 7] =
-    ["auth_request", "auth_basic", "auth_jwt", "allow", "deny", "internal", "limit_req"];
+const ACCESS_CONTROL: [&str; 17] = [
+    "auth_request",
+    "auth_basic",
+    "auth_jwt",
+    "auth_digest",
+    "auth_gss",
+    "auth_ldap",
+    "auth_pam",
+    "allow",
+    "deny",
+    "internal",
+    "limit_req",
+    "secure_link",
+    "secure_link_md5",
+    "secure_link_hmac",
+    "valid_referers",
+    "js_access",
+    "perl",
+];
 
 /// Directives that decide nothing about responses, or are read elsewhere.
-const UNRELATED: [&str; 22] = [
+const UNRELATED: [&str; 20] = [
     "access_log",
-    "client_max_body_size",
     "default_type",
     "error_log",
-    "gzip",
     "http2",
     "index",
-    "keepalive_timeout",
     "limit_req_zone",
-    "listen",
     "location",
     "log_format",
-    "proxy_connect_timeout",
+    "proxy_cache_bypass",
+    "proxy_cache_key",
+    "proxy_cache_use_stale",
     "proxy_http_version",
     "proxy_ignore_headers",
+    "proxy_no_cache",
     "proxy_pass",
-    "proxy_read_timeout",
-    "proxy_send_timeout",
     "sendfile",
     "server",
     "server_name",
     "upstream",
+    "use",
 ];
 
-pub(super) fn draft(text: &str) -> Result<Draft, String> {
-    let mut parser = Parser { rest: text, line: 1, count: 0 };
-    let root = parser.block(0)?;
-    let mut draft = Draft::default();
+/// Directives with a counterpart that nothing here can fill in.
+const COUNTERPARTS: [(&str, &str); 16] = [
+    ("client_max_body_size", "larder has no such bound; the API keeps it"),
+    ("expires", "`ttl` of a route is for larder's own store; what clients see is the API's"),
+    ("add_header", "larder sends what the API sends, and `Cache-Status`"),
+    ("gzip", "`compress` of a route"),
+    ("keepalive_timeout", "`limits` has the timeouts of clients"),
+    ("listen", "`listen`"),
+    ("proxy_cache_methods", "`methods` of a route names reads by POST and QUERY"),
+    ("proxy_cache_path", "`store` has the bounds of memory, and Redis"),
+    ("proxy_connect_timeout", "`upstream: {url: …, connect_timeout: …}`"),
+    ("proxy_hide_header", "`drop_response` of a route"),
+    ("proxy_read_timeout", "`upstream: {url: …, response_timeout: …}`"),
+    ("proxy_send_timeout", "`upstream: {url: …, response_timeout: …}`"),
+    ("proxy_set_header", "larder sends the client's own fields on; does the API need this one?"),
+    ("ssl_certificate", "`listen: {address: …, tls: …}`"),
+    ("ssl_certificate_key", "`listen: {address: …, tls: …}`"),
+    ("tcp_nodelay", "larder always sets it"),
+];
+
+pub(super) fn draft(text: &str) -> Result<Import, String> {
+    let root = parse(text)?;
+    let mut draft = Import::default();
     let http = root.iter().find(|directive| directive.name() == "http").map_or(&root, |http| &http.block);
     let addresses = find_upstreams(http);
     if let Some((address, _)) = addresses.first() {
-        draft.settings.push(Setting::new("upstream", scalar(address), "`proxy_pass`"));
+        draft.settings.push(Setting::new("upstream", address, "`proxy_pass`"));
     }
     for (other, text) in addresses.iter().skip(1) {
+        let other = other.trim_matches('"');
         ask(
             &mut draft,
             format!("{text}: a second upstream ({other}). larder has one; does the first serve both?"),
@@ -75,7 +102,11 @@ pub(super) fn draft(text: &str) -> Result<Draft, String> {
         let name = server.block.iter().find(|directive| directive.name() == "server_name");
         names.extend(name.filter(|name| names.iter().all(|known| known.words != name.words)));
         add_locations(&mut draft, &server.block, &[http, &server.block]);
+        add_questions(&mut draft, &server.block);
     }
+    // A part of a file that another one includes.
+    add_locations(&mut draft, http, &[http]);
+    add_questions(&mut draft, http);
     for name in names.iter().skip(1) {
         ask(
             &mut draft,
@@ -90,192 +121,59 @@ pub(super) fn draft(text: &str) -> Result<Draft, String> {
     }
 }
 
-struct Parser<'t> {
-    rest: &'t str,
-    line: usize,
-    count: usize,
-}
-
-enum NginxToken {
-    Word(String),
-    Open,
-    Close,
-    End,
-}
-
-impl Parser<'_> {
-    /// Reads directives up to the end of the block.
-    fn block(&mut self, depth: usize) -> Result<Vec<NginxDirective>, String> {
-        let (mut directives, mut words) = (Vec::new(), Vec::new());
-        loop {
-            let token = self.token()?;
-            let line = self.line;
-            if self.count > MAX_STATEMENTS || depth > MAX_DEPTH {
-                return Err(format!("line {line}: the file is too large or too deeply nested"));
-            }
-            match token {
-                Some(NginxToken::Word(word)) => words.push(word),
-                Some(NginxToken::End) if words.is_empty() => {}
-                Some(NginxToken::End) => {
-                    self.count += 1;
-                    directives.push(NginxDirective {
-                        line,
-                        words: std::mem::take(&mut words),
-                        block: Vec::new(),
-                    });
-                }
-                Some(NginxToken::Open) => {
-                    self.count += 1;
-                    let words = std::mem::take(&mut words);
-                    // Code of another language is not read.
-                    let block = match words.first().is_some_and(|name| name.ends_with("_by_lua_block")) {
-                        true => self.skip_block()?,
-                        false => self.block(depth + 1)?,
-                    };
-                    directives.push(NginxDirective { line, words, block });
-                }
-                Some(NginxToken::Close) if depth > 0 => return Ok(directives),
-                None if depth == 0 && words.is_empty() => return Ok(directives),
-                Some(NginxToken::Close) | None => {
-                    return Err(format!("line {line}: `}}` or `;` is not where nginx expects it"));
-                }
-            }
-        }
-    }
-
-    fn skip_block(&mut self) -> Result<Vec<NginxDirective>, String> {
-        let mut open = 1;
-        while let Some(next) = self.next_char() {
-            open += i32::from(next == '{') - i32::from(next == '}');
-            if open == 0 {
-                return Ok(Vec::new());
-            }
-        }
-        Err(format!("line {}: a block has no end", self.line))
-    }
-
-    fn next_char(&mut self) -> Option<char> {
-        let next = self.rest.chars().next()?;
-        self.rest = &self.rest[next.len_utf8()..];
-        self.line += usize::from(next == '\n');
-        Some(next)
-    }
-
-    fn token(&mut self) -> Result<Option<NginxToken>, String> {
-        while let Some(next) = self.rest.chars().next() {
-            match next {
-                '#' => while self.next_char().is_some_and(|c| c != '\n') {},
-                c if c.is_whitespace() => _ = self.next_char(),
-                _ => break,
-            }
-        }
-        let Some(first) = self.next_char() else { return Ok(None) };
-        Ok(Some(match first {
-            '{' => NginxToken::Open,
-            '}' => NginxToken::Close,
-            ';' => NginxToken::End,
-            '"' | '\'' => NginxToken::Word(self.quoted(first)?),
-            first => {
-                let mut word = String::from(first);
-                while let Some(next) = self.rest.chars().next() {
-                    // `${name}` is a variable.
-                    if next.is_whitespace() || next == ';' || next == '{' && !word.ends_with('$') {
-                        break;
-                    }
-                    word.extend(self.next_char());
-                }
-                NginxToken::Word(word)
-            }
-        }))
-    }
-
-    fn quoted(&mut self, quote: char) -> Result<String, String> {
-        let mut word = String::new();
-        while let Some(next) = self.next_char() {
-            match next {
-                '\\' => word.extend(self.next_char()),
-                next if next == quote => return Ok(word),
-                next => word.push(next),
-            }
-        }
-        Err(format!("line {}: a quotation has no end", self.line))
-    }
-}
-
-impl NginxDirective {
-    fn name(&self) -> &str {
-        self.words.first().map_or("", String::as_str)
-    }
-
-    fn arguments(&self) -> &[String] {
-        self.words.get(1..).unwrap_or_default()
-    }
-
-    fn text(&self) -> String {
-        format!("line {}: `{}`", self.line, self.words.join(" "))
-    }
-}
-
-/// The addresses of all `proxy_pass` with the directive; the first server of an `upstream` that one names.
-fn find_upstreams(http: &[NginxDirective]) -> Vec<(String, String)> {
-    fn add_passes<'d>(directives: &'d [NginxDirective], found: &mut Vec<&'d NginxDirective>) {
-        for directive in directives {
-            if directive.name() == "proxy_pass" {
-                found.push(directive);
-            }
-            add_passes(&directive.block, found);
-        }
-    }
-    let mut passes = Vec::new();
-    add_passes(http, &mut passes);
-    let mut addresses: Vec<(String, String)> = Vec::new();
-    for pass in passes {
-        let address = pass.arguments().first().and_then(|target| upstream_address(http, target));
-        if let Some(address) = address.filter(|address| addresses.iter().all(|(known, _)| known != address)) {
-            addresses.push((address, pass.text()));
-        }
-    }
-    addresses
-}
-
-fn upstream_address(http: &[NginxDirective], target: &str) -> Option<String> {
-    let (scheme, rest) = target.split_once("://")?;
-    let authority = rest.split('/').next().filter(|authority| !authority.is_empty())?;
-    let is_named = |directive: &&NginxDirective| {
-        directive.name() == "upstream" && directive.arguments().first().is_some_and(|name| name == authority)
-    };
-    let servers = http.iter().find(is_named).map(|upstream| upstream.block.as_slice()).unwrap_or_default();
-    let server = servers
-        .iter()
-        .find(|directive| directive.name() == "server")
-        .and_then(|server| server.arguments().first());
-    let address = server.map_or(authority, String::as_str);
-    Some(match address.strip_prefix("unix:") {
-        Some(path) => format!("unix:{path}"),
-        None => format!("{scheme}://{address}"),
-    })
-}
-
-fn add_locations(draft: &mut Draft, directives: &[NginxDirective], outer: &[&[NginxDirective]]) {
+fn add_locations(draft: &mut Import, directives: &[NginxDirective], outer: &[&[NginxDirective]]) {
     for location in directives.iter().filter(|directive| directive.name() == "location") {
         let scopes: Vec<&[NginxDirective]> =
             outer.iter().copied().chain([location.block.as_slice()]).collect();
         add_locations(draft, &location.block, &scopes);
-        if location.block.iter().any(|directive| directive.name() == "proxy_pass") {
+        let has = |name: &str| location.block.iter().any(|directive| directive.name() == name);
+        if has("proxy_cache_purge") {
+            ask(draft, format!("{}: larder has PURGE of a URL, and `POST /purge`.", location.text()));
+        } else if location.arguments().iter().any(|name| name.starts_with('@')) {
+            ask(draft, format!("{}: no request has this name. What leads to it?", location.text()));
+        } else {
             add_location(draft, location, &scopes);
         }
     }
 }
 
-/// Adds the route of a location that has a `proxy_pass`.
-fn add_location(draft: &mut Draft, location: &NginxDirective, scopes: &[&[NginxDirective]]) {
+fn add_location(draft: &mut Import, location: &NginxDirective, scopes: &[&[NginxDirective]]) {
+    let (paths, is_stronger) = location_paths(location.arguments());
     let cache = find(scopes, "proxy_cache").and_then(|cache| cache.arguments().first());
     let is_cached = cache.is_some_and(|zone| zone != "off");
-    let control = ACCESS_CONTROL
-        .iter()
-        .filter_map(|name| find(scopes, name))
-        .find(|directive| directive.arguments().first().is_none_or(|first| first != "off"));
-    if let Some(control) = control {
+    let uncached = find_obstacle(draft, location, scopes)
+        .or_else(|| (!is_cached).then(|| "no `proxy_cache` is in effect".to_owned()));
+    let about = location.text();
+    let settings = match &uncached {
+        Some(why) => vec![Setting::new("mode", "off", why.as_str())],
+        None => settings(draft, scopes),
+    };
+    match &paths.route {
+        Some(path) => {
+            let route =
+                DraftRoute { path: path.clone(), about: vec![about.clone()], settings: settings.clone() };
+            push_route(draft, route);
+        }
+        None => {
+            let is_excluded = if uncached.is_none() { "" } else { ", not to be cached" };
+            ask(draft, format!("{about}: a regular expression{is_excluded}. Which paths are these?"));
+        }
+    }
+    let settings = uncached.is_none().then_some(settings);
+    draft.regions.push(Region { paths, settings, about, is_stronger });
+}
+
+/// Why larder must not cache a location whatever `proxy_cache` says. Each reason but the last is a question, too.
+fn find_obstacle(
+    draft: &mut Import,
+    location: &NginxDirective,
+    scopes: &[&[NginxDirective]],
+) -> Option<String> {
+    let is_on =
+        |directive: &&NginxDirective| directive.arguments().first().is_none_or(|first| first != "off");
+    let control = ACCESS_CONTROL.iter().filter_map(|name| find(scopes, name)).find(is_on);
+    let all = || scopes.iter().flat_map(|scope| scope.iter());
+    if let Some(control) = control.or_else(|| all().find(|directive| decides_access(directive))) {
         ask(
             draft,
             format!(
@@ -283,38 +181,65 @@ fn add_location(draft: &mut Draft, location: &NginxDirective, scopes: &[&[NginxD
                 control.text()
             ),
         );
+        return Some(format!("`{}`", control.name()));
     }
-    let Some(path) = location_path(location.arguments()) else {
-        let is_excluded = if is_cached && control.is_none() { "" } else { ", not to be cached" };
-        ask(draft, format!("{}: a regular expression{is_excluded}. Which paths are these?", location.text()));
-        return;
-    };
-    let is_segment =
-        path.ends_with("/{*rest?}") && location.arguments().last().is_some_and(|word| !word.ends_with('/'));
-    if is_segment && (control.is_some() || !is_cached) {
+    let Some(pass) = location.block.iter().find(|directive| directive.name() == "proxy_pass") else {
         ask(
             draft,
-            format!("{}: nginx matches longer names too (`/ab` for `/a`); is there one?", location.text()),
+            format!("{} has no `proxy_pass`; larder would ask the API. Is it in front?", location.text()),
         );
+        return Some("no `proxy_pass`".into());
+    };
+    let target = pass.arguments().first().and_then(|target| target.split_once("://"));
+    let path = target.and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+    let is_same =
+        |path: &str| path == "$request_uri" || location.arguments().last().is_some_and(|name| name == path);
+    let changed = path.filter(|path| !is_same(path)).map(|_| pass);
+    if let Some(changed) = changed.or_else(|| all().find(|directive| directive.name() == "rewrite")) {
+        ask(
+            draft,
+            format!(
+                "{} changes the path; larder sends it on as it is. Can the API take the client's path?",
+                changed.text()
+            ),
+        );
+        return Some(format!("`{}` changes the path", changed.name()));
     }
-    match control {
-        Some(control) => exclude(draft, Some(path), &location.text(), &format!("`{}`", control.name())),
-        None if !is_cached => exclude(draft, Some(path), &location.text(), "no `proxy_cache` is in effect"),
-        None => {
-            let settings = settings(draft, scopes);
-            push_route(draft, DraftRoute { path, about: vec![location.text()], settings });
-        }
-    }
+    let is_always = |directive: &&NginxDirective| {
+        directive.arguments().iter().any(|word| !word.starts_with('$') && word != "0" && !word.is_empty())
+    };
+    let never = find(scopes, "proxy_no_cache").filter(is_always);
+    never.map(|directive| format!("`{}`", directive.words.join(" ")))
 }
 
-fn location_path(arguments: &[String]) -> Option<String> {
+/// Code, or a condition with an outcome other than a variable's value.
+fn decides_access(directive: &NginxDirective) -> bool {
+    // Each is in the key, or never cached.
+    const HARMLESS: [&str; 6] =
+        ["$request_method", "$scheme", "$https", "$host", "$server_port", "$http_host"];
+    let name = directive.name();
+    let is_code = ["access_by_", "rewrite_by_", "content_by_", "js_content", "access_handler"];
+    let has_outcome =
+        directive.block.iter().any(|inner| !["set", "add_header", "access_log"].contains(&inner.name()));
+    let condition = directive.arguments().join(" ");
+    let variables = condition.split('$').skip(1).map(|text| {
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+        format!("${}", &text[..end])
+    });
+    let is_harmless =
+        condition.contains('$') && variables.into_iter().all(|name| HARMLESS.contains(&name.as_str()));
+    is_code.iter().any(|prefix| name.starts_with(prefix)) || name == "if" && has_outcome && !is_harmless
+}
+
+/// The paths, and whether they win over longer names.
+fn location_paths(arguments: &[String]) -> (PathSet, bool) {
     match arguments {
-        [path] | [_, path] if path.is_empty() => None,
-        [path] if path.starts_with('/') => Some(route_path(path, true)),
-        [how, path] if how == "=" => Some(route_path(path, false)),
-        [how, path] if how == "^~" => Some(route_path(path, true)),
-        [how, pattern] if how.starts_with('~') => plain_pattern(pattern),
-        _ => None,
+        [path] if path.starts_with('/') => (PathSet::from_path(path, true), false),
+        [how, path] if how == "=" && !path.is_empty() => (PathSet::from_path(path, false), false),
+        [how, path] if how == "^~" && !path.is_empty() => (PathSet::from_path(path, true), false),
+        [how, pattern] if how == "~" => (PathSet::from_pattern(pattern), true),
+        [how, pattern] if how == "~*" => (PathSet::from_pattern(pattern).ignoring_case(), true),
+        _ => (PathSet::unknown(), true),
     }
 }
 
@@ -329,7 +254,7 @@ fn find_all<'d>(scopes: &[&'d [NginxDirective]], name: &str) -> Vec<&'d NginxDir
     scope.into_iter().flat_map(|scope| scope.iter()).filter(|directive| directive.name() == name).collect()
 }
 
-fn settings(draft: &mut Draft, scopes: &[&[NginxDirective]]) -> Vec<Setting> {
+fn settings(draft: &mut Import, scopes: &[&[NginxDirective]]) -> Vec<Setting> {
     let mut settings = lifetimes(draft, scopes);
     if let Some(key) = find(scopes, "proxy_cache_key") {
         settings.extend(key_settings(&key.arguments().join(" ")));
@@ -352,6 +277,9 @@ fn settings(draft: &mut Draft, scopes: &[&[NginxDirective]]) -> Vec<Setting> {
         if has("Cache-Control") || has("Expires") {
             settings.push(Setting::new("override", "[lifetime]", "`proxy_ignore_headers`"));
         }
+        if has("Vary") {
+            ask(draft, format!("{}: larder obeys `Vary`.", ignored.text()));
+        }
         if has("Set-Cookie") {
             settings.push(Setting::new(
                 "drop_response",
@@ -360,22 +288,55 @@ fn settings(draft: &mut Draft, scopes: &[&[NginxDirective]]) -> Vec<Setting> {
             ));
         }
     }
-    for directive in scopes.iter().flat_map(|scope| scope.iter()) {
-        let name = directive.name();
-        let is_known =
-            BUILT_IN.contains(&name) || ["proxy_cache_key", "proxy_cache_use_stale"].contains(&name);
-        if !is_known
-            && !UNRELATED.contains(&name)
-            && !["ssl_", "tcp_", "proxy_buffer"].iter().any(|prefix| name.starts_with(prefix))
-        {
-            ask(draft, format!("{} has no counterpart that can be read from here.", directive.text()));
-        }
+    for scope in scopes {
+        add_questions(draft, scope);
     }
+    settings.extend(uncached_requests(draft, scopes));
     settings
 }
 
+/// Requests that nginx answers without its cache.
+fn uncached_requests(draft: &mut Import, scopes: &[&[NginxDirective]]) -> Option<Setting> {
+    // larder forwards such requests, unless a route says otherwise.
+    let is_harmless = |word: &String| {
+        [
+            "$http_authorization",
+            "$http_cookie",
+            "$cookie_",
+            "$http_pragma",
+            "$http_cache_control",
+            "$upstream_http_set_cookie",
+        ]
+        .iter()
+        .any(|known| word.starts_with(known))
+    };
+    let names = ["proxy_no_cache", "proxy_cache_bypass"];
+    let unread = names
+        .iter()
+        .filter_map(|name| find(scopes, name))
+        .find(|directive| directive.arguments().iter().any(|word| word != "0" && !is_harmless(word)))?;
+    ask(draft, format!("{}: which requests are these? Until then its route only observes.", unread.text()));
+    Some(Setting::new("mode", "observe", format!("`{}` can't be read", unread.name())))
+}
+
+/// Asks for what nothing above reads.
+fn add_questions(draft: &mut Import, scope: &[NginxDirective]) {
+    for directive in scope {
+        let name = directive.name();
+        if BUILT_IN.contains(&name) || UNRELATED.contains(&name) {
+            continue;
+        }
+        match COUNTERPARTS.iter().find(|(known, _)| *known == name) {
+            Some((_, counterpart)) => ask(draft, format!("{}: {counterpart}.", directive.text())),
+            None => {
+                ask(draft, format!("{} has no counterpart that can be read from here.", directive.text()))
+            }
+        }
+    }
+}
+
 /// `proxy_cache_valid 200 302 10m`, `proxy_cache_valid any 1m`, `proxy_cache_valid 5m`.
-fn lifetimes(draft: &mut Draft, scopes: &[&[NginxDirective]]) -> Vec<Setting> {
+fn lifetimes(draft: &mut Import, scopes: &[&[NginxDirective]]) -> Vec<Setting> {
     let (mut ttl, mut statuses) = (None, Vec::new());
     for valid in find_all(scopes, "proxy_cache_valid") {
         let Some((time, codes)) = valid.arguments().split_last() else { continue };
@@ -385,6 +346,9 @@ fn lifetimes(draft: &mut Draft, scopes: &[&[NginxDirective]]) -> Vec<Setting> {
         };
         if codes.is_empty() || codes.iter().any(|code| code == "200" || code == "any") {
             ttl.get_or_insert_with(|| time.clone());
+        }
+        if codes.iter().any(|code| code == "any") {
+            ask(draft, format!("{}: `status` of a route names other statuses.", valid.text()));
         }
         let is_other =
             |code: &&String| code.parse::<u16>().is_ok_and(|code| matches!(code, 302 | 307 | 400..=599));

@@ -2,15 +2,16 @@
 
 use serde_json::Value;
 
-use super::{CATCH_ALL, DraftRoute, ask, duration, exact_pattern, exclude, plain_pattern, push_route};
-use crate::draft::{Draft, Setting, flow_item, scalar, sequence};
+use super::region::{PathSet, Region};
+use super::{CATCH_ALL, DraftRoute, Import, ask, duration, exclude, push_route};
+use crate::draft::{Setting, flow_item, scalar, sequence};
 
-pub(super) fn draft(root: &Value) -> Result<Draft, String> {
+pub(super) fn draft(root: &Value) -> Result<Import, String> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let Some(default) = root.get("default_cache") else {
         return Err("there is no `default_cache`; is it the configuration of Souin?".into());
     };
-    let mut draft = Draft::default();
+    let mut draft = Import::default();
     if let Some(url) = text(root, "reverse_proxy_url").filter(|url| url.starts_with("http")) {
         draft.settings.push(Setting::new(
             "upstream",
@@ -27,21 +28,24 @@ pub(super) fn draft(root: &Value) -> Result<Draft, String> {
         // The host is a part of every key anyway.
         let unescaped = pattern.replace("\\/", "/");
         let path = unescaped.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
-        match path.and_then(|path| plain_pattern(&format!("^{path}"))) {
+        let paths = path.map_or_else(PathSet::unknown, |path| PathSet::from_pattern(&format!("^{path}")));
+        let about = format!("`{pattern}`");
+        match &paths.route {
             Some(path) => {
-                push_route(&mut draft, DraftRoute { path, about: vec![format!("`{pattern}`")], settings })
+                let route =
+                    DraftRoute { path: path.clone(), about: vec![about.clone()], settings: settings.clone() };
+                push_route(&mut draft, route);
             }
-            None => {
-                draft.questions.push(format!("`{pattern}`: a regular expression. Which paths are these?"))
-            }
+            None => ask(&mut draft, format!("{about}: a regular expression. Which paths are these?")),
         }
+        draft.regions.push(Region { paths, settings: Some(settings), about, is_stronger: false });
     }
     let about = vec!["Everything else: `default_cache`.".to_owned()];
     let settings = read_settings(&mut draft, &[default]);
     push_route(&mut draft, DraftRoute { path: CATCH_ALL.into(), about, settings });
     if let Some(excluded) = default.pointer("/regex/exclude") {
-        let path = excluded.as_str().and_then(exact_pattern);
-        exclude(&mut draft, path, &format!("`default_cache.regex.exclude: {excluded}`"), "`regex.exclude`");
+        let paths = excluded.as_str().map_or_else(PathSet::unknown, PathSet::from_pattern);
+        exclude(&mut draft, paths, &format!("`default_cache.regex.exclude: {excluded}`"), "`regex.exclude`");
     }
     for (name, key) in root.get("surrogate_keys").and_then(Value::as_object).into_iter().flatten() {
         let url = text(key, "url").unwrap_or_default();
@@ -60,11 +64,29 @@ pub(super) fn draft(root: &Value) -> Result<Draft, String> {
             draft.questions.push(format!("`{}`: {why}.", place[1..].replace('/', ".")));
         }
     }
+    const READ: [&str; 6] =
+        ["default_cache", "urls", "surrogate_keys", "cache_keys", "reverse_proxy_url", "api"];
+    const READ_OF_CACHE: [&str; 8] =
+        ["ttl", "stale", "headers", "regex", "redis", "key", "allowed_http_verbs", "cdn"];
+    ask_for_others(&mut draft, "", root, &READ);
+    ask_for_others(&mut draft, "default_cache.", default, &READ_OF_CACHE);
+    for (pattern, settings) in root.get("urls").and_then(Value::as_object).into_iter().flatten() {
+        ask_for_others(&mut draft, &format!("urls.{pattern}: "), settings, &["ttl", "stale", "headers"]);
+    }
     Ok(draft)
 }
 
+/// Asks for the keys that are not read.
+fn ask_for_others(draft: &mut Import, place: &str, section: &Value, read: &[&str]) {
+    for name in section.as_object().into_iter().flat_map(|section| section.keys()) {
+        if !read.contains(&name.as_str()) {
+            ask(draft, format!("`{place}{name}` has no counterpart that can be read from here."));
+        }
+    }
+}
+
 /// The first of these that has a value counts.
-fn read_settings(draft: &mut Draft, scopes: &[&Value]) -> Vec<Setting> {
+fn read_settings(draft: &mut Import, scopes: &[&Value]) -> Vec<Setting> {
     let find = |name: &str| scopes.iter().find_map(|scope| scope.get(name));
     let mut settings = Vec::new();
     match find("ttl").map(|ttl| (ttl, ttl.as_str().and_then(duration))) {

@@ -1,17 +1,10 @@
 //! VCL: the first backend, and `beresp.ttl` and `beresp.grace` under a condition on the URL.
 
-use super::{
-    CATCH_ALL, DraftRoute, MAX_DEPTH, MAX_STATEMENTS, ask, duration, exact_pattern, exclude, plain_pattern,
-    push_route,
-};
-use crate::draft::{Draft, Setting, scalar, sequence};
-
-/// A statement, or a block with the words before it.
-struct Statement {
-    line: usize,
-    text: String,
-    block: Vec<Statement>,
-}
+use super::region::{PathSet, Region};
+use super::vcl_passes::add_passes;
+use super::vcl_text::{Statement, parse};
+use super::{DraftRoute, Import, ask, duration, duration_seconds, push_route};
+use crate::draft::{Setting, scalar, sequence};
 
 /// A lifetime and a grace, as they are set. `None` is not set.
 #[derive(Clone, Default)]
@@ -29,138 +22,85 @@ enum VclTime {
     Unread,
 }
 
-/// The lifetime of a path, with the statement that sets it first.
+/// A lifetime that is set for some paths.
 struct PathLifetime {
-    path: String,
+    paths: PathSet,
     about: String,
     set: SetLifetime,
+    /// The number of its chain of `if` and `else`. The later of two chains counts, and the first branch of one chain.
+    chain: usize,
+    branch: usize,
 }
 
-pub(super) fn draft(text: &str) -> Result<Draft, String> {
-    let cleaned = without_comments(text);
-    let mut reader = VclReader { rest: &cleaned, line: 1, count: 0 };
-    let statements = reader.statements(0)?;
+pub(super) fn draft(text: &str) -> Result<Import, String> {
+    let statements = parse(text)?;
     if !text.contains("vcl ") && !statements.iter().any(|statement| statement.text.starts_with("sub ")) {
         return Err("there is neither `vcl 4.1;` nor a `sub`; is it VCL?".into());
     }
-    let mut draft = Draft::default();
+    let mut draft = Import::default();
+    add_backends(&mut draft, &statements);
+    let mut lifetimes = Lifetimes::default();
+    let mut key = VclKey::default();
+    for sub in &statements {
+        let Some(name) = sub.text.strip_prefix("sub ").map(str::trim) else {
+            ask_for_declaration(&mut draft, sub);
+            continue;
+        };
+        match name {
+            "vcl_backend_response" | "vcl_fetch" => lifetimes.read(&mut draft, &mut Vec::new(), &sub.block),
+            "vcl_hash" => key.read(&mut draft, &sub.block),
+            "vcl_recv" | "vcl_hit" | "vcl_miss" | "vcl_backend_fetch" => {}
+            _ if name.starts_with("vcl_") => {
+                ask(&mut draft, format!("{}: what it does has no counterpart.", sub.about()));
+                continue;
+            }
+            _ => {
+                ask(&mut draft, format!("{}: where it is called, its conditions hold too.", sub.about()));
+                key.read(&mut draft, &sub.block);
+            }
+        }
+        add_passes(&mut draft, &mut Vec::new(), &sub.block);
+        key.read_changes(&sub.block);
+        add_questions(&mut draft, &sub.block);
+    }
+    lifetimes.add_routes(&mut draft);
+    key.add_settings(&mut draft);
+    match draft.settings.is_empty() && draft.routes.is_empty() && draft.questions.is_empty() {
+        true => {
+            Err("there is no `backend`, and no `sub` with anything about caching; is it the right file?"
+                .into())
+        }
+        false => Ok(draft),
+    }
+}
+
+fn add_backends(draft: &mut Import, statements: &[Statement]) {
     let mut backends = statements.iter().filter(|statement| statement.text.starts_with("backend "));
-    if let Some(address) = backends.next().and_then(backend_address) {
+    let first = backends.next();
+    if let Some(address) = first.and_then(backend_address) {
         draft.settings.push(Setting::new("upstream", scalar(&address), "the first `backend`"));
+    }
+    for line in first.into_iter().flat_map(|backend| &backend.block) {
+        if ![".host", ".port"].iter().any(|known| line.text.starts_with(known)) {
+            ask(draft, format!("{}: `upstream: {{url: …}}` has timeouts and retries.", line.about()));
+        }
     }
     for other in backends {
         ask(
-            &mut draft,
-            format!("{}: a second upstream. larder has one; does the first serve both?", other.about()),
+            draft,
+            format!(
+                "{}: a second upstream. If both serve the same, write `upstream: [URL, URL]`; larder has one API.",
+                other.about()
+            ),
         );
     }
-    let (mut lifetimes, mut headers) = (Vec::new(), Vec::new());
-    for sub in statements.iter().filter(|statement| statement.text.starts_with("sub ")) {
-        match sub.text.trim_start_matches("sub ").trim() {
-            "vcl_backend_response" | "vcl_fetch" => add_lifetimes(&mut draft, &mut lifetimes, &sub.block),
-            "vcl_recv" => add_recv(&mut draft, &sub.block),
-            "vcl_hash" => read_key(&mut draft, &mut headers, &sub.block),
-            _ => {}
-        }
-    }
-    for PathLifetime { path, about, set } in lifetimes {
-        let settings = set.to_settings();
-        push_route(&mut draft, DraftRoute { path, about: vec![about], settings });
-    }
-    headers.sort();
-    headers.dedup();
-    if !headers.is_empty() {
-        let setting = Setting::new("headers", sequence(headers.iter().map(String::as_str)), "`hash_data`");
-        let is_cached = |route: &&mut DraftRoute| !super::is_off(route);
-        draft.routes.iter_mut().filter(is_cached).for_each(|route| route.settings.push(setting.clone()));
-    }
-    Ok(draft)
 }
 
-impl Statement {
-    fn about(&self) -> String {
-        format!("line {}: `{}`", self.line, self.text)
-    }
-}
-
-/// Replaces comments by white space; lines stay.
-fn without_comments(text: &str) -> String {
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find(['"', '#', '/']) {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let (kept, length) = match from.as_bytes() {
-            [b'"', ..] => {
-                let end = from[1..].find(['"', '\n']).map_or(from.len(), |end| end + 2);
-                (true, end)
-            }
-            [b'#', ..] | [b'/', b'/', ..] => (false, from.find('\n').unwrap_or(from.len())),
-            [b'/', b'*', ..] => (false, from.find("*/").map_or(from.len(), |end| end + 2)),
-            _ => (true, 1),
-        };
-        match kept {
-            true => out.push_str(&from[..length]),
-            false => out.extend(from[..length].chars().map(|c| if c == '\n' { '\n' } else { ' ' })),
-        }
-        rest = &from[length..];
-    }
-    out.push_str(rest);
-    out
-}
-
-struct VclReader<'t> {
-    rest: &'t str,
-    line: usize,
-    count: usize,
-}
-
-impl VclReader<'_> {
-    fn statements(&mut self, depth: usize) -> Result<Vec<Statement>, String> {
-        let mut statements = Vec::new();
-        loop {
-            let (text, end) = self.until_end();
-            let line = self.line;
-            self.count += 1;
-            if self.count > MAX_STATEMENTS || depth > MAX_DEPTH {
-                return Err(format!("line {line}: the file is too large or too deeply nested"));
-            }
-            let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            for word in ["elsif", "elseif", "elif"] {
-                if let Some(condition) = text.strip_prefix(word) {
-                    text = format!("else if {}", condition.trim_start());
-                }
-            }
-            match end {
-                Some('{') => {
-                    let block = self.statements(depth + 1)?;
-                    statements.push(Statement { line, text, block });
-                }
-                Some('}') if depth > 0 => return Ok(statements),
-                None if depth == 0 => return Ok(statements),
-                Some(';') if text.is_empty() => {}
-                Some(';') => statements.push(Statement { line, text, block: Vec::new() }),
-                _ => return Err(format!("line {line}: `}}` is not where VCL expects it")),
-            }
-        }
-    }
-
-    /// The text up to the next `{`, `}` or `;` outside of quotation marks.
-    fn until_end(&mut self) -> (String, Option<char>) {
-        let (mut text, mut is_quoted) = (String::new(), false);
-        for (at, c) in self.rest.char_indices() {
-            self.line += usize::from(c == '\n');
-            match c {
-                '"' => is_quoted = !is_quoted,
-                '{' | '}' | ';' if !is_quoted => {
-                    self.rest = &self.rest[at + 1..];
-                    return (text, Some(c));
-                }
-                _ => {}
-            }
-            text.push(c);
-        }
-        self.rest = "";
-        (text, None)
+/// `acl`, `probe`, `import` and what else is no `sub`.
+fn ask_for_declaration(draft: &mut Import, statement: &Statement) {
+    let word = statement.text.split(' ').next().unwrap_or_default();
+    if !["backend", "vcl", "import", ""].contains(&word) {
+        ask(draft, format!("{} has no counterpart that can be read from here.", statement.about()));
     }
 }
 
@@ -179,62 +119,134 @@ fn backend_address(backend: &Statement) -> Option<String> {
     })
 }
 
-/// The path of `if (bereq.url ~ "^/api")`; `None` for other conditions, and for patterns that `read` refuses.
-fn condition_path(text: &str, read: fn(&str) -> Option<String>) -> Option<String> {
-    let condition = text.trim_start_matches("else").trim().strip_prefix("if")?.trim();
-    let condition = condition.strip_prefix('(')?.strip_suffix(')')?.trim();
-    let (field, pattern) = condition
-        .split_once(['~', '='])
-        .map(|(field, rest)| (field.trim(), rest.trim_start_matches('=').trim()))?;
-    let quoted = pattern.strip_prefix('"')?.strip_suffix('"')?;
-    let is_url = ["req.url", "bereq.url"].contains(&field) && !quoted.contains('"');
-    let is_whole = condition.contains("==");
-    match is_url {
-        true if is_whole => read(&format!("^{}$", quoted.replace('.', "\\."))),
-        true => read(quoted),
-        false => None,
-    }
+/// The lifetimes of a file in its order.
+#[derive(Default)]
+struct Lifetimes {
+    all: Vec<PathLifetime>,
+    chains: usize,
 }
 
-fn add_lifetimes(draft: &mut Draft, lifetimes: &mut Vec<PathLifetime>, block: &[Statement]) {
-    for statement in block {
-        let is_condition = statement.text.starts_with("if") || statement.text.starts_with("else");
-        let (path, statements) = match is_condition {
-            true => (condition_path(&statement.text, plain_pattern), statement.block.as_slice()),
-            false => (Some(CATCH_ALL.to_owned()), std::slice::from_ref(statement)),
-        };
-        if is_condition {
-            for nested in statement.block.iter().filter(|nested| sets_lifetime(&nested.block)) {
-                ask(draft, format!("{} sets a lifetime. Which paths are these?", nested.about()));
+impl Lifetimes {
+    fn read<'s>(&mut self, draft: &mut Import, conditions: &mut Vec<&'s Statement>, block: &'s [Statement]) {
+        let (mut chain, mut branch) = (0, 0);
+        for statement in block {
+            if !statement.is_alternative() {
+                self.chains += 1;
+                (chain, branch) = (self.chains, 0);
+            }
+            branch += 1;
+            if statement.is_conditional() {
+                conditions.push(statement);
+                self.read(draft, conditions, &statement.block);
+                self.add(draft, conditions, &statement.block, (chain, branch));
+                conditions.pop();
+            } else if conditions.is_empty() {
+                self.add(draft, conditions, std::slice::from_ref(statement), (chain, branch));
             }
         }
-        let set = read_lifetime(draft, statements);
+    }
+
+    /// Adds what is set in a block, but for the blocks in it.
+    fn add(
+        &mut self,
+        draft: &mut Import,
+        conditions: &[&Statement],
+        block: &[Statement],
+        (chain, branch): (usize, usize),
+    ) {
+        let set = read_lifetime(draft, block);
         if set.ttl.is_none() && set.grace.is_none() && !set.keep_uncached {
-            continue;
+            return;
         }
-        let Some(path) = path else {
-            ask(draft, format!("{} sets a lifetime. Which paths are these?", statement.about()));
-            continue;
+        let about = conditions
+            .last()
+            .copied()
+            .or(block.first())
+            .map(|statement| statement.about())
+            .unwrap_or_default();
+        let paths = match conditions {
+            [] => Some(PathSet::everything()),
+            [only] if only.text != "else" => only.only_paths(),
+            _ => None,
         };
-        match lifetimes.iter_mut().find(|known| known.path == path) {
-            Some(known) => known.set.merge(set),
-            None => lifetimes.push(PathLifetime { path, about: statement.about(), set }),
+        let Some(paths) = paths else {
+            ask(draft, format!("{about} sets a lifetime. Which paths are these?"));
+            if conditions.iter().any(|condition| is_about_response(condition)) {
+                return;
+            }
+            let named = conditions.iter().rev().filter(|condition| condition.text != "else");
+            let sets = named.filter_map(|condition| condition.paths()).next();
+            for mut paths in sets.unwrap_or_else(|| vec![PathSet::unknown()]) {
+                paths.route = None;
+                self.all.push(PathLifetime { paths, about: about.clone(), set: set.clone(), chain, branch });
+            }
+            return;
+        };
+        match self.all.iter_mut().find(|known| paths.route.is_some() && known.paths.route == paths.route) {
+            // The first branch of a chain counts.
+            Some(known) if known.chain == chain => {}
+            Some(known) => {
+                known.set.merge(set);
+                (known.chain, known.branch) = (chain, branch);
+            }
+            None => {
+                if paths.route.is_none() {
+                    ask(draft, format!("{about} sets a lifetime. Which paths are these?"));
+                }
+                self.all.push(PathLifetime { paths, about, set, chain, branch });
+            }
+        }
+    }
+
+    fn add_routes(self, draft: &mut Import) {
+        for lifetime in &self.all {
+            let PathLifetime { paths, about, set, .. } = lifetime;
+            let mut settings = set.to_settings();
+            if let Some(path) = &paths.route {
+                let stronger = self.all.iter().find(|other| {
+                    other.is_stronger_than(lifetime)
+                        && other.paths.may_contain(path)
+                        && set.caches_more(&other.set)
+                });
+                let is_off = settings.iter().any(|setting| setting.key == "mode");
+                if let Some(stronger) = stronger.filter(|_| !is_off) {
+                    let why = format!("{} counts for some of its paths", stronger.about);
+                    settings.push(Setting::new("mode", "observe", why));
+                }
+                let route =
+                    DraftRoute { path: path.clone(), about: vec![about.clone()], settings: settings.clone() };
+                push_route(draft, route);
+            }
+            let (paths, about) = (paths.clone(), about.clone());
+            draft.regions.push(Region { paths, settings: Some(settings), about, is_stronger: false });
         }
     }
 }
 
-fn sets_lifetime(block: &[Statement]) -> bool {
-    block.iter().any(|line| line.text.starts_with("set beresp.") || sets_lifetime(&line.block))
+impl PathLifetime {
+    fn is_stronger_than(&self, other: &Self) -> bool {
+        self.chain > other.chain || self.chain == other.chain && self.branch < other.branch
+    }
 }
 
-fn read_lifetime(draft: &mut Draft, statements: &[Statement]) -> SetLifetime {
+/// Whether a condition asks for what larder judges by itself: the status, `Set-Cookie` and `Cache-Control`.
+fn is_about_response(condition: &Statement) -> bool {
+    const JUDGED: [&str; 5] =
+        ["status", "http.set-cookie", "http.cache-control", "http.expires", "http.pragma"];
+    let text = condition.text.to_ascii_lowercase();
+    let is_judged =
+        |field: &str| JUDGED.iter().any(|known| field.starts_with(known)) || field.starts_with("ttl <");
+    text.contains("beresp.") && !text.contains("req.") && text.split("beresp.").skip(1).all(is_judged)
+}
+
+fn read_lifetime(draft: &mut Import, statements: &[Statement]) -> SetLifetime {
     let mut set = SetLifetime::default();
     for statement in statements {
         let Some((name, value)) = statement.text.strip_prefix("set ").and_then(|text| text.split_once('='))
         else {
             continue;
         };
-        let time = |draft: &mut Draft| match duration(value.trim()) {
+        let time = |draft: &mut Import| match duration(value.trim()) {
             Some(time) if time != "0s" => VclTime::Positive(time),
             None if !value.trim().starts_with('-') => {
                 ask(draft, format!("{}: which time is this?", statement.about()));
@@ -279,94 +291,131 @@ impl SetLifetime {
         }
         settings
     }
+
+    /// Whether what is stored under this may be stored under `other` for less time, or not at all.
+    fn caches_more(&self, other: &Self) -> bool {
+        let seconds = |set: &Self| match &set.ttl {
+            _ if set.keep_uncached => Some(0.0),
+            Some(VclTime::Positive(ttl)) => duration_seconds(ttl),
+            Some(VclTime::None) => Some(0.0),
+            Some(VclTime::Unread) | None => None,
+        };
+        match (seconds(self), seconds(other)) {
+            (Some(mine), Some(others)) => mine > others,
+            (_, others) => others.is_some() || other.ttl == Some(VclTime::Unread),
+        }
+    }
 }
 
-/// The header fields of the key. Other parts become questions.
-fn read_key(draft: &mut Draft, headers: &mut Vec<String>, block: &[Statement]) {
-    const IN_EVERY_KEY: [&str; 3] = ["req.url", "req.http.host", "server.ip"];
-    for statement in block {
-        read_key(draft, headers, &statement.block);
-        let Some((_, argument)) = statement.text.split_once("hash_data(") else { continue };
-        let argument = argument.trim_end_matches(')').trim().to_ascii_lowercase();
-        let name = argument.strip_prefix("req.http.").filter(|name| {
-            let is_token = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-            is_token && !["host", "cookie", "authorization"].contains(name)
-        });
-        match name {
-            Some(name) => headers.push(name.to_owned()),
-            None if IN_EVERY_KEY.contains(&argument.as_str()) => {}
-            None => ask(
+/// The key of `vcl_hash`, and what `vcl_recv` makes of the fields in it.
+#[derive(Default)]
+struct VclKey {
+    headers: Vec<String>,
+    /// Fields that VCL computes, with the statement.
+    changed: Vec<(String, String)>,
+    /// A part that no key of a route names.
+    unread: Option<String>,
+}
+
+impl VclKey {
+    /// The header fields of the key. Other parts become questions.
+    fn read(&mut self, draft: &mut Import, block: &[Statement]) {
+        const IN_EVERY_KEY: [&str; 4] = ["req.url", "bereq.url", "req.http.host", "server.ip"];
+        for statement in block {
+            self.read(draft, &statement.block);
+            let Some((_, argument)) = statement.text.split_once("hash_data(") else { continue };
+            let argument = argument.trim_end_matches(')').trim().to_ascii_lowercase();
+            let name = argument.strip_prefix("req.http.").filter(|name| {
+                let is_token = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+                is_token && !["host", "cookie", "authorization"].contains(name)
+            });
+            match name {
+                Some(name) => self.headers.push(name.to_owned()),
+                None if IN_EVERY_KEY.contains(&argument.as_str()) => {}
+                None => {
+                    let question = "`headers`, `cookies` and `per` of a route make its key";
+                    ask(draft, format!("{}: {question}.", statement.about()));
+                    self.unread.get_or_insert_with(|| statement.about());
+                }
+            }
+        }
+    }
+
+    fn read_changes(&mut self, block: &[Statement]) {
+        for statement in block {
+            self.read_changes(&statement.block);
+            let change = statement.text.strip_prefix("set req.http.");
+            let name = change.and_then(|change| change.split([' ', '=']).next()).unwrap_or_default();
+            if !name.is_empty() {
+                self.changed.push((name.to_ascii_lowercase(), statement.about()));
+            }
+        }
+    }
+
+    fn add_settings(mut self, draft: &mut Import) {
+        self.headers.sort();
+        self.headers.dedup();
+        let mut settings = Vec::new();
+        if !self.headers.is_empty() {
+            let names = sequence(self.headers.iter().map(String::as_str));
+            settings.push(Setting::new("headers", names, "`hash_data`"));
+        }
+        let computed = self.changed.iter().find(|(name, _)| self.headers.contains(name));
+        if let Some((name, about)) = computed {
+            ask(
                 draft,
-                format!("{}: `headers`, `cookies` and `per` of a route make its key.", statement.about()),
-            ),
+                format!(
+                    "{about} computes `{name}`, which the key has. Name the fields that it is made of in `headers`."
+                ),
+            );
+            self.unread.get_or_insert_with(|| about.clone());
         }
+        if let Some(about) = self.unread {
+            settings.push(Setting::new("mode", "observe", format!("{about} is in the key")));
+        }
+        let regions = draft.regions.iter_mut().filter_map(|region| region.settings.as_mut());
+        regions
+            .for_each(|of_region| of_region.extend(settings.iter().filter(|it| it.key != "mode").cloned()));
+        let is_cached = |route: &&mut DraftRoute| !super::is_off(route);
+        draft
+            .routes
+            .iter_mut()
+            .filter(is_cached)
+            .for_each(|route| route.settings.extend(settings.iter().cloned()));
     }
 }
 
-/// The requests that `vcl_recv` passes or refuses, and its changes to requests.
-fn add_recv(draft: &mut Draft, block: &[Statement]) {
-    add_passes(draft, &mut Vec::new(), block);
-    add_questions(draft, block, "unset req.http.Cookie", "`shared: true` gives all callers one response");
-    add_questions(
-        draft,
-        block,
-        "unset req.http.Authorization",
-        "`shared: true` gives all callers one response",
-    );
-    add_questions(draft, block, "ban(", "`purges` of a route purges by tag, and `POST /purge` by prefix");
-}
-
-/// Excludes what is passed or refused. `conditions` are those around the block.
-fn add_passes<'s>(draft: &mut Draft, conditions: &mut Vec<&'s Statement>, block: &'s [Statement]) {
-    for (at, statement) in block.iter().enumerate() {
-        let action = statement.text.replace(' ', "");
-        let is_refusal = action.starts_with("return(synth(") || action.starts_with("error");
-        if is_refusal || action.starts_with("return(pass)") || action.starts_with("return(pipe)") {
-            add_pass(draft, conditions, statement, is_refusal);
-        }
-        // An `else` depends on the conditions before it.
-        let before = conditions.len();
-        if statement.text == "else" {
-            let chain = block[..at].iter().rev();
-            let first = chain.clone().position(|earlier| earlier.text.starts_with("if"));
-            conditions.extend(chain.take(first.map_or(0, |first| first + 1)));
-        }
-        conditions.push(statement);
-        add_passes(draft, conditions, &statement.block);
-        conditions.truncate(before);
-    }
-}
-
-fn add_pass(draft: &mut Draft, conditions: &[&Statement], action: &Statement, is_refusal: bool) {
-    let about = conditions.last().map_or_else(|| action.about(), |condition| condition.about());
-    let is_else = conditions.last().is_some_and(|condition| condition.text == "else");
-    let has = |part: &str| conditions.iter().any(|condition| condition.text.contains(part));
-    let why = format!("`{}`", action.text);
-    if is_refusal {
-        ask(draft, format!("{about} refuses (`{}`). larder does not; who may read it?", action.text));
-    }
-    let path = conditions.iter().rev().find_map(|condition| condition_path(&condition.text, exact_pattern));
-    match path.filter(|_| !is_else) {
-        Some(path) => exclude(draft, Some(path), &about, &why),
-        None if has("req.url") => exclude(draft, None, &about, &why),
-        None if conditions.is_empty() || is_refusal && has("client.ip") && !has("req.method") => {
-            exclude(draft, Some(CATCH_ALL.to_owned()), &about, &why);
-        }
-        None if is_refusal => {}
-        None => ask(
-            draft,
-            format!(
-                "{about} passes. larder passes writes and requests with credentials by itself; is more needed?"
-            ),
-        ),
-    }
-}
-
-fn add_questions(draft: &mut Draft, block: &[Statement], part: &str, instead: &str) {
+/// Asks for statements that nothing else reads.
+fn add_questions(draft: &mut Import, block: &[Statement]) {
     for statement in block {
-        if statement.text.contains(part) {
-            ask(draft, format!("{}: {instead}.", statement.about()));
-        }
-        add_questions(draft, &statement.block, part, instead);
+        add_questions(draft, &statement.block);
+        let text = statement.text.as_str();
+        let is_read = [
+            "set beresp.ttl",
+            "set beresp.grace",
+            "set beresp.uncacheable",
+            "hash_data(",
+            "return",
+            "error",
+            "call ",
+        ]
+        .iter()
+        .any(|known| text.starts_with(known));
+        let shares = ["unset req.http.Cookie", "unset req.http.Authorization", "remove req.http.Cookie"];
+        let question = match text {
+            _ if is_read || statement.is_conditional() || text.is_empty() => continue,
+            text if shares.iter().any(|known| text.contains(known)) => {
+                ": `shared: true` gives all callers one response."
+            }
+            text if text.contains("ban(") || text.contains("purge(") => {
+                ": `purges` of a route purges by tag, and `POST /purge` by prefix."
+            }
+            text if text.contains("do_esi") => ": larder does not assemble ESI; its parts are not fetched.",
+            text if text.starts_with("set req.url") => {
+                ": larder sends the path on as it is; `query` of a route leaves parameters out."
+            }
+            _ => " has no counterpart that can be read from here.",
+        };
+        ask(draft, format!("{}{question}", statement.about()));
     }
 }

@@ -1,0 +1,50 @@
+//! The addresses of the API in a configuration of nginx.
+
+use super::nginx_text::NginxDirective;
+use crate::draft::{scalar, sequence};
+
+/// The addresses of all `proxy_pass` with the directive; the first server of an `upstream` that one names.
+pub(super) fn find_upstreams(http: &[NginxDirective]) -> Vec<(String, String)> {
+    fn add_passes<'d>(directives: &'d [NginxDirective], found: &mut Vec<&'d NginxDirective>) {
+        for directive in directives {
+            if directive.name() == "proxy_pass" {
+                found.push(directive);
+            }
+            add_passes(&directive.block, found);
+        }
+    }
+    let mut passes = Vec::new();
+    add_passes(http, &mut passes);
+    let mut addresses: Vec<(String, String)> = Vec::new();
+    for pass in passes {
+        let address = pass.arguments().first().and_then(|target| upstream_address(http, target));
+        if let Some(address) = address.filter(|address| addresses.iter().all(|(known, _)| known != address)) {
+            addresses.push((address, pass.text()));
+        }
+    }
+    addresses
+}
+
+/// The value of `upstream` for a `proxy_pass`: the servers of its `upstream`, or the one that it names.
+fn upstream_address(http: &[NginxDirective], target: &str) -> Option<String> {
+    let (scheme, rest) = target.split_once("://")?;
+    let authority = rest.split('/').next().filter(|authority| !authority.is_empty())?;
+    let is_named = |directive: &&NginxDirective| {
+        directive.name() == "upstream" && directive.arguments().first().is_some_and(|name| name == authority)
+    };
+    let servers = http.iter().find(is_named).map(|upstream| upstream.block.as_slice()).unwrap_or_default();
+    let in_use = |server: &&NginxDirective| {
+        server.name() == "server" && !server.arguments().iter().any(|word| word == "backup" || word == "down")
+    };
+    let names = servers.iter().filter(in_use).filter_map(|server| server.arguments().first());
+    let url = |address: &str| match address.strip_prefix("unix:") {
+        Some(path) => format!("unix:{path}"),
+        None => format!("{scheme}://{address}"),
+    };
+    let urls: Vec<String> = names.map(|address| url(address)).collect();
+    Some(match urls.as_slice() {
+        [] => scalar(&url(authority)),
+        [only] => scalar(only),
+        several => sequence(several.iter().map(String::as_str)),
+    })
+}
