@@ -35,8 +35,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::ACCEPT;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 use serde_json::Value;
@@ -47,7 +48,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::decision_feed::DecisionFeed;
 use crate::events::EventSources;
-use crate::metrics::{BackgroundKind, CONTENT_TYPE, Metrics, PurgeSource};
+use crate::metrics::{BackgroundKind, Metrics, MetricsFormat, PurgeSource};
 use crate::observation::TrafficSketch;
 use crate::phase::Phase;
 use crate::policy::CacheKey;
@@ -57,7 +58,7 @@ use crate::purging::{self, Purger, purge_wait};
 use crate::store::Store;
 use crate::store::remote_status::ReplicaStatus;
 use crate::warming::Warming;
-use response::{AdminError, AdminResponse, json, text, with_content_type};
+use response::{AdminError, AdminResponse, LISTENER_FIELD, LISTENER_NAME, json, text, with_content_type};
 use stats::Stats;
 
 /// Tells who is held back for a key, why, and for how long.
@@ -101,6 +102,7 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Bound for reading a whole request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Clients read the first line.
 const INDEX: &str = "\
 larder admin API
 
@@ -185,7 +187,9 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    dispatch(state, peer, request).await.unwrap_or_else(AdminError::into_response)
+    let mut answer = dispatch(state, peer, request).await.unwrap_or_else(AdminError::into_response);
+    answer.headers_mut().insert(LISTENER_FIELD, LISTENER_NAME);
+    answer
 }
 
 async fn dispatch<B>(state: &AdminState, peer: Peer, request: Request<B>) -> Result<AdminResponse, AdminError>
@@ -223,7 +227,7 @@ where
         Endpoint::Index => Ok(text(StatusCode::OK, INDEX)),
         Endpoint::Healthz => Ok(state.healthz()),
         Endpoint::Readyz => Ok(state.readyz()),
-        Endpoint::Metrics => Ok(state.metrics()),
+        Endpoint::Metrics => Ok(state.metrics(&head.headers)),
         Endpoint::Dashboard(file) => Ok(file.response()),
         Endpoint::DashboardData => Ok(json(StatusCode::OK, &dashboard::dashboard_data(state))),
         Endpoint::Stats => state.stats(head.uri.query()).await,
@@ -322,10 +326,13 @@ impl AdminState {
         json(code, &body)
     }
 
-    fn metrics(&self) -> AdminResponse {
+    fn metrics(&self, fields: &HeaderMap) -> AdminResponse {
+        let accept = fields.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = MetricsFormat::choose(accept);
         let (stats, remote) = (self.store.stats(), self.store.remote_status());
         let written = self.metrics.snapshot().render(&stats, remote.as_ref());
-        with_content_type(StatusCode::OK, HeaderValue::from_static(CONTENT_TYPE), written)
+        let content_type = HeaderValue::from_static(format.content_type());
+        with_content_type(StatusCode::OK, content_type, format.convert(written))
     }
 
     async fn stats(&self, query: Option<&str>) -> Result<AdminResponse, AdminError> {

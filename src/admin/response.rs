@@ -9,6 +9,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 
+/// The field of every answer of the admin listener, by which its clients tell it from any other server.
+pub(super) const LISTENER_FIELD: HeaderName = HeaderName::from_static("larder-listener");
+pub(super) const LISTENER_NAME: HeaderValue = HeaderValue::from_static("admin");
+
 pub(super) type AdminResponse = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// An error response.

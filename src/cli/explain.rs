@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::admin::AdminArgs;
-use super::{USAGE, fail};
+use super::{USAGE, fail, print_result};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::explain::{self, CallerTrust, ExplainRequest, ExplainResponse, Explainer, parse_fields, to_json};
@@ -37,9 +37,9 @@ pub(super) struct ExplainArgs {
     /// A file with the response's body, if tags or times are read from it
     #[arg(long, value_name = "FILE")]
     body: Option<std::path::PathBuf>,
-    /// Ask a running larder what it has stored for the request
+    /// Ask a running larder what it has stored for the request; prints JSON
     #[arg(long, conflicts_with_all = ["data", "status", "response", "body"])]
-    now: bool,
+    pub(super) now: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -50,10 +50,7 @@ pub(super) struct ExplainArgs {
 pub(super) fn run(args: &ExplainArgs, config: &Path) -> ExitCode {
     let explained = if args.now { now(args, config) } else { offline(args, config) };
     match explained {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => print_result(&text),
         Err((code, error)) => fail(code, error),
     }
 }
@@ -80,6 +77,14 @@ fn offline(args: &ExplainArgs, config: &Path) -> Result<String, ExplainFailure> 
 
 fn now(args: &ExplainArgs, config: &Path) -> Result<String, ExplainFailure> {
     let (method, target) = method_and_target(args);
+    let names_host = args.headers.iter().any(|line| line.to_ascii_lowercase().starts_with("host:"));
+    if target.starts_with('/') && !names_host {
+        let help = format!(
+            "{target} has no host, and the key contains the host\n\
+             write the URL that clients use, such as http://api.example{target}, or add -H 'Host: api.example'"
+        );
+        return Err((USAGE, help));
+    }
     let headers: Vec<Value> = args.headers.iter().map(|line| json!(line)).collect();
     let request = json!({"method": method, "url": target, "headers": headers});
     let client = args.admin.client(config).map_err(|error| (1, error))?;

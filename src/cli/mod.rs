@@ -167,6 +167,20 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether the configuration only tells the address of the larder that the command asks.
+    fn asks_running_larder(&self) -> bool {
+        use Command::{Audit, Drain, Explain, Health, Mcp, Purge, Purges, Refresh, Stats, Tail, Top, Warm};
+        match self {
+            Audit(args) => args.replay.is_none(),
+            Explain(args) => args.now,
+            Drain(_) | Health(_) | Mcp(_) | Purge(_) | Purges(_) | Refresh(_) | Stats(_) | Tail(_)
+            | Top(_) | Warm(_) => true,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum RedisCommand {
     /// Count the keys of a namespace by kind
@@ -206,6 +220,10 @@ struct OutputArg {
 pub fn main() -> ExitCode {
     let Cli { config, command, over } = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let path = config.path();
+    let reads_address = command.as_ref().is_some_and(Command::asks_running_larder);
+    if reads_address && config.config.is_some() && !path.exists() {
+        return fail(USAGE, admin::describe_missing(&path));
+    }
     let code = match command.unwrap_or(Command::Run { over }) {
         Command::Run { over } => run::run(&path, config.is_default(), &over),
         Command::Init(args) => init::run(&args, &path),
@@ -270,16 +288,24 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
 
 /// Reports an error and returns the exit code.
 fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
+    use std::io::Write;
     crate::logging::flush();
-    eprintln!("larder: {message}");
+    // A failure of this has no other place to go.
+    _ = writeln!(std::io::stderr(), "larder: {message}");
     ExitCode::from(code)
 }
 
-/// Prints to standard output at once. A closed pipe (`| head`) is a failure without a message.
+/// The exit code after a closed pipe (`| head`): that of a program which SIGPIPE ends.
+const CLOSED_PIPE: u8 = 141;
+
+/// Prints to standard output at once. A closed pipe is a failure without a message.
 fn print(text: &str) -> Result<(), ExitCode> {
     use std::io::Write;
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|_| ExitCode::FAILURE)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => ExitCode::from(CLOSED_PIPE),
+        _ => fail(1, format_args!("the output can't be written: {error}")),
+    })
 }
 
 /// Prints the whole result of a command.

@@ -19,7 +19,7 @@ use crate::observation::ObservedTraffic;
 #[group(id = "source", required = true, args = ["openapi", "access_log", "observed"])]
 pub(super) struct SuggestArgs {
     /// An OpenAPI 3.0 or 3.1 document of the API, in YAML or JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "access_log")]
     openapi: Option<PathBuf>,
     /// An access log in the combined format, or with one JSON object per line, such as larder's own
     #[arg(long, value_name = "FILE")]

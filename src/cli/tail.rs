@@ -35,6 +35,7 @@ pub(super) struct TailArgs {
 }
 
 pub(super) fn run(args: &TailArgs, config: &Path) -> ExitCode {
+    let mut failure = None;
     let show = |event: &str, data: &str| {
         let line = match (event, args.json) {
             (_, true) => format!("{data}\n"),
@@ -43,11 +44,12 @@ pub(super) fn run(args: &TailArgs, config: &Path) -> ExitCode {
             }
         };
         // A closed pipe (`| head`) ends it.
-        print(&line).is_ok()
+        failure = print(&line).err();
+        failure.is_none()
     };
     let followed = args.admin.client(config).and_then(|client| client.follow(&args.target(), show));
     match followed {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => failure.unwrap_or(ExitCode::SUCCESS),
         Err(error) => fail(1, error),
     }
 }

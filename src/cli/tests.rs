@@ -21,6 +21,7 @@ fn what_is_accepted_and_what_is_not() {
         ("suggest --observed --admin h:1 --token t", true),
         ("suggest --observed --access-log a", false),
         ("suggest", false),
+        ("suggest --openapi api.yaml --access-log access.log", false),
         ("import --from nginx.conf", true),
         ("import --from a --kind vcl", true),
         ("import", false),

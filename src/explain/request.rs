@@ -94,7 +94,11 @@ impl ExplainResponse {
 
 /// Parses a field line `Name: value`, as curl does.
 pub fn parse_field(line: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let wrong = |what: &str| format!("`{line}` {what}; write `Name: value`");
+    // The value may be a credential.
+    let shown = line.split_once([':', ' ']).map(|(name, _)| name.trim());
+    let shown = shown.filter(|name| name.parse::<HeaderName>().is_ok());
+    let shown = shown.map_or_else(|| "a header".to_owned(), |name| format!("`{name} …`"));
+    let wrong = |what: &str| format!("{shown} {what}; write `Name: value`");
     let (name, value) = line.split_once(':').ok_or_else(|| wrong("has no colon"))?;
     let name = name.trim().parse().map_err(|_| wrong("does not begin with a field name"))?;
     let value =

@@ -21,7 +21,7 @@ pub(crate) use history::{SAMPLE_INTERVAL, Sample};
 pub use labels::NonCacheReply;
 pub(crate) use latency::LatencySnapshot;
 pub use memory::ProcessMemory;
-pub use render::CONTENT_TYPE;
+pub use render::MetricsFormat;
 pub(crate) use snapshot::hit_rate;
 pub use snapshot::{RouteSnapshot, Snapshot};
 pub use sources::{SilenceLimit, SourceMetrics, SourceStatus, WebhookRefusal};

@@ -1,5 +1,7 @@
 //! `/metrics`: names, help texts and values of a snapshot.
 
+use std::collections::HashSet;
+
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
@@ -11,8 +13,58 @@ use crate::log_writer;
 use crate::store::StoreStats;
 use crate::store::remote_status::RemoteStatus;
 
-/// Media type of [`Snapshot::render`], which Prometheus accepts.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A format of `/metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// OpenMetrics 1.0, as [`Snapshot::render`] writes it.
+    OpenMetrics,
+    /// The text format 0.0.4 of Prometheus.
+    Text,
+}
+
+impl MetricsFormat {
+    /// The format for a request: OpenMetrics, unless its `Accept` names plain text alone.
+    pub fn choose(accept: Option<&str>) -> Self {
+        let accept = accept.unwrap_or_default().to_ascii_lowercase();
+        match accept.contains("text/plain") && !accept.contains("application/openmetrics-text") {
+            true => MetricsFormat::Text,
+            false => MetricsFormat::OpenMetrics,
+        }
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            MetricsFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            MetricsFormat::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// Converts OpenMetrics to this format.
+    pub fn convert(self, written: String) -> String {
+        match self {
+            MetricsFormat::OpenMetrics => written,
+            MetricsFormat::Text => to_text_format(&written),
+        }
+    }
+}
+
+/// In the text format a counter's family has the name of its samples, and there is neither a unit nor an end.
+fn to_text_format(written: &str) -> String {
+    let counters: HashSet<&str> =
+        written.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut out = String::with_capacity(written.len());
+    for line in written.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let of_family =
+            ["# HELP ", "# TYPE "].into_iter().find_map(|mark| Some((mark, line.strip_prefix(mark)?)));
+        match of_family.and_then(|(mark, rest)| Some((mark, rest.split_once(' ')?))) {
+            Some((mark, (name, rest))) if counters.contains(name) => {
+                out.extend([mark, name, "_total ", rest, "\n"]);
+            }
+            _ => out.extend([line, "\n"]),
+        }
+    }
+    out
+}
 
 impl Snapshot {
     /// Renders OpenMetrics 1.0. `stats` describe the store, `remote` the Redis server shared with other replicas.

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod admin_commands;
 mod ambiguous_requests;
 mod audit;
 mod caller_isolation;

@@ -262,3 +262,41 @@ routes:
     assert_eq!(sum(&metrics, "larder_request_seconds_count", &[]), all, "seed {seed}");
     assert_eq!(sum(&metrics, "cache_hits_total", &[]), hits, "seed {seed}");
 }
+
+#[tokio::test]
+async fn a_scraper_that_reads_no_open_metrics_gets_the_text_format() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/a").await;
+    for (accept, is_text) in [
+        (None, false),
+        (Some("*/*"), false),
+        (
+            Some("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"),
+            false,
+        ),
+        (Some("text/plain;version=0.0.4;q=1,*/*;q=0.1"), true),
+    ] {
+        let request = larder.admin.get("/metrics");
+        let metrics = match accept {
+            Some(accept) => request.header("accept", accept).await,
+            None => request.await,
+        };
+        let content_type = metrics.header("content-type").unwrap();
+        assert_eq!(
+            content_type.starts_with("text/plain; version=0.0.4"),
+            is_text,
+            "{accept:?}: {content_type}"
+        );
+        let text = metrics.text();
+        assert_eq!(text.ends_with("# EOF\n"), !is_text, "{accept:?}");
+        let (family, other) = ("# TYPE larder_requests counter\n", "# TYPE larder_requests_total counter\n");
+        let (has, lacks) = if is_text { (other, family) } else { (family, other) };
+        assert!(text.contains(has) && !text.contains(lacks), "{accept:?}: {text}");
+        assert!(
+            text.contains("# HELP larder_requests") && text.contains("\nlarder_requests_total{"),
+            "{text}"
+        );
+        assert!(text.contains("# TYPE larder_request_seconds histogram\n"), "{text}");
+    }
+}

@@ -5,11 +5,13 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::response::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -32,7 +34,15 @@ pub(crate) enum AdminAddress {
 pub(crate) struct AdminClient {
     address: AdminAddress,
     token: Option<String>,
+    /// An answer has shown that the address is that of an admin listener.
+    is_identified: AtomicBool,
 }
+
+/// The field of every answer of an admin listener.
+const LISTENER_FIELD: HeaderName = HeaderName::from_static("larder-listener");
+
+/// The first words of its `GET /`.
+const INDEX_TITLE: &[u8] = b"larder admin API\n";
 
 /// The timeout of a whole exchange, from connecting to the last byte.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +55,7 @@ const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 impl AdminClient {
     pub(crate) fn new(address: AdminAddress, token: Option<String>) -> Self {
-        Self { address, token }
+        Self { address, token, is_identified: AtomicBool::new(false) }
     }
 
     /// Sends a request. Returns the JSON of a 200, or a message with the fix.
@@ -59,19 +69,17 @@ impl AdminClient {
         path: &str,
         content: Option<&Value>,
     ) -> Result<Value, String> {
-        let address = &self.address;
+        if self.token.is_some() || method != Method::GET {
+            self.identify(path).await?;
+        }
         let request =
             self.request(method, path, content).map_err(|error| format!("invalid request: {error}"))?;
-        let answer = match timeout(REQUEST_TIMEOUT, self.exchange(request)).await {
-            Ok(answer) => answer.map_err(|error| error.describe(address))?,
-            Err(_) => return Err(format!("{address} did not answer within {} s", REQUEST_TIMEOUT.as_secs())),
-        };
-        let (status, content) = answer;
-        let not_larder = || {
-            format!(
-                "{address} answered {status}, but not as larder does: is it the address of `admin.listen`?"
-            )
-        };
+        let (head, content) = self.exchange(request).await?;
+        let status = head.status;
+        if !is_of_admin_listener(&head) {
+            self.identify(path).await.map_err(|_| self.describe_stranger(status))?;
+        }
+        let not_larder = || self.describe_stranger(status);
         let content: Value = serde_json::from_slice(&content).map_err(|_| not_larder())?;
         if status == StatusCode::OK {
             return Ok(content);
@@ -81,6 +89,41 @@ impl AdminClient {
             (_, _, Some(phase)) => Err(format!("not ready: {phase}")),
             _ => Err(not_larder()),
         }
+    }
+
+    /// Fails unless the address is that of an admin listener. A server that is not gets neither a token nor a command.
+    async fn identify(&self, path: &str) -> Result<(), String> {
+        if self.is_identified.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let probe = |method: Method, path: &str| {
+            Request::builder()
+                .method(method)
+                .uri(path)
+                .header(HOST, self.address.host())
+                .body(Full::default())
+        };
+        let invalid = |error| format!("invalid request: {error}");
+        // The same path: a proxy in between may pass on no other.
+        let path = path.split('?').next().unwrap_or(path);
+        let (head, _) = self.exchange(probe(Method::HEAD, path).map_err(invalid)?).await?;
+        if !is_of_admin_listener(&head) {
+            // Release 0.1.0 has no such field.
+            let (index, content) = self.exchange(probe(Method::GET, "/").map_err(invalid)?).await?;
+            if index.status != StatusCode::OK || !content.starts_with(INDEX_TITLE) {
+                return Err(self.describe_stranger(head.status));
+            }
+        }
+        self.is_identified.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn describe_stranger(&self, status: StatusCode) -> String {
+        format!(
+            "{} answers ({status}), but not as larder's admin listener: it may be the API, or the listener for clients\n\
+             give the address of `admin.listen` with --admin; no token and no command was sent",
+            self.address
+        )
     }
 
     /// Sends a GET, and hands the name and the data of each server-sent event to `on_event`. Returns when the stream ends,
@@ -100,7 +143,9 @@ impl AdminClient {
         let mut request =
             self.request(method, path, content).map_err(|error| format!("invalid request: {error}"))?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let followed = new_runtime()?.block_on(async {
+        let runtime = new_runtime()?;
+        runtime.block_on(self.identify(path))?;
+        let followed = runtime.block_on(async {
             match &self.address {
                 AdminAddress::Tcp(address) => {
                     follow(connect(TcpStream::connect(address)).await?, request, on_event).await
@@ -139,23 +184,34 @@ impl AdminClient {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
-        match &self.address {
-            AdminAddress::Tcp(address) => {
-                exchange(TcpStream::connect(address).await.map_err(ClientError::Connect)?, request).await
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), String> {
+        let exchanged = async {
+            match &self.address {
+                AdminAddress::Tcp(address) => {
+                    exchange(TcpStream::connect(address).await.map_err(ClientError::Connect)?, request).await
+                }
+                AdminAddress::Unix(path) => {
+                    exchange(UnixStream::connect(path).await.map_err(ClientError::Connect)?, request).await
+                }
             }
-            AdminAddress::Unix(path) => {
-                exchange(UnixStream::connect(path).await.map_err(ClientError::Connect)?, request).await
-            }
+        };
+        let address = &self.address;
+        match timeout(REQUEST_TIMEOUT, exchanged).await {
+            Ok(answer) => answer.map_err(|error| error.describe(address)),
+            Err(_) => Err(format!("{address} did not answer within {} s", REQUEST_TIMEOUT.as_secs())),
         }
     }
+}
+
+fn is_of_admin_listener(head: &Parts) -> bool {
+    head.headers.contains_key(LISTENER_FIELD)
 }
 
 fn new_runtime() -> Result<Runtime, String> {
     Builder::new_current_thread().enable_all().build().map_err(|error| format!("can't start: {error}"))
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -164,7 +220,7 @@ where
         let (head, content) = sender.send_request(request).await.map_err(ClientError::Http)?.into_parts();
         let content =
             Limited::new(content, MAX_RESPONSE_BYTES).collect().await.map_err(|_| ClientError::CutShort)?;
-        Ok((head.status, content.to_bytes()))
+        Ok((head, content.to_bytes()))
     };
     // The connection must be polled for the exchange to proceed. It ends with the exchange, or breaks it.
     tokio::pin!(answer);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(super) use self::client::{AdminAddress, AdminClient};
 pub(super) use self::table::{aligned, format_audit};
-use super::fail;
+use super::{DEFAULT_CONFIG, fail, print_result};
 use crate::config::Config;
 
 /// The address of the admin listener, and its token.
@@ -153,10 +153,14 @@ pub(super) fn stats(args: &StatsArgs, config: &Path) -> ExitCode {
 pub(super) fn audit(args: &AuditArgs, config: &Path) -> ExitCode {
     let answer = args.admin.client(config).and_then(|client| client.send(Method::GET, "/audit", None));
     let has_failed = answer.as_ref().is_ok_and(|report| args.is_fatal(report));
+    let is_off = answer.as_ref().is_ok_and(|report| report["enabled"] == false);
     let code = finish(answer, |report| match args.json {
         true => format!("{report:#}\n"),
         false => table::format_audit(report),
     });
+    if is_off && !args.fail_on.is_empty() {
+        return fail(1, "--fail-on: no hit is audited, so nothing can be found; set `audit: {sample: 0.1%}`");
+    }
     if has_failed { ExitCode::FAILURE } else { code }
 }
 
@@ -187,12 +191,17 @@ fn describe_health(health: &Value) -> String {
 
 fn finish(answer: Result<Value, String>, render: impl FnOnce(&Value) -> String) -> ExitCode {
     match answer {
-        Ok(answer) => {
-            print!("{}", render(&answer));
-            ExitCode::SUCCESS
-        }
+        Ok(answer) => print_result(&render(&answer)),
         Err(error) => fail(1, error),
     }
+}
+
+/// Names the file that does not exist, and the fix.
+pub(super) fn describe_missing(config: &Path) -> String {
+    format!(
+        "the configuration {} does not exist\nname that of the running larder with --config FILE, or its admin listener with --admin URL",
+        config.display()
+    )
 }
 
 /// The default of `admin.listen`.
@@ -225,7 +234,9 @@ impl AdminArgs {
     /// Returns `None` if there is no file, or if an error in it does not matter.
     fn load_config(&self, path: &Path) -> Result<Option<Config>, String> {
         if !path.exists() {
-            return Ok(None);
+            // Without a file the address would be a guess, and the command might go to another larder.
+            let is_guess = self.admin.is_none() && path != Path::new(DEFAULT_CONFIG);
+            return if is_guess { Err(describe_missing(path)) } else { Ok(None) };
         }
         let config = Config::load(path);
         match (config, &self.admin) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{fail, run};
+use super::{fail, print, print_result, run};
 use crate::config::{Config, ConfigErrors, Listen, SettingOverrides};
 use crate::logging;
 use crate::server::{Listener, Listeners};
@@ -37,8 +37,7 @@ pub struct DemoArgs {
 
 pub fn run(args: &DemoArgs) -> ExitCode {
     if args.print_config {
-        print!("{CONFIG}");
-        return ExitCode::SUCCESS;
+        return print_result(CONFIG);
     }
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,7 +53,7 @@ fn start(args: &DemoArgs) -> Result<(), String> {
     let config =
         config(&proxy.to_string(), &admin.to_string(), upstream).map_err(|errors| errors.to_string())?;
     logging::init(&config.log)?;
-    print!("{}", tour::render(&proxy.to_string(), &admin.to_string(), &upstream.to_string()));
+    _ = print(&tour::render(&proxy.to_string(), &admin.to_string(), &upstream.to_string()));
     run::serve_on(config, Listeners { proxy: vec![proxy], admin: Some(admin), outlive_process: false }, None)
 }
 
@@ -76,9 +75,9 @@ fn open(asked: Option<SocketAddr>, usual: u16, flag: &str) -> Result<Listener, S
         (Err(error), None) if error.kind() == io::ErrorKind::AddrInUse => {
             let free = SocketAddr::from(([127, 0, 0, 1], 0));
             let listener = Listener::bind(&Listen::Tcp(free)).map_err(|error| error.to_string())?;
-            println!(
-                "Port {usual} is in use; the demo listens on {listener} instead ({flag} chooses another)."
-            );
+            _ = print(&format!(
+                "Port {usual} is in use; the demo listens on {listener} instead ({flag} chooses another).\n"
+            ));
             Ok(listener)
         }
         (Err(error), _) => Err(format!("can't listen on {address}: {error}\nchoose another with {flag}")),

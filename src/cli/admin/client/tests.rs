@@ -132,8 +132,8 @@ async fn nothing_that_listens_is_explained() {
 #[tokio::test]
 async fn something_else_that_listens_is_explained() {
     for (answer, expected) in [
-        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "is it the address of `admin.listen`?"),
-        ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}", "is it the address of `admin.listen`?"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "give the address of `admin.listen`"),
+        ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}", "give the address of `admin.listen`"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{}", "incomplete answer"),
         ("220 mail.example ESMTP\r\n", "does not speak HTTP"),
         ("", "does not speak HTTP"),
@@ -157,10 +157,15 @@ fn a_stream_that_breaks_is_said_to_be_lost() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = AdminAddress::Tcp(other.local_addr().unwrap().to_string());
     let answering = std::thread::spawn(move || {
-        let (mut stream, _) = other.accept().unwrap();
-        _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nevent: decision\ndata: {}\n\n";
-        std::io::Write::write_all(&mut stream, answer).unwrap();
+        let listener = "HTTP/1.1 200 OK\r\nlarder-listener: admin\r\n";
+        for content in
+            ["content-length: 0\r\n\r\n", "content-length: 500\r\n\r\nevent: decision\ndata: {}\n\n"]
+        {
+            let (mut stream, _) = other.accept().unwrap();
+            _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
+            let answer = format!("{listener}{content}");
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+        }
     });
     let mut events = 0;
     let followed = AdminClient::new(address.clone(), None).follow("/decisions", |_, _| {

@@ -104,6 +104,11 @@ impl Upstream {
         self.book.all().len()
     }
 
+    /// All requests received, in order.
+    pub fn all(&self) -> Vec<Arc<Received>> {
+        self.book.all()
+    }
+
     /// Requests received for `path`, in order.
     pub fn received(&self, path: &str) -> Vec<Arc<Received>> {
         self.book.received(path)
