@@ -172,6 +172,14 @@ fn what_nginx_keeps_from_others_is_not_cached() {
         ("http://b/", &[]),
         ("http://b/a/", &["/a/{*rest?}"]),
         ("http://b$request_uri", &["/a/{*rest?}"]),
+        ("http://b$uri", &[]),
+        ("http://$b/new/", &[]),
+        ("http://é$b", &[]),
+        ("http://unix:/s.sock", &["/a/{*rest?}"]),
+        ("http://unix:/s.sock:/", &[]),
+        ("http://b$uri", &[]),
+        ("http://unix:/s.sock", &["/a/{*rest?}"]),
+        ("http://unix:/s.sock:/", &[]),
     ] {
         let text = format!(
             "server {{ location /a/ {{ proxy_cache z; proxy_cache_valid 1m; proxy_pass {pass}; }} }}"
@@ -231,4 +239,18 @@ fn every_directive_is_a_key_or_a_question() {
         &["`ykeys` has no", "`default_cache.timeout` has no", "first-.+`: a regular expression"],
     );
     assert_eq!(cached(&souin), ["/b/{*rest?}"]);
+}
+
+#[test]
+fn a_list_of_what_is_cached_and_who_may_purge_are_questions() {
+    let vcl = "sub vcl_recv { if (req.method == \"PURGE\") { if (client.ip !~ office) { return (synth(405)); } } \
+               if (req.url ~ \"^/a/\") { return (hash); } return (pass); } sub vcl_backend_response { set beresp.ttl = 1m; }";
+    let text = written(from_vcl(vcl, "a"));
+    assert_has(
+        &text,
+        &["`purge.allow` and `purge.token` say who may purge", "Which paths are cached?", "    mode: off"],
+    );
+    assert_eq!(cached(&text), [""; 0], "{text}");
+    let socket = "server { location / { proxy_pass http://unix:/run/api.sock; } }";
+    assert_has(&written(from_nginx(socket, "a")), &["upstream: \"unix:/run/api.sock\""]);
 }

@@ -75,7 +75,7 @@ const COUNTERPARTS: [(&str, &str); 16] = [
     ("proxy_hide_header", "`drop_response` of a route"),
     ("proxy_read_timeout", "`upstream: {url: …, response_timeout: …}`"),
     ("proxy_send_timeout", "`upstream: {url: …, response_timeout: …}`"),
-    ("proxy_set_header", "larder sends the client's own fields on; does the API need this one?"),
+    ("proxy_set_header", "larder sends the client's own fields on; ask whether the API needs this one"),
     ("ssl_certificate", "`listen: {address: …, tls: …}`"),
     ("ssl_certificate_key", "`listen: {address: …, tls: …}`"),
     ("tcp_nodelay", "larder always sets it"),
@@ -191,7 +191,10 @@ fn find_obstacle(
         return Some("no `proxy_pass`".into());
     };
     let target = pass.arguments().first().and_then(|target| target.split_once("://"));
-    let path = target.and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+    let path = target.and_then(|(_, rest)| match rest.strip_prefix("unix:") {
+        Some(socket) => socket.split_once(':').map(|(_, path)| path).filter(|path| !path.is_empty()),
+        None => rest.char_indices().skip(1).find(|(_, c)| "/$".contains(*c)).map(|(at, _)| &rest[at..]),
+    });
     let is_same =
         |path: &str| path == "$request_uri" || location.arguments().last().is_some_and(|name| name == path);
     let changed = path.filter(|path| !is_same(path)).map(|_| pass);

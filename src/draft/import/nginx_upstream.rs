@@ -28,7 +28,13 @@ pub(super) fn find_upstreams(http: &[NginxDirective]) -> Vec<(String, String)> {
 /// The value of `upstream` for a `proxy_pass`: the servers of its `upstream`, or the one that it names.
 fn upstream_address(http: &[NginxDirective], target: &str) -> Option<String> {
     let (scheme, rest) = target.split_once("://")?;
-    let authority = rest.split('/').next().filter(|authority| !authority.is_empty())?;
+    if let Some(socket) = rest.strip_prefix("unix:") {
+        let path = socket.split(':').next().unwrap_or(socket);
+        return Some(scalar(&format!("unix:{path}")));
+    }
+    let mut after_first = rest.char_indices().skip(1);
+    let end = after_first.find(|(_, c)| "/$".contains(*c)).map_or(rest.len(), |(at, _)| at);
+    let authority = Some(&rest[..end]).filter(|authority| !authority.is_empty())?;
     let is_named = |directive: &&NginxDirective| {
         directive.name() == "upstream" && directive.arguments().first().is_some_and(|name| name == authority)
     };

@@ -139,8 +139,8 @@ pub(super) fn caches_more(settings: &[Setting], others: &[Setting]) -> bool {
     let is_added = |key: &&str| find(settings, key).is_some() && is_other(key);
     find(others, "mode").is_some()
         || is_longer
-        || ["query", "headers", "cookies", "per"].iter().any(|key| is_other(key))
-        || ["override", "status", "stale_while_revalidate", "stale_if_error"].iter().any(|key| is_added(key))
+        || ["query", "headers", "cookies", "per"].iter().any(is_other)
+        || ["override", "status", "stale_while_revalidate", "stale_if_error"].iter().any(is_added)
 }
 
 /// Adds a route that caches nothing. Without a path that says it, everything that has no route of its own is not cached.

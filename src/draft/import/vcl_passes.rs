@@ -38,13 +38,18 @@ fn add_pass(draft: &mut Import, conditions: &[&Statement], action: &Statement, i
     let about = conditions.last().map_or_else(|| action.about(), |condition| condition.about());
     let is_else = conditions.last().is_some_and(|condition| condition.text == "else");
     let why = format!("`{}`", action.text);
-    if is_refusal {
+    let has = |part: &str| conditions.iter().any(|condition| condition.text.contains(part));
+    if is_refusal && has("req.method") && has("client.ip") {
+        ask(draft, format!("{about}: `purge.allow` and `purge.token` say who may purge."));
+    } else if is_refusal {
         ask(draft, format!("{about} refuses (`{}`). larder does not; who may read it?", action.text));
     }
-    let has = |part: &str| conditions.iter().any(|condition| condition.text.contains(part));
     let paths = conditions.iter().rev().find_map(|condition| condition.paths());
     match paths {
-        _ if conditions.is_empty() => exclude(draft, PathSet::everything(), &about, &why),
+        _ if conditions.is_empty() => {
+            ask(draft, format!("{about}: whatever no statement before it selects. Which paths are cached?"));
+            exclude(draft, PathSet::everything(), &about, &why);
+        }
         Some(_) if is_else => exclude(draft, PathSet::unknown(), &about, &why),
         Some(paths) => {
             for set in paths {
