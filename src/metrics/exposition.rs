@@ -111,9 +111,10 @@ impl Collector for Exposition {
 impl MetricKind {
     fn encode(self, value: f64, encoder: MetricEncoder<'_>) -> fmt::Result {
         match self {
-            MetricKind::Counter => ConstCounter::new(value as u64).encode(encoder),
             MetricKind::Histogram => Ok(()),
             // Whole numbers are written without a fraction.
+            MetricKind::Counter if value.fract() == 0.0 => ConstCounter::new(value as u64).encode(encoder),
+            MetricKind::Counter => ConstCounter::new(value).encode(encoder),
             MetricKind::Gauge if value.fract() == 0.0 => ConstGauge::new(value as i64).encode(encoder),
             MetricKind::Gauge => ConstGauge::new(value).encode(encoder),
         }

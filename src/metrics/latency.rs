@@ -57,9 +57,9 @@ impl LatencySnapshot {
         Self { slots, sum_seconds: (self.sum_seconds - earlier.sum_seconds).max(0.0) }
     }
 
-    /// Yields each bucket's bound and count; the last bound is `f64::MAX`.
+    /// Yields each bucket's bound and count; the last bound is infinite.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
-        BUCKET_BOUNDS.into_iter().chain([f64::MAX]).zip(self.slots)
+        BUCKET_BOUNDS.into_iter().chain([f64::INFINITY]).zip(self.slots)
     }
 
     /// Quantile in seconds with linear interpolation inside a bucket, like Prometheus' `histogram_quantile`. In the

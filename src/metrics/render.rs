@@ -66,6 +66,17 @@ fn to_text_format(written: &str) -> String {
     out
 }
 
+pub(super) fn encode(families: Vec<MetricFamily>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Exposition(families)));
+    let mut written = String::new();
+    match text::encode(&mut written, &registry) {
+        Ok(()) => written,
+        // Writing to a string cannot fail.
+        Err(_) => String::new(),
+    }
+}
+
 impl Snapshot {
     /// Renders OpenMetrics 1.0. `stats` describe the store, `remote` the Redis server shared with other replicas.
     pub fn render(&self, stats: &StoreStats, remote: Option<&RemoteStatus>) -> String {
@@ -81,14 +92,7 @@ impl Snapshot {
         families.extend(self.worker_families());
         families.extend(sources::families(&self.sources));
         families.extend(self.config_families());
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Exposition(families)));
-        let mut written = String::new();
-        match text::encode(&mut written, &registry) {
-            Ok(()) => written,
-            // Writing to a string cannot fail.
-            Err(_) => String::new(),
-        }
+        encode(families)
     }
 
     /// Unprefixed names, as used by dashboards for in-process caches.

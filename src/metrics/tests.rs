@@ -272,3 +272,51 @@ fn every_answer_counts_once_by_route_outcome_and_status_class() {
         ],
     );
 }
+
+/// The value after the last space of a line, and the labels of its series.
+fn samples<'t>(text: &'t str, name: &str) -> Vec<(&'t str, f64)> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+    lines.map(|(labels, value)| (labels, value.parse().expect("a number"))).collect()
+}
+
+#[test]
+fn each_histogram_ends_in_a_bucket_without_a_bound() {
+    let metrics = counts();
+    metrics.record_upstream_latency(Duration::from_secs(3600));
+    metrics.record_request(Some(0), &Ok(hit()), StatusCode::OK, Duration::from_secs(3600));
+    request(&metrics, None, miss(Fwd::UriMiss));
+    let text = rendered(&metrics);
+    let histograms: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram")).collect();
+    assert_eq!(histograms, ["larder_request_seconds", "larder_upstream_seconds"]);
+    for name in histograms {
+        let buckets = samples(&text, &format!("{name}_bucket"));
+        let counts = samples(&text, &format!("{name}_count"));
+        let unbounded: Vec<_> = buckets.iter().filter(|(labels, _)| labels.contains("le=\"+Inf\"")).collect();
+        assert!(!counts.is_empty() && unbounded.len() == counts.len(), "{name}\n{text}");
+        for ((labels, count), (_, unbounded)) in counts.iter().zip(unbounded) {
+            assert_eq!(count, unbounded, "{name}{labels}");
+        }
+        for (labels, _) in buckets {
+            let bound =
+                labels.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a bound");
+            assert!(bound == "+Inf" || bound.parse::<f64>().expect("a number") <= 30.0, "{name}{labels}");
+        }
+    }
+}
+
+#[test]
+fn seconds_are_counted_in_fractions() {
+    let mut seconds = exposition::MetricFamily::counter("larder_redis_command_seconds", "");
+    for (command, value) in [("get", 0.274), ("set", 2.0)] {
+        seconds.push(vec![("command", command.to_owned())], value);
+    }
+    let text = render::encode(vec![seconds]);
+    assert_lines(
+        &text,
+        &[
+            "larder_redis_command_seconds_total{command=\"get\"} 0.274",
+            "larder_redis_command_seconds_total{command=\"set\"} 2",
+        ],
+    );
+}
