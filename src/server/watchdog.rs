@@ -84,7 +84,8 @@ impl ConnectionWatchdog {
         let is_draining = self.closing_since.is_some() || self.phase.has_changed();
         // A timer for the release of the parser is earlier than any other deadline.
         let is_armed = self.armed_for == state || self.armed_for == Some((true, true, has_parser));
-        if !is_draining && is_armed && !self.timer.is_elapsed() {
+        let is_ended = is_draining || self.activity.is_evicted();
+        if !is_ended && is_armed && !self.timer.is_elapsed() {
             return Poll::Pending;
         }
         if self.armed_for.is_none() {

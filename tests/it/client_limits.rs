@@ -92,6 +92,28 @@ async fn idle_connections_make_room_when_all_slots_are_taken() {
     assert_eq!(status_from("127.0.0.2", &larder).await, "HTTP/1.1 200 OK");
 }
 
+/// The parser of a connection is released after a second, and no timer is due for an hour.
+#[tokio::test]
+async fn a_connection_without_a_parser_makes_room() {
+    let upstream = Upstream::start();
+    let limits = "{connections: 2, idle_timeout: 1h, header_timeout: 1h, body_timeout: 1h}";
+    let larder = Larder::with(&format!("limits: {limits}\nroutes: []"), &upstream);
+    let (mut first, mut second) = (larder.connection().await, larder.connection().await);
+    first.get("/a").await.assert_status(200);
+    second.get("/a").await.assert_status(200);
+    // The first makes room, so the second has been idle for as long.
+    assert_eq!(status_from("127.0.0.2", &larder).await, "HTTP/1.1 200 OK");
+    first.closed().await;
+    let held = upstream.hold("/held");
+    let mut busy = larder.raw().await;
+    busy.send(GET).await;
+    held.arrived().await;
+    assert_eq!(status_from("127.0.0.2", &larder).await, "HTTP/1.1 200 OK");
+    second.closed().await;
+    held.release();
+    assert_eq!(busy.status().await, 200);
+}
+
 #[tokio::test]
 async fn a_dripping_upload_is_ended() {
     let upstream = Upstream::start();
