@@ -91,7 +91,7 @@ impl ClientShare {
     }
 }
 
-const CLIENT_SHARE: Reader<ClientShare> = Reader::new(
+pub(super) const CLIENT_SHARE: Reader<ClientShare> = Reader::new(
     Kind::OneOf(&[OFF, Kind::Count, Kind::Matching("^[0-9]+%$")]),
     |node, diagnostics| match node.text() {
         Some(word) if is_off(word) => Some(ClientShare::Off),

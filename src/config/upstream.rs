@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::diagnostics::Diagnostics;
 use super::fields::{Fields, expand_short_form};
 use super::keys::{Kind, OFF, Reader, Settings, settings, words};
+use super::limits::{CLIENT_SHARE, ClientShare};
 use super::scalars::{BOOLEAN, COUNT, POSITIVE_DURATION, SIZE, is_off, parsed};
 use super::upstream_tls::{UPSTREAM_TLS, UpstreamTlsSettings};
 use super::url::{UPSTREAM_URLS, authority};
@@ -27,6 +28,10 @@ settings! {
         max_connections: usize = COUNT, default "512";
         /// Maximum number of event streams (`text/event-stream`), gRPC responses and tunnels, beside `max_connections`.
         max_streams: usize = COUNT, default "1024";
+        /// The part of `max_connections`, of the three quarters of them that uploads may use, and of `max_streams`, that
+        /// requests of one client address, or of one /64 in IPv6, may use: a number, a percentage (at least 64), or `off`.
+        /// Beyond it the client's requests wait as if all were in use. `trusted_proxies` are not bounded.
+        max_per_client: ClientShare = CLIENT_SHARE, default "25%";
         /// A request with a `Content-Length` up to this is read whole before it takes a connection. `0`: none is.
         buffer_requests: u64 = SIZE, default "64KiB";
         /// How long a request waits for a connection, in order of arrival, before it is answered 503.

@@ -83,6 +83,11 @@ impl<'a> MissedRequest<'a> {
             let (fetch, leads) = match table.join(&miss.key, caller, waited.refused.as_ref(), among) {
                 Join::Bypass => break,
                 Join::Follower(fetch) => (fetch, false),
+                // It may wait for others of its client, so it fetches alone.
+                Join::Leader(leader) if self.is_share_used_up() => {
+                    leader.finish(FetchOutcome::Retry);
+                    break;
+                }
                 Join::Leader(leader) => {
                     let _turn = match refuses {
                         true => table.take_turn(self.lookup.route.collapse_timeout).await,
@@ -117,6 +122,11 @@ impl<'a> MissedRequest<'a> {
             true => Ok(self.pass_range().await),
             false => self.fetch_alone(&miss).await,
         }
+    }
+
+    fn is_share_used_up(&self) -> bool {
+        let client = upstream_request::network(self.head);
+        client.is_some_and(|client| self.worker.upstream.is_share_used_up(client))
     }
 
     /// Whether the upstream's part continues the whole that the client would get. A date in `If-Range` does not tell the

@@ -56,6 +56,7 @@ impl ProxyError {
     /// Whether the fields of the request may have caused it. If not, it answers all who wait for the same response.
     pub(crate) fn may_depend_on_request(&self) -> bool {
         match self {
+            ProxyError::Upstream(UpstreamError::ClientBusy) => true,
             ProxyError::Upstream(error) => error.may_have_happened(),
             _ => false,
         }
@@ -75,9 +76,9 @@ impl ProxyError {
             | ProxyError::OperatorUnverified
             | ProxyError::NoOperator
             | ProxyError::NoMemory
-            | ProxyError::Upstream(UpstreamError::Busy | UpstreamError::CircuitOpen) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            | ProxyError::Upstream(
+                UpstreamError::Busy | UpstreamError::ClientBusy | UpstreamError::CircuitOpen,
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             ProxyError::OnlyIfCached
             | ProxyError::RouteTimeout
             | ProxyError::Upstream(UpstreamError::Timeout) => StatusCode::GATEWAY_TIMEOUT,

@@ -9,12 +9,13 @@ use super::client_request::ClientHead;
 use super::error::ProxyError;
 use super::request_fields::judge_trailers;
 use super::worker::Worker;
+use super::write_budget::client_network;
 use super::{forwarding, interim, trace_context};
 use crate::policy::caller::CallerVerdict;
 use crate::policy::compression::{mark_as_sent, restore_tags};
 use crate::policy::methods::is_safe;
 use crate::policy::overlay;
-use crate::upstream::{RequestBody, UploadLimits, UpstreamBody};
+use crate::upstream::{ClientNetwork, RequestBody, UploadLimits, UpstreamBody};
 
 /// Builds the upstream request for a client's: same method and path, and the fields that a proxy forwards.
 pub(super) fn build(
@@ -104,6 +105,11 @@ pub(super) async fn buffer_content(
     })
 }
 
+/// The client whose share of the connections the request uses. larder's own requests have none.
+pub(super) fn network(head: &ClientHead) -> Option<ClientNetwork> {
+    head.untrusted_address().map(|address| ClientNetwork(client_network(address)))
+}
+
 /// Sends the request, and records latency and failure.
 pub(super) async fn send(
     worker: &Worker,
@@ -113,6 +119,9 @@ pub(super) async fn send(
     let proxy = &worker.proxy;
     let span = head.span.as_ref().map(|span| span.start_upstream(&mut request, proxy.clock.now()));
     let condition = request.extensions_mut().remove::<SentCondition>();
+    if let Some(client) = network(head) {
+        request.extensions_mut().insert(client);
+    }
     let started = tokio::time::Instant::now();
     let result = worker.upstream.send(request, head.timeouts(&proxy.config)).await;
     let duration = started.elapsed();

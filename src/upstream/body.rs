@@ -35,8 +35,8 @@ pub(super) struct HeldResponse {
 }
 
 struct HeldParts {
+    /// Dropped before `connection`.
     incoming: Option<Incoming>,
-    /// Declared after `incoming`, which is dropped first.
     connection: Option<PooledConnection>,
     slot: Option<Slot>,
     last_polled: Instant,
@@ -56,8 +56,17 @@ impl HeldParts {
 
     /// Gives the connection and its slot back.
     fn release(&mut self) {
-        self.connection = None;
-        self.slot = None;
+        let slot = self.slot.take();
+        if let Some(connection) = self.connection.take() {
+            connection.release(slot);
+        }
+    }
+}
+
+impl Drop for HeldParts {
+    fn drop(&mut self) {
+        self.incoming = None;
+        self.release();
     }
 }
 
@@ -135,6 +144,8 @@ impl UpstreamBody {
         parts.awaits_reader = polled.is_ready();
         let Poll::Ready(frame) = polled else {
             ready!(self.timeout.poll_expired(cx));
+            // The connection, which waits for the upstream, notices only now that nobody reads.
+            parts.incoming = None;
             parts.release();
             return Poll::Ready(Some(Err(BodyError::Stalled)));
         };

@@ -7,6 +7,7 @@ mod balancer;
 mod body;
 mod body_error;
 mod breaker;
+mod client_shares;
 mod connect;
 mod connection_login;
 mod continue_gate;
@@ -42,6 +43,7 @@ use tokio::time::{Instant, timeout};
 use balancer::{Attempts, Balancer, Member};
 pub(crate) use body::UpstreamBody;
 pub(crate) use body_error::BodyError;
+pub(crate) use client_shares::ClientNetwork;
 pub(crate) use continue_gate::ContinueGate;
 pub(crate) use destination::Destination;
 use failure::{SendFailure, advice_on_alert, describe_reset};
@@ -80,6 +82,10 @@ pub(crate) struct Timeouts {
 pub(crate) enum UpstreamError {
     #[error("all connections to the upstream are in use")]
     Busy,
+    #[error(
+        "this client uses all connections to the upstream that one client may (`upstream.max_per_client`)"
+    )]
+    ClientBusy,
     #[error("upstream circuit breaker is open after repeated failures")]
     CircuitOpen,
     #[error("the upstream can't be reached: {0}")]
@@ -111,6 +117,7 @@ impl UpstreamError {
         !matches!(
             self,
             UpstreamError::Busy
+                | UpstreamError::ClientBusy
                 | UpstreamError::CircuitOpen
                 | UpstreamError::Unreachable(_)
                 | UpstreamError::RequestIncomplete
@@ -122,6 +129,7 @@ impl UpstreamError {
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             UpstreamError::Busy => "busy",
+            UpstreamError::ClientBusy => "client-busy",
             UpstreamError::CircuitOpen => "resting",
             UpstreamError::Unreachable(_) => "unreachable",
             UpstreamError::Timeout => "timeout",
@@ -173,7 +181,8 @@ impl Upstream {
         }
         self.buffer_content(request.body_mut(), timeouts).await?;
         let is_upload = request.body().is_streamed();
-        let mut slot = self.destination.slots.acquire(is_upload).await.ok_or(UpstreamError::Busy)?;
+        let client = request.extensions_mut().remove::<ClientNetwork>();
+        let mut slot = self.destination.slots.acquire(client, is_upload).await?;
         let may_switch = request.headers().contains_key(UPGRADE);
         let (mut response, connection) = self.send_with_retries(request, timeouts, &mut slot).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
@@ -184,13 +193,18 @@ impl Upstream {
         let (slot, idle_timeout) = match stream_kind(&response) {
             None => (slot, timeouts.idle),
             Some(kind) => match (self.destination.slots.move_to_streams(slot), kind) {
-                (Ok(slot), _) | (Err(slot), StreamKind::Grpc) => (slot, timeouts.stream_idle),
-                (Err(_), StreamKind::Endless) => return Err(UpstreamError::Busy),
+                (Ok(slot), _) | (Err((slot, _)), StreamKind::Grpc) => (slot, timeouts.stream_idle),
+                (Err((_, error)), StreamKind::Endless) => return Err(error),
             },
         };
         let response = UpstreamBody::from_response(response, connection, slot, idle_timeout);
         self.destination.slots.register(response.body().held());
         Ok(response)
+    }
+
+    /// Whether a request of this client would wait for others of the same client.
+    pub(crate) fn is_share_used_up(&self, client: ClientNetwork) -> bool {
+        self.destination.slots.is_share_used_up(client)
     }
 
     /// Reads a content of up to `buffer_requests` whole, so that a slow client holds nothing while it sends.

@@ -12,6 +12,7 @@ use super::connect::{BoxError, Connector};
 use super::http1_connection::Http1Connection;
 use super::http2_connection::{Http2Connection, StreamGuard};
 use super::protocols::Protocols;
+use super::slot::Slot;
 
 pub(super) struct ConnectionPool {
     connector: Arc<Connector>,
@@ -130,8 +131,8 @@ impl ConnectionPool {
         Ok(Checkout::Http2 { connection, stream, is_new: true })
     }
 
-    /// Takes a connection back after an exchange. A request that is still being sent goes on by itself.
-    fn release(self: &Arc<Self>, mut connection: Box<Http1Connection>, is_clean: bool) {
+    /// Takes a connection back after an exchange. A request that is still being sent goes on by itself, and keeps its slot.
+    fn release(self: &Arc<Self>, mut connection: Box<Http1Connection>, is_clean: bool, slot: Option<Slot>) {
         if connection.is_reusable() {
             if is_clean {
                 self.put_idle(connection);
@@ -142,6 +143,7 @@ impl ConnectionPool {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 connection.wait_until_reusable().await;
+                drop(slot);
                 if is_clean && connection.is_reusable() {
                     pool.put_idle(connection);
                 }
@@ -202,9 +204,9 @@ pub(super) enum PooledConnection {
     Http2 { _stream: StreamGuard },
 }
 
-/// An HTTP/1.1 connection that returns to its pool when this is dropped.
+/// An HTTP/1.1 connection. It closes when this is dropped.
 pub(super) struct Http1Guard {
-    connection: Option<Box<Http1Connection>>,
+    connection: Box<Http1Connection>,
     /// The whole request was sent before its response came. Otherwise an upstream that did not wait for the rest may take
     /// it for the next request, so the connection is not used again.
     is_clean: bool,
@@ -213,7 +215,7 @@ pub(super) struct Http1Guard {
 
 impl Http1Guard {
     pub(super) fn new(connection: Box<Http1Connection>, is_clean: bool, pool: Arc<ConnectionPool>) -> Self {
-        Self { connection: Some(connection), is_clean, pool }
+        Self { connection, is_clean, pool }
     }
 }
 
@@ -221,25 +223,22 @@ impl PooledConnection {
     /// The connection, if this task has to poll it.
     pub(super) fn http1(&mut self) -> Option<&mut Http1Connection> {
         match self {
-            PooledConnection::Http1(guard) => guard.connection.as_deref_mut(),
+            PooledConnection::Http1(guard) => Some(&mut guard.connection),
             PooledConnection::Http2 { .. } => None,
         }
     }
 
-    /// Polls the connection on a task of its own, after a response that switches protocols.
-    pub(super) fn upgrade(mut self) {
-        if let PooledConnection::Http1(guard) = &mut self
-            && let Some(connection) = guard.connection.take()
-        {
-            tokio::spawn(connection.run_upgraded());
+    /// Returns the connection to its pool. `slot` is free once nothing is sent over it any more.
+    pub(super) fn release(self, slot: Option<Slot>) {
+        if let PooledConnection::Http1(Http1Guard { connection, is_clean, pool }) = self {
+            pool.release(connection, is_clean, slot);
         }
     }
-}
 
-impl Drop for Http1Guard {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.release(connection, self.is_clean);
+    /// Polls the connection on a task of its own, after a response that switches protocols.
+    pub(super) fn upgrade(self) {
+        if let PooledConnection::Http1(guard) = self {
+            tokio::spawn(guard.connection.run_upgraded());
         }
     }
 }

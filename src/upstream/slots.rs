@@ -1,17 +1,19 @@
 //! Bounds the requests in flight to the upstream, and keeps one kind of client from holding all of them.
 //!
-//! A quarter of the connections is closed to requests whose content still arrives from a client. Event streams, gRPC
-//! and tunnels move to a pool of their own. When no connection is free, the response whose client has read nothing for
-//! longest is cut.
+//! One client has a share of them. A quarter of the connections is closed to requests whose content still arrives from
+//! a client. Event streams, gRPC and tunnels move to a pool of their own. When no connection is free, the response whose
+//! client has read nothing for longest is cut.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, TryAcquireError};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::UpstreamError;
 use super::body::HeldResponse;
+use super::client_shares::{ClientNetwork, ClientShares, SharePermit};
 use super::slot::Slot;
 use crate::config::UpstreamSettings;
 
@@ -26,6 +28,7 @@ pub(super) struct UpstreamSlots {
     /// The part of `all` that requests with content may use.
     uploads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    shares: ClientShares,
     max_connections: usize,
     queue_timeout: Duration,
     /// Responses that are being read.
@@ -35,32 +38,56 @@ pub(super) struct UpstreamSlots {
 impl UpstreamSlots {
     pub(super) fn new(settings: &UpstreamSettings) -> Self {
         let max = settings.max_connections;
+        let max_uploads = max - max / 4;
         Self {
             all: Arc::new(Semaphore::new(max)),
-            uploads: Arc::new(Semaphore::new(max - max / 4)),
+            uploads: Arc::new(Semaphore::new(max_uploads)),
             streams: Arc::new(Semaphore::new(settings.max_streams)),
+            shares: ClientShares::new(settings, max_uploads),
             max_connections: max,
             queue_timeout: settings.queue_timeout,
             responses: Mutex::default(),
         }
     }
 
-    /// Waits for a connection, in the order of arrival; `None` if none is free within `queue_timeout`.
-    pub(super) async fn acquire(&self, is_upload: bool) -> Option<Slot> {
+    /// Waits for a connection: for one of the client's share, then in the order of arrival.
+    ///
+    /// # Errors
+    /// None is free within `queue_timeout`.
+    pub(super) async fn acquire(
+        &self,
+        client: Option<ClientNetwork>,
+        is_upload: bool,
+    ) -> Result<Slot, UpstreamError> {
         let deadline = Instant::now() + self.queue_timeout;
+        let share = self.shares.acquire(client, is_upload, deadline).await?;
+        let slot = self.acquire_of_all(is_upload, deadline).await;
+        slot.map(|(permit, upload)| Slot::new(permit, upload, share)).ok_or(UpstreamError::Busy)
+    }
+
+    /// Whether a request of this client would wait for others of the same client.
+    pub(super) fn is_share_used_up(&self, client: ClientNetwork) -> bool {
+        self.shares.is_used_up(client)
+    }
+
+    async fn acquire_of_all(
+        &self,
+        is_upload: bool,
+        deadline: Instant,
+    ) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
         let upload = match is_upload {
-            true => Some(timeout(self.queue_timeout, self.uploads.clone().acquire_owned()).await.ok()?.ok()?),
+            true => Some(timeout_at(deadline, self.uploads.clone().acquire_owned()).await.ok()?.ok()?),
             false => None,
         };
         if let Ok(permit) = self.all.clone().try_acquire_owned() {
-            return Some(Slot::new(permit, upload));
+            return Some((permit, upload));
         }
         let mut waiting = std::pin::pin!(self.all.clone().acquire_owned());
         while Instant::now() < deadline {
             self.cut_stalled_reader();
             let wait = STALLED_READER_CHECK.min(deadline.saturating_duration_since(Instant::now()));
             if let Ok(permit) = timeout(wait, &mut waiting).await {
-                return Some(Slot::new(permit.ok()?, upload));
+                return Some((permit.ok()?, upload));
             }
         }
         None
@@ -69,11 +96,15 @@ impl UpstreamSlots {
     /// Moves a long-lived response to the streams' pool.
     ///
     /// # Errors
-    /// If all of them are in use; `slot` comes back.
-    pub(super) fn move_to_streams(&self, slot: Slot) -> Result<Slot, Slot> {
+    /// All of them, or of the client's share, are in use; `slot` comes back.
+    pub(super) fn move_to_streams(&self, slot: Slot) -> Result<Slot, (Slot, UpstreamError)> {
+        let share = match slot.share().map(SharePermit::for_stream) {
+            Some(None) => return Err((slot, UpstreamError::ClientBusy)),
+            share => share.flatten(),
+        };
         match self.streams.clone().try_acquire_owned() {
-            Ok(permit) => Ok(slot.with_permit(permit)),
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(slot),
+            Ok(permit) => Ok(slot.with_permit(permit, share)),
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err((slot, UpstreamError::Busy)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Connections to the upstream are shared fairly: uploads, event streams and slow readers can't hold all of them.
 
-use crate::support::{Answer, Larder, Upstream};
+use crate::support::{Answer, Larder, Upstream, eventually};
 
 fn yaml(settings: &str) -> String {
     format!("upstream: {{url: \"${{UPSTREAM}}\", {settings}}}\nroutes: [{{path: '/a', ttl: 60s}}]")
@@ -117,4 +117,90 @@ async fn a_routes_timeouts_win_over_the_upstreams() {
     other.release();
     feed.send("two").await;
     quiet.read_until("two").await;
+}
+
+const SHARED: &str = "trusted_proxies: [127.0.0.0/8]
+upstream: {url: \"${UPSTREAM}\", max_connections: 4, max_streams: 3, max_per_client: 2, queue_timeout: 100ms, buffer_requests: 0}
+routes: [{path: '/a', ttl: 60s}]";
+
+const ONE: &str = "192.0.2.1";
+const OTHER: &str = "192.0.2.2";
+
+#[tokio::test]
+async fn one_client_has_a_share_of_the_connections() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(SHARED, &upstream);
+    let by = |client: &'static str, path: &str| larder.get(path).header("x-forwarded-for", client);
+    let held = upstream.hold_every("/slow");
+    let slow: Vec<_> = (0..2).map(|_| by(ONE, "/slow").spawn()).collect();
+    held.arrived_times(2).await;
+    for path in ["/quick", "/a"] {
+        by(ONE, path).await.assert_status(503);
+        by(OTHER, path).await.assert_status(200);
+    }
+    assert_eq!(larder.metric("larder_upstream_failures_total{reason=\"client-busy\"}").await, 2.0);
+    held.release();
+    for reply in slow {
+        reply.await.expect("no panic").assert_status(200);
+    }
+    by(ONE, "/quick").await.assert_status(200);
+}
+
+#[tokio::test]
+async fn one_client_has_a_share_of_the_uploads_and_streams() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(SHARED, &upstream);
+    upstream.take_over("/up", |mut wire| async move { while !wire.read().await.is_empty() {} });
+    let begin = async |client: &str| {
+        let mut raw = larder.raw().await;
+        let fields = format!("Host: api\r\nX-Forwarded-For: {client}\r\nContent-Length: 10");
+        raw.send(format!("POST /up HTTP/1.1\r\n{fields}\r\n\r\nx")).await;
+        raw
+    };
+    let mut uploads = Vec::new();
+    for number in 1..=2 {
+        uploads.push(begin(ONE).await);
+        upstream.has_received("/up", number).await;
+    }
+    assert_eq!(begin(ONE).await.status().await, 503);
+    let of_other = begin(OTHER).await;
+    upstream.has_received("/up", 3).await;
+    drop((uploads, of_other));
+    let mut streams = Vec::new();
+    for (client, status) in [(ONE, 200), (ONE, 200), (ONE, 503), (OTHER, 200), (OTHER, 503)] {
+        let (answer, feed) = Answer::fed();
+        upstream.once("/events", answer.header("content-type", "text/event-stream"));
+        // The uploads' connections are free once they are closed.
+        let reply = eventually("it has a connection", || async {
+            let events = larder.get("/events").header("x-forwarded-for", client);
+            let reply = events.start().await;
+            (status == 503 || reply.status != 503).then_some(reply)
+        })
+        .await;
+        assert_eq!(reply.status, status, "{client}");
+        streams.push((reply, feed));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_goes_on_after_its_answer_keeps_its_connection() {
+    let upstream = Upstream::start();
+    let settings = "max_connections: 1, queue_timeout: 100ms, buffer_requests: 0";
+    let larder = Larder::with(&yaml(settings), &upstream);
+    upstream.take_over("/up", |mut wire| async move {
+        _ = wire.write("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await;
+        while !wire.read().await.is_empty() {}
+    });
+    let begin = async || {
+        let mut raw = larder.raw().await;
+        raw.send("POST /up HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+        let status = raw.status().await;
+        (raw, status)
+    };
+    let (answered, status) = begin().await;
+    assert_eq!(status, 401);
+    assert_eq!(begin().await.1, 503);
+    assert_eq!(upstream.count("/up"), 1);
+    drop(answered);
+    eventually("the connection is free", || async { (begin().await.1 == 401).then_some(()) }).await;
 }
