@@ -17,7 +17,7 @@ use super::state::Proxy;
 use super::streamed_write::{WritePurge, is_streamed};
 use super::tunnel::{ClientUpgrade, TunnelLimits};
 use super::worker::Worker;
-use super::write_guard::WriteGuard;
+use super::write_guard::{WriteGuard, is_guarded};
 use super::{tunnel, upstream_request};
 use crate::audit::AcknowledgedWrite;
 use crate::clock::{Moment, Timestamp};
@@ -31,7 +31,7 @@ use crate::policy::invalidation::{
 };
 use crate::policy::{RequestHead, Route};
 use crate::purge::{Purge, PurgeVersion, Target};
-use crate::upstream::{CapturedBody, RequestProgress, UpstreamBody};
+use crate::upstream::{CapturedBody, RequestBody, RequestProgress, UpstreamBody};
 
 /// The default of `accepted_settle`, for a write that no route matches.
 const UNROUTED_ACCEPTED_SETTLE: Duration = Duration::from_secs(10);
@@ -123,7 +123,10 @@ impl Write {
         upstream_request::buffer_content(&self.worker, head, &mut body).await?;
         let intended = || self.intent_targets(&plan, &request, &written);
         let in_doubt_for = self.in_doubt_period(written.settle);
-        let mut guard = WriteGuard::acquire(proxy, head, self.route.as_ref(), in_doubt_for, intended).await?;
+        let end = self.holds_end(&plan, &body).then(|| body.hold_end());
+        let acquire = WriteGuard::acquire(proxy, head, self.route.as_ref(), in_doubt_for, intended);
+        let mut acquire = Box::pin(acquire);
+        let guard = if end.is_none() { acquire.as_mut().await? } else { None };
         let (mut headers, query) = (head.parts.headers.clone(), head.parts.uri.query());
         if buffered.response.is_some()
             && let Some(coding) = restrict_accept_encoding(&headers)
@@ -139,9 +142,13 @@ impl Write {
         self.pending.mark_sent(purge, self.route.clone());
         let sent_at = proxy.clock.now();
         let observed = self.begin_observing();
-        let result = match &mut guard {
-            Some(guard) => guard.send(&self.worker, forwarded, head).await,
-            None => upstream_request::send(&self.worker, forwarded, head).await,
+        let write = upstream_request::send(&self.worker, forwarded, head);
+        let (result, guard) = match end {
+            Some(end) => WriteGuard::send_before_end(write, end, acquire).await,
+            None => {
+                drop(acquire);
+                WriteGuard::send(guard, write).await
+            }
         };
         // It may have ended its caller's session, or made it somebody else's.
         proxy.callers.forget_everywhere(head.as_asked());
@@ -208,6 +215,12 @@ impl Write {
         let response = self.with_position(result?, position);
         let unseen = if is_limited { WriteOutcome::Purge } else { WriteOutcome::PurgeInDoubt };
         Ok(purge.repeat_at_end(response, self.pending.clone(), (unseen, at_end)))
+    }
+
+    /// Whether the intent is recorded before the end of the content goes out. A small content is whole already, and some
+    /// upstreams act on a part.
+    fn holds_end(&self, plan: &WritePlan<'_>, body: &RequestBody) -> bool {
+        is_guarded(self.route.as_ref()) && body.is_streamed() && !plan.outcome_rules().partial_is_unclear
     }
 
     /// The response as it goes on to the client, who switches protocols with the upstream's consent.

@@ -2,22 +2,30 @@
 //!
 //! If larder ends in between, the intent expires into a purge, so nothing from before the write survives it.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 
 use super::client_request::ClientHead;
 use super::error::ProxyError;
 use super::state::Proxy;
-use super::upstream_request::send;
-use super::worker::Worker;
 use crate::policy::Route;
 use crate::policy::route::RouteMode;
 use crate::purge::{IntentId, Purge, PurgeIntent, Target};
 use crate::purging::{GuardError, IntentGuard};
 use crate::random::random_bytes;
-use crate::upstream::{RequestBody, UpstreamBody, UpstreamError};
+use crate::upstream::{ContentEnd, UpstreamBody, UpstreamError};
+
+/// The response to a write.
+type Sent = Result<Response<UpstreamBody>, ProxyError>;
+
+/// Whether writes on the route wait for their intent.
+pub(super) fn is_guarded(route: Option<&Arc<Route>>) -> bool {
+    route.is_some_and(|route| route.guard && route.mode == RouteMode::On)
+}
 
 /// A recorded purge intent.
 pub(super) struct WriteGuard(IntentGuard);
@@ -36,7 +44,7 @@ impl WriteGuard {
         outlives: Duration,
         targets: impl FnOnce() -> Vec<Target>,
     ) -> Result<Option<Self>, ProxyError> {
-        if !route.is_some_and(|route| route.guard && route.mode == RouteMode::On) {
+        if !is_guarded(route) {
             return Ok(None);
         }
         let targets = targets();
@@ -59,17 +67,46 @@ impl WriteGuard {
         }
     }
 
-    /// Sends the write, and extends the intent while it goes on. Gives the write up if that fails for too long.
+    /// Sends the write, and extends its intent while it goes on. Gives the write up if that fails for too long.
     pub(super) async fn send(
-        &mut self,
-        worker: &Worker,
-        request: Box<Request<RequestBody>>,
-        head: &ClientHead,
-    ) -> Result<Response<UpstreamBody>, ProxyError> {
-        match self.0.run(send(worker, request, head)).await {
-            Ok(result) => result,
-            Err(GuardError::NotRecorded(error)) => Err(ProxyError::WriteNotGuarded(error.to_string())),
-            Err(GuardError::Expired) => Err(UpstreamError::Timeout.into()),
+        mut guard: Option<Self>,
+        write: impl Future<Output = Sent>,
+    ) -> (Sent, Option<Self>) {
+        let sent = match &mut guard {
+            None => write.await,
+            Some(guard) => match guard.0.run(write).await {
+                Ok(sent) => sent,
+                Err(GuardError::NotRecorded(error)) => Err(ProxyError::WriteNotGuarded(error.to_string())),
+                Err(GuardError::Expired) => Err(UpstreamError::Timeout.into()),
+            },
+        };
+        (sent, guard)
+    }
+
+    /// Sends a write whose content still arrives. Its intent is recorded once the client has sent all, before the end goes
+    /// out: the upstream does not act on less, and a client that sends slowly hides nothing from the others. A write that
+    /// is answered before has no intent.
+    pub(super) async fn send_before_end(
+        write: impl Future<Output = Sent>,
+        mut end: ContentEnd,
+        acquire: impl Future<Output = Result<Option<Self>, ProxyError>>,
+    ) -> (Sent, Option<Self>) {
+        let mut write = pin!(write);
+        tokio::select! {
+            biased;
+            sent = &mut write => {
+                end.allow();
+                return (sent, None);
+            }
+            () = end.reached() => {}
+        }
+        let write = async {
+            end.allow();
+            write.await
+        };
+        match acquire.await {
+            Ok(guard) => Self::send(guard, write).await,
+            Err(error) => (Err(error), None),
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum BodyError {
     RequestReset,
     #[error("the client sent its request more slowly than `limits.body_timeout` and `limits.min_rate` allow")]
     RequestStalled,
+    #[error("the end of the request was not sent, because its purge intent was not recorded")]
+    EndWithheld,
     #[error("the response could not be compressed: {0}")]
     Coding(#[source] std::io::Error),
     #[error("the client read nothing of the response while other requests waited for a connection")]

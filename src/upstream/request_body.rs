@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::body_error::{BodyError, is_stream_reset};
+use super::content_end::{ContentEnd, HeldEnd};
 use super::continue_gate::{ContinueGate, ContinueWait};
 use super::held_content::{CapturedBody, HeldContent};
 use super::request_progress::RequestProgress;
@@ -24,6 +25,8 @@ pub(crate) struct RequestBody {
     source: Source,
     progress: RequestProgress,
     capture: Option<CapturedBody>,
+    /// Set while the end may not be sent yet.
+    held_end: Option<HeldEnd>,
 }
 
 enum Source {
@@ -113,7 +116,12 @@ impl ClientBody {
 
 impl RequestBody {
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Empty, progress: RequestProgress::without_body(), capture: None }
+        Self {
+            source: Source::Empty,
+            progress: RequestProgress::without_body(),
+            capture: None,
+            held_end: None,
+        }
     }
 
     /// Content that is known as a whole.
@@ -122,7 +130,7 @@ impl RequestBody {
             return Self::empty();
         }
         let source = Source::Buffered(Some(content), None);
-        Self { source, progress: RequestProgress::started(), capture: None }
+        Self { source, progress: RequestProgress::started(), capture: None, held_end: None }
     }
 
     /// The content, if it was buffered and not yet sent.
@@ -153,6 +161,7 @@ impl RequestBody {
             }),
             progress: RequestProgress::started(),
             capture: None,
+            held_end: None,
         }
     }
 
@@ -169,6 +178,13 @@ impl RequestBody {
             Source::Client(body) => body.wait.as_ref().map(ContinueWait::gate),
             _ => None,
         }
+    }
+
+    /// Holds the end of a content that arrives from the client back until it is allowed.
+    pub(crate) fn hold_end(&mut self) -> ContentEnd {
+        let (end, held) = ContentEnd::new();
+        self.held_end = Some(held);
+        end
     }
 
     /// Copies the content as it is forwarded.
@@ -233,7 +249,7 @@ impl RequestBody {
             }
             Source::Buffered(None, _) | Source::Client(_) => return None,
         };
-        Some(Self { source, progress: self.progress.clone(), capture: self.capture.clone() })
+        Some(Self { source, progress: self.progress.clone(), capture: self.capture.clone(), held_end: None })
     }
 
     /// Forgets how far another attempt came, when this body is sent in its place.
@@ -281,6 +297,25 @@ impl RequestBody {
     }
 }
 
+impl RequestBody {
+    /// The next frame; the last one, or the end without one, once it is allowed.
+    fn poll_allowed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.held_end.as_ref().is_some_and(HeldEnd::is_reached) {
+            let frame = ready!(self.poll_source(cx));
+            let is_complete = self.is_complete();
+            match (&mut self.held_end, frame) {
+                (Some(held), None) => held.hold(None),
+                (Some(held), Some(Ok(frame))) if is_complete => held.hold(Some(frame)),
+                (_, frame) => return Poll::Ready(frame),
+            }
+        }
+        let Some(held) = &mut self.held_end else { return Poll::Ready(None) };
+        let last = ready!(held.poll_allowed(cx));
+        self.held_end = None;
+        Poll::Ready(last)
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -289,7 +324,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.poll_source(cx));
+        let frame = ready!(self.poll_allowed(cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(capture), Some(data)) = (&self.capture, frame.data_ref()) {
@@ -313,6 +348,7 @@ impl Body for RequestBody {
         match &self.source {
             Source::Empty => true,
             Source::Buffered(content, trailers) => content.is_none() && trailers.is_none(),
+            Source::Client(_) if self.held_end.as_ref().is_some_and(HeldEnd::is_reached) => false,
             Source::Client(body) => body.start.is_none() && body.incoming.is_end_stream(),
         }
     }

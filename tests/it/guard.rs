@@ -1,11 +1,15 @@
 //! `guard: true`: a write is forwarded only once every replica will see that it is under way; so neither a crash nor the
 //! loss of Redis in the middle of it leaves anything stale.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder::clock::Clock;
+use tokio::sync::Semaphore;
 
-use crate::support::{Answer, HOST, Line, Process, Redis, Relay, Replica, Upstream, eventually};
+use crate::support::{
+    Answer, HOST, Larder, Line, Process, Redis, Relay, Replica, Upstream, eventually, with_deadline,
+};
 
 const ROUTES: &str = "routes: [{path: /a, ttl: 1h, tags: [a]}, {path: /b, ttl: 1h, tags: [b]}, {path: /w, purges: [a], guard: true}]";
 
@@ -165,4 +169,95 @@ async fn an_accepted_write_stays_in_doubt_for_a_while() {
     upstream.on("/a", Answer::ok("new"));
     larder.after(21).get("/a").await.assert_text("new");
     larder.get("/a").await.assert_text("new").assert_hit();
+}
+
+/// An upstream that tells when it has a whole content, or a part that never becomes whole, and answers when it may.
+#[derive(Clone)]
+struct Uploads {
+    whole: Arc<Semaphore>,
+    cut: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
+}
+
+impl Uploads {
+    fn to(upstream: &Upstream, path: &str) -> Self {
+        let semaphore = || Arc::new(Semaphore::new(0));
+        let uploads = Self { whole: semaphore(), cut: semaphore(), answers: semaphore() };
+        let of_handler = uploads.clone();
+        upstream.take_over(path, move |mut wire| {
+            let Uploads { whole, cut, answers } = of_handler.clone();
+            async move {
+                if wire.read_body().await.is_err() {
+                    return cut.add_permits(1);
+                }
+                whole.add_permits(1);
+                answers.acquire().await.expect("open").forget();
+                _ = wire.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            }
+        });
+        uploads
+    }
+
+    async fn arrives(of: &Semaphore) {
+        with_deadline("an upload", of.acquire()).await.expect("open").forget();
+    }
+}
+
+/// The upstream does not act on a part of a content, so an upload that goes on hides nothing.
+#[tokio::test]
+async fn the_intent_of_a_long_content_stands_before_its_end_goes_out() {
+    let upstream = Upstream::start();
+    let yaml = format!("upstream: {{url: \"${{UPSTREAM}}\", buffer_requests: 0}}\n{ROUTES}");
+    let larder = Larder::with(&yaml, &upstream);
+    let uploads = Uploads::to(&upstream, "/w");
+    let chunked = ("Transfer-Encoding: chunked", "1\r\nx\r\n");
+    for (count, ((framing, part), end)) in
+        [(chunked, "0\r\n\r\n"), (("Content-Length: 2", "x"), "x"), (chunked, "")].into_iter().enumerate()
+    {
+        eventually("/a is stored", || async { larder.get("/a").await.is_hit().then_some(()) }).await;
+        let mut raw = larder.raw().await;
+        raw.send(format!("POST /w HTTP/1.1\r\nHost: api\r\n{framing}\r\n\r\n{part}")).await;
+        upstream.has_received("/w", count + 1).await;
+        larder.get("/a").await.assert_hit();
+        if end.is_empty() {
+            drop(raw);
+            Uploads::arrives(&uploads.cut).await;
+            larder.get("/a").await.assert_hit();
+            continue;
+        }
+        raw.send(end).await;
+        Uploads::arrives(&uploads.whole).await;
+        larder.get("/a").await.assert_fwd("uri-miss");
+        uploads.answers.add_permits(1);
+        assert_eq!(raw.status().await, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_acts_on_parts_gets_none_before_the_intent() {
+    let upstream = Upstream::start();
+    let routes = ROUTES.replace("guard: true", "guard: true, unclear: [cut, partial]");
+    let yaml = format!("upstream: {{url: \"${{UPSTREAM}}\", buffer_requests: 0}}\n{routes}");
+    let larder = Larder::with(&yaml, &upstream);
+    Uploads::to(&upstream, "/w");
+    eventually("/a is stored", || async { larder.get("/a").await.is_hit().then_some(()) }).await;
+    let mut raw = larder.raw().await;
+    raw.send("POST /w HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+    upstream.has_received("/w", 1).await;
+    larder.get("/a").await.assert_fwd("uri-miss");
+}
+
+#[tokio::test]
+async fn the_end_of_a_long_content_is_not_forwarded_without_redis() {
+    let mut redis = Redis::start().await;
+    let upstream = Upstream::start();
+    let replica = Replica::start(&redis, &upstream, STORE, ROUTES).await;
+    let uploads = Uploads::to(&upstream, "/w");
+    redis.kill();
+    replica.is_cut_off().await;
+    let mut raw = replica.raw().await;
+    raw.send("POST /w HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n").await;
+    assert_eq!(raw.status().await, 503);
+    Uploads::arrives(&uploads.cut).await;
+    assert_eq!(uploads.whole.available_permits(), 0);
 }
