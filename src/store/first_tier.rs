@@ -1,13 +1,11 @@
-//! The first tier: a byte-bounded, scan-resistant cache of entries in this process. The view judges their validity.
+//! The first tier: a byte-bounded cache of entries in this process. The view judges their validity.
 //!
 //! A purge does not touch entries. A dead one is removed when it is looked up, or evicted as the least useful.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
-
 use super::absence_log::AbsenceLog;
+use super::sized_cache::{EntryId, SizedCache};
 use super::{StoreStats, ValidEntry};
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
@@ -16,51 +14,20 @@ use crate::purge::{PurgeView, Validity};
 use crate::stored_response::{StoredEntry, StoredResponse};
 
 pub(super) struct FirstTier {
-    responses: Cache<EntryId, StoredEntry, EntryWeigher, DefaultHashBuilder, EvictionList>,
+    /// Under the first halves of keys. A response carries its whole key, which is compared. Two keys with the same first
+    /// half evict each other.
+    responses: SizedCache<StoredEntry>,
     evicted: AtomicU64,
     pub(super) absences: AbsenceLog,
     /// The capacity is zero.
     is_disabled: bool,
 }
 
-/// The first half of a key, which is a hash. A response carries its whole key, which is compared. Two keys with the same
-/// first half evict each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct EntryId([u8; 16]);
-
-impl EntryId {
-    fn from_key(key: &CacheKey) -> Self {
-        let mut id = [0; 16];
-        id.copy_from_slice(&key.0[..16]);
-        Self(id)
-    }
-}
-
-/// Smallest size of a shard. A shard can't hold an entry larger than itself.
-const MIN_SHARD_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Sizes the cache's memory of recently evicted keys. Being wrong tenfold is harmless.
-const EXPECTED_ENTRY_BYTES: u64 = 4 * 1024;
-
 impl FirstTier {
     /// `capacity` is in bytes, headers and bookkeeping included.
     pub(super) fn new(capacity: u64) -> Self {
-        let options = OptionsBuilder::new()
-            .shards(usize::try_from((capacity / MIN_SHARD_BYTES).clamp(1, 64)).unwrap_or(1))
-            .weight_capacity(capacity)
-            .estimated_items_capacity(
-                usize::try_from((capacity / EXPECTED_ENTRY_BYTES).max(64)).unwrap_or(64),
-            )
-            .build();
-        let responses = match options {
-            Ok(options) => {
-                Cache::with_options(options, EntryWeigher, DefaultHashBuilder::default(), EvictionList)
-            }
-            // `build` fails only without the two capacities set above.
-            Err(error) => unreachable!("{error}"),
-        };
         Self {
-            responses,
+            responses: SizedCache::new(capacity),
             evicted: AtomicU64::default(),
             absences: AbsenceLog::new(),
             is_disabled: capacity == 0,
@@ -72,7 +39,7 @@ impl FirstTier {
         if self.is_disabled {
             return None;
         }
-        let id = EntryId::from_key(key);
+        let id = entry_id(key);
         let stored = self.responses.get(&id).filter(|stored| has_key(key, stored))?;
         let is_expired = stored.expires_at() <= now;
         let validity = if is_expired { Validity::Dead } else { validity(&stored, view) };
@@ -86,37 +53,35 @@ impl FirstTier {
 
     /// The entry under `key`, valid or not. Does not count as a use.
     pub(super) fn peek(&self, key: &CacheKey) -> Option<StoredEntry> {
-        self.responses.peek(&EntryId::from_key(key)).filter(|stored| has_key(key, stored))
+        self.responses.peek(&entry_id(key)).filter(|stored| has_key(key, stored))
     }
 
     /// Does not insert an entry that is dead already: every look-up would find it dead.
-    pub(super) fn insert(&self, key: CacheKey, stored: StoredEntry, view: &PurgeView) {
+    pub(super) fn insert(&self, key: CacheKey, stored: StoredEntry, view: &PurgeView, now: Timestamp) {
         if self.is_disabled {
             return;
         }
         if validity(&stored, view) == Validity::Dead {
             return self.record_absence(&key, find_purge(&stored, view));
         }
-        let (id, mut evicted) = (EntryId::from_key(&key), Vec::new());
-        self.responses.insert_with_lifecycle(id, stored, &mut evicted);
-        // An entry that is replaced, or too large, was not evicted.
-        for (other, _) in evicted.iter().filter(|(evicted, _)| *evicted != id) {
+        let (id, weight) = (entry_id(&key), weight(&stored));
+        for (other, _) in &self.responses.insert(id, stored, weight, now).evicted {
             self.evicted.fetch_add(1, Ordering::Relaxed);
             self.absences.record(&other.0, MissReason::Evicted);
         }
     }
 
     pub(super) fn record_absence(&self, key: &CacheKey, reason: MissReason) {
-        self.absences.record(&EntryId::from_key(key).0, reason);
+        self.absences.record(&entry_id(key).0, reason);
     }
 
     /// All responses, valid or not.
     pub(super) fn responses(&self) -> Vec<StoredResponse> {
-        let response = |(_, stored): (EntryId, StoredEntry)| match stored {
+        let response = |stored| match stored {
             StoredEntry::Response(response) => Some(response),
             StoredEntry::Variants(_) => None,
         };
-        self.responses.iter().filter_map(response).collect()
+        self.responses.values().into_iter().filter_map(response).collect()
     }
 
     pub(super) fn stats(&self, view: &PurgeView) -> StoreStats {
@@ -165,26 +130,15 @@ fn has_key(key: &CacheKey, stored: &StoredEntry) -> bool {
     }
 }
 
-#[derive(Clone)]
-struct EntryWeigher;
-
-impl Weighter<EntryId, StoredEntry> for EntryWeigher {
-    fn weight(&self, _: &EntryId, stored: &StoredEntry) -> u64 {
-        match stored {
-            StoredEntry::Response(response) => response.weight(),
-            StoredEntry::Variants(variants) => 256 + 64 * variants.fields.len() as u64,
-        }
-    }
+fn entry_id(key: &CacheKey) -> EntryId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&key.0[..16]);
+    EntryId(id)
 }
 
-#[derive(Clone)]
-struct EvictionList;
-
-impl Lifecycle<EntryId, StoredEntry> for EvictionList {
-    /// Evicted entries are dropped outside the shard's lock.
-    type RequestState = Vec<(EntryId, StoredEntry)>;
-
-    fn on_evict(&self, evicted: &mut Vec<(EntryId, StoredEntry)>, id: EntryId, stored: StoredEntry) {
-        evicted.push((id, stored));
+fn weight(stored: &StoredEntry) -> u64 {
+    match stored {
+        StoredEntry::Response(response) => response.weight(),
+        StoredEntry::Variants(variants) => 256 + 64 * variants.fields.len() as u64,
     }
 }

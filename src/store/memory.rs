@@ -64,7 +64,7 @@ impl ResponseStore for MemoryStore {
     }
 
     fn insert(&self, fill: FetchToken, stored: StoredEntry) -> BoxFuture<Result<(), StoreError>> {
-        self.responses.insert(*fill.key(), stored, &self.view);
+        self.responses.insert(*fill.key(), stored, &self.view, self.clock.now());
         Box::pin(ready(Ok(())))
     }
 

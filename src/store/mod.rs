@@ -16,6 +16,7 @@ pub mod memory;
 mod redis;
 pub mod remote_status;
 pub mod replica;
+mod sized_cache;
 pub mod sources;
 pub mod tiered;
 

@@ -127,7 +127,7 @@ impl Tiers {
     }
 
     fn insert_local(&self, token: &FetchToken, entry: &StoredEntry) {
-        self.first.insert(*token.key(), entry.clone(), &self.index.view);
+        self.first.insert(*token.key(), entry.clone(), &self.index.view, self.clock.now());
     }
 
     /// Answers from the first tier alone, as far as `on_store_loss` allows.
@@ -215,7 +215,7 @@ impl Tiers {
         if let Some(local) = self.get_local(key).filter(|local| !is_newer(&entry, &local.stored)) {
             return Some(local);
         }
-        self.first.insert(*key, entry, &self.index.view);
+        self.first.insert(*key, entry, &self.index.view, self.clock.now());
         Some(found)
     }
 
