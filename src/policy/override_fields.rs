@@ -24,11 +24,17 @@ static HOST_FIELDS: [HeaderName; 3] = [
 
 /// Fields by which gateways tell frameworks how a request reached them: its scheme, its prefix, its path before a rewrite.
 /// A proxy that is trusted sets some of them on all requests, so they do not keep a response from being cached.
-static CONTEXT_FIELDS: [HeaderName; 22] = [
+static CONTEXT_FIELDS: [HeaderName; 33] = [
+    HeaderName::from_static("base-url"),
     HeaderName::from_static("cloudfront-forwarded-proto"),
     HeaderName::from_static("disguised-host"),
     HeaderName::from_static("front-end-https"),
+    HeaderName::from_static("x-backend-host"),
+    HeaderName::from_static("x-envoy-original-host"),
     HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-forwarded"),
+    HeaderName::from_static("x-forwarded-base"),
+    HeaderName::from_static("x-forwarded-method"),
     HeaderName::from_static("x-ingress-path"),
     HeaderName::from_static("x-invoke-output"),
     HeaderName::from_static("x-invoke-path"),
@@ -37,14 +43,19 @@ static CONTEXT_FIELDS: [HeaderName; 22] = [
     HeaderName::from_static("x-middleware-rewrite"),
     HeaderName::from_static("x-middleware-subrequest"),
     HeaderName::from_static("x-ms-original-url"),
+    HeaderName::from_static("x-now-route-matches"),
+    HeaderName::from_static("x-original-method"),
     HeaderName::from_static("x-original-path"),
     HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-proxy-url"),
     HeaderName::from_static("x-proxycontextpath"),
     HeaderName::from_static("x-proxyhost"),
     HeaderName::from_static("x-proxyport"),
     HeaderName::from_static("x-proxyscheme"),
+    HeaderName::from_static("x-request-uri"),
     HeaderName::from_static("x-scheme"),
     HeaderName::from_static("x-script-name"),
+    HeaderName::from_static("x-tunnel-method"),
     HeaderName::from_static("x-url-scheme"),
     HeaderName::from_static("x-waws-unencoded-url"),
 ];
@@ -113,7 +124,12 @@ mod tests {
 
     #[test]
     fn what_gateways_tell_is_taken_from_those_that_are_trusted() {
-        let mut headers = fields(&[("x-scheme", "https"), ("x-script-name", "/a"), ("x-schema", "kept")]);
+        let mut headers = fields(&[
+            ("x-scheme", "https"),
+            ("x-script-name", "/a"),
+            ("x-now-route-matches", "1"),
+            ("x-schema", "kept"),
+        ]);
         let names = HeaderNameFilter::from_headers(&headers);
         assert!(!all().any(|name| headers.contains_key(name)), "it may be cached");
         remove(&mut headers, names);
