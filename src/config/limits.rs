@@ -23,6 +23,15 @@ settings! {
         /// many for all credentials of one address. Beyond it writes pass and purge what they name in full, but leave no
         /// doubt and are not widened. `off`: no bound. `trusted_proxies` are not bounded.
         purge_targets_per_client: u64 = OFF_OR_COUNT, default "30000";
+        /// Writes in a minute that purge their own URL although their content was cut off and the API told no success, for
+        /// each client address (an IPv6 /64) or credential; ten times as many for all credentials of one address. Beyond it
+        /// they purge nothing. `off`: no bound. `trusted_proxies` are not bounded.
+        cut_writes_per_client: u64 = OFF_OR_COUNT, default "30";
+        /// Bytes in a minute that are fetched for a client beyond those that any client is sent: of a whole where it asked
+        /// for a range, behind a 304, or after it has left. For each client address (an IPv6 /64) or credential; ten times
+        /// as many for all credentials of one address. Beyond it such requests are passed as they are. `off`: no bound.
+        /// `trusted_proxies` are not bounded.
+        unsent_bytes_per_client: u64 = OFF_OR_SIZE, default "256MiB";
         /// Maximum size of a request's header section. Larger ones are answered 431, or 414 if the request line alone leaves
         /// less than 512 bytes for the fields.
         header_bytes: usize = HEADER_BYTES, default "32KiB";

@@ -42,6 +42,7 @@ pub(super) fn describe_pass(reason: PassReason, route: Option<&Route>) -> String
         }
         PassReason::Precondition => "only the upstream can evaluate If-Match and If-Unmodified-Since",
         PassReason::Range => "it has a Range, and the whole response is not stored",
+        PassReason::UnsentBytes => "its client has had more fetched than it was sent",
         PassReason::Upgrade => "it upgrades to another protocol",
         PassReason::Position => "the purges since its Larder-Position are unknown",
         PassReason::SharedPart => "the shared part is not JSON of the form that `overlay` describes",

@@ -100,7 +100,7 @@ fn store_to_json(store: &StoreExplanation) -> Value {
 fn write_to_json(write: &WriteExplanation, routes: &Routes) -> Value {
     let end = match write.end {
         WriteOutcome::Purge => "purge",
-        WriteOutcome::PurgeUrl => "purge-url",
+        WriteOutcome::PurgeUrl | WriteOutcome::PurgeUrlOfCut => "purge-url",
         WriteOutcome::PurgeInDoubt => "in-doubt",
         WriteOutcome::Nothing => "nothing",
     };

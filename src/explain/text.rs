@@ -225,7 +225,9 @@ fn write_write(f: &mut Formatter<'_>, write: &WriteExplanation, routes: &Routes)
             "in doubt",
             "the write may still take effect: responses fetched meanwhile are not kept",
         )?,
-        WriteOutcome::PurgeUrl => write_line(f, "redirected", "its own URL is purged, and nothing else")?,
+        WriteOutcome::PurgeUrl | WriteOutcome::PurgeUrlOfCut => {
+            write_line(f, "redirected", "its own URL is purged, and nothing else")?
+        }
         WriteOutcome::Purge => {}
     }
     write_targets(f, &write.targets, routes)?;

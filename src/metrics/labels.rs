@@ -152,6 +152,7 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 61] = [
     Some(Detail::Pass(PassReason::Precondition)),
     Some(Detail::Pass(PassReason::Position)),
     Some(Detail::Pass(PassReason::Range)),
+    Some(Detail::Pass(PassReason::UnsentBytes)),
     Some(Detail::Pass(PassReason::Upgrade)),
     Some(Detail::Pass(PassReason::SharedPart)),
     Some(Detail::Pass(PassReason::CallerPart)),

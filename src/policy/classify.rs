@@ -130,6 +130,8 @@ pub enum PassReason {
     Precondition,
     /// A `Range` request for something that is not stored.
     Range,
+    /// A request for a part, or with a condition, whose sender has used up `limits.unsent_bytes_per_client`.
+    UnsentBytes,
     Upgrade,
     /// `Larder-Position` names a purge that this replica cannot confirm.
     Position,
@@ -155,6 +157,7 @@ impl PassReason {
             PassReason::Precondition => "precondition",
             PassReason::Position => "position",
             PassReason::Range => "range",
+            PassReason::UnsentBytes => "unsent-bytes",
             PassReason::Upgrade => "upgrade",
             PassReason::SharedPart => "overlay-shared-part",
             PassReason::CallerPart => "overlay-caller-part",

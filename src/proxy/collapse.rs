@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{RANGE, TRAILER};
+use http::header::{IF_RANGE, RANGE, TRAILER};
 use http::{HeaderMap, Response, StatusCode};
 use tokio::time::timeout_at;
 
@@ -14,6 +14,7 @@ use super::error::ProxyError;
 use super::fetch::{Fetch, LeaderResult};
 use super::lookup::{CacheHit, CacheRequest, LookupOutcome, Miss};
 use super::single_flight::{FetchOutcome, InFlightFetch, InFlightResponse, Join, Leader};
+use super::unsent_bytes::is_over_budget;
 use super::worker::Worker;
 use super::{reply, upstream_request};
 use crate::policy::cache_status::CacheOutcome;
@@ -66,6 +67,9 @@ impl<'a> MissedRequest<'a> {
 
     /// Fetches, or waits for another request's fetch if its response would be a hit.
     pub(super) async fn fetch_or_join(&self, mut miss: Miss) -> Result<Answer, OtherQuery> {
+        if is_over_budget(self.worker, self.head) {
+            return Ok(self.pass_as_asked(PassReason::UnsentBytes).await);
+        }
         if !self.lookup.caller.is_in_key() || self.lookup.route.collapse == Collapse::No {
             return self.fetch_alone(&miss).await;
         }
@@ -119,7 +123,7 @@ impl<'a> MissedRequest<'a> {
             }
         }
         match self.may_pass_range() {
-            true => Ok(self.pass_range().await),
+            true => Ok(self.pass_as_asked(PassReason::Range).await),
             false => self.fetch_alone(&miss).await,
         }
     }
@@ -135,15 +139,19 @@ impl<'a> MissedRequest<'a> {
         self.head.has(&RANGE) && select_coding(self.lookup.route, &self.head.parts.headers).is_none()
     }
 
-    /// Forwards a request for a range as it is: the whole response is not for the store.
-    async fn pass_range(&self) -> Answer {
-        let (headers, query) = (self.head.parts.headers.clone(), self.head.parts.uri.query());
+    /// Forwards a request for a range, or with a condition, as it is: the whole response is not for the store. The whole is
+    /// asked for where a part of it would not continue the client's.
+    async fn pass_as_asked(&self, reason: PassReason) -> Answer {
+        let (mut headers, query) = (self.head.parts.headers.clone(), self.head.parts.uri.query());
+        if !self.may_pass_range() {
+            [RANGE, IF_RANGE].iter().for_each(|name| drop(headers.remove(name)));
+        }
         let mut request = upstream_request::build(self.head, headers, query, RequestBody::empty());
         upstream_request::restore_condition(&mut request);
         let route = Some(self.lookup.route);
         match upstream_request::send(self.worker, request, self.head).await {
             Ok(response) => {
-                let outcome = CacheOutcome::pass(PassReason::Range);
+                let outcome = CacheOutcome::pass(reason);
                 Answer::new(upstream_request::client_response(response), outcome, route)
             }
             Err(error) => Answer::from_error(&error, route),
@@ -226,7 +234,7 @@ impl<'a> MissedRequest<'a> {
                 if response.status() == StatusCode::OK && self.may_pass_range() =>
             {
                 response.into_body().drain(&self.worker.proxy.tasks);
-                return Some(Ok(self.pass_range().await));
+                return Some(Ok(self.pass_as_asked(PassReason::Range).await));
             }
             LeaderResult::Response { response, not_stored } => {
                 let (response, unsent) = reply::from_upstream(response, self.head, now());

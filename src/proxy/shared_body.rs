@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -26,10 +27,16 @@ pub(crate) enum SharedBodyError {
     TooSlow,
 }
 
+pub(super) type OnUnsent = Box<dyn FnOnce(u64) + Send + Sync>;
+
 pub(super) struct SharedBody {
     state: Mutex<State>,
     /// `Content-Length`, where the upstream gave one.
     length: Option<u64>,
+    /// The bytes that readers were given, all together.
+    given: AtomicU64,
+    /// Called at the end with the bytes that arrived and no reader was given, if there are any.
+    on_unsent: Option<OnUnsent>,
 }
 
 struct State {
@@ -77,8 +84,8 @@ struct ReaderPosition {
 }
 
 impl SharedBody {
-    pub(super) fn new(length: Option<u64>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), length })
+    pub(super) fn new(length: Option<u64>, on_unsent: Option<OnUnsent>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), length, given: AtomicU64::new(0), on_unsent })
     }
 
     /// A reader at the start. `None` if the start is not kept any more, or the body failed.
@@ -161,8 +168,27 @@ impl SharedBody {
         Some(whole.into())
     }
 
+    /// Lets readers read on out of the whole content, so that it is not held twice for a slow one.
+    pub(super) fn read_from(&self, whole: &Bytes) {
+        let mut state = self.state();
+        let mut left = whole.clone();
+        let parts = state.chunks.iter().map(|chunk| left.split_to(chunk.len().min(left.len()))).collect();
+        let copies = std::mem::replace(&mut state.chunks, parts);
+        drop(state);
+        drop(copies);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+}
+
+impl Drop for SharedBody {
+    fn drop(&mut self) {
+        let unsent = self.state.get_mut().arrived.saturating_sub(*self.given.get_mut());
+        if let Some(on_unsent) = self.on_unsent.take().filter(|_| unsent > 0) {
+            on_unsent(unsent);
+        }
     }
 }
 
@@ -292,7 +318,10 @@ impl Body for BodyReader {
             };
             match self.cut(chunk) {
                 Some(part) if part.is_empty() && self.range.is_some() => {}
-                Some(part) => return Poll::Ready(Some(Ok(Frame::data(part)))),
+                Some(part) => {
+                    self.body.given.fetch_add(part.len() as u64, Ordering::Relaxed);
+                    return Poll::Ready(Some(Ok(Frame::data(part))));
+                }
                 None => return Poll::Ready(None),
             }
         }

@@ -35,7 +35,7 @@ fn chunk(byte: u8, length: usize) -> Bytes {
 
 #[test]
 fn whoever_joins_late_reads_from_the_start() {
-    let body = SharedBody::new(None);
+    let body = SharedBody::new(None, None);
     let mut early = body.new_reader().unwrap();
     body.append("one ".into());
     assert_eq!(data(&mut early), b"one ");
@@ -50,7 +50,7 @@ fn whoever_joins_late_reads_from_the_start() {
 
 #[test]
 fn a_body_that_was_cut_never_looks_whole() {
-    let body = SharedBody::new(None);
+    let body = SharedBody::new(None, None);
     let mut reader = body.new_reader().unwrap();
     body.append("half".into());
     body.finish(Err(SharedBodyError::Upstream("cut".into())));
@@ -61,7 +61,7 @@ fn a_body_that_was_cut_never_looks_whole() {
 
 #[test]
 fn trailers_come_last() {
-    let body = SharedBody::new(None);
+    let body = SharedBody::new(None, None);
     let mut reader = body.new_reader().unwrap();
     let trailers: HeaderMap =
         [(http::header::ETAG, http::HeaderValue::from_static("\"x\""))].into_iter().collect();
@@ -73,7 +73,7 @@ fn trailers_come_last() {
 
 #[test]
 fn past_its_bound_nobody_joins_and_only_a_window_is_kept() {
-    let body = SharedBody::new(None);
+    let body = SharedBody::new(None, None);
     let (mut fast, mut slow) = (body.new_reader().unwrap(), body.new_reader().unwrap());
     body.append(chunk(1, 1000));
     body.overflow(1500);
@@ -92,7 +92,7 @@ fn past_its_bound_nobody_joins_and_only_a_window_is_kept() {
 
 #[test]
 fn the_upstream_is_read_as_fast_as_the_fastest_reader_reads() {
-    let body = SharedBody::new(None);
+    let body = SharedBody::new(None, None);
     let mut reader = body.new_reader().unwrap();
     let big = usize::try_from(READ_AHEAD).unwrap();
     body.append(chunk(1, big));
@@ -106,10 +106,48 @@ fn the_upstream_is_read_as_fast_as_the_fastest_reader_reads() {
 
 #[test]
 fn the_length_is_what_is_left_of_it() {
-    let body = SharedBody::new(Some(8));
+    let body = SharedBody::new(Some(8), None);
     let mut reader = body.new_reader().unwrap();
     body.append("12345".into());
     assert_eq!(reader.size_hint().exact(), Some(8));
     assert!(next(&mut reader).is_some());
     assert_eq!(reader.size_hint().exact(), Some(3));
+}
+
+#[test]
+fn a_slow_reader_reads_on_out_of_the_whole() {
+    let body = SharedBody::new(None, None);
+    let mut slow = body.new_reader().unwrap();
+    for part in ["one ", "two ", "", "three"] {
+        body.append(part.into());
+    }
+    assert_eq!(next(&mut slow).flatten().unwrap().unwrap(), "one ");
+    let whole = body.whole().unwrap();
+    body.read_from(&whole);
+    let held = whole.as_ptr_range();
+    while let Some(Some(Ok(part))) = next(&mut slow) {
+        assert!(part.is_empty() || held.contains(&part.as_ptr()), "{part:?}");
+    }
+    assert_eq!(data(&mut body.new_reader().unwrap()), b"one two three");
+}
+
+#[test]
+fn what_no_reader_was_given_is_told_at_the_end() {
+    for (range, read, unsent) in
+        [(None, 0, Some(8)), (None, 1, Some(3)), (Some((1, 2)), 1, Some(6)), (None, 2, None)]
+    {
+        let told = Arc::new(Mutex::new(None));
+        let teller = told.clone();
+        let body = SharedBody::new(None, Some(Box::new(move |bytes| *teller.lock() = Some(bytes))));
+        body.append("12345".into());
+        body.append("678".into());
+        body.finish(Ok(None));
+        let mut reader = body.new_reader().unwrap();
+        if let Some((first, last)) = range {
+            reader = reader.with_range(first, last);
+        }
+        (0..read).for_each(|_| assert!(next(&mut reader).is_some()));
+        drop((reader, body));
+        assert_eq!(*told.lock(), unsent, "{range:?} {read}");
+    }
 }

@@ -13,8 +13,8 @@ use super::operator::Operator;
 use super::pending_writes::PendingWrites;
 use super::rate_budgets::LocalBudgets;
 use super::search_hints::SearchHints;
+use super::sender_budgets::SenderBudgets;
 use super::single_flight::CollapseTable;
-use super::write_budget::WriteBudgets;
 use crate::access_log::AccessLog;
 use crate::audit::Audit;
 use crate::callers::Callers;
@@ -59,7 +59,7 @@ pub(crate) struct Proxy {
     pub(super) pending_writes: Arc<PendingWrites>,
     pub(super) first_notices: Arc<FirstNotices>,
     pub(super) search_hints: SearchHints,
-    pub(super) write_budgets: Arc<WriteBudgets>,
+    pub(super) sender_budgets: Arc<SenderBudgets>,
     pub(super) rate_budgets: Arc<LocalBudgets>,
     /// Bounds the bodies of responses that are stored, being fetched and being sent.
     pub(super) memory: Arc<MemoryBudget>,
@@ -107,7 +107,7 @@ impl Proxy {
             pending_writes: Arc::default(),
             first_notices: Arc::default(),
             search_hints: SearchHints::default(),
-            write_budgets: Arc::default(),
+            sender_budgets: Arc::default(),
             rate_budgets: Arc::default(),
             operator: Arc::default(),
             tunnels: watch::Sender::new(false),
@@ -147,7 +147,7 @@ impl Proxy {
             pending_writes: self.pending_writes.clone(),
             first_notices: Arc::default(),
             search_hints: SearchHints::default(),
-            write_budgets: self.write_budgets.clone(),
+            sender_budgets: self.sender_budgets.clone(),
             rate_budgets: self.rate_budgets.clone(),
             operator: self.operator.clone(),
             tunnels: self.tunnels.clone(),

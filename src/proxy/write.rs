@@ -13,6 +13,7 @@ use super::body::Body;
 use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
 use super::pending_writes::PendingWrite;
+use super::sender_budgets::Account;
 use super::state::Proxy;
 use super::streamed_write::{WritePurge, is_streamed};
 use super::tunnel::{ClientUpgrade, TunnelLimits};
@@ -154,9 +155,12 @@ impl Write {
         proxy.callers.forget_everywhere(head.as_asked());
         self.end_verdicts_on_caller();
         let outcome = plan.outcome_rules().evaluate(exchange_end(&result), sent_content(&progress));
+        let outcome = self.limit_cut(outcome);
         let mut result = result.map(|response| self.client_response(response, upgrade));
         let contents = match outcome {
-            WriteOutcome::Nothing | WriteOutcome::PurgeUrl => Contents::default(),
+            WriteOutcome::Nothing | WriteOutcome::PurgeUrl | WriteOutcome::PurgeUrlOfCut => {
+                Contents::default()
+            }
             WriteOutcome::Purge | WriteOutcome::PurgeInDoubt => {
                 self.parse_contents(buffered, captured, &mut result).await
             }
@@ -309,17 +313,31 @@ impl Write {
         !is_charged && !is_exact
     }
 
-    /// Charges the sender's budget. `false`: it is used up.
+    /// A write that was cut off costs its client next to nothing: it purges nothing once the sender's budget is used up.
+    fn limit_cut(&self, outcome: WriteOutcome) -> WriteOutcome {
+        let limit = self.worker.proxy.config.limits.cut_writes_per_client;
+        if outcome != WriteOutcome::PurgeUrlOfCut || self.charge(Account::CutWrites, 1, limit) {
+            return outcome;
+        }
+        self.record_overrun();
+        WriteOutcome::Nothing
+    }
+
+    /// Charges the sender's budget of purge targets. `false`: it is used up.
     fn charge_budget(&self, targets: usize) -> bool {
-        let Proxy { config, write_budgets, .. } = &*self.worker.proxy;
-        let limit = config.limits.purge_targets_per_client;
-        let sender = || write_budgets.sender(&self.head, &config.credentials);
-        limit == 0 || write_budgets.charge(sender(), targets, limit, Moment::now())
+        let limit = self.worker.proxy.config.limits.purge_targets_per_client;
+        self.charge(Account::PurgeTargets, targets as u64, limit)
+    }
+
+    fn charge(&self, account: Account, amount: u64, limit: u64) -> bool {
+        let Proxy { config, sender_budgets, .. } = &*self.worker.proxy;
+        let sender = || sender_budgets.sender(&self.head, &config.credentials);
+        limit == 0 || sender_budgets.charge(sender(), (account, amount), limit, Moment::now())
     }
 
     fn record_overrun(&self) {
         self.worker.proxy.metrics.record_write_over_budget();
-        self.worker.proxy.write_budgets.log_overrun(&self.head, Moment::now());
+        self.worker.proxy.sender_budgets.log_overrun(&self.head, Moment::now());
     }
 
     async fn parse_contents(

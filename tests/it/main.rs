@@ -29,6 +29,7 @@ mod examples;
 mod expiring;
 mod explain_agrees;
 mod explaining;
+mod fair_shares;
 mod first_steps;
 mod former_release;
 mod forwarding;

@@ -1,6 +1,6 @@
 //! Beyond its budget a sender's writes pass and purge what they name in full, and nothing more.
 
-use crate::support::{Answer, Larder, Upstream};
+use crate::support::{Answer, Larder, Upstream, eventually};
 
 const ROUTES: &str = "
 routes:
@@ -111,4 +111,53 @@ routes:
     slow.send("\"id\": 1}").await;
     assert_eq!(slow.status().await, 200);
     larder.get("/list").await.assert_stored();
+}
+
+/// The upstream never has the content whole, so nothing was written.
+#[tokio::test]
+async fn writes_that_are_cut_off_purge_their_url_a_few_times() {
+    let upstream = Upstream::start();
+    let routes = "
+limits: {cut_writes_per_client: 2}
+routes:
+  - {path: \"/courses/{id}\", ttl: 1h}
+  - {path: \"/parts/{id}\", ttl: 1h, unclear: [502, 504, partial]}
+";
+    let larder = Larder::with(routes, &upstream);
+    let cut = async |path: &str| {
+        let requests = upstream.received(path).iter().filter(|request| request.aborted).count();
+        let mut raw = larder.raw().await;
+        raw.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"))
+            .await;
+        eventually("the write is under way", || async { (upstream.count(path) > 0).then_some(()) }).await;
+        drop(raw);
+        eventually("it is cut off", || async {
+            let aborted = upstream.received(path).iter().filter(|request| request.aborted).count();
+            (aborted > requests).then_some(())
+        })
+        .await;
+    };
+    for number in 0..5 {
+        larder.misses(&["/courses/7"]).await;
+        let before = larder.metric("larder_writes_over_budget_total").await;
+        cut("/courses/7").await;
+        if number < 2 {
+            eventually("its URL is purged", || async {
+                (!larder.get("/courses/7").await.is_hit()).then_some(())
+            })
+            .await;
+        } else {
+            larder.metric_becomes("larder_writes_over_budget_total", before + 1.0).await;
+            assert_eq!(larder.misses(&["/courses/7"]).await, [""; 0]);
+        }
+    }
+    larder.request("POST", "/courses/7").body("{}").await.assert_status(200);
+    assert_eq!(larder.misses(&["/courses/7"]).await, ["/courses/7"], "a whole one has a budget of its own");
+    for _ in 0..3 {
+        larder.misses(&["/parts/7"]).await;
+        cut("/parts/7").await;
+        eventually("it is in doubt", || async { (!larder.get("/parts/7").await.is_hit()).then_some(()) })
+            .await;
+        larder.after(60);
+    }
 }

@@ -112,6 +112,8 @@ fn load_config(args: &AuditArgs, path: &Path) -> Result<Config, ReplayFailure> {
     config.admin.token = None;
     // All requests come from one client here.
     config.limits.purge_targets_per_client = 0;
+    config.limits.cut_writes_per_client = 0;
+    config.limits.unsent_bytes_per_client = 0;
     for route in &mut config.routes {
         Arc::make_mut(route).rate = None;
     }

@@ -11,6 +11,9 @@ pub enum WriteOutcome {
     Purge,
     /// Purge the URL of the write (RFC 9111 §4.4), and nothing else.
     PurgeUrl,
+    /// The same where the upstream never had the whole content, and did not say that it acted: while the sender has a
+    /// budget for such writes.
+    PurgeUrlOfCut,
     /// The write may still happen: purge what it names in full, and keep nothing that is fetched meanwhile.
     PurgeInDoubt,
     /// The write did not happen.
@@ -118,18 +121,23 @@ impl OutcomeRules {
                 (outcome, SentContent::Whole) => outcome,
                 (WriteOutcome::Nothing, _) => WriteOutcome::Nothing,
                 (_, SentContent::Running) => WriteOutcome::PurgeInDoubt,
-                (_, SentContent::Cut) => self.evaluate_partial(),
+                (_, SentContent::Cut) => self.evaluate_partial(!is_error(status)),
             },
-            ExchangeEnd::Unanswered if content != SentContent::Whole => self.evaluate_partial(),
+            ExchangeEnd::Unanswered if content != SentContent::Whole => self.evaluate_partial(false),
             ExchangeEnd::Unanswered if self.unanswered_is_unclear => WriteOutcome::PurgeInDoubt,
             ExchangeEnd::Unanswered => WriteOutcome::PurgeUrl,
         }
     }
 
     /// A server does not act on content that it never had whole: the framing tells it that the message is incomplete
-    /// (RFC 9112 §8). The URL is purged all the same, since that costs little.
-    fn evaluate_partial(&self) -> WriteOutcome {
-        if self.partial_is_unclear { WriteOutcome::PurgeInDoubt } else { WriteOutcome::PurgeUrl }
+    /// (RFC 9112 §8). The URL is purged all the same, since that costs little; RFC 9111 §4.4 asks for it after a response
+    /// that is no error.
+    fn evaluate_partial(&self, has_succeeded: bool) -> WriteOutcome {
+        match self.partial_is_unclear {
+            true => WriteOutcome::PurgeInDoubt,
+            false if has_succeeded => WriteOutcome::PurgeUrl,
+            false => WriteOutcome::PurgeUrlOfCut,
+        }
     }
 
     fn evaluate_status(&self, status: StatusCode) -> WriteOutcome {
@@ -138,12 +146,17 @@ impl OutcomeRules {
             WriteOutcome::Purge
         } else if is_listed(&self.unclear) {
             WriteOutcome::PurgeInDoubt
-        } else if status.is_success() || status.is_redirection() {
+        } else if !is_error(status) {
             WriteOutcome::PurgeUrl
         } else {
             WriteOutcome::Nothing
         }
     }
+}
+
+/// RFC 9111 §4.4: a non-error response is one with 2xx or 3xx.
+fn is_error(status: StatusCode) -> bool {
+    !status.is_success() && !status.is_redirection()
 }
 
 impl StatusPattern {
@@ -172,7 +185,7 @@ impl FromStr for StatusPattern {
 
 #[cfg(test)]
 mod tests {
-    use super::WriteOutcome::{Nothing, Purge, PurgeInDoubt, PurgeUrl};
+    use super::WriteOutcome::{Nothing, Purge, PurgeInDoubt, PurgeUrl, PurgeUrlOfCut};
     use super::*;
 
     fn evaluate(rules: &OutcomeRules, status: u16, content: SentContent) -> WriteOutcome {
@@ -201,8 +214,14 @@ mod tests {
         for (end, content, expected, with_partial) in [
             (ExchangeEnd::NotSent, SentContent::Whole, Nothing, Nothing),
             (ExchangeEnd::Unanswered, SentContent::Whole, PurgeInDoubt, PurgeInDoubt),
-            (ExchangeEnd::Unanswered, SentContent::Running, PurgeUrl, PurgeInDoubt),
-            (ExchangeEnd::Unanswered, SentContent::Cut, PurgeUrl, PurgeInDoubt),
+            (ExchangeEnd::Unanswered, SentContent::Running, PurgeUrlOfCut, PurgeInDoubt),
+            (ExchangeEnd::Unanswered, SentContent::Cut, PurgeUrlOfCut, PurgeInDoubt),
+            (
+                ExchangeEnd::Answered(StatusCode::INTERNAL_SERVER_ERROR),
+                SentContent::Cut,
+                PurgeUrlOfCut,
+                PurgeInDoubt,
+            ),
             (ExchangeEnd::Answered(StatusCode::OK), SentContent::Running, PurgeInDoubt, PurgeInDoubt),
             (ExchangeEnd::Answered(StatusCode::OK), SentContent::Cut, PurgeUrl, PurgeInDoubt),
             (ExchangeEnd::Answered(StatusCode::UNAUTHORIZED), SentContent::Cut, Nothing, Nothing),

@@ -206,7 +206,7 @@ impl<'r> WritePlan<'r> {
                 found.targets = PurgeTargets::default();
                 if groups.is_empty() { WriteOutcome::Nothing } else { WriteOutcome::Purge }
             }
-            WriteOutcome::PurgeUrl => {
+            WriteOutcome::PurgeUrl | WriteOutcome::PurgeUrlOfCut => {
                 found.targets.retain_origins(|origin| origin == TargetOrigin::Url);
                 WriteOutcome::Purge
             }

@@ -23,10 +23,11 @@ use super::first_notices::{FieldEffect, FieldSender};
 use super::lookup::{Miss, StaleResponse};
 use super::refresh_window::claim_refresh;
 use super::reply;
+use super::sender_budgets::client_network;
 use super::shared_body::{BodyReader, SharedBody};
 use super::single_flight::{CallerKind, FetchOutcome, InFlightResponse, Leader, Uncacheable};
+use super::unsent_bytes::UnsentBytes;
 use super::worker::Worker;
-use super::write_budget::client_network;
 use crate::policy::classify::{CacheLookup, Caller};
 use crate::policy::credentials::field_outside_key;
 use crate::policy::lifetime_limits;
@@ -73,6 +74,13 @@ impl Fetch {
         let mut fetch = Self { target, stale: miss.stale.clone(), token, lease: HeldLease::default() };
         fetch.recheck_stale();
         fetch
+    }
+
+    /// No client waits for it, so it counts against none.
+    #[must_use]
+    pub(super) fn in_background(mut self) -> Self {
+        self.target.is_for_client = false;
+        self
     }
 
     pub(super) fn start(self, leader: Leader) -> oneshot::Receiver<LeaderResult> {
@@ -263,6 +271,7 @@ impl Fetch {
                 }
                 Some(content) => {
                     let content = self.target.proxy().memory.count(content);
+                    shared.read_from(&content);
                     self.store_completed(&response, content, trailers, &leader).await;
                 }
             },
@@ -482,7 +491,7 @@ fn in_flight(
     let has_all_tags = not_stored.is_some() || !target.route.reads_content();
     Arc::new(InFlightResponse {
         head: Arc::new(head),
-        body: SharedBody::new(length),
+        body: SharedBody::new(length, target.unsent_bytes().map(UnsentBytes::into_charge)),
         dropped,
         not_stored,
         has_all_tags,

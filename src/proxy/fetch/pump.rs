@@ -1,5 +1,6 @@
 //! Moves a response's content from the upstream into the shared body that its clients read.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -8,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::body::Body;
 use super::super::shared_body::{SharedBody, SharedBodyError};
+use super::super::unsent_bytes::UnsentBytes;
 use super::target::FetchTarget;
 use crate::policy::response_admission::{max_stored_body, too_large_reason};
 use crate::policy::storing::NotStored;
@@ -32,6 +34,7 @@ pub(super) async fn pump(
     let timeout = target.proxy().config.upstream.response_timeout;
     let limit = max_stored_body(&target.route);
     let abandoned = || SharedBodyError::Upstream("no client reads it any more".into());
+    let budget = LazyCell::new(|| target.unsent_bytes());
     let mut deadline = None;
     let mut is_overflown = false;
     let mut trailers = None;
@@ -42,6 +45,8 @@ pub(super) async fn pump(
         let frame = if shared.has_readers() {
             deadline = None;
             body.frame().await
+        } else if budget.as_ref().is_some_and(UnsentBytes::is_used_up) {
+            return Err(abandoned());
         } else {
             // For the store alone it is read to its end, if that comes in time.
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);

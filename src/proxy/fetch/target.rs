@@ -14,6 +14,7 @@ use super::super::error::ProxyError;
 use super::super::lookup::{StaleResponse, caller_kind};
 use super::super::single_flight::{CallerKind, RefreshFailure};
 use super::super::state::Proxy;
+use super::super::unsent_bytes::UnsentBytes;
 use super::super::worker::Worker;
 use super::super::{forwarding, reply, upstream_request};
 use crate::policy::accept_encoding::remove_refused_codings;
@@ -39,6 +40,8 @@ pub(in crate::proxy) struct FetchTarget {
     pub query: LookupQuery,
     /// The key of the request, whatever the variant.
     pub primary: CacheKey,
+    /// A client waits for the fetch, which counts against it.
+    pub is_for_client: bool,
 }
 
 /// The upstream's response, with its end-to-end fields.
@@ -71,6 +74,7 @@ impl FetchTarget {
             caller: lookup.caller,
             query: lookup.query.clone(),
             primary: lookup.key,
+            is_for_client: head.refresh.is_none(),
         }
     }
 
@@ -89,6 +93,11 @@ impl FetchTarget {
 
     pub(super) fn proxy(&self) -> &Proxy {
         &self.worker.proxy
+    }
+
+    /// The budget of the client that the fetch is for.
+    pub(super) fn unsent_bytes(&self) -> Option<UnsentBytes> {
+        if self.is_for_client { UnsentBytes::new(&self.worker, &self.head) } else { None }
     }
 
     /// The request as policy sees it. A HEAD that sets off a fetch is a GET here.
@@ -206,6 +215,16 @@ impl FetchTarget {
         };
         let has_stray_content = parts.extensions.get::<StrayContent>().is_some();
         Ok(UpstreamResponse { status: parts.status, headers: parts.headers, body, times, has_stray_content })
+    }
+}
+
+/// How a fetch that was to replace a stale response failed, if it did.
+pub(super) fn refresh_failure(fetched: &Result<Fetched, ProxyError>) -> Option<RefreshFailure> {
+    match fetched {
+        Ok(Fetched::Response(response)) if response.status.is_server_error() => Some(RefreshFailure::Other),
+        Ok(_) => None,
+        Err(ProxyError::Upstream(UpstreamError::Timeout)) => Some(RefreshFailure::Timeout),
+        Err(_) => Some(RefreshFailure::Other),
     }
 }
 

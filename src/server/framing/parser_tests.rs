@@ -272,6 +272,8 @@ fn limits() -> Limits {
     Limits {
         connections: 1,
         purge_targets_per_client: 0,
+        cut_writes_per_client: 0,
+        unsent_bytes_per_client: 0,
         connections_per_client: ClientShare::Off,
         min_rate: 0,
         header_bytes: 8192,
