@@ -135,7 +135,7 @@ pub(super) fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Details of forwarded requests.
-pub(super) const FORWARD_REASONS: [Option<Detail>; 61] = [
+pub(super) const FORWARD_REASONS: [Option<Detail>; 62] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),

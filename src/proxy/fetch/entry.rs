@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, DATE};
+use http::header::{AGE, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, StatusCode};
 
 use super::super::trace_context;
@@ -160,4 +160,13 @@ async fn parse<T: Send + 'static>(
     parse: impl FnOnce() -> Result<T, NotStored> + Send + 'static,
 ) -> Result<T, NotStored> {
     target.proxy().content_parser.run(length, parse).await.unwrap_or(Err(NotStored::MalformedJson))
+}
+
+/// Whether the response was fresh when it came.
+pub(super) fn is_fresh(head: &StoredHead) -> bool {
+    head.terms().is_fresh(head.terms().received_at)
+}
+
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

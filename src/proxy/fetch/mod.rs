@@ -12,7 +12,7 @@ mod target;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::{HeaderMap, Response, StatusCode};
 use tokio::sync::oneshot;
 
@@ -39,6 +39,7 @@ use crate::policy::validation::merge_headers;
 use crate::policy::withdrawal::{Withdrawal, withdrawal, withdrawal_by_head};
 use crate::store::{FetchToken, LeaseOutcome};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Terms};
+use entry::{content_length, is_fresh};
 use lease::{HeldLease, LeaseResult};
 use pump::{FinishOnDrop, pump};
 pub(super) use target::FetchTarget;
@@ -118,11 +119,9 @@ impl Fetch {
             Ok(fetched) if !has_same_caller => {
                 // A response to this caller says nothing about those to the other one.
                 (self.stale, self.target.caller) = (None, Caller::Credentialed { until: None });
+                let reason = NotStored::ChangedCaller;
                 match self.target.without_validation(fetched).await {
-                    Ok(response) => {
-                        let (response, reason) = (response.into_response(), NotStored::ChangedCaller);
-                        self.finish_unstored(response, reason, &leader, own);
-                    }
+                    Ok(response) => self.finish_unstored(response.into_response(), reason, &leader, own),
                     Err(error) => leader.finish(FetchOutcome::Failed(error)),
                 }
             }
@@ -497,12 +496,4 @@ fn in_flight(
         has_all_tags,
         predicted_uncacheable: if has_all_tags { None } else { leader.predict_uncacheable() },
     })
-}
-
-fn is_fresh(head: &StoredHead) -> bool {
-    head.terms().is_fresh(head.terms().received_at)
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

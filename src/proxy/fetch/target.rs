@@ -242,13 +242,3 @@ impl UpstreamResponse {
         reply::with_body(self.status, self.headers, self.body)
     }
 }
-
-/// How a fetch that was to replace a stale response failed, if it did.
-pub(super) fn refresh_failure(fetched: &Result<Fetched, ProxyError>) -> Option<RefreshFailure> {
-    match fetched {
-        Ok(Fetched::Response(response)) if response.status.is_server_error() => Some(RefreshFailure::Other),
-        Ok(_) => None,
-        Err(ProxyError::Upstream(UpstreamError::Timeout)) => Some(RefreshFailure::Timeout),
-        Err(_) => Some(RefreshFailure::Other),
-    }
-}
