@@ -5,7 +5,7 @@ use crate::support::{Answer, Larder, Raw, Received, Upstream, eventually, one_cr
 /// The budget is 4 MiB of store, and 16 MiB beside it.
 const YAML: &str = "
 store: {memory: 4MiB}
-upstream: {url: \"${UPSTREAM}\", max_connections: 2000}
+upstream: {url: \"${UPSTREAM}\", max_connections: 2000, max_per_client: off}
 limits: {connections_per_client: off, body_timeout: 10m, min_rate: 0}
 routes:
   - {path: \"/large/{n}\", ttl: 1h, max_size: 1MiB}
