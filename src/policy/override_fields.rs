@@ -77,9 +77,14 @@ pub fn candidates(names: HeaderNameFilter) -> impl Iterator<Item = &'static Head
 
 /// Removes the fields of a client that is not trusted.
 pub fn remove(headers: &mut HeaderMap, names: HeaderNameFilter) {
+    // None of them is a usual field.
+    if !names.has_unusual() {
+        return;
+    }
     candidates(names).for_each(|name| drop(headers.remove(name)));
     if names.may_hold_any(*CONTEXT_NAMES) {
-        CONTEXT_FIELDS.iter().for_each(|name| drop(headers.remove(name)));
+        let present = CONTEXT_FIELDS.iter().filter(|name| names.may_hold(name));
+        present.for_each(|name| drop(headers.remove(name)));
     }
 }
 
@@ -119,6 +124,13 @@ mod tests {
             assert_eq!(found.and_then(|error| error.rsplit(' ').next()), expected, "{lines:?}");
             remove(&mut headers, names);
             assert!(headers.is_empty());
+        }
+    }
+
+    #[test]
+    fn no_override_is_a_usual_field() {
+        for name in all().chain(&CONTEXT_FIELDS) {
+            assert!(HeaderNameFilter::from_names([name].into_iter()).has_unusual(), "{name}");
         }
     }
 
