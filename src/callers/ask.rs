@@ -38,6 +38,10 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub(super) struct AskClient {
     settings: AskSettings,
     upstream: Upstream,
+    /// For credentials that were somebody's before: questions about invented ones do not take their connections.
+    upstream_of_known: Upstream,
+    /// The credentials that were somebody's.
+    once_known: Cache<CredentialHash, ()>,
     clock: Clock,
     verdicts: Cache<CredentialHash, Answered, AnswerWeigher>,
     /// Counts the questions and the ends of verdicts, in their order.
@@ -68,6 +72,8 @@ impl AskClient {
     pub(super) fn new(settings: &AskSettings, clock: Clock) -> io::Result<Self> {
         Ok(Self {
             upstream: Upstream::new(Destination::new(&settings.url.upstream)?),
+            upstream_of_known: Upstream::new(Destination::new(&settings.url.upstream)?),
+            once_known: Cache::new(EXPECTED_VERDICTS),
             settings: settings.clone(),
             clock,
             verdicts: Cache::with_weighter(EXPECTED_VERDICTS, MAX_VERDICT_BYTES, AnswerWeigher),
@@ -129,9 +135,14 @@ impl AskClient {
     /// The verdict of the service, and how long it counts.
     async fn send(&self, forwarded: HeaderMap, hash: &CredentialHash) -> (CallerVerdict, Duration) {
         let AskSettings { url, every, .. } = &self.settings;
-        match fetch(&self.upstream, url, forwarded, MAX_ANSWER_BYTES).await {
+        let upstream = match self.once_known.get(hash) {
+            Some(()) => &self.upstream_of_known,
+            None => &self.upstream,
+        };
+        match fetch(upstream, url, forwarded, MAX_ANSWER_BYTES).await {
             Ok((status, fields, _)) if status.is_success() => match self.name(&fields, hash) {
                 Some(name) => {
+                    self.once_known.insert(*hash, ());
                     let identity = Identity { name: Some(name.into()), claims: Vec::new(), expires_at: None };
                     (CallerVerdict::Known(Arc::new(identity)), *every)
                 }

@@ -8,8 +8,9 @@ use super::usual_fields::{is_usual_in_slot, name_slot};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeaderNameFilter {
     bits: u128,
+    /// Of those names alone that are not usual.
+    unusual_bits: u128,
     has_ambiguous: bool,
-    has_unusual: bool,
 }
 
 impl HeaderNameFilter {
@@ -25,7 +26,7 @@ impl HeaderNameFilter {
             filter.bits |= 1 << slot;
             // No usual name is ambiguous.
             if !is_usual_in_slot(name.as_str(), slot) {
-                filter.has_unusual = true;
+                filter.unusual_bits |= 1 << slot;
                 filter.has_ambiguous |= is_ambiguous_name(name);
             }
         }
@@ -34,7 +35,7 @@ impl HeaderNameFilter {
 
     /// Whether any name is not one of those that nearly all requests have and that identify nobody.
     pub fn has_unusual(self) -> bool {
-        self.has_unusual
+        self.unusual_bits != 0
     }
 
     /// Whether any name is ambiguous: see [`is_ambiguous_name`].
@@ -44,6 +45,11 @@ impl HeaderNameFilter {
 
     pub fn may_hold(self, name: &HeaderName) -> bool {
         self.bits & (1 << name_slot(name.as_str())) != 0
+    }
+
+    /// Whether any name of `others`, which are not usual, may be held.
+    pub fn may_hold_any_unusual(self, others: Self) -> bool {
+        self.unusual_bits & others.unusual_bits != 0
     }
 
     /// Whether any name of `others` may be held.

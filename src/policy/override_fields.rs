@@ -71,18 +71,14 @@ static CONTEXT_NAMES: LazyLock<HeaderNameFilter> =
 
 /// The override fields that a request may have, by its filter.
 pub fn candidates(names: HeaderNameFilter) -> impl Iterator<Item = &'static HeaderName> {
-    let may_hold_any = names.may_hold_any(*ALL_NAMES);
+    let may_hold_any = names.may_hold_any_unusual(*ALL_NAMES);
     all().take_while(move |_| may_hold_any).filter(move |name| names.may_hold(name))
 }
 
 /// Removes the fields of a client that is not trusted.
 pub fn remove(headers: &mut HeaderMap, names: HeaderNameFilter) {
-    // None of them is a usual field.
-    if !names.has_unusual() {
-        return;
-    }
     candidates(names).for_each(|name| drop(headers.remove(name)));
-    if names.may_hold_any(*CONTEXT_NAMES) {
+    if names.may_hold_any_unusual(*CONTEXT_NAMES) {
         let present = CONTEXT_FIELDS.iter().filter(|name| names.may_hold(name));
         present.for_each(|name| drop(headers.remove(name)));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Answer, Larder, Received, Redis, Replica, Upstream};
+use crate::support::{Answer, Larder, Received, Redis, Replica, Upstream, eventually};
 
 const YAML: &str = "
 callers:
@@ -283,6 +283,23 @@ async fn a_write_that_purges_its_caller_ends_all_verdicts_on_it() {
     as_session(&larder, "/mine", "ann-2").await.assert_stored();
     as_session(&larder, "/mine", "s").await.assert_detail("refused-caller").assert_text("for ");
     as_session(&larder, "/mine", "bob-2").await.assert_hit();
+}
+
+/// Credentials cost nothing to invent.
+#[tokio::test]
+async fn questions_about_invented_sessions_hold_up_no_known_one() {
+    let (upstream, larder) = start();
+    mine(&larder, "ann-1").await.assert_stored();
+    larder.after(10);
+    // As many as may be asked about at once.
+    let (asked, held) = (upstream.count("/check"), upstream.hold_several("/check", 32));
+    let invented: Vec<_> = (0..100).map(|number| mine(&larder, &format!("x{number}")).spawn()).collect();
+    eventually("all are asked", || async { (upstream.count("/check") == asked + 32).then_some(()) }).await;
+    mine(&larder, "ann-1").await.assert_hit();
+    held.release();
+    for reply in invented {
+        reply.await.unwrap();
+    }
 }
 
 /// Tenants are hosts: a session of one is none of another.

@@ -89,6 +89,11 @@ impl Upstream {
         self.book.hold(path, 1)
     }
 
+    /// Like [`Upstream::hold`], for so many requests.
+    pub fn hold_several(&self, path: &str, requests: usize) -> Held {
+        self.book.hold(path, requests)
+    }
+
     /// Like [`Upstream::hold`], for every request until the release.
     pub fn hold_every(&self, path: &str) -> Held {
         self.book.hold(path, usize::MAX)
