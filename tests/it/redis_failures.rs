@@ -27,7 +27,8 @@ async fn redis_may_come_later() {
         health["redis"]["trouble"].as_str().filter(|why| why.contains("refused")).map(drop)
     })
     .await;
-    assert!(one.log().contains("Redis is unavailable"), "{}", one.log());
+    eventually("the log says so", || async { one.log().contains("Redis is unavailable").then_some(()) })
+        .await;
     redis.restart().await;
     one.is_connected().await;
     one.has("/items/1").await;
