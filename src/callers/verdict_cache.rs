@@ -1,14 +1,14 @@
 //! Remembers verdicts on tokens, in bounded memory.
 //!
-//! A token that was verified is found by a keyed hash of its end and compared whole, which takes a tenth of the time of a
+//! A token that was verified is found by a seeded hash of its end and compared whole, which takes a tenth of the time of a
 //! cryptographic hash over all of it. A token that was refused is remembered by its SHA-256 and elsewhere, so that forged
 //! tokens displace no verified one, however many and long they are.
 
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{Equivalent, Weighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, Weighter};
 use sha2::{Digest, Sha256};
 
 use super::{CredentialHash, EXPECTED_VERDICTS, MAX_VERDICT_BYTES};
@@ -21,7 +21,7 @@ const MAX_REFUSED: usize = 8 * 1024;
 /// An estimate of the memory of one of them, in bytes.
 const REFUSED_BYTES: u64 = 128;
 
-/// The part of a token that is hashed. It lies within the signature, which is as random as the hash of a whole token: the
+/// The part of a token that is hashed; only verified tokens can collide. It lies within the signature, which is as random as the hash of a whole token: the
 /// shortest, that of HS256, has 43 characters.
 const HASHED_BYTES: usize = 32;
 
@@ -29,7 +29,7 @@ const HASHED_BYTES: usize = 32;
 pub(super) struct VerdictCache {
     verified: Cache<StoredToken, Verified, VerifiedWeigher, BuildHasherDefault<TokenHasher>>,
     refused: Cache<CredentialHash, u64>,
-    hash_key: RandomState,
+    hash_key: DefaultHashBuilder,
 }
 
 /// The identity that a verified token proves.
@@ -122,7 +122,7 @@ impl VerdictCache {
         Self {
             verified: Cache::with(EXPECTED_VERDICTS, capacity, VerifiedWeigher, hasher, lifecycle),
             refused: Cache::new(MAX_REFUSED),
-            hash_key: RandomState::new(),
+            hash_key: DefaultHashBuilder::default(),
         }
     }
 
