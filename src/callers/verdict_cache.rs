@@ -21,8 +21,8 @@ const MAX_REFUSED: usize = 8 * 1024;
 /// An estimate of the memory of one of them, in bytes.
 const REFUSED_BYTES: u64 = 128;
 
-/// The part of a token that is hashed; only verified tokens can collide. It lies within the signature, which is as random as the hash of a whole token: the
-/// shortest, that of HS256, has 43 characters.
+/// The part of a token that is hashed; only verified tokens can collide. It lies within the signature, which is as random
+/// as the hash of a whole token: the shortest, that of HS256, has 43 characters.
 const HASHED_BYTES: usize = 32;
 
 /// Verdicts on tokens, each at any time but under one generation of the keys.

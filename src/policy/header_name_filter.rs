@@ -8,7 +8,7 @@ use super::usual_fields::{is_usual_in_slot, name_slot};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeaderNameFilter {
     bits: u128,
-    /// Of those names alone that are not usual.
+    /// The bits of the names that are not usual.
     unusual_bits: u128,
     has_ambiguous: bool,
 }
