@@ -291,7 +291,7 @@ async fn questions_about_invented_sessions_hold_up_no_known_one() {
     let (upstream, larder) = start();
     mine(&larder, "ann-1").await.assert_stored();
     larder.after(10);
-    // As many as may be asked about at once.
+    // The service is asked 32 questions at once.
     let (asked, held) = (upstream.count("/check"), upstream.hold_several("/check", 32));
     let invented: Vec<_> = (0..100).map(|number| mine(&larder, &format!("x{number}")).spawn()).collect();
     eventually("all are asked", || async { (upstream.count("/check") == asked + 32).then_some(()) }).await;
