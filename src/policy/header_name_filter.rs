@@ -8,9 +8,8 @@ use super::usual_fields::{is_usual_in_slot, name_slot};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeaderNameFilter {
     bits: u128,
-    /// The bits of the names that are not usual.
+    /// The bits of the names that are not usual; all of them if a name is ambiguous.
     unusual_bits: u128,
-    has_ambiguous: bool,
 }
 
 impl HeaderNameFilter {
@@ -27,7 +26,9 @@ impl HeaderNameFilter {
             // No usual name is ambiguous.
             if !is_usual_in_slot(name.as_str(), slot) {
                 filter.unusual_bits |= 1 << slot;
-                filter.has_ambiguous |= is_ambiguous_name(name);
+                if is_ambiguous_name(name) {
+                    filter.unusual_bits = u128::MAX;
+                }
             }
         }
         filter
@@ -38,9 +39,9 @@ impl HeaderNameFilter {
         self.unusual_bits != 0
     }
 
-    /// Whether any name is ambiguous: see [`is_ambiguous_name`].
+    /// Whether any name may be ambiguous: see [`is_ambiguous_name`].
     pub fn has_ambiguous(self) -> bool {
-        self.has_ambiguous
+        self.unusual_bits == u128::MAX
     }
 
     pub fn may_hold(self, name: &HeaderName) -> bool {
