@@ -99,7 +99,7 @@ impl Callers {
 
     /// Identifies the caller without waiting.
     pub(crate) fn identify(&self, source: &CallerSource, request: CallerRequest<'_>) -> CallerVerdict {
-        match self.entry(source) {
+        match self.entry(source.index) {
             Some(Entry::Jwt(verifier)) => verifier.identify(request.headers, self.clock.now()),
             Some(Entry::Ask(client)) => client.peek(request),
             None => CallerVerdict::Unknown(UnknownCaller::Unverified),
@@ -108,7 +108,7 @@ impl Callers {
 
     /// Identifies a caller whose verdict is pending.
     pub(crate) async fn ask(&self, source: &CallerSource, request: CallerRequest<'_>) -> CallerVerdict {
-        match self.entry(source) {
+        match self.entry(source.index) {
             Some(Entry::Ask(client)) => client.ask(request).await,
             _ => self.identify(source, request),
         }
@@ -116,21 +116,23 @@ impl Callers {
 
     /// Forgets what a service has answered about the request's caller. An answer that is under way is not remembered.
     pub(crate) fn forget(&self, source: &CallerSource, request: CallerRequest<'_>) {
-        if let Some(Entry::Ask(client)) = self.entry(source) {
+        if let Some(Entry::Ask(client)) = self.entry(source.index) {
             client.forget(request);
         }
     }
 
     /// Forgets what a service has answered about all sessions of this caller.
     pub(crate) fn forget_identity(&self, source: &CallerSource, verdict: &CallerVerdict) {
-        if let (Some(Entry::Ask(client)), CallerVerdict::Known(identity)) = (self.entry(source), verdict) {
+        if let (Some(Entry::Ask(client)), CallerVerdict::Known(identity)) =
+            (self.entry(source.index), verdict)
+        {
             client.forget_identity(identity);
         }
     }
 
     /// The upstream has answered 401 to a caller whom the entry at this position knows: it knows better.
     pub(crate) fn leave_to_upstream(&self, entry: usize, request: CallerRequest<'_>) {
-        match self.entries.get(entry).map(|(_, entry)| &**entry) {
+        match self.entry(entry) {
             Some(Entry::Jwt(verifier)) => verifier.leave_to_upstream(request.headers),
             Some(Entry::Ask(client)) => client.forget(request),
             None => {}
@@ -153,7 +155,7 @@ impl Callers {
             CallerVerdict::Unknown(why) => *why,
             CallerVerdict::Pending => UnknownCaller::Unverified,
         };
-        match (self.entries.get(index).map(|(_, entry)| &**entry), why) {
+        match (self.entry(index), why) {
             (_, UnknownCaller::Anonymous) | (None, _) => WriteCaller::Nobody,
             (Some(Entry::Jwt(verifier)), _) => {
                 verifier.named(headers).map_or(WriteCaller::Nobody, WriteCaller::Stated)
@@ -163,7 +165,7 @@ impl Callers {
         }
     }
 
-    fn entry(&self, source: &CallerSource) -> Option<&Entry> {
-        self.entries.get(source.index).map(|(_, entry)| &**entry)
+    fn entry(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index).map(|(_, entry)| &**entry)
     }
 }

@@ -75,7 +75,7 @@ impl SenderBudgets {
         names.sort_unstable_by_key(|name| name.as_str());
         let lines = names.iter().flat_map(|name| headers.get_all(*name));
         let credential = (!names.is_empty()).then(|| self.hasher.hash_one(lines.collect::<Vec<_>>()));
-        Sender { network: head.untrusted_address().map(client_network), credential }
+        Sender { network: sender_network(head), credential }
     }
 
     /// Charges `amount` to the sender, who has `per_minute`. `false`: it is more than the sender has left.
@@ -163,6 +163,11 @@ impl OverrunLog {
 fn price(amount: u64, per_minute: u64) -> u64 {
     let price = u128::from(MINUTE_NANOS) * u128::from(amount) / u128::from(per_minute.max(1));
     u64::try_from(price).unwrap_or(u64::MAX)
+}
+
+/// The network that a request comes from; `None` for a proxy that is trusted and names nobody, and for larder itself.
+pub(super) fn sender_network(head: &ClientHead) -> Option<IpAddr> {
+    head.untrusted_address().map(client_network)
 }
 
 /// The addresses that count as one client: one IPv6 client mostly has a whole /64.

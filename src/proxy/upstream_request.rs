@@ -8,7 +8,7 @@ use super::body::Body;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
 use super::request_fields::judge_trailers;
-use super::sender_budgets::client_network;
+use super::sender_budgets::sender_network;
 use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
 use crate::policy::caller::CallerVerdict;
@@ -107,7 +107,7 @@ pub(super) async fn buffer_content(
 
 /// The client whose share of the connections the request uses. larder's own requests have none.
 pub(super) fn network(head: &ClientHead) -> Option<ClientNetwork> {
-    head.untrusted_address().map(|address| ClientNetwork(client_network(address)))
+    sender_network(head).map(ClientNetwork)
 }
 
 /// Sends the request, and records latency and failure.

@@ -23,7 +23,7 @@ use super::first_notices::{FieldEffect, FieldSender};
 use super::lookup::{Miss, StaleResponse};
 use super::refresh_window::claim_refresh;
 use super::reply;
-use super::sender_budgets::client_network;
+use super::sender_budgets::sender_network;
 use super::shared_body::{BodyReader, SharedBody};
 use super::single_flight::{CallerKind, FetchOutcome, InFlightResponse, Leader, Uncacheable};
 use super::unsent_bytes::UnsentBytes;
@@ -465,7 +465,7 @@ impl Fetch {
         let (route, fields) = (&self.target.route, &proxy.config.credentials);
         let headers = &head.parts.headers;
         if let Some(field) = field_outside_key(route, headers, fields) {
-            let client = head.untrusted_address().map(client_network);
+            let client = sender_network(head);
             let sender = FieldSender { is_named: fields.is_named(field), client };
             proxy.first_notices.record_credential(route, (effect, field), sender);
         }
