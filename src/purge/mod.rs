@@ -1,7 +1,7 @@
 //! The purge protocol: targets, versions, the index, and the view that answers "was this purged since?".
 //!
 //! A purge names targets and gets a version. A stored response carries the read version of its fetch. It is valid
-//! unless a purge after that read version names one of its targets (ARCHITECTURE.md, "The rule of validity").
+//! unless a purge after that read version names one of its targets (docs/internals.md, "The validity rule").
 //! A purge therefore costs the same for one response as for a million, and a slow fetch cannot bring back purged data.
 //!
 //! Pure: no I/O, no clock, no logging.
