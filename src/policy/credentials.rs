@@ -88,15 +88,16 @@ fn is_field_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> boo
             Some(per) if per.is_verified() => route
                 .callers
                 .iter()
-                .flat_map(|callers| &callers.credentials)
-                .any(|credential| credential.field().as_ref() == Some(name)),
-            // Other cookies are the same caller's only beside the one that `per` names.
-            Some(Credential::AnyOf(credentials)) => {
-                credentials.iter().any(|it| it.field().as_ref() == Some(name) && it.is_in(headers))
-            }
+                .any(|callers| is_field_of_credential_sent(&callers.credentials, headers, name)),
+            Some(Credential::AnyOf(credentials)) => is_field_of_credential_sent(credentials, headers, name),
             Some(per) => per.field().as_ref() == Some(name),
             None => false,
         }
+}
+
+/// Whether the field has one of the credentials: other cookies are the same caller's only beside the one that is named.
+fn is_field_of_credential_sent(credentials: &[Credential], headers: &HeaderMap, name: &HeaderName) -> bool {
+    credentials.iter().any(|it| it.field().as_ref() == Some(name) && it.is_in(headers))
 }
 
 /// Whether all credentials of the request are in the route's key; see [`judge_credentials`].

@@ -82,6 +82,23 @@ async fn nobody_gets_what_was_made_for_a_known_caller() {
     }
 }
 
+/// A cookie beside the one with the token may be another session of the API.
+#[tokio::test]
+async fn anonymous_callers_with_other_cookies_share_nothing() {
+    for key in ["per: jwt.sub", "per: [jwt.tenant, jwt.sub]", "shared: signed-in"] {
+        let route = format!("ttl: 60s, {key}, anonymous: share");
+        let (_upstream, larder) = start_with("cookie.token", &route, Answer::ok("a"));
+        let get = |cookie: &str| larder.get("/a").header("cookie", cookie);
+        get("sid=ann").await.assert_detail("credentials");
+        larder.get("/a").await.assert_stored();
+        get("sid=bob").await.assert_detail("other-caller");
+        larder.get("/a").await.assert_hit();
+        let token = format!("sid=ann; token={}", token(&claims("ann", "t", 100)));
+        get(&token).await.assert_stored();
+        get(&token).await.assert_hit();
+    }
+}
+
 #[tokio::test]
 async fn a_token_in_any_field_keeps_responses_from_being_shared() {
     let (upstream, larder) = start_with("header.X-Proof", "ttl: 60s", Answer::ok("a"));
