@@ -5,15 +5,21 @@ use sha2::{Digest, Sha256};
 
 use super::{Epoch, PurgeVersion};
 
-/// The key by which replicas that share a store sign positions: only positions that one of them issued count.
+const EPOCH_DIGITS: usize = 8;
+const SIGNATURE_DIGITS: usize = 16;
+
+/// The key by which replicas that share a store sign positions. A replica that knows the store by another password has
+/// another key, so a signature that can't be checked may be a good one.
 #[derive(Clone)]
 pub struct PositionKey([u8; 32]);
 
-/// A position that was given out.
+/// A position that a client brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     pub version: PurgeVersion,
     epoch: u32,
+    /// Signed with the key by which it was read. Anybody can have written any other.
+    pub is_authentic: bool,
 }
 
 impl PositionKey {
@@ -33,15 +39,16 @@ impl PositionKey {
         format!("{signed}-{:016x}", self.sign(&signed))
     }
 
-    /// `None` if it was not given out under this key.
+    /// `None` if no key wrote it.
     pub fn parse(&self, text: &str) -> Option<Position> {
         let (signed, signature) = text.trim().rsplit_once('-')?;
-        if u64::from_str_radix(signature, 16).ok()? != self.sign(signed) {
+        let (version, epoch) = signed.split_once('-')?;
+        if signature.len() != SIGNATURE_DIGITS || epoch.len() != EPOCH_DIGITS {
             return None;
         }
-        let (version, epoch) = signed.split_once('-')?;
+        let is_authentic = u64::from_str_radix(signature, 16).ok()? == self.sign(signed);
         let epoch = u32::from_str_radix(epoch, 16).ok()?;
-        Some(Position { version: PurgeVersion(version.parse().ok()?), epoch })
+        Some(Position { version: PurgeVersion(version.parse().ok()?), epoch, is_authentic })
     }
 
     fn sign(&self, text: &str) -> u64 {
@@ -78,16 +85,19 @@ mod tests {
         let position = key.parse(&text).unwrap();
         assert_eq!(position.version, PurgeVersion(1_763_640_000_123_456));
         assert!(position.has_epoch(Epoch(7)) && !position.has_epoch(Epoch(8)));
-        assert_eq!(other.parse(&text), None);
+        assert!(position.is_authentic);
+        assert_eq!(other.parse(&text), Some(Position { is_authentic: false, ..position }));
+        let another = key.parse(&text.replacen('1', "2", 1)).unwrap();
+        assert_eq!((another.version, another.is_authentic), (PurgeVersion(2_763_640_000_123_456), false));
         for forged in [
             "",
             "1",
             "-",
             "--",
             "1763640000123457",
-            &text[1..],
+            "1763640000123457-00000007",
+            &text.replacen('-', "-0", 1),
             &text[..text.len() - 1],
-            &text.replacen('1', "2", 1),
         ] {
             assert_eq!(key.parse(forged), None, "{forged}");
         }

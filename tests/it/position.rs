@@ -56,8 +56,49 @@ async fn each_of_several_positions_counts() {
     }
 }
 
+/// While a password is rotated, replica by replica.
 #[tokio::test]
-async fn known_and_forged_positions_cost_no_confirmation() {
+async fn a_position_signed_with_another_password_reads_the_write() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start();
+    redis.set_user(&["resetchannels", ">rotated"]).await;
+    let start = async |password: &str| {
+        let url = format!("redis://app:{password}@127.0.0.1:{}", redis.port());
+        let replica = Replica::start_alone(&url, &upstream, "max_lag: 1h, timeout: 2s", ROUTES);
+        replica.is_connected().await;
+        replica
+    };
+    let (one, other) = (start("p").await, start("rotated").await);
+    for round in 0..ROUNDS {
+        upstream.on("/a", Answer::ok(round.to_string()));
+        let written = one.request("POST", "/a").await.assert_status(200);
+        let position = written.header("larder-position").expect("a position");
+        let read = other.get("/a").header("larder-position", &position).await;
+        read.assert_text(&round.to_string());
+        other.has("/a").await.assert_text(&round.to_string());
+    }
+}
+
+#[tokio::test]
+async fn invented_positions_cause_a_bounded_number_of_confirmations() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start();
+    let [one, _] = replicas(&redis, &upstream).await;
+    one.has("/a").await;
+    let asked = "larder_redis_commands_total{command=\"confirm\",result=\"answered\"}";
+    let (before, began) = (one.metric(asked).await, std::time::Instant::now());
+    for _ in 0..100 {
+        let read = one.get("/a").header("larder-position", "9999999999999999-00000000-0123456789abcdef");
+        read.await.assert_hit();
+    }
+    // One each 10 ms, and one by the timer each second.
+    let turns = began.elapsed().as_millis() as f64 / 10.0;
+    let asked = one.metric(asked).await - before;
+    assert!(asked <= 1.1 * turns + 20.0, "{asked} confirmations in {turns} turns");
+}
+
+#[tokio::test]
+async fn known_and_malformed_positions_cost_no_confirmation() {
     let redis = Redis::start().await;
     let upstream = Upstream::start();
     let [one, _] = replicas(&redis, &upstream).await;
@@ -67,7 +108,10 @@ async fn known_and_forged_positions_cost_no_confirmation() {
     one.has("/a").await;
     let asked = "larder_redis_commands_total{command=\"confirm\",result=\"answered\"}";
     let before = one.metric(asked).await;
-    for position in [&position, "1", "9999999999999999", "9999999999999999-00000000-0123456789abcdef", "x"] {
+    let malformed = ["1", "9999999999999999", "9999999999999999-0-0123456789abcdef", "x"];
+    // Nothing is asked for a version that is known.
+    let invented = format!("{}0000", &position[..position.len() - 4]);
+    for position in malformed.into_iter().chain([&*position, &*invented]) {
         for _ in 0..20 {
             one.get("/a").header("larder-position", position).await.assert_hit();
         }
