@@ -213,6 +213,7 @@ impl NormalizedPath {
                 name => segments.push(name),
             }
         }
+        let segments: Vec<_> = segments.into_iter().map(normalize_uuid).collect();
         Self(format!("/{}", segments.join("/")))
     }
 
@@ -231,6 +232,28 @@ impl NormalizedPath {
     fn first_segments(&self, count: usize) -> &str {
         self.prefixes().nth(count).unwrap_or(&self.0)
     }
+}
+
+/// Spells a UUID as RFC 9562 §4 does. Parsers also take one without hyphens, in braces, and after `urn:uuid:`.
+fn normalize_uuid(segment: &str) -> Cow<'_, str> {
+    let digits = segment.strip_prefix("urn:uuid:").unwrap_or(segment);
+    let digits = digits.strip_prefix('{').and_then(|digits| digits.strip_suffix('}')).unwrap_or(digits);
+    let is_in_place = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    let is_uuid = match digits.len() {
+        32 => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        36 if digits.len() == segment.len() => return Cow::Borrowed(segment),
+        36 => digits.bytes().enumerate().all(is_in_place),
+        _ => false,
+    };
+    if !is_uuid {
+        return Cow::Borrowed(segment);
+    }
+    let digits = digits.replace('-', "");
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or_default());
+    Cow::Owned(parts.join("-"))
 }
 
 /// `None` if there was nothing to decode.
@@ -281,6 +304,30 @@ mod tests {
             "/../api/courses/7",
         ] {
             assert_eq!(NormalizedPath::new(spelling), expected, "{spelling}");
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_uuid_are_one_loose_path() {
+        let expected = NormalizedPath::new("/courses/5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b/x");
+        for spelling in [
+            "5f0c3e9a1c2d4e5f8a9b0c1d2e3f4a5b",
+            "5F0C3E9A-1C2D-4E5F-8A9B-0C1D2E3F4A5B",
+            "%7B5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b%7D",
+            "{5f0c3e9a1c2d4e5f8a9b0c1d2e3f4a5b}",
+            "urn:uuid:5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b",
+            "urn:uuid:{5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b}",
+        ] {
+            assert_eq!(NormalizedPath::new(&format!("/courses/{spelling}/x")), expected, "{spelling}");
+        }
+        for other in [
+            "/{5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b",
+            "/{5f0c3e9a01c2d-4e5f-8a9b-0c1d2e3f4a5b}",
+            "/5f0c3e9a1c2d4e5f8a9b0c1d2e3f4a5g",
+            "/urn:uuid:5f0c",
+            "/{}",
+        ] {
+            assert_eq!(NormalizedPath::new(other).as_str(), other);
         }
     }
 
