@@ -8,7 +8,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, H
 use larder::config::Config;
 use larder::policy::RequestHead;
 use larder::policy::content::Content;
-use larder::policy::invalidation::{WriteExchange, WriteOutcome, WritePlan};
+use larder::policy::invalidation::{RelatedPaths, WriteExchange, WriteOutcome, WritePlan};
 use larder::policy::routes::Routes;
 
 use crate::{Failure, timed};
@@ -60,9 +60,10 @@ pub fn measure() -> Result<(), Failure> {
         let query = Some(query).filter(|query| !query.is_empty());
         let request =
             RequestHead { host: "api.test", query, ..RequestHead::new(&Method::POST, &path, &headers) };
-        let found = WritePlan::new(&routes, &request, true).head_targets(&request);
+        let found = WritePlan::new(&routes, &request, RelatedPaths::default()).head_targets(&request);
         let time = timed(|| {
-            let found = WritePlan::new(&routes, black_box(&request), true).head_targets(&request);
+            let found =
+                WritePlan::new(&routes, black_box(&request), RelatedPaths::default()).head_targets(&request);
             found.targets.iter().for_each(|target| _ = black_box(target.id()));
         });
         let micros = time.as_secs_f64() * 1e6;
@@ -88,7 +89,7 @@ fn measure_contents(routes: &Routes) -> Result<(), Failure> {
         let request =
             RequestHead { host: "api.test", ..RequestHead::new(&Method::POST, "/import", &headers) };
         let find = || {
-            let plan = WritePlan::new(routes, black_box(&request), true);
+            let plan = WritePlan::new(routes, black_box(&request), RelatedPaths::default());
             plan.finish(&request, plan.head_targets(&request), WriteOutcome::Purge, &exchange).1
         };
         let found = find();

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use larder::config::Config;
 use larder::policy::RequestHead;
 use larder::policy::content::Content;
-use larder::policy::invalidation::{WriteExchange, WriteOutcome, WritePlan};
+use larder::policy::invalidation::{RelatedPaths, WriteExchange, WriteOutcome, WritePlan};
 use larder::policy::routes::Routes;
 
 /// Routes whose templates read everything that a client can send.
@@ -139,7 +139,7 @@ impl GeneratedWrite {
         let query = Some(&*self.query).filter(|query| !query.is_empty());
         let request =
             RequestHead { host: "a", query, ..RequestHead::new(&Method::POST, &self.path, &self.headers) };
-        let plan = WritePlan::new(routes, &request, true);
+        let plan = WritePlan::new(routes, &request, RelatedPaths::default());
         let mut answered = HeaderMap::new();
         answered.extend(self.location.clone().map(|location| (LOCATION, location)));
         let is_json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);

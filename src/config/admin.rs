@@ -12,6 +12,7 @@ use super::scalars::{ADDRESS, BOOLEAN, NETWORKS, POSITIVE_DURATION, TOKEN, is_of
 use super::upstream::OFF_OR_COUNT;
 use super::yaml::YamlNode;
 use super::{Listen, Secret};
+use crate::policy::invalidation::RelatedPaths;
 
 #[derive(Clone, Debug)]
 pub struct AdminSettings {
@@ -47,9 +48,18 @@ settings! {
         wait_timeout: Duration = POSITIVE_DURATION, default "5s";
         /// Whether a write that no route says `tags` or `purges` for also purges the cached paths above its own.
         parents: bool = BOOLEAN, default "true";
+        /// Whether a DELETE or MOVE also purges what is cached below its path, and a PUT or PATCH of a collection its members,
+        /// unless its route has `purges` or `per`.
+        children: bool = BOOLEAN, default "true";
         /// How many of the most requested responses that a purge invalidated are fetched again. Each replica counts the
         /// requests it served.
         reprime: Option<usize> = OFF_OR_COUNT, default "off";
+    }
+}
+
+impl PurgeSettings {
+    pub fn related_paths(&self) -> RelatedPaths {
+        RelatedPaths { parents: self.parents, children: self.children }
     }
 }
 

@@ -148,7 +148,7 @@ impl Config {
     /// The settings of purges that are not part of a route.
     pub fn purge_rules(&self) -> String {
         let events: Vec<_> = self.events.iter().map(|source| &source.rules).collect();
-        format!("{} {events:?}", self.purge.parents)
+        format!("{:?} {events:?}", self.purge.related_paths())
     }
 
     /// Whether others than processes on this machine can reach the listeners, themselves or by a proxy.

@@ -315,7 +315,7 @@ impl<'c> Explainer<'c> {
         response: &ExplainResponse,
     ) -> WriteExplanation {
         let routes = self.routes;
-        let plan = WritePlan::new(routes, request, self.config.purge.parents);
+        let plan = WritePlan::new(routes, request, self.config.purge.related_paths());
         let kept = plan.content_to_buffer();
         let of_request =
             kept.request.and_then(|limit| Content::parse_request(request.headers, &input.body, limit).ok());

@@ -9,6 +9,7 @@ mod location;
 mod outcome;
 mod purge_dialects;
 mod purge_request;
+mod related_paths;
 mod tag_pattern;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod write;
 pub use outcome::{ExchangeEnd, OutcomeRules, SentContent, StatusPattern, UnclearEnd, WriteOutcome};
 pub use purge_dialects::is_purge_method;
 pub use purge_request::{parse_purge_request, purge_url_targets};
+pub use related_paths::RelatedPaths;
 pub use write::{BufferedContent, WriteExchange, WritePlan, WriteTargets, purges_nothing};
 
 use std::borrow::Cow;

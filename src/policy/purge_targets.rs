@@ -33,6 +33,8 @@ pub enum TargetOrigin {
     Url,
     /// A tag or URL that the exchange names in full.
     Named,
+    /// All that lies below the URL of the write.
+    Below,
     /// The stand-in for a tag that the exchange does not name.
     Widened,
 }
@@ -46,6 +48,13 @@ pub struct PurgeTargets {
 impl From<Template> for PurgeRule {
     fn from(template: Template) -> Self {
         Self { template, options: PurgeOptions::default(), otherwise: Vec::new() }
+    }
+}
+
+impl TargetOrigin {
+    /// Whether the target is named for itself, and not for all that it has in it.
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::Url | Self::Named)
     }
 }
 
@@ -82,6 +91,10 @@ impl PurgeTargets {
         self.insert(target, TargetOrigin::Named, PurgeOptions::default());
     }
 
+    pub fn insert_below(&mut self, target: Target) {
+        self.insert(target, TargetOrigin::Below, PurgeOptions::default());
+    }
+
     pub fn insert_widened(&mut self, target: Target) {
         self.insert(target, TargetOrigin::Widened, PurgeOptions::default());
     }
@@ -94,6 +107,10 @@ impl PurgeTargets {
 
     pub fn retain_origins(&mut self, origins: impl Fn(TargetOrigin) -> bool) {
         self.targets.retain(|_, (origin, _)| origins(*origin));
+    }
+
+    pub fn have_origins(&self, origins: impl Fn(TargetOrigin) -> bool) -> bool {
+        self.targets.values().all(|(origin, _)| origins(*origin))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -114,6 +114,18 @@ impl Routes {
         found.unwrap_or_default().iter().filter_map(|at| self.routes.get(*at))
     }
 
+    /// Whether responses to paths below `path` may be stored, in any spelling.
+    pub(super) fn caches_below(&self, path: &NormalizedPath) -> bool {
+        let caches = |at: &usize| self.routes.get(*at).is_some_and(|route| route.caches());
+        strip_root(path.as_str()).is_some_and(|segments| self.loose.has_below(segments, &caches))
+    }
+
+    /// The same for its members: the paths in which a parameter or the rest follows `path`.
+    pub(super) fn caches_members(&self, path: &NormalizedPath) -> bool {
+        let caches = |at: &usize| self.routes.get(*at).is_some_and(|route| route.caches());
+        strip_root(path.as_str()).is_some_and(|segments| self.loose.has_members(segments, &caches))
+    }
+
     /// Whether a lenient parser or a framework could match `path` to another route than `found`, its exact match:
     /// `/users/ME` or `/users/me.json` to `/users/me` instead of `/users/{id}`.
     pub fn is_ambiguous(&self, path: &str, found: &Route) -> bool {
@@ -265,5 +277,45 @@ impl TrieNode {
         }
         let found = self.parameter.as_ref().and_then(|node| node.search(after));
         found.or_else(|| (!self.rest.is_empty()).then_some(&self.rest))
+    }
+    /// Whether some path longer than `path` has a route that `is_meant`.
+    fn has_below(&self, path: Option<&str>, is_meant: &dyn Fn(&usize) -> bool) -> bool {
+        self.rest.iter().any(is_meant)
+            || match path {
+                Some(_) => self.nodes_on(path).any(|(node, after)| node.has_below(after, is_meant)),
+                None => self.all_nodes().any(|node| node.has_any(is_meant)),
+            }
+    }
+
+    /// The same where a parameter or the rest comes next.
+    fn has_members(&self, path: Option<&str>, is_meant: &dyn Fn(&usize) -> bool) -> bool {
+        match path {
+            Some(_) => self.nodes_on(path).any(|(node, after)| node.has_members(after, is_meant)),
+            None => {
+                self.rest.iter().any(is_meant) || self.parameter.iter().any(|node| node.has_any(is_meant))
+            }
+        }
+    }
+
+    fn has_any(&self, is_meant: &dyn Fn(&usize) -> bool) -> bool {
+        self.here.iter().chain(&self.rest).any(is_meant)
+            || self.all_nodes().any(|node| node.has_any(is_meant))
+    }
+
+    fn all_nodes(&self) -> impl Iterator<Item = &TrieNode> {
+        self.literals.values().chain(self.parameter.as_deref())
+    }
+
+    /// The nodes that the first segment of `path` leads to, with the segments after it.
+    fn nodes_on<'t, 'p>(
+        &'t self,
+        path: Option<&'p str>,
+    ) -> impl Iterator<Item = (&'t TrieNode, Option<&'p str>)> + use<'t, 'p> {
+        let (segment, after) = match path.and_then(|path| path.split_once('/')) {
+            Some((segment, after)) => (Some(segment), Some(after)),
+            None => (path, None),
+        };
+        let literal = segment.and_then(|segment| self.literals.get(segment));
+        literal.into_iter().chain(self.parameter.as_deref()).map(move |node| (node, after))
     }
 }

@@ -114,7 +114,7 @@ impl Write {
         let (proxy, head) = (&self.worker.proxy, &self.head);
         let (routes, writer) = (&proxy.routes, self.worker.name_writer(head));
         let request = RequestHead { caller: writer.view(), ..head.as_policy() };
-        let plan = WritePlan::new(routes, &request, proxy.config.purge.parents);
+        let plan = WritePlan::new(routes, &request, proxy.config.purge.related_paths());
         let written = plan.head_targets(&request);
         let mut body = upstream_request::body(&self.worker, head, body);
         let progress = body.progress();
@@ -309,7 +309,7 @@ impl Write {
     /// Whether the write only purges what it names in full, and leaves no doubt, since its sender's budget is used up.
     fn is_over_budget(&self, outcome: WriteOutcome, written: &WriteTargets) -> bool {
         let is_charged = outcome == WriteOutcome::Nothing || self.charge_budget(written.targets.len());
-        let is_exact = outcome == WriteOutcome::Purge && written.widened == 0;
+        let is_exact = outcome == WriteOutcome::Purge && written.is_exact();
         !is_charged && !is_exact
     }
 

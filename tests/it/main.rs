@@ -90,6 +90,7 @@ mod redis_table;
 mod redis_wire;
 mod refresh_ahead;
 mod refreshing;
+mod related_paths;
 mod reloading;
 mod replaying;
 mod request_framing;

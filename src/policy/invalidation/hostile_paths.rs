@@ -69,7 +69,8 @@ fn no_spelling_poisons_or_evades_a_purge() {
         passed += usize::from(!is_normal(&spelling));
 
         let write = Request::new("POST", &spelling);
-        let found = WritePlan::new(&routes, &write.head(), true).head_targets(&write.head());
+        let found =
+            WritePlan::new(&routes, &write.head(), RelatedPaths::default()).head_targets(&write.head());
         let purged = found.targets.to_vec();
         let by_url =
             purged.iter().any(|target| !matches!(target, Target::Tag(_)) && reached.contains(&target.id()));

@@ -51,7 +51,7 @@ fn prefix(path: &str) -> Target {
 }
 
 fn plan<'r>(routes: &'r Routes, request: &Request) -> WritePlan<'r> {
-    WritePlan::new(routes, &request.head(), true)
+    WritePlan::new(routes, &request.head(), RelatedPaths::default())
 }
 
 /// The targets that the head of a request names, and how many templates were widened.
@@ -162,8 +162,8 @@ fn an_unmatched_write_purges_the_cached_paths_above_it() {
     check_write(&Request::new("POST", "/nowhere/else"), &[path("/nowhere/else")], 0);
     // The route above only purges and caches nothing.
     check_write(&Request::new("POST", "/api/search/x"), &[path("/api/search/x")], 0);
-    let routes = api();
-    let alone = WritePlan::new(&routes, &request.head(), false).head_targets(&request.head());
+    let (routes, related) = (api(), RelatedPaths { parents: false, ..RelatedPaths::default() });
+    let alone = WritePlan::new(&routes, &request.head(), related).head_targets(&request.head());
     assert_eq!(alone.targets.to_vec(), [path("/api/courses/7/students/9")]);
 }
 

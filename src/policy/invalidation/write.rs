@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
 
 use super::outcome::{OutcomeRules, WriteOutcome};
+use super::related_paths::{ReachBelow, RelatedPaths, target_of_custom_method};
 use super::{caller_target, location, possible_paths, route_target};
 use crate::policy::caller::CallerView;
 use crate::policy::content::Content;
@@ -59,14 +60,19 @@ impl WriteTargets {
     /// The targets that are fully named.
     pub fn named(&self) -> Vec<Target> {
         let mut named = self.clone();
-        named.drop_widened();
+        named.targets.retain_origins(|origin| origin != TargetOrigin::Widened);
         named.targets.to_vec()
     }
 
-    /// Leaves the targets that are fully named.
+    /// Leaves the targets that are named one by one.
     pub fn drop_widened(&mut self) {
-        self.targets.retain_origins(|origin| origin != TargetOrigin::Widened);
+        self.targets.retain_origins(TargetOrigin::is_exact);
         self.widened = 0;
+    }
+
+    /// Whether all targets are named one by one.
+    pub fn is_exact(&self) -> bool {
+        self.widened == 0 && self.targets.have_origins(TargetOrigin::is_exact)
     }
 }
 
@@ -75,8 +81,7 @@ impl WriteTargets {
 pub struct WritePlan<'r> {
     routes: &'r Routes,
     paths: Vec<CandidatePath<'r>>,
-    /// A write also purges the cached paths above it, unless a route says what it purges.
-    purges_parents: bool,
+    related: RelatedPaths,
     /// Its route says `purges: []`.
     purges_nothing: bool,
     max_targets: usize,
@@ -86,7 +91,11 @@ pub struct WritePlan<'r> {
 #[derive(Debug)]
 struct CandidatePath<'r> {
     readings: Vec<NormalizedPath>,
+    /// The one of the readings that a custom method is called on.
+    called_on: Option<NormalizedPath>,
     matches: Vec<RouteMatch<'r>>,
+    /// The paths below it that the write changes.
+    reach: ReachBelow,
 }
 
 /// A route that a path matches in one or more readings.
@@ -98,25 +107,29 @@ struct RouteMatch<'r> {
 }
 
 impl<'r> WritePlan<'r> {
-    pub fn new(routes: &'r Routes, request: &RequestHead<'_>, purges_parents: bool) -> Self {
+    pub fn new(routes: &'r Routes, request: &RequestHead<'_>, related: RelatedPaths) -> Self {
         if purges_nothing(routes, request) {
-            let paths = vec![CandidatePath::new(routes, request.path)];
-            return Self { routes, paths, purges_parents, purges_nothing: true, max_targets: 0 };
+            let paths = vec![CandidatePath::new(routes, request.path, ReachBelow::Nothing)];
+            return Self { routes, paths, related, purges_nothing: true, max_targets: 0 };
         }
+        let reach = ReachBelow::find(request);
         let overridden = override_fields::PATH_FIELDS.iter().flat_map(|name| request.headers.get_all(name));
         let overridden = overridden
             .map(|value| location::resolve_path(request, &String::from_utf8_lossy(value.as_bytes())));
         let destination = location::destination(request)
             .and_then(|reference| location::same_origin_path(request, &String::from_utf8_lossy(reference)));
         let destination = destination.map(|path| location::with_and_without_prefix(request, path));
+        // The destination is deleted first (RFC 4918 §9.8.4, §9.9.3).
+        let destination = destination.into_iter().flatten().map(|path| (path, ReachBelow::All));
         let paths: Vec<_> = std::iter::once(request.path.to_owned())
             .chain(overridden)
-            .chain(destination.into_iter().flatten())
-            .map(|path| CandidatePath::new(routes, &path))
+            .map(|path| (path, reach))
+            .chain(destination)
+            .map(|(path, reach)| CandidatePath::new(routes, &path, reach))
             .collect();
         let matched = paths.iter().flat_map(|path| &path.matches);
         let max_targets = matched.map(|matched| matched.route.max_targets).max().unwrap_or_default();
-        Self { routes, paths, purges_parents, purges_nothing: false, max_targets }
+        Self { routes, paths, related, purges_nothing: false, max_targets }
     }
 
     /// The rules by which the end of the exchange decides: those of the request's own route.
@@ -155,10 +168,13 @@ impl<'r> WritePlan<'r> {
         let steps = StepLimit::new(MAX_STEPS);
         for (path, is_own) in self.paths.iter().zip([true].into_iter().chain(std::iter::repeat(false))) {
             path.add_urls(&mut found.targets, request, is_own);
-            if self.purges_parents
-                && !path.matches.iter().any(|matched| matched.route.says_what_writes_purge())
-            {
+            let is_said = path.matches.iter().any(|matched| matched.route.says_what_writes_purge());
+            if self.related.parents && !is_said {
                 self.add_parents(&mut found.targets, path);
+            }
+            let is_callers = is_own && path.caller(request).is_some();
+            if self.related.children && !is_callers {
+                self.add_children(&mut found.targets, path);
             }
             for matched in &path.matches {
                 found.settle = found.settle.max(matched.route.settle);
@@ -243,7 +259,7 @@ impl<'r> WritePlan<'r> {
                 let reference = String::from_utf8_lossy(reference.as_bytes());
                 let Some(path) = location::same_origin_path(request, &reference) else { continue };
                 for path in location::with_and_without_prefix(request, path) {
-                    let path = CandidatePath::new(self.routes, &path);
+                    let path = CandidatePath::new(self.routes, &path, ReachBelow::Nothing);
                     path.add_urls(&mut found.targets, request, false);
                     for named in &path.matches {
                         self.add_path_tags(found, named, request, &steps);
@@ -340,6 +356,19 @@ impl<'r> WritePlan<'r> {
             }
         }
     }
+
+    /// Adds what lies below the path. The targets of `own_url: caller` name it for that caller already.
+    fn add_children(&self, targets: &mut PurgeTargets, path: &CandidatePath<'_>) {
+        let has_own_reach = |it: &RouteMatch<'_>| it.route.purges.is_some() || it.route.per.is_some();
+        let is_said = path.matches.iter().any(has_own_reach);
+        for reading in &path.readings {
+            let is_called_on = path.called_on.as_ref() == Some(reading);
+            let reach = if is_called_on { ReachBelow::Members } else { path.reach };
+            if (reach != ReachBelow::Members || !is_said) && reach.is_cached(self.routes, reading) {
+                targets.insert_below(Target::Prefix { host: None, path: reading.clone() });
+            }
+        }
+    }
 }
 
 /// Whether a write changes nothing: `purges: []`, which is only believed for a path with one reading.
@@ -354,8 +383,11 @@ pub fn purges_nothing(routes: &Routes, request: &RequestHead<'_>) -> bool {
 }
 
 impl<'r> CandidatePath<'r> {
-    fn new(routes: &'r Routes, path: &str) -> Self {
-        let (normal, readings) = (normalize(path), possible_paths(path));
+    fn new(routes: &'r Routes, path: &str, reach: ReachBelow) -> Self {
+        let (normal, mut readings) = (normalize(path), possible_paths(path));
+        let called_on = readings.first().and_then(target_of_custom_method);
+        let called_on = called_on.filter(|path| !readings.contains(path));
+        readings.extend(called_on.clone());
         let mut matches: Vec<RouteMatch<'r>> = Vec::new();
         let mut add = |route: &'r Arc<Route>, captures: Vec<(&'r str, String)>| match matches
             .iter_mut()
@@ -373,7 +405,7 @@ impl<'r> CandidatePath<'r> {
                 add(route, route.path.captures_loosely(reading));
             }
         }
-        Self { readings, matches }
+        Self { readings, called_on, matches, reach }
     }
 
     /// Adds the path itself, with all queries. `is_own`: it is the path of the write, which `own_url: caller` limits to

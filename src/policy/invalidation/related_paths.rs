@@ -1,0 +1,80 @@
+//! The stored paths beside its own that a write may have changed: those above it, and those below it.
+
+use crate::policy::RequestHead;
+use crate::policy::routes::Routes;
+use crate::purge::NormalizedPath;
+
+/// Which related paths writes purge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelatedPaths {
+    /// The cached paths above the write's own, unless a route says what it purges.
+    pub parents: bool,
+    /// The cached paths below one that is deleted or moved, and the members of a collection that is written as a whole.
+    pub children: bool,
+}
+
+impl Default for RelatedPaths {
+    fn default() -> Self {
+        Self { parents: true, children: true }
+    }
+}
+
+/// The paths below its own that a write changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReachBelow {
+    Nothing,
+    /// Members of a collection, where no route has `purges` or `per` for the write.
+    Members,
+    /// RFC 4918 §9.6.1: a DELETE removes all that lies below, as a MOVE does.
+    All,
+}
+
+impl ReachBelow {
+    /// The reach of a write at its own path.
+    pub(super) fn find(request: &RequestHead<'_>) -> Self {
+        match request.method.as_str() {
+            "DELETE" | "MOVE" => Self::All,
+            "PUT" | "PATCH" => Self::Members,
+            _ => Self::Nothing,
+        }
+    }
+
+    /// Whether a stored response may lie within reach below `path`. Nothing is purged below `/`.
+    pub(super) fn is_cached(self, routes: &Routes, path: &NormalizedPath) -> bool {
+        path.as_str() != "/"
+            && match self {
+                Self::Nothing => false,
+                Self::Members => routes.caches_members(path),
+                Self::All => routes.caches_below(path),
+            }
+    }
+}
+
+/// Finds the path that a custom method is called on: `/courses/7` of `/courses/7:archive`, `/courses` of `/courses:batchDelete`
+/// (AIP-136). An id with a colon in it only purges a path too many.
+pub(super) fn target_of_custom_method(path: &NormalizedPath) -> Option<NormalizedPath> {
+    let (before, verb) = path.as_str().rsplit_once(':')?;
+    let is_last = !verb.is_empty() && !verb.contains('/');
+    (is_last && !before.ends_with('/')).then(|| NormalizedPath::new(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_method_is_called_on_what_stands_before_it() {
+        for (path, expected) in [
+            ("/courses/7:archive", Some("/courses/7")),
+            ("/courses:batchDelete", Some("/courses")),
+            ("/courses/urn:isbn:1", Some("/courses/urn:isbn")),
+            ("/courses/:archive", None),
+            ("/courses/7:", None),
+            ("/courses/7:a/b", None),
+            ("/courses/7", None),
+        ] {
+            let found = target_of_custom_method(&NormalizedPath::new(path));
+            assert_eq!(found.as_ref().map(NormalizedPath::as_str), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A write reaches what lies below its path, what a custom method is called on, and other spellings of its ids.
+
+use crate::support::{Answer, Larder, Upstream};
+
+const TAGGED: &str = "
+routes:
+  - {path: /api/courses, ttl: 5m, tags: [courses]}
+  - {path: \"/api/courses/{id}\", ttl: 5m, tags: [\"course:{id}\"]}
+  - {path: \"/api/courses/{id}/lessons\", ttl: 5m, tags: [\"lessons:{id}\"]}
+  - {path: \"/api/courses/{id}/lessons/{lesson}\", ttl: 5m, tags: [\"lesson:{lesson}\"]}
+  - {path: /api/coursesets, ttl: 5m}
+";
+const UNROUTED: &str = "
+routes:
+  - {path: \"/api/courses/{id}/lessons\", ttl: 5m}
+  - {path: \"/api/courses/{id}/lessons/{lesson}\", ttl: 5m}
+";
+const CATCH_ALL: &str = "routes: [{path: \"/{*rest}\", ttl: 5m}]";
+
+/// Primes `paths`, writes, and returns those that are misses then.
+async fn purged<'p>(larder: &Larder, (method, target): (&str, &str), paths: &[&'p str]) -> Vec<&'p str> {
+    for path in paths {
+        larder.get(path).await;
+        larder.get(path).await.assert_hit();
+    }
+    let write = larder.request(method, target).header("destination", "/api/courses/9").body("{}");
+    let written = write.await.assert_status(200);
+    assert!(written.header("larder-position").is_some(), "{method} {target}");
+    larder.misses(paths).await
+}
+
+#[tokio::test]
+async fn what_lies_below_a_deleted_path_is_purged() {
+    let below = ["/api/courses/7/lessons", "/api/courses/7/lessons/3"];
+    let destination = ["/api/courses/9/lessons", "/api/courses/9/lessons/3"];
+    let others = ["/api/courses/8/lessons", "/api/courses/70/lessons/3"];
+    let all = [below, destination, others].concat();
+    let upstream = Upstream::start();
+    for routes in [TAGGED, UNROUTED, CATCH_ALL] {
+        let larder = Larder::with(routes, &upstream);
+        assert_eq!(purged(&larder, ("DELETE", "/api/courses/7"), &all).await, below, "{routes}");
+        assert_eq!(
+            purged(&larder, ("MOVE", "/api/courses/7"), &all).await,
+            [below, destination].concat(),
+            "{routes}"
+        );
+        assert_eq!(purged(&larder, ("COPY", "/api/courses/7"), &all).await, destination, "{routes}");
+        assert_eq!(purged(&larder, ("PATCH", "/api/courses/7"), &all).await, [""; 0], "{routes}");
+        let larder = Larder::with(&format!("purge: {{children: false}}\n{routes}"), &upstream);
+        assert_eq!(purged(&larder, ("DELETE", "/api/courses/7"), &all).await, [""; 0], "{routes}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_to_a_collection_purges_its_members() {
+    let upstream = Upstream::start();
+    let reads = ["/api/courses", "/api/courses/7", "/api/courses/8", "/api/coursesets"];
+    for (write, expected) in [
+        (("PATCH", "/api/courses"), &reads[..3]),
+        (("PUT", "/api/courses/"), &reads[..3]),
+        (("DELETE", "/api/courses?ids=7,8"), &reads[..3]),
+        (("POST", "/api/courses:batchDelete"), &reads[..3]),
+        (("POST", "/api/courses"), &reads[..1]),
+        (("PATCH", "/api/courses/7"), &reads[1..2]),
+        (("POST", "/api/courses/7:archive"), &reads[1..2]),
+        (("DELETE", "/"), &[]),
+    ] {
+        let larder = Larder::with(TAGGED, &upstream);
+        assert_eq!(purged(&larder, write, &reads).await, expected, "{write:?}");
+    }
+}
+
+/// Members of one caller's collection are that caller's, and `purges` says what a write reaches.
+#[tokio::test]
+async fn members_stay_where_the_route_says_whom_a_write_reaches() {
+    let upstream = Upstream::start();
+    for more in ["purges: [progress]", "per: authorization"] {
+        let yaml = format!(
+            "routes: [{{path: /progress, ttl: 5m, {more}}}, {{path: \"/progress/{{course}}\", ttl: 5m}}]"
+        );
+        let larder = Larder::with(&yaml, &upstream);
+        assert_eq!(purged(&larder, ("PUT", "/progress"), &["/progress/7"]).await, [""; 0], "{more}");
+        assert_eq!(purged(&larder, ("DELETE", "/progress"), &["/progress/7"]).await, ["/progress/7"]);
+    }
+}
+
+#[tokio::test]
+async fn a_delete_in_doubt_keeps_what_lies_below_in_doubt() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(TAGGED, &upstream);
+    let lessons = "/api/courses/7/lessons";
+    larder.get(lessons).await.assert_stored();
+    upstream.on("/api/courses/7", Answer::status(504));
+    larder.request("DELETE", "/api/courses/7").await.assert_status(504);
+    assert_eq!(larder.misses(&[lessons]).await, [lessons]);
+    assert_eq!(larder.misses(&[lessons]).await, [lessons]);
+}
+
+#[tokio::test]
+async fn a_uuid_is_purged_in_all_its_spellings() {
+    let upstream = Upstream::start();
+    let plain = "/api/courses/5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b";
+    let spelled = [
+        "/api/courses/5f0c3e9a1c2d4e5f8a9b0c1d2e3f4a5b",
+        "/api/courses/%7B5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b%7D",
+        "/api/courses/urn:uuid:5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b",
+    ];
+    for spelling in spelled {
+        let larder = Larder::with(TAGGED, &upstream);
+        let both = [plain, spelled[0]];
+        assert_eq!(purged(&larder, ("PUT", spelling), &both).await, both, "{spelling}");
+        assert_eq!(purged(&larder, ("PUT", plain), &both).await, both, "{spelling}");
+    }
+    // By its tag as well.
+    let yaml = "routes: [{path: \"/a/{id}\", purges: [\"a:{id}\"]}, {path: \"/b/{id}\", ttl: 5m, tags: [\"a:{id}\"]}]";
+    let larder = Larder::with(yaml, &upstream);
+    let read = "/b/5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b";
+    let written = ("POST", "/a/5F0C3E9A1C2D4E5F8A9B0C1D2E3F4A5B");
+    assert_eq!(purged(&larder, written, &[read]).await, [read]);
+}
