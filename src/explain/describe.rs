@@ -82,6 +82,7 @@ pub(super) fn describe_not_stored(why: NotStored) -> &'static str {
         NotStored::MalformedJson => "its content is not valid JSON, or has a duplicate name",
         NotStored::JsonTooLarge => "a tag or `ttl_from` needs its content, which is larger than `max_json`",
         NotStored::UnusableJson => "its content has a value that can't be part of a tag",
+        NotStored::NoCallerTag => "a tag of the route names the caller, whose token lacks that claim",
         NotStored::ExpiredCaller => "the token in `per` has expired, by its own `exp`",
         NotStored::NoExpiry => "the time that `ttl_from` names is missing or invalid",
         NotStored::StrayContent => "it is a 204 with content",

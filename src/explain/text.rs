@@ -233,10 +233,14 @@ fn write_write(f: &mut Formatter<'_>, write: &WriteExplanation, routes: &Routes)
     write_targets(f, &write.targets, routes)?;
     match write.widened_templates {
         0 => Ok(()),
-        1 => write_line(f, "widened", "one template has no value: more is purged instead"),
-        many => {
-            write_line(f, "widened", format_args!("{many} templates have no value: more is purged instead"))
-        }
+        count => write_line(
+            f,
+            "widened",
+            format_args!(
+                "{count} template(s) without a value: all responses of the write's own routes are purged in their \
+                 place, and none of other routes, so the response has no `Larder-Position`"
+            ),
+        ),
     }
 }
 

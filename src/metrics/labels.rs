@@ -101,7 +101,7 @@ pub(super) fn fwd_slot(fwd: Fwd) -> usize {
     fwd as usize
 }
 
-pub(super) const NOT_STORED_REASONS: [NotStored; 25] = [
+pub(super) const NOT_STORED_REASONS: [NotStored; 26] = [
     NotStored::Method,
     NotStored::Status,
     NotStored::NoStore,
@@ -121,6 +121,7 @@ pub(super) const NOT_STORED_REASONS: [NotStored; 25] = [
     NotStored::MalformedJson,
     NotStored::JsonTooLarge,
     NotStored::UnusableJson,
+    NotStored::NoCallerTag,
     NotStored::NoExpiry,
     NotStored::ExpiredCaller,
     NotStored::ChangedCaller,
@@ -135,7 +136,7 @@ pub(super) fn not_stored_slot(reason: NotStored) -> usize {
 }
 
 /// Details of forwarded requests.
-pub(super) const FORWARD_REASONS: [Option<Detail>; 62] = [
+pub(super) const FORWARD_REASONS: [Option<Detail>; 63] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -174,6 +175,7 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 62] = [
     Some(Detail::NotStored(NotStored::MalformedJson)),
     Some(Detail::NotStored(NotStored::JsonTooLarge)),
     Some(Detail::NotStored(NotStored::UnusableJson)),
+    Some(Detail::NotStored(NotStored::NoCallerTag)),
     Some(Detail::NotStored(NotStored::NoExpiry)),
     Some(Detail::NotStored(NotStored::ExpiredCaller)),
     Some(Detail::NotStored(NotStored::ChangedCaller)),

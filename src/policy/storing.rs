@@ -49,6 +49,9 @@ pub enum NotStored {
     JsonTooLarge,
     /// The tags are in the content, which has a value that cannot be part of a tag.
     UnusableJson,
+    /// A tag of the route names the caller, for whom alone the response is, and whose token lacks that claim: no write of
+    /// the caller would purge it.
+    NoCallerTag,
     /// The route's `ttl_from` is missing or not a time.
     NoExpiry,
     /// The caller's token has expired, by its own `exp`.
@@ -85,6 +88,7 @@ impl NotStored {
             NotStored::MalformedJson => "malformed-json",
             NotStored::JsonTooLarge => "json-too-large",
             NotStored::UnusableJson => "unusable-json",
+            NotStored::NoCallerTag => "no-caller-tag",
             NotStored::NoExpiry => "no-expiry",
             NotStored::ExpiredCaller => "expired-caller",
             NotStored::ChangedCaller => "changed-caller",
@@ -113,6 +117,7 @@ impl NotStored {
                 | NotStored::MalformedJson
                 | NotStored::JsonTooLarge
                 | NotStored::UnusableJson
+                | NotStored::NoCallerTag
                 | NotStored::NoExpiry
                 | NotStored::ExpiredCaller
         )

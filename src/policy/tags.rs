@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use http::{HeaderMap, HeaderName};
 
 use super::content::Content;
+use super::credentials::caller_value;
 use super::path::framework_readings;
 use super::storing::NotStored;
 use super::template::{RenderLimits, Template, TemplateContext};
@@ -42,7 +43,7 @@ static TAG_FIELDS: [HeaderName; 8] = [
 /// `content`: if the route's tags need it and it is known.
 ///
 /// # Errors
-/// If there are too many tags, or a value cannot be part of a tag.
+/// If there are too many tags, a value cannot be part of a tag, or one that names the caller has none.
 pub fn response_tags(
     route: &Route,
     request: &RequestHead<'_>,
@@ -62,7 +63,13 @@ pub fn response_tags(
         })
     };
     let captures = route.path.captures(request.path);
-    let written = route.tags.iter().map(|template| render(template, &captures));
+    let is_one_callers = route.per.as_ref().is_some_and(|per| caller_value(per, request).is_some());
+    let written = route.tags.iter().map(|template| match render(template, &captures) {
+        Ok(tags) if tags.is_empty() && is_one_callers && template.names_caller() => {
+            Err(NotStored::NoCallerTag)
+        }
+        rendered => rendered.map_err(|_| NotStored::UnusableJson),
+    });
     // A write to `/courses/7` purges `/courses/7.json`, too.
     let by_path = || route.tags.iter().filter(|template| template.path_parameters().next().is_some());
     let readings = match by_path().next() {
@@ -71,10 +78,11 @@ pub fn response_tags(
     };
     let read = readings.iter().flat_map(|reading| {
         let captures = route.path.captures_loosely(reading);
-        by_path().map(|template| render(template, &captures)).collect::<Vec<_>>()
+        let tags = |template| render(template, &captures).map_err(|_| NotStored::UnusableJson);
+        by_path().map(tags).collect::<Vec<_>>()
     });
-    let rendered: Result<Vec<_>, _> = written.chain(read).collect();
-    let rendered = rendered.map_err(|_| NotStored::UnusableJson)?.into_iter().flatten();
+    let rendered: Vec<_> = written.chain(read).collect::<Result<_, _>>()?;
+    let rendered = rendered.into_iter().flatten();
     let listed = TAG_FIELDS.iter().flat_map(|name| parse_tag_field(response_headers, name));
     let groups = groups::group_tags(request, response_headers);
 

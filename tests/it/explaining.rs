@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Answer, Command, HOST, Larder, Redis, Replica, Scratch, Upstream, eventually};
+use crate::support::{Answer, Command, HOST, Larder, Redis, Replica, Scratch, Upstream, bearer, eventually};
 
 const ROUTES: &str = "
 routes:
@@ -250,18 +250,14 @@ async fn it_finds_the_variant_and_what_a_credential_is_answered_with() {
     let upstream = Upstream::start();
     upstream.on("/api/courses", Answer::ok("x").header("vary", "accept-language"));
     let larder = Larder::with(ROUTES, &upstream);
+    let ann = bearer(r#"{"sub":"ann"}"#);
     larder
         .get("/api/courses")
         .header("host", "api.test")
         .header("accept-language", "de")
         .await
         .assert_stored();
-    larder
-        .get("/api/me")
-        .header("host", "api.test")
-        .header("authorization", "Bearer x")
-        .await
-        .assert_stored();
+    larder.get("/api/me").header("host", "api.test").header("authorization", &ann).await.assert_stored();
     let ask = |path: &str, field: &str| {
         let wanted = serde_json::json!({"url": format!("http://api.test{path}"), "headers": [field]});
         larder.admin.request("POST", "/explain").body(wanted.to_string())
@@ -269,7 +265,7 @@ async fn it_finds_the_variant_and_what_a_credential_is_answered_with() {
     for (path, field, stored) in [
         ("/api/courses", "accept-language: de", true),
         ("/api/courses", "accept-language: en", false),
-        ("/api/me", "authorization: Bearer x", true),
+        ("/api/me", &format!("authorization: {ann}"), true),
         ("/api/me", "authorization: Bearer y", false),
     ] {
         let told = ask(path, field).await.assert_status(200);

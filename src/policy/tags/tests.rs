@@ -1,6 +1,7 @@
 use super::*;
 use crate::policy::fixtures::{Request, fields, route, templates};
 use crate::policy::query::QueryRule;
+use crate::policy::route::Credential;
 
 fn check(tags: &[&str], target: &str, response: &[(&'static str, &str)], expected: &[&str]) {
     let page = ("page".to_owned(), Some("1".to_owned()));
@@ -19,6 +20,20 @@ fn tags_come_from_the_route_and_from_the_response() {
     check(&[], "/courses/7", &[("edge-cache-tag", "a,b")], &["a", "b", LISTED_TAG]);
     for name in ["xkey", "ykey", "cache-tags", "x-cache-tags", "purge-cache-tags"] {
         check(&[], "/courses/7", &[(name, "a b,c"), (name, "d")], &["a", "b", "c", "d", LISTED_TAG]);
+    }
+}
+
+#[test]
+fn a_response_of_one_caller_has_the_tags_that_name_callers() {
+    let with = |claims: &str| Request::get("/a").with("authorization", &format!("Bearer e30.{claims}.x"));
+    let (with_sub, without) = (with("eyJzdWIiOiJ1NyJ9"), with("e30"));
+    for (per, expected) in
+        [(Some(Credential::Authorization), Err(NotStored::NoCallerTag)), (None, Ok(vec![]))]
+    {
+        let route = Route { tags: templates(&["u:{jwt.sub}"]), per, ..route("/a") };
+        let tags = |request: &Request| response_tags(&route, &request.head(), &fields(&[]), None);
+        assert_eq!(tags(&with_sub), Ok(vec!["u:u7".to_owned()]));
+        assert_eq!(tags(&without), expected);
     }
 }
 
