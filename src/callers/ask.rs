@@ -3,6 +3,7 @@
 //! Requests with the same credentials wait for one answer, and share it for `every`.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,6 +33,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// A longer name is not used.
 const MAX_NAME_BYTES: usize = 1024;
 
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -43,16 +45,25 @@ pub(super) struct AskClient {
     /// The credentials that were somebody's.
     once_known: Cache<CredentialHash, ()>,
     clock: Clock,
-    verdicts: Cache<CredentialHash, Answered, AnswerWeigher>,
+    verdicts: Cache<Question, Answered, AnswerWeigher>,
     /// Counts the questions and the ends of verdicts, in their order.
     sequence: AtomicU64,
-    /// Callers, by the hash of their name, whose verdicts of an earlier number are forgotten.
+    /// Credentials, and callers by the hash of their name, whose verdicts of an earlier number are forgotten.
     ended: Cache<CredentialHash, u64>,
+}
+
+/// What the service is asked about. It may let a caller in from one address and not from another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Question {
+    credentials: CredentialHash,
+    client: Option<IpAddr>,
 }
 
 #[derive(Clone)]
 struct Answered {
     verdict: CallerVerdict,
+    /// The hash of the caller's name.
+    name: Option<CredentialHash>,
     /// The number of the question.
     number: u64,
     until: Timestamp,
@@ -61,10 +72,10 @@ struct Answered {
 #[derive(Clone)]
 struct AnswerWeigher;
 
-impl Weighter<CredentialHash, Answered> for AnswerWeigher {
-    fn weight(&self, hash: &CredentialHash, answered: &Answered) -> u64 {
+impl Weighter<Question, Answered> for AnswerWeigher {
+    fn weight(&self, _: &Question, answered: &Answered) -> u64 {
         let identity = answered.verdict.view().known().map_or(0, Identity::weight);
-        (size_of_val(hash) + size_of::<Answered>() + identity + 64) as u64
+        (size_of::<Question>() + size_of::<Answered>() + identity + 64) as u64
     }
 }
 
@@ -84,66 +95,80 @@ impl AskClient {
 
     /// The remembered verdict.
     pub(super) fn peek(&self, request: CallerRequest<'_>) -> CallerVerdict {
-        let Some(forwarded) = self.forwarded_fields(request) else {
+        let Some((question, _)) = self.question(request) else {
             return CallerVerdict::Unknown(UnknownCaller::Anonymous);
         };
-        let known = self.verdicts.get(&hash_fields(&forwarded)).filter(|known| !self.is_over(known));
+        let known = self.verdicts.get(&question).filter(|known| !self.is_over(&question, known));
         known.map_or(CallerVerdict::Pending, |known| known.verdict)
     }
 
     pub(super) async fn ask(&self, request: CallerRequest<'_>) -> CallerVerdict {
-        let Some(forwarded) = self.forwarded_fields(request) else {
+        let Some((question, fields)) = self.question(request) else {
             return CallerVerdict::Unknown(UnknownCaller::Anonymous);
         };
-        let hash = hash_fields(&forwarded);
-        drop(self.verdicts.remove_if(&hash, |known| self.is_over(known)));
-        // If this request goes away, the next one that waits asks.
-        match self.verdicts.get_value_or_guard_async(&hash).await {
-            Ok(known) => known.verdict,
-            Err(guard) => {
-                let number = self.sequence.fetch_add(1, Ordering::Relaxed);
-                let (verdict, lasts) = self.send(forwarded, &hash).await;
-                let until = self.clock.now().plus(lasts);
-                let _forgotten = guard.insert(Answered { verdict: verdict.clone(), number, until });
-                verdict
+        loop {
+            drop(self.verdicts.remove_if(&question, |known| self.is_over(&question, known)));
+            // If this request goes away, the next one that waits asks.
+            match self.verdicts.get_value_or_guard_async(&question).await {
+                Ok(known) if self.is_over(&question, &known) => {}
+                Ok(known) => return known.verdict,
+                Err(guard) => {
+                    let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+                    let (verdict, lasts) = self.send(fields, &question.credentials).await;
+                    let until = self.clock.now().plus(lasts);
+                    let name =
+                        verdict.view().known().and_then(|caller| caller.name.as_deref()).map(hash_name);
+                    let _forgotten = guard.insert(Answered { verdict: verdict.clone(), name, number, until });
+                    return verdict;
+                }
             }
         }
     }
 
-    /// Forgets the verdict. One that is asked for now answers those who wait for it, and is not remembered.
+    /// Forgets the verdicts on these credentials, wherever they come from, and those that are asked for now: these answer
+    /// the requests that wait for them already.
     pub(super) fn forget(&self, request: CallerRequest<'_>) {
-        if let Some(forwarded) = self.forwarded_fields(request) {
-            drop(self.verdicts.remove(&hash_fields(&forwarded)));
+        if let Some((question, _)) = self.question(request) {
+            drop(self.verdicts.remove(&question));
+            self.end(question.credentials);
         }
     }
 
     /// Forgets the verdicts on all sessions of this caller, and those that are asked for now.
     pub(super) fn forget_identity(&self, identity: &Identity) {
         if let Some(name) = &identity.name {
-            let number = self.sequence.fetch_add(1, Ordering::Relaxed);
-            self.ended.insert(Sha256::digest(name.as_bytes()).into(), number);
+            self.end(hash_name(name));
         }
     }
 
-    fn is_over(&self, answered: &Answered) -> bool {
-        let name = || answered.verdict.view().known()?.name.as_deref();
-        let ended = || self.ended.get::<CredentialHash>(&Sha256::digest(name()?.as_bytes()).into());
+    fn end(&self, hash: CredentialHash) {
+        self.ended.insert(hash, self.sequence.fetch_add(1, Ordering::Relaxed));
+    }
+
+    fn is_over(&self, question: &Question, answered: &Answered) -> bool {
+        let has_ended = |hash: &CredentialHash| self.ended.get(hash).is_some_and(|end| answered.number < end);
         self.clock.now() >= answered.until
-            || !self.ended.is_empty() && ended().is_some_and(|ended| answered.number < ended)
+            || !self.ended.is_empty()
+                && (has_ended(&question.credentials) || answered.name.as_ref().is_some_and(has_ended))
     }
 
     /// The verdict of the service, and how long it counts.
-    async fn send(&self, forwarded: HeaderMap, hash: &CredentialHash) -> (CallerVerdict, Duration) {
+    async fn send(&self, fields: HeaderMap, hash: &CredentialHash) -> (CallerVerdict, Duration) {
         let AskSettings { url, every, .. } = &self.settings;
         let upstream = match self.once_known.get(hash) {
             Some(()) => &self.upstream_of_known,
             None => &self.upstream,
         };
-        match fetch(upstream, url, forwarded, MAX_ANSWER_BYTES).await {
+        match fetch(upstream, url, fields, MAX_ANSWER_BYTES).await {
             Ok((status, fields, _)) if status.is_success() => match self.name(&fields, hash) {
                 Some(name) => {
                     self.once_known.insert(*hash, ());
-                    let identity = Identity { name: Some(name.into()), claims: Vec::new(), expires_at: None };
+                    let identity = Identity {
+                        name: Some(name.into()),
+                        claims: Vec::new(),
+                        kind: Default::default(),
+                        expires_at: None,
+                    };
                     (CallerVerdict::Known(Arc::new(identity)), *every)
                 }
                 None => {
@@ -188,11 +213,12 @@ impl AskClient {
         .filter(|name| name.len() <= MAX_NAME_BYTES)
     }
 
-    /// The credentials of the request, as they are sent on, and where it was sent. `None`: it has no credential.
-    fn forwarded_fields(
+    /// The question about a request, and its fields: the credentials, where the request was sent, and from where. `None`:
+    /// it has no credential.
+    fn question(
         &self,
-        CallerRequest { headers, host, scheme }: CallerRequest<'_>,
-    ) -> Option<HeaderMap> {
+        CallerRequest { headers, host, scheme, client }: CallerRequest<'_>,
+    ) -> Option<(Question, HeaderMap)> {
         let mut forwarded = HeaderMap::new();
         let mut copy = |name: HeaderName| {
             for value in headers.get_all(&name) {
@@ -219,8 +245,16 @@ impl AskClient {
         for (name, value) in [(X_FORWARDED_HOST, host), (X_FORWARDED_PROTO, scheme)] {
             forwarded.insert(name, HeaderValue::from_str(value).ok()?);
         }
-        Some(forwarded)
+        let question = Question { credentials: hash_fields(&forwarded), client };
+        if let Some(client) = client {
+            forwarded.insert(X_FORWARDED_FOR, HeaderValue::from_str(&client.to_string()).ok()?);
+        }
+        Some((question, forwarded))
     }
+}
+
+fn hash_name(name: &str) -> CredentialHash {
+    Sha256::digest(name.as_bytes()).into()
 }
 
 /// A hash over all fields, each with its length.

@@ -18,6 +18,7 @@ use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
 use crate::policy::content::parse_strict_json;
 use crate::policy::credentials::{MAX_TOKEN_BYTES, bearer_token, credential_value, numeric_date};
 use crate::policy::route::Credential;
+use crate::policy::token_kind::TokenKind;
 
 pub(super) struct JwtVerifier {
     settings: JwtSettings,
@@ -74,12 +75,12 @@ impl JwtVerifier {
             Ok(verified) => verified.map(|token| token.identity),
             Err(_) => {
                 let payload = token.split(|byte| *byte == b'.').nth(1)?;
-                self.accept(decode_object(payload).ok()?).ok().map(|token| token.identity)
+                self.accept(&Map::new(), decode_object(payload).ok()?).ok().map(|token| token.identity)
             }
         }
     }
 
-    /// Leaves a verified token to the upstream from now on, as long as the keys are the same.
+    /// Leaves a verified token to the upstream from now on.
     pub(super) fn leave_to_upstream(&self, headers: &HeaderMap) {
         if let Ok(Some(token)) = presented_token(&self.settings.from, headers) {
             self.verdicts.leave_to_upstream(token, self.keys.generation());
@@ -123,12 +124,12 @@ impl JwtVerifier {
             Some(false) => return Err(Rejection::Invalid),
             Some(true) => {}
         }
-        self.accept(decode_object(payload)?)
+        self.accept(&header, decode_object(payload)?)
     }
 
     /// Accepts the claims of a token with a valid signature.
-    fn accept(&self, claims: Map<String, Value>) -> Result<Token, Rejection> {
-        let JwtSettings { issuer, audience, leeway, .. } = &self.settings;
+    fn accept(&self, header: &Map<String, Value>, claims: Map<String, Value>) -> Result<Token, Rejection> {
+        let JwtSettings { issuer, audience, leeway, ignore, .. } = &self.settings;
         let is_issuer =
             issuer.as_ref().is_none_or(|issuer| claims.get("iss").and_then(Value::as_str) == Some(issuer));
         if !is_issuer || !is_audience(audience.as_deref(), claims.get("aud")) {
@@ -136,8 +137,10 @@ impl JwtVerifier {
         }
         // RFC 7800: the token counts only with a proof of its key (RFC 9449 §7.2, RFC 8705 §3), which larder does not check.
         let is_left_to_upstream = claims.contains_key("cnf");
+        let kind = TokenKind::new(header, &claims, ignore);
         let claims = Value::Object(claims);
         let mut identity = Identity::from_claims(&claims, &self.claims).ok_or(Rejection::Invalid)?;
+        identity.kind = kind;
         identity.expires_at = identity.expires_at.map(|end| end.plus(*leeway));
         let not_before = match claims.get("nbf") {
             None => None,

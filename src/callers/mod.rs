@@ -12,6 +12,7 @@ mod tests;
 mod verdict_cache;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -39,6 +40,8 @@ pub(crate) struct CallerRequest<'a> {
     /// The authority and the scheme under which the client asked. The same session may be somebody else's under another.
     pub host: &'a str,
     pub scheme: &'a str,
+    /// The client's address. The service may not let everybody in from everywhere.
+    pub client: Option<IpAddr>,
 }
 
 /// All entries of `callers`.

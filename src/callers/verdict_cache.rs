@@ -15,7 +15,7 @@ use super::{CredentialHash, EXPECTED_VERDICTS, MAX_VERDICT_BYTES};
 use crate::clock::Timestamp;
 use crate::policy::caller::Identity;
 
-/// The number of refused tokens that are remembered.
+/// The number of refused tokens that are remembered, and of those that are left to the upstream.
 const MAX_REFUSED: usize = 8 * 1024;
 
 /// An estimate of the memory of one of them, in bytes.
@@ -29,6 +29,8 @@ const HASHED_BYTES: usize = 32;
 pub(super) struct VerdictCache {
     verified: Cache<StoredToken, Verified, VerifiedWeigher, BuildHasherDefault<TokenHasher>>,
     refused: Cache<CredentialHash, u64>,
+    /// By the part that is signed: one payload may have several valid signatures. They stay so under other keys.
+    left_to_upstream: Cache<CredentialHash, ()>,
     hash_key: DefaultHashBuilder,
 }
 
@@ -117,11 +119,12 @@ impl Weighter<StoredToken, Verified> for VerifiedWeigher {
 
 impl VerdictCache {
     pub(super) fn new() -> Self {
-        let capacity = MAX_VERDICT_BYTES - MAX_REFUSED as u64 * REFUSED_BYTES;
+        let capacity = MAX_VERDICT_BYTES - 2 * MAX_REFUSED as u64 * REFUSED_BYTES;
         let (hasher, lifecycle) = (BuildHasherDefault::default(), DefaultLifecycle::default());
         Self {
             verified: Cache::with(EXPECTED_VERDICTS, capacity, VerifiedWeigher, hasher, lifecycle),
             refused: Cache::new(MAX_REFUSED),
+            left_to_upstream: Cache::new(MAX_REFUSED),
             hash_key: DefaultHashBuilder::default(),
         }
     }
@@ -142,7 +145,10 @@ impl VerdictCache {
         if self.refused.get(&digest) == Some(generation) {
             return Ok(None);
         }
-        let token = verify()?;
+        let mut token = verify()?;
+        if let Some(token) = &mut token {
+            token.is_left_to_upstream |= self.left_to_upstream.get(&hash_signed_part(text)).is_some();
+        }
         match &token {
             Some(token) => {
                 let stored = StoredToken { hash: presented.hash, text: text.into() };
@@ -155,6 +161,7 @@ impl VerdictCache {
 
     /// Remembers that the upstream does not accept a token, although it can be verified.
     pub(super) fn leave_to_upstream(&self, text: &[u8], generation: u64) {
+        self.left_to_upstream.insert(hash_signed_part(text), ());
         let presented = self.presented(text);
         let known = self.verified.get(&presented).filter(|known| known.generation == generation);
         if let Some(Verified { token, .. }) = known {
@@ -170,12 +177,23 @@ impl VerdictCache {
     }
 }
 
+/// Of a token without its signature.
+fn hash_signed_part(text: &[u8]) -> CredentialHash {
+    let end = text.iter().rposition(|byte| *byte == b'.').unwrap_or(text.len());
+    Sha256::digest(&text[..end]).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn token(name: &str) -> Token {
-        let identity = Identity { name: Some(name.into()), claims: Vec::new(), expires_at: None };
+        let identity = Identity {
+            name: Some(name.into()),
+            claims: Vec::new(),
+            kind: Default::default(),
+            expires_at: None,
+        };
         Token { identity: Arc::new(identity), not_before: None, is_left_to_upstream: false }
     }
 
@@ -214,6 +232,20 @@ mod tests {
         assert_eq!(ask(&cache, "b", 0, Some("bob")), (None, false));
         assert_eq!(ask(&cache, "a", 1, None), (None, true));
         assert_eq!(ask(&cache, "b", 1, Some("bob")), (Some("bob".into()), true));
+    }
+
+    #[test]
+    fn what_is_left_to_the_upstream_stays_so_with_another_signature_and_other_keys() {
+        let cache = VerdictCache::new();
+        assert!(ask(&cache, "h.p.s", 0, Some("ann")).1);
+        cache.leave_to_upstream(b"h.p.s", 0);
+        let is_left = |text: &str, generation| {
+            let verdict =
+                cache.get_or_verify(text.as_bytes(), generation, || Ok::<_, ()>(Some(token("ann"))));
+            verdict.expect("a verdict").expect("a token").is_left_to_upstream
+        };
+        assert!(is_left("h.p.s", 0) && is_left("h.p.t", 0) && is_left("h.p.s", 1));
+        assert!(!is_left("h.q.s", 0));
     }
 
     #[test]

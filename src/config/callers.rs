@@ -21,6 +21,7 @@ use super::yaml::{Value, YamlNode};
 use super::{Secret, UpstreamHost};
 use crate::policy::caller::CallerSource;
 use crate::policy::route::Credential;
+use crate::policy::token_kind::TokenKind;
 
 /// An entry of `callers`.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +95,9 @@ settings! {
         algorithms: Vec<JwtAlgorithm> = ALGORITHMS, default "[]";
         /// Where the token is: `authorization` (as `Bearer`), `cookie.NAME` or `header.NAME`.
         from: Credential = FROM, default "authorization";
+        /// Claims in which the tokens of one caller may differ and still get the same responses. By default those that say
+        /// what a token is for (`scope`, `type`, `azp`, `amr` …) keep responses apart: see docs/callers.md.
+        ignore: Vec<String> = CLAIM_NAMES, default "[]";
         /// How far the clocks may differ: a token is accepted this long after its `exp` and before its `nbf`.
         leeway: Duration = DURATION, default "0s";
     }
@@ -117,6 +121,21 @@ settings! {
         timeout: Duration = POSITIVE_DURATION, default "2s";
     }
 }
+
+const CLAIM_NAMES: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+    list(node, "[azp]", diagnostics, |node, diagnostics| {
+        parsed(node, "the name of a claim", diagnostics, |name| match TokenKind::is_claim(name) {
+            true => Ok(name.to_owned()),
+            false => Err((
+                format!("`{name}` keeps no responses apart"),
+                format!(
+                    "leave it out; those that do: {}",
+                    TokenKind::claims().collect::<Vec<_>>().join(", ")
+                ),
+            )),
+        })
+    })
+});
 
 const JWT: Reader<JwtSettings> = Reader::new(mapping::<JwtSettings>().kind, jwt);
 const ASK: Reader<AskSettings> = Reader::new(mapping::<AskSettings>().kind, |node, diagnostics| {
@@ -299,13 +318,13 @@ impl CallerSettings {
     /// The entry as routes see it. Two entries with the same `rules` know a caller by the same name.
     pub fn source(&self, index: usize) -> CallerSource {
         let (credentials, rules, has_claims) = match &self.method {
-            CallerMethod::Jwt(JwtSettings { issuer, audience, keys, secret, from, .. }) => {
+            CallerMethod::Jwt(JwtSettings { issuer, audience, keys, secret, from, ignore, .. }) => {
                 let keys = match keys {
                     Some(KeyLocation::Url(url)) => format!("{:?} {}", url.upstream.addresses, url.target),
                     keys => format!("{keys:?}"),
                 };
                 let secret = secret.as_ref().map(|secret| Sha256::digest(secret.expose()));
-                let rules = format!("jwt {issuer:?} {audience:?} {keys} {secret:?} {from:?}");
+                let rules = format!("jwt {issuer:?} {audience:?} {keys} {secret:?} {from:?} {ignore:?}");
                 (vec![from.clone()], rules, true)
             }
             CallerMethod::Ask(ask) => {

@@ -301,7 +301,12 @@ impl IdentifyCaller for SampleCaller<'_> {
             text: Some(SAMPLE_VALUE.into()),
         };
         let claims = paths.iter().map(claim).collect();
-        CallerVerdict::Known(Arc::new(Identity { name: Some(SAMPLE_VALUE.into()), claims, expires_at: None }))
+        CallerVerdict::Known(Arc::new(Identity {
+            name: Some(SAMPLE_VALUE.into()),
+            claims,
+            kind: Default::default(),
+            expires_at: None,
+        }))
     }
 }
 

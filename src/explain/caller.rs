@@ -88,7 +88,7 @@ impl ExplainedCaller<'_> {
         let presented: Vec<u8> = values.collect::<Vec<_>>().join(&0);
         if !source.has_claims {
             let name = Some(String::from_utf8_lossy(&presented).into_owned().into());
-            return Some(Identity { name, claims: Vec::new(), expires_at: None });
+            return Some(Identity { name, claims: Vec::new(), kind: Default::default(), expires_at: None });
         }
         let claims = self.explainer.config.callers.get(source.index).map_or(&[][..], |entry| &entry.claims);
         Identity::from_unverified(&presented, claims)

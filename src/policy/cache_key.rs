@@ -16,6 +16,7 @@ use super::content_key::{IgnoredContent, ReadMethods, canonical_content, content
 use super::overlay::OverlayAs;
 use super::query::QueryRule;
 use super::route::{Anonymous, Credential, OwnUrl, RouteMode};
+use super::token_kind::TokenKind;
 use super::{CallerFields, RequestHead, Route, VaryFields, credentials};
 use crate::purge::normalize_escapes;
 
@@ -49,6 +50,9 @@ impl CacheKey {
         if route.anonymous == Anonymous::Share {
             let is_known = request.caller.known().is_some();
             parts.add(if is_known { b"known" } else { b"nobody" });
+        }
+        if route.callers.is_some() {
+            TokenKind::key_parts(request.caller, route).into_iter().for_each(|part| parts.add_optional(part));
         }
         parts.add_count(route.headers.len());
         for name in &route.headers {

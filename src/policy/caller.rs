@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::credentials::{claim_text, decode_claims, find_claim, numeric_date};
 use super::route::Credential;
+use super::token_kind::TokenKind;
 use crate::clock::Timestamp;
 
 /// The way in which a route knows its callers: an entry of `callers`.
@@ -30,6 +31,8 @@ pub struct Identity {
     pub name: Option<Box<str>>,
     /// The claims that the configuration uses.
     pub claims: Vec<Claim>,
+    /// Callers with tokens of other kinds share no response with this one.
+    pub kind: TokenKind,
     /// Nothing is served to the caller from then on.
     pub expires_at: Option<Timestamp>,
 }
@@ -206,6 +209,7 @@ impl Identity {
                 .and_then(claim_text)
                 .map(String::into_boxed_str),
             claims: used.iter().filter_map(claim).collect(),
+            kind: TokenKind::default(),
             expires_at,
         })
     }

@@ -57,6 +57,7 @@ pub mod targeted;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod token_kind;
 pub mod ttl_from;
 pub mod url_template;
 mod usual_fields;

@@ -254,8 +254,12 @@ mod tests {
         };
         let with_callers = |name: &str| Route { callers: Some(source(name)), ..route("/login") };
         let claim = |path: &str| Claim { path: path.into(), json: "ann".into(), text: None };
-        let ann =
-            Identity { name: Some("ann".into()), claims: vec![claim("sub"), claim("id")], expires_at: None };
+        let ann = Identity {
+            name: Some("ann".into()),
+            claims: vec![claim("sub"), claim("id")],
+            kind: Default::default(),
+            expires_at: None,
+        };
         let headers: HeaderMap = fields(&[("x-key", "ann"), ("x-other", "ann")]);
         let request =
             RequestHead { caller: CallerView::Known(&ann), ..RequestHead::new(&Method::GET, "/", &headers) };

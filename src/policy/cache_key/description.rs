@@ -11,6 +11,7 @@ use super::combine_lines;
 use crate::hex;
 use crate::policy::content_key::{canonical_content, content_metadata};
 use crate::policy::route::Anonymous;
+use crate::policy::token_kind::TokenKind;
 use crate::policy::{CallerFields, RequestHead, Route, VaryFields, credentials};
 use crate::purge::normalize_escapes;
 
@@ -49,6 +50,8 @@ pub fn describe_key(
     if route.anonymous == Anonymous::Share {
         parts.push(key_part("signed in", request.caller.known().map(|_| "yes".to_owned())));
     }
+    let kind = TokenKind::key_parts(request.caller, route).into_iter().flatten().map(hash_for_display);
+    parts.extend(route.callers.is_some().then(|| key_part("kind of token", kind)));
     let shown = |name: &HeaderName, value: &[u8]| match caller_fields.identify(name) {
         true => hash_for_display(value),
         false => value.escape_ascii().to_string(),

@@ -319,6 +319,27 @@ async fn a_session_counts_for_the_host_that_knows_it() {
 
 /// The budgets are in Redis: a request is charged first and identified then, or the other way round.
 #[tokio::test]
+async fn a_session_counts_for_the_address_that_it_comes_from() {
+    let upstream = start_service();
+    upstream.on("/check", |request: &Received| match request.header("x-forwarded-for").as_deref() {
+        Some("10.0.0.1" | "10.0.0.2") => Answer::status(204).header("x-user", "ann"),
+        _ => Answer::status(401),
+    });
+    let larder = Larder::with(&format!("trusted_proxies: [127.0.0.1]\n{YAML}"), &upstream);
+    let mine = |address: &str| mine(&larder, "ann-1").header("x-forwarded-for", address);
+    mine("10.0.0.1").await.assert_stored();
+    mine("10.0.0.2").await.assert_hit();
+    mine("192.0.2.1").await.assert_detail("refused-caller");
+    // A write ends the verdicts for all addresses.
+    upstream.on("/check", Answer::status(401));
+    mine("10.0.0.2").await.assert_hit();
+    let logout =
+        larder.request("POST", "/logout").header("cookie", "sid=ann-1").header("x-forwarded-for", "10.0.0.1");
+    logout.await.assert_status(200);
+    mine("10.0.0.2").await.assert_detail("refused-caller");
+}
+
+#[tokio::test]
 async fn a_rate_by_caller_asks_first_and_one_by_address_does_not() {
     let upstream = start_service();
     let redis = Redis::start().await;

@@ -177,6 +177,47 @@ async fn a_token_that_is_bound_to_a_key_is_left_to_the_api() {
 }
 
 /// The one who waited is not served with what came after the token's end.
+/// An API refuses a refresh token, one from before the second factor, and one with too little scope.
+#[tokio::test]
+async fn a_token_of_another_kind_gets_nothing_of_the_same_user() {
+    let (upstream, larder) = start();
+    let token_with = |more: serde_json::Value| {
+        let mut claims: serde_json::Value = serde_json::from_str(&claims("ann", "t", 100)).expect("claims");
+        claims.as_object_mut().expect("claims").extend(more.as_object().expect("claims").clone());
+        token(&claims.to_string())
+    };
+    let access = token_with(json!({"type": "access", "scope": "all", "jti": "1"}));
+    for path in PATHS {
+        get(&larder, path, &access).await.assert_stored();
+        get(&larder, path, &token_with(json!({"type": "access", "scope": "all", "jti": "2"})))
+            .await
+            .assert_hit();
+        for other in [json!({"type": "refresh"}), json!({"mfa": "pending"}), json!({"scope": "email"})] {
+            upstream.once(path, Answer::status(403));
+            get(&larder, path, &token_with(other)).await.assert_status(403);
+        }
+        get(&larder, path, &access).await.assert_hit();
+    }
+    // Roles select among the responses of one user, and not of those who share one.
+    let admin = token_with(json!({"type": "access", "scope": "all", "roles": ["admin"]}));
+    get(&larder, "/mine", &admin).await.assert_stored();
+    get(&larder, "/cohort", &admin).await.assert_hit();
+}
+
+#[tokio::test]
+async fn tokens_that_differ_in_what_is_ignored_share_a_response() {
+    let upstream = Upstream::start();
+    upstream.on("/a", Answer::ok("a"));
+    let jwt = format!("callers: {{app: {{jwt: {{secret: '{SECRET}', ignore: [azp]}}}}}}");
+    let larder = Larder::with(
+        &format!("{jwt}\nroutes: [{{path: /a, ttl: 60s, callers: app, per: jwt.sub}}]"),
+        &upstream,
+    );
+    let by = |app: &str| token(&json!({"sub": "ann", "azp": app}).to_string());
+    get(&larder, "/a", &by("web")).await.assert_stored();
+    get(&larder, "/a", &by("phone")).await.assert_hit();
+}
+
 #[tokio::test]
 async fn a_token_that_expires_while_waiting_gets_nothing_of_another() {
     let (upstream, larder) = start();

@@ -1,0 +1,129 @@
+//! What a token is for: an access token is no refresh token, and one for reading no one for everything, although both may
+//! name the same caller. An API tells them apart (RFC 8725 §3.11), so they share no response.
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::caller::CallerView;
+use super::route::{Credential, Route};
+
+/// Claims that say what a token is for, who uses it, and how its caller has signed in (RFC 8693, RFC 9068, OpenID Connect,
+/// and the usual frameworks).
+const PURPOSE_CLAIMS: [&str; 18] = [
+    "aal",
+    "acr",
+    "act",
+    "amr",
+    "azp",
+    "cid",
+    "client_id",
+    "mfa",
+    "purpose",
+    "scope",
+    "scopes",
+    "scp",
+    "token_type",
+    "token_use",
+    "tokenType",
+    "typ",
+    "type",
+    "use",
+];
+
+/// Claims that say what the caller may do. Callers of whom several share a response may differ in them.
+const RIGHT_CLAIMS: [&str; 8] =
+    ["authorities", "entitlements", "groups", "permissions", "privileges", "role", "roles", "user_type"];
+
+/// A hash of claims.
+type ClaimsHash = [u8; 16];
+
+/// In what tokens of one caller may differ so that they share no response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenKind {
+    purpose: Option<ClaimsHash>,
+    rights: Option<ClaimsHash>,
+}
+
+impl TokenKind {
+    /// The claims that keep responses apart.
+    pub fn claims() -> impl Iterator<Item = &'static str> {
+        PURPOSE_CLAIMS.into_iter().chain(RIGHT_CLAIMS)
+    }
+
+    pub fn is_claim(name: &str) -> bool {
+        Self::claims().any(|known| known == name)
+    }
+
+    /// `header`: of the token (RFC 7515 §4). `ignored`: claims in which tokens may differ and share responses all the same.
+    pub fn new(header: &Map<String, Value>, claims: &Map<String, Value>, ignored: &[String]) -> Self {
+        let stated = |names: &[&'static str]| -> Vec<(&'static str, &Value)> {
+            let names = names.iter().filter(|name| !ignored.iter().any(|ignored| ignored == *name));
+            names.filter_map(|name| Some((*name, claims.get(*name)?))).collect()
+        };
+        let mut purpose = stated(&PURPOSE_CLAIMS);
+        // `JWT` says nothing (RFC 7519 §5.1), `at+jwt` does (RFC 9068 §2.1).
+        let is_plain = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("jwt"));
+        purpose.extend(header.get("typ").filter(|kind| !is_plain(kind)).map(|kind| ("header", kind)));
+        Self { purpose: hash(&purpose), rights: hash(&stated(&RIGHT_CLAIMS)) }
+    }
+
+    /// The parts of the key of a response to a caller with such a token.
+    pub(super) fn key_parts<'c>(caller: CallerView<'c>, route: &Route) -> [Option<&'c [u8]>; 2] {
+        let Some(identity) = caller.known() else { return [None, None] };
+        let names_one_caller = match &route.per {
+            Some(Credential::Identity) => true,
+            Some(Credential::Claims(paths)) => paths.iter().any(|path| path == "sub"),
+            _ => false,
+        };
+        let TokenKind { purpose, rights } = &identity.kind;
+        [purpose.as_ref(), rights.as_ref().filter(|_| names_one_caller)]
+            .map(|hash| hash.map(|it| it.as_slice()))
+    }
+}
+
+/// `None` if there are none.
+fn hash(claims: &[(&str, &Value)]) -> Option<ClaimsHash> {
+    if claims.is_empty() {
+        return None;
+    }
+    let mut hasher = Sha256::new();
+    for (name, value) in claims {
+        hasher.update(format!("{name}={value}\n"));
+    }
+    hasher.finalize()[..16].try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn kind(header: Value, claims: Value, ignored: &[&str]) -> TokenKind {
+        let object = |value: Value| value.as_object().expect("an object").clone();
+        let ignored: Vec<_> = ignored.iter().map(|name| (*name).to_owned()).collect();
+        TokenKind::new(&object(header), &object(claims), &ignored)
+    }
+
+    #[test]
+    fn tokens_differ_by_what_they_are_for() {
+        let of = |claims: Value| kind(json!({"typ": "JWT"}), claims, &[]);
+        let plain = of(json!({"sub": "ann", "exp": 5, "iat": 1, "jti": "x"}));
+        assert_eq!(plain, TokenKind::default());
+        assert_eq!(kind(json!({"typ": "jwt", "kid": "1"}), json!({"sub": "bob"}), &[]), plain);
+        let kinds = [
+            kind(json!({"typ": "at+jwt"}), json!({}), &[]),
+            of(json!({"type": "refresh"})),
+            of(json!({"type": "access"})),
+            of(json!({"scope": "email"})),
+            of(json!({"mfa": "pending"})),
+            of(json!({"azp": "web"})),
+            of(json!({"roles": ["admin"]})),
+            of(json!({"roles": []})),
+        ];
+        for (at, kind) in kinds.iter().enumerate() {
+            assert!(*kind != plain && !kinds[..at].contains(kind), "{at}");
+        }
+        assert_eq!(kind(json!({}), json!({"azp": "web", "roles": [1]}), &["azp", "roles"]), plain);
+    }
+}
