@@ -90,6 +90,7 @@ const PARTS: &[&str] = &[
     "api-key",
     "apikey",
     "app-key",
+    "appcheck",
     "assertion",
     "auth",
     "bearer",
@@ -140,6 +141,7 @@ const PARTS: &[&str] = &[
     "secret",
     "sessid",
     "session",
+    "shop-domain",
     "shop-id",
     "sign",
     "spiffe",
@@ -162,6 +164,7 @@ const PARTS: &[&str] = &[
 
 /// Whole words of a name: `x-sid`, `dd-application-key`.
 const WORDS: &[&str] = &[
+    "act",
     "acting",
     "actor",
     "caller",
@@ -169,8 +172,11 @@ const WORDS: &[&str] = &[
     "cn",
     "company",
     "creds",
+    "database",
     "dn",
+    "domain",
     "eppn",
+    "frappe",
     "group",
     "groups",
     "guest",
@@ -181,6 +187,7 @@ const WORDS: &[&str] = &[
     "key",
     "merchant",
     "mfa",
+    "namespace",
     "org",
     "organisation",
     "organization",
@@ -191,16 +198,21 @@ const WORDS: &[&str] = &[
     "patient",
     "player",
     "profile",
+    "project",
     "pwd",
+    "realm",
     "role",
     "roles",
+    "schema",
     "scope",
     "scopes",
     "sess",
     "sid",
     "sig",
+    "store",
     "student",
     "sub",
+    "subdomain",
     "subject",
     "sudo",
     "team",
@@ -216,35 +228,48 @@ const WORDS: &[&str] = &[
 
 /// Found in the names of fields that say on whose behalf, or in which part of an API, a caller asks.
 const SELECTOR_PARTS: &[&str] =
-    &["account", "customer", "impersonat", "on-behalf", "shop-id", "store-id", "tenant"];
+    &["account", "customer", "impersonat", "on-behalf", "shop-domain", "shop-id", "store-id", "tenant"];
 
 /// Whole words of such names.
 const SELECTOR_WORDS: &[&str] = &[
+    "act",
     "acting",
     "actor",
     "company",
+    "database",
+    "domain",
+    "frappe",
     "group",
     "groups",
     "merchant",
+    "namespace",
     "org",
     "organisation",
     "organization",
+    "project",
+    "realm",
     "role",
     "roles",
+    "schema",
     "scope",
     "scopes",
+    "store",
+    "subdomain",
     "sudo",
     "team",
     "workspace",
 ];
 
+/// Names whose words mean something else in other names.
+const SELECTORS: &[&str] = &["x-shop"];
+
 /// Whether the field selects something beside who the caller is: a tenant, a role, somebody to act for.
 pub fn is_selector(name: &HeaderName) -> bool {
-    contains(name.as_str(), SELECTOR_PARTS, SELECTOR_WORDS)
+    SELECTORS.contains(&name.as_str()) || contains(name.as_str(), SELECTOR_PARTS, SELECTOR_WORDS)
 }
 
 fn looks_like_credential(name: &str) -> bool {
-    contains(name, PARTS, WORDS)
+    SELECTORS.contains(&name) || contains(name, PARTS, WORDS)
 }
 
 fn contains(name: &str, parts: &[&str], words: &[&str]) -> bool {
@@ -358,6 +383,21 @@ mod tests {
             "X-Webauth-Name",
             "X-Signature",
             "X-Customer-Number",
+            "X-Frappe-Site-Name",
+            "X-Odoo-Database",
+            "X-Vault-Namespace",
+            "X-Act-As",
+            "X-Schema",
+            "X-Database",
+            "X-Realm",
+            "X-Subdomain",
+            "X-Domain",
+            "X-Shop",
+            "X-Shop-Domain",
+            "X-Project-Id",
+            "OpenAI-Project",
+            "Store",
+            "X-Firebase-AppCheck",
         ] {
             assert!(fields.identify(&name(text)), "{text}");
         }

@@ -34,9 +34,9 @@ async fn stored_responses_obey_a_shortened_ttl_only() {
 async fn a_new_credential_field_hides_responses_shared_before() {
     let upstream = Upstream::start();
     let larder = Larder::with(COURSES, &upstream);
-    larder.get("/courses").header("x-shop", "alice").await.assert_text("GET /courses #1");
+    larder.get("/courses").header("x-stall", "alice").await.assert_text("GET /courses #1");
     larder.get("/courses").await.assert_text("GET /courses #1");
-    larder.reconfigure(&format!("credentials: [Authorization, Cookie, X-Shop]\n{COURSES}")).await;
+    larder.reconfigure(&format!("credentials: [Authorization, Cookie, X-Stall]\n{COURSES}")).await;
     larder.get("/courses").await.assert_text("GET /courses #2");
 }
 

@@ -42,7 +42,7 @@ fn each_finding_stands_at_its_line_and_what_is_right_has_none() {
         ("\n  - path: /a\n    purges: [guilds]", &["tag-never-carried 4"]),
         ("[{path: /a, tags: ['t/{query.x}/y']}, {path: /b, purges: ['t/{query.z}']}]", &[]),
         // A credential that the other routes don't know of.
-        ("\n  - {path: /a, per: header.x-shop}\n  - {path: /b, ttl: 1m}", &["unknown-credential 3"]),
+        ("\n  - {path: /a, per: header.x-stall}\n  - {path: /b, ttl: 1m}", &["unknown-credential 3"]),
         ("[{path: /a, per: header.x-session}, {path: /b, ttl: 1m, shared: true}]", &[]),
         ("[{path: /a, per: header.x-api-key}, {path: /b, ttl: 1m}]", &[]),
         // Nothing is ever looked up.
