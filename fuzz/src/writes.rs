@@ -148,6 +148,7 @@ impl GeneratedWrite {
             request_content: content.as_ref(),
             response_headers: Some(&answered),
             response_content: None,
+            ..WriteExchange::default()
         };
         let (_, found) = plan.finish(&request, plan.head_targets(&request), WriteOutcome::Purge, &exchange);
         WriteCost { targets: found.targets.len(), steps: found.steps }

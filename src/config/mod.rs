@@ -144,6 +144,16 @@ pub enum Underscores {
     Pass,
 }
 
+impl UpstreamHost {
+    /// The `Host` that the upstream gets in place of the client's.
+    pub fn replacement(&self) -> Option<&str> {
+        match self {
+            UpstreamHost::Preserve => None,
+            UpstreamHost::Set(host) => Some(host),
+        }
+    }
+}
+
 impl Config {
     /// The settings of purges that are not part of a route.
     pub fn purge_rules(&self) -> String {

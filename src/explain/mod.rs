@@ -327,6 +327,7 @@ impl<'c> Explainer<'c> {
             request_content: of_request.as_ref(),
             response_headers: Some(&response.headers),
             response_content: of_response.as_ref(),
+            upstream_host: self.config.upstream.host.replacement(),
         };
         let outcome =
             plan.outcome_rules().evaluate(ExchangeEnd::Answered(response.status), SentContent::Whole);

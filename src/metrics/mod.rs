@@ -72,6 +72,7 @@ struct ProcessCounters {
     awaited: [Counter; 2],
     widened: Counter,
     writes_over_budget: Counter,
+    write_fields_dropped: Counter,
     background: background::BackgroundCounters,
     connections: AtomicI64,
     /// Seconds by which the `Date` of the last response lay before its receipt.
@@ -323,6 +324,11 @@ impl Metrics {
     /// Counts a write that left less than it named, because its sender's budget was used up.
     pub fn record_write_over_budget(&self) {
         self.process.writes_over_budget.add(1);
+    }
+
+    /// Counts fields that `underscores` dropped from a write.
+    pub fn record_write_fields_dropped(&self, fields: usize) {
+        self.process.write_fields_dropped.add(fields as u64);
     }
 
     /// Counts a stored response with its size, or the reason it was not stored.

@@ -194,7 +194,10 @@ impl Snapshot {
         let help = "Writes whose sender's budget was used up, and which left no doubt or were not widened.";
         let over =
             MetricFamily::counter("larder_writes_over_budget", help).with_value(self.writes_over_budget);
-        vec![purges, targets, failed, awaited, widened, over]
+        let help = "Request fields that `underscores` dropped from writes.";
+        let dropped =
+            MetricFamily::counter("larder_write_fields_dropped", help).with_value(self.write_fields_dropped);
+        vec![purges, targets, failed, awaited, widened, over, dropped]
     }
 
     fn background_families(&self) -> Vec<MetricFamily> {

@@ -139,6 +139,7 @@ fn a_purge_is_an_invalidation_of_each_route_name_it_reaches() {
     metrics.record_purge_failure(PurgeSource::PurgeMethod);
     metrics.record_widened(2);
     metrics.record_write_over_budget();
+    metrics.record_write_fields_dropped(3);
     let snapshot = metrics.snapshot();
     for (name, expected) in [("courses", 1), ("orders", 2), ("enroll", 0)] {
         assert_eq!(route(&snapshot, name).invalidations, expected, "{name}");
@@ -152,6 +153,7 @@ fn a_purge_is_an_invalidation_of_each_route_name_it_reaches() {
             "larder_purges_failed_total{source=\"purge\"} 1",
             "larder_widened_total 2",
             "larder_writes_over_budget_total 1",
+            "larder_write_fields_dropped_total 3",
         ],
     );
 }

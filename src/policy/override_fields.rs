@@ -1,13 +1,15 @@
 //! Fields by which frameworks and servers let a request ask for another method, path or host.
 //!
-//! From clients that are not trusted they are removed, as `X-Forwarded-*` are. `X-Forwarded-*` and `Forwarded` are not
-//! listed here: larder sets those itself.
+//! From clients that are not trusted they are removed, as `X-Forwarded-*` are. A write keeps the method that it asks for
+//! if that is a write, too: the API would take the request for another one without it. `X-Forwarded-*` and `Forwarded` are
+//! not listed here: larder sets those itself.
 
 use std::sync::LazyLock;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::HeaderNameFilter;
+use super::methods::is_safe;
 
 static METHOD_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
@@ -60,9 +62,12 @@ static CONTEXT_FIELDS: [HeaderName; 33] = [
     HeaderName::from_static("x-waws-unencoded-url"),
 ];
 
-/// All override fields.
+/// Fields of clients by which a framework answers otherwise: Next.js sends a redirect as 200. They reach the upstream.
+static ANSWER_FIELDS: [HeaderName; 1] = [HeaderName::from_static("x-nextjs-data")];
+
+/// All fields for which a response is not shared.
 pub fn all() -> impl Iterator<Item = &'static HeaderName> {
-    METHOD_FIELDS.iter().chain(&PATH_FIELDS).chain(&HOST_FIELDS)
+    METHOD_FIELDS.iter().chain(&PATH_FIELDS).chain(&HOST_FIELDS).chain(&ANSWER_FIELDS)
 }
 
 static ALL_NAMES: LazyLock<HeaderNameFilter> = LazyLock::new(|| HeaderNameFilter::from_names(all()));
@@ -75,13 +80,42 @@ pub fn candidates(names: HeaderNameFilter) -> impl Iterator<Item = &'static Head
     all().take_while(move |_| may_hold_any).filter(move |name| names.may_hold(name))
 }
 
-/// Removes the fields of a client that is not trusted.
-pub fn remove(headers: &mut HeaderMap, names: HeaderNameFilter) {
-    candidates(names).for_each(|name| drop(headers.remove(name)));
+/// The methods of a request: its own, and the one that overrides it.
+pub fn methods<'a>(method: &'a Method, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+    let overriding = METHOD_FIELDS.iter().flat_map(|name| headers.get_all(name));
+    std::iter::once(method.as_str()).chain(overriding.filter_map(|value| value.to_str().ok()))
+}
+
+/// Removes the fields of a client that is not trusted. Returns why its write can't be forwarded.
+pub fn restrict(method: &Method, headers: &mut HeaderMap, names: HeaderNameFilter) -> Option<&'static str> {
+    let mut refusal = None;
+    if names.may_hold_any_unusual(*ALL_NAMES) {
+        let keeps_method = !is_safe(method);
+        if keeps_method {
+            refusal = judge_method(headers);
+        }
+        let methods = METHOD_FIELDS.iter().filter(|_| !keeps_method);
+        let removed = methods.chain(&PATH_FIELDS).chain(&HOST_FIELDS).filter(|name| names.may_hold(name));
+        removed.for_each(|name| drop(headers.remove(name)));
+    }
     if names.may_hold_any_unusual(*CONTEXT_NAMES) {
         let present = CONTEXT_FIELDS.iter().filter(|name| names.may_hold(name));
         present.for_each(|name| drop(headers.remove(name)));
     }
+    refusal
+}
+
+/// A write is one whatever other write it stands for. One that stands for a read would purge as a write, and be none.
+fn judge_method(headers: &HeaderMap) -> Option<&'static str> {
+    let mut lines = METHOD_FIELDS.iter().flat_map(|name| headers.get_all(name));
+    let line = lines.next()?;
+    if lines.next().is_some() {
+        return Some("more than one field that overrides the method");
+    }
+    let method = Method::from_bytes(&line.as_bytes().to_ascii_uppercase());
+    let is_write = method.is_ok_and(|method| !is_safe(&method));
+    (!is_write)
+        .then_some("a field that overrides the method of a write by none of a write; send the method itself")
 }
 
 /// Finds the first kind of override with more than one line. Upstreams disagree on which line counts, so such a request
@@ -118,9 +152,34 @@ mod tests {
             let names = HeaderNameFilter::from_headers(&headers);
             let found = find_repeated(&headers, names);
             assert_eq!(found.and_then(|error| error.rsplit(' ').next()), expected, "{lines:?}");
-            remove(&mut headers, names);
+            assert_eq!(restrict(&Method::GET, &mut headers, names), None);
             assert!(headers.is_empty());
         }
+    }
+
+    #[test]
+    fn a_write_may_stand_for_another_write() {
+        for (method, value, kept, refused) in [
+            ("POST", "DELETE", true, false),
+            ("POST", "merge", true, false),
+            ("PUT", "Patch", true, false),
+            ("POST", "get", true, true),
+            ("POST", "QUERY", true, true),
+            ("POST", "DELETE, GET", true, true),
+            ("POST", "", true, true),
+            ("GET", "DELETE", false, false),
+            ("QUERY", "DELETE", false, false),
+        ] {
+            let mut headers = fields(&[("x-http-method", value), ("x-original-url", "/a")]);
+            let (names, method) = (HeaderNameFilter::from_headers(&headers), method.parse().unwrap());
+            assert_eq!(restrict(&method, &mut headers, names).is_some(), refused, "{method} {value}");
+            assert_eq!((headers.len(), headers.contains_key("x-http-method")), (usize::from(kept), kept));
+            let methods: Vec<_> = methods(&method, &headers).collect();
+            assert_eq!(methods, [&[method.as_str()][..], &[value][..usize::from(kept)]].concat());
+        }
+        let mut twice = fields(&[("x-http-method", "PUT"), ("x-http-method-override", "PUT")]);
+        let names = HeaderNameFilter::from_headers(&twice);
+        assert!(restrict(&Method::POST, &mut twice, names).is_some());
     }
 
     #[test]
@@ -140,7 +199,7 @@ mod tests {
         ]);
         let names = HeaderNameFilter::from_headers(&headers);
         assert!(!all().any(|name| headers.contains_key(name)), "it may be cached");
-        remove(&mut headers, names);
+        assert_eq!(restrict(&Method::POST, &mut headers, names), None);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-schema"]);
     }
 }

@@ -154,15 +154,18 @@ impl ClientHead {
         if config.limits.is_target_too_long(parts.method.as_str().len() + 1 + target_length(&parts.uri)) {
             return Err(ProxyError::TargetTooLong);
         }
-        let names = unambiguous_names(&mut parts.headers, config.underscores)?;
+        let names = unambiguous_names(&mut parts, config.underscores)?;
         // Internal requests are trusted: their fields come from the configuration or from trusted requests.
         let trusted = refresh.is_some()
             || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
-        if !trusted {
+        let refusal = if trusted {
+            override_fields::find_repeated(&parts.headers, names)
+        } else {
             keep_ban_host(&mut parts);
-            override_fields::remove(&mut parts.headers, names);
-        } else if let Some(error) = override_fields::find_repeated(&parts.headers, names) {
-            return Err(ProxyError::BadRequest(error));
+            override_fields::restrict(&parts.method, &mut parts.headers, names)
+        };
+        if let Some(refusal) = refusal {
+            return Err(ProxyError::BadRequest(refusal));
         }
         check_target(&parts)?;
         normalize_fields(&mut parts, names, config.limits.header_count)?;

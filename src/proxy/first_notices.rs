@@ -58,6 +58,8 @@ struct Notices {
     by_client: HashMap<Option<IpAddr>, usize>,
     /// The number of names of response fields.
     of_responses: usize,
+    /// Fields that `underscores` dropped from writes, each with the client that sent it first.
+    underscored: HashMap<HeaderName, Option<IpAddr>>,
     unmerged: HashSet<usize>,
 }
 
@@ -79,6 +81,17 @@ impl Notices {
             self.by_client.insert(client, of_client + 1);
         }
         self.fields.insert(field)
+    }
+
+    fn add_underscored(&mut self, field: &HeaderName, client: Option<IpAddr>) -> bool {
+        let of_client = || self.underscored.values().filter(|sender| **sender == client).count();
+        let is_first = !self.underscored.contains_key(field)
+            && self.underscored.len() < MAX_NOTICES
+            && of_client() < MAX_NOTICES_OF_CLIENT;
+        if is_first {
+            self.underscored.insert(field.clone(), client);
+        }
+        is_first
     }
 
     fn add_response_field(&mut self, field: (usize, FieldEffect, HeaderName)) -> bool {
@@ -121,6 +134,17 @@ impl FirstNotices {
                 route = &*route.name,
                 %field,
                 "response field not stored: it speaks to one caller (`drop_response`)"
+            );
+        }
+    }
+
+    /// `underscores` dropped a field from a write of a client in this network.
+    pub(super) fn record_underscored(&self, field: &HeaderName, client: Option<IpAddr>) {
+        if self.0.lock().add_underscored(field, client) {
+            tracing::warn!(
+                %field,
+                "field of a write dropped, since its name has `_` or `.`: send it with dashes, or set `underscores: pass` if \
+                 the API tells both names apart"
             );
         }
     }
@@ -173,5 +197,17 @@ mod tests {
         let response = |number: usize| (0, FieldEffect::NotStored, format!("x-{number}").parse().unwrap());
         let said = (0..1000).filter(|number| notices.add_response_field(response(*number))).count();
         assert_eq!(said, MAX_NOTICES);
+        let mut underscored = |number: usize, last: u8| {
+            notices.add_underscored(&format!("x_{number}").parse().unwrap(), client(last))
+        };
+        assert_eq!((0..1000).filter(|number| underscored(*number, 1)).count(), MAX_NOTICES_OF_CLIENT);
+        assert!(underscored(1000, 2) && !underscored(1000, 3));
+        assert!(
+            (2..=255)
+                .flat_map(|last| (0..100).map(move |number| (number, last)))
+                .filter(|(number, last)| { underscored(usize::from(*last) * 1000 + number, *last) })
+                .count()
+                < MAX_NOTICES
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! Brings the header section of a request into the one form that everything else reads, or refuses it.
 
+use std::sync::Arc;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -14,16 +16,23 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// The names of the fields, once `underscores` was applied to those that can be read as another.
 pub(super) fn unambiguous_names(
-    headers: &mut HeaderMap,
+    parts: &mut Parts,
     underscores: Underscores,
 ) -> Result<HeaderNameFilter, ProxyError> {
-    let names = HeaderNameFilter::from_headers(headers);
+    let names = HeaderNameFilter::from_headers(&parts.headers);
     if !names.has_ambiguous() {
         return Ok(names);
     }
-    apply_underscores(headers, underscores)?;
-    Ok(HeaderNameFilter::from_headers(headers))
+    let removed = apply_underscores(&mut parts.headers, underscores)?;
+    if !removed.is_empty() {
+        parts.extensions.insert(DroppedUnderscores(removed));
+    }
+    Ok(HeaderNameFilter::from_headers(&parts.headers))
 }
+
+/// The names of the fields that `underscores` dropped from a request; one of its extensions.
+#[derive(Clone)]
+pub(super) struct DroppedUnderscores(pub Arc<[HeaderName]>);
 
 /// Joins fields that count as one, drops an `Upgrade` without effect, and refuses what can't be framed.
 pub(super) fn normalize_fields(
@@ -105,7 +114,10 @@ pub(super) fn judge_trailers(underscores: Underscores) -> fn(&HeaderName) -> Tra
 }
 
 /// Settles fields with `_` or `.` in their names before anything else reads the header section.
-fn apply_underscores(headers: &mut HeaderMap, underscores: Underscores) -> Result<(), ProxyError> {
+fn apply_underscores(
+    headers: &mut HeaderMap,
+    underscores: Underscores,
+) -> Result<Arc<[HeaderName]>, ProxyError> {
     let is_removed: fn(&HeaderName) -> bool = match underscores {
         Underscores::Refuse => {
             return Err(ProxyError::BadRequest(
@@ -115,9 +127,9 @@ fn apply_underscores(headers: &mut HeaderMap, underscores: Underscores) -> Resul
         Underscores::Drop => is_ambiguous_name,
         Underscores::Pass => |name| is_ambiguous_name(name) && is_set_by_proxies(&with_dashes(name)),
     };
-    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
+    let removed: Arc<[HeaderName]> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
     removed.iter().for_each(|name| drop(headers.remove(name)));
-    Ok(())
+    Ok(removed)
 }
 
 fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {

@@ -13,7 +13,8 @@ use super::body::Body;
 use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
 use super::pending_writes::PendingWrite;
-use super::sender_budgets::Account;
+use super::request_fields::DroppedUnderscores;
+use super::sender_budgets::{Account, sender_network};
 use super::state::Proxy;
 use super::streamed_write::{WritePurge, is_streamed};
 use super::tunnel::{ClientUpgrade, TunnelLimits};
@@ -143,6 +144,7 @@ impl Write {
         self.pending.mark_sent(purge, self.route.clone());
         let sent_at = proxy.clock.now();
         let observed = self.begin_observing();
+        self.report_dropped_fields();
         let write = upstream_request::send(&self.worker, forwarded, head);
         let (result, guard) = match end {
             Some(end) => WriteGuard::send_before_end(write, end, acquire).await,
@@ -169,6 +171,7 @@ impl Write {
             request_content: contents.request.as_ref(),
             response_headers: result.as_ref().ok().map(Response::headers),
             response_content: contents.response.as_ref(),
+            upstream_host: proxy.config.upstream.host.replacement(),
         };
         let (mut outcome, mut written) = plan.finish(&request, written, outcome, &exchange);
         let is_limited = self.is_over_budget(outcome, &written);
@@ -239,6 +242,14 @@ impl Write {
             }
             _ => upstream_request::client_response(response),
         }
+    }
+
+    /// The API may take the write for another one without a field that `underscores` dropped.
+    fn report_dropped_fields(&self) {
+        let Some(DroppedUnderscores(names)) = self.head.parts.extensions.get() else { return };
+        let (proxy, client) = (&self.worker.proxy, sender_network(&self.head));
+        names.iter().for_each(|name| proxy.first_notices.record_underscored(name, client));
+        proxy.metrics.record_write_fields_dropped(names.len());
     }
 
     fn begin_observing(&self) -> Option<WriteRecorder> {

@@ -118,3 +118,103 @@ async fn a_uuid_is_purged_in_all_its_spellings() {
     let written = ("POST", "/a/5F0C3E9A1C2D4E5F8A9B0C1D2E3F4A5B");
     assert_eq!(purged(&larder, written, &[read]).await, [read]);
 }
+
+/// Clients that may only GET and POST: OData, method-override, Symfony.
+#[tokio::test]
+async fn a_post_that_stands_for_another_write_reaches_the_api_as_sent() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(TAGGED, &upstream);
+    let (course, lessons) = ("/api/courses/7", "/api/courses/7/lessons");
+    for field in ["x-http-method-override", "x-http-method", "x-method-override"] {
+        larder.misses(&[course, lessons]).await;
+        let write = larder.request("POST", course).header(field, "delete").body("{}");
+        assert!(write.await.assert_status(200).header("larder-position").is_some());
+        assert_eq!(upstream.last(course).header(field).as_deref(), Some("delete"));
+        assert_eq!(larder.misses(&[course, lessons]).await, [course, lessons], "{field}");
+        let sent = upstream.count(course);
+        for (method, value) in [("POST", "GET"), ("POST", "a b"), ("PUT", "head")] {
+            let refused =
+                larder.request(method, course).header(field, value).body("{}").await.assert_status(400);
+            assert!(refused.text().contains("send the method itself"), "{}", refused.text());
+        }
+        assert_eq!(upstream.count(course), sent);
+        assert_eq!(larder.misses(&[course, lessons]).await, [""; 0], "{field}");
+        // A GET is one, whatever it says.
+        larder.get(course).header(field, "DELETE").await.assert_hit();
+    }
+    let twice =
+        larder.request("POST", course).header("x-http-method", "PUT").header("x-method-override", "PUT");
+    twice.await.assert_status(400);
+    let moved = larder.request("POST", "/api/courses/8").header("x-http-method", "MOVE");
+    moved.header("destination", course).await.assert_status(200);
+    assert_eq!(larder.misses(&[course, lessons]).await, [course, lessons]);
+}
+
+#[tokio::test]
+async fn a_read_by_post_that_stands_for_a_write_is_a_write() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /search, ttl: 5m, methods: [POST, GET]}]", &upstream);
+    let search = || larder.request("POST", "/search").body("{}");
+    search().await.assert_stored();
+    search().await.assert_hit();
+    search().header("x-http-method", "DELETE").await.assert_fwd("method");
+    search().await.assert_stored();
+}
+
+#[tokio::test]
+async fn a_location_of_the_origin_that_the_api_sees_is_purged() {
+    let upstream = Upstream::start();
+    let yaml = format!("trusted_proxies: [127.0.0.1]\n{CATCH_ALL}");
+    let larder = Larder::with(&yaml, &upstream);
+    let get = || larder.get("/u/1").header("host", "api.example").header("x-forwarded-proto", "https");
+    for (location, is_purged) in [
+        ("https://api.example/u/1", true),
+        ("http://api.example/u/1", true),
+        ("http://api.example:80/u/1", true),
+        ("https://api.example:80/u/1", false),
+        ("http://elsewhere.example/u/1", false),
+    ] {
+        get().await;
+        get().await.assert_hit();
+        upstream.on("/new", Answer::status(201).header("location", location));
+        let write = larder.request("POST", "/new").header("host", "api.example");
+        write.header("x-forwarded-proto", "https").await.assert_status(201);
+        assert_eq!(!get().await.is_hit(), is_purged, "{location}");
+    }
+    let host = upstream.url().replace("http://", "");
+    let larder = Larder::with_upstream_url(
+        &upstream.url(),
+        &format!("upstream: {{url: \"${{UPSTREAM}}\", host: backend.internal}}\n{CATCH_ALL}"),
+    );
+    assert_eq!(purged(&larder, ("DELETE", "/u/2"), &["/u/1"]).await, [""; 0], "{host}");
+    upstream.on("/new", Answer::status(201).header("location", "http://backend.internal/u/1"));
+    larder.request("POST", "/new").await.assert_status(201);
+    assert_eq!(larder.misses(&["/u/1"]).await, ["/u/1"]);
+}
+
+#[tokio::test]
+async fn below_its_path_a_write_over_the_budget_purges_nothing() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&format!("limits: {{purge_targets_per_client: 5}}\n{TAGGED}"), &upstream);
+    let (course, lessons) = ("/api/courses/7", "/api/courses/7/lessons");
+    assert_eq!(purged(&larder, ("DELETE", course), &[lessons]).await, [lessons]);
+    larder.get(lessons).await.assert_hit();
+    let over = larder.request("DELETE", course).await.assert_status(200);
+    assert!(over.header("larder-position").is_none());
+    assert_eq!(larder.misses(&[lessons]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_field_dropped_from_a_write_is_said_once_and_counted() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(TAGGED, &upstream);
+    for _ in 0..2 {
+        larder.get("/api/courses").header("__tenant", "acme").await;
+        let write = larder.request("POST", "/api/courses").header("__tenant", "acme").header("abp.id", "1");
+        write.await.assert_status(200);
+    }
+    assert!(upstream.last("/api/courses").header("__tenant").is_none());
+    assert_eq!(larder.metric("larder_write_fields_dropped_total").await, 4.0);
+    let said = |field: &str| larder.log().matches(&format!("field={field}")).count();
+    assert_eq!((said("__tenant"), said("abp.id")), (1, 1));
+}

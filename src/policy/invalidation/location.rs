@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use crate::policy::RequestHead;
+use crate::policy::{RequestHead, override_fields};
 
 /// The URL that `MOVE` and `COPY` write to (RFC 4918 §10.3).
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
@@ -12,8 +12,10 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 
 /// Returns the value of `Destination`, if the method writes there. A second one is malformed.
 pub(super) fn destination<'a>(request: &RequestHead<'a>) -> Option<&'a [u8]> {
-    let writes_there = ["MOVE", "COPY"].contains(&request.method.as_str());
     let headers = request.headers;
+    let mut methods = override_fields::methods(request.method, headers);
+    let writes_there =
+        methods.any(|method| ["MOVE", "COPY"].iter().any(|it| it.eq_ignore_ascii_case(method)));
     headers.get(DESTINATION).filter(|_| writes_there).map(|value| value.as_bytes())
 }
 
@@ -29,16 +31,28 @@ pub(super) fn with_and_without_prefix(request: &RequestHead<'_>, path: String) -
     std::iter::once(path).chain(behind).collect()
 }
 
-/// `None` for another origin, whose responses must not be invalidated (RFC 9111 §4.4).
-pub(super) fn same_origin_path(request: &RequestHead<'_>, reference: &str) -> Option<String> {
+/// `None` for another origin, whose responses must not be invalidated (RFC 9111 §4.4). `upstream_host`: the `Host` that the
+/// upstream got in place of the client's. An upstream that does not read `X-Forwarded-Proto` takes each request for one
+/// over `http`, and writes its own URLs so.
+pub(super) fn same_origin_path(
+    request: &RequestHead<'_>,
+    upstream_host: Option<&str>,
+    reference: &str,
+) -> Option<String> {
     let parts = split_reference(reference);
-    let same_scheme = parts.scheme.is_none_or(|scheme| scheme.eq_ignore_ascii_case(request.scheme));
+    let is_scheme =
+        |scheme: &str| [request.scheme, "http"].iter().any(|own| scheme.eq_ignore_ascii_case(own));
+    let scheme = parts.scheme.unwrap_or(request.scheme);
     let same_host = match parts.authority {
-        Some(authority) => normalize_host(authority, request.scheme) == request.host.to_ascii_lowercase(),
+        Some(authority) => {
+            let host = normalize_host(authority, scheme);
+            let is_own = |own: &str| host == normalize_host(own, scheme);
+            is_own(request.host) || upstream_host.is_some_and(is_own)
+        }
         // `mailto:…`, or `http:/path`, which is read in several ways.
         None => parts.scheme.is_none(),
     };
-    (same_scheme && same_host).then(|| resolve(request, &parts))
+    (is_scheme(scheme) && same_host).then(|| resolve(request, &parts))
 }
 
 /// Resolves a reference of any origin.
@@ -82,7 +96,7 @@ fn is_scheme(text: &str) -> bool {
 /// Spells an authority as [`RequestHead::host`] is spelled. With user information it equals no request's host.
 fn normalize_host(authority: &str, scheme: &str) -> String {
     let host = authority.to_ascii_lowercase();
-    let default = if scheme == "https" { ":443" } else { ":80" };
+    let default = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
     host.strip_suffix(default).or_else(|| host.strip_suffix(':')).unwrap_or(&host).to_owned()
 }
 

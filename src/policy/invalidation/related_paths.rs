@@ -1,7 +1,7 @@
 //! The stored paths beside its own that a write may have changed: those above it, and those below it.
 
-use crate::policy::RequestHead;
 use crate::policy::routes::Routes;
+use crate::policy::{RequestHead, override_fields};
 use crate::purge::NormalizedPath;
 
 /// Which related paths writes purge.
@@ -30,12 +30,18 @@ pub(super) enum ReachBelow {
 }
 
 impl ReachBelow {
-    /// The reach of a write at its own path.
+    /// The reach of a write at its own path, also by a method that overrides its own.
     pub(super) fn find(request: &RequestHead<'_>) -> Self {
-        match request.method.as_str() {
-            "DELETE" | "MOVE" => Self::All,
-            "PUT" | "PATCH" => Self::Members,
-            _ => Self::Nothing,
+        let has = |names: [&str; 2]| {
+            let mut methods = override_fields::methods(request.method, request.headers);
+            methods.any(|method| names.iter().any(|name| name.eq_ignore_ascii_case(method)))
+        };
+        if has(["DELETE", "MOVE"]) {
+            Self::All
+        } else if has(["PUT", "PATCH"]) {
+            Self::Members
+        } else {
+            Self::Nothing
         }
     }
 

@@ -187,6 +187,7 @@ fn a_response_names_other_urls_of_its_origin() {
         ("?x=1", Some("/a/b")),
         ("#f", Some("/a/b")),
         ("https://api.example/x", None),
+        ("http://upstream.internal/x", None),
         ("http://other.example/x", None),
         ("http://api.example:81/x", None),
         ("http://api.example@other.example/x", None),
@@ -375,10 +376,9 @@ fn check_contents(purges: &[&str], asked: &str, answered: &str, expected: &[Targ
     let exchange = WriteExchange {
         request_content: asked.as_ref(),
         response_content: answered.as_ref(),
-        response_headers: None,
+        ..WriteExchange::default()
     };
-    let request = Request::new("POST", "/api/events");
-    let found = exchanged(&routes, &request, &exchange);
+    let found = exchanged(&routes, &Request::new("POST", "/api/events"), &exchange);
     assert_eq!(found, (expected.to_vec(), widened), "{purges:?}");
 }
 

@@ -33,6 +33,8 @@ pub struct WriteExchange<'a> {
     pub request_content: Option<&'a Content>,
     pub response_headers: Option<&'a HeaderMap>,
     pub response_content: Option<&'a Content>,
+    /// The `Host` that the upstream got in place of the client's.
+    pub upstream_host: Option<&'a str>,
 }
 
 /// The bytes of a write's contents to buffer for the templates of its routes; `None`: nothing.
@@ -116,8 +118,9 @@ impl<'r> WritePlan<'r> {
         let overridden = override_fields::PATH_FIELDS.iter().flat_map(|name| request.headers.get_all(name));
         let overridden = overridden
             .map(|value| location::resolve_path(request, &String::from_utf8_lossy(value.as_bytes())));
-        let destination = location::destination(request)
-            .and_then(|reference| location::same_origin_path(request, &String::from_utf8_lossy(reference)));
+        let destination = location::destination(request).and_then(|reference| {
+            location::same_origin_path(request, None, &String::from_utf8_lossy(reference))
+        });
         let destination = destination.map(|path| location::with_and_without_prefix(request, path));
         // The destination is deleted first (RFC 4918 §9.8.4, §9.9.3).
         let destination = destination.into_iter().flatten().map(|path| (path, ReachBelow::All));
@@ -257,7 +260,8 @@ impl<'r> WritePlan<'r> {
             let lines = exchange.response_headers.into_iter().flat_map(|headers| headers.get_all(&name));
             for reference in lines.take(MAX_LOCATIONS) {
                 let reference = String::from_utf8_lossy(reference.as_bytes());
-                let Some(path) = location::same_origin_path(request, &reference) else { continue };
+                let path = location::same_origin_path(request, exchange.upstream_host, &reference);
+                let Some(path) = path else { continue };
                 for path in location::with_and_without_prefix(request, path) {
                     let path = CandidatePath::new(self.routes, &path, ReachBelow::Nothing);
                     path.add_urls(&mut found.targets, request, false);
@@ -436,7 +440,7 @@ impl RouteMatch<'_> {
         &self,
         template: &Template,
         request: &RequestHead<'_>,
-        WriteExchange { request_content, response_headers, response_content }: WriteExchange<'_>,
+        WriteExchange { request_content, response_headers, response_content, .. }: WriteExchange<'_>,
         limits: RenderLimits<'_>,
     ) -> Option<Vec<String>> {
         let mut tags = Vec::new();
