@@ -165,6 +165,11 @@ fn check_own_url(route: &mut Route, own: &RouteFields, diagnostics: &Diagnostics
             "`own_url: caller` on a route that knows one caller by several credentials",
             "leave out `own_url`: a write with one of them would miss what is stored for the others",
         ),
+        Some(Credential::Authorization) => (
+            "`own_url: caller` on a route that knows one caller by several tokens",
+            "leave out `own_url`: a write with one of them would miss what is stored for the others; or write `per: jwt.sub` \
+             with `callers`",
+        ),
         Some(_) => return,
     };
     if let Some(own_url @ Located { value: OwnUrl::Caller, .. }) = &own.own_url {

@@ -71,6 +71,7 @@ fn credentials_of_which_one_is_sent_are_fields_and_cookies() {
         ("per: [authorization]", "`authorization` is no claim"),
         ("per: [authorization | cookie.a, jwt.b]", "`authorization | cookie.a` is no claim"),
         ("per: authorization | cookie.a, own_url: caller", "knows one caller by several credentials"),
+        ("per: authorization, own_url: caller", "knows one caller by several tokens"),
     ] {
         check_wrong(&route(per), &[part]);
     }
