@@ -19,6 +19,7 @@ use crate::config::{Config, SettingOverrides};
 use crate::draft::probed::ProbedAnswer;
 use crate::draft::{Draft, DraftRoute, Setting, scalar};
 use crate::explain::{CallerTrust, ExplainRequest, ExplainResponse, Explainer, Verdict};
+use crate::policy::path::PathTemplate;
 use crate::policy::routes::Routes;
 use crate::policy::storing::NotStored;
 use crate::upstream::{Destination, RequestBody, Timeouts, Upstream};
@@ -136,6 +137,10 @@ fn draft(config: &Config, probes: &[ProbedAnswer]) -> Draft {
     for probe in probes {
         // A route has no query of its own.
         let probe = ProbedAnswer { path: route_path(&probe.path), ..probe.clone() };
+        if let Err(error) = PathTemplate::parse(&probe.path) {
+            draft.questions.push(format!("{}: no route: {error}", probe.path));
+            continue;
+        }
         match probe.to_route() {
             Ok(route) if draft.routes.iter().all(|known| known.path != route.path) => {
                 draft.routes.push(route)
@@ -144,8 +149,10 @@ fn draft(config: &Config, probes: &[ProbedAnswer]) -> Draft {
             Err(answer) => draft.questions.push(format!("{answer}: no route. Which requests succeed?")),
         }
     }
+    // The optional rest includes the root.
+    let has_root = draft.routes.iter().any(|route| route.path == "/");
     draft.routes.push(DraftRoute {
-        path: "/{*rest?}".into(),
+        path: if has_root { "/{*rest}" } else { "/{*rest?}" }.into(),
         about: vec!["Everything else: what the API's own Cache-Control allows.".into()],
         settings: vec![Setting::new("ttl", "upstream", "")],
     });

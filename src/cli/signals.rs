@@ -1,4 +1,5 @@
-//! Signals. The first SIGTERM or SIGINT drains, the second exits at once. SIGHUP reloads the configuration.
+//! Signals. The first SIGTERM, SIGINT or SIGQUIT drains, the second exits at once. SIGHUP reloads the configuration.
+//! SIGUSR1 and SIGUSR2, which nginx knows, change nothing: scripts that were written for it do no harm.
 
 use std::future::Future;
 use std::io;
@@ -7,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Completes at the first SIGTERM or SIGINT; `hangup` is called on each SIGHUP. A thread of its own handles the signals, so
+/// Completes at the first SIGTERM, SIGINT or SIGQUIT; `hangup` is called on each SIGHUP. A thread of its own handles the signals, so
 /// that the second one works even if all workers are busy.
 pub(super) fn shutdown_requested(
     hangup: impl Fn() + Send + 'static,
@@ -29,7 +30,9 @@ pub(super) fn shutdown_requested(
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
     hangup: Signal,
+    user_defined: [Signal; 2],
 }
 
 impl Signals {
@@ -38,7 +41,9 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
+            user_defined: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
         })
     }
 
@@ -53,13 +58,17 @@ impl Signals {
         std::process::exit(128 + number);
     }
 
-    /// The next SIGTERM or SIGINT.
+    /// The next SIGTERM, SIGINT or SIGQUIT.
     async fn next(&mut self, hangup: &impl Fn()) -> (&'static str, i32) {
+        let [reopen, other] = &mut self.user_defined;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return ("SIGTERM", SignalKind::terminate().as_raw_value()),
                 _ = self.interrupt.recv() => return ("SIGINT", SignalKind::interrupt().as_raw_value()),
+                _ = self.quit.recv() => return ("SIGQUIT", SignalKind::quit().as_raw_value()),
                 _ = self.hangup.recv() => hangup(),
+                _ = reopen.recv() => tracing::info!(signal = "SIGUSR1", "renamed log files are opened anew at their next line"),
+                _ = other.recv() => tracing::warn!(signal = "SIGUSR2", "signal ignored"),
             }
         }
     }

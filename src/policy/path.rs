@@ -21,6 +21,8 @@ use crate::purge::NormalizedPath;
 pub struct PathTemplate {
     text: String,
     segments: Vec<Segment>,
+    /// It matches with a slash at the end, too, unless another template names that path: `/c/` for `/c/{*rest?}`.
+    takes_slash: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ impl PathTemplate {
     /// # Errors
     /// Says what is wrong and how to write it instead.
     pub fn parse(text: &str) -> Result<Self, String> {
-        Ok(Self { text: text.to_owned(), segments: parse::parse_segments(text)? })
+        Ok(Self { text: text.to_owned(), segments: parse::parse_segments(text)?, takes_slash: false })
     }
 
     /// Parses a path with alternatives: `/api/{notes|tasks}/{*rest?}` stands for four templates.
@@ -53,6 +55,11 @@ impl PathTemplate {
 
     pub fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    /// Whether it also stands for its path with a slash at the end.
+    pub fn takes_slash(&self) -> bool {
+        self.takes_slash
     }
 
     /// The parameters' values in a matching path, percent-decoded.

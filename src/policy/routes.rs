@@ -37,7 +37,7 @@ struct TrieNode {
     parameter: Option<Box<TrieNode>>,
     /// Routes whose rest begins here.
     rest: Vec<usize>,
-    /// Routes that end here; at most one in the tree of written literals.
+    /// Routes that end here. In the tree of written literals the first one counts.
     here: Vec<usize>,
 }
 
@@ -69,6 +69,12 @@ impl Routes {
                 Segment::Literal(literal) => loose_literal(literal).as_deref() != Some(literal),
                 Segment::Parameter(_) | Segment::Rest(_) => false,
             });
+        }
+        // Last, so that a route with the slash in its own path comes first.
+        for (at, route) in routes.iter().enumerate().filter(|(_, route)| route.path.takes_slash()) {
+            let slash = Segment::Literal(String::new());
+            let segments = [route.path.segments(), &[slash]].concat();
+            tree.exact.insert(&segments, &|literal| Some(literal.into()), at);
         }
         tree
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::answer::{Answer, LARDER_POSITION};
 use super::body::Body;
-use super::client_request::ClientHead;
+use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
 use super::request_host::purge_fields;
 use super::state::Proxy;
@@ -19,6 +19,9 @@ use crate::policy::{RequestHead, invalidation};
 use crate::purge::Purge;
 use crate::purging::purge_wait::{FIELD_HINT, dry_run_response, parse_wait_field, purge_response};
 
+const CONTENT_IS_IGNORED: &str = "the content of a PURGE names nothing; list tags in `Cache-Tag`, or send JSON to /purge of \
+                                  the admin listener";
+
 /// Whether the request is a purge. Methods of the dialects are one only if the client may purge.
 pub(super) fn is_purge(proxy: &Proxy, head: &ClientHead) -> bool {
     let (settings, method) = (&proxy.config.purge, head.parts.method.as_str());
@@ -27,17 +30,21 @@ pub(super) fn is_purge(proxy: &Proxy, head: &ClientHead) -> bool {
             && authorize(&proxy.config, head).is_ok())
 }
 
-pub(super) async fn purge(proxy: &Proxy, head: &ClientHead) -> Answer {
-    let response = match answer_purge(proxy, head).await {
+pub(super) async fn purge(proxy: &Proxy, request: &ClientRequest) -> Answer {
+    let response = match answer_purge(proxy, request).await {
         Ok(response) => response,
         Err(error) => error.response(),
     };
     Answer::without_cache(response, NonCacheReply::Purge, None)
 }
 
-async fn answer_purge(proxy: &Proxy, head: &ClientHead) -> Result<Response<Body>, ProxyError> {
+async fn answer_purge(proxy: &Proxy, request: &ClientRequest) -> Result<Response<Body>, ProxyError> {
+    let head = &request.head;
     let (settings, headers) = (&proxy.config.purge, &head.parts.headers);
     authorize(&proxy.config, head)?;
+    if request.has_content() {
+        return Err(ProxyError::Purge(CONTENT_IS_IGNORED.to_owned()));
+    }
     let wait = parse_purge_wait(headers, settings.wait_timeout)?;
     let is_dry_run = parse_dry_run(headers)?;
     let fields = purge_fields(&head.parts);

@@ -1,7 +1,7 @@
 //! Reports on a purge: its targets as understood, the routes they reach, and the stored responses they match.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -103,13 +103,21 @@ fn warnings(routes: &Routes, targets: &[Target], matched: Option<&Matched>) -> V
     let Some(matched) = matched else { return Vec::new() };
     let known = route_tags(routes);
     let unmatched = targets.iter().filter(|target| !matched.targets.contains(&target.id()));
+    // The readings of one path are several targets.
+    let names_known_path = OnceCell::new();
+    let is_known_path =
+        || *names_known_path.get_or_init(|| targets.iter().any(|target| is_known_path(routes, target)));
     let warnings = unmatched.take(MAX_TARGETS).filter_map(|target| {
+        let is_reaching = || !reached_routes(routes, std::slice::from_ref(target)).is_empty();
         let tag = match target {
             Target::Tag(tag) => tag,
-            Target::Path { path, .. } | Target::Url { path, .. } => return warn_of_path(path.as_str()),
+            Target::Path { path, .. } | Target::Url { path, .. } => {
+                return warn_of_pattern(path.as_str()).or_else(|| warn_of_path(path.as_str(), is_known_path()));
+            }
+            Target::Prefix { path, .. } => return warn_of_path(path.as_str(), is_known_path()),
             _ => return None,
         };
-        if !reached_routes(routes, std::slice::from_ref(target)).is_empty() {
+        if is_reaching() {
             let warning =
                 || format!("no response here carries the tag `{tag}`: tags are compared as a whole; list each of them");
             return looks_like_pattern(tag).then(warning);
@@ -125,7 +133,22 @@ fn looks_like_pattern(tag: &str) -> bool {
     tag.contains(|c: char| is_never_rendered(c) || c.is_whitespace() || "[]()\"'".contains(c))
 }
 
-fn warn_of_path(path: &str) -> Option<String> {
+/// Whether a route caches the path, or one below it.
+fn is_known_path(routes: &Routes, target: &Target) -> bool {
+    let is_path = matches!(target, Target::Path { .. } | Target::Url { .. } | Target::Prefix { .. });
+    is_path && !reached_routes(routes, std::slice::from_ref(target)).is_empty()
+}
+
+fn warn_of_path(path: &str, is_known: bool) -> Option<String> {
+    let warning = || {
+        format!(
+            "no route caches `{path}`, and no response here has this path: the path of the client's request counts"
+        )
+    };
+    (!is_known).then(warning)
+}
+
+fn warn_of_pattern(path: &str) -> Option<String> {
     let warning = || {
         format!(
             "`{path}` is taken literally, and no response here has this path; for all below a path, end it in `/*`"

@@ -63,6 +63,31 @@ async fn an_address_is_enough_and_init_writes_the_rest() {
     assert!(String::from_utf8_lossy(&printed.stdout).contains("  - path: /dated\n"));
 }
 
+/// The command that larder prints when it runs without a file names no path.
+#[tokio::test]
+async fn init_asks_the_root_by_itself() {
+    let upstream = Upstream::start();
+    for (answer, paths, has_root) in [
+        (Answer::ok("root").header("cache-control", "max-age=60"), &[][..], true),
+        (Answer::ok("root"), &["/", "/a//b", "/a"], true),
+        (Answer::status(404), &[], false),
+    ] {
+        upstream.on("/", answer);
+        let folder = Scratch::new();
+        let url = upstream.url();
+        Command::new(&[&["init", "--upstream", &url], paths].concat())
+            .directory(folder.path())
+            .stdout()
+            .await;
+        let file = folder.path().join("proxy.yaml");
+        Command::new(&["check", "--strict", file.to_str().unwrap()]).stdout().await;
+        let text = std::fs::read_to_string(&file).expect("it is written");
+        let rest = if has_root { "  - path: /{*rest}\n" } else { "  - path: /{*rest?}\n" };
+        assert!(text.contains("  - path: /\n") == has_root && text.contains(rest), "{text}");
+        assert_eq!(text.contains("# ? /a//b: no route"), paths.len() > 1, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn without_an_api_there_is_no_file() {
     let folder = Scratch::new();

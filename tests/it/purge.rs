@@ -1,6 +1,6 @@
 //! PURGE on the listener: what each form reaches, who may, and that it never reaches the upstream.
 
-use crate::support::{Larder, Upstream};
+use crate::support::{Command, Larder, Upstream};
 
 const ROUTES: &str = "
 routes:
@@ -239,6 +239,42 @@ async fn the_answer_says_what_was_understood_and_matched() {
 }
 
 #[tokio::test]
+async fn a_path_that_no_route_caches_is_a_warning() {
+    let upstream = Upstream::start();
+    let routes = "purge: {allow: [127.0.0.1]}
+routes: [{path: \"/c/{id}\", ttl: 60s}, {path: /data.json, ttl: 60s}, {path: /off, ttl: never}]";
+    let larder = Larder::with(routes, &upstream);
+    for (path, is_warned) in [
+        ("/souin-api/souin/flush", true),
+        ("/off", true),
+        ("/d/*", true),
+        ("/c/7", false),
+        ("/c/7.json", false),
+        ("/data.json", false),
+        ("/c/*", false),
+        ("/*", false),
+    ] {
+        let answer = larder.request("PURGE", path).await.assert_status(200).json();
+        assert_eq!(answer["warnings"].to_string().contains("no route caches"), is_warned, "{path}: {answer}");
+    }
+    let admin = larder.admin.address().to_string();
+    let told = Command::new(&["purge", "--url", "/zzz", "--admin", &admin]).stdout().await;
+    assert!(told.contains("warning: no route caches `/zzz`"), "{told}");
+}
+
+#[tokio::test]
+async fn content_of_a_purge_is_refused() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(TAGGED, &upstream);
+    larder.get("/list").await.assert_stored();
+    let refused = larder.request("PURGE", "/list").body(r#"{"tags": ["items"]}"#).await.assert_status(400);
+    assert!(refused.text().contains("`Cache-Tag`"), "{refused}");
+    larder.get("/list").await.assert_hit();
+    larder.request("PURGE", "/list").header("content-length", "0").await.assert_status(200);
+    assert!(!larder.get("/list").await.is_hit());
+}
+
+#[tokio::test]
 async fn a_tag_that_looks_like_a_pattern_is_a_warning() {
     let upstream = Upstream::start();
     let larder = Larder::with("routes: [{path: \"/c/{id}\", ttl: 60s, tags: [\"course:{id}\"]}]", &upstream);
@@ -286,7 +322,9 @@ async fn requests_of_other_caches_purge_or_are_refused_with_the_fix() {
         ("PURGE", "/", ("x-purge-key", "items"), "Surrogate-Key"),
         ("PURGEALL", "/", ("x-irrelevant", "1"), "use PURGE"),
         ("BAN", "/", ("x-url", "/(a|b)"), "expected a path"),
-        ("BAN", "/", ("x-host", "api"), "needs `X-Url`"),
+        ("BAN", "/", ("x-host", "api.test"), "needs `X-Url`"),
+        ("BAN", "/list", ("x-host", "api"), "^shop\\.example$"),
+        ("BAN", "/list", ("x-host", "^127"), "a whole host"),
         ("BAN", "/", ("tags", "items"), "unknown purge field `tags`"),
         ("PURGE", "/", ("x-key", "items"), "unknown purge field `x-key`"),
         ("PURGE", "/", ("x-url", "/list"), "send PURGE to the path"),
@@ -297,7 +335,13 @@ async fn requests_of_other_caches_purge_or_are_refused_with_the_fix() {
     }
     assert_eq!(upstream.total(), asked, "no purge request is forwarded");
     // `X-Host` says which host's response goes, whoever sends it.
-    for (host, is_hit) in [("other.test", true), ("api.test", false)] {
+    for (host, is_hit) in [
+        ("other.test", true),
+        ("api.test", false),
+        ("API.test", false),
+        ("api.test:80", false),
+        ("^(other.test|api.test)$", false),
+    ] {
         larder.get("/list").header("host", "api.test").await.assert_status(200);
         let ban = larder.request("BAN", "/").header("x-url", ".*").header("x-host", host);
         ban.await.assert_status(200);

@@ -172,9 +172,14 @@ async fn a_write_whose_client_has_gone_ends_before_larder_does() {
 
 #[tokio::test]
 async fn sigterm_and_sigint_end_the_process_with_success() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "QUIT"] {
         let upstream = Upstream::start();
         let mut larder = Process::with(ROUTES, &upstream).await;
+        // Scripts for nginx send these two to reopen logs and to upgrade.
+        for (other, told) in [("USR1", "opened anew"), ("USR2", "signal ignored")] {
+            larder.signal(other);
+            eventually(other, || async { larder.log().contains(told).then_some(()) }).await;
+        }
         let held = upstream.hold("/slow");
         let slow = larder.get("/slow").spawn();
         held.arrived().await;

@@ -179,10 +179,11 @@ fn count_hits(
 
 impl TemplateStats {
     fn into_item(self, template: &str) -> Result<PathItem, String> {
-        let writes = self
-            .writes
-            .iter()
-            .map(|(method, count)| WriteOperation { method: method.clone(), name: format!("{count} times") });
+        let writes = self.writes.iter().map(|(method, count)| WriteOperation {
+            method: method.clone(),
+            name: format!("{count} times"),
+            partial_path: None,
+        });
         let read = (self.reads >= MIN_READS).then(|| ReadOperation::unknown(self.describe_reads()));
         PathItem::from_template(template, read, writes.collect())
     }

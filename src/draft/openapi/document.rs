@@ -69,6 +69,37 @@ impl<'d> Document<'d> {
         &Value::Null
     }
 
+    /// The reference of a node, if it leads to nothing in this document.
+    pub(super) fn missing_reference(&self, mut node: &'d Value) -> Option<&'d str> {
+        let written = node.get("$ref")?.as_str()?;
+        for _ in 0..MAX_REFERENCES {
+            if node.get("$ref").is_none() {
+                return None;
+            }
+            match reference(node).and_then(|pointer| self.root.pointer(pointer)) {
+                Some(target) => node = target,
+                None => break,
+            }
+        }
+        Some(written)
+    }
+
+    /// All references to other files.
+    pub(super) fn external_references(&self) -> BTreeSet<&'d str> {
+        let (mut found, mut open) = (BTreeSet::new(), vec![self.root]);
+        while let Some(node) = open.pop() {
+            match node {
+                Value::Object(members) => {
+                    found.extend(node.get("$ref").and_then(Value::as_str).filter(|to| !to.starts_with('#')));
+                    open.extend(members.values());
+                }
+                Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+        found
+    }
+
     /// A member of a node, with its reference followed.
     pub(super) fn get(&self, node: &'d Value, key: &str) -> &'d Value {
         self.resolve(node).get(key).map_or(&Value::Null, |member| self.resolve(member))

@@ -52,6 +52,7 @@ pub(crate) fn draft(root: &Value, source: &str, upstream: Option<&str>) -> Resul
             Err(error) => draft.questions.push(format!("{path}: {error}. Write a route for it by hand?")),
         }
     }
+    draft.questions.extend(ask_about_files(&document.external_references()));
     let names = routes::add(&mut draft, &items);
     let upstream = upstream.map(str::to_owned).or(origin);
     if upstream.is_none() {
@@ -63,6 +64,15 @@ pub(crate) fn draft(root: &Value, source: &str, upstream: Option<&str>) -> Resul
     draft.about = about(source);
     draft.settings = settings(&upstream, &names);
     Ok(draft)
+}
+
+fn ask_about_files(references: &BTreeSet<&str>) -> Option<String> {
+    let first = references.first()?;
+    let count = references.len();
+    Some(format!(
+        "{count} references lead to other files (`{first}`), which are not read: what is there has no routes, parameters \
+         or tags here. Can you bundle the document into one file (`redocly bundle`, `swagger-cli bundle`) first?"
+    ))
 }
 
 fn about(source: &str) -> Vec<String> {

@@ -54,6 +54,10 @@ pub(in crate::draft) struct ReadOperation {
     pub access: Access,
     /// The document says that the response has `Cache-Control` or `Expires`.
     pub has_lifetime: bool,
+    /// The directives of `Cache-Control`, if the document says which.
+    pub cache_control: Option<String>,
+    /// A reference to what is not in the document, and what it stands for.
+    pub missing: Option<String>,
     pub is_stream: bool,
     /// The schema of its response, or of the items in it.
     pub schema: Option<String>,
@@ -66,6 +70,8 @@ pub(in crate::draft) struct WriteOperation {
     /// In upper case.
     pub method: String,
     pub name: String,
+    /// Its path in the document, if a parameter there is only a part of its segment.
+    pub partial_path: Option<String>,
 }
 
 /// Between the credentials in `per`, of which callers send one or more.
@@ -94,13 +100,24 @@ impl PathItem {
         path: &str,
         node: &'d Value,
     ) -> Result<Self, String> {
+        if let Some(missing) = document.missing_reference(node) {
+            return Err(format!("`{missing}` is not in this document"));
+        }
+        let template = format!("{base}{path}");
+        let partial_path = split(&template).1.then(|| template.clone());
         let writes = WRITES.iter().filter_map(|method| {
-            let operation = document.members(node)?.get(*method)?;
-            Some(WriteOperation { method: method.to_uppercase(), name: operation_name(operation) })
+            let operation = document.resolve(document.members(node)?.get(*method)?);
+            let (method, name) = (method.to_uppercase(), operation_name(operation));
+            Some(WriteOperation { method, name, partial_path: partial_path.clone() })
         });
         let operation = document.members(node).and_then(|members| members.get("get"));
-        let read = operation.map(|operation| ReadOperation::new(document, node, operation));
-        Self::from_template(&format!("{base}{path}"), read, writes.collect())
+        let read = operation.map(|operation| match document.missing_reference(operation) {
+            Some(missing) => {
+                ReadOperation { missing: Some(missing.to_owned()), ..ReadOperation::unknown(String::new()) }
+            }
+            None => ReadOperation::new(document, node, document.resolve(operation)),
+        });
+        Self::from_template(&template, read, writes.collect())
     }
 
     /// The path of a template with its operations.
@@ -119,6 +136,14 @@ impl PathItem {
 
     pub(super) fn path(&self) -> String {
         self.write_path(|name| name)
+    }
+
+    /// The segments without the empty one behind a slash at the end.
+    pub(super) fn named_segments(&self) -> &[PathSegment] {
+        match self.segments.split_last() {
+            Some((PathSegment::Literal(last), before)) if last.is_empty() => before,
+            _ => &self.segments,
+        }
     }
 
     /// The path without the names of its parameters.
@@ -190,6 +215,8 @@ impl ReadOperation {
             cookies: BTreeSet::new(),
             access: Access::Open,
             has_lifetime: false,
+            cache_control: None,
+            missing: None,
             is_stream: false,
             schema: None,
             embedded: BTreeSet::new(),
@@ -201,7 +228,10 @@ impl ReadOperation {
             Self { access: Access::read(document, operation), ..Self::unknown(operation_name(operation)) };
         // The operation's own parameters come last, and replace those of the path.
         for owner in [item, operation] {
-            for parameter in document.get(owner, "parameters").as_array().into_iter().flatten() {
+            let listed = owner.get("parameters").unwrap_or(&Value::Null);
+            let parameters = document.resolve(listed).as_array().into_iter().flatten();
+            for parameter in std::iter::once(listed).chain(parameters) {
+                read.missing = document.missing_reference(parameter).map(str::to_owned).or(read.missing);
                 read.add_parameter(document, document.resolve(parameter));
             }
         }
@@ -236,10 +266,13 @@ impl ReadOperation {
     }
 
     fn add_response<'d>(&mut self, document: &Document<'d>, response: &'d Value) {
-        let headers = document.members(document.get(response, "headers"));
-        let is_lifetime =
-            |name: &String| ["cache-control", "expires"].iter().any(|known| name.eq_ignore_ascii_case(known));
-        self.has_lifetime |= headers.is_some_and(|headers| headers.keys().any(is_lifetime));
+        for (name, header) in document.members(document.get(response, "headers")).into_iter().flatten() {
+            if name.eq_ignore_ascii_case("cache-control") {
+                self.has_lifetime = true;
+                self.cache_control = documented_value(document, header).or(self.cache_control.take());
+            }
+            self.has_lifetime |= name.eq_ignore_ascii_case("expires");
+        }
         for (content_type, media) in document.members(document.get(response, "content")).into_iter().flatten()
         {
             self.is_stream |= content_type.starts_with("text/event-stream");
@@ -249,6 +282,19 @@ impl ReadOperation {
             self.embedded.extend(document.schema_names(schema).into_iter().map(str::to_owned));
         }
     }
+}
+
+/// The value of a field, if the document says that it is the only one.
+fn documented_value<'d>(document: &Document<'d>, header: &'d Value) -> Option<String> {
+    let header = document.resolve(header);
+    let schema = document.get(header, "schema");
+    let only = match schema.get("enum").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([one]) => Some(one),
+        _ => None,
+    };
+    let example = || header.get("example").or_else(|| schema.get("example"));
+    let value = schema.get("const").or(only).or_else(|| schema.get("default")).or_else(example);
+    value.and_then(as_scalar)
 }
 
 /// The name of a request field that belongs in the key, in lower case.

@@ -28,7 +28,8 @@ impl Resource {
         let mut resource = Self::default();
         let mut kind = None;
         let mut values = String::new();
-        for (at, segment) in item.segments.iter().enumerate() {
+        let segments = item.named_segments();
+        for (at, segment) in segments.iter().enumerate() {
             match segment {
                 PathSegment::Literal(text) => {
                     kind = tag_name(text);
@@ -40,7 +41,7 @@ impl Resource {
                     }
                     values.push_str(&format!("{{{name}}}"));
                     let own = kind.clone().or_else(|| tag_name(name)).unwrap_or_else(|| "item".into());
-                    let is_last = !matches!(item.segments.get(at + 1), Some(PathSegment::Parameter(_)));
+                    let is_last = !matches!(segments.get(at + 1), Some(PathSegment::Parameter(_)));
                     if is_last {
                         resource.items.push(format!("{own}:{values}"));
                         resource.kinds.push(own);
@@ -48,7 +49,7 @@ impl Resource {
                 }
             }
         }
-        if let Some(PathSegment::Literal(text)) = item.segments.last() {
+        if let Some(PathSegment::Literal(text)) = segments.last() {
             resource.list = tag_name(text);
         }
         resource

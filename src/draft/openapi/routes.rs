@@ -41,14 +41,12 @@ pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<S
                 draft.questions.extend(plan.questions(read));
             }
             Some((_, Some(why))) => {
-                draft.questions.push(format!(
-                    "GET {}: not cached: {why}. Who may share its responses?",
-                    plan.item.path()
-                ));
+                draft.questions.push(format!("GET {}: not cached: {why}", plan.item.path()));
                 draft.routes.extend(plan.writing_route());
             }
             None => draft.routes.extend(plan.writing_route()),
         }
+        draft.questions.extend(plan.ask_about_partial_writes());
     }
     names
 }
@@ -66,7 +64,10 @@ impl<'p> Planned<'p> {
         );
         let mut purges = Vec::new();
         if !item.writes.is_empty() {
-            let items = resource.items.iter().map(|text| (text.clone(), "a write below an item changes it"));
+            // `/pets/{petId}:feed`: the value would be `7:feed`, which no response carries.
+            let is_named = item.writes.iter().any(|write| write.partial_path.is_none());
+            let named = if is_named { resource.items.as_slice() } else { &[] };
+            let items = named.iter().map(|text| (text.clone(), "a write below an item changes it"));
             let kinds = resource.kinds.iter().map(|text| (text.clone(), "and the lists of its kind"));
             let list = resource.list.iter().map(|text| (text.clone(), "a write to a list changes it"));
             purges.extend(items.chain(kinds).chain(list).map(|(text, why)| Tag { text, why: why.into() }));
@@ -84,17 +85,42 @@ impl<'p> Planned<'p> {
             let segments = self.item.path();
             segments.split('/').any(|segment| segment.eq_ignore_ascii_case(name))
         };
-        if read.is_stream {
-            return Some("it is an event stream".into());
+        if let Some(missing) = &read.missing {
+            return Some(format!("`{missing}` is not in this document. Which parameters does it have?"));
         }
+        if read.is_stream {
+            return Some("it is an event stream.".into());
+        }
+        let directives = read.cache_control.iter().flat_map(|value| value.split(','));
+        if directives.into_iter().any(|directive| directive.trim().eq_ignore_ascii_case("no-store")) {
+            return Some(
+                "the document says `Cache-Control: no-store`. Is it meant for shared caches?".into(),
+            );
+        }
+        let who = "Who may share its responses?";
         match &read.access {
-            Access::Unclear(why) => Some(why.clone()),
+            Access::Unclear(why) => Some(format!("{why}. {who}")),
             Access::Open => {
                 let name = CALLER_SEGMENTS.iter().find(is_caller)?;
-                Some(format!("`{name}` stands for the caller, and the document has no `security` here"))
+                Some(format!(
+                    "`{name}` stands for the caller, and the document has no `security` here. {who}"
+                ))
             }
             _ => None,
         }
+    }
+
+    /// Writes whose path names an item by a part of a segment, such as `/pets/{petId}:feed`.
+    fn ask_about_partial_writes(&self) -> Option<String> {
+        let writes = &self.item.writes;
+        let mut partial =
+            writes.iter().filter_map(|write| Some((&write.method, write.partial_path.as_ref()?)));
+        let (method, path) = partial.next()?;
+        let kinds = self.resource.kinds.join("`, `");
+        (!kinds.is_empty() && !self.purges.is_empty()).then(|| format!(
+            "{method} {path}: no tag can name the item, since a parameter of a route is a whole segment; the write purges \
+             all of `{kinds}`. Does it change what is read at all?"
+        ))
     }
 
     fn caching_route(&self, read: &ReadOperation) -> DraftRoute {
@@ -142,7 +168,11 @@ impl<'p> Planned<'p> {
         let is_purged = !self.tags.is_empty() || !self.item.writes.is_empty();
         match (read.has_lifetime, is_purged) {
             (true, _) => {
-                Setting::new("ttl", "upstream", "the document says that the response has a lifetime")
+                let why = match read.cache_control.as_ref() {
+                    Some(value) => format!("the document says `Cache-Control: {value}`"),
+                    None => "the document says that the response has a lifetime".into(),
+                };
+                Setting::new("ttl", "upstream", why)
             }
             (false, true) => {
                 Setting::new("ttl", TTL_PURGED, "the writes below end it earlier; this bounds a missed one")
@@ -217,11 +247,14 @@ fn tag_setting(key: &'static str, tags: &[Tag]) -> Option<Setting> {
     Some(Setting::new(key, sequence(tags.iter().map(|tag| tag.text.as_str())), reasons.join("; ")))
 }
 
-/// A PUT, PATCH or DELETE of a list changes all of its items, so they carry the name of the list.
+/// A PUT, PATCH or DELETE of a list changes all of its items, so they carry the name of the list, and so does a write to
+/// an item that no tag can name.
 fn add_bulk_tags(planned: &mut [Planned<'_>]) {
     let is_bulk = |plan: &&Planned<'_>| plan.item.writes.iter().any(|write| write.method != "POST");
-    let lists: BTreeSet<String> =
-        planned.iter().filter(is_bulk).filter_map(|plan| plan.resource.list.clone()).collect();
+    let lists = planned.iter().filter(is_bulk).filter_map(|plan| plan.resource.list.clone());
+    let is_partial = |plan: &&Planned<'_>| plan.item.writes.iter().any(|write| write.partial_path.is_some());
+    let kinds = planned.iter().filter(is_partial).flat_map(|plan| plan.resource.kinds.clone());
+    let lists: BTreeSet<String> = lists.chain(kinds).collect();
     for plan in planned {
         for kind in plan.resource.kinds.clone() {
             if lists.contains(&kind) && plan.tags.iter().all(|tag| tag.text != kind) {

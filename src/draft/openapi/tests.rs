@@ -117,6 +117,85 @@ fn credentials_are_named_if_per_takes_all_of_them() {
     }
 }
 
+fn document(paths: Value) -> Value {
+    json!({"openapi": "3.0.0", "servers": [{"url": "http://127.0.0.1:3000"}], "paths": paths})
+}
+
+#[test]
+fn a_slash_at_the_end_changes_no_tag() {
+    let read = json!({"responses": {"200": {}}});
+    let text = suggest(&document(json!({
+        "/api/orders/": {"get": read, "post": {}},
+        "/api/orders/{id}/": {"get": read, "patch": {}},
+        "/api/orders/{id}/pay/": {"post": {}},
+    })));
+    for (path, expected) in [
+        ("/api/orders/", &["ttl: 1m", "tags: [orders]"][..]),
+        ("/api/orders/{id}/", &["ttl: 1m", "tags: [\"orders:{id}\"]", "purges: [orders]"]),
+        ("/api/orders/{id}/pay/", &["purges: [\"orders:{id}\", orders]"]),
+    ] {
+        assert_eq!(route(&text, path), expected, "{path}\n{text}");
+    }
+}
+
+#[test]
+fn an_item_that_no_tag_can_name_is_purged_by_its_kind() {
+    let read = json!({"responses": {"200": {}}});
+    let list = |get| json!({"get": get, "post": {}});
+    for (item, expected) in [
+        ("/orders/{orderId}/now", &["purges: [orders]"][..]),
+        ("/orders/{orderId}", &["ttl: 1m", "tags: [\"orders:{orderId}\", orders]"]),
+    ] {
+        let mut paths = json!({"/orders": list(read.clone()), "/orders/{orderId}": {"get": read}});
+        let action = item.replace("{orderId}", "{orderId}:cancel");
+        paths[&action] = json!({"post": {}});
+        let text = suggest(&document(paths));
+        assert_eq!(route(&text, item), expected, "{text}");
+        assert_eq!(route(&text, "/orders/{orderId}").last().unwrap(), "tags: [\"orders:{orderId}\", orders]");
+        assert!(text.contains(&format!("# ? POST {action}: no tag can name the item")), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_in_the_document_is_told() {
+    let text = suggest(&document(json!({
+        "/a": {"get": {"$ref": "other.yaml#/x"}},
+        "/b": {"$ref": "./b.yaml"},
+        "/c": {"get": {"parameters": [{"$ref": "#/components/parameters/none"}]}},
+        "/d": {"get": {"$ref": "#/paths/~1e/get"}},
+        "/e": {"get": {"parameters": [{"name": "q", "in": "query"}]}},
+    })));
+    for told in [
+        "# ? GET /a: not cached: `other.yaml#/x` is not in this document",
+        "# ? /b: `./b.yaml` is not in this document",
+        "# ? GET /c: not cached: `#/components/parameters/none` is not",
+        "# ? 2 references lead to other files (`./b.yaml`)",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+    assert_eq!(route(&text, "/d"), ["ttl: 30s", "query: [q]"]);
+    assert_eq!(text.matches("- path:").count(), 2, "{text}");
+}
+
+#[test]
+fn a_documented_cache_control_is_read() {
+    let get = |header: Value| json!({"get": {"responses": {"200": {"headers": {"Cache-Control": header}}}}});
+    let text = suggest(&document(json!({
+        "/a": get(json!({"schema": {"const": "no-store"}})),
+        "/b": get(json!({"schema": {"enum": ["private, No-Store"]}})),
+        "/c": get(json!({"schema": {"type": "string"}, "example": "max-age=60"})),
+        "/d": get(json!({"schema": {"type": "string"}})),
+    })));
+    for told in [
+        "# ? GET /a: not cached: the document says `Cache-Control: no-store`",
+        "# ? GET /b: not cached: the document",
+        "  - path: /c\n    ttl: upstream  # the document says `Cache-Control: max-age=60`\n",
+        "  - path: /d\n    ttl: upstream  # the document says that the response has a lifetime\n",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+}
+
 #[test]
 fn hostile_documents_are_read_in_bounds() {
     let loops = json!({

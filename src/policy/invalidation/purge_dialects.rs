@@ -130,21 +130,53 @@ pub(super) fn parse_ban(headers: &HeaderMap) -> Result<Option<Vec<Target>>, Stri
     if text("x-content-type")?.is_some_and(|pattern| !is_everything(pattern)) {
         return Err("BAN by `X-Content-Type` is not supported; name URLs or tags".to_owned());
     }
-    let host = match text("x-host")? {
-        Some(pattern) if !is_everything(pattern) => {
-            let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
-            let host = literal(pattern.strip_suffix('$').unwrap_or(pattern));
-            Some(host.ok_or_else(|| format!("`X-Host: {pattern}`: expected a host or `.*`"))?)
-        }
+    let hosts = match text("x-host")? {
+        Some(pattern) if !is_everything(pattern) => Some(ban_hosts(pattern)?),
         _ => None,
     };
     let Some(pattern) = text("x-url")? else {
-        return match host {
+        return match hosts {
             Some(_) => Err("BAN with `X-Host` needs `X-Url`, such as `.*`".to_owned()),
             None => Ok(None),
         };
     };
-    Ok(Some(vec![url_pattern(pattern, host)?]))
+    let hosts = hosts.map_or(vec![None], |hosts| hosts.into_iter().map(Some).collect());
+    hosts.into_iter().map(|host| url_pattern(pattern, host)).collect::<Result<_, _>>().map(Some)
+}
+
+/// The hosts of a pattern such as `shop.example`, `^shop$` or `^(a\.example|b\.example)$`, as responses are stored under
+/// them. Both schemes are possible, so a host with the port of one of them is also the host without.
+fn ban_hosts(pattern: &str) -> Result<Vec<String>, String> {
+    let refuse = || {
+        format!(
+            "`X-Host: {pattern}`: expected a whole host such as `^shop\\.example$`, alternatives such as `^(a|b)$`, or `.*`"
+        )
+    };
+    let (is_begun, rest) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
+    let (is_ended, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+    let inner = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    let mut hosts = Vec::new();
+    for part in inner.unwrap_or(rest).split('|') {
+        let host = literal(part).filter(|host| is_host(host)).ok_or_else(refuse)?.to_ascii_lowercase();
+        // Without anchors, a pattern may be a part of many names.
+        let is_whole = host.contains(['.', ':', '[']) || host == "localhost";
+        if is_begun != is_ended || !is_begun && !is_whole {
+            return Err(refuse());
+        }
+        let bare = host.strip_suffix(":80").or_else(|| host.strip_suffix(":443")).map(str::to_owned);
+        hosts.extend([Some(host), bare].into_iter().flatten());
+    }
+    Ok(hosts)
+}
+
+/// Whether it is a name or an address, with or without a port.
+fn is_host(host: &str) -> bool {
+    let authority: Result<http::uri::Authority, _> = host.parse();
+    let has_port = |rest: &str| rest.is_empty() || rest[1..].parse::<u16>().is_ok_and(|port| port > 0);
+    authority.is_ok_and(|authority| {
+        let name = authority.host();
+        !name.is_empty() && host.strip_prefix(name).is_some_and(has_port)
+    })
 }
 
 /// Understands `^/a/b$`, `/a/b`, `/a/.*` and `.*`. Without `$`, a pattern matches whatever begins with it, and so it is
@@ -232,6 +264,39 @@ mod tests {
             ("/a?", None),
         ] {
             assert_eq!(url_pattern(pattern, None).ok(), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_host_of_a_ban_is_whole() {
+        for (pattern, expected) in [
+            ("shop.example", Some(&["shop.example"][..])),
+            ("^SHOP\\.Example$", Some(&["shop.example"])),
+            ("shop.example:80", Some(&["shop.example:80", "shop.example"])),
+            ("shop.example:443", Some(&["shop.example:443", "shop.example"])),
+            ("shop.example:8080", Some(&["shop.example:8080"])),
+            ("[::1]:80", Some(&["[::1]:80", "[::1]"])),
+            ("^shop$", Some(&["shop"])),
+            ("localhost", Some(&["localhost"])),
+            ("^(a\\.example|b)$", Some(&["a.example", "b"])),
+            ("shop", None),
+            ("^127", None),
+            ("example.com$", None),
+            ("a b", None),
+            ("a@b.example", None),
+            ("a.example:0", None),
+            ("a.example:", None),
+            ("a.example/x", None),
+            (".*\\.example", None),
+            ("^()$", None),
+        ] {
+            assert_eq!(
+                ban_hosts(pattern).ok().as_deref(),
+                expected
+                    .map(|hosts| hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>())
+                    .as_deref(),
+                "{pattern}"
+            );
         }
     }
 

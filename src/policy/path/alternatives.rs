@@ -8,11 +8,14 @@ const MAX_TEMPLATES: usize = 64;
 /// One template for each combination of the path's alternatives; the paths without an optional rest come first.
 pub(super) fn expand(text: &str) -> Result<Vec<PathTemplate>, String> {
     let (with_rest, bare) = split_optional_rest(text);
-    let mut paths = Vec::new();
-    for written in bare.into_iter().chain([with_rest]) {
-        paths.append(&mut combine(&written)?);
+    let mut templates = Vec::new();
+    for path in bare.iter().map(|bare| combine(bare)).collect::<Result<Vec<_>, _>>()?.concat() {
+        templates.push(PathTemplate { takes_slash: path != "/", ..PathTemplate::parse(&path)? });
     }
-    paths.iter().map(|path| PathTemplate::parse(path)).collect()
+    for path in combine(&with_rest)? {
+        templates.push(PathTemplate::parse(&path)?);
+    }
+    Ok(templates)
 }
 
 /// Splits `/a/{*rest?}` into `/a/{*rest}` and `/a`.

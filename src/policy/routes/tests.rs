@@ -1,5 +1,6 @@
 use super::*;
 use crate::policy::fixtures::{route, routes};
+use crate::policy::path::PathTemplate;
 
 fn routes_for(paths: &[&str]) -> Routes {
     routes(paths.iter().map(|path| route(path)))
@@ -47,6 +48,30 @@ fn the_most_specific_route_wins_from_the_left() {
         ("", None),
     ] {
         assert_eq!(name(routes.find(path)), expected, "{path}");
+    }
+}
+
+#[test]
+fn an_optional_rest_may_be_a_slash_alone() {
+    let paths = ["/f/{*rest?}", "/x/{id}/{*rest?}", "/t/{*rest?}"];
+    let templates = paths.iter().flat_map(|path| PathTemplate::parse_alternatives(path).unwrap());
+    let with_path = |path| Route { path, ..route("/") };
+    let named = templates.map(|path| Route { name: path.as_str().into(), ..with_path(path) });
+    let routes = routes([route("/t/")].into_iter().chain(named).chain([route("/{*all}")]));
+    for (path, expected) in [
+        ("/f", "/f"),
+        ("/f/", "/f"),
+        ("/f/a", "/f/{*rest}"),
+        ("/f//", "/f/{*rest}"),
+        ("/x/7/", "/x/{id}"),
+        ("/x/", "/{*all}"),
+        ("/t/", "/t/"),
+        ("/t", "/t"),
+    ] {
+        assert_eq!(name(routes.find(path)), Some(expected), "{path}");
+    }
+    for path in ["/f/", "/x/7/", "/t/", "/t"] {
+        assert!(!routes.is_ambiguous(path, routes.find(path).unwrap()), "{path}");
     }
 }
 
