@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::stats::format_rfc3339;
+use crate::callers::KeyStatus;
 use crate::metrics::SourceStatus;
 use crate::phase::Phase;
 use crate::store::remote_status::{NodeStatus, RemoteStatus};
@@ -34,6 +35,26 @@ pub(super) fn add_source_statuses(health: &mut Value, sources: &[SourceStatus]) 
         health["status"] = "degraded".into();
     }
     health["events"] = sources.iter().map(source_json).collect();
+}
+
+/// Adds the keys that verify callers' tokens; an entry without any turns `ok` into `degraded`: its callers have no hits.
+pub(super) fn add_key_statuses(health: &mut Value, statuses: &[KeyStatus]) {
+    if statuses.is_empty() {
+        return;
+    }
+    if health["status"] == "ok" && statuses.iter().any(|status| status.keys == 0) {
+        health["status"] = "degraded".into();
+    }
+    let entry = |status: &KeyStatus| {
+        let word = match (status.keys, &status.trouble) {
+            (0, _) => "no-keys",
+            (_, Some(_)) => "outdated",
+            (_, None) => "ok",
+        };
+        let trouble = status.trouble.as_deref();
+        (status.callers.to_string(), json!({"status": word, "keys": status.keys, "trouble": trouble}))
+    };
+    health["callers"] = statuses.iter().map(entry).collect::<Map<_, _>>().into();
 }
 
 fn source_json(source: &SourceStatus) -> Value {

@@ -315,6 +315,7 @@ impl AdminState {
     fn health(&self, phase: Phase) -> Value {
         let mut health = health::report(phase, self.store.remote_status().as_ref());
         health::add_source_statuses(&mut health, &self.metrics.source_statuses());
+        health::add_key_statuses(&mut health, &self.callers.key_statuses());
         health
     }
 
@@ -330,6 +331,8 @@ impl AdminState {
         let accept = fields.get(ACCEPT).and_then(|accept| accept.to_str().ok());
         let format = MetricsFormat::choose(accept);
         let (stats, remote) = (self.store.stats(), self.store.remote_status());
+        let keys = self.callers.key_statuses().into_iter();
+        self.metrics.set_caller_keys(keys.map(|it| (it.callers, it.keys, it.trouble.is_none())).collect());
         let written = self.metrics.snapshot().render(&stats, remote.as_ref());
         let content_type = HeaderValue::from_static(format.content_type());
         with_content_type(StatusCode::OK, content_type, format.convert(written))

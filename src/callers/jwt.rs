@@ -50,6 +50,10 @@ impl JwtVerifier {
         self.keys.start(name);
     }
 
+    pub(super) fn keys(&self) -> &KeyStore {
+        &self.keys
+    }
+
     pub(super) fn identify(&self, headers: &HeaderMap, now: Timestamp) -> CallerVerdict {
         let unknown = CallerVerdict::Unknown;
         let token = match presented_token(&self.settings.from, headers) {

@@ -45,6 +45,10 @@ enum KeyMaterial {
 }
 
 impl KeySet {
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     pub(super) fn from_secret(secret: &str) -> Self {
         let material = KeyMaterial::Secret(secret.as_bytes().to_vec());
         Self { keys: vec![VerificationKey { id: None, algorithm: None, material }], digest: [0; 32] }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use tokio::runtime::Handle;
@@ -38,6 +38,16 @@ pub(super) struct KeyStore {
     upstream: Option<Upstream>,
     wanted: Notify,
     is_started: AtomicBool,
+    /// Why the keys were not read or fetched the last time.
+    trouble: ArcSwapOption<String>,
+}
+
+/// The state of the keys of an entry.
+#[derive(Clone, Debug)]
+pub struct KeyStatus {
+    pub callers: Arc<str>,
+    pub keys: usize,
+    pub trouble: Option<Arc<String>>,
 }
 
 impl KeyStore {
@@ -56,11 +66,15 @@ impl KeyStore {
             upstream,
             wanted: Notify::new(),
             is_started: AtomicBool::new(false),
+            trouble: ArcSwapOption::empty(),
         };
         if let Some(KeyLocation::File(path)) = &store.location {
             match read_file(path) {
                 Ok(keys) => store.set(keys),
-                Err(error) => tracing::error!(file = %path.display(), %error, "keys of callers not read"),
+                Err(error) => {
+                    tracing::error!(file = %path.display(), %error, "keys of callers not read");
+                    store.trouble.store(Some(Arc::new(error)));
+                }
             }
         }
         Ok(Arc::new(store))
@@ -72,6 +86,21 @@ impl KeyStore {
 
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// `None`: there is only a secret.
+    pub(super) fn status(&self, callers: &Arc<str>) -> Option<KeyStatus> {
+        self.location.as_ref()?;
+        let (keys, trouble) = (self.present.load().len(), self.trouble.load_full());
+        Some(KeyStatus { callers: callers.clone(), keys, trouble })
+    }
+
+    /// Reads or fetches the keys once.
+    pub(super) async fn try_load(&self) {
+        match self.load().await {
+            Ok(keys) => self.set(keys),
+            Err(error) => self.trouble.store(Some(Arc::new(error))),
+        }
     }
 
     /// Fetches soon, because a token names a key that is not there.
@@ -123,11 +152,13 @@ async fn refresh_keys(store: Weak<KeyStore>, name: String) {
         let pause = match present.load().await {
             Ok(keys) => {
                 present.set(keys);
+                present.trouble.store(None);
                 (retry, loaded_at) = (MIN_RETRY, Instant::now());
                 REFRESH_INTERVAL
             }
             Err(error) => {
                 tracing::warn!(callers = name, error, "keys of callers not fetched");
+                present.trouble.store(Some(Arc::new(error)));
                 if loaded_at.elapsed() > MAX_OUTAGE {
                     present.set(KeySet::default());
                 }

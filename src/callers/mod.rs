@@ -19,6 +19,7 @@ use http::HeaderMap;
 
 use ask::AskClient;
 use jwt::JwtVerifier;
+pub use key_store::KeyStatus;
 
 use crate::clock::Clock;
 use crate::config::{CallerMethod, CallerSettings};
@@ -96,6 +97,24 @@ impl Callers {
         for (settings, entry) in &self.entries {
             if let Entry::Jwt(verifier) = &**entry {
                 verifier.start(&settings.name);
+            }
+        }
+    }
+
+    /// The state of the keys that are read or fetched.
+    pub fn key_statuses(&self) -> Vec<KeyStatus> {
+        let status = |(settings, entry): &(CallerSettings, Arc<Entry>)| match &**entry {
+            Entry::Jwt(verifier) => verifier.keys().status(&settings.name),
+            Entry::Ask(_) => None,
+        };
+        self.entries.iter().filter_map(status).collect()
+    }
+
+    /// Reads or fetches all keys once.
+    pub async fn load_keys(&self) {
+        for (_, entry) in &self.entries {
+            if let Entry::Jwt(verifier) = &**entry {
+                verifier.keys().try_load().await;
             }
         }
     }

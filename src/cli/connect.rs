@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use super::output::Severity;
 use crate::clock::Clock;
 use crate::config::{Config, Diagnostic, Location, UpstreamSettings};
+use crate::explain::{KeyStatus, callers};
 use crate::store::{FindingLevel, Inspection, inspect};
 use crate::upstream::{Destination, RequestBody, Timeouts, Upstream};
 
@@ -44,6 +45,7 @@ pub(super) fn connect(config: &Config, with_upstream: bool) -> io::Result<Connec
             let answer = ask_upstream(&config.upstream).await?;
             connected.diagnostics.extend(answer.as_ref().err().map(|error| upstream_diagnostic(error)));
             connected.upstream = Some(answer);
+            connected.diagnostics.extend(find_missing_keys(config).await?);
         }
         Ok(connected)
     })
@@ -78,6 +80,19 @@ fn diagnostics(inspection: &Inspection, with_advice: bool) -> Vec<(Severity, Dia
 fn upstream_diagnostic(error: &str) -> (Severity, Diagnostic) {
     let help = "check `upstream`, and that the API runs and can be reached from here".to_owned();
     (Severity::Error, new_diagnostic("upstream", format!("the API: {error}"), Some(help)))
+}
+
+/// Fetches the keys of `callers` as a running larder does.
+async fn find_missing_keys(config: &Config) -> io::Result<Vec<(Severity, Diagnostic)>> {
+    let callers = callers(config, Clock::system())?;
+    callers.load_keys().await;
+    let diagnostic = |status: KeyStatus| {
+        let trouble = status.trouble?;
+        let message = format!("the keys of `callers.{}`: {trouble}", status.callers);
+        let help = "check `keys`, and that it can be reached from here; without keys no caller has a hit";
+        Some((Severity::Error, new_diagnostic("caller-keys", message, Some(help.to_owned()))))
+    };
+    Ok(callers.key_statuses().into_iter().filter_map(diagnostic).collect())
 }
 
 fn new_diagnostic(name: &'static str, message: String, help: Option<String>) -> Diagnostic {

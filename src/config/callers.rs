@@ -198,7 +198,11 @@ const KEYS: Reader<KeyLocation> = Reader::new(Kind::Text, |node, diagnostics| ma
     Some(text) if text.contains("://") => {
         URL.read(node, diagnostics).map(|endpoint| KeyLocation::Url(Box::new(endpoint)))
     }
-    _ => super::scalars::PATH.read(node, diagnostics).map(KeyLocation::File),
+    _ => {
+        let path = super::scalars::PATH.read(node, diagnostics)?;
+        diagnostics.name_file_to_read(node.location, &path);
+        Some(KeyLocation::File(path))
+    }
 });
 
 const URL: Reader<RemoteUrl> = Reader::new(Kind::Matching("^https?://"), |node, diagnostics| {

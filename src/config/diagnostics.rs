@@ -45,7 +45,7 @@ pub(super) struct Diagnostics {
     files: RefCell<Vec<NamedFile>>,
 }
 
-/// A file without which larder does not start.
+/// A file without which larder does not start, or does not do what the file says.
 #[derive(Debug)]
 struct NamedFile {
     location: Location,

@@ -92,6 +92,8 @@ struct ProcessCounters {
     loaded_at: AtomicU64,
     /// Certificate files and their expiry in seconds since 1970.
     certificates: Mutex<Vec<(String, u64)>>,
+    /// Entries of `callers`: their keys, and whether the last fetch succeeded.
+    caller_keys: Mutex<Vec<(Arc<str>, usize, bool)>>,
 }
 
 /// The health of the upstream at one time.
@@ -391,6 +393,11 @@ impl Metrics {
     /// Replaces the certificate files and expiries of the listeners.
     pub fn set_certificate_expiries(&self, ends: Vec<(String, u64)>) {
         *self.process.certificates.lock() = ends;
+    }
+
+    /// Replaces the state of the keys of `callers`.
+    pub fn set_caller_keys(&self, keys: Vec<(Arc<str>, usize, bool)>) {
+        *self.process.caller_keys.lock() = keys;
     }
 
     /// Counts a rejected reload.

@@ -223,12 +223,21 @@ impl Snapshot {
         for (file, expiry) in &config.certificates {
             certificates.push(vec![("cert", file.clone())], *expiry as f64);
         }
+        let help = "Keys that verify the tokens of an entry of `callers`; with 0 its callers have no hits.";
+        let mut keys = MetricFamily::gauge("larder_caller_keys", help);
+        let help = "0 if the keys of an entry of `callers` could not be read or fetched the last time.";
+        let mut keys_up = MetricFamily::gauge("larder_caller_keys_up", help);
+        for (callers, count, is_up) in &config.caller_keys {
+            let labels = || vec![("callers", callers.to_string())];
+            keys.push(labels(), *count as f64);
+            keys_up.push(labels(), f64::from(u8::from(*is_up)));
+        }
         let help = "1 if the configuration file is in use, 0 if its last change was rejected.";
         let in_use = MetricFamily::gauge("larder_config_in_use", help);
         let help = "Time the configuration in use was loaded, in seconds since 1970.";
         let loaded = MetricFamily::gauge("larder_config_loaded_seconds", help);
         let in_use = in_use.with_value(u64::from(config.is_in_use));
-        vec![reloads, certificates, in_use, loaded.with_value(config.loaded_at)]
+        vec![reloads, certificates, keys, keys_up, in_use, loaded.with_value(config.loaded_at)]
     }
 
     fn upstream_families(&self) -> Vec<MetricFamily> {

@@ -84,6 +84,7 @@ pub(super) struct ConfigSnapshot {
     pub is_in_use: bool,
     pub loaded_at: u64,
     pub certificates: Vec<(String, u64)>,
+    pub caller_keys: Vec<(Arc<str>, usize, bool)>,
 }
 
 impl Metrics {
@@ -122,6 +123,7 @@ impl Metrics {
                 is_in_use: !process.refused.load(Ordering::Relaxed),
                 loaded_at: process.loaded_at.load(Ordering::Relaxed),
                 certificates: process.certificates.lock().clone(),
+                caller_keys: process.caller_keys.lock().clone(),
             },
         }
     }

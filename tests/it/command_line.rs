@@ -364,3 +364,27 @@ async fn a_certificate_that_is_garbage_is_an_error_of_check() {
     let said = String::from_utf8_lossy(&checked.stderr);
     assert!(checked.status.code() == Some(1) && said.contains("ca.pem"), "{said}");
 }
+
+/// larder starts without them, and then no caller of the entry has a hit.
+#[tokio::test]
+async fn keys_that_are_not_there_are_an_error_of_check() {
+    let scratch = Scratch::new();
+    let check = async |keys: &str, command: &str| {
+        let yaml = format!("upstream: http://127.0.0.1:1\ncallers: {{app: {{jwt: {{keys: '{keys}'}}}}}}\n");
+        let config = scratch.file("proxy.yaml", &yaml).to_string_lossy().into_owned();
+        let checked = Command::new(&[command, &config]).output().await;
+        let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+        (checked.status.code(), said.into_owned())
+    };
+    let (code, said) = check("/nowhere/keys.json", "check").await;
+    assert!(
+        code == Some(1) && said.contains(":2:") && said.contains("`/nowhere/keys.json` can't be read"),
+        "{said}"
+    );
+    let nowhere = Upstream::nowhere();
+    let (code, said) = check(&format!("{nowhere}/keys"), "doctor").await;
+    assert!(
+        code == Some(1) && said.contains("the keys of `callers.app`: ") && said.contains("[caller-keys]"),
+        "{said}"
+    );
+}

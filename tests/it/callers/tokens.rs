@@ -387,3 +387,27 @@ async fn keys_of_a_file_replace_each_other() {
     get(&larder, "/mine", &token_by(&first, "ann")).await.assert_detail("unverified-caller");
     get(&larder, "/mine", &token_by(&second, "ann")).await.assert_stored();
 }
+
+#[tokio::test]
+async fn keys_that_are_missing_are_told() {
+    let upstream = Upstream::start();
+    upstream.on("/keys", Answer::status(500));
+    let larder = Larder::with(
+        "callers: {app: {jwt: {issuer: us, keys: '${UPSTREAM}/keys'}}, file: {jwt: {keys: /nowhere.json}}}\n\
+         routes: [{path: /mine, ttl: 60s, callers: app, per: jwt.sub}]",
+        &upstream,
+    );
+    let status = async || {
+        let ready = larder.admin.get("/readyz").await.assert_status(200).json();
+        (ready["status"].clone(), ready["callers"]["app"].clone())
+    };
+    eventually("it says so", || async {
+        let (ready, app) = status().await;
+        let trouble = app["trouble"].as_str()?;
+        (trouble.contains("500") && app["status"] == "no-keys" && ready == "degraded").then_some(())
+    })
+    .await;
+    assert_eq!(larder.metric("larder_caller_keys{callers=\"app\"}").await, 0.0);
+    assert_eq!(larder.metric("larder_caller_keys_up{callers=\"app\"}").await, 0.0);
+    assert_eq!(larder.metric("larder_caller_keys_up{callers=\"file\"}").await, 0.0);
+}
