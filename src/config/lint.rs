@@ -10,6 +10,7 @@ use super::diagnostics::Diagnostics;
 use super::events::ParsedSource;
 use super::fields::Located;
 use super::framework_cookies;
+use super::path_conventions;
 use super::routes::ParsedRoute;
 use super::suggest::nearest;
 use crate::policy::caller::{CallerSource, CallerVerdict, Claim, IdentifyCaller, Identity};
@@ -33,6 +34,7 @@ pub(super) fn add_findings(
     let all: Vec<Arc<Route>> = routes.iter().map(|parsed| Arc::new(parsed.route.clone())).collect();
     let lint = Linter { routes, sources, tree: Routes::new(&all), credentials, verifies_tokens, diagnostics };
     framework_cookies::check(routes, credentials, diagnostics);
+    path_conventions::check(routes, sources, diagnostics);
     for parsed in routes {
         if parsed.route.caches() {
             lint.check_never_looked_up(parsed);

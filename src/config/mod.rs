@@ -24,6 +24,7 @@ mod log;
 mod masking;
 mod options;
 mod overlay;
+mod path_conventions;
 mod purge_rules;
 mod purged_by;
 mod query_rule;
@@ -76,6 +77,7 @@ pub use listen::CertificateFiles;
 pub use load::{Finding, SettingOverrides};
 pub use log::{AccessLogSettings, LogSettings, TracingSettings};
 pub use options::options_page;
+pub(crate) use path_conventions::CALLER_SEGMENTS;
 pub use redis::{CredentialSource, RedisHost, RedisServers, RedisSettings, RedisTls};
 pub use schema::schema;
 pub use store::{

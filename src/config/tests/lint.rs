@@ -58,6 +58,53 @@ fn each_finding_stands_at_its_line_and_what_is_right_has_none() {
         ("\n  - path: /a\n    stale_if_error: 1h", &["s-maxage-forbids-stale 4"]),
         ("[{path: /a, stale_if_error: 1h, override: [s-maxage-revalidation]}]", &[]),
         ("[{path: /a, ttl: 1m, stale_if_error: 1h}, {path: /b, stale_while_revalidate: 1m}]", &[]),
+        // A default that is meant as a type.
+        ("\n  - path: /a\n    query: {q: any, page: 1}", &["default-like-a-type 4"]),
+        ("[{path: /a, query: {q: ~, page: 1, sort: all}}]", &[]),
+    ] {
+        assert_eq!(found(&format!("routes: {routes}")), expected, "{routes}");
+    }
+}
+
+#[test]
+fn paths_mean_what_they_usually_do() {
+    let list = "{path: /orders, ttl: 1m, tags: [orders]}";
+    let item = |more: &str| format!("[{list}, {{path: '/orders/{{id}}', ttl: 1m{more}}}]");
+    let with_event = format!(
+        "{}\nevents: [{{webhook: /hooks/a, secret: '{}', purge: [orders]}}]",
+        item(", tags: ['order:{id}']"),
+        "x".repeat(32)
+    );
+    for (routes, expected) in [
+        // A write to the item leaves the list.
+        (item(", tags: ['order:{id}']"), &["list-not-purged 2"][..]),
+        (
+            item(", purges: ['orders:{id}']").replace("tags: [orders]", "tags: [orders, 'orders:{query.q}']"),
+            &[],
+        ),
+        (item(", tags: ['order:{id}'], purges: [orders]"), &[]),
+        (item(", tags: [orders, 'order:{id}']"), &[]),
+        (item(", tags: ['order:{id}'], purges: []"), &["tag-never-purged 2"]),
+        // `purge.parents` does it.
+        (item(""), &[]),
+        (
+            format!(
+                "{}, {{path: '/orders/{{id}}/pay', purges: [orders]}}]",
+                item(", tags: ['o:{id}']").trim_end_matches(']')
+            ),
+            &[],
+        ),
+        (with_event, &[]),
+        // One response for all callers.
+        ("[{path: /users/me, ttl: 1m, shared: true}]".into(), &["shared-caller 2"]),
+        ("[{path: /users/me, ttl: 1m, per: authorization}]".into(), &[]),
+        ("[{path: /me-too, ttl: 1m, shared: true}]".into(), &[]),
+        ("[{path: /api/login, ttl: 1m}]".into(), &["stored-login 2"]),
+        (
+            "[{path: /api/login, ttl: never}, {path: /logout, ttl: upstream}, {path: /token, purges: []}]"
+                .into(),
+            &[],
+        ),
     ] {
         assert_eq!(found(&format!("routes: {routes}")), expected, "{routes}");
     }

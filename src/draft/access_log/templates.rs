@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::draft::openapi::CALLER_SEGMENTS;
+use crate::config::CALLER_SEGMENTS;
 use crate::observation::is_value_segment;
 
 /// Children of one prefix beyond which they are values.

@@ -73,9 +73,7 @@ impl<'d> Document<'d> {
     pub(super) fn missing_reference(&self, mut node: &'d Value) -> Option<&'d str> {
         let written = node.get("$ref")?.as_str()?;
         for _ in 0..MAX_REFERENCES {
-            if node.get("$ref").is_none() {
-                return None;
-            }
+            node.get("$ref")?;
             match reference(node).and_then(|pointer| self.root.pointer(pointer)) {
                 Some(target) => node = target,
                 None => break,

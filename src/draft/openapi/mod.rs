@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use self::document::Document;
 pub(super) use self::operation::{PathItem, ReadOperation, WriteOperation};
-pub(super) use self::routes::{CALLER_SEGMENTS, add as add_routes};
+pub(super) use self::routes::add as add_routes;
 use super::{DEFAULT_UPSTREAM, Draft, Setting, scalar, sequence};
 use crate::policy::CallerFields;
 

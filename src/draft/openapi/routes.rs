@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::operation::{Access, PathItem, ReadOperation};
 use super::resource::{Resource, Tag, is_reached, reaches_any, shape};
+use crate::config::CALLER_SEGMENTS;
 use crate::draft::{Draft, DraftRoute, Setting, flow_item, scalar, sequence};
 
 /// The lifetime where no documented write ends it earlier.
@@ -12,9 +13,6 @@ const TTL_PURGED: &str = "1m";
 
 /// A schema of more kinds than this is an envelope, not a kind of its own.
 const MAX_KINDS_OF_SCHEMA: usize = 2;
-
-/// Names of segments that stand for the caller.
-pub(in crate::draft) const CALLER_SEGMENTS: [&str; 6] = ["me", "self", "my", "mine", "current", "session"];
 
 /// A path with its tags.
 struct Planned<'p> {

@@ -1,0 +1,159 @@
+//! Findings about what paths usually mean: the list above an item, the caller (`/me`), a login.
+
+use super::diagnostics::Diagnostics;
+use super::events::ParsedSource;
+use super::routes::ParsedRoute;
+use crate::policy::Route;
+use crate::policy::path::Segment;
+use crate::policy::query::QueryRule;
+use crate::policy::route::{Shared, Ttl};
+use crate::policy::template::Template;
+
+/// Names of segments that stand for the caller.
+pub(crate) const CALLER_SEGMENTS: [&str; 6] = ["me", "self", "my", "mine", "current", "session"];
+
+/// Last segments of paths whose responses are for one caller, once.
+const LOGIN_SEGMENTS: [&str; 13] = [
+    "login",
+    "logout",
+    "log-in",
+    "log-out",
+    "signin",
+    "signout",
+    "sign-in",
+    "sign-out",
+    "token",
+    "csrf",
+    "csrf-token",
+    "oauth",
+    "refresh-token",
+];
+
+/// Words that other tools write for the type of a parameter.
+const TYPE_WORDS: [&str; 9] =
+    ["any", "string", "number", "integer", "int", "boolean", "bool", "required", "optional"];
+
+pub(super) fn check(routes: &[ParsedRoute], sources: &[ParsedSource], diagnostics: &Diagnostics) {
+    for parsed in routes {
+        if parsed.route.caches() {
+            check_shared_caller(parsed, diagnostics);
+            check_login(parsed, diagnostics);
+            check_defaults(parsed, diagnostics);
+            check_list_above(parsed, (routes, sources), diagnostics);
+        }
+    }
+}
+
+/// Warns of `shared: true` for what most likely is one caller's.
+fn check_shared_caller(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
+    let route = &parsed.route;
+    let is_caller = |name: &&str| CALLER_SEGMENTS.iter().any(|known| name.eq_ignore_ascii_case(known));
+    if route.shared == Shared::No || !route.headers.is_empty() || !route.cookies.is_empty() {
+        return;
+    }
+    if let Some(name) = literals(route).find(is_caller) {
+        let location = parsed.own.shared.as_ref().map_or(parsed.path_location, |shared| shared.location);
+        diagnostics
+            .warning(
+                location,
+                format!("`{name}` stands for the caller, and `shared` gives one response to all of them"),
+            )
+            .help("write `per: authorization` (or `per: cookie.NAME`) in place of `shared`")
+            .name("shared-caller");
+    }
+}
+
+/// Warns of a lifetime for the answers to logins and the like.
+fn check_login(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
+    let route = &parsed.route;
+    let Some(Segment::Literal(last)) = route.path.segments().last() else { return };
+    let is_login = LOGIN_SEGMENTS.iter().any(|known| last.eq_ignore_ascii_case(known));
+    if is_login && route.ttl != Ttl::Upstream && route.per.is_none() {
+        let location = parsed.own.ttl.as_ref().map_or(parsed.path_location, |ttl| ttl.location);
+        diagnostics
+            .warning(
+                location,
+                format!("`{last}` most likely answers for one caller, and is stored for others here"),
+            )
+            .help("write `ttl: never`, or `ttl: upstream` if the API says what may be stored")
+            .name("stored-login");
+    }
+}
+
+/// Warns of a default that looks like the type of the parameter.
+fn check_defaults(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
+    let Some(query) = &parsed.own.query else { return };
+    let QueryRule::Only(names) = &query.value else { return };
+    let is_type = |word: &str| TYPE_WORDS.contains(&word) || word == "*";
+    for (name, word) in names.iter().filter_map(|(name, default)| Some((name, default.as_deref()?))) {
+        if is_type(word) {
+            diagnostics
+                .warning(
+                    query.location,
+                    format!("`{name}: {word}` is a default: a request without `{name}` is sent on as `{name}={word}`"),
+                )
+                .help(format!("write `{name}: ~` if it has no default; allow this if the API knows the value `{word}`"))
+                .name("default-like-a-type");
+        }
+    }
+}
+
+/// Warns of an item whose writes purge no tag of the list above it, although they purge other tags.
+fn check_list_above(
+    parsed: &ParsedRoute,
+    (routes, sources): (&[ParsedRoute], &[ParsedSource]),
+    diagnostics: &Diagnostics,
+) {
+    let item = &parsed.route;
+    let Some((Segment::Parameter(name), above)) = item.path.segments().split_last() else { return };
+    // Without tags and purges of its own, a write purges the paths above it.
+    if item.has_empty_purges() || !item.says_what_writes_purge() {
+        return;
+    }
+    let is_list = |list: &&ParsedRoute| {
+        let route = &list.route;
+        route.caches() && !route.tags.is_empty() && has_shape(route.path.segments(), above)
+    };
+    let Some(list) = routes.iter().find(is_list) else { return };
+    let reaches = |purged: &Template| list.route.tags.iter().any(|tag| purged.may_reach_any(tag));
+    // Somebody has thought about the list: an event, or a write below the item.
+    let below = |other: &&ParsedRoute| has_shape_below(other.route.path.segments(), item.path.segments());
+    let is_known = item.purge_templates().any(reaches)
+        || routes.iter().filter(below).any(|other| other.route.purge_templates().any(reaches))
+        || sources.iter().flat_map(|source| &source.purge).any(|purged| reaches(&purged.value));
+    if !is_known {
+        let (path, above) = (item.path.as_str(), list.route.path.as_str());
+        let tag = list.route.tags.first().map_or("", Template::as_str);
+        diagnostics
+            .warning(
+                parsed.path_location,
+                format!("a write to `{path}` leaves the list `{above}` as it is: it purges no tag of it"),
+            )
+            .note(list.path_location, "the list")
+            .help(format!(
+                "add `purges: [\"{tag}\"]` here if a PUT, PATCH or DELETE of one `{{{name}}}` changes the list"
+            ))
+            .name("list-not-purged");
+    }
+}
+
+fn literals(route: &Route) -> impl Iterator<Item = &str> {
+    route.path.segments().iter().filter_map(|segment| match segment {
+        Segment::Literal(text) => Some(text.as_str()),
+        Segment::Parameter(_) | Segment::Rest(_) => None,
+    })
+}
+
+/// Whether the paths differ at most in the names of parameters.
+fn has_shape(path: &[Segment], other: &[Segment]) -> bool {
+    let is_same = |(one, other): (&Segment, &Segment)| match (one, other) {
+        (Segment::Literal(one), Segment::Literal(other)) => one == other,
+        (Segment::Parameter(_), Segment::Parameter(_)) => true,
+        _ => false,
+    };
+    path.len() == other.len() && path.iter().zip(other).all(is_same)
+}
+
+fn has_shape_below(path: &[Segment], item: &[Segment]) -> bool {
+    path.len() > item.len() && has_shape(&path[..item.len()], item)
+}
