@@ -22,7 +22,7 @@ pub(super) fn abbreviate_key(key: &CacheKey) -> String {
 pub(super) fn describe_pass(reason: PassReason, route: Option<&Route>) -> String {
     let path = route.map_or("", |route| route.path.as_str());
     let reason_text = match reason {
-        PassReason::Method => "OPTIONS and TRACE are never cached",
+        PassReason::Method => "only GET, HEAD and the route's `methods` are cached",
         PassReason::NoRoute => "no route matches the path",
         PassReason::RouteOff => "its route has `mode: off`",
         PassReason::RouteNeverCaches => "its route has `ttl: never`, or only `purges`",

@@ -51,6 +51,7 @@ fn lookup_to_json(lookup: &LookupExplanation) -> Value {
         "key": abbreviate_key(&lookup.key),
         "keyParts": parts,
         "forwarded": lookup.forwarded,
+        "leftOut": lookup.left_out.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
         "credentialOutsideKey": !lookup.caller.is_in_key(),
         "onMiss": on_miss,
         "dateSecondsBehind": lookup.clock_lag,

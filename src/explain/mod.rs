@@ -28,6 +28,7 @@ use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange,
 use crate::policy::lifetime::Lifetime;
 use crate::policy::no_vary_search::SearchVariance;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
+use crate::policy::query::QueryRule;
 use crate::policy::response_admission::{self, RequestContext};
 use crate::policy::routes::Routes;
 use crate::policy::storing::{self, ExchangeTimes, NotStored};
@@ -38,7 +39,7 @@ use crate::proxy::{Client, ClientHead};
 use crate::purge::{Target, TargetId};
 use crate::stored_response::{Terms, Variants};
 
-pub use crate::callers::Callers;
+pub use crate::callers::{Callers, KeyStatus};
 pub use caller::CallerTrust;
 use caller::ExplainedCaller;
 pub(crate) use caller::callers;
@@ -84,6 +85,8 @@ pub struct LookupExplanation {
     pub parts: Vec<KeyPart>,
     /// The path and query that the upstream receives.
     pub forwarded: String,
+    /// The parameters that are neither in the key nor sent on, each with the listed name that it nearly has.
+    pub left_out: Vec<(String, Option<String>)>,
     pub caller: Caller,
     pub on_miss: OnMiss,
     /// How many seconds the response's `Date` lies in the past: the clock of the upstream is behind, or it was cached.
@@ -261,6 +264,7 @@ impl<'c> Explainer<'c> {
             parts: describe_key(lookup.route, request, query, vary.as_ref(), &self.config.credentials),
             forwarded: query
                 .map_or_else(|| request.path.to_owned(), |query| format!("{}?{query}", request.path)),
+            left_out: find_left_out(&lookup.route.query, request.query),
             caller: lookup.caller,
             on_miss: decide_on_miss(lookup.route, request),
             clock_lag: freshness::clock_lag(&response.headers, self.now).filter(|lag| *lag > 0),
@@ -340,6 +344,11 @@ impl<'c> Explainer<'c> {
             widened_templates: written.widened,
         }
     }
+}
+
+fn find_left_out(rule: &QueryRule, query: Option<&str>) -> Vec<(String, Option<String>)> {
+    let names = rule.left_out(query).into_iter();
+    names.map(|name| (name.to_string(), rule.listed_name(&name).map(str::to_owned))).collect()
 }
 
 impl Explanation {

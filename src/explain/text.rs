@@ -80,6 +80,15 @@ fn write_cached(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option
     }
     write_key(f, lookup)?;
     write_line(f, "forwards", &lookup.forwarded)?;
+    for (name, listed) in &lookup.left_out {
+        let name = name.escape_debug();
+        match listed {
+            Some(listed) => {
+                write_line(f, "left out", format_args!("`{name}`: `query` has `{listed}`, another name"))?
+            }
+            None => write_line(f, "left out", format_args!("`{name}`, by the route's `query`"))?,
+        }
+    }
     if !lookup.caller.is_in_key() {
         write_line(
             f,

@@ -35,6 +35,31 @@ impl QueryRule {
     }
 }
 
+impl QueryRule {
+    /// The decoded names of the parameters that are neither in the key nor sent on, in the order of the query.
+    pub fn left_out<'q>(&self, query: Option<&'q str>) -> Vec<Cow<'q, str>> {
+        let is_left_out = |name: &str| match self {
+            QueryRule::All => false,
+            QueryRule::Only(wanted) => wanted.iter().all(|(want, _)| want != name),
+            QueryRule::Ignore(patterns) => patterns.iter().any(|pattern| matches_pattern(pattern, name)),
+        };
+        let mut names: Vec<Cow<'q, str>> = Vec::new();
+        for (name, _) in parse_pairs(query).filter(|(name, _)| is_left_out(name)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The listed name that a left out parameter is another spelling of: `ids` for `ids[]`, `ids[0]` and `Ids`.
+    pub fn listed_name(&self, left_out: &str) -> Option<&str> {
+        let QueryRule::Only(wanted) = self else { return None };
+        let base = left_out.split_once('[').map_or(left_out, |(base, _)| base);
+        wanted.iter().map(|(want, _)| want.as_str()).find(|want| want.eq_ignore_ascii_case(base))
+    }
+}
+
 /// The decoded values of one parameter, in order.
 pub(super) fn query_values(query: Option<&str>, name: &str) -> Vec<String> {
     let named = parse_pairs(query).filter(|(other, _)| other == name);

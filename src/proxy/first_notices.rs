@@ -1,5 +1,6 @@
 //! Says once, for each route and field, that a response is shared or not because of a request field, or stored without a
-//! response field; and once for each route that its responses can't be merged.
+//! response field; and once for each route that its responses can't be merged, and that a parameter is left out which nearly
+//! has the name of a listed one.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,6 +15,9 @@ use crate::policy::overlay::Mismatch;
 /// Names of request fields that only look like a credential's, and of response fields: each has a set of its own, and no
 /// more are remembered or said.
 const MAX_NOTICES: usize = 256;
+
+/// How much is shown of a name that a client chose.
+const MAX_SHOWN_CHARS: usize = 64;
 
 /// The bound for one client's names of the first kind, so that one that invents names does not silence the others.
 const MAX_NOTICES_OF_CLIENT: usize = 16;
@@ -61,6 +65,7 @@ struct Notices {
     /// Fields that `underscores` dropped from writes, each with the client that sent it first.
     underscored: HashMap<HeaderName, Option<IpAddr>>,
     unmerged: HashSet<usize>,
+    left_out: HashSet<usize>,
 }
 
 impl Notices {
@@ -156,6 +161,19 @@ impl FirstNotices {
                 route = &*route.name,
                 reason = mismatch.as_str(),
                 "response can't be merged as its route's `overlay` says: such requests are forwarded"
+            );
+        }
+    }
+
+    /// A parameter does not reach the upstream that nearly has the name of one in `query`.
+    pub(super) fn record_left_out(&self, route: &Route, parameter: &str, listed: &str) {
+        if self.0.lock().left_out.insert(route.index) {
+            let parameter: String = parameter.chars().take(MAX_SHOWN_CHARS).collect();
+            tracing::warn!(
+                route = &*route.name,
+                ?parameter,
+                listed,
+                "query parameter left out: `query` lists another name; list both if the API reads both"
             );
         }
     }

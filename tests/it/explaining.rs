@@ -54,6 +54,14 @@ async fn explain_gives_the_decision_and_the_remedy() {
             &["then stale  no more: s-maxage forbids it", "`override: [s-maxage-revalidation]`"],
         ),
         (
+            &["/api/courses?page[]=2&utm=1"],
+            &[
+                "forwards    /api/courses?page=1",
+                "left out    `page[]`: `query` has `page`",
+                "`utm`, by the route's",
+            ],
+        ),
+        (
             &["/api/courses", "--response", "No-Vary-Search: key-order"],
             &["not for     other queries: `no_vary_search: true` would obey"],
         ),
@@ -306,4 +314,16 @@ async fn what_only_redis_has_is_found_there() {
         Some(other.admin.get(&ask).await.json()["now"].clone()).filter(|now| now["validity"] == "purged")
     };
     assert_eq!(eventually("the purge is seen", purged).await["purgedBy"]["target"], "tag course:7");
+}
+
+#[tokio::test]
+async fn a_list_that_query_leaves_out_is_told_once() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s, query: [ids]}]", &upstream);
+    for query in ["ids[]=1", "ids%5B%5D=2", "Ids=3&x=1", "ids=4"] {
+        larder.get(&format!("/a?{query}")).await.assert_status(200);
+    }
+    let log = larder.log();
+    assert_eq!(log.matches("query parameter left out").count(), 1, "{log}");
+    assert!(log.contains("ids[]"), "{log}");
 }

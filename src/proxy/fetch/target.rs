@@ -24,6 +24,7 @@ use crate::policy::compression::{compress_response, mark_tag, restore_tags};
 use crate::policy::content;
 use crate::policy::freshness::clock_lag;
 use crate::policy::no_vary_search::LookupQuery;
+use crate::policy::query::QueryRule;
 use crate::policy::response_admission::RequestContext;
 use crate::policy::route::RouteMode;
 use crate::policy::storing::ExchangeTimes;
@@ -109,8 +110,20 @@ impl FetchTarget {
         RequestContext { route: &self.route, caller: self.caller, primary: &self.primary, request }
     }
 
+    fn notice_left_out(&self) {
+        let rule = &self.route.query;
+        if let QueryRule::Only(_) = rule {
+            for name in rule.left_out(self.head.parts.uri.query()) {
+                if let Some(listed) = rule.listed_name(&name) {
+                    self.proxy().first_notices.record_left_out(&self.route, &name, listed);
+                }
+            }
+        }
+    }
+
     /// Asks the upstream, with the condition of the stored response if that can be validated (RFC 9111 §4.3).
     pub(super) async fn fetch(&self, stale: Option<&StaleResponse>) -> Result<Fetched, ProxyError> {
+        self.notice_left_out();
         // A POST has no conditions that a 304 could answer (RFC 9110 §13.2.1).
         let Some(stale) = stale.filter(|_| self.head.parts.method != Method::POST) else {
             return self.send_unconditional().await;
