@@ -143,6 +143,8 @@ pub fn describe_request(
 /// The log line of a purge.
 struct PurgeLogLine {
     source: &'static str,
+    /// The name of the event source.
+    event_source: Option<String>,
     route: String,
     mode: &'static str,
     in_doubt_ms: u64,
@@ -154,6 +156,11 @@ impl PurgeLogLine {
     fn new(purge: &Purge, source: PurgeSource, route: Option<&Route>) -> Self {
         Self {
             source: source.as_str(),
+            event_source: purge
+                .cause
+                .as_ref()
+                .filter(|_| source == PurgeSource::Event)
+                .and_then(|cause| cause.from.clone()),
             route: route.map_or("none", |route| &route.name).to_string(),
             mode: purge.mode.as_str(),
             in_doubt_ms: u64::try_from(purge.in_doubt_for.as_millis()).unwrap_or(u64::MAX),
@@ -164,13 +171,27 @@ impl PurgeLogLine {
 
     /// The targets are written as Rust strings, so that what a request sent can't forge a line.
     fn write(&self, result: &Result<PurgeVersion, StoreError>) {
-        let PurgeLogLine { source, route, mode, in_doubt_ms, targets, target_names: named } = self;
+        let PurgeLogLine { source, event_source, route, mode, in_doubt_ms, targets, target_names: named } =
+            self;
+        let event_source = event_source.as_deref();
         match result {
             Ok(PurgeVersion(position)) => {
-                tracing::info!(source, route, mode, in_doubt_ms, targets, position, ?named, "purged");
+                tracing::info!(
+                    source,
+                    event_source,
+                    route,
+                    mode,
+                    in_doubt_ms,
+                    targets,
+                    position,
+                    ?named,
+                    "purged"
+                );
             }
             Err(error) => {
-                tracing::error!(source, route, mode, in_doubt_ms, targets, %error, ?named, "not purged");
+                tracing::error!(
+                    source, event_source, route, mode, in_doubt_ms, targets, %error, ?named, "not purged"
+                );
             }
         }
     }

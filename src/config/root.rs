@@ -24,7 +24,7 @@ use super::warm::{BackgroundSettings, WARM_KIND, WarmContext};
 use super::yaml::{Value, YamlNode};
 use super::{
     Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, admin_at, events, lint,
-    listen, overlay, routes, warm,
+    listen, overlay, routes, warm, warnings,
 };
 use crate::policy::rate_limit::{RateKey, RateLimit};
 use crate::policy::route::Credential;
@@ -165,6 +165,12 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         is_strict: read.store.as_ref().is_some_and(|store| store.max_lag.is_zero()),
     };
     let routes = routes::read(&read.defaults?, &read.routes?, &context, diagnostics);
+    if let (Some(store), Some(parsed)) = (&read.store, &routes) {
+        warnings::warn_of_sizes(store, parsed, diagnostics);
+    }
+    if let Some(trusted) = &read.trusted_proxies {
+        warnings::warn_of_networks(trusted, fields.value_location("trusted_proxies"), diagnostics);
+    }
     let warm_node = read.warm?;
     let (Some(parsed), Some(credentials), Some((listen, listener_settings)), Some(mut background)) =
         (routes, read.credentials, read.listen, read.background)
@@ -187,7 +193,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
     overlay::add_shared_parts(&mut routes, callers.as_deref().unwrap_or_default(), &background.headers);
     let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
     if background.host.is_empty() {
-        background.host = warm::default_host(&listen);
+        background.host = warm::default_host(&listen, &listener_settings);
     }
     let context = WarmContext { routes: &Routes::new(&routes), background: &background };
     let warm = warm::warm(&warm_node, Some(&context), diagnostics)?;

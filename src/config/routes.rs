@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::ACCEPT_LANGUAGE;
+
 use super::callers::CallerSettings;
 use super::diagnostics::{Diagnostics, Location};
 use super::events::ParsedSource;
@@ -128,6 +130,10 @@ fn route(
     }
     let caller_entry = merged.callers.clone()?;
     let mut route = merged.clone().into_route(index, name, path.value)?;
+    // One response for each language, whether the upstream has `Vary` or not.
+    if !route.languages.is_empty() && !route.headers.contains(&ACCEPT_LANGUAGE) {
+        route.headers.push(ACCEPT_LANGUAGE);
+    }
     check_own_url(&mut route, own, diagnostics);
     route_callers::resolve(&mut route, &caller_entry, context.callers, diagnostics);
     if context.callers.is_some() {

@@ -15,7 +15,7 @@ use super::scalars::{
 use super::units::FieldError;
 use super::upstream::OFF_OR_DURATION;
 use super::yaml::{Value, YamlNode};
-use super::{Listen, PageWalk, WarmEntry, WarmList, url};
+use super::{Listen, ListenerSettings, PageWalk, WarmEntry, WarmList, url};
 use crate::policy::Route;
 use crate::policy::credentials;
 use crate::policy::json_query::JsonQuery;
@@ -72,14 +72,19 @@ settings! {
 
 pub(super) const WARM_KIND: Kind = Kind::ListOf(&Kind::Mapping(WarmFields::SECTION));
 
-/// The `Host` if `background.host` is absent: the one that clients on this machine send.
-pub(super) fn default_host(listen: &[Listen]) -> HeaderMap {
+/// The scheme and host if `background.host` is absent: those by which clients on this machine ask.
+pub(super) fn default_host(listen: &[Listen], settings: &[ListenerSettings]) -> HeaderMap {
+    let Some(Listen::Tcp(address)) = listen.first() else { return HeaderMap::new() };
+    if address.ip().is_unspecified() {
+        return HeaderMap::new();
+    }
+    let is_tls = settings.first().is_some_and(|settings| !settings.tls.is_empty());
     let mut headers = HeaderMap::new();
-    if let Some(Listen::Tcp(address)) = listen.first()
-        && !address.ip().is_unspecified()
-        && let Ok(value) = HeaderValue::from_str(&address.to_string())
-    {
-        headers.insert(HOST, value);
+    if let Ok(host) = HeaderValue::from_str(&address.to_string()) {
+        headers.insert(HOST, host);
+    }
+    if is_tls {
+        headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     }
     headers
 }

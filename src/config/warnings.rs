@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::diagnostics::Diagnostics;
+use ipnet::IpNet;
+
+use super::diagnostics::{Diagnostics, Location};
 use super::routes::ParsedRoute;
+use super::store::StoreSettings;
 use super::suggest::nearest;
 use crate::policy::route::Shared;
 
@@ -14,6 +17,29 @@ pub(super) fn add_warnings(routes: &[ParsedRoute], diagnostics: &Diagnostics) {
         warn_private_shared(parsed, diagnostics);
         warn_caller_tag_on_shared_route(parsed, diagnostics);
         warn_unknown_tags(parsed, &known, diagnostics);
+    }
+}
+
+/// Warns of bodies that a route may store by its `max_size`, and for which the memory has no room.
+pub(super) fn warn_of_sizes(store: &StoreSettings, routes: &[ParsedRoute], diagnostics: &Diagnostics) {
+    let is_too_large = |parsed: &&ParsedRoute| parsed.route.caches() && parsed.route.max_size > store.memory;
+    if store.redis.is_some() || store.memory == 0 {
+        return;
+    }
+    if let Some(parsed) = routes.iter().find(is_too_large) {
+        let location = parsed.own.max_size.as_ref().map_or(parsed.path_location, |size| size.location);
+        diagnostics
+            .warning(location, "responses of this route may be larger than `store.memory`, and are not stored then")
+            .help("raise `store.memory` to many times the route's `max_size` (8MiB by default), or lower `max_size`");
+    }
+}
+
+/// Warns of networks that trust everybody with the address of a client.
+pub(super) fn warn_of_networks(trusted: &[IpNet], location: Location, diagnostics: &Diagnostics) {
+    if trusted.iter().any(|network| network.prefix_len() == 0) {
+        diagnostics
+            .warning(location, "every client may say by `X-Forwarded-For` and the like who it is")
+            .help("name the addresses of the proxies in front of larder");
     }
 }
 

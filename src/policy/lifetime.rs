@@ -94,16 +94,15 @@ impl Lifetime {
         // The route's own window is a decision for all of its responses, those with s-maxage included.
         let is_swr_closed = is_closed || (by_s_maxage && route.stale_while_revalidate.is_zero());
         let is_sie_closed = is_closed || by_s_maxage;
+        // The response says that it is to be asked for each time: the route's window would serve it at once.
+        let own_is_zero = self == Lifetime::Explicit(Duration::ZERO);
+        let swr_of_route = if own_is_zero { Duration::ZERO } else { route.stale_while_revalidate };
         let mut terms = Terms {
             requested_at: exchange.requested_at,
             received_at: exchange.received_at,
             initial_age,
             freshness_lifetime,
-            stale_while_revalidate: window(
-                is_swr_closed,
-                directives.stale_while_revalidate,
-                route.stale_while_revalidate,
-            ),
+            stale_while_revalidate: window(is_swr_closed, directives.stale_while_revalidate, swr_of_route),
             stale_if_error: window(is_sie_closed, directives.stale_if_error, route.stale_if_error),
             always_validate,
             must_revalidate: is_closed || by_s_maxage,

@@ -107,7 +107,7 @@ macro_rules! route_keys {
             headers: Vec<HeaderName> = KEY_HEADERS, default "[]", cache_only;
 
             /// The languages that the API answers in: `[en, de]`. A request's `Accept-Language` is replaced by the one that it
-            /// likes best, the first of equals, so that there is one response for each; without any of them by none.
+            /// likes best, the first of equals, and that is in the key; without any of them by none.
             languages: Vec<String> = LANGUAGES, default "[]", cache_only;
 
             /// More cookies in the key.
@@ -117,7 +117,8 @@ macro_rules! route_keys {
             status: BTreeMap<u16, Duration> = STATUSES, default "{}", cache_only;
 
             /// How long a stale response is served while a new one is fetched (RFC 5861), where it does not say itself. Also
-            /// applies to responses with `s-maxage`, which alone forbids stale responses.
+            /// applies to responses with `s-maxage`, which alone forbids stale responses; not to those whose own lifetime is
+            /// zero (`max-age=0`).
             stale_while_revalidate: Duration = DURATION, default "0s", cache_only;
 
             /// How long a stale response is served if the upstream fails (RFC 5861).

@@ -7,7 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use http::header::RETRY_AFTER;
+use http::Method;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, RETRY_AFTER};
 
 use super::answer::Answer;
 use super::client_request::ClientHead;
@@ -44,12 +45,21 @@ pub(super) fn find_rated_route<'r>(
         _ => find_strictest(routes, head.parts.uri.path()),
     }?;
     let limit = route.rate.as_ref()?;
+    // A browser sends it by itself, and a script can't see why it failed.
+    if is_preflight(head) {
+        return None;
+    }
     let is_counted = match class {
         Classification::Pass { .. } | Classification::Write { .. } => true,
         Classification::Identify { .. } if limit.by.needs_caller() => false,
         _ => limit.counted == CountedRequests::All,
     };
     is_counted.then_some(route)
+}
+
+/// Whether a browser asks whether a page of another site may send a request (CORS).
+fn is_preflight(head: &ClientHead) -> bool {
+    head.parts.method == Method::OPTIONS && head.has(&ORIGIN) && head.has(&ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Whether the limit of `rated` counts by the caller, and another service has to be asked who that is. A caller is

@@ -239,7 +239,7 @@ impl Index {
         if read.epoch != self.epoch || read.epoch == Epoch::NONE {
             return Validity::Dead;
         }
-        if self.rules.is_some_and(|rules| !targets.contains(&rules)) {
+        if self.has_other_rules(targets) {
             return Validity::Dead;
         }
         if !self.pending.is_empty() && self.reached_by(targets).any(|id| self.pending.contains_key(id)) {
@@ -290,6 +290,11 @@ impl Index {
     /// When the last doubt of all ends, those of writes under way with it.
     pub fn latest_doubt(&self) -> Timestamp {
         self.latest_doubt.max(self.intents.latest())
+    }
+
+    /// Whether a response with these targets is stored under other rules than those in use.
+    pub fn has_other_rules(&self, targets: &[TargetId]) -> bool {
+        self.rules.is_some_and(|rules| !targets.contains(&rules))
     }
 
     /// The ids whose purges reach a response with these targets: those of its own that are no rules, and all other rules.

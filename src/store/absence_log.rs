@@ -23,6 +23,7 @@ struct AbsenceSlot {
 const EXPIRED: u64 = 1;
 const EVICTED: u64 = 2;
 const IN_DOUBT: u64 = 3;
+const OTHER_RULES: u64 = 4;
 
 impl AbsenceLog {
     pub(super) fn new() -> Self {
@@ -34,6 +35,7 @@ impl AbsenceLog {
             MissReason::Expired => EXPIRED,
             MissReason::Evicted => EVICTED,
             MissReason::Purged(version) => version.0,
+            MissReason::OtherRules => OTHER_RULES,
             _ => IN_DOUBT,
         };
         let (slot, key) = self.slot(key);
@@ -51,6 +53,7 @@ impl AbsenceLog {
             EXPIRED => Some(MissReason::Expired),
             EVICTED => Some(MissReason::Evicted),
             IN_DOUBT => Some(MissReason::InDoubt),
+            OTHER_RULES => Some(MissReason::OtherRules),
             version => Some(MissReason::Purged(PurgeVersion(version))),
         }
     }
@@ -75,6 +78,7 @@ mod tests {
             MissReason::Expired,
             MissReason::Evicted,
             MissReason::InDoubt,
+            MissReason::OtherRules,
             MissReason::Purged(PurgeVersion(1_764_000_000_000_000)),
         ];
         for reason in reasons {

@@ -56,19 +56,28 @@ impl FirstTier {
         self.responses.peek(&entry_id(key)).filter(|stored| has_key(key, stored))
     }
 
-    /// Does not insert an entry that is dead already: every look-up would find it dead.
-    pub(super) fn insert(&self, key: CacheKey, stored: StoredEntry, view: &PurgeView, now: Timestamp) {
+    /// Does not insert an entry that is dead already: every look-up would find it dead. Returns whether an entry of this
+    /// size fits at all.
+    pub(super) fn insert(
+        &self,
+        key: CacheKey,
+        stored: StoredEntry,
+        view: &PurgeView,
+        now: Timestamp,
+    ) -> bool {
         if self.is_disabled {
-            return;
+            return true;
         }
         if validity(&stored, view) == Validity::Dead {
-            return self.record_absence(&key, find_purge(&stored, view));
+            self.record_absence(&key, find_purge(&stored, view));
+            return true;
         }
         let (id, weight) = (entry_id(&key), weight(&stored));
         for (other, _) in &self.responses.insert(id, stored, weight, now).evicted {
             self.evicted.fetch_add(1, Ordering::Relaxed);
             self.absences.record(&other.0, MissReason::Evicted);
         }
+        weight <= self.responses.max_weight()
     }
 
     pub(super) fn record_absence(&self, key: &CacheKey, reason: MissReason) {
@@ -101,15 +110,15 @@ pub(super) fn retain_valid(stored: StoredEntry, view: &PurgeView) -> Option<Vali
     ValidEntry::new(stored, validity)
 }
 
-/// The purge that made an entry dead.
+/// The reason why an entry is dead: a purge, or a change of the rules.
 pub(super) fn find_purge(stored: &StoredEntry, view: &PurgeView) -> MissReason {
-    let purge = match stored {
-        StoredEntry::Response(response) => {
-            view.read().last_purge(&response.head.stamp, &response.head.targets)
-        }
-        StoredEntry::Variants(_) => None,
-    };
-    purge.map_or(MissReason::InDoubt, |(_, version)| MissReason::Purged(version))
+    let StoredEntry::Response(response) = stored else { return MissReason::InDoubt };
+    let (head, index) = (&response.head, view.read());
+    match index.last_purge(&head.stamp, &head.targets) {
+        Some((_, version)) => MissReason::Purged(version),
+        None if index.has_other_rules(&head.targets) => MissReason::OtherRules,
+        None => MissReason::InDoubt,
+    }
 }
 
 fn validity(stored: &StoredEntry, view: &PurgeView) -> Validity {

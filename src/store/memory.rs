@@ -64,8 +64,8 @@ impl ResponseStore for MemoryStore {
     }
 
     fn insert(&self, fill: FetchToken, stored: StoredEntry) -> BoxFuture<Result<(), StoreError>> {
-        self.responses.insert(*fill.key(), stored, &self.view, self.clock.now());
-        Box::pin(ready(Ok(())))
+        let fits = self.responses.insert(*fill.key(), stored, &self.view, self.clock.now());
+        Box::pin(ready(if fits { Ok(()) } else { Err(StoreError::TooLarge) }))
     }
 
     fn inspect(&self, key: &CacheKey) -> BoxFuture<Option<InspectedEntry>> {

@@ -71,6 +71,11 @@ impl<V: Clone> SizedCache<V> {
         self.shard(&id).write().insert((id, value), weight, now)
     }
 
+    /// The weight of the largest entry that is kept.
+    pub(super) fn max_weight(&self) -> u64 {
+        self.shards[0].read().capacity()
+    }
+
     pub(super) fn remove_if(&self, id: &EntryId, condition: impl FnOnce(&V) -> bool) {
         let removed = {
             let mut shard = self.shard(id).write();

@@ -111,3 +111,23 @@ async fn what_another_replica_purged_is_purged_here() {
     let detail = two.get("/a").await.cache_status("detail").unwrap_or_default();
     assert!(detail.starts_with("purged:"), "{detail}");
 }
+
+#[tokio::test]
+async fn what_never_fits_is_counted_as_too_large() {
+    let upstream = Upstream::start();
+    upstream.on("/a", Answer::ok(vec![b'x'; 3 << 20]));
+    let larder = Larder::with("store: {memory: 2MiB}\nroutes: [{path: /a, ttl: 60s}]", &upstream);
+    larder.get("/a").await.assert_status(200);
+    let reason = "larder_not_stored_total{route=\"/a\",reason=\"too-large\"}";
+    larder.metric_becomes(reason, 1.0).await;
+    assert!(!larder.get("/a").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_change_of_the_rules_is_no_doubt() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s, tags: [a]}]", &upstream);
+    larder.get("/a").await.assert_stored();
+    larder.reconfigure("routes: [{path: /a, ttl: 60s, tags: [b]}]").await;
+    larder.get("/a").await.assert_detail("other-rules");
+}

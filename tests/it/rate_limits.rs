@@ -229,3 +229,15 @@ async fn without_redis_nothing_is_refused_that_is_within_the_limit() {
     let replica = Replica::start_alone(&redis.url(), &upstream, "", routes);
     assert_eq!(statuses((0..3).map(|_| replica.get("/a"))).await, [200, 200, 429]);
 }
+
+#[tokio::test]
+async fn a_preflight_of_a_browser_is_free() {
+    let upstream = Upstream::start();
+    let larder = Larder::with("routes: [{path: /a, ttl: never, rate: {limit: 1/d}}]", &upstream);
+    let options = || larder.request("OPTIONS", "/a").header("origin", "https://a.example");
+    for _ in 0..3 {
+        options().header("access-control-request-method", "POST").await.assert_status(200);
+    }
+    options().await.assert_status(200);
+    options().await.assert_status(429);
+}

@@ -157,3 +157,27 @@ async fn what_was_purged_softly_counts_as_stale() {
     upstream.on("/sie", Answer::status(500));
     larder.get("/sie").await.assert_status(200).assert_text("GET /sie #2").assert_detail("stale-if-error");
 }
+
+/// The window of a route is for responses that were fresh once: `max-age=0` asks for validation at once.
+#[tokio::test]
+async fn a_lifetime_of_zero_opens_no_window_of_the_route() {
+    let upstream = Upstream::start();
+    let routes = "
+routes:
+  - {path: /route, ttl: 30s, stale_while_revalidate: 5s}
+  - {path: /own, ttl: 30s, stale_while_revalidate: 5s}
+  - {path: /override, ttl: 30s, stale_while_revalidate: 5s, override: [lifetime]}
+";
+    let larder = Larder::with(routes, &upstream);
+    for (path, field, is_hit) in [
+        ("/route", ("cache-control", "max-age=0"), false),
+        ("/route?expires", ("expires", "0"), false),
+        ("/own", ("cache-control", "max-age=0, stale-while-revalidate=5"), true),
+        ("/override", ("cache-control", "max-age=0"), true),
+    ] {
+        let plain = path.split('?').next().unwrap();
+        upstream.on(plain, Answer::ok("").header(field.0, field.1));
+        larder.get(path).await.assert_status(200);
+        assert_eq!(larder.get(path).await.is_hit(), is_hit, "{path}");
+    }
+}

@@ -220,3 +220,13 @@ async fn a_certificate_that_is_not_there_is_an_error_at_the_start() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("/nowhere/c.pem"), "{said}");
 }
+
+#[tokio::test]
+async fn warming_asks_by_the_scheme_of_the_listener() {
+    let (upstream, certificates) = (Upstream::start(), Certificates::new());
+    let larder = Larder::with(&listen(&certificates, &["server"]), &upstream);
+    larder.admin.request("POST", "/warm").body(r#"{"urls": ["/a"]}"#).await.assert_status(200);
+    let stream = connect(larder.address(), &certificates.path("ca.pem"), "localhost", &[]).await.unwrap();
+    let answer = exchange(stream, &GET.replace("Host: api", "Host: 127.0.0.1:1")).await;
+    assert!(answer.contains("cache-status: larder; hit"), "{answer}");
+}

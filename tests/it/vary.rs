@@ -293,3 +293,19 @@ async fn the_latest_of_all_kinds_of_vary_is_used() {
     ask("2", "1").await.assert_hit().assert_text("GET /a #3");
     assert_eq!(upstream.count("/a"), 3);
 }
+
+/// Which language a response has is told by the request alone.
+#[tokio::test]
+async fn languages_are_in_the_key_without_vary() {
+    let upstream = Upstream::start();
+    upstream.on("/a", |request: &Received| {
+        let language = request.header("accept-language").unwrap_or_default();
+        Answer::ok(format!("{language} #{}", request.nth))
+    });
+    let larder = Larder::with("routes: [{path: /a, ttl: 60s, languages: [en, de]}]", &upstream);
+    for (language, expected) in
+        [("en-GB", "en #1"), ("de", "de #2"), ("fr", " #3"), ("de-CH, en;q=0.1", "de #2"), ("en", "en #1")]
+    {
+        larder.get("/a").header("accept-language", language).await.assert_text(expected);
+    }
+}

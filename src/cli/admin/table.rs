@@ -109,7 +109,10 @@ pub(super) fn format_purges(log: &Value) -> String {
         let targets: Vec<String> = purge["targets"].as_array().into_iter().flatten().map(text).collect();
         let named = purge["targetCount"].as_u64().unwrap_or_default().saturating_sub(targets.len() as u64);
         let more = if named > 0 { format!(" and {named} more") } else { String::new() };
-        let asked = [&purge["route"], &purge["method"], &purge["path"]].map(text).join(" ");
+        let asked = match text(&purge["source"]).as_str() {
+            "event" => text(&purge["from"]),
+            _ => [&purge["route"], &purge["method"], &purge["path"]].map(text).join(" "),
+        };
         format!(
             "{}  {}  {}{more}  by {} {} at {}\n",
             text(&purge["at"]),
@@ -161,6 +164,11 @@ mod tests {
         }]});
         let expected = "T  hard  tag a\\nb and 2 more  by write sell POST /sell at one\n";
         assert_eq!(format_purges(&log), expected);
+        let event = serde_json::json!({"purges": [{
+            "at": "T", "mode": "hard", "targets": ["tag a"], "targetCount": 1, "source": "event", "from": "orders",
+            "replica": "one",
+        }]});
+        assert_eq!(format_purges(&event), "T  hard  tag a  by event orders at one\n");
     }
 
     #[test]

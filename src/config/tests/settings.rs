@@ -309,3 +309,21 @@ fn tracing_names_a_collector() {
     check_wrong("tracing: {otlp: https://a}", &["not a collector's URL"]);
     check_wrong("tracing: {sample: 1}", &["has no `otlp`"]);
 }
+
+#[test]
+fn sizes_and_networks_that_can_not_be_meant_are_warnings() {
+    for (more, expected) in [
+        ("store: {memory: 1KiB}\nroutes: [{path: /a, ttl: 1m}]", &["larger than `store.memory`"][..]),
+        ("store: {memory: 8MiB}\nroutes: [{path: /a, ttl: 1m}]", &[]),
+        ("routes: [{path: /a, ttl: 1m, max_size: 300MiB}]", &["larger than `store.memory`"]),
+        ("store: {memory: 1KiB}\nroutes: [{path: /a, purges: []}]", &[]),
+        ("trusted_proxies: [0.0.0.0/0]", &["every client may say"]),
+        ("trusted_proxies: [10.0.0.0/8]", &[]),
+    ] {
+        let warnings = right(more).warnings;
+        assert_eq!(warnings.len(), expected.len(), "{more}: {warnings:?}");
+        for (warning, part) in warnings.iter().zip(expected) {
+            assert!(warning.contains(part), "{more}: {warning}");
+        }
+    }
+}

@@ -275,7 +275,7 @@ mod tests {
             ("shop.example:80", Some(&["shop.example:80", "shop.example"])),
             ("shop.example:443", Some(&["shop.example:443", "shop.example"])),
             ("shop.example:8080", Some(&["shop.example:8080"])),
-            ("[::1]:80", Some(&["[::1]:80", "[::1]"])),
+            ("\\[::1\\]:80", Some(&["[::1]:80", "[::1]"])),
             ("^shop$", Some(&["shop"])),
             ("localhost", Some(&["localhost"])),
             ("^(a\\.example|b)$", Some(&["a.example", "b"])),

@@ -7,6 +7,7 @@ use super::target::FetchTarget;
 use crate::clock::Timestamp;
 use crate::policy::accept_encoding::{Codings, Negotiated};
 use crate::policy::compression::learn_codings;
+use crate::policy::storing::NotStored;
 use crate::policy::vary::Vary;
 use crate::store::{FetchToken, LeaseOutcome, StoreError};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Variants};
@@ -23,9 +24,10 @@ pub(super) fn insert(
 ) -> impl Future<Output = LeaseOutcome> + use<> {
     let (metrics, route) = (target.proxy().metrics.clone(), target.route.index);
     let size = response.body.len() as u64;
-    let token = token.for_variant(response.head.key);
+    let (store, key) = (target.proxy().store.clone(), response.head.key);
+    let token = token.for_variant(key);
     let inserting = (!is_outdated(target, &token, &response.head))
-        .then(|| target.proxy().store.insert(token, StoredEntry::Response(response)));
+        .then(|| store.insert(token, StoredEntry::Response(response)));
     async move {
         let Some(inserting) = inserting else { return LeaseOutcome::Stored };
         match inserting.await {
@@ -37,7 +39,13 @@ pub(super) fn insert(
                 tracing::debug!(%error, "response not stored");
                 match error {
                     StoreError::Outdated => LeaseOutcome::Stored,
-                    StoreError::TooLarge => LeaseOutcome::FetchLocally(MAX_HIT_FOR_MISS),
+                    StoreError::TooLarge => {
+                        // The first tier may have it all the same.
+                        if store.get_local(&key).is_none() {
+                            metrics.record_fill(route, Err(NotStored::TooLarge));
+                        }
+                        LeaseOutcome::FetchLocally(MAX_HIT_FOR_MISS)
+                    }
                     _ => LeaseOutcome::FAILED,
                 }
             }
