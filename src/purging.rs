@@ -21,7 +21,7 @@ use crate::purge::{Purge, PurgeCause, PurgeIntent, PurgeVersion, Target, TargetI
 use crate::store::{Store, StoreError};
 use crate::tasks::spawn;
 pub use intent_guard::{GuardError, IntentGuard};
-pub use throttle::PurgeThrottle;
+pub use throttle::{JoinedMark, PurgeThrottle};
 
 /// Sends purges to the store.
 #[derive(Clone)]
@@ -94,33 +94,43 @@ pub struct PurgeContext {
     pub settle: Duration,
 }
 
+/// What became of several targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// `None`: nothing was purged now.
+    pub version: Option<PurgeVersion>,
+    /// Some are purged at the end of a window (`at_most_every`).
+    pub waits: bool,
+}
+
 /// Purges targets by their options: soft ones first, then the hard ones, which resolve `intent`. Targets with
 /// `at_most_every` may wait in `throttle`.
 ///
 /// # Errors
-/// If the store did not take one of the purges. `Ok(None)`: nothing was purged now.
+/// If the store did not take one of the purges.
 pub async fn purge_targets(
     context: &PurgeContext,
     targets: PurgeTargets,
     intent: Option<PurgeIntent>,
     throttle: &Arc<PurgeThrottle>,
-) -> Result<Option<PurgeVersion>, StoreError> {
-    let (mut hard, mut soft) = (Vec::new(), Vec::new());
+) -> Result<Purged, StoreError> {
+    let (mut hard, mut soft, mut purged) = (Vec::new(), Vec::new(), Purged::default());
     for (target, options) in targets.into_entries() {
         if options.at_most_every.is_zero() || throttle.admit(&target, options, context) {
             if options.soft { soft.push(target) } else { hard.push(target) }
+        } else {
+            purged.waits = true;
         }
     }
     let (soft, hard) = (Purge::soft(soft), Purge { resolves: intent, ..Purge::hard(hard) });
-    let mut version = None;
     for named in [soft, hard] {
         if !named.targets.is_empty() || named.resolves.is_some() {
             let named = Purge { in_doubt_for: context.settle, cause: Some(context.cause.clone()), ..named };
             let route = context.route.as_ref();
-            version = Some(context.purger.purge(named, context.source, route).await?);
+            purged.version = Some(context.purger.purge(named, context.source, route).await?);
         }
     }
-    Ok(version)
+    Ok(purged)
 }
 
 /// The request behind a purge, as the record of it names it.

@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::config::{EventKind, EventSource};
+use crate::hex;
 use crate::metrics::{Metrics, PurgeSource, SilenceLimit, SourceMetrics};
 use crate::policy::Route;
 use crate::policy::content::Content;
@@ -28,7 +30,7 @@ use crate::policy::event::EventOutcome;
 use crate::policy::purge_targets::PurgeTargets;
 use crate::policy::routes::Routes;
 use crate::purge::PurgeCause;
-use crate::purging::{PurgeContext, PurgeThrottle, Purger, purge_targets};
+use crate::purging::{PurgeContext, PurgeThrottle, Purged, Purger, purge_targets};
 use crate::random::random_token;
 use crate::store::sources::{SourceState, SourceUpdate};
 use crate::store::{RedisEventSource, Store, StoreError};
@@ -57,6 +59,9 @@ struct SourceConsumer {
     feed: Option<RedisEventSource>,
     /// Identifies this process among the source's possible readers.
     reader_id: String,
+    /// Names the shared state. A stream is read for each mapping of events by itself: during a rolling deployment the
+    /// former mapping may ignore what the new one purges by.
+    state_name: String,
     context: Arc<ConsumerContext>,
 }
 
@@ -171,6 +176,10 @@ impl SourceConsumer {
             metrics: context.metrics.register_source(&settings.name, settings.kind.as_str(), patience),
             feed,
             reader_id: random_token()?,
+            state_name: match &settings.kind {
+                EventKind::Stream { .. } => format!("{}:{}", settings.name, hash_rules(settings)),
+                EventKind::PubSub { .. } | EventKind::Webhook(_) => settings.name.clone(),
+            },
             context: context.clone(),
             settings: settings.clone(),
         })
@@ -206,7 +215,7 @@ impl SourceConsumer {
         Ok(())
     }
 
-    async fn purge(&self, routes: Arc<Routes>, targets: PurgeTargets) -> Result<(), StoreError> {
+    async fn purge(&self, routes: Arc<Routes>, targets: PurgeTargets) -> Result<Purged, StoreError> {
         let context = PurgeContext {
             purger: self.context.purger(routes),
             source: PurgeSource::Event,
@@ -214,12 +223,12 @@ impl SourceConsumer {
             cause: PurgeCause { from: Some(self.settings.name.clone()), ..PurgeCause::default() },
             settle: Duration::ZERO,
         };
-        purge_targets(&context, targets, None, &self.context.throttle).await.map(drop)
+        purge_targets(&context, targets, None, &self.context.throttle).await
     }
 
     fn new_update(&self) -> SourceUpdate {
         SourceUpdate {
-            source: self.settings.name.clone(),
+            source: self.state_name.clone(),
             reader: self.reader_id.clone(),
             ..SourceUpdate::default()
         }
@@ -246,4 +255,9 @@ impl SourceConsumer {
             tracing::warn!(source = self.settings.name, reason, "event source unavailable");
         }
     }
+}
+
+/// A short hash of what events of the source purge.
+fn hash_rules(settings: &EventSource) -> String {
+    hex::encode(&Sha256::digest(format!("{:?}", settings.rules))[..8])
 }

@@ -1,6 +1,7 @@
 //! Consumer of a Redis stream. One replica reads it, from a shared position that advances only after the purge. So no
 //! event is lost, and an event may be applied twice, which is harmless.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::config::EventKind;
 use crate::policy::content::Content;
 use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
 use crate::policy::purge_targets::PurgeTargets;
+use crate::purging::{JoinedMark, PurgeThrottle};
 use crate::store::sources::{SourceUpdate, StreamPosition, StreamProgress};
 use crate::store::{StreamEntry, StreamRead};
 
@@ -78,6 +80,8 @@ async fn consume_as_reader(
         }
     };
     let mut update = SourceUpdate { progress: Some(read), rewinds: true, ..source.new_update() };
+    let mut progress = RecordedProgress { recorded: read, waiting: VecDeque::new() };
+    let mut has_event = false;
     loop {
         *read_up_to = Some(read);
         source.metrics.set_position(read.position.to_string());
@@ -91,18 +95,59 @@ async fn consume_as_reader(
         }
         let found = connected.read_after(key, read.position, MAX_BATCH).await?;
         let reached = purge_read(source, read, &found).await?;
-        source.metrics.record_contact();
+        has_event |= !found.entries.is_empty();
+        // While more is to be read, the source may have said long ago what is not purged yet.
+        let is_heard = found.is_complete;
+        if is_heard {
+            source.metrics.record_contact();
+            source.metrics.record_heard(None, has_event.then_some(Duration::ZERO));
+        }
         if reached == read {
             connected.wait_for_entry(key, read.position, READ_TIMEOUT).await?;
         }
+        if reached != read {
+            progress.reach(reached, source.context.throttle.mark());
+        }
+        let before = progress.recorded;
+        let purged = progress.take_purged(&source.context.throttle);
         update = SourceUpdate {
-            progress: (reached != read).then_some(reached),
-            rewinds: reached.position <= read.position,
-            contact: true,
-            event: !found.entries.is_empty(),
+            progress: purged,
+            rewinds: purged.is_some_and(|purged| purged.position <= before.position),
+            contact: is_heard,
+            event: is_heard && std::mem::take(&mut has_event),
             ..source.new_update()
         };
         read = reached;
+    }
+}
+
+/// The progress that others go on from. It covers an event only once its purges are done, also those that wait for the end
+/// of a window (`at_most_every`): if this replica ends meanwhile, the next reader does them.
+struct RecordedProgress {
+    recorded: StreamProgress,
+    /// What was read since, in order.
+    waiting: VecDeque<(StreamProgress, JoinedMark)>,
+}
+
+impl RecordedProgress {
+    /// Beyond these, what was read is recorded together.
+    const MAX_WAITING: usize = 1000;
+
+    fn reach(&mut self, reached: StreamProgress, mark: JoinedMark) {
+        if self.waiting.len() >= Self::MAX_WAITING {
+            self.waiting.pop_back();
+        }
+        self.waiting.push_back((reached, mark));
+    }
+
+    /// The progress whose purges are done, if it is new.
+    fn take_purged(&mut self, throttle: &PurgeThrottle) -> Option<StreamProgress> {
+        let mut purged = None;
+        while let Some((reached, _)) = self.waiting.pop_front_if(|(_, mark)| throttle.is_done(*mark)) {
+            self.recorded = reached;
+            purged = Some(reached);
+        }
+        purged
     }
 }
 
@@ -168,7 +213,7 @@ async fn purge_entries(source: &SourceConsumer, entries: &[StreamEntry]) -> Resu
     let now = source.context.clock.now();
     for (entry, meaning) in entries.iter().zip(meanings) {
         let added = crate::clock::Timestamp::from_micros(entry.position.millis.saturating_mul(1000));
-        source.metrics.record_event(meaning, now, Some(now.since(added)));
+        source.metrics.count_event(meaning, now, Some(now.since(added)));
         if meaning == EventOutcome::Malformed {
             let position = entry.position.to_string();
             tracing::warn!(

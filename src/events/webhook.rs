@@ -22,6 +22,7 @@ use crate::metrics::WebhookRefusal;
 use crate::policy::content::Content;
 use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
 use crate::policy::purge_targets::PurgeTargets;
+use crate::purging::Purged;
 use crate::store::sources::SourceUpdate;
 
 /// Timeout for reading the whole content.
@@ -114,14 +115,22 @@ impl WebhookReceiver {
             }
         };
         match self.accept(headers, &content).await {
-            Ok(EventOutcome::Ignored) => (StatusCode::OK, json!({ "status": "ignored" })),
-            Ok(meaning) => (StatusCode::OK, json!({ "status": "purged", "meaning": meaning.as_str() })),
+            Ok((EventOutcome::Ignored, _)) => (StatusCode::OK, json!({ "status": "ignored" })),
+            Ok((meaning, Purged { waits, .. })) => {
+                let (code, status) =
+                    if waits { (StatusCode::ACCEPTED, "waits") } else { (StatusCode::OK, "purged") };
+                (code, json!({ "status": status, "meaning": meaning.as_str() }))
+            }
             Err(WebhookError { status, message, fix, .. }) => error_response(status, &message, fix),
         }
     }
 
-    /// Accepts an event; its targets are purged when this returns.
-    async fn accept(&self, headers: &HeaderMap, content: &Bytes) -> Result<EventOutcome, WebhookError> {
+    /// Accepts an event; its targets are purged when this returns, unless they wait for the end of a window.
+    async fn accept(
+        &self,
+        headers: &HeaderMap,
+        content: &Bytes,
+    ) -> Result<(EventOutcome, Purged), WebhookError> {
         let accepted = self.try_accept(headers, content).await;
         if let Err(error) = &accepted {
             self.record_refusal(error.reason, &error.message);
@@ -139,7 +148,11 @@ impl WebhookReceiver {
         );
     }
 
-    async fn try_accept(&self, headers: &HeaderMap, content: &Bytes) -> Result<EventOutcome, WebhookError> {
+    async fn try_accept(
+        &self,
+        headers: &HeaderMap,
+        content: &Bytes,
+    ) -> Result<(EventOutcome, Purged), WebhookError> {
         let hub = &self.source.context;
         let signed = self.check_signature(headers, content)?;
         let now = hub.clock.now();
@@ -160,7 +173,7 @@ impl WebhookReceiver {
         let (routes, mut targets) = (self.source.routes(), PurgeTargets::default());
         let event = Content::parse_event(content, MAX_EVENT_BYTES).ok();
         let meaning = self.source.collect_targets(&routes, event.as_ref(), &mut targets);
-        self.source.purge(routes, targets).await.map_err(|error| WebhookError {
+        let purged = self.source.purge(routes, targets).await.map_err(|error| WebhookError {
             status: StatusCode::SERVICE_UNAVAILABLE,
             reason: WebhookRefusal::NotPurged,
             message: error.to_string(),
@@ -169,7 +182,7 @@ impl WebhookReceiver {
         self.remember(name).await;
         let delay = signed.sent_at.map(|sent_at| now.since(sent_at));
         self.source.metrics.record_event(meaning, now, delay);
-        Ok(meaning)
+        Ok((meaning, purged))
     }
 
     /// Reads and checks the signature.

@@ -227,10 +227,15 @@ impl SourceMetrics {
         is_news
     }
 
-    /// Counts an applied event. `lag` is its age, if known.
+    /// Counts an applied event, by which the source is heard. `lag` is its age, if known.
     pub fn record_event(&self, meaning: EventOutcome, at: Timestamp, lag: Option<Duration>) {
-        self.by_meaning[meaning as usize].add(1);
+        self.count_event(meaning, at, lag);
         self.record_heard(Some(Duration::ZERO), Some(Duration::ZERO));
+    }
+
+    /// Counts an applied event that may lie far behind what the source says now.
+    pub fn count_event(&self, meaning: EventOutcome, at: Timestamp, lag: Option<Duration>) {
+        self.by_meaning[meaning as usize].add(1);
         if let Some(lag) = lag {
             self.lag_micros.store(saturating_micros(lag), Ordering::Relaxed);
         }

@@ -54,7 +54,10 @@ impl WritePurge {
             settle: self.written.settle,
         };
         let targets = self.written.targets.clone();
-        purge_targets(&context, targets, intent, proxy.events.throttle()).await.ok().flatten()
+        purge_targets(&context, targets, intent, proxy.events.throttle())
+            .await
+            .ok()
+            .and_then(|purged| purged.version)
     }
 
     /// Purges at the end of the response, too, and resolves `intent`. A client that goes away does not stop that; `unseen`

@@ -387,8 +387,9 @@ impl Write {
     }
 
     /// How long an upstream may still answer from before a write whose outcome is unknown: the write takes effect late,
-    /// and after that copies lag.
+    /// and after that copies lag. A route's shorter time-out ends the wait, and not the write.
     fn in_doubt_period(&self, settle: Duration) -> Duration {
-        settle + self.head.timeouts(&self.worker.proxy.config).response
+        let config = &self.worker.proxy.config;
+        settle + self.head.timeouts(config).response.max(config.upstream.response_timeout)
     }
 }

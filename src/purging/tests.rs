@@ -79,6 +79,19 @@ fn purger(store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Purger {
     Purger { store: store.clone(), metrics: metrics.clone(), routes: Arc::default() }
 }
 
+/// Its store takes one purge.
+pub(super) fn context() -> PurgeContext {
+    let (store, metrics, let_go) = slow();
+    let_go.send(Ok(PurgeVersion(1))).expect("it waits");
+    PurgeContext {
+        purger: purger(&store, &metrics),
+        source: PurgeSource::Write,
+        route: None,
+        cause: PurgeCause::default(),
+        settle: Duration::ZERO,
+    }
+}
+
 fn tag_purge() -> Purge {
     Purge::hard(vec![Target::tag("a")])
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,9 +23,14 @@ const MAX_WINDOWS: usize = 10_000;
 #[derive(Default)]
 pub struct PurgeThrottle {
     windows: Mutex<HashMap<TargetId, Window>>,
+    /// The number of purges that were ever joined.
+    joined: AtomicU64,
 }
 
 struct Window {
+    /// The time of the last purge. Each purge waits for at most as long after it as its own rule says.
+    opened: Moment,
+    /// The window of the rule that opened it is over by then.
     ends: Moment,
     /// The purge that waits for the end.
     joined: Option<JoinedPurge>,
@@ -37,7 +43,13 @@ struct JoinedPurge {
     target: Target,
     options: PurgeOptions,
     context: PurgeContext,
+    number: u64,
+    due: Moment,
 }
+
+/// A moment among the joined purges; see [`PurgeThrottle::is_done`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinedMark(u64);
 
 /// The fate of a throttled purge.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,18 +95,32 @@ impl PurgeThrottle {
             {
                 return ThrottleDecision::Now;
             }
-            Some(Window { joined: Some(present), .. }) => {
-                // Hard purges include soft ones, and the longer settling the shorter.
+            Some(window) if window.opened.plus(options.at_most_every) > now => {
+                let due = window.opened.plus(options.at_most_every);
+                let Some(present) = &mut window.joined else {
+                    let (target, context) = (target.clone(), context.clone());
+                    let number = self.joined.fetch_add(1, Ordering::Relaxed);
+                    window.joined = Some(JoinedPurge { target, options, context, number, due });
+                    return ThrottleDecision::Joined(due.since(now));
+                };
+                // Hard purges include soft ones, the longer settling the shorter, and the earlier the later.
                 present.options.soft &= options.soft;
                 present.context.settle = present.context.settle.max(context.settle);
+                if due < present.due {
+                    present.due = due;
+                    return ThrottleDecision::Joined(due.since(now));
+                }
                 return ThrottleDecision::Merged;
             }
-            Some(window) if window.ends > now => {
-                let (target, context) = (target.clone(), context.clone());
-                window.joined = Some(JoinedPurge { target, options, context });
-                return ThrottleDecision::Joined(window.ends.since(now));
+            Some(window) => {
+                *window = Window {
+                    joined: window.joined.take(),
+                    under_way: window.under_way.take(),
+                    ..Window::open(options, now)
+                };
+                return ThrottleDecision::Now;
             }
-            _ => {}
+            None => {}
         }
         if windows.len() >= MAX_WINDOWS {
             windows.retain(|_, window| {
@@ -105,6 +131,18 @@ impl PurgeThrottle {
             windows.insert(id, Window::open(options, now));
         }
         ThrottleDecision::Now
+    }
+
+    /// The present moment. A purge that was given to [`PurgeThrottle::admit`] is before it.
+    pub fn mark(&self) -> JoinedMark {
+        JoinedMark(self.joined.load(Ordering::Relaxed))
+    }
+
+    /// Whether all purges that were joined before the mark have been done.
+    pub fn is_done(&self, mark: JoinedMark) -> bool {
+        let windows = self.windows.lock();
+        let mut waiting = windows.values().flat_map(|window| window.joined.iter().chain(&window.under_way));
+        waiting.all(|purge| purge.number >= mark.0)
     }
 
     /// Does the joined purge of a target, and opens the next window.
@@ -139,13 +177,13 @@ impl PurgeThrottle {
 
 impl Window {
     fn open(options: PurgeOptions, now: Moment) -> Self {
-        Self { ends: now.plus(options.at_most_every), joined: None, under_way: None }
+        Self { opened: now, ends: now.plus(options.at_most_every), joined: None, under_way: None }
     }
 }
 
 impl JoinedPurge {
     async fn purge(self) -> Result<PurgeVersion, StoreError> {
-        let JoinedPurge { target, options, context } = self;
+        let JoinedPurge { target, options, context, .. } = self;
         let settled = Purge {
             mode: options.mode(),
             in_doubt_for: context.settle,
@@ -153,5 +191,34 @@ impl JoinedPurge {
             ..Purge::hard(vec![target])
         };
         context.purger.purge(settled, context.source, context.route.as_ref()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::purging::tests::context;
+
+    fn options(soft: bool, seconds: u64) -> PurgeOptions {
+        PurgeOptions { soft, at_most_every: Duration::from_secs(seconds) }
+    }
+
+    #[tokio::test]
+    async fn each_purge_waits_for_as_long_as_its_own_rule_says() {
+        let (throttle, context, start) = (PurgeThrottle::default(), context(), Moment::now());
+        let target = Target::tag("list");
+        let decide = |soft, every, after| {
+            let now = start.plus(Duration::from_secs(after));
+            throttle.open_or_join(&target, options(soft, every), &context, now)
+        };
+        assert_eq!(decide(true, 20, 0), ThrottleDecision::Now);
+        assert_eq!(decide(true, 20, 1), ThrottleDecision::Joined(Duration::from_secs(19)));
+        assert_eq!(decide(true, 20, 1), ThrottleDecision::Merged);
+        let before = throttle.mark();
+        assert_eq!(decide(false, 5, 2), ThrottleDecision::Joined(Duration::from_secs(3)));
+        assert_eq!(decide(false, 2, 3), ThrottleDecision::Now);
+        assert!(!throttle.is_done(before));
+        throttle.end_window(target.id()).await;
+        assert!(throttle.is_done(before) && throttle.is_done(throttle.mark()));
     }
 }

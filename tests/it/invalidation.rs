@@ -130,6 +130,28 @@ async fn an_unclear_end_keeps_nothing_until_its_date() {
     larder.get("/courses/1").await.assert_hit();
 }
 
+/// The client has its answer, and the API may go on for as long as `upstream.response_timeout` says.
+#[tokio::test]
+async fn a_shorter_timeout_of_the_route_does_not_end_the_doubt() {
+    let upstream = Upstream::start();
+    let routes = COURSES.replace("path: /courses/{id}\n", "path: /courses/{id}\n    timeout: 300ms\n");
+    assert_ne!(routes, COURSES);
+    let larder = Larder::with(
+        &format!("upstream: {{url: \"${{UPSTREAM}}\", response_timeout: 20s}}\n{routes}"),
+        &upstream,
+    );
+    let held = upstream.hold("/courses/1");
+    larder.request("PUT", "/courses/1").body("{}").await.assert_status(504);
+    held.release();
+    larder.after(15);
+    for _ in 0..2 {
+        assert!(!larder.get("/courses/1").await.is_hit());
+    }
+    larder.after(6);
+    larder.get("/courses/1").await;
+    larder.get("/courses/1").await.assert_hit();
+}
+
 #[tokio::test]
 async fn the_purge_is_done_before_the_first_byte_of_the_answer() {
     let upstream = Upstream::start();

@@ -39,6 +39,8 @@ local is_free = not known.reader or known.reader == ARGV[1] or now >= tonumber(k
 if reads_for > 0 and is_free then
   set('reader', ARGV[1])
   set('until', string.format('%d', now + reads_for))
+  -- A source that nobody reads any more leaves nothing: 30 days. Without the right to do so it stays.
+  redis.pcall('PEXPIRE', KEYS[1], 2592000000)
 elseif reads_for == 0 and known.reader == ARGV[1] then
   set('until', '0')
 end

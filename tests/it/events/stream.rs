@@ -198,15 +198,65 @@ async fn one_replica_reads_and_another_takes_over() {
 #[tokio::test]
 async fn a_reader_that_died_is_replaced_when_its_turn_is_over() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let before = replica(&redis, &redis, &upstream).await;
+    source_becomes(&before, "ok").await;
+    before.ends().await;
     let now: u64 = redis.command(&["TIME"]).await.lines().next().unwrap().parse().unwrap();
-    let until = (now * 1000 + 2500).to_string();
-    let died = ["HSET", "{larder}:events:shop", "reader", "dead", "until", &until, "position", "0-0"];
-    redis.command(&died).await;
+    let (key, until) = (state_key(&redis).await, (now * 1000 + 2500).to_string());
+    redis.command(&["HSET", &key, "reader", "dead", "until", &until, "position", "0-0"]).await;
     let larder = replica(&redis, &redis, &upstream).await;
     source_becomes(&larder, "standby").await;
     source_becomes(&larder, "ok").await;
     changes(&redis, &["id", "1"]).await;
     events_become(&larder, "stream", "named", 1.0).await;
+}
+
+/// The key of what the replicas share about the stream.
+async fn state_key(redis: &Redis) -> String {
+    eventually("a key", async || {
+        let keys = redis.command(&["KEYS", "{larder}:events:shop:*"]).await;
+        keys.lines().next().filter(|key| !key.is_empty()).map(str::to_owned)
+    })
+    .await
+}
+
+async fn recorded_position(redis: &Redis) -> String {
+    redis.command(&["HGET", &state_key(redis).await, "position"]).await.trim().to_owned()
+}
+
+#[tokio::test]
+async fn what_waits_for_a_window_is_done_by_the_next_reader_if_this_one_dies() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let often = yaml(&redis, &redis, "").replace("[products,", "[{tag: products, at_most_every: 3s},");
+    let larder = Replica::with(&often, &upstream, Clock::system());
+    larder.is_connected().await;
+    source_becomes(&larder, "ok").await;
+    // The second purge of `products` waits, and the third event names nothing else.
+    let mut entries = Vec::new();
+    for id in ["7", "8", "9"] {
+        entries.push(changes(&redis, &["id", id]).await.trim().to_owned());
+        events_become(&larder, "stream", "named", entries.len() as f64).await;
+    }
+    assert_ne!(recorded_position(&redis).await, entries[2]);
+    eventually("the position", async || (recorded_position(&redis).await == entries[2]).then_some(())).await;
+}
+
+/// During a rolling deployment a replica may still have a mapping that ignores what the new one purges by.
+#[tokio::test]
+async fn a_stream_is_read_for_each_mapping_by_itself() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let when = |kinds: &str| yaml(&redis, &redis, &format!(", when: {{/kind: {kinds}}}"));
+    let one = Replica::with(&when("[moved]"), &upstream, Clock::system());
+    one.is_connected().await;
+    source_becomes(&one, "ok").await;
+    let other = Replica::with(&when("[moved, sold]"), &upstream, Clock::system());
+    other.is_connected().await;
+    source_becomes(&other, "ok").await;
+    is_filled(&other, &redis).await;
+    changes(&redis, &["id", "1", "kind", "sold"]).await;
+    events_become(&one, "stream", "ignored", 1.0).await;
+    events_become(&other, "stream", "named", 1.0).await;
+    assert_eq!(hits(&other).await, [TWO]);
 }
 
 #[tokio::test]
@@ -345,10 +395,10 @@ async fn work(redis: &Redis, count: usize, deletes_unread: bool) {
         for number = 1, 1 + ARGV[1] % 3 do ids[number] = redis.call('XADD', KEYS[1], '*', 'id', '9') end
         if ARGV[2] == 'true' then redis.call('XDEL', KEYS[1], ids[1]) end
         return #ids";
-    let deletes_unread = deletes_unread.to_string();
+    let (state, deletes_unread) = (state_key(redis).await, deletes_unread.to_string());
     for number in 0..count {
-        let (keys, number) = (["shop:changes", "{larder}:events:shop"], number.to_string());
-        redis.command(&["EVAL", STEP, "2", keys[0], keys[1], &number, &deletes_unread]).await;
+        let number = number.to_string();
+        redis.command(&["EVAL", STEP, "2", "shop:changes", &state, &number, &deletes_unread]).await;
     }
 }
 
@@ -377,10 +427,8 @@ async fn a_restart_behind_a_deleted_entry_misses_nothing() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = replica_with_a_position(&redis, &redis, &upstream).await;
     let last = changes(&redis, &["id", "9"]).await;
-    eventually("its position", || async {
-        (redis.command(&["HGET", "{larder}:events:shop", "position"]).await == last).then_some(())
-    })
-    .await;
+    eventually("its position", || async { (recorded_position(&redis).await == last.trim()).then_some(()) })
+        .await;
     larder.ends().await;
     redis.command(&["XTRIM", "shop:changes", "MAXLEN", "0"]).await;
     changes(&redis, &["id", "1"]).await;

@@ -60,6 +60,19 @@ async fn a_signed_event_purges_what_it_names_before_it_is_answered() {
 }
 
 #[tokio::test]
+async fn an_event_whose_purge_waits_is_not_answered_as_purged() {
+    let upstream = Upstream::start();
+    let often = yaml("").replace("[products,", "[{tag: products, at_most_every: 1m},");
+    let larder = Larder::with(&often, &upstream);
+    let mut answers = Vec::new();
+    for second in 0..2 {
+        let answer = event(&larder.admin, second, r#"{"id": 1}"#).await;
+        answers.push((answer.status, answer.json()["status"].as_str().expect("a status").to_owned()));
+    }
+    assert_eq!(answers, [(200, "purged".to_owned()), (202, "waits".to_owned())]);
+}
+
+#[tokio::test]
 async fn nobody_purges_without_the_secret() {
     let upstream = Upstream::start();
     let larder = Larder::with(&yaml(""), &upstream);
