@@ -54,6 +54,15 @@ pub(super) fn run(file: &Path, config: Option<&Path>, format: OutputFormat) -> E
     }
 }
 
+/// The report of the tests, and whether all passed.
+pub(super) fn report_tests(rules: &Rules, config: &Config) -> (String, bool) {
+    let routes = Routes::new(&config.routes);
+    let outcomes =
+        Explainer::new(config, &routes, CallerTrust::Assume, Clock::system().now()).run_tests(rules);
+    let is_ok = outcomes.iter().all(|outcome| outcome.failures.is_empty());
+    (text_report(rules, &outcomes), is_ok)
+}
+
 fn test_results(outcomes: &[TestOutcome<'_>]) -> Vec<Value> {
     let result = |outcome: &TestOutcome<'_>| json!({"name": outcome.test.name, "line": outcome.test.location.line(), "ok": outcome.failures.is_empty()});
     outcomes.iter().map(result).collect()

@@ -49,6 +49,7 @@ mod invalidation;
 mod leases;
 mod limits;
 mod manners;
+mod mcp;
 mod memory_baseline;
 mod metrics;
 mod miss;

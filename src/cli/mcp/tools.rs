@@ -7,6 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::cli::admin::{AdminArgs, percent_encoded};
+use crate::cli::test::report_tests;
+use crate::config::rules::Rules;
 use crate::config::{Config, read_document};
 use crate::draft::openapi;
 
@@ -71,6 +73,12 @@ impl Toolbox {
                 &[],
             ),
             tool(
+                "test",
+                "Run a file of tests against the configuration: requests, and what is expected of each",
+                &json!({"file": {"type": "string", "description": "The path of the test file"}}),
+                &["file"],
+            ),
+            tool(
                 "suggest",
                 "A configuration from an OpenAPI 3 document",
                 &json!({"openapi": {"type": "string", "description": "The path of the file"}}),
@@ -100,6 +108,10 @@ impl Toolbox {
                 Some(file) => self.find_file(file, MAX_CONFIG_BYTES).and_then(|path| lint_other(&path)),
                 None => lint(&self.config),
             },
+            "test" => {
+                let file = arguments["file"].as_str().unwrap_or_default();
+                self.find_file(file, MAX_CONFIG_BYTES).and_then(|path| run_tests(&path, &self.config))
+            }
             "suggest" => {
                 let file = arguments["openapi"].as_str().unwrap_or_default();
                 self.find_file(file, MAX_DOCUMENT_BYTES).and_then(|path| suggest(&path))
@@ -179,6 +191,14 @@ fn lint_other(path: &Path) -> Called {
     });
     let texts: Vec<String> = texts.collect();
     Ok(if texts.is_empty() { "nothing found".into() } else { texts.join("\n") })
+}
+
+/// Runs the tests of a file against larder's own configuration.
+fn run_tests(path: &Path, config: &Path) -> Called {
+    let rules = Rules::load(path).map_err(|errors| errors.summary())?;
+    let config = Config::load(config).map_err(|errors| errors.summary())?;
+    let (report, is_ok) = report_tests(&rules, &config);
+    if is_ok { Ok(report) } else { Err(report) }
 }
 
 fn suggest(path: &Path) -> Called {
