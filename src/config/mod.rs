@@ -77,7 +77,7 @@ pub use listen::CertificateFiles;
 pub use load::{Finding, SettingOverrides};
 pub use log::{AccessLogSettings, LogSettings, TracingSettings};
 pub use options::options_page;
-pub(crate) use path_conventions::CALLER_SEGMENTS;
+pub(crate) use path_conventions::{CALLER_SEGMENTS, is_login_segment};
 pub use redis::{CredentialSource, RedisHost, RedisServers, RedisSettings, RedisTls};
 pub use schema::schema;
 pub use store::{

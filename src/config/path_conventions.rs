@@ -67,8 +67,7 @@ fn check_shared_caller(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
 fn check_login(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
     let route = &parsed.route;
     let Some(Segment::Literal(last)) = route.path.segments().last() else { return };
-    let is_login = LOGIN_SEGMENTS.iter().any(|known| last.eq_ignore_ascii_case(known));
-    if is_login && route.ttl != Ttl::Upstream && route.per.is_none() {
+    if is_login_segment(last) && route.ttl != Ttl::Upstream && route.per.is_none() {
         let location = parsed.own.ttl.as_ref().map_or(parsed.path_location, |ttl| ttl.location);
         diagnostics
             .warning(
@@ -78,6 +77,11 @@ fn check_login(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
             .help("write `ttl: never`, or `ttl: upstream` if the API says what may be stored")
             .name("stored-login");
     }
+}
+
+/// Whether a path that ends in it most likely answers for one caller, once.
+pub(crate) fn is_login_segment(last: &str) -> bool {
+    LOGIN_SEGMENTS.iter().any(|known| last.eq_ignore_ascii_case(known))
 }
 
 /// Warns of a default that looks like the type of the parameter.

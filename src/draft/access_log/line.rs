@@ -1,4 +1,4 @@
-//! One line of an access log: Apache's and nginx's combined format, or a JSON object.
+//! One line of an access log: Apache's and nginx's combined format, or a JSON object, as Caddy and Traefik write it, too.
 
 use serde_json::Value;
 
@@ -49,14 +49,21 @@ impl LoggedRequest {
 
     fn parse_json(line: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
-        let text = |names: &[&str]| names.iter().find_map(|name| value.get(name)?.as_str());
-        let status = ["status", "status_code"].iter().find_map(|name| {
+        // Caddy has the request as an object of its own.
+        let parts = [Some(&value), value.get("request")];
+        let text = |names: &[&str]| {
+            let mut members = parts.iter().flatten().flat_map(|part| names.iter().map(|name| part.get(name)));
+            members.find_map(|member| member?.as_str())
+        };
+        let status = ["status", "status_code", "DownstreamStatus"].iter().find_map(|name| {
             let status = value.get(name)?;
             status.as_u64().or_else(|| status.as_str()?.parse().ok())
         });
-        let at = text(&["time", "timestamp", "@timestamp", "ts"]).and_then(parse_rfc3339);
+        let at = text(&["StartUTC", "time", "timestamp", "@timestamp", "ts"]).and_then(parse_rfc3339);
+        let at = at.or_else(|| value.get("ts")?.as_f64().filter(|at| *at >= 0.0).map(from_unix_seconds));
         let status = u16::try_from(status?).ok()?;
-        match (text(&["method", "request_method"]), text(&["path", "uri", "request_uri", "url"])) {
+        let method = text(&["method", "request_method", "RequestMethod"]);
+        match (method, text(&["path", "uri", "request_uri", "url", "RequestPath"])) {
             (Some(method), Some(target)) => Self::new(&format!("{method} {target}"), at, status),
             _ => Self::new(text(&["request"])?, at, status),
         }
@@ -83,6 +90,11 @@ impl LoggedRequest {
             status,
         })
     }
+}
+
+/// Whole seconds are enough for what is counted.
+fn from_unix_seconds(seconds: f64) -> Timestamp {
+    Timestamp::from_secs(seconds as u64)
 }
 
 /// `10/Oct/2000:13:55:36 -0700`.

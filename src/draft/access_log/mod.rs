@@ -66,7 +66,8 @@ pub(crate) fn draft<R: BufRead>(
     let lines = read.map_err(unreadable)?;
     if traffic.stats.is_empty() {
         return Err(format!(
-            "{source} has no requests that succeeded in the combined format or as JSON in its {lines} lines"
+            "{source} has no requests that succeeded in its {lines} lines; expected the combined format, or JSON with \
+             `method`, `path` and `status` (or `request` and `status`), or as Caddy and Traefik write it"
         ));
     }
     Ok(traffic.into_draft(source, upstream))

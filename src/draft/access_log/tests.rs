@@ -35,6 +35,14 @@ fn lines_of_both_formats_are_read() {
             r#"{"@timestamp":"2025-11-20T12:00:00Z","request":"GET /a HTTP/2.0","status":"200"}"#.into(),
             expected("/a", None),
         ),
+        (
+            r#"{"level":"info","ts":1763640000.12,"request":{"method":"GET","host":"h","uri":"/a?b=1"},"status":200}"#.into(),
+            expected("/a", Some("b=1")),
+        ),
+        (
+            r#"{"DownstreamStatus":200,"RequestMethod":"GET","RequestPath":"/a","StartUTC":"2025-11-20T12:00:00.1Z","time":"2025-11-20T12:00:07Z"}"#.into(),
+            expected("/a", None),
+        ),
         (combined(0, "\\x16\\x03", 400), None),
         (combined(0, "OPTIONS *", 200), None),
         ("".into(), None),

@@ -254,3 +254,32 @@ fn a_list_of_what_is_cached_and_who_may_purge_are_questions() {
     let socket = "server { location / { proxy_pass http://unix:/run/api.sock; } }";
     assert_has(&written(from_nginx(socket, "a")), &["upstream: \"unix:/run/api.sock\""]);
 }
+
+#[test]
+fn servers_that_are_not_equal_are_named() {
+    let text =
+        "upstream api { least_conn; server 10.0.0.1 weight=2; server 10.0.0.2; server 10.0.0.3 backup; }
+server { location / { proxy_pass http://api; } }";
+    let text = written(from_nginx(text, "a"));
+    for part in ["least_conn", "10.0.0.1 weight=2", "10.0.0.3 backup"] {
+        assert!(text.contains(&format!("{part}` is left out")), "{part}\n{text}");
+    }
+    assert!(text.contains("upstream: [\"http://10.0.0.1\", \"http://10.0.0.2\"]"), "{text}");
+}
+
+#[test]
+fn souin_stores_nothing_where_the_default_withholds_it() {
+    let root = json!({"http": {"middlewares": {"cache": {"plugin": {"souin": {
+        "default_cache": {"ttl": "1m", "key": {"headers": ["X-Tenant"]}},
+        "urls": {"https://h/api/.+": {"ttl": "1h", "default_cache_control": "no-store"}},
+    }}}}}});
+    let text = written(from_souin(&root, "a"));
+    assert_has(
+        &text,
+        &[
+            "  - path: /api/{*rest?}\n    ttl: upstream",
+            "  - path: /{*rest?}\n    ttl: 1m  # `ttl`\n    headers: [x-tenant]",
+        ],
+    );
+    assert!(!text.contains("ttl: 1h"), "{text}");
+}

@@ -1,7 +1,7 @@
 //! nginx: `proxy_cache` and its companions in `location` blocks.
 
 use super::nginx_text::{NginxDirective, parse};
-use super::nginx_upstream::find_upstreams;
+use super::nginx_upstream::{ask_about_servers, find_upstreams};
 use super::region::{PathSet, Region};
 use super::{DraftRoute, Import, ask, duration, push_route};
 use crate::draft::{Setting, sequence};
@@ -86,6 +86,7 @@ pub(super) fn draft(text: &str) -> Result<Import, String> {
     let mut draft = Import::default();
     let http = root.iter().find(|directive| directive.name() == "http").map_or(&root, |http| &http.block);
     let addresses = find_upstreams(http);
+    ask_about_servers(&mut draft, http);
     if let Some((address, _)) = addresses.first() {
         draft.settings.push(Setting::new("upstream", address, "`proxy_pass`"));
     }

@@ -1,6 +1,7 @@
 //! The addresses of the API in a configuration of nginx.
 
 use super::nginx_text::NginxDirective;
+use super::{Import, ask};
 use crate::draft::{scalar, sequence};
 
 /// The addresses of all `proxy_pass` with the directive; the first server of an `upstream` that one names.
@@ -53,4 +54,23 @@ fn upstream_address(http: &[NginxDirective], target: &str) -> Option<String> {
         [only] => scalar(only),
         several => sequence(several.iter().map(String::as_str)),
     })
+}
+
+/// Asks for what `upstream` blocks say of their servers: larder has a list of equal ones.
+pub(super) fn ask_about_servers(draft: &mut Import, http: &[NginxDirective]) {
+    // larder pools connections by itself, and its workers share what they know.
+    const OWN: [&str; 4] = ["keepalive", "keepalive_requests", "keepalive_timeout", "zone"];
+    let blocks = http.iter().filter(|directive| directive.name() == "upstream");
+    for directive in blocks.flat_map(|upstream| &upstream.block) {
+        let is_plain_server = directive.name() == "server" && directive.arguments().len() == 1;
+        if !is_plain_server && !OWN.contains(&directive.name()) {
+            ask(
+                draft,
+                format!(
+                    "{} is left out: larder sends each request to one of several equal instances.",
+                    directive.text()
+                ),
+            );
+        }
+    }
 }

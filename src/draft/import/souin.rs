@@ -1,5 +1,7 @@
 //! Souin: `default_cache`, `urls`, and `surrogate_keys`.
 
+use std::collections::VecDeque;
+
 use serde_json::Value;
 
 use super::region::{PathSet, Region};
@@ -8,7 +10,7 @@ use crate::draft::{Setting, flow_item, scalar, sequence};
 
 pub(super) fn draft(root: &Value) -> Result<Import, String> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-    let Some(default) = root.get("default_cache") else {
+    let Some((root, default)) = find_section(root) else {
         return Err("there is no `default_cache`; is it the configuration of Souin?".into());
     };
     let mut draft = Import::default();
@@ -76,6 +78,20 @@ pub(super) fn draft(root: &Value) -> Result<Import, String> {
     Ok(draft)
 }
 
+/// The section that has `default_cache`: the whole file, or the settings of Souin in that of Traefik, Kratos and others.
+fn find_section(root: &Value) -> Option<(&Value, &Value)> {
+    const MAX_SECTIONS: usize = 1000;
+    let mut open = VecDeque::from([root]);
+    for _ in 0..MAX_SECTIONS {
+        let section = open.pop_front()?;
+        if let Some(default) = section.get("default_cache") {
+            return Some((section, default));
+        }
+        open.extend(section.as_object().into_iter().flat_map(|section| section.values()));
+    }
+    None
+}
+
 /// Asks for the keys that are not read.
 fn ask_for_others(draft: &mut Import, place: &str, section: &Value, read: &[&str]) {
     for name in section.as_object().into_iter().flat_map(|section| section.keys()) {
@@ -88,8 +104,17 @@ fn ask_for_others(draft: &mut Import, place: &str, section: &Value, read: &[&str
 /// The first of these that has a value counts.
 fn read_settings(draft: &mut Import, scopes: &[&Value]) -> Vec<Setting> {
     let find = |name: &str| scopes.iter().find_map(|scope| scope.get(name));
+    // It stands for the `Cache-Control` of responses without one.
+    let directives = find("default_cache_control").and_then(Value::as_str).unwrap_or_default();
+    let withholds = |word: &str| directives.to_ascii_lowercase().contains(word);
+    let is_withheld = ["no-store", "no-cache", "private"].into_iter().any(withholds);
     let mut settings = Vec::new();
     match find("ttl").map(|ttl| (ttl, ttl.as_str().and_then(duration))) {
+        _ if is_withheld => settings.push(Setting::new(
+            "ttl",
+            "upstream",
+            "`default_cache_control`: without a lifetime not stored",
+        )),
         None => settings.push(Setting::new("ttl", "2m", "Souin's own default")),
         Some((_, Some(ttl))) if ttl == "0s" => return vec![Setting::new("mode", "off", "`ttl` is 0")],
         Some((_, Some(ttl))) => settings.push(Setting::new("ttl", ttl, "`ttl`")),
@@ -103,9 +128,11 @@ fn read_settings(draft: &mut Import, scopes: &[&Value]) -> Vec<Setting> {
     if let Some(stale) = stale.filter(|time| time != "0s") {
         settings.push(Setting::new("stale_while_revalidate", stale, "`stale`"));
     }
-    let headers: Vec<String> = find("headers")
-        .and_then(Value::as_array)
+    let of_key = scopes.iter().find_map(|scope| scope.pointer("/key/headers"));
+    let headers: Vec<String> = [find("headers"), of_key]
         .into_iter()
+        .flatten()
+        .filter_map(Value::as_array)
         .flatten()
         .filter_map(|name| Some(name.as_str()?.to_ascii_lowercase()))
         .collect();

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::operation::{Access, PathItem, ReadOperation};
+use super::operation::{Access, PathItem, PathSegment, ReadOperation};
 use super::resource::{Resource, Tag, is_reached, reaches_any, shape};
-use crate::config::CALLER_SEGMENTS;
+use crate::config::{CALLER_SEGMENTS, is_login_segment};
 use crate::draft::{Draft, DraftRoute, Setting, flow_item, scalar, sequence};
 
 /// The lifetime where no documented write ends it earlier.
@@ -98,6 +98,12 @@ impl<'p> Planned<'p> {
         let who = "Who may share its responses?";
         match &read.access {
             Access::Unclear(why) => Some(format!("{why}. {who}")),
+            Access::Open
+                if let Some(PathSegment::Literal(last)) = self.item.named_segments().last()
+                    && is_login_segment(last) =>
+            {
+                Some(format!("`{last}` most likely answers for one caller. {who}"))
+            }
             Access::Open => {
                 let name = CALLER_SEGMENTS.iter().find(is_caller)?;
                 Some(format!(

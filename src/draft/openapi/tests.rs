@@ -185,10 +185,12 @@ fn a_documented_cache_control_is_read() {
         "/b": get(json!({"schema": {"enum": ["private, No-Store"]}})),
         "/c": get(json!({"schema": {"type": "string"}, "example": "max-age=60"})),
         "/d": get(json!({"schema": {"type": "string"}})),
+        "/login": {"get": {"responses": {"200": {}}}},
     })));
     for told in [
         "# ? GET /a: not cached: the document says `Cache-Control: no-store`",
         "# ? GET /b: not cached: the document",
+        "# ? GET /login: not cached: `login` most likely answers for one caller",
         "  - path: /c\n    ttl: upstream  # the document says `Cache-Control: max-age=60`\n",
         "  - path: /d\n    ttl: upstream  # the document says that the response has a lifetime\n",
     ] {
