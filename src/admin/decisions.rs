@@ -11,7 +11,7 @@ use super::event_stream::{KEEP_ALIVE_INTERVAL, acquire_slot, respond};
 use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse};
 use super::{AdminState, Readiness};
-use crate::config::read_duration;
+use crate::config::{nearest, read_duration};
 use crate::decision_feed::{DecisionFeed, DecisionFilter, DecisionReader};
 use crate::phase::Phase;
 
@@ -26,11 +26,27 @@ const QUERY_USAGE: &str =
 
 pub(super) fn stream_decisions(state: &AdminState, query: Option<&str>) -> Result<AdminResponse, AdminError> {
     let filter = parse_query(query)?;
+    if let Some(name) = &filter.route {
+        check_route(state, name)?;
+    }
     let slot = acquire_slot(&state.reader_slots.decisions)?;
     let (sender, frames) = mpsc::channel(QUEUE_CAPACITY);
     let reader = state.decisions.add(filter, sender.clone());
     tokio::spawn(report_until_closed(state.decisions.clone(), reader, sender, state.readiness.clone()));
     Ok(respond(frames, slot))
+}
+
+/// Refuses the name of a route that is not there: the stream would stay empty.
+fn check_route(state: &AdminState, name: &str) -> Result<(), AdminError> {
+    let mut names = state.routes.iter().map(|route| &*route.name);
+    if names.any(|known| known == name) {
+        return Ok(());
+    }
+    let fix = match nearest(name, state.routes.iter().map(|route| &*route.name)) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "`/stats` lists the routes by name".to_owned(),
+    };
+    Err(AdminError::bad_request(format!("there is no route {name:?}"), fix))
 }
 
 fn parse_query(query: Option<&str>) -> Result<DecisionFilter, AdminError> {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::on_demand::{ActiveRun, WarmResult};
 use super::{SharedTally, Warming};
 use crate::clock::Timestamp;
-use crate::config::show_duration;
+use crate::config::{nearest, show_duration};
 use crate::metrics::BackgroundKind;
 use crate::policy::routes::Routes;
 use crate::proxy::{Proxy, RefreshPolicy};
@@ -48,6 +48,9 @@ impl Warming {
         };
         let within = crate::config::read_duration(written).map_err(|(error, _)| (error, fix.to_owned()))?;
         let proxy = self.live.load_full();
+        if let Some(name) = &request.route {
+            check_route(&proxy.routes, name)?;
+        }
         let now = proxy.clock.now();
         let mut requests = Vec::new();
         for response in proxy.store.local_responses() {
@@ -105,6 +108,20 @@ impl Warming {
             }
         });
     }
+}
+
+/// Refuses the name of a route that is not there: nothing would be refreshed.
+fn check_route(routes: &Routes, name: &str) -> Result<(), (String, String)> {
+    let mut known = routes.iter().flat_map(|route| [&*route.name, route.path.as_str()]);
+    if known.any(|other| other == name) {
+        return Ok(());
+    }
+    let known = routes.iter().flat_map(|route| [&*route.name, route.path.as_str()]);
+    let fix = match nearest(name, known) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "name a route, or give its path".to_owned(),
+    };
+    Err((format!("there is no route {name:?}"), fix))
 }
 
 impl RefreshRequest {

@@ -30,7 +30,7 @@ async fn decisions_arrive_by_filter_as_they_are_made() {
         seen += &all.read_until("}\n\n").await;
     }
     assert!(seen.contains("larder; fwd=uri-miss; ttl=60; stored") && seen.contains("/b/1"), "{seen}");
-    for wrong in ["route=", "slower=fast", "client=me", "colour=red"] {
+    for wrong in ["route=", "route=thing", "slower=fast", "client=me", "colour=red"] {
         larder.admin.get(&format!("/decisions?{wrong}")).await.assert_status(400);
     }
 }

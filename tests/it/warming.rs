@@ -283,6 +283,9 @@ async fn on_demand_what_is_used_and_would_soon_expire_is_fetched_anew() {
         let report = post(&larder, "/refresh", request).await;
         assert_eq!(report["requests"], expected, "{more}: {report}");
     }
+    let wrong = json!({"expiring_within": "10m", "route": "course"}).to_string();
+    let refused = larder.admin.request("POST", "/refresh").body(wrong).await.assert_status(400);
+    assert!(refused.text().contains("did you mean"), "{refused}");
 }
 
 #[tokio::test]
