@@ -31,8 +31,13 @@ pub(crate) fn flush() {
 }
 
 fn start_writer() -> io::Result<LogWriter<Vec<u8>>> {
-    let manner =
-        WriterOptions { name: "log", dropped: &log_writer::LOG_DROPPED, batch_interval: Duration::ZERO };
+    let manner = WriterOptions {
+        name: "log",
+        dropped: &log_writer::LOG_DROPPED,
+        batch_interval: Duration::ZERO,
+        // There is no other place to say it.
+        on_change: Box::new(|_| ()),
+    };
     LogWriter::spawn(manner, Sink::stderr()?, |line: Vec<u8>, out| out.extend_from_slice(&line))
 }
 

@@ -4,9 +4,7 @@
 
 use std::io::Write;
 
-use http::HeaderValue;
-
-use super::{AccessRecord, time};
+use super::{AccessRecord, ClientText, time};
 
 pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
     match facts.client {
@@ -16,8 +14,9 @@ pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
     _ = write!(out, " - - [{}] \"", time::format_clf(facts.at));
     match &facts.line {
         Some(line) => {
-            _ = write!(out, "{} ", line.method);
-            escape(line.target().as_bytes(), out);
+            escape(line.method.as_bytes(), out);
+            out.push(b' ');
+            escape(line.target.as_bytes(), out);
             // Formats as `HTTP/1.1` and `HTTP/2.0`.
             _ = write!(out, " {:?}", line.version);
         }
@@ -30,7 +29,7 @@ pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
     }
     for field in [&facts.referer, &facts.user_agent] {
         out.extend_from_slice(b" \"");
-        match field.as_ref().map(HeaderValue::as_bytes) {
+        match field.as_ref().map(ClientText::as_bytes) {
             Some(value) => escape(value, out),
             None => out.push(b'-'),
         }

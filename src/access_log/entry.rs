@@ -12,17 +12,23 @@ use super::AccessLog;
 use crate::clock::Timestamp;
 use crate::policy::cache_status::CacheOutcome;
 
-/// All fields of a line. Handles are cloned, not their contents.
+/// Longest field of a line that a client chooses, in bytes.
+const MAX_FIELD_BYTES: usize = 1024;
+
+/// The end of a field that was cut.
+const CUT_MARK: &[u8] = b"...";
+
+/// All fields of a line.
 #[derive(Debug)]
 pub(crate) struct AccessRecord {
     pub at: Timestamp,
     pub client: Option<IpAddr>,
     /// `None` if the parser could not read the request.
     pub line: Option<RequestLine>,
-    pub referer: Option<HeaderValue>,
-    pub user_agent: Option<HeaderValue>,
-    pub request_id: Option<HeaderValue>,
-    pub trace_id: Option<HeaderValue>,
+    pub referer: Option<ClientText>,
+    pub user_agent: Option<ClientText>,
+    pub request_id: Option<ClientText>,
+    pub trace_id: Option<ClientText>,
     /// `None` if the client disconnected before there was a response.
     pub response: Option<ResponseInfo>,
     /// Body bytes sent.
@@ -37,9 +43,28 @@ pub(crate) struct AccessRecord {
 /// The request line, or what stands for it in HTTP/2.
 #[derive(Debug)]
 pub(crate) struct RequestLine {
-    pub method: Method,
-    pub uri: Uri,
+    pub method: ClientText,
+    /// The request target as sent by the client.
+    pub target: ClientText,
     pub version: Version,
+}
+
+/// A copy of what a client sent, at most [`MAX_FIELD_BYTES`]. A handle would keep the whole header section in memory while
+/// the line waits.
+#[derive(Debug)]
+pub(crate) struct ClientText(Box<[u8]>);
+
+impl ClientText {
+    pub(super) fn copy(bytes: &[u8]) -> Self {
+        if bytes.len() <= MAX_FIELD_BYTES {
+            return Self(bytes.into());
+        }
+        Self([&bytes[..MAX_FIELD_BYTES - CUT_MARK.len()], CUT_MARK].concat().into())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 #[derive(Debug)]
@@ -62,19 +87,30 @@ impl AccessRecord {
         self.status() >= Self::CLIENT_CLOSED_REQUEST || !self.complete
     }
 
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let fields =
+            [&self.referer, &self.user_agent, &self.request_id, &self.trace_id].into_iter().flatten();
+        let line = self.line.iter().flat_map(|line| [&line.method, &line.target]);
+        let texts: usize = fields.chain(line).map(|text| text.as_bytes().len()).sum();
+        size_of::<Self>() + texts
+    }
+
     pub(crate) fn outcome(&self) -> Option<CacheOutcome> {
         self.response.as_ref()?.outcome
     }
 }
 
 impl RequestLine {
-    /// The request target as sent by the client.
-    pub(crate) fn target(&self) -> String {
-        match self.uri.path_and_query() {
+    pub(super) fn new(method: &Method, uri: &Uri, version: Version) -> Self {
+        let target = match uri.path_and_query() {
             // HTTP/2 has no request target; for HTTP/1.1 it has no authority.
-            Some(target) if self.version == Version::HTTP_2 => target.to_string(),
-            _ => self.uri.to_string(),
-        }
+            Some(target) if version == Version::HTTP_2 || uri.scheme().is_none() => {
+                ClientText::copy(target.as_str().as_bytes())
+            }
+            _ => ClientText::copy(uri.to_string().as_bytes()),
+        };
+        Self { method: ClientText::copy(method.as_str().as_bytes()), target, version }
     }
 }
 
@@ -120,10 +156,9 @@ impl AccessLog {
         peer: Option<IpAddr>,
         at: Timestamp,
     ) -> AccessLogEntry {
-        let field = |name| request.headers().get(name).cloned();
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let field = |name| request.headers().get(name).map(copy_field);
         let facts = AccessRecord {
-            line: Some(RequestLine { method, uri, version: request.version() }),
+            line: Some(RequestLine::new(request.method(), request.uri(), request.version())),
             referer: field(REFERER),
             user_agent: field(USER_AGENT),
             ..AccessRecord::new(peer, at)
@@ -166,7 +201,8 @@ impl AccessLogEntry {
     /// Sets the ids that other systems know the request by.
     pub(crate) fn set_ids(&mut self, request_id: Option<HeaderValue>, trace_id: Option<HeaderValue>) {
         let Some(facts) = &mut self.record else { return };
-        (facts.request_id, facts.trace_id) = (request_id, trace_id);
+        facts.request_id = request_id.as_ref().map(copy_field);
+        facts.trace_id = trace_id.as_ref().map(copy_field);
     }
 
     /// Sets the client's address as forwarded by trusted proxies.
@@ -192,6 +228,10 @@ impl AccessLogEntry {
         let Some(facts) = &mut self.record else { return };
         facts.complete = whole;
     }
+}
+
+fn copy_field(value: &HeaderValue) -> ClientText {
+    ClientText::copy(value.as_bytes())
 }
 
 impl Drop for AccessLogEntry {

@@ -1,11 +1,11 @@
 //! JSON lines. Times are in milliseconds.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use http::HeaderValue;
 use serde::Serialize;
 
-use super::{AccessRecord, RequestLine, time};
+use super::{AccessRecord, ClientText, time};
 use crate::policy::cache_status::{CacheOutcome, Detail, Fwd};
 
 /// The method, path and protocol of a request that could not be read.
@@ -17,8 +17,8 @@ struct JsonEntry<'f> {
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<std::net::IpAddr>,
-    method: &'f str,
-    path: String,
+    method: Cow<'f, str>,
+    path: Cow<'f, str>,
     protocol: String,
     status: u16,
     bytes: u64,
@@ -43,13 +43,13 @@ struct JsonEntry<'f> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     collapsed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+    request_id: Option<Cow<'f, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<String>,
+    trace_id: Option<Cow<'f, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<String>,
+    user_agent: Option<Cow<'f, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    referer: Option<String>,
+    referer: Option<Cow<'f, str>>,
 }
 
 pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
@@ -61,8 +61,8 @@ pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
     let entry = JsonEntry {
         time: time::format_rfc3339(facts.at),
         client: facts.client,
-        method: line.map_or(UNREAD, |line| line.method.as_str()),
-        path: line.map_or_else(|| UNREAD.to_owned(), RequestLine::target),
+        method: line.map_or(UNREAD.into(), |line| text(&line.method)),
+        path: line.map_or(UNREAD.into(), |line| text(&line.target)),
         protocol: line.map_or_else(|| UNREAD.to_owned(), |line| format!("{:?}", line.version)),
         status: facts.status(),
         bytes: facts.bytes,
@@ -76,10 +76,10 @@ pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
         purge_position: outcome.and_then(outcome_detail).and_then(Detail::purge_position),
         stored,
         collapsed,
-        request_id: facts.request_id.as_ref().map(header_text),
-        trace_id: facts.trace_id.as_ref().map(header_text),
-        user_agent: facts.user_agent.as_ref().map(header_text),
-        referer: facts.referer.as_ref().map(header_text),
+        request_id: facts.request_id.as_ref().map(text),
+        trace_id: facts.trace_id.as_ref().map(text),
+        user_agent: facts.user_agent.as_ref().map(text),
+        referer: facts.referer.as_ref().map(text),
     };
     // Writing to memory cannot fail.
     let before = out.len();
@@ -108,6 +108,6 @@ fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn header_text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+fn text(text: &ClientText) -> Cow<'_, str> {
+    String::from_utf8_lossy(text.as_bytes())
 }

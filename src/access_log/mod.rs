@@ -13,10 +13,10 @@ use std::time::Duration;
 
 pub(crate) use entry::{AccessLogEntry, AccessRecord, ResponseInfo, UpstreamTime};
 
-use entry::RequestLine;
+use entry::ClientText;
 
 use crate::config::{AccessFormat, AccessLogSettings};
-use crate::log_writer::{self, LogWriter, Sink, WriterOptions};
+use crate::log_writer::{self, LogWriter, QueuedLine, Sink, SinkChange, WriterOptions};
 use crate::sampler::Sampler;
 
 /// Pause between batches: waking the thread for each line would cost more than the line.
@@ -41,6 +41,7 @@ impl AccessLog {
             name: "access-log",
             dropped: &log_writer::ACCESS_LOG_DROPPED,
             batch_interval: BATCH_INTERVAL,
+            on_change: Box::new(log_change(settings.path.as_deref())),
         };
         let lines = LogWriter::spawn(manner, sink, move |facts: Box<AccessRecord>, out| write(&facts, out))?;
         Ok(Arc::new(Self { lines, sampler: Sampler::new(settings.sample) }))
@@ -57,6 +58,25 @@ impl AccessLog {
     pub(crate) fn flush(&self) {
         const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
         self.lines.flush(FLUSH_TIMEOUT);
+    }
+}
+
+impl QueuedLine for Box<AccessRecord> {
+    fn bytes(&self) -> usize {
+        AccessRecord::bytes(self)
+    }
+}
+
+fn log_change(path: Option<&Path>) -> impl Fn(SinkChange) + Send + use<> {
+    let path = path.map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
+    move |change| match change {
+        SinkChange::Failed(error) => {
+            tracing::error!(%path, %error, "access log cannot be written; its lines are dropped");
+        }
+        SinkChange::Recovered => {
+            let dropped = log_writer::ACCESS_LOG_DROPPED.count();
+            tracing::info!(%path, dropped, "access log is written again");
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Request, StatusCode, Version};
+use http::{Method, Request, StatusCode, Version};
 
+use super::entry::RequestLine;
 use super::*;
 use crate::clock::Timestamp;
 use crate::config::Fraction;
@@ -18,8 +19,8 @@ fn facts(target: &str, user_agent: &[u8]) -> AccessRecord {
         client: "192.0.2.7".parse().ok(),
         line: Some(request_line(target, Version::HTTP_11)),
         referer: None,
-        user_agent: HeaderValue::from_bytes(user_agent).ok(),
-        request_id: Some(HeaderValue::from_static("r1")),
+        user_agent: Some(ClientText::copy(user_agent)),
+        request_id: Some(ClientText::copy(b"r1")),
         trace_id: None,
         response: Some(ResponseInfo {
             status: StatusCode::OK,
@@ -35,7 +36,7 @@ fn facts(target: &str, user_agent: &[u8]) -> AccessRecord {
 }
 
 fn request_line(target: &str, version: Version) -> RequestLine {
-    RequestLine { method: Method::GET, uri: target.parse().unwrap(), version }
+    RequestLine::new(&Method::GET, &target.parse().unwrap(), version)
 }
 
 fn written(write: fn(&AccessRecord, &mut Vec<u8>), facts: &AccessRecord) -> String {
@@ -47,7 +48,7 @@ fn written(write: fn(&AccessRecord, &mut Vec<u8>), facts: &AccessRecord) -> Stri
 #[test]
 fn combined_is_apaches() {
     let mut facts = facts("/a?b=%22", b"curl/8");
-    facts.referer = Some(HeaderValue::from_static("http://x/"));
+    facts.referer = Some(ClientText::copy(b"http://x/"));
     let line = "192.0.2.7 - - [20/Nov/2025:12:00:00 +0000] \"GET /a?b=%22 HTTP/1.1\" 200 2326 \"http://x/\" \"curl/8\"\n";
     assert_eq!(written(combined::write, &facts), line);
     (facts.client, facts.bytes, facts.referer, facts.user_agent) = (None, 0, None, None);
@@ -79,6 +80,29 @@ fn nobody_forges_a_line() {
     assert_eq!(line.lines().count(), 1);
     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(json["user_agent"], "x\" 200 1 \\ \t \u{fffd}\u{fffd} end");
+}
+
+#[test]
+fn what_a_client_chooses_is_cut() {
+    let path = std::env::temp_dir().join(format!("larder-access-cut-{}", std::process::id()));
+    let sample = Fraction::new(1.0).unwrap();
+    let settings = AccessLogSettings { format: AccessFormat::Json, sample, path: Some(path.clone()) };
+    let log = AccessLog::open(&settings).unwrap();
+    let long = |text: &str| text.repeat(15_000);
+    let method = Method::from_bytes(long("M").as_bytes()).unwrap();
+    let request = Request::builder().method(method).uri(long("/a"));
+    let request = request.header("user-agent", long("é")).header("referer", long("é")).body(()).unwrap();
+    let mut entry = log.start_entry(&request, None, AT);
+    entry.set_ids(long("é").parse().ok(), long("é").parse().ok());
+    drop(entry);
+    log.flush();
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for field in ["method", "path", "user_agent", "referer", "request_id", "trace_id"] {
+        let value = json[field].as_str().unwrap();
+        // The last character may be cut, too.
+        assert!(value.ends_with("...") && (1024..=1026).contains(&value.len()), "{field}: {value}");
+    }
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]

@@ -8,6 +8,12 @@ static LOST: DroppedLines = DroppedLines(AtomicU64::new(0));
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 
+impl QueuedLine for String {
+    fn bytes(&self) -> usize {
+        self.capacity()
+    }
+}
+
 fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("larder-lines-{}-{name}", std::process::id()));
     _ = std::fs::remove_dir_all(&path);
@@ -16,7 +22,16 @@ fn directory(name: &str) -> PathBuf {
 }
 
 fn lines(sink: Sink, dropped: &'static DroppedLines) -> LogWriter<String> {
-    let manner = WriterOptions { name: "lines", dropped, batch_interval: Duration::ZERO };
+    lines_with(sink, dropped, |_| ())
+}
+
+fn lines_with(
+    sink: Sink,
+    dropped: &'static DroppedLines,
+    on_change: impl Fn(SinkChange) + Send + 'static,
+) -> LogWriter<String> {
+    let on_change = Box::new(on_change);
+    let manner = WriterOptions { name: "lines", dropped, batch_interval: Duration::ZERO, on_change };
     LogWriter::spawn(manner, sink, |line: String, out| {
         out.extend_from_slice(line.as_bytes());
         out.push(b'\n');
@@ -80,12 +95,45 @@ fn a_pipe_that_nobody_reads_costs_lines_and_no_time() {
 }
 
 #[test]
+fn few_long_lines_fill_the_queue() {
+    static LONG: DroppedLines = DroppedLines(AtomicU64::new(0));
+    let (mut reader, writer) = io::pipe().unwrap();
+    let log = lines(Sink::from_file(std::os::fd::OwnedFd::from(writer).into()), &LONG);
+    let (pushed, size) = (100, 1 << 20);
+    for _ in 0..pushed {
+        log.try_send("x".repeat(size));
+    }
+    // One is in the writer's hands.
+    let most = (QUEUE_BYTES / size) as u64 + 1;
+    assert!(LONG.count() >= pushed - most, "{} dropped", LONG.count());
+    assert!(log.waiting.load(Ordering::Relaxed) <= QUEUE_BYTES);
+    let reads = thread::spawn(move || {
+        let mut read = String::new();
+        reader.read_to_string(&mut read).unwrap();
+        read.lines().filter(|line| line.len() == size).count() as u64
+    });
+    log.flush(FLUSH_TIMEOUT);
+    assert_eq!(log.waiting.load(Ordering::Relaxed), 0);
+    let dropped = LONG.count();
+    log.try_send("there is room again".into());
+    assert_eq!(LONG.count(), dropped);
+    drop(log);
+    assert_eq!(reads.join().unwrap(), pushed - dropped);
+}
+
+#[test]
 fn a_full_disk_costs_the_lines_that_did_not_fit() {
     static FULL: DroppedLines = DroppedLines(AtomicU64::new(0));
-    let log = lines(Sink::from_file(File::options().write(true).open("/dev/full").unwrap()), &FULL);
+    let (failed, failures) = std::sync::mpsc::channel();
+    let sink = Sink::from_file(File::options().write(true).open("/dev/full").unwrap());
+    let log = lines_with(sink, &FULL, move |change| match change {
+        SinkChange::Failed(error) => failed.send(error.kind()).unwrap(),
+        SinkChange::Recovered => panic!("it is full"),
+    });
     for _ in 0..3 {
         log.try_send("lost".into());
+        log.flush(FLUSH_TIMEOUT);
     }
-    log.flush(FLUSH_TIMEOUT);
     assert_eq!(FULL.count(), 3);
+    assert_eq!(failures.try_iter().collect::<Vec<_>>(), [io::ErrorKind::StorageFull]);
 }

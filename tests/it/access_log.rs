@@ -198,6 +198,26 @@ async fn pipes_that_nobody_reads_hold_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_log_that_can_not_be_written_is_named_once() {
+    let upstream = Upstream::start();
+    let mut larder =
+        Process::with(&format!("log: {{access: {{path: /dev/full}}}}\n{ROUTES}"), &upstream).await;
+    for number in 0..3 {
+        larder.get(&format!("/a?{number}")).await.assert_status(200);
+        let dropped = r#"larder_log_lines_dropped_total{log="access"}"#;
+        eventually("it is dropped", || async {
+            (larder.metric(dropped).await > f64::from(number)).then_some(())
+        })
+        .await;
+    }
+    larder.signal("TERM");
+    assert!(larder.ended().await.success());
+    let log = larder.log();
+    assert_eq!(log.matches("access log cannot be written").count(), 1, "{log}");
+    assert!(log.contains("/dev/full"), "{log}");
+}
+
+#[tokio::test]
 async fn the_last_lines_are_written_before_the_process_ends() {
     let upstream = Upstream::start();
     let mut larder = Process::with(&format!("log: {{access: combined}}\n{ROUTES}"), &upstream).await;
