@@ -3,6 +3,11 @@
 //!
 //! Beyond it, large responses that are fetched are only passed on, those in Redis count as absent, contents of requests
 //! are not kept, and the clients that have read or sent nothing for longest are disconnected, until there is room again.
+//!
+//! Heads and contents have at most the part of it that is beside the store, and one client at most a quarter of that for
+//! heads, contents, and responses that are fetched.
+
+mod client_memory;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+
+use client_memory::{Accounts, Charged};
+pub use client_memory::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES};
 
 /// Bodies up to this size are admitted even beyond the budget: most of one fits into its client's socket buffer, so a
 /// slow reader does not keep it. No client can switch off the cache for them.
@@ -24,6 +32,7 @@ const MIN_STALL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: u64,
+    accounts: Accounts,
     used: AtomicU64,
     started_at: Instant,
     /// Milliseconds since `started_at`; [`NEVER`] while the budget is not exceeded.
@@ -39,8 +48,10 @@ impl MemoryBudget {
     /// `store_bytes`: the size of the store. A quarter is added to it for bodies that are not in it, and at least
     /// 16 MiB.
     pub fn new(store_bytes: u64) -> Arc<Self> {
+        let outside = (store_bytes / 4).max(MIN_OUTSIDE);
         Arc::new(Self {
-            limit: store_bytes.saturating_add((store_bytes / 4).max(MIN_OUTSIDE)),
+            limit: store_bytes.saturating_add(outside),
+            accounts: Accounts::new(outside),
             used: AtomicU64::new(0),
             started_at: Instant::now(),
             exceeded_since: AtomicU64::new(NEVER),
@@ -59,10 +70,14 @@ impl MemoryBudget {
 
     /// Begins to count what grows while it is held.
     pub fn reserve(self: &Arc<Self>) -> Reservation {
-        Reservation { bytes: 0, budget: self.clone() }
+        self.reserve_as(None)
     }
 
-    /// Whether there is room for more of what a client sends. However little each client sends, all together are bounded.
+    fn reserve_as(self: &Arc<Self>, charged: Option<Charged>) -> Reservation {
+        Reservation { bytes: 0, budget: self.clone(), charged }
+    }
+
+    /// Whether there is room for more.
     pub fn has_room(&self) -> bool {
         !self.is_exceeded()
     }
@@ -108,16 +123,26 @@ impl MemoryBudget {
 pub struct Reservation {
     bytes: u64,
     budget: Arc<MemoryBudget>,
+    /// The accounts in which they count, too.
+    charged: Option<Charged>,
 }
 
 impl Reservation {
     pub fn grow(&mut self, bytes: u64) {
         self.bytes += bytes;
         self.budget.add(bytes);
+        if let Some(charged) = self.charged {
+            self.budget.accounts.add(charged, bytes);
+        }
     }
 
-    pub fn budget(&self) -> &Arc<MemoryBudget> {
-        &self.budget
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Grows to `bytes` in total; it never shrinks.
+    pub fn grow_to(&mut self, bytes: u64) {
+        self.grow(bytes.saturating_sub(self.bytes));
     }
 
     /// The reservation lasts until the last copy of `body` is dropped.
@@ -129,6 +154,9 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.subtract(self.bytes);
+        if let Some(charged) = self.charged {
+            self.budget.accounts.subtract(charged, self.bytes);
+        }
     }
 }
 

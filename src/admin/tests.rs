@@ -46,7 +46,9 @@ impl ResponseStore for PurgesOnly {
     }
 
     fn stats(&self) -> StoreStats {
-        StoreStats { entries: 3, bytes: 4096, capacity: 9999, evicted: 2, purge_records: 1 }
+        let stats =
+            StoreStats { entries: 3, bytes: 4096, capacity: 9999, evicted: 2, ..StoreStats::default() };
+        StoreStats { purge_records: 1, ..stats }
     }
 }
 

@@ -73,6 +73,7 @@ struct ProcessCounters {
     widened: Counter,
     writes_over_budget: Counter,
     write_fields_dropped: Counter,
+    merges: Counter,
     background: background::BackgroundCounters,
     connections: AtomicI64,
     /// Seconds by which the `Date` of the last response lay before its receipt.
@@ -331,6 +332,11 @@ impl Metrics {
     /// Counts fields that `underscores` dropped from a write.
     pub fn record_write_fields_dropped(&self, fields: usize) {
         self.process.write_fields_dropped.add(fields as u64);
+    }
+
+    /// Counts a merge of the parts of a response.
+    pub fn record_merge(&self) {
+        self.process.merges.add(1);
     }
 
     /// Counts a stored response with its size, or the reason it was not stored.

@@ -197,7 +197,9 @@ impl Snapshot {
         let help = "Request fields that `underscores` dropped from writes.";
         let dropped =
             MetricFamily::counter("larder_write_fields_dropped", help).with_value(self.write_fields_dropped);
-        vec![purges, targets, failed, awaited, widened, over, dropped]
+        let help = "Merges of the parts of a response (`overlay`).";
+        let merges = MetricFamily::counter("larder_overlay_merges", help).with_value(self.merges);
+        vec![purges, targets, failed, awaited, widened, over, dropped, merges]
     }
 
     fn background_families(&self) -> Vec<MetricFamily> {
@@ -316,6 +318,10 @@ fn store_families(stats: &StoreStats) -> Vec<MetricFamily> {
         MetricFamily::counter("larder_evicted", "Responses evicted to make room.").with_value(stats.evicted),
         MetricFamily::gauge("larder_purge_records", "Purge records in the index.")
             .with_value(stats.purge_records),
+        MetricFamily::gauge("larder_request_memory_bytes", "Heads and contents of requests that are held.")
+            .with_value(stats.request_bytes),
+        MetricFamily::counter("larder_memory_refusals", "Times a client found no room in the memory budget.")
+            .with_value(stats.memory_refusals),
     ]
 }
 

@@ -51,9 +51,9 @@ fn route<'s>(snapshot: &'s Snapshot, name: &str) -> &'s RouteSnapshot {
 }
 
 fn rendered(metrics: &Metrics) -> String {
-    metrics
-        .snapshot()
-        .render(&StoreStats { entries: 1, bytes: 2, capacity: 3, evicted: 4, purge_records: 5 }, None)
+    let counts =
+        StoreStats { entries: 1, evicted: 4, purge_records: 5, memory_refusals: 7, ..StoreStats::default() };
+    metrics.snapshot().render(&StoreStats { bytes: 2, capacity: 3, request_bytes: 6, ..counts }, None)
 }
 
 #[track_caller]
@@ -140,6 +140,7 @@ fn a_purge_is_an_invalidation_of_each_route_name_it_reaches() {
     metrics.record_widened(2);
     metrics.record_write_over_budget();
     metrics.record_write_fields_dropped(3);
+    metrics.record_merge();
     let snapshot = metrics.snapshot();
     for (name, expected) in [("courses", 1), ("orders", 2), ("enroll", 0)] {
         assert_eq!(route(&snapshot, name).invalidations, expected, "{name}");
@@ -154,6 +155,7 @@ fn a_purge_is_an_invalidation_of_each_route_name_it_reaches() {
             "larder_widened_total 2",
             "larder_writes_over_budget_total 1",
             "larder_write_fields_dropped_total 3",
+            "larder_overlay_merges_total 1",
         ],
     );
 }
@@ -187,6 +189,8 @@ fn fills_upstream_store_and_process_have_their_figures() {
             "larder_store_capacity_bytes 3",
             "larder_evicted_total 4",
             "larder_purge_records 5",
+            "larder_request_memory_bytes 6",
+            "larder_memory_refusals_total 7",
             &format!("larder_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
             "# EOF",
         ],

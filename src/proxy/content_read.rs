@@ -21,7 +21,10 @@ pub(super) async fn read_content(
     request: &mut ClientRequest,
 ) -> Result<Option<PassReason>, ProxyError> {
     let length = request.body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
-    if length.is_none_or(|length| length > MAX_KEY_CONTENT_BYTES) || !worker.memory().has_room() {
+    let is_readable = |length: u64| {
+        length <= MAX_KEY_CONTENT_BYTES && worker.client_memory(&request.head).has_room_for(length)
+    };
+    if !length.is_some_and(is_readable) {
         return Ok(Some(PassReason::Content));
     }
     let mut body = upstream_request::received_body(worker, &request.head, request.body.take());

@@ -33,7 +33,7 @@ pub(crate) enum ProxyError {
     OperatorUnverified,
     #[error("larder is starting or stopping; try again")]
     NoOperator,
-    #[error("larder has no memory for the request's content now; try again")]
+    #[error("larder has no memory for the request now; try again")]
     NoMemory,
     #[error("the write was not forwarded: {0}")]
     WriteNotGuarded(String),

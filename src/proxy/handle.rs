@@ -27,7 +27,7 @@ use super::worker::Worker;
 use super::{observe, pass_through, purge_method, write};
 use crate::config::Operation;
 use crate::events::webhook::WebhookReceiver;
-use crate::memory_budget::{MemoryBudget, Reservation};
+use crate::memory_budget::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES, Reservation};
 use crate::metrics::NonCacheReply;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
@@ -281,7 +281,10 @@ impl PendingRequest {
     /// `interims`: where interim responses go; `None` where none can be sent.
     pub(crate) async fn respond(self: Box<Self>, interims: Option<InterimSender>) -> Response<Body> {
         let PendingRequest { worker, mut request, mut action, mut log } = *self;
-        let _counted = reserve_head(worker.memory(), &request.head.parts);
+        let Some(_counted) = reserve_head(&worker.client_memory(&request.head), &request.head.parts) else {
+            let answer = Answer::from_error(&ProxyError::NoMemory, None);
+            return worker.finish(log, answer);
+        };
         // The content begins, the caller is identified, and the request is charged: each once.
         for _ in 0..3 {
             let planned = match &action {
@@ -343,15 +346,19 @@ impl PendingRequest {
     }
 }
 
-/// Counts a head in the memory budget while its response is waited for.
-fn reserve_head(memory: &Arc<MemoryBudget>, head: &Parts) -> Reservation {
+/// Counts a head in the memory budget while its response is waited for. `None`: it is large, and there is no room for it.
+fn reserve_head(memory: &ClientMemory, head: &Parts) -> Option<Reservation> {
     let fields = head.headers.iter();
     let field_bytes =
         fields.map(|(name, value)| size_of::<HeaderValue>() + name.as_str().len() + value.len());
     let target_bytes = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let bytes = (field_bytes.sum::<usize>() + target_bytes) as u64;
+    if bytes > HEAD_WITHOUT_ROOM_BYTES && !memory.has_room_for(bytes) {
+        return None;
+    }
     let mut reservation = memory.reserve();
-    reservation.grow((field_bytes.sum::<usize>() + target_bytes) as u64);
-    reservation
+    reservation.grow(bytes);
+    Some(reservation)
 }
 
 /// Answers a read by QUERY or POST: from the store, or by a fetch that sends the same content.

@@ -131,14 +131,16 @@ impl SharedBody {
         !self.state().readers.is_empty()
     }
 
-    /// Waits until a reader is within [`READ_AHEAD`] of the last chunk. `false`: no reader is left.
+    /// Waits until a reader is within [`READ_AHEAD`] of the last chunk, or has read it where none is kept. `false`: no
+    /// reader is left.
     pub(super) async fn wait_for_demand(&self) -> bool {
         std::future::poll_fn(|cx| {
             let mut state = self.state();
             let Some(furthest) = state.readers.values().map(|place| place.bytes).max() else {
                 return Poll::Ready(false);
             };
-            if state.arrived - furthest < READ_AHEAD {
+            let read_ahead = if state.window == Some(0) { 1 } else { READ_AHEAD };
+            if state.arrived - furthest < read_ahead {
                 return Poll::Ready(true);
             }
             state.producer = Some(cx.waker().clone());

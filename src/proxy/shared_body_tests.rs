@@ -105,6 +105,17 @@ fn the_upstream_is_read_as_fast_as_the_fastest_reader_reads() {
 }
 
 #[test]
+fn while_memory_is_short_nothing_is_read_ahead() {
+    let body = SharedBody::new(None, None);
+    let mut reader = body.new_reader().unwrap();
+    body.append(chunk(1, 10));
+    body.overflow(0);
+    assert_eq!(now_or_never(body.wait_for_demand()), None);
+    assert_eq!(data(&mut reader).len(), 10);
+    assert_eq!(now_or_never(body.wait_for_demand()), Some(true));
+}
+
+#[test]
 fn the_length_is_what_is_left_of_it() {
     let body = SharedBody::new(Some(8), None);
     let mut reader = body.new_reader().unwrap();

@@ -88,7 +88,7 @@ pub(super) fn received_body(worker: &Worker, head: &ClientHead, body: Option<Inc
         false => (limits.body_timeout, limits.min_rate),
     };
     let judge_trailer = judge_trailers(worker.proxy.config.underscores);
-    let upload = UploadLimits { timeout, min_rate, judge_trailer, memory: worker.memory().clone() };
+    let upload = UploadLimits { timeout, min_rate, judge_trailer, memory: worker.client_memory(head) };
     RequestBody::from_client(body, head.content_start.clone(), head.parts.version, upload)
 }
 

@@ -8,10 +8,11 @@ use arc_swap::{ArcSwap, Guard};
 use http::StatusCode;
 
 use super::client_request::ClientHead;
+use super::sender_budgets::{client_network, sender_network};
 use super::state::Proxy;
 use crate::callers::Callers;
 use crate::config::Limits;
-use crate::memory_budget::MemoryBudget;
+use crate::memory_budget::{ClientMemory, MemoryBudget};
 use crate::metrics::NonCacheReply;
 use crate::policy::caller::{CallerSource, CallerVerdict, IdentifyCaller, WriteCaller};
 use crate::policy::classify::{
@@ -99,6 +100,17 @@ impl Worker {
 
     pub(crate) fn memory(&self) -> &Arc<MemoryBudget> {
         &self.proxy.memory
+    }
+
+    /// The memory that this client may use.
+    pub(super) fn client_memory(&self, head: &ClientHead) -> ClientMemory {
+        self.memory().open_account(sender_network(head))
+    }
+
+    /// The memory that the client of a connection may use, before its requests name another one.
+    pub(crate) fn peer_memory(&self, peer: Option<IpAddr>) -> ClientMemory {
+        let peer = peer.filter(|_| !self.trusts(peer));
+        self.memory().open_account(peer.map(client_network))
     }
 
     /// Counts and logs an answer that the parser gave in place of a request.

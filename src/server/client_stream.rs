@@ -19,7 +19,7 @@ use super::activity::ConnectionActivity;
 use super::framing::{FramingFault, FramingScanner};
 use super::slow_reader::SlowReaderTimeout;
 use crate::config::Limits;
-use crate::memory_budget::{MemoryBudget, Reservation};
+use crate::memory_budget::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES, Reservation};
 use crate::progress_timeout::ProgressTimeout;
 use crate::proxy::InterimQueue;
 
@@ -56,7 +56,7 @@ struct Reclaimed<S> {
 struct ClientStreamState<S> {
     transport: S,
     scanner: FramingScanner,
-    memory: Arc<MemoryBudget>,
+    memory: ClientMemory,
     /// Counts a head that has not arrived whole, here and in the parser.
     head: Option<Reservation>,
     activity: Arc<ConnectionActivity>,
@@ -108,16 +108,16 @@ impl<S> ClientStream<S> {
         limits: &Limits,
         activity: Arc<ConnectionActivity>,
         interims: InterimQueue,
-        memory: Arc<MemoryBudget>,
+        memory: ClientMemory,
     ) -> Self {
         let min_rate = ProgressTimeout::with_min_rate(limits.body_timeout, limits.min_rate);
         let state = ClientStreamState {
             transport,
             scanner: FramingScanner::new(limits.header_bytes),
-            memory: memory.clone(),
+            write_timeout: SlowReaderTimeout::new(min_rate, memory.budget().clone()),
+            memory,
             head: None,
             activity,
-            write_timeout: SlowReaderTimeout::new(min_rate, memory),
             written: 0,
             refusal: None,
             interims,
@@ -166,11 +166,10 @@ impl<S> ClientStreamState<S> {
         match self.scanner.feed(&buf.filled()[before..]) {
             Ok(()) => {
                 self.activity.set_within_head(self.scanner.is_within_head());
-                self.count_head((buf.filled().len() - before) as u64);
                 if self.scanner.is_http2() {
                     self.activity.set_http2();
                 }
-                Ok(())
+                self.count_head((buf.filled().len() - before) as u64)
             }
             Err(FramingFault::Head { begins }) => {
                 self.activity.set_within_head(false);
@@ -201,14 +200,19 @@ impl<S> ClientStreamState<S> {
 }
 
 impl<S> ClientStreamState<S> {
-    /// Counts what has just arrived, if it is a part of an HTTP/1.1 head.
-    fn count_head(&mut self, bytes: u64) {
+    /// Counts what has just arrived, if it is a part of an HTTP/1.1 head. Fails if there is no room for it.
+    fn count_head(&mut self, bytes: u64) -> io::Result<()> {
         if !self.scanner.is_within_partial_head() {
             self.head = None;
-            return;
+            return Ok(());
         }
         let head = self.head.get_or_insert_with(|| self.memory.reserve());
+        let is_short = head.bytes() + 2 * bytes <= 2 * HEAD_WITHOUT_ROOM_BYTES;
+        if !is_short && !self.memory.has_room_for(2 * bytes) {
+            return Err(io::Error::other("no memory for another long request head that arrives in parts"));
+        }
         head.grow(2 * bytes);
+        Ok(())
     }
 }
 

@@ -64,7 +64,8 @@ pub(super) async fn serve<S: Transport>(
     let mut stream = {
         let worker = workers.worker();
         let (activity, interims) = (activity.clone(), connection.interims.clone());
-        ClientStream::new(transport, worker.limits(), activity, interims, worker.memory().clone())
+        let memory = worker.peer_memory(info.peer);
+        ClientStream::new(transport, worker.limits(), activity, interims, memory)
     };
     let mut watchdog = ConnectionWatchdog::new(activity.clone(), workers.clone(), phase.clone());
     let service = service_fn(move |request| connection.respond(request));

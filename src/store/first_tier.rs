@@ -100,6 +100,7 @@ impl FirstTier {
             capacity: self.responses.capacity(),
             evicted: self.evicted.load(Ordering::Relaxed),
             purge_records: view.read().len() as u64,
+            ..StoreStats::default()
         }
     }
 }

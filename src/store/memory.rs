@@ -83,7 +83,7 @@ impl ResponseStore for MemoryStore {
     }
 
     fn stats(&self) -> StoreStats {
-        self.responses.stats(&self.view)
+        self.responses.stats(&self.view).with_budget(&self.memory)
     }
 }
 

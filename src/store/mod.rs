@@ -267,4 +267,15 @@ pub struct StoreStats {
     pub capacity: u64,
     pub evicted: u64,
     pub purge_records: u64,
+    /// Heads and contents of requests that are held.
+    pub request_bytes: u64,
+    /// The times that a client found no room in the memory budget.
+    pub memory_refusals: u64,
+}
+
+impl StoreStats {
+    #[must_use]
+    fn with_budget(self, memory: &MemoryBudget) -> Self {
+        Self { request_bytes: memory.request_bytes(), memory_refusals: memory.refusals(), ..self }
+    }
 }

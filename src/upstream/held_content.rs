@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::request_progress::RequestProgress;
-use crate::memory_budget::{MemoryBudget, Reservation};
+use crate::memory_budget::{ClientMemory, Reservation};
 
 /// A copy of the content that was forwarded, up to a limit and while there is room for it.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ impl CapturedBody {
     pub(super) fn append(&self, data: &[u8]) {
         let mut content = self.content.lock();
         match content.as_mut() {
-            Some(before) if (before.bytes.len() + data.len()) as u64 <= self.limit && before.has_room() => {
+            Some(before) if before.len() + data.len() as u64 <= self.limit && before.has_room_for(data) => {
                 before.append(data)
             }
             _ => *content = None,
@@ -48,37 +48,55 @@ impl CapturedBody {
 /// The part of a content that has arrived. It counts in the memory budget; an empty one need not.
 #[derive(Default)]
 pub(super) struct HeldContent {
-    bytes: BytesMut,
-    reservation: Option<Reservation>,
+    bytes: Vec<u8>,
+    counted: Option<(ClientMemory, Reservation)>,
+    /// The length that was announced, or 0.
+    announced: usize,
 }
 
 impl HeldContent {
-    pub(super) fn counted_by(memory: &Arc<MemoryBudget>) -> Self {
-        Self { bytes: BytesMut::new(), reservation: Some(memory.reserve()) }
+    pub(super) fn counted_by(memory: &ClientMemory) -> Self {
+        Self { bytes: Vec::new(), counted: Some((memory.clone(), memory.reserve())), announced: 0 }
+    }
+
+    /// Counts the length that was announced, before it has arrived: many clients may begin while there is room.
+    #[must_use]
+    pub(super) fn announced(mut self, length: u64) -> Self {
+        self.announced = usize::try_from(length).unwrap_or(usize::MAX);
+        self.counted.iter_mut().for_each(|(_, reservation)| reservation.grow_to(length));
+        self
     }
 
     pub(super) fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
 
-    fn has_room(&self) -> bool {
-        self.reservation.as_ref().is_none_or(|reservation| reservation.budget().has_room())
+    fn has_room_for(&self, data: &[u8]) -> bool {
+        self.counted.as_ref().is_none_or(|(memory, _)| memory.has_room_for(data.len() as u64))
     }
 
     pub(super) fn append(&mut self, data: &[u8]) {
-        self.reservation.iter_mut().for_each(|reservation| reservation.grow(data.len() as u64));
+        let (length, capacity) = (self.bytes.len() + data.len(), self.bytes.capacity());
+        if length > capacity {
+            // Twice as much, but no more than was announced.
+            let doubled =
+                if self.announced < length { 2 * capacity } else { self.announced.min(2 * capacity) };
+            self.bytes.reserve_exact(doubled.max(length) - self.bytes.len());
+            let capacity = self.bytes.capacity() as u64;
+            self.counted.iter_mut().for_each(|(_, reservation)| reservation.grow_to(capacity));
+        }
         self.bytes.extend_from_slice(data);
     }
 
     fn clear(&mut self) {
-        self.bytes = BytesMut::new();
-        self.reservation = self.reservation.take().map(|reservation| reservation.budget().reserve());
+        self.bytes = Vec::new();
+        self.counted = self.counted.take().map(|(memory, _)| (memory.clone(), memory.reserve()));
     }
 
     pub(super) fn freeze(self) -> Bytes {
-        let bytes = self.bytes.freeze();
-        match self.reservation {
-            Some(reservation) => reservation.attach(bytes),
+        let bytes = self.bytes.into();
+        match self.counted {
+            Some((_, reservation)) => reservation.attach(bytes),
             None => bytes,
         }
     }

@@ -25,6 +25,10 @@ use super::request_body::RequestBody;
 /// The connection and its user may wake each other this often before other tasks run.
 const MAX_POLLS_PER_WAKE: usize = 8;
 
+/// Bytes of a response that are read at once: each response that waits for its reader keeps so many. It bounds a header
+/// section, too.
+const MAX_READ_BUFFER_BYTES: usize = 128 * 1024;
+
 pub(super) struct Http1Connection {
     /// `None` once it has ended. Boxed, because hyper does not name its type.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
@@ -49,6 +53,7 @@ impl Http1Connection {
         let stats = stream.inner().stats();
         let (sender, connection) = Builder::new()
             .max_headers(header_count)
+            .max_buf_size(MAX_READ_BUFFER_BYTES)
             // RFC 9112 §5.1: a proxy removes white space before the colon from a response.
             .allow_spaces_after_header_name_in_responses(true)
             .handshake(stream)

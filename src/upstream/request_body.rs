@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::content_end::{ContentEnd, HeldEnd};
 use super::continue_gate::{ContinueGate, ContinueWait};
 use super::held_content::{CapturedBody, HeldContent};
 use super::request_progress::RequestProgress;
-use crate::memory_budget::MemoryBudget;
+use crate::memory_budget::ClientMemory;
 use crate::progress_timeout::ProgressTimeout;
 
 /// The client's request body on its way to the upstream.
@@ -47,7 +46,7 @@ struct ClientBody {
     /// Bounds how slowly the client may send, also after an early response.
     timeout: ProgressTimeout,
     judge_trailer: fn(&HeaderName) -> TrailerVerdict,
-    memory: Arc<MemoryBudget>,
+    memory: ClientMemory,
 }
 
 /// The bounds on what a client may send as its request.
@@ -59,7 +58,7 @@ pub(crate) struct UploadLimits {
     pub min_rate: u64,
     pub judge_trailer: fn(&HeaderName) -> TrailerVerdict,
     /// Counts what is kept of the content.
-    pub memory: Arc<MemoryBudget>,
+    pub memory: ClientMemory,
 }
 
 /// The decision about a client's trailer.
@@ -87,6 +86,10 @@ impl ClientBody {
         }
         dropped.iter().for_each(|name| drop(trailers.remove(name)));
         Ok(Frame::trailers(trailers))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -202,14 +205,14 @@ impl RequestBody {
     /// # Errors
     /// If the client does not send all of it, or stalls while memory is short.
     pub(crate) async fn buffer(&mut self, limit: u64, idle_timeout: Duration) -> Result<(), BodyError> {
-        let Source::Client(body) = &mut self.source else { return Ok(()) };
-        if body.wait.is_some()
-            || !body.memory.has_room()
-            || body.incoming.size_hint().exact().is_none_or(|length| length > limit)
-        {
-            return Ok(());
+        let Source::Client(body) = &self.source else { return Ok(()) };
+        let length = body.size_hint().exact().filter(|length| *length <= limit && body.wait.is_none());
+        match length {
+            Some(length) if body.memory.has_room_for(length) => {
+                self.read_whole(|_| Ok(()), idle_timeout).await
+            }
+            _ => Ok(()),
         }
-        self.read_whole(|_| Ok(()), idle_timeout).await
     }
 
     /// Reads the whole content, unless `check` refuses its length so far. It counts in the memory budget.
@@ -224,9 +227,14 @@ impl RequestBody {
         let Source::Client(body) = &mut self.source else { return Ok(()) };
         // Grown as it arrives: the length is only announced.
         let mut content = HeldContent::counted_by(&body.memory);
+        if let Some(length) = body.size_hint().exact() {
+            check(length)?;
+            content = content.announced(length);
+        }
         let mut trailers = None;
         loop {
-            let patience = body.memory.max_stall().map_or(idle_timeout, |stall| stall.min(idle_timeout));
+            let patience =
+                body.memory.budget().max_stall().map_or(idle_timeout, |stall| stall.min(idle_timeout));
             let frame = timeout(patience, poll_fn(|cx| body.poll_frame(cx))).await;
             let Some(frame) = frame.map_err(|_| BodyError::RequestStalled)? else { break };
             match frame?.into_data() {

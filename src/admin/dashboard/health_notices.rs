@@ -274,7 +274,7 @@ mod tests {
         remote: Option<&RemoteStatus>,
         change: impl FnOnce(&mut NoticeInputs),
     ) -> Vec<(NoticeLevel, String)> {
-        let figures = StoreStats { entries: 1, bytes: 1, capacity: 100, evicted: 0, purge_records: 0 };
+        let figures = StoreStats { entries: 1, bytes: 1, capacity: 100, ..StoreStats::default() };
         let metrics = Metrics::default().snapshot();
         let mut facts = NoticeInputs {
             phase: Phase::Ready,

@@ -31,6 +31,7 @@ pub(super) async fn pump(
     shared: &SharedBody,
     mut overflow: impl FnMut(NotStored),
 ) -> Result<Option<HeaderMap>, SharedBodyError> {
+    let memory = target.memory();
     let timeout = target.proxy().config.upstream.response_timeout;
     let limit = max_stored_body(&target.route);
     let abandoned = || SharedBodyError::Upstream("no client reads it any more".into());
@@ -64,7 +65,6 @@ pub(super) async fn pump(
             None => return Ok(trailers),
             Some(frame) => match frame.into_data() {
                 Ok(data) => {
-                    let memory = &target.proxy().memory;
                     let arrived = shared.append(memory.count(data));
                     if is_overflown {
                         continue;

@@ -17,6 +17,7 @@ use super::super::state::Proxy;
 use super::super::unsent_bytes::UnsentBytes;
 use super::super::worker::Worker;
 use super::super::{forwarding, reply, upstream_request};
+use crate::memory_budget::ClientMemory;
 use crate::policy::accept_encoding::remove_refused_codings;
 use crate::policy::caller::CallerVerdict;
 use crate::policy::classify::{CacheLookup, Caller};
@@ -99,6 +100,14 @@ impl FetchTarget {
     /// The budget of the client that the fetch is for.
     pub(super) fn unsent_bytes(&self) -> Option<UnsentBytes> {
         if self.is_for_client { UnsentBytes::new(&self.worker, &self.head) } else { None }
+    }
+
+    /// The memory that the fetch may use. One in the background counts for larder itself.
+    pub(super) fn memory(&self) -> ClientMemory {
+        match self.is_for_client {
+            true => self.worker.client_memory(&self.head),
+            false => self.worker.memory().open_account(None),
+        }
     }
 
     /// The request as policy sees it. A HEAD that sets off a fetch is a GET here.

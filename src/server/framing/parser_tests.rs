@@ -260,7 +260,13 @@ async fn parsed(bytes: &[u8], pieces: usize) -> Vec<Seen> {
     });
     let wire = Wire { bytes: bytes.to_vec(), at: 0, pieces };
     let activity = ConnectionActivity::new();
-    let strict = ClientStream::new(wire, &limits(), activity, InterimQueue::default(), MemoryBudget::new(0));
+    let strict = ClientStream::new(
+        wire,
+        &limits(),
+        activity,
+        InterimQueue::default(),
+        MemoryBudget::new(0).open_account(None),
+    );
     let builder = protocol_builder(&limits(), MemoryBudget::new(0));
     // How it ends says nothing here.
     let _ended = builder.serve_connection_with_upgrades(TokioIo::new(strict), service).await;

@@ -117,7 +117,7 @@ impl ResponseStore for TieredStore {
     }
 
     fn stats(&self) -> StoreStats {
-        self.tiers.first.stats(&self.tiers.index.view)
+        self.tiers.first.stats(&self.tiers.index.view).with_budget(self.memory_budget())
     }
 }
 
