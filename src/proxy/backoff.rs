@@ -49,6 +49,13 @@ impl<K: Copy + Hash + Eq, R: Copy> Backoff<K, R> {
         self.held.insert(key, Held { until: self.clock.now().plus(lasts), lasts, reason });
     }
 
+    /// Changes the reason for which a key is held back.
+    pub(super) fn amend(&self, key: &K, reason: R) {
+        if let Some(held) = self.held.get(key) {
+            self.held.insert(*key, Held { reason, ..held });
+        }
+    }
+
     pub(super) fn clear(&self, key: &K) {
         self.held.remove(key);
     }

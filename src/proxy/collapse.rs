@@ -42,7 +42,7 @@ struct Waited {
     refused: Option<Arc<InFlightFetch>>,
     /// The fetch that takes too long, beside which another one goes on.
     overdue: Option<Arc<InFlightFetch>>,
-    /// How many errors of other requests were not for this one.
+    /// How many errors and uncacheable responses of other requests were not for this one.
     refused_errors: usize,
     /// It does not try again after a timeout.
     has_retried: bool,
@@ -84,8 +84,10 @@ impl<'a> MissedRequest<'a> {
             // The first error of another request may be a bad request's. The second one is left to requests like this one.
             let refuses = waited.refused_errors > 1;
             let among = refuses.then(|| self.head.key_of_fields(&miss.key));
+            if table.is_uncacheable(&miss.key, caller, || self.head.key_of_fields(&miss.key)) {
+                break;
+            }
             let (fetch, leads) = match table.join(&miss.key, caller, waited.refused.as_ref(), among) {
-                Join::Bypass => break,
                 Join::Follower(fetch) => (fetch, false),
                 // It may wait for others of its client, so it fetches alone.
                 Join::Leader(leader) if self.is_share_used_up() => {
@@ -286,6 +288,10 @@ impl<'a> MissedRequest<'a> {
                 }
             },
         };
+        // Once it reads the content, it depends on the fetch to the end. A part may be there already.
+        if let (false, FetchOutcome::Streaming(shared)) = (leads || self.head.has(&RANGE), &outcome) {
+            shared.body.wait_for_short(self.lookup.route.collapse_timeout).await;
+        }
         // Only a follower tries again.
         waited.has_retried |= leads;
         self.settle(outcome, fetch, miss, waited)
@@ -348,6 +354,8 @@ impl<'a> MissedRequest<'a> {
             FetchOutcome::Retry => Next::LookUpAgain,
             // A response to a caller of the other kind says nothing of this one's.
             FetchOutcome::Uncacheable if fetch.caller != request.caller_kind() => Next::LookUpAgain,
+            // Neither does one to a request with other fields, which may be what made it uncacheable.
+            FetchOutcome::Uncacheable if !waited.accepts_error(fetch, self.head, true) => Next::LookUpAgain,
             FetchOutcome::Uncacheable => Next::FetchAlone,
             FetchOutcome::Failed(error) => {
                 if let Some(answer) = miss.stale_if_error(&request, None) {

@@ -19,6 +19,9 @@ use parking_lot::{Mutex, MutexGuard};
 /// How far the upstream is read ahead of the fastest reader once the body is too large to be stored.
 const READ_AHEAD: u64 = 256 * 1024;
 
+/// The longest content that a follower waits for, before it begins to read it.
+const MAX_AWAITED_BYTES: u64 = 64 * 1024;
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum SharedBodyError {
     #[error("{0}")]
@@ -125,6 +128,22 @@ impl SharedBody {
     pub(super) fn has_stalled(&self, timeout: Duration) -> bool {
         let state = self.state();
         state.end.is_none() && state.progressed_at.elapsed() >= timeout
+    }
+
+    /// Waits until a short content is whole, or has stalled for `timeout`, and no longer than that. A long one, or one of
+    /// unknown length, is not waited for.
+    pub(super) async fn wait_for_short(self: &Arc<Self>, timeout: Duration) {
+        let is_short = self.length.is_some_and(|length| length <= MAX_AWAITED_BYTES);
+        let Some(reader) = self.new_reader().filter(|_| is_short) else { return };
+        let ended = std::future::poll_fn(|cx| {
+            let mut state = self.state();
+            match state.readers.get_mut(&reader.id) {
+                Some(place) => place.waker = Some(cx.waker().clone()),
+                None => return Poll::Ready(()),
+            }
+            if state.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        _ = tokio::time::timeout(timeout, ended).await;
     }
 
     pub(super) fn has_readers(&self) -> bool {

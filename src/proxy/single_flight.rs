@@ -3,9 +3,13 @@
 //! A follower gets the response in flight iff it would be a hit were it stored now. So no request follows a fetch from before
 //! a purge, and no private response reaches a second client. A fetch that began after the follower arrived needs no check
 //! for purges, so requests are collapsed while a purge is pending, too.
+//!
+//! One client's fields may make the response uncacheable: its marker holds for requests with the same fields, until another
+//! client's request finds the same.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use super::backoff::Backoff;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
+use super::sender_budgets::sender_network;
 use super::shared_body::SharedBody;
 use crate::clock::Clock;
 use crate::policy::CacheKey;
@@ -76,7 +81,10 @@ impl InFlightResponse {
 /// The fetches in flight, and the keys that are known to be uncacheable or to fail.
 pub(super) struct CollapseTable {
     by_key: Mutex<HashMap<CacheKey, Arc<InFlightFetch>>>,
-    hit_for_miss: Backoff<(CacheKey, CallerKind), Uncacheable>,
+    hit_for_miss: Backoff<(CacheKey, CallerKind), Marker>,
+    /// The keys whose marker was cleared by a storable response.
+    storable: Backoff<(CacheKey, CallerKind), ()>,
+    withdrawals: Backoff<CacheKey, Withdrawn>,
     failures: Backoff<CacheKey, RefreshFailure>,
     refusing: Semaphore,
 }
@@ -101,6 +109,39 @@ pub(super) enum Uncacheable {
     AlwaysStale,
     /// Another replica found it so.
     ByReplica,
+}
+
+/// A hit-for-miss marker.
+#[derive(Clone, Copy)]
+struct Marker {
+    reason: Uncacheable,
+    /// The only requests that it holds for. `None`: all.
+    of: Option<Requester>,
+}
+
+/// The request that a response answered: the fields that it forwards, and its client.
+#[derive(Clone, Copy)]
+struct Requester {
+    fields: CacheKey,
+    /// `None`: each request counts as one of another client.
+    network: Option<IpAddr>,
+}
+
+/// The stale windows of a key were ended.
+#[derive(Clone, Copy)]
+struct Withdrawn {
+    /// The fields of the request whose response was stored afterwards.
+    restored_by: Option<CacheKey>,
+}
+
+impl Requester {
+    fn new(key: &CacheKey, head: &ClientHead) -> Self {
+        Self { fields: head.key_of_fields(key), network: sender_network(head) }
+    }
+
+    fn is_of_other_client(&self, other: &Self) -> bool {
+        self.network.is_none() || self.network != other.network
+    }
 }
 
 impl CallerKind {
@@ -148,8 +189,6 @@ pub(super) enum Join {
     Leader(Leader),
     /// Another request fetches already.
     Follower(Arc<InFlightFetch>),
-    /// The key is known to be uncacheable: fetch alone.
-    Bypass,
 }
 
 impl CollapseTable {
@@ -157,9 +196,41 @@ impl CollapseTable {
         Arc::new(Self {
             by_key: Mutex::default(),
             hit_for_miss: Backoff::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
+            storable: Backoff::new(clock.clone(), MAX_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
+            withdrawals: Backoff::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
             failures: Backoff::new(clock, MIN_REFRESH_BACKOFF, MAX_REFRESH_BACKOFF),
             refusing: Semaphore::new(MAX_REFUSING_FETCHES),
         })
+    }
+
+    /// Whether the key is known to be uncacheable for requests with these fields: fetch alone.
+    pub(super) fn is_uncacheable(
+        &self,
+        key: &CacheKey,
+        caller: CallerKind,
+        fields: impl FnOnce() -> CacheKey,
+    ) -> bool {
+        let marker = self.hit_for_miss.active(&(*key, caller));
+        marker.is_some_and(|(marker, _)| marker.of.is_none_or(|of| of.fields == fields()))
+    }
+
+    /// Whether an uncacheable response to this request ends the stale windows of the stored one: once in a back-off, unless
+    /// the stored one answered a request with the same fields.
+    pub(super) fn may_withdraw(&self, key: &CacheKey, head: &ClientHead) -> bool {
+        let restored_by = self.withdrawals.active(key).and_then(|(withdrawn, _)| withdrawn.restored_by);
+        let may = restored_by.is_none_or(|fields| fields == head.key_of_fields(key));
+        if may {
+            self.withdrawals.extend(*key, Withdrawn { restored_by: None });
+        }
+        may
+    }
+
+    /// The response to this request is stored.
+    pub(super) fn record_stored(&self, key: &CacheKey, head: &ClientHead) {
+        if self.withdrawals.active(key).is_some() {
+            let restored_by = Some(head.key_of_fields(key));
+            self.withdrawals.amend(key, Withdrawn { restored_by });
+        }
     }
 
     /// Joins the fetch of `key`, or starts it. `refused` is a fetch that did not serve this request: it is replaced, not
@@ -171,9 +242,6 @@ impl CollapseTable {
         refused: Option<&Arc<InFlightFetch>>,
         among: Option<CacheKey>,
     ) -> Join {
-        if self.hit_for_miss.active(&(*key, caller)).is_some() {
-            return Join::Bypass;
-        }
         let key = among.unwrap_or(*key);
         let mut fetches = self.lock();
         match fetches.entry(key) {
@@ -230,8 +298,8 @@ impl CollapseTable {
     /// Returns the kinds of callers held back for `key`, with reason and remaining time, for operators.
     pub(super) fn describe(&self, key: &CacheKey) -> Vec<(&'static str, &'static str, Duration)> {
         let uncacheable = |caller: CallerKind| {
-            let (reason, left) = self.hit_for_miss.active(&(*key, caller))?;
-            Some((caller.as_str(), reason.as_str(), left))
+            let (marker, left) = self.hit_for_miss.active(&(*key, caller))?;
+            Some((caller.as_str(), marker.reason.as_str(), left))
         };
         let failing = self.failures.active(key).map(|(failure, left)| match failure {
             RefreshFailure::Timeout => ("refresh", "timeout", left),
@@ -343,28 +411,50 @@ impl Leader {
         _ = self.fetch.head.set(head.clone());
     }
 
-    /// Requests of the same kind of callers are not collapsed for a while, and longer if that was so before. Returns for
-    /// how long.
-    pub(super) fn mark_hit_for_miss(&self, reason: Uncacheable) -> Duration {
-        self.table.hit_for_miss.extend(self.marker(), reason)
+    /// Requests of the same kind of callers are not collapsed for a while, and longer if that was so before: those with the
+    /// same fields, or all. Returns for how long, if it is for all.
+    pub(super) fn mark_hit_for_miss(&self, reason: Uncacheable) -> Option<Duration> {
+        let key = self.marker();
+        let was_storable = self.table.storable.active(&key).is_some();
+        let requester = self.fetch.head.get().map(|head| Requester::new(&key.0, head));
+        let of = match (self.table.hit_for_miss.active(&key), requester) {
+            (None, requester) => requester,
+            (Some((Marker { of: Some(first), .. }, _)), Some(now)) => {
+                let is_found_again =
+                    first.fields != now.fields && (!was_storable || first.is_of_other_client(&now));
+                (!is_found_again).then_some(now)
+            }
+            _ => None,
+        };
+        let lasts = self.table.hit_for_miss.extend(key, Marker { reason, of });
+        of.is_none().then_some(lasts)
     }
 
     /// Like [`Leader::mark_hit_for_miss`], for as long as another replica says.
     pub(super) fn mark_hit_for_miss_for(&self, lasts: Duration) {
-        self.table.hit_for_miss.hold(self.marker(), lasts, Uncacheable::ByReplica);
+        let marker = Marker { reason: Uncacheable::ByReplica, of: None };
+        self.table.hit_for_miss.hold(self.marker(), lasts, marker);
     }
 
     /// Why the last complete response was not stored, if it is marked so.
     pub(super) fn predict_uncacheable(&self) -> Option<NotStored> {
         match self.table.hit_for_miss.active(&self.marker())? {
-            (Uncacheable::ByContent(reason), _) => Some(reason),
+            (Marker { reason: Uncacheable::ByContent(reason), .. }, _) => Some(reason),
             _ => None,
         }
     }
 
-    /// The response turned out to be storable.
+    /// The response turned out to be storable. A marker for requests with other fields stays.
     pub(super) fn clear_hit_for_miss(&self) {
-        self.table.hit_for_miss.clear(&self.marker());
+        let key = self.marker();
+        let Some((marker, _)) = self.table.hit_for_miss.active(&key) else {
+            return self.table.hit_for_miss.clear(&key);
+        };
+        self.table.storable.hold(key, MAX_HIT_FOR_MISS, ());
+        let fields = self.fetch.head.get().map(|head| head.key_of_fields(&key.0));
+        if marker.of.is_none_or(|of| fields == Some(of.fields)) {
+            self.table.hit_for_miss.clear(&key);
+        }
     }
 
     /// The fetch that was to replace a stale response failed, or did not.

@@ -7,6 +7,7 @@ routes:
   - {path: /a, ttl: 60s, collapse_timeout: 1m}
   - {path: /shared, ttl: 60s, shared: true, collapse_timeout: 1m}
   - {path: /slow, ttl: 60s, collapse_timeout: 100ms}
+  - {path: /stale, ttl: 1s, stale_while_revalidate: 1h}
 ";
 
 fn fails_for_bad_fields(request: &Received) -> Answer {
@@ -194,4 +195,92 @@ async fn no_newcomer_joins_a_response_whose_content_is_stuck() {
     feed.end().await;
     leader.whole().await.expect("whole").assert_text("def");
     larder.get("/slow").await.assert_hit().assert_text("GET /slow #2");
+}
+
+#[tokio::test]
+async fn a_follower_of_a_short_content_that_stalls_asks_once_more() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let (stuck, feed) = Answer::fed();
+    upstream.once("/slow", stuck.header("content-length", "6"));
+    let mut leader = larder.get("/slow").start().await;
+    feed.send("abc").await;
+    leader.read_until("abc").await;
+    let followers = (0..5).map(|_| larder.get("/slow").spawn()).collect();
+    for reply in with_deadline("the followers are answered", replies(followers)).await {
+        reply.assert_status(200).assert_text("GET /slow #2");
+    }
+    assert_eq!(upstream.count("/slow"), 2);
+    feed.send("def").await;
+    feed.end().await;
+    leader.whole().await.expect("whole").assert_text("def");
+}
+
+/// One client's fields make the response uncacheable, each time with other values.
+#[tokio::test]
+async fn an_uncacheable_response_to_one_leaves_others_collapsed() {
+    let table = [("cache-control", "no-store"), ("set-cookie", "a=b"), ("vary", "*"), ("x-status", "404")];
+    for (field, value) in table {
+        let upstream = Upstream::start();
+        upstream.on("/a", move |request: &Received| match request.header("x-bad") {
+            Some(_) if value == "404" => Answer::status(404).header("cache-control", "no-store"),
+            Some(_) => Answer::numbered(request).header(field, value),
+            None => Answer::numbered(request),
+        });
+        let larder = Larder::with(ROUTES, &upstream);
+        for round in 0..3 {
+            let (before, held) = (upstream.count("/a"), upstream.hold("/a"));
+            let bad = larder.get("/a").header("x-bad", &round.to_string()).spawn();
+            held.arrived().await;
+            let good = (0..20).map(|_| larder.get("/a").spawn()).collect();
+            larder.metric_becomes("larder_followers", 20.0).await;
+            held.release();
+            bad.await.expect("a reply");
+            for reply in replies(good).await {
+                reply.assert_status(200);
+            }
+            assert_eq!(upstream.count("/a") - before, 2, "{field}: {value}, round {round}");
+            larder.request("PURGE", "/a").await.assert_status(200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_clients_uncacheable_response_ends_the_stale_window_once() {
+    let upstream = Upstream::start();
+    upstream.on("/stale", move |request: &Received| match request.header("x-bad") {
+        Some(_) => Answer::numbered(request).header("cache-control", "no-store"),
+        None => Answer::numbered(request),
+    });
+    let larder = Larder::with(ROUTES, &upstream);
+    let refresh_by_bad = async |round: usize| {
+        larder.after(2);
+        let before = upstream.count("/stale");
+        larder.get("/stale").header("x-bad", &round.to_string()).await.assert_hit();
+        eventually("it is refreshed", || async { (upstream.count("/stale") > before).then_some(()) }).await;
+    };
+    larder.get("/stale").await.assert_stored();
+    refresh_by_bad(0).await;
+    let is_withdrawn = || async { (!larder.get("/stale").await.is_hit()).then_some(()) };
+    eventually("its present response is not for the cache", is_withdrawn).await;
+    // The back-off is 5 s.
+    for round in 1..3 {
+        refresh_by_bad(round).await;
+        // The refresh is over once another one may begin.
+        larder.get("/stale").await.assert_hit();
+        eventually("it is stored again", || async {
+            larder
+                .get("/stale")
+                .await
+                .cache_status("ttl")
+                .is_some_and(|ttl| !ttl.starts_with('-'))
+                .then_some(())
+        })
+        .await;
+    }
+    // Requests with the same fields speak for the stored response.
+    larder.after(2);
+    upstream.on("/stale", |request: &Received| Answer::numbered(request).header("cache-control", "no-store"));
+    larder.get("/stale").await.assert_hit();
+    eventually("it is not for the cache any more", is_withdrawn).await;
 }

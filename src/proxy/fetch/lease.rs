@@ -39,6 +39,11 @@ impl HeldLease {
             lease.release(outcome);
         }
     }
+
+    /// The response is uncacheable: for all requests, for so long, or `None`: for this one.
+    pub(super) fn release_marked(&mut self, lasts: Option<Duration>) {
+        self.release(lasts.map_or(LeaseOutcome::FAILED, LeaseOutcome::NotShareable));
+    }
 }
 
 /// Waits for this replica's turn to fetch `key`, for at most the route's `collapse_wait`.

@@ -191,7 +191,7 @@ impl Fetch {
         self.learn_variance(head);
         if !is_fresh(head) && head.terms().stale_while_revalidate.is_zero() {
             // Each request has to validate it, so there is nothing to wait for.
-            self.mark_hit_for_miss(leader, Uncacheable::AlwaysStale);
+            self.lease.release_marked(leader.mark_hit_for_miss(Uncacheable::AlwaysStale));
         } else if !self.target.route.reads_content() {
             leader.clear_hit_for_miss();
         }
@@ -237,8 +237,7 @@ impl Fetch {
                     target.proxy().metrics.record_fill(target.route.index, Err(reason));
                     lease.release(LeaseOutcome::FAILED);
                 } else {
-                    let lasts = leader.mark_hit_for_miss(Uncacheable::ByContent(reason));
-                    lease.release(LeaseOutcome::NotShareable(lasts));
+                    lease.release_marked(leader.mark_hit_for_miss(Uncacheable::ByContent(reason)));
                 }
                 leader.finish(FetchOutcome::Uncacheable);
             };
@@ -304,7 +303,7 @@ impl Fetch {
                 self.lease.release(stored.await);
             }
             Err(reason) => {
-                self.mark_hit_for_miss(leader, Uncacheable::ByContent(reason));
+                self.lease.release_marked(leader.mark_hit_for_miss(Uncacheable::ByContent(reason)));
                 self.withdraw_stale(response.head.status);
                 leader.finish(FetchOutcome::Uncacheable);
                 shared.finish(Ok(trailers));
@@ -387,7 +386,7 @@ impl Fetch {
     ) {
         self.record_not_stored(not_stored);
         if not_stored.predicts_uncacheable() {
-            self.mark_hit_for_miss(leader, Uncacheable::ByHeaders(not_stored));
+            self.lease.release_marked(leader.mark_hit_for_miss(Uncacheable::ByHeaders(not_stored)));
         }
         self.withdraw_stale(response.status());
         self.lease.release(LeaseOutcome::FAILED);
@@ -395,11 +394,6 @@ impl Fetch {
         // If the client has gone, the response is dropped, and with it the upstream connection.
         let _gone = own.send(LeaderResult::Response { response, not_stored });
         leader.complete(FetchOutcome::Uncacheable);
-    }
-
-    fn mark_hit_for_miss(&mut self, leader: &Leader, reason: Uncacheable) {
-        let lasts = leader.mark_hit_for_miss(reason);
-        self.lease.release(LeaseOutcome::NotShareable(lasts));
     }
 
     /// Remembers which queries the response answers, for later requests.
@@ -430,10 +424,14 @@ impl Fetch {
 
     fn withdraw(&self, withdrawal: Withdrawal) {
         let (target, now) = (&self.target, self.target.proxy().clock.now());
+        let may_withdraw = || target.proxy().collapse_table.may_withdraw(&target.primary, &target.head);
+        if withdrawal == Withdrawal::Nothing || !may_withdraw() {
+            return;
+        }
         if withdrawal == Withdrawal::AllVariants {
             insert::withdraw_variants(target, &self.token, now);
         }
-        if let Some(stale) = self.stale.as_ref().filter(|_| withdrawal != Withdrawal::Nothing) {
+        if let Some(stale) = &self.stale {
             let head = entry::without_stale_windows(&stale.response.head, &target.route);
             // Where it is still fresh, it has just been refreshed ahead.
             claim_refresh(&head, now);
