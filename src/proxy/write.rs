@@ -125,7 +125,7 @@ impl Write {
         upstream_request::buffer_content(&self.worker, head, &mut body).await?;
         let intended = || self.intent_targets(&plan, &request, &written);
         let in_doubt_for = self.in_doubt_period(written.settle);
-        let end = self.holds_end(&plan, &body).then(|| body.hold_end());
+        let end = self.holds_end(&plan, &written, &body).then(|| body.hold_end());
         let acquire = WriteGuard::acquire(proxy, head, self.route.as_ref(), in_doubt_for, intended);
         let mut acquire = Box::pin(acquire);
         let guard = if end.is_none() { acquire.as_mut().await? } else { None };
@@ -225,9 +225,17 @@ impl Write {
     }
 
     /// Whether the intent is recorded before the end of the content goes out. A small content is whole already, and some
-    /// upstreams act on a part.
-    fn holds_end(&self, plan: &WritePlan<'_>, body: &RequestBody) -> bool {
-        is_guarded(self.route.as_ref()) && body.is_streamed() && !plan.outcome_rules().partial_is_unclear
+    /// upstreams act on a part: then it stands for as long as the client sends, and is charged to its sender's budget.
+    fn holds_end(&self, plan: &WritePlan<'_>, written: &WriteTargets, body: &RequestBody) -> bool {
+        if !is_guarded(self.route.as_ref()) || !body.is_streamed() {
+            return false;
+        }
+        let is_at_once =
+            plan.outcome_rules().partial_is_unclear && self.charge_budget(written.targets.len().max(1));
+        if plan.outcome_rules().partial_is_unclear && !is_at_once {
+            self.record_overrun();
+        }
+        !is_at_once
     }
 
     /// The response as it goes on to the client, who switches protocols with the upstream's consent.

@@ -247,6 +247,28 @@ async fn an_upstream_that_acts_on_parts_gets_none_before_the_intent() {
     larder.get("/a").await.assert_fwd("uri-miss");
 }
 
+/// Such an intent stands for as long as its client sends.
+#[tokio::test]
+async fn beyond_its_senders_budget_an_intent_waits_for_the_end() {
+    let upstream = Upstream::start();
+    let routes = ROUTES.replace("guard: true", "guard: true, unclear: [cut, partial]");
+    let limits = "limits: {purge_targets_per_client: 1}";
+    let yaml = format!("{limits}\nupstream: {{url: \"${{UPSTREAM}}\", buffer_requests: 0}}\n{routes}");
+    let larder = Larder::with(&yaml, &upstream);
+    let uploads = Uploads::to(&upstream, "/w");
+    eventually("/a is stored", || async { larder.get("/a").await.is_hit().then_some(()) }).await;
+    let mut raw = larder.raw().await;
+    raw.send("POST /w HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+    upstream.has_received("/w", 1).await;
+    larder.get("/a").await.assert_hit();
+    larder.metric_becomes("larder_writes_over_budget_total", 1.0).await;
+    raw.send("0\r\n\r\n").await;
+    Uploads::arrives(&uploads.whole).await;
+    larder.get("/a").await.assert_fwd("uri-miss");
+    uploads.answers.add_permits(1);
+    assert_eq!(raw.status().await, 200);
+}
+
 #[tokio::test]
 async fn the_end_of_a_long_content_is_not_forwarded_without_redis() {
     let mut redis = Redis::start().await;
