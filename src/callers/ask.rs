@@ -22,7 +22,7 @@ use crate::hex;
 use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
 use crate::policy::credentials::cookie_pairs;
 use crate::policy::route::Credential;
-use crate::upstream::{Destination, Upstream};
+use crate::upstream::{ClientNetwork, Destination, Upstream};
 
 /// How long the service is not asked again after it failed.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -114,7 +114,7 @@ impl AskClient {
                 Ok(known) => return known.verdict,
                 Err(guard) => {
                     let number = self.sequence.fetch_add(1, Ordering::Relaxed);
-                    let (verdict, lasts) = self.send(fields, &question.credentials).await;
+                    let (verdict, lasts) = self.send((fields, request.network), &question.credentials).await;
                     let until = self.clock.now().plus(lasts);
                     let name =
                         verdict.view().known().and_then(|caller| caller.name.as_deref()).map(hash_name);
@@ -153,13 +153,17 @@ impl AskClient {
     }
 
     /// The verdict of the service, and how long it counts.
-    async fn send(&self, fields: HeaderMap, hash: &CredentialHash) -> (CallerVerdict, Duration) {
+    async fn send(
+        &self,
+        question: (HeaderMap, Option<ClientNetwork>),
+        hash: &CredentialHash,
+    ) -> (CallerVerdict, Duration) {
         let AskSettings { url, every, .. } = &self.settings;
         let upstream = match self.once_known.get(hash) {
             Some(()) => &self.upstream_of_known,
             None => &self.upstream,
         };
-        match fetch(upstream, url, fields, MAX_ANSWER_BYTES).await {
+        match fetch(upstream, url, question, MAX_ANSWER_BYTES).await {
             Ok((status, fields, _)) if status.is_success() => match self.name(&fields, hash) {
                 Some(name) => {
                     self.once_known.insert(*hash, ());
@@ -217,7 +221,7 @@ impl AskClient {
     /// it has no credential.
     fn question(
         &self,
-        CallerRequest { headers, host, scheme, client }: CallerRequest<'_>,
+        CallerRequest { headers, host, scheme, client, .. }: CallerRequest<'_>,
     ) -> Option<(Question, HeaderMap)> {
         let mut forwarded = HeaderMap::new();
         let mut copy = |name: HeaderName| {

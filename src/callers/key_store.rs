@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::key_set::KeySet;
 use crate::config::{JwtSettings, KeyLocation, RemoteUrl};
-use crate::upstream::{Destination, RequestBody, Timeouts, Upstream};
+use crate::upstream::{ClientNetwork, Destination, RequestBody, Timeouts, Upstream};
 
 /// How often keys are fetched.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -127,7 +127,7 @@ impl KeyStore {
     async fn load(&self) -> Result<KeySet, String> {
         match (&self.location, &self.upstream) {
             (Some(KeyLocation::Url(url)), Some(upstream)) => {
-                let (_, _, document) = fetch(upstream, url, HeaderMap::new(), MAX_DOCUMENT_BYTES)
+                let (_, _, document) = fetch(upstream, url, (HeaderMap::new(), None), MAX_DOCUMENT_BYTES)
                     .await
                     .and_then(|answer| match answer.0 {
                         StatusCode::OK => Ok(answer),
@@ -179,12 +179,15 @@ async fn refresh_keys(store: Weak<KeyStore>, name: String) {
 pub(super) async fn fetch(
     upstream: &Upstream,
     url: &RemoteUrl,
-    headers: HeaderMap,
+    (headers, client): (HeaderMap, Option<ClientNetwork>),
     limit: usize,
 ) -> Result<(StatusCode, HeaderMap, bytes::Bytes), String> {
     let mut request = Box::new(Request::new(RequestBody::empty()));
     *request.uri_mut() = url.target.clone().into();
     *request.headers_mut() = headers;
+    if let Some(client) = client {
+        request.extensions_mut().insert(client);
+    }
     let wait = url.upstream.response_timeout;
     let timeouts = Timeouts { response: wait, idle: wait, stream_idle: wait };
     let answer = upstream.send(request, timeouts).await.map_err(|error| error.to_string())?;

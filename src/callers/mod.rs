@@ -24,6 +24,7 @@ pub use key_store::KeyStatus;
 use crate::clock::Clock;
 use crate::config::{CallerMethod, CallerSettings};
 use crate::policy::caller::{CallerSource, CallerVerdict, UnknownCaller, WriteCaller};
+use crate::upstream::ClientNetwork;
 
 /// The bytes that the remembered verdicts of one entry may occupy.
 const MAX_VERDICT_BYTES: u64 = 16 * 1024 * 1024;
@@ -37,6 +38,8 @@ type CredentialHash = [u8; 32];
 /// The part of a request that says who its caller is.
 #[derive(Clone, Copy)]
 pub(crate) struct CallerRequest<'a> {
+    /// The client, which has a share of the questions; `None`: it is not bounded, or nothing is asked for.
+    pub network: Option<ClientNetwork>,
     pub headers: &'a HeaderMap,
     /// The authority and the scheme under which the client asked. The same session may be somebody else's under another.
     pub host: &'a str,

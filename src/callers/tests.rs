@@ -112,7 +112,7 @@ fn a_rounded_number_names_nobody() {
 }
 
 fn asked(headers: &HeaderMap) -> CallerRequest<'_> {
-    CallerRequest { headers, host: "api.example", scheme: "https", client: None }
+    CallerRequest { network: None, headers, host: "api.example", scheme: "https", client: None }
 }
 
 fn callers_of_secret(secret: &str) -> Vec<CallerSettings> {

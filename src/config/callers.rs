@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::diagnostics::Diagnostics;
 use super::fields::{Fields, Located, expand_short_form};
 use super::keys::{Kind, Reader, Settings, mapping, settings};
+use super::limits::ClientShare;
 use super::route_callers::parse_credential;
 use super::scalars::{
     DURATION, NON_EMPTY, POSITIVE_DURATION, distinct, entries, list, parsed, parsed_secret,
@@ -210,12 +211,16 @@ const URL: Reader<RemoteUrl> = Reader::new(Kind::Matching("^https?://"), |node, 
     let base = expand_short_form(&YamlNode::scalar(&*base, node.location), "url");
     let mut upstream = UpstreamSettings::from_node(&base, diagnostics)?;
     upstream.max_connections = MAX_CONNECTIONS;
+    upstream.max_per_client = ClientShare::Count(MAX_PER_CLIENT);
     upstream.host = UpstreamHost::Preserve;
     Some(RemoteUrl { upstream, target })
 });
 
 /// To a service that larder itself asks.
 const MAX_CONNECTIONS: usize = 32;
+
+/// Those that one client's questions use.
+const MAX_PER_CLIENT: usize = 8;
 
 fn split_url(text: &str) -> Result<(String, PathAndQuery), FieldError> {
     let wrong = || ("this is not an absolute URL".to_owned(), "write `http://host/path`".to_owned());

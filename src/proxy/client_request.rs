@@ -293,7 +293,13 @@ impl ClientHead {
     /// The part that says who the caller is.
     pub(crate) fn as_asked(&self) -> CallerRequest<'_> {
         let client = self.client_ip.or(self.peer);
-        CallerRequest { headers: &self.parts.headers, host: &self.host, scheme: self.scheme, client }
+        CallerRequest {
+            network: None,
+            headers: &self.parts.headers,
+            host: &self.host,
+            scheme: self.scheme,
+            client,
+        }
     }
 
     /// The caller, once it is identified.

@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::client_request::ClientHead;
 use super::sender_budgets::{client_network, sender_network};
 use super::state::Proxy;
-use crate::callers::Callers;
+use crate::callers::{CallerRequest, Callers};
 use crate::config::Limits;
 use crate::memory_budget::{ClientMemory, MemoryBudget};
 use crate::metrics::NonCacheReply;
@@ -22,7 +22,7 @@ use crate::policy::methods::is_safe;
 use crate::policy::no_vary_search::{LookupQuery, SearchVariance};
 use crate::policy::overlay::SharedPart;
 use crate::policy::{CacheKey, RequestHead, Route};
-use crate::upstream::Upstream;
+use crate::upstream::{ClientNetwork, Upstream};
 
 /// The present configuration, and all state that depends on it.
 pub(crate) type SharedProxy = Arc<ArcSwap<Proxy>>;
@@ -206,7 +206,8 @@ impl Worker {
     /// Asks who the caller is, where that takes time.
     pub(super) async fn ask_caller(&self, route: &Route, head: &ClientHead) {
         if let Some(source) = &route.callers {
-            head.set_caller(source, self.proxy.callers.ask(source, head.as_asked()).await);
+            let asked = CallerRequest { network: sender_network(head).map(ClientNetwork), ..head.as_asked() };
+            head.set_caller(source, self.proxy.callers.ask(source, asked).await);
         }
     }
 

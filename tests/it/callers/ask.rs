@@ -287,17 +287,32 @@ async fn a_write_that_purges_its_caller_ends_all_verdicts_on_it() {
 
 /// Credentials cost nothing to invent.
 #[tokio::test]
-async fn questions_about_invented_sessions_hold_up_no_known_one() {
-    let (upstream, larder) = start();
-    mine(&larder, "ann-1").await.assert_stored();
+async fn questions_about_invented_sessions_hold_up_no_others() {
+    let upstream = start_service();
+    let larder = Larder::with(&format!("trusted_proxies: [127.0.0.0/8]\n{YAML}"), &upstream);
+    let from = |client: &str, session: &str| mine(&larder, session).header("x-forwarded-for", client);
+    from("192.0.2.1", "ann-1").await.assert_stored();
     larder.after(10);
-    // The service is asked 32 questions at once.
-    let (asked, held) = (upstream.count("/check"), upstream.hold_several("/check", 32));
-    let invented: Vec<_> = (0..100).map(|number| mine(&larder, &format!("x{number}")).spawn()).collect();
-    eventually("all are asked", || async { (upstream.count("/check") == asked + 32).then_some(()) }).await;
-    mine(&larder, "ann-1").await.assert_hit();
+    // The service is asked 32 questions at once, 8 of them for one client.
+    let (asked, held) = (upstream.count("/check"), upstream.hold_several("/check", 8));
+    let invented: Vec<_> = (0..100).map(|number| from("192.0.2.66", &format!("x{number}")).spawn()).collect();
+    eventually("its share is asked", || async { (upstream.count("/check") == asked + 8).then_some(()) })
+        .await;
+    from("192.0.2.1", "ann-1").await.assert_hit();
+    from("192.0.2.2", "bob-1").await.assert_stored();
+    from("192.0.2.66", "ann-1").await.assert_hit();
     held.release();
     for reply in invented {
+        reply.await.unwrap();
+    }
+    // The service is asked many questions at once of many clients.
+    let (asked, held) = (upstream.count("/check"), upstream.hold_several("/check", 32));
+    let client = |number: usize| format!("198.51.100.{number}");
+    let many: Vec<_> = (0..40).map(|number| from(&client(number), &format!("y{number}")).spawn()).collect();
+    eventually("all are asked", || async { (upstream.count("/check") == asked + 32).then_some(()) }).await;
+    from("192.0.2.1", "ann-1").await.assert_hit();
+    held.release();
+    for reply in many {
         reply.await.unwrap();
     }
 }
