@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use larder::config::Config;
 use larder::policy::Route;
 use larder::policy::content::Content;
-use larder::policy::overlay::{MergedContent, merge, merged_fields};
+use larder::policy::overlay::{MergedContent, merge, merged_fields, merged_tag};
 
 use crate::{Failure, timed};
 
@@ -35,10 +35,8 @@ pub fn measure() -> Result<(), Failure> {
         let merged = merge(&list, &selected, &route.overlay[0]).map_err(|mismatch| mismatch.as_str())?;
         let fields = || {
             let (shared, part) = (json_fields(), json_fields());
-            merged_fields(
-                route,
-                MergedContent { content: merged.as_bytes(), shared: &shared, of_caller: &[&part] },
-            )
+            let tag = merged_tag(&shared, merged.as_bytes());
+            merged_fields(route, MergedContent { tag: tag.as_ref(), shared: &shared, of_caller: &[&part] })
         };
         let micros = |work: &mut dyn FnMut()| timed(work).as_secs_f64() * 1e6;
         println!(

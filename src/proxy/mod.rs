@@ -28,6 +28,7 @@ mod interim;
 mod internal_request;
 mod lookup;
 mod max_forwards;
+mod merged_validators;
 mod observe;
 mod operate;
 mod operator;

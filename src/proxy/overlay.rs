@@ -18,6 +18,7 @@ use super::answer::{Answer, CACHE_STATUS};
 use super::body::Body;
 use super::cached_request::{answer_cached, pass_miss, with_route_timeout};
 use super::client_request::{ClientHead, ClientRequest, timeouts};
+use super::merged_validators::MergedValidator;
 use super::reply;
 use super::worker::Worker;
 use crate::memory_budget::MemoryBudget;
@@ -29,7 +30,7 @@ use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
 use crate::policy::content::Content;
 use crate::policy::on_miss::requires_upstream;
 use crate::policy::overlay::{
-    MergedContent, Mismatch, OnPartError, SharedPart, is_anonymous, merge, merged_fields,
+    MergedContent, Mismatch, OnPartError, SharedPart, is_anonymous, merge, merged_fields, merged_tag,
 };
 
 /// A request on a route with `overlay`.
@@ -98,7 +99,29 @@ impl OverlayRequest<'_> {
         let parts = urls.iter().map(|url| Box::pin(self.fetch_caller_part(url)) as _).collect();
         let (shared, parts) = tokio::join!(Box::pin(self.fetch_shared_part(part)), join_all(parts));
         let (shared, parts) = (shared?, parts.into_iter().collect::<Result<Vec<_>, _>>()?);
+        let validators = &self.worker.proxy.merged_validators;
+        let key = validators.key(self.route.index, describe_parts(&shared, &parts));
+        if let Some(known) = validators.find(&key)
+            && let Some(answer) = self.answer_with(caller, (&shared, &parts), (known, None))?
+        {
+            return Ok(answer);
+        }
         let (content, detail) = self.merge(&shared, &parts).await?;
+        let tag = merged_tag(&shared.headers, &content);
+        let validator = MergedValidator { tag, length: content.len(), detail };
+        validators.learn(key, validator.clone());
+        let content = self.worker.memory().count(content);
+        let answer = self.answer_with(caller, (&shared, &parts), (validator, Some(content)))?;
+        answer.ok_or(PassReason::SharedPart.into())
+    }
+
+    /// The answer with the merged content. `None`: that is needed, and not there.
+    fn answer_with(
+        &self,
+        caller: Caller,
+        (shared, parts): (&Part, &[CallerPart]),
+        (merged, content): (MergedValidator, Option<Bytes>),
+    ) -> Result<Option<Answer>, Unmerged> {
         let now = self.worker.proxy.clock.now();
         let is_over =
             |part: &CallerPart| matches!(part, CallerPart::Read { caller, .. } if caller.has_expired(now));
@@ -107,19 +130,20 @@ impl OverlayRequest<'_> {
         }
         let of_caller: Vec<&HeaderMap> =
             parts.iter().filter_map(CallerPart::part).map(|it| &it.headers).collect();
-        let merged = MergedContent { content: &content, shared: &shared.headers, of_caller: &of_caller };
-        let mut headers = merged_fields(self.route, merged);
+        let MergedValidator { tag, length, detail } = &merged;
+        let fields = MergedContent { tag: tag.as_ref(), shared: &shared.headers, of_caller: &of_caller };
+        let mut headers = merged_fields(self.route, fields);
         let mut outcome = shared.outcome;
         headers.extend(shared.outcome.to_part_value("shared-part", None).map(|value| (CACHE_STATUS, value)));
-        for (url, part) in urls.iter().zip(&parts).filter_map(|(url, part)| Some((url, part.part()?))) {
+        let urls = self.route.caller_parts();
+        for (url, part) in urls.iter().zip(parts).filter_map(|(url, part)| Some((url, part.part()?))) {
             outcome = outcome.merged_with(part.outcome);
             if let Some(value) = part.outcome.to_part_value("caller-part", Some(&url.to_string())) {
                 headers.append(CACHE_STATUS, value);
             }
         }
-        let content = self.worker.memory().count(content);
-        let response = reply::from_merged(content, headers, self.head, now);
-        Ok(Answer::new(response, outcome.detailed(detail), Some(self.route)))
+        let response = reply::from_merged((*length, content), headers, self.head, now);
+        Ok(response.map(|response| Answer::new(response, outcome.detailed(*detail), Some(self.route))))
     }
 
     async fn fetch_shared_part(&self, part: &SharedPart) -> Result<Part, Unmerged> {
@@ -201,6 +225,7 @@ impl OverlayRequest<'_> {
             true => usize::try_from(route.max_json).unwrap_or(usize::MAX),
             false => shared.body.len() + read_bytes.sum::<usize>(),
         };
+        self.worker.proxy.metrics.record_merge();
         let merging = move || merge_all(&route, &shared, &of_caller);
         let merged = self.worker.proxy.content_parser.run(length, merging).await;
         match merged.unwrap_or(Err(MergeError::Shared(Mismatch::Malformed))) {
@@ -221,6 +246,20 @@ impl CallerPart {
             CallerPart::Anonymous | CallerPart::Failed => None,
         }
     }
+}
+
+/// Describes the parts by all that their merge depends on.
+fn describe_parts<'p>(
+    shared: &'p Part,
+    parts: &'p [CallerPart],
+) -> impl Iterator<Item = Result<(&'p HeaderMap, &'p Bytes), &'static str>> {
+    let describe = |part: &'p Part| Ok((&part.headers, &part.body));
+    let of_caller = parts.iter().map(move |part| match part {
+        CallerPart::Read { part, .. } => describe(part),
+        CallerPart::Anonymous => Err("anonymous"),
+        CallerPart::Failed => Err("failed"),
+    });
+    std::iter::once(describe(shared)).chain(of_caller)
 }
 
 enum MergeError {

@@ -75,24 +75,24 @@ pub(super) fn from_in_flight(
 }
 
 /// The response to this request out of a whole content with a tag and no date. Its bytes may differ from the last, so no
-/// range is cut.
+/// range is cut. `content`: its length, and its bytes. `None`: these are needed, and not there.
 pub(super) fn from_merged(
-    content: Bytes,
+    (length, content): (usize, Option<Bytes>),
     mut headers: HeaderMap,
     head: &ClientHead,
     now: Timestamp,
-) -> Response<Body> {
+) -> Option<Response<Body>> {
     let mut condition = HeaderMap::new();
     for tags in head.parts.headers.get_all(IF_NONE_MATCH) {
         condition.append(IF_NONE_MATCH, tags.clone());
     }
     let precondition = evaluate_precondition(&head.parts.method, &condition, StatusCode::OK, &headers, now);
     if precondition == Precondition::NotModified {
-        return without_content(StatusCode::NOT_MODIFIED, headers);
+        return Some(without_content(StatusCode::NOT_MODIFIED, headers));
     }
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(content.len()));
-    let body = if head.parts.method == Method::HEAD { Body::empty() } else { Body::from(content) };
-    with_body(StatusCode::OK, headers, body)
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let body = if head.parts.method == Method::HEAD { Body::empty() } else { Body::from(content?) };
+    Some(with_body(StatusCode::OK, headers, body))
 }
 
 /// The upstream's response, or a 304 in its place if the client has it already: its condition was not forwarded. Then

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::content_parser::ContentParser;
 use super::first_notices::{FieldEffect, FieldNotices, FirstNotices};
+use super::merged_validators::MergedValidators;
 use super::operator::Operator;
 use super::pending_writes::PendingWrites;
 use super::rate_budgets::LocalBudgets;
@@ -59,6 +60,7 @@ pub(crate) struct Proxy {
     pub(super) pending_writes: Arc<PendingWrites>,
     pub(super) first_notices: Arc<FirstNotices>,
     pub(super) search_hints: SearchHints,
+    pub(super) merged_validators: MergedValidators,
     pub(super) sender_budgets: Arc<SenderBudgets>,
     pub(super) rate_budgets: Arc<LocalBudgets>,
     /// Bounds the bodies of responses that are stored, being fetched and being sent.
@@ -107,6 +109,7 @@ impl Proxy {
             pending_writes: Arc::default(),
             first_notices: Arc::default(),
             search_hints: SearchHints::default(),
+            merged_validators: MergedValidators::default(),
             sender_budgets: Arc::default(),
             rate_budgets: Arc::default(),
             operator: Arc::default(),
@@ -147,6 +150,7 @@ impl Proxy {
             pending_writes: self.pending_writes.clone(),
             first_notices: Arc::default(),
             search_hints: SearchHints::default(),
+            merged_validators: MergedValidators::default(),
             sender_budgets: self.sender_budgets.clone(),
             rate_budgets: self.rate_budgets.clone(),
             operator: self.operator.clone(),

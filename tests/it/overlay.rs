@@ -128,6 +128,41 @@ async fn what_is_merged_is_validated_by_a_tag_of_its_own() {
     assert_eq!(upstream.last("/courses").header("authorization").as_deref(), Some("1"));
 }
 
+/// A merge costs as much for 80 bytes as for the whole list.
+#[tokio::test]
+async fn an_answer_without_content_needs_no_second_merge() {
+    const MERGES: &str = "larder_overlay_merges_total";
+    for pad in [0, 20_000] {
+        let upstream = api();
+        let list = Answer::json(format!("{{\"pad\": \"{}\", {}", "x".repeat(pad), &COURSES[1..]));
+        upstream.on("/courses", move |_: &Received| list.clone());
+        let larder = Larder::with(YAML, &upstream);
+        as_caller(larder.get("/courses"), "1").await.assert_stored();
+        // Made of what is stored, not of what was arriving.
+        let whole = as_caller(larder.get("/courses"), "1").await.assert_hit().clone();
+        let (tag, merges) = (whole.header("etag").expect("a tag"), larder.metric(MERGES).await);
+        for _ in 0..3 {
+            let head = as_caller(larder.request("HEAD", "/courses"), "1").await;
+            let length = whole.text().len().to_string();
+            head.assert_status(200)
+                .assert_header("etag", tag.as_str())
+                .assert_header("content-length", length.as_str());
+            let get = as_caller(larder.get("/courses"), "1").header("if-none-match", &tag).await;
+            get.assert_status(304).assert_header("etag", tag.as_str()).assert_detail("overlay").assert_hit();
+        }
+        assert_eq!(larder.metric(MERGES).await, merges);
+        // Another caller's is another one, and so is one of other parts.
+        as_caller(larder.request("HEAD", "/courses"), "2").await.assert_status(200);
+        as_caller(larder.get("/courses"), "1").header("if-none-match", "\"x\"").await.assert_status(200);
+        assert_eq!(larder.metric(MERGES).await, merges + 2.0);
+        upstream.on("/courses", |_: &Received| Answer::json(r#"{"courses": []}"#));
+        larder.request("PURGE", "/courses").await.assert_status(200);
+        let get = as_caller(larder.get("/courses"), "1").header("if-none-match", &tag).await;
+        get.assert_status(200).assert_text(r#"{"courses": []}"#);
+        assert_eq!(larder.metric(MERGES).await, merges + 3.0);
+    }
+}
+
 #[tokio::test]
 async fn a_cold_head_is_answered_by_the_parts() {
     let upstream = api();

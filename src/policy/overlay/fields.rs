@@ -81,10 +81,10 @@ impl SharedPart {
     }
 }
 
-/// The merged content, and the fields of the parts it was made of.
+/// The tag of the merged content, and the fields of the parts it was made of.
 #[derive(Clone, Copy, Debug)]
 pub struct MergedContent<'a> {
-    pub content: &'a [u8],
+    pub tag: Option<&'a HeaderValue>,
     pub shared: &'a HeaderMap,
     pub of_caller: &'a [&'a HeaderMap],
 }
@@ -103,7 +103,7 @@ pub fn merged_fields(route: &Route, merged: MergedContent<'_>) -> HeaderMap {
         SURROGATE_CONTROL,
         TRAILER,
     ];
-    let MergedContent { content, shared, of_caller } = merged;
+    let MergedContent { tag, shared, of_caller } = merged;
     let mut fields = shared.clone();
     let is_for_caches = |name: &HeaderName| name.as_str().ends_with("-cache-control");
     const OTHERS: [&str; 4] = ["edge-control", "no-vary-search", "signature", "x-accel-expires"];
@@ -124,15 +124,18 @@ pub fn merged_fields(route: &Route, merged: MergedContent<'_>) -> HeaderMap {
     for cookie in of_caller.iter().flat_map(|part| part.get_all(SET_COOKIE)) {
         fields.append(SET_COOKIE, cookie.clone());
     }
-    let tag = tag(strong_tag(shared), content);
-    match HeaderValue::from_bytes(&tag) {
-        Ok(tag) => fields.insert(ETAG, tag),
-        Err(_) => fields.remove(ETAG),
+    match tag {
+        Some(tag) => fields.insert(ETAG, tag.clone()),
+        None => fields.remove(ETAG),
     };
     fields
 }
 
 /// The tag of the merged content. It names that of the shared part, so that a write can be conditional on it.
+pub fn merged_tag(shared: &HeaderMap, content: &[u8]) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(&tag(strong_tag(shared), content)).ok()
+}
+
 fn tag(shared: Option<&[u8]>, content: &[u8]) -> Vec<u8> {
     let hash = hex::encode(&Sha256::digest(content)[..TAG_DIGITS / 2]);
     let own = shared.and_then(|tag| tag.strip_suffix(b"\"")).unwrap_or(b"\"");

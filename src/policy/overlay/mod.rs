@@ -21,7 +21,7 @@ use super::json_query::JsonQuery;
 use super::route::{Credential, RouteMode, Shared};
 use super::{CallerFields, Route};
 
-pub use fields::{MergedContent, merged_fields, part_fields, restore_tags};
+pub use fields::{MergedContent, merged_fields, merged_tag, part_fields, restore_tags};
 pub use items::ItemsPath;
 pub use merge::{Mismatch, merge};
 

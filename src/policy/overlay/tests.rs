@@ -199,9 +199,10 @@ fn the_shared_part_is_fetched_without_the_callers_credentials() {
 
 fn fields_merged(shared: &[(&'static str, &str)], of_caller: &[(&'static str, &str)]) -> HeaderMap {
     let (shared, of_caller) = (fields(shared), fields(of_caller));
+    let tag = merged_tag(&shared, b"[]");
     merged_fields(
         &route("/courses"),
-        MergedContent { content: b"[]", shared: &shared, of_caller: &[&of_caller] },
+        MergedContent { tag: tag.as_ref(), shared: &shared, of_caller: &[&of_caller] },
     )
 }
 
