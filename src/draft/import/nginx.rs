@@ -275,14 +275,34 @@ fn settings(draft: &mut Import, scopes: &[&[NginxDirective]]) -> Vec<Setting> {
             settings.push(Setting::new("mode", "observe", "the key has variables that can't be read"));
         }
     }
+    if settings.iter().all(|setting| setting.key != "per") {
+        ask(
+            draft,
+            "nginx gives what it stores to every caller, also with `Cookie` or `Authorization`. larder keeps callers \
+             apart: write `shared: true` on a route only if the API answers alike for all of them."
+                .into(),
+        );
+    }
     settings.extend(stale_settings(scopes));
     for ignored in find_all(scopes, "proxy_ignore_headers") {
         let has = |name: &str| ignored.arguments().iter().any(|word| word.eq_ignore_ascii_case(name));
         if has("Cache-Control") || has("Expires") {
             settings.push(Setting::new("override", "[lifetime]", "`proxy_ignore_headers`"));
         }
+        if has("Cache-Control") {
+            ask(
+                draft,
+                format!(
+                    "{}: nginx stores `no-store`, `private` and `no-cache`, too. `override: [lifetime, private, \
+                     no-cache]` stores the last two; nothing overrides `no-store`. Which does the API send?",
+                    ignored.text()
+                ),
+            );
+        }
         if has("Vary") {
-            ask(draft, format!("{}: larder obeys `Vary`.", ignored.text()));
+            let counterpart =
+                "larder obeys `Vary`; `ignore_vary` of a route names fields that select no response";
+            ask(draft, format!("{}: {counterpart}.", ignored.text()));
         }
         if has("Set-Cookie") {
             settings.push(Setting::new(

@@ -71,8 +71,11 @@ fn nginx_locations_become_routes() {
             "? line 19: `proxy_cache_bypass $http_x_refresh`: which requests are these?",
             "  - path: /none/{*rest?}\n    mode: off",
             "a regular expression. Which paths are these?",
+            "nothing overrides `no-store`",
+            "nginx gives what it stores to every caller",
         ],
     );
+    assert!(!text.contains("    shared:"), "{text}");
 }
 
 #[test]
@@ -146,10 +149,16 @@ fn vcl_conditions_become_routes() {
             "  - path: /{*rest?}\n    ttl: upstream",
             "headers: [x-team]",
             "sets a lifetime. Which paths are these?",
-            "unset req.http.Cookie`: `shared: true`",
+            "unset req.http.Cookie`: larder sends the field to the API",
             "if (req.http.Upgrade)` passes",
         ],
     );
+    assert!(!text.contains("    shared:"), "{text}");
+    for statement in ["unset req.http.authorization", "unset bereq.http.Cookie", "set req.http.Cookie = \"\""]
+    {
+        let text = written(from_vcl(&format!("vcl 4.1; sub vcl_recv {{ {statement}; }}"), "a"));
+        assert_has(&text, &["`shared: true` on a route only if the API answers alike"]);
+    }
     assert!(from_vcl("a: b", "a").expect_err("no VCL").contains("is it VCL"));
 }
 

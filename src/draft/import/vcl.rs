@@ -401,11 +401,12 @@ fn add_questions(draft: &mut Import, block: &[Statement]) {
         ]
         .iter()
         .any(|known| text.starts_with(known));
-        let shares = ["unset req.http.Cookie", "unset req.http.Authorization", "remove req.http.Cookie"];
         let question = match text {
             _ if is_read || statement.is_conditional() || text.is_empty() => continue,
-            text if shares.iter().any(|known| text.contains(known)) => {
-                ": `shared: true` gives all callers one response."
+            text if removes_credential(text) => {
+                ": larder sends the field to the API, so a miss is answered for the caller who sent it. Write \
+                 `shared: true` on a route only if the API answers alike with and without the field; else let the API \
+                 ignore it there."
             }
             text if text.contains("ban(") || text.contains("purge(") => {
                 ": `purges` of a route purges by tag, and `POST /purge` by prefix."
@@ -418,4 +419,13 @@ fn add_questions(draft: &mut Import, block: &[Statement]) {
         };
         ask(draft, format!("{}{question}", statement.about()));
     }
+}
+
+/// Whether a statement takes the caller out of the request before the backend sees it.
+fn removes_credential(statement: &str) -> bool {
+    let statement = statement.to_ascii_lowercase();
+    let field = ["unset ", "remove ", "set "].iter().find_map(|verb| statement.strip_prefix(verb));
+    let field = field.and_then(|field| field.split([' ', '=']).next()).unwrap_or_default();
+    let request = ["req.http.", "bereq.http."].iter().find_map(|prefix| field.strip_prefix(prefix));
+    request.is_some_and(|name| ["cookie", "authorization"].contains(&name))
 }
