@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONTENT_ENCODING, VARY};
+use http::{HeaderName, StatusCode};
 
 pub use fields::StoredFields;
 pub use terms::{StoredTerms, Terms};
@@ -129,9 +129,10 @@ impl StoredHead {
         self.fields.tags()
     }
 
-    pub fn vary(&self) -> Vary {
+    /// The fields that selected the response, without the route's `ignore_vary`.
+    pub fn vary(&self, ignored: &[HeaderName]) -> Vary {
         match self.fields.contains(&VARY) || self.fields.contains(&CONTENT_ENCODING) {
-            true => Vary::parse(&self.fields.to_map()),
+            true => Vary::parse_ignoring(&self.fields.to_map(), ignored),
             false => Vary::Nothing,
         }
     }

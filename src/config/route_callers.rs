@@ -224,6 +224,18 @@ pub(super) const EXEMPT: Reader<Vec<HeaderName>> =
         ExemptFields::from_node(node, diagnostics).map(|fields| fields.not)
     });
 
+/// Fields whose values larder does not compare. Each coding is a representation of its own, so `Accept-Encoding` counts.
+pub(super) const IGNORE_VARY: Reader<Vec<HeaderName>> =
+    Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+        header_names(node, "[Cookie]", diagnostics, |name| match *name == header::ACCEPT_ENCODING {
+            true => Err((
+                "`Accept-Encoding` selects the content coding, and can't be ignored".into(),
+                "leave it out: larder normalizes the field, so there are few variants".into(),
+            )),
+            false => Ok(()),
+        })
+    });
+
 pub(super) const ANONYMOUS: Reader<Anonymous> =
     words!("pass" => Anonymous::Pass, "share" => Anonymous::Share);
 

@@ -14,7 +14,7 @@ use super::overlay::{OVERLAY, OVERLAY_AS};
 use super::purge_rules::{ENTRIES_KIND, OWN_URL, PURGE_ON, UNCLEAR, read_rule};
 use super::query_rule::QUERY;
 use super::rate_limit::RATE;
-use super::route_callers::{ANONYMOUS, CALLERS, DROP_RESPONSE, EXEMPT, PER, SHARED};
+use super::route_callers::{ANONYMOUS, CALLERS, DROP_RESPONSE, EXEMPT, IGNORE_VARY, PER, SHARED};
 use super::scalars::{
     BOOLEAN, COUNT, DURATION, POSITIVE_DURATION, POSITIVE_SIZE, distinct, entries, list, one_or_many,
     parse_cookie_name, parse_header_name, parsed, split_help,

@@ -183,6 +183,11 @@ impl Fingerprint {
         if route.no_vary_search {
             parts.add(b"no-vary-search");
         }
+        // A response that was stored for all values of a field is not one for a request with another value.
+        if !route.ignore_vary.is_empty() {
+            parts.add(b"ignore-vary");
+            parts.add_list(route.ignore_vary.iter().map(|name| name.as_str().as_bytes()));
+        }
         // An observed route forwards the whole request, so its key does not cover all of it.
         parts.add(&[u8::from(route.mode == RouteMode::Observe)]);
         parts.fingerprint()

@@ -66,7 +66,7 @@ impl RequestContext<'_> {
 
     /// The key to store the response under: that of its variant, if it has `Vary`.
     pub fn select_variant_key(&self, headers: &HeaderMap) -> Result<CacheKey, NotStored> {
-        match Vary::parse(headers) {
+        match Vary::parse_ignoring(headers, &self.route.ignore_vary) {
             Vary::Nothing => Ok(*self.primary),
             Vary::Fields(fields) => Ok(self.primary.variant_key_of_response(&fields, self.request, headers)),
             Vary::Everything => Err(NotStored::VaryStar),

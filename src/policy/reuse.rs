@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::RequestHead;
 use super::classify::CacheLookup;
 use super::effective_terms;
 use super::miss_reason::MissReason;
 use super::request_directives::{apply_request_directives, honored_directives};
 use super::vary::Vary;
-use super::{CacheKey, RequestHead};
 use crate::clock::Timestamp;
 use crate::stored_response::{StoredHead, Terms};
 
@@ -68,7 +68,7 @@ pub fn assess(
     // "the presented target URI and that of the stored response match"; "the request method associated with the
     // stored response allows it to be used"; "request header fields nominated by the stored response (if any)
     // match" (§4.1): the key covers all three. The fingerprint covers the route's rules.
-    if !matches_key(stored, &lookup.key, request) || stored.fingerprint != lookup.route.fingerprint {
+    if !matches_key(stored, lookup, request) || stored.fingerprint != lookup.route.fingerprint {
         return Reuse::No(MissReason::OtherRules);
     }
     // draft-ietf-httpbis-no-vary-search: "… or are equivalent, given the variance obtained from the stored response".
@@ -129,13 +129,13 @@ fn assess_stored(terms: &Terms, lookup: &CacheLookup<'_>, soft_purged: bool, now
 }
 
 /// Whether the stored response has the request's key, or the key of the variant that its own `Vary` selects.
-fn matches_key(stored: &StoredHead, key: &CacheKey, request: &RequestHead<'_>) -> bool {
-    if stored.key == *key {
+fn matches_key(stored: &StoredHead, lookup: &CacheLookup<'_>, request: &RequestHead<'_>) -> bool {
+    if stored.key == lookup.key {
         return true;
     }
     let response = stored.fields.to_map();
-    match Vary::parse(&response) {
-        Vary::Fields(fields) => stored.key == key.variant_key_of_response(&fields, request, &response),
+    match Vary::parse_ignoring(&response, &lookup.route.ignore_vary) {
+        Vary::Fields(fields) => stored.key == lookup.key.variant_key_of_response(&fields, request, &response),
         Vary::Nothing | Vary::Everything => false,
     }
 }

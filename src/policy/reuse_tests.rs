@@ -5,7 +5,7 @@ use http::{HeaderMap, Method};
 use super::*;
 use crate::policy::classify::Caller;
 use crate::policy::testing::{KEY, NOW, lookup, request, route, secs, store, stored, terms};
-use crate::policy::{Fingerprint, Route};
+use crate::policy::{CacheKey, Fingerprint, Route};
 use crate::stored_response::Terms;
 
 fn assess_at(terms: Terms, seconds: u64, soft_purged: bool) -> Reuse {

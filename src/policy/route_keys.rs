@@ -171,13 +171,17 @@ macro_rules! route_keys {
             /// the content, gzip alone is given.
             compress: Vec<ResponseCoding> = COMPRESS, default "[]", cache_only;
 
-            /// Response fields that are not stored, because they speak to one caller; the client whose request was forwarded
+            /// Response fields that are not stored, because they are one caller's; the client whose request was forwarded
             /// gets them. `{also: [Set-Cookie], not: ["X-RateLimit-*"]}` changes the default list (sessions, tokens and rate
             /// limits), a list replaces it. A response with `Set-Cookie` is stored only if that is dropped.
             drop_response: DroppedFields = DROP_RESPONSE, default "{}", cache_only;
 
             /// Request fields that identify nobody on this route, although `credentials` counts them: `{not: [X-CSRF-Token]}`.
             exempt as "credentials": Vec<HeaderName> = EXEMPT, default "{}", cache_only;
+
+            /// Request fields that select no variant on this route, although `Vary` of the response names them: `[Cookie]`.
+            /// Clients and other caches still see the API's `Vary`.
+            ignore_vary: Vec<HeaderName> = IGNORE_VARY, default "[]", cache_only;
 
             /// Response fields that replace `Cache-Control` (RFC 9213, and `Surrogate-Control`); the first one that is present and valid is used. `[]`:
             /// none.

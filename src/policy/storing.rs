@@ -205,7 +205,7 @@ fn evaluate(
     }
 
     // §4.1: "a stored response with a Vary header field value containing a member "*" always fails to match".
-    if Vary::parse(headers) == Vary::Everything {
+    if Vary::parse_ignoring(headers, &route.ignore_vary) == Vary::Everything {
         return Err(NotStored::VaryStar);
     }
 

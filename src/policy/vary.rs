@@ -28,11 +28,17 @@ impl Vary {
     /// Parses all lines as one list (RFC 9110 §12.5.5); empty members are ignored (§5.6.1). A response with a content
     /// coding differs by `Accept-Encoding`, whether it says so or not.
     pub fn parse(response_headers: &HeaderMap) -> Self {
+        Self::parse_ignoring(response_headers, &[])
+    }
+
+    /// The same without the fields of the route's `ignore_vary`.
+    pub fn parse_ignoring(response_headers: &HeaderMap, ignored: &[HeaderName]) -> Self {
         let lines = response_headers.get_all(VARY).iter();
         let members = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
         let mut names = Vec::new();
         for member in members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
             match HeaderName::from_bytes(member) {
+                Ok(name) if ignored.contains(&name) => {}
                 Ok(name) if member != b"*" && name != FORWARDED_FOR && names.len() < MAX_VARY_FIELDS => {
                     names.push(name);
                 }

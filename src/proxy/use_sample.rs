@@ -80,7 +80,7 @@ fn selecting_fields(
     route: &Route,
     stored: &StoredHead,
 ) -> impl Iterator<Item = HeaderName> {
-    let vary = match stored.vary() {
+    let vary = match stored.vary(&route.ignore_vary) {
         Vary::Fields(fields) => fields.names().to_vec(),
         Vary::Nothing | Vary::Everything => Vec::new(),
     };

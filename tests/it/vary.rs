@@ -309,3 +309,50 @@ async fn languages_are_in_the_key_without_vary() {
         larder.get("/a").header("accept-language", language).await.assert_text(expected);
     }
 }
+
+#[tokio::test]
+async fn a_field_that_the_route_ignores_selects_no_variant() {
+    let upstream = Upstream::start();
+    for path in ["/all", "/own", "/obeyed"] {
+        upstream.on(path, |request: &Received| {
+            Answer::ok(format!("#{}", request.nth)).header("vary", "Accept-Language, Cookie")
+        });
+    }
+    let larder = Larder::with(
+        "routes:
+  - {path: /all, ttl: 60s, shared: true, ignore_vary: [Cookie]}
+  - {path: /own, ttl: 60s, per: cookie.sid, ignore_vary: [Cookie]}
+  - {path: /obeyed, ttl: 60s, shared: true}",
+        &upstream,
+    );
+    let get = |path: &str, cookie: &str| larder.get(path).header("cookie", cookie);
+    get("/all", "sid=1; _ga=1").await.assert_stored();
+    let hit = get("/all", "_ga=2").await.assert_hit();
+    assert_eq!(hit.header("vary").as_deref(), Some("Accept-Language, Cookie"), "others still see it");
+    larder.get("/all").await.assert_hit();
+    get("/all", "_ga=1").header("accept-language", "de").await.assert_fwd("vary-miss");
+    get("/own", "sid=1; _ga=1").await.assert_stored();
+    get("/own", "sid=1; _ga=2").await.assert_hit();
+    get("/own", "sid=2; _ga=2").await.assert_fwd("uri-miss").assert_text("#2");
+    get("/obeyed", "_ga=1").await.assert_stored();
+    get("/obeyed", "_ga=2").await.assert_fwd("vary-miss");
+}
+
+/// What was stored for one value of a field is not a hit for another once the route stops ignoring it, and responses of
+/// before do not go on to be told apart once it begins.
+#[tokio::test]
+async fn a_route_begins_and_ends_to_ignore_a_field() {
+    let upstream = Upstream::start();
+    upstream.on("/a", |request: &Received| Answer::ok(format!("#{}", request.nth)).header("vary", "Cookie"));
+    let obeyed = "routes: [{path: /a, ttl: 60s, shared: true}]";
+    let ignored = "routes: [{path: /a, ttl: 60s, shared: true, ignore_vary: [Cookie]}]";
+    let larder = Larder::with(obeyed, &upstream);
+    let get = |cookie: &str| larder.get("/a").header("cookie", cookie);
+    get("a=1").await.assert_text("#1");
+    larder.reconfigure(ignored).await;
+    get("a=2").await.assert_text("#2");
+    get("a=3").await.assert_hit().assert_text("#2");
+    larder.reconfigure(obeyed).await;
+    get("a=4").await.assert_text("#3");
+    get("a=5").await.assert_text("#4");
+}

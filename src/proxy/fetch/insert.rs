@@ -68,7 +68,7 @@ pub(super) fn replace(
         if let Some(inserting) = inserting
             && let Err(error) = inserting.await
         {
-            tracing::debug!(%error, "withdrawn response not replaced");
+            tracing::debug!(%error, "stored response of a resource that is gone not replaced");
         }
     }
 }
@@ -92,7 +92,7 @@ pub(super) fn announce_variant(target: &FetchTarget, token: &FetchToken, head: &
         _ => None,
     };
     // A response without Vary is stored as one of the kind that is known.
-    let fields = match head.vary() {
+    let fields = match head.vary(&target.route.ignore_vary) {
         Vary::Fields(fields) => Some(fields),
         Vary::Nothing | Vary::Everything => None,
     };

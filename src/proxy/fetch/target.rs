@@ -85,10 +85,13 @@ impl FetchTarget {
         caller_kind(&self.route, &self.head, &self.proxy().config.credentials)
     }
 
-    /// The most recent `Vary` of the responses that are stored for this key.
+    /// The most recent `Vary` of the responses that are stored for this key, unless it has a field of `ignore_vary`: then
+    /// it is from before the route had that.
     pub(super) fn known_vary(&self) -> Option<VaryFields> {
+        let is_current =
+            |fields: &&VaryFields| fields.names().iter().all(|name| !self.route.ignore_vary.contains(name));
         match self.proxy().store.get_local(&self.primary)?.stored {
-            StoredEntry::Variants(variants) => variants.fields.first().cloned(),
+            StoredEntry::Variants(variants) => variants.fields.first().filter(is_current).cloned(),
             StoredEntry::Response(_) => None,
         }
     }
