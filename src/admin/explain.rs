@@ -233,7 +233,7 @@ fn describe_stored(
         "ageSeconds": head.terms().age(now).as_secs(),
         "ttlSeconds": judged.as_ref().and_then(remaining_ttl).unwrap_or_else(|| head.terms().ttl(now)),
         "fallbackTtlSeconds": explainer.fallback_ttl.map(|fallback| fallback.as_secs()),
-        "forgottenInSeconds": head.terms().expires_at.since(now).as_secs(),
+        "droppedInSeconds": head.terms().expires_at.since(now).as_secs(),
         "tags": head.tags().collect::<Vec<_>>(),
         "contentBytes": response.body.len(),
         "weightBytes": response.weight(),
@@ -246,7 +246,7 @@ fn describe_stored(
             };
             json!({"target": name, "position": position.0})
         }),
-        "reuse": reuse,
+        "verdict": reuse,
     })
 }
 

@@ -2,9 +2,12 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use http::HeaderName;
+
 use crate::hex;
 use crate::policy::caller::UnknownCaller;
 use crate::policy::classify::PassReason;
+use crate::policy::route::Shared;
 use crate::policy::storing::NotStored;
 use crate::policy::{CacheKey, Route};
 
@@ -54,6 +57,44 @@ pub(super) fn describe_pass(reason: PassReason, route: Option<&Route>) -> String
     }
 }
 
+/// Names the field that keeps responses from being shared, and what the route can say about it.
+pub(super) fn describe_credential(route: Option<&Route>, field: Option<&HeaderName>) -> String {
+    let per = route.and_then(|route| route.per.as_ref());
+    let Some(field) = field.map(header_in_words) else {
+        return "what `callers` reads is not in the key: write `shared: signed-in`, `shared: true` or `per`"
+            .into();
+    };
+    let exempt = format!("`credentials: {{not: [{field}]}}` if it changes nothing in the response");
+    match per {
+        Some(per) if field == "Cookie" => format!(
+            "`Cookie` beside `per: {per}` is not in the key: write {exempt}; else `cookies: [NAME]` for the cookies that \
+             matter, or `per: {per} | cookie.NAME` for a session"
+        ),
+        Some(per) => {
+            format!("`{field}` beside `per: {per}` is not in the key: write {exempt}, or add it to `per`")
+        }
+        None if route.is_some_and(|route| route.shared != Shared::No) => format!(
+            "`{field}` may identify a caller, so the request shares nothing with those without a credential: write {exempt}"
+        ),
+        None => format!(
+            "`{field}` identifies a caller, and the route does not say who shares its responses: write `shared: true` if \
+             all get the same, `per` if each caller has a response, or {exempt}"
+        ),
+    }
+}
+
+/// `Cookie` for `cookie`.
+fn header_in_words(name: &HeaderName) -> String {
+    let words = name.as_str().split('-').map(|word| match word {
+        "api" | "csrf" | "id" | "xsrf" => word.to_uppercase(),
+        _ => {
+            let (first, rest) = word.split_at(word.len().min(1));
+            format!("{}{rest}", first.to_uppercase())
+        }
+    });
+    words.collect::<Vec<_>>().join("-")
+}
+
 pub(super) fn describe_not_stored(why: NotStored) -> &'static str {
     match why {
         NotStored::Method => "only responses to GET are stored",
@@ -67,8 +108,7 @@ pub(super) fn describe_not_stored(why: NotStored) -> &'static str {
         }
         NotStored::EventStream => "an event stream never ends",
         NotStored::Credentials => {
-            "the request has a credential that is not in the key; write `per` or `shared: true`, or let the \
-             response have `public`"
+            "the request has a credential that is not in the key, and the response has neither `public` nor `s-maxage`"
         }
         NotStored::NoLifetime => "neither the response nor the route's `ttl` gives a lifetime",
         NotStored::AlreadyStale => "it is stale on arrival and has no validator",

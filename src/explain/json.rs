@@ -1,5 +1,6 @@
 //! Renders an explanation as JSON.
 
+use http::HeaderName;
 use serde_json::{Value, json};
 
 use super::caller::describe_caller;
@@ -53,6 +54,7 @@ fn lookup_to_json(lookup: &LookupExplanation) -> Value {
         "forwarded": lookup.forwarded,
         "leftOut": lookup.left_out.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
         "credentialOutsideKey": !lookup.caller.is_in_key(),
+        "fieldOutsideKey": lookup.field_outside_key.as_ref().map(HeaderName::as_str),
         "onMiss": on_miss,
         "dateSecondsBehind": lookup.clock_lag,
         "status": lookup.status.as_u16(),

@@ -15,7 +15,7 @@ mod text;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::config::{Config, Operation};
@@ -23,6 +23,7 @@ use crate::policy::cache_key::{KeyPart, describe_key};
 use crate::policy::caller::{CallerSource, CallerVerdict};
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason, classify};
 use crate::policy::content::Content;
+use crate::policy::credentials::field_outside_key;
 use crate::policy::freshness;
 use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan};
 use crate::policy::lifetime::Lifetime;
@@ -88,6 +89,8 @@ pub struct LookupExplanation {
     /// The parameters that are neither in the key nor sent on, each with the listed name that it nearly has.
     pub left_out: Vec<(String, Option<String>)>,
     pub caller: Caller,
+    /// The first request field that identifies the caller and is not in the key.
+    pub field_outside_key: Option<HeaderName>,
     pub on_miss: OnMiss,
     /// How many seconds the response's `Date` lies in the past: the clock of the upstream is behind, or it was cached.
     pub clock_lag: Option<i64>,
@@ -247,7 +250,7 @@ impl<'c> Explainer<'c> {
         let context =
             RequestContext { route: &route, caller: lookup.caller, primary: &lookup.key, request: &fetched };
         let outcome = self.explain_store(&context, lookup, response);
-        let vary = match Vary::parse(&response.headers) {
+        let vary = match Vary::parse_ignoring(&response.headers, &route.ignore_vary) {
             Vary::Fields(fields) => Some(fields),
             Vary::Nothing | Vary::Everything => None,
         };
@@ -266,6 +269,9 @@ impl<'c> Explainer<'c> {
                 .map_or_else(|| request.path.to_owned(), |query| format!("{}?{query}", request.path)),
             left_out: find_left_out(&lookup.route.query, request.query),
             caller: lookup.caller,
+            field_outside_key: field_outside_key(lookup.route, request.headers, &self.config.credentials)
+                .filter(|_| !lookup.caller.is_in_key())
+                .cloned(),
             on_miss: decide_on_miss(lookup.route, request),
             clock_lag: freshness::clock_lag(&response.headers, self.now).filter(|lag| *lag > 0),
             status: response.status,

@@ -113,7 +113,7 @@ fn describe(verdict: &PartVerdict) -> String {
     match verdict {
         PartVerdict::Lookup { key, .. } => format!("looked up for this caller, key {}", abbreviate_key(key)),
         PartVerdict::Identify => "the service in `ask` says first who the caller is".to_owned(),
-        PartVerdict::Anonymous => "the caller is nobody, so no item is selected".to_owned(),
+        PartVerdict::Anonymous => "the request has no credential, so no item is selected".to_owned(),
         PartVerdict::Pass(reason) => {
             format!("can't be had, so the request is forwarded: {}", describe_pass(*reason, None))
         }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::caller::describe_caller;
-use super::describe::{abbreviate_key, describe_not_stored, describe_pass, write_line};
+use super::describe::{abbreviate_key, describe_credential, describe_not_stored, describe_pass, write_line};
 use super::overlay::{write_caller_parts, write_shared_part};
 use super::{
     Explainer, Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag,
@@ -70,11 +70,11 @@ fn write_lookup(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option
 
 fn write_cached(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option<&Route>) -> fmt::Result {
     let then = match lookup.on_miss {
-        OnMiss::Fetch => "a miss is fetched",
-        OnMiss::Head => "a miss is forwarded and not stored, because it is a HEAD",
-        OnMiss::OnlyIfCached => "a miss is answered 504, because of only-if-cached",
+        OnMiss::Fetch => "fetched from the API",
+        OnMiss::Head => "forwarded and not stored, because it is a HEAD",
+        OnMiss::OnlyIfCached => "answered 504, because of only-if-cached",
     };
-    write_line(f, "looked up", then)?;
+    write_line(f, "on a miss", then)?;
     if route.is_some_and(|route| route.mode == RouteMode::Observe) {
         write_line(f, "observed", "the request is forwarded in any case (`mode: observe`)")?;
     }
@@ -90,11 +90,8 @@ fn write_cached(f: &mut Formatter<'_>, lookup: &LookupExplanation, route: Option
         }
     }
     if !lookup.caller.is_in_key() {
-        write_line(
-            f,
-            "caller",
-            "has a credential that is not in the key: only responses with `public` or `s-maxage` are shared",
-        )?;
+        write_line(f, "credential", describe_credential(route, lookup.field_outside_key.as_ref()))?;
+        write_line(f, "", "until then only responses with `public` or `s-maxage` are stored and served")?;
     }
     write_line(f, "response", lookup.status)?;
     match &lookup.fetched {

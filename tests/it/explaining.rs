@@ -79,7 +79,15 @@ async fn explain_gives_the_decision_and_the_remedy() {
         (&["/api/courses", "--status", "404"], &["not stored  status: ", "`status: {404: 10s}`"]),
         (
             &["/api/courses", "-H", "Authorization: Bearer x"],
-            &["not stored  credentials: ", "write `per` or `shared: true`"],
+            &[
+                "credential  `Authorization` identifies a caller",
+                "write `shared: true`",
+                "not stored  credentials: ",
+            ],
+        ),
+        (
+            &["/api/me", "-H", "Authorization: Bearer x", "-H", "Cookie: _ga=1"],
+            &["credential  `Cookie` beside `per: authorization`", "`credentials: {not: [Cookie]}`"],
         ),
         (&["/api/me", "-H", "Authorization: Bearer secret"], &["authorization  sha256:"]),
         (&["/api/me"], &["passes      no-credential: its route has `per`"]),
@@ -237,7 +245,7 @@ async fn admin_explain_shows_what_is_stored_or_purged() {
         (&true.into(), &"memory".into(), &"valid".into())
     );
     assert_eq!((&before["ageSeconds"], &before["ttlSeconds"]), (&20.into(), &100.into()));
-    assert_eq!((&before["tags"][0], &before["reuse"]), (&"course:7".into(), &"hit".into()));
+    assert_eq!((&before["tags"][0], &before["verdict"]), (&"course:7".into(), &"hit".into()));
     assert_eq!(before["purgedBy"], Value::Null);
 
     let purge = |body: &'static str| larder.admin.request("POST", "/purge").body(body);
@@ -245,7 +253,7 @@ async fn admin_explain_shows_what_is_stored_or_purged() {
     assert_eq!(now(&larder, "/api/courses/7").await["validity"], "stale");
     let purged = purge(r#"{"tags": ["course:7"]}"#).await.assert_status(200).json();
     let after = now(&larder, "/api/courses/7").await;
-    assert_eq!((&after["validity"], &after["reuse"]), (&"purged".into(), &"never".into()));
+    assert_eq!((&after["validity"], &after["verdict"]), (&"purged".into(), &"never".into()));
     assert_eq!(after["purgedBy"]["target"], "tag course:7");
     assert_eq!(after["purgedBy"]["position"], purged["position"]);
     // Explaining changes nothing.

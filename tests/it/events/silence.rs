@@ -11,7 +11,7 @@ const OTHER: &str = "  - {path: /other, ttl: none, tags: [other], purged_by: adm
 async fn explained(larder: &Larder, target: &str) -> (Value, Value, Value) {
     let told = larder.admin.get(&format!("/explain?url=http://{HOST}{target}")).await.assert_status(200);
     let now = &told.json()["now"];
-    (now["fallbackTtlSeconds"].clone(), now["ttlSeconds"].clone(), now["reuse"].clone())
+    (now["fallbackTtlSeconds"].clone(), now["ttlSeconds"].clone(), now["verdict"].clone())
 }
 
 #[tokio::test]
