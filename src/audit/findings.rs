@@ -121,6 +121,11 @@ impl FoundChange<'_> {
             FindingKind::PurgeMissing => {
                 let write = self.causes.first().map_or("the write", |cause| cause.write.as_str());
                 match route.tags.first() {
+                    Some(tag) if tag.as_str().contains('{') => format!(
+                        "add `{}` to `purges` of the route of {write}, with values that the write has, such as \
+                         `{{request.json:/id}}`",
+                        tag.as_str()
+                    ),
                     Some(tag) => format!("add `purges: [\"{}\"]` to the route of {write}", tag.as_str()),
                     None => format!("give `{path}` a tag, and add it to `purges` of the route of {write}"),
                 }

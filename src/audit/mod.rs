@@ -174,7 +174,7 @@ impl Audit {
 
     /// Counts an audit without a difference, as evidence against the writes that lie between.
     pub(crate) fn record_same(&self, sample: &AuditSample, fresh: &FreshAnswer) {
-        self.writes.lock().record(&sample.window(fresh), false);
+        self.writes.lock().record(&sample.window(fresh), false, self.settings.sees_all_writes);
     }
 
     /// Explains a difference that no purge explains: by a write whose purge is missing, or not at all.
@@ -185,7 +185,7 @@ impl Audit {
         differences: &[Difference],
     ) -> FindingKind {
         let mut writes = self.writes.lock();
-        let causes = writes.record(&sample.window(fresh), true);
+        let causes = writes.record(&sample.window(fresh), true, self.settings.sees_all_writes);
         drop(writes);
         let kind = match causes.iter().any(|cause| cause.is_likely) {
             true => FindingKind::PurgeMissing,
@@ -227,7 +227,7 @@ impl AuditSample {
     /// The request with the credentials of another caller, or with none. Fields that `Vary` names stay: they selected the
     /// response. `None`: no credential is left to replace.
     pub(crate) fn request_of_other(&self, credentials: &HeaderMap) -> Option<SampledRequest> {
-        let vary = Vary::parse(&self.stored.head.fields.to_map());
+        let vary = Vary::parse_ignoring(&self.stored.head.fields.to_map(), &self.route.ignore_vary);
         let is_replaced = |name: &HeaderName| match &vary {
             Vary::Nothing => true,
             Vary::Fields(fields) => !fields.names().contains(name),

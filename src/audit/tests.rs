@@ -17,6 +17,7 @@ fn settings(ignore: &[&str]) -> AuditSettings {
         ignored_json: ignore.iter().map(|query| JsonQuery::parse(query).unwrap()).collect(),
         ignored_fields: vec![http::header::LINK],
         settle: Duration::ZERO,
+        sees_all_writes: false,
     }
 }
 
@@ -203,6 +204,16 @@ fn a_write_is_the_cause_if_the_evidence_is_for_it() {
         audit.record_same(&sample("/api/courses", None, 1), &fresh());
     }
     assert_eq!(change(), FindingKind::ChangedWithinTtl);
+}
+
+#[test]
+fn a_replay_knows_all_writes() {
+    let audit = Audit::new(&AuditSettings { sees_all_writes: true, ..settings(&[]) });
+    let change = || audit.record_change(&sample("/api/courses/7", None, 1), &fresh(), &[]);
+    assert_eq!(change(), FindingKind::ChangedWithinTtl);
+    audit.record_write(write(&Method::POST, "/orders", 5));
+    assert_eq!(change(), FindingKind::PurgeMissing);
+    assert_eq!(audit.findings()[0].causes[0].write, "POST /orders");
 }
 
 #[test]

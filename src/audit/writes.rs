@@ -137,7 +137,13 @@ impl WriteHistory {
     }
 
     /// Counts the result of an audit for each kind of write in the window. Returns these, the likeliest first.
-    pub(super) fn record(&mut self, window: &ChangeWindow<'_>, is_different: bool) -> Vec<Cause> {
+    pub(super) fn record(
+        &mut self,
+        window: &ChangeWindow<'_>,
+        is_different: bool,
+        sees_all_writes: bool,
+    ) -> Vec<Cause> {
+        let least_of_stranger = if sees_all_writes { 1 } else { MIN_DIFFERENCES_OF_STRANGER };
         let mut seen = HashSet::new();
         let mut causes = Vec::new();
         // The latest of each kind comes first.
@@ -158,7 +164,7 @@ impl WriteHistory {
                 true => evidence.different = evidence.different.saturating_add(1),
                 false => evidence.same = evidence.same.saturating_add(1),
             }
-            causes.push((relation, write.to_cause(*evidence, relation)));
+            causes.push((relation, write.to_cause(*evidence, relation, least_of_stranger)));
         }
         let rank = |(relation, cause): &(PathRelation, Cause)| (cause.is_likely, *relation, cause.different);
         causes.sort_by_key(|cause| std::cmp::Reverse(rank(cause)));
@@ -173,12 +179,10 @@ fn drop_least_used<K: Eq + std::hash::Hash>(evidence: &mut HashMap<K, Evidence>)
 }
 
 impl AcknowledgedWrite {
-    fn to_cause(&self, evidence: Evidence, relation: PathRelation) -> Cause {
+    fn to_cause(&self, evidence: Evidence, relation: PathRelation, least_of_stranger: u32) -> Cause {
         let Evidence { different, same, .. } = evidence;
         let is_likely = match relation {
-            PathRelation::None => {
-                different >= MIN_DIFFERENCES_OF_STRANGER && different > same.saturating_mul(4)
-            }
+            PathRelation::None => different >= least_of_stranger && different > same.saturating_mul(4),
             PathRelation::Word | PathRelation::Below => different > same,
         };
         Cause {

@@ -20,6 +20,8 @@ pub struct AuditSettings {
     pub ignored_fields: Vec<HeaderName>,
     /// How long after a change its purge may come.
     pub settle: Duration,
+    /// Nothing changes but by writes that are seen, as in a replay: one difference after a write is evidence enough.
+    pub sees_all_writes: bool,
 }
 
 settings! {
@@ -49,7 +51,13 @@ fn read(node: &YamlNode, diagnostics: &Diagnostics) -> Option<Option<AuditSettin
         return Some(None);
     }
     let AuditFields { sample, ignore, settle } = AuditFields::from_node(node, diagnostics)?;
-    let mut settings = AuditSettings { sample, ignored_json: Vec::new(), ignored_fields: Vec::new(), settle };
+    let mut settings = AuditSettings {
+        sample,
+        ignored_json: Vec::new(),
+        ignored_fields: Vec::new(),
+        settle,
+        sees_all_writes: false,
+    };
     for ignored in ignore {
         match ignored {
             Ignored::Json(query) => settings.ignored_json.push(query),

@@ -156,6 +156,7 @@ mod tests {
             ignored_json: Vec::new(),
             ignored_fields: Vec::new(),
             settle: Duration::ZERO,
+            sees_all_writes: false,
         };
         let audit = Audit::new(&settings);
         let parser = Arc::new(ContentParser::new());

@@ -74,7 +74,7 @@ async fn a_missing_purge_fails_a_pipeline_and_names_the_line() {
     let (code, report, said) = replay(&wrong, REQUESTS, &["--fail-on", "stale"]).await;
     assert_eq!(code, Some(1), "{report}{said}");
     for part in [
-        "replayed 4 requests of requests.http: 2 hits, 1 writes, 0 without an answer\n",
+        "replayed 4 requests of requests.http: 2 hits, 1 write, 0 without an answer\n",
         "audits: 1 purge-missing, 1 same\n",
         "GET /api/courses (requests.http:16), stored ",
         "  - /seats: 20\n  + /seats: 19\n  after POST /api/courses/7/enroll at ",
@@ -95,7 +95,7 @@ async fn a_right_file_passes_and_every_hit_is_compared() {
     let (code, report, said) = replay(&right, &repeated, &upstream).await;
     assert_eq!(code, Some(0), "{report}{said}");
     assert!(
-        report.contains(": 101 hits, 1 writes, 0 without") && report.contains("audits: 101 same\n"),
+        report.contains(": 101 hits, 1 write, 0 without") && report.contains("audits: 101 same\n"),
         "{report}"
     );
 }

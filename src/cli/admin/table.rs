@@ -33,6 +33,11 @@ pub(super) fn format_stats(stats: &Value) -> String {
     )
 }
 
+/// `1 target`, `2 targets`.
+pub(in crate::cli) fn counted(count: &Value, noun: &str) -> String {
+    format!("{count} {noun}{}", if *count == 1 { "" } else { "s" })
+}
+
 /// Renders the answer of `GET /audit`: a paragraph for each finding.
 pub(in crate::cli) fn format_audit(report: &Value) -> String {
     if report["enabled"] == false {
@@ -45,10 +50,10 @@ pub(in crate::cli) fn format_audit(report: &Value) -> String {
     for finding in report["findings"].as_array().into_iter().flatten() {
         let age = finding["ageMs"].as_u64().unwrap_or_default() as f64 / 1e3;
         out += &format!(
-            "\n{} on {} ({} times, last {})\n  GET {}{}, stored {age:.1} s before\n",
+            "\n{} on {} ({}, last {})\n  GET {}{}, stored {age:.1} s before\n",
             text(&finding["kind"]),
             text(&finding["route"]),
-            finding["count"],
+            counted(&finding["count"], "time"),
             text(&finding["lastAt"]),
             text(&finding["url"]),
             finding["request"].as_str().map_or_else(String::new, |place| format!(" ({place})")),
@@ -87,11 +92,12 @@ pub(super) fn format_purge(answer: &Value) -> String {
         Some(position) => format!(", at position {position}"),
         None => String::new(),
     };
-    let mut lines = format!("{verb} {} target(s){position}\n", answer["targetCount"]);
+    let mut lines = format!("{verb} {}{position}\n", counted(&answer["targetCount"], "target"));
     lines += &format!("targets: {}\nroutes: {}\n", list(&answer["targets"]), list(&answer["routes"]));
     let matched = &answer["matched"];
     if matched.is_object() {
-        lines += &format!("stored here: {} response(s), {} bytes\n", matched["responses"], matched["bytes"]);
+        let responses = counted(&matched["responses"], "response");
+        lines += &format!("stored here: {responses}, {} bytes\n", matched["bytes"]);
     }
     if matched["hottest"].is_array() {
         lines += &format!("hottest: {}\n", list(&matched["hottest"]));

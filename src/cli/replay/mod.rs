@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use self::http_file::{FileRequest, MAX_FILE_BYTES};
-use super::admin::{AdminAddress, AdminClient, AuditArgs, format_audit};
+use super::admin::{AdminAddress, AdminClient, AuditArgs, counted, format_audit};
 use super::connect::block_on;
 use super::run::config_without_file;
 use super::{USAGE, fail, print_result};
@@ -99,8 +99,9 @@ fn load_config(args: &AuditArgs, path: &Path) -> Result<Config, ReplayFailure> {
         ignored_json: Vec::new(),
         ignored_fields: Vec::new(),
         settle: SETTLE,
+        sees_all_writes: true,
     });
-    config.audit = Some(AuditSettings { sample: every_hit, ..settings });
+    config.audit = Some(AuditSettings { sample: every_hit, sees_all_writes: true, ..settings });
     (config.background.rate, config.background.concurrency, config.background.share) =
         (1_000_000, MAX_PENDING, 100);
     (config.store.redis, config.store.publish) = (None, None);
@@ -313,11 +314,11 @@ impl ReplayTally {
 fn format_report(report: &Value) -> String {
     let replay = &report["replay"];
     let mut out = format!(
-        "replayed {} requests of {}: {} hits, {} writes, {} without an answer\n",
-        replay["requests"],
+        "replayed {} of {}: {}, {}, {} without an answer\n",
+        counted(&replay["requests"], "request"),
         replay["file"].as_str().unwrap_or_default(),
-        replay["hits"],
-        replay["writes"],
+        counted(&replay["hits"], "hit"),
+        counted(&replay["writes"], "write"),
         replay["unanswered"],
     );
     for problem in replay["problems"].as_array().into_iter().flatten().filter_map(Value::as_str) {
