@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, EventSource};
 use crate::proxy::{Proxy, SharedProxy};
 use crate::server::tls::ListenerTls;
 use crate::warming::Warming;
@@ -72,6 +72,7 @@ impl ConfigReloader {
         let view = admin_state(&proxy, admin.readiness.clone(), admin.warming.clone());
         let state = AdminState { reader_slots: admin.reader_slots.clone(), ..view };
         state.readiness.set_config_in_use(needs_restart.clone());
+        proxy.metrics.set_needs_restart(!needs_restart.is_empty());
         proxy.metrics.record_reload(proxy.clock.now());
         proxy
             .metrics
@@ -80,6 +81,7 @@ impl ConfigReloader {
         self.admin.store(Arc::new(state));
         // First, so that no response under the former rules is served by a request under these.
         proxy.store.use_rules(proxy.routes.rules());
+        proxy.events.use_secrets(&proxy.config.events);
         if !needs_restart.contains(&"events") {
             proxy.events.use_routes(proxy.routes.clone());
         }
@@ -136,11 +138,19 @@ fn keep_restart_only_settings(current: &Config, new: &mut Config) -> Vec<&'stati
         ("store", keep(&current.store, &mut new.store)),
         ("admin.listen", keep(&current.admin.listen, &mut new.admin.listen)),
         ("limits.connections", keep(&current.limits.connections, &mut new.limits.connections)),
-        ("events", keep(&current.events, &mut new.events)),
+        ("events", keep_events(&current.events, &mut new.events)),
         ("log", keep(&current.log, &mut new.log)),
         ("tracing", keep(&current.tracing, &mut new.tracing)),
     ];
     kept.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+/// Resets all but the secrets of webhooks, and returns whether anything else differed.
+fn keep_events(current: &[EventSource], new: &mut Vec<EventSource>) -> bool {
+    let kept: Vec<EventSource> = current.iter().map(|source| source.with_secrets_of(new)).collect();
+    let differs = kept != *new;
+    *new = kept;
+    differs
 }
 
 #[cfg(test)]
@@ -164,10 +174,29 @@ mod tests {
             ("store: {memory: 1MiB}", vec!["store"]),
             ("admin: off", vec!["admin.listen"]),
             ("limits: {connections: 5}\nlog: {level: debug}", vec!["limits.connections", "log"]),
+            ("events: [{webhook: /hooks/h, secret: sixteen bytes long, purge: [a]}]", vec!["events"]),
         ] {
             let (current, mut new) = (config(""), config(text));
             assert_eq!(keep_restart_only_settings(&current, &mut new), named, "{text}");
             assert_eq!(keep_restart_only_settings(&current, &mut new), Vec::<&str>::new(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_secrets_of_webhooks_are_replaced_and_nothing_else_of_them() {
+        let hook = |secret: &str, more: &str| {
+            config(&format!("events: [{{name: h, webhook: /hooks/h, secret: {secret}, purge: [a]{more}}}]"))
+        };
+        let current = hook("sixteen bytes long", "");
+        for (secret, more, needs_restart) in [
+            ("[sixteen bytes long, another of that length]", "", false),
+            ("another of that length", "", false),
+            ("another of that length", ", stale_after: 1m", true),
+        ] {
+            let mut new = hook(secret, more);
+            let named = keep_restart_only_settings(&current, &mut new);
+            assert_eq!(named.contains(&"events"), needs_restart, "{secret}{more}");
+            assert_eq!(new.events, hook(secret, "").events, "{secret}{more}");
         }
     }
 }

@@ -56,7 +56,7 @@ settings! {
         window: Duration = POSITIVE_DURATION, default "5m";
         /// How long a source may be silent before `fallback_ttl` applies to what its events would purge.
         stale_after: Duration = POSITIVE_DURATION, optional;
-        /// The sign of life that ends the silence: `contact`, any answer of its Redis; or `event`, for sources that always
+        /// What ends the silence: `contact`, any answer of its Redis; or `event`, for sources that always
         /// have some. For a webhook both mean an event.
         without_event as "silent_without": bool = words!("contact" => false, "event" => true), default "contact";
         /// While the source is silent, the maximum age of a hit on routes with tags that it purges.
@@ -74,6 +74,21 @@ pub struct EventSource {
     pub rules: EventRules,
     /// `None`: silence has no effect.
     pub silence: Option<SilencePolicy>,
+}
+
+impl EventSource {
+    /// The same source, with the secrets of its namesake in `others`, if that is the same webhook.
+    pub fn with_secrets_of(&self, others: &[EventSource]) -> Self {
+        let mut own = self.clone();
+        let namesake = others.iter().find(|other| other.name == self.name);
+        if let (EventKind::Webhook(own), Some(EventKind::Webhook(other))) =
+            (&mut own.kind, namesake.map(|it| &it.kind))
+            && (&own.path, own.scheme, own.on_proxy) == (&other.path, other.scheme, other.on_proxy)
+        {
+            own.secrets.clone_from(&other.secrets);
+        }
+        own
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -151,6 +151,11 @@ impl EventSources {
         }
     }
 
+    /// Replaces the secrets of webhooks after a configuration change; `sources` differ from the present ones in nothing else.
+    pub fn use_secrets(&self, sources: &[EventSource]) {
+        sources.iter().for_each(|source| self.webhooks.use_secrets(source));
+    }
+
     pub(crate) fn webhooks(&self) -> &Webhooks {
         &self.webhooks
     }

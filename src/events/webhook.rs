@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -16,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::SourceConsumer;
 use super::signature::Signed;
 use crate::clock::Timestamp;
-use crate::config::{EventKind, Webhook};
+use crate::config::{EventKind, EventSource, Secret, Webhook};
 use crate::hex;
 use crate::metrics::WebhookRefusal;
 use crate::policy::content::Content;
@@ -41,6 +42,8 @@ pub(crate) struct Webhooks(Vec<Arc<WebhookReceiver>>);
 pub(crate) struct WebhookReceiver {
     source: Arc<SourceConsumer>,
     settings: Webhook,
+    /// Those of the configuration in use.
+    secrets: ArcSwap<Vec<Secret>>,
     seen: Mutex<SeenEvents>,
 }
 
@@ -66,11 +69,18 @@ impl Webhooks {
             EventKind::Webhook(settings) => Some(Arc::new(WebhookReceiver {
                 source: source.clone(),
                 settings: settings.clone(),
+                secrets: ArcSwap::from_pointee(settings.secrets.clone()),
                 seen: Mutex::default(),
             })),
             _ => None,
         };
         Self(sources.iter().filter_map(hook).collect())
+    }
+
+    pub(super) fn use_secrets(&self, source: &EventSource) {
+        let EventKind::Webhook(settings) = &source.kind else { return };
+        let own = self.0.iter().filter(|hook| hook.source.settings.name == source.name);
+        own.for_each(|hook| hook.secrets.store(Arc::new(settings.secrets.clone())));
     }
 
     /// Finds the webhook with this path on the proxy's listener (`on_proxy`) or the admin listener.
@@ -196,7 +206,7 @@ impl WebhookReceiver {
         };
         let signed = Signed::read(scheme, headers)
             .map_err(|field| reject(WebhookRefusal::Unsigned, format!("missing or malformed `{field}`")))?;
-        match signed.is_right(&self.settings, content) {
+        match signed.is_right(scheme, &self.secrets.load(), content) {
             true => Ok(signed),
             false => Err(reject(WebhookRefusal::WrongSignature, "wrong signature".to_owned())),
         }

@@ -89,6 +89,8 @@ struct ProcessCounters {
     reloads_refused: Counter,
     /// Whether the last reload was rejected.
     refused: AtomicBool,
+    /// Whether the file has changes that need a restart.
+    needs_restart: AtomicBool,
     /// Seconds since 1970.
     loaded_at: AtomicU64,
     /// Certificate files and their expiry in seconds since 1970.
@@ -404,6 +406,11 @@ impl Metrics {
     /// Replaces the state of the keys of `callers`.
     pub fn set_caller_keys(&self, keys: Vec<(Arc<str>, usize, bool)>) {
         *self.process.caller_keys.lock() = keys;
+    }
+
+    /// Records whether the file has changes that take effect only after a restart.
+    pub fn set_needs_restart(&self, needs_restart: bool) {
+        self.process.needs_restart.store(needs_restart, Ordering::Relaxed);
     }
 
     /// Counts a rejected reload.

@@ -239,7 +239,10 @@ impl Snapshot {
         let help = "Time the configuration in use was loaded, in seconds since 1970.";
         let loaded = MetricFamily::gauge("larder_config_loaded_seconds", help);
         let in_use = in_use.with_value(u64::from(config.is_in_use));
-        vec![reloads, certificates, keys, keys_up, in_use, loaded.with_value(config.loaded_at)]
+        let help = "1 if the configuration file has changes that take effect only after a restart.";
+        let restart = MetricFamily::gauge("larder_config_needs_restart", help);
+        let restart = restart.with_value(u64::from(config.needs_restart));
+        vec![reloads, certificates, keys, keys_up, in_use, restart, loaded.with_value(config.loaded_at)]
     }
 
     fn upstream_families(&self) -> Vec<MetricFamily> {

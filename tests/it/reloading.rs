@@ -66,6 +66,7 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_in_use() {
     larder.reconfigure(&format!("store: {{memory: 1MiB}}\nlog: {{level: debug}}\n{COURSES}")).await;
     let ready = larder.admin.get("/readyz").await.json();
     assert_eq!(ready["needs_restart"], serde_json::json!(["store", "log"]));
+    assert_eq!(larder.metric("larder_config_needs_restart").await, 1.0);
     larder.get("/courses").await;
     larder.get("/courses").await.assert_text("GET /courses #1");
 }

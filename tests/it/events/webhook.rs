@@ -73,6 +73,18 @@ async fn an_event_whose_purge_waits_is_not_answered_as_purged() {
 }
 
 #[tokio::test]
+async fn a_secret_is_replaced_without_a_restart() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&yaml(""), &upstream);
+    larder.reconfigure(&yaml("").replace(SECRET, "a new secret, as long as that")).await;
+    assert_eq!(larder.metric("larder_config_needs_restart").await, 0.0);
+    let (now, content) = (START.as_secs().to_string(), "{\"id\": 1}");
+    post(&larder.admin, &now, &signature(SECRET, &now, content), content).await.assert_status(401);
+    let new = signature("a new secret, as long as that", &now, content);
+    post(&larder.admin, &now, &new, content).await.assert_status(200);
+}
+
+#[tokio::test]
 async fn nobody_purges_without_the_secret() {
     let upstream = Upstream::start();
     let larder = Larder::with(&yaml(""), &upstream);
