@@ -95,7 +95,7 @@ async fn the_example_configurations_share_through_redis() {
         ("config/analytics.yaml", "ANALYTICS_API", login.clone(), "a", "/api/analytics/ghosts?guildId=7"),
         ("config/productivity.yaml", "APP_API", login.replace("/0", "/1"), "a", "/api/marketplace"),
         ("config/signed-urls.yaml", "FORUM_API", login.clone(), "forum-staging", "/api/files/7/url"),
-        ("deploy/larder.yaml", "NONE", login.clone(), "demo", "/api/courses"),
+        ("deploy/larder/proxy.yaml", "NONE", login.clone(), "demo", "/api/courses"),
     ] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file);
         let upstream = Upstream::start();

@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 pub(super) use self::client::{AdminAddress, AdminClient};
-pub(super) use self::table::{aligned, format_audit};
+pub(super) use self::table::{aligned, counted, format_audit};
 use super::{DEFAULT_CONFIG, fail, print_result};
 use crate::config::Config;
 
@@ -30,7 +30,7 @@ pub(super) struct AdminArgs {
 #[group(id = "targets", required = true, multiple = true, args = ["tags", "urls", "prefixes", "everything"])]
 pub(super) struct PurgeArgs {
     /// All responses with this tag; may be repeated
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_parser = parse_tag)]
     tags: Vec<String>,
     /// A path with any query, or one exact URL; may be repeated
     #[arg(long = "url", value_name = "URL")]
@@ -135,6 +135,17 @@ pub(super) fn purges(args: &PurgesArgs, config: &Path) -> ExitCode {
     finish(answer, |log| if args.json { format!("{log:#}\n") } else { table::format_purges(log) })
 }
 
+/// No tag has white space: a value's is percent-encoded.
+fn parse_tag(text: &str) -> Result<String, String> {
+    match text.contains(char::is_whitespace) {
+        true => {
+            Err("a tag has no space; repeat --tag for each tag, and write a space in a value as `%20`"
+                .to_owned())
+        }
+        false => Ok(text.to_owned()),
+    }
+}
+
 pub(super) fn percent_encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
@@ -176,7 +187,10 @@ impl AuditArgs {
 }
 
 pub(super) fn health(args: &HealthArgs, config: &Path) -> ExitCode {
-    let answer = args.admin.client(config).and_then(|client| client.send(Method::GET, "/readyz", None));
+    let answer = args.admin.client_for_health(config).and_then(|(client, unread)| {
+        let answer = client.send(Method::GET, "/readyz", None);
+        answer.map_err(|error| unread.map_or(error.clone(), |unread| format!("{error}\n{unread}")))
+    });
     finish(answer, |health| format!("{}\n", describe_health(health)))
 }
 
@@ -231,6 +245,18 @@ impl AdminArgs {
         Ok(AdminClient::new(address, self.token.clone().or(token.map(|token| token.expose().to_owned()))))
     }
 
+    /// Makes a client that needs no token. The larder that runs may do so with an earlier file, so one that can't be read
+    /// leaves the default address; the second value says why.
+    fn client_for_health(&self, config_path: &Path) -> Result<(AdminClient, Option<String>), String> {
+        match self.client(config_path) {
+            Ok(client) => Ok((client, None)),
+            Err(unread) if config_path.exists() => {
+                Ok((AdminClient::new(DEFAULT_ADDRESS.parse()?, None), Some(unread)))
+            }
+            Err(missing) => Err(missing),
+        }
+    }
+
     /// Returns `None` if there is no file, or if an error in it does not matter.
     fn load_config(&self, path: &Path) -> Result<Option<Config>, String> {
         if !path.exists() {
@@ -248,5 +274,30 @@ impl AdminArgs {
                 path.display()
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_does_not_depend_on_a_file_without_errors() {
+        let file = std::env::temp_dir().join(format!("larder-health-{}.yaml", std::process::id()));
+        let none = AdminArgs { admin: None, token: None };
+        let named = AdminArgs { admin: Some("127.0.0.1:9191".parse().expect("an address")), token: None };
+        for (text, args, address) in [
+            ("upstream: [", &none, "127.0.0.1:9090"),
+            ("upstream: ${LARDER_NOT_SET}", &none, "127.0.0.1:9090"),
+            ("upstream: [", &named, "127.0.0.1:9191"),
+            ("upstream: http://127.0.0.1:1\nadmin: {listen: \"127.0.0.1:9292\"}", &none, "127.0.0.1:9292"),
+        ] {
+            std::fs::write(&file, text).expect("a file");
+            let (client, unread) = args.client_for_health(&file).expect("a client");
+            assert!(format!("{client:?}").contains(address), "{text}: {client:?}");
+            assert_eq!(unread.is_some(), address.ends_with("9090"), "{text}: {unread:?}");
+        }
+        std::fs::remove_file(&file).expect("the file");
+        assert!(none.client_for_health(&file).is_err());
     }
 }
