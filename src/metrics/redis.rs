@@ -26,6 +26,11 @@ pub(super) fn families(remote: &RemoteStatus) -> Vec<MetricFamily> {
     if let Some(ago) = remote.synced_ago {
         age.push(Vec::new(), ago.as_secs_f64());
     }
+    let mut max_lag = MetricFamily::gauge(
+        "larder_redis_max_lag_seconds",
+        "`store.max_lag`: above this age of the confirmation there are no hits; 0 is strict.",
+    );
+    max_lag.push(Vec::new(), remote.max_lag.as_secs_f64());
     let mut used = MetricFamily::gauge("larder_redis_memory_used_bytes", "Memory used by Redis.");
     let mut limit = MetricFamily::gauge("larder_redis_memory_limit_bytes", "Redis' `maxmemory`, if set.");
     if let Some(memory) = remote.memory {
@@ -40,6 +45,7 @@ pub(super) fn families(remote: &RemoteStatus) -> Vec<MetricFamily> {
         failures.push(vec![("reason", code.to_string())], 1.0);
     }
     let mut families = vec![
+        max_lag,
         used,
         limit,
         failures,
