@@ -85,7 +85,7 @@ async fn invented_positions_cause_a_bounded_number_of_confirmations() {
     let upstream = Upstream::start();
     let [one, _] = replicas(&redis, &upstream).await;
     one.has("/a").await;
-    let asked = "larder_redis_commands_total{command=\"confirm\",result=\"answered\"}";
+    let asked = "larder_redis_commands_total{command=\"sync\",result=\"answered\"}";
     let (before, began) = (one.metric(asked).await, std::time::Instant::now());
     for _ in 0..100 {
         let read = one.get("/a").header("larder-position", "9999999999999999-00000000-0123456789abcdef");
@@ -106,7 +106,7 @@ async fn known_and_malformed_positions_cost_no_confirmation() {
     let written = one.request("POST", "/a").await.assert_status(200);
     let position = written.header("larder-position").expect("a position");
     one.has("/a").await;
-    let asked = "larder_redis_commands_total{command=\"confirm\",result=\"answered\"}";
+    let asked = "larder_redis_commands_total{command=\"sync\",result=\"answered\"}";
     let before = one.metric(asked).await;
     let malformed = ["1", "9999999999999999", "9999999999999999-0-0123456789abcdef", "x"];
     // Nothing is asked for a version that is known.

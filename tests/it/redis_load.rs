@@ -45,7 +45,7 @@ async fn strict_many_hits_share_one_confirmation() {
 }
 
 async fn confirmations(replica: &Replica) -> f64 {
-    replica.metric("larder_redis_commands_total{command=\"confirm\",result=\"answered\"}").await
+    replica.metric("larder_redis_commands_total{command=\"sync\",result=\"answered\"}").await
 }
 
 /// In small, or with a million (`LARDER_LONG=1`).

@@ -179,7 +179,7 @@ async fn tells_memory(name: &str, replica: &Replica) -> bool {
         if stats["store"]["memoryUsed"].is_u64() {
             return Some(true);
         }
-        let refused = replica.metric("larder_redis_commands_total{command=\"look\",result=\"failed\"}").await;
+        let refused = replica.metric("larder_redis_commands_total{command=\"info\",result=\"failed\"}").await;
         (refused >= 3.0).then_some(false)
     })
     .await
@@ -187,7 +187,7 @@ async fn tells_memory(name: &str, replica: &Replica) -> bool {
 
 /// Whether a read of the log that Redis answered has the other replica's purge.
 async fn has_purge_log(name: &str, replica: &Replica) -> bool {
-    const READS: &str = "larder_redis_commands_total{command=\"history\",result=\"answered\"}";
+    const READS: &str = "larder_redis_commands_total{command=\"purge-log\",result=\"answered\"}";
     eventually(&format!("{name}: the log or none"), || async {
         let answered = replica.metric(READS).await;
         let purges = replica.admin.get("/purges").await.assert_status(200).json();

@@ -61,7 +61,7 @@ fn judge_mode(found: &Inspection) -> Option<ServerFinding> {
 fn judge_visibility(found: &Inspection) -> Option<ServerFinding> {
     let (what, lost) = match (found.server.may_read_info, found.server.may_read_config) {
         (true, true) => return None,
-        (true, false) => ("CONFIG is", "`save`, `min-replicas-to-write` and `timeout` were not checked"),
+        (true, false) => ("CONFIG is", "`save` and `timeout` were not checked"),
         (false, true) => ("INFO is", "memory and replicas were not checked"),
         (false, false) => ("INFO and CONFIG are", "memory, persistence and replicas were not checked"),
     };
@@ -128,14 +128,28 @@ fn judge_persistence(found: &Inspection) -> Option<ServerFinding> {
     finding(FindingLevel::Advice, "persistence", "Redis writes a cache to disk, which has no use", help)
 }
 
-/// Without `min-replicas-to-write`, a primary that is cut off takes purges that the promoted replica never sees.
+/// Without `min-replicas-to-write`, a primary that is cut off takes purges that the promoted replica never sees. With as
+/// many as there are replicas, a promoted replica refuses all writes.
 fn judge_min_replicas(found: &Inspection) -> Option<ServerFinding> {
     let can_fail_over = found.topology == "sentinel" || found.server.replicas.is_some_and(|count| count > 0);
-    found.server.min_replicas.filter(|least| *least == 0 && can_fail_over)?;
+    let least = found.server.min_replicas.filter(|_| can_fail_over)?;
     let level = if found.topology == "single" { FindingLevel::Advice } else { FindingLevel::Warning };
-    let message = "`min-replicas-to-write` is not set: a primary that is cut off goes on taking purges";
-    let help =
-        "set `min-replicas-to-write 1` and `min-replicas-max-lag 10` on every server that has a replica";
+    let (message, help) = match (least, found.server.replicas) {
+        (0, Some(1)) => (
+            "`min-replicas-to-write` is not set: a primary that is cut off goes on taking purges",
+            "add a second replica, then set `min-replicas-to-write 1` and `min-replicas-max-lag 10` on every server",
+        ),
+        (0, _) => (
+            "`min-replicas-to-write` is not set: a primary that is cut off goes on taking purges",
+            "set `min-replicas-to-write 1` and `min-replicas-max-lag 10` on every server that has a replica",
+        ),
+        (least, Some(replicas)) if replicas > 0 && least >= replicas => (
+            "`min-replicas-to-write` is the number of replicas: after a failover the new primary refuses all writes until the \
+             former one is its replica",
+            "add a replica; or set it to 0, and accept that a primary that is cut off goes on taking purges",
+        ),
+        _ => return None,
+    };
     finding(level, "min-replicas", message, help)
 }
 
@@ -178,7 +192,9 @@ mod tests {
             (ServerFacts { eviction_policy: text("volatile-lru"), ..facts() }, &[]),
             (ServerFacts { saves_snapshots: Some(true), ..facts() }, &["persistence"]),
             (ServerFacts { replicas: Some(1), min_replicas: Some(0), ..facts() }, &["min-replicas"]),
-            (ServerFacts { replicas: Some(1), min_replicas: Some(1), ..facts() }, &[]),
+            (ServerFacts { replicas: Some(1), min_replicas: Some(1), ..facts() }, &["min-replicas"]),
+            (ServerFacts { replicas: Some(2), min_replicas: Some(1), ..facts() }, &[]),
+            (ServerFacts { replicas: Some(0), min_replicas: Some(1), ..facts() }, &[]),
         ] {
             assert_eq!(codes(server.clone(), |_| {}), expected, "{server:?}");
         }

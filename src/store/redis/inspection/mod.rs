@@ -246,7 +246,7 @@ impl Probe {
                 other => other,
             };
             if let Err(error) = removed {
-                tracing::debug!(key, %error, "key of the inspection not removed");
+                tracing::debug!(key, %error, "probe key not deleted");
             }
         }
     }
