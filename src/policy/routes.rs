@@ -133,18 +133,20 @@ impl Routes {
     }
 
     /// Whether a lenient parser or a framework could match `path` to another route than `found`, its exact match:
-    /// `/users/ME` or `/users/me.json` to `/users/me` instead of `/users/{id}`.
+    /// `/users/ME` or `/users/me.json` to `/users/me` instead of `/users/{id}`. A route that spells out its whole path, as
+    /// `/users/me.json`, is meant.
     pub fn is_ambiguous(&self, path: &str, found: &Route) -> bool {
         if is_plain(path) && !self.has_unplain_literals {
             return false;
         }
+        let is_spelled_out = found.path.as_str() == path && !path.contains('{');
         let path = NormalizedPath::new(path);
         let is_other = |reading: &NormalizedPath| {
             let mut all = self.find_all_loosely(reading).peekable();
             all.peek().is_some() && all.all(|route| route.index != found.index)
         };
         self.find_all_loosely(&path).all(|route| route.index != found.index)
-            || framework_readings(&path).iter().any(is_other)
+            || !is_spelled_out && framework_readings(&path).iter().any(is_other)
     }
 
     /// A route that a lenient parser or a framework could match to a path that matches none as it is written.

@@ -100,7 +100,8 @@ fn check_fields(method: &str, headers: &HeaderMap, dialects: bool) -> Result<(),
 }
 
 fn looks_like_purge_field(name: &str) -> bool {
-    const PARTS: [&str; 6] = ["purge", "cache-tag", "surrogate-key", "cache-key", "xkey", "ykey"];
+    const PARTS: [&str; 7] =
+        ["purge", "cache-group", "cache-tag", "surrogate-key", "cache-key", "xkey", "ykey"];
     const WORDS: [&str; 5] = ["ban", "tag", "tags", "regex", "pattern"];
     // A key alone may be a credential, such as `X-Api-Key`.
     const NAMES: [&str; 6] = ["key", "keys", "x-key", "x-keys", "x-pool", "x-url"];
@@ -318,6 +319,8 @@ mod tests {
             "x-purge-regex",
             "x-ban-url",
             "x-surrogate-keys",
+            "cache-groups",
+            "cache-group-invalidation",
         ] {
             assert!(check("PURGE", name).is_err() && check("BAN", name).is_err(), "{name}");
         }

@@ -137,4 +137,9 @@ fn a_path_that_could_belong_to_another_route_is_ambiguous() {
     check(users, "/files/y/", false);
     check(&["/users/{id}", "/users/ME"], "/users/me", true);
     check(&["/users/{id}", "/users/{x}/"], "/users/7/", false);
+    let both = &["/{name}", "/courses", "/courses.json", "/courses/{id}"][..];
+    check(both, "/courses.json", false);
+    check(both, "/courses.xml", true);
+    check(both, "/Courses.json", true);
+    check(both, "/courses/7.json", false);
 }
