@@ -40,11 +40,13 @@ fn import(path: &Path, kind: Option<CacheKind>) -> Result<Draft, String> {
     };
     let source = path.file_name().unwrap_or_default().to_string_lossy();
     let text = || read_text(path).map_err(|errors| errors.to_string());
+    let at = |error: String| format!("{}: {error}", path.display());
     match kind.or_else(by_extension) {
-        Some(CacheKind::Nginx) => import::from_nginx(&text()?, &source),
-        Some(CacheKind::Vcl) => import::from_vcl(&text()?, &source),
+        Some(CacheKind::Nginx) => import::from_nginx(&text()?, &source).map_err(at),
+        Some(CacheKind::Vcl) => import::from_vcl(&text()?, &source).map_err(at),
         Some(CacheKind::Souin) => {
             import::from_souin(&read_document(path).map_err(|errors| errors.to_string())?, &source)
+                .map_err(at)
         }
         None if source.starts_with("Caddyfile") || source.ends_with(".Caddyfile") => Err(format!(
             "{source}: the configuration of Caddy can't be read; nginx, Varnish and Souin can\n\

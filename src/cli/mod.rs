@@ -37,7 +37,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::check::CheckOptions;
 use self::output::OutputFormat;
-use crate::config::SettingOverrides;
+use crate::config::{SettingOverrides, read_duration};
 
 /// The exit code for an invalid command line or configuration.
 const USAGE: u8 = 2;
@@ -284,6 +284,12 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
         }
     }
     Cli::from_arg_matches(&matches)
+}
+
+/// Checks a duration that is sent as it is written.
+fn parse_duration_text(text: &str) -> Result<String, String> {
+    let checked = read_duration(text).map(|_| text.to_owned());
+    checked.map_err(|(error, help)| format!("{error}; {help}"))
 }
 
 /// Reports an error and returns the exit code.

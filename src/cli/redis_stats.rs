@@ -40,7 +40,8 @@ pub(super) fn run(args: &RedisStatsArgs, config_path: &Path) -> ExitCode {
     let namespace = args.namespace.as_ref().unwrap_or(&config.store.namespace);
     let counted = block_on(async {
         let counted = count_keys(redis, namespace, args.limit).await;
-        counted.map_err(|error| io::Error::other(format!("Redis: {error}")))
+        let rights = "its user needs `+scan +strlen` besides those of docs/redis.md";
+        counted.map_err(|error| io::Error::other(format!("Redis: {error}\n{rights}")))
     });
     match counted {
         Ok(census) if args.json => print_result(&format!("{:#}\n", to_json(&census, namespace))),

@@ -38,9 +38,9 @@ pub(super) fn run(args: &SuggestArgs, config: &Path) -> ExitCode {
     let upstream = args.upstream.as_deref();
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     print_draft(match (&args.openapi, &args.access_log) {
-        (Some(path), _) => read_document(path)
-            .map_err(|errors| errors.to_string())
-            .and_then(|document| openapi::draft(&document, &name(path), upstream)),
+        (Some(path), _) => read_document(path).map_err(|errors| errors.to_string()).and_then(|document| {
+            openapi::draft(&document, &name(path), upstream).map_err(|error| at(path, &error))
+        }),
         (None, Some(path)) => {
             let open = || File::open(path).map(BufReader::new);
             access_log::draft(open, &name(path), upstream.unwrap_or(DEFAULT_UPSTREAM))
@@ -48,6 +48,11 @@ pub(super) fn run(args: &SuggestArgs, config: &Path) -> ExitCode {
         (None, None) if args.observed => draft_observed(args, config),
         (None, None) => Err("name a source: --openapi FILE, --access-log FILE or --observed".into()),
     })
+}
+
+/// An error with the file that it is about.
+fn at(path: &Path, error: &str) -> String {
+    format!("{}: {error}", path.display())
 }
 
 /// Asks a running larder.

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::admin::{AdminArgs, percent_encoded};
-use super::{fail, print};
+use super::{fail, parse_duration_text, print};
 
 #[derive(Args, Debug)]
 pub(super) struct TailArgs {
@@ -25,7 +25,7 @@ pub(super) struct TailArgs {
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
     /// Only requests that took longer than this, such as 50ms
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration_text)]
     slower: Option<String>,
     /// Print the JSON of the admin listener, one line per request
     #[arg(long)]

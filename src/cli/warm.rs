@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::admin::AdminArgs;
-use super::{fail, print_result};
+use super::{fail, parse_duration_text, print_result};
 
 /// Characters of the bar.
 const BAR_WIDTH: u64 = 30;
@@ -56,7 +56,7 @@ enum Until {
 #[derive(Args, Debug)]
 pub(super) struct RefreshArgs {
     /// Refresh what would expire within this time, such as 10m
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration_text)]
     expiring_within: String,
     /// Only responses of the routes with this name or path
     #[arg(long, value_name = "ROUTE")]

@@ -7,7 +7,7 @@ use super::diagnostics::{Diagnostics, Location};
 use super::keys::{Kind, OFF, Reader, Settings, settings, words};
 use super::route_fields::RouteFields;
 use super::routes::ParsedRoute;
-use super::scalars::{BOOLEAN, NON_EMPTY, parse_header_name, parsed};
+use super::scalars::{BOOLEAN, NON_EMPTY, is_off, parse_header_name, parsed};
 use super::units::{self, FieldError};
 use crate::policy::Route;
 use crate::policy::rate_limit::{CountedRequests, RateKey, RateLimit};
@@ -37,7 +37,7 @@ settings! {
 /// `None` stands for `off`.
 pub(super) const RATE: Reader<Option<RateLimit>> =
     Reader::new(Kind::OneOf(&[OFF, Kind::Mapping(RateKeys::SECTION)]), |node, diagnostics| {
-        if node.text() == Some("off") {
+        if node.text().is_some_and(is_off) {
             return Some(None);
         }
         let RateKeys { limit: (requests, period), burst, by, counted, is_shared, is_enforced, name } =

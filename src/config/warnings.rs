@@ -43,9 +43,11 @@ pub(super) fn warn_of_networks(trusted: &[IpNet], location: Location, diagnostic
     }
 }
 
+/// Warns of `override: [private]` where callers with credentials share the response.
 fn warn_private_shared(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
     if let Some(overrides) = parsed.own.overrides.as_ref().filter(|overrides| overrides.value.private)
         && parsed.route.per.is_none()
+        && parsed.route.shared != Shared::No
     {
         diagnostics
             .warning(

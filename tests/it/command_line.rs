@@ -101,7 +101,7 @@ async fn findings_are_written_for_programs() {
     let scratch = Scratch::new();
     let file = scratch.file(
         "proxy.yaml",
-        "upstream: http://127.0.0.1:1\nroutes: [{path: /a, ttl: 1m, override: [private], tags: [x]}]",
+        "upstream: http://127.0.0.1:1\nroutes: [{path: /a, ttl: 1m, shared: true, override: [private], tags: [x]}]",
     );
     let config = file.to_str().unwrap();
     for (arguments, code) in [(&["check"][..], 0), (&["check", "--strict"], 1), (&["lint"], 1)] {
@@ -113,7 +113,7 @@ async fn findings_are_written_for_programs() {
             assert!(output.stderr.is_empty(), "{all:?}: {}", String::from_utf8_lossy(&output.stderr));
             match format {
                 "github" => {
-                    assert!(said.starts_with(&format!("::warning file={config},line=2,col=40")), "{said}")
+                    assert!(said.starts_with(&format!("::warning file={config},line=2,col=54")), "{said}")
                 }
                 "json" => {
                     let json: serde_json::Value = serde_json::from_str(&said).unwrap();

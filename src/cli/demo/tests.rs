@@ -99,6 +99,9 @@ async fn the_sample_api_answers_and_counts_its_queries() {
     assert_eq!(ask(address, "GET /api/queries", None).await.body["queries"], 6);
 }
 
+/// A token with `"sub": "bob"`.
+const BOB: Option<&str> = Some("eyJhbGciOiJub25lIn0.eyJzdWIiOiJib2IifQ.demo");
+
 /// The tour, as a reader would take it: what it promises is what happens.
 #[tokio::test]
 async fn the_tour_shows_what_it_says() {
@@ -125,10 +128,10 @@ async fn the_tour_shows_what_it_says() {
         (list, None, "fwd=uri-miss"),
         ("GET /api/users/me/progress", ada, "fwd=uri-miss"),
         ("GET /api/users/me/progress", ada, "hit"),
-        ("GET /api/users/me/progress", Some("other"), "fwd=uri-miss"),
+        ("GET /api/users/me/progress", BOB, "fwd=uri-miss"),
         ("POST /api/courses/2/enroll", ada, "fwd=method"),
         ("GET /api/users/me/progress", ada, "fwd=uri-miss"),
-        ("GET /api/users/me/progress", Some("other"), "hit"),
+        ("GET /api/users/me/progress", BOB, "hit"),
         ("GET /api/queries", None, ""),
     ] {
         let answer = ask(address, line, token).await;

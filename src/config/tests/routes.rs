@@ -264,7 +264,7 @@ fn fields_of_a_route_refuse_what_can_t_work() {
 #[test]
 fn what_is_mostly_a_mistake_is_a_warning() {
     for (routes, part) in [
-        ("[{path: /a, override: [private]}]", "are served to all callers"),
+        ("[{path: /a, shared: true, override: [private]}]", "are served to all callers"),
         ("[{path: /a, shared: true, tags: ['p:{jwt.sub}']}]", "names a caller"),
         ("[{path: /a, tags: [courses]}, {path: /b, purges: [coures]}]", "did you mean `courses`?"),
         (
