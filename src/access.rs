@@ -31,7 +31,7 @@ impl fmt::Display for AccessDenied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingToken => f.write_str("`Authorization: Bearer TOKEN` is missing, or is there twice"),
-            Self::WrongToken => f.write_str("this is not the token"),
+            Self::WrongToken => f.write_str("wrong admin token"),
             Self::NotLoopback => f.write_str("without a token, only this machine is answered"),
             Self::Forwarded(name) => {
                 write!(

@@ -72,7 +72,7 @@ impl KeyStore {
             match read_file(path) {
                 Ok(keys) => store.set(keys),
                 Err(error) => {
-                    tracing::error!(file = %path.display(), %error, "keys of callers not read");
+                    tracing::error!(file = %path.display(), %error, "cannot read the JWKS file");
                     store.trouble.store(Some(Arc::new(error)));
                 }
             }
@@ -157,7 +157,7 @@ async fn refresh_keys(store: Weak<KeyStore>, name: String) {
                 REFRESH_INTERVAL
             }
             Err(error) => {
-                tracing::warn!(callers = name, error, "keys of callers not fetched");
+                tracing::warn!(callers = name, error, "JWKS fetch failed");
                 present.trouble.store(Some(Arc::new(error)));
                 if loaded_at.elapsed() > MAX_OUTAGE {
                     present.set(KeySet::default());

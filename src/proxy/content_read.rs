@@ -29,7 +29,7 @@ pub(super) async fn read_content(
     }
     let mut body = upstream_request::received_body(worker, &request.head, request.body.take());
     body.read_whole(|_| Ok(()), worker.limits().body_timeout).await.map_err(|error| {
-        tracing::debug!(%error, "content of a read not received");
+        tracing::debug!(%error, "request body for a lookup by content not received");
         ProxyError::from(UpstreamError::from(error))
     })?;
     let head = &mut request.head;

@@ -24,12 +24,12 @@ pub(crate) enum ProxyError {
     #[error("the purge was not recorded: {0}")]
     PurgeNotRecorded(String),
     /// An operation of `admin_at` without a credential.
-    #[error("this needs a credential of somebody who may operate the API")]
+    #[error("operator credentials required")]
     OperatorAnonymous,
     #[error("{0}")]
     OperatorRefused(&'static str),
     /// The API did not say who the caller is.
-    #[error("the API does not say now who may do this; try again")]
+    #[error("cannot verify operator credentials: `callers.ask` is unavailable; try again")]
     OperatorUnverified,
     #[error("larder is starting or stopping; try again")]
     NoOperator,

@@ -138,7 +138,7 @@ impl FirstNotices {
             tracing::info!(
                 route = &*route.name,
                 %field,
-                "response field not stored: it speaks to one caller (`drop_response`)"
+                "response field not stored: caller-specific (`drop_response`)"
             );
         }
     }

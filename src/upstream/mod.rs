@@ -132,7 +132,7 @@ impl UpstreamError {
         match self {
             UpstreamError::Busy => "busy",
             UpstreamError::ClientBusy => "client-busy",
-            UpstreamError::CircuitOpen => "resting",
+            UpstreamError::CircuitOpen => "circuit-open",
             UpstreamError::Unreachable(_) => "unreachable",
             UpstreamError::Timeout => "timeout",
             UpstreamError::Closed => "closed",

@@ -239,9 +239,9 @@ async fn the_breaker_opens_and_closes_with_the_upstream() {
     for _ in 0..5 {
         larder.get("/a").await.assert_status(502);
     }
-    let resting = larder.get("/a").await.assert_status(503);
-    assert_eq!(resting.header("retry-after").as_deref(), Some("1"));
-    assert!(larder.metric("larder_upstream_failures_total{reason=\"resting\"}").await >= 1.0);
+    let refused = larder.get("/a").await.assert_status(503);
+    assert_eq!(refused.header("retry-after").as_deref(), Some("1"));
+    assert!(larder.metric("larder_upstream_failures_total{reason=\"circuit-open\"}").await >= 1.0);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("its port");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -280,7 +280,7 @@ routes: [{path: /impatient, ttl: never, response_timeout: 50ms}]",
         reply.await.expect("a reply").assert_status(504);
     }
     larder.request("POST", "/quick").await.assert_status(200);
-    assert_eq!(larder.metric("larder_upstream_failures_total{reason=\"resting\"}").await, 0.0);
+    assert_eq!(larder.metric("larder_upstream_failures_total{reason=\"circuit-open\"}").await, 0.0);
 }
 
 #[tokio::test]

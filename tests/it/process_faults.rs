@@ -143,7 +143,7 @@ fn port_exhaustion_is_a_503_and_opens_no_breaker() {
     }
     let metrics = cramped.get("admin", "/metrics");
     assert!(metrics.contains("larder_upstream_failures_total{reason=\"busy\"} 10"), "{metrics}");
-    assert!(!metrics.contains("reason=\"resting\""), "{metrics}");
+    assert!(!metrics.contains("reason=\"circuit-open\""), "{metrics}");
 }
 
 /// A worker that logs waits here for whoever reads the log: that is what stands still.

@@ -153,7 +153,7 @@ impl FetchLeases {
                 Ok(ended) => {
                     let ended = ended.unwrap_or(LeaseOutcome::FAILED);
                     if let Err(failure) = self.release(key, token, ended).await {
-                        tracing::debug!(%failure, "a lease stays until it has lasted long enough");
+                        tracing::debug!(%failure, "lease not released; it expires");
                     }
                     return;
                 }

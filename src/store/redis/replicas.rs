@@ -213,7 +213,7 @@ impl RedisIndex {
         if self.membership.is_roll_due()
             && let Err(error) = self.fetch_roll("").await
         {
-            tracing::debug!(%error, "the roll of replicas can't be read");
+            tracing::debug!(%error, "cannot read the replica list");
         }
     }
 
@@ -235,7 +235,7 @@ impl RedisIndex {
         let (kind, admission) = (CommandKind::Replicas, Admission::IfHealthy);
         let left = self.servers.run(kind, &DEREGISTER, &keys, args, admission, self.deadline).await;
         if let Err(error) = left {
-            tracing::debug!(%error, "this replica stays on the roll until its time is over");
+            tracing::debug!(%error, "replica not deregistered; its entry expires");
         }
     }
 

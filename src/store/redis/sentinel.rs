@@ -128,7 +128,7 @@ impl SentinelMonitor {
             self.trust == SentinelTrust::Majority && self.unconfirmed_rounds >= MAX_UNCONFIRMED_ROUNDS;
         let is_in_use = self.primary.address().is_some();
         if is_doubted && is_in_use {
-            tracing::warn!(service = self.service, "primary given up: the sentinels no longer confirm it");
+            tracing::warn!(service = self.service, "primary dropped: the sentinels no longer confirm it");
             self.primary.withdraw_address();
         }
         if is_doubted && (is_in_use || heard > 0) {
