@@ -147,7 +147,7 @@ fn keep_restart_only_settings(current: &Config, new: &mut Config) -> Vec<&'stati
 
 /// Resets all but the secrets of webhooks, and returns whether anything else differed.
 fn keep_events(current: &[EventSource], new: &mut Vec<EventSource>) -> bool {
-    let kept: Vec<EventSource> = current.iter().map(|source| source.with_secrets_of(new)).collect();
+    let kept: Vec<EventSource> = current.iter().map(|source| source.replace_secrets_from(new)).collect();
     let differs = kept != *new;
     *new = kept;
     differs
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secrets_of_webhooks_are_replaced_and_nothing_else_of_them() {
+    fn secrets_of_webhooks_are_replaced_and_nothing_else() {
         let hook = |secret: &str, more: &str| {
             config(&format!("events: [{{name: h, webhook: /hooks/h, secret: {secret}, purge: [a]{more}}}]"))
         };

@@ -39,7 +39,7 @@ pub(super) fn run(args: &SuggestArgs, config: &Path) -> ExitCode {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     print_draft(match (&args.openapi, &args.access_log) {
         (Some(path), _) => read_document(path).map_err(|errors| errors.to_string()).and_then(|document| {
-            openapi::draft(&document, &name(path), upstream).map_err(|error| at(path, &error))
+            openapi::draft(&document, &name(path), upstream).map_err(|error| name_file(path, &error))
         }),
         (None, Some(path)) => {
             let open = || File::open(path).map(BufReader::new);
@@ -51,7 +51,7 @@ pub(super) fn run(args: &SuggestArgs, config: &Path) -> ExitCode {
 }
 
 /// An error with the file that it is about.
-fn at(path: &Path, error: &str) -> String {
+fn name_file(path: &Path, error: &str) -> String {
     format!("{}: {error}", path.display())
 }
 

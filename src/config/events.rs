@@ -56,7 +56,7 @@ settings! {
         window: Duration = POSITIVE_DURATION, default "5m";
         /// How long a source may be silent before `fallback_ttl` applies to what its events would purge.
         stale_after: Duration = POSITIVE_DURATION, optional;
-        /// What ends the silence: `contact`, any answer of its Redis; or `event`, for sources that always
+        /// How the silence ends: by `contact`, any answer of its Redis; or `event`, for sources that always
         /// have some. For a webhook both mean an event.
         without_event as "silent_without": bool = words!("contact" => false, "event" => true), default "contact";
         /// While the source is silent, the maximum age of a hit on routes with tags that it purges.
@@ -78,7 +78,7 @@ pub struct EventSource {
 
 impl EventSource {
     /// The same source, with the secrets of its namesake in `others`, if that is the same webhook.
-    pub fn with_secrets_of(&self, others: &[EventSource]) -> Self {
+    pub fn replace_secrets_from(&self, others: &[EventSource]) -> Self {
         let mut own = self.clone();
         let namesake = others.iter().find(|other| other.name == self.name);
         if let (EventKind::Webhook(own), Some(EventKind::Webhook(other))) =

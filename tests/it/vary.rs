@@ -338,8 +338,8 @@ async fn a_field_that_the_route_ignores_selects_no_variant() {
     get("/obeyed", "_ga=2").await.assert_fwd("vary-miss");
 }
 
-/// What was stored for one value of a field is not a hit for another once the route stops ignoring it, and responses of
-/// before do not go on to be told apart once it begins.
+/// A response that was stored for all values of a field is no hit once the route stops ignoring it. Once it begins to, it
+/// stores one for all, although variants are known.
 #[tokio::test]
 async fn a_route_begins_and_ends_to_ignore_a_field() {
     let upstream = Upstream::start();
