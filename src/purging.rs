@@ -94,7 +94,7 @@ pub struct PurgeContext {
     pub settle: Duration,
 }
 
-/// What became of several targets.
+/// The outcome of a purge of several targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
     /// `None`: nothing was purged now.

@@ -52,7 +52,7 @@ pub(super) struct AskClient {
     ended: Cache<CredentialHash, u64>,
 }
 
-/// What the service is asked about. It may let a caller in from one address and not from another.
+/// The request that the service judges. It may let a caller in from one address and not from another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Question {
     credentials: CredentialHash,

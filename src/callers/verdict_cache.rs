@@ -177,7 +177,7 @@ impl VerdictCache {
     }
 }
 
-/// Of a token without its signature.
+/// Hashes a token without its signature.
 fn hash_signed_part(text: &[u8]) -> CredentialHash {
     let end = text.iter().rposition(|byte| *byte == b'.').unwrap_or(text.len());
     Sha256::digest(&text[..end]).into()
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_to_the_upstream_stays_so_with_another_signature_and_other_keys() {
+    fn what_is_left_to_the_upstream_stays_so_with_other_keys() {
         let cache = VerdictCache::new();
         assert!(ask(&cache, "h.p.s", 0, Some("ann")).1);
         cache.leave_to_upstream(b"h.p.s", 0);

@@ -125,7 +125,7 @@ async fn consume_as_reader(
 /// of a window (`at_most_every`): if this replica ends meanwhile, the next reader does them.
 struct RecordedProgress {
     recorded: StreamProgress,
-    /// What was read since, in order.
+    /// The entries read since, in order.
     waiting: VecDeque<(StreamProgress, JoinedMark)>,
 }
 

@@ -1,4 +1,4 @@
-//! What a token is for: an access token is no refresh token, and one for reading no one for everything, although both may
+//! The purpose of a token: an access token is no refresh token, and one for reading no one for everything, although both may
 //! name the same caller. An API tells them apart (RFC 8725 §3.11), so they share no response.
 
 use serde_json::{Map, Value};

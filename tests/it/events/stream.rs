@@ -225,7 +225,7 @@ async fn recorded_position(redis: &Redis) -> String {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_window_is_done_by_the_next_reader_if_this_one_dies() {
+async fn a_purge_that_waits_is_done_by_the_next_reader() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let often = yaml(&redis, &redis, "").replace("[products,", "[{tag: products, at_most_every: 3s},");
     let larder = Replica::with(&often, &upstream, Clock::system());
