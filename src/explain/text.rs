@@ -243,8 +243,9 @@ fn write_write(f: &mut Formatter<'_>, write: &WriteExplanation, routes: &Routes)
             f,
             "widened",
             format_args!(
-                "{count} template(s) without a value: all responses of the write's own routes are purged in their \
-                 place, and none of other routes, so the response has no `Larder-Position`"
+                "{count} template{} without a value: all responses of the write's own routes are purged in their \
+                 place, and none of other routes, so the response has no `Larder-Position`",
+                if count == 1 { "" } else { "s" },
             ),
         ),
     }
