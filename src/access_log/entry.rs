@@ -29,6 +29,8 @@ pub(crate) struct AccessRecord {
     pub user_agent: Option<ClientText>,
     pub request_id: Option<ClientText>,
     pub trace_id: Option<ClientText>,
+    /// Name of the route of a request that has to wait, until there is a response.
+    pub route: Option<Arc<str>>,
     /// `None` if the client disconnected before there was a response.
     pub response: Option<ResponseInfo>,
     /// Body bytes sent.
@@ -94,6 +96,13 @@ impl AccessRecord {
         let line = self.line.iter().flat_map(|line| [&line.method, &line.target]);
         let texts: usize = fields.chain(line).map(|text| text.as_bytes().len()).sum();
         size_of::<Self>() + texts
+    }
+
+    pub(crate) fn route(&self) -> Option<&str> {
+        match &self.response {
+            Some(answered) => answered.route.as_deref(),
+            None => self.route.as_deref(),
+        }
     }
 
     pub(crate) fn outcome(&self) -> Option<CacheOutcome> {
@@ -183,6 +192,7 @@ impl AccessRecord {
             user_agent: None,
             request_id: None,
             trace_id: None,
+            route: None,
             response: None,
             bytes: 0,
             complete: false,
@@ -209,6 +219,12 @@ impl AccessLogEntry {
     pub(crate) fn set_client(&mut self, sender: Option<IpAddr>) {
         let Some(facts) = &mut self.record else { return };
         facts.client = sender.or(facts.client);
+    }
+
+    /// Sets the route of a request that has to wait.
+    pub(crate) fn set_route(&mut self, name: Arc<str>) {
+        let Some(facts) = &mut self.record else { return };
+        facts.route = Some(name);
     }
 
     /// Records the response head.

@@ -70,7 +70,7 @@ pub(super) fn write(facts: &AccessRecord, out: &mut Vec<u8>) {
         duration_ms: millis(facts.duration),
         first_byte_ms: facts.first_byte.map(millis),
         upstream_ms: facts.upstream.get().map(millis),
-        route: facts.response.as_ref().and_then(|answered| answered.route.as_deref()),
+        route: facts.route(),
         cache: outcome.map(cache_result),
         detail: outcome.and_then(outcome_detail).map(Detail::as_str),
         purge_position: outcome.and_then(outcome_detail).and_then(Detail::purge_position),

@@ -22,6 +22,7 @@ fn facts(target: &str, user_agent: &[u8]) -> AccessRecord {
         user_agent: Some(ClientText::copy(user_agent)),
         request_id: Some(ClientText::copy(b"r1")),
         trace_id: None,
+        route: None,
         response: Some(ResponseInfo {
             status: StatusCode::OK,
             route: Some("things".into()),

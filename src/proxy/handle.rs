@@ -306,6 +306,7 @@ impl PendingRequest {
         }
         request.head.interims = interims;
         if let Some(route) = action.route() {
+            log.set_route(route);
             request.head.route_timeouts = Some(timeouts(&worker.proxy.config, Some(route)));
         }
         let observed = observe::begin(&worker.proxy, &request.head, action.route());

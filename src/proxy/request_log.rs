@@ -83,6 +83,13 @@ impl RequestLog {
         }
     }
 
+    /// Names the route of a request that has to wait, in case its client leaves.
+    pub(super) fn set_route(&mut self, route: &Route) {
+        if let Some(entry) = &mut self.entry {
+            entry.set_route(route.name.clone());
+        }
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.started_at.elapsed()
     }

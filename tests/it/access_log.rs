@@ -110,11 +110,18 @@ async fn aborted_requests_are_logged_whatever_the_sample() {
     let gone = larder.get("/held").spawn();
     held.arrived().await;
     gone.abort();
-    let lines = json(&scratch, 2).await;
+    json(&scratch, 2).await;
+    let held = upstream.hold("/a");
+    let gone = larder.get("/a?held").spawn();
+    held.arrived().await;
+    gone.abort();
+    let lines = json(&scratch, 3).await;
+    assert_eq!((&lines[2]["route"], &lines[2]["status"]), (&"things".into(), &499.into()));
     assert_eq!((&lines[0]["path"], &lines[0]["whole"]), (&"/cut".into(), &false.into()));
     assert_eq!((&lines[0]["status"], &lines[0]["bytes"]), (&200.into(), &4.into()));
     assert_eq!((&lines[1]["path"], &lines[1]["status"]), (&"/held".into(), &499.into()));
-    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1]["route"], Value::Null);
+    assert_eq!(lines.len(), 3);
 }
 
 #[tokio::test]
