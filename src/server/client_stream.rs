@@ -169,7 +169,7 @@ impl<S> ClientStreamState<S> {
                 if self.scanner.is_http2() {
                     self.activity.set_http2();
                 }
-                self.count_head((buf.filled().len() - before) as u64)
+                self.count_head()
             }
             Err(FramingFault::Head { begins }) => {
                 self.activity.set_within_head(false);
@@ -200,18 +200,23 @@ impl<S> ClientStreamState<S> {
 }
 
 impl<S> ClientStreamState<S> {
-    /// Counts what has just arrived, if it is a part of an HTTP/1.1 head. Fails if there is no room for it.
-    fn count_head(&mut self, bytes: u64) -> io::Result<()> {
-        if !self.scanner.is_within_partial_head() {
+    /// Counts the HTTP/1.1 head that has arrived in part, if there is one. Fails if it is long, and there is no room for it.
+    fn count_head(&mut self) -> io::Result<()> {
+        // The parser has it, too.
+        let bytes = 2 * self.scanner.partial_head_bytes() as u64;
+        if bytes == 0 {
             self.head = None;
             return Ok(());
         }
-        let head = self.head.get_or_insert_with(|| self.memory.reserve());
-        let is_short = head.bytes() + 2 * bytes <= 2 * HEAD_WITHOUT_ROOM_BYTES;
-        if !is_short && !self.memory.has_room_for(2 * bytes) {
+        // It may follow another one whose end came in the same read.
+        let counted = self.head.take_if(|head| head.bytes() <= bytes);
+        let mut head = counted.unwrap_or_else(|| self.memory.reserve());
+        let more = bytes - head.bytes();
+        if bytes > 2 * HEAD_WITHOUT_ROOM_BYTES && !self.memory.has_room_for(more) {
             return Err(io::Error::other("no memory for another long request head that arrives in parts"));
         }
-        head.grow(2 * bytes);
+        head.grow(more);
+        self.head = Some(head);
         Ok(())
     }
 }

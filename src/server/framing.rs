@@ -121,13 +121,13 @@ impl FramingScanner {
         match &self.state {
             ScannerState::Http2(frames) => frames.is_within_field_section(),
             ScannerState::Opaque => false,
-            _ => self.is_within_partial_head(),
+            _ => !self.partial.is_empty(),
         }
     }
 
-    /// Bytes of an incomplete HTTP/1.1 head are kept.
-    pub fn is_within_partial_head(&self) -> bool {
-        !self.partial.is_empty()
+    /// The bytes of an incomplete HTTP/1.1 head, which are kept.
+    pub fn partial_head_bytes(&self) -> usize {
+        self.partial.len()
     }
 
     /// Incomplete content has arrived.

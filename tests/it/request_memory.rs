@@ -158,6 +158,23 @@ async fn heads_that_are_not_whole_count() {
     }
 }
 
+/// Each read of the connection ends in the middle of a head.
+#[tokio::test]
+async fn only_the_last_of_pipelined_heads_counts() {
+    let upstream = upstream();
+    let larder = Larder::with(YAML, &upstream);
+    let head = format!("HEAD /items/1 HTTP/1.1\r\nhost: a\r\nx-pad: {}\r\n\r\n", "x".repeat(20_000));
+    let (begin, end) = head.split_at(15_000);
+    let mut pipelining = send(&larder, begin).await;
+    // Together they are more than the client's share.
+    for _ in 0..300 {
+        pipelining.send([end, begin].concat()).await;
+        assert_eq!(pipelining.status().await, 200);
+    }
+    let held = larder.metric(HELD).await;
+    assert!(held < 100_000.0, "{held}");
+}
+
 #[tokio::test]
 async fn heads_that_wait_count() {
     const CLIENTS: usize = 800;
