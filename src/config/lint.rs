@@ -16,7 +16,7 @@ use super::suggest::nearest;
 use crate::policy::caller::{CallerSource, CallerVerdict, Claim, IdentifyCaller, Identity};
 use crate::policy::classify::{Caller, Classification, PassReason, classify};
 use crate::policy::hop_by_hop::is_hop_by_hop;
-use crate::policy::path::Segment;
+use crate::policy::path::{AffixedParameter, Segment};
 use crate::policy::route::{Credential, RouteMode, Shared, Ttl};
 use crate::policy::routes::Routes;
 use crate::policy::template::{Template, TemplateNeed};
@@ -328,6 +328,9 @@ fn sample_path(route: &Route) -> String {
     let segments = route.path.segments().iter().map(|segment| match segment {
         Segment::Literal(literal) => format!("/{literal}"),
         Segment::Parameter(_) | Segment::Rest(_) => format!("/{SAMPLE_VALUE}"),
+        Segment::Affixed(AffixedParameter { prefix, suffix, .. }) => {
+            format!("/{prefix}{SAMPLE_VALUE}{suffix}")
+        }
     });
     let path: String = segments.collect();
     if path.is_empty() { "/".to_owned() } else { path }

@@ -144,7 +144,7 @@ fn check_list_above(
 fn literals(route: &Route) -> impl Iterator<Item = &str> {
     route.path.segments().iter().filter_map(|segment| match segment {
         Segment::Literal(text) => Some(text.as_str()),
-        Segment::Parameter(_) | Segment::Rest(_) => None,
+        Segment::Parameter(_) | Segment::Affixed(_) | Segment::Rest(_) => None,
     })
 }
 
@@ -153,11 +153,21 @@ fn has_shape(path: &[Segment], other: &[Segment]) -> bool {
     let is_same = |(one, other): (&Segment, &Segment)| match (one, other) {
         (Segment::Literal(one), Segment::Literal(other)) => one == other,
         (Segment::Parameter(_), Segment::Parameter(_)) => true,
+        (Segment::Affixed(one), Segment::Affixed(other)) => {
+            (&one.prefix, &one.suffix) == (&other.prefix, &other.suffix)
+        }
         _ => false,
     };
     path.len() == other.len() && path.iter().zip(other).all(is_same)
 }
 
+/// Whether the path lies below the item, or is a method on it: `/courses/{id}/publish`, `/courses/{id}:publish`.
 fn has_shape_below(path: &[Segment], item: &[Segment]) -> bool {
-    path.len() > item.len() && has_shape(&path[..item.len()], item)
+    let (longer, last) = (path.get(..item.len()), path.split_last().zip(item.split_last()));
+    let is_below = path.len() > item.len() && longer.is_some_and(|path| has_shape(path, item));
+    let is_method = last.is_some_and(|((last, above), (_, above_item))| {
+        matches!(last, Segment::Affixed(parameter) if parameter.prefix.is_empty())
+            && has_shape(above, above_item)
+    });
+    is_below || is_method
 }

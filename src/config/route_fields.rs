@@ -175,8 +175,8 @@ impl RouteFields {
 settings! {
     /// The keys that a route has besides those of `defaults`.
     pub(super) partial struct RouteHeadFields = "a route" {
-        /// Segments, `{name}` for any one segment, `{notes|tasks}` for one of several, and at the end `{*rest}` for all
-        /// that follow, or `{*rest?}` for all or nothing. The most specific route wins.
+        /// Segments, `{name}` for any one segment or, as in `{id}:archive`, a part of one, `{notes|tasks}` for one of several,
+        /// and at the end `{*rest}` for all that follow, or `{*rest?}` for all or nothing. The most specific route wins.
         path: Vec<PathTemplate> = ROUTE_PATH, required;
         /// The name in metrics and logs; several routes may share one. Default: the path.
         name: String = ROUTE_NAME, optional;

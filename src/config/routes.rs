@@ -16,7 +16,7 @@ use super::scalars::list;
 use super::yaml::{Value, YamlNode};
 use super::{additions, overlay, purge_rules, purged_by, rate_limit, route_callers, warnings};
 use crate::policy::Fingerprint;
-use crate::policy::path::{PathTemplate, Segment};
+use crate::policy::path::{AffixedParameter, PathTemplate, Segment};
 use crate::policy::route::{Credential, OwnUrl, Route, Shared, Ttl};
 use crate::policy::template::{CALLER, Template};
 
@@ -203,15 +203,7 @@ fn refuse_unknown_parameters(
     has_callers: bool,
     diagnostics: &Diagnostics,
 ) {
-    let known: Vec<&str> = path
-        .value
-        .segments()
-        .iter()
-        .filter_map(|segment| match segment {
-            Segment::Parameter(name) | Segment::Rest(name) => Some(name.as_str()),
-            Segment::Literal(_) => None,
-        })
-        .collect();
+    let known: Vec<&str> = path.value.segments().iter().filter_map(Segment::parameter).collect();
     let is_known = |name: &&str| known.contains(name) || has_callers && *name == CALLER;
     for parameter in template.value.path_parameters().filter(|name| !is_known(name)) {
         let help = match known.as_slice() {
@@ -259,6 +251,7 @@ fn shape(path: &PathTemplate) -> String {
         Segment::Literal(text) => format!("/{text}"),
         // A literal has no braces.
         Segment::Parameter(_) => "/{}".to_owned(),
+        Segment::Affixed(AffixedParameter { prefix, suffix, .. }) => format!("/{prefix}{{}}{suffix}"),
         Segment::Rest(_) => "/{*}".to_owned(),
     });
     segments.collect()

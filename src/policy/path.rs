@@ -16,7 +16,7 @@ pub use normal::{is_normal, normalize};
 
 use crate::purge::NormalizedPath;
 
-/// `/api/courses/{id}`, `/files/{*rest}`.
+/// `/api/courses/{id}`, `/api/courses/{id}:archive`, `/files/{*rest}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathTemplate {
     text: String,
@@ -30,8 +30,29 @@ pub enum Segment {
     /// Empty only as the last segment: a trailing slash.
     Literal(String),
     Parameter(String),
+    Affixed(AffixedParameter),
     /// The rest of the path, at least one segment; only as the last segment.
     Rest(String),
+}
+
+/// A parameter that is a part of its segment: `{id}:archive`, `Courses({id})`. Its affixes are plain ASCII, so that every
+/// reading of a path has them at the same places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AffixedParameter {
+    pub prefix: String,
+    pub name: String,
+    pub suffix: String,
+}
+
+impl Segment {
+    /// The name of its parameter.
+    pub fn parameter(&self) -> Option<&str> {
+        match self {
+            Segment::Literal(_) => None,
+            Segment::Parameter(name) | Segment::Rest(name) => Some(name),
+            Segment::Affixed(parameter) => Some(&parameter.name),
+        }
+    }
 }
 
 impl PathTemplate {
@@ -76,7 +97,7 @@ impl PathTemplate {
     pub fn literal_prefix(&self) -> NormalizedPath {
         let literals = self.segments.iter().map_while(|segment| match segment {
             Segment::Literal(literal) => Some(literal.as_str()),
-            Segment::Parameter(_) | Segment::Rest(_) => None,
+            Segment::Parameter(_) | Segment::Affixed(_) | Segment::Rest(_) => None,
         });
         NormalizedPath::new(&format!("/{}", literals.collect::<Vec<_>>().join("/")))
     }
@@ -93,6 +114,10 @@ impl PathTemplate {
             match segment {
                 Segment::Literal(_) => {}
                 Segment::Parameter(name) => values.push((name.as_str(), decode(first))),
+                Segment::Affixed(AffixedParameter { prefix, name, suffix }) => {
+                    let end = first.len().saturating_sub(suffix.len());
+                    values.push((name.as_str(), decode(first.get(prefix.len()..end).unwrap_or_default())));
+                }
                 Segment::Rest(name) => values.push((name.as_str(), decode(text))),
             }
             left = after;

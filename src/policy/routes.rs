@@ -1,5 +1,5 @@
-//! Finds the route of a path. The most specific wins: literal segments before parameters before the rest, compared
-//! from the left.
+//! Finds the route of a path. The most specific wins: literal segments before parameters with affixes before parameters
+//! before the rest, compared from the left.
 
 #[cfg(test)]
 mod tests;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Route;
-use super::path::{Segment, framework_readings};
+use super::path::{AffixedParameter, Segment, framework_readings};
 use super::query::QueryRule;
 use crate::purge::{NormalizedPath, TargetId};
 
@@ -34,11 +34,20 @@ pub struct Routes {
 #[derive(Clone, Debug, Default)]
 struct TrieNode {
     literals: BTreeMap<Box<str>, TrieNode>,
+    /// Parameters with affixes, the longest first.
+    affixed: Vec<AffixedNode>,
     parameter: Option<Box<TrieNode>>,
     /// Routes whose rest begins here.
     rest: Vec<usize>,
     /// Routes that end here. In the tree of written literals the first one counts.
     here: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct AffixedNode {
+    prefix: Box<str>,
+    suffix: Box<str>,
+    node: TrieNode,
 }
 
 impl Default for Routes {
@@ -63,10 +72,11 @@ impl Routes {
         };
         for (at, route) in routes.iter().enumerate() {
             let segments = route.path.segments();
-            tree.exact.insert(segments, &|literal| Some(literal.into()), at);
-            tree.loose.insert(segments, &loose_literal, at);
+            tree.exact.insert(segments, Spelling::Written, at);
+            tree.loose.insert(segments, Spelling::Loose, at);
             tree.has_unplain_literals |= segments.iter().any(|segment| match segment {
                 Segment::Literal(literal) => loose_literal(literal).as_deref() != Some(literal),
+                Segment::Affixed(parameter) => !is_lower(&parameter.prefix) || !is_lower(&parameter.suffix),
                 Segment::Parameter(_) | Segment::Rest(_) => false,
             });
         }
@@ -74,7 +84,7 @@ impl Routes {
         for (at, route) in routes.iter().enumerate().filter(|(_, route)| route.path.takes_slash()) {
             let slash = Segment::Literal(String::new());
             let segments = [route.path.segments(), &[slash]].concat();
-            tree.exact.insert(&segments, &|literal| Some(literal.into()), at);
+            tree.exact.insert(&segments, Spelling::Written, at);
         }
         tree
     }
@@ -251,20 +261,80 @@ fn loose_literal(literal: &str) -> Option<Box<str>> {
     (!literal.is_empty()).then(|| literal.into())
 }
 
+fn is_lower(text: &str) -> bool {
+    !text.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+/// How a tree spells literals.
+#[derive(Clone, Copy)]
+enum Spelling {
+    Written,
+    /// The spelling of [`NormalizedPath`].
+    Loose,
+}
+
+impl Spelling {
+    /// `None`: paths do not have the segment.
+    fn spell(self, literal: &str) -> Option<Box<str>> {
+        match self {
+            Spelling::Written => Some(literal.into()),
+            Spelling::Loose => loose_literal(literal),
+        }
+    }
+
+    fn spell_affix(self, affix: &str) -> Box<str> {
+        match self {
+            Spelling::Written => affix.into(),
+            Spelling::Loose => affix.to_ascii_lowercase().into(),
+        }
+    }
+}
+
+impl AffixedNode {
+    fn matches(&self, segment: &str) -> bool {
+        segment.len() > self.length()
+            && segment.starts_with(&*self.prefix)
+            && segment.ends_with(&*self.suffix)
+    }
+
+    fn length(&self) -> usize {
+        self.prefix.len() + self.suffix.len()
+    }
+}
+
 impl TrieNode {
-    fn insert(&mut self, segments: &[Segment], spelled: &dyn Fn(&str) -> Option<Box<str>>, route: usize) {
+    fn insert(&mut self, segments: &[Segment], spelling: Spelling, route: usize) {
         let Some((segment, after)) = segments.split_first() else {
             self.here.push(route);
             return;
         };
         match segment {
-            Segment::Literal(literal) => match spelled(literal) {
-                Some(literal) => self.literals.entry(literal).or_default().insert(after, spelled, route),
-                None => self.insert(after, spelled, route),
+            Segment::Literal(literal) => match spelling.spell(literal) {
+                Some(literal) => self.literals.entry(literal).or_default().insert(after, spelling, route),
+                None => self.insert(after, spelling, route),
             },
-            Segment::Parameter(_) => self.parameter.get_or_insert_default().insert(after, spelled, route),
+            Segment::Affixed(parameter) => {
+                self.affixed_node(parameter, spelling).insert(after, spelling, route)
+            }
+            Segment::Parameter(_) => self.parameter.get_or_insert_default().insert(after, spelling, route),
             Segment::Rest(_) => self.rest.push(route),
         }
+    }
+
+    fn affixed_node(&mut self, parameter: &AffixedParameter, spelling: Spelling) -> &mut TrieNode {
+        let [prefix, suffix] =
+            [&parameter.prefix, &parameter.suffix].map(|affix| spelling.spell_affix(affix));
+        let is_same = |node: &AffixedNode| node.prefix == prefix && node.suffix == suffix;
+        let at = self.affixed.iter().position(is_same).unwrap_or_else(|| {
+            // The order does not depend on that of the routes.
+            let rank =
+                |node: &AffixedNode| (usize::MAX - node.length(), node.prefix.clone(), node.suffix.clone());
+            let new = AffixedNode { prefix, suffix, node: TrieNode::default() };
+            let at = self.affixed.partition_point(|node| rank(node) < rank(&new));
+            self.affixed.insert(at, new);
+            at
+        });
+        &mut self.affixed[at].node
     }
 
     /// The routes of the most specific match for `path`; `None` is the end of the path.
@@ -283,9 +353,19 @@ impl TrieNode {
         if segment.is_empty() {
             return None;
         }
+        if !self.affixed.is_empty()
+            && let Some(found) = self.search_affixed(segment, after)
+        {
+            return Some(found);
+        }
         let found = self.parameter.as_ref().and_then(|node| node.search(after));
         found.or_else(|| (!self.rest.is_empty()).then_some(&self.rest))
     }
+    #[cold]
+    fn search_affixed(&self, segment: &str, after: Option<&str>) -> Option<&[usize]> {
+        self.affixed.iter().filter(|node| node.matches(segment)).find_map(|node| node.node.search(after))
+    }
+
     /// Whether some path longer than `path` has a route that `is_meant`.
     fn has_below(&self, path: Option<&str>, is_meant: &dyn Fn(&usize) -> bool) -> bool {
         self.rest.iter().any(is_meant)
@@ -300,7 +380,9 @@ impl TrieNode {
         match path {
             Some(_) => self.nodes_on(path).any(|(node, after)| node.has_members(after, is_meant)),
             None => {
-                self.rest.iter().any(is_meant) || self.parameter.iter().any(|node| node.has_any(is_meant))
+                let affixed = self.affixed.iter().map(|node| &node.node);
+                self.rest.iter().any(is_meant)
+                    || affixed.chain(self.parameter.as_deref()).any(|node| node.has_any(is_meant))
             }
         }
     }
@@ -311,7 +393,8 @@ impl TrieNode {
     }
 
     fn all_nodes(&self) -> impl Iterator<Item = &TrieNode> {
-        self.literals.values().chain(self.parameter.as_deref())
+        let affixed = self.affixed.iter().map(|node| &node.node);
+        self.literals.values().chain(affixed).chain(self.parameter.as_deref())
     }
 
     /// The nodes that the first segment of `path` leads to, with the segments after it.
@@ -324,6 +407,9 @@ impl TrieNode {
             None => (path, None),
         };
         let literal = segment.and_then(|segment| self.literals.get(segment));
-        literal.into_iter().chain(self.parameter.as_deref()).map(move |node| (node, after))
+        let is_matched = move |node: &&AffixedNode| segment.is_some_and(|segment| node.matches(segment));
+        let affixed = self.affixed.iter().filter(is_matched).map(|node| &node.node);
+        let nodes = literal.into_iter().chain(affixed).chain(self.parameter.as_deref());
+        nodes.map(move |node| (node, after))
     }
 }

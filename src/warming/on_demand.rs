@@ -181,14 +181,11 @@ impl WarmRequest {
     /// of a list.
     fn find_path(&self, name: &str, routes: &[Arc<Route>], has_list: bool) -> WarmResult<String> {
         let has_these_values = |route: &&Arc<Route>| {
-            let parameters = route.path.segments().iter().filter_map(|segment| match segment {
-                Segment::Parameter(name) | Segment::Rest(name) => Some(name),
-                Segment::Literal(_) => None,
-            });
+            let parameters = route.path.segments().iter().filter_map(Segment::parameter);
             let parameters: Vec<_> = parameters.collect();
             let has_values = match has_list {
                 true => parameters.len() == 1 && self.values.is_empty(),
-                false => parameters == self.values.keys().collect::<Vec<_>>(),
+                false => parameters == self.values.keys().map(String::as_str).collect::<Vec<_>>(),
             };
             route.caches() && has_values
         };

@@ -218,3 +218,30 @@ async fn a_field_dropped_from_a_write_is_said_once_and_counted() {
     let said = |field: &str| larder.log().matches(&format!("field={field}")).count();
     assert_eq!((said("__tenant"), said("abp.id")), (1, 1));
 }
+
+/// AIP-136, OData.
+#[tokio::test]
+async fn a_route_names_a_part_of_a_segment() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(
+        "
+routes:
+  - {path: \"/api/courses/{id}\", ttl: 5m, tags: [\"course:{id}\"], purges: []}
+  - {path: \"/api/courses/{id}:archive\", purges: [\"course:{id}\", \"archive:{id}\"]}
+  - {path: /api/archive, ttl: 5m, tags: [\"archive:7\"]}
+  - {path: \"/odata/Courses({id})\", ttl: 5m, tags: [\"odata:{id}\"]}
+  - {path: \"/odata/Courses({id})/Default.Archive\", purges: [\"odata:{id}\"]}
+",
+        &upstream,
+    );
+    let reads = ["/api/courses/7", "/api/archive", "/odata/Courses(7)", "/odata/Courses(8)"];
+    for (write, expected) in [
+        ("/api/courses/7:archive", &reads[..2]),
+        ("/API/courses/7%3Aarchive", &reads[..2]),
+        ("/api/courses/8:archive", &[]),
+        ("/odata/Courses(7)/Default.Archive", &reads[2..3]),
+        ("/odata/courses%287%29/default.archive", &reads[2..3]),
+    ] {
+        assert_eq!(purged(&larder, ("POST", write), &reads).await, expected, "{write}");
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::document::{Document, as_scalar};
 use crate::policy::hop_by_hop::is_hop_by_hop;
-use crate::policy::path::PathTemplate;
+use crate::policy::path::{AffixedParameter, PathTemplate};
 
 const WRITES: [&str; 4] = ["post", "put", "patch", "delete"];
 
@@ -32,6 +32,7 @@ const PLAIN_FIELDS: [&str; 12] = [
 pub(in crate::draft) enum PathSegment {
     Literal(String),
     Parameter(String),
+    Affixed(AffixedParameter),
 }
 
 #[derive(Clone, Debug)]
@@ -155,6 +156,9 @@ impl PathItem {
         let segment = |segment: &'s PathSegment| match segment {
             PathSegment::Literal(text) => format!("/{text}"),
             PathSegment::Parameter(name) => format!("/{{{}}}", parameter(name)),
+            PathSegment::Affixed(AffixedParameter { prefix, name, suffix }) => {
+                format!("/{prefix}{{{}}}{suffix}", parameter(name))
+            }
         };
         let path: String = self.segments.iter().map(segment).collect();
         if path.is_empty() { "/".into() } else { path }
@@ -170,7 +174,7 @@ impl PathItem {
     }
 }
 
-/// Splits a path. A parameter that is a part of a segment becomes the whole segment.
+/// Splits a path. A parameter that is a part of a segment, beside what a route can't have there, becomes the whole segment.
 fn split(path: &str) -> (Vec<PathSegment>, bool) {
     let (mut segments, mut is_widened, mut names) = (Vec::new(), false, BTreeSet::new());
     let mut parameter = |text: &str| {
@@ -182,14 +186,26 @@ fn split(path: &str) -> (Vec<PathSegment>, bool) {
         while !names.insert(name.clone()) {
             name = format!("{clean}{}", names.len());
         }
-        PathSegment::Parameter(name)
+        name
     };
     for segment in path.trim_start_matches('/').split('/') {
-        let name = segment.split_once('{').and_then(|(_, after)| after.split_once('}')).map(|(name, _)| name);
-        segments.push(match name {
-            Some(name) => {
-                is_widened |= segment != format!("{{{name}}}");
-                parameter(name)
+        let parts =
+            segment.split_once('{').and_then(|(prefix, after)| Some((prefix, after.split_once('}')?)));
+        segments.push(match parts {
+            Some(("", (name, ""))) => PathSegment::Parameter(parameter(name)),
+            Some((prefix, (name, suffix))) => {
+                let name = parameter(name);
+                match PathTemplate::parse(&format!("/{prefix}{{{name}}}{suffix}")) {
+                    Ok(_) => PathSegment::Affixed(AffixedParameter {
+                        prefix: prefix.to_owned(),
+                        name,
+                        suffix: suffix.to_owned(),
+                    }),
+                    Err(_) => {
+                        is_widened = true;
+                        PathSegment::Parameter(name)
+                    }
+                }
             }
             None => PathSegment::Literal(segment.to_owned()),
         });

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::operation::{PathItem, PathSegment};
+use crate::policy::path::AffixedParameter;
 
 /// A tag, and why a route has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +36,25 @@ impl Resource {
                     kind = tag_name(text);
                     values.clear();
                 }
-                PathSegment::Parameter(name) => {
+                PathSegment::Parameter(name) | PathSegment::Affixed(AffixedParameter { name, .. }) => {
+                    // `Courses({id})` is an item of `Courses`.
+                    if let PathSegment::Affixed(AffixedParameter { prefix, .. }) = segment
+                        && let Some(own) = tag_name(prefix)
+                    {
+                        kind = Some(own);
+                        values.clear();
+                    }
                     if !values.is_empty() {
                         values.push('/');
                     }
                     values.push_str(&format!("{{{name}}}"));
                     let own = kind.clone().or_else(|| tag_name(name)).unwrap_or_else(|| "item".into());
-                    let is_last = !matches!(segments.get(at + 1), Some(PathSegment::Parameter(_)));
-                    if is_last {
+                    let goes_on = match segments.get(at + 1) {
+                        Some(PathSegment::Parameter(_)) => true,
+                        Some(PathSegment::Affixed(next)) => tag_name(&next.prefix).is_none(),
+                        Some(PathSegment::Literal(_)) | None => false,
+                    };
+                    if !goes_on {
                         resource.items.push(format!("{own}:{values}"));
                         resource.kinds.push(own);
                     }

@@ -62,7 +62,7 @@ impl<'p> Planned<'p> {
         );
         let mut purges = Vec::new();
         if !item.writes.is_empty() {
-            // `/pets/{petId}:feed`: the value would be `7:feed`, which no response carries.
+            // `/pets/{petId}.feed`: the value would be `7.feed`, which no response carries.
             let is_named = item.writes.iter().any(|write| write.partial_path.is_none());
             let named = if is_named { resource.items.as_slice() } else { &[] };
             let items = named.iter().map(|text| (text.clone(), "a write below an item changes it"));
@@ -114,7 +114,7 @@ impl<'p> Planned<'p> {
         }
     }
 
-    /// Writes whose path names an item by a part of a segment, such as `/pets/{petId}:feed`.
+    /// Writes whose path names an item by a part of a segment, such as `/pets/{petId}.feed`.
     fn ask_about_partial_writes(&self) -> Option<String> {
         let writes = &self.item.writes;
         let mut partial =
@@ -122,7 +122,7 @@ impl<'p> Planned<'p> {
         let (method, path) = partial.next()?;
         let kinds = self.resource.kinds.join("`, `");
         (!kinds.is_empty() && !self.purges.is_empty()).then(|| format!(
-            "{method} {path}: no tag can name the item, since a parameter of a route is a whole segment; the write purges \
+            "{method} {path}: no tag can name the item, since a route can't say what stands beside its parameter; the write purges \
              all of `{kinds}`. Does it change what is read at all?"
         ))
     }

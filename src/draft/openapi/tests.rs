@@ -147,7 +147,7 @@ fn an_item_that_no_tag_can_name_is_purged_by_its_kind() {
         ("/orders/{orderId}", &["ttl: 1m", "tags: [orders]"]),
     ] {
         let mut paths = json!({"/orders": list(read.clone()), "/orders/{orderId}": {"get": read}});
-        let action = item.replace("{orderId}", "{orderId}:cancel");
+        let action = item.replace("{orderId}", "{orderId}.cancel");
         paths[&action] = json!({"post": {}});
         let text = suggest(&document(paths));
         assert_eq!(route(&text, item), expected, "{text}");
@@ -196,6 +196,26 @@ fn a_documented_cache_control_is_read() {
     ] {
         assert!(text.contains(told), "{told}\n{text}");
     }
+}
+
+/// AIP-136, OData.
+#[test]
+fn a_method_on_a_part_of_a_segment_purges_what_it_is_called_on() {
+    let read = json!({"responses": {"200": {}}});
+    let root = json!({"openapi": "3.0.0", "paths": {
+        "/orders": {"get": read},
+        "/orders/{orderId}": {"get": read},
+        "/orders/{orderId}:cancel": {"post": {}},
+        "/odata/Books({key})": {"get": read},
+        "/odata/Books({key})/Lend": {"post": {}},
+        "/files/{name}.{format}": {"get": read},
+    }});
+    let text = suggest(&root);
+    let cancel = route(&text, "\"/orders/{orderId}:cancel\"");
+    assert!(cancel.iter().any(|line| line.contains("orders:{orderId}")), "{text}");
+    assert_eq!(route(&text, "\"/odata/Books({key})\""), ["ttl: 1m", "tags: [\"books:{key}\"]"], "{text}");
+    assert_eq!(route(&text, "\"/odata/Books({key})/Lend\""), ["purges: [\"books:{key}\"]"], "{text}");
+    assert!(text.contains("- path: /files/{name}"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Parses path templates; errors say how to write the template.
 
-use super::{Segment, is_normal, normalize};
+use super::{AffixedParameter, Segment, is_normal, normalize};
 
 pub(super) fn parse_segments(text: &str) -> Result<Vec<Segment>, String> {
     if text.starts_with(['~', '^']) {
@@ -73,11 +73,16 @@ fn parse_segment(segment: &str) -> Result<Segment, String> {
 
 fn parse_literal(segment: &str) -> Result<Segment, String> {
     if segment.contains(['{', '}']) {
+        if let Some(parameter) = parse_affixed(segment) {
+            return Ok(Segment::Affixed(parameter));
+        }
         let instead = match segment.split_once('{').and_then(|(_, after)| after.split_once('}')) {
             Some((name, _)) if is_name(name) => format!("; write `{{{name}}}`, which takes all of it"),
             _ => "; write `{name}`".to_owned(),
         };
-        return Err(format!("`{segment}`: a parameter is a whole segment{instead}"));
+        return Err(format!(
+            "`{segment}`: a parameter is a whole segment, or has letters, digits and {AFFIX_MARKS} beside it{instead}"
+        ));
     }
     let path = format!("/{segment}");
     if is_normal(&path) {
@@ -95,6 +100,21 @@ fn parse_literal(segment: &str) -> Result<Segment, String> {
         "`{segment}` can be read in more than one way (dot segments, `;`, an encoded separator, control character or \
          second escape); requests for such paths always pass, so a route can't name them"
     ))
+}
+
+/// Besides letters and digits, the characters that may stand beside a parameter. No framework reads them otherwise.
+const AFFIX_MARKS: &str = "-_~:=@,()'!$";
+
+/// `{id}:archive`, `Courses({id})`.
+fn parse_affixed(segment: &str) -> Option<AffixedParameter> {
+    let (prefix, rest) = segment.split_once('{')?;
+    let (name, suffix) = rest.split_once('}')?;
+    let is_affix = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || AFFIX_MARKS.contains(c));
+    (is_name(name) && is_affix(prefix) && is_affix(suffix)).then(|| AffixedParameter {
+        prefix: prefix.to_owned(),
+        name: name.to_owned(),
+        suffix: suffix.to_owned(),
+    })
 }
 
 /// nginx, Varnish and Traefik accept expressions here.
@@ -130,19 +150,12 @@ fn suggest_brace_style(segment: &str) -> Option<String> {
 }
 
 fn refuse_duplicates(segments: &[Segment]) -> Result<(), String> {
-    let names: Vec<&str> = segments.iter().filter_map(parameter_name).collect();
+    let names: Vec<&str> = segments.iter().filter_map(Segment::parameter).collect();
     match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
         Some((_, name)) => Err(format!(
             "the parameter `{name}` stands twice; give each a name of its own, such as `{name}_2`"
         )),
         None => Ok(()),
-    }
-}
-
-fn parameter_name(segment: &Segment) -> Option<&str> {
-    match segment {
-        Segment::Literal(_) => None,
-        Segment::Parameter(name) | Segment::Rest(name) => Some(name),
     }
 }
 

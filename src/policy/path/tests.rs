@@ -3,11 +3,19 @@ use super::*;
 #[test]
 fn a_template_says_what_its_segments_are() {
     let literal = |text: &str| Segment::Literal(text.to_owned());
+    let affixed = |prefix: &str, name: &str, suffix: &str| {
+        let [prefix, name, suffix] = [prefix, name, suffix].map(str::to_owned);
+        Segment::Affixed(AffixedParameter { prefix, name, suffix })
+    };
     let cases = [
         ("/", vec![]),
         ("/a", vec![literal("a")]),
         ("/a/", vec![literal("a"), literal("")]),
         ("/a/{id}", vec![literal("a"), Segment::Parameter("id".to_owned())]),
+        (
+            "/Courses({id})/{id_2}:archive",
+            vec![affixed("Courses(", "id", ")"), affixed("", "id_2", ":archive")],
+        ),
         (
             "/{a}/b/{*rest}",
             vec![Segment::Parameter("a".to_owned()), literal("b"), Segment::Rest("rest".to_owned())],
@@ -45,7 +53,9 @@ fn the_error_of_a_template_says_what_to_write_instead() {
         ("/a/{id?}", "`{id}`"),
         ("/a/{}", "write a name"),
         ("/a/{id}.json", "`{id}`"),
-        ("/a/x-{id}", "`{id}`"),
+        ("/a/x.{id}", "`{id}`"),
+        ("/a/{id}:{verb}", "`{id}`"),
+        ("/a/{id}:a%20b", "`{id}`"),
         ("/a/{id", "`{name}`"),
         ("/a/{*rest}/b", "last segment"),
         ("/a/{id}/b/{id}", "`id_2`"),
@@ -76,6 +86,8 @@ fn captures_are_percent_decoded() {
     check("/a/{id}", "/a/x%20y%2Cz", &[("id", "x y,z")]);
     check("/a/{id}", "/a/caf%C3%A9", &[("id", "caf\u{e9}")]);
     check("/a/{id}", "/a/%FF", &[("id", "\u{fffd}")]);
+    check("/a/{id}:archive", "/a/x%20y:b:archive", &[("id", "x y:b")]);
+    check("/Courses({id})/{b}", "/Courses('7')/x", &[("id", "'7'"), ("b", "x")]);
     check("/{a}/b/{c}", "/1/b/2", &[("a", "1"), ("c", "2")]);
     check("/f/{*rest}", "/f/x/y%20z/", &[("rest", "x/y z/")]);
     check("/a", "/a", &[]);
@@ -86,6 +98,7 @@ fn the_prefix_of_a_template_ends_before_its_first_parameter() {
     for (template, prefix) in [
         ("/api/courses/{id}/enroll", "/api/courses"),
         ("/{a}/b", "/"),
+        ("/a/{id}:b", "/a"),
         ("/", "/"),
         ("/A/b/", "/a/b"),
         ("/files/{*rest}", "/files"),

@@ -76,6 +76,49 @@ fn an_optional_rest_may_be_a_slash_alone() {
 }
 
 #[test]
+fn a_parameter_with_affixes_goes_before_one_without() {
+    let paths = [
+        "/a/{x}",
+        "/a/7:archive",
+        "/a/{x}:archive",
+        "/a/{x}:un:archive",
+        "/a/v{x}:archive",
+        "/a/{x}:archive/b",
+        "/odata/Courses({id})",
+        "/odata/Courses({id})/{*rest}",
+    ];
+    let reversed: Vec<_> = paths.iter().rev().copied().collect();
+    for routes in [routes_for(&paths), routes_for(&reversed)] {
+        for (path, expected) in [
+            ("/a/7", Some("/a/{x}")),
+            ("/a/7:archive", Some("/a/7:archive")),
+            ("/a/8:archive", Some("/a/{x}:archive")),
+            ("/a/8:un:archive", Some("/a/{x}:un:archive")),
+            ("/a/v8:archive", Some("/a/v{x}:archive")),
+            ("/a/v8:archive/b", Some("/a/{x}:archive/b")),
+            ("/a/:archive", Some("/a/{x}")),
+            ("/a/8:Archive", Some("/a/{x}")),
+            ("/odata/Courses(7)", Some("/odata/Courses({id})")),
+            ("/odata/Courses(7)/x/y", Some("/odata/Courses({id})/{*rest}")),
+            ("/odata/courses(7)", None),
+            ("/odata/Courses()", None),
+        ] {
+            assert_eq!(name(routes.find(path)), expected, "{path}");
+        }
+        let loosely = |path: &str| name(routes.find_loosely(&NormalizedPath::new(path))).map(str::to_owned);
+        assert_eq!(loosely("/A/8:Archive/").as_deref(), Some("/a/{x}:archive"));
+        assert_eq!(loosely("/odata/courses%287)").as_deref(), Some("/odata/Courses({id})"));
+        let found = routes.find("/odata/Courses(7)").expect("a route");
+        assert!(!routes.is_ambiguous("/odata/Courses(7)", found));
+        let found = routes.find("/a/8:Archive").expect("a route");
+        assert!(routes.is_ambiguous("/a/8:Archive", found));
+        let below = |path: &str| routes.caches_below(&NormalizedPath::new(path));
+        assert!(below("/odata") && below("/odata/courses(7)") && below("/a/8:archive"));
+        assert!(!below("/a/8:other") && routes.caches_members(&NormalizedPath::new("/odata")));
+    }
+}
+
+#[test]
 fn a_parameter_stands_for_one_segment_that_is_not_empty() {
     let routes = routes_for(&["/a/{x}"]);
     for path in ["/a", "/a/", "/a/b/", "/a/b/c", "/a//", "/x/b"] {
