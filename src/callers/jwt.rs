@@ -56,12 +56,12 @@ impl JwtVerifier {
 
     pub(super) fn identify(&self, headers: &HeaderMap, now: Timestamp) -> CallerVerdict {
         let unknown = CallerVerdict::Unknown;
-        let token = match presented_token(&self.settings.from, headers) {
-            Ok(Some(token)) => token,
+        let presented = match Presented::find(&self.settings.from, headers) {
+            Ok(Some(presented)) => presented,
             Ok(None) => return unknown(UnknownCaller::Anonymous),
             Err(Rejection::Invalid | Rejection::UnknownKey) => return unknown(UnknownCaller::Refused),
         };
-        match self.verified(token) {
+        match self.verified(presented) {
             Ok(Some(token)) => token.verdict_at(now, self.settings.leeway),
             Ok(None) => unknown(UnknownCaller::Refused),
             Err(_) => {
@@ -74,35 +74,38 @@ impl JwtVerifier {
     /// Whom a token names that proves nothing any more, or not yet: it is past its `exp`, or no key is there to verify it. A
     /// token with another signature, or for somebody else, names nobody.
     pub(super) fn named(&self, headers: &HeaderMap) -> Option<Arc<Identity>> {
-        let token = presented_token(&self.settings.from, headers).ok()??;
-        match self.verified(token) {
+        let presented = Presented::find(&self.settings.from, headers).ok()??;
+        match self.verified(presented) {
             Ok(verified) => verified.map(|token| token.identity),
             Err(_) => {
-                let payload = token.split(|byte| *byte == b'.').nth(1)?;
-                self.accept(&Map::new(), decode_object(payload).ok()?).ok().map(|token| token.identity)
+                let payload = presented.token.split(|byte| *byte == b'.').nth(1)?;
+                let claims = decode_object(payload).ok()?;
+                self.accept(&Map::new(), claims, b"").ok().map(|token| token.identity)
             }
         }
     }
 
     /// Leaves a verified token to the upstream from now on.
     pub(super) fn leave_to_upstream(&self, headers: &HeaderMap) {
-        if let Ok(Some(token)) = presented_token(&self.settings.from, headers) {
-            self.verdicts.leave_to_upstream(token, self.keys.generation());
+        if let Ok(Some(presented)) = Presented::find(&self.settings.from, headers) {
+            self.verdicts.leave_to_upstream(presented.value, presented.token, self.keys.generation());
         }
     }
 
     /// `Ok(None)`: the token is refused.
-    fn verified(&self, token: &[u8]) -> Result<Option<Token>, Rejection> {
+    fn verified(&self, presented: Presented<'_>) -> Result<Option<Token>, Rejection> {
         // Read before the keys are: a verdict under earlier keys is never taken for one under later ones.
         let generation = self.keys.generation();
-        self.verdicts.get_or_verify(token, generation, || match self.verify(token) {
+        let Presented { value, token } = presented;
+        self.verdicts.get_or_verify(value, token, generation, || match self.verify(presented) {
             Ok(token) => Ok(Some(token)),
             Err(Rejection::Invalid) => Ok(None),
             Err(Rejection::UnknownKey) => Err(Rejection::UnknownKey),
         })
     }
 
-    fn verify(&self, token: &[u8]) -> Result<Token, Rejection> {
+    fn verify(&self, presented: Presented<'_>) -> Result<Token, Rejection> {
+        let token = presented.token;
         let mut sections = token.split(|byte| *byte == b'.');
         let (Some(header), Some(payload), Some(signature), None) =
             (sections.next(), sections.next(), sections.next(), sections.next())
@@ -128,11 +131,16 @@ impl JwtVerifier {
             Some(false) => return Err(Rejection::Invalid),
             Some(true) => {}
         }
-        self.accept(&header, decode_object(payload)?)
+        self.accept(&header, decode_object(payload)?, presented.unusual_scheme(&self.settings.from))
     }
 
-    /// Accepts the claims of a token with a valid signature.
-    fn accept(&self, header: &Map<String, Value>, claims: Map<String, Value>) -> Result<Token, Rejection> {
+    /// Accepts the claims of a token with a valid signature. `scheme`: see [`Presented::unusual_scheme`].
+    fn accept(
+        &self,
+        header: &Map<String, Value>,
+        claims: Map<String, Value>,
+        scheme: &[u8],
+    ) -> Result<Token, Rejection> {
         let JwtSettings { issuer, audience, leeway, ignore, .. } = &self.settings;
         let is_issuer =
             issuer.as_ref().is_none_or(|issuer| claims.get("iss").and_then(Value::as_str) == Some(issuer));
@@ -141,7 +149,7 @@ impl JwtVerifier {
         }
         // RFC 7800: the token counts only with a proof of its key (RFC 9449 §7.2, RFC 8705 §3), which larder does not check.
         let is_left_to_upstream = claims.contains_key("cnf");
-        let kind = TokenKind::new(header, &claims, ignore);
+        let kind = TokenKind::new(header, &claims, ignore, scheme);
         let claims = Value::Object(claims);
         let mut identity = Identity::from_claims(&claims, &self.claims).ok_or(Rejection::Invalid)?;
         identity.kind = kind;
@@ -166,17 +174,35 @@ impl Token {
     }
 }
 
-/// The token in a request; `None` if there is nothing where it should be.
-fn presented_token<'h>(from: &Credential, headers: &'h HeaderMap) -> Result<Option<&'h [u8]>, Rejection> {
-    let Some(value) = credential_value(from, headers) else {
-        return if from.is_in(headers) { Err(Rejection::Invalid) } else { Ok(None) };
-    };
-    let token = match from {
-        Credential::Authorization => bearer_token(value).ok_or(Rejection::Invalid)?,
-        Credential::Header(_) => bearer_token(value).unwrap_or(value.trim_ascii()),
-        _ => value,
-    };
-    if token.len() > MAX_TOKEN_BYTES { Err(Rejection::Invalid) } else { Ok(Some(token)) }
+/// A token in a request.
+#[derive(Clone, Copy)]
+struct Presented<'h> {
+    /// The whole value.
+    value: &'h [u8],
+    token: &'h [u8],
+}
+
+impl<'h> Presented<'h> {
+    /// `None` if there is nothing where it should be.
+    fn find(from: &Credential, headers: &'h HeaderMap) -> Result<Option<Self>, Rejection> {
+        let Some(value) = credential_value(from, headers) else {
+            return if from.is_in(headers) { Err(Rejection::Invalid) } else { Ok(None) };
+        };
+        let value = value.trim_ascii();
+        let token = match from {
+            Credential::Authorization => bearer_token(value).ok_or(Rejection::Invalid)?,
+            Credential::Header(_) => bearer_token(value).unwrap_or(value),
+            _ => value,
+        };
+        if token.len() > MAX_TOKEN_BYTES { Err(Rejection::Invalid) } else { Ok(Some(Self { value, token })) }
+    }
+
+    /// What stands before the token, unless it is as most clients write it. The scheme has no case (RFC 9110 §11.1), and
+    /// to some frameworks it does: `bearer TOKEN` is nobody's there.
+    fn unusual_scheme(&self, from: &Credential) -> &'h [u8] {
+        let scheme = &self.value[..self.value.len() - self.token.len()];
+        if *from == Credential::Authorization && scheme == b"Bearer " { b"" } else { scheme }
+    }
 }
 
 /// RFC 7519 §4.1.3: a token for somebody else is rejected.

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::COOKIE;
 
 use ask::AskClient;
 use jwt::JwtVerifier;
@@ -24,6 +25,8 @@ pub use key_store::KeyStatus;
 use crate::clock::Clock;
 use crate::config::{CallerMethod, CallerSettings};
 use crate::policy::caller::{CallerSource, CallerVerdict, UnknownCaller, WriteCaller};
+use crate::policy::credentials::are_cookies_plain;
+use crate::policy::route::Credential;
 use crate::upstream::ClientNetwork;
 
 /// The bytes that the remembered verdicts of one entry may occupy.
@@ -124,6 +127,9 @@ impl Callers {
 
     /// Identifies the caller without waiting.
     pub(crate) fn identify(&self, source: &CallerSource, request: CallerRequest<'_>) -> CallerVerdict {
+        if !is_readable(source, request.headers) {
+            return CallerVerdict::Unknown(UnknownCaller::Refused);
+        }
         match self.entry(source.index) {
             Some(Entry::Jwt(verifier)) => verifier.identify(request.headers, self.clock.now()),
             Some(Entry::Ask(client)) => client.peek(request),
@@ -134,7 +140,7 @@ impl Callers {
     /// Identifies a caller whose verdict is pending.
     pub(crate) async fn ask(&self, source: &CallerSource, request: CallerRequest<'_>) -> CallerVerdict {
         match self.entry(source.index) {
-            Some(Entry::Ask(client)) => client.ask(request).await,
+            Some(Entry::Ask(client)) if is_readable(source, request.headers) => client.ask(request).await,
             _ => self.identify(source, request),
         }
     }
@@ -193,4 +199,14 @@ impl Callers {
     fn entry(&self, index: usize) -> Option<&Entry> {
         self.entries.get(index).map(|(_, entry)| &**entry)
     }
+}
+
+/// Whether the upstream finds the same credential as larder, if it is a cookie.
+fn is_readable(source: &CallerSource, headers: &HeaderMap) -> bool {
+    let is_cookie = |credential: &Credential| match credential {
+        Credential::Cookie(_) => true,
+        Credential::Header(name) => *name == COOKIE,
+        _ => false,
+    };
+    !source.credentials.iter().any(is_cookie) || are_cookies_plain(headers)
 }

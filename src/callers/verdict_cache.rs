@@ -130,10 +130,11 @@ impl VerdictCache {
     }
 
     /// The verdict on a token under this generation of the keys, from memory or from `verify`. `Ok(None)`: it is refused.
-    /// An error is not remembered.
+    /// An error is not remembered. `text`: the token as it was sent, with its scheme.
     pub(super) fn get_or_verify<E>(
         &self,
         text: &[u8],
+        token: &[u8],
         generation: u64,
         verify: impl FnOnce() -> Result<Option<Token>, E>,
     ) -> Result<Option<Token>, E> {
@@ -145,9 +146,10 @@ impl VerdictCache {
         if self.refused.get(&digest) == Some(generation) {
             return Ok(None);
         }
+        let left = self.left_to_upstream.get(&hash_signed_part(token)).is_some();
         let mut token = verify()?;
         if let Some(token) = &mut token {
-            token.is_left_to_upstream |= self.left_to_upstream.get(&hash_signed_part(text)).is_some();
+            token.is_left_to_upstream |= left;
         }
         match &token {
             Some(token) => {
@@ -160,8 +162,8 @@ impl VerdictCache {
     }
 
     /// Remembers that the upstream does not accept a token, although it can be verified.
-    pub(super) fn leave_to_upstream(&self, text: &[u8], generation: u64) {
-        self.left_to_upstream.insert(hash_signed_part(text), ());
+    pub(super) fn leave_to_upstream(&self, text: &[u8], token: &[u8], generation: u64) {
+        self.left_to_upstream.insert(hash_signed_part(token), ());
         let presented = self.presented(text);
         let known = self.verified.get(&presented).filter(|known| known.generation == generation);
         if let Some(Verified { token, .. }) = known {
@@ -178,9 +180,9 @@ impl VerdictCache {
 }
 
 /// Hashes a token without its signature.
-fn hash_signed_part(text: &[u8]) -> CredentialHash {
-    let end = text.iter().rposition(|byte| *byte == b'.').unwrap_or(text.len());
-    Sha256::digest(&text[..end]).into()
+fn hash_signed_part(token: &[u8]) -> CredentialHash {
+    let end = token.iter().rposition(|byte| *byte == b'.').unwrap_or(token.len());
+    Sha256::digest(&token[..end]).into()
 }
 
 #[cfg(test)]
@@ -200,7 +202,7 @@ mod tests {
     /// The name in the verdict, and whether it was made anew.
     fn ask(cache: &VerdictCache, text: &str, generation: u64, name: Option<&str>) -> (Option<String>, bool) {
         let mut is_new = false;
-        let verdict = cache.get_or_verify(text.as_bytes(), generation, || {
+        let verdict = cache.get_or_verify(text.as_bytes(), text.as_bytes(), generation, || {
             is_new = true;
             Ok::<_, ()>(name.map(token))
         });
@@ -238,10 +240,11 @@ mod tests {
     fn what_is_left_to_the_upstream_stays_so_with_other_keys() {
         let cache = VerdictCache::new();
         assert!(ask(&cache, "h.p.s", 0, Some("ann")).1);
-        cache.leave_to_upstream(b"h.p.s", 0);
+        cache.leave_to_upstream(b"h.p.s", b"h.p.s", 0);
         let is_left = |text: &str, generation| {
-            let verdict =
-                cache.get_or_verify(text.as_bytes(), generation, || Ok::<_, ()>(Some(token("ann"))));
+            let verdict = cache.get_or_verify(text.as_bytes(), text.as_bytes(), generation, || {
+                Ok::<_, ()>(Some(token("ann")))
+            });
             verdict.expect("a verdict").expect("a token").is_left_to_upstream
         };
         assert!(is_left("h.p.s", 0) && is_left("h.p.t", 0) && is_left("h.p.s", 1));

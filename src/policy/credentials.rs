@@ -89,8 +89,7 @@ fn is_field_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> boo
                 .callers
                 .iter()
                 .any(|callers| is_field_of_credential_sent(&callers.credentials, headers, name)),
-            Some(Credential::AnyOf(credentials)) => is_field_of_credential_sent(credentials, headers, name),
-            Some(per) => per.field().as_ref() == Some(name),
+            Some(per) => is_field_of_credential_sent(per.alternatives(), headers, name),
             None => false,
         }
 }
@@ -162,6 +161,38 @@ fn is_name_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> bool
     };
     is_field_in_key(route, headers, name)
         || *name == header::COOKIE && parse_cookies(headers).all(is_cookie_in_key)
+}
+
+/// Whether all servers read the same cookies: they differ in what they make of one that breaks the grammar of RFC 6265
+/// §4.1.1 (Python's standard library ignores all of the others, too) and of more than they read (PHP: 1,000).
+pub fn are_cookies_plain(headers: &HeaderMap) -> bool {
+    const MAX_COOKIES: usize = 200;
+    const ATTRIBUTES: [&[u8]; 10] = [
+        b"comment",
+        b"domain",
+        b"expires",
+        b"httponly",
+        b"max-age",
+        b"partitioned",
+        b"path",
+        b"samesite",
+        b"secure",
+        b"version",
+    ];
+    // Beyond the grammar a comma, which all read as part of the value.
+    let is_value = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b';' | b'\\');
+    let unquoted = |value: &[u8]| match value {
+        [b'"', inner @ .., b'"'] => inner.iter().all(is_value),
+        value => value.iter().all(is_value),
+    };
+    let is_plain = |cookie: Cookie<'_>| {
+        cookie.pair.contains(&b'=')
+            && HeaderName::from_bytes(cookie.name).is_ok()
+            && !ATTRIBUTES.iter().any(|attribute| cookie.name.eq_ignore_ascii_case(attribute))
+            && unquoted(cookie.value)
+    };
+    let mut count = 0;
+    parse_cookies(headers).inspect(|_| count += 1).all(is_plain) && count <= MAX_COOKIES
 }
 
 /// All values of one cookie, in order.

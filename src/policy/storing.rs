@@ -196,6 +196,11 @@ fn evaluate(
     check_status(route, status, &directives)?;
     check_withheld(route, request_headers, headers, &directives)?;
 
+    // Beyond the RFC: by the time that it was answered, the request may have come from somebody who is nobody any more.
+    if caller.has_expired(exchange.received_at) {
+        return Err(NotStored::ExpiredCaller);
+    }
+
     // "if the cache is shared: the Authorization header field is not present in the request or a response directive
     // is present that explicitly allows shared caching (§3.5)". must-revalidate does not count, because frameworks
     // set it everywhere.

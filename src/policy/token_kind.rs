@@ -9,7 +9,7 @@ use super::route::{Credential, Route};
 
 /// Claims that say what a token is for, who uses it, and how its caller has signed in (RFC 8693, RFC 9068, OpenID Connect,
 /// and the usual frameworks).
-const PURPOSE_CLAIMS: [&str; 18] = [
+const PURPOSE_CLAIMS: [&str; 21] = [
     "aal",
     "acr",
     "act",
@@ -17,6 +17,9 @@ const PURPOSE_CLAIMS: [&str; 18] = [
     "azp",
     "cid",
     "client_id",
+    "fresh",
+    "impersonated_by",
+    "impersonator",
     "mfa",
     "purpose",
     "scope",
@@ -30,9 +33,25 @@ const PURPOSE_CLAIMS: [&str; 18] = [
     "use",
 ];
 
-/// Claims that say what the caller may do. Callers of whom several share a response may differ in them.
-const RIGHT_CLAIMS: [&str; 8] =
-    ["authorities", "entitlements", "groups", "permissions", "privileges", "role", "roles", "user_type"];
+/// Claims that say what the caller may do, and for whom. Callers of whom several share a response may differ in them.
+const RIGHT_CLAIMS: [&str; 16] = [
+    "authorities",
+    "entitlements",
+    "groups",
+    "org",
+    "org_id",
+    "organization",
+    "permissions",
+    "privileges",
+    "realm_access",
+    "resource_access",
+    "role",
+    "roles",
+    "tenant",
+    "tenant_id",
+    "tid",
+    "user_type",
+];
 
 /// A hash of claims.
 type ClaimsHash = [u8; 16];
@@ -55,7 +74,13 @@ impl TokenKind {
     }
 
     /// `header`: of the token (RFC 7515 §4). `ignored`: claims in which tokens may differ and share responses all the same.
-    pub fn new(header: &Map<String, Value>, claims: &Map<String, Value>, ignored: &[String]) -> Self {
+    /// `scheme`: what stood before the token, if that is unusual.
+    pub fn new(
+        header: &Map<String, Value>,
+        claims: &Map<String, Value>,
+        ignored: &[String],
+        scheme: &[u8],
+    ) -> Self {
         let stated = |names: &[&'static str]| -> Vec<(&'static str, &Value)> {
             let names = names.iter().filter(|name| !ignored.iter().any(|ignored| ignored == *name));
             names.filter_map(|name| Some((*name, claims.get(*name)?))).collect()
@@ -64,6 +89,8 @@ impl TokenKind {
         // `JWT` says nothing (RFC 7519 §5.1), `at+jwt` does (RFC 9068 §2.1).
         let is_plain = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("jwt"));
         purpose.extend(header.get("typ").filter(|kind| !is_plain(kind)).map(|kind| ("header", kind)));
+        let scheme = Value::from(String::from_utf8_lossy(scheme));
+        purpose.extend((scheme != "").then_some(("scheme", &scheme)));
         Self { purpose: hash(&purpose), rights: hash(&stated(&RIGHT_CLAIMS)) }
     }
 
@@ -102,7 +129,7 @@ mod tests {
     fn kind(header: Value, claims: Value, ignored: &[&str]) -> TokenKind {
         let object = |value: Value| value.as_object().expect("an object").clone();
         let ignored: Vec<_> = ignored.iter().map(|name| (*name).to_owned()).collect();
-        TokenKind::new(&object(header), &object(claims), &ignored)
+        TokenKind::new(&object(header), &object(claims), &ignored, b"")
     }
 
     #[test]

@@ -170,7 +170,8 @@ impl OverlayRequest<'_> {
     async fn fetch_caller_part(&self, url: &Uri) -> Result<CallerPart, Unmerged> {
         let head = self.head.for_caller_part(url, &self.worker.proxy.routes);
         let lookup = match self.worker.classify_after_asking(&head).await {
-            Classification::Lookup(lookup) => lookup,
+            // A credential that the part's key lacks may select another list, too.
+            Classification::Lookup(lookup) if lookup.caller.is_in_key() => lookup,
             Classification::Pass {
                 reason: PassReason::NoCredential | PassReason::Caller(UnknownCaller::Anonymous),
                 route: Some(route),

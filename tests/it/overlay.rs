@@ -307,13 +307,25 @@ async fn who_is_not_known_to_be_nobody_is_forwarded() {
     }
     let twice = as_caller(as_caller(larder.get("/courses"), "1"), "2").await;
     twice.assert_detail("overlay-caller-part");
-    // An analytics cookie beside a session in another is the same caller's.
+    // A cookie beside the one that names the caller may be another session of the API.
     let by_cookie =
         YAML.replace("per: authorization", "per: cookie.sid").replace("header.authorization", "cookie.sid");
     let larder = Larder::with(&by_cookie, &upstream);
-    let nobody = larder.get("/courses").header("cookie", "theme=dark").await;
-    assert_eq!(enrolled(&nobody.assert_detail("overlay-anonymous")), Vec::<i64>::new());
-    assert_eq!(upstream.last("/courses").header("cookie"), None);
+    let somebody = larder.get("/courses").header("cookie", "theme=dark").await;
+    somebody.assert_detail("overlay-caller-part");
+    assert_eq!(upstream.last("/courses").header("cookie").as_deref(), Some("theme=dark"));
+    larder.get("/courses").await.assert_detail("overlay-anonymous");
+}
+
+/// A cookie beside the token may select another list.
+#[tokio::test]
+async fn a_caller_with_a_credential_outside_the_key_is_forwarded() {
+    let upstream = api();
+    upstream.on("/me/enrollments", Answer::json(r#"{"enrollments": [{"courseId": 2}]}"#));
+    let larder = Larder::with(&known(""), &upstream);
+    let get = || as_caller(larder.get("/courses"), &jwt("ann"));
+    get().await.assert_detail("overlay");
+    get().header("cookie", "tenant=acme").await.assert_detail("overlay-caller-part");
 }
 
 fn known(route: &str) -> String {

@@ -218,6 +218,50 @@ async fn tokens_that_differ_in_what_is_ignored_share_a_response() {
     get(&larder, "/a", &by("phone")).await.assert_hit();
 }
 
+/// To some frameworks `bearer` is no scheme, and the request an anonymous one.
+#[tokio::test]
+async fn a_token_behind_an_unusual_scheme_fills_nothing_of_others() {
+    let (_upstream, larder) = start();
+    let ann = token(&claims("ann", "t", 100));
+    for path in ["/members", "/mine"] {
+        for scheme in ["bearer", "BEARER", "Bearer "] {
+            larder.get(path).header("authorization", &format!("{scheme} {ann}")).await.assert_stored();
+        }
+        get(&larder, path, &ann).await.assert_stored();
+        get(&larder, path, &ann).await.assert_hit();
+    }
+}
+
+/// Servers differ in what they read beside a cookie that breaks the grammar.
+#[tokio::test]
+async fn a_token_among_odd_cookies_is_left_to_the_api() {
+    let (_upstream, larder) = start_with("cookie.token", "ttl: 60s, shared: true", Answer::ok("a"));
+    let token = format!("token={}", token(&claims("ann", "t", 100)));
+    let get = |cookie: String| larder.get("/a").header("cookie", &cookie);
+    get(format!("_ga=GA1.2.3,4; {token}; theme=\"dark\"")).await.assert_stored();
+    let many = "a=1; ".repeat(250);
+    for odd in ["lost; ", "a=b c; ", "a=\"b; ", "path=/; ", "=x; ", "a b=c; ", &many] {
+        get(format!("{odd}{token}")).await.assert_detail("refused-caller");
+    }
+}
+
+/// The API takes the request for one of nobody, and answers it.
+#[tokio::test]
+async fn what_is_fetched_with_a_token_that_has_expired_meanwhile_is_not_stored() {
+    let (upstream, larder) = start();
+    let (short, long) = (token(&claims("ann", "t", 20)), token(&claims("ann", "t", 100)));
+    for path in ["/members", "/mine"] {
+        let held = upstream.hold(path);
+        let waiting = larder.get(path).header("authorization", &format!("Bearer {short}")).spawn();
+        held.arrived().await;
+        larder.after(30);
+        held.release();
+        waiting.await.unwrap().assert_detail("expired-caller");
+        get(&larder, path, &long).await.assert_stored();
+        larder.after(0);
+    }
+}
+
 #[tokio::test]
 async fn a_token_that_expires_while_waiting_gets_nothing_of_another() {
     let (upstream, larder) = start();
