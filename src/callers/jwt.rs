@@ -197,7 +197,7 @@ impl<'h> Presented<'h> {
         if token.len() > MAX_TOKEN_BYTES { Err(Rejection::Invalid) } else { Ok(Some(Self { value, token })) }
     }
 
-    /// What stands before the token, unless it is as most clients write it. The scheme has no case (RFC 9110 §11.1), and
+    /// The text before the token, unless it is as most clients write it. The scheme has no case (RFC 9110 §11.1), and
     /// to some frameworks it does: `bearer TOKEN` is nobody's there.
     fn unusual_scheme(&self, from: &Credential) -> &'h [u8] {
         let scheme = &self.value[..self.value.len() - self.token.len()];
