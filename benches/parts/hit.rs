@@ -206,6 +206,7 @@ fn request<'a>(path: &'a str, headers: &'a HeaderMap, names: HeaderNameFilter) -
         method,
         scheme: "http",
         host: HOST,
+        forwarded_host: None,
         forwarded_address: "",
         path,
         query: None,

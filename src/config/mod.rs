@@ -60,7 +60,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 pub use admin::{AdminSettings, PurgeAllow, PurgeSettings};
@@ -110,6 +110,8 @@ pub struct Config {
     pub audit: Option<AuditSettings>,
     /// Networks whose `X-Forwarded-*` and `Forwarded` are trusted.
     pub trusted_proxies: Vec<IpNet>,
+    /// Override fields that are believed if they come from `trusted_proxies`.
+    pub trusted_fields: Vec<HeaderName>,
     /// Request fields that identify the caller.
     pub credentials: CallerFields,
     /// The ways in which routes know their callers.

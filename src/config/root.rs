@@ -30,7 +30,7 @@ use crate::policy::rate_limit::{RateKey, RateLimit};
 use crate::policy::route::Credential;
 use crate::policy::routes::Routes;
 use crate::policy::template::Template;
-use crate::policy::{CallerFields, Route};
+use crate::policy::{CallerFields, Route, override_fields};
 
 settings! {
     pub(super) partial struct RootFields = "the configuration" {
@@ -53,8 +53,13 @@ settings! {
         /// Compare a share of the hits with the API's present answer, and explain what differs: see docs/audit.md. `off`: no
         /// hit is compared.
         audit: Option<AuditSettings> = AUDIT, default "off";
-        /// Networks whose `X-Forwarded-*` and `Forwarded` are trusted. From others these fields are replaced.
+        /// Networks whose `X-Forwarded-For`, `-Host`, `-Proto`, `-Port`, `-Prefix`, `Forwarded` and `X-Real-IP` are trusted.
+        /// From others these fields are replaced.
         trusted_proxies: Vec<IpNet> = NETWORKS, default "[]";
+        /// More fields of `trusted_proxies` that the API believes, and that each of them sets or removes: `[X-Original-URL,
+        /// X-Script-Name]`. They are in the key. All others that may change a method, path or host are dropped, whoever sends
+        /// them.
+        trusted_fields: Vec<HeaderName> = TRUSTED_FIELDS, default "[]";
         /// Request fields that identify a caller. A request with one of them neither reads nor fills a shared response,
         /// unless its route has `per` or `shared`, or the response has `public` or `s-maxage` (RFC 9111 §3.5). Default:
         /// `Authorization`, `Cookie`, `X-API-Key`, and all fields whose names look like a credential's (`X-Auth-Token`,
@@ -107,6 +112,20 @@ const HEADER_NAMES: Reader<Vec<HeaderName>> = Reader::new(Kind::ListOf(&Kind::Te
         HEADER_NAME.read(node, diagnostics)
     })
 });
+
+const TRUSTED_FIELDS: Reader<Vec<HeaderName>> =
+    Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
+        list(node, "[X-Original-URL, X-Script-Name]", diagnostics, |node, diagnostics| {
+            let name = HEADER_NAME.read(node, diagnostics)?;
+            if !override_fields::is_override(&name) {
+                diagnostics
+                    .error(node.location, format!("larder does not drop `{name}`, so it needs no trust"))
+                    .help("name fields that change a method, path or host, such as `X-Original-URL`");
+                return None;
+            }
+            Some(name)
+        })
+    });
 
 const CREDENTIALS_KIND: Kind =
     Kind::OneOf(&[Kind::ListOf(&Kind::Text), Kind::Mapping(CredentialFields::SECTION)]);
@@ -207,6 +226,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         purge: read.purge?,
         audit: read.audit?,
         trusted_proxies: read.trusted_proxies?,
+        trusted_fields: read.trusted_fields?,
         credentials,
         callers: with_claims(callers?, &routes),
         underscores: read.underscores?,

@@ -83,7 +83,7 @@ fn resolve_path_target(lookup: &CacheLookup<'_>, request: &RequestHead<'_>, id: 
     let path = NormalizedPath::new(request.path);
     let query = lookup.query.sent().unwrap_or_default().to_owned();
     let mut places = vec![Target::Everything];
-    for host in [None, Some(request.host.to_owned())] {
+    for host in std::iter::once(None).chain(request.hosts().map(|host| Some(host.to_owned()))) {
         places.push(Target::Path { host: host.clone(), path: path.clone() });
         places.push(Target::Url { host: host.clone(), path: path.clone(), query: query.clone() });
         places.push(Target::Equivalents { host: host.clone(), path: path.clone() });

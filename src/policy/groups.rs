@@ -16,18 +16,21 @@ pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-
 /// characters.
 pub(super) fn group_tags(request: &RequestHead<'_>, response_headers: &HeaderMap) -> Vec<String> {
     let groups = parse_group_names(response_headers, &CACHE_GROUPS);
-    groups.into_iter().flat_map(|group| [origin_group_tag(request, &group), group]).collect()
+    let of_origins =
+        |group: String| origin_group_tags(request, &group).chain([group.clone()]).collect::<Vec<_>>();
+    groups.into_iter().flat_map(of_origins).collect()
 }
 
 /// The targets that the response to an unsafe request invalidates (§3).
 pub fn invalidated_targets(request: &RequestHead<'_>, response_headers: &HeaderMap) -> Vec<Target> {
     let groups = parse_group_names(response_headers, &CACHE_GROUP_INVALIDATION);
-    groups.iter().map(|group| Target::tag(origin_group_tag(request, group))).collect()
+    groups.iter().flat_map(|group| origin_group_tags(request, group)).map(Target::tag).collect()
 }
 
-/// The origin-scoped tag: scheme, `://`, host, a space, group. Templates and tag lists do not produce a space.
-fn origin_group_tag(request: &RequestHead<'_>, group: &str) -> String {
-    format!("{}://{} {group}", request.scheme, request.host.to_ascii_lowercase())
+/// The origin-scoped tags: scheme, `://`, host, a space, group. Templates and tag lists do not produce a space.
+fn origin_group_tags(request: &RequestHead<'_>, group: &str) -> impl Iterator<Item = String> {
+    let scheme = request.scheme;
+    request.hosts().map(move |host| format!("{scheme}://{} {group}", host.to_ascii_lowercase()))
 }
 
 /// Parses a list of strings (RFC 9651) over all lines, ignoring parameters; a malformed list counts as absent.

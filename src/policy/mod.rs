@@ -86,6 +86,8 @@ pub struct RequestHead<'a> {
     pub scheme: &'a str,
     /// Lower case; the port is included unless it is the scheme's default.
     pub host: &'a str,
+    /// The `X-Forwarded-Host` of a trusted proxy, where it names another host.
+    pub forwarded_host: Option<&'a str>,
     /// Further address information of a trusted proxy (prefix, port, …); empty without one.
     pub forwarded_address: &'a str,
     /// Undecoded.
@@ -111,6 +113,7 @@ impl<'a> RequestHead<'a> {
             method,
             scheme: "http",
             host: "",
+            forwarded_host: None,
             forwarded_address: "",
             path,
             query: None,
@@ -120,6 +123,11 @@ impl<'a> RequestHead<'a> {
             name_filter: names,
             caller: CallerView::NotAsked,
         }
+    }
+
+    /// The names under which the client may know the API.
+    pub fn hosts(&self) -> impl Iterator<Item = &'a str> {
+        std::iter::once(self.host).chain(self.forwarded_host)
     }
 
     pub fn has(&self, name: &HeaderName) -> bool {

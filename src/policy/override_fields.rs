@@ -1,8 +1,9 @@
-//! Fields by which frameworks and servers let a request ask for another method, path or host.
+//! Fields by which frameworks and servers let a request ask for another method, path or host, or say how it reached them.
 //!
-//! From clients that are not trusted they are removed, as `X-Forwarded-*` are. A write keeps the method that it asks for
-//! if that is a write, too: the API would take the request for another one without it. `X-Forwarded-*` and `Forwarded` are
-//! not listed here: larder sets those itself.
+//! Ordinary proxies pass them on as clients send them, so they are removed from all requests but for those that
+//! `trusted_fields` names. A write keeps the method that it asks for if that is a write, too: the API would take the request
+//! for another one without it. The fields that every proxy sets (`X-Forwarded-For`, `-Host`, `-Proto`, `-Port`, `-Prefix`,
+//! `Forwarded`) are not listed here.
 
 use std::sync::LazyLock;
 
@@ -25,7 +26,7 @@ static HOST_FIELDS: [HeaderName; 3] = [
 ];
 
 /// Fields by which gateways tell frameworks how a request reached them: its scheme, its prefix, its path before a rewrite.
-/// A proxy that is trusted sets some of them on all requests, so they do not keep a response from being cached.
+/// A proxy that is trusted for them sets them on all requests, so they do not keep a response from being cached.
 static CONTEXT_FIELDS: [HeaderName; 33] = [
     HeaderName::from_static("base-url"),
     HeaderName::from_static("cloudfront-forwarded-proto"),
@@ -65,6 +66,23 @@ static CONTEXT_FIELDS: [HeaderName; 33] = [
 /// Fields of clients by which a framework answers otherwise: Next.js sends a redirect as 200. They reach the upstream.
 static ANSWER_FIELDS: [HeaderName; 1] = [HeaderName::from_static("x-nextjs-data")];
 
+/// Those whose names show that a proxy has forwarded the request.
+static FORWARDED_CONTEXT_FIELDS: [HeaderName; 13] = [
+    HeaderName::from_static("x-forwarded-basepath"),
+    HeaderName::from_static("x-forwarded-context"),
+    HeaderName::from_static("x-forwarded-https"),
+    HeaderName::from_static("x-forwarded-original-host"),
+    HeaderName::from_static("x-forwarded-path"),
+    HeaderName::from_static("x-forwarded-pathbase"),
+    HeaderName::from_static("x-forwarded-protocol"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("x-forwarded-tls"),
+    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("x-forwarded-url"),
+];
+
 /// All fields for which a response is not shared.
 pub fn all() -> impl Iterator<Item = &'static HeaderName> {
     METHOD_FIELDS.iter().chain(&PATH_FIELDS).chain(&HOST_FIELDS).chain(&ANSWER_FIELDS)
@@ -86,21 +104,36 @@ pub fn methods<'a>(method: &'a Method, headers: &'a HeaderMap) -> impl Iterator<
     std::iter::once(method.as_str()).chain(overriding.filter_map(|value| value.to_str().ok()))
 }
 
-/// Removes the fields of a client that is not trusted. Returns why its write can't be forwarded.
-pub fn restrict(method: &Method, headers: &mut HeaderMap, names: HeaderNameFilter) -> Option<&'static str> {
+/// Whether the field is believed only where `trusted_fields` names it.
+pub fn is_override(name: &HeaderName) -> bool {
+    let lists = [&METHOD_FIELDS[..], &PATH_FIELDS, &HOST_FIELDS, &CONTEXT_FIELDS, &FORWARDED_CONTEXT_FIELDS];
+    lists.iter().any(|names| names.contains(name))
+}
+
+/// Removes all fields but those that are believed, and those of [`remove_forwarded`]. Returns why the request can't be
+/// forwarded.
+pub fn restrict(
+    method: &Method,
+    headers: &mut HeaderMap,
+    names: HeaderNameFilter,
+    believed: &[HeaderName],
+) -> Option<&'static str> {
     let mut refusal = None;
+    let is_removed = |name: &&HeaderName| names.may_hold(name) && !believed.contains(name);
     if names.may_hold_any_unusual(*ALL_NAMES) {
         let keeps_method = !is_safe(method);
-        if keeps_method {
+        if keeps_method && !METHOD_FIELDS.iter().any(|name| believed.contains(name)) {
             refusal = judge_method(headers);
         }
         let methods = METHOD_FIELDS.iter().filter(|_| !keeps_method);
-        let removed = methods.chain(&PATH_FIELDS).chain(&HOST_FIELDS).filter(|name| names.may_hold(name));
+        let removed = methods.chain(&PATH_FIELDS).chain(&HOST_FIELDS).filter(is_removed);
         removed.for_each(|name| drop(headers.remove(name)));
+        if !believed.is_empty() {
+            refusal = refusal.or_else(|| find_repeated(headers, names));
+        }
     }
     if names.may_hold_any_unusual(*CONTEXT_NAMES) {
-        let present = CONTEXT_FIELDS.iter().filter(|name| names.may_hold(name));
-        present.for_each(|name| drop(headers.remove(name)));
+        CONTEXT_FIELDS.iter().filter(is_removed).for_each(|name| drop(headers.remove(name)));
     }
     refusal
 }
@@ -118,9 +151,15 @@ fn judge_method(headers: &HeaderMap) -> Option<&'static str> {
         .then_some("a field that overrides the method of a write by none of a write; send the method itself")
 }
 
+/// Removes the fields by which larder could tell that a proxy has forwarded the request, but those that are believed.
+pub fn remove_forwarded(headers: &mut HeaderMap, names: HeaderNameFilter, believed: &[HeaderName]) {
+    let present = FORWARDED_CONTEXT_FIELDS.iter().filter(|name| names.may_hold(name));
+    present.filter(|name| !believed.contains(name)).for_each(|name| drop(headers.remove(name)));
+}
+
 /// Finds the first kind of override with more than one line. Upstreams disagree on which line counts, so such a request
 /// has no single meaning.
-pub fn find_repeated(headers: &HeaderMap, names: HeaderNameFilter) -> Option<&'static str> {
+fn find_repeated(headers: &HeaderMap, names: HeaderNameFilter) -> Option<&'static str> {
     let has_several = |fields: &[HeaderName]| {
         let lines = fields.iter().filter(|name| names.may_hold(name)).flat_map(|name| headers.get_all(name));
         lines.count() > 1
@@ -152,7 +191,7 @@ mod tests {
             let names = HeaderNameFilter::from_headers(&headers);
             let found = find_repeated(&headers, names);
             assert_eq!(found.and_then(|error| error.rsplit(' ').next()), expected, "{lines:?}");
-            assert_eq!(restrict(&Method::GET, &mut headers, names), None);
+            assert_eq!(restrict(&Method::GET, &mut headers, names, &[]), None);
             assert!(headers.is_empty());
         }
     }
@@ -172,14 +211,14 @@ mod tests {
         ] {
             let mut headers = fields(&[("x-http-method", value), ("x-original-url", "/a")]);
             let (names, method) = (HeaderNameFilter::from_headers(&headers), method.parse().unwrap());
-            assert_eq!(restrict(&method, &mut headers, names).is_some(), refused, "{method} {value}");
+            assert_eq!(restrict(&method, &mut headers, names, &[]).is_some(), refused, "{method} {value}");
             assert_eq!((headers.len(), headers.contains_key("x-http-method")), (usize::from(kept), kept));
             let methods: Vec<_> = methods(&method, &headers).collect();
             assert_eq!(methods, [&[method.as_str()][..], &[value][..usize::from(kept)]].concat());
         }
         let mut twice = fields(&[("x-http-method", "PUT"), ("x-http-method-override", "PUT")]);
         let names = HeaderNameFilter::from_headers(&twice);
-        assert!(restrict(&Method::POST, &mut twice, names).is_some());
+        assert!(restrict(&Method::POST, &mut twice, names, &[]).is_some());
     }
 
     #[test]
@@ -190,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gateways_tell_is_taken_from_those_that_are_trusted() {
+    fn what_gateways_tell_is_removed_unless_it_is_believed() {
         let mut headers = fields(&[
             ("x-scheme", "https"),
             ("x-script-name", "/a"),
@@ -199,7 +238,12 @@ mod tests {
         ]);
         let names = HeaderNameFilter::from_headers(&headers);
         assert!(!all().any(|name| headers.contains_key(name)), "it may be cached");
-        assert_eq!(restrict(&Method::POST, &mut headers, names), None);
+        assert_eq!(
+            restrict(&Method::POST, &mut headers, names, &[HeaderName::from_static("x-scheme")]),
+            None
+        );
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-scheme", "x-schema"]);
+        assert_eq!(restrict(&Method::POST, &mut headers, names, &[]), None);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-schema"]);
     }
 }

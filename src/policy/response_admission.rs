@@ -85,15 +85,18 @@ pub fn response_targets(
     let path = NormalizedPath::new(request.path);
     let tags = tags.iter().map(String::as_str);
     let mut ids = Target::ids_for_response(request.host, &path, query.unwrap_or_default(), tags);
+    if let Some(host) = request.forwarded_host {
+        ids.extend(Target::ids_for_response(host, &path, query.unwrap_or_default(), []));
+    }
     if route.no_vary_search && SearchVariance::parse(headers).is_some() {
-        ids.extend(TargetId::list_equivalents(request.host, &path));
+        ids.extend(request.hosts().flat_map(|host| TargetId::list_equivalents(host, &path)));
     }
     ids.push(route_target(route).id());
     let own_caller = route.per.as_ref().filter(|_| route.own_url == OwnUrl::Caller);
     let credential = own_caller.and_then(|per| caller_value(per, request));
     ids.extend(credential.iter().map(|credential| caller_target(credential, &path).id()));
     for reading in framework_readings(&path) {
-        ids.extend(["", request.host].map(|host| TargetId::hash_path(host, &reading)));
+        ids.extend([""].into_iter().chain(request.hosts()).map(|host| TargetId::hash_path(host, &reading)));
         ids.extend(credential.iter().map(|credential| caller_target(credential, &reading).id()));
     }
     ids.sort_unstable();

@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::error::ProxyError;
-use super::forwarding::{self, FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, client_ip};
+use super::forwarding::{self, FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, X_FORWARDED_HOST, client_ip};
 use super::interim::InterimSender;
 use super::request_fields::{asks_for_upgrade, normalize_fields, unambiguous_names};
 use super::request_host::{authority, keep_ban_host, normalize_host, single_value};
@@ -69,6 +69,9 @@ pub(crate) struct ClientHead {
     names: HeaderNameFilter,
     /// Lower case, without the scheme's own port; empty for HTTP/1.0 without `Host`.
     pub host: String,
+    /// The `X-Forwarded-Host` of a trusted proxy, where it names another host. The proxy may pass on what a client sent, so
+    /// it is in the key, and replaces no `Host`.
+    pub forwarded_host: Option<String>,
     /// The other fields by which a trusted proxy says under which address it was asked. They may change the response, so
     /// they are part of the key.
     forwarded_address: String,
@@ -158,22 +161,24 @@ impl ClientHead {
         // Internal requests are trusted: their fields come from the configuration or from trusted requests.
         let trusted = refresh.is_some()
             || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
-        let refusal = if trusted {
-            override_fields::find_repeated(&parts.headers, names)
-        } else {
-            keep_ban_host(&mut parts);
-            override_fields::restrict(&parts.method, &mut parts.headers, names)
-        };
-        if let Some(refusal) = refusal {
+        keep_ban_host(&mut parts);
+        let believed = if trusted { &config.trusted_fields[..] } else { &[] };
+        if trusted {
+            override_fields::remove_forwarded(&mut parts.headers, names, believed);
+        }
+        if let Some(refusal) = override_fields::restrict(&parts.method, &mut parts.headers, names, believed) {
             return Err(ProxyError::BadRequest(refusal));
         }
         check_target(&parts)?;
         normalize_fields(&mut parts, names, config.limits.header_count)?;
         let scheme = scheme(&parts.headers, trusted, is_tls);
-        let front = if trusted { forwarded_address_key(&parts.headers) } else { String::new() };
         let sender = client_ip(&parts.headers, names, peer, &config.trusted_proxies);
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
-        let host = normalize_host(authority(&parts, trusted)?, scheme)?;
+        let host = normalize_host(authority(&parts)?, scheme)?;
+        let (forwarded_host, front) = match trusted {
+            true => read_forwarded_address(&parts.headers, scheme, &host, believed)?,
+            false => (None, String::new()),
+        };
         Ok(Self {
             parts,
             content: None,
@@ -181,6 +186,7 @@ impl ClientHead {
             names,
             scheme,
             host,
+            forwarded_host,
             forwarded_address: front,
             client_ip: sender,
             peer,
@@ -222,6 +228,7 @@ impl ClientHead {
             scheme: self.scheme,
             names,
             host: self.host.clone(),
+            forwarded_host: self.forwarded_host.clone(),
             forwarded_address: self.forwarded_address.clone(),
             client_ip: self.client_ip,
             peer: self.peer,
@@ -279,6 +286,7 @@ impl ClientHead {
             method: &self.parts.method,
             scheme: self.scheme,
             host: &self.host,
+            forwarded_host: self.forwarded_host.as_deref(),
             forwarded_address: &self.forwarded_address,
             path: self.parts.uri.path(),
             query: self.parts.uri.query(),
@@ -296,7 +304,7 @@ impl ClientHead {
         CallerRequest {
             network: None,
             headers: &self.parts.headers,
-            host: &self.host,
+            host: self.forwarded_host.as_ref().unwrap_or(&self.host),
             scheme: self.scheme,
             client,
         }
@@ -339,7 +347,13 @@ impl ClientHead {
     }
 
     pub(crate) fn origin(&self) -> Origin<'_> {
-        Origin { peer: self.peer, is_trusted: self.is_trusted, scheme: self.scheme, host: &self.host }
+        Origin {
+            peer: self.peer,
+            is_trusted: self.is_trusted,
+            scheme: self.scheme,
+            host: &self.host,
+            forwarded_host: self.forwarded_host.as_deref(),
+        }
     }
 
     /// The fields as a proxy forwards them.
@@ -414,16 +428,26 @@ pub(super) fn timeouts(config: &Config, route: Option<&Route>) -> Timeouts {
     Timeouts { response: response.unwrap_or(upstream), idle: idle.or(total).unwrap_or(upstream), stream_idle }
 }
 
-/// The fields of a trusted proxy that upstreams build links from, as a part of the key.
-fn forwarded_address_key(headers: &HeaderMap) -> String {
+/// Reads the `X-Forwarded-Host` of a trusted proxy, if it names another host, and all its fields that upstreams build links
+/// from, as a part of the key.
+fn read_forwarded_address(
+    headers: &HeaderMap,
+    scheme: &str,
+    host: &str,
+    believed: &[HeaderName],
+) -> Result<(Option<String>, String), ProxyError> {
+    let forwarded_host = single_value(headers, X_FORWARDED_HOST.as_str());
+    let forwarded_host = forwarded_host.map(|host| normalize_host(host, scheme)).transpose()?;
+    let forwarded_host = forwarded_host.filter(|forwarded| forwarded != host);
     let mut front = String::new();
     let mut add = |name: &HeaderName, value: &[u8]| front.push_str(&format!("{name}={value:?};"));
-    for name in &FORWARDED_ADDRESS_FIELDS {
+    forwarded_host.iter().for_each(|host| add(&X_FORWARDED_HOST, host.as_bytes()));
+    for name in FORWARDED_ADDRESS_FIELDS.iter().chain(believed) {
         headers.get_all(name).iter().for_each(|value| add(name, value.as_bytes()));
     }
     let forwarded = headers.get_all(FORWARDED).iter().map(|value| forwarded_without_client(value.as_bytes()));
     forwarded.filter(|said| !said.is_empty()).for_each(|said| add(&FORWARDED, &said));
-    front
+    Ok((forwarded_host, front))
 }
 
 /// A `Forwarded` value (RFC 7239) without its `for=` pairs, since clients would share nothing otherwise. A value whose

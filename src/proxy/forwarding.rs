@@ -20,22 +20,12 @@ static FORWARDED_CLIENT_FIELDS: [HeaderName; 5] =
 
 /// Fields by which a proxy says under which address it was asked. Upstreams build links from them, and some select their
 /// response by them.
-pub(super) static FORWARDED_ADDRESS_FIELDS: [HeaderName; 10] = [
-    HeaderName::from_static("front-end-https"),
-    HeaderName::from_static("x-forwarded-path"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-protocol"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-ssl"),
-    HeaderName::from_static("x-forwarded-uri"),
-    HeaderName::from_static("x-url-scheme"),
-];
+pub(super) static FORWARDED_ADDRESS_FIELDS: [HeaderName; 2] =
+    [HeaderName::from_static("x-forwarded-port"), HeaderName::from_static("x-forwarded-prefix")];
 
 pub(super) const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The name as a CGI-like upstream reads it.
@@ -48,6 +38,7 @@ pub(super) fn with_dashes(name: &HeaderName) -> HeaderName {
 pub(super) fn is_set_by_proxies(name: &HeaderName) -> bool {
     FORWARDED_CLIENT_FIELDS.contains(name)
         || FORWARDED_ADDRESS_FIELDS.contains(name)
+        || override_fields::is_override(name)
         || override_fields::all().any(|field| field == name)
 }
 
@@ -154,6 +145,8 @@ pub(crate) struct Origin<'a> {
     pub is_trusted: bool,
     pub scheme: &'static str,
     pub host: &'a str,
+    /// The `X-Forwarded-Host` of a trusted proxy, where it names another host.
+    pub forwarded_host: Option<&'a str>,
 }
 
 /// Turns a client's fields into those of the upstream request.
@@ -175,6 +168,7 @@ pub(super) fn prepare_request(headers: &mut HeaderMap, version: Version, origin:
             .chain(&FORWARDED_ADDRESS_FIELDS)
             .filter(|name| names.may_hold(name));
         said.for_each(|name| drop(headers.remove(name)));
+        override_fields::remove_forwarded(headers, names, &[]);
     }
     if let Some(peer) = origin.peer {
         // Join all lines: the trusted proxy may have added only the last one.
@@ -193,6 +187,9 @@ pub(super) fn prepare_request(headers: &mut HeaderMap, version: Version, origin:
     } else if let Ok(host) = host_value(headers, origin.host) {
         headers.insert(X_FORWARDED_HOST, host.clone());
         headers.insert(HOST, host);
+    }
+    if let Some(Ok(host)) = origin.forwarded_host.map(HeaderValue::from_str) {
+        headers.insert(X_FORWARDED_HOST, host);
     }
     add_via(headers, version);
 }
@@ -331,7 +328,13 @@ mod tests {
     fn forwarded_fields_of_an_untrusted_client_are_dropped() {
         let mut fields =
             headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-host", "evil"), ("forwarded", "for=x")]);
-        let origin = Origin { peer: "10.0.0.9".parse().ok(), is_trusted: false, scheme: "http", host: "api" };
+        let origin = Origin {
+            peer: "10.0.0.9".parse().ok(),
+            is_trusted: false,
+            scheme: "http",
+            host: "api",
+            forwarded_host: None,
+        };
         prepare_request(&mut fields, Version::HTTP_11, origin);
         assert_eq!(fields["x-forwarded-for"], "10.0.0.9");
         assert_eq!(fields["x-forwarded-host"], "api");
@@ -343,11 +346,18 @@ mod tests {
         let mut fields = headers(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=1.2.3.4")]);
         // Some proxies append a field and leave the client's own in place.
         fields.append(X_FORWARDED_FOR, HeaderValue::from_static("1.2.3.4"));
-        let origin = Origin { peer: "10.0.0.9".parse().ok(), is_trusted: true, scheme: "https", host: "api" };
+        let origin = Origin {
+            peer: "10.0.0.9".parse().ok(),
+            is_trusted: true,
+            scheme: "https",
+            host: "api",
+            forwarded_host: Some("public"),
+        };
         prepare_request(&mut fields, Version::HTTP_11, origin);
         assert_eq!(fields.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(fields["x-forwarded-for"], "6.6.6.6, 1.2.3.4, 10.0.0.9");
         assert_eq!(fields["x-forwarded-proto"], "https");
         assert_eq!(fields["forwarded"], "for=1.2.3.4");
+        assert_eq!([&fields["host"], &fields["x-forwarded-host"]], ["api", "public"]);
     }
 }

@@ -12,7 +12,7 @@ use super::error::ProxyError;
 const X_HOST: HeaderName = HeaderName::from_static("x-host");
 
 /// RFC 9112 §3.2: the target's own authority wins over `Host`; without either the request has no meaning.
-pub(super) fn authority(parts: &Parts, trusted: bool) -> Result<&str, ProxyError> {
+pub(super) fn authority(parts: &Parts) -> Result<&str, ProxyError> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -25,9 +25,6 @@ pub(super) fn authority(parts: &Parts, trusted: bool) -> Result<&str, ProxyError
     };
     if parts.version == Version::HTTP_2 {
         check_host(&parts.uri, host)?;
-    }
-    if let Some(forwarded) = trusted.then(|| single_value(&parts.headers, "x-forwarded-host")).flatten() {
-        return Ok(forwarded);
     }
     match (parts.uri.authority(), host) {
         (Some(authority), _) if authority.as_str().contains('@') => {

@@ -6,12 +6,11 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::client_request::{ClientHead, forwarded_without_client};
-use super::forwarding::FORWARDED;
-use super::forwarding::FORWARDED_ADDRESS_FIELDS;
+use super::forwarding::{FORWARDED, FORWARDED_ADDRESS_FIELDS, X_FORWARDED_HOST};
 use crate::policy::classify::CacheLookup;
 use crate::policy::route::Shared;
 use crate::policy::vary::Vary;
-use crate::policy::{CallerFields, Route};
+use crate::policy::{CallerFields, Route, override_fields};
 use crate::stored_response::{SampleRequest, StoredHead};
 
 /// Fields that upstreams select a variant by.
@@ -46,6 +45,9 @@ fn anonymous_sample(
     }
     if head.scheme == "https" {
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    }
+    if let Some(host) = &head.forwarded_host {
+        headers.insert(X_FORWARDED_HOST, HeaderValue::from_str(host).ok()?);
     }
     for name in selecting_fields(head, lookup.route, stored) {
         if caller_fields.identify(&name) {
@@ -84,7 +86,11 @@ fn selecting_fields(
         Vary::Fields(fields) => fields.names().to_vec(),
         Vary::Nothing | Vary::Everything => Vec::new(),
     };
-    let address = head.is_trusted.then_some(FORWARDED_ADDRESS_FIELDS.iter().cloned()).into_iter().flatten();
+    // The override fields that were not removed are in the key.
+    let is_of_address =
+        |name: &&HeaderName| FORWARDED_ADDRESS_FIELDS.contains(name) || override_fields::is_override(name);
+    let address = head.is_trusted.then(|| head.parts.headers.keys().filter(is_of_address).cloned());
+    let address = address.into_iter().flatten();
     route.headers.iter().cloned().chain(vary).chain(NEGOTIATION_FIELDS).chain(address)
 }
 

@@ -99,7 +99,7 @@ async fn a_trusted_proxy_is_believed() {
     let seen = upstream.last("/a");
     assert_eq!(seen.header("x-forwarded-for").as_deref(), Some("1.2.3.4, 127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some("https"));
-    assert_eq!(seen.header("host").as_deref(), Some("public.test"));
+    assert_eq!(seen.header("x-forwarded-host").as_deref(), Some("public.test"));
     ask("https").await.assert_hit();
     ask("http").await.assert_fwd("uri-miss");
 }
@@ -290,33 +290,86 @@ async fn forwarded_addresses_of_trusted_proxies_are_in_the_key() {
     assert_eq!(upstream.last("/a").header("x-forwarded-prefix"), None);
 }
 
+/// Fields by which upstreams believe their proxy, and that ordinary proxies pass on as clients send them.
+const OVERRIDES: [&str; 18] = [
+    "front-end-https",
+    "x-envoy-original-path",
+    "x-forwarded-base",
+    "x-forwarded-path",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-uri",
+    "x-host",
+    "x-http-method-override",
+    "x-ingress-path",
+    "x-invoke-path",
+    "x-original-uri",
+    "x-original-url",
+    "x-scheme",
+    "x-script-name",
+    "x-url-scheme",
+];
+
 /// A response that the upstream built from one client's fields reaches no other client.
 #[tokio::test]
 async fn what_some_take_for_another_address_is_in_the_key_or_not_sent() {
     let upstream = Upstream::start();
-    let names = [
-        "front-end-https",
-        "x-forwarded-path",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-forwarded-protocol",
-        "x-forwarded-scheme",
-        "x-forwarded-server",
-        "x-forwarded-ssl",
-        "x-forwarded-uri",
-        "x-url-scheme",
-    ];
-    upstream.on("/a", move |request: &Received| {
-        let said: Vec<_> = names.iter().filter_map(|name| request.header(name)).collect();
+    upstream.on("/a", |request: &Received| {
+        let said: Vec<_> = OVERRIDES.iter().filter_map(|name| request.header(name)).collect();
         Answer::ok(format!("for {}", said.join(",")))
     });
-    let open = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
-    let behind = Larder::with("trusted_proxies: [127.0.0.0/8]\nroutes: [{path: /a, ttl: 60s}]", &upstream);
-    for name in names {
-        open.get("/a").header(name, "evil").await.assert_text("for ");
-        behind.get("/a").header(name, "evil").await.assert_text("for evil");
-        behind.get("/a").await.assert_text("for ");
-        behind.get("/a").header(name, "evil").await.assert_text("for evil").assert_hit();
+    let routes = "routes: [{path: /a, ttl: 60s}]";
+    let open = Larder::with(routes, &upstream);
+    let behind = Larder::with(&format!("trusted_proxies: [127.0.0.0/8]\n{routes}"), &upstream);
+    let named = OVERRIDES.join(", ");
+    let yaml = format!("trusted_proxies: [127.0.0.0/8]\ntrusted_fields: [{named}]\n{routes}");
+    let trusting = Larder::with(&yaml, &upstream);
+    for name in OVERRIDES {
+        for larder in [&open, &behind] {
+            if name != "x-http-method-override" {
+                larder.request("POST", "/a").header(name, "evil").await.assert_text("for ");
+            }
+            larder.get("/a").header(name, "evil").await.assert_text("for ");
+            larder.get("/a").await.assert_text("for ").assert_hit();
+        }
+        trusting.get("/a").header(name, "evil").await.assert_text("for evil");
+        trusting.get("/a").await.assert_text("for ");
+        trusting.get("/a").header(name, "evil").await.assert_text("for evil");
+    }
+    let by_prefix = || trusting.get("/a").header("x-script-name", "/shop");
+    by_prefix().await.assert_stored();
+    by_prefix().await.assert_hit();
+}
+
+/// nginx passes a client's `X-Forwarded-Host` on: an upstream that reads `Host` alone is not told another.
+#[tokio::test]
+async fn the_host_of_a_trusted_proxy_is_its_own() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&format!("trusted_proxies: [127.0.0.0/8]\n{ROUTES}"), &upstream);
+    for method in ["GET", "POST"] {
+        let request = larder.request(method, "/a").header("host", "shop.test");
+        request.header("x-forwarded-host", "evil.test").await.assert_status(200);
+        let seen = upstream.last("/a");
+        assert_eq!(seen.header("host").as_deref(), Some("shop.test"));
+        assert_eq!(seen.header("x-forwarded-host").as_deref(), Some("evil.test"));
+    }
+    larder.get("/a").header("host", "evil.test").await.assert_fwd("uri-miss");
+    larder.get("/a").header("host", "shop.test").await.assert_fwd("uri-miss");
+    // A purge reaches a response by both names, and an absolute `Location` is of the API by both.
+    for host in ["shop.test", "evil.test"] {
+        let get = || larder.get("/a").header("host", "shop.test").header("x-forwarded-host", "evil.test");
+        get().await;
+        get().await.assert_hit();
+        upstream.on("/made", Answer::status(201).header("location", &format!("http://{host}/a")));
+        let write = larder.request("POST", "/made").header("host", "shop.test");
+        write.header("x-forwarded-host", "evil.test").await.assert_status(201);
+        get().await.assert_fwd("uri-miss");
+        let purge =
+            larder.admin.request("POST", "/purge").body(format!(r#"{{"urls": ["http://{host}/a"]}}"#));
+        purge.await.assert_status(200);
+        get().await.assert_fwd("uri-miss");
     }
 }
 

@@ -142,7 +142,7 @@ async fn registered_safe_methods_purge_nothing() {
 }
 
 #[tokio::test]
-async fn path_override_fields_need_a_trusted_proxy() {
+async fn path_override_fields_are_believed_where_they_are_named() {
     let upstream = Upstream::start();
     let larder = Larder::with(SCHOOL, &upstream);
     let fields = ["x-original-url", "x-rewrite-url", "x-host", "x-original-host"];
@@ -156,7 +156,16 @@ async fn path_override_fields_need_a_trusted_proxy() {
     assert_eq!(larder.misses(&READS).await, [""; 0]);
     larder.get("/courses/7").header("x-original-url", "/admin").await.assert_hit();
 
-    let trusting = Larder::with(&format!("trusted_proxies: [127.0.0.0/8]{SCHOOL}"), &upstream);
+    // nginx and others pass on what clients send.
+    let behind = Larder::with(&format!("trusted_proxies: [127.0.0.0/8]{SCHOOL}"), &upstream);
+    behind.misses(&READS).await;
+    let write = behind.request("POST", "/login").header("x-original-url", "/courses/7");
+    write.header("x-rewrite-url", "/courses").await.assert_status(200);
+    assert_eq!(upstream.last("/login").header("x-original-url"), None);
+    assert_eq!(behind.misses(&READS).await, [""; 0]);
+
+    let named = "trusted_fields: [X-Original-URL, X-Rewrite-URL, X-HTTP-Method, X-HTTP-Method-Override]";
+    let trusting = Larder::with(&format!("trusted_proxies: [127.0.0.0/8]\n{named}{SCHOOL}"), &upstream);
     trusting.misses(&READS).await;
     let write = || trusting.request("POST", "/login");
     write().header("x-original-url", "/courses/7").await.assert_status(200);

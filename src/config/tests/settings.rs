@@ -154,6 +154,7 @@ fn sections_refuse_what_can_t_work() {
         ("admin: {token: \"\"}", "the token is empty"),
         ("purge: {allow: [localhost]}", "`localhost` is not a network"),
         ("trusted_proxies: [10.0.0.0/33]", "`10.0.0.0/33` is not a network"),
+        ("trusted_fields: [X-Forwarded-For]", "larder does not drop `x-forwarded-for`"),
         ("credentials: [\"X Key\"]", "`X Key` is not a field name"),
         ("limits: {header_bytes: 1KiB}", "between 8KiB and 16MiB"),
         ("log: {level: inf}", "did you mean `info`?"),
@@ -171,6 +172,7 @@ fn sections_take_what_is_written() {
 admin: {listen: 127.0.0.1:1, token: s3cret}
 purge: {allow: [10.1.2.3/8, 192.0.2.1], token: other, parents: no}
 trusted_proxies: [fd00::/8]
+trusted_fields: [X-Script-Name]
 credentials: [X-Session]
 limits: {connections: 5, header_bytes: 8192, header_timeout: 1s, idle_timeout: 2m, drain: 0s}
 log: {format: json, level: \"warn,larder::proxy=debug\"}
@@ -185,6 +187,7 @@ log: {format: json, level: \"warn,larder::proxy=debug\"}
     assert_eq!(allow, PurgeAllow::Networks(networks));
     assert!(!config.purge.parents);
     assert_eq!(config.trusted_proxies.len(), 1);
+    assert_eq!(config.trusted_fields, [HeaderName::from_static("x-script-name")]);
     assert_eq!(config.credentials, CallerFields::only(vec![HeaderName::from_static("x-session")]));
     assert_eq!((config.limits.connections, config.limits.drain), (5, Duration::ZERO));
     assert_eq!((config.log.json, config.log.level.as_str()), (true, "warn,larder::proxy=debug"));

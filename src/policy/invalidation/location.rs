@@ -46,8 +46,7 @@ pub(super) fn same_origin_path(
     let same_host = match parts.authority {
         Some(authority) => {
             let host = normalize_host(authority, scheme);
-            let is_own = |own: &str| host == normalize_host(own, scheme);
-            is_own(request.host) || upstream_host.is_some_and(is_own)
+            request.hosts().chain(upstream_host).any(|own| host == normalize_host(own, scheme))
         }
         // `mailto:…`, or `http:/path`, which is read in several ways.
         None => parts.scheme.is_none(),
