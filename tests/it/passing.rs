@@ -73,3 +73,25 @@ async fn a_spelling_that_passes_never_fills_the_normal_one() {
     }
     larder.get("/cached").await.assert_fwd("uri-miss").assert_text("GET /cached #1");
 }
+
+/// To Rails and Grape whatever follows the last dot of a path is a format.
+#[tokio::test]
+async fn a_path_with_any_suffix_may_be_the_one_without() {
+    let upstream = Upstream::start();
+    let routes = "
+routes:
+  - {path: /users/me, ttl: never}
+  - {path: '/users/{id}', ttl: 60s}
+  - {path: /login, rate: {limit: 1/5m}}";
+    let larder = Larder::with(routes, &upstream);
+    larder.request("POST", "/login").await.assert_status(200);
+    for suffix in [".json", ".stylesheet-min", ".toolongformat", ".css~", ".a_b", ".a@b", ".x%20"] {
+        let path = format!("/users/me{suffix}");
+        larder.get(&path).await.assert_detail("path-spelling");
+        larder.request("POST", &format!("/login{suffix}")).await.assert_status(429);
+        larder.get("/users/7").await;
+        larder.get("/users/7").await.assert_hit();
+        larder.request("PATCH", &format!("/users/7{suffix}")).await.assert_status(200);
+        larder.get("/users/7").await.assert_fwd("uri-miss");
+    }
+}

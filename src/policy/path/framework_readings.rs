@@ -2,15 +2,15 @@
 
 use crate::purge::NormalizedPath;
 
-/// The longest suffix that names a format: `.jsonapi`, `.geojson`, `.protobuf`.
-const MAX_FORMAT_BYTES: usize = 10;
+use std::borrow::Cow;
 
 /// The paths that a framework may take `path` for, besides itself; at most two. Routers drop white space or a newline at
-/// the end, converters to numbers take white space, a sign and leading zeros, and Rails, Django REST framework, Spring and
-/// API Platform take `/courses/7.json` for `/courses/7`.
+/// the end, converters to numbers take white space, a sign, leading zeros and Python's `1_0`, and Rails, Django REST
+/// framework, Spring and API Platform take `/courses/7.json` for `/courses/7`. To Rails and Grape anything is a format:
+/// `[^./?]+`.
 pub(in crate::policy) fn framework_readings(path: &NormalizedPath) -> Vec<NormalizedPath> {
     let segments = path.as_str().trim_start_matches('/').split('/');
-    let is_read_otherwise = |segment: &str| number(trimmed(segment)) != segment;
+    let is_read_otherwise = |segment: &str| number(trimmed(segment)) != segment || is_grouped(segment);
     let has_format = segments.clone().next_back().is_some_and(|last| without_format(last).is_some());
     let mut readings = Vec::new();
     if !has_format && !segments.clone().any(is_read_otherwise) {
@@ -22,13 +22,14 @@ pub(in crate::policy) fn framework_readings(path: &NormalizedPath) -> Vec<Normal
             readings.push(reading);
         }
     };
-    let segments = segments.map(|segment| number(trimmed(segment)));
-    let mut segments: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
+    let segments: Vec<Cow<'_, str>> = segments.map(ungrouped_number).filter(|s| !s.is_empty()).collect();
+    let mut segments: Vec<&str> = segments.iter().map(|segment| &**segment).collect();
     add(&segments);
-    if let Some(last) = segments.last_mut()
+    if let Some(last) = segments.pop()
         && let Some(without) = without_format(last)
     {
-        *last = number(trimmed(without));
+        let without = ungrouped_number(without);
+        segments.push(&without);
         add(&segments);
     }
     readings
@@ -50,11 +51,26 @@ fn number(segment: &str) -> &str {
     }
 }
 
+/// Whether digits may be grouped by `_`.
+fn is_grouped(segment: &str) -> bool {
+    let is_number = |byte: &u8| byte.is_ascii_digit() || b"+ \t\n\r".contains(byte);
+    segment.as_bytes().first().is_some_and(is_number) && segment.contains('_')
+}
+
+/// A number without white space, sign, leading zeros, and `_` between digits.
+fn ungrouped_number(segment: &str) -> Cow<'_, str> {
+    let segment = trimmed(segment);
+    let digits = segment.strip_prefix('+').unwrap_or(segment);
+    let is_number = digits.split('_').all(|group| group.bytes().all(|byte| byte.is_ascii_digit()));
+    match is_number && is_grouped(segment) {
+        true => Cow::Owned(number(&digits.replace('_', "")).to_owned()),
+        false => Cow::Borrowed(number(segment)),
+    }
+}
+
 fn without_format(segment: &str) -> Option<&str> {
-    let (name, format) = segment.rsplit_once('.')?;
-    let is_format =
-        format.len() <= MAX_FORMAT_BYTES && format.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    (is_format && !name.is_empty()).then_some(name)
+    let (name, _) = segment.rsplit_once('.')?;
+    (!name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]
@@ -78,7 +94,14 @@ mod tests {
             ("/courses/%20+07%20/x", &["/courses/7/x"]),
             ("/courses/000", &["/courses/0"]),
             ("/files/v1.2.tar.gz", &["/files/v1.2.tar"]),
-            ("/files/a.much-too-long-for-a-format", &[]),
+            ("/files/a.a-long-one~for!a@format", &["/files/a"]),
+            ("/users/me.x%20", &["/users/me.x", "/users/me"]),
+            ("/courses/10.000000000000", &["/courses/10"]),
+            ("/courses/1_0", &["/courses/10"]),
+            ("/courses/+0_10.x/a_b", &[]),
+            ("/courses/+0_10.x", &["/courses/10"]),
+            ("/courses/a_1/b", &[]),
+            ("/courses/7_a", &[]),
         ] {
             let readings = framework_readings(&NormalizedPath::new(path));
             assert_eq!(readings.iter().map(NormalizedPath::as_str).collect::<Vec<_>>(), expected, "{path}");
