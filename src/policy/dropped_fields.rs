@@ -10,10 +10,17 @@ pub struct DroppedFields {
     names: Vec<HeaderName>,
     /// The beginnings of names.
     prefixes: Vec<String>,
+    /// Names that look like those of tokens, sessions and callers count, too, unless they are in here.
+    unless: Option<Box<DroppedFields>>,
 }
 
 /// Tokens, sessions, names and counters of one caller.
 const DEFAULT: &[&str] = &[
+    "clear-site-data",
+    "x-credits-remaining",
+    "x-shopify-shop-api-call-limit",
+    "x-user-roles",
+    "x-user-permissions",
     // `uid`, `client` and `expiry` go with `access-token` in devise_token_auth.
     "access-token",
     "refresh-token",
@@ -75,18 +82,60 @@ const DEFAULT: &[&str] = &[
     "ratelimit-*",
     "x-ratelimit-*",
     "x-rate-limit-*",
+    "x-ratelimit",
+    "x-rate-limit",
 ];
+
+/// Found anywhere in the names of tokens, sessions and callers.
+const PARTS: &[&str] = &[
+    "api-key",
+    "apikey",
+    "authenticated",
+    "bearer",
+    "credential",
+    "csrf",
+    "dpop",
+    "jwt",
+    "passw",
+    "principal",
+    "secret",
+    "sessid",
+    "session",
+    "tenant",
+    "token",
+    "xsrf",
+];
+
+/// Whole words of such names.
+const WORDS: &[&str] = &["email", "login", "sid", "uid", "username"];
+
+/// Words of tokens by which a list is read on. They are nobody's.
+const PAGING_WORDS: &[&str] = &["continuation", "cursor", "next", "page", "previous", "prev", "sync"];
+
+fn looks_personal(name: &str) -> bool {
+    let has_word = |words: &[&str]| name.split('-').any(|word| words.contains(&word));
+    let has_part = || PARTS.iter().any(|part| name.contains(part));
+    // CORS (`Access-Control-Allow-Credentials`) speaks to pages.
+    !name.starts_with("access-control-") && (has_word(WORDS) || has_part() && !has_word(PAGING_WORDS))
+}
 
 impl Default for DroppedFields {
     fn default() -> Self {
-        Self::new(DEFAULT.iter().copied()).unwrap_or(Self { names: Vec::new(), prefixes: Vec::new() })
+        Self {
+            unless: Some(Box::new(Self::none())),
+            ..Self::new(DEFAULT.iter().copied()).unwrap_or_else(Self::none)
+        }
     }
 }
 
 impl DroppedFields {
+    fn none() -> Self {
+        Self { names: Vec::new(), prefixes: Vec::new(), unless: None }
+    }
+
     /// `None`: one is neither a name nor the beginning of one with `*`.
     pub fn new<'p>(patterns: impl Iterator<Item = &'p str>) -> Option<Self> {
-        let mut fields = Self { names: Vec::new(), prefixes: Vec::new() };
+        let mut fields = Self::none();
         for pattern in patterns {
             match pattern.strip_suffix('*') {
                 None => fields.names.push(pattern.parse().ok()?),
@@ -106,11 +155,15 @@ impl DroppedFields {
         self.prefixes.retain(|prefix| !exempt.prefixes.contains(prefix));
         self.names.extend(also.names);
         self.prefixes.extend(also.prefixes);
+        self.unless = Some(Box::new(exempt.clone()));
         self
     }
 
     pub fn drops(&self, name: &HeaderName) -> bool {
-        self.names.contains(name) || self.prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
+        let is_personal = |unless: &Self| looks_personal(name.as_str()) && !unless.drops(name);
+        self.names.contains(name)
+            || self.prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
+            || self.unless.as_deref().is_some_and(is_personal)
     }
 
     pub fn drops_cookies(&self) -> bool {
@@ -125,7 +178,8 @@ impl DroppedFields {
 
     /// All that decides, as text, for fingerprints.
     pub(super) fn describe(&self) -> String {
-        format!("{:?} {:?}", self.names, self.prefixes)
+        let unless = self.unless.as_ref().map(|unless| (&unless.names, &unless.prefixes));
+        format!("{:?} {:?} {unless:?}", self.names, self.prefixes)
     }
 }
 
@@ -153,5 +207,53 @@ mod tests {
         assert_eq!(names(&amended), ["x-session-id", "set-cookie", "x-shop"]);
         assert!(amended.drops_cookies() && !default.drops_cookies());
         assert_eq!(DroppedFields::new(["a b"].into_iter()), None);
+    }
+
+    #[test]
+    fn names_of_tokens_and_sessions_are_recognised() {
+        let default = DroppedFields::default();
+        let name = |name: &str| name.parse::<HeaderName>().unwrap();
+        for dropped in [
+            "Session-Token",
+            "Private-Token",
+            "X-Subject-Token",
+            "X-Renewed-Token",
+            "X-CSRFToken",
+            "X-Csrf",
+            "RequestVerificationToken",
+            "Woocommerce-Session",
+            "Sec-Session-Id",
+            "DPoP-Nonce",
+            "X-Email",
+            "X-Authenticated-User",
+            "X-Principal",
+            "X-Tenant-Id",
+            "X-Rate-Limit",
+            "Clear-Site-Data",
+            "X-User-Roles",
+        ] {
+            assert!(default.drops(&name(dropped)), "{dropped}");
+        }
+        for kept in [
+            "Access-Control-Allow-Credentials",
+            "Access-Control-Expose-Headers",
+            "WWW-Authenticate",
+            "ETag",
+            "Content-Security-Policy",
+            "Permissions-Policy",
+            "Surrogate-Key",
+            "Cache-Tag",
+            "X-Next-Page-Token",
+            "X-Continuation-Token",
+            "X-Total-Count",
+            "Link",
+            "X-User-Agent",
+        ] {
+            assert!(!default.drops(&name(kept)), "{kept}");
+        }
+        let list = |all: &[&'static str]| DroppedFields::new(all.iter().copied()).unwrap();
+        let amended = default.amended(list(&[]), &list(&["X-Feature-Token", "X-Csrf*"]));
+        assert!(!amended.drops(&name("X-Feature-Token")) && !amended.drops(&name("X-Csrf")));
+        assert!(amended.drops(&name("X-Other-Token")) && !list(&["X-A"]).drops(&name("X-Token")));
     }
 }
