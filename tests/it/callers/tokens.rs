@@ -247,7 +247,7 @@ async fn a_token_among_odd_cookies_is_left_to_the_api() {
 
 /// The API takes the request for one of nobody, and answers it.
 #[tokio::test]
-async fn a_response_to_a_token_that_has_expired_meanwhile_is_not_stored() {
+async fn a_response_to_a_token_that_has_expired_is_not_stored() {
     let (upstream, larder) = start();
     let (short, long) = (token(&claims("ann", "t", 20)), token(&claims("ann", "t", 100)));
     for path in ["/members", "/mine"] {
