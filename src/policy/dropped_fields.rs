@@ -16,7 +16,6 @@ pub struct DroppedFields {
 
 /// Tokens, sessions, names and counters of one caller.
 const DEFAULT: &[&str] = &[
-    "clear-site-data",
     "x-credits-remaining",
     "x-shopify-shop-api-call-limit",
     "x-user-roles",
@@ -229,7 +228,6 @@ mod tests {
             "X-Principal",
             "X-Tenant-Id",
             "X-Rate-Limit",
-            "Clear-Site-Data",
             "X-User-Roles",
         ] {
             assert!(default.drops(&name(dropped)), "{dropped}");
