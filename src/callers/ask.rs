@@ -103,9 +103,12 @@ impl AskClient {
     }
 
     pub(super) async fn ask(&self, request: CallerRequest<'_>) -> CallerVerdict {
-        let Some((question, fields)) = self.question(request) else {
+        let Some((question, mut fields)) = self.question(request) else {
             return CallerVerdict::Unknown(UnknownCaller::Anonymous);
         };
+        if let Some(Ok(address)) = request.client.map(|client| HeaderValue::try_from(client.to_string())) {
+            fields.insert(X_FORWARDED_FOR, address);
+        }
         loop {
             drop(self.verdicts.remove_if(&question, |known| self.is_over(&question, known)));
             // If this request goes away, the next one that waits asks.
@@ -217,8 +220,8 @@ impl AskClient {
         .filter(|name| name.len() <= MAX_NAME_BYTES)
     }
 
-    /// The question about a request, and its fields: the credentials, where the request was sent, and from where. `None`:
-    /// it has no credential.
+    /// The question about a request, and its fields but for the client's address: the credentials, and where the request
+    /// was sent. `None`: it has no credential.
     fn question(
         &self,
         CallerRequest { headers, host, scheme, client, .. }: CallerRequest<'_>,
@@ -249,11 +252,7 @@ impl AskClient {
         for (name, value) in [(X_FORWARDED_HOST, host), (X_FORWARDED_PROTO, scheme)] {
             forwarded.insert(name, HeaderValue::from_str(value).ok()?);
         }
-        let question = Question { credentials: hash_fields(&forwarded), client };
-        if let Some(client) = client {
-            forwarded.insert(X_FORWARDED_FOR, HeaderValue::from_str(&client.to_string()).ok()?);
-        }
-        Some((question, forwarded))
+        Some((Question { credentials: hash_fields(&forwarded), client }, forwarded))
     }
 }
 

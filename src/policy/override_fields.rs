@@ -104,6 +104,11 @@ pub fn methods<'a>(method: &'a Method, headers: &'a HeaderMap) -> impl Iterator<
     std::iter::once(method.as_str()).chain(overriding.filter_map(|value| value.to_str().ok()))
 }
 
+/// Whether a request has one of the methods, as its own or as the one that overrides it.
+pub fn has_method(method: &Method, headers: &HeaderMap, names: &[&str]) -> bool {
+    methods(method, headers).any(|method| names.iter().any(|name| name.eq_ignore_ascii_case(method)))
+}
+
 /// Whether the field is believed only where `trusted_fields` names it.
 pub fn is_override(name: &HeaderName) -> bool {
     let lists = [&METHOD_FIELDS[..], &PATH_FIELDS, &HOST_FIELDS, &CONTEXT_FIELDS, &FORWARDED_CONTEXT_FIELDS];

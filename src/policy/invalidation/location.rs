@@ -13,9 +13,7 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 /// Returns the value of `Destination`, if the method writes there. A second one is malformed.
 pub(super) fn destination<'a>(request: &RequestHead<'a>) -> Option<&'a [u8]> {
     let headers = request.headers;
-    let mut methods = override_fields::methods(request.method, headers);
-    let writes_there =
-        methods.any(|method| ["MOVE", "COPY"].iter().any(|it| it.eq_ignore_ascii_case(method)));
+    let writes_there = override_fields::has_method(request.method, headers, &["MOVE", "COPY"]);
     headers.get(DESTINATION).filter(|_| writes_there).map(|value| value.as_bytes())
 }
 

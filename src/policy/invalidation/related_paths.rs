@@ -32,13 +32,10 @@ pub(super) enum ReachBelow {
 impl ReachBelow {
     /// The reach of a write at its own path, also by a method that overrides its own.
     pub(super) fn find(request: &RequestHead<'_>) -> Self {
-        let has = |names: [&str; 2]| {
-            let mut methods = override_fields::methods(request.method, request.headers);
-            methods.any(|method| names.iter().any(|name| name.eq_ignore_ascii_case(method)))
-        };
-        if has(["DELETE", "MOVE"]) {
+        let has = |names| override_fields::has_method(request.method, request.headers, names);
+        if has(&["DELETE", "MOVE"]) {
             Self::All
-        } else if has(["PUT", "PATCH"]) {
+        } else if has(&["PUT", "PATCH"]) {
             Self::Members
         } else {
             Self::Nothing
