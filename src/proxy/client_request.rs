@@ -69,12 +69,8 @@ pub(crate) struct ClientHead {
     names: HeaderNameFilter,
     /// Lower case, without the scheme's own port; empty for HTTP/1.0 without `Host`.
     pub host: String,
-    /// The `X-Forwarded-Host` of a trusted proxy, where it names another host. The proxy may pass on what a client sent, so
-    /// it is in the key, and replaces no `Host`.
-    pub forwarded_host: Option<String>,
-    /// The other fields by which a trusted proxy says under which address it was asked. They may change the response, so
-    /// they are part of the key.
-    forwarded_address: String,
+    /// The address under which a trusted proxy was asked; few requests have one.
+    forwarded: Option<Box<ForwardedAddress>>,
     /// The client's address. `None` behind an intermediary that is not trusted.
     pub client_ip: Option<IpAddr>,
     /// The peer of the connection; `None` on a unix socket.
@@ -96,6 +92,15 @@ pub(crate) struct ClientHead {
     pub refresh: Option<RefreshPolicy>,
     /// The position of the entry of `callers`, and its verdict; set once the caller is identified.
     caller: OnceLock<(usize, CallerVerdict)>,
+}
+
+/// The address that a trusted proxy forwards. The proxy may pass on what a client sent, so it replaces no `Host`.
+#[derive(Clone)]
+struct ForwardedAddress {
+    /// `X-Forwarded-Host`, where it names another host.
+    host: Option<String>,
+    /// All fields of the address. They may change the response, so they are part of the key.
+    key: String,
 }
 
 impl ClientRequest {
@@ -175,9 +180,9 @@ impl ClientHead {
         let sender = client_ip(&parts.headers, names, peer, &config.trusted_proxies);
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();
         let host = normalize_host(authority(&parts)?, scheme)?;
-        let (forwarded_host, front) = match trusted {
+        let forwarded = match trusted {
             true => read_forwarded_address(&parts.headers, scheme, &host, believed)?,
-            false => (None, String::new()),
+            false => None,
         };
         Ok(Self {
             parts,
@@ -186,8 +191,7 @@ impl ClientHead {
             names,
             scheme,
             host,
-            forwarded_host,
-            forwarded_address: front,
+            forwarded,
             client_ip: sender,
             peer,
             interims: None,
@@ -228,8 +232,7 @@ impl ClientHead {
             scheme: self.scheme,
             names,
             host: self.host.clone(),
-            forwarded_host: self.forwarded_host.clone(),
-            forwarded_address: self.forwarded_address.clone(),
+            forwarded: self.forwarded.clone(),
             client_ip: self.client_ip,
             peer: self.peer,
             interims: None,
@@ -286,8 +289,8 @@ impl ClientHead {
             method: &self.parts.method,
             scheme: self.scheme,
             host: &self.host,
-            forwarded_host: self.forwarded_host.as_deref(),
-            forwarded_address: &self.forwarded_address,
+            forwarded_host: self.forwarded_host(),
+            forwarded_address: self.forwarded.as_ref().map_or("", |forwarded| &forwarded.key),
             path: self.parts.uri.path(),
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
@@ -304,7 +307,7 @@ impl ClientHead {
         CallerRequest {
             network: None,
             headers: &self.parts.headers,
-            host: self.forwarded_host.as_ref().unwrap_or(&self.host),
+            host: self.forwarded_host().unwrap_or(&self.host),
             scheme: self.scheme,
             client,
         }
@@ -352,8 +355,13 @@ impl ClientHead {
             is_trusted: self.is_trusted,
             scheme: self.scheme,
             host: &self.host,
-            forwarded_host: self.forwarded_host.as_deref(),
+            forwarded_host: self.forwarded_host(),
         }
+    }
+
+    /// The `X-Forwarded-Host` of a trusted proxy, where it names another host.
+    pub(crate) fn forwarded_host(&self) -> Option<&str> {
+        self.forwarded.as_ref()?.host.as_deref()
     }
 
     /// The fields as a proxy forwards them.
@@ -428,26 +436,25 @@ pub(super) fn timeouts(config: &Config, route: Option<&Route>) -> Timeouts {
     Timeouts { response: response.unwrap_or(upstream), idle: idle.or(total).unwrap_or(upstream), stream_idle }
 }
 
-/// Reads the `X-Forwarded-Host` of a trusted proxy, if it names another host, and all its fields that upstreams build links
-/// from, as a part of the key.
+/// Reads the fields of a trusted proxy that upstreams build links from.
 fn read_forwarded_address(
     headers: &HeaderMap,
     scheme: &str,
     host: &str,
     believed: &[HeaderName],
-) -> Result<(Option<String>, String), ProxyError> {
-    let forwarded_host = single_value(headers, X_FORWARDED_HOST.as_str());
-    let forwarded_host = forwarded_host.map(|host| normalize_host(host, scheme)).transpose()?;
-    let forwarded_host = forwarded_host.filter(|forwarded| forwarded != host);
-    let mut front = String::new();
-    let mut add = |name: &HeaderName, value: &[u8]| front.push_str(&format!("{name}={value:?};"));
-    forwarded_host.iter().for_each(|host| add(&X_FORWARDED_HOST, host.as_bytes()));
+) -> Result<Option<Box<ForwardedAddress>>, ProxyError> {
+    let host_field = single_value(headers, X_FORWARDED_HOST.as_str());
+    let named = host_field.map(|host| normalize_host(host, scheme)).transpose()?;
+    let other = named.filter(|named| named != host);
+    let mut key = String::new();
+    let mut add = |name: &HeaderName, value: &[u8]| key.push_str(&format!("{name}={value:?};"));
+    other.iter().for_each(|host| add(&X_FORWARDED_HOST, host.as_bytes()));
     for name in FORWARDED_ADDRESS_FIELDS.iter().chain(believed) {
         headers.get_all(name).iter().for_each(|value| add(name, value.as_bytes()));
     }
     let forwarded = headers.get_all(FORWARDED).iter().map(|value| forwarded_without_client(value.as_bytes()));
     forwarded.filter(|said| !said.is_empty()).for_each(|said| add(&FORWARDED, &said));
-    Ok((forwarded_host, front))
+    Ok((!key.is_empty()).then(|| Box::new(ForwardedAddress { host: other, key })))
 }
 
 /// A `Forwarded` value (RFC 7239) without its `for=` pairs, since clients would share nothing otherwise. A value whose

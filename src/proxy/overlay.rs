@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, SET_COOKIE};
+use http::header::{CONTENT_ENCODING, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
@@ -18,6 +18,7 @@ use super::answer::{Answer, CACHE_STATUS};
 use super::body::Body;
 use super::cached_request::{answer_cached, pass_miss, with_route_timeout};
 use super::client_request::{ClientHead, ClientRequest, timeouts};
+use super::fetch::content_length;
 use super::merged_validators::MergedValidator;
 use super::reply;
 use super::worker::Worker;
@@ -207,9 +208,7 @@ impl OverlayRequest<'_> {
     async fn read(&self, answer: Answer, limit: u64) -> Option<Part> {
         let outcome = answer.outcome.ok()?;
         let (parts, body) = answer.response.into_parts();
-        let length =
-            parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > limit) {
+        if content_length(&parts.headers).is_some_and(|length| length > limit) {
             return None;
         }
         let body = read_counted(body, limit, self.worker.memory()).await?;

@@ -46,7 +46,7 @@ fn anonymous_sample(
     if head.scheme == "https" {
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     }
-    if let Some(host) = &head.forwarded_host {
+    if let Some(host) = head.forwarded_host() {
         headers.insert(X_FORWARDED_HOST, HeaderValue::from_str(host).ok()?);
     }
     for name in selecting_fields(head, lookup.route, stored) {

@@ -167,6 +167,6 @@ pub(super) fn is_fresh(head: &StoredHead) -> bool {
     head.terms().is_fresh(head.terms().received_at)
 }
 
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(in crate::proxy) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
