@@ -25,13 +25,17 @@ use crate::reload::{ConfigChange, ConfigReloader, admin_state};
 use crate::server::{self, ClientRegistry, Listener, ListenerTransport, Listeners, Server};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::remote_status::{CONNECTING, RemoteStatus};
 use crate::store::replica;
 use crate::store::tiered::TieredStore;
 use crate::upstream;
 use crate::warming::Warming;
 
-/// Longest wait for the first Redis connection before requests are accepted.
-const REDIS_CONNECT_WAIT: Duration = Duration::from_millis(250);
+/// Longest wait for the first Redis connection before requests are accepted, once an attempt has failed.
+const REDIS_RETRY_WAIT: Duration = Duration::from_millis(250);
+
+/// Longest wait while no attempt has failed.
+const REDIS_CONNECT_WAIT: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` resolves and the requests in flight have ended.
 ///
@@ -164,10 +168,14 @@ fn make_operator(state: &Arc<ArcSwap<AdminState>>) -> Operator {
     })
 }
 
-/// Waits briefly for the first connection, so that early guarded writes are not refused.
+/// Waits briefly for the first connection, so that an early write is neither refused nor hidden from other replicas.
 fn wait_for_redis(store: &dyn Store) {
-    let deadline = Moment::now().plus(REDIS_CONNECT_WAIT);
-    while store.remote_status().is_some_and(|remote| remote.is_unavailable()) && Moment::now() < deadline {
+    let began = Moment::now();
+    while let Some(remote) = store.remote_status().filter(RemoteStatus::is_unavailable) {
+        let is_connecting = remote.failure.is_none_or(|reason| reason.code == CONNECTING);
+        if began.elapsed() >= if is_connecting { REDIS_CONNECT_WAIT } else { REDIS_RETRY_WAIT } {
+            return;
+        }
         thread::sleep(Duration::from_millis(1));
     }
 }

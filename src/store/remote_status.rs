@@ -40,6 +40,9 @@ pub struct RemoteStatus {
     pub nodes: Vec<NodeStatus>,
 }
 
+/// The code of a [`FailureReason`] while the first attempt to connect is under way.
+pub(crate) const CONNECTING: &str = "connecting";
+
 /// Why something about Redis does not work, in words for an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureReason {

@@ -76,6 +76,7 @@ mod redis_cluster;
 mod redis_compression;
 mod redis_connection;
 mod redis_credentials;
+mod redis_day;
 mod redis_explained;
 mod redis_failures;
 mod redis_faults;

@@ -246,6 +246,7 @@ async fn sentinels_need_not_know_the_login_of_the_servers() {
     one.has("/items/1").await;
     let clients = redis.servers[0].command(&["CLIENT", "LIST"]).await;
     assert!(clients.contains("user=app"), "{clients}");
+    assert!(!one.log().contains("WARN"), "{}", one.log());
     // And these know it, and allow it as little as docs/redis.md says.
     for sentinel in &redis.sentinels {
         let mut words: Vec<&str> = "ACL SETUSER app on >secret -@all".split(' ').collect();

@@ -1,7 +1,7 @@
 //! Explains failures of Redis to an operator: what was found, and what to do.
 
 use super::error::RedisError;
-use crate::store::remote_status::FailureReason;
+use crate::store::remote_status::{CONNECTING, FailureReason};
 
 /// Settings that an explanation refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,7 +347,7 @@ pub(super) fn timed_out() -> FailureReason {
 
 /// The state before the first attempt to connect has ended.
 pub(super) fn connecting() -> FailureReason {
-    reason("connecting", "connecting to Redis")
+    reason(CONNECTING, "connecting to Redis")
 }
 
 fn find(rules: &[Rule], text: &str, words: &str) -> Option<FailureReason> {

@@ -19,7 +19,7 @@ use super::pubsub::{SentinelAnnouncements, subscribe};
 use super::request::RedisRequest;
 use super::scripts::RespValue;
 use crate::config::RedisHost;
-use crate::store::remote_status::FailureReason;
+use crate::store::remote_status::{CONNECTING, FailureReason};
 
 /// For a query to a sentinel, and for one to the server that it names.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(250);
@@ -96,7 +96,7 @@ impl SentinelMonitor {
     async fn run(mut self, announced: Arc<Notify>) {
         let mut changes = self.primary.changes().subscribe();
         for round in 0_usize.. {
-            self.refresh_primary().await;
+            self.refresh_primary(round == 0).await;
             self.rotate_credentials(round);
             let pause = match self.primary.health.is_healthy() && self.unconfirmed_rounds == 0 {
                 true => REFRESH_INTERVAL,
@@ -111,14 +111,14 @@ impl SentinelMonitor {
     }
 
     /// Asks all sentinels, follows the primary, and gives it up if it was not confirmed for too long.
-    async fn refresh_primary(&mut self) {
+    async fn refresh_primary(&mut self, is_first: bool) {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
             let (node, service) = (node.clone(), self.service.clone());
             asked.spawn(async move { query_primary(&node, &service).await });
         }
         let answers = asked.join_all().await;
-        self.report_failure(&answers);
+        self.report_failure(&answers, is_first);
         let heard = answers.iter().filter(|answer| is_reply(answer)).count();
         let is_majority = 2 * heard > answers.len();
         let may_adopt = is_majority || self.trust == SentinelTrust::Any;
@@ -170,8 +170,8 @@ impl SentinelMonitor {
         true
     }
 
-    /// Says why the primary has no address, if no sentinel names one.
-    fn report_failure(&self, answers: &[Result<(u64, RedisHost), RedisError>]) {
+    /// Says why the primary has no address, if no sentinel names one. In the first round, sentinels may refuse credentials.
+    fn report_failure(&self, answers: &[Result<(u64, RedisHost), RedisError>], is_first: bool) {
         if self.primary.address().is_some() || answers.iter().any(Result::is_ok) {
             return;
         }
@@ -184,7 +184,8 @@ impl SentinelMonitor {
         let reason = replies.map(|reply| explain_sentinel_reply(reply, &self.service)).next();
         let reason = reason.or_else(|| {
             let reason = self.nodes.iter().find_map(|node| node.health.last_error())?;
-            (reason.code != "connecting").then(|| no_sentinel_answers(&reason))
+            let may_pass = reason.code == CONNECTING || (is_first && is_credential_refused(&reason));
+            (!may_pass).then(|| no_sentinel_answers(&reason))
         });
         if let Some(reason) = reason {
             self.primary.health.on_unknown_address(reason);
@@ -212,14 +213,17 @@ impl SentinelMonitor {
     /// Sentinels may not accept the servers' credentials, or have no passwords at all: try both ways in turn.
     fn rotate_credentials(&self, round: usize) {
         for node in &self.nodes {
-            let is_refused =
-                |reason: FailureReason| ["wrong-password", "no-password-configured"].contains(&reason.code);
-            if let (Some(address), true) = (node.address(), node.health.last_error().is_some_and(is_refused))
-            {
+            let is_refused = node.health.last_error().is_some_and(|reason| is_credential_refused(&reason));
+            if let (Some(address), true) = (node.address(), is_refused) {
                 node.move_to(&self.credentials[(round + 1) % 2], Address::clone(&address));
             }
         }
     }
+}
+
+/// Whether other credentials may be accepted.
+fn is_credential_refused(reason: &FailureReason) -> bool {
+    ["wrong-password", "no-password-configured"].contains(&reason.code)
 }
 
 /// Whether the sentinel answered, if only with an error.

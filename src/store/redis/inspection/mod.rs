@@ -29,7 +29,7 @@ use super::servers::Servers;
 use crate::clock::{Clock, Timestamp};
 use crate::config::RedisSettings;
 use crate::random::random_bytes;
-use crate::store::remote_status::FailureReason;
+use crate::store::remote_status::{CONNECTING, FailureReason};
 
 /// How long a server has to accept the connection and the login.
 const CONNECT_WAIT: Duration = Duration::from_secs(3);
@@ -144,7 +144,7 @@ impl Probe {
             let reason = self.explain_failure(&error);
             let is_final = began.elapsed() >= SETTLED_AFTER
                 && !is_ambiguous(&reason)
-                && !["connecting", "loading", "cluster-down"].contains(&reason.code);
+                && ![CONNECTING, "loading", "cluster-down"].contains(&reason.code);
             if is_final || began.elapsed() >= CONNECT_WAIT {
                 return Err(reason);
             }
