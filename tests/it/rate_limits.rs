@@ -211,6 +211,7 @@ async fn replicas_have_one_budget_and_each_its_own_without_redis() {
          return redis.call('SET', key, string.format('%.0f', (redis.call('TIME')[1] + 172800) * 1000000))";
     redis.command(&["EVAL", owe_two_days, "0"]).await;
     let started_later = Replica::start_alone(&redis.url(), &upstream, "max_lag: 0s, timeout: 5s", routes);
+    started_later.is_connected().await;
     let refused = started_later.get("/items/1").await.assert_status(429);
     let wait: u64 = field(&refused, "retry-after").parse().expect("seconds");
     assert!(wait <= 21_600, "{wait}");
