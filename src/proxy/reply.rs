@@ -7,6 +7,7 @@ use http::header::{
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE, TRAILER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 
 use super::body::Body;
 use super::client_request::ClientHead;
@@ -116,6 +117,13 @@ pub(super) fn with_body(status: StatusCode, headers: HeaderMap, body: Body) -> R
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Keeps a reason phrase that is not the standard one.
+pub(super) fn set_reason(response: &mut Response<Body>, reason: Option<ReasonPhrase>) {
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
 }
 
 fn not_modified(status: StatusCode, headers: &HeaderMap, head: &ClientHead, now: Timestamp) -> bool {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::body::Body;
 use super::client_request::ClientHead;
 use super::forwarding;
+use super::reply::set_reason;
 use super::websocket::{CLOSE_FROM_CLIENT, CLOSE_FROM_SERVER, FrameScanner};
 use super::worker::Worker;
 use crate::upstream::UpstreamBody;
@@ -76,10 +77,11 @@ pub(super) fn open(
         }
         drop(slot);
     });
-    let (parts, _) = response.into_parts();
+    let (mut parts, _) = response.into_parts();
     let mut switched = Response::new(Body::empty());
     *switched.status_mut() = parts.status;
     *switched.headers_mut() = switching_headers(parts.headers);
+    set_reason(&mut switched, parts.extensions.remove());
     switched
 }
 

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
+use super::reply::set_reason;
 use super::request_fields::judge_trailers;
 use super::sender_budgets::sender_network;
 use super::worker::Worker;
@@ -160,6 +161,7 @@ pub(super) fn client_response(response: Response<UpstreamBody>) -> Response<Body
     let mut response = Response::new(Body::Upstream(body));
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
+    set_reason(&mut response, parts.extensions.remove());
     response
 }
 

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
+use hyper::ext::ReasonPhrase;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -222,6 +223,12 @@ impl Connection {
         version: Version,
         in_flight: InFlightGuard,
     ) -> Response<TrackedBody<Body>> {
+        // hyper writes `<none>` for a status that it does not know.
+        if response.status().canonical_reason().is_none()
+            && response.extensions().get::<ReasonPhrase>().is_none()
+        {
+            response.extensions_mut().insert(ReasonPhrase::from_static(b""));
+        }
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if !switches && version < Version::HTTP_2 && self.phase.has_reached(Phase::Draining) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

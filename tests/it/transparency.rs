@@ -131,3 +131,29 @@ async fn slow_readers_of_evicted_responses_give_their_memory_back() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_reason_phrase_arrives_as_it_was_sent() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    for (sent, stored) in [
+        ("200 Everything Fine", "200 OK"),
+        ("200 ", "200 OK"),
+        ("404 Gone Fishing", "404 Gone Fishing"),
+        ("499 Client Closed Request", "499 Client Closed Request"),
+        ("299 ", "299 "),
+        ("520 Web Server Returned an Unknown Error", "520 "),
+    ] {
+        let answer = format!("HTTP/1.1 {sent}\r\nContent-Length: 2\r\n\r\nok");
+        upstream.on("/a", Answer::raw(answer.clone())).on("/b", Answer::raw(answer));
+        for (method, path, expected) in
+            [("GET", "/b", sent), ("HEAD", "/b", sent), ("POST", "/b", sent), ("GET", "/a", stored)]
+        {
+            let mut raw = larder.raw().await;
+            raw.send(format!("{method} {path} HTTP/1.1\r\nHost: api\r\nContent-Length: 0\r\n\r\n")).await;
+            let head = raw.head().await;
+            assert_eq!(head.lines().next(), Some(&*format!("HTTP/1.1 {expected}")), "{method} {path}");
+        }
+        larder.after(100);
+    }
+}

@@ -6,6 +6,7 @@ use http::header::{
     ACCEPT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 
 use super::super::body::Body;
 use super::super::client_request::ClientHead;
@@ -49,6 +50,8 @@ pub(in crate::proxy) struct FetchTarget {
 /// The upstream's response, with its end-to-end fields.
 pub(in crate::proxy) struct UpstreamResponse {
     pub status: StatusCode,
+    /// A reason phrase other than the standard one. It is not stored.
+    pub reason: Option<ReasonPhrase>,
     pub headers: HeaderMap,
     pub body: Body,
     pub times: ExchangeTimes,
@@ -160,7 +163,6 @@ impl FetchTarget {
         }
     }
 
-    /// Asks without a condition: a 304 would say nothing then.
     /// Whether the caller is still the one that the request was looked up for. A service's verdict is remembered for a
     /// while; meanwhile the session may have ended or become somebody else's, and the upstream answers for whoever it is by
     /// then. So the service is asked again *after* the response: if it names the same caller before and after, the response
@@ -184,6 +186,7 @@ impl FetchTarget {
         }
     }
 
+    /// Asks without a condition: a 304 would say nothing then.
     async fn send_unconditional(&self) -> Result<Fetched, ProxyError> {
         let response = self.send(HeaderMap::new()).await?;
         match response.status {
@@ -239,7 +242,9 @@ impl FetchTarget {
             None => Body::Upstream(body),
         };
         let has_stray_content = parts.extensions.get::<StrayContent>().is_some();
-        Ok(UpstreamResponse { status: parts.status, headers: parts.headers, body, times, has_stray_content })
+        let reason = parts.extensions.remove();
+        let (status, headers) = (parts.status, parts.headers);
+        Ok(UpstreamResponse { status, reason, headers, body, times, has_stray_content })
     }
 }
 
@@ -264,6 +269,8 @@ pub(super) fn fetched_request<'a>(head: &'a ClientHead, query: &'a LookupQuery) 
 
 impl UpstreamResponse {
     pub(super) fn into_response(self) -> Response<Body> {
-        reply::with_body(self.status, self.headers, self.body)
+        let mut response = reply::with_body(self.status, self.headers, self.body);
+        reply::set_reason(&mut response, self.reason);
+        response
     }
 }
