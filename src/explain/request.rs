@@ -7,6 +7,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
+use crate::policy::raw_target::encode_raw;
+
 /// A hypothetical request.
 #[derive(Clone, Debug)]
 pub struct ExplainRequest {
@@ -33,7 +35,7 @@ impl ExplainRequest {
     pub fn new(method: &str, target: &str, headers: HeaderMap, body: Bytes) -> Result<Self, String> {
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| format!("`{method}` is not a method; write GET, POST …"))?;
-        let uri: Uri = target.parse().map_err(|error| {
+        let uri: Uri = encode_raw(target).parse().map_err(|error| {
             format!("`{target}` is not a URL ({error}); percent-encode special characters")
         })?;
         let is_tls = match uri.scheme_str() {

@@ -226,12 +226,12 @@ fn rules_text(routes: &[Arc<Route>], more: &str) -> String {
 /// All that decides which query is the one of a stored response.
 fn query_rules_text(routes: &[Arc<Route>]) -> String {
     if routes.iter().all(|route| route.query == QueryRule::All) {
-        return "all queries".to_owned();
+        return "all queries, raw bytes encoded".to_owned();
     }
     let text = |route: &Arc<Route>| format!("{} {:?}\n", route.path.as_str(), route.query);
     let mut texts: Vec<String> = routes.iter().map(text).collect();
     texts.sort_unstable();
-    format!("queries of\n{}", texts.concat())
+    format!("queries, raw bytes encoded, of\n{}", texts.concat())
 }
 
 /// Whether some path matches both.

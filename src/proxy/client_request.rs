@@ -25,6 +25,7 @@ use crate::config::{Config, RequestIds};
 use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
 use crate::policy::languages::choose_request_language;
 use crate::policy::overlay::{SharedPart, part_fields};
+use crate::policy::raw_target::encode_target;
 use crate::policy::routes::Routes;
 use crate::policy::{CacheKey, CallerFields, HeaderNameFilter, RequestHead, Route, override_fields};
 use crate::purge::PurgeCause;
@@ -159,6 +160,9 @@ impl ClientHead {
         Client { peer, is_tls, refresh }: Client,
         config: &Config,
     ) -> Result<Self, ProxyError> {
+        if parts.version == Version::HTTP_2 || parts.uri.authority().is_some() || refresh.is_some() {
+            encode_target(&mut parts.uri);
+        }
         if config.limits.is_target_too_long(parts.method.as_str().len() + 1 + target_length(&parts.uri)) {
             return Err(ProxyError::TargetTooLong);
         }

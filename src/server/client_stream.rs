@@ -1,7 +1,7 @@
 //! A client's connection as the HTTP parser reads and writes it.
 //!
-//! Reads pass the framing validator, so that a request with two readings becomes one that the parser refuses. Writes
-//! are bounded in time, and carry the interim responses that hyper's server does not send. Dropping the stream with the
+//! Reads pass the framing validator, so that a request with two readings becomes one that the parser refuses, and bytes
+//! of a target that it does not take are percent-encoded. Writes are bounded in time, and carry the interim responses that hyper's server does not send. Dropping the stream with the
 //! parser that owns it gives its state to the [`ReclaimHandle`]: an idle connection keeps no parser.
 
 use std::future::Future;
@@ -21,7 +21,7 @@ use super::slow_reader::SlowReaderTimeout;
 use crate::config::Limits;
 use crate::memory_budget::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES, Reservation};
 use crate::progress_timeout::ProgressTimeout;
-use crate::proxy::InterimQueue;
+use crate::proxy::{InterimQueue, percent_encode};
 
 /// The parser answers 400 to these bytes, and closes the connection after the responses before it.
 const UNPARSABLE_HEAD: &[u8] = b"\0\0\0\0\0\0\0\0\r\n\r\n";
@@ -63,6 +63,9 @@ struct ClientStreamState<S> {
     write_timeout: SlowReaderTimeout,
     /// The transport's `bytes_written` at the last write.
     written: u64,
+    /// The next input of the parser: validated bytes that had no room when they were read.
+    encoded: Bytes,
+    /// The input after `encoded`.
     refusal: Option<ParserRefusal>,
     interims: InterimQueue,
     /// The rest of an interim response whose first byte is written. It goes before anything else.
@@ -119,6 +122,7 @@ impl<S> ClientStream<S> {
             head: None,
             activity,
             written: 0,
+            encoded: Bytes::new(),
             refusal: None,
             interims,
             partial: Bytes::new(),
@@ -147,7 +151,8 @@ impl<S> ClientStream<S> {
 impl<S> ClientStreamState<S> {
     /// Gives the parser as much of the refusal as `buf` has room for.
     fn refuse(&mut self, refusal: &'static [u8], buf: &mut ReadBuf<'_>) {
-        let (now, later) = refusal.split_at(refusal.len().min(buf.remaining()));
+        let room = if self.encoded.is_empty() { buf.remaining() } else { 0 };
+        let (now, later) = refusal.split_at(refusal.len().min(room));
         buf.put_slice(now);
         self.refusal = Some(ParserRefusal::Head(later));
     }
@@ -163,7 +168,19 @@ impl<S> ClientStreamState<S> {
         if self.activity.is_tunnel() && !self.scanner.is_opaque() {
             self.scanner.become_opaque();
         }
-        match self.scanner.feed(&buf.filled()[before..]) {
+        let fed = self.scanner.feed(&buf.filled()[before..]);
+        if let Err(
+            FramingFault::Head { begins: valid }
+            | FramingFault::RequestLine { ends: valid }
+            | FramingFault::Body { ends: valid },
+        ) = fed
+        {
+            buf.set_filled(before + valid);
+        }
+        if !self.scanner.raw_bytes().is_empty() {
+            self.encode_targets(buf, before);
+        }
+        match fed {
             Ok(()) => {
                 self.activity.set_within_head(self.scanner.is_within_head());
                 if self.scanner.is_http2() {
@@ -171,23 +188,20 @@ impl<S> ClientStreamState<S> {
                 }
                 self.count_head()
             }
-            Err(FramingFault::Head { begins }) => {
+            Err(FramingFault::Head { .. }) => {
                 self.activity.set_within_head(false);
-                // At least one byte is withheld, so the buffer has room.
-                buf.set_filled(before + begins);
+                // Without encoded bytes the buffer has room, since at least one byte is withheld.
                 self.refuse(UNPARSABLE_HEAD, buf);
                 Ok(())
             }
-            Err(FramingFault::RequestLine { ends }) => {
+            Err(FramingFault::RequestLine { .. }) => {
                 self.activity.set_within_head(false);
                 self.activity.set_unread();
-                buf.set_filled(before + ends);
                 self.refuse(END_OF_LONG_LINE, buf);
                 Ok(())
             }
-            Err(FramingFault::Body { ends: 0 }) => Err(self.refuse_content()),
-            Err(FramingFault::Body { ends }) => {
-                buf.set_filled(before + ends);
+            Err(FramingFault::Body { .. }) if buf.filled().len() == before => Err(self.refuse_content()),
+            Err(FramingFault::Body { .. }) => {
                 self.refusal = Some(ParserRefusal::Content);
                 Ok(())
             }
@@ -197,13 +211,27 @@ impl<S> ClientStreamState<S> {
             )),
         }
     }
+
+    /// Percent-encodes the raw bytes of the targets that were read after the first `before` bytes of `buf`. At most three
+    /// times as many bytes as were read wait for the parser.
+    fn encode_targets(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let encoded = percent_encode(&buf.filled()[before..], self.scanner.raw_bytes().iter().copied());
+        buf.set_filled(before);
+        self.encoded = encoded.into();
+        self.give_encoded(buf);
+    }
+
+    fn give_encoded(&mut self, buf: &mut ReadBuf<'_>) {
+        let now = self.encoded.len().min(buf.remaining());
+        buf.put_slice(&self.encoded.split_to(now));
+    }
 }
 
 impl<S> ClientStreamState<S> {
     /// Counts the HTTP/1.1 head that has arrived in part, if there is one. Fails if it is long, and there is no room for it.
     fn count_head(&mut self) -> io::Result<()> {
         // The parser has it, too.
-        let bytes = 2 * self.scanner.partial_head_bytes() as u64;
+        let bytes = (2 * self.scanner.partial_head_bytes() + self.encoded.len()) as u64;
         if bytes == 0 {
             self.head = None;
             return Ok(());
@@ -253,6 +281,10 @@ impl<S: Transport> ClientStreamState<S> {
 impl<S: Transport> AsyncRead for ClientStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let state = self.state()?;
+        if !state.encoded.is_empty() {
+            state.give_encoded(buf);
+            return Poll::Ready(Ok(()));
+        }
         match state.refusal {
             Some(ParserRefusal::Head([])) => return Poll::Pending,
             Some(ParserRefusal::Head(rest)) => {

@@ -1,17 +1,19 @@
 //! Request-smuggling guard: a strict scanner of HTTP/1 framing, in front of the parser (RFC 9112 §11.2).
 //!
 //! It finds where each request begins and ends, and whether an intermediary before larder could have read it otherwise.
-//! It changes nothing, and keeps no content.
+//! It changes nothing, and keeps no content. It names the bytes of a target that have to be encoded for the parser.
 
 mod chunked;
 mod head;
 mod http2_frames;
+mod target;
 
 use memchr::{memchr, memchr_iter};
 
 use chunked::ChunkedScanner;
 use head::{BodyFraming, HeadScan};
 use http2_frames::{FrameFlood, Http2FrameScanner};
+use target::TargetScanner;
 
 use crate::config::Limits;
 
@@ -37,6 +39,9 @@ pub struct FramingScanner {
     partial: Vec<u8>,
     /// The number of bytes of `partial` that were searched for the end of the head.
     scanned: usize,
+    target: TargetScanner,
+    /// Where the raw bytes of targets are in the last input.
+    raw_bytes: Vec<usize>,
     max_head_bytes: usize,
     max_line_bytes: usize,
     /// No request was seen yet, so an HTTP/2 preface may still come.
@@ -63,6 +68,8 @@ impl FramingScanner {
             state: ScannerState::Head,
             partial: Vec::new(),
             scanned: 0,
+            target: TargetScanner::default(),
+            raw_bytes: Vec::new(),
             max_head_bytes: most,
             max_line_bytes: Limits::max_request_line(header_bytes),
             is_first: true,
@@ -72,6 +79,7 @@ impl FramingScanner {
     /// Scans the next bytes of the connection.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), FramingFault> {
         let mut at = 0;
+        self.raw_bytes = Vec::new();
         while at < bytes.len() {
             let rest = &bytes[at..];
             at += match &mut self.state {
@@ -84,6 +92,10 @@ impl FramingScanner {
                     let ends = at + self.max_line_bytes.saturating_sub(before);
                     let read =
                         self.scan_head(rest).map_err(|AmbiguousHead| FramingFault::Head { begins: at })?;
+                    self.target.scan(&rest[..read], at, &mut self.raw_bytes);
+                    if self.partial.is_empty() {
+                        self.target.reset();
+                    }
                     if self.is_line_too_long() {
                         return Err(FramingFault::RequestLine { ends });
                     }
@@ -114,6 +126,11 @@ impl FramingScanner {
     fn is_line_too_long(&self) -> bool {
         self.partial.len() > self.max_line_bytes
             && memchr(b'\n', &self.partial[..self.max_line_bytes]).is_none()
+    }
+
+    /// Where the bytes of targets are in the last input that the parser takes only percent-encoded.
+    pub fn raw_bytes(&self) -> &[usize] {
+        &self.raw_bytes
     }
 
     /// An incomplete head has arrived.

@@ -70,6 +70,7 @@ mod purge_races;
 mod purge_validation_races;
 mod ranges;
 mod rate_limits;
+mod raw_targets;
 mod redis_chaos;
 mod redis_check;
 mod redis_cluster;

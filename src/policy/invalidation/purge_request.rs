@@ -8,6 +8,7 @@ use super::purge_dialects::{
 };
 use super::{possible_paths, possible_routes};
 use crate::policy::purge_targets::PurgeTargets;
+use crate::policy::raw_target::encode_raw;
 use crate::policy::routes::Routes;
 use crate::policy::{RequestHead, tags};
 use crate::purge::{PurgeMode, Target};
@@ -184,6 +185,8 @@ pub fn purge_url_targets(
 
 /// The query as it is given, and as the routes of the path select it for their keys.
 fn query_spellings(routes: &Routes, path: &str, query: &str) -> Vec<String> {
+    // Requests arrive in this spelling.
+    let query = &*encode_raw(query);
     let mut queries = vec![query.to_owned()];
     for route in possible_routes(routes, path) {
         let selected = route.query.select(Some(query)).unwrap_or_default().into_owned();

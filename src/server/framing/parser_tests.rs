@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::*;
 use crate::config::{ClientShare, Limits};
 use crate::memory_budget::MemoryBudget;
-use crate::proxy::InterimQueue;
+use crate::proxy::{InterimQueue, is_raw, percent_encode};
 use crate::server::activity::ConnectionActivity;
 use crate::server::client_stream::{ClientStream, Transport};
 use crate::server::connection::protocol_builder;
@@ -74,7 +74,9 @@ impl Dice {
     }
 }
 
-const LINES: [&str; 10] = [
+const LINES: [&str; 12] = [
+    "GET /a?\"<`> HTTP/1.1",
+    "PUT http://\"/<p HTTP/1.1",
     "GET /a HTTP/1.1",
     "POST /b HTTP/1.1",
     "POST /b?x=1 HTTP/1.0",
@@ -204,7 +206,10 @@ fn scanned(bytes: &[u8]) -> Vec<Seen> {
             let mut words = head.split(' ');
             let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
             // The parser's spelling.
-            let target = target.parse::<Uri>().map_or(target.to_owned(), |target| target.to_string());
+            let raw =
+                (0..target.len()).filter(|at| target.starts_with('/') && is_raw(target.as_bytes()[*at]));
+            let target = String::from_utf8(percent_encode(target.as_bytes(), raw)).expect("text");
+            let target = target.parse::<Uri>().map_or(target, |target| target.to_string());
             let asks = format!("{method} {target}");
             seen.push(Seen { asks, content: None });
         }
