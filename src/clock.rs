@@ -44,7 +44,7 @@ impl Timestamp {
 
     /// Converts a UTC date and the seconds since its midnight; times before 1970 become 1970. `None` if there is no such
     /// date.
-    pub fn from_civil(year: u64, month: u64, day: u64, seconds: u64) -> Option<Timestamp> {
+    pub(crate) fn from_civil(year: u64, month: u64, day: u64, seconds: u64) -> Option<Timestamp> {
         let day = Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()?;
         let days = i64::from((day - date(1970, 1, 1)).get_days());
         let seconds = (days * 86_400).saturating_add_unsigned(seconds);
@@ -52,7 +52,7 @@ impl Timestamp {
     }
 
     /// Formats as RFC 3339 in UTC, with this many decimals.
-    pub fn to_rfc3339(self, decimals: usize) -> String {
+    pub(crate) fn to_rfc3339(self, decimals: usize) -> String {
         format!("{:.decimals$}", self.to_jiff())
     }
 
@@ -62,7 +62,7 @@ impl Timestamp {
     }
 
     /// The year in UTC.
-    pub fn year(self) -> u64 {
+    pub(crate) fn year(self) -> u64 {
         u64::try_from(self.to_jiff().to_zoned(TimeZone::UTC).year()).unwrap_or_default()
     }
 
@@ -72,14 +72,15 @@ impl Timestamp {
         jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX)
     }
 
-    /// Converts for HTTP-dates.
-    pub fn to_system_time(self) -> SystemTime {
+    /// Converts for the dates of spans.
+    #[cfg(feature = "otel")]
+    pub(crate) fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(self.0)
     }
 }
 
 /// Duration in microseconds, saturating at `u64::MAX`.
-pub fn saturating_micros(duration: Duration) -> u64 {
+pub(crate) fn saturating_micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use client_memory::{Accounts, Charged};
-pub use client_memory::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES};
+pub(crate) use client_memory::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES};
 
 /// Bodies up to this size are admitted even beyond the budget: most of one fits into its client's socket buffer, so a
 /// slow reader does not keep it. No client can switch off the cache for them.
@@ -47,7 +47,7 @@ const MIN_OUTSIDE: u64 = 16 * 1024 * 1024;
 impl MemoryBudget {
     /// `store_bytes`: the size of the store. A quarter is added to it for bodies that are not in it, and at least
     /// 16 MiB.
-    pub fn new(store_bytes: u64) -> Arc<Self> {
+    pub(crate) fn new(store_bytes: u64) -> Arc<Self> {
         let outside = (store_bytes / 4).max(MIN_OUTSIDE);
         Arc::new(Self {
             limit: store_bytes.saturating_add(outside),
@@ -59,7 +59,7 @@ impl MemoryBudget {
     }
 
     /// Counts `body` until its last copy is dropped. The bytes are not copied.
-    pub fn count(self: &Arc<Self>, body: Bytes) -> Bytes {
+    pub(crate) fn count(self: &Arc<Self>, body: Bytes) -> Bytes {
         if body.is_empty() {
             return body;
         }
@@ -69,7 +69,7 @@ impl MemoryBudget {
     }
 
     /// Begins to count what grows while it is held.
-    pub fn reserve(self: &Arc<Self>) -> Reservation {
+    pub(crate) fn reserve(self: &Arc<Self>) -> Reservation {
         self.reserve_as(None)
     }
 
@@ -78,12 +78,12 @@ impl MemoryBudget {
     }
 
     /// Whether there is room for more.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         !self.is_exceeded()
     }
 
     /// Whether there is room to keep a body that has this size as far as it is known.
-    pub fn admits(&self, bytes: u64) -> bool {
+    pub(crate) fn admits(&self, bytes: u64) -> bool {
         bytes <= ALWAYS_ADMITTED || !self.is_exceeded()
     }
 
@@ -92,7 +92,7 @@ impl MemoryBudget {
     }
 
     /// The time without progress after which a reader is disconnected; `None` while there is room.
-    pub fn max_stall(&self) -> Option<Duration> {
+    pub(crate) fn max_stall(&self) -> Option<Duration> {
         let since = Some(self.exceeded_since.load(Ordering::Relaxed)).filter(|since| *since != NEVER)?;
         let seconds = self.elapsed_millis().saturating_sub(since) / 1000;
         let halvings = u32::try_from(seconds).unwrap_or(u32::MAX).min(8);
@@ -120,7 +120,7 @@ impl MemoryBudget {
 
 /// Bytes that count until it is dropped.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     bytes: u64,
     budget: Arc<MemoryBudget>,
     /// The accounts in which they count, too.
@@ -128,7 +128,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    pub fn grow(&mut self, bytes: u64) {
+    pub(crate) fn grow(&mut self, bytes: u64) {
         self.bytes += bytes;
         self.budget.add(bytes);
         if let Some(charged) = self.charged {
@@ -136,17 +136,17 @@ impl Reservation {
         }
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Grows to `bytes` in total; it never shrinks.
-    pub fn grow_to(&mut self, bytes: u64) {
+    pub(crate) fn grow_to(&mut self, bytes: u64) {
         self.grow(bytes.saturating_sub(self.bytes));
     }
 
     /// The reservation lasts until the last copy of `body` is dropped.
-    pub fn attach(self, body: Bytes) -> Bytes {
+    pub(crate) fn attach(self, body: Bytes) -> Bytes {
         Bytes::from_owner(CountedBody { body, _reservation: self })
     }
 }

@@ -2,7 +2,7 @@
 
 mod intent_guard;
 mod literal_tags;
-pub mod purge_wait;
+pub(crate) mod purge_wait;
 mod report;
 mod throttle;
 
@@ -21,11 +21,11 @@ use crate::purge::{Purge, PurgeCause, PurgeIntent, PurgeVersion, Target, TargetI
 use crate::store::{Store, StoreError};
 use crate::tasks::spawn;
 pub use intent_guard::{GuardError, IntentGuard};
-pub use throttle::{JoinedMark, PurgeThrottle};
+pub(crate) use throttle::{JoinedMark, PurgeThrottle};
 
 /// Sends purges to the store.
 #[derive(Clone)]
-pub struct Purger {
+pub(crate) struct Purger {
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub routes: Arc<Routes>,
@@ -36,7 +36,7 @@ impl Purger {
     ///
     /// The purge continues if the returned future is dropped: a client that disconnects must not leave stale responses
     /// behind.
-    pub async fn purge(
+    pub(crate) async fn purge(
         &self,
         mut purge: Purge,
         source: PurgeSource,
@@ -84,7 +84,7 @@ impl Purger {
 
 /// The surroundings of a purge of several targets.
 #[derive(Clone)]
-pub struct PurgeContext {
+pub(crate) struct PurgeContext {
     pub purger: Purger,
     pub source: PurgeSource,
     /// The route that a write came in by.
@@ -108,7 +108,7 @@ pub struct Purged {
 ///
 /// # Errors
 /// If the store did not take one of the purges.
-pub async fn purge_targets(
+pub(crate) async fn purge_targets(
     context: &PurgeContext,
     targets: PurgeTargets,
     intent: Option<PurgeIntent>,
@@ -134,7 +134,7 @@ pub async fn purge_targets(
 }
 
 /// The request behind a purge, as the record of it names it.
-pub fn describe_request(
+pub(crate) fn describe_request(
     method: &Method,
     path: &str,
     from: Option<String>,

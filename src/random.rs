@@ -4,7 +4,7 @@ use std::io;
 use std::sync::OnceLock;
 
 /// Fills bytes in place of the system's generator.
-pub type FillBytes = fn(&mut [u8]);
+pub(crate) type FillBytes = fn(&mut [u8]);
 
 static SIMULATED: OnceLock<FillBytes> = OnceLock::new();
 
@@ -28,6 +28,6 @@ pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
 ///
 /// # Errors
 /// If the system has no randomness.
-pub fn random_token() -> io::Result<String> {
+pub(crate) fn random_token() -> io::Result<String> {
     Ok(format!("{:032x}", u128::from_le_bytes(random_bytes()?)))
 }

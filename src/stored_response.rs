@@ -15,7 +15,8 @@ use http::{HeaderName, StatusCode};
 
 pub use fields::StoredFields;
 pub use terms::{StoredTerms, Terms};
-pub use usage::{SampleRequest, Usage};
+pub(crate) use usage::SampleRequest;
+pub use usage::Usage;
 
 use crate::clock::Timestamp;
 use crate::policy::accept_encoding::Codings;
@@ -45,7 +46,7 @@ pub struct Variants {
 
 impl Variants {
     /// Whether the resource was found to be gone since this response was requested, so that it is not served stale.
-    pub fn have_withdrawn(&self, response: &StoredHead) -> bool {
+    pub(crate) fn have_withdrawn(&self, response: &StoredHead) -> bool {
         self.withdrawn_at.is_some_and(|at| response.terms().requested_at < at)
     }
 }
@@ -135,10 +136,6 @@ impl StoredHead {
             true => Vary::parse_ignoring(&self.fields.to_map(), ignored),
             false => Vary::Nothing,
         }
-    }
-
-    pub fn has_validator(&self) -> bool {
-        crate::policy::validation::has_validator(&self.fields.to_map())
     }
 }
 

@@ -142,8 +142,8 @@ pub fn run_with_reload(
 }
 
 fn build_store(settings: &StoreSettings, clock: &Clock) -> io::Result<Arc<dyn Store>> {
-    if let Some(redis) = &settings.redis {
-        let store = TieredStore::start(settings, redis, clock.clone())?;
+    if settings.redis.is_some() {
+        let store = TieredStore::start(settings, clock.clone())?;
         wait_for_redis(&store);
         return Ok(Arc::new(store));
     }

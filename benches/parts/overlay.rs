@@ -21,6 +21,9 @@ routes:
   - {path: /me, ttl: 60s, per: authorization}
 ";
 
+/// The default of `max_json`, in bytes.
+const MAX_JSON: u64 = 1 << 20;
+
 /// Number of courses in a list, and bytes of each.
 const LISTS: [(usize, usize); 4] = [(20, 200), (20, 400), (20, 2_000), (1_000, 400)];
 
@@ -32,7 +35,7 @@ pub fn measure() -> Result<(), Failure> {
         let (list, part) = (list(courses, size), enrollments(courses / 2));
         let read = || select(route, &part).ok_or("a part that can't be read");
         let selected = read()?;
-        let merged = merge(&list, &selected, &route.overlay[0]).map_err(|mismatch| mismatch.as_str())?;
+        let merged = merge(&list, &selected, &route.overlays()[0]).map_err(|mismatch| mismatch.as_str())?;
         let fields = || {
             let (shared, part) = (json_fields(), json_fields());
             let tag = merged_tag(&shared, merged.as_bytes());
@@ -43,7 +46,7 @@ pub fn measure() -> Result<(), Failure> {
             "{:>12} {courses:>6} {:>7.1} µs {:>7.1} µs {:>7.1} µs",
             list.len(),
             micros(&mut || drop(black_box(read()))),
-            micros(&mut || drop(black_box(merge(black_box(&list), &selected, &route.overlay[0])))),
+            micros(&mut || drop(black_box(merge(black_box(&list), &selected, &route.overlays()[0])))),
             micros(&mut || drop(black_box(fields()))),
         );
     }
@@ -55,8 +58,8 @@ fn json_fields() -> HeaderMap {
 }
 
 fn select(route: &Route, part: &str) -> Option<HashSet<String>> {
-    let content = Content::parse_response(&json_fields(), part.as_bytes(), route.max_json).ok()?;
-    route.overlay[0].select(&content)
+    let content = Content::parse_response(&json_fields(), part.as_bytes(), MAX_JSON).ok()?;
+    route.overlays()[0].select(&content)
 }
 
 fn list(courses: usize, size: usize) -> String {

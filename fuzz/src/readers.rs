@@ -101,7 +101,7 @@ pub fn readers(data: &[u8]) -> bool {
             assert!(!value.contains("sent-"), "{variable}: {value} of {sent:?}");
         }
         assert!(override_fields::all().all(|field| *field != name), "{variable} of {sent:?}");
-        let mut known: Vec<&str> = route.headers.iter().map(HeaderName::as_str).collect();
+        let mut known: Vec<&str> = route.key_headers().iter().map(HeaderName::as_str).collect();
         known.retain(|known| with_dashes(known) == *variable);
         if name != HOST && config.credentials.identify(&name) {
             known.push(variable);

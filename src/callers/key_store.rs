@@ -44,7 +44,7 @@ pub(super) struct KeyStore {
 
 /// The state of the keys of an entry.
 #[derive(Clone, Debug)]
-pub struct KeyStatus {
+pub(crate) struct KeyStatus {
     pub callers: Arc<str>,
     pub keys: usize,
     pub trouble: Option<Arc<String>>,

@@ -20,7 +20,7 @@ use http::header::COOKIE;
 
 use ask::AskClient;
 use jwt::JwtVerifier;
-pub use key_store::KeyStatus;
+pub(crate) use key_store::KeyStatus;
 
 use crate::clock::Clock;
 use crate::config::{CallerMethod, CallerSettings};
@@ -72,7 +72,7 @@ impl Default for Callers {
 impl Callers {
     /// # Errors
     /// If TLS to one of the URLs can't be set up.
-    pub fn new(settings: &[CallerSettings], clock: Clock) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(settings: &[CallerSettings], clock: Clock) -> io::Result<Arc<Self>> {
         Self { entries: Vec::new(), clock }.reconfigured(settings)
     }
 
@@ -80,7 +80,7 @@ impl Callers {
     ///
     /// # Errors
     /// See [`Callers::new`].
-    pub fn reconfigured(&self, settings: &[CallerSettings]) -> io::Result<Arc<Self>> {
+    pub(crate) fn reconfigured(&self, settings: &[CallerSettings]) -> io::Result<Arc<Self>> {
         let entry = |settings: &CallerSettings| {
             let known = self.entries.iter().find(|(known, _)| known == settings);
             let entry = match (known, &settings.method) {
@@ -99,7 +99,7 @@ impl Callers {
     }
 
     /// Fetches keys from now on, on tasks of the current runtime.
-    pub fn start(&self) {
+    pub(crate) fn start(&self) {
         for (settings, entry) in &self.entries {
             if let Entry::Jwt(verifier) = &**entry {
                 verifier.start(&settings.name);
@@ -108,7 +108,7 @@ impl Callers {
     }
 
     /// The state of the keys that are read or fetched.
-    pub fn key_statuses(&self) -> Vec<KeyStatus> {
+    pub(crate) fn key_statuses(&self) -> Vec<KeyStatus> {
         let status = |(settings, entry): &(CallerSettings, Arc<Entry>)| match &**entry {
             Entry::Jwt(verifier) => verifier.keys().status(&settings.name),
             Entry::Ask(_) => None,
@@ -117,7 +117,7 @@ impl Callers {
     }
 
     /// Reads or fetches all keys once.
-    pub async fn load_keys(&self) {
+    pub(crate) async fn load_keys(&self) {
         for (_, entry) in &self.entries {
             if let Entry::Jwt(verifier) = &**entry {
                 verifier.keys().try_load().await;
@@ -180,7 +180,12 @@ impl Callers {
     }
 
     /// Whom a write is from that has this verdict, for its purges.
-    pub fn name_writer(&self, index: usize, verdict: &CallerVerdict, headers: &HeaderMap) -> WriteCaller {
+    pub(crate) fn name_writer(
+        &self,
+        index: usize,
+        verdict: &CallerVerdict,
+        headers: &HeaderMap,
+    ) -> WriteCaller {
         let why = match verdict {
             CallerVerdict::Known(identity) => return WriteCaller::Known(identity.clone()),
             CallerVerdict::Unknown(why) => *why,

@@ -32,7 +32,7 @@ settings! {
 
 settings! {
     /// The sources and the reach of purges.
-    pub struct PurgeSettings = "purge" {
+    pub(crate) struct PurgeSettings = "purge" {
         /// Networks that may send PURGE to the listener. With a token both must match. `loopback`: a process on this machine
         /// that asks without a proxy in between, if larder listens on loopback or Unix sockets only and trusts no proxies;
         /// with a token, any address.
@@ -58,7 +58,7 @@ settings! {
 }
 
 impl PurgeSettings {
-    pub fn related_paths(&self) -> RelatedPaths {
+    pub(crate) fn related_paths(&self) -> RelatedPaths {
         RelatedPaths { parents: self.parents, children: self.children }
     }
 }
@@ -95,7 +95,7 @@ fn admin(node: &YamlNode, diagnostics: &Diagnostics) -> Option<AdminSettings> {
 
 /// The senders of PURGE.
 #[derive(Clone, Debug, PartialEq)]
-pub enum PurgeAllow {
+pub(crate) enum PurgeAllow {
     /// With a token everybody; without one this machine, if nothing else can reach the listeners.
     Loopback,
     Networks(Vec<IpNet>),

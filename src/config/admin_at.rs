@@ -77,7 +77,7 @@ impl fmt::Display for Operation {
 
 /// The paths of operations, and who may use them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OperationPaths {
+pub(crate) struct OperationPaths {
     pub callers: CallerSource,
     stats: Option<String>,
     clear: Option<String>,
@@ -89,7 +89,7 @@ pub struct OperationPaths {
 
 impl OperationPaths {
     /// The operation that a request asks for. A path of an operation with another method is the API's.
-    pub fn find(&self, method: &Method, path: &str) -> Option<Operation> {
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Option<Operation> {
         let is_at = |at: &Option<String>| at.as_deref() == Some(path);
         let is_read = *method == Method::GET || *method == Method::HEAD;
         let is_purge = *method == Method::DELETE || *method == Method::POST;

@@ -13,15 +13,15 @@ use super::yaml::YamlNode;
 use crate::policy::json_query::JsonQuery;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct AuditSettings {
+pub(crate) struct AuditSettings {
     /// The share of hits.
     pub sample: Fraction,
-    pub ignored_json: Vec<JsonQuery>,
-    pub ignored_fields: Vec<HeaderName>,
+    pub(crate) ignored_json: Vec<JsonQuery>,
+    pub(crate) ignored_fields: Vec<HeaderName>,
     /// How long after a change its purge may come.
     pub settle: Duration,
     /// Nothing changes but by writes that are seen, as in a replay: one difference after a write is evidence enough.
-    pub sees_all_writes: bool,
+    pub(crate) sees_all_writes: bool,
 }
 
 settings! {

@@ -26,7 +26,7 @@ use crate::policy::token_kind::TokenKind;
 
 /// An entry of `callers`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CallerSettings {
+pub(crate) struct CallerSettings {
     pub name: Arc<str>,
     pub method: CallerMethod,
     /// The claims that routes use.
@@ -34,28 +34,28 @@ pub struct CallerSettings {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum CallerMethod {
+pub(crate) enum CallerMethod {
     Jwt(JwtSettings),
     Ask(Box<AskSettings>),
 }
 
 /// A URL that larder itself asks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RemoteUrl {
+pub(crate) struct RemoteUrl {
     pub upstream: UpstreamSettings,
     pub target: PathAndQuery,
 }
 
 /// The keys that signatures are verified with.
 #[derive(Clone, Debug, PartialEq)]
-pub enum KeyLocation {
+pub(crate) enum KeyLocation {
     Url(Box<RemoteUrl>),
     File(PathBuf),
 }
 
 /// A signature algorithm (RFC 7518 §3.1, RFC 8037).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JwtAlgorithm {
+pub(crate) enum JwtAlgorithm {
     Hs256,
     Hs384,
     Hs512,
@@ -81,7 +81,7 @@ settings! {
 
 settings! {
     /// How tokens are verified (RFC 7519).
-    pub struct JwtSettings = "jwt" {
+    pub(crate) struct JwtSettings = "jwt" {
         /// The `iss` of accepted tokens. Default: any.
         issuer: String = NON_EMPTY, optional;
         /// The `aud` that accepted tokens have, alone or among others. Default: tokens with an `aud` are refused.
@@ -106,7 +106,7 @@ settings! {
 
 settings! {
     /// A service that knows callers.
-    pub struct AskSettings = "ask" {
+    pub(crate) struct AskSettings = "ask" {
         /// The URL that a GET is sent to: a 2xx means that the caller is known, 401 and 403 that it is not. Any other
         /// answer, or none, means that nothing is known: the request is forwarded uncached.
         url: RemoteUrl = URL, required;
@@ -295,7 +295,7 @@ fn credentials(
 }
 
 impl JwtAlgorithm {
-    pub const NAMES: &[&str] = &[
+    pub(crate) const NAMES: &[&str] = &[
         "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
         "EdDSA",
     ];
@@ -314,18 +314,18 @@ impl JwtAlgorithm {
         Self::EdDsa,
     ];
 
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().zip(Self::ALL).find(|(known, _)| **known == name).map(|(_, it)| it)
     }
 
-    pub fn is_symmetric(self) -> bool {
+    pub(crate) fn is_symmetric(self) -> bool {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 }
 
 impl CallerSettings {
     /// The entry as routes see it. Two entries with the same `rules` know a caller by the same name.
-    pub fn source(&self, index: usize) -> CallerSource {
+    pub(crate) fn source(&self, index: usize) -> CallerSource {
         let (credentials, rules, has_claims) = match &self.method {
             CallerMethod::Jwt(JwtSettings { issuer, audience, keys, secret, from, ignore, .. }) => {
                 let keys = match keys {

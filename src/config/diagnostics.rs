@@ -24,7 +24,7 @@ pub enum Location {
 
 /// An error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
+pub(crate) struct Diagnostic {
     pub location: Location,
     pub message: String,
     /// The fix: what to write instead.
@@ -34,7 +34,7 @@ pub struct Diagnostic {
     /// The kind of a warning, for `larder lint --allow`.
     pub name: &'static str,
     /// The text at the location is a secret and must not be shown.
-    pub is_secret: bool,
+    pub(crate) is_secret: bool,
 }
 
 /// Collects errors and warnings while the file is read.
@@ -66,7 +66,7 @@ pub struct ConfigErrors {
 }
 
 impl Diagnostic {
-    pub fn error(location: Location, message: String, help: String) -> Self {
+    pub(crate) fn error(location: Location, message: String, help: String) -> Self {
         Self { location, message, help: Some(help), note: None, name: "error", is_secret: false }
     }
 }
@@ -75,13 +75,6 @@ impl Location {
     pub fn line(self) -> Option<usize> {
         match self {
             Location::Text { line, .. } => Some(line),
-            _ => None,
-        }
-    }
-
-    pub fn column(self) -> Option<usize> {
-        match self {
-            Location::Text { column, .. } => Some(column),
             _ => None,
         }
     }
@@ -211,7 +204,7 @@ impl ConfigErrors {
     }
 
     /// At least one, in the order of the file.
-    pub fn diagnostics(&self) -> &[Diagnostic] {
+    pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
     }
 }

@@ -70,15 +70,15 @@ pub(super) const EVENTS_KIND: Kind = Kind::ListOf(&Kind::Mapping(EventFields::SE
 pub struct EventSource {
     /// Unique among the sources.
     pub name: String,
-    pub kind: EventKind,
+    pub(crate) kind: EventKind,
     pub rules: EventRules,
     /// `None`: silence has no effect.
-    pub silence: Option<SilencePolicy>,
+    pub(crate) silence: Option<SilencePolicy>,
 }
 
 impl EventSource {
     /// The same source, with the secrets of its namesake in `others`, if that is the same webhook.
-    pub fn replace_secrets_from(&self, others: &[EventSource]) -> Self {
+    pub(crate) fn replace_secrets_from(&self, others: &[EventSource]) -> Self {
         let mut own = self.clone();
         let namesake = others.iter().find(|other| other.name == self.name);
         if let (EventKind::Webhook(own), Some(EventKind::Webhook(other))) =
@@ -92,7 +92,7 @@ impl EventSource {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EventKind {
+pub(crate) enum EventKind {
     Stream {
         redis: RedisSettings,
         key: String,
@@ -109,15 +109,15 @@ pub enum EventKind {
 
 /// When a source counts as silent, and the bound on hits meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SilencePolicy {
+pub(crate) struct SilencePolicy {
     pub after: Duration,
     /// Whether only an event ends the silence, rather than any answer of its Redis.
-    pub without_event: bool,
+    pub(crate) without_event: bool,
     pub fallback_ttl: Duration,
 }
 
 impl EventKind {
-    pub fn as_str(&self) -> &'static str {
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             EventKind::Stream { .. } => "stream",
             EventKind::PubSub { .. } => "pubsub",
@@ -135,7 +135,7 @@ pub(super) struct ParsedSource {
 /// The settings that a source depends on. `store` is `None` if it has an error.
 pub(super) struct EventContext<'s> {
     pub store: Option<&'s StoreSettings>,
-    pub has_admin: bool,
+    pub(crate) has_admin: bool,
 }
 
 /// Reads the sources; returns `None` if one has an error.

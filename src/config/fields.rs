@@ -8,7 +8,7 @@ use super::yaml::{self, Value, YamlNode};
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Located<T> {
+pub(crate) struct Located<T> {
     pub value: T,
     pub location: Location,
 }

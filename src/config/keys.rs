@@ -43,9 +43,9 @@ pub(super) struct Key {
     pub default: Option<&'static str>,
     pub required: bool,
     /// The key has no effect on a route whose GETs are not cached.
-    pub cache_only: bool,
+    pub(crate) cache_only: bool,
     /// Read it with [`Key::doc`].
-    pub raw_doc: &'static str,
+    pub(crate) raw_doc: &'static str,
 }
 
 /// The values that a key accepts, as far as an editor can check them.
@@ -211,7 +211,7 @@ macro_rules! settings {
         #[derive(Clone, Debug, PartialEq)]
         $vis struct $Name { $(
             $(#[doc = $doc])+
-            pub $field: $crate::config::keys::key!(@type $mode, $type),
+            $vis $field: $crate::config::keys::key!(@type $mode, $type),
         )+ }
 
         impl $crate::config::keys::Settings for $Name {
@@ -239,7 +239,7 @@ macro_rules! settings {
         $(#[$meta])*
         $vis struct $Name { $(
             $(#[doc = $doc])+
-            pub $field: Option<$crate::config::keys::key!(@type $mode, $type)>,
+            $vis $field: Option<$crate::config::keys::key!(@type $mode, $type)>,
         )+ }
 
         impl $crate::config::keys::Settings for $Name {

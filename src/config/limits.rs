@@ -63,17 +63,17 @@ const VERSION_BYTES: usize = 11;
 
 impl Limits {
     /// The longest request line under this limit on the header section.
-    pub fn max_request_line(header_bytes: usize) -> usize {
+    pub(crate) fn max_request_line(header_bytes: usize) -> usize {
         header_bytes.saturating_sub(FIELD_BYTES)
     }
 
     /// Whether the request line is too long. `length`: the bytes of method, space and target.
-    pub fn is_target_too_long(&self, length: usize) -> bool {
+    pub(crate) fn is_target_too_long(&self, length: usize) -> bool {
         length + VERSION_BYTES > Self::max_request_line(self.header_bytes)
     }
 
     /// The limit on the connections of one client; `None`: there is none.
-    pub fn max_connections_per_client(&self) -> Option<usize> {
+    pub(crate) fn max_connections_per_client(&self) -> Option<usize> {
         self.connections_per_client.resolve(self.connections)
     }
 }
@@ -91,7 +91,7 @@ const MIN_SHARE: usize = 64;
 
 impl ClientShare {
     /// The limit under `total` for all clients; `None`: there is none.
-    pub fn resolve(self, total: usize) -> Option<usize> {
+    pub(crate) fn resolve(self, total: usize) -> Option<usize> {
         match self {
             ClientShare::Off => None,
             ClientShare::Count(count) => Some(count),

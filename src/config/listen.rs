@@ -26,7 +26,7 @@ settings! {
 settings! {
     /// A certificate and its key, in PEM.
     #[derive(Eq)]
-    pub struct CertificateFiles = "a certificate" {
+    pub(crate) struct CertificateFiles = "a certificate" {
         /// PEM file with the certificate chain, leaf first.
         cert: PathBuf = FILE, required;
         /// PEM file with the key of `cert`.

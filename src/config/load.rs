@@ -16,8 +16,8 @@ pub struct SettingOverrides {
     pub listen: Vec<String>,
     pub upstream: Option<String>,
     pub admin_listen: Option<String>,
-    pub log_format: Option<String>,
-    pub log_level: Option<String>,
+    pub(crate) log_format: Option<String>,
+    pub(crate) log_level: Option<String>,
 }
 
 impl Config {
@@ -26,13 +26,16 @@ impl Config {
         Self::load_with(path, &SettingOverrides::default())
     }
 
-    pub fn load_with(path: impl AsRef<Path>, overrides: &SettingOverrides) -> Result<Self, ConfigErrors> {
+    pub(crate) fn load_with(
+        path: impl AsRef<Path>,
+        overrides: &SettingOverrides,
+    ) -> Result<Self, ConfigErrors> {
         let (text, source) = read_file(path.as_ref(), NAME_ANOTHER)?;
         Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
     }
 
     /// Reads a file; returns its warnings too. Files that it names must be there.
-    pub fn check_file(
+    pub(crate) fn check_file(
         path: impl AsRef<Path>,
         overrides: &SettingOverrides,
     ) -> Result<(Self, Vec<Finding>), ConfigErrors> {
@@ -59,7 +62,7 @@ impl Config {
     }
 
     /// Lints a file; see [`Config::lint`].
-    pub fn lint_file(path: impl AsRef<Path>) -> Result<Vec<Finding>, ConfigErrors> {
+    pub(crate) fn lint_file(path: impl AsRef<Path>) -> Result<Vec<Finding>, ConfigErrors> {
         let (text, source) = read_file(path.as_ref(), NAME_ANOTHER)?;
         Self::lint(&text, &source, &|name| std::env::var(name).ok(), &SettingOverrides::default())
     }
@@ -101,7 +104,7 @@ pub(super) fn read_file(path: &Path, help: &str) -> Result<(String, String), Con
 /// A warning of `larder check` or a finding of `larder lint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    pub diagnostic: Diagnostic,
+    pub(crate) diagnostic: Diagnostic,
     /// The diagnostic, rendered with its line.
     pub text: String,
 }

@@ -48,7 +48,7 @@ settings! {
 
 settings! {
     /// The export of spans.
-    pub struct TracingSettings = "tracing" {
+    pub(crate) struct TracingSettings = "tracing" {
         /// The collector's URL for OTLP over HTTP, such as `http://127.0.0.1:4318`.
         otlp: http::Uri = COLLECTOR, required;
         /// The share of requests that are traced, if the client's `traceparent` does not decide it.

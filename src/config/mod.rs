@@ -63,32 +63,38 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
-pub use admin::{AdminSettings, PurgeAllow, PurgeSettings};
-pub use admin_at::{Operation, OperationPaths};
-pub use audit::AuditSettings;
-pub use callers::{
+pub use admin::AdminSettings;
+pub(crate) use admin::{PurgeAllow, PurgeSettings};
+pub use admin_at::Operation;
+pub(crate) use admin_at::OperationPaths;
+pub(crate) use audit::AuditSettings;
+pub(crate) use callers::{
     AskSettings, CallerMethod, CallerSettings, JwtAlgorithm, JwtSettings, KeyLocation, RemoteUrl,
 };
-pub use diagnostics::{ConfigErrors, Diagnostic, Location};
+pub(crate) use diagnostics::Diagnostic;
+pub use diagnostics::{ConfigErrors, Location};
 pub(crate) use document::{read_document, read_text};
-pub use events::{EventKind, EventSource, SilencePolicy};
+pub(crate) use events::EventKind;
+pub use events::EventSource;
 pub use limits::{ClientShare, Limits};
-pub use listen::CertificateFiles;
+pub(crate) use listen::CertificateFiles;
 pub use load::{Finding, SettingOverrides};
-pub use log::{AccessLogSettings, LogSettings, TracingSettings};
-pub use options::options_page;
+pub(crate) use log::TracingSettings;
+pub use log::{AccessLogSettings, LogSettings};
+pub(crate) use options::options_page;
 pub(crate) use path_conventions::{CALLER_SEGMENTS, is_login_segment};
-pub use redis::{CredentialSource, RedisHost, RedisServers, RedisSettings, RedisTls};
-pub use schema::schema;
-pub use store::{
-    CompressionAlgorithm, Encryption, SealingKey, SealingMode, Signing, StoreCompression, StoreSettings,
-};
+pub(crate) use redis::{CredentialSource, RedisServers, RedisTls};
+pub use redis::{RedisHost, RedisSettings};
+pub(crate) use schema::schema;
+pub(crate) use store::SealingMode;
+pub use store::{CompressionAlgorithm, Encryption, SealingKey, Signing, StoreCompression, StoreSettings};
 pub(crate) use suggest::nearest;
-pub use units::{duration as read_duration, show_duration};
+pub(crate) use units::{duration as read_duration, show_duration};
 pub use upstream::UpstreamSettings;
-pub use upstream_tls::{TlsVersion, UpstreamTlsSettings};
-pub use warm::BackgroundSettings;
-pub use webhooks::{Webhook, WebhookScheme};
+pub(crate) use upstream_tls::TlsVersion;
+pub use upstream_tls::UpstreamTlsSettings;
+pub(crate) use warm::BackgroundSettings;
+pub(crate) use webhooks::{Webhook, WebhookScheme};
 
 use crate::policy::json_query::JsonQuery;
 use crate::policy::url_template::{PlaceholderValues, UrlTemplate};
@@ -99,33 +105,33 @@ use crate::policy::{CallerFields, Route};
 pub struct Config {
     pub listen: Vec<Listen>,
     /// One for each of `listen`.
-    pub listener_settings: Vec<ListenerSettings>,
+    pub(crate) listener_settings: Vec<ListenerSettings>,
     pub upstream: UpstreamSettings,
     pub store: StoreSettings,
     pub admin: AdminSettings,
     /// `None`: the API's paths are all the API's.
-    pub admin_at: Option<OperationPaths>,
-    pub purge: PurgeSettings,
+    pub(crate) admin_at: Option<OperationPaths>,
+    pub(crate) purge: PurgeSettings,
     /// `None`: no hit is audited.
-    pub audit: Option<AuditSettings>,
+    pub(crate) audit: Option<AuditSettings>,
     /// Networks whose `X-Forwarded-*` and `Forwarded` are trusted.
-    pub trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Override fields that are believed if they come from `trusted_proxies`.
-    pub trusted_fields: Vec<HeaderName>,
+    pub(crate) trusted_fields: Vec<HeaderName>,
     /// Request fields that identify the caller.
     pub credentials: CallerFields,
     /// The ways in which routes know their callers.
-    pub callers: Vec<CallerSettings>,
+    pub(crate) callers: Vec<CallerSettings>,
     pub underscores: Underscores,
-    pub request_id: RequestIds,
+    pub(crate) request_id: RequestIds,
     pub limits: Limits,
     pub log: LogSettings,
     /// `None`: no spans are exported.
-    pub tracing: Option<TracingSettings>,
+    pub(crate) tracing: Option<TracingSettings>,
     /// In the order of the file.
     pub routes: Vec<Arc<Route>>,
-    pub warm: Vec<WarmEntry>,
-    pub background: BackgroundSettings,
+    pub(crate) warm: Vec<WarmEntry>,
+    pub(crate) background: BackgroundSettings,
     pub events: Vec<EventSource>,
     /// Valid but suspicious settings, each rendered with its location.
     pub warnings: Vec<String>,
@@ -133,9 +139,9 @@ pub struct Config {
 
 /// The handling of a connection before HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListenerSettings {
+pub(crate) struct ListenerSettings {
     /// Each connection begins with a PROXY protocol header.
-    pub proxy_protocol: bool,
+    pub(crate) proxy_protocol: bool,
     /// The certificates of TLS; none: no TLS. The first is for clients that send no server name.
     pub tls: Vec<CertificateFiles>,
 }
@@ -150,7 +156,7 @@ pub enum Underscores {
 
 impl UpstreamHost {
     /// The `Host` that the upstream gets in place of the client's.
-    pub fn replacement(&self) -> Option<&str> {
+    pub(crate) fn replacement(&self) -> Option<&str> {
         match self {
             UpstreamHost::Preserve => None,
             UpstreamHost::Set(host) => Some(host),
@@ -160,13 +166,13 @@ impl UpstreamHost {
 
 impl Config {
     /// The settings of purges that are not part of a route.
-    pub fn purge_rules(&self) -> String {
+    pub(crate) fn purge_rules(&self) -> String {
         let events: Vec<_> = self.events.iter().map(|source| &source.rules).collect();
         format!("{:?} {events:?}", self.purge.related_paths())
     }
 
     /// Whether others than processes on this machine can reach the listeners, themselves or by a proxy.
-    pub fn is_reached_from_elsewhere(&self) -> bool {
+    pub(crate) fn is_reached_from_elsewhere(&self) -> bool {
         let is_local = |listen: &Listen| match listen {
             Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Listen::Unix(_) => true,
@@ -177,7 +183,7 @@ impl Config {
 
 /// The handling of `X-Request-Id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestIds {
+pub(crate) enum RequestIds {
     /// The field has no special meaning.
     Off,
     /// The upstream receives one.
@@ -228,21 +234,21 @@ pub enum OnStoreLoss {
 
 /// URLs to warm, and when.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WarmEntry {
+pub(crate) struct WarmEntry {
     pub name: String,
     pub get: Vec<UrlTemplate>,
     pub values: PlaceholderValues,
     /// The source of the values of `{}`.
     pub list: Option<WarmList>,
     pub every: Option<Duration>,
-    pub on_start: bool,
+    pub(crate) on_start: bool,
     /// The fields of each request, including `Host`.
     pub headers: HeaderMap,
 }
 
 /// Values taken from a JSON response, or from all pages of a list.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WarmList {
+pub(crate) struct WarmList {
     /// The only page or the first one; `{page}` stands for the page's number.
     pub url: UrlTemplate,
     pub query: JsonQuery,
@@ -252,7 +258,7 @@ pub struct WarmList {
 
 /// How the pages of a list are found. Without a field and without `{page}`, by `Link` with `rel=next`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PageWalk {
+pub(crate) struct PageWalk {
     /// The field of a page that has the URL of the next one.
     pub next: Option<JsonQuery>,
 }
@@ -272,11 +278,11 @@ impl Fraction {
     const ONE: f64 = 1e9;
 
     /// Returns `None` for a number outside 0 to 1.
-    pub fn new(fraction: f64) -> Option<Self> {
+    pub(crate) fn new(fraction: f64) -> Option<Self> {
         (0.0..=1.0).contains(&fraction).then(|| Self((fraction * Self::ONE).round() as u32))
     }
 
-    pub fn as_f64(self) -> f64 {
+    pub(crate) fn as_f64(self) -> f64 {
         f64::from(self.0) / Self::ONE
     }
 }
@@ -286,7 +292,7 @@ impl Fraction {
 pub struct Secret(String);
 
 impl Secret {
-    pub fn new(secret: impl Into<String>) -> Self {
+    pub(crate) fn new(secret: impl Into<String>) -> Self {
         Self(secret.into())
     }
 

@@ -13,7 +13,7 @@ a list with commas. Keys that begin with `x-` are ignored at the top level. `pro
 option with an example.
 ";
 
-pub fn options_page() -> String {
+pub(crate) fn options_page() -> String {
     let mut page = PREAMBLE.to_owned();
     write_section(&mut page, "Top level", RootFields::SECTION);
     write_nested_sections(&mut page, "", RootFields::SECTION);

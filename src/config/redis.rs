@@ -14,20 +14,20 @@ use super::yaml::YamlNode;
 /// A Redis deployment and how to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
-    pub servers: RedisServers,
+    pub(crate) servers: RedisServers,
     /// Always 0 in a cluster.
     pub database: u16,
     pub username: Option<String>,
-    pub password: Option<Secret>,
+    pub(crate) password: Option<Secret>,
     /// Where a password comes from that changes while larder runs.
-    pub credentials: Option<CredentialSource>,
+    pub(crate) credentials: Option<CredentialSource>,
     /// `None`: no TLS.
-    pub tls: Option<RedisTls>,
+    pub(crate) tls: Option<RedisTls>,
 }
 
 /// The source of a password that is rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialSource {
+pub(crate) enum CredentialSource {
     File(PathBuf),
     /// A command that prints the password, and how often it is run.
     Command {
@@ -37,7 +37,7 @@ pub enum CredentialSource {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedisServers {
+pub(crate) enum RedisServers {
     One(RedisHost),
     Unix(PathBuf),
     /// Some nodes of a cluster; the others are discovered.
@@ -56,7 +56,7 @@ pub struct RedisHost {
 
 /// PEM files of a TLS connection to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RedisTls {
+pub(crate) struct RedisTls {
     /// Authorities to trust instead of the system's.
     pub ca: Option<PathBuf>,
     /// The client's certificate and its key.

@@ -26,7 +26,7 @@ const MAX_DEFAULT_COLLAPSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A route with the locations that later checks need.
 pub(super) struct ParsedRoute {
     pub route: Route,
-    pub path_location: Location,
+    pub(crate) path_location: Location,
     pub tags: Vec<Located<Template>>,
     /// The tags that it purges besides its own.
     pub purges: Vec<Located<Template>>,

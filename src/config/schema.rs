@@ -7,7 +7,7 @@ use super::keys::{Key, Kind, Section, Settings};
 use super::root::RootFields;
 use super::yaml::{Value, YamlNode};
 
-pub fn schema() -> Json {
+pub(crate) fn schema() -> Json {
     let mut schema = section_schema(RootFields::SECTION);
     schema["patternProperties"] = json!({ format!("^{EXTENSION_PREFIX}"): {} });
     let head = json!({

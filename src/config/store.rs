@@ -74,14 +74,14 @@ settings! {
 
 /// The protection of values in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SealingMode {
+pub(crate) enum SealingMode {
     Encrypt,
     Sign,
 }
 
 impl StoreSettings {
     /// The keys by which values in Redis are encrypted or signed.
-    pub fn sealing(&self) -> Option<(SealingMode, &[SealingKey])> {
+    pub(crate) fn sealing(&self) -> Option<(SealingMode, &[SealingKey])> {
         let encryption = self.encrypt.as_ref().map(|encrypt| (SealingMode::Encrypt, encrypt.keys.as_slice()));
         encryption.or_else(|| self.sign.as_ref().map(|sign| (SealingMode::Sign, sign.keys.as_slice())))
     }

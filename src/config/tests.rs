@@ -16,7 +16,7 @@ mod settings;
 mod variables;
 mod warm;
 
-use super::{Config, ConfigErrors, SettingOverrides};
+use super::{Config, ConfigErrors, Location, SettingOverrides};
 
 /// The shortest right file, to which `more` is added.
 fn with(more: &str) -> String {
@@ -37,8 +37,8 @@ fn right(more: &str) -> Config {
 fn wrong(text: &str) -> Vec<String> {
     let errors = parse(text).expect_err(text);
     let shown = errors.diagnostics().iter().map(|problem| {
-        let place = match (problem.location.line(), problem.location.column()) {
-            (Some(line), Some(column)) => format!("{line}:{column} "),
+        let place = match problem.location {
+            Location::Text { line, column, .. } => format!("{line}:{column} "),
             _ => String::new(),
         };
         format!("{place}{} ({})", problem.message, problem.help.as_deref().unwrap_or_default())

@@ -15,7 +15,7 @@ const SIZES: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 <
 /// The message of an error, and what to write instead.
 pub(super) type FieldError = (String, String);
 
-pub fn duration(text: &str) -> Result<Duration, FieldError> {
+pub(crate) fn duration(text: &str) -> Result<Duration, FieldError> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -53,7 +53,7 @@ pub(super) fn wrong_count(text: &str, max: u64) -> FieldError {
 }
 
 /// Formats a duration as it would be written in the file.
-pub fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let (unit, factor) = DURATIONS
         .iter()

@@ -59,7 +59,7 @@ settings! {
 
 impl UpstreamSettings {
     /// The URLs of all instances, with commas.
-    pub fn urls(&self) -> String {
+    pub(crate) fn urls(&self) -> String {
         self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }

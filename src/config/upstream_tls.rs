@@ -16,13 +16,13 @@ pub struct UpstreamTlsSettings {
     /// The client's certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The name in the certificate; `None`: the host of the URL.
-    pub server_name: Option<String>,
-    pub min_version: TlsVersion,
-    pub accept_any_certificate: bool,
+    pub(crate) server_name: Option<String>,
+    pub(crate) min_version: TlsVersion,
+    pub(crate) accept_any_certificate: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TlsVersion {
+pub(crate) enum TlsVersion {
     #[default]
     Tls12,
     Tls13,
@@ -30,7 +30,7 @@ pub enum TlsVersion {
 
 impl UpstreamTlsSettings {
     /// The files that are read when a destination is made.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
         self.ca.iter().chain(identity).cloned().collect()
     }

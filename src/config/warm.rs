@@ -25,7 +25,7 @@ use crate::policy::url_template::{PAGE_NUMBER, PlaceholderValues, UrlTemplate};
 
 settings! {
     /// How larder sends the requests that no client has sent.
-    pub struct BackgroundSettings = "background" {
+    pub(crate) struct BackgroundSettings = "background" {
         /// Maximum number of requests to the upstream per second. Entries that are still fresh cost nothing.
         rate: usize = COUNT, default "20";
         /// Maximum number of requests at once.
@@ -378,7 +378,7 @@ fn never_stored_reason(route: Option<&Route>, headers: &HeaderMap) -> Option<(St
 
 impl WarmEntry {
     /// The time between two runs; zero for an entry that runs only at the start.
-    pub fn retention(&self) -> Duration {
+    pub(crate) fn retention(&self) -> Duration {
         self.every.unwrap_or_default()
     }
 }

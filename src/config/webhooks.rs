@@ -18,19 +18,19 @@ use crate::policy::path::is_normal;
 const MIN_SECRET_BYTES: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Webhook {
+pub(crate) struct Webhook {
     pub path: String,
     /// Whether it is served by the proxy's listener instead of the admin listener.
-    pub on_proxy: bool,
+    pub(crate) on_proxy: bool,
     pub scheme: WebhookScheme,
     /// Signatures with any of them are accepted.
-    pub secrets: Vec<Secret>,
+    pub(crate) secrets: Vec<Secret>,
     pub window: Duration,
 }
 
 /// The fields and the text that are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WebhookScheme {
+pub(crate) enum WebhookScheme {
     Larder,
     /// <https://www.standardwebhooks.com>
     Standard,
@@ -46,7 +46,7 @@ impl WebhookScheme {
     }
 
     /// The key of the HMAC. `None`: the secret is not in the form of the scheme.
-    pub fn key(self, secret: &Secret) -> Option<Vec<u8>> {
+    pub(crate) fn key(self, secret: &Secret) -> Option<Vec<u8>> {
         let text = secret.expose();
         match self {
             WebhookScheme::Standard => STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok(),

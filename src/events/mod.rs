@@ -108,7 +108,7 @@ impl EventSources {
     }
 
     /// The windows of `at_most_every`, which writes and events share.
-    pub fn throttle(&self) -> &Arc<PurgeThrottle> {
+    pub(crate) fn throttle(&self) -> &Arc<PurgeThrottle> {
         &self.throttle
     }
 
@@ -145,14 +145,14 @@ impl EventSources {
     /// Replaces the routes after a configuration change. Those of a file with other `events` belong to templates that
     /// need a restart: until then the former templates go with the former routes, and each event purges what is stored
     /// under the new ones.
-    pub fn use_routes(&self, routes: Arc<Routes>) {
+    pub(crate) fn use_routes(&self, routes: Arc<Routes>) {
         for source in &self.sources {
             source.context.routes.store(routes.clone());
         }
     }
 
     /// Replaces the secrets of webhooks after a configuration change; `sources` differ from the present ones in nothing else.
-    pub fn use_secrets(&self, sources: &[EventSource]) {
+    pub(crate) fn use_secrets(&self, sources: &[EventSource]) {
         sources.iter().for_each(|source| self.webhooks.use_secrets(source));
     }
 

@@ -40,14 +40,17 @@ use crate::proxy::{Client, ClientHead};
 use crate::purge::{Target, TargetId};
 use crate::stored_response::{Terms, Variants};
 
-pub use crate::callers::{Callers, KeyStatus};
+pub use crate::callers::Callers;
+pub(crate) use crate::callers::KeyStatus;
 pub use caller::CallerTrust;
 use caller::ExplainedCaller;
 pub(crate) use caller::callers;
 pub use json::to_json;
-pub use overlay::{ExplainedPart, PartVerdict};
-pub use purging_routes::{PurgingRoute, routes_with_tag};
-pub use request::{ExplainRequest, ExplainResponse, parse_field, parse_fields};
+pub(crate) use overlay::ExplainedPart;
+pub use purging_routes::PurgingRoute;
+pub(crate) use purging_routes::routes_with_tag;
+pub(crate) use request::parse_fields;
+pub use request::{ExplainRequest, ExplainResponse, parse_field};
 pub use text::ExplanationText;
 
 /// The handling of one request.
@@ -57,7 +60,7 @@ pub struct Explanation {
     pub target: String,
     pub route: Option<Arc<Route>>,
     /// The caller, on a route with `callers`.
-    pub caller: Option<CallerVerdict>,
+    pub(crate) caller: Option<CallerVerdict>,
     pub verdict: Verdict,
 }
 
@@ -83,17 +86,17 @@ pub struct LookupExplanation {
     pub primary: CacheKey,
     /// The key of the variant that the response selects.
     pub key: CacheKey,
-    pub parts: Vec<KeyPart>,
+    pub(crate) parts: Vec<KeyPart>,
     /// The path and query that the upstream receives.
     pub forwarded: String,
     /// The parameters that are neither in the key nor sent on, each with the listed name that it nearly has.
-    pub left_out: Vec<(String, Option<String>)>,
+    pub(crate) left_out: Vec<(String, Option<String>)>,
     pub caller: Caller,
     /// The first request field that identifies the caller and is not in the key.
-    pub field_outside_key: Option<HeaderName>,
+    pub(crate) field_outside_key: Option<HeaderName>,
     pub on_miss: OnMiss,
     /// How many seconds the response's `Date` lies in the past: the clock of the upstream is behind, or it was cached.
-    pub clock_lag: Option<i64>,
+    pub(crate) clock_lag: Option<i64>,
     /// The status of the response.
     pub status: StatusCode,
     /// Whether the response of a fetch is stored.
@@ -101,7 +104,7 @@ pub struct LookupExplanation {
     /// The routes whose writes could purge the response by a tag.
     pub purging_routes: Vec<PurgingRoute>,
     /// On a route with `overlay`, the parts of the caller. All else is then about the part that all share.
-    pub caller_parts: Vec<ExplainedPart>,
+    pub(crate) caller_parts: Vec<ExplainedPart>,
 }
 
 #[derive(Debug)]
@@ -111,11 +114,11 @@ pub struct StoreExplanation {
     pub terms: Terms,
     pub tags: Vec<String>,
     /// The response would have a stale window without its `s-maxage`.
-    pub closed_by_s_maxage: bool,
+    pub(crate) closed_by_s_maxage: bool,
     /// The differences between queries that the response says do not matter.
-    pub equivalents: Option<SearchVariance>,
+    pub(crate) equivalents: Option<SearchVariance>,
     /// Tags that need the response's content, which is unknown.
-    pub unresolved_tags: Vec<Template>,
+    pub(crate) unresolved_tags: Vec<Template>,
     /// All targets that purge the response.
     pub targets: Vec<TargetId>,
 }
@@ -127,7 +130,7 @@ pub struct WriteExplanation {
     /// The purged targets.
     pub targets: Vec<Target>,
     /// The number of templates without a value, for which more is purged.
-    pub widened_templates: usize,
+    pub(crate) widened_templates: usize,
 }
 
 pub struct Explainer<'c> {
@@ -166,7 +169,7 @@ impl<'c> Explainer<'c> {
     }
 
     /// Asks the service that knows the caller of the request. Its verdict is remembered.
-    pub async fn ask_caller(&self, source: &CallerSource, input: &ExplainRequest) {
+    pub(crate) async fn ask_caller(&self, source: &CallerSource, input: &ExplainRequest) {
         if let (CallerTrust::Verify(callers), Ok(head)) = (self.trust, self.read(input)) {
             callers.ask(source, head.as_asked()).await;
         }

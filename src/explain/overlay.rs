@@ -16,13 +16,13 @@ use crate::proxy::ClientHead;
 
 /// A part of the caller.
 #[derive(Debug)]
-pub struct ExplainedPart {
+pub(crate) struct ExplainedPart {
     pub url: String,
     pub verdict: PartVerdict,
 }
 
 #[derive(Debug)]
-pub enum PartVerdict {
+pub(crate) enum PartVerdict {
     /// It is looked up under this key.
     Lookup { key: CacheKey, parts: Vec<KeyPart> },
     /// The service that knows callers is asked first.

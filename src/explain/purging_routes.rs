@@ -37,7 +37,7 @@ pub(super) fn find_purging_routes(
 }
 
 /// The paths of the routes whose responses can carry `tag` or a tag below it.
-pub fn routes_with_tag(routes: &Routes, tag: &str) -> Vec<String> {
+pub(crate) fn routes_with_tag(routes: &Routes, tag: &str) -> Vec<String> {
     let carry = |route: &Route| route.caches() && route.tags.iter().any(|own| own.may_be_reached_by(tag));
     routes.iter().filter(|route| carry(route)).map(|route| route.path.as_str().to_owned()).collect()
 }

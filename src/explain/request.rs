@@ -109,7 +109,7 @@ pub fn parse_field(line: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 /// Parses several field lines.
-pub fn parse_fields<'l>(lines: impl IntoIterator<Item = &'l str>) -> Result<HeaderMap, String> {
+pub(crate) fn parse_fields<'l>(lines: impl IntoIterator<Item = &'l str>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for line in lines {
         let (name, value) = parse_field(line)?;

@@ -8,7 +8,7 @@ use crate::policy::tags::LISTED_TAG;
 use crate::purge::Target;
 
 /// The result of one test.
-pub struct TestOutcome<'r> {
+pub(crate) struct TestOutcome<'r> {
     pub test: &'r Test,
     /// The failed expectations.
     pub failures: Vec<Diagnostic>,
@@ -16,7 +16,7 @@ pub struct TestOutcome<'r> {
 
 impl Explainer<'_> {
     /// Runs all tests, in the order of the file.
-    pub fn run_tests<'r>(&self, rules: &'r Rules) -> Vec<TestOutcome<'r>> {
+    pub(crate) fn run_tests<'r>(&self, rules: &'r Rules) -> Vec<TestOutcome<'r>> {
         let explained: Vec<Explanation> = rules.tests.iter().map(|test| self.explain_test(test)).collect();
         let outcome = |(at, test)| {
             let mut checker =

@@ -11,12 +11,17 @@ use crate::stored_response::{StoredHead, Variants};
 
 impl Explainer<'_> {
     /// The key of the lookup; `None` if the request is not looked up.
-    pub fn lookup_key(&self, input: &ExplainRequest) -> Option<CacheKey> {
+    pub(crate) fn lookup_key(&self, input: &ExplainRequest) -> Option<CacheKey> {
         self.with_lookup(input, |lookup, _| lookup.key)
     }
 
     /// The keys of the variants that match the request, for each known `Vary`, the latest first.
-    pub fn variant_keys(&self, input: &ExplainRequest, key: &CacheKey, variants: &Variants) -> Vec<CacheKey> {
+    pub(crate) fn variant_keys(
+        &self,
+        input: &ExplainRequest,
+        key: &CacheKey,
+        variants: &Variants,
+    ) -> Vec<CacheKey> {
         let keys = |lookup: &CacheLookup<'_>, request: &RequestHead<'_>| {
             let negotiated = expected_variant(lookup.route, request.headers, variants.codings);
             variants.fields.iter().map(|fields| key.variant_key(fields, request, negotiated)).collect()
@@ -25,7 +30,12 @@ impl Explainer<'_> {
     }
 
     /// Whether a stored response that no purge invalidated may answer the request.
-    pub fn reuse(&self, input: &ExplainRequest, stored: &StoredHead, soft_purged: bool) -> Option<Reuse> {
+    pub(crate) fn reuse(
+        &self,
+        input: &ExplainRequest,
+        stored: &StoredHead,
+        soft_purged: bool,
+    ) -> Option<Reuse> {
         self.with_lookup(input, |lookup, request| {
             let reuse = assess(stored, &lookup.with_key(stored.key), request, soft_purged, self.now);
             match self.variants.as_ref().is_some_and(|variants| variants.have_withdrawn(stored)) {
@@ -36,7 +46,7 @@ impl Explainer<'_> {
     }
 
     /// Finds the target with this id among those that purge `stored`.
-    pub fn resolve_target(
+    pub(crate) fn resolve_target(
         &self,
         input: &ExplainRequest,
         stored: &StoredHead,

@@ -16,7 +16,7 @@ use super::{ALWAYS_ADMITTED, MemoryBudget, Reservation};
 const SLOTS: usize = 1 << 14;
 
 /// A head up to this size is held whether there is room for it or not: each connection may have so much.
-pub const HEAD_WITHOUT_ROOM_BYTES: u64 = 4 * 1024;
+pub(crate) const HEAD_WITHOUT_ROOM_BYTES: u64 = 4 * 1024;
 
 /// The part of the memory beside the store that one client has: 1 / this.
 const CLIENTS: u64 = 4;
@@ -67,7 +67,7 @@ impl Accounts {
 
 /// The memory budget as one client may use it.
 #[derive(Clone, Debug)]
-pub struct ClientMemory {
+pub(crate) struct ClientMemory {
     budget: Arc<MemoryBudget>,
     /// `None`: a client that is bounded together with all others only.
     slot: Option<usize>,
@@ -75,34 +75,34 @@ pub struct ClientMemory {
 
 impl MemoryBudget {
     /// `client`: its network; `None` for a proxy that is trusted, and for larder itself.
-    pub fn open_account(self: &Arc<Self>, client: Option<IpAddr>) -> ClientMemory {
+    pub(crate) fn open_account(self: &Arc<Self>, client: Option<IpAddr>) -> ClientMemory {
         let slot = client.map(|client| self.accounts.hasher.hash_one(client) as usize % SLOTS);
         ClientMemory { budget: self.clone(), slot }
     }
 
     /// Bytes of heads and contents that are held.
-    pub fn request_bytes(&self) -> u64 {
+    pub(crate) fn request_bytes(&self) -> u64 {
         self.accounts.requests.load(Ordering::Relaxed)
     }
 
     /// The times that a client found no room for a head, a content or a response.
-    pub fn refusals(&self) -> u64 {
+    pub(crate) fn refusals(&self) -> u64 {
         self.accounts.refusals.load(Ordering::Relaxed)
     }
 }
 
 impl ClientMemory {
-    pub fn budget(&self) -> &Arc<MemoryBudget> {
+    pub(crate) fn budget(&self) -> &Arc<MemoryBudget> {
         &self.budget
     }
 
     /// Begins to count a head or a content.
-    pub fn reserve(&self) -> Reservation {
+    pub(crate) fn reserve(&self) -> Reservation {
         self.budget.reserve_as(Some(self.charged(true)))
     }
 
     /// Counts a part of a response that is fetched for the client.
-    pub fn count(&self, body: Bytes) -> Bytes {
+    pub(crate) fn count(&self, body: Bytes) -> Bytes {
         if body.is_empty() {
             return body;
         }
@@ -112,7 +112,7 @@ impl ClientMemory {
     }
 
     /// Whether there is room for `bytes` more of a head or a content.
-    pub fn has_room_for(&self, bytes: u64) -> bool {
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
         let Accounts { outside, .. } = self.budget.accounts;
         let has_room = self.budget.has_room()
             && self.budget.request_bytes() + bytes <= outside
@@ -121,7 +121,7 @@ impl ClientMemory {
     }
 
     /// Whether there is room to keep a response that has this size as far as it is known, and is counted already.
-    pub fn admits(&self, bytes: u64) -> bool {
+    pub(crate) fn admits(&self, bytes: u64) -> bool {
         let Accounts { outside, .. } = self.budget.accounts;
         // A client has a share of what is beside the store, and all of the room that the store leaves.
         let is_short = || self.budget.used.load(Ordering::Relaxed) > self.budget.limit - outside;

@@ -8,7 +8,7 @@ use super::{Counter, Metrics};
 
 /// Reason of a background request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum BackgroundKind {
+pub(crate) enum BackgroundKind {
     Warm,
     Refresh,
     Reprime,
@@ -16,7 +16,7 @@ pub enum BackgroundKind {
 }
 
 impl BackgroundKind {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             BackgroundKind::Warm => "warm",
             BackgroundKind::Refresh => "refresh",
@@ -36,12 +36,12 @@ pub(super) struct BackgroundCounters {
 
 impl Metrics {
     /// Counts a background request by its result.
-    pub fn record_background(&self, kind: BackgroundKind, result: &'static str) {
+    pub(crate) fn record_background(&self, kind: BackgroundKind, result: &'static str) {
         *self.process.background.requests.lock().entry((kind, result)).or_default() += 1;
     }
 
     /// The results of one kind, with their counts.
-    pub fn background_results(&self, kind: BackgroundKind) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn background_results(&self, kind: BackgroundKind) -> BTreeMap<&'static str, u64> {
         let requests = self.process.background.requests.lock();
         requests
             .iter()
@@ -51,12 +51,12 @@ impl Metrics {
     }
 
     /// Counts a finished run of a `warm` entry.
-    pub fn record_warm_run(&self) {
+    pub(crate) fn record_warm_run(&self) {
         self.process.background.warmed.add(1);
     }
 
     /// Counts a fresh response that is fetched again before it expires.
-    pub fn record_refresh_ahead(&self) {
+    pub(crate) fn record_refresh_ahead(&self) {
         self.process.background.refreshed_ahead.add(1);
     }
 }

@@ -45,7 +45,7 @@ struct RouteTotals {
 pub(crate) struct Sample {
     /// End of the interval.
     pub at: Timestamp,
-    pub upstream_failures: u64,
+    pub(crate) upstream_failures: u64,
     /// Routes with requests in the interval.
     pub routes: Vec<(Arc<str>, RouteSample)>,
 }
@@ -57,19 +57,19 @@ pub(crate) struct RouteSample {
     pub misses: u64,
     /// Seconds until the response head, over all outcomes.
     pub p50: f64,
-    pub p95: f64,
+    pub(crate) p95: f64,
 }
 
 impl Metrics {
     /// Records a sample of the interval that ends now.
-    pub fn record_sample(&self, now: Timestamp) {
+    pub(crate) fn record_sample(&self, now: Timestamp) {
         let snapshot = self.snapshot();
         let totals = snapshot.routes.iter().map(|route| (route.name.clone(), RouteTotals::new(route)));
         self.process.history.add(now, totals.collect(), snapshot.upstream_failures.values().sum());
     }
 
     /// Failed upstream requests in the last minute, up to now.
-    pub fn recent_upstream_failures(&self) -> u64 {
+    pub(crate) fn recent_upstream_failures(&self) -> u64 {
         let total: u64 = self.lock_upstream_failures().values().sum();
         let ring = self.process.history.0.lock();
         let sampled = ring.samples.iter().rev().take(SAMPLES_PER_MINUTE);

@@ -226,7 +226,7 @@ pub(super) const PURGE_SOURCES: [PurgeSource; 4] =
 
 impl PurgeSource {
     /// Label in metrics and logs.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             PurgeSource::Write => "write",
             PurgeSource::PurgeMethod => "purge",

@@ -4,15 +4,15 @@ use tikv_jemalloc_ctl::{epoch, stats};
 
 /// Zero if the process uses another allocator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProcessMemory {
+pub(crate) struct ProcessMemory {
     /// Bytes in use by the program.
-    pub allocated: u64,
+    pub(crate) allocated: u64,
     /// Bytes resident in physical memory.
-    pub resident: u64,
+    pub(crate) resident: u64,
 }
 
 impl ProcessMemory {
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         // Statistics are refreshed per epoch.
         if epoch::advance().is_err() {
             return Self::default();

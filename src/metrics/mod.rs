@@ -16,16 +16,15 @@ mod sources;
 mod tests;
 mod watchdog;
 
-pub use background::BackgroundKind;
+pub(crate) use background::BackgroundKind;
 pub(crate) use history::{SAMPLE_INTERVAL, Sample};
 pub use labels::NonCacheReply;
 pub(crate) use latency::LatencySnapshot;
-pub use memory::ProcessMemory;
-pub use render::MetricsFormat;
-pub(crate) use snapshot::hit_rate;
-pub use snapshot::{RouteSnapshot, Snapshot};
-pub use sources::{SilenceLimit, SourceMetrics, SourceStatus, WebhookRefusal};
-pub use watchdog::{WATCHDOG_INTERVAL, WorkerHeartbeat};
+pub(crate) use memory::ProcessMemory;
+pub(crate) use render::MetricsFormat;
+pub(crate) use snapshot::{RouteSnapshot, Snapshot, hit_rate};
+pub(crate) use sources::{SilenceLimit, SourceMetrics, SourceStatus, WebhookRefusal};
+pub(crate) use watchdog::{WATCHDOG_INTERVAL, WorkerHeartbeat};
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -101,11 +100,11 @@ struct ProcessCounters {
 
 /// The health of the upstream at one time.
 #[derive(Clone, Debug, Default)]
-pub struct UpstreamHealth {
+pub(crate) struct UpstreamHealth {
     /// The circuit breakers of all instances are open.
-    pub is_breaker_open: bool,
+    pub(crate) is_breaker_open: bool,
     /// The URL of each instance, and whether its last request did not fail.
-    pub instances: Vec<(String, bool)>,
+    pub(crate) instances: Vec<(String, bool)>,
 }
 
 /// The source of the upstream's health.
@@ -120,7 +119,7 @@ impl fmt::Debug for HealthSource {
 
 /// A request that waits for another request's fetch.
 #[derive(Debug)]
-pub struct FollowerGuard<'a>(&'a AtomicU64);
+pub(crate) struct FollowerGuard<'a>(&'a AtomicU64);
 
 impl Drop for FollowerGuard<'_> {
     fn drop(&mut self) {
@@ -130,7 +129,7 @@ impl Drop for FollowerGuard<'_> {
 
 /// Sender of a purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PurgeSource {
+pub(crate) enum PurgeSource {
     Write,
     PurgeMethod,
     Admin,
@@ -139,16 +138,16 @@ pub enum PurgeSource {
 
 /// Stage at which a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusedBy {
+pub(crate) enum RefusedBy {
     ProxyProtocol,
     Tls,
     ClientLimit,
 }
 
 impl RefusedBy {
-    pub const ALL: [RefusedBy; 3] = [RefusedBy::ProxyProtocol, RefusedBy::Tls, RefusedBy::ClientLimit];
+    pub(crate) const ALL: [RefusedBy; 3] = [RefusedBy::ProxyProtocol, RefusedBy::Tls, RefusedBy::ClientLimit];
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             RefusedBy::ProxyProtocol => "proxy-protocol",
             RefusedBy::Tls => "tls",
@@ -176,7 +175,7 @@ struct Namespace {
 
 /// The result of a request over the rate of its route.
 #[derive(Clone, Copy, Debug)]
-pub enum OverRate {
+pub(crate) enum OverRate {
     Refused,
     Observed,
     /// Refused for the address of a trusted proxy, whose client's address can't be read.
@@ -215,7 +214,7 @@ impl Metrics {
     }
 
     /// Creates the counters for another configuration; routes keep their counts by name.
-    pub fn reconfigured(&self, routes: &[Arc<Route>]) -> Self {
+    pub(crate) fn reconfigured(&self, routes: &[Arc<Route>]) -> Self {
         Self::with_counters(routes.iter().map(route_labels), self.process.clone())
     }
 
@@ -269,26 +268,26 @@ impl Metrics {
     }
 
     /// Records the time from the request's last byte to the upstream's response head.
-    pub fn record_upstream_latency(&self, latency: Duration) {
+    pub(crate) fn record_upstream_latency(&self, latency: Duration) {
         self.process.upstream_latencies.observe(latency);
     }
 
-    pub fn record_upstream_failure(&self, reason: &'static str) {
+    pub(crate) fn record_upstream_failure(&self, reason: &'static str) {
         *self.lock_upstream_failures().entry(reason).or_default() += 1;
     }
 
     /// Records how far the upstream's clock is behind this one, by a response that it made now; negative if ahead.
-    pub fn record_upstream_clock_lag(&self, seconds: i64) {
+    pub(crate) fn record_upstream_clock_lag(&self, seconds: i64) {
         self.process.upstream_clock_lag.store(seconds, Ordering::Relaxed);
     }
 
     /// Sets the source of the upstream's health.
-    pub fn set_upstream_health(&self, read: impl Fn() -> UpstreamHealth + Send + Sync + 'static) {
+    pub(crate) fn set_upstream_health(&self, read: impl Fn() -> UpstreamHealth + Send + Sync + 'static) {
         *self.process.upstream_health.lock() = HealthSource(Some(Box::new(read)));
     }
 
     /// Counts an acknowledged purge, and an invalidation of each route name that it reaches.
-    pub fn record_purge(&self, source: PurgeSource, routes: &[usize], targets: usize) {
+    pub(crate) fn record_purge(&self, source: PurgeSource, routes: &[usize], targets: usize) {
         let counts = &self.process.purges[source as usize];
         counts.purges.add(1);
         counts.targets.add(targets as u64);
@@ -301,48 +300,48 @@ impl Metrics {
     }
 
     /// Counts a request over the rate of its route.
-    pub fn record_over_rate(&self, route: usize, result: OverRate) {
+    pub(crate) fn record_over_rate(&self, route: usize, result: OverRate) {
         let (namespace, _) = self.find_namespace(Some(route));
         namespace.counts.over_rate[result as usize].add(1);
     }
 
     /// Number of acknowledged purges.
-    pub fn purge_count(&self) -> u64 {
+    pub(crate) fn purge_count(&self) -> u64 {
         self.process.purges.iter().map(|counts| counts.purges.get()).sum()
     }
 
     /// Counts a purge that the store rejected.
-    pub fn record_purge_failure(&self, source: PurgeSource) {
+    pub(crate) fn record_purge_failure(&self, source: PurgeSource) {
         self.process.purges[source as usize].failed.add(1);
     }
 
     /// Counts a purge whose sender waited for all replicas.
-    pub fn record_purge_wait(&self, is_known: bool) {
+    pub(crate) fn record_purge_wait(&self, is_known: bool) {
         self.process.awaited[usize::from(!is_known)].add(1);
     }
 
     /// Counts tag templates of writes that had no value, so that more was purged.
-    pub fn record_widened(&self, templates: usize) {
+    pub(crate) fn record_widened(&self, templates: usize) {
         self.process.widened.add(templates as u64);
     }
 
     /// Counts a write that left less than it named, because its sender's budget was used up.
-    pub fn record_write_over_budget(&self) {
+    pub(crate) fn record_write_over_budget(&self) {
         self.process.writes_over_budget.add(1);
     }
 
     /// Counts fields that `underscores` dropped from a write.
-    pub fn record_write_fields_dropped(&self, fields: usize) {
+    pub(crate) fn record_write_fields_dropped(&self, fields: usize) {
         self.process.write_fields_dropped.add(fields as u64);
     }
 
     /// Counts a merge of the parts of a response.
-    pub fn record_merge(&self) {
+    pub(crate) fn record_merge(&self) {
         self.process.merges.add(1);
     }
 
     /// Counts a stored response with its size, or the reason it was not stored.
-    pub fn record_fill(&self, route: usize, result: Result<u64, NotStored>) {
+    pub(crate) fn record_fill(&self, route: usize, result: Result<u64, NotStored>) {
         let (namespace, _) = self.find_namespace(Some(route));
         match result {
             Ok(bytes) => {
@@ -353,11 +352,11 @@ impl Metrics {
         }
     }
 
-    pub fn connection_opened(&self) {
+    pub(crate) fn connection_opened(&self) {
         self.process.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn connection_closed(&self) {
+    pub(crate) fn connection_closed(&self) {
         self.process.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -367,54 +366,54 @@ impl Metrics {
     }
 
     /// Counts a request that waits for another request's fetch, until the guard is dropped.
-    pub fn start_following(&self) -> FollowerGuard<'_> {
+    pub(crate) fn start_following(&self) -> FollowerGuard<'_> {
         self.process.followers.fetch_add(1, Ordering::Relaxed);
         FollowerGuard(&self.process.followers)
     }
 
     /// Counts a failed `accept`, mostly for lack of file descriptors.
-    pub fn record_accept_failure(&self) {
+    pub(crate) fn record_accept_failure(&self) {
         self.process.accepts_failed.add(1);
     }
 
     /// Counts a connection that ended before HTTP.
-    pub fn record_connection_refusal(&self, by: RefusedBy) {
+    pub(crate) fn record_connection_refusal(&self, by: RefusedBy) {
         self.process.connections_refused[by as usize].add(1);
     }
 
     /// Registers a worker, which must beat every [`WATCHDOG_INTERVAL`].
-    pub fn watch_worker(&self, number: usize, now: Moment) -> WorkerHeartbeat {
+    pub(crate) fn watch_worker(&self, number: usize, now: Moment) -> WorkerHeartbeat {
         self.process.watchdog.register(number, now)
     }
 
     /// Records that a configuration, possibly the first, is in use.
-    pub fn record_config_loaded(&self, at: Timestamp) {
+    pub(crate) fn record_config_loaded(&self, at: Timestamp) {
         self.process.refused.store(false, Ordering::Relaxed);
         self.process.loaded_at.store(at.as_secs(), Ordering::Relaxed);
     }
 
-    pub fn record_reload(&self, at: Timestamp) {
+    pub(crate) fn record_reload(&self, at: Timestamp) {
         self.process.reloads.add(1);
         self.record_config_loaded(at);
     }
 
     /// Replaces the certificate files and expiries of the listeners.
-    pub fn set_certificate_expiries(&self, ends: Vec<(String, u64)>) {
+    pub(crate) fn set_certificate_expiries(&self, ends: Vec<(String, u64)>) {
         *self.process.certificates.lock() = ends;
     }
 
     /// Replaces the state of the keys of `callers`.
-    pub fn set_caller_keys(&self, keys: Vec<(Arc<str>, usize, bool)>) {
+    pub(crate) fn set_caller_keys(&self, keys: Vec<(Arc<str>, usize, bool)>) {
         *self.process.caller_keys.lock() = keys;
     }
 
     /// Records whether the file has changes that take effect only after a restart.
-    pub fn set_needs_restart(&self, needs_restart: bool) {
+    pub(crate) fn set_needs_restart(&self, needs_restart: bool) {
         self.process.needs_restart.store(needs_restart, Ordering::Relaxed);
     }
 
     /// Counts a rejected reload.
-    pub fn record_reload_refusal(&self) {
+    pub(crate) fn record_reload_refusal(&self) {
         self.process.reloads_refused.add(1);
         self.process.refused.store(true, Ordering::Relaxed);
     }

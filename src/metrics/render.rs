@@ -15,7 +15,7 @@ use crate::store::remote_status::RemoteStatus;
 
 /// A format of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricsFormat {
+pub(crate) enum MetricsFormat {
     /// OpenMetrics 1.0, as [`Snapshot::render`] writes it.
     OpenMetrics,
     /// The text format 0.0.4 of Prometheus.
@@ -24,7 +24,7 @@ pub enum MetricsFormat {
 
 impl MetricsFormat {
     /// The format for a request: OpenMetrics, unless its `Accept` names plain text alone.
-    pub fn choose(accept: Option<&str>) -> Self {
+    pub(crate) fn choose(accept: Option<&str>) -> Self {
         let accept = accept.unwrap_or_default().to_ascii_lowercase();
         match accept.contains("text/plain") && !accept.contains("application/openmetrics-text") {
             true => MetricsFormat::Text,
@@ -32,7 +32,7 @@ impl MetricsFormat {
         }
     }
 
-    pub fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             MetricsFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             MetricsFormat::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -40,7 +40,7 @@ impl MetricsFormat {
     }
 
     /// Converts OpenMetrics to this format.
-    pub fn convert(self, written: String) -> String {
+    pub(crate) fn convert(self, written: String) -> String {
         match self {
             MetricsFormat::OpenMetrics => written,
             MetricsFormat::Text => to_text_format(&written),
@@ -79,7 +79,7 @@ pub(super) fn encode(families: Vec<MetricFamily>) -> String {
 
 impl Snapshot {
     /// Renders OpenMetrics 1.0. `stats` describe the store, `remote` the Redis server shared with other replicas.
-    pub fn render(&self, stats: &StoreStats, remote: Option<&RemoteStatus>) -> String {
+    pub(crate) fn render(&self, stats: &StoreStats, remote: Option<&RemoteStatus>) -> String {
         let mut families = self.namespace_families();
         families.extend(self.route_families());
         families.extend(self.fill_families());

@@ -18,7 +18,7 @@ use crate::clock::Moment;
 use crate::policy::route::Ttl;
 
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// By route name; the first counts requests without a route.
     pub routes: Vec<RouteSnapshot>,
     pub(crate) purges: Vec<(PurgeSource, PurgeSnapshot)>,
@@ -49,21 +49,21 @@ pub struct Snapshot {
 
 /// Counters of the routes that share a name.
 #[derive(Clone, Debug)]
-pub struct RouteSnapshot {
+pub(crate) struct RouteSnapshot {
     pub name: Arc<str>,
     /// Whether a configured route has this name.
-    pub is_configured: bool,
+    pub(crate) is_configured: bool,
     /// Whether one of its routes caches.
-    pub caches: bool,
+    pub(crate) caches: bool,
     /// TTL that all caching routes of this name share; `None` if they differ or have no fixed TTL.
-    pub ttl_seconds: Option<f64>,
+    pub(crate) ttl_seconds: Option<f64>,
     pub(super) requests: [[u64; STATUS_CLASSES]; REQUEST_OUTCOMES.len()],
     /// Non-zero counts by `fwd` and reason.
     pub(super) forwarded: Vec<(usize, usize, u64)>,
     /// Non-zero counts by reason.
     pub(super) not_stored: Vec<(usize, u64)>,
-    pub fills: u64,
-    pub filled_bytes: u64,
+    pub(crate) fills: u64,
+    pub(crate) filled_bytes: u64,
     pub invalidations: u64,
     pub(super) over_rate: [u64; OVER_RATE_RESULTS.len()],
     pub(crate) from_store: LatencySnapshot,
@@ -81,16 +81,16 @@ pub(crate) struct PurgeSnapshot {
 #[derive(Clone, Debug)]
 pub(super) struct ConfigSnapshot {
     pub reloads: u64,
-    pub reloads_rejected: u64,
-    pub is_in_use: bool,
-    pub needs_restart: bool,
-    pub loaded_at: u64,
+    pub(crate) reloads_rejected: u64,
+    pub(crate) is_in_use: bool,
+    pub(crate) needs_restart: bool,
+    pub(crate) loaded_at: u64,
     pub certificates: Vec<(String, u64)>,
-    pub caller_keys: Vec<(Arc<str>, usize, bool)>,
+    pub(crate) caller_keys: Vec<(Arc<str>, usize, bool)>,
 }
 
 impl Metrics {
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let process = &self.process;
         let background = process.background.requests.lock().clone();
         Snapshot {
@@ -135,7 +135,7 @@ impl Metrics {
 
 impl Snapshot {
     /// Sums a figure over all routes.
-    pub fn sum(&self, figure: impl Fn(&RouteSnapshot) -> u64) -> u64 {
+    pub(crate) fn sum(&self, figure: impl Fn(&RouteSnapshot) -> u64) -> u64 {
         self.routes.iter().map(figure).sum()
     }
 
@@ -153,7 +153,7 @@ impl Snapshot {
 }
 
 impl RouteSnapshot {
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.requests.as_flattened().iter().sum()
     }
 
@@ -161,21 +161,21 @@ impl RouteSnapshot {
         self.requests[outcome as usize].iter().sum()
     }
 
-    pub fn hits(&self) -> u64 {
+    pub(crate) fn hits(&self) -> u64 {
         self.with_outcome(RequestOutcome::Hit)
     }
 
     /// Collapsed requests are misses too: the store did not answer them.
-    pub fn misses(&self) -> u64 {
+    pub(crate) fn misses(&self) -> u64 {
         self.with_outcome(RequestOutcome::Miss) + self.collapsed()
     }
 
-    pub fn collapsed(&self) -> u64 {
+    pub(crate) fn collapsed(&self) -> u64 {
         self.with_outcome(RequestOutcome::Collapsed)
     }
 
     /// Answers with a status of 500 or above, by the upstream or by larder.
-    pub fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         self.requests.iter().map(|classes| classes[4]).sum()
     }
 }

@@ -13,7 +13,7 @@ use crate::policy::event::EventOutcome;
 
 /// Reason for refusing a webhook request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WebhookRefusal {
+pub(crate) enum WebhookRefusal {
     /// The signature or timestamp is missing or malformed.
     Unsigned,
     WrongSignature,
@@ -35,7 +35,7 @@ impl WebhookRefusal {
         WebhookRefusal::NotPurged,
     ];
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             WebhookRefusal::Unsigned => "unsigned",
             WebhookRefusal::WrongSignature => "wrong-signature",
@@ -49,15 +49,15 @@ impl WebhookRefusal {
 
 /// Tolerated silence of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SilenceLimit {
+pub(crate) struct SilenceLimit {
     pub after: Duration,
     /// Only events count, not mere contact.
-    pub for_events: bool,
+    pub(crate) for_events: bool,
 }
 
 /// Counters and state of one source.
 #[derive(Debug)]
-pub struct SourceMetrics {
+pub(crate) struct SourceMetrics {
     pub name: String,
     /// `stream`, `pubsub` or `webhook`.
     pub kind: &'static str,
@@ -83,14 +83,14 @@ struct SourceHealth {
 
 /// State of a source at one time.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SourceStatus {
+pub(crate) struct SourceStatus {
     pub name: String,
     pub kind: &'static str,
     pub status: &'static str,
     pub trouble: Option<String>,
     pub position: Option<String>,
-    pub last_event: Option<Timestamp>,
-    pub contact_ago: Option<Duration>,
+    pub(crate) last_event: Option<Timestamp>,
+    pub(crate) contact_ago: Option<Duration>,
     pub(super) event_ago: Option<Duration>,
     pub(super) is_silent: bool,
     pub lag: Duration,
@@ -101,14 +101,14 @@ pub struct SourceStatus {
 
 impl SourceStatus {
     /// Number of events.
-    pub fn events(&self) -> u64 {
+    pub(crate) fn events(&self) -> u64 {
         self.by_outcome.iter().sum()
     }
 }
 
 impl Metrics {
     /// Registers a source.
-    pub fn register_source(
+    pub(crate) fn register_source(
         &self,
         name: &str,
         kind: &'static str,
@@ -119,7 +119,7 @@ impl Metrics {
         figures
     }
 
-    pub fn source_statuses(&self) -> Vec<SourceStatus> {
+    pub(crate) fn source_statuses(&self) -> Vec<SourceStatus> {
         self.lock_sources().iter().map(|source| source.status()).collect()
     }
 
@@ -185,13 +185,13 @@ impl SourceMetrics {
     }
 
     /// Records that the source answered.
-    pub fn record_contact(&self) {
+    pub(crate) fn record_contact(&self) {
         self.record_heard(Some(Duration::ZERO), None);
         self.lock_state().trouble = None;
     }
 
     /// Records contacts and events of any replica.
-    pub fn record_heard(&self, contact_ago: Option<Duration>, event_ago: Option<Duration>) {
+    pub(crate) fn record_heard(&self, contact_ago: Option<Duration>, event_ago: Option<Duration>) {
         let now = Moment::now();
         for (at, ago) in [(&self.contact, contact_ago), (&self.event, event_ago)] {
             if let Some(ago) = ago {
@@ -201,7 +201,7 @@ impl SourceMetrics {
     }
 
     /// Restores what was recorded before this process started, in place of its start time.
-    pub fn restore_heard(&self, contact_ago: Option<Duration>, event_ago: Option<Duration>) {
+    pub(crate) fn restore_heard(&self, contact_ago: Option<Duration>, event_ago: Option<Duration>) {
         let now = Moment::now();
         for (at, ago) in [(&self.contact, contact_ago), (&self.event, event_ago)] {
             if let Some(ago) = ago {
@@ -211,7 +211,7 @@ impl SourceMetrics {
     }
 
     /// Sets whether another replica reads the source; that replica then reports its errors.
-    pub fn set_standby(&self, stands_by: bool) {
+    pub(crate) fn set_standby(&self, stands_by: bool) {
         let mut state = self.lock_state();
         state.stands_by = stands_by;
         if stands_by {
@@ -220,7 +220,7 @@ impl SourceMetrics {
     }
 
     /// Records why the source is unavailable. Returns whether the reason is new.
-    pub fn set_error(&self, reason: &str) -> bool {
+    pub(crate) fn set_error(&self, reason: &str) -> bool {
         let mut state = self.lock_state();
         let is_news = state.trouble.as_deref() != Some(reason);
         state.trouble = Some(reason.to_owned());
@@ -228,13 +228,13 @@ impl SourceMetrics {
     }
 
     /// Counts an applied event, by which the source is heard. `lag` is its age, if known.
-    pub fn record_event(&self, meaning: EventOutcome, at: Timestamp, lag: Option<Duration>) {
+    pub(crate) fn record_event(&self, meaning: EventOutcome, at: Timestamp, lag: Option<Duration>) {
         self.count_event(meaning, at, lag);
         self.record_heard(Some(Duration::ZERO), Some(Duration::ZERO));
     }
 
     /// Counts an applied event that may lie far behind what the source says now.
-    pub fn count_event(&self, meaning: EventOutcome, at: Timestamp, lag: Option<Duration>) {
+    pub(crate) fn count_event(&self, meaning: EventOutcome, at: Timestamp, lag: Option<Duration>) {
         self.by_meaning[meaning as usize].add(1);
         if let Some(lag) = lag {
             self.lag_micros.store(saturating_micros(lag), Ordering::Relaxed);
@@ -242,20 +242,20 @@ impl SourceMetrics {
         self.lock_state().last_event = Some(at);
     }
 
-    pub fn set_position(&self, position: String) {
+    pub(crate) fn set_position(&self, position: String) {
         self.lock_state().position = Some(position);
     }
 
-    pub fn record_missed(&self) {
+    pub(crate) fn record_missed(&self) {
         self.missed.add(1);
     }
 
-    pub fn record_refusal(&self, reason: WebhookRefusal) {
+    pub(crate) fn record_refusal(&self, reason: WebhookRefusal) {
         self.not_taken[reason as usize].add(1);
     }
 
     /// Whether the source has been silent for longer than tolerated.
-    pub fn is_silent(&self, now: Moment) -> bool {
+    pub(crate) fn is_silent(&self, now: Moment) -> bool {
         let Some(SilenceLimit { after: lasts, for_events }) = self.patience else { return false };
         let ago =
             if for_events { elapsed_since(&self.event, now) } else { elapsed_since(&self.contact, now) };

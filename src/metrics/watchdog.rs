@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::clock::Moment;
 
 /// Interval between beats.
-pub const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
+pub(crate) const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Overdue beats beyond this count as a stall.
 const STALL_THRESHOLD: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ struct WatchedWorker {
 
 /// Heartbeat of one worker, which is watched until this is dropped.
 #[derive(Debug)]
-pub struct WorkerHeartbeat {
+pub(crate) struct WorkerHeartbeat {
     worker: Arc<WatchedWorker>,
     all: Arc<Watchdog>,
 }
@@ -68,7 +68,7 @@ impl WatchedWorker {
 
 impl WorkerHeartbeat {
     /// Beats, and returns how long the worker was blocked if that was a stall.
-    pub fn beat(&self, now: Moment) -> Option<Duration> {
+    pub(crate) fn beat(&self, now: Moment) -> Option<Duration> {
         let overdue = self.worker.overdue(now);
         self.worker.last_beat.store(now.as_nanos(), Ordering::Relaxed);
         let stalled = overdue > STALL_THRESHOLD;

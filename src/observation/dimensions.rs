@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::FIELD_COUNT;
 
 /// Lifetimes whose hits are estimated: in seconds, and as `ttl` has them.
-pub const LIFETIMES: [(u64, &str); 4] = [(10, "10s"), (60, "1m"), (300, "5m"), (3_600, "1h")];
+pub(crate) const LIFETIMES: [(u64, &str); 4] = [(10, "10s"), (60, "1m"), (300, "5m"), (3_600, "1h")];
 
 /// The parts of a request that may select the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Dimensions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DimensionEvidence {
     pub same: u64,
-    pub different: u64,
+    pub(crate) different: u64,
 }
 
 impl DimensionEvidence {

@@ -23,7 +23,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
 
-pub use self::dimensions::{DimensionEvidence, LIFETIMES};
+pub use self::dimensions::DimensionEvidence;
+pub(crate) use self::dimensions::LIFETIMES;
 pub(crate) use self::paths::{is_plain_word, is_value_segment};
 pub use self::recorder::{ReadRecorder, WriteRecorder};
 pub use self::report::{ObservedRoute, ObservedTraffic, SharedChange, SharedValue, WriteLink};

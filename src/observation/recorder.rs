@@ -97,7 +97,7 @@ impl WriteRecorder {
     }
 
     /// The write changed nothing.
-    pub fn set_failed(&mut self) {
+    pub(crate) fn set_failed(&mut self) {
         self.has_failed = true;
     }
 }

@@ -17,9 +17,9 @@ pub struct ObservedTraffic {
     pub seconds: u64,
     /// Reads on routes in `mode: observe`, and those that were compared.
     pub seen: u64,
-    pub sampled: u64,
+    pub(crate) sampled: u64,
     /// Reads that were left out because there are too many paths.
-    pub left_out: u64,
+    pub(crate) left_out: u64,
     pub memory_bytes: usize,
     pub routes: Vec<ObservedRoute>,
     /// The kinds of writes: `POST /api/courses/{id}/enroll`.
@@ -35,23 +35,23 @@ pub struct ObservedRoute {
     pub bytes: u64,
     pub millis: u64,
     /// Intervals between two reads of the same request.
-    pub unchanged: u64,
+    pub(crate) unchanged: u64,
     pub changed: u64,
     /// Those without a write, and their length.
-    pub changed_alone: u64,
-    pub unchanged_alone: u64,
-    pub quiet_millis: u64,
+    pub(crate) changed_alone: u64,
+    pub(crate) unchanged_alone: u64,
+    pub(crate) quiet_millis: u64,
     pub parameters: BTreeMap<String, DimensionEvidence>,
     pub fields: BTreeMap<String, DimensionEvidence>,
     pub caller: DimensionEvidence,
     /// Different contents in which two callers agreed, at most 4.
-    pub agreed_contents: usize,
+    pub(crate) agreed_contents: usize,
     /// Callers with credentials that were told apart, the names of these, and reads without any.
     pub callers: usize,
     pub credentials: Vec<String>,
     pub anonymous: u64,
     /// Reads with a token that has a `sub`.
-    pub with_subject: u64,
+    pub(crate) with_subject: u64,
     /// By the lifetimes.
     pub hits: Vec<u64>,
     pub links: Vec<WriteLink>,
@@ -66,11 +66,11 @@ pub struct WriteLink {
     /// A value that both have.
     pub shared: Option<SharedValue>,
     /// Both are by the same `{jwt.sub}`.
-    pub is_own: bool,
-    pub alone_changed: u64,
-    pub alone_same: u64,
-    pub among_changed: u64,
-    pub among_same: u64,
+    pub(crate) is_own: bool,
+    pub(crate) alone_changed: u64,
+    pub(crate) alone_same: u64,
+    pub(crate) among_changed: u64,
+    pub(crate) among_same: u64,
 }
 
 /// The same value as templates of the read and of the write have it: `{query.course}` and `{id}`.

@@ -22,7 +22,7 @@ const GIVEN_BY_LARDER: u8 = 32;
 
 /// The part of a variant's key that stands for `Accept-Encoding`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Negotiated {
+pub(crate) enum Negotiated {
     /// The response has this coding, and the request accepts it.
     Coded(Codings),
     /// The request accepts a coding, and the response has none of those that it accepts.
@@ -43,21 +43,21 @@ struct Accepted {
 }
 
 impl Codings {
-    pub const BROTLI: Codings = Codings(1);
-    pub const ZSTD: Codings = Codings(2);
-    pub const GZIP: Codings = Codings(4);
+    pub(crate) const BROTLI: Codings = Codings(1);
+    pub(crate) const ZSTD: Codings = Codings(2);
+    pub(crate) const GZIP: Codings = Codings(4);
 
     /// The set as one byte, for encoding.
-    pub fn to_byte(self) -> u8 {
+    pub(crate) fn to_byte(self) -> u8 {
         self.0
     }
 
-    pub fn from_byte(byte: u8) -> Self {
+    pub(crate) fn from_byte(byte: u8) -> Self {
         Self(byte & 0x3f)
     }
 
     /// Whether larder gives a coding to what the upstream sends without one.
-    pub fn are_given_by_larder(self) -> bool {
+    pub(crate) fn are_given_by_larder(self) -> bool {
         self.0 & GIVEN_BY_LARDER != 0
     }
 
@@ -68,7 +68,7 @@ impl Codings {
     /// The codings in use after a response with `received` came to a request that selected `expected`. A coding that
     /// should have been used and was not is not expected any more.
     #[must_use]
-    pub fn learn(self, expected: Negotiated, received: Negotiated) -> Self {
+    pub(crate) fn learn(self, expected: Negotiated, received: Negotiated) -> Self {
         let of_response = match received {
             Negotiated::Coded(coding) => coding,
             _ => Codings::default(),
@@ -92,7 +92,7 @@ impl Codings {
     /// The codings in use after larder gave a coding to the response to a request that selected `expected`: the upstream
     /// gave it none.
     #[must_use]
-    pub fn learn_from_larder(self, expected: Negotiated) -> Self {
+    pub(crate) fn learn_from_larder(self, expected: Negotiated) -> Self {
         let not_given = match expected {
             Negotiated::Coded(coding) => coding.0,
             _ => OTHER_CODING.0,
@@ -103,7 +103,7 @@ impl Codings {
 
 impl Negotiated {
     /// The variant that a request selects, where the upstream is known to use `codings`.
-    pub fn expected(request: &HeaderMap, codings: Codings) -> Self {
+    pub(crate) fn expected(request: &HeaderMap, codings: Codings) -> Self {
         if codings.contains(OTHER_CODING) {
             return Negotiated::Verbatim;
         }
@@ -117,7 +117,7 @@ impl Negotiated {
 
     /// The variant that a response to the request is. A coding that the request refuses is what the upstream sends to such
     /// requests in any case, unless the forwarded field may have named it.
-    pub fn received(request: &HeaderMap, response: &HeaderMap) -> Self {
+    pub(crate) fn received(request: &HeaderMap, response: &HeaderMap) -> Self {
         let Some(accepted) = Accepted::parse(request) else { return Negotiated::Verbatim };
         let Some(coding) = response_coding(response) else { return Negotiated::Verbatim };
         match accepted.iter().find(|(known, _)| *known == coding) {
@@ -128,7 +128,7 @@ impl Negotiated {
     }
 
     /// The bytes that stand for the field in a key; `None`: the field itself.
-    pub fn key_part(self) -> Option<&'static [u8]> {
+    pub(crate) fn key_part(self) -> Option<&'static [u8]> {
         match self {
             Negotiated::Coded(coding) => {
                 CODINGS.iter().find(|(_, known)| *known == coding).map(|(name, _)| *name)
@@ -180,7 +180,7 @@ impl Accepted {
 }
 
 /// The coding that the request gives the highest weight, and no lower one than to no coding: of several the first.
-pub fn select_preferred(
+pub(crate) fn select_preferred(
     request: &HeaderMap,
     codings: impl DoubleEndedIterator<Item = Codings>,
 ) -> Option<Codings> {
@@ -240,13 +240,13 @@ fn response_coding(response: &HeaderMap) -> Option<Codings> {
 }
 
 /// Whether the response has a content coding.
-pub fn is_coded(response: &HeaderMap) -> bool {
+pub(crate) fn is_coded(response: &HeaderMap) -> bool {
     response.contains_key(CONTENT_ENCODING) && response_coding(response) != Some(Codings::default())
 }
 
 /// The field without the codings that it refuses, which means the same; `None`: unchanged. Some upstreams look for a
 /// name alone, and miss its `q=0`.
-pub fn remove_refused_codings(request: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn remove_refused_codings(request: &HeaderMap) -> Option<HeaderValue> {
     let lines: Vec<&[u8]> = request.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
     if !lines.iter().any(|line| line.windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"q=0"))) {
         return None;

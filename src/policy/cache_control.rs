@@ -20,14 +20,14 @@ pub struct CacheControl {
     pub private: bool,
     pub public: bool,
     pub must_revalidate: bool,
-    pub proxy_revalidate: bool,
-    pub must_understand: bool,
-    pub no_transform: bool,
-    pub only_if_cached: bool,
+    pub(crate) proxy_revalidate: bool,
+    pub(crate) must_understand: bool,
+    pub(crate) no_transform: bool,
+    pub(crate) only_if_cached: bool,
     pub stale_while_revalidate: Option<Duration>,
     pub stale_if_error: Option<Duration>,
-    pub max_stale: Option<Option<Duration>>,
-    pub min_fresh: Option<Duration>,
+    pub(crate) max_stale: Option<Option<Duration>>,
+    pub(crate) min_fresh: Option<Duration>,
 }
 
 impl CacheControl {

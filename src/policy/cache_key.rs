@@ -9,7 +9,7 @@ mod tests;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName};
 
-pub use description::{KeyPart, describe_key};
+pub(crate) use description::{KeyPart, describe_key};
 
 use super::accept_encoding::Negotiated;
 use super::content_key::{IgnoredContent, ReadMethods, canonical_content, content_metadata};
@@ -74,7 +74,7 @@ impl CacheKey {
 
     /// Builds the key of the variant for `request`, where the responses under this key differ by `fields`.
     /// `negotiated` stands for `Accept-Encoding`.
-    pub fn variant_key(
+    pub(crate) fn variant_key(
         &self,
         fields: &VaryFields,
         request: &RequestHead<'_>,
@@ -84,7 +84,7 @@ impl CacheKey {
     }
 
     /// Builds the key of a response to `request` that differs by `fields`.
-    pub fn variant_key_of_response(
+    pub(crate) fn variant_key_of_response(
         &self,
         fields: &VaryFields,
         request: &RequestHead<'_>,
@@ -94,7 +94,11 @@ impl CacheKey {
     }
 
     /// Builds the key of the requests for this response that have these values in the selected fields.
-    pub fn key_of_fields(&self, headers: &HeaderMap, is_selected: impl Fn(&HeaderName) -> bool) -> CacheKey {
+    pub(crate) fn key_of_fields(
+        &self,
+        headers: &HeaderMap,
+        is_selected: impl Fn(&HeaderName) -> bool,
+    ) -> CacheKey {
         let mut names: Vec<&HeaderName> = headers.keys().filter(|name| is_selected(name)).collect();
         names.sort_unstable_by_key(|name| name.as_str());
         let mut parts = KeyHasher::new(b"fields 1");
@@ -150,7 +154,7 @@ fn combine_lines(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 
 impl Fingerprint {
     /// Hashes what the route says: the same in every process that has the same rules.
-    pub fn from_route(route: &Route) -> Self {
+    pub(crate) fn from_route(route: &Route) -> Self {
         let mut parts = KeyHasher::new(b"larder rules 5");
         // The path defines which segment a tag's parameter stands for.
         parts.add(route.path.as_str().as_bytes());
@@ -195,7 +199,7 @@ impl Fingerprint {
 
     /// Hashes the route's lifetime rules. A response stored under other rules, or by another release, is evaluated
     /// again.
-    pub fn from_lifetimes(route: &Route) -> Self {
+    pub(crate) fn from_lifetimes(route: &Route) -> Self {
         let mut parts = KeyHasher::new(b"larder lifetimes 4");
         parts.add(env!("CARGO_PKG_VERSION").as_bytes());
         parts.add(format!("{:?}", route.ttl).as_bytes());
@@ -211,7 +215,12 @@ impl Fingerprint {
 
     /// Tells the shared part of a route with `overlay` from the route without it, whose responses may be of one caller, and
     /// from the part as it was asked for without one of the fields `removed`, or with others than `added`.
-    pub fn as_shared_part(self, asked_as: OverlayAs, removed: &[HeaderName], added: &HeaderMap) -> Self {
+    pub(crate) fn as_shared_part(
+        self,
+        asked_as: OverlayAs,
+        removed: &[HeaderName],
+        added: &HeaderMap,
+    ) -> Self {
         let mut parts = KeyHasher::new(b"larder shared part 1");
         parts.add(&self.0.to_be_bytes());
         parts.add(&[u8::from(asked_as == OverlayAs::Background)]);
@@ -228,7 +237,7 @@ impl Fingerprint {
 
     /// Adds the fields that identify callers: a response that was shared before a field became a credential is not
     /// shared after.
-    pub fn with_caller_fields(self, caller_fields: &CallerFields) -> Self {
+    pub(crate) fn with_caller_fields(self, caller_fields: &CallerFields) -> Self {
         let mut parts = KeyHasher::new(b"larder credentials 3");
         parts.add(&self.0.to_be_bytes());
         parts.add_list(caller_fields.describe());

@@ -64,37 +64,37 @@ pub enum Detail {
 }
 
 impl CacheOutcome {
-    pub fn pass(reason: PassReason) -> Self {
+    pub(crate) fn pass(reason: PassReason) -> Self {
         let fwd = if reason == PassReason::Method { Fwd::Method } else { Fwd::Bypass };
         CacheOutcome::forwarded(fwd, Some(Detail::Pass(reason)))
     }
 
     /// The upstream's response, which is not stored.
-    pub fn forwarded(fwd: Fwd, detail: Option<Detail>) -> Self {
+    pub(crate) fn forwarded(fwd: Fwd, detail: Option<Detail>) -> Self {
         CacheOutcome::Forwarded { fwd, fwd_status: None, stored: false, collapsed: false, ttl: None, detail }
     }
 
     /// The response of another request's fetch, with this much freshness left.
-    pub fn collapsed(fwd: Fwd, ttl: i64) -> Self {
+    pub(crate) fn collapsed(fwd: Fwd, ttl: i64) -> Self {
         let (fwd_status, detail) = (None, None);
         CacheOutcome::Forwarded { fwd, fwd_status, stored: false, collapsed: true, ttl: Some(ttl), detail }
     }
 
     /// The upstream's response, which is stored with this much freshness left.
-    pub fn stored(fwd: Fwd, ttl: i64) -> Self {
+    pub(crate) fn stored(fwd: Fwd, ttl: i64) -> Self {
         let (fwd_status, detail) = (None, None);
         CacheOutcome::Forwarded { fwd, fwd_status, stored: true, collapsed: false, ttl: Some(ttl), detail }
     }
 
     /// The stored response, which the upstream confirmed by a 304.
-    pub fn freshened(fwd: Fwd, ttl: i64) -> Self {
+    pub(crate) fn freshened(fwd: Fwd, ttl: i64) -> Self {
         let (fwd_status, ttl) = (Some(StatusCode::NOT_MODIFIED.as_u16()), Some(ttl));
         CacheOutcome::Forwarded { fwd, fwd_status, stored: true, collapsed: false, ttl, detail: None }
     }
 
     /// The same, for a request that is a miss for this reason. A reason for not storing stays.
     #[must_use]
-    pub fn because(mut self, reason: Option<MissReason>) -> Self {
+    pub(crate) fn because(mut self, reason: Option<MissReason>) -> Self {
         if let CacheOutcome::Forwarded { detail: detail @ None, .. } = &mut self {
             *detail = reason.map(Detail::Miss);
         }
@@ -102,7 +102,7 @@ impl CacheOutcome {
     }
 
     /// The upstream's response to a HEAD. `stored`: it freshened the stored response.
-    pub fn head(fwd: Fwd, stored: bool) -> Self {
+    pub(crate) fn head(fwd: Fwd, stored: bool) -> Self {
         CacheOutcome::Forwarded { fwd, fwd_status: None, stored, collapsed: false, ttl: None, detail: None }
     }
 
@@ -122,7 +122,7 @@ impl CacheOutcome {
 impl CacheOutcome {
     /// The outcome of a response that is merged of parts: a hit if all are, with the least lifetime.
     #[must_use]
-    pub fn merged_with(self, part: CacheOutcome) -> Self {
+    pub(crate) fn merged_with(self, part: CacheOutcome) -> Self {
         let least = match (self.ttl(), part.ttl()) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -137,7 +137,7 @@ impl CacheOutcome {
 
     /// The same with this detail.
     #[must_use]
-    pub fn detailed(mut self, with: Detail) -> Self {
+    pub(crate) fn detailed(mut self, with: Detail) -> Self {
         match &mut self {
             CacheOutcome::Hit { detail, .. } | CacheOutcome::Forwarded { detail, .. } => *detail = Some(with),
         }
@@ -152,7 +152,7 @@ impl CacheOutcome {
     }
 
     /// The member of a part, under a name of its own, with the part's URL as `key` (RFC 9211 §2.8).
-    pub fn to_part_value(self, name: &str, key: Option<&str>) -> Option<HeaderValue> {
+    pub(crate) fn to_part_value(self, name: &str, key: Option<&str>) -> Option<HeaderValue> {
         let member = self.to_string();
         let parameters = member.strip_prefix("larder")?;
         let key = key.map(|key| format!("; key=\"{key}\"")).unwrap_or_default();
@@ -162,7 +162,7 @@ impl CacheOutcome {
 
 impl Fwd {
     /// The parameter's value (RFC 9211 §2.2).
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Fwd::Bypass => "bypass",
             Fwd::Method => "method",
@@ -176,7 +176,7 @@ impl Fwd {
 }
 
 impl Detail {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Detail::Pass(reason) => reason.as_str(),
             Detail::NotStored(reason) => reason.as_str(),
@@ -196,7 +196,7 @@ impl Detail {
 
 impl Detail {
     /// The position of the purge that made the request a miss.
-    pub fn purge_position(self) -> Option<u64> {
+    pub(crate) fn purge_position(self) -> Option<u64> {
         match self {
             Detail::Miss(reason) => reason.position(),
             _ => None,

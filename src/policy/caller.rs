@@ -21,7 +21,7 @@ pub struct CallerSource {
     /// All settings that decide who a caller is, as text.
     pub rules: Arc<str>,
     /// Whether callers have claims. If not, a service is asked, whose verdict on the same credentials may change.
-    pub has_claims: bool,
+    pub(crate) has_claims: bool,
 }
 
 /// A caller that is known.
@@ -30,16 +30,16 @@ pub struct Identity {
     /// The caller's name: the token's `sub`, or the fields that `ask` takes from the answer.
     pub name: Option<Box<str>>,
     /// The claims that the configuration uses.
-    pub claims: Vec<Claim>,
+    pub(crate) claims: Vec<Claim>,
     /// Callers with tokens of other kinds share no response with this one.
-    pub kind: TokenKind,
+    pub(crate) kind: TokenKind,
     /// Nothing is served to the caller from then on.
     pub expires_at: Option<Timestamp>,
 }
 
 /// A verified claim of a caller's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub(crate) struct Claim {
     pub path: Box<str>,
     /// The value as JSON, so that `1` and `"1"` differ.
     pub json: Box<str>,
@@ -70,7 +70,7 @@ pub enum UnknownCaller {
 }
 
 impl UnknownCaller {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             UnknownCaller::Anonymous => "anonymous-caller",
             UnknownCaller::Refused => "refused-caller",
@@ -116,7 +116,7 @@ pub enum CallerView<'a> {
 
 /// Whom a write is taken to be from, for its purges alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteCaller {
+pub(crate) enum WriteCaller {
     /// The route has no `callers`.
     NotAsked,
     Known(Arc<Identity>),
@@ -128,7 +128,7 @@ pub enum WriteCaller {
 }
 
 impl WriteCaller {
-    pub fn view(&self) -> CallerView<'_> {
+    pub(crate) fn view(&self) -> CallerView<'_> {
         match self {
             WriteCaller::NotAsked => CallerView::NotAsked,
             WriteCaller::Known(identity) => CallerView::Known(identity),
@@ -140,7 +140,7 @@ impl WriteCaller {
 }
 
 impl<'a> CallerView<'a> {
-    pub fn known(self) -> Option<&'a Identity> {
+    pub(crate) fn known(self) -> Option<&'a Identity> {
         match self {
             CallerView::Known(identity) => Some(identity),
             _ => None,
@@ -148,7 +148,7 @@ impl<'a> CallerView<'a> {
     }
 
     /// The caller by whose name tags are made.
-    pub fn named(self) -> Option<&'a Identity> {
+    pub(crate) fn named(self) -> Option<&'a Identity> {
         match self {
             CallerView::Known(identity) | CallerView::Stated(identity) => Some(identity),
             CallerView::NotAsked | CallerView::Nobody | CallerView::Uncertain => None,
@@ -157,7 +157,7 @@ impl<'a> CallerView<'a> {
 }
 
 impl CallerVerdict {
-    pub fn view(&self) -> CallerView<'_> {
+    pub(crate) fn view(&self) -> CallerView<'_> {
         match self {
             CallerVerdict::Known(identity) => CallerView::Known(identity),
             CallerVerdict::Unknown(_) | CallerVerdict::Pending => CallerView::Nobody,
@@ -166,12 +166,12 @@ impl CallerVerdict {
 }
 
 impl Identity {
-    pub fn claim(&self, path: &str) -> Option<&Claim> {
+    pub(crate) fn claim(&self, path: &str) -> Option<&Claim> {
         self.claims.iter().find(|claim| &*claim.path == path)
     }
 
     /// An estimate of the memory that the identity occupies, in bytes.
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         let claim = |claim: &Claim| {
             let text = claim.text.as_ref().map_or(0, |text| text.len());
             size_of::<Claim>() + claim.path.len() + claim.json.len() + text
@@ -184,7 +184,7 @@ impl Identity {
 
 impl CallerSource {
     /// Whether the request has none of the credentials.
-    pub fn is_anonymous(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_anonymous(&self, headers: &HeaderMap) -> bool {
         !self.credentials.iter().any(|credential| credential.is_in(headers))
     }
 }
@@ -192,7 +192,7 @@ impl CallerSource {
 impl Identity {
     /// The identity that a set of claims (RFC 7519 §4) states. `used`: the claims to keep. A claim with a number that is
     /// no integer of 64 bits counts as absent. `None`: `exp` is no time.
-    pub fn from_claims(claims: &Value, used: &[String]) -> Option<Self> {
+    pub(crate) fn from_claims(claims: &Value, used: &[String]) -> Option<Self> {
         let expires_at = match claims.get("exp") {
             None => None,
             Some(exp) => Some(numeric_date(exp)?),
@@ -215,7 +215,7 @@ impl Identity {
     }
 
     /// The identity that a token states, with or without `Bearer`. Nothing is verified.
-    pub fn from_unverified(token: &[u8], used: &[String]) -> Option<Self> {
+    pub(crate) fn from_unverified(token: &[u8], used: &[String]) -> Option<Self> {
         Self::from_claims(&decode_claims(token)?, used)
     }
 }

@@ -53,15 +53,15 @@ impl CallerFields {
     }
 
     /// Whether a request with these names may have a field that identifies a caller.
-    pub fn may_be_in(&self, names: HeaderNameFilter) -> bool {
+    pub(crate) fn may_be_in(&self, names: HeaderNameFilter) -> bool {
         self.names_usual || names.has_unusual()
     }
 
-    pub fn is_named(&self, name: &HeaderName) -> bool {
+    pub(crate) fn is_named(&self, name: &HeaderName) -> bool {
         self.named.contains(name)
     }
 
-    pub fn find_in<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h HeaderName> {
+    pub(crate) fn find_in<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h HeaderName> {
         headers.keys().filter(|name| self.identify(name))
     }
 
@@ -264,7 +264,7 @@ const SELECTOR_WORDS: &[&str] = &[
 const SELECTORS: &[&str] = &["x-shop"];
 
 /// Whether the field selects something beside who the caller is: a tenant, a role, somebody to act for.
-pub fn is_selector(name: &HeaderName) -> bool {
+pub(crate) fn is_selector(name: &HeaderName) -> bool {
     SELECTORS.contains(&name.as_str()) || contains(name.as_str(), SELECTOR_PARTS, SELECTOR_WORDS)
 }
 

@@ -40,7 +40,7 @@ pub enum Classification<'r> {
 }
 
 impl<'r> Classification<'r> {
-    pub fn route(&self) -> Option<&'r Arc<Route>> {
+    pub(crate) fn route(&self) -> Option<&'r Arc<Route>> {
         match self {
             Classification::Lookup(lookup) => Some(lookup.route),
             Classification::ContentRead { route } | Classification::Identify { route } => Some(route),
@@ -62,7 +62,7 @@ pub struct CacheLookup<'r> {
 
 impl<'r> CacheLookup<'r> {
     /// The same lookup under the key of a variant.
-    pub fn with_key(&self, key: CacheKey) -> CacheLookup<'r> {
+    pub(crate) fn with_key(&self, key: CacheKey) -> CacheLookup<'r> {
         CacheLookup {
             route: self.route,
             key,
@@ -76,7 +76,7 @@ impl<'r> CacheLookup<'r> {
     }
 
     /// Whether a stored response answers the query that the client sent, if another one was looked up for it.
-    pub fn covers_query(&self, stored: &StoredHead) -> bool {
+    pub(crate) fn covers_query(&self, stored: &StoredHead) -> bool {
         !self.query.is_simplified() || self.query.accepts(&stored.fields.to_map())
     }
 }
@@ -98,7 +98,7 @@ impl Caller {
     }
 
     /// Whether the caller is past the `exp` of the token.
-    pub fn has_expired(self, now: Timestamp) -> bool {
+    pub(crate) fn has_expired(self, now: Timestamp) -> bool {
         match self {
             Caller::InKey => false,
             Caller::Known { until } => now >= until,
@@ -254,7 +254,7 @@ fn classify_read<'r>(
 }
 
 /// The lookup of the shared part of a route with `overlay`. `request` has the part's own fields.
-pub fn look_up_shared_part<'r>(
+pub(crate) fn look_up_shared_part<'r>(
     part: &'r SharedPart,
     request: &RequestHead<'_>,
     caller_fields: &CallerFields,
@@ -270,7 +270,7 @@ pub fn look_up_shared_part<'r>(
 }
 
 /// The route with `overlay` that a GET or HEAD reads, whoever sends it.
-pub fn find_overlay<'r>(routes: &'r Routes, request: &RequestHead<'_>) -> Option<&'r Arc<SharedPart>> {
+pub(crate) fn find_overlay<'r>(routes: &'r Routes, request: &RequestHead<'_>) -> Option<&'r Arc<SharedPart>> {
     let is_read = matches!(*request.method, Method::GET | Method::HEAD);
     let route = is_read.then(|| find_readable_route(routes, request, false).ok()).flatten()?;
     route.shared_part.as_ref()

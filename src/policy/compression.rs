@@ -16,7 +16,7 @@ use super::route::RouteMode;
 
 /// A coding that larder gives to responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseCoding {
+pub(crate) enum ResponseCoding {
     Zstd,
     Brotli,
     Gzip,
@@ -26,7 +26,7 @@ impl ResponseCoding {
     const ALL: [ResponseCoding; 3] = [ResponseCoding::Zstd, ResponseCoding::Brotli, ResponseCoding::Gzip];
 
     /// The name in `Content-Encoding`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             ResponseCoding::Zstd => "zstd",
             ResponseCoding::Brotli => "br",
@@ -68,7 +68,7 @@ pub(super) const DIGESTS: [HeaderName; 5] = [
 ];
 
 /// The coding that responses to `request` get: of those that it likes best, the route's first.
-pub fn select_coding(route: &Route, request: &HeaderMap) -> Option<ResponseCoding> {
+pub(crate) fn select_coding(route: &Route, request: &HeaderMap) -> Option<ResponseCoding> {
     // The content is read of what is stored, and of codings gzip alone is read.
     let is_usable = |coding: &ResponseCoding| *coding == ResponseCoding::Gzip || !route.reads_content();
     let usable = || route.compress.iter().copied().filter(is_usable).filter(|_| compresses(route));
@@ -78,7 +78,7 @@ pub fn select_coding(route: &Route, request: &HeaderMap) -> Option<ResponseCodin
 
 /// The variant that a request selects, where the upstream is known to give `codings`. Content that it would send without
 /// one exists in each coding of the route.
-pub fn expected_variant(route: &Route, request: &HeaderMap, codings: Codings) -> Negotiated {
+pub(crate) fn expected_variant(route: &Route, request: &HeaderMap, codings: Codings) -> Negotiated {
     let of_upstream = Negotiated::expected(request, codings);
     if matches!(of_upstream, Negotiated::Coded(_)) || !codings.are_given_by_larder() {
         return of_upstream;
@@ -87,7 +87,7 @@ pub fn expected_variant(route: &Route, request: &HeaderMap, codings: Codings) ->
 }
 
 /// The codings in use for a resource after a response to `request` was received.
-pub fn learn_codings(
+pub(crate) fn learn_codings(
     route: &Route,
     request: &HeaderMap,
     codings: Codings,
@@ -109,7 +109,7 @@ fn compresses(route: &Route) -> bool {
 
 /// Decides whether the content of a response to `request` is compressed, and changes its fields accordingly.
 /// `has_room`: there is memory for it.
-pub fn compress_response(
+pub(crate) fn compress_response(
     route: &Route,
     request: &HeaderMap,
     status: StatusCode,
@@ -130,7 +130,7 @@ pub fn compress_response(
 
 /// Whether the bytes of the content may be others in another response with the same validators, so that no ranges are
 /// cut from it: coded content whose sender supports none (RFC 9110 §14.3).
-pub fn has_varying_bytes(response: &HeaderMap) -> bool {
+pub(crate) fn has_varying_bytes(response: &HeaderMap) -> bool {
     response.contains_key(CONTENT_ENCODING) && response.get(ACCEPT_RANGES) == Some(&NO_RANGES)
 }
 
@@ -165,7 +165,7 @@ fn has_text(response: &HeaderMap) -> bool {
 }
 
 /// Marks the entity-tag as that of the compressed content.
-pub fn mark_tag(headers: &mut HeaderMap, coding: ResponseCoding) {
+pub(crate) fn mark_tag(headers: &mut HeaderMap, coding: ResponseCoding) {
     let Some(tag) = single_value(headers, &ETAG).and_then(|tag| tag.as_bytes().strip_suffix(b"\"")) else {
         return;
     };
@@ -175,7 +175,7 @@ pub fn mark_tag(headers: &mut HeaderMap, coding: ResponseCoding) {
 }
 
 /// Gives the API its own entity-tags back in `name`, a condition. The coding of the first that was marked.
-pub fn restore_tags(request: &mut HeaderMap, name: HeaderName) -> Option<ResponseCoding> {
+pub(crate) fn restore_tags(request: &mut HeaderMap, name: HeaderName) -> Option<ResponseCoding> {
     restore_lines(request, name, restore_line)
 }
 
@@ -208,7 +208,7 @@ fn restore_line(line: &[u8]) -> Option<(Vec<u8>, ResponseCoding)> {
 
 /// Marks the tag of a 304 as the client knows it. `sent`: the client's `If-None-Match`. It stays if the client sent it as
 /// it is.
-pub fn mark_as_sent(response: &mut HeaderMap, sent: &HeaderMap) {
+pub(crate) fn mark_as_sent(response: &mut HeaderMap, sent: &HeaderMap) {
     let Some(own) = EntityTag::from_field(response, &ETAG) else { return };
     let Some(EntityTagList::Tags(tags)) = EntityTagList::from_field(sent, &IF_NONE_MATCH) else { return };
     if tags.iter().any(|tag| tag.matches_weakly(&own)) {

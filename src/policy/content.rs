@@ -20,7 +20,7 @@ use super::storing::NotStored;
 use strict_json::NameComparison;
 
 /// Parses JSON without duplicate names. `None`: it is malformed, or has some.
-pub fn parse_strict_json(text: &[u8]) -> Option<Value> {
+pub(crate) fn parse_strict_json(text: &[u8]) -> Option<Value> {
     strict_json::parse(text, NameComparison::Exact)
 }
 
@@ -45,7 +45,7 @@ pub enum UnreadableContent {
 
 impl UnreadableContent {
     /// The matching reason for not storing a response whose tags are in its content.
-    pub fn as_not_stored(self) -> NotStored {
+    pub(crate) fn as_not_stored(self) -> NotStored {
         match self {
             UnreadableContent::Type => NotStored::NotJson,
             UnreadableContent::Coding => NotStored::Encoded,
@@ -69,7 +69,7 @@ enum ContentCoding {
 
 impl Content {
     /// Whether [`Content::parse_response`] can read a response with these fields.
-    pub fn is_expected(headers: &HeaderMap) -> Result<(), UnreadableContent> {
+    pub(crate) fn is_expected(headers: &HeaderMap) -> Result<(), UnreadableContent> {
         match content_kind(headers)? {
             ContentKind::Json => content_coding(headers).map(drop),
             ContentKind::Form => Err(UnreadableContent::Type),
@@ -86,7 +86,11 @@ impl Content {
     }
 
     /// The text of a JSON response of at most `limit` decoded bytes.
-    pub fn response_text(headers: &HeaderMap, body: &[u8], limit: u64) -> Result<String, UnreadableContent> {
+    pub(crate) fn response_text(
+        headers: &HeaderMap,
+        body: &[u8],
+        limit: u64,
+    ) -> Result<String, UnreadableContent> {
         Self::is_expected(headers)?;
         let text = decode(content_coding(headers)?, body, limit)?;
         String::from_utf8(text).map_err(|_| UnreadableContent::Malformed)
@@ -107,7 +111,11 @@ impl Content {
     }
 
     /// The first `at_most` texts that `query` selects; none if the content is not JSON.
-    pub fn extract_texts(&self, query: &JsonQuery, at_most: usize) -> Result<Vec<String>, UnusableValue> {
+    pub(crate) fn extract_texts(
+        &self,
+        query: &JsonQuery,
+        at_most: usize,
+    ) -> Result<Vec<String>, UnusableValue> {
         self.json().map_or(Ok(Vec::new()), |document| query.texts(document).take(at_most).collect())
     }
 
@@ -202,7 +210,7 @@ fn decode(coding: ContentCoding, body: &[u8], limit: u64) -> Result<Vec<u8>, Unr
 }
 
 /// The `Accept-Encoding` to send so that the response can be read and still suits the client; `None`: unchanged.
-pub fn restrict_accept_encoding(accepted: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn restrict_accept_encoding(accepted: &HeaderMap) -> Option<HeaderValue> {
     let lines: Vec<&[u8]> = accepted.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
     if lines.is_empty() {
         return None;

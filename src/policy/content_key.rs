@@ -15,34 +15,34 @@ use super::query::{QueryRule, decoded_pairs};
 use super::{RequestHead, Route};
 
 /// Content beyond this is forwarded and not looked up.
-pub const MAX_KEY_CONTENT_BYTES: u64 = 64 * 1024;
+pub(crate) const MAX_KEY_CONTENT_BYTES: u64 = 64 * 1024;
 
 /// The fields that say how content is to be read.
 const CONTENT_METADATA: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
 
 /// The methods by which a route is read, besides HEAD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadMethods {
+pub(crate) struct ReadMethods {
     pub query: bool,
     pub post: bool,
 }
 
 /// The parts of the content that are not in the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IgnoredContent {
+pub(crate) struct IgnoredContent {
     pub json: Vec<JsonQuery>,
     /// Names of form fields; a pattern may end in `*`.
     pub form: Vec<String>,
 }
 
 impl ReadMethods {
-    pub fn contains(self, method: &Method) -> bool {
+    pub(crate) fn contains(self, method: &Method) -> bool {
         (self.query && method.as_str() == "QUERY") || (self.post && *method == Method::POST)
     }
 }
 
 /// The content as the key has it, which begins with what it is read as.
-pub fn canonical_content(route: &Route, request: &RequestHead<'_>, content: &[u8]) -> Vec<u8> {
+pub(crate) fn canonical_content(route: &Route, request: &RequestHead<'_>, content: &[u8]) -> Vec<u8> {
     let (headers, ignored) = (request.headers, &route.ignore);
     let canonical = match content_kind(headers) {
         _ if headers.contains_key(CONTENT_ENCODING) => None,
@@ -178,7 +178,7 @@ fn has_similar_names(form: &str) -> bool {
 
 /// The values of the fields that say how content is to be read. Only JSON and forms have no parameters whose case counts,
 /// as a `boundary` does.
-pub fn content_metadata(headers: &HeaderMap) -> impl Iterator<Item = Vec<u8>> {
+pub(crate) fn content_metadata(headers: &HeaderMap) -> impl Iterator<Item = Vec<u8>> {
     let ignores_case = content_kind(headers).is_ok();
     CONTENT_METADATA.iter().map(move |name| {
         let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|value| value.as_bytes()).collect();

@@ -17,13 +17,13 @@ use super::{RequestHead, Route};
 use crate::clock::Timestamp;
 use crate::hex;
 
-pub use jwt::{
+pub(crate) use jwt::{
     MAX_TOKEN_BYTES, bearer_token, claim_text, decode_claims, find_claim, numeric_date,
     read_claim as jwt_claim,
 };
 
 /// The value of the route's `per`: of a credential, or of what a known caller is known by.
-pub fn caller_value<'a>(per: &Credential, request: &RequestHead<'a>) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn caller_value<'a>(per: &Credential, request: &RequestHead<'a>) -> Option<Cow<'a, [u8]>> {
     let identity = request.caller.known();
     match per {
         Credential::Claims(paths) => {
@@ -56,7 +56,7 @@ fn combine_values(credentials: &[Credential], headers: &HeaderMap) -> Option<Vec
 
 /// The value of a credential; `None` if it is absent or repeated, since it is unknown which of two values the upstream
 /// uses.
-pub fn credential_value<'a>(credential: &Credential, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+pub(crate) fn credential_value<'a>(credential: &Credential, headers: &'a HeaderMap) -> Option<&'a [u8]> {
     let value = match credential {
         Credential::AnyOf(_) | Credential::Claims(_) | Credential::Identity => None,
         Credential::Authorization => exactly_one(field_lines(headers, &header::AUTHORIZATION)),
@@ -70,7 +70,7 @@ pub fn credential_value<'a>(credential: &Credential, headers: &'a HeaderMap) -> 
 
 /// When the first of the route's `per` credentials expires that is a JWT with `exp`. Not verified: it only shortens
 /// lifetimes.
-pub fn credential_expiry(route: &Route, headers: &HeaderMap) -> Option<Timestamp> {
+pub(crate) fn credential_expiry(route: &Route, headers: &HeaderMap) -> Option<Timestamp> {
     let values = route.per.as_ref()?.alternatives().iter().filter_map(|it| credential_value(it, headers));
     values.filter_map(jwt::read_expiry).min()
 }
@@ -100,7 +100,11 @@ fn is_field_of_credential_sent(credentials: &[Credential], headers: &HeaderMap, 
 }
 
 /// Whether all credentials of the request are in the route's key; see [`judge_credentials`].
-pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
+pub(crate) fn are_credentials_in_key(
+    route: &Route,
+    headers: &HeaderMap,
+    caller_fields: &CallerFields,
+) -> bool {
     judge_credentials(route, headers, caller_fields).0
 }
 
@@ -113,7 +117,7 @@ pub fn are_credentials_in_key(route: &Route, headers: &HeaderMap, caller_fields:
 ///
 /// Where the route says `per`, a field that only looks like a credential may select another response for the same caller (a
 /// tenant, somebody to act for), so it is in the key, too. A field that the route's `callers` read always counts.
-pub fn judge_credentials<'h>(
+pub(crate) fn judge_credentials<'h>(
     route: &Route,
     headers: &'h HeaderMap,
     caller_fields: &CallerFields,
@@ -142,7 +146,7 @@ pub fn judge_credentials<'h>(
 }
 
 /// The first field of the request that identifies its caller and is not in the route's key.
-pub fn field_outside_key<'h>(
+pub(crate) fn field_outside_key<'h>(
     route: &Route,
     headers: &'h HeaderMap,
     caller_fields: &CallerFields,
@@ -165,7 +169,7 @@ fn is_name_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> bool
 
 /// Whether all servers read the same cookies: they differ in what they make of one that breaks the grammar of RFC 6265
 /// §4.1.1 (Python's standard library ignores all of the others, too) and of more than they read (PHP: 1,000).
-pub fn are_cookies_plain(headers: &HeaderMap) -> bool {
+pub(crate) fn are_cookies_plain(headers: &HeaderMap) -> bool {
     const MAX_COOKIES: usize = 200;
     const ATTRIBUTES: [&[u8]; 10] = [
         b"comment",
@@ -201,7 +205,7 @@ pub(super) fn cookie_values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iter
 }
 
 /// All pairs of one cookie as written: `theme` and `theme=` may differ to an upstream.
-pub fn cookie_pairs<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn cookie_pairs<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     cookies_named(headers, name).map(|cookie| cookie.pair)
 }
 
@@ -241,7 +245,7 @@ fn parse_cookies(headers: &HeaderMap) -> impl Iterator<Item = Cookie<'_>> {
 
 impl Credential {
     /// Whether the request has it, in whatever form.
-    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
         match self {
             Credential::Cookie(name) => cookies_named(headers, name).next().is_some(),
             credential => credential.field().is_some_and(|name| headers.contains_key(name)),

@@ -1,13 +1,13 @@
 //! Numbers as text, without an allocation and without the cost of `Display`.
 
 /// The decimal digits of a number.
-pub struct Decimal {
+pub(crate) struct Decimal {
     digits: [u8; 20],
     first: usize,
 }
 
 impl Decimal {
-    pub fn new(mut number: u64) -> Self {
+    pub(crate) fn new(mut number: u64) -> Self {
         let (mut digits, mut first) = ([b'0'; 20], 19);
         while number > 0 {
             digits[first] = b'0' + (number % 10) as u8;
@@ -17,11 +17,11 @@ impl Decimal {
         Self { digits, first }
     }
 
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.digits[self.first..]
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         str::from_utf8(self.as_bytes()).unwrap_or("0")
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 /// The response fields that the response to a fetch has and no stored one. The client whose request was forwarded gets
 /// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DroppedFields {
+pub(crate) struct DroppedFields {
     names: Vec<HeaderName>,
     /// The beginnings of names.
     prefixes: Vec<String>,
@@ -135,7 +135,7 @@ impl DroppedFields {
     }
 
     /// `None`: one is neither a name nor the beginning of one with `*`.
-    pub fn new<'p>(patterns: impl Iterator<Item = &'p str>) -> Option<Self> {
+    pub(crate) fn new<'p>(patterns: impl Iterator<Item = &'p str>) -> Option<Self> {
         let mut fields = Self::none();
         for pattern in patterns {
             match pattern.strip_suffix('*') {
@@ -151,7 +151,7 @@ impl DroppedFields {
 
     /// The defaults without `exempt`, and `also`.
     #[must_use]
-    pub fn amended(mut self, also: Self, exempt: &Self) -> Self {
+    pub(crate) fn amended(mut self, also: Self, exempt: &Self) -> Self {
         self.names.retain(|name| !exempt.drops(name));
         self.prefixes.retain(|prefix| !exempt.prefixes.contains(prefix));
         self.names.extend(also.names);
@@ -160,19 +160,19 @@ impl DroppedFields {
         self
     }
 
-    pub fn drops(&self, name: &HeaderName) -> bool {
+    pub(crate) fn drops(&self, name: &HeaderName) -> bool {
         let is_personal = |unless: &Self| looks_personal(name.as_str()) && !unless.drops(name);
         self.names.contains(name)
             || self.prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
             || self.unless.as_deref().is_some_and(is_personal)
     }
 
-    pub fn drops_cookies(&self) -> bool {
+    pub(crate) fn drops_cookies(&self) -> bool {
         self.names.contains(&SET_COOKIE)
     }
 
     /// The fields of a response that are not stored.
-    pub fn select_from(&self, headers: &HeaderMap) -> HeaderMap {
+    pub(crate) fn select_from(&self, headers: &HeaderMap) -> HeaderMap {
         let dropped = headers.iter().filter(|(name, _)| self.drops(name));
         dropped.map(|(name, value)| (name.clone(), value.clone())).collect()
     }

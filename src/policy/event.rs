@@ -40,7 +40,7 @@ pub struct EventRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventCondition {
     pub value: JsonQuery,
-    pub one_of: Vec<String>,
+    pub(crate) one_of: Vec<String>,
 }
 
 /// The result of an event.
@@ -93,7 +93,7 @@ impl EventRules {
     }
 
     /// Whether one of its events can purge a response of this route.
-    pub fn can_reach(&self, route: &Route) -> bool {
+    pub(crate) fn can_reach(&self, route: &Route) -> bool {
         self.0.iter().any(|rule| rule.can_reach(route))
     }
 }

@@ -11,7 +11,7 @@ use super::caller_fields::CallerFields;
 use super::invalidation::OutcomeRules;
 use super::path::PathTemplate;
 use super::purge_targets::PurgeRule;
-use super::route::{LARDER_CACHE_CONTROL, Route, Ttl};
+use super::route::{Route, Ttl};
 use super::routes::Routes;
 use super::tags::response_tags;
 use super::template::Template;
@@ -32,7 +32,7 @@ pub(crate) fn route(path: &str) -> Route {
         max_targets: 64,
         purge_on: OutcomeRules::default().purge_on,
         collapse_timeout: Duration::from_secs(5),
-        targeted: vec![LARDER_CACHE_CONTROL],
+        targeted: vec![HeaderName::from_static("larder-cache-control")],
         accepted_settle: Duration::from_secs(10),
         read_your_writes: true,
         ..Route::with_path(PathTemplate::parse(path).unwrap())

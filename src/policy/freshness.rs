@@ -88,7 +88,7 @@ pub(super) fn initial_age(headers: &HeaderMap, exchange: ExchangeTimes) -> Durat
 
 /// How many seconds the clock of an upstream that made the response just now is behind; negative if it is ahead. `None`:
 /// it has no `Date`, or comes out of a cache.
-pub fn clock_lag(headers: &HeaderMap, received_at: Timestamp) -> Option<i64> {
+pub(crate) fn clock_lag(headers: &HeaderMap, received_at: Timestamp) -> Option<i64> {
     if headers.contains_key(AGE) {
         return None;
     }

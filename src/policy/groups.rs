@@ -9,7 +9,7 @@ use sfv::{BareItem, List, ListEntry, Parser};
 use super::RequestHead;
 use crate::purge::Target;
 
-pub const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
 /// The tags for the groups of a response (§2). Tag limits apply; §2 requires support for 32 groups of 32

@@ -18,7 +18,7 @@ impl HeaderNameFilter {
         Self::from_names(headers.keys())
     }
 
-    pub fn from_names<'a>(names: impl Iterator<Item = &'a HeaderName>) -> Self {
+    pub(crate) fn from_names<'a>(names: impl Iterator<Item = &'a HeaderName>) -> Self {
         let mut filter = Self::default();
         for name in names {
             let slot = name_slot(name.as_str());
@@ -35,26 +35,26 @@ impl HeaderNameFilter {
     }
 
     /// Whether any name is not one of those that nearly all requests have and that identify nobody.
-    pub fn has_unusual(self) -> bool {
+    pub(crate) fn has_unusual(self) -> bool {
         self.unusual_bits != 0
     }
 
     /// Whether any name may be ambiguous: see [`is_ambiguous_name`].
-    pub fn has_ambiguous(self) -> bool {
+    pub(crate) fn has_ambiguous(self) -> bool {
         self.unusual_bits == u128::MAX
     }
 
-    pub fn may_hold(self, name: &HeaderName) -> bool {
+    pub(crate) fn may_hold(self, name: &HeaderName) -> bool {
         self.bits & (1 << name_slot(name.as_str())) != 0
     }
 
     /// Whether any name of `others`, which are not usual, may be held.
-    pub fn may_hold_any_unusual(self, others: Self) -> bool {
+    pub(crate) fn may_hold_any_unusual(self, others: Self) -> bool {
         self.unusual_bits & others.unusual_bits != 0
     }
 
     /// Whether any name of `others` may be held.
-    pub fn may_hold_any(self, others: Self) -> bool {
+    pub(crate) fn may_hold_any(self, others: Self) -> bool {
         self.bits & others.bits != 0
     }
 }

@@ -23,12 +23,12 @@ static ALL_NAMES: LazyLock<HeaderNameFilter> =
     LazyLock::new(|| HeaderNameFilter::from_names(STANDARD_FIELDS.iter().chain(&CUSTOMARY_FIELDS)));
 
 /// Whether any of the fields may be hop-by-hop.
-pub fn may_have_hop_by_hop(names: HeaderNameFilter) -> bool {
+pub(crate) fn may_have_hop_by_hop(names: HeaderNameFilter) -> bool {
     names.may_hold_any(*ALL_NAMES)
 }
 
 /// `headers` are the fields of the same message, whose `Connection` may name the field.
-pub fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
     is_always_hop_by_hop(name) || is_named_by_connection(name, headers)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-pub use rfc3339::parse as parse_rfc3339;
+pub(crate) use rfc3339::parse as parse_rfc3339;
 
 use crate::clock::Timestamp;
 

@@ -15,11 +15,13 @@ mod tag_pattern;
 mod tests;
 mod write;
 
-pub use outcome::{ExchangeEnd, OutcomeRules, SentContent, StatusPattern, UnclearEnd, WriteOutcome};
-pub use purge_dialects::is_purge_method;
-pub use purge_request::{parse_purge_request, purge_url_targets};
+pub use outcome::WriteOutcome;
+pub(crate) use outcome::{ExchangeEnd, OutcomeRules, SentContent, StatusPattern, UnclearEnd};
+pub(crate) use purge_dialects::is_purge_method;
+pub(crate) use purge_request::{parse_purge_request, purge_url_targets};
 pub use related_paths::RelatedPaths;
-pub use write::{BufferedContent, WriteExchange, WritePlan, WriteTargets, purges_nothing};
+pub(crate) use write::{BufferedContent, purges_nothing};
+pub use write::{WriteExchange, WritePlan, WriteTargets};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use super::{Route, credentials};
 use crate::purge::{NormalizedPath, Target};
 
 /// The beginning of a route's own tag. A space keeps it apart from the tags of templates and fields.
-pub const ROUTE_TAG_PREFIX: &str = "(route) ";
+pub(crate) const ROUTE_TAG_PREFIX: &str = "(route) ";
 
 /// The target of everything that a route has stored.
 pub fn route_target(route: &Route) -> Target {
@@ -38,7 +40,7 @@ pub fn route_target(route: &Route) -> Target {
 }
 
 /// The target of all responses of one path that were stored for one caller of a `per` route.
-pub fn caller_target(credential: &[u8], path: &NormalizedPath) -> Target {
+pub(crate) fn caller_target(credential: &[u8], path: &NormalizedPath) -> Target {
     Target::tag(format!("(caller) {} {}", credentials::hash(credential), path.as_str()))
 }
 

@@ -16,7 +16,7 @@ pub struct UnusableValue;
 impl JsonQuery {
     /// # Errors
     /// Says how to write a query.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.starts_with('$') {
             return JsonPath::parse(text).map(JsonQuery::Path).map_err(|error| {
                 format!(
@@ -41,7 +41,7 @@ impl JsonQuery {
     }
 
     /// The selected nodes in document order.
-    pub fn nodes<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
+    pub(crate) fn nodes<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
         match self {
             JsonQuery::Pointer(pointer) => document.pointer(pointer).into_iter().collect(),
             JsonQuery::Path(path) => path.query(document).all(),
@@ -49,7 +49,7 @@ impl JsonQuery {
     }
 
     /// The places of the selected nodes, as JSON Pointers.
-    pub fn pointers(&self, document: &Value) -> Vec<String> {
+    pub(crate) fn pointers(&self, document: &Value) -> Vec<String> {
         match self {
             JsonQuery::Pointer(pointer) => vec![pointer.clone()],
             JsonQuery::Path(path) => {
@@ -59,7 +59,7 @@ impl JsonQuery {
     }
 
     /// The selected values as text for tags; `null` is skipped.
-    pub fn texts(&self, document: &Value) -> impl Iterator<Item = Result<String, UnusableValue>> {
+    pub(crate) fn texts(&self, document: &Value) -> impl Iterator<Item = Result<String, UnusableValue>> {
         self.nodes(document).into_iter().filter(|node| !node.is_null()).map(to_text)
     }
 }

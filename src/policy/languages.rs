@@ -18,7 +18,7 @@ use super::routes::Routes;
 const MAX_RANGES: usize = 64;
 
 /// Chooses the language of a read on a route with `languages`.
-pub fn choose_request_language(routes: &Routes, method: &Method, path: &str, headers: &mut HeaderMap) {
+pub(crate) fn choose_request_language(routes: &Routes, method: &Method, path: &str, headers: &mut HeaderMap) {
     if !routes.has_languages || !headers.contains_key(ACCEPT_LANGUAGE) || headers.contains_key(UPGRADE) {
         return;
     }
@@ -67,7 +67,7 @@ fn is_within(tag: &[u8], range: &[u8]) -> bool {
 }
 
 /// Whether the text has the form of a language tag (RFC 5646 §2.1).
-pub fn is_language_tag(text: &str) -> bool {
+pub(crate) fn is_language_tag(text: &str) -> bool {
     const MAX_TAG_BYTES: usize = 35;
     let is_subtag = |subtag: &str| {
         (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())

@@ -13,7 +13,7 @@ use crate::stored_response::Terms;
 
 /// The upper bound for keeping a response. Purge records are kept for 400 days, and a response must not outlive the
 /// record of its purge; one day allows for clock differences.
-pub const MAX_STORED_LIFETIME: Duration = Duration::from_secs(399 * 24 * 3600);
+pub(crate) const MAX_STORED_LIFETIME: Duration = Duration::from_secs(399 * 24 * 3600);
 
 /// Bounds for how long a stale response is kept for validation: as long as it was fresh, at least and at most this.
 const MIN_STALE_RETENTION: Duration = Duration::from_secs(10 * 60);
@@ -22,7 +22,7 @@ const MAX_STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Findings of `storing` that the terms need.
 pub(super) struct Grants {
     pub always_validate: bool,
-    pub open_to_credentials: bool,
+    pub(crate) open_to_credentials: bool,
 }
 
 /// The source of the lifetime, which decides whether `Age` counts against it.

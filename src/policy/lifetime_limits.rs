@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 
 /// Applies `ttl_from` where it only reads headers.
-pub fn bound_by_headers(route: &Route, terms: Terms, headers: &HeaderMap) -> Result<Terms, NotStored> {
+pub(crate) fn bound_by_headers(route: &Route, terms: Terms, headers: &HeaderMap) -> Result<Terms, NotStored> {
     match &route.ttl_from {
         Some(from) if !from.reads_content() => from.bound_terms(terms, headers, None),
         _ => Ok(terms),
@@ -35,7 +35,7 @@ pub fn limit_lifetime(
 }
 
 /// Whether `ttl_from` reads the content.
-pub fn needs_content(route: &Route) -> bool {
+pub(crate) fn needs_content(route: &Route) -> bool {
     route.ttl_from.as_ref().is_some_and(TtlFrom::reads_content)
 }
 

@@ -6,7 +6,7 @@ use http::Method;
 const OTHER_SAFE_METHODS: [&str; 7] = ["OPTIONS", "TRACE", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"];
 
 /// Whether a method is registered as safe. Names are case-sensitive (RFC 9110 §9.1); unknown methods may write.
-pub fn is_safe(method: &Method) -> bool {
+pub(crate) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD) || OTHER_SAFE_METHODS.contains(&method.as_str())
 }
 

@@ -30,9 +30,9 @@ pub enum MissReason {
 
 impl MissReason {
     /// Stands for every purge in lists of reasons.
-    pub const ANY_PURGE: MissReason = MissReason::Purged(PurgeVersion(0));
+    pub(crate) const ANY_PURGE: MissReason = MissReason::Purged(PurgeVersion(0));
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             MissReason::NeverStored => "never-stored",
             MissReason::OtherVariant => "other-variant",
@@ -48,7 +48,7 @@ impl MissReason {
     }
 
     /// The position of the purge.
-    pub fn position(self) -> Option<u64> {
+    pub(crate) fn position(self) -> Option<u64> {
         match self {
             MissReason::Purged(version) => Some(version.0),
             _ => None,
@@ -57,7 +57,7 @@ impl MissReason {
 
     /// The parameter of RFC 9211 §2.2 for a response that was found and may not be used: it is no `uri-miss`, and
     /// `request` if it suits other requests.
-    pub fn fwd_of_found(self) -> Fwd {
+    pub(crate) fn fwd_of_found(self) -> Fwd {
         match self {
             MissReason::OtherCaller | MissReason::ExpiredCaller => Fwd::Request,
             _ => Fwd::Miss,

@@ -11,7 +11,7 @@ use super::json_query::JsonQuery;
 ///
 /// # Errors
 /// If the reference can't be followed: it leads to another host, or is no URL.
-pub fn find_next_page(
+pub(crate) fn find_next_page(
     page: &Uri,
     request_fields: &HeaderMap,
     response_fields: &HeaderMap,

@@ -29,7 +29,7 @@ use sfv::{BareItem, Dictionary, InnerList, ListEntry, Parser};
 
 use super::query::{decode, join_pairs, parse_pairs};
 
-pub const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
+pub(crate) const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
 const MAX_FIELD_BYTES: usize = 2048;
 
@@ -55,7 +55,7 @@ enum IgnoredNames {
 
 impl SearchVariance {
     /// Parses the field. `None` if it is absent, invalid or too large, or says that every difference matters.
-    pub fn parse(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn parse(headers: &HeaderMap) -> Option<Self> {
         let lines: Vec<&[u8]> = headers.get_all(NO_VARY_SEARCH).iter().map(|line| line.as_bytes()).collect();
         if lines.is_empty() || lines.iter().map(|line| line.len()).sum::<usize>() > MAX_FIELD_BYTES {
             return None;
@@ -146,7 +146,7 @@ pub struct LookupQuery {
 
 impl LookupQuery {
     /// The query as the client sent it, after the route's `query`.
-    pub fn as_asked(query: Option<Cow<'_, str>>) -> Self {
+    pub(crate) fn as_asked(query: Option<Cow<'_, str>>) -> Self {
         Self { sent: query.map(Cow::into_owned), asked: None }
     }
 
@@ -166,12 +166,12 @@ impl LookupQuery {
         self.sent.as_deref()
     }
 
-    pub fn is_simplified(&self) -> bool {
+    pub(crate) fn is_simplified(&self) -> bool {
         self.asked.is_some()
     }
 
     /// Whether a response to the query that is sent answers the client's, by its own field.
-    pub fn accepts(&self, response_headers: &HeaderMap) -> bool {
+    pub(crate) fn accepts(&self, response_headers: &HeaderMap) -> bool {
         let Some(asked) = self.asked.as_deref() else { return true };
         SearchVariance::parse(response_headers)
             .is_some_and(|variance| variance.are_equivalent(self.sent(), Some(asked)))

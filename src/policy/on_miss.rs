@@ -19,11 +19,11 @@ pub enum OnMiss {
 }
 
 /// Whether only the upstream can evaluate the request's preconditions.
-pub fn requires_upstream(request: &RequestHead<'_>) -> Option<PassReason> {
+pub(crate) fn requires_upstream(request: &RequestHead<'_>) -> Option<PassReason> {
     [IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.has(name)).then_some(PassReason::Precondition)
 }
 
-pub fn decide_on_miss(route: &Route, request: &RequestHead<'_>) -> OnMiss {
+pub(crate) fn decide_on_miss(route: &Route, request: &RequestHead<'_>) -> OnMiss {
     if honored_directives(route, request.headers).is_some_and(|directives| directives.only_if_cached) {
         return OnMiss::OnlyIfCached;
     }

@@ -17,7 +17,7 @@ static METHOD_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
 ];
-pub static PATH_FIELDS: [HeaderName; 2] =
+pub(crate) static PATH_FIELDS: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
 static HOST_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-original-host"),
@@ -99,25 +99,25 @@ pub fn candidates(names: HeaderNameFilter) -> impl Iterator<Item = &'static Head
 }
 
 /// The methods of a request: its own, and the one that overrides it.
-pub fn methods<'a>(method: &'a Method, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+pub(crate) fn methods<'a>(method: &'a Method, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
     let overriding = METHOD_FIELDS.iter().flat_map(|name| headers.get_all(name));
     std::iter::once(method.as_str()).chain(overriding.filter_map(|value| value.to_str().ok()))
 }
 
 /// Whether a request has one of the methods, as its own or as the one that overrides it.
-pub fn has_method(method: &Method, headers: &HeaderMap, names: &[&str]) -> bool {
+pub(crate) fn has_method(method: &Method, headers: &HeaderMap, names: &[&str]) -> bool {
     methods(method, headers).any(|method| names.iter().any(|name| name.eq_ignore_ascii_case(method)))
 }
 
 /// Whether the field is believed only where `trusted_fields` names it.
-pub fn is_override(name: &HeaderName) -> bool {
+pub(crate) fn is_override(name: &HeaderName) -> bool {
     let lists = [&METHOD_FIELDS[..], &PATH_FIELDS, &HOST_FIELDS, &CONTEXT_FIELDS, &FORWARDED_CONTEXT_FIELDS];
     lists.iter().any(|names| names.contains(name))
 }
 
 /// Removes all fields but those that are believed, and those of [`remove_forwarded`]. Returns why the request can't be
 /// forwarded.
-pub fn restrict(
+pub(crate) fn restrict(
     method: &Method,
     headers: &mut HeaderMap,
     names: HeaderNameFilter,
@@ -157,7 +157,7 @@ fn judge_method(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// Removes the fields by which larder could tell that a proxy has forwarded the request, but those that are believed.
-pub fn remove_forwarded(headers: &mut HeaderMap, names: HeaderNameFilter, believed: &[HeaderName]) {
+pub(crate) fn remove_forwarded(headers: &mut HeaderMap, names: HeaderNameFilter, believed: &[HeaderName]) {
     let present = FORWARDED_CONTEXT_FIELDS.iter().filter(|name| names.may_hold(name));
     present.filter(|name| !believed.contains(name)).for_each(|name| drop(headers.remove(name)));
 }

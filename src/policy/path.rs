@@ -26,7 +26,7 @@ pub struct PathTemplate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
+pub(crate) enum Segment {
     /// Empty only as the last segment: a trailing slash.
     Literal(String),
     Parameter(String),
@@ -38,15 +38,15 @@ pub enum Segment {
 /// A parameter that is a part of its segment: `{id}:archive`, `Courses({id})`. Its affixes are plain ASCII, so that every
 /// reading of a path has them at the same places.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AffixedParameter {
+pub(crate) struct AffixedParameter {
     pub prefix: String,
     pub name: String,
-    pub suffix: String,
+    pub(crate) suffix: String,
 }
 
 impl Segment {
     /// The name of its parameter.
-    pub fn parameter(&self) -> Option<&str> {
+    pub(crate) fn parameter(&self) -> Option<&str> {
         match self {
             Segment::Literal(_) => None,
             Segment::Parameter(name) | Segment::Rest(name) => Some(name),
@@ -58,7 +58,7 @@ impl Segment {
 impl PathTemplate {
     /// # Errors
     /// Says what is wrong and how to write it instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         Ok(Self { text: text.to_owned(), segments: parse::parse_segments(text)?, takes_slash: false })
     }
 
@@ -66,7 +66,7 @@ impl PathTemplate {
     ///
     /// # Errors
     /// Says what is wrong and how to write it instead.
-    pub fn parse_alternatives(text: &str) -> Result<Vec<Self>, String> {
+    pub(crate) fn parse_alternatives(text: &str) -> Result<Vec<Self>, String> {
         alternatives::expand(text)
     }
 
@@ -74,27 +74,27 @@ impl PathTemplate {
         &self.text
     }
 
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
     /// Whether it also stands for its path with a slash at the end.
-    pub fn takes_slash(&self) -> bool {
+    pub(crate) fn takes_slash(&self) -> bool {
         self.takes_slash
     }
 
     /// The parameters' values in a matching path, percent-decoded.
-    pub fn captures<'t>(&'t self, path: &str) -> Vec<(&'t str, String)> {
+    pub(crate) fn captures<'t>(&'t self, path: &str) -> Vec<(&'t str, String)> {
         self.capture_values(path, percent_decoded)
     }
 
     /// The parameters' values in a normalized path, which is decoded already.
-    pub fn captures_loosely<'t>(&'t self, path: &NormalizedPath) -> Vec<(&'t str, String)> {
+    pub(crate) fn captures_loosely<'t>(&'t self, path: &NormalizedPath) -> Vec<(&'t str, String)> {
         self.capture_values(path.as_str(), str::to_owned)
     }
 
     /// The literal segments before the first parameter, shared by all matching paths.
-    pub fn literal_prefix(&self) -> NormalizedPath {
+    pub(crate) fn literal_prefix(&self) -> NormalizedPath {
         let literals = self.segments.iter().map_while(|segment| match segment {
             Segment::Literal(literal) => Some(literal.as_str()),
             Segment::Parameter(_) | Segment::Affixed(_) | Segment::Rest(_) => None,

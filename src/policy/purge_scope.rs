@@ -11,14 +11,14 @@ use crate::purge::{NormalizedPath, Target, normalize_tag};
 const MAX_TARGETS: usize = 1000;
 
 /// Returns the caching routes that `targets` may reach.
-pub fn reached_routes<'r>(routes: &'r Routes, targets: &[Target]) -> Vec<&'r Route> {
+pub(crate) fn reached_routes<'r>(routes: &'r Routes, targets: &[Target]) -> Vec<&'r Route> {
     let targets = &targets[..targets.len().min(MAX_TARGETS)];
     let is_reached = |route: &&Route| targets.iter().any(|target| reaches(routes, target, route));
     routes.iter().map(|route| &**route).filter(|route| route.caches()).filter(is_reached).collect()
 }
 
 /// The tags of all caching routes, as their templates write them.
-pub fn route_tags(routes: &Routes) -> Vec<String> {
+pub(crate) fn route_tags(routes: &Routes) -> Vec<String> {
     let caching = routes.iter().filter(|route| route.caches());
     let mut tags: Vec<String> = caching.flat_map(|route| route.tags.iter().map(Template::shape)).collect();
     tags.sort_unstable();

@@ -14,7 +14,7 @@ pub struct PurgeRule {
     pub template: Template,
     pub options: PurgeOptions,
     /// The tags to purge if a value is missing or unusable, or if there are too many.
-    pub otherwise: Vec<String>,
+    pub(crate) otherwise: Vec<String>,
 }
 
 /// How a target is purged. The default: hard and at once.
@@ -28,7 +28,7 @@ pub struct PurgeOptions {
 
 /// Why a target is purged, the most specific reason first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TargetOrigin {
+pub(crate) enum TargetOrigin {
     /// The URL of the write.
     Url,
     /// A tag or URL that the exchange names in full.
@@ -53,13 +53,13 @@ impl From<Template> for PurgeRule {
 
 impl TargetOrigin {
     /// Whether the target is named for itself, and not for all that it has in it.
-    pub fn is_exact(self) -> bool {
+    pub(crate) fn is_exact(self) -> bool {
         matches!(self, Self::Url | Self::Named)
     }
 }
 
 impl PurgeOptions {
-    pub fn mode(self) -> PurgeMode {
+    pub(crate) fn mode(self) -> PurgeMode {
         if self.soft { PurgeMode::Soft } else { PurgeMode::Hard }
     }
 
@@ -71,7 +71,7 @@ impl PurgeOptions {
 
 impl PurgeTargets {
     /// Adds a target. If it is present already, the more specific origin and the stricter options hold.
-    pub fn insert(&mut self, target: Target, origin: TargetOrigin, options: PurgeOptions) {
+    pub(crate) fn insert(&mut self, target: Target, origin: TargetOrigin, options: PurgeOptions) {
         match self.targets.entry(target) {
             Entry::Vacant(entry) => {
                 entry.insert((origin, options));
@@ -83,19 +83,19 @@ impl PurgeTargets {
         }
     }
 
-    pub fn insert_url(&mut self, target: Target) {
+    pub(crate) fn insert_url(&mut self, target: Target) {
         self.insert(target, TargetOrigin::Url, PurgeOptions::default());
     }
 
-    pub fn insert_named(&mut self, target: Target) {
+    pub(crate) fn insert_named(&mut self, target: Target) {
         self.insert(target, TargetOrigin::Named, PurgeOptions::default());
     }
 
-    pub fn insert_below(&mut self, target: Target) {
+    pub(crate) fn insert_below(&mut self, target: Target) {
         self.insert(target, TargetOrigin::Below, PurgeOptions::default());
     }
 
-    pub fn insert_widened(&mut self, target: Target) {
+    pub(crate) fn insert_widened(&mut self, target: Target) {
         self.insert(target, TargetOrigin::Widened, PurgeOptions::default());
     }
 
@@ -105,11 +105,11 @@ impl PurgeTargets {
         }
     }
 
-    pub fn retain_origins(&mut self, origins: impl Fn(TargetOrigin) -> bool) {
+    pub(crate) fn retain_origins(&mut self, origins: impl Fn(TargetOrigin) -> bool) {
         self.targets.retain(|_, (origin, _)| origins(*origin));
     }
 
-    pub fn have_origins(&self, origins: impl Fn(TargetOrigin) -> bool) -> bool {
+    pub(crate) fn have_origins(&self, origins: impl Fn(TargetOrigin) -> bool) -> bool {
         self.targets.values().all(|(origin, _)| origins(*origin))
     }
 
@@ -126,7 +126,7 @@ impl PurgeTargets {
     }
 
     /// Whether all are purged at once, and leave nothing to be served stale.
-    pub fn are_hard_and_at_once(&self) -> bool {
+    pub(crate) fn are_hard_and_at_once(&self) -> bool {
         self.targets.values().all(|(_, options)| *options == PurgeOptions::default())
     }
 
@@ -134,7 +134,7 @@ impl PurgeTargets {
         self.targets.keys().cloned().collect()
     }
 
-    pub fn into_entries(self) -> impl Iterator<Item = (Target, PurgeOptions)> {
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (Target, PurgeOptions)> {
         self.targets.into_iter().map(|(target, (_, options))| (target, options))
     }
 }

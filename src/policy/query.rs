@@ -20,7 +20,7 @@ pub enum QueryRule {
 
 impl QueryRule {
     /// The query that is in the key and goes to the upstream.
-    pub fn select<'q>(&self, query: Option<&'q str>) -> Option<Cow<'q, str>> {
+    pub(crate) fn select<'q>(&self, query: Option<&'q str>) -> Option<Cow<'q, str>> {
         match self {
             QueryRule::All => query.map(Cow::Borrowed),
             QueryRule::Only(wanted) => join_pairs(select_only(wanted, query), true),
@@ -37,7 +37,7 @@ impl QueryRule {
 
 impl QueryRule {
     /// The decoded names of the parameters that are neither in the key nor sent on, in the order of the query.
-    pub fn left_out<'q>(&self, query: Option<&'q str>) -> Vec<Cow<'q, str>> {
+    pub(crate) fn left_out<'q>(&self, query: Option<&'q str>) -> Vec<Cow<'q, str>> {
         let is_left_out = |name: &str| match self {
             QueryRule::All => false,
             QueryRule::Only(wanted) => wanted.iter().all(|(want, _)| want != name),
@@ -53,7 +53,7 @@ impl QueryRule {
     }
 
     /// The listed name that a left out parameter is another spelling of: `ids` for `ids[]`, `ids[0]` and `Ids`.
-    pub fn listed_name(&self, left_out: &str) -> Option<&str> {
+    pub(crate) fn listed_name(&self, left_out: &str) -> Option<&str> {
         let QueryRule::Only(wanted) = self else { return None };
         let base = left_out.split_once('[').map_or(left_out, |(base, _)| base);
         wanted.iter().map(|(want, _)| want.as_str()).find(|want| want.eq_ignore_ascii_case(base))

@@ -14,26 +14,26 @@ use super::routes::Routes;
 use super::{RequestHead, Route};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     /// Routes with the same name have their budgets together. `None`: the route has its own.
     pub name: Option<String>,
     /// At least 1.
     pub requests: u32,
     /// At least a second.
-    pub period: Duration,
+    pub(crate) period: Duration,
     /// The requests that may come at once, at least 1.
-    pub burst: u32,
+    pub(crate) burst: u32,
     pub by: RateKey,
     pub counted: CountedRequests,
     /// Whether replicas that share a store have their budgets together.
     pub is_shared: bool,
     /// Whether requests are refused, rather than only counted.
-    pub is_enforced: bool,
+    pub(crate) is_enforced: bool,
 }
 
 /// The part of a request that selects its budget. A request without it counts for its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RateKey {
+pub(crate) enum RateKey {
     /// The address; of IPv6 the /64.
     Client,
     /// The name of the known caller.
@@ -46,7 +46,7 @@ pub enum RateKey {
 
 /// The requests that a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum CountedRequests {
+pub(crate) enum CountedRequests {
     #[default]
     All,
     /// Those that are not hits.
@@ -58,19 +58,19 @@ pub enum CountedRequests {
 pub struct BudgetId {
     pub hash: [u8; 16],
     /// It is of a field's value, which clients can invent.
-    pub is_inventable: bool,
+    pub(crate) is_inventable: bool,
 }
 
 /// The result of a request's charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
-    pub is_granted: bool,
+    pub(crate) is_granted: bool,
     /// The debt of the caller now.
-    pub owed: Duration,
+    pub(crate) owed: Duration,
 }
 
 /// The route of the strictest limit among all routes that the path may mean: one that refuses, with the highest price.
-pub fn find_strictest<'r>(routes: &'r Routes, path: &str) -> Option<&'r Arc<Route>> {
+pub(crate) fn find_strictest<'r>(routes: &'r Routes, path: &str) -> Option<&'r Arc<Route>> {
     if !routes.has_rates {
         return None;
     }
@@ -82,29 +82,29 @@ pub fn find_strictest<'r>(routes: &'r Routes, path: &str) -> Option<&'r Arc<Rout
 }
 
 impl RateKey {
-    pub fn needs_caller(&self) -> bool {
+    pub(crate) fn needs_caller(&self) -> bool {
         matches!(self, RateKey::Caller | RateKey::Claim(_))
     }
 }
 
 impl RateLimit {
     /// Whether requests on the route are refused, rather than only counted.
-    pub fn is_enforced_on(&self, route: &Route) -> bool {
+    pub(crate) fn is_enforced_on(&self, route: &Route) -> bool {
         self.is_enforced && route.mode != RouteMode::Observe
     }
 
     /// The debt that a request adds.
-    pub fn price(&self) -> Duration {
+    pub(crate) fn price(&self) -> Duration {
         self.period / self.requests
     }
 
     /// The most that a caller may owe.
-    pub fn capacity(&self) -> Duration {
+    pub(crate) fn capacity(&self) -> Duration {
         self.price() * self.burst
     }
 
     /// Charges a request of a caller who owes `owed`. A refused request costs nothing.
-    pub fn charge(&self, owed: Duration) -> Charge {
+    pub(crate) fn charge(&self, owed: Duration) -> Charge {
         let with_this = owed + self.price();
         match with_this <= self.capacity() {
             true => Charge { is_granted: true, owed: with_this },
@@ -113,17 +113,17 @@ impl RateLimit {
     }
 
     /// The seconds until a request is granted again.
-    pub fn retry_after(&self, charge: Charge) -> u64 {
+    pub(crate) fn retry_after(&self, charge: Charge) -> u64 {
         whole_seconds((charge.owed + self.price()).saturating_sub(self.capacity())).max(1)
     }
 
     /// The value of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
-    pub fn policy_field(&self, name: &str) -> String {
+    pub(crate) fn policy_field(&self, name: &str) -> String {
         format!("{};q={};w={}", structured_string(name), self.burst, self.capacity().as_secs().max(1))
     }
 
     /// The value of `RateLimit`: the requests that are left, and the seconds until there are more.
-    pub fn state_field(&self, name: &str, charge: Charge) -> String {
+    pub(crate) fn state_field(&self, name: &str, charge: Charge) -> String {
         let left = self.capacity().saturating_sub(charge.owed).as_nanos() / self.price().as_nanos().max(1);
         let wait = match charge.is_granted {
             true => whole_seconds(charge.owed),
@@ -133,7 +133,7 @@ impl RateLimit {
     }
 
     /// The budget of the value that the limit counts by. `None`: the request has none, and its address counts.
-    pub fn value_budget(&self, route: &Route, request: &RequestHead<'_>) -> Option<BudgetId> {
+    pub(crate) fn value_budget(&self, route: &Route, request: &RequestHead<'_>) -> Option<BudgetId> {
         let known = request.caller.known();
         let source = route.callers.as_ref().map_or("", |source| &*source.name);
         let (kind, value) = match &self.by {
@@ -147,7 +147,7 @@ impl RateLimit {
     }
 
     /// The budget of an address.
-    pub fn address_budget(&self, route: &Route, client: &str) -> BudgetId {
+    pub(crate) fn address_budget(&self, route: &Route, client: &str) -> BudgetId {
         let hash = self.budget_hash(route, ["client", "", ""], client.as_bytes());
         BudgetId { hash, is_inventable: false }
     }
@@ -163,7 +163,7 @@ impl RateLimit {
         std::array::from_fn(|at| id[at])
     }
 
-    pub fn name<'r>(&'r self, route: &'r Route) -> &'r str {
+    pub(crate) fn name<'r>(&'r self, route: &'r Route) -> &'r str {
         self.name.as_deref().unwrap_or(route.path.as_str())
     }
 }

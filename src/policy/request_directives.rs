@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 
 /// The directives that `route` honours; `None` if it honours none.
-pub fn honored_directives(route: &Route, request_headers: &HeaderMap) -> Option<CacheControl> {
+pub(crate) fn honored_directives(route: &Route, request_headers: &HeaderMap) -> Option<CacheControl> {
     if !route.request_directives {
         return None;
     }

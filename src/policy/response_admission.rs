@@ -21,7 +21,7 @@ use crate::stored_response::Terms;
 
 /// The request that the response answers.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestContext<'a> {
+pub(crate) struct RequestContext<'a> {
     pub route: &'a Route,
     pub caller: Caller,
     /// The key of the request, without its variant.
@@ -33,7 +33,7 @@ pub struct RequestContext<'a> {
 impl RequestContext<'_> {
     /// Decides by the headers. `length` is the declared content length. If the route reads the content, the terms
     /// are provisional.
-    pub fn admit_headers(
+    pub(crate) fn admit_headers(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
@@ -52,7 +52,7 @@ impl RequestContext<'_> {
     }
 
     /// Decides by the whole content, on routes that read it: all tags, and the final terms.
-    pub fn admit_content(
+    pub(crate) fn admit_content(
         &self,
         terms: Terms,
         headers: &HeaderMap,
@@ -65,7 +65,7 @@ impl RequestContext<'_> {
     }
 
     /// The key to store the response under: that of its variant, if it has `Vary`.
-    pub fn select_variant_key(&self, headers: &HeaderMap) -> Result<CacheKey, NotStored> {
+    pub(crate) fn select_variant_key(&self, headers: &HeaderMap) -> Result<CacheKey, NotStored> {
         match Vary::parse_ignoring(headers, &self.route.ignore_vary) {
             Vary::Nothing => Ok(*self.primary),
             Vary::Fields(fields) => Ok(self.primary.variant_key_of_response(&fields, self.request, headers)),
@@ -105,7 +105,7 @@ pub fn response_targets(
 }
 
 /// The maximum number of bytes that are stored of a body.
-pub fn max_stored_body(route: &Route) -> u64 {
+pub(crate) fn max_stored_body(route: &Route) -> u64 {
     match route.reads_content() {
         true => route.max_size.min(route.max_json),
         false => route.max_size,
@@ -113,7 +113,7 @@ pub fn max_stored_body(route: &Route) -> u64 {
 }
 
 /// The reason for not storing a body beyond [`max_stored_body`].
-pub fn too_large_reason(route: &Route) -> NotStored {
+pub(crate) fn too_large_reason(route: &Route) -> NotStored {
     match max_stored_body(route) < route.max_size {
         true => NotStored::JsonTooLarge,
         false => NotStored::TooLarge,

@@ -44,7 +44,7 @@ pub enum Reuse {
 impl Reuse {
     /// The same for a response that is not to be served stale.
     #[must_use]
-    pub fn without_stale_windows(self) -> Self {
+    pub(crate) fn without_stale_windows(self) -> Self {
         match self {
             Reuse::StaleWhileRevalidate { age, ttl }
             | Reuse::StaleOnRequest { age, ttl }

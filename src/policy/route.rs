@@ -39,10 +39,10 @@ macro_rules! declare_route {
             pub path: PathTemplate,
             $(
                 $(#[doc = $doc])+
-                pub $field: field_type!($mode, $type),
+                pub(crate) $field: field_type!($mode, $type),
             )+
             /// The part that all callers share, on a route with `overlay`.
-            pub shared_part: Option<Arc<SharedPart>>,
+            pub(crate) shared_part: Option<Arc<SharedPart>>,
             /// Identifies the settings that decide which responses may answer a request.
             pub fingerprint: Fingerprint,
             /// Identifies the settings that decide how long responses are kept; see `effective_terms`.
@@ -52,7 +52,7 @@ macro_rules! declare_route {
         impl Route {
             /// A route in which every key has the default of its type.
             #[cfg(test)]
-            pub fn with_path(path: PathTemplate) -> Self {
+            pub(crate) fn with_path(path: PathTemplate) -> Self {
                 Self {
                     index: 0,
                     name: path.as_str().into(),
@@ -75,7 +75,7 @@ macro_rules! field_type {
 route_keys!(declare_route);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum RouteMode {
+pub(crate) enum RouteMode {
     #[default]
     On,
     /// Forward everything, and report what would have happened.
@@ -107,7 +107,7 @@ pub enum OwnUrl {
 }
 
 /// The safety expiry of `ttl: none`.
-pub const MAX_UNTIL_PURGED_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const MAX_UNTIL_PURGED_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Which concurrent requests for the same response share one fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -127,7 +127,7 @@ pub struct Overrides {
     pub private: bool,
     pub no_cache: bool,
     /// `s-maxage` does not close the stale windows.
-    pub s_maxage_revalidation: bool,
+    pub(crate) s_maxage_revalidation: bool,
 }
 
 /// How a route with `ttl: none` is purged.
@@ -139,9 +139,6 @@ pub enum PurgedBy {
     /// By PURGE, the admin listener, or tags in response fields, which can't be checked.
     Admin,
 }
-
-/// The targeted field for larder alone (RFC 9213 §2.2: a target list begins with the most specific).
-pub const LARDER_CACHE_CONTROL: HeaderName = HeaderName::from_static("larder-cache-control");
 
 /// The distinction between callers: a part of the request, or a name or claims that `callers` finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +193,7 @@ pub enum Anonymous {
 
 impl Credential {
     /// The request field that it is sent in.
-    pub fn field(&self) -> Option<HeaderName> {
+    pub(crate) fn field(&self) -> Option<HeaderName> {
         match self {
             Credential::Authorization => Some(AUTHORIZATION),
             Credential::Cookie(_) => Some(COOKIE),
@@ -206,42 +203,52 @@ impl Credential {
     }
 
     /// The credentials of [`Credential::AnyOf`]; any other stands for itself.
-    pub fn alternatives(&self) -> &[Credential] {
+    pub(crate) fn alternatives(&self) -> &[Credential] {
         match self {
             Credential::AnyOf(credentials) => credentials,
             credential => std::slice::from_ref(credential),
         }
     }
 
-    pub fn is_verified(&self) -> bool {
+    pub(crate) fn is_verified(&self) -> bool {
         matches!(self, Credential::Claims(_) | Credential::Identity)
     }
 }
 
 impl Route {
+    /// The request fields that are part of the key.
+    pub fn key_headers(&self) -> &[HeaderName] {
+        &self.headers
+    }
+
+    /// The additions to the shared part, in the order of the file.
+    pub fn overlays(&self) -> &[Overlay] {
+        &self.overlay
+    }
+
     /// Whether the store can answer GETs of the route.
-    pub fn caches(&self) -> bool {
+    pub(crate) fn caches(&self) -> bool {
         self.ttl != Ttl::Never && self.mode != RouteMode::Off
     }
 
     /// `purges: []`: writes here change nothing.
-    pub fn has_empty_purges(&self) -> bool {
+    pub(crate) fn has_empty_purges(&self) -> bool {
         self.purges.as_ref().is_some_and(Vec::is_empty)
     }
 
     /// Whether the configuration names what a write here purges, beside its own URL.
-    pub fn says_what_writes_purge(&self) -> bool {
+    pub(crate) fn says_what_writes_purge(&self) -> bool {
         self.purges.is_some() || !self.tags.is_empty()
     }
 
     /// The templates of the tags that a write here purges.
-    pub fn purge_templates(&self) -> impl Iterator<Item = &Template> {
+    pub(crate) fn purge_templates(&self) -> impl Iterator<Item = &Template> {
         let tags = if self.has_empty_purges() { &[][..] } else { &self.tags[..] };
         tags.iter().chain(self.purges.iter().flatten().map(|rule| &rule.template))
     }
 
     /// The rules by which the end of a write decides on its purges.
-    pub fn outcome_rules(&self) -> OutcomeRules {
+    pub(crate) fn outcome_rules(&self) -> OutcomeRules {
         OutcomeRules::new(&self.purge_on, self.unclear.as_deref(), self.guard)
     }
 

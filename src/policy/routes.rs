@@ -91,7 +91,7 @@ impl Routes {
 
     /// Takes `more` into the rules: what else the configuration says of purges.
     #[must_use]
-    pub fn with_rules(mut self, more: &str) -> Self {
+    pub(crate) fn with_rules(mut self, more: &str) -> Self {
         self.rules = TargetId::hash_rules(&rules_text(&self.routes, more));
         self
     }
@@ -102,7 +102,7 @@ impl Routes {
     }
 
     /// The rules that select queries, by which a purge of a URL names what is stored.
-    pub fn query_rules(&self) -> TargetId {
+    pub(crate) fn query_rules(&self) -> TargetId {
         self.query_rules
     }
 
@@ -117,12 +117,12 @@ impl Routes {
     }
 
     /// Matches any spelling, for purging.
-    pub fn find_loosely(&self, path: &NormalizedPath) -> Option<&Arc<Route>> {
+    pub(crate) fn find_loosely(&self, path: &NormalizedPath) -> Option<&Arc<Route>> {
         self.find_all_loosely(path).next()
     }
 
     /// Matches any spelling; several routes if their paths differ only by spelling.
-    pub fn find_all_loosely<'r>(
+    pub(crate) fn find_all_loosely<'r>(
         &'r self,
         path: &NormalizedPath,
     ) -> impl Iterator<Item = &'r Arc<Route>> + use<'r> {
@@ -145,7 +145,7 @@ impl Routes {
     /// Whether a lenient parser or a framework could match `path` to another route than `found`, its exact match:
     /// `/users/ME` or `/users/me.json` to `/users/me` instead of `/users/{id}`. A route that spells out its whole path, as
     /// `/users/me.json`, is meant.
-    pub fn is_ambiguous(&self, path: &str, found: &Route) -> bool {
+    pub(crate) fn is_ambiguous(&self, path: &str, found: &Route) -> bool {
         if is_plain(path) && !self.has_unplain_literals {
             return false;
         }
@@ -160,7 +160,7 @@ impl Routes {
     }
 
     /// A route that a lenient parser or a framework could match to a path that matches none as it is written.
-    pub fn find_by_reading(&self, path: &str) -> Option<&Arc<Route>> {
+    pub(crate) fn find_by_reading(&self, path: &str) -> Option<&Arc<Route>> {
         if is_plain(path) && !self.has_unplain_literals {
             return None;
         }

@@ -100,7 +100,7 @@ impl NotStored {
 
     /// Whether the next response for the key is probably not storable either. Requests for the key then run in
     /// parallel instead of waiting for one fetch (hit-for-miss).
-    pub fn predicts_uncacheable(self) -> bool {
+    pub(crate) fn predicts_uncacheable(self) -> bool {
         matches!(
             self,
             NotStored::NoStore
@@ -126,13 +126,13 @@ impl NotStored {
 
 /// When the exchange with the upstream took place.
 #[derive(Clone, Copy, Debug)]
-pub struct ExchangeTimes {
+pub(crate) struct ExchangeTimes {
     pub requested_at: Timestamp,
     pub received_at: Timestamp,
 }
 
 /// Follows the order of §3; deviations are noted. `headers` are the response's as received, `Age` included.
-pub fn may_store(
+pub(crate) fn may_store(
     route: &Route,
     caller: Caller,
     request: &RequestHead<'_>,
@@ -155,7 +155,7 @@ pub fn may_store(
 }
 
 /// The source of the lifetime of a storable response.
-pub fn select_lifetime(
+pub(crate) fn select_lifetime(
     route: &Route,
     caller: Caller,
     request: &RequestHead<'_>,
@@ -271,7 +271,7 @@ fn check_withheld(
 }
 
 /// Whether the response has a stale window, its own or the route's, that only its `s-maxage` closes.
-pub fn is_stale_window_closed_by_s_maxage(route: &Route, headers: &HeaderMap) -> bool {
+pub(crate) fn is_stale_window_closed_by_s_maxage(route: &Route, headers: &HeaderMap) -> bool {
     let directives = GoverningDirectives::select(&route.targeted, headers).directives;
     let is_open =
         |of_response: Option<Duration>, of_route: Duration| !of_response.unwrap_or(of_route).is_zero();
@@ -286,7 +286,7 @@ pub fn is_stale_window_closed_by_s_maxage(route: &Route, headers: &HeaderMap) ->
 
 /// Whether an upstream error, which is not stored, may answer all requests that wait for the same fetch: it has
 /// nothing addressed to one caller.
-pub fn may_share_error(route: &Route, status: StatusCode, headers: &HeaderMap) -> bool {
+pub(crate) fn may_share_error(route: &Route, status: StatusCode, headers: &HeaderMap) -> bool {
     let governing = GoverningDirectives::select(&route.targeted, headers).directives;
     let is_open = |directives: &CacheControl| !directives.no_store && !directives.private;
     status.is_server_error()

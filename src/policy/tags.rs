@@ -17,7 +17,7 @@ use crate::purge::{MAX_TAG_DEPTH, NormalizedPath, tag_depth};
 
 /// A response with more tags, or with a longer or deeper one, is not stored: dropping tags would cause stale
 /// answers.
-pub const MAX_TAGS: usize = 512;
+pub(crate) const MAX_TAGS: usize = 512;
 pub const MAX_TAG_BYTES: usize = 1024;
 /// Maximum segments of all tags together: each becomes a target.
 const MAX_TAG_SEGMENTS: usize = 4 * MAX_TAGS;
@@ -110,7 +110,7 @@ pub fn response_tags(
 }
 
 /// Removes the fields that are meant for caches, if the route has `hide_tags`.
-pub fn remove_cache_fields(route: &Route, response_headers: &mut HeaderMap) {
+pub(crate) fn remove_cache_fields(route: &Route, response_headers: &mut HeaderMap) {
     if !route.hide_tags {
         return;
     }

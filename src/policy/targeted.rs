@@ -27,7 +27,7 @@ impl GoverningDirectives {
 }
 
 /// The field of the Edge Architecture Specification, for surrogates such as this cache.
-pub const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+pub(crate) const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
 /// §2.1. `None`: absent, empty or not a dictionary.
 fn parse_field(headers: &HeaderMap, name: &HeaderName) -> Option<CacheControl> {

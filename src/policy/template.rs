@@ -13,7 +13,7 @@ use std::collections::HashSet;
 
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
 
-pub use needs::TemplateNeed;
+pub(crate) use needs::TemplateNeed;
 
 use super::caller::CallerView;
 use super::content::Content;
@@ -27,7 +27,7 @@ pub struct Template {
 }
 
 /// `{caller}` stands for the name of a known caller, unless the path has a parameter of this name.
-pub const CALLER: &str = "caller";
+pub(crate) const CALLER: &str = "caller";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum TemplatePart {
@@ -78,14 +78,14 @@ pub struct TemplateContext<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct RenderLimits<'a> {
     /// Rendering stops at one tag more.
-    pub max_tags: usize,
+    pub(crate) max_tags: usize,
     /// Beyond these steps rendering fails; `None`: unlimited.
-    pub steps: Option<&'a StepLimit>,
+    pub(crate) steps: Option<&'a StepLimit>,
 }
 
 /// A count of rendering steps: 16 bytes of a request's head read, or one value made.
 #[derive(Debug)]
-pub struct StepLimit {
+pub(crate) struct StepLimit {
     left: Cell<usize>,
     max: usize,
 }
@@ -104,11 +104,11 @@ impl RenderLimits<'_> {
 }
 
 impl StepLimit {
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { left: Cell::new(max), max }
     }
 
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.max - self.left.get()
     }
 
@@ -131,7 +131,7 @@ impl Template {
     }
 
     /// The names of the path parameters in use.
-    pub fn path_parameters(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn path_parameters(&self) -> impl Iterator<Item = &str> {
         self.sources().filter_map(|source| match source {
             ValueSource::Path(name) => Some(name.as_str()),
             _ => None,
@@ -147,42 +147,42 @@ impl Template {
     }
 
     /// Whether it names the caller, or one of its claims.
-    pub fn names_caller(&self) -> bool {
+    pub(crate) fn names_caller(&self) -> bool {
         self.claims().next().is_some() || self.path_parameters().any(|name| name == CALLER)
     }
 
     /// Whether the tag is the same for every request.
-    pub fn is_literal(&self) -> bool {
+    pub(crate) fn is_literal(&self) -> bool {
         self.sources().next().is_none()
     }
 
     /// Whether it reads the request's content.
-    pub fn reads_request_content(&self) -> bool {
+    pub(crate) fn reads_request_content(&self) -> bool {
         self.sources()
             .any(|source| matches!(source, ValueSource::RequestJson(_) | ValueSource::RequestForm(_)))
     }
 
-    pub fn reads_event(&self) -> bool {
+    pub(crate) fn reads_event(&self) -> bool {
         self.sources().any(|source| matches!(source, ValueSource::EventJson(_)))
     }
 
     /// Whether an event has all the values it needs.
-    pub fn reads_only_event(&self) -> bool {
+    pub(crate) fn reads_only_event(&self) -> bool {
         self.sources().all(|source| matches!(source, ValueSource::EventJson(_)))
     }
 
-    pub fn reads_response_content(&self) -> bool {
+    pub(crate) fn reads_response_content(&self) -> bool {
         self.sources().any(|source| matches!(source, ValueSource::ResponseJson(_)))
     }
 
     /// Whether it needs more than the head of the request.
-    pub fn needs_exchange(&self) -> bool {
+    pub(crate) fn needs_exchange(&self) -> bool {
         let of_response = |source: &ValueSource| matches!(source, ValueSource::ResponseHeader(_));
         self.reads_request_content() || self.reads_response_content() || self.sources().any(of_response)
     }
 
     /// The text with each value replaced by `{…}`, to compare templates apart from parameter names.
-    pub fn shape(&self) -> String {
+    pub(crate) fn shape(&self) -> String {
         let part = |part: &TemplatePart| match part {
             TemplatePart::Literal(text) => text.clone(),
             TemplatePart::Value(_) => "{…}".to_owned(),
@@ -191,7 +191,7 @@ impl Template {
     }
 
     /// The literal text before the first value.
-    pub fn literal_prefix(&self) -> &str {
+    pub(crate) fn literal_prefix(&self) -> &str {
         match self.parts.first() {
             Some(TemplatePart::Literal(text)) => text,
             _ => "",
@@ -341,7 +341,7 @@ fn lossy_text(bytes: &[u8]) -> String {
 }
 
 /// Percent-encodes characters that could end a tag in a list: control characters, white space and the comma.
-pub fn escape_value(value: &str) -> String {
+pub(crate) fn escape_value(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for c in value.chars() {
         if c.is_control() || c.is_whitespace() || c == ',' {

@@ -58,24 +58,24 @@ type ClaimsHash = [u8; 16];
 
 /// In what tokens of one caller may differ so that they share no response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenKind {
+pub(crate) struct TokenKind {
     purpose: Option<ClaimsHash>,
     rights: Option<ClaimsHash>,
 }
 
 impl TokenKind {
     /// The claims that keep responses apart.
-    pub fn claims() -> impl Iterator<Item = &'static str> {
+    pub(crate) fn claims() -> impl Iterator<Item = &'static str> {
         PURPOSE_CLAIMS.into_iter().chain(RIGHT_CLAIMS)
     }
 
-    pub fn is_claim(name: &str) -> bool {
+    pub(crate) fn is_claim(name: &str) -> bool {
         Self::claims().any(|known| known == name)
     }
 
     /// `header`: of the token (RFC 7515 §4). `ignored`: claims in which tokens may differ and share responses all the same.
     /// `scheme`: what stood before the token, if that is unusual.
-    pub fn new(
+    pub(crate) fn new(
         header: &Map<String, Value>,
         claims: &Map<String, Value>,
         ignored: &[String],

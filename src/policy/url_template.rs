@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use http::Uri;
 
 /// Maximum URLs made of one template.
-pub const MAX_URLS: usize = 100_000;
+pub(crate) const MAX_URLS: usize = 100_000;
 
 /// The placeholder for the number of a list's page.
-pub const PAGE_NUMBER: &str = "page";
+pub(crate) const PAGE_NUMBER: &str = "page";
 
 /// The values by placeholder; the name of `{}` is empty.
-pub type PlaceholderValues = BTreeMap<String, Vec<String>>;
+pub(crate) type PlaceholderValues = BTreeMap<String, Vec<String>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UrlTemplate {
+pub(crate) struct UrlTemplate {
     text: String,
     parts: Vec<UrlPart>,
 }
@@ -29,7 +29,7 @@ enum UrlPart {
 impl UrlTemplate {
     /// # Errors
     /// Says what is wrong and, after a semicolon, what to write.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if !text.starts_with('/') || text.starts_with("//") {
             return Err(format!("`{text}` is no path; write it from its first `/`, without scheme and host"));
         }
@@ -58,12 +58,12 @@ impl UrlTemplate {
         Ok(Self { text: text.to_owned(), parts })
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The names of the placeholders; that of `{}` is empty.
-    pub fn placeholders(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn placeholders(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             UrlPart::Place(name) => Some(name.as_str()),
             UrlPart::Literal(_) => None,
@@ -72,7 +72,7 @@ impl UrlTemplate {
 
     /// One URL for each combination of values, at most [`MAX_URLS`]; none if a placeholder has no value. Invalid or
     /// too long URLs are skipped.
-    pub fn expand(&self, values: &PlaceholderValues) -> Vec<Uri> {
+    pub(crate) fn expand(&self, values: &PlaceholderValues) -> Vec<Uri> {
         let mut names: Vec<&str> = Vec::new();
         for name in self.placeholders() {
             if !names.contains(&name) {

@@ -10,7 +10,7 @@ use super::classify::Caller;
 use super::entity_tag::EntityTag;
 use super::hop_by_hop::is_hop_by_hop;
 use super::http_date::{self, single_value};
-pub use super::precondition::{Precondition, evaluate_precondition};
+pub(crate) use super::precondition::{Precondition, evaluate_precondition};
 use super::storing::{ExchangeTimes, NotStored, may_store};
 use super::vary::Vary;
 use super::{RequestHead, Route};
@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::stored_response::{StoredHead, Terms};
 
 /// Whether [`build_conditional_fields`] finds a well-formed validator.
-pub fn has_validator(headers: &HeaderMap) -> bool {
+pub(crate) fn has_validator(headers: &HeaderMap) -> bool {
     EntityTag::from_field(headers, &ETAG).is_some() || has_last_modified(headers)
 }
 
@@ -29,7 +29,7 @@ fn has_last_modified(headers: &HeaderMap) -> bool {
 
 /// The fields that make a validation request conditional (§4.3.1), byte for byte as received; empty without a
 /// validator.
-pub fn build_conditional_fields(stored: &StoredHead) -> HeaderMap {
+pub(crate) fn build_conditional_fields(stored: &StoredHead) -> HeaderMap {
     let (stored, mut fields) = (stored.fields.to_map(), HeaderMap::with_capacity(2));
     if EntityTag::from_field(&stored, &ETAG).is_some()
         && let Some(tag) = stored.get(ETAG)
@@ -46,7 +46,7 @@ pub fn build_conditional_fields(stored: &StoredHead) -> HeaderMap {
 
 /// The meaning of the answer to a conditional request (§4.3.3).
 #[derive(Debug, PartialEq, Eq)]
-pub enum ValidationResult {
+pub(crate) enum ValidationResult {
     /// 304 that selects the stored response. `strong`: by a strong validator, so that the content is known to be
     /// current.
     Freshened { strong: bool },
@@ -58,7 +58,11 @@ pub enum ValidationResult {
     Mismatch,
 }
 
-pub fn evaluate_validation(stored: &StoredHead, status: StatusCode, headers: &HeaderMap) -> ValidationResult {
+pub(crate) fn evaluate_validation(
+    stored: &StoredHead,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> ValidationResult {
     match status {
         StatusCode::NOT_MODIFIED => match_stored(&stored.fields.to_map(), headers),
         _ if status.is_server_error() => ValidationResult::Failed,
@@ -105,7 +109,7 @@ fn match_stored(stored: &HeaderMap, update: &HeaderMap) -> ValidationResult {
 ///
 /// Beyond the RFC, at least one validator is required. On a mismatch "the cache SHOULD consider the stored response
 /// to be stale", which it already is: a fresh one answers HEAD itself.
-pub fn is_freshened_by_head(
+pub(crate) fn is_freshened_by_head(
     stored: &StoredHead,
     content_length: u64,
     status: StatusCode,
@@ -140,7 +144,7 @@ fn has_no_new_vary(stored: &HeaderMap, update: &HeaderMap) -> bool {
 
 /// Applies a 304 that selected `stored` (§4.3.4): updated fields and terms. An error means that the response may no
 /// longer be kept.
-pub fn freshen(
+pub(crate) fn freshen(
     route: &Route,
     caller: Caller,
     request: &RequestHead<'_>,
@@ -163,7 +167,7 @@ pub fn freshen(
 }
 
 /// The stored fields updated from a 304 or a HEAD, without `Age` (§3.2, §4.3.4).
-pub fn merge_headers(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
+pub(crate) fn merge_headers(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     let mut headers = stored.clone();
     // §3.2: `Age` is not stored. Without a new `Date`, the update was generated when it was received (RFC 9110
     // §6.6.1).

@@ -32,7 +32,7 @@ impl Vary {
     }
 
     /// The same without the fields of the route's `ignore_vary`.
-    pub fn parse_ignoring(response_headers: &HeaderMap, ignored: &[HeaderName]) -> Self {
+    pub(crate) fn parse_ignoring(response_headers: &HeaderMap, ignored: &[HeaderName]) -> Self {
         let lines = response_headers.get_all(VARY).iter();
         let members = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
         let mut names = Vec::new();

@@ -8,7 +8,7 @@ use super::route::Shared;
 
 /// The effect of a response on the stored ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Withdrawal {
+pub(crate) enum Withdrawal {
     Nothing,
     /// The stored response that it would have replaced is not served stale any more.
     Response,
@@ -22,7 +22,12 @@ pub enum Withdrawal {
 /// `is_caller_in_key`: every credential of the request is in the key, or it has none. A response to another caller says
 /// nothing of the resource; a 401 or 403 does so only where each caller has a key of its own. Other errors are about the
 /// request or the moment.
-pub fn withdrawal(route: &Route, caller: Caller, is_caller_in_key: bool, status: StatusCode) -> Withdrawal {
+pub(crate) fn withdrawal(
+    route: &Route,
+    caller: Caller,
+    is_caller_in_key: bool,
+    status: StatusCode,
+) -> Withdrawal {
     let is_withdrawn = match status.as_u16() {
         _ if !caller.is_in_key() => false,
         404 | 410 | 451 => return Withdrawal::AllVariants,
@@ -34,7 +39,7 @@ pub fn withdrawal(route: &Route, caller: Caller, is_caller_in_key: bool, status:
 }
 
 /// Like [`withdrawal`], for a response to a HEAD. It was not to be stored, so that a 2xx or 304 says nothing.
-pub fn withdrawal_by_head(
+pub(crate) fn withdrawal_by_head(
     route: &Route,
     caller: Caller,
     is_caller_in_key: bool,

@@ -6,7 +6,7 @@ use super::{Purge, PurgeMode, PurgeVersion, Target};
 use crate::clock::Timestamp;
 
 /// More targets than this are counted and not named.
-pub const MAX_NAMED_TARGETS: usize = 20;
+pub(crate) const MAX_NAMED_TARGETS: usize = 20;
 
 /// No text is longer than so many bytes.
 const MAX_TEXT_BYTES: usize = 256;
@@ -24,12 +24,12 @@ pub struct PurgeCause {
     /// The sender.
     pub from: Option<String>,
     /// `X-Request-Id`.
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AuditRecord {
+pub(crate) struct AuditRecord {
     #[serde(skip)]
     pub position: PurgeVersion,
     /// On the store's clock.
@@ -41,7 +41,7 @@ pub struct AuditRecord {
     /// The first of them, as text.
     pub targets: Vec<String>,
     /// How many there were.
-    pub target_count: usize,
+    pub(crate) target_count: usize,
     /// Which replica took it.
     pub replica: String,
 }
@@ -58,7 +58,7 @@ pub struct AuditFilter {
 
 impl AuditRecord {
     /// `None` where nothing was purged: a mark was lifted.
-    pub fn from_purge(purge: &Purge, replica: &str) -> Option<Self> {
+    pub(crate) fn from_purge(purge: &Purge, replica: &str) -> Option<Self> {
         if purge.targets.is_empty() {
             return None;
         }
@@ -73,7 +73,7 @@ impl AuditRecord {
         })
     }
 
-    pub fn matches(&self, asked: &AuditFilter) -> bool {
+    pub(crate) fn matches(&self, asked: &AuditFilter) -> bool {
         let names = |tag: &String| {
             let named = bounded(&Target::tag(tag).to_string());
             self.targets.iter().any(|target| target == "everything" || target.eq_ignore_ascii_case(&named))
@@ -84,7 +84,7 @@ impl AuditRecord {
 
 impl Purge {
     /// The first of its targets, as text.
-    pub fn describe_targets(&self) -> Vec<String> {
+    pub(crate) fn describe_targets(&self) -> Vec<String> {
         self.targets.iter().take(MAX_NAMED_TARGETS).map(|target| bounded(&target.to_string())).collect()
     }
 }

@@ -107,12 +107,12 @@ impl Index {
     }
 
     /// A copy of an index that is kept elsewhere; nothing is known of it yet.
-    pub fn new_replica(bounds: IndexBounds) -> Self {
+    pub(crate) fn new_replica(bounds: IndexBounds) -> Self {
         Self::new(Epoch::NONE, Timestamp::default(), bounds)
     }
 
     /// Forgets everything but what is pending here, because the index that this is a copy of is another one now.
-    pub fn reset_epoch(&mut self, epoch: Epoch) {
+    pub(crate) fn reset_epoch(&mut self, epoch: Epoch) {
         let (pending, rules) = (std::mem::take(&mut self.pending), self.rules);
         let rules_of_purges = pending.keys().filter(|id| id.is_rules()).copied().collect();
         *self = Self { epoch, pending, rules_of_purges, rules, ..Self::new_replica(self.bounds) };
@@ -164,7 +164,12 @@ impl Index {
     }
 
     /// Takes over what the index that this is a copy of tells: everything up to `high_water` that was not known yet.
-    pub fn apply(&mut self, changes: &[IndexChange], high_water: PurgeVersion, server_time: Timestamp) {
+    pub(crate) fn apply(
+        &mut self,
+        changes: &[IndexChange],
+        high_water: PurgeVersion,
+        server_time: Timestamp,
+    ) {
         for change in changes {
             match *change {
                 IndexChange::Purged { id, version, mode } => {
@@ -192,7 +197,7 @@ impl Index {
     }
 
     /// Until the intent is resolved or `until`, nothing that one of `targets` names is valid.
-    pub fn add_intent(
+    pub(crate) fn add_intent(
         &mut self,
         intent: IntentId,
         targets: &[TargetId],
@@ -206,14 +211,14 @@ impl Index {
     }
 
     /// Until [`Index::clear_pending`], nothing that one of `targets` names is valid.
-    pub fn add_pending(&mut self, targets: &[TargetId]) {
+    pub(crate) fn add_pending(&mut self, targets: &[TargetId]) {
         for id in targets {
             *self.pending.entry(*id).or_default() += 1;
             self.notice_rules(id);
         }
     }
 
-    pub fn clear_pending(&mut self, targets: &[TargetId]) {
+    pub(crate) fn clear_pending(&mut self, targets: &[TargetId]) {
         for id in targets {
             if let Some(count) = self.pending.get_mut(id) {
                 *count -= 1;
@@ -230,7 +235,7 @@ impl Index {
     }
 
     /// The read version of a fetch that begins at `now`, by the index itself.
-    pub fn read_version_at(&self, now: Timestamp) -> ReadVersion {
+    pub(crate) fn read_version_at(&self, now: Timestamp) -> ReadVersion {
         ReadVersion { epoch: self.epoch, version: self.high_water, time: now }
     }
 
@@ -265,7 +270,11 @@ impl Index {
     }
 
     /// The last purge after `read` that names one of `targets`, or the end of its doubt, as far as it is on record.
-    pub fn last_purge(&self, read: &ReadVersion, targets: &[TargetId]) -> Option<(TargetId, PurgeVersion)> {
+    pub(crate) fn last_purge(
+        &self,
+        read: &ReadVersion,
+        targets: &[TargetId],
+    ) -> Option<(TargetId, PurgeVersion)> {
         let last = |id: &TargetId| {
             let record = self.records.get(id).copied().unwrap_or_default();
             let until = self.doubted_until(id, record);
@@ -288,12 +297,12 @@ impl Index {
     }
 
     /// When the last doubt of all ends, those of writes under way with it.
-    pub fn latest_doubt(&self) -> Timestamp {
+    pub(crate) fn latest_doubt(&self) -> Timestamp {
         self.latest_doubt.max(self.intents.latest())
     }
 
     /// Whether a response with these targets is stored under other rules than those in use.
-    pub fn has_other_rules(&self, targets: &[TargetId]) -> bool {
+    pub(crate) fn has_other_rules(&self, targets: &[TargetId]) -> bool {
         self.rules.is_some_and(|rules| !targets.contains(&rules))
     }
 

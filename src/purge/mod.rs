@@ -16,13 +16,16 @@ mod target;
 mod target_filters;
 mod view;
 
-pub use audit::{AuditFilter, AuditRecord, MAX_NAMED_TARGETS, PurgeCause};
+pub use audit::{AuditFilter, PurgeCause};
+pub(crate) use audit::{AuditRecord, MAX_NAMED_TARGETS};
 pub use index::{Index, IndexBounds};
-pub use position::{Position, PositionKey};
-pub use sync_reply::{IndexChange, SyncReply};
-pub use tag::{MAX_TAG_DEPTH, normalize_tag, tag_depth};
-pub use target::{NormalizedPath, Target, TargetId, normalize_escapes};
-pub use view::{PurgeView, ValidityCache};
+pub(crate) use position::{Position, PositionKey};
+pub(crate) use sync_reply::{IndexChange, SyncReply};
+pub(crate) use tag::{MAX_TAG_DEPTH, normalize_tag, tag_depth};
+pub(crate) use target::normalize_escapes;
+pub use target::{NormalizedPath, Target, TargetId};
+pub(crate) use view::PurgeView;
+pub use view::ValidityCache;
 
 use std::fmt;
 use std::time::Duration;

@@ -11,20 +11,20 @@ const SIGNATURE_DIGITS: usize = 16;
 /// The key by which replicas that share a store sign positions. A replica that knows the store by another password has
 /// another key, so a signature that can't be checked may be a good one.
 #[derive(Clone)]
-pub struct PositionKey([u8; 32]);
+pub(crate) struct PositionKey([u8; 32]);
 
 /// A position that a client brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
+pub(crate) struct Position {
     pub version: PurgeVersion,
     epoch: u32,
     /// Signed with the key by which it was read. Anybody can have written any other.
-    pub is_authentic: bool,
+    pub(crate) is_authentic: bool,
 }
 
 impl PositionKey {
     /// Derives the key from what all replicas know and clients do not.
-    pub fn derive(secrets: &[&[u8]]) -> Self {
+    pub(crate) fn derive(secrets: &[&[u8]]) -> Self {
         let mut hash = Sha256::new_with_prefix(b"larder position");
         for secret in secrets {
             hash.update((secret.len() as u64).to_le_bytes());
@@ -34,13 +34,13 @@ impl PositionKey {
     }
 
     /// `<version>-<epoch>-<signature>`, the latter two in hexadecimal digits.
-    pub fn write(&self, epoch: Epoch, version: PurgeVersion) -> String {
+    pub(crate) fn write(&self, epoch: Epoch, version: PurgeVersion) -> String {
         let signed = format!("{}-{:08x}", version.0, epoch_tag(epoch));
         format!("{signed}-{:016x}", self.sign(&signed))
     }
 
     /// `None` if no key wrote it.
-    pub fn parse(&self, text: &str) -> Option<Position> {
+    pub(crate) fn parse(&self, text: &str) -> Option<Position> {
         let (signed, signature) = text.trim().rsplit_once('-')?;
         let (version, epoch) = signed.split_once('-')?;
         if signature.len() != SIGNATURE_DIGITS || epoch.len() != EPOCH_DIGITS {
@@ -59,7 +59,7 @@ impl PositionKey {
 }
 
 impl Position {
-    pub fn has_epoch(&self, epoch: Epoch) -> bool {
+    pub(crate) fn has_epoch(&self, epoch: Epoch) -> bool {
         self.epoch == epoch_tag(epoch)
     }
 }

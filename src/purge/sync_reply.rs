@@ -5,24 +5,24 @@ use crate::clock::{Moment, Timestamp};
 
 /// The answer to "what changed after the version that I know?".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SyncReply {
+pub(crate) struct SyncReply {
     pub epoch: Epoch,
     /// The version that the question named as known; zero if the caller knew another epoch.
     pub base: PurgeVersion,
     /// `changes` has everything after `base` up to this version.
     pub high_water: PurgeVersion,
     /// Whether `high_water` is the index's own. If not, there are more pages, and nothing is confirmed yet.
-    pub is_complete: bool,
+    pub(crate) is_complete: bool,
     pub changes: Vec<IndexChange>,
     /// The index's clock when it answered.
-    pub server_time: Timestamp,
+    pub(crate) server_time: Timestamp,
     /// A moment before the question was sent.
     pub sent_at: Moment,
 }
 
 /// One record of the index. Each is told once, by its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IndexChange {
+pub(crate) enum IndexChange {
     /// The last purge of a target.
     Purged { id: TargetId, version: PurgeVersion, mode: PurgeMode },
     /// A hard purge of a target that stays in doubt until `until` on the index's clock.

@@ -4,10 +4,10 @@
 //! No index knows of it: a response is found by the names of its tags and of all that lies above them.
 
 /// How many segments a tag of a response may have.
-pub const MAX_TAG_DEPTH: usize = 32;
+pub(crate) const MAX_TAG_DEPTH: usize = 32;
 
 /// Two tags are the same iff this is. A slash at the end says nothing.
-pub fn normalize_tag(tag: &str) -> String {
+pub(crate) fn normalize_tag(tag: &str) -> String {
     trim_trailing_slashes(tag).to_ascii_lowercase()
 }
 
@@ -18,7 +18,7 @@ pub(super) fn tag_and_ancestors(tag: &str) -> impl Iterator<Item = &str> {
 }
 
 /// In how many segments a tag is written.
-pub fn tag_depth(tag: &str) -> usize {
+pub(crate) fn tag_depth(tag: &str) -> usize {
     tag.bytes().filter(|byte| *byte == b'/').count() + 1
 }
 

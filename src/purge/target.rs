@@ -116,15 +116,15 @@ fn host_bytes(host: &Option<String>) -> &[u8] {
 }
 
 impl TargetId {
-    pub const LENGTH: usize = 8;
+    pub(crate) const LENGTH: usize = 8;
 
     /// The targets of a response to `host`, `path` that answers more queries than its own.
-    pub fn list_equivalents(host: &str, path: &NormalizedPath) -> [Self; 2] {
+    pub(crate) fn list_equivalents(host: &str, path: &NormalizedPath) -> [Self; 2] {
         ["", host].map(|host| Self::hash_equivalents(host, path))
     }
 
     /// The target of a path with all queries; the empty host stands for any.
-    pub fn hash_path(host: &str, path: &NormalizedPath) -> Self {
+    pub(crate) fn hash_path(host: &str, path: &NormalizedPath) -> Self {
         Self::hash(b'p', &[host.as_bytes(), path.0.as_bytes()])
     }
 
@@ -133,7 +133,7 @@ impl TargetId {
     }
 
     /// The id of rules.
-    pub fn hash_rules(rules: &str) -> Self {
+    pub(crate) fn hash_rules(rules: &str) -> Self {
         let mut id = Self::hash(b'r', &[rules.as_bytes()]);
         id.0[..RULES_PREFIX.len()].copy_from_slice(&RULES_PREFIX);
         id
@@ -167,7 +167,7 @@ impl TargetId {
 }
 
 /// A query with the digits of its percent-encoded bytes in upper case (RFC 3986 §6.2.2.1).
-pub fn normalize_escapes(query: &str) -> Cow<'_, str> {
+pub(crate) fn normalize_escapes(query: &str) -> Cow<'_, str> {
     let bytes = query.as_bytes();
     let is_escape =
         |at: usize| bytes.get(at..at + 3).is_some_and(|escape| parse_percent_escape(escape).is_some());

@@ -9,7 +9,7 @@ use crate::clock::{Moment, Timestamp};
 
 /// This replica's copy of the purge index.
 #[derive(Debug)]
-pub struct PurgeView {
+pub(crate) struct PurgeView {
     /// Grows with every change after which something valid may not be valid any more.
     version: AtomicU64,
     index: RwLock<Index>,
@@ -23,7 +23,7 @@ pub struct PurgeView {
 pub struct ValidityCache(AtomicU64);
 
 impl PurgeView {
-    pub fn new(index: Index) -> Self {
+    pub(crate) fn new(index: Index) -> Self {
         Self { version: AtomicU64::new(1), index: RwLock::new(index), confirmed: AtomicU64::new(0) }
     }
 
@@ -31,7 +31,7 @@ impl PurgeView {
     ///
     /// Replies may arrive in another order than their questions were sent in. One that does not join on to what is
     /// known here is dropped: it proves nothing.
-    pub fn apply(&self, reply: &SyncReply) -> bool {
+    pub(crate) fn apply(&self, reply: &SyncReply) -> bool {
         let mut index = self.write();
         let is_new = index.epoch() != reply.epoch;
         if is_new {
@@ -55,7 +55,7 @@ impl PurgeView {
     }
 
     /// Whether [`PurgeView::apply`] would leave the present epoch for another one.
-    pub fn would_reset_epoch(&self, reply: &SyncReply) -> bool {
+    pub(crate) fn would_reset_epoch(&self, reply: &SyncReply) -> bool {
         self.epoch() != reply.epoch && self.may_reset_epoch(reply)
     }
 
@@ -67,24 +67,24 @@ impl PurgeView {
     /// The moment as of which everything that had been purged was known here; `None` if the view is not complete.
     ///
     /// Ask *before* judging: what is judged then is judged by this confirmation or a later one.
-    pub fn confirmed_at(&self) -> Option<Moment> {
+    pub(crate) fn confirmed_at(&self) -> Option<Moment> {
         match self.confirmed.load(Ordering::Acquire) {
             0 => None,
             nanos => Some(Moment::from_nanos(nanos)),
         }
     }
 
-    pub fn epoch(&self) -> Epoch {
+    pub(crate) fn epoch(&self) -> Epoch {
         self.read().epoch()
     }
 
     /// Records a purge. When this returns, no reader finds valid what the purge names.
-    pub fn purge(&self, purge: &Purge, now: Timestamp) -> PurgeVersion {
+    pub(crate) fn purge(&self, purge: &Purge, now: Timestamp) -> PurgeVersion {
         self.change(|index| index.purge(purge, now))
     }
 
     /// Changes the index, and makes every [`ValidityCache`] ask it again.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
         let mut index = self.write();
         let result = change(&mut index);
         self.version.fetch_add(1, Ordering::Release);
@@ -92,21 +92,21 @@ impl PurgeView {
     }
 
     /// Serves only responses under these rules from now on.
-    pub fn set_rules(&self, rules: TargetId) {
+    pub(crate) fn set_rules(&self, rules: TargetId) {
         self.change(|index| index.set_rules(rules));
     }
 
     /// The read version of a fetch that begins at `now`, where the index is this process's own.
-    pub fn read_version(&self, now: Timestamp) -> ReadVersion {
+    pub(crate) fn read_version(&self, now: Timestamp) -> ReadVersion {
         self.read().read_version_at(now)
     }
 
-    pub fn check_validity(&self, read: &ReadVersion, targets: &[TargetId]) -> Validity {
+    pub(crate) fn check_validity(&self, read: &ReadVersion, targets: &[TargetId]) -> Validity {
         self.read().check_validity(read, targets)
     }
 
     /// Like [`PurgeView::check_validity`], for a response that is looked up repeatedly.
-    pub fn check_validity_cached(
+    pub(crate) fn check_validity_cached(
         &self,
         cache: &ValidityCache,
         read: &ReadVersion,
@@ -123,7 +123,7 @@ impl PurgeView {
         validity
     }
 
-    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read()
     }
 

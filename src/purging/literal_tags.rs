@@ -12,7 +12,7 @@ impl Purger {
     ///
     /// # Errors
     /// For the client: the tag, and what to do.
-    pub async fn check_tags(&self, targets: &[Target]) -> Result<(), (String, &'static str)> {
+    pub(crate) async fn check_tags(&self, targets: &[Target]) -> Result<(), (String, &'static str)> {
         let is_odd = |tag: &&str| tag.contains(is_never_rendered);
         let odd: Vec<&str> = targets
             .iter()

@@ -11,10 +11,10 @@ use crate::purge::PurgeVersion;
 /// Upper bound of every wait.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-pub const FIELD_HINT: &str = "write `applied`, or `applied; timeout=2s` with at most 60s";
+pub(crate) const FIELD_HINT: &str = "write `applied`, or `applied; timeout=2s` with at most 60s";
 
 /// The value of `Purge-Wait`: for how long to wait. `usual`: where it does not say.
-pub fn parse_wait_field(value: &str, usual: Duration) -> Result<Duration, String> {
+pub(crate) fn parse_wait_field(value: &str, usual: Duration) -> Result<Duration, String> {
     let (word, parameter) = match value.split_once(';') {
         Some((word, parameter)) => (word.trim(), Some(parameter.trim())),
         None => (value.trim(), None),
@@ -41,7 +41,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 /// Outcome of a wait.
 #[derive(Debug)]
-pub enum WaitOutcome {
+pub(crate) enum WaitOutcome {
     Applied,
     /// These may still answer from before the purge.
     Missing(Vec<String>),
@@ -51,7 +51,7 @@ pub enum WaitOutcome {
 
 impl Purger {
     /// Waits until all replicas have applied a purge.
-    pub async fn wait_applied(&self, position: PurgeVersion, within: Duration) -> WaitOutcome {
+    pub(crate) async fn wait_applied(&self, position: PurgeVersion, within: Duration) -> WaitOutcome {
         let known = self.store.wait_replicated(position, within).await;
         self.metrics.record_purge_wait(known.as_ref().is_ok_and(Vec::is_empty));
         match known {
@@ -63,7 +63,7 @@ impl Purger {
 }
 
 /// The answer to a dry run.
-pub fn dry_run_response(report: Value) -> Value {
+pub(crate) fn dry_run_response(report: Value) -> Value {
     let mut answer = json!({ "status": "dry-run" });
     merge_report(&mut answer, report);
     answer
@@ -76,7 +76,7 @@ fn merge_report(answer: &mut Value, report: Value) {
 }
 
 /// Answers an acknowledged purge. A wait that failed gets an error status, or a script would go on too early.
-pub fn purge_response(
+pub(crate) fn purge_response(
     position: PurgeVersion,
     report: Value,
     applied: Option<WaitOutcome>,

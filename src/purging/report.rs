@@ -41,7 +41,7 @@ pub(super) struct Matched {
 impl Purger {
     /// Reports on a purge before it is done. Matches are `null` if too many responses are stored, or too many purges
     /// are reported on at once.
-    pub async fn report(&self, targets: &[Target], mode: PurgeMode, is_dry_run: bool) -> Value {
+    pub(crate) async fn report(&self, targets: &[Target], mode: PurgeMode, is_dry_run: bool) -> Value {
         let reached = reached_routes(&self.routes, targets);
         let mut names: Vec<&str> = reached.iter().map(|route| &*route.name).collect();
         names.dedup();

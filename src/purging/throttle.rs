@@ -21,7 +21,7 @@ const MAX_WINDOWS: usize = 10_000;
 
 /// The windows of all throttled targets.
 #[derive(Default)]
-pub struct PurgeThrottle {
+pub(crate) struct PurgeThrottle {
     windows: Mutex<HashMap<TargetId, Window>>,
     /// The number of purges that were ever joined.
     joined: AtomicU64,
@@ -49,7 +49,7 @@ struct JoinedPurge {
 
 /// A moment among the joined purges; see [`PurgeThrottle::is_done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JoinedMark(u64);
+pub(crate) struct JoinedMark(u64);
 
 /// The fate of a throttled purge.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +64,12 @@ enum ThrottleDecision {
 
 impl PurgeThrottle {
     /// Takes a purge of `target`. `true`: the caller purges it now; else the throttle does at the end of the window.
-    pub fn admit(self: &Arc<Self>, target: &Target, options: PurgeOptions, context: &PurgeContext) -> bool {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        target: &Target,
+        options: PurgeOptions,
+        context: &PurgeContext,
+    ) -> bool {
         match self.open_or_join(target, options, context, Moment::now()) {
             ThrottleDecision::Now => true,
             ThrottleDecision::Merged => false,
@@ -134,12 +139,12 @@ impl PurgeThrottle {
     }
 
     /// The present moment. A purge that was given to [`PurgeThrottle::admit`] is before it.
-    pub fn mark(&self) -> JoinedMark {
+    pub(crate) fn mark(&self) -> JoinedMark {
         JoinedMark(self.joined.load(Ordering::Relaxed))
     }
 
     /// Whether all purges that were joined before the mark have been done.
-    pub fn is_done(&self, mark: JoinedMark) -> bool {
+    pub(crate) fn is_done(&self, mark: JoinedMark) -> bool {
         let windows = self.windows.lock();
         let mut waiting = windows.values().flat_map(|window| window.joined.iter().chain(&window.under_way));
         waiting.all(|purge| purge.number >= mark.0)
@@ -162,7 +167,7 @@ impl PurgeThrottle {
     }
 
     /// Does all joined purges now: larder ends.
-    pub async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         let joined: Vec<JoinedPurge> = self
             .windows
             .lock()

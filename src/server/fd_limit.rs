@@ -7,7 +7,7 @@ const RESERVED_FDS: usize = 384;
 
 /// Raises the limit as far as the user may, and returns how many of `connections` fit under it beside `upstream`
 /// connections. A process without a free descriptor accepts nobody, operators included.
-pub fn connections_within_fd_limit(connections: usize, upstream: usize) -> usize {
+pub(crate) fn connections_within_fd_limit(connections: usize, upstream: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let files = match setrlimit(Resource::Nofile, raised) {

@@ -134,7 +134,7 @@ impl FramingScanner {
     }
 
     /// An incomplete head has arrived.
-    pub fn is_within_head(&self) -> bool {
+    pub(crate) fn is_within_head(&self) -> bool {
         match &self.state {
             ScannerState::Http2(frames) => frames.is_within_field_section(),
             ScannerState::Opaque => false,
@@ -143,27 +143,27 @@ impl FramingScanner {
     }
 
     /// The bytes of an incomplete HTTP/1.1 head, which are kept.
-    pub fn partial_head_bytes(&self) -> usize {
+    pub(crate) fn partial_head_bytes(&self) -> usize {
         self.partial.len()
     }
 
     /// Incomplete content has arrived.
     #[cfg(test)]
-    pub fn is_within_body(&self) -> bool {
+    pub(crate) fn is_within_body(&self) -> bool {
         matches!(self.state, ScannerState::Length(_) | ScannerState::Chunked(_))
     }
 
-    pub fn is_http2(&self) -> bool {
+    pub(crate) fn is_http2(&self) -> bool {
         matches!(self.state, ScannerState::Http2(_))
     }
 
     /// The connection was upgraded to another protocol.
-    pub fn is_opaque(&self) -> bool {
+    pub(crate) fn is_opaque(&self) -> bool {
         matches!(self.state, ScannerState::Opaque)
     }
 
     /// Stops scanning, after both sides agreed on another protocol.
-    pub fn become_opaque(&mut self) {
+    pub(crate) fn become_opaque(&mut self) {
         self.state = ScannerState::Opaque;
         self.partial = Vec::new();
     }

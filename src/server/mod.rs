@@ -6,7 +6,7 @@ mod certificate_expiry;
 mod client_registry;
 mod client_stream;
 mod connection;
-pub mod fd_limit;
+pub(crate) mod fd_limit;
 pub mod framing;
 mod http2_streams;
 mod linger;
@@ -53,14 +53,14 @@ const MAX_TUNNEL_CLOSE: Duration = Duration::from_secs(1);
 /// One listener on one thread.
 #[derive(Clone)]
 pub(crate) struct Server {
-    pub transport: ListenerTransport,
-    pub workers: Arc<WorkerHandle>,
+    pub(crate) transport: ListenerTransport,
+    pub(crate) workers: Arc<WorkerHandle>,
     /// Bounds the connections of all threads together.
     pub slots: Arc<Semaphore>,
     pub clients: Arc<ClientRegistry>,
     pub metrics: Arc<Metrics>,
     /// The listening socket stays open after this process, and another one accepts what waits in its backlog.
-    pub outlives_process: bool,
+    pub(crate) outlives_process: bool,
 }
 
 impl Server {

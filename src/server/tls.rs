@@ -20,7 +20,7 @@ use super::certificate_expiry;
 use crate::config::CertificateFiles;
 
 /// One listener's certificates. They stay in use until others are activated.
-pub struct ListenerTls {
+pub(crate) struct ListenerTls {
     files: Vec<CertificateFiles>,
     active: ArcSwap<ActiveCertificates>,
 }
@@ -31,29 +31,29 @@ struct ActiveCertificates {
 }
 
 /// The file of a certificate, and its `notAfter` in Unix seconds.
-pub type CertificateExpiry = (String, u64);
+pub(crate) type CertificateExpiry = (String, u64);
 
 /// Certificates that are read and checked, but not in use yet.
-pub struct LoadedCertificates(Arc<ActiveCertificates>);
+pub(crate) struct LoadedCertificates(Arc<ActiveCertificates>);
 
 impl ListenerTls {
-    pub fn load(files: &[CertificateFiles]) -> io::Result<Arc<Self>> {
+    pub(crate) fn load(files: &[CertificateFiles]) -> io::Result<Arc<Self>> {
         let LoadedCertificates(loaded) = read_certificates(files)?;
         Ok(Arc::new(Self { files: files.to_vec(), active: ArcSwap::new(loaded) }))
     }
 
     /// Reads the files again, and leaves the certificates in use.
-    pub fn reload(&self) -> io::Result<LoadedCertificates> {
+    pub(crate) fn reload(&self) -> io::Result<LoadedCertificates> {
         read_certificates(&self.files)
     }
 
     /// Uses `loaded` for new connections.
-    pub fn activate(&self, LoadedCertificates(loaded): LoadedCertificates) {
+    pub(crate) fn activate(&self, LoadedCertificates(loaded): LoadedCertificates) {
         self.active.store(loaded);
     }
 
     /// The expiries of the certificates in use.
-    pub fn expiries(&self) -> Vec<CertificateExpiry> {
+    pub(crate) fn expiries(&self) -> Vec<CertificateExpiry> {
         self.active.load().expiries.clone()
     }
 
@@ -113,7 +113,7 @@ impl ResolvesServerCert for SniResolver {
 }
 
 /// The files of all certificates of `listeners`.
-pub fn certificate_files(doors: &[crate::config::ListenerSettings]) -> Vec<PathBuf> {
+pub(crate) fn certificate_files(doors: &[crate::config::ListenerSettings]) -> Vec<PathBuf> {
     let certificates = doors.iter().flat_map(|door| &door.tls);
     certificates.flat_map(|files| [files.cert.clone(), files.key.clone()]).collect()
 }

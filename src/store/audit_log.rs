@@ -15,9 +15,9 @@ pub(super) struct AuditLog(Mutex<VecDeque<AuditRecord>>);
 /// The last purges, the latest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditPage {
-    pub records: Vec<AuditRecord>,
+    pub(crate) records: Vec<AuditRecord>,
     /// Whether those of all replicas are among them.
-    pub of_all_replicas: bool,
+    pub(crate) of_all_replicas: bool,
 }
 
 impl AuditLog {

@@ -22,9 +22,9 @@ mod tests;
 use bytes::Bytes;
 pub use clock_offset::ClockOffset;
 use compression::COMPRESSED;
-pub use compression::{CompressionStats, ValueCompressor, decompress, into_plain, plain_size};
+pub(crate) use compression::{CompressionStats, ValueCompressor, decompress, into_plain, plain_size};
 use crc32fast::Hasher;
-pub use seal::{SealError, ValueSeal, is_sealed};
+pub(crate) use seal::{SealError, ValueSeal, is_sealed};
 
 use crate::policy::CacheKey;
 use crate::stored_response::StoredEntry;
@@ -38,10 +38,10 @@ const KIND_RESPONSE: u8 = 1;
 const KIND_VARIANTS: u8 = 2;
 
 /// Length of the longest value that is written. Larger ones would hold up the small ones behind them on the connection.
-pub const MAX_VALUE_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_VALUE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Length of the prefix that holds magic, version, epoch and the time of the request: `redis/replace.lua` compares it.
-pub const FETCH_TIME_END: usize = HEAD_OFFSET + 74;
+pub(crate) const FETCH_TIME_END: usize = HEAD_OFFSET + 74;
 
 const CHECKSUM_OFFSET: usize = 14;
 const HEAD_OFFSET: usize = 22;

@@ -31,7 +31,7 @@ pub struct ValidEntry {
 
 impl ValidEntry {
     /// `None` if `validity` is `Dead`.
-    pub fn new(stored: StoredEntry, validity: Validity) -> Option<Self> {
+    pub(crate) fn new(stored: StoredEntry, validity: Validity) -> Option<Self> {
         let soft_purged = validity == Validity::Stale;
         (validity != Validity::Dead).then_some(Self { stored, soft_purged })
     }
@@ -40,10 +40,10 @@ impl ValidEntry {
 /// A stored entry, valid or not, for people.
 pub struct InspectedEntry {
     pub stored: StoredEntry,
-    pub tier: Tier,
+    pub(crate) tier: Tier,
     pub validity: Validity,
     /// The last purge since it was fetched that names one of its targets.
-    pub last_purge: Option<(TargetId, PurgeVersion)>,
+    pub(crate) last_purge: Option<(TargetId, PurgeVersion)>,
 }
 
 impl InspectedEntry {
@@ -60,14 +60,14 @@ impl InspectedEntry {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tier {
+pub(crate) enum Tier {
     /// This process.
     Memory,
     Redis,
 }
 
 impl Tier {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Tier::Memory => "memory",
             Tier::Redis => "redis",

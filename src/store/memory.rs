@@ -36,7 +36,7 @@ impl MemoryStore {
     }
 
     /// `replica`: what the records of purges call this one.
-    pub fn with_replica_name(replica: String, capacity: u64, epoch: Epoch, clock: Clock) -> Self {
+    pub(crate) fn with_replica_name(replica: String, capacity: u64, epoch: Epoch, clock: Clock) -> Self {
         let mut index = Index::new(epoch, clock.now(), IndexBounds::default());
         // Purges from before the start are not known. A fetch that may be as stale as from then on (`settle`) began too early.
         index.purge(&Purge::hard(vec![Target::Everything]), clock.now());

@@ -34,16 +34,20 @@ use crate::policy::rate_limit::{BudgetId, Charge};
 use crate::purge::{AuditFilter, Purge, PurgeIntent, PurgeVersion, ReadVersion, TargetId, Validity};
 use crate::stored_response::{StoredEntry, StoredResponse};
 pub use audit_log::AuditPage;
-pub use entry::{FetchToken, GetResult, InspectedEntry, Tier, ValidEntry};
+pub(crate) use entry::Tier;
+pub use entry::{FetchToken, GetResult, InspectedEntry, ValidEntry};
 pub use fetch_lease::{FetchLease, LeaseDecision, LeaseOutcome};
+#[cfg(test)]
+pub(crate) use redis::StreamState;
+pub(crate) use redis::inspect;
 #[doc(hidden)]
 pub use redis::{
-    Address, Admission, Census, ConnectionEvent, ConnectionEvents, KindCount, Redirect, RedisConnection,
-    RedisError, RedisRequest, RespValue, SendOptions, count_keys, simulate_redis,
+    Address, Admission, ConnectionEvent, ConnectionEvents, Redirect, RedisConnection, RedisError,
+    RedisRequest, RespValue, SendOptions, simulate_redis,
 };
-pub use redis::{
-    ChannelEvent, EventConnection, FindingLevel, Inspection, RedisEventSource, ServerFacts, ServerFinding,
-    StreamEntry, StreamRead, StreamState, inspect,
+pub(crate) use redis::{
+    Census, ChannelEvent, FindingLevel, Inspection, RedisEventSource, ServerFinding, StreamEntry, StreamRead,
+    count_keys,
 };
 use remote_status::{RemoteStatus, ReplicaStatus};
 use sources::{SourceState, SourceUpdate};
@@ -207,7 +211,7 @@ pub trait ReplicaRegistry: Send + Sync + 'static {
 /// Counters of replicas, by their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatsReports {
-    pub own_name: String,
+    pub(crate) own_name: String,
     /// `None`: the replica has not reported.
     pub others: Vec<(String, Option<Bytes>)>,
 }
@@ -264,13 +268,13 @@ pub enum StoreError {
 pub struct StoreStats {
     pub entries: u64,
     pub bytes: u64,
-    pub capacity: u64,
-    pub evicted: u64,
+    pub(crate) capacity: u64,
+    pub(crate) evicted: u64,
     pub purge_records: u64,
     /// Heads and contents of requests that are held.
-    pub request_bytes: u64,
+    pub(crate) request_bytes: u64,
     /// The times that a client found no room in the memory budget.
-    pub memory_refusals: u64,
+    pub(crate) memory_refusals: u64,
 }
 
 impl StoreStats {

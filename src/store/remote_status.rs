@@ -10,34 +10,34 @@ use crate::purge::PurgeVersion;
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemoteStatus {
     /// The breaker of the server that has the purge index.
-    pub breaker: BreakerState,
+    pub(crate) breaker: BreakerState,
     /// Why it is unavailable, or what is wrong although it is available.
-    pub failure: Option<FailureReason>,
+    pub(crate) failure: Option<FailureReason>,
     /// Why wake-ups of other replicas are not received. Purges are noticed by polling meanwhile.
-    pub wake_up_failure: Option<FailureReason>,
+    pub(crate) wake_up_failure: Option<FailureReason>,
     /// Number of times that a breaker has opened.
-    pub times_opened: u64,
+    pub(crate) times_opened: u64,
     /// Connections made since the start; all but the first are reconnections.
     pub connections: u64,
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Number of purge targets that Redis has not accepted yet.
     pub pending_purges: usize,
     /// Time since the last confirmation of the view; `None` before the first one of the present epoch.
-    pub synced_ago: Option<Duration>,
+    pub(crate) synced_ago: Option<Duration>,
     /// The largest `synced_ago` at which hits are served.
     pub max_lag: Duration,
     /// Number of values in Redis that were forged, damaged, or encrypted with other keys.
-    pub rejected_values: u64,
+    pub(crate) rejected_values: u64,
     /// `None` if values are not compressed.
-    pub compression: Option<CompressionStats>,
+    pub(crate) compression: Option<CompressionStats>,
     /// Number of new epochs of the purge index.
     pub index_resets: u64,
     /// Memory of the server that is nearest to its limit; `None` while unknown.
-    pub memory: Option<ServerMemory>,
+    pub(crate) memory: Option<ServerMemory>,
     pub commands: Vec<CommandStats>,
-    pub leases: LeaseStats,
+    pub(crate) leases: LeaseStats,
     /// The masters of a cluster; empty for a single server.
-    pub nodes: Vec<NodeStatus>,
+    pub(crate) nodes: Vec<NodeStatus>,
 }
 
 /// The code of a [`FailureReason`] while the first attempt to connect is under way.
@@ -45,7 +45,7 @@ pub(crate) const CONNECTING: &str = "connecting";
 
 /// Why something about Redis does not work, in words for an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailureReason {
+pub(crate) struct FailureReason {
     /// Stable, for metrics and alerts: `refused`, `unknown-ca`, …
     pub code: &'static str,
     /// A sentence that says what was found and what to do.
@@ -60,18 +60,18 @@ impl fmt::Display for FailureReason {
 
 /// Counters of fetch leases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LeaseStats {
+pub(crate) struct LeaseStats {
     pub taken: u64,
     /// Waits for another replica's fetch.
     pub waited: u64,
     /// Waits after which this replica fetched for itself.
-    pub fell_back: u64,
+    pub(crate) fell_back: u64,
     pub lost: u64,
 }
 
 /// Memory of a server, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerMemory {
+pub(crate) struct ServerMemory {
     pub used: u64,
     /// `maxmemory`; `None` if it is unlimited.
     pub limit: Option<u64>,
@@ -81,21 +81,21 @@ pub struct ServerMemory {
 
 impl ServerMemory {
     /// The fraction of the limit that is in use; 0 without a limit.
-    pub fn used_fraction(&self) -> f64 {
+    pub(crate) fn used_fraction(&self) -> f64 {
         self.limit.map_or(0.0, |limit| self.used as f64 / limit as f64)
     }
 }
 
 /// One master of a cluster.
 #[derive(Clone, Debug, PartialEq)]
-pub struct NodeStatus {
+pub(crate) struct NodeStatus {
     /// `host:port`
     pub name: String,
     /// Whether it has the purge index.
-    pub has_index: bool,
+    pub(crate) has_index: bool,
     pub breaker: BreakerState,
-    pub failure: Option<FailureReason>,
-    pub in_flight: usize,
+    pub(crate) failure: Option<FailureReason>,
+    pub(crate) in_flight: usize,
 }
 
 /// One of the larders that share a store.
@@ -105,12 +105,12 @@ pub struct ReplicaStatus {
     /// It knows all purges up to this version.
     pub position: PurgeVersion,
     /// Time since its last heartbeat.
-    pub last_seen_ago: Duration,
+    pub(crate) last_seen_ago: Duration,
 }
 
 /// The state of the circuit breaker in front of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerState {
+pub(crate) enum BreakerState {
     /// The server answers; commands are sent.
     Closed,
     /// A probe is under way.
@@ -124,7 +124,7 @@ pub enum BreakerState {
 pub struct CommandStats {
     pub command: &'static str,
     pub sent: u64,
-    pub timed_out: u64,
+    pub(crate) timed_out: u64,
     /// Answered by a node of a cluster that names another.
     pub redirected: u64,
     /// Failures other than these.
@@ -140,7 +140,7 @@ impl RemoteStatus {
     }
 
     /// Whether any server does not answer, or answers in a way that larder can't fully use.
-    pub fn is_degraded(&self) -> bool {
+    pub(crate) fn is_degraded(&self) -> bool {
         self.is_unavailable()
             || self.failure.is_some()
             || self.nodes.iter().any(|node| node.breaker != BreakerState::Closed)
@@ -148,9 +148,10 @@ impl RemoteStatus {
 }
 
 impl BreakerState {
-    pub const ALL: [BreakerState; 3] = [BreakerState::Closed, BreakerState::HalfOpen, BreakerState::Open];
+    pub(crate) const ALL: [BreakerState; 3] =
+        [BreakerState::Closed, BreakerState::HalfOpen, BreakerState::Open];
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             BreakerState::Closed => "closed",
             BreakerState::HalfOpen => "half-open",

@@ -3,7 +3,7 @@
 use crate::random::random_bytes;
 
 /// `given`, or the host's name and a random suffix: two on one host are two.
-pub fn replica_name(given: Option<&str>) -> String {
+pub(crate) fn replica_name(given: Option<&str>) -> String {
     // Without randomness nothing here would have started.
     let random = random_bytes().map_or(0, |[a, b, c]| u32::from_le_bytes([a, b, c, 0]));
     given.map_or_else(|| format!("{}-{random:06x}", host_name()), str::to_owned)

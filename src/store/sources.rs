@@ -12,11 +12,11 @@ pub struct SourceUpdate {
     /// Events up to here have been purged. `None`: nothing new.
     pub progress: Option<StreamProgress>,
     /// The position is the one to go on from, also if it lies before the one that is known.
-    pub rewinds: bool,
-    pub contact: bool,
+    pub(crate) rewinds: bool,
+    pub(crate) contact: bool,
     pub event: bool,
     /// For how long it will read, if nobody else does. Zero: it does not, any more.
-    pub reader_lease: Duration,
+    pub(crate) reader_lease: Duration,
 }
 
 /// The known state of a source.
@@ -24,10 +24,10 @@ pub struct SourceUpdate {
 pub struct SourceState {
     pub progress: Option<StreamProgress>,
     /// It is this replica that reads.
-    pub is_reader: bool,
+    pub(crate) is_reader: bool,
     /// How long ago any replica heard of it.
-    pub contact_ago: Option<Duration>,
-    pub event_ago: Option<Duration>,
+    pub(crate) contact_ago: Option<Duration>,
+    pub(crate) event_ago: Option<Duration>,
 }
 
 /// How far a stream was read.
@@ -64,7 +64,7 @@ impl std::fmt::Display for StreamPosition {
 
 /// The state for a replica that shares its store with no other.
 impl SourceState {
-    pub fn for_single_replica(word: &SourceUpdate) -> Self {
+    pub(crate) fn for_single_replica(word: &SourceUpdate) -> Self {
         Self { is_reader: !word.reader_lease.is_zero(), ..Self::default() }
     }
 }

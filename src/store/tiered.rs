@@ -28,7 +28,7 @@ use super::redis::{
 };
 use super::replica;
 use crate::clock::{Clock, Moment};
-use crate::config::{OnStoreLoss, RedisSettings, StoreSettings};
+use crate::config::{OnStoreLoss, StoreSettings};
 use crate::memory_budget::MemoryBudget;
 use crate::purge::{IndexBounds, PositionKey};
 use crate::tasks::spawn;
@@ -76,9 +76,9 @@ impl TieredStore {
     /// their own.
     ///
     /// # Errors
-    /// If the thread can't be started, or a TLS file can't be read.
-    pub fn start(settings: &StoreSettings, redis: &RedisSettings, clock: Clock) -> io::Result<Self> {
-        Self::start_with_bounds(IndexBounds::default(), settings, redis, clock)
+    /// If `store.redis` is not set, the thread can't be started, or a TLS file can't be read.
+    pub(crate) fn start(settings: &StoreSettings, clock: Clock) -> io::Result<Self> {
+        Self::start_with_bounds(IndexBounds::default(), settings, clock)
     }
 
     /// [`TieredStore::start`] with other bounds of the purge index.
@@ -88,12 +88,11 @@ impl TieredStore {
     pub fn start_with_bounds(
         bounds: IndexBounds,
         settings: &StoreSettings,
-        redis: &RedisSettings,
         clock: Clock,
     ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let store = Self::start_on_this_runtime(bounds, settings, redis, clock)?;
+        let store = Self::start_on_this_runtime(bounds, settings, clock)?;
         drop(entered);
         let (running, mut stopped) = watch::channel(());
         std::thread::Builder::new().name("larder-store".to_owned()).spawn(move || {
@@ -106,13 +105,13 @@ impl TieredStore {
     /// [`TieredStore::start_with_bounds`] without a thread: connections and upkeep live on the current runtime.
     ///
     /// # Errors
-    /// If a TLS file can't be read.
+    /// If `store.redis` is not set, or a TLS file can't be read.
     pub fn start_on_this_runtime(
         bounds: IndexBounds,
         settings: &StoreSettings,
-        redis: &RedisSettings,
         clock: Clock,
     ) -> io::Result<Self> {
+        let redis = settings.redis.as_ref().ok_or_else(|| io::Error::other("`store.redis` is not set"))?;
         let mut keys = KeyNames::new(&settings.namespace);
         keys.publish.clone_from(&settings.publish);
         let (trust, interval) = match settings.max_lag {

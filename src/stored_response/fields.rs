@@ -62,7 +62,7 @@ impl StoredFields {
     }
 
     /// The shape, the offset of the tags, and the text, for [`StoredFields::decode`].
-    pub fn encoded_parts(&self) -> (&[u8], u32, &[u8]) {
+    pub(crate) fn encoded_parts(&self) -> (&[u8], u32, &[u8]) {
         (&self.shape.encoded, self.tags_at, &self.text)
     }
 
@@ -75,7 +75,7 @@ impl StoredFields {
         self.shape.contains(name)
     }
 
-    pub fn to_map(&self) -> HeaderMap {
+    pub(crate) fn to_map(&self) -> HeaderMap {
         let mut headers = self.with_age(HeaderValue::from_static(""));
         headers.remove(AGE);
         headers

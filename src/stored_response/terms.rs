@@ -32,7 +32,7 @@ pub struct Terms {
 impl Terms {
     /// Ends freshness and all other use at `date`.
     #[must_use]
-    pub fn bounded_by(self, date: Timestamp) -> Self {
+    pub(crate) fn bounded_by(self, date: Timestamp) -> Self {
         let at_most = self.initial_age.saturating_add(date.since(self.received_at));
         let freshness_lifetime = self.freshness_lifetime.min(at_most);
         let stale_at_most = at_most.saturating_sub(freshness_lifetime);
@@ -47,7 +47,7 @@ impl Terms {
 
     /// Removes `thousandths` of the remaining freshness.
     #[must_use]
-    pub fn shortened_by(self, thousandths: u32) -> Self {
+    pub(crate) fn shortened_by(self, thousandths: u32) -> Self {
         let kept = self.expires_at.since(self.received_at);
         let left = self.freshness_lifetime.saturating_sub(self.initial_age).min(kept);
         let cut = left / 1000 * thousandths.min(1000);
@@ -116,7 +116,7 @@ impl From<Terms> for StoredTerms {
 }
 
 impl StoredTerms {
-    pub fn get(&self) -> Terms {
+    pub(crate) fn get(&self) -> Terms {
         let delay = Duration::from_micros(self.response_delay.unsigned_abs().into());
         let is_forward = self.response_delay >= 0;
         Terms {

@@ -24,7 +24,7 @@ pub struct Usage {
 
 /// A request that the response answers, without anything that identifies a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SampleRequest {
+pub(crate) struct SampleRequest {
     /// Path and query.
     pub uri: Uri,
     /// `Host`, and the fields that select the response.
@@ -41,36 +41,36 @@ struct CompactRequest {
 impl Usage {
     /// Counts a hit. `asked` is called once; it returns `None` if the request needs the client's credential. Long
     /// requests are not kept.
-    pub fn record_use(&self, asked: impl FnOnce() -> Option<SampleRequest>) {
+    pub(crate) fn record_use(&self, asked: impl FnOnce() -> Option<SampleRequest>) {
         self.uses.fetch_add(1, Ordering::Relaxed);
         self.sample.get_or_init(|| asked().and_then(CompactRequest::new));
     }
 
-    pub fn use_count(&self) -> u32 {
+    pub(crate) fn use_count(&self) -> u32 {
         self.uses.load(Ordering::Relaxed)
     }
 
     /// Resets the hit count.
-    pub fn reset_count(&self) {
+    pub(crate) fn reset_count(&self) {
         self.uses.store(0, Ordering::Relaxed);
     }
 
-    pub fn sample_request(&self) -> Option<SampleRequest> {
+    pub(crate) fn sample_request(&self) -> Option<SampleRequest> {
         let kept = self.sample.get()?.as_ref()?;
         Some(SampleRequest { uri: kept.uri.parse().ok()?, headers: kept.headers.to_map() })
     }
 
     /// The path of [`Usage::sample_request`].
-    pub fn path(&self) -> Option<&str> {
+    pub(crate) fn path(&self) -> Option<&str> {
         self.sample.get()?.as_ref()?.uri.split('?').next()
     }
 
-    pub fn is_refresh_due(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_refresh_due(&self, now: Timestamp) -> bool {
         self.next_refresh.load(Ordering::Relaxed) <= now.as_micros()
     }
 
     /// Claims the refresh: true for one caller until `next`.
-    pub fn claim_refresh(&self, now: Timestamp, next: Timestamp) -> bool {
+    pub(crate) fn claim_refresh(&self, now: Timestamp, next: Timestamp) -> bool {
         let due = |before: u64| (before <= now.as_micros()).then_some(next.as_micros());
         self.next_refresh.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::HeaderName;
 use larder::clock::{Clock, Timestamp};
-use larder::config::StoreSettings;
 use larder::policy::accept_encoding::Codings;
 use larder::policy::{CacheKey, VaryFields};
 use larder::purge::{
@@ -34,14 +33,13 @@ async fn subjects() -> Vec<Subject> {
     let clock = Clock::system();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20, Epoch(7), clock.clone()));
     let mut subjects = vec![Subject { name: "embedded", store, clock: clock.clone(), _redis: None }];
-    for (name, lag, memory) in [
-        ("strict", Duration::ZERO, 1 << 20),
-        ("bounded", Duration::from_secs(60), 1 << 20),
-        ("without a first tier", Duration::from_secs(60), 0),
+    for (name, more) in [
+        ("strict", ", max_lag: 0s, memory: 1MiB"),
+        ("bounded", ", max_lag: 60s, memory: 1MiB"),
+        ("without a first tier", ", max_lag: 60s, memory: 0"),
     ] {
         let redis = Redis::start().await;
-        let settings = StoreSettings { max_lag: lag, memory, ..store_settings(&redis.url(), "") };
-        let store = tiered_store(&settings, IndexBounds::default()).await;
+        let store = tiered_store(&store_settings(&redis.url(), more), IndexBounds::default()).await;
         subjects.push(Subject { name, store, clock: clock.clone(), _redis: Some(redis) });
     }
     subjects

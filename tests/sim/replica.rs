@@ -68,9 +68,8 @@ impl Replica {
         rules: u64,
     ) -> Arc<Self> {
         let settings = world.setting.store(slot);
-        let redis = settings.redis.as_ref().expect("a server");
         let bounds = world.setting.bounds();
-        let starting = || TieredStore::start_on_this_runtime(bounds, &settings, redis, clock.clone());
+        let starting = || TieredStore::start_on_this_runtime(bounds, &settings, clock.clone());
         let store = Arc::new(process.enter(starting).expect("a store"));
         let events = world.setting.has_events.then(|| {
             let (store, clock): (Arc<dyn Store>, _) = (store.clone(), clock.clone());

@@ -1,9 +1,8 @@
 //! The setting of a simulation: how larder is configured, which faults there are, for how long.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use larder::config::{Config, OnStoreLoss, StoreSettings};
+use larder::config::{Config, StoreSettings};
 use larder::purge::IndexBounds;
 
 use crate::dice::Dice;
@@ -138,21 +137,17 @@ impl Setting {
 
     /// The settings of a `proxy.yaml`.
     pub fn store(&self, slot: usize) -> StoreSettings {
-        static USUAL: OnceLock<StoreSettings> = OnceLock::new();
-        let usual = USUAL.get_or_init(|| {
-            let yaml = "upstream: http://127.0.0.1:1\nstore: {redis: \"redis://simulated\", timeout: 50ms}";
-            Config::parse(yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration").store
-        });
-        StoreSettings {
-            max_lag: self.max_lag,
-            memory: if self.has_local_tier { 1 << 20 } else { 0 },
-            on_store_loss: match self.serve {
-                Duration::ZERO => OnStoreLoss::Bypass,
-                serve => OnStoreLoss::Serve(serve),
-            },
-            replica: Some(format!("replica-{slot}")),
-            ..usual.clone()
-        }
+        let on_store_loss = match self.serve {
+            Duration::ZERO => "bypass".to_owned(),
+            serve => format!("{{serve: {}ms}}", serve.as_millis()),
+        };
+        let yaml = format!(
+            "upstream: http://127.0.0.1:1\nstore: {{redis: \"redis://simulated\", timeout: 50ms, max_lag: {}ms, memory: {}, \
+             on_store_loss: {on_store_loss}, replica: replica-{slot}}}",
+            self.max_lag.as_millis(),
+            if self.has_local_tier { "1MiB" } else { "0" },
+        );
+        Config::parse(&yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration").store
     }
 
     pub fn bounds(&self) -> IndexBounds {

@@ -20,7 +20,7 @@ use crate::server::{Listener, Listeners};
 pub const CONFIG: &str = include_str!("proxy.yaml");
 
 #[derive(Args, Debug)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// The address for clients [default: 127.0.0.1:8080, or a free port]
     #[arg(long, value_name = "ADDRESS", env = "LARDER_LISTEN")]
     listen: Option<SocketAddr>,
@@ -35,7 +35,7 @@ pub struct DemoArgs {
     print_config: bool,
 }
 
-pub fn run(args: &DemoArgs) -> ExitCode {
+pub(crate) fn run(args: &DemoArgs) -> ExitCode {
     if args.print_config {
         return print_result(CONFIG);
     }

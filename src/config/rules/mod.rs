@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Location};
-pub use super::fields::Located;
+pub(crate) use super::fields::Located;
 use super::snippet::render;
 use super::variables::{self, Environment};
 use super::{load, yaml};
@@ -22,14 +22,14 @@ use super::{load, yaml};
 pub struct Rules {
     /// The configuration under test.
     pub config: PathBuf,
-    pub tests: Vec<Test>,
+    pub(crate) tests: Vec<Test>,
     source: String,
     text: String,
 }
 
 /// A request, the upstream's response, and the expectations.
 #[derive(Clone, Debug)]
-pub struct Test {
+pub(crate) struct Test {
     pub name: String,
     pub location: Location,
     pub method: String,
@@ -44,8 +44,8 @@ pub struct Test {
 
 /// The expectations of a test; what is `None` or empty is not checked.
 #[derive(Clone, Debug, Default)]
-pub struct Expect {
-    pub decision: Option<Located<Decision>>,
+pub(crate) struct Expect {
+    pub(crate) decision: Option<Located<Decision>>,
     pub route: Option<Located<String>>,
     pub stored: Option<Located<bool>>,
     pub reason: Option<Located<String>>,
@@ -56,13 +56,13 @@ pub struct Expect {
     /// Indices of other tests of the file.
     pub purged_by: Vec<Located<usize>>,
     pub survives: Vec<Located<usize>>,
-    pub same_as: Vec<Located<usize>>,
-    pub differs_from: Vec<Located<usize>>,
+    pub(crate) same_as: Vec<Located<usize>>,
+    pub(crate) differs_from: Vec<Located<usize>>,
 }
 
 /// How a request is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     Lookup,
     Pass,
     Write,
@@ -70,7 +70,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Decision::Lookup => "lookup",
             Decision::Pass => "pass",
@@ -113,7 +113,7 @@ impl Rules {
     }
 
     /// Renders a failed expectation with its line.
-    pub fn render_failure(&self, failure: &Diagnostic) -> String {
+    pub(crate) fn render_failure(&self, failure: &Diagnostic) -> String {
         render("failed", failure, &self.source, &self.text)
     }
 }

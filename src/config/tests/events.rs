@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::{check_wrong, right, with, wrong};
-use crate::config::{EventKind, SilencePolicy};
+use crate::config::EventKind;
+use crate::config::events::SilencePolicy;
 
 const ROUTES: &str = "routes: [{path: '/p/{id}', ttl: none, tags: ['product:{id}']}]\n";
 

@@ -17,14 +17,14 @@ use crate::purge::normalize_escapes;
 
 /// One part with its values; it is absent if it has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPart {
+pub(crate) struct KeyPart {
     pub name: String,
     pub values: Vec<String>,
 }
 
 /// Describes the key of `request` under `route`. `query` is the selected query; values of `caller_fields` are
 /// hashed; `vary` lists the fields that select the variant.
-pub fn describe_key(
+pub(crate) fn describe_key(
     route: &Route,
     request: &RequestHead<'_>,
     query: Option<&str>,

@@ -8,11 +8,11 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 
 /// Claims of longer tokens are not read.
-pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// Reads a string, number or boolean claim of the bearer's JWT. `org.id` is the claim `id` within `org`, or a claim
 /// with a dot in its name.
-pub fn read_claim(headers: &HeaderMap, claim: &str) -> Option<String> {
+pub(crate) fn read_claim(headers: &HeaderMap, claim: &str) -> Option<String> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
     claim_text(find_claim(&decode_token(bearer_token(line.as_bytes())?)?, claim)?)
@@ -24,7 +24,7 @@ pub(super) fn read_expiry(credential: &[u8]) -> Option<Timestamp> {
 }
 
 /// RFC 7519 §2. Fractions are dropped.
-pub fn numeric_date(value: &Value) -> Option<Timestamp> {
+pub(crate) fn numeric_date(value: &Value) -> Option<Timestamp> {
     let seconds = value
         .as_u64()
         .or_else(|| Some(Duration::try_from_secs_f64(value.as_f64()?).unwrap_or(Duration::ZERO).as_secs()))?;
@@ -32,14 +32,14 @@ pub fn numeric_date(value: &Value) -> Option<Timestamp> {
 }
 
 /// The token of a `Bearer` credential (RFC 6750 §2.1).
-pub fn bearer_token(credential: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bearer_token(credential: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = credential.split_at_checked("bearer".len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && token.first() == Some(&b' ');
     is_bearer.then(|| token.trim_ascii())
 }
 
 /// The claims of a token, with or without `Bearer`.
-pub fn decode_claims(credential: &[u8]) -> Option<Value> {
+pub(crate) fn decode_claims(credential: &[u8]) -> Option<Value> {
     decode_token(bearer_token(credential).unwrap_or(credential))
 }
 
@@ -57,7 +57,7 @@ fn decode_token(token: &[u8]) -> Option<Value> {
 }
 
 /// A claim as part of a tag; `None` for a list, an object and `null`.
-pub fn claim_text(value: &Value) -> Option<String> {
+pub(crate) fn claim_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -67,7 +67,7 @@ pub fn claim_text(value: &Value) -> Option<String> {
 }
 
 /// `org.id` is the claim `id` within `org`, or a claim with a dot in its name.
-pub fn find_claim<'v>(value: &'v Value, claim: &str) -> Option<&'v Value> {
+pub(crate) fn find_claim<'v>(value: &'v Value, claim: &str) -> Option<&'v Value> {
     let object = value.as_object()?;
     object.get(claim).or_else(|| {
         let dots = claim.match_indices('.').map(|(at, _)| claim.split_at(at));

@@ -6,7 +6,7 @@ use super::{CivilDate, DateReader};
 use crate::clock::Timestamp;
 
 /// Fractions of a second are dropped, so the result is never late. A date without an offset is refused.
-pub fn parse(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let mut reader = DateReader(text.as_bytes());
     let year = reader.digits(4)?;
     reader.literal("-")?;

@@ -22,7 +22,7 @@ pub enum WriteOutcome {
 
 /// The end of the exchange with the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExchangeEnd {
+pub(crate) enum ExchangeEnd {
     Answered(StatusCode),
     /// The upstream never saw the request.
     NotSent,
@@ -32,7 +32,7 @@ pub enum ExchangeEnd {
 
 /// How much of the request's content the upstream has got at the end of the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SentContent {
+pub(crate) enum SentContent {
     Whole,
     /// The upload goes on.
     Running,
@@ -42,7 +42,7 @@ pub enum SentContent {
 
 /// Statuses of an answer: `2xx`, `303`, or `unassigned`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatusPattern {
+pub(crate) enum StatusPattern {
     Class(u16),
     Code(u16),
     /// Interim responses, and statuses from 512 on: a gateway's own codes, such as 524, often mean a timeout.
@@ -51,7 +51,7 @@ pub enum StatusPattern {
 
 /// One entry of a route's `unclear`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnclearEnd {
+pub(crate) enum UnclearEnd {
     Status(StatusPattern),
     /// No answer came.
     Cut,
@@ -61,15 +61,15 @@ pub enum UnclearEnd {
 
 /// A route's `purge_on` and `unclear`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutcomeRules {
+pub(crate) struct OutcomeRules {
     /// Statuses after which everything is purged at once.
-    pub purge_on: Vec<StatusPattern>,
+    pub(crate) purge_on: Vec<StatusPattern>,
     /// Statuses after which the write may still happen.
     pub unclear: Vec<StatusPattern>,
     /// Whether a write without an answer may still happen.
-    pub unanswered_is_unclear: bool,
+    pub(crate) unanswered_is_unclear: bool,
     /// Whether the upstream acts on a request whose content it never had whole.
-    pub partial_is_unclear: bool,
+    pub(crate) partial_is_unclear: bool,
 }
 
 impl Default for OutcomeRules {
@@ -96,7 +96,7 @@ impl Default for OutcomeRules {
 impl OutcomeRules {
     /// `unclear`: `None` where nothing is said. A mesh answers 503 for a connection that broke after the request was
     /// sent, so on a guarded route that is unclear too.
-    pub fn new(purge_on: &[StatusPattern], unclear: Option<&[UnclearEnd]>, is_guarded: bool) -> Self {
+    pub(crate) fn new(purge_on: &[StatusPattern], unclear: Option<&[UnclearEnd]>, is_guarded: bool) -> Self {
         let mut rules = Self { purge_on: purge_on.to_vec(), ..Self::default() };
         match unclear {
             Some(ends) => {
@@ -114,7 +114,7 @@ impl OutcomeRules {
         rules
     }
 
-    pub fn evaluate(&self, end: ExchangeEnd, content: SentContent) -> WriteOutcome {
+    pub(crate) fn evaluate(&self, end: ExchangeEnd, content: SentContent) -> WriteOutcome {
         match end {
             ExchangeEnd::NotSent => WriteOutcome::Nothing,
             ExchangeEnd::Answered(status) => match (self.evaluate_status(status), content) {

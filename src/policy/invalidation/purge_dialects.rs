@@ -55,7 +55,7 @@ const OTHER_FIELDS: [&str; 3] = ["purge-mode", "purge-wait", "purge-dry-run"];
 const OTHER_DIALECT_FIELDS: [&str; 1] = ["fastly-soft-purge"];
 
 /// Whether the method asks for a purge; with dialects, every `PURGE…` and `BAN…` does.
-pub fn is_purge_method(method: &str, dialects: bool) -> bool {
+pub(crate) fn is_purge_method(method: &str, dialects: bool) -> bool {
     method == "PURGE" || (dialects && (method.starts_with("PURGE") || method.starts_with("BAN")))
 }
 

@@ -21,7 +21,7 @@ const MAX_TAGS_PER_PURGE: usize = 1000;
 ///
 /// # Errors
 /// For the client: what was not understood, and what to write.
-pub fn parse_purge_request(
+pub(crate) fn parse_purge_request(
     routes: &Routes,
     request: &RequestHead<'_>,
     absolute: bool,
@@ -133,7 +133,7 @@ fn split_tags(field: &TagField, value: &str) -> Result<Vec<String>, String> {
 ///
 /// # Errors
 /// See [`parse_purge_request`].
-pub fn purge_url_targets(
+pub(crate) fn purge_url_targets(
     routes: &Routes,
     request: &RequestHead<'_>,
     absolute: bool,

@@ -8,9 +8,9 @@ use crate::purge::NormalizedPath;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelatedPaths {
     /// The cached paths above the write's own, unless a route says what it purges.
-    pub parents: bool,
+    pub(crate) parents: bool,
     /// The cached paths below one that is deleted or moved, and the members of a collection that is written as a whole.
-    pub children: bool,
+    pub(crate) children: bool,
 }
 
 impl Default for RelatedPaths {

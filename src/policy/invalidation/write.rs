@@ -39,7 +39,7 @@ pub struct WriteExchange<'a> {
 
 /// The bytes of a write's contents to buffer for the templates of its routes; `None`: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BufferedContent {
+pub(crate) struct BufferedContent {
     pub request: Option<u64>,
     pub response: Option<u64>,
 }
@@ -60,20 +60,20 @@ pub struct WriteTargets {
 
 impl WriteTargets {
     /// The targets that are fully named.
-    pub fn named(&self) -> Vec<Target> {
+    pub(crate) fn named(&self) -> Vec<Target> {
         let mut named = self.clone();
         named.targets.retain_origins(|origin| origin != TargetOrigin::Widened);
         named.targets.to_vec()
     }
 
     /// Leaves the targets that are named one by one.
-    pub fn drop_widened(&mut self) {
+    pub(crate) fn drop_widened(&mut self) {
         self.targets.retain_origins(TargetOrigin::is_exact);
         self.widened = 0;
     }
 
     /// Whether all targets are named one by one.
-    pub fn is_exact(&self) -> bool {
+    pub(crate) fn is_exact(&self) -> bool {
         self.widened == 0 && self.targets.have_origins(TargetOrigin::is_exact)
     }
 }
@@ -136,7 +136,7 @@ impl<'r> WritePlan<'r> {
     }
 
     /// The rules by which the end of the exchange decides: those of the request's own route.
-    pub fn outcome_rules(&self) -> OutcomeRules {
+    pub(crate) fn outcome_rules(&self) -> OutcomeRules {
         let own = self.paths.first().and_then(|path| path.matches.first());
         own.map(|own| own.route.outcome_rules()).unwrap_or_default()
     }
@@ -145,7 +145,7 @@ impl<'r> WritePlan<'r> {
         self.paths.iter().flat_map(|path| &path.matches)
     }
 
-    pub fn content_to_buffer(&self) -> BufferedContent {
+    pub(crate) fn content_to_buffer(&self) -> BufferedContent {
         let mut buffered = BufferedContent::default();
         if self.purges_nothing {
             return buffered;
@@ -190,7 +190,7 @@ impl<'r> WritePlan<'r> {
 
     /// All targets that the write could name, for a purge intent: templates that need the exchange stand for every route
     /// with such tags, and for every response that lists tags in its fields.
-    pub fn possible_targets(&self, request: &RequestHead<'_>) -> Vec<Target> {
+    pub(crate) fn possible_targets(&self, request: &RequestHead<'_>) -> Vec<Target> {
         let mut targets = self.head_targets(request).targets;
         if self.purges_nothing {
             return Vec::new();
@@ -376,7 +376,7 @@ impl<'r> WritePlan<'r> {
 }
 
 /// Whether a write changes nothing: `purges: []`, which is only believed for a path with one reading.
-pub fn purges_nothing(routes: &Routes, request: &RequestHead<'_>) -> bool {
+pub(crate) fn purges_nothing(routes: &Routes, request: &RequestHead<'_>) -> bool {
     let path = request.path;
     is_normal(path)
         && !override_fields::PATH_FIELDS.iter().any(|name| request.headers.contains_key(name))

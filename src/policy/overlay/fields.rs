@@ -28,7 +28,7 @@ const OF_THE_WHOLE: [HeaderName; 6] =
     [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
 
 /// The fields of the request for a part of the caller.
-pub fn part_fields(request: &HeaderMap) -> HeaderMap {
+pub(crate) fn part_fields(request: &HeaderMap) -> HeaderMap {
     let mut fields = request.clone();
     OF_THE_WHOLE.iter().for_each(|name| drop(fields.remove(name)));
     fields.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -39,7 +39,7 @@ pub fn part_fields(request: &HeaderMap) -> HeaderMap {
 impl SharedPart {
     /// The fields that say more than who the caller is (a tenant, a role, somebody to act for), and may select another
     /// response for all of those: they are sent on, and are in the key.
-    pub fn find_selecting_fields<'h>(
+    pub(crate) fn find_selecting_fields<'h>(
         &self,
         request: &'h HeaderMap,
         caller_fields: &CallerFields,
@@ -57,7 +57,7 @@ impl SharedPart {
 
     /// The fields of the request for the shared part: without those that identify the caller, and of the cookies only those
     /// in the key.
-    pub fn request_fields(&self, request: &HeaderMap, caller_fields: &CallerFields) -> HeaderMap {
+    pub(crate) fn request_fields(&self, request: &HeaderMap, caller_fields: &CallerFields) -> HeaderMap {
         let selecting = self.find_selecting_fields(request, caller_fields);
         let is_removed = |name: &&HeaderName| {
             let is_credential = caller_fields.identify(name) || self.is_credential(name);
@@ -143,7 +143,7 @@ fn tag(shared: Option<&[u8]>, content: &[u8]) -> Vec<u8> {
 }
 
 /// Gives the API its own tags back in `name`, a condition of a write.
-pub fn restore_tags(request: &mut HeaderMap, name: HeaderName) {
+pub(crate) fn restore_tags(request: &mut HeaderMap, name: HeaderName) {
     restore_lines(request, name, |line| Some((restore_line(line)?, ())));
 }
 

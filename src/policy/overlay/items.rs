@@ -3,7 +3,7 @@
 use std::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ItemsPath {
+pub(crate) struct ItemsPath {
     text: String,
     steps: Vec<Step>,
 }
@@ -22,7 +22,7 @@ const MAX_STEPS: usize = 16;
 impl ItemsPath {
     /// # Errors
     /// Says what is wrong and, after a semicolon, what to write.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some(mut rest) = text.strip_prefix('$') else {
             return Err(format!(
                 "`{text}` does not begin with `$`; write `$.items[*]`, or `$` for the object itself"

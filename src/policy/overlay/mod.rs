@@ -21,8 +21,9 @@ use super::json_query::JsonQuery;
 use super::route::{Credential, RouteMode, Shared};
 use super::{CallerFields, Route};
 
-pub use fields::{MergedContent, merged_fields, merged_tag, part_fields, restore_tags};
-pub use items::ItemsPath;
+pub use fields::{MergedContent, merged_fields, merged_tag};
+pub(crate) use fields::{part_fields, restore_tags};
+pub(crate) use items::ItemsPath;
 pub use merge::{Mismatch, merge};
 
 /// One addition to the items of the shared part.
@@ -33,16 +34,16 @@ pub struct Overlay {
     /// The values in it that select items.
     pub each: JsonQuery,
     /// Where the items are in the shared part.
-    pub into: ItemsPath,
+    pub(crate) into: ItemsPath,
     /// The member of an item that is compared with the values.
     pub on: String,
-    pub members: Vec<OverlayMember>,
-    pub on_error: OnPartError,
+    pub(crate) members: Vec<OverlayMember>,
+    pub(crate) on_error: OnPartError,
 }
 
 /// A member that items get.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OverlayMember {
+pub(crate) struct OverlayMember {
     pub name: String,
     /// Its value as JSON in the items that are selected; `None`: the item keeps its own.
     set: Option<String>,
@@ -53,7 +54,7 @@ pub struct OverlayMember {
 }
 
 impl OverlayMember {
-    pub fn new(name: String, set: Option<String>, default: Option<String>) -> Self {
+    pub(crate) fn new(name: String, set: Option<String>, default: Option<String>) -> Self {
         let label = format!(",{}:", serde_json::Value::from(name.as_str()));
         Self { name, set, default, label }
     }
@@ -65,7 +66,7 @@ impl OverlayMember {
 
 /// The handling of a caller's part that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum OnPartError {
+pub(crate) enum OnPartError {
     /// The request is forwarded.
     #[default]
     Pass,
@@ -85,7 +86,7 @@ pub enum OverlayAs {
 
 /// The part of a response that is the same for all callers.
 #[derive(Clone, Debug)]
-pub struct SharedPart {
+pub(crate) struct SharedPart {
     /// The rules of the part: those of the route, but for one response to all.
     pub route: Arc<Route>,
     /// More fields that identify a caller: those by which the other routes know theirs.
@@ -95,7 +96,7 @@ pub struct SharedPart {
 }
 
 impl SharedPart {
-    pub fn new(route: &Route, credentials: Vec<HeaderName>, background: &HeaderMap) -> Self {
+    pub(crate) fn new(route: &Route, credentials: Vec<HeaderName>, background: &HeaderMap) -> Self {
         let headers = match route.overlay_as {
             OverlayAs::Anonymous => HeaderMap::new(),
             OverlayAs::Background => background.clone(),
@@ -132,7 +133,7 @@ impl Overlay {
 }
 
 /// Whether a request has nothing by which the route of a caller's part could know its caller.
-pub fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
+pub(crate) fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
     let of_callers = route.callers.iter().flat_map(|callers| &callers.credentials);
     let credentials: Vec<&Credential> =
         route.per.iter().flat_map(Credential::alternatives).chain(of_callers).collect();
@@ -146,12 +147,12 @@ pub fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &CallerFi
 
 impl Route {
     /// The shared part, if responses are merged. A route that only observes forwards them whole.
-    pub fn merged_part(&self) -> Option<&SharedPart> {
+    pub(crate) fn merged_part(&self) -> Option<&SharedPart> {
         self.shared_part.as_deref().filter(|_| self.mode == RouteMode::On)
     }
 
     /// The URLs of the caller's parts, each once.
-    pub fn caller_parts(&self) -> Vec<&Uri> {
+    pub(crate) fn caller_parts(&self) -> Vec<&Uri> {
         let mut urls: Vec<&Uri> = Vec::new();
         for overlay in &self.overlay {
             if !urls.contains(&&overlay.from) {

@@ -5,7 +5,7 @@ use http::HeaderName;
 use super::{Template, ValueSource};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TemplateNeed<'t> {
+pub(crate) enum TemplateNeed<'t> {
     Query(&'t str),
     Header(&'t HeaderName),
     Cookie(&'t str),
@@ -14,7 +14,7 @@ pub enum TemplateNeed<'t> {
 }
 
 impl Template {
-    pub fn needs(&self) -> impl Iterator<Item = TemplateNeed<'_>> {
+    pub(crate) fn needs(&self) -> impl Iterator<Item = TemplateNeed<'_>> {
         self.sources().filter_map(|source| match source {
             ValueSource::Query(name) => Some(TemplateNeed::Query(name)),
             ValueSource::Header(name) => Some(TemplateNeed::Header(name)),

@@ -19,12 +19,12 @@ impl Template {
     }
 
     /// Whether purging a tag of this template could reach a response with a tag of `carried`.
-    pub fn may_reach_any(&self, carried: &Template) -> bool {
+    pub(crate) fn may_reach_any(&self, carried: &Template) -> bool {
         can_reach(self.tokens(), carried.tokens())
     }
 
     /// Whether a purge of `tag` could reach a tag of this template.
-    pub fn may_be_reached_by(&self, tag: &str) -> bool {
+    pub(crate) fn may_be_reached_by(&self, tag: &str) -> bool {
         can_reach(letter_tokens(tag).collect(), self.tokens())
     }
 

@@ -16,20 +16,22 @@ pub struct ClockOffset {
 
 impl ClockOffset {
     /// The store's clock showed `store` at some moment between `sent` and `received`.
-    pub fn from_exchange(sent: Timestamp, store: Timestamp, received: Timestamp) -> Self {
+    pub(crate) fn from_exchange(sent: Timestamp, store: Timestamp, received: Timestamp) -> Self {
         Self { lower: difference(store, received), upper: difference(store, sent) }
     }
 
-    pub fn to_store(&self, here: Timestamp) -> Timestamp {
+    /// A time of this process on the clock of the store.
+    pub(crate) fn to_store(self, here: Timestamp) -> Timestamp {
         shift(here, self.lower)
     }
 
     /// [`ClockOffset::to_store`] that errs towards later.
-    pub fn to_store_upper_bound(&self, here: Timestamp) -> Timestamp {
+    pub(crate) fn to_store_upper_bound(self, here: Timestamp) -> Timestamp {
         shift(here, self.upper)
     }
 
-    pub fn from_store(&self, store: Timestamp) -> Timestamp {
+    /// A time of the store on the clock of this process.
+    pub(crate) fn here(self, store: Timestamp) -> Timestamp {
         shift(store, self.upper.saturating_neg())
     }
 }
@@ -71,7 +73,7 @@ mod tests {
             let others = ClockOffset::from_exchange(micros(asked), store(asked + back), micros(asked + there + back));
             let stored = clocks.to_store(micros(received));
             prop_assert!(stored <= store(received));
-            let read = others.from_store(stored);
+            let read = others.here(stored);
             prop_assert!(read <= micros(received));
             prop_assert!(micros(received + elapsed).since(read) >= micros(elapsed).since(micros(0)));
         }

@@ -36,7 +36,7 @@ thread_local! {
 }
 
 /// Compresses values that are written, and counts their bytes.
-pub struct ValueCompressor {
+pub(crate) struct ValueCompressor {
     level: i32,
     min_size: u64,
     /// Compresses at most one large value for each core at a time.
@@ -47,14 +47,14 @@ pub struct ValueCompressor {
 
 /// Bytes of the values that were long enough to be compressed, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CompressionStats {
-    pub bytes_before: u64,
+pub(crate) struct CompressionStats {
+    pub(crate) bytes_before: u64,
     /// The size as written, before it is sealed.
-    pub bytes_after: u64,
+    pub(crate) bytes_after: u64,
 }
 
 impl ValueCompressor {
-    pub fn new(settings: &StoreCompression) -> Self {
+    pub(crate) fn new(settings: &StoreCompression) -> Self {
         Self {
             level: i32::from(settings.level),
             min_size: settings.min_size,
@@ -66,7 +66,7 @@ impl ValueCompressor {
 
     /// Compresses an encoded value. `None`: one that is short, does not shrink, or is large and would wait for its turn
     /// for longer than `max_wait`.
-    pub async fn compress(&self, value: &Bytes, max_wait: Duration) -> Option<Bytes> {
+    pub(crate) async fn compress(&self, value: &Bytes, max_wait: Duration) -> Option<Bytes> {
         if (value.len() as u64) < self.min_size {
             return None;
         }
@@ -88,7 +88,7 @@ impl ValueCompressor {
         spawn_blocking(compress).await.ok().flatten()
     }
 
-    pub fn stats(&self) -> CompressionStats {
+    pub(crate) fn stats(&self) -> CompressionStats {
         CompressionStats {
             bytes_before: self.bytes_before.load(Ordering::Relaxed),
             bytes_after: self.bytes_after.load(Ordering::Relaxed),
@@ -118,20 +118,20 @@ fn compress_with(compressor: &mut Compressor<'static>, value: &[u8]) -> Option<B
 }
 
 /// The size of the plain form of a value, as far as its prefix can be believed.
-pub fn plain_size(value: &[u8]) -> u64 {
+pub(crate) fn plain_size(value: &[u8]) -> u64 {
     let claimed = is_compressed(value).then(|| plain_length(value)).flatten();
     claimed.unwrap_or(value.len()) as u64
 }
 
 /// The plain form of a value, without a copy if it is not compressed. `None` as in [`decompress`].
-pub fn into_plain(value: Bytes) -> Option<Bytes> {
+pub(crate) fn into_plain(value: Bytes) -> Option<Bytes> {
     if is_compressed(&value) { decompress(&value) } else { Some(value) }
 }
 
 /// A copy of the plain form of a value. It has exactly the length that the prefix states.
 ///
 /// `None` if the value is damaged, or would be longer than any value that larder writes.
-pub fn decompress(value: &[u8]) -> Option<Bytes> {
+pub(crate) fn decompress(value: &[u8]) -> Option<Bytes> {
     if !is_compressed(value) {
         return Some(Bytes::copy_from_slice(value));
     }

@@ -58,14 +58,14 @@ pub(super) fn decode_response(
 pub(super) fn decode_variants(key: &CacheKey, head: Bytes, clocks: &ClockOffset) -> Option<StoredEntry> {
     let mut reader = HeadReader { bytes: head, offset: 0 };
     reader.expect_key(key)?;
-    let expires_at = clocks.from_store(Timestamp::from_micros(reader.take_u64()?));
+    let expires_at = clocks.here(Timestamp::from_micros(reader.take_u64()?));
     let [codings] = reader.take_array()?;
     let codings = Codings::from_byte(codings);
     let fields =
         reader.take_list(|reader| reader.take_list(HeadReader::take_header_name).map(VaryFields::new))?;
     let withdrawn_at = match reader.expect_end() {
         Some(()) => None,
-        None => Some(clocks.from_store(Timestamp::from_micros(reader.take_u64()?))),
+        None => Some(clocks.here(Timestamp::from_micros(reader.take_u64()?))),
     };
     reader.expect_end()?;
     Some(StoredEntry::Variants(Arc::new(Variants { fields, codings, expires_at, withdrawn_at })))
@@ -118,7 +118,7 @@ impl HeadReader {
     }
 
     fn take_terms(&mut self, clocks: &ClockOffset) -> Option<Terms> {
-        let mut time = || Some(clocks.from_store(Timestamp::from_micros(self.take_u64()?)));
+        let mut time = || Some(clocks.here(Timestamp::from_micros(self.take_u64()?)));
         let (requested_at, received_at, expires_at) = (time()?, time()?, time()?);
         let mut duration = || self.take_u64().map(Duration::from_micros);
         let (initial_age, freshness_lifetime) = (duration()?, duration()?);

@@ -42,7 +42,7 @@ const SIGNATURE_PURPOSE: &[u8] = b"larder values in Redis, HMAC-SHA256, 1";
 const KEY_ID_PURPOSE: &str = "larder key 2 ";
 
 /// Seals with the first of its keys, and opens with any, whether a value is encrypted or signed.
-pub struct ValueSeal {
+pub(crate) struct ValueSeal {
     mode: SealingMode,
     keys: Vec<SealKey>,
 }
@@ -55,7 +55,7 @@ struct SealKey {
 
 /// Why a value can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SealError {
+pub(crate) enum SealError {
     /// It is not sealed, or with a key that is not configured here: perhaps by a replica with other settings.
     UnknownKey,
     /// It was forged, moved from another key, or damaged.
@@ -64,13 +64,13 @@ pub enum SealError {
 
 impl ValueSeal {
     /// `None` without keys.
-    pub fn new(mode: SealingMode, keys: &[SealingKey], namespace: &str) -> Option<Self> {
+    pub(crate) fn new(mode: SealingMode, keys: &[SealingKey], namespace: &str) -> Option<Self> {
         let keys: Vec<_> = keys.iter().map(|key| SealKey::derive(key, namespace)).collect();
         (!keys.is_empty()).then_some(Self { mode, keys })
     }
 
     /// Seals an encoded value, compressed or not. `None` if no random nonce can be drawn.
-    pub fn seal(&self, key: &CacheKey, value: &[u8]) -> Option<Bytes> {
+    pub(crate) fn seal(&self, key: &CacheKey, value: &[u8]) -> Option<Bytes> {
         let with = self.keys.first()?;
         match self.mode {
             SealingMode::Encrypt => with.encrypt(key, value),
@@ -82,7 +82,7 @@ impl ValueSeal {
     ///
     /// # Errors
     /// If it is not sealed with one of the keys, or was not written for `key`.
-    pub fn open(&self, key: &CacheKey, value: &[u8]) -> Result<Bytes, SealError> {
+    pub(crate) fn open(&self, key: &CacheKey, value: &[u8]) -> Result<Bytes, SealError> {
         let sealed_by = value.get(5).map_or(0, |kind| kind & (ENCRYPTED | SIGNED));
         if !matches!(sealed_by, ENCRYPTED | SIGNED) {
             return Err(SealError::UnknownKey);
@@ -192,7 +192,7 @@ impl SealKey {
 }
 
 /// Whether a value is encrypted or signed.
-pub fn is_sealed(value: &[u8]) -> bool {
+pub(crate) fn is_sealed(value: &[u8]) -> bool {
     value.starts_with(&super::MAGIC) && value.get(5).is_some_and(|kind| kind & (ENCRYPTED | SIGNED) != 0)
 }
 

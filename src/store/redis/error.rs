@@ -27,7 +27,7 @@ pub enum RedisError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
     /// For this command alone: the slot is being migrated to another node.
-    pub is_ask: bool,
+    pub(crate) is_ask: bool,
     /// Empty: the host that replied.
     pub host: String,
     pub port: u16,

@@ -33,24 +33,24 @@ const MAX_BUFFERED_MESSAGES: usize = 10_000;
 
 /// A server that has change events.
 #[derive(Clone)]
-pub struct RedisEventSource(RedisConnector);
+pub(crate) struct RedisEventSource(RedisConnector);
 
 /// A connection to an event server; dropping it closes it.
-pub struct EventConnection {
+pub(crate) struct EventConnection {
     connection: Arc<dyn RedisConnection>,
     events: Box<dyn ConnectionEvents>,
 }
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamEntry {
+pub(crate) struct StreamEntry {
     pub position: StreamPosition,
     pub fields: Vec<(Bytes, Bytes)>,
 }
 
 /// The state of a stream; of a missing stream it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamState {
+pub(crate) struct StreamState {
     pub last: StreamPosition,
     pub length: u64,
     /// Number of entries ever added, where the server counts them (Redis 7).
@@ -63,18 +63,18 @@ pub struct StreamState {
 
 /// The entries of a stream after a position, and the state of the stream at the same moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StreamRead {
+pub(crate) struct StreamRead {
     pub state: StreamState,
     /// Whether the stream still has the entry at the position.
-    pub has_position: bool,
+    pub(crate) has_position: bool,
     pub entries: Vec<StreamEntry>,
     /// Whether these are all entries after the position.
-    pub is_complete: bool,
+    pub(crate) is_complete: bool,
 }
 
 /// An event of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChannelEvent {
+pub(crate) enum ChannelEvent {
     Message(Bytes),
     /// The server answers, and no message is pending.
     Alive,
@@ -87,7 +87,7 @@ pub enum ChannelEvent {
 impl RedisEventSource {
     /// # Errors
     /// If a TLS file can't be read, or the settings name no single server.
-    pub fn new(settings: &RedisSettings) -> io::Result<Self> {
+    pub(crate) fn new(settings: &RedisSettings) -> io::Result<Self> {
         let address = match &settings.servers {
             RedisServers::One(host) => Address::Host(host.clone()),
             RedisServers::Unix(path) => Address::Socket(path.clone()),
@@ -101,13 +101,13 @@ impl RedisEventSource {
 
     /// # Errors
     /// The reason why there is no connection.
-    pub async fn connect(&self) -> Result<EventConnection, String> {
+    pub(crate) async fn connect(&self) -> Result<EventConnection, String> {
         EventConnection::open(self.0.build_client()).await
     }
 
     /// Subscribes until the receiver is dropped. If messages come too fast, the connection ends, which tells the receiver
     /// that some were missed.
-    pub fn listen(&self, channel: String) -> mpsc::Receiver<ChannelEvent> {
+    pub(crate) fn listen(&self, channel: String) -> mpsc::Receiver<ChannelEvent> {
         let (tell, heard) = mpsc::channel(MAX_BUFFERED_MESSAGES);
         let connecting = self.0.clone();
         spawn(async move {
@@ -168,7 +168,7 @@ impl EventConnection {
     ///
     /// # Errors
     /// The reason why the stream can't be read.
-    pub async fn wait_for_entry(
+    pub(crate) async fn wait_for_entry(
         &self,
         key: &str,
         position: StreamPosition,
@@ -185,7 +185,7 @@ impl EventConnection {
     ///
     /// # Errors
     /// The reason why the stream can't be read.
-    pub async fn read_after(
+    pub(crate) async fn read_after(
         &self,
         key: &str,
         position: StreamPosition,

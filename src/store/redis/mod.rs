@@ -37,13 +37,11 @@ pub(super) use audit_log::read_purges;
 pub(super) use command_stats::CommandKind;
 pub use connection::{Address, ConnectionEvent, ConnectionEvents, RedisConnection, simulate_redis};
 pub use error::{Redirect, RedisError};
-pub use event_source::{
-    ChannelEvent, EventConnection, RedisEventSource, StreamEntry, StreamRead, StreamState,
-};
+#[cfg(test)]
+pub(crate) use event_source::StreamState;
+pub(crate) use event_source::{ChannelEvent, RedisEventSource, StreamEntry, StreamRead};
 pub(super) use index::RedisIndex;
-pub use inspection::{
-    Census, FindingLevel, Inspection, KindCount, ServerFacts, ServerFinding, count_keys, inspect,
-};
+pub(crate) use inspection::{Census, FindingLevel, Inspection, ServerFinding, count_keys, inspect};
 pub(super) use keys::KeyNames;
 pub(super) use leases::FetchLeases;
 pub use node::{Admission, SendOptions};

@@ -48,7 +48,7 @@ pub(crate) struct RedisNode {
     pub health: NodeHealth,
     pub figures: CommandCounters,
     connections: AtomicU64,
-    pub read_batcher: ReadBatcher,
+    pub(crate) read_batcher: ReadBatcher,
     reads: Semaphore,
     writes: Semaphore,
     scripts: Semaphore,

@@ -16,7 +16,7 @@ impl RedisRequest {
         Self::new("GET", vec![key])
     }
 
-    pub fn get_many(keys: impl Iterator<Item = Bytes>) -> Self {
+    pub(crate) fn get_many(keys: impl Iterator<Item = Bytes>) -> Self {
         Self::new("MGET", keys.collect())
     }
 
@@ -43,7 +43,7 @@ impl RedisRequest {
         Self::new(name, words)
     }
 
-    pub fn script_load(text: &'static str) -> Self {
+    pub(crate) fn script_load(text: &'static str) -> Self {
         Self::new("SCRIPT", [&b"LOAD"[..], text.as_bytes()].map(Bytes::from_static).into())
     }
 

@@ -22,8 +22,7 @@ pub fn store_settings(url: &str, more: &str) -> StoreSettings {
 
 /// A store over Redis that has confirmed its view of purges.
 pub async fn tiered_store(settings: &StoreSettings, bounds: IndexBounds) -> Arc<TieredStore> {
-    let redis = settings.redis.as_ref().unwrap();
-    let store = Arc::new(TieredStore::start_with_bounds(bounds, settings, redis, Clock::system()).unwrap());
+    let store = Arc::new(TieredStore::start_with_bounds(bounds, settings, Clock::system()).unwrap());
     is_connected(&store).await;
     store
 }

@@ -22,29 +22,29 @@ const MAX_SAMPLES: u64 = 1000;
 
 /// The keys of a namespace.
 #[derive(Clone, Debug, Default)]
-pub struct Census {
+pub(crate) struct Census {
     pub masters: Vec<String>,
     /// By kind of key.
     pub kinds: BTreeMap<&'static str, KindCount>,
     /// Keys that SCAN has passed, other applications' included.
-    pub visited: u64,
+    pub(crate) visited: u64,
     /// Whether all keys were visited; otherwise the counts are lower bounds.
-    pub is_complete: bool,
+    pub(crate) is_complete: bool,
     /// Records and replicas in the purge index.
-    pub index_members: Option<u64>,
+    pub(crate) index_members: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KindCount {
+pub(crate) struct KindCount {
     pub keys: u64,
     /// Values that were measured, and their bytes.
-    pub samples: u64,
-    pub sampled_bytes: u64,
+    pub(crate) samples: u64,
+    pub(crate) sampled_bytes: u64,
 }
 
 impl KindCount {
     /// Estimated bytes of all values; `None` if none was measured.
-    pub fn bytes(&self) -> Option<u64> {
+    pub(crate) fn bytes(&self) -> Option<u64> {
         let total = u128::from(self.sampled_bytes) * u128::from(self.keys);
         total.checked_div(self.samples.into()).and_then(|bytes| u64::try_from(bytes).ok())
     }
@@ -54,7 +54,7 @@ impl KindCount {
 ///
 /// # Errors
 /// If a TLS file can't be read; the reason why there is no connection, or why keys can't be listed.
-pub async fn count_keys(settings: &RedisSettings, namespace: &str, limit: u64) -> io::Result<Census> {
+pub(crate) async fn count_keys(settings: &RedisSettings, namespace: &str, limit: u64) -> io::Result<Census> {
     let keys = KeyNames::new(namespace);
     let servers = Servers::connect(settings, &keys, COMMAND_TIMEOUT, SentinelTrust::Any)?;
     let probe = Probe { servers, keys, id: [0; 16] };

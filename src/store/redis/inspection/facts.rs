@@ -5,25 +5,25 @@ use super::Probe;
 
 /// Facts about a server; `None` where it does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerFacts {
+pub(crate) struct ServerFacts {
     /// `redis`, `valkey` …
     pub name: Option<String>,
     pub version: Option<String>,
     /// `standalone`, `cluster` or `sentinel`.
     pub mode: Option<String>,
-    pub used_memory: Option<u64>,
+    pub(crate) used_memory: Option<u64>,
     /// Zero: no limit.
-    pub max_memory: Option<u64>,
-    pub eviction_policy: Option<String>,
-    pub appends_to_file: Option<bool>,
-    pub saves_snapshots: Option<bool>,
+    pub(crate) max_memory: Option<u64>,
+    pub(crate) eviction_policy: Option<String>,
+    pub(crate) appends_to_file: Option<bool>,
+    pub(crate) saves_snapshots: Option<bool>,
     pub replicas: Option<u64>,
     /// `min-replicas-to-write`. Zero: not set.
-    pub min_replicas: Option<u64>,
+    pub(crate) min_replicas: Option<u64>,
     /// Seconds after which the server closes idle connections. Zero: never.
-    pub idle_timeout: Option<u64>,
-    pub may_read_info: bool,
-    pub may_read_config: bool,
+    pub(crate) idle_timeout: Option<u64>,
+    pub(crate) may_read_info: bool,
+    pub(crate) may_read_config: bool,
 }
 
 /// Settings that only CONFIG tells.
@@ -100,7 +100,7 @@ impl ServerFacts {
     }
 
     /// The first two numbers of the version.
-    pub fn version_numbers(&self) -> Option<(u64, u64)> {
+    pub(crate) fn version_numbers(&self) -> Option<(u64, u64)> {
         let mut numbers = self.version.as_deref()?.split('.').map(|number| number.parse().ok());
         Some((numbers.next()??, numbers.next()??))
     }

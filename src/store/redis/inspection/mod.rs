@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-pub use self::census::{Census, KindCount, count_keys};
-pub use self::facts::ServerFacts;
+pub(crate) use self::census::{Census, count_keys};
+pub(crate) use self::facts::ServerFacts;
 use self::trials::{Refusals, Trials};
 use super::command_stats::CommandKind;
 use super::connection::PubsubProtocol;
@@ -47,25 +47,25 @@ const EXCHANGES: usize = 7;
 
 /// The deployment as it was found.
 #[derive(Clone, Debug, Default)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// `single`, `sentinel` or `cluster`, as the configuration says.
     pub topology: &'static str,
     /// The servers that take commands.
     pub masters: Vec<String>,
     pub server: ServerFacts,
-    pub round_trip: Option<Duration>,
+    pub(crate) round_trip: Option<Duration>,
     /// The server's clock minus this machine's, in microseconds.
-    pub clock_lead: Option<i64>,
+    pub(crate) clock_lead: Option<i64>,
     /// Number of commands and scripts that were tried, and those that were refused.
-    pub tried: usize,
+    pub(crate) tried: usize,
     pub refused: Vec<String>,
     /// Time from a message's publication to its arrival; `None` if wake-ups are not delivered.
-    pub wake_up: Option<Duration>,
-    pub findings: Vec<ServerFinding>,
+    pub(crate) wake_up: Option<Duration>,
+    pub(crate) findings: Vec<ServerFinding>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FindingLevel {
+pub(crate) enum FindingLevel {
     /// larder can't share responses.
     Error,
     /// Something works only in part, or will fail.
@@ -76,7 +76,7 @@ pub enum FindingLevel {
 
 /// A finding about the deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerFinding {
+pub(crate) struct ServerFinding {
     pub level: FindingLevel,
     pub code: &'static str,
     pub message: String,
@@ -87,7 +87,7 @@ pub struct ServerFinding {
 ///
 /// # Errors
 /// If a TLS file can't be read.
-pub async fn inspect(
+pub(crate) async fn inspect(
     settings: &RedisSettings,
     namespace: &str,
     timeout: Duration,
