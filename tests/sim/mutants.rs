@@ -46,7 +46,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "v2: a young epoch counts as applied",
-        file: "src/store/redis/replicas.rs",
+        file: "src/store/redis/index/roll.rs",
         from: "|| !membership.is_epoch_settled(",
         to: "|| !MUTANT && !membership.is_epoch_settled(",
     },

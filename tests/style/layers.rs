@@ -9,7 +9,7 @@ use super::sources::{File, rust_files};
 const LAYERED: &[&str] = &["src/proxy/", "src/proxy/fetch/"];
 
 /// Folders in which some modules still import each other. Everywhere else, those that share a folder form no cycle.
-const CYCLIC: &[&str] = &["src/config/", "src/policy/", "src/store/redis/"];
+const CYCLIC: &[&str] = &["src/config/", "src/policy/"];
 
 /// The files that may add methods to the context of a request. Everything else is an object of its own.
 const WORKER_METHODS: &[&str] =
@@ -80,12 +80,12 @@ fn modules_and_names<'f>(folder: &str, files: impl Iterator<Item = &'f File>) ->
         let module = if path == "mod.rs" { "self" } else { module };
         let code = file.text.split("#[cfg(test)]\nmod tests {").next().expect("a first part");
         let code = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<String>();
-        let is_of_subfolder = path.contains('/') && !path.ends_with("/mod.rs");
-        // In a subfolder, `super` is the module itself, and `super::super` the folder.
-        let code = match is_of_subfolder {
-            true => code.replace("super::super::", "\0").replace("super::", "").replace('\0', "super::"),
-            false => code.replace("super::super::", ""),
-        };
+        let depth = path.matches('/').count() - usize::from(path.ends_with("/mod.rs"));
+        // Below the folder, that many more `super` lead to it; fewer stay inside the module, and more lead out.
+        let (way, out) = ("super::".repeat(depth + 1), "super::".repeat(depth + 2));
+        let code = code.replace(&out, "").replace(&way, "\0").replace("super::", "").replace('\0', "super::");
+        let own_path = format!("crate::{}", folder["src/".len()..].replace('/', "::"));
+        let code = code.replace(&own_path, "super::");
         texts.entry(module.to_owned()).or_default().push_str(&code);
     }
     texts.into_iter().map(|(module, text)| (module, named_after_super(&text))).collect()
@@ -94,7 +94,9 @@ fn modules_and_names<'f>(folder: &str, files: impl Iterator<Item = &'f File>) ->
 /// The modules of a folder, and which others each names, directly or by a name that `mod.rs` imports. The items of
 /// `mod.rs` itself belong to the folder, and count for none of them.
 fn siblings<'f>(folder: &str, files: impl Iterator<Item = &'f File> + Clone) -> Modules {
-    let index = files.clone().find(|file| file.path == format!("{folder}mod.rs"));
+    // A folder's module stands in its `mod.rs`, or beside the folder.
+    let beside = format!("{}.rs", folder.trim_end_matches('/'));
+    let index = files.clone().find(|file| file.path == format!("{folder}mod.rs") || file.path == beside);
     let imported = index.map(|file| imports(&file.text)).unwrap_or_default();
     let mut modules = modules_and_names(folder, files);
     modules.remove("self");
@@ -112,6 +114,7 @@ fn imports(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for statement in text.split("use ").skip(1) {
         let statement = statement.split(';').next().unwrap_or_default();
+        let statement = statement.strip_prefix("self::").unwrap_or(statement);
         let Some((module, names)) = statement.split_once("::") else { continue };
         found.extend(names.split(word).map(|name| (name.to_owned(), module.to_owned())));
     }
@@ -173,7 +176,7 @@ fn a_cycle_is_found() {
         file("a.rs", "use super::{b::{C, D}, c};\n"),
         file("b.rs", "use super::c::C;\n"),
         file("c/mod.rs", "use super::d;\nmod e;\n"),
-        file("c/e.rs", "use super::super::d;\nuse super::C;\n"),
+        file("c/e.rs", "use super::super::d;\nuse super::C;\nuse crate::x::d::D;\n"),
         file("d.rs", "// super::a\n"),
     ];
     let all = modules("src/x/", files.iter());

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::command_stats::CommandKind;
+use super::connection::Admission;
 use super::error::RedisError;
 use super::keys::KeyNames;
-use super::node::Admission;
 use super::scripts::{HISTORY, RespValue};
 use super::servers::Servers;
 use crate::clock::Timestamp;

@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 
 use super::command_stats::CommandKind;
 use super::connection::Address;
+use super::connection::{Admission, SendOptions};
 use super::connector::RedisConnector;
 use super::error::{Redirect, RedisError};
-use super::node::{Admission, RedisNode, SendOptions, TopologyChanges, remaining_time};
+use super::node::{RedisNode, TopologyChanges, remaining_time};
 use super::request::RedisRequest;
 use super::scripts::RespValue;
 use super::slots::SlotMap;

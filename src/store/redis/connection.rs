@@ -12,14 +12,34 @@ use rustls::ClientConfig;
 
 use super::credentials::LoginSource;
 use super::error::RedisError;
-use super::node::SendOptions;
 use super::request::RedisRequest;
 use super::scripts::RespValue;
 use crate::config::{RedisHost, Secret};
 use crate::store::BoxFuture;
 
+/// Whether a command is sent although the breaker is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Only if the breaker is closed.
+    IfHealthy,
+    /// Always: the reply decides about the breaker.
+    Probe,
+}
+
+/// How a command is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct SendOptions {
+    /// Whether it is sent with an open breaker.
+    pub admission: Admission,
+    /// Prefixed by ASKING, for a node that is importing the key's slot.
+    pub asking: bool,
+    /// Time to wait for the reply.
+    pub timeout: Duration,
+}
+
 /// A client of one server. It is connected, again and again, while somebody holds its events.
 pub trait RedisConnection: Send + Sync {
+    /// Connects; the events come from the stream that it returns.
     fn open(&self) -> Box<dyn ConnectionEvents>;
 
     /// Sends a command once, and waits for its reply within its deadline.
@@ -28,6 +48,7 @@ pub trait RedisConnection: Send + Sync {
     /// Subscribes to a channel, whose messages are events from then on.
     fn subscribe(&self, channel: &str) -> BoxFuture<Result<(), RedisError>>;
 
+    /// Sends PING, and waits for the reply.
     fn ping(&self) -> BoxFuture<Result<(), RedisError>>;
 }
 
@@ -37,8 +58,10 @@ pub trait ConnectionEvents: Send + Sync {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = ConnectionEvent> + Send + '_>>;
 }
 
+/// One event of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionEvent {
+    /// The server has accepted the connection.
     Connected,
     /// It was lost, or could not be made; `None`: for several reasons.
     Failed(Option<RedisError>),
@@ -81,7 +104,9 @@ pub(crate) enum PubsubProtocol {
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
+    /// A TCP address.
     Host(RedisHost),
+    /// The path of a Unix socket.
     Socket(PathBuf),
 }
 

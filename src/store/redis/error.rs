@@ -2,20 +2,28 @@
 
 use crate::config::RedisHost;
 
+/// Why a command has no usable reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisError {
+    /// The circuit breaker is open.
     #[error("Redis is unavailable")]
     Unavailable,
+    /// The bound on commands in flight is reached.
     #[error("too many commands are in flight")]
     TooManyInFlight,
+    /// The deadline has passed.
     #[error("Redis did not answer in time")]
     TimedOut,
+    /// The connection was lost; the command may have been carried out.
     #[error("the connection to Redis failed: {0}")]
     ConnectionLost(String),
+    /// An error reply, with its text.
     #[error("Redis answered with an error: {0}")]
     ErrorReply(String),
+    /// A new epoch has begun meanwhile.
     #[error("a new purge index has replaced the one that took the purge")]
     IndexReplaced,
+    /// Another process uses the name of this replica.
     #[error("another process has this replica's name: give each a `store.replica` of its own")]
     NameTaken,
     /// Another node of the cluster has the key.
@@ -30,6 +38,7 @@ pub struct Redirect {
     pub(crate) is_ask: bool,
     /// Empty: the host that replied.
     pub host: String,
+    /// The TCP port.
     pub port: u16,
 }
 

@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{Address, ConnectionEvent, ConnectionEvents, PubsubProtocol, RedisConnection};
+use super::connection::{Admission, SendOptions};
 use super::connector::RedisConnector;
 use super::error::RedisError;
-use super::node::{Admission, SendOptions};
 use super::request::RedisRequest;
 use super::scripts::{RespValue, STREAM};
 use crate::config::{RedisServers, RedisSettings};

@@ -3,6 +3,8 @@
 //! One confirmation is under way at a time, and serves all who wait for one. It is sent on a timer, when another
 //! replica's purge wakes this one, when the connection is a new one, and when somebody asks.
 
+mod roll;
+mod waiters;
 mod writing;
 
 use std::pin::pin;
@@ -17,20 +19,20 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::batcher::Batcher;
 use super::command_stats::CommandKind;
+use super::connection::Admission;
 use super::error::RedisError;
 use super::journal::Journal;
 use super::keys::KeyNames;
-use super::node::Admission;
 use super::recent_purges::RecentPurges;
 use super::replicas::Membership;
 use super::scripts::{PURGE, RespValue, SYNC, Script, ScriptReply, parse_reply};
 use super::servers::Servers;
-use super::waiters::Waiter;
 use crate::clock::{Clock, Moment};
 use crate::purge::{Epoch, Index, IndexBounds, Position, PurgeVersion, PurgeView, Target};
 use crate::random::random_token;
 use crate::store::encoding::ClockOffset;
 use crate::store::remote_status::RemoteStatus;
+use waiters::Waiter;
 
 /// Records in one reply: some 50 kB.
 const RECORDS_PER_REPLY: usize = 1000;
@@ -57,7 +59,7 @@ pub(crate) struct RedisIndex {
     pub(super) deadline: Duration,
     /// Without another reason, a confirmation is sent this long after the last.
     interval: Duration,
-    pub(super) waiters: Arc<Batcher<Waiter>>,
+    waiters: Arc<Batcher<Waiter>>,
     /// Somebody waits for a confirmation.
     pub(super) sync_requested: Notify,
     /// Another replica has purged.

@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::command_stats::CommandKind;
+use super::connection::Admission;
 use super::error::RedisError;
 use super::index::RedisIndex;
-use super::node::Admission;
+use super::request::millis_arg;
 use super::scripts::{LEASE_END, LEASE_RENEW, LEASE_TAKE, RespValue, Script};
 use crate::hex;
 use crate::policy::CacheKey;
@@ -227,10 +228,6 @@ impl FetchLeases {
     fn lock_waiters(&self) -> MutexGuard<'_, HashMap<CacheKey, Vec<oneshot::Sender<()>>>> {
         self.waiters.lock()
     }
-}
-
-pub(super) fn millis_arg(duration: Duration) -> Bytes {
-    duration.as_millis().to_string().into()
 }
 
 fn parse_key(digits: &str) -> Option<CacheKey> {

@@ -9,6 +9,8 @@
 //! - It repeats a command whose reply was lost. Here each command is sent once.
 //! - It does not notice a server that hangs. Here the client is replaced after repeated timeouts.
 
+mod read_batcher;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,16 +20,16 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::command_stats::{CommandCounters, CommandKind};
-use super::connection::{Address, ConnectionEvent, PubsubProtocol, RedisConnection};
+use super::connection::{Address, Admission, ConnectionEvent, PubsubProtocol, RedisConnection, SendOptions};
 use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::health::NodeHealth;
 use super::port_probe::probe_port;
-use super::read_batcher::ReadBatcher;
 use super::request::RedisRequest;
 use super::scripts::{RespValue, Script};
 use crate::clock::Moment;
 use crate::tasks::spawn;
+use read_batcher::ReadBatcher;
 
 /// Maximum number of commands in flight, by class. A batch of reads counts each of them.
 const MAX_READS_IN_FLIGHT: usize = 4096;
@@ -55,22 +57,6 @@ pub(crate) struct RedisNode {
     reconnect_requested: Notify,
     is_shut_down: AtomicBool,
     changes: TopologyChanges,
-}
-
-/// Whether a command is sent although the breaker is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    IfHealthy,
-    Probe,
-}
-
-/// How a command is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct SendOptions {
-    pub admission: Admission,
-    /// Prefixed by ASKING, for a node that is importing the key's slot.
-    pub asking: bool,
-    pub timeout: Duration,
 }
 
 impl RedisNode {

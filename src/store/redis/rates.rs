@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::command_stats::CommandKind;
+use super::connection::Admission;
 use super::error::RedisError;
 use super::index::integer_arg;
-use super::node::Admission;
 use super::scripts::{RATE, RespValue};
 use super::servers::Servers;
 use crate::clock::saturating_micros;

@@ -9,14 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::{Instant, sleep, timeout_at};
 
-use super::command_stats::CommandKind;
-use super::error::RedisError;
-use super::index::RedisIndex;
-use super::leases::millis_arg;
-use super::node::Admission;
-use super::scripts::{DEREGISTER, REPLICAS, RollEntry, RollReply, parse_roll};
+use super::scripts::RollEntry;
 use crate::clock::{Moment, Timestamp};
 use crate::purge::PurgeVersion;
 use crate::random::random_bytes;
@@ -30,37 +24,27 @@ const ROLL_INTERVAL: Duration = Duration::from_millis(900);
 const EXPIRY_SLACK: Duration = Duration::from_secs(2);
 const MIN_EXPIRY: Duration = Duration::from_secs(4);
 
-/// Between looks at who knows a purge.
-const MIN_POLL_INTERVAL: Duration = Duration::from_millis(2);
-const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
-
-/// An operator can wait for longer than a request.
-const ADMIN_DEADLINE: Duration = Duration::from_secs(1);
-
 /// Begins a message that asks every replica to report what it knows.
 pub(super) const HEARTBEAT_REQUEST: char = 'b';
 
 /// In a place on the roll: `r`, the process, its trust, when it started, its name.
-const PROCESS: std::ops::Range<usize> = 1..9;
+pub(super) const PROCESS: std::ops::Range<usize> = 1..9;
 const TRUST: std::ops::Range<usize> = 9..25;
 const STARTED: std::ops::Range<usize> = 25..41;
 const NAME_AT: usize = 41;
-
-/// How long the index outlives the last replica. Without it everything stored is a miss, so nothing depends on it.
-const ABANDONED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// This replica's place on the roll, and what it has seen of the others.
 #[derive(Debug)]
 pub(crate) struct Membership {
     pub name: String,
-    process: [u8; 8],
+    pub(super) process: [u8; 8],
     started: Timestamp,
     /// How long this replica may answer from its view without a reply from Redis.
-    trust: Duration,
+    pub(super) trust: Duration,
     /// Somebody waits until every replica reports this version.
     requested: AtomicU64,
     last_reported: AtomicU64,
-    has_left: AtomicBool,
+    pub(super) has_left: AtomicBool,
     has_conflict: AtomicBool,
     seen: Mutex<Seen>,
 }
@@ -149,19 +133,19 @@ impl Membership {
 
     /// Whether every replica that does not know the present epoch has stopped answering by now, and `version` is of this
     /// epoch.
-    fn is_epoch_settled(&self, version: PurgeVersion, longest_trust: Duration) -> bool {
+    pub(super) fn is_epoch_settled(&self, version: PurgeVersion, longest_trust: Duration) -> bool {
         let epoch = self.seen().epoch;
         let Some(switched_at) = epoch.switched_at else { return false };
         version > epoch.former && epoch.at_switch + Moment::now().since(switched_at) > longest_trust
     }
 
-    fn is_roll_due(&self) -> bool {
+    pub(super) fn is_roll_due(&self) -> bool {
         self.seen().looked_at.is_none_or(|looked| Moment::now().since(looked) >= ROLL_INTERVAL)
     }
 
     /// Notes what the replicas have reported, and returns those that have not for longer than they may answer, by this
     /// process's clock.
-    fn observe(&self, entries: &[RollEntry], now: Moment) -> Vec<Bytes> {
+    pub(super) fn observe(&self, entries: &[RollEntry], now: Moment) -> Vec<Bytes> {
         let mut seen = self.seen();
         seen.looked_at = Some(now);
         let before = std::mem::take(&mut seen.reports);
@@ -207,133 +191,21 @@ impl Membership {
     }
 }
 
-impl RedisIndex {
-    /// Looks who is on the roll, if the last look was a while ago.
-    pub(crate) async fn watch_roll(&self) {
-        if self.membership.is_roll_due()
-            && let Err(error) = self.fetch_roll("").await
-        {
-            tracing::debug!(%error, "cannot read the replica list");
-        }
-    }
-
-    /// Ends the waits of others for this replica, which answers no more requests.
-    pub(crate) async fn deregister(&self) {
-        let place = self.place();
-        self.membership.has_left.store(true, Ordering::Release);
-        self.leave_roll(place).await;
-    }
-
-    fn place(&self) -> Bytes {
-        let registration = self.membership.registration();
-        [b"r", &self.membership.process()[..], &registration].concat().into()
-    }
-
-    async fn leave_roll(&self, place: Bytes) {
-        let keys = [self.keys.index.as_str(), self.keys.history.as_str()];
-        let args = vec![place, self.membership.process(), millis_arg(ABANDONED_TTL)];
-        let (kind, admission) = (CommandKind::Replicas, Admission::IfHealthy);
-        let left = self.servers.run(kind, &DEREGISTER, &keys, args, admission, self.deadline).await;
-        if let Err(error) = left {
-            tracing::debug!(%error, "replica not deregistered; its entry expires");
-        }
-    }
-
-    /// All that there are.
-    pub(crate) async fn list_replicas(&self) -> Result<Vec<ReplicaStatus>, RedisError> {
-        let roll = self.fetch_roll("").await?;
-        Ok(roll.replicas.iter().map(status).collect())
-    }
-
-    /// Waits until every replica knows what was purged up to `version`; those that do not within the time.
-    ///
-    /// # Errors
-    /// If the roll can't be read, or does not prove anything: another epoch has begun, and replicas that have not heard
-    /// of it may still answer.
-    pub(crate) async fn wait_replicated(
-        &self,
-        version: PurgeVersion,
-        within: Duration,
-    ) -> Result<Vec<ReplicaStatus>, RedisError> {
-        let end = Instant::now() + within;
-        let mut message = format!("{HEARTBEAT_REQUEST}{}", version.0);
-        let mut pause = MIN_POLL_INTERVAL;
-        let mut missing = Err(RedisError::TimedOut);
-        loop {
-            let Ok(roll) = timeout_at(end, self.fetch_roll(&message)).await else { return missing };
-            if roll.is_ok() {
-                message.clear();
-            }
-            missing = roll.and_then(|roll| self.missing(version, &roll));
-            let is_over = missing.as_ref().is_ok_and(Vec::is_empty) || Instant::now() + pause >= end;
-            if is_over {
-                return missing;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(MAX_POLL_INTERVAL);
-        }
-    }
-
-    fn missing(&self, version: PurgeVersion, roll: &RollReply) -> Result<Vec<ReplicaStatus>, RedisError> {
-        let membership = &self.membership;
-        let trust = roll.replicas.iter().map(|entry| parse_trust(&entry.place)).max().unwrap_or_default();
-        if roll.epoch != self.view.epoch()
-            || !membership.is_epoch_settled(version, trust.max(membership.trust))
-        {
-            return Err(RedisError::IndexReplaced);
-        }
-        let is_own = |entry: &RollEntry| entry.place.get(PROCESS) == Some(&membership.process[..]);
-        if !roll.replicas.iter().any(is_own) {
-            return Err(RedisError::ErrorReply("this replica is not on the roll".to_owned()));
-        }
-        let knows = |entry: &&RollEntry| match is_own(entry) {
-            true => self.view.read().high_water() >= version,
-            false => entry.known >= version,
-        };
-        Ok(roll.replicas.iter().filter(|entry| !knows(entry)).map(status).collect())
-    }
-
-    /// Reads the roll, and has those forgotten that have been silent for too long.
-    async fn fetch_roll(&self, message: &str) -> Result<RollReply, RedisError> {
-        let mut forget = Vec::new();
-        loop {
-            let mut args =
-                [&self.keys.wake, message].map(|arg| Bytes::copy_from_slice(arg.as_bytes())).to_vec();
-            args.append(&mut forget);
-            let admission = match self.membership.has_conflict() {
-                true => Admission::Probe,
-                false => Admission::IfHealthy,
-            };
-            let call = self.call(CommandKind::Replicas, &REPLICAS, args, admission, ADMIN_DEADLINE);
-            let (reply, nonce) = call.await?;
-            let roll = parse_roll(&reply, &nonce).ok_or_else(|| self.lost_track())?;
-            let (place, had_conflict) = (self.place(), self.membership.has_conflict());
-            forget = self.membership.observe(&roll.replicas, Moment::now());
-            if self.membership.has_conflict() && !had_conflict {
-                self.leave_roll(place).await;
-            }
-            if forget.is_empty() {
-                return Ok(roll);
-            }
-        }
-    }
+pub(super) fn parse_trust(place: &[u8]) -> Duration {
+    Duration::from_micros(place.get(TRUST).and_then(parse_number).unwrap_or_default())
 }
 
-fn status(entry: &RollEntry) -> ReplicaStatus {
+fn parse_number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+pub(super) fn status(entry: &RollEntry) -> ReplicaStatus {
     let name = entry.place.get(NAME_AT..).unwrap_or_default();
     ReplicaStatus {
         name: String::from_utf8_lossy(name).into_owned(),
         position: entry.known,
         last_seen_ago: entry.silent_for,
     }
-}
-
-fn parse_trust(place: &[u8]) -> Duration {
-    Duration::from_micros(place.get(TRUST).and_then(parse_number).unwrap_or_default())
-}
-
-fn parse_number(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 #[cfg(test)]

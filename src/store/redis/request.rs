@@ -1,17 +1,22 @@
 //! Commands, independent of the client library.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 /// A command and its arguments. Sent by name, because the client library's own functions for scripts take no deadline.
 #[derive(Clone, Debug)]
 pub struct RedisRequest {
+    /// The name of the command.
     pub name: &'static str,
+    /// The arguments after it.
     pub args: Vec<Bytes>,
     /// The server may answer later than other commands, after them.
     pub blocks: bool,
 }
 
 impl RedisRequest {
+    /// GET of one key.
     pub fn get(key: Bytes) -> Self {
         Self::new("GET", vec![key])
     }
@@ -47,6 +52,7 @@ impl RedisRequest {
         Self::new("SCRIPT", [&b"LOAD"[..], text.as_bytes()].map(Bytes::from_static).into())
     }
 
+    /// A command with arguments that are text.
     pub fn with_args(name: &'static str, words: &[&str]) -> Self {
         Self::new(name, words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect())
     }
@@ -54,4 +60,9 @@ impl RedisRequest {
     fn new(name: &'static str, args: Vec<Bytes>) -> Self {
         Self { name, args, blocks: false }
     }
+}
+
+/// An argument in whole milliseconds.
+pub(super) fn millis_arg(duration: Duration) -> Bytes {
+    duration.as_millis().to_string().into()
 }

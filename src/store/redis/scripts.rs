@@ -75,9 +75,13 @@ impl Script {
 /// A value of a reply, independent of the client library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RespValue {
+    /// Null.
     Nil,
+    /// An integer.
     Integer(i64),
+    /// A bulk or simple string.
     Bytes(Bytes),
+    /// An array.
     Array(Vec<RespValue>),
 }
 

@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::command_stats::CommandKind;
-use super::connection::Address;
+use super::connection::{Address, Admission, PubsubProtocol, RedisConnection, SendOptions};
 use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::failure_reason::{explain_sentinel_reply, no_sentinel_answers, unconfirmed_primary};
-use super::node::{Admission, RedisNode, SendOptions, TopologyChanges};
-use super::pubsub::{SentinelAnnouncements, subscribe};
+use super::node::{RedisNode, TopologyChanges};
+use super::pubsub::{Subscriber, subscribe};
 use super::request::RedisRequest;
 use super::scripts::RespValue;
 use crate::config::RedisHost;
@@ -264,6 +264,27 @@ fn parse_host(address: &RespValue) -> Option<RedisHost> {
     let RespValue::Array(address) = address else { return None };
     let [host, port] = address.as_slice() else { return None };
     Some(RedisHost { host: host.text()?.to_owned(), port: u16::try_from(port.number()?).ok()? })
+}
+
+/// The announcements of a sentinel.
+struct SentinelAnnouncements {
+    channel: &'static str,
+    sentinel: Arc<RedisNode>,
+    announced: Arc<Notify>,
+}
+
+impl Subscriber for SentinelAnnouncements {
+    fn channel(&self) -> &str {
+        self.channel
+    }
+
+    fn connect(&self, protocol: PubsubProtocol) -> Arc<dyn RedisConnection> {
+        self.sentinel.build_pubsub_client(protocol)
+    }
+
+    fn on_message(&self, _message: Option<&str>) {
+        self.announced.notify_one();
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command_stats::CommandKind;
-use super::node::{Admission, RedisNode, SendOptions};
+use super::connection::{Admission, SendOptions};
+use super::node::RedisNode;
 use super::request::RedisRequest;
 use super::servers::Servers;
 use crate::store::remote_status::ServerMemory;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::command_stats::CommandKind;
+use super::connection::Admission;
 use super::error::RedisError;
 use super::keys::KeyNames;
-use super::leases::millis_arg;
-use super::node::Admission;
+use super::request::millis_arg;
 use super::scripts::{RespValue, SEEN, SOURCE};
 use super::servers::Servers;
 use crate::store::sources::{SourceState, SourceUpdate, StreamPosition, StreamProgress};

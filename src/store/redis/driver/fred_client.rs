@@ -22,9 +22,9 @@ use super::super::connection::{
     Address, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings, PubsubProtocol,
     RedisConnection,
 };
+use super::super::connection::{Admission, SendOptions};
 use super::super::credentials::LoginSource;
 use super::super::error::RedisError;
-use super::super::node::{Admission, SendOptions};
 use super::super::request::RedisRequest;
 use super::super::scripts::RespValue;
 use super::{CONNECT_TIMEOUT, MAX_RECONNECT_DELAY_MS, MIN_RECONNECT_DELAY_MS, RECONNECT_JITTER_MS};

@@ -12,9 +12,9 @@ use crate::purge::{
 use crate::store::audit_log::MAX_AUDIT_RECORDS;
 use crate::store::redis::audit_log;
 use crate::store::redis::command_stats::CommandKind;
+use crate::store::redis::connection::Admission;
 use crate::store::redis::error::RedisError;
 use crate::store::redis::journal::{Journal, JournalBatch};
-use crate::store::redis::node::Admission;
 use crate::store::redis::scripts::{PURGE, ScriptReply};
 
 /// One script blocks Redis for a millisecond or two with this many targets.

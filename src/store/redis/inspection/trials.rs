@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::super::command_stats::CommandKind;
+use super::super::connection::Admission;
 use super::super::error::RedisError;
 use super::super::failure_reason::{ExplainContext, explain};
-use super::super::node::Admission;
 use super::super::scripts::{
     DEREGISTER, HISTORY, LEASE_END, LEASE_RENEW, LEASE_TAKE, PURGE, REMOVE, REPLACE, REPLICAS, SEEN, SOURCE,
     SYNC, Script,

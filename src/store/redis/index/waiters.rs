@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::batcher::OpenBatch;
-use super::index::RedisIndex;
+use super::super::batcher::OpenBatch;
+use super::RedisIndex;
 use crate::clock::Moment;
 use crate::tasks::spawn;
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::batcher::{Batcher, OpenBatch};
-use super::command_stats::CommandKind;
-use super::error::RedisError;
-use super::node::{Admission, RedisNode, SendOptions};
-use super::request::RedisRequest;
-use super::scripts::RespValue;
+use super::super::batcher::{Batcher, OpenBatch};
+use super::super::command_stats::CommandKind;
+use super::super::connection::{Admission, SendOptions};
+use super::super::error::RedisError;
+use super::super::request::RedisRequest;
+use super::super::scripts::RespValue;
+use super::RedisNode;
 use crate::clock::Moment;
 use crate::tasks::spawn;
 
