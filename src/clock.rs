@@ -13,18 +13,22 @@ use jiff::tz::TimeZone;
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// A time from microseconds since 1970.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
+    /// A time from seconds since 1970.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1_000_000))
     }
 
+    /// Microseconds since 1970.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
+    /// Whole seconds since 1970.
     pub const fn as_secs(self) -> u64 {
         self.0 / 1_000_000
     }
@@ -34,10 +38,12 @@ impl Timestamp {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
+    /// The time `duration` later, saturating.
     pub fn plus(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(saturating_micros(duration)))
     }
 
+    /// The time `duration` earlier, not before 1970.
     pub fn minus(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_sub(saturating_micros(duration)))
     }
@@ -95,14 +101,17 @@ impl Moment {
         Moment((clock.nanos)().saturating_sub(clock.first).saturating_add(1))
     }
 
+    /// The time since then, zero if it lies ahead.
     pub fn elapsed(self) -> Duration {
         Moment::now().since(self)
     }
 
+    /// A moment from nanoseconds.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
+    /// Nanoseconds since the first call in this process.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
@@ -116,11 +125,13 @@ impl Moment {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The moment `duration` later, saturating.
     pub fn plus(self, duration: Duration) -> Moment {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Moment(self.0.saturating_add(nanos))
     }
 
+    /// The moment `duration` earlier, saturating.
     pub fn minus(self, duration: Duration) -> Moment {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Moment(self.0.saturating_sub(nanos))
@@ -173,6 +184,7 @@ enum ClockSource {
 }
 
 impl Clock {
+    /// The system's clock, or the simulated one.
     pub fn system() -> Self {
         Self(ClockSource::System)
     }
@@ -189,6 +201,7 @@ impl Clock {
         clock
     }
 
+    /// The time now.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {

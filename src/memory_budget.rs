@@ -29,6 +29,7 @@ const MAX_STALL: Duration = Duration::from_secs(16);
 /// A reader may be this slow however long the budget is exceeded.
 const MIN_STALL: Duration = Duration::from_secs(2);
 
+/// The bytes that the parts of one memory limit hold together.
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: u64,

@@ -27,6 +27,7 @@ use crate::purge::{ReadVersion, TargetId, ValidityCache};
 /// The entry of a store under one key.
 #[derive(Clone, Debug)]
 pub enum StoredEntry {
+    /// The response itself.
     Response(StoredResponse),
     /// The responses under this key differ by request fields; each has a key of its own.
     Variants(Arc<Variants>),
@@ -35,6 +36,7 @@ pub enum StoredEntry {
 /// The `Vary` fields of the responses of one key, the latest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variants {
+    /// One set of fields for each `Vary`, the latest first.
     pub fields: Vec<VaryFields>,
     /// The content codings that the upstream uses.
     pub codings: Codings,
@@ -51,8 +53,10 @@ impl Variants {
     }
 }
 
+/// A stored response: its head and its content.
 #[derive(Clone, Debug)]
 pub struct StoredResponse {
+    /// Everything except the content.
     pub head: Arc<StoredHead>,
     /// The whole content, without transfer coding.
     pub body: Bytes,
@@ -65,16 +69,21 @@ pub struct StoredHead {
     pub key: CacheKey,
     /// The route's key, tags and `per` at the time of storing; a response is not reused under others.
     pub fingerprint: Fingerprint,
+    /// The status.
     pub status: StatusCode,
     /// End-to-end fields without `Age`, and the tags as text.
     pub fields: StoredFields,
+    /// The lifetime.
     pub terms: StoredTerms,
     /// The purge version that was read before the fetch began.
     pub stamp: ReadVersion,
     /// All targets by which a purge reaches the response, sorted.
     pub targets: Box<[TargetId]>,
+    /// The last judgement of the purge index.
     pub found_valid: ValidityCache,
+    /// The rules under which the terms hold.
     pub evaluated_under: EvaluatedUnder,
+    /// How often and when it was used.
     pub usage: Usage,
 }
 
@@ -84,6 +93,7 @@ pub struct StoredHead {
 pub struct EvaluatedUnder(AtomicU64);
 
 impl EvaluatedUnder {
+    /// The rules at the time of storing.
     pub fn new(rules: Fingerprint) -> Self {
         Self(AtomicU64::new(rules.0))
     }
@@ -93,10 +103,12 @@ impl EvaluatedUnder {
         Fingerprint(self.0.load(Ordering::Relaxed))
     }
 
+    /// Whether the terms hold under `rules`.
     pub fn matches(&self, rules: Fingerprint) -> bool {
         rules.0 != 0 && self.0.load(Ordering::Relaxed) == rules.0
     }
 
+    /// The terms hold under `rules` from now on.
     pub fn set(&self, rules: Fingerprint) {
         self.0.store(rules.0, Ordering::Relaxed);
     }
@@ -122,10 +134,12 @@ impl StoredEntry {
 }
 
 impl StoredHead {
+    /// A copy of the terms.
     pub fn terms(&self) -> Terms {
         self.terms.get()
     }
 
+    /// The tags.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.fields.tags()
     }

@@ -18,6 +18,7 @@ use std::{env, fs};
 use client::Client;
 use counted::Counted;
 
+/// Any error of a measurement.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Instructions of one hit of 1 KiB over HTTP/1.1, asked one after another on one connection. When it falls, lower it.

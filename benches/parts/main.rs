@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use larder::clock::Timestamp;
 use larder::stored_response::Terms;
 
+/// Any error of a measurement.
 pub type Failure = Box<dyn Error>;
 
 /// Minimum duration of a round: shorter parts are repeated, since reading the clock takes time.

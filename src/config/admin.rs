@@ -14,10 +14,12 @@ use super::yaml::YamlNode;
 use super::{Listen, Secret};
 use crate::policy::invalidation::RelatedPaths;
 
+/// The settings of `admin`.
 #[derive(Clone, Debug)]
 pub struct AdminSettings {
     /// `None`: no admin listener (`admin: off`).
     pub listen: Option<Listen>,
+    /// Must be sent as `Authorization: Bearer`. `None`: no token is asked for.
     pub token: Option<Secret>,
 }
 

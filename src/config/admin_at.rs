@@ -55,11 +55,15 @@ pub(super) const ADMIN_AT: Reader<YamlNode> = super::keys::deferred(Kind::Mappin
 /// A request of an operator at a path of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
+    /// Statistics.
     Stats,
+    /// Purges everything.
     Clear,
     /// Holds the tag as spelled in the path.
     Invalidate(String),
+    /// Starts a warming run.
     Warm,
+    /// Fetches again what is stored.
     Refresh,
 }
 

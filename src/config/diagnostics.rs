@@ -13,9 +13,13 @@ use super::snippet::render;
 pub enum Location {
     /// The file as a whole.
     Start,
+    /// A part of the text.
     Text {
+        /// The line.
         line: usize,
+        /// The first column.
         column: usize,
+        /// The number of characters.
         length: usize,
     },
     /// A flag or variable, by its name.
@@ -72,6 +76,7 @@ impl Diagnostic {
 }
 
 impl Location {
+    /// The line; `None` outside the text.
     pub fn line(self) -> Option<usize> {
         match self {
             Location::Text { line, .. } => Some(line),

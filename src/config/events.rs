@@ -66,11 +66,13 @@ settings! {
 
 pub(super) const EVENTS_KIND: Kind = Kind::ListOf(&Kind::Mapping(EventFields::SECTION));
 
+/// One entry of `events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventSource {
     /// Unique among the sources.
     pub name: String,
     pub(crate) kind: EventKind,
+    /// The purges of its events.
     pub rules: EventRules,
     /// `None`: silence has no effect.
     pub(crate) silence: Option<SilencePolicy>,

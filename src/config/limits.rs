@@ -81,8 +81,11 @@ impl Limits {
 /// A limit for each client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientShare {
+    /// No limit.
     Off,
+    /// A number of connections or requests.
     Count(usize),
+    /// A share of the whole limit, in percent.
     Percent(usize),
 }
 

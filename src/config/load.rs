@@ -13,8 +13,11 @@ use super::yaml::{self, Value, YamlNode};
 /// Values of flags and `LARDER_*` variables, which take precedence over the file.
 #[derive(Clone, Debug, Default)]
 pub struct SettingOverrides {
+    /// In place of `listen`, unless it is empty.
     pub listen: Vec<String>,
+    /// In place of `upstream`.
     pub upstream: Option<String>,
+    /// In place of `admin.listen`.
     pub admin_listen: Option<String>,
     pub(crate) log_format: Option<String>,
     pub(crate) log_level: Option<String>,

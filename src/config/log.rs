@@ -28,7 +28,9 @@ settings! {
 /// The access log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessLogSettings {
+    /// The format of a line.
     pub format: AccessFormat,
+    /// The share of requests that are logged.
     pub sample: Fraction,
     /// `None`: standard output.
     pub path: Option<PathBuf>,

@@ -103,11 +103,15 @@ use crate::policy::{CallerFields, Route};
 /// The settings of one larder.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The addresses to accept requests on.
     pub listen: Vec<Listen>,
     /// One for each of `listen`.
     pub(crate) listener_settings: Vec<ListenerSettings>,
+    /// The API.
     pub upstream: UpstreamSettings,
+    /// The store of responses.
     pub store: StoreSettings,
+    /// The operators' endpoints.
     pub admin: AdminSettings,
     /// `None`: the API's paths are all the API's.
     pub(crate) admin_at: Option<OperationPaths>,
@@ -122,9 +126,12 @@ pub struct Config {
     pub credentials: CallerFields,
     /// The ways in which routes know their callers.
     pub(crate) callers: Vec<CallerSettings>,
+    /// Request fields whose names a CGI-like upstream reads as others.
     pub underscores: Underscores,
     pub(crate) request_id: RequestIds,
+    /// The bounds of what clients can cause.
     pub limits: Limits,
+    /// The log and the access log.
     pub log: LogSettings,
     /// `None`: no spans are exported.
     pub(crate) tracing: Option<TracingSettings>,
@@ -132,6 +139,7 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     pub(crate) warm: Vec<WarmEntry>,
     pub(crate) background: BackgroundSettings,
+    /// The sources of change events.
     pub events: Vec<EventSource>,
     /// Valid but suspicious settings, each rendered with its location.
     pub warnings: Vec<String>,
@@ -149,8 +157,11 @@ pub(crate) struct ListenerSettings {
 /// The handling of request fields whose names a CGI-like upstream reads as others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Underscores {
+    /// Leave them out.
     Drop,
+    /// Answer 400.
     Refuse,
+    /// Forward them.
     Pass,
 }
 
@@ -195,14 +206,26 @@ pub(crate) enum RequestIds {
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
+    /// A TCP address.
     Tcp(SocketAddr),
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
+/// The address of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamAddress {
-    Http { authority: String },
-    Https { authority: String },
+    /// Without TLS.
+    Http {
+        /// `host:port`.
+        authority: String,
+    },
+    /// With TLS.
+    Https {
+        /// `host:port`.
+        authority: String,
+    },
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -221,9 +244,11 @@ impl fmt::Display for UpstreamAddress {
 pub enum UpstreamHost {
     /// The client's own.
     Preserve,
+    /// Always this one.
     Set(String),
 }
 
+/// The behaviour while Redis is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStoreLoss {
     /// Send requests to the upstream.
@@ -263,8 +288,10 @@ pub(crate) struct PageWalk {
     pub next: Option<JsonQuery>,
 }
 
+/// The format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessFormat {
+    /// One JSON object a line.
     Json,
     /// Apache's combined log format.
     Combined,
@@ -296,6 +323,7 @@ impl Secret {
         Self(secret.into())
     }
 
+    /// The secret itself, never to be logged.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -17,6 +17,7 @@ pub struct RedisSettings {
     pub(crate) servers: RedisServers,
     /// Always 0 in a cluster.
     pub database: u16,
+    /// The user of Redis' access control list.
     pub username: Option<String>,
     pub(crate) password: Option<Secret>,
     /// Where a password comes from that changes while larder runs.
@@ -48,9 +49,12 @@ pub(crate) enum RedisServers {
     },
 }
 
+/// The address of a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RedisHost {
+    /// A host name or an IP address.
     pub host: String,
+    /// The TCP port.
     pub port: u16,
 }
 

@@ -132,6 +132,7 @@ settings! {
 /// How values in Redis are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressionAlgorithm {
+    /// Zstandard (RFC 8878).
     Zstd,
 }
 

@@ -14,6 +14,7 @@ use crate::policy::routes::Routes;
 use crate::policy::template::Template;
 use crate::purge::Target;
 
+/// The explanation as `larder explain --output json` prints it.
 pub fn to_json(explanation: &Explanation, routes: &Routes) -> Value {
     let route = explanation.route.as_deref();
     let mut json_value = json!({

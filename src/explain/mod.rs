@@ -56,22 +56,30 @@ pub use text::ExplanationText;
 /// The handling of one request.
 #[derive(Debug)]
 pub struct Explanation {
+    /// The method of the request.
     pub method: Method,
+    /// The path and query of the request.
     pub target: String,
+    /// The route that the path matches.
     pub route: Option<Arc<Route>>,
     /// The caller, on a route with `callers`.
     pub(crate) caller: Option<CallerVerdict>,
+    /// The decision.
     pub verdict: Verdict,
 }
 
+/// The decision about a request.
 #[derive(Debug)]
 pub enum Verdict {
     /// larder answers with an error.
     Refused(String),
+    /// Forwarded, neither stored nor answered from the store.
     Pass(PassReason),
     /// The service that knows callers is asked first.
     Identify,
+    /// Looked up in the store.
     Lookup(Box<LookupExplanation>),
+    /// Forwarded, and purged for.
     Write(Box<WriteExplanation>),
     /// A PURGE request.
     Purge(Vec<Target>),
@@ -91,9 +99,11 @@ pub struct LookupExplanation {
     pub forwarded: String,
     /// The parameters that are neither in the key nor sent on, each with the listed name that it nearly has.
     pub(crate) left_out: Vec<(String, Option<String>)>,
+    /// Which responses may be shared with the caller.
     pub caller: Caller,
     /// The first request field that identifies the caller and is not in the key.
     pub(crate) field_outside_key: Option<HeaderName>,
+    /// The handling if nothing usable is stored.
     pub on_miss: OnMiss,
     /// How many seconds the response's `Date` lies in the past: the clock of the upstream is behind, or it was cached.
     pub(crate) clock_lag: Option<i64>,
@@ -107,11 +117,14 @@ pub struct LookupExplanation {
     pub(crate) caller_parts: Vec<ExplainedPart>,
 }
 
+/// The storing of a response.
 #[derive(Debug)]
 pub struct StoreExplanation {
+    /// The source of the freshness lifetime.
     pub lifetime: Lifetime,
     /// The terms without `jitter`.
     pub terms: Terms,
+    /// The tags that are known.
     pub tags: Vec<String>,
     /// The response would have a stale window without its `s-maxage`.
     pub(crate) closed_by_s_maxage: bool,
@@ -123,9 +136,12 @@ pub struct StoreExplanation {
     pub targets: Vec<TargetId>,
 }
 
+/// The purges of a write.
 #[derive(Debug)]
 pub struct WriteExplanation {
+    /// The status of the response.
     pub status: StatusCode,
+    /// Whether the write took effect.
     pub end: WriteOutcome,
     /// The purged targets.
     pub targets: Vec<Target>,
@@ -133,6 +149,7 @@ pub struct WriteExplanation {
     pub(crate) widened_templates: usize,
 }
 
+/// Explains requests by the functions that `proxy` calls.
 pub struct Explainer<'c> {
     config: &'c Config,
     routes: &'c Routes,
@@ -361,6 +378,7 @@ fn find_left_out(rule: &QueryRule, query: Option<&str>) -> Vec<(String, Option<S
 }
 
 impl Explanation {
+    /// The lookup, if the verdict is one.
     pub fn lookup(&self) -> Option<&LookupExplanation> {
         match &self.verdict {
             Verdict::Lookup(reading) => Some(reading),

@@ -7,6 +7,7 @@ use crate::policy::template::Template;
 /// A route whose writes can purge one of the tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgingRoute {
+    /// The name of the route.
     pub route: String,
     /// The template in the route's `tags` or `purges`.
     pub template: String,

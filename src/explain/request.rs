@@ -21,7 +21,9 @@ pub struct ExplainRequest {
 /// A hypothetical response of the upstream; by default a 200 without cache directives.
 #[derive(Clone, Debug)]
 pub struct ExplainResponse {
+    /// The status.
     pub status: StatusCode,
+    /// All fields, in the order they were added.
     pub headers: HeaderMap,
     /// `None`: unknown.
     pub body: Option<Bytes>,
@@ -63,6 +65,7 @@ impl ExplainRequest {
         Self { peer: Some(peer), ..self }
     }
 
+    /// The method.
     pub fn method(&self) -> &Method {
         &self.parts.method
     }

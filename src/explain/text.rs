@@ -22,6 +22,7 @@ use crate::purge::Target;
 pub struct ExplanationText<'e>(&'e Explanation, &'e Routes);
 
 impl Explainer<'_> {
+    /// The explanation as `larder explain` prints it.
     pub fn text<'e>(&'e self, explanation: &'e Explanation) -> ExplanationText<'e> {
         ExplanationText(explanation, self.routes)
     }

@@ -209,6 +209,7 @@ struct PurgeCounts {
 }
 
 impl Metrics {
+    /// Metrics that start at zero.
     pub fn new(routes: &[Arc<Route>]) -> Self {
         Self::with_counters(routes.iter().map(route_labels), Arc::default())
     }

@@ -24,6 +24,7 @@ pub(super) struct Dimensions {
 /// Pairs of requests that differ in this dimension alone: how many got the same answer, and how many another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DimensionEvidence {
+    /// Pairs with the same answer.
     pub same: u64,
     pub(crate) different: u64,
 }

@@ -76,6 +76,7 @@ struct SketchState {
 }
 
 impl TrafficSketch {
+    /// An empty sketch that began at `now`.
     pub fn new(credentials: &CallerFields, now: Timestamp) -> Self {
         let state = SketchState {
             since: now,
@@ -131,6 +132,7 @@ impl TrafficSketch {
         }
     }
 
+    /// The traffic seen until `now`.
     pub fn report(&self, now: Timestamp) -> ObservedTraffic {
         let state = self.state.lock();
         report::describe(&state, now)

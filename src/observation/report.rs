@@ -11,16 +11,20 @@ use super::templates::TemplateSketch;
 use super::{SELECTING_FIELDS, SketchState};
 use crate::clock::Timestamp;
 
+/// The traffic that a sketch has seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservedTraffic {
+    /// Length of the observation, in seconds.
     pub seconds: u64,
     /// Reads on routes in `mode: observe`, and those that were compared.
     pub seen: u64,
     pub(crate) sampled: u64,
     /// Reads that were left out because there are too many paths.
     pub(crate) left_out: u64,
+    /// Memory of the sketch.
     pub memory_bytes: usize,
+    /// The templates of reads.
     pub routes: Vec<ObservedRoute>,
     /// The kinds of writes: `POST /api/courses/{id}/enroll`.
     pub writes: Vec<String>,
@@ -30,31 +34,43 @@ pub struct ObservedTraffic {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservedRoute {
+    /// The template of the path.
     pub path: String,
+    /// Reads that were compared.
     pub reads: u64,
+    /// Bytes of the responses' contents.
     pub bytes: u64,
+    /// Time that the upstream took, in milliseconds.
     pub millis: u64,
     /// Intervals between two reads of the same request.
     pub(crate) unchanged: u64,
+    /// Intervals with a different response at their end.
     pub changed: u64,
     /// Those without a write, and their length.
     pub(crate) changed_alone: u64,
     pub(crate) unchanged_alone: u64,
     pub(crate) quiet_millis: u64,
+    /// Evidence for each query parameter.
     pub parameters: BTreeMap<String, DimensionEvidence>,
+    /// Evidence for each request field.
     pub fields: BTreeMap<String, DimensionEvidence>,
+    /// Evidence for the caller.
     pub caller: DimensionEvidence,
     /// Different contents in which two callers agreed, at most 4.
     pub(crate) agreed_contents: usize,
     /// Callers with credentials that were told apart, the names of these, and reads without any.
     pub callers: usize,
+    /// The names of their credentials.
     pub credentials: Vec<String>,
+    /// Reads without a credential.
     pub anonymous: u64,
     /// Reads with a token that has a `sub`.
     pub(crate) with_subject: u64,
     /// By the lifetimes.
     pub hits: Vec<u64>,
+    /// The kinds of writes that precede changes.
     pub links: Vec<WriteLink>,
+    /// Changes with several possible causes.
     pub changes: Vec<SharedChange>,
 }
 
@@ -62,6 +78,7 @@ pub struct ObservedRoute {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WriteLink {
+    /// The kind of write: `POST /api/courses/{id}/enroll`.
     pub write: String,
     /// A value that both have.
     pub shared: Option<SharedValue>,
@@ -76,14 +93,18 @@ pub struct WriteLink {
 /// The same value as templates of the read and of the write have it: `{query.course}` and `{id}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedValue {
+    /// The template of the read.
     pub read: String,
+    /// The template of the write.
     pub write: String,
 }
 
 /// Changes after which any of these links may be the cause, by their places in the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedChange {
+    /// Indexes into the links.
     pub links: Vec<usize>,
+    /// The number of changes.
     pub times: u64,
 }
 

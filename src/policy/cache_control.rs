@@ -9,22 +9,30 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
 
+/// The directives of `Cache-Control` (RFC 9111 §5.2, RFC 5861).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheControl {
+    /// `max-age` (§5.2.1.1, §5.2.2.1).
     pub max_age: Option<Duration>,
+    /// `s-maxage` (§5.2.2.10).
     pub s_maxage: Option<Duration>,
+    /// `no-store` (§5.2.1.5, §5.2.2.5).
     pub no_store: bool,
     /// `no-cache="field"` counts as plain `no-cache`, which is stricter (§5.2.2.4).
     pub no_cache: bool,
     /// `private="field"` counts as plain `private`, which is stricter (§5.2.2.7).
     pub private: bool,
+    /// `public` (§5.2.2.9).
     pub public: bool,
+    /// `must-revalidate` (§5.2.2.2).
     pub must_revalidate: bool,
     pub(crate) proxy_revalidate: bool,
     pub(crate) must_understand: bool,
     pub(crate) no_transform: bool,
     pub(crate) only_if_cached: bool,
+    /// `stale-while-revalidate` (RFC 5861 §3).
     pub stale_while_revalidate: Option<Duration>,
+    /// `stale-if-error` (RFC 5861 §4).
     pub stale_if_error: Option<Duration>,
     pub(crate) max_stale: Option<Option<Duration>>,
     pub(crate) min_fresh: Option<Duration>,

@@ -20,6 +20,7 @@ use super::token_kind::TokenKind;
 use super::{CallerFields, RequestHead, Route, VaryFields, credentials};
 use crate::purge::normalize_escapes;
 
+/// Selects a stored response: the SHA-256 of all that the response may depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheKey(pub [u8; 32]);
 

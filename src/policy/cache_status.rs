@@ -13,35 +13,56 @@ use super::storing::NotStored;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheOutcome {
     /// Answered from the store.
-    Hit { ttl: i64, detail: Option<Detail> },
+    Hit {
+        /// Remaining freshness in seconds, negative if stale.
+        ttl: i64,
+        /// The reason, if it was served stale.
+        detail: Option<Detail>,
+    },
     /// Forwarded to the upstream, or joined to a request that was.
     Forwarded {
+        /// Why it was forwarded.
         fwd: Fwd,
         /// The upstream's status, if the client sees another one.
         fwd_status: Option<u16>,
+        /// The response was stored.
         stored: bool,
+        /// It joined a request in flight.
         collapsed: bool,
+        /// The response's freshness in seconds.
         ttl: Option<i64>,
+        /// larder's reason.
         detail: Option<Detail>,
     },
 }
 
+/// The `fwd` parameter (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fwd {
+    /// The configuration or the request keeps it from the cache.
     Bypass,
+    /// The method is forwarded.
     Method,
+    /// Nothing is stored for the URI.
     UriMiss,
+    /// No stored variant matches.
     VaryMiss,
+    /// Something is stored that the request may not have.
     Miss,
+    /// The request asks for validation.
     Request,
+    /// The stored response is stale.
     Stale,
 }
 
 /// larder's own reason: the `detail` parameter, the metric's label and the log's field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Detail {
+    /// Why it was passed.
     Pass(PassReason),
+    /// Why the response was not stored.
     NotStored(NotStored),
+    /// Why a stored response was not used.
     Miss(MissReason),
     /// Served stale while it is revalidated.
     StaleWhileRevalidate,

@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 /// The way in which a route knows its callers: an entry of `callers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerSource {
+    /// The name in `callers`.
     pub name: Arc<str>,
     /// The position among the entries.
     pub index: usize,
@@ -50,7 +51,9 @@ pub(crate) struct Claim {
 /// The result of identifying the caller of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallerVerdict {
+    /// The caller, by the source.
     Known(Arc<Identity>),
+    /// The source knows no such caller.
     Unknown(UnknownCaller),
     /// Another service has to be asked first.
     Pending,
@@ -82,6 +85,7 @@ impl UnknownCaller {
 
 /// Identifies the caller of one request. The same request always has the same caller.
 pub trait IdentifyCaller {
+    /// Identifies the sender of the request by `source`.
     fn identify(&self, source: &CallerSource) -> CallerVerdict;
 
     /// Identifies the caller of a write, whose purges may name it. A former answer of a service does not count.
@@ -105,6 +109,7 @@ pub enum CallerView<'a> {
     /// The route has no `callers`: claims are read from the bearer's token, unverified.
     #[default]
     NotAsked,
+    /// Identified by the route's source.
     Known(&'a Identity),
     /// The route has `callers`, and this one is not known.
     Nobody,

@@ -45,6 +45,7 @@ impl CallerFields {
         Self { names_usual: named.iter().any(|name| is_usual(name.as_str())), named, exempt }
     }
 
+    /// Whether the field identifies a caller.
     pub fn identify(&self, name: &HeaderName) -> bool {
         match is_usual(name.as_str()) {
             true => self.names_usual && self.is_named(name),
@@ -65,6 +66,7 @@ impl CallerFields {
         headers.keys().filter(|name| self.identify(name))
     }
 
+    /// Whether no field identifies a caller.
     pub fn is_empty(&self) -> bool {
         self.named.is_empty() && self.exempt.is_none()
     }

@@ -25,18 +25,33 @@ use crate::clock::Timestamp;
 use crate::purge::NormalizedPath;
 use crate::stored_response::StoredHead;
 
+/// The handling of a request, by its head.
 #[derive(Debug)]
 pub enum Classification<'r> {
     /// A GET or HEAD that the store may answer.
     Lookup(CacheLookup<'r>),
     /// A QUERY or POST that the store may answer, once its content is known.
-    ContentRead { route: &'r Arc<Route> },
+    ContentRead {
+        /// The route of the path.
+        route: &'r Arc<Route>,
+    },
     /// A safe request that is neither stored nor answered from the store.
-    Pass { reason: PassReason, route: Option<&'r Arc<Route>> },
+    Pass {
+        /// Why it is passed.
+        reason: PassReason,
+        /// The route of the path.
+        route: Option<&'r Arc<Route>>,
+    },
     /// Any unsafe method; `invalidation` decides its purges.
-    Write { route: Option<&'r Arc<Route>> },
+    Write {
+        /// The route of the path.
+        route: Option<&'r Arc<Route>>,
+    },
     /// The caller has to be identified first.
-    Identify { route: &'r Arc<Route> },
+    Identify {
+        /// The route of the path.
+        route: &'r Arc<Route>,
+    },
 }
 
 impl<'r> Classification<'r> {
@@ -49,12 +64,16 @@ impl<'r> Classification<'r> {
     }
 }
 
+/// A lookup in the store.
 #[derive(Debug)]
 pub struct CacheLookup<'r> {
+    /// The route of the path.
     pub route: &'r Arc<Route>,
+    /// The primary key.
     pub key: CacheKey,
     /// The query that is in the key and is forwarded.
     pub query: LookupQuery,
+    /// Which responses may be shared with the caller.
     pub caller: Caller,
     /// The maximum lifetime while an event source that purges the route's tags is silent.
     pub fallback_ttl: Option<Duration>,
@@ -87,12 +106,19 @@ pub enum Caller {
     /// The request has no credential, its credentials are in the key, or the route is `shared`.
     InKey,
     /// The same for a caller who is known until a time.
-    Known { until: Timestamp },
+    Known {
+        /// The end of the token or session.
+        until: Timestamp,
+    },
     /// A credential is not in the key: only responses marked as shared may answer (RFC 9111 §3.5), until then.
-    Credentialed { until: Option<Timestamp> },
+    Credentialed {
+        /// The end of the token, if it has one.
+        until: Option<Timestamp>,
+    },
 }
 
 impl Caller {
+    /// Whether the response is for exactly the callers with this key.
     pub fn is_in_key(self) -> bool {
         !matches!(self, Caller::Credentialed { .. })
     }
@@ -107,11 +133,14 @@ impl Caller {
     }
 }
 
+/// The reason for a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PassReason {
     /// A safe method by which the route is not read.
     Method,
+    /// No route matches.
     NoRoute,
+    /// The route has `mode: off`, or does not cache yet.
     RouteOff,
     /// `ttl: never`, or a route that only has `purges`.
     RouteNeverCaches,
@@ -132,6 +161,7 @@ pub enum PassReason {
     Range,
     /// A request for a part, or with a condition, whose sender has used up `limits.unsent_bytes_per_client`.
     UnsentBytes,
+    /// The client asks for another protocol.
     Upgrade,
     /// `Larder-Position` names a purge that this replica cannot confirm.
     Position,

@@ -24,8 +24,10 @@ pub(crate) fn parse_strict_json(text: &[u8]) -> Option<Value> {
     strict_json::parse(text, NameComparison::Exact)
 }
 
+/// A content that was parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
+    /// A JSON value.
     Json(Value),
     /// `application/x-www-form-urlencoded`, undecoded.
     Form(String),
@@ -40,6 +42,7 @@ pub enum UnreadableContent {
     Coding,
     /// The content does not parse, or has two readings.
     Malformed,
+    /// It is larger than it may be.
     TooLarge,
 }
 

@@ -31,6 +31,7 @@ pub struct EventRules(pub Vec<EventRule>);
 /// The purges of the events that fulfil conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRule {
+    /// The rules that render the targets.
     pub purge: Vec<PurgeRule>,
     /// All must hold; an event without the value may be meant.
     pub when: Vec<EventCondition>,
@@ -39,6 +40,7 @@ pub struct EventRule {
 /// Holds if a value of the event is one of the listed ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventCondition {
+    /// Selects the value.
     pub value: JsonQuery,
     pub(crate) one_of: Vec<String>,
 }
@@ -57,9 +59,11 @@ pub enum EventOutcome {
 }
 
 impl EventOutcome {
+    /// All outcomes.
     pub const ALL: [EventOutcome; 4] =
         [EventOutcome::Named, EventOutcome::Widened, EventOutcome::Malformed, EventOutcome::Ignored];
 
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             EventOutcome::Named => "named",

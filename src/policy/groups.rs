@@ -10,6 +10,7 @@ use super::RequestHead;
 use crate::purge::Target;
 
 pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+/// Names the groups that a response invalidates (RFC 9875 §3).
 pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
 /// The tags for the groups of a response (§2). Tag limits apply; §2 requires support for 32 groups of 32

@@ -3,9 +3,12 @@
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
+/// Selects values in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JsonQuery {
+    /// A JSON Pointer (RFC 6901).
     Pointer(String),
+    /// A JSONPath (RFC 9535).
     Path(JsonPath),
 }
 

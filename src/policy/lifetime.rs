@@ -36,6 +36,7 @@ pub enum Lifetime {
     AlwaysValidated,
     /// Given by the route; counted from receipt, so that a wrong `Date` does not shorten it.
     Route(Duration),
+    /// `ttl: until-purged`.
     UntilPurged,
 }
 

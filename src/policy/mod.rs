@@ -82,6 +82,7 @@ pub use vary::VaryFields;
 /// The head of a request, with one normalised authority.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
+    /// The method.
     pub method: &'a Method,
     /// `http` or `https`, as spoken by the client or as reported by a trusted proxy.
     pub scheme: &'a str,
@@ -103,6 +104,7 @@ pub struct RequestHead<'a> {
     pub search_hint: Option<&'a SearchVariance>,
     /// A filter over the names in `headers`.
     pub name_filter: HeaderNameFilter,
+    /// The identified caller.
     pub caller: CallerView<'a>,
 }
 
@@ -131,6 +133,7 @@ impl<'a> RequestHead<'a> {
         std::iter::once(self.host).chain(self.forwarded_host)
     }
 
+    /// Whether the field is present.
     pub fn has(&self, name: &HeaderName) -> bool {
         self.name_filter.may_hold(name) && self.headers.contains_key(name)
     }

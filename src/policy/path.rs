@@ -70,6 +70,7 @@ impl PathTemplate {
         alternatives::expand(text)
     }
 
+    /// The spelling of the configuration.
     pub fn as_str(&self) -> &str {
         &self.text
     }

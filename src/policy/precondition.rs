@@ -12,7 +12,9 @@ use crate::clock::Timestamp;
 /// The result of the client's conditions (RFC 9110 §13.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precondition {
+    /// Send the whole response.
     Send,
+    /// Send 304.
     NotModified,
     /// `If-Match` or `If-Unmodified-Since` failed: forward the request, the upstream answers 412.
     Forward,

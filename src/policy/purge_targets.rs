@@ -11,7 +11,9 @@ use crate::purge::{PurgeMode, Target};
 /// One entry of a route's `purges` or of an event source's `purge`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeRule {
+    /// Renders the target.
     pub template: Template,
+    /// How it is purged.
     pub options: PurgeOptions,
     /// The tags to purge if a value is missing or unusable, or if there are too many.
     pub(crate) otherwise: Vec<String>,
@@ -99,6 +101,7 @@ impl PurgeTargets {
         self.insert(target, TargetOrigin::Widened, PurgeOptions::default());
     }
 
+    /// Adds the targets of `other`.
     pub fn extend(&mut self, other: Self) {
         for (target, (origin, options)) in other.targets {
             self.insert(target, origin, options);
@@ -113,14 +116,17 @@ impl PurgeTargets {
         self.targets.values().all(|(origin, _)| origins(*origin))
     }
 
+    /// Whether there is no target.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
 
+    /// The number of targets.
     pub fn len(&self) -> usize {
         self.targets.len()
     }
 
+    /// The targets, without how they are purged.
     pub fn iter(&self) -> impl Iterator<Item = &Target> {
         self.targets.keys()
     }
@@ -130,6 +136,7 @@ impl PurgeTargets {
         self.targets.values().all(|(_, options)| *options == PurgeOptions::default())
     }
 
+    /// The targets, for a purge.
     pub fn to_vec(&self) -> Vec<Target> {
         self.targets.keys().cloned().collect()
     }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::path::percent_decoded;
 
+/// The query parameters that are part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum QueryRule {
     /// The query as received.

@@ -10,6 +10,7 @@ use super::entity_tag::EntityTag;
 use super::http_date::{self, single_value};
 use crate::clock::Timestamp;
 
+/// The part of a content that a `Range` field selects (RFC 9110 §14.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SelectedRange {
     /// The whole: no `Range`, a malformed one, `If-Range` did not match, or the stored response has no ranges.

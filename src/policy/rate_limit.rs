@@ -56,6 +56,7 @@ pub(crate) enum CountedRequests {
 /// Identifies a budget, in all replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BudgetId {
+    /// The hash of the route and of the caller.
     pub hash: [u8; 16],
     /// It is of a field's value, which clients can invent.
     pub(crate) is_inventable: bool,

@@ -11,33 +11,47 @@ use super::vary::Vary;
 use crate::clock::Timestamp;
 use crate::stored_response::{StoredHead, Terms};
 
+/// Whether and how a stored response answers a request (RFC 9111 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
+    /// Fresh.
     Fresh {
+        /// The response's age.
         age: Duration,
+        /// Remaining freshness in seconds.
         ttl: i64,
     },
     /// Stale; may be served while it is revalidated in the background.
     StaleWhileRevalidate {
+        /// The response's age.
         age: Duration,
+        /// Negative: seconds since it became stale.
         ttl: i64,
     },
     /// Must be validated first. `if_error`: may be served stale if the upstream fails.
     Validate {
+        /// The response's age.
         age: Duration,
+        /// Negative: seconds since it became stale.
         ttl: i64,
+        /// It may be served stale if the upstream fails.
         if_error: bool,
     },
     /// Usable, but the request asks for validation (§5.2.1), on a route that honours it.
     ValidateOnRequest {
+        /// The response's age.
         age: Duration,
+        /// Remaining freshness in seconds.
         ttl: i64,
     },
     /// Stale, and the request accepts that (`max-stale`), on a route that honours it.
     StaleOnRequest {
+        /// The response's age.
         age: Duration,
+        /// Negative: seconds since it became stale.
         ttl: i64,
     },
+    /// It does not answer the request.
     No(MissReason),
 }
 

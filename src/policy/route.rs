@@ -30,12 +30,14 @@ macro_rules! declare_route {
         $field:ident $(as $name:literal)? : $type:ty $(as $parsed:ty)? = $reader:ident, $mode:ident $($default:literal)?
         $(, $flag:ident)?;
     )+) => {
+        /// One entry of `routes`.
         #[derive(Clone, Debug)]
         pub struct Route {
             /// The position in the file, and in tables kept by route.
             pub index: usize,
             /// The name in metrics and logs; several routes may share one.
             pub name: Arc<str>,
+            /// The paths that it matches.
             pub path: PathTemplate,
             $(
                 $(#[doc = $doc])+
@@ -83,6 +85,7 @@ pub(crate) enum RouteMode {
     Off,
 }
 
+/// The freshness lifetime that the route gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Ttl {
     /// The lifetime of responses that give none.
@@ -112,6 +115,7 @@ pub(crate) const MAX_UNTIL_PURGED_LIFETIME: Duration = Duration::from_secs(7 * 2
 /// Which concurrent requests for the same response share one fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Collapse {
+    /// Each request is forwarded.
     No,
     /// Requests at this replica.
     #[default]
@@ -123,8 +127,11 @@ pub enum Collapse {
 /// Which of the response's directives the route's `ttl` overrides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Overrides {
+    /// `max-age`, `s-maxage` and `Expires`.
     pub lifetime: bool,
+    /// `private`.
     pub private: bool,
+    /// `no-cache`.
     pub no_cache: bool,
     /// `s-maxage` does not close the stale windows.
     pub(crate) s_maxage_revalidation: bool,
@@ -143,8 +150,11 @@ pub enum PurgedBy {
 /// The distinction between callers: a part of the request, or a name or claims that `callers` finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
+    /// The `Authorization` field.
     Authorization,
+    /// A cookie, by its name.
     Cookie(String),
+    /// A request field.
     Header(HeaderName),
     /// At least two fields or cookies; callers send one of them.
     AnyOf(Vec<Credential>),
@@ -174,8 +184,10 @@ impl Display for Credential {
 /// Which callers get the same response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Shared {
+    /// A caller with a credential that is not in the key gets responses marked as shared.
     #[default]
     No,
+    /// All callers.
     All,
     /// All known callers have one, and all anonymous ones another.
     SignedIn,

@@ -12,6 +12,7 @@ use super::path::{AffixedParameter, Segment, framework_readings};
 use super::query::QueryRule;
 use crate::purge::{NormalizedPath, TargetId};
 
+/// The routes, and which of them matches a path.
 #[derive(Clone, Debug)]
 pub struct Routes {
     routes: Vec<Arc<Route>>,
@@ -106,6 +107,7 @@ impl Routes {
         self.query_rules
     }
 
+    /// The routes in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }

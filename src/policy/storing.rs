@@ -20,13 +20,19 @@ use crate::stored_response::Terms;
 /// The reason for not storing; shared by the log, the metric and `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotStored {
+    /// The method is not one by which the route is read.
     Method,
+    /// The status is not one that is stored.
     Status,
+    /// §5.2.2.5: `no-store`.
     NoStore,
     /// §5.2.1.5: the request has `no-store`, on a route that honours it.
     RequestNoStore,
+    /// §5.2.2.7: `private`.
     Private,
+    /// It has `Set-Cookie`.
     SetCookie,
+    /// It has `Vary: *`.
     VaryStar,
     /// `text/event-stream`: it never completes and is not replayable.
     EventStream,
@@ -36,8 +42,11 @@ pub enum NotStored {
     NoLifetime,
     /// Stale on arrival, without a way to validate it later.
     AlreadyStale,
+    /// A 206.
     Partial,
+    /// It exceeds the route's `max_size`.
     TooLarge,
+    /// It would have too many tags.
     TooManyTags,
     /// The tags are in the content, which is not JSON by its type and charset.
     NotJson,
@@ -67,6 +76,7 @@ pub enum NotStored {
 }
 
 impl NotStored {
+    /// The label in metrics, and the `detail` in `Cache-Status`.
     pub fn as_str(self) -> &'static str {
         match self {
             NotStored::Method => "method",

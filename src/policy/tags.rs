@@ -18,6 +18,7 @@ use crate::purge::{MAX_TAG_DEPTH, NormalizedPath, tag_depth};
 /// A response with more tags, or with a longer or deeper one, is not stored: dropping tags would cause stale
 /// answers.
 pub(crate) const MAX_TAGS: usize = 512;
+/// The longest tag, in bytes.
 pub const MAX_TAG_BYTES: usize = 1024;
 /// Maximum segments of all tags together: each becomes a target.
 const MAX_TAG_SEGMENTS: usize = 4 * MAX_TAGS;

@@ -10,6 +10,7 @@ use super::cache_control::CacheControl;
 
 /// The directives that apply to larder, and their source.
 pub struct GoverningDirectives {
+    /// The directives of the selected field.
     pub directives: CacheControl,
     /// The source is a targeted field: `Cache-Control` and `Expires` are ignored (§2.2).
     pub targeted: bool,

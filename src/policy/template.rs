@@ -20,6 +20,7 @@ use super::content::Content;
 use super::json_query::{JsonQuery, UnusableValue};
 use super::{RequestHead, credentials, query, tags};
 
+/// A text with placeholders, which renders tags, paths or URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     text: String,
@@ -62,6 +63,7 @@ enum ValueSource {
 /// The sources of a template's values.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateContext<'a> {
+    /// The request's head.
     pub request: RequestHead<'a>,
     /// The path's parameters.
     pub captures: &'a [(&'a str, String)],
@@ -71,6 +73,7 @@ pub struct TemplateContext<'a> {
     pub response_headers: Option<&'a HeaderMap>,
     /// Present once the response is complete and can be read.
     pub response_content: Option<&'a Content>,
+    /// The bounds of rendering.
     pub limits: RenderLimits<'a>,
 }
 
@@ -126,6 +129,7 @@ impl Template {
         Ok(Self { text: text.to_owned(), parts: parse::parse_parts(text)? })
     }
 
+    /// The spelling of the configuration.
     pub fn as_str(&self) -> &str {
         &self.text
     }

@@ -17,13 +17,16 @@ use super::storing::NotStored;
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 
+/// `ttl_from` of a route: the end that the response names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TtlFrom {
+    /// Where the response names it.
     pub source: TimeSource,
     /// The margin by which the response expires earlier.
     pub minus: Duration,
 }
 
+/// The place of a time in a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TimeSource {
     /// `{json: $.expires_at}`
@@ -31,7 +34,12 @@ pub enum TimeSource {
     /// `{header: X-Expires}`
     Header(HeaderName),
     /// `{signed_url: "$..url", parameter: exp}`
-    SignedUrl { urls: JsonQuery, parameter: Option<String> },
+    SignedUrl {
+        /// Selects the URLs.
+        urls: JsonQuery,
+        /// The parameter with the time. `None`: those of common signers.
+        parameter: Option<String>,
+    },
 }
 
 /// Numbers from here on are milliseconds, smaller ones are seconds: as seconds this is the year 5138, as
@@ -39,6 +47,7 @@ pub enum TimeSource {
 const MILLISECOND_THRESHOLD: u64 = 100_000_000_000;
 
 impl TtlFrom {
+    /// Whether the time is in the content.
     pub fn reads_content(&self) -> bool {
         !matches!(self.source, TimeSource::Header(_))
     }

@@ -15,10 +15,12 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VaryFields(Box<[HeaderName]>);
 
+/// The request fields that select among the responses of one key (RFC 9110 §12.5.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Vary {
     /// No `Vary`, or an empty one.
     Nothing,
+    /// By these fields.
     Fields(VaryFields),
     /// `*`, a malformed member, or `X-Forwarded-For`: matches no other request.
     Everything,
@@ -60,6 +62,7 @@ impl VaryFields {
         Self(names.into_boxed_slice())
     }
 
+    /// The names, sorted.
     pub fn names(&self) -> &[HeaderName] {
         &self.0
     }

@@ -19,7 +19,9 @@ pub struct PurgeCause {
     pub source: String,
     /// The name of the route that a write came in by.
     pub route: Option<String>,
+    /// The method of the write.
     pub method: Option<String>,
+    /// The path of the write.
     pub path: Option<String>,
     /// The sender.
     pub from: Option<String>,
@@ -49,6 +51,7 @@ pub(crate) struct AuditRecord {
 /// Which records are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditFilter {
+    /// The most records to return.
     pub limit: usize,
     /// Only those after this position.
     pub since: PurgeVersion,

@@ -58,6 +58,7 @@ const MAX_RULES: usize = 64;
 /// Old records leave in small steps with each purge, so that no purge pays for many.
 const EVICTIONS_PER_PURGE: usize = 4;
 
+/// All purges that may still matter, by target.
 #[derive(Debug)]
 pub struct Index {
     epoch: Epoch,
@@ -86,6 +87,7 @@ pub struct Index {
 }
 
 impl Index {
+    /// An empty index at the beginning of `epoch`.
     pub fn new(epoch: Epoch, now: Timestamp, bounds: IndexBounds) -> Self {
         Self {
             epoch,
@@ -123,18 +125,22 @@ impl Index {
         self.records.len() - self.rules_of_purges.iter().filter(|id| self.records.contains_key(id)).count()
     }
 
+    /// Whether no target is on record.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// The epoch.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
+    /// The latest purge version.
     pub fn high_water(&self) -> PurgeVersion {
         self.high_water
     }
 
+    /// The rules of the responses that are served; `None`: any.
     pub fn rules(&self) -> Option<TargetId> {
         self.rules
     }

@@ -59,6 +59,7 @@ impl fmt::Display for Epoch {
 /// The state of the index before a fetch began. Purges after it invalidate the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadVersion {
+    /// The epoch of the purge index.
     pub epoch: Epoch,
     /// All purges up to this version happened before the fetch.
     pub version: PurgeVersion,
@@ -89,6 +90,7 @@ pub enum PurgeMode {
 }
 
 impl PurgeMode {
+    /// The label in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             PurgeMode::Hard => "hard",
@@ -105,15 +107,20 @@ pub struct IntentId(pub [u8; 8]);
 /// or until it expires because its owner is gone.
 #[derive(Clone, Debug)]
 pub struct PurgeIntent {
+    /// Identifies the write, for the purge that resolves the intent.
     pub id: IntentId,
+    /// The targets that the write may change.
     pub targets: Vec<TargetId>,
+    /// The time after which the write has ended for certain.
     pub expires_in: Duration,
 }
 
 /// One purge.
 #[derive(Clone, Debug)]
 pub struct Purge {
+    /// The targets.
     pub targets: Vec<Target>,
+    /// The effect on the responses.
     pub mode: PurgeMode,
     /// The targets stay in doubt for this long: nothing fetched meanwhile is kept or served. Zero unless the write may
     /// still take effect.
@@ -129,6 +136,7 @@ pub struct Purge {
 }
 
 impl Purge {
+    /// A hard purge of `targets`.
     pub fn hard(targets: Vec<Target>) -> Self {
         Self {
             targets,
@@ -140,6 +148,7 @@ impl Purge {
         }
     }
 
+    /// A soft purge of `targets`.
     pub fn soft(targets: Vec<Target>) -> Self {
         Self { mode: PurgeMode::Soft, ..Self::hard(targets) }
     }
@@ -157,6 +166,7 @@ impl Purge {
 /// The answer to "was this purged since?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
+    /// It may be served.
     Valid,
     /// A soft purge names it: it counts as stale.
     Stale,

@@ -14,25 +14,35 @@ pub enum Target {
     Tag(String),
     /// Every query, variant and credential of one path, on one host or on any.
     Path {
+        /// `None`: any host.
         host: Option<String>,
+        /// The path.
         path: NormalizedPath,
     },
     /// Exactly this query of one path.
     Url {
+        /// `None`: any host.
         host: Option<String>,
+        /// The path.
         path: NormalizedPath,
+        /// The query, without `?`.
         query: String,
     },
     /// The responses of one path that answer more queries than their own (`No-Vary-Search`).
     Equivalents {
+        /// `None`: any host.
         host: Option<String>,
+        /// The path.
         path: NormalizedPath,
     },
     /// The path and all that lies below it, by segment.
     Prefix {
+        /// `None`: any host.
         host: Option<String>,
+        /// The path.
         path: NormalizedPath,
     },
+    /// All responses.
     Everything,
 }
 
@@ -48,10 +58,12 @@ const RULES_PREFIX: [u8; 3] = [0xff; 3];
 pub struct TargetId(pub [u8; TargetId::LENGTH]);
 
 impl Target {
+    /// The target of a tag.
     pub fn tag(tag: impl Into<String>) -> Self {
         Target::Tag(tag.into())
     }
 
+    /// The id, which the index keeps in place of the target.
     pub fn id(&self) -> TargetId {
         match self {
             Target::Tag(tag) => TargetId::hash_tag(tag),
@@ -194,6 +206,7 @@ const MAX_PERCENT_DECODINGS: usize = 3;
 pub struct NormalizedPath(String);
 
 impl NormalizedPath {
+    /// Normalizes a path, with or without a query.
     pub fn new(path: &str) -> Self {
         let mut bytes = path.as_bytes().to_vec();
         for _ in 0..MAX_PERCENT_DECODINGS {
@@ -217,6 +230,7 @@ impl NormalizedPath {
         Self(format!("/{}", segments.join("/")))
     }
 
+    /// The normal form.
     pub fn as_str(&self) -> &str {
         &self.0
     }

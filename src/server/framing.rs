@@ -21,12 +21,21 @@ use crate::config::Limits;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramingFault {
     /// The head that begins at this byte of the input is ambiguous or malformed; 0 if it began earlier.
-    Head { begins: usize },
+    Head {
+        /// The offset of the head's first byte.
+        begins: usize,
+    },
     /// The request line is longer than larder takes; this many bytes of the input belong to its allowed part.
-    RequestLine { ends: usize },
+    RequestLine {
+        /// The number of bytes that may be read.
+        ends: usize,
+    },
     /// The content's framing is malformed, so the start of the next request is unknown; this many bytes of the input come
     /// before the fault.
-    Body { ends: usize },
+    Body {
+        /// The number of bytes that may be read.
+        ends: usize,
+    },
     /// The client opens and resets HTTP/2 streams, or sends empty frames, without end.
     Flood,
 }
@@ -62,6 +71,7 @@ enum ScannerState {
 const HEAD_LIMIT_SLACK: usize = 16 * 1024;
 
 impl FramingScanner {
+    /// A scanner for a new connection; `header_bytes` is the longest head.
     pub fn new(header_bytes: usize) -> Self {
         let most = header_bytes + HEAD_LIMIT_SLACK;
         Self {

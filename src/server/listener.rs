@@ -14,7 +14,9 @@ use crate::config::Listen;
 /// The sockets of the process. They are bound before anything starts, so that an address in use fails at once.
 #[derive(Debug)]
 pub struct Listeners {
+    /// For the requests of clients, in the order of `listen`.
     pub proxy: Vec<Listener>,
+    /// For operators.
     pub admin: Option<Listener>,
     /// The sockets stay open after this process, and another one accepts what waits in their backlog.
     pub outlive_process: bool,
@@ -23,7 +25,9 @@ pub struct Listeners {
 /// A bound, non-blocking socket.
 #[derive(Debug)]
 pub enum Listener {
+    /// Accepts TCP connections.
     Tcp(TcpListener),
+    /// Accepts connections to a Unix socket.
     Unix(UnixListener),
 }
 

@@ -9,11 +9,14 @@ use crate::stored_response::StoredEntry;
 
 /// The result of a look-up, or the future of it.
 pub enum GetResult {
+    /// The result is known.
     Ready(Option<ValidEntry>),
+    /// The store in Redis has to be asked.
     Pending(BoxFuture<Option<ValidEntry>>),
 }
 
 impl GetResult {
+    /// Waits for the result.
     pub async fn resolve(self) -> Option<ValidEntry> {
         match self {
             GetResult::Ready(found) => found,
@@ -24,6 +27,7 @@ impl GetResult {
 
 /// A stored entry that no hard purge names.
 pub struct ValidEntry {
+    /// The stored response, or its variants.
     pub stored: StoredEntry,
     /// A soft purge names it: it counts as stale.
     pub soft_purged: bool,
@@ -39,8 +43,10 @@ impl ValidEntry {
 
 /// A stored entry, valid or not, for people.
 pub struct InspectedEntry {
+    /// The stored response, or its variants.
     pub stored: StoredEntry,
     pub(crate) tier: Tier,
+    /// Whether it may be served.
     pub validity: Validity,
     /// The last purge since it was fetched that names one of its targets.
     pub(crate) last_purge: Option<(TargetId, PurgeVersion)>,
@@ -89,6 +95,7 @@ impl FetchToken {
         Self { key, version, yields_to_newer: false }
     }
 
+    /// The key of the fetch.
     pub fn key(&self) -> &CacheKey {
         &self.key
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+/// Whose turn it is to fetch.
 pub enum LeaseDecision {
     /// This replica fetches; the others wait for it.
     Acquired(FetchLease),
@@ -35,6 +36,7 @@ pub enum LeaseOutcome {
 const FAILED_FETCH_BACKOFF: Duration = Duration::from_secs(1);
 
 impl LeaseOutcome {
+    /// The fetch failed.
     pub const FAILED: LeaseOutcome = LeaseOutcome::FetchLocally(FAILED_FETCH_BACKOFF);
 }
 
@@ -45,6 +47,7 @@ impl FetchLease {
         (Self(ended), hears)
     }
 
+    /// Ends the lease, and tells those who wait how.
     pub fn release(self, ended: LeaseOutcome) {
         // Where nobody hears it, the lease was lost: another replica fetches by now.
         let _lost = self.0.send(ended);

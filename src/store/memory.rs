@@ -20,6 +20,7 @@ use crate::purge::{
 };
 use crate::stored_response::{StoredEntry, StoredResponse};
 
+/// A store in the memory of this process.
 pub struct MemoryStore {
     view: PurgeView,
     responses: FirstTier,

@@ -52,6 +52,7 @@ pub(crate) use redis::{
 use remote_status::{RemoteStatus, ReplicaStatus};
 use sources::{SourceState, SourceUpdate};
 
+/// A future on the heap, for traits that are used as objects.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A whole store: all that a worker, the admin listener and the event sources ask for.
@@ -104,6 +105,7 @@ pub trait ResponseStore: Send + Sync + 'static {
         true
     }
 
+    /// Counters of the first tier and the purge index.
     fn stats(&self) -> StoreStats;
 }
 
@@ -247,18 +249,25 @@ pub trait RateBudgets: Send + Sync + 'static {
     }
 }
 
+/// Why the store did not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The purge may not have taken effect.
     #[error("the store rejected the purge: {0}")]
     PurgeRejected(String),
+    /// The intent may not have taken effect.
     #[error("the store rejected the purge intent: {0}")]
     IntentRejected(String),
+    /// The response is older than the stored one.
     #[error("a later fetch has been stored already")]
     Outdated,
+    /// The response exceeds the store's memory.
     #[error("the response is too large for the store")]
     TooLarge,
+    /// The store can't be reached now.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The response could not be written.
     #[error("the store rejected the response: {0}")]
     WriteFailed(String),
 }
@@ -266,10 +275,13 @@ pub enum StoreError {
 /// Counters of the first tier and the purge index. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
+    /// Stored responses and lists of variants.
     pub entries: u64,
+    /// Memory of these.
     pub bytes: u64,
     pub(crate) capacity: u64,
     pub(crate) evicted: u64,
+    /// Targets on record.
     pub purge_records: u64,
     /// Heads and contents of requests that are held.
     pub(crate) request_bytes: u64,

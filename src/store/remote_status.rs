@@ -34,6 +34,7 @@ pub struct RemoteStatus {
     pub index_resets: u64,
     /// Memory of the server that is nearest to its limit; `None` while unknown.
     pub(crate) memory: Option<ServerMemory>,
+    /// Counters by kind of command.
     pub commands: Vec<CommandStats>,
     pub(crate) leases: LeaseStats,
     /// The masters of a cluster; empty for a single server.
@@ -101,6 +102,7 @@ pub(crate) struct NodeStatus {
 /// One of the larders that share a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaStatus {
+    /// The value of `store.replica`.
     pub name: String,
     /// It knows all purges up to this version.
     pub position: PurgeVersion,
@@ -122,7 +124,9 @@ pub(crate) enum BreakerState {
 /// Counters of one kind of command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CommandStats {
+    /// The kind of command.
     pub command: &'static str,
+    /// Commands that were sent.
     pub sent: u64,
     pub(crate) timed_out: u64,
     /// Answered by a node of a cluster that names another.

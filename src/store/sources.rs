@@ -6,6 +6,7 @@ use std::time::Duration;
 /// A replica's report about a source, and its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceUpdate {
+    /// The name of the source.
     pub source: String,
     /// Identifies the replica for as long as it runs.
     pub reader: String,
@@ -14,6 +15,7 @@ pub struct SourceUpdate {
     /// The position is the one to go on from, also if it lies before the one that is known.
     pub(crate) rewinds: bool,
     pub(crate) contact: bool,
+    /// An event came.
     pub event: bool,
     /// For how long it will read, if nobody else does. Zero: it does not, any more.
     pub(crate) reader_lease: Duration,
@@ -22,6 +24,7 @@ pub struct SourceUpdate {
 /// The known state of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceState {
+    /// How far it was read; `None`: nobody has read it.
     pub progress: Option<StreamProgress>,
     /// It is this replica that reads.
     pub(crate) is_reader: bool,
@@ -33,6 +36,7 @@ pub struct SourceState {
 /// How far a stream was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamProgress {
+    /// The last entry that was read.
     pub position: StreamPosition,
     /// How many entries were ever added up to the position, if the server counts them and nobody has lost count.
     pub added: Option<u64>,
@@ -43,6 +47,7 @@ pub struct StreamProgress {
 pub struct StreamPosition {
     /// Milliseconds since 1970, unless whoever adds entries names them otherwise.
     pub millis: u64,
+    /// The number of the entry within the millisecond.
     pub number: u64,
 }
 
@@ -50,6 +55,7 @@ impl StreamPosition {
     /// Before all entries.
     pub const START: Self = Self { millis: 0, number: 0 };
 
+    /// Parses `millis-number`.
     pub fn parse(text: &str) -> Option<Self> {
         let (millis, number) = text.split_once('-')?;
         Some(Self { millis: millis.parse().ok()?, number: number.parse().ok()? })

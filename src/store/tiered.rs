@@ -40,6 +40,7 @@ const STRICT_SYNC_INTERVAL: Duration = Duration::from_millis(250);
 const MIN_SYNC_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A memory tier over Redis, which all replicas share.
 pub struct TieredStore {
     tiers: Arc<Tiers>,
     /// Dropping it ends the store's thread, if it has one.

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use shape::FieldShape;
 
+/// The fields of a stored response, in one allocation.
 #[derive(Clone)]
 pub struct StoredFields {
     shape: Arc<FieldShape>,
@@ -66,11 +67,13 @@ impl StoredFields {
         (&self.shape.encoded, self.tags_at, &self.text)
     }
 
+    /// The tags.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         let tags = self.text.get(self.tags_at as usize..).unwrap_or_default();
         str::from_utf8(tags).unwrap_or_default().split_terminator('\n')
     }
 
+    /// Whether the field is present.
     pub fn contains(&self, name: &HeaderName) -> bool {
         self.shape.contains(name)
     }
@@ -81,6 +84,7 @@ impl StoredFields {
         headers
     }
 
+    /// The fields for a client, with `Age`.
     pub fn with_age(&self, age: HeaderValue) -> HeaderMap {
         let (mut headers, differing) = self.shape.empty_map();
         let (lengths, _) = self.text.split_at(differing * LENGTH_PREFIX_BYTES);

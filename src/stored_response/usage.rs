@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 const MAX_SAMPLE_BYTES: usize = 2048;
 const NO_TAGS: &[&str] = &[];
 
+/// The use of a response since it was stored or read by this process.
 #[derive(Debug, Default)]
 pub struct Usage {
     uses: AtomicU32,

@@ -92,6 +92,7 @@ impl Rules {
         Ok(Self { config: folder.join(&rules.config), ..rules })
     }
 
+    /// Parses a file of tests; `source` names it in errors.
     pub fn parse(text: &str, source: &str, environment: Environment<'_>) -> Result<Self, ConfigErrors> {
         let diagnostics = Diagnostics::default();
         let read = yaml::parse(text, &diagnostics).and_then(|mut root| {

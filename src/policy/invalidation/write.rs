@@ -30,8 +30,11 @@ const MAX_LOCATIONS: usize = 4;
 /// The parts of an exchange that are known after the request's head; `None`: absent or unreadable.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WriteExchange<'a> {
+    /// The request's content.
     pub request_content: Option<&'a Content>,
+    /// The response's fields.
     pub response_headers: Option<&'a HeaderMap>,
+    /// The response's content.
     pub response_content: Option<&'a Content>,
     /// The `Host` that the upstream got in place of the client's.
     pub upstream_host: Option<&'a str>,
@@ -47,6 +50,7 @@ pub(crate) struct BufferedContent {
 /// The targets of a write, and how they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteTargets {
+    /// The targets to purge.
     pub targets: PurgeTargets,
     /// Templates that were widened.
     pub widened: usize,
@@ -109,6 +113,7 @@ struct RouteMatch<'r> {
 }
 
 impl<'r> WritePlan<'r> {
+    /// The plan of a write, from its request's head.
     pub fn new(routes: &'r Routes, request: &RequestHead<'_>, related: RelatedPaths) -> Self {
         if purges_nothing(routes, request) {
             let paths = vec![CandidatePath::new(routes, request.path, ReachBelow::Nothing)];

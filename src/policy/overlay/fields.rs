@@ -84,8 +84,11 @@ impl SharedPart {
 /// The tag of the merged content, and the fields of the parts it was made of.
 #[derive(Clone, Copy, Debug)]
 pub struct MergedContent<'a> {
+    /// The entity tag of the merged content.
     pub tag: Option<&'a HeaderValue>,
+    /// The fields of the shared part.
     pub shared: &'a HeaderMap,
+    /// The fields of each part of the caller.
     pub of_caller: &'a [&'a HeaderMap],
 }
 

@@ -25,6 +25,7 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
+    /// The reason in words, for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Mismatch::Malformed => "it is not JSON",
