@@ -29,6 +29,9 @@ const MAX_POLLS_PER_WAKE: usize = 8;
 /// section, too.
 const MAX_READ_BUFFER_BYTES: usize = 128 * 1024;
 
+/// A connection that was idle for less is taken to be open. Under load the check would cost a system call a request.
+const UNCHECKED_IDLE_TIME: Duration = Duration::from_millis(10);
+
 pub(super) struct Http1Connection {
     /// `None` once it has ended. Boxed, because hyper does not name its type.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
@@ -131,6 +134,17 @@ impl Http1Connection {
         self.wake_state.set_user(None);
         self.wake_state.is_polled.store(false, Ordering::Release);
         rests
+    }
+
+    /// Returns whether the upstream has not closed the connection, by what the system knows now: a close that has arrived
+    /// may not have been read yet. `idle`: how long it had no user.
+    pub(super) async fn is_still_open(&mut self, idle: Option<Duration>) -> bool {
+        if idle.is_none_or(|idle| idle < UNCHECKED_IDLE_TIME) {
+            return true;
+        }
+        // The runtime asks the system for events before it returns.
+        tokio::task::yield_now().await;
+        self.is_reusable()
     }
 
     /// Returns whether more came with a response without content, so that the connection ended although the upstream did

@@ -19,6 +19,7 @@ mod held_content;
 mod http1_connection;
 mod http2_connection;
 mod instance;
+mod observed_keep_alive;
 mod pool;
 mod protocols;
 mod request_body;
@@ -330,7 +331,10 @@ impl Upstream {
                 },
             };
             let (failed, may_resend, may_be_stale) = match checkout {
-                Checkout::Http1 { mut connection, is_new } => {
+                Checkout::Http1 { mut connection, idle } => {
+                    if kind.is_write && !connection.is_still_open(idle).await {
+                        continue;
+                    }
                     to_http1(&mut request)?;
                     let is_exclusive = connection_login::is_exclusive(&request);
                     match connection.send(*request).await {
@@ -347,7 +351,7 @@ impl Upstream {
                             let guard = Http1Guard::new(connection, is_clean, pool.clone());
                             return Ok((response, Some(PooledConnection::Http1(guard))));
                         }
-                        Err(failed) => (failed, !is_new, connection.stats().closed_while_idle()),
+                        Err(failed) => (failed, idle.is_some(), connection.stats().closed_while_idle()),
                     }
                 }
                 Checkout::Http2 { mut connection, stream, is_new } => {

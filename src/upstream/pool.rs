@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::connect::{BoxError, Connector};
 use super::http1_connection::Http1Connection;
 use super::http2_connection::{Http2Connection, StreamGuard};
+use super::observed_keep_alive::ObservedKeepAlive;
 use super::protocols::Protocols;
 use super::slot::Slot;
 
@@ -46,13 +47,23 @@ struct Connections {
     http1_with_content: IdleConnections,
     /// All connections, in use or not.
     http2: Vec<Http2Connection>,
+    /// How long the upstream keeps idle HTTP/1.1 connections.
+    keep_alive: ObservedKeepAlive,
     is_watched: bool,
 }
 
 /// A connection for one request.
 pub(super) enum Checkout {
-    Http1 { connection: Box<Http1Connection>, is_new: bool },
-    Http2 { connection: Http2Connection, stream: StreamGuard, is_new: bool },
+    /// `idle`: for how long it was; `None` for a new connection.
+    Http1 {
+        connection: Box<Http1Connection>,
+        idle: Option<Duration>,
+    },
+    Http2 {
+        connection: Http2Connection,
+        stream: StreamGuard,
+        is_new: bool,
+    },
 }
 
 impl ConnectionPool {
@@ -69,7 +80,7 @@ impl ConnectionPool {
 
     /// Returns an open connection that can carry a request now, if there is one. `allowed`: an upgrade wants HTTP/1.1. A
     /// write can't be sent again, so it does not go over a connection that the upstream may be closing: one that was idle
-    /// for half of `idle_timeout`, or half of what the upstream announced.
+    /// for half of `idle_timeout`, of what the upstream announced, or of the time after which it closed others.
     pub(super) fn checkout_idle(&self, allowed: Protocols, request: RequestKind) -> Option<Checkout> {
         let mut connections = self.connections.lock();
         if self.protocols == Protocols::Http2 && allowed == Protocols::Http2 {
@@ -80,22 +91,29 @@ impl ConnectionPool {
                 }
             }
         }
+        let Connections { http1, http1_with_content, keep_alive, .. } = &mut *connections;
         let idle_connections = match (request.has_content, request.is_storable) {
             (true, true) => return None,
-            (true, false) => &mut connections.http1_with_content,
-            (false, _) => &mut connections.http1,
+            (true, false) => http1_with_content,
+            (false, _) => http1,
         };
         loop {
             let (connection, since) = idle_connections.last()?;
             let limit = connection.keep_alive().map_or(self.idle_timeout, |it| it.min(self.idle_timeout));
+            let write_limit = keep_alive.shortest().map_or(limit, |it| it.min(limit)) / 2;
             let idle = since.elapsed();
-            if request.is_write && idle < limit && idle >= limit / 2 {
+            if request.is_write && idle < limit && idle >= write_limit {
                 return None;
             }
             let (mut connection, _) = idle_connections.pop()?;
-            if idle < limit && connection.is_reusable() {
-                return Some(Checkout::Http1 { connection, is_new: false });
+            if idle >= limit {
+                continue;
             }
+            if connection.is_reusable() {
+                keep_alive.record_open(idle);
+                return Some(Checkout::Http1 { connection, idle: Some(idle) });
+            }
+            keep_alive.record_close(idle);
         }
     }
 
@@ -120,7 +138,7 @@ impl ConnectionPool {
             let connection = Box::new(
                 Http1Connection::new(stream, self.connector.header_count, self.idle_event.clone()).await?,
             );
-            return Ok(Checkout::Http1 { connection, is_new: true });
+            return Ok(Checkout::Http1 { connection, idle: None });
         }
         let connection = Http2Connection::new(stream).await?;
         let stream = connection.reserve().ok_or("the upstream closed the connection at once")?;
@@ -182,10 +200,16 @@ impl ConnectionPool {
     /// Closes connections that were idle for too long, or that the upstream has closed.
     fn close_expired(&self) {
         let mut connections = self.connections.lock();
-        let Connections { http1, http1_with_content, .. } = &mut *connections;
-        for idle in [http1, http1_with_content] {
-            idle.retain_mut(|(connection, since)| {
-                since.elapsed() < self.idle_timeout && connection.is_reusable()
+        let Connections { http1, http1_with_content, keep_alive, .. } = &mut *connections;
+        for connections in [http1, http1_with_content] {
+            connections.retain_mut(|(connection, since)| {
+                let (idle, is_open) = (since.elapsed(), connection.is_reusable());
+                match is_open {
+                    true if idle >= self.idle_timeout => keep_alive.record_open(idle),
+                    true => {}
+                    false => keep_alive.record_close(idle),
+                }
+                is_open && idle < self.idle_timeout
             });
         }
         connections.http2.retain(|connection| connection.is_reusable(self.idle_timeout));

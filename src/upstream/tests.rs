@@ -230,3 +230,54 @@ async fn an_address_missing_from_some_answers_keeps_its_health() {
     resolve(&[1, 2]).await;
     assert_eq!(are_up(), [true, true]);
 }
+
+async fn write(upstream: &Upstream) -> u16 {
+    let request = Request::post("/a").body(RequestBody::empty()).expect("a request");
+    let answer = upstream.send(Box::new(request), TIMEOUTS).await.expect("an answer");
+    answer.status().as_u16()
+}
+
+#[tokio::test]
+async fn a_write_goes_over_no_connection_whose_close_has_arrived() {
+    let (upstream, listener) = upstream("1h").await;
+    let accepting = async {
+        let mut stream = listener.accept().await.expect("a connection").0;
+        answer(&mut stream, KNOWN_LENGTH).await;
+        stream
+    };
+    let (stream, _) = tokio::join!(accepting, ask(&upstream));
+    // The runtime can't see it while its thread is held.
+    drop(stream);
+    std::thread::sleep(Duration::from_millis(15));
+    let accepting = async {
+        let mut stream = listener.accept().await.expect("another connection").0;
+        answer(&mut stream, KNOWN_LENGTH).await;
+    };
+    let ((), status) = tokio::join!(accepting, write(&upstream));
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn a_write_avoids_what_was_idle_as_long_as_a_closed_connection() {
+    let (upstream, listener) = upstream("1h").await;
+    let idle = Duration::from_millis(200);
+    let accept_and_answer = async || {
+        let mut stream = listener.accept().await.expect("a connection").0;
+        answer(&mut stream, KNOWN_LENGTH).await;
+        stream
+    };
+    let (mut first, _) = tokio::join!(accept_and_answer(), ask(&upstream));
+    // The upstream's time-out.
+    tokio::time::sleep(idle).await;
+    first.shutdown().await.expect("closed");
+    let read = timeout(LONG, first.read_u8()).await.expect("closed on the other side too");
+    assert_eq!(read.expect_err("no byte").kind(), std::io::ErrorKind::UnexpectedEof);
+
+    let (second, _) = tokio::join!(accept_and_answer(), ask(&upstream));
+    tokio::time::sleep(idle).await;
+    let (_third, status) = timeout(LONG, async { tokio::join!(accept_and_answer(), write(&upstream)) })
+        .await
+        .expect("another connection");
+    assert_eq!(status, 200);
+    drop(second);
+}
