@@ -51,17 +51,17 @@ pub(crate) struct LoggedBody {
     failed: bool,
 }
 
-/// Starts a task when the end of a body is seen, or (`false`) the body is dropped before.
+/// Starts a task when the end of a body is seen, or (`false`) it fails or is dropped before.
 pub(crate) type OnEnd = Box<dyn FnOnce(bool) -> JoinHandle<()> + Send>;
 
-/// The client does not see the end before the task is done.
+/// The client sees neither the end nor that it was cut off before the task is done.
 pub(crate) struct BodyWithEnd {
     body: Body,
     /// `None`: the end has been seen.
     on_end: Option<OnEnd>,
     task: Option<JoinHandle<()>>,
-    /// The frame that follows the task.
-    last: Option<Frame<Bytes>>,
+    /// The frame or the error that follows the task.
+    last: Option<Result<Frame<Bytes>, ClientBodyError>>,
 }
 
 pub(crate) struct ObservedBody {
@@ -86,6 +86,11 @@ impl Body {
     pub(crate) fn with_deadline(self, end: Instant) -> Self {
         match self {
             Body::Full(_) => self,
+            Body::WithEnd(mut body) => {
+                let inner = std::mem::replace(&mut body.body, Body::empty());
+                body.body = inner.with_deadline(end);
+                Body::WithEnd(body)
+            }
             body => Body::Bounded(Box::new(body), Box::pin(sleep_until(end))),
         }
     }
@@ -268,26 +273,24 @@ impl Drop for ObservedBody {
 impl BodyWithEnd {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         if self.on_end.is_some() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                frame => frame.and_then(Result::ok),
-            };
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
             // Trailers are an end, and so is the last frame of a body that says so, or has a known length.
             let is_ended = self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
             match frame {
-                Some(frame) if frame.is_data() && !is_ended => {
+                Some(Ok(frame)) if frame.is_data() && !is_ended => {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 last => self.last = last,
             }
-            self.task = self.on_end.take().map(|on_end| on_end(true));
+            let is_seen = !matches!(self.last, Some(Err(_)));
+            self.task = self.on_end.take().map(|on_end| on_end(is_seen));
         }
         if let Some(task) = &mut self.task {
             // A task that panicked has been logged, and is no reason to keep the end back.
             _ = ready!(Pin::new(task).poll(cx));
             self.task = None;
         }
-        Poll::Ready(self.last.take().map(Ok))
+        Poll::Ready(self.last.take())
     }
 
     fn is_end_stream(&self) -> bool {

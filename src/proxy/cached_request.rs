@@ -133,7 +133,7 @@ pub(super) async fn pass_miss(
     }
 }
 
-/// The route's `timeout`. A write that is cut off goes on and purges, like one whose client has gone.
+/// The route's `timeout`, of a request that changes nothing.
 pub(super) async fn with_route_timeout(
     route: Option<&Arc<Route>>,
     answer: impl Future<Output = Answer>,

@@ -330,10 +330,7 @@ impl PendingRequest {
                 let answer = Box::pin(pass_through::pass(&worker, request, route.as_ref(), outcome));
                 with_route_timeout(route.as_ref(), answer).await
             }
-            Action::Write { route } => {
-                let answer = Box::pin(write::write(&worker, *request, route.as_ref()));
-                with_route_timeout(route.as_ref(), answer).await
-            }
+            Action::Write { route } => Box::pin(write::write(&worker, *request, route.as_ref())).await,
             Action::Purge => Box::pin(purge_method::purge(&worker.proxy, &request)).await,
             Action::Event(receiver) => Box::pin(receive_event(&receiver, *request)).await,
             Action::Operate(operation) => Box::pin(operate(&worker, *request, operation)).await,

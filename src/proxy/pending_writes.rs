@@ -4,14 +4,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::task::JoinSet;
 
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
 use crate::purge::Purge;
 use crate::purging::Purger;
+use crate::upstream::RequestProgress;
 
 /// All pending writes of the process.
 #[derive(Default)]
@@ -20,10 +22,14 @@ pub(super) struct PendingWrites {
     next: AtomicU64,
 }
 
-/// The purge of a write whose end nobody saw.
-struct UnconfirmedWrite {
-    purge: Purge,
-    route: Option<Arc<Route>>,
+/// A write that was sent, and its purge if nobody sees its end.
+#[derive(Clone)]
+pub(super) struct UnconfirmedWrite {
+    pub purge: Purge,
+    pub route: Option<Arc<Route>>,
+    pub content: RequestProgress,
+    /// An intent stands for it, or comes before the end of its content.
+    pub is_marked: bool,
 }
 
 /// The registration of one write.
@@ -31,11 +37,14 @@ struct UnconfirmedWrite {
 pub(super) struct PendingWrite {
     all: Arc<PendingWrites>,
     number: u64,
+    /// Its client was answered without it. Read and written under the lock of `all`.
+    is_abandoned: Arc<AtomicBool>,
 }
 
 impl PendingWrites {
     pub(super) fn register(self: &Arc<Self>) -> PendingWrite {
-        PendingWrite { all: self.clone(), number: self.next.fetch_add(1, Ordering::Relaxed) }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        PendingWrite { all: self.clone(), number, is_abandoned: Arc::default() }
     }
 
     pub(super) fn next_number(&self) -> u64 {
@@ -50,9 +59,12 @@ impl PendingWrites {
     /// Purges the targets of all writes that are pending; larder ends.
     pub(super) async fn purge_all(&self, purger: &Purger) {
         let pending: Vec<_> = self.writes().drain().map(|(_, write)| write).collect();
+        let mut purges = JoinSet::new();
         for write in pending {
-            write.purge(purger).await;
+            let purger = purger.clone();
+            purges.spawn(async move { write.purge(&purger).await });
         }
+        purges.join_all().await;
     }
 
     fn writes(&self) -> MutexGuard<'_, HashMap<u64, UnconfirmedWrite>> {
@@ -61,9 +73,23 @@ impl PendingWrites {
 }
 
 impl PendingWrite {
-    /// The write may take effect from now on.
-    pub(super) fn mark_sent(&self, purge: Purge, route: Option<Arc<Route>>) {
-        self.all.writes().insert(self.number, UnconfirmedWrite { purge, route });
+    /// The write may take effect from now on. `false`: it must not, since its client was answered without it.
+    #[must_use]
+    pub(super) fn mark_sent(&self, write: UnconfirmedWrite) -> bool {
+        let mut writes = self.all.writes();
+        let may_be_sent = !self.is_abandoned.load(Ordering::Relaxed);
+        if may_be_sent {
+            writes.insert(self.number, write);
+        }
+        may_be_sent
+    }
+
+    /// The client is answered without the write. Returns it if it was sent and its purge is not recorded; if it was not
+    /// sent, it never is.
+    pub(super) fn abandon(&self) -> Option<UnconfirmedWrite> {
+        let writes = self.all.writes();
+        self.is_abandoned.store(true, Ordering::Relaxed);
+        writes.get(&self.number).cloned()
     }
 
     /// The purge is recorded, waits in the journal, or is not needed.
@@ -81,7 +107,7 @@ impl PendingWrite {
 }
 
 impl UnconfirmedWrite {
-    async fn purge(self, purger: &Purger) {
+    pub(super) async fn purge(self, purger: &Purger) {
         // A failure is counted and logged by `purge`.
         let _ = purger.purge(self.purge, PurgeSource::Write, self.route.as_ref()).await;
     }

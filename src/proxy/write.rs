@@ -1,18 +1,21 @@
 //! A write: forwarded, and its targets are purged *before* the first byte of the response goes back.
 
+use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
 use super::answer::{Answer, LARDER_POSITION};
 use super::body::Body;
 use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
-use super::pending_writes::PendingWrite;
+use super::pending_writes::{PendingWrite, UnconfirmedWrite};
 use super::request_fields::DroppedUnderscores;
 use super::sender_budgets::{Account, sender_network};
 use super::state::Proxy;
@@ -41,36 +44,45 @@ const UNROUTED_ACCEPTED_SETTLE: Duration = Duration::from_secs(10);
 /// Forwards a write on a task of its own: a client that goes away stops neither the write nor its purge. A write that
 /// purges nothing may become a tunnel.
 pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
+    let deadline = route.and_then(|route| route.timeout).map(|limit| Instant::now() + limit);
     let span = request.head.span();
     let may_be_tunnel = purges_nothing(&worker.proxy.routes, &request.head.as_policy());
     let upgrade = may_be_tunnel.then(|| ClientUpgrade::take(&mut request.head)).flatten();
-    let exchange = run(worker.clone(), request, route.cloned(), upgrade);
-    let exchange = worker.proxy.tasks.spawn(exchange.instrument(span));
-    match exchange.await.unwrap_or(Err(ProxyError::Interrupted)) {
+    let ClientRequest { head, body } = request;
+    let pending = worker.proxy.pending_writes.register();
+    let (worker, cut) = (worker.clone(), Notify::new());
+    let write = Arc::new(Write { worker, head, route: route.cloned(), pending, cut });
+    let exchange = run(write.clone(), body, upgrade).instrument(span.clone());
+    let exchange = write.worker.proxy.tasks.spawn(exchange);
+    let result = tokio::select! {
+        biased;
+        ended = exchange => ended.unwrap_or(Err(ProxyError::Interrupted)),
+        () = write.abandon_at(deadline).instrument(span) => Err(ProxyError::RouteTimeout),
+    };
+    let mut answer = match result {
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Answer::without_cache(response, NonCacheReply::Tunnel, route)
         }
         Ok(response) => Answer::new(response, CacheOutcome::forwarded(Fwd::Method, None), route),
         Err(error) => Answer::from_error(&error, route),
+    };
+    if let Some(deadline) = deadline {
+        answer.response = answer.response.map(|body| body.with_deadline(deadline));
     }
+    answer
 }
 
 /// Runs the write so that its purge comes before its response, and is not lost even if the write panics.
 async fn run(
-    worker: Worker,
-    request: ClientRequest,
-    route: Option<Arc<Route>>,
+    write: Arc<Write>,
+    body: Option<Incoming>,
     upgrade: Option<ClientUpgrade>,
 ) -> Result<Response<Body>, ProxyError> {
-    let proxy = worker.proxy.clone();
-    let pending = proxy.pending_writes.register();
-    let ClientRequest { head, body } = request;
-    let write = Write { worker, head, route, pending: pending.clone() };
-    match tokio::spawn(write.forward(body, upgrade).in_current_span()).await {
+    match tokio::spawn(write.clone().forward(body, upgrade).in_current_span()).await {
         Ok(result) => result,
         Err(error) => {
             tracing::error!(%error, "write interrupted");
-            pending.purge_as_in_doubt(&proxy.purger()).await;
+            write.pending.purge_as_in_doubt(&write.worker.proxy.purger()).await;
             Err(ProxyError::Interrupted)
         }
     }
@@ -81,6 +93,8 @@ struct Write {
     head: ClientHead,
     route: Option<Arc<Route>>,
     pending: PendingWrite,
+    /// Breaks off a content that has not arrived whole when the client is answered.
+    cut: Notify,
 }
 
 /// The contents that templates read, as far as they could be parsed.
@@ -108,7 +122,7 @@ fn sent_content(progress: &RequestProgress) -> SentContent {
 
 impl Write {
     async fn forward(
-        self,
+        self: Arc<Self>,
         body: Option<Incoming>,
         upgrade: Option<ClientUpgrade>,
     ) -> Result<Response<Body>, ProxyError> {
@@ -141,11 +155,20 @@ impl Write {
         }
         let (rules, cause) = (Some(routes.rules()), Some(head.purge_reason()));
         let purge = Purge { in_doubt_for, rules, cause, ..Purge::hard(written.named()) };
-        self.pending.mark_sent(purge, self.route.clone());
+        let sent = UnconfirmedWrite {
+            purge,
+            route: self.route.clone(),
+            content: progress.clone(),
+            is_marked: guard.is_some() || end.is_some(),
+        };
+        if !self.pending.mark_sent(sent) {
+            guard.into_iter().for_each(|guard| guard.abort(proxy));
+            return Err(ProxyError::RouteTimeout);
+        }
         let sent_at = proxy.clock.now();
         let observed = self.begin_observing();
         self.report_dropped_fields();
-        let write = upstream_request::send(&self.worker, forwarded, head);
+        let write = self.until_cut(upstream_request::send(&self.worker, forwarded, head));
         let (result, guard) = match end {
             Some(end) => WriteGuard::send_before_end(write, end, acquire).await,
             None => {
@@ -222,6 +245,40 @@ impl Write {
         let response = self.with_position(result?, position);
         let unseen = if is_limited { WriteOutcome::Purge } else { WriteOutcome::PurgeInDoubt };
         Ok(purge.repeat_at_end(response, self.pending.clone(), (unseen, at_end)))
+    }
+
+    /// Waits for `deadline`, and then until the client may be answered without the upstream: what the write may change is in
+    /// doubt, or it is not sent any more. A content that has not arrived whole by then is broken off, which ends the write.
+    async fn abandon_at(&self, deadline: Option<Instant>) {
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => pending().await,
+        }
+        let Some(mut write) = self.pending.abandon() else { return };
+        if !write.content.is_complete() {
+            self.cut.notify_one();
+            return pending().await;
+        }
+        if write.is_marked || write.purge.targets.is_empty() {
+            return;
+        }
+        if !self.charge_budget(write.purge.targets.len()) {
+            self.record_overrun();
+            write.purge =
+                Purge { in_doubt_for: Duration::ZERO, targets: self.exact_targets(), ..write.purge };
+        }
+        write.purge(&self.worker.proxy.purger()).await;
+    }
+
+    async fn until_cut<T>(
+        &self,
+        write: impl Future<Output = Result<T, ProxyError>>,
+    ) -> Result<T, ProxyError> {
+        tokio::select! {
+            biased;
+            sent = write => sent,
+            () = self.cut.notified() => Err(ProxyError::RouteTimeout),
+        }
     }
 
     /// Whether the intent is recorded before the end of the content goes out. A small content is whole already, and some
@@ -323,6 +380,16 @@ impl Write {
         }
         self.record_overrun();
         named
+    }
+
+    /// The targets that the request's head names one by one.
+    fn exact_targets(&self) -> Vec<Target> {
+        let (proxy, writer) = (&self.worker.proxy, self.worker.name_writer(&self.head));
+        let request = RequestHead { caller: writer.view(), ..self.head.as_policy() };
+        let plan = WritePlan::new(&proxy.routes, &request, proxy.config.purge.related_paths());
+        let mut written = plan.head_targets(&request);
+        written.drop_widened();
+        written.targets.to_vec()
     }
 
     /// Whether the write only purges what it names in full, and leaves no doubt, since its sender's budget is used up.

@@ -134,7 +134,10 @@ async fn an_unclear_end_keeps_nothing_until_its_date() {
 #[tokio::test]
 async fn a_shorter_timeout_of_the_route_does_not_end_the_doubt() {
     let upstream = Upstream::start();
-    let routes = COURSES.replace("path: /courses/{id}\n", "path: /courses/{id}\n    timeout: 300ms\n");
+    let routes = COURSES.replace(
+        "path: /courses/{id}\n",
+        "path: /courses/{id}\n    timeout: 300ms\n    response_timeout: 20s\n",
+    );
     assert_ne!(routes, COURSES);
     let larder = Larder::with(
         &format!("upstream: {{url: \"${{UPSTREAM}}\", response_timeout: 20s}}\n{routes}"),
@@ -142,9 +145,10 @@ async fn a_shorter_timeout_of_the_route_does_not_end_the_doubt() {
     );
     let held = upstream.hold("/courses/1");
     larder.request("PUT", "/courses/1").body("{}").await.assert_status(504);
-    // The write has no answer, either: it was not released before its own time-out.
-    larder.metric_becomes(r#"larder_purges_total{source="write"}"#, 1.0).await;
+    let purges = r#"larder_purges_total{source="write"}"#;
+    assert_eq!(larder.metric(purges).await, 1.0);
     held.release();
+    larder.metric_becomes(purges, 2.0).await;
     larder.after(15);
     for _ in 0..2 {
         assert!(!larder.get("/courses/1").await.is_hit());

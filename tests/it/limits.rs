@@ -210,7 +210,7 @@ async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
 #[tokio::test]
 async fn a_route_bounds_its_requests_in_all() {
     let upstream = Upstream::start();
-    let routes = "[{path: /a, ttl: 60s, timeout: 200ms}, {path: /w, purges: [x], timeout: 200ms}]";
+    let routes = "[{path: /a, ttl: 60s, timeout: 200ms}, {path: /w, purges: [x], timeout: 200ms, response_timeout: 1h}]";
     let larder = Larder::with(&format!("routes: {routes}"), &upstream);
     let held = upstream.hold("/a");
     larder.get("/a").await.assert_status(504);
@@ -221,8 +221,10 @@ async fn a_route_bounds_its_requests_in_all() {
     upstream.once("/a", answer);
     let held = upstream.hold("/w");
     larder.request("POST", "/w").await.assert_status(504);
-    held.release();
+    // By the time-out, and at its end.
     larder.metric_becomes("larder_purges_total{source=\"write\"}", 1.0).await;
+    held.release();
+    larder.metric_becomes("larder_purges_total{source=\"write\"}", 2.0).await;
     larder.request("PURGE", "/a").await.assert_status(200);
     let mut cut = larder.get("/a").start().await;
     feed.send("begun").await;

@@ -125,6 +125,7 @@ mod telemetry;
 mod tls;
 mod transparency;
 mod tunnels;
+mod unanswered_writes;
 mod upstream_failures;
 mod upstream_faults;
 mod upstream_http2;

@@ -1,0 +1,145 @@
+//! Writes that larder itself answers: by then, what they may have changed is purged or in doubt.
+
+use std::time::Duration;
+
+use crate::support::{Answer, Larder, Line, Redis, Relay, Replica, Upstream};
+
+const YAML: &str = "
+upstream: {url: \"${UPSTREAM}\", response_timeout: 30s, buffer_requests: 8}
+limits: {body_timeout: 1s}
+routes:
+  - {path: /a, ttl: 1h, tags: [t]}
+  - {path: /w, ttl: 1h, purges: [t], timeout: 300ms, response_timeout: 30s}
+  - {path: /slow, purges: [t], response_timeout: 300ms}
+  - {path: /upload, ttl: 1h, purges: [t]}
+";
+
+/// The client sends this, and then nothing more.
+const WHOLE: &str = "content-length: 5\r\n\r\nwhole";
+const SMALL_PART: &str = "content-length: 5\r\n\r\npa";
+const LARGE_PART: &str = "content-length: 50\r\n\r\npart";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum After {
+    /// Nothing was sent, so nothing is purged.
+    Untouched,
+    /// The write's own URL is purged.
+    UrlPurged,
+    /// The targets of the write are purged, and nothing that is fetched now is kept.
+    InDoubt,
+}
+
+#[tokio::test]
+async fn an_answer_by_larder_comes_after_the_purge() {
+    for (what, path, sent, answer, status, after) in [
+        ("the route's time-out", "/w", WHOLE, Some(Answer::silence()), 504, After::InDoubt),
+        ("the same, of a small content", "/w", SMALL_PART, None, 504, After::Untouched),
+        ("the same, of a large content", "/w", LARGE_PART, Some(Answer::silence()), 504, After::UrlPurged),
+        ("the upstream's time-out", "/slow", WHOLE, Some(Answer::silence()), 504, After::InDoubt),
+        ("a connection that ends", "/w", WHOLE, Some(Answer::hang_up()), 502, After::InDoubt),
+        ("no HTTP", "/w", WHOLE, Some(Answer::raw("nonsense\r\n\r\n")), 502, After::InDoubt),
+        ("a client that stalls", "/upload", SMALL_PART, None, 408, After::Untouched),
+        (
+            "the same, of a large content",
+            "/upload",
+            LARGE_PART,
+            Some(Answer::silence()),
+            408,
+            After::UrlPurged,
+        ),
+    ] {
+        let upstream = Upstream::start();
+        let larder = Larder::with(YAML, &upstream);
+        let own = if path == "/slow" { "/a" } else { path };
+        for path in ["/a", own] {
+            larder.get(path).await;
+            larder.get(path).await.assert_hit();
+        }
+        let (asked, is_sent) = (upstream.count(path), answer.is_some());
+        if let Some(answer) = answer {
+            upstream.once(path, answer);
+        }
+        let mut client = larder.raw().await;
+        client.send(format!("POST {path} HTTP/1.1\r\nhost: {}\r\n{sent}", larder.address())).await;
+        assert_eq!(client.status().await, status, "{path} {what}");
+        let (own_is_hit, is_hit) = (larder.get(own).await.is_hit(), larder.get("/a").await.is_hit());
+        let found = match (own_is_hit, is_hit) {
+            (true, true) => After::Untouched,
+            (false, true) => After::UrlPurged,
+            (_, false) => After::InDoubt,
+        };
+        assert_eq!(found, after, "{path} {what}");
+        assert_eq!(larder.get("/a").await.is_hit(), after != After::InDoubt, "{path} {what}");
+        let asked = upstream.received(path).iter().skip(asked).filter(|it| it.method == "POST").count();
+        assert_eq!(asked, usize::from(is_sent), "{path} {what}");
+    }
+}
+
+/// The write goes on, and is purged again at its end.
+#[tokio::test]
+async fn a_write_that_timed_out_is_purged_at_its_end_too() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&YAML.replace("30s", "10s"), &upstream);
+    let held = upstream.hold("/w");
+    larder.request("POST", "/w").body("x").await.assert_status(504);
+    larder.after(11);
+    larder.get("/a").await.assert_stored();
+    larder.get("/a").await.assert_hit();
+    held.release();
+    larder.metric_becomes("larder_purges_total{source=\"write\"}", 2.0).await;
+    assert!(!larder.get("/a").await.is_hit());
+}
+
+/// A sender over its budget leaves no doubt.
+#[tokio::test]
+async fn a_sender_over_its_budget_leaves_no_doubt_by_a_time_out() {
+    let upstream = Upstream::start();
+    let yaml = YAML.replace("limits: {", "limits: {purge_targets_per_client: 1, ");
+    let larder = Larder::with(&yaml, &upstream);
+    larder.get("/a").await.assert_stored();
+    upstream.once("/w", Answer::silence());
+    larder.request("POST", "/w").body("x").await.assert_status(504);
+    larder.get("/a").await.assert_stored();
+    larder.get("/a").await.assert_hit();
+}
+
+/// Its mark stands already.
+#[tokio::test]
+async fn a_guarded_write_that_timed_out_is_not_purged_twice() {
+    let yaml = YAML.replace("purges: [t], timeout", "guard: true, purges: [t], timeout");
+    let (_redis, upstream, [one, two]) = Replica::two("max_lag: 0s", &yaml).await;
+    two.get("/a").await.assert_stored();
+    two.has("/a").await;
+    let held = upstream.hold("/w");
+    one.request("POST", "/w").body("x").await.assert_status(504);
+    assert!(!two.get("/a").await.is_hit());
+    assert!(!two.get("/a").await.is_hit());
+    held.release();
+    one.metric_becomes("larder_purges_total{source=\"write\"}", 1.0).await;
+}
+
+/// A client to whom the response breaks off knows that it has ended.
+#[tokio::test]
+async fn a_cut_response_is_purged_before_the_client_sees_the_cut() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let relay = Relay::to(redis.address()).await;
+    let store = "max_lag: 1h, timeout: 5s";
+    let yaml = YAML.replace("timeout: 300ms, ", "timeout: 3s, ");
+    let larder = Replica::start_alone(&relay.url(), &upstream, store, &yaml);
+    larder.is_connected().await;
+    let purged = "larder_purges_total{source=\"write\"}";
+    for is_timeout in [false, true] {
+        let before = larder.metric(purged).await;
+        let (answer, feed) = Answer::fed();
+        upstream.once("/w", answer);
+        let mut reply = larder.request("POST", "/w").body("x").start().await;
+        feed.send("begun").await;
+        reply.read_until("begun").await;
+        relay.set(Line::Late(Duration::from_millis(300)));
+        let kept = if is_timeout { Some(feed) } else { None };
+        assert!(reply.whole().await.is_err());
+        assert_eq!(larder.metric(purged).await - before, 2.0, "time-out: {is_timeout}");
+        relay.set(Line::Whole);
+        drop(kept);
+    }
+}
