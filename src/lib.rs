@@ -44,4 +44,4 @@ mod warming;
 mod workers;
 
 pub use reload::ConfigChange;
-pub use workers::{run, run_with_reload};
+pub use workers::{ExitAtOnce, Shutdown, run, run_with_reload};

@@ -11,6 +11,8 @@ pub(crate) enum Phase {
     Draining,
     /// Requests in flight are finished, and no new connections are accepted.
     Stopping,
+    /// All purges are recorded, and connections that are left are closed.
+    Flushed,
 }
 
 impl Phase {
@@ -18,7 +20,7 @@ impl Phase {
         match self {
             Phase::Starting => "starting",
             Phase::Ready => "ok",
-            Phase::Draining | Phase::Stopping => "draining",
+            Phase::Draining | Phase::Stopping | Phase::Flushed => "draining",
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ use crate::purge::Epoch;
 use crate::random::random_bytes;
 use crate::reload::{ConfigChange, ConfigReloader, admin_state};
 use crate::server::{self, ClientRegistry, Listener, ListenerTransport, Listeners, Server};
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::remote_status::{CONNECTING, RemoteStatus};
 use crate::store::replica;
 use crate::store::tiered::TieredStore;
+use crate::store::{BoxFuture, Store};
 use crate::upstream;
 use crate::warming::Warming;
 
@@ -37,6 +37,33 @@ const REDIS_RETRY_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait while no attempt has failed.
 const REDIS_CONNECT_WAIT: Duration = Duration::from_secs(2);
 
+/// The time that purges have at the end, however long the drain took.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How the process is told to end.
+pub struct Shutdown {
+    drain: BoxFuture<()>,
+    exit: oneshot::Receiver<ExitAtOnce>,
+}
+
+/// Asks to record, without a drain, what has to be purged. It is dropped once that is done.
+pub type ExitAtOnce = std_mpsc::Sender<()>;
+
+impl<F: Future<Output = ()> + Send + 'static> From<F> for Shutdown {
+    fn from(drain: F) -> Self {
+        let (_, never) = oneshot::channel();
+        Self { drain: Box::pin(drain), exit: never }
+    }
+}
+
+impl Shutdown {
+    /// `exit`: the process ends soon after this is received, whatever is under way.
+    #[must_use]
+    pub fn with_exit(self, exit: oneshot::Receiver<ExitAtOnce>) -> Self {
+        Self { exit, ..self }
+    }
+}
+
 /// Serves until `shutdown` resolves and the requests in flight have ended.
 ///
 /// # Errors
@@ -45,7 +72,7 @@ pub fn run(
     config: Config,
     listeners: Listeners,
     clock: Clock,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    shutdown: impl Into<Shutdown>,
 ) -> io::Result<()> {
     let (_, never) = mpsc::channel(1);
     run_with_reload(config, never, listeners, clock, shutdown)
@@ -60,8 +87,9 @@ pub fn run_with_reload(
     changes: mpsc::Receiver<ConfigChange>,
     listeners: Listeners,
     clock: Clock,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    shutdown: impl Into<Shutdown>,
 ) -> io::Result<()> {
+    let Shutdown { drain, exit } = shutdown.into();
     let context = WorkerContext::new(config, clock, listeners.outlive_process)?;
     let count = thread::available_parallelism().map_or(1, usize::from);
     // Everything that can fail comes before the first thread starts.
@@ -77,16 +105,18 @@ pub fn run_with_reload(
     let (mut threads, mut starts) = (Vec::new(), Vec::new());
     for (number, (runtime, listeners)) in others.into_iter().enumerate() {
         let work = context.clone().run_worker(number + 1, listeners);
-        let working = working.clone();
+        let (working, mut phase) = (working.clone(), phase.subscribe());
         let (start, started) = oneshot::channel::<()>();
         starts.push(start);
         let thread = thread::Builder::new().name(format!("larder-{}", number + 1));
         threads.push(thread.spawn(move || {
             let worked = match started.blocking_recv() {
                 Ok(()) => runtime.block_on(work),
-                Err(_) => Ok(()),
+                Err(_) => return Ok(()),
             };
             drop(working);
+            // Its connections end with it: no client hears of that before its write is purged.
+            runtime.block_on(phase.reached(Phase::Flushed));
             worked
         })?);
     }
@@ -113,9 +143,17 @@ pub fn run_with_reload(
         phase.advance(Phase::Ready);
         tokio::spawn(warming.run(phase.subscribe()));
         let stopping = phase.subscribe();
+        let ending = phase.clone();
         tokio::spawn(async move {
-            shutdown.await;
-            phase.advance(Phase::Stopping);
+            drain.await;
+            ending.advance(Phase::Stopping);
+        });
+        let exiting = context.clone();
+        tokio::spawn(async move {
+            if let Ok(exit) = exit.await {
+                exiting.flush_purges(Instant::now() + FLUSH_TIMEOUT).await;
+                drop(exit);
+            }
         });
         let (worked, stopped) =
             tokio::join!(context.clone().run_worker(0, listeners.proxy), stop_time(stopping));
@@ -123,7 +161,9 @@ pub fn run_with_reload(
         // The admin listener stays up until the last request is answered and the last purge recorded.
         all_drained.recv().await;
         events.stop().await;
-        context.flush_purges(stopped).await;
+        let end = stopped + context.live.load().config.limits.drain;
+        context.flush_purges(end.max(Instant::now() + FLUSH_TIMEOUT)).await;
+        phase.advance(Phase::Flushed);
         drained.notify_one();
         drop(state);
         match admin {
@@ -279,13 +319,10 @@ impl WorkerContext {
         served.into_iter().collect()
     }
 
-    /// Purges unconfirmed writes and sends pending purges to Redis, within `limits.drain`.
-    async fn flush_purges(&self, stopped: Instant) {
-        /// Minimum, however long the drain took.
-        const AT_LEAST: Duration = Duration::from_secs(1);
+    /// Purges unconfirmed writes and sends pending purges to Redis, until `end`.
+    async fn flush_purges(&self, end: Instant) {
         const AGAIN: Duration = Duration::from_millis(20);
         let proxy = self.live.load_full();
-        let end = (stopped + proxy.config.limits.drain).max(Instant::now() + AT_LEAST);
         let waiting = || proxy.store.remote_status().map_or(0, |remote| remote.pending_purges);
         let settled = timeout_at(end, async {
             proxy.purge_pending_writes().await;
@@ -295,7 +332,7 @@ impl WorkerContext {
         });
         if settled.await.is_err() {
             let targets = waiting();
-            tracing::error!(targets, "purges lost: Redis did not accept them within `limits.drain`");
+            tracing::error!(targets, "purges lost: Redis did not accept them in time");
         }
         proxy.store.deregister().await;
     }

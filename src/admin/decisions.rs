@@ -75,7 +75,7 @@ async fn report_until_closed(
 ) {
     _ = frames.try_send(": one event per request\n\n".into());
     let mut told_at = Instant::now();
-    while !frames.is_closed() && readiness.phase().current() != Phase::Stopping {
+    while !frames.is_closed() && readiness.phase().current() < Phase::Stopping {
         tokio::select! {
             () = sleep(REPORT_INTERVAL) => {}
             () = frames.closed() => break,

@@ -83,7 +83,7 @@ impl FeedReader {
         self.send(": one event per purge\nretry: 1000\n\n".into())?;
         let mut looked = None;
         let (mut looked_at, mut said_at) = (Instant::now(), Instant::now());
-        while self.readiness.phase().current() != Phase::Stopping {
+        while self.readiness.phase().current() < Phase::Stopping {
             let latest = self.store.latest_version();
             if looked != Some(latest) || looked_at.elapsed() >= FORCED_READ_INTERVAL {
                 looked_at = Instant::now();

@@ -10,6 +10,7 @@ use super::output::colorize;
 use super::socket_activation::InheritedListeners;
 use super::watch::{ConfigWatcher, ReloadEvent};
 use super::{DEFAULT_CONFIG, USAGE, fail, print, service_manager, signals};
+use crate::Shutdown;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, Listen, SettingOverrides};
 use crate::logging;
@@ -108,7 +109,7 @@ pub(super) fn serve_on(
         Some(watcher) => watcher.start(),
         None => (std::sync::mpsc::channel().0, tokio::sync::mpsc::channel(1).1),
     };
-    let shutdown = signals::shutdown_requested(move || _ = reload.send(ReloadEvent::ReloadRequested))
+    let (drain, exit) = signals::shutdown_requested(move || _ = reload.send(ReloadEvent::ReloadRequested))
         .map_err(|error| format!("can't listen to signals: {error}"))?;
     let of_proxy: Vec<_> = listeners.proxy.iter().map(Listener::to_string).collect();
     let of_admin = listeners.admin.as_ref().map_or("off".to_string(), Listener::to_string);
@@ -124,10 +125,16 @@ pub(super) fn serve_on(
             "listening"
         );
         service_manager::notify_ready();
-        shutdown.await;
+        drain.await;
         service_manager::notify_stopping();
     };
-    let result = crate::run_with_reload(config, changes, listeners, Clock::system(), shutdown);
+    let result = crate::run_with_reload(
+        config,
+        changes,
+        listeners,
+        Clock::system(),
+        Shutdown::from(shutdown).with_exit(exit),
+    );
     for path in paths {
         // A socket file that remains is replaced by the next start.
         _ = std::fs::remove_file(path);

@@ -1,30 +1,39 @@
-//! Signals. The first SIGTERM, SIGINT or SIGQUIT drains, the second exits at once. SIGHUP reloads the configuration.
+//! Signals. The first SIGTERM, SIGINT or SIGQUIT drains, the second exits as soon as what is under way is purged. SIGHUP reloads the configuration.
 //! SIGUSR1 and SIGUSR2, which nginx knows, change nothing: scripts that were written for it do no harm.
 
 use std::future::Future;
 use std::io;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Completes at the first SIGTERM, SIGINT or SIGQUIT; `hangup` is called on each SIGHUP. A thread of its own handles the signals, so
-/// that the second one works even if all workers are busy.
+use crate::ExitAtOnce;
+
+/// How long the second signal waits for purges: for their own time-out, and for busy workers.
+const PURGE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Completes at the first SIGTERM, SIGINT or SIGQUIT. The receiver hears of the second one. `hangup` is called on each SIGHUP. A
+/// thread of its own handles the signals, so that the second one works even if all workers are busy.
 pub(super) fn shutdown_requested(
     hangup: impl Fn() + Send + 'static,
-) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+) -> io::Result<(impl Future<Output = ()> + Send + 'static, oneshot::Receiver<ExitAtOnce>)> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let signals = Signals::register(&runtime)?;
     let (sender, receiver) = oneshot::channel();
+    let (exit, exiting) = oneshot::channel();
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || runtime.block_on(signals.handle(sender, hangup)))?;
-    Ok(async move {
+        .spawn(move || runtime.block_on(signals.handle((sender, exit), hangup)))?;
+    let drain = async move {
         if receiver.await.is_err() {
             // Without the thread no signal arrives; that is no reason to stop.
             std::future::pending::<()>().await;
         }
-    })
+    };
+    Ok((drain, exiting))
 }
 
 struct Signals {
@@ -47,12 +56,20 @@ impl Signals {
         })
     }
 
-    async fn handle(mut self, shutdown: oneshot::Sender<()>, hangup: impl Fn()) {
+    async fn handle(
+        mut self,
+        (drain, exit): (oneshot::Sender<()>, oneshot::Sender<ExitAtOnce>),
+        hangup: impl Fn(),
+    ) {
         let name = self.next(&hangup).await.0;
         tracing::info!(signal = name, "draining; a second signal exits at once");
-        _ = shutdown.send(());
+        _ = drain.send(());
         let (name, number) = self.next(&hangup).await;
         tracing::warn!(signal = name, "exiting at once");
+        let (purging, purged) = mpsc::channel();
+        if exit.send(purging).is_ok() {
+            _ = purged.recv_timeout(PURGE_TIMEOUT);
+        }
         crate::logging::flush();
         // The exit code by which a shell reports a signal.
         std::process::exit(128 + number);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Redis, Replica, Upstream, eventually};
+use crate::support::{Answer, Process, Redis, Replica, Upstream, eventually};
 
 const ROUTES: &str = "
 defaults: {guard: false}
@@ -81,6 +81,38 @@ async fn purges_that_redis_never_took_are_counted_in_the_log() {
     // Other tests write to the same log.
     let (log, targets) = (one.log(), format!("targets={waiting}"));
     assert!(log.lines().any(|line| line.contains("purges lost") && line.ends_with(&targets)), "{log}");
+}
+
+/// The write may take effect after the end.
+#[tokio::test]
+async fn a_second_signal_purges_what_is_under_way_as_in_doubt() {
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
+    let two = Replica::start(&redis, &upstream, STRICT, ROUTES).await;
+    two.get("/a").await.assert_stored();
+    two.has("/a").await;
+    let store = format!("store: {{redis: \"{}\", {STRICT}}}", redis.url());
+    for is_reached in [true, false] {
+        let mut one = Process::with(&format!("{store}\n{ROUTES}"), &upstream).await;
+        one.is_connected().await;
+        let held = upstream.hold("/w");
+        let waits = tokio::spawn(one.request("POST", "/w").body("x").attempt());
+        held.arrived().await;
+        if !is_reached {
+            redis.kill();
+        }
+        one.signal("TERM");
+        eventually("it drains", || async { one.get("/a").attempt().await.err() }).await;
+        one.signal("TERM");
+        assert_eq!(one.ended().await.code(), Some(128 + 15));
+        assert!(waits.await.unwrap().is_err());
+        assert_eq!(one.log().contains("purges lost"), !is_reached, "{}", one.log());
+        if is_reached {
+            assert!(!two.get("/a").await.is_hit());
+            // It may still happen, so nothing that is fetched now is kept.
+            assert!(!two.get("/a").await.is_hit());
+        }
+        held.release();
+    }
 }
 
 /// A request, a write and a purge that do not end each have until the one end, and not one after the other.

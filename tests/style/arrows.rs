@@ -36,6 +36,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "ConfigChange",
+            "ExitAtOnce",
+            "Shutdown",
             "clock",
             "config",
             "draft",

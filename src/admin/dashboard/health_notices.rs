@@ -73,7 +73,7 @@ fn add_process_notices(facts: &NoticeInputs, notes: &mut Vec<Notice>) {
                 "larder drains: clients are told to close their connections.",
             );
         }
-        Phase::Stopping => {
+        Phase::Stopping | Phase::Flushed => {
             push_notice(
                 notes,
                 NoticeLevel::Warning,
