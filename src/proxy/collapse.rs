@@ -11,12 +11,13 @@ use super::answer::Answer;
 use super::body::Body;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
-use super::fetch::{Fetch, LeaderResult};
+use super::fetch::{Fetch, FetchTarget, LeaderResult, request_targets};
 use super::lookup::{CacheHit, CacheRequest, LookupOutcome, Miss};
 use super::single_flight::{FetchOutcome, InFlightFetch, InFlightResponse, Join, Leader};
 use super::unsent_bytes::is_over_budget;
 use super::worker::Worker;
 use super::{reply, upstream_request};
+use crate::policy::CacheKey;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, PassReason};
 use crate::policy::compression::select_coding;
@@ -87,7 +88,7 @@ impl<'a> MissedRequest<'a> {
             if table.is_uncacheable(&miss.key, caller, || self.head.key_of_fields(&miss.key)) {
                 break;
             }
-            let (fetch, leads) = match table.join(&miss.key, caller, waited.refused.as_ref(), among) {
+            let (fetch, leads) = match self.join(&miss.key, waited.refused.as_ref(), among) {
                 Join::Follower(fetch) => (fetch, false),
                 // It may wait for others of its client, so it fetches alone.
                 Join::Leader(leader) if self.is_share_used_up() => {
@@ -128,6 +129,28 @@ impl<'a> MissedRequest<'a> {
             true => Ok(self.pass_as_asked(PassReason::Range).await),
             false => self.fetch_alone(&miss).await,
         }
+    }
+
+    /// Joins the fetch under way, or starts one: also beside a fetch that a purge has doomed.
+    fn join(&self, key: &CacheKey, refused: Option<&Arc<InFlightFetch>>, among: Option<CacheKey>) -> Join {
+        let (table, caller) = (&self.worker.proxy.collapse_table, self.cached().caller_kind());
+        let doomed = match table.join(key, caller, refused, among) {
+            Join::Follower(fetch) if !fetch.start.is_one_of_two() && self.is_doomed(&fetch) => fetch,
+            join => return join,
+        };
+        let join = table.join(key, caller, Some(&doomed), among);
+        if let Join::Leader(leader) = &join {
+            leader.fetch().start.set_beside(&doomed.start);
+        }
+        join
+    }
+
+    /// Whether a purge since the fetch began names what this request tells of the response: its URL, and tags that need no
+    /// response.
+    fn is_doomed(&self, fetch: &InFlightFetch) -> bool {
+        let (store, Some(at)) = (&self.worker.proxy.store, fetch.start.read_version()) else { return false };
+        let targets = || request_targets(&FetchTarget::new(self.worker, self.head, self.lookup));
+        store.latest_version() > at.version && store.was_purged_since(at, &targets())
     }
 
     fn is_share_used_up(&self) -> bool {

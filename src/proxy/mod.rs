@@ -20,6 +20,7 @@ mod content_parser;
 mod content_read;
 mod error;
 mod fetch;
+mod fetch_start;
 mod first_notices;
 mod forwarding;
 mod handle;

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use super::backoff::Backoff;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
+use super::fetch_start::FetchStart;
 use super::sender_budgets::sender_network;
 use super::shared_body::SharedBody;
 use crate::clock::Clock;
@@ -177,6 +178,7 @@ pub(super) struct InFlightFetch {
     /// Whether others may join.
     is_joinable: bool,
     pub caller: CallerKind,
+    pub start: Arc<FetchStart>,
     /// The request that the leader forwards.
     head: OnceLock<Arc<ClientHead>>,
     outcome: watch::Sender<Option<FetchOutcome>>,
@@ -321,6 +323,7 @@ impl InFlightFetch {
             started_at: Instant::now(),
             is_joinable,
             caller,
+            start: Arc::default(),
             head: OnceLock::new(),
             outcome: watch::Sender::new(None),
             content: OnceLock::new(),
@@ -370,6 +373,7 @@ impl Leader {
 
     /// Gives the outcome to everyone who waits; only the first one counts.
     pub(super) fn complete(&self, outcome: FetchOutcome) {
+        self.fetch.start.end();
         self.fetch.outcome.send_if_modified(|present| {
             let first = present.is_none();
             present.get_or_insert(outcome);

@@ -293,6 +293,18 @@ impl Index {
         purged.max_by_key(|(_, at)| *at)
     }
 
+    /// Whether a purge after `read` names one of `targets`. A doubt counts as the purge that left it, and not until its end.
+    pub fn was_purged_since(&self, read: &ReadVersion, targets: &[TargetId]) -> bool {
+        let is_later = |id: &TargetId| {
+            let record = self.records.get(id).copied().unwrap_or_default();
+            record.latest_version() > read.version || self.folded_after(id, read.version).is_some()
+        };
+        read.epoch != Epoch::NONE
+            && (read.epoch != self.epoch
+                || self.folded_rules.version > read.version
+                || (self.high_water > read.version && self.reached_by(targets).any(is_later)))
+    }
+
     /// Whether nothing at all was purged after `read`, nor is in doubt then.
     pub fn is_unpurged_since(&self, read: &ReadVersion) -> bool {
         read.epoch == self.epoch

@@ -86,13 +86,15 @@ impl Tier {
 pub struct FetchToken {
     key: CacheKey,
     version: ReadVersion,
+    /// The version without `settle`.
+    began_at: ReadVersion,
     yields_to_newer: bool,
 }
 
 impl FetchToken {
     /// For stores only.
     pub(crate) fn new(key: CacheKey, version: ReadVersion) -> Self {
-        Self { key, version, yields_to_newer: false }
+        Self { key, version, began_at: version, yields_to_newer: false }
     }
 
     /// The key of the fetch.
@@ -103,6 +105,11 @@ impl FetchToken {
     /// The version of the purge index before the fetch.
     pub fn read_version(&self) -> ReadVersion {
         self.version
+    }
+
+    /// The version of the purge index when the fetch began, also where what it brings counts as older (`settle`).
+    pub fn began_at(&self) -> ReadVersion {
+        self.began_at
     }
 
     /// The permit for a variant of this key: the same fetch, so the same version.

@@ -97,6 +97,10 @@ impl PurgeStore for MemoryStore {
         self.view.read().is_unpurged_since(stamp)
     }
 
+    fn was_purged_since(&self, stamp: &ReadVersion, targets: &[TargetId]) -> bool {
+        self.view.read().was_purged_since(stamp, targets)
+    }
+
     fn purge(&self, purge: Purge) -> BoxFuture<Result<PurgeVersion, StoreError>> {
         let now = self.clock.now();
         let position = self.view.purge(&purge, now);

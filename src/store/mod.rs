@@ -120,6 +120,12 @@ pub trait PurgeStore: Send + Sync + 'static {
         false
     }
 
+    /// Whether a purge since `version` names one of `targets`, as far as it is known here; doubts and writes under way do
+    /// not count. A fetch from before such a purge answers nobody who comes after it.
+    fn was_purged_since(&self, _version: &ReadVersion, _targets: &[TargetId]) -> bool {
+        false
+    }
+
     /// Purges; `Ok` is the acknowledgement.
     fn purge(&self, purge: Purge) -> BoxFuture<Result<PurgeVersion, StoreError>>;
 

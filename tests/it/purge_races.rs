@@ -19,6 +19,47 @@ routes:
 
 const SLOW: &str = "/items/1?x=1";
 
+/// The five readers after the purge share one fetch, at once. However many purges there are, not more than two fetches of a
+/// key wait for the upstream.
+#[tokio::test]
+async fn a_reader_after_the_purge_waits_for_no_fetch_from_before() {
+    let upstream = Upstream::start();
+    let routes = ROUTES.replace("guard: false", "guard: false, collapse_timeout: 10m");
+    let larder = Larder::with(&format!("{routes}  - {{path: /list, ttl: 1h, tags: [items]}}\n"), &upstream);
+    for path in ["/items/1", "/list"] {
+        let asked = upstream.count(path);
+        let first = upstream.hold(path);
+        let before = larder.get(path).spawn();
+        first.arrived().await;
+        // A purge of something else dooms nothing.
+        By::PurgeTag("others").purge(&larder).await;
+        let joined = larder.get(path).spawn();
+        larder.metric_becomes("larder_followers", 1.0).await;
+        By::PurgeTag("items").purge(&larder).await;
+        let second = upstream.hold(path);
+        let after: Vec<_> = (0..5).map(|_| larder.get(path).spawn()).collect();
+        second.arrived().await;
+        larder.metric_becomes("larder_followers", 5.0).await;
+        By::PurgeTag("items").purge(&larder).await;
+        let last = larder.get(path).spawn();
+        larder.metric_becomes("larder_followers", 6.0).await;
+        assert_eq!(upstream.count(path), asked + 2, "{path}");
+        second.release();
+        for after in after {
+            let text = after.await.unwrap().text().to_owned();
+            assert!((2..=3).any(|nth| text == format!("GET {path} #{}", asked + nth)), "{text}");
+        }
+        last.await.unwrap().assert_text(&format!("GET {path} #{}", asked + 3));
+        larder.get(path).await.assert_hit().assert_text(&format!("GET {path} #{}", asked + 3));
+        assert_eq!(upstream.count(path), asked + 3, "{path}");
+        first.release();
+        for before in [before, joined] {
+            before.await.unwrap().assert_status(200);
+        }
+        larder.get(path).await.assert_hit().assert_text(&format!("GET {path} #{}", asked + 3));
+    }
+}
+
 /// Everything that can purge the slow miss.
 #[derive(Clone, Copy, Debug)]
 enum By {

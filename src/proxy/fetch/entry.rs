@@ -19,7 +19,7 @@ use crate::policy::response_admission::{RequestContext, response_targets};
 use crate::policy::storing::{ExchangeTimes, NotStored};
 use crate::policy::validation::freshen;
 use crate::policy::{Route, http_date, tags};
-use crate::purge::{ReadVersion, ValidityCache};
+use crate::purge::{ReadVersion, TargetId, ValidityCache};
 use crate::stored_response::{EvaluatedUnder, StoredFields, StoredHead, StoredResponse, Terms};
 
 /// The head of a response as it arrived.
@@ -34,6 +34,16 @@ pub(super) fn head_of_response(
     // Trailers are not stored (RFC 9110 §6.5.1 lets an intermediary drop them).
     headers.remove(AGE);
     build_head(target, response.status, headers, terms, (version, tags))
+}
+
+/// The targets of a response that its request tells.
+pub(in crate::proxy) fn request_targets(target: &FetchTarget) -> Vec<TargetId> {
+    let (request, headers) = (target.request(), HeaderMap::new());
+    let tags = tags::response_tags(&target.route, &request, &headers, None).unwrap_or_default();
+    let mut targets = response_targets(&target.route, &request, target.query.sent(), &headers, &tags);
+    let routes = &target.proxy().routes;
+    targets.extend([routes.rules(), routes.query_rules()]);
+    targets
 }
 
 /// The complete response with all its tags. Returns at once if the content is small or not parsed.

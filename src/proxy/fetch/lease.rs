@@ -53,7 +53,10 @@ pub(super) async fn acquire(
     stale: Option<&StaleResponse>,
     leader: &Leader,
 ) -> LeaseResult {
-    if target.route.collapse != Collapse::Replicas || !leader.is_joinable() {
+    if target.route.collapse != Collapse::Replicas
+        || !leader.is_joinable()
+        || leader.fetch().start.is_beside_another()
+    {
         return LeaseResult::NotNeeded;
     }
     let store = &target.proxy().store;

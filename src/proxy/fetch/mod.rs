@@ -39,8 +39,8 @@ use crate::policy::validation::merge_headers;
 use crate::policy::withdrawal::{Withdrawal, withdrawal, withdrawal_by_head};
 use crate::store::{FetchToken, LeaseOutcome};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Terms};
-pub(super) use entry::content_length;
 use entry::is_fresh;
+pub(super) use entry::{content_length, request_targets};
 use lease::{HeldLease, LeaseResult};
 use pump::{FinishOnDrop, pump};
 pub(super) use target::FetchTarget;
@@ -111,6 +111,7 @@ impl Fetch {
             }
             LeaseResult::Stored(stored) => return leader.finish(FetchOutcome::StoredElsewhere(stored)),
         }
+        leader.fetch().start.record(self.token.began_at());
         let fetched = self.target.fetch(self.stale.as_ref()).await;
         if self.stale.is_some() {
             leader.record_refresh(refresh_failure(&fetched));

@@ -32,6 +32,10 @@ impl PurgeStore for TieredStore {
         self.tiers.may_serve_local(confirmed) && is_unpurged
     }
 
+    fn was_purged_since(&self, version: &ReadVersion, targets: &[TargetId]) -> bool {
+        self.tiers.index.view.read().was_purged_since(version, targets)
+    }
+
     fn purge(&self, purge: Purge) -> BoxFuture<Result<PurgeVersion, StoreError>> {
         let tiers = self.tiers.clone();
         Box::pin(async move {
