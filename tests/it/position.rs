@@ -1,6 +1,6 @@
 //! `Larder-Position`: who brings back what a write was answered with reads that write, whichever replica is asked.
 
-use crate::support::{Answer, Redis, Replica, Upstream};
+use crate::support::{Answer, Larder, Line, Redis, Relay, Replica, Upstream};
 
 const ROUTES: &str = "routes: [{path: /a, ttl: 1h, tags: [a]}]";
 const ROUNDS: u64 = 15;
@@ -120,30 +120,65 @@ async fn known_and_malformed_positions_cost_no_confirmation() {
     assert!(one.metric(asked).await < before + 50.0);
 }
 
+/// Memory may answer the others for a time, and not who knows of something newer.
 #[tokio::test]
-async fn with_redis_away_on_store_loss_says_whether_a_position_passes() {
-    for (loss, is_served) in [("bypass", false), ("{serve: 1h}", true)] {
-        let mut redis = Redis::start().await;
-        let upstream = Upstream::start();
-        redis.command(&["ACL", "SETUSER", "default", "resetchannels"]).await;
+async fn with_redis_away_a_position_that_is_not_known_passes() {
+    for (loss, goes_on) in [("bypass", false), ("{serve: 1h}", true)] {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let relay = Relay::to(redis.address()).await;
         let store = format!("max_lag: 1h, timeout: 2s, on_store_loss: {loss}");
         let routes = "defaults: {guard: false}\nroutes: [{path: /a, ttl: 1h}, {path: /b, ttl: 1h, read_your_writes: off}]";
         let one = Replica::start(&redis, &upstream, &store, routes).await;
-        let other = Replica::start(&redis, &upstream, &store, routes).await;
+        let other = Replica::start_alone(&relay.url(), &upstream, &store, routes);
+        other.is_connected().await;
         for path in ["/a", "/b"] {
             other.has(path).await;
         }
-        // The other one hears of it by the timer alone, at the earliest a while later.
-        let written = one.request("POST", "/x").await.assert_status(200);
-        redis.kill();
+        let known = one.request("POST", "/x").await.header("larder-position").expect("a position");
+        other.get("/a").header("larder-position", &known).await.assert_hit();
+        relay.set(Line::Cut);
         other.is_cut_off().await;
-        let position = written.header("larder-position").expect("a position");
-        other.get("/b").header("larder-position", &position).await.assert_hit();
-        let read = other.get("/a").header("larder-position", &position).await;
-        // It may have heard of it just before.
-        match is_served || read.is_hit() {
-            true => drop(read.assert_hit()),
-            false => drop(read.assert_fwd("bypass").assert_detail("position")),
+        let newer = one.request("POST", "/x").await.header("larder-position").expect("a position");
+        let ask = |path, position: &str| other.get(path).header("larder-position", position);
+        ask("/a", &known).await.assert_hit();
+        ask("/b", &newer).await.assert_hit();
+        ask("/a", &newer).await.assert_fwd("bypass").assert_detail("position");
+        // Whether an invented one is newer is not known.
+        let invented = format!("{}0000", &newer[..newer.len() - 4]);
+        match goes_on {
+            true => drop(ask("/a", &invented).await.assert_hit()),
+            false => drop(ask("/a", &invented).await.assert_fwd("bypass").assert_detail("position")),
         }
+        other.get("/a").await.assert_hit();
     }
+}
+
+/// It says which purges the replica must know: what a soft one names is stale then, and may be served so where the route
+/// allows that.
+#[tokio::test]
+async fn the_position_of_a_soft_purge_makes_older_responses_stale() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start();
+    redis.command(&["ACL", "SETUSER", "default", "resetchannels"]).await;
+    let routes = "routes: [{path: /a, ttl: 1h, tags: [a]}, {path: /b, ttl: 1h, tags: [a], stale_while_revalidate: 1h}]";
+    let store = "max_lag: 1h, timeout: 2s";
+    let one = Replica::start(&redis, &upstream, store, routes).await;
+    let other = Replica::start(&redis, &upstream, store, routes).await;
+    for path in ["/a", "/b"] {
+        other.has(path).await;
+    }
+    let soft = one.request("PURGE", "/any").header("cache-tag", "a").header("purge-mode", "soft");
+    let position = soft.await.assert_status(200).header("larder-position").expect("a position");
+    other.get("/a").header("larder-position", &position).await.assert_fwd("stale");
+    let stale = other.get("/b").header("larder-position", &position).await.assert_hit();
+    stale.assert_detail("stale-while-revalidate");
+    // A write is acknowledged by it, so one that purges softly has none.
+    let routes = "routes: [{path: /a, ttl: 1h, tags: [a]}, {path: /w, purges: [{tag: a, soft: true}]}]";
+    let alone = Larder::with(routes, &upstream);
+    alone.request("POST", "/w").await.assert_status(200).assert_header("larder-position", None);
+    // A key that changes nothing is refused.
+    let asked =
+        alone.admin.request("POST", "/purge").body(format!("{{\"tags\": [\"a\"], \"position\": {}}}", 1));
+    let refused = asked.await.assert_status(400);
+    assert!(refused.text().contains("unknown field `position`"), "{refused}");
 }

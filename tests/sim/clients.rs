@@ -75,8 +75,7 @@ impl Client {
         let (slot, replica) = self.choose();
         let by = self.simulation.process_id(slot);
         let resource = self.dice.below(RESOURCES);
-        // While Redis is unavailable, `on_store_loss` decides, and not the position.
-        let brings = self.dice.one_in(3) && self.simulation.setting().serve.is_zero();
+        let brings = self.dice.one_in(3);
         let known = self.known.clone().filter(|_| brings);
         let asked = self.simulation.world.history.now();
         let position = known.as_ref().map(|(_, _, position)| position.clone());

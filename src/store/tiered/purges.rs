@@ -82,7 +82,8 @@ impl PurgeStore for TieredStore {
             {
                 return true;
             }
-            tiers.lag.is_within_store_loss(tiers.index.view.confirmed_at(), Moment::now())
+            !position.is_authentic
+                && tiers.lag.is_within_store_loss(tiers.index.view.confirmed_at(), Moment::now())
         })
     }
 
