@@ -241,6 +241,29 @@ async fn a_purge_that_waits_is_done_by_the_next_reader() {
     eventually("the position", async || (recorded_position(&redis).await == entries[2]).then_some(())).await;
 }
 
+#[tokio::test]
+async fn time_without_a_replica_counts_as_silence() {
+    let (store, mut stream, upstream) = (Redis::start().await, Redis::start().await, Upstream::start());
+    let yaml = yaml(&store, &stream, ", stale_after: 10m");
+    let larder = Replica::with(&yaml, &upstream, Clock::system());
+    larder.is_connected().await;
+    source_becomes(&larder, "ok").await;
+    larder.ends().await;
+    stream.kill();
+    let is_silent = "larder_event_source_silent{source=\"shop\",kind=\"stream\"}";
+    for (seconds_ago, silent) in [(300, 0.0), (660, 1.0)] {
+        let now =
+            store.command(&["TIME"]).await.lines().next().expect("seconds").parse::<u64>().expect("seconds");
+        let heard = ((now - seconds_ago) * 1000).to_string();
+        store.command(&["HSET", &state_key(&store).await, "contact", &heard]).await;
+        let larder = Replica::with(&yaml, &upstream, Clock::system());
+        larder.is_connected().await;
+        source_becomes(&larder, "away").await;
+        larder.metric_becomes(is_silent, silent).await;
+        larder.ends().await;
+    }
+}
+
 /// During a rolling deployment a replica may still have a mapping that ignores what the new one purges by.
 #[tokio::test]
 async fn a_stream_is_read_for_each_mapping_by_itself() {
