@@ -66,7 +66,7 @@ fn source_json(source: &SourceStatus) -> Value {
         "trouble": source.trouble,
         "position": source.position,
         "lastEvent": source.last_event.map(format_rfc3339),
-        "contactMillisAgo": source.contact_ago.map(millis),
+        "contactMillisAgo": millis(source.contact_ago),
         "lagMillis": millis(source.lag),
         "events": source.events(),
         "missed": source.missed,

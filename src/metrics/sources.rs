@@ -1,7 +1,7 @@
 //! State and counters of each source of change events.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -65,9 +65,9 @@ pub(crate) struct SourceMetrics {
     by_meaning: [Counter; EventOutcome::ALL.len()],
     not_taken: [Counter; WebhookRefusal::ALL.len()],
     missed: Counter,
-    /// Nanoseconds of a `Moment`; 0 is never.
-    contact: AtomicU64,
-    event: AtomicU64,
+    /// Nanoseconds of a `Moment`; negative before this process began.
+    contact: AtomicI64,
+    event: AtomicI64,
     lag_micros: AtomicU64,
     state: Mutex<SourceHealth>,
 }
@@ -90,8 +90,8 @@ pub(crate) struct SourceStatus {
     pub trouble: Option<String>,
     pub position: Option<String>,
     pub(crate) last_event: Option<Timestamp>,
-    pub(crate) contact_ago: Option<Duration>,
-    pub(super) event_ago: Option<Duration>,
+    pub(crate) contact_ago: Duration,
+    pub(super) event_ago: Duration,
     pub(super) is_silent: bool,
     pub lag: Duration,
     pub(super) by_outcome: [u64; EventOutcome::ALL.len()],
@@ -160,7 +160,7 @@ pub(super) fn families(sources: &[SourceStatus]) -> Vec<MetricFamily> {
             refused.push_if_any(with("reason", reason.as_str()), count);
         }
         lag.push(labels(), source.lag.as_secs_f64());
-        age.push(labels(), source.event_ago.unwrap_or_default().as_secs_f64());
+        age.push(labels(), source.event_ago.as_secs_f64());
     }
     vec![up, silent, events, missed, refused, lag, age]
 }
@@ -168,7 +168,7 @@ pub(super) fn families(sources: &[SourceStatus]) -> Vec<MetricFamily> {
 impl SourceMetrics {
     fn new(name: &str, kind: &'static str, patience: Option<SilenceLimit>) -> Self {
         let trouble = (kind != "webhook").then(|| "not connected yet".to_owned());
-        let started = Moment::now().as_nanos();
+        let started = nanos_at(Moment::now(), Duration::ZERO);
         Self {
             name: name.to_owned(),
             kind,
@@ -195,7 +195,7 @@ impl SourceMetrics {
         let now = Moment::now();
         for (at, ago) in [(&self.contact, contact_ago), (&self.event, event_ago)] {
             if let Some(ago) = ago {
-                at.fetch_max(now.minus(ago).as_nanos().max(1), Ordering::AcqRel);
+                at.fetch_max(nanos_at(now, ago), Ordering::AcqRel);
             }
         }
     }
@@ -205,7 +205,7 @@ impl SourceMetrics {
         let now = Moment::now();
         for (at, ago) in [(&self.contact, contact_ago), (&self.event, event_ago)] {
             if let Some(ago) = ago {
-                at.store(now.minus(ago).as_nanos().max(1), Ordering::Release);
+                at.store(nanos_at(now, ago), Ordering::Release);
             }
         }
     }
@@ -257,9 +257,7 @@ impl SourceMetrics {
     /// Whether the source has been silent for longer than tolerated.
     pub(crate) fn is_silent(&self, now: Moment) -> bool {
         let Some(SilenceLimit { after: lasts, for_events }) = self.patience else { return false };
-        let ago =
-            if for_events { elapsed_since(&self.event, now) } else { elapsed_since(&self.contact, now) };
-        ago.is_none_or(|ago| ago > lasts)
+        elapsed_since(if for_events { &self.event } else { &self.contact }, now) > lasts
     }
 
     fn lag(&self) -> Duration {
@@ -297,9 +295,13 @@ impl SourceMetrics {
     }
 }
 
-fn elapsed_since(at: &AtomicU64, now: Moment) -> Option<Duration> {
-    match at.load(Ordering::Acquire) {
-        0 => None,
-        nanos => Some(now.since(Moment::from_nanos(nanos))),
-    }
+/// `ago` before `now`, which may be long before this process began.
+fn nanos_at(now: Moment, ago: Duration) -> i64 {
+    let nanos = |nanos| i64::try_from(nanos).unwrap_or(i64::MAX);
+    nanos(u128::from(now.as_nanos())).saturating_sub(nanos(ago.as_nanos()))
+}
+
+fn elapsed_since(at: &AtomicI64, now: Moment) -> Duration {
+    let elapsed = nanos_at(now, Duration::ZERO).saturating_sub(at.load(Ordering::Acquire));
+    Duration::from_nanos(u64::try_from(elapsed).unwrap_or_default())
 }

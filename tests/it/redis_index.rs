@@ -294,8 +294,7 @@ async fn doubts_are_told_once_and_bounded_and_leave_the_untouched() {
             let is_hit = body(&*stores[1], &key(number)).await.is_some();
             hits += u32::from(is_hit);
             if !is_hit {
-                let found =
-                    stores[1].inspect(&key(number)).await.map(|found| (found.validity, found.last_purge));
+                let found = stores[1].inspect(&key(number)).await.map(|found| found.validity);
                 println!("{doubts} doubts: {tag} is lost: {found:?}");
             }
         }
