@@ -21,6 +21,7 @@ use crate::config::AskSettings;
 use crate::hex;
 use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
 use crate::policy::credentials::cookie_pairs;
+use crate::policy::forwarding_fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::route::Credential;
 use crate::upstream::{ClientNetwork, Destination, Upstream};
 
@@ -32,10 +33,6 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// A longer name is not used.
 const MAX_NAME_BYTES: usize = 1024;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 pub(super) struct AskClient {
     settings: AskSettings,

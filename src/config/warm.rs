@@ -18,6 +18,7 @@ use super::yaml::{Value, YamlNode};
 use super::{Listen, ListenerSettings, PageWalk, WarmEntry, WarmList, url};
 use crate::policy::Route;
 use crate::policy::credentials;
+use crate::policy::forwarding_fields::X_FORWARDED_PROTO;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::route::RouteMode;
 use crate::policy::routes::Routes;
@@ -84,7 +85,7 @@ pub(super) fn default_host(listen: &[Listen], settings: &[ListenerSettings]) -> 
         headers.insert(HOST, host);
     }
     if is_tls {
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
     }
     headers
 }
@@ -284,7 +285,7 @@ const BASE_URL: Reader<HeaderMap> = Reader::new(Kind::Text, |node, diagnostics| 
         let mut headers = HeaderMap::new();
         match scheme {
             "http" => {}
-            "https" => _ = headers.insert("x-forwarded-proto", HeaderValue::from_static("https")),
+            "https" => _ = headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https")),
             _ => return Err((format!("`{scheme}` is not an HTTP scheme"), "write `http` or `https`".into())),
         }
         let value = HeaderValue::from_str(&host)

@@ -19,6 +19,7 @@ pub(crate) mod dropped_fields;
 mod effective_terms;
 mod entity_tag;
 pub mod event;
+pub(crate) mod forwarding_fields;
 pub(crate) mod freshness;
 pub mod groups;
 pub(crate) mod header_name_filter;

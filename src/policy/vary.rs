@@ -4,12 +4,12 @@ use http::header::{ACCEPT_ENCODING, VARY};
 use http::{HeaderMap, HeaderName};
 
 use super::accept_encoding::is_coded;
+use super::forwarding_fields::X_FORWARDED_FOR;
 
 /// A response with more fields counts as `Vary: *`: such a combination does not repeat.
 const MAX_VARY_FIELDS: usize = 32;
 
 /// larder adds the client's address to this field, so the client's value does not identify the selected response.
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The field names of `Vary`, sorted and without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ impl Vary {
         for member in members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
             match HeaderName::from_bytes(member) {
                 Ok(name) if ignored.contains(&name) => {}
-                Ok(name) if member != b"*" && name != FORWARDED_FOR && names.len() < MAX_VARY_FIELDS => {
+                Ok(name) if member != b"*" && name != X_FORWARDED_FOR && names.len() < MAX_VARY_FIELDS => {
                     names.push(name);
                 }
                 _ => return Vary::Everything,

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::body::Body;
 use super::client_request::{Client, ClientHead, REQUEST_ID_FIELDS};
 use super::content_parser::ContentParser;
-use super::fetch::FetchTarget;
+use super::fetch::{CostBearer, FetchTarget};
 use super::lookup::{CacheHit, CacheRequest};
 use super::state::Proxy;
 use super::worker::Worker;
@@ -88,7 +88,7 @@ pub(crate) async fn ask_again(
     let target = match worker.classify_internal(&mut head).await {
         _ if !worker.proxy.memory.admits(MAX_AUDITED_BYTES as u64) => return Err("skipped"),
         Classification::Lookup(lookup) if lookup.key == key => {
-            FetchTarget::new(worker, &Arc::new(head), &lookup)
+            FetchTarget::new(worker, &Arc::new(head), &lookup, CostBearer::Client)
         }
         _ => return Err("refused"),
     };

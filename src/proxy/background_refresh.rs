@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::client_request::ClientHead;
-use super::fetch::Fetch;
+use super::fetch::{CostBearer, Fetch};
 use super::lookup::{CacheRequest, Miss};
 use super::refresh_window::claim_refresh;
 use super::single_flight::FetchOutcome;
@@ -33,7 +33,7 @@ pub(super) fn refresh_in_background(
         proxy.metrics.record_refresh_ahead();
     }
     if proxy.store.remote_status().is_none() {
-        Fetch::new(worker, head, lookup, &miss).in_background().start(leader);
+        Fetch::new(worker, head, lookup, &miss, CostBearer::Larder).start(leader);
         return;
     }
     let (worker, head, route) = (worker.clone(), head.clone(), lookup.route.clone());
@@ -44,7 +44,7 @@ pub(super) fn refresh_in_background(
         if request.find_remote(&miss).await.is_some() {
             leader.finish(FetchOutcome::Retry);
         } else {
-            Fetch::new(&worker, &head, &lookup, &miss).in_background().start(leader);
+            Fetch::new(&worker, &head, &lookup, &miss, CostBearer::Larder).start(leader);
         }
     });
 }

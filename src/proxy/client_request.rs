@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{EXPECT, UPGRADE};
+use http::header::{EXPECT, FORWARDED, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::BodyExt as _;
@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::error::ProxyError;
-use super::forwarding::{self, FORWARDED, FORWARDED_ADDRESS_FIELDS, Origin, X_FORWARDED_HOST, client_ip};
+use super::forwarding::{self, FORWARDED_ADDRESS_FIELDS, Origin, client_ip};
 use super::interim::InterimSender;
 use super::request_fields::{asks_for_upgrade, normalize_fields, unambiguous_names};
 use super::request_host::{authority, keep_ban_host, normalize_host, single_value};
@@ -23,6 +23,7 @@ use crate::access_log::UpstreamTime;
 use crate::callers::CallerRequest;
 use crate::config::{Config, RequestIds};
 use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
+use crate::policy::forwarding_fields::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::languages::choose_request_language;
 use crate::policy::overlay::{SharedPart, part_fields};
 use crate::policy::raw_target::encode_target;
@@ -416,7 +417,7 @@ fn check_target(parts: &Parts) -> Result<(), ProxyError> {
 
 /// The scheme of the target: the connection's, or the one that a trusted proxy names.
 fn scheme(headers: &HeaderMap, is_trusted: bool, is_tls: bool) -> &'static str {
-    match is_trusted.then(|| single_value(headers, "x-forwarded-proto")).flatten() {
+    match is_trusted.then(|| single_value(headers, X_FORWARDED_PROTO.as_str())).flatten() {
         Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
         None if is_tls => "https",
         _ => "http",

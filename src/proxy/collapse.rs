@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::body::Body;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
-use super::fetch::{Fetch, FetchTarget, LeaderResult, request_targets};
+use super::fetch::{CostBearer, Fetch, FetchTarget, LeaderResult, request_targets};
 use super::lookup::{CacheHit, CacheRequest, LookupOutcome, Miss};
 use super::single_flight::{FetchOutcome, InFlightFetch, InFlightResponse, Join, Leader};
 use super::unsent_bytes::is_over_budget;
@@ -149,7 +149,8 @@ impl<'a> MissedRequest<'a> {
     /// response.
     fn is_doomed(&self, fetch: &InFlightFetch) -> bool {
         let (store, Some(at)) = (&self.worker.proxy.store, fetch.start.read_version()) else { return false };
-        let targets = || request_targets(&FetchTarget::new(self.worker, self.head, self.lookup));
+        let bearer = CostBearer::for_request(self.head);
+        let targets = || request_targets(&FetchTarget::new(self.worker, self.head, self.lookup, bearer));
         store.latest_version() > at.version && store.was_purged_since(at, &targets())
     }
 
@@ -219,7 +220,8 @@ impl<'a> MissedRequest<'a> {
     ) -> Option<Result<Answer, OtherQuery>> {
         let request = self.cached();
         let now = || self.worker.proxy.clock.now();
-        let mut own = Fetch::new(self.worker, self.head, self.lookup, miss).start(leader);
+        let bearer = CostBearer::for_request(self.head);
+        let mut own = Fetch::new(self.worker, self.head, self.lookup, miss, bearer).start(leader);
         let result = match waited.overdue.take() {
             None => own.await,
             Some(overdue) => tokio::select! {
@@ -233,7 +235,7 @@ impl<'a> MissedRequest<'a> {
             },
         };
         let result = result.ok()?;
-        if !self.is_for_client(&result) {
+        if !self.answers_client(&result) {
             self.worker.proxy.search_hints.forget(self.head);
             return Some(Err(OtherQuery));
         }
@@ -274,7 +276,7 @@ impl<'a> MissedRequest<'a> {
 
     /// Whether the response answers the query that the client sent. An error says that the upstream failed, whatever it was
     /// asked.
-    fn is_for_client(&self, result: &LeaderResult) -> bool {
+    fn answers_client(&self, result: &LeaderResult) -> bool {
         match result {
             LeaderResult::Reader { shared, .. } => {
                 shared.head.status.is_server_error() || self.lookup.covers_query(&shared.head)

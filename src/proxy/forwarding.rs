@@ -5,28 +5,26 @@ use std::sync::LazyLock;
 
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    COOKIE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    InvalidHeaderValue, MAX_FORWARDS, PRAGMA, RANGE, SET_COOKIE, TE, TRAILER, UPGRADE, VIA,
+    COOKIE, EXPECT, FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, InvalidHeaderValue, MAX_FORWARDS, PRAGMA, RANGE, SET_COOKIE, TE, TRAILER, UPGRADE,
+    VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use ipnet::IpNet;
 
+use crate::policy::forwarding_fields::{
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_REAL_IP,
+};
 use crate::policy::hop_by_hop::{is_hop_by_hop, may_have_hop_by_hop};
 use crate::policy::{HeaderNameFilter, override_fields};
 
 /// Fields by which a client could speak about itself to an upstream that believes its proxy.
 static FORWARDED_CLIENT_FIELDS: [HeaderName; 5] =
-    [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, HeaderName::from_static("x-real-ip")];
+    [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP];
 
 /// Fields by which a proxy says under which address it was asked. Upstreams build links from them, and some select their
 /// response by them.
-pub(super) static FORWARDED_ADDRESS_FIELDS: [HeaderName; 2] =
-    [HeaderName::from_static("x-forwarded-port"), HeaderName::from_static("x-forwarded-prefix")];
-
-pub(super) const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) static FORWARDED_ADDRESS_FIELDS: [HeaderName; 2] = [X_FORWARDED_PORT, X_FORWARDED_PREFIX];
 
 /// The name as a CGI-like upstream reads it.
 pub(super) fn with_dashes(name: &HeaderName) -> HeaderName {
@@ -89,7 +87,7 @@ static FORWARDING_HEADERS: [HeaderName; 9] = [
     VIA,
     FORWARDED,
     X_FORWARDED_FOR,
-    HeaderName::from_static("x-real-ip"),
+    X_REAL_IP,
     HeaderName::from_static("x-client-ip"),
     HeaderName::from_static("x-cluster-client-ip"),
     HeaderName::from_static("true-client-ip"),

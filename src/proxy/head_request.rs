@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::answer::Answer;
 use super::client_request::ClientHead;
-use super::fetch::Fetch;
+use super::fetch::{CostBearer, Fetch};
 use super::lookup::{CacheRequest, Miss};
 use super::upstream_request;
 use super::worker::Worker;
@@ -23,7 +23,7 @@ pub(super) async fn forward_head(
     miss: &Miss,
 ) -> Answer {
     let cached = CacheRequest { worker, head, lookup };
-    let fetch = Fetch::new(worker, head, lookup, miss);
+    let fetch = Fetch::new(worker, head, lookup, miss, CostBearer::for_request(head));
     let (headers, query) = (head.parts.headers.clone(), lookup.query.sent());
     let mut forwarded = upstream_request::build(head, headers, query, RequestBody::empty());
     upstream_request::restore_condition(&mut forwarded);

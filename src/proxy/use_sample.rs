@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HOST};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, FORWARDED, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::client_request::{ClientHead, forwarded_without_client};
-use super::forwarding::{FORWARDED, FORWARDED_ADDRESS_FIELDS, X_FORWARDED_HOST};
+use super::forwarding::FORWARDED_ADDRESS_FIELDS;
 use crate::policy::classify::CacheLookup;
+use crate::policy::forwarding_fields::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::route::Shared;
 use crate::policy::vary::Vary;
 use crate::policy::{CallerFields, Route, override_fields};
@@ -44,7 +45,7 @@ fn anonymous_sample(
         headers.insert(HOST, HeaderValue::from_str(&head.host).ok()?);
     }
     if head.scheme == "https" {
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
     }
     if let Some(host) = head.forwarded_host() {
         headers.insert(X_FORWARDED_HOST, HeaderValue::from_str(host).ok()?);

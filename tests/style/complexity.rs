@@ -39,9 +39,13 @@ fn check_share(size: impl Fn(&Function) -> usize, max: usize, share: usize, what
     assert!(functions.len() > 2000, "only {} functions found", functions.len());
     let mut above: Vec<&Function> = functions.iter().filter(|function| size(function) > max).collect();
     above.sort_by_key(|function| std::cmp::Reverse(size(function)));
+    let findings: Vec<_> =
+        above.iter().map(|function| format!("{}: {} {what}", function.place, size(function))).collect();
+    let found = above.len() as f64 * 1000.0 / functions.len() as f64;
+    println!("{found:.1} of 1,000 functions ({}) have more than {max} {what}:", functions.len());
+    println!("  {}", findings.iter().take(10).cloned().collect::<Vec<_>>().join("\n  "));
     if above.len() * 1000 > share * functions.len() {
-        let findings = above.iter().map(|function| format!("{}: {} {what}", function.place, size(function)));
-        report(&findings.collect::<Vec<_>>());
+        report(&findings);
     }
 }
 

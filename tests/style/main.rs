@@ -1,5 +1,6 @@
 //! Rules of style that the compiler cannot check: the language of comments and names, sizes of files, and which module
-//! may import which. Run with `cargo test --test style`; every finding is printed with its place.
+//! may import which. Run with `cargo test --test style`; every finding is printed with its place, and the figures with
+//! `-- --nocapture`.
 
 mod arrows;
 mod comments;

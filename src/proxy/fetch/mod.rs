@@ -43,7 +43,7 @@ use entry::is_fresh;
 pub(super) use entry::{content_length, request_targets};
 use lease::{HeldLease, LeaseResult};
 use pump::{FinishOnDrop, pump};
-pub(super) use target::FetchTarget;
+pub(super) use target::{CostBearer, FetchTarget};
 use target::{Fetched, UpstreamResponse, refresh_failure};
 
 pub(super) struct Fetch {
@@ -70,19 +70,13 @@ impl Fetch {
         head: &Arc<ClientHead>,
         lookup: &CacheLookup<'_>,
         miss: &Miss,
+        cost_bearer: CostBearer,
     ) -> Self {
         let token = worker.proxy.store.begin_fetch(&miss.key).settled(lookup.route.settle);
-        let target = FetchTarget::new(worker, head, lookup);
+        let target = FetchTarget::new(worker, head, lookup, cost_bearer);
         let mut fetch = Self { target, stale: miss.stale.clone(), token, lease: HeldLease::default() };
         fetch.recheck_stale();
         fetch
-    }
-
-    /// No client waits for it, so it counts against none.
-    #[must_use]
-    pub(super) fn in_background(mut self) -> Self {
-        self.target.is_for_client = false;
-        self
     }
 
     pub(super) fn start(self, leader: Leader) -> oneshot::Receiver<LeaderResult> {

@@ -43,8 +43,23 @@ pub(in crate::proxy) struct FetchTarget {
     pub query: LookupQuery,
     /// The key of the request, whatever the variant.
     pub primary: CacheKey,
-    /// A client waits for the fetch, which counts against it.
-    pub is_for_client: bool,
+    pub cost_bearer: CostBearer,
+}
+
+/// Whose budgets a fetch counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum CostBearer {
+    /// The client that waits for it.
+    Client,
+    /// larder: nobody waits for it.
+    Larder,
+}
+
+impl CostBearer {
+    /// The bearer of a fetch that answers the request itself.
+    pub fn for_request(head: &ClientHead) -> Self {
+        if head.refresh.is_none() { Self::Client } else { Self::Larder }
+    }
 }
 
 /// The upstream's response, with its end-to-end fields.
@@ -71,7 +86,12 @@ pub(super) enum Fetched {
 }
 
 impl FetchTarget {
-    pub(in crate::proxy) fn new(worker: &Worker, head: &Arc<ClientHead>, lookup: &CacheLookup<'_>) -> Self {
+    pub(in crate::proxy) fn new(
+        worker: &Worker,
+        head: &Arc<ClientHead>,
+        lookup: &CacheLookup<'_>,
+        cost_bearer: CostBearer,
+    ) -> Self {
         Self {
             worker: worker.clone(),
             head: head.clone(),
@@ -79,7 +99,7 @@ impl FetchTarget {
             caller: lookup.caller,
             query: lookup.query.clone(),
             primary: lookup.key,
-            is_for_client: head.refresh.is_none(),
+            cost_bearer,
         }
     }
 
@@ -105,14 +125,17 @@ impl FetchTarget {
 
     /// The budget of the client that the fetch is for.
     pub(super) fn unsent_bytes(&self) -> Option<UnsentBytes> {
-        if self.is_for_client { UnsentBytes::new(&self.worker, &self.head) } else { None }
+        match self.cost_bearer {
+            CostBearer::Client => UnsentBytes::new(&self.worker, &self.head),
+            CostBearer::Larder => None,
+        }
     }
 
     /// The memory that the fetch may use. One in the background counts for larder itself.
     pub(super) fn memory(&self) -> ClientMemory {
-        match self.is_for_client {
-            true => self.worker.client_memory(&self.head),
-            false => self.worker.memory().open_account(None),
+        match self.cost_bearer {
+            CostBearer::Client => self.worker.client_memory(&self.head),
+            CostBearer::Larder => self.worker.memory().open_account(None),
         }
     }
 
