@@ -7,8 +7,10 @@ use ipnet::IpNet;
 
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
-use super::keys::{Kind, OFF, Reader, Settings, settings};
+use super::keys::Reader;
 use super::scalars::{ADDRESS, BOOLEAN, NETWORKS, POSITIVE_DURATION, TOKEN, is_off, list, parsed};
+use super::section::{Kind, OFF};
+use super::settings::{Settings, settings};
 use super::upstream::OFF_OR_COUNT;
 use super::yaml::YamlNode;
 use super::{Listen, Secret};

@@ -6,8 +6,10 @@ use http::HeaderName;
 
 use super::Fraction;
 use super::diagnostics::Diagnostics;
-use super::keys::{Kind, OFF, Reader, Settings, settings};
+use super::keys::Reader;
 use super::scalars::{DURATION, is_off, list, parse_header_name, parsed};
+use super::section::{Kind, OFF};
+use super::settings::{Settings, settings};
 use super::units::FieldError;
 use super::yaml::YamlNode;
 use crate::policy::json_query::JsonQuery;

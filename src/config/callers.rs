@@ -10,12 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::diagnostics::Diagnostics;
 use super::fields::{Fields, Located, expand_short_form};
-use super::keys::{Kind, Reader, Settings, mapping, settings};
+use super::keys::Reader;
 use super::limits::ClientShare;
 use super::route_callers::parse_credential;
 use super::scalars::{
     DURATION, NON_EMPTY, POSITIVE_DURATION, distinct, entries, list, parsed, parsed_secret,
 };
+use super::section::Kind;
+use super::settings::{Settings, mapping, settings};
 use super::units::FieldError;
 use super::upstream::UpstreamSettings;
 use super::yaml::{Value, YamlNode};

@@ -1,12 +1,11 @@
 //! Errors and warnings about a configuration. They are collected while the file is read, each with its location and fix.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::snippet::render;
+use super::section::Section;
 
 /// A location in the configuration. Lines and columns count from 1; columns and lengths are in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +43,8 @@ pub(crate) struct Diagnostic {
 /// Collects errors and warnings while the file is read.
 #[derive(Debug, Default)]
 pub(super) struct Diagnostics {
+    /// The section that the file begins with; `None` for a value alone.
+    root: Option<&'static Section>,
     errors: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
     files: RefCell<Vec<NamedFile>>,
@@ -60,14 +61,6 @@ struct NamedFile {
 
 /// Completes the diagnostic that was reported last.
 pub(super) struct DiagnosticBuilder<'p>(&'p RefCell<Vec<Diagnostic>>, usize);
-
-/// All errors of one file.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ConfigErrors {
-    source: String,
-    text: String,
-    diagnostics: Vec<Diagnostic>,
-}
 
 impl Diagnostic {
     pub(crate) fn error(location: Location, message: String, help: String) -> Self {
@@ -86,6 +79,15 @@ impl Location {
 }
 
 impl Diagnostics {
+    /// Diagnostics of a file with this section at its top level.
+    pub(super) fn for_file(root: &'static Section) -> Self {
+        Self { root: Some(root), ..Self::default() }
+    }
+
+    pub(super) fn root(&self) -> Option<&'static Section> {
+        self.root
+    }
+
     pub(super) fn error(&self, place: Location, message: impl Into<String>) -> DiagnosticBuilder<'_> {
         push(&self.errors, place, message.into())
     }
@@ -185,57 +187,3 @@ impl DiagnosticBuilder<'_> {
         self
     }
 }
-
-impl ConfigErrors {
-    pub(super) fn new(source: &str, text: &str, diagnostics: Vec<Diagnostic>) -> Self {
-        Self { source: source.to_owned(), text: text.to_owned(), diagnostics }
-    }
-
-    /// A line without quoted configuration: the first error's location and message, and the number of errors.
-    pub fn summary(&self) -> String {
-        let first = self.diagnostics.first();
-        let at = first.and_then(|diagnostic| diagnostic.location.line()).map(|line| format!(":{line}"));
-        let (source, at) = (&self.source, at.unwrap_or_default());
-        match (self.diagnostics.len(), first) {
-            (1, Some(only)) => format!("{source}{at}: {}", only.message),
-            (count, Some(first)) => format!("{source}{at}: {} (and {} more)", first.message, count - 1),
-            (_, None) => source.clone(),
-        }
-    }
-
-    /// The name of the file.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    /// At least one, in the order of the file.
-    pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
-        &self.diagnostics
-    }
-}
-
-/// Maximum number of errors that are shown.
-const MAX_SHOWN: usize = 100;
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for diagnostic in self.diagnostics.iter().take(MAX_SHOWN) {
-            writeln!(f, "{}", render("error", diagnostic, &self.source, &self.text))?;
-        }
-        if self.diagnostics.len() > MAX_SHOWN {
-            writeln!(f, "… and {} more\n", self.diagnostics.len() - MAX_SHOWN)?;
-        }
-        match self.diagnostics.len() {
-            1 => write!(f, "{}: 1 error", self.source),
-            many => write!(f, "{}: {many} errors", self.source),
-        }
-    }
-}
-
-impl fmt::Debug for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for ConfigErrors {}

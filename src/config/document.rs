@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::diagnostics::{ConfigErrors, Diagnostics, Location};
+use super::diagnostics::{Diagnostics, Location};
+use super::errors::ConfigErrors;
 use super::load::read_file;
 use super::yaml::{self, Value, YamlNode};
 

@@ -1,13 +1,14 @@
 //! The keys of an event source that select its purges: `purge`, `when`, and `rules`, which has several of both.
 
 use super::diagnostics::Diagnostics;
-use super::events::EventFields;
-use super::fields::{Fields, Located};
-use super::keys::{Kind, Reader, Settings, settings};
-use super::purge_rules::{ENTRIES_KIND, read_rule, templates};
+use super::fields::Located;
+use super::keys::Reader;
+use super::purge_rules::{ENTRIES_KIND, read_rule};
 use super::scalars::{TEXT, entries, list, one_or_many, parsed, split_help};
+use super::section::Kind;
+use super::settings::{Settings, settings};
 use super::yaml::YamlNode;
-use crate::policy::event::{EventCondition, EventRule, EventRules};
+use crate::policy::event::EventCondition;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::template::Template;
@@ -31,39 +32,6 @@ pub(super) const RULE_LIST: Reader<Vec<ParsedRule>> =
         }
         Some(rules)
     });
-
-/// The rules of a source with the locations of their tags. `None`: one has an error, which was reported.
-pub(super) fn read_rules(
-    fields: &Fields<'_>,
-    read: &EventFields,
-    diagnostics: &Diagnostics,
-) -> Option<(EventRules, Vec<Located<Template>>)> {
-    let rules = match (&read.rules, &read.purge, &read.when) {
-        (Some(None), Some(Some(purge)), Some(when)) => {
-            vec![ParsedRule { purge: purge.clone(), when: when.clone().unwrap_or_default() }]
-        }
-        (Some(Some(rules)), Some(None), Some(None)) => rules.clone(),
-        (Some(Some(_)), Some(_), Some(_)) => {
-            let location =
-                fields.value_location(if fields.node("purge").is_some() { "purge" } else { "when" });
-            diagnostics
-                .error(location, "this source has `rules`, too")
-                .help("move it into an entry of `rules`, each of which has `purge` and `when`");
-            return None;
-        }
-        (Some(None), Some(None), _) => {
-            fields.report_missing("purge");
-            return None;
-        }
-        _ => return None,
-    };
-    let tags = rules.iter().flat_map(|rule| templates(&rule.purge)).collect();
-    let to_rule = |ParsedRule { purge, when }: ParsedRule| EventRule {
-        purge: purge.into_iter().map(|rule| rule.value).collect(),
-        when,
-    };
-    Some((EventRules(rules.into_iter().map(to_rule).collect()), tags))
-}
 
 pub(super) const RULES: Reader<Vec<Located<PurgeRule>>> = Reader::new(ENTRIES_KIND, |node, diagnostics| {
     if node.is_empty_list() {

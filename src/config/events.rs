@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
-use super::event_rules::{self, CONDITIONS, ParsedRule, RULE_LIST, RULES};
+use super::event_rules::{CONDITIONS, ParsedRule, RULE_LIST, RULES};
 use super::fields::{Fields, Located};
-use super::keys::{Kind, Reader, Settings, settings, words};
+use super::keys::Reader;
+use super::purge_rules::templates;
 use super::redis::REDIS;
-use super::scalars::{NON_EMPTY, POSITIVE_DURATION, list, parsed};
-use super::webhooks::{self, SCHEME, SECRETS, WEBHOOK_PATH, Webhook, WebhookScheme};
+use super::scalars::{NON_EMPTY, POSITIVE_DURATION, list, parsed, words};
+use super::section::Kind;
+use super::settings::{Settings, settings};
+use super::webhooks::{MIN_SECRET_BYTES, SCHEME, SECRETS, WEBHOOK_PATH, Webhook, WebhookScheme};
 use super::yaml::{Value, YamlNode};
 use super::{RedisServers, RedisSettings, Secret, StoreSettings};
-use crate::policy::event::{EventCondition, EventRules};
+use crate::policy::event::{EventCondition, EventRule, EventRules};
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::template::Template;
 
@@ -197,7 +200,7 @@ fn source(node: &YamlNode, context: &EventContext<'_>, diagnostics: &Diagnostics
         }
         _ => None,
     };
-    let (name, rules) = (read.name.clone(), event_rules::read_rules(&fields, &read, diagnostics));
+    let (name, rules) = (read.name.clone(), read_rules(&fields, &read, diagnostics));
     let kind = kind(&fields, read, context, diagnostics)?;
     let default_name = match &kind {
         EventKind::Stream { key, .. } => key,
@@ -245,7 +248,7 @@ fn kind(
         }
     }
     if kind == "webhook" {
-        return webhooks::webhook(fields, read, context.has_admin, diagnostics).map(EventKind::Webhook);
+        return webhook(fields, read, context.has_admin, diagnostics).map(EventKind::Webhook);
     }
     let redis = redis_settings(fields, kind, read.redis?, context.store, diagnostics);
     Some(match (read.stream?, read.pubsub?) {
@@ -254,6 +257,86 @@ fn kind(
         }
         (None, channel) => EventKind::PubSub { redis: redis?, channel: channel? },
     })
+}
+
+/// The rules of a source with the locations of their tags. `None`: one has an error, which was reported.
+fn read_rules(
+    fields: &Fields<'_>,
+    read: &EventFields,
+    diagnostics: &Diagnostics,
+) -> Option<(EventRules, Vec<Located<Template>>)> {
+    let rules = match (&read.rules, &read.purge, &read.when) {
+        (Some(None), Some(Some(purge)), Some(when)) => {
+            vec![ParsedRule { purge: purge.clone(), when: when.clone().unwrap_or_default() }]
+        }
+        (Some(Some(rules)), Some(None), Some(None)) => rules.clone(),
+        (Some(Some(_)), Some(_), Some(_)) => {
+            let location =
+                fields.value_location(if fields.node("purge").is_some() { "purge" } else { "when" });
+            diagnostics
+                .error(location, "this source has `rules`, too")
+                .help("move it into an entry of `rules`, each of which has `purge` and `when`");
+            return None;
+        }
+        (Some(None), Some(None), _) => {
+            fields.report_missing("purge");
+            return None;
+        }
+        _ => return None,
+    };
+    let tags = rules.iter().flat_map(|rule| templates(&rule.purge)).collect();
+    let to_rule = |ParsedRule { purge, when }: ParsedRule| EventRule {
+        purge: purge.into_iter().map(|rule| rule.value).collect(),
+        when,
+    };
+    Some((EventRules(rules.into_iter().map(to_rule).collect()), tags))
+}
+
+fn webhook(
+    fields: &Fields<'_>,
+    read: EventFields,
+    has_admin: bool,
+    diagnostics: &Diagnostics,
+) -> Option<Webhook> {
+    let (path, on_proxy, scheme, secrets) = (read.webhook?, read.on_proxy?, read.scheme?, read.secrets?);
+    if secrets.is_none() {
+        fields.report_missing("secret");
+    }
+    let path = path?;
+    if !on_proxy && !path.starts_with("/hooks/") {
+        diagnostics
+            .error(
+                fields.value_location("webhook"),
+                "on the admin listener the path of a webhook must begin with `/hooks/`",
+            )
+            .help(format!("write `webhook: /hooks{path}`; larder reserves the other paths there"));
+        return None;
+    }
+    if !on_proxy && !has_admin {
+        diagnostics
+            .error(fields.value_location("webhook"), "this webhook is for the admin listener, which is off")
+            .help("write `listener: proxy`, or give `admin` an address");
+        return None;
+    }
+    if let (false, Some(window)) = (scheme.has_time(), fields.node("window")) {
+        diagnostics
+            .error(window.location, "`window` has no effect: this `scheme` signs no time")
+            .help("remove it; an event that is sent again is purged again, which does no harm");
+        return None;
+    }
+    let secrets = secrets?;
+    let is_key = |secret: &Secret| scheme.key(secret).is_some_and(|key| key.len() >= MIN_SECRET_BYTES);
+    if !secrets.iter().all(is_key) {
+        let expected = format!(
+            "a secret of Standard Webhooks is `whsec_` and the base64 of at least {MIN_SECRET_BYTES} bytes"
+        );
+        diagnostics
+            .error(fields.value_location("secret"), expected)
+            .help("copy it from the sender's settings, in full")
+            .secret();
+        return None;
+    }
+    Some(Webhook { path, on_proxy, scheme, secrets, window: read.window? })
 }
 
 /// The source's own Redis, or the store's.

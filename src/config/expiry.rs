@@ -2,8 +2,10 @@
 
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
-use super::keys::{Kind, NONE, Reader, Settings, settings};
+use super::keys::Reader;
 use super::scalars::{DURATION, HEADER_NAME, NON_EMPTY, parsed, split_help};
+use super::section::{Kind, NONE};
+use super::settings::{Settings, settings};
 use super::yaml::YamlNode;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::ttl_from::{TimeSource, TtlFrom};

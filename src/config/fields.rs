@@ -1,8 +1,8 @@
 //! A mapping of the file, read key by key. A key that its section does not have is an error that suggests the nearest one.
 
 use super::diagnostics::{Diagnostics, Location};
-use super::keys::{Key, Reader, Section, Settings};
-use super::root::RootFields;
+use super::keys::Reader;
+use super::section::{Key, Section};
 use super::suggest::nearest;
 use super::yaml::{self, Value, YamlNode};
 
@@ -115,7 +115,13 @@ impl<'t> Fields<'t> {
     }
 
     fn is_root(&self) -> bool {
-        self.section.name == RootFields::SECTION.name
+        self.diagnostics.root().is_some_and(|root| root.name == self.section.name)
+    }
+
+    /// The section that a misplaced key belongs to. `defaults` has the keys of a route, so the route is named.
+    fn find_section_with(&self, name: &str) -> Option<&'static Section> {
+        let sections = self.diagnostics.root()?.descendants();
+        sections.into_iter().find(|section| section.name != "defaults" && section.key(name).is_some())
     }
 
     fn refuse_unknown(&self, key: &YamlNode, name: &str) {
@@ -126,12 +132,10 @@ impl<'t> Fields<'t> {
             format!("did you mean `{right}`?")
         } else if let Some(right) = equivalent_key(name).filter(|right| self.section.key(right).is_some()) {
             format!("in larder it is `{right}`")
-        } else if let Some(other) = find_section_with(name) {
-            match other.name {
-                section if section == RootFields::SECTION.name => {
-                    format!("`{name}` belongs at the top level of the file")
-                }
-                section => format!("`{name}` belongs under {section}"),
+        } else if let Some(other) = self.find_section_with(name) {
+            match self.diagnostics.root().is_some_and(|root| root.name == other.name) {
+                true => format!("`{name}` belongs at the top level of the file"),
+                false => format!("`{name}` belongs under {}", other.name),
             }
         } else {
             format!("known keys: {}", key_names(self.section))
@@ -172,12 +176,6 @@ fn equivalent_key(name: &str) -> Option<&'static str> {
         "grace" => "stale_while_revalidate",
         _ => return None,
     })
-}
-
-/// The section that a misplaced key belongs to. `defaults` has the keys of a route, so the route is named.
-fn find_section_with(name: &str) -> Option<&'static Section> {
-    let sections = RootFields::SECTION.descendants();
-    sections.into_iter().find(|section| section.name != "defaults" && section.key(name).is_some())
 }
 
 /// The declared default as if it stood in the file.

@@ -4,7 +4,7 @@
 use http::header::COOKIE;
 
 use super::diagnostics::{Diagnostics, Location};
-use super::routes::ParsedRoute;
+use super::parsed_route::ParsedRoute;
 use crate::policy::route::{Credential, Shared};
 use crate::policy::template::TemplateNeed;
 use crate::policy::{CallerFields, Route};

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
-use super::keys::{Kind, OFF, Reader, settings};
+use super::keys::Reader;
 use super::scalars::{BOOLEAN, COUNT, DURATION, PERCENT, POSITIVE_DURATION, POSITIVE_SIZE, SIZE, is_off};
+use super::section::{Kind, OFF};
+use super::settings::settings;
 use super::yaml::YamlNode;
 
 settings! {

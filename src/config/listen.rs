@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use super::diagnostics::{Diagnostics, Location};
 use super::fields::expand_short_form;
-use super::keys::{Kind, Reader, Settings, mapping, settings};
+use super::keys::Reader;
 use super::scalars::{ADDRESS, BOOLEAN, FILE, list};
+use super::section::Kind;
+use super::settings::{Settings, mapping, settings};
 use super::yaml::{Value, YamlNode};
 use super::{Listen, ListenerSettings};
 

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::Config;
-use super::diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Location};
-use super::root::{self, Mode};
+use super::diagnostics::{Diagnostic, Diagnostics, Location};
+use super::errors::ConfigErrors;
+use super::root::{self, Mode, RootFields};
 use super::scalars::is_off;
+use super::settings::Settings as _;
 use super::snippet::render;
 use super::variables::{self, Environment};
 use super::yaml::{self, Value, YamlNode};
@@ -118,7 +120,7 @@ fn read(
     overrides: &SettingOverrides,
     mode: Mode,
 ) -> Result<(Config, Vec<Diagnostic>), ConfigErrors> {
-    let diagnostics = Diagnostics::default();
+    let diagnostics = Diagnostics::for_file(RootFields::SECTION);
     let config = yaml::parse(text, &diagnostics).and_then(|mut tree| {
         overrides.apply(&mut tree);
         variables::substitute(&mut tree, environment, &diagnostics);

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use super::diagnostics::Diagnostics;
 use super::fields::expand_short_form;
-use super::keys::{Kind, OFF, Reader, Settings, settings, words};
-use super::scalars::{FRACTION, is_off, parsed, text};
+use super::keys::Reader;
+use super::scalars::{FRACTION, is_off, parsed, text, words};
+use super::section::{Kind, OFF};
+use super::settings::{Settings, settings};
 use super::suggest::nearest;
 use super::units::FieldError;
 use super::yaml::YamlNode;

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::keys::{Section, Settings};
 use super::root::RootFields;
+use super::section::Section;
+use super::settings::Settings;
 
 const PREAMBLE: &str = "# Options of proxy.yaml
 

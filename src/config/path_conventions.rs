@@ -2,7 +2,7 @@
 
 use super::diagnostics::Diagnostics;
 use super::events::ParsedSource;
-use super::routes::ParsedRoute;
+use super::parsed_route::ParsedRoute;
 use crate::policy::Route;
 use crate::policy::path::Segment;
 use crate::policy::query::QueryRule;

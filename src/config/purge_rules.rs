@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
 use super::fields::Located;
-use super::keys::{Kind, Reader, Settings, settings, words};
-use super::scalars::{BOOLEAN, POSITIVE_DURATION, list, parsed};
+use super::keys::Reader;
+use super::scalars::{BOOLEAN, POSITIVE_DURATION, list, parsed, words};
+use super::section::Kind;
+use super::settings::{Settings, settings};
 use super::yaml::{Value, YamlNode};
 use crate::policy::invalidation::{StatusPattern, UnclearEnd};
 use crate::policy::purge_targets::{PurgeOptions, PurgeRule};

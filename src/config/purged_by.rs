@@ -3,7 +3,7 @@
 
 use super::diagnostics::Diagnostics;
 use super::events::ParsedSource;
-use super::routes::ParsedRoute;
+use super::parsed_route::ParsedRoute;
 use super::suggest::nearest;
 use crate::policy::Route;
 use crate::policy::route::{PurgedBy, Ttl};

@@ -2,8 +2,10 @@
 
 use super::diagnostics::Diagnostics;
 use super::fields::Located;
-use super::keys::{Kind, Reader, Settings, settings};
+use super::keys::Reader;
 use super::scalars::{distinct, list, text};
+use super::section::Kind;
+use super::settings::{Settings, settings};
 use super::yaml::{Value, YamlNode};
 use crate::policy::query::QueryRule;
 

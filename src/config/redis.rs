@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::Secret;
 use super::diagnostics::Diagnostics;
 use super::fields::{Fields, expand_short_form};
-use super::keys::{Kind, NONE, Reader, Settings, mapping, settings};
+use super::keys::Reader;
 use super::scalars::{FILE, NON_EMPTY, PATH, POSITIVE_DURATION, absolute_path, list, parsed};
+use super::section::{Kind, NONE};
+use super::settings::{Settings, mapping, settings};
 use super::units::FieldError;
 use super::yaml::YamlNode;
 

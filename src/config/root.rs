@@ -12,19 +12,21 @@ use super::callers::{CALLER_ENTRIES, CallerMethod, CallerSettings};
 use super::diagnostics::Diagnostics;
 use super::events::{EVENTS_KIND, EventContext};
 use super::fields::Fields;
-use super::keys::{Kind, Reader, Settings, deferred, mapping, settings, words};
+use super::keys::{Reader, deferred};
 use super::limits::Limits;
 use super::listen::LISTENERS;
 use super::log::{LogSettings, TRACING, TracingSettings};
 use super::route_fields::{DEFAULTS_KIND, ROUTES_KIND};
-use super::scalars::{HEADER_NAME, NETWORKS, is_off, list};
+use super::scalars::{HEADER_NAME, NETWORKS, is_off, list, words};
+use super::section::Kind;
+use super::settings::{Settings, mapping, settings};
 use super::store::{STORE, StoreSettings};
 use super::upstream::{UPSTREAM, UpstreamSettings};
 use super::warm::{BackgroundSettings, WARM_KIND, WarmContext};
 use super::yaml::{Value, YamlNode};
 use super::{
     Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, admin_at, events, lint,
-    listen, overlay, routes, warm, warnings,
+    listen, overlay_checks, routes, warm, warnings,
 };
 use crate::policy::rate_limit::{RateKey, RateLimit};
 use crate::policy::route::Credential;
@@ -209,7 +211,11 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
     for route in &mut routes {
         route.fingerprint = route.fingerprint.with_caller_fields(&credentials);
     }
-    overlay::add_shared_parts(&mut routes, callers.as_deref().unwrap_or_default(), &background.headers);
+    overlay_checks::add_shared_parts(
+        &mut routes,
+        callers.as_deref().unwrap_or_default(),
+        &background.headers,
+    );
     let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
     if background.host.is_empty() {
         background.host = warm::default_host(&listen, &listener_settings);

@@ -9,16 +9,18 @@ use http::{HeaderName, StatusCode, header};
 use super::diagnostics::{Diagnostics, Location};
 use super::expiry::{JITTER, TTL_FROM};
 use super::fields::{Fields, Located, default_node};
-use super::keys::{Key, Kind, NONE, Reader, Section, Settings, key, settings, words};
+use super::keys::{Reader, key};
 use super::overlay::{OVERLAY, OVERLAY_AS};
 use super::purge_rules::{ENTRIES_KIND, OWN_URL, PURGE_ON, UNCLEAR, read_rule};
 use super::query_rule::QUERY;
 use super::rate_limit::RATE;
 use super::route_callers::{ANONYMOUS, CALLERS, DROP_RESPONSE, EXEMPT, IGNORE_VARY, PER, SHARED};
 use super::scalars::{
-    BOOLEAN, COUNT, DURATION, POSITIVE_DURATION, POSITIVE_SIZE, distinct, entries, list, one_or_many,
-    parse_cookie_name, parse_header_name, parsed, split_help,
+    BOOLEAN, COUNT, DURATION, POSITIVE_DURATION, POSITIVE_SIZE, distinct, entries, header_names, list,
+    one_or_many, parse_cookie_name, parsed, split_help, words,
 };
+use super::section::{Key, Kind, NONE, Section};
+use super::settings::{Settings, settings};
 use super::suggest;
 use super::units::{self, FieldError};
 use super::yaml::{Value, YamlNode};
@@ -341,23 +343,6 @@ const TARGETED: Reader<Vec<HeaderName>> = Reader::new(
         })
     },
 );
-
-/// Reads a list of distinct field names that `check` accepts.
-pub(super) fn header_names(
-    node: &YamlNode,
-    example: &str,
-    diagnostics: &Diagnostics,
-    check: impl Fn(&HeaderName) -> Result<(), FieldError>,
-) -> Option<Vec<HeaderName>> {
-    let names = list(node, example, diagnostics, |node, diagnostics| {
-        let value = parsed(node, "a field name", diagnostics, |text| {
-            let name = parse_header_name(text)?;
-            check(&name).map(|()| name)
-        })?;
-        Some(Located { value, location: node.location })
-    })?;
-    distinct(names, diagnostics)
-}
 
 const READ_METHOD: Reader<u8> = words!("GET" => 0, "QUERY" => 1, "POST" => 2);
 

@@ -10,11 +10,14 @@ use super::callers::CallerSettings;
 use super::diagnostics::{Diagnostics, Location};
 use super::events::ParsedSource;
 use super::fields::{Fields, Located};
-use super::keys::Settings;
+use super::parsed_route::ParsedRoute;
 use super::route_fields::{DEFAULTS, ROUTE, RouteFields, RouteHeadFields};
 use super::scalars::list;
+use super::settings::Settings;
 use super::yaml::{Value, YamlNode};
-use super::{additions, overlay, purge_rules, purged_by, rate_limit, route_callers, warnings};
+use super::{
+    additions, overlay_checks, purge_rules, purged_by, rate_limit_checks, route_caller_checks, warnings,
+};
 use crate::policy::Fingerprint;
 use crate::policy::path::{AffixedParameter, PathTemplate, Segment};
 use crate::policy::route::{Credential, OwnUrl, Route, Shared, Ttl};
@@ -22,17 +25,6 @@ use crate::policy::template::{CALLER, Template};
 
 /// The longest `collapse_timeout` that is derived from the upstream's timeout.
 const MAX_DEFAULT_COLLAPSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A route with the locations that later checks need.
-pub(super) struct ParsedRoute {
-    pub route: Route,
-    pub(crate) path_location: Location,
-    pub tags: Vec<Located<Template>>,
-    /// The tags that it purges besides its own.
-    pub purges: Vec<Located<Template>>,
-    /// The values of its own block.
-    pub own: RouteFields,
-}
 
 /// The settings that routes depend on.
 pub(super) struct RouteContext<'s> {
@@ -58,7 +50,7 @@ pub(super) fn read(
         .map(|fields| RouteFields::read(&fields))
         .unwrap_or_default();
     refuse_shared_and_per(&defaults, diagnostics);
-    overlay::refuse_in_defaults(defaults.overlay.take(), diagnostics);
+    overlay_checks::refuse_in_defaults(defaults.overlay.take(), diagnostics);
     defaults.guard.get_or_insert(Located { value: context.is_strict, location: Location::Start });
     let collapse_timeout = (context.response_timeout / 5).min(MAX_DEFAULT_COLLAPSE_TIMEOUT);
     defaults.collapse_timeout.get_or_insert(Located { value: collapse_timeout, location: Location::Start });
@@ -78,11 +70,11 @@ pub(super) fn read(
         }
     }
     refuse_same_paths(&parsed, diagnostics);
-    rate_limit::refuse_different_limits(&parsed, diagnostics);
+    rate_limit_checks::refuse_different_limits(&parsed, diagnostics);
     if !is_complete {
         return None;
     }
-    overlay::check(&parsed, diagnostics);
+    overlay_checks::check(&parsed, diagnostics);
     warnings::add_warnings(&parsed, diagnostics);
     purged_by::check(&parsed, context.sources, diagnostics);
     Some(parsed)
@@ -135,11 +127,11 @@ fn route(
         route.headers.push(ACCEPT_LANGUAGE);
     }
     check_own_url(&mut route, own, diagnostics);
-    route_callers::resolve(&mut route, &caller_entry, context.callers, diagnostics);
+    route_caller_checks::resolve(&mut route, &caller_entry, context.callers, diagnostics);
     if context.callers.is_some() {
         let templates: Vec<_> = tags.iter().chain(&purges).collect();
-        route_callers::check(&route, own, (path.location, &templates), diagnostics);
-        rate_limit::check(&route, rate_limit::location(own, path.location), diagnostics);
+        route_caller_checks::check(&route, own, (path.location, &templates), diagnostics);
+        rate_limit_checks::check(&route, rate_limit_checks::location(own, path.location), diagnostics);
     }
     route.fingerprint = Fingerprint::from_route(&route);
     route.lifetime_fingerprint = Fingerprint::from_lifetimes(&route);

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use super::diagnostics::Diagnostics;
 use super::fields::Located;
-use super::keys::{Kind, NONE, Reader};
+use super::keys::Reader;
+use super::section::{Kind, NONE};
 use super::suggest::nearest;
 use super::units::{self, FieldError};
 use super::yaml::{Value, YamlNode};
@@ -332,3 +333,32 @@ pub(super) const TOKEN: Reader<Option<Secret>> =
             )),
         })
     });
+
+/// Reads a list of distinct field names that `check` accepts.
+pub(super) fn header_names(
+    node: &YamlNode,
+    example: &str,
+    diagnostics: &Diagnostics,
+    check: impl Fn(&HeaderName) -> Result<(), FieldError>,
+) -> Option<Vec<HeaderName>> {
+    let names = list(node, example, diagnostics, |node, diagnostics| {
+        let value = parsed(node, "a field name", diagnostics, |text| {
+            let name = parse_header_name(text)?;
+            check(&name).map(|()| name)
+        })?;
+        Some(Located { value, location: node.location })
+    })?;
+    distinct(names, diagnostics)
+}
+
+/// A reader of one of several words, each with its value.
+macro_rules! words {
+    ($($word:literal => $value:expr),+ $(,)?) => {
+        $crate::config::keys::Reader::new(
+            $crate::config::section::Kind::Word(&[$($word),+]),
+            |node, diagnostics| $crate::config::scalars::word(node, &[$(($word, $value)),+], diagnostics),
+        )
+    };
+}
+
+pub(crate) use words;

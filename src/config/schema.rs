@@ -3,8 +3,9 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::fields::{EXTENSION_PREFIX, default_node};
-use super::keys::{Key, Kind, Section, Settings};
 use super::root::RootFields;
+use super::section::{Key, Kind, Section};
+use super::settings::Settings;
 use super::yaml::{Value, YamlNode};
 
 pub(crate) fn schema() -> Json {

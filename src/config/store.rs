@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
-use super::keys::{Kind, Reader, Settings, mapping, settings, words};
+use super::keys::Reader;
 use super::redis::{OPTIONAL_REDIS, RedisSettings};
-use super::scalars::{DURATION, NON_EMPTY, POSITIVE_DURATION, SIZE, TEXT, list, parsed, parsed_secret};
+use super::scalars::{
+    DURATION, NON_EMPTY, POSITIVE_DURATION, SIZE, TEXT, list, parsed, parsed_secret, words,
+};
+use super::section::Kind;
+use super::settings::{Settings, mapping, settings};
 use super::yaml::{Value, YamlNode};
 use super::{OnStoreLoss, Secret};
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
 use super::fields::{Fields, expand_short_form};
-use super::keys::{Kind, OFF, Reader, Settings, settings, words};
+use super::keys::Reader;
 use super::limits::{CLIENT_SHARE, ClientShare};
-use super::scalars::{BOOLEAN, COUNT, POSITIVE_DURATION, SIZE, is_off, parsed};
+use super::scalars::{BOOLEAN, COUNT, POSITIVE_DURATION, SIZE, is_off, parsed, words};
+use super::section::{Kind, OFF};
+use super::settings::{Settings, settings};
 use super::upstream_tls::{UPSTREAM_TLS, UpstreamTlsSettings};
 use super::url::{UPSTREAM_URLS, authority};
 use super::yaml::YamlNode;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
-use super::keys::{Reader, Settings, mapping, settings, words};
-use super::scalars::{BOOLEAN, FILE, NON_EMPTY};
+use super::keys::Reader;
+use super::scalars::{BOOLEAN, FILE, NON_EMPTY, words};
+use super::settings::{Settings, mapping, settings};
 use super::yaml::YamlNode;
 
 /// TLS to an `https` upstream. Files are in PEM.

@@ -4,8 +4,9 @@ use http::uri::{Authority, Uri};
 
 use super::UpstreamAddress;
 use super::diagnostics::Diagnostics;
-use super::keys::{Kind, Reader};
+use super::keys::Reader;
 use super::scalars::{absolute_path, list, parsed};
+use super::section::Kind;
 use super::units::FieldError;
 use super::yaml::{Value, YamlNode};
 

@@ -8,10 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::diagnostics::{Diagnostics, Location};
 use super::fields::Fields;
-use super::keys::{Kind, Reader, Settings, settings, words};
+use super::keys::Reader;
 use super::scalars::{
-    BOOLEAN, COUNT, PERCENT, TEXT, entries, list, one_or_many, parse_header_name, parsed, split_help,
+    BOOLEAN, COUNT, PERCENT, TEXT, entries, list, one_or_many, parse_header_name, parsed, split_help, words,
 };
+use super::section::Kind;
+use super::settings::{Settings, settings};
 use super::units::FieldError;
 use super::upstream::OFF_OR_DURATION;
 use super::yaml::{Value, YamlNode};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::diagnostics::{Diagnostics, Location};
-use super::routes::ParsedRoute;
+use super::parsed_route::ParsedRoute;
 use super::store::StoreSettings;
 use super::suggest::nearest;
 use crate::policy::route::Shared;

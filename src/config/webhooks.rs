@@ -6,16 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Secret;
-use super::diagnostics::Diagnostics;
-use super::events::EventFields;
-use super::fields::Fields;
-use super::keys::{Kind, Reader, words};
-use super::scalars::{one_or_many, parsed, parsed_secret};
+use super::keys::Reader;
+use super::scalars::{one_or_many, parsed, parsed_secret, words};
+use super::section::Kind;
 use super::yaml::YamlNode;
 use crate::policy::path::is_normal;
 
 /// The shortest key of an HMAC, decoded.
-const MIN_SECRET_BYTES: usize = 16;
+pub(super) const MIN_SECRET_BYTES: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Webhook {
@@ -41,7 +39,7 @@ pub(crate) enum WebhookScheme {
 
 impl WebhookScheme {
     /// Whether the time of sending is signed.
-    fn has_time(self) -> bool {
+    pub(super) fn has_time(self) -> bool {
         !matches!(self, WebhookScheme::Github | WebhookScheme::Shopify)
     }
 
@@ -62,53 +60,6 @@ pub(super) const SCHEME: Reader<WebhookScheme> = words!(
     "stripe" => WebhookScheme::Stripe,
     "shopify" => WebhookScheme::Shopify,
 );
-
-pub(super) fn webhook(
-    fields: &Fields<'_>,
-    read: EventFields,
-    has_admin: bool,
-    diagnostics: &Diagnostics,
-) -> Option<Webhook> {
-    let (path, on_proxy, scheme, secrets) = (read.webhook?, read.on_proxy?, read.scheme?, read.secrets?);
-    if secrets.is_none() {
-        fields.report_missing("secret");
-    }
-    let path = path?;
-    if !on_proxy && !path.starts_with("/hooks/") {
-        diagnostics
-            .error(
-                fields.value_location("webhook"),
-                "on the admin listener the path of a webhook must begin with `/hooks/`",
-            )
-            .help(format!("write `webhook: /hooks{path}`; larder reserves the other paths there"));
-        return None;
-    }
-    if !on_proxy && !has_admin {
-        diagnostics
-            .error(fields.value_location("webhook"), "this webhook is for the admin listener, which is off")
-            .help("write `listener: proxy`, or give `admin` an address");
-        return None;
-    }
-    if let (false, Some(window)) = (scheme.has_time(), fields.node("window")) {
-        diagnostics
-            .error(window.location, "`window` has no effect: this `scheme` signs no time")
-            .help("remove it; an event that is sent again is purged again, which does no harm");
-        return None;
-    }
-    let secrets = secrets?;
-    let is_key = |secret: &Secret| scheme.key(secret).is_some_and(|key| key.len() >= MIN_SECRET_BYTES);
-    if !secrets.iter().all(is_key) {
-        let expected = format!(
-            "a secret of Standard Webhooks is `whsec_` and the base64 of at least {MIN_SECRET_BYTES} bytes"
-        );
-        diagnostics
-            .error(fields.value_location("secret"), expected)
-            .help("copy it from the sender's settings, in full")
-            .secret();
-        return None;
-    }
-    Some(Webhook { path, on_proxy, scheme, secrets, window: read.window? })
-}
 
 pub(super) const WEBHOOK_PATH: Reader<String> = Reader::new(Kind::Matching("^/"), |node, diagnostics| {
     parsed(node, "a path such as `/hooks/products`", diagnostics, |path| {

@@ -9,8 +9,6 @@ use super::forwarding_fields::X_FORWARDED_FOR;
 /// A response with more fields counts as `Vary: *`: such a combination does not repeat.
 const MAX_VARY_FIELDS: usize = 32;
 
-/// larder adds the client's address to this field, so the client's value does not identify the selected response.
-
 /// The field names of `Vary`, sorted and without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VaryFields(Box<[HeaderName]>);

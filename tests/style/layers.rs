@@ -9,7 +9,7 @@ use super::sources::{File, rust_files};
 const LAYERED: &[&str] = &["src/proxy/", "src/proxy/fetch/"];
 
 /// Folders in which some modules still import each other. Everywhere else, those that share a folder form no cycle.
-const CYCLIC: &[&str] = &["src/config/", "src/policy/"];
+const CYCLIC: &[&str] = &["src/policy/"];
 
 /// The files that may add methods to the context of a request. Everything else is an object of its own.
 const WORKER_METHODS: &[&str] =

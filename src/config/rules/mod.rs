@@ -11,8 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Location};
+use super::diagnostics::{Diagnostic, Diagnostics, Location};
+use super::errors::ConfigErrors;
 pub(crate) use super::fields::Located;
+use super::root::RootFields;
+use super::settings::Settings as _;
 use super::snippet::render;
 use super::variables::{self, Environment};
 use super::{load, yaml};
@@ -94,7 +97,7 @@ impl Rules {
 
     /// Parses a file of tests; `source` names it in errors.
     pub fn parse(text: &str, source: &str, environment: Environment<'_>) -> Result<Self, ConfigErrors> {
-        let diagnostics = Diagnostics::default();
+        let diagnostics = Diagnostics::for_file(RootFields::SECTION);
         let read = yaml::parse(text, &diagnostics).and_then(|mut root| {
             variables::substitute(&mut root, environment, &diagnostics);
             read::file(&root, &diagnostics)

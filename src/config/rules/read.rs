@@ -12,10 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use super::{Decision, Expect, Test};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::fields::{Fields, Located};
-use crate::config::keys::{Kind, Reader, Settings, deferred, mapping, settings, words};
+use crate::config::keys::{Reader, deferred};
+use crate::config::scalars::words;
 use crate::config::scalars::{
     BOOLEAN, PATH, TEXT, entries, list, one_or_many, parse_header_name, parsed, text,
 };
+use crate::config::section::Kind;
+use crate::config::settings::{Settings, mapping, settings};
 use crate::config::suggest::nearest;
 use crate::config::units;
 use crate::config::yaml::{Value, YamlNode};

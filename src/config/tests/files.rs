@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::right;
-use crate::config::keys::Settings;
 use crate::config::root::RootFields;
+use crate::config::settings::Settings;
 use crate::config::{Config, SettingOverrides};
 
 fn repository() -> &'static Path {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{check_wrong, parse, right};
-use crate::config::keys::Settings;
 use crate::config::root::RootFields;
+use crate::config::settings::Settings;
 use crate::config::{AccessFormat, CertificateFiles, Config, ListenerSettings, Secret};
 use crate::config::{Listen, OnStoreLoss, PurgeAllow, SettingOverrides, UpstreamAddress, UpstreamHost};
 use crate::policy::CallerFields;

@@ -8,8 +8,6 @@ use crate::policy::{RequestHead, override_fields};
 /// The URL that `MOVE` and `COPY` write to (RFC 4918 §10.3).
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 
-/// The part of the path that a proxy in front of larder removed, and that the upstream writes into its own URLs.
-
 /// Returns the value of `Destination`, if the method writes there. A second one is malformed.
 pub(super) fn destination<'a>(request: &RequestHead<'a>) -> Option<&'a [u8]> {
     let headers = request.headers;

@@ -57,7 +57,7 @@ pub(in crate::proxy) enum CostBearer {
 
 impl CostBearer {
     /// The bearer of a fetch that answers the request itself.
-    pub fn for_request(head: &ClientHead) -> Self {
+    pub(in crate::proxy) fn for_request(head: &ClientHead) -> Self {
         if head.refresh.is_none() { Self::Client } else { Self::Larder }
     }
 }
