@@ -12,7 +12,7 @@
 //! spellings that the draft calls equivalent may differ to a parser of the upstream.
 //!
 //! **Another answer than expected.** What is remembered is a hint and decides nothing. A response is given to a client only
-//! if its own field says that it answers the client's query ([`LookupQuery::accepts`]). If not, the client's query is looked
+//! if its own field says that it answers the client's query (`LookupQuery::accepts`). If not, the client's query is looked
 //! up and fetched as it came.
 //!
 //! **Purges.** A response carries the targets of its own URL, which is the simplified one. Which other URLs it answers for

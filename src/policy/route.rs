@@ -93,7 +93,7 @@ pub enum Ttl {
     /// Only the response's own lifetime.
     #[default]
     Upstream,
-    /// Until purged; at most [`MAX_UNTIL_PURGED_LIFETIME`].
+    /// Until purged; at most a week.
     UntilPurged,
     /// GETs pass.
     Never,

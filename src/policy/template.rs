@@ -203,7 +203,7 @@ impl Template {
     }
 
     /// Renders the tags; none if a value is missing. A source with several values makes a tag for each. Stops at
-    /// one more than [`tags::MAX_TAGS`].
+    /// one more than `tags::MAX_TAGS`.
     ///
     /// # Errors
     /// If a value cannot be part of a tag, or the steps are used up, so that the list would be incomplete.

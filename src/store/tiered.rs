@@ -82,7 +82,7 @@ impl TieredStore {
         Self::start_with_bounds(IndexBounds::default(), settings, clock)
     }
 
-    /// [`TieredStore::start`] with other bounds of the purge index.
+    /// Starts with other bounds of the purge index.
     ///
     /// # Errors
     /// The same.

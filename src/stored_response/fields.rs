@@ -49,7 +49,7 @@ impl StoredFields {
         Self { shape, text: text.freeze(), tags_at: tags_at as u32, owns_shape: brought_shape }
     }
 
-    /// Decodes the output of [`StoredFields::encoded_parts`]; `None` if it is malformed.
+    /// Decodes the output of `StoredFields::encoded_parts`; `None` if it is malformed.
     pub fn decode(shape: &[u8], tags_at: u32, text: Bytes) -> Option<Self> {
         let (shape, brought_shape) = FieldShape::decode(shape)?;
         let (values, tags) = text.split_at_checked(usize::try_from(tags_at).ok()?)?;
