@@ -14,11 +14,14 @@ const CODINGS: [(&[u8], Codings); 4] =
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Codings(u8);
 
-/// Stands for all other codings, and for several at once.
-const OTHER_CODING: Codings = Codings(16);
+/// Stands for several codings at once, which no request selects.
+const SEVERAL_CODINGS: Codings = Codings(16);
 
 /// Larder gives a coding to responses that have none of the upstream.
 const GIVEN_BY_LARDER: u8 = 32;
+
+/// A request that names other codings got one that it alone may select.
+const UNUSUAL_CODING: Codings = Codings(64);
 
 /// The part of a variant's key that stands for `Accept-Encoding`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ struct Accepted {
     identity: u16,
     /// The request has a `*`, so its refused codings are forwarded ([`remove_refused_codings`]).
     has_wildcard: bool,
+    /// The request has a `*`, or names a coding that is none of [`CODINGS`].
+    names_others: bool,
 }
 
 impl Codings {
@@ -53,7 +58,7 @@ impl Codings {
     }
 
     pub(crate) fn from_byte(byte: u8) -> Self {
-        Self(byte & 0x3f)
+        Self(byte & 0x7f)
     }
 
     /// Whether larder gives a coding to what the upstream sends without one.
@@ -65,18 +70,23 @@ impl Codings {
         self.0 & other.0 != 0
     }
 
-    /// The codings in use after a response with `received` came to a request that selected `expected`. A coding that
-    /// should have been used and was not is not expected any more.
+    /// The codings in use after `response`, which is `received`, came to a request that selected `expected`. A coding that
+    /// should have been used and was not is not expected any more. One request with an unusual field changes nothing for
+    /// the others.
     #[must_use]
-    pub(crate) fn learn(self, expected: Negotiated, received: Negotiated) -> Self {
+    pub(crate) fn learn(self, expected: Negotiated, received: Negotiated, response: &HeaderMap) -> Self {
         let of_response = match received {
             Negotiated::Coded(coding) => coding,
             _ => Codings::default(),
         };
         match (expected, received) {
-            // The response has a coding of another kind, or the request alone is unusual.
+            // The response is what is known of it, or the request alone is unusual.
             (Negotiated::Verbatim, Negotiated::Verbatim) => self,
-            (_, Negotiated::Verbatim) => OTHER_CODING,
+            (_, Negotiated::Verbatim) if count_codings(response) > 1 => SEVERAL_CODINGS,
+            (_, Negotiated::Verbatim) => Codings(self.0 | UNUSUAL_CODING.0),
+            (Negotiated::Verbatim, _) if !self.contains(SEVERAL_CODINGS) => {
+                Codings(self.0 & !UNUSUAL_CODING.0 | of_response.0)
+            }
             // Larder would have given it another one, had the upstream given none.
             (Negotiated::Coded(coding), Negotiated::Coded(_)) if !self.contains(coding) => {
                 Codings(self.0 | of_response.0)
@@ -95,7 +105,7 @@ impl Codings {
     pub(crate) fn learn_from_larder(self, expected: Negotiated) -> Self {
         let not_given = match expected {
             Negotiated::Coded(coding) => coding.0,
-            _ => OTHER_CODING.0,
+            _ => SEVERAL_CODINGS.0,
         };
         Self(self.0 & !not_given | GIVEN_BY_LARDER)
     }
@@ -104,10 +114,13 @@ impl Codings {
 impl Negotiated {
     /// The variant that a request selects, where the upstream is known to use `codings`.
     pub(crate) fn expected(request: &HeaderMap, codings: Codings) -> Self {
-        if codings.contains(OTHER_CODING) {
+        if codings.contains(SEVERAL_CODINGS) {
             return Negotiated::Verbatim;
         }
         let Some(accepted) = Accepted::parse(request) else { return Negotiated::Verbatim };
+        if codings.contains(UNUSUAL_CODING) && accepted.names_others {
+            return Negotiated::Verbatim;
+        }
         let best = accepted.iter().filter(|(coding, _)| codings.contains(*coding)).rev();
         match best.max_by_key(|(_, weight)| *weight) {
             Some((coding, weight)) if weight > 0 && weight >= accepted.identity => Negotiated::Coded(coding),
@@ -119,7 +132,10 @@ impl Negotiated {
     /// requests in any case, unless the forwarded field may have named it.
     pub(crate) fn received(request: &HeaderMap, response: &HeaderMap) -> Self {
         let Some(accepted) = Accepted::parse(request) else { return Negotiated::Verbatim };
-        let Some(coding) = response_coding(response) else { return Negotiated::Verbatim };
+        let Some(coding) = response_coding(response) else {
+            let is_for_all = !accepted.names_others && count_codings(response) == 1;
+            return if is_for_all { accepted.without_coding() } else { Negotiated::Verbatim };
+        };
         match accepted.iter().find(|(known, _)| *known == coding) {
             Some((_, 0)) if accepted.has_wildcard => Negotiated::Verbatim,
             None | Some((_, 0)) => accepted.without_coding(),
@@ -144,6 +160,7 @@ impl Accepted {
     /// `None` if the field is malformed, weights a coding in two ways, or refuses content without a coding.
     fn parse(request: &HeaderMap) -> Option<Self> {
         let (mut weights, mut identity, mut rest) = ([None; CODINGS.len()], None, None);
+        let mut names_others = false;
         let lines = request.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes);
         let members = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
         for member in members.filter(|member| !member.is_empty()) {
@@ -153,7 +170,10 @@ impl Accepted {
                 Some(index) => &mut weights[index],
                 None if name.eq_ignore_ascii_case(b"identity") => &mut identity,
                 None if name == b"*" => &mut rest,
-                None => continue,
+                None => {
+                    names_others = true;
+                    continue;
+                }
             };
             if present.replace(weight).is_some_and(|other| other != weight) {
                 return None;
@@ -165,6 +185,7 @@ impl Accepted {
             weights: weights.map(|weight| weight.or(rest).unwrap_or(0)),
             identity: identity.unwrap_or(0),
             has_wildcard: rest.is_some(),
+            names_others: names_others || rest.is_some(),
         })
     }
 
@@ -237,6 +258,12 @@ fn response_coding(response: &HeaderMap) -> Option<Codings> {
         }
     }
     Some(found)
+}
+
+fn count_codings(response: &HeaderMap) -> usize {
+    let lines = response.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+    let names = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity")).count()
 }
 
 /// Whether the response has a content coding.
@@ -330,6 +357,8 @@ mod tests {
             ("gzip;q=0, *", "", Negotiated::Offered),
             ("gzip, dcb", "dcb", Negotiated::Verbatim),
             ("gzip, br", "gzip, br", Negotiated::Verbatim),
+            // The upstream labels everything so.
+            ("gzip, br", "utf-8", Negotiated::Offered),
         ] {
             let request = fields(&[("accept-encoding", accepted)]);
             let response = fields(&[("content-encoding", coding)]);
@@ -339,27 +368,46 @@ mod tests {
 
     #[test]
     fn a_coding_that_is_not_used_any_more_is_forgotten() {
-        let learned = Codings::default().learn(Negotiated::Offered, Negotiated::Coded(BR));
+        let coded = |coding: &str| fields(&[("content-encoding", coding)]);
+        let learn =
+            |before: Codings, expected, received| before.learn(expected, received, &coded("gzip, br"));
+        let learned = learn(Codings::default(), Negotiated::Offered, Negotiated::Coded(BR));
         assert_eq!(learned, BR);
-        let both = learned.learn(Negotiated::Offered, Negotiated::Coded(GZIP));
+        let both = learn(learned, Negotiated::Offered, Negotiated::Coded(GZIP));
         assert_eq!(both, Codings(BR.0 | GZIP.0));
-        assert_eq!(both.learn(Negotiated::Coded(BR), Negotiated::Coded(BR)), both);
-        assert_eq!(both.learn(Negotiated::Plain, Negotiated::Plain), both);
-        assert_eq!(both.learn(Negotiated::Coded(BR), Negotiated::Offered), Codings::default());
-        assert_eq!(both.learn(Negotiated::Coded(BR), Negotiated::Coded(GZIP)), GZIP);
+        assert_eq!(learn(both, Negotiated::Coded(BR), Negotiated::Coded(BR)), both);
+        assert_eq!(learn(both, Negotiated::Plain, Negotiated::Plain), both);
+        assert_eq!(learn(both, Negotiated::Coded(BR), Negotiated::Offered), Codings::default());
+        assert_eq!(learn(both, Negotiated::Coded(BR), Negotiated::Coded(GZIP)), GZIP);
         assert_eq!(Codings::from_byte(both.to_byte()), both);
         // A coding of another kind is selected by the field as it is.
         // Larder's own codings stay beside those of the upstream.
         let mixed = GZIP.learn_from_larder(Negotiated::Offered);
         assert!(mixed.are_given_by_larder() && mixed.contains(GZIP));
-        assert_eq!(mixed.learn(Negotiated::Coded(BR), Negotiated::Coded(GZIP)), mixed);
-        assert_eq!(mixed.learn(Negotiated::Coded(BR), Negotiated::Offered), Codings::default());
+        assert_eq!(learn(mixed, Negotiated::Coded(BR), Negotiated::Coded(GZIP)), mixed);
+        assert_eq!(learn(mixed, Negotiated::Coded(BR), Negotiated::Offered), Codings::default());
         assert_eq!(mixed.learn_from_larder(Negotiated::Coded(GZIP)), Codings(GIVEN_BY_LARDER));
-        let other = both.learn(Negotiated::Coded(BR), Negotiated::Verbatim);
+        let other = learn(both, Negotiated::Coded(BR), Negotiated::Verbatim);
         assert_eq!(expected(Some("dcb, br"), other), Negotiated::Verbatim);
-        assert_eq!(other.learn(Negotiated::Verbatim, Negotiated::Verbatim), other);
-        assert_eq!(other.learn(Negotiated::Verbatim, Negotiated::Coded(GZIP)), GZIP);
-        assert_eq!(both.learn(Negotiated::Verbatim, Negotiated::Verbatim), both);
+        assert_eq!(learn(other, Negotiated::Verbatim, Negotiated::Verbatim), other);
+        assert_eq!(learn(other, Negotiated::Verbatim, Negotiated::Coded(GZIP)), GZIP);
+        assert_eq!(learn(both, Negotiated::Verbatim, Negotiated::Verbatim), both);
+    }
+
+    #[test]
+    fn an_unusual_request_changes_nothing_for_the_others() {
+        let both = Codings(BR.0 | GZIP.0);
+        let unusual = fields(&[("accept-encoding", "gzip;q=0, *")]);
+        let gzip = fields(&[("content-encoding", "gzip")]);
+        let received = Negotiated::received(&unusual, &gzip);
+        let after = both.learn(Negotiated::expected(&unusual, both), received, &gzip);
+        for usual in ["gzip, deflate, br, zstd", "gzip", "", "identity"] {
+            assert_eq!(expected(Some(usual), after), expected(Some(usual), both), "{usual}");
+        }
+        // Its own next one finds what was stored.
+        assert_eq!(Negotiated::expected(&unusual, after), Negotiated::Verbatim);
+        assert_eq!(after.learn(Negotiated::Verbatim, Negotiated::Offered, &fields(&[])), both);
+        assert_eq!(Codings::from_byte(after.to_byte()), after);
     }
 
     #[test]

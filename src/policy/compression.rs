@@ -99,7 +99,7 @@ pub(crate) fn learn_codings(
         Some(coding) if coding == received && has_varying_bytes(response) => {
             codings.learn_from_larder(expected)
         }
-        _ => codings.learn(expected, received),
+        _ => codings.learn(expected, received, response),
     }
 }
 

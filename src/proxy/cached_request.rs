@@ -73,10 +73,7 @@ async fn answer_found(
             refresh_in_background(worker, head, lookup, miss);
             Ok(hit.into_answer(&CacheRequest { worker, head, lookup }))
         }
-        LookupOutcome::Miss(miss) if miss.is_of_other_query() => {
-            worker.proxy.search_hints.forget(head);
-            Err(OtherQuery)
-        }
+        LookupOutcome::Miss(miss) if miss.is_of_other_query() => Err(OtherQuery),
         LookupOutcome::Miss(miss) => match on_miss {
             OnMiss::Fetch => Box::pin(missed.fetch_or_join(miss)).await,
             // Only a GET asks the upstream for another query than the client's.

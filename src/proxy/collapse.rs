@@ -236,7 +236,10 @@ impl<'a> MissedRequest<'a> {
         };
         let result = result.ok()?;
         if !self.answers_client(&result) {
-            self.worker.proxy.search_hints.forget(self.head);
+            // An error says nothing of the path's other queries.
+            if result.status().is_success() {
+                self.worker.proxy.search_hints.forget(self.head);
+            }
             return Some(Err(OtherQuery));
         }
         let (response, outcome) = match result {

@@ -128,11 +128,14 @@ struct Requester {
     network: Option<IpAddr>,
 }
 
+/// How many requests are remembered that stored a response after the stale windows of its key were ended.
+const MAX_RESTORING: usize = 4;
+
 /// The stale windows of a key were ended.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Withdrawn {
-    /// The fields of the request whose response was stored afterwards.
-    restored_by: Option<CacheKey>,
+    /// The fields of the requests whose responses were stored afterwards, the latest first.
+    restored_by: [Option<CacheKey>; MAX_RESTORING],
 }
 
 impl Requester {
@@ -217,20 +220,25 @@ impl CollapseTable {
     }
 
     /// Whether an uncacheable response to this request ends the stale windows of the stored one: once in a back-off, unless
-    /// the stored one answered a request with the same fields.
+    /// one that was stored meanwhile answered a request with the same fields.
     pub(super) fn may_withdraw(&self, key: &CacheKey, head: &ClientHead) -> bool {
-        let restored_by = self.withdrawals.active(key).and_then(|(withdrawn, _)| withdrawn.restored_by);
-        let may = restored_by.is_none_or(|fields| fields == head.key_of_fields(key));
+        let restored_by = self.withdrawals.active(key).map(|(withdrawn, _)| withdrawn.restored_by);
+        let may = restored_by.is_none_or(|restored_by| {
+            restored_by[0].is_none() || restored_by.contains(&Some(head.key_of_fields(key)))
+        });
         if may {
-            self.withdrawals.extend(*key, Withdrawn { restored_by: None });
+            self.withdrawals.extend(*key, Withdrawn::default());
         }
         may
     }
 
     /// The response to this request is stored.
     pub(super) fn record_stored(&self, key: &CacheKey, head: &ClientHead) {
-        if self.withdrawals.active(key).is_some() {
-            let restored_by = Some(head.key_of_fields(key));
+        if let Some((Withdrawn { mut restored_by }, _)) = self.withdrawals.active(key) {
+            let fields = Some(head.key_of_fields(key));
+            let oldest = restored_by.iter().position(|known| *known == fields).unwrap_or(MAX_RESTORING - 1);
+            restored_by[..=oldest].rotate_right(1);
+            restored_by[0] = fields;
             self.withdrawals.amend(key, Withdrawn { restored_by });
         }
     }

@@ -108,6 +108,22 @@ async fn a_response_is_given_only_by_its_own_field() {
 }
 
 #[tokio::test]
+async fn an_error_says_nothing_of_the_other_queries_of_its_path() {
+    let upstream = Upstream::start();
+    upstream.on("/p", |request: &Received| match request.query() {
+        Some(query) if query.contains("gone") => Answer::status(404).header("cache-control", "max-age=60"),
+        _ => repeats_its_query("params=(\"utm\")")(request),
+    });
+    let larder = Larder::with(ROUTES, &upstream);
+    larder.get("/p?id=1&utm=1").await;
+    larder.get("/p?id=1&utm=2").await;
+    for query in ["gone=1&utm=1", "gone=1&utm=2", "gone=2&utm=1"] {
+        larder.get(&format!("/p?{query}")).await.assert_status(404);
+        larder.get("/p?id=1&utm=3").await.assert_hit();
+    }
+}
+
+#[tokio::test]
 async fn requests_for_equivalent_queries_are_one_fetch() {
     let upstream = Upstream::start();
     upstream.on("/p", repeats_its_query("params=(\"utm\")"));

@@ -25,15 +25,13 @@ struct Day {
     upstream: Upstream,
     socket: TcpListener,
     passwords: Scratch,
-    /// The server with the role of the primary.
-    primary: usize,
 }
 
 impl Day {
     async fn begins() -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
         let (redis, upstream) = (Sentinels::start().await, Upstream::start());
-        let day = Self { redis, upstream, socket, passwords: Scratch::new(), primary: 0 };
+        let day = Self { redis, upstream, socket, passwords: Scratch::new() };
         day.passwords.file("password", "hour-0");
         for server in &day.redis.servers {
             allow(server, "hour-0").await;
@@ -68,12 +66,9 @@ impl Day {
         self.passwords.file("password.new", &new);
         let path = self.passwords.path();
         std::fs::rename(path.join("password.new"), path.join("password")).expect("a file in its place");
-        let primary = &self.redis.servers[self.primary];
-        let before = logins(primary).await;
-        eventually("all have logged in again", || async {
-            (logins(primary).await > before + 4).then_some(())
-        })
-        .await;
+        let before = self.logins().await;
+        eventually("all have logged in again", || async { (self.logins().await > before + 4).then_some(()) })
+            .await;
         for server in &self.redis.servers {
             let rule = ["ACL", "SETUSER", "app", &format!("<{old}")];
             assert_eq!(server.command(&rule).await, "OK");
@@ -82,10 +77,10 @@ impl Day {
 
     /// The old primary comes back once nobody takes it for the primary: without `min-replicas-to-write` there would be two.
     async fn fails_over(&mut self, hour: usize, larders: [&Process; 2]) {
-        let old = self.primary;
+        let old = self.redis.named_by(0).await;
         self.redis.servers[old].kill();
         for sentinel in 0..3 {
-            self.primary = self.redis.fails_over(sentinel, old).await;
+            self.redis.fails_over(sentinel, old).await;
         }
         for larder in larders {
             is_connected(larder).await;
@@ -101,12 +96,21 @@ impl Day {
         }
     }
 
+    async fn logins(&self) -> u64 {
+        let mut all = 0;
+        for server in &self.redis.servers {
+            all += logins(server).await;
+        }
+        all
+    }
+
     async fn level(&self, steady: &Process) -> Level {
         let mut connections = 0;
         for server in &self.redis.servers {
             connections += server.command(&["CLIENT", "LIST"]).await.matches("user=app ").count();
         }
-        let keys = self.redis.servers[self.primary].command(&["DBSIZE"]).await;
+        let primary = self.redis.named_by(0).await;
+        let keys = self.redis.servers[primary].command(&["DBSIZE"]).await;
         Level {
             connections,
             keys: keys.parse().expect("a number"),

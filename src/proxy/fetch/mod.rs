@@ -63,6 +63,16 @@ pub(super) enum LeaderResult {
     Response { response: Response<Body>, not_stored: NotStored },
 }
 
+impl LeaderResult {
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            LeaderResult::Reader { shared, .. } => shared.head.status,
+            LeaderResult::Freshened { stored, .. } => stored.head.status,
+            LeaderResult::Response { response, .. } => response.status(),
+        }
+    }
+}
+
 impl Fetch {
     /// The fetch counts as begun from here on: it does not contain what is purged later.
     pub(super) fn new(

@@ -75,8 +75,11 @@ impl NodeHealth {
         }
     }
 
+    /// From now on it is the health of another connection.
     pub(crate) fn set_server(&self, server: String) {
-        self.outage.lock().server = server;
+        let mut outage = self.outage.lock();
+        (outage.connection, outage.command) = (None, None);
+        outage.server = server;
     }
 
     pub(crate) fn is_healthy(&self) -> bool {

@@ -51,6 +51,8 @@ struct SentinelMonitor {
     connector: RedisConnector,
     /// For sentinels, with credentials and without.
     credentials: [RedisConnector; 2],
+    /// Whether a sentinel was asked with the second credentials.
+    has_rotated: bool,
     primary: Arc<RedisNode>,
     /// The epoch at which the primary was named.
     epoch: u64,
@@ -84,6 +86,7 @@ pub(super) fn follow_primary(
         service: service.to_owned(),
         connector: connector.clone(),
         credentials: [with_credentials, without],
+        has_rotated: false,
         primary,
         epoch: 0,
         trust,
@@ -96,7 +99,7 @@ impl SentinelMonitor {
     async fn run(mut self, announced: Arc<Notify>) {
         let mut changes = self.primary.changes().subscribe();
         for round in 0_usize.. {
-            self.refresh_primary(round == 0).await;
+            self.refresh_primary().await;
             self.rotate_credentials(round);
             let pause = match self.primary.health.is_healthy() && self.unconfirmed_rounds == 0 {
                 true => REFRESH_INTERVAL,
@@ -111,14 +114,14 @@ impl SentinelMonitor {
     }
 
     /// Asks all sentinels, follows the primary, and gives it up if it was not confirmed for too long.
-    async fn refresh_primary(&mut self, is_first: bool) {
+    async fn refresh_primary(&mut self) {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
             let (node, service) = (node.clone(), self.service.clone());
             asked.spawn(async move { query_primary(&node, &service).await });
         }
         let answers = asked.join_all().await;
-        self.report_failure(&answers, is_first);
+        self.report_failure(&answers);
         let heard = answers.iter().filter(|answer| is_reply(answer)).count();
         let is_majority = 2 * heard > answers.len();
         let may_adopt = is_majority || self.trust == SentinelTrust::Any;
@@ -170,8 +173,8 @@ impl SentinelMonitor {
         true
     }
 
-    /// Says why the primary has no address, if no sentinel names one. In the first round, sentinels may refuse credentials.
-    fn report_failure(&self, answers: &[Result<(u64, RedisHost), RedisError>], is_first: bool) {
+    /// Says why the primary has no address, if no sentinel names one.
+    fn report_failure(&self, answers: &[Result<(u64, RedisHost), RedisError>]) {
         if self.primary.address().is_some() || answers.iter().any(Result::is_ok) {
             return;
         }
@@ -184,7 +187,7 @@ impl SentinelMonitor {
         let reason = replies.map(|reply| explain_sentinel_reply(reply, &self.service)).next();
         let reason = reason.or_else(|| {
             let reason = self.nodes.iter().find_map(|node| node.health.last_error())?;
-            let may_pass = reason.code == CONNECTING || (is_first && is_credential_refused(&reason));
+            let may_pass = reason.code == CONNECTING || (!self.has_rotated && is_credential_refused(&reason));
             (!may_pass).then(|| no_sentinel_answers(&reason))
         });
         if let Some(reason) = reason {
@@ -211,11 +214,12 @@ impl SentinelMonitor {
     }
 
     /// Sentinels may not accept the servers' credentials, or have no passwords at all: try both ways in turn.
-    fn rotate_credentials(&self, round: usize) {
+    fn rotate_credentials(&mut self, round: usize) {
         for node in &self.nodes {
             let is_refused = node.health.last_error().is_some_and(|reason| is_credential_refused(&reason));
             if let (Some(address), true) = (node.address(), is_refused) {
                 node.move_to(&self.credentials[(round + 1) % 2], Address::clone(&address));
+                self.has_rotated = true;
             }
         }
     }
