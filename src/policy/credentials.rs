@@ -168,7 +168,8 @@ fn is_name_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> bool
 }
 
 /// Whether all servers read the same cookies: they differ in what they make of one that breaks the grammar of RFC 6265
-/// §4.1.1 (Python's standard library ignores all of the others, too) and of more than they read (PHP: 1,000).
+/// §4.1.1 (Python's standard library ignores all of the others, too), of more than they read (PHP: 1,000), and of names that
+/// some of them change or give a meaning: `$Version` (Tomcat), `%6awt` and `a.b` (PHP), `JWT` (ASP.NET).
 pub(crate) fn are_cookies_plain(headers: &HeaderMap) -> bool {
     const MAX_COOKIES: usize = 200;
     const ATTRIBUTES: [&[u8]; 10] = [
@@ -189,14 +190,24 @@ pub(crate) fn are_cookies_plain(headers: &HeaderMap) -> bool {
         [b'"', inner @ .., b'"'] => inner.iter().all(is_value),
         value => value.iter().all(is_value),
     };
-    let is_plain = |cookie: Cookie<'_>| {
+    let is_plain = |cookie: &Cookie<'_>| {
         cookie.pair.contains(&b'=')
             && HeaderName::from_bytes(cookie.name).is_ok()
+            && !cookie.name.starts_with(b"$")
+            && !cookie.name.contains(&b'%')
             && !ATTRIBUTES.iter().any(|attribute| cookie.name.eq_ignore_ascii_case(attribute))
             && unquoted(cookie.value)
     };
-    let mut count = 0;
-    parse_cookies(headers).inspect(|_| count += 1).all(is_plain) && count <= MAX_COOKIES
+    let cookies: Vec<_> = parse_cookies(headers).take(MAX_COOKIES + 1).collect();
+    if cookies.len() > MAX_COOKIES || !cookies.iter().all(is_plain) {
+        return false;
+    }
+    // Two spellings of one name: which of them counts, or whether both do, differs.
+    let fold = |byte: &u8| if *byte == b'.' { b'_' } else { byte.to_ascii_lowercase() };
+    let mut names: Vec<(Vec<u8>, &[u8])> =
+        cookies.iter().map(|cookie| (cookie.name.iter().map(fold).collect(), cookie.name)).collect();
+    names.sort_unstable();
+    names.windows(2).all(|two| two[0].0 != two[1].0 || two[0].1 == two[1].1)
 }
 
 /// All values of one cookie, in order.

@@ -208,6 +208,22 @@ async fn a_coded_response_without_vary_is_for_those_who_accept_it() {
     ask("gzip, *;q=0").await.assert_hit().assert_text("gzip #1");
 }
 
+/// This upstream looks for the name alone, and gets it beside a `*`: the answer counts for that field.
+#[tokio::test]
+async fn an_odd_accept_encoding_changes_nothing_for_the_others() {
+    let upstream = Upstream::start();
+    upstream.on("/a", compressing);
+    let larder = Larder::with(A, &upstream);
+    let ask = |accepted: &str| larder.get("/a").header("accept-encoding", accepted);
+    ask("gzip").await.assert_text("gzip #1");
+    ask("identity").await.assert_text("plain #2");
+    for odd in ["gzip;q=0, *", "gzip;q=0, *;q=0.5", "*, gzip;q=0"] {
+        ask(odd).await.assert_status(200);
+        ask("gzip, deflate, br").await.assert_hit().assert_text("gzip #1");
+        ask("identity").await.assert_hit().assert_text("plain #2");
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_that_stops_compressing_is_asked_once_more() {
     let upstream = Upstream::start();

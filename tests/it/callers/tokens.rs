@@ -240,7 +240,18 @@ async fn a_token_among_odd_cookies_is_left_to_the_api() {
     let get = |cookie: String| larder.get("/a").header("cookie", &cookie);
     get(format!("_ga=GA1.2.3,4; {token}; theme=\"dark\"")).await.assert_stored();
     let many = "a=1; ".repeat(250);
-    for odd in ["lost; ", "a=b c; ", "a=\"b; ", "path=/; ", "=x; ", "a b=c; ", &many] {
+    for odd in [
+        "lost; ",
+        "a=b c; ",
+        "a=\"b; ",
+        "path=/; ",
+        "=x; ",
+        "a b=c; ",
+        "$Version=2; ",
+        "TOKEN=x; ",
+        "%74oken=x; ",
+        &many,
+    ] {
         get(format!("{odd}{token}")).await.assert_detail("refused-caller");
     }
 }
