@@ -41,9 +41,8 @@ pub(crate) enum Negotiated {
 struct Accepted {
     weights: [u16; CODINGS.len()],
     identity: u16,
-    /// The request has a `*`, so its refused codings are forwarded ([`remove_refused_codings`]).
-    has_wildcard: bool,
-    /// The request has a `*`, or names a coding that is none of [`CODINGS`].
+    /// The request has a `*`, so that its refused codings are forwarded ([`remove_refused_codings`]), or it names a coding
+    /// that is none of [`CODINGS`], and that an upstream may take for one: `pack200-gzip`.
     names_others: bool,
 }
 
@@ -137,7 +136,9 @@ impl Negotiated {
             return if is_for_all { accepted.without_coding() } else { Negotiated::Verbatim };
         };
         match accepted.iter().find(|(known, _)| *known == coding) {
-            Some((_, 0)) if accepted.has_wildcard => Negotiated::Verbatim,
+            None | Some((_, 0)) if coding != Codings::default() && accepted.names_others => {
+                Negotiated::Verbatim
+            }
             None | Some((_, 0)) => accepted.without_coding(),
             Some(_) => Negotiated::Coded(coding),
         }
@@ -184,7 +185,6 @@ impl Accepted {
         (!is_identity_refused).then(|| Self {
             weights: weights.map(|weight| weight.or(rest).unwrap_or(0)),
             identity: identity.unwrap_or(0),
-            has_wildcard: rest.is_some(),
             names_others: names_others || rest.is_some(),
         })
     }
@@ -357,6 +357,10 @@ mod tests {
             ("gzip;q=0, *", "", Negotiated::Offered),
             ("gzip, dcb", "dcb", Negotiated::Verbatim),
             ("gzip, br", "gzip, br", Negotiated::Verbatim),
+            // This upstream finds the name in another.
+            ("pack200-gzip", "gzip", Negotiated::Verbatim),
+            ("\"gzip\"", "gzip", Negotiated::Verbatim),
+            ("pack200-gzip", "", Negotiated::Plain),
             // The upstream labels everything so.
             ("gzip, br", "utf-8", Negotiated::Offered),
         ] {
@@ -441,7 +445,7 @@ mod tests {
 
         /// A request without that coding never finds a response that has it.
         #[test]
-        fn a_coding_that_was_named_is_never_filed_as_none(accepted in "((x-)?(gzip|br|zstd|identity|[*])(;q=(0|1|0\\.[0-9]))?, ?){0,4}") {
+        fn a_coding_that_was_named_is_never_filed_as_none(accepted in "((x-|pack200-)?(gzip|\"gzip\"|br|zstd|identity|[*])(;q=(0|1|0\\.[0-9]))?, ?){0,4}") {
             let request = fields(&[("accept-encoding", accepted.as_str())]);
             let variant = Negotiated::received(&request, &fields(&[("content-encoding", "gzip")]));
             if matches!(variant, Negotiated::Offered | Negotiated::Plain) {

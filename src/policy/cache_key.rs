@@ -7,7 +7,7 @@ mod description;
 mod tests;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName};
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
 
 pub(crate) use description::{KeyPart, describe_key};
 
@@ -17,7 +17,7 @@ use super::overlay::OverlayAs;
 use super::query::QueryRule;
 use super::route::{Anonymous, Credential, OwnUrl, RouteMode};
 use super::token_kind::TokenKind;
-use super::{CallerFields, RequestHead, Route, VaryFields, credentials};
+use super::{CallerFields, RequestHead, Route, VaryFields, credentials, selecting_fields};
 use crate::purge::normalize_escapes;
 
 /// Selects a stored response: the SHA-256 of all that the response may depend on.
@@ -69,6 +69,10 @@ impl CacheKey {
             parts.add(request.method.as_str().as_bytes());
             content_metadata(request.headers).for_each(|value| parts.add(&value));
             parts.add(&canonical_content(route, request, content));
+        }
+        for name in selecting_fields::present(route, request) {
+            parts.add(name.as_str().as_bytes());
+            parts.add_list(request.headers.get_all(name).iter().map(|value| value.as_bytes()));
         }
         CacheKey(parts.digest())
     }
@@ -123,23 +127,15 @@ impl CacheKey {
             parts.add(name.as_str().as_bytes());
             match negotiated.key_part().filter(|_| *name == ACCEPT_ENCODING) {
                 Some(coding) => parts.add_list([&b"coding"[..], coding].into_iter()),
-                None => parts.add_optional(normalize_field(headers, name).as_deref()),
+                None => parts.add_optional(combine_lines(headers, name).as_deref()),
             }
         }
         CacheKey(parts.digest())
     }
 }
 
-/// Normalises a field where that does not change its meaning (RFC 9111 §4.1): language tags have no case (RFC 5646 §2.1.1).
-fn normalize_field(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
-    let mut value = combine_lines(headers, name)?;
-    if *name == ACCEPT_LANGUAGE {
-        value.make_ascii_lowercase();
-    }
-    Some(value)
-}
-
-/// Combines the lines of a field (RFC 9111 §4.1). White space around members is dropped, unless a quote occurs:
+/// Combines the lines of a field (RFC 9111 §4.1), in the case that goes to the upstream: not all ignore it where they
+/// should. White space around members is dropped, unless a quote occurs:
 /// then everything stays as it is. An absent field differs from an empty one.
 fn combine_lines(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|value| value.as_bytes()).collect();

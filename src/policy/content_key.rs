@@ -176,14 +176,11 @@ fn has_similar_names(form: &str) -> bool {
     })
 }
 
-/// The values of the fields that say how content is to be read. Only JSON and forms have no parameters whose case counts,
-/// as a `boundary` does.
+/// The values of the fields that say how content is to be read, in their own case: not all upstreams ignore it.
 pub(crate) fn content_metadata(headers: &HeaderMap) -> impl Iterator<Item = Vec<u8>> {
-    let ignores_case = content_kind(headers).is_ok();
     CONTENT_METADATA.iter().map(move |name| {
         let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
-        let value = lines.join(&b","[..]);
-        if ignores_case { value.to_ascii_lowercase() } else { value }
+        lines.join(&b","[..])
     })
 }
 
@@ -249,12 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn case_counts_in_the_parameters_of_other_media_types() {
-        let metadata =
-            |media_type| content_metadata(&fields(&[("content-type", media_type)])).next().unwrap();
-        let boundary = "multipart/form-data; boundary=AbC";
-        assert_eq!(metadata(boundary), boundary.as_bytes());
-        assert_eq!(metadata("Application/JSON; Charset=UTF-8"), b"application/json; charset=utf-8");
+    fn the_case_of_a_media_type_counts() {
+        for media_type in ["multipart/form-data; boundary=AbC", "Application/JSON; Charset=UTF-8"] {
+            let metadata = content_metadata(&fields(&[("content-type", media_type)])).next().unwrap();
+            assert_eq!(metadata, media_type.as_bytes());
+        }
     }
 
     proptest::proptest! {

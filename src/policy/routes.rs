@@ -205,6 +205,9 @@ const BYTE_READINGS: [Reading; 256] = {
     readings
 };
 
+/// How tags are compared: releases that differ in it purge what the other one stored.
+const TAG_COMPARISON: &str = "2";
+
 /// All that decides which tags a response gets, and which targets a write purges. A route without tags and purges counts
 /// only where it takes paths from one that has some.
 fn rules_text(routes: &[Arc<Route>], more: &str) -> String {
@@ -222,7 +225,7 @@ fn rules_text(routes: &[Arc<Route>], more: &str) -> String {
     };
     let mut texts: Vec<String> = routes.iter().filter(counts).map(text).collect();
     texts.sort_unstable();
-    format!("{more}\n{}", texts.concat())
+    format!("{TAG_COMPARISON} {more}\n{}", texts.concat())
 }
 
 /// All that decides which query is the one of a stored response.

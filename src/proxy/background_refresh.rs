@@ -8,6 +8,7 @@ use super::client_request::ClientHead;
 use super::fetch::{CostBearer, Fetch};
 use super::lookup::{CacheRequest, Miss};
 use super::refresh_window::claim_refresh;
+use super::requester::Requester;
 use super::single_flight::FetchOutcome;
 use super::worker::Worker;
 use crate::policy::classify::CacheLookup;
@@ -28,7 +29,9 @@ pub(super) fn refresh_in_background(
     }
     let caller = CacheRequest { worker, head, lookup }.caller_kind();
     let timeout = lookup.route.collapse_timeout;
-    let Some(leader) = proxy.collapse_table.lead_refresh(&miss.key, caller, timeout) else { return };
+    let requester = || Requester::new(&miss.key, head);
+    let lead = proxy.collapse_table.lead_refresh(&miss.key, caller, timeout, requester);
+    let Some(leader) = lead else { return };
     if fresh.is_some() {
         proxy.metrics.record_refresh_ahead();
     }

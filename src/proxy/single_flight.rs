@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,8 @@ use super::backoff::Backoff;
 use super::client_request::ClientHead;
 use super::error::ProxyError;
 use super::fetch_start::FetchStart;
-use super::sender_budgets::sender_network;
+use super::refresh_failures::{RefreshFailure, RefreshFailures};
+use super::requester::Requester;
 use super::shared_body::SharedBody;
 use crate::clock::Clock;
 use crate::policy::CacheKey;
@@ -34,10 +34,6 @@ pub(super) const MAX_HIT_FOR_MISS: Duration = Duration::from_secs(120);
 
 /// How many requests that another request's error did not answer, twice, fetch at the same time.
 const MAX_REFUSING_FETCHES: usize = 64;
-
-/// How long a key is not refreshed after a failure, at first and at most.
-const MIN_REFRESH_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_REFRESH_BACKOFF: Duration = Duration::from_secs(30);
 
 /// The outcome of a fetch, which everyone who waits for it gets.
 #[derive(Clone)]
@@ -86,7 +82,7 @@ pub(super) struct CollapseTable {
     /// The keys whose marker was cleared by a storable response.
     storable: Backoff<(CacheKey, CallerKind), ()>,
     withdrawals: Backoff<CacheKey, Withdrawn>,
-    failures: Backoff<CacheKey, RefreshFailure>,
+    failures: RefreshFailures,
     refusing: Semaphore,
 }
 
@@ -120,14 +116,6 @@ struct Marker {
     of: Option<Requester>,
 }
 
-/// The request that a response answered: the fields that it forwards, and its client.
-#[derive(Clone, Copy)]
-struct Requester {
-    fields: CacheKey,
-    /// `None`: each request counts as one of another client.
-    network: Option<IpAddr>,
-}
-
 /// How many requests are remembered that stored a response after the stale windows of its key were ended.
 const MAX_RESTORING: usize = 4;
 
@@ -136,16 +124,6 @@ const MAX_RESTORING: usize = 4;
 struct Withdrawn {
     /// The fields of the requests whose responses were stored afterwards, the latest first.
     restored_by: [Option<CacheKey>; MAX_RESTORING],
-}
-
-impl Requester {
-    fn new(key: &CacheKey, head: &ClientHead) -> Self {
-        Self { fields: head.key_of_fields(key), network: sender_network(head) }
-    }
-
-    fn is_of_other_client(&self, other: &Self) -> bool {
-        self.network.is_none() || self.network != other.network
-    }
 }
 
 impl CallerKind {
@@ -165,13 +143,6 @@ impl Uncacheable {
             Uncacheable::ByReplica => "another-replica",
         }
     }
-}
-
-/// How the last fetch that was to replace a stale response failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RefreshFailure {
-    Timeout,
-    Other,
 }
 
 pub(super) struct InFlightFetch {
@@ -203,7 +174,7 @@ impl CollapseTable {
             hit_for_miss: Backoff::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
             storable: Backoff::new(clock.clone(), MAX_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
             withdrawals: Backoff::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
-            failures: Backoff::new(clock, MIN_REFRESH_BACKOFF, MAX_REFRESH_BACKOFF),
+            failures: RefreshFailures::new(clock),
             refusing: Semaphore::new(MAX_REFUSING_FETCHES),
         })
     }
@@ -275,8 +246,9 @@ impl CollapseTable {
         key: &CacheKey,
         caller: CallerKind,
         collapse_timeout: Duration,
+        requester: impl FnOnce() -> Requester,
     ) -> Option<Leader> {
-        if self.failures.active(key).is_some() {
+        if !self.failures.may_refresh(key, requester) {
             return None;
         }
         match self.lock().entry(*key) {
@@ -302,7 +274,7 @@ impl CollapseTable {
 
     /// Whether the last fetch of `key` timed out, and the back-off is not over.
     pub(super) fn has_timed_out(&self, key: &CacheKey) -> bool {
-        self.failures.active(key).is_some_and(|(failure, _)| failure == RefreshFailure::Timeout)
+        self.failures.last(key).is_some_and(|(failure, _)| failure == RefreshFailure::Timeout)
     }
 
     /// Returns the kinds of callers held back for `key`, with reason and remaining time, for operators.
@@ -311,7 +283,7 @@ impl CollapseTable {
             let (marker, left) = self.hit_for_miss.active(&(*key, caller))?;
             Some((caller.as_str(), marker.reason.as_str(), left))
         };
-        let failing = self.failures.active(key).map(|(failure, left)| match failure {
+        let failing = self.failures.last(key).map(|(failure, left)| match failure {
             RefreshFailure::Timeout => ("refresh", "timeout", left),
             RefreshFailure::Other => ("refresh", "failed", left),
         });
@@ -469,12 +441,10 @@ impl Leader {
         }
     }
 
-    /// The fetch that was to replace a stale response failed, or did not.
-    pub(super) fn record_refresh(&self, failure: Option<RefreshFailure>) {
-        match failure {
-            Some(failure) => _ = self.table.failures.extend(self.fetch.key(), failure),
-            None => self.table.failures.clear(&self.fetch.key()),
-        }
+    /// The fetch for this request that was to replace a stale response failed, or did not.
+    pub(super) fn record_refresh(&self, head: &ClientHead, failure: Option<RefreshFailure>) {
+        let key = self.fetch.key();
+        self.table.failures.record(key, Requester::new(&key, head), failure);
     }
 
     fn marker(&self) -> (CacheKey, CallerKind) {

@@ -1,3 +1,6 @@
+use std::net::IpAddr;
+
+use super::super::refresh_failures::MIN_REFRESH_BACKOFF;
 use super::*;
 use crate::clock::Timestamp;
 
@@ -92,18 +95,43 @@ fn a_marker_of_one_kind_of_callers_is_none_of_the_other() {
     assert!(!table.is_uncacheable(&KEY, CallerKind::InKey, || KEY));
 }
 
+fn requester(network: u8, fields: u8) -> Requester {
+    Requester { fields: CacheKey([fields; 32]), network: Some(IpAddr::from([10, 0, 0, network])) }
+}
+
 #[test]
 fn a_refresh_ignores_the_marker_and_obeys_the_back_off() {
     let (table, clock) = table();
     leader(&table, &KEY).mark_hit_for_miss(Uncacheable::AlwaysStale);
-    let refresh = || table.lead_refresh(&KEY, CallerKind::InKey, Duration::from_secs(5));
+    let own = || requester(1, 1);
+    let refresh = || table.lead_refresh(&KEY, CallerKind::InKey, Duration::from_secs(5), own);
     let lead = refresh().expect("the refresh");
     assert!(refresh().is_none(), "one at a time");
-    lead.record_refresh(Some(RefreshFailure::Timeout));
+    table.failures.record(KEY, own(), Some(RefreshFailure::Timeout));
     drop(lead);
     assert!(refresh().is_none() && table.has_timed_out(&KEY));
     clock.advance(MIN_REFRESH_BACKOFF);
     assert!(!table.has_timed_out(&KEY));
-    refresh().expect("a second attempt").record_refresh(None);
+    drop(refresh().expect("a second attempt"));
+    table.failures.record(KEY, own(), None);
     refresh().expect("a third one, since the second succeeded");
+}
+
+#[test]
+fn a_failed_refresh_holds_back_its_like() {
+    let (table, _) = table();
+    let may = |network, fields| table.failures.may_refresh(&KEY, || requester(network, fields));
+    let fails = |network, fields| {
+        table.failures.record(KEY, requester(network, fields), Some(RefreshFailure::Other));
+    };
+    fails(1, 1);
+    assert!(!may(1, 1), "the same request");
+    assert!(may(1, 2) && may(2, 1), "another request, another client");
+    // One client can't hold back the others, however many requests it thinks of.
+    (2..50).for_each(|number| fails(1, number));
+    assert!(!may(1, 99) && may(2, 1));
+    fails(2, 1);
+    assert!(may(3, 1));
+    fails(3, 1);
+    assert!(!may(4, 1), "the upstream fails for all");
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::tag::{normalize_tag, tag_and_ancestors};
+use super::tag::{fold_values, tag_and_ancestors};
 
 /// A target of a purge. Paths are [`NormalizedPath`]s, hosts are lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -157,7 +157,7 @@ impl TargetId {
     }
 
     fn hash_tag(tag: &str) -> Self {
-        Self::hash(b't', &[normalize_tag(tag).as_bytes()])
+        Self::hash(b't', &[fold_values(tag).as_bytes()])
     }
 
     /// Parts are length-prefixed, so that no two lists of parts are the same bytes.

@@ -86,6 +86,36 @@ routes:
     purges: [\"tenant:{tenant}\"]
 ";
 
+/// An API finds the same resource by each spelling, wherever the write names it.
+#[tokio::test]
+async fn a_value_in_another_spelling_purges_the_same_tag() {
+    const UUID: &str = "5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b";
+    let routes = "
+routes:
+  - {path: '/p/{id}', ttl: 60s, tags: ['p:{id}']}
+  - {path: /orders, purges: ['p:{request.json:$.product}']}
+  - {path: /stock, purges: ['p:{query.product}']}
+";
+    for (id, spellings) in [
+        ("7", ["07", "+7", "7.0"]),
+        (UUID, [&*UUID.replace('-', ""), &UUID.to_uppercase(), &format!("urn:uuid:{UUID}")]),
+    ] {
+        let upstream = Upstream::start();
+        let larder = Larder::with(routes, &upstream);
+        let path = format!("/p/{id}");
+        for spelling in spellings {
+            larder.get(&path).await.assert_stored();
+            let content = format!("{{\"product\": \"{spelling}\"}}");
+            let order = larder.request("POST", "/orders").header("content-type", "application/json");
+            order.body(content).await.assert_status(200);
+            larder.get(&path).await.assert_stored();
+            let stock = format!("/stock?product={}", spelling.replace('+', "%2B"));
+            larder.request("POST", &stock).await.assert_status(200);
+        }
+        larder.get(&path).await.assert_stored();
+    }
+}
+
 #[tokio::test]
 async fn a_tag_is_purged_by_what_stands_above_it() {
     let upstream = Upstream::start();

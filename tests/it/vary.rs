@@ -250,15 +250,39 @@ async fn a_coding_of_another_kind_is_selected_by_the_field_as_it_is() {
     }
 }
 
+/// Not all frameworks read language tags without case, as RFC 5646 §2.1.1 asks: who writes `DE` may get another language.
 #[tokio::test]
-async fn language_tags_have_no_case() {
+async fn a_language_in_another_case_selects_for_itself() {
     let upstream = Upstream::start();
     upstream.on("/a", by_language);
     let larder = Larder::with(A, &upstream);
     for (language, text) in
-        [("en-GB, de", "en-GB, de #1"), ("EN-gb,DE", "en-GB, de #1"), ("de, en-GB", "de, en-GB #2")]
+        [("en-GB, de", "en-GB, de #1"), ("EN-gb,DE", "EN-gb,DE #2"), ("en-GB,de", "en-GB, de #1")]
     {
         larder.get("/a").header("accept-language", language).await.assert_text(text);
+    }
+}
+
+/// Few APIs name these in `Vary`, and frameworks answer by them.
+#[tokio::test]
+async fn fields_that_select_are_part_of_the_key() {
+    for (name, value) in [
+        ("content-type", "application/json; charset=utf-16le"),
+        ("content-encoding", "bogus"),
+        ("accept-version", "2"),
+        ("x-api-version", "2024-01-01"),
+        ("prefer", "return=minimal"),
+    ] {
+        let upstream = Upstream::start();
+        upstream.on("/a", move |request: &Received| Answer::ok(request.header(name).unwrap_or_default()));
+        let larder = Larder::with(A, &upstream);
+        for _ in 0..2 {
+            larder.get("/a").header(name, value).await.assert_text(value);
+            larder.get("/a").await.assert_text("");
+        }
+        assert_eq!(upstream.count("/a"), 2, "{name}");
+        larder.request("PURGE", "/a").await.assert_status(200);
+        larder.get("/a").header(name, value).await.assert_stored();
     }
 }
 

@@ -12,7 +12,7 @@ use crate::hex;
 use crate::policy::content_key::{canonical_content, content_metadata};
 use crate::policy::route::Anonymous;
 use crate::policy::token_kind::TokenKind;
-use crate::policy::{CallerFields, RequestHead, Route, VaryFields, credentials};
+use crate::policy::{CallerFields, RequestHead, Route, VaryFields, credentials, selecting_fields};
 use crate::purge::normalize_escapes;
 
 /// One part with its values; it is absent if it has none.
@@ -76,6 +76,11 @@ pub(crate) fn describe_key(
         let metadata = content_metadata(request.headers);
         parts.push(key_part("content type", metadata.map(|value| value.escape_ascii().to_string())));
         parts.push(key_part("content", [hash_for_display(&canonical)]));
+    }
+    for name in selecting_fields::present(route, request) {
+        let values =
+            request.headers.get_all(name).iter().map(|value| value.as_bytes().escape_ascii().to_string());
+        parts.push(key_part(format!("header {name}"), values));
     }
     for name in vary.iter().flat_map(|fields| fields.names()) {
         let value = combine_lines(request.headers, name).map(|value| shown(name, &value));

@@ -19,6 +19,12 @@ impl Default for RelatedPaths {
     }
 }
 
+/// The collection that an entity is addressed in: `/courses` of `/courses(7)` (OData 4.01, part 2, §4.3).
+pub(super) fn entity_set(path: &str) -> Option<&str> {
+    let (set, _) = path.strip_suffix(')')?.rsplit_once('(')?;
+    (!set.ends_with('/')).then_some(set)
+}
+
 /// The paths below its own that a write changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReachBelow {

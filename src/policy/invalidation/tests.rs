@@ -159,6 +159,7 @@ fn an_unmatched_write_purges_the_cached_paths_above_it() {
         &[path("/api/courses/7/students/9"), path("/api/courses"), path("/api/courses/7")],
         0,
     );
+    check_write(&Request::new("PUT", "/api/courses(7)"), &[path("/api/courses(7)"), path("/api/courses")], 0);
     check_write(&Request::new("POST", "/nowhere/else"), &[path("/nowhere/else")], 0);
     // The route above only purges and caches nothing.
     check_write(&Request::new("POST", "/api/search/x"), &[path("/api/search/x")], 0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
 
 use super::outcome::{OutcomeRules, WriteOutcome};
-use super::related_paths::{ReachBelow, RelatedPaths, target_of_custom_method};
+use super::related_paths::{ReachBelow, RelatedPaths, entity_set, target_of_custom_method};
 use super::{caller_target, location, possible_paths, route_target};
 use crate::policy::caller::CallerView;
 use crate::policy::content::Content;
@@ -359,7 +359,9 @@ impl<'r> WritePlan<'r> {
     }
 
     fn add_parents(&self, targets: &mut PurgeTargets, path: &CandidatePath<'_>) {
-        for parent in path.readings.iter().flat_map(NormalizedPath::prefixes).map(NormalizedPath::new) {
+        let above = path.readings.iter().flat_map(NormalizedPath::prefixes);
+        for parent in above.flat_map(|path| [Some(path), entity_set(path)]).flatten().map(NormalizedPath::new)
+        {
             if self.routes.find_all_loosely(&parent).any(|route| route.caches()) {
                 targets.insert_named(Target::Path { host: None, path: parent });
             }

@@ -5,6 +5,7 @@
 
 mod entry;
 mod insert;
+mod leader_result;
 mod lease;
 mod pump;
 mod target;
@@ -24,7 +25,7 @@ use super::lookup::{Miss, StaleResponse};
 use super::refresh_window::claim_refresh;
 use super::reply;
 use super::sender_budgets::sender_network;
-use super::shared_body::{BodyReader, SharedBody};
+use super::shared_body::SharedBody;
 use super::single_flight::{CallerKind, FetchOutcome, InFlightResponse, Leader, Uncacheable};
 use super::unsent_bytes::UnsentBytes;
 use super::worker::Worker;
@@ -41,6 +42,7 @@ use crate::store::{FetchToken, LeaseOutcome};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Terms};
 use entry::is_fresh;
 pub(super) use entry::{content_length, request_targets};
+pub(super) use leader_result::LeaderResult;
 use lease::{HeldLease, LeaseResult};
 use pump::{FinishOnDrop, pump};
 pub(super) use target::{CostBearer, FetchTarget};
@@ -51,26 +53,6 @@ pub(super) struct Fetch {
     stale: Option<StaleResponse>,
     token: FetchToken,
     lease: HeldLease,
-}
-
-/// The leader's own result of a fetch, which no follower gets.
-pub(super) enum LeaderResult {
-    /// A reader at the start of the shared body.
-    Reader { shared: Arc<InFlightResponse>, reader: BodyReader },
-    /// The upstream confirmed the stored response.
-    Freshened { stored: StoredResponse, dropped: HeaderMap },
-    /// The response is not to be shared.
-    Response { response: Response<Body>, not_stored: NotStored },
-}
-
-impl LeaderResult {
-    pub(super) fn status(&self) -> StatusCode {
-        match self {
-            LeaderResult::Reader { shared, .. } => shared.head.status,
-            LeaderResult::Freshened { stored, .. } => stored.head.status,
-            LeaderResult::Response { response, .. } => response.status(),
-        }
-    }
 }
 
 impl Fetch {
@@ -118,7 +100,7 @@ impl Fetch {
         leader.fetch().start.record(self.token.began_at());
         let fetched = self.target.fetch(self.stale.as_ref()).await;
         if self.stale.is_some() {
-            leader.record_refresh(refresh_failure(&fetched));
+            leader.record_refresh(&self.target.head, refresh_failure(&fetched));
         }
         let has_same_caller = fetched.is_err() || self.target.has_same_caller().await;
         match fetched {

@@ -1,0 +1,44 @@
+//! Request fields that select a response although few APIs name them in `Vary`: an API version, a preference, and what a
+//! request without content says of its content, which frameworks read all the same. Where they are present, they are part
+//! of the key.
+
+use std::sync::LazyLock;
+
+use http::HeaderName;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
+use super::header_name_filter::HeaderNameFilter;
+use super::{RequestHead, Route};
+
+static USUAL: [HeaderName; 1] = [CONTENT_TYPE];
+
+static UNUSUAL: [HeaderName; 10] = [
+    CONTENT_ENCODING,
+    HeaderName::from_static("accept-datetime"),
+    HeaderName::from_static("accept-version"),
+    HeaderName::from_static("api-version"),
+    HeaderName::from_static("odata-maxversion"),
+    HeaderName::from_static("odata-version"),
+    HeaderName::from_static("prefer"),
+    HeaderName::from_static("stripe-version"),
+    HeaderName::from_static("x-api-version"),
+    HeaderName::from_static("x-version"),
+];
+
+static UNUSUAL_NAMES: LazyLock<HeaderNameFilter> =
+    LazyLock::new(|| HeaderNameFilter::from_names(UNUSUAL.iter()));
+
+/// The selecting fields of the request that the route does not list in `headers`.
+pub(super) fn present<'a>(
+    route: &'a Route,
+    request: &'a RequestHead<'_>,
+) -> impl Iterator<Item = &'static HeaderName> + use<'a> {
+    let names = request.name_filter;
+    let has_unusual = names.may_hold_any_unusual(*UNUSUAL_NAMES);
+    // The metadata of content that was read is part of the key already.
+    let has_content = request.content.is_some();
+    let unusual = UNUSUAL.iter().take_while(move |_| has_unusual);
+    let all = USUAL.iter().chain(unusual);
+    all.filter(move |name| !has_content || (**name != CONTENT_TYPE && **name != CONTENT_ENCODING))
+        .filter(|name| request.has(name) && !route.headers.contains(name))
+}
