@@ -18,13 +18,12 @@ use super::units::FieldError;
 use super::upstream::OFF_OR_DURATION;
 use super::yaml::{Value, YamlNode};
 use super::{Listen, ListenerSettings, PageWalk, WarmEntry, WarmList, url};
-use crate::policy::Route;
-use crate::policy::credentials;
 use crate::policy::forwarding_fields::X_FORWARDED_PROTO;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::route::RouteMode;
 use crate::policy::routes::Routes;
 use crate::policy::url_template::{PAGE_NUMBER, PlaceholderValues, UrlTemplate};
+use crate::policy::{Route, credentials};
 
 settings! {
     /// How larder sends the requests that no client has sent.

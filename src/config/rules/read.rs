@@ -13,9 +13,8 @@ use super::{Decision, Expect, Test};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::fields::{Fields, Located};
 use crate::config::keys::{Reader, deferred};
-use crate::config::scalars::words;
 use crate::config::scalars::{
-    BOOLEAN, PATH, TEXT, entries, list, one_or_many, parse_header_name, parsed, text,
+    BOOLEAN, PATH, TEXT, entries, list, one_or_many, parse_header_name, parsed, text, words,
 };
 use crate::config::section::Kind;
 use crate::config::settings::{Settings, mapping, settings};

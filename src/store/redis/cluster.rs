@@ -14,8 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::command_stats::CommandKind;
-use super::connection::Address;
-use super::connection::{Admission, SendOptions};
+use super::connection::{Address, Admission, SendOptions};
 use super::connector::RedisConnector;
 use super::error::{Redirect, RedisError};
 use super::node::{RedisNode, TopologyChanges, remaining_time};

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{Address, ConnectionEvent, ConnectionEvents, PubsubProtocol, RedisConnection};
-use super::connection::{Admission, SendOptions};
+use super::connection::{
+    Address, Admission, ConnectionEvent, ConnectionEvents, PubsubProtocol, RedisConnection, SendOptions,
+};
 use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::request::RedisRequest;

@@ -13,8 +13,7 @@ use tokio::sync::watch;
 
 use super::cluster::Cluster;
 use super::command_stats::{CommandCounters, CommandKind};
-use super::connection::Address;
-use super::connection::{Admission, SendOptions};
+use super::connection::{Address, Admission, SendOptions};
 use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::failure_reason::ExplainContext;

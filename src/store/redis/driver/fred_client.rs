@@ -19,10 +19,9 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::connection::{
-    Address, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings, PubsubProtocol,
-    RedisConnection,
+    Address, Admission, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings,
+    PubsubProtocol, RedisConnection, SendOptions,
 };
-use super::super::connection::{Admission, SendOptions};
 use super::super::credentials::LoginSource;
 use super::super::error::RedisError;
 use super::super::request::RedisRequest;

@@ -19,9 +19,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::super::connection::{
-    Address, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings, RedisConnection,
+    Address, Admission, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings,
+    RedisConnection, SendOptions,
 };
-use super::super::connection::{Admission, SendOptions};
 use super::super::credentials::Login;
 use super::super::error::RedisError;
 use super::super::request::RedisRequest;
