@@ -74,48 +74,18 @@ impl<'a> MissedRequest<'a> {
         if !self.lookup.caller.is_in_key() || self.lookup.route.collapse == Collapse::No {
             return self.fetch_alone(&miss).await;
         }
-        let (table, caller) = (&self.worker.proxy.collapse_table, self.cached().caller_kind());
-        if table.has_timed_out(&miss.key)
+        if self.worker.proxy.collapse_table.has_timed_out(&miss.key)
             && let Some(hit) = miss.stale_hit(&self.cached())
         {
             return Ok(hit.into_answer(&self.cached()));
         }
         let mut waited = Waited::new();
         for _ in 0..MAX_JOINS {
-            // The first error of another request may be a bad request's. The second one is left to requests like this one.
-            let refuses = waited.refused_errors > 1;
-            let among = refuses.then(|| self.head.key_of_fields(&miss.key));
-            if table.is_uncacheable(&miss.key, caller, || self.head.key_of_fields(&miss.key)) {
-                break;
-            }
-            let (fetch, leads) = match self.join(&miss.key, waited.refused.as_ref(), among) {
-                Join::Follower(fetch) => (fetch, false),
-                // It may wait for others of its client, so it fetches alone.
-                Join::Leader(leader) if self.is_share_used_up() => {
-                    leader.finish(FetchOutcome::Retry);
-                    break;
-                }
-                Join::Leader(leader) => {
-                    let _turn = match refuses {
-                        true => table.take_turn(self.lookup.route.collapse_timeout).await,
-                        false => None,
-                    };
-                    if let Some(hit) = self.find_again(&miss).await {
-                        leader.finish(FetchOutcome::Retry);
-                        return Ok(hit.into_answer(&self.cached()));
-                    }
-                    let fetch = leader.fetch().clone();
-                    match self.lead(leader, &miss, &mut waited).await {
-                        Some(answer) => return answer,
-                        None => (fetch, true),
-                    }
-                }
-            };
-            match self.wait(&fetch, leads, &miss, &mut waited).await {
+            match self.lead_or_follow(&miss, &mut waited).await {
                 Next::Answer(answer) => return Ok(answer),
                 Next::OtherQuery => return Err(OtherQuery),
                 Next::FetchAlone => break,
-                Next::LookUpAgain => waited.refused = Some(fetch),
+                Next::LookUpAgain => {}
             }
             match self.cached().look_up().await {
                 LookupOutcome::Fresh(hit) | LookupOutcome::Stale(hit, _) => {
@@ -129,6 +99,46 @@ impl<'a> MissedRequest<'a> {
             true => Ok(self.pass_as_asked(PassReason::Range).await),
             false => self.fetch_alone(&miss).await,
         }
+    }
+
+    /// Fetches for all requests with this key, or waits for the one that does.
+    async fn lead_or_follow(&self, miss: &Miss, waited: &mut Waited) -> Next {
+        let (table, caller) = (&self.worker.proxy.collapse_table, self.cached().caller_kind());
+        // The first error of another request may be a bad request's. The second one is left to requests like this one.
+        let refuses = waited.refused_errors > 1;
+        let among = refuses.then(|| self.head.key_of_fields(&miss.key));
+        if table.is_uncacheable(&miss.key, caller, || self.head.key_of_fields(&miss.key)) {
+            return Next::FetchAlone;
+        }
+        let (fetch, leads) = match self.join(&miss.key, waited.refused.as_ref(), among) {
+            Join::Follower(fetch) => (fetch, false),
+            // It may wait for others of its client, so it fetches alone.
+            Join::Leader(leader) if self.is_share_used_up() => {
+                leader.finish(FetchOutcome::Retry);
+                return Next::FetchAlone;
+            }
+            Join::Leader(leader) => {
+                let _turn = match refuses {
+                    true => table.take_turn(self.lookup.route.collapse_timeout).await,
+                    false => None,
+                };
+                if let Some(hit) = self.find_again(miss).await {
+                    leader.finish(FetchOutcome::Retry);
+                    return Next::Answer(hit.into_answer(&self.cached()));
+                }
+                let fetch = leader.fetch().clone();
+                match self.lead(leader, miss, waited).await {
+                    Some(Ok(answer)) => return Next::Answer(answer),
+                    Some(Err(OtherQuery)) => return Next::OtherQuery,
+                    None => (fetch, true),
+                }
+            }
+        };
+        let next = self.wait(&fetch, leads, miss, waited).await;
+        if matches!(next, Next::LookUpAgain) {
+            waited.refused = Some(fetch);
+        }
+        next
     }
 
     /// Joins the fetch under way, or starts one: also beside a fetch that a purge has doomed.
@@ -354,18 +364,11 @@ impl<'a> MissedRequest<'a> {
 
     /// Answers with the outcome of a fetch if it is for this request.
     fn settle(&self, outcome: FetchOutcome, fetch: &InFlightFetch, miss: &Miss, waited: &mut Waited) -> Next {
+        if !self.answers_query(&outcome) {
+            return Next::OtherQuery;
+        }
         let request = self.cached();
         match outcome {
-            FetchOutcome::Streaming(shared)
-                if shared.error_status().is_none() && !self.lookup.covers_query(&shared.head) =>
-            {
-                Next::OtherQuery
-            }
-            FetchOutcome::Complete(stored) | FetchOutcome::StoredElsewhere(stored)
-                if !self.lookup.covers_query(&stored.head) =>
-            {
-                Next::OtherQuery
-            }
             FetchOutcome::Streaming(shared) => match self.follow(&shared, fetch, miss, waited) {
                 Some(answer) => Next::Answer(answer),
                 None => Next::LookUpAgain,
@@ -385,25 +388,46 @@ impl<'a> MissedRequest<'a> {
             // Neither does one to a request with other fields, which may be what made it uncacheable.
             FetchOutcome::Uncacheable if !waited.accepts_error(fetch, self.head, true) => Next::LookUpAgain,
             FetchOutcome::Uncacheable => Next::FetchAlone,
-            FetchOutcome::Failed(error) => {
-                if let Some(answer) = miss.stale_if_error(&request, None) {
-                    return Next::Answer(answer);
-                }
-                let is_timeout = error == ProxyError::Upstream(UpstreamError::Timeout);
-                if !waited.accepts_error(fetch, self.head, error.may_depend_on_request())
-                    || (is_timeout && !waited.has_retried)
-                {
-                    waited.has_retried = true;
-                    return Next::LookUpAgain;
-                }
-                Next::Answer(Answer::from_error(&error, Some(self.lookup.route)))
-            }
+            FetchOutcome::Failed(error) => self.settle_failed(&error, fetch, miss, waited),
             FetchOutcome::Interrupted => Next::Answer(miss.answer_error(&request, &ProxyError::Interrupted)),
         }
     }
 
-    /// Joins the response in flight if it would be a hit were it stored now, and its content arrives. An error answers those whose forwarded fields
-    /// are the leader's.
+    /// Whether an outcome with a response is for the query that the client sent.
+    fn answers_query(&self, outcome: &FetchOutcome) -> bool {
+        match outcome {
+            FetchOutcome::Streaming(shared) => {
+                shared.error_status().is_some() || self.lookup.covers_query(&shared.head)
+            }
+            FetchOutcome::Complete(stored) | FetchOutcome::StoredElsewhere(stored) => {
+                self.lookup.covers_query(&stored.head)
+            }
+            _ => true,
+        }
+    }
+
+    fn settle_failed(
+        &self,
+        error: &ProxyError,
+        fetch: &InFlightFetch,
+        miss: &Miss,
+        waited: &mut Waited,
+    ) -> Next {
+        if let Some(answer) = miss.stale_if_error(&self.cached(), None) {
+            return Next::Answer(answer);
+        }
+        let is_timeout = *error == ProxyError::Upstream(UpstreamError::Timeout);
+        if !waited.accepts_error(fetch, self.head, error.may_depend_on_request())
+            || (is_timeout && !waited.has_retried)
+        {
+            waited.has_retried = true;
+            return Next::LookUpAgain;
+        }
+        Next::Answer(Answer::from_error(error, Some(self.lookup.route)))
+    }
+
+    /// Joins the response in flight if it would be a hit were it stored now, and its content arrives. An error answers
+    /// those whose forwarded fields are the leader's.
     fn follow(
         &self,
         shared: &InFlightResponse,
