@@ -213,7 +213,8 @@ fn has_length(answer: &Answer) -> bool {
 }
 
 fn format_head(answer: &Answer) -> String {
-    let mut head = format!("HTTP/1.1 {} Scripted\r\n", answer.status);
+    let reason = http::StatusCode::from_u16(answer.status).ok().and_then(|it| it.canonical_reason());
+    let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, reason.unwrap_or_default());
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
