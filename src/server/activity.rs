@@ -25,6 +25,8 @@ pub(super) struct ConnectionActivity {
     write_blocked: AtomicBool,
     /// The last request had content, which may arrive, or wait in the parser, long after the response.
     had_content: AtomicBool,
+    /// The content of a request has arrived in part.
+    within_content: AtomicBool,
     /// The rest of a request was not read.
     unread: AtomicBool,
     http2: AtomicBool,
@@ -51,6 +53,7 @@ impl ConnectionActivity {
             head_since: AtomicU64::new(NOT_SET),
             write_blocked: AtomicBool::new(false),
             had_content: AtomicBool::new(false),
+            within_content: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
@@ -65,6 +68,16 @@ impl ConnectionActivity {
         } else if self.head_since.load(Ordering::Relaxed) == NOT_SET {
             self.head_since.store(self.elapsed_millis(), Ordering::Relaxed);
         }
+    }
+
+    /// Records whether incomplete content has arrived over HTTP/1.1.
+    pub(super) fn set_within_content(&self, within: bool) {
+        self.within_content.store(within, Ordering::Relaxed);
+    }
+
+    /// Whether the last request has content of which a part has yet to arrive.
+    pub(super) fn is_within_content(&self) -> bool {
+        self.had_content.load(Ordering::Relaxed) && self.within_content.load(Ordering::Relaxed)
     }
 
     /// Records whether the peer takes nothing of what is to be sent. The stream bounds for how long.

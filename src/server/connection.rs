@@ -230,7 +230,9 @@ impl Connection {
             response.extensions_mut().insert(ReasonPhrase::from_static(b""));
         }
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if !switches && version < Version::HTTP_2 && self.phase.has_reached(Phase::Draining) {
+        // A client that sent the rest would take the connection for one that is kept (RFC 9112 §9.3).
+        let closes = self.activity.is_within_content() || self.phase.has_reached(Phase::Draining);
+        if !switches && version < Version::HTTP_2 && closes {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response.map(|body| TrackedBody::new(body, in_flight))

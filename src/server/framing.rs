@@ -158,7 +158,6 @@ impl FramingScanner {
     }
 
     /// Incomplete content has arrived.
-    #[cfg(test)]
     pub(crate) fn is_within_body(&self) -> bool {
         matches!(self.state, ScannerState::Length(_) | ScannerState::Chunked(_))
     }

@@ -144,3 +144,39 @@ async fn over_http2_the_whole_answer_comes_before_the_reset() {
     assert_eq!(with_deadline("a response", response).await.expect("a response").status(), 200);
     assert_eq!(upstream.last("/whole").body.len(), 4 << 20);
 }
+
+/// Otherwise a client that has sent the rest meanwhile sends its next request over a connection that is closing.
+#[tokio::test]
+async fn an_early_answer_says_that_its_connection_closes() {
+    let upstream = Upstream::start();
+    let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    upstream.take_over("/up", move |mut wire: Wire| {
+        let ends = ends.clone();
+        async move {
+            _ = wire.write("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok").await;
+            _ = ends.send(wire.read_body().await.is_ok());
+        }
+    });
+    let larder = Larder::with("routes: []", &upstream);
+    for (framing, first, rest) in [
+        ("Content-Length: 100000", "x".repeat(50_000), "x".repeat(50_000)),
+        (CHUNKED, "3\r\nabc\r\n".to_owned(), "0\r\n\r\n".to_owned()),
+    ] {
+        let mut raw = larder.raw().await;
+        raw.send(format!("POST /up HTTP/1.1\r\nHost: api\r\n{framing}\r\n\r\n{first}")).await;
+        let head = raw.head().await;
+        assert!(head.starts_with("HTTP/1.1 202") && head.contains("connection: close\r\n"), "{head}");
+        raw.exactly(2).await;
+        // The upstream reads on.
+        raw.send(rest).await;
+        assert_eq!(with_deadline("the content", ended.recv()).await, Some(true), "{framing}");
+        raw.is_closed().await;
+    }
+    let mut raw = larder.raw().await;
+    for content in ["Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+    {
+        raw.send(format!("POST /b HTTP/1.1\r\nHost: api\r\n{content}")).await;
+        assert!(!raw.read_until("POST /b #").await.contains("connection: close"));
+        raw.exactly(1).await;
+    }
+}
