@@ -8,6 +8,7 @@ mod checked;
 mod courses;
 mod demo;
 mod documented;
+mod load;
 mod observed;
 mod operated;
 mod productivity;
