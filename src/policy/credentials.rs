@@ -172,6 +172,20 @@ fn is_name_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> bool
 /// some of them change or give a meaning: `$Version` (Tomcat), `%6awt` and `a.b` (PHP), `JWT` (ASP.NET).
 pub(crate) fn are_cookies_plain(headers: &HeaderMap) -> bool {
     const MAX_COOKIES: usize = 200;
+    let cookies: Vec<_> = parse_cookies(headers).take(MAX_COOKIES + 1).collect();
+    if cookies.len() > MAX_COOKIES || !cookies.iter().all(is_plain_cookie) {
+        return false;
+    }
+    // Two spellings of one name: which of them counts, or whether both do, differs.
+    let fold = |byte: &u8| if *byte == b'.' { b'_' } else { byte.to_ascii_lowercase() };
+    let mut names: Vec<(Vec<u8>, &[u8])> =
+        cookies.iter().map(|cookie| (cookie.name.iter().map(fold).collect(), cookie.name)).collect();
+    names.sort_unstable();
+    names.windows(2).all(|two| two[0].0 != two[1].0 || two[0].1 == two[1].1)
+}
+
+/// Whether all servers read this cookie alike.
+fn is_plain_cookie(cookie: &Cookie<'_>) -> bool {
     const ATTRIBUTES: [&[u8]; 10] = [
         b"comment",
         b"domain",
@@ -184,30 +198,21 @@ pub(crate) fn are_cookies_plain(headers: &HeaderMap) -> bool {
         b"secure",
         b"version",
     ];
-    // Beyond the grammar a comma, which all read as part of the value.
-    let is_value = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b';' | b'\\');
-    let unquoted = |value: &[u8]| match value {
-        [b'"', inner @ .., b'"'] => inner.iter().all(is_value),
-        value => value.iter().all(is_value),
+    cookie.pair.contains(&b'=')
+        && HeaderName::from_bytes(cookie.name).is_ok()
+        && !cookie.name.starts_with(b"$")
+        && !cookie.name.contains(&b'%')
+        && !ATTRIBUTES.iter().any(|attribute| cookie.name.eq_ignore_ascii_case(attribute))
+        && is_plain_value(cookie.value)
+}
+
+/// The values of the grammar, and beyond it a comma, which all read as part of the value.
+fn is_plain_value(value: &[u8]) -> bool {
+    let inner = match value {
+        [b'"', inner @ .., b'"'] => inner,
+        value => value,
     };
-    let is_plain = |cookie: &Cookie<'_>| {
-        cookie.pair.contains(&b'=')
-            && HeaderName::from_bytes(cookie.name).is_ok()
-            && !cookie.name.starts_with(b"$")
-            && !cookie.name.contains(&b'%')
-            && !ATTRIBUTES.iter().any(|attribute| cookie.name.eq_ignore_ascii_case(attribute))
-            && unquoted(cookie.value)
-    };
-    let cookies: Vec<_> = parse_cookies(headers).take(MAX_COOKIES + 1).collect();
-    if cookies.len() > MAX_COOKIES || !cookies.iter().all(is_plain) {
-        return false;
-    }
-    // Two spellings of one name: which of them counts, or whether both do, differs.
-    let fold = |byte: &u8| if *byte == b'.' { b'_' } else { byte.to_ascii_lowercase() };
-    let mut names: Vec<(Vec<u8>, &[u8])> =
-        cookies.iter().map(|cookie| (cookie.name.iter().map(fold).collect(), cookie.name)).collect();
-    names.sort_unstable();
-    names.windows(2).all(|two| two[0].0 != two[1].0 || two[0].1 == two[1].1)
+    inner.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b';' | b'\\'))
 }
 
 /// All values of one cookie, in order.
