@@ -18,6 +18,8 @@ pub(crate) struct SyncReply {
     pub(crate) server_time: Timestamp,
     /// A moment before the question was sent.
     pub sent_at: Moment,
+    /// Whether the question put the caller on the roll. If not, no purge waits for it, and nothing is confirmed.
+    pub is_member: bool,
 }
 
 /// One record of the index. Each is told once, by its version.

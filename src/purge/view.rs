@@ -48,7 +48,7 @@ impl PurgeView {
         if is_new || !reply.changes.is_empty() {
             self.version.fetch_add(1, Ordering::Release);
         }
-        if reply.is_complete {
+        if reply.is_complete && reply.is_member {
             self.confirmed.fetch_max(reply.sent_at.as_nanos(), Ordering::Release);
         }
         is_new

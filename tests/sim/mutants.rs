@@ -115,9 +115,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "e: a view is confirmed as of the reply",
         file: "src/store/redis/index.rs",
-        from: "let reply = parse_reply(&reply, &nonce, sent_at)",
-        to: "let sent_at = if MUTANT { Moment::now() } else { sent_at };\n        \
-             let reply = parse_reply(&reply, &nonce, sent_at)",
+        from: "let reply = parse_reply(&reply, &call)",
+        to: "let call = Call { sent_at: if MUTANT { Moment::now() } else { call.sent_at }, ..call };\n        \
+             let reply = parse_reply(&reply, &call)",
     },
     Mutant {
         name: "f: a write with an unknown outcome leaves no doubt",

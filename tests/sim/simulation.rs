@@ -150,6 +150,7 @@ impl Simulation {
         self.network.reset(Some(&self.slots[slot].path));
     }
 
+    /// A process that another fault has started here meanwhile goes on, so that two have one name.
     pub fn restart(&self, number: usize) {
         let slot = &self.slots[number];
         slot.starts.fetch_add(1, Ordering::SeqCst);

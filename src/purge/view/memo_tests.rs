@@ -135,6 +135,7 @@ fn take(view: &PurgeView, step: Step, stored: &mut Vec<Stored>, asked: u64) {
                 changes: changes.into_iter().map(change).collect(),
                 server_time: NOW,
                 sent_at: Moment::from_nanos(asked),
+                is_member: true,
             });
         }
     }

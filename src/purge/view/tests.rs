@@ -34,6 +34,7 @@ fn confirmation(after: u64, high_water: u64, asked_at: Moment) -> SyncReply {
         changes: Vec::new(),
         server_time: NOW,
         sent_at: asked_at,
+        is_member: true,
     }
 }
 
@@ -51,6 +52,21 @@ fn nothing_is_valid_before_the_first_sync() {
     assert_eq!(view.confirmed_at(), None);
     let void = view.read().read_version();
     assert_eq!(judge(&view, void, "a"), Validity::Dead);
+}
+
+/// No purge waits for such a replica.
+#[test]
+fn a_replica_off_the_roll_learns_of_purges_unconfirmed() {
+    let (view, began) = copy();
+    let outside = |reply| SyncReply { is_member: false, ..reply };
+    assert!(view.apply(&outside(confirmation(0, 10, began))));
+    assert_eq!(view.confirmed_at(), None);
+    view.apply(&confirmation(10, 11, began.plus(SECOND)));
+    let stamp = view.read().read_version();
+    let later = SyncReply { changes: vec![hard("a", 12)], ..confirmation(11, 12, began.plus(2 * SECOND)) };
+    view.apply(&outside(later));
+    assert_eq!(judge(&view, stamp, "a"), Validity::Dead);
+    assert_eq!(view.confirmed_at(), Some(began.plus(SECOND)));
 }
 
 #[test]

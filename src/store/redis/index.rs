@@ -25,7 +25,7 @@ use super::journal::Journal;
 use super::keys::KeyNames;
 use super::recent_purges::RecentPurges;
 use super::replicas::Membership;
-use super::scripts::{PURGE, RespValue, SYNC, Script, ScriptReply, parse_reply};
+use super::scripts::{Call, PURGE, RespValue, SYNC, Script, ScriptReply, parse_reply};
 use super::servers::Servers;
 use crate::clock::{Clock, Moment};
 use crate::purge::{Epoch, Index, IndexBounds, Position, PurgeVersion, PurgeView, Target};
@@ -234,15 +234,15 @@ impl RedisIndex {
         more: Vec<Bytes>,
         admission: Admission,
     ) -> Result<ScriptReply, RedisError> {
-        let (sent_at, before) = (Moment::now(), self.clock.now());
-        let (reply, nonce) = self.call(command, script, more, admission, self.deadline).await?;
-        let reply = parse_reply(&reply, &nonce, sent_at).ok_or_else(|| self.lost_track())?;
+        let before = self.clock.now();
+        let (reply, call) = self.call(command, script, more, admission, self.deadline).await?;
+        let reply = parse_reply(&reply, &call).ok_or_else(|| self.lost_track())?;
         let clocks = ClockOffset::from_exchange(before, reply.sync.server_time, self.clock.now());
         *self.clocks.lock() = Some(clocks);
         Ok(reply)
     }
 
-    /// Calls a script that begins with `begin.lua`, and returns its reply and the id that it must repeat.
+    /// Calls a script that begins with `begin.lua`, and returns its reply and the call that it must be the reply to.
     pub(super) async fn call(
         &self,
         command: CommandKind,
@@ -250,20 +250,22 @@ impl RedisIndex {
         more: Vec<Bytes>,
         admission: Admission,
         deadline: Duration,
-    ) -> Result<(RespValue, String), RedisError> {
+    ) -> Result<(RespValue, Call), RedisError> {
         let nonce = random_token().map_err(|error| RedisError::ErrorReply(error.to_string()))?;
         let (epoch, known) = {
             let index = self.view.read();
             (index.epoch(), index.high_water())
         };
         let is_report_due = self.membership.is_report_due(known);
+        let registration = self.membership.registration();
+        let call = Call { nonce, sent_at: Moment::now(), registers: !registration.is_empty() };
         let mut args = vec![
-            Bytes::from(nonce.clone()),
+            Bytes::from(call.nonce.clone()),
             Bytes::from(epoch.to_string()),
             integer_arg(known.0),
             integer_arg(RECORDS_PER_REPLY as u64),
             self.membership.process(),
-            self.membership.registration(),
+            registration,
             Bytes::from_static(if is_report_due { b"1" } else { b"" }),
             Bytes::copy_from_slice(&Target::Everything.id().0),
         ];
@@ -282,7 +284,7 @@ impl RedisIndex {
         if is_report_due {
             self.membership.record_report(known);
         }
-        Ok((reply, nonce))
+        Ok((reply, call))
     }
 
     /// A reply was not the one to its command: nobody knows whose it is, nor whose the next one will be.

@@ -34,6 +34,7 @@ fn told(epoch: u128, version: u64, sent_at: Moment) -> ScriptReply {
         changes: Vec::new(),
         server_time: Timestamp::from_micros(version),
         sent_at,
+        is_member: true,
     };
     ScriptReply { sync, version: PurgeVersion(version), epoch_began: Timestamp::default() }
 }

@@ -86,11 +86,21 @@ impl Membership {
         Bytes::copy_from_slice(&self.process)
     }
 
-    /// The entry that scripts put on the roll; empty: none.
+    /// The entry that scripts put on the roll; empty: none. A process that yields its name is not taken off the roll, since
+    /// it may answer until its trust ends: then it has been silent for long enough.
     pub(crate) fn registration(&self) -> Bytes {
         if self.has_left.load(Ordering::Acquire) || self.has_conflict() {
             return Bytes::new();
         }
+        self.entry()
+    }
+
+    /// Its place on the roll, whether it is there or not.
+    pub(super) fn place(&self) -> Bytes {
+        [b"r", &self.process[..], &self.entry()].concat().into()
+    }
+
+    fn entry(&self) -> Bytes {
         let (trust, started) = (self.trust.as_micros(), self.started.as_micros());
         format!("{trust:016}{started:016}{}", self.name).into()
     }

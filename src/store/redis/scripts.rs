@@ -114,12 +114,22 @@ pub(super) struct RollEntry {
     pub silent_for: Duration,
 }
 
-/// Parses the reply to the call that carried `nonce`; `None` if it is any other.
-pub(super) fn parse_reply(reply: &RespValue, nonce: &str, sent_at: Moment) -> Option<ScriptReply> {
+/// A call of a script that begins with `begin.lua`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// The reply repeats it.
+    pub nonce: String,
+    pub sent_at: Moment,
+    /// Whether it puts its caller on the roll.
+    pub registers: bool,
+}
+
+/// Parses the reply to `call`; `None` if it is any other.
+pub(super) fn parse_reply(reply: &RespValue, call: &Call) -> Option<ScriptReply> {
     let [echo, epoch, now, base, high_water, is_complete, version, records, began] = reply.array()? else {
         return None;
     };
-    if echo.bytes()? != nonce.as_bytes() {
+    if echo.bytes()? != call.nonce.as_bytes() {
         return None;
     }
     let changes = records.array()?.chunks(3).map(parse_change).collect::<Option<Vec<_>>>()?;
@@ -130,16 +140,17 @@ pub(super) fn parse_reply(reply: &RespValue, nonce: &str, sent_at: Moment) -> Op
         is_complete: is_complete.number()? == 1,
         changes,
         server_time: Timestamp::from_micros(now.number()?),
-        sent_at,
+        sent_at: call.sent_at,
+        is_member: call.registers,
     };
     let epoch_began = Timestamp::from_micros(began.number()?);
     Some(ScriptReply { sync, version: PurgeVersion(version.number()?), epoch_began })
 }
 
 /// Like [`parse_reply`], for [`REPLICAS`].
-pub(super) fn parse_roll(reply: &RespValue, nonce: &str) -> Option<RollReply> {
+pub(super) fn parse_roll(reply: &RespValue, call: &Call) -> Option<RollReply> {
     let [echo, epoch, _now, _began, replicas] = reply.array()? else { return None };
-    if echo.bytes()? != nonce.as_bytes() {
+    if echo.bytes()? != call.nonce.as_bytes() {
         return None;
     }
     let entry = |entry: &RespValue| {
@@ -224,6 +235,10 @@ mod tests {
         RespValue::Bytes(Bytes::from_static(text.as_bytes()))
     }
 
+    fn call(nonce: &str) -> Call {
+        Call { nonce: nonce.to_owned(), sent_at: Moment::now(), registers: true }
+    }
+
     fn reply(records: Vec<RespValue>) -> Vec<RespValue> {
         let marks = ["nonce", "ff", "1763640000123456", "0", "1763640000123455"];
         let mut parts: Vec<RespValue> = marks.into_iter().map(text).collect();
@@ -240,8 +255,8 @@ mod tests {
             ["bxy", "5", "8"],
         ];
         let records = records.into_iter().flatten().map(text).collect();
-        let sent_at = Moment::now();
-        let told = parse_reply(&RespValue::Array(reply(records)), "nonce", sent_at).unwrap();
+        let call = call("nonce");
+        let told = parse_reply(&RespValue::Array(reply(records)), &call).unwrap();
         assert_eq!((told.version, told.epoch_began), (PurgeVersion(7), Timestamp::from_micros(9)));
         let id = TargetId(*b"01234567");
         let changes = vec![
@@ -265,7 +280,8 @@ mod tests {
             is_complete: true,
             changes,
             server_time: Timestamp::from_micros(1_763_640_000_123_456),
-            sent_at,
+            sent_at: call.sent_at,
+            is_member: true,
         };
         assert_eq!(told.sync, expected);
     }
@@ -279,7 +295,7 @@ mod tests {
             ["m01234567MARKMARK", "7", "70"],
         ];
         let records = records.into_iter().flatten().map(text).collect();
-        let told = parse_reply(&RespValue::Array(reply(records)), "nonce", Moment::now()).unwrap();
+        let told = parse_reply(&RespValue::Array(reply(records)), &call("nonce")).unwrap();
         let (id, intent) = (TargetId(*b"01234567"), IntentId(*b"MARKMARK"));
         let marked = |version, until| IndexChange::Intent {
             id,
@@ -298,8 +314,7 @@ mod tests {
     #[test]
     fn a_reply_that_is_not_the_expected_one_proves_nothing() {
         let whole = reply(vec![]);
-        let parse =
-            |parts: Vec<RespValue>, nonce| parse_reply(&RespValue::Array(parts), nonce, Moment::now());
+        let parse = |parts: Vec<RespValue>, nonce| parse_reply(&RespValue::Array(parts), &call(nonce));
         assert!(parse(whole.clone(), "nonce").is_some());
         assert!(parse(whole.clone(), "another").is_none());
         for at in 0..whole.len() {

@@ -39,19 +39,9 @@ impl RedisIndex {
 
     /// Ends the waits of others for this replica, which answers no more requests.
     pub(crate) async fn deregister(&self) {
-        let place = self.place();
         self.membership.has_left.store(true, Ordering::Release);
-        self.leave_roll(place).await;
-    }
-
-    fn place(&self) -> Bytes {
-        let registration = self.membership.registration();
-        [b"r", &self.membership.process()[..], &registration].concat().into()
-    }
-
-    async fn leave_roll(&self, place: Bytes) {
         let keys = [self.keys.index.as_str(), self.keys.history.as_str()];
-        let args = vec![place, self.membership.process(), millis_arg(ABANDONED_TTL)];
+        let args = vec![self.membership.place(), self.membership.process(), millis_arg(ABANDONED_TTL)];
         let (kind, admission) = (CommandKind::Replicas, Admission::IfHealthy);
         let left = self.servers.run(kind, &DEREGISTER, &keys, args, admission, self.deadline).await;
         if let Err(error) = left {
@@ -124,14 +114,10 @@ impl RedisIndex {
                 true => Admission::Probe,
                 false => Admission::IfHealthy,
             };
-            let call = self.call(CommandKind::Replicas, &REPLICAS, args, admission, ADMIN_DEADLINE);
-            let (reply, nonce) = call.await?;
-            let roll = parse_roll(&reply, &nonce).ok_or_else(|| self.lost_track())?;
-            let (place, had_conflict) = (self.place(), self.membership.has_conflict());
+            let reply = self.call(CommandKind::Replicas, &REPLICAS, args, admission, ADMIN_DEADLINE);
+            let (reply, call) = reply.await?;
+            let roll = parse_roll(&reply, &call).ok_or_else(|| self.lost_track())?;
             forget = self.membership.observe(&roll.replicas, Moment::now());
-            if self.membership.has_conflict() && !had_conflict {
-                self.leave_roll(place).await;
-            }
             if forget.is_empty() {
                 return Ok(roll);
             }
