@@ -50,7 +50,7 @@ settings! {
         dialects: bool = BOOLEAN, default "true";
         /// How long a purge with `Purge-Wait: applied` or `?wait=applied` waits for all replicas, unless it names a time.
         wait_timeout: Duration = POSITIVE_DURATION, default "5s";
-        /// Whether a write that no route says `tags` or `purges` for also purges the cached paths above its own.
+        /// Whether a write also purges the cached paths above its own, unless a route has `purges` for it, or both have `tags`.
         parents: bool = BOOLEAN, default "true";
         /// Whether a DELETE or MOVE also purges what is cached below its path, and a PUT or PATCH of a collection its members,
         /// unless its route has `purges` or `per`.

@@ -110,13 +110,14 @@ fn check_list_above(
 ) {
     let item = &parsed.route;
     let Some((Segment::Parameter(name), above)) = item.path.segments().split_last() else { return };
-    // Without tags and purges of its own, a write purges the paths above it.
+    // Without tags and purges of its own, a write purges the paths above it; with tags alone, those without tags.
     if item.has_empty_purges() || !item.says_what_writes_purge() {
         return;
     }
     let is_list = |list: &&ParsedRoute| {
         let route = &list.route;
-        route.caches() && !route.tags.is_empty() && has_shape(route.path.segments(), above)
+        let is_left = !route.tags.is_empty() || item.purges.is_some();
+        route.caches() && is_left && has_shape(route.path.segments(), above)
     };
     let Some(list) = routes.iter().find(is_list) else { return };
     let reaches = |purged: &Template| list.route.tags.iter().any(|tag| purged.may_reach_any(tag));
@@ -127,16 +128,21 @@ fn check_list_above(
         || sources.iter().flat_map(|source| &source.purge).any(|purged| reaches(&purged.value));
     if !is_known {
         let (path, above) = (item.path.as_str(), list.route.path.as_str());
-        let tag = list.route.tags.first().map_or("", Template::as_str);
+        let help = match list.route.tags.first().map(Template::as_str) {
+            Some(tag) => format!(
+                "add `purges: [\"{tag}\"]` here if a PUT, PATCH or DELETE of one `{{{name}}}` changes the list"
+            ),
+            None => format!(
+                "give the list a tag and name it in `purges` here if a PUT, PATCH or DELETE of one `{{{name}}}` changes it"
+            ),
+        };
         diagnostics
             .warning(
                 parsed.path_location,
                 format!("a write to `{path}` leaves the list `{above}` as it is: it purges no tag of it"),
             )
             .note(list.path_location, "the list")
-            .help(format!(
-                "add `purges: [\"{tag}\"]` here if a PUT, PATCH or DELETE of one `{{{name}}}` changes the list"
-            ))
+            .help(help)
             .name("list-not-purged");
     }
 }

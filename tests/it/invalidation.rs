@@ -241,8 +241,14 @@ async fn a_write_on_a_route_that_names_no_tag_purges_the_path_above() {
         ("[{path: /items, ttl: 60s}, {path: \"/items/{id}\", ttl: 60s}]", vec![]),
         ("[{path: \"/{*rest}\", ttl: 60s}]", vec![]),
         // It is said what a write purges.
+        ("[{path: /items, ttl: 60s}, {path: \"/items/{id}\", ttl: 60s, tags: [\"item:{id}\"]}]", vec![]),
         (
-            "[{path: /items, ttl: 60s}, {path: \"/items/{id}\", ttl: 60s, tags: [\"item:{id}\"]}]",
+            "[{path: /items, ttl: 60s, tags: [items]}, \
+             {path: \"/items/{id}\", ttl: 60s, tags: [\"item:{id}\"]}]",
+            vec!["/items"],
+        ),
+        (
+            "[{path: /items, ttl: 60s}, {path: \"/items/{id}\", ttl: 60s, purges: [\"item:{id}\"]}]",
             vec!["/items"],
         ),
         (

@@ -87,6 +87,12 @@ fn paths_mean_what_they_usually_do() {
         (item(", tags: ['order:{id}'], purges: []"), &["tag-never-purged 2"]),
         // `purge.parents` does it.
         (item(""), &[]),
+        (item(", tags: ['order:{id}']").replace(", tags: [orders]", ""), &[]),
+        // `purges` says all that is purged.
+        (
+            item(", purges: ['order:{id}'], tags: ['order:{id}']").replace(", tags: [orders]", ""),
+            &["list-not-purged 2"],
+        ),
         (
             format!(
                 "{}, {{path: '/orders/{{id}}/pay', purges: [orders]}}]",

@@ -176,8 +176,7 @@ impl<'r> WritePlan<'r> {
         let steps = StepLimit::new(MAX_STEPS);
         for (path, is_own) in self.paths.iter().zip([true].into_iter().chain(std::iter::repeat(false))) {
             path.add_urls(&mut found.targets, request, is_own);
-            let is_said = path.matches.iter().any(|matched| matched.route.says_what_writes_purge());
-            if self.related.parents && !is_said {
+            if self.related.parents && path.matches.iter().all(|matched| matched.route.purges.is_none()) {
                 self.add_parents(&mut found.targets, path);
             }
             let is_callers = is_own && path.caller(request).is_some();
@@ -358,11 +357,14 @@ impl<'r> WritePlan<'r> {
         }
     }
 
+    /// Adds the cached paths above the path. Tags of the write's route speak for those with tags, not for the others.
     fn add_parents(&self, targets: &mut PurgeTargets, path: &CandidatePath<'_>) {
+        let has_tags = path.matches.iter().any(|matched| !matched.route.tags.is_empty());
+        let is_meant = |route: &Route| route.caches() && (!has_tags || route.tags.is_empty());
         let above = path.readings.iter().flat_map(NormalizedPath::prefixes);
         for parent in above.flat_map(|path| [Some(path), entity_set(path)]).flatten().map(NormalizedPath::new)
         {
-            if self.routes.find_all_loosely(&parent).any(|route| route.caches()) {
+            if self.routes.find_all_loosely(&parent).any(|route| is_meant(route)) {
                 targets.insert_named(Target::Path { host: None, path: parent });
             }
         }
