@@ -322,6 +322,7 @@ async fn requests_of_other_caches_purge_or_are_refused_with_the_fix() {
         ("PURGE", "/", ("x-purge-key", "items"), "Surrogate-Key"),
         ("PURGEALL", "/", ("x-irrelevant", "1"), "use PURGE"),
         ("BAN", "/", ("x-url", "/(a|b)"), "expected a path"),
+        ("BAN", "/", ("x-url", "/list$"), "send `X-Url: ^/list$`"),
         ("BAN", "/", ("x-host", "api.test"), "needs `X-Url`"),
         ("BAN", "/list", ("x-host", "api"), "^shop\\.example$"),
         ("BAN", "/list", ("x-host", "^127"), "a whole host"),
@@ -383,7 +384,7 @@ async fn a_path_that_looks_like_a_pattern_is_said_to_be_literal() {
 /// A pattern without `$` matches whatever begins with it.
 #[tokio::test]
 async fn a_ban_by_an_open_pattern_reaches_what_lies_below() {
-    for pattern in ["/items", "^/items", "/items/.*"] {
+    for pattern in ["^/items", "^/items/.*"] {
         let upstream = Upstream::start();
         let larder = Larder::with(ROUTES, &upstream);
         larder.get("/items/1").await.assert_stored();

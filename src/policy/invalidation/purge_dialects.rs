@@ -184,9 +184,11 @@ fn is_host(host: &str) -> bool {
 /// widened to the prefix above its last segment.
 fn url_pattern(pattern: &str, host: Option<String>) -> Result<Target, String> {
     let refuse = || {
-        format!("`X-Url: {pattern}`: expected a path such as `^/api/courses$`, or a prefix such as `/api/.*`")
+        format!(
+            "`X-Url: {pattern}`: expected a path such as `^/api/courses$`, or a prefix such as `^/api/.*`"
+        )
     };
-    let anchored = pattern.strip_prefix('^').unwrap_or(pattern);
+    let (is_begun, anchored) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
     if is_everything(anchored) || is_everything(anchored.strip_prefix('/').unwrap_or(anchored)) {
         return Ok(match host {
             None => Target::Everything,
@@ -200,6 +202,10 @@ fn url_pattern(pattern: &str, host: Option<String>) -> Result<Target, String> {
     let path = literal(rest.strip_suffix(".*").unwrap_or(rest)).ok_or_else(refuse)?;
     if !path.starts_with('/') || path.contains('?') {
         return Err(refuse());
+    }
+    if !is_begun {
+        // The expression also matches in the middle of other paths.
+        return Err(format!("`X-Url: {pattern}` matches anywhere in a path: send `X-Url: ^{pattern}`"));
     }
     let path = match (is_exact, path.rsplit_once('/')) {
         (true, _) | (false, None) => path,
@@ -250,15 +256,20 @@ mod tests {
         for (pattern, expected) in [
             (".*", Some(Target::Everything)),
             ("^/.*$", Some(Target::Everything)),
-            ("/api/courses", Some(prefix("/api"))),
-            ("/api/courses$", Some(path("/api/courses"))),
-            ("/api/courses/", Some(prefix("/api/courses"))),
+            ("^/api/courses", Some(prefix("/api"))),
+            ("^/api/courses/", Some(prefix("/api/courses"))),
             ("^/api/courses$", Some(path("/api/courses"))),
             ("^/a\\.html$", Some(path("/a.html"))),
-            ("/api/.*", Some(prefix("/api"))),
+            ("^/api/.*", Some(prefix("/api"))),
+            // They also match below other paths.
+            ("/api/courses", None),
+            ("/api/courses/", None),
+            ("/courses$", None),
+            ("/7$", None),
+            ("/api/.*", None),
             ("^/api/courses/.*$", Some(prefix("/api/courses"))),
             ("^/api/cour", Some(prefix("/api"))),
-            ("/api/cour.*", Some(prefix("/api"))),
+            ("^/api/cour.*", Some(prefix("/api"))),
             ("^/(a|b)$", None),
             ("\\.png$", None),
             ("/a[0-9]", None),

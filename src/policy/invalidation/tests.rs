@@ -309,7 +309,7 @@ fn purge_requests_of_other_caches_name_tags_and_urls() {
         ("BAN", &[("x-cache-tags", "(^|,)(a|b)(,|$)"), ("x-url", ".*")], (tags(&["a", "b"]), hard)),
         ("BAN", &[("cache-tags", "node:1 node_list")], (tags(&["node:1", "node_list"]), hard)),
         ("BAN", &[("x-url", ".*"), ("x-host", ".*")], (everything(), hard)),
-        ("BAN", &[("x-url", "/p/.*")], (vec![prefix("/p")], hard)),
+        ("BAN", &[("x-url", "^/p/.*")], (vec![prefix("/p")], hard)),
         ("BAN", &[], (vec![path("/p")], hard)),
     ] {
         let request = fields
