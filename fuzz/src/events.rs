@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use larder::config::Config;
 use larder::policy::content::Content;
-use larder::policy::event::{EventOutcome, EventRules, MAX_EVENT_BYTES};
+use larder::policy::event::{EventOutcome, EventRules, EventTargets, MAX_EVENT_BYTES};
 use larder::policy::purge_targets::PurgeTargets;
 use larder::policy::routes::Routes;
 use larder::policy::tags::{LISTED_TAG, MAX_TAG_BYTES, parse_list};
@@ -65,13 +65,18 @@ pub fn events(data: &[u8]) {
 }
 
 fn holds(rules: &EventRules, routes: &Routes, event: Option<&Content>) {
-    let (mut targets, mut all) = (PurgeTargets::default(), PurgeTargets::default());
-    let meaning = rules.apply(routes, event, &mut targets);
+    let (mut found, mut all) = (EventTargets::default(), PurgeTargets::default());
+    let meaning = rules.apply(routes, event, &mut found);
     rules.add_all_reachable(routes, &mut all);
-    let (targets, all) = (targets.to_vec(), all.to_vec());
+    let (is_relayed, all) = (!found.relayed.is_empty(), all.to_vec());
+    assert!(!is_relayed || found.targets.is_empty());
+    let targets = if is_relayed { found.relayed } else { found.targets }.to_vec();
     match meaning {
         EventOutcome::Ignored => {
-            assert!(targets.is_empty() && rules.0.iter().all(|rule| !rule.when.is_empty()))
+            let is_conditional = rules.0.iter().all(|rule| !rule.when.is_empty());
+            let is_announced = matches!(event, Some(Content::Json(event))
+                if event.get("relayed").is_some() || event.get("record").is_some());
+            assert!(targets.is_empty() && (is_conditional || is_announced))
         }
         EventOutcome::Named => {
             assert!(!targets.is_empty());

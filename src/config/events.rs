@@ -129,6 +129,14 @@ impl EventKind {
             EventKind::Webhook(_) => "webhook",
         }
     }
+
+    fn noun(&self) -> &'static str {
+        match self {
+            EventKind::Stream { .. } => "stream",
+            EventKind::PubSub { .. } => "channel",
+            EventKind::Webhook(_) => "path",
+        }
+    }
 }
 
 /// A source and the locations of its tags.
@@ -251,12 +259,44 @@ fn kind(
         return webhook(fields, read, context.has_admin, diagnostics).map(EventKind::Webhook);
     }
     let redis = redis_settings(fields, kind, read.redis?, context.store, diagnostics);
-    Some(match (read.stream?, read.pubsub?) {
+    let kind = match (read.stream?, read.pubsub?) {
         (Some(key), _) => {
             EventKind::Stream { redis: redis?, key, field: read.field?, from_beginning: read.from_beginning? }
         }
         (None, channel) => EventKind::PubSub { redis: redis?, channel: channel? },
-    })
+    };
+    if let Some((what, name)) = context.store.and_then(|store| find_own(&kind, store)) {
+        diagnostics
+            .error(
+                fields.value_location(kind.as_str()),
+                format!("larder itself writes to `{name}` ({what}): each purge would cause the next one"),
+            )
+            .help(format!("name the {} to which the API or a job writes", kind.noun()));
+    }
+    Some(kind)
+}
+
+/// The channel or key of larder's own that a source reads in the store's Redis, and what it is for.
+fn find_own<'k>(kind: &'k EventKind, store: &StoreSettings) -> Option<(&'static str, &'k str)> {
+    let (redis, name) = match kind {
+        EventKind::Stream { redis, key, .. } => (redis, key),
+        EventKind::PubSub { redis, channel } => (redis, channel),
+        EventKind::Webhook(_) => return None,
+    };
+    let store_redis = store.redis.as_ref().filter(|store| store.may_share_server(redis))?;
+    let namespace = &store.namespace;
+    let what = match kind {
+        // A channel is the same in all databases.
+        EventKind::PubSub { .. } if store.publish.as_ref() == Some(name) => "`store.publish`",
+        EventKind::PubSub { .. } if *name == format!("{namespace}:wake") => "it wakes the replicas",
+        EventKind::Stream { .. }
+            if store_redis.database == redis.database && name.starts_with(&format!("{{{namespace}}}:")) =>
+        {
+            "a key of `store.namespace`"
+        }
+        _ => return None,
+    };
+    Some((what, name))
 }
 
 /// The rules of a source with the locations of their tags. `None`: one has an error, which was reported.

@@ -60,6 +60,35 @@ pub struct RedisHost {
     pub port: u16,
 }
 
+impl RedisSettings {
+    /// Whether both name the same server, as far as their addresses tell.
+    pub fn may_share_server(&self, other: &Self) -> bool {
+        let is_same = |one: &RedisHost, other: &RedisHost| {
+            let is_loopback =
+                |host: &RedisHost| matches!(host.host.as_str(), "localhost" | "127.0.0.1" | "::1");
+            one.port == other.port
+                && (one.host.eq_ignore_ascii_case(&other.host) || is_loopback(one) && is_loopback(other))
+        };
+        match (&self.servers, &other.servers) {
+            (RedisServers::Unix(one), RedisServers::Unix(other)) => one == other,
+            (one, other) => {
+                one.hosts().iter().any(|one| other.hosts().iter().any(|other| is_same(one, other)))
+            }
+        }
+    }
+}
+
+impl RedisServers {
+    /// The servers that it names.
+    fn hosts(&self) -> &[RedisHost] {
+        match self {
+            RedisServers::One(host) => std::slice::from_ref(host),
+            RedisServers::Cluster(hosts) => hosts,
+            RedisServers::Unix(_) | RedisServers::Sentinel { .. } => &[],
+        }
+    }
+}
+
 /// PEM files of a TLS connection to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RedisTls {

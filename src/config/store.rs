@@ -189,6 +189,14 @@ fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
             .error(publish.location, "`publish` needs Redis, and `redis` is not set")
             .help("add `redis: redis://host:6379`, or read `GET /events` on the admin listener");
     }
+    if let (Some(publish), Some(StoreSettings { publish: Some(name), namespace, .. })) =
+        (fields.node("publish"), &settings)
+        && *name == format!("{namespace}:wake")
+    {
+        diagnostics
+            .error(publish.location, format!("`{name}` is the channel that wakes the replicas"))
+            .help("publish on a channel of its own, such as `larder:purges`");
+    }
     settings
 }
 

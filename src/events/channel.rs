@@ -7,8 +7,7 @@ use tokio::sync::watch;
 use super::{MAX_BATCH, SourceConsumer};
 use crate::config::EventKind;
 use crate::policy::content::Content;
-use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
-use crate::policy::purge_targets::PurgeTargets;
+use crate::policy::event::{EventOutcome, EventTargets, MAX_EVENT_BYTES};
 use crate::store::ChannelEvent;
 
 /// Consumes messages until shutdown.
@@ -36,7 +35,7 @@ async fn recv_batch(heard: &mut Receiver<ChannelEvent>) -> Vec<ChannelEvent> {
 /// A purge that Redis did not accept holds locally and is retried. If the process ends before, the next subscription
 /// purges everything.
 async fn process_messages(source: &SourceConsumer, heard: Vec<ChannelEvent>) {
-    let (mut targets, mut meanings) = (PurgeTargets::default(), Vec::new());
+    let (mut targets, mut meanings) = (EventTargets::default(), Vec::new());
     let routes = source.routes();
     for heard in heard {
         match heard {

@@ -26,7 +26,7 @@ use crate::hex;
 use crate::metrics::{Metrics, PurgeSource, SilenceLimit, SourceMetrics};
 use crate::policy::Route;
 use crate::policy::content::Content;
-use crate::policy::event::EventOutcome;
+use crate::policy::event::{EventOutcome, EventTargets};
 use crate::policy::purge_targets::PurgeTargets;
 use crate::policy::routes::Routes;
 use crate::purge::PurgeCause;
@@ -196,7 +196,7 @@ impl SourceConsumer {
         &self,
         routes: &Routes,
         event: Option<&Content>,
-        targets: &mut PurgeTargets,
+        targets: &mut EventTargets,
     ) -> EventOutcome {
         self.settings.rules.apply(routes, event, targets)
     }
@@ -210,7 +210,7 @@ impl SourceConsumer {
     async fn purge_everything(&self, why: &str) -> Result<(), StoreError> {
         let (routes, mut targets) = (self.routes(), PurgeTargets::default());
         self.settings.rules.add_all_reachable(&routes, &mut targets);
-        self.purge(routes, targets).await?;
+        self.purge(routes, EventTargets { targets, ..EventTargets::default() }).await?;
         self.metrics.record_missed();
         tracing::info!(
             source = self.settings.name,
@@ -220,15 +220,25 @@ impl SourceConsumer {
         Ok(())
     }
 
-    async fn purge(&self, routes: Arc<Routes>, targets: PurgeTargets) -> Result<Purged, StoreError> {
-        let context = PurgeContext {
-            purger: self.context.purger(routes),
-            source: PurgeSource::Event,
-            route: None,
-            cause: PurgeCause { from: Some(self.settings.name.clone()), ..PurgeCause::default() },
-            settle: Duration::ZERO,
-        };
-        purge_targets(&context, targets, None, &self.context.throttle).await
+    async fn purge(&self, routes: Arc<Routes>, found: EventTargets) -> Result<Purged, StoreError> {
+        let mut purged = Purged::default();
+        for (targets, relayed) in [(found.relayed, true), (found.targets, false)] {
+            let context = PurgeContext {
+                purger: self.context.purger(routes.clone()),
+                source: PurgeSource::Event,
+                route: None,
+                cause: PurgeCause {
+                    from: Some(self.settings.name.clone()),
+                    relayed,
+                    ..PurgeCause::default()
+                },
+                settle: Duration::ZERO,
+            };
+            let these = purge_targets(&context, targets, None, &self.context.throttle).await?;
+            purged.version = these.version.or(purged.version);
+            purged.waits |= these.waits;
+        }
+        Ok(purged)
     }
 
     fn new_update(&self) -> SourceUpdate {

@@ -11,8 +11,7 @@ use tokio::time::sleep;
 use super::{MAX_BATCH, SourceConsumer};
 use crate::config::EventKind;
 use crate::policy::content::Content;
-use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
-use crate::policy::purge_targets::PurgeTargets;
+use crate::policy::event::{EventOutcome, EventTargets, MAX_EVENT_BYTES};
 use crate::purging::{JoinedMark, PurgeThrottle};
 use crate::store::sources::{SourceUpdate, StreamPosition, StreamProgress};
 use crate::store::{StreamEntry, StreamRead};
@@ -204,7 +203,7 @@ fn has_gap(read: StreamProgress, found: &StreamRead) -> bool {
 
 /// Purges the targets of `entries`.
 async fn purge_entries(source: &SourceConsumer, entries: &[StreamEntry]) -> Result<(), String> {
-    let (routes, mut targets) = (source.routes(), PurgeTargets::default());
+    let (routes, mut targets) = (source.routes(), EventTargets::default());
     let meanings: Vec<EventOutcome> = entries
         .iter()
         .map(|entry| source.collect_targets(&routes, parse_event(source, entry).as_ref(), &mut targets))

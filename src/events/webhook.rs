@@ -21,8 +21,7 @@ use crate::config::{EventKind, EventSource, Secret, Webhook};
 use crate::hex;
 use crate::metrics::WebhookRefusal;
 use crate::policy::content::Content;
-use crate::policy::event::{EventOutcome, MAX_EVENT_BYTES};
-use crate::policy::purge_targets::PurgeTargets;
+use crate::policy::event::{EventOutcome, EventTargets, MAX_EVENT_BYTES};
 use crate::purging::Purged;
 use crate::store::sources::SourceUpdate;
 
@@ -180,7 +179,7 @@ impl WebhookReceiver {
         if let Some(name) = &name {
             self.check_replay(name).await?;
         }
-        let (routes, mut targets) = (self.source.routes(), PurgeTargets::default());
+        let (routes, mut targets) = (self.source.routes(), EventTargets::default());
         let event = Content::parse_event(content, MAX_EVENT_BYTES).ok();
         let meaning = self.source.collect_targets(&routes, event.as_ref(), &mut targets);
         let purged = self.source.purge(routes, targets).await.map_err(|error| WebhookError {

@@ -3,6 +3,7 @@
 //! An event that lacks a value purges the routes whose tags it could mean. Events that were missed, or that cannot be
 //! read, purge everything that the source can name.
 
+mod announcement;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use super::tags::{LISTED_TAG, MAX_TAG_BYTES, MAX_TAGS};
 use super::template::{RenderLimits, Template, TemplateContext};
 use super::{RequestHead, Route};
 use crate::purge::Target;
+use announcement::{Announcement, find_announcement};
 
 /// Larger events are not read.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
@@ -45,6 +47,15 @@ pub struct EventCondition {
     pub(crate) one_of: Vec<String>,
 }
 
+/// The targets of several events.
+#[derive(Debug, Default)]
+pub struct EventTargets {
+    pub targets: PurgeTargets,
+    /// Those that are named by announcements of purges. Announced again, they purge nothing, so that services that follow
+    /// each other, or themselves, do not purge for ever.
+    pub relayed: PurgeTargets,
+}
+
 /// The result of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventOutcome {
@@ -54,7 +65,7 @@ pub enum EventOutcome {
     Widened,
     /// The event could not be read: everything that the source can name was purged.
     Malformed,
-    /// No rule's conditions hold.
+    /// No rule's conditions hold, or it announces a purge that an announcement caused.
     Ignored,
 }
 
@@ -76,15 +87,15 @@ impl EventOutcome {
 
 impl EventRules {
     /// Adds the targets of an event; `None`: it cannot be read.
-    pub fn apply(
-        &self,
-        routes: &Routes,
-        event: Option<&Content>,
-        targets: &mut PurgeTargets,
-    ) -> EventOutcome {
+    pub fn apply(&self, routes: &Routes, event: Option<&Content>, found: &mut EventTargets) -> EventOutcome {
         let Some(event) = event else {
-            self.add_all_reachable(routes, targets);
+            self.add_all_reachable(routes, &mut found.targets);
             return EventOutcome::Malformed;
+        };
+        let targets = match event.json().and_then(find_announcement) {
+            None => &mut found.targets,
+            Some(Announcement::Original) => &mut found.relayed,
+            Some(Announcement::Relayed) => return EventOutcome::Ignored,
         };
         let outcomes: Vec<_> = self.0.iter().map(|rule| rule.apply(routes, event, targets)).collect();
         let by_severity = [EventOutcome::Widened, EventOutcome::Named];

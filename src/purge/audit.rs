@@ -27,6 +27,9 @@ pub struct PurgeCause {
     pub from: Option<String>,
     /// `X-Request-Id`.
     pub(crate) request_id: Option<String>,
+    /// The reason was another purge, which larder announced. No announcement of such a purge is followed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) relayed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +105,7 @@ impl PurgeCause {
             path: short(self.path),
             from: short(self.from),
             request_id: short(self.request_id),
+            relayed: self.relayed,
         }
     }
 }

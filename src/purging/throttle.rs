@@ -111,6 +111,7 @@ impl PurgeThrottle {
                 // Hard purges include soft ones, the longer settling the shorter, and the earlier the later.
                 present.options.soft &= options.soft;
                 present.context.settle = present.context.settle.max(context.settle);
+                present.context.cause.relayed &= context.cause.relayed;
                 if due < present.due {
                     present.due = due;
                     return ThrottleDecision::Joined(due.since(now));

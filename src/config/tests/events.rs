@@ -99,6 +99,24 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
     let twice =
         format!("{ROUTES}events: [{{stream: a, {redis}, purge: [a]}}, {{stream: a, {redis}, purge: [b]}}]\n");
     check_wrong(&twice, &["two event sources are called `a`"]);
+    let store = "store: {redis: 'redis://localhost:6379/1', namespace: shop, publish: purges}\n";
+    for (source, parts) in [
+        ("pubsub: purges", &["`store.publish`", "name the channel to which the API"][..]),
+        ("pubsub: purges, redis: 'redis://127.0.0.1'", &["`store.publish`"]),
+        ("pubsub: 'shop:wake'", &["wakes the replicas"]),
+        ("name: j, stream: '{shop}:journal'", &["a key of `store.namespace`", "name the stream"]),
+    ] {
+        check_wrong(&format!("{ROUTES}{store}events: [{{{source}, purge: [a]}}]\n"), parts);
+    }
+    for source in [
+        "pubsub: other",
+        "pubsub: purges, redis: 'redis://other'",
+        "pubsub: 'larder:wake'",
+        "name: j, stream: '{shop}:journal', redis: 'redis://localhost:6379/0'",
+    ] {
+        right(&format!("{ROUTES}{store}events: [{{{source}, purge: ['product:1']}}]\n"));
+    }
+    check_wrong("store: {redis: 'redis://a', publish: 'larder:wake'}", &["a channel of its own"]);
     check_wrong("store: {publish: x}", &["needs Redis", "GET /events"]);
     check_wrong("store: {compress: {}}", &["`redis` is not set", "compress: [gzip]"]);
     check_wrong("routes: [{path: /a, tags: ['a:{event.json:/id}']}]", &["a route has no event"]);

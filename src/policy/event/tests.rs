@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::policy::fixtures::{purges, reach_plain, route, routes, templates};
 
@@ -27,10 +29,47 @@ fn applied(rule: &EventRule, event: &str) -> (EventOutcome, Vec<String>) {
 }
 
 fn applied_all(rules: &[EventRule], event: &str) -> (EventOutcome, Vec<String>) {
-    let mut targets = PurgeTargets::default();
+    let (meaning, found) = found(rules, event);
+    assert!(found.relayed.is_empty(), "{event}");
+    (meaning, found.targets.iter().map(ToString::to_string).collect())
+}
+
+fn found(rules: &[EventRule], event: &str) -> (EventOutcome, EventTargets) {
+    let mut found = EventTargets::default();
     let event = Content::parse_event(event.as_bytes(), MAX_EVENT_BYTES).ok();
-    let meaning = EventRules(rules.to_vec()).apply(&shop(), event.as_ref(), &mut targets);
-    (meaning, targets.iter().map(ToString::to_string).collect())
+    let meaning = EventRules(rules.to_vec()).apply(&shop(), event.as_ref(), &mut found);
+    (meaning, found)
+}
+
+#[test]
+fn an_announced_purge_is_followed_once() {
+    let rules = [rule(&["product:{event.json:/id}"], &[])];
+    let record =
+        r#""source": "event", "soft": false, "targets": ["tag a"], "targetCount": 1, "replica": "r""#;
+    let entry = |more: &str| {
+        format!(r#"{{"position": "7", "at": "7", "record": {}}}"#, json!(format!("{{{record}{more}}}")))
+    };
+    let relayed = r#", "relayed": true"#;
+    for original in [format!(r#"{{"position": 7, "at": 7, {record}}}"#), format!("{{{record}}}"), entry("")] {
+        let (meaning, found) = found(&rules, &original);
+        assert_eq!(
+            (meaning, found.targets.len(), found.relayed.len()),
+            (EventOutcome::Widened, 0, 1),
+            "{original}"
+        );
+    }
+    for again in [format!(r#"{{"position": 7, "at": 7, {record}{relayed}}}"#), entry(relayed)] {
+        let (meaning, found) = found(&rules, &again);
+        assert_eq!(
+            (meaning, found.targets.len(), found.relayed.len()),
+            (EventOutcome::Ignored, 0, 0),
+            "{again}"
+        );
+    }
+    for other in [r#"{"id": 7, "relayed": true}"#, r#"{"id": 7, "replica": "r", "targets": []}"#, "7"] {
+        let (_, found) = found(&rules, other);
+        assert_eq!((found.targets.len(), found.relayed.len()), (1, 0), "{other}");
+    }
 }
 
 #[test]
@@ -64,13 +103,13 @@ fn a_missing_event_value_widens_to_paths_of_such_routes() {
 fn an_event_without_a_value_reaches_tags_of_fields() {
     let rules = EventRules(vec![rule(&["page:{event.json:/id}"], &[])]);
     for event in ["{}", r#"{"id": {}}"#, "nope"] {
-        let mut targets = PurgeTargets::default();
+        let mut found = EventTargets::default();
         rules.apply(
             &shop(),
             Content::parse_event(event.as_bytes(), MAX_EVENT_BYTES).ok().as_ref(),
-            &mut targets,
+            &mut found,
         );
-        let targets = targets.to_vec();
+        let targets = found.targets.to_vec();
         for name in ["surrogate-key", "cache-tag", "xkey", "edge-cache-tag"] {
             assert!(reach_plain(&targets, &[(name, "page:7")]), "{name}, {event}: {targets:?}");
         }
@@ -85,10 +124,10 @@ fn a_missing_event_value_widens_to_every_such_route() {
     let tagged = |path, tag: &str| Route { tags: templates(&["all", tag]), ..route(path) };
     let routes =
         routes([tagged("/a/{id}", "Product:{id}"), route("/b"), tagged("/c", "product:{response.json:/id}")]);
-    let mut targets = PurgeTargets::default();
+    let mut found = EventTargets::default();
     let event = Content::parse_event(b"{}", MAX_EVENT_BYTES).unwrap();
-    EventRules(vec![rule(&["product:{event.json:/id}"], &[])]).apply(&routes, Some(&event), &mut targets);
-    assert_eq!(targets.to_vec(), [stored_by("/a/{id}"), stored_by("/c")]);
+    EventRules(vec![rule(&["product:{event.json:/id}"], &[])]).apply(&routes, Some(&event), &mut found);
+    assert_eq!(found.targets.to_vec(), [stored_by("/a/{id}"), stored_by("/c")]);
 }
 
 #[test]
@@ -144,11 +183,11 @@ fn only_events_about_something_else_are_ignored() {
 #[test]
 fn fields_with_values_are_an_event_too() {
     let fields = [(&b"id"[..], &b"7"[..]), (b"type", b"updated")];
-    let mut targets = PurgeTargets::default();
+    let mut found = EventTargets::default();
     let event = Content::from_event_fields(fields).unwrap();
     let meaning =
-        EventRules(vec![rule(&["product:{event.json:/id}"], &[])]).apply(&shop(), Some(&event), &mut targets);
-    assert_eq!((meaning, targets.to_vec()), (EventOutcome::Named, vec![Target::tag("product:7")]));
+        EventRules(vec![rule(&["product:{event.json:/id}"], &[])]).apply(&shop(), Some(&event), &mut found);
+    assert_eq!((meaning, found.targets.to_vec()), (EventOutcome::Named, vec![Target::tag("product:7")]));
     assert!(Content::from_event_fields([(&b"id"[..], &b"7"[..]), (b"id", b"8")]).is_err());
     assert!(Content::from_event_fields([(&b"id"[..], &b"\xff"[..])]).is_err());
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::ROUTES;
+use super::{ROUTES, events_become, source_becomes};
 use crate::support::{Larder, Redis, Replica, Upstream, with_deadline};
 
 /// Reads until what came ends so.
@@ -96,4 +96,33 @@ async fn only_an_operator_may_follow_and_a_shutdown_ends_it() {
     larder.shut_down();
     reader.whole().await.expect("it ends in order");
     larder.stopped().await.expect("no error");
+}
+
+/// Each of them purges for the other's announcement, and not for what is announced of that purge.
+#[tokio::test]
+async fn services_that_follow_each_other_come_to_rest() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let mut services = Vec::new();
+    for (own, other) in [("a", "b"), ("b", "a")] {
+        let store = format!("timeout: 5s, namespace: {own}, publish: from-{own}");
+        let event = format!("{{name: shop, pubsub: from-{other}, purge: [\"product:{{event.json:/id}}\"]}}");
+        let yaml = format!("{ROUTES}events: [{event}]\n");
+        services.push(Replica::start(&redis, &upstream, &store, &yaml).await);
+        source_becomes(&services[services.len() - 1], "ok").await;
+    }
+    let (one, other) = (&services[0], &services[1]);
+    // The second one announced the purge of its start.
+    events_become(one, "pubsub", "widened", 1.0).await;
+    events_become(other, "pubsub", "ignored", 1.0).await;
+    purge(one, "product:1").await;
+    events_become(other, "pubsub", "widened", 1.0).await;
+    events_become(one, "pubsub", "ignored", 1.0).await;
+    redis.command(&["PUBLISH", "from-a", "{\"id\": 2}"]).await;
+    events_become(other, "pubsub", "named", 1.0).await;
+    events_become(one, "pubsub", "widened", 2.0).await;
+    events_become(other, "pubsub", "ignored", 2.0).await;
+    purge(one, "product:1").await;
+    events_become(one, "pubsub", "ignored", 2.0).await;
+    events_become(one, "pubsub", "widened", 2.0).await;
+    events_become(other, "pubsub", "widened", 2.0).await;
 }
