@@ -22,7 +22,10 @@ pub(crate) fn find_next_page(
         Some(field) => content.extract_texts(field, 1).map_err(|_| "`next` is no text".to_owned())?.pop(),
         None => next_link(response_fields),
     };
-    let Some(reference) = reference.filter(|reference| !reference.is_empty()) else { return Ok(None) };
+    // `next: false` ends a list, too.
+    let Some(reference) = reference.filter(|reference| !matches!(reference.as_str(), "" | "false")) else {
+        return Ok(None);
+    };
     let target = resolve(page, &reference, request_fields)?;
     match target.parse::<Uri>() {
         Ok(target) if target.authority().is_none() && target.path().starts_with('/') => Ok(Some(target)),
@@ -51,6 +54,11 @@ fn resolve(page: &Uri, reference: &str, request_fields: &HeaderMap) -> Result<St
         return Err(format!("the next page {reference:?} is on another host than {host:?}"));
     }
     Ok(if target.starts_with('/') { target.to_owned() } else { format!("/{target}") })
+}
+
+/// Whether the response is one page of a list that goes on.
+pub fn has_next_link(fields: &HeaderMap) -> bool {
+    next_link(fields).is_some_and(|target| !target.is_empty())
 }
 
 /// The target of the first link with `rel=next`.
@@ -148,6 +156,7 @@ mod tests {
             (r#"{"links": {"next": "/api/items?cursor=x"}}"#, Some("/api/items?cursor=x")),
             (r#"{"links": {"next": null}}"#, None),
             (r#"{"links": {"next": ""}}"#, None),
+            (r#"{"links": {"next": false}}"#, None),
             (r#"{"links": {}}"#, None),
         ] {
             let found = next(Some("</other>; rel=next"), json, Some("$.links.next"));

@@ -29,6 +29,7 @@ use crate::policy::cache_status::{CacheOutcome, Detail};
 use crate::policy::caller::UnknownCaller;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
 use crate::policy::content::Content;
+use crate::policy::next_page::has_next_link;
 use crate::policy::on_miss::requires_upstream;
 use crate::policy::overlay::{
     MergedContent, Mismatch, OnPartError, SharedPart, is_anonymous, merge, merged_fields, merged_tag,
@@ -272,7 +273,8 @@ fn merge_all(route: &Route, shared: &Part, parts: &[CallerPart]) -> Result<(Stri
     let text = Content::response_text(&shared.headers, &shared.body, route.max_json);
     let mut text = text.map_err(|_| MergeError::Shared(Mismatch::Malformed))?;
     let read = |part: &CallerPart| {
-        let part = part.part()?;
+        // A page does not say what the others select.
+        let part = part.part().filter(|part| !has_next_link(&part.headers))?;
         Content::parse_response(&part.headers, &part.body, route.max_json).ok()
     };
     let contents: Vec<Option<Content>> = parts.iter().map(read).collect();

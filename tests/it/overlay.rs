@@ -274,6 +274,10 @@ async fn a_failed_part_of_the_caller_is_passed_or_selects_nothing() {
             Answer::json("[").header("cache-control", "no-store"),
             Answer::json("{\"enrollments\": [{\"courseId\": 1.5}]}"),
             Answer::ok("1").header("content-type", "text/plain"),
+            // It has not what `each` names, or not all of it.
+            Answer::json("{\"error\": \"down\"}"),
+            Answer::json("{\"enrollments\": [{\"course\": 1}]}"),
+            Answer::json("{\"enrollments\": []}").header("link", "</me/enrollments?page=2>; rel=\"next\""),
         ]
     };
     for (on_error, detail) in [("pass", "overlay-caller-part"), ("default", "overlay-failed")] {

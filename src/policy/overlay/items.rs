@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ItemsPath {
     text: String,
@@ -47,6 +49,31 @@ impl ItemsPath {
 
     pub(super) fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// Whether each step leads to a value. `null` in place of a list or an object has none below it, as an empty list has.
+    pub(super) fn has_values(&self, document: &Value) -> bool {
+        let in_items = self.steps.contains(&Step::Each);
+        let mut values = vec![document];
+        for step in &self.steps {
+            values.retain(|value| !value.is_null());
+            let mut below = Vec::new();
+            for value in values {
+                match (step, value) {
+                    (Step::Name(name), Value::Object(members)) => match members.get(name) {
+                        Some(value) => below.push(value),
+                        None => return false,
+                    },
+                    (Step::Each, Value::Array(items)) => below.extend(items),
+                    (Step::Each, Value::Object(members)) => below.extend(members.values()),
+                    _ => return false,
+                }
+            }
+            values = below;
+        }
+        // An item that names nothing is none that can be compared.
+        let is_list = self.steps.last() == Some(&Step::Each);
+        !in_items || is_list || values.iter().all(|value| !value.is_null())
     }
 }
 

@@ -118,9 +118,14 @@ impl SharedPart {
 }
 
 impl Overlay {
-    /// The values of the caller's part that select items. `None`: one is neither text nor a whole number.
+    /// The values of the caller's part that select items. `None`: one is neither text nor a whole number, or the part
+    /// lacks what `each` names. An empty list, or `null` in its place, selects none.
     pub fn select(&self, content: &Content) -> Option<HashSet<String>> {
-        let nodes = self.each.nodes(content.json()?).into_iter().filter(|node| !node.is_null());
+        let document = content.json()?;
+        if !self.has_named_values(document) {
+            return None;
+        }
+        let nodes = self.each.nodes(document).into_iter().filter(|node| !node.is_null());
         let text = |node: &serde_json::Value| match node {
             serde_json::Value::String(text) => Some(text.clone()),
             serde_json::Value::Number(number) if number.is_i64() || number.is_u64() => {
@@ -129,6 +134,16 @@ impl Overlay {
             _ => None,
         };
         nodes.map(text).collect()
+    }
+
+    /// Whether the document has each name in `each`. A JSONPath with filters and the like may select nothing.
+    fn has_named_values(&self, document: &serde_json::Value) -> bool {
+        match &self.each {
+            JsonQuery::Pointer(pointer) => document.pointer(pointer).is_some(),
+            JsonQuery::Path(path) => {
+                ItemsPath::parse(&path.to_string()).map_or(true, |path| path.has_values(document))
+            }
+        }
     }
 }
 

@@ -144,11 +144,39 @@ fn select(text: &str) -> Option<Vec<String>> {
 #[test]
 fn ids_are_text_or_whole_numbers() {
     let list = |ids: &str| format!("{{\"enrollments\":[{ids}]}}");
-    let found = select(&list(r#"{"courseId":7},{"courseId":"7"},{"courseId":" a"},{"courseId":null},{}"#));
+    let found = select(&list(r#"{"courseId":7},{"courseId":"7"},{"courseId":" a"}"#));
     assert_eq!(found, Some(vec![" a".to_owned(), "7".to_owned()]));
-    assert_eq!(select("{}"), Some(Vec::new()));
-    for other in ["7.5", "true", "[7]", "{}"] {
+    for other in ["7.5", "true", "[7]", "{}", "null"] {
         assert_eq!(select(&list(&format!("{{\"courseId\":{other}}}"))), None, "{other}");
+    }
+}
+
+/// Such a part says nothing of the caller, least of all that nothing is the caller's.
+#[test]
+fn a_part_without_what_each_names_selects_nothing_for_certain() {
+    for empty in [r#"{"enrollments":[]}"#, r#"{"enrollments":null}"#] {
+        assert_eq!(select(empty), Some(Vec::new()), "{empty}");
+    }
+    for other in ["{}", r#"{"error":"down"}"#, r#"{"enrollments":[{}]}"#, r#"{"enrollments":7}"#, "[]", "7"] {
+        assert_eq!(select(other), None, "{other}");
+    }
+    let selected = |each: &str, text: &str| {
+        let overlay = Overlay { each: JsonQuery::parse(each).expect("a query"), ..overlay("$") };
+        let content = Content::parse_event(text.as_bytes(), 999).expect("JSON");
+        overlay.select(&content).map(|ids| ids.len())
+    };
+    for (each, text, expected) in [
+        ("$.current.id", r#"{"current":null}"#, Some(0)),
+        ("$.current.id", r#"{"current":{"id":null}}"#, Some(0)),
+        ("$.current.id", "{}", None),
+        ("/current/id", r#"{"current":{}}"#, None),
+        ("/current/id", r#"{"current":{"id":7}}"#, Some(1)),
+        ("$.ids[*]", r#"{"ids":[7,"8"]}"#, Some(2)),
+        ("$.byId[*].id", r#"{"byId":{"a":{"id":7}}}"#, Some(1)),
+        ("$..courseId", "{}", Some(0)),
+        ("$.enrollments[?@.courseId].courseId", r#"{"enrollments":[{}]}"#, Some(0)),
+    ] {
+        assert_eq!(selected(each, text), expected, "{each} {text}");
     }
 }
 

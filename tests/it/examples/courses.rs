@@ -35,6 +35,7 @@ pub fn api() -> SampleApi {
         .answers("/api/courses", &["courses"])
         .lists("/api/courses", ("courses", &[("7", "course 7"), ("8", "course 8")]))
         .answers("/api/users/me/enrollments", &["enrolments of {user}"])
+        .lists("/api/users/me/enrollments", ("enrollments", &[]))
         .answers("/api/courses/7", &["course 7"])
         .answers("/api/courses/8", &["course 8"])
         .answers("/api/courses/7/enrollment", &["enrolment in 7 of {user}"])
