@@ -124,6 +124,13 @@ fn obstacle(route: &ObservedRoute) -> Option<String> {
                 .into(),
         );
     }
+    if route.changed + route.unchanged + route.unchanged_alone == 0 {
+        return Some(format!(
+            "none of its {} reads was asked twice while it was observed, so nothing says when it changes. What changes it? \
+             Give it a tag that those writes purge.",
+            route.reads
+        ));
+    }
     let has_cause = route.changed_alone > 0 || find_causes(route).contains(&true);
     if route.changed > 0 && !has_cause {
         return Some(format!(

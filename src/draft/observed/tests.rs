@@ -155,6 +155,14 @@ fn what_changes_by_itself_lives_shortly_or_is_not_cached() {
 }
 
 #[test]
+fn what_was_never_compared_is_a_question() {
+    let once = ObservedRoute { unchanged_alone: 0, ..route("/list", Vec::new(), Vec::new()) };
+    let text = text(vec![once, route("/b", Vec::new(), Vec::new())]);
+    assert!(!text.contains("path: /list"), "{text}");
+    assert!(text.contains("? GET /list: not cached: none of its 100 reads was asked twice"), "{text}");
+}
+
+#[test]
 fn what_clients_choose_stays_text() {
     let odd = ["/a/\n- path: /b", "/{*rest}", "/a/{id}x", "//", "/a#b"]
         .map(|path| route(path, Vec::new(), Vec::new()));

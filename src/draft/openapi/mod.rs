@@ -5,6 +5,7 @@
 //! comments name: a write below an item changes that item and the lists of its kind, and a response whose schema embeds
 //! another kind changes with it.
 
+mod caution;
 mod document;
 mod operation;
 mod resource;

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::operation::{Access, PathItem, PathSegment, ReadOperation};
+use super::caution;
+use super::operation::{Access, PathItem, ReadOperation};
 use super::resource::{Resource, Tag, is_reached, reaches_any, shape};
-use crate::config::{CALLER_SEGMENTS, is_login_segment};
+use crate::config::CALLER_SEGMENTS;
 use crate::draft::{Draft, DraftRoute, Setting, flow_item, scalar, sequence};
 
 /// The lifetime where no documented write ends it earlier.
@@ -22,6 +23,8 @@ struct Planned<'p> {
     tags: Vec<Tag>,
     /// Further tags that its writes purge.
     purges: Vec<Tag>,
+    /// A path whose writes may change it, by another spelling of its name.
+    other_spelling: Option<String>,
 }
 
 /// Adds the routes and questions. Returns the request fields in `per`.
@@ -31,6 +34,8 @@ pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<S
     add_embedded_tags(&mut planned);
     keep_matching_tags(&mut planned);
     let mut names = BTreeSet::new();
+    draft.questions.extend(ask_about_spellings(&mut planned));
+    let has_reads = planned.iter().any(Planned::caches);
     for plan in &planned {
         match plan.item.read.as_ref().map(|read| (read, plan.obstacle(read))) {
             Some((read, None)) => {
@@ -45,8 +50,27 @@ pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<S
             None => draft.routes.extend(plan.writing_route()),
         }
         draft.questions.extend(plan.ask_about_partial_writes());
+        draft.questions.extend(plan.ask_about_searches());
+        draft.questions.extend(plan.ask_about_writes().filter(|_| has_reads));
     }
     names
+}
+
+/// Notes the writes that may change a read which no write purges, and asks about them.
+fn ask_about_spellings(planned: &mut [Planned<'_>]) -> Vec<String> {
+    let writing: Vec<&PathItem> =
+        planned.iter().map(|plan| plan.item).filter(|item| !item.writes.is_empty()).collect();
+    let mut questions = Vec::new();
+    for plan in planned.iter_mut().filter(|plan| plan.caches() && !plan.is_purged()) {
+        let is_other = |item: &&&PathItem| caution::find_other_spelling(plan.item, item).is_some();
+        let Some(other) = writing.iter().find(is_other) else { continue };
+        let (path, other) = (plan.item.path(), other.path());
+        questions.push(format!(
+            "GET {path}: do writes to {other} change it? Then give it a tag, and name that in `purges` there."
+        ));
+        plan.other_spelling = Some(other);
+    }
+    questions
 }
 
 impl<'p> Planned<'p> {
@@ -70,7 +94,12 @@ impl<'p> Planned<'p> {
             let list = resource.list.iter().map(|text| (text.clone(), "a write to a list changes it"));
             purges.extend(items.chain(kinds).chain(list).map(|(text, why)| Tag { text, why: why.into() }));
         }
-        Self { item, resource, tags, purges }
+        Self { item, resource, tags, purges, other_spelling: None }
+    }
+
+    /// Whether a write of the document ends the lifetime of its responses.
+    fn is_purged(&self) -> bool {
+        !self.tags.is_empty() || !self.item.writes.is_empty()
     }
 
     fn caches(&self) -> bool {
@@ -98,19 +127,11 @@ impl<'p> Planned<'p> {
         let who = "Who may share its responses?";
         match &read.access {
             Access::Unclear(why) => Some(format!("{why}. {who}")),
-            Access::Open
-                if let Some(PathSegment::Literal(last)) = self.item.named_segments().last()
-                    && is_login_segment(last) =>
-            {
-                Some(format!("`{last}` most likely answers for one caller. {who}"))
-            }
-            Access::Open => {
-                let name = CALLER_SEGMENTS.iter().find(is_caller)?;
-                Some(format!(
-                    "`{name}` stands for the caller, and the document has no `security` here. {who}"
-                ))
-            }
-            _ => None,
+            Access::Open if let Some(name) = CALLER_SEGMENTS.iter().find(is_caller) => Some(format!(
+                "`{name}` stands for the caller, and the document has no `security` here. {who}"
+            )),
+            _ if read.has_lifetime => None,
+            _ => caution::find_action(self.item, read),
         }
     }
 
@@ -125,6 +146,35 @@ impl<'p> Planned<'p> {
             "{method} {path}: no tag can name the item, since a route can't say what stands beside its parameter; the write purges \
              all of `{kinds}`. Does it change what is read at all?"
         ))
+    }
+
+    /// POSTs that most likely read.
+    fn ask_about_searches(&self) -> Option<String> {
+        let write = self.item.writes.iter().find(|write| caution::is_search(self.item, write))?;
+        let path = self.item.path();
+        Some(format!(
+            "{} {path}: does it only read? Then write a route for it with `purges: []`, or to cache it a `ttl` and \
+             `methods: [GET, POST]`; as a write it purges what is stored under paths like its own.",
+            write.method
+        ))
+    }
+
+    /// Writes that purge nothing that is read, and those of many items that purge no item.
+    fn ask_about_writes(&self) -> Option<String> {
+        let mut writes = self.item.writes.iter().filter(|write| !caution::is_search(self.item, write));
+        let write = writes.next()?;
+        let (method, path) = (&write.method, self.item.path());
+        if caution::is_login(self.item) {
+            return None;
+        }
+        if self.purges.is_empty() && !self.caches() {
+            return Some(format!(
+                "{method} {path}: it purges nothing that is read here. What does it change? Name the tags of that in `purges`."
+            ));
+        }
+        caution::is_bulk(self.item).then(|| {
+            format!("{method} {path}: does it change more than its tags name, such as single items? Add their tags.")
+        })
     }
 
     fn caching_route(&self, read: &ReadOperation) -> DraftRoute {
@@ -169,8 +219,7 @@ impl<'p> Planned<'p> {
     }
 
     fn ttl(&self, read: &ReadOperation) -> Setting {
-        let is_purged = !self.tags.is_empty() || !self.item.writes.is_empty();
-        match (read.has_lifetime, is_purged) {
+        match (read.has_lifetime, self.is_purged()) {
             (true, _) => {
                 let why = match read.cache_control.as_ref() {
                     Some(value) => format!("the document says `Cache-Control: {value}`"),
@@ -182,7 +231,11 @@ impl<'p> Planned<'p> {
                 Setting::new("ttl", TTL_PURGED, "the writes below end it earlier; this bounds a missed one")
             }
             (false, false) => {
-                Setting::new("ttl", TTL_UNPURGED, "no documented write changes it, so only time does")
+                let why = match &self.other_spelling {
+                    Some(other) => format!("writes to {other} may change it, and no tag says so"),
+                    None => "no documented write changes it, so only time does".into(),
+                };
+                Setting::new("ttl", TTL_UNPURGED, why)
             }
         }
     }

@@ -219,6 +219,69 @@ fn a_method_on_a_part_of_a_segment_purges_what_it_is_called_on() {
 }
 
 #[test]
+fn a_get_that_acts_or_is_of_the_moment_is_a_question() {
+    let read = json!({"responses": {"200": {}}});
+    let named = json!({"operationId": "startJob", "responses": {"200": {}}});
+    let by_token = json!({"parameters": [{"name": "token", "in": "query"}], "responses": {"200": {}}});
+    let text = suggest(&document(json!({
+        "/logout": {"get": read},
+        "/oauth/authorize": {"get": read},
+        "/verify-email": {"get": read},
+        "/unsubscribe/{token}": {"get": read},
+        "/invitations": {"get": by_token},
+        "/jobs/{id}/run": {"get": read},
+        "/jobs/{id}/begin": {"get": named},
+        "/health": {"get": read},
+        "/time": {"get": read},
+        "/random": {"get": read},
+        "/runs/{id}": {"get": read},
+        "/starts": {"get": read},
+    })));
+    assert_eq!(text.matches("- path:").count(), 2, "{text}");
+    assert_eq!(text.matches("# ? GET ").count(), 10, "{text}");
+    for told in [
+        "# ? GET /jobs/{id}/begin: not cached: `startJob` sounds like an action",
+        "# ? GET /unsubscribe/{token}: not cached: `unsubscribe` sounds",
+        "# ? GET /invitations: not cached: `token` sounds like a link",
+        "# ? GET /random: not cached: `random` sounds like an answer for the moment",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+}
+
+#[test]
+fn a_write_that_purges_nothing_is_a_question() {
+    let read = json!({"responses": {"200": {}}});
+    let search = json!({"summary": "search nodes"});
+    let text = suggest(&document(json!({
+        "/courses": {"get": read, "post": {}},
+        "/courses/{id}": {"get": read},
+        "/course/{id}": {"put": {}},
+        "/import": {"post": {}},
+        "/bulk/courses": {"post": {}},
+        "/categories": {"get": read},
+        "/category/{id}": {"get": read, "put": {}},
+        "/nodes/search": {"post": search},
+        "/login": {"post": {}},
+        "/plain": {"get": read},
+    })));
+    let flat = text.replace("\n#", "");
+    for told in [
+        "? PUT /course/{id}: it purges nothing that is read here",
+        "? POST /import: it purges nothing",
+        "? POST /bulk/courses: does it change more than its tags name",
+        "? GET /categories: do writes to /category/{id} change it?",
+        "? POST /nodes/search: does it only read?",
+        "ttl: 30s  # writes to /category/{id} may change it",
+        "ttl: 30s  # no documented write changes it",
+    ] {
+        assert!(flat.contains(told), "{told}\n{text}");
+    }
+    assert_eq!(text.matches("no documented write").count(), 1, "{text}");
+    assert!(!text.contains("login"), "{text}");
+}
+
+#[test]
 fn hostile_documents_are_read_in_bounds() {
     let loops = json!({
         "openapi": "3.0.0",
