@@ -155,6 +155,8 @@ fn what_nginx_keeps_from_others_is_not_cached() {
         "proxy_no_cache 1;",
         "proxy_cache_bypass $nocache;",
         "valid_referers none;",
+        "if ($request_method != GET) { return 405; }",
+        "limit_except GET { deny all; }",
     ] {
         let text = written(from_nginx(&format!("server {{ location /a/ {{ {server} {inner} }} }}"), "a"));
         assert_eq!(cached(&text), [""; 0], "{inner}\n{text}");
@@ -162,7 +164,7 @@ fn what_nginx_keeps_from_others_is_not_cached() {
         assert!(is_asked, "{inner}\n{text}");
     }
     for inner in
-        ["if ($request_method != GET) { return 405; }", "proxy_no_cache $http_authorization $cookie_session;"]
+        ["if ($request_method != GET) { set $a 1; }", "proxy_no_cache $http_authorization $cookie_session;"]
     {
         let text = written(from_nginx(&format!("server {{ location /a/ {{ {server} {inner} }} }}"), "a"));
         assert_eq!(cached(&text), ["/a/{*rest?}"], "{inner}\n{text}");

@@ -175,13 +175,11 @@ fn find_obstacle(
     let control = ACCESS_CONTROL.iter().filter_map(|name| find(scopes, name)).find(is_on);
     let all = || scopes.iter().flat_map(|scope| scope.iter());
     if let Some(control) = control.or_else(|| all().find(|directive| decides_access(directive))) {
-        ask(
-            draft,
-            format!(
-                "{}: larder does not do this, and its route is not cached. Who may read it?",
-                control.text()
-            ),
-        );
+        let question = match refuses_methods(control) {
+            true => "larder forwards all methods, so writes would reach the API. Who refuses them then?",
+            false => "larder does not do this, and its route is not cached. Who may read it?",
+        };
+        ask(draft, format!("{}: {question}", control.text()));
         return Some(format!("`{}`", control.name()));
     }
     let Some(pass) = location.block.iter().find(|directive| directive.name() == "proxy_pass") else {
@@ -219,8 +217,7 @@ fn find_obstacle(
 /// Code, or a condition with an outcome other than a variable's value.
 fn decides_access(directive: &NginxDirective) -> bool {
     // Each is in the key, or never cached.
-    const HARMLESS: [&str; 6] =
-        ["$request_method", "$scheme", "$https", "$host", "$server_port", "$http_host"];
+    const HARMLESS: [&str; 5] = ["$scheme", "$https", "$host", "$server_port", "$http_host"];
     let name = directive.name();
     let is_code = ["access_by_", "rewrite_by_", "content_by_", "js_content", "access_handler"];
     let has_outcome =
@@ -232,7 +229,15 @@ fn decides_access(directive: &NginxDirective) -> bool {
     });
     let is_harmless =
         condition.contains('$') && variables.into_iter().all(|name| HARMLESS.contains(&name.as_str()));
-    is_code.iter().any(|prefix| name.starts_with(prefix)) || name == "if" && has_outcome && !is_harmless
+    is_code.iter().any(|prefix| name.starts_with(prefix))
+        || name == "limit_except"
+        || name == "if" && has_outcome && !is_harmless
+}
+
+/// Whether a directive refuses requests by their methods.
+fn refuses_methods(directive: &NginxDirective) -> bool {
+    let is_method = || directive.arguments().iter().any(|word| word.contains("$request_method"));
+    directive.name() == "limit_except" || directive.name() == "if" && is_method()
 }
 
 /// The paths, and whether they win over longer names.
