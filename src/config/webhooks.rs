@@ -47,7 +47,10 @@ impl WebhookScheme {
     pub(crate) fn key(self, secret: &Secret) -> Option<Vec<u8>> {
         let text = secret.expose();
         match self {
-            WebhookScheme::Standard => STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok(),
+            WebhookScheme::Standard => {
+                let key = text.strip_prefix("v1,").unwrap_or(text);
+                STANDARD.decode(key.strip_prefix("whsec_").unwrap_or(key)).ok()
+            }
             _ => Some(text.as_bytes().to_vec()),
         }
     }

@@ -42,14 +42,14 @@ impl Signed {
                 })
             }
             WebhookScheme::Standard => {
-                const ID: &str = "Webhook-Id";
-                const TIMESTAMP: &str = "Webhook-Timestamp";
+                let [id_name, time_name, signature_name] = standard_fields(headers);
                 // A dot would leave open where the id ends.
-                let id = Some(single_line(headers, ID)?).filter(|id| !id.contains('.')).ok_or(ID)?;
-                let time = single_line(headers, TIMESTAMP)?;
-                let sent_at = parse_seconds(time).ok_or(TIMESTAMP)?;
+                let id =
+                    Some(single_line(headers, id_name)?).filter(|id| !id.contains('.')).ok_or(id_name)?;
+                let time = single_line(headers, time_name)?;
+                let sent_at = parse_seconds(time).ok_or(time_name)?;
                 let prefix = format!("{id}.{time}.");
-                Self::with_list(headers, "Webhook-Signature", (prefix, Some(sent_at)), ' ', |member| {
+                Self::with_list(headers, signature_name, (prefix, Some(sent_at)), ' ', |member| {
                     decode_base64(member.strip_prefix("v1,")?)
                 })
             }
@@ -128,6 +128,26 @@ impl WebhookScheme {
             WebhookScheme::Shopify => "copy the app's client secret to `secret`",
         }
     }
+
+    /// How to send an event that is like another one, for errors.
+    pub(super) fn replay_instructions(self) -> &'static str {
+        match self {
+            WebhookScheme::Larder => {
+                "sign each event with a time of its own; `Larder-Timestamp` may have decimals"
+            }
+            WebhookScheme::Standard => "send each event with a `Webhook-Id` (`Svix-Id`) of its own",
+            WebhookScheme::Stripe => "let Stripe send the event again: it signs each attempt with a new time",
+            WebhookScheme::Github | WebhookScheme::Shopify => "send each event once",
+        }
+    }
+}
+
+/// The fields of Standard Webhooks, all of one family: Svix and those that send by it have names of their own.
+fn standard_fields(headers: &HeaderMap) -> [&'static str; 3] {
+    const STANDARD_FIELDS: [&str; 3] = ["Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"];
+    const SVIX_FIELDS: [&str; 3] = ["Svix-Id", "Svix-Timestamp", "Svix-Signature"];
+    let has_any = |names: [&str; 3]| names.into_iter().any(|name| headers.contains_key(name));
+    if !has_any(STANDARD_FIELDS) && has_any(SVIX_FIELDS) { SVIX_FIELDS } else { STANDARD_FIELDS }
 }
 
 fn single_line<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<&'h str, &'static str> {
@@ -193,6 +213,17 @@ mod tests {
                 Some(1_614_265_330),
             ),
             (
+                Standard,
+                "v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                r#"{"test": 2432232314}"#,
+                &[
+                    ("svix-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+                    ("svix-timestamp", "1614265330"),
+                    ("svix-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+                ],
+                Some(1_614_265_330),
+            ),
+            (
                 Github,
                 "It's a Secret to Everybody",
                 "Hello, World!",
@@ -252,6 +283,9 @@ mod tests {
             let lines = [("webhook-id", id), ("webhook-timestamp", time), ("webhook-signature", v1.as_str())];
             refused(Standard, &lines);
         }
+        // The fields of one family belong together.
+        refused(Standard, &[("svix-id", "a"), ("webhook-timestamp", "1"), ("svix-signature", &v1)]);
+        refused(Standard, &[("webhook-id", "a"), ("svix-timestamp", "1"), ("svix-signature", &v1)]);
         for line in
             [stripe("t=1,t=2,"), stripe(""), stripe("t=1.5,"), "t=1".into(), stripe(&"v0=a,".repeat(99))]
         {

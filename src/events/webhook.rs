@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body;
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::SourceConsumer;
 use super::signature::Signed;
 use crate::clock::Timestamp;
-use crate::config::{EventKind, EventSource, Secret, Webhook};
+use crate::config::{EventKind, EventSource, Secret, Webhook, WebhookScheme};
 use crate::hex;
 use crate::metrics::WebhookRefusal;
 use crate::policy::content::Content;
@@ -181,7 +182,17 @@ impl WebhookReceiver {
         }
         let (routes, mut targets) = (self.source.routes(), EventTargets::default());
         let event = Content::parse_event(content, MAX_EVENT_BYTES).ok();
-        let meaning = self.source.collect_targets(&routes, event.as_ref(), &mut targets);
+        let meaning = match &event {
+            Some(event) if self.settings.scheme == WebhookScheme::Github && is_ping(event) => {
+                EventOutcome::Ignored
+            }
+            event => self.source.collect_targets(&routes, event.as_ref(), &mut targets),
+        };
+        if meaning == EventOutcome::Malformed {
+            let content_type = headers.get(CONTENT_TYPE).and_then(|line| line.to_str().ok());
+            let source = &self.source.settings.name;
+            tracing::warn!(source, content_type, "event is not JSON: purged everything it could name");
+        }
         let purged = self.source.purge(routes, targets).await.map_err(|error| WebhookError {
             status: StatusCode::SERVICE_UNAVAILABLE,
             reason: WebhookRefusal::NotPurged,
@@ -219,7 +230,7 @@ impl WebhookReceiver {
                 status: StatusCode::CONFLICT,
                 reason: WebhookRefusal::Replayed,
                 message: "this event was accepted before".to_owned(),
-                fix: "sign each event with a time of its own; `Larder-Timestamp` may have decimals",
+                fix: self.settings.scheme.replay_instructions(),
             });
         }
         Ok(())
@@ -244,6 +255,12 @@ impl WebhookReceiver {
     fn lock_seen(&self) -> parking_lot::MutexGuard<'_, SeenEvents> {
         self.seen.lock()
     }
+}
+
+/// Whether GitHub only says that the webhook was made.
+fn is_ping(event: &Content) -> bool {
+    let Content::Json(event) = event else { return false };
+    event.get("zen").is_some_and(Value::is_string) && event.get("hook_id").is_some_and(Value::is_number)
 }
 
 impl SeenEvents {

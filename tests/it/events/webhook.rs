@@ -247,11 +247,18 @@ async fn senders_sign_in_the_way_of_their_scheme() {
         post("/hooks/code", "x-hub-signature-256", &github).await.assert_status(200);
         assert_eq!(hits(&larder).await, ["/products", TWO]);
     }
+    // GitHub sends it to try the webhook.
+    let ping = "{\"zen\": \"Design for failure.\", \"hook_id\": 7, \"hook\": {}}";
+    let signed = format!("sha256={}", hmac(SECRET, ping));
+    let sent = larder.admin.request("POST", "/hooks/code").header("x-hub-signature-256", &signed);
+    assert_eq!(sent.body(ping.to_owned()).await.assert_status(200).json()["status"], "ignored");
+    assert_eq!(hits(&larder).await, ALL);
     let now = START.as_secs();
     let stripe = |at: u64| format!("t={at},v1={}", hmac(SECRET, &format!("{at}.{content}")));
     post("/hooks/paid", "stripe-signature", &stripe(now)).await.assert_status(200);
     assert_eq!(hits(&larder).await, ["/products/1", TWO]);
-    post("/hooks/paid", "stripe-signature", &stripe(now)).await.assert_status(409);
+    let replayed = post("/hooks/paid", "stripe-signature", &stripe(now)).await.assert_status(409);
+    assert!(replayed.text().contains("Stripe"), "{replayed}");
     post("/hooks/paid", "stripe-signature", &stripe(now - 301)).await.assert_status(401);
     post("/hooks/paid", "x-hub-signature-256", &github).await.assert_status(401);
     post("/hooks/code", "stripe-signature", &stripe(now)).await.assert_status(401);
