@@ -38,7 +38,7 @@ impl Warming {
     pub(super) async fn read_list(&self, list: &WarmList, headers: &HeaderMap) -> ListContents {
         let mut contents = ListContents::default();
         let mut seen = HashSet::new();
-        let mut next = numbered_page(list, 1);
+        let (mut next, mut before) = (numbered_page(list, 1), None);
         while let Some(url) = next.take() {
             if contents.pages.len() >= MAX_PAGES {
                 contents.failure = Some(format!("the list has more than {MAX_PAGES} pages"));
@@ -60,6 +60,11 @@ impl Warming {
             if is_numbered && page.values.is_empty() {
                 break;
             }
+            // Many APIs answer a number beyond the end with the last page again.
+            if is_numbered && before.as_ref() == Some(&page.values) {
+                break;
+            }
+            before = Some(page.values.clone());
             let room = MAX_URLS.saturating_sub(contents.values.len());
             let new = page.values.into_iter().filter(|value| !value.is_empty() && seen.insert(value.clone()));
             contents.values.extend(new.take(room));
@@ -98,9 +103,10 @@ impl Warming {
         }
         let content = Content::parse_response(&fields, &body, MAX_LIST_BYTES as u64)
             .map_err(|unreadable| unreadable.as_not_stored().as_str().to_owned())?;
-        let values = content
-            .extract_texts(&list.query, MAX_URLS)
-            .map_err(|_| "`each` selects lists or objects; expected values".to_owned())?;
+        let values = content.extract_texts(&list.query, MAX_URLS).map_err(|_| {
+            "`each` selects lists, objects or numbers with decimals; expected text or whole numbers"
+                .to_owned()
+        })?;
         let next = match &list.pages {
             Some(walk) if !list.is_numbered() => {
                 find_next_page(url, headers, &fields, &content, walk.next.as_ref())

@@ -47,6 +47,19 @@ async fn post(larder: &Larder, body: &Value) -> Value {
     larder.admin.request("POST", "/warm").body(body.to_string()).await.assert_status(200).json()
 }
 
+/// Many APIs answer a number beyond the end with their last page.
+#[tokio::test]
+async fn numbered_pages_end_where_one_is_repeated() {
+    let upstream = start_api();
+    upstream.on("/api/courses", |request: &Received| {
+        let is_first = !request.target.contains("page=") || request.target.ends_with("page=1");
+        Answer::json(if is_first { r#"{"courses": [{"id": 11}]}"# } else { r#"{"courses": [{"id": 12}]}"# })
+    });
+    let larder = start(&upstream, DETAILS);
+    let done = post(&larder, &json!({"name": "all"})).await;
+    assert_eq!(upstream.count("/api/courses"), 3, "{done}");
+}
+
 #[tokio::test]
 async fn numbered_pages_are_walked_until_one_is_empty() {
     let upstream = start_api();
@@ -152,7 +165,8 @@ async fn a_list_that_leads_elsewhere_ends_there_and_says_so() {
 #[tokio::test]
 async fn a_list_without_an_end_is_bounded() {
     let upstream = Upstream::start();
-    upstream.on("/api/courses", Answer::json(courses(&[1]).to_string()));
+    upstream
+        .on("/api/courses", |request: &Received| Answer::json(courses(&[read_page(request)]).to_string()));
     let larder = start(&upstream, "");
     let body = json!({"from": "/api/courses?page={page}", "each": "$.courses[*].id", "until": "last_page"})
         .to_string();
