@@ -100,6 +100,17 @@ async fn a_right_file_passes_and_every_hit_is_compared() {
     );
 }
 
+/// A gate that compared nothing is not passed.
+#[tokio::test]
+async fn without_an_audit_nothing_is_proved() {
+    let upstream = api();
+    let config = config("[courses]", &upstream.url());
+    let (code, report, said) = replay(&config, "GET /api/courses\n", &["--fail-on", "stale"]).await;
+    assert!(code == Some(1) && said.contains("no hit was audited"), "{report}{said}");
+    let (code, report, said) = replay(&config, "GET /api/courses\n", &[]).await;
+    assert_eq!(code, Some(0), "{report}{said}");
+}
+
 #[tokio::test]
 async fn requests_that_nobody_answers_are_no_success() {
     let config = config("[courses]", &Upstream::nowhere());

@@ -176,6 +176,10 @@ pub(super) fn audit(args: &AuditArgs, config: &Path) -> ExitCode {
 }
 
 impl AuditArgs {
+    pub(super) fn fails_on_findings(&self) -> bool {
+        !self.fail_on.is_empty()
+    }
+
     /// Whether the report has a finding that is to fail.
     pub(super) fn is_fatal(&self, report: &Value) -> bool {
         let is_fatal = |finding: &Value| {

@@ -65,6 +65,14 @@ pub(super) fn run(args: &AuditArgs, file: &Path, config: &Path) -> ExitCode {
         true => format!("{report:#}\n"),
         false => format_report(&report),
     });
+    let audits = report["results"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64());
+    if args.fails_on_findings() && audits.sum::<u64>() == 0 {
+        return fail(
+            1,
+            "--fail-on: no hit was audited, so nothing could be found; repeat reads in the file, and see by \
+             `larder explain` why they are not stored (`shared`, `per`, `ttl`)",
+        );
+    }
     let is_incomplete = report["replay"]["unanswered"] != 0;
     if args.is_fatal(&report) || is_incomplete { ExitCode::FAILURE } else { printed }
 }
