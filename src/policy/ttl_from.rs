@@ -5,6 +5,7 @@
 
 mod signed_url;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
@@ -98,10 +99,26 @@ fn earliest_end(
     document: &Value,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, NotStored> {
-    let texts = urls.nodes(document).into_iter().filter_map(Value::as_str);
-    let ends = texts.map(|text| signed_url::parse_end(text.trim(), parameter, |time| parse_time(time, now)));
+    let ends = find_texts(urls.nodes(document))
+        .into_iter()
+        .map(|text| signed_url::parse_end(text.trim(), parameter, |time| parse_time(time, now)));
     let ends: Result<Vec<_>, _> = ends.collect();
     ends.map(|ends| ends.into_iter().flatten().min()).map_err(|signed_url::UnreadableEnd| NotStored::NoExpiry)
+}
+
+/// The texts among the values, and all in lists and objects among them.
+fn find_texts(values: Vec<&Value>) -> Vec<&str> {
+    let (mut left, mut texts, mut seen) = (values, Vec::new(), HashSet::new());
+    while let Some(value) = left.pop() {
+        match value {
+            Value::String(text) => texts.push(text.as_str()),
+            // A path may select an object and what is in it.
+            Value::Array(items) if seen.insert(std::ptr::from_ref(value)) => left.extend(items),
+            Value::Object(members) if seen.insert(std::ptr::from_ref(value)) => left.extend(members.values()),
+            _ => {}
+        }
+    }
+    texts
 }
 
 fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
@@ -197,6 +214,28 @@ mod tests {
         assert_eq!(bound("$.*"), Err(NotStored::NoExpiry));
         assert_eq!(bound("/d"), Err(NotStored::NoExpiry));
         assert_eq!(from("/a").bound_terms(terms(), &HeaderMap::new(), None), Err(NotStored::NoExpiry));
+    }
+
+    #[test]
+    fn signed_urls_are_found_in_lists_and_objects() {
+        let from = TtlFrom {
+            source: TimeSource::SignedUrl { urls: JsonQuery::parse("$..url").unwrap(), parameter: None },
+            minus: secs(0),
+        };
+        let signed =
+            |seconds: u64| format!("https://a.example/?Expires={}&Signature=x", NOW.as_secs() + seconds);
+        for (url, expected) in [
+            (json!(signed(100)), Some(100)),
+            (json!([signed(100), signed(50)]), Some(50)),
+            (json!({"small": signed(100), "full": {"src": signed(70)}}), Some(70)),
+            (json!({"url": [signed(30)]}), Some(30)),
+            (json!(["https://a.example/"]), None),
+        ] {
+            let content = Content::Json(json!({"file": {"url": url}}));
+            let bound = from.bound_terms(terms(), &HeaderMap::new(), Some(&content)).unwrap();
+            let expected = expected.map_or(terms().expires_at, |seconds| NOW.plus(secs(seconds)));
+            assert_eq!(bound.expires_at, expected, "{url}");
+        }
     }
 
     #[test]

@@ -18,36 +18,66 @@ const SIGNATURE_PARTS: [&str; 3] = ["signature", "expires", "hmac"];
 /// The decoded parameters of a URL, with names in lower case.
 struct Parameters(Vec<(String, String)>);
 
-/// The end of a signed URL, the earliest of several; `None`: the text is no URL, or not signed.
+/// URLs in parameters of URLs are followed as deep as this: `/_next/image?url=https%3A%2F%2F…`.
+const MAX_NESTED: usize = 3;
+
+/// The end of a signed URL, the earliest of several; `None`: the text has no URL, or none that is signed.
 ///
 /// `named`: one more parameter that holds a time.
 pub(super) fn parse_end(
-    url: &str,
+    text: &str,
     named: Option<&str>,
     parse_time: impl Fn(&str) -> Option<Timestamp>,
+) -> Result<Option<Timestamp>, UnreadableEnd> {
+    if begins_like_url(text) || !text.contains(char::is_whitespace) && !text.contains("](") {
+        return parse_url_end(text, named, &parse_time, MAX_NESTED);
+    }
+    // A text with URLs in it, such as Markdown.
+    let is_end = |c: char| c.is_whitespace() || "()<>\"'".contains(c);
+    let urls = text
+        .split(is_end)
+        .map(|word| word.trim_end_matches(['.', ',', ';']))
+        .filter(|word| word.contains("://"));
+    let ends: Result<Vec<_>, _> =
+        urls.map(|url| parse_url_end(url, named, &parse_time, MAX_NESTED)).collect();
+    Ok(ends?.into_iter().flatten().min())
+}
+
+fn parse_url_end(
+    url: &str,
+    named: Option<&str>,
+    parse_time: &impl Fn(&str) -> Option<Timestamp>,
+    depth: usize,
 ) -> Result<Option<Timestamp>, UnreadableEnd> {
     let Some(query) = find_query(url) else { return Ok(None) };
     let pairs = decoded_pairs(query).map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned()));
     let parameters = Parameters(pairs.collect());
     let mut ends = vec![parameters.time("expires", parse_seconds)?];
     if parameters.value("sig")?.is_some() {
-        // Azure: `se` is the end of a shared access signature.
+        // Azure: `se` is the end of a shared access signature, `ske` that of the key that signed it.
         ends.push(parameters.time("se", parse_azure_time)?);
+        ends.push(parameters.time("ske", parse_azure_time)?);
+    }
+    for (_, nested) in parameters.0.iter().filter(|(_, value)| depth > 0 && begins_like_url(value)) {
+        ends.push(parse_url_end(nested, named, parse_time, depth - 1)?);
     }
     for vendor in parameters.vendors() {
         ends.push(parameters.dated_end(vendor)?);
     }
     if let Some(name) = named {
-        ends.push(parameters.time(&name.to_ascii_lowercase(), |text| parse_token_time(text, &parse_time))?);
+        ends.push(parameters.time(&name.to_ascii_lowercase(), |text| parse_token_time(text, parse_time))?);
     }
     let end = ends.into_iter().flatten().min();
     if end.is_none() && parameters.is_signed() { Err(UnreadableEnd) } else { Ok(end) }
 }
 
+fn begins_like_url(text: &str) -> bool {
+    ["http://", "https://", "/"].iter().any(|start| text.starts_with(start))
+}
+
 /// Text with spaces is no URL, unless it begins like one.
 fn find_query(text: &str) -> Option<&str> {
-    let begins_like_url = ["http://", "https://", "/"].iter().any(|start| text.starts_with(start));
-    if text.contains(char::is_whitespace) && !begins_like_url {
+    if text.contains(char::is_whitespace) && !begins_like_url(text) {
         return None;
     }
     let (before_fragment, _) = text.split_once('#').unwrap_or((text, ""));

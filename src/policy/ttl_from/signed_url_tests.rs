@@ -151,6 +151,26 @@ fn the_earliest_of_several_ends_counts() {
     assert_eq!(end("/a?Expires=1000&X-Amz-Date=19700101T000500Z&X-Amz-Expires=60"), Ok(Some(360)));
     assert_eq!(end("/a?sig=x&se=1970-01-02&expires=100000"), Ok(Some(86_400)));
     assert_eq!(end("/a?sig=x&se=1970-01-02T01:00Z"), Ok(Some(90_000)));
+    assert_eq!(end("/a?sig=x&se=1970-01-03&ske=1970-01-02"), Ok(Some(86_400)));
+}
+
+#[test]
+fn urls_within_parameters_and_texts_are_read() {
+    for (text, expected) in [
+        ("/_next/image?w=64&url=https%3A%2F%2Ff.example%2Fa%3FExpires%3D900%26Signature%3Dx", Ok(Some(900))),
+        ("/image?Expires=800&url=https%3A%2F%2Ff.example%2Fa%3FExpires%3D900", Ok(Some(800))),
+        ("/image?url=%2Fa%3Ftoken%3Dx", Err(UnreadableEnd)),
+        (
+            "Look: ![a](https://f.example/a?Expires=900&Signature=x), [b](https://f.example/b?Expires=700).",
+            Ok(Some(700)),
+        ),
+        ("![a](https://f.example/a?Signature=x)", Err(UnreadableEnd)),
+        ("What is /a?Expires=1 about?", Ok(None)),
+        // A srcset: where one URL ends is not clear.
+        ("https://f.example/a?Expires=900 1x, https://f.example/b?Expires=700 2x", Err(UnreadableEnd)),
+    ] {
+        assert_eq!(end(text), expected, "{text}");
+    }
 }
 
 #[test]
