@@ -43,9 +43,18 @@ pub(super) fn locate_syntax_error(
     ];
     let help = match is_alias {
         true => Some("text that begins with `*` is an alias in YAML; put it in quotes: `\"*\"`"),
+        false if has_bare_variable(message, line) => {
+            Some("within `{…}` and `[…]` put a variable in quotes: `\"${NAME}\"`")
+        }
         false => known.into_iter().find(|(words, _)| message.contains(words)).map(|(_, help)| help),
     };
     (location, help)
+}
+
+/// Whether a variable stands without quotes, where YAML takes its braces for a mapping.
+fn has_bare_variable(message: &str, line: &str) -> bool {
+    let words = ["did not find expected", "mapping values are not allowed"];
+    line.contains(": ${") && words.iter().any(|words| message.contains(words))
 }
 
 const INDENT: &str = "compare the indentation with the lines before: the keys of one mapping, and the `-` of one list, begin \

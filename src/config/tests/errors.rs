@@ -112,6 +112,7 @@ fn a_file_that_is_no_yaml_is_one_error_with_its_place() {
         ("a:\n\t- b", &["2:", "tabs", "indent with spaces"]),
         ("a: [course:{id}]", &["this is not YAML", "in quotes"]),
         ("a: \"b\nc: d", &["this is not YAML", "a quote is not closed"]),
+        ("admin: {token: ${TOKEN}}", &["this is not YAML", "put a variable in quotes"]),
         ("upstream: *nobody", &["1:11", "unknown anchor"]),
         ("a: 1\n---\nb: 2", &["a second YAML document begins here"]),
         ("- a", &["the configuration must be a mapping, not a list"]),
