@@ -50,6 +50,7 @@ pub struct EventCondition {
 /// The targets of several events.
 #[derive(Debug, Default)]
 pub struct EventTargets {
+    /// Those of events from elsewhere.
     pub targets: PurgeTargets,
     /// Those that are named by announcements of purges. Announced again, they purge nothing, so that services that follow
     /// each other, or themselves, do not purge for ever.

@@ -57,7 +57,7 @@ fn resolve(page: &Uri, reference: &str, request_fields: &HeaderMap) -> Result<St
 }
 
 /// Whether the response is one page of a list that goes on.
-pub fn has_next_link(fields: &HeaderMap) -> bool {
+pub(crate) fn has_next_link(fields: &HeaderMap) -> bool {
     next_link(fields).is_some_and(|target| !target.is_empty())
 }
 
