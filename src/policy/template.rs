@@ -253,7 +253,8 @@ impl ValueSource {
             }
             ValueSource::Query(name) => {
                 limits.take_bytes(context.request.query.map_or(0, str::len))?;
-                query::query_values(context.request.query, name)
+                let sent = query::query_values(context.request.query, name);
+                return distinct_values(sent.iter().flat_map(|value| list_values(value)).map(Ok), limits);
             }
             ValueSource::Header(name) => {
                 limits.take_bytes(total_length(headers, name))?;
@@ -287,6 +288,12 @@ impl ValueSource {
         };
         distinct_values(values.into_iter().map(Ok), limits)
     }
+}
+
+/// A value of the query, and those that it lists (OpenAPI's `explode: false`, JSON:API): `7,8`, `7` and `8`.
+fn list_values(value: &str) -> impl Iterator<Item = String> {
+    let listed = value.contains(',').then(|| value.split(',').map(str::trim));
+    std::iter::once(value).chain(listed.into_iter().flatten()).map(str::to_owned)
 }
 
 fn json_values(

@@ -71,6 +71,10 @@ fn several_values_make_several_tags() {
     let request = Request::get("/x?id=1&id=2").with("x-guild", "a").with("x-guild", "b,c");
     let response = fields(&[("x-id", "1, 2"), ("x-id", "3"), ("surrogate-key", "s1 s2")]);
     check("q:{query.id}", &request, None, &["q:1", "q:2"]);
+    // A list is the value and each of its parts.
+    let listed = Request::get("/x?id=7,%208&id=9");
+    check("q:{query.id}", &listed, None, &["q:7%2C%208", "q:7", "q:8", "q:9"]);
+    check("q:{query.id}", &Request::get("/x?id=,"), None, &["q:%2C"]);
     check("g:{header.x-guild}", &request, None, &["g:a", "g:b%2Cc"]);
     check("r:{response.header.x-id}", &request, Some(&response), &["r:1", "r:2", "r:3"]);
     check("{response.header.surrogate-key}!", &request, Some(&response), &["s1!", "s2!"]);
