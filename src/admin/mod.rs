@@ -252,8 +252,12 @@ where
         Endpoint::Warm => Ok(state.warm_status()),
         Endpoint::Refresh => state.refresh(&head.headers, &read_body(body).await?).await,
         Endpoint::Drain => drain::drain(state, head.uri.query()),
-        Endpoint::PurgeEverything => state.purge(purge_request::purge_everything(), peer, head).await,
+        Endpoint::PurgeEverything => {
+            purge_request::refuse_content(&read_body(body).await?)?;
+            state.purge(purge_request::purge_everything(), peer, head).await
+        }
         Endpoint::PurgeTag(tag) => {
+            purge_request::refuse_content(&read_body(body).await?)?;
             state.purge(purge_request::parse_tag_path(tag, head.uri.query())?, peer, head).await
         }
     }

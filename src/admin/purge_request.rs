@@ -45,6 +45,17 @@ pub(super) fn parse_body(routes: &Routes, body: &[u8]) -> Result<Purge, AdminErr
     }
 }
 
+/// A DELETE names what it purges by its path: content would be taken for less than everything.
+pub(super) fn refuse_content(content: &[u8]) -> Result<(), AdminError> {
+    match content.is_empty() {
+        true => Ok(()),
+        false => Err(AdminError::bad_request(
+            "DELETE takes no content",
+            "send the JSON by `POST /purge`, or no content to purge what the path says",
+        )),
+    }
+}
+
 pub(super) fn purge_everything() -> Purge {
     Purge::hard(vec![Target::Everything])
 }
