@@ -25,6 +25,7 @@ static UNUSUAL: [HeaderName; 10] = [
     HeaderName::from_static("x-version"),
 ];
 
+static USUAL_NAMES: LazyLock<HeaderNameFilter> = LazyLock::new(|| HeaderNameFilter::from_names(USUAL.iter()));
 static UNUSUAL_NAMES: LazyLock<HeaderNameFilter> =
     LazyLock::new(|| HeaderNameFilter::from_names(UNUSUAL.iter()));
 
@@ -34,11 +35,12 @@ pub(super) fn present<'a>(
     request: &'a RequestHead<'_>,
 ) -> impl Iterator<Item = &'static HeaderName> + use<'a> {
     let names = request.name_filter;
-    let has_unusual = names.may_hold_any_unusual(*UNUSUAL_NAMES);
+    let may_be_present = names.may_hold_any(*USUAL_NAMES) || names.may_hold_any_unusual(*UNUSUAL_NAMES);
     // The metadata of content that was read is part of the key already.
-    let has_content = request.content.is_some();
-    let unusual = UNUSUAL.iter().take_while(move |_| has_unusual);
-    let all = USUAL.iter().chain(unusual);
-    all.filter(move |name| !has_content || (**name != CONTENT_TYPE && **name != CONTENT_ENCODING))
-        .filter(|name| request.has(name) && !route.headers.contains(name))
+    let is_in_key = |name: &HeaderName| {
+        request.content.is_some() && [CONTENT_TYPE, CONTENT_ENCODING].contains(name)
+            || route.headers.contains(name)
+    };
+    let all = USUAL.iter().chain(&UNUSUAL).take_while(move |_| may_be_present);
+    all.filter(move |name| request.has(name) && !is_in_key(name))
 }

@@ -89,7 +89,9 @@ impl FramingScanner {
     /// Scans the next bytes of the connection.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), FramingFault> {
         let mut at = 0;
-        self.raw_bytes = Vec::new();
+        if !self.raw_bytes.is_empty() {
+            self.raw_bytes = Vec::new();
+        }
         while at < bytes.len() {
             let rest = &bytes[at..];
             at += match &mut self.state {
