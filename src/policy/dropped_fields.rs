@@ -18,8 +18,13 @@ pub(crate) struct DroppedFields {
 const DEFAULT: &[&str] = &[
     "x-credits-remaining",
     "x-shopify-shop-api-call-limit",
+    "user-id",
+    "x-userid",
+    "x-user-role",
     "x-user-roles",
+    "x-user-plan",
     "x-user-permissions",
+    "x-permissions",
     // `uid`, `client` and `expiry` go with `access-token` in devise_token_auth.
     "access-token",
     "refresh-token",
@@ -106,7 +111,36 @@ const PARTS: &[&str] = &[
 ];
 
 /// Whole words of such names.
-const WORDS: &[&str] = &["email", "login", "sid", "uid", "username"];
+const WORDS: &[&str] = &[
+    "account",
+    "actor",
+    "balance",
+    "basket",
+    "cart",
+    "customer",
+    "email",
+    "employee",
+    "impersonating",
+    "logged",
+    "login",
+    "member",
+    "otp",
+    "patient",
+    "phone",
+    "pin",
+    "remember",
+    "role",
+    "roles",
+    "scopes",
+    "sid",
+    "student",
+    "uid",
+    "username",
+    "viewer",
+    "visitor",
+    "wallet",
+    "whoami",
+];
 
 /// Words of tokens by which a list is read on. They are nobody's.
 const PAGING_WORDS: &[&str] = &["continuation", "cursor", "next", "page", "previous", "prev", "sync"];
@@ -231,6 +265,10 @@ mod tests {
             "X-Tenant-Id",
             "X-Rate-Limit",
             "X-User-Roles",
+            "X-Customer-Name",
+            "X-Permissions",
+            "X-Account-Balance",
+            "X-Otp",
         ] {
             assert!(default.drops(&name(dropped)), "{dropped}");
         }
