@@ -123,14 +123,19 @@ pub(crate) async fn purge_targets(
         }
     }
     let (soft, hard) = (Purge::soft(soft), Purge { resolves: intent, ..Purge::hard(hard) });
+    let mut outcome = Ok(());
     for named in [soft, hard] {
         if !named.targets.is_empty() || named.resolves.is_some() {
             let named = Purge { in_doubt_for: context.settle, cause: Some(context.cause.clone()), ..named };
             let route = context.route.as_ref();
-            purged.version = Some(context.purger.purge(named, context.source, route).await?);
+            // One that the store does not take now waits there, and the other one must, too.
+            match context.purger.purge(named, context.source, route).await {
+                Ok(version) => purged.version = Some(version),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
     }
-    Ok(purged)
+    outcome.map(|()| purged)
 }
 
 /// The request behind a purge, as the record of it names it.

@@ -221,7 +221,7 @@ impl SourceConsumer {
     }
 
     async fn purge(&self, routes: Arc<Routes>, found: EventTargets) -> Result<Purged, StoreError> {
-        let mut purged = Purged::default();
+        let (mut purged, mut outcome) = (Purged::default(), Ok(()));
         for (targets, relayed) in [(found.relayed, true), (found.targets, false)] {
             let context = PurgeContext {
                 purger: self.context.purger(routes.clone()),
@@ -234,11 +234,15 @@ impl SourceConsumer {
                 },
                 settle: Duration::ZERO,
             };
-            let these = purge_targets(&context, targets, None, &self.context.throttle).await?;
-            purged.version = these.version.or(purged.version);
-            purged.waits |= these.waits;
+            match purge_targets(&context, targets, None, &self.context.throttle).await {
+                Ok(these) => {
+                    purged.version = these.version.or(purged.version);
+                    purged.waits |= these.waits;
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
-        Ok(purged)
+        outcome.map(|()| purged)
     }
 
     fn new_update(&self) -> SourceUpdate {

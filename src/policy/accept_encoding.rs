@@ -166,7 +166,7 @@ impl Accepted {
         let members = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
         for member in members.filter(|member| !member.is_empty()) {
             let (name, weight) = parse_member(member)?;
-            let name = name.strip_prefix(b"x-").unwrap_or(name);
+            let name = without_x(name);
             let present = match CODINGS.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) {
                 Some(index) => &mut weights[index],
                 None if name.eq_ignore_ascii_case(b"identity") => &mut identity,
@@ -180,10 +180,12 @@ impl Accepted {
                 return None;
             }
         }
-        let is_identity_refused = identity == Some(0);
+        let weights = weights.map(|weight| weight.or(rest).unwrap_or(0));
+        let is_identity_refused = identity == Some(0)
+            || identity.is_none() && rest == Some(0) && weights.iter().all(|weight| *weight == 0);
         // Unless it is listed, no coding is acceptable, and the least preferred.
         (!is_identity_refused).then(|| Self {
-            weights: weights.map(|weight| weight.or(rest).unwrap_or(0)),
+            weights,
             identity: identity.unwrap_or(0),
             names_others: names_others || rest.is_some(),
         })
@@ -244,12 +246,20 @@ fn parse_weight(parameter: &[u8]) -> Option<u16> {
     }
 }
 
+/// `gzip` of `x-gzip` (RFC 9110 §8.4.1).
+fn without_x(name: &[u8]) -> &[u8] {
+    match name {
+        [b'x' | b'X', b'-', rest @ ..] => rest,
+        _ => name,
+    }
+}
+
 /// The coding of a response: the empty set without one, `None` if it has another or more than one.
 fn response_coding(response: &HeaderMap) -> Option<Codings> {
     let mut found = Codings::default();
     for line in response.get_all(CONTENT_ENCODING) {
         for name in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            let name = name.strip_prefix(b"x-").unwrap_or(name);
+            let name = without_x(name);
             match CODINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
                 Some((_, coding)) if found == Codings::default() => found = *coding,
                 None if name.is_empty() || name.eq_ignore_ascii_case(b"identity") => {}
@@ -331,6 +341,8 @@ mod tests {
             (None, both, Negotiated::Plain),
             (Some("gzip"), Codings::default(), Negotiated::Offered),
             (Some("gzip, identity;q=0"), GZIP, Negotiated::Verbatim),
+            (Some("*;q=0"), GZIP, Negotiated::Verbatim),
+            (Some("X-GZIP"), both, Negotiated::Coded(GZIP)),
             (Some("gzip;q=2"), GZIP, Negotiated::Verbatim),
             (Some("gzip, x-gzip;q=0"), GZIP, Negotiated::Verbatim),
             (Some("gzip;level=3"), GZIP, Negotiated::Verbatim),
@@ -344,6 +356,7 @@ mod tests {
         for (accepted, coding, variant) in [
             ("gzip, br", "br", Negotiated::Coded(BR)),
             ("gzip", "GZIP", Negotiated::Coded(GZIP)),
+            ("br", "X-GZIP", Negotiated::Offered),
             ("gzip", "", Negotiated::Offered),
             ("gzip", "identity", Negotiated::Offered),
             ("", "", Negotiated::Plain),

@@ -53,7 +53,7 @@ pub mod reuse;
 pub mod route;
 pub(crate) mod route_keys;
 pub mod routes;
-mod selecting_fields;
+pub(crate) mod selecting_fields;
 pub mod storing;
 pub mod tags;
 pub mod targeted;

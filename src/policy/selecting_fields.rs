@@ -29,18 +29,23 @@ static USUAL_NAMES: LazyLock<HeaderNameFilter> = LazyLock::new(|| HeaderNameFilt
 static UNUSUAL_NAMES: LazyLock<HeaderNameFilter> =
     LazyLock::new(|| HeaderNameFilter::from_names(UNUSUAL.iter()));
 
+/// All selecting fields.
+pub(crate) fn names() -> impl Iterator<Item = &'static HeaderName> {
+    USUAL.iter().chain(&UNUSUAL)
+}
+
 /// The selecting fields of the request that the route does not list in `headers`.
 pub(super) fn present<'a>(
     route: &'a Route,
     request: &'a RequestHead<'_>,
 ) -> impl Iterator<Item = &'static HeaderName> + use<'a> {
-    let names = request.name_filter;
-    let may_be_present = names.may_hold_any(*USUAL_NAMES) || names.may_hold_any_unusual(*UNUSUAL_NAMES);
+    let filter = request.name_filter;
+    let may_be_present = filter.may_hold_any(*USUAL_NAMES) || filter.may_hold_any_unusual(*UNUSUAL_NAMES);
     // The metadata of content that was read is part of the key already.
     let is_in_key = |name: &HeaderName| {
         request.content.is_some() && [CONTENT_TYPE, CONTENT_ENCODING].contains(name)
             || route.headers.contains(name)
     };
-    let all = USUAL.iter().chain(&UNUSUAL).take_while(move |_| may_be_present);
+    let all = names().take_while(move |_| may_be_present);
     all.filter(move |name| request.has(name) && !is_in_key(name))
 }

@@ -13,6 +13,7 @@ use super::client_request::ClientHead;
 use super::error::ProxyError;
 use super::fetch::{CostBearer, Fetch, FetchTarget, LeaderResult, request_targets};
 use super::lookup::{CacheHit, CacheRequest, LookupOutcome, Miss};
+use super::requester::Requester;
 use super::single_flight::{FetchOutcome, InFlightFetch, InFlightResponse, Join, Leader};
 use super::unsent_bytes::is_over_budget;
 use super::worker::Worker;
@@ -74,7 +75,8 @@ impl<'a> MissedRequest<'a> {
         if !self.lookup.caller.is_in_key() || self.lookup.route.collapse == Collapse::No {
             return self.fetch_alone(&miss).await;
         }
-        if self.worker.proxy.collapse_table.has_timed_out(&miss.key)
+        let requester = || Requester::new(&miss.key, self.head);
+        if self.worker.proxy.collapse_table.has_timed_out(&miss.key, requester)
             && let Some(hit) = miss.stale_hit(&self.cached())
         {
             return Ok(hit.into_answer(&self.cached()));

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LINK};
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
@@ -74,7 +74,7 @@ impl MergedValidators {
                     continue;
                 }
             };
-            for name in [CONTENT_TYPE, CONTENT_ENCODING, ETAG] {
+            for name in [CONTENT_TYPE, CONTENT_ENCODING, ETAG, LINK] {
                 let values = fields.get_all(&name).iter().map(HeaderValue::as_bytes);
                 add(&values.collect::<Vec<_>>().join(&b", "[..]));
             }

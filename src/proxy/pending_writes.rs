@@ -18,8 +18,15 @@ use crate::upstream::RequestProgress;
 /// All pending writes of the process.
 #[derive(Default)]
 pub(super) struct PendingWrites {
-    writes: Mutex<HashMap<u64, UnconfirmedWrite>>,
+    writes: Mutex<Writes>,
     next: AtomicU64,
+}
+
+#[derive(Default)]
+struct Writes {
+    by_number: HashMap<u64, UnconfirmedWrite>,
+    /// larder ends: no more are sent, since nobody would purge what they change.
+    are_over: bool,
 }
 
 /// A write that was sent, and its purge if nobody sees its end.
@@ -53,33 +60,41 @@ impl PendingWrites {
 
     /// Whether a write with a number below `mark` is pending.
     pub(super) fn is_any_before(&self, mark: u64) -> bool {
-        self.writes().keys().any(|number| *number < mark)
+        self.writes().by_number.keys().any(|number| *number < mark)
     }
 
-    /// Purges the targets of all writes that are pending; larder ends.
-    pub(super) async fn purge_all(&self, purger: &Purger) {
-        let pending: Vec<_> = self.writes().drain().map(|(_, write)| write).collect();
+    /// Purges the targets of all writes that are pending; larder ends, and no more are sent. Each stays until its purge is
+    /// recorded, so that nothing else takes it for settled.
+    pub(super) async fn purge_all(self: &Arc<Self>, purger: &Purger) {
+        let pending: Vec<_> = {
+            let mut writes = self.writes();
+            writes.are_over = true;
+            writes.by_number.iter().map(|(number, write)| (*number, write.clone())).collect()
+        };
         let mut purges = JoinSet::new();
-        for write in pending {
-            let purger = purger.clone();
-            purges.spawn(async move { write.purge(&purger).await });
+        for (number, write) in pending {
+            let (all, purger) = (self.clone(), purger.clone());
+            purges.spawn(async move {
+                write.purge(&purger).await;
+                all.writes().by_number.remove(&number);
+            });
         }
         purges.join_all().await;
     }
 
-    fn writes(&self) -> MutexGuard<'_, HashMap<u64, UnconfirmedWrite>> {
+    fn writes(&self) -> MutexGuard<'_, Writes> {
         self.writes.lock()
     }
 }
 
 impl PendingWrite {
-    /// The write may take effect from now on. `false`: it must not, since its client was answered without it.
+    /// The write may take effect from now on. `false`: it must not, since its client was answered without it, or larder ends.
     #[must_use]
     pub(super) fn mark_sent(&self, write: UnconfirmedWrite) -> bool {
         let mut writes = self.all.writes();
-        let may_be_sent = !self.is_abandoned.load(Ordering::Relaxed);
+        let may_be_sent = !writes.are_over && !self.is_abandoned.load(Ordering::Relaxed);
         if may_be_sent {
-            writes.insert(self.number, write);
+            writes.by_number.insert(self.number, write);
         }
         may_be_sent
     }
@@ -89,17 +104,17 @@ impl PendingWrite {
     pub(super) fn abandon(&self) -> Option<UnconfirmedWrite> {
         let writes = self.all.writes();
         self.is_abandoned.store(true, Ordering::Relaxed);
-        writes.get(&self.number).cloned()
+        writes.by_number.get(&self.number).cloned()
     }
 
     /// The purge is recorded, waits in the journal, or is not needed.
     pub(super) fn settle(&self) {
-        self.all.writes().remove(&self.number);
+        self.all.writes().by_number.remove(&self.number);
     }
 
     /// The write ended, and its outcome is unknown.
     pub(super) async fn purge_as_in_doubt(&self, purger: &Purger) {
-        let unconfirmed = self.all.writes().remove(&self.number);
+        let unconfirmed = self.all.writes().by_number.remove(&self.number);
         if let Some(write) = unconfirmed {
             write.purge(purger).await;
         }

@@ -16,7 +16,8 @@ const MAX_REFRESH_BACKOFF: Duration = Duration::from_secs(30);
 /// If the requests of so many networks failed, it is the upstream that fails.
 const MAX_NETWORKS: usize = 3;
 
-/// How many refreshes for one network, with different fields, may fail in one back-off.
+/// How many refreshes with different fields may fail in one back-off, before requests of a network that failed are held back.
+/// Clients whose network is unknown count as one.
 const MAX_ATTEMPTS: usize = 8;
 
 /// How the last fetch that was to replace a stale response failed.

@@ -272,9 +272,11 @@ impl CollapseTable {
         tokio::time::timeout(timeout, self.refusing.acquire()).await.ok()?.ok()
     }
 
-    /// Whether the last fetch of `key` timed out, and the back-off is not over.
-    pub(super) fn has_timed_out(&self, key: &CacheKey) -> bool {
-        self.failures.last(key).is_some_and(|(failure, _)| failure == RefreshFailure::Timeout)
+    /// Whether the last fetch of `key` timed out, and the back-off is not over for this request.
+    pub(super) fn has_timed_out(&self, key: &CacheKey, requester: impl FnOnce() -> Requester) -> bool {
+        let has_timed_out =
+            || self.failures.last(key).is_some_and(|(failure, _)| failure == RefreshFailure::Timeout);
+        has_timed_out() && !self.failures.may_refresh(key, requester)
     }
 
     /// Returns the kinds of callers held back for `key`, with reason and remaining time, for operators.

@@ -109,9 +109,9 @@ fn a_refresh_ignores_the_marker_and_obeys_the_back_off() {
     assert!(refresh().is_none(), "one at a time");
     table.failures.record(KEY, own(), Some(RefreshFailure::Timeout));
     drop(lead);
-    assert!(refresh().is_none() && table.has_timed_out(&KEY));
+    assert!(refresh().is_none() && table.has_timed_out(&KEY, own));
     clock.advance(MIN_REFRESH_BACKOFF);
-    assert!(!table.has_timed_out(&KEY));
+    assert!(!table.has_timed_out(&KEY, own));
     drop(refresh().expect("a second attempt"));
     table.failures.record(KEY, own(), None);
     refresh().expect("a third one, since the second succeeded");

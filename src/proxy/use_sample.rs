@@ -11,7 +11,7 @@ use crate::policy::classify::CacheLookup;
 use crate::policy::forwarding_fields::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::route::Shared;
 use crate::policy::vary::Vary;
-use crate::policy::{CallerFields, Route, override_fields};
+use crate::policy::{CallerFields, Route, override_fields, selecting_fields};
 use crate::stored_response::{SampleRequest, StoredHead};
 
 /// Fields that upstreams select a variant by.
@@ -50,7 +50,7 @@ fn anonymous_sample(
     if let Some(host) = head.forwarded_host() {
         headers.insert(X_FORWARDED_HOST, HeaderValue::from_str(host).ok()?);
     }
-    for name in selecting_fields(head, lookup.route, stored) {
+    for name in fields_in_key(head, lookup.route, stored) {
         if caller_fields.identify(&name) {
             return None;
         }
@@ -78,11 +78,7 @@ fn is_personal(route: &Route, fields: &HeaderMap, caller_fields: &CallerFields) 
 }
 
 /// The fields that select a variant, here or at the upstream.
-fn selecting_fields(
-    head: &ClientHead,
-    route: &Route,
-    stored: &StoredHead,
-) -> impl Iterator<Item = HeaderName> {
+fn fields_in_key(head: &ClientHead, route: &Route, stored: &StoredHead) -> impl Iterator<Item = HeaderName> {
     let vary = match stored.vary(&route.ignore_vary) {
         Vary::Fields(fields) => fields.names().to_vec(),
         Vary::Nothing | Vary::Everything => Vec::new(),
@@ -92,7 +88,8 @@ fn selecting_fields(
         |name: &&HeaderName| FORWARDED_ADDRESS_FIELDS.contains(name) || override_fields::is_override(name);
     let address = head.is_trusted.then(|| head.parts.headers.keys().filter(is_of_address).cloned());
     let address = address.into_iter().flatten();
-    route.headers.iter().cloned().chain(vary).chain(NEGOTIATION_FIELDS).chain(address)
+    let unnamed = selecting_fields::names().cloned();
+    route.headers.iter().cloned().chain(vary).chain(NEGOTIATION_FIELDS).chain(unnamed).chain(address)
 }
 
 /// Copies `Forwarded` without the client. `None` if it may still say who the client is.

@@ -25,11 +25,11 @@ pub(super) fn fold_values(tag: &str) -> String {
     let mut rest = text.as_str();
     while let Some(first) = rest.chars().next() {
         let starts_word = !folded.ends_with(|last: char| last.is_alphanumeric());
-        if let Some((digits, after)) = uuid(rest).filter(|_| starts_word) {
+        if let Some((uuid, after)) = uuid(rest).filter(|_| starts_word) {
             let is_braced = folded.ends_with('{') && after.starts_with('}');
             folded.truncate(folded.len() - usize::from(is_braced));
             folded.truncate(folded.strip_suffix(URN_PREFIX).map_or(folded.len(), str::len));
-            folded.push_str(&digits);
+            folded.push_str(&uuid);
             rest = &after[usize::from(is_braced)..];
         } else if let Some((digits, after)) = number(rest).filter(|_| starts_word) {
             folded.push_str(digits);
@@ -42,7 +42,7 @@ pub(super) fn fold_values(tag: &str) -> String {
     folded
 }
 
-/// A UUID at the start of `text`, without its hyphens, and the text after it.
+/// A UUID at the start of `text`, with its hyphens, and the text after it.
 fn uuid(text: &str) -> Option<(String, &str)> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
     let is_hyphenated = text.as_bytes().get(8) == Some(&b'-');
@@ -52,7 +52,9 @@ fn uuid(text: &str) -> Option<(String, &str)> {
         false => byte.is_ascii_hexdigit(),
     };
     let is_uuid = uuid.bytes().enumerate().all(is_digit) && is_end_of_word(after);
-    is_uuid.then(|| (uuid.replace('-', ""), after))
+    let digits = uuid.replace('-', "");
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or_default());
+    is_uuid.then(|| (parts.join("-"), after))
 }
 
 /// A whole number at the start of `text`, without its sign, leading zeros and zeros behind a point, and the text after it.

@@ -284,7 +284,7 @@ impl<S: Transport> AsyncRead for ClientStream<S> {
         let state = self.state()?;
         if !state.encoded.is_empty() {
             state.give_encoded(buf);
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(state.count_head());
         }
         match state.refusal {
             Some(ParserRefusal::Head([])) => return Poll::Pending,

@@ -142,3 +142,18 @@ async fn what_redis_takes_late_is_told_late() {
     assert_eq!(sources(&told), ["late"]);
     assert!(told[0]["targets"].as_array().unwrap().contains(&json!("tag item:7")), "{told:?}");
 }
+
+/// The store takes neither of a write's two purges: both wait for Redis.
+#[tokio::test]
+async fn a_hard_purge_waits_beside_a_soft_one_that_was_not_taken() {
+    let routes = "
+defaults: {guard: false}
+routes: [{path: '/items/{id}', ttl: 60s, purges: [{tag: items, soft: true}]}]
+";
+    let (mut redis, _upstream, [one, _other]) = Replica::two("max_lag: 10m, timeout: 500ms", routes).await;
+    redis.kill();
+    one.is_cut_off().await;
+    one.request("POST", "/items/7").await;
+    let waiting = one.metric("larder_purges_waiting").await;
+    assert!(waiting >= 2.0, "{waiting}");
+}

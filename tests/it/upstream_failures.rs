@@ -77,11 +77,7 @@ async fn an_early_answered_upload_ends_its_connection() {
     let mut raw = larder.raw().await;
     raw.send("POST /up HTTP/1.1\r\nHost: api\r\nContent-Length: 1000000\r\n\r\nsome").await;
     assert_eq!(raw.status().await, 413);
-    // Nor once the rest of it is there.
-    raw.send(vec![b'x'; 1_000_000 - 4]).await;
-    raw.send("GET /next HTTP/1.1\r\nHost: api\r\n\r\n").await;
-    assert_eq!(raw.status().await, 200);
-    for n in 2..5 {
+    for n in 1..5 {
         larder.get("/next").await.assert_text(&format!("GET /next #{n}"));
     }
     let used = upstream.last("/up").connection;

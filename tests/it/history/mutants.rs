@@ -122,10 +122,10 @@ const MUTANTS: &[Mutant] = &[
         changes: &[
             (
                 "src/proxy/write.rs",
-                "        let write = upstream_request::send(&self.worker, forwarded, head);",
+                "        let write = self.until_cut(upstream_request::send(&self.worker, forwarded, head));",
                 "        let early = Purge::hard(written.named());\n\
                  let early = proxy.store.purge(early).await.ok();\n\
-                 let write = upstream_request::send(&self.worker, forwarded, head);",
+                 let write = self.until_cut(upstream_request::send(&self.worker, forwarded, head));",
             ),
             (
                 "src/proxy/write.rs",
