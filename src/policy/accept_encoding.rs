@@ -181,10 +181,8 @@ impl Accepted {
             }
         }
         let weights = weights.map(|weight| weight.or(rest).unwrap_or(0));
-        let is_identity_refused = identity == Some(0)
-            || identity.is_none() && rest == Some(0) && weights.iter().all(|weight| *weight == 0);
         // Unless it is listed, no coding is acceptable, and the least preferred.
-        (!is_identity_refused).then(|| Self {
+        (!is_identity_refused(&weights, identity, rest)).then(|| Self {
             weights,
             identity: identity.unwrap_or(0),
             names_others: names_others || rest.is_some(),
@@ -243,6 +241,14 @@ fn parse_weight(parameter: &[u8]) -> Option<u16> {
     match digit(whole)? * 1000 + thousandths {
         weight @ ..=1000 => Some(weight),
         _ => None,
+    }
+}
+
+/// Whether content without a coding is refused: by name, or with all else by `*;q=0`.
+fn is_identity_refused(weights: &[u16], identity: Option<u16>, rest: Option<u16>) -> bool {
+    match identity {
+        Some(weight) => weight == 0,
+        None => rest == Some(0) && weights.iter().all(|weight| *weight == 0),
     }
 }
 

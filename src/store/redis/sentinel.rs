@@ -127,6 +127,11 @@ impl SentinelMonitor {
         let may_adopt = is_majority || self.trust == SentinelTrust::Any;
         let is_confirmed = self.follow_named(answers, may_adopt).await && is_majority;
         self.unconfirmed_rounds = if is_confirmed { 0 } else { self.unconfirmed_rounds.saturating_add(1) };
+        self.give_up_doubted(heard);
+    }
+
+    /// Gives the primary up if it was not confirmed for too long. `heard`: how many sentinels answered.
+    fn give_up_doubted(&self, heard: usize) {
         let is_doubted =
             self.trust == SentinelTrust::Majority && self.unconfirmed_rounds >= MAX_UNCONFIRMED_ROUNDS;
         let is_in_use = self.primary.address().is_some();
