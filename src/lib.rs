@@ -32,6 +32,7 @@ mod proxy;
 pub mod purge;
 pub mod purging;
 pub mod random;
+mod raw_target;
 mod reload;
 mod sampler;
 pub mod server;

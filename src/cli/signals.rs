@@ -1,5 +1,6 @@
-//! Signals. The first SIGTERM, SIGINT or SIGQUIT drains, the second exits as soon as what is under way is purged. SIGHUP reloads the configuration.
-//! SIGUSR1 and SIGUSR2, which nginx knows, change nothing: scripts that were written for it do no harm.
+//! Signals. The first SIGTERM, SIGINT or SIGQUIT drains, the second exits as soon as what is under way is purged. SIGHUP
+//! reloads the configuration. SIGUSR1 and SIGUSR2, which nginx knows, change nothing: scripts that were written for it do
+//! no harm.
 
 use std::future::Future;
 use std::io;
@@ -15,8 +16,8 @@ use crate::ExitAtOnce;
 /// How long the second signal waits for purges: for their own time-out, and for busy workers.
 const PURGE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Completes at the first SIGTERM, SIGINT or SIGQUIT. The receiver hears of the second one. `hangup` is called on each SIGHUP. A
-/// thread of its own handles the signals, so that the second one works even if all workers are busy.
+/// Completes at the first SIGTERM, SIGINT or SIGQUIT. The receiver hears of the second one. `hangup` is called on each
+/// SIGHUP. A thread of its own handles the signals, so that the second one works even if all workers are busy.
 pub(super) fn shutdown_requested(
     hangup: impl Fn() + Send + 'static,
 ) -> io::Result<(impl Future<Output = ()> + Send + 'static, oneshot::Receiver<ExitAtOnce>)> {

@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
-use crate::policy::raw_target::encode_raw;
+use crate::raw_target::encode_raw;
 
 /// A hypothetical request.
 #[derive(Clone, Debug)]

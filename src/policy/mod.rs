@@ -44,7 +44,6 @@ pub mod purge_targets;
 pub mod query;
 pub mod range;
 pub mod rate_limit;
-pub mod raw_target;
 pub mod request_directives;
 pub mod response_admission;
 #[cfg(test)]

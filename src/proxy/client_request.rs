@@ -26,11 +26,11 @@ use crate::policy::caller::{CallerSource, CallerVerdict, CallerView};
 use crate::policy::forwarding_fields::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::languages::choose_request_language;
 use crate::policy::overlay::{SharedPart, part_fields};
-use crate::policy::raw_target::encode_target;
 use crate::policy::routes::Routes;
 use crate::policy::{CacheKey, CallerFields, HeaderNameFilter, RequestHead, Route, override_fields};
 use crate::purge::PurgeCause;
 use crate::purging::describe_request;
+use crate::raw_target::encode_target;
 use crate::upstream::Timeouts;
 
 /// Fields that name one request.

@@ -75,5 +75,3 @@ pub(crate) use operator::Operator;
 pub(crate) use sender_budgets::client_network;
 pub(crate) use state::Proxy;
 pub(crate) use worker::{SharedProxy, WorkerHandle};
-
-pub(crate) use crate::policy::raw_target::{has_raw, is_raw, percent_encode};

@@ -1,8 +1,9 @@
 //! A client's connection as the HTTP parser reads and writes it.
 //!
 //! Reads pass the framing validator, so that a request with two readings becomes one that the parser refuses, and bytes
-//! of a target that it does not take are percent-encoded. Writes are bounded in time, and carry the interim responses that hyper's server does not send. Dropping the stream with the
-//! parser that owns it gives its state to the [`ReclaimHandle`]: an idle connection keeps no parser.
+//! of a target that it does not take are percent-encoded. Writes are bounded in time, and carry the interim responses
+//! that hyper's server does not send. Dropping the stream with the parser that owns it gives its state to the
+//! [`ReclaimHandle`]: an idle connection keeps no parser.
 
 use std::future::Future;
 use std::io;
@@ -21,7 +22,8 @@ use super::slow_reader::SlowReaderTimeout;
 use crate::config::Limits;
 use crate::memory_budget::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES, Reservation};
 use crate::progress_timeout::ProgressTimeout;
-use crate::proxy::{InterimQueue, percent_encode};
+use crate::proxy::InterimQueue;
+use crate::raw_target::percent_encode;
 
 /// The parser answers 400 to these bytes, and closes the connection after the responses before it.
 const UNPARSABLE_HEAD: &[u8] = b"\0\0\0\0\0\0\0\0\r\n\r\n";

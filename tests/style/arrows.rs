@@ -60,13 +60,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         "events",
         &["clock", "config", "hex", "metrics", "policy", "purge", "purging", "random", "store", "tasks"],
     ),
-    ("explain", &["callers", "clock", "config", "hex", "policy", "proxy", "purge", "stored_response"]),
+    (
+        "explain",
+        &["callers", "clock", "config", "hex", "policy", "proxy", "purge", "raw_target", "stored_response"],
+    ),
     ("hex", &[]),
     ("log_writer", &[]),
     ("logging", &["config", "log_writer"]),
     ("metrics", &["clock", "log_writer", "policy", "store"]),
     ("observation", &["clock", "policy"]),
-    ("policy", &["clock", "hex", "purge", "stored_response"]),
+    ("policy", &["clock", "hex", "purge", "raw_target", "stored_response"]),
     (
         "proxy",
         &[
@@ -86,6 +89,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "purge",
             "purging",
             "random",
+            "raw_target",
             "store",
             "stored_response",
             "telemetry",
@@ -95,10 +99,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("purge", &["clock"]),
     ("purging", &["clock", "config", "metrics", "policy", "purge", "store", "tasks"]),
     ("random", &[]),
+    ("raw_target", &[]),
     ("reload", &["admin", "config", "proxy", "server", "warming"]),
     ("sampler", &["config"]),
     ("phase", &[]),
-    ("server", &["clock", "config", "memory_budget", "metrics", "phase", "proxy", "progress_timeout"]),
+    (
+        "server",
+        &["clock", "config", "memory_budget", "metrics", "phase", "proxy", "progress_timeout", "raw_target"],
+    ),
     ("memory_budget", &[]),
     ("progress_timeout", &[]),
     (

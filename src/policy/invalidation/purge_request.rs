@@ -8,10 +8,10 @@ use super::purge_dialects::{
 };
 use super::{possible_paths, possible_routes};
 use crate::policy::purge_targets::PurgeTargets;
-use crate::policy::raw_target::encode_raw;
 use crate::policy::routes::Routes;
 use crate::policy::{RequestHead, tags};
 use crate::purge::{PurgeMode, Target};
+use crate::raw_target::encode_raw;
 
 /// Maximum number of tags in one request.
 const MAX_TAGS_PER_PURGE: usize = 1000;

@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::proxy::{has_raw, is_raw};
+use crate::raw_target::{has_raw, is_raw};
 
 /// Follows a request line that may arrive in parts.
 #[derive(Debug, Default)]

@@ -8,17 +8,17 @@ use http::uri::PathAndQuery;
 
 /// Whether a byte of a path or query is percent-encoded on arrival: all that [`Uri`] refuses in either, and none that
 /// separates. Each decoder reads the same in both spellings.
-pub const fn is_raw(byte: u8) -> bool {
+pub(crate) const fn is_raw(byte: u8) -> bool {
     byte >= 0x80 || byte == b'"' || byte == b'<' || byte == b'>' || byte == b'`'
 }
 
 /// Whether there is such a byte. Without a branch for each, so that the compiler vectorizes it.
-pub fn has_raw(bytes: &[u8]) -> bool {
+pub(crate) fn has_raw(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |found, byte| found | is_raw(*byte))
 }
 
 /// Percent-encodes the bytes at `positions`, which ascend; those beyond the end are ignored.
-pub fn percent_encode(bytes: &[u8], positions: impl IntoIterator<Item = usize>) -> Vec<u8> {
+pub(crate) fn percent_encode(bytes: &[u8], positions: impl IntoIterator<Item = usize>) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = Vec::with_capacity(bytes.len() + 16);
     let mut rest = 0;
@@ -33,7 +33,7 @@ pub fn percent_encode(bytes: &[u8], positions: impl IntoIterator<Item = usize>) 
 }
 
 /// Percent-encodes the raw bytes of a URL.
-pub fn encode_raw(url: &str) -> Cow<'_, str> {
+pub(crate) fn encode_raw(url: &str) -> Cow<'_, str> {
     if !has_raw(url.as_bytes()) {
         return Cow::Borrowed(url);
     }
@@ -42,7 +42,7 @@ pub fn encode_raw(url: &str) -> Cow<'_, str> {
 }
 
 /// Percent-encodes the path and query of a target that did not come in an HTTP/1.1 request line as a path.
-pub fn encode_target(uri: &mut Uri) {
+pub(crate) fn encode_target(uri: &mut Uri) {
     let Some(target) = uri.path_and_query() else { return };
     if let Cow::Owned(encoded) = encode_raw(target.as_str())
         && let Ok(encoded) = PathAndQuery::try_from(encoded)
