@@ -4,8 +4,7 @@
 //!
 //! No index knows of it: a response is found by the names of its tags and of all that lies above them.
 
-/// Before a UUID (RFC 9562 §4).
-const URN_PREFIX: &str = "urn:uuid:";
+use super::spelling::split_value;
 
 /// How many segments a tag of a response may have.
 pub(crate) const MAX_TAG_DEPTH: usize = 32;
@@ -25,14 +24,8 @@ pub(super) fn fold_values(tag: &str) -> String {
     let mut rest = text.as_str();
     while let Some(first) = rest.chars().next() {
         let starts_word = !folded.ends_with(|last: char| last.is_alphanumeric());
-        if let Some((uuid, after)) = uuid(rest).filter(|_| starts_word) {
-            let is_braced = folded.ends_with('{') && after.starts_with('}');
-            folded.truncate(folded.len() - usize::from(is_braced));
-            folded.truncate(folded.strip_suffix(URN_PREFIX).map_or(folded.len(), str::len));
-            folded.push_str(&uuid);
-            rest = &after[usize::from(is_braced)..];
-        } else if let Some((digits, after)) = number(rest).filter(|_| starts_word) {
-            folded.push_str(digits);
+        if let Some((value, after)) = starts_word.then(|| split_value(rest)).flatten() {
+            folded.push_str(&value);
             rest = after;
         } else {
             folded.push(first);
@@ -40,40 +33,6 @@ pub(super) fn fold_values(tag: &str) -> String {
         }
     }
     folded
-}
-
-/// A UUID at the start of `text`, with its hyphens, and the text after it.
-fn uuid(text: &str) -> Option<(String, &str)> {
-    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-    let is_hyphenated = text.as_bytes().get(8) == Some(&b'-');
-    let (uuid, after) = text.split_at_checked(if is_hyphenated { 36 } else { 32 })?;
-    let is_digit = |(at, byte): (usize, u8)| match is_hyphenated && HYPHENS.contains(&at) {
-        true => byte == b'-',
-        false => byte.is_ascii_hexdigit(),
-    };
-    let is_uuid = uuid.bytes().enumerate().all(is_digit) && is_end_of_word(after);
-    let digits = uuid.replace('-', "");
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or_default());
-    is_uuid.then(|| (parts.join("-"), after))
-}
-
-/// A whole number at the start of `text`, without its sign, leading zeros and zeros behind a point, and the text after it.
-fn number(text: &str) -> Option<(&str, &str)> {
-    let unsigned = text.strip_prefix('+').unwrap_or(text);
-    let (digits, after) = unsigned.split_at(unsigned.bytes().take_while(u8::is_ascii_digit).count());
-    if digits.is_empty() || !is_end_of_word(after) {
-        return None;
-    }
-    let fraction = after.strip_prefix('.').map(|fraction| fraction.trim_start_matches('0'));
-    let fraction = fraction
-        .filter(|rest| rest.len() + 1 < after.len() && is_end_of_word(rest) && !rest.starts_with('.'));
-    let after = fraction.unwrap_or(after);
-    let significant = digits.trim_start_matches('0');
-    Some((if significant.is_empty() { "0" } else { significant }, after))
-}
-
-fn is_end_of_word(after: &str) -> bool {
-    !after.starts_with(|next: char| next.is_alphanumeric())
 }
 
 /// The tag itself, and every tag above it: of `a/b/c` also `a/b` and `a`.

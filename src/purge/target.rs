@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
+use super::spelling::split_uuid;
 use super::tag::{fold_values, tag_and_ancestors};
 
 /// A target of a purge. Paths are [`NormalizedPath`]s, hosts are lower case.
@@ -226,7 +227,7 @@ impl NormalizedPath {
                 name => segments.push(name),
             }
         }
-        let segments: Vec<_> = segments.into_iter().map(normalize_uuid).collect();
+        let segments: Vec<_> = segments.into_iter().map(spell_uuid).collect();
         Self(format!("/{}", segments.join("/")))
     }
 
@@ -248,26 +249,12 @@ impl NormalizedPath {
     }
 }
 
-/// Spells a UUID as RFC 9562 §4 does. Parsers also take one without hyphens, in braces, and after `urn:uuid:`.
-fn normalize_uuid(segment: &str) -> Cow<'_, str> {
-    let digits = segment.strip_prefix("urn:uuid:").unwrap_or(segment);
-    let digits = digits.strip_prefix('{').and_then(|digits| digits.strip_suffix('}')).unwrap_or(digits);
-    let is_in_place = |(at, byte): (usize, u8)| match at {
-        8 | 13 | 18 | 23 => byte == b'-',
-        _ => byte.is_ascii_hexdigit(),
-    };
-    let is_uuid = match digits.len() {
-        32 => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        36 if digits.len() == segment.len() => return Cow::Borrowed(segment),
-        36 => digits.bytes().enumerate().all(is_in_place),
-        _ => false,
-    };
-    if !is_uuid {
-        return Cow::Borrowed(segment);
+/// The segment; if it is a UUID, in the usual spelling.
+fn spell_uuid(segment: &str) -> Cow<'_, str> {
+    match split_uuid(segment) {
+        Some((uuid, "")) => Cow::Owned(uuid),
+        _ => Cow::Borrowed(segment),
     }
-    let digits = digits.replace('-', "");
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or_default());
-    Cow::Owned(parts.join("-"))
 }
 
 /// `None` if there was nothing to decode.

@@ -1,6 +1,6 @@
 //! Paths that web frameworks take for another one.
 
-use crate::purge::NormalizedPath;
+use crate::purge::{NormalizedPath, without_leading_zeros};
 
 use std::borrow::Cow;
 
@@ -45,10 +45,7 @@ fn number(segment: &str) -> &str {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return segment;
     }
-    match digits.trim_start_matches('0') {
-        "" => "0",
-        number => number,
-    }
+    without_leading_zeros(digits)
 }
 
 /// Whether digits may be grouped by `_`.
