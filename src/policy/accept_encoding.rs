@@ -81,7 +81,9 @@ impl Codings {
         match (expected, received) {
             // The response is what is known of it, or the request alone is unusual.
             (Negotiated::Verbatim, Negotiated::Verbatim) => self,
-            (_, Negotiated::Verbatim) if count_codings(response) > 1 => SEVERAL_CODINGS,
+            (_, Negotiated::Verbatim) if response_coding(response) == ReceivedCoding::Several => {
+                SEVERAL_CODINGS
+            }
             (_, Negotiated::Verbatim) => Codings(self.0 | UNUSUAL_CODING.0),
             (Negotiated::Verbatim, _) if !self.contains(SEVERAL_CODINGS) => {
                 Codings(self.0 & !UNUSUAL_CODING.0 | of_response.0)
@@ -131,9 +133,11 @@ impl Negotiated {
     /// requests in any case, unless the forwarded field may have named it.
     pub(crate) fn received(request: &HeaderMap, response: &HeaderMap) -> Self {
         let Some(accepted) = Accepted::parse(request) else { return Negotiated::Verbatim };
-        let Some(coding) = response_coding(response) else {
-            let is_for_all = !accepted.names_others && count_codings(response) == 1;
-            return if is_for_all { accepted.without_coding() } else { Negotiated::Verbatim };
+        let coding = match response_coding(response) {
+            ReceivedCoding::Known(coding) => coding,
+            // The upstream gives it to all.
+            ReceivedCoding::Other if !accepted.names_others => return accepted.without_coding(),
+            ReceivedCoding::Other | ReceivedCoding::Several => return Negotiated::Verbatim,
         };
         match accepted.iter().find(|(known, _)| *known == coding) {
             None | Some((_, 0)) if coding != Codings::default() && accepted.names_others => {
@@ -260,31 +264,36 @@ fn without_x(name: &[u8]) -> &[u8] {
     }
 }
 
-/// The coding of a response: the empty set without one, `None` if it has another or more than one.
-fn response_coding(response: &HeaderMap) -> Option<Codings> {
-    let mut found = Codings::default();
-    for line in response.get_all(CONTENT_ENCODING) {
-        for name in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            let name = without_x(name);
-            match CODINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-                Some((_, coding)) if found == Codings::default() => found = *coding,
-                None if name.is_empty() || name.eq_ignore_ascii_case(b"identity") => {}
-                _ => return None,
-            }
-        }
-    }
-    Some(found)
+/// The content coding of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReceivedCoding {
+    /// One of [`CODINGS`]; the empty set without one.
+    Known(Codings),
+    Other,
+    Several,
 }
 
-fn count_codings(response: &HeaderMap) -> usize {
+fn response_coding(response: &HeaderMap) -> ReceivedCoding {
+    let mut found = ReceivedCoding::Known(Codings::default());
     let lines = response.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
     let names = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity")).count()
+    for name in
+        names.map(without_x).filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
+    {
+        let known = CODINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found = match known {
+            _ if found != ReceivedCoding::Known(Codings::default()) => return ReceivedCoding::Several,
+            Some((_, coding)) => ReceivedCoding::Known(*coding),
+            None => ReceivedCoding::Other,
+        };
+    }
+    found
 }
 
 /// Whether the response has a content coding.
 pub(crate) fn is_coded(response: &HeaderMap) -> bool {
-    response.contains_key(CONTENT_ENCODING) && response_coding(response) != Some(Codings::default())
+    response.contains_key(CONTENT_ENCODING)
+        && response_coding(response) != ReceivedCoding::Known(Codings::default())
 }
 
 /// The field without the codings that it refuses, which means the same; `None`: unchanged. Some upstreams look for a
