@@ -11,7 +11,7 @@ use super::settings::{Settings, settings};
 use super::warm::{LIST_QUERY, LIST_URL};
 use super::yaml::{Value, YamlNode};
 use crate::policy::json_query::JsonQuery;
-use crate::policy::overlay::{ItemsPath, OnPartError, Overlay, OverlayAs, OverlayMember};
+use crate::policy::overlay::{ItemsPath, OnPartError, Overlay, OverlayAs, OverlayMember, SelectingValues};
 
 /// The entries of a route. Each may need a request of its own.
 const MAX_ENTRIES: usize = 8;
@@ -128,6 +128,7 @@ fn read_entry(node: &YamlNode, diagnostics: &Diagnostics) -> Option<Located<Over
             let member =
                 |name: &String| OverlayMember::new(name.clone(), find(&set, name), find(&default, name));
             let members = names.map(member).collect();
+            let each = SelectingValues::new(each);
             let value = Overlay { from, each, into, on, members, on_error };
             return Some(Located { value, location: fields.value_location("from") });
         }

@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Uri};
+use serde_json::Value;
 
 use super::content::Content;
 use super::credentials::are_credentials_in_key;
@@ -32,13 +33,39 @@ pub struct Overlay {
     /// The URL of the caller's part.
     pub from: Uri,
     /// The values in it that select items.
-    pub each: JsonQuery,
+    pub(crate) each: SelectingValues,
     /// Where the items are in the shared part.
     pub(crate) into: ItemsPath,
     /// The member of an item that is compared with the values.
     pub on: String,
     pub(crate) members: Vec<OverlayMember>,
     pub(crate) on_error: OnPartError,
+}
+
+/// The values of a caller's part that select items.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SelectingValues {
+    query: JsonQuery,
+    /// The same query, if it has only names and `[*]`: then a document that lacks one of them is told from an empty list.
+    path: Option<ItemsPath>,
+}
+
+impl SelectingValues {
+    pub(crate) fn new(query: JsonQuery) -> Self {
+        let path = match &query {
+            JsonQuery::Path(path) => ItemsPath::parse(&path.to_string()).ok(),
+            JsonQuery::Pointer(_) => None,
+        };
+        Self { query, path }
+    }
+
+    /// Whether the document has each name. A JSONPath with filters and the like may select nothing.
+    fn are_named_in(&self, document: &Value) -> bool {
+        match (&self.query, &self.path) {
+            (JsonQuery::Pointer(pointer), _) => document.pointer(pointer).is_some(),
+            (JsonQuery::Path(_), path) => path.as_ref().is_none_or(|path| path.has_values(document)),
+        }
+    }
 }
 
 /// A member that items get.
@@ -55,7 +82,7 @@ pub(crate) struct OverlayMember {
 
 impl OverlayMember {
     pub(crate) fn new(name: String, set: Option<String>, default: Option<String>) -> Self {
-        let label = format!(",{}:", serde_json::Value::from(name.as_str()));
+        let label = format!(",{}:", Value::from(name.as_str()));
         Self { name, set, default, label }
     }
 
@@ -122,28 +149,16 @@ impl Overlay {
     /// lacks what `each` names. An empty list, or `null` in its place, selects none.
     pub fn select(&self, content: &Content) -> Option<HashSet<String>> {
         let document = content.json()?;
-        if !self.has_named_values(document) {
+        if !self.each.are_named_in(document) {
             return None;
         }
-        let nodes = self.each.nodes(document).into_iter().filter(|node| !node.is_null());
-        let text = |node: &serde_json::Value| match node {
-            serde_json::Value::String(text) => Some(text.clone()),
-            serde_json::Value::Number(number) if number.is_i64() || number.is_u64() => {
-                Some(number.to_string())
-            }
+        let nodes = self.each.query.nodes(document).into_iter().filter(|node| !node.is_null());
+        let text = |node: &Value| match node {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
             _ => None,
         };
         nodes.map(text).collect()
-    }
-
-    /// Whether the document has each name in `each`. A JSONPath with filters and the like may select nothing.
-    fn has_named_values(&self, document: &serde_json::Value) -> bool {
-        match &self.each {
-            JsonQuery::Pointer(pointer) => document.pointer(pointer).is_some(),
-            JsonQuery::Path(path) => {
-                ItemsPath::parse(&path.to_string()).map_or(true, |path| path.has_values(document))
-            }
-        }
     }
 }
 

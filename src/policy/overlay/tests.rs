@@ -1,10 +1,14 @@
 use http::header::{ETAG, IF_MATCH};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::policy::CallerFields;
 use crate::policy::fixtures::{fields, route};
+
+fn each(text: &str) -> SelectingValues {
+    SelectingValues::new(JsonQuery::parse(text).expect("a query"))
+}
 
 fn overlay(into: &str) -> Overlay {
     let member = |name: &str, set: Option<&str>, default: Option<&str>| {
@@ -12,7 +16,7 @@ fn overlay(into: &str) -> Overlay {
     };
     Overlay {
         from: "/me".parse().expect("a path"),
-        each: JsonQuery::parse("$.enrollments[*].courseId").expect("a query"),
+        each: each("$.enrollments[*].courseId"),
         into: ItemsPath::parse(into).expect("a path"),
         on: "id".to_owned(),
         members: vec![
@@ -161,7 +165,7 @@ fn a_part_without_what_each_names_selects_nothing_for_certain() {
         assert_eq!(select(other), None, "{other}");
     }
     let selected = |each: &str, text: &str| {
-        let overlay = Overlay { each: JsonQuery::parse(each).expect("a query"), ..overlay("$") };
+        let overlay = Overlay { each: self::each(each), ..overlay("$") };
         let content = Content::parse_event(text.as_bytes(), 999).expect("JSON");
         overlay.select(&content).map(|ids| ids.len())
     };
