@@ -125,19 +125,12 @@ fn stem(text: &str) -> String {
 }
 
 fn literals(item: &PathItem) -> impl Iterator<Item = &str> {
-    item.named_segments().iter().filter_map(|segment| match segment {
-        PathSegment::Literal(text) => Some(text.as_str()),
-        PathSegment::Parameter(_) | PathSegment::Affixed(_) => None,
-    })
+    item.named_segments().iter().filter_map(PathSegment::literal)
 }
 
 /// The last literal segment, if at most one parameter follows it.
 fn last_literal(item: &PathItem) -> Option<&str> {
-    let mut last = item.named_segments().iter().rev().take(2);
-    last.find_map(|segment| match segment {
-        PathSegment::Literal(text) => Some(text.as_str()),
-        PathSegment::Parameter(_) | PathSegment::Affixed(_) => None,
-    })
+    item.named_segments().iter().rev().take(2).find_map(PathSegment::literal)
 }
 
 fn parameter_name(segment: &PathSegment) -> Option<&str> {

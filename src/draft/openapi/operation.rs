@@ -35,6 +35,16 @@ pub(in crate::draft) enum PathSegment {
     Affixed(AffixedParameter),
 }
 
+impl PathSegment {
+    /// The text, if the segment has no parameter.
+    pub(super) fn literal(&self) -> Option<&str> {
+        match self {
+            PathSegment::Literal(text) => Some(text),
+            PathSegment::Parameter(_) | PathSegment::Affixed(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(in crate::draft) struct PathItem {
     pub segments: Vec<PathSegment>,

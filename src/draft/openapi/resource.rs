@@ -61,9 +61,7 @@ impl Resource {
                 }
             }
         }
-        if let Some(PathSegment::Literal(text)) = segments.last() {
-            resource.list = tag_name(text);
-        }
+        resource.list = segments.last().and_then(PathSegment::literal).and_then(tag_name);
         resource
     }
 
