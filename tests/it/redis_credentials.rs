@@ -25,16 +25,6 @@ async fn shares(larder: &Replica) {
     larder.has("/items/1").await;
 }
 
-/// How often Redis was asked to log in so far.
-async fn logins(redis: &Redis) -> u64 {
-    let stats = redis.command(&["INFO", "commandstats"]).await;
-    let calls = |name: &str| {
-        let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
-        line.and_then(|calls| calls.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    calls("cmdstat_auth") + calls("cmdstat_hello")
-}
-
 #[tokio::test]
 async fn a_password_file_is_read_again_for_each_connection() {
     let (redis, upstream, scratch) = (Redis::start().await, Upstream::start(), Scratch::new());
@@ -67,17 +57,17 @@ async fn a_rotated_password_reaches_open_connections() {
     let command = format!("auth: {{exec: [cat, \"{}\"], every: 1s}}", file.display());
     let larder = start(&redis, &command, &upstream);
     shares(&larder).await;
-    let before = logins(&redis).await;
+    let before = redis.logins().await;
     eventually("open connections log in again", || async {
-        (logins(&redis).await > before + 3).then_some(())
+        (redis.logins().await > before + 3).then_some(())
     })
     .await;
     // Wrong passwords would be counted as failed logins.
     set_password(&redis, "second").await;
     scratch.file("password", "second");
     redis.command(&["ACL", "LOG", "RESET"]).await;
-    let before = logins(&redis).await;
-    eventually("all log in with the new one", || async { (logins(&redis).await > before + 6).then_some(()) })
+    let before = redis.logins().await;
+    eventually("all log in with the new one", || async { (redis.logins().await > before + 6).then_some(()) })
         .await;
     let health = larder.admin.get("/healthz").await.json();
     assert_eq!((&health["redis"]["status"], &health["redis"]["reconnections"]), (&"ok".into(), &0.into()));

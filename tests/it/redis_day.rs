@@ -53,7 +53,7 @@ impl Day {
         let config = scratch.file("proxy.yaml", &text);
         let command = Command::on_socket(socket, &["--config", config.to_str().expect("a path")]);
         let process = Process::spawn(command, scratch, proxy, admin).await;
-        is_connected(&process).await;
+        process.is_connected().await;
         process
     }
 
@@ -83,7 +83,7 @@ impl Day {
             self.redis.fails_over(sentinel, old).await;
         }
         for larder in larders {
-            is_connected(larder).await;
+            larder.is_connected().await;
         }
         self.redis.servers[old].restart().await;
         allow(&self.redis.servers[old], &format!("hour-{hour}")).await;
@@ -99,7 +99,7 @@ impl Day {
     async fn logins(&self) -> u64 {
         let mut all = 0;
         for server in &self.redis.servers {
-            all += logins(server).await;
+            all += server.logins().await;
         }
         all
     }
@@ -123,20 +123,6 @@ impl Day {
 async fn allow(server: &Redis, password: &str) {
     let password = format!(">{password}");
     assert_eq!(server.command(&["ACL", "SETUSER", "app", "on", &password, "+@all", "~*", "&*"]).await, "OK");
-}
-
-async fn logins(server: &Redis) -> u64 {
-    let stats = server.command(&["INFO", "commandstats"]).await;
-    let calls = |name: &str| {
-        let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
-        line.and_then(|calls| calls.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    calls("cmdstat_auth") + calls("cmdstat_hello")
-}
-
-async fn is_connected(larder: &Process) {
-    eventually("it is connected", || async { (larder.metric("larder_redis_up").await == 1.0).then_some(()) })
-        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

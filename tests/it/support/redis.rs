@@ -92,6 +92,16 @@ impl Redis {
         self.scratch.path().join("redis.sock")
     }
 
+    /// How often it was asked to log somebody in so far.
+    pub async fn logins(&self) -> u64 {
+        let stats = self.command(&["INFO", "commandstats"]).await;
+        let calls = |name: &str| {
+            let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
+            line.and_then(|calls| calls.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        calls("cmdstat_auth") + calls("cmdstat_hello")
+    }
+
     /// One command, and its reply as redis-cli without a terminal would print it; an error begins with `-`.
     pub async fn command(&self, words: &[&str]) -> String {
         let reply = with_deadline("Redis replies", self.try_command(words)).await;
