@@ -28,6 +28,12 @@ pub(super) const fn mapping<T: Settings>() -> Reader<T> {
 /// With `partial`, each field is an `Option` that is `None` if its value has an error, so that the caller can check the
 /// other values too.
 macro_rules! settings {
+    (@section $title:literal, $(($doc:expr, $name:tt, $type:ty, $reader:expr, $mode:tt))+) => {
+        &$crate::config::section::Section {
+            name: $title,
+            groups: &[&[$($crate::config::keys::key!($doc, $name, $type, $reader, $mode)),+]],
+        }
+    };
     (
         $(#[$meta:meta])*
         $vis:vis struct $Name:ident = $title:literal { $(
@@ -43,12 +49,9 @@ macro_rules! settings {
         )+ }
 
         impl $crate::config::settings::Settings for $Name {
-            const SECTION: &'static $crate::config::section::Section = &$crate::config::section::Section {
-                name: $title,
-                groups: &[&[$($crate::config::keys::key!(
-                    concat!($($doc),+), ($field $($name)?), $type, $reader, ($mode $($default)?)
-                )),+]],
-            };
+            const SECTION: &'static $crate::config::section::Section = $crate::config::settings::settings!(
+                @section $title, $((concat!($($doc),+), ($field $($name)?), $type, $reader, ($mode $($default)?)))+
+            );
 
             fn read(fields: &$crate::config::fields::Fields<'_>) -> Option<Self> {
                 // Every key is read before the first error returns.
@@ -71,12 +74,9 @@ macro_rules! settings {
         )+ }
 
         impl $crate::config::settings::Settings for $Name {
-            const SECTION: &'static $crate::config::section::Section = &$crate::config::section::Section {
-                name: $title,
-                groups: &[&[$($crate::config::keys::key!(
-                    concat!($($doc),+), ($field $($name)?), $type, $reader, ($mode $($default)?)
-                )),+]],
-            };
+            const SECTION: &'static $crate::config::section::Section = $crate::config::settings::settings!(
+                @section $title, $((concat!($($doc),+), ($field $($name)?), $type, $reader, ($mode $($default)?)))+
+            );
 
             fn read(fields: &$crate::config::fields::Fields<'_>) -> Option<Self> {
                 Some(Self { $(
