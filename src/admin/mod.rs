@@ -85,15 +85,15 @@ pub(crate) struct AdminState {
     pub wait_timeout: Duration,
     pub readiness: Readiness,
     /// `None`: no hit is audited.
-    pub(crate) audit: Option<Arc<Audit>>,
+    pub audit: Option<Arc<Audit>>,
     /// `None`: no route has `mode: observe`.
-    pub(crate) observed: Option<Arc<TrafficSketch>>,
+    pub observed: Option<Arc<TrafficSketch>>,
     /// Keys that are not collapsed or refreshed for a while.
     pub held_back: HeldBackReporter,
     pub field_notices: FieldNoticeReporter,
     /// `None` in a process that sends no background requests.
     pub warming: Option<Arc<Warming>>,
-    pub(crate) decisions: Arc<DecisionFeed>,
+    pub decisions: Arc<DecisionFeed>,
     pub reader_slots: ReaderSlots,
 }
 

@@ -38,9 +38,9 @@ pub(super) struct VerdictCache {
 #[derive(Clone)]
 pub(super) struct Token {
     pub identity: Arc<Identity>,
-    pub(crate) not_before: Option<Timestamp>,
+    pub not_before: Option<Timestamp>,
     /// The token names its caller, who gets no hit: the upstream decides.
-    pub(crate) is_left_to_upstream: bool,
+    pub is_left_to_upstream: bool,
 }
 
 #[derive(Clone)]

@@ -43,7 +43,7 @@ pub(super) struct ReportEntry<'d> {
     /// The kind, for filters.
     pub code: &'d str,
     pub file: &'d str,
-    pub(crate) diagnostic: &'d Diagnostic,
+    pub diagnostic: &'d Diagnostic,
 }
 
 /// Renders findings for programs, with `more` members in the JSON object. Returns `None` for text, which the caller writes.

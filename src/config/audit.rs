@@ -18,12 +18,12 @@ use crate::policy::json_query::JsonQuery;
 pub(crate) struct AuditSettings {
     /// The share of hits.
     pub sample: Fraction,
-    pub(crate) ignored_json: Vec<JsonQuery>,
-    pub(crate) ignored_fields: Vec<HeaderName>,
+    pub ignored_json: Vec<JsonQuery>,
+    pub ignored_fields: Vec<HeaderName>,
     /// How long after a change its purge may come.
     pub settle: Duration,
     /// Nothing changes but by writes that are seen, as in a replay: one difference after a write is evidence enough.
-    pub(crate) sees_all_writes: bool,
+    pub sees_all_writes: bool,
 }
 
 settings! {

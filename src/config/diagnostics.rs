@@ -37,7 +37,7 @@ pub(crate) struct Diagnostic {
     /// The kind of a warning, for `larder lint --allow`.
     pub name: &'static str,
     /// The text at the location is a secret and must not be shown.
-    pub(crate) is_secret: bool,
+    pub is_secret: bool,
 }
 
 /// Collects errors and warnings while the file is read.

@@ -117,7 +117,7 @@ pub(crate) enum EventKind {
 pub(crate) struct SilencePolicy {
     pub after: Duration,
     /// Whether only an event ends the silence, rather than any answer of its Redis.
-    pub(crate) without_event: bool,
+    pub without_event: bool,
     pub fallback_ttl: Duration,
 }
 
@@ -148,7 +148,7 @@ pub(super) struct ParsedSource {
 /// The settings that a source depends on. `store` is `None` if it has an error.
 pub(super) struct EventContext<'s> {
     pub store: Option<&'s StoreSettings>,
-    pub(crate) has_admin: bool,
+    pub has_admin: bool,
 }
 
 /// Reads the sources; returns `None` if one has an error.

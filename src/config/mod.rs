@@ -157,7 +157,7 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListenerSettings {
     /// Each connection begins with a PROXY protocol header.
-    pub(crate) proxy_protocol: bool,
+    pub proxy_protocol: bool,
     /// The certificates of TLS; none: no TLS. The first is for clients that send no server name.
     pub tls: Vec<CertificateFiles>,
 }
@@ -274,7 +274,7 @@ pub(crate) struct WarmEntry {
     /// The source of the values of `{}`.
     pub list: Option<WarmList>,
     pub every: Option<Duration>,
-    pub(crate) on_start: bool,
+    pub on_start: bool,
     /// The fields of each request, including `Host`.
     pub headers: HeaderMap,
 }

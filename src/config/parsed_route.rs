@@ -9,7 +9,7 @@ use crate::policy::template::Template;
 /// A route with the locations that later checks need.
 pub(super) struct ParsedRoute {
     pub route: Route,
-    pub(crate) path_location: Location,
+    pub path_location: Location,
     pub tags: Vec<Located<Template>>,
     /// The tags that it purges besides its own.
     pub purges: Vec<Located<Template>>,

@@ -18,9 +18,9 @@ pub(super) struct Key {
     pub default: Option<&'static str>,
     pub required: bool,
     /// The key has no effect on a route whose GETs are not cached.
-    pub(crate) cache_only: bool,
+    pub cache_only: bool,
     /// Read it with [`Key::doc`].
-    pub(crate) raw_doc: &'static str,
+    pub raw_doc: &'static str,
 }
 
 /// The values that a key accepts, as far as an editor can check them.

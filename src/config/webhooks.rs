@@ -19,10 +19,10 @@ pub(super) const MIN_SECRET_BYTES: usize = 16;
 pub(crate) struct Webhook {
     pub path: String,
     /// Whether it is served by the proxy's listener instead of the admin listener.
-    pub(crate) on_proxy: bool,
+    pub on_proxy: bool,
     pub scheme: WebhookScheme,
     /// Signatures with any of them are accepted.
-    pub(crate) secrets: Vec<Secret>,
+    pub secrets: Vec<Secret>,
     pub window: Duration,
 }
 

@@ -45,7 +45,7 @@ struct RouteTotals {
 pub(crate) struct Sample {
     /// End of the interval.
     pub at: Timestamp,
-    pub(crate) upstream_failures: u64,
+    pub upstream_failures: u64,
     /// Routes with requests in the interval.
     pub routes: Vec<(Arc<str>, RouteSample)>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct RouteSample {
     pub misses: u64,
     /// Seconds until the response head, over all outcomes.
     pub p50: f64,
-    pub(crate) p95: f64,
+    pub p95: f64,
 }
 
 impl Metrics {

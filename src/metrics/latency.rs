@@ -24,7 +24,7 @@ pub(super) struct LatencyHistogram {
 pub(crate) struct LatencySnapshot {
     /// Counts per bucket, not cumulative; the last bucket has no bound.
     slots: [u64; BUCKET_COUNT],
-    pub(crate) sum_seconds: f64,
+    pub sum_seconds: f64,
 }
 
 impl LatencyHistogram {

@@ -6,9 +6,9 @@ use tikv_jemalloc_ctl::{epoch, stats};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProcessMemory {
     /// Bytes in use by the program.
-    pub(crate) allocated: u64,
+    pub allocated: u64,
     /// Bytes resident in physical memory.
-    pub(crate) resident: u64,
+    pub resident: u64,
 }
 
 impl ProcessMemory {

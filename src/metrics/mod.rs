@@ -102,9 +102,9 @@ struct ProcessCounters {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UpstreamHealth {
     /// The circuit breakers of all instances are open.
-    pub(crate) is_breaker_open: bool,
+    pub is_breaker_open: bool,
     /// The URL of each instance, and whether its last request did not fail.
-    pub(crate) instances: Vec<(String, bool)>,
+    pub instances: Vec<(String, bool)>,
 }
 
 /// The source of the upstream's health.

@@ -21,7 +21,7 @@ use crate::policy::route::Ttl;
 pub(crate) struct Snapshot {
     /// By route name; the first counts requests without a route.
     pub routes: Vec<RouteSnapshot>,
-    pub(crate) purges: Vec<(PurgeSource, PurgeSnapshot)>,
+    pub purges: Vec<(PurgeSource, PurgeSnapshot)>,
     /// Purges whose sender waited for all replicas: applied in time, or not.
     pub(super) awaited: [u64; 2],
     pub(super) widened: u64,
@@ -31,18 +31,18 @@ pub(crate) struct Snapshot {
     pub(super) background: Vec<(BackgroundKind, &'static str, u64)>,
     pub(super) warm_runs: u64,
     pub(super) refreshed_ahead: u64,
-    pub(crate) upstream_latencies: LatencySnapshot,
-    pub(crate) upstream_failures: BTreeMap<&'static str, u64>,
-    pub(crate) upstream_health: UpstreamHealth,
+    pub upstream_latencies: LatencySnapshot,
+    pub upstream_failures: BTreeMap<&'static str, u64>,
+    pub upstream_health: UpstreamHealth,
     pub(super) upstream_clock_lag: i64,
-    pub(crate) connections: u64,
+    pub connections: u64,
     pub(super) followers: u64,
-    pub(crate) accepts_failed: u64,
+    pub accepts_failed: u64,
     pub(super) connections_refused: [u64; RefusedBy::ALL.len()],
-    pub(crate) memory: ProcessMemory,
+    pub memory: ProcessMemory,
     /// How long each worker's heartbeat is overdue.
-    pub(crate) workers_overdue: Vec<(usize, Duration)>,
-    pub(crate) worker_stalls: u64,
+    pub workers_overdue: Vec<(usize, Duration)>,
+    pub worker_stalls: u64,
     pub(super) sources: Vec<SourceStatus>,
     pub(super) config: ConfigSnapshot,
 }
@@ -52,23 +52,23 @@ pub(crate) struct Snapshot {
 pub(crate) struct RouteSnapshot {
     pub name: Arc<str>,
     /// Whether a configured route has this name.
-    pub(crate) is_configured: bool,
+    pub is_configured: bool,
     /// Whether one of its routes caches.
-    pub(crate) caches: bool,
+    pub caches: bool,
     /// TTL that all caching routes of this name share; `None` if they differ or have no fixed TTL.
-    pub(crate) ttl_seconds: Option<f64>,
+    pub ttl_seconds: Option<f64>,
     pub(super) requests: [[u64; STATUS_CLASSES]; REQUEST_OUTCOMES.len()],
     /// Non-zero counts by `fwd` and reason.
     pub(super) forwarded: Vec<(usize, usize, u64)>,
     /// Non-zero counts by reason.
     pub(super) not_stored: Vec<(usize, u64)>,
-    pub(crate) fills: u64,
-    pub(crate) filled_bytes: u64,
+    pub fills: u64,
+    pub filled_bytes: u64,
     pub invalidations: u64,
     pub(super) over_rate: [u64; OVER_RATE_RESULTS.len()],
-    pub(crate) from_store: LatencySnapshot,
-    pub(crate) from_upstream: LatencySnapshot,
-    pub(crate) from_larder: LatencySnapshot,
+    pub from_store: LatencySnapshot,
+    pub from_upstream: LatencySnapshot,
+    pub from_larder: LatencySnapshot,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,12 +81,12 @@ pub(crate) struct PurgeSnapshot {
 #[derive(Clone, Debug)]
 pub(super) struct ConfigSnapshot {
     pub reloads: u64,
-    pub(crate) reloads_rejected: u64,
-    pub(crate) is_in_use: bool,
-    pub(crate) needs_restart: bool,
-    pub(crate) loaded_at: u64,
+    pub reloads_rejected: u64,
+    pub is_in_use: bool,
+    pub needs_restart: bool,
+    pub loaded_at: u64,
     pub certificates: Vec<(String, u64)>,
-    pub(crate) caller_keys: Vec<(Arc<str>, usize, bool)>,
+    pub caller_keys: Vec<(Arc<str>, usize, bool)>,
 }
 
 impl Metrics {

@@ -52,7 +52,7 @@ impl WebhookRefusal {
 pub(crate) struct SilenceLimit {
     pub after: Duration,
     /// Only events count, not mere contact.
-    pub(crate) for_events: bool,
+    pub for_events: bool,
 }
 
 /// Counters and state of one source.
@@ -89,8 +89,8 @@ pub(crate) struct SourceStatus {
     pub status: &'static str,
     pub trouble: Option<String>,
     pub position: Option<String>,
-    pub(crate) last_event: Option<Timestamp>,
-    pub(crate) contact_ago: Duration,
+    pub last_event: Option<Timestamp>,
+    pub contact_ago: Duration,
     pub(super) event_ago: Duration,
     pub(super) is_silent: bool,
     pub lag: Duration,

@@ -57,18 +57,18 @@ pub(super) struct PossibleCause {
     /// The first value that both have, with its place in the write's path.
     pub shared: Option<(ReadValue, usize)>,
     /// Both are by the same subject.
-    pub(crate) is_own: bool,
+    pub is_own: bool,
 }
 
 /// Intervals with such a write in which the read changed, and in which it did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PairCounts {
     /// No other kind of write was between.
-    pub(crate) alone_changed: u64,
-    pub(crate) alone_same: u64,
+    pub alone_changed: u64,
+    pub alone_same: u64,
     /// Others were, too.
-    pub(crate) among_changed: u64,
-    pub(crate) among_same: u64,
+    pub among_changed: u64,
+    pub among_same: u64,
 }
 
 #[derive(Default)]

@@ -27,10 +27,10 @@ const SAME_TIME: Duration = Duration::from_secs(10);
 /// A read with a 200.
 #[derive(Clone, Debug)]
 pub(super) struct ReadSample {
-    pub(crate) dimensions: Dimensions,
+    pub dimensions: Dimensions,
     pub content: u64,
     /// The content coding; contents of two codings are not compared.
-    pub(crate) coding: u64,
+    pub coding: u64,
     pub bytes: usize,
     pub began: Timestamp,
     pub answered: Timestamp,

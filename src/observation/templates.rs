@@ -28,22 +28,22 @@ pub(super) struct TemplateSketch {
     pub bytes: u64,
     pub micros: u64,
     /// The same request, compared with the time before.
-    pub(crate) unchanged: u64,
+    pub unchanged: u64,
     pub changed: u64,
     /// Intervals without any write, and their length.
-    pub(crate) changed_alone: u64,
-    pub(crate) unchanged_alone: u64,
-    pub(crate) quiet_micros: u64,
+    pub changed_alone: u64,
+    pub unchanged_alone: u64,
+    pub quiet_micros: u64,
     pub parameters: BTreeMap<String, DimensionEvidence>,
     pub fields: [DimensionEvidence; super::FIELD_COUNT],
     pub caller: DimensionEvidence,
     /// Different contents in which two callers agreed.
-    pub(crate) agreed_contents: Vec<u64>,
+    pub agreed_contents: Vec<u64>,
     pub callers: Vec<u64>,
     pub credentials: Vec<String>,
     pub anonymous: u64,
     /// Reads with a token that has a `sub`.
-    pub(crate) with_subject: u64,
+    pub with_subject: u64,
     /// Changes with several possible causes: how often each set of them was there.
     pub changes: BTreeMap<BTreeSet<PossibleCause>, u64>,
     pub hits: [u64; LIFETIMES.len()],

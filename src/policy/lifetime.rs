@@ -22,7 +22,7 @@ const MAX_STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Findings of `storing` that the terms need.
 pub(super) struct Grants {
     pub always_validate: bool,
-    pub(crate) open_to_credentials: bool,
+    pub open_to_credentials: bool,
 }
 
 /// The source of the lifetime, which decides whether `Age` counts against it.

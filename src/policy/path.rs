@@ -41,7 +41,7 @@ pub(crate) enum Segment {
 pub(crate) struct AffixedParameter {
     pub prefix: String,
     pub name: String,
-    pub(crate) suffix: String,
+    pub suffix: String,
 }
 
 impl Segment {

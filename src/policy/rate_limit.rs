@@ -20,15 +20,15 @@ pub(crate) struct RateLimit {
     /// At least 1.
     pub requests: u32,
     /// At least a second.
-    pub(crate) period: Duration,
+    pub period: Duration,
     /// The requests that may come at once, at least 1.
-    pub(crate) burst: u32,
+    pub burst: u32,
     pub by: RateKey,
     pub counted: CountedRequests,
     /// Whether replicas that share a store have their budgets together.
     pub is_shared: bool,
     /// Whether requests are refused, rather than only counted.
-    pub(crate) is_enforced: bool,
+    pub is_enforced: bool,
 }
 
 /// The part of a request that selects its budget. A request without it counts for its address.

@@ -47,16 +47,16 @@ pub(crate) struct Proxy {
     pub(super) fallbacks: FallbackTtls,
     pub(super) collapse_table: Arc<CollapseTable>,
     pub(super) content_parser: Arc<ContentParser>,
-    pub(crate) destination: Arc<Destination>,
+    pub destination: Arc<Destination>,
     /// `None`: requests are not logged.
     pub access_log: Option<Arc<AccessLog>>,
     /// `None`: requests are not traced.
     pub telemetry: Option<Arc<Telemetry>>,
     /// `None`: no hit is audited.
-    pub(crate) audit: Option<Arc<Audit>>,
+    pub audit: Option<Arc<Audit>>,
     /// `None`: no route has `mode: observe`.
-    pub(crate) observed: Option<Arc<TrafficSketch>>,
-    pub(crate) decisions: Arc<DecisionFeed>,
+    pub observed: Option<Arc<TrafficSketch>>,
+    pub decisions: Arc<DecisionFeed>,
     pub(super) pending_writes: Arc<PendingWrites>,
     pub(super) first_notices: Arc<FirstNotices>,
     pub(super) search_hints: SearchHints,
@@ -66,7 +66,7 @@ pub(crate) struct Proxy {
     /// Bounds the bodies of responses that are stored, being fetched and being sent.
     pub(super) memory: Arc<MemoryBudget>,
     /// Carries out the operations of `admin_at`; set once the admin endpoints are there.
-    pub(crate) operator: Arc<OnceLock<Operator>>,
+    pub operator: Arc<OnceLock<Operator>>,
     /// Turns true when tunnels are to close.
     pub(super) tunnels: watch::Sender<bool>,
     /// Writes and fetches, which go on when their client has gone. A shutdown waits for them.

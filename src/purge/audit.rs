@@ -46,7 +46,7 @@ pub(crate) struct AuditRecord {
     /// The first of them, as text.
     pub targets: Vec<String>,
     /// How many there were.
-    pub(crate) target_count: usize,
+    pub target_count: usize,
     /// Which replica took it.
     pub replica: String,
 }

@@ -19,7 +19,7 @@ pub(crate) struct Position {
     pub version: PurgeVersion,
     epoch: u32,
     /// Signed with the key by which it was read. Anybody can have written any other.
-    pub(crate) is_authentic: bool,
+    pub is_authentic: bool,
 }
 
 impl PositionKey {

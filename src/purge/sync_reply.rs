@@ -12,10 +12,10 @@ pub(crate) struct SyncReply {
     /// `changes` has everything after `base` up to this version.
     pub high_water: PurgeVersion,
     /// Whether `high_water` is the index's own. If not, there are more pages, and nothing is confirmed yet.
-    pub(crate) is_complete: bool,
+    pub is_complete: bool,
     pub changes: Vec<IndexChange>,
     /// The index's clock when it answered.
-    pub(crate) server_time: Timestamp,
+    pub server_time: Timestamp,
     /// A moment before the question was sent.
     pub sent_at: Moment,
     /// Whether the question put the caller on the roll. If not, no purge waits for it, and nothing is confirmed.

@@ -43,8 +43,8 @@ const HYPER_DEFAULT_MAX_HEADERS: usize = 100;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionInfo {
     /// The client's address; `None` on a unix socket.
-    pub(crate) peer: Option<IpAddr>,
-    pub(crate) is_tls: bool,
+    pub peer: Option<IpAddr>,
+    pub is_tls: bool,
 }
 
 /// Serves a connection until the peer closes it, a limit is exceeded, or a drain finds no request in flight.

@@ -49,7 +49,7 @@ impl FlowControlState {
 /// Runs each stream on its own task, and resets it when its client takes nothing for `write_timeout`.
 #[derive(Clone, Debug)]
 pub(super) struct StreamExecutor {
-    pub(crate) write_timeout: Duration,
+    pub write_timeout: Duration,
     pub memory: Arc<MemoryBudget>,
 }
 

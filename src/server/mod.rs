@@ -53,14 +53,14 @@ const MAX_TUNNEL_CLOSE: Duration = Duration::from_secs(1);
 /// One listener on one thread.
 #[derive(Clone)]
 pub(crate) struct Server {
-    pub(crate) transport: ListenerTransport,
-    pub(crate) workers: Arc<WorkerHandle>,
+    pub transport: ListenerTransport,
+    pub workers: Arc<WorkerHandle>,
     /// Bounds the connections of all threads together.
     pub slots: Arc<Semaphore>,
     pub clients: Arc<ClientRegistry>,
     pub metrics: Arc<Metrics>,
     /// The listening socket stays open after this process, and another one accepts what waits in its backlog.
-    pub(crate) outlives_process: bool,
+    pub outlives_process: bool,
 }
 
 impl Server {

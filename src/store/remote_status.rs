@@ -66,7 +66,7 @@ pub(crate) struct LeaseStats {
     /// Waits for another replica's fetch.
     pub waited: u64,
     /// Waits after which this replica fetched for itself.
-    pub(crate) fell_back: u64,
+    pub fell_back: u64,
     pub lost: u64,
 }
 
@@ -93,10 +93,10 @@ pub(crate) struct NodeStatus {
     /// `host:port`
     pub name: String,
     /// Whether it has the purge index.
-    pub(crate) has_index: bool,
+    pub has_index: bool,
     pub breaker: BreakerState,
-    pub(crate) failure: Option<FailureReason>,
-    pub(crate) in_flight: usize,
+    pub failure: Option<FailureReason>,
+    pub in_flight: usize,
 }
 
 /// One of the larders that share a store.

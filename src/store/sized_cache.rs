@@ -28,9 +28,9 @@ pub(super) struct EntryId(pub [u8; 16]);
 /// The values that an insertion took out of the cache, to be dropped outside the shard's lock.
 pub(super) struct Displaced<V> {
     /// The former value of the same entry.
-    pub(crate) _replaced: Option<V>,
+    pub _replaced: Option<V>,
     /// The entries that made room. The inserted one is among them if it was not worth the room.
-    pub(crate) evicted: Vec<(EntryId, V)>,
+    pub evicted: Vec<(EntryId, V)>,
 }
 
 /// Smallest size of a shard. A shard can't hold an entry larger than itself.

@@ -9,7 +9,7 @@ pub(super) struct Course {
     pub id: u32,
     pub title: String,
     pub difficulty: String,
-    pub(crate) enrolled: u32,
+    pub enrolled: u32,
 }
 
 /// The fields that a PATCH may change.

@@ -16,7 +16,7 @@ pub(super) struct Toolbox {
     pub admin: AdminArgs,
     /// The configuration file.
     pub config: PathBuf,
-    pub(crate) may_purge: bool,
+    pub may_purge: bool,
 }
 
 /// Largest configuration and largest document that an assistant may name, in bytes.

@@ -48,7 +48,7 @@ pub(crate) struct Test {
 /// The expectations of a test; what is `None` or empty is not checked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Expect {
-    pub(crate) decision: Option<Located<Decision>>,
+    pub decision: Option<Located<Decision>>,
     pub route: Option<Located<String>>,
     pub stored: Option<Located<bool>>,
     pub reason: Option<Located<String>>,
@@ -59,8 +59,8 @@ pub(crate) struct Expect {
     /// Indices of other tests of the file.
     pub purged_by: Vec<Located<usize>>,
     pub survives: Vec<Located<usize>>,
-    pub(crate) same_as: Vec<Located<usize>>,
-    pub(crate) differs_from: Vec<Located<usize>>,
+    pub same_as: Vec<Located<usize>>,
+    pub differs_from: Vec<Located<usize>>,
 }
 
 /// How a request is handled.

@@ -63,13 +63,13 @@ pub(crate) enum UnclearEnd {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutcomeRules {
     /// Statuses after which everything is purged at once.
-    pub(crate) purge_on: Vec<StatusPattern>,
+    pub purge_on: Vec<StatusPattern>,
     /// Statuses after which the write may still happen.
     pub unclear: Vec<StatusPattern>,
     /// Whether a write without an answer may still happen.
-    pub(crate) unanswered_is_unclear: bool,
+    pub unanswered_is_unclear: bool,
     /// Whether the upstream acts on a request whose content it never had whole.
-    pub(crate) partial_is_unclear: bool,
+    pub partial_is_unclear: bool,
 }
 
 impl Default for OutcomeRules {

@@ -48,9 +48,9 @@ pub(crate) struct ValueCompressor {
 /// Bytes of the values that were long enough to be compressed, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CompressionStats {
-    pub(crate) bytes_before: u64,
+    pub bytes_before: u64,
     /// The size as written, before it is sealed.
-    pub(crate) bytes_after: u64,
+    pub bytes_after: u64,
 }
 
 impl ValueCompressor {

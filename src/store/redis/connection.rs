@@ -76,7 +76,7 @@ pub enum ConnectionEvent {
 pub(super) struct ConnectionSettings {
     /// `None` until it is known; nothing is connected before.
     pub address: Option<Address>,
-    pub(crate) purpose: ConnectionPurpose,
+    pub purpose: ConnectionPurpose,
     pub database: u8,
     pub username: Option<String>,
     pub password: Option<Secret>,

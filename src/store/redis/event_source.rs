@@ -67,10 +67,10 @@ pub(crate) struct StreamState {
 pub(crate) struct StreamRead {
     pub state: StreamState,
     /// Whether the stream still has the entry at the position.
-    pub(crate) has_position: bool,
+    pub has_position: bool,
     pub entries: Vec<StreamEntry>,
     /// Whether these are all entries after the position.
-    pub(crate) is_complete: bool,
+    pub is_complete: bool,
 }
 
 /// An event of a subscription.

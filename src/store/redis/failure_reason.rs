@@ -6,7 +6,7 @@ use crate::store::remote_status::{CONNECTING, FailureReason};
 /// Settings that an explanation refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExplainContext {
-    pub(crate) uses_tls: bool,
+    pub uses_tls: bool,
     pub topology: TopologyKind,
 }
 

@@ -12,9 +12,9 @@ pub(crate) struct KeyNames {
     /// The audit log of purges.
     pub history: String,
     /// The purge index of the former release, for as long as replicas of it are live.
-    pub(crate) former_index: String,
+    pub former_index: String,
     /// Its replicas' heartbeats.
-    pub(crate) former_replicas: String,
+    pub former_replicas: String,
     /// The channel on which a purge wakes the replicas.
     pub wake: String,
     /// The channel on which purges are announced to others.

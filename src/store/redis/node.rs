@@ -50,7 +50,7 @@ pub(crate) struct RedisNode {
     pub health: NodeHealth,
     pub figures: CommandCounters,
     connections: AtomicU64,
-    pub(crate) read_batcher: ReadBatcher,
+    pub read_batcher: ReadBatcher,
     reads: Semaphore,
     writes: Semaphore,
     scripts: Semaphore,

@@ -92,7 +92,7 @@ pub(super) struct ScriptReply {
     /// The version of the purge; zero where none was asked for.
     pub version: PurgeVersion,
     /// When the epoch began, on the server's clock.
-    pub(crate) epoch_began: Timestamp,
+    pub epoch_began: Timestamp,
 }
 
 /// The reply of [`REPLICAS`].
@@ -108,7 +108,7 @@ pub(super) struct RollEntry {
     /// Its member of the index.
     pub place: Bytes,
     /// The score of that member, which changes with every report.
-    pub(crate) reported: String,
+    pub reported: String,
     /// It knows all purges up to here.
     pub known: PurgeVersion,
     pub silent_for: Duration,

@@ -10,7 +10,7 @@ const SLOT_COUNT: usize = 16_384;
 /// The owner of each slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SlotMap {
-    pub(crate) owners: Vec<RedisHost>,
+    pub owners: Vec<RedisHost>,
     /// Index into `owners` by slot, or [`UNASSIGNED`].
     by_slot: Vec<u16>,
 }

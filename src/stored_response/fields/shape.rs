@@ -16,9 +16,9 @@ use quick_cache::sync::Cache;
 
 pub(super) struct FieldShape {
     /// One line for each field: its name, followed by `: value` for a shared value or `:` for a sensitive one.
-    pub(crate) encoded: Bytes,
+    pub encoded: Bytes,
     /// The number of values outside the shape.
-    pub(crate) differing_count: usize,
+    pub differing_count: usize,
     /// The fields, `Age`, and a spare slot so that a clone has room for one more; differing values are empty.
     template: HeaderMap,
 }

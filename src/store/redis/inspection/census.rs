@@ -27,19 +27,19 @@ pub(crate) struct Census {
     /// By kind of key.
     pub kinds: BTreeMap<&'static str, KindCount>,
     /// Keys that SCAN has passed, other applications' included.
-    pub(crate) visited: u64,
+    pub visited: u64,
     /// Whether all keys were visited; otherwise the counts are lower bounds.
-    pub(crate) is_complete: bool,
+    pub is_complete: bool,
     /// Records and replicas in the purge index.
-    pub(crate) index_members: Option<u64>,
+    pub index_members: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KindCount {
     pub keys: u64,
     /// Values that were measured, and their bytes.
-    pub(crate) samples: u64,
-    pub(crate) sampled_bytes: u64,
+    pub samples: u64,
+    pub sampled_bytes: u64,
 }
 
 impl KindCount {

@@ -11,19 +11,19 @@ pub(crate) struct ServerFacts {
     pub version: Option<String>,
     /// `standalone`, `cluster` or `sentinel`.
     pub mode: Option<String>,
-    pub(crate) used_memory: Option<u64>,
+    pub used_memory: Option<u64>,
     /// Zero: no limit.
-    pub(crate) max_memory: Option<u64>,
-    pub(crate) eviction_policy: Option<String>,
-    pub(crate) appends_to_file: Option<bool>,
-    pub(crate) saves_snapshots: Option<bool>,
+    pub max_memory: Option<u64>,
+    pub eviction_policy: Option<String>,
+    pub appends_to_file: Option<bool>,
+    pub saves_snapshots: Option<bool>,
     pub replicas: Option<u64>,
     /// `min-replicas-to-write`. Zero: not set.
-    pub(crate) min_replicas: Option<u64>,
+    pub min_replicas: Option<u64>,
     /// Seconds after which the server closes idle connections. Zero: never.
-    pub(crate) idle_timeout: Option<u64>,
-    pub(crate) may_read_info: bool,
-    pub(crate) may_read_config: bool,
+    pub idle_timeout: Option<u64>,
+    pub may_read_info: bool,
+    pub may_read_config: bool,
 }
 
 /// Settings that only CONFIG tells.

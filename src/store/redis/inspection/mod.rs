@@ -53,15 +53,15 @@ pub(crate) struct Inspection {
     /// The servers that take commands.
     pub masters: Vec<String>,
     pub server: ServerFacts,
-    pub(crate) round_trip: Option<Duration>,
+    pub round_trip: Option<Duration>,
     /// The server's clock minus this machine's, in microseconds.
-    pub(crate) clock_lead: Option<i64>,
+    pub clock_lead: Option<i64>,
     /// Number of commands and scripts that were tried, and those that were refused.
-    pub(crate) tried: usize,
+    pub tried: usize,
     pub refused: Vec<String>,
     /// Time from a message's publication to its arrival; `None` if wake-ups are not delivered.
-    pub(crate) wake_up: Option<Duration>,
-    pub(crate) findings: Vec<ServerFinding>,
+    pub wake_up: Option<Duration>,
+    pub findings: Vec<ServerFinding>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
