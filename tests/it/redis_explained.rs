@@ -83,6 +83,9 @@ async fn a_server_that_is_not_there() {
     is_explained(&larder, "name-not-resolved", "name can't be resolved").await;
     let larder = start("\"redis+unix:///nowhere/redis.sock\"", &upstream);
     is_explained(&larder, "no-socket", "socket does not exist").await;
+    let redis = Redis::start().await;
+    let larder = start(&format!("\"redis+unix://{}/2\"", redis.socket().display()), &upstream);
+    is_explained(&larder, "no-socket", "let it end with the socket").await;
 }
 
 #[tokio::test]
@@ -204,33 +207,27 @@ async fn a_proxy_without_resp3() {
     assert!(health["redis"]["wakeUpTrouble"].is_null(), "{health}");
 }
 
+/// A server that speaks TLS alone on this port, by the certificate of this name.
+async fn start_tls(certificates: &Certificates, port: u16, server: &str, more: &[&str]) -> Redis {
+    let tls_port = port.to_string();
+    let [cert, key, ca] = [format!("{server}.pem"), format!("{server}.key"), "ca.pem".to_owned()]
+        .map(|file| certificates.text(&file));
+    let tls = ["--tls-port", &tls_port, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    Redis::start_with(&[&tls[..], &["--tls-ca-cert-file", &ca], more].concat()).await
+}
+
 #[tokio::test]
 async fn tls_that_fails() {
     let certificates = Certificates::new();
     let ca = certificates.text("ca.pem");
-    let files = |server: &str| {
-        [format!("{server}.pem"), format!("{server}.key"), "ca.pem".to_owned()]
-            .map(|file| certificates.text(&file))
-    };
     for (server, clients, ca, code, words) in [
         ("server", "no", "", "unknown-ca", "set `store.redis.tls.ca`"),
         ("expired", "no", &*ca, "certificate-expired", "has expired"),
         ("other", "no", &*ca, "certificate-name", "(elsewhere.test)"),
         ("server", "yes", &*ca, "client-certificate", "set `store.redis.tls.cert`"),
     ] {
-        let (port, [cert, key, own_ca]) = (free_port(), files(server));
-        let tls_port = port.to_string();
-        let arguments = [
-            "--tls-port",
-            &tls_port,
-            "--tls-cert-file",
-            &cert,
-            "--tls-key-file",
-            &key,
-            "--tls-ca-cert-file",
-            &own_ca,
-        ];
-        let _redis = Redis::start_with(&[&arguments[..], &["--tls-auth-clients", clients]].concat()).await;
+        let port = free_port();
+        let _redis = start_tls(&certificates, port, server, &["--tls-auth-clients", clients]).await;
         let tls = if ca.is_empty() { String::new() } else { format!(", tls: {{ca: \"{ca}\"}}") };
         is_explained_once(&format!("{{url: \"rediss://127.0.0.1:{port}\"{tls}}}"), port, code, words).await;
         if clients == "no" && server == "server" {
@@ -241,6 +238,52 @@ async fn tls_that_fails() {
     let redis = Redis::start().await;
     let (port, url) = (redis.port(), redis.url().replace("redis://", "rediss://"));
     is_explained_once(&format!("\"{url}\""), port, "tls-to-plain-port", "does not speak TLS").await;
+}
+
+/// The server says so by an alert, in one word.
+#[tokio::test]
+async fn tls_that_the_server_refuses() {
+    let certificates = Certificates::new();
+    let text = |file: &str| certificates.text(file);
+    let none = String::new();
+    let identity = |name: &str| {
+        format!(", cert: \"{}\", key: \"{}\"", text(&format!("{name}.pem")), text(&format!("{name}.key")))
+    };
+    for (more, identity, code, words) in [
+        (
+            &["--tls-protocols", "TLSv1.2", "--tls-ciphers", "AES128-SHA", "--tls-auth-clients", "no"][..],
+            none.clone(),
+            "tls-ciphers",
+            "no TLS cipher in common",
+        ),
+        (
+            &["--tls-protocols", "TLSv1.1", "--tls-auth-clients", "no"],
+            none,
+            "tls-version",
+            "neither TLS 1.2 nor TLS 1.3",
+        ),
+        (&[], identity("client-expired"), "client-certificate", "client certificate has expired"),
+    ] {
+        let port = free_port();
+        let _redis = start_tls(&certificates, port, "server", more).await;
+        let tls = format!("{{ca: \"{}\"{identity}}}", text("ca.pem"));
+        let settings = format!("{{url: \"rediss://127.0.0.1:{port}\", tls: {tls}}}");
+        is_explained_once(&settings, port, code, words).await;
+    }
+}
+
+/// The words of a server make one line of the log, without control characters for a terminal.
+#[tokio::test]
+async fn an_error_that_nobody_knows() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let relay = Relay::to(redis.address()).await;
+    relay.set(Line::Garbage(b"-ERR quota of tenant \x1b[31m7 exceeded\r\n"));
+    let larder = start(&format!("\"{}\"", relay.url()), &upstream);
+    let words = "answers with an error: ERR quota of tenant \\u{1b}[31m7 exceeded";
+    is_explained(&larder, "error-reply", words).await;
+    let log = || async { Some(larder.log()).filter(|log| log.contains("quota of tenant")) };
+    let log = eventually("the log says so", log).await;
+    assert!(!log.contains('\x1b'), "{log}");
 }
 
 #[tokio::test]

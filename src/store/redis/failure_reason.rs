@@ -1,7 +1,14 @@
 //! Explains failures of Redis to an operator: what was found, and what to do.
 
+mod rules;
+
 use super::error::RedisError;
 use crate::store::remote_status::{CONNECTING, FailureReason};
+pub(super) use rules::NO_PASSWORD;
+use rules::{CONNECTIONS, REPLIES, Rule};
+
+/// Longest part of another program's words that an explanation repeats, in characters.
+const MAX_QUOTED_CHARS: usize = 200;
 
 /// Settings that an explanation refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,181 +40,6 @@ impl ExplainContext {
         self.topology == TopologyKind::Cluster
     }
 }
-
-/// A code, words that reveal it, and the explanation. `%` stands for the server's own words.
-type Rule = (&'static str, &'static [&'static str], &'static str);
-
-/// The beginning of errors about a password that could not be read.
-pub(super) const NO_PASSWORD: &str = "no password:";
-
-/// Replies to commands and to the login. Words are searched within the reply, because Redis 6.2 wraps the errors of
-/// scripts. The first match counts.
-const REPLIES: &[Rule] = &[
-    (
-        "no-credentials",
-        &[NO_PASSWORD],
-        "the password can't be obtained: check `password_file` or `auth` under `store.redis` (%)",
-    ),
-    (
-        "no-password-configured",
-        &["without any password configured"],
-        "the server has no password, but one is configured: remove `password` under `store.redis`",
-    ),
-    (
-        "wrong-password",
-        &["WRONGPASS", "invalid password", "invalid username-password"],
-        "the server rejects the user name or the password (WRONGPASS): check `username` and `password` under `store.redis`",
-    ),
-    (
-        "no-resp3",
-        &["NOPROTO", "command 'HELLO'", "command `HELLO`", "command 'hello'", "unsupported protocol version"],
-        "the server or a proxy in front of it does not speak RESP3 (HELLO 3), which larder's subscriptions need",
-    ),
-    (
-        "auth-required",
-        &["NOAUTH"],
-        "the server requires a password (NOAUTH): set `password`, and `username` if it is not `default`, under `store.redis`",
-    ),
-    (
-        "no-permission",
-        &["NOPERM", "no permissions", "user executing the script can't"],
-        "the Redis user lacks a permission: grant it, as in the smallest ACL in docs/redis.md (%)",
-    ),
-    (
-        "not-a-cluster",
-        &["cluster support disabled"],
-        "the server is not a node of a cluster: write `redis://` instead of `redis-cluster://`",
-    ),
-    (
-        "cluster-node",
-        &["SELECT is not allowed in cluster mode"],
-        "the server is a node of a cluster: write `redis-cluster://` instead of `redis://`, without a database number",
-    ),
-    (
-        "protected-mode",
-        &["DENIED Redis is running in protected mode"],
-        "the server takes no connections from other machines (protected mode): set `requirepass` in redis.conf, and \
-         `password` under `store.redis`",
-    ),
-    (
-        "cluster-down",
-        &["CLUSTERDOWN"],
-        "the cluster is down or does not serve all slots: see `CLUSTER INFO` on its nodes (%)",
-    ),
-    ("loading", &["LOADING"], "Redis is loading its data set; larder uses it as soon as it is ready"),
-    (
-        "max-clients",
-        &["max number of clients"],
-        "the server has reached its max number of clients: raise `maxclients` in redis.conf, or close other clients",
-    ),
-    (
-        "read-only-replica",
-        &["READONLY"],
-        "the server is a read-only replica: let `store.redis` name the primary, or use `redis-sentinel://`",
-    ),
-    (
-        "primary-down",
-        &["MASTERDOWN"],
-        "the server is a replica that has lost its primary: let `store.redis` name the primary",
-    ),
-    (
-        "cannot-persist",
-        &["MISCONF"],
-        "Redis refuses writes because it can't save to disk (MISCONF): see its log and its disk",
-    ),
-    (
-        "too-few-replicas",
-        &["NOREPLICAS"],
-        "Redis refuses writes because too few replicas are connected: see `min-replicas-to-write` in redis.conf",
-    ),
-    ("busy-script", &["BUSY "], "Redis is busy with a script of another client: see `SCRIPT KILL`"),
-    (
-        "out-of-memory",
-        &["OOM "],
-        "Redis is full: raise `maxmemory`, or set `maxmemory-policy` to `volatile-lru`",
-    ),
-    (
-        "database-out-of-range",
-        &["DB index is out of range", "invalid DB index"],
-        "the server has no database with this number: check the path of `store.redis.url` and `databases` in redis.conf",
-    ),
-    (
-        "unknown-command",
-        &["unknown command", "Unknown command", "Unknown Redis command", "unsupported command"],
-        "the server does not know a command that larder needs; it is renamed, or a proxy refuses it (%)",
-    ),
-    (
-        "no-run-id",
-        &["NORUNID"],
-        "the server does not tell its run id in INFO, so a restart that loses purges would go unseen: allow `INFO server`",
-    ),
-    (
-        "wrong-type",
-        &["WRONGTYPE"],
-        "one of larder's keys holds data of another application (WRONGTYPE): choose another `store.namespace`",
-    ),
-];
-
-/// Failures of a connection, as the operating system and rustls word them.
-const CONNECTIONS: &[Rule] = &[
-    (
-        "name-not-resolved",
-        &["failed to lookup address", "Name or service not known"],
-        "the server's name can't be resolved: check the host in `store.redis.url` and the DNS",
-    ),
-    (
-        "refused",
-        &["ConnectionRefused"],
-        "the connection was refused: Redis does not listen on this address; check host and port, and that Redis runs",
-    ),
-    (
-        "unreachable",
-        &["HostUnreachable", "NetworkUnreachable"],
-        "the server's network can't be reached: check routes and firewalls",
-    ),
-    (
-        "no-socket",
-        &["kind: NotFound"],
-        "the Unix socket does not exist: check the path in `store.redis.url`, and `unixsocket` in redis.conf",
-    ),
-    (
-        "socket-permission",
-        &["PermissionDenied"],
-        "access to the server's address is denied by the system: check `unixsocketperm` in redis.conf",
-    ),
-    (
-        "unknown-ca",
-        &["UnknownIssuer"],
-        "the server's certificate is signed by an unknown CA: set `store.redis.tls.ca` to the CA's certificate",
-    ),
-    (
-        "certificate-expired",
-        &["InvalidCertificate(Expired"],
-        "the server's certificate has expired: renew it, or check this machine's clock",
-    ),
-    (
-        "certificate-not-yet-valid",
-        &["InvalidCertificate(NotValidYet"],
-        "the server's certificate is not valid yet: check this machine's clock",
-    ),
-    (
-        "certificate-name",
-        &["NotValidForName"],
-        "the server's certificate is for another name: let `store.redis.url` name the host in the certificate (%)",
-    ),
-    (
-        "client-certificate",
-        &["AlertReceived(CertificateRequired", "AlertReceived(BadCertificate", "AlertReceived(UnknownCA"],
-        "the server requires a client certificate that it trusts: set `store.redis.tls.cert` and `store.redis.tls.key`",
-    ),
-    ("certificate-invalid", &["InvalidCertificate"], "the server's certificate is not acceptable (%)"),
-    (
-        "tls-to-plain-port",
-        &["InvalidMessage", "InvalidContentType"],
-        "the port does not speak TLS: write `redis://` instead of `rediss://`, or use the server's `tls-port`",
-    ),
-    ("tls-failed", &["AlertReceived", "PeerIncompatible", "PeerMisbehaved"], "the TLS handshake failed (%)"),
-];
 
 /// Explains a failure to connect or to get a reply.
 pub(super) fn explain(error: &RedisError, context: ExplainContext) -> FailureReason {
@@ -266,7 +98,7 @@ fn explain_reply(reply: &str) -> FailureReason {
     let words = server_words(reply);
     let unknown =
         || FailureReason { code: "error-reply", message: format!("Redis answers with an error: {words}") };
-    find(REPLIES, reply, words).unwrap_or_else(unknown)
+    find(REPLIES, reply, &words).unwrap_or_else(unknown)
 }
 
 fn explain_connection(detail: &str) -> FailureReason {
@@ -292,6 +124,7 @@ fn explain_connection(detail: &str) -> FailureReason {
         "Canceled",
         "eof",
         "EOF",
+        "Failed to route",
     ];
     if detail.is_empty() || closed.iter().any(|word| detail.contains(word)) {
         return reason(
@@ -299,7 +132,7 @@ fn explain_connection(detail: &str) -> FailureReason {
             "the server closed the connection: it was restarted, or a proxy or firewall ended it",
         );
     }
-    FailureReason { code: "connection-failed", message: format!("the connection failed: {detail}") }
+    FailureReason { code: "connection-failed", message: format!("the connection failed: {}", quote(detail)) }
 }
 
 /// Explains a sentinel's error.
@@ -356,12 +189,29 @@ fn find(rules: &[Rule], text: &str, words: &str) -> Option<FailureReason> {
     Some(FailureReason { code, message: message.replace('%', words) })
 }
 
-/// The names in a certificate, or the last error of a chain in debug format.
+/// The names in a certificate, the alert that ended a handshake, or the last error of a chain in debug format.
 fn tls_words(detail: &str) -> String {
-    let names = detail.split_once("presented: [").and_then(|(_, rest)| Some(rest.split_once(']')?.0));
-    let words = names.or_else(|| Some(detail.split_once("error: ")?.1)).unwrap_or(detail);
+    let within = |from: &str, to: char| Some(detail.split_once(from)?.1.split_once(to)?.0);
+    let words = within("presented: [", ']').or_else(|| within("AlertReceived(", ')'));
+    let words = words.or_else(|| Some(detail.split_once("error: ")?.1)).unwrap_or(detail);
     let words = words.replace("DnsName(", "").replace("IpAddress(", "").replace("\\\"", "");
-    words.trim_matches(['"', '}', ' ', ')']).replace(")\"", "").replace('"', "")
+    quote(&words.trim_matches(['"', '}', ' ', ')']).replace(")\"", "").replace('"', ""))
+}
+
+/// Text of another program for one line of a log: escaped and cut.
+fn quote(text: &str) -> String {
+    let mut quoted = String::new();
+    for (at, character) in text.chars().enumerate() {
+        match character {
+            _ if at == MAX_QUOTED_CHARS => {
+                quoted.push('…');
+                break;
+            }
+            character if character.is_control() => quoted.extend(character.escape_default()),
+            character => quoted.push(character),
+        }
+    }
+    quoted
 }
 
 fn reason(code: &'static str, message: &str) -> FailureReason {
@@ -369,10 +219,10 @@ fn reason(code: &'static str, message: &str) -> FailureReason {
 }
 
 /// A reply without the parts that differ each time: arguments, the name of the script and the place in it.
-fn server_words(reply: &str) -> &str {
+fn server_words(reply: &str) -> String {
     let ends = [", with args beginning", " script: ", " on @user_script"].map(|end| reply.find(end));
     let end = ends.into_iter().flatten().min().unwrap_or(reply.len());
-    reply[..end].trim_end_matches([',', ' ', '.'])
+    quote(reply[..end].trim_end_matches([',', ' ', '.']))
 }
 
 #[cfg(test)]
@@ -441,6 +291,39 @@ mod tests {
             server_words("WRONGTYPE Operation script: 0b, on @user_script:17."),
             "WRONGTYPE Operation"
         );
+    }
+
+    #[test]
+    fn words_of_a_server_are_one_line_of_bounded_length() {
+        let reply = format!("ERR \u{1b}[31mhaha\r\nWARN {}", "é".repeat(5000));
+        let found = explain(&RedisError::ErrorReply(reply.clone()), PLAIN);
+        assert_eq!(found.code, "error-reply");
+        assert!(found.message.contains("ERR \\u{1b}[31mhaha\\r\\nWARN é"), "{}", found.message);
+        assert!(found.message.ends_with("é…") && found.message.chars().count() < 250, "{}", found.message);
+        for error in
+            [RedisError::ErrorReply(format!("NOPERM {reply}")), RedisError::ConnectionLost(reply.clone())]
+        {
+            let found = explain(&error, PLAIN).message;
+            assert!(found.chars().count() < 400 && !found.contains(char::is_control), "{found}");
+        }
+    }
+
+    #[test]
+    fn failed_handshakes_are_told_apart() {
+        for (detail, code, advice) in [
+            ("AlertReceived(HandshakeFailure)", "tls-ciphers", "`tls-ciphers`"),
+            ("AlertReceived(ProtocolVersion)", "tls-version", "`tls-protocols`"),
+            ("PeerIncompatible(ServerDoesNotSupportTls12Or13)", "tls-version", "TLS 1.2"),
+            ("AlertReceived(CertificateExpired)", "client-certificate", "renew `store.redis.tls.cert`"),
+            ("AlertReceived(CertificateUnknown)", "client-certificate", "certificate (CertificateUnknown):"),
+            ("AlertReceived(UnrecognisedName)", "certificate-name", "host in `store.redis.url`"),
+            ("AlertReceived(InternalError)", "tls-failed", "failed: InternalError"),
+        ] {
+            let detail = format!("IO Error: Custom {{ kind: InvalidData, error: {detail} }}");
+            let found = explain(&RedisError::ConnectionLost(detail), PLAIN);
+            assert_eq!(found.code, code, "{advice}");
+            assert!(found.message.contains(advice), "{}", found.message);
+        }
     }
 
     #[test]

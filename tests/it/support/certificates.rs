@@ -17,6 +17,7 @@ impl Certificates {
         // Valid for everything but this machine, and for this machine but not any more.
         made.signed("other", "subjectAltName=DNS:elsewhere.test", "-days 2");
         made.signed("expired", "subjectAltName=IP:127.0.0.1", "-days -1");
+        made.signed("client-expired", "extendedKeyUsage=clientAuth", "-days -1");
         made
     }
 

@@ -192,6 +192,10 @@ fn to_redis_error(error: &Error) -> RedisError {
         ErrorKind::Unknown if details.contains("send command to router") || details == "channel closed" => {
             RedisError::Unavailable
         }
+        // The library's own words: the connection ended before the command was sent.
+        ErrorKind::Unknown if details.starts_with("Failed to route") => {
+            RedisError::ConnectionLost(details.to_owned())
+        }
         ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Protocol | ErrorKind::Tls => {
             RedisError::ConnectionLost(details.to_owned())
         }
