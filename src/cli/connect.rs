@@ -36,8 +36,7 @@ pub(super) fn connect(config: &Config, with_upstream: bool) -> io::Result<Connec
     block_on(async {
         let mut connected = Connected::default();
         if let Some(redis) = &config.store.redis {
-            let (namespace, timeout) = (&config.store.namespace, config.store.timeout);
-            let inspection = inspect(redis, namespace, timeout, &Clock::system()).await?;
+            let inspection = inspect(redis, &config.store, &Clock::system()).await?;
             connected.diagnostics.extend(diagnostics(&inspection, with_upstream));
             connected.redis = Some(inspection);
         }
@@ -180,7 +179,7 @@ fn redis_text(found: &Inspection) -> String {
     let unknown = || "unknown".to_owned();
     let masters = found.masters.join(", ");
     if found.tried == 0 {
-        return format!("Redis: not connected ({} {masters})\n", found.topology);
+        return format!("Redis: not connected ({})\n", format!("{} {masters}", found.topology).trim_end());
     }
     let name = server.name.clone().unwrap_or_else(|| "redis".to_owned());
     let version = server.version.clone().unwrap_or_else(unknown);

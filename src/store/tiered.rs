@@ -115,9 +115,10 @@ impl TieredStore {
         let redis = settings.redis.as_ref().ok_or_else(|| io::Error::other("`store.redis` is not set"))?;
         let mut keys = KeyNames::new(&settings.namespace);
         keys.publish.clone_from(&settings.publish);
-        let (trust, interval) = match settings.max_lag {
-            Duration::ZERO => (SentinelTrust::Majority, STRICT_SYNC_INTERVAL),
-            lag => (SentinelTrust::Any, (lag / 4).clamp(MIN_SYNC_INTERVAL, MAX_SYNC_INTERVAL)),
+        let trust = SentinelTrust::for_max_lag(settings.max_lag);
+        let interval = match settings.max_lag {
+            Duration::ZERO => STRICT_SYNC_INTERVAL,
+            lag => (lag / 4).clamp(MIN_SYNC_INTERVAL, MAX_SYNC_INTERVAL),
         };
         let servers = Servers::connect(redis, &keys, settings.timeout, trust)?;
         let replica = replica::replica_name(settings.replica.as_deref());

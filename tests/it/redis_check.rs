@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Certificates, Cluster, Command, Redis, Scratch, Sentinels, Upstream, free_port};
+use crate::support::{
+    Certificates, Cluster, Command, Redis, Replica, Scratch, Sentinels, Upstream, free_port,
+};
 
 /// The exit code and the JSON of `larder COMMAND --output json` with this `store.redis`.
 async fn inspect(arguments: &[&str], redis: &str, upstream: &str) -> (Option<i32>, Value) {
@@ -171,6 +173,83 @@ async fn a_cluster_and_sentinels_are_inspected_whole() {
     let (code, report) = check(&quoted(&sentinels.url())).await;
     assert_eq!((code, &report["redis"]["topology"]), (Some(0), &"sentinel".into()), "{report:#}");
     assert_finding(&report, "warning", "min-replicas", &["min-replicas-to-write 1"]);
+}
+
+/// larder itself works with any one of them, so nothing else tells which are dead.
+#[tokio::test]
+async fn sentinels_that_do_not_answer_are_named() {
+    let mut all = Sentinels::start().await;
+    let url = quoted(&all.url());
+    let strict = format!("{url}, max_lag: 0s");
+    let named = |number: usize, all: &Sentinels| {
+        format!("sentinel {} names no primary", all.sentinels[number].address())
+    };
+    all.sentinels[1].stop();
+    for (arguments, code) in [(&["check", "--connect"][..], 0), (&["check", "--connect", "--strict"], 1)] {
+        let (exit, report) = inspect(arguments, &url, "http://127.0.0.1:1").await;
+        assert_eq!(exit, Some(code), "{report:#}");
+        assert_finding(&report, "warning", "no-reply", &[&named(1, &all), "start it"]);
+    }
+    let report = inspect(&["doctor"], &url, "http://127.0.0.1:1").await.1;
+    assert_finding(&report, "warning", "no-reply", &[&named(1, &all)]);
+    let text = check(&strict).await.1.to_string();
+    assert!(!text.contains(&named(0, &all)) && !text.contains("no-sentinel-majority"), "{text}");
+    all.sentinels[0].kill();
+    let (exit, report) = check(&url).await;
+    assert_eq!(exit, Some(0), "{report:#}");
+    assert_finding(&report, "warning", "refused", &[&named(0, &all), "connection was refused"]);
+    assert_finding(&report, "warning", "no-sentinel-majority", &["1 of 3 sentinels", "max_lag: 0s"]);
+    let (exit, report) = check(&strict).await;
+    assert_eq!(exit, Some(1), "{report:#}");
+    assert_finding(&report, "error", "no-sentinel-majority", &["no majority of the sentinels answers"]);
+    all.sentinels[2].kill();
+    let (exit, report) = check(&url).await;
+    assert_eq!(exit, Some(1), "{report:#}");
+    assert_finding(&report, "error", "no-sentinel", &["no sentinel answers"]);
+    for number in [0, 2] {
+        assert_finding(&report, "warning", "refused", &[&named(number, &all)]);
+    }
+}
+
+#[tokio::test]
+async fn a_single_server_is_no_cluster() {
+    let redis = Redis::start().await;
+    let url = quoted(&redis.url().replace("redis://", "redis-cluster://"));
+    for arguments in [&["check", "--connect"][..], &["doctor"]] {
+        let (code, report) = inspect(arguments, &url, "http://127.0.0.1:1").await;
+        assert_eq!(code, Some(1), "{report:#}");
+        assert_finding(&report, "error", "not-a-cluster", &["write `redis://`"]);
+    }
+}
+
+/// The commands are tried on other keys, which say nothing of these.
+#[tokio::test]
+async fn keys_that_another_application_wrote_are_named() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let url = quoted(&redis.url());
+    redis.command(&["SET", "{larder}:journal", "x"]).await;
+    for (command, code, words) in [
+        (&["SET", "{larder}:index", "x"][..], "wrong-type", "`{larder}:index` is a string"),
+        (&["ZADD", "{larder}:index", "5", "ann"], "foreign-index", "larder would delete it"),
+        (&["ZADD", "{larder}:index", "-0.5", "ann"], "foreign-index", "larder would delete it"),
+    ] {
+        redis.command(&["DEL", "{larder}:index"]).await;
+        redis.command(command).await;
+        for arguments in [&["check", "--connect"][..], &["doctor"]] {
+            let (exit, report) = inspect(arguments, &url, &upstream.url()).await;
+            assert_eq!(exit, Some(1), "{report:#}");
+            assert_finding(&report, "error", code, &[words, "choose another `store.namespace`"]);
+            assert_finding(&report, "warning", "wrong-type", &["`{larder}:journal` is a string"]);
+        }
+        assert_ne!(redis.command(&["EXISTS", "{larder}:index"]).await, "0", "it is still there");
+    }
+    redis.flush().await;
+    let larder = Replica::start(&redis, &upstream, "timeout: 5s", "routes: [{path: /a, ttl: 1h}]\n").await;
+    larder.get("/a").await.assert_stored();
+    assert_eq!(redis.command(&["TYPE", "{larder}:index"]).await, "zset");
+    let (exit, report) = check(&url).await;
+    let text = report.to_string();
+    assert!(exit == Some(0) && !text.contains("{larder}:"), "{report:#}");
 }
 
 #[tokio::test]

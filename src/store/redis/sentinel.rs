@@ -13,11 +13,12 @@ use super::command_stats::CommandKind;
 use super::connection::{Address, Admission, PubsubProtocol, RedisConnection, SendOptions};
 use super::connector::RedisConnector;
 use super::error::RedisError;
-use super::failure_reason::{explain_sentinel_reply, no_sentinel_answers, unconfirmed_primary};
+use super::failure_reason::{explain, explain_sentinel_reply, no_sentinel_answers, unconfirmed_primary};
 use super::node::{RedisNode, TopologyChanges};
 use super::pubsub::{Subscriber, subscribe};
 use super::request::RedisRequest;
 use super::scripts::RespValue;
+use crate::clock::Moment;
 use crate::config::RedisHost;
 use crate::store::remote_status::{CONNECTING, FailureReason};
 
@@ -68,12 +69,12 @@ pub(super) fn follow_primary(
     primary: Arc<RedisNode>,
     trust: SentinelTrust,
 ) {
-    let with_credentials = connector.without_database();
-    let without = with_credentials.without_credentials().unwrap_or_else(|| with_credentials.clone());
+    let credentials = sentinel_credentials(connector);
+    primary.health.set_server(format!("primary of {service}"));
     // Nothing waits for changes of sentinels: they are polled.
     let quiet = TopologyChanges::default();
     let connect = |host: &RedisHost| {
-        RedisNode::connect(&with_credentials, Some(Address::Host(host.clone())), quiet.clone())
+        RedisNode::connect(&credentials[0], Some(Address::Host(host.clone())), quiet.clone())
     };
     let nodes: Vec<_> = sentinels.iter().map(connect).collect();
     let announced = Arc::new(Notify::new());
@@ -85,7 +86,7 @@ pub(super) fn follow_primary(
         nodes,
         service: service.to_owned(),
         connector: connector.clone(),
-        credentials: [with_credentials, without],
+        credentials,
         has_rotated: false,
         primary,
         epoch: 0,
@@ -93,6 +94,57 @@ pub(super) fn follow_primary(
         unconfirmed_rounds: 0,
     };
     tokio::spawn(monitor.run(announced));
+}
+
+/// For sentinels, with credentials and without.
+fn sentinel_credentials(connector: &RedisConnector) -> [RedisConnector; 2] {
+    let with_credentials = connector.without_database();
+    let without = with_credentials.without_credentials().unwrap_or_else(|| with_credentials.clone());
+    [with_credentials, without]
+}
+
+/// Asks a sentinel for the primary's address, over a connection of its own, for at most about `within`.
+///
+/// # Errors
+/// Why it names none.
+pub(super) async fn ask_sentinel(
+    host: &RedisHost,
+    service: &str,
+    connector: &RedisConnector,
+    within: Duration,
+) -> Result<RedisHost, FailureReason> {
+    const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+    let (credentials, address) = (sentinel_credentials(connector), Address::Host(host.clone()));
+    let node = RedisNode::connect(&credentials[0], Some(address.clone()), TopologyChanges::default());
+    let began = Moment::now();
+    let mut is_rotated = false;
+    let answer = loop {
+        let error = match query_primary(&node, service).await {
+            Ok((_, primary)) => break Ok(primary),
+            Err(RedisError::ErrorReply(reply)) => break Err(explain_sentinel_reply(&reply, service)),
+            Err(error) => error,
+        };
+        let reason = node.health.last_error().unwrap_or_else(|| explain(&error, connector.context()));
+        if !is_rotated && is_credential_refused(&reason) {
+            is_rotated = true;
+            node.move_to(&credentials[1], address.clone());
+        } else if began.elapsed() >= within {
+            break Err(reason);
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    };
+    node.shut_down();
+    answer
+}
+
+impl SentinelTrust {
+    /// The trust that a bound on the staleness of hits (`max_lag`) needs.
+    pub(crate) fn for_max_lag(max_lag: Duration) -> Self {
+        match max_lag {
+            Duration::ZERO => SentinelTrust::Majority,
+            _ => SentinelTrust::Any,
+        }
+    }
 }
 
 impl SentinelMonitor {

@@ -4,6 +4,8 @@
 mod assessment;
 mod census;
 mod facts;
+mod keyspace;
+mod topology;
 mod trials;
 
 use std::io;
@@ -27,7 +29,7 @@ use super::scripts::RespValue;
 use super::sentinel::SentinelTrust;
 use super::servers::Servers;
 use crate::clock::{Clock, Timestamp};
-use crate::config::RedisSettings;
+use crate::config::{RedisSettings, StoreSettings};
 use crate::random::random_bytes;
 use crate::store::remote_status::{CONNECTING, FailureReason};
 
@@ -83,35 +85,39 @@ pub(crate) struct ServerFinding {
     pub help: Option<String>,
 }
 
-/// Connects to the servers and inspects them. Needs a runtime; `timeout` is `store.timeout`.
+/// Connects to the servers of `redis` as `store` says, and inspects them. Needs a runtime.
 ///
 /// # Errors
 /// If a TLS file can't be read.
 pub(crate) async fn inspect(
-    settings: &RedisSettings,
-    namespace: &str,
-    timeout: Duration,
+    redis: &RedisSettings,
+    store: &StoreSettings,
     clock: &Clock,
 ) -> io::Result<Inspection> {
     let id = random_bytes()?;
-    let keys = KeyNames::for_inspection(namespace, &crate::hex::encode(&id));
-    let servers = Servers::connect(settings, &keys, COMMAND_TIMEOUT, SentinelTrust::Any)?;
+    let keys = KeyNames::for_inspection(&store.namespace, &crate::hex::encode(&id));
+    let trust = SentinelTrust::for_max_lag(store.max_lag);
+    let servers = Servers::connect(redis, &keys, COMMAND_TIMEOUT, trust)?;
     let mut inspection = Inspection { topology: topology_name(servers.context()), ..Inspection::default() };
     let probe = Probe { servers, keys, id };
-    if let Err(reason) = probe.wait_for_connection().await {
+    let connected = probe.wait_for_connection().await;
+    topology::check_sentinels(redis, &mut inspection).await?;
+    if let Err(reason) = connected {
         inspection.masters = probe.addresses();
-        inspection.findings.push(ServerFinding::from_reason(FindingLevel::Error, reason));
+        inspection.findings.insert(0, ServerFinding::from_reason(FindingLevel::Error, reason));
         return Ok(inspection);
     }
+    topology::check_cluster(&probe, &mut inspection).await;
     inspection.server = facts::read_facts(&probe).await;
     (inspection.round_trip, inspection.clock_lead) = probe.measure_clock(clock).await;
+    keyspace::check_keys(&probe, &store.namespace, &mut inspection).await;
     let refusals = Trials::new(&probe, clock.now()).run().await;
     probe.try_wake_ups(&mut inspection, &refusals).await;
     probe.check_masters(&mut inspection).await;
     probe.remove_keys().await;
     (inspection.tried, inspection.refused) = (refusals.tried, refusals.names());
     inspection.findings.extend(refusals.findings(probe.servers.context()));
-    assessment::assess(&mut inspection, timeout);
+    assessment::assess(&mut inspection, store.timeout);
     inspection.findings.sort_by_key(|finding| finding.level as u8);
     Ok(inspection)
 }
