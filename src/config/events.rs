@@ -11,6 +11,7 @@ use super::redis::REDIS;
 use super::scalars::{NON_EMPTY, POSITIVE_DURATION, list, parsed, words};
 use super::section::Kind;
 use super::settings::{Settings, settings};
+use super::store::namespace_of_wake_channel;
 use super::webhooks::{MIN_SECRET_BYTES, SCHEME, SECRETS, WEBHOOK_PATH, Webhook, WebhookScheme};
 use super::yaml::{Value, YamlNode};
 use super::{RedisServers, RedisSettings, Secret, StoreSettings};
@@ -272,6 +273,19 @@ fn kind(
                 format!("larder itself writes to `{name}` ({what}): each purge would cause the next one"),
             )
             .help(format!("name the {} to which the API or a job writes", kind.noun()));
+    } else if let EventKind::PubSub { channel, .. } = &kind
+        && let Some(namespace) = namespace_of_wake_channel(channel)
+    {
+        diagnostics
+            .error(
+                fields.value_location("pubsub"),
+                format!(
+                    "`{channel}` wakes the replicas of a larder: its messages do not say what was purged"
+                ),
+            )
+            .help(format!(
+                "let that larder have `publish: {namespace}:purges` in its `store`, and name that"
+            ));
     }
     Some(kind)
 }
@@ -288,7 +302,9 @@ fn find_own<'k>(kind: &'k EventKind, store: &StoreSettings) -> Option<(&'static 
     let what = match kind {
         // A channel is the same in all databases.
         EventKind::PubSub { .. } if store.publish.as_ref() == Some(name) => "`store.publish`",
-        EventKind::PubSub { .. } if *name == format!("{namespace}:wake") => "it wakes the replicas",
+        EventKind::PubSub { .. } if namespace_of_wake_channel(name) == Some(namespace) => {
+            "it wakes the replicas"
+        }
         EventKind::Stream { .. }
             if store_redis.database == redis.database && name.starts_with(&format!("{{{namespace}}}:")) =>
         {

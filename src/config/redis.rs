@@ -230,8 +230,11 @@ fn parse_url(text: &str) -> Result<RedisSettings, FieldError> {
         return Err(url_error("a Redis URL has no `?` or `#` here; percent-encode them in a password"));
     }
     if scheme == "redis+unix" {
-        let path = absolute_path(rest).map_err(|_| url_error("this Redis URL has no absolute path"))?;
-        return Ok(settings(RedisServers::Unix(path), 0, (None, None), false));
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (login, host) = split_login(authority)?;
+        let path = absolute_path(path).ok().filter(|_| host.is_empty());
+        let path = path.ok_or_else(|| url_error("this Redis URL has no absolute path"))?;
+        return Ok(settings(RedisServers::Unix(path), 0, login, false));
     }
     let (kind, tls) = match scheme.strip_prefix("rediss") {
         Some(kind) => (kind, true),

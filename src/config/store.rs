@@ -189,15 +189,20 @@ fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
             .error(publish.location, "`publish` needs Redis, and `redis` is not set")
             .help("add `redis: redis://host:6379`, or read `GET /events` on the admin listener");
     }
-    if let (Some(publish), Some(StoreSettings { publish: Some(name), namespace, .. })) =
+    if let (Some(publish), Some(StoreSettings { publish: Some(name), .. })) =
         (fields.node("publish"), &settings)
-        && *name == format!("{namespace}:wake")
+        && namespace_of_wake_channel(name).is_some()
     {
         diagnostics
-            .error(publish.location, format!("`{name}` is the channel that wakes the replicas"))
+            .error(publish.location, format!("`{name}` is a channel that wakes replicas"))
             .help("publish on a channel of its own, such as `larder:purges`");
     }
     settings
+}
+
+/// The namespace whose replicas a channel wakes; `None` for the name of another channel.
+pub(super) fn namespace_of_wake_channel(channel: &str) -> Option<&str> {
+    channel.strip_suffix(":wake").filter(|namespace| !namespace.is_empty())
 }
 
 const REPLICA: Reader<String> = Reader::new(Kind::Text, |node, diagnostics| {

@@ -103,7 +103,9 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
     for (source, parts) in [
         ("pubsub: purges", &["`store.publish`", "name the channel to which the API"][..]),
         ("pubsub: purges, redis: 'redis://127.0.0.1'", &["`store.publish`"]),
-        ("pubsub: 'shop:wake'", &["wakes the replicas"]),
+        ("pubsub: 'shop:wake'", &["wakes the replicas", "would cause the next one"]),
+        ("pubsub: 'other:wake'", &["`other:wake` wakes the replicas", "`publish: other:purges`"]),
+        ("pubsub: 'other:wake', redis: 'redis://other'", &["do not say what was purged"]),
         ("name: j, stream: '{shop}:journal'", &["a key of `store.namespace`", "name the stream"]),
     ] {
         check_wrong(&format!("{ROUTES}{store}events: [{{{source}, purge: [a]}}]\n"), parts);
@@ -111,12 +113,14 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
     for source in [
         "pubsub: other",
         "pubsub: purges, redis: 'redis://other'",
-        "pubsub: 'larder:wake'",
+        "pubsub: 'wake'",
+        "pubsub: 'wake:up'",
         "name: j, stream: '{shop}:journal', redis: 'redis://localhost:6379/0'",
     ] {
         right(&format!("{ROUTES}{store}events: [{{{source}, purge: ['product:1']}}]\n"));
     }
     check_wrong("store: {redis: 'redis://a', publish: 'larder:wake'}", &["a channel of its own"]);
+    check_wrong("store: {redis: 'redis://a', publish: 'other:wake'}", &["a channel of its own"]);
     check_wrong("store: {publish: x}", &["needs Redis", "GET /events"]);
     check_wrong("store: {compress: {}}", &["`redis` is not set", "compress: [gzip]"]);
     check_wrong("routes: [{path: /a, tags: ['a:{event.json:/id}']}]", &["a route has no event"]);
