@@ -101,10 +101,9 @@ impl CacheOutcome {
         CacheOutcome::Forwarded { fwd, fwd_status, stored: false, collapsed: true, ttl: Some(ttl), detail }
     }
 
-    /// The upstream's response, which is stored with this much freshness left.
-    pub(crate) fn stored(fwd: Fwd, ttl: i64) -> Self {
-        let (fwd_status, detail) = (None, None);
-        CacheOutcome::Forwarded { fwd, fwd_status, stored: true, collapsed: false, ttl: Some(ttl), detail }
+    /// The upstream's response, which is stored with this much freshness left; `None` if its content is to say how much.
+    pub(crate) fn stored(fwd: Fwd, ttl: Option<i64>) -> Self {
+        CacheOutcome::Forwarded { fwd, fwd_status: None, stored: true, collapsed: false, ttl, detail: None }
     }
 
     /// The stored response, which the upstream confirmed by a 304.

@@ -37,7 +37,8 @@ fn parameters_stand_in_the_order_of_the_rfc() {
         "larder; fwd=uri-miss; detail=no-store",
     );
     check(
-        CacheOutcome::stored(Fwd::UriMiss, 60).because(Some(MissReason::Purged(PurgeVersion(1_764_000)))),
+        CacheOutcome::stored(Fwd::UriMiss, Some(60))
+            .because(Some(MissReason::Purged(PurgeVersion(1_764_000)))),
         "larder; fwd=uri-miss; ttl=60; stored; detail=purged:1764000",
     );
     check(

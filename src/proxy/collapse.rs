@@ -22,6 +22,7 @@ use crate::policy::CacheKey;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, PassReason};
 use crate::policy::compression::select_coding;
+use crate::policy::lifetime_limits;
 use crate::policy::route::Collapse;
 use crate::purge::Validity;
 use crate::upstream::{RequestBody, UpstreamError};
@@ -259,7 +260,12 @@ impl<'a> MissedRequest<'a> {
                 let now = now();
                 let outcome = match shared.not_stored.or(shared.predicted_uncacheable) {
                     Some(reason) => miss.not_stored(reason),
-                    None => CacheOutcome::stored(miss.fwd, shared.head.terms().ttl(now)).because(miss.reason),
+                    None => {
+                        // The content, which may name an earlier end, is still to come.
+                        let is_known = !lifetime_limits::needs_content(self.lookup.route);
+                        let ttl = is_known.then(|| shared.head.terms().ttl(now));
+                        CacheOutcome::stored(miss.fwd, ttl).because(miss.reason)
+                    }
                 };
                 let mut response = reply::from_in_flight(&shared.head, reader, self.head, now);
                 add_fields(&mut response, &shared.dropped);

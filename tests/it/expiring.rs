@@ -41,7 +41,8 @@ async fn the_content_only_shortens_the_lifetime() {
     for (dies, lifetime) in [(40, 25), (75, 60), (76, 60), (100_000, 60)] {
         let (upstream, larder) = start();
         upstream.on(URL, url(dies, 1));
-        larder.get(URL).await.assert_stored();
+        let first = larder.get(URL).await.assert_stored();
+        assert_eq!(first.cache_status("ttl"), None, "it is not known yet");
         assert_eq!(larder.get(URL).await.assert_hit().remaining_ttl(), lifetime, "{dies}");
         assert_eq!(upstream.count(URL), 1);
     }
