@@ -1,6 +1,6 @@
 //! Selects values of a JSON document: a JSON Pointer (RFC 6901) for one, a JSONPath (RFC 9535) for many.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 use serde_json_path::JsonPath;
 
 /// Selects values in JSON.
@@ -71,10 +71,23 @@ fn to_text(value: &Value) -> Result<String, UnusableValue> {
     match value {
         Value::String(text) => Ok(text.trim().to_owned()),
         Value::Bool(flag) => Ok(flag.to_string()),
-        // 7.0, 7e0 and numbers beyond 64 bits do not round-trip.
-        Value::Number(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
-        Value::Number(_) | Value::Array(_) | Value::Object(_) | Value::Null => Err(UnusableValue),
+        Value::Number(number) => to_whole_number(number).ok_or(UnusableValue),
+        Value::Array(_) | Value::Object(_) | Value::Null => Err(UnusableValue),
     }
+}
+
+/// The digits of a whole number: APIs take `7.0` and `7e0` for `7`. `None` if it has a fraction, or was rounded.
+fn to_whole_number(number: &Number) -> Option<String> {
+    /// Beyond it, a whole number that was written may be rounded to another.
+    const MAX_EXACT: f64 = (1_u64 << 53) as f64;
+    if number.is_i64() || number.is_u64() {
+        return Some(number.to_string());
+    }
+    // The sum has no negative zero.
+    number
+        .as_f64()
+        .filter(|value| value.fract() == 0.0 && value.abs() < MAX_EXACT)
+        .map(|value| format!("{:.0}", value + 0.0))
 }
 
 #[cfg(test)]
@@ -87,7 +100,7 @@ mod tests {
         let document = json!({
             "id": 7, "name": " a b ", "none": null, "price": 7.5, "big": 1e30, "open": true, "a/b": {"m~n": "x"},
             "items": [{"id": 1, "tags": ["p", "q"]}, {"id": "2"}, {"id": null}, {"other": 4}],
-            "i64": i64::MIN, "u64": u64::MAX,
+            "i64": i64::MIN, "u64": u64::MAX, "whole": 7.0, "exponent": 1e1, "negative": -3.0, "zero": -0.0,
         });
         JsonQuery::parse(query).unwrap_or_else(|error| panic!("{error}")).texts(&document).collect()
     }
@@ -101,6 +114,10 @@ mod tests {
             ("/open", &["true"]),
             ("/i64", &["-9223372036854775808"]),
             ("/u64", &["18446744073709551615"]),
+            ("/whole", &["7"]),
+            ("/exponent", &["10"]),
+            ("/negative", &["-3"]),
+            ("/zero", &["0"]),
             ("/a~1b/m~0n", &["x"]),
             ("/items/1/id", &["2"]),
             ("/items/01/id", &[]),

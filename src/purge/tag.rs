@@ -24,9 +24,11 @@ pub(super) fn fold_values(tag: &str) -> String {
     let mut rest = text.as_str();
     while let Some(first) = rest.chars().next() {
         let starts_word = !folded.ends_with(|last: char| last.is_alphanumeric());
-        if let Some((value, after)) = starts_word.then(|| split_value(rest)).flatten() {
+        if let Some((value, after)) = starts_word.then(|| split_value(rest.trim_start_matches(' '))).flatten()
+        {
             folded.push_str(&value);
-            rest = after;
+            let behind = after.trim_start_matches(' ');
+            rest = if behind.starts_with(|next: char| next.is_alphanumeric()) { after } else { behind };
         } else {
             folded.push(first);
             rest = &rest[first.len_utf8()..];
@@ -65,7 +67,7 @@ mod tests {
     #[test]
     fn spellings_of_one_number_or_uuid_are_one_tag() {
         for (one, others) in [
-            ("p:7", &["p:07", "p:+7", "p:7.0", "p:+007.00", "P:7"][..]),
+            ("p:7", &["p:07", "p:+7", "p:7.0", "p:+007.00", "P:7", "p: 7", "p:7 ", "p:  07 "][..]),
             ("p:0/x", &["p:00/x", "p:0.0/x"]),
             ("a-7", &["a-07"]),
             (
@@ -85,6 +87,8 @@ mod tests {
         }
         for (one, other) in [
             ("p:7", "p:70"),
+            ("p:7 8", "p:78"),
+            ("p:7", "p:7 x"),
             ("p:7", "p:7.01"),
             ("p:7", "p:7.x"),
             ("p:7", "p:-7"),
