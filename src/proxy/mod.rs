@@ -39,6 +39,7 @@ mod panic_tests;
 mod pass_through;
 mod pending_writes;
 mod purge_method;
+mod purge_pace;
 mod rate_budgets;
 mod rate_limit;
 mod refresh_failures;

@@ -197,7 +197,7 @@ impl Write {
             upstream_host: proxy.config.upstream.host.replacement(),
         };
         let (mut outcome, mut written) = plan.finish(&request, written, outcome, &exchange);
-        let is_limited = self.is_over_budget(outcome, &written);
+        let is_limited = self.is_over_budget(outcome, &written).await;
         if is_limited {
             self.record_overrun();
             written.drop_widened();
@@ -266,6 +266,7 @@ impl Write {
             self.record_overrun();
             write.purge =
                 Purge { in_doubt_for: Duration::ZERO, targets: self.exact_targets(), ..write.purge };
+            self.worker.proxy.purge_pace.wait(write.purge.targets.len()).await;
         }
         write.purge(&self.worker.proxy.purger()).await;
     }
@@ -392,11 +393,14 @@ impl Write {
         written.targets.to_vec()
     }
 
-    /// Whether the write only purges what it names in full, and leaves no doubt, since its sender's budget is used up.
-    fn is_over_budget(&self, outcome: WriteOutcome, written: &WriteTargets) -> bool {
-        let is_charged = outcome == WriteOutcome::Nothing || self.charge_budget(written.targets.len());
-        let is_exact = outcome == WriteOutcome::Purge && written.is_exact();
-        !is_charged && !is_exact
+    /// Whether the write only purges what it names in full, and leaves no doubt, since its sender's budget is used up. Then
+    /// it waits for its turn.
+    async fn is_over_budget(&self, outcome: WriteOutcome, written: &WriteTargets) -> bool {
+        if outcome == WriteOutcome::Nothing || self.charge_budget(written.targets.len()) {
+            return false;
+        }
+        self.worker.proxy.purge_pace.wait(written.targets.len()).await;
+        outcome != WriteOutcome::Purge || !written.is_exact()
     }
 
     /// A write that was cut off costs its client next to nothing: it purges nothing once the sender's budget is used up.

@@ -1,6 +1,6 @@
 //! Beyond its budget a sender's writes pass and purge what they name in full, and nothing more.
 
-use crate::support::{Answer, Larder, Upstream, eventually};
+use crate::support::{Answer, Larder, Redis, Replica, Upstream, eventually};
 
 const ROUTES: &str = "
 routes:
@@ -160,4 +160,27 @@ routes:
             .await;
         larder.after(60);
     }
+}
+
+/// While Redis hangs, one client uses up half of its budget with writes whose outcome is unknown.
+#[tokio::test]
+async fn what_waits_for_redis_reaches_only_what_it_names() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Replica::start(&redis, &upstream, "max_lag: 1s, timeout: 500ms", ROUTES).await;
+    larder.get("/courses/7").await.assert_stored();
+    redis.holds(1).await;
+    upstream.on("/orders/1", Answer::status(504));
+    redis.stop();
+    larder.is_cut_off().await;
+    for write in 0..250 {
+        let values: Vec<String> = (0..60).map(|value| format!("x={}", 60 * write + value)).collect();
+        let path = format!("/orders/1?{}", values.join("&"));
+        larder.request("POST", &path).body("{}").await.assert_status(504);
+    }
+    assert!(larder.metric("larder_purges_waiting").await > 15_000.0);
+    redis.cont();
+    larder.is_connected().await;
+    larder.metric_becomes("larder_purges_waiting", 0.0).await;
+    larder.get("/courses/7").await.assert_hit();
+    larder.get("/orders/1?x=14999").await.assert_status(504);
 }

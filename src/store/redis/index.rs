@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::batcher::Batcher;
@@ -51,6 +51,8 @@ pub(crate) struct RedisIndex {
     /// Purges that Redis has not taken; those that leave their targets in doubt are apart.
     journals: [Journal; 2],
     recent_purges: RecentPurges,
+    /// Targets that may be on their way to Redis at the same time.
+    room: Semaphore,
     /// Held while the view may go from one epoch to another, and by who must know that it does not.
     epoch_switch: Mutex<()>,
     bounds: IndexBounds,
@@ -88,6 +90,7 @@ impl RedisIndex {
             membership,
             journals: Default::default(),
             recent_purges: RecentPurges::default(),
+            room: Semaphore::new(writing::MAX_TARGETS_PER_SCRIPT),
             epoch_switch: Mutex::default(),
             bounds,
             clock,

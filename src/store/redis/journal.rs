@@ -9,7 +9,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::purge::{MAX_NAMED_TARGETS, PurgeView, Target, TargetId};
 
-const MAX_TARGETS: usize = 10_000;
+/// More than one sender's budget of a minute. 5 MB, in the view as well.
+const MAX_TARGETS: usize = 100_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Journal(Mutex<JournalState>);

@@ -56,10 +56,12 @@ impl RecentPurges {
             return;
         }
         let until = now.plus(in_doubt_for);
-        purged.in_doubt.retain(|_, until| *until > now);
         for id in targets {
             let doubtful = purged.in_doubt.entry(*id).or_insert(until);
             *doubtful = until.max(*doubtful);
+        }
+        if purged.in_doubt.len() > MAX_TARGETS {
+            purged.in_doubt.retain(|_, until| *until > now);
         }
         if purged.in_doubt.len() > MAX_TARGETS {
             let last = purged.in_doubt.values().copied().max().unwrap_or(until);

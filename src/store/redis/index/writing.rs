@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::{RedisIndex, integer_arg};
 use crate::clock::{Moment, Timestamp, saturating_micros};
@@ -17,8 +18,9 @@ use crate::store::redis::error::RedisError;
 use crate::store::redis::journal::{Journal, JournalBatch};
 use crate::store::redis::scripts::{PURGE, ScriptReply};
 
-/// One script blocks Redis for a millisecond or two with this many targets.
-const MAX_TARGETS_PER_SCRIPT: usize = 1000;
+/// One script blocks Redis for a millisecond or two with this many targets. Nor are there more on their way at a time: a
+/// crowd of writes waits here, and not in Redis, where it would make every other command late.
+pub(super) const MAX_TARGETS_PER_SCRIPT: usize = 1000;
 
 /// How targets are recorded.
 #[derive(Clone)]
@@ -60,7 +62,7 @@ impl RedisIndex {
         };
         let mut args = self.purge_args(&intent.targets, &options);
         (args[1], args[5]) = (Bytes::from_static(b"m"), Bytes::copy_from_slice(&intent.id.0));
-        let reply = self.run_script(CommandKind::Purge, &PURGE, args, self.admission()).await?;
+        let reply = self.run_purge(intent.targets.len(), args, self.admission()).await?;
         self.apply(&reply);
         if self.view.epoch() != reply.sync.epoch {
             return Err(RedisError::IndexReplaced);
@@ -138,11 +140,24 @@ impl RedisIndex {
                     self.purge_args(targets, &WriteOptions { resolves: None, audit: None, ..options.clone() })
                 }
             };
-            let reply = self.run_script(CommandKind::Purge, &PURGE, args, admission).await?;
+            let reply = self.run_purge(targets.len(), args, admission).await?;
             self.apply_purge(targets, options.mode, options.in_doubt_for, &reply)?;
             version = reply.version;
         }
         Ok(version)
+    }
+
+    /// Runs `purge.lua` when there is room for its targets.
+    async fn run_purge(
+        &self,
+        targets: usize,
+        args: Vec<Bytes>,
+        admission: Admission,
+    ) -> Result<ScriptReply, RedisError> {
+        let permits = u32::try_from(targets).unwrap_or(u32::MAX);
+        let room = timeout(self.deadline, self.room.acquire_many(permits)).await;
+        let _room = room.map_err(|_| RedisError::TimedOut)?.ok();
+        self.run_script(CommandKind::Purge, &PURGE, args, admission).await
     }
 
     /// An index has these. `Err`: no view uses it any more, so no replica has learned of them.
