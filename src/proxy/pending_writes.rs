@@ -13,7 +13,6 @@ use crate::metrics::PurgeSource;
 use crate::policy::Route;
 use crate::purge::Purge;
 use crate::purging::Purger;
-use crate::upstream::RequestProgress;
 
 /// All pending writes of the process.
 #[derive(Default)]
@@ -34,9 +33,6 @@ struct Writes {
 pub(super) struct UnconfirmedWrite {
     pub purge: Purge,
     pub route: Option<Arc<Route>>,
-    pub content: RequestProgress,
-    /// An intent stands for it, or comes before the end of its content.
-    pub is_marked: bool,
 }
 
 /// The registration of one write.

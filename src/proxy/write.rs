@@ -1,14 +1,17 @@
 //! A write: forwarded, and its targets are purged *before* the first byte of the response goes back.
 
-use std::future::{Future, pending};
+mod abandonment;
+
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::answer::{Answer, LARDER_POSITION};
@@ -37,6 +40,7 @@ use crate::policy::invalidation::{
 use crate::policy::{RequestHead, Route};
 use crate::purge::{Purge, PurgeVersion, Target};
 use crate::upstream::{CapturedBody, RequestBody, RequestProgress, UpstreamBody};
+use abandonment::ClientTimeout;
 
 /// The default of `accepted_settle`, for a write that no route matches.
 const UNROUTED_ACCEPTED_SETTLE: Duration = Duration::from_secs(10);
@@ -51,13 +55,16 @@ pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Op
     let ClientRequest { head, body } = request;
     let pending = worker.proxy.pending_writes.register();
     let (worker, cut) = (worker.clone(), Notify::new());
-    let write = Arc::new(Write { worker, head, route: route.cloned(), pending, cut });
-    let exchange = run(write.clone(), body, upgrade).instrument(span.clone());
+    let write =
+        Arc::new(Write { worker, head, route: route.cloned(), pending, cut, is_marked: false.into() });
+    let (answer, timed_out) = oneshot::channel();
+    let timeout = ClientTimeout { deadline, answer };
+    let exchange = run(write.clone(), (body, upgrade), timeout).instrument(span);
     let exchange = write.worker.proxy.tasks.spawn(exchange);
     let result = tokio::select! {
         biased;
         ended = exchange => ended.unwrap_or(Err(ProxyError::Interrupted)),
-        () = write.abandon_at(deadline).instrument(span) => Err(ProxyError::RouteTimeout),
+        Ok(()) = timed_out => Err(ProxyError::RouteTimeout),
     };
     let mut answer = match result {
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -75,10 +82,10 @@ pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Op
 /// Runs the write so that its purge comes before its response, and is not lost even if the write panics.
 async fn run(
     write: Arc<Write>,
-    body: Option<Incoming>,
-    upgrade: Option<ClientUpgrade>,
+    received: (Option<Incoming>, Option<ClientUpgrade>),
+    timeout: ClientTimeout,
 ) -> Result<Response<Body>, ProxyError> {
-    match tokio::spawn(write.clone().forward(body, upgrade).in_current_span()).await {
+    match tokio::spawn(write.clone().forward(received, timeout).in_current_span()).await {
         Ok(result) => result,
         Err(error) => {
             tracing::error!(%error, "write interrupted");
@@ -93,8 +100,20 @@ struct Write {
     head: ClientHead,
     route: Option<Arc<Route>>,
     pending: PendingWrite,
-    /// Breaks off a content that has not arrived whole when the client is answered.
+    /// Breaks the exchange off when the client is answered, if the upstream does not have the whole request.
     cut: Notify,
+    /// A purge intent stands for it.
+    is_marked: AtomicBool,
+}
+
+/// The targets of a write as far as its head names them, and the content that names more.
+struct PlannedWrite<'a> {
+    plan: WritePlan<'a>,
+    request: RequestHead<'a>,
+    written: WriteTargets,
+    progress: RequestProgress,
+    buffered: BufferedContent,
+    captured: Option<CapturedBody>,
 }
 
 /// The contents that templates read, as far as they could be parsed.
@@ -123,28 +142,47 @@ fn sent_content(progress: &RequestProgress) -> SentContent {
 impl Write {
     async fn forward(
         self: Arc<Self>,
-        body: Option<Incoming>,
-        upgrade: Option<ClientUpgrade>,
+        (body, upgrade): (Option<Incoming>, Option<ClientUpgrade>),
+        ClientTimeout { deadline, answer }: ClientTimeout,
     ) -> Result<Response<Body>, ProxyError> {
         let (proxy, head) = (&self.worker.proxy, &self.head);
-        let (routes, writer) = (&proxy.routes, self.worker.name_writer(head));
+        let writer = self.worker.name_writer(head);
         let request = RequestHead { caller: writer.view(), ..head.as_policy() };
-        let plan = WritePlan::new(routes, &request, proxy.config.purge.related_paths());
+        let plan = WritePlan::new(&proxy.routes, &request, proxy.config.purge.related_paths());
         let written = plan.head_targets(&request);
         let mut body = upstream_request::body(&self.worker, head, body);
         let progress = body.progress();
         let buffered = plan.content_to_buffer();
         let captured = buffered.request.map(|limit| body.capture(limit));
+        let planned = PlannedWrite { plan, request, written, progress, buffered, captured };
+        let mut exchange = pin!(self.exchange(&planned, body, upgrade));
+        tokio::select! {
+            biased;
+            ended = &mut exchange => return ended,
+            () = self.abandon_at(deadline, &planned, &answer) => {}
+        }
+        // The client may have left.
+        _ = answer.send(());
+        exchange.await
+    }
+
+    /// The exchange with the upstream, and the write's purge.
+    async fn exchange(
+        &self,
+        planned: &PlannedWrite<'_>,
+        mut body: RequestBody,
+        upgrade: Option<ClientUpgrade>,
+    ) -> Result<Response<Body>, ProxyError> {
+        let (proxy, head) = (&self.worker.proxy, &self.head);
+        let PlannedWrite { plan, request, written, progress, .. } = planned;
         // No intent stands while a slow client sends a small content.
         upstream_request::buffer_content(&self.worker, head, &mut body).await?;
-        let intended = || self.intent_targets(&plan, &request, &written);
         let in_doubt_for = self.in_doubt_period(written.settle);
-        let end = self.holds_end(&plan, &written, &body).then(|| body.hold_end());
-        let acquire = WriteGuard::acquire(proxy, head, self.route.as_ref(), in_doubt_for, intended);
-        let mut acquire = Box::pin(acquire);
+        let end = self.holds_end(plan, written, &body).then(|| body.hold_end());
+        let mut acquire = Box::pin(self.acquire_guard(planned, in_doubt_for));
         let guard = if end.is_none() { acquire.as_mut().await? } else { None };
         let (mut headers, query) = (head.parts.headers.clone(), head.parts.uri.query());
-        if buffered.response.is_some()
+        if planned.buffered.response.is_some()
             && let Some(coding) = restrict_accept_encoding(&headers)
         {
             headers.insert(ACCEPT_ENCODING, coding);
@@ -153,15 +191,9 @@ impl Write {
         if let Some(upgrade) = &upgrade {
             upgrade.add_fields(forwarded.headers_mut());
         }
-        let (rules, cause) = (Some(routes.rules()), Some(head.purge_reason()));
+        let (rules, cause) = (Some(proxy.routes.rules()), Some(head.purge_reason()));
         let purge = Purge { in_doubt_for, rules, cause, ..Purge::hard(written.named()) };
-        let sent = UnconfirmedWrite {
-            purge,
-            route: self.route.clone(),
-            content: progress.clone(),
-            is_marked: guard.is_some() || end.is_some(),
-        };
-        if !self.pending.mark_sent(sent) {
+        if !self.pending.mark_sent(UnconfirmedWrite { purge, route: self.route.clone() }) {
             guard.into_iter().for_each(|guard| guard.abort(proxy));
             return Err(ProxyError::RouteTimeout);
         }
@@ -179,7 +211,7 @@ impl Write {
         // It may have ended its caller's session, or made it somebody else's.
         proxy.callers.forget_everywhere(head.as_asked());
         self.end_verdicts_on_caller();
-        let outcome = plan.outcome_rules().evaluate(exchange_end(&result), sent_content(&progress));
+        let outcome = plan.outcome_rules().evaluate(exchange_end(&result), sent_content(progress));
         let outcome = self.limit_cut(outcome);
         let mut result = result.map(|response| self.client_response(response, upgrade));
         let contents = match outcome {
@@ -187,7 +219,7 @@ impl Write {
                 Contents::default()
             }
             WriteOutcome::Purge | WriteOutcome::PurgeInDoubt => {
-                self.parse_contents(buffered, captured, &mut result).await
+                self.parse_contents(planned, &mut result).await
             }
         };
         let exchange = WriteExchange {
@@ -196,7 +228,7 @@ impl Write {
             response_content: contents.response.as_ref(),
             upstream_host: proxy.config.upstream.host.replacement(),
         };
-        let (mut outcome, mut written) = plan.finish(&request, written, outcome, &exchange);
+        let (mut outcome, mut written) = plan.finish(request, written.clone(), outcome, &exchange);
         let is_limited = self.is_over_budget(outcome, &written).await;
         if is_limited {
             self.record_overrun();
@@ -247,39 +279,16 @@ impl Write {
         Ok(purge.repeat_at_end(response, self.pending.clone(), (unseen, at_end)))
     }
 
-    /// Waits for `deadline`, and then until the client may be answered without the upstream: what the write may change is in
-    /// doubt, or it is not sent any more. A content that has not arrived whole by then is broken off, which ends the write.
-    async fn abandon_at(&self, deadline: Option<Instant>) {
-        match deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => pending().await,
-        }
-        let Some(mut write) = self.pending.abandon() else { return };
-        if !write.content.is_complete() {
-            self.cut.notify_one();
-            return pending().await;
-        }
-        if write.is_marked || write.purge.targets.is_empty() {
-            return;
-        }
-        if !self.charge_budget(write.purge.targets.len()) {
-            self.record_overrun();
-            write.purge =
-                Purge { in_doubt_for: Duration::ZERO, targets: self.exact_targets(), ..write.purge };
-            self.worker.proxy.purge_pace.wait(write.purge.targets.len()).await;
-        }
-        write.purge(&self.worker.proxy.purger()).await;
-    }
-
-    async fn until_cut<T>(
+    async fn acquire_guard(
         &self,
-        write: impl Future<Output = Result<T, ProxyError>>,
-    ) -> Result<T, ProxyError> {
-        tokio::select! {
-            biased;
-            sent = write => sent,
-            () = self.cut.notified() => Err(ProxyError::RouteTimeout),
-        }
+        PlannedWrite { plan, request, written, .. }: &PlannedWrite<'_>,
+        in_doubt_for: Duration,
+    ) -> Result<Option<WriteGuard>, ProxyError> {
+        let (proxy, route) = (&self.worker.proxy, self.route.as_ref());
+        let intended = || self.intent_targets(plan, request, written);
+        let guard = WriteGuard::acquire(proxy, &self.head, route, in_doubt_for, intended).await?;
+        self.is_marked.store(guard.is_some(), Ordering::Release);
+        Ok(guard)
     }
 
     /// Whether the intent is recorded before the end of the content goes out. A small content is whole already, and some
@@ -383,16 +392,6 @@ impl Write {
         named
     }
 
-    /// The targets that the request's head names one by one.
-    fn exact_targets(&self) -> Vec<Target> {
-        let (proxy, writer) = (&self.worker.proxy, self.worker.name_writer(&self.head));
-        let request = RequestHead { caller: writer.view(), ..self.head.as_policy() };
-        let plan = WritePlan::new(&proxy.routes, &request, proxy.config.purge.related_paths());
-        let mut written = plan.head_targets(&request);
-        written.drop_widened();
-        written.targets.to_vec()
-    }
-
     /// Whether the write only purges what it names in full, and leaves no doubt, since its sender's budget is used up. Then
     /// it waits for its turn.
     async fn is_over_budget(&self, outcome: WriteOutcome, written: &WriteTargets) -> bool {
@@ -432,18 +431,12 @@ impl Write {
 
     async fn parse_contents(
         &self,
-        buffered: BufferedContent,
-        captured: Option<CapturedBody>,
+        planned: &PlannedWrite<'_>,
         result: &mut Result<Response<Body>, ProxyError>,
     ) -> Contents {
-        let mut contents = Contents::default();
-        let captured = captured.and_then(|captured| captured.complete_content());
-        if let (Some(limit), Some(content)) = (buffered.request, captured) {
-            let (headers, length) = (self.head.parts.headers.clone(), content.len());
-            let parse = move || Content::parse_request(&headers, &content, limit).ok();
-            contents.request = self.parse(length, parse).await;
-        }
-        if let (Some(limit), Ok(response)) = (buffered.response, result)
+        let request = self.parse_request_content(planned).await;
+        let mut contents = Contents { request, response: None };
+        if let (Some(limit), Ok(response)) = (planned.buffered.response, result)
             && Content::is_expected(response.headers()).is_ok()
         {
             let timeout = self.head.timeouts(&self.worker.proxy.config).idle;
@@ -455,6 +448,13 @@ impl Write {
             }
         }
         contents
+    }
+
+    async fn parse_request_content(&self, planned: &PlannedWrite<'_>) -> Option<Content> {
+        let limit = planned.buffered.request?;
+        let content = planned.captured.as_ref()?.complete_content()?;
+        let (headers, length) = (self.head.parts.headers.clone(), content.len());
+        self.parse(length, move || Content::parse_request(&headers, &content, limit).ok()).await
     }
 
     async fn parse(

@@ -1,8 +1,12 @@
 //! Writes that larder itself answers: by then, what they may have changed is purged or in doubt.
 
+use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Answer, Larder, Line, Redis, Relay, Replica, Upstream};
+use tokio::sync::Semaphore;
+
+use crate::support::{Answer, Larder, Line, Redis, Relay, Replica, Upstream, with_deadline};
 
 const YAML: &str = "
 upstream: {url: \"${UPSTREAM}\", response_timeout: 30s, buffer_requests: 8}
@@ -116,6 +120,42 @@ async fn a_guarded_write_that_timed_out_is_not_purged_twice() {
     assert!(!two.get("/a").await.is_hit());
     held.release();
     one.metric_becomes("larder_purges_total{source=\"write\"}", 1.0).await;
+}
+
+/// Answered before its content was whole, it was sent without a mark.
+#[tokio::test]
+async fn a_guarded_write_that_was_answered_early_is_put_in_doubt() {
+    let upstream = Upstream::start();
+    let yaml = "
+upstream: {url: \"${UPSTREAM}\", buffer_requests: 0}
+routes:
+  - {path: /a, ttl: 1h, tags: [t]}
+  - {path: /w, guard: true, purges: [t, \"made:{response.json:/id}\"], timeout: 2s}
+";
+    let whole = Arc::new(Semaphore::new(0));
+    let of_upstream = whole.clone();
+    upstream.take_over("/w", move |mut wire| {
+        let whole = of_upstream.clone();
+        async move {
+            let begun = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+            _ = wire.write(begun).await;
+            wire.read_body().await.expect("whole");
+            whole.add_permits(1);
+            pending().await
+        }
+    });
+    let larder = Larder::with(yaml, &upstream);
+    larder.get("/a").await.assert_stored();
+    let answered = larder.metric("larder_upstream_seconds_count").await;
+    let mut client = larder.raw().await;
+    client.send("POST /w HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nx").await;
+    larder.metric_becomes("larder_upstream_seconds_count", answered + 1.0).await;
+    larder.get("/a").await.assert_hit();
+    client.send("x").await;
+    with_deadline("the whole content", whole.acquire()).await.expect("open").forget();
+    assert_eq!(client.status().await, 504);
+    larder.get("/a").await.assert_fwd("uri-miss");
+    larder.get("/a").await.assert_fwd("uri-miss");
 }
 
 /// A client to whom the response breaks off knows that it has ended.

@@ -1,0 +1,85 @@
+//! Writes whose client is answered before the upstream answers, at the end of their route's `timeout`.
+
+use std::future::{Future, pending};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::super::error::ProxyError;
+use super::super::pending_writes::UnconfirmedWrite;
+use super::{PlannedWrite, Write};
+use crate::policy::invalidation::{WriteExchange, WriteOutcome};
+use crate::purge::Purge;
+
+/// The end of a client's patience: its route's `timeout`.
+pub(super) struct ClientTimeout {
+    pub deadline: Option<Instant>,
+    /// Has the client answered, while the write goes on.
+    pub answer: oneshot::Sender<()>,
+}
+
+impl Write {
+    /// Waits for `deadline`, and then until the client may be answered without the upstream: what the write may change is in
+    /// doubt, or it is not sent any more. A request that the upstream does not have whole by then is
+    /// broken off, which ends the write.
+    pub(super) async fn abandon_at(
+        &self,
+        deadline: Option<Instant>,
+        planned: &PlannedWrite<'_>,
+        answer: &oneshot::Sender<()>,
+    ) {
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => pending().await,
+        }
+        if answer.is_closed() {
+            // The client has left: nobody is answered.
+            return pending().await;
+        }
+        let Some(unconfirmed) = self.pending.abandon() else { return };
+        let progress = &planned.progress;
+        if !progress.is_complete() {
+            self.cut.notify_one();
+            return pending().await;
+        }
+        if !self.is_marked.load(Ordering::Acquire) {
+            self.put_in_doubt(planned, unconfirmed).await;
+        }
+    }
+
+    /// Puts in doubt what the request's head names; beyond its sender's budget, purges what it names one by one.
+    async fn put_in_doubt(
+        &self,
+        planned: &PlannedWrite<'_>,
+        UnconfirmedWrite { purge, route }: UnconfirmedWrite,
+    ) {
+        let PlannedWrite { plan, request, written, .. } = planned;
+        let (in_doubt, exchange) = (WriteOutcome::PurgeInDoubt, WriteExchange::default());
+        let (_, mut written) = plan.finish(request, written.clone(), in_doubt, &exchange);
+        if written.targets.is_empty() {
+            return;
+        }
+        let mut in_doubt_for = purge.in_doubt_for;
+        if !self.charge_budget(written.targets.len()) {
+            self.record_overrun();
+            written.drop_widened();
+            in_doubt_for = Duration::ZERO;
+            self.worker.proxy.purge_pace.wait(written.targets.len()).await;
+        }
+        let purge = Purge { in_doubt_for, targets: written.targets.to_vec(), ..purge };
+        UnconfirmedWrite { purge, route }.purge(&self.worker.proxy.purger()).await;
+    }
+
+    pub(super) async fn until_cut<T>(
+        &self,
+        write: impl Future<Output = Result<T, ProxyError>>,
+    ) -> Result<T, ProxyError> {
+        tokio::select! {
+            biased;
+            sent = write => sent,
+            () = self.cut.notified() => Err(ProxyError::RouteTimeout),
+        }
+    }
+}
