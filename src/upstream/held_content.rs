@@ -11,14 +11,22 @@ use crate::memory_budget::{ClientMemory, Reservation};
 /// A copy of the content that was forwarded, up to a limit and while there is room for it.
 #[derive(Clone)]
 pub(crate) struct CapturedBody {
-    content: Arc<Mutex<Option<HeldContent>>>,
+    content: Arc<Mutex<Captured>>,
     limit: u64,
     progress: RequestProgress,
 }
 
+enum Captured {
+    Arriving(HeldContent),
+    /// Another attempt sends the same.
+    Whole(Bytes),
+    /// It exceeds the limit, or there was no room.
+    Unknown,
+}
+
 impl CapturedBody {
     pub(super) fn new(held: HeldContent, limit: u64, progress: RequestProgress) -> Self {
-        Self { content: Arc::new(Mutex::new(Some(held))), limit, progress }
+        Self { content: Arc::new(Mutex::new(Captured::Arriving(held))), limit, progress }
     }
 
     /// Returns the whole content; `None` if a part was not forwarded yet, it exceeds the limit, or there was no room.
@@ -26,21 +34,34 @@ impl CapturedBody {
         if !self.progress.is_complete() {
             return None;
         }
-        self.content.lock().take().map(HeldContent::freeze)
+        let mut content = self.content.lock();
+        match std::mem::replace(&mut *content, Captured::Unknown) {
+            Captured::Arriving(held) => *content = Captured::Whole(held.freeze()),
+            known => *content = known,
+        }
+        match &*content {
+            Captured::Whole(whole) => Some(whole.clone()),
+            Captured::Arriving(_) | Captured::Unknown => None,
+        }
     }
 
     /// Drops what was copied. A content that was too large stays unknown.
     pub(super) fn clear(&self) {
-        self.content.lock().iter_mut().for_each(HeldContent::clear);
+        if let Captured::Arriving(held) = &mut *self.content.lock() {
+            held.clear();
+        }
     }
 
     pub(super) fn append(&self, data: &[u8]) {
         let mut content = self.content.lock();
-        match content.as_mut() {
-            Some(before) if before.len() + data.len() as u64 <= self.limit && before.has_room_for(data) => {
-                before.append(data)
+        match &mut *content {
+            Captured::Arriving(before)
+                if before.len() + data.len() as u64 <= self.limit && before.has_room_for(data) =>
+            {
+                before.append(data);
             }
-            _ => *content = None,
+            Captured::Whole(_) => {}
+            Captured::Arriving(_) | Captured::Unknown => *content = Captured::Unknown,
         }
     }
 }

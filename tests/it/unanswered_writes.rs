@@ -158,6 +158,36 @@ routes:
     larder.get("/a").await.assert_fwd("uri-miss");
 }
 
+#[tokio::test]
+async fn a_time_out_puts_in_doubt_what_the_content_names() {
+    for (buffered, content, named) in [
+        (64 * 1024, "{\"id\": 1}", true),
+        (0, "{\"id\": 1}", true),
+        (64 * 1024, "{\"id\": 2}", false),
+        (64 * 1024, "no JSON", false),
+    ] {
+        let upstream = Upstream::start();
+        let yaml = format!(
+            "
+upstream: {{url: \"${{UPSTREAM}}\", response_timeout: 30s, buffer_requests: {buffered}}}
+routes:
+  - {{path: /item, ttl: 1h, tags: [\"item:1\"]}}
+  - {{path: /w, purges: [\"item:{{request.json:/id}}\"], timeout: 300ms, response_timeout: 30s}}
+"
+        );
+        let larder = Larder::with(&yaml, &upstream);
+        larder.get("/item").await.assert_stored();
+        upstream.once("/w", Answer::silence());
+        let write = larder.request("POST", "/w").header("content-type", "application/json").body(content);
+        write.await.assert_status(504);
+        for _ in 0..2 {
+            assert_eq!(larder.get("/item").await.is_hit(), !named, "{buffered} {content}");
+        }
+        larder.after(31).get("/item").await;
+        larder.get("/item").await.assert_hit();
+    }
+}
+
 /// A client to whom the response breaks off knows that it has ended.
 #[tokio::test]
 async fn a_cut_response_is_purged_before_the_client_sees_the_cut() {

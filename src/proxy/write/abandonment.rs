@@ -49,14 +49,16 @@ impl Write {
         }
     }
 
-    /// Puts in doubt what the request's head names; beyond its sender's budget, purges what it names one by one.
+    /// Puts in doubt what the whole request names; beyond its sender's budget, purges what it names one by one.
     async fn put_in_doubt(
         &self,
         planned: &PlannedWrite<'_>,
         UnconfirmedWrite { purge, route }: UnconfirmedWrite,
     ) {
         let PlannedWrite { plan, request, written, .. } = planned;
-        let (in_doubt, exchange) = (WriteOutcome::PurgeInDoubt, WriteExchange::default());
+        let content = self.parse_request_content(planned).await;
+        let exchange = WriteExchange { request_content: content.as_ref(), ..WriteExchange::default() };
+        let in_doubt = WriteOutcome::PurgeInDoubt;
         let (_, mut written) = plan.finish(request, written.clone(), in_doubt, &exchange);
         if written.targets.is_empty() {
             return;
