@@ -123,10 +123,14 @@ struct Contents {
     response: Option<Content>,
 }
 
-fn exchange_end(result: &Result<Response<UpstreamBody>, ProxyError>) -> ExchangeEnd {
+fn exchange_end(
+    result: &Result<Response<UpstreamBody>, ProxyError>,
+    progress: &RequestProgress,
+) -> ExchangeEnd {
     match result {
         Ok(response) => ExchangeEnd::Answered(response.status()),
         Err(ProxyError::Upstream(error)) if !error.may_have_happened() => ExchangeEnd::NotSent,
+        Err(_) if !progress.is_handed_over() => ExchangeEnd::NotSent,
         Err(_) => ExchangeEnd::Unanswered,
     }
 }
@@ -151,7 +155,7 @@ impl Write {
         let plan = WritePlan::new(&proxy.routes, &request, proxy.config.purge.related_paths());
         let written = plan.head_targets(&request);
         let mut body = upstream_request::body(&self.worker, head, body);
-        let progress = body.progress();
+        let progress = body.track();
         let buffered = plan.content_to_buffer();
         let captured = buffered.request.map(|limit| body.capture(limit));
         let planned = PlannedWrite { plan, request, written, progress, buffered, captured };
@@ -211,7 +215,7 @@ impl Write {
         // It may have ended its caller's session, or made it somebody else's.
         proxy.callers.forget_everywhere(head.as_asked());
         self.end_verdicts_on_caller();
-        let outcome = plan.outcome_rules().evaluate(exchange_end(&result), sent_content(progress));
+        let outcome = plan.outcome_rules().evaluate(exchange_end(&result, progress), sent_content(progress));
         let outcome = self.limit_cut(outcome);
         let mut result = result.map(|response| self.client_response(response, upgrade));
         let contents = match outcome {

@@ -337,6 +337,7 @@ impl Upstream {
                     }
                     to_http1(&mut request)?;
                     let is_exclusive = connection_login::is_exclusive(&request);
+                    progress.set_handed_over(true);
                     match connection.send(*request).await {
                         Ok(mut response) => {
                             connection.set_keep_alive(response.headers());
@@ -356,6 +357,7 @@ impl Upstream {
                 }
                 Checkout::Http2 { mut connection, stream, is_new } => {
                     to_http2(&mut request, &instance.scheme)?;
+                    progress.set_handed_over(true);
                     match connection.send(*request).await {
                         Ok(response) => {
                             return Ok((response, Some(PooledConnection::Http2 { _stream: stream })));
@@ -365,6 +367,7 @@ impl Upstream {
                 }
             };
             *request = unsent(failed, may_resend, may_be_stale, &progress)?;
+            progress.set_handed_over(false);
         }
     }
 

@@ -263,13 +263,22 @@ impl RequestBody {
     /// Forgets how far another attempt came, when this body is sent in its place.
     pub(super) fn begin_again(&self) {
         if let Some(mut state) = self.progress.state() {
-            (state.complete, state.cut, state.fault) = (false, false, None);
+            (state.complete, state.cut, state.fault) = (self.is_empty(), false, None);
+            state.handed_over = false;
         }
         self.capture.iter().for_each(CapturedBody::clear);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.source, Source::Empty)
+    }
+
+    /// Tracks the progress of the request, also if it has no content.
+    pub(crate) fn track(&mut self) -> RequestProgress {
+        if self.is_empty() {
+            self.progress = RequestProgress::bodiless();
+        }
+        self.progress()
     }
 
     /// Returns whether the content has yet to arrive from the client.

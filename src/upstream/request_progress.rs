@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::UpstreamError;
 
-/// The progress of a request body, shared with the task that waits for the response. `None`: there is no body.
+/// The progress of a request body, shared with the task that waits for the response. `None`: there is no body, and nobody
+/// asks.
 #[derive(Clone)]
 pub(crate) struct RequestProgress(Option<Arc<Mutex<ProgressState>>>);
 
@@ -16,6 +17,8 @@ pub(super) struct ProgressState {
     last: Instant,
     pub(super) complete: bool,
     pub(super) cut: bool,
+    /// A connection to the upstream has the request: some of it may have been sent.
+    pub(super) handed_over: bool,
     /// The fault of a content that can't be read on.
     pub(super) fault: Option<&'static str>,
 }
@@ -26,7 +29,17 @@ impl RequestProgress {
     }
 
     pub(super) fn started() -> Self {
-        let state = ProgressState { last: Instant::now(), complete: false, cut: false, fault: None };
+        Self::new(false)
+    }
+
+    /// There is no body, and it matters whether the request was handed over.
+    pub(super) fn bodiless() -> Self {
+        Self::new(true)
+    }
+
+    fn new(complete: bool) -> Self {
+        let last = Instant::now();
+        let state = ProgressState { last, complete, cut: false, handed_over: false, fault: None };
         Self(Some(Arc::new(Mutex::new(state))))
     }
 
@@ -53,6 +66,17 @@ impl RequestProgress {
 
     pub(crate) fn is_cut(&self) -> bool {
         self.state().is_some_and(|state| state.cut)
+    }
+
+    pub(super) fn set_handed_over(&self, handed_over: bool) {
+        if let Some(mut state) = self.state() {
+            state.handed_over = handed_over;
+        }
+    }
+
+    /// Returns whether a connection to the upstream has the request. `true` also where that is not tracked.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.state().is_none_or(|state| state.handed_over)
     }
 
     /// The error of a request whose content did not arrive whole.

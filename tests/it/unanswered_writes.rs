@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::support::{Answer, Larder, Line, Redis, Relay, Replica, Upstream, with_deadline};
+use crate::support::{Answer, Larder, Line, Redis, Relay, Replica, Upstream, eventually, with_deadline};
 
 const YAML: &str = "
 upstream: {url: \"${UPSTREAM}\", response_timeout: 30s, buffer_requests: 8}
@@ -185,6 +185,37 @@ routes:
         }
         larder.after(31).get("/item").await;
         larder.get("/item").await.assert_hit();
+    }
+}
+
+/// Nothing of it was sent, so there is nothing to doubt.
+#[tokio::test]
+async fn a_write_that_waits_for_a_connection_is_not_sent_after_504() {
+    let upstream = Upstream::start();
+    let yaml = "
+upstream: {url: \"${UPSTREAM}\", max_connections: 1, queue_timeout: 20s}
+routes:
+  - {path: /a, ttl: 1h, tags: [t]}
+  - {path: /w, purges: [t], guard: GUARD, timeout: 300ms, response_timeout: 30s, ttl: 1h}
+";
+    for guard in [false, true] {
+        let larder = Larder::with(&yaml.replace("GUARD", &guard.to_string()), &upstream);
+        larder.get("/a").await.assert_stored();
+        larder.get("/w").await.assert_stored();
+        let held = upstream.hold("/held");
+        let busy = larder.get("/held").spawn();
+        held.arrived().await;
+        for content in ["", "x"] {
+            larder.request("DELETE", "/w").body(content).await.assert_status(504);
+            eventually("its mark is lifted", || async { larder.get("/a").await.is_hit().then_some(()) })
+                .await;
+            larder.get("/w").await.assert_hit();
+        }
+        held.release();
+        busy.await.expect("no panic").assert_status(200);
+        larder.get("/next").await.assert_status(200);
+        assert!(upstream.received("/w").iter().all(|request| request.method == "GET"), "guard: {guard}");
+        assert_eq!(larder.metric("larder_purges_total{source=\"write\"}").await, 0.0);
     }
 }
 

@@ -40,7 +40,7 @@ impl Write {
         }
         let Some(unconfirmed) = self.pending.abandon() else { return };
         let progress = &planned.progress;
-        if !progress.is_complete() {
+        if !progress.is_complete() || !progress.is_handed_over() {
             self.cut.notify_one();
             return pending().await;
         }
