@@ -1,6 +1,6 @@
 //! The purge index as many threads read it: a version that is compared first, and a lock that is rarely taken.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -15,6 +15,8 @@ pub(crate) struct PurgeView {
     index: RwLock<Index>,
     /// The [`Moment`] as of which the view was last confirmed to be complete; zero: never.
     confirmed: AtomicU64,
+    /// No purge waits for this replica any more. Written under the lock of `index`.
+    has_left: AtomicBool,
 }
 
 /// The version of the view under which a stored response was last found valid. It spares the next look at the index
@@ -24,7 +26,12 @@ pub struct ValidityCache(AtomicU64);
 
 impl PurgeView {
     pub(crate) fn new(index: Index) -> Self {
-        Self { version: AtomicU64::new(1), index: RwLock::new(index), confirmed: AtomicU64::new(0) }
+        Self {
+            version: AtomicU64::new(1),
+            index: RwLock::new(index),
+            confirmed: AtomicU64::new(0),
+            has_left: false.into(),
+        }
     }
 
     /// Brings the view up to date. Reports whether the epoch is another one than before.
@@ -48,7 +55,7 @@ impl PurgeView {
         if is_new || !reply.changes.is_empty() {
             self.version.fetch_add(1, Ordering::Release);
         }
-        if reply.is_complete && reply.is_member {
+        if reply.is_complete && reply.is_member && !self.has_left.load(Ordering::Relaxed) {
             self.confirmed.fetch_max(reply.sent_at.as_nanos(), Ordering::Release);
         }
         is_new
@@ -72,6 +79,14 @@ impl PurgeView {
             0 => None,
             nanos => Some(Moment::from_nanos(nanos)),
         }
+    }
+
+    /// Ends the confirmation for good: this replica leaves the roll, so that no purge waits for it.
+    pub(crate) fn leave(&self) {
+        // No reply is applied meanwhile.
+        let _index = self.write();
+        self.has_left.store(true, Ordering::Relaxed);
+        self.confirmed.store(0, Ordering::Release);
     }
 
     pub(crate) fn epoch(&self) -> Epoch {

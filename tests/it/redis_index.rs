@@ -38,6 +38,23 @@ async fn judge_now(store: &TieredStore, stamp: &ReadVersion, tag: &str) -> Valid
     judge(store, stamp, tag)
 }
 
+/// It may not know what was purged since, because no purge waits for it any more.
+#[tokio::test]
+async fn a_replica_that_has_left_the_roll_answers_nothing() {
+    let redis = Redis::start().await;
+    for more in [", max_lag: 1h", ", max_lag: 0s", ", max_lag: 1s, on_store_loss: {serve: 1h}"] {
+        let settings = store_settings(&redis.url(), more);
+        let store = tiered_store(&settings, IndexBounds::default()).await;
+        let fill = store.begin_fetch(&KEY);
+        let stored = response(&fill, "kept", &["t"], Clock::system().now().plus(HOUR));
+        store.insert(fill, stored).await.unwrap();
+        assert_eq!(body(&*store, &KEY).await.as_deref(), Some("kept"), "{more}");
+        store.deregister().await;
+        assert_eq!(body(&*store, &KEY).await, None, "{more}");
+        assert!(store.get_local(&KEY).is_none(), "{more}");
+    }
+}
+
 /// A random walk of writes, fetches and faults over several replicas: no recall ever finds what was written before
 /// the last acknowledged purge. The numbers decide everything but the order of threads, so a failure names its walk.
 #[tokio::test]

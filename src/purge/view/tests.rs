@@ -155,3 +155,15 @@ fn what_was_folded_elsewhere_is_dead_here() {
     assert_eq!(judge(&view, in_doubt, "a"), Validity::Dead);
     assert_eq!(judge(&view, ReadVersion { time: NOW.plus(SECOND), ..in_doubt }, "a"), Validity::Valid);
 }
+
+/// Its last replies may arrive after it has left.
+#[test]
+fn a_replica_that_has_left_is_never_confirmed_again() {
+    let (view, began) = copy();
+    view.apply(&confirmation(0, 1, began));
+    assert_eq!(view.confirmed_at(), Some(began));
+    view.leave();
+    assert_eq!(view.confirmed_at(), None);
+    view.apply(&confirmation(1, 2, began.plus(SECOND)));
+    assert_eq!((view.confirmed_at(), view.read().high_water()), (None, PurgeVersion(2)));
+}

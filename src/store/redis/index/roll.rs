@@ -37,8 +37,9 @@ impl RedisIndex {
         }
     }
 
-    /// Ends the waits of others for this replica, which answers no more requests.
+    /// Ends the waits of others for this replica, which answers nothing from its view any more.
     pub(crate) async fn deregister(&self) {
+        self.view.leave();
         self.membership.has_left.store(true, Ordering::Release);
         let keys = [self.keys.index.as_str(), self.keys.history.as_str()];
         let args = vec![self.membership.place(), self.membership.process(), millis_arg(ABANDONED_TTL)];
