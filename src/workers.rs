@@ -331,7 +331,7 @@ impl WorkerContext {
             }
         });
         if settled.await.is_err() {
-            let targets = waiting();
+            let targets = waiting() + proxy.events.throttle().pending();
             tracing::error!(targets, "purges lost: Redis did not accept them in time");
         }
         proxy.store.deregister().await;

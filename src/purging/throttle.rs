@@ -4,15 +4,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use super::PurgeContext;
 use crate::clock::Moment;
 use crate::policy::purge_targets::PurgeOptions;
-use crate::purge::{Purge, PurgeVersion, Target, TargetId};
+use crate::purge::{Purge, PurgeCause, PurgeVersion, Target, TargetId};
 use crate::store::StoreError;
 use crate::tasks::spawn;
 
@@ -25,6 +26,8 @@ pub(crate) struct PurgeThrottle {
     windows: Mutex<HashMap<TargetId, Window>>,
     /// The number of purges that were ever joined.
     joined: AtomicU64,
+    /// larder ends: nothing waits any more. Read and written under the lock of `windows`.
+    has_ended: AtomicBool,
 }
 
 struct Window {
@@ -93,6 +96,9 @@ impl PurgeThrottle {
     ) -> ThrottleDecision {
         let id = target.id();
         let mut windows = self.windows.lock();
+        if self.has_ended.load(Ordering::Relaxed) {
+            return ThrottleDecision::Now;
+        }
         match windows.get_mut(&id) {
             // Purges by other rules are others: each reaches the responses under the rules that are not its own.
             Some(Window { joined: Some(present), .. })
@@ -160,26 +166,66 @@ impl PurgeThrottle {
             Some(joined)
         });
         let Some(joined) = joined else { return };
+        let number = joined.number;
         // A purge that the store does not take is counted, logged and kept by the store.
-        let _ = joined.purge().await;
-        if let Some(window) = self.windows.lock().get_mut(&id) {
-            window.under_way = None;
+        let _ = JoinedPurge::purge(vec![joined]).await;
+        self.record_done(&[(id, number)]);
+    }
+
+    fn record_done(&self, done: &[(TargetId, u64)]) {
+        let mut windows = self.windows.lock();
+        for (id, number) in done {
+            if let Some(window) = windows.get_mut(id)
+                && window.under_way.as_ref().is_some_and(|purge| purge.number == *number)
+            {
+                window.under_way = None;
+            }
         }
     }
 
-    /// Does all joined purges now: larder ends.
-    pub(crate) async fn flush(&self) {
-        let joined: Vec<JoinedPurge> = self
-            .windows
-            .lock()
-            .drain()
-            .filter_map(|(_, window)| window.joined.or(window.under_way))
-            .collect();
-        for joined in joined {
-            let _ = joined.purge().await;
+    /// How many joined purges the store has neither taken nor kept.
+    pub(crate) fn pending(&self) -> usize {
+        let windows = self.windows.lock();
+        windows.values().filter(|window| window.joined.is_some() || window.under_way.is_some()).count()
+    }
+
+    /// Does all joined purges now: larder ends. Those that are alike go to the store together. Each stays in the table until
+    /// the store has it.
+    pub(crate) async fn flush(self: &Arc<Self>) {
+        let mut flushing = JoinSet::new();
+        for batch in self.take_all() {
+            let throttle = self.clone();
+            flushing.spawn(async move {
+                let done: Vec<_> = batch.iter().map(|purge| (purge.target.id(), purge.number)).collect();
+                // A purge that the store does not take is counted, logged and kept by the store.
+                let _ = JoinedPurge::purge(batch).await;
+                throttle.record_done(&done);
+            });
         }
+        flushing.join_all().await;
+    }
+
+    /// All joined purges, which are under way from now on, in batches of which each can be one purge.
+    fn take_all(&self) -> Vec<Vec<JoinedPurge>> {
+        let mut batches: HashMap<BatchKey, Vec<JoinedPurge>> = HashMap::new();
+        let mut windows = self.windows.lock();
+        self.has_ended.store(true, Ordering::Relaxed);
+        for window in windows.values_mut() {
+            if let Some(mut joined) = window.joined.take() {
+                // Hard purges include soft ones.
+                joined.options.soft &= window.under_way.as_ref().is_none_or(|before| before.options.soft);
+                window.under_way = Some(joined);
+            }
+            if let Some(purge) = &window.under_way {
+                batches.entry(purge.batch_key()).or_default().push(purge.clone());
+            }
+        }
+        batches.into_values().collect()
     }
 }
+
+/// Purges with the same mode, time to settle and origin can be one purge.
+type BatchKey = (bool, Duration, &'static str, bool, TargetId, Option<usize>);
 
 impl Window {
     fn open(options: PurgeOptions, now: Moment) -> Self {
@@ -188,15 +234,27 @@ impl Window {
 }
 
 impl JoinedPurge {
-    async fn purge(self) -> Result<PurgeVersion, StoreError> {
-        let JoinedPurge { target, options, context, .. } = self;
+    fn batch_key(&self) -> BatchKey {
+        let PurgeContext { purger, source, route, cause, settle } = &self.context;
+        let route = route.as_ref().map(|route| route.index);
+        (self.options.soft, *settle, source.as_str(), cause.relayed, purger.routes.rules(), route)
+    }
+
+    /// Purges a batch.
+    async fn purge(batch: Vec<Self>) -> Result<Option<PurgeVersion>, StoreError> {
+        let Some(JoinedPurge { options, context, .. }) = batch.first().cloned() else { return Ok(None) };
+        let cause = match batch.len() {
+            1 => context.cause,
+            // Many requests are behind it.
+            _ => PurgeCause { relayed: context.cause.relayed, ..PurgeCause::default() },
+        };
         let settled = Purge {
             mode: options.mode(),
             in_doubt_for: context.settle,
-            cause: Some(context.cause.clone()),
-            ..Purge::hard(vec![target])
+            cause: Some(cause),
+            ..Purge::hard(batch.into_iter().map(|purge| purge.target).collect())
         };
-        context.purger.purge(settled, context.source, context.route.as_ref()).await
+        context.purger.purge(settled, context.source, context.route.as_ref()).await.map(Some)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Process, Redis, Replica, Upstream, eventually};
+use crate::support::{Answer, Line, Process, Redis, Relay, Replica, Upstream, eventually};
 
 const ROUTES: &str = "
 defaults: {guard: false}
@@ -81,6 +81,50 @@ async fn purges_that_redis_never_took_are_counted_in_the_log() {
     // Other tests write to the same log.
     let (log, targets) = (one.log(), format!("targets={waiting}"));
     assert!(log.lines().any(|line| line.contains("purges lost") && line.ends_with(&targets)), "{log}");
+}
+
+/// One after the other they would take a minute.
+#[tokio::test]
+async fn thousands_of_joined_purges_go_to_redis_before_the_end() {
+    const EACH: usize = 1000;
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let relay = Relay::to(redis.address()).await;
+    let routes = "
+routes:
+  - {path: \"/items/{id}\", ttl: 1h, tags: [\"item:{id}\"]}
+  - {path: /w, max_targets: 2000, purges: [{tag: \"item:{request.json:$.ids[*]}\", at_most_every: 1h}]}
+";
+    let limits = "limits: {drain: 100ms}\ndefaults: {guard: false}";
+    let store = "max_lag: 0s, timeout: 5s";
+    let mut one = Replica::start_alone(&relay.url(), &upstream, store, &format!("{limits}{routes}"));
+    one.is_connected().await;
+    let two = Replica::start(&redis, &upstream, STRICT, &format!("defaults: {{guard: false}}{routes}")).await;
+    let write = async |first: usize| {
+        let ids: Vec<String> = (first..first + EACH).map(|id| id.to_string()).collect();
+        let content = format!("{{\"ids\": [{}]}}", ids.join(","));
+        let write = one.request("POST", "/w").header("content-type", "application/json").body(content);
+        write.await.assert_status(200);
+    };
+    for first in [0, EACH, 2 * EACH] {
+        write(first).await;
+    }
+    let items: Vec<String> = (0..3 * EACH).step_by(EACH / 10).map(|id| format!("/items/{id}")).collect();
+    for item in &items {
+        two.get(item).await;
+        two.has(item).await;
+    }
+    for first in [0, EACH, 2 * EACH] {
+        write(first).await;
+    }
+    for item in &items {
+        two.get(item).await.assert_hit();
+    }
+    relay.set(Line::Late(Duration::from_millis(20)));
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    for item in &items {
+        assert!(!two.get(item).await.is_hit(), "{item}");
+    }
 }
 
 /// The write may take effect after the end.
