@@ -19,9 +19,9 @@ use crate::config::{Config, SettingOverrides};
 use crate::draft::probed::ProbedAnswer;
 use crate::draft::{Draft, DraftRoute, Setting, scalar};
 use crate::explain::{CallerTrust, ExplainRequest, ExplainResponse, Explainer, Verdict};
+use crate::policy::not_stored::NotStored;
 use crate::policy::path::PathTemplate;
 use crate::policy::routes::Routes;
-use crate::policy::storing::NotStored;
 use crate::upstream::{Destination, RequestBody, Timeouts, Upstream};
 
 /// Longest wait for one answer.

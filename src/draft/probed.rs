@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, VARY};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{DraftRoute, Setting};
-use crate::policy::storing::NotStored;
+use crate::policy::not_stored::NotStored;
 
 /// The lifetime that is proposed where the API says none.
 const PROPOSED_TTL: &str = "30s";

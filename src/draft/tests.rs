@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::probed::ProbedAnswer;
 use super::*;
+use crate::policy::not_stored::NotStored;
 use crate::policy::query::QueryRule;
-use crate::policy::storing::NotStored;
 
 fn draft(path: &str, about: &str) -> Draft {
     Draft {

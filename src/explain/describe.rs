@@ -7,8 +7,8 @@ use http::HeaderName;
 use crate::hex;
 use crate::policy::caller::UnknownCaller;
 use crate::policy::classify::PassReason;
+use crate::policy::not_stored::NotStored;
 use crate::policy::route::Shared;
-use crate::policy::storing::NotStored;
 use crate::policy::{CacheKey, Route};
 
 /// Writes a line with a label, which is empty for further lines of a kind.

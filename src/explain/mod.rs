@@ -25,14 +25,16 @@ use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason, c
 use crate::policy::content::Content;
 use crate::policy::credentials::field_outside_key;
 use crate::policy::freshness;
+use crate::policy::freshness::ExchangeTimes;
 use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan};
 use crate::policy::lifetime::Lifetime;
 use crate::policy::no_vary_search::SearchVariance;
+use crate::policy::not_stored::NotStored;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
 use crate::policy::query::QueryRule;
 use crate::policy::response_admission::{self, RequestContext};
 use crate::policy::routes::Routes;
-use crate::policy::storing::{self, ExchangeTimes, NotStored};
+use crate::policy::storing;
 use crate::policy::template::Template;
 use crate::policy::vary::Vary;
 use crate::policy::{CacheKey, RequestHead, Route, tags};

@@ -4,7 +4,7 @@ use crate::policy::cache_status::{CacheOutcome, Detail, Fwd};
 use crate::policy::caller::UnknownCaller;
 use crate::policy::classify::PassReason;
 use crate::policy::miss_reason::MissReason;
-use crate::policy::storing::NotStored;
+use crate::policy::not_stored::NotStored;
 
 use super::PurgeSource;
 

@@ -37,8 +37,8 @@ use parking_lot::Mutex;
 use crate::clock::{Moment, Timestamp};
 use crate::policy::Route;
 use crate::policy::cache_status::CacheOutcome;
+use crate::policy::not_stored::NotStored;
 use crate::policy::route::Ttl;
-use crate::policy::storing::NotStored;
 use history::MetricsHistory;
 use labels::{
     FORWARD_REASONS, FWDS, NOT_STORED_REASONS, PURGE_SOURCES, REQUEST_OUTCOMES, RequestOutcome,

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use super::classify::PassReason;
 use super::decimal::Decimal;
 use super::miss_reason::MissReason;
-use super::storing::NotStored;
+use super::not_stored::NotStored;
 
 /// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,17 @@ pub enum Detail {
     WouldMiss,
     /// `mode: observe`: it would have been stored.
     WouldStore,
+}
+
+impl MissReason {
+    /// The parameter of RFC 9211 §2.2 for a response that was found and may not be used: it is no `uri-miss`, and
+    /// `request` if it suits other requests.
+    pub(crate) fn fwd_of_found(self) -> Fwd {
+        match self {
+            MissReason::OtherCaller | MissReason::ExpiredCaller => Fwd::Request,
+            _ => Fwd::Miss,
+        }
+    }
 }
 
 impl CacheOutcome {

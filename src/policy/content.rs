@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::http_date::single_value;
 use super::json_query::{JsonQuery, UnusableValue};
+use super::not_stored::NotStored;
 use super::query;
-use super::storing::NotStored;
 use strict_json::NameComparison;
 
 /// Parses JSON without duplicate names. `None`: it is malformed, or has some.

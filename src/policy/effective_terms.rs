@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::classify::CacheLookup;
-use super::storing::{ExchangeTimes, may_store_with_age};
+use super::freshness::ExchangeTimes;
+use super::storing::may_store_with_age;
 use crate::stored_response::{StoredHead, Terms};
 
 /// `None`: the current rule does not allow the response to be kept.

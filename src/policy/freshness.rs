@@ -7,9 +7,15 @@ use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED};
 
 use super::cache_control::{CacheControl, parse_delta_seconds};
 use super::http_date;
-use super::storing::ExchangeTimes;
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
+
+/// When the exchange with the upstream took place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExchangeTimes {
+    pub requested_at: Timestamp,
+    pub received_at: Timestamp,
+}
 
 impl Terms {
     /// §4.2.3 `current_age`.

@@ -6,9 +6,10 @@ use http::{HeaderMap, StatusCode};
 
 use super::Route;
 use super::cache_control::CacheControl;
+use super::freshness::ExchangeTimes;
+use super::not_stored::NotStored;
 use super::route::{MAX_UNTIL_PURGED_LIFETIME, Overrides, Ttl};
-use super::storing::{ExchangeTimes, NotStored};
-use super::validation::has_validator;
+use super::validators::has_validator;
 use crate::stored_response::Terms;
 
 /// The upper bound for keeping a response. Purge records are kept for 400 days, and a response must not outlive the

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use super::content::Content;
-use super::storing::NotStored;
+use super::not_stored::NotStored;
 use super::ttl_from::TtlFrom;
 use super::{CacheKey, Route};
 use crate::clock::Timestamp;

@@ -1,6 +1,5 @@
 //! Why nothing stored answers a request.
 
-use super::cache_status::Fwd;
 use crate::purge::PurgeVersion;
 
 /// Why a request is a miss, as far as this replica remembers.
@@ -52,15 +51,6 @@ impl MissReason {
         match self {
             MissReason::Purged(version) => Some(version.0),
             _ => None,
-        }
-    }
-
-    /// The parameter of RFC 9211 §2.2 for a response that was found and may not be used: it is no `uri-miss`, and
-    /// `request` if it suits other requests.
-    pub(crate) fn fwd_of_found(self) -> Fwd {
-        match self {
-            MissReason::OtherCaller | MissReason::ExpiredCaller => Fwd::Request,
-            _ => Fwd::Miss,
         }
     }
 }

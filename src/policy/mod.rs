@@ -34,6 +34,7 @@ pub(crate) mod methods;
 pub mod miss_reason;
 pub(crate) mod next_page;
 pub mod no_vary_search;
+pub mod not_stored;
 pub mod on_miss;
 pub mod overlay;
 pub mod override_fields;
@@ -64,6 +65,7 @@ pub mod ttl_from;
 pub(crate) mod url_template;
 mod usual_fields;
 pub(crate) mod validation;
+mod validators;
 pub mod vary;
 pub(crate) mod withdrawal;
 

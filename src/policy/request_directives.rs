@@ -9,7 +9,6 @@ use http::header::{CACHE_CONTROL, PRAGMA};
 
 use super::Route;
 use super::cache_control::CacheControl;
-use super::reuse::Reuse;
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 
@@ -26,53 +25,20 @@ pub(crate) fn honored_directives(route: &Route, request_headers: &HeaderMap) -> 
     Some(directives)
 }
 
-/// `found` is the assessment without the request's directives.
-pub(super) fn apply_request_directives(
-    found: Reuse,
-    directives: &CacheControl,
-    terms: &Terms,
-    now: Timestamp,
-) -> Reuse {
-    match found {
-        // §5.2.1.4: "prefers a stored response not be used without validation".
-        Reuse::Fresh { age, ttl } | Reuse::StaleWhileRevalidate { age, ttl } => {
-            let is_too_old = exceeds_max_age(directives, age) && !accepts_stale(directives, terms, now);
-            match is_too_old || requires_validation(directives, terms, age) {
-                true => Reuse::ValidateOnRequest { age, ttl },
-                false => found,
-            }
-        }
-        // A response that the request refuses while fresh is not served on an upstream error either; otherwise a
-        // shorter window would lead to more reuse.
-        Reuse::Validate { age, ttl, .. }
-            if exceeds_max_age(directives, age) || requires_validation(directives, terms, age) =>
-        {
-            Reuse::Validate { age, ttl, if_error: false }
-        }
-        // §5.2.1.2. §4.2.4 lets the client accept a stale response, but not past must-revalidate or no-cache.
-        Reuse::Validate { age, ttl, .. }
-            if !terms.must_revalidate && !terms.always_validate && accepts_stale(directives, terms, now) =>
-        {
-            Reuse::StaleOnRequest { age, ttl }
-        }
-        _ => found,
-    }
-}
-
 /// §5.2.1.1.
-fn exceeds_max_age(directives: &CacheControl, age: Duration) -> bool {
+pub(super) fn exceeds_max_age(directives: &CacheControl, age: Duration) -> bool {
     directives.max_age.is_some_and(|most| age > most)
 }
 
 /// §5.2.1.3 and §5.2.1.4; `max-stale` does not override them.
-fn requires_validation(directives: &CacheControl, terms: &Terms, age: Duration) -> bool {
+pub(super) fn requires_validation(directives: &CacheControl, terms: &Terms, age: Duration) -> bool {
     let is_too_close =
         directives.min_fresh.is_some_and(|least| terms.freshness_lifetime < age.saturating_add(least));
     directives.no_cache || is_too_close
 }
 
 /// Whether `max-stale` accepts the current staleness.
-fn accepts_stale(directives: &CacheControl, terms: &Terms, now: Timestamp) -> bool {
+pub(super) fn accepts_stale(directives: &CacheControl, terms: &Terms, now: Timestamp) -> bool {
     match directives.max_stale {
         None => false,
         Some(None) => true,
@@ -94,7 +60,7 @@ mod tests {
 
     use super::*;
     use crate::policy::classify::Caller;
-    use crate::policy::reuse::assess;
+    use crate::policy::reuse::{Reuse, assess};
     use crate::policy::testing::{NOW, headers, lookup, request, route, secs, stored, terms};
 
     /// Assesses a response that is fresh for 60 s, `after` seconds later.

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::classify::Caller;
 use super::lifetime::MAX_STORED_LIFETIME;
+use super::not_stored::NotStored;
 use super::reuse::{Reuse, assess};
 use super::route::{Overrides, Route, Ttl};
-use super::storing::NotStored;
 use super::testing::{NOW, headers, lookup, request, route, secs, store_for, stored};
 use crate::stored_response::Terms;
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::RequestHead;
+use super::cache_control::CacheControl;
 use super::classify::CacheLookup;
 use super::effective_terms;
 use super::miss_reason::MissReason;
-use super::request_directives::{apply_request_directives, honored_directives};
+use super::request_directives::{accepts_stale, exceeds_max_age, honored_directives, requires_validation};
 use super::vary::Vary;
 use crate::clock::Timestamp;
 use crate::stored_response::{StoredHead, Terms};
@@ -140,6 +141,34 @@ fn assess_stored(terms: &Terms, lookup: &CacheLookup<'_>, soft_purged: bool, now
 
     // "… or successfully validated".
     Reuse::Validate { age, ttl, if_error: is_within(terms.stale_if_error) }
+}
+
+/// `found` is the assessment without the request's directives.
+fn apply_request_directives(found: Reuse, directives: &CacheControl, terms: &Terms, now: Timestamp) -> Reuse {
+    match found {
+        // §5.2.1.4: "prefers a stored response not be used without validation".
+        Reuse::Fresh { age, ttl } | Reuse::StaleWhileRevalidate { age, ttl } => {
+            let is_too_old = exceeds_max_age(directives, age) && !accepts_stale(directives, terms, now);
+            match is_too_old || requires_validation(directives, terms, age) {
+                true => Reuse::ValidateOnRequest { age, ttl },
+                false => found,
+            }
+        }
+        // A response that the request refuses while fresh is not served on an upstream error either; otherwise a
+        // shorter window would lead to more reuse.
+        Reuse::Validate { age, ttl, .. }
+            if exceeds_max_age(directives, age) || requires_validation(directives, terms, age) =>
+        {
+            Reuse::Validate { age, ttl, if_error: false }
+        }
+        // §5.2.1.2. §4.2.4 lets the client accept a stale response, but not past must-revalidate or no-cache.
+        Reuse::Validate { age, ttl, .. }
+            if !terms.must_revalidate && !terms.always_validate && accepts_stale(directives, terms, now) =>
+        {
+            Reuse::StaleOnRequest { age, ttl }
+        }
+        _ => found,
+    }
 }
 
 /// Whether the stored response has the request's key, or the key of the variant that its own `Vary` selects.

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName};
 
 use super::content::Content;
 use super::credentials::caller_value;
+use super::not_stored::NotStored;
 use super::path::framework_readings;
-use super::storing::NotStored;
 use super::template::{RenderLimits, Template, TemplateContext};
 use super::{HeaderNameFilter, RequestHead, Route, groups};
 use crate::purge::{MAX_TAG_DEPTH, NormalizedPath, tag_depth};

@@ -6,10 +6,12 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::classify::{CacheLookup, Caller};
+use super::freshness::ExchangeTimes;
 use super::no_vary_search::LookupQuery;
+use super::not_stored::NotStored;
 use super::path::PathTemplate;
 use super::route::{Route, Ttl};
-use super::storing::{ExchangeTimes, NotStored, may_store};
+use super::storing::may_store;
 use super::{CacheKey, Fingerprint, RequestHead, fixtures};
 use crate::clock::Timestamp;
 use crate::purge::{Epoch, PurgeVersion, ReadVersion, ValidityCache};

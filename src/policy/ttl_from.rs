@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::content::Content;
 use super::http_date::{self, parse_rfc3339, single_value};
 use super::json_query::JsonQuery;
-use super::storing::NotStored;
+use super::not_stored::NotStored;
 use crate::clock::Timestamp;
 use crate::stored_response::Terms;
 

@@ -8,24 +8,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::classify::Caller;
 use super::entity_tag::EntityTag;
+use super::freshness::ExchangeTimes;
 use super::hop_by_hop::is_hop_by_hop;
-use super::http_date::{self, single_value};
+use super::http_date::single_value;
+use super::not_stored::NotStored;
 pub(crate) use super::precondition::{Precondition, evaluate_precondition};
-use super::storing::{ExchangeTimes, NotStored, may_store};
+use super::storing::may_store;
+use super::validators::has_last_modified;
 use super::vary::Vary;
 use super::{RequestHead, Route};
-use crate::clock::Timestamp;
 use crate::stored_response::{StoredHead, Terms};
-
-/// Whether [`build_conditional_fields`] finds a well-formed validator.
-pub(crate) fn has_validator(headers: &HeaderMap) -> bool {
-    EntityTag::from_field(headers, &ETAG).is_some() || has_last_modified(headers)
-}
-
-fn has_last_modified(headers: &HeaderMap) -> bool {
-    // The year does not matter here.
-    http_date::parse_field(headers, LAST_MODIFIED, Timestamp::default()).is_some()
-}
 
 /// The fields that make a validation request conditional (§4.3.1), byte for byte as received; empty without a
 /// validator.

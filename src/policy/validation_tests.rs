@@ -3,6 +3,7 @@ use http::Method;
 use super::ValidationResult::{Failed, Freshened, Mismatch, Replaced};
 use super::*;
 use crate::policy::testing::{NOW, headers, request, route, secs, stored, terms, with_ttl};
+use crate::policy::validators::has_validator;
 
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 const OTHER_DATE: &str = "Sun, 06 Nov 1994 08:49:38 GMT";

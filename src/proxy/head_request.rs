@@ -11,7 +11,7 @@ use super::worker::Worker;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::CacheLookup;
 use crate::policy::compression::compress_response;
-use crate::policy::storing::ExchangeTimes;
+use crate::policy::freshness::ExchangeTimes;
 use crate::policy::validation::is_freshened_by_head;
 use crate::upstream::RequestBody;
 

@@ -25,7 +25,7 @@ use super::requester::Requester;
 use super::shared_body::SharedBody;
 use crate::clock::Clock;
 use crate::policy::CacheKey;
-use crate::policy::storing::NotStored;
+use crate::policy::not_stored::NotStored;
 use crate::stored_response::{StoredHead, StoredResponse};
 
 /// How long a key counts as uncacheable at first, and at most (hit-for-miss).

@@ -7,7 +7,7 @@ use super::target::FetchTarget;
 use crate::clock::Timestamp;
 use crate::policy::accept_encoding::{Codings, Negotiated};
 use crate::policy::compression::learn_codings;
-use crate::policy::storing::NotStored;
+use crate::policy::not_stored::NotStored;
 use crate::policy::vary::Vary;
 use crate::store::{FetchToken, LeaseOutcome, StoreError};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Variants};

@@ -7,7 +7,7 @@ use http::{HeaderMap, Response, StatusCode};
 use super::super::body::Body;
 use super::super::shared_body::BodyReader;
 use super::super::single_flight::InFlightResponse;
-use crate::policy::storing::NotStored;
+use crate::policy::not_stored::NotStored;
 use crate::stored_response::StoredResponse;
 
 /// The leader's own result of a fetch, which no follower gets.

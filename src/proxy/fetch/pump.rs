@@ -11,8 +11,8 @@ use super::super::body::Body;
 use super::super::shared_body::{SharedBody, SharedBodyError};
 use super::super::unsent_bytes::UnsentBytes;
 use super::target::FetchTarget;
+use crate::policy::not_stored::NotStored;
 use crate::policy::response_admission::{max_stored_body, too_large_reason};
-use crate::policy::storing::NotStored;
 
 /// Ends the shared body when dropped, so that a panic of the fetch does not leave its readers waiting.
 pub(super) struct FinishOnDrop(pub Arc<SharedBody>);
