@@ -20,9 +20,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::AskSettings;
 use crate::hex;
 use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
-use crate::policy::credentials::cookie_pairs;
+use crate::policy::cookies::cookie_pairs;
+use crate::policy::credential::Credential;
 use crate::policy::forwarding_fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
-use crate::policy::route::Credential;
 use crate::upstream::{ClientNetwork, Destination, Upstream};
 
 /// How long the service is not asked again after it failed.

@@ -16,8 +16,9 @@ use crate::clock::Timestamp;
 use crate::config::{JwtAlgorithm, JwtSettings};
 use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
 use crate::policy::content::parse_strict_json;
-use crate::policy::credentials::{MAX_TOKEN_BYTES, bearer_token, credential_value, numeric_date};
-use crate::policy::route::Credential;
+use crate::policy::credential::Credential;
+use crate::policy::credential::credential_value;
+use crate::policy::jwt::{MAX_TOKEN_BYTES, bearer_token, numeric_date};
 use crate::policy::token_kind::TokenKind;
 
 pub(super) struct JwtVerifier {

@@ -25,8 +25,8 @@ pub(crate) use key_store::KeyStatus;
 use crate::clock::Clock;
 use crate::config::{CallerMethod, CallerSettings};
 use crate::policy::caller::{CallerSource, CallerVerdict, UnknownCaller, WriteCaller};
-use crate::policy::credentials::are_cookies_plain;
-use crate::policy::route::Credential;
+use crate::policy::cookies::are_cookies_plain;
+use crate::policy::credential::Credential;
 use crate::upstream::ClientNetwork;
 
 /// The bytes that the remembered verdicts of one entry may occupy.

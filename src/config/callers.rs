@@ -23,7 +23,7 @@ use super::upstream::UpstreamSettings;
 use super::yaml::{Value, YamlNode};
 use super::{Secret, UpstreamHost};
 use crate::policy::caller::CallerSource;
-use crate::policy::route::Credential;
+use crate::policy::credential::Credential;
 use crate::policy::token_kind::TokenKind;
 
 /// An entry of `callers`.

@@ -5,7 +5,8 @@ use http::header::COOKIE;
 
 use super::diagnostics::{Diagnostics, Location};
 use super::parsed_route::ParsedRoute;
-use crate::policy::route::{Credential, Shared};
+use crate::policy::credential::Credential;
+use crate::policy::route::Shared;
 use crate::policy::template::TemplateNeed;
 use crate::policy::{CallerFields, Route};
 

@@ -10,9 +10,10 @@ use super::fields::Located;
 use super::parsed_route::ParsedRoute;
 use crate::policy::Route;
 use crate::policy::content_key::ReadMethods;
+use crate::policy::credential::Credential;
 use crate::policy::overlay::{Overlay, OverlayAs, SharedPart};
 use crate::policy::rate_limit::{CountedRequests, RateKey};
-use crate::policy::route::{Anonymous, Credential, Shared};
+use crate::policy::route::{Anonymous, Shared};
 use crate::policy::routes::Routes;
 
 /// Refuses `overlay` in `defaults`: it is about the items of one response.

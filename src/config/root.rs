@@ -28,8 +28,8 @@ use super::{
     Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, admin_at, events, lint,
     listen, overlay_checks, routes, warm, warnings,
 };
+use crate::policy::credential::Credential;
 use crate::policy::rate_limit::{RateKey, RateLimit};
-use crate::policy::route::Credential;
 use crate::policy::routes::Routes;
 use crate::policy::template::Template;
 use crate::policy::{CallerFields, Route, override_fields};

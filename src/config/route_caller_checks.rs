@@ -5,7 +5,8 @@ use super::diagnostics::{Diagnostics, Location};
 use super::fields::Located;
 use super::route_fields::RouteFields;
 use super::suggest::nearest;
-use crate::policy::route::{Anonymous, Credential, Route, Shared};
+use crate::policy::credential::Credential;
+use crate::policy::route::{Anonymous, Route, Shared};
 use crate::policy::template::Template;
 
 /// Finds the entry that the route names. `callers`: `None` if they have errors.

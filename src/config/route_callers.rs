@@ -12,8 +12,9 @@ use super::section::{Kind, NONE};
 use super::settings::{Settings, settings};
 use super::units::FieldError;
 use super::yaml::{Value, YamlNode};
+use crate::policy::credential::Credential;
 use crate::policy::dropped_fields::DroppedFields;
-use crate::policy::route::{Anonymous, Credential, Shared};
+use crate::policy::route::{Anonymous, Shared};
 
 /// `None` stands for `none`.
 pub(super) const PER: Reader<Option<Credential>> = Reader::new(

@@ -28,6 +28,7 @@ use crate::policy::Fingerprint;
 use crate::policy::caller::CallerSource;
 use crate::policy::compression::ResponseCoding;
 use crate::policy::content_key::{IgnoredContent, ReadMethods};
+use crate::policy::credential::Credential;
 use crate::policy::dropped_fields::DroppedFields;
 use crate::policy::invalidation::{StatusPattern, UnclearEnd};
 use crate::policy::json_query::JsonQuery;
@@ -37,9 +38,7 @@ use crate::policy::path::PathTemplate;
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::query::QueryRule;
 use crate::policy::rate_limit::RateLimit;
-use crate::policy::route::{
-    Anonymous, Collapse, Credential, Overrides, OwnUrl, PurgedBy, Route, RouteMode, Shared, Ttl,
-};
+use crate::policy::route::{Anonymous, Collapse, Overrides, OwnUrl, PurgedBy, Route, RouteMode, Shared, Ttl};
 use crate::policy::route_keys::route_keys;
 use crate::policy::targeted::SURROGATE_CONTROL;
 use crate::policy::template::Template;

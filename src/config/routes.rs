@@ -19,8 +19,9 @@ use super::{
     additions, overlay_checks, purge_rules, purged_by, rate_limit_checks, route_caller_checks, warnings,
 };
 use crate::policy::Fingerprint;
+use crate::policy::credential::Credential;
 use crate::policy::path::{AffixedParameter, PathTemplate, Segment};
-use crate::policy::route::{Credential, OwnUrl, Route, Shared, Ttl};
+use crate::policy::route::{OwnUrl, Route, Shared, Ttl};
 use crate::policy::template::{CALLER, Template};
 
 /// The longest `collapse_timeout` that is derived from the upstream's timeout.

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::policy::caller::{
     CallerSource, CallerVerdict, Claim, IdentifyCaller, Identity, UnknownCaller, WriteCaller,
 };
-use crate::policy::credentials;
+use crate::policy::credential::credential_value;
 use crate::proxy::ClientHead;
 
 /// How the callers of routes with `callers` are identified.
@@ -84,7 +84,7 @@ impl ExplainedCaller<'_> {
         let values = source
             .credentials
             .iter()
-            .filter_map(|credential| credentials::credential_value(credential, &self.head.parts.headers));
+            .filter_map(|credential| credential_value(credential, &self.head.parts.headers));
         let presented: Vec<u8> = values.collect::<Vec<_>>().join(&0);
         if !source.has_claims {
             let name = Some(String::from_utf8_lossy(&presented).into_owned().into());

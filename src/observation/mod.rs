@@ -37,7 +37,7 @@ use self::samples::{ReadSample, Samples};
 use self::templates::TemplateSketches;
 use crate::clock::Timestamp;
 use crate::policy::CallerFields;
-use crate::policy::credentials::jwt_claim;
+use crate::policy::jwt;
 
 /// Largest content that is fingerprinted.
 const MAX_CONTENT_BYTES: usize = 1 << 20;
@@ -163,7 +163,7 @@ impl TrafficSketch {
 
     /// The subject of the bearer's token: what `{jwt.sub}` is in tags.
     fn subject(&self, headers: &HeaderMap) -> Option<u64> {
-        jwt_claim(headers, "sub").map(|subject| self.fingerprint(subject))
+        jwt::read_claim(headers, "sub").map(|subject| self.fingerprint(subject))
     }
 
     /// A name that is not kept is a part of its value.

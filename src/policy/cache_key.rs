@@ -13,11 +13,12 @@ pub(crate) use description::{KeyPart, describe_key};
 
 use super::accept_encoding::Negotiated;
 use super::content_key::{IgnoredContent, ReadMethods, canonical_content, content_metadata};
+use super::cookies::cookie_pairs;
+use super::credential::Credential;
 use super::overlay::OverlayAs;
 use super::query::QueryRule;
-use super::route::{Anonymous, Credential, OwnUrl, RouteMode};
-use super::token_kind::TokenKind;
-use super::{CallerFields, RequestHead, Route, VaryFields, credentials, selecting_fields};
+use super::route::{Anonymous, OwnUrl, RouteMode};
+use super::{CallerFields, RequestHead, Route, VaryFields, selecting_fields};
 use crate::purge::normalize_escapes;
 
 /// Selects a stored response: the SHA-256 of all that the response may depend on.
@@ -53,7 +54,8 @@ impl CacheKey {
             parts.add(if is_known { b"known" } else { b"nobody" });
         }
         if route.callers.is_some() {
-            TokenKind::key_parts(request.caller, route).into_iter().for_each(|part| parts.add_optional(part));
+            let kind = request.caller.token_kind_parts(route.per.as_ref());
+            kind.into_iter().for_each(|part| parts.add_optional(part));
         }
         parts.add_count(route.headers.len());
         for name in &route.headers {
@@ -63,7 +65,7 @@ impl CacheKey {
         parts.add_count(route.cookies.len());
         for name in &route.cookies {
             parts.add(name.as_bytes());
-            parts.add_list(credentials::cookie_pairs(request.headers, name));
+            parts.add_list(cookie_pairs(request.headers, name));
         }
         if let Some(content) = request.content {
             parts.add(request.method.as_str().as_bytes());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::credentials::{claim_text, decode_claims, find_claim, numeric_date};
-use super::route::Credential;
+use super::credential::Credential;
+use super::jwt::{claim_text, decode_claims, find_claim, numeric_date};
 use super::token_kind::TokenKind;
 use crate::clock::Timestamp;
 
@@ -150,6 +150,17 @@ impl<'a> CallerView<'a> {
             CallerView::Known(identity) => Some(identity),
             _ => None,
         }
+    }
+
+    /// The parts of the key that keep tokens of different kinds apart, where callers are told apart by `per`.
+    pub(super) fn token_kind_parts(self, per: Option<&Credential>) -> [Option<&'a [u8]>; 2] {
+        let Some(identity) = self.known() else { return [None, None] };
+        let names_one_caller = match per {
+            Some(Credential::Identity) => true,
+            Some(Credential::Claims(paths)) => paths.iter().any(|path| path == "sub"),
+            _ => false,
+        };
+        identity.kind.key_parts(names_one_caller)
     }
 
     /// The caller by whose name tags are made.

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::caller::{CallerVerdict, CallerView, IdentifyCaller, UnknownCaller};
 use super::caller_fields::CallerFields;
+use super::credential::caller_value;
 use super::methods::is_safe;
 use super::no_vary_search::LookupQuery;
 use super::overlay::SharedPart;
@@ -313,7 +314,7 @@ fn look_up<'r>(
 ) -> Result<CacheLookup<'r>, PassReason> {
     let is_anonymous = matches!(request.caller, CallerView::Nobody);
     let credential = match &route.per {
-        Some(per) => match credentials::caller_value(per, request) {
+        Some(per) => match caller_value(per, request) {
             // Anonymous requests have a response of their own.
             None if !is_anonymous => return Err(PassReason::NoCredential),
             value => value,

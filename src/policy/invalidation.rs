@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use super::path::{framework_readings, normalize};
 use super::routes::Routes;
-use super::{Route, credentials};
+use super::{Route, credential};
 use crate::purge::{NormalizedPath, Target};
 
 /// The beginning of a route's own tag. A space keeps it apart from the tags of templates and fields.
@@ -41,7 +41,7 @@ pub fn route_target(route: &Route) -> Target {
 
 /// The target of all responses of one path that were stored for one caller of a `per` route.
 pub(crate) fn caller_target(credential: &[u8], path: &NormalizedPath) -> Target {
-    Target::tag(format!("(caller) {} {}", credentials::hash(credential), path.as_str()))
+    Target::tag(format!("(caller) {} {}", credential::hash(credential), path.as_str()))
 }
 
 /// Every route that `path` may mean: in normal form, and in each of its readings.

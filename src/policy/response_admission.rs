@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::classify::Caller;
 use super::content::Content;
-use super::credentials::caller_value;
+use super::credential::caller_value;
 use super::freshness::ExchangeTimes;
 use super::invalidation::{caller_target, route_target};
 use super::lifetime_limits::{bound_by_headers, limit_lifetime};

@@ -1,17 +1,16 @@
 //! A route: one validated block of `proxy.yaml`.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use http::header::{AUTHORIZATION, COOKIE};
 
 use super::cache_key::Fingerprint;
 use super::caller::CallerSource;
 use super::compression::ResponseCoding;
 use super::content_key::{IgnoredContent, ReadMethods};
+use super::credential::Credential;
 use super::dropped_fields::DroppedFields;
 use super::invalidation::{OutcomeRules, StatusPattern, UnclearEnd};
 use super::overlay::{Overlay, OverlayAs, SharedPart};
@@ -147,40 +146,6 @@ pub enum PurgedBy {
     Admin,
 }
 
-/// The distinction between callers: a part of the request, or a name or claims that `callers` finds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credential {
-    /// The `Authorization` field.
-    Authorization,
-    /// A cookie, by its name.
-    Cookie(String),
-    /// A request field.
-    Header(HeaderName),
-    /// At least two fields or cookies; callers send one of them.
-    AnyOf(Vec<Credential>),
-    /// Verified claims; callers with the same ones share a response.
-    Claims(Vec<String>),
-    /// The caller's name.
-    Identity,
-}
-
-/// The spelling of the configuration.
-impl Display for Credential {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Credential::Authorization => f.write_str("authorization"),
-            Credential::Cookie(name) => write!(f, "cookie.{name}"),
-            Credential::Header(name) => write!(f, "header.{name}"),
-            Credential::AnyOf(credentials) => {
-                let names: Vec<String> = credentials.iter().map(Credential::to_string).collect();
-                f.write_str(&names.join(" | "))
-            }
-            Credential::Claims(claims) => write!(f, "jwt.{}", claims.join(", jwt.")),
-            Credential::Identity => f.write_str("identity"),
-        }
-    }
-}
-
 /// Which callers get the same response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Shared {
@@ -201,30 +166,6 @@ pub enum Anonymous {
     Pass,
     /// They share responses of their own.
     Share,
-}
-
-impl Credential {
-    /// The request field that it is sent in.
-    pub(crate) fn field(&self) -> Option<HeaderName> {
-        match self {
-            Credential::Authorization => Some(AUTHORIZATION),
-            Credential::Cookie(_) => Some(COOKIE),
-            Credential::Header(name) => Some(name.clone()),
-            Credential::AnyOf(_) | Credential::Claims(_) | Credential::Identity => None,
-        }
-    }
-
-    /// The credentials of [`Credential::AnyOf`]; any other stands for itself.
-    pub(crate) fn alternatives(&self) -> &[Credential] {
-        match self {
-            Credential::AnyOf(credentials) => credentials,
-            credential => std::slice::from_ref(credential),
-        }
-    }
-
-    pub(crate) fn is_verified(&self) -> bool {
-        matches!(self, Credential::Claims(_) | Credential::Identity)
-    }
 }
 
 impl Route {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use http::{HeaderMap, HeaderName};
 
 use super::content::Content;
-use super::credentials::caller_value;
+use super::credential::caller_value;
 use super::not_stored::NotStored;
 use super::path::framework_readings;
 use super::template::{RenderLimits, Template, TemplateContext};

@@ -17,8 +17,9 @@ pub(crate) use needs::TemplateNeed;
 
 use super::caller::CallerView;
 use super::content::Content;
+use super::cookies::cookie_values;
 use super::json_query::{JsonQuery, UnusableValue};
-use super::{RequestHead, credentials, query, tags};
+use super::{RequestHead, jwt, query, tags};
 
 /// A text with placeholders, which renders tags, paths or URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,7 +263,7 @@ impl ValueSource {
             }
             ValueSource::Cookie(name) => {
                 limits.take_bytes(total_length(headers, &COOKIE))?;
-                credentials::cookie_values(headers, name).map(lossy_text).collect()
+                cookie_values(headers, name).map(lossy_text).collect()
             }
             ValueSource::Jwt(claim) => match context.request.caller {
                 CallerView::Known(identity) | CallerView::Stated(identity) => {
@@ -272,7 +273,7 @@ impl ValueSource {
                 CallerView::Nobody | CallerView::Uncertain => Vec::new(),
                 CallerView::NotAsked => {
                     limits.take_bytes(4 * total_length(headers, &AUTHORIZATION))?;
-                    credentials::jwt_claim(headers, claim).into_iter().collect()
+                    jwt::read_claim(headers, claim).into_iter().collect()
                 }
             },
             ValueSource::RequestJson(query) | ValueSource::EventJson(query) => {

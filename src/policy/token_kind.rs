@@ -4,9 +4,6 @@
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::caller::CallerView;
-use super::route::{Credential, Route};
-
 /// Claims that say what a token is for, who uses it, and how its caller has signed in (RFC 8693, RFC 9068, OpenID Connect,
 /// and the usual frameworks).
 const PURPOSE_CLAIMS: [&str; 21] = [
@@ -94,16 +91,9 @@ impl TokenKind {
         Self { purpose: hash(&purpose), rights: hash(&stated(&RIGHT_CLAIMS)) }
     }
 
-    /// The parts of the key of a response to a caller with such a token.
-    pub(super) fn key_parts<'c>(caller: CallerView<'c>, route: &Route) -> [Option<&'c [u8]>; 2] {
-        let Some(identity) = caller.known() else { return [None, None] };
-        let names_one_caller = match &route.per {
-            Some(Credential::Identity) => true,
-            Some(Credential::Claims(paths)) => paths.iter().any(|path| path == "sub"),
-            _ => false,
-        };
-        let TokenKind { purpose, rights } = &identity.kind;
-        [purpose.as_ref(), rights.as_ref().filter(|_| names_one_caller)]
+    /// The parts of the key of a response to a caller with such a token. `names_one_caller`: the key has a caller's name.
+    pub(super) fn key_parts(&self, names_one_caller: bool) -> [Option<&[u8]>; 2] {
+        [self.purpose.as_ref(), self.rights.as_ref().filter(|_| names_one_caller)]
             .map(|hash| hash.map(|it| it.as_slice()))
     }
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::courses::{Change, Courses};
-use crate::policy::credentials::jwt_claim;
+use crate::policy::jwt;
 
 /// Serves until it is dropped. Each read of courses or progress is a query that takes `delay`; `GET /api/queries` returns
 /// their number.
@@ -148,5 +148,5 @@ fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 fn user(headers: &HeaderMap) -> Result<String, Failure> {
     let credential = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let credential = credential.ok_or((StatusCode::UNAUTHORIZED, "who are you? send Authorization"))?;
-    Ok(jwt_claim(headers, "sub").unwrap_or_else(|| credential.to_owned()))
+    Ok(jwt::read_claim(headers, "sub").unwrap_or_else(|| credential.to_owned()))
 }

@@ -2,7 +2,8 @@
 
 use super::{check_wrong, right};
 use crate::config::{CallerMethod, JwtAlgorithm, KeyLocation};
-use crate::policy::route::{Credential, Shared};
+use crate::policy::credential::Credential;
+use crate::policy::route::Shared;
 
 #[test]
 fn an_entry_says_how_callers_are_known() {

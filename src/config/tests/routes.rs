@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{check_wrong, right};
 use crate::policy::Route;
+use crate::policy::credential::Credential;
 use crate::policy::query::QueryRule;
 use crate::policy::rate_limit::RateKey;
-use crate::policy::route::{Collapse, Credential, Overrides, RouteMode, Shared, Ttl};
+use crate::policy::route::{Collapse, Overrides, RouteMode, Shared, Ttl};
 
 /// The one route of `defaults: {…}` and `routes: [{path: /a/{id}, …}]`.
 fn route(defaults: &str, own: &str) -> Route {

@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 use super::combine_lines;
 use crate::hex;
 use crate::policy::content_key::{canonical_content, content_metadata};
+use crate::policy::cookies::cookie_pairs;
+use crate::policy::credential::caller_value;
 use crate::policy::route::Anonymous;
-use crate::policy::token_kind::TokenKind;
 use crate::policy::{CallerFields, RequestHead, Route, VaryFields, credentials, selecting_fields};
 use crate::purge::normalize_escapes;
 
@@ -45,12 +46,13 @@ pub(crate) fn describe_key(
             true => String::from_utf8_lossy(&value).into_owned(),
             false => hash_for_display(&value),
         };
-        parts.push(key_part(per.to_string(), credentials::caller_value(per, request).map(shown)));
+        parts.push(key_part(per.to_string(), caller_value(per, request).map(shown)));
     }
     if route.anonymous == Anonymous::Share {
         parts.push(key_part("signed in", request.caller.known().map(|_| "yes".to_owned())));
     }
-    let kind = TokenKind::key_parts(request.caller, route).into_iter().flatten().map(hash_for_display);
+    let kind =
+        request.caller.token_kind_parts(route.per.as_ref()).into_iter().flatten().map(hash_for_display);
     parts.extend(route.callers.is_some().then(|| key_part("kind of token", kind)));
     let shown = |name: &HeaderName, value: &[u8]| match caller_fields.identify(name) {
         true => hash_for_display(value),
@@ -67,7 +69,7 @@ pub(crate) fn describe_key(
     for name in &route.cookies {
         parts.push(key_part(
             format!("cookie {name}"),
-            credentials::cookie_pairs(request.headers, name).map(hash_for_display),
+            cookie_pairs(request.headers, name).map(hash_for_display),
         ));
     }
     if let Some(content) = request.content {

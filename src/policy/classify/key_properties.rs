@@ -4,9 +4,9 @@
 use super::*;
 use crate::policy::cache_key::describe_key;
 use crate::policy::caller::NoCallers;
+use crate::policy::credential::Credential;
 use crate::policy::fixtures::{Random, Request, caller_fields, generated_cases, route, routes};
 use crate::policy::query::QueryRule;
-use crate::policy::route::Credential;
 use crate::purge::normalize_escapes;
 
 fn api() -> Routes {

@@ -1,9 +1,10 @@
 use super::*;
 use crate::policy::caller::NoCallers;
 use crate::policy::content_key::ReadMethods;
+use crate::policy::credential::Credential;
 use crate::policy::fixtures::{Request, caller_fields, route, routes};
 use crate::policy::query::QueryRule;
-use crate::policy::route::{Credential, Ttl};
+use crate::policy::route::Ttl;
 
 fn api() -> Routes {
     let page = ("page".to_owned(), Some("1".to_owned()));

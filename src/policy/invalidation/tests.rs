@@ -4,11 +4,12 @@ use http::HeaderMap;
 
 use super::*;
 use crate::policy::content::Content;
+use crate::policy::credential::Credential;
 use crate::policy::fixtures::{self, Request, fields, reach_plain, route, routes, templates};
 use crate::policy::purge_targets::{PurgeOptions, PurgeRule};
 use crate::policy::query::QueryRule;
 use crate::policy::response_admission::response_targets;
-use crate::policy::route::{Credential, OwnUrl, Route, Ttl};
+use crate::policy::route::{OwnUrl, Route, Ttl};
 use crate::policy::routes::Routes;
 use crate::policy::tags::LISTED_TAG;
 use crate::policy::template::Template;

@@ -11,13 +11,14 @@ use super::related_paths::{ReachBelow, RelatedPaths, entity_set, target_of_custo
 use super::{caller_target, location, possible_paths, route_target};
 use crate::policy::caller::CallerView;
 use crate::policy::content::Content;
+use crate::policy::credential::caller_value;
 use crate::policy::path::{is_normal, normalize};
 use crate::policy::purge_targets::{PurgeOptions, PurgeRule, PurgeTargets, TargetOrigin};
 use crate::policy::route::OwnUrl;
 use crate::policy::routes::Routes;
 use crate::policy::tags::{LISTED_TAG, MAX_TAG_BYTES};
 use crate::policy::template::{RenderLimits, StepLimit, Template, TemplateContext};
-use crate::policy::{RequestHead, Route, credentials, groups, override_fields};
+use crate::policy::{RequestHead, Route, groups, override_fields};
 use crate::purge::{NormalizedPath, Target};
 
 /// The work that naming the targets of one write may take, in steps of about 50 ns: 16 bytes read, or one value made.
@@ -439,7 +440,7 @@ impl<'r> CandidatePath<'r> {
         let first = self.matches.first().filter(|_| self.matches.iter().all(is_by_caller))?;
         let per = first.route.per.as_ref()?;
         let is_same = |matched: &RouteMatch<'_>| matched.route.per.as_ref() == Some(per);
-        self.matches.iter().all(is_same).then(|| credentials::caller_value(per, request))?
+        self.matches.iter().all(is_same).then(|| caller_value(per, request))?
     }
 }
 

@@ -13,9 +13,10 @@ use crate::hex;
 use crate::policy::cache_control::CacheControl;
 use crate::policy::caller_fields::is_selector;
 use crate::policy::compression::DIGESTS;
+use crate::policy::cookies::cookie_pairs;
 use crate::policy::entity_tag::{restore_lines, strong_tag};
 use crate::policy::targeted::SURROGATE_CONTROL;
-use crate::policy::{CallerFields, Route, credentials};
+use crate::policy::{CallerFields, Route};
 
 /// Stands in the tag of a merged response, between the API's own and a hash.
 const TAG_MARK: &[u8] = b"-larder-overlay-";
@@ -66,7 +67,7 @@ impl SharedPart {
         };
         let mut fields = request.clone();
         request.keys().filter(is_removed).for_each(|name| drop(fields.remove(name)));
-        let pairs = self.route.cookies.iter().flat_map(|name| credentials::cookie_pairs(request, name));
+        let pairs = self.route.cookies.iter().flat_map(|name| cookie_pairs(request, name));
         let cookies = pairs.collect::<Vec<_>>().join(&b"; "[..]);
         if !cookies.is_empty()
             && let Ok(cookies) = HeaderValue::from_bytes(&cookies)

@@ -17,9 +17,10 @@ use http::{HeaderMap, HeaderName, Uri};
 use serde_json::Value;
 
 use super::content::Content;
+use super::credential::Credential;
 use super::credentials::are_credentials_in_key;
 use super::json_query::JsonQuery;
-use super::route::{Credential, RouteMode, Shared};
+use super::route::{RouteMode, Shared};
 use super::{CallerFields, Route};
 
 pub use fields::{MergedContent, merged_fields, merged_tag};

@@ -1,7 +1,7 @@
 use super::*;
+use crate::policy::credential::Credential;
 use crate::policy::fixtures::{Request, fields, route, templates};
 use crate::policy::query::QueryRule;
-use crate::policy::route::Credential;
 
 fn check(tags: &[&str], target: &str, response: &[(&'static str, &str)], expected: &[&str]) {
     let page = ("page".to_owned(), Some("1".to_owned()));
