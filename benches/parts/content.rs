@@ -9,7 +9,8 @@ use larder::clock::Timestamp;
 use larder::config::Config;
 use larder::policy::content::Content;
 use larder::policy::lifetime_limits::limit_lifetime;
-use larder::policy::{CacheKey, RequestHead, Route, tags};
+use larder::policy::response_tags::response_tags;
+use larder::policy::{CacheKey, RequestHead, Route};
 use larder::purge::{NormalizedPath, Target};
 
 use crate::{Failure, fresh, timed};
@@ -63,7 +64,7 @@ fn one(route: &Route, body: &[u8]) -> Option<usize> {
         HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     let request = RequestHead { host: "api.test", ..RequestHead::new(&Method::GET, "/lists/7", &headers) };
     let content = Content::parse_response(&headers, black_box(body), 1 << 20).ok()?;
-    let tags = tags::response_tags(route, &request, &headers, Some(&content)).ok()?;
+    let tags = response_tags(route, &request, &headers, Some(&content)).ok()?;
     let terms = fresh(NOW, Duration::from_secs(60));
     let terms = limit_lifetime(route, &CacheKey([7; 32]), terms, &headers, Some(&content)).ok()?;
     let path = NormalizedPath::new("/lists/7");

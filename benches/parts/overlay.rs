@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderValue};
 use larder::config::Config;
 use larder::policy::Route;
 use larder::policy::content::Content;
-use larder::policy::overlay::{MergedContent, merge, merged_fields, merged_tag};
+use larder::policy::overlay::merge;
+use larder::policy::overlay_fields::{MergedContent, merged_fields, merged_tag};
 
 use crate::{Failure, timed};
 

@@ -8,8 +8,9 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, H
 use larder::config::Config;
 use larder::policy::RequestHead;
 use larder::policy::content::Content;
-use larder::policy::invalidation::{RelatedPaths, WriteExchange, WriteOutcome, WritePlan};
+use larder::policy::invalidation::{RelatedPaths, WriteExchange, WritePlan};
 use larder::policy::routes::Routes;
+use larder::policy::write_outcome::WriteOutcome;
 
 use crate::{Failure, timed};
 

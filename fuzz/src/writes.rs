@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use larder::config::Config;
 use larder::policy::RequestHead;
 use larder::policy::content::Content;
-use larder::policy::invalidation::{RelatedPaths, WriteExchange, WriteOutcome, WritePlan};
+use larder::policy::invalidation::{RelatedPaths, WriteExchange, WritePlan};
 use larder::policy::routes::Routes;
+use larder::policy::write_outcome::WriteOutcome;
 
 /// Routes whose templates read everything that a client can send.
 pub const ROUTES: &str = "

@@ -11,8 +11,9 @@ use super::parsed_route::ParsedRoute;
 use crate::policy::Route;
 use crate::policy::content_key::ReadMethods;
 use crate::policy::credential::Credential;
-use crate::policy::overlay::{Overlay, OverlayAs, SharedPart};
+use crate::policy::overlay::{Overlay, OverlayAs};
 use crate::policy::rate_limit::{CountedRequests, RateKey};
+use crate::policy::route::SharedPart;
 use crate::policy::route::{Anonymous, Shared};
 use crate::policy::routes::Routes;
 

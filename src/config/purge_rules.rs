@@ -9,10 +9,10 @@ use super::scalars::{BOOLEAN, POSITIVE_DURATION, list, parsed, words};
 use super::section::Kind;
 use super::settings::{Settings, settings};
 use super::yaml::{Value, YamlNode};
-use crate::policy::invalidation::{StatusPattern, UnclearEnd};
 use crate::policy::purge_targets::{PurgeOptions, PurgeRule};
 use crate::policy::route::OwnUrl;
 use crate::policy::template::Template;
+use crate::policy::write_outcome::{StatusPattern, UnclearEnd};
 
 settings! {
     partial struct PurgeEntryFields = "an entry of `purges`" {

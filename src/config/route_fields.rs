@@ -26,11 +26,9 @@ use super::units::{self, FieldError};
 use super::yaml::{Value, YamlNode};
 use crate::policy::Fingerprint;
 use crate::policy::caller::CallerSource;
-use crate::policy::compression::ResponseCoding;
 use crate::policy::content_key::{IgnoredContent, ReadMethods};
 use crate::policy::credential::Credential;
 use crate::policy::dropped_fields::DroppedFields;
-use crate::policy::invalidation::{StatusPattern, UnclearEnd};
 use crate::policy::json_query::JsonQuery;
 use crate::policy::languages::is_language_tag;
 use crate::policy::overlay::{Overlay, OverlayAs};
@@ -38,11 +36,13 @@ use crate::policy::path::PathTemplate;
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::query::QueryRule;
 use crate::policy::rate_limit::RateLimit;
+use crate::policy::response_coding::ResponseCoding;
 use crate::policy::route::{Anonymous, Collapse, Overrides, OwnUrl, PurgedBy, Route, RouteMode, Shared, Ttl};
 use crate::policy::route_keys::route_keys;
 use crate::policy::targeted::SURROGATE_CONTROL;
 use crate::policy::template::Template;
 use crate::policy::ttl_from::TtlFrom;
+use crate::policy::write_outcome::{StatusPattern, UnclearEnd};
 
 /// Declares the keys, and the values of one block before the merge.
 macro_rules! declare_route_fields {

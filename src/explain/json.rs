@@ -7,11 +7,11 @@ use super::caller::describe_caller;
 use super::describe::{abbreviate_key, describe_not_stored, describe_pass};
 use super::overlay::caller_parts_to_json;
 use super::{Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag};
-use crate::policy::invalidation::WriteOutcome;
 use crate::policy::lifetime::Lifetime;
 use crate::policy::on_miss::OnMiss;
 use crate::policy::routes::Routes;
 use crate::policy::template::Template;
+use crate::policy::write_outcome::WriteOutcome;
 use crate::purge::Target;
 
 /// The explanation as `larder explain --output json` prints it.

@@ -26,18 +26,20 @@ use crate::policy::content::Content;
 use crate::policy::credentials::field_outside_key;
 use crate::policy::freshness;
 use crate::policy::freshness::ExchangeTimes;
-use crate::policy::invalidation::{self, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan};
+use crate::policy::invalidation::{self, WriteExchange, WritePlan};
 use crate::policy::lifetime::Lifetime;
 use crate::policy::no_vary_search::SearchVariance;
 use crate::policy::not_stored::NotStored;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
 use crate::policy::query::QueryRule;
 use crate::policy::response_admission::{self, RequestContext};
+use crate::policy::response_tags::response_tags;
 use crate::policy::routes::Routes;
 use crate::policy::storing;
 use crate::policy::template::Template;
 use crate::policy::vary::Vary;
-use crate::policy::{CacheKey, RequestHead, Route, tags};
+use crate::policy::write_outcome::{ExchangeEnd, SentContent, WriteOutcome};
+use crate::policy::{CacheKey, RequestHead, Route};
 use crate::proxy::{Client, ClientHead};
 use crate::purge::{Target, TargetId};
 use crate::stored_response::{Terms, Variants};
@@ -320,7 +322,7 @@ impl<'c> Explainer<'c> {
             body => {
                 let late = route.tags.iter().filter(|tag| body.is_none() && tag.reads_response_content());
                 unread.extend(late.cloned());
-                (tags::response_tags(route, request, headers, None)?, terms)
+                (response_tags(route, request, headers, None)?, terms)
             }
         };
         // Fails if `Vary` has `*`.

@@ -10,7 +10,9 @@ use super::{ExplainResponse, Explainer, LookupExplanation};
 use crate::policy::cache_key::{KeyPart, describe_key};
 use crate::policy::caller::UnknownCaller;
 use crate::policy::classify::{Classification, PassReason, classify, look_up_shared_part};
-use crate::policy::overlay::{OnPartError, OverlayAs, SharedPart, is_anonymous};
+use crate::policy::credentials::is_anonymous;
+use crate::policy::overlay::{OnPartError, OverlayAs};
+use crate::policy::route::SharedPart;
 use crate::policy::{CacheKey, Route};
 use crate::proxy::ClientHead;
 

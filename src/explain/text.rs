@@ -10,12 +10,12 @@ use super::{
 };
 use crate::config::show_duration;
 use crate::policy::Route;
-use crate::policy::invalidation::WriteOutcome;
 use crate::policy::lifetime::Lifetime;
 use crate::policy::not_stored::NotStored;
 use crate::policy::on_miss::OnMiss;
 use crate::policy::route::{MAX_UNTIL_PURGED_LIFETIME, RouteMode};
 use crate::policy::routes::Routes;
+use crate::policy::write_outcome::WriteOutcome;
 use crate::purge::Target;
 
 /// An explanation and its routes, which `Display` renders.

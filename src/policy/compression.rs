@@ -12,45 +12,8 @@ use super::accept_encoding::{Codings, Negotiated, select_preferred};
 use super::cache_control::CacheControl;
 use super::entity_tag::{EntityTag, EntityTagList, restore_lines};
 use super::http_date::single_value;
+use super::response_coding::ResponseCoding;
 use super::route::RouteMode;
-
-/// A coding that larder gives to responses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ResponseCoding {
-    Zstd,
-    Brotli,
-    Gzip,
-}
-
-impl ResponseCoding {
-    const ALL: [ResponseCoding; 3] = [ResponseCoding::Zstd, ResponseCoding::Brotli, ResponseCoding::Gzip];
-
-    /// The name in `Content-Encoding`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            ResponseCoding::Zstd => "zstd",
-            ResponseCoding::Brotli => "br",
-            ResponseCoding::Gzip => "gzip",
-        }
-    }
-
-    /// Ends the tag of a response that larder compressed so.
-    fn tag_end(self) -> &'static [u8] {
-        match self {
-            ResponseCoding::Zstd => b"-larder-zstd\"",
-            ResponseCoding::Brotli => b"-larder-br\"",
-            ResponseCoding::Gzip => b"-larder-gzip\"",
-        }
-    }
-
-    fn to_codings(self) -> Codings {
-        match self {
-            ResponseCoding::Zstd => Codings::ZSTD,
-            ResponseCoding::Brotli => Codings::BROTLI,
-            ResponseCoding::Gzip => Codings::GZIP,
-        }
-    }
-}
 
 /// Says that no ranges are cut from the content.
 const NO_RANGES: HeaderValue = HeaderValue::from_static("none");

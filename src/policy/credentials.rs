@@ -99,6 +99,19 @@ pub(crate) fn field_outside_key<'h>(
     outside.find(|name| route.per.is_none() || caller_fields.is_named(name))
 }
 
+/// Whether a request has nothing by which the route could know its caller.
+pub(crate) fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
+    let of_callers = route.callers.iter().flat_map(|callers| &callers.credentials);
+    let credentials: Vec<&Credential> =
+        route.per.iter().flat_map(Credential::alternatives).chain(of_callers).collect();
+    let is_read = |name: &HeaderName| {
+        route.exempt.contains(name) || credentials.iter().any(|it| it.field().as_ref() == Some(name))
+    };
+    !credentials.iter().any(|credential| credential.is_in(headers))
+        && caller_fields.find_in(headers).all(is_read)
+        && are_credentials_in_key(route, headers, caller_fields)
+}
+
 /// Whether the whole field is in the route's key.
 fn is_name_in_key(route: &Route, headers: &HeaderMap, name: &HeaderName) -> bool {
     let is_cookie_in_key =

@@ -6,15 +6,15 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::RequestHead;
-use super::cache_key::Fingerprint;
 use super::caller_fields::CallerFields;
-use super::invalidation::OutcomeRules;
+use super::fingerprint::Fingerprint;
 use super::path::PathTemplate;
 use super::purge_targets::PurgeRule;
+use super::response_tags::response_tags;
 use super::route::{Route, Ttl};
 use super::routes::Routes;
-use super::tags::response_tags;
 use super::template::Template;
+use super::write_outcome::OutcomeRules;
 use crate::purge::{NormalizedPath, Target};
 
 /// The usual three and no others.

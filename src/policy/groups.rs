@@ -86,7 +86,7 @@ mod tests {
         let many: Vec<_> = (0..32).map(|number| format!("\"{number:032}\"")).collect();
         let request = Request::get("/");
         let headers = fields(&[("cache-groups", &many.join(", "))]);
-        let tags = super::super::tags::response_tags(
+        let tags = crate::policy::response_tags::response_tags(
             &crate::policy::fixtures::route("/"),
             &request.head(),
             &headers,

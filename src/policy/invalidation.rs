@@ -6,7 +6,6 @@
 #[cfg(test)]
 mod hostile_paths;
 mod location;
-mod outcome;
 mod purge_dialects;
 mod purge_request;
 mod related_paths;
@@ -15,8 +14,6 @@ mod tag_pattern;
 mod tests;
 mod write;
 
-pub use outcome::WriteOutcome;
-pub(crate) use outcome::{ExchangeEnd, OutcomeRules, SentContent, StatusPattern, UnclearEnd};
 pub(crate) use purge_dialects::is_purge_method;
 pub(crate) use purge_request::{parse_purge_request, purge_url_targets};
 pub use related_paths::RelatedPaths;

@@ -14,10 +14,11 @@ use super::lifetime_limits::{bound_by_headers, limit_lifetime};
 use super::no_vary_search::SearchVariance;
 use super::not_stored::NotStored;
 use super::path::framework_readings;
+use super::response_tags::response_tags;
 use super::route::OwnUrl;
 use super::storing::may_store;
 use super::vary::Vary;
-use super::{CacheKey, RequestHead, Route, tags};
+use super::{CacheKey, RequestHead, Route};
 use crate::purge::{NormalizedPath, Target, TargetId};
 use crate::stored_response::Terms;
 
@@ -62,7 +63,7 @@ impl RequestContext<'_> {
     ) -> Result<(Vec<String>, Terms), NotStored> {
         let content = Content::parse_response(headers, body, self.route.max_json)
             .map_err(|unreadable| unreadable.as_not_stored())?;
-        let tags = tags::response_tags(self.route, self.request, headers, Some(&content))?;
+        let tags = response_tags(self.route, self.request, headers, Some(&content))?;
         Ok((tags, limit_lifetime(self.route, self.primary, terms, headers, Some(&content))?))
     }
 

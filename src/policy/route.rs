@@ -1,26 +1,29 @@
 //! A route: one validated block of `proxy.yaml`.
 
+mod shared_part;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 
-use super::cache_key::Fingerprint;
 use super::caller::CallerSource;
-use super::compression::ResponseCoding;
 use super::content_key::{IgnoredContent, ReadMethods};
 use super::credential::Credential;
 use super::dropped_fields::DroppedFields;
-use super::invalidation::{OutcomeRules, StatusPattern, UnclearEnd};
-use super::overlay::{Overlay, OverlayAs, SharedPart};
+use super::fingerprint::Fingerprint;
+use super::overlay::{Overlay, OverlayAs};
 use super::path::PathTemplate;
 use super::purge_targets::PurgeRule;
 use super::query::QueryRule;
 use super::rate_limit::RateLimit;
+use super::response_coding::ResponseCoding;
 use super::route_keys::route_keys;
 use super::template::Template;
 use super::ttl_from::TtlFrom;
+use super::write_outcome::{OutcomeRules, StatusPattern, UnclearEnd};
+pub(crate) use shared_part::SharedPart;
 
 /// Declares `Route` with a field for each key of `route_keys!`.
 macro_rules! declare_route {

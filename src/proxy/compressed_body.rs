@@ -13,7 +13,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame};
 
 use crate::memory_budget::{MemoryBudget, Reservation};
-use crate::policy::compression::ResponseCoding;
+use crate::policy::response_coding::ResponseCoding;
 use crate::upstream::{BodyError, UpstreamBody};
 
 /// The compressed bytes that leave while the upstream has more.

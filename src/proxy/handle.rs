@@ -32,8 +32,8 @@ use crate::metrics::NonCacheReply;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
 use crate::policy::no_vary_search::LookupQuery;
+use crate::policy::response_tags::remove_cache_fields;
 use crate::policy::route::RouteMode;
-use crate::policy::tags::remove_cache_fields;
 use crate::policy::{CacheKey, Route};
 use crate::store::{GetResult, ValidEntry};
 

@@ -29,11 +29,12 @@ use crate::policy::cache_status::{CacheOutcome, Detail};
 use crate::policy::caller::UnknownCaller;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
 use crate::policy::content::Content;
+use crate::policy::credentials::is_anonymous;
 use crate::policy::next_page::has_next_link;
 use crate::policy::on_miss::requires_upstream;
-use crate::policy::overlay::{
-    MergedContent, Mismatch, OnPartError, SharedPart, is_anonymous, merge, merged_fields, merged_tag,
-};
+use crate::policy::overlay::{Mismatch, OnPartError, merge};
+use crate::policy::overlay_fields::{MergedContent, merged_fields, merged_tag};
+use crate::policy::route::SharedPart;
 
 /// A request on a route with `overlay`.
 #[derive(Clone, Copy)]

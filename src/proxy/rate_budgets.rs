@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 
 use crate::clock::Moment;
-use crate::policy::rate_limit::{BudgetId, Charge, RateLimit};
+use crate::policy::rate_budget::BudgetId;
+use crate::policy::rate_limit::{Charge, RateLimit};
 
 const SHARDS: usize = 8;
 

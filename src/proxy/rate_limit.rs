@@ -20,7 +20,8 @@ use crate::clock::Moment;
 use crate::metrics::OverRate;
 use crate::policy::caller::{CallerVerdict, CallerView};
 use crate::policy::classify::Classification;
-use crate::policy::rate_limit::{BudgetId, Charge, CountedRequests, RateLimit, find_strictest};
+use crate::policy::rate_budget::{BudgetId, find_strictest};
+use crate::policy::rate_limit::{Charge, CountedRequests, RateLimit};
 use crate::policy::routes::Routes;
 use crate::policy::{RequestHead, Route};
 

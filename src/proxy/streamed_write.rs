@@ -12,7 +12,8 @@ use super::state::Proxy;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
-use crate::policy::invalidation::{WriteOutcome, WriteTargets};
+use crate::policy::invalidation::WriteTargets;
+use crate::policy::write_outcome::WriteOutcome;
 use crate::purge::{Purge, PurgeCause, PurgeIntent, PurgeVersion};
 use crate::purging::{PurgeContext, purge_targets};
 

@@ -15,7 +15,7 @@ use super::{forwarding, interim, trace_context};
 use crate::policy::caller::CallerVerdict;
 use crate::policy::compression::{mark_as_sent, restore_tags};
 use crate::policy::methods::is_safe;
-use crate::policy::overlay;
+use crate::policy::overlay_fields;
 use crate::upstream::{ClientNetwork, RequestBody, UploadLimits, UpstreamBody};
 
 /// Builds the upstream request for a client's: same method and path, and the fields that a proxy forwards.
@@ -41,12 +41,12 @@ pub(super) fn build(
     // A range continues bytes that the upstream does not have: it answers 412.
     if is_write || !request.headers().contains_key(RANGE) {
         restore_tags(request.headers_mut(), IF_MATCH);
-        overlay::restore_tags(request.headers_mut(), IF_MATCH);
+        overlay_fields::restore_tags(request.headers_mut(), IF_MATCH);
     }
     // [`restore_condition`] does it for safe ones that are passed.
     if is_write {
         restore_tags(request.headers_mut(), IF_NONE_MATCH);
-        overlay::restore_tags(request.headers_mut(), IF_NONE_MATCH);
+        overlay_fields::restore_tags(request.headers_mut(), IF_NONE_MATCH);
     }
     request
 }

@@ -20,7 +20,7 @@ use crate::policy::classify::{
 };
 use crate::policy::methods::is_safe;
 use crate::policy::no_vary_search::{LookupQuery, SearchVariance};
-use crate::policy::overlay::SharedPart;
+use crate::policy::route::SharedPart;
 use crate::policy::{CacheKey, RequestHead, Route};
 use crate::upstream::{ClientNetwork, Upstream};
 

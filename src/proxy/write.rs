@@ -33,10 +33,8 @@ use crate::metrics::NonCacheReply;
 use crate::observation::WriteRecorder;
 use crate::policy::cache_status::{CacheOutcome, Fwd};
 use crate::policy::content::{Content, restrict_accept_encoding};
-use crate::policy::invalidation::{
-    BufferedContent, ExchangeEnd, SentContent, WriteExchange, WriteOutcome, WritePlan, WriteTargets,
-    purges_nothing,
-};
+use crate::policy::invalidation::{BufferedContent, WriteExchange, WritePlan, WriteTargets, purges_nothing};
+use crate::policy::write_outcome::{ExchangeEnd, SentContent, WriteOutcome};
 use crate::policy::{RequestHead, Route};
 use crate::purge::{Purge, PurgeVersion, Target};
 use crate::upstream::{CapturedBody, RequestBody, RequestProgress, UpstreamBody};

@@ -73,7 +73,7 @@ pub(crate) fn describe_key(
         ));
     }
     if let Some(content) = request.content {
-        let canonical = canonical_content(route, request, content);
+        let canonical = canonical_content(request.headers, &route.ignore, content);
         parts.push(key_part("method", [request.method.to_string()]));
         let metadata = content_metadata(request.headers);
         parts.push(key_part("content type", metadata.map(|value| value.escape_ascii().to_string())));

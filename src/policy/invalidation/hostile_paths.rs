@@ -3,13 +3,14 @@
 use http::HeaderMap;
 
 use super::*;
+use crate::policy::CacheKey;
 use crate::policy::caller::NoCallers;
 use crate::policy::classify::{Classification, classify};
 use crate::policy::fixtures::{Random, Request, caller_fields, generated_cases, route, routes, templates};
 use crate::policy::path::{is_normal, percent_decoded};
+use crate::policy::response_tags::response_tags;
 use crate::policy::route::Route;
 use crate::policy::routes::Routes;
-use crate::policy::{CacheKey, tags};
 use crate::purge::TargetId;
 
 fn api() -> Routes {
@@ -42,7 +43,7 @@ fn key(routes: &Routes, path: &str) -> Option<CacheKey> {
 fn names(routes: &Routes, path: &str) -> (Vec<TargetId>, Vec<TargetId>) {
     let request = Request::get(path);
     let route = routes.find(path).unwrap();
-    let tags = tags::response_tags(route, &request.head(), &HeaderMap::new(), None).unwrap();
+    let tags = response_tags(route, &request.head(), &HeaderMap::new(), None).unwrap();
     let all = Target::ids_for_response(
         &request.host,
         &NormalizedPath::new(path),

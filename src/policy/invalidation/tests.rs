@@ -10,9 +10,9 @@ use crate::policy::purge_targets::{PurgeOptions, PurgeRule};
 use crate::policy::query::QueryRule;
 use crate::policy::response_admission::response_targets;
 use crate::policy::route::{OwnUrl, Route, Ttl};
-use crate::policy::routes::Routes;
 use crate::policy::tags::LISTED_TAG;
 use crate::policy::template::Template;
+use crate::policy::write_outcome::WriteOutcome;
 use crate::purge::PurgeMode;
 
 mod bounds;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
 
-use super::outcome::{OutcomeRules, WriteOutcome};
 use super::related_paths::{ReachBelow, RelatedPaths, entity_set, target_of_custom_method};
 use super::{caller_target, location, possible_paths, route_target};
 use crate::policy::caller::CallerView;
@@ -18,6 +17,7 @@ use crate::policy::route::OwnUrl;
 use crate::policy::routes::Routes;
 use crate::policy::tags::{LISTED_TAG, MAX_TAG_BYTES};
 use crate::policy::template::{RenderLimits, StepLimit, Template, TemplateContext};
+use crate::policy::write_outcome::{OutcomeRules, WriteOutcome};
 use crate::policy::{RequestHead, Route, groups, override_fields};
 use crate::purge::{NormalizedPath, Target};
 

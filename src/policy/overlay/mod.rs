@@ -4,27 +4,19 @@
 //! parts of the caller are responses of other routes, one for each caller. Each part is stored, purged and validated for
 //! itself. They are merged for each request, and the merged response is not stored.
 
-mod fields;
 mod items;
 mod merge;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Uri};
+use http::Uri;
 use serde_json::Value;
 
 use super::content::Content;
-use super::credential::Credential;
-use super::credentials::are_credentials_in_key;
 use super::json_query::JsonQuery;
-use super::route::{RouteMode, Shared};
-use super::{CallerFields, Route};
 
-pub use fields::{MergedContent, merged_fields, merged_tag};
-pub(crate) use fields::{part_fields, restore_tags};
 pub(crate) use items::ItemsPath;
 pub use merge::{Mismatch, merge};
 
@@ -112,39 +104,6 @@ pub enum OverlayAs {
     Background,
 }
 
-/// The part of a response that is the same for all callers.
-#[derive(Clone, Debug)]
-pub(crate) struct SharedPart {
-    /// The rules of the part: those of the route, but for one response to all.
-    pub route: Arc<Route>,
-    /// More fields that identify a caller: those by which the other routes know theirs.
-    credentials: Vec<HeaderName>,
-    /// The fields that larder adds.
-    headers: HeaderMap,
-}
-
-impl SharedPart {
-    pub(crate) fn new(route: &Route, credentials: Vec<HeaderName>, background: &HeaderMap) -> Self {
-        let headers = match route.overlay_as {
-            OverlayAs::Anonymous => HeaderMap::new(),
-            OverlayAs::Background => background.clone(),
-        };
-        let part = Route {
-            shared: Shared::All,
-            per: None,
-            callers: None,
-            anonymous: Default::default(),
-            compress: Vec::new(),
-            no_vary_search: false,
-            overlay: Vec::new(),
-            shared_part: None,
-            fingerprint: route.fingerprint.as_shared_part(route.overlay_as, &credentials, &headers),
-            ..route.clone()
-        };
-        Self { route: Arc::new(part), credentials, headers }
-    }
-}
-
 impl Overlay {
     /// The values of the caller's part that select items. `None`: one is neither text nor a whole number, or the part
     /// lacks what `each` names. An empty list, or `null` in its place, selects none.
@@ -160,36 +119,5 @@ impl Overlay {
             _ => None,
         };
         nodes.map(text).collect()
-    }
-}
-
-/// Whether a request has nothing by which the route of a caller's part could know its caller.
-pub(crate) fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &CallerFields) -> bool {
-    let of_callers = route.callers.iter().flat_map(|callers| &callers.credentials);
-    let credentials: Vec<&Credential> =
-        route.per.iter().flat_map(Credential::alternatives).chain(of_callers).collect();
-    let is_read = |name: &HeaderName| {
-        route.exempt.contains(name) || credentials.iter().any(|it| it.field().as_ref() == Some(name))
-    };
-    !credentials.iter().any(|credential| credential.is_in(headers))
-        && caller_fields.find_in(headers).all(is_read)
-        && are_credentials_in_key(route, headers, caller_fields)
-}
-
-impl Route {
-    /// The shared part, if responses are merged. A route that only observes forwards them whole.
-    pub(crate) fn merged_part(&self) -> Option<&SharedPart> {
-        self.shared_part.as_deref().filter(|_| self.mode == RouteMode::On)
-    }
-
-    /// The URLs of the caller's parts, each once.
-    pub(crate) fn caller_parts(&self) -> Vec<&Uri> {
-        let mut urls: Vec<&Uri> = Vec::new();
-        for overlay in &self.overlay {
-            if !urls.contains(&&overlay.from) {
-                urls.push(&overlay.from);
-            }
-        }
-        urls
     }
 }

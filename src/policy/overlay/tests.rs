@@ -1,10 +1,13 @@
 use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderName};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::policy::CallerFields;
 use crate::policy::fixtures::{fields, route};
+use crate::policy::overlay_fields::{MergedContent, merged_fields, merged_tag, restore_tags};
+use crate::policy::route::SharedPart;
+use crate::policy::{CallerFields, Route};
 
 fn each(text: &str) -> SelectingValues {
     SelectingValues::new(JsonQuery::parse(text).expect("a query"))

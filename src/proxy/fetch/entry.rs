@@ -18,8 +18,9 @@ use crate::policy::freshness::ExchangeTimes;
 use crate::policy::lifetime_limits::{self, limit_lifetime};
 use crate::policy::not_stored::NotStored;
 use crate::policy::response_admission::{RequestContext, response_targets};
+use crate::policy::response_tags::response_tags;
 use crate::policy::validation::freshen;
-use crate::policy::{Route, http_date, tags};
+use crate::policy::{Route, http_date};
 use crate::purge::{ReadVersion, TargetId, ValidityCache};
 use crate::stored_response::{EvaluatedUnder, StoredFields, StoredHead, StoredResponse, Terms};
 
@@ -30,7 +31,7 @@ pub(super) fn head_of_response(
     terms: Terms,
     version: ReadVersion,
 ) -> Result<StoredHead, NotStored> {
-    let tags = tags::response_tags(&target.route, &target.request(), &response.headers, None)?;
+    let tags = response_tags(&target.route, &target.request(), &response.headers, None)?;
     let mut headers = response.headers.clone();
     // Trailers are not stored (RFC 9110 §6.5.1 lets an intermediary drop them).
     headers.remove(AGE);
@@ -40,7 +41,7 @@ pub(super) fn head_of_response(
 /// The targets of a response that its request tells.
 pub(in crate::proxy) fn request_targets(target: &FetchTarget) -> Vec<TargetId> {
     let (request, headers) = (target.request(), HeaderMap::new());
-    let tags = tags::response_tags(&target.route, &request, &headers, None).unwrap_or_default();
+    let tags = response_tags(&target.route, &request, &headers, None).unwrap_or_default();
     let mut targets = response_targets(&target.route, &request, target.query.sent(), &headers, &tags);
     let routes = &target.proxy().routes;
     targets.extend([routes.rules(), routes.query_rules()]);
@@ -81,7 +82,7 @@ pub(super) async fn freshened_head(
     let (headers, terms) = freshen(&target.route, target.caller, &request, before, update, times)?;
     let terms = limit_terms(target, terms, &headers, &stored.body).await?;
     // The tags of the content are among the stored ones.
-    let mut tags = tags::response_tags(&target.route, &request, &headers, None)?;
+    let mut tags = response_tags(&target.route, &request, &headers, None)?;
     let more: Vec<_> = before.tags().map(str::to_owned).filter(|tag| !tags.contains(tag)).collect();
     tags.extend(more);
     build_head(target, before.status, headers, terms, (version, tags))

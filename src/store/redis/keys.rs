@@ -2,7 +2,7 @@
 
 use crate::hex;
 use crate::policy::CacheKey;
-use crate::policy::rate_limit::BudgetId;
+use crate::policy::rate_budget::BudgetId;
 use crate::store::encoding;
 
 #[derive(Clone, Debug)]

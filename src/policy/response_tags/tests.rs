@@ -2,6 +2,7 @@ use super::*;
 use crate::policy::credential::Credential;
 use crate::policy::fixtures::{Request, fields, route, templates};
 use crate::policy::query::QueryRule;
+use crate::policy::tags::parse_list;
 
 fn check(tags: &[&str], target: &str, response: &[(&'static str, &str)], expected: &[&str]) {
     let page = ("page".to_owned(), Some("1".to_owned()));

@@ -1,4 +1,4 @@
-//! The fields of the requests for the parts, and those of the merged response.
+//! The fields of an `overlay`: those of the requests for its parts, and those of the merged response.
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
@@ -8,15 +8,15 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
-use super::SharedPart;
+use super::cache_control::CacheControl;
+use super::caller_fields::is_selector;
+use super::compression::DIGESTS;
+use super::cookies::cookie_pairs;
+use super::entity_tag::{restore_lines, strong_tag};
+use super::route::SharedPart;
+use super::targeted::SURROGATE_CONTROL;
+use super::{CallerFields, Route};
 use crate::hex;
-use crate::policy::cache_control::CacheControl;
-use crate::policy::caller_fields::is_selector;
-use crate::policy::compression::DIGESTS;
-use crate::policy::cookies::cookie_pairs;
-use crate::policy::entity_tag::{restore_lines, strong_tag};
-use crate::policy::targeted::SURROGATE_CONTROL;
-use crate::policy::{CallerFields, Route};
 
 /// Stands in the tag of a merged response, between the API's own and a hash.
 const TAG_MARK: &[u8] = b"-larder-overlay-";
