@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep_until};
 use super::super::error::ProxyError;
 use super::super::pending_writes::UnconfirmedWrite;
 use super::{PlannedWrite, Write};
-use crate::policy::invalidation::{WriteExchange, WriteOutcome};
+use crate::policy::invalidation::WriteExchange;
+use crate::policy::write_outcome::WriteOutcome;
 use crate::purge::Purge;
 
 /// The end of a client's patience: its route's `timeout`.
