@@ -190,8 +190,8 @@ impl CollapseTable {
         marker.is_some_and(|(marker, _)| marker.of.is_none_or(|of| of.fields == fields()))
     }
 
-    /// Whether an uncacheable response to this request ends the stale windows of the stored one: once in a back-off, unless
-    /// one that was stored meanwhile answered a request with the same fields.
+    /// Whether an uncacheable response to this request ends the stale windows of what is stored under `key`, the primary key
+    /// for all variants: once in a back-off, unless one that was stored meanwhile answered a request with the same fields.
     pub(super) fn may_withdraw(&self, key: &CacheKey, head: &ClientHead) -> bool {
         let restored_by = self.withdrawals.active(key).map(|(withdrawn, _)| withdrawn.restored_by);
         let may = restored_by.is_none_or(|restored_by| {
@@ -203,8 +203,15 @@ impl CollapseTable {
         may
     }
 
-    /// The response to this request is stored.
-    pub(super) fn record_stored(&self, key: &CacheKey, head: &ClientHead) {
+    /// The response to this request is stored, under the key of its variant.
+    pub(super) fn record_stored(&self, primary: &CacheKey, variant: &CacheKey, head: &ClientHead) {
+        self.record_restored(primary, head);
+        if variant != primary {
+            self.record_restored(variant, head);
+        }
+    }
+
+    fn record_restored(&self, key: &CacheKey, head: &ClientHead) {
         if let Some((Withdrawn { mut restored_by }, _)) = self.withdrawals.active(key) {
             let fields = Some(head.key_of_fields(key));
             let oldest = restored_by.iter().position(|known| *known == fields).unwrap_or(MAX_RESTORING - 1);

@@ -125,6 +125,46 @@ async fn a_resource_that_is_gone_takes_its_variants_along() {
 }
 
 #[tokio::test]
+async fn the_withdrawal_of_one_variant_holds_back_none_of_another() {
+    let upstream = Upstream::start();
+    upstream.on("/sie", by_language);
+    let larder = Larder::with(ROUTES, &upstream);
+    let ask = |language: &str| larder.get("/sie").header("accept-language", language);
+    ask("de").await.assert_stored();
+    ask("en").await.assert_stored();
+    larder.after(15);
+    upstream.once("/sie", Answer::ok("private").header("cache-control", "no-store"));
+    ask("en").await.assert_not_stored("no-store");
+    ask("en").await.assert_stored();
+    upstream.once("/sie", Answer::status(404).header("cache-control", "no-store"));
+    ask("de").await.assert_status(404);
+    upstream.on("/sie", Answer::status(500));
+    ask("de").await.assert_status(500);
+}
+
+#[tokio::test]
+async fn one_client_withdraws_the_variants_of_others_once() {
+    let upstream = Upstream::start();
+    upstream.on("/sie", |request: &Received| match request.header("x-bad") {
+        Some(_) => Answer::status(404).header("cache-control", "no-store"),
+        None => by_language(request).header("cache-control", "max-age=1, stale-if-error=60"),
+    });
+    let larder = Larder::with("routes: [{path: /sie}]", &upstream);
+    let ask = |language: &str| larder.get("/sie").header("accept-language", language);
+    ask("de").await.assert_stored();
+    ask("en").await.assert_stored();
+    // The back-off is 5 s.
+    for status in [500, 200, 200] {
+        larder.after(2);
+        ask("de").header("x-bad", "1").await.assert_status(404);
+        upstream.once("/sie", Answer::status(500));
+        ask("en").await.assert_status(status);
+        ask("en").await.assert_stored();
+        ask("de").await.assert_stored();
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_finds_no_error_withdraws_nothing() {
     for status in [200, 204, 304, 500] {
         let upstream = Upstream::start();

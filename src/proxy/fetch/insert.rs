@@ -22,7 +22,7 @@ pub(super) fn insert(
     token: &FetchToken,
     response: StoredResponse,
 ) -> impl Future<Output = LeaseOutcome> + use<> {
-    target.proxy().collapse_table.record_stored(&target.primary, &target.head);
+    target.proxy().collapse_table.record_stored(&target.primary, &response.head.key, &target.head);
     let (metrics, route) = (target.proxy().metrics.clone(), target.route.index);
     let size = response.body.len() as u64;
     let (store, key) = (target.proxy().store.clone(), response.head.key);

@@ -413,15 +413,18 @@ impl Fetch {
     }
 
     fn withdraw(&self, withdrawal: Withdrawal) {
-        let (target, now) = (&self.target, self.target.proxy().clock.now());
-        let may_withdraw = || target.proxy().collapse_table.may_withdraw(&target.primary, &target.head);
-        if withdrawal == Withdrawal::Nothing || !may_withdraw() {
+        if withdrawal == Withdrawal::Nothing {
             return;
         }
-        if withdrawal == Withdrawal::AllVariants {
+        let (target, now) = (&self.target, self.target.proxy().clock.now());
+        let may_withdraw = |key| target.proxy().collapse_table.may_withdraw(key, &target.head);
+        let withdraws_all = withdrawal == Withdrawal::AllVariants && may_withdraw(&target.primary);
+        if withdraws_all {
             insert::withdraw_variants(target, &self.token, now);
         }
-        if let Some(stale) = &self.stale {
+        if let Some(stale) = &self.stale
+            && (withdraws_all || may_withdraw(&stale.response.head.key))
+        {
             let head = entry::without_stale_windows(&stale.response.head, &target.route);
             // Where it is still fresh, it has just been refreshed ahead.
             claim_refresh(&head, now);
