@@ -63,7 +63,9 @@ impl Warming {
                 true => Some(now),
                 false => entry.every.map(|every| now.plus(every)),
             };
-            WarmTimer { entry: Arc::new(entry.clone()), due: known.map_or(first, |known| known.due) }
+            let due = known.map_or(first, |known| known.due);
+            self.schedule_next(&entry.name, due);
+            WarmTimer { entry: Arc::new(entry.clone()), due }
         };
         config.warm.iter().map(timer).collect()
     }

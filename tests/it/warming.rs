@@ -356,12 +356,10 @@ async fn warming_waits_while_clients_use_the_upstream() {
     for held in &held {
         held.arrived().await;
     }
+    let shown = async || larder.admin.get("/warm").await.json()["warm"][0].clone();
+    eventually("the schedule has begun", || async { shown().await["next"].is_u64().then_some(()) }).await;
     larder.after(60);
-    eventually("it is due", || async {
-        let shown = larder.admin.get("/warm").await.json();
-        (shown["warm"][0]["running"] == true).then_some(())
-    })
-    .await;
+    eventually("it is due", || async { (shown().await["running"] == true).then_some(()) }).await;
     assert_eq!(upstream.count("/api/courses"), 0);
     for (held, client) in held.into_iter().zip(clients) {
         held.release();
