@@ -25,8 +25,10 @@ pub(super) struct ConnectionActivity {
     write_blocked: AtomicBool,
     /// The last request had content, which may arrive, or wait in the parser, long after the response.
     had_content: AtomicBool,
-    /// The content of a request has arrived in part.
-    within_content: AtomicBool,
+    /// The number of requests that were begun.
+    begun: AtomicU64,
+    /// The number of the request whose content has arrived in part, or 0.
+    content_of: AtomicU64,
     /// The rest of a request was not read.
     unread: AtomicBool,
     http2: AtomicBool,
@@ -53,7 +55,8 @@ impl ConnectionActivity {
             head_since: AtomicU64::new(NOT_SET),
             write_blocked: AtomicBool::new(false),
             had_content: AtomicBool::new(false),
-            within_content: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+            content_of: AtomicU64::new(0),
             unread: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
@@ -70,14 +73,16 @@ impl ConnectionActivity {
         }
     }
 
-    /// Records whether incomplete content has arrived over HTTP/1.1.
-    pub(super) fn set_within_content(&self, within: bool) {
-        self.within_content.store(within, Ordering::Relaxed);
+    /// Records the request of the connection, counted from 1, whose incomplete content has arrived over HTTP/1.1.
+    pub(super) fn set_within_content(&self, request: Option<u64>) {
+        self.content_of.store(request.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Whether the last request has content of which a part has yet to arrive.
+    /// Whether the request that was begun last has content of which a part has yet to arrive. Content that is pipelined
+    /// behind it is another request's.
     pub(super) fn is_within_content(&self) -> bool {
-        self.had_content.load(Ordering::Relaxed) && self.within_content.load(Ordering::Relaxed)
+        self.had_content.load(Ordering::Relaxed)
+            && self.content_of.load(Ordering::Relaxed) == self.begun.load(Ordering::Relaxed)
     }
 
     /// Records whether the peer takes nothing of what is to be sent. The stream bounds for how long.
@@ -106,6 +111,7 @@ impl ConnectionActivity {
     pub(super) fn begin_request(self: &Arc<Self>, has_content: bool) -> InFlightGuard {
         self.had_content.store(has_content, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.is_new.store(false, Ordering::Relaxed);
         InFlightGuard(self.clone())
     }

@@ -179,7 +179,7 @@ impl<S> ClientStreamState<S> {
         {
             buf.set_filled(before + valid);
         }
-        self.activity.set_within_content(fed.is_ok() && self.scanner.is_within_body());
+        self.activity.set_within_content(self.scanner.request_within_body().filter(|_| fed.is_ok()));
         if !self.scanner.raw_bytes().is_empty() {
             self.encode_targets(buf, before);
         }

@@ -13,7 +13,7 @@ use memchr::{memchr, memchr_iter};
 use chunked::ChunkedScanner;
 use head::{BodyFraming, HeadScan};
 use http2_frames::{FrameFlood, Http2FrameScanner};
-use target::TargetScanner;
+use target::{HasFragment, TargetScanner};
 
 use crate::config::Limits;
 
@@ -53,6 +53,8 @@ pub struct FramingScanner {
     raw_bytes: Vec<usize>,
     max_head_bytes: usize,
     max_line_bytes: usize,
+    /// The number of heads so far.
+    requests: u64,
     /// No request was seen yet, so an HTTP/2 preface may still come.
     is_first: bool,
 }
@@ -82,6 +84,7 @@ impl FramingScanner {
             raw_bytes: Vec::new(),
             max_head_bytes: most,
             max_line_bytes: Limits::max_request_line(header_bytes),
+            requests: 0,
             is_first: true,
         }
     }
@@ -104,7 +107,9 @@ impl FramingScanner {
                     let ends = at + self.max_line_bytes.saturating_sub(before);
                     let read =
                         self.scan_head(rest).map_err(|AmbiguousHead| FramingFault::Head { begins: at })?;
-                    self.target.scan(&rest[..read], at, &mut self.raw_bytes);
+                    self.target
+                        .scan(&rest[..read], at, &mut self.raw_bytes)
+                        .map_err(|HasFragment| FramingFault::Head { begins: at })?;
                     if self.partial.is_empty() {
                         self.target.reset();
                     }
@@ -159,9 +164,9 @@ impl FramingScanner {
         self.partial.len()
     }
 
-    /// Incomplete content has arrived.
-    pub(crate) fn is_within_body(&self) -> bool {
-        matches!(self.state, ScannerState::Length(_) | ScannerState::Chunked(_))
+    /// The request, counted from 1, whose incomplete content has arrived.
+    pub(crate) fn request_within_body(&self) -> Option<u64> {
+        matches!(self.state, ScannerState::Length(_) | ScannerState::Chunked(_)).then_some(self.requests)
     }
 
     pub(crate) fn is_http2(&self) -> bool {
@@ -235,6 +240,7 @@ impl FramingScanner {
 
     fn enter_body(&mut self, body: BodyFraming) {
         self.is_first = false;
+        self.requests += 1;
         self.state = match body {
             BodyFraming::None => ScannerState::Head,
             BodyFraming::Length(length) => ScannerState::Length(length),

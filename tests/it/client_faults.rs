@@ -33,6 +33,28 @@ async fn a_half_closed_client_gets_the_whole_answer_or_an_end() {
     }
 }
 
+/// The second upload has begun when the first is answered, and its content is no rest of the first one's.
+#[tokio::test]
+async fn pipelined_uploads_are_all_answered() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let content = "x".repeat(6000);
+    let known = format!("Content-Length: {}\r\n\r\n{content}", content.len());
+    let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{content}\r\n0\r\n\r\n", content.len());
+    for (number, framed) in [known, chunked].iter().enumerate() {
+        let path = format!("/upload/{number}");
+        let upload = format!("POST {path} HTTP/1.1\r\nHost: api\r\n{framed}");
+        let mut raw = larder.raw().await;
+        raw.send(upload.repeat(4)).await;
+        for _ in 0..4 {
+            let head = raw.head().await;
+            assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("connection: close"), "{head}");
+            raw.exactly(format!("POST {path} #1").len()).await;
+        }
+        assert_eq!(upstream.count(&path), 4);
+    }
+}
+
 /// Tens of thousands of requests wait behind a slow one: they wait in the client's own socket, not in larder.
 #[tokio::test]
 async fn pipelined_requests_wait_and_are_answered_in_order() {

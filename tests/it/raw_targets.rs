@@ -52,6 +52,22 @@ async fn each_character_reaches_the_upstream() {
     }
 }
 
+/// RFC 9112 §3.2: no target has a fragment. Some recipients cut it off, and others take it for a part of the path.
+#[tokio::test]
+async fn a_fragment_is_refused() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for target in ["/b#c", "/b?q=#c", "/cached/x#.png", "http://api/b#c", "/b\"#c"] {
+        for method in ["GET", "POST"] {
+            let (status, text) = ask(&larder, method, target.as_bytes()).await;
+            assert_eq!(status, 400, "{method} {target}: {text}");
+        }
+    }
+    assert_eq!(upstream.total(), 0);
+    let (status, text) = ask(&larder, "GET", b"/b%23c").await;
+    assert!(status == 200 && text.contains("GET /b%23c #"), "{text}");
+}
+
 /// The upstream gets the same bytes for both, so they have one key.
 #[tokio::test]
 async fn both_spellings_are_one_resource() {

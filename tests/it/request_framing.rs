@@ -170,7 +170,7 @@ async fn odd_targets_have_an_answer() {
         ("GET /b HTTP/1.1", 400),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a", 405),
         ("GET HTTP://A:80/b HTTP/1.1\r\nHost: other", 200),
-        ("GET /b#f HTTP/1.1\r\nHost: a", 200),
+        ("GET /b#f HTTP/1.1\r\nHost: a", 400),
     ] {
         let mut raw = larder.raw().await;
         raw.send(format!("{line}\r\nConnection: close\r\n\r\n")).await;

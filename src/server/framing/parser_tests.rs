@@ -191,7 +191,7 @@ fn scanned(bytes: &[u8]) -> Vec<Seen> {
     let mut scanner = FramingScanner::new(8192);
     let (mut seen, mut begins, mut content) = (Vec::<Seen>::new(), 0, Vec::new());
     for (at, byte) in bytes.iter().enumerate() {
-        let (within_head, within_body) = (scanner.is_within_head(), scanner.is_within_body());
+        let (within_head, within_body) = (scanner.is_within_head(), scanner.request_within_body().is_some());
         if !within_head {
             begins = if within_body { begins } else { at };
         }
@@ -214,7 +214,7 @@ fn scanned(bytes: &[u8]) -> Vec<Seen> {
             let asks = format!("{method} {target}");
             seen.push(Seen { asks, content: None });
         }
-        if !scanner.is_within_body()
+        if scanner.request_within_body().is_none()
             && let Some(last) = seen.last_mut()
         {
             let raw = std::mem::take(&mut content);

@@ -82,6 +82,33 @@ fn a_head_with_two_readings_is_told_with_its_beginning() {
 }
 
 #[test]
+fn a_target_with_a_fragment_is_refused_in_each_form() {
+    for target in ["/a#b", "#", "/a?b#", "/#!/a", "http://a/#b", "*#"] {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(scan(&text).err(), Some(FramingFault::Head { begins: 0 }), "{target}");
+        let after = format!("{GET}{text}");
+        assert_eq!(scan(&after).err(), Some(FramingFault::Head { begins: GET.len() }), "{target}");
+    }
+    // A method may have one (RFC 9110 §5.6.2), and a field.
+    for text in ["A#B / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), get("X: /a#b\r\n")] {
+        assert!(scan(&text).is_ok(), "{text:?}");
+    }
+}
+
+#[test]
+fn content_belongs_to_the_request_before_it() {
+    let post = get("Content-Length: 3\r\n");
+    for (text, request) in [
+        (post.clone(), Some(1)),
+        (format!("{post}abc"), None),
+        (format!("{post}abc\r\n{post}ab"), Some(2)),
+        (format!("{GET}{GET}{post}a"), Some(3)),
+    ] {
+        assert_eq!(scan(&text).expect("valid").request_within_body(), request, "{text:?}");
+    }
+}
+
+#[test]
 fn broken_chunks_are_told_with_what_comes_before() {
     for (valid, broken) in [
         ("", "x\r\n"),
