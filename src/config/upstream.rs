@@ -34,7 +34,8 @@ settings! {
         /// requests of one client address, or of one /64 in IPv6, may use: a number, a percentage (at least 64), or `off`.
         /// Beyond it the client's requests wait as if all were in use. `trusted_proxies` are not bounded.
         max_per_client: ClientShare = CLIENT_SHARE, default "25%";
-        /// A request with a `Content-Length` up to this is read whole before it takes a connection. `0`: none is.
+        /// A request with a `Content-Length` up to this is read whole before it takes a connection. `0`: none is. Over HTTP/2,
+        /// this much of a longer one is kept while it is sent: the upstream may refuse it unprocessed, and it is sent again.
         buffer_requests: u64 = SIZE, default "64KiB";
         /// How long a request waits for a connection, in order of arrival, before it is answered 503.
         queue_timeout: Duration = POSITIVE_DURATION, default "2s";

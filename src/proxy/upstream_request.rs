@@ -26,7 +26,7 @@ pub(super) fn build(
     body: RequestBody,
 ) -> Box<Request<RequestBody>> {
     let mut request = Box::new(Request::new(body));
-    let gate = request.body().continue_gate().cloned();
+    let gate = request.body().continue_gate();
     let is_held_back = gate.is_some();
     interim::listen(&mut request, head.interims.clone(), gate);
     *request.method_mut() = head.parts.method.clone();

@@ -180,7 +180,7 @@ impl Write {
         // No intent stands while a slow client sends a small content.
         upstream_request::buffer_content(&self.worker, head, &mut body).await?;
         let in_doubt_for = self.in_doubt_period(written.settle);
-        let end = self.holds_end(plan, written, &body).then(|| body.hold_end());
+        let end = if self.holds_end(plan, written, &body) { body.hold_end() } else { None };
         let mut acquire = Box::pin(self.acquire_guard(planned, in_doubt_for));
         let guard = if end.is_none() { acquire.as_mut().await? } else { None };
         let (mut headers, query) = (head.parts.headers.clone(), head.parts.uri.query());

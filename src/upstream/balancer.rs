@@ -150,6 +150,7 @@ impl Balancer {
             attempts.failed |= 1 << at;
             return (attempts.failed.count_ones() < MAX_UNREACHABLE).then_some(unsent);
         }
+        let copy = copy.filter(|copy| copy.body().can_begin_again());
         let is_safe = copy.as_ref().is_some_and(|copy| is_repeatable(copy));
         let again = failure.is_unprocessed && attempts.replays < MAX_REPLAYS
             || failure.is_stale_connection && is_safe && attempts.replays == 0;

@@ -31,6 +31,9 @@ pub(crate) enum BodyError {
     RequestReset,
     #[error("the client sent its request more slowly than `limits.body_timeout` and `limits.min_rate` allow")]
     RequestStalled,
+    /// The content goes on in another attempt.
+    #[error("the request is sent again")]
+    Superseded,
     #[error("the end of the request was not sent, because its purge intent was not recorded")]
     EndWithheld,
     #[error("the response could not be compressed: {0}")]

@@ -47,6 +47,12 @@ impl HeldEnd {
         self.frame.is_some()
     }
 
+    /// The length of the last frame.
+    pub(super) fn len(&self) -> u64 {
+        let last = self.frame.iter().flatten().filter_map(Frame::data_ref);
+        last.map(|data| data.len() as u64).sum()
+    }
+
     pub(super) fn hold(&mut self, last: Option<Frame<Bytes>>) {
         self.frame = Some(last);
         if let Some(reached) = self.reached.take() {

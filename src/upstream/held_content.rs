@@ -92,7 +92,7 @@ impl HeldContent {
         self.bytes.len() as u64
     }
 
-    fn has_room_for(&self, data: &[u8]) -> bool {
+    pub(super) fn has_room_for(&self, data: &[u8]) -> bool {
         self.counted.as_ref().is_none_or(|(memory, _)| memory.has_room_for(data.len() as u64))
     }
 

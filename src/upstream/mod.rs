@@ -27,6 +27,7 @@ mod request_progress;
 mod resolve;
 mod slot;
 mod slots;
+mod streamed_content;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -56,10 +57,11 @@ pub(crate) use held_content::CapturedBody;
 use instance::Instance;
 use pool::{Checkout, Http1Guard, PooledConnection, RequestKind};
 use protocols::Protocols;
-pub(crate) use request_body::{RequestBody, TrailerVerdict, UploadLimits};
+pub(crate) use request_body::RequestBody;
 pub(crate) use request_progress::RequestProgress;
 pub(crate) use resolve::keep_resolving;
 use slot::Slot;
+pub(crate) use streamed_content::{TrailerVerdict, UploadLimits};
 
 use crate::config::UpstreamHost;
 
@@ -170,8 +172,8 @@ impl Upstream {
     /// Sends a request that has its path and query, its fields and its body, to one instance of the upstream. The
     /// upstream's address and, if the configuration says so, the `Host` are filled in.
     ///
-    /// A request that the upstream certainly did not process is sent again if its content is known (RFC 9113 §8.7). A GET
-    /// or HEAD without content is also sent again when the upstream closed a reused connection without an answer, or, to
+    /// A request that the upstream certainly did not process is sent again if its content is known (RFC 9113 §8.7), or was
+    /// forwarded up to `buffer_requests` at most. A GET or HEAD without content is also sent again when the upstream closed a reused connection without an answer, or, to
     /// another instance, when it closed any.
     // Boxed, because a request is large and moves through several futures.
     pub(crate) async fn send(
@@ -270,7 +272,8 @@ impl Upstream {
         if !self.destination.settings.http2 && !is_repeatable(request) {
             return None;
         }
-        let mut copy = Box::new(Request::new(request.body().replay()?));
+        let mut copy =
+            Box::new(Request::new(request.body().replay(self.destination.settings.buffer_requests)?));
         *copy.method_mut() = request.method().clone();
         *copy.uri_mut() = request.uri().clone();
         *copy.version_mut() = request.version();

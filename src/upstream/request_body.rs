@@ -1,4 +1,4 @@
-//! Request bodies to the upstream, with the bounds on how slowly a client may send.
+//! Request bodies to the upstream.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,125 +6,35 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Version};
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::body_error::{BodyError, is_stream_reset};
-use super::content_end::{ContentEnd, HeldEnd};
-use super::continue_gate::{ContinueGate, ContinueWait};
+use super::body_error::BodyError;
+use super::content_end::ContentEnd;
+use super::continue_gate::ContinueGate;
 use super::held_content::{CapturedBody, HeldContent};
 use super::request_progress::RequestProgress;
-use crate::memory_budget::ClientMemory;
-use crate::progress_timeout::ProgressTimeout;
+use super::streamed_content::{StreamedContent, UploadLimits};
 
 /// The client's request body on its way to the upstream.
 pub(crate) struct RequestBody {
     source: Source,
     progress: RequestProgress,
     capture: Option<CapturedBody>,
-    /// Set while the end may not be sent yet.
-    held_end: Option<HeldEnd>,
 }
 
 enum Source {
     Empty,
     /// The whole content, read before a connection is taken. `None` once it was forwarded.
     Buffered(Option<Bytes>, Option<HeaderMap>),
-    Client(ClientBody),
-}
-
-/// A body that arrives from the client.
-struct ClientBody {
-    /// Set while the upstream has yet to say that it wants the content.
-    wait: Option<ContinueWait>,
-    /// The part that was read before.
-    start: Option<Bytes>,
-    incoming: Incoming,
-    version: Version,
-    /// Bounds how slowly the client may send, also after an early response.
-    timeout: ProgressTimeout,
-    judge_trailer: fn(&HeaderName) -> TrailerVerdict,
-    memory: ClientMemory,
-}
-
-/// The bounds on what a client may send as its request.
-#[derive(Clone, Debug)]
-pub(crate) struct UploadLimits {
-    /// The time between two parts.
-    pub timeout: Duration,
-    /// Bytes a second, over `timeout` of waiting; 0: no minimum.
-    pub min_rate: u64,
-    pub judge_trailer: fn(&HeaderName) -> TrailerVerdict,
-    /// Counts what is kept of the content.
-    pub memory: ClientMemory,
-}
-
-/// The decision about a client's trailer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TrailerVerdict {
-    Forward,
-    Drop,
-    /// The request is refused, for this reason.
-    Refuse(&'static str),
-}
-
-impl ClientBody {
-    fn with_allowed_trailers(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
-        let mut trailers = match frame.into_trailers() {
-            Ok(trailers) => trailers,
-            Err(frame) => return Ok(frame),
-        };
-        let mut dropped = Vec::new();
-        for name in trailers.keys() {
-            match (self.judge_trailer)(name) {
-                TrailerVerdict::Forward => {}
-                TrailerVerdict::Drop => dropped.push(name.clone()),
-                TrailerVerdict::Refuse(reason) => return Err(BodyError::RequestMalformed(reason)),
-            }
-        }
-        dropped.iter().for_each(|name| drop(trailers.remove(name)));
-        Ok(Frame::trailers(trailers))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(wait) = &mut self.wait {
-            ready!(wait.poll_open(cx));
-            self.wait = None;
-            self.timeout.reset();
-        }
-        if let Some(start) = self.start.take().filter(|start| !start.is_empty()) {
-            return Poll::Ready(Some(Ok(Frame::data(start))));
-        }
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            ready!(self.timeout.poll_expired(cx));
-            return Poll::Ready(Some(Err(BodyError::RequestStalled)));
-        };
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                self.timeout.record(frame.data_ref().map_or(1, |data| data.len() as u64));
-                Some(self.with_allowed_trailers(frame))
-            }
-            Some(Err(error)) => Some(Err(BodyError::from_client(error))),
-            None if is_stream_reset(&self.incoming, self.version) => Some(Err(BodyError::RequestReset)),
-            None => None,
-        })
-    }
+    Client(StreamedContent),
 }
 
 impl RequestBody {
     pub(crate) fn empty() -> Self {
-        Self {
-            source: Source::Empty,
-            progress: RequestProgress::without_body(),
-            capture: None,
-            held_end: None,
-        }
+        Self { source: Source::Empty, progress: RequestProgress::without_body(), capture: None }
     }
 
     /// Content that is known as a whole.
@@ -133,7 +43,7 @@ impl RequestBody {
             return Self::empty();
         }
         let source = Source::Buffered(Some(content), None);
-        Self { source, progress: RequestProgress::started(), capture: None, held_end: None }
+        Self { source, progress: RequestProgress::started(), capture: None }
     }
 
     /// The content, if it was buffered and not yet sent.
@@ -151,49 +61,37 @@ impl RequestBody {
         let Some(incoming) = incoming.filter(|incoming| start.is_some() || !incoming.is_end_stream()) else {
             return Self::empty();
         };
-        let timeout = ProgressTimeout::with_min_rate(limits.timeout, limits.min_rate);
-        Self {
-            source: Source::Client(ClientBody {
-                wait: None,
-                start,
-                incoming,
-                version,
-                timeout,
-                judge_trailer: limits.judge_trailer,
-                memory: limits.memory,
-            }),
-            progress: RequestProgress::started(),
-            capture: None,
-            held_end: None,
-        }
+        let content = StreamedContent::new(incoming, start, version, limits);
+        Self { source: Source::Client(content), progress: RequestProgress::started(), capture: None }
     }
 
     /// Holds the content back until the upstream wants it.
     pub(crate) fn wait_for_continue(&mut self) {
-        if let Source::Client(body) = &mut self.source {
-            body.wait = Some(ContinueWait::new(ContinueGate::default()));
+        if let Source::Client(content) = &self.source {
+            content.wait_for_continue();
         }
     }
 
     /// The gate of a content that is held back.
-    pub(crate) fn continue_gate(&self) -> Option<&ContinueGate> {
+    pub(crate) fn continue_gate(&self) -> Option<ContinueGate> {
         match &self.source {
-            Source::Client(body) => body.wait.as_ref().map(ContinueWait::gate),
+            Source::Client(content) => content.continue_gate(),
             _ => None,
         }
     }
 
-    /// Holds the end of a content that arrives from the client back until it is allowed.
-    pub(crate) fn hold_end(&mut self) -> ContentEnd {
-        let (end, held) = ContentEnd::new();
-        self.held_end = Some(held);
-        end
+    /// Holds the end of a content that arrives from the client back until it is allowed. `None`: it is known already.
+    pub(crate) fn hold_end(&mut self) -> Option<ContentEnd> {
+        match &self.source {
+            Source::Client(content) => Some(content.hold_end()),
+            _ => None,
+        }
     }
 
     /// Copies the content as it is forwarded.
     pub(crate) fn capture(&mut self, limit: u64) -> CapturedBody {
         let held = match &self.source {
-            Source::Client(body) => HeldContent::counted_by(&body.memory),
+            Source::Client(content) => HeldContent::counted_by(&content.memory()),
             Source::Empty | Source::Buffered(..) => HeldContent::default(),
         };
         self.capture.insert(CapturedBody::new(held, limit, self.progress())).clone()
@@ -205,10 +103,10 @@ impl RequestBody {
     /// # Errors
     /// If the client does not send all of it, or stalls while memory is short.
     pub(crate) async fn buffer(&mut self, limit: u64, idle_timeout: Duration) -> Result<(), BodyError> {
-        let Source::Client(body) = &self.source else { return Ok(()) };
-        let length = body.size_hint().exact().filter(|length| *length <= limit && body.wait.is_none());
-        match length {
-            Some(length) if body.memory.has_room_for(length) => {
+        let Source::Client(content) = &self.source else { return Ok(()) };
+        let length = content.size_hint().exact();
+        match length.filter(|length| *length <= limit && content.continue_gate().is_none()) {
+            Some(length) if content.memory().has_room_for(length) => {
                 self.read_whole(|_| Ok(()), idle_timeout).await
             }
             _ => Ok(()),
@@ -224,18 +122,18 @@ impl RequestBody {
         check: impl Fn(u64) -> Result<(), BodyError>,
         idle_timeout: Duration,
     ) -> Result<(), BodyError> {
-        let Source::Client(body) = &mut self.source else { return Ok(()) };
+        let Source::Client(streamed) = &self.source else { return Ok(()) };
+        let memory = streamed.memory();
         // Grown as it arrives: the length is only announced.
-        let mut content = HeldContent::counted_by(&body.memory);
-        if let Some(length) = body.size_hint().exact() {
+        let mut content = HeldContent::counted_by(&memory);
+        if let Some(length) = streamed.size_hint().exact() {
             check(length)?;
             content = content.announced(length);
         }
         let mut trailers = None;
         loop {
-            let patience =
-                body.memory.budget().max_stall().map_or(idle_timeout, |stall| stall.min(idle_timeout));
-            let frame = timeout(patience, poll_fn(|cx| body.poll_frame(cx))).await;
+            let patience = memory.budget().max_stall().map_or(idle_timeout, |stall| stall.min(idle_timeout));
+            let frame = timeout(patience, poll_fn(|cx| streamed.poll_frame(cx))).await;
             let Some(frame) = frame.map_err(|_| BodyError::RequestStalled)? else { break };
             match frame?.into_data() {
                 Ok(data) => content.append(&data),
@@ -248,20 +146,32 @@ impl RequestBody {
     }
 
     /// Returns another body with the same content, unless that is not known any more. Both share their progress and
-    /// their capture, of the attempt that runs.
-    pub(crate) fn replay(&self) -> Option<Self> {
+    /// their capture, of the attempt that runs. `limit`: how much of a content that arrives from the client is kept.
+    pub(crate) fn replay(&self, limit: u64) -> Option<Self> {
         let source = match &self.source {
             Source::Empty => Source::Empty,
             Source::Buffered(Some(content), trailers) => {
                 Source::Buffered(Some(content.clone()), trailers.clone())
             }
-            Source::Buffered(None, _) | Source::Client(_) => return None,
+            Source::Buffered(None, _) => return None,
+            Source::Client(content) => Source::Client(content.replay(limit)),
         };
-        Some(Self { source, progress: self.progress.clone(), capture: self.capture.clone(), held_end: None })
+        Some(Self { source, progress: self.progress.clone(), capture: self.capture.clone() })
+    }
+
+    /// Returns whether all that another attempt forwarded is known.
+    pub(super) fn can_begin_again(&self) -> bool {
+        match &self.source {
+            Source::Client(content) => content.can_begin_again(),
+            _ => true,
+        }
     }
 
     /// Forgets how far another attempt came, when this body is sent in its place.
     pub(super) fn begin_again(&self) {
+        if let Source::Client(content) = &self.source {
+            content.begin_again();
+        }
         if let Some(mut state) = self.progress.state() {
             (state.complete, state.cut, state.fault) = (self.is_empty(), false, None);
             state.handed_over = false;
@@ -293,7 +203,7 @@ impl RequestBody {
     /// Returns whether nothing but trailers is left to be forwarded.
     fn is_complete(&self) -> bool {
         match &self.source {
-            Source::Client(body) => body.incoming.size_hint().exact() == Some(0) || self.is_end_stream(),
+            Source::Client(content) => content.is_complete(),
             _ => self.is_end_stream(),
         }
     }
@@ -309,27 +219,8 @@ impl RequestBody {
                 (None, Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
                 (None, None) => None,
             }),
-            Source::Client(body) => body.poll_frame(cx),
+            Source::Client(content) => content.poll_frame(cx),
         }
-    }
-}
-
-impl RequestBody {
-    /// The next frame; the last one, or the end without one, once it is allowed.
-    fn poll_allowed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.held_end.as_ref().is_some_and(HeldEnd::is_reached) {
-            let frame = ready!(self.poll_source(cx));
-            let is_complete = self.is_complete();
-            match (&mut self.held_end, frame) {
-                (Some(held), None) => held.hold(None),
-                (Some(held), Some(Ok(frame))) if is_complete => held.hold(Some(frame)),
-                (_, frame) => return Poll::Ready(frame),
-            }
-        }
-        let Some(held) = &mut self.held_end else { return Poll::Ready(None) };
-        let last = ready!(held.poll_allowed(cx));
-        self.held_end = None;
-        Poll::Ready(last)
     }
 }
 
@@ -341,7 +232,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.poll_allowed(cx));
+        let frame = ready!(self.poll_source(cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(capture), Some(data)) = (&self.capture, frame.data_ref()) {
@@ -350,6 +241,7 @@ impl Body for RequestBody {
                 let complete = self.is_complete();
                 self.progress.update(|state| state.complete = complete);
             }
+            Some(Err(BodyError::Superseded)) => {}
             Some(Err(error)) => self.progress.update(|state| {
                 state.cut = true;
                 if let BodyError::RequestMalformed(fault) = error {
@@ -365,8 +257,7 @@ impl Body for RequestBody {
         match &self.source {
             Source::Empty => true,
             Source::Buffered(content, trailers) => content.is_none() && trailers.is_none(),
-            Source::Client(_) if self.held_end.as_ref().is_some_and(HeldEnd::is_reached) => false,
-            Source::Client(body) => body.start.is_none() && body.incoming.is_end_stream(),
+            Source::Client(content) => content.is_end_stream(),
         }
     }
 
@@ -376,7 +267,7 @@ impl Body for RequestBody {
             Source::Buffered(content, _) => {
                 SizeHint::with_exact(content.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Source::Client(body) => body.incoming.size_hint(),
+            Source::Client(content) => content.size_hint(),
         }
     }
 }

@@ -133,7 +133,7 @@ async fn a_declined_connection_is_not_given_out_while_connecting() {
 #[tokio::test]
 async fn a_content_that_is_sent_again_is_captured_once() {
     let mut body = RequestBody::from_content("id=1".into());
-    let (captured, again) = (body.capture(100), body.replay().expect("known content"));
+    let (captured, again) = (body.capture(100), body.replay(0).expect("known content"));
     let progress = body.progress();
     body.collect().await.expect("the content");
     assert!(progress.is_complete());

@@ -12,20 +12,29 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Larder, eventually};
+use crate::support::{Larder, Redis, Replica, eventually};
 
 /// How the second request on a connection is answered; all others get 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Second {
     Ok,
     Reset(Reason),
+    /// The stream is refused once so many bytes of its content have been read.
+    RefuseAfter(usize),
     /// The connection is closed without GOAWAY.
     Close,
 }
 
+type Log<T> = Arc<Mutex<Vec<T>>>;
+
+/// Bytes of a content that are sent before the upstream asks for more (RFC 9113 §6.9.2).
+const FIRST_WINDOW: usize = 65_535;
+
 struct Http2Upstream {
     address: SocketAddr,
-    requests: Arc<Mutex<Vec<Request<()>>>>,
+    requests: Log<Request<()>>,
+    /// The contents that arrived whole.
+    contents: Log<Vec<u8>>,
 }
 
 impl Http2Upstream {
@@ -33,14 +42,15 @@ impl Http2Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (seen, total) = (requests.clone(), Arc::new(AtomicUsize::new(0)));
+        let contents = Arc::new(Mutex::new(Vec::new()));
+        let (seen, total) = ((requests.clone(), contents.clone()), Arc::new(AtomicUsize::new(0)));
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
                 tokio::spawn(serve(stream, second, seen.clone(), total.clone()));
             }
         });
-        Self { address, requests }
+        Self { address, requests, contents }
     }
 
     fn larder(&self) -> Larder {
@@ -54,7 +64,7 @@ impl Http2Upstream {
 async fn serve(
     stream: TcpStream,
     second: Second,
-    seen: Arc<Mutex<Vec<Request<()>>>>,
+    (seen, contents): (Log<Request<()>>, Log<Vec<u8>>),
     total: Arc<AtomicUsize>,
 ) {
     let mut first = [0; 3];
@@ -73,10 +83,26 @@ async fn serve(
         if (number, second) == (2, Second::Close) {
             return;
         }
+        let contents = contents.clone();
         tokio::spawn(async move {
-            while let Some(Ok(data)) = body.data().await {
-                _ = body.flow_control().release_capacity(data.len());
+            let mut content = Vec::new();
+            let refused_after = match (number, second) {
+                (2, Second::RefuseAfter(bytes)) => bytes,
+                _ => usize::MAX,
+            };
+            while content.len() < refused_after
+                && let Some(Ok(data)) = body.data().await
+            {
+                // A stream that is refused soon gets no more than its first window.
+                if refused_after > FIRST_WINDOW {
+                    _ = body.flow_control().release_capacity(data.len());
+                }
+                content.extend_from_slice(&data);
             }
+            if content.len() >= refused_after {
+                return respond.send_reset(Reason::REFUSED_STREAM);
+            }
+            contents.lock().push(content);
             match (number, second) {
                 (2, Second::Reset(reason)) => respond.send_reset(reason),
                 _ => answer(&mut respond),
@@ -146,6 +172,65 @@ async fn a_request_that_was_not_processed_is_sent_again_and_no_other() {
     }
 }
 
+fn long_content() -> String {
+    (0..20_000).map(|number| format!("{number:09};")).collect()
+}
+
+#[tokio::test]
+async fn an_upload_whose_beginning_is_kept_is_sent_again() {
+    for (refused_after, is_kept) in [(0, true), (1000, true), (60_000, true), (150_000, false)] {
+        let upstream = Http2Upstream::start(Second::RefuseAfter(refused_after)).await;
+        let larder = upstream.larder();
+        larder.get("/b/1").await.assert_status(200);
+        let upload = larder.request("POST", "/b/2").body(long_content()).await;
+        upload.assert_status(if is_kept { 200 } else { 502 });
+        let arrived = upstream.contents.lock().last().cloned().expect("the first");
+        assert_eq!(arrived == long_content().as_bytes(), is_kept, "{refused_after}");
+        assert_eq!(upstream.requests.lock().len(), if is_kept { 3 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_refused_unread_is_sent_again() {
+    let upstream = Http2Upstream::start(Second::RefuseAfter(0)).await;
+    let larder = upstream.larder();
+    larder.get("/b/1").await.assert_status(200);
+    let mut raw = larder.raw().await;
+    let content = long_content();
+    raw.send(format!("POST /b/2 HTTP/1.1\r\nHost: api\r\nContent-Length: {}\r\n\r\n", content.len())).await;
+    eventually("it is sent again", || async { (upstream.requests.lock().len() == 3).then_some(()) }).await;
+    raw.send(&content).await;
+    assert_eq!(raw.status().await, 200);
+    assert_eq!(upstream.contents.lock().last().map(Vec::as_slice), Some(content.as_bytes()));
+}
+
+/// The end of the content waits for the purge intent, and so does that of the second attempt.
+#[tokio::test]
+async fn a_guarded_upload_that_was_refused_is_sent_again_whole() {
+    let redis = Redis::start().await;
+    let upstream = Http2Upstream::start(Second::RefuseAfter(60_000)).await;
+    let yaml = format!(
+        "upstream: {{url: 'http://{}', http2: true}}
+store: {{redis: \"{}\"}}
+routes:
+  - {{path: '/a/{{x}}', ttl: 60s, tags: ['course:{{x}}']}}
+  - {{path: '/b/{{x}}', purges: ['course:{{x}}']}}",
+        upstream.address,
+        redis.url()
+    );
+    let larder = Replica::new(Larder::with_environment(&yaml, &[]));
+    larder.is_connected().await;
+    larder.get("/a/1").await.assert_stored();
+    let mut raw = larder.raw().await;
+    let content = long_content();
+    raw.send("POST /b/1 HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    raw.send(format!("{:x}\r\n{content}\r\n0\r\n\r\n", content.len())).await;
+    assert_eq!(raw.status().await, 200);
+    assert_eq!(upstream.contents.lock().last().map(Vec::as_slice), Some(content.as_bytes()));
+    assert_eq!(upstream.requests.lock().len(), 3);
+    assert_eq!(larder.misses(&["/a/1"]).await, ["/a/1"]);
+}
+
 #[tokio::test]
 async fn a_read_on_a_closed_connection_is_sent_once_more() {
     let upstream = Http2Upstream::start(Second::Close).await;
@@ -209,6 +294,8 @@ async fn serve_one_and_go_away(mut stream: TcpStream, fields: &'static [u8]) -> 
             (1, _, _) => {
                 // The last stream is 1, and there is no error.
                 stream.write_all(&frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0])).await.ok()?;
+                // A connection that is closed with content unread is reset.
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok()?;
                 return Some(());
             }
             _ => {}
@@ -245,6 +332,8 @@ async fn a_request_above_the_last_stream_of_goaway_is_sent_again() {
     for number in 0..5 {
         larder.get(&format!("/{number}")).await.assert_status(204);
         larder.request("POST", "/").body("abc").await.assert_status(204);
+        larder.get("/").await.assert_status(204);
+        larder.request("POST", "/").body(long_content()).await.assert_status(204);
     }
 }
 
