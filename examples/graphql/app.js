@@ -1,4 +1,4 @@
-// Courses in memory, by GraphQL. Queries come as GET, mutations as POST. Each resolver adds the tags of what it returns.
+// Courses in memory, by GraphQL. Queries come as GET or POST, mutations as POST. Each resolver adds the tags of what it returns.
 import express from "express";
 import { buildSchema, graphql } from "graphql";
 

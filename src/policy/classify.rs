@@ -21,7 +21,7 @@ use super::path::{is_normal, normalize};
 use super::route::SharedPart;
 use super::route::{Anonymous, RouteMode, Shared};
 use super::routes::Routes;
-use super::{CacheKey, RequestHead, Route, credentials, is_ambiguous_name, override_fields};
+use super::{CacheKey, RequestHead, Route, credentials, disguised_write, is_ambiguous_name, override_fields};
 use crate::clock::Timestamp;
 use crate::purge::NormalizedPath;
 use crate::stored_response::StoredHead;
@@ -43,7 +43,7 @@ pub enum Classification<'r> {
         /// The route of the path.
         route: Option<&'r Arc<Route>>,
     },
-    /// Any unsafe method; `invalidation` decides its purges.
+    /// An unsafe method, or a read by POST that may write; `invalidation` decides its purges.
     Write {
         /// The route of the path.
         route: Option<&'r Arc<Route>>,
@@ -214,22 +214,31 @@ pub fn classify<'r>(
             Err((reason, route)) => Classification::Pass { reason, route },
         },
         _ if let Some(route) = find_content_read(routes, request) => match request.content {
+            Some(content) if disguised_write::may_write(request, content) => {
+                classify_write(routes, request, callers)
+            }
             Some(_) => classify_read(route, request, caller_fields, callers),
             None => Classification::ContentRead { route },
         },
         _ if is_safe(request.method) => {
             Classification::Pass { reason: PassReason::Method, route: routes.find(request.path) }
         }
-        _ => {
-            let route = find_in_any_spelling(routes, request.path).next();
-            // The tags of a write may name its caller.
-            match route.and_then(|route| Some((route, route.callers.as_ref()?))) {
-                Some((route, source)) if callers.identify_writer(source) == CallerVerdict::Pending => {
-                    Classification::Identify { route }
-                }
-                _ => Classification::Write { route },
-            }
+        _ => classify_write(routes, request, callers),
+    }
+}
+
+fn classify_write<'r>(
+    routes: &'r Routes,
+    request: &RequestHead<'_>,
+    callers: &dyn IdentifyCaller,
+) -> Classification<'r> {
+    let route = find_in_any_spelling(routes, request.path).next();
+    // The tags of a write may name its caller.
+    match route.and_then(|route| Some((route, route.callers.as_ref()?))) {
+        Some((route, source)) if callers.identify_writer(source) == CallerVerdict::Pending => {
+            Classification::Identify { route }
         }
+        _ => Classification::Write { route },
     }
 }
 
@@ -238,6 +247,7 @@ fn find_content_read<'r>(routes: &'r Routes, request: &RequestHead<'_>) -> Optio
     let route = find_caching_route(routes, request.path).ok()?;
     let is_read = route.methods.contains(request.method)
         && !may_be_overridden(route, request)
+        && !disguised_write::query_overrides_method(request)
         && !request.has(&header::UPGRADE);
     is_read.then_some(route)
 }

@@ -1,5 +1,6 @@
 //! Answers a request on a route that caches: from the store, by a fetch, or by passing it on.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -135,13 +136,23 @@ pub(super) async fn with_route_timeout(
     route: Option<&Arc<Route>>,
     answer: impl Future<Output = Answer>,
 ) -> Answer {
+    let Ok(answer) = try_with_route_timeout(route, async { Ok::<_, Infallible>(answer.await) }).await;
+    answer
+}
+
+/// The same for a request that may turn out to change something, which is an error here.
+pub(super) async fn try_with_route_timeout<E>(
+    route: Option<&Arc<Route>>,
+    answer: impl Future<Output = Result<Answer, E>>,
+) -> Result<Answer, E> {
     let Some(limit) = route.and_then(|route| route.timeout) else { return answer.await };
     let deadline = Instant::now() + limit;
     match timeout_at(deadline, answer).await {
-        Ok(mut answer) => {
+        Ok(Ok(mut answer)) => {
             answer.response = answer.response.map(|body| body.with_deadline(deadline));
-            answer
+            Ok(answer)
         }
-        Err(_) => Answer::from_error(&ProxyError::RouteTimeout, route),
+        Ok(Err(other)) => Err(other),
+        Err(_) => Ok(Answer::from_error(&ProxyError::RouteTimeout, route)),
     }
 }

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::answer::{Answer, CACHE_STATUS, LARDER_POSITION};
 use super::body::Body;
-use super::cached_request::{answer_cached, pass_miss, with_route_timeout};
+use super::cached_request::{answer_cached, pass_miss, try_with_route_timeout, with_route_timeout};
 use super::client_request::{Client, ClientHead, ClientRequest, timeouts};
 use super::content_read::read_content;
 use super::error::ProxyError;
@@ -31,6 +31,7 @@ use crate::memory_budget::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES, Reservation};
 use crate::metrics::NonCacheReply;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
+use crate::policy::disguised_write::may_write_unread;
 use crate::policy::no_vary_search::LookupQuery;
 use crate::policy::response_tags::remove_cache_fields;
 use crate::policy::route::RouteMode;
@@ -319,7 +320,11 @@ impl PendingRequest {
             }
             Action::ContentRead { route } => {
                 let answer = Box::pin(answer_content_read(&worker, request, &route));
-                with_route_timeout(Some(&route), answer).await
+                match try_with_route_timeout(Some(&route), answer).await {
+                    Ok(answer) => answer,
+                    // A write's own time-out says what becomes of it.
+                    Err(request) => Box::pin(write::write(&worker, *request, Some(&route))).await,
+                }
             }
             Action::Overlay { route, caller } => {
                 let answer = Box::pin(answer_with_overlay(&worker, request, &route, caller));
@@ -359,18 +364,31 @@ fn reserve_head(memory: &ClientMemory, head: &Parts) -> Option<Reservation> {
     Some(reservation)
 }
 
-/// Answers a read by QUERY or POST: from the store, or by a fetch that sends the same content.
-async fn answer_content_read(worker: &Worker, mut request: Box<ClientRequest>, route: &Arc<Route>) -> Answer {
+/// Answers a read by QUERY or POST: from the store, or by a fetch that sends the same content. `Err`: it may write.
+async fn answer_content_read(
+    worker: &Worker,
+    mut request: Box<ClientRequest>,
+    route: &Arc<Route>,
+) -> Result<Answer, Box<ClientRequest>> {
     let reason = match read_content(worker, &mut request).await {
-        Ok(Some(reason)) => reason,
-        Ok(None) => match worker.classify_after_asking(&request.head).await {
-            Classification::Lookup(lookup) => return answer_cached(worker, request, lookup, None).await,
-            Classification::Pass { reason, .. } => reason,
-            _ => PassReason::Content,
+        Ok(Some(PassReason::Content))
+            if may_write_unread(&request.head.parts.method, &request.head.parts.headers) =>
+        {
+            worker.ask_caller(route, &request.head).await;
+            return Err(request);
+        }
+        Ok(reason) => match (worker.classify_after_asking(&request.head).await, reason) {
+            (Classification::Write { .. }, _) => return Err(request),
+            (_, Some(reason)) => reason,
+            (Classification::Lookup(lookup), None) => {
+                return Ok(answer_cached(worker, request, lookup, None).await);
+            }
+            (Classification::Pass { reason, .. }, None) => reason,
+            (_, None) => PassReason::Content,
         },
-        Err(error) => return Answer::from_error(&error, Some(route)),
+        Err(error) => return Ok(Answer::from_error(&error, Some(route))),
     };
-    pass_miss(worker, request, route, reason).await
+    Ok(pass_miss(worker, request, route, reason).await)
 }
 
 /// A change event posted by a webhook. It is never forwarded.

@@ -13,7 +13,6 @@ use super::{max_forwards, tunnel, upstream_request};
 use crate::metrics::NonCacheReply;
 use crate::policy::Route;
 use crate::policy::cache_status::CacheOutcome;
-use crate::upstream::RequestBody;
 
 pub(super) async fn pass(
     worker: &Worker,
@@ -26,10 +25,7 @@ pub(super) async fn pass(
         return Answer::without_cache(response, NonCacheReply::Error, route);
     }
     let upgrade = ClientUpgrade::take(head);
-    let body = match head.content.take() {
-        Some(content) => RequestBody::from_content(content),
-        None => upstream_request::body(worker, head, body.take()),
-    };
+    let body = upstream_request::body(worker, head, body.take());
     // Read the request id before the fields are moved; nothing else of them is needed later.
     head.request_id();
     let headers = std::mem::take(&mut head.parts.headers);

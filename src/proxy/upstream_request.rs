@@ -67,8 +67,12 @@ pub(super) fn restore_condition(request: &mut Request<RequestBody>) {
     }
 }
 
-/// A content that is forwarded. It is held back where the upstream is to say whether it wants it.
+/// A content that is forwarded: what was read of it, or what arrives. It is held back where the upstream is to say whether
+/// it wants it.
 pub(super) fn body(worker: &Worker, head: &ClientHead, body: Option<Incoming>) -> RequestBody {
+    if let Some(content) = &head.content {
+        return RequestBody::from_content(content.clone());
+    }
     let mut body = received_body(worker, head, body);
     let settings = &worker.proxy.config.upstream;
     if settings.forwards_expect && !settings.http2 && head.expects_continue() {

@@ -191,3 +191,47 @@ async fn a_stored_read_goes_over_no_connection_with_others_content() {
     // Its own connection may carry what is not stored.
     assert_eq!(connection("/search"), connection("/last"));
 }
+
+/// A write that looks like a search is not lost.
+#[tokio::test]
+async fn a_post_that_may_write_always_reaches_the_api() {
+    let upstream = Upstream::start();
+    upstream.on("/graphql", echo);
+    let routes = "
+routes:
+  - {path: /graphql, ttl: 10m, methods: [GET, POST]}
+  - {path: /courses, ttl: 10m, methods: [GET, POST], tags: [courses]}";
+    let larder = Larder::with(routes, &upstream);
+    let post = |media_type: &str, content: &str| {
+        larder.request("POST", "/graphql").header("content-type", media_type).body(content.to_owned())
+    };
+    let query = r#"{"query": "{ course(id: 7) { title } }"}"#;
+    let rename = |title: &str| {
+        let document = "mutation($t: String!) { rename(id: 7, title: $t) { id } }";
+        format!(r#"{{"query": "{document}", "variables": {{"t": "{title}"}}}}"#)
+    };
+    for title in ["A", "B", "A"] {
+        post(JSON, query).await.assert_stored();
+        post(JSON, query).await.assert_hit();
+        let reply = post(JSON, &rename(title)).await.assert_fwd("method");
+        assert!(reply.text().starts_with(&format!("POST {}", rename(title))), "{reply}");
+    }
+    let large = format!(r#"{{"query": "mutation {{ a }}", "x": "{}"}}"#, "x".repeat(64 * 1024));
+    for (media_type, content) in [
+        (JSON, large.as_str()),
+        (JSON, r#"{"extensions": {"persistedQuery": {"sha256Hash": "7f"}}, "variables": {}}"#),
+        (JSON, r#"{"jsonrpc": "2.0", "method": "rename", "params": ["A"], "id": 1}"#),
+        ("application/graphql", "mutation { rename(id: 7) }"),
+        (FORM, "_method=DELETE"),
+    ] {
+        post(JSON, query).await.assert_stored();
+        for _ in 0..2 {
+            post(media_type, content).await.assert_fwd("method").assert_status(200);
+        }
+    }
+    // Without purges of its own, such a write purges as any other does.
+    let reads = |path: &str| larder.request("POST", path).header("content-type", JSON).body("{}");
+    reads("/courses").await.assert_stored();
+    larder.request("POST", "/courses?_method=PATCH").body("x").await.assert_fwd("method");
+    reads("/courses").await.assert_detail_begins("purged:");
+}

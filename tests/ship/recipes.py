@@ -114,6 +114,8 @@ def framework(recipe):
         environment["LARDER_ADMIN_URL"] = f"http://127.0.0.1:{admin}"
         with running(["bash", "-c", f"exec {start}"], port, WORK / f"{recipe}.log", cwd=folder, env=environment):
             promises(recipe, proxy, port)
+            if recipe == "graphql":
+                mutations_by_post(proxy)
 
 
 def promises(recipe, proxy, api):
@@ -135,6 +137,18 @@ def promises(recipe, proxy, api):
     for token in ("a", "b"):
         _, said, _ = ask(proxy, "GET", listed, headers={"Authorization": f"Bearer {token}"})
         check(f"{recipe}: no hit for the caller {token}", "; hit" not in said, said)
+
+
+def mutations_by_post(proxy):
+    """What looks like a query by POST and is none reaches the API each time."""
+    for title in ("A", "B", "A"):
+        rename = 'mutation($t: String!) { rename(id: 7, title: $t) { title } }'
+        content = json.dumps({"query": rename, "variables": {"t": title}})
+        _, said, body = ask(proxy, "POST", "/graphql", content)
+        check(f"graphql: renamed to {title}", "fwd=method" in said and title in body, (said, body))
+        for expected in ("stored", "; hit"):
+            _, said, body = ask(proxy, "POST", "/graphql", json.dumps({"query": "{ course(id: 7) { title } }"}))
+            check(f"graphql: a query by POST: {expected}", expected in said and f'"{title}"' in body, (said, body))
 
 
 class Api:

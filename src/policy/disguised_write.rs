@@ -1,0 +1,244 @@
+//! Finds writes among the POSTs by which a route is read: GraphQL mutations, JSON-RPC calls, and forms that stand for another
+//! method. A POST that can't be told from a write counts as one: a write that the store answered would be lost.
+
+use std::borrow::Cow;
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::Value;
+
+use super::content::{Content, parse_unambiguous_json};
+use super::methods::is_safe;
+use super::query::decoded_pairs;
+use super::{RequestHead, graphql};
+
+/// The decoded content that is looked at.
+const MAX_DECODED_BYTES: u64 = 1024 * 1024;
+
+/// The parameters by which frameworks let a form ask for another method: Rails, Laravel, Symfony, Spring; ASP.NET.
+const METHOD_PARAMETERS: [&str; 2] = ["_method", "_httpmethod"];
+
+/// Members of a GraphQL request that names its document otherwise than by its text.
+const PERSISTED_MEMBERS: [&str; 5] = ["doc_id", "documentid", "queryid", "variables", "operationname"];
+
+/// The forms of content in which a write may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    UrlEncoded,
+    GraphQl,
+    Multipart,
+    Other,
+}
+
+/// Whether a POST with this content may write.
+pub(super) fn may_write(request: &RequestHead<'_>, content: &[u8]) -> bool {
+    if *request.method != Method::POST || content.is_empty() {
+        return false;
+    }
+    match find_form(request.headers) {
+        Form::Json | Form::UrlEncoded => parsed_may_write(request.headers, content),
+        form if request.headers.contains_key(CONTENT_ENCODING) => form != Form::Other,
+        Form::GraphQl => str::from_utf8(content).map_or(true, graphql::may_write),
+        Form::Multipart => true,
+        // Some APIs take all content for JSON.
+        Form::Other => parse_unambiguous_json(content).is_some_and(|value| json_may_write(&value)),
+    }
+}
+
+fn parsed_may_write(headers: &HeaderMap, content: &[u8]) -> bool {
+    match Content::parse_request(headers, content, MAX_DECODED_BYTES) {
+        Ok(Content::Json(value)) => json_may_write(&value),
+        Ok(Content::Form(form)) => form_may_write(&form),
+        Err(_) => true,
+    }
+}
+
+/// Whether a POST whose content is not looked at may write, by its media type.
+pub(crate) fn may_write_unread(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::POST && find_form(headers) != Form::Other
+}
+
+/// Whether the query of a POST asks for another method that writes.
+pub(super) fn query_overrides_method(request: &RequestHead<'_>) -> bool {
+    let query = request.query.filter(|query| *request.method == Method::POST && query.contains(['_', '%']));
+    let pairs = query.map(decoded_pairs);
+    pairs.into_iter().flatten().any(|(name, value)| overrides_method(&name, &value))
+}
+
+fn overrides_method(name: &str, value: &str) -> bool {
+    let is_parameter = || METHOD_PARAMETERS.iter().any(|other| name.trim().eq_ignore_ascii_case(other));
+    let is_other = |method: Method| method != Method::POST && !is_safe(&method);
+    let parse = || Method::from_bytes(value.trim().to_ascii_uppercase().as_bytes());
+    name.contains('_') && is_parameter() && !value.is_empty() && parse().map_or(true, is_other)
+}
+
+fn find_form(headers: &HeaderMap) -> Form {
+    let mut forms = headers.get_all(CONTENT_TYPE).iter().map(|value| {
+        let text = String::from_utf8_lossy(HeaderValue::as_bytes(value)).to_ascii_lowercase();
+        match text.split(';').next().unwrap_or_default().trim() {
+            "application/x-www-form-urlencoded" => Form::UrlEncoded,
+            "application/graphql" => Form::GraphQl,
+            media_type if media_type.starts_with("multipart/") => Form::Multipart,
+            media_type if media_type.ends_with("json") => Form::Json,
+            _ => Form::Other,
+        }
+    });
+    match (forms.next(), forms.next()) {
+        (Some(form), None) => form,
+        (None, _) => Form::Other,
+        // Which line counts is not known.
+        (Some(_), Some(_)) => Form::Multipart,
+    }
+}
+
+/// A request, or a batch of such.
+fn json_may_write(value: &Value) -> bool {
+    let requests = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    requests.iter().filter_map(Value::as_object).any(|request| {
+        let members = request.iter().map(|(name, value)| (name.to_ascii_lowercase(), Cow::Borrowed(value)));
+        Members(members.collect()).may_write()
+    })
+}
+
+fn form_may_write(form: &str) -> bool {
+    let members = decoded_pairs(form)
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), Cow::Owned(Value::from(value))));
+    Members(members.collect()).may_write()
+}
+
+/// The members of an object or the fields of a form. Names are in lower case: some APIs read them in any.
+struct Members<'v>(Vec<(String, Cow<'v, Value>)>);
+
+impl Members<'_> {
+    fn find<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m Value> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_ref())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.find(name).any(|value| !value.is_null())
+    }
+
+    fn may_write(&self) -> bool {
+        // JSON-RPC; version 1.0 has no `jsonrpc`.
+        if self.has("jsonrpc") || self.has("method") && self.has("params") {
+            return true;
+        }
+        let overrides = |(name, value): &(String, Cow<'_, Value>)| {
+            value.as_str().is_some_and(|value| overrides_method(name, value))
+        };
+        if self.0.iter().any(overrides) {
+            return true;
+        }
+        let documents = self.find("query").filter_map(Value::as_str).filter(|text| !text.is_empty());
+        let mut documents = documents.peekable();
+        if documents.peek().is_some() {
+            return documents.any(graphql::may_write);
+        }
+        PERSISTED_MEMBERS.iter().any(|name| self.has(name)) || self.find("extensions").any(is_persisted)
+    }
+}
+
+fn is_persisted(extensions: &Value) -> bool {
+    match extensions {
+        Value::String(text) => text.contains("persistedQuery"),
+        other => other.get("persistedQuery").is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixtures::fields;
+
+    fn is_write(media_type: &str, content: &str) -> bool {
+        let headers = fields(&[("content-type", media_type)]);
+        may_write(&RequestHead::new(&Method::POST, "/a", &headers), content.as_bytes())
+    }
+
+    #[test]
+    fn a_post_that_may_write_is_no_read() {
+        let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+        for (media_type, content) in [
+            (json, r#"{"query": "mutation { a }"}"#),
+            (json, r#"{"Query": "mutation { a }"}"#),
+            (json, r#"[{"query": "{ a }"}, {"query": "mutation { a }"}]"#),
+            (json, r#"{"query": "{ a"}"#),
+            ("application/graphql+json; charset=utf-8", r#"{"query": "subscription { a }"}"#),
+            ("text/plain", r#"{"query": "mutation { a }"}"#),
+            ("application/graphql", "mutation { a }"),
+            (json, r#"{"extensions": {"persistedQuery": {"version": 1}}}"#),
+            (json, r#"{"query": null, "extensions": {"persistedQuery": {"version": 1}}}"#),
+            (json, r#"{"id": "7f", "variables": {}}"#),
+            (json, r#"{"doc_id": "7"}"#),
+            (json, r#"{"operationName": "Rename"}"#),
+            (json, r#"{"jsonrpc": "2.0", "method": "get"}"#),
+            (json, r#"[{"jsonrpc": "2.0", "method": "get"}]"#),
+            (json, r#"{"method": "get", "params": [], "id": 1}"#),
+            (json, r#"{"_method": "DELETE"}"#),
+            (json, r#"{"query": "{ a }", "query": "mutation { a }"}"#),
+            (json, r#"{"q": "#),
+            (form, "a=1&_method=delete"),
+            (form, "_HttpMethod=PUT"),
+            (form, "%5Fmethod=patch"),
+            (form, "_method=x%20y"),
+            (form, "query=mutation+%7B+a+%7D"),
+            (form, "extensions=%7B%22persistedQuery%22:%7B%7D%7D"),
+            ("multipart/form-data; boundary=x", "--x"),
+        ] {
+            assert!(is_write(media_type, content), "{media_type} {content}");
+        }
+    }
+
+    #[test]
+    fn searches_are_reads() {
+        let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+        for (media_type, content) in [
+            (json, ""),
+            (json, "{}"),
+            (json, "[7, [1]]"),
+            (json, r#"{"query": "query Q { mutation }"}"#),
+            (json, r#"{"query": "query Q { a }", "variables": {}, "operationName": "Q"}"#),
+            (json, r#"{"query": "what's new?", "id": 7}"#),
+            (json, r#"{"query": {"match": {"title": "mutation {"}}}"#),
+            (json, r#"{"id": "7", "method": "card", "_method": "GET"}"#),
+            ("application/graphql", "{ a }"),
+            (form, "q=knots&_method=&query=knots"),
+            (form, "_method=post"),
+            (form, "_method=HEAD"),
+            ("text/plain", "mutation { a }"),
+            ("application/xml", "<a/>"),
+        ] {
+            assert!(!is_write(media_type, content), "{media_type} {content}");
+        }
+    }
+
+    #[test]
+    fn content_with_a_coding_is_decoded_or_may_write() {
+        for (coding, form, expected) in [
+            ("br", "application/json", true),
+            ("gzip", "application/json", true),
+            ("br", "application/graphql", true),
+            ("br", "text/plain", false),
+        ] {
+            let headers = fields(&[("content-type", form), ("content-encoding", coding)]);
+            let request = RequestHead::new(&Method::POST, "/a", &headers);
+            assert_eq!(may_write(&request, b"\x1f\x8b"), expected, "{coding} {form}");
+        }
+        let query = Method::from_bytes(b"QUERY").unwrap();
+        let headers = fields(&[("content-type", "application/json")]);
+        assert!(!may_write(&RequestHead::new(&query, "/a", &headers), br#"{"jsonrpc": "2.0"}"#));
+    }
+
+    #[test]
+    fn a_query_may_ask_for_another_method() {
+        for (query, expected) in
+            [("a=1&_method=DELETE", true), ("%5fmethod=put", true), ("_method=get", false), ("a=%20", false)]
+        {
+            let headers = HeaderMap::new();
+            let request =
+                RequestHead { query: Some(query), ..RequestHead::new(&Method::POST, "/a", &headers) };
+            assert_eq!(query_overrides_method(&request), expected, "{query}");
+        }
+    }
+}
