@@ -327,8 +327,9 @@ impl<'c> Explainer<'c> {
         };
         // Fails if `Vary` has `*`.
         context.select_variant_key(headers)?;
-        let targets =
+        let mut targets =
             response_admission::response_targets(route, request, lookup.query.sent(), headers, &tags);
+        targets.extend(response_admission::absence_targets(status, request.path));
         let equivalents = SearchVariance::parse(headers);
         let closed_by_s_maxage = storing::is_stale_window_closed_by_s_maxage(route, headers);
         Ok(StoreExplanation {

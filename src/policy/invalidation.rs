@@ -41,6 +41,11 @@ pub(crate) fn caller_target(credential: &[u8], path: &NormalizedPath) -> Target 
     Target::tag(format!("(caller) {} {}", credential::hash(credential), path.as_str()))
 }
 
+/// The target of the responses to `path` and all below it that say that nothing is there.
+pub(crate) fn absence_target(path: &str) -> Target {
+    Target::tag(format!("(absent) {path}"))
+}
+
 /// Every route that `path` may mean: in normal form, and in each of its readings.
 pub(super) fn possible_routes<'r>(
     routes: &'r Routes,

@@ -9,13 +9,14 @@ use super::classify::Caller;
 use super::content::Content;
 use super::credential::caller_value;
 use super::freshness::ExchangeTimes;
-use super::invalidation::{caller_target, route_target};
+use super::invalidation::{absence_target, caller_target, route_target};
 use super::lifetime_limits::{bound_by_headers, limit_lifetime};
 use super::no_vary_search::SearchVariance;
 use super::not_stored::NotStored;
 use super::path::framework_readings;
 use super::response_tags::response_tags;
 use super::route::OwnUrl;
+use super::routes::is_absence;
 use super::storing::may_store;
 use super::vary::Vary;
 use super::{CacheKey, RequestHead, Route};
@@ -105,6 +106,14 @@ pub fn response_targets(
     ids.sort_unstable();
     ids.dedup();
     ids
+}
+
+/// The targets by which a write above `path` reaches a response that says that nothing is there.
+pub(crate) fn absence_targets(status: StatusCode, path: &str) -> Vec<TargetId> {
+    if !is_absence(status.as_u16()) {
+        return Vec::new();
+    }
+    NormalizedPath::new(path).prefixes().map(|above| absence_target(above).id()).collect()
 }
 
 /// The maximum number of bytes that are stored of a body.

@@ -25,6 +25,8 @@ pub struct Routes {
     has_unplain_literals: bool,
     /// Some route has a `rate`.
     pub(super) has_rates: bool,
+    /// Some route has a `status` for [`is_absence`].
+    stores_absence: bool,
     /// Some route has `languages`.
     pub(super) has_languages: bool,
     rules: TargetId,
@@ -67,6 +69,7 @@ impl Routes {
             loose: TrieNode::default(),
             has_unplain_literals: false,
             has_rates: routes.iter().any(|route| route.rate.is_some()),
+            stores_absence: routes.iter().any(|route| route.status.keys().any(|status| is_absence(*status))),
             has_languages: routes.iter().any(|route| !route.languages.is_empty()),
             rules,
             query_rules: TargetId::hash_rules(&query_rules_text(routes)),
@@ -105,6 +108,11 @@ impl Routes {
     /// The rules that select queries, by which a purge of a URL names what is stored.
     pub(crate) fn query_rules(&self) -> TargetId {
         self.query_rules
+    }
+
+    /// Whether a route gives responses a lifetime that say that nothing is there.
+    pub(super) fn stores_absence(&self) -> bool {
+        self.stores_absence
     }
 
     /// The routes in the order of the file.
@@ -226,6 +234,11 @@ fn rules_text(routes: &[Arc<Route>], more: &str) -> String {
     let mut texts: Vec<String> = routes.iter().filter(counts).map(text).collect();
     texts.sort_unstable();
     format!("{TAG_COMPARISON} {more}\n{}", texts.concat())
+}
+
+/// Whether a response with this status says that nothing is there, which a write elsewhere may change.
+pub(super) fn is_absence(status: u16) -> bool {
+    matches!(status, 404 | 410)
 }
 
 /// All that decides which query is the one of a stored response.

@@ -1,6 +1,6 @@
 //! A write reaches what lies below its path, what a custom method is called on, and other spellings of its ids.
 
-use crate::support::{Answer, Larder, Upstream};
+use crate::support::{Answer, Larder, Received, Upstream};
 
 const TAGGED: &str = "
 routes:
@@ -243,5 +243,46 @@ routes:
         ("/odata/courses%287%29/default.archive", &reads[2..3]),
     ] {
         assert_eq!(purged(&larder, ("POST", write), &reads).await, expected, "{write}");
+    }
+}
+
+/// An API that names what it creates in its content alone.
+#[tokio::test]
+async fn what_was_absent_is_asked_for_again_after_a_create() {
+    let upstream = Upstream::start();
+    let absent = ["/api/courses/9", "/api/courses/9/lessons/1"];
+    let present = ["/api/courses/8", "/api/teachers/9"];
+    for path in [absent[0], absent[1], present[1]] {
+        upstream.on(path, |request: &Received| match request.method.as_str() {
+            "GET" => Answer::status(if request.target.ends_with("lessons/1") { 410 } else { 404 }),
+            _ => Answer::ok(""),
+        });
+    }
+    let routes = "
+routes:
+  - {path: \"/api/courses/{id}\", ttl: 5m, tags: [\"course:{id}\"], status: {404: 10m}}
+  - {path: \"/api/{*rest}\", ttl: 5m, status: {404: 10m, 410: 10m}}";
+    let all = [absent, present].concat();
+    for (children, method, target, expected) in [
+        (true, "POST", "/api/courses", &absent[..]),
+        // Resources under other names may have come with it.
+        (true, "PUT", "/api/courses/7", &absent),
+        (true, "POST", "/api/courses/9", &absent),
+        (true, "POST", "/api/courses/7/lessons", &[]),
+        (true, "DELETE", "/api/courses/7", &[]),
+        (false, "POST", "/api/courses", &[]),
+    ] {
+        let larder = Larder::with(&format!("purge: {{children: {children}}}\n{routes}"), &upstream);
+        for path in &all {
+            larder.get(path).await.assert_stored();
+        }
+        larder.request(method, target).body("{}").await.assert_status(200);
+        let mut misses = Vec::new();
+        for path in &all {
+            if !larder.get(path).await.is_hit() {
+                misses.push(*path);
+            }
+        }
+        assert_eq!(misses, expected, "{method} {target} {children}");
     }
 }

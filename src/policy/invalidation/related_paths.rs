@@ -1,8 +1,9 @@
 //! The stored paths beside its own that a write may have changed: those above it, and those below it.
 
+use super::absence_target;
 use crate::policy::routes::Routes;
 use crate::policy::{RequestHead, override_fields};
-use crate::purge::NormalizedPath;
+use crate::purge::{NormalizedPath, Target};
 
 /// Which related paths writes purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,20 @@ impl ReachBelow {
                 Self::Members => routes.caches_members(path),
                 Self::All => routes.caches_below(path),
             }
+    }
+}
+
+impl ReachBelow {
+    /// The target of what is stored as absent and may exist after a write to `path`: a POST creates below its path, a PUT
+    /// beside it. `None`: no route stores that.
+    pub(super) fn absence(self, routes: &Routes, path: &NormalizedPath) -> Option<Target> {
+        let above = match self {
+            Self::Nothing => path.prefixes().last()?,
+            Self::Members => path.as_str().rsplit_once('/').map(|(parent, _)| parent)?,
+            Self::All => return None,
+        };
+        let is_named = routes.stores_absence() && !matches!(above, "" | "/");
+        is_named.then(|| absence_target(above))
     }
 }
 

@@ -373,9 +373,9 @@ impl<'r> WritePlan<'r> {
 
     /// Adds what lies below the path. The targets of `own_url: caller` name it for that caller already.
     fn add_children(&self, targets: &mut PurgeTargets, path: &CandidatePath<'_>) {
-        let has_own_reach = |it: &RouteMatch<'_>| it.route.purges.is_some() || it.route.per.is_some();
-        let is_said = path.matches.iter().any(has_own_reach);
+        let is_said = path.matches.iter().any(|it| it.route.purges.is_some() || it.route.per.is_some());
         for reading in &path.readings {
+            path.reach.absence(self.routes, reading).into_iter().for_each(|it| targets.insert_named(it));
             let is_called_on = path.called_on.as_ref() == Some(reading);
             let reach = if is_called_on { ReachBelow::Members } else { path.reach };
             if (reach != ReachBelow::Members || !is_said) && reach.is_cached(self.routes, reading) {

@@ -17,7 +17,7 @@ use crate::policy::content::Content;
 use crate::policy::freshness::ExchangeTimes;
 use crate::policy::lifetime_limits::{self, limit_lifetime};
 use crate::policy::not_stored::NotStored;
-use crate::policy::response_admission::{RequestContext, response_targets};
+use crate::policy::response_admission::{RequestContext, absence_targets, response_targets};
 use crate::policy::response_tags::response_tags;
 use crate::policy::validation::freshen;
 use crate::policy::{Route, http_date};
@@ -122,6 +122,7 @@ fn build_head(
     let mut targets = response_targets(&target.route, &request, target.query.sent(), &headers, &tags);
     let routes = &target.proxy().routes;
     targets.extend([routes.rules(), routes.query_rules()]);
+    targets.extend(absence_targets(status, request.path));
     targets.sort_unstable();
     let mut key = target.context(&request).select_variant_key(&headers)?;
     // A response without Vary does not take the place of those that have one (RFC 9111 §4.1): it is stored for requests
