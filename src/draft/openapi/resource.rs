@@ -72,7 +72,7 @@ impl Resource {
 }
 
 /// A literal as a tag: lower case, without characters that mean something in tags.
-fn tag_name(text: &str) -> Option<String> {
+pub(super) fn tag_name(text: &str) -> Option<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let name: String = text.chars().filter(|c| is_word(*c)).flat_map(char::to_lowercase).take(64).collect();
     (!name.is_empty()).then_some(name)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::caution;
 use super::operation::{Access, PathItem, ReadOperation};
-use super::resource::{Resource, Tag, is_reached, reaches_any, shape};
+use super::resource::{Resource, Tag, is_reached, reaches_any, shape, tag_name};
 use crate::config::CALLER_SEGMENTS;
 use crate::draft::{Draft, DraftRoute, Setting, flow_item, scalar, sequence};
 
@@ -31,6 +31,7 @@ struct Planned<'p> {
 pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<String> {
     let mut planned: Vec<_> = items.iter().map(Planned::new).collect();
     add_bulk_tags(&mut planned);
+    add_view_tags(&mut planned);
     add_embedded_tags(&mut planned);
     keep_matching_tags(&mut planned);
     let mut names = BTreeSet::new();
@@ -317,6 +318,33 @@ fn add_bulk_tags(planned: &mut [Planned<'_>]) {
             if lists.contains(&kind) && plan.tags.iter().all(|tag| tag.text != kind) {
                 let why = format!("a write to the list of {kind} changes its items");
                 plan.tags.push(Tag { text: kind, why });
+            }
+        }
+    }
+}
+
+/// `/courses/latest` and `/courses/by-category/{cat}` show courses: beside `/courses/{id}`, they carry the name of the list.
+fn add_view_tags(planned: &mut [Planned<'_>]) {
+    let paths: Vec<String> = planned.iter().map(|plan| shape(&plan.item.path())).collect();
+    let collections: BTreeSet<String> =
+        paths.iter().filter_map(|path| path.strip_suffix("/{}")).map(str::to_owned).collect();
+    let is_written = |collection: &&String| {
+        let written = planned.iter().zip(&paths).filter(|(plan, _)| !plan.item.writes.is_empty());
+        written.into_iter().any(|(_, path)| path.strip_suffix("/{}").unwrap_or(path) == *collection)
+    };
+    let written: Vec<String> = collections.iter().filter(is_written).cloned().collect();
+    for (plan, path) in planned.iter_mut().zip(&paths) {
+        for collection in &written {
+            let is_view = path
+                .strip_prefix(collection.as_str())
+                .and_then(|rest| rest.strip_prefix('/'))
+                .is_some_and(|rest| !rest.starts_with('{'));
+            let name = collection.rsplit('/').next().and_then(tag_name).filter(|_| is_view);
+            if let Some(text) = name
+                && plan.tags.iter().all(|tag| tag.text != text)
+            {
+                let why = format!("a view of the list of {text}, which writes to its items change");
+                plan.tags.push(Tag { text, why });
             }
         }
     }

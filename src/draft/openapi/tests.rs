@@ -282,6 +282,38 @@ fn a_write_that_purges_nothing_is_a_question() {
 }
 
 #[test]
+fn views_of_a_list_are_purged_with_it() {
+    let read = json!({"responses": {"200": {}}});
+    let text = suggest(&document(json!({
+        "/courses": {"get": read, "post": {}},
+        "/courses/{id}": {"get": read, "patch": {}},
+        "/courses/latest": {"get": read},
+        "/courses/by-category/{cat}": {"get": read},
+        "/courses/export.csv": {"get": read},
+        "/courses/{id}/lessons": {"get": read},
+        "/courses/{courseId}/lessons/{lesson}": {"get": read, "put": {}},
+        "/courses/{id}/lessons/count": {"get": read},
+        "/plans/{id}": {"get": read},
+        "/plans/latest": {"get": read},
+        "/coursesets/latest": {"get": read},
+    })));
+    for path in ["/courses/latest", "/courses/by-category/{cat}", "/courses/export.csv"] {
+        let settings = route(&text, path);
+        assert!(
+            settings.iter().any(|line| line.starts_with("tags: [courses]")),
+            "{path} {settings:?}\n{text}"
+        );
+        assert_eq!(settings[0], "ttl: 1m", "{path}");
+    }
+    let count = route(&text, "/courses/{id}/lessons/count");
+    assert!(count.iter().any(|line| line.starts_with("tags: ") && line.contains("lessons")), "{count:?}");
+    for path in ["/plans/latest", "/coursesets/latest"] {
+        assert_eq!(route(&text, path), ["ttl: 30s"], "{path}");
+    }
+    assert!(text.contains("a view of the list of courses"), "{text}");
+}
+
+#[test]
 fn hostile_documents_are_read_in_bounds() {
     let loops = json!({
         "openapi": "3.0.0",
