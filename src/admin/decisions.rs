@@ -13,6 +13,7 @@ use super::response::{AdminError, AdminResponse};
 use super::{AdminState, Readiness};
 use crate::config::{nearest, read_duration};
 use crate::decision_feed::{DecisionFeed, DecisionFilter, DecisionReader};
+use crate::metrics::outcome_words;
 use crate::phase::Phase;
 
 /// Frames buffered per reader.
@@ -49,6 +50,32 @@ fn check_route(state: &AdminState, name: &str) -> Result<(), AdminError> {
     Err(AdminError::bad_request(format!("there is no route {name:?}"), fix))
 }
 
+/// Refuses a text with which no path begins.
+fn check_path(start: String) -> Result<String, AdminError> {
+    match start.starts_with('/') {
+        true => Ok(start),
+        false => Err(AdminError::bad_request(format!("no path begins with `{start}`"), "begin it with `/`")),
+    }
+}
+
+/// Refuses a text that no outcome has in it: the stream would stay empty.
+fn check_outcome(part: String) -> Result<String, AdminError> {
+    const PARAMETERS: [&str; 8] =
+        ["larder", "hit", "fwd", "fwd-status", "ttl", "stored", "collapsed", "detail"];
+    let known: Vec<&str> = PARAMETERS.into_iter().chain(outcome_words()).collect();
+    let is_possible = |word: &str| {
+        let is_number = word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        is_number || known.iter().any(|known| known.contains(word))
+    };
+    let mut words = part.split([';', '=', ' ', ':']);
+    let Some(wrong) = words.find(|word| !is_possible(word)) else { return Ok(part) };
+    let fix = match nearest(wrong, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "write a part of `Cache-Status`: `hit`, `stored`, `fwd=stale`, `detail=no-route`".to_owned(),
+    };
+    Err(AdminError::bad_request(format!("no outcome has `{wrong}` in it"), fix))
+}
+
 fn parse_query(query: Option<&str>) -> Result<DecisionFilter, AdminError> {
     let mut filter = DecisionFilter::default();
     for (name, value) in query_pairs(query)? {
@@ -56,8 +83,8 @@ fn parse_query(query: Option<&str>) -> Result<DecisionFilter, AdminError> {
         match name.as_str() {
             _ if value.is_empty() => return Err(wrong()),
             "route" => filter.route = Some(value),
-            "outcome" => filter.outcome = Some(value),
-            "path" => filter.path = Some(value),
+            "outcome" => filter.outcome = Some(check_outcome(value)?),
+            "path" => filter.path = Some(check_path(value)?),
             "client" => filter.client = Some(value.parse().map_err(|_| wrong())?),
             "slower" => filter.slower_than = Some(read_duration(&value).map_err(|_| wrong())?),
             _ => return Err(wrong()),

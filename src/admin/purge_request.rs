@@ -185,7 +185,7 @@ fn location_targets(
 /// A path, or an absolute URL.
 #[derive(Debug, PartialEq, Eq)]
 struct PurgeLocation<'u> {
-    scheme: &'u str,
+    scheme: &'static str,
     /// Lower case, without the scheme's default port; `None` for a path.
     host: Option<String>,
     path: String,
@@ -209,9 +209,10 @@ impl<'u> PurgeLocation<'u> {
         }
         let (scheme, rest) = before.split_once("://").ok_or_else(refuse)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let own_port = match scheme {
-            "http" => ":80",
-            "https" => ":443",
+        // RFC 3986 §3.1: schemes have no case.
+        let (scheme, own_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => ("http", ":80"),
+            "https" => ("https", ":443"),
             _ => return Err(refuse()),
         };
         if authority.is_empty() || authority.contains('@') {
@@ -237,6 +238,7 @@ mod tests {
             ("//a", None, "//a", None),
             ("/a?u=http://b/", None, "/a", Some("u=http://b/")),
             ("http://Example.com", Some("example.com"), "/", None),
+            ("HTTP://example.com:80/a", Some("example.com"), "/a", None),
             ("https://example.com:443/a?q", Some("example.com"), "/a", Some("q")),
             ("https://example.com:80/a", Some("example.com:80"), "/a", None),
             ("http://[::1]:80/a", Some("[::1]"), "/a", None),

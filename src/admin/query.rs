@@ -3,6 +3,9 @@
 use super::response::AdminError;
 use crate::policy::path::decode_escapes;
 
+/// The parameter that may be given more than once: a field of the request to explain.
+const REPEATED: &str = "header";
+
 /// Decodes the parameters of a query.
 pub(super) fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, AdminError> {
     let decoded = |text: &str| {
@@ -10,12 +13,19 @@ pub(super) fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, 
             .ok_or_else(|| AdminError::bad_request("the query is not UTF-8", "write it as %XX"))
     };
     let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            Ok((decoded(name)?, decoded(value)?))
-        })
-        .collect()
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for part in parts {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let (name, value) = (decoded(name)?, decoded(value)?);
+        if name != REPEATED && pairs.iter().any(|(other, _)| *other == name) {
+            return Err(AdminError::bad_request(
+                format!("the parameter `{name}` is given twice"),
+                "leave one",
+            ));
+        }
+        pairs.push((name, value));
+    }
+    Ok(pairs)
 }
 
 /// Percent-decodes; invalid escapes stay as they are. `None` if the result is not UTF-8.

@@ -12,6 +12,7 @@ use super::output::{OutputFormat, ReportEntry, Severity, colorize, render, rende
 use super::{fail, print};
 use crate::config::{Config, Finding, PurgeAllow, SettingOverrides, show_duration};
 use crate::policy::Route;
+use crate::policy::content_key::ReadMethods;
 use crate::policy::route::{RouteMode, Shared, Ttl};
 use crate::policy::template::Template;
 use crate::server::tls::ListenerTls;
@@ -151,6 +152,7 @@ fn summary(route: &Route) -> String {
         RouteMode::Observe => vec!["observe".to_owned(), ttl],
         RouteMode::Off => vec!["off".to_owned()],
     };
+    parts.extend(read_methods(route.methods));
     for url in route.caller_parts() {
         parts.push(format!("overlay {url}"));
     }
@@ -179,6 +181,13 @@ fn summary(route: &Route) -> String {
     parts.join("; ")
 }
 
+/// The methods by which a route is read, if GET is not the only one.
+fn read_methods(methods: ReadMethods) -> Option<String> {
+    let more = [("QUERY", methods.query), ("POST", methods.post)];
+    let more: Vec<_> = more.into_iter().filter_map(|(name, is_read)| is_read.then_some(name)).collect();
+    (!more.is_empty()).then(|| format!("read by GET, {}", more.join(", ")))
+}
+
 fn list<'t>(templates: impl Iterator<Item = &'t Template>) -> String {
     let names: Vec<&str> = templates.map(Template::as_str).collect();
     format!("[{}]", names.join(", "))
@@ -198,10 +207,11 @@ routes:
   - {path: '/a/{id}/b', purges: [a]}
   - {path: /c, ttl: none, tags: [c], purges: [], purged_by: admin}
   - {path: /d, mode: off}
+  - {path: /e, ttl: 1m, methods: [GET, QUERY, POST]}
 ";
         let config =
             Config::parse(text, "proxy.yaml", &|_| None, &SettingOverrides::default()).expect("a right file");
-        assert_eq!(headline(&config, 0), "no errors; 5 routes");
+        assert_eq!(headline(&config, 0), "no errors; 6 routes");
         assert_eq!(
             table(&config),
             "  /a         ttl 90s; shared; tags [a]
@@ -209,6 +219,7 @@ routes:
   /a/{id}/b  GETs not cached; purges [a]
   /c         until purged; tags [c]; writes purge nothing
   /d         off
+  /e         ttl 1m; read by GET, QUERY, POST
 "
         );
     }

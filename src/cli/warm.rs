@@ -107,7 +107,7 @@ pub(super) fn refresh(args: &RefreshArgs, config: &Path) -> ExitCode {
 }
 
 impl RunOutput {
-    /// Starts the run, shows its progress, and prints its end. Fails if a request failed.
+    /// Starts the run, shows its progress, and prints its end. Fails if a request failed, or all were refused.
     fn run(&self, path: &str, request: &Value, config: &Path) -> ExitCode {
         let shows_progress = !self.json && stderr().is_terminal();
         let mut last = None;
@@ -134,8 +134,14 @@ impl RunOutput {
             true => print_result(&format!("{tally:#}\n")),
             false => print_result(&describe_end(&tally)),
         };
-        if tally["failed"] == 0 { printed } else { ExitCode::FAILURE }
+        if has_succeeded(&tally) { printed } else { ExitCode::FAILURE }
     }
+}
+
+/// Whether no request failed, and not all were refused.
+fn has_succeeded(tally: &Value) -> bool {
+    let is_refused = tally["refused"] != 0 && tally["refused"] == count_done(tally);
+    tally["failed"] == 0 && !is_refused
 }
 
 /// The number of requests that have ended.
@@ -156,8 +162,9 @@ fn progress_bar(tally: &Value) -> String {
 fn describe_end(tally: &Value) -> String {
     let count = |name: &str| tally[name].as_u64().unwrap_or_default();
     let mut text = format!(
-        "{} requests: {} fetched, {} fresh, {} not stored, {} refused, {} failed\n",
+        "{} request{}: {} fetched, {} fresh, {} not stored, {} refused, {} failed\n",
         count("requests"),
+        if count("requests") == 1 { "" } else { "s" },
         count("fetched"),
         count("fresh"),
         count("notStored"),
@@ -192,6 +199,18 @@ mod tests {
             json!({"requests": 2, "fetched": 1, "failed": 1, "reasons": {"it was\u{1b} answered 500": 1}});
         let text = "2 requests: 1 fetched, 0 fresh, 0 not stored, 0 refused, 1 failed\n  1 it was\\u{1b} answered 500\n";
         assert_eq!(describe_end(&tally), text);
+    }
+
+    #[test]
+    fn a_run_that_was_refused_has_failed() {
+        for (refused, fetched, failed, expected) in
+            [(0, 0, 0, true), (1, 0, 0, false), (1, 1, 0, true), (0, 1, 0, true), (0, 1, 1, false)]
+        {
+            let tally =
+                json!({"requests": 2, "fetched": fetched, "refused": refused, "failed": failed, "fresh": 0});
+            assert_eq!(has_succeeded(&tally), expected, "{tally}");
+        }
+        assert!(describe_end(&json!({"requests": 1})).starts_with("1 request:"));
     }
 
     #[test]

@@ -114,6 +114,12 @@ impl TestChecker<'_> {
         let (Some(other), Some(test)) = (self.all.get(other), self.rules.tests.get(other)) else { return };
         let name = &test.name;
         let message = match relation {
+            Relation::Same(true) if std::ptr::eq(other, self.own) => {
+                Some("it is compared with itself; name another test".to_owned())
+            }
+            Relation::Purged(_) if !matches!(other.verdict, Verdict::Write(_) | Verdict::Purge(_)) => {
+                Some(format!("`{name}` is no write; write its `method`"))
+            }
             Relation::Purged(expected) => match (self.own.stored(), other.can_purge(self.own)) {
                 (None, _) => Some("no response is stored that could be purged".to_owned()),
                 (Some(_), true) if !expected => Some(format!("`{name}` purges it")),

@@ -97,6 +97,13 @@ pub(super) const FWDS: [(Fwd, &str); 7] = [
     (Fwd::Stale, "stale"),
 ];
 
+/// The words that say how a request was answered: `uri-miss`, `no-route`.
+pub(crate) fn outcome_words() -> impl Iterator<Item = &'static str> {
+    let details = FORWARD_REASONS.iter().flatten().map(|detail| detail.as_str());
+    let not_stored = NOT_STORED_REASONS.iter().map(|reason| reason.as_str());
+    FWDS.iter().map(|(_, name)| *name).chain(details).chain(not_stored)
+}
+
 pub(super) fn fwd_slot(fwd: Fwd) -> usize {
     fwd as usize
 }

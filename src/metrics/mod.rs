@@ -40,6 +40,7 @@ use crate::policy::cache_status::CacheOutcome;
 use crate::policy::not_stored::NotStored;
 use crate::policy::route::Ttl;
 use history::MetricsHistory;
+pub(crate) use labels::outcome_words;
 use labels::{
     FORWARD_REASONS, FWDS, NOT_STORED_REASONS, PURGE_SOURCES, REQUEST_OUTCOMES, RequestOutcome,
     STATUS_CLASSES,

@@ -30,9 +30,25 @@ async fn decisions_arrive_by_filter_as_they_are_made() {
         seen += &all.read_until("}\n\n").await;
     }
     assert!(seen.contains("larder; fwd=uri-miss; ttl=60; stored") && seen.contains("/b/1"), "{seen}");
-    for wrong in ["route=", "route=thing", "slower=fast", "client=me", "colour=red"] {
+    for wrong in [
+        "route=",
+        "route=thing",
+        "slower=fast",
+        "client=me",
+        "colour=red",
+        "path=b",
+        "outcome=foo",
+        "outcome=Hit",
+    ] {
         larder.admin.get(&format!("/decisions?{wrong}")).await.assert_status(400);
     }
+    larder.admin.get("/decisions?path=/a&path=/b").await.assert_status(400);
+    for right in ["outcome=fwd%3Duri-miss;%20ttl%3D60", "outcome=stored", "outcome=purged:7"] {
+        larder.admin.get(&format!("/decisions?{right}")).start().await.read_until("per request\n\n").await;
+    }
+    // A purge with a refused parameter is not run.
+    larder.admin.request("DELETE", "/cache?dry_run=true&dry_run=false").await.assert_status(400);
+    larder.get("/b/1").await.assert_hit();
 }
 
 #[tokio::test]

@@ -134,7 +134,11 @@ pub(super) fn format_purges(log: &Value) -> String {
 
 /// A string's text, escaped so that it can't control the terminal.
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().escape_debug().to_string()
+    let escape = |character: char| match character {
+        '\'' | '"' => character.to_string(),
+        other => other.escape_debug().to_string(),
+    };
+    value.as_str().unwrap_or_default().chars().map(escape).collect()
 }
 
 fn rate(hits: &Value, misses: &Value) -> String {

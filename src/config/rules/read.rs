@@ -99,6 +99,10 @@ pub(super) fn file(root: &YamlNode, diagnostics: &Diagnostics) -> Option<(PathBu
     let FileFields { config, tests } = FileFields::from_node(root, diagnostics)?;
     let example = "[{name: …, request: GET /, expect: {…}}]";
     let blocks = list(&tests, example, diagnostics, |node, _| Some(node.clone()))?;
+    if blocks.is_empty() {
+        diagnostics.error(tests.location, "nothing is tested").help("add tests, or remove the file");
+        return None;
+    }
     let names: Vec<Option<&YamlNode>> = blocks.iter().map(name_node).collect();
     for (at, node) in names.iter().enumerate() {
         let Some(node) = node else { continue };
