@@ -20,7 +20,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::AskSettings;
 use crate::hex;
 use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
-use crate::policy::cookies::cookie_pairs;
+use crate::policy::cookies::credential_pairs;
 use crate::policy::credential::Credential;
 use crate::policy::forwarding_fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::upstream::{ClientNetwork, Destination, Upstream};
@@ -234,7 +234,7 @@ impl AskClient {
             match credential {
                 Credential::Authorization => copy(AUTHORIZATION),
                 Credential::Header(name) => copy(name.clone()),
-                Credential::Cookie(name) => cookies.extend(cookie_pairs(headers, name)),
+                Credential::Cookie(name) => cookies.extend(credential_pairs(headers, name)),
                 Credential::AnyOf(_) | Credential::Claims(_) | Credential::Identity => {}
             }
         }

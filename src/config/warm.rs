@@ -19,7 +19,7 @@ use super::upstream::OFF_OR_DURATION;
 use super::yaml::{Value, YamlNode};
 use super::{Listen, ListenerSettings, PageWalk, WarmEntry, WarmList, url};
 use crate::policy::Route;
-use crate::policy::credential::credential_value;
+use crate::policy::credential::whole_value;
 use crate::policy::forwarding_fields::X_FORWARDED_PROTO;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::route::RouteMode;
@@ -372,7 +372,7 @@ fn never_stored_reason(route: Option<&Route>, headers: &HeaderMap) -> Option<(St
     if per.is_verified() {
         return None;
     }
-    let has_value = |credential| credential_value(credential, headers).is_some();
+    let has_value = |credential| whole_value(credential, headers).is_some();
     (!per.alternatives().iter().any(has_value)).then(|| {
         let why = format!("matches `{path}`, which stores one response for each caller");
         (why, "add `headers:` with the credential of the caller to warm it for")

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::policy::caller::{
     CallerSource, CallerVerdict, Claim, IdentifyCaller, Identity, UnknownCaller, WriteCaller,
 };
-use crate::policy::credential::credential_value;
+use crate::policy::credential::{credential_value, whole_value};
 use crate::proxy::ClientHead;
 
 /// How the callers of routes with `callers` are identified.
@@ -81,15 +81,15 @@ impl ExplainedCaller<'_> {
 
     /// Whom the request says to be from.
     fn stated_identity(&self, source: &CallerSource) -> Option<Identity> {
-        let values = source
-            .credentials
-            .iter()
-            .filter_map(|credential| credential_value(credential, &self.head.parts.headers));
-        let presented: Vec<u8> = values.collect::<Vec<_>>().join(&0);
+        let headers = &self.head.parts.headers;
         if !source.has_claims {
+            let values = source.credentials.iter().filter_map(|it| whole_value(it, headers));
+            let presented: Vec<u8> = values.collect::<Vec<_>>().join(&0);
             let name = Some(String::from_utf8_lossy(&presented).into_owned().into());
             return Some(Identity { name, claims: Vec::new(), kind: Default::default(), expires_at: None });
         }
+        let values = source.credentials.iter().filter_map(|it| credential_value(it, headers));
+        let presented: Vec<u8> = values.collect::<Vec<_>>().join(&0);
         let claims = self.explainer.config.callers.get(source.index).map_or(&[][..], |entry| &entry.claims);
         Identity::from_unverified(&presented, claims)
     }

@@ -1,6 +1,10 @@
 //! The cookies of a request, as servers read them.
 
+mod cookie_parts;
+
 use http::{HeaderMap, HeaderName, header};
+
+use cookie_parts::{CookiePart, find_part};
 
 /// Whether all servers read the same cookies: they differ in what they make of one that breaks the grammar of RFC 6265
 /// §4.1.1 (Python's standard library ignores all of the others, too), of more than they read (PHP: 1,000), and of names that
@@ -60,6 +64,33 @@ pub(crate) fn cookie_pairs<'a>(headers: &'a HeaderMap, name: &str) -> impl Itera
     cookies_named(headers, name).map(|cookie| cookie.pair)
 }
 
+/// The pairs of a cookie that is a credential, and of its parts; none if the credential is not sent.
+pub(crate) fn credential_pairs<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let is_sent = is_cookie_sent(headers, name);
+    let belongs = move |cookie: &Cookie<'_>| {
+        is_sent && (is_cookie_name(cookie.name, name.as_bytes()) || find_part(cookie.name, name).is_some())
+    };
+    parse_cookies(headers).filter(belongs).map(|cookie| cookie.pair)
+}
+
+/// Whether the cookie is there, in one piece or in chunks.
+pub(super) fn is_cookie_sent(headers: &HeaderMap, name: &str) -> bool {
+    parse_cookies(headers).any(|cookie| {
+        is_cookie_name(cookie.name, name.as_bytes())
+            || find_part(cookie.name, name) == Some(CookiePart::Chunk)
+    })
+}
+
+/// The names and pairs of a cookie's parts, by their names. Which of two with one name counts is up to the upstream: their
+/// order stays.
+pub(super) fn cookie_parts<'a>(headers: &'a HeaderMap, name: &str) -> Vec<(&'a [u8], &'a [u8])> {
+    let is_part = |cookie: &Cookie<'_>| find_part(cookie.name, name).is_some();
+    let parts = parse_cookies(headers).filter(is_part).map(|cookie| (cookie.name, cookie.pair));
+    let mut parts: Vec<_> = parts.collect();
+    parts.sort_by_key(|(name, _)| *name);
+    parts
+}
+
 /// The names of all cookies.
 pub(super) fn cookie_names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     parse_cookies(headers).map(|cookie| cookie.name)
@@ -82,10 +113,14 @@ fn is_cookie_name(sent: &[u8], name: &[u8]) -> bool {
     if sent == name {
         return true;
     }
-    let read = |byte: &u8| if matches!(byte, b'.' | b' ' | b'[') { b'_' } else { *byte };
-    let is_alike = |sent: &[u8]| sent.iter().map(read).eq(name.iter().map(read));
     let list = sent.iter().position(|byte| *byte == b'[');
-    is_alike(sent) || list.is_some_and(|end| is_alike(&sent[..end]))
+    is_alike(sent, name) || list.is_some_and(|end| is_alike(&sent[..end], name))
+}
+
+/// Whether PHP reads both as one name, but for lists.
+fn is_alike(sent: &[u8], name: &[u8]) -> bool {
+    let read = |byte: &u8| if matches!(byte, b'.' | b' ' | b'[') { b'_' } else { *byte };
+    sent.iter().map(read).eq(name.iter().map(read))
 }
 
 /// Parses `Cookie` (RFC 6265 §5.4), over all lines (RFC 9113 §8.2.3).

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 use super::RequestHead;
-use super::cookies::cookie_pairs;
+use super::cookies::{cookie_pairs, cookie_parts, is_cookie_sent};
 use crate::hex;
 
 /// The distinction between callers: a part of the request, or a name or claims that `callers` finds.
@@ -73,7 +73,7 @@ impl Credential {
     /// Whether the request has it, in whatever form.
     pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
         match self {
-            Credential::Cookie(name) => cookie_pairs(headers, name).next().is_some(),
+            Credential::Cookie(name) => is_cookie_sent(headers, name),
             credential => credential.field().is_some_and(|name| headers.contains_key(name)),
         }
     }
@@ -95,7 +95,7 @@ pub(crate) fn caller_value<'a>(per: &Credential, request: &RequestHead<'a>) -> O
         }
         Credential::Identity => Some(Cow::Borrowed(identity?.name.as_ref()?.as_bytes())),
         Credential::AnyOf(credentials) => combine_values(credentials, request.headers).map(Cow::Owned),
-        credential => credential_value(credential, request.headers).map(Cow::Borrowed),
+        credential => whole_value(credential, request.headers),
     }
 }
 
@@ -104,11 +104,30 @@ pub(crate) fn caller_value<'a>(per: &Credential, request: &RequestHead<'a>) -> O
 fn combine_values(credentials: &[Credential], headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut combined = Vec::new();
     for (position, credential) in credentials.iter().enumerate().filter(|(_, it)| it.is_in(headers)) {
-        let value = credential_value(credential, headers)?;
+        let value = whole_value(credential, headers)?;
         combined.extend_from_slice(format!("{position} {} ", value.len()).as_bytes());
-        combined.extend_from_slice(value);
+        combined.extend_from_slice(&value);
     }
     (!combined.is_empty()).then_some(combined)
+}
+
+/// All that a caller presents as a credential; `None` as in [`credential_value`]. A cookie counts with its parts: the value
+/// alone may be a name that anybody can write, whose signature is in `NAME.sig`, or only the number of its chunks.
+pub(crate) fn whole_value<'a>(credential: &Credential, headers: &'a HeaderMap) -> Option<Cow<'a, [u8]>> {
+    let value = credential_value(credential, headers);
+    let Credential::Cookie(name) = credential else { return value.map(Cow::Borrowed) };
+    let parts = cookie_parts(headers, name);
+    if parts.is_empty() {
+        return value.map(Cow::Borrowed);
+    }
+    let is_in_chunks = cookie_pairs(headers, name).next().is_none() && is_cookie_sent(headers, name);
+    let mut whole = if is_in_chunks { Vec::new() } else { value?.to_vec() };
+    for (_, pair) in parts {
+        // No cookie has a semicolon.
+        whole.push(b';');
+        whole.extend_from_slice(pair);
+    }
+    Some(Cow::Owned(whole))
 }
 
 /// The value of a credential; `None` if it is absent or repeated, since it is unknown which of two values the upstream

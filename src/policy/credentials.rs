@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, header};
 
 use super::Route;
 use super::caller_fields::CallerFields;
-use super::cookies::cookie_names;
+use super::cookies::{cookie_names, cookie_parts};
 use super::credential::{Credential, credential_value};
 use super::jwt::read_expiry;
 use crate::clock::Timestamp;
@@ -76,7 +76,7 @@ pub(crate) fn judge_credentials<'h>(
         }
     }
     let credential_in_key = |credential: &Credential| match credential {
-        Credential::Cookie(name) if cookie_in_key(name) => true,
+        Credential::Cookie(name) if cookie_in_key(name) && are_parts_in_key(route, headers, name) => true,
         credential => credential.field().is_none_or(|name| name_in_key(&name)),
     };
     let mut of_callers = route.callers.iter().flat_map(|callers| &callers.credentials);
@@ -110,6 +110,12 @@ pub(crate) fn is_anonymous(route: &Route, headers: &HeaderMap, caller_fields: &C
     !credentials.iter().any(|credential| credential.is_in(headers))
         && caller_fields.find_in(headers).all(is_read)
         && are_credentials_in_key(route, headers, caller_fields)
+}
+
+/// Whether the parts of a cookie are among the cookies of the route's key.
+fn are_parts_in_key(route: &Route, headers: &HeaderMap, name: &str) -> bool {
+    let is_in_key = |name: &[u8]| route.cookies.iter().any(|it| it.as_bytes() == name);
+    cookie_parts(headers, name).iter().all(|(name, _)| is_in_key(name))
 }
 
 /// Whether the whole field is in the route's key.

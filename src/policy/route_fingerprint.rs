@@ -93,7 +93,8 @@ fn add_credential(parts: &mut KeyHasher, per: Option<&Credential>) {
         None => parts.add(b"all"),
         Some(Credential::Authorization) => parts.add(b"authorization"),
         Some(Credential::Cookie(name)) => {
-            parts.add(b"cookie");
+            // A response that was stored before the parts of a cookie counted may be another caller's.
+            parts.add(b"cookie and parts");
             parts.add(name.as_bytes());
         }
         Some(Credential::Header(name)) => {

@@ -85,6 +85,34 @@ async fn a_per_route_has_one_for_each_credential_and_none_without() {
     larder.get("/session").header("cookie", "sid=ann; sid=bob").await.assert_not_stored("no-credential");
 }
 
+/// The user's name in one cookie, and its signature in another (Express, Koa); chunks of a long one (ASP.NET Core, Auth.js).
+#[tokio::test]
+async fn a_session_in_several_cookies_is_one_credential() {
+    for (ann, others) in [
+        ("sid=ann; sid.sig=A", &["sid=ann", "sid=ann; sid.sig=B", "sid=ann; sid.sig=", "sid.sig=A"][..]),
+        ("sid=ann; sid_hmac=A", &["sid=ann", "sid=ann; sid_hmac=A; sid_hmac=B"]),
+        ("sid=chunks-2; sidC1=a; sidC2=b", &["sid=chunks-2", "sid=chunks-2; sidC1=x; sidC2=b"]),
+        ("sid.0=a; sid.1=b", &["sid.0=a", "sid.0=x; sid.1=b", "sid=; sid.0=a; sid.1=b"]),
+    ] {
+        let upstream = Upstream::start();
+        upstream.on("/session", greeting).on("/either", greeting);
+        let per = |path, per| format!("  - {{path: {path}, ttl: 60s, per: {per}}}\n");
+        let routes = per("/session", "cookie.sid") + &per("/either", "authorization | cookie.sid");
+        let larder = Larder::with(&format!("routes:\n{routes}"), &upstream);
+        for path in ["/session", "/either"] {
+            larder.get(path).header("cookie", ann).await.assert_stored();
+            larder.get(path).header("cookie", ann).await.assert_hit();
+            // In another order, beside others.
+            let turned = ann.split("; ").collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; ");
+            larder.get(path).header("cookie", &format!("theme=dark; {turned}")).await.assert_hit();
+            for other in others {
+                let answer = larder.get(path).header("cookie", other).await;
+                assert!(!answer.is_hit(), "{path} {other}: {answer}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_route_may_be_read_with_one_credential_or_the_other() {
     let upstream = Upstream::start();

@@ -50,6 +50,7 @@ fn forwarded(request: &Request, lookup: &CacheLookup<'_>) -> Forwarded {
         Some(Credential::Cookie(name)) => Some(name),
         _ => None,
     };
+    let signature = own_cookie.map(|name| format!("{name}.sig"));
     let cookie = |name: &String| {
         let all = sent("cookie").join(";");
         let named = all.split(';').map(str::trim).filter(|pair| pair.split('=').next() == Some(name));
@@ -60,7 +61,7 @@ fn forwarded(request: &Request, lookup: &CacheLookup<'_>) -> Forwarded {
     Forwarded {
         target: [request.scheme.to_owned(), request.host.clone(), request.path.clone(), query],
         fields: route.headers.iter().map(|name| sent(name.as_str())).chain([credential]).collect(),
-        cookies: route.cookies.iter().chain(own_cookie).map(cookie).collect(),
+        cookies: route.cookies.iter().chain(own_cookie).chain(&signature).map(cookie).collect(),
     }
 }
 
@@ -128,7 +129,11 @@ fn generate(random: &mut Random) -> Request {
         append(&mut request, "authorization", random.pick(&["Bearer a", "Bearer b"]));
     }
     if path.starts_with("/session") || path == "/cookies" || random.one_in(8) {
-        append(&mut request, "cookie", random.pick(&["c=1", "c=1; d=2", "d=2; c=1; e=3", "c=12", "c", "c="]));
+        append(
+            &mut request,
+            "cookie",
+            random.pick(&["c=1", "c=1; d=2", "d=2; c=1; e=3", "c=12", "c", "c=", "c=1; c.sig=2"]),
+        );
     }
     request
 }

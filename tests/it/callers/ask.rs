@@ -60,6 +60,21 @@ async fn the_service_says_whose_a_session_is() {
 }
 
 #[tokio::test]
+async fn the_service_gets_the_parts_of_a_cookie() {
+    let (upstream, larder) = start();
+    upstream.on("/check", |request: &Received| match request.header("cookie").as_deref() {
+        Some("sid=ann; sid.sig=A" | "sid.0=a; sid.1=nn") => Answer::status(204).header("x-user", "ann"),
+        _ => Answer::status(401),
+    });
+    let mine = |cookies: &str| larder.get("/mine").header("cookie", cookies);
+    mine("theme=dark; sid=ann; sid.sig=A").await.assert_stored();
+    mine("sid.0=a; sid.1=nn; lang=de").await.assert_hit();
+    mine("sid=ann").await.assert_detail("refused-caller");
+    mine("sid=ann; sid.sig=B").await.assert_detail("refused-caller");
+    mine("sid.sig=A").await.assert_detail("anonymous-caller");
+}
+
+#[tokio::test]
 async fn requests_of_one_caller_wait_for_one_answer() {
     let (upstream, larder) = start();
     let held = upstream.hold("/check");
