@@ -41,7 +41,7 @@ impl Fingerprint {
     /// Adds the fields that identify callers: a response that was shared before a field became a credential is not
     /// shared after.
     pub(crate) fn with_caller_fields(self, caller_fields: &CallerFields) -> Self {
-        let mut parts = KeyHasher::new(b"larder credentials 3");
+        let mut parts = KeyHasher::new(b"larder credentials 4");
         parts.add(&self.0.to_be_bytes());
         parts.add_list(caller_fields.describe());
         Fingerprint::from_parts(parts)

@@ -11,7 +11,7 @@ use super::route::{OwnUrl, RouteMode};
 impl Fingerprint {
     /// Hashes what the route says: the same in every process that has the same rules.
     pub(crate) fn from_route(route: &Route) -> Self {
-        let mut parts = KeyHasher::new(b"larder rules 5");
+        let mut parts = KeyHasher::new(b"larder rules 6");
         // The path defines which segment a tag's parameter stands for.
         parts.add(route.path.as_str().as_bytes());
         parts.add_list(route.tags.iter().map(|tag| tag.as_str().as_bytes()));

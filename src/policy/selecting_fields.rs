@@ -1,6 +1,6 @@
-//! Request fields that select a response although few APIs name them in `Vary`: an API version, a preference, and what a
-//! request without content says of its content, which frameworks read all the same. Where they are present, they are part
-//! of the key.
+//! Request fields that select a response although few APIs name them in `Vary`: an API version, a preference, a part of the
+//! content, and what a request without content says of its content, which frameworks read all the same. Where they are
+//! present, they are part of the key.
 
 use std::sync::LazyLock;
 
@@ -12,16 +12,37 @@ use super::{RequestHead, Route};
 
 static USUAL: [HeaderName; 1] = [CONTENT_TYPE];
 
-static UNUSUAL: [HeaderName; 10] = [
+static UNUSUAL: [HeaderName; 31] = [
     CONTENT_ENCODING,
+    HeaderName::from_static("accept-api-version"),
+    HeaderName::from_static("accept-crs"),
     HeaderName::from_static("accept-datetime"),
+    HeaderName::from_static("accept-timezone"),
     HeaderName::from_static("accept-version"),
+    HeaderName::from_static("anthropic-version"),
     HeaderName::from_static("api-version"),
+    HeaderName::from_static("dataserviceversion"),
+    HeaderName::from_static("hx-request"),
+    HeaderName::from_static("intercom-version"),
+    HeaderName::from_static("linkedin-version"),
+    HeaderName::from_static("maxdataserviceversion"),
+    HeaderName::from_static("notion-version"),
     HeaderName::from_static("odata-maxversion"),
     HeaderName::from_static("odata-version"),
     HeaderName::from_static("prefer"),
+    HeaderName::from_static("revision"),
+    HeaderName::from_static("square-version"),
     HeaderName::from_static("stripe-version"),
+    HeaderName::from_static("turbo-frame"),
+    HeaderName::from_static("version"),
     HeaderName::from_static("x-api-version"),
+    HeaderName::from_static("x-expand"),
+    HeaderName::from_static("x-fields"),
+    HeaderName::from_static("x-github-api-version"),
+    HeaderName::from_static("x-inertia"),
+    HeaderName::from_static("x-ms-version"),
+    HeaderName::from_static("x-restli-protocol-version"),
+    HeaderName::from_static("x-shopify-api-version"),
     HeaderName::from_static("x-version"),
 ];
 

@@ -378,6 +378,37 @@ routes:
 }
 
 #[tokio::test]
+async fn tenants_and_roles_share_nothing() {
+    let (_upstream, larder) = start();
+    larder.get("/plain").await.assert_stored();
+    larder.get("/mine").header("authorization", "Basic x").await.assert_stored();
+    for field in [
+        "ProjectID",
+        "X-RunAs",
+        "X-Run-As",
+        "X-Delegate",
+        "X-AnchorMailbox",
+        "Dropbox-API-Select-Admin",
+        "X-Is-Admin",
+        "X-Privilege",
+        "X-Clearance",
+        "X-Access-Level",
+        "X-Claims",
+        "X-Plan",
+        "X-Tier",
+        "X-Seller-Id",
+        "X-Amzn-Requestcontext",
+    ] {
+        let answer = larder.get("/plain").header(field, "1").await;
+        assert!(!answer.is_hit(), "{field}: {answer}");
+        let mine = || larder.get("/mine").header("authorization", "Basic x").header(field, "1");
+        let answer = mine().await;
+        assert!(!answer.is_hit(), "{field}: {answer}");
+        mine().await.assert_hit();
+    }
+}
+
+#[tokio::test]
 async fn a_route_can_say_that_a_field_identifies_nobody() {
     let upstream = Upstream::start();
     let larder = Larder::with(

@@ -272,6 +272,10 @@ async fn fields_that_select_are_part_of_the_key() {
         ("accept-version", "2"),
         ("x-api-version", "2024-01-01"),
         ("prefer", "return=minimal"),
+        ("revision", "2024-10-15"),
+        ("x-fields", "{id,name}"),
+        ("x-github-api-version", "2022-11-28"),
+        ("x-ms-version", "2.0"),
     ] {
         let upstream = Upstream::start();
         upstream.on("/a", move |request: &Received| Answer::ok(request.header(name).unwrap_or_default()));
