@@ -6,7 +6,7 @@ mod description;
 #[cfg(test)]
 mod tests;
 
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName};
 
 pub(crate) use description::{KeyPart, describe_key};
 
@@ -68,6 +68,10 @@ impl CacheKey {
         for name in selecting_fields::present(route, request) {
             parts.add(name.as_str().as_bytes());
             parts.add_list(request.headers.get_all(name).iter().map(|value| value.as_bytes()));
+        }
+        if selecting_fields::has_selecting_accept(route, request) {
+            parts.add(ACCEPT.as_str().as_bytes());
+            parts.add_optional(combine_lines(request.headers, &ACCEPT).as_deref());
         }
         CacheKey(parts.digest())
     }

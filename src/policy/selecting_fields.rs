@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use http::HeaderName;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::header_name_filter::HeaderNameFilter;
 use super::{RequestHead, Route};
@@ -69,4 +69,48 @@ pub(super) fn present<'a>(
     };
     let all = names().take_while(move |_| may_be_present);
     all.filter(move |name| request.has(name) && !is_in_key(name))
+}
+
+/// Media ranges that a client of JSON names, beside others or alone: an API with one format answers all of them alike.
+const RANGES_OF_JSON: [&[u8]; 9] = [
+    b"*/*",
+    b"application/*",
+    b"application/json",
+    b"application/*+json",
+    b"application/problem+json",
+    b"application/javascript",
+    b"text/javascript",
+    b"text/json",
+    b"text/plain",
+];
+
+/// Whether `Accept` is part of the key: it names a format or a version beside what clients of JSON do, and few APIs that
+/// answer by it say so in `Vary`.
+pub(super) fn has_selecting_accept(route: &Route, request: &RequestHead<'_>) -> bool {
+    let headers = request.headers;
+    // Each request comes here, and the field is among the first of most: this takes fewer instructions than its hash.
+    let first = headers.iter().find(|(name, _)| **name == ACCEPT).map(|(_, line)| line.as_bytes());
+    match first {
+        None => false,
+        Some(b"application/json" | b"*/*") if headers.len() == headers.keys_len() => false,
+        Some(_) => {
+            let mut lines = headers.get_all(&ACCEPT).iter();
+            !route.headers.contains(&ACCEPT) && !lines.all(|line| is_of_json(line.as_bytes()))
+        }
+    }
+}
+
+/// Whether all ranges of a line are among those of JSON, without parameters beside the weight (RFC 9110 §12.5.1).
+fn is_of_json(line: &[u8]) -> bool {
+    let is_weight = |parameter: &[u8]| {
+        let parameter = parameter.trim_ascii();
+        parameter.get(..2).is_some_and(|name| name.eq_ignore_ascii_case(b"q=")) && !parameter.contains(&b'"')
+    };
+    let is_known = |member: &[u8]| {
+        let mut parts = member.split(|byte| *byte == b';');
+        let range = parts.next().unwrap_or_default().trim_ascii();
+        let is_range = range.is_empty() || RANGES_OF_JSON.iter().any(|it| range.eq_ignore_ascii_case(it));
+        is_range && parts.all(is_weight)
+    };
+    line.split(|byte| *byte == b',').all(is_known)
 }

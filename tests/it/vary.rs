@@ -276,6 +276,8 @@ async fn fields_that_select_are_part_of_the_key() {
         ("x-fields", "{id,name}"),
         ("x-github-api-version", "2022-11-28"),
         ("x-ms-version", "2.0"),
+        ("accept", "application/vnd.shop.v2+json"),
+        ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
     ] {
         let upstream = Upstream::start();
         upstream.on("/a", move |request: &Received| Answer::ok(request.header(name).unwrap_or_default()));
@@ -288,6 +290,42 @@ async fn fields_that_select_are_part_of_the_key() {
         larder.request("PURGE", "/a").await.assert_status(200);
         larder.get("/a").header(name, value).await.assert_stored();
     }
+}
+
+/// Clients of JSON write `Accept` in many ways, and an API without another format answers all of them alike.
+#[tokio::test]
+async fn clients_of_json_share_whatever_they_accept() {
+    let upstream = Upstream::start();
+    upstream.on("/a", |request: &Received| Answer::ok(request.header("accept").unwrap_or_default()));
+    let larder = Larder::with(A, &upstream);
+    larder.get("/a").await.assert_stored();
+    for accepted in [
+        "*/*",
+        "application/json",
+        "Application/JSON;q=0.9",
+        "application/json, text/plain, */*",
+        "application/json, text/javascript, */*; q=0.01",
+        "application/problem+json,application/*+json , text/json;q=0.5",
+        "",
+    ] {
+        larder.get("/a").header("accept", accepted).await.assert_hit();
+    }
+    for accepted in [
+        "application/xml",
+        "application/json;version=2",
+        "application/json;odata=verbose, */*",
+        "application/json; profile=\"a, b\"",
+        "application/json, text/html",
+        "application/hal+json",
+        "image/webp,*/*",
+        "json",
+    ] {
+        larder.get("/a").header("accept", accepted).await.assert_stored().assert_text(accepted);
+        larder.get("/a").header("accept", accepted).await.assert_hit();
+    }
+    larder.get("/a").header("accept", "application/json").header("accept", "text/html").await.assert_hit();
+    larder.request("PURGE", "/a").await.assert_status(200);
+    larder.get("/a").header("accept", "application/xml").await.assert_stored();
 }
 
 /// The languages of a dozen browsers, and an API that speaks two.

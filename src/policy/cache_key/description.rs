@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use http::HeaderName;
+use http::header::ACCEPT;
 use sha2::{Digest, Sha256};
 
 use super::combine_lines;
@@ -83,6 +84,10 @@ pub(crate) fn describe_key(
         let values =
             request.headers.get_all(name).iter().map(|value| value.as_bytes().escape_ascii().to_string());
         parts.push(key_part(format!("header {name}"), values));
+    }
+    if selecting_fields::has_selecting_accept(route, request) {
+        let value = combine_lines(request.headers, &ACCEPT).map(|value| value.escape_ascii().to_string());
+        parts.push(key_part("header accept", value));
     }
     for name in vary.iter().flat_map(|fields| fields.names()) {
         let value = combine_lines(request.headers, name).map(|value| shown(name, &value));

@@ -156,7 +156,8 @@ fn mutate(request: &mut Request, random: &mut Random) {
         }
         7 | 8 => {
             let name = random.pick(&["x-a", "x-b", "authorization", "cookie", "accept", "connection"]);
-            let value = random.pick(&["1", "", "1, 2", "2", "c=1", "d=2", "x-a", "close", "X-B", "cookie"]);
+            let value =
+                random.pick(&["1", "", "1, 2", "2", "c=1", "d=2", "x-a", "close", "X-B", "cookie", "*/*"]);
             append(request, name, value);
         }
         9 => split_or_merge_lines(request, random),
