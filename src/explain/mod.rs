@@ -32,6 +32,7 @@ use crate::policy::no_vary_search::SearchVariance;
 use crate::policy::not_stored::NotStored;
 use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
 use crate::policy::query::QueryRule;
+use crate::policy::received_response::ReceivedResponse;
 use crate::policy::response_admission::{self, RequestContext};
 use crate::policy::response_tags::response_tags;
 use crate::policy::routes::Routes;
@@ -315,7 +316,8 @@ impl<'c> Explainer<'c> {
         let exchange = ExchangeTimes { requested_at: self.now, received_at: self.now };
         let (status, headers) = (response.status, &response.headers);
         let terms = context.admit_headers(status, headers, response.content_length(), exchange)?;
-        let lifetime = storing::select_lifetime(route, context.caller, request, status, headers, exchange)?;
+        let received = ReceivedResponse { status, headers, exchange };
+        let lifetime = storing::select_lifetime(route, context.caller, request, received)?;
         let mut unread = Vec::new();
         let (tags, terms) = match &response.body {
             Some(body) if route.reads_content() => context.admit_content(terms, headers, body)?,

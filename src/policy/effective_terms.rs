@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::classify::CacheLookup;
 use super::freshness::ExchangeTimes;
+use super::received_response::ReceivedResponse;
 use super::storing::may_store_with_age;
 use crate::stored_response::{StoredHead, Terms};
 
@@ -41,8 +42,8 @@ fn terms_under_current_rules(stored: &StoredHead, lookup: &CacheLookup<'_>) -> O
     // `assess_stored` checks credentials, with what is stored.
     let caller = super::classify::Caller::InKey;
     let fields = stored.fields.to_map();
-    let now =
-        may_store_with_age(route, caller, None, stored.status, &fields, (exchange, then.initial_age)).ok()?;
+    let response = ReceivedResponse { status: stored.status, headers: &fields, exchange };
+    let now = may_store_with_age(route, caller, None, response, then.initial_age).ok()?;
     let stricter = Terms {
         freshness_lifetime: then.freshness_lifetime.min(now.freshness_lifetime),
         stale_while_revalidate: then.stale_while_revalidate.min(now.stale_while_revalidate),

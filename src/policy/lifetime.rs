@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::Route;
 use super::cache_control::CacheControl;
-use super::freshness::ExchangeTimes;
 use super::not_stored::NotStored;
+use super::received_response::ReceivedResponse;
 use super::route::{MAX_UNTIL_PURGED_LIFETIME, Overrides, Ttl};
 use super::validators::has_validator;
 use crate::stored_response::Terms;
@@ -22,6 +22,8 @@ const MAX_STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// Findings of `storing` that the terms need.
 pub(super) struct Grants {
+    /// The age on arrival.
+    pub initial_age: Duration,
     pub always_validate: bool,
     pub open_to_credentials: bool,
 }
@@ -49,15 +51,7 @@ impl Lifetime {
         heuristic: Option<Duration>,
         always_validate: bool,
     ) -> Result<Self, NotStored> {
-        let by_route = match route.status.get(&status.as_u16()) {
-            Some(lifetime) => Some(Lifetime::Route(*lifetime)),
-            None if has_route_ttl(status) => match route.ttl {
-                Ttl::For(lifetime) => Some(Lifetime::Route(lifetime)),
-                Ttl::UntilPurged => Some(Lifetime::UntilPurged),
-                Ttl::Upstream | Ttl::Never => None,
-            },
-            None => None,
-        };
+        let by_route = Self::by_route(route, status);
         let explicit = explicit.map(Lifetime::Explicit);
         let chosen = match route.overrides {
             Overrides { lifetime: true, .. } => by_route.or(explicit),
@@ -72,14 +66,26 @@ impl Lifetime {
         }
     }
 
+    fn by_route(route: &Route, status: StatusCode) -> Option<Self> {
+        match route.status.get(&status.as_u16()) {
+            Some(lifetime) => Some(Lifetime::Route(*lifetime)),
+            None if has_route_ttl(status) => match route.ttl {
+                Ttl::For(lifetime) => Some(Lifetime::Route(lifetime)),
+                Ttl::UntilPurged => Some(Lifetime::UntilPurged),
+                Ttl::Upstream | Ttl::Never => None,
+            },
+            None => None,
+        }
+    }
+
     pub(super) fn to_terms(
         self,
         route: &Route,
         directives: &CacheControl,
-        headers: &HeaderMap,
-        (exchange, initial_age): (ExchangeTimes, Duration),
-        Grants { always_validate, open_to_credentials }: Grants,
+        response: ReceivedResponse<'_>,
+        Grants { initial_age, always_validate, open_to_credentials }: Grants,
     ) -> Terms {
+        let ReceivedResponse { headers, exchange, .. } = response;
         let freshness_lifetime = match self {
             Lifetime::Explicit(lifetime) | Lifetime::Heuristic(lifetime) => lifetime,
             Lifetime::AlwaysValidated => Duration::ZERO,
@@ -87,27 +93,20 @@ impl Lifetime {
             Lifetime::Route(lifetime) => initial_age.saturating_add(lifetime),
             Lifetime::UntilPurged => initial_age.saturating_add(MAX_UNTIL_PURGED_LIFETIME),
         };
-        let by_s_maxage = is_closed_by_s_maxage(route, directives);
         let is_closed = directives.must_revalidate || directives.proxy_revalidate || always_validate;
-        let window = |is_closed, of_response: Option<Duration>, of_route| match is_closed {
-            true => Duration::ZERO,
-            false => of_response.unwrap_or(of_route),
+        let (stale_while_revalidate, stale_if_error) = match is_closed {
+            true => (Duration::ZERO, Duration::ZERO),
+            false => self.stale_windows(route, directives),
         };
-        // The route's own window is a decision for all of its responses, those with s-maxage included.
-        let is_swr_closed = is_closed || (by_s_maxage && route.stale_while_revalidate.is_zero());
-        let is_sie_closed = is_closed || by_s_maxage;
-        // The response says that it is to be asked for each time: the route's window would serve it at once.
-        let own_is_zero = self == Lifetime::Explicit(Duration::ZERO);
-        let swr_of_route = if own_is_zero { Duration::ZERO } else { route.stale_while_revalidate };
         let mut terms = Terms {
             requested_at: exchange.requested_at,
             received_at: exchange.received_at,
             initial_age,
             freshness_lifetime,
-            stale_while_revalidate: window(is_swr_closed, directives.stale_while_revalidate, swr_of_route),
-            stale_if_error: window(is_sie_closed, directives.stale_if_error, route.stale_if_error),
+            stale_while_revalidate,
+            stale_if_error,
             always_validate,
-            must_revalidate: is_closed || by_s_maxage,
+            must_revalidate: is_closed || is_closed_by_s_maxage(route, directives),
             open_to_credentials,
             expires_at: exchange.received_at,
         };
@@ -115,6 +114,25 @@ impl Lifetime {
         let is_useful_stale = has_validator(headers) || route.request_directives;
         terms.expires_at = exchange.received_at.plus(self.retention(&terms, is_useful_stale));
         terms
+    }
+
+    /// The windows of stale-while-revalidate and stale-if-error (RFC 5861) of a response whose directives close neither,
+    /// but for `s-maxage`.
+    fn stale_windows(self, route: &Route, directives: &CacheControl) -> (Duration, Duration) {
+        let by_s_maxage = is_closed_by_s_maxage(route, directives);
+        let window = |is_closed, of_response: Option<Duration>, of_route| match is_closed {
+            true => Duration::ZERO,
+            false => of_response.unwrap_or(of_route),
+        };
+        // The route's own window is a decision for all of its responses, those with s-maxage included.
+        let is_swr_closed = by_s_maxage && route.stale_while_revalidate.is_zero();
+        // The response says that it is to be asked for each time: the route's window would serve it at once.
+        let own_is_zero = self == Lifetime::Explicit(Duration::ZERO);
+        let swr_of_route = if own_is_zero { Duration::ZERO } else { route.stale_while_revalidate };
+        (
+            window(is_swr_closed, directives.stale_while_revalidate, swr_of_route),
+            window(by_s_maxage, directives.stale_if_error, route.stale_if_error),
+        )
     }
 
     /// How long after receipt the response can be served or validated.

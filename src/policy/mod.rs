@@ -54,6 +54,7 @@ pub mod query;
 pub mod range;
 pub mod rate_budget;
 pub mod rate_limit;
+pub(crate) mod received_response;
 pub mod request_directives;
 pub mod response_admission;
 pub(crate) mod response_coding;

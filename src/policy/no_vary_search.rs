@@ -53,6 +53,23 @@ enum IgnoredNames {
     AllExcept(Vec<String>),
 }
 
+impl IgnoredNames {
+    /// `None`: invalid.
+    fn parse(params: Option<&ListEntry>, except: Option<&ListEntry>) -> Option<Self> {
+        Some(match params {
+            Some(ListEntry::InnerList(names)) if except.is_none() => IgnoredNames::Only(parse_names(names)?),
+            Some(value) => match (parse_boolean(value)?, except) {
+                (true, None) => IgnoredNames::AllExcept(Vec::new()),
+                (true, Some(ListEntry::InnerList(names))) => IgnoredNames::AllExcept(parse_names(names)?),
+                (false, None) => IgnoredNames::Only(Vec::new()),
+                _ => return None,
+            },
+            None if except.is_none() => IgnoredNames::Only(Vec::new()),
+            None => return None,
+        })
+    }
+}
+
 impl SearchVariance {
     /// Parses the field. `None` if it is absent, invalid or too large, or says that every difference matters.
     pub(crate) fn parse(headers: &HeaderMap) -> Option<Self> {
@@ -65,18 +82,7 @@ impl SearchVariance {
             None => false,
             Some(value) => parse_boolean(value)?,
         };
-        let except = field.get("except");
-        let ignored = match field.get("params") {
-            Some(ListEntry::InnerList(names)) if except.is_none() => IgnoredNames::Only(parse_names(names)?),
-            Some(value) => match (parse_boolean(value)?, except) {
-                (true, None) => IgnoredNames::AllExcept(Vec::new()),
-                (true, Some(ListEntry::InnerList(names))) => IgnoredNames::AllExcept(parse_names(names)?),
-                (false, None) => IgnoredNames::Only(Vec::new()),
-                _ => return None,
-            },
-            None if except.is_none() => IgnoredNames::Only(Vec::new()),
-            None => return None,
-        };
+        let ignored = IgnoredNames::parse(field.get("params"), field.get("except"))?;
         let varies_by_all = !ignores_order && ignored == IgnoredNames::Only(Vec::new());
         (!varies_by_all).then_some(Self { ignored, ignores_order })
     }

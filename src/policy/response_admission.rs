@@ -14,6 +14,7 @@ use super::lifetime_limits::{bound_by_headers, limit_lifetime};
 use super::no_vary_search::SearchVariance;
 use super::not_stored::NotStored;
 use super::path::framework_readings;
+use super::received_response::ReceivedResponse;
 use super::response_tags::response_tags;
 use super::route::OwnUrl;
 use super::routes::is_absence;
@@ -44,7 +45,8 @@ impl RequestContext<'_> {
         length: Option<u64>,
         exchange: ExchangeTimes,
     ) -> Result<Terms, NotStored> {
-        let terms = may_store(self.route, self.caller, self.request, status, headers, exchange)?;
+        let response = ReceivedResponse { status, headers, exchange };
+        let terms = may_store(self.route, self.caller, self.request, response)?;
         if length.is_some_and(|length| length > max_stored_body(self.route)) {
             return Err(too_large_reason(self.route));
         }

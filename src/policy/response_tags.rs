@@ -30,6 +30,24 @@ pub fn response_tags(
     response_headers: &HeaderMap,
     content: Option<&Content>,
 ) -> Result<Vec<String>, NotStored> {
+    let rendered = render_tags(route, request, response_headers, content)?;
+    let listed = TAG_FIELDS.iter().flat_map(|name| parse_tag_field(response_headers, name));
+    let mut its_own = listed.chain(groups::group_tags(request, response_headers)).peekable();
+    let lists_some = its_own.peek().is_some();
+    let mut tags = collect_distinct(rendered.into_iter().chain(its_own))?;
+    if lists_some && !tags.iter().any(|tag| tag.eq_ignore_ascii_case(LISTED_TAG)) {
+        tags.push(LISTED_TAG.to_owned());
+    }
+    Ok(tags)
+}
+
+/// The tags of the route's templates.
+fn render_tags(
+    route: &Route,
+    request: &RequestHead<'_>,
+    response_headers: &HeaderMap,
+    content: Option<&Content>,
+) -> Result<Vec<String>, NotStored> {
     // The selected query with defaults, so that a page without parameters has its tag.
     let query = route.query.select(request.query);
     let render = |template: &Template, captures: &[(&str, String)]| {
@@ -62,16 +80,14 @@ pub fn response_tags(
         by_path().map(tags).collect::<Vec<_>>()
     });
     let rendered: Vec<_> = written.chain(read).collect::<Result<_, _>>()?;
-    let rendered = rendered.into_iter().flatten();
-    let listed = TAG_FIELDS.iter().flat_map(|name| parse_tag_field(response_headers, name));
-    let groups = groups::group_tags(request, response_headers);
+    Ok(rendered.into_iter().flatten().collect())
+}
 
-    let mut its_own = listed.chain(groups).peekable();
-    let lists_some = its_own.peek().is_some();
-
+/// Each tag once, whatever its case, within the limits.
+fn collect_distinct(all: impl Iterator<Item = String>) -> Result<Vec<String>, NotStored> {
     let mut seen = HashSet::new();
     let (mut tags, mut segments) = (Vec::new(), 0);
-    for tag in rendered.chain(its_own) {
+    for tag in all {
         if tag.len() > MAX_TAG_BYTES || tag_depth(&tag) > MAX_TAG_DEPTH {
             return Err(NotStored::TooManyTags);
         }
@@ -82,9 +98,6 @@ pub fn response_tags(
         if tags.len() > MAX_TAGS || segments > MAX_TAG_SEGMENTS {
             return Err(NotStored::TooManyTags);
         }
-    }
-    if lists_some && seen.insert(LISTED_TAG.to_owned()) {
-        tags.push(LISTED_TAG.to_owned());
     }
     Ok(tags)
 }

@@ -8,36 +8,29 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::cache_control::CacheControl;
 use super::classify::Caller;
 use super::credentials::credential_expiry;
-use super::freshness::{ExchangeTimes, explicit_lifetime, heuristic_lifetime, initial_age};
+use super::freshness::{explicit_lifetime, heuristic_lifetime, initial_age};
 use super::lifetime::{Grants, Lifetime, is_closed_by_s_maxage};
 use super::not_stored::NotStored;
+use super::received_response::ReceivedResponse;
 use super::request_directives::honored_directives;
 use super::targeted::GoverningDirectives;
 use super::vary::Vary;
 use super::{RequestHead, Route};
 use crate::stored_response::Terms;
 
-/// Follows the order of §3; deviations are noted. `headers` are the response's as received, `Age` included.
+/// Follows the order of §3; deviations are noted.
 pub(crate) fn may_store(
     route: &Route,
     caller: Caller,
     request: &RequestHead<'_>,
-    status: StatusCode,
-    headers: &HeaderMap,
-    exchange: ExchangeTimes,
+    response: ReceivedResponse<'_>,
 ) -> Result<Terms, NotStored> {
     // "the request method is understood by the cache": only GET is stored.
     if *request.method != Method::GET {
         return Err(NotStored::Method);
     }
-    may_store_with_age(
-        route,
-        caller,
-        Some(request.headers),
-        status,
-        headers,
-        (exchange, initial_age(headers, exchange)),
-    )
+    let age = initial_age(response.headers, response.exchange);
+    may_store_with_age(route, caller, Some(request.headers), response, age)
 }
 
 /// The source of the lifetime of a storable response.
@@ -45,12 +38,10 @@ pub(crate) fn select_lifetime(
     route: &Route,
     caller: Caller,
     request: &RequestHead<'_>,
-    status: StatusCode,
-    headers: &HeaderMap,
-    exchange: ExchangeTimes,
+    response: ReceivedResponse<'_>,
 ) -> Result<Lifetime, NotStored> {
-    let arrived = (exchange, initial_age(headers, exchange));
-    evaluate(route, caller, Some(request.headers), status, headers, arrived).map(|(lifetime, _)| lifetime)
+    let age = initial_age(response.headers, response.exchange);
+    evaluate(route, caller, Some(request.headers), response, age).map(|(lifetime, _)| lifetime)
 }
 
 /// Like [`may_store`], for a GET's response with a known age on arrival. `request_headers`: `None` if the request
@@ -59,21 +50,20 @@ pub(super) fn may_store_with_age(
     route: &Route,
     caller: Caller,
     request_headers: Option<&HeaderMap>,
-    status: StatusCode,
-    headers: &HeaderMap,
-    arrived: (ExchangeTimes, Duration),
+    response: ReceivedResponse<'_>,
+    initial_age: Duration,
 ) -> Result<Terms, NotStored> {
-    evaluate(route, caller, request_headers, status, headers, arrived).map(|(_, terms)| terms)
+    evaluate(route, caller, request_headers, response, initial_age).map(|(_, terms)| terms)
 }
 
 fn evaluate(
     route: &Route,
     caller: Caller,
     request_headers: Option<&HeaderMap>,
-    status: StatusCode,
-    headers: &HeaderMap,
-    (exchange, initial_age): (ExchangeTimes, Duration),
+    response: ReceivedResponse<'_>,
+    initial_age: Duration,
 ) -> Result<(Lifetime, Terms), NotStored> {
+    let ReceivedResponse { status, headers, exchange } = response;
     // RFC 9213 §2.2: a targeted field takes the place of Cache-Control and Expires.
     let GoverningDirectives { directives, targeted } = GoverningDirectives::select(&route.targeted, headers);
 
@@ -108,15 +98,23 @@ fn evaluate(
     let always_validate = directives.no_cache && !route.overrides.no_cache;
     let lifetime = Lifetime::select(route, status, explicit, heuristic, always_validate)?;
 
-    let grants = Grants { always_validate, open_to_credentials };
-    let terms = lifetime.to_terms(route, &directives, headers, (exchange, initial_age), grants);
-    // Beyond the RFC: a response in one caller's name ends with the caller's token.
-    let terms = match request_headers.and_then(|fields| credential_expiry(route, fields)) {
-        Some(end) if end <= terms.received_at => return Err(NotStored::ExpiredCaller),
-        Some(end) => terms.bounded_by(end),
-        None => terms,
-    };
+    let grants = Grants { initial_age, always_validate, open_to_credentials };
+    let terms = lifetime.to_terms(route, &directives, response, grants);
+    let terms = bound_by_credential(terms, route, request_headers)?;
     if terms.expires_at <= terms.received_at { Err(NotStored::AlreadyStale) } else { Ok((lifetime, terms)) }
+}
+
+/// Beyond the RFC: a response in one caller's name ends with the caller's token.
+fn bound_by_credential(
+    terms: Terms,
+    route: &Route,
+    request_headers: Option<&HeaderMap>,
+) -> Result<Terms, NotStored> {
+    match request_headers.and_then(|fields| credential_expiry(route, fields)) {
+        Some(end) if end <= terms.received_at => Err(NotStored::ExpiredCaller),
+        Some(end) => Ok(terms.bounded_by(end)),
+        None => Ok(terms),
+    }
 }
 
 /// Refuses what the request or the response withholds from all caches, or from shared ones.

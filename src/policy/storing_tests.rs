@@ -25,10 +25,11 @@ fn overriding(lifetime: bool, private: bool, no_cache: bool) -> Route {
 
 #[test]
 fn only_answers_to_get_are_stored() {
-    let (fields, response) = (HeaderMap::new(), headers(FRESH));
+    let (fields, headers) = (HeaderMap::new(), headers(FRESH));
+    let response = ReceivedResponse { status: StatusCode::OK, headers: &headers, exchange: at_once() };
     for method in [Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS] {
         let request = request(&method, &fields);
-        let answer = may_store(&with_ttl(30), Caller::InKey, &request, StatusCode::OK, &response, at_once());
+        let answer = may_store(&with_ttl(30), Caller::InKey, &request, response);
         assert_eq!(answer, Err(NotStored::Method), "{method}");
     }
 }

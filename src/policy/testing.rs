@@ -10,6 +10,7 @@ use super::freshness::ExchangeTimes;
 use super::no_vary_search::LookupQuery;
 use super::not_stored::NotStored;
 use super::path::PathTemplate;
+use super::received_response::ReceivedResponse;
 use super::route::{Route, Ttl};
 use super::storing::may_store;
 use super::{CacheKey, Fingerprint, RequestHead, fixtures};
@@ -75,7 +76,8 @@ pub(super) fn store_for(
 ) -> Result<Terms, NotStored> {
     let status = StatusCode::from_u16(status).expect("a status");
     let (fields, response) = (HeaderMap::new(), headers(response));
-    may_store(route, caller, &request(&Method::GET, &fields), status, &response, at_once())
+    let response = ReceivedResponse { status, headers: &response, exchange: at_once() };
+    may_store(route, caller, &request(&Method::GET, &fields), response)
 }
 
 pub(super) fn stored(response: &str, terms: Terms) -> StoredHead {

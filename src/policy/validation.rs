@@ -13,6 +13,7 @@ use super::hop_by_hop::is_hop_by_hop;
 use super::http_date::single_value;
 use super::not_stored::NotStored;
 pub(crate) use super::precondition::{Precondition, evaluate_precondition};
+use super::received_response::ReceivedResponse;
 use super::storing::may_store;
 use super::validators::has_last_modified;
 use super::vary::Vary;
@@ -141,9 +142,9 @@ pub(crate) fn freshen(
     caller: Caller,
     request: &RequestHead<'_>,
     stored: &StoredHead,
-    update: &HeaderMap,
-    exchange: ExchangeTimes,
+    update: ReceivedResponse<'_>,
 ) -> Result<(HeaderMap, Terms), NotStored> {
+    let ReceivedResponse { headers: update, exchange, .. } = update;
     let mut headers = merge_headers(&stored.fields.to_map(), update);
     // The age of the 304 counts for the terms; stored fields exclude it.
     for age in update.get_all(AGE) {
@@ -153,7 +154,8 @@ pub(crate) fn freshen(
     if update.contains_key(SET_COOKIE) && !route.drop_response.drops_cookies() {
         return Err(NotStored::SetCookie);
     }
-    let terms = may_store(route, caller, request, stored.status, &headers, exchange)?;
+    let response = ReceivedResponse { status: stored.status, headers: &headers, exchange };
+    let terms = may_store(route, caller, request, response)?;
     headers.remove(AGE);
     Ok((headers, merge_terms(&stored.terms(), terms, exchange)))
 }

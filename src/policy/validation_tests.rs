@@ -151,7 +151,9 @@ fn freshened(route: &Route, stored: &StoredHead, update: &str) -> Result<(Header
     let later = NOW.plus(secs(100));
     let exchange = ExchangeTimes { requested_at: later, received_at: later };
     let fields = HeaderMap::new();
-    freshen(route, Caller::InKey, &request(&Method::GET, &fields), stored, &headers(update), exchange)
+    let update = headers(update);
+    let update = ReceivedResponse { status: StatusCode::NOT_MODIFIED, headers: &update, exchange };
+    freshen(route, Caller::InKey, &request(&Method::GET, &fields), stored, update)
 }
 
 #[test]

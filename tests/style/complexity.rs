@@ -10,8 +10,8 @@ const MAX_DECISIONS: usize = 10;
 const MAX_PARAMETERS: usize = 5;
 
 /// The share of functions, in thousandths.
-const MAX_COMPLEX_SHARE: usize = 20;
-const MAX_PARAMETERS_SHARE: usize = 4;
+const MAX_COMPLEX_SHARE: usize = 19;
+const MAX_PARAMETERS_SHARE: usize = 3;
 
 /// Keywords before which `||` begins a closure, and `&&` borrows twice.
 const BEFORE_OPERANDS: &[&str] = &["move", "return", "in", "let", "mut", "else", "match", "if", "while"];

@@ -42,19 +42,7 @@ pub(crate) fn describe_key(
     if !request.forwarded_address.is_empty() {
         parts.insert(2, key_part("forwarded", [request.forwarded_address.to_owned()]));
     }
-    if let Some(per) = &route.per {
-        let shown = |value: Cow<'_, [u8]>| match per.is_verified() {
-            true => String::from_utf8_lossy(&value).into_owned(),
-            false => hash_for_display(&value),
-        };
-        parts.push(key_part(per.to_string(), caller_value(per, request).map(shown)));
-    }
-    if route.anonymous == Anonymous::Share {
-        parts.push(key_part("signed in", request.caller.known().map(|_| "yes".to_owned())));
-    }
-    let kind =
-        request.caller.token_kind_parts(route.per.as_ref()).into_iter().flatten().map(hash_for_display);
-    parts.extend(route.callers.is_some().then(|| key_part("kind of token", kind)));
+    parts.extend(describe_caller(route, request));
     let shown = |name: &HeaderName, value: &[u8]| match caller_fields.identify(name) {
         true => hash_for_display(value),
         false => value.escape_ascii().to_string(),
@@ -73,13 +61,7 @@ pub(crate) fn describe_key(
             cookie_pairs(request.headers, name).map(hash_for_display),
         ));
     }
-    if let Some(content) = request.content {
-        let canonical = canonical_content(request.headers, &route.ignore, content);
-        parts.push(key_part("method", [request.method.to_string()]));
-        let metadata = content_metadata(request.headers);
-        parts.push(key_part("content type", metadata.map(|value| value.escape_ascii().to_string())));
-        parts.push(key_part("content", [hash_for_display(&canonical)]));
-    }
+    parts.extend(request.content.into_iter().flat_map(|content| describe_content(route, request, content)));
     for name in selecting_fields::present(route, request) {
         let values =
             request.headers.get_all(name).iter().map(|value| value.as_bytes().escape_ascii().to_string());
@@ -94,6 +76,36 @@ pub(crate) fn describe_key(
         parts.push(key_part(format!("vary {name}"), value));
     }
     parts
+}
+
+/// The parts that tell callers apart.
+fn describe_caller(route: &Route, request: &RequestHead<'_>) -> Vec<KeyPart> {
+    let mut parts = Vec::new();
+    if let Some(per) = &route.per {
+        let shown = |value: Cow<'_, [u8]>| match per.is_verified() {
+            true => String::from_utf8_lossy(&value).into_owned(),
+            false => hash_for_display(&value),
+        };
+        parts.push(key_part(per.to_string(), caller_value(per, request).map(shown)));
+    }
+    if route.anonymous == Anonymous::Share {
+        parts.push(key_part("signed in", request.caller.known().map(|_| "yes".to_owned())));
+    }
+    let kind =
+        request.caller.token_kind_parts(route.per.as_ref()).into_iter().flatten().map(hash_for_display);
+    parts.extend(route.callers.is_some().then(|| key_part("kind of token", kind)));
+    parts
+}
+
+/// The parts of a QUERY or POST by which the route is read.
+fn describe_content(route: &Route, request: &RequestHead<'_>, content: &[u8]) -> [KeyPart; 3] {
+    let canonical = canonical_content(request.headers, &route.ignore, content);
+    let metadata = content_metadata(request.headers);
+    [
+        key_part("method", [request.method.to_string()]),
+        key_part("content type", metadata.map(|value| value.escape_ascii().to_string())),
+        key_part("content", [hash_for_display(&canonical)]),
+    ]
 }
 
 fn key_part(name: impl Into<String>, values: impl IntoIterator<Item = String>) -> KeyPart {

@@ -140,15 +140,7 @@ pub(crate) fn purge_url_targets(
 ) -> Result<Vec<Target>, String> {
     let host = absolute.then_some(request.host);
     let path = request.path;
-    if !path.starts_with('/') {
-        return Err("expected a path that begins with `/`; to purge everything, write `/*`".to_owned());
-    }
-    if path.strip_suffix("/*").unwrap_or(path).contains('*') {
-        return Err(
-            "`*` must be the last segment, as in `/api/*`; regular expressions are not supported, and a star in a path is `%2A`"
-                .to_owned(),
-        );
-    }
+    check_path(path)?;
     let mut targets = PurgeTargets::default();
     match (path.strip_suffix("/*"), request.query) {
         (Some(_), Some(_)) => {
@@ -169,18 +161,34 @@ pub(crate) fn purge_url_targets(
             if query.contains('*') {
                 return Err("`*` in a query is not a wildcard; a path alone purges all its queries, and a star in a query is `%2A`".to_owned());
             }
-            let queries = query_spellings(routes, path, query);
-            for path in possible_paths(path) {
-                for query in &queries {
-                    let (host, path) = (host.map(str::to_owned), path.clone());
-                    targets.insert_named(Target::Url { host, path, query: query.clone() });
-                }
-                // The routes here decide nothing: another replica may have `no_vary_search`.
-                targets.insert_named(Target::Equivalents { host: host.map(str::to_owned), path });
-            }
+            insert_urls(&mut targets, host, path, &query_spellings(routes, path, query));
         }
     }
     Ok(targets.to_vec())
+}
+
+/// Names a path with each of the queries, and the responses that answer for more queries than their own.
+fn insert_urls(targets: &mut PurgeTargets, host: Option<&str>, path: &str, queries: &[String]) {
+    for path in possible_paths(path) {
+        for query in queries {
+            let (host, path) = (host.map(str::to_owned), path.clone());
+            targets.insert_named(Target::Url { host, path, query: query.clone() });
+        }
+        // The routes here decide nothing: another replica may have `no_vary_search`.
+        targets.insert_named(Target::Equivalents { host: host.map(str::to_owned), path });
+    }
+}
+
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if !path.starts_with('/') {
+        return Err("expected a path that begins with `/`; to purge everything, write `/*`");
+    }
+    if path.strip_suffix("/*").unwrap_or(path).contains('*') {
+        return Err(
+            "`*` must be the last segment, as in `/api/*`; regular expressions are not supported, and a star in a path is `%2A`",
+        );
+    }
+    Ok(())
 }
 
 /// The query as it is given, and as the routes of the path select it for their keys.

@@ -17,6 +17,7 @@ use crate::policy::content::Content;
 use crate::policy::freshness::ExchangeTimes;
 use crate::policy::lifetime_limits::{self, limit_lifetime};
 use crate::policy::not_stored::NotStored;
+use crate::policy::received_response::ReceivedResponse;
 use crate::policy::response_admission::{RequestContext, absence_targets, response_targets};
 use crate::policy::response_tags::response_tags;
 use crate::policy::validation::freshen;
@@ -79,7 +80,8 @@ pub(super) async fn freshened_head(
     version: ReadVersion,
 ) -> Result<StoredHead, NotStored> {
     let (request, before) = (target.request(), &stored.head);
-    let (headers, terms) = freshen(&target.route, target.caller, &request, before, update, times)?;
+    let update = ReceivedResponse { status: StatusCode::NOT_MODIFIED, headers: update, exchange: times };
+    let (headers, terms) = freshen(&target.route, target.caller, &request, before, update)?;
     let terms = limit_terms(target, terms, &headers, &stored.body).await?;
     // The tags of the content are among the stored ones.
     let mut tags = response_tags(&target.route, &request, &headers, None)?;
