@@ -90,7 +90,7 @@ pub use load::{Finding, SettingOverrides};
 pub(crate) use log::TracingSettings;
 pub use log::{AccessLogSettings, LogSettings};
 pub(crate) use options::options_page;
-pub(crate) use path_conventions::{CALLER_SEGMENTS, is_login_segment};
+pub(crate) use path_conventions::is_login_segment;
 pub(crate) use redis::{CredentialSource, RedisServers, RedisTls};
 pub use redis::{RedisHost, RedisSettings};
 pub(crate) use schema::schema;

@@ -4,13 +4,14 @@ use super::diagnostics::Diagnostics;
 use super::events::ParsedSource;
 use super::parsed_route::ParsedRoute;
 use crate::policy::Route;
-use crate::policy::path::Segment;
+use crate::policy::path::{CALLER_SEGMENTS, Segment};
 use crate::policy::query::QueryRule;
 use crate::policy::route::{Shared, Ttl};
 use crate::policy::template::Template;
 
-/// Names of segments that stand for the caller.
-pub(crate) const CALLER_SEGMENTS: [&str; 6] = ["me", "self", "my", "mine", "current", "session"];
+/// Last segments before a parameter that most likely names a user.
+const USER_SEGMENTS: [&str; 8] =
+    ["customers", "members", "people", "players", "profile", "profiles", "user", "users"];
 
 /// Last segments of paths whose responses are for one caller, once.
 const LOGIN_SEGMENTS: [&str; 13] = [
@@ -36,7 +37,7 @@ const TYPE_WORDS: [&str; 9] =
 pub(super) fn check(routes: &[ParsedRoute], sources: &[ParsedSource], diagnostics: &Diagnostics) {
     for parsed in routes {
         if parsed.route.caches() {
-            check_shared_caller(parsed, diagnostics);
+            check_shared_caller(parsed, routes, diagnostics);
             check_login(parsed, diagnostics);
             check_defaults(parsed, diagnostics);
             check_list_above(parsed, (routes, sources), diagnostics);
@@ -45,14 +46,13 @@ pub(super) fn check(routes: &[ParsedRoute], sources: &[ParsedSource], diagnostic
 }
 
 /// Warns of `shared: true` for what most likely is one caller's.
-fn check_shared_caller(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
+fn check_shared_caller(parsed: &ParsedRoute, routes: &[ParsedRoute], diagnostics: &Diagnostics) {
     let route = &parsed.route;
-    let is_caller = |name: &&str| CALLER_SEGMENTS.iter().any(|known| name.eq_ignore_ascii_case(known));
     if route.shared == Shared::No || !route.headers.is_empty() || !route.cookies.is_empty() {
         return;
     }
-    if let Some(name) = literals(route).find(is_caller) {
-        let location = parsed.own.shared.as_ref().map_or(parsed.path_location, |shared| shared.location);
+    let location = parsed.own.shared.as_ref().map_or(parsed.path_location, |shared| shared.location);
+    if let Some(name) = literals(route).find(|name| is_caller(name)) {
         diagnostics
             .warning(
                 location,
@@ -60,7 +60,47 @@ fn check_shared_caller(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
             )
             .help("write `per: authorization` (or `per: cookie.NAME`) in place of `shared`")
             .name("shared-caller");
+    } else if let Some(path) = find_path_of_caller(route, routes) {
+        diagnostics
+            .warning(
+                location,
+                format!(
+                    "`{}` also matches `{path}`, which is one caller's: with a credential it is forwarded, and not cached",
+                    route.path.as_str()
+                ),
+            )
+            .help(format!("write a route for `{path}`, with `per: authorization` (or `per: cookie.NAME`), or with `ttl: never`"))
+            .name("shared-caller");
     }
+}
+
+fn is_caller(name: &str) -> bool {
+    CALLER_SEGMENTS.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// `/users/me` for `/users/{id}`, unless a route spells it out.
+fn find_path_of_caller(route: &Route, routes: &[ParsedRoute]) -> Option<String> {
+    let segments = route.path.segments();
+    let is_user = |two: &[Segment]| match two {
+        [Segment::Literal(above), Segment::Parameter(_)] => {
+            USER_SEGMENTS.iter().any(|known| above.eq_ignore_ascii_case(known))
+        }
+        _ => false,
+    };
+    let (before, after) = segments.split_at(segments.windows(2).position(is_user)? + 1);
+    let is_spelled_out =
+        |other: &ParsedRoute| match other.route.path.segments().split_at_checked(before.len()) {
+            Some((start, [Segment::Literal(name), end @ ..])) => {
+                has_shape(start, before) && is_caller(name) && has_shape(end, &after[1..])
+            }
+            _ => false,
+        };
+    if routes.iter().any(is_spelled_out) {
+        return None;
+    }
+    let mut path: Vec<&str> = route.path.as_str().split('/').collect();
+    *path.get_mut(before.len() + 1)? = "me";
+    Some(path.join("/"))
 }
 
 /// Warns of a lifetime for the answers to logins and the like.

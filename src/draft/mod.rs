@@ -47,6 +47,18 @@ impl Setting {
     }
 }
 
+impl DraftRoute {
+    /// Whether it caches a path by a parameter.
+    fn caches(&self, path: &str) -> bool {
+        let has_lifetime =
+            self.settings.iter().any(|setting| setting.key == "ttl" && setting.value != "never");
+        let (own, other) = (self.path.split('/'), path.split('/'));
+        let is_parameter = |segment: &str| segment.starts_with('{') && segment.ends_with('}');
+        let is_matched = |(own, other): (&str, &str)| own == other || is_parameter(own);
+        has_lifetime && own.clone().count() == other.clone().count() && own.zip(other).all(is_matched)
+    }
+}
+
 /// The API's address where nothing names it.
 pub(crate) const DEFAULT_UPSTREAM: &str = "http://127.0.0.1:3000";
 
@@ -63,6 +75,17 @@ impl Draft {
         let environment = |name: &str| std::env::var(name).ok();
         let findings = Config::lint(&text, "the draft", &environment, &SettingOverrides::default())?;
         Ok((text, findings))
+    }
+
+    /// Adds a route for a path that is not to be cached, if another route would cache it: the most specific one counts.
+    pub(in crate::draft) fn leave_uncached(&mut self, path: &str) {
+        let has_own = self.routes.iter().any(|route| route.path == path);
+        let Some(at) = self.routes.iter().position(|route| route.caches(path)).filter(|_| !has_own) else {
+            return;
+        };
+        let never = Setting::new("ttl", "never", format!("`{}` would cache it", self.routes[at].path));
+        self.routes
+            .insert(at, DraftRoute { path: path.to_owned(), about: Vec::new(), settings: vec![never] });
     }
 
     fn render(&self) -> String {

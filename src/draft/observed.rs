@@ -54,7 +54,7 @@ pub(crate) fn draft(traffic: &ObservedTraffic, source: &str, upstream: &str) -> 
         ..Draft::default()
     };
     let reads = traffic.routes.iter().filter(|route| route.reads >= MIN_READS).take(MAX_ROUTES);
-    let mut plans: Vec<ObservedPlan<'_>> = Vec::new();
+    let (mut plans, mut uncached): (Vec<ObservedPlan<'_>>, Vec<&str>) = (Vec::new(), Vec::new());
     for route in reads {
         if !is_plain(&route.path) {
             draft.questions.push(format!(
@@ -64,7 +64,10 @@ pub(crate) fn draft(traffic: &ObservedTraffic, source: &str, upstream: &str) -> 
             continue;
         }
         match obstacle(route) {
-            Some(question) => draft.questions.push(format!("GET {}: not cached: {question}", route.path)),
+            Some(question) => {
+                draft.questions.push(format!("GET {}: not cached: {question}", route.path));
+                uncached.push(&route.path);
+            }
             None => plans.push(ObservedPlan::new(route)),
         }
     }
@@ -93,6 +96,7 @@ pub(crate) fn draft(traffic: &ObservedTraffic, source: &str, upstream: &str) -> 
             "changes that followed it",
         )],
     }));
+    uncached.into_iter().for_each(|path| draft.leave_uncached(path));
     draft.questions.push(
         "Writes that did not occur meanwhile are not in this file, and changes by jobs or other services look as if \
          they came by themselves. Which are there?"

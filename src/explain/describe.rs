@@ -29,7 +29,10 @@ pub(super) fn describe_pass(reason: PassReason, route: Option<&Route>) -> String
         PassReason::NoRoute => "no route matches the path",
         PassReason::RouteOff => "its route has `mode: off`",
         PassReason::RouteNeverCaches => "its route has `ttl: never`, or only `purges`",
-        PassReason::PathSpelling => "the path is not normalized, or can also be read as one of another route",
+        PassReason::PathSpelling => {
+            "the path is not normalized, can also be read as one of another route, or stands for the caller (`me`) where \
+             its route is `shared`"
+        }
         PassReason::NoCredential => {
             "its route has `per`, and the request does not have exactly one such credential"
         }

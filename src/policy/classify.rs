@@ -145,7 +145,7 @@ pub enum PassReason {
     RouteOff,
     /// `ttl: never`, or a route that only has `purges`.
     RouteNeverCaches,
-    /// The path is not in normal form.
+    /// The path is not in normal form, or the API may take it for another one's: `/users/me` for all users' `/users/{id}`.
     PathSpelling,
     /// A `per:` route, and the request lacks the credential.
     NoCredential,
@@ -340,6 +340,9 @@ fn look_up<'r>(
     // `shared` speaks of those who are known; an anonymous request may have another credential.
     let is_shared = route.shared != Shared::No && !is_anonymous;
     let has_none = route.callers.is_none() && !caller_fields.may_be_in(request.name_filter);
+    if is_shared && !has_none && is_for_caller_alone(route, request, caller_fields) {
+        return Err(PassReason::PathSpelling);
+    }
     let (are_in_key, beside) = match has_none || is_shared && route.per.is_none() {
         true => (true, Vec::new()),
         false => credentials::judge_credentials(route, request.headers, caller_fields),
@@ -355,6 +358,14 @@ fn look_up<'r>(
         (false, until) => Caller::Credentialed { until },
     };
     Ok(CacheLookup { route, key, query, caller, fallback_ttl: None })
+}
+
+/// Whether a request with a credential is for what the API has for its caller, on a route that is for all: `/users/me` to
+/// `/users/{id}`.
+fn is_for_caller_alone(route: &Route, request: &RequestHead<'_>, caller_fields: &CallerFields) -> bool {
+    route.path.names_caller_in(request.path)
+        && (request.caller.known().is_some()
+            || credentials::field_outside_key(route, request.headers, caller_fields).is_some())
 }
 
 /// A request that is forwarded whole, or read by its content, is looked up as it is.

@@ -3,12 +3,14 @@
 //! A GET is cached only under the normal form of its path, so other spellings cannot store anything there.
 
 mod alternatives;
+mod caller_segments;
 mod framework_readings;
 mod normal;
 mod parse;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use caller_segments::CALLER_SEGMENTS;
 pub(super) use framework_readings::framework_readings;
 pub(crate) use normal::decode_escapes;
 pub(super) use normal::percent_decoded;

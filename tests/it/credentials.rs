@@ -408,6 +408,48 @@ async fn tenants_and_roles_share_nothing() {
     }
 }
 
+/// `/users/me` is one user's, also where `/users/{id}` is for all.
+#[tokio::test]
+async fn a_parameter_that_names_the_caller_is_not_shared() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(
+        "
+routes:
+  - {path: '/users/{id}', ttl: 60s, shared: true}
+  - {path: '/users/{id}/posts', ttl: 60s, shared: true}
+  - {path: '/users/self', ttl: 60s, shared: true}
+  - {path: '/files/{*rest}', ttl: 60s, shared: true}
+  - {path: '/accounts/{id}:show', ttl: 60s, shared: true}
+",
+        &upstream,
+    );
+    let ask = |path: &'static str, caller: &'static str| larder.get(path).header("authorization", caller);
+    for path in [
+        "/users/me",
+        "/users/@me",
+        "/users/current",
+        "/users/whoami/posts",
+        "/users/viewer",
+        "/files/7/me",
+        "/accounts/me:show",
+    ] {
+        upstream
+            .on(path, |request: &Received| Answer::ok(request.header("authorization").unwrap_or_default()));
+        for caller in ["Basic ann", "Basic bob"] {
+            ask(path, caller).await.assert_detail("path-spelling").assert_text(caller);
+        }
+        // Without a credential there is no caller.
+        larder.get(path).await.assert_stored();
+        larder.get(path).await.assert_hit();
+        ask(path, "Basic ann").await.assert_detail("path-spelling").assert_text("Basic ann");
+    }
+    for path in ["/users/7", "/users/meg", "/users/self", "/users/7/posts", "/files/7/a"] {
+        upstream.on(path, greeting);
+        ask(path, "Basic ann").await.assert_stored();
+        ask(path, "Basic bob").await.assert_hit();
+    }
+}
+
 #[tokio::test]
 async fn a_route_can_say_that_a_field_identifies_nobody() {
     let upstream = Upstream::start();

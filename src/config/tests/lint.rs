@@ -105,6 +105,10 @@ fn paths_mean_what_they_usually_do() {
         ("[{path: /users/me, ttl: 1m, shared: true}]".into(), &["shared-caller 2"]),
         ("[{path: /users/me, ttl: 1m, per: authorization}]".into(), &[]),
         ("[{path: /me-too, ttl: 1m, shared: true}]".into(), &[]),
+        ("[{path: '/users/{id}', ttl: 1m, shared: true}]".into(), &["shared-caller 2"]),
+        ("[{path: '/users/{id}', ttl: 1m}]".into(), &[]),
+        ("[{path: '/users/{id}', ttl: 1m, shared: true}, {path: /users/me, ttl: never}]".into(), &[]),
+        ("[{path: '/courses/{id}', ttl: 1m, shared: true}]".into(), &[]),
         ("[{path: /api/login, ttl: 1m}]".into(), &["stored-login 2"]),
         (
             "[{path: /api/login, ttl: never}, {path: /logout, ttl: upstream}, {path: /token, purges: []}]"

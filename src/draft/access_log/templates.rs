@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::config::CALLER_SEGMENTS;
 use crate::observation::is_value_segment;
+use crate::policy::path::CALLER_SEGMENTS;
 
 /// Children of one prefix beyond which they are values.
 const MAX_LITERAL_CHILDREN: usize = 20;

@@ -88,13 +88,16 @@ fn a_log_becomes_routes_with_counts_and_hits() {
 
 #[test]
 fn neither_failures_nor_callers_make_values() {
+    const NEVER: &str = "  - path: /users/me\n    ttl: never  # `/users/{id}` would cache it\n";
     let word = |number: usize| format!("w{}", char::from(b'a' + number as u8));
     let refused = (0..26).map(|number| combined(number, &format!("GET /api/{}", word(number)), 404));
     let users = (0..26).map(|number| combined(number, &format!("GET /users/{}", word(number)), 200));
     let own = (0..2).map(|second| combined(second, "GET /users/me", 200));
     let courses = (0..2).map(|second| combined(second, "GET /api/courses", 200));
     let text = suggest(&refused.chain(users).chain(own).chain(courses).collect::<Vec<_>>());
-    for expected in ["  - path: /api/courses\n", "  - path: /users/{id}\n", "? GET /users/me: not cached"] {
+    for expected in
+        ["  - path: /api/courses\n", "  - path: /users/{id}\n", "? GET /users/me: not cached", NEVER]
+    {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
 }

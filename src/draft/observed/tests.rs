@@ -126,8 +126,11 @@ fn callers_share_only_what_was_the_same_in_several_contents() {
         credentials: vec!["cookie".to_owned()],
         ..route("/a", Vec::new(), Vec::new())
     };
-    let both = text(vec![route("/b", Vec::new(), Vec::new()), cookies]);
+    let both = text(vec![route("/b", Vec::new(), Vec::new()), cookies.clone()]);
     assert!(!both.contains("path: /a") && both.contains("? GET /a: not cached"), "{both}");
+    let cookies = ObservedRoute { path: "/users/me".to_owned(), ..cookies };
+    let both = text(vec![route("/users/{id}", Vec::new(), Vec::new()), cookies]);
+    assert!(both.contains("  - path: /users/me\n    ttl: never"), "{both}");
 }
 
 #[test]

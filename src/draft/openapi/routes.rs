@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::caution;
 use super::operation::{Access, PathItem, ReadOperation};
 use super::resource::{Resource, Tag, is_reached, reaches_any, shape, tag_name};
-use crate::config::CALLER_SEGMENTS;
 use crate::draft::{Draft, DraftRoute, Setting, flow_item, scalar, sequence};
+use crate::policy::path::CALLER_SEGMENTS;
 
 /// The lifetime where no documented write ends it earlier.
 const TTL_UNPURGED: &str = "30s";
@@ -37,6 +37,7 @@ pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<S
     let mut names = BTreeSet::new();
     draft.questions.extend(ask_about_spellings(&mut planned));
     let has_reads = planned.iter().any(Planned::caches);
+    let mut uncached = Vec::new();
     for plan in &planned {
         match plan.item.read.as_ref().map(|read| (read, plan.obstacle(read))) {
             Some((read, None)) => {
@@ -47,6 +48,7 @@ pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<S
             Some((_, Some(why))) => {
                 draft.questions.push(format!("GET {}: not cached: {why}", plan.item.path()));
                 draft.routes.extend(plan.writing_route());
+                uncached.push(plan.item.path());
             }
             None => draft.routes.extend(plan.writing_route()),
         }
@@ -54,6 +56,7 @@ pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<S
         draft.questions.extend(plan.ask_about_searches());
         draft.questions.extend(plan.ask_about_writes().filter(|_| has_reads));
     }
+    uncached.iter().for_each(|path| draft.leave_uncached(path));
     names
 }
 

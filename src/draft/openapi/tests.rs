@@ -177,6 +177,24 @@ fn what_is_not_in_the_document_is_told() {
     assert_eq!(text.matches("- path:").count(), 2, "{text}");
 }
 
+/// The most specific path wins: a path that is not to be cached needs a route of its own beside one that matches it.
+#[test]
+fn what_another_route_would_cache_has_a_route_that_does_not() {
+    let read = json!({"get": {"responses": {"200": {}}}});
+    let text = suggest(&document(json!({
+        "/users/{id}": {"get": {"responses": {"200": {}}}},
+        "/users/me": read,
+        "/users/me/posts": read,
+        "/users/login": read,
+        "/login": read,
+    })));
+    let all: Vec<_> = text.lines().filter(|line| line.starts_with("  - path: ")).collect();
+    assert_eq!(all.len(), 3, "{text}");
+    for path in ["/users/me", "/users/login"] {
+        assert_eq!(route(&text, path), ["ttl: never"], "{text}");
+    }
+}
+
 #[test]
 fn a_documented_cache_control_is_read() {
     let get = |header: Value| json!({"get": {"responses": {"200": {"headers": {"Cache-Control": header}}}}});

@@ -1,0 +1,72 @@
+//! Segments that stand for whoever sends the request: `/users/me`.
+
+use super::{AffixedParameter, PathTemplate, Segment};
+
+/// Names of segments that stand for the caller.
+pub(crate) const CALLER_SEGMENTS: [&str; 8] =
+    ["me", "self", "my", "mine", "current", "session", "whoami", "viewer"];
+
+/// Formats that frameworks take off the end of a segment: `/users/me.json`.
+const FORMATS: [&str; 7] = ["api", "csv", "html", "json", "jsonld", "xml", "yaml"];
+
+impl PathTemplate {
+    /// Whether a parameter has a value that stands for the caller, in some spelling, in a path that the template matches.
+    pub(crate) fn names_caller_in(&self, path: &str) -> bool {
+        let mut values = path.strip_prefix('/').unwrap_or_default().split('/');
+        self.segments.iter().any(|segment| match segment {
+            Segment::Rest(_) => values.any(stands_for_caller),
+            segment => values.next().is_some_and(|value| match segment {
+                Segment::Parameter(_) => stands_for_caller(value),
+                Segment::Affixed(AffixedParameter { prefix, suffix, .. }) => {
+                    let end = value.len().saturating_sub(suffix.len());
+                    value.get(prefix.len()..end).is_some_and(stands_for_caller)
+                }
+                Segment::Literal(_) | Segment::Rest(_) => false,
+            }),
+        })
+    }
+}
+
+/// Whether a value is read as a word for the caller: `me`, `ME`, `@me`, `me.json`, `me;v=1`, `me%20`.
+fn stands_for_caller(value: &str) -> bool {
+    let value = ["@", "%40"].iter().find_map(|at| value.strip_prefix(at)).unwrap_or(value);
+    let word = value.split([';', ':', '%']).next().unwrap_or_default();
+    let word = match word.split_once('.') {
+        Some((word, format)) if FORMATS.iter().any(|it| format.eq_ignore_ascii_case(it)) => word,
+        _ => word,
+    };
+    CALLER_SEGMENTS.iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_the_caller_are_read_as_frameworks_do() {
+        for value in ["me", "ME", "Self", "@me", "%40me", "me.json", "me.XML", "me;v=1", "me:show", "me%20"] {
+            assert!(stands_for_caller(value), "{value}");
+        }
+        for value in ["", "7", "meg", "my.css", "me-too", "current.v2", "m%65", "@"] {
+            assert!(!stands_for_caller(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn only_parameters_are_read() {
+        for (template, path, expected) in [
+            ("/users/{id}", "/users/me", true),
+            ("/users/{id}", "/users/7", false),
+            ("/users/me", "/users/me", false),
+            ("/me/{id}", "/me/7", false),
+            ("/users/{id}/posts", "/users/self/posts", true),
+            ("/users/{id}:show", "/users/me:show", true),
+            ("/users/{id}:show", "/users/7:show", false),
+            ("/files/{*rest}", "/files/a/me", true),
+            ("/files/{*rest}", "/files/a/b", false),
+        ] {
+            let template = PathTemplate::parse(template).expect("a template");
+            assert_eq!(template.names_caller_in(path), expected, "{path}");
+        }
+    }
+}
