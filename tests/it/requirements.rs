@@ -92,7 +92,7 @@ fn every_reason_that_cache_status_gives_is_explained() {
         .collect();
     let mut given = std::collections::BTreeSet::new();
     for (file, kinds) in [
-        ("storing.rs", &["NotStored::"][..]),
+        ("not_stored.rs", &["NotStored::"][..]),
         ("classify.rs", &["PassReason::"]),
         ("miss_reason.rs", &["MissReason::"]),
         ("caller.rs", &["UnknownCaller::"]),
