@@ -100,7 +100,7 @@ async fn an_unreadable_content_purges_all_it_could_mean() {
         ("/events", JSON, "{}"),
         ("/events", JSON, r#"{"course_id": null}"#),
         ("/events", JSON, r#"{"course_id": [1]}"#),
-        ("/events", JSON, r#"{"course_id": 1.0}"#),
+        ("/events", JSON, r#"{"course_id": 1.5}"#),
         ("/events", JSON, r#"{"course_id": 1, "course_id": 2}"#),
         ("/events", JSON, r#"{"course_id": 1, "Course_Id": 2}"#),
         ("/events", JSON, &large),

@@ -253,5 +253,5 @@ async fn the_commands_warm_and_refresh() {
     assert_eq!(run(&["warm"]).await.0, Some(2));
     get(&larder, "/api/courses/7").await.assert_hit();
     let (code, said) = run(&["refresh", "--expiring-within", "10m", "--route", "course"]).await;
-    assert_eq!((code, said.starts_with("1 requests: 1 fetched")), (Some(0), true), "{said}");
+    assert_eq!((code, said.starts_with("1 request: 1 fetched")), (Some(0), true), "{said}");
 }

@@ -197,7 +197,11 @@ const MUTANTS: &[Mutant] = &[
                 "        *copy.headers_mut() = request.headers().clone();\n",
                 "        *copy.headers_mut() = request.headers().clone();\n        copy.headers_mut().remove(http::header::CONTENT_LENGTH);\n",
             ),
-            ("src/upstream/mod.rs", "request.body().replay()?", "RequestBody::empty()"),
+            (
+                "src/upstream/mod.rs",
+                "request.body().replay(self.destination.settings.buffer_requests)?",
+                "RequestBody::empty()",
+            ),
         ],
         guarded: false,
         kinds: &[Kind::UpstreamCuts],
