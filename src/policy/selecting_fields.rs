@@ -46,9 +46,12 @@ static UNUSUAL: [HeaderName; 31] = [
     HeaderName::from_static("x-version"),
 ];
 
-static USUAL_NAMES: LazyLock<HeaderNameFilter> = LazyLock::new(|| HeaderNameFilter::from_names(USUAL.iter()));
 static UNUSUAL_NAMES: LazyLock<HeaderNameFilter> =
     LazyLock::new(|| HeaderNameFilter::from_names(UNUSUAL.iter()));
+
+/// That of each name alone, which takes fewer instructions than its hash.
+static UNUSUAL_FILTERS: LazyLock<[HeaderNameFilter; UNUSUAL.len()]> =
+    LazyLock::new(|| UNUSUAL.each_ref().map(|name| HeaderNameFilter::from_names([name].into_iter())));
 
 /// All selecting fields.
 pub(crate) fn names() -> impl Iterator<Item = &'static HeaderName> {
@@ -61,14 +64,18 @@ pub(super) fn present<'a>(
     request: &'a RequestHead<'_>,
 ) -> impl Iterator<Item = &'static HeaderName> + use<'a> {
     let filter = request.name_filter;
-    let may_be_present = filter.may_hold_any(*USUAL_NAMES) || filter.may_hold_any_unusual(*UNUSUAL_NAMES);
     // The metadata of content that was read is part of the key already.
     let is_in_key = |name: &HeaderName| {
         request.content.is_some() && [CONTENT_TYPE, CONTENT_ENCODING].contains(name)
             || route.headers.contains(name)
     };
-    let all = names().take_while(move |_| may_be_present);
-    all.filter(move |name| request.has(name) && !is_in_key(name))
+    let usual = USUAL.iter().filter(|name| request.has(name));
+    let may_be_present = filter.may_hold_any_unusual(*UNUSUAL_NAMES);
+    let unusual = UNUSUAL.iter().enumerate().take_while(move |_| may_be_present);
+    let unusual = unusual.filter(move |(at, name)| {
+        filter.may_hold_any_unusual(UNUSUAL_FILTERS[*at]) && request.headers.contains_key(*name)
+    });
+    usual.chain(unusual.map(|(_, name)| name)).filter(move |name| !is_in_key(name))
 }
 
 /// Media ranges that a client of JSON names, beside others or alone: an API with one format answers all of them alike.
