@@ -63,6 +63,15 @@ fn what_the_route_does_not_tell_apart_is_not_in_the_key() {
 }
 
 #[test]
+fn each_selecting_field_is_in_the_key() {
+    let plain = || Request::get("/a").with("host", "a").with("authorization", "Bearer x");
+    for name in crate::policy::selecting_fields::names() {
+        let with = |value: &str| key(&plain().with(name.as_str(), value), None);
+        assert!(with("1") != key(&plain(), None) && with("1") != with("2"), "{name}");
+    }
+}
+
+#[test]
 fn a_variant_is_told_by_its_fields_values() {
     let names = [HeaderName::from_static("accept"), HeaderName::from_static("x")];
     let variant = |lines: &[(&'static str, &str)]| {
