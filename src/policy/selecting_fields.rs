@@ -4,16 +4,14 @@
 
 use std::sync::LazyLock;
 
-use http::HeaderName;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName};
 
 use super::header_name_filter::HeaderNameFilter;
 use super::{RequestHead, Route};
 
-static USUAL: [HeaderName; 1] = [CONTENT_TYPE];
-
-static UNUSUAL: [HeaderName; 31] = [
-    CONTENT_ENCODING,
+/// In the order of the alphabet.
+static NAMES: [HeaderName; 32] = [
     HeaderName::from_static("accept-api-version"),
     HeaderName::from_static("accept-crs"),
     HeaderName::from_static("accept-datetime"),
@@ -21,6 +19,8 @@ static UNUSUAL: [HeaderName; 31] = [
     HeaderName::from_static("accept-version"),
     HeaderName::from_static("anthropic-version"),
     HeaderName::from_static("api-version"),
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
     HeaderName::from_static("dataserviceversion"),
     HeaderName::from_static("hx-request"),
     HeaderName::from_static("intercom-version"),
@@ -46,16 +46,11 @@ static UNUSUAL: [HeaderName; 31] = [
     HeaderName::from_static("x-version"),
 ];
 
-static UNUSUAL_NAMES: LazyLock<HeaderNameFilter> =
-    LazyLock::new(|| HeaderNameFilter::from_names(UNUSUAL.iter()));
-
-/// That of each name alone, which takes fewer instructions than its hash.
-static UNUSUAL_FILTERS: LazyLock<[HeaderNameFilter; UNUSUAL.len()]> =
-    LazyLock::new(|| UNUSUAL.each_ref().map(|name| HeaderNameFilter::from_names([name].into_iter())));
+static FILTER: LazyLock<HeaderNameFilter> = LazyLock::new(|| HeaderNameFilter::from_names(NAMES.iter()));
 
 /// All selecting fields.
 pub(crate) fn names() -> impl Iterator<Item = &'static HeaderName> {
-    USUAL.iter().chain(&UNUSUAL)
+    NAMES.iter()
 }
 
 /// The selecting fields of the request that the route does not list in `headers`.
@@ -64,18 +59,26 @@ pub(super) fn present<'a>(
     request: &'a RequestHead<'_>,
 ) -> impl Iterator<Item = &'static HeaderName> + use<'a> {
     let filter = request.name_filter;
+    let may_be_present = filter.may_hold(&CONTENT_TYPE) || filter.may_hold_any_unusual(*FILTER);
+    let mut found = if may_be_present { find(request.headers) } else { 0 };
+    let present = std::iter::from_fn(move || {
+        let name = NAMES.get(found.trailing_zeros() as usize)?;
+        found &= found - 1;
+        Some(name)
+    });
     // The metadata of content that was read is part of the key already.
     let is_in_key = |name: &HeaderName| {
         request.content.is_some() && [CONTENT_TYPE, CONTENT_ENCODING].contains(name)
             || route.headers.contains(name)
     };
-    let usual = USUAL.iter().filter(|name| request.has(name));
-    let may_be_present = filter.may_hold_any_unusual(*UNUSUAL_NAMES);
-    let unusual = UNUSUAL.iter().enumerate().take_while(move |_| may_be_present);
-    let unusual = unusual.filter(move |(at, name)| {
-        filter.may_hold_any_unusual(UNUSUAL_FILTERS[*at]) && request.headers.contains_key(*name)
-    });
-    usual.chain(unusual.map(|(_, name)| name)).filter(move |name| !is_in_key(name))
+    present.filter(move |name| !is_in_key(name))
+}
+
+/// The places of a request's fields in [`NAMES`], as bits. A request has fewer names than there are here, and none is hashed.
+fn find(headers: &HeaderMap) -> u32 {
+    let place = |name: &HeaderName| NAMES.binary_search_by(|it| it.as_str().cmp(name.as_str())).ok();
+    let names = headers.keys().filter(|name| FILTER.may_hold(name));
+    names.filter_map(place).fold(0, |found, place| found | 1 << place)
 }
 
 /// Media ranges that a client of JSON names, beside others or alone: an API with one format answers all of them alike.
