@@ -1,5 +1,6 @@
 //! A filter over the field names of a request, so that lookups of absent fields are skipped.
 
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 
 use super::usual_fields::{is_usual_in_slot, name_slot};
@@ -10,6 +11,8 @@ pub struct HeaderNameFilter {
     bits: u128,
     /// The bits of the names that are not usual; all of them if a name is ambiguous.
     unusual_bits: u128,
+    /// Those without `Authorization` and `Cookie`, with which requests of known callers come.
+    rare_bits: u128,
 }
 
 impl HeaderNameFilter {
@@ -26,8 +29,11 @@ impl HeaderNameFilter {
             // No usual name is ambiguous.
             if !is_usual_in_slot(name.as_str(), slot) {
                 filter.unusual_bits |= 1 << slot;
+                if *name != AUTHORIZATION && *name != COOKIE {
+                    filter.rare_bits |= 1 << slot;
+                }
                 if is_ambiguous_name(name) {
-                    filter.unusual_bits = u128::MAX;
+                    (filter.unusual_bits, filter.rare_bits) = (u128::MAX, u128::MAX);
                 }
             }
         }
@@ -51,6 +57,11 @@ impl HeaderNameFilter {
     /// Whether any name of `others`, which are not usual, may be held.
     pub(crate) fn may_hold_any_unusual(self, others: Self) -> bool {
         self.unusual_bits & others.unusual_bits != 0
+    }
+
+    /// Whether any name of `others`, which are neither usual nor `Authorization` or `Cookie`, may be held.
+    pub(crate) fn may_hold_any_rare(self, others: Self) -> bool {
+        self.rare_bits & others.rare_bits != 0
     }
 
     /// Whether any name of `others` may be held.

@@ -59,7 +59,7 @@ pub(super) fn present<'a>(
     request: &'a RequestHead<'_>,
 ) -> impl Iterator<Item = &'static HeaderName> + use<'a> {
     let filter = request.name_filter;
-    let may_be_present = filter.may_hold(&CONTENT_TYPE) || filter.may_hold_any_unusual(*FILTER);
+    let may_be_present = filter.may_hold(&CONTENT_TYPE) || filter.may_hold_any_rare(*FILTER);
     let mut found = if may_be_present { find(request.headers) } else { 0 };
     let present = std::iter::from_fn(move || {
         let name = NAMES.get(found.trailing_zeros() as usize)?;
