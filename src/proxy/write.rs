@@ -231,10 +231,8 @@ impl Write {
             upstream_host: proxy.config.upstream.host.replacement(),
         };
         let (mut outcome, mut written) = plan.finish(request, written.clone(), outcome, &exchange);
-        let is_limited = self.is_over_budget(outcome, &written).await;
+        let is_limited = self.limit_to_budget(outcome, &mut written).await;
         if is_limited {
-            self.record_overrun();
-            written.drop_widened();
             outcome = WriteOutcome::Purge;
         }
         if result.as_ref().is_ok_and(|response| response.status() == StatusCode::ACCEPTED) {
@@ -394,14 +392,19 @@ impl Write {
         named
     }
 
-    /// Whether the write only purges what it names in full, and leaves no doubt, since its sender's budget is used up. Then
-    /// it waits for its turn.
-    async fn is_over_budget(&self, outcome: WriteOutcome, written: &WriteTargets) -> bool {
+    /// Charges the sender's budget. If it is used up, the write waits for its turn, and loses what it does not name in full,
+    /// and its doubt. Returns whether it loses anything.
+    async fn limit_to_budget(&self, outcome: WriteOutcome, written: &mut WriteTargets) -> bool {
         if outcome == WriteOutcome::Nothing || self.charge_budget(written.targets.len()) {
             return false;
         }
+        let is_limited = outcome != WriteOutcome::Purge || !written.is_exact();
+        if is_limited {
+            self.record_overrun();
+            written.drop_widened();
+        }
         self.worker.proxy.purge_pace.wait(written.targets.len()).await;
-        outcome != WriteOutcome::Purge || !written.is_exact()
+        is_limited
     }
 
     /// A write that was cut off costs its client next to nothing: it purges nothing once the sender's budget is used up.

@@ -64,13 +64,8 @@ impl Write {
         if written.targets.is_empty() {
             return;
         }
-        let mut in_doubt_for = purge.in_doubt_for;
-        if !self.charge_budget(written.targets.len()) {
-            self.record_overrun();
-            written.drop_widened();
-            in_doubt_for = Duration::ZERO;
-            self.worker.proxy.purge_pace.wait(written.targets.len()).await;
-        }
+        let is_limited = self.limit_to_budget(in_doubt, &mut written).await;
+        let in_doubt_for = if is_limited { Duration::ZERO } else { purge.in_doubt_for };
         let purge = Purge { in_doubt_for, targets: written.targets.to_vec(), ..purge };
         UnconfirmedWrite { purge, route }.purge(&self.worker.proxy.purger()).await;
     }
