@@ -1,5 +1,6 @@
 //! Identifies the caller of a hypothetical request.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
@@ -82,14 +83,15 @@ impl ExplainedCaller<'_> {
     /// Whom the request says to be from.
     fn stated_identity(&self, source: &CallerSource) -> Option<Identity> {
         let headers = &self.head.parts.headers;
+        let value = |credential| match source.has_claims {
+            true => credential_value(credential, headers).map(Cow::Borrowed),
+            false => whole_value(credential, headers),
+        };
+        let presented: Vec<u8> = source.credentials.iter().filter_map(value).collect::<Vec<_>>().join(&0);
         if !source.has_claims {
-            let values = source.credentials.iter().filter_map(|it| whole_value(it, headers));
-            let presented: Vec<u8> = values.collect::<Vec<_>>().join(&0);
             let name = Some(String::from_utf8_lossy(&presented).into_owned().into());
             return Some(Identity { name, claims: Vec::new(), kind: Default::default(), expires_at: None });
         }
-        let values = source.credentials.iter().filter_map(|it| credential_value(it, headers));
-        let presented: Vec<u8> = values.collect::<Vec<_>>().join(&0);
         let claims = self.explainer.config.callers.get(source.index).map_or(&[][..], |entry| &entry.claims);
         Identity::from_unverified(&presented, claims)
     }
