@@ -4,7 +4,7 @@ use super::diagnostics::Diagnostics;
 use super::events::ParsedSource;
 use super::parsed_route::ParsedRoute;
 use crate::policy::Route;
-use crate::policy::path::{CALLER_SEGMENTS, Segment};
+use crate::policy::path::{Segment, is_caller_segment};
 use crate::policy::query::QueryRule;
 use crate::policy::route::{Shared, Ttl};
 use crate::policy::template::Template;
@@ -52,7 +52,7 @@ fn check_shared_caller(parsed: &ParsedRoute, routes: &[ParsedRoute], diagnostics
         return;
     }
     let location = parsed.own.shared.as_ref().map_or(parsed.path_location, |shared| shared.location);
-    if let Some(name) = literals(route).find(|name| is_caller(name)) {
+    if let Some(name) = literals(route).find(|name| is_caller_segment(name)) {
         diagnostics
             .warning(
                 location,
@@ -74,10 +74,6 @@ fn check_shared_caller(parsed: &ParsedRoute, routes: &[ParsedRoute], diagnostics
     }
 }
 
-fn is_caller(name: &str) -> bool {
-    CALLER_SEGMENTS.iter().any(|known| name.eq_ignore_ascii_case(known))
-}
-
 /// `/users/me` for `/users/{id}`, unless a route spells it out.
 fn find_path_of_caller(route: &Route, routes: &[ParsedRoute]) -> Option<String> {
     let segments = route.path.segments();
@@ -91,7 +87,7 @@ fn find_path_of_caller(route: &Route, routes: &[ParsedRoute]) -> Option<String> 
     let is_spelled_out =
         |other: &ParsedRoute| match other.route.path.segments().split_at_checked(before.len()) {
             Some((start, [Segment::Literal(name), end @ ..])) => {
-                has_shape(start, before) && is_caller(name) && has_shape(end, &after[1..])
+                has_shape(start, before) && is_caller_segment(name) && has_shape(end, &after[1..])
             }
             _ => false,
         };

@@ -6,6 +6,11 @@ use super::{AffixedParameter, PathTemplate, Segment};
 pub(crate) const CALLER_SEGMENTS: [&str; 8] =
     ["me", "self", "my", "mine", "current", "session", "whoami", "viewer"];
 
+/// Whether a segment is one of [`CALLER_SEGMENTS`], in any case.
+pub(crate) fn is_caller_segment(segment: &str) -> bool {
+    CALLER_SEGMENTS.iter().any(|known| segment.eq_ignore_ascii_case(known))
+}
+
 /// Formats that frameworks take off the end of a segment: `/users/me.json`.
 const FORMATS: [&str; 7] = ["api", "csv", "html", "json", "jsonld", "xml", "yaml"];
 
@@ -41,7 +46,7 @@ fn stands_for_caller(value: &[u8]) -> bool {
         Some((word, format)) if FORMATS.iter().any(|it| format.eq_ignore_ascii_case(it)) => word,
         _ => word,
     };
-    CALLER_SEGMENTS.iter().any(|known| word.eq_ignore_ascii_case(known))
+    is_caller_segment(word)
 }
 
 #[cfg(test)]
