@@ -54,11 +54,6 @@ impl HeaderNameFilter {
         self.bits & (1 << name_slot(name.as_str())) != 0
     }
 
-    /// Whether any name of `others`, which are not usual, may be held.
-    pub(crate) fn may_hold_any_unusual(self, others: Self) -> bool {
-        self.unusual_bits & others.unusual_bits != 0
-    }
-
     /// Whether any name of `others`, which are neither usual nor `Authorization` or `Cookie`, may be held.
     pub(crate) fn may_hold_any_rare(self, others: Self) -> bool {
         self.rare_bits & others.rare_bits != 0

@@ -94,7 +94,7 @@ static CONTEXT_NAMES: LazyLock<HeaderNameFilter> =
 
 /// The override fields that a request may have, by its filter.
 pub fn candidates(names: HeaderNameFilter) -> impl Iterator<Item = &'static HeaderName> {
-    let may_hold_any = names.may_hold_any_unusual(*ALL_NAMES);
+    let may_hold_any = names.may_hold_any_rare(*ALL_NAMES);
     all().take_while(move |_| may_hold_any).filter(move |name| names.may_hold(name))
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn restrict(
 ) -> Option<&'static str> {
     let mut refusal = None;
     let is_removed = |name: &&HeaderName| names.may_hold(name) && !believed.contains(name);
-    if names.may_hold_any_unusual(*ALL_NAMES) {
+    if names.may_hold_any_rare(*ALL_NAMES) {
         let keeps_method = !is_safe(method);
         if keeps_method && !METHOD_FIELDS.iter().any(|name| believed.contains(name)) {
             refusal = judge_method(headers);
@@ -137,7 +137,7 @@ pub(crate) fn restrict(
             refusal = refusal.or_else(|| find_repeated(headers, names));
         }
     }
-    if names.may_hold_any_unusual(*CONTEXT_NAMES) {
+    if names.may_hold_any_rare(*CONTEXT_NAMES) {
         CONTEXT_FIELDS.iter().filter(is_removed).for_each(|name| drop(headers.remove(name)));
     }
     refusal
