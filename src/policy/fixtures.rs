@@ -10,6 +10,7 @@ use super::caller_fields::CallerFields;
 use super::fingerprint::Fingerprint;
 use super::path::PathTemplate;
 use super::purge_targets::PurgeRule;
+use super::rate_limit::{CountedRequests, RateKey, RateLimit};
 use super::response_tags::response_tags;
 use super::route::{Route, Ttl};
 use super::routes::Routes;
@@ -36,6 +37,20 @@ pub(crate) fn route(path: &str) -> Route {
         accepted_settle: Duration::from_secs(10),
         read_your_writes: true,
         ..Route::with_path(PathTemplate::parse(path).unwrap())
+    }
+}
+
+/// A limit by client of this many requests in a period of seconds, with this burst.
+pub(crate) fn rate_limit(requests: u32, period: u64, burst: u32) -> RateLimit {
+    RateLimit {
+        name: None,
+        requests,
+        period: Duration::from_secs(period),
+        burst,
+        by: RateKey::Client,
+        counted: CountedRequests::All,
+        is_shared: false,
+        is_enforced: true,
     }
 }
 

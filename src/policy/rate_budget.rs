@@ -76,27 +76,11 @@ impl RateLimit {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::{HeaderMap, HeaderName, Method};
 
     use super::*;
     use crate::policy::caller::{CallerSource, CallerView, Claim, Identity};
-    use crate::policy::fixtures::{fields, route, routes};
-    use crate::policy::rate_limit::CountedRequests;
-
-    fn limit(requests: u32, period: u64, burst: u32) -> RateLimit {
-        RateLimit {
-            name: None,
-            requests,
-            period: Duration::from_secs(period),
-            burst,
-            by: RateKey::Client,
-            counted: CountedRequests::All,
-            is_shared: false,
-            is_enforced: true,
-        }
-    }
+    use crate::policy::fixtures::{fields, rate_limit, route, routes};
 
     #[test]
     fn a_budget_is_of_a_name_and_a_client_or_a_value() {
@@ -106,9 +90,10 @@ mod tests {
             let value = limit.value_budget(route, &RequestHead::new(&Method::GET, "/", &headers));
             value.unwrap_or_else(|| limit.address_budget(route, from))
         };
-        let by_client = limit(1, 1, 1);
-        let by_key = RateLimit { by: RateKey::Header(HeaderName::from_static("x-key")), ..limit(1, 1, 1) };
-        let named = RateLimit { name: Some("api".into()), ..limit(1, 1, 1) };
+        let by_client = rate_limit(1, 1, 1);
+        let by_key =
+            RateLimit { by: RateKey::Header(HeaderName::from_static("x-key")), ..rate_limit(1, 1, 1) };
+        let named = RateLimit { name: Some("api".into()), ..rate_limit(1, 1, 1) };
         let here = budget(&by_client, &login, &[("x-key", "a")], "192.0.2.1");
         assert_eq!(here, budget(&by_client, &login, &[], "192.0.2.1"));
         assert_ne!(here, budget(&by_client, &login, &[], "192.0.2.2"));
@@ -146,7 +131,7 @@ mod tests {
         let keys = [RateKey::Caller, claim("sub"), claim("id"), header("x-key"), header("x-other")];
         let mut found: Vec<_> = Vec::new();
         for (by, source) in keys.into_iter().map(|by| (by, "app")).chain([(RateKey::Caller, "staff")]) {
-            let limit = RateLimit { by, ..limit(1, 1, 1) };
+            let limit = RateLimit { by, ..rate_limit(1, 1, 1) };
             let budget = limit.value_budget(&with_callers(source), &request).expect("a value");
             assert!(!found.contains(&budget), "{:?} of {source}", limit.by);
             found.push(budget);
@@ -156,11 +141,11 @@ mod tests {
     #[test]
     fn the_strictest_limit_that_refuses_is_found_in_any_spelling() {
         let with_rate = |path, rate: RateLimit| Route { rate: Some(rate), ..route(path) };
-        let observed = RateLimit { is_enforced: false, ..limit(1, 3600, 1) };
+        let observed = RateLimit { is_enforced: false, ..rate_limit(1, 3600, 1) };
         let routes = routes([
-            with_rate("/api/{*rest}", limit(100, 60, 100)),
-            with_rate("/api/login", limit(5, 300, 5)),
-            with_rate("/api/fast", limit(100, 1, 100)),
+            with_rate("/api/{*rest}", rate_limit(100, 60, 100)),
+            with_rate("/api/login", rate_limit(5, 300, 5)),
+            with_rate("/api/fast", rate_limit(100, 1, 100)),
             with_rate("/api/observed", observed),
         ]);
         let found = |path| find_strictest(&routes, path).map(|route| route.path.as_str());

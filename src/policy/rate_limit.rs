@@ -113,23 +113,11 @@ fn structured_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn limit(requests: u32, period: u64, burst: u32) -> RateLimit {
-        RateLimit {
-            name: None,
-            requests,
-            period: Duration::from_secs(period),
-            burst,
-            by: RateKey::Client,
-            counted: CountedRequests::All,
-            is_shared: false,
-            is_enforced: true,
-        }
-    }
+    use crate::policy::fixtures::rate_limit;
 
     #[test]
     fn a_burst_is_granted_at_once_and_the_rest_at_the_rate() {
-        let login = limit(5, 300, 5);
+        let login = rate_limit(5, 300, 5);
         let mut owed = Duration::ZERO;
         for left in [4, 3, 2, 1, 0] {
             let charge = login.charge(owed);

@@ -94,7 +94,7 @@ impl RateFields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::rate_limit::{CountedRequests, RateKey};
+    use crate::policy::fixtures::rate_limit;
 
     fn id(number: u32) -> BudgetId {
         let mut hash = [0; 16];
@@ -103,16 +103,7 @@ mod tests {
     }
 
     fn limit(requests: u32, seconds: u64) -> RateLimit {
-        RateLimit {
-            name: None,
-            requests,
-            period: Duration::from_secs(seconds),
-            burst: requests,
-            by: RateKey::Client,
-            counted: CountedRequests::All,
-            is_shared: false,
-            is_enforced: true,
-        }
+        rate_limit(requests, seconds, requests)
     }
 
     #[test]
