@@ -1,5 +1,5 @@
-//! Two readers of one request: larder, and an upstream behind CGI, WSGI or PHP, to which `_`, `.` and `-` in the name of a
-//! field are one, and which joins fields of one name.
+//! Two readers of one request: larder, and an upstream behind CGI, WSGI or PHP, to which all but letters and digits in the
+//! name of a field are `-`, and which joins fields of one name.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ use larder::policy::{is_ambiguous_name, override_fields};
 use super::NOW;
 
 /// Names that count, their other spellings, and some that do not count.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 32] = [
     "authorization",
     "cookie",
     "x-api-key",
@@ -44,6 +44,10 @@ const NAMES: [&str; 28] = [
     "connection",
     "accept",
     "accept_encoding",
+    "x!forwarded!host",
+    "x~tenant",
+    "x+zone",
+    "x|api*key",
 ];
 
 /// Fields by which only a proxy may say something.
@@ -60,7 +64,9 @@ routes:
 
 static CONFIGS: LazyLock<Vec<(Config, Routes)>> = LazyLock::new(|| {
     let parse = |underscores| {
-        let text = format!("{ROUTES}underscores: {underscores}\n");
+        // Under any other setting no request has `x_zone`, and the name is refused.
+        let zone = if underscores == "pass" { "x_zone" } else { "x-zone" };
+        let text = format!("{}underscores: {underscores}\n", ROUTES.replace("x_zone", zone));
         let config = Config::parse(&text, "proxy.yaml", &|_| None, &Default::default());
         let config = config.unwrap_or_else(|error| panic!("{error}"));
         let routes = Routes::new(&config.routes);
@@ -143,7 +149,7 @@ fn read_like_cgi(fields: &HeaderMap) -> BTreeMap<String, String> {
 }
 
 fn with_dashes(name: &str) -> String {
-    name.replace(['_', '.'], "-")
+    name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 fn separator(name: &str) -> &'static str {

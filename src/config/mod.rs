@@ -6,6 +6,7 @@
 mod additions;
 mod admin;
 mod admin_at;
+mod ambiguous_names;
 mod audit;
 mod callers;
 mod diagnostics;

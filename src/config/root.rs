@@ -25,8 +25,8 @@ use super::upstream::{UPSTREAM, UpstreamSettings};
 use super::warm::{BackgroundSettings, WARM_KIND, WarmContext};
 use super::yaml::{Value, YamlNode};
 use super::{
-    Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, admin_at, events, lint,
-    listen, overlay_checks, routes, warm, warnings,
+    Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, admin_at, ambiguous_names,
+    events, lint, listen, overlay_checks, routes, warm, warnings,
 };
 use crate::policy::credential::Credential;
 use crate::policy::rate_limit::{RateKey, RateLimit};
@@ -70,9 +70,9 @@ settings! {
         /// Named ways to know who sends a request, for the routes' `callers`: `{app: {jwt: {…}}, session: {ask: {…}}}`. See
         /// docs/callers.md.
         callers: Vec<CallerSettings> = CALLER_ENTRIES, default "{}";
-        /// Request fields with `_` or `.` in their names, which CGI, WSGI and PHP servers read as the field with `-`. `drop`:
-        /// they are not forwarded; `refuse`: the request is answered 400; `pass`: they are forwarded, and a GET with one is
-        /// not cached.
+        /// Request fields with ambiguous names: with `_`, `.` or anything else but letters, digits and `-`, which CGI, WSGI and
+        /// PHP servers read as the field with `-`. `drop`: they are not forwarded; `refuse`: the request is answered 400;
+        /// `pass`: they are forwarded, and a GET with one is not cached.
         underscores: Underscores = UNDERSCORES, default "drop";
         /// `X-Request-Id`, the client's or a new one. `forward`: sent to the upstream; `respond`: sent to the client too;
         /// `off`: no special handling.
@@ -186,6 +186,12 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         is_strict: read.store.as_ref().is_some_and(|store| store.max_lag.is_zero()),
     };
     let routes = routes::read(&read.defaults?, &read.routes?, &context, diagnostics);
+    if let Some(underscores) = read.underscores {
+        let callers = read.callers.as_deref().unwrap_or_default();
+        let place = (fields.value_location("callers"), underscores);
+        ambiguous_names::check_callers(callers, place, diagnostics);
+        ambiguous_names::check_routes(routes.as_deref().unwrap_or_default(), underscores, diagnostics);
+    }
     if let (Some(store), Some(parsed)) = (&read.store, &routes) {
         warnings::warn_of_sizes(store, parsed, diagnostics);
     }

@@ -15,6 +15,7 @@ use super::yaml::{Value, YamlNode};
 use crate::policy::credential::Credential;
 use crate::policy::dropped_fields::DroppedFields;
 use crate::policy::route::{Anonymous, Shared};
+use crate::policy::with_dashes;
 
 /// `None` stands for `none`.
 pub(super) const PER: Reader<Option<Credential>> = Reader::new(
@@ -36,7 +37,7 @@ pub(super) const PER: Reader<Option<Credential>> = Reader::new(
             text if text.contains('|') => parse_alternatives(text).map(Some),
             text => match claim_name(text) {
                 Some(claim) => Ok(Some(Credential::Claims(vec![claim.to_owned()]))),
-                None => parse_credential(text).map(Some),
+                None => parse_credential(text).map(normalized).map(Some),
             },
         }),
     },
@@ -55,7 +56,7 @@ fn parse_alternatives(text: &str) -> Result<Credential, FieldError> {
         if name == "identity" || claim_name(name).is_some() {
             return Err((format!("`{name}` is not sent beside another credential"), HELP.into()));
         }
-        let credential = parse_credential(name)?;
+        let credential = normalized(parse_credential(name)?);
         if credentials.contains(&credential) {
             return Err((format!("`{name}` occurs twice"), HELP.into()));
         }
@@ -80,6 +81,14 @@ fn claims(node: &YamlNode, count: usize, diagnostics: &Diagnostics) -> Option<Cr
     })?;
     let is_complete = names.len() == count;
     distinct(names, diagnostics).filter(|_| is_complete).map(Credential::Claims)
+}
+
+/// No request with a field of an ambiguous name is looked up, and the upstream may read `X_Auth` as `X-Auth`.
+fn normalized(credential: Credential) -> Credential {
+    match credential {
+        Credential::Header(name) => Credential::Header(with_dashes(&name)),
+        credential => credential,
+    }
 }
 
 /// Parses a part of a request that identifies its caller.
@@ -147,7 +156,8 @@ pub(super) const DROP_RESPONSE: Reader<DroppedFields> = Reader::new(
 );
 
 const EXEMPT_NAMES: Reader<Vec<HeaderName>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
-    header_names(node, "[X-CSRF-Token]", diagnostics, |_| Ok(()))
+    let names = header_names(node, "[X-CSRF-Token]", diagnostics, |_| Ok(()))?;
+    Some(names.iter().map(with_dashes).collect())
 });
 
 pub(super) const EXEMPT: Reader<Vec<HeaderName>> =

@@ -6,8 +6,8 @@ mod tests;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 
-use super::HeaderNameFilter;
 use super::usual_fields::is_usual;
+use super::{HeaderNameFilter, with_dashes};
 
 /// Decides which request fields identify a caller.
 ///
@@ -44,7 +44,10 @@ impl CallerFields {
         Self::new(named, None)
     }
 
+    /// In the names that arrive: no request with a field of an ambiguous name is looked up.
     fn new(named: Vec<HeaderName>, exempt: Option<Vec<HeaderName>>) -> Self {
+        let dashed = |names: Vec<HeaderName>| names.iter().map(with_dashes).collect::<Vec<_>>();
+        let (named, exempt) = (dashed(named), exempt.map(dashed));
         Self { names_usual: named.iter().any(|name| is_usual(name.as_str())), named, exempt }
     }
 

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 use super::caller::{CallerVerdict, CallerView, IdentifyCaller, UnknownCaller};
 use super::caller_fields::CallerFields;
 use super::credential::caller_value;
+use super::header_name_filter::is_alias;
 use super::methods::is_safe;
 use super::no_vary_search::LookupQuery;
 use super::path::{is_normal, normalize};
@@ -421,10 +422,6 @@ fn may_be_overridden(route: &Route, request: &RequestHead<'_>) -> bool {
 
 /// Whether an upstream may read a field as one of the key that has another name: `x-zone` as `x_zone`.
 fn has_alias_of_key(route: &Route, headers: &HeaderMap) -> bool {
-    let dash = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-    let is_alias = |key: &HeaderName, name: &HeaderName| {
-        key.as_str().bytes().map(dash).eq(name.as_str().bytes().map(dash))
-    };
     let mut others = headers.keys().filter(|name| !route.headers.contains(name));
     others.any(|name| route.headers.iter().any(|key| is_alias(key, name)))
 }

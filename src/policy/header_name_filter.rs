@@ -65,26 +65,49 @@ impl HeaderNameFilter {
     }
 }
 
-/// Whether a CGI-like upstream reads the field as another one: CGI and WSGI make `_` of `-`, PHP also of `.`.
+/// Whether a CGI-like upstream may read the field as another one: CGI and WSGI make `_` of `-`, PHP also of `.`, and
+/// lighttpd of all but letters and digits.
 pub fn is_ambiguous_name(name: &HeaderName) -> bool {
     let bytes = name.as_str().as_bytes();
-    // Eight bytes at a time, the last eight overlapping: each name of each request comes here.
+    // Eight bytes at a time, the last eight overlapping: each name that is not usual comes here.
     match bytes.last_chunk() {
-        None => bytes.iter().any(|byte| matches!(byte, b'_' | b'.')),
-        Some(last) => bytes.as_chunks().0.iter().chain([last]).any(|chunk| {
-            let word = u64::from_ne_bytes(*chunk);
-            word_has(word, b'_') || word_has(word, b'.')
-        }),
+        None => !bytes.iter().all(|byte| is_plain(*byte)),
+        Some(last) => bytes.as_chunks().0.iter().chain([last]).any(|chunk| has_ambiguous_byte(*chunk)),
     }
 }
 
-/// Whether one of the eight bytes is `byte`.
-fn word_has(word: u64, byte: u8) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')
+}
+
+/// The name as a CGI-like upstream reads it.
+pub fn with_dashes(name: &HeaderName) -> HeaderName {
+    let text: String = name.as_str().bytes().map(|byte| char::from(dashed(byte))).collect();
+    HeaderName::try_from(text).unwrap_or_else(|_| name.clone())
+}
+
+/// Whether a CGI-like upstream reads both as one.
+pub(super) fn is_alias(one: &HeaderName, other: &HeaderName) -> bool {
+    one.as_str().bytes().map(dashed).eq(other.as_str().bytes().map(dashed))
+}
+
+fn dashed(byte: u8) -> u8 {
+    if is_plain(byte) { byte } else { b'-' }
+}
+
+/// Whether one of eight bytes of a name is neither a letter nor a digit nor `-`. A name has only `!`, `#` to `'`, `*`,
+/// `+`, `-`, `.`, digits, `^` to `z`, `|` and `~`.
+fn has_ambiguous_byte(chunk: [u8; 8]) -> bool {
     const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // A byte that is equal becomes zero, and only a zero borrows into its own high bit first.
-    let differences = word ^ (ONES * u64::from(byte));
-    differences.wrapping_sub(ONES) & !differences & HIGH_BITS != 0
+    const fn all(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    // No byte has its high bit, so that no sum carries into the next byte.
+    let word = u64::from_ne_bytes(chunk);
+    let is_below = |bound: u8| !(word + all(0x80 - bound));
+    let is_dot = !((word ^ all(b'.')) + all(0x7f));
+    let ambiguous = is_below(b'-') | is_dot | (!is_below(b'^') & is_below(b'a')) | !is_below(b'z' + 1);
+    ambiguous & HIGH_BITS != 0
 }
 
 #[cfg(test)]
@@ -96,12 +119,15 @@ mod tests {
     #[test]
     fn an_ambiguous_byte_is_found_at_each_place() {
         for length in 1..40 {
-            let plain = "a-z^09~`|!".repeat(4)[..length].to_owned();
+            let plain = "a-z09".repeat(8)[..length].to_owned();
             assert!(!is_ambiguous_name(&HeaderName::try_from(&plain).expect("a name")), "{plain}");
-            for (at, byte) in (0..length).flat_map(|at| [(at, "_"), (at, ".")]) {
-                let mut name = plain.clone();
-                name.replace_range(at..=at, byte);
-                assert!(is_ambiguous_name(&HeaderName::try_from(&name).expect("a name")), "{name}");
+            for (at, byte) in (0..length).flat_map(|at| (0..128).map(move |byte| (at, byte))) {
+                let mut name = plain.clone().into_bytes();
+                name[at] = byte;
+                let Ok(name) = HeaderName::try_from(name) else { continue };
+                let is_ambiguous = b"!#$%&'*+.^_`|~".contains(&byte);
+                assert_eq!(is_ambiguous_name(&name), is_ambiguous, "{name}");
+                assert_eq!(with_dashes(&name) != name, is_ambiguous, "{name}");
             }
         }
     }

@@ -92,7 +92,7 @@ pub use cache_key::CacheKey;
 use caller::CallerView;
 pub use caller_fields::CallerFields;
 pub use fingerprint::Fingerprint;
-pub use header_name_filter::{HeaderNameFilter, is_ambiguous_name};
+pub use header_name_filter::{HeaderNameFilter, is_ambiguous_name, with_dashes};
 use no_vary_search::SearchVariance;
 pub use route::Route;
 pub use vary::VaryFields;

@@ -148,7 +148,7 @@ impl FirstNotices {
         if self.0.lock().add_underscored(field, client) {
             tracing::warn!(
                 %field,
-                "field of a write dropped, since its name has `_` or `.`: send it with dashes, or set `underscores: pass` if \
+                "field of a write dropped, since its name has more than letters, digits and `-`: send it with dashes, or set `underscores: pass` if \
                  the API tells both names apart"
             );
         }

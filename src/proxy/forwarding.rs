@@ -26,12 +26,6 @@ static FORWARDED_CLIENT_FIELDS: [HeaderName; 5] =
 /// response by them.
 pub(super) static FORWARDED_ADDRESS_FIELDS: [HeaderName; 2] = [X_FORWARDED_PORT, X_FORWARDED_PREFIX];
 
-/// The name as a CGI-like upstream reads it.
-pub(super) fn with_dashes(name: &HeaderName) -> HeaderName {
-    let text: String = name.as_str().chars().map(|c| if matches!(c, '_' | '.') { '-' } else { c }).collect();
-    HeaderName::try_from(text).unwrap_or_else(|_| name.clone())
-}
-
 /// Whether upstreams trust the field because only their proxies set it, or let it change the request.
 pub(super) fn is_set_by_proxies(name: &HeaderName) -> bool {
     FORWARDED_CLIENT_FIELDS.contains(name)

@@ -7,9 +7,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::error::ProxyError;
-use super::forwarding::{is_set_by_proxies, may_be_trailer, with_dashes};
+use super::forwarding::{is_set_by_proxies, may_be_trailer};
 use crate::config::Underscores;
-use crate::policy::{HeaderNameFilter, is_ambiguous_name};
+use crate::policy::{HeaderNameFilter, is_ambiguous_name, with_dashes};
 use crate::upstream::TrailerVerdict;
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -104,16 +104,16 @@ pub(super) fn judge_trailers(underscores: Underscores) -> fn(&HeaderName) -> Tra
             false => judge(name),
         },
         Underscores::Refuse => |name| match is_ambiguous_name(name) {
-            true => {
-                TrailerVerdict::Refuse("a trailer whose name has `_` or `.` (`underscores` in proxy.yaml)")
-            }
+            true => TrailerVerdict::Refuse(
+                "a trailer whose name has more than letters, digits and `-` (`underscores` in proxy.yaml)",
+            ),
             false => judge(name),
         },
         Underscores::Pass => |name| judge(&with_dashes(name)),
     }
 }
 
-/// Settles fields with `_` or `.` in their names before anything else reads the header section.
+/// Settles fields with ambiguous names before anything else reads the header section.
 fn apply_underscores(
     headers: &mut HeaderMap,
     underscores: Underscores,
@@ -121,7 +121,7 @@ fn apply_underscores(
     let is_removed: fn(&HeaderName) -> bool = match underscores {
         Underscores::Refuse => {
             return Err(ProxyError::BadRequest(
-                "a field whose name has `_` or `.` (`underscores` in proxy.yaml)",
+                "a field whose name has more than letters, digits and `-` (`underscores` in proxy.yaml)",
             ));
         }
         Underscores::Drop => is_ambiguous_name,

@@ -56,6 +56,38 @@ fn responses_under_other_settings_are_others() {
     assert_eq!(different.len(), all.len());
 }
 
+/// No request has `X_Auth`, and to CGI-like upstreams it is `X-Auth`.
+#[test]
+fn names_are_those_that_arrive() {
+    let config = right(
+        "credentials: {also: [X_Shop_Z], not: [X_Session_Hint]}\n\
+         routes: [{path: /a, per: header.X_Auth, credentials: {not: [X_Csrf_Token]}}]",
+    );
+    let name = |name| http::HeaderName::from_static(name);
+    assert!(config.credentials.identify(&name("x-shop-z")));
+    assert!(!config.credentials.identify(&name("x-session-hint")));
+    assert_eq!(config.routes[0].per, Some(Credential::Header(name("x-auth"))));
+    assert_eq!(config.routes[0].exempt, [name("x-csrf-token")]);
+    let underscores = "underscores: pass\n";
+    for (wrong, message, dashed) in [
+        ("routes: [{path: /a, headers: [X_Zone]}]", "`headers` names `x_zone`", "`x-zone`"),
+        ("routes: [{path: /a, rate: {limit: 5/s, by: header.X~Key}}]", "`rate` names `x~key`", "`x-key`"),
+        (
+            "callers: {s: {ask: {url: 'http://h/c', forward: [header.X_Sid]}}}",
+            "`forward` names `x_sid`",
+            "`x-sid`",
+        ),
+        (
+            "callers: {s: {jwt: {secret: 0123456789abcdef0123456789abcdef, from: header.X_T}}}",
+            "`from` names `x_t`",
+            "`x-t`",
+        ),
+    ] {
+        check_wrong(wrong, &[message, dashed]);
+        right(&format!("{underscores}{wrong}"));
+    }
+}
+
 #[test]
 fn credentials_of_which_one_is_sent_are_fields_and_cookies() {
     let route = |per: &str| format!("routes: [{{path: /a, ttl: 1m, {per}}}]");
