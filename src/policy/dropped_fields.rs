@@ -3,6 +3,8 @@
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName};
 
+use super::{is_ambiguous_name, with_dashes};
+
 /// The response fields that the response to a fetch has and no stored one. The client whose request was forwarded gets
 /// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(crate) struct DroppedFields {
 /// Tokens, sessions, names and counters of one caller.
 const DEFAULT: &[&str] = &[
     "x-credits-remaining",
+    "x-quota-remaining",
+    "quota-remaining",
     "x-shopify-shop-api-call-limit",
     "user-id",
     "x-userid",
@@ -52,6 +56,8 @@ const DEFAULT: &[&str] = &[
     "x-jwt",
     "x-jwt-*",
     "x-auth-*",
+    "verification-code",
+    "x-verification-code",
     "session-id",
     "session",
     "sid",
@@ -96,9 +102,11 @@ const PARTS: &[&str] = &[
     "apikey",
     "authenticated",
     "bearer",
+    "cookie",
     "credential",
     "csrf",
     "dpop",
+    "identity",
     "jwt",
     "passw",
     "principal",
@@ -114,6 +122,7 @@ const PARTS: &[&str] = &[
 const WORDS: &[&str] = &[
     "account",
     "actor",
+    "auth",
     "balance",
     "basket",
     "cart",
@@ -150,8 +159,9 @@ fn looks_personal(name: &str) -> bool {
     // Names are short: a window costs less than the tables of `str::contains`, and each field of each response is tested.
     let has = |part: &str| name.as_bytes().windows(part.len()).any(|window| window == part.as_bytes());
     let has_part = || PARTS.iter().any(|part| has(part));
-    // CORS (`Access-Control-Allow-Credentials`) speaks to pages.
-    !name.starts_with("access-control-") && (has_word(WORDS) || has_part() && !has_word(PAGING_WORDS))
+    // CORS (`Access-Control-Allow-Credentials`) speaks to pages, and a response with `Set-Cookie` has rules of its own.
+    let is_other = name.starts_with("access-control-") || name.starts_with("set-cookie");
+    !is_other && (has_word(WORDS) || has_part() && !has_word(PAGING_WORDS))
 }
 
 impl Default for DroppedFields {
@@ -173,9 +183,9 @@ impl DroppedFields {
         let mut fields = Self::none();
         for pattern in patterns {
             match pattern.strip_suffix('*') {
-                None => fields.names.push(pattern.parse().ok()?),
+                None => fields.names.push(with_dashes(&pattern.parse().ok()?)),
                 Some(prefix) => {
-                    let name: HeaderName = prefix.parse().ok()?;
+                    let name = with_dashes(&prefix.parse().ok()?);
                     fields.prefixes.push(name.as_str().to_owned());
                 }
             }
@@ -195,6 +205,11 @@ impl DroppedFields {
     }
 
     pub(crate) fn drops(&self, name: &HeaderName) -> bool {
+        if is_ambiguous_name(name) { self.drops_dashed(&with_dashes(name)) } else { self.drops_dashed(name) }
+    }
+
+    /// `X_User_Id` speaks to the same caller as `X-User-Id`.
+    fn drops_dashed(&self, name: &HeaderName) -> bool {
         let is_personal = |unless: &Self| looks_personal(name.as_str()) && !unless.drops(name);
         self.names.contains(name)
             || self.prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
@@ -269,6 +284,15 @@ mod tests {
             "X-Permissions",
             "X-Account-Balance",
             "X-Otp",
+            "X-Auth",
+            "X-Identity",
+            "X-Set-Cookie",
+            "X-Verification-Code",
+            "X-Quota-Remaining",
+            "X_RateLimit_Remaining",
+            "X_User_Id",
+            "X.Auth.Token",
+            "X_Login",
         ] {
             assert!(default.drops(&name(dropped)), "{dropped}");
         }
@@ -286,6 +310,8 @@ mod tests {
             "X-Total-Count",
             "Link",
             "X-User-Agent",
+            "Set-Cookie",
+            "Set-Cookie2",
         ] {
             assert!(!default.drops(&name(kept)), "{kept}");
         }
