@@ -30,6 +30,21 @@ pub fn courses() -> Case {
     Case::start("config/courses.yaml", "COURSES_API", api())
 }
 
+/// Ann is enrolled in course 7, everybody else who is known in course 8. The API tells each caller so.
+fn with_enrolments() -> Case {
+    let api = api()
+        .has_members("/api/courses/7", |user| json!({"id": "7", "isEnrolled": user == Some("ann")}))
+        .has_members("/api/courses/8", |user| json!({"id": "8", "isEnrolled": user == Some("ben")}));
+    let case = Case::start("config/courses.yaml", "COURSES_API", api);
+    case.api.upstream.on("/api/users/me/enrollments", |request: &Received| {
+        let of_ann = request.header("authorization").as_deref() == Some(token("ann").as_str());
+        let course = if of_ann { "7" } else { "8" };
+        let list = json!({"enrollments": [{"courseId": course}]});
+        Answer::json(list.to_string())
+    });
+    case
+}
+
 pub fn api() -> SampleApi {
     SampleApi::start()
         .answers("/api/courses", &["courses"])
@@ -38,6 +53,8 @@ pub fn api() -> SampleApi {
         .lists("/api/users/me/enrollments", ("enrollments", &[]))
         .answers("/api/courses/7", &["course 7"])
         .answers("/api/courses/8", &["course 8"])
+        .has_members("/api/courses/7", |_| json!({"id": "7"}))
+        .has_members("/api/courses/8", |_| json!({"id": "8"}))
         .answers("/api/courses/7/enrollment", &["enrolment in 7 of {user}"])
         .answers("/api/users/me/progress", &["progress of {user}"])
         .answers("/api/users/me/rewards/history", &["rewards of {user}"])
@@ -99,13 +116,7 @@ async fn a_list_is_shared_by_all_who_mean_the_same_page() {
 
 #[tokio::test]
 async fn each_user_sees_its_own_enrolments_in_the_list() {
-    let case = courses();
-    case.api.upstream.on("/api/users/me/enrollments", |request: &Received| {
-        let of_ann = request.header("authorization").as_deref() == Some(token("ann").as_str());
-        let course = if of_ann { "7" } else { "8" };
-        let list = json!({"enrollments": [{"courseId": course}]});
-        Answer::json(list.to_string())
-    });
+    let case = with_enrolments();
     for _ in 0..2 {
         for (read, expected) in
             [(LIST, [false, false]), ("ann /api/courses", [true, false]), ("ben /api/courses", [false, true])]
@@ -123,6 +134,25 @@ async fn each_user_sees_its_own_enrolments_in_the_list() {
     case.send("ben /api/courses").await.assert_fwd("uri-miss");
     case.send("ann /api/courses").await.assert_fwd("uri-miss");
     assert_eq!((count("/api/courses"), count("/api/users/me/enrollments")), (2, 3));
+}
+
+#[tokio::test]
+async fn each_user_sees_its_own_enrolment_in_a_course() {
+    let case = with_enrolments();
+    for _ in 0..2 {
+        for (read, expected) in [
+            ("ann /api/courses/7", true),
+            ("ben /api/courses/7", false),
+            (COURSE_7, false),
+            ("ben /api/courses/8", true),
+            ("ann /api/courses/8", false),
+        ] {
+            let course = case.send(read).await.assert_status(200).json();
+            assert_eq!(course["isEnrolled"], expected, "{read}");
+        }
+    }
+    let count = |path| case.api.upstream.count(path);
+    assert_eq!((count(COURSE_7), count(COURSE_8), count("/api/users/me/enrollments")), (1, 1, 2));
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ type Facts = &'static [&'static str];
 /// The facts that a write changes, by its content.
 type Told = fn(&Value) -> Vec<String>;
 
+/// Members of an answer, by who asks.
+type Members = fn(Option<&str>) -> Value;
+
 /// A list in an answer: its name, and what it has by id, each with the fact that it shows.
 type List = (&'static str, &'static [(&'static str, &'static str)]);
 
@@ -36,6 +39,8 @@ struct Data {
     members_only: Option<&'static str>,
     /// By caller, path and parameters, as far as they matter: `ann /api/search?q=bread`, `/api/products`.
     lists: Vec<(&'static str, List)>,
+    /// By path.
+    members: HashMap<&'static str, Members>,
     /// Paths.
     signed: Vec<&'static str>,
     /// By method and path.
@@ -90,6 +95,12 @@ impl SampleApi {
     /// Answers to reads like this one have a list of things in them besides.
     pub fn lists(self, read: &'static str, list: List) -> Self {
         self.data().lists.push((read, list));
+        self
+    }
+
+    /// Answers at `path` have these members besides.
+    pub fn has_members(self, path: &'static str, members: Members) -> Self {
+        self.data().members.insert(path, members);
         self
     }
 
@@ -159,6 +170,9 @@ impl Data {
                 }
                 if self.signed.contains(&path) {
                     body["expires_at"] = json!("2100-01-01T00:00:00Z");
+                }
+                if let Some(Value::Object(members)) = self.members.get(path).map(|members| members(user)) {
+                    body.as_object_mut().expect("an object").extend(members);
                 }
                 if let Some((name, things)) = list {
                     body[name] = things.iter().map(|(id, _)| json!({"id": id})).collect();

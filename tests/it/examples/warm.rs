@@ -36,7 +36,7 @@ impl Case {
 #[tokio::test]
 async fn the_courses_are_warmed_on_start_and_every_5_minutes() {
     let case = running("config/courses.yaml", "COURSES_API", courses::api());
-    let reads = ["/api/courses", "/api/courses?page=2", "ben /api/courses/7", "/api/courses/8"];
+    let reads = ["/api/courses", "/api/courses?page=2", "/api/courses/7", "/api/courses/8"];
     let upstream = &case.api.upstream;
     // Two entries of `warm`: the list of details is the first page, which is fetched once for both.
     for run in 1..=3u64 {
