@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
+use tokio::sync::Notify;
 
 /// A point in time, in microseconds since 1970-01-01T00:00:00Z. Arithmetic saturates, so a clock that steps back
 /// never makes an age negative.
@@ -178,9 +179,24 @@ pub struct Clock(ClockSource);
 enum ClockSource {
     #[default]
     System,
-    Manual(Arc<AtomicU64>),
+    Manual(Arc<SetTime>),
     /// Its lead over [`Moment`]s, in microseconds.
-    Running(Arc<AtomicU64>),
+    Running(Arc<SetTime>),
+}
+
+/// The time of a clock that is moved by hand.
+#[derive(Debug, Default)]
+struct SetTime {
+    micros: AtomicU64,
+    /// By how much it was ever moved forward, in microseconds.
+    forward: AtomicU64,
+    moved: Notify,
+}
+
+impl SetTime {
+    fn load(&self) -> u64 {
+        self.micros.load(Ordering::SeqCst)
+    }
 }
 
 impl Clock {
@@ -191,7 +207,7 @@ impl Clock {
 
     /// A clock that stands still until it is moved. Clones share it.
     pub fn manual(start: Timestamp) -> Self {
-        Self(ClockSource::Manual(Arc::new(AtomicU64::new(start.0))))
+        Self(ClockSource::Manual(Arc::new(SetTime { micros: AtomicU64::new(start.0), ..SetTime::default() })))
     }
 
     /// A clock that runs with [`Moment`]s and can be set. Clones share it.
@@ -206,10 +222,8 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             ClockSource::System => SystemTime::now().into(),
-            ClockSource::Manual(micros) => Timestamp(micros.load(Ordering::SeqCst)),
-            ClockSource::Running(lead) => {
-                Timestamp(lead.load(Ordering::SeqCst).wrapping_add(Moment::now().as_micros()))
-            }
+            ClockSource::Manual(time) => Timestamp(time.load()),
+            ClockSource::Running(lead) => Timestamp(lead.load().wrapping_add(Moment::now().as_micros())),
         }
     }
 
@@ -220,11 +234,45 @@ impl Clock {
 
     /// Sets a manual or running clock, also backwards; no effect on the system's clock.
     pub fn set(&self, to: Timestamp) {
+        let forward = saturating_micros(to.since(self.now()));
+        let (time, micros) = match &self.0 {
+            ClockSource::System => return,
+            ClockSource::Manual(time) => (time, to.0),
+            ClockSource::Running(lead) => (lead, to.0.wrapping_sub(Moment::now().as_micros())),
+        };
+        time.micros.store(micros, Ordering::SeqCst);
+        time.forward.fetch_add(forward, Ordering::SeqCst);
+        time.moved.notify_waiters();
+    }
+
+    /// A moment that never steps back. Those of a clock that is moved by hand move forward with it; those of a manual one
+    /// otherwise stand still.
+    pub(crate) fn moment(&self) -> Moment {
+        let forward = |time: &SetTime| Duration::from_micros(time.forward.load(Ordering::SeqCst));
         match &self.0 {
-            ClockSource::System => {}
-            ClockSource::Manual(micros) => micros.store(to.0, Ordering::SeqCst),
-            ClockSource::Running(lead) => {
-                lead.store(to.0.wrapping_sub(Moment::now().as_micros()), Ordering::SeqCst);
+            ClockSource::System => Moment::now(),
+            ClockSource::Manual(time) => Moment(1).plus(forward(time)),
+            ClockSource::Running(time) => Moment::now().plus(forward(time)),
+        }
+    }
+
+    /// Waits until [`Clock::moment`] has reached `due`.
+    pub(crate) async fn sleep_until(&self, due: Moment) {
+        loop {
+            let left = || due.since(self.moment());
+            match &self.0 {
+                ClockSource::System => return tokio::time::sleep(left()).await,
+                ClockSource::Manual(time) | ClockSource::Running(time) => {
+                    let moved = time.moved.notified();
+                    if left().is_zero() {
+                        return;
+                    }
+                    let runs = matches!(self.0, ClockSource::Running(_));
+                    tokio::select! {
+                        () = moved => {}
+                        () = tokio::time::sleep(left()), if runs => {}
+                    }
+                }
             }
         }
     }

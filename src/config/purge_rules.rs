@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::diagnostics::Diagnostics;
 use super::fields::Located;
 use super::keys::Reader;
-use super::scalars::{BOOLEAN, POSITIVE_DURATION, list, parsed, words};
+use super::scalars::{BOOLEAN, DURATION, list, parsed, words};
 use super::section::Kind;
 use super::settings::{Settings, settings};
 use super::yaml::{Value, YamlNode};
@@ -19,7 +19,7 @@ settings! {
         /// The tag, with values in braces.
         tag: YamlNode = NODE, required;
         /// The first purge of a tag is done at once; later ones within this time are joined to one at its end.
-        at_most_every: Duration = POSITIVE_DURATION, optional;
+        at_most_every: Duration = DURATION, optional;
         /// The tags to purge if a value is missing or unusable, or if there are too many: `[products]`.
         otherwise: Vec<String> = OTHERWISE, default "[]";
         /// Make responses stale instead of dropping them: they may be served while they are revalidated, where the route

@@ -90,7 +90,7 @@ impl EventSources {
         routes: Arc<Routes>,
         clock: Clock,
     ) -> io::Result<Arc<Self>> {
-        let throttle = Arc::<PurgeThrottle>::default();
+        let throttle = Arc::new(PurgeThrottle::new(clock.clone()));
         let (routes, shared) = (ArcSwap::new(routes), throttle.clone());
         let context = Arc::new(ConsumerContext { store, metrics, routes, clock, throttle: shared });
         let sources: Vec<Arc<SourceConsumer>> = sources

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::PurgeContext;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::policy::purge_targets::PurgeOptions;
 use crate::purge::{Purge, PurgeCause, PurgeVersion, Target, TargetId};
 use crate::store::StoreError;
@@ -23,6 +23,7 @@ const MAX_WINDOWS: usize = 10_000;
 /// The windows of all throttled targets.
 #[derive(Default)]
 pub(crate) struct PurgeThrottle {
+    clock: Clock,
     windows: Mutex<HashMap<TargetId, Window>>,
     /// The number of purges that were ever joined.
     joined: AtomicU64,
@@ -59,13 +60,18 @@ pub(crate) struct JoinedMark(u64);
 enum ThrottleDecision {
     /// No window is open: purge now.
     Now,
-    /// It waits, for this long.
-    Joined(Duration),
+    /// It waits until then.
+    Joined(Moment),
     /// Another purge of the target waits already.
     Merged,
 }
 
 impl PurgeThrottle {
+    /// A throttle without a window.
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// Takes a purge of `target`. `true`: the caller purges it now; else the throttle does at the end of the window.
     pub(crate) fn admit(
         self: &Arc<Self>,
@@ -73,13 +79,13 @@ impl PurgeThrottle {
         options: PurgeOptions,
         context: &PurgeContext,
     ) -> bool {
-        match self.open_or_join(target, options, context, Moment::now()) {
+        match self.open_or_join(target, options, context, self.clock.moment()) {
             ThrottleDecision::Now => true,
             ThrottleDecision::Merged => false,
-            ThrottleDecision::Joined(left) => {
+            ThrottleDecision::Joined(due) => {
                 let (throttle, id) = (self.clone(), target.id());
                 spawn(async move {
-                    tokio::time::sleep(left).await;
+                    throttle.clock.sleep_until(due).await;
                     throttle.end_window(id).await;
                 });
                 false
@@ -112,7 +118,7 @@ impl PurgeThrottle {
                     let (target, context) = (target.clone(), context.clone());
                     let number = self.joined.fetch_add(1, Ordering::Relaxed);
                     window.joined = Some(JoinedPurge { target, options, context, number, due });
-                    return ThrottleDecision::Joined(due.since(now));
+                    return ThrottleDecision::Joined(due);
                 };
                 // Hard purges include soft ones, the longer settling the shorter, and the earlier the later.
                 present.options.soft &= options.soft;
@@ -120,7 +126,7 @@ impl PurgeThrottle {
                 present.context.cause.relayed &= context.cause.relayed;
                 if due < present.due {
                     present.due = due;
-                    return ThrottleDecision::Joined(due.since(now));
+                    return ThrottleDecision::Joined(due);
                 }
                 return ThrottleDecision::Merged;
             }
@@ -159,10 +165,10 @@ impl PurgeThrottle {
 
     /// Does the joined purge of a target, and opens the next window.
     async fn end_window(&self, id: TargetId) {
+        let now = self.clock.moment();
         let joined = self.windows.lock().get_mut(&id).and_then(|window| {
             let joined = window.joined.take()?;
-            *window =
-                Window { under_way: Some(joined.clone()), ..Window::open(joined.options, Moment::now()) };
+            *window = Window { under_way: Some(joined.clone()), ..Window::open(joined.options, now) };
             Some(joined)
         });
         let Some(joined) = joined else { return };
@@ -276,10 +282,10 @@ mod tests {
             throttle.open_or_join(&target, options(soft, every), &context, now)
         };
         assert_eq!(decide(true, 20, 0), ThrottleDecision::Now);
-        assert_eq!(decide(true, 20, 1), ThrottleDecision::Joined(Duration::from_secs(19)));
+        assert_eq!(decide(true, 20, 1), ThrottleDecision::Joined(start.plus(Duration::from_secs(20))));
         assert_eq!(decide(true, 20, 1), ThrottleDecision::Merged);
         let before = throttle.mark();
-        assert_eq!(decide(false, 5, 2), ThrottleDecision::Joined(Duration::from_secs(3)));
+        assert_eq!(decide(false, 5, 2), ThrottleDecision::Joined(start.plus(Duration::from_secs(5))));
         assert_eq!(decide(false, 2, 3), ThrottleDecision::Now);
         assert!(!throttle.is_done(before));
         throttle.end_window(target.id()).await;

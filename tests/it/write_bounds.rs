@@ -236,7 +236,7 @@ async fn list_becomes(larder: &Larder, number: usize) {
 #[tokio::test]
 async fn purges_within_a_window_are_joined_to_its_end() {
     let upstream = Upstream::start();
-    let larder = Larder::with(&throttled("1s"), &upstream);
+    let larder = Larder::with(&throttled("30s"), &upstream);
     let write = || larder.request("PUT", "/items/1").body("{}");
     larder.get("/list").await.assert_text("GET /list #1");
     write().await.assert_status(200);
@@ -246,6 +246,8 @@ async fn purges_within_a_window_are_joined_to_its_end() {
     }
     // 2 targets of the first write, 1 of each other: the URL and the tag of the item are purged at once.
     assert_eq!(targets(&larder).await, 3.0 + 5.0 * 2.0);
+    larder.after(29).get("/list").await.assert_hit();
+    larder.after(1);
     list_becomes(&larder, 3).await;
     assert_eq!(targets(&larder).await, 3.0 + 5.0 * 2.0 + 1.0);
 }
@@ -253,13 +255,14 @@ async fn purges_within_a_window_are_joined_to_its_end() {
 #[tokio::test]
 async fn a_joined_purge_outlives_a_reload() {
     let upstream = Upstream::start();
-    let larder = Larder::with(&throttled("1s"), &upstream);
+    let larder = Larder::with(&throttled("30s"), &upstream);
     larder.get("/list").await;
     for _ in 0..2 {
         larder.request("PUT", "/items/1").body("{}").await.assert_status(200);
     }
     larder.get("/list").await.assert_text("GET /list #2");
     larder.reconfigure(&throttled("1h")).await;
+    larder.after(30);
     list_becomes(&larder, 3).await;
 }
 
