@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::channel_name::{CHANNEL, ChannelName};
 use super::diagnostics::Diagnostics;
 use super::event_rules::{CONDITIONS, ParsedRule, RULE_LIST, RULES};
 use super::fields::{Fields, Located};
@@ -26,9 +27,9 @@ settings! {
         name: String = NAME, optional;
         /// The key of a Redis stream. Its position is kept in `store.redis`, so that no event is lost.
         stream: String = NON_EMPTY, optional;
-        /// A Redis channel, which keeps no events. Whenever some may have been missed, everything that they could name is
-        /// purged.
-        pubsub: String = NON_EMPTY, optional;
+        /// A Redis channel, or a pattern of channels such as `cache:invalidated:*`. Channels keep no events: whenever some may
+        /// have been missed, everything that they could name is purged.
+        pubsub: ChannelName = CHANNEL, optional;
         /// A path to which signed events are posted.
         webhook: String = WEBHOOK_PATH, optional;
         /// The tags that an event purges, with values of its JSON: `{event.json:/id}` or
@@ -108,7 +109,7 @@ pub(crate) enum EventKind {
     },
     PubSub {
         redis: RedisSettings,
-        channel: String,
+        channel: ChannelName,
     },
     Webhook(Webhook),
 }
@@ -211,12 +212,22 @@ fn source(node: &YamlNode, context: &EventContext<'_>, diagnostics: &Diagnostics
     };
     let (name, rules) = (read.name.clone(), read_rules(&fields, &read, diagnostics));
     let kind = kind(&fields, read, context, diagnostics)?;
-    let default_name = match &kind {
-        EventKind::Stream { key, .. } => key,
-        EventKind::PubSub { channel, .. } => channel,
-        EventKind::Webhook(webhook) => &webhook.path,
+    let names_channel = |(_, tags): &(EventRules, Vec<Located<Template>>)| {
+        tags.iter().find(|tag| tag.value.reads_event_channel()).map(|tag| tag.location)
     };
-    let name = name?.or_else(|| is_name(default_name).then(|| default_name.clone())).or_else(|| {
+    if let (Some(location), false) =
+        (rules.as_ref().and_then(names_channel), matches!(kind, EventKind::PubSub { .. }))
+    {
+        let message = format!("events of a `{}` have no channel", kind.as_str());
+        diagnostics.error(location, message).help("write a value of their JSON: `{event.json:/id}`");
+        return None;
+    }
+    let default_name = match &kind {
+        EventKind::Stream { key, .. } => key.as_str(),
+        EventKind::PubSub { channel, .. } => channel.as_str(),
+        EventKind::Webhook(webhook) => webhook.path.as_str(),
+    };
+    let name = name?.or_else(|| is_name(default_name).then(|| default_name.to_owned())).or_else(|| {
         let help = "add `name:`, a short word for metrics and for its position";
         diagnostics.error(node.location, "this source needs a `name`").help(help);
         None
@@ -274,13 +285,15 @@ fn kind(
             )
             .help(format!("name the {} to which the API or a job writes", kind.noun()));
     } else if let EventKind::PubSub { channel, .. } = &kind
-        && let Some(namespace) = namespace_of_wake_channel(channel)
+        && !channel.is_pattern()
+        && let Some(namespace) = namespace_of_wake_channel(channel.as_str())
     {
         diagnostics
             .error(
                 fields.value_location("pubsub"),
                 format!(
-                    "`{channel}` wakes the replicas of a larder: its messages do not say what was purged"
+                    "`{}` wakes the replicas of a larder: its messages do not say what was purged",
+                    channel.as_str()
                 ),
             )
             .help(format!(
@@ -293,15 +306,19 @@ fn kind(
 /// The channel or key of larder's own that a source reads in the store's Redis, and what it is for.
 fn find_own<'k>(kind: &'k EventKind, store: &StoreSettings) -> Option<(&'static str, &'k str)> {
     let (redis, name) = match kind {
-        EventKind::Stream { redis, key, .. } => (redis, key),
-        EventKind::PubSub { redis, channel } => (redis, channel),
+        EventKind::Stream { redis, key, .. } => (redis, key.as_str()),
+        EventKind::PubSub { redis, channel } => (redis, channel.as_str()),
         EventKind::Webhook(_) => return None,
     };
     let store_redis = store.redis.as_ref().filter(|store| store.may_share_server(redis))?;
     let namespace = &store.namespace;
     let what = match kind {
         // A channel is the same in all databases.
-        EventKind::PubSub { .. } if store.publish.as_ref() == Some(name) => "`store.publish`",
+        EventKind::PubSub { channel, .. }
+            if store.publish.as_ref().is_some_and(|published| channel.includes(published)) =>
+        {
+            "`store.publish`"
+        }
         EventKind::PubSub { .. } if namespace_of_wake_channel(name) == Some(namespace) => {
             "it wakes the replicas"
         }

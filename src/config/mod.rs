@@ -9,6 +9,7 @@ mod admin_at;
 mod ambiguous_names;
 mod audit;
 mod callers;
+mod channel_name;
 mod diagnostics;
 mod document;
 mod errors;
@@ -79,6 +80,7 @@ pub(crate) use audit::AuditSettings;
 pub(crate) use callers::{
     AskSettings, CallerMethod, CallerSettings, JwtAlgorithm, JwtSettings, KeyLocation, RemoteUrl,
 };
+pub use channel_name::ChannelName;
 pub(crate) use diagnostics::Diagnostic;
 pub use diagnostics::Location;
 pub(crate) use document::{read_document, read_text};
@@ -95,8 +97,8 @@ pub(crate) use path_conventions::is_login_segment;
 pub(crate) use redis::{CredentialSource, RedisServers, RedisTls};
 pub use redis::{RedisHost, RedisSettings};
 pub(crate) use schema::schema;
-pub(crate) use store::SealingMode;
 pub use store::{CompressionAlgorithm, Encryption, SealingKey, Signing, StoreCompression, StoreSettings};
+pub(crate) use store::{SealingMode, namespace_of_wake_channel};
 pub(crate) use suggest::nearest;
 pub(crate) use units::{duration as read_duration, show_duration};
 pub use upstream::UpstreamSettings;

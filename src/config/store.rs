@@ -201,7 +201,7 @@ fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
 }
 
 /// The namespace whose replicas a channel wakes; `None` for the name of another channel.
-pub(super) fn namespace_of_wake_channel(channel: &str) -> Option<&str> {
+pub(crate) fn namespace_of_wake_channel(channel: &str) -> Option<&str> {
     channel.strip_suffix(":wake").filter(|namespace| !namespace.is_empty())
 }
 

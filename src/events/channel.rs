@@ -5,10 +5,10 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::{MAX_BATCH, SourceConsumer};
-use crate::config::EventKind;
+use crate::config::{EventKind, namespace_of_wake_channel};
 use crate::policy::content::Content;
-use crate::policy::event::{EventOutcome, EventTargets, MAX_EVENT_BYTES};
-use crate::store::ChannelEvent;
+use crate::policy::event::{ChangeEvent, EventOutcome, EventTargets, MAX_EVENT_BYTES};
+use crate::store::{ChannelEvent, ChannelMessage};
 
 /// Consumes messages until shutdown.
 pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<bool>) {
@@ -45,9 +45,15 @@ async fn process_messages(source: &SourceConsumer, heard: Vec<ChannelEvent>) {
                 let _ = source.purge_everything("the subscription starts").await;
                 source.metrics.record_contact();
             }
-            ChannelEvent::Message(message) => {
-                let event = Content::parse_event(&message, MAX_EVENT_BYTES).ok();
-                meanings.push(source.collect_targets(&routes, event.as_ref(), &mut targets));
+            ChannelEvent::Message(ChannelMessage { channel, content }) => {
+                let channel = String::from_utf8_lossy(&channel);
+                // A pattern may include it. Its messages say nothing, and each purge sends one.
+                if namespace_of_wake_channel(&channel).is_some() {
+                    continue;
+                }
+                let content = Content::parse_event(&content, MAX_EVENT_BYTES).ok();
+                let event = ChangeEvent { content: content.as_ref(), channel: Some(&channel) };
+                meanings.push(source.collect_targets(&routes, event, &mut targets));
             }
         }
     }

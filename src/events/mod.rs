@@ -25,8 +25,7 @@ use crate::config::{EventKind, EventSource};
 use crate::hex;
 use crate::metrics::{Metrics, PurgeSource, SilenceLimit, SourceMetrics};
 use crate::policy::Route;
-use crate::policy::content::Content;
-use crate::policy::event::{EventOutcome, EventTargets};
+use crate::policy::event::{ChangeEvent, EventOutcome, EventTargets};
 use crate::policy::purge_targets::PurgeTargets;
 use crate::policy::routes::Routes;
 use crate::purge::PurgeCause;
@@ -190,15 +189,15 @@ impl SourceConsumer {
         })
     }
 
-    /// Adds an event's targets to `targets`; `None` is an unreadable event, which purges everything its source
-    /// covers. They are purged by the same `routes`: the purge says by which rules its targets were rendered.
+    /// Adds an event's targets to `targets`; an unreadable event purges everything its source covers. They are purged by
+    /// the same `routes`: the purge says by which rules its targets were rendered.
     fn collect_targets(
         &self,
         routes: &Routes,
-        event: Option<&Content>,
+        event: ChangeEvent<'_>,
         targets: &mut EventTargets,
     ) -> EventOutcome {
-        self.settings.rules.apply(routes, event, targets)
+        self.settings.rules.apply_event(routes, event, targets)
     }
 
     /// The routes in use.

@@ -206,7 +206,9 @@ async fn purge_entries(source: &SourceConsumer, entries: &[StreamEntry]) -> Resu
     let (routes, mut targets) = (source.routes(), EventTargets::default());
     let meanings: Vec<EventOutcome> = entries
         .iter()
-        .map(|entry| source.collect_targets(&routes, parse_event(source, entry).as_ref(), &mut targets))
+        .map(|entry| {
+            source.collect_targets(&routes, parse_event(source, entry).as_ref().into(), &mut targets)
+        })
         .collect();
     source.purge(routes, targets).await.map_err(error_text)?;
     let now = source.context.clock.now();

@@ -186,7 +186,7 @@ impl WebhookReceiver {
             Some(event) if self.settings.scheme == WebhookScheme::Github && is_ping(event) => {
                 EventOutcome::Ignored
             }
-            event => self.source.collect_targets(&routes, event.as_ref(), &mut targets),
+            event => self.source.collect_targets(&routes, event.as_ref().into(), &mut targets),
         };
         if meaning == EventOutcome::Malformed {
             let content_type = headers.get(CONTENT_TYPE).and_then(|line| line.to_str().ok());

@@ -18,7 +18,7 @@ use super::json_query::JsonQuery;
 use super::purge_targets::{PurgeOptions, PurgeRule, PurgeTargets, TargetOrigin};
 use super::routes::Routes;
 use super::tags::{LISTED_TAG, MAX_TAG_BYTES, MAX_TAGS};
-use super::template::{RenderLimits, Template, TemplateContext};
+use super::template::{EVENT_CHANNEL, RenderLimits, Template, TemplateContext};
 use super::{RequestHead, Route};
 use crate::purge::Target;
 use announcement::{Announcement, find_announcement};
@@ -45,6 +45,21 @@ pub struct EventCondition {
     /// Selects the value.
     pub value: JsonQuery,
     pub(crate) one_of: Vec<String>,
+}
+
+/// A change event as it arrived.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ChangeEvent<'e> {
+    /// `None`: it cannot be read.
+    pub content: Option<&'e Content>,
+    /// The Redis channel on which it came.
+    pub channel: Option<&'e str>,
+}
+
+impl<'e> From<Option<&'e Content>> for ChangeEvent<'e> {
+    fn from(content: Option<&'e Content>) -> Self {
+        Self { content, channel: None }
+    }
 }
 
 /// The targets of several events.
@@ -89,11 +104,21 @@ impl EventOutcome {
 impl EventRules {
     /// Adds the targets of an event; `None`: it cannot be read.
     pub fn apply(&self, routes: &Routes, event: Option<&Content>, found: &mut EventTargets) -> EventOutcome {
-        let Some(event) = event else {
+        self.apply_event(routes, event.into(), found)
+    }
+
+    /// Adds the targets of an event.
+    pub(crate) fn apply_event(
+        &self,
+        routes: &Routes,
+        event: ChangeEvent<'_>,
+        found: &mut EventTargets,
+    ) -> EventOutcome {
+        if event.content.is_none() && !self.need_channel_alone() {
             self.add_all_reachable(routes, &mut found.targets);
             return EventOutcome::Malformed;
-        };
-        let targets = match event.json().and_then(find_announcement) {
+        }
+        let targets = match event.content.and_then(Content::json).and_then(find_announcement) {
             None => &mut found.targets,
             Some(Announcement::Original) => &mut found.relayed,
             Some(Announcement::Relayed) => return EventOutcome::Ignored,
@@ -101,6 +126,14 @@ impl EventRules {
         let outcomes: Vec<_> = self.0.iter().map(|rule| rule.apply(routes, event, targets)).collect();
         let by_severity = [EventOutcome::Widened, EventOutcome::Named];
         by_severity.into_iter().find(|outcome| outcomes.contains(outcome)).unwrap_or(EventOutcome::Ignored)
+    }
+
+    /// Whether all is said by the channel, whatever is in the messages.
+    fn need_channel_alone(&self) -> bool {
+        let templates = || self.0.iter().flat_map(|rule| &rule.purge).map(|rule| &rule.template);
+        self.0.iter().all(|rule| rule.when.is_empty())
+            && templates().any(Template::reads_event_channel)
+            && !templates().any(Template::reads_event_content)
     }
 
     /// Adds everything that events of the source can name, for events that were missed or cannot be read.
@@ -115,7 +148,7 @@ impl EventRules {
 }
 
 impl EventRule {
-    fn apply(&self, routes: &Routes, event: &Content, targets: &mut PurgeTargets) -> EventOutcome {
+    fn apply(&self, routes: &Routes, event: ChangeEvent<'_>, targets: &mut PurgeTargets) -> EventOutcome {
         if self.when.iter().any(|condition| condition.is_refuted_by(event)) {
             return EventOutcome::Ignored;
         }
@@ -167,12 +200,14 @@ fn reached_routes<'r>(template: &Template, routes: &'r Routes) -> impl Iterator<
 }
 
 /// `None`: a value cannot be part of a tag.
-fn render(template: &Template, event: &Content) -> Option<Vec<String>> {
+fn render(template: &Template, event: ChangeEvent<'_>) -> Option<Vec<String>> {
     let headers = HeaderMap::new();
+    let channel = event.channel.map(|channel| (EVENT_CHANNEL, channel.to_owned()));
+    let captures: Vec<_> = channel.into_iter().collect();
     let sources = TemplateContext {
         request: RequestHead::new(&Method::POST, "/", &headers),
-        captures: &[],
-        request_content: Some(event),
+        captures: &captures,
+        request_content: event.content,
         response_headers: None,
         response_content: None,
         limits: RenderLimits::RESPONSE,
@@ -181,8 +216,8 @@ fn render(template: &Template, event: &Content) -> Option<Vec<String>> {
 }
 
 impl EventCondition {
-    fn is_refuted_by(&self, event: &Content) -> bool {
-        let Some(document) = event.json() else { return false };
+    fn is_refuted_by(&self, event: ChangeEvent<'_>) -> bool {
+        let Some(document) = event.content.and_then(Content::json) else { return false };
         let texts: Result<Vec<String>, _> = self.value.texts(document).take(MAX_TAGS).collect();
         texts.is_ok_and(|texts| !texts.is_empty() && !texts.iter().any(|text| self.one_of.contains(text)))
     }

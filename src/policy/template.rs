@@ -28,6 +28,9 @@ pub struct Template {
     parts: Vec<TemplatePart>,
 }
 
+/// The name of a capture that no path has: the channel of an event.
+pub(crate) const EVENT_CHANNEL: &str = "event.channel";
+
 /// `{caller}` stands for the name of a known caller, unless the path has a parameter of this name.
 pub(crate) const CALLER: &str = "caller";
 
@@ -55,6 +58,8 @@ enum ValueSource {
     RequestForm(String),
     /// `{event.json:/id}`
     EventJson(JsonQuery),
+    /// `{event.channel}`
+    EventChannel,
     /// `{response.header.x-id}`
     ResponseHeader(HeaderName),
     /// `{response.json:$.items[*].id}`, `{response.json:/id}`
@@ -167,13 +172,27 @@ impl Template {
             .any(|source| matches!(source, ValueSource::RequestJson(_) | ValueSource::RequestForm(_)))
     }
 
+    /// Whether the request's JSON has all the values it needs.
+    pub(crate) fn reads_only_request_json(&self) -> bool {
+        self.sources().all(|source| matches!(source, ValueSource::RequestJson(_)))
+    }
+
     pub(crate) fn reads_event(&self) -> bool {
-        self.sources().any(|source| matches!(source, ValueSource::EventJson(_)))
+        self.sources().any(|source| matches!(source, ValueSource::EventJson(_) | ValueSource::EventChannel))
     }
 
     /// Whether an event has all the values it needs.
     pub(crate) fn reads_only_event(&self) -> bool {
-        self.sources().all(|source| matches!(source, ValueSource::EventJson(_)))
+        self.sources().all(|source| matches!(source, ValueSource::EventJson(_) | ValueSource::EventChannel))
+    }
+
+    /// Whether it reads the event's content.
+    pub(crate) fn reads_event_content(&self) -> bool {
+        self.sources().any(|source| matches!(source, ValueSource::EventJson(_)))
+    }
+
+    pub(crate) fn reads_event_channel(&self) -> bool {
+        self.sources().any(|source| matches!(source, ValueSource::EventChannel))
     }
 
     pub(crate) fn reads_response_content(&self) -> bool {
@@ -278,6 +297,10 @@ impl ValueSource {
             },
             ValueSource::RequestJson(query) | ValueSource::EventJson(query) => {
                 return json_values(context.request_content, query, limits);
+            }
+            ValueSource::EventChannel => {
+                let channel = context.captures.iter().find(|(name, _)| *name == EVENT_CHANNEL);
+                channel.map(|(_, channel)| channel.clone()).into_iter().collect()
             }
             ValueSource::RequestForm(name) => {
                 context.request_content.map_or_else(Vec::new, |content| content.form_values(name))

@@ -43,8 +43,8 @@ pub(crate) use redis::StreamState;
 pub(crate) use redis::inspect;
 #[doc(hidden)]
 pub use redis::{
-    Address, Admission, ConnectionEvent, ConnectionEvents, Redirect, RedisConnection, RedisError,
-    RedisRequest, RespValue, SendOptions, simulate_redis,
+    Address, Admission, ChannelMessage, ConnectionEvent, ConnectionEvents, Redirect, RedisConnection,
+    RedisError, RedisRequest, RespValue, SendOptions, simulate_redis,
 };
 pub(crate) use redis::{
     Census, ChannelEvent, FindingLevel, Inspection, RedisEventSource, ServerFinding, StreamEntry, StreamRead,

@@ -190,6 +190,11 @@ impl RedisConnection for Connection {
         })
     }
 
+    /// No simulated store does.
+    fn subscribe_pattern(&self, pattern: &str) -> BoxFuture<Result<(), RedisError>> {
+        self.subscribe(pattern)
+    }
+
     fn ping(&self) -> BoxFuture<Result<(), RedisError>> {
         let options = SendOptions { admission: Admission::Probe, asking: false, timeout: USUAL_TIMEOUT };
         let pinged = self.send(RedisRequest::with_args("PING", &[]), options);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::store::{ConnectionEvent, RedisConnection};
+use larder::store::{ChannelMessage, ConnectionEvent, RedisConnection};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -208,11 +208,12 @@ impl Network {
             if link.path.weather.lock().loses_messages {
                 continue;
             }
-            let (delay, text) = (link.path.delay(), text.clone());
+            let message = ChannelMessage { channel: channel.clone(), content: text.clone() };
+            let delay = link.path.delay();
             tokio::spawn(async move {
                 sleep(delay).await;
                 if link.has_epoch(epoch) && !link.path.weather.lock().is_silent {
-                    link.tell(ConnectionEvent::Message(Some(text)));
+                    link.tell(ConnectionEvent::Message(Some(message)));
                 }
             });
         }

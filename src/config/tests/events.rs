@@ -60,6 +60,10 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
             &["no request", "{event.json:/id}"],
         ),
         (format!("stream: a, {redis}, purge: ['x:{{event.json:id}}']"), &["write `/id` or `$.id`"]),
+        (
+            format!("stream: a, {redis}, purge: ['{{event.channel}}']"),
+            &["events of a `stream` have no channel", "{event.json:/id}"],
+        ),
         (format!("stream: a, {redis}, purge: ['x:{{event.id}}']"), &["not a source of values"]),
         (format!("stream: a, {redis}, purge: [a], secret: 0123456789abcdef"), &["`secret` has no effect"]),
         (format!("{hook}, purge: [a], from: now"), &["`from` has no effect", "belongs to `stream`"]),
@@ -103,6 +107,7 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
     for (source, parts) in [
         ("pubsub: purges", &["`store.publish`", "name the channel to which the API"][..]),
         ("pubsub: purges, redis: 'redis://127.0.0.1'", &["`store.publish`"]),
+        ("name: p, pubsub: 'p*s'", &["`store.publish`", "name the channel to which the API"]),
         ("pubsub: 'shop:wake'", &["wakes the replicas", "would cause the next one"]),
         ("pubsub: 'other:wake'", &["`other:wake` wakes the replicas", "`publish: other:purges`"]),
         ("pubsub: 'other:wake', redis: 'redis://other'", &["do not say what was purged"]),

@@ -24,6 +24,7 @@ impl Template {
             | ValueSource::RequestJson(_)
             | ValueSource::RequestForm(_)
             | ValueSource::EventJson(_)
+            | ValueSource::EventChannel
             | ValueSource::ResponseHeader(_)
             | ValueSource::ResponseJson(_) => None,
         })

@@ -2,7 +2,7 @@
 
 use http::header::HeaderName;
 
-use super::{TemplatePart, ValueSource};
+use super::{EVENT_CHANNEL, TemplatePart, ValueSource};
 use crate::policy::json_query::JsonQuery;
 
 const KINDS: [&str; 5] = ["query", "header", "cookie", "jwt", "response.header"];
@@ -87,6 +87,9 @@ fn parse_source(inner: &str) -> Result<ValueSource, String> {
     if let Some((query, source)) = JSON_SOURCES.iter().find_map(with_prefix) {
         return JsonQuery::parse(query).map(source);
     }
+    if inner == EVENT_CHANNEL {
+        return Ok(ValueSource::EventChannel);
+    }
     match inner.strip_prefix(REQUEST_FORM) {
         Some("") => Err(format!("`{{{inner}}}` names no value; write `{{{REQUEST_FORM}name}}`")),
         Some(name) => Ok(ValueSource::RequestForm(name.to_owned())),
@@ -128,7 +131,7 @@ fn is_name(name: &str) -> bool {
 fn unknown_source_error(inner: &str) -> String {
     const SOURCES: &str = "`{name}` (of the path), `{query.name}`, `{header.name}`, `{cookie.name}`, `{jwt.claim}`, `{caller}`, \
                            `{request.json:/name}`, `{request.form:name}`, `{response.header.name}` and \
-                           `{response.json:$.items[*].name}`; in `events`, `{event.json:/name}`";
+                           `{response.json:$.items[*].name}`; in `events`, `{event.json:/name}` and `{event.channel}`";
     match suggest_source(inner) {
         Some(instead) => format!("`{{{inner}}}` is not a source of values; did you mean `{{{instead}}}`?"),
         None => format!("`{{{inner}}}` is not a source of values; there are {SOURCES}"),

@@ -48,6 +48,9 @@ pub trait RedisConnection: Send + Sync {
     /// Subscribes to a channel, whose messages are events from then on.
     fn subscribe(&self, channel: &str) -> BoxFuture<Result<(), RedisError>>;
 
+    /// Subscribes to all channels that match.
+    fn subscribe_pattern(&self, pattern: &str) -> BoxFuture<Result<(), RedisError>>;
+
     /// Sends PING, and waits for the reply.
     fn ping(&self) -> BoxFuture<Result<(), RedisError>>;
 }
@@ -66,9 +69,18 @@ pub enum ConnectionEvent {
     /// It was lost, or could not be made; `None`: for several reasons.
     Failed(Option<RedisError>),
     /// A message of a subscription; `None`: so many came that some were lost.
-    Message(Option<Bytes>),
+    Message(Option<ChannelMessage>),
     /// No further attempt is made.
     Ended(Option<RedisError>),
+}
+
+/// A message, and the channel on which it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelMessage {
+    /// The name of the channel, also of one that a pattern selected.
+    pub channel: Bytes,
+    /// What was published.
+    pub content: Bytes,
 }
 
 /// The settings by which a driver connects.

@@ -10,13 +10,14 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{
-    Address, Admission, ConnectionEvent, ConnectionEvents, PubsubProtocol, RedisConnection, SendOptions,
+    Address, Admission, ChannelMessage, ConnectionEvent, ConnectionEvents, PubsubProtocol, RedisConnection,
+    SendOptions,
 };
 use super::connector::RedisConnector;
 use super::error::RedisError;
 use super::request::RedisRequest;
 use super::scripts::{RespValue, STREAM};
-use crate::config::{RedisServers, RedisSettings};
+use crate::config::{ChannelName, RedisServers, RedisSettings};
 use crate::store::sources::StreamPosition;
 use crate::tasks::spawn;
 
@@ -76,7 +77,7 @@ pub(crate) struct StreamRead {
 /// An event of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChannelEvent {
-    Message(Bytes),
+    Message(ChannelMessage),
     /// The server answers, and no message is pending.
     Alive,
     /// The subscription has begun; earlier messages were missed.
@@ -108,7 +109,7 @@ impl RedisEventSource {
 
     /// Subscribes until the receiver is dropped. If messages come too fast, the connection ends, which tells the receiver
     /// that some were missed.
-    pub(crate) fn listen(&self, channel: String) -> mpsc::Receiver<ChannelEvent> {
+    pub(crate) fn listen(&self, channel: ChannelName) -> mpsc::Receiver<ChannelEvent> {
         let (tell, heard) = mpsc::channel(MAX_BUFFERED_MESSAGES);
         let connecting = self.0.clone();
         spawn(async move {
@@ -127,11 +128,15 @@ impl RedisEventSource {
 /// Runs one subscription until it ends. Returns the reason.
 async fn run_subscription(
     connecting: &RedisConnector,
-    channel: &str,
+    channel: &ChannelName,
     tell: &mpsc::Sender<ChannelEvent>,
 ) -> Result<std::convert::Infallible, String> {
     let mut connected = EventConnection::open(connecting.build_pubsub_client(PubsubProtocol::Resp3)).await?;
-    connected.connection.subscribe(channel).await.map_err(describe_error)?;
+    let subscribed = match channel.is_pattern() {
+        true => connected.connection.subscribe_pattern(channel.as_str()),
+        false => connected.connection.subscribe(channel.as_str()),
+    };
+    subscribed.await.map_err(describe_error)?;
     tell.send(ChannelEvent::Subscribed).await.map_err(|_| "the receiver is gone".to_owned())?;
     loop {
         let heard = tokio::select! {

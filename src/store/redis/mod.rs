@@ -34,7 +34,9 @@ mod wake_ups;
 
 pub(super) use audit_log::read_purges;
 pub(super) use command_stats::CommandKind;
-pub use connection::{Address, ConnectionEvent, ConnectionEvents, RedisConnection, simulate_redis};
+pub use connection::{
+    Address, ChannelMessage, ConnectionEvent, ConnectionEvents, RedisConnection, simulate_redis,
+};
 pub use connection::{Admission, SendOptions};
 pub use error::{Redirect, RedisError};
 #[cfg(test)]

@@ -83,7 +83,7 @@ async fn run_subscription(
         match event {
             ConnectionEvent::Ended(error) => return error.or(last_error),
             ConnectionEvent::Message(message) => {
-                let text = message.as_deref().and_then(|text| std::str::from_utf8(text).ok());
+                let text = message.as_ref().and_then(|message| std::str::from_utf8(&message.content).ok());
                 subscriber.on_message(text);
             }
             ConnectionEvent::Connected => {

@@ -28,6 +28,31 @@ async fn an_unreadable_message_purges_all_it_could_name() {
 }
 
 #[tokio::test]
+async fn a_pattern_hears_many_channels_and_their_names_are_tags() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let yaml = yaml(&redis)
+        .replace("pubsub: changes", "pubsub: \"product:*\"")
+        .replace("[products, \"product:{event.json:/id}\"]", "[\"{event.channel}\"]");
+    let larder = Larder::with(&yaml, &upstream);
+    source_becomes(&larder, "ok").await;
+    hits(&larder).await;
+    assert_eq!(hits(&larder).await, ALL);
+    // Whatever is published there, the channel says it.
+    for (number, (channel, message)) in
+        [("product:1", "gone"), ("product:9", "{\"id\": 2}")].iter().enumerate()
+    {
+        assert_eq!(redis.command(&["PUBLISH", channel, message]).await, "1");
+        events_become(&larder, "pubsub", "named", number as f64 + 1.0).await;
+    }
+    assert_eq!(redis.command(&["PUBLISH", "products", "x"]).await, "0");
+    // Wake-ups of replicas are no events.
+    assert_eq!(redis.command(&["PUBLISH", "product:x:wake", "x"]).await, "1");
+    redis.command(&["PUBLISH", "product:9", "x"]).await;
+    events_become(&larder, "pubsub", "named", 3.0).await;
+    assert_eq!(hits(&larder).await.len(), ALL.len() - 1);
+}
+
+#[tokio::test]
 async fn a_lost_connection_purges_all_it_could_have_announced() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let larder = Larder::with(&yaml(&redis), &upstream);

@@ -19,8 +19,8 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::connection::{
-    Address, Admission, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings,
-    PubsubProtocol, RedisConnection, SendOptions,
+    Address, Admission, ChannelMessage, ConnectionEvent, ConnectionEvents, ConnectionPurpose,
+    ConnectionSettings, PubsubProtocol, RedisConnection, SendOptions,
 };
 use super::super::credentials::LoginSource;
 use super::super::error::RedisError;
@@ -116,12 +116,16 @@ impl RedisConnection for FredConnection {
     fn subscribe(&self, channel: &str) -> BoxFuture<Result<(), RedisError>> {
         let (client, channel) = (self.0.clone(), channel.to_owned());
         Box::pin(async move {
-            let mut subscribed = client.subscribe(channel).await;
-            if subscribed.is_ok() {
-                // The library takes the refusal of a subscription for the reply to the next command.
-                subscribed = client.ping::<()>(None).await;
-            }
-            subscribed.map_err(|error| to_redis_error(&error))
+            let subscribed = client.subscribe(channel).await;
+            confirm_subscription(&client, subscribed).await
+        })
+    }
+
+    fn subscribe_pattern(&self, pattern: &str) -> BoxFuture<Result<(), RedisError>> {
+        let (client, pattern) = (self.0.clone(), pattern.to_owned());
+        Box::pin(async move {
+            let subscribed = client.psubscribe(pattern).await;
+            confirm_subscription(&client, subscribed).await
         })
     }
 
@@ -129,6 +133,14 @@ impl RedisConnection for FredConnection {
         let client = self.0.clone();
         Box::pin(async move { client.ping::<()>(None).await.map_err(|error| to_redis_error(&error)) })
     }
+}
+
+/// The library takes the refusal of a subscription for the reply to the next command.
+async fn confirm_subscription(client: &Client, mut subscribed: Result<(), Error>) -> Result<(), RedisError> {
+    if subscribed.is_ok() {
+        subscribed = client.ping::<()>(None).await;
+    }
+    subscribed.map_err(|error| to_redis_error(&error))
 }
 
 impl ConnectionEvents for FredEvents {
@@ -144,7 +156,11 @@ impl ConnectionEvents for FredEvents {
                 }
                 Ok(_) = self.connects.recv() => ConnectionEvent::Connected,
                 message = self.messages.recv() => match message {
-                    Ok(message) => ConnectionEvent::Message(message.value.into_bytes()),
+                    Ok(message) => {
+                        let channel = message.channel.into_inner();
+                        let content = message.value.into_bytes();
+                        ConnectionEvent::Message(content.map(|content| ChannelMessage { channel, content }))
+                    }
                     Err(RecvError::Lagged(_)) => ConnectionEvent::Message(None),
                     Err(RecvError::Closed) => ConnectionEvent::Ended(None),
                 },

@@ -19,8 +19,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::super::connection::{
-    Address, Admission, ConnectionEvent, ConnectionEvents, ConnectionPurpose, ConnectionSettings,
-    RedisConnection, SendOptions,
+    Address, Admission, ChannelMessage, ConnectionEvent, ConnectionEvents, ConnectionPurpose,
+    ConnectionSettings, RedisConnection, SendOptions,
 };
 use super::super::credentials::Login;
 use super::super::error::RedisError;
@@ -93,16 +93,11 @@ impl RedisConnection for RedisRsConnection {
     }
 
     fn subscribe(&self, channel: &str) -> BoxFuture<Result<(), RedisError>> {
-        let (link, channel) = (self.link.subscribe(), channel.to_owned());
-        let subscribe = async move {
-            match find_link(link, Admission::IfHealthy).await? {
-                Link::Subscription(mut sink) => {
-                    sink.subscribe(channel).await.map_err(|error| to_redis_error(&error))
-                }
-                Link::Commands(_) => Err(not_connected()),
-            }
-        };
-        with_deadline(self.settings.timeout, subscribe)
+        self.subscribe_to(channel, false)
+    }
+
+    fn subscribe_pattern(&self, pattern: &str) -> BoxFuture<Result<(), RedisError>> {
+        self.subscribe_to(pattern, true)
     }
 
     fn ping(&self) -> BoxFuture<Result<(), RedisError>> {
@@ -118,6 +113,23 @@ impl RedisConnection for RedisRsConnection {
             }
         };
         with_deadline(self.settings.timeout, ping)
+    }
+}
+
+impl RedisRsConnection {
+    fn subscribe_to(&self, name: &str, is_pattern: bool) -> BoxFuture<Result<(), RedisError>> {
+        let (link, name) = (self.link.subscribe(), name.to_owned());
+        let subscribe = async move {
+            let Link::Subscription(mut sink) = find_link(link, Admission::IfHealthy).await? else {
+                return Err(not_connected());
+            };
+            let subscribed = match is_pattern {
+                true => sink.psubscribe(name).await,
+                false => sink.subscribe(name).await,
+            };
+            subscribed.map_err(|error| to_redis_error(&error))
+        };
+        with_deadline(self.settings.timeout, subscribe)
     }
 }
 
@@ -300,7 +312,9 @@ impl Upkeep {
             return Ok(());
         }
         while let Some(message) = poll_fn(|cx| Pin::new(&mut messages).poll_next(cx)).await {
-            let message = ConnectionEvent::Message(Some(message.get_payload_bytes().to_vec().into()));
+            let channel = message.get_channel_name().to_owned().into();
+            let content = message.get_payload_bytes().to_vec().into();
+            let message = ConnectionEvent::Message(Some(ChannelMessage { channel, content }));
             if self.events.try_send(message).is_err() {
                 self.has_lost_messages.store(true, Ordering::Release);
             }
