@@ -20,8 +20,8 @@ settings! {
         /// The response field that holds the time, instead of `json`.
         header: HeaderName = HEADER_NAME, optional;
         /// Instead of `json`: where URLs are whose own ends bound the response, such as `$..url`. The earliest counts, of
-        /// `Expires`, `X-Amz-Date` with `X-Amz-Expires` (also `X-Goog-…`, `x-oss-…`), and `se` with `sig`. Text without a
-        /// signature is ignored; a response with a signed URL whose end can't be read is not stored.
+        /// `Expires`, `X-Amz-Date` with `X-Amz-Expires` (also `X-Goog-…`, `x-oss-…`), `se` with `sig`, and those of other
+        /// signers that docs/routes.md lists. Text without a signature is ignored; a response with a signed URL whose end can't be read is not stored.
         signed_url: JsonQuery = TIME_QUERY, optional;
         /// With `signed_url`: one more parameter that holds a time, or a token with `exp=` and `~`.
         parameter: String = NON_EMPTY, optional;

@@ -76,7 +76,7 @@ pub(crate) fn find_claim<'v>(value: &'v Value, claim: &str) -> Option<&'v Value>
 }
 
 /// RFC 4648 §5, with or without padding.
-fn decode_base64url(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode_base64url(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_end_matches('=').as_bytes();
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     for group in text.chunks(4) {

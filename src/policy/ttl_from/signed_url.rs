@@ -1,8 +1,11 @@
-//! The time at which a signed URL stops working, read from its query.
+//! The time at which a signed URL stops working, read from its query and from tokens in its path.
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::super::http_date::parse_rfc3339;
+use super::super::jwt::{MAX_TOKEN_BYTES, decode_base64url, decode_claims, numeric_date};
 use super::super::query::decoded_pairs;
 use crate::clock::Timestamp;
 
@@ -11,9 +14,32 @@ use crate::clock::Timestamp;
 pub(super) struct UnreadableEnd;
 
 /// Names of parameters, in lower case, without which no known kind of URL is signed.
-const SIGNATURE_NAMES: [&str; 8] = ["sig", "sign", "token", "policy", "verify", "md5", "hdnts", "hdnea"];
-/// Parts of such names: `X-Amz-Signature`, `Expires`, `q-signature`, `hmac`.
-const SIGNATURE_PARTS: [&str; 3] = ["signature", "expires", "hmac"];
+const SIGNATURE_NAMES: [&str; 18] = [
+    "sig",
+    "sign",
+    "signed",
+    "token",
+    "__token__",
+    "access_token",
+    "jwt",
+    "auth",
+    "auth_key",
+    "authorization",
+    "policy",
+    "verify",
+    "md5",
+    "hm",
+    "hdnts",
+    "hdnea",
+    "hdntl",
+    "oh",
+];
+/// Parts of such names: `X-Amz-Signature`, `Expires`, `q-signature`, `hmac`, `txSecret`.
+const SIGNATURE_PARTS: [&str; 4] = ["signature", "expires", "hmac", "secret"];
+/// Other names for the end of a URL that is signed. What is no time there is ignored.
+const END_NAMES: [&str; 6] = ["exp", "expire", "expiry", "expiration", "expires_at", "expires_on"];
+/// Parameters with seconds in hexadecimal digits, each beside its signature: Discord, Facebook, Tencent's CDN.
+const HEX_ENDS: [(&str, &str); 3] = [("hm", "ex"), ("oh", "oe"), ("txsecret", "txtime")];
 
 /// The decoded parameters of a URL, with names in lower case.
 struct Parameters(Vec<(String, String)>);
@@ -49,10 +75,12 @@ fn parse_url_end(
     parse_time: &impl Fn(&str) -> Option<Timestamp>,
     depth: usize,
 ) -> Result<Option<Timestamp>, UnreadableEnd> {
-    let Some(query) = find_query(url) else { return Ok(None) };
+    let (path, query) = split_url(url);
+    let mut ends = vec![parse_path_end(path)?];
+    let Some(query) = query else { return Ok(ends.remove(0)) };
     let pairs = decoded_pairs(query).map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned()));
     let parameters = Parameters(pairs.collect());
-    let mut ends = vec![parameters.time("expires", parse_seconds)?];
+    ends.push(parameters.time("expires", parse_seconds)?);
     if parameters.value("sig")?.is_some() {
         // Azure: `se` is the end of a shared access signature, `ske` that of the key that signed it.
         ends.push(parameters.time("se", parse_azure_time)?);
@@ -63,6 +91,23 @@ fn parse_url_end(
     }
     for vendor in parameters.vendors() {
         ends.push(parameters.dated_end(vendor)?);
+    }
+    for (signature, end) in HEX_ENDS {
+        if parameters.value(signature)?.is_some() {
+            ends.push(Some(parameters.time(end, parse_hex_seconds)?.ok_or(UnreadableEnd)?));
+        }
+    }
+    for name in ["q-sign-time", "q-key-time"] {
+        ends.push(parameters.time(name, parse_span_end)?);
+    }
+    if let Some(policy) = parameters.value("policy")? {
+        ends.push(parse_policy_end(policy));
+    }
+    ends.extend(parameters.0.iter().map(|(_, value)| parse_token_end(value)));
+    if parameters.is_signed() {
+        for name in END_NAMES {
+            ends.push(parameters.value(name)?.and_then(parse_seconds));
+        }
     }
     if let Some(name) = named {
         ends.push(parameters.time(&name.to_ascii_lowercase(), |text| parse_token_time(text, parse_time))?);
@@ -75,13 +120,29 @@ fn begins_like_url(text: &str) -> bool {
     ["http://", "https://", "/"].iter().any(|start| text.starts_with(start))
 }
 
-/// Text with spaces is no URL, unless it begins like one.
-fn find_query(text: &str) -> Option<&str> {
+/// The part before the query, and the query. Text with spaces is no URL, unless it begins like one.
+fn split_url(text: &str) -> (&str, Option<&str>) {
     if text.contains(char::is_whitespace) && !begins_like_url(text) {
-        return None;
+        return ("", None);
     }
     let (before_fragment, _) = text.split_once('#').unwrap_or((text, ""));
-    before_fragment.split_once('?').map(|(_, query)| query)
+    before_fragment.split_once('?').map_or((before_fragment, None), |(path, query)| (path, Some(query)))
+}
+
+/// The end that a token in the path names: `/exp=1795952400~acl=/*~hmac=…/`, `/bcdn_token=…&expires=1795952400/`.
+fn parse_path_end(path: &str) -> Result<Option<Timestamp>, UnreadableEnd> {
+    let parts = || path.split(['/', '~', '&']);
+    let is_signature = |part: &str| {
+        part.split_once('=').is_some_and(|(name, _)| name.contains("hmac") || name.ends_with("_token"))
+    };
+    if !parts().any(is_signature) {
+        return Ok(None);
+    }
+    let ends = parts().filter_map(|part| {
+        let (_, text) = part.rsplit_once("exp=").or_else(|| part.split_once("expires="))?;
+        Some(parse_seconds(text).ok_or(UnreadableEnd))
+    });
+    ends.collect::<Result<Vec<_>, _>>()?.into_iter().min().map(Some).ok_or(UnreadableEnd)
 }
 
 impl Parameters {
@@ -120,6 +181,36 @@ impl Parameters {
 
 fn parse_number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// A token with its own end: a JWT, or `exp=1795952400~acl=/*~hmac=…`.
+fn parse_token_end(text: &str) -> Option<Timestamp> {
+    if let Some(claims) = decode_claims(text.as_bytes()) {
+        return numeric_date(claims.get("exp")?);
+    }
+    let is_token = text.contains('~');
+    text.split('~').filter(|_| is_token).filter_map(|part| parse_seconds(part.strip_prefix("exp=")?)).min()
+}
+
+/// CloudFront's `Policy`: base64 with other signs, of JSON with the end.
+fn parse_policy_end(text: &str) -> Option<Timestamp> {
+    if text.len() > MAX_TOKEN_BYTES {
+        return None;
+    }
+    let json = decode_base64url(&text.trim_end_matches('_').replace('~', "_"))?;
+    let policy: Value = serde_json::from_slice(&json).ok()?;
+    let end = |statement: &Value| numeric_date(statement.pointer("/Condition/DateLessThan/AWS:EpochTime")?);
+    policy.get("Statement")?.as_array()?.iter().map(end).collect::<Option<Vec<_>>>()?.into_iter().min()
+}
+
+/// `1795952400;1795953300`: a beginning and an end.
+fn parse_span_end(text: &str) -> Option<Timestamp> {
+    parse_seconds(text.split_once(';')?.1)
+}
+
+fn parse_hex_seconds(text: &str) -> Option<Timestamp> {
+    let is_hex = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u64::from_str_radix(text, 16).ok())?.map(Timestamp::from_secs)
 }
 
 fn parse_seconds(text: &str) -> Option<Timestamp> {

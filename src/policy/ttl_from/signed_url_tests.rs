@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 
 use super::super::parse_time;
@@ -75,7 +77,32 @@ fn signed(begin: u64, life: u64, signature: &str) -> Vec<(&'static str, String)>
         ),
         ("CloudFront", format!("{base}?Expires={end}&Signature={signature}__&Key-Pair-Id=K#top")),
         ("a CDN", format!("{base}?token={signature}&expires={end}")),
+        (
+            "CloudFront, by policy",
+            format!("{base}?Policy={}&Signature={signature}__&Key-Pair-Id=K", policy(end)),
+        ),
+        ("Discord", format!("{base}?ex={end:x}&is={begin:x}&hm={signature}&")),
+        (
+            "Tencent",
+            format!("{base}?q-sign-time={begin};{end}&q-key-time={begin}%3B{end}&q-signature={signature}"),
+        ),
+        ("a JWT", format!("{base}?token={}", jwt(end, signature))),
+        ("Akamai", format!("{base}?hdnts=st={begin}~exp={end}~acl=/*~hmac={signature}")),
     ]
+}
+
+fn jwt(end: u64, signature: &str) -> String {
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(format!("{{\"url\":\"a/b\",\"exp\":{end}}}"));
+    format!("eyJhbGciOiJIUzI1NiJ9.{claims}.{signature}")
+}
+
+/// In CloudFront's alphabet.
+fn policy(end: u64) -> String {
+    let json = format!(
+        "{{\"Statement\":[{{\"Resource\":\"https://files.example/*?>\",\"Condition\":{{\"DateLessThan\":\
+         {{\"AWS:EpochTime\":{end}}}}}}}]}}"
+    );
+    BASE64_STANDARD.encode(json).replace('+', "-").replace('=', "_").replace('/', "~")
 }
 
 proptest! {
@@ -94,10 +121,12 @@ proptest! {
             let query = url.split_once('?').unwrap().1.split('#').next().unwrap();
             let is_time = |pair: &&str| {
                 let name = pair.split('=').next().unwrap().to_ascii_lowercase();
-                name.ends_with("expires") || name == "se"
+                let ends = ["se", "policy", "ex", "q-sign-time", "q-key-time"];
+                name.ends_with("expires") || ends.contains(&name.as_str())
             };
             let left: Vec<_> = query.split('&').filter(|pair| !is_time(pair)).collect();
-            let url = format!("https://files.example/a?{}", left.join("&"));
+            let left = left.join("&").replace(&jwt(begin + life, &signature), &jwt(0, &signature).replace('.', "-"));
+            let url = format!("https://files.example/a?{}", left.replace("~exp=", "~x="));
             prop_assert_eq!(end(&url), Err(UnreadableEnd), "{}: {}", kind, url);
         }
     }
@@ -139,7 +168,16 @@ fn a_signature_whose_end_is_not_clear_is_unreadable() {
         "/a?sig=x&se=tomorrow",
         "/a?sig=x&si=policy",
         "/a?amp;Signature=x",
-        "/a?q-sign-time=1;2&q-signature=x",
+        "/a?q-sign-time=1&q-signature=x",
+        "/a?Authorization=3_20261129_x",
+        "/a?ex=xyz&hm=x",
+        "/a?is=1&hm=x",
+        "/a?oe=zz&oh=x",
+        "/a?txSecret=x",
+        "/exp=soon~hmac=x/a",
+        "/acl=*~hmac=x/a?b=1",
+        "/bcdn_token=x/a",
+        "/a?verify=1795952400-x",
         "/a?token=x",
     ] {
         assert_eq!(end(url), Err(UnreadableEnd), "{url}");
@@ -174,6 +212,20 @@ fn urls_within_parameters_and_texts_are_read() {
 }
 
 #[test]
+fn a_token_in_the_path_names_the_end() {
+    for (url, expected) in [
+        ("https://f.example/exp=900~acl=/*~hmac=ab/a.mp4", Ok(Some(900))),
+        ("https://f.example/hdntl=st=1~exp=900~acl=%2f*~hmac=ab/a.mp4?w=1", Ok(Some(900))),
+        ("https://f.example/bcdn_token=ab&expires=900&token_path=%2Fx%2F/x/a.mp4", Ok(Some(900))),
+        ("/exp=900~hmac=ab/a?Expires=800&Signature=x", Ok(Some(800))),
+        ("/exp=900/a", Ok(None)),
+        ("/a~b/c=d?page=2", Ok(None)),
+    ] {
+        assert_eq!(end(url), expected, "{url}");
+    }
+}
+
+#[test]
 fn a_named_parameter_holds_a_time_or_a_token_with_one() {
     for (query, expected) in [
         ("exp=1000&token=x", Ok(Some(1000))),
@@ -183,6 +235,9 @@ fn a_named_parameter_holds_a_time_or_a_token_with_one() {
         ("exp=never&token=x", Err(UnreadableEnd)),
         ("other=1", Ok(None)),
         ("token=x", Err(UnreadableEnd)),
+        ("token=x&exp=soon", Err(UnreadableEnd)),
+        ("token=x&expiry=900", Ok(Some(900))),
+        ("page=1&expiry=900", Ok(None)),
     ] {
         assert_eq!(end_with(&format!("/a?{query}"), Some("exp")), expected, "{query}");
     }
