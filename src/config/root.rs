@@ -25,8 +25,8 @@ use super::upstream::{UPSTREAM, UpstreamSettings};
 use super::warm::{BackgroundSettings, WARM_KIND, WarmContext};
 use super::yaml::{Value, YamlNode};
 use super::{
-    Config, Listen, ListenerSettings, RequestIds, Underscores, UpstreamAddress, admin_at, ambiguous_names,
-    events, lint, listen, overlay_checks, routes, warm, warnings,
+    Config, Listen, ListenerSettings, OperationPaths, RequestIds, Underscores, UpstreamAddress, admin_at,
+    ambiguous_names, events, lint, listen, overlay_checks, routes, warm, warnings,
 };
 use crate::policy::credential::Credential;
 use crate::policy::rate_limit::{RateKey, RateLimit};
@@ -212,7 +212,8 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         lint::add_findings(&parsed, sources, (&credentials, verifies_tokens), diagnostics);
     }
     let callers = read.callers;
-    let admin_at = admin_at::admin_at(&read.admin_at?, callers.as_deref(), diagnostics);
+    let operations_node = read.admin_at?;
+    let admin_at = admin_at::admin_at(&operations_node, callers.as_deref(), diagnostics);
     let mut routes: Vec<Route> = parsed.into_iter().map(|parsed| parsed.route).collect();
     for route in &mut routes {
         route.fingerprint = route.fingerprint.with_caller_fields(&credentials);
@@ -228,6 +229,15 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
     }
     let context = WarmContext { routes: &Routes::new(&routes), background: &background };
     let warm = warm::warm(&warm_node, Some(&context), diagnostics)?;
+    let run_by_operators = admin_at.iter().flatten().find_map(OperationPaths::warm_entry);
+    if let Some(name) = run_by_operators.filter(|name| warm.iter().all(|entry| entry.name != *name)) {
+        diagnostics
+            .error(
+                operations_node.location,
+                format!("`warm` has no entry `{name}`, which `admin_at.warm` runs"),
+            )
+            .help(format!("give an entry of `warm` this name: `[{{name: {name}, get: /api/items}}]`"));
+    }
     Some(Config {
         listen,
         listener_settings,

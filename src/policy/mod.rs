@@ -43,6 +43,7 @@ pub(crate) mod next_page;
 pub mod no_vary_search;
 pub mod not_stored;
 pub mod on_miss;
+pub(crate) mod operation_content;
 pub mod overlay;
 pub mod overlay_fields;
 pub mod override_fields;

@@ -38,6 +38,12 @@ async fn answer_operation(
         Some(body) => read_content(worker, &head, body).await?,
         None => Bytes::new(),
     };
+    let paths = worker.proxy.config.admin_at.as_ref().ok_or(ProxyError::NoOperator)?;
+    let content = match paths.translate(&operation, &content) {
+        Ok(None) => content,
+        Ok(Some(translated)) => translated.to_string().into(),
+        Err(_) => return Err(ProxyError::BadRequest("a value in the content is neither text nor a number")),
+    };
     let operator = worker.proxy.operator.get().ok_or(ProxyError::NoOperator)?;
     let from = head.client_ip.or(head.peer);
     let request = Request::from_parts(head.parts, content);
