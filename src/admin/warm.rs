@@ -55,8 +55,10 @@ impl AdminState {
 
     /// A slot for the stream of events that the request asks for, if it does.
     fn progress_slot(&self, headers: &HeaderMap) -> Result<Option<OwnedSemaphorePermit>, AdminError> {
-        let accepts = |value: &http::HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
-        let wants_events = headers.get(ACCEPT).is_some_and(accepts);
+        let ranges = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+        let mut types =
+            ranges.flat_map(|ranges| ranges.split(',').filter_map(|range| range.split(';').next()));
+        let wants_events = types.any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"));
         wants_events.then(|| acquire_slot(&self.reader_slots.progress)).transpose()
     }
 }

@@ -347,12 +347,20 @@ fn check_entry(
             return;
         }
         let Some(context) = context else { continue };
-        let names = entry.values.keys().cloned().chain([String::new(), PAGE_NUMBER.to_owned()]);
-        let samples: PlaceholderValues = names.map(|name| (name, vec!["x".to_owned()])).collect();
-        let Some(url) = template.expand(&samples).into_iter().next() else { continue };
-        let route = context.routes.find(url.path());
-        if let Some((wrong, help)) = never_stored_reason(route.map(AsRef::as_ref), &entry.headers) {
-            diagnostics.error(*location, format!("`{}` {wrong}", template.as_str())).help(help);
+        // The values of a list, and its pages, are not known yet.
+        let mut values = entry.values.clone();
+        for unknown in ["", PAGE_NUMBER] {
+            values.entry(unknown.to_owned()).or_insert_with(|| vec!["x".to_owned()]);
+        }
+        let refused = template.expand(&values).into_iter().find_map(|url| {
+            let route = context.routes.find(url.path());
+            Some((never_stored_reason(route.map(AsRef::as_ref), &entry.headers)?, url))
+        });
+        if let Some(((wrong, help), url)) = refused {
+            let has_values = template.placeholders().any(|name| entry.values.contains_key(name));
+            let with_values = if has_values { format!(" with these values: `{url}`") } else { String::new() };
+            let wrong = format!("`{}` {wrong}{with_values}", template.as_str());
+            diagnostics.error(*location, wrong).help(help);
         }
     }
 }

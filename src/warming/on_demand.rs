@@ -16,7 +16,7 @@ use super::{SharedTally, Tally, Warming};
 use crate::config::{PageWalk, WarmEntry, WarmList};
 use crate::policy::Route;
 use crate::policy::json_query::JsonQuery;
-use crate::policy::path::Segment;
+use crate::policy::path::{PathTemplate, Segment};
 use crate::policy::url_template::{PAGE_NUMBER, PlaceholderValues, UrlTemplate};
 
 #[derive(Debug, Default, Deserialize)]
@@ -149,8 +149,11 @@ impl WarmRequest {
     ) -> WarmResult<(Vec<UrlTemplate>, PlaceholderValues)> {
         let mut templates =
             self.urls.iter().map(|url| parse_template(url)).collect::<WarmResult<Vec<_>>>()?;
-        if let Some(name) = &self.route {
-            let mut path = self.find_path(name, routes, list.is_some())?;
+        let paths = match &self.route {
+            Some(name) => self.find_paths(name, routes, list.is_some())?,
+            None => Vec::new(),
+        };
+        for mut path in paths {
             if let Some((before, after)) = path.split_once('{').filter(|_| list.is_some()) {
                 let after = after.split_once('}').map_or("", |(_, after)| after);
                 path = format!("{before}{{}}{after}");
@@ -177,9 +180,9 @@ impl WarmRequest {
         Ok((templates, values))
     }
 
-    /// Finds the path of the one route with this name whose parameters have values here; its only parameter may have those
-    /// of a list.
-    fn find_path(&self, name: &str, routes: &[Arc<Route>], has_list: bool) -> WarmResult<String> {
+    /// Finds the paths of the routes with this name or path, as written with alternatives, whose parameters have values
+    /// here; an only parameter may have those of a list.
+    fn find_paths(&self, name: &str, routes: &[Arc<Route>], has_list: bool) -> WarmResult<Vec<String>> {
         let has_these_values = |route: &&Arc<Route>| {
             let parameters = route.path.segments().iter().filter_map(Segment::parameter);
             let parameters: Vec<_> = parameters.collect();
@@ -189,23 +192,21 @@ impl WarmRequest {
             };
             route.caches() && has_values
         };
-        let by_path = routes.iter().find(|route| route.path.as_str() == name);
-        let mut named = routes.iter().filter(|route| *route.name == *name).filter(has_these_values);
-        let route = match (by_path, named.next(), named.next()) {
-            (Some(route), ..) | (None, Some(route), None) => route,
-            (None, None, _) => {
-                let error = format!("no caching route {name:?} has exactly these parameters");
-                return Err((error, "use the route's path or name as in proxy.yaml".into()));
-            }
-            (None, Some(_), Some(_)) => {
-                return Err((
-                    format!("several routes have the name {name:?}"),
-                    "use the route's path".into(),
-                ));
-            }
+        let written = PathTemplate::parse_alternatives(name).unwrap_or_default();
+        let is_written = |route: &&Arc<Route>| {
+            written.iter().any(|path| path.as_str() == route.path.as_str()) || *route.name == *name
         };
+        let mut found: Vec<_> = routes.iter().filter(is_written).filter(has_these_values).collect();
+        if found.is_empty() {
+            // What is missing is said of the parameters of one route.
+            found.extend(routes.iter().find(|route| route.path.as_str() == name));
+        }
+        if found.is_empty() {
+            let error = format!("no caching route {name:?} has exactly these parameters");
+            return Err((error, "use the route's path or name as in proxy.yaml".into()));
+        }
         // `{*rest}` is a single placeholder here; a slash in its value stays one.
-        Ok(route.path.as_str().replace("{*", "{"))
+        Ok(found.iter().map(|route| route.path.as_str().replace("{*", "{")).collect())
     }
 }
 

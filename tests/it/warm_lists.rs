@@ -185,7 +185,8 @@ async fn progress_comes_as_events() {
     let held = upstream.hold("/api/courses/12");
     let larder = start(&upstream, DETAILS);
     let request = || larder.admin.request("POST", "/warm").body(json!({"name": "all"}).to_string());
-    let mut events = request().header("accept", "text/event-stream").start().await;
+    let accepted = "application/json;q=0.5, text/event-stream; charset=utf-8";
+    let mut events = request().header("accept", accepted).start().await;
     held.arrived().await;
     let mut progress = String::new();
     while !progress.contains("\"requests\":9") {

@@ -219,6 +219,33 @@ async fn on_demand_a_route_with_values_or_urls_are_warmed() {
 }
 
 #[tokio::test]
+async fn on_demand_every_alternative_of_a_path_is_warmed() {
+    let upstream = Upstream::start();
+    let yaml = "background: {host: a}
+routes:
+  - {path: '/api/{notes|tasks}', name: content, ttl: 1m}
+  - {path: '/api/{notes|tasks}/{id}', ttl: 1m}
+  - {path: '/files/{*rest?}', ttl: 1m}
+";
+    let larder = Larder::with(yaml, &upstream);
+    for (request, fetched) in [
+        (json!({"route": "/api/{notes|tasks}"}), ["/api/notes", "/api/tasks"]),
+        (
+            json!({"route": "/api/{notes|tasks}/{id}", "values": {"id": [1]}}),
+            ["/api/notes/1", "/api/tasks/1"],
+        ),
+        (json!({"route": "/files/{*rest?}", "values": {"rest": ["a", "b"]}}), ["/files/a", "/files/b"]),
+    ] {
+        let before = upstream.total();
+        assert_eq!(post(&larder, "/warm", request.clone()).await["fetched"], 2, "{request}");
+        assert_eq!((upstream.total() - before, fetched.map(|path| upstream.count(path))), (2, [1, 1]));
+    }
+    assert_eq!(post(&larder, "/warm", json!({"route": "content"})).await["fresh"], 2);
+    assert_eq!(post(&larder, "/warm", json!({"route": "/api/{tasks|notes}"})).await["fresh"], 2);
+    assert_eq!(post(&larder, "/warm", json!({"route": "/files/{*rest?}"})).await["fetched"], 1);
+}
+
+#[tokio::test]
 async fn on_demand_what_can_not_be_understood_is_refused_with_the_fix() {
     let upstream = Upstream::start();
     let larder = warmed(&upstream, "[]");

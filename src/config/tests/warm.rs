@@ -106,6 +106,15 @@ fn what_could_never_be_warm_is_refused_at_its_place() {
     }
 }
 
+#[test]
+fn each_value_has_a_route_or_is_named() {
+    let routes = "routes: [{path: '/k/{a|b}', ttl: 1m}]\n";
+    let entry = |values: &str| format!("{routes}warm: [{{get: '/k/{{k}}?n=1', values: {{k: [{values}]}}}}]");
+    assert_eq!(right(&entry("a, b")).warm.len(), 1);
+    let error = "`/k/{k}?n=1` matches no route with these values: `/k/c?n=1`";
+    check_wrong(&entry("a, c, b"), &[error, "add a route"]);
+}
+
 /// Checks that depend on settings with errors are skipped.
 #[test]
 fn errors_of_warm_entries_come_with_all_others() {
