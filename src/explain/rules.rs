@@ -84,7 +84,8 @@ impl TestChecker<'_> {
         }
         if let Some(purges) = &expect.purges {
             let tag = |target: &Target| match target {
-                Target::Tag(tag) if tag != LISTED_TAG => Some(tag.clone()),
+                // larder's own have a space, such as that of the write's own URL for its caller.
+                Target::Tag(tag) if tag != LISTED_TAG && !tag.contains(' ') => Some(tag.clone()),
                 _ => None,
             };
             let actual: Vec<String> = self.own.purge_targets().iter().filter_map(tag).collect();
