@@ -69,7 +69,7 @@ settings! {
     struct RefreshFields = "admin_at.refresh" {
         /// The path of the operation.
         path: String = WEBHOOK_PATH, required;
-        /// What is refreshed if the request has no content: entries that expire within this time.
+        /// If the request has no content, entries that expire within this time are refreshed.
         expiring_within: Duration = POSITIVE_DURATION, optional;
     }
 }

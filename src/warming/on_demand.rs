@@ -198,7 +198,7 @@ impl WarmRequest {
         };
         let mut found: Vec<_> = routes.iter().filter(is_written).filter(has_these_values).collect();
         if found.is_empty() {
-            // What is missing is said of the parameters of one route.
+            // The error names the missing parameters of one route.
             found.extend(routes.iter().find(|route| route.path.as_str() == name));
         }
         if found.is_empty() {

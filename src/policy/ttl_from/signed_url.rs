@@ -36,7 +36,7 @@ const SIGNATURE_NAMES: [&str; 18] = [
 ];
 /// Parts of such names: `X-Amz-Signature`, `Expires`, `q-signature`, `hmac`, `txSecret`.
 const SIGNATURE_PARTS: [&str; 4] = ["signature", "expires", "hmac", "secret"];
-/// Other names for the end of a URL that is signed. What is no time there is ignored.
+/// Other names for the end of a URL that is signed. A value that is no time is ignored.
 const END_NAMES: [&str; 6] = ["exp", "expire", "expiry", "expiration", "expires_at", "expires_on"];
 /// Parameters with seconds in hexadecimal digits, each beside its signature: Discord, Facebook, Tencent's CDN.
 const HEX_ENDS: [(&str, &str); 3] = [("hm", "ex"), ("oh", "oe"), ("txsecret", "txtime")];

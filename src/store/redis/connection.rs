@@ -79,7 +79,7 @@ pub enum ConnectionEvent {
 pub struct ChannelMessage {
     /// The name of the channel, also of one that a pattern selected.
     pub channel: Bytes,
-    /// What was published.
+    /// The published bytes.
     pub content: Bytes,
 }
 

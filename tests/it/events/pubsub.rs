@@ -37,7 +37,7 @@ async fn a_pattern_hears_many_channels_and_their_names_are_tags() {
     source_becomes(&larder, "ok").await;
     hits(&larder).await;
     assert_eq!(hits(&larder).await, ALL);
-    // Whatever is published there, the channel says it.
+    // The content does not matter, the channel names the product.
     for (number, (channel, message)) in
         [("product:1", "gone"), ("product:9", "{\"id\": 2}")].iter().enumerate()
     {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Case, NOTHING, SampleApi, bucket, issued, send};
-use crate::support::{Answer, Issuer};
+use crate::support::{Answer, Issuer, eventually};
 
 const GHOSTS: &str = "ann /api/analytics/ghosts?guildId=7&since=7d";
 const LURKERS: &str = "ann /api/analytics/lurkers?guildId=7&since=7d";
@@ -113,6 +113,56 @@ async fn an_event_purges_what_it_touches_of_its_guild_alone() {
     case.api.upstream.once("/api/guilds/7/events", Answer::status(422));
     case.send("POST /api/guilds/7/events").await.assert_status(422);
     assert_eq!(case.asked(&ALL).await, NOTHING);
+}
+
+#[tokio::test]
+async fn many_events_leave_hits_and_show_after_a_window() {
+    let case = Case::as_shipped("config/analytics.yaml", "ANALYTICS_API", api());
+    let shows = async |version: u64| {
+        eventually("the figure is renewed behind", || async {
+            let ghosts = case.send(GHOSTS).await;
+            assert!(ghosts.is_hit(), "{ghosts}");
+            (ghosts.json()["facts"]["messages of 7"] == version).then_some(())
+        })
+        .await;
+    };
+    case.send(GHOSTS).await.assert_stored();
+    // The first makes the figure stale at once, which is served while it is renewed.
+    case.write("POST /api/guilds/7/messages").await;
+    shows(1).await;
+    for _ in 0..20 {
+        case.write("POST /api/guilds/7/messages").await;
+    }
+    case.larder.after(29);
+    assert_eq!(case.send(GHOSTS).await.assert_hit().json()["query"], 2);
+    case.larder.after(1);
+    shows(21).await;
+    assert_eq!(case.api.upstream.count("/api/analytics/ghosts"), 3);
+    // The first look after an event shows the figure from before it, however late it comes; the next one the new one.
+    case.larder.after(30);
+    case.write("POST /api/guilds/7/messages").await;
+    case.larder.after(240);
+    assert_eq!(case.send(GHOSTS).await.assert_hit().json()["facts"]["messages of 7"], 21);
+    shows(22).await;
+}
+
+#[tokio::test]
+async fn computing_is_limited_and_hits_and_events_are_not() {
+    let case = analytics();
+    let mut stored = 0;
+    let refused = loop {
+        let reply = case.send(&format!("ann /api/analytics/roles?guildId={stored}")).await;
+        if reply.status == 429 {
+            break reply;
+        }
+        reply.assert_stored();
+        stored += 1;
+    };
+    assert!(stored >= 100 && refused.header("retry-after").is_some(), "{stored}: {refused}");
+    for guild in 0..10 {
+        case.send(&format!("ann /api/analytics/roles?guildId={guild}")).await.assert_hit();
+        case.write("POST /api/guilds/7/messages").await;
+    }
 }
 
 #[tokio::test]
@@ -227,10 +277,12 @@ async fn stale_figures_are_served_while_the_api_is_down() {
     case.api.upstream.on("/api/analytics/ghosts", Answer::status(503));
     let stale = case.send(GHOSTS).await.assert_status(200);
     assert_eq!(stale.json()["query"], json!(1));
-    // For 5 minutes, and never once an event has made it wrong.
+    // For 5 minutes, also once a message has made it stale, and never once another event has purged it.
     case.larder.after(5 * 60 - 1);
     case.send(GHOSTS).await.assert_status(200);
     case.write("POST /api/guilds/7/messages").await;
+    case.send(GHOSTS).await.assert_status(200);
+    case.write("ann POST /api/guilds/7/events").await;
     case.send(GHOSTS).await.assert_status(503);
 
     case.api.upstream.on("/api/analytics/roles", Answer::ok("roles"));

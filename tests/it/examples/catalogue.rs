@@ -197,6 +197,22 @@ async fn catalogues_differ_by_account_and_orders_by_caller() {
 }
 
 #[tokio::test]
+async fn an_order_of_one_user_leaves_the_orders_of_others() {
+    let case = catalogue();
+    let orders = [ORDERS_OF_ANN, ORDER_5_OF_ANN, "ben /api/orders", "ben /api/orders/5", ORDER_6_OF_BEN];
+    case.purge_exactly(
+        &orders,
+        &[
+            ("ann POST /api/orders", &[ORDERS_OF_ANN, ORDER_5_OF_ANN]),
+            ("ben POST /api/orders", &["ben /api/orders", "ben /api/orders/5", ORDER_6_OF_BEN]),
+            // Another user with access to the order sees the change, too.
+            ("ann PUT /api/orders/5", &[ORDERS_OF_ANN, ORDER_5_OF_ANN, "ben /api/orders/5"]),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn each_bucket_says_hits_misses_invalidations_and_its_time() {
     let case = catalogue();
     case.asked(&ALL).await;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Case, NOTHING, SampleApi, bucket, has_one_response, token};
-use crate::support::{Answer, Received};
+use crate::support::{Answer, Received, eventually};
 
 const LIST: &str = "/api/courses";
 const PAGE_2: &str = "/api/courses?page=2";
@@ -11,9 +11,9 @@ const COURSE_7: &str = "/api/courses/7";
 const COURSE_8: &str = "/api/courses/8";
 const PROGRESS_OF_ANN: &str = "ann /api/users/me/progress";
 const PROGRESS_OF_BEN: &str = "ben /api/users/me/progress";
-const REWARDS_OF_ANN: &str = "ann /api/users/me/rewards/history";
-const REWARDS_OF_BEN: &str = "ben /api/users/me/rewards/history";
-const CREDENTIALS_OF_ANN: &str = "ann /api/users/me/credentials";
+const REWARDS_OF_ANN: &str = "ann /api/rewards/history";
+const REWARDS_OF_BEN: &str = "ben /api/rewards/history";
+const CREDENTIALS_OF_ANN: &str = "ann /api/credentials";
 const ALL: [&str; 9] = [
     LIST,
     PAGE_2,
@@ -57,8 +57,8 @@ pub fn api() -> SampleApi {
         .has_members("/api/courses/8", |_| json!({"id": "8"}))
         .answers("/api/courses/7/enrollment", &["enrolment in 7 of {user}"])
         .answers("/api/users/me/progress", &["progress of {user}"])
-        .answers("/api/users/me/rewards/history", &["rewards of {user}"])
-        .answers("/api/users/me/credentials", &["credentials of {user}"])
+        .answers("/api/rewards/history", &["rewards of {user}"])
+        .answers("/api/credentials", &["credentials of {user}"])
         .changes("POST /api/courses", &["courses"])
         .changes("PUT /api/courses/7", &["courses", "course 7"])
         .changes("DELETE /api/courses/7", &["courses", "course 7"])
@@ -74,6 +74,7 @@ pub fn api() -> SampleApi {
         )
         .changes("POST /api/courses/8/enroll", &["courses", "course 8", "enrolments of {user}"])
         .changes("POST /api/auth/logout", &[])
+        .changes("POST /api/courses/7/modules/2/complete", &["progress of {user}", "rewards of {user}"])
         .changes("POST /api/rewards/claim", &["progress of {user}", "rewards of {user}"])
 }
 
@@ -156,9 +157,34 @@ async fn each_user_sees_its_own_enrolment_in_a_course() {
 }
 
 #[tokio::test]
+async fn counts_are_old_for_a_moment_and_the_own_enrolment_never() {
+    let case = Case::as_shipped("config/courses.yaml", "COURSES_API", api());
+    let list = json!({"enrollments": [{"courseId": "7"}]});
+    for user in ["ann", "ben"] {
+        case.send(&format!("{user} {COURSE_7}")).await;
+        case.write(&format!("{user} POST /api/courses/7/enroll")).await;
+        case.api.upstream.on("/api/users/me/enrollments", Answer::json(list.to_string()));
+        for read in [LIST, COURSE_7] {
+            let reply = case.send(&format!("{user} {read}")).await.assert_status(200).json();
+            let course = if read == LIST { &reply["courses"][0] } else { &reply };
+            assert_eq!(course["isEnrolled"], true, "{user} {read}: {reply}");
+            // The second enrolment within 30 seconds does not count yet.
+            assert_eq!(reply["facts"]["course 7"], 1, "{user} {read}: {reply}");
+        }
+    }
+    case.larder.after(29).get(COURSE_7).await.assert_hit();
+    case.larder.after(1);
+    eventually("the count is right", || async {
+        (case.send(COURSE_7).await.json()["facts"]["course 7"] == 2).then_some(())
+    })
+    .await;
+    assert_eq!(case.asked(&[LIST]).await, [LIST]);
+}
+
+#[tokio::test]
 async fn what_belongs_to_one_user_is_told_to_nobody_else() {
     let case = courses();
-    for target in ["/api/users/me/progress", "/api/users/me/rewards/history", "/api/users/me/credentials"] {
+    for target in ["/api/users/me/progress", "/api/rewards/history", "/api/credentials"] {
         let [ann, ben] = ["ann", "ben"].map(|user| format!("{user} {target}"));
         assert_eq!(case.asked(&[&ann, &ben]).await, [&ann, &ben]);
         assert_eq!(case.asked(&[&ann, &ben]).await, NOTHING);
@@ -173,7 +199,7 @@ async fn what_belongs_to_one_user_is_told_to_nobody_else() {
 #[tokio::test]
 async fn a_user_has_one_response_on_all_devices() {
     let case = courses();
-    for target in ["/api/users/me/progress", "/api/users/me/rewards/history", "/api/users/me/credentials"] {
+    for target in ["/api/users/me/progress", "/api/rewards/history", "/api/credentials"] {
         has_one_response(&case, "ann", target).await;
     }
 }
@@ -218,6 +244,7 @@ async fn a_write_purges_what_it_changes_and_nothing_else() {
             ("ann POST /api/courses/7/enroll", &[LIST, PAGE_2, COURSE_7, PROGRESS_OF_ANN]),
             ("ann POST /api/rewards/claim", &[PROGRESS_OF_ANN, REWARDS_OF_ANN]),
             ("ben POST /api/rewards/claim", &[PROGRESS_OF_BEN, REWARDS_OF_BEN]),
+            ("ann POST /api/courses/7/modules/2/complete", &[PROGRESS_OF_ANN, REWARDS_OF_ANN]),
             ("ann POST /api/courses", &[LIST, PAGE_2]),
             ("ann PUT /api/courses/7", &[LIST, PAGE_2, COURSE_7]),
             ("ann DELETE /api/courses/7", &[LIST, PAGE_2, COURSE_7]),

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use serde_json::json;
 
-use super::{Case, SampleApi, issued, text};
+use super::{AS_SHIPPED, Case, SampleApi, issued, text};
 use crate::history::dice::Dice;
 use crate::support::{Answer, Reply};
 
@@ -92,8 +92,8 @@ fn read_courses(dice: &mut Dice, laws: &Zipfs) -> Sent {
         }
         8..17 => format!("/api/courses/{}", laws.hundred.draw(dice)),
         17 => "/api/users/me/progress".to_owned(),
-        18 => "/api/users/me/rewards/history".to_owned(),
-        _ => "/api/users/me/credentials".to_owned(),
+        18 => "/api/rewards/history".to_owned(),
+        _ => "/api/credentials".to_owned(),
     };
     ("GET", target, caller)
 }
@@ -148,16 +148,33 @@ fn replace_file(dice: &mut Dice, laws: &Zipfs) -> Sent {
 
 /// The tags that the first document names: figures of all guilds.
 const COARSE: &[(&str, &str)] = &[
-    (r#"purges: ["messages:{guildId}"]"#, r#"purges: ["analytics:ghosts", "analytics:heatmap"]"#),
-    (r#"purges: ["presence:{guildId}"]"#, r#"purges: ["analytics:lurkers", "analytics:clients"]"#),
+    UNLIMITED[0],
+    (
+        r#"[{tag: "messages:{guildId}", soft: true, at_most_every: "${LARDER_PURGE_WINDOW:-30s}"}]"#,
+        r#"["analytics:ghosts", "analytics:heatmap"]"#,
+    ),
+    (
+        r#"[{tag: "presence:{guildId}", soft: true, at_most_every: "${LARDER_PURGE_WINDOW:-30s}"}]"#,
+        r#"["analytics:lurkers", "analytics:clients"]"#,
+    ),
 ];
 
-/// Limits are by address, and all requests of a model have one.
-const UNLIMITED: &[(&str, &str)] = &[("  rate: {limit: 100/m, name: app, count: misses}\n", "")];
+/// Nothing may be old.
+const AT_ONCE: &[(&str, &str)] = &[("LARDER_PURGE_WINDOW", "0s"), ("LARDER_STALE", "0s")];
 
-const MODELS: [Model; 5] = [
-    Model { name: "analytics, as configured", bound: 30.0, ..ANALYTICS },
-    Model { name: "analytics, tags of all guilds", changes: COARSE, bound: 20.0, ..ANALYTICS },
+/// Limits are by address, and all requests of a model have one.
+const UNLIMITED: &[(&str, &str)] = &[("limit: 100/m", "limit: 1000000/m")];
+
+const MODELS: [Model; 6] = [
+    Model { name: "analytics, as configured", changes: UNLIMITED, bound: 89.0, ..ANALYTICS },
+    Model {
+        name: "analytics, each event at once",
+        changes: UNLIMITED,
+        environment: AT_ONCE,
+        bound: 32.0,
+        ..ANALYTICS
+    },
+    Model { name: "analytics, tags of all guilds", changes: COARSE, bound: 31.0, ..ANALYTICS },
     Model {
         name: "courses, as configured",
         file: "config/courses.yaml",
@@ -168,7 +185,7 @@ const MODELS: [Model; 5] = [
         read: read_courses,
         write: enroll,
         aim: 90.0,
-        bound: 65.0,
+        bound: 89.0,
         ..ANALYTICS
     },
     Model {
@@ -181,7 +198,7 @@ const MODELS: [Model; 5] = [
         read: read_orders,
         write: change_product,
         aim: 94.0,
-        bound: 92.0,
+        bound: 93.0,
         ..ANALYTICS
     },
     Model {
@@ -195,7 +212,7 @@ const MODELS: [Model; 5] = [
         read: read_productivity,
         write: write_note,
         aim: 85.0,
-        bound: 80.0,
+        bound: 85.0,
         ..ANALYTICS
     },
 ];
@@ -211,7 +228,7 @@ const SIGNED_URLS: Model = Model {
     read: read_url,
     write: replace_file,
     aim: 99.0,
-    bound: 98.0,
+    bound: 99.0,
     ..ANALYTICS
 };
 
@@ -235,7 +252,8 @@ const ANALYTICS: Model = Model {
 struct Outcome {
     reads: usize,
     hits: usize,
-    /// Requests that the API answered because of the reads.
+    writes: usize,
+    /// Requests that the API answered because of the reads, also behind them.
     asked: usize,
     /// Answers with a signed URL past its end.
     dead: usize,
@@ -247,6 +265,9 @@ impl Model {
         let upstream = &api.upstream;
         let courses: Vec<_> = (0..20).map(|id| json!({"id": id})).collect();
         upstream.on("/api/courses", Answer::json(json!({ "courses": courses }).to_string()));
+        for id in 0..100 {
+            upstream.on(&format!("/api/courses/{id}"), Answer::json(json!({ "id": id }).to_string()));
+        }
         upstream.on("/api/users/me/enrollments", Answer::json(r#"{"enrollments": [{"courseId": 1}]}"#));
         upstream.on("/api/search", Answer::json(r#"{"results": [{"id": "n"}]}"#));
         let mut yaml = text(self.file);
@@ -255,8 +276,9 @@ impl Model {
             yaml = yaml.replace(present, other);
         }
         let url = api.upstream.url();
-        let variables: Vec<_> =
-            self.environment.iter().copied().chain([(self.variable, url.as_str())]).collect();
+        // The first one counts.
+        let environment = self.environment.iter().copied().chain(AS_SHIPPED);
+        let variables: Vec<_> = environment.chain([(self.variable, url.as_str())]).collect();
         let case = Case::with_text(&yaml, &variables, api);
         for id in 0..200 {
             let clock = case.larder.clock.clone();
@@ -273,7 +295,11 @@ impl Model {
         let laws = Zipfs { few: Zipf::new(10), hundred: Zipf::new(100), two_hundred: Zipf::new(200) };
         let (mut dice, mut outcome) = (Dice::new(7, 0), Outcome::default());
         let (warm_up, counted) = self.spans;
+        let mut asked_before = 0;
         for second in 0..warm_up + counted {
+            if second == warm_up {
+                asked_before = case.api.upstream.total();
+            }
             let due = |at: u64| at * self.writes as u64 / 100;
             let writes = usize::try_from(due(second + 1) - due(second)).expect("few");
             let mut writes_left = writes;
@@ -282,29 +308,25 @@ impl Model {
                 if dice.below(left) < writes_left {
                     writes_left -= 1;
                     send(&case, (self.write)(&mut dice, &laws)).await;
+                    outcome.writes += usize::from(second >= warm_up);
                     continue;
                 }
-                let before = case.api.upstream.total();
                 let reply = send(&case, (self.read)(&mut dice, &laws)).await;
                 if second >= warm_up {
-                    outcome.count(
-                        &reply,
-                        case.api.upstream.total() - before,
-                        case.larder.clock.now().as_secs(),
-                    );
+                    outcome.count(&reply, case.larder.clock.now().as_secs());
                 }
             }
             case.larder.after(1);
         }
+        outcome.asked = case.api.upstream.total() - asked_before - outcome.writes;
         outcome
     }
 }
 
 impl Outcome {
-    fn count(&mut self, reply: &Reply, asked: usize, now: u64) {
+    fn count(&mut self, reply: &Reply, now: u64) {
         self.reads += 1;
         self.hits += usize::from(reply.is_hit());
-        self.asked += asked;
         if reply.text().contains("expires_at") {
             self.dead += usize::from(reply.json()["expires_at"].as_u64().is_none_or(|end| end <= now));
         }
@@ -342,9 +364,7 @@ async fn each_case_is_played_and_shown_as_a_table() {
             model.aim
         );
         eprintln!("{table}");
-        if false {
-            assert!(rate >= model.bound, "{}: {rate:.1} %", model.name);
-        }
+        assert!(rate >= model.bound, "{}: {rate:.1} %", model.name);
         assert_eq!(outcome.dead, 0, "{}: dead URLs", model.name);
     }
     println!("{table}");

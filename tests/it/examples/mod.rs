@@ -24,6 +24,9 @@ use serde_json::{Value, json};
 use crate::support::{Client, Larder, Reply, Request};
 use sample::{SampleApi, issued, token};
 
+/// The variables by which responses may be old, as the files set them.
+const AS_SHIPPED: [(&str, &str); 2] = [("LARDER_PURGE_WINDOW", "30s"), ("LARDER_STALE", "1m")];
+
 /// The result of `asked` if the cache answered everything.
 const NOTHING: [&str; 0] = [];
 
@@ -58,6 +61,13 @@ impl Case {
         Self::with_environment(file, &[(variable, &api.upstream.url())], api)
     }
 
+    /// With the windows of the file itself.
+    fn as_shipped(file: &str, variable: &str, api: SampleApi) -> Self {
+        let url = api.upstream.url();
+        let environment: Vec<_> = AS_SHIPPED.into_iter().chain([(variable, &*url)]).collect();
+        Self::with_environment(file, &environment, api)
+    }
+
     /// Under these variables of the environment.
     fn with_environment(file: &str, environment: &[(&str, &str)], api: SampleApi) -> Self {
         Self::with_text(&text(file), environment, api)
@@ -69,7 +79,14 @@ impl Case {
         let (keys, service) = (api.key_file(), token("cleo"));
         let given =
             [("LARDER_JWKS", keys.as_str()), ("FORUM_SERVICE_TOKEN", service.trim_start_matches("Bearer "))];
-        let quiet = [("LARDER_WARM", "off"), ("LARDER_WARM_EVERY", "off"), ("LARDER_REFRESH_AHEAD", "0s")];
+        // Without windows a test sees which purge reaches what; tests of the windows set them.
+        let quiet = [
+            ("LARDER_WARM", "off"),
+            ("LARDER_WARM_EVERY", "off"),
+            ("LARDER_REFRESH_AHEAD", "0s"),
+            ("LARDER_PURGE_WINDOW", "0s"),
+            ("LARDER_STALE", "0s"),
+        ];
         let is_given = |name| environment.iter().any(|(given, _)| *given == name);
         let quiet = quiet.into_iter().filter(|(name, _)| !is_given(*name));
         let environment: Vec<_> = environment.iter().copied().chain(quiet).chain(given).collect();

@@ -61,6 +61,23 @@ async fn signed_urls_are_operated_where_the_forum_is_administered() {
     };
     post("clear", json!({"tags": ["file:1"]})).await;
     assert_eq!(case.asked(&urls).await, [urls[0]]);
+    // The forum's own pages send this.
+    post("clear", json!({"file_id": 2})).await;
+    assert_eq!(case.asked(&urls).await, [urls[1]]);
+    let refused =
+        case.larder.request("POST", "/api/admin/cache/clear").header("authorization", &token("ann"));
+    refused.body(json!({"file_id": [2]}).to_string()).await.assert_status(400);
+    assert_eq!(case.asked(&urls).await, [""; 0]);
+    let warmed = post("warm", json!({"file_ids": [1, 2]})).await;
+    assert_eq!(warmed["requests"], 2, "{warmed}");
+    case.api.upstream.on("/api/files", Answer::json(json!({"items": [{"id": 1}, {"id": 2}]}).to_string()));
+    let bare = async |operation: &str| {
+        case.send(&format!("ann POST /api/admin/cache/{operation}")).await.assert_status(200).json()
+    };
+    assert_eq!(bare("warm").await["requests"], 2);
+    assert_eq!(bare("refresh").await["requests"], 0);
+    bare("clear").await;
+    assert_eq!(case.asked(&urls).await, urls);
     let warmed = post("warm", json!({"route": "file-url", "values": {"id": [1, 2]}})).await;
     assert_eq!(warmed["requests"], 2, "{warmed}");
     case.larder.after(40 * 60);

@@ -1,7 +1,7 @@
 //! `config/productivity.yaml`: everybody's own notes, tasks, bookmarks and files, and a marketplace for all.
 
 use super::{Case, NOTHING, SampleApi, bucket, has_one_response, text, token};
-use crate::support::Larder;
+use crate::support::{Answer, Larder, eventually};
 
 const SEARCH_OF_ANN: &str = "ann /api/search?q=bread";
 const SEARCH_OF_BEN: &str = "ben /api/search?q=bread";
@@ -39,7 +39,16 @@ pub fn api() -> SampleApi {
         .changes("DELETE /api/notes/n2", &["note 2", "content of {user}"])
         .changes("PATCH /api/tasks/t8", &["task 8", "content of {user}"])
         .answers("/api/search", &["content of {user}"])
+        .answers("/api/search/enhanced", &["content of {user}"])
         .answers("/api/dashboard", &["content of {user}"])
+        .answers("/api/analytics/dashboard", &["content of {user}"])
+        .answers("/api/recommendations", &["recommendations for {user}"])
+        .answers("/api/recommendations/statistics", &["recommendations for {user}"])
+        .changes("POST /api/recommendations/5/feedback", &["recommendations for {user}"])
+        .answers("/api/learning-paths", &["learning paths"])
+        .answers("/api/learning-paths/3", &["learning paths"])
+        .changes("PUT /api/learning-paths/3", &["learning paths"])
+        .answers("/api/youtube/trending", &["videos"])
         .answers("/api/profile", &["profile of {user}"])
         .answers("/api/marketplace", &["marketplace"])
         .answers("/api/marketplace/3", &["item 3"])
@@ -62,7 +71,7 @@ pub fn api() -> SampleApi {
     api
 }
 
-const CONTENT_WRITES: [&str; 9] = [
+const CONTENT_WRITES: [&str; 11] = [
     "ann POST /api/notes",
     "ann PUT /api/notes/1",
     "ann PATCH /api/notes/1/tags/2",
@@ -72,14 +81,30 @@ const CONTENT_WRITES: [&str; 9] = [
     "ann DELETE /api/bookmarks/1",
     "ann POST /api/files",
     "ann DELETE /api/files/1",
+    "ann POST /api/files/upload",
+    "ann PUT /api/goals/1",
 ];
+
+const RECOMMENDED_TO_ANN: &str = "ann /api/recommendations";
+const STATISTICS_OF_ANN: &str = "ann /api/recommendations/statistics";
+const LEARNING_PATHS: &str = "/api/learning-paths";
 
 #[tokio::test]
 async fn each_answer_is_kept_for_its_own_time() {
     let case = productivity();
-    for (minutes, read) in
-        [(5, SEARCH_OF_ANN), (60, DASHBOARD_OF_ANN), (15, PROFILE_OF_ANN), (10, MARKETPLACE), (10, ITEM_3)]
-    {
+    for (minutes, read) in [
+        (5, SEARCH_OF_ANN),
+        (5, "ann /api/search/enhanced?q=bread"),
+        (60, DASHBOARD_OF_ANN),
+        (60, "ann /api/analytics/dashboard"),
+        (60, RECOMMENDED_TO_ANN),
+        (30, STATISTICS_OF_ANN),
+        (15, PROFILE_OF_ANN),
+        (10, MARKETPLACE),
+        (10, ITEM_3),
+        (30, LEARNING_PATHS),
+        (60, "/api/youtube/trending"),
+    ] {
         case.is_kept_for(minutes * 60, read).await;
     }
 }
@@ -134,6 +159,22 @@ async fn a_content_change_purges_its_authors_pages() {
 }
 
 #[tokio::test]
+async fn a_dashboard_is_served_once_more_while_it_is_renewed() {
+    let case = Case::as_shipped("config/productivity.yaml", "APP_API", api());
+    case.send(DASHBOARD_OF_ANN).await.assert_stored();
+    case.send(SEARCH_OF_ANN).await.assert_stored();
+    case.write("ann POST /api/notes").await;
+    eventually("the dashboard is renewed behind", || async {
+        let dashboard = case.send(DASHBOARD_OF_ANN).await;
+        assert!(dashboard.is_hit(), "{dashboard}");
+        (dashboard.json()["facts"]["content of ann"] == 1).then_some(())
+    })
+    .await;
+    // A search is never old.
+    assert_eq!(case.asked(&[SEARCH_OF_ANN]).await, [SEARCH_OF_ANN]);
+}
+
+#[tokio::test]
 async fn a_search_is_purged_by_what_it_contains_whoever_changed_it() {
     let case = productivity();
     let butter_of_ben = "ben /api/search?q=butter";
@@ -154,6 +195,57 @@ async fn a_search_is_purged_by_what_it_contains_whoever_changed_it() {
     assert_eq!((search.hits, search.misses), (4 * 4 + 2 + 2 + 3 + 2, 4 + 2 + 2 + 1 + 2));
     assert_eq!(case.api.upstream.count("/api/search"), 11);
     assert_eq!(case.larder.metric("larder_widened_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn feedback_purges_the_recommendations_of_its_user() {
+    let case = productivity();
+    let of_ben = "ben /api/recommendations";
+    let path = "ben /api/learning-paths/3";
+    case.purge_exactly(
+        &[RECOMMENDED_TO_ANN, STATISTICS_OF_ANN, of_ben, LEARNING_PATHS, path],
+        &[
+            ("ann POST /api/recommendations/5/feedback", &[RECOMMENDED_TO_ANN, STATISTICS_OF_ANN]),
+            ("ben POST /api/recommendations/5/feedback", &[of_ben]),
+            ("ann PUT /api/learning-paths/3", &[LEARNING_PATHS, path]),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_search_by_post_is_kept_by_its_content_for_its_user() {
+    let case = productivity();
+    for path in ["/api/search/enhanced", "/api/youtube/channel"] {
+        case.api.upstream.on(path, Answer::json(r#"{"results": [{"id": "n1"}]}"#));
+    }
+    let post = async |user: &str, path: &str, content: &str| {
+        let request = case.larder.request("POST", path).header("authorization", &token(user));
+        request.header("content-type", "application/json").body(content.to_owned()).await
+    };
+    let search = "/api/search/enhanced";
+    for content in [r#"{"query": "bread"}"#, r#"{"query": "butter"}"#] {
+        post("ann", search, content).await.assert_stored();
+    }
+    post("ann", search, r#"{ "query": "bread" }"#).await.assert_hit();
+    post("ben", search, r#"{"query": "bread"}"#).await.assert_stored();
+    // A result changes.
+    case.write("cleo PUT /api/notes/n1").await;
+    assert!(!post("ann", search, r#"{"query": "bread"}"#).await.is_hit());
+    // A channel is the same for all.
+    post("ann", "/api/youtube/channel", r#"{"id": "c1"}"#).await.assert_stored();
+    post("ben", "/api/youtube/channel", r#"{"id": "c1"}"#).await.assert_hit();
+}
+
+#[tokio::test]
+async fn a_user_uploads_ten_files_in_ten_minutes() {
+    let case = productivity();
+    for _ in 0..10 {
+        case.write("ann POST /api/files/upload").await;
+    }
+    case.send("ann POST /api/files/upload").await.assert_status(429);
+    case.write("ben POST /api/files/upload").await;
+    case.write("ann PUT /api/notes/1").await;
 }
 
 #[tokio::test]
@@ -213,8 +305,8 @@ async fn the_statistics_tell_the_kinds_apart() {
     {
         case.write(write).await;
     }
-    assert_eq!(case.bucket("search").await, bucket(2, 2, 9, 300));
-    assert_eq!(case.bucket("dashboard").await, bucket(2, 2, 9, 3600));
+    assert_eq!(case.bucket("search").await, bucket(2, 2, 11, 300));
+    assert_eq!(case.bucket("dashboard").await, bucket(2, 2, 11, 3600));
     assert_eq!(case.bucket("profile").await, bucket(2, 2, 1, 900));
     assert_eq!(case.bucket("marketplace").await, bucket(3, 3, 1, 600));
     assert_eq!(case.bucket("content").await, bucket(0, 0, 0, None));

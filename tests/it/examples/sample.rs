@@ -19,7 +19,7 @@ type Facts = &'static [&'static str];
 /// The facts that a write changes, by its content.
 type Told = fn(&Value) -> Vec<String>;
 
-/// Members of an answer, by who asks.
+/// Members of an answer to a client.
 type Members = fn(Option<&str>) -> Value;
 
 /// A list in an answer: its name, and what it has by id, each with the fact that it shows.

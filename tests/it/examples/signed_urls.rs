@@ -105,6 +105,38 @@ async fn a_changed_file_loses_its_url_and_a_new_file_purges_nothing() {
 }
 
 #[tokio::test]
+async fn posts_end_with_the_first_of_their_urls() {
+    let case = signed_urls();
+    let clock = case.larder.clock.clone();
+    case.api.upstream.on("/api/posts", move |_: &_| {
+        let post = |id: u64, minutes: u64| {
+            let end = clock.now().as_secs() + minutes * 60;
+            let url = format!("https://storage.example/{id}?OSSAccessKeyId=k&Expires={end}&Signature=x");
+            serde_json::json!({"file": {"id": id, "url": url}})
+        };
+        let posts = [post(1, 240), post(2, 20)];
+        Answer::json(serde_json::json!({ "posts": posts }).to_string())
+    });
+    let posts = "ann /api/posts";
+    case.send(posts).await.assert_stored();
+    case.larder.after(5 * 60 - 1);
+    case.send("ben /api/posts").await.assert_hit();
+    case.larder.after(1);
+    case.send(posts).await.assert_fwd("uri-miss");
+    // A replaced file has another URL.
+    case.send(posts).await.assert_hit();
+    case.write("ann PUT /api/files/1").await;
+    case.send(posts).await.assert_fwd("uri-miss");
+    // A signature without a readable end.
+    let unreadable = r#"{"posts": [{"url": "https://storage.example/1?Authorization=3_x"}]}"#;
+    case.api.upstream.on("/api/posts", Answer::json(unreadable));
+    case.write("ann PUT /api/files/1").await;
+    for _ in 0..2 {
+        assert!(!case.send(posts).await.is_hit());
+    }
+}
+
+#[tokio::test]
 async fn an_operator_clears_one_file_or_all_and_reads_the_statistics() {
     let case = signed_urls();
     case.asked(&ALL).await;
