@@ -58,8 +58,8 @@ struct SourceConsumer {
     feed: Option<RedisEventSource>,
     /// Identifies this process among the source's possible readers.
     reader_id: String,
-    /// Names the shared state. A stream is read for each mapping of events by itself: during a rolling deployment the
-    /// former mapping may ignore what the new one purges by.
+    /// Names the shared state. Streams and channels are read for each mapping of events by itself: during a rolling
+    /// deployment the former mapping may ignore what the new one purges by.
     state_name: String,
     context: Arc<ConsumerContext>,
 }
@@ -181,8 +181,13 @@ impl SourceConsumer {
             feed,
             reader_id: random_token()?,
             state_name: match &settings.kind {
-                EventKind::Stream { .. } => format!("{}:{}", settings.name, hash_rules(settings)),
-                EventKind::PubSub { .. } | EventKind::Webhook(_) => settings.name.clone(),
+                EventKind::Stream { .. } => format!("{}:{}", settings.name, hash_text(&settings.rules)),
+                // One that listens elsewhere hears something else.
+                EventKind::PubSub { redis, channel } => {
+                    let heard = (&settings.rules, &redis.servers, channel);
+                    format!("{}:{}", settings.name, hash_text(&heard))
+                }
+                EventKind::Webhook(_) => settings.name.clone(),
             },
             context: context.clone(),
             settings: settings.clone(),
@@ -276,6 +281,6 @@ impl SourceConsumer {
 }
 
 /// A short hash of what events of the source purge.
-fn hash_rules(settings: &EventSource) -> String {
-    hex::encode(&Sha256::digest(format!("{:?}", settings.rules))[..8])
+fn hash_text(settings: &impl std::fmt::Debug) -> String {
+    hex::encode(&Sha256::digest(format!("{settings:?}"))[..8])
 }

@@ -1,7 +1,9 @@
 //! A Redis channel: what is heard is purged, and what may not have been heard is purged with all that it could have named.
 
+use ::larder::clock::Clock;
+
 use super::{ALL, ROUTES, TWO, events_become, hits, missed, source_becomes};
-use crate::support::{Larder, Redis, Upstream, eventually};
+use crate::support::{Larder, Redis, Replica, Upstream, eventually};
 
 const NOTHING: [&str; 0] = [];
 
@@ -50,6 +52,41 @@ async fn a_pattern_hears_many_channels_and_their_names_are_tags() {
     redis.command(&["PUBLISH", "product:9", "x"]).await;
     events_become(&larder, "pubsub", "named", 3.0).await;
     assert_eq!(hits(&larder).await.len(), ALL.len() - 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_joins_one_that_listens_purges_nothing() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let yaml = format!("store: {{redis: \"{}\", max_lag: 0s, timeout: 5s}}\n{}", redis.url(), yaml(&redis));
+    let start = async || {
+        let replica = Replica::with(&yaml, &upstream, Clock::system());
+        replica.is_connected().await;
+        source_becomes(&replica, "ok").await;
+        replica
+    };
+    let mut one = start().await;
+    assert_eq!(missed(&one).await, 1);
+    hits(&one).await;
+    redis.holds(ALL.len()).await;
+    let two = start().await;
+    assert_eq!(missed(&two).await, 0);
+    assert_eq!(hits(&two).await, ALL);
+    // It listens itself, and the next one may rely on it.
+    one.shut_down();
+    one.stopped().await.expect("a clean end");
+    redis.command(&["PUBLISH", "changes", "{\"id\": 1}"]).await;
+    events_become(&two, "pubsub", "named", 1.0).await;
+    assert_eq!(hits(&two).await, [TWO]);
+    redis.holds(ALL.len()).await;
+    // One that starts while no other is known to listen would purge.
+    eventually("it is known to listen", async || {
+        let key = redis.command(&["KEYS", "*:events:shop:*"]).await;
+        (redis.command(&["HGET", key.trim(), "until"]).await.trim() != "0").then_some(())
+    })
+    .await;
+    let three = start().await;
+    assert_eq!(missed(&three).await, 0);
+    assert_eq!(hits(&three).await, ALL);
 }
 
 #[tokio::test]
