@@ -290,7 +290,7 @@ impl Upstream {
         limit: Duration,
         began: Instant,
     ) -> Result<ConnectionResponse, SendFailure> {
-        let progress = request.body().progress();
+        let (progress, is_streamed) = (request.body().progress(), request.body().is_streamed());
         let mut response = std::pin::pin!(self.send_over_pool(member, request));
         let mut remaining = progress.remaining_time(limit, began);
         loop {
@@ -299,9 +299,11 @@ impl Upstream {
                 Err(_) => remaining = progress.remaining_time(limit, began),
             }
             if remaining.is_zero() {
-                return Err(SendFailure::new(match progress.is_complete() {
-                    true => UpstreamError::Timeout,
-                    false => progress.cut_error(),
+                // The client is not asked for its content before a connection has the request.
+                let waits_for_client = is_streamed && progress.is_handed_over() && !progress.is_complete();
+                return Err(SendFailure::new(match waits_for_client {
+                    true => progress.cut_error(),
+                    false => UpstreamError::Timeout,
                 }));
             }
         }

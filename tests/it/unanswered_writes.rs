@@ -219,6 +219,28 @@ routes:
     }
 }
 
+/// The client has sent all that it was asked for: it is the upstream that is slow.
+#[tokio::test]
+async fn a_content_that_waits_for_a_connection_is_no_slow_client() {
+    // It takes connections, and nothing more.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("https://{}", silent.local_addr().expect("bound"));
+    for buffered in ["64KiB", "0"] {
+        let yaml = format!(
+            "
+upstream: {{url: \"{url}\", connect_timeout: 20s, response_timeout: 300ms, buffer_requests: {buffered}}}
+routes:
+  - {{path: /w, purges: [t]}}
+"
+        );
+        let larder = Larder::with(&yaml, &Upstream::start());
+        for content in ["", "content"] {
+            larder.request("POST", "/w").body(content).await.assert_status(504);
+        }
+        assert_eq!(larder.metric("larder_purges_total{source=\"write\"}").await, 0.0);
+    }
+}
+
 /// A client to whom the response breaks off knows that it has ended.
 #[tokio::test]
 async fn a_cut_response_is_purged_before_the_client_sees_the_cut() {
