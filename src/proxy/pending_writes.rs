@@ -2,17 +2,23 @@
 //!
 //! If one ends without a decision (a panic, the end of larder), it may have happened: its targets are purged as in doubt.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::metrics::PurgeSource;
 use crate::policy::Route;
-use crate::purge::Purge;
+use crate::purge::{Purge, Target};
 use crate::purging::Purger;
+use crate::store::BoxFuture;
+
+/// How long the content of a write is read for targets. Large ones wait for each other, and the end of larder does not.
+const MAX_CONTENT_WAIT: Duration = Duration::from_millis(300);
 
 /// All pending writes of the process.
 #[derive(Default)]
@@ -33,7 +39,11 @@ struct Writes {
 pub(super) struct UnconfirmedWrite {
     pub purge: Purge,
     pub route: Option<Arc<Route>>,
+    pub by_content: Option<ContentTargets>,
 }
+
+/// Reads the content of a write for targets that its head does not name, as far as the upstream has it by then.
+pub(super) type ContentTargets = Arc<dyn Fn() -> BoxFuture<Vec<Target>> + Send + Sync>;
 
 /// The registration of one write.
 #[derive(Clone)]
@@ -103,6 +113,13 @@ impl PendingWrite {
         writes.by_number.get(&self.number).cloned()
     }
 
+    /// The write has ended, and these are its targets: no content has to be read for them any more.
+    pub(super) fn name_targets(&self, targets: Vec<Target>) {
+        if let Some(write) = self.all.writes().by_number.get_mut(&self.number) {
+            (write.purge.targets, write.by_content) = (targets, None);
+        }
+    }
+
     /// The purge is recorded, waits in the journal, or is not needed.
     pub(super) fn settle(&self) {
         self.all.writes().by_number.remove(&self.number);
@@ -118,7 +135,16 @@ impl PendingWrite {
 }
 
 impl UnconfirmedWrite {
-    pub(super) async fn purge(self, purger: &Purger) {
+    /// Purges what the head names and what the content names, unless that can't be read in time.
+    pub(super) async fn purge(mut self, purger: &Purger) {
+        if let Some(by_content) = self.by_content.take() {
+            // On a task of its own: reading it may be what panicked.
+            let reading = tokio::spawn(async move { by_content().await });
+            let named =
+                timeout(MAX_CONTENT_WAIT, reading).await.ok().and_then(Result::ok).unwrap_or_default();
+            let known: HashSet<Target> = self.purge.targets.iter().cloned().collect();
+            self.purge.targets.extend(named.into_iter().filter(|target| !known.contains(target)));
+        }
         // A failure is counted and logged by `purge`.
         let _ = purger.purge(self.purge, PurgeSource::Write, self.route.as_ref()).await;
     }

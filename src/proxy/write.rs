@@ -147,10 +147,10 @@ impl Write {
         (body, upgrade): (Option<Incoming>, Option<ClientUpgrade>),
         ClientTimeout { deadline, answer }: ClientTimeout,
     ) -> Result<Response<Body>, ProxyError> {
-        let (proxy, head) = (&self.worker.proxy, &self.head);
+        let head = &self.head;
         let writer = self.worker.name_writer(head);
         let request = RequestHead { caller: writer.view(), ..head.as_policy() };
-        let plan = WritePlan::new(&proxy.routes, &request, proxy.config.purge.related_paths());
+        let plan = self.plan(&request);
         let written = plan.head_targets(&request);
         let mut body = upstream_request::body(&self.worker, head, body);
         let progress = body.track();
@@ -168,9 +168,14 @@ impl Write {
         exchange.await
     }
 
+    fn plan<'a>(&'a self, request: &RequestHead<'_>) -> WritePlan<'a> {
+        let proxy = &self.worker.proxy;
+        WritePlan::new(&proxy.routes, request, proxy.config.purge.related_paths())
+    }
+
     /// The exchange with the upstream, and the write's purge.
     async fn exchange(
-        &self,
+        self: &Arc<Self>,
         planned: &PlannedWrite<'_>,
         mut body: RequestBody,
         upgrade: Option<ClientUpgrade>,
@@ -195,7 +200,8 @@ impl Write {
         }
         let (rules, cause) = (Some(proxy.routes.rules()), Some(head.purge_reason()));
         let purge = Purge { in_doubt_for, rules, cause, ..Purge::hard(written.named()) };
-        if !self.pending.mark_sent(UnconfirmedWrite { purge, route: self.route.clone() }) {
+        let by_content = self.content_targets(planned);
+        if !self.pending.mark_sent(UnconfirmedWrite { purge, route: self.route.clone(), by_content }) {
             guard.into_iter().for_each(|guard| guard.abort(proxy));
             return Err(ProxyError::RouteTimeout);
         }
@@ -231,6 +237,9 @@ impl Write {
             upstream_host: proxy.config.upstream.host.replacement(),
         };
         let (mut outcome, mut written) = plan.finish(request, written.clone(), outcome, &exchange);
+        if outcome != WriteOutcome::Nothing {
+            self.pending.name_targets(written.targets.to_vec());
+        }
         let is_limited = self.limit_to_budget(outcome, &mut written).await;
         if is_limited {
             outcome = WriteOutcome::Purge;
@@ -439,7 +448,7 @@ impl Write {
         planned: &PlannedWrite<'_>,
         result: &mut Result<Response<Body>, ProxyError>,
     ) -> Contents {
-        let request = self.parse_request_content(planned).await;
+        let request = self.parse_request_content(planned.captured.as_ref()).await;
         let mut contents = Contents { request, response: None };
         if let (Some(limit), Ok(response)) = (planned.buffered.response, result)
             && Content::is_expected(response.headers()).is_ok()
@@ -455,9 +464,8 @@ impl Write {
         contents
     }
 
-    async fn parse_request_content(&self, planned: &PlannedWrite<'_>) -> Option<Content> {
-        let limit = planned.buffered.request?;
-        let content = planned.captured.as_ref()?.complete_content()?;
+    async fn parse_request_content(&self, captured: Option<&CapturedBody>) -> Option<Content> {
+        let (content, limit) = (captured?.complete_content()?, captured?.limit());
         let (headers, length) = (self.head.parts.headers.clone(), content.len());
         self.parse(length, move || Content::parse_request(&headers, &content, limit).ok()).await
     }

@@ -29,6 +29,10 @@ impl CapturedBody {
         Self { content: Arc::new(Mutex::new(Captured::Arriving(held))), limit, progress }
     }
 
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Returns the whole content; `None` if a part was not forwarded yet, it exceeds the limit, or there was no room.
     pub(crate) fn complete_content(&self) -> Option<Bytes> {
         if !self.progress.is_complete() {

@@ -1,6 +1,7 @@
 //! Writes whose client is answered before the upstream answers, at the end of their route's `timeout`.
 
 use std::future::{Future, pending};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::error::ProxyError;
-use super::super::pending_writes::UnconfirmedWrite;
+use super::super::pending_writes::{ContentTargets, UnconfirmedWrite};
 use super::{PlannedWrite, Write};
-use crate::policy::invalidation::WriteExchange;
+use crate::policy::RequestHead;
+use crate::policy::content::Content;
+use crate::policy::invalidation::{WriteExchange, WritePlan, WriteTargets};
 use crate::policy::write_outcome::WriteOutcome;
 use crate::purge::Purge;
 
@@ -54,20 +57,33 @@ impl Write {
     async fn put_in_doubt(
         &self,
         planned: &PlannedWrite<'_>,
-        UnconfirmedWrite { purge, route }: UnconfirmedWrite,
+        UnconfirmedWrite { purge, route, .. }: UnconfirmedWrite,
     ) {
-        let PlannedWrite { plan, request, written, .. } = planned;
-        let content = self.parse_request_content(planned).await;
-        let exchange = WriteExchange { request_content: content.as_ref(), ..WriteExchange::default() };
-        let in_doubt = WriteOutcome::PurgeInDoubt;
-        let (_, mut written) = plan.finish(request, written.clone(), in_doubt, &exchange);
+        let content = self.parse_request_content(planned.captured.as_ref()).await;
+        let mut written = name_in_doubt(&planned.plan, &planned.request, content.as_ref());
         if written.targets.is_empty() {
             return;
         }
-        let is_limited = self.limit_to_budget(in_doubt, &mut written).await;
+        let is_limited = self.limit_to_budget(WriteOutcome::PurgeInDoubt, &mut written).await;
         let in_doubt_for = if is_limited { Duration::ZERO } else { purge.in_doubt_for };
         let purge = Purge { in_doubt_for, targets: written.targets.to_vec(), ..purge };
-        UnconfirmedWrite { purge, route }.purge(&self.worker.proxy.purger()).await;
+        let unconfirmed = UnconfirmedWrite { purge, route, by_content: None };
+        unconfirmed.purge(&self.worker.proxy.purger()).await;
+    }
+
+    /// Names by the content, once nobody waits for the write's end, what it may change. `None`: its content names nothing.
+    pub(super) fn content_targets(self: &Arc<Self>, planned: &PlannedWrite<'_>) -> Option<ContentTargets> {
+        let (write, captured) = (Arc::downgrade(self), planned.captured.clone()?);
+        Some(Arc::new(move || {
+            let (write, captured) = (write.upgrade(), captured.clone());
+            Box::pin(async move {
+                let Some(write) = write else { return Vec::new() };
+                let content = write.parse_request_content(Some(&captured)).await;
+                let writer = write.worker.name_writer(&write.head);
+                let request = RequestHead { caller: writer.view(), ..write.head.as_policy() };
+                name_in_doubt(&write.plan(&request), &request, content.as_ref()).targets.to_vec()
+            })
+        }))
     }
 
     pub(super) async fn until_cut<T>(
@@ -80,4 +96,10 @@ impl Write {
             () = self.cut.notified() => Err(ProxyError::RouteTimeout),
         }
     }
+}
+
+/// The targets of a write whose outcome is unknown, by its head and as much of its content as could be read.
+fn name_in_doubt(plan: &WritePlan<'_>, request: &RequestHead<'_>, content: Option<&Content>) -> WriteTargets {
+    let exchange = WriteExchange { request_content: content, ..WriteExchange::default() };
+    plan.finish(request, plan.head_targets(request), WriteOutcome::PurgeInDoubt, &exchange).1
 }
