@@ -144,16 +144,18 @@ impl<'a> MissedRequest<'a> {
         next
     }
 
-    /// Joins the fetch under way, or starts one: also beside a fetch that a purge has doomed.
+    /// Joins the fetch under way, or starts one: also beside a fetch that a purge has doomed. One in the place of a fetch
+    /// that did not serve this request is the second of two, too, as long as the first one waits.
     fn join(&self, key: &CacheKey, refused: Option<&Arc<InFlightFetch>>, among: Option<CacheKey>) -> Join {
         let (table, caller) = (&self.worker.proxy.collapse_table, self.cached().caller_kind());
-        let doomed = match table.join(key, caller, refused, among) {
-            Join::Follower(fetch) if !fetch.start.is_one_of_two() && self.is_doomed(&fetch) => fetch,
-            join => return join,
+        let (join, beside) = match table.join(key, caller, refused, among) {
+            Join::Follower(fetch) if !fetch.start.is_one_of_two() && self.is_doomed(&fetch) => {
+                (table.join(key, caller, Some(&fetch), among), Some(fetch.start.clone()))
+            }
+            join => (join, refused.and_then(|refused| refused.start.still_waiting())),
         };
-        let join = table.join(key, caller, Some(&doomed), among);
-        if let Join::Leader(leader) = &join {
-            leader.fetch().start.set_beside(&doomed.start);
+        if let (Join::Leader(leader), Some(beside)) = (&join, &beside) {
+            leader.fetch().start.set_beside(beside);
         }
         join
     }

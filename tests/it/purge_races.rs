@@ -4,7 +4,7 @@
 //! The upstream settles what it answers when a request arrives (`#1`) and is slow to say so: the body says which
 //! fetch it comes from.
 
-use crate::support::{Answer, Feed, Held, Larder, Received, Upstream};
+use crate::support::{Answer, Feed, Held, Larder, Received, Upstream, eventually};
 
 /// Without a guard, so that writes go through while Redis can't take their purges.
 pub const ROUTES: &str = "
@@ -58,6 +58,42 @@ async fn a_reader_after_the_purge_waits_for_no_fetch_from_before() {
         }
         larder.get(path).await.assert_hit().assert_text(&format!("GET {path} #{}", asked + 3));
     }
+}
+
+/// A reader whom the second fetch does not serve starts the next one, while the first one waits still.
+#[tokio::test]
+async fn a_reader_whom_a_fetch_does_not_serve_starts_no_third_one() {
+    let upstream = Upstream::start();
+    let routes = ROUTES.replace("guard: false", "guard: false, collapse_timeout: 10m");
+    let (larder, path) = (Larder::with(&routes, &upstream), "/items/1");
+    let first = upstream.hold(path);
+    let before = larder.get(path).spawn();
+    first.arrived().await;
+    By::PurgeTag("items").purge(&larder).await;
+    let second = upstream.hold(path);
+    let after = larder.get(path).spawn();
+    second.arrived().await;
+    By::PurgeTag("items").purge(&larder).await;
+    let refused = larder.get(path).spawn();
+    larder.metric_becomes("larder_followers", 1.0).await;
+    let third = upstream.hold(path);
+    second.release();
+    after.await.unwrap().assert_text(&format!("GET {path} #2"));
+    third.arrived().await;
+    By::PurgeTag("items").purge(&larder).await;
+    let last = larder.get(path).spawn();
+    eventually("it waits or fetches", || async {
+        let waits = larder.metric("larder_followers").await == 1.0;
+        (waits || upstream.count(path) > 3).then_some(())
+    })
+    .await;
+    assert_eq!(upstream.count(path), 3);
+    third.release();
+    refused.await.unwrap().assert_text(&format!("GET {path} #3"));
+    last.await.unwrap().assert_text(&format!("GET {path} #4"));
+    first.release();
+    before.await.unwrap().assert_status(200);
+    larder.get(path).await.assert_hit().assert_text(&format!("GET {path} #4"));
 }
 
 /// Everything that can purge the slow miss.
