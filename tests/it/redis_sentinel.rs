@@ -153,6 +153,8 @@ async fn what_two_primaries_were_told_holds_once_there_is_one() {
     redis.servers[0].stop();
     let new = redis.fails_over(0, 0).await;
     other.metric_becomes("larder_purge_indexes_total", 2.0).await;
+    // The new primary is named before the other replica is sent to it. One that the old primary keeps lets it write.
+    redis.follows(3 - new, new).await;
     first.stop();
     second.stop();
     redis.servers[0].cont();
@@ -246,7 +248,13 @@ async fn sentinels_need_not_know_the_login_of_the_servers() {
     one.has("/items/1").await;
     let clients = redis.servers[0].command(&["CLIENT", "LIST"]).await;
     assert!(clients.contains("user=app"), "{clients}");
-    assert!(!one.log().contains("WARN"), "{}", one.log());
+    // Other tests write to the same log, and a busy machine makes servers late.
+    let ours: Vec<String> =
+        redis.servers.iter().chain(&redis.sentinels).map(|server| server.address().to_string()).collect();
+    let is_of_login = |line: &&str| line.contains("password") && ours.iter().any(|at| line.contains(at));
+    let log = one.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).filter(is_of_login).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
     // And these know it, and allow it as little as docs/redis.md says.
     for sentinel in &redis.sentinels {
         let mut words: Vec<&str> = "ACL SETUSER app on >secret -@all".split(' ').collect();

@@ -85,6 +85,16 @@ impl Sentinels {
         self.servers.iter().position(|server| server.port() == port).expect("one of them")
     }
 
+    /// Waits until this server is a replica of that one.
+    pub async fn follows(&self, replica: usize, primary: usize) {
+        let of = format!("master_port:{}", self.servers[primary].port());
+        eventually("it follows the primary", || async {
+            let state = self.servers[replica].command(&["INFO", "replication"]).await;
+            (state.contains(&of) && state.contains("master_link_status:up")).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until this sentinel names another primary than `old`.
     pub async fn fails_over(&self, sentinel: usize, old: usize) -> usize {
         eventually("the sentinel names another primary", || async {
