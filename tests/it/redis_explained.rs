@@ -125,6 +125,32 @@ async fn a_port_that_is_not_redis() {
     is_explained_once(&url, port, "not-redis", "does not speak the Redis protocol").await;
 }
 
+/// The commands under way fail as well, and say nothing else.
+#[tokio::test]
+async fn a_connection_that_breaks_while_in_use() {
+    for (line, code, words) in [
+        (Line::Cut, "connection-closed", "the server closed the connection"),
+        (
+            Line::Garbage(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            "not-redis",
+            "does not speak the Redis protocol",
+        ),
+    ] {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let relay = Relay::to(redis.address()).await;
+        let larder = start(&format!("\"{}\"", relay.url()), &upstream);
+        larder.is_connected().await;
+        larder.get("/items/1").await.assert_status(200);
+        relay.set(line);
+        is_explained(&larder, code, words).await;
+        let (log, server) = (larder.log(), relay.address().to_string());
+        let unexplained = |line: &&str| line.contains(&server) && line.contains("the connection failed: ");
+        assert_eq!(log.lines().find(unexplained), None, "{line:?}");
+        relay.set(Line::Whole);
+        larder.is_connected().await;
+    }
+}
+
 #[tokio::test]
 async fn credentials_that_are_wrong_or_missing() {
     let redis = Redis::start().await;

@@ -117,6 +117,7 @@ fn explain_connection(detail: &str) -> FailureReason {
     let closed = [
         "ConnectionReset",
         "Connection reset",
+        "Connection closed",
         "ConnectionAborted",
         "BrokenPipe",
         "Broken pipe",

@@ -1,6 +1,7 @@
 //! Connections by redis-rs. It frames commands and replies; connecting, TLS, the login and reconnecting are here, so that
 //! the server's own words reach the operator.
 
+use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -414,7 +415,13 @@ fn to_redis_error(error: &redis::RedisError) -> RedisError {
             let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
             RedisError::from_reply(format!("{code} {detail}").trim_end())
         }
-        kind => RedisError::ConnectionLost(format!("{kind:?}: {error}")),
+        // The words by which `failure_reason` knows a failure, as they are in fred's errors.
+        ErrorKind::Parse => RedisError::ConnectionLost(format!("Decode Error: {error}")),
+        _ if error.is_connection_dropped() => RedisError::ConnectionLost(format!("Canceled: {error}")),
+        kind => {
+            let cause = error.source().map_or_else(|| error.to_string(), |cause| format!("{cause:?}"));
+            RedisError::ConnectionLost(format!("{kind:?}: {cause}"))
+        }
     }
 }
 
@@ -422,5 +429,31 @@ fn error_text(error: &ServerError) -> String {
     match error.details() {
         Some(details) => format!("{} {details}", error.code()),
         None => error.code().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::super::super::failure_reason::{ExplainContext, TopologyKind, explain};
+    use super::*;
+
+    #[test]
+    fn failures_that_the_library_words_are_explained_as_others_are() {
+        let context = ExplainContext { uses_tls: false, topology: TopologyKind::Single };
+        let of_system = |kind: io::ErrorKind| redis::RedisError::from(io::Error::from(kind));
+        for (error, code) in [
+            (of_system(io::ErrorKind::BrokenPipe), "connection-closed"),
+            (of_system(io::ErrorKind::ConnectionReset), "connection-closed"),
+            (of_system(io::ErrorKind::UnexpectedEof), "connection-closed"),
+            (of_system(io::ErrorKind::HostUnreachable), "unreachable"),
+            (of_system(io::ErrorKind::TimedOut), "no-reply"),
+            ((ErrorKind::Io, "the driver has ended").into(), "connection-closed"),
+            ((ErrorKind::Parse, "invalid reply").into(), "not-redis"),
+        ] {
+            let found = explain(&to_redis_error(&error), context);
+            assert_eq!(found.code, code, "{error}: {}", found.message);
+        }
     }
 }
