@@ -28,7 +28,8 @@ settings! {
         idle_timeout: Duration = POSITIVE_DURATION, default "4s";
         /// Maximum number of open connections; further requests wait for one.
         max_connections: usize = COUNT, default "512";
-        /// Maximum number of event streams (`text/event-stream`), gRPC responses and tunnels, beside `max_connections`.
+        /// Maximum number of event streams (`text/event-stream`), gRPC responses, lines of JSON (`application/x-ndjson`) and
+        /// tunnels, beside `max_connections`.
         max_streams: usize = COUNT, default "1024";
         /// The part of `max_connections`, of the three quarters of them that uploads may use, and of `max_streams`, that
         /// requests of one client address, or of one /64 in IPv6, may use: a number, a percentage (at least 64), or `off`.
@@ -39,7 +40,8 @@ settings! {
         buffer_requests: u64 = SIZE, default "64KiB";
         /// How long a request waits for a connection, in order of arrival, before it is answered 503.
         queue_timeout: Duration = POSITIVE_DURATION, default "2s";
-        /// Maximum number of fields in a response's header section over HTTP/1.1; more are answered 502.
+        /// Maximum number of fields in a response's header section; more are answered 502, and so is a section of more than
+        /// 128 KiB.
         header_count: usize = COUNT, default "512";
         /// `Expect: 100-continue` of an HTTP/1.1 client. `answer`: larder answers 100 when it reads the content; `forward`: the
         /// upstream answers, by HTTP/1.1, and the content is sent after its 100, or after a second.
@@ -82,6 +84,14 @@ fn upstream(node: &YamlNode, diagnostics: &Diagnostics) -> Option<UpstreamSettin
         diagnostics
             .error(fields.value_location("url"), "some of the URLs are https, and some are not")
             .help("write `https://` before all of them, or before none");
+    }
+    if let (Some(given), true, true) = (fields.node("expect"), settings.forwards_expect, settings.http2) {
+        diagnostics
+            .warning(
+                given.location,
+                "over HTTP/2 `Expect: 100-continue` is answered by larder, and not forwarded",
+            )
+            .help("remove `http2`, or `expect`; it counts where the upstream chooses HTTP/1.1");
     }
     if let (Some(given), false) = (fields.node("tls"), is_encrypted) {
         diagnostics

@@ -118,18 +118,22 @@ impl Balancer {
         }
     }
 
-    /// Records a failure to connect, or to answer a first attempt in time: later attempts have less. After any other
-    /// the instance is there, whatever it does.
+    /// Records a failure to connect, or to answer a first attempt in time: later attempts have less. An instance that
+    /// ends a new connection without an answer is suspect. After any other failure it is there, whatever it does.
     pub(super) fn record_failure(
         &self,
         (at, sent): (usize, SentRequest),
         attempts: &Attempts,
-        error: &UpstreamError,
+        failure: &SendFailure,
     ) {
+        let error = &failure.error;
         let Instance { breaker, name, .. } = &*self.members[at].instance;
         let is_first_in_row = match error {
             UpstreamError::Unreachable(_) => breaker.record_unreachable(sent),
             UpstreamError::Timeout => attempts.is_first() && breaker.record_timeout(sent),
+            UpstreamError::Closed | UpstreamError::TlsRefused(_) if failure.is_new_connection => {
+                breaker.record_closed(sent)
+            }
             _ => false,
         };
         if is_first_in_row && self.members.len() > 1 {
@@ -191,7 +195,7 @@ mod tests {
         let unreachable = UpstreamError::Unreachable("gone".into());
         (0..3).for_each(|at| {
             let sent = balancer.member(at).instance.breaker.begin_request(Duration::from_secs(30));
-            balancer.record_failure((at, sent), &Attempts::default(), &unreachable);
+            balancer.record_failure((at, sent), &Attempts::default(), &SendFailure::new(unreachable.clone()));
         });
         tokio::time::advance(Duration::from_secs(60)).await;
         balancer
@@ -209,6 +213,21 @@ mod tests {
             assert_eq!(balancer.choose(&mut attempts, &request), Some(3));
         }
         assert_eq!(balancer.choose(&mut Attempts::default(), &request), Some(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_ends_new_connections_is_avoided() {
+        let balancer = balancer().await;
+        let closed =
+            |is_new_connection| SendFailure { is_new_connection, ..SendFailure::new(UpstreamError::Closed) };
+        let breaker = &balancer.member(3).instance.breaker;
+        let sent = breaker.begin_request(Duration::from_secs(30));
+        balancer.record_failure((3, sent), &Attempts::default(), &closed(false));
+        assert!(!breaker.is_suspect(), "it closed an idle connection");
+        for _ in 0..100 {
+            balancer.record_failure((3, sent), &Attempts::default(), &closed(true));
+        }
+        assert!(breaker.is_suspect() && !breaker.is_open());
     }
 
     #[tokio::test(start_paused = true)]

@@ -142,21 +142,34 @@ impl Breaker {
         self.record_failure_at(self.now(), sent)
     }
 
+    /// Records that the instance ended a new connection without an answer. That never opens the circuit, since the request
+    /// may be the cause. Returns whether it is the first failure in a row.
+    pub(super) fn record_closed(&self, sent: SentRequest) -> bool {
+        self.set_suspect(self.now(), sent) == Some(true)
+    }
+
+    /// `Some`: whether it is the first failure in a row; `None`: the instance has answered since the request was sent.
+    fn set_suspect(&self, now: u64, sent: SentRequest) -> Option<bool> {
+        if self.answered_until.load(Ordering::Relaxed) > sent.at {
+            return None;
+        }
+        let is_first = !self.is_suspect.swap(true, Ordering::Relaxed);
+        if is_first {
+            self.next_probe.store(now + millis(PROBE_INTERVAL), Ordering::Relaxed);
+        }
+        Some(is_first)
+    }
+
     /// Requests that wait for less time than the upstream's own are counted only if it has not answered for that long:
     /// else a route with a short time could open the circuit between two answers to others.
     fn record_failure_at(&self, now: u64, sent: SentRequest) -> bool {
+        let Some(is_first) = self.set_suspect(now, sent) else { return false };
         let answered_until = self.answered_until.load(Ordering::Relaxed);
-        if answered_until > sent.at {
-            return false;
-        }
-        let is_first = !self.is_suspect.swap(true, Ordering::Relaxed);
         let is_counted = !sent.is_impatient || now.saturating_sub(answered_until) >= self.full_wait;
         let failures = self.failures.fetch_add(usize::from(is_counted), Ordering::Relaxed) + 1;
         let opens = is_counted && self.threshold == Some(failures);
-        if opens || is_first {
-            self.next_probe.store(now + millis(PROBE_INTERVAL), Ordering::Relaxed);
-        }
         if opens {
+            self.next_probe.store(now + millis(PROBE_INTERVAL), Ordering::Relaxed);
             tracing::warn!(upstream = self.name, failures, "upstream circuit breaker opened");
         }
         is_first

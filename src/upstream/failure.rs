@@ -11,6 +11,8 @@ use super::request_progress::RequestProgress;
 
 pub(super) struct SendFailure {
     pub error: UpstreamError,
+    /// The request was the first on its connection.
+    pub is_new_connection: bool,
     /// The upstream closed a reused connection without a byte of a response to this request.
     pub is_stale_connection: bool,
     /// The upstream said that it did not process the request (RFC 9113 §8.7).
@@ -21,7 +23,8 @@ pub(super) struct SendFailure {
 
 impl SendFailure {
     pub(super) fn new(error: UpstreamError) -> Self {
-        Self { error, is_stale_connection: false, is_unprocessed: false, unsent: None }
+        let (is_new_connection, is_stale_connection, is_unprocessed) = (false, false, false);
+        Self { error, is_new_connection, is_stale_connection, is_unprocessed, unsent: None }
     }
 
     /// No connection could be made for this request.
@@ -70,7 +73,7 @@ fn classify_cause(error: &(dyn Error + 'static)) -> Option<UpstreamError> {
         return match error.is_remote() {
             true => error.is_reset().then_some(UpstreamError::Reset(reason)),
             // Larder's side does not accept what came.
-            false => Some(UpstreamError::Invalid(format!("HTTP/2 {reason:?}: {reason}"))),
+            false => Some(UpstreamError::Invalid(describe_protocol_error(reason))),
         };
     }
     let alert = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
@@ -87,6 +90,18 @@ pub(super) fn describe_reset(reason: h2::Reason) -> String {
         _ => "",
     };
     format!("the upstream reset the HTTP/2 stream of the request: {reason:?}{advice}")
+}
+
+/// The text for a connection or a stream that larder ends. h2 takes the beginning of an HTTP/1.1 response for a frame of
+/// 4 MiB.
+fn describe_protocol_error(reason: h2::Reason) -> String {
+    let advice = match reason {
+        h2::Reason::FRAME_SIZE_ERROR => {
+            "; if the upstream does not speak HTTP/2 without TLS, remove `http2` under `upstream`"
+        }
+        _ => "",
+    };
+    format!("HTTP/2 {reason:?}: {reason}{advice}")
 }
 
 /// The advice on a TLS alert.

@@ -9,6 +9,7 @@ mod body_error;
 mod breaker;
 mod client_shares;
 mod connect;
+mod connect_attempt;
 mod connection_login;
 mod content_end;
 mod continue_gate;
@@ -18,6 +19,8 @@ mod framing;
 mod held_content;
 mod http1_connection;
 mod http2_connection;
+#[cfg(test)]
+mod http2_tests;
 mod instance;
 mod observed_keep_alive;
 mod pool;
@@ -27,6 +30,7 @@ mod request_progress;
 mod resolve;
 mod slot;
 mod slots;
+mod stream_kind;
 mod streamed_content;
 #[cfg(test)]
 mod tests;
@@ -36,9 +40,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{CONTENT_TYPE, HOST, UPGRADE};
+use http::header::{HOST, UPGRADE};
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout};
@@ -61,6 +65,7 @@ pub(crate) use request_body::RequestBody;
 pub(crate) use request_progress::RequestProgress;
 pub(crate) use resolve::keep_resolving;
 use slot::Slot;
+use stream_kind::{StreamKind, stream_kind};
 pub(crate) use streamed_content::{TrailerVerdict, UploadLimits};
 
 use crate::config::UpstreamHost;
@@ -79,7 +84,7 @@ pub(crate) struct Timeouts {
     pub response: Duration,
     /// Between two parts of the response's body.
     pub idle: Duration,
-    /// Between two parts of an event stream or a gRPC response.
+    /// Between two parts of an event stream, a gRPC response or lines of JSON.
     pub stream_idle: Duration,
 }
 
@@ -198,7 +203,7 @@ impl Upstream {
         let (slot, idle_timeout) = match stream_kind(&response) {
             None => (slot, timeouts.idle),
             Some(kind) => match (self.destination.slots.move_to_streams(slot), kind) {
-                (Ok(slot), _) | (Err((slot, _)), StreamKind::Grpc) => (slot, timeouts.stream_idle),
+                (Ok(slot), _) | (Err((slot, _)), StreamKind::Mixed) => (slot, timeouts.stream_idle),
                 (Err((_, error)), StreamKind::Endless) => return Err(error),
             },
         };
@@ -253,7 +258,7 @@ impl Upstream {
                 }
                 Err(failure) => failure,
             };
-            balancer.record_failure((at, sent), &attempts, &failure.error);
+            balancer.record_failure((at, sent), &attempts, &failure);
             let again = balancer.retry(&mut attempts, at, &mut failure, copy);
             error = failure.error;
             match again.filter(|_| began.elapsed() < timeouts.response) {
@@ -323,7 +328,7 @@ impl Upstream {
         };
         loop {
             let kind = RequestKind {
-                is_write: !request.method().is_safe(),
+                is_repeatable: is_repeatable(&request),
                 has_content: !request.body().is_empty(),
                 is_storable: request.extensions().get::<StorableFetch>().is_some(),
             };
@@ -335,9 +340,9 @@ impl Upstream {
                     Err(error) => return Err(SendFailure::unreachable(&*error, request)),
                 },
             };
-            let (failed, may_resend, may_be_stale) = match checkout {
+            let (failed, is_new, may_be_stale) = match checkout {
                 Checkout::Http1 { mut connection, idle } => {
-                    if kind.is_write && !connection.is_still_open(idle).await {
+                    if !kind.is_repeatable && !connection.is_still_open(idle).await {
                         continue;
                     }
                     to_http1(&mut request)?;
@@ -357,7 +362,7 @@ impl Upstream {
                             let guard = Http1Guard::new(connection, is_clean, pool.clone());
                             return Ok((response, Some(PooledConnection::Http1(guard))));
                         }
-                        Err(failed) => (failed, idle.is_some(), connection.stats().closed_while_idle()),
+                        Err(failed) => (failed, idle.is_none(), connection.stats().closed_while_idle()),
                     }
                 }
                 Checkout::Http2 { mut connection, stream, is_new } => {
@@ -365,13 +370,14 @@ impl Upstream {
                     progress.set_handed_over(true);
                     match connection.send(*request).await {
                         Ok(response) => {
+                            connection.check_size(response.headers()).map_err(SendFailure::new)?;
                             return Ok((response, Some(PooledConnection::Http2 { _stream: stream })));
                         }
-                        Err(failed) => (failed, true, !is_new),
+                        Err(failed) => (failed, is_new, !is_new),
                     }
                 }
             };
-            *request = unsent(failed, may_resend, may_be_stale, &progress)?;
+            *request = unsent(failed, is_new, may_be_stale, &progress)?;
             progress.set_handed_over(false);
         }
     }
@@ -436,42 +442,21 @@ fn invalid(error: impl std::fmt::Display) -> UpstreamError {
 /// Returns the request if nothing of it was sent, because its connection had closed before.
 fn unsent(
     mut failed: TrySendError<Request<RequestBody>>,
-    may_resend: bool,
+    is_new: bool,
     may_be_stale: bool,
     progress: &RequestProgress,
 ) -> Result<Request<RequestBody>, SendFailure> {
     match failed.take_message() {
-        Some(request) if may_resend => Ok(request),
-        _ => Err(SendFailure::classify(&failed.into_error(), may_be_stale, progress)),
+        Some(request) if !is_new => Ok(request),
+        _ => {
+            let failure = SendFailure::classify(&failed.into_error(), may_be_stale, progress);
+            Err(SendFailure { is_new_connection: is_new, ..failure })
+        }
     }
 }
 
 /// The head of a response, and the connection that its body arrives over.
 type ConnectionResponse = (Response<Incoming>, Option<PooledConnection>);
-
-/// A response that lives long by its nature.
-#[derive(Clone, Copy)]
-enum StreamKind {
-    /// A tunnel, server-sent events, or a multipart response without end.
-    Endless,
-    /// Most gRPC calls are short, but some stream.
-    Grpc,
-}
-
-fn stream_kind(response: &Response<Incoming>) -> Option<StreamKind> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Some(StreamKind::Endless);
-    }
-    let media_type = response.headers().get(CONTENT_TYPE)?.as_bytes();
-    let is = |prefix: &[u8]| media_type.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
-    if is(b"application/grpc") {
-        Some(StreamKind::Grpc)
-    } else if is(b"text/event-stream") || is(b"multipart/x-mixed-replace") {
-        Some(StreamKind::Endless)
-    } else {
-        None
-    }
-}
 
 /// Marks a request whose response may be stored. With content, it goes over no connection that carried another's.
 #[derive(Clone, Copy, Debug)]
@@ -479,6 +464,5 @@ pub(crate) struct StorableFetch;
 
 /// Returns whether a second copy of the request does no harm.
 fn is_repeatable(request: &Request<RequestBody>) -> bool {
-    let is_safe = [Method::GET, Method::HEAD].contains(request.method());
-    is_safe && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
+    request.method().is_safe() && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
 }

@@ -1,6 +1,7 @@
 //! A worker's connections to the upstream. The number in use is bounded by the destination's slots.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::connect::{BoxError, Connector};
+use super::connect_attempt::{ConnectAttempt, ConnectAttempts, Join};
 use super::http1_connection::Http1Connection;
 use super::http2_connection::{Http2Connection, StreamGuard};
 use super::observed_keep_alive::ObservedKeepAlive;
@@ -20,8 +22,9 @@ pub(super) struct ConnectionPool {
     protocols: Protocols,
     idle_timeout: Duration,
     connections: Mutex<Connections>,
-    /// Held while an HTTP/2 connection is made, so that requests that come meanwhile share it.
-    connecting: tokio::sync::Mutex<()>,
+    attempts: ConnectAttempts,
+    /// The upstream chose HTTP/1.1 when it was last offered HTTP/2.
+    chose_http1: AtomicBool,
     /// Notified of events on idle HTTP/1.1 connections: mostly the upstream has closed one.
     idle_event: Arc<Notify>,
 }
@@ -31,8 +34,8 @@ type IdleConnections = Vec<(Box<Http1Connection>, Instant)>;
 /// The kind of request that a connection is wanted for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestKind {
-    /// It can't be sent again.
-    pub(super) is_write: bool,
+    /// A second copy does no harm.
+    pub(super) is_repeatable: bool,
     pub(super) has_content: bool,
     /// Its response may be stored.
     pub(super) is_storable: bool,
@@ -73,19 +76,21 @@ impl ConnectionPool {
             protocols,
             idle_timeout,
             connections: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
+            attempts: ConnectAttempts::default(),
+            chose_http1: AtomicBool::new(false),
             idle_event: Arc::default(),
         })
     }
 
     /// Returns an open connection that can carry a request now, if there is one. `allowed`: an upgrade wants HTTP/1.1. A
-    /// write can't be sent again, so it does not go over a connection that the upstream may be closing: one that was idle
+    /// request that can't be sent again does not go over a connection that the upstream may be closing: one that was idle
     /// for half of `idle_timeout`, of what the upstream announced, or of the time after which it closed others.
     pub(super) fn checkout_idle(&self, allowed: Protocols, request: RequestKind) -> Option<Checkout> {
         let mut connections = self.connections.lock();
         if self.protocols == Protocols::Http2 && allowed == Protocols::Http2 {
+            let max_idle = self.idle_timeout / if request.is_repeatable { 1 } else { 2 };
             for connection in &connections.http2 {
-                if let Some(stream) = connection.reserve() {
+                if let Some(stream) = connection.reserve(max_idle) {
                     let connection = connection.clone();
                     return Some(Checkout::Http2 { connection, stream, is_new: false });
                 }
@@ -100,9 +105,9 @@ impl ConnectionPool {
         loop {
             let (connection, since) = idle_connections.last()?;
             let limit = connection.keep_alive().map_or(self.idle_timeout, |it| it.min(self.idle_timeout));
-            let write_limit = keep_alive.shortest().map_or(limit, |it| it.min(limit)) / 2;
+            let unrepeatable_limit = keep_alive.shortest().map_or(limit, |it| it.min(limit)) / 2;
             let idle = since.elapsed();
-            if request.is_write && idle < limit && idle >= write_limit {
+            if !request.is_repeatable && idle < limit && idle >= unrepeatable_limit {
                 return None;
             }
             let (mut connection, _) = idle_connections.pop()?;
@@ -117,31 +122,52 @@ impl ConnectionPool {
         }
     }
 
+    /// Makes a connection. Those that may carry HTTP/2 are made one at a time, so that requests that come meanwhile share
+    /// it, or its failure.
     pub(super) async fn connect(
         self: &Arc<Self>,
         allowed: Protocols,
         request: RequestKind,
     ) -> Result<Checkout, BoxError> {
         if self.protocols == Protocols::Http1 || allowed == Protocols::Http1 {
-            return self.connect_one(Protocols::Http1).await;
+            return self.connect_one(Protocols::Http1, None).await;
         }
-        let _connecting = self.connecting.lock().await;
-        match self.checkout_idle(allowed, request) {
-            Some(checkout) => Ok(checkout),
-            None => self.connect_one(Protocols::Http2).await,
+        while !self.chose_http1.load(Ordering::Relaxed) {
+            match self.attempts.join() {
+                Join::Leader(attempt) => return self.connect_one(Protocols::Http2, Some(attempt)).await,
+                Join::Follower(outcome) => outcome.failure().await.map_or(Ok(()), Err)?,
+            }
+            if let Some(checkout) = self.checkout_idle(allowed, request) {
+                return Ok(checkout);
+            }
         }
+        self.connect_one(Protocols::Http2, None).await
     }
 
-    async fn connect_one(self: &Arc<Self>, protocols: Protocols) -> Result<Checkout, BoxError> {
-        let (stream, negotiated) = self.connector.connect(protocols).await?;
-        if negotiated == Protocols::Http1 {
-            let connection = Box::new(
-                Http1Connection::new(stream, self.connector.header_count, self.idle_event.clone()).await?,
-            );
-            return Ok(Checkout::Http1 { connection, idle: None });
+    async fn connect_one(
+        self: &Arc<Self>,
+        protocols: Protocols,
+        attempt: Option<ConnectAttempt>,
+    ) -> Result<Checkout, BoxError> {
+        let (stream, negotiated) = match self.connector.connect(protocols).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                return Err(match attempt {
+                    Some(attempt) => attempt.fail(error),
+                    None => error,
+                });
+            }
+        };
+        let header_count = self.connector.header_count;
+        if protocols == Protocols::Http2 {
+            self.chose_http1.store(negotiated == Protocols::Http1, Ordering::Relaxed);
         }
-        let connection = Http2Connection::new(stream).await?;
-        let stream = connection.reserve().ok_or("the upstream closed the connection at once")?;
+        if negotiated == Protocols::Http1 {
+            let connection = Http1Connection::new(stream, header_count, self.idle_event.clone()).await?;
+            return Ok(Checkout::Http1 { connection: Box::new(connection), idle: None });
+        }
+        let connection = Http2Connection::new(stream, header_count, attempt).await?;
+        let stream = connection.reserve_first();
         let mut connections = self.connections.lock();
         connections.http2.retain(|connection| connection.is_reusable(self.idle_timeout));
         connections.http2.push(connection.clone());

@@ -115,7 +115,7 @@ async fn an_answer_that_nobody_reads_to_its_end_ends_its_connection() {
 async fn a_declined_connection_is_not_given_out_while_connecting() {
     let (upstream, _listener) = upstream("1h, http2: true").await;
     let pool = upstream.balancer().member(0).pool.clone();
-    let kind = RequestKind { is_write: false, has_content: true, is_storable: true };
+    let kind = RequestKind { is_repeatable: true, has_content: true, is_storable: true };
     let Ok(Checkout::Http1 { connection, .. }) = pool.connect(Protocols::Http1, kind).await else {
         panic!("it is to speak HTTP/1.1");
     };

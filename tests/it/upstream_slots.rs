@@ -77,6 +77,24 @@ async fn event_streams_have_connections_of_their_own() {
 }
 
 #[tokio::test]
+async fn lines_of_json_may_be_quiet() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(&yaml("response_timeout: 100ms"), &upstream);
+    for media_type in ["application/x-ndjson", "application/stream+json; charset=utf-8"] {
+        let (answer, feed) = Answer::fed();
+        upstream.once("/lines", answer.header("content-type", media_type));
+        let mut lines = larder.get("/lines").start().await;
+        for line in ["{}\n", "[]\n"] {
+            feed.send(line).await;
+            lines.read_until(line).await;
+            let held = upstream.hold("/late");
+            larder.get("/late").await.assert_status(504);
+            held.release();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_response_that_is_not_read_gives_way_to_a_request() {
     let upstream = Upstream::start();
     upstream.on("/big", |_: &_| Answer::generated(64 << 20));

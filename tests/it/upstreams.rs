@@ -125,3 +125,14 @@ async fn without_any_instance_requests_fail_and_then_fail_at_once() {
     .await;
     assert_eq!(larder.metric("larder_upstream_breaker_open").await, 1.0);
 }
+
+#[tokio::test]
+async fn an_instance_that_ends_each_connection_gets_few_writes() {
+    let (upstream, broken) = (Upstream::start(), Upstream::start());
+    broken.on("/w", Answer::hang_up());
+    let larder = larder(&[&upstream.url(), &broken.url()], "");
+    for _ in 0..20 {
+        larder.request("POST", "/w").body("content").await;
+    }
+    assert_eq!((upstream.count("/w"), broken.count("/w")), (19, 1));
+}

@@ -322,6 +322,8 @@ fn sizes_and_networks_that_can_not_be_meant_are_warnings() {
         ("store: {memory: 1KiB}\nroutes: [{path: /a, purges: []}]", &[]),
         ("trusted_proxies: [0.0.0.0/0]", &["every client may say"]),
         ("trusted_proxies: [10.0.0.0/8]", &[]),
+        ("upstream: {url: 'http://a', http2: true, expect: forward}", &["is answered by larder"]),
+        ("upstream: {url: 'http://a', http2: true, expect: answer}", &[]),
     ] {
         let warnings = right(more).warnings;
         assert_eq!(warnings.len(), expected.len(), "{more}: {warnings:?}");
