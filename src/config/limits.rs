@@ -47,8 +47,9 @@ settings! {
         body_timeout: Duration = POSITIVE_DURATION, default "30s";
         /// How long an idle keep-alive connection stays open.
         idle_timeout: Duration = POSITIVE_DURATION, default "60s";
-        /// A client that closes its sending side still gets its response (RFC 9112 §9.6). A client that leaves is then
-        /// noticed only when its response can't be written; otherwise its request is cancelled at once.
+        /// A client that closes its sending side gets its response, however long it takes (RFC 9112 §9.6). A client that leaves
+        /// cancels nothing then until its response can't be written. `false`: a read that is not stored, and a write with
+        /// `purges: []`, is cancelled once nothing was sent to such a client for a second; all others go on.
         half_close: bool = BOOLEAN, default "false";
         /// How long an upgraded connection (a WebSocket, for example) stays open without a byte in either direction.
         tunnel_idle: Duration = POSITIVE_DURATION, default "1h";

@@ -236,6 +236,17 @@ fn can_look_up_first(request: &ClientRequest, lookup: &CacheLookup<'_>) -> bool 
 }
 
 impl PendingRequest {
+    /// Whether the request ends when its client leaves. What may be stored, or purges, goes on without it.
+    pub(crate) fn is_cancellable(&self) -> bool {
+        match &self.action {
+            Action::Pass { .. } => true,
+            Action::Write { route } => {
+                write::is_cancellable(&self.worker, &self.request.head, route.as_ref())
+            }
+            _ => false,
+        }
+    }
+
     /// Answers a hit of the shared store, and never fetches: its future is small, since many requests wait for the store
     /// at a time. `Err`: the request goes on with what is known now.
     pub(crate) async fn respond_from_store(mut self: Box<Self>) -> Result<Response<Body>, Box<Self>> {

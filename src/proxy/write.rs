@@ -44,10 +44,11 @@ use abandonment::ClientTimeout;
 const UNROUTED_ACCEPTED_SETTLE: Duration = Duration::from_secs(10);
 
 /// Forwards a write on a task of its own: a client that goes away stops neither the write nor its purge. A write that
-/// purges nothing may become a tunnel.
+/// purges nothing may become a tunnel, and ends when its client leaves.
 pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Option<&Arc<Route>>) -> Answer {
     let deadline = route.and_then(|route| route.timeout).map(|limit| Instant::now() + limit);
     let span = request.head.span();
+    let is_cancellable = is_cancellable(worker, &request.head, route);
     let may_be_tunnel = purges_nothing(&worker.proxy.routes, &request.head.as_policy());
     let upgrade = may_be_tunnel.then(|| ClientUpgrade::take(&mut request.head)).flatten();
     let ClientRequest { head, body } = request;
@@ -56,7 +57,7 @@ pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Op
     let write =
         Arc::new(Write { worker, head, route: route.cloned(), pending, cut, is_marked: false.into() });
     let (answer, timed_out) = oneshot::channel();
-    let timeout = ClientTimeout { deadline, answer };
+    let timeout = ClientTimeout { deadline, is_cancellable, answer };
     let exchange = run(write.clone(), (body, upgrade), timeout).instrument(span);
     let exchange = write.worker.proxy.tasks.spawn(exchange);
     let result = tokio::select! {
@@ -75,6 +76,11 @@ pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Op
         answer.response = answer.response.map(|body| body.with_deadline(deadline));
     }
     answer
+}
+
+/// Whether the write ends when its client leaves: it purges nothing, and waits for no intent.
+pub(super) fn is_cancellable(worker: &Worker, head: &ClientHead, route: Option<&Arc<Route>>) -> bool {
+    !is_guarded(route) && purges_nothing(&worker.proxy.routes, &head.as_policy())
 }
 
 /// Runs the write so that its purge comes before its response, and is not lost even if the write panics.
@@ -98,7 +104,8 @@ struct Write {
     head: ClientHead,
     route: Option<Arc<Route>>,
     pending: PendingWrite,
-    /// Breaks the exchange off when the client is answered, if the upstream does not have the whole request.
+    /// Breaks the exchange off: the client is answered and the upstream does not have the whole request, or the client has
+    /// left and the write is cancelled.
     cut: Notify,
     /// A purge intent stands for it.
     is_marked: AtomicBool,
@@ -145,7 +152,7 @@ impl Write {
     async fn forward(
         self: Arc<Self>,
         (body, upgrade): (Option<Incoming>, Option<ClientUpgrade>),
-        ClientTimeout { deadline, answer }: ClientTimeout,
+        mut client: ClientTimeout,
     ) -> Result<Response<Body>, ProxyError> {
         let head = &self.head;
         let writer = self.worker.name_writer(head);
@@ -161,10 +168,10 @@ impl Write {
         tokio::select! {
             biased;
             ended = &mut exchange => return ended,
-            () = self.abandon_at(deadline, &planned, &answer) => {}
+            () = self.abandon(&mut client, &planned) => {}
         }
         // The client may have left.
-        _ = answer.send(());
+        _ = client.answer.send(());
         exchange.await
     }
 

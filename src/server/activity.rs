@@ -23,6 +23,8 @@ pub(super) struct ConnectionActivity {
     /// Milliseconds since `opened`, or [`NOT_SET`].
     head_since: AtomicU64,
     write_blocked: AtomicBool,
+    /// The request that was begun last is cancelled when its client closes its sending side and stays silent.
+    cancelled_by_end: AtomicBool,
     /// The last request had content, which may arrive, or wait in the parser, long after the response.
     had_content: AtomicBool,
     /// The number of requests that were begun.
@@ -54,6 +56,7 @@ impl ConnectionActivity {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NOT_SET),
             write_blocked: AtomicBool::new(false),
+            cancelled_by_end: AtomicBool::new(true),
             had_content: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             content_of: AtomicU64::new(0),
@@ -88,6 +91,24 @@ impl ConnectionActivity {
     /// Records whether the peer takes nothing of what is to be sent. The stream bounds for how long.
     pub(super) fn set_write_blocked(&self, blocked: bool) {
         self.write_blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_write_blocked(&self) -> bool {
+        self.write_blocked.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether the request that was begun last is cancelled when its client closes its sending side.
+    pub(super) fn set_cancelled_by_end(&self, is_cancelled: bool) {
+        self.cancelled_by_end.store(is_cancelled, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_cancelled_by_end(&self) -> bool {
+        self.cancelled_by_end.load(Ordering::Relaxed)
+    }
+
+    /// A request has no answer yet, or a part of the answer waits to be sent.
+    pub(super) fn is_answering(&self) -> bool {
+        !self.is_tunnel() && (!self.is_idle() || self.is_write_blocked())
     }
 
     pub(super) fn set_http2(&self) {
@@ -159,7 +180,7 @@ impl ConnectionActivity {
     /// It is idle, no head of HTTP/1.1 has begun, and the client took all that was sent.
     fn is_quiet(&self) -> bool {
         let head_begun = self.head_since.load(Ordering::Relaxed) != NOT_SET && !self.is_http2();
-        self.is_idle() && !head_begun && !self.write_blocked.load(Ordering::Relaxed)
+        self.is_idle() && !head_begun && !self.is_write_blocked()
     }
 
     /// No request has begun yet.

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::activity::ConnectionActivity;
 use super::framing::{FramingFault, FramingScanner};
+use super::half_close::ClientEnd;
 use super::slow_reader::SlowReaderTimeout;
 use crate::config::Limits;
 use crate::memory_budget::{ClientMemory, HEAD_WITHOUT_ROOM_BYTES, Reservation};
@@ -69,6 +70,10 @@ struct ClientStreamState<S> {
     encoded: Bytes,
     /// The input after `encoded`.
     refusal: Option<ParserRefusal>,
+    /// The client has closed its sending side, and the parser is not told.
+    end: Option<ClientEnd>,
+    /// `limits.half_close`: a client that has closed its sending side cancels nothing.
+    half_close: bool,
     interims: InterimQueue,
     /// The rest of an interim response whose first byte is written. It goes before anything else.
     partial: Bytes,
@@ -126,6 +131,8 @@ impl<S> ClientStream<S> {
             written: 0,
             encoded: Bytes::new(),
             refusal: None,
+            end: None,
+            half_close: limits.half_close,
             interims,
             partial: Bytes::new(),
         };
@@ -253,6 +260,21 @@ impl<S> ClientStreamState<S> {
 }
 
 impl<S: Transport> ClientStreamState<S> {
+    /// Withholds the client's end from the parser while a request is answered. The end of a content that is not whole, and
+    /// that of an HTTP/2 connection, is told at once.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_whole = !self.scanner.is_http2() && self.scanner.request_within_body().is_none();
+        if is_whole {
+            if self.half_close {
+                self.activity.set_cancelled_by_end(false);
+            }
+            let sent = self.transport.bytes_written();
+            let end = self.end.get_or_insert_with(|| ClientEnd::new(sent));
+            ready!(end.poll_told(cx, &self.activity, sent));
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Fails a write once the client has read too little during `limits.body_timeout` of waiting.
     fn bound_write<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.activity.set_write_blocked(polled.is_pending());
@@ -297,8 +319,14 @@ impl<S: Transport> AsyncRead for ClientStream<S> {
             Some(ParserRefusal::Content) => return Poll::Ready(Err(state.refuse_content())),
             None => {}
         }
+        if state.end.is_some() {
+            return state.poll_end(cx);
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut state.transport).poll_read(cx, buf))?;
+        if buf.filled().len() == before && buf.remaining() > 0 {
+            return state.poll_end(cx);
+        }
         Poll::Ready(state.validate(buf, before))
     }
 }

@@ -188,9 +188,11 @@ impl Connection {
         let ConnectionInfo { peer, is_tls } = self.info;
         match self.workers.worker().handle(request, Client { peer, is_tls, refresh: None }) {
             Handled::Ready(response) => {
+                self.activity.set_cancelled_by_end(false);
                 ServiceFuture::Ready(Some(self.track_response(response, version, in_flight)))
             }
             Handled::Pending(pending) => {
+                self.activity.set_cancelled_by_end(pending.is_cancellable());
                 let connection = self.clone();
                 // Boxed, so that an idle connection has no room for it.
                 ServiceFuture::Pending(Box::pin(async move {
@@ -228,6 +230,10 @@ impl Connection {
             && response.extensions().get::<ReasonPhrase>().is_none()
         {
             response.extensions_mut().insert(ReasonPhrase::from_static(b""));
+        }
+        // An endless response says nothing about its reader while it is quiet.
+        if response.body().size_hint().exact().is_none() {
+            self.activity.set_cancelled_by_end(true);
         }
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         // A client that sent the rest would take the connection for one that is kept (RFC 9112 §9.3).
@@ -267,9 +273,9 @@ pub(super) fn protocol_builder(limits: &Limits, memory: Arc<MemoryBudget>) -> Bu
         .timer(TokioTimer::new())
         // `ConnectionActivity` bounds the time for a request head, from its first byte.
         .header_read_timeout(None)
-        .max_buf_size(limits.header_bytes.max(8 * 1024))
-        // Without `pipeline_flush`: with it hyper buffers a whole body, however slowly the client reads.
-        .half_close(limits.half_close);
+        // Without `pipeline_flush`: with it hyper buffers a whole body, however slowly the client reads. Without `half_close`:
+        // the stream decides when the end of a client is told.
+        .max_buf_size(limits.header_bytes.max(8 * 1024));
     if limits.header_count != HYPER_DEFAULT_MAX_HEADERS {
         builder.http1().max_headers(limits.header_count);
     }

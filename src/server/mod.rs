@@ -8,6 +8,7 @@ mod client_stream;
 mod connection;
 pub(crate) mod fd_limit;
 pub mod framing;
+mod half_close;
 mod http2_streams;
 mod linger;
 pub mod listener;

@@ -76,15 +76,17 @@ async fn an_upload_that_stalls_is_ended_on_both_sides() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_no_more_gets_its_answer_or_a_prompt_end() {
+async fn a_client_that_sends_no_more_gets_its_answer() {
     let upstream = Upstream::start();
     let larder = Larder::with("routes: [{path: /a, ttl: 60s}]", &upstream);
     larder.get("/a").header("host", "api").await.assert_stored();
-    let mut raw = larder.raw().await;
-    raw.send("GET /a HTTP/1.1\r\nHost: api\r\n\r\n").await;
-    raw.half_close().await;
-    let rest = raw.rest().await;
-    assert!(rest.is_empty() || rest.ends_with("GET /a #1"), "{rest}");
+    for _ in 0..20 {
+        let mut raw = larder.raw().await;
+        raw.send("GET /a HTTP/1.1\r\nHost: api\r\n\r\n").await;
+        raw.half_close().await;
+        let rest = raw.rest().await;
+        assert!(rest.ends_with("GET /a #1"), "{rest}");
+    }
 }
 
 #[tokio::test]

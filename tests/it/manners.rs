@@ -3,7 +3,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::support::{Answer, Larder, Raw, Upstream, Wire};
+use crate::support::{Larder, Raw, Upstream, Wire, with_deadline};
 
 async fn begin(larder: &Larder, head: &str) -> Raw {
     let mut raw = larder.raw().await;
@@ -53,10 +53,10 @@ async fn the_upstream_says_whether_it_wants_content() {
 
 #[tokio::test]
 async fn a_client_that_closes_its_half_gets_its_response_where_it_may() {
-    for (limits, status) in [("{half_close: true}", 200), ("{}", 0)] {
+    for (limits, passed) in [("{half_close: true}", 200), ("{}", 0)] {
         let upstream = Upstream::start();
         let larder = Larder::with(&format!("limits: {limits}\nroutes: [{{path: /a, ttl: 60s}}]"), &upstream);
-        for path in ["/a", "/b"] {
+        for (path, status) in [("/a", 200), ("/b", passed)] {
             let held = upstream.hold(path);
             let mut raw = begin(&larder, &format!("GET {path} HTTP/1.1\r\nHost: api\r\n\r\n")).await;
             held.arrived().await;
@@ -73,27 +73,35 @@ async fn a_client_that_closes_its_half_gets_its_response_where_it_may() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_cancels_its_read_and_no_write() {
+async fn a_client_that_leaves_cancels_its_read_and_no_write_that_purges() {
     let upstream = Upstream::start();
-    upstream.on("/search", Answer::ok("").header("cache-group-invalidation", "\"found\""));
-    let yaml = "upstream: {url: \"${UPSTREAM}\", idle_timeout: 1h}\nroutes: [{path: /search, purges: []}]";
-    let larder = Larder::with(yaml, &upstream);
-    let leave = async |method: &str, path: &str| {
-        let held = upstream.hold(path);
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: api\r\nContent-Length: 0\r\n\r\n");
-        let client = begin(&larder, &head).await;
-        held.arrived().await;
-        drop(client);
-        larder.metric_becomes("larder_connections", 0.0).await;
-        held.release();
-    };
-    leave("GET", "/passed").await;
-    // The answer finds its connection closed.
-    upstream.is_left_alone().await;
-    for (number, path) in ["/write", "/search"].into_iter().enumerate() {
-        leave("POST", path).await;
-        larder.metric_becomes("larder_purges_total{source=\"write\"}", number as f64 + 1.0).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    for path in ["/passed", "/search"] {
+        let tell = tell.clone();
+        upstream.take_over(path, move |mut wire: Wire| {
+            let tell = tell.clone();
+            async move {
+                tell.send("arrived").expect("the test runs");
+                assert_eq!(wire.read().await, "");
+                tell.send("closed").expect("the test runs");
+            }
+        });
     }
+    let larder = Larder::with("routes: [{path: /search, purges: []}]", &upstream);
+    let head = |start: &str| format!("{start} HTTP/1.1\r\nHost: api\r\nContent-Length: 0\r\n\r\n");
+    for start in ["GET /passed", "POST /search"] {
+        let client = begin(&larder, &head(start)).await;
+        assert_eq!(told.recv().await, Some("arrived"));
+        drop(client);
+        let closed = with_deadline("the exchange is cancelled", told.recv()).await;
+        assert_eq!(closed, Some("closed"), "{start}");
+    }
+    let held = upstream.hold("/write");
+    let client = begin(&larder, &head("POST /write")).await;
+    held.arrived().await;
+    drop(client);
+    held.release();
+    larder.metric_becomes("larder_purges_total{source=\"write\"}", 1.0).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Writes whose client is answered before the upstream answers, at the end of their route's `timeout`.
+//! Writes whose client is answered before the upstream answers, at the end of their route's `timeout`, and writes whose
+//! client leaves.
 
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -20,23 +21,30 @@ use crate::purge::Purge;
 /// The end of a client's patience: its route's `timeout`.
 pub(super) struct ClientTimeout {
     pub deadline: Option<Instant>,
+    /// The write ends when the client leaves.
+    pub is_cancellable: bool,
     /// Has the client answered, while the write goes on.
     pub answer: oneshot::Sender<()>,
 }
 
 impl Write {
-    /// Waits for `deadline`, and then until the client may be answered without the upstream: what the write may change is in
-    /// doubt, or it is not sent any more. A request that the upstream does not have whole by then is
-    /// broken off, which ends the write.
-    pub(super) async fn abandon_at(
-        &self,
-        deadline: Option<Instant>,
-        planned: &PlannedWrite<'_>,
-        answer: &oneshot::Sender<()>,
-    ) {
-        match deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => pending().await,
+    /// Waits for the end of the client's patience, and then until the client may be answered without the upstream: what the
+    /// write may change is in doubt, or it is not sent any more. A request that the upstream does not have whole by then is
+    /// broken off, which ends the write. So does a client that leaves, if that cancels it.
+    pub(super) async fn abandon(&self, client: &mut ClientTimeout, planned: &PlannedWrite<'_>) {
+        let ClientTimeout { deadline, is_cancellable, answer } = client;
+        let expired = async {
+            match *deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = answer.closed(), if *is_cancellable => {
+                self.cut.notify_one();
+                return pending().await;
+            }
+            () = expired => {}
         }
         if answer.is_closed() {
             // The client has left: nobody is answered.
