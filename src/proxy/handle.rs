@@ -236,7 +236,7 @@ fn can_look_up_first(request: &ClientRequest, lookup: &CacheLookup<'_>) -> bool 
 }
 
 impl PendingRequest {
-    /// Whether the request ends when its client leaves. What may be stored, or purges, goes on without it.
+    /// Returns whether the request ends when its client leaves. A fetch that may be stored and a purging write go on.
     pub(crate) fn is_cancellable(&self) -> bool {
         match &self.action {
             Action::Pass { .. } => true,

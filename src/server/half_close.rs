@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_its_client_cancels_goes_on_while_bytes_are_sent() {
+    async fn a_cancellable_request_goes_on_while_bytes_are_sent() {
         let activity = ConnectionActivity::new();
         let _request = activity.begin_request(false);
         activity.set_cancelled_by_end(true);

@@ -19,7 +19,7 @@ pub(super) struct ConnectAttempt(watch::Sender<Option<SharedError>>);
 #[derive(Clone)]
 pub(super) struct AttemptOutcome(watch::Receiver<Option<SharedError>>);
 
-pub(super) enum Join {
+pub(super) enum AttemptRole {
     Leader(ConnectAttempt),
     Follower(AttemptOutcome),
 }
@@ -31,15 +31,15 @@ struct SharedError(#[source] Arc<dyn Error + Send + Sync>);
 
 impl ConnectAttempts {
     /// Joins the attempt that is being made, or begins one.
-    pub(super) fn join(&self) -> Join {
+    pub(super) fn join(&self) -> AttemptRole {
         let mut current = self.0.lock();
         match &*current {
             // It has ended if its sender is gone.
-            Some(outcome) if outcome.0.has_changed().is_ok() => Join::Follower(outcome.clone()),
+            Some(outcome) if outcome.0.has_changed().is_ok() => AttemptRole::Follower(outcome.clone()),
             _ => {
                 let (sender, outcome) = watch::channel(None);
                 *current = Some(AttemptOutcome(outcome));
-                Join::Leader(ConnectAttempt(sender))
+                AttemptRole::Leader(ConnectAttempt(sender))
             }
         }
     }
@@ -68,8 +68,8 @@ mod tests {
 
     fn lead(attempts: &ConnectAttempts) -> ConnectAttempt {
         match attempts.join() {
-            Join::Leader(attempt) => attempt,
-            Join::Follower(_) => panic!("the last attempt has ended"),
+            AttemptRole::Leader(attempt) => attempt,
+            AttemptRole::Follower(_) => panic!("the last attempt has ended"),
         }
     }
 
@@ -77,12 +77,12 @@ mod tests {
     async fn all_who_wait_learn_of_a_failure_and_the_next_one_tries_anew() {
         let attempts = ConnectAttempts::default();
         let attempt = lead(&attempts);
-        let Join::Follower(outcome) = attempts.join() else { panic!("an attempt is made") };
+        let AttemptRole::Follower(outcome) = attempts.join() else { panic!("an attempt is made") };
         assert_eq!(attempt.fail("refused".into()).to_string(), "refused");
         assert_eq!(outcome.clone().failure().await.expect("it failed").to_string(), "refused");
         assert!(outcome.failure().await.is_some());
         let attempt = lead(&attempts);
-        let Join::Follower(outcome) = attempts.join() else { panic!("an attempt is made") };
+        let AttemptRole::Follower(outcome) = attempts.join() else { panic!("an attempt is made") };
         drop(attempt);
         assert!(outcome.failure().await.is_none());
         lead(&attempts);

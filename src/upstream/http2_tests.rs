@@ -59,7 +59,7 @@ impl Server {
         assert_eq!(body.collect().await.expect("the whole").to_bytes(), "ok");
     }
 
-    /// So many at once.
+    /// Sends `count` requests at once.
     async fn send_all(&self, count: usize, path: &'static str) -> Vec<Response<UpstreamBody>> {
         all(count, || {
             let server = self.clone();
@@ -115,7 +115,7 @@ async fn serve(stream: TcpStream, max_streams: u32) {
 }
 
 #[tokio::test]
-async fn beyond_the_streams_that_the_upstream_allows_another_connection_is_made() {
+async fn beyond_the_limit_on_streams_another_connection_is_made() {
     let server = Server::start(2).await;
     let _streams = [server.send("GET", "/stream").await, server.send("GET", "/stream").await];
     for _ in 0..3 {
@@ -125,7 +125,7 @@ async fn beyond_the_streams_that_the_upstream_allows_another_connection_is_made(
 }
 
 #[tokio::test]
-async fn a_new_connection_is_shared_once_its_limit_on_streams_is_known() {
+async fn a_connection_is_shared_once_its_stream_limit_is_known() {
     let server = Server::start(2).await;
     let _streams = server.send_all(5, "/stream").await;
     server.send_all(5, "/").await;
@@ -149,7 +149,7 @@ async fn a_header_section_may_be_as_large_as_over_http1() {
 }
 
 #[tokio::test]
-async fn a_write_goes_over_no_connection_that_the_upstream_may_be_closing() {
+async fn a_write_goes_over_no_connection_that_may_be_closing() {
     let server = Server::start(100).await;
     server.ask("GET").await;
     let stream = server.send("GET", "/stream").await;

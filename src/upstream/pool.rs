@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::connect::{BoxError, Connector};
-use super::connect_attempt::{ConnectAttempt, ConnectAttempts, Join};
+use super::connect_attempt::{AttemptRole, ConnectAttempt, ConnectAttempts};
 use super::http1_connection::Http1Connection;
 use super::http2_connection::{Http2Connection, StreamGuard};
 use super::observed_keep_alive::ObservedKeepAlive;
@@ -134,8 +134,10 @@ impl ConnectionPool {
         }
         while !self.chose_http1.load(Ordering::Relaxed) {
             match self.attempts.join() {
-                Join::Leader(attempt) => return self.connect_one(Protocols::Http2, Some(attempt)).await,
-                Join::Follower(outcome) => outcome.failure().await.map_or(Ok(()), Err)?,
+                AttemptRole::Leader(attempt) => {
+                    return self.connect_one(Protocols::Http2, Some(attempt)).await;
+                }
+                AttemptRole::Follower(outcome) => outcome.failure().await.map_or(Ok(()), Err)?,
             }
             if let Some(checkout) = self.checkout_idle(allowed, request) {
                 return Ok(checkout);

@@ -73,7 +73,7 @@ async fn a_client_that_closes_its_half_gets_its_response_where_it_may() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_cancels_its_read_and_no_write_that_purges() {
+async fn a_client_that_leaves_cancels_no_write_that_purges() {
     let upstream = Upstream::start();
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     for path in ["/passed", "/search"] {
