@@ -16,7 +16,13 @@ pub(crate) enum Peer {
     Unix,
 }
 
-pub(super) fn authorize(token: Option<&Secret>, peer: Peer, head: &Parts) -> Result<(), AdminError> {
+/// `file`: the name of the configuration file in messages.
+pub(super) fn authorize(
+    token: Option<&Secret>,
+    peer: Peer,
+    head: &Parts,
+    file: &str,
+) -> Result<(), AdminError> {
     let peer = match peer {
         Peer::Tcp(address) => Some(address.ip()),
         Peer::Unix => None,
@@ -28,7 +34,7 @@ pub(super) fn authorize(token: Option<&Secret>, peer: Peer, head: &Parts) -> Res
     };
     let allowed = request.authorize(trusted, true);
     allowed.map_err(|denied| {
-        let fix = fix(&denied);
+        let fix = fix(&denied, file);
         match denied {
             AccessDenied::MissingToken | AccessDenied::WrongToken => {
                 AdminError::unauthorized(denied.to_string(), fix)
@@ -38,19 +44,19 @@ pub(super) fn authorize(token: Option<&Secret>, peer: Peer, head: &Parts) -> Res
     })
 }
 
-fn fix(denied: &AccessDenied) -> &'static str {
+fn fix(denied: &AccessDenied, file: &str) -> String {
     match denied {
         AccessDenied::MissingToken | AccessDenied::WrongToken => {
-            "send `Authorization: Bearer TOKEN` with the value of `admin.token` in proxy.yaml"
+            format!("send `Authorization: Bearer TOKEN` with the value of `admin.token` in {file}")
         }
         AccessDenied::NotLoopback | AccessDenied::Forwarded(_) | AccessDenied::OldVersion => {
-            "ask from the machine that larder runs on, or set `admin.token` in proxy.yaml and send it"
+            format!("ask from the machine that larder runs on, or set `admin.token` in {file} and send it")
         }
         AccessDenied::CrossSite => {
-            "ask with curl, `larder purge` or `larder stats`, or from a page of this address"
+            "ask with curl, `larder purge` or `larder stats`, or from a page of this address".to_owned()
         }
         AccessDenied::ForeignHost => {
-            "write http://127.0.0.1 with the port, or set `admin.token` in proxy.yaml and send it"
+            format!("write http://127.0.0.1 with the port, or set `admin.token` in {file} and send it")
         }
     }
 }

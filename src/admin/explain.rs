@@ -14,17 +14,21 @@ use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse, json};
 use crate::clock::Timestamp;
 use crate::explain::{
-    CallerTrust, ExplainRequest, ExplainResponse, Explainer, Verdict, parse_fields, to_json,
+    CallerTrust, ExplainRequest, ExplainResponse, Explainer, Verdict, find_purging_routes, parse_fields,
+    to_json,
 };
 use crate::policy::CacheKey;
 use crate::policy::miss_reason::MissReason;
 use crate::policy::reuse::Reuse;
 use crate::purge::{AuditFilter, PurgeVersion, Validity};
 use crate::store::InspectedEntry;
-use crate::stored_response::{StoredEntry, StoredResponse, Variants};
+use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Variants};
 
 const FIX: &str = "ask GET /explain?url=http://api.example/path, or POST {\"method\": \"GET\", \"url\": \"…\", \
                    \"headers\": [\"Name: value\"]}; the host stands in the key";
+
+/// Maximum number of routes that are named as purging a response.
+const MAX_PURGING_ROUTES: usize = 50;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,7 +238,9 @@ fn describe_stored(
         "ttlSeconds": judged.as_ref().and_then(remaining_ttl).unwrap_or_else(|| head.terms().ttl(now)),
         "fallbackTtlSeconds": explainer.fallback_ttl.map(|fallback| fallback.as_secs()),
         "droppedInSeconds": head.terms().expires_at.since(now).as_secs(),
+        "fetchedAt": head.terms().requested_at.to_rfc3339(3),
         "tags": head.tags().collect::<Vec<_>>(),
+        "purgingRoutes": purging_routes(state, head),
         "contentBytes": response.body.len(),
         "weightBytes": response.weight(),
         "asOf": head.stamp.version.0,
@@ -248,6 +254,14 @@ fn describe_stored(
         }),
         "verdict": reuse,
     })
+}
+
+/// The routes whose writes purge a tag of the response.
+fn purging_routes(state: &AdminState, head: &StoredHead) -> Vec<Value> {
+    let tags: Vec<String> = head.tags().map(str::to_owned).collect();
+    let routes = find_purging_routes(&state.routes, &tags, &[]);
+    let told = routes.iter().take(MAX_PURGING_ROUTES);
+    told.map(|it| json!({"route": it.route, "template": it.template, "tag": it.tag})).collect()
 }
 
 /// The remaining lifetime under the rules in use now, not those of when it was stored.

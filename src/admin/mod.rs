@@ -139,6 +139,7 @@ enum Endpoint<'p> {
     Metrics,
     Dashboard(dashboard::Asset),
     DashboardData,
+    DashboardRules,
     Stats,
     Purges,
     PurgeEvents,
@@ -159,12 +160,13 @@ enum Endpoint<'p> {
 }
 
 /// The endpoints with a path of their own.
-const ENDPOINTS: [(&str, Endpoint<'static>); 19] = [
+const ENDPOINTS: [(&str, Endpoint<'static>); 20] = [
     ("/", Endpoint::Index),
     ("/healthz", Endpoint::Healthz),
     ("/readyz", Endpoint::Readyz),
     ("/metrics", Endpoint::Metrics),
     ("/dashboard/data", Endpoint::DashboardData),
+    ("/dashboard/rules", Endpoint::DashboardRules),
     ("/stats", Endpoint::Stats),
     ("/purges", Endpoint::Purges),
     ("/events", Endpoint::PurgeEvents),
@@ -206,7 +208,7 @@ where
     let endpoint = Endpoint::find(head.uri.path())?;
     endpoint.check_method(&head.method)?;
     if !endpoint.is_open() {
-        access::authorize(state.token.as_ref(), peer, &head)?;
+        access::authorize(state.token.as_ref(), peer, &head, state.config.file_name())?;
     }
     respond(state, endpoint, peer, &head, body).await
 }
@@ -230,6 +232,7 @@ where
         Endpoint::Metrics => Ok(state.metrics(&head.headers)),
         Endpoint::Dashboard(file) => Ok(file.response()),
         Endpoint::DashboardData => Ok(json(StatusCode::OK, &dashboard::dashboard_data(state))),
+        Endpoint::DashboardRules => dashboard::describe_rules(state, head.uri.query()),
         Endpoint::Stats => state.stats(head.uri.query()).await,
         Endpoint::Replicas => state.replicas().await,
         Endpoint::Sizes => state.sizes(head.uri.query()).await,

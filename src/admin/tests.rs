@@ -89,13 +89,12 @@ impl Admin {
 
     fn over(store: PurgesOnly) -> Self {
         let store = Arc::new(store);
+        let config = Config::parse("upstream: http://a", "/etc/api.yaml", &|_| None, &Default::default());
         let state = AdminState {
             store: store.clone(),
             metrics: Arc::default(),
             routes: Arc::default(),
-            config: Arc::new(
-                Config::parse("upstream: http://a", "", &|_| None, &Default::default()).unwrap(),
-            ),
+            config: Arc::new(config.unwrap()),
             clock: Clock::manual(Timestamp::from_secs(0)),
             wait_timeout: std::time::Duration::from_secs(5),
             token: None,
@@ -485,8 +484,9 @@ async fn with_a_token_only_its_bearer_is_admitted_from_anywhere() {
 async fn with_a_token_this_machine_needs_it_too() {
     let admin = Admin::new().with_token();
     for line in CLOSED {
-        let (status, headers, _) = admin.send(line, &[], r#"{"everything": true}"#).await;
+        let (status, headers, told) = admin.send(line, &[], r#"{"everything": true}"#).await;
         assert_refused(&admin, status, 401, line);
+        assert!(told["fix"].as_str().unwrap().ends_with("`admin.token` in api.yaml"), "{told}");
         assert!(headers[WWW_AUTHENTICATE].to_str().unwrap().starts_with("Bearer"), "{line}");
     }
 }

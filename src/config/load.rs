@@ -131,7 +131,7 @@ fn read(
     }
     let (errors, warnings) = diagnostics.into_parts();
     match config {
-        Some(config) if errors.is_empty() => Ok((config, warnings)),
+        Some(config) if errors.is_empty() => Ok((Config { source: source.to_owned(), ..config }, warnings)),
         _ => Err(ConfigErrors::new(source, text, errors)),
     }
 }

@@ -114,6 +114,8 @@ use crate::policy::{CallerFields, Route};
 /// The settings of one larder.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The name of the file in messages.
+    pub(crate) source: String,
     /// The addresses to accept requests on.
     pub listen: Vec<Listen>,
     /// One for each of `listen`.
@@ -174,6 +176,13 @@ pub enum Underscores {
     Refuse,
     /// Forward them.
     Pass,
+}
+
+impl Config {
+    /// The name of the file without its folders, for those who may not operate larder.
+    pub(crate) fn file_name(&self) -> &str {
+        self.source.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 impl UpstreamHost {

@@ -239,6 +239,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
             .help(format!("give an entry of `warm` this name: `[{{name: {name}, get: /api/items}}]`"));
     }
     Some(Config {
+        source: String::new(),
         listen,
         listener_settings,
         upstream: read.upstream?,

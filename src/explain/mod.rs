@@ -53,7 +53,7 @@ pub(crate) use caller::callers;
 pub use json::to_json;
 pub(crate) use overlay::ExplainedPart;
 pub use purging_routes::PurgingRoute;
-pub(crate) use purging_routes::routes_with_tag;
+pub(crate) use purging_routes::{find_purging_routes, routes_with_tag};
 pub(crate) use request::parse_fields;
 pub use request::{ExplainRequest, ExplainResponse, parse_field};
 pub use text::ExplanationText;

@@ -16,7 +16,7 @@ pub struct PurgingRoute {
 }
 
 /// Finds the routes whose writes can purge one of `tags`, or a tag of the templates in `unread`.
-pub(super) fn find_purging_routes(
+pub(crate) fn find_purging_routes(
     routes: &Routes,
     tags: &[String],
     unread: &[Template],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::latency::LatencySnapshot;
-use super::{Metrics, RouteSnapshot};
+use super::{Metrics, RouteSnapshot, UpstreamCounts};
 use crate::clock::Timestamp;
 
 /// Interval between samples.
@@ -28,7 +28,7 @@ pub(super) struct MetricsHistory(Mutex<SampleRing>);
 struct SampleRing {
     /// Totals at the last sample.
     previous: BTreeMap<Arc<str>, RouteTotals>,
-    previous_failures: u64,
+    previous_upstream: UpstreamCounts,
     samples: VecDeque<Sample>,
 }
 
@@ -45,7 +45,7 @@ struct RouteTotals {
 pub(crate) struct Sample {
     /// End of the interval.
     pub at: Timestamp,
-    pub upstream_failures: u64,
+    pub upstream: UpstreamCounts,
     /// Routes with requests in the interval.
     pub routes: Vec<(Arc<str>, RouteSample)>,
 }
@@ -65,16 +65,15 @@ impl Metrics {
     pub(crate) fn record_sample(&self, now: Timestamp) {
         let snapshot = self.snapshot();
         let totals = snapshot.routes.iter().map(|route| (route.name.clone(), RouteTotals::new(route)));
-        self.process.history.add(now, totals.collect(), snapshot.upstream_failures.values().sum());
+        self.process.history.add(now, totals.collect(), self.upstream_counts());
     }
 
-    /// Failed upstream requests in the last minute, up to now.
-    pub(crate) fn recent_upstream_failures(&self) -> u64 {
-        let total: u64 = self.lock_upstream_failures().values().sum();
+    /// How upstream requests ended in the last minute, up to now.
+    pub(crate) fn recent_upstream_counts(&self) -> UpstreamCounts {
+        let total = self.upstream_counts();
         let ring = self.process.history.0.lock();
-        let sampled = ring.samples.iter().rev().take(SAMPLES_PER_MINUTE);
-        total.saturating_sub(ring.previous_failures)
-            + sampled.map(|sample| sample.upstream_failures).sum::<u64>()
+        let sampled = ring.samples.iter().rev().take(SAMPLES_PER_MINUTE).map(|sample| sample.upstream);
+        sampled.fold(total.since(ring.previous_upstream), UpstreamCounts::plus)
     }
 
     /// Samples in chronological order.
@@ -84,7 +83,7 @@ impl Metrics {
 }
 
 impl MetricsHistory {
-    fn add(&self, at: Timestamp, totals: Vec<(Arc<str>, RouteTotals)>, failures: u64) {
+    fn add(&self, at: Timestamp, totals: Vec<(Arc<str>, RouteTotals)>, upstream: UpstreamCounts) {
         let mut ring = self.0.lock();
         let mut routes: Vec<_> = totals
             .into_iter()
@@ -96,12 +95,12 @@ impl MetricsHistory {
             .collect();
         routes.sort_by_key(|(_, route)| std::cmp::Reverse(route.requests));
         routes.truncate(MAX_ROUTES_PER_SAMPLE);
-        let upstream_failures = failures.saturating_sub(ring.previous_failures);
-        ring.previous_failures = failures;
+        let recent = upstream.since(ring.previous_upstream);
+        ring.previous_upstream = upstream;
         let kept = ring.samples.len().min(MAX_SAMPLES - 1);
         let gone = ring.samples.len() - kept;
         ring.samples.drain(..gone);
-        ring.samples.push_back(Sample { at, upstream_failures, routes });
+        ring.samples.push_back(Sample { at, upstream: recent, routes });
     }
 }
 
@@ -134,7 +133,8 @@ mod tests {
     fn record(second: u64, requests: u64, history: &MetricsHistory) {
         let totals =
             RouteTotals { requests, hits: requests / 2, misses: requests / 4, ..RouteTotals::default() };
-        history.add(Timestamp::from_secs(second), vec![("a".into(), totals)], second);
+        let upstream = UpstreamCounts { failures: second, responses: 2 * second, errors: second };
+        history.add(Timestamp::from_secs(second), vec![("a".into(), totals)], upstream);
     }
 
     #[test]
@@ -151,7 +151,8 @@ mod tests {
             .collect();
         assert_eq!(seen, [Some(8), None, Some(12)]);
         assert_eq!(ring.samples[2].routes[0].1.hits, 6);
-        assert_eq!(ring.samples[2].upstream_failures, 10);
+        let upstream = UpstreamCounts { failures: 10, responses: 20, errors: 10 };
+        assert_eq!(ring.samples[2].upstream, upstream);
     }
 
     #[test]

@@ -142,6 +142,10 @@ pub(super) fn not_stored_slot(reason: NotStored) -> usize {
     NOT_STORED_REASONS.iter().position(|known| *known == reason).unwrap_or(NOT_STORED_REASONS.len())
 }
 
+pub(super) fn not_stored_name(slot: usize) -> &'static str {
+    NOT_STORED_REASONS.get(slot).map_or(OTHER_REASON, |reason| reason.as_str())
+}
+
 /// Details of forwarded requests.
 pub(super) const FORWARD_REASONS: [Option<Detail>; 63] = [
     None,

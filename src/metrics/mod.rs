@@ -14,6 +14,7 @@ mod snapshot;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod watchdog;
 
 pub(crate) use background::BackgroundKind;
@@ -24,6 +25,7 @@ pub(crate) use memory::ProcessMemory;
 pub(crate) use render::MetricsFormat;
 pub(crate) use snapshot::{RouteSnapshot, Snapshot, hit_rate};
 pub(crate) use sources::{SilenceLimit, SourceMetrics, SourceStatus, WebhookRefusal};
+pub(crate) use upstream::{UpstreamCounts, UpstreamWaits};
 pub(crate) use watchdog::{WATCHDOG_INTERVAL, WorkerHeartbeat};
 
 use std::collections::{BTreeMap, HashMap};
@@ -46,6 +48,7 @@ use labels::{
     STATUS_CLASSES,
 };
 use latency::LatencyHistogram;
+use upstream::UpstreamActivity;
 use watchdog::Watchdog;
 
 /// Counters as seen by one configuration: its routes, and everything counted across configurations.
@@ -64,6 +67,7 @@ struct ProcessCounters {
     /// Counters of every route name so far, so that a route that is removed and added again continues.
     namespaces: Mutex<BTreeMap<Arc<str>, Arc<NamespaceCounts>>>,
     upstream_latencies: LatencyHistogram,
+    upstream_activity: UpstreamActivity,
     upstream_health: Mutex<HealthSource>,
     /// By reason. Reasons are fixed strings, so the map stays small.
     upstream_failures: Mutex<BTreeMap<&'static str, u64>>,
@@ -267,11 +271,6 @@ impl Metrics {
         if let Ok(CacheOutcome::Forwarded { fwd, detail, .. }) = outcome {
             counts.forwarded.add(labels::fwd_slot(*fwd), labels::reason_slot(*detail), 1);
         }
-    }
-
-    /// Records the time from the request's last byte to the upstream's response head.
-    pub(crate) fn record_upstream_latency(&self, latency: Duration) {
-        self.process.upstream_latencies.observe(latency);
     }
 
     pub(crate) fn record_upstream_failure(&self, reason: &'static str) {

@@ -6,7 +6,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use super::exposition::{Exposition, Labels, MetricFamily};
-use super::labels::{FWDS, NOT_STORED_REASONS, REQUEST_OUTCOMES};
+use super::labels::REQUEST_OUTCOMES;
 use super::snapshot::hit_rate;
 use super::{OVER_RATE_RESULTS, RefusedBy, RouteSnapshot, Snapshot, labels, redis, sources};
 use crate::log_writer;
@@ -140,10 +140,9 @@ impl Snapshot {
                     requests.push_if_any(labels, *count);
                 }
             }
-            for (fwd, reason, count) in &route.forwarded {
-                let reason = labels::reason_name(*reason);
-                let labels = route_labels(route, &[("fwd", FWDS[*fwd].1), ("reason", reason)]);
-                forwarded.push_if_any(labels, *count);
+            for (fwd, reason, count) in route.forward_reasons() {
+                let labels = route_labels(route, &[("fwd", fwd), ("reason", reason)]);
+                forwarded.push_if_any(labels, count);
             }
             for (from, latencies) in [
                 ("store", route.from_store),
@@ -163,10 +162,8 @@ impl Snapshot {
         for route in &self.routes {
             fills.push_if_any(route_labels(route, &[]), route.fills);
             bytes.push_if_any(route_labels(route, &[]), route.filled_bytes);
-            for (slot, count) in &route.not_stored {
-                let reason =
-                    NOT_STORED_REASONS.get(*slot).map_or(labels::OTHER_REASON, |reason| reason.as_str());
-                not_stored.push_if_any(route_labels(route, &[("reason", reason)]), *count);
+            for (reason, count) in route.not_stored_reasons() {
+                not_stored.push_if_any(route_labels(route, &[("reason", reason)]), count);
             }
         }
         vec![fills, bytes, not_stored]
@@ -251,6 +248,17 @@ impl Snapshot {
         for (reason, count) in &self.upstream_failures {
             failures.push_if_any(vec![("reason", reason.to_string())], *count);
         }
+        let help = "Responses of the upstream, by status class.";
+        let mut responses = MetricFamily::counter("larder_upstream_responses", help);
+        for (class, count) in self.upstream_responses.iter().enumerate() {
+            responses.push_if_any(vec![("status_class", labels::status_class_name(class))], *count);
+        }
+        let waits = &self.upstream_waits;
+        let help = "Requests that wait for the upstream's response head.";
+        let waiting = MetricFamily::gauge("larder_upstream_waiting", help).with_value(waits.waiting);
+        let help = "How long the oldest request has waited for the upstream's response head.";
+        let mut oldest = MetricFamily::gauge("larder_upstream_oldest_wait_seconds", help);
+        oldest.push(Vec::new(), waits.oldest.unwrap_or_default().as_secs_f64());
         let help = "1 while the upstream circuit breaker is open.";
         let breaker = MetricFamily::gauge("larder_upstream_breaker_open", help);
         let help = "0 if the last request to this instance of the upstream failed.";
@@ -264,7 +272,8 @@ impl Snapshot {
         let help = "How far the upstream's clock is behind, by the Date of its last response.";
         let mut lag = MetricFamily::gauge("larder_upstream_clock_lag_seconds", help);
         lag.push(Vec::new(), self.upstream_clock_lag as f64);
-        vec![failures, breaker.with_value(u64::from(self.upstream_health.is_breaker_open)), up, seconds, lag]
+        let breaker = breaker.with_value(u64::from(self.upstream_health.is_breaker_open));
+        vec![failures, responses, waiting, oldest, breaker, up, seconds, lag]
     }
 
     fn process_families(&self) -> Vec<MetricFamily> {

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::labels::{
-    FORWARD_REASONS, FWDS, NOT_STORED_REASONS, PURGE_SOURCES, REQUEST_OUTCOMES, RequestOutcome,
+    self, FORWARD_REASONS, FWDS, NOT_STORED_REASONS, PURGE_SOURCES, REQUEST_OUTCOMES, RequestOutcome,
     STATUS_CLASSES,
 };
 use super::latency::LatencySnapshot;
 use super::{
     BackgroundKind, Counter, Metrics, Namespace, OVER_RATE_RESULTS, ProcessMemory, PurgeCounts, PurgeSource,
-    RefusedBy, SourceStatus, UpstreamHealth,
+    RefusedBy, SourceStatus, UpstreamHealth, UpstreamWaits,
 };
 use crate::clock::Moment;
 use crate::policy::route::Ttl;
@@ -33,6 +33,9 @@ pub(crate) struct Snapshot {
     pub(super) refreshed_ahead: u64,
     pub upstream_latencies: LatencySnapshot,
     pub upstream_failures: BTreeMap<&'static str, u64>,
+    /// By status class.
+    pub(super) upstream_responses: [u64; STATUS_CLASSES],
+    pub upstream_waits: UpstreamWaits,
     pub upstream_health: UpstreamHealth,
     pub(super) upstream_clock_lag: i64,
     pub connections: u64,
@@ -110,6 +113,8 @@ impl Metrics {
             refreshed_ahead: process.background.refreshed_ahead.get(),
             upstream_latencies: process.upstream_latencies.snapshot(),
             upstream_failures: self.lock_upstream_failures().clone(),
+            upstream_responses: self.upstream_responses(),
+            upstream_waits: self.upstream_waits(Moment::now()),
             upstream_health: process.upstream_health.lock().0.as_ref().map(|read| read()).unwrap_or_default(),
             upstream_clock_lag: process.upstream_clock_lag.load(Ordering::Relaxed),
             connections: self.open_connections(),
@@ -172,6 +177,18 @@ impl RouteSnapshot {
 
     pub(crate) fn collapsed(&self) -> u64 {
         self.with_outcome(RequestOutcome::Collapsed)
+    }
+
+    /// Forwarded requests by `fwd` (RFC 9211) and reason, without zeros.
+    pub(crate) fn forward_reasons(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let named =
+            |(fwd, reason, count): &(usize, usize, u64)| (FWDS[*fwd].1, labels::reason_name(*reason), *count);
+        self.forwarded.iter().map(named)
+    }
+
+    /// Responses that were not stored, by reason, without zeros.
+    pub(crate) fn not_stored_reasons(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.not_stored.iter().map(|(slot, count)| (labels::not_stored_name(*slot), *count))
     }
 
     /// Answers with a status of 500 or above, by the upstream or by larder.

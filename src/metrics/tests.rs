@@ -165,7 +165,8 @@ fn fills_upstream_store_and_process_have_their_figures() {
     let metrics = counts();
     metrics.record_fill(0, Ok(100));
     metrics.record_fill(1, Err(NotStored::SetCookie));
-    metrics.record_upstream_latency(Duration::from_millis(30));
+    metrics.record_upstream_response(StatusCode::BAD_GATEWAY, Duration::from_millis(30), Moment::now());
+    let _wait = metrics.start_upstream_wait(Moment::now());
     metrics.record_upstream_failure("timeout");
     metrics.connection_opened();
     metrics.connection_opened();
@@ -182,6 +183,8 @@ fn fills_upstream_store_and_process_have_their_figures() {
             "larder_upstream_seconds_bucket{le=\"0.025\"} 0",
             "larder_upstream_seconds_bucket{le=\"0.05\"} 1",
             "larder_upstream_failures_total{reason=\"timeout\"} 1",
+            "larder_upstream_responses_total{status_class=\"5xx\"} 1",
+            "larder_upstream_waiting 1",
             "larder_connections 1",
             "larder_followers 1",
             "larder_stored_entries 1",
@@ -288,7 +291,7 @@ fn samples<'t>(text: &'t str, name: &str) -> Vec<(&'t str, f64)> {
 #[test]
 fn each_histogram_ends_in_a_bucket_without_a_bound() {
     let metrics = counts();
-    metrics.record_upstream_latency(Duration::from_secs(3600));
+    metrics.record_upstream_response(StatusCode::OK, Duration::from_secs(3600), Moment::now());
     metrics.record_request(Some(0), &Ok(hit()), StatusCode::OK, Duration::from_secs(3600));
     request(&metrics, None, miss(Fwd::UriMiss));
     let text = rendered(&metrics);

@@ -12,6 +12,7 @@ use super::request_fields::judge_trailers;
 use super::sender_budgets::sender_network;
 use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
+use crate::clock::Moment;
 use crate::policy::caller::CallerVerdict;
 use crate::policy::compression::{mark_as_sent, restore_tags};
 use crate::policy::methods::is_safe;
@@ -127,16 +128,19 @@ pub(super) async fn send(
     if let Some(client) = network(head) {
         request.extensions_mut().insert(client);
     }
+    // A client that sends slowly is not the upstream's fault.
+    let wait = (!request.body().is_streamed()).then(|| proxy.metrics.start_upstream_wait(Moment::now()));
     let started = tokio::time::Instant::now();
     let result = worker.upstream.send(request, head.timeouts(&proxy.config)).await;
     let duration = started.elapsed();
+    drop(wait);
     head.upstream_time.iter().for_each(|time| time.add(duration));
     if let Some(span) = span {
         span.end(result.as_ref().map(Response::status));
     }
     match result {
         Ok(mut response) => {
-            proxy.metrics.record_upstream_latency(duration);
+            proxy.metrics.record_upstream_response(response.status(), duration, Moment::now());
             if response.status() == StatusCode::UNAUTHORIZED
                 && let Some((entry, CallerVerdict::Known(_))) = head.caller_of_entry()
             {

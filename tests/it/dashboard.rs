@@ -135,22 +135,101 @@ async fn what_is_wrong_is_said_in_words() {
 async fn the_page_is_open_and_its_figures_need_the_token() {
     let upstream = Upstream::start();
     let larder = Larder::with(&format!("admin: {{token: secret}}\n{ROUTES}"), &upstream);
-    for (path, content_type) in [
-        ("/dashboard", "text/html; charset=utf-8"),
-        ("/dashboard/style.css", "text/css; charset=utf-8"),
-        ("/dashboard/script.js", "text/javascript; charset=utf-8"),
-    ] {
+    let mut files = vec!["/dashboard".to_owned()];
+    let mut seen = 0;
+    // The page names its style and its script, and scripts name those that they import.
+    while let Some(path) = files.get(seen).cloned() {
+        seen += 1;
+        let path = &*path;
+        let content_type = match path {
+            "/dashboard" => "text/html; charset=utf-8",
+            "/dashboard/style.css" => "text/css; charset=utf-8",
+            _ => "text/javascript; charset=utf-8",
+        };
         let reply = larder.admin.get(path).await.assert_status(200);
         let reply =
             reply.assert_header("content-type", content_type).assert_header("cache-control", "no-store");
         let policy = reply.header("content-security-policy").expect("a policy");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         assert!(!reply.text().contains("style=") && !reply.text().contains("innerHTML"), "{path}");
+        let text = reply.text();
+        let is_file = |part: &&str| part.ends_with(".js") || part.ends_with(".css");
+        let named = text.split('"').filter(|part| part.starts_with("/dashboard/")).filter(is_file);
+        let new: Vec<_> =
+            named.filter(|path| !files.iter().any(|known| known == path)).map(str::to_owned).collect();
+        files.extend(new);
         larder.admin.request("POST", path).await.assert_status(405);
     }
+    files.sort();
+    files.dedup();
+    assert!(files.len() > 10, "{files:?}");
     larder.admin.get("/dashboard/data").await.assert_status(401);
     let wrong = larder.admin.get("/dashboard/data").header("authorization", "Bearer wrong");
     wrong.await.assert_status(401);
     let right = larder.admin.get("/dashboard/data").header("authorization", "Bearer secret");
     right.await.assert_status(200);
+}
+
+#[tokio::test]
+async fn an_api_that_fails_or_hangs_is_trouble() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let told = async || larder.admin.get("/dashboard/data").await.json();
+    assert_eq!(told().await["notes"], serde_json::json!([]));
+    upstream.on("/failing", Answer::status(503));
+    for _ in 0..3 {
+        larder.get("/failing").await.assert_status(503);
+    }
+    let notes = told().await["notes"].clone();
+    assert_eq!(notes[0]["level"], "trouble", "{notes}");
+    let text = notes[0]["text"].as_str().expect("a text");
+    assert_eq!(text, "The API answered 3 of 3 requests with an error (5xx) in the last minute.");
+    let held = upstream.hold("/hanging");
+    let waiting = larder.get("/hanging").spawn();
+    held.arrived().await;
+    larder.metric_becomes("larder_upstream_waiting", 1.0).await;
+    let overview = told().await["overview"].clone();
+    assert_eq!(overview["upstreamWaiting"], 1);
+    assert!(overview["upstreamOldestWait"].as_f64().is_some_and(|seconds| seconds > 0.0), "{overview}");
+    held.release();
+    waiting.await.expect("an answer").assert_status(200);
+    larder.metric_becomes("larder_upstream_waiting", 0.0).await;
+    assert_eq!(told().await["overview"]["upstreamOldestWait"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn reasons_rules_and_purging_writes_are_told() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    upstream.on("/b/1", Answer::ok("x").header("cache-control", "no-store"));
+    for target in ["/a", "/a", "/b/1"] {
+        larder.get(target).await.assert_status(200);
+    }
+    larder.metric_becomes("larder_not_stored_total{route=\"others\",reason=\"no-store\"}", 1.0).await;
+    let told = larder.admin.get("/dashboard/data").await.json();
+    let route = |name: &str| {
+        let routes = told["overview"]["routes"].as_array().expect("routes");
+        routes.iter().find(|route| route["name"] == name).expect("the route").clone()
+    };
+    assert_eq!(route("things")["forwarded"], serde_json::json!([["uri-miss", "never-stored", 1]]));
+    assert_eq!(route("others")["notStored"], serde_json::json!([["no-store", 1]]));
+
+    let rules = larder.admin.get("/dashboard/rules?route=things").await.assert_status(200).json();
+    let rule = &rules["rules"][0];
+    assert_eq!(rule["path"], "/a");
+    assert_eq!(rule["settings"], serde_json::json!([["ttl", "1m"], ["tags", "[a]"]]));
+    assert_eq!(rules["file"], "proxy.yaml");
+    let by_write = serde_json::json!({"route": "/w", "template": "a", "tag": "a"});
+    assert!(rule["purgedBy"].as_array().is_some_and(|routes| routes.contains(&by_write)), "{rules}");
+    let tag = larder.admin.get("/dashboard/rules?tag=a").await.assert_status(200).json();
+    assert_eq!(tag["carriedBy"], serde_json::json!(["/a"]));
+    assert!(tag["purgedBy"].as_array().is_some_and(|routes| routes.contains(&by_write)), "{tag}");
+    larder.admin.get("/dashboard/rules?route=unknown").await.assert_status(404);
+    larder.admin.get("/dashboard/rules").await.assert_status(400);
+
+    larder.get("/a").header("host", "api.test").await.assert_status(200);
+    let entry = larder.admin.get("/explain?url=http://api.test/a").await.assert_status(200).json();
+    let now = &entry["now"];
+    assert!(now["purgingRoutes"].as_array().is_some_and(|routes| routes.contains(&by_write)), "{entry}");
+    assert!(now["fetchedAt"].as_str().is_some_and(|at| at.ends_with('Z')), "{entry}");
 }

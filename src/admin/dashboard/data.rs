@@ -15,12 +15,13 @@ pub(crate) fn dashboard_data(state: &AdminState) -> Value {
     let (metrics, history) = (state.metrics.snapshot(), state.metrics.history());
     let facts = health_notices::NoticeInputs {
         phase: state.readiness.phase().current(),
+        file: &state.config.source,
         refused: state.readiness.config_error(),
         needs_restart: state.readiness.needs_restart(),
         remote: remote.as_ref(),
         figures: &figures,
         metrics: &metrics,
-        recent_upstream_failures: state.metrics.recent_upstream_failures(),
+        recent_upstream: state.metrics.recent_upstream_counts(),
         field_notices: (state.field_notices)(),
     };
     json!({
@@ -58,6 +59,8 @@ fn overview_json(metrics: &Snapshot) -> Value {
         "fromUpstream": quantiles_json(&metrics.merge(|route| &route.from_upstream)),
         "purges": purges,
         "upstreamFailures": metrics.upstream_failures,
+        "upstreamWaiting": metrics.upstream_waits.waiting,
+        "upstreamOldestWait": metrics.upstream_waits.oldest.map(|oldest| oldest.as_secs_f64()),
         "upstreamBreakerOpen": metrics.upstream_health.is_breaker_open,
         "connections": metrics.connections,
         "acceptsFailed": metrics.accepts_failed,
@@ -79,6 +82,8 @@ fn route_json(route: &RouteSnapshot) -> Value {
         "errors": route.errors(),
         "saved": route.hits() + route.collapsed(),
         "hitRate": hit_rate(route.hits(), route.misses()),
+        "forwarded": route.forward_reasons().collect::<Vec<_>>(),
+        "notStored": route.not_stored_reasons().collect::<Vec<_>>(),
         "fills": route.fills,
         "filledBytes": route.filled_bytes,
         "invalidations": route.invalidations,
@@ -148,7 +153,8 @@ fn history_json(samples: &[Sample]) -> Value {
     json!({
         "everySeconds": SAMPLE_INTERVAL.as_secs(),
         "at": samples.iter().map(|sample| unix_millis(sample.at)).collect::<Vec<_>>(),
-        "failures": samples.iter().map(|sample| sample.upstream_failures).collect::<Vec<_>>(),
+        "failures": samples.iter().map(|sample| sample.upstream.failures).collect::<Vec<_>>(),
+        "apiErrors": samples.iter().map(|sample| sample.upstream.errors).collect::<Vec<_>>(),
         "columns": ["requests", "hits", "misses", "p50", "p95"],
         "routes": routes,
     })

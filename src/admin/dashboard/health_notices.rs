@@ -5,41 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use serde::Serialize;
 
-use crate::metrics::Snapshot;
+use super::notice::{Notice, NoticeLevel, count_noun, format_duration, push_notice};
+use super::upstream_notices::add_upstream_notices;
+use crate::metrics::{Snapshot, UpstreamCounts};
 use crate::phase::Phase;
 use crate::store::StoreStats;
 use crate::store::remote_status::RemoteStatus;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Notice {
-    pub level: NoticeLevel,
-    pub text: String,
-}
-
-/// Severity of a notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum NoticeLevel {
-    /// Clients are affected, or may get stale responses.
-    Trouble,
-    /// The service works with reduced efficiency.
-    Warning,
-    /// Informational.
-    Notice,
-}
-
 pub(super) struct NoticeInputs<'f> {
     pub phase: Phase,
+    /// The name of the configuration file.
+    pub file: &'f str,
     pub refused: Option<String>,
     pub needs_restart: Vec<&'static str>,
     /// `None` if no Redis is configured.
     pub remote: Option<&'f RemoteStatus>,
     pub figures: &'f StoreStats,
     pub metrics: &'f Snapshot,
-    /// Failed upstream requests in the last minute.
-    pub recent_upstream_failures: u64,
+    /// Upstream requests that ended in the last minute.
+    pub recent_upstream: UpstreamCounts,
     /// The name of the route, the effect, and the field.
     pub field_notices: Vec<(Arc<str>, &'static str, HeaderName)>,
 }
@@ -51,7 +36,7 @@ pub(super) fn collect_notices(facts: &NoticeInputs) -> Vec<Notice> {
     if let Some(remote) = facts.remote {
         add_redis_notices(remote, &mut notes);
     }
-    add_upstream_notices(facts, &mut notes);
+    add_upstream_notices(facts.metrics, facts.recent_upstream, &mut notes);
     add_audit_notices(facts.metrics, &mut notes);
     add_store_notices(facts.figures, &mut notes);
     add_config_notices(facts, &mut notes);
@@ -155,21 +140,6 @@ fn add_audit_notices(metrics: &Snapshot, notes: &mut Vec<Notice>) {
 /// Smallest staleness worth a notice: in strict mode, confirmations happen only on demand.
 const MIN_LAG_WARNING: Duration = Duration::from_secs(1);
 
-fn add_upstream_notices(facts: &NoticeInputs, notes: &mut Vec<Notice>) {
-    if facts.metrics.upstream_health.is_breaker_open {
-        let text = "The circuit breaker of the API is open: requests that no stored response answers get 503, except \
-                    for a probe now and then. It closes with the first probe that succeeds.";
-        push_notice(notes, NoticeLevel::Trouble, text);
-    }
-    if facts.recent_upstream_failures > 0 {
-        let text = format!(
-            "The API failed {} in the last minute. See the log and `larder_upstream_failures_total` for the reasons.",
-            count_noun(facts.recent_upstream_failures as usize, "request", "requests")
-        );
-        push_notice(notes, NoticeLevel::Trouble, text);
-    }
-}
-
 fn add_store_notices(figures: &StoreStats, notes: &mut Vec<Notice>) {
     let nearly = figures.capacity - figures.capacity / 20;
     if figures.capacity > 0 && figures.bytes > nearly && figures.evicted > 0 {
@@ -183,12 +153,14 @@ fn add_store_notices(figures: &StoreStats, notes: &mut Vec<Notice>) {
 
 fn add_config_notices(facts: &NoticeInputs, notes: &mut Vec<Notice>) {
     if let Some(reason) = &facts.refused {
-        let text = format!("The changed proxy.yaml is invalid, so the previous one stays in use: {reason}.");
+        let text =
+            format!("The changed {} is invalid, so the previous one stays in use: {reason}.", facts.file);
         push_notice(notes, NoticeLevel::Warning, text);
     }
     if !facts.needs_restart.is_empty() {
         let text = format!(
-            "These sections of proxy.yaml changed and take effect only after a restart: {}.",
+            "These sections of {} changed and take effect only after a restart: {}.",
+            facts.file,
             facts.needs_restart.join(", ")
         );
         push_notice(notes, NoticeLevel::Notice, text);
@@ -223,23 +195,6 @@ fn add_field_notices(fields: &[(Arc<str>, &'static str, HeaderName)], notes: &mu
             _ => format!("`{route}`: responses are stored without `{shown}; see `drop_response`."),
         };
         push_notice(notes, NoticeLevel::Notice, text);
-    }
-}
-
-fn push_notice(notes: &mut Vec<Notice>, level: NoticeLevel, text: impl Into<String>) {
-    notes.push(Notice { level, text: text.into() });
-}
-
-fn count_noun(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
-/// Formats with a resolution of a second, from one second on.
-fn format_duration(duration: Duration) -> String {
-    match duration.as_secs() {
-        0 => format!("{} ms", duration.as_millis()),
-        seconds @ 1..120 => format!("{seconds} s"),
-        seconds => format!("{} min", seconds / 60),
     }
 }
 
@@ -278,12 +233,13 @@ mod tests {
         let metrics = Metrics::default().snapshot();
         let mut facts = NoticeInputs {
             phase: Phase::Ready,
+            file: "/etc/larder/api.yaml",
             refused: None,
             needs_restart: Vec::new(),
             remote,
             figures: &figures,
             metrics: &metrics,
-            recent_upstream_failures: 0,
+            recent_upstream: UpstreamCounts::default(),
             field_notices: Vec::new(),
         };
         change(&mut facts);
@@ -360,12 +316,14 @@ mod tests {
     fn the_worst_comes_first() {
         let told = told(None, |facts| {
             facts.needs_restart = vec!["store", "log"];
-            facts.refused = Some("proxy.yaml:2: unknown key `tll`".to_owned());
-            facts.recent_upstream_failures = 2;
+            facts.refused = Some("api.yaml:2: unknown key `tll`".to_owned());
+            facts.recent_upstream.failures = 2;
         });
         let levels: Vec<_> = told.iter().map(|(level, _)| *level).collect();
         assert_eq!(levels, [NoticeLevel::Trouble, NoticeLevel::Warning, NoticeLevel::Notice]);
         assert!(told[0].1.starts_with("The API failed 2 requests"), "{told:?}");
+        assert!(told[1].1.starts_with("The changed /etc/larder/api.yaml is invalid"), "{told:?}");
+        assert!(told[2].1.starts_with("These sections of /etc/larder/api.yaml changed"), "{told:?}");
         assert!(told[2].1.ends_with("store, log."), "{told:?}");
     }
 }

@@ -83,6 +83,21 @@ fn pictures_are_complete_documents() {
     }
 }
 
+/// `tests/dashboard/screens` makes them.
+#[test]
+fn screens_are_few_and_small_and_shown() {
+    let pages: String = documents().into_iter().map(|document| document.text).collect();
+    let screens: Vec<_> = std::fs::read_dir(root().join("docs/images")).expect("a folder").collect();
+    assert_eq!(screens.len(), 3);
+    for screen in screens {
+        let path = screen.expect("an entry").path();
+        let content = std::fs::read(&path).expect("a picture");
+        assert!(content.starts_with(b"\x89PNG") && content.len() < 150_000, "{}", path.display());
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert!(pages.contains(&format!("](images/{name})")), "no page shows {name}");
+    }
+}
+
 /// A file or folder that the text names is there.
 #[test]
 fn every_path_in_the_text_exists() {
