@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 
 import { Browser } from "./browser.mjs";
+import { looksRight } from "./looks.mjs";
+import { playViews, signIn, tellsIllness } from "./views.mjs";
 import { TOKEN, World } from "./world.mjs";
 
 const seconds = Number(process.env.SECONDS_OF_LOAD ?? 60);
@@ -11,43 +13,8 @@ const pictures = "target/dashboard";
 const pause = (millis) => new Promise((done) => setTimeout(done, millis));
 const text = (id) => `document.getElementById("${id}").textContent`;
 
-/// All text must stand out from what is behind it (WCAG 2.2, 1.4.3).
-const CONTRAST = `(() => {
-  const parts = (color) => color.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
-  const behind = (element) => {
-    for (; element; element = element.parentElement) {
-      const color = parts(getComputedStyle(element).backgroundColor);
-      if (color.length < 4 || color[3] > 0) return color;
-    }
-    return matchMedia("(prefers-color-scheme: dark)").matches ? [0, 0, 0] : [255, 255, 255];
-  };
-  const poor = new Set();
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walk.nextNode()) {
-    const element = walk.currentNode.parentElement;
-    if (!walk.currentNode.data.trim() || !element.checkVisibility()) continue;
-    const [a, b] = [light(parts(getComputedStyle(element).color)), light(behind(element))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) poor.add(walk.currentNode.data.trim().slice(0, 30) + " " + ratio.toFixed(2));
-  }
-  return [...poor];
-})()`;
-
-const SIDEWAYS = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
-
 async function pictured(browser, name) {
-  for (const [kind, look] of Object.entries({
-    wide: { width: 1280 },
-    "wide-dark": { width: 1280, dark: true },
-    phone: { width: 390, height: 1500, phone: true },
-    "phone-dark": { width: 390, height: 1500, phone: true, dark: true },
-  })) {
-    await browser.look(look);
-    await pause(500);
-    assert.deepEqual(await browser.evaluate(CONTRAST), [], name + " " + kind + ": hard to read");
-    assert.equal(await browser.evaluate(SIDEWAYS), false, name + " " + kind + ": it scrolls sideways");
+  await looksRight(browser, name, async (kind, look) => {
     await browser.picture(`${pictures}/${name}-${kind}.png`, !look.phone);
     if (look.phone) {
       await browser.evaluate('scrollTo(0, document.getElementById("routes-title").offsetTop)');
@@ -56,8 +23,7 @@ async function pictured(browser, name) {
       await browser.picture(`${pictures}/${name}-${kind}-purges.png`, false);
       await browser.evaluate("scrollTo(0, 0)");
     }
-  }
-  await browser.look({ width: 1280 });
+  });
 }
 
 /// Sums of the samples of a metric whose labels have these words.
@@ -72,7 +38,7 @@ function sum(metrics, name, ...labels) {
 /// Numbers as the page writes them: groups of three apart, nothing rounded below ten thousand.
 async function agrees(browser, world) {
   const metrics = await world.metrics();
-  const shown = await browser.evaluate("last.data");
+  const shown = await browser.evaluate(`import("/dashboard/script.js").then((page) => page.data)`);
   const same = (what, page, told) => assert.equal(page, told, what + ": the page has " + page + ", /metrics " + told);
   const all = shown.overview;
   same("hits", all.hits, sum(metrics, "cache_hits_total"));
@@ -106,7 +72,28 @@ async function agrees(browser, world) {
   assert.ok(records.replace(/\D/g, "").includes(String(shown.store.purgeRecords)), records);
 }
 
+/// A process without Redis: each view, a purge, and an API that is ill.
+async function alone() {
+  const world = await World.start({ redis: false });
+  const browser = await Browser.start();
+  try {
+    await signIn(browser, `http://127.0.0.1:${world.adminPort}/dashboard`, TOKEN);
+    await browser.until("there are no purges", text("purges-more") + ' === "No purges yet."');
+    browser.events.length = 0;
+    await playViews(browser, world, (view, kind) => browser.picture(`${pictures}/${view}-${kind}.png`, true));
+    await browser.until("it speaks of no Redis", text("purges-more") + '.startsWith("Purges of this process")');
+    assert.ok(!(await browser.evaluate("document.body.innerText")).includes("Redis connected"));
+    // The browser itself reports what was answered 400, to a path without a host and to a purge of nothing.
+    assert.deepEqual(browser.complaints().filter((complaint) => !complaint.includes("400")), []);
+    await tellsIllness(browser, world);
+  } finally {
+    await browser.end();
+    await world.end();
+  }
+}
+
 mkdirSync(pictures, { recursive: true });
+await alone();
 const world = await World.start();
 const browser = await Browser.start();
 try {
@@ -139,7 +126,7 @@ try {
 
   await world.calm();
   await pause(6000);
-  await browser.evaluate("turn()");
+  await browser.evaluate(`import("/dashboard/script.js").then((page) => page.turn())`);
   await agrees(browser, world);
   await browser.evaluate(`document.querySelector('[data-order="filledBytes"]').click()`);
   assert.equal(await browser.evaluate(`document.querySelector("#routes tbody th").textContent`), "files");

@@ -21,21 +21,26 @@ function freePort() {
 }
 
 export class World {
-  static async start() {
+  /// `redis: false`: one process alone.
+  static async start({ redis = true } = {}) {
     const world = new World();
     world.folder = mkdtempSync(join(tmpdir(), "larder-world-"));
     world.broken = false;
+    // What the API does to every request: nothing special, an error, or no answer.
+    world.illness = null;
     world.api = http.createServer((request, response) => world.answer(request, response));
     await new Promise((done) => world.api.listen(0, "127.0.0.1", done));
     [world.redisPort, world.port, world.adminPort] = [await freePort(), await freePort(), await freePort()];
-    world.startRedis();
+    if (redis) world.startRedis();
+    const store = redis ? `redis: "redis://127.0.0.1:${world.redisPort}/0", ` : "";
     const config = join(world.folder, "proxy.yaml");
     writeFileSync(config, `
 listen: 127.0.0.1:${world.port}
 admin: {listen: "127.0.0.1:${world.adminPort}", token: "${TOKEN}"}
 upstream: http://127.0.0.1:${world.api.address().port}
-store: {redis: "redis://127.0.0.1:${world.redisPort}/0", memory: 4MiB, timeout: 500ms}
+store: {${store}memory: 4MiB, timeout: 500ms}
 log: {level: off}
+audit: {sample: 100%}
 routes:
   - {path: /api/courses, name: course-list, ttl: 30s, tags: [courses]}
   - {path: "/api/courses/{id}", name: course, ttl: 2m, tags: [courses, "course:{id}"]}
@@ -43,8 +48,9 @@ routes:
   - {path: "/api/files/{id}", name: files, ttl: 1h, tags: ["file:{id}"]}
   - {path: /api/users/me/progress, name: progress, ttl: 10s, per: authorization}
   - {path: "/api/search/{term}", name: search, ttl: 5s}
+  - {path: /api/clock, name: clock, ttl: 1h, tags: [clock]}
 `);
-    world.larder = spawn("target/debug/larder", ["run", "--config", config], { stdio: ["ignore", openSync(join(world.folder, "log"), "w"), "inherit"] });
+    world.larder = spawn(process.env.LARDER ?? "target/debug/larder", ["run", "--config", config], { stdio: ["ignore", openSync(join(world.folder, "log"), "w"), "inherit"] });
     for (;;) {
       const status = await world.metrics().then(() => true, () => false);
       if (status) return world;
@@ -61,10 +67,12 @@ routes:
   answer(request, response) {
     const size = request.url.startsWith("/api/files/") ? 40_000 : 900;
     request.resume();
+    if (this.illness === "hangs") return;
     setTimeout(() => {
+      if (this.illness === "fails") return response.writeHead(503).end();
       if (this.broken && Math.random() < 0.3) return request.socket.destroy();
       response.setHeader("content-type", "application/json");
-      response.end(JSON.stringify({ path: request.url, filler: "x".repeat(size) }));
+      response.end(JSON.stringify({ path: request.url, ...(request.url === "/api/clock" ? { at: Date.now() } : {}), filler: "x".repeat(size) }));
     }, 5 + 40 * Math.random() ** 3);
   }
 
@@ -73,7 +81,7 @@ routes:
       const request = http.request({ port, method, path, headers, agent: this.agent, host: "127.0.0.1" }, (response) => {
         let text = "";
         response.on("data", (data) => (text += data));
-        response.on("end", () => done({ status: response.statusCode, text }));
+        response.on("end", () => done({ status: response.statusCode, headers: response.headers, text }));
         response.on("error", () => done(null));
       });
       request.on("error", () => done(null));
@@ -147,8 +155,8 @@ routes:
 
   async end() {
     await this.calm();
-    this.larder.kill();
-    this.redis.kill();
+    this.larder.kill("SIGKILL");
+    this.redis?.kill();
     this.api.close();
     this.api.closeAllConnections();
     this.agent?.destroy();
