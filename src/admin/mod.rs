@@ -49,7 +49,7 @@ use crate::config::{Config, Secret};
 use crate::decision_feed::DecisionFeed;
 use crate::events::EventSources;
 use crate::metrics::{BackgroundKind, Metrics, MetricsFormat, PurgeSource};
-use crate::observation::TrafficSketch;
+use crate::observation::{ObservedTraffic, TrafficSketch};
 use crate::phase::Phase;
 use crate::policy::CacheKey;
 use crate::policy::routes::Routes;
@@ -389,7 +389,9 @@ impl AdminState {
             let fix = "write `defaults: {mode: observe}`, or `mode: observe` on routes, and send requests";
             AdminError::new(StatusCode::NOT_FOUND, "no route is observed", fix)
         })?;
-        Ok(json(StatusCode::OK, &sketch.report(self.clock.now())))
+        let upstream = self.config.upstream.addresses.iter().map(ToString::to_string).collect();
+        let traffic = ObservedTraffic { upstream, ..sketch.report(self.clock.now()) };
+        Ok(json(StatusCode::OK, &traffic))
     }
 
     async fn replicas(&self) -> Result<AdminResponse, AdminError> {

@@ -27,7 +27,7 @@ pub(super) struct SuggestArgs {
     /// The traffic that a running larder has seen on routes in `mode: observe`
     #[arg(long, conflicts_with_all = ["openapi", "access_log"])]
     observed: bool,
-    /// The API's address [default: the first server of the document, or the configured upstream]
+    /// The API's address [default: the first server of the document, or the observed API]
     #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
     upstream: Option<String>,
     #[command(flatten)]
@@ -58,11 +58,15 @@ fn name_file(path: &Path, error: &str) -> String {
 /// Asks a running larder.
 fn draft_observed(args: &SuggestArgs, config: &Path) -> Result<Draft, String> {
     let report = args.admin.client(config)?.send(Method::GET, "/observed", None)?;
-    let traffic: ObservedTraffic = serde_json::from_value(report)
+    let mut traffic: ObservedTraffic = serde_json::from_value(report)
         .map_err(|error| format!("another version of larder answered: {error}"))?;
-    let configured = || Config::load(config).ok().map(|config| config.upstream.urls());
-    let upstream = args.upstream.clone().or_else(configured);
-    observed::draft(&traffic, "a running larder", upstream.as_deref().unwrap_or(DEFAULT_UPSTREAM))
+    // A larder of an earlier version names no upstream. The file may be the one that the shell has just emptied.
+    if traffic.upstream.is_empty()
+        && let Ok(config) = Config::load(config)
+    {
+        traffic.upstream = config.upstream.addresses.iter().map(ToString::to_string).collect();
+    }
+    observed::draft(&traffic, "a running larder", args.upstream.as_deref())
 }
 
 /// Prints the text of a draft, and what `larder lint` finds in it.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Draft, DraftRoute, Setting, scalar, sequence};
+use super::{DEFAULT_UPSTREAM, Draft, DraftRoute, Setting, scalar, sequence};
 use crate::observation::{
     LIFETIMES, ObservedRoute, ObservedTraffic, SharedChange, SharedValue, WriteLink, is_plain_word,
 };
@@ -40,15 +40,19 @@ struct ObservedPlan<'t> {
     causes: Vec<String>,
 }
 
-/// Drafts a configuration from a report of `GET /observed`.
+/// Drafts a configuration from a report of `GET /observed`. `upstream` takes precedence over the URLs in the report.
 ///
 /// # Errors
 /// Nothing was observed.
-pub(crate) fn draft(traffic: &ObservedTraffic, source: &str, upstream: &str) -> Result<Draft, String> {
+pub(crate) fn draft(
+    traffic: &ObservedTraffic,
+    source: &str,
+    upstream: Option<&str>,
+) -> Result<Draft, String> {
     let mut draft = Draft {
         about: about(traffic, source),
         settings: vec![
-            Setting::new("upstream", scalar(upstream), ""),
+            upstream_setting(traffic, upstream),
             Setting::new("defaults", "{mode: observe}", "everything passes; remove it to cache"),
         ],
         ..Draft::default()
@@ -97,12 +101,27 @@ pub(crate) fn draft(traffic: &ObservedTraffic, source: &str, upstream: &str) -> 
         )],
     }));
     uncached.into_iter().for_each(|path| draft.leave_uncached(path));
+    if upstream.is_none() && traffic.upstream.is_empty() {
+        draft.questions.push(format!(
+            "Where is the API? This larder doesn't tell; {DEFAULT_UPSTREAM} is a guess. Name it with `--upstream`."
+        ));
+    }
     draft.questions.push(
         "Writes that did not occur meanwhile are not in this file, and changes by jobs or other services look as if \
          they came by themselves. Which are there?"
             .into(),
     );
     Ok(draft)
+}
+
+fn upstream_setting(traffic: &ObservedTraffic, upstream: Option<&str>) -> Setting {
+    let value = match (upstream, traffic.upstream.as_slice()) {
+        (Some(url), _) => scalar(url),
+        (None, []) => scalar(DEFAULT_UPSTREAM),
+        (None, [url]) => scalar(url),
+        (None, urls) => sequence(urls.iter().map(String::as_str)),
+    };
+    Setting::new("upstream", value, "")
 }
 
 fn about(traffic: &ObservedTraffic, source: &str) -> Vec<String> {

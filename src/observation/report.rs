@@ -15,6 +15,9 @@ use crate::clock::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservedTraffic {
+    /// The URLs of the observed API, from the configuration of the larder that observes it.
+    #[serde(default)]
+    pub upstream: Vec<String>,
     /// Length of the observation, in seconds.
     pub seconds: u64,
     /// Reads on routes in `mode: observe`, and those that were compared.
@@ -122,6 +125,7 @@ pub(super) fn describe(state: &SketchState, now: Timestamp) -> ObservedTraffic {
     let mut routes: Vec<ObservedRoute> = state.templates.iter().map(route).collect();
     routes.sort_unstable_by(|one, other| other.reads.cmp(&one.reads).then_with(|| one.path.cmp(&other.path)));
     ObservedTraffic {
+        upstream: Vec::new(),
         seconds: now.since(state.since).as_secs(),
         seen: state.seen,
         sampled: state.sampled,

@@ -41,7 +41,7 @@ fn lines(routes: Vec<ObservedRoute>) -> Vec<String> {
 fn text(routes: Vec<ObservedRoute>) -> String {
     let traffic =
         ObservedTraffic { seconds: 3_600, seen: 100, sampled: 100, routes, ..ObservedTraffic::default() };
-    let draft = draft(&traffic, "a test", "http://127.0.0.1:3000").expect("a draft");
+    let draft = draft(&traffic, "a test", Some("http://127.0.0.1:3000")).expect("a draft");
     draft.write().unwrap_or_else(|errors| panic!("{errors}")).0
 }
 
@@ -58,6 +58,33 @@ fn nothing_is_turned_on() {
         crate::config::Config::parse(&text, "proxy.yaml", &|_| None, &settings).expect("a configuration");
     let is_observed = |route: &crate::policy::Route| route.mode == crate::policy::route::RouteMode::Observe;
     assert!(config.routes.iter().all(|route| is_observed(route)), "{text}");
+}
+
+#[test]
+fn the_upstream_is_the_one_that_was_observed_or_a_question() {
+    let text = |upstream: &[&str], named| {
+        let routes = vec![route("/a", Vec::new(), Vec::new())];
+        let upstream = upstream.iter().map(|url| (*url).to_owned()).collect();
+        let traffic = ObservedTraffic { upstream, routes, ..ObservedTraffic::default() };
+        draft(&traffic, "a test", named).expect("a draft").write().expect("a valid file").0
+    };
+    assert!(text(&["http://h:1"], None).contains("\nupstream: \"http://h:1\"\n"));
+    assert!(text(&["http://h:1"], Some("http://h:2")).contains("\nupstream: \"http://h:2\"\n"));
+    let two = text(&["http://h:1", "http://h:2"], None);
+    assert!(two.contains("\nupstream: [\"http://h:1\", \"http://h:2\"]\n"), "{two}");
+    assert!(!two.contains("Where is the API?"), "{two}");
+    let unknown = text(&[], None);
+    assert!(unknown.contains(DEFAULT_UPSTREAM) && unknown.contains("# ? Where is the API?"), "{unknown}");
+}
+
+#[test]
+fn a_write_without_effect_alone_explains_only_the_rest() {
+    // Another kind was always beside the changes; it was never seen alone.
+    let links = vec![link("POST /inbox/read", [0, 5, 20, 0]), link("PUT /tasks/{id}", [0, 0, 9, 30])];
+    let shared = route("/projects/{id}", links.clone(), vec![change(&[0, 1], 20)]);
+    assert_eq!(find_causes(&shared), [false, true]);
+    let alone = route("/projects/{id}", links, vec![change(&[0], 20)]);
+    assert_eq!(find_causes(&alone), [true, false]);
 }
 
 #[test]
