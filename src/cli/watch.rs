@@ -139,7 +139,7 @@ impl ConfigWatcher {
                 continue;
             }
             self.seen = now;
-            let change = Config::load_with(&self.path, &self.overrides);
+            let change = Config::reload(&self.path, &self.overrides);
             if let Ok(config) = &change {
                 self.watch_named_files(config);
                 let watching = watcher.as_mut().map_or(Ok(()), |watcher| self.watch_directories(watcher));

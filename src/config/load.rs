@@ -39,6 +39,18 @@ impl Config {
         Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
     }
 
+    /// Reads a file that has changed. An empty one is an error: `command > proxy.yaml` empties the file before the command
+    /// writes it. A device, such as `/dev/null`, may be empty.
+    pub(crate) fn reload(path: impl AsRef<Path>, overrides: &SettingOverrides) -> Result<Self, ConfigErrors> {
+        let path = path.as_ref();
+        let (text, source) = read_file(path, NAME_ANOTHER)?;
+        if text.trim().is_empty() && path.is_file() {
+            let help = "write the configuration; the previous one stays in use";
+            return Err(file_error(&source, "the file is empty".into(), help));
+        }
+        Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
+    }
+
     /// Reads a file; returns its warnings too. Files that it names must be there.
     pub(crate) fn check_file(
         path: impl AsRef<Path>,
@@ -94,16 +106,18 @@ const NAME_ANOTHER: &str = "name another one with `--config FILE`";
 /// Reads a file; returns its text, and its name in errors.
 pub(super) fn read_file(path: &Path, help: &str) -> Result<(String, String), ConfigErrors> {
     let source = path.display().to_string();
-    let unreadable = |message: String, help: &str| {
-        let diagnostics = Diagnostics::default();
-        diagnostics.error(Location::Start, message).help(help);
-        ConfigErrors::new(&source, "", diagnostics.into_parts().0)
-    };
-    let bytes =
-        std::fs::read(path).map_err(|error| unreadable(format!("the file can't be read: {error}"), help))?;
+    let bytes = std::fs::read(path)
+        .map_err(|error| file_error(&source, format!("the file can't be read: {error}"), help))?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| unreadable("the file is not text in UTF-8".into(), "save it in UTF-8"))?;
+        .map_err(|_| file_error(&source, "the file is not text in UTF-8".into(), "save it in UTF-8"))?;
     Ok((text, source))
+}
+
+/// An error about a file as a whole.
+fn file_error(source: &str, message: String, help: &str) -> ConfigErrors {
+    let diagnostics = Diagnostics::default();
+    diagnostics.error(Location::Start, message).help(help);
+    ConfigErrors::new(source, "", diagnostics.into_parts().0)
 }
 
 /// A warning of `larder check` or a finding of `larder lint`.

@@ -13,11 +13,15 @@ fn text(port: u16) -> String {
 
 impl Deployment {
     fn new(name: &str, lay_out: impl FnOnce(&Path)) -> Self {
+        Self::with(name, lay_out, SettingOverrides::default())
+    }
+
+    fn with(name: &str, lay_out: impl FnOnce(&Path), overrides: SettingOverrides) -> Self {
         let directory = std::env::temp_dir().join(format!("larder-watch-{}-{name}", std::process::id()));
         _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         lay_out(&directory);
-        let watched = ConfigWatcher::new(&directory.join("proxy.yaml"), SettingOverrides::default());
+        let watched = ConfigWatcher::new(&directory.join("proxy.yaml"), overrides);
         let (ask, changes) = watched.start();
         Self { directory, ask, changes }
     }
@@ -60,6 +64,23 @@ async fn a_file_that_is_written_in_place_is_read_again() {
         Deployment::new("in-place", |d| std::fs::write(d.join("proxy.yaml"), text(1)).unwrap());
     deployment.write("proxy.yaml", &text(2));
     deployment.reads(2).await;
+}
+
+/// A shell empties the file before the command that writes it begins.
+#[tokio::test]
+async fn an_empty_file_is_an_error_although_a_flag_names_the_upstream() {
+    let upstream = Some("http://127.0.0.1:1".to_owned());
+    let overrides = SettingOverrides { upstream, ..SettingOverrides::default() };
+    let lay_out = |directory: &Path| std::fs::write(directory.join("proxy.yaml"), text(1)).unwrap();
+    let mut deployment = Deployment::with("empty", lay_out, overrides);
+    deployment.write("proxy.yaml", "\n");
+    let limit = Duration::from_secs(30);
+    let change =
+        tokio::time::timeout(limit, deployment.changes.recv()).await.expect("a change").expect("open");
+    let errors = change.expect_err("an empty file").to_string();
+    assert!(errors.contains("the file is empty"), "{errors}");
+    deployment.write("proxy.yaml", "purge: {parents: false}\n");
+    deployment.reads(1).await;
 }
 
 #[tokio::test]
