@@ -92,23 +92,27 @@ impl Samples {
             self.order.push_back(path.fingerprint);
         }
         let before = self.by_path.entry(path.fingerprint).or_default();
-        let mut is_same_seen = false;
+        let (mut is_same_seen, mut is_newest) = (false, true);
         for earlier in before.iter().rev().filter(|earlier| earlier.coding == kept.coding) {
             let Some(difference) = earlier.compare(&kept) else { continue };
+            // A slow read ends after others that began later than it.
+            let (from, to) = (earlier.began.min(kept.began), earlier.answered.max(kept.answered));
             if difference == OnlyDifference::None {
                 // The latest one alone: an interval is judged once.
                 if !is_same_seen {
-                    let (from, to) = (earlier.began, kept.answered);
                     let interval = ChangeInterval { read: sketch.number, values: &values, subject, from, to };
                     judge_interval(sketch, links, &interval, (earlier, &kept));
                 }
                 is_same_seen = true;
+                is_newest &= earlier.began <= kept.began;
                 continue;
             }
-            let is_same_time = kept.answered.since(earlier.began) < SAME_TIME;
-            if is_same_time && links.is_quiet(earlier.began, kept.answered) {
+            if to.since(from) < SAME_TIME && links.is_quiet(from, to) {
                 record_dimension(sketch, &self.key, difference, (earlier.content, kept.content));
             }
+        }
+        if !is_newest {
+            return;
         }
         if is_same_seen {
             before.retain(|earlier| earlier.compare(&kept) != Some(OnlyDifference::None));

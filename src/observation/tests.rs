@@ -13,6 +13,15 @@ struct Scene {
     now: Timestamp,
 }
 
+struct SlowRead(ReadRecorder, String);
+
+impl SlowRead {
+    fn end(mut self) {
+        self.0.add(self.1.as_bytes());
+        self.0.finish(true);
+    }
+}
+
 impl Scene {
     fn new() -> Self {
         let now = Timestamp::from_secs(1_000_000);
@@ -30,6 +39,17 @@ impl Scene {
         let mut recorder = recorder.with_answer(StatusCode::OK, &HeaderMap::new(), answered).unwrap();
         content.as_bytes().chunks(1 + self.now.as_secs() as usize % 9).for_each(|part| recorder.add(part));
         recorder.finish(true);
+    }
+
+    /// Its content was made at its start, and is recorded at its end.
+    fn begin_slow_read(&mut self, target: &str, content: &str) -> SlowRead {
+        self.now = self.now.plus(Duration::from_secs(1));
+        let recorder = self.sketch.begin_read(&target.parse().unwrap(), &HeaderMap::new(), self.now).unwrap();
+        let answered = self.now.plus(Duration::from_millis(20));
+        SlowRead(
+            recorder.with_answer(StatusCode::OK, &HeaderMap::new(), answered).unwrap(),
+            content.to_owned(),
+        )
     }
 
     fn write(&mut self, method: &str, path: &str) {
@@ -223,6 +243,31 @@ fn a_write_counts_before_it_has_ended_unless_it_fails() {
     scene.read("/a", &[], "3");
     let route = scene.route("/a");
     assert_eq!((route.changed, route.changed_alone, route.links), (2, 1, vec![link]));
+}
+
+#[test]
+fn a_slow_read_is_compared_over_all_of_its_time() {
+    let mut scene = Scene::new();
+    scene.read("/a", &[], "0");
+    for round in 1..=5 {
+        let slow = scene.begin_slow_read("/a", &(round - 1).to_string());
+        scene.write("POST", "/a");
+        scene.read("/a", &[], &round.to_string());
+        scene.now = scene.now.plus(Duration::from_secs(1));
+        slow.end();
+        scene.read("/b?x=1", &[], "b");
+        let other = scene.begin_slow_read("/b?x=2", "b");
+        scene.write("POST", "/b");
+        scene.read("/b?x=1", &[], "B");
+        other.end();
+        scene.write("POST", "/b");
+    }
+    let route = scene.route("/a");
+    assert_eq!((route.changed_alone, route.quiet_millis / 1_000), (0, 0), "{route:#?}");
+    let of_own = route.links.iter().filter(|link| link.write == "POST /a");
+    let changed: u64 = of_own.map(|link| link.alone_changed + link.among_changed).sum();
+    assert!(route.changed == changed && changed >= 5, "{route:#?}");
+    assert_eq!(scene.route("/b").parameters["x"], DimensionEvidence::default());
 }
 
 #[test]
