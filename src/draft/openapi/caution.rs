@@ -2,6 +2,7 @@
 //! read under another spelling.
 
 use super::operation::{PathItem, PathSegment, ReadOperation, WriteOperation};
+use super::resource::without_format;
 use crate::config::is_login_segment;
 
 /// The first words of operations that do something.
@@ -125,12 +126,12 @@ fn stem(text: &str) -> String {
 }
 
 fn literals(item: &PathItem) -> impl Iterator<Item = &str> {
-    item.named_segments().iter().filter_map(PathSegment::literal)
+    item.named_segments().iter().filter_map(PathSegment::literal).map(without_format)
 }
 
-/// The last literal segment, if at most one parameter follows it.
+/// The last literal segment without its format, if at most one parameter follows it.
 fn last_literal(item: &PathItem) -> Option<&str> {
-    item.named_segments().iter().rev().take(2).find_map(PathSegment::literal)
+    item.named_segments().iter().rev().take(2).find_map(PathSegment::literal).map(without_format)
 }
 
 fn parameter_name(segment: &PathSegment) -> Option<&str> {

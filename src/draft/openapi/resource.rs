@@ -71,8 +71,20 @@ impl Resource {
     }
 }
 
-/// A literal as a tag: lower case, without characters that mean something in tags.
+/// Suffixes of segments that name a format: `/posts.json` is the list of `posts`.
+const FORMATS: [&str; 9] = [".json", ".xml", ".csv", ".html", ".yaml", ".yml", ".txt", ".rss", ".atom"];
+
+/// The text without a format at its end.
+pub(super) fn without_format(text: &str) -> &str {
+    let is_format = |(at, _): &(usize, &str)| {
+        *at > 0 && FORMATS.iter().any(|known| text[*at..].eq_ignore_ascii_case(known))
+    };
+    text.rmatch_indices('.').next().filter(is_format).map_or(text, |(at, _)| &text[..at])
+}
+
+/// A literal as a tag: lower case, without a format, and without characters that mean something in tags.
 pub(super) fn tag_name(text: &str) -> Option<String> {
+    let text = without_format(text);
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let name: String = text.chars().filter(|c| is_word(*c)).flat_map(char::to_lowercase).take(64).collect();
     (!name.is_empty()).then_some(name)

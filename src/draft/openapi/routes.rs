@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::caution;
 use super::operation::{Access, PathItem, ReadOperation};
-use super::resource::{Resource, Tag, is_reached, reaches_any, shape, tag_name};
+use super::resource::{Resource, Tag, is_reached, reaches_any, shape, tag_name, without_format};
 use crate::draft::{Draft, DraftRoute, Setting, flow_item, scalar, sequence};
 use crate::policy::path::CALLER_SEGMENTS;
 
@@ -114,7 +114,7 @@ impl<'p> Planned<'p> {
     fn obstacle(&self, read: &ReadOperation) -> Option<String> {
         let is_caller = |name: &&&str| {
             let segments = self.item.path();
-            segments.split('/').any(|segment| segment.eq_ignore_ascii_case(name))
+            segments.split('/').any(|segment| without_format(segment).eq_ignore_ascii_case(name))
         };
         if let Some(missing) = &read.missing {
             return Some(format!("`{missing}` is not in this document. Which parameters does it have?"));
@@ -328,7 +328,8 @@ fn add_bulk_tags(planned: &mut [Planned<'_>]) {
 
 /// `/courses/latest` and `/courses/by-category/{cat}` show courses: beside `/courses/{id}`, they carry the name of the list.
 fn add_view_tags(planned: &mut [Planned<'_>]) {
-    let paths: Vec<String> = planned.iter().map(|plan| shape(&plan.item.path())).collect();
+    let view_path = |plan: &Planned<'_>| without_format(&shape(&plan.item.path())).to_owned();
+    let paths: Vec<String> = planned.iter().map(view_path).collect();
     let collections: BTreeSet<String> =
         paths.iter().filter_map(|path| path.strip_suffix("/{}")).map(str::to_owned).collect();
     let is_written = |collection: &&String| {

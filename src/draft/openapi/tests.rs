@@ -6,9 +6,14 @@ use super::*;
 const PETSHOP: &str = include_str!("petshop.yaml");
 
 fn petshop() -> Value {
-    let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/draft/openapi/petshop.yaml"));
     assert!(PETSHOP.starts_with("openapi: 3.1"));
-    crate::config::read_document(path).unwrap_or_else(|errors| panic!("{errors}"))
+    read("petshop")
+}
+
+fn read(name: &str) -> Value {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/draft/openapi"));
+    let path = folder.join(name).with_extension("yaml");
+    crate::config::read_document(&path).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn suggest(root: &Value) -> String {
@@ -57,6 +62,39 @@ fn a_document_becomes_routes_that_check_and_lint_accept() {
     }
     assert!(!text.contains("login"), "a write that changes nothing that is read has no route: {text}");
     assert!(text.contains("listPets, POST addPet"), "{text}");
+}
+
+#[test]
+fn a_key_in_a_field_with_an_underscore_reaches_the_api() {
+    let text = suggest(&read("keyshop"));
+    assert!(text.contains("\nunderscores: pass"), "{text}");
+    assert_eq!(route(&text, "/v2/stock"), ["ttl: never"], "{text}");
+    assert!(text.contains("# ? GET /v2/stock: not cached: "), "{text}");
+    assert_eq!(route(&text, "/v2/shoes"), ["ttl: 1m", "per: authorization", "tags: [shoes]"], "{text}");
+    let shoe = route(&text, "/v2/shoes/{shoeId}");
+    assert!(shoe.contains(&"purges: [shoes]".to_owned()), "{text}");
+    let depot = suggest(&read("depot"));
+    assert!(depot.contains("\nunderscores: pass"), "{depot}");
+    let shelf = ["ttl: 1m", "headers: [x_site]", "tags: [crates]"];
+    assert_eq!(route(&depot, "/api/shelves/{shelfId}"), shelf, "{depot}");
+    assert!(!suggest(&petshop()).contains("underscores"));
+}
+
+#[test]
+fn a_format_at_the_end_of_a_path_is_no_part_of_its_name() {
+    let text = suggest(&read("forum"));
+    for (path, expected) in [
+        ("/posts.json", &["ttl: 1m", "tags: [posts]"][..]),
+        // The parameter takes the whole segment, which no other write names.
+        ("/posts/{id}", &["ttl: 1m", "tags: [posts]"]),
+        ("/posts/top.json", &["ttl: 1m", "tags: [posts]"]),
+        // `/c/7/show.json` may be read as `/c/7/show`, which is a path of the other route.
+        ("/c/{id}/show.json", &["ttl: never"]),
+    ] {
+        assert_eq!(route(&text, path), expected, "{path}\n{text}");
+    }
+    assert!(text.contains("# ? GET /c/{id}/show.json: not cached: "), "{text}");
+    assert!(text.contains("# ? GET /me.json: not cached: `me` stands for the caller"), "{text}");
 }
 
 #[test]
