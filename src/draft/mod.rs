@@ -48,6 +48,12 @@ impl Setting {
 }
 
 impl DraftRoute {
+    /// Leaves what its writes purge.
+    fn never_cache(&mut self, why: &str) {
+        self.settings.retain(|setting| setting.key == "purges");
+        self.settings.insert(0, Setting::new("ttl", "never", why));
+    }
+
     /// Whether it caches a path by a parameter.
     fn caches(&self, path: &str) -> bool {
         let has_lifetime =
@@ -62,15 +68,42 @@ impl DraftRoute {
 /// The API's address where nothing names it.
 pub(crate) const DEFAULT_UPSTREAM: &str = "http://127.0.0.1:3000";
 
+/// The finding of lint about a route that can't cache.
+const NEVER_CACHED: &str = "never-cached";
+
+/// The start of the line of a route.
+const ROUTE_START: &str = "  - path: ";
+
 /// Columns of a line with its comment.
 const WIDTH: usize = 118;
 
 impl Draft {
-    /// Writes the file, and checks and lints it.
+    /// Writes the file, and checks and lints it. A route of which lint finds that none of its GETs is cached says so.
     ///
     /// # Errors
     /// The text is not a valid configuration.
     pub(crate) fn write(&self) -> Result<(String, Vec<Finding>), ConfigErrors> {
+        let (text, findings) = self.lint()?;
+        let mut reachable = self.clone();
+        let never_cached = findings.iter().filter(|finding| finding.diagnostic.name == NEVER_CACHED);
+        for Finding { diagnostic, .. } in never_cached {
+            let lines = diagnostic.location.line().map_or(0, |line| line - 1);
+            let before = text.lines().take(lines).filter(|line| line.starts_with(ROUTE_START)).count();
+            let why =
+                diagnostic.message.strip_prefix("no GET is cached here: ").unwrap_or(&diagnostic.message);
+            if let Some(route) = reachable.routes.get_mut(before) {
+                reachable.questions.push(format!("GET {}: not cached: {why}.", route.path));
+                route.never_cache(why);
+            }
+        }
+        if reachable.questions.len() == self.questions.len() {
+            Ok((text, findings))
+        } else {
+            reachable.lint()
+        }
+    }
+
+    fn lint(&self) -> Result<(String, Vec<Finding>), ConfigErrors> {
         let text = self.render();
         let environment = |name: &str| std::env::var(name).ok();
         let findings = Config::lint(&text, "the draft", &environment, &SettingOverrides::default())?;

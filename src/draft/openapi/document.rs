@@ -118,6 +118,14 @@ impl<'d> Document<'d> {
         schemes.get(name).map(|scheme| self.resolve(scheme))
     }
 
+    /// The request fields of all API keys.
+    pub(super) fn header_keys(&self) -> impl Iterator<Item = String> {
+        let schemes = self.root.pointer("/components/securitySchemes").and_then(Value::as_object);
+        let schemes = schemes.into_iter().flatten().map(|(_, scheme)| self.resolve(scheme));
+        let in_header = schemes.filter(|scheme| scheme.get("in").and_then(Value::as_str) == Some("header"));
+        in_header.filter_map(|scheme| scheme.get("name").and_then(as_scalar))
+    }
+
     /// The name of the schema that a node refers to, itself or as the items of a list.
     pub(super) fn schema_name(&self, schema: &'d Value) -> Option<&'d str> {
         let named = |node: &'d Value| reference(node)?.strip_prefix("/components/schemas/");

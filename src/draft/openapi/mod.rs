@@ -20,7 +20,7 @@ use self::document::Document;
 pub(super) use self::operation::{PathItem, ReadOperation, WriteOperation};
 pub(super) use self::routes::add as add_routes;
 use super::{DEFAULT_UPSTREAM, Draft, Setting, scalar, sequence};
-use crate::policy::CallerFields;
+use crate::policy::{CallerFields, is_ambiguous_name};
 
 /// Most paths of a document.
 const MAX_PATHS: usize = 4_000;
@@ -63,7 +63,7 @@ pub(crate) fn draft(root: &Value, source: &str, upstream: Option<&str>) -> Resul
     }
     let upstream = upstream.unwrap_or_else(|| DEFAULT_UPSTREAM.to_owned());
     draft.about = about(source);
-    draft.settings = settings(&upstream, &names);
+    draft.settings = settings(&upstream, &names, ambiguous_field(&document, &items));
     Ok(draft)
 }
 
@@ -85,7 +85,19 @@ fn about(source: &str) -> Vec<String> {
     ]
 }
 
-fn settings(upstream: &str, header_credentials: &BTreeSet<String>) -> Vec<Setting> {
+/// A documented request field whose name has anything but letters, digits and `-`, such as `api_key`.
+fn ambiguous_field(document: &Document<'_>, items: &[PathItem]) -> Option<String> {
+    let reads = items.iter().filter_map(|item| item.read.as_ref());
+    let documented = reads.flat_map(|read| read.headers.iter().cloned());
+    let is_ambiguous = |name: &String| name.parse().is_ok_and(|name| is_ambiguous_name(&name));
+    document.header_keys().chain(documented).find(is_ambiguous)
+}
+
+fn settings(
+    upstream: &str,
+    header_credentials: &BTreeSet<String>,
+    ambiguous: Option<String>,
+) -> Vec<Setting> {
     let mut settings = vec![Setting::new("upstream", scalar(upstream), "")];
     let recognised = CallerFields::recognised(Vec::new(), Vec::new());
     let is_known = |name: &str| name.parse().is_ok_and(|name| recognised.identify(&name));
@@ -94,6 +106,12 @@ fn settings(upstream: &str, header_credentials: &BTreeSet<String>) -> Vec<Settin
     if !unknown.is_empty() {
         let value = format!("{{also: {}}}", sequence(unknown));
         settings.push(Setting::new("credentials", value, "API keys by `components.securitySchemes`"));
+    }
+    if let Some(name) = ambiguous {
+        let why = format!(
+            "by default larder drops fields like `{name}`, which some servers read as if they had dashes"
+        );
+        settings.push(Setting::new("underscores", "pass", why));
     }
     let why = "everything passes, and Cache-Status says what would happen; remove it to cache";
     settings.push(Setting::new("defaults", "{mode: observe}", why));

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::document::{Document, as_scalar};
 use crate::policy::hop_by_hop::is_hop_by_hop;
+use crate::policy::is_ambiguous_name;
 use crate::policy::path::{AffixedParameter, PathTemplate};
 
 const WRITES: [&str; 4] = ["post", "put", "patch", "delete"];
@@ -360,6 +361,10 @@ impl Access {
             (Some(name), _) => Access::Unclear(format!(
                 "callers identify themselves by the parameter `{name}` or otherwise, and `per` takes no parameter"
             )),
+            (None, _) if credentials.iter().all(is_ambiguous) => Access::Unclear(format!(
+                "callers identify themselves by `{}`, and a GET with a field of such a name is not cached",
+                credentials.into_iter().collect::<Vec<_>>().join(ANY_OF)
+            )),
             (None, _) => {
                 let per = credentials.into_iter().collect::<Vec<_>>().join(ANY_OF);
                 Access::Credential { per, is_optional }
@@ -375,6 +380,12 @@ impl Access {
         };
         per.split(ANY_OF).filter_map(|credential| credential.strip_prefix("header.")).map(str::to_owned)
     }
+}
+
+/// Whether a credential is in a field that servers may read as another one.
+fn is_ambiguous(credential: &String) -> bool {
+    let name = credential.strip_prefix("header.").and_then(|name| name.parse().ok());
+    name.is_some_and(|name| is_ambiguous_name(&name))
 }
 
 /// The credential of a security scheme, as `per` names it; `query.NAME` for a parameter.
