@@ -211,8 +211,9 @@ impl<'t> ObservedPlan<'t> {
             let (own, purge) = narrow_tags(route, &linked, &others).unwrap_or_else(kind);
             let sum = |part: fn(&WriteLink) -> u64| linked.iter().map(|link| part(link)).sum::<u64>();
             self.causes.push(format!(
-                "{} after {name} ({} times it did not)",
-                sum(|link| link.alone_changed + link.among_changed),
+                "{} after {name} alone, {} after it and others ({} times it did not)",
+                sum(|link| link.alone_changed),
+                sum(|link| link.among_changed),
                 sum(|link| link.alone_same + link.among_same),
             ));
             self.tags.insert(own);
@@ -267,7 +268,7 @@ impl<'t> ObservedPlan<'t> {
             causes.push(format!("{changed_alone} without a write"));
         }
         if *changed > 0 {
-            about.push(format!("changed {changed} times: {}", causes.join(", ")));
+            about.push(format!("changed {changed} times: {}", causes.join("; ")));
         }
         about
     }
@@ -361,19 +362,28 @@ fn is_plain(path: &str) -> bool {
 }
 
 /// Which links of a route are causes of its changes: those that changed it alone, and of the others as many as it takes to
-/// explain every change. A purge too many costs a miss, one too few an old answer.
+/// explain every change; one that left it unchanged whenever it was alone, only for changes that no other explains. A purge
+/// too many costs a miss, one too few an old answer.
 fn find_causes(route: &ObservedRoute) -> Vec<bool> {
     let mut causes: Vec<bool> = route.links.iter().map(|link| is_cause_alone(route, link)).collect();
     if route.changed_alone * 20 > route.changed {
         // It changes by itself, too, and so after any write.
         return causes;
     }
+    let is_refuted = |link: &WriteLink| link.alone_changed == 0 && link.alone_same > 0;
+    explain_changes(route, &mut causes, |link| !is_refuted(link));
+    explain_changes(route, &mut causes, |_| true);
+    causes
+}
+
+/// Adds the candidate that explains most, until none explains a further change.
+fn explain_changes(route: &ObservedRoute, causes: &mut [bool], is_candidate: impl Fn(&WriteLink) -> bool) {
     loop {
         let is_explained =
             |change: &&SharedChange| change.links.iter().any(|at| causes.get(*at).is_none_or(|cause| *cause));
         let mut scores = vec![0; route.links.len()];
         for change in route.changes.iter().filter(|change| !is_explained(change)) {
-            for at in &change.links {
+            for at in change.links.iter().filter(|at| is_candidate(&route.links[**at])) {
                 let WriteLink { alone_changed, alone_same, among_changed, among_same, .. } =
                     &route.links[*at];
                 let changed = alone_changed + among_changed;
@@ -382,7 +392,7 @@ fn find_causes(route: &ObservedRoute) -> Vec<bool> {
         }
         match scores.iter().enumerate().max_by_key(|(_, score)| **score) {
             Some((at, score)) if *score > 0 => causes[at] = true,
-            _ => return causes,
+            _ => return,
         }
     }
 }
