@@ -108,6 +108,9 @@ fn alerts_have_the_thresholds_that_operators_expect() {
         ("LarderEvictions", "* 60 > 100"),
         ("LarderWorkerStalled", "> 2"),
         ("LarderCertificateEnds", "< 7 * 86400"),
+        ("LarderAuditFinding", "result=~\"purge-missing|shared-wrongly\"}[15m]) > 0"),
+        // The first finding is no increase.
+        ("LarderAuditFinding", "or (larder_background_requests_total{kind=\"audit\""),
     ] {
         let (_, rule) = alerts.split_once(&format!("alert: {alert}\n")).unwrap_or_else(|| panic!("{alert}"));
         let rule = rule.split("- alert:").next().expect("a rule");
