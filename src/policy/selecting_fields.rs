@@ -49,8 +49,14 @@ static NAMES: [HeaderName; 32] = [
 static FILTER: LazyLock<HeaderNameFilter> = LazyLock::new(|| HeaderNameFilter::from_names(NAMES.iter()));
 
 /// All selecting fields.
+#[cfg(test)]
 pub(crate) fn names() -> impl Iterator<Item = &'static HeaderName> {
     NAMES.iter()
+}
+
+/// The selecting fields of a request.
+pub(crate) fn names_in(headers: &HeaderMap) -> impl Iterator<Item = &'static HeaderName> + use<> {
+    named(find(headers))
 }
 
 /// The selecting fields of the request that the route does not list in `headers`.
@@ -60,18 +66,22 @@ pub(super) fn present<'a>(
 ) -> impl Iterator<Item = &'static HeaderName> + use<'a> {
     let filter = request.name_filter;
     let may_be_present = filter.may_hold(&CONTENT_TYPE) || filter.may_hold_any_rare(*FILTER);
-    let mut found = if may_be_present { find(request.headers) } else { 0 };
-    let present = std::iter::from_fn(move || {
-        let name = NAMES.get(found.trailing_zeros() as usize)?;
-        found &= found - 1;
-        Some(name)
-    });
+    let present = named(if may_be_present { find(request.headers) } else { 0 });
     // The metadata of content that was read is part of the key already.
     let is_in_key = |name: &HeaderName| {
         request.content.is_some() && [CONTENT_TYPE, CONTENT_ENCODING].contains(name)
             || route.headers.contains(name)
     };
     present.filter(move |name| !is_in_key(name))
+}
+
+/// The names at these places.
+fn named(mut places: u32) -> impl Iterator<Item = &'static HeaderName> {
+    std::iter::from_fn(move || {
+        let name = NAMES.get(places.trailing_zeros() as usize)?;
+        places &= places - 1;
+        Some(name)
+    })
 }
 
 /// The places of a request's fields in [`NAMES`], as bits. A request has fewer names than there are here, and none is hashed.

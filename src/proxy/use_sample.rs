@@ -88,7 +88,8 @@ fn fields_in_key(head: &ClientHead, route: &Route, stored: &StoredHead) -> impl 
         |name: &&HeaderName| FORWARDED_ADDRESS_FIELDS.contains(name) || override_fields::is_override(name);
     let address = head.is_trusted.then(|| head.parts.headers.keys().filter(is_of_address).cloned());
     let address = address.into_iter().flatten();
-    let unnamed = selecting_fields::names().cloned();
+    // One that is absent identifies nobody, although `credentials` may name it.
+    let unnamed = selecting_fields::names_in(&head.parts.headers).cloned();
     route.headers.iter().cloned().chain(vary).chain(NEGOTIATION_FIELDS).chain(unnamed).chain(address)
 }
 

@@ -330,6 +330,24 @@ async fn a_client_s_credential_is_never_sent_again() {
     assert_eq!(sent.header("host").as_deref(), Some(HOST));
 }
 
+/// `credentials` may name a field that is in every key.
+#[tokio::test]
+async fn a_credential_that_a_request_lacks_does_not_keep_it_back() {
+    let upstream = Upstream::start();
+    let yaml = "credentials: {also: [x-version]}\nroutes: [{path: /a, ttl: 60s}, {path: /b, ttl: 60s, shared: true}]";
+    let larder = Larder::with(yaml, &upstream);
+    for _ in 0..2 {
+        larder.get("/a").await.assert_status(200);
+        larder.get("/b").header("x-version", "1").await.assert_status(200);
+    }
+    let report = post(&larder, "/refresh", json!({"expiring_within": "1h"})).await;
+    assert_eq!(
+        (&report["requests"], upstream.count("/a"), upstream.count("/b")),
+        (&json!(1), 2, 1),
+        "{report}"
+    );
+}
+
 #[tokio::test]
 async fn reprime_refetches_the_hottest_purged_responses() {
     let upstream = Upstream::start();
