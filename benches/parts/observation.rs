@@ -44,7 +44,9 @@ impl Traffic {
         let mut headers = HeaderMap::new();
         let token = HeaderValue::try_from(format!("Bearer {}", number % 50))?;
         headers.insert(header::AUTHORIZATION, token);
-        let Some(recorder) = self.sketch.begin_read(&target, &headers, self.now) else { return Ok(()) };
+        let Some(recorder) = self.sketch.begin_read(("h", &target), &headers, self.now) else {
+            return Ok(());
+        };
         let answered = self.now.plus(Duration::from_millis(20));
         if let Some(mut recorder) = recorder.with_answer(StatusCode::OK, &HeaderMap::new(), answered) {
             recorder.add(content);
@@ -84,7 +86,7 @@ pub fn measure() -> Result<(), Failure> {
     })?;
     let (target, headers) = ("/api/items/7".parse()?, HeaderMap::new());
     let beyond = mean(|| {
-        drop(black_box(traffic.sketch.begin_read(&target, &headers, traffic.now)));
+        drop(black_box(traffic.sketch.begin_read(("h", &target), &headers, traffic.now)));
         Ok(())
     })?;
     println!("{:>32} {:>12}", "observation", "");

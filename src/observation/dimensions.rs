@@ -10,6 +10,8 @@ pub(crate) const LIFETIMES: [(u64, &str); 4] = [(10, "10s"), (60, "1m"), (300, "
 /// The parts of a request that may select the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dimensions {
+    /// A fingerprint of the parts of every key beside the path.
+    pub selection: u64,
     /// Names with the fingerprints of their values, sorted.
     pub parameters: Vec<(String, u64)>,
     /// Zero for an absent one.

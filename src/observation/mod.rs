@@ -36,8 +36,7 @@ use self::paths::PathShapes;
 use self::samples::{ReadSample, Samples};
 use self::templates::TemplateSketches;
 use crate::clock::Timestamp;
-use crate::policy::CallerFields;
-use crate::policy::jwt;
+use crate::policy::{CallerFields, jwt, selecting_fields};
 
 /// Largest content that is fingerprinted.
 const MAX_CONTENT_BYTES: usize = 1 << 20;
@@ -52,8 +51,8 @@ const OTHER_NAME: &str = "(other)";
 /// Most parameters of a request; beyond it the request is not compared.
 const MAX_PARAMETERS: usize = 12;
 
-/// The request fields that may select a response, besides credentials.
-const SELECTING_FIELDS: [HeaderName; FIELD_COUNT] = [ACCEPT, ACCEPT_LANGUAGE];
+/// The request fields that may select a response, besides credentials and fields that are a part of every key.
+const COMPARED_FIELDS: [HeaderName; FIELD_COUNT] = [ACCEPT, ACCEPT_LANGUAGE];
 const FIELD_COUNT: usize = 2;
 
 /// The sketch of one process.
@@ -96,10 +95,10 @@ impl TrafficSketch {
         }
     }
 
-    /// Counts a read, and returns its recorder, if the budget allows one.
+    /// Counts a read of a host's URI, and returns its recorder, if the budget allows one.
     pub fn begin_read(
         self: &Arc<Self>,
-        target: &http::Uri,
+        (host, target): (&str, &http::Uri),
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Option<ReadRecorder> {
@@ -112,7 +111,8 @@ impl TrafficSketch {
         if !is_admitted || path.len() + query.len() > MAX_TARGET_BYTES {
             return None;
         }
-        let dimensions = self.dimensions(query, headers)?;
+        let dimensions =
+            Dimensions { selection: self.selection(host, headers), ..self.dimensions(query, headers)? };
         self.content.begin_read().then(|| ReadRecorder::new(self.clone(), path, dimensions, now))
     }
 
@@ -147,7 +147,7 @@ impl TrafficSketch {
             return None;
         }
         parameters.sort_unstable();
-        let fields = SELECTING_FIELDS
+        let fields = COMPARED_FIELDS
             .map(|name| headers.get(name).map_or(0, |value| self.fingerprint(value.as_bytes())));
         let mut named: Vec<&HeaderName> = self.credentials.find_in(headers).collect();
         named.sort_unstable_by_key(|name| name.as_str());
@@ -158,7 +158,19 @@ impl TrafficSketch {
         let caller = (!named.is_empty())
             .then(|| self.fingerprint(named.iter().map(|name| values(name)).collect::<Vec<_>>()));
         let credentials = named.iter().map(|name| kept_name(name.as_str()).to_owned()).collect();
-        Some(Dimensions { parameters, fields, caller, subject: self.subject(headers), credentials })
+        let (selection, subject) = (0, self.subject(headers));
+        Some(Dimensions { selection, parameters, fields, caller, subject, credentials })
+    }
+
+    /// The parts of every key beside the path: requests that differ in them are never compared.
+    fn selection(&self, host: &str, headers: &HeaderMap) -> u64 {
+        let is_plain = |name: &&HeaderName| !self.credentials.identify(name);
+        let value = |name: &'static HeaderName| {
+            let values = headers.get_all(name).iter().map(|value| value.as_bytes());
+            (name.as_str(), values.collect::<Vec<_>>())
+        };
+        let fields: Vec<_> = selecting_fields::names_in(headers).filter(is_plain).map(value).collect();
+        self.fingerprint((host, fields))
     }
 
     /// The subject of the bearer's token: what `{jwt.sub}` is in tags.
@@ -190,6 +202,7 @@ impl TrafficSketch {
             let Some(described) = shapes.describe(path, &self.key) else { return };
             path_seen = described;
         }
+        path_seen.fingerprint = self.fingerprint((path_seen.fingerprint, sample.dimensions.selection));
         let Some(sketch) = templates.find(&path_seen.template) else { return };
         *sampled += 1;
         samples.add(&path_seen, sample, sketch, links);

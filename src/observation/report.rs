@@ -8,7 +8,7 @@ use super::dimensions::DimensionEvidence;
 use super::links::{PairCounts, PossibleCause, ReadValue};
 use super::paths::parameter_name;
 use super::templates::TemplateSketch;
-use super::{SELECTING_FIELDS, SketchState};
+use super::{COMPARED_FIELDS, SketchState};
 use crate::clock::Timestamp;
 
 /// The traffic that a sketch has seen.
@@ -166,7 +166,7 @@ fn describe_route(
         unchanged_alone: sketch.unchanged_alone,
         quiet_millis: sketch.quiet_micros / 1_000,
         parameters: sketch.parameters.clone(),
-        fields: SELECTING_FIELDS.iter().map(|name| name.as_str().to_owned()).zip(sketch.fields).collect(),
+        fields: COMPARED_FIELDS.iter().map(|name| name.as_str().to_owned()).zip(sketch.fields).collect(),
         caller: sketch.caller,
         agreed_contents: sketch.agreed_contents.len(),
         callers: sketch.callers.len(),

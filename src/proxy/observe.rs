@@ -30,7 +30,7 @@ pub(super) fn begin(proxy: &Proxy, head: &ClientHead, route: Option<&Route>) -> 
     if !is_whole || route.is_none_or(|route| route.mode != RouteMode::Observe) {
         return None;
     }
-    sketch.begin_read(&head.parts.uri, &head.parts.headers, proxy.clock.now())
+    sketch.begin_read((&head.host, &head.parts.uri), &head.parts.headers, proxy.clock.now())
 }
 
 /// Sketches the answer while it is sent.
