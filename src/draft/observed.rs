@@ -11,15 +11,6 @@ use crate::observation::{
 const MAX_ROUTES: usize = 100;
 const MIN_READS: u64 = 2;
 
-/// Pairs with the same answer, before a parameter counts as one that changes nothing.
-const MIN_SAME_BY_PARAMETER: u64 = 20;
-
-/// Pairs of callers with the same answer, and callers, before a response counts as the same for all. They agreed in
-/// different contents, too: an empty list is the same for all until somebody has one.
-const MIN_SAME_BY_CALLER: u64 = 20;
-const MIN_CALLERS: usize = 3;
-const MIN_AGREED_CONTENTS: usize = 2;
-
 /// Intervals in which a write to another item, or by another caller, changed nothing.
 const MIN_SPARED: u64 = 3;
 
@@ -258,7 +249,7 @@ impl<'t> ObservedPlan<'t> {
         });
         let shares: Vec<String> = shares.collect();
         let mut about = vec![format!(
-            "GET: {reads} reads, {} bytes and {} ms each; hits if nothing is purged: {}",
+            "GET: {reads} reads, {} bytes and {} ms each; hits with this key and these purges: {}",
             each(*bytes),
             each(*millis),
             shares.join(", ")
@@ -294,10 +285,7 @@ impl<'t> ObservedPlan<'t> {
     }
 
     fn query(&self) -> Option<Setting> {
-        let is_without_effect = |name: &&String| {
-            let evidence = self.route.parameters[*name];
-            evidence.different == 0 && evidence.same >= MIN_SAME_BY_PARAMETER
-        };
+        let is_without_effect = |name: &&String| self.route.parameters[*name].is_without_effect();
         let (without, kept): (Vec<_>, Vec<_>) = self.route.parameters.keys().partition(is_without_effect);
         let names: Vec<&str> = without.iter().map(|name| name.as_str()).collect();
         (!without.is_empty() && kept.iter().all(|name| is_plain_word(name))).then(|| {
@@ -332,10 +320,7 @@ impl<'t> ObservedPlan<'t> {
 
     fn is_shared(&self) -> bool {
         let ObservedRoute { caller, callers, agreed_contents, .. } = self.route;
-        caller.different == 0
-            && caller.same >= MIN_SAME_BY_CALLER
-            && *callers >= MIN_CALLERS
-            && *agreed_contents >= MIN_AGREED_CONTENTS
+        caller.makes_shared(*callers, *agreed_contents)
     }
 
     fn questions(&self) -> Option<String> {

@@ -194,6 +194,22 @@ impl WriteLinks {
         Some(causes)
     }
 
+    /// When the last write ended after which this read has changed before, as far as few writes are between.
+    pub(super) fn last_cause(&self, interval: &ChangeInterval<'_>) -> Option<Timestamp> {
+        let is_cause = |counts: &PairCounts| {
+            counts.alone_changed > 0 || counts.alone_same == 0 && counts.among_changed > counts.among_same
+        };
+        let between = self.recent.iter().rev().take(MAX_WRITES_BETWEEN);
+        let mut causes = between.filter(|write| {
+            write.is_between(interval.from, interval.to)
+                && self.pairs.get(&(interval.read, interval.relate(write))).is_some_and(is_cause)
+        });
+        causes.next().map(|write| match write.state {
+            WriteState::Ended(ended) => ended,
+            WriteState::UnderWay | WriteState::Failed => interval.to,
+        })
+    }
+
     fn is_known(&self, from: Timestamp) -> bool {
         self.unknown == 0 && from > self.known_since
     }

@@ -69,7 +69,7 @@ pub struct ObservedRoute {
     pub anonymous: u64,
     /// Reads with a token that has a `sub`.
     pub(crate) with_subject: u64,
-    /// By the lifetimes.
+    /// With the key and the purges that the evidence asks for, by the lifetimes.
     pub hits: Vec<u64>,
     /// The kinds of writes that precede changes.
     pub links: Vec<WriteLink>,

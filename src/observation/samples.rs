@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::FIELD_COUNT;
-use super::dimensions::{Dimensions, LIFETIMES};
+use super::dimensions::{DimensionEvidence, Dimensions, LIFETIMES};
 use super::links::{ChangeInterval, ReadValue, WriteLinks};
 use super::paths::ObservedPath;
 use super::templates::TemplateSketch;
@@ -64,8 +64,15 @@ pub(super) struct Samples {
     by_path: HashMap<u64, VecDeque<KeptSample>>,
     /// The paths in the order in which they came.
     order: VecDeque<u64>,
-    /// When a request was last fetched, for each lifetime, in seconds.
-    fetched: HashMap<u64, [u64; LIFETIMES.len()]>,
+    fetched: HashMap<u64, AssumedFetch>,
+}
+
+/// A response that a cache with such a key would have stored.
+#[derive(Clone, Copy)]
+struct AssumedFetch {
+    content: u64,
+    /// When the request was last fetched, for each lifetime.
+    at: [Timestamp; LIFETIMES.len()],
 }
 
 impl Samples {
@@ -84,9 +91,11 @@ impl Samples {
         for (name, _) in &sample.dimensions.parameters {
             _ = sketch.parameter(name);
         }
-        self.count_hits(path, sample, sketch);
         let (kept, subject) = (self.keep(sample), sample.dimensions.subject);
         let values = self.values(path, &sample.dimensions);
+        let (from, to) = (Timestamp::default(), sample.began);
+        let before_it = ChangeInterval { read: sketch.number, values: &values, subject, from, to };
+        self.count_hits(path, sample, sketch, links.last_cause(&before_it));
         if !self.by_path.contains_key(&path.fingerprint) {
             self.make_room();
             self.order.push_back(path.fingerprint);
@@ -162,18 +171,38 @@ impl Samples {
         }
     }
 
-    /// Counts a read as a hit for each lifetime within which the same was fetched.
-    fn count_hits(&mut self, path: &ObservedPath, sample: &ReadSample, sketch: &mut TemplateSketch) {
+    /// Counts a read as a hit for each lifetime within which the same was fetched, unless it was purged or has changed
+    /// meanwhile. The key is the one that the evidence asks for so far.
+    fn count_hits(
+        &mut self,
+        path: &ObservedPath,
+        sample: &ReadSample,
+        sketch: &mut TemplateSketch,
+        purged: Option<Timestamp>,
+    ) {
         let Dimensions { parameters, fields, caller, .. } = &sample.dimensions;
-        let request = self.key.hash_one((path.fingerprint, parameters, fields, caller));
+        let Some(caller) = sketch.caller_in_key(*caller) else { return };
+        let has_effect =
+            |(name, _): &&(String, u64)| sketch.parameters.get(name).is_none_or(|it| !it.is_without_effect());
+        let parameters: Vec<_> = parameters.iter().filter(has_effect).collect();
+        let selects = |(_, evidence): &(&u64, &DimensionEvidence)| evidence.different > 0;
+        let fields: Vec<_> =
+            fields.iter().zip(&sketch.fields).filter(selects).map(|(value, _)| value).collect();
+        let request = self.key.hash_one((path.fingerprint, sample.coding, parameters, fields, caller));
         if self.fetched.len() >= MAX_REQUESTS && !self.fetched.contains_key(&request) {
             // The estimate errs towards fewer hits.
             self.fetched.clear();
         }
-        let now = sample.began.as_secs();
-        let known = self.fetched.entry(request).or_insert([0; LIFETIMES.len()]);
-        for ((last, (lifetime, _)), hits) in known.iter_mut().zip(LIFETIMES).zip(&mut sketch.hits) {
-            match *last != 0 && now.saturating_sub(*last) < lifetime {
+        let (now, content) = (sample.began, sample.content);
+        let new = AssumedFetch { content, at: [Timestamp::default(); LIFETIMES.len()] };
+        let known = self.fetched.entry(request).or_insert(new);
+        let is_changed = known.content != content;
+        known.content = content;
+        for ((last, (lifetime, _)), hits) in known.at.iter_mut().zip(LIFETIMES).zip(&mut sketch.hits) {
+            let is_fetched =
+                *last != Timestamp::default() && now.since(*last) < Duration::from_secs(lifetime);
+            let is_purged = is_changed || purged.is_some_and(|purged| purged >= *last);
+            match is_fetched && !is_purged {
                 true => *hits += 1,
                 false => *last = now,
             }
@@ -189,7 +218,7 @@ impl Samples {
         };
         self.by_path.values().map(of_path).sum::<usize>()
             + super::map_bytes::<(u64, VecDeque<KeptSample>)>(self.by_path.capacity())
-            + super::map_bytes::<(u64, [u64; LIFETIMES.len()])>(self.fetched.capacity())
+            + super::map_bytes::<(u64, AssumedFetch)>(self.fetched.capacity())
             + 8 * self.order.capacity()
     }
 }

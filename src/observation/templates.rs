@@ -137,6 +137,19 @@ impl TemplateSketch {
         }
     }
 
+    /// The caller as a part of the key that the evidence asks for. `None`: such a request passes.
+    pub(super) fn caller_in_key(&self, caller: Option<u64>) -> Option<Option<u64>> {
+        if self.caller.makes_shared(self.callers.len(), self.agreed_contents.len()) {
+            return Some(None);
+        }
+        let has_name = self.credentials.iter().any(|name| name != "cookie");
+        match caller {
+            None if has_name => None,
+            Some(_) if !has_name => None,
+            caller => Some(caller),
+        }
+    }
+
     /// Counts a change after these writes. One cause alone is counted elsewhere, and very many say nothing.
     pub(super) fn add_change(&mut self, causes: Option<BTreeSet<PossibleCause>>) {
         let Some(causes) = causes.filter(|causes| (2..=MAX_CAUSES).contains(&causes.len())) else { return };

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 /// A sketch, and a clock that goes on by a second with each request.
 struct Scene {
     sketch: Arc<TrafficSketch>,
+    host: &'static str,
     now: Timestamp,
 }
 
@@ -26,13 +27,15 @@ impl Scene {
     fn new() -> Self {
         let now = Timestamp::from_secs(1_000_000);
         let credentials = CallerFields::recognised(Vec::new(), Vec::new());
-        Self { sketch: Arc::new(TrafficSketch::new(&credentials, now)), now }
+        Self { sketch: Arc::new(TrafficSketch::new(&credentials, now)), host: "h", now }
     }
 
     fn read(&mut self, target: &str, fields: &[(&'static str, &str)], content: &str) {
         self.now = self.now.plus(Duration::from_secs(1));
         let headers = crate::policy::fixtures::fields(fields);
-        let Some(recorder) = self.sketch.begin_read(&target.parse().unwrap(), &headers, self.now) else {
+        let Some(recorder) =
+            self.sketch.begin_read((self.host, &target.parse().unwrap()), &headers, self.now)
+        else {
             return;
         };
         let answered = self.now.plus(Duration::from_millis(20));
@@ -44,7 +47,10 @@ impl Scene {
     /// Its content was made at its start, and is recorded at its end.
     fn begin_slow_read(&mut self, target: &str, content: &str) -> SlowRead {
         self.now = self.now.plus(Duration::from_secs(1));
-        let recorder = self.sketch.begin_read(&target.parse().unwrap(), &HeaderMap::new(), self.now).unwrap();
+        let recorder = self
+            .sketch
+            .begin_read((self.host, &target.parse().unwrap()), &HeaderMap::new(), self.now)
+            .unwrap();
         let answered = self.now.plus(Duration::from_millis(20));
         SlowRead(
             recorder.with_answer(StatusCode::OK, &HeaderMap::new(), answered).unwrap(),
@@ -168,13 +174,13 @@ fn memory_is_bounded_whatever_clients_send() {
 fn work_is_bounded_in_every_second() {
     let scene = Scene::new();
     let (uri, headers) = ("/a".parse().unwrap(), HeaderMap::new());
-    let begin = || scene.sketch.begin_read(&uri, &headers, scene.now);
+    let begin = || scene.sketch.begin_read(("h", &uri), &headers, scene.now);
     let admitted = (0..5_000).filter(|_| begin().is_some()).count();
     assert_eq!(admitted, budget::SAMPLES_PER_SECOND as usize);
     assert_eq!(scene.sketch.report(scene.now).seen, 5_000);
     // The limit on content holds for reads that are under way at the same time.
     let later = scene.now.plus(Duration::from_secs(1));
-    let begin = || scene.sketch.begin_read(&uri, &headers, later);
+    let begin = || scene.sketch.begin_read(("h", &uri), &headers, later);
     let large = vec![0; MAX_CONTENT_BYTES];
     let contents = budget::CONTENT_BYTES_PER_SECOND / MAX_CONTENT_BYTES;
     let mut recorders: Vec<ReadRecorder> = (0..2 * contents).filter_map(|_| begin()).collect();
@@ -185,7 +191,8 @@ fn work_is_bounded_in_every_second() {
     }
     assert!(begin().is_none());
     // Larger content is not hashed.
-    let mut recorder = scene.sketch.begin_read(&uri, &headers, later.plus(Duration::from_secs(1))).unwrap();
+    let mut recorder =
+        scene.sketch.begin_read(("h", &uri), &headers, later.plus(Duration::from_secs(1))).unwrap();
     recorder.add(&large);
     recorder.add(b"more");
     recorder.finish(true);
@@ -199,11 +206,11 @@ fn reads_under_way_are_bounded() {
     let mut under_way = Vec::new();
     for _ in 0..2 * budget::MAX_READS_UNDER_WAY {
         scene.now = scene.now.plus(Duration::from_secs(1));
-        under_way.extend(scene.sketch.begin_read(&uri, &headers, scene.now));
+        under_way.extend(scene.sketch.begin_read(("h", &uri), &headers, scene.now));
     }
     assert_eq!(under_way.len(), budget::MAX_READS_UNDER_WAY);
     under_way.pop();
-    assert!(scene.sketch.begin_read(&uri, &headers, scene.now).is_some());
+    assert!(scene.sketch.begin_read(("h", &uri), &headers, scene.now).is_some());
 }
 
 #[test]
@@ -243,6 +250,55 @@ fn a_write_counts_before_it_has_ended_unless_it_fails() {
     scene.read("/a", &[], "3");
     let route = scene.route("/a");
     assert_eq!((route.changed, route.changed_alone, route.links), (2, 1, vec![link]));
+}
+
+#[test]
+fn what_is_in_every_key_is_told_apart() {
+    let mut scene = Scene::new();
+    for _ in 0..4 {
+        for host in ["one.example", "two.example"] {
+            scene.host = host;
+            scene.read("/a", &[], host);
+            for version in ["1", "2"] {
+                scene.read("/b", &[("x-api-version", version)], version);
+            }
+        }
+    }
+    for path in ["/a", "/b"] {
+        let route = scene.route(path);
+        assert_eq!((route.changed, route.fields["accept"]), (0, DimensionEvidence::default()), "{route:#?}");
+        assert!(route.unchanged_alone >= 6 && route.hits[3] >= 6, "{route:#?}");
+    }
+}
+
+#[test]
+fn hits_are_those_of_the_key_and_the_purges_that_are_proposed() {
+    let mut scene = Scene::new();
+    let callers = ["Bearer 1", "Bearer 2", "Bearer 3"];
+    // Both contents that callers agree in come first, so that the rest is shared.
+    for round in 0..30 {
+        let content = if round < 15 { "one" } else { "two" };
+        // A change without a write is no difference between callers.
+        scene.now = scene.now.plus(Duration::from_secs(if round == 15 { 60 } else { 0 }));
+        scene.read(&format!("/list?utm={round}"), &[("authorization", callers[round % 3])], content);
+        scene.read("/list?utm=0", &[("authorization", callers[(round + 1) % 3])], content);
+        scene.read("/list?utm=0", &[("authorization", callers[round % 3])], content);
+    }
+    let before = scene.route("/list");
+    assert!(before.caller.makes_shared(before.callers, before.agreed_contents), "{before:#?}");
+    assert!(before.parameters["utm"].is_without_effect(), "{before:#?}");
+    for round in 0..20 {
+        scene.read(&format!("/list?utm=new{round}"), &[("authorization", callers[round % 3])], "two");
+    }
+    let shared = scene.route("/list");
+    assert!(shared.hits[3] - before.hits[3] >= 19, "{shared:#?}");
+    // After a write that changes it, and the same without a change.
+    for round in 0..10 {
+        scene.write("POST", "/list");
+        scene.read("/list?utm=0", &[("authorization", "Bearer 1")], &format!("{}", round / 2));
+    }
+    let purged = scene.route("/list");
+    assert!(purged.hits[3] <= shared.hits[3] + 1, "{purged:#?}");
 }
 
 #[test]
