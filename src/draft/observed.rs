@@ -48,24 +48,7 @@ pub(crate) fn draft(
         ],
         ..Draft::default()
     };
-    let reads = traffic.routes.iter().filter(|route| route.reads >= MIN_READS).take(MAX_ROUTES);
-    let (mut plans, mut uncached): (Vec<ObservedPlan<'_>>, Vec<&str>) = (Vec::new(), Vec::new());
-    for route in reads {
-        if !is_plain(&route.path) {
-            draft.questions.push(format!(
-                "GET {}: the path has unusual characters. Write a route for it by hand?",
-                route.path
-            ));
-            continue;
-        }
-        match obstacle(route) {
-            Some(question) => {
-                draft.questions.push(format!("GET {}: not cached: {question}", route.path));
-                uncached.push(&route.path);
-            }
-            None => plans.push(ObservedPlan::new(route)),
-        }
-    }
+    let (mut plans, uncached) = plan_reads(traffic, &mut draft.questions);
     if plans.is_empty() {
         return Err(format!(
             "{source} has observed no request often enough: send requests to routes with `mode: observe`, and try again"
@@ -103,6 +86,31 @@ pub(crate) fn draft(
             .into(),
     );
     Ok(draft)
+}
+
+/// The reads to cache, and the paths of those that are not to be.
+fn plan_reads<'t>(
+    traffic: &'t ObservedTraffic,
+    questions: &mut Vec<String>,
+) -> (Vec<ObservedPlan<'t>>, Vec<&'t str>) {
+    let reads = traffic.routes.iter().filter(|route| route.reads >= MIN_READS).take(MAX_ROUTES);
+    let (mut plans, mut uncached) = (Vec::new(), Vec::new());
+    for route in reads {
+        let path = &route.path;
+        if !is_plain(path) {
+            let question = "the path has unusual characters. Write a route for it by hand?";
+            questions.push(format!("GET {path}: {question}"));
+            continue;
+        }
+        match obstacle(route) {
+            Some(question) => {
+                questions.push(format!("GET {path}: not cached: {question}"));
+                uncached.push(path.as_str());
+            }
+            None => plans.push(ObservedPlan::new(route)),
+        }
+    }
+    (plans, uncached)
 }
 
 fn upstream_setting(traffic: &ObservedTraffic, upstream: Option<&str>) -> Setting {
@@ -324,10 +332,15 @@ impl<'t> ObservedPlan<'t> {
     }
 
     fn questions(&self) -> Option<String> {
-        let ObservedRoute { path, credentials, .. } = self.route;
+        let ObservedRoute { path, credentials, caller, callers, .. } = self.route;
         match credentials.len() {
             0 => None,
             _ if self.is_shared() => Some(format!("GET {path}: may every caller get the same answer?")),
+            _ if caller.different == 0 && caller.same > 0 => Some(format!(
+                "GET {path}: {callers} callers got the same answer {} times, and never another. Is it so for all, and when it \
+                 changes? Then write `shared: true` instead of `per`.",
+                caller.same
+            )),
             1 => None,
             _ => Some(format!(
                 "GET {path}: callers send {}. Which of them names the caller?",

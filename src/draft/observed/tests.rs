@@ -148,6 +148,12 @@ fn callers_share_only_what_was_the_same_in_several_contents() {
     ] {
         has(&lines(vec![other]), "per: authorization");
     }
+    // The file itself asks, not a comment.
+    let unsure = text(vec![ObservedRoute { agreed_contents: 1, ..shared }]);
+    assert!(
+        unsure.contains("# ? GET /a: 3 callers got the same answer 40 times, and never another."),
+        "{unsure}"
+    );
     let cookies = ObservedRoute {
         caller: DimensionEvidence { different: 1, ..same },
         credentials: vec!["cookie".to_owned()],
