@@ -11,7 +11,7 @@ use std::io::{self, BufRead, Read as _};
 
 use self::line::LoggedRequest;
 use self::templates::Templates;
-use super::openapi::{PathItem, ReadOperation, WriteOperation, add_routes};
+use super::openapi::{PathItem, ReadOperation, RouteSource, WriteOperation, add_routes};
 use super::{Draft, Setting, scalar};
 
 /// Most lines that are read.
@@ -148,7 +148,7 @@ impl Traffic {
                 }
             }
         }
-        add_routes(&mut draft, &items);
+        add_routes(&mut draft, &items, RouteSource::Log);
         draft.questions.push(
             "A log does not tell callers apart. Which of these responses are the same for everyone? The others need `per`."
                 .into(),

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use self::document::Document;
 pub(super) use self::operation::{PathItem, ReadOperation, WriteOperation};
-pub(super) use self::routes::add as add_routes;
+pub(super) use self::routes::{RouteSource, add as add_routes};
 use super::{DEFAULT_UPSTREAM, Draft, Setting, scalar, sequence};
 use crate::policy::{CallerFields, is_ambiguous_name};
 
@@ -54,7 +54,7 @@ pub(crate) fn draft(root: &Value, source: &str, upstream: Option<&str>) -> Resul
         }
     }
     draft.questions.extend(ask_about_files(&document.external_references()));
-    let names = routes::add(&mut draft, &items);
+    let names = routes::add(&mut draft, &items, RouteSource::Document);
     let upstream = upstream.map(str::to_owned).or(origin);
     if upstream.is_none() {
         draft

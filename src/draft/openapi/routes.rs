@@ -15,9 +15,17 @@ const TTL_PURGED: &str = "1m";
 /// A schema of more kinds than this is an envelope, not a kind of its own.
 const MAX_KINDS_OF_SCHEMA: usize = 2;
 
+/// The source that names the paths and their operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::draft) enum RouteSource {
+    Document,
+    Log,
+}
+
 /// A path with its tags.
 struct Planned<'p> {
     item: &'p PathItem,
+    source: RouteSource,
     resource: Resource,
     /// The tags of its responses.
     tags: Vec<Tag>,
@@ -28,8 +36,8 @@ struct Planned<'p> {
 }
 
 /// Adds the routes and questions. Returns the request fields in `per`.
-pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem]) -> BTreeSet<String> {
-    let mut planned: Vec<_> = items.iter().map(Planned::new).collect();
+pub(in crate::draft) fn add(draft: &mut Draft, items: &[PathItem], source: RouteSource) -> BTreeSet<String> {
+    let mut planned: Vec<_> = items.iter().map(|item| Planned::new(item, source)).collect();
     add_bulk_tags(&mut planned);
     add_view_tags(&mut planned);
     add_embedded_tags(&mut planned);
@@ -78,7 +86,7 @@ fn ask_about_spellings(planned: &mut [Planned<'_>]) -> Vec<String> {
 }
 
 impl<'p> Planned<'p> {
-    fn new(item: &'p PathItem) -> Self {
+    fn new(item: &'p PathItem, source: RouteSource) -> Self {
         let resource = Resource::new(item);
         let mut tags: Vec<Tag> = resource
             .items
@@ -98,7 +106,7 @@ impl<'p> Planned<'p> {
             let list = resource.list.iter().map(|text| (text.clone(), "a write to a list changes it"));
             purges.extend(items.chain(kinds).chain(list).map(|(text, why)| Tag { text, why: why.into() }));
         }
-        Self { item, resource, tags, purges, other_spelling: None }
+        Self { item, source, resource, tags, purges, other_spelling: None }
     }
 
     /// Whether a write of the document ends the lifetime of its responses.
@@ -131,9 +139,13 @@ impl<'p> Planned<'p> {
         let who = "Who may share its responses?";
         match &read.access {
             Access::Unclear(why) => Some(format!("{why}. {who}")),
-            Access::Open if let Some(name) = CALLER_SEGMENTS.iter().find(is_caller) => Some(format!(
-                "`{name}` stands for the caller, and the document has no `security` here. {who}"
-            )),
+            Access::Open if let Some(name) = CALLER_SEGMENTS.iter().find(is_caller) => {
+                let unknown = match self.source {
+                    RouteSource::Document => "the document has no `security` here",
+                    RouteSource::Log => "a log does not tell callers apart",
+                };
+                Some(format!("`{name}` stands for the caller, and {unknown}. {who}"))
+            }
             _ if read.has_lifetime => None,
             _ => caution::find_action(self.item, read),
         }
@@ -237,6 +249,9 @@ impl<'p> Planned<'p> {
             (false, false) => {
                 let why = match &self.other_spelling {
                     Some(other) => format!("writes to {other} may change it, and no tag says so"),
+                    None if self.source == RouteSource::Log => {
+                        "no write in the log changes it by its path, so only time does".into()
+                    }
                     None => "no documented write changes it, so only time does".into(),
                 };
                 Setting::new("ttl", TTL_UNPURGED, why)
