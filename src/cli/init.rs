@@ -135,9 +135,7 @@ fn draft(config: &Config, probes: &[ProbedAnswer]) -> Draft {
         ..Draft::default()
     };
     for probe in probes {
-        // A route has no query of its own.
-        let probe = ProbedAnswer { path: route_path(&probe.path), ..probe.clone() };
-        if let Err(error) = PathTemplate::parse(&probe.path) {
+        if let Err(error) = PathTemplate::parse(&probe.route_path()) {
             draft.questions.push(format!("{}: no route: {error}", probe.path));
             continue;
         }
@@ -162,12 +160,6 @@ fn draft(config: &Config, probes: &[ProbedAnswer]) -> Draft {
             .into(),
     );
     draft
-}
-
-/// The path without its query, with braces escaped as a template needs.
-fn route_path(path: &str) -> String {
-    let path = path.split('?').next().unwrap_or(path);
-    path.replace('{', "%7B").replace('}', "%7D")
 }
 
 /// Creates the file. A file that is there is replaced only if `force` says so.

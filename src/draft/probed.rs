@@ -6,6 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, VARY};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{DraftRoute, Setting};
+use crate::observation::{is_value_segment, parameter_name};
 use crate::policy::not_stored::NotStored;
 
 /// The lifetime that is proposed where the API says none.
@@ -40,7 +41,22 @@ impl ProbedAnswer {
             ],
             Err(reason) => vec![Setting::new("ttl", "upstream", refusal(reason))],
         };
-        Ok(DraftRoute { path: self.path.clone(), about: vec![about], settings })
+        Ok(DraftRoute { path: self.route_path(), about: vec![about], settings })
+    }
+
+    /// The path without its query, which a route has none of, and with parameters in the place of values. Other braces are
+    /// escaped as a template needs.
+    pub(crate) fn route_path(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or(&self.path);
+        let mut values = 0;
+        let segments = path.split('/').map(|segment| {
+            if !is_value_segment(segment) {
+                return segment.replace('{', "%7B").replace('}', "%7D");
+            }
+            values += 1;
+            parameter_name(values)
+        });
+        segments.collect::<Vec<_>>().join("/")
     }
 
     fn describe(&self) -> String {

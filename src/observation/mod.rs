@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 
 pub use self::dimensions::DimensionEvidence;
 pub(crate) use self::dimensions::LIFETIMES;
-pub(crate) use self::paths::{is_plain_word, is_value_segment};
+pub(crate) use self::paths::{is_plain_word, is_value_segment, parameter_name};
 pub use self::recorder::{ReadRecorder, WriteRecorder};
 pub use self::report::{ObservedRoute, ObservedTraffic, SharedChange, SharedValue, WriteLink};
 

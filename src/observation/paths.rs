@@ -101,7 +101,7 @@ impl PathShapes {
 }
 
 /// The parameter at this place, counted from one. Two parameters of a path have two names.
-pub(super) fn parameter_name(place: usize) -> String {
+pub(crate) fn parameter_name(place: usize) -> String {
     if place == 1 { "{id}".to_owned() } else { format!("{{id{place}}}") }
 }
 

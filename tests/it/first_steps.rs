@@ -31,7 +31,8 @@ async fn an_address_is_enough_and_init_writes_the_rest() {
     .await;
 
     let init = |more: &[&str]| {
-        let paths = ["init", "--upstream", &upstream.url(), "/dated", "/plain", "/mine?x=1", "/gone"];
+        let paths =
+            ["init", "--upstream", &upstream.url(), "/dated", "/plain", "/mine?x=1", "/of/7/8", "/gone"];
         Command::new(&[&paths, more].concat()).directory(folder.path()).output()
     };
     let first = init(&[]).await;
@@ -42,6 +43,8 @@ async fn an_address_is_enough_and_init_writes_the_rest() {
         "  - path: /dated\n    ttl: upstream  # its own lifetime: 60 s\n",
         "  - path: /plain\n    mode: observe",
         "  - path: /mine\n    ttl: upstream  # not stored as it is (private)",
+        "  # GET /of/7/8: 200 in ",
+        "  - path: /of/{id}/{id2}\n",
         "  - path: /{*rest?}\n    ttl: upstream\n",
         "# ? GET /gone: 404 in",
     ] {
