@@ -96,6 +96,15 @@ impl Difference {
     }
 }
 
+/// Whether a path has all that a route's template names: `/courses/7/publish` what `/courses/{id}` does.
+fn starts_with_route(path: &str, template: &str) -> bool {
+    let mut segments = path.split('/');
+    let is_same = |(name, segment): (&str, Option<&str>)| {
+        segment.is_some_and(|segment| name == segment || name.starts_with('{') && name.ends_with('}'))
+    };
+    template.contains('{') && template.split('/').all(|name| is_same((name, segments.next())))
+}
+
 impl FoundChange<'_> {
     fn into_finding(self, kind: FindingKind) -> AuditFinding {
         let AuditSample { request, route, stored, served_at, .. } = self.sample;
@@ -120,7 +129,13 @@ impl FoundChange<'_> {
         match kind {
             FindingKind::PurgeMissing => {
                 let write = self.causes.first().map_or("the write", |cause| cause.write.as_str());
+                let has_values =
+                    self.causes.first().is_some_and(|cause| starts_with_route(&cause.path, path));
                 match route.tags.first() {
+                    Some(tag) if has_values => format!(
+                        "add `{}` to `purges` of the route of {write}, with the names that its path has for the values",
+                        tag.as_str()
+                    ),
                     Some(tag) if tag.as_str().contains('{') => format!(
                         "add `{}` to `purges` of the route of {write}, with values that the write has, such as \
                          `{{request.json:/id}}`",
@@ -144,5 +159,24 @@ impl FoundChange<'_> {
                 format!("add {place} to `audit.ignore` if it names the moment, or do not cache `{path}`")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_below_that_of_a_route_has_its_values() {
+        for (path, has_values) in [
+            ("/courses/7", true),
+            ("/courses/7/publish", true),
+            ("/courses", false),
+            ("/users/7", false),
+            ("/api/courses/7", false),
+        ] {
+            assert_eq!(starts_with_route(path, "/courses/{id}"), has_values, "{path}");
+        }
+        assert!(!starts_with_route("/courses", "/courses"), "a route without values");
     }
 }
