@@ -45,7 +45,7 @@ pub(super) fn run(args: &SuggestArgs, config: &Path) -> ExitCode {
             let open = || File::open(path).map(BufReader::new);
             access_log::draft(open, &name(path), upstream.unwrap_or(DEFAULT_UPSTREAM))
         }
-        (None, None) if args.observed => draft_observed(args, config),
+        (None, None) if args.observed => draft_observed(&args.admin, config, upstream),
         (None, None) => Err("name a source: --openapi FILE, --access-log FILE or --observed".into()),
     })
 }
@@ -56,8 +56,12 @@ fn name_file(path: &Path, error: &str) -> String {
 }
 
 /// Asks a running larder.
-fn draft_observed(args: &SuggestArgs, config: &Path) -> Result<Draft, String> {
-    let report = args.admin.client(config)?.send(Method::GET, "/observed", None)?;
+pub(super) fn draft_observed(
+    admin: &AdminArgs,
+    config: &Path,
+    upstream: Option<&str>,
+) -> Result<Draft, String> {
+    let report = admin.client(config)?.send(Method::GET, "/observed", None)?;
     let mut traffic: ObservedTraffic = serde_json::from_value(report)
         .map_err(|error| format!("another version of larder answered: {error}"))?;
     // A larder of an earlier version names no upstream. The file may be the one that the shell has just emptied.
@@ -66,7 +70,7 @@ fn draft_observed(args: &SuggestArgs, config: &Path) -> Result<Draft, String> {
     {
         traffic.upstream = config.upstream.addresses.iter().map(ToString::to_string).collect();
     }
-    observed::draft(&traffic, "a running larder", args.upstream.as_deref())
+    observed::draft(&traffic, "a running larder", upstream)
 }
 
 /// Prints the text of a draft, and what `larder lint` finds in it.

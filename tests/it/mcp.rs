@@ -5,11 +5,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Command, Larder, Scratch, Upstream};
+use crate::support::{Answer, Command, Larder, Scratch, Upstream};
 
 const YAML: &str = "routes:
   - {path: /api/courses, ttl: 60s, tags: [courses]}
   - {path: '/api/courses/{id}', ttl: 60s, tags: ['course:{id}'], purges: [courses]}
+  - {path: /seen, ttl: 60s, mode: observe}
 ";
 
 struct Assistant {
@@ -72,6 +73,10 @@ async fn every_tool_answers_a_client() {
     larder.get("/api/courses").await.assert_stored();
     larder.get("/api/courses").await.assert_hit();
     larder.request("PUT", "/api/courses/7").await.assert_status(200);
+    for _ in 0..2 {
+        upstream.on("/seen", Answer::ok("the same"));
+        larder.get("/seen").await.assert_status(200);
+    }
     larder.get("/api/courses").await.assert_stored();
 
     let scratch = Scratch::new();
@@ -113,6 +118,7 @@ async fn every_tool_answers_a_client() {
             ("test", json!({"file": "wrong.test.yaml"}), "ttl: expected 5s, found 1m", true),
             ("test", json!({}), "no regular file", true),
             ("suggest", json!({"openapi": "api.json"}), "- path: /pets", false),
+            ("suggest", json!({}), "- path: /seen", false),
             ("suggest", json!({"openapi": "proxy.yaml"}), "no OpenAPI document", true),
         ];
         let mut tools = assistant.tools();

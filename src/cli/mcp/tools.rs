@@ -7,10 +7,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::cli::admin::{AdminArgs, percent_encoded};
+use crate::cli::suggest::draft_observed;
 use crate::cli::test::report_tests;
 use crate::config::rules::Rules;
 use crate::config::{Config, read_document};
-use crate::draft::openapi;
+use crate::draft::{Draft, openapi};
 
 pub(super) struct Toolbox {
     pub admin: AdminArgs,
@@ -80,9 +81,9 @@ impl Toolbox {
             ),
             tool(
                 "suggest",
-                "A configuration from an OpenAPI 3 document",
-                &json!({"openapi": {"type": "string", "description": "The path of the file"}}),
-                &["openapi"],
+                "A configuration from the traffic seen on routes in `mode: observe`, or from an OpenAPI 3 document",
+                &json!({"openapi": {"type": "string", "description": "The path of the document; without it, the traffic"}}),
+                &[],
             ),
         ];
         if self.may_purge {
@@ -111,6 +112,9 @@ impl Toolbox {
             "test" => {
                 let file = arguments["file"].as_str().unwrap_or_default();
                 self.find_file(file, MAX_CONFIG_BYTES).and_then(|path| run_tests(&path, &self.config))
+            }
+            "suggest" if arguments["openapi"].is_null() => {
+                draft_observed(&self.admin, &self.config, None).and_then(|draft| write(&draft))
             }
             "suggest" => {
                 let file = arguments["openapi"].as_str().unwrap_or_default();
@@ -203,6 +207,9 @@ fn run_tests(path: &Path, config: &Path) -> Called {
 
 fn suggest(path: &Path) -> Called {
     let document = read_document(path).map_err(|errors| errors.summary())?;
-    let draft = openapi::draft(&document, &path.file_name().unwrap_or_default().to_string_lossy(), None)?;
+    write(&openapi::draft(&document, &path.file_name().unwrap_or_default().to_string_lossy(), None)?)
+}
+
+fn write(draft: &Draft) -> Called {
     draft.write().map(|(text, _)| text).map_err(|errors| errors.to_string())
 }
