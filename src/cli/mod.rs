@@ -75,7 +75,7 @@ enum Command {
     Init(init::InitArgs),
     /// Convert an nginx, Varnish or Souin configuration
     Import(import::ImportArgs),
-    /// Suggest a configuration from an OpenAPI document or an access log
+    /// Suggest a configuration from an OpenAPI document, an access log or observed traffic
     Suggest(suggest::SuggestArgs),
     /// Report every error and warning in a configuration
     Check {
@@ -275,7 +275,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
             && matches.value_source(id) == Some(ValueSource::CommandLine)
     };
     if let Some((name, sub)) = matches.subcommand() {
-        let misplaced = ["listen", "upstream", "admin", "log_level", "log_format"];
+        let misplaced = ["listen", "upstream", "observe", "admin", "log_level", "log_format"];
         if let Some(id) = misplaced.into_iter().find(|id| is_flag(&matches, id)) {
             let message = format!("write --{} after `{name}`", id.replace('_', "-"));
             return Err(command.error(ErrorKind::ArgumentConflict, message));

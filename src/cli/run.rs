@@ -14,6 +14,7 @@ use crate::Shutdown;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, Listen, SettingOverrides};
 use crate::logging;
+use crate::policy::route::RouteMode;
 use crate::server::{Listener, Listeners, tls};
 
 /// Settings that take precedence over the configuration.
@@ -25,6 +26,9 @@ pub(super) struct OverrideArgs {
     /// The API behind larder: http://host:port, https://host or unix:/path
     #[arg(long, value_name = "URL", env = "LARDER_UPSTREAM")]
     upstream: Option<String>,
+    /// Cache nothing and observe all requests, for `larder suggest --observed`: `mode: observe` in `defaults`
+    #[arg(long)]
+    observe: bool,
     /// The address for operators: address:port, unix:/path, or off
     #[arg(long, value_name = "ADDRESS", env = "LARDER_ADMIN")]
     admin: Option<String>,
@@ -87,6 +91,16 @@ fn first_steps(config: &Config, listeners: &Listeners) -> String {
         Some(listener) => format!("Operators  http://{listener}/dashboard\n"),
         None => String::new(),
     };
+    if config.routes.iter().all(|route| route.mode == RouteMode::Observe) {
+        return format!(
+            "No {DEFAULT_CONFIG}: larder forwards everything, and observes what changes the answers.
+
+Clients    http://{proxy} in front of {upstream}
+{admin}Go on      larder suggest --observed > {DEFAULT_CONFIG}   (once each kind of write has occurred some times)
+
+"
+        );
+    }
     format!(
         "No {DEFAULT_CONFIG}: larder caches what the API itself allows (its Cache-Control and Expires), nothing else.
 
@@ -207,6 +221,7 @@ impl OverrideArgs {
         SettingOverrides {
             listen: self.listen.clone(),
             upstream: self.upstream.clone(),
+            observe: self.observe,
             admin_listen: self.admin.clone(),
             log_level: self.log_level.clone(),
             log_format: self.log_format.clone(),
@@ -239,17 +254,20 @@ mod tests {
         let over = OverrideArgs {
             listen: vec!["127.0.0.1:1".into(), "unix:/tmp/l.sock".into()],
             upstream: Some("https://api.example".into()),
+            observe: true,
             admin: Some("off".into()),
             log_level: Some("debug".into()),
             log_format: Some("json".into()),
         };
-        let text = "upstream: http://127.0.0.1:3000";
+        let text =
+            "upstream: http://127.0.0.1:3000\nroutes: [{path: /a, ttl: 1s}, {path: /b, ttl: 1s, mode: on}]";
         let config = Config::parse(text, "proxy.yaml", &|_| None, &over.overrides())
             .unwrap_or_else(|errors| panic!("{errors}"));
         let listen = [Listen::Tcp("127.0.0.1:1".parse().unwrap()), Listen::Unix("/tmp/l.sock".into())];
         assert_eq!(config.listen, listen);
         assert_eq!(config.upstream.urls(), "https://api.example");
         assert_eq!(config.admin.listen, None);
+        assert_eq!((config.routes[0].mode, config.routes[1].mode), (RouteMode::Observe, RouteMode::On));
         assert_eq!((config.log.level.as_str(), config.log.json), ("debug", true));
         assert_eq!(socket_files(&config), [PathBuf::from("/tmp/l.sock")]);
     }

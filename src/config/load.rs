@@ -19,6 +19,8 @@ pub struct SettingOverrides {
     pub listen: Vec<String>,
     /// In place of `upstream`.
     pub upstream: Option<String>,
+    /// `mode: observe` in `defaults`.
+    pub(crate) observe: bool,
     /// In place of `admin.listen`.
     pub admin_listen: Option<String>,
     pub(crate) log_format: Option<String>,
@@ -164,6 +166,9 @@ impl SettingOverrides {
             let keeps_settings =
                 root.entry("upstream").is_some_and(|node| matches!(node.value, Value::Mapping(_)));
             set_value(root, if keeps_settings { &["upstream", "url"] } else { &["upstream"] }, url);
+        }
+        if self.observe {
+            set_value(root, &["defaults", "mode"], scalar("observe", "--observe"));
         }
         // `off` replaces the whole section.
         let is_off = self.admin_listen.as_ref().is_some_and(|text| text.eq_ignore_ascii_case("off"));

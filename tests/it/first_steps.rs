@@ -1,6 +1,11 @@
 //! The way from an address of an API to a first `proxy.yaml`.
 
-use crate::support::{Answer, Command, Larder, Process, Scratch, Upstream, eventually, free_port};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{
+    Answer, Client, Command, Larder, Process, Received, Scratch, Upstream, eventually, free_port,
+};
 
 /// `/dated` has a lifetime of its own, `/plain` has none, `/mine` is for one caller.
 fn api() -> Upstream {
@@ -64,6 +69,89 @@ async fn an_address_is_enough_and_init_writes_the_rest() {
     assert!(init(&["--force"]).await.status.success());
     let printed = init(&["--print"]).await;
     assert!(String::from_utf8_lossy(&printed.stdout).contains("  - path: /dated\n"));
+}
+
+/// Courses with seats, which an enrolment takes.
+fn courses() -> Upstream {
+    let upstream = Upstream::start();
+    let seats = Arc::new([30, 30, 30].map(AtomicUsize::new));
+    let all = seats.clone();
+    upstream.on("/courses", move |_: &Received| Answer::json(format!("{all:?}")));
+    for course in 0..seats.len() {
+        let (own, taken) = (seats.clone(), seats.clone());
+        upstream.on(&format!("/courses/{course}"), move |_: &Received| {
+            Answer::json(format!("[{:?}]", own[course]))
+        });
+        upstream.on(&format!("/courses/{course}/enroll"), move |_: &Received| {
+            taken[course].fetch_sub(1, Ordering::SeqCst);
+            Answer::status(204)
+        });
+    }
+    upstream
+}
+
+/// Reads everything before and after each of some enrolments, and gives how many answers were hits; none is old.
+async fn enrol(larder: &Client, upstream: &Upstream) -> usize {
+    let api = Client::new(upstream.address());
+    let mut hits = 0;
+    for round in 0..12 {
+        for path in ["/courses", "/courses/0", "/courses/1", "/courses/2", "/courses/2"] {
+            let reply = larder.get(path).await.assert_status(200);
+            assert_eq!(reply.text(), api.get(path).await.text(), "{path} in round {round}");
+            hits += usize::from(reply.is_hit());
+        }
+        if round % 4 != 3 {
+            larder.request("POST", &format!("/courses/{}/enroll", round % 4)).await.assert_status(204);
+        }
+    }
+    hits
+}
+
+/// The five commands of docs/start.md: run and observe, suggest, check, lint, run with the file.
+#[tokio::test]
+async fn five_commands_lead_from_an_address_to_a_right_file() {
+    let upstream = courses();
+    let folder = Scratch::new();
+    let [proxy, admin] = [free_port(), free_port()];
+    let (listen, operators) = (format!("127.0.0.1:{proxy}"), format!("127.0.0.1:{admin}"));
+    let start = |more: &[&str]| {
+        let addresses = ["--listen", &listen, "--admin", &operators];
+        let command = Command::new(&[&addresses, more].concat()).directory(folder.path());
+        Process::spawn(command, Scratch::new(), proxy, admin)
+    };
+    let larder = start(&["--upstream", &upstream.url(), "--observe"]).await;
+    assert_eq!(enrol(&larder, &upstream).await, 0, "nothing is cached");
+    eventually("all reads are recorded", || async {
+        let report: serde_json::Value = larder.admin.get("/observed").await.json();
+        (report["sampled"] == 60).then_some(())
+    })
+    .await;
+    // The shell empties the file that the running larder watches before the command writes it.
+    let script = format!("\"$0\" suggest --observed --admin {operators} > proxy.yaml");
+    let suggest = Command::with_program("sh", &["-c", &script, env!("CARGO_BIN_EXE_larder")]);
+    suggest.directory(folder.path()).stdout().await;
+    let file = folder.path().join("proxy.yaml");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    assert!(text.contains(&format!("\nupstream: \"{}\"\n", upstream.url())), "{text}");
+    eventually("the running larder takes the file", || async {
+        (larder.metric("larder_config_in_use").await == 1.0
+            && larder.log().contains("configuration reloaded"))
+        .then_some(())
+    })
+    .await;
+    assert_eq!(enrol(&larder, &upstream).await, 0, "nothing is turned on");
+    Command::new(&["check", "--strict"]).directory(folder.path()).stdout().await;
+    Command::new(&["lint"]).directory(folder.path()).stdout().await;
+    drop(larder);
+    // The step by hand: what the file says of it.
+    let defaults = text.lines().find(|line| line.starts_with("defaults: {mode: observe}")).expect("the line");
+    std::fs::write(&file, text.replace(defaults, "")).expect("a file");
+    let larder = start(&[]).await;
+    let hits = enrol(&larder, &upstream).await;
+    assert!(hits >= 20, "{hits} hits\n{text}");
+    for line in ["  - path: /courses/{id}/enroll\n", "    tags: [courses]", "    purges: ["] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
 }
 
 /// The command that larder prints when it runs without a file names no path.

@@ -214,6 +214,7 @@ fn flags_take_the_place_of_the_file() {
     let overrides = SettingOverrides {
         listen: vec!["127.0.0.1:1".into(), "127.0.0.1:2".into()],
         upstream: Some("http://other".into()),
+        observe: false,
         admin_listen: Some("127.0.0.1:3".into()),
         log_format: Some("json".into()),
         log_level: Some("debug".into()),
