@@ -113,6 +113,18 @@ fn an_upstream_is_a_url_or_a_mapping_with_one() {
 }
 
 #[test]
+fn an_expectation_that_http2_can_not_forward_is_a_warning() {
+    for (settings, is_warned) in [
+        ("http2: true, expect: forward", true),
+        ("http2: true, expect: answer", false),
+        ("expect: forward", false),
+    ] {
+        let config = parse(&format!("upstream: {{url: http://api, {settings}}}")).expect(settings);
+        assert_eq!(config.warnings.len(), usize::from(is_warned), "{:?}", config.warnings);
+    }
+}
+
+#[test]
 fn an_upstream_that_can_t_be_reached_is_refused() {
     for (written, part) in [
         ("127.0.0.1:3000", "write `http://127.0.0.1:3000`"),
@@ -323,8 +335,6 @@ fn sizes_and_networks_that_can_not_be_meant_are_warnings() {
         ("store: {memory: 1KiB}\nroutes: [{path: /a, purges: []}]", &[]),
         ("trusted_proxies: [0.0.0.0/0]", &["every client may say"]),
         ("trusted_proxies: [10.0.0.0/8]", &[]),
-        ("upstream: {url: 'http://a', http2: true, expect: forward}", &["is answered by larder"]),
-        ("upstream: {url: 'http://a', http2: true, expect: answer}", &[]),
     ] {
         let warnings = right(more).warnings;
         assert_eq!(warnings.len(), expected.len(), "{more}: {warnings:?}");
