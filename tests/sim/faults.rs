@@ -1,8 +1,9 @@
 //! Faults, any number at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::dice::Dice;
 use crate::network::Path;
@@ -10,6 +11,10 @@ use crate::plan::{Actor, Operation};
 use crate::redis::Database;
 use crate::simulation::Simulation;
 use crate::upstream::Mood;
+
+/// A silence after which a replica is not on the roll any more, in milliseconds.
+const MIN_SILENCE: u64 = 4200;
+const MAX_SILENCE: u64 = 5500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -38,6 +43,12 @@ pub enum Kind {
     RollingDeployment,
     UpstreamSlow,
     UpstreamCuts,
+    /// It ends as on a signal, and comes back. Not among [`Kind::ALL`], nor are those below it: `Setting` draws them.
+    ReplicaLeaves,
+    /// Nothing of it reaches the server until it is taken off the roll.
+    ReplicaUnheard,
+    /// The same, because it stands still.
+    ReplicaAsleep,
 }
 
 impl Kind {
@@ -98,6 +109,9 @@ pub async fn strike(simulation: Arc<Simulation>, number: u64, kind: Kind, mut di
             Kind::ReplicaFrozen
             | Kind::ReplicaPausedBeforeSend
             | Kind::ReplicaKilled
+            | Kind::ReplicaLeaves
+            | Kind::ReplicaUnheard
+            | Kind::ReplicaAsleep
             | Kind::Reload
             | Kind::RollingDeployment => {
                 strike_replica(&simulation, kind, slot, &mut dice).await;
@@ -124,6 +138,19 @@ async fn strike_replica(simulation: &Arc<Simulation>, kind: Kind, slot: usize, d
             sleep(dice.millis(10, 700)).await;
             process.thaw();
         }
+        Kind::ReplicaLeaves => leave(simulation, slot, dice).await,
+        Kind::ReplicaUnheard => {
+            let path = simulation.path(slot);
+            path.weather.lock().is_silent = true;
+            sleep(dice.millis(MIN_SILENCE, MAX_SILENCE)).await;
+            path.weather.lock().is_silent = false;
+        }
+        Kind::ReplicaAsleep => {
+            let process = simulation.replica(slot).process.clone();
+            process.freeze();
+            sleep(dice.millis(MIN_SILENCE, MAX_SILENCE)).await;
+            process.thaw();
+        }
         Kind::ReplicaPausedBeforeSend => pause_before_send(simulation, slot, dice).await,
         Kind::ReplicaKilled => {
             simulation.kill(slot);
@@ -145,6 +172,25 @@ async fn strike_replica(simulation: &Arc<Simulation>, kind: Kind, slot: usize, d
             }
         }
     }
+}
+
+/// Ends the process as a signal does. It is asked for a while still, as by clients that its drain did not wait for. Now and
+/// then its way to the server is slow or lossy meanwhile, and it comes back under its name.
+async fn leave(simulation: &Arc<Simulation>, slot: usize, dice: &mut Dice) {
+    let (path, replica) = (simulation.path(slot), simulation.replica(slot));
+    let before = path.weather.lock().clone();
+    if dice.one_in(3) {
+        let mut weather = path.weather.lock();
+        (weather.delay, weather.loss) = (dice.between(5, 60), dice.between(0, 8));
+    }
+    let leaving = replica.process.enter(|| larder::tasks::spawn(replica.clone().leave()));
+    // A process that is frozen or dead meanwhile does not leave.
+    _ = timeout(Duration::from_secs(1), leaving).await;
+    sleep(dice.millis(0, 300)).await;
+    *path.weather.lock() = before;
+    simulation.kill(slot);
+    sleep(dice.millis(0, 200)).await;
+    simulation.restart(slot);
 }
 
 /// Pauses the process at its next guarded write, for longer than the mark lasts, or for less. Its way to the server may

@@ -12,7 +12,7 @@ use larder::purging::{GuardError, IntentGuard};
 use larder::random::random_bytes;
 use larder::store::tiered::TieredStore;
 use larder::store::{PurgeStore, ReplicaRegistry, Store};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::history::History;
 use crate::process::Process;
@@ -174,6 +174,18 @@ impl Replica {
             None => Target::Everything,
         };
         self.store.purge(Purge::hard(vec![target])).await.ok()
+    }
+
+    /// Ends as on a signal: its purges go to Redis while there is time, and then no purge waits for it any more.
+    pub async fn leave(self: Arc<Self>) {
+        let pending = || self.store.remote_status().map_or(0, |remote| remote.pending_purges);
+        let flushing = async {
+            while pending() > 0 && !(self.store.sync().await && pending() == 0) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        _ = timeout(Duration::from_millis(300), flushing).await;
+        self.store.deregister().await;
     }
 
     /// `Purge-Wait: applied`.

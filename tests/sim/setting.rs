@@ -1,8 +1,9 @@
 //! The setting of a simulation: how larder is configured, which faults there are, for how long.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use larder::config::{Config, StoreSettings};
+use larder::config::{Config, OnStoreLoss, StoreSettings};
 use larder::purge::IndexBounds;
 
 use crate::dice::Dice;
@@ -69,7 +70,19 @@ impl Setting {
             waits: 3,
             faults,
         };
-        usual.with_theme(dice)
+        usual.with_theme(dice).with_leaving(&mut dice.branch(7))
+    }
+
+    /// Replicas that end and come back, and now and then one that nobody hears of for longer than it stays on the roll.
+    fn with_leaving(mut self, dice: &mut Dice) -> Self {
+        if dice.one_in(6) {
+            self.faults.extend([Kind::ReplicaLeaves; 2]);
+        }
+        if dice.one_in(60) {
+            self.faults.push(*dice.pick(&[Kind::ReplicaUnheard, Kind::ReplicaAsleep]));
+            self.lasts = dice.millis(6500, 7500);
+        }
+        self
     }
 
     /// Every other setting brings together what is rarely together by chance.
@@ -137,17 +150,17 @@ impl Setting {
 
     /// The settings of a `proxy.yaml`.
     pub fn store(&self, slot: usize) -> StoreSettings {
-        let on_store_loss = match self.serve {
-            Duration::ZERO => "bypass".to_owned(),
-            serve => format!("{{serve: {}ms}}", serve.as_millis()),
-        };
-        let yaml = format!(
-            "upstream: http://127.0.0.1:1\nstore: {{redis: \"redis://simulated\", timeout: 50ms, max_lag: {}ms, memory: {}, \
-             on_store_loss: {on_store_loss}, replica: replica-{slot}}}",
-            self.max_lag.as_millis(),
-            if self.has_local_tier { "1MiB" } else { "0" },
-        );
-        Config::parse(&yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration").store
+        let whole_millis = |time: Duration| Duration::from_millis(time.as_millis() as u64);
+        StoreSettings {
+            max_lag: whole_millis(self.max_lag),
+            on_store_loss: match self.serve {
+                Duration::ZERO => OnStoreLoss::Bypass,
+                serve => OnStoreLoss::Serve(whole_millis(serve)),
+            },
+            memory: if self.has_local_tier { 1 << 20 } else { 0 },
+            replica: Some(format!("replica-{slot}")),
+            ..usual_store().clone()
+        }
     }
 
     pub fn bounds(&self) -> IndexBounds {
@@ -190,4 +203,14 @@ impl Setting {
             applied: None,
         })
     }
+}
+
+/// The settings that all replicas have, parsed once: that takes longer than all else that the start of a replica does.
+fn usual_store() -> &'static StoreSettings {
+    static USUAL: OnceLock<StoreSettings> = OnceLock::new();
+    USUAL.get_or_init(|| {
+        let yaml =
+            "upstream: http://127.0.0.1:1\nstore: {redis: \"redis://simulated\", timeout: 50ms}\nroutes: []\n";
+        Config::parse(yaml, "proxy.yaml", &|_| None, &Default::default()).expect("a configuration").store
+    })
 }
