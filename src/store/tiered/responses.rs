@@ -21,7 +21,7 @@ use crate::store::{
     BoxFuture, FetchToken, GetResult, InspectedEntry, ResponseStore, StoreError, StoreStats, Tier,
     ValidEntry, encoding,
 };
-use crate::stored_response::{StoredEntry, StoredResponse};
+use crate::stored_response::{StoredEntry, StoredResponse, Terms, Variants};
 use crate::tasks::spawn;
 
 /// The first bytes of a corrupt value: of a sealed one up to its nonce or MAC. It is deleted only while they are still the
@@ -211,12 +211,14 @@ impl Tiers {
             self.first.record_absence(key, find_purge(&entry, &self.index.view));
             return None;
         };
+        let Some(local) = self.get_local(key) else {
+            self.first.insert(*key, entry, &self.index.view, self.clock.now());
+            return Some(found);
+        };
         // Clients may have been served this entry already: don't go back to an older fetch of another replica.
-        if let Some(local) = self.get_local(key).filter(|local| !is_newer(&entry, &local.stored)) {
-            return Some(local);
-        }
-        self.first.insert(*key, entry, &self.index.view, self.clock.now());
-        Some(found)
+        let Some(newer) = select_newer(entry, &local.stored) else { return Some(local) };
+        self.first.insert(*key, newer.clone(), &self.index.view, self.clock.now());
+        Some(ValidEntry { stored: newer, ..found })
     }
 
     /// Opens, expands and decodes a value. `None` before Redis' clock is known.
@@ -262,14 +264,33 @@ impl Tiers {
     }
 }
 
-/// Whether one response was fetched later than the other.
-fn is_newer(one: &StoredEntry, other: &StoredEntry) -> bool {
-    match (one, other) {
+/// The entry in Redis, if it takes the place of the one in memory: it was fetched later, or another replica found that the
+/// resource is gone.
+fn select_newer(remote: StoredEntry, local: &StoredEntry) -> Option<StoredEntry> {
+    match (&remote, local) {
         (StoredEntry::Response(one), StoredEntry::Response(other)) => {
-            one.head.terms().requested_at > other.head.terms().requested_at
+            let is_later = one.head.terms().requested_at > other.head.terms().requested_at;
+            (is_later || is_withdrawn_from(one, other)).then_some(remote)
         }
-        _ => false,
+        (StoredEntry::Variants(one), StoredEntry::Variants(other)) => {
+            // Other kinds may be known here.
+            let (withdrawn_at, expires_at) = (one.withdrawn_at, one.expires_at.max(other.expires_at));
+            (withdrawn_at > other.withdrawn_at).then(|| {
+                StoredEntry::Variants(Arc::new(Variants { withdrawn_at, expires_at, ..(**other).clone() }))
+            })
+        }
+        _ => None,
     }
+}
+
+/// Whether it is the same response without its stale windows. Its times differ by as much as the replicas know Redis' clock.
+fn is_withdrawn_from(one: &StoredResponse, other: &StoredResponse) -> bool {
+    let has_windows = |terms: Terms| !(terms.stale_while_revalidate + terms.stale_if_error).is_zero();
+    !has_windows(one.head.terms())
+        && has_windows(other.head.terms())
+        && one.head.status == other.head.status
+        && one.head.fields.encoded_parts() == other.head.fields.encoded_parts()
+        && one.body == other.body
 }
 
 #[cfg(test)]
