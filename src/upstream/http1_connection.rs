@@ -27,7 +27,7 @@ const MAX_POLLS_PER_WAKE: usize = 8;
 
 /// Bytes of a response that are read at once: each response that waits for its reader keeps so many. It bounds a header
 /// section, too.
-const MAX_READ_BUFFER_BYTES: usize = 128 * 1024;
+pub(super) const MAX_HEADER_SECTION_BYTES: usize = 128 * 1024;
 
 /// A connection that was idle for less is taken to be open. Under load the check would cost a system call a request.
 const UNCHECKED_IDLE_TIME: Duration = Duration::from_millis(10);
@@ -56,7 +56,7 @@ impl Http1Connection {
         let stats = stream.inner().stats();
         let (sender, connection) = Builder::new()
             .max_headers(header_count)
-            .max_buf_size(MAX_READ_BUFFER_BYTES)
+            .max_buf_size(MAX_HEADER_SECTION_BYTES)
             // RFC 9112 §5.1: a proxy removes white space before the colon from a response.
             .allow_spaces_after_header_name_in_responses(true)
             .handshake(stream)

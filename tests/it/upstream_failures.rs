@@ -166,7 +166,10 @@ async fn hundreds_of_response_fields_pass_and_more_are_larders_limit() {
     upstream.on("/400", with_fields(400));
     let refused = larder.get("/400").await.assert_status(502);
     assert!(refused.text().contains("upstream.header_count"), "{refused}");
-    larder.metric_becomes(r#"larder_upstream_failures_total{reason="header-too-large"}"#, 1.0).await;
+    upstream.on("/long", Answer::ok("x").header("x-long", &"1".repeat(200 * 1024)));
+    let refused = larder.get("/long").await.assert_status(502);
+    assert!(refused.text().contains("128 KiB"), "{refused}");
+    larder.metric_becomes(r#"larder_upstream_failures_total{reason="header-too-large"}"#, 2.0).await;
 }
 
 #[tokio::test]
