@@ -16,7 +16,7 @@ use super::error::ProxyError;
 use super::forwarding::{self, FORWARDED_ADDRESS_FIELDS, Origin, client_ip};
 use super::interim::InterimSender;
 use super::request_fields::{asks_for_upgrade, normalize_fields, unambiguous_names};
-use super::request_host::{authority, keep_ban_host, normalize_host, single_value};
+use super::request_host::{authority, keep_purge_host, normalize_host, single_value};
 use super::spans::RequestSpan;
 use super::trace_context::{self, TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::access_log::UpstreamTime;
@@ -172,7 +172,7 @@ impl ClientHead {
         // Internal requests are trusted: their fields come from the configuration or from trusted requests.
         let trusted = refresh.is_some()
             || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));
-        keep_ban_host(&mut parts);
+        keep_purge_host(&mut parts);
         let believed = if trusted { &config.trusted_fields[..] } else { &[] };
         if trusted {
             override_fields::remove_forwarded(&mut parts.headers, names, believed);

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Uri, Version};
 
 use super::error::ProxyError;
+use crate::policy::invalidation::is_purge_method;
 
 const X_HOST: HeaderName = HeaderName::from_static("x-host");
 
@@ -46,22 +47,22 @@ fn check_host(target: &Uri, host: Option<&str>) -> Result<(), ProxyError> {
     is_same.then_some(()).ok_or(ProxyError::BadRequest("a Host that differs from :authority"))
 }
 
-/// The `X-Host` of a BAN, which names what is purged. A client that is not trusted overrides no host by it.
+/// The `X-Host` of a purge, which names what a BAN purges. A client that is not trusted overrides no host by it.
 #[derive(Clone)]
-struct BanHost(HeaderMap);
+struct PurgeHost(HeaderMap);
 
-/// Keeps the `X-Host` of a BAN before fields that override the host are removed.
-pub(super) fn keep_ban_host(parts: &mut Parts) {
-    if parts.method.as_str() == "BAN" && parts.headers.contains_key(X_HOST) {
+/// Keeps the `X-Host` of a purge before fields that override the host are removed.
+pub(super) fn keep_purge_host(parts: &mut Parts) {
+    if is_purge_method(parts.method.as_str(), true) && parts.headers.contains_key(X_HOST) {
         let hosts = parts.headers.get_all(X_HOST).iter().cloned();
-        parts.extensions.insert(BanHost(hosts.map(|host| (X_HOST, host)).collect()));
+        parts.extensions.insert(PurgeHost(hosts.map(|host| (X_HOST, host)).collect()));
     }
 }
 
 /// The fields of a purge request, as they were sent.
 pub(super) fn purge_fields(parts: &Parts) -> Cow<'_, HeaderMap> {
-    match parts.extensions.get::<BanHost>() {
-        Some(BanHost(hosts)) => {
+    match parts.extensions.get::<PurgeHost>() {
+        Some(PurgeHost(hosts)) => {
             let mut headers = parts.headers.clone();
             headers.extend(hosts.clone());
             Cow::Owned(headers)

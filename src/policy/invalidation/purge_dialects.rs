@@ -54,9 +54,18 @@ const BAN_FIELDS: [&str; 3] = ["x-url", "x-host", "x-content-type"];
 const OTHER_FIELDS: [&str; 3] = ["purge-mode", "purge-wait", "purge-dry-run"];
 const OTHER_DIALECT_FIELDS: [&str; 1] = ["fastly-soft-purge"];
 
-/// Whether the method asks for a purge; with dialects, every `PURGE…` and `BAN…` does.
+/// Whether the method asks for a purge; with dialects, every one does that looks like it.
 pub(crate) fn is_purge_method(method: &str, dialects: bool) -> bool {
-    method == "PURGE" || (dialects && (method.starts_with("PURGE") || method.starts_with("BAN")))
+    method == "PURGE" || (dialects && method != "GET" && looks_like_purge_method(method.as_bytes()))
+}
+
+/// Whether it has `PURGE` in it, or `BAN` at one of its ends: `SOFTPURGE`, `purge`, `URIBAN`.
+fn looks_like_purge_method(method: &[u8]) -> bool {
+    let is_at = |at: usize, word: &[u8]| {
+        method.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word))
+    };
+    let ends = [Some(0), method.len().checked_sub(b"BAN".len())];
+    ends.into_iter().flatten().any(|at| is_at(at, b"BAN")) || (0..method.len()).any(|at| is_at(at, b"PURGE"))
 }
 
 pub(super) fn tag_fields(dialects: bool) -> impl Iterator<Item = &'static TagField> {
@@ -92,6 +101,10 @@ fn check_fields(method: &str, headers: &HeaderMap, dialects: bool) -> Result<(),
         Some("x-url") => {
             Err("`X-Url` is a field of BAN; send PURGE to the path itself, or BAN with `X-Url`".to_owned())
         }
+        Some("x-host") => {
+            let fix = "send PURGE with the host in `Host`, or BAN with `X-Url` and `X-Host`";
+            Err(format!("`X-Host` is a field of BAN; {fix}"))
+        }
         Some(name) => Err(format!(
             "unknown purge field `{name}`; list tags in `Cache-Tag` (by comma) or `Surrogate-Key` (by space)"
         )),
@@ -100,11 +113,20 @@ fn check_fields(method: &str, headers: &HeaderMap, dialects: bool) -> Result<(),
 }
 
 fn looks_like_purge_field(name: &str) -> bool {
-    const PARTS: [&str; 7] =
-        ["purge", "cache-group", "cache-tag", "surrogate-key", "cache-key", "xkey", "ykey"];
+    const PARTS: [&str; 9] = [
+        "purge",
+        "invalidat",
+        "nuster",
+        "cache-group",
+        "cache-tag",
+        "surrogate-key",
+        "cache-key",
+        "xkey",
+        "ykey",
+    ];
     const WORDS: [&str; 5] = ["ban", "tag", "tags", "regex", "pattern"];
     // A key alone may be a credential, such as `X-Api-Key`.
-    const NAMES: [&str; 6] = ["key", "keys", "x-key", "x-keys", "x-pool", "x-url"];
+    const NAMES: [&str; 7] = ["key", "keys", "x-key", "x-keys", "x-pool", "x-url", "x-host"];
     PARTS.iter().any(|part| name.contains(part))
         || name.split('-').any(|word| WORDS.contains(&word))
         || name.starts_with("x-ban")
@@ -332,14 +354,33 @@ mod tests {
             "x-surrogate-keys",
             "cache-groups",
             "cache-group-invalidation",
+            "x-cache-invalidate",
+            "nuster-host",
         ] {
             assert!(check("PURGE", name).is_err() && check("BAN", name).is_err(), "{name}");
         }
-        for name in ["x-api-key", "if-none-match", "x-host", "content-type", "x-request-id", "xkey"] {
+        for name in ["x-api-key", "if-none-match", "x-forwarded-host", "content-type", "x-request-id", "xkey"]
+        {
             assert!(check("PURGE", name).is_ok() && check("BAN", name).is_ok(), "{name}");
         }
         assert!(check("PURGE", "x-url").unwrap_err().contains("send PURGE to the path"));
-        assert!(check("BAN", "x-url").is_ok());
+        assert!(check("PURGE", "x-host").unwrap_err().contains("in `Host`"));
+        assert!(check("BAN", "x-url").is_ok() && check("BAN", "x-host").is_ok());
+    }
+
+    #[test]
+    fn methods_that_look_like_a_purge_are_none_to_forward() {
+        for method in
+            ["PURGE", "PURGEALL", "SOFTPURGE", "SOFT_PURGE", "purge", "Purge", "BAN", "FULLBAN", "URIBAN"]
+        {
+            assert!(is_purge_method(method, true), "{method}");
+            assert_eq!(is_purge_method(method, false), method == "PURGE", "{method}");
+        }
+        for method in
+            ["GET", "HEAD", "POST", "PUT", "QUERY", "PROPFIND", "UNBIND", "B", "BA", "PURG", "URBANE"]
+        {
+            assert!(!is_purge_method(method, true), "{method}");
+        }
     }
 
     #[test]
