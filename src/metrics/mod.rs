@@ -273,6 +273,12 @@ impl Metrics {
         }
     }
 
+    /// Counts a request whose client left before it was answered, as 499.
+    pub(crate) fn record_left_client(&self, route: Option<usize>, took: Duration) {
+        let status = http::StatusCode::from_u16(499).unwrap_or(http::StatusCode::BAD_REQUEST);
+        self.record_request(route, &Err(NonCacheReply::Error), status, took);
+    }
+
     pub(crate) fn record_upstream_failure(&self, reason: &'static str) {
         *self.lock_upstream_failures().entry(reason).or_default() += 1;
     }

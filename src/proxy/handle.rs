@@ -23,6 +23,7 @@ use super::operate::operate;
 use super::overlay::answer_with_overlay;
 use super::rate_limit::{charge, charge_locally, find_rated_route, is_caller_pending, judge, rate_request};
 use super::request_log::RequestLog;
+use super::unanswered::Unanswered;
 use super::worker::Worker;
 use super::{observe, pass_through, purge_method, write};
 use crate::config::Operation;
@@ -52,6 +53,7 @@ pub(crate) struct PendingRequest {
     request: Box<ClientRequest>,
     action: Action,
     log: RequestLog,
+    unanswered: Unanswered,
 }
 
 /// How a request is answered.
@@ -124,7 +126,9 @@ impl Worker {
             Ok(answer) => Handled::Ready(self.finish(log, answer)),
             Err(action) => {
                 let request = Box::new(request);
-                Handled::Pending(Box::new(PendingRequest { worker: self.clone(), request, action, log }))
+                let unanswered = Unanswered::new(self, action.route().map(|route| route.index));
+                let worker = self.clone();
+                Handled::Pending(Box::new(PendingRequest { worker, request, action, log, unanswered }))
             }
         }
     }
@@ -279,7 +283,8 @@ impl PendingRequest {
         match cached.advance(GetResult::Ready(entry), cursor) {
             LookupStep::Done(LookupOutcome::Fresh(hit)) => {
                 let answer = hit.into_answer(&cached);
-                let PendingRequest { worker, log, .. } = *self;
+                let PendingRequest { worker, log, unanswered, .. } = *self;
+                unanswered.end();
                 Ok(worker.finish(log, answer))
             }
             other => {
@@ -292,9 +297,10 @@ impl PendingRequest {
 
     /// `interims`: where interim responses go; `None` where none can be sent.
     pub(crate) async fn respond(self: Box<Self>, interims: Option<InterimSender>) -> Response<Body> {
-        let PendingRequest { worker, mut request, mut action, mut log } = *self;
+        let PendingRequest { worker, mut request, mut action, mut log, unanswered } = *self;
         let Some(_counted) = reserve_head(&worker.client_memory(&request.head), &request.head.parts) else {
             let answer = Answer::from_error(&ProxyError::NoMemory, None);
+            unanswered.end();
             return worker.finish(log, answer);
         };
         // The content begins, the caller is identified, and the request is charged: each once.
@@ -312,7 +318,10 @@ impl PendingRequest {
                 _ => break,
             };
             action = match planned {
-                Ok(answer) => return worker.finish(log, answer),
+                Ok(answer) => {
+                    unanswered.end();
+                    return worker.finish(log, answer);
+                }
                 Err(action) => action,
             };
         }
@@ -356,6 +365,7 @@ impl PendingRequest {
             }
         };
         let answer = observe::sketch(&worker.proxy, observed, answer);
+        unanswered.end();
         worker.finish(log, answer)
     }
 }

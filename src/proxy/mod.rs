@@ -58,6 +58,7 @@ mod state;
 mod streamed_write;
 mod trace_context;
 mod tunnel;
+mod unanswered;
 mod unsent_bytes;
 mod upstream_request;
 mod use_sample;

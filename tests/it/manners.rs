@@ -102,6 +102,11 @@ async fn a_client_that_leaves_cancels_no_write_that_purges() {
     drop(client);
     held.release();
     larder.metric_becomes("larder_purges_total{source=\"write\"}", 1.0).await;
+    for (route, count) in [("other", 2.0), ("/search", 1.0)] {
+        let left =
+            format!("larder_requests_total{{route=\"{route}\",outcome=\"error\",status_class=\"4xx\"}}");
+        larder.metric_becomes(&left, count).await;
+    }
 }
 
 #[tokio::test]
