@@ -28,9 +28,8 @@ pub(super) fn refresh_in_background(
         return;
     }
     let caller = CacheRequest { worker, head, lookup }.caller_kind();
-    let timeout = lookup.route.collapse_timeout;
     let requester = || Requester::new(&miss.key, head);
-    let lead = proxy.collapse_table.lead_refresh(&miss.key, caller, timeout, requester);
+    let lead = proxy.collapse_table.lead_refresh(&miss.key, caller, lookup.route, requester);
     let Some(leader) = lead else { return };
     if fresh.is_some() {
         proxy.metrics.record_refresh_ahead();
@@ -44,6 +43,10 @@ pub(super) fn refresh_in_background(
     proxy.tasks.spawn(async move {
         let lookup = worker.cache_lookup(&route, key, query, caller);
         let request = CacheRequest { worker: &worker, head: &head, lookup: &lookup };
+        if miss.key != key {
+            // Another replica may have found that all variants are gone.
+            worker.proxy.store.get_remote(&key).await;
+        }
         if request.find_remote(&miss).await.is_some() {
             leader.finish(FetchOutcome::Retry);
         } else {

@@ -10,7 +10,8 @@ use crate::clock::{Clock, Timestamp};
 /// How many keys are kept at most.
 const MAX_KEYS: usize = 16 * 1024;
 
-/// Keys that are held back for a while. The time doubles each time that a key is held back again soon after.
+/// Keys that are held back for a while. The time doubles if an attempt that began soon after the last hold fails, too: once,
+/// however many attempts fail meanwhile.
 pub(super) struct Backoff<K, R> {
     held: Cache<K, Held<R>>,
     clock: Clock,
@@ -36,11 +37,25 @@ impl<K: Copy + Hash + Eq, R: Copy> Backoff<K, R> {
         (now < held.until).then(|| (held.reason, held.until.since(now)))
     }
 
-    /// Holds the key back, and returns for how long: twice as long as the last time, if that is not long ago.
-    pub(super) fn extend(&self, key: K, reason: R) -> Duration {
+    /// The reason of the last hold, if the failure of an attempt that began at `began` follows it in a row.
+    pub(super) fn recent(&self, key: &K, began: Timestamp) -> Option<R> {
+        self.held.get(key).filter(|held| held.is_followed_by(began)).map(|held| held.reason)
+    }
+
+    /// Holds the key back after the failure of an attempt that began at `began`, and returns for how long from now. A hold
+    /// that is not over stays as it is.
+    pub(super) fn extend(&self, key: K, began: Timestamp, reason: R) -> Duration {
         let now = self.clock.now();
-        let recent = self.held.get(&key).filter(|held| now < held.until.plus(held.lasts));
-        let lasts = recent.map_or(self.min, |held| held.lasts.saturating_mul(2).min(self.max));
+        let lasts = match self.held.get(&key) {
+            Some(held) if now < held.until => {
+                self.held.insert(key, Held { reason, ..held });
+                return held.until.since(now);
+            }
+            // The attempt began before the hold was over: it did not wait for its end.
+            Some(held) if began < held.until => held.lasts,
+            Some(held) if held.is_followed_by(began) => held.lasts.saturating_mul(2).min(self.max),
+            _ => self.min,
+        };
         self.hold(key, lasts, reason);
         lasts
     }
@@ -50,14 +65,20 @@ impl<K: Copy + Hash + Eq, R: Copy> Backoff<K, R> {
     }
 
     /// Changes the reason for which a key is held back.
-    pub(super) fn amend(&self, key: &K, reason: R) {
+    pub(super) fn amend(&self, key: &K, amend: impl FnOnce(R) -> R) {
         if let Some(held) = self.held.get(key) {
-            self.held.insert(*key, Held { reason, ..held });
+            self.held.insert(*key, Held { reason: amend(held.reason), ..held });
         }
     }
 
     pub(super) fn clear(&self, key: &K) {
         self.held.remove(key);
+    }
+}
+
+impl<R> Held<R> {
+    fn is_followed_by(&self, began: Timestamp) -> bool {
+        began < self.until.plus(self.lasts)
     }
 }
 
@@ -72,15 +93,46 @@ mod tests {
         let backoff = Backoff::new(clock.clone(), seconds(1), seconds(5));
         assert_eq!(backoff.active(&7), None);
         for lasts in [1, 2, 4, 5, 5] {
-            assert_eq!(backoff.extend(7, "failed"), seconds(lasts));
+            assert_eq!(backoff.extend(7, clock.now(), "failed"), seconds(lasts));
             assert_eq!(backoff.active(&7), Some(("failed", seconds(lasts))));
             assert_eq!(backoff.active(&8), None);
             clock.advance(seconds(lasts));
             assert_eq!(backoff.active(&7), None);
         }
         clock.advance(seconds(6));
-        assert_eq!(backoff.extend(7, "failed"), seconds(1));
+        assert_eq!(backoff.extend(7, clock.now(), "failed"), seconds(1));
         backoff.clear(&7);
         assert_eq!(backoff.active(&7), None);
+    }
+
+    #[test]
+    fn a_burst_of_failures_counts_once() {
+        let clock = Clock::manual(Timestamp::from_secs(1_000));
+        let seconds = Duration::from_secs;
+        let backoff = Backoff::new(clock.clone(), seconds(2), seconds(60));
+        let began = clock.now();
+        for _ in 0..13 {
+            assert_eq!(backoff.extend(7, began, "failed"), seconds(2));
+        }
+        clock.advance(seconds(1));
+        assert_eq!(backoff.extend(7, clock.now(), "failed again"), seconds(1));
+        assert_eq!(backoff.active(&7), Some(("failed again", seconds(1))));
+        // One of the burst fails only now.
+        clock.advance(seconds(9));
+        assert_eq!(backoff.extend(7, began, "timeout"), seconds(2));
+    }
+
+    #[test]
+    fn a_slow_attempt_counts_from_its_beginning() {
+        let clock = Clock::manual(Timestamp::from_secs(1_000));
+        let seconds = Duration::from_secs;
+        let backoff = Backoff::new(clock.clone(), seconds(1), seconds(30));
+        for lasts in [1, 2, 4] {
+            let began = clock.now();
+            assert_eq!(backoff.recent(&7, began).is_some(), lasts > 1);
+            clock.advance(seconds(10));
+            assert_eq!(backoff.extend(7, began, "timeout"), seconds(lasts));
+            clock.advance(seconds(lasts));
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::background_refresh::refresh_in_background;
 use super::client_request::{ClientHead, ClientRequest};
 use super::collapse::{MissedRequest, OtherQuery};
 use super::error::ProxyError;
+use super::fetch::{CostBearer, Fetch};
 use super::lookup::{CacheRequest, LookupOutcome, LookupStep};
 use super::rate_limit::refuse_miss;
 use super::worker::Worker;
@@ -30,6 +31,9 @@ pub(super) async fn answer_cached(
     step: Option<LookupStep>,
 ) -> Answer {
     if let Some(reason) = reason_to_forward(worker, &request.head, lookup.route).await {
+        if reason == PassReason::Precondition && may_withdraw(&request.head, &lookup) {
+            return Box::pin(forward_conditional(worker, &Arc::new(request.head), &lookup)).await;
+        }
         return Box::pin(pass_miss(worker, request, lookup.route, reason)).await;
     }
     let cached = CacheRequest { worker, head: &request.head, lookup: &lookup };
@@ -116,6 +120,24 @@ async fn reason_to_forward(worker: &Worker, head: &ClientHead, route: &Route) ->
         }
     }
     None
+}
+
+/// Whether a response that says that the resource is gone holds for what the lookup finds.
+fn may_withdraw(head: &ClientHead, lookup: &CacheLookup<'_>) -> bool {
+    head.content.is_none() && lookup.route.mode == RouteMode::On && !lookup.query.is_simplified()
+}
+
+/// Forwards a request whose condition only the upstream can evaluate. If the response says that the resource is gone, the
+/// stored one is not served stale any more.
+async fn forward_conditional(worker: &Worker, head: &Arc<ClientHead>, lookup: &CacheLookup<'_>) -> Answer {
+    if let Some(refusal) = refuse_miss(worker, head, lookup.route).await {
+        return refusal;
+    }
+    let miss = CacheRequest { worker, head, lookup }.look_up().await.into_miss();
+    let fetch = Fetch::new(worker, head, lookup, &miss, CostBearer::for_request(head));
+    let answer = MissedRequest { worker, head, lookup }.pass_as_asked(PassReason::Precondition).await;
+    fetch.withdraw_by_head(answer.response.status());
+    answer
 }
 
 /// Forwards a request that is not answered from the store, unless it is over the limit of its route.

@@ -1,7 +1,7 @@
 //! Request collapsing: one fetch serves all requests for the same response at the same time (RFC 9111 §4).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header::{IF_RANGE, RANGE, TRAILER};
 use http::{HeaderMap, Response, StatusCode};
@@ -14,7 +14,7 @@ use super::error::ProxyError;
 use super::fetch::{CostBearer, Fetch, FetchTarget, LeaderResult, request_targets};
 use super::lookup::{CacheHit, CacheRequest, LookupOutcome, Miss};
 use super::requester::Requester;
-use super::single_flight::{FetchOutcome, InFlightFetch, InFlightResponse, Join, Leader};
+use super::single_flight::{FetchOutcome, InFlightFetch, InFlightResponse, Join, Leader, collapse_patience};
 use super::unsent_bytes::is_over_budget;
 use super::worker::Worker;
 use super::{reply, upstream_request};
@@ -76,8 +76,8 @@ impl<'a> MissedRequest<'a> {
         if !self.lookup.caller.is_in_key() || self.lookup.route.collapse == Collapse::No {
             return self.fetch_alone(&miss).await;
         }
-        let requester = || Requester::new(&miss.key, self.head);
-        if self.worker.proxy.collapse_table.has_timed_out(&miss.key, requester)
+        let (table, requester) = (&self.worker.proxy.collapse_table, || Requester::new(&miss.key, self.head));
+        if table.is_failing(&miss.key, self.cached().caller_kind(), requester)
             && let Some(hit) = miss.stale_hit(&self.cached())
         {
             return Ok(hit.into_answer(&self.cached()));
@@ -182,7 +182,7 @@ impl<'a> MissedRequest<'a> {
 
     /// Forwards a request for a range, or with a condition, as it is: the whole response is not for the store. The whole is
     /// asked for where a part of it would not continue the client's.
-    async fn pass_as_asked(&self, reason: PassReason) -> Answer {
+    pub(super) async fn pass_as_asked(&self, reason: PassReason) -> Answer {
         let (mut headers, query) = (self.head.parts.headers.clone(), self.head.parts.uri.query());
         if !self.may_pass_range() {
             [RANGE, IF_RANGE].iter().for_each(|name| drop(headers.remove(name)));
@@ -347,12 +347,7 @@ impl<'a> MissedRequest<'a> {
 
     /// When another request than the leader goes to the upstream.
     fn patience_with(&self, fetch: &InFlightFetch) -> tokio::time::Instant {
-        let route = self.lookup.route;
-        let lease_wait = match route.collapse {
-            Collapse::Replicas => route.collapse_wait,
-            Collapse::No | Collapse::Local => Duration::ZERO,
-        };
-        (fetch.started_at() + route.collapse_timeout + lease_wait).into()
+        (fetch.started_at() + collapse_patience(self.lookup.route)).into()
     }
 
     /// The answer by a fetch that took too long, unless another one is still under way that may bring a better one.
@@ -447,7 +442,7 @@ impl<'a> MissedRequest<'a> {
     ) -> Option<Answer> {
         let request = self.cached();
         // Those who have joined read on; this one asks the upstream once more.
-        if fetch.has_stalled(self.lookup.route.collapse_timeout) {
+        if fetch.has_stalled(self.lookup.route) {
             return None;
         }
         // No purge that was acknowledged before this request is missing from a fetch that began later.

@@ -8,7 +8,8 @@ use http::header::ACCEPT_ENCODING;
 
 use super::client_request::ClientHead;
 use super::refresh_window::is_refresh_due;
-use super::single_flight::{CallerKind, InFlightResponse};
+use super::requester::CallerKind;
+use super::single_flight::InFlightResponse;
 use super::worker::Worker;
 use crate::clock::Timestamp;
 use crate::policy::accept_encoding::Negotiated;
@@ -284,6 +285,18 @@ impl Found {
 }
 
 impl LookupOutcome {
+    /// The response that a fetch would replace, also if it is fresh.
+    pub(super) fn into_miss(self) -> Miss {
+        match self {
+            LookupOutcome::Stale(_, miss) | LookupOutcome::Miss(miss) => miss,
+            LookupOutcome::Fresh(CacheHit { stored, .. }) => {
+                let key = stored.head.key;
+                let stale = Some(StaleResponse { response: stored, soft_purged: false, if_error: false });
+                Miss { key, fwd: Fwd::Request, reason: None, stale }
+            }
+        }
+    }
+
     fn fresh(self) -> Option<CacheHit> {
         match self {
             LookupOutcome::Fresh(hit) => Some(hit),

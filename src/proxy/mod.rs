@@ -63,6 +63,7 @@ mod unsent_bytes;
 mod upstream_request;
 mod use_sample;
 mod websocket;
+mod withdrawals;
 mod worker;
 mod write;
 mod write_guard;

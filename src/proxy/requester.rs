@@ -1,4 +1,4 @@
-//! Tells requests apart by what they forward and where they come from.
+//! Tells requests apart by what they forward, where they come from, and whether the key has their credentials.
 
 use std::net::IpAddr;
 
@@ -6,12 +6,37 @@ use super::client_request::ClientHead;
 use super::sender_budgets::sender_network;
 use crate::policy::cache_key::CacheKey;
 
+/// The kinds of callers that are held back apart: a response to one kind says nothing of the other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum CallerKind {
+    /// The request has no credentials, or all of them are in the key.
+    InKey,
+    /// The request has a credential that is not in the key.
+    OutsideKey,
+}
+
 /// The request that a response answered: the fields that it forwards, and its client.
 #[derive(Clone, Copy)]
 pub(super) struct Requester {
     pub fields: CacheKey,
     /// `None`: each request counts as one of another client.
     pub network: Option<IpAddr>,
+}
+
+impl CallerKind {
+    pub(super) fn collapse_as_str(self) -> &'static str {
+        match self {
+            CallerKind::InKey => "collapse, callers in the key",
+            CallerKind::OutsideKey => "collapse, callers outside the key",
+        }
+    }
+
+    pub(super) fn refresh_as_str(self) -> &'static str {
+        match self {
+            CallerKind::InKey => "refresh",
+            CallerKind::OutsideKey => "refresh, callers outside the key",
+        }
+    }
 }
 
 impl Requester {

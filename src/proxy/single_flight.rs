@@ -21,11 +21,13 @@ use super::client_request::ClientHead;
 use super::error::ProxyError;
 use super::fetch_start::FetchStart;
 use super::refresh_failures::{RefreshFailure, RefreshFailures};
-use super::requester::Requester;
+use super::requester::{CallerKind, Requester};
 use super::shared_body::SharedBody;
-use crate::clock::Clock;
-use crate::policy::CacheKey;
+use super::withdrawals::Withdrawals;
+use crate::clock::{Clock, Timestamp};
 use crate::policy::not_stored::NotStored;
+use crate::policy::route::Collapse;
+use crate::policy::{CacheKey, Route};
 use crate::stored_response::{StoredHead, StoredResponse};
 
 /// How long a key counts as uncacheable at first, and at most (hit-for-miss).
@@ -81,18 +83,10 @@ pub(super) struct CollapseTable {
     hit_for_miss: Backoff<(CacheKey, CallerKind), Marker>,
     /// The keys whose marker was cleared by a storable response.
     storable: Backoff<(CacheKey, CallerKind), ()>,
-    withdrawals: Backoff<CacheKey, Withdrawn>,
+    withdrawals: Withdrawals,
     failures: RefreshFailures,
     refusing: Semaphore,
-}
-
-/// The kinds of callers that hit-for-miss markers keep apart: a response to one kind says nothing of the other's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum CallerKind {
-    /// The request has no credentials, or all of them are in the key.
-    InKey,
-    /// The request has a credential that is not in the key.
-    OutsideKey,
+    clock: Clock,
 }
 
 /// Why a key counts as uncacheable.
@@ -116,23 +110,13 @@ struct Marker {
     of: Option<Requester>,
 }
 
-/// How many requests are remembered that stored a response after the stale windows of its key were ended.
-const MAX_RESTORING: usize = 4;
-
-/// The stale windows of a key were ended.
-#[derive(Clone, Copy, Default)]
-struct Withdrawn {
-    /// The fields of the requests whose responses were stored afterwards, the latest first.
-    restored_by: [Option<CacheKey>; MAX_RESTORING],
-}
-
-impl CallerKind {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            CallerKind::InKey => "collapse, callers in the key",
-            CallerKind::OutsideKey => "collapse, callers outside the key",
-        }
-    }
+/// How long a fetch may take to the header section before another request goes to the upstream.
+pub(super) fn collapse_patience(route: &Route) -> Duration {
+    let lease_wait = match route.collapse {
+        Collapse::Replicas => route.collapse_wait,
+        Collapse::No | Collapse::Local => Duration::ZERO,
+    };
+    route.collapse_timeout + lease_wait
 }
 
 impl Uncacheable {
@@ -149,6 +133,8 @@ pub(super) struct InFlightFetch {
     /// The key under which others find it: the request's, then the variant's once that is known.
     key: Mutex<CacheKey>,
     started_at: Instant,
+    /// The same by the clock of responses.
+    began: Timestamp,
     /// Whether others may join.
     is_joinable: bool,
     pub caller: CallerKind,
@@ -173,9 +159,10 @@ impl CollapseTable {
             by_key: Mutex::default(),
             hit_for_miss: Backoff::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
             storable: Backoff::new(clock.clone(), MAX_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
-            withdrawals: Backoff::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
-            failures: RefreshFailures::new(clock),
+            withdrawals: Withdrawals::new(clock.clone(), MIN_HIT_FOR_MISS, MAX_HIT_FOR_MISS),
+            failures: RefreshFailures::new(clock.clone()),
             refusing: Semaphore::new(MAX_REFUSING_FETCHES),
+            clock,
         })
     }
 
@@ -191,33 +178,16 @@ impl CollapseTable {
     }
 
     /// Whether an uncacheable response to this request ends the stale windows of what is stored under `key`, the primary key
-    /// for all variants: once in a back-off, unless one that was stored meanwhile answered a request with the same fields.
+    /// for all variants.
     pub(super) fn may_withdraw(&self, key: &CacheKey, head: &ClientHead) -> bool {
-        let restored_by = self.withdrawals.active(key).map(|(withdrawn, _)| withdrawn.restored_by);
-        let may = restored_by.is_none_or(|restored_by| {
-            restored_by[0].is_none() || restored_by.contains(&Some(head.key_of_fields(key)))
-        });
-        if may {
-            self.withdrawals.extend(*key, Withdrawn::default());
-        }
-        may
+        self.withdrawals.may_withdraw(key, &Requester::new(key, head))
     }
 
     /// The response to this request is stored, under the key of its variant.
     pub(super) fn record_stored(&self, primary: &CacheKey, variant: &CacheKey, head: &ClientHead) {
-        self.record_restored(primary, head);
+        self.withdrawals.record_stored(primary, || head.key_of_fields(primary));
         if variant != primary {
-            self.record_restored(variant, head);
-        }
-    }
-
-    fn record_restored(&self, key: &CacheKey, head: &ClientHead) {
-        if let Some((Withdrawn { mut restored_by }, _)) = self.withdrawals.active(key) {
-            let fields = Some(head.key_of_fields(key));
-            let oldest = restored_by.iter().position(|known| *known == fields).unwrap_or(MAX_RESTORING - 1);
-            restored_by[..=oldest].rotate_right(1);
-            restored_by[0] = fields;
-            self.withdrawals.amend(key, Withdrawn { restored_by });
+            self.withdrawals.record_stored(variant, || head.key_of_fields(variant));
         }
     }
 
@@ -239,29 +209,34 @@ impl CollapseTable {
                 Join::Follower(present.get().clone())
             }
             entry => {
-                let fetch = InFlightFetch::new(key, caller, true);
+                let fetch = InFlightFetch::new(key, caller, true, self.clock.now());
                 entry.insert_entry(fetch.clone());
                 Join::Leader(Leader { table: self.clone(), fetch })
             }
         }
     }
 
-    /// Leads the refresh of a stale response, also of an uncacheable key. `None`: another fetch is under way whose content
-    /// has not stalled for `collapse_timeout`, or the last ones failed and the back-off is not over.
+    /// Leads the refresh of a stale response, also of an uncacheable key. `None`: another fetch is under way that may store
+    /// it and has not stalled, or the last ones failed and the back-off is not over. The response to a caller
+    /// outside the key may be for that caller alone, so one in the key does not wait for it.
     pub(super) fn lead_refresh(
         self: &Arc<Self>,
         key: &CacheKey,
         caller: CallerKind,
-        collapse_timeout: Duration,
+        route: &Route,
         requester: impl FnOnce() -> Requester,
     ) -> Option<Leader> {
-        if !self.failures.may_refresh(key, requester) {
+        if !self.failures.may_refresh(&(*key, caller), requester) {
             return None;
         }
+        let holds_back = |present: &InFlightFetch| {
+            (caller == CallerKind::OutsideKey || present.caller == CallerKind::InKey)
+                && !present.has_stalled(route)
+        };
         match self.lock().entry(*key) {
-            Entry::Occupied(present) if !present.get().has_stalled(collapse_timeout) => None,
+            Entry::Occupied(present) if holds_back(present.get()) => None,
             entry => {
-                let fetch = InFlightFetch::new(*key, caller, true);
+                let fetch = InFlightFetch::new(*key, caller, true, self.clock.now());
                 entry.insert_entry(fetch.clone());
                 Some(Leader { table: self.clone(), fetch })
             }
@@ -270,7 +245,8 @@ impl CollapseTable {
 
     /// Leads a fetch that no request can join.
     pub(super) fn lead_unshared(self: &Arc<Self>, key: &CacheKey, caller: CallerKind) -> Leader {
-        Leader { table: self.clone(), fetch: InFlightFetch::new(*key, caller, false) }
+        let fetch = InFlightFetch::new(*key, caller, false, self.clock.now());
+        Leader { table: self.clone(), fetch }
     }
 
     /// Waits until fewer than [`MAX_REFUSING_FETCHES`] such requests fetch, so that they are no crowd at an upstream that
@@ -279,25 +255,30 @@ impl CollapseTable {
         tokio::time::timeout(timeout, self.refusing.acquire()).await.ok()?.ok()
     }
 
-    /// Whether the last fetch of `key` timed out, and the back-off is not over for this request.
-    pub(super) fn has_timed_out(&self, key: &CacheKey, requester: impl FnOnce() -> Requester) -> bool {
-        let has_timed_out =
-            || self.failures.last(key).is_some_and(|(failure, _)| failure == RefreshFailure::Timeout);
-        has_timed_out() && !self.failures.may_refresh(key, requester)
+    /// Whether the upstream failed when `key` was last fetched, and the back-off is not over for this request.
+    pub(super) fn is_failing(
+        &self,
+        key: &CacheKey,
+        caller: CallerKind,
+        requester: impl FnOnce() -> Requester,
+    ) -> bool {
+        let key = &(*key, caller);
+        self.failures.last(key).is_some_and(|(failure, _)| failure.is_error())
+            && !self.failures.may_refresh(key, requester)
     }
 
     /// Returns the kinds of callers held back for `key`, with reason and remaining time, for operators.
     pub(super) fn describe(&self, key: &CacheKey) -> Vec<(&'static str, &'static str, Duration)> {
         let uncacheable = |caller: CallerKind| {
             let (marker, left) = self.hit_for_miss.active(&(*key, caller))?;
-            Some((caller.as_str(), marker.reason.as_str(), left))
+            Some((caller.collapse_as_str(), marker.reason.as_str(), left))
         };
-        let failing = self.failures.last(key).map(|(failure, left)| match failure {
-            RefreshFailure::Timeout => ("refresh", "timeout", left),
-            RefreshFailure::Other => ("refresh", "failed", left),
-        });
-        let kinds = [CallerKind::InKey, CallerKind::OutsideKey];
-        kinds.into_iter().filter_map(uncacheable).chain(failing).collect()
+        let failing = |caller: CallerKind| {
+            let (failure, left) = self.failures.last(&(*key, caller))?;
+            Some((caller.refresh_as_str(), failure.as_str(), left))
+        };
+        let kinds = [CallerKind::InKey, CallerKind::OutsideKey].into_iter();
+        kinds.clone().filter_map(uncacheable).chain(kinds.filter_map(failing)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Arc<InFlightFetch>>> {
@@ -306,10 +287,11 @@ impl CollapseTable {
 }
 
 impl InFlightFetch {
-    fn new(key: CacheKey, caller: CallerKind, is_joinable: bool) -> Arc<Self> {
+    fn new(key: CacheKey, caller: CallerKind, is_joinable: bool, began: Timestamp) -> Arc<Self> {
         Arc::new(Self {
             key: Mutex::new(key),
             started_at: Instant::now(),
+            began,
             is_joinable,
             caller,
             start: Arc::default(),
@@ -323,9 +305,12 @@ impl InFlightFetch {
         self.started_at
     }
 
-    /// Whether the content has begun, and nothing more of it has arrived for `timeout`.
-    pub(super) fn has_stalled(&self, timeout: Duration) -> bool {
-        self.content.get().is_some_and(|content| content.has_stalled(timeout))
+    /// Whether nothing has arrived for the time that the route allows: no header section, or nothing more of the content.
+    pub(super) fn has_stalled(&self, route: &Route) -> bool {
+        match self.content.get() {
+            Some(content) => content.has_stalled(route.collapse_timeout),
+            None => self.outcome.borrow().is_none() && self.started_at.elapsed() >= collapse_patience(route),
+        }
     }
 
     /// Whether the leader forwards the same fields as this request would, so that its error is this request's, too.
@@ -419,7 +404,7 @@ impl Leader {
             }
             _ => None,
         };
-        let lasts = self.table.hit_for_miss.extend(key, Marker { reason, of });
+        let lasts = self.table.hit_for_miss.extend(key, self.fetch.began, Marker { reason, of });
         of.is_none().then_some(lasts)
     }
 
@@ -450,10 +435,15 @@ impl Leader {
         }
     }
 
-    /// The fetch for this request that was to replace a stale response failed, or did not.
-    pub(super) fn record_refresh(&self, head: &ClientHead, failure: Option<RefreshFailure>) {
-        let key = self.fetch.key();
-        self.table.failures.record(key, Requester::new(&key, head), failure);
+    /// The fetch for this request that was to replace a stale response has failed.
+    pub(super) fn record_refresh_failure(&self, head: &ClientHead, failure: RefreshFailure) {
+        let (key, fetch) = (self.marker(), &self.fetch);
+        self.table.failures.record(key, fetch.began, Requester::new(&key.0, head), failure);
+    }
+
+    /// The fetch has stored, freshened or withdrawn the response under `key`.
+    pub(super) fn clear_refresh_failures(&self, key: CacheKey) {
+        self.table.failures.clear(&(key, self.fetch.caller));
     }
 
     fn marker(&self) -> (CacheKey, CallerKind) {

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use super::super::refresh_failures::MIN_REFRESH_BACKOFF;
 use super::*;
 use crate::clock::Timestamp;
+use crate::policy::fixtures::route;
 
 const KEY: CacheKey = CacheKey([1; 32]);
 const VARIANT: CacheKey = CacheKey([2; 32]);
@@ -104,25 +105,41 @@ fn a_refresh_ignores_the_marker_and_obeys_the_back_off() {
     let (table, clock) = table();
     leader(&table, &KEY).mark_hit_for_miss(Uncacheable::AlwaysStale);
     let own = || requester(1, 1);
-    let refresh = || table.lead_refresh(&KEY, CallerKind::InKey, Duration::from_secs(5), own);
+    let (route, caller) = (route("/a"), CallerKind::InKey);
+    let refresh = || table.lead_refresh(&KEY, caller, &route, own);
     let lead = refresh().expect("the refresh");
     assert!(refresh().is_none(), "one at a time");
-    table.failures.record(KEY, own(), Some(RefreshFailure::Timeout));
+    table.failures.record((KEY, caller), clock.now(), own(), RefreshFailure::Timeout);
     drop(lead);
-    assert!(refresh().is_none() && table.has_timed_out(&KEY, own));
+    assert!(refresh().is_none() && table.is_failing(&KEY, caller, own));
     clock.advance(MIN_REFRESH_BACKOFF);
-    assert!(!table.has_timed_out(&KEY, own));
+    assert!(!table.is_failing(&KEY, caller, own));
     drop(refresh().expect("a second attempt"));
-    table.failures.record(KEY, own(), None);
+    table.failures.clear(&(KEY, caller));
     refresh().expect("a third one, since the second succeeded");
 }
 
 #[test]
+fn a_caller_outside_the_key_holds_back_its_kind_alone() {
+    let (table, clock) = table();
+    let (route, own) = (route("/a"), || requester(1, 1));
+    let refresh = |caller| table.lead_refresh(&KEY, caller, &route, own);
+    let outside = refresh(CallerKind::OutsideKey).expect("a refresh");
+    let within = refresh(CallerKind::InKey).expect("another one beside it");
+    assert!(refresh(CallerKind::OutsideKey).is_none() && refresh(CallerKind::InKey).is_none());
+    table.failures.record((KEY, CallerKind::OutsideKey), clock.now(), own(), RefreshFailure::NotStored);
+    drop((outside, within));
+    assert!(refresh(CallerKind::OutsideKey).is_none());
+    refresh(CallerKind::InKey).expect("the other kind");
+}
+
+#[test]
 fn a_failed_refresh_holds_back_its_like() {
-    let (table, _) = table();
-    let may = |network, fields| table.failures.may_refresh(&KEY, || requester(network, fields));
+    let (table, clock) = table();
+    let key = (KEY, CallerKind::InKey);
+    let may = |network, fields| table.failures.may_refresh(&key, || requester(network, fields));
     let fails = |network, fields| {
-        table.failures.record(KEY, requester(network, fields), Some(RefreshFailure::Other));
+        table.failures.record(key, clock.now(), requester(network, fields), RefreshFailure::Error);
     };
     fails(1, 1);
     assert!(!may(1, 1), "the same request");

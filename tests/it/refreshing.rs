@@ -1,6 +1,6 @@
 //! Background refresh goes on whatever the last response said, backs off while it fails, and ends with the resource.
 
-use crate::support::{Answer, Larder, Received, Upstream, eventually};
+use crate::support::{Answer, Larder, Received, Replica, Reply, Upstream, eventually};
 
 const ROUTES: &str = "
 routes:
@@ -8,9 +8,8 @@ routes:
   - {path: /sie, ttl: 10s, stale_if_error: 60s}
   - {path: /swr, ttl: 10s, stale_while_revalidate: 1h}
   - {path: /kept, ttl: 10s, stale_if_error: 60s, status: {404: 20s}}
+  - {path: /page, ttl: 10s, stale_while_revalidate: 1h, shared: true}
 ";
-
-const NOT_STORED: &str = "larder_not_stored_total{route=\"/swr\",reason=\"status\"}";
 
 fn with_windows(request: &Received) -> Answer {
     Answer::numbered(request)
@@ -155,10 +154,12 @@ async fn one_client_withdraws_the_variants_of_others_once() {
     ask("en").await.assert_stored();
     // The back-off is 5 s.
     for status in [500, 200, 200] {
-        larder.after(2);
+        larder.after(1);
         ask("de").header("x-bad", "1").await.assert_status(404);
         upstream.once("/sie", Answer::status(500));
         ask("en").await.assert_status(status);
+        // The failure is followed by one of 1 s.
+        larder.after(1);
         ask("en").await.assert_stored();
         ask("de").await.assert_stored();
     }
@@ -175,6 +176,51 @@ async fn a_head_that_finds_no_error_withdraws_nothing() {
         larder.get("/sie").await.assert_stored();
         larder.after(15).request("HEAD", "/sie").await;
         larder.get("/sie").await.assert_text("old").assert_detail("stale-if-error");
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_a_condition_withdraws_what_is_gone() {
+    let conditions = [("if-match", "\"v\""), ("if-unmodified-since", "Fri, 01 Jan 2021 00:00:00 GMT")];
+    for (status, (name, value), age) in
+        [(404, conditions[0], 15), (410, conditions[1], 15), (404, conditions[1], 0)]
+    {
+        let upstream = Upstream::start();
+        upstream.once("/sie", Answer::ok("old").header("etag", "\"v\""));
+        upstream.once("/sie", Answer::status(status));
+        upstream.on("/sie", Answer::status(500));
+        let larder = Larder::with(ROUTES, &upstream);
+        larder.get("/sie").await.assert_stored();
+        larder.after(age).get("/sie").header(name, value).await.assert_status(status);
+        larder.after(15).get("/sie").await.assert_status(500);
+    }
+}
+
+#[tokio::test]
+async fn another_replica_learns_that_a_resource_is_gone() {
+    for languages in [["", ""], ["de", "en"]] {
+        let old = move |request: &Received| {
+            let answer = if languages[0].is_empty() { Answer::ok("old") } else { by_language(request) };
+            answer.header("cache-control", "max-age=0, stale-while-revalidate=600, stale-if-error=600")
+        };
+        let (_redis, upstream, [one, other]) = Replica::two("max_lag: 1h", "routes: [{path: /sie}]").await;
+        upstream.on("/sie", old);
+        let ask = |replica: &Replica, language: &str| replica.get("/sie").header("accept-language", language);
+        for language in languages {
+            ask(&one, language).await.assert_status(200);
+        }
+        eventually("the other one has it", || async {
+            Some(ask(&other, languages[1]).await).filter(Reply::is_hit)
+        })
+        .await;
+        upstream.on("/sie", Answer::status(404).header("cache-control", "no-store"));
+        eventually("one is told", || async { (ask(&one, languages[0]).await.status == 404).then_some(()) })
+            .await;
+        upstream.on("/sie", Answer::status(500));
+        eventually("the other one has learnt it", || async {
+            (ask(&other, languages[1]).await.status == 500).then_some(())
+        })
+        .await;
     }
 }
 
@@ -212,29 +258,100 @@ async fn a_caller_outside_the_key_withdraws_nothing() {
     larder.get("/sie").await.assert_text("old").assert_detail("stale-if-error");
 }
 
-#[tokio::test]
-async fn a_failing_upstream_is_not_asked_at_each_hit() {
+/// The refreshes of `/swr` get `answer`, and none is repeated before its back-off is over.
+async fn is_asked_less_and_less(answer: Answer, reason: &str) {
     let upstream = Upstream::start();
     upstream.once("/swr", Answer::ok("old"));
-    upstream.on("/swr", Answer::status(500));
+    upstream.on("/swr", answer);
     let larder = Larder::with(ROUTES, &upstream);
     larder.get("/swr").await.assert_stored();
     larder.after(15);
+    let not_stored = format!("larder_not_stored_total{{route=\"/swr\",reason=\"{reason}\"}}");
     let mut asked = 1;
     for seconds in [1, 2, 4, 8, 16, 30, 30] {
         larder.get("/swr").await.assert_hit().assert_text("old");
         asked += 1;
         upstream.has_received("/swr", asked).await;
-        larder.metric_becomes(NOT_STORED, asked as f64 - 1.0).await;
+        larder.metric_becomes(&not_stored, asked as f64 - 1.0).await;
         for _ in 0..5 {
             larder.get("/swr").await.assert_hit().assert_text("old");
         }
-        assert_eq!(upstream.count("/swr"), asked);
+        assert_eq!(upstream.count("/swr"), asked, "{reason}");
         larder.after(seconds);
     }
     // It recovers: the next failure starts from one second again.
     upstream.on("/swr", Answer::ok("new").header("cache-control", "max-age=1"));
     is_answered(&larder, "/swr", "new").await;
+}
+
+#[tokio::test]
+async fn a_failing_upstream_is_not_asked_at_each_hit() {
+    is_asked_less_and_less(Answer::status(500), "status").await;
+}
+
+#[tokio::test]
+async fn a_refresh_that_stores_nothing_is_not_repeated_at_each_hit() {
+    for status in [400, 408, 429] {
+        is_asked_less_and_less(Answer::status(status), "status").await;
+    }
+    is_asked_less_and_less(Answer::ok("a content that is cut").cut_after(3), "incomplete").await;
+}
+
+#[tokio::test]
+async fn a_caller_outside_the_key_freezes_no_page() {
+    let upstream = Upstream::start();
+    upstream.on("/page", |request: &Received| match request.header("authorization") {
+        Some(_) => Answer::ok("mine").header("cache-control", "private"),
+        None => Answer::numbered(request),
+    });
+    let larder = Larder::with(ROUTES, &upstream);
+    let signed_in = || larder.get("/page").header("authorization", "Bearer ann");
+    let private = "larder_not_stored_total{route=\"/page\",reason=\"private\"}";
+    let mut version = 1;
+    larder.get("/page").await.assert_stored();
+    for round in 1..=3 {
+        larder.after(60);
+        let old = format!("GET /page #{version}");
+        let held = upstream.hold("/page");
+        signed_in().await.assert_hit().assert_text(&old);
+        held.arrived().await;
+        // While that fetch is under way, and after it, others refresh the page.
+        larder.get("/page").await.assert_hit().assert_text(&old);
+        version += 2;
+        is_answered(&larder, "/page", &format!("GET /page #{version}")).await;
+        held.release();
+        larder.metric_becomes(private, f64::from(round)).await;
+    }
+    larder.after(60);
+    // Its own kind is held back, and not for longer than the back-off.
+    let asked = upstream.count("/page");
+    signed_in().await.assert_hit();
+    upstream.has_received("/page", asked + 1).await;
+    larder.metric_becomes(private, 4.0).await;
+    for _ in 0..5 {
+        signed_in().await.assert_hit();
+    }
+    assert_eq!(upstream.count("/page"), asked + 1);
+}
+
+#[tokio::test]
+async fn a_refresh_that_gets_no_header_section_is_followed_by_another() {
+    let upstream = Upstream::start();
+    let yaml = format!(
+        "upstream: {{url: {}, response_timeout: 10m}}
+routes: [{{path: /swr, ttl: 10s, stale_while_revalidate: 1h, collapse_timeout: 100ms}}]",
+        upstream.url()
+    );
+    let larder = Larder::with_environment(&yaml, &[]);
+    upstream.once("/swr", Answer::ok("old"));
+    larder.get("/swr").await.assert_stored();
+    larder.after(15);
+    let held = upstream.hold("/swr");
+    larder.get("/swr").await.assert_hit().assert_text("old");
+    held.arrived().await;
+    upstream.on("/swr", Answer::ok("new"));
+    is_answered(&larder, "/swr", "new").await;
+    assert_eq!(upstream.count("/swr"), 3);
 }
 
 #[tokio::test]
@@ -250,6 +367,35 @@ async fn a_key_that_has_timed_out_is_served_stale_at_once() {
         larder.get("/sie").await.assert_hit().assert_detail("stale-if-error").assert_text("GET /sie #1");
     }
     assert_eq!(upstream.count("/sie"), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_has_failed_is_served_stale_at_once() {
+    for (answer, is_error) in
+        [(Answer::status(503), true), (Answer::hang_up(), true), (Answer::status(429), false)]
+    {
+        let upstream = Upstream::start();
+        let larder = Larder::with(ROUTES, &upstream);
+        larder.get("/sie").await.assert_stored();
+        larder.after(15);
+        upstream.on("/sie", answer);
+        let first = larder.get("/sie").await;
+        let asked = upstream.count("/sie");
+        if !is_error {
+            // It says something of the request, which no stale response does.
+            first.assert_status(429);
+            larder.get("/sie").await.assert_status(429);
+            continue;
+        }
+        first.assert_detail("stale-if-error").assert_fwd("stale");
+        for _ in 0..3 {
+            larder.get("/sie").await.assert_hit().assert_detail("stale-if-error").assert_text("GET /sie #1");
+        }
+        assert_eq!(upstream.count("/sie"), asked);
+        larder.after(1);
+        larder.get("/sie").await.assert_detail("stale-if-error").assert_fwd("stale");
+        assert!(upstream.count("/sie") > asked);
+    }
 }
 
 #[tokio::test]

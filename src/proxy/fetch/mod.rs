@@ -9,6 +9,7 @@ mod leader_result;
 mod lease;
 mod pump;
 mod target;
+mod withdraw;
 
 use std::sync::Arc;
 
@@ -22,11 +23,11 @@ use super::client_request::ClientHead;
 use super::content_parser::ContentParser;
 use super::first_notices::{FieldEffect, FieldSender};
 use super::lookup::{Miss, StaleResponse};
-use super::refresh_window::claim_refresh;
+use super::refresh_failures::RefreshFailure;
 use super::reply;
 use super::sender_budgets::sender_network;
 use super::shared_body::SharedBody;
-use super::single_flight::{CallerKind, FetchOutcome, InFlightResponse, Leader, Uncacheable};
+use super::single_flight::{FetchOutcome, InFlightResponse, Leader, Uncacheable};
 use super::unsent_bytes::UnsentBytes;
 use super::worker::Worker;
 use crate::policy::classify::{CacheLookup, Caller};
@@ -39,7 +40,6 @@ use crate::policy::response_admission::too_large_reason;
 use crate::policy::route::{Collapse, Shared};
 use crate::policy::storing::may_share_error;
 use crate::policy::validation::merge_headers;
-use crate::policy::withdrawal::{Withdrawal, withdrawal, withdrawal_by_head};
 use crate::store::{FetchToken, LeaseOutcome};
 use crate::stored_response::{StoredEntry, StoredHead, StoredResponse, Terms};
 use entry::is_fresh;
@@ -49,6 +49,7 @@ use lease::{HeldLease, LeaseResult};
 use pump::{FinishOnDrop, pump};
 pub(super) use target::{CostBearer, FetchTarget};
 use target::{Fetched, UpstreamResponse, refresh_failure};
+use withdraw::{find_withdrawal, find_withdrawal_by_head, withdraw, withdraw_other_variants};
 
 pub(super) struct Fetch {
     target: FetchTarget,
@@ -101,8 +102,8 @@ impl Fetch {
         }
         leader.fetch().start.record(self.token.began_at());
         let fetched = self.target.fetch(self.stale.as_ref()).await;
-        if self.stale.is_some() {
-            leader.record_refresh(&self.target.head, refresh_failure(&fetched));
+        if let Some(failure) = refresh_failure(&fetched) {
+            self.record_refresh_failure(&leader, failure);
         }
         let has_same_caller = fetched.is_err() || self.target.has_same_caller().await;
         match fetched {
@@ -175,6 +176,7 @@ impl Fetch {
     /// Tells the collapse table, the store and the other replicas what the header section says.
     fn announce(&mut self, head: &StoredHead, not_stored: Option<NotStored>, leader: &Leader) {
         if not_stored.is_some() {
+            self.record_unstored_refresh(head.status, leader);
             leader.close();
             return self.lease.release(LeaseOutcome::FAILED);
         }
@@ -219,7 +221,7 @@ impl Fetch {
         super::panic_tests::trap(&self.target.head, "fill");
         let mut overflown = *not_stored;
         let pumped = {
-            let (target, lease) = (&self.target, &mut self.lease);
+            let (target, lease, is_refresh) = (&self.target, &mut self.lease, self.stale.is_some());
             let overflow = |reason: NotStored| {
                 overflown = Some(reason);
                 if reason == NotStored::Memory {
@@ -229,11 +231,15 @@ impl Fetch {
                 } else {
                     lease.release_marked(leader.mark_hit_for_miss(Uncacheable::ByContent(reason)));
                 }
+                if is_refresh {
+                    leader.record_refresh_failure(&target.head, RefreshFailure::NotStored);
+                }
                 leader.finish(FetchOutcome::Uncacheable);
             };
             pump(target, &mut body, shared, overflow).await
         };
         if pumped.is_err() {
+            self.record_unstored_refresh(response.head.status, &leader);
             leader.finish(FetchOutcome::Retry);
         }
         // The connection ends after the fetch, which no request joins any more.
@@ -247,7 +253,7 @@ impl Fetch {
             }
             Ok(trailers) => match not_stored.is_none().then(|| shared.whole()).flatten() {
                 None => {
-                    self.withdraw_stale(response.head.status);
+                    self.withdraw_stale(response.head.status, &leader);
                     shared.finish(Ok(trailers));
                     match overflown {
                         Some(NotStored::Memory) => {}
@@ -287,14 +293,15 @@ impl Fetch {
                 }
                 // Stored before the last reader sees the end, so that its next request finds it.
                 let stored = insert::insert(&self.target, &self.token, complete.clone());
-                self.withdraw_other_variants(&complete.head);
+                leader.clear_refresh_failures(*self.token.key());
+                withdraw_other_variants(&self.target, &self.token, &complete.head);
                 leader.complete(FetchOutcome::Complete(complete));
                 shared.finish(Ok(trailers));
                 self.lease.release(stored.await);
             }
             Err(reason) => {
                 self.lease.release_marked(leader.mark_hit_for_miss(Uncacheable::ByContent(reason)));
-                self.withdraw_stale(response.head.status);
+                self.withdraw_stale(response.head.status, leader);
                 leader.finish(FetchOutcome::Uncacheable);
                 shared.finish(Ok(trailers));
                 tracing::debug!(reason = reason.as_str(), "response not stored because of its content");
@@ -324,6 +331,7 @@ impl Fetch {
                 let dropped = self.drop_fields(&update.headers);
                 let freshened = StoredResponse { head: Arc::new(head), body };
                 let stored = insert::insert(&self.target, &self.token, freshened.clone());
+                leader.clear_refresh_failures(*self.token.key());
                 let _gone = own.send(LeaderResult::Freshened { stored: freshened.clone(), dropped });
                 leader.complete(FetchOutcome::Complete(freshened));
                 self.lease.release(stored.await);
@@ -378,7 +386,7 @@ impl Fetch {
         if not_stored.predicts_uncacheable() {
             self.lease.release_marked(leader.mark_hit_for_miss(Uncacheable::ByHeaders(not_stored)));
         }
-        self.withdraw_stale(response.status());
+        self.withdraw_stale(response.status(), leader);
         self.lease.release(LeaseOutcome::FAILED);
         leader.close();
         // If the client has gone, the response is dropped, and with it the upstream connection.
@@ -398,48 +406,19 @@ impl Fetch {
     }
 
     /// The response with this status is not stored: where it says that the resource is gone or has changed, the stored one
-    /// is not served stale any more. It may still be validated.
-    fn withdraw_stale(&self, status: StatusCode) {
-        let target = &self.target;
-        let is_in_key = target.caller_kind() == CallerKind::InKey;
-        self.withdraw(withdrawal(&target.route, target.caller, is_in_key, status));
+    /// is not served stale any more.
+    fn withdraw_stale(&self, status: StatusCode, leader: &Leader) {
+        let withdrawal = find_withdrawal(&self.target, status);
+        match withdraw(&self.target, &self.token, self.stale.as_ref(), withdrawal) {
+            true => leader.clear_refresh_failures(*self.token.key()),
+            false => self.record_unstored_refresh(status, leader),
+        }
     }
 
-    /// The same for the status of a response to a HEAD.
+    /// The same for the status of a response that is not to be stored: to a HEAD, or to a request with a condition.
     pub(super) fn withdraw_by_head(&self, status: StatusCode) {
-        let target = &self.target;
-        let is_in_key = target.caller_kind() == CallerKind::InKey;
-        self.withdraw(withdrawal_by_head(&target.route, target.caller, is_in_key, status));
-    }
-
-    fn withdraw(&self, withdrawal: Withdrawal) {
-        if withdrawal == Withdrawal::Nothing {
-            return;
-        }
-        let (target, now) = (&self.target, self.target.proxy().clock.now());
-        let may_withdraw = |key| target.proxy().collapse_table.may_withdraw(key, &target.head);
-        let withdraws_all = withdrawal == Withdrawal::AllVariants && may_withdraw(&target.primary);
-        if withdraws_all {
-            insert::withdraw_variants(target, &self.token, now);
-        }
-        if let Some(stale) = &self.stale
-            && (withdraws_all || may_withdraw(&stale.response.head.key))
-        {
-            let head = entry::without_stale_windows(&stale.response.head, &target.route);
-            // Where it is still fresh, it has just been refreshed ahead.
-            claim_refresh(&head, now);
-            let withdrawn = StoredResponse { head: Arc::new(head), body: stale.response.body.clone() };
-            target.proxy().tasks.spawn(insert::replace(target, &self.token, withdrawn));
-        }
-    }
-
-    /// The response is stored. Where it says that the resource is gone, no other variant is served stale.
-    fn withdraw_other_variants(&self, stored: &StoredHead) {
-        let target = &self.target;
-        let is_in_key = target.caller_kind() == CallerKind::InKey;
-        if withdrawal(&target.route, target.caller, is_in_key, stored.status) == Withdrawal::AllVariants {
-            insert::withdraw_variants(target, &self.token, stored.terms().requested_at);
-        }
+        let withdrawal = find_withdrawal_by_head(&self.target, status);
+        withdraw(&self.target, &self.token, self.stale.as_ref(), withdrawal);
     }
 
     /// The fields of a response that are for its own client alone.
@@ -459,6 +438,19 @@ impl Fetch {
             let client = sender_network(head);
             let sender = FieldSender { is_named: fields.is_named(field), client };
             proxy.first_notices.record_credential(route, (effect, field), sender);
+        }
+    }
+
+    /// The response with this status does not replace the stale one. A 5xx is recorded already.
+    fn record_unstored_refresh(&self, status: StatusCode, leader: &Leader) {
+        if !status.is_server_error() {
+            self.record_refresh_failure(leader, RefreshFailure::NotStored);
+        }
+    }
+
+    fn record_refresh_failure(&self, leader: &Leader, failure: RefreshFailure) {
+        if self.stale.is_some() {
+            leader.record_refresh_failure(&self.target.head, failure);
         }
     }
 

@@ -14,7 +14,7 @@ use super::super::compressed_body::CompressedBody;
 use super::super::error::ProxyError;
 use super::super::lookup::{StaleResponse, caller_kind};
 use super::super::refresh_failures::RefreshFailure;
-use super::super::single_flight::CallerKind;
+use super::super::requester::CallerKind;
 use super::super::state::Proxy;
 use super::super::unsent_bytes::UnsentBytes;
 use super::super::worker::Worker;
@@ -272,13 +272,13 @@ impl FetchTarget {
     }
 }
 
-/// How a fetch that was to replace a stale response failed, if it did.
+/// How the upstream failed, if it did, when a fetch was to replace a stale response.
 pub(super) fn refresh_failure(fetched: &Result<Fetched, ProxyError>) -> Option<RefreshFailure> {
     match fetched {
-        Ok(Fetched::Response(response)) if response.status.is_server_error() => Some(RefreshFailure::Other),
+        Ok(Fetched::Response(response)) if response.status.is_server_error() => Some(RefreshFailure::Error),
         Ok(_) => None,
         Err(ProxyError::Upstream(UpstreamError::Timeout)) => Some(RefreshFailure::Timeout),
-        Err(_) => Some(RefreshFailure::Other),
+        Err(_) => Some(RefreshFailure::Error),
     }
 }
 
