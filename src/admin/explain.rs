@@ -230,7 +230,7 @@ fn describe_stored(
         Validity::Dead => Some("never"),
         _ => judged.as_ref().map(describe_reuse),
     };
-    json!({
+    let mut told = json!({
         "stored": true,
         "tier": seen.tier.as_str(),
         "status": head.status.as_u16(),
@@ -253,7 +253,11 @@ fn describe_stored(
             json!({"target": name, "position": position.0})
         }),
         "verdict": reuse,
-    })
+    });
+    if explainer.is_stale_closed_by_s_maxage(question, head) {
+        told["staleClosedBySMaxage"] = true.into();
+    }
+    told
 }
 
 /// The routes whose writes purge a tag of the response.

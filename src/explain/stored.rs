@@ -5,6 +5,7 @@ use crate::policy::classify::{CacheLookup, Classification, look_up_shared_part};
 use crate::policy::compression::expected_variant;
 use crate::policy::on_miss::requires_upstream;
 use crate::policy::reuse::{Reuse, assess};
+use crate::policy::storing::is_stale_window_closed_by_s_maxage;
 use crate::policy::{CacheKey, RequestHead};
 use crate::purge::{NormalizedPath, Target, TargetId};
 use crate::stored_response::{StoredHead, Variants};
@@ -43,6 +44,14 @@ impl Explainer<'_> {
                 false => reuse,
             }
         })
+    }
+
+    /// Whether the stored response would have a stale window without its `s-maxage`.
+    pub(crate) fn is_stale_closed_by_s_maxage(&self, input: &ExplainRequest, stored: &StoredHead) -> bool {
+        let is_closed = |lookup: &CacheLookup<'_>, _: &RequestHead<'_>| {
+            is_stale_window_closed_by_s_maxage(lookup.route, &stored.fields.to_map())
+        };
+        self.with_lookup(input, is_closed).unwrap_or(false)
     }
 
     /// Finds the target with this id among those that purge `stored`.

@@ -335,3 +335,17 @@ async fn a_list_that_query_leaves_out_is_told_once() {
     assert_eq!(log.matches("query parameter left out").count(), 1, "{log}");
     assert!(log.contains("ids[]"), "{log}");
 }
+
+#[tokio::test]
+async fn explain_says_that_s_maxage_closes_stale_windows() {
+    for (key, is_closed) in [("", true), (", override: [s-maxage-revalidation]", false)] {
+        let upstream = Upstream::start();
+        let stale = "s-maxage=10, stale-while-revalidate=60";
+        upstream.on("/a", Answer::ok("x").header("cache-control", stale));
+        let larder = Larder::with(&format!("routes: [{{path: /a{key}}}]"), &upstream);
+        larder.get("/a").header("host", "api.test").await.assert_stored();
+        let told = larder.admin.get("/explain?url=http://api.test/a").await.assert_status(200).json();
+        assert_eq!(told["now"]["stored"], true, "{told}");
+        assert_eq!(told["now"]["staleClosedBySMaxage"] == true, is_closed, "{told}");
+    }
+}
