@@ -235,3 +235,27 @@ routes:
     larder.request("POST", "/courses?_method=PATCH").body("x").await.assert_fwd("method");
     reads("/courses").await.assert_detail_begins("purged:");
 }
+
+#[tokio::test]
+async fn what_the_upstream_says_of_queries_passes() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(ROUTES, &upstream);
+    let accepted = "\"application/jsonpath\", application/sql;charset=\"UTF-8\"";
+    upstream.on("/search", Answer::ok("x").header("accept-query", accepted));
+    for is_hit in [false, true] {
+        let reply = ask(&larder, "QUERY", JSON, "{}").await.assert_header("accept-query", accepted);
+        assert_eq!(reply.is_hit(), is_hit);
+    }
+    for status in [301, 302, 303, 307, 308] {
+        let redirect =
+            Answer::status(status).header("location", "/found").header("cache-control", "no-store");
+        upstream.on("/search", redirect);
+        let content = format!("{{\"status\": {status}}}");
+        for _ in 0..2 {
+            let reply = ask(&larder, "QUERY", JSON, &content).await.assert_status(status);
+            reply.assert_header("location", "/found");
+        }
+    }
+    assert_eq!(upstream.count("/found"), 0, "larder follows none");
+    assert_eq!(upstream.count("/search"), 11);
+}
