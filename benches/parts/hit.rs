@@ -212,6 +212,7 @@ fn request<'a>(path: &'a str, headers: &'a HeaderMap, names: HeaderNameFilter) -
         query: None,
         headers,
         content: None,
+        json: None,
         search_hint: None,
         name_filter: names,
         caller: CallerView::NotAsked,

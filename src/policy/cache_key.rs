@@ -63,7 +63,7 @@ impl CacheKey {
         if let Some(content) = request.content {
             parts.add(request.method.as_str().as_bytes());
             content_metadata(request.headers).for_each(|value| parts.add(&value));
-            parts.add(&canonical_content(request.headers, &route.ignore, content));
+            parts.add(&canonical_content(request, &route.ignore, content));
         }
         for name in selecting_fields::present(route, request) {
             parts.add(name.as_str().as_bytes());

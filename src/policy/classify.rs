@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 use super::caller::{CallerVerdict, CallerView, IdentifyCaller, UnknownCaller};
 use super::caller_fields::CallerFields;
 use super::credential::caller_value;
+use super::disguised_write::{ContentRole, find_role, query_overrides_method};
 use super::header_name_filter::is_alias;
 use super::methods::is_safe;
 use super::no_vary_search::LookupQuery;
@@ -22,7 +23,7 @@ use super::path::{is_normal, normalize};
 use super::route::SharedPart;
 use super::route::{Anonymous, RouteMode, Shared};
 use super::routes::Routes;
-use super::{CacheKey, RequestHead, Route, credentials, disguised_write, is_ambiguous_name, override_fields};
+use super::{CacheKey, RequestHead, Route, credentials, is_ambiguous_name, override_fields};
 use crate::clock::Timestamp;
 use crate::purge::NormalizedPath;
 use crate::stored_response::StoredHead;
@@ -215,10 +216,13 @@ pub fn classify<'r>(
             Err((reason, route)) => Classification::Pass { reason, route },
         },
         _ if let Some(route) = find_content_read(routes, request) => match request.content {
-            Some(content) if disguised_write::may_write(request, content) => {
-                classify_write(routes, request, callers)
-            }
-            Some(_) => classify_read(route, request, caller_fields, callers),
+            Some(content) => match find_role(request, content) {
+                ContentRole::MayWrite => classify_write(routes, request, callers),
+                ContentRole::Reads(json) => {
+                    let request = &RequestHead { json: json.as_ref(), ..*request };
+                    classify_read(route, request, caller_fields, callers)
+                }
+            },
             None => Classification::ContentRead { route },
         },
         _ if is_safe(request.method) => {
@@ -248,7 +252,7 @@ fn find_content_read<'r>(routes: &'r Routes, request: &RequestHead<'_>) -> Optio
     let route = find_caching_route(routes, request.path).ok()?;
     let is_read = route.methods.contains(request.method)
         && !may_be_overridden(route, request)
-        && !disguised_write::query_overrides_method(request)
+        && !query_overrides_method(request)
         && !request.has(&header::UPGRADE);
     is_read.then_some(route)
 }

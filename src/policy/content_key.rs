@@ -3,12 +3,14 @@
 //! JSON and forms are compared by what they mean as far as that is certain: the order of members, white space and escapes
 //! don't count, the spelling of numbers does. All other content is compared byte for byte.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Method};
 use serde_json::Value;
 
+use super::RequestHead;
 use super::content::{ContentKind, content_kind, parse_unambiguous_json};
 use super::json_query::JsonQuery;
 use super::query::{QueryRule, decoded_pairs};
@@ -41,10 +43,16 @@ impl ReadMethods {
 }
 
 /// The content as the key has it, which begins with what it is read as.
-pub(crate) fn canonical_content(headers: &HeaderMap, ignored: &IgnoredContent, content: &[u8]) -> Vec<u8> {
-    let canonical = match content_kind(headers) {
-        _ if headers.contains_key(CONTENT_ENCODING) => None,
-        Ok(ContentKind::Json) => canonical_json(content, &ignored.json).map(|json| (b'j', json)),
+pub(crate) fn canonical_content(
+    request: &RequestHead<'_>,
+    ignored: &IgnoredContent,
+    content: &[u8],
+) -> Vec<u8> {
+    let canonical = match content_kind(request.headers) {
+        _ if request.headers.contains_key(CONTENT_ENCODING) => None,
+        Ok(ContentKind::Json) => {
+            canonical_json(content, request.json, &ignored.json).map(|json| (b'j', json))
+        }
         Ok(ContentKind::Form) => canonical_form(content, &ignored.form).map(|form| (b'f', form)),
         Err(_) => None,
     };
@@ -53,8 +61,14 @@ pub(crate) fn canonical_content(headers: &HeaderMap, ignored: &IgnoredContent, c
 }
 
 /// `None`: not JSON, an object has a name twice, or a byte order mark that some readers refuse comes first.
-fn canonical_json(content: &[u8], ignored: &[JsonQuery]) -> Option<Vec<u8>> {
-    let document = parse_unambiguous_json(content).filter(|_| !content.starts_with(b"\xef\xbb\xbf"))?;
+fn canonical_json(content: &[u8], parsed: Option<&Value>, ignored: &[JsonQuery]) -> Option<Vec<u8>> {
+    if content.starts_with(b"\xef\xbb\xbf") {
+        return None;
+    }
+    let document = match parsed {
+        Some(value) => Cow::Borrowed(value),
+        None => Cow::Owned(parse_unambiguous_json(content)?),
+    };
     let ignored: HashSet<String> = ignored.iter().flat_map(|query| query.pointers(&document)).collect();
     let mut writer = JsonWriter { text: content, at: 0, ignored, pointer: String::new() };
     writer.write_value()
@@ -195,7 +209,20 @@ mod tests {
             form: vec!["utm_*".to_owned()],
         };
         let headers = fields(&[("content-type", media_type)]);
-        String::from_utf8_lossy(&canonical_content(&headers, &ignore, content.as_bytes())).into_owned()
+        let request = RequestHead::new(&Method::POST, "/a", &headers);
+        String::from_utf8_lossy(&canonical_content(&request, &ignore, content.as_bytes())).into_owned()
+    }
+
+    /// The paths select in what was parsed before, and nothing is parsed again.
+    #[test]
+    fn json_that_was_parsed_before_is_used() {
+        let headers = fields(&[("content-type", "application/json")]);
+        let parsed = serde_json::json!({"ids": [{"other": 1}, {"at": 1}]});
+        let request = RequestHead { json: Some(&parsed), ..RequestHead::new(&Method::POST, "/a", &headers) };
+        let query = JsonQuery::parse("$.ids[?@.at].at").expect("a path");
+        let ignore = IgnoredContent { json: vec![query], form: Vec::new() };
+        let key = canonical_content(&request, &ignore, br#"{"ids": [{"at": 2}, {"at": 2}]}"#);
+        assert_eq!(key, br#"j{"ids":[{"at":2},{}]}"#);
     }
 
     #[test]

@@ -31,26 +31,35 @@ enum Form {
     Other,
 }
 
+/// Whether a request may write, by its content.
+#[derive(Debug, PartialEq)]
+pub(super) enum ContentRole {
+    MayWrite,
+    /// With its JSON, if it was parsed: it is decoded.
+    Reads(Option<Value>),
+}
+
 /// Whether a POST with this content may write.
-pub(super) fn may_write(request: &RequestHead<'_>, content: &[u8]) -> bool {
+pub(super) fn find_role(request: &RequestHead<'_>, content: &[u8]) -> ContentRole {
     if *request.method != Method::POST || content.is_empty() {
-        return false;
+        return ContentRole::Reads(None);
     }
-    match find_form(request.headers) {
-        Form::Json | Form::UrlEncoded => parsed_may_write(request.headers, content),
+    let may_write = match find_form(request.headers) {
+        Form::Json | Form::UrlEncoded => return find_parsed_role(request.headers, content),
         form if request.headers.contains_key(CONTENT_ENCODING) => form != Form::Other,
         Form::GraphQl => str::from_utf8(content).map_or(true, graphql::may_write),
         Form::Multipart => true,
         // Some APIs take all content for JSON.
         Form::Other => parse_unambiguous_json(content).is_some_and(|value| json_may_write(&value)),
-    }
+    };
+    if may_write { ContentRole::MayWrite } else { ContentRole::Reads(None) }
 }
 
-fn parsed_may_write(headers: &HeaderMap, content: &[u8]) -> bool {
+fn find_parsed_role(headers: &HeaderMap, content: &[u8]) -> ContentRole {
     match Content::parse_request(headers, content, MAX_DECODED_BYTES) {
-        Ok(Content::Json(value)) => json_may_write(&value),
-        Ok(Content::Form(form)) => form_may_write(&form),
-        Err(_) => true,
+        Ok(Content::Json(value)) if !json_may_write(&value) => ContentRole::Reads(Some(value)),
+        Ok(Content::Form(form)) if !form_may_write(&form) => ContentRole::Reads(None),
+        _ => ContentRole::MayWrite,
     }
 }
 
@@ -154,6 +163,10 @@ mod tests {
     fn is_write(media_type: &str, content: &str) -> bool {
         let headers = fields(&[("content-type", media_type)]);
         may_write(&RequestHead::new(&Method::POST, "/a", &headers), content.as_bytes())
+    }
+
+    fn may_write(request: &RequestHead<'_>, content: &[u8]) -> bool {
+        find_role(request, content) == ContentRole::MayWrite
     }
 
     #[test]

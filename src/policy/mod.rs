@@ -119,6 +119,8 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// The whole content of a QUERY or POST, where it has been read.
     pub content: Option<&'a [u8]>,
+    /// The content as JSON, where it has been parsed already.
+    pub json: Option<&'a serde_json::Value>,
     /// The `No-Vary-Search` of the latest response of the path.
     pub search_hint: Option<&'a SearchVariance>,
     /// A filter over the names in `headers`.
@@ -141,6 +143,7 @@ impl<'a> RequestHead<'a> {
             query: None,
             headers,
             content: None,
+            json: None,
             search_hint: None,
             name_filter: names,
             caller: CallerView::NotAsked,

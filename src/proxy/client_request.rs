@@ -301,6 +301,7 @@ impl ClientHead {
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
             content: self.content.as_deref(),
+            json: None,
             search_hint: None,
             name_filter: self.names,
             caller: self.caller().map_or(CallerView::NotAsked, CallerVerdict::view),

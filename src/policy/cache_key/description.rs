@@ -99,7 +99,7 @@ fn describe_caller(route: &Route, request: &RequestHead<'_>) -> Vec<KeyPart> {
 
 /// The parts of a QUERY or POST by which the route is read.
 fn describe_content(route: &Route, request: &RequestHead<'_>, content: &[u8]) -> [KeyPart; 3] {
-    let canonical = canonical_content(request.headers, &route.ignore, content);
+    let canonical = canonical_content(request, &route.ignore, content);
     let metadata = content_metadata(request.headers);
     [
         key_part("method", [request.method.to_string()]),
