@@ -361,10 +361,12 @@ impl Access {
             (Some(name), _) => Access::Unclear(format!(
                 "callers identify themselves by the parameter `{name}` or otherwise, and `per` takes no parameter"
             )),
-            (None, _) if credentials.iter().all(is_ambiguous) => Access::Unclear(format!(
-                "callers identify themselves by `{}`, and a GET with a field of such a name is not cached",
-                credentials.into_iter().collect::<Vec<_>>().join(ANY_OF)
-            )),
+            (None, _) if credentials.iter().all(|credential| is_ambiguous(credential)) => {
+                Access::Unclear(format!(
+                    "callers identify themselves by `{}`, and a GET with a field of such a name is not cached",
+                    credentials.into_iter().collect::<Vec<_>>().join(ANY_OF)
+                ))
+            }
             (None, _) => {
                 let per = credentials.into_iter().collect::<Vec<_>>().join(ANY_OF);
                 Access::Credential { per, is_optional }
@@ -383,7 +385,7 @@ impl Access {
 }
 
 /// Whether a credential is in a field that servers may read as another one.
-fn is_ambiguous(credential: &String) -> bool {
+fn is_ambiguous(credential: &str) -> bool {
     let name = credential.strip_prefix("header.").and_then(|name| name.parse().ok());
     name.is_some_and(|name| is_ambiguous_name(&name))
 }
