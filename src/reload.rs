@@ -86,6 +86,7 @@ impl ConfigReloader {
             proxy.events.use_routes(proxy.routes.clone());
         }
         proxy.callers.start();
+        proxy.callers.reread_key_files();
         self.live.store(proxy);
         tracing::info!(routes, "configuration reloaded");
         if !needs_restart.is_empty() {

@@ -176,7 +176,7 @@ impl AskClient {
                     (CallerVerdict::Known(Arc::new(identity)), *every)
                 }
                 None => {
-                    tracing::warn!(url = %url.target, "`callers.ask` response lacks an `identity` field");
+                    tracing::warn!(url = %url.target.path(), "`callers.ask` response lacks an `identity` field");
                     (CallerVerdict::Unknown(UnknownCaller::Unverified), FAILURE_INTERVAL.min(*every))
                 }
             },
@@ -186,7 +186,7 @@ impl AskClient {
             failed => {
                 let error =
                     failed.map_or_else(|error| error, |(status, ..)| format!("it was answered {status}"));
-                tracing::warn!(url = %url.target, error, "`callers.ask` request failed");
+                tracing::warn!(url = %url.target.path(), error, "`callers.ask` request failed");
                 (CallerVerdict::Unknown(UnknownCaller::Unverified), FAILURE_INTERVAL.min(*every))
             }
         }

@@ -86,9 +86,11 @@ impl JwtVerifier {
         }
     }
 
-    /// Leaves a verified token to the upstream from now on.
+    /// Leaves a token that can be verified to the upstream from now on. Others get no hits, and would displace it.
     pub(super) fn leave_to_upstream(&self, headers: &HeaderMap) {
-        if let Ok(Some(presented)) = Presented::find(&self.settings.from, headers) {
+        if let Ok(Some(presented)) = Presented::find(&self.settings.from, headers)
+            && let Ok(Some(_)) = self.verified(presented)
+        {
             self.verdicts.leave_to_upstream(presented.value, presented.token, self.keys.generation());
         }
     }

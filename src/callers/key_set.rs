@@ -54,21 +54,17 @@ impl KeySet {
         Self { keys: vec![VerificationKey { id: None, algorithm: None, material }], digest: [0; 32] }
     }
 
-    /// Reads a JWKS. Keys for encryption, of unknown kinds, and secret ones are skipped.
+    /// Reads a JWKS. Keys for encryption, of unknown kinds, and secret ones are skipped. A set without any other has no
+    /// keys: all may have been withdrawn.
     ///
     /// # Errors
-    /// Says why no key can be used.
+    /// Says why it is no JWKS.
     pub(super) fn parse(document: &[u8]) -> Result<Self, String> {
         let digest = Sha256::digest(document).into();
         let document = parse_strict_json(document).ok_or("it is no JSON")?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or("it has no list `keys`")?;
         let keys = keys.iter().take(MAX_KEYS).filter_map(Value::as_object).filter_map(VerificationKey::parse);
-        let keys: Vec<_> = keys.collect();
-        if keys.is_empty() {
-            Err("it has no public key for RS, PS, ES or EdDSA".into())
-        } else {
-            Ok(Self { keys, digest })
-        }
+        Ok(Self { keys: keys.collect(), digest })
     }
 
     /// Whether the signature is valid; `None` if no key fits.

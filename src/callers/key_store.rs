@@ -30,6 +30,8 @@ const MAX_OUTAGE: Duration = Duration::from_secs(24 * 3600);
 
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 
+const NO_KEY: &str = "it has no public key for RS, PS, ES or EdDSA";
+
 pub(super) struct KeyStore {
     present: ArcSwap<KeySet>,
     /// Counts the changes of `present`, so that verdicts under earlier keys don't count.
@@ -68,16 +70,17 @@ impl KeyStore {
             is_started: AtomicBool::new(false),
             trouble: ArcSwapOption::empty(),
         };
-        if let Some(KeyLocation::File(path)) = &store.location {
-            match read_file(path) {
-                Ok(keys) => store.set(keys),
-                Err(error) => {
-                    tracing::error!(file = %path.display(), %error, "cannot read the JWKS file");
-                    store.trouble.store(Some(Arc::new(error)));
-                }
-            }
-        }
+        store.reread_file();
         Ok(Arc::new(store))
+    }
+
+    /// Reads the keys again if they are in a file. Those that are not in it any more are withdrawn at once.
+    pub(super) fn reread_file(&self) {
+        if let Some(KeyLocation::File(path)) = &self.location
+            && let Err(error) = self.apply(read_file(path))
+        {
+            tracing::error!(file = %path.display(), error, "cannot use the JWKS file");
+        }
     }
 
     pub(super) fn present(&self) -> Guard<Arc<KeySet>> {
@@ -97,10 +100,21 @@ impl KeyStore {
 
     /// Reads or fetches the keys once.
     pub(super) async fn try_load(&self) {
-        match self.load().await {
-            Ok(keys) => self.set(keys),
-            Err(error) => self.trouble.store(Some(Arc::new(error))),
-        }
+        _ = self.apply(self.load().await);
+    }
+
+    /// Uses the keys that were loaded; the present ones stay if none could be.
+    ///
+    /// # Errors
+    /// Why no token can be verified by them.
+    fn apply(&self, loaded: Result<KeySet, String>) -> Result<(), String> {
+        let result = loaded.and_then(|keys| {
+            let is_empty = keys.len() == 0;
+            self.set(keys);
+            if is_empty { Err(NO_KEY.into()) } else { Ok(()) }
+        });
+        self.trouble.store(result.as_ref().err().cloned().map(Arc::new));
+        result
     }
 
     /// Fetches soon, because a token names a key that is not there.
@@ -149,16 +163,17 @@ async fn refresh_keys(store: Weak<KeyStore>, name: String) {
     let (mut retry, mut loaded_at) = (MIN_RETRY, Instant::now());
     loop {
         let Some(present) = store.upgrade() else { return };
-        let pause = match present.load().await {
-            Ok(keys) => {
-                present.set(keys);
-                present.trouble.store(None);
-                (retry, loaded_at) = (MIN_RETRY, Instant::now());
+        let loaded = present.load().await;
+        if loaded.is_ok() {
+            loaded_at = Instant::now();
+        }
+        let pause = match present.apply(loaded) {
+            Ok(()) => {
+                retry = MIN_RETRY;
                 REFRESH_INTERVAL
             }
             Err(error) => {
                 tracing::warn!(callers = name, error, "JWKS fetch failed");
-                present.trouble.store(Some(Arc::new(error)));
                 if loaded_at.elapsed() > MAX_OUTAGE {
                     present.set(KeySet::default());
                 }

@@ -107,6 +107,19 @@ impl Callers {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Reads the files with keys again, also those of entries that have not changed.
+    pub(crate) fn reread_key_files(&self) {
+        for (_, entry) in &self.entries {
+            if let Entry::Jwt(verifier) = &**entry {
+                verifier.keys().reread_file();
+            }
+        }
+    }
+
     /// The state of the keys that are read or fetched.
     pub(crate) fn key_statuses(&self) -> Vec<KeyStatus> {
         let status = |(settings, entry): &(CallerSettings, Arc<Entry>)| match &**entry {
@@ -161,12 +174,19 @@ impl Callers {
         }
     }
 
-    /// The upstream has answered 401 to a caller whom the entry at this position knows: it knows better.
-    pub(crate) fn leave_to_upstream(&self, entry: usize, request: CallerRequest<'_>) {
-        match self.entry(entry) {
-            Some(Entry::Jwt(verifier)) => verifier.leave_to_upstream(request.headers),
-            Some(Entry::Ask(client)) => client.forget(request),
-            None => {}
+    /// The upstream has answered 401, at any path, to a caller whom an entry knows: it knows better. `known_by`: the entry
+    /// by which the request was handled.
+    pub(crate) fn leave_to_upstream(&self, known_by: Option<usize>, request: CallerRequest<'_>) {
+        for (index, (_, entry)) in self.entries.iter().enumerate() {
+            match &**entry {
+                Entry::Jwt(verifier) => verifier.leave_to_upstream(request.headers),
+                Entry::Ask(client) => {
+                    // Unknown sessions would displace those that have ended.
+                    if known_by == Some(index) || matches!(client.peek(request), CallerVerdict::Known(_)) {
+                        client.forget(request);
+                    }
+                }
+            }
         }
     }
 

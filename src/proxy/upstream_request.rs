@@ -12,6 +12,7 @@ use super::request_fields::judge_trailers;
 use super::sender_budgets::sender_network;
 use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
+use crate::callers::CallerRequest;
 use crate::clock::Moment;
 use crate::policy::caller::CallerVerdict;
 use crate::policy::compression::{mark_as_sent, restore_tags};
@@ -128,6 +129,9 @@ pub(super) async fn send(
     if let Some(client) = network(head) {
         request.extensions_mut().insert(client);
     }
+    // A request that is passed on takes its fields with it.
+    let is_taken = head.parts.headers.is_empty() && !proxy.callers.is_empty();
+    let taken = is_taken.then(|| request.headers().clone());
     // A client that sends slowly is not the upstream's fault.
     let wait = (!request.body().is_streamed()).then(|| proxy.metrics.start_upstream_wait(Moment::now()));
     let started = tokio::time::Instant::now();
@@ -141,10 +145,11 @@ pub(super) async fn send(
     match result {
         Ok(mut response) => {
             proxy.metrics.record_upstream_response(response.status(), duration, Moment::now());
-            if response.status() == StatusCode::UNAUTHORIZED
-                && let Some((entry, CallerVerdict::Known(_))) = head.caller_of_entry()
-            {
-                proxy.callers.leave_to_upstream(entry, head.as_asked());
+            if response.status() == StatusCode::UNAUTHORIZED {
+                let known = head.caller_of_entry().filter(|(_, it)| matches!(it, CallerVerdict::Known(_)));
+                let asked = head.as_asked();
+                let asked = CallerRequest { headers: taken.as_ref().unwrap_or(asked.headers), ..asked };
+                proxy.callers.leave_to_upstream(known.map(|(entry, _)| entry), asked);
             }
             if let Some(SentCondition(sent)) =
                 condition.filter(|_| response.status() == StatusCode::NOT_MODIFIED)

@@ -18,16 +18,20 @@ pub enum Caller {
     Unsigned,
     Expired,
     Stranger,
+    /// A token of Ann's that the API has answered 401 to.
+    Revoked,
     Anonymous,
     /// larder's own requests, in Ann's tenant.
     Larder,
 }
 
-use Caller::{Ann, AnnsPhone, AnnsShort, Anonymous, Bob, Eve, Expired, Forged, Larder, Stranger, Unsigned};
+use Caller::{
+    Ann, AnnsPhone, AnnsShort, Anonymous, Bob, Eve, Expired, Forged, Larder, Revoked, Stranger, Unsigned,
+};
 
 /// All whose requests are no one's but theirs.
-pub const CLIENTS: [Caller; 10] =
-    [Ann, AnnsPhone, AnnsShort, Bob, Eve, Forged, Unsigned, Expired, Stranger, Anonymous];
+pub const CLIENTS: [Caller; 11] =
+    [Ann, AnnsPhone, AnnsShort, Bob, Eve, Forged, Unsigned, Expired, Stranger, Revoked, Anonymous];
 
 pub fn claims(sub: &str, tenant: &str, device: u64, end: u64) -> String {
     json!({"sub": sub, "tenant": tenant, "role": "member", "exp": end, "device": device}).to_string()
@@ -48,6 +52,7 @@ impl Caller {
                 format!("{}.", signed.rsplit_once('.').expect("a signature").0)
             }
             Expired => token(&claims("ann", "t", 1, now)),
+            Revoked => token(&claims("ann", "t", 7, now + 1000)),
             Larder => token(&claims("larder", "t", 6, now + 1_000_000)),
             Stranger => return Some("Basic YW5uOng=".to_owned()),
             Anonymous => return None,
@@ -63,7 +68,7 @@ impl Caller {
             Bob => Some(("bob", 1000)),
             Eve => Some(("eve", 1000)),
             Larder => Some(("larder", 1_000_000)),
-            Forged | Unsigned | Expired | Stranger | Anonymous => None,
+            Forged | Unsigned | Expired | Stranger | Revoked | Anonymous => None,
         }
     }
 

@@ -121,6 +121,7 @@ impl Stage {
         let service = sessions.clone();
         upstream.on("/check", move |request: &Received| service.answer(request));
         upstream.on("/logout", Answer::status(204));
+        upstream.on("/refused", Answer::status(401));
         let app = match world {
             World::Sessions => {
                 "ask: {url: '${UPSTREAM}/check', forward: [authorization], every: 10s, identity: [header.X-User]}"
@@ -180,6 +181,9 @@ impl Stage {
             self.sessions.learn(caller, credential.as_deref());
         }
         let (one, other) = (one.as_deref(), other.as_deref());
+        if second == Caller::Revoked {
+            request(self.other(), "GET", "/refused", second, other).await.assert_status(401);
+        }
         if way == Way::Collapsed {
             return self.play_collapsed(row, &path, (one, other)).await;
         }
