@@ -302,6 +302,7 @@ impl IdentifyCaller for SampleCaller<'_> {
             path: path.as_str().into(),
             json: SAMPLE_VALUE.into(),
             text: Some(SAMPLE_VALUE.into()),
+            names_one_caller: false,
         };
         let claims = paths.iter().map(claim).collect();
         CallerVerdict::Known(Arc::new(Identity {

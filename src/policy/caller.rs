@@ -46,6 +46,8 @@ pub(crate) struct Claim {
     pub json: Box<str>,
     /// The value as part of a tag; `None` for a list or an object.
     pub text: Option<Box<str>>,
+    /// Whether no other caller has the same value: see [`TokenKind::names_one_caller`].
+    pub names_one_caller: bool,
 }
 
 /// The result of identifying the caller of a request.
@@ -157,7 +159,9 @@ impl<'a> CallerView<'a> {
         let Some(identity) = self.known() else { return [None, None] };
         let names_one_caller = match per {
             Some(Credential::Identity) => true,
-            Some(Credential::Claims(paths)) => paths.iter().any(|path| path == "sub"),
+            Some(Credential::Claims(paths)) => {
+                paths.iter().any(|path| identity.claim(path).is_some_and(|claim| claim.names_one_caller))
+            }
             _ => false,
         };
         identity.kind.key_parts(names_one_caller)
@@ -216,7 +220,12 @@ impl Identity {
         let claim = |path: &String| {
             let value = find_claim(claims, path).filter(|value| !value.is_null() && is_exact(value))?;
             let text = claim_text(value).map(String::into_boxed_str);
-            Some(Claim { path: path.as_str().into(), json: value.to_string().into(), text })
+            Some(Claim {
+                path: path.as_str().into(),
+                json: value.to_string().into(),
+                text,
+                names_one_caller: TokenKind::names_one_caller(path),
+            })
         };
         Some(Self {
             name: claims

@@ -116,7 +116,8 @@ mod tests {
             has_claims: true,
         };
         let with_callers = |name: &str| Route { callers: Some(source(name)), ..route("/login") };
-        let claim = |path: &str| Claim { path: path.into(), json: "ann".into(), text: None };
+        let claim =
+            |path: &str| Claim { path: path.into(), json: "ann".into(), text: None, names_one_caller: false };
         let ann = Identity {
             name: Some("ann".into()),
             claims: vec![claim("sub"), claim("id")],

@@ -1,12 +1,14 @@
 //! The purpose of a token: an access token is no refresh token, and one for reading no one for everything, although both may
-//! name the same caller. An API tells them apart (RFC 8725 §3.11), so they share no response.
+//! name the same caller. An API tells them apart (RFC 8725 §3.11), so they share no response. Nor do tokens of one caller with
+//! other rights, of which any claim may tell that is not of one sign-in alone.
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// Claims that say what a token is for, who uses it, and how its caller has signed in (RFC 8693, RFC 9068, OpenID Connect,
 /// and the usual frameworks).
-const PURPOSE_CLAIMS: [&str; 21] = [
+const PURPOSE_CLAIMS: &[&str] = &[
+    "2fa",
     "aal",
     "acr",
     "act",
@@ -15,13 +17,19 @@ const PURPOSE_CLAIMS: [&str; 21] = [
     "cid",
     "client_id",
     "fresh",
+    "gty",
+    "impersonated",
     "impersonated_by",
     "impersonator",
+    "isImpersonated",
+    "is_impersonated",
     "mfa",
+    "mfa_verified",
     "purpose",
     "scope",
     "scopes",
     "scp",
+    "sts",
     "token_type",
     "token_use",
     "tokenType",
@@ -30,24 +38,89 @@ const PURPOSE_CLAIMS: [&str; 21] = [
     "use",
 ];
 
-/// Claims that say what the caller may do, and for whom. Callers of whom several share a response may differ in them.
-const RIGHT_CLAIMS: [&str; 16] = [
-    "authorities",
-    "entitlements",
-    "groups",
-    "org",
-    "org_id",
-    "organization",
-    "permissions",
-    "privileges",
-    "realm_access",
-    "resource_access",
-    "role",
-    "roles",
-    "tenant",
-    "tenant_id",
-    "tid",
-    "user_type",
+/// Claims in which the tokens of one caller differ by device, sign-in or renewal alone (RFC 7519, OpenID Connect, Entra ID,
+/// Cognito, Clerk, Supabase, Flask, Django).
+const VOLATILE_CLAIMS: &[&str] = &[
+    "aio",
+    "at_hash",
+    "ath",
+    "auth_time",
+    "c_hash",
+    "csrf",
+    "device",
+    "deviceId",
+    "device_id",
+    "device_key",
+    "event_id",
+    "exp",
+    "expires",
+    "expires_at",
+    "expiresAt",
+    "expires_in",
+    "fva",
+    "iat",
+    "iat_ms",
+    "ip",
+    "ip_address",
+    "ipaddr",
+    "issued_at",
+    "issuedAt",
+    "jti",
+    "last_login",
+    "last_login_at",
+    "login_time",
+    "nbf",
+    "nonce",
+    "orig_iat",
+    "origIat",
+    "origin_jti",
+    "rat",
+    "refresh_exp",
+    "refresh_jti",
+    "refresh_token_id",
+    "rh",
+    "s_hash",
+    "salt",
+    "sessionId",
+    "session_id",
+    "session_state",
+    "sid",
+    "timestamp",
+    "tokenId",
+    "token_id",
+    "txn",
+    "updated_at",
+    "updatedAt",
+    "user_agent",
+    "uti",
+];
+
+/// Claims that name one caller, in lower case and without `_`, `-` and what stands before the last dot.
+const NAMES_OF_ONE: &[&str] = &[
+    "email",
+    "emailaddress",
+    "login",
+    "mail",
+    "memberid",
+    "nameid",
+    "objectid",
+    "oid",
+    "personid",
+    "phone",
+    "phonenumber",
+    "playerid",
+    "preferredusername",
+    "profileid",
+    "studentid",
+    "sub",
+    "subject",
+    "uid",
+    "uniquename",
+    "upn",
+    "user",
+    "userid",
+    "username",
+    "useruuid",
 ];
 
 /// A hash of claims.
@@ -61,13 +134,19 @@ pub(crate) struct TokenKind {
 }
 
 impl TokenKind {
-    /// The claims that keep responses apart.
-    pub(crate) fn claims() -> impl Iterator<Item = &'static str> {
-        PURPOSE_CLAIMS.into_iter().chain(RIGHT_CLAIMS)
+    /// Whether tokens that differ in it may be kept apart.
+    pub(crate) fn is_claim(name: &str) -> bool {
+        !VOLATILE_CLAIMS.contains(&name)
     }
 
-    pub(crate) fn is_claim(name: &str) -> bool {
-        Self::claims().any(|known| known == name)
+    /// Whether a claim, as `per` names it, has another value for each caller. If it has, other claims tell what this caller
+    /// may do; if not, those who share a response may differ in them.
+    pub(super) fn names_one_caller(path: &str) -> bool {
+        let last = path.rsplit(['.', '/', ':']).next().unwrap_or(path);
+        let plain: String =
+            last.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect();
+        // `id` is of the caller, and `org.id` of an organization.
+        NAMES_OF_ONE.contains(&plain.as_str()) || ["id", "user.id", "user.uuid"].contains(&path)
     }
 
     /// `header`: of the token (RFC 7515 §4). `ignored`: claims in which tokens may differ and share responses all the same.
@@ -78,17 +157,18 @@ impl TokenKind {
         ignored: &[String],
         scheme: &[u8],
     ) -> Self {
-        let stated = |names: &[&'static str]| -> Vec<(&'static str, &Value)> {
-            let names = names.iter().filter(|name| !ignored.iter().any(|ignored| ignored == *name));
-            names.filter_map(|name| Some((*name, claims.get(*name)?))).collect()
-        };
-        let mut purpose = stated(&PURPOSE_CLAIMS);
+        let is_ignored = |name: &str| ignored.iter().any(|ignored| ignored == name);
+        let stated = claims.iter().map(|(name, value)| (name.as_str(), value));
+        let stated = stated.filter(|(name, _)| Self::is_claim(name) && !is_ignored(name));
+        // In the order of their names.
+        let (mut purpose, rights): (Vec<_>, Vec<_>) =
+            stated.partition(|(name, _)| PURPOSE_CLAIMS.contains(name));
         // `JWT` says nothing (RFC 7519 §5.1), `at+jwt` does (RFC 9068 §2.1).
         let is_plain = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("jwt"));
         purpose.extend(header.get("typ").filter(|kind| !is_plain(kind)).map(|kind| ("header", kind)));
         let scheme = Value::from(String::from_utf8_lossy(scheme));
         purpose.extend((scheme != "").then_some(("scheme", &scheme)));
-        Self { purpose: hash(&purpose), rights: hash(&stated(&RIGHT_CLAIMS)) }
+        Self { purpose: hash(&purpose), rights: hash(&rights) }
     }
 
     /// The parts of the key of a response to a caller with such a token. `names_one_caller`: the key has a caller's name.
@@ -125,9 +205,9 @@ mod tests {
     #[test]
     fn tokens_differ_by_what_they_are_for() {
         let of = |claims: Value| kind(json!({"typ": "JWT"}), claims, &[]);
-        let plain = of(json!({"sub": "ann", "exp": 5, "iat": 1, "jti": "x"}));
+        let plain = of(json!({"exp": 5, "iat": 1, "jti": "x"}));
         assert_eq!(plain, TokenKind::default());
-        assert_eq!(kind(json!({"typ": "jwt", "kid": "1"}), json!({"sub": "bob"}), &[]), plain);
+        assert_eq!(kind(json!({"typ": "jwt", "kid": "1"}), json!({"nbf": 4, "sid": 3}), &[]), plain);
         let kinds = [
             kind(json!({"typ": "at+jwt"}), json!({}), &[]),
             of(json!({"type": "refresh"})),
@@ -142,5 +222,42 @@ mod tests {
             assert!(*kind != plain && !kinds[..at].contains(kind), "{at}");
         }
         assert_eq!(kind(json!({}), json!({"azp": "web", "roles": [1]}), &["azp", "roles"]), plain);
+    }
+
+    #[test]
+    fn all_that_is_not_of_one_sign_in_may_be_a_right() {
+        let rights = |mut claims: Value, more: Value| {
+            claims["sub"] = json!("ann");
+            claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            kind(json!({}), claims, &["nickname"]).rights
+        };
+        let plain = rights(json!({}), json!({}));
+        for claim in [
+            "orgId",
+            "company_id",
+            "o",
+            "cognito:groups",
+            "https://x/roles",
+            "app_metadata",
+            "is_admin",
+            "iss",
+        ] {
+            assert_ne!(rights(json!({}), json!({claim: ["x"]})), plain, "{claim}");
+        }
+        for claim in VOLATILE_CLAIMS.iter().copied().chain(["nickname"]) {
+            assert_eq!(rights(json!({}), json!({claim: ["x"]})), plain, "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_claim_with_a_value_for_each_caller_is_known() {
+        for one in
+            ["sub", "user_id", "userId", "email", "https://x/email", "user.email", "id", "cognito:username"]
+        {
+            assert!(TokenKind::names_one_caller(one), "{one}");
+        }
+        for many in ["tenant", "org.id", "role", "plan", "org_id", "realm_access.roles", "scope"] {
+            assert!(!TokenKind::names_one_caller(many), "{many}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A hit is for a caller who is known, as far as the route says so.
 
 mod ask;
+mod rights;
 mod table;
 mod tokens;
 
