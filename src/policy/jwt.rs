@@ -18,9 +18,14 @@ pub(crate) fn read_claim(headers: &HeaderMap, claim: &str) -> Option<String> {
     claim_text(find_claim(&decode_token(bearer_token(line.as_bytes())?)?, claim)?)
 }
 
-/// The time in `exp` (RFC 7519 §4.1.4) of a credential that is a JWT, with or without `Bearer`.
+/// The time in `exp` (RFC 7519 §4.1.4) of a credential that is a JWT, with or without `Bearer`. It may be without its
+/// signature, which some APIs send in another cookie, and `exp` a number in a string.
 pub(super) fn read_expiry(credential: &[u8]) -> Option<Timestamp> {
-    numeric_date(decode_claims(credential)?.get("exp")?)
+    let claims = decode_payload(bearer_token(credential).unwrap_or(credential), false)?;
+    match claims.get("exp")? {
+        Value::String(text) => numeric_date(&Value::Number(text.trim().parse().ok()?)),
+        exp => numeric_date(exp),
+    }
 }
 
 /// RFC 7519 §2. Fractions are dropped.
@@ -44,15 +49,18 @@ pub(crate) fn decode_claims(credential: &[u8]) -> Option<Value> {
 }
 
 fn decode_token(token: &[u8]) -> Option<Value> {
+    decode_payload(token, true)
+}
+
+fn decode_payload(token: &[u8], needs_signature: bool) -> Option<Value> {
     if token.len() > MAX_TOKEN_BYTES {
         return None;
     }
     let mut sections = std::str::from_utf8(token).ok()?.trim().split('.');
-    let (Some(_header), Some(payload), Some(_signature)) =
-        (sections.next(), sections.next(), sections.next())
-    else {
+    let (_header, payload, signature) = (sections.next()?, sections.next()?, sections.next());
+    if needs_signature && signature.is_none() {
         return None;
-    };
+    }
     serde_json::from_slice(&decode_base64url(payload)?).ok()
 }
 

@@ -28,6 +28,23 @@ fn claims_are_read_from_a_bearers_token() {
     assert_eq!(read_claim(&fields(&[("authorization", &padded)]), "sub").as_deref(), Some("u7"));
 }
 
+/// Some send header and payload in one cookie, and the signature in another.
+#[test]
+fn a_token_ends_by_its_payload() {
+    let ends = |claims: &str, rest: &str| {
+        let base64 = |text: &str| base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, text);
+        read_expiry(format!("e30.{}{rest}", base64(claims)).as_bytes())
+    };
+    let end = Some(Timestamp::from_secs(1_763_640_000));
+    for claims in [r#"{"exp":1763640000}"#, r#"{"exp":"1763640000"}"#, r#"{"exp":" 1763640000.5 "}"#] {
+        assert_eq!((ends(claims, ".sig"), ends(claims, "")), (end, end), "{claims}");
+    }
+    for claims in [r#"{"exp":"soon"}"#, r#"{"exp":""}"#, r#"{"exp":null}"#, "{}", "1"] {
+        assert_eq!(ends(claims, ""), None, "{claims}");
+    }
+    assert_eq!(read_expiry(b"e30"), None);
+}
+
 #[test]
 fn what_is_not_a_token_has_no_claims() {
     let long = format!("Bearer e30.{}.x", "e30".repeat(3000));
